@@ -1,0 +1,153 @@
+//! The one error type of the crate. It stands on floor 0: every floor may return it, and it knows none of them.
+//! Each error says what is wrong, in which file, and what to do next; it never carries a secret or a prompt.
+
+use serde::Serialize;
+
+/// Anything a user, a checkpoint or a device can get wrong. Programmer errors assert instead.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error("{file} is missing")]
+    MissingFile { file: String },
+    #[error("{file} could not be read: {fact}")]
+    Io { file: String, fact: String },
+    #[error("{file} ends after {actual_bytes} bytes where {expected_bytes} are needed")]
+    Truncated {
+        file: String,
+        expected_bytes: u64,
+        actual_bytes: u64,
+    },
+    #[error("{file} has a bad safetensors header: {fact}")]
+    Header { file: String, fact: String },
+    #[error("{file}: {fact}")]
+    Config { file: String, fact: String },
+    #[error("{file} describes `{found}`, and only `zamba2` is supported")]
+    Architecture { file: String, found: String },
+    #[error("{file}: tensor {tensor} has dtype {dtype}; F32, F16 and BF16 are supported")]
+    Dtype {
+        file: String,
+        tensor: String,
+        dtype: String,
+    },
+    #[error("{file}: tensor {tensor} is missing")]
+    MissingTensor { file: String, tensor: String },
+    #[error("{file}: tensor {tensor} has shape {found:?}, and config.json implies {expected:?}")]
+    Shape {
+        file: String,
+        tensor: String,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
+    #[error("{file}: tensor {tensor} holds a NaN or an infinity in row {row}")]
+    NonFinite {
+        file: String,
+        tensor: String,
+        row: usize,
+    },
+    #[error("{file}: {fact}")]
+    Tokenizer { file: String, fact: String },
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    #[error("the prompt has {tokens} tokens, and the context holds {limit}")]
+    PromptTooLong { tokens: usize, limit: usize },
+    #[error("token {token} is outside the vocabulary of {vocab_size}")]
+    Token { token: u32, vocab_size: usize },
+    #[error("option `{name}`: {fact}")]
+    Setting { name: String, fact: String },
+    #[error("the model needs about {needed_bytes} bytes of memory, and {limit_bytes} can be had")]
+    Memory { needed_bytes: u64, limit_bytes: u64 },
+    #[error("{fact}")]
+    Sequence { fact: String },
+    #[error("the device failed: {fact}")]
+    Device { fact: String },
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The form in which an error crosses to JavaScript and into `--json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ErrorReport {
+    pub code: &'static str,
+    pub message: String,
+    pub file: Option<String>,
+    pub next_step: &'static str,
+}
+
+impl Error {
+    /// A stable name for programs; the message is for people and may change.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::MissingFile { .. } => "missing_file",
+            Error::Io { .. } => "io",
+            Error::Truncated { .. } => "truncated",
+            Error::Header { .. } => "bad_header",
+            Error::Config { .. } => "bad_config",
+            Error::Architecture { .. } => "wrong_architecture",
+            Error::Dtype { .. } => "unknown_dtype",
+            Error::MissingTensor { .. } => "missing_tensor",
+            Error::Shape { .. } => "bad_shape",
+            Error::NonFinite { .. } => "non_finite_weight",
+            Error::Tokenizer { .. } => "bad_tokenizer",
+            Error::EmptyPrompt => "empty_prompt",
+            Error::PromptTooLong { .. } => "prompt_too_long",
+            Error::Token { .. } => "bad_token",
+            Error::Setting { .. } => "bad_option",
+            Error::Memory { .. } => "out_of_memory",
+            Error::Sequence { .. } => "out_of_order",
+            Error::Device { .. } => "device",
+        }
+    }
+
+    /// The file at fault, if one is.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Error::MissingFile { file }
+            | Error::Io { file, .. }
+            | Error::Truncated { file, .. }
+            | Error::Header { file, .. }
+            | Error::Config { file, .. }
+            | Error::Architecture { file, .. }
+            | Error::Dtype { file, .. }
+            | Error::MissingTensor { file, .. }
+            | Error::Shape { file, .. }
+            | Error::NonFinite { file, .. }
+            | Error::Tokenizer { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
+    /// One sentence on what the reader can do about it.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Error::MissingFile { .. } => {
+                "Check the folder: it needs config.json and model.safetensors (or its shards and their index)."
+            }
+            Error::Io { .. } => "Check that the file is there and readable, then load again.",
+            Error::Truncated { .. } => "The download was cut short: fetch the file again.",
+            Error::Header { .. } => "The file is damaged or not safetensors: fetch it again.",
+            Error::Config { .. } => "Take config.json from the checkpoint's own repository.",
+            Error::Architecture { .. } => "Choose a Zamba2 checkpoint (1.2B, 2.7B or 7B).",
+            Error::Dtype { .. } => "Save the checkpoint in bf16, f16 or f32.",
+            Error::MissingTensor { .. } | Error::Shape { .. } => {
+                "config.json and the weights do not belong together: take both from one revision."
+            }
+            Error::NonFinite { .. } => "The weights are damaged: fetch the file again.",
+            Error::Tokenizer { .. } => "Take tokenizer.json from the checkpoint's own repository.",
+            Error::EmptyPrompt => "Type a prompt.",
+            Error::PromptTooLong { .. } => "Shorten the prompt or load with a larger context.",
+            Error::Token { .. } => "Use token ids of this model's own tokenizer.",
+            Error::Setting { .. } => "Change the option and run again.",
+            Error::Memory { .. } => "Choose q4 weights, a smaller context or a smaller model.",
+            Error::Sequence { .. } => "Reload the model.",
+            Error::Device { .. } => "Load the model again, or choose the CPU backend.",
+        }
+    }
+
+    pub fn report(&self) -> ErrorReport {
+        ErrorReport {
+            code: self.code(),
+            message: self.to_string(),
+            file: self.file().map(str::to_owned),
+            next_step: self.next_step(),
+        }
+    }
+}
