@@ -1,0 +1,210 @@
+//! Records what ran when, in columns that cross to JavaScript as typed arrays. It stands on floor 0: backends open
+//! the spans, the session takes the result. It does not compute FLOPs, draw or print.
+
+use crate::clock::now_us;
+
+/// How much is recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing; one branch per span.
+    #[default]
+    Off,
+    /// One span per block, and one for each use of a shared block.
+    Block,
+    /// Every op of the backend too.
+    Module,
+}
+
+/// An interned span name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameId(u16);
+
+/// A span that is open, or the fact that nothing is recorded at its level.
+#[must_use]
+#[derive(Debug)]
+pub struct OpenSpan(Option<usize>);
+
+/// The finished record: one entry per span in every column, in the order in which the spans opened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Profile {
+    /// The table that `name` points into: module names as the checkpoint spells them.
+    pub names: Vec<String>,
+    pub name: Vec<u16>,
+    /// The index of the span that was open around this one, or −1.
+    pub parent: Vec<i32>,
+    /// Which pass of the session the span belongs to: 0 is the prefill, n the n-th decode step.
+    pub pass: Vec<u32>,
+    pub start_us: Vec<f64>,
+    pub duration_us: Vec<f32>,
+    /// Bytes of weights that the op had to read; 0 where it reads none.
+    pub bytes: Vec<f64>,
+}
+
+impl Profile {
+    pub fn len(&self) -> usize {
+        self.name.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.name.clear();
+        self.parent.clear();
+        self.pass.clear();
+        self.start_us.clear();
+        self.duration_us.clear();
+        self.bytes.clear();
+    }
+}
+
+/// The recorder that a backend owns.
+#[derive(Debug, Default)]
+pub struct Profiler {
+    level: Level,
+    profile: Profile,
+    open: Vec<usize>,
+    /// Names that came as literals, found again by address: no string is compared on the hot path.
+    literals: Vec<(*const u8, NameId)>,
+    pass: u32,
+}
+
+impl Profiler {
+    pub fn set_level(&mut self, level: Level) {
+        self.level = level;
+    }
+
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// All spans from here on belong to pass `pass`.
+    pub fn set_pass(&mut self, pass: u32) {
+        self.pass = pass;
+    }
+
+    /// The id of `name`, which stays valid for the life of the profiler.
+    pub fn intern(&mut self, name: &str) -> NameId {
+        let known = self.profile.names.iter().position(|n| n == name);
+        let index = known.unwrap_or_else(|| {
+            self.profile.names.push(name.to_owned());
+            self.profile.names.len() - 1
+        });
+        NameId(u16::try_from(index).expect("a model has fewer than 65,536 module names"))
+    }
+
+    /// Opens the span of a block. Close it with [`Profiler::close`].
+    pub fn open_block(&mut self, name: NameId) -> OpenSpan {
+        if self.level < Level::Block {
+            return OpenSpan(None);
+        }
+        self.open_span(name)
+    }
+
+    /// Opens the span of one op.
+    pub fn open_op(&mut self, name: &'static str) -> OpenSpan {
+        if self.level < Level::Module {
+            return OpenSpan(None);
+        }
+        let known = self.literals.iter().find(|(at, _)| *at == name.as_ptr());
+        let id = match known {
+            Some((_, id)) => *id,
+            None => {
+                let id = self.intern(name);
+                self.literals.push((name.as_ptr(), id));
+                id
+            }
+        };
+        self.open_span(id)
+    }
+
+    fn open_span(&mut self, name: NameId) -> OpenSpan {
+        let index = self.profile.len();
+        self.profile.name.push(name.0);
+        let parent = self.open.last().map_or(-1, |&at| at as i32);
+        self.profile.parent.push(parent);
+        self.profile.pass.push(self.pass);
+        self.profile.duration_us.push(0.0);
+        self.profile.bytes.push(0.0);
+        self.open.push(index);
+        // The clock is read last, so that the bookkeeping is charged to the parent.
+        self.profile.start_us.push(now_us());
+        OpenSpan(Some(index))
+    }
+
+    /// Closes `span`, which read `bytes` of weights.
+    pub fn close(&mut self, span: OpenSpan, bytes: usize) {
+        let Some(index) = span.0 else { return };
+        self.profile.duration_us[index] = (now_us() - self.profile.start_us[index]) as f32;
+        self.profile.bytes[index] = bytes as f64;
+        let last = self.open.pop();
+        debug_assert_eq!(last, Some(index), "spans close in reverse order of opening");
+    }
+
+    /// What was recorded since the last call; the names stay interned.
+    pub fn take(&mut self) -> Profile {
+        let taken = self.profile.clone();
+        self.profile.clear();
+        taken
+    }
+
+    /// The durations of the spans recorded since `take` whose name is in `names`, summed per name.
+    pub fn durations_us(&self, names: &[NameId]) -> Vec<f32> {
+        let mut sums = vec![0.0; names.len()];
+        for (name, duration_us) in self.profile.name.iter().zip(&self.profile.duration_us) {
+            if let Some(at) = names.iter().position(|n| n.0 == *name) {
+                sums[at] += duration_us;
+            }
+        }
+        sums
+    }
+
+    /// Forgets what was recorded since `take`.
+    pub fn discard(&mut self) {
+        self.profile.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_recorded_when_profiling_is_off() {
+        let mut profiler = Profiler::default();
+        let name = profiler.intern("layers.0");
+        let block = profiler.open_block(name);
+        let op = profiler.open_op("in_proj");
+        profiler.close(op, 1);
+        profiler.close(block, 0);
+        assert!(profiler.take().is_empty());
+    }
+
+    #[test]
+    fn an_op_is_the_child_of_the_block_around_it() {
+        let mut profiler = Profiler::default();
+        profiler.set_level(Level::Module);
+        let name = profiler.intern("layers.0");
+        let block = profiler.open_block(name);
+        let op = profiler.open_op("in_proj");
+        profiler.close(op, 128);
+        profiler.close(block, 0);
+        let profile = profiler.take();
+        assert_eq!(profile.parent, [-1, 0]);
+        assert_eq!(profile.bytes, [0.0, 128.0]);
+        assert!(profile.duration_us[0] >= profile.duration_us[1]);
+    }
+
+    #[test]
+    fn block_level_leaves_the_ops_out() {
+        let mut profiler = Profiler::default();
+        profiler.set_level(Level::Block);
+        let name = profiler.intern("layers.0");
+        let block = profiler.open_block(name);
+        let op = profiler.open_op("in_proj");
+        profiler.close(op, 1);
+        profiler.close(block, 0);
+        assert_eq!(profiler.take().len(), 1);
+    }
+}
