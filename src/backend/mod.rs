@@ -1,0 +1,189 @@
+//! The vocabulary of ops between the model and a device. It stands on floor 1: the model is written against
+//! [`Backend`], each device implements it, and neither sees the other. It computes nothing.
+//!
+//! The contract: after an op returns, its result is defined by *order*, not by time. A device may compute at once
+//! (the CPU) or record and answer later (a GPU); only [`Backend::read`] waits. Ops therefore do not fail: wrong
+//! shapes are programmer errors and assert, and a device's own failure comes out of `read`.
+
+pub mod cpu;
+
+use crate::error::Result;
+use crate::profile::{NameId, Profiler};
+use crate::quant::QMatrix;
+
+/// Columns `start .. start + len` of a tensor.
+pub struct Cols<'a, T> {
+    pub tensor: &'a T,
+    pub start: usize,
+    pub len: usize,
+}
+
+/// Cuts the columns of `tensor` into consecutive ranges of the given widths.
+pub fn split<T, const N: usize>(tensor: &T, widths: [usize; N]) -> [Cols<'_, T>; N] {
+    let mut start = 0;
+    widths.map(|len| {
+        let cols = Cols { tensor, start, len };
+        start += len;
+        cols
+    })
+}
+
+/// A linear layer y = W·x + bias. Every parameter struct carries its module's name for the profile.
+pub struct Linear<B: Backend> {
+    pub name: &'static str,
+    pub weight: B::Weight,          // [d_out, d_in]
+    pub bias: Option<B::Tensor>,    // [1, d_out]
+}
+
+/// RMSNorm: weight · x / sqrt(mean(x²) + eps).
+pub struct Norm<B: Backend> {
+    pub name: &'static str,
+    pub weight: B::Tensor, // [1, d]
+    pub eps: f32,
+}
+
+/// RMSNorm of x · silu(gate), with one mean per group of channels.
+pub struct GatedNorm<B: Backend> {
+    pub weight: B::Tensor, // [1, d_inner]
+    pub n_groups: usize,
+    pub eps: f32,
+}
+
+/// The causal depthwise convolution and its SiLU.
+pub struct Conv1d<B: Backend> {
+    /// Tap k of every channel in row k: the last row multiplies the current token.
+    pub weight: B::Tensor, // [d_conv, conv_dim]
+    pub bias: B::Tensor, // [1, conv_dim]
+}
+
+/// Parameters of the selective state-space scan (Mamba-2, arXiv:2405.21060).
+pub struct Ssm<B: Backend> {
+    pub a: B::Tensor,       // [1, H], −exp(A_log)
+    pub d: B::Tensor,       // [1, H]
+    pub dt_bias: B::Tensor, // [1, H]
+    pub n_heads: usize,
+    pub head_dim: usize,
+    pub d_state: usize,
+    pub n_groups: usize,
+}
+
+/// What one call of the scan reads.
+pub struct SsmInput<'a, T> {
+    pub x: Cols<'a, T>,  // [T, H·P]
+    pub b: Cols<'a, T>,  // [T, G·N]
+    pub c: Cols<'a, T>,  // [T, G·N]
+    pub dt: Cols<'a, T>, // [T, H], before bias and softplus
+    /// softplus(dt + bias) is raised to at least this.
+    pub dt_min: f32,
+}
+
+/// Rotary position embedding over whole heads, in the rotate-half form.
+#[derive(Clone, Debug)]
+pub struct Rope {
+    /// Radians per position of each pair of channels. // [head_dim / 2]
+    pub inv_freq: Vec<f32>,
+    pub head_dim: usize,
+}
+
+/// The sizes of an attention call.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionShape {
+    pub n_heads: usize,
+    pub n_kv_heads: usize,
+    pub head_dim: usize,
+    pub scale: f32,
+}
+
+/// Keys (already rotated) and values of one hybrid layer.
+pub struct KvCache<B: Backend> {
+    pub k: B::Tensor, // [context, kv_width]
+    pub v: B::Tensor, // [context, kv_width]
+    pub len: usize,
+}
+
+/// A device that can run the model. Destination last; `y` takes the row count of `x`.
+#[expect(
+    async_fn_in_trait,
+    reason = "an engine lives on one thread; no Send bound is wanted"
+)]
+pub trait Backend: Sized {
+    /// f32 `[rows, cols]`, made once with its largest row count.
+    type Tensor;
+    /// A weight matrix in the layout that this device's kernels like best.
+    type Weight;
+
+    /// A tensor of zeros with room for `rows`.
+    fn tensor(&mut self, rows: usize, cols: usize) -> Self::Tensor;
+    /// A tensor of given numbers, `values[rows · cols]`.
+    fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> Self::Tensor;
+    /// Takes the host matrix, repacks it and lets it go.
+    fn upload(&mut self, matrix: QMatrix) -> Self::Weight;
+    /// Sets every number of `x` to zero.
+    fn clear(&mut self, x: &mut Self::Tensor);
+
+    /// y[t] = row `tokens[t]` of the table.
+    fn embed(&mut self, table: &Linear<Self>, tokens: &[u32], y: &mut Self::Tensor);
+    fn rms_norm(&mut self, norm: &Norm<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
+    fn gated_rms_norm(
+        &mut self,
+        norm: &GatedNorm<Self>,
+        x: &Self::Tensor,
+        gate: Cols<Self::Tensor>,
+        y: &mut Self::Tensor,
+    );
+    fn linear(&mut self, linear: &Linear<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
+    /// y += W·x + bias.
+    fn linear_add(&mut self, linear: &Linear<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
+    /// y = silu(conv(x) + bias); `state` `[d_conv − 1, conv_dim]` holds the inputs before x and is moved on.
+    fn causal_conv1d(
+        &mut self,
+        conv: &Conv1d<Self>,
+        x: Cols<Self::Tensor>,
+        state: &mut Self::Tensor,
+        y: &mut Self::Tensor,
+    );
+    /// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x; `state` `[H·P, N]` is moved on.
+    fn ssm_scan(
+        &mut self,
+        ssm: &Ssm<Self>,
+        input: SsmInput<Self::Tensor>,
+        state: &mut Self::Tensor,
+        y: &mut Self::Tensor,
+    );
+    /// Rotates each head of each row of x; row t stands at `position + t`.
+    fn rope(&mut self, rope: &Rope, position: usize, x: &mut Self::Tensor);
+    /// Appends the rows of k and v and counts them in.
+    fn append_kv(&mut self, k: &Self::Tensor, v: &Self::Tensor, cache: &mut KvCache<Self>);
+    /// Causal attention of the last `q.rows` positions in the cache.
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        q: &Self::Tensor,
+        cache: &KvCache<Self>,
+        y: &mut Self::Tensor,
+    );
+    /// y = gelu(x[:, :d])·x[:, d:], with the exact (erf) GELU.
+    fn gelu_mul(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
+    /// y = [a, b] along the columns.
+    fn concat(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
+    fn add(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
+    /// y = the last row of x.
+    fn last_row(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
+
+    /// Lets the device start on what is encoded.
+    fn flush(&mut self);
+    /// The numbers of x, row-major. The only wait, and the only op that fails.
+    async fn read(&mut self, x: &Self::Tensor) -> Result<Vec<f32>>;
+
+    /// Bytes of weights that the device holds for `weight`.
+    fn weight_bytes(&self, weight: &Self::Weight) -> usize;
+    fn profiler(&mut self) -> &mut Profiler;
+
+    /// Runs `body` under a block-level span.
+    fn scope<R>(&mut self, name: NameId, body: impl FnOnce(&mut Self) -> R) -> R {
+        let span = self.profiler().open_block(name);
+        let result = body(self);
+        self.profiler().close(span, 0);
+        result
+    }
+}

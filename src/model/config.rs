@@ -1,0 +1,395 @@
+//! `config.json`, in both spellings in use, checked and completed with the sizes that follow from it. It stands on
+//! floor 2 at the root of the model; it reads text, never files.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+const FILE: &str = "config.json";
+
+/// What block `i` of the model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockKind {
+    /// A Mamba-2 mixer alone.
+    Mamba,
+    /// A call of a shared transformer block, whose result enters the block's own mixer.
+    Hybrid,
+}
+
+/// A checked Zamba2 configuration. Field names are the checkpoint's; the paper's letter follows in the comment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub kinds: Vec<BlockKind>,
+    pub d_state: usize,       // N
+    pub d_conv: usize,        // K
+    pub d_inner: usize,       // expand · hidden
+    pub n_mamba_heads: usize, // H
+    pub n_groups: usize,      // G
+    pub n_attention_heads: usize,
+    pub n_kv_heads: usize,
+    pub intermediate_size: usize,
+    /// Shared blocks of a tied model; an untied one has a block for each hybrid layer.
+    pub num_mem_blocks: usize,
+    pub use_shared_attention_adapter: bool,
+    pub adapter_rank: usize,
+    pub use_mem_rope: bool,
+    pub rope_theta: f32,
+    pub use_long_context: bool,
+    pub max_position_embeddings: usize,
+    pub rms_norm_eps: f32,
+    pub time_step_min: f32,
+    pub add_bias_linear: bool,
+    pub tie_word_embeddings: bool,
+    pub bos_token_id: Option<u32>,
+    pub eos_token_ids: Vec<u32>,
+}
+
+impl Config {
+    /// Reads `config.json`. Errors name the field and what it must be.
+    pub fn from_json(text: &str) -> Result<Config> {
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| config_error(format!("it is not valid JSON ({error})")))?;
+        let Value::Object(map) = value else {
+            return Err(config_error("it is not a JSON object".into()));
+        };
+        let fields = Fields(map);
+        let model_type = fields.text("model_type")?;
+        if model_type != "zamba2" {
+            return Err(Error::Architecture {
+                file: FILE.into(),
+                found: model_type.into(),
+            });
+        }
+
+        let hidden_size = fields.required_size("hidden_size", 1 << 16)?;
+        let d_inner = hidden_size * fields.size("mamba_expand", 2, 16)?;
+        let n_mamba_heads = match fields.size("n_mamba_heads", 0, d_inner)? {
+            0 => {
+                let headdim = fields.required_size("mamba_headdim", d_inner)?;
+                divide("d_inner", d_inner, "mamba_headdim", headdim)?
+            }
+            heads => heads,
+        };
+        let n_attention_heads = fields.required_size("num_attention_heads", 1 << 12)?;
+        let legacy_ffn = fields.size("ffn_hidden_size", 4 * hidden_size, 1 << 20)?;
+        let config = Config {
+            vocab_size: fields.required_size("vocab_size", 1 << 22)?,
+            hidden_size,
+            kinds: kinds(&fields)?,
+            d_state: fields.required_size("mamba_d_state", 1 << 12)?,
+            d_conv: fields.size("mamba_d_conv", 4, 16)?,
+            d_inner,
+            n_mamba_heads,
+            n_groups: fields.size("mamba_ngroups", 1, n_mamba_heads)?,
+            n_attention_heads,
+            n_kv_heads: fields.size(
+                "num_key_value_heads",
+                n_attention_heads,
+                n_attention_heads,
+            )?,
+            intermediate_size: fields.size("intermediate_size", legacy_ffn, 1 << 20)?,
+            num_mem_blocks: fields.size("num_mem_blocks", 1, 64)?,
+            use_shared_attention_adapter: fields.flag("use_shared_attention_adapter", false)?,
+            adapter_rank: fields.size("adapter_rank", 128, 1 << 14)?,
+            use_mem_rope: fields.flag("use_mem_rope", false)?,
+            rope_theta: rope_theta(&fields)?,
+            use_long_context: fields.flag("use_long_context", false)?,
+            max_position_embeddings: fields.size("max_position_embeddings", 4096, 1 << 24)?,
+            rms_norm_eps: fields.number("rms_norm_eps", 1e-5, 0.0, 1.0)?,
+            time_step_min: fields.number("time_step_min", 0.001, 0.0, 1e3)?,
+            add_bias_linear: fields.flag("add_bias_linear", false)?,
+            tie_word_embeddings: fields.flag("tie_word_embeddings", true)?,
+            bos_token_id: fields.token_ids("bos_token_id")?.first().copied(),
+            eos_token_ids: fields.token_ids("eos_token_id")?,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The relations between fields that every kernel relies on.
+    fn check(&self) -> Result<()> {
+        divide("d_inner", self.d_inner, "n_mamba_heads", self.n_mamba_heads)?;
+        divide("n_mamba_heads", self.n_mamba_heads, "mamba_ngroups", self.n_groups)?;
+        divide("d_inner", self.d_inner, "mamba_ngroups", self.n_groups)?;
+        divide(
+            "2 * hidden_size",
+            self.attention_width(),
+            "num_attention_heads",
+            self.n_attention_heads,
+        )?;
+        divide(
+            "num_attention_heads",
+            self.n_attention_heads,
+            "num_key_value_heads",
+            self.n_kv_heads,
+        )?;
+        if self.n_kv_heads != self.n_attention_heads && self.use_shared_attention_adapter {
+            return Err(config_error(
+                "`num_key_value_heads` below `num_attention_heads` does not go with `use_shared_attention_adapter`"
+                    .into(),
+            ));
+        }
+        if self.use_mem_rope && self.head_dim() % 2 != 0 {
+            return Err(config_error(format!(
+                "`use_mem_rope` needs an even attention head size, and it is {}",
+                self.head_dim()
+            )));
+        }
+        Ok(())
+    }
+
+    pub fn n_blocks(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// Indices of the hybrid blocks, ascending.
+    pub fn hybrid_blocks(&self) -> Vec<usize> {
+        let hybrid = |&i: &usize| self.kinds[i] == BlockKind::Hybrid;
+        (0..self.n_blocks()).filter(hybrid).collect()
+    }
+
+    /// Channels of x, B and C, which the convolution covers.
+    pub fn conv_dim(&self) -> usize {
+        self.d_inner + 2 * self.n_groups * self.d_state
+    }
+
+    /// Columns of `in_proj`: z, x, B, C, dt.
+    pub fn d_in_proj(&self) -> usize {
+        self.d_inner + self.conv_dim() + self.n_mamba_heads
+    }
+
+    /// Channels per mixer head (P).
+    pub fn mamba_head_dim(&self) -> usize {
+        self.d_inner / self.n_mamba_heads
+    }
+
+    /// The shared block works on `[x, embedding]`, twice as wide as the stream.
+    pub fn attention_width(&self) -> usize {
+        2 * self.hidden_size
+    }
+
+    pub fn head_dim(&self) -> usize {
+        self.attention_width() / self.n_attention_heads
+    }
+
+    pub fn kv_width(&self) -> usize {
+        self.n_kv_heads * self.head_dim()
+    }
+}
+
+fn config_error(fact: String) -> Error {
+    Error::Config {
+        file: FILE.into(),
+        fact,
+    }
+}
+
+fn divide(name: &str, value: usize, by_name: &str, by: usize) -> Result<usize> {
+    if by == 0 || value % by != 0 {
+        return Err(config_error(format!(
+            "`{name}` = {value} is not a multiple of `{by_name}` = {by}"
+        )));
+    }
+    Ok(value / by)
+}
+
+fn rope_theta(fields: &Fields) -> Result<f32> {
+    let nested = match fields.0.get("rope_parameters") {
+        Some(Value::Object(map)) => Fields(map.clone()),
+        _ => Fields(Map::new()),
+    };
+    let legacy = fields.number("rope_theta", 10_000.0, 1e-3, 1e12)?;
+    nested.number("rope_theta", legacy, 1e-3, 1e12)
+}
+
+/// The kind of each block, from `layers_block_type` (whose plain name is `mamba` on the Hub and `linear_attention`
+/// in newer files) or from `hybrid_layer_ids`.
+fn kinds(fields: &Fields) -> Result<Vec<BlockKind>> {
+    let n_blocks = fields.required_size("num_hidden_layers", 1 << 10)?;
+    if let Some(Value::Array(names)) = fields.0.get("layers_block_type") {
+        if names.len() != n_blocks {
+            return Err(config_error(format!(
+                "`layers_block_type` has {} entries, and `num_hidden_layers` is {n_blocks}",
+                names.len()
+            )));
+        }
+        return names
+            .iter()
+            .map(|name| match name.as_str() {
+                Some("mamba" | "linear_attention") => Ok(BlockKind::Mamba),
+                Some("hybrid") => Ok(BlockKind::Hybrid),
+                _ => Err(config_error(format!(
+                    "`layers_block_type` holds {name}; `mamba`, `linear_attention` and `hybrid` are known"
+                ))),
+            })
+            .collect();
+    }
+    let Some(Value::Array(ids)) = fields.0.get("hybrid_layer_ids") else {
+        return Err(config_error("the field `layers_block_type` is missing".into()));
+    };
+    let mut kinds = vec![BlockKind::Mamba; n_blocks];
+    for id in ids {
+        let index = id.as_u64().and_then(|id| usize::try_from(id).ok());
+        match index.and_then(|index| kinds.get_mut(index)) {
+            Some(kind) => *kind = BlockKind::Hybrid,
+            None => {
+                return Err(config_error(format!(
+                    "`hybrid_layer_ids` holds {id}, and there are {n_blocks} layers"
+                )));
+            }
+        }
+    }
+    Ok(kinds)
+}
+
+/// Typed access to the fields of one JSON object. `null` counts as absent, as the reference treats it.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, name: &str) -> Result<&str> {
+        let Some(value) = self.get(name) else {
+            return Err(config_error(format!("the field `{name}` is missing")));
+        };
+        value
+            .as_str()
+            .ok_or_else(|| config_error(format!("`{name}` must be a string, found {value}")))
+    }
+
+    fn required_size(&self, name: &str, max: usize) -> Result<usize> {
+        if self.get(name).is_none() {
+            return Err(config_error(format!("the field `{name}` is missing")));
+        }
+        self.size(name, 0, max)
+    }
+
+    fn size(&self, name: &str, default: usize, max: usize) -> Result<usize> {
+        let Some(value) = self.get(name) else {
+            return Ok(default);
+        };
+        let size = value.as_u64().filter(|&size| size >= 1 && size <= max as u64);
+        size.map(|size| size as usize).ok_or_else(|| {
+            config_error(format!(
+                "`{name}` must be a whole number from 1 to {max}, found {value}"
+            ))
+        })
+    }
+
+    fn number(&self, name: &str, default: f32, min: f64, max: f64) -> Result<f32> {
+        let Some(value) = self.get(name) else {
+            return Ok(default);
+        };
+        let number = value.as_f64().filter(|number| (min..=max).contains(number));
+        number.map(|number| number as f32).ok_or_else(|| {
+            config_error(format!("`{name}` must be a number from {min} to {max}, found {value}"))
+        })
+    }
+
+    fn flag(&self, name: &str, default: bool) -> Result<bool> {
+        let Some(value) = self.get(name) else {
+            return Ok(default);
+        };
+        value
+            .as_bool()
+            .ok_or_else(|| config_error(format!("`{name}` must be true or false, found {value}")))
+    }
+
+    /// One id, a list of ids, or none.
+    fn token_ids(&self, name: &str) -> Result<Vec<u32>> {
+        let wrong = |value: &Value| {
+            config_error(format!("`{name}` must be a token id or a list of them, found {value}"))
+        };
+        let id = |value: &Value| {
+            let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+            id.ok_or_else(|| wrong(value))
+        };
+        match self.get(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(ids)) => ids.iter().map(id).collect(),
+            Some(value) => Ok(vec![id(value)?]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"{"model_type": "zamba2", "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 3,
+        "layers_block_type": ["mamba", "linear_attention", "hybrid"], "num_attention_heads": 2,
+        "n_mamba_heads": 4, "mamba_d_state": 16, "rope_theta": 500, "eos_token_id": [2, 7]}"#;
+
+    fn with(name: &str, value: Value) -> Result<Config> {
+        let mut map: Map<String, Value> = serde_json::from_str(SMALL).unwrap();
+        map.insert(name.into(), value);
+        Config::from_json(&Value::Object(map).to_string())
+    }
+
+    #[test]
+    fn sizes_that_follow_are_derived() {
+        let config = Config::from_json(SMALL).unwrap();
+        assert_eq!(config.d_inner, 16);
+        assert_eq!(config.conv_dim(), 48);
+        assert_eq!(config.d_in_proj(), 16 + 48 + 4);
+        assert_eq!(config.head_dim(), 8);
+        assert_eq!(config.intermediate_size, 32);
+        assert_eq!(config.hybrid_blocks(), [2]);
+        assert_eq!(config.eos_token_ids, [2, 7]);
+        assert_eq!(config.rope_theta, 500.0);
+    }
+
+    #[test]
+    fn the_newer_spelling_of_rope_wins() {
+        let config = with("rope_parameters", serde_json::json!({"rope_theta": 9.0})).unwrap();
+        assert_eq!(config.rope_theta, 9.0);
+    }
+
+    #[test]
+    fn another_architecture_is_named() {
+        let error = with("model_type", "llama".into()).unwrap_err();
+        assert_eq!(error.code(), "wrong_architecture");
+        assert!(error.to_string().contains("llama"));
+    }
+
+    #[test]
+    fn every_needed_field_is_missed_by_name() {
+        let whole: Map<String, Value> = serde_json::from_str(SMALL).unwrap();
+        for name in whole.keys() {
+            if ["rope_theta", "eos_token_id"].contains(&name.as_str()) {
+                continue;
+            }
+            let mut map = whole.clone();
+            map.remove(name);
+            let error = Config::from_json(&Value::Object(map).to_string()).unwrap_err();
+            let named = name == "n_mamba_heads" || error.to_string().contains(name.as_str());
+            assert!(named, "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn absurd_values_are_refused_by_name() {
+        for (name, value) in [
+            ("hidden_size", serde_json::json!(-3)),
+            ("hidden_size", serde_json::json!(1e12)),
+            ("num_hidden_layers", serde_json::json!(0)),
+            ("vocab_size", serde_json::json!("many")),
+            ("rms_norm_eps", serde_json::json!(-1.0)),
+            ("mamba_ngroups", serde_json::json!(3)),
+            ("num_attention_heads", serde_json::json!(5)),
+            ("use_mem_rope", serde_json::json!("yes")),
+            ("layers_block_type", serde_json::json!(["mamba"])),
+            ("layers_block_type", serde_json::json!(["mamba", "x", "hybrid"])),
+        ] {
+            let error = with(name, value.clone()).unwrap_err();
+            assert_eq!(error.code(), "bad_config", "{name} {value}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}
