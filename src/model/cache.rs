@@ -1,0 +1,67 @@
+//! What a sequence remembers: a constant-size state per mixer and a key/value cache per hybrid block. It stands on
+//! floor 2. Weights may be shared between blocks; caches never are.
+
+use crate::backend::{Backend, KvCache};
+use crate::model::config::{BlockKind, Config};
+
+pub struct MambaState<B: Backend> {
+    /// The last inputs of the convolution, oldest first; zeros before the first token.
+    pub conv: B::Tensor, // [d_conv − 1, conv_dim]
+    /// f32 whatever the weights are, as in the reference.
+    pub ssm: B::Tensor, // [H·P, N]
+}
+
+pub struct Cache<B: Backend> {
+    pub mamba: Vec<MambaState<B>>,
+    /// One per block; `None` for a plain one.
+    pub kv: Vec<Option<KvCache<B>>>,
+    /// Tokens read so far.
+    pub len: usize,
+    pub context: usize,
+}
+
+impl<B: Backend> Cache<B> {
+    /// An empty cache with room for `context` tokens, allocated whole: a token allocates nothing.
+    pub fn new(be: &mut B, config: &Config, context: usize) -> Self {
+        let mamba = (0..config.n_blocks())
+            .map(|_| MambaState {
+                conv: be.tensor(config.d_conv - 1, config.conv_dim()),
+                ssm: be.tensor(config.d_inner, config.d_state),
+            })
+            .collect();
+        let kv = (config.kinds.iter())
+            .map(|kind| {
+                (*kind == BlockKind::Hybrid).then(|| KvCache {
+                    k: be.tensor(context, config.kv_width()),
+                    v: be.tensor(context, config.kv_width()),
+                    len: 0,
+                })
+            })
+            .collect();
+        Cache {
+            mamba,
+            kv,
+            len: 0,
+            context,
+        }
+    }
+
+    /// Forgets the sequence and keeps the memory.
+    pub fn reset(&mut self, be: &mut B) {
+        for state in &mut self.mamba {
+            be.clear(&mut state.conv);
+            be.clear(&mut state.ssm);
+        }
+        for kv in self.kv.iter_mut().flatten() {
+            kv.len = 0;
+        }
+        self.len = 0;
+    }
+
+    /// Bytes of a cache with room for `context` tokens.
+    pub fn bytes(config: &Config, context: usize) -> u64 {
+        let mamba = (config.d_conv - 1) * config.conv_dim() + config.d_inner * config.d_state;
+        let kv = 2 * context * config.kv_width() * config.hybrid_blocks().len();
+        4 * (config.n_blocks() * mamba + kv) as u64
+    }
+}
