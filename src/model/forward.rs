@@ -29,7 +29,6 @@ pub struct Scratch<B: Backend> {
     pub gate_up: B::Tensor,   // [T, 2I]
     pub activated: B::Tensor, // [T, I]
     pub spoken: B::Tensor,    // [T, h], linear(shared)
-    pub mixed: B::Tensor,     // [T, h], stream + spoken
     pub last: B::Tensor,      // [1, h]
     pub logits: B::Tensor,    // [T, vocab]
 }
@@ -55,7 +54,6 @@ impl<B: Backend> Scratch<B> {
             gate_up: chunk(2 * config.intermediate_size),
             activated: chunk(config.intermediate_size),
             spoken: chunk(h),
-            mixed: chunk(h),
             last: be.tensor(1, h),
             logits: be.tensor(CHUNK, config.vocab_size),
         }
@@ -81,6 +79,8 @@ struct Chunk<B: Backend> {
 /// One pass over new tokens: a prompt, a continuation, or one decode step.
 pub struct ForwardPass<B: Backend> {
     chunks: Vec<Chunk<B>>,
+    /// stream + linear(shared): the mixer's input in a hybrid block.
+    mixed: B::Tensor, // [T, h]
     next: usize,
     n_tokens: usize,
     dt_min: f32,
@@ -97,6 +97,7 @@ impl<B: Backend> ForwardPass<B> {
         });
         let mut pass = ForwardPass {
             chunks: chunks.collect(),
+            mixed: be.tensor(tokens.len().min(CHUNK), model.config.hidden_size),
             next: 0,
             n_tokens: 0,
             dt_min: 0.0,
@@ -162,11 +163,9 @@ impl<B: Backend> ForwardPass<B> {
                     let (embedding, adapters) = (&chunk.embedding, &hybrid.adapters);
                     block.forward(be, stream, embedding, adapters, model.rope.as_ref(), kv, s);
                     be.linear(&hybrid.linear, &s.shared, &mut s.spoken); // [T, h]
-                    let mut mixed = std::mem::replace(&mut s.mixed, be.tensor(0, 0));
-                    be.add(stream, &s.spoken, &mut mixed); // [T, h]
+                    be.add(stream, &s.spoken, &mut self.mixed); // [T, h]
                     let (mamba, dt_min) = (&hybrid.mamba, self.dt_min);
-                    mamba.forward(be, Some(&mixed), state, dt_min, s, stream);
-                    s.mixed = mixed;
+                    mamba.forward(be, Some(&self.mixed), state, dt_min, s, stream);
                 }
             }
         }
