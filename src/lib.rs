@@ -3,3 +3,5 @@
 
 // Floor 0: know nothing of the rest.
 pub mod error;
+pub mod sampling;
+pub mod tokenizer;

@@ -599,7 +599,6 @@ mod tests {
 
     #[test]
     fn top_k_acts_before_top_p() {
-        // Of all, 0.4 + 0.3 reach 0.65. Of the best two alone, renormalised, so do only both; of the best one, one.
         let logits = logits_of(&[0.4, 0.3, 0.2, 0.1]);
         let kept = |top_k, top_p| {
             let options = SamplingOptions {
