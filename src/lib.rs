@@ -5,3 +5,12 @@
 pub mod error;
 pub mod sampling;
 pub mod tokenizer;
+pub mod clock;
+pub mod profile;
+pub mod quant;
+
+// Floor 1: the vocabulary of ops; its devices stand on floor 2.
+pub mod backend;
+
+// Floor 2: the model, which sees no device.
+pub mod model;

@@ -56,7 +56,7 @@ impl Pool {
     }
 
     /// Calls `body(i, part i of outputs)` for every `i < parts`, parts spread evenly over the threads.
-    pub fn run<S: Split>(&self, parts: usize, outputs: S, body: impl Fn(usize, S::Part<'_>) + Sync) {
+    pub fn run<S: Split>(&self, parts: usize, outputs: S, body: impl Fn(usize, S::Part) + Sync) {
         let threads = self.threads();
         let share = |thread: usize| {
             for index in thread * parts / threads..(thread + 1) * parts / threads {
@@ -171,28 +171,23 @@ fn lock(task: &Mutex<Option<Task>>) -> MutexGuard<'_, Option<Task>> {
 
 /// Something that falls into disjoint parts, one for each index.
 pub trait Split: Sync {
-    type Part<'p>
-    where
-        Self: 'p;
+    type Part;
 
     /// # Safety
-    /// While a part lives, no other part of the same index may be taken.
-    unsafe fn part(&self, index: usize) -> Self::Part<'_>;
+    /// Each index may be taken once in the life of the whole.
+    unsafe fn part(&self, index: usize) -> Self::Part;
 }
 
 impl Split for () {
-    type Part<'p> = ();
+    type Part = ();
 
     unsafe fn part(&self, _index: usize) {}
 }
 
 impl<A: Split, B: Split> Split for (A, B) {
-    type Part<'p>
-        = (A::Part<'p>, B::Part<'p>)
-    where
-        Self: 'p;
+    type Part = (A::Part, B::Part);
 
-    unsafe fn part(&self, index: usize) -> Self::Part<'_> {
+    unsafe fn part(&self, index: usize) -> Self::Part {
         // SAFETY: passed on unchanged.
         unsafe { (self.0.part(index), self.1.part(index)) }
     }
@@ -230,13 +225,10 @@ impl<'a> Stripes<'a> {
     }
 }
 
-impl Split for Stripes<'_> {
-    type Part<'p>
-        = Stripe<'p>
-    where
-        Self: 'p;
+impl<'a> Split for Stripes<'a> {
+    type Part = Stripe<'a>;
 
-    unsafe fn part(&self, index: usize) -> Stripe<'_> {
+    unsafe fn part(&self, index: usize) -> Stripe<'a> {
         let start = (index * self.width).min(self.cols);
         Stripe {
             // SAFETY: start ≤ cols, so the pointer stays within the borrowed slice or one past its first row.
@@ -250,12 +242,12 @@ impl Split for Stripes<'_> {
 }
 
 /// One stripe, writable row by row.
-pub struct Stripe<'p> {
+pub struct Stripe<'a> {
     data: *mut f32,
     rows: usize,
     stride: usize,
     width: usize,
-    borrow: PhantomData<&'p mut [f32]>,
+    borrow: PhantomData<&'a mut [f32]>,
 }
 
 impl Stripe<'_> {
