@@ -1,0 +1,148 @@
+//! Installs what a bare machine lacks: Rust targets and components, Node.js, a browser.
+//!
+//! Every install is announced before it happens. What cannot be installed is an error that says what
+//! to do by hand; nothing is skipped in silence. Rust itself and a C linker are taken as given,
+//! because this program could not have been built without them.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace::{Workspace, first_line, run};
+
+/// The environment variable that names the browser of the browser tests.
+pub const BROWSER_VARIABLE: &str = "ZAMBA2_CHROMIUM";
+
+// Any Chromium-based browser runs the tests; these are the names that packages give it.
+const BROWSERS: [&str; 5] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+];
+
+const OLDEST_NODE: u32 = 18;
+
+/// Makes sure that Rust can compile for `target`.
+pub fn rust_target(workspace: &Workspace, target: &str) -> Result<()> {
+    // rustc answers for every way Rust is installed; rustup only for its own toolchains.
+    let libraries = first_line(workspace.program("rustc").args([
+        "--print",
+        "target-libdir",
+        "--target",
+        target,
+    ]));
+    if libraries.is_some_and(|folder| Path::new(&folder).is_dir()) {
+        return Ok(());
+    }
+    rustup(workspace, &["target", "add", target])
+}
+
+/// Makes sure that `cargo <subcommand>` exists, which the rustup component `component` brings.
+pub fn rust_component(workspace: &Workspace, subcommand: &str, component: &str) -> Result<()> {
+    if first_line(workspace.cargo().args([subcommand, "--version"])).is_some() {
+        return Ok(());
+    }
+    rustup(workspace, &["component", "add", component])
+}
+
+fn rustup(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
+    let shown = arguments.join(" ");
+    if first_line(Command::new("rustup").arg("--version")).is_none() {
+        bail!(
+            "Rust's {} {} is missing and so is rustup, which would add it; install rustup from \
+             https://rustup.rs, or add it the way this Rust was installed, and run again",
+            arguments[0],
+            arguments[2]
+        );
+    }
+    println!("Installing: rustup {shown}");
+    run(workspace.program("rustup").args(arguments))
+}
+
+/// Makes sure that Node.js and npm are there and new enough.
+pub fn node(workspace: &Workspace) -> Result<()> {
+    if node_major().is_none() {
+        debian_packages(workspace, "Node.js", &["nodejs"])?;
+    }
+    match node_major() {
+        Some(major) if major >= OLDEST_NODE => {}
+        Some(major) => bail!(
+            "Node.js {major} is too old; install Node.js {OLDEST_NODE} or newer and run again"
+        ),
+        None => bail!(
+            "`node --version` gives no version; install Node.js {OLDEST_NODE} or newer and run again"
+        ),
+    }
+    if first_line(Command::new("npm").arg("--version")).is_none() {
+        debian_packages(workspace, "npm", &["npm"])?;
+    }
+    Ok(())
+}
+
+fn node_major() -> Option<u32> {
+    let version = first_line(Command::new("node").arg("--version"))?;
+    let major = version.trim_start_matches('v').split('.').next()?;
+    major.parse().ok()
+}
+
+/// Finds a Chromium-based browser, or installs one.
+pub fn browser(workspace: &Workspace) -> Result<PathBuf> {
+    if let Some(named) = env::var_os(BROWSER_VARIABLE) {
+        let named = PathBuf::from(named);
+        if !named.is_file() {
+            bail!(
+                "{BROWSER_VARIABLE} names {}, which is no file; name a Chromium or unset it",
+                named.display()
+            );
+        }
+        return Ok(named);
+    }
+    if let Some(found) = browser_on_path() {
+        return Ok(found);
+    }
+    debian_packages(workspace, "A Chromium-based browser", &["chromium"])?;
+    browser_on_path().with_context(|| {
+        format!("chromium was installed but is not on PATH; set {BROWSER_VARIABLE} to its path")
+    })
+}
+
+fn browser_on_path() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    BROWSERS.iter().find_map(|name| {
+        env::split_paths(&path)
+            .map(|folder| folder.join(name))
+            .find(|candidate| candidate.is_file())
+    })
+}
+
+fn debian_packages(workspace: &Workspace, wanted: &str, packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    let by_hand = format!(
+        "{wanted} is missing; install it (on Debian: `apt-get install {list}`) and run again"
+    );
+    if first_line(Command::new("apt-get").arg("--version")).is_none() {
+        bail!("{by_hand}");
+    }
+    let is_root = first_line(Command::new("id").arg("-u")).as_deref() == Some("0");
+    if !is_root && first_line(Command::new("sudo").arg("--version")).is_none() {
+        bail!("{by_hand} (neither root nor sudo is at hand to do it here)");
+    }
+    println!("Installing with apt-get: {list}");
+    apt_get(workspace, is_root, &["update", "--quiet"]).context(by_hand.clone())?;
+    let mut install = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
+    install.extend(packages);
+    apt_get(workspace, is_root, &install).context(by_hand)
+}
+
+fn apt_get(workspace: &Workspace, is_root: bool, arguments: &[&str]) -> Result<()> {
+    let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
+    words.extend(arguments);
+    if !is_root {
+        words.insert(0, "sudo");
+    }
+    run(workspace.program(words[0]).args(&words[1..]))
+}

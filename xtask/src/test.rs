@@ -1,0 +1,243 @@
+//! Every check of the repository, in stages: `cargo xtask test`.
+//!
+//! A failed stage does not stop the ones after it; the run's last line counts both kinds. The stages
+//! run other programs and judge their exit status. What they check is written elsewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::installs;
+use crate::serve::{Server, listen, page_folders, site};
+use crate::wasm::{self, BROWSER_TARGET};
+use crate::workspace::{self, Workspace};
+
+const KERNEL_TARGET: &str = "wasm32-wasip1";
+
+// The tests that also run as wasm: arithmetic whose SIMD code differs there. Files under tests/.
+const KERNEL_TESTS: [&str; 1] = ["kernels"];
+
+/// A part of the whole check that can be run alone.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// Rust formatting
+    Format,
+    /// Rust lints, for this machine and for the browser
+    Lint,
+    /// Rust tests on this machine
+    Native,
+    /// The kernels' tests as WebAssembly, in Node.js
+    Kernels,
+    /// Types of the JavaScript modules
+    Types,
+    /// The page and the package in a real browser
+    Browser,
+    /// Rust documentation
+    Docs,
+}
+
+impl Stage {
+    fn check(self, workspace: &Workspace) -> Result<()> {
+        match self {
+            Stage::Format => format(workspace),
+            Stage::Lint => lint(workspace),
+            Stage::Native => native(workspace),
+            Stage::Kernels => kernels(workspace),
+            Stage::Types => types(workspace),
+            Stage::Browser => browser(workspace),
+            Stage::Docs => docs(workspace),
+        }
+    }
+
+    fn name_and_purpose(self) -> (String, String) {
+        let value = self.to_possible_value();
+        let name = value.as_ref().map(|value| value.get_name().to_owned());
+        let purpose = value.as_ref().and_then(|value| value.get_help());
+        (
+            name.unwrap_or_default(),
+            purpose.map(ToString::to_string).unwrap_or_default(),
+        )
+    }
+}
+
+/// Prints every stage with what it checks.
+pub fn list() {
+    for stage in Stage::value_variants() {
+        let (name, purpose) = stage.name_and_purpose();
+        println!("{name:<8} {purpose}");
+    }
+}
+
+/// Runs the stages of `only`, or all of them, and fails when one of them failed.
+pub fn run(workspace: &Workspace, only: &[Stage]) -> Result<()> {
+    let stages = Stage::value_variants()
+        .iter()
+        .filter(|stage| only.is_empty() || only.contains(stage));
+    let (mut passed, mut failures) = (0, Vec::new());
+    for stage in stages {
+        let (name, purpose) = stage.name_and_purpose();
+        println!("\n== {name}: {purpose}");
+        let start = Instant::now();
+        let result = stage.check(workspace);
+        let seconds = start.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => {
+                println!("== {name} passed in {seconds:.1} s");
+                passed += 1;
+            }
+            Err(error) => {
+                println!("== {name} FAILED in {seconds:.1} s: {error:#}");
+                failures.push(format!("{name}: {error:#}"));
+            }
+        }
+    }
+    println!();
+    for failure in &failures {
+        println!("failed: {failure}");
+    }
+    println!("{passed} passed, {} failed", failures.len());
+    if failures.is_empty() {
+        return Ok(());
+    }
+    bail!("run a failed stage alone with `cargo xtask test --only STAGE`")
+}
+
+fn format(workspace: &Workspace) -> Result<()> {
+    installs::rust_component(workspace, "fmt", "rustfmt")?;
+    cargo(workspace, &["fmt", "--all", "--check"])
+}
+
+fn lint(workspace: &Workspace) -> Result<()> {
+    installs::rust_component(workspace, "clippy", "clippy")?;
+    installs::rust_target(workspace, BROWSER_TARGET)?;
+    let strict = ["--", "--deny", "warnings"];
+    let native = ["clippy", "--workspace", "--all-targets"];
+    cargo(workspace, &[&native[..], &strict].concat())?;
+    let wasm = [
+        "clippy",
+        "--package",
+        "zamba2",
+        "--lib",
+        "--target",
+        BROWSER_TARGET,
+    ];
+    cargo(workspace, &[&wasm[..], &strict].concat())
+}
+
+fn native(workspace: &Workspace) -> Result<()> {
+    // xtask is tested under the profile it already runs in, which spares compiling it once more.
+    cargo(
+        workspace,
+        &["test", "--package", "xtask", "--profile", "xtask"],
+    )?;
+    cargo(workspace, &["test", "--workspace", "--exclude", "xtask"])
+}
+
+fn kernels(workspace: &Workspace) -> Result<()> {
+    installs::rust_target(workspace, KERNEL_TARGET)?;
+    installs::node(workspace)?;
+    let mut arguments = vec!["test", "--package", "zamba2", "--target", KERNEL_TARGET];
+    for test in KERNEL_TESTS {
+        arguments.extend(["--test", test]);
+    }
+    cargo(workspace, &arguments)
+}
+
+fn types(workspace: &Workspace) -> Result<()> {
+    node_packages(workspace)?;
+    require(workspace, "jsconfig.json")?;
+    let arguments = ["tsc", "--noEmit", "-p", "jsconfig.json"];
+    // `--no` keeps npx from fetching a compiler that the lock file does not name.
+    program(
+        workspace,
+        "npx",
+        &[&["--no", "--"][..], &arguments].concat(),
+    )
+}
+
+fn browser(workspace: &Workspace) -> Result<()> {
+    node_packages(workspace)?;
+    let tests = browser_tests(workspace)?;
+    let browser = installs::browser(workspace)?;
+    wasm::build(workspace)?;
+
+    let mut folders = page_folders(workspace);
+    folders.push((
+        "/tests/fixtures".to_owned(),
+        workspace.root.join("tests/fixtures"),
+    ));
+    let server = Server::start(
+        listen("127.0.0.1", 0)?,
+        site(workspace.root.join("index.html"), &folders),
+    )?;
+    let url = server.url();
+    workspace::run(
+        workspace
+            .program("node")
+            .arg("--test")
+            .args(tests)
+            .env("ZAMBA2_URL", url.trim_end_matches('/'))
+            .env(installs::BROWSER_VARIABLE, browser),
+    )
+}
+
+// The files are named one by one because Node's reading of a folder after `--test` differs between
+// its releases.
+fn browser_tests(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let folder = Path::new("tests/browser");
+    require(workspace, "tests/browser")?;
+    let mut tests = Vec::new();
+    for entry in fs::read_dir(workspace.root.join(folder)).context("cannot read tests/browser")? {
+        let name = entry.context("cannot read tests/browser")?.file_name();
+        let text = name.to_string_lossy();
+        if text.ends_with(".test.js") || text.ends_with(".test.mjs") {
+            tests.push(folder.join(name));
+        }
+    }
+    if tests.is_empty() {
+        bail!("tests/browser has no file named *.test.js or *.test.mjs");
+    }
+    tests.sort();
+    Ok(tests)
+}
+
+fn docs(workspace: &Workspace) -> Result<()> {
+    workspace::run(
+        workspace
+            .cargo()
+            .args(["doc", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "--deny warnings"),
+    )
+}
+
+// Installs exactly what package-lock.json names, once: npm writes its record last, so a record that
+// is newer than the lock file means a complete folder.
+fn node_packages(workspace: &Workspace) -> Result<()> {
+    installs::node(workspace)?;
+    require(workspace, "package-lock.json")?;
+    let changed = |path: &str| workspace.root.join(path).metadata()?.modified();
+    let lock = changed("package-lock.json").context("cannot read package-lock.json")?;
+    if changed("node_modules/.package-lock.json").is_ok_and(|record| record >= lock) {
+        return Ok(());
+    }
+    println!("Installing what package-lock.json names: npm ci");
+    program(workspace, "npm", &["ci"])
+}
+
+fn require(workspace: &Workspace, path: &str) -> Result<()> {
+    if workspace.root.join(path).exists() {
+        return Ok(());
+    }
+    bail!("{path} is missing from the repository; restore it and run again")
+}
+
+fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
+    workspace::run(workspace.cargo().args(arguments))
+}
+
+fn program(workspace: &Workspace, name: &str, arguments: &[&str]) -> Result<()> {
+    workspace::run(workspace.program(name).args(arguments))
+}
