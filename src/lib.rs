@@ -14,3 +14,9 @@ pub mod backend;
 
 // Floor 2: the model, which sees no device.
 pub mod model;
+
+// Floor 3: bytes become blocks.
+pub mod loader;
+
+// Floor 4: one conversation.
+pub mod session;

@@ -450,7 +450,9 @@ impl StopStrings {
             text.truncate(start);
             return (text, true);
         }
-        let undecided = self.held.split_off(self.held.len() - self.undecided_bytes());
+        let undecided = self
+            .held
+            .split_off(self.held.len() - self.undecided_bytes());
         (mem::replace(&mut self.held, undecided), false)
     }
 
@@ -480,5 +482,568 @@ impl StopStrings {
             .map(str::len)
             .max()
             .unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::{Rng, SeedableRng};
+    use rand_pcg::Pcg64Mcg;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    /// Larger than every vocabulary below, like a padded embedding.
+    const MODEL_VOCAB_SIZE: usize = 320;
+
+    fn special(id: usize, content: &str) -> Value {
+        json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true
+        })
+    }
+
+    fn bpe(tokens: &[String], merges: &[[&str; 2]], unk_token: Option<&str>) -> Value {
+        let vocab: Map<String, Value> = tokens
+            .iter()
+            .zip(0u32..)
+            .map(|(token, id)| (token.clone(), json!(id)))
+            .collect();
+        json!({
+            "type": "BPE", "dropout": null, "unk_token": unk_token, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": unk_token.is_some(),
+            "ignore_merges": false, "vocab": vocab, "merges": merges
+        })
+    }
+
+    /// The byte alphabet as its paper's code builds it: printable bytes first, then the others in their order.
+    fn byte_alphabet() -> Vec<String> {
+        let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+        let mut next = 0x100;
+        (0..=255u8)
+            .map(|byte| {
+                if printable(&byte) {
+                    return char::from(byte).to_string();
+                }
+                next += 1;
+                char::from_u32(next - 1).unwrap().to_string()
+            })
+            .collect()
+    }
+
+    /// GPT-2's kind: ids 0 to 255 are the bytes, then a few merges, then a special token.
+    fn byte_level_json() -> Value {
+        let mut tokens = byte_alphabet();
+        tokens.extend(["Ġt", "he", "Ġthe", "Ð¿", "ðŁ"].map(String::from));
+        let merges = [["Ġ", "t"], ["h", "e"], ["Ġt", "he"], ["Ð", "¿"], ["ð", "Ł"]];
+        json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": [special(261, "</s>")],
+            "normalizer": null,
+            "pre_tokenizer": {
+                "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
+            },
+            "post_processor": null,
+            "decoder": {
+                "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true
+            },
+            "model": bpe(&tokens, &merges, None)
+        })
+    }
+
+    /// Mistral's kind: `<unk>`, `<s>`, `</s>`, the bytes as ids 3 to 258, then pieces.
+    fn mistral_json() -> Value {
+        let mut tokens = ["<unk>", "<s>", "</s>"].map(String::from).to_vec();
+        tokens.extend((0..=255u8).map(|byte| format!("<0x{byte:02X}>")));
+        tokens.extend(
+            [
+                "▁", "t", "h", "e", "▁t", "he", "▁the", "a", "й", "п", "▁п", "e\u{301}", "▁▁",
+            ]
+            .map(String::from),
+        );
+        let merges = [["▁", "t"], ["h", "e"], ["▁t", "he"], ["▁", "п"], ["▁", "▁"]];
+        json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+            ]},
+            "pre_tokenizer": null,
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
+            },
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+            ]},
+            "model": bpe(&tokens, &merges, Some("<unk>"))
+        })
+    }
+
+    fn with_decoder(mut json: Value, decoder: Value) -> Value {
+        json["decoder"] = decoder;
+        json
+    }
+
+    fn read(json: &Value) -> Result<Tokenizer> {
+        Tokenizer::from_bytes(
+            "tokenizer.json",
+            json.to_string().as_bytes(),
+            MODEL_VOCAB_SIZE,
+        )
+    }
+
+    fn byte_level() -> Tokenizer {
+        read(&byte_level_json()).unwrap()
+    }
+
+    fn mistral() -> Tokenizer {
+        read(&mistral_json()).unwrap()
+    }
+
+    /// The ids of tokens as the file writes them.
+    fn ids(tokenizer: &Tokenizer, tokens: &[&str]) -> Vec<u32> {
+        let id = |token: &&str| {
+            tokenizer
+                .token_id(token)
+                .unwrap_or_else(|| panic!("{token}"))
+        };
+        tokens.iter().map(id).collect()
+    }
+
+    /// The pieces of all tokens, and that of the end as the last.
+    fn stream(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
+        let mut stream = TextStream::new();
+        let mut pieces: Vec<String> = ids
+            .iter()
+            .map(|&id| stream.push(tokenizer, id).unwrap())
+            .collect();
+        pieces.push(stream.finish());
+        pieces
+    }
+
+    /// The pieces, after a check that together they are what `decode` says.
+    fn pieces(tokenizer: &Tokenizer, tokens: &[&str]) -> Vec<String> {
+        let ids = ids(tokenizer, tokens);
+        let pieces = stream(tokenizer, &ids);
+        assert_eq!(pieces.concat(), tokenizer.decode(&ids).unwrap());
+        pieces
+    }
+
+    #[test]
+    fn text_survives_both_ways() {
+        for tokenizer in [byte_level(), mistral()] {
+            for text in [
+                "the the",
+                "привет, мир",
+                "cafe\u{301} 🦀 👩‍👩‍👧",
+                "  two  spaces ",
+                "日本\n\ttabs\0",
+                "",
+            ] {
+                let ids = tokenizer.encode(text, false).unwrap();
+                assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+                assert_eq!(stream(&tokenizer, &ids).concat(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_template_adds_its_special_tokens_only_when_asked() {
+        let tokenizer = mistral();
+        assert_eq!(
+            tokenizer.encode("the", true).unwrap(),
+            ids(&tokenizer, &["<s>", "▁the"])
+        );
+        assert_eq!(
+            tokenizer.encode("the", false).unwrap(),
+            ids(&tokenizer, &["▁the"])
+        );
+    }
+
+    #[test]
+    fn a_streams_pieces_make_the_decoded_text_for_any_tokens_at_all() {
+        let metaspace = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
+        let no_strip = json!({"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}
+        ]});
+        let tokenizers = [
+            byte_level(),
+            mistral(),
+            read(&with_decoder(mistral_json(), metaspace)).unwrap(),
+            read(&with_decoder(mistral_json(), no_strip)).unwrap(),
+            read(&with_decoder(mistral_json(), Value::Null)).unwrap(),
+        ];
+        let mut rng = Pcg64Mcg::seed_from_u64(1);
+        for tokenizer in &tokenizers {
+            for round in 0..4000u32 {
+                let n_tokens = rng.next_u64() % 12;
+                let sequence: Vec<u32> = (0..n_tokens)
+                    .map(|_| match rng.next_u64() % 4 {
+                        // Bytes of one emoji, so that whole, cut and spoilt characters are frequent.
+                        0 | 1 if round % 2 == 0 => {
+                            let byte =
+                                [0xF0, 0x9F, 0xA6, 0x80, 0x20][(rng.next_u64() % 5) as usize];
+                            let offset = if tokenizer.token_id("<0x00>").is_some() {
+                                3
+                            } else {
+                                0
+                            };
+                            byte + offset
+                        }
+                        _ => (rng.next_u64() % MODEL_VOCAB_SIZE as u64) as u32,
+                    })
+                    .collect();
+                let decoded = tokenizer.decode(&sequence).unwrap();
+                assert_eq!(
+                    stream(tokenizer, &sequence).concat(),
+                    decoded,
+                    "{sequence:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_emoji_split_over_four_tokens_comes_out_whole() {
+        let tokenizer = byte_level();
+        assert_eq!(
+            pieces(&tokenizer, &["ð", "Ł", "¦", "Ģ", "h"]),
+            ["", "", "", "🦀", "h", ""]
+        );
+        let tokenizer = mistral();
+        let tokens = ["a", "<0xF0>", "<0x9F>", "<0xA6>", "<0x80>", "h"];
+        assert_eq!(
+            pieces(&tokenizer, &tokens),
+            ["a", "", "", "", "", "🦀h", ""]
+        );
+    }
+
+    #[test]
+    fn words_keep_the_spaces_between_them_and_lose_the_first() {
+        let tokenizer = mistral();
+        assert_eq!(
+            pieces(&tokenizer, &["▁the", "▁the", "▁п", "й"]),
+            ["the", " the", " п", "й", ""]
+        );
+        assert_eq!(
+            pieces(&tokenizer, &["<s>", "▁", "▁the"]),
+            ["", "", " the", ""]
+        );
+        assert_eq!(pieces(&tokenizer, &["▁▁", "a"]), [" ", "a", ""]);
+        assert_eq!(
+            pieces(&tokenizer, &["a", "▁", "</s>", "▁", "a"]),
+            ["a", " ", "", " ", "a", ""]
+        );
+        // A space written as a byte is the first character too.
+        assert_eq!(
+            pieces(&tokenizer, &["<0x20>", "<0x20>", "a"]),
+            ["", "", " a", ""]
+        );
+        assert_eq!(pieces(&tokenizer, &["<0x20>"]), ["", ""]);
+    }
+
+    #[test]
+    fn cyrillic_and_combining_marks_come_out_at_once() {
+        let tokenizer = byte_level();
+        assert_eq!(pieces(&tokenizer, &["Ð¿", "Ð", "¹"]), ["п", "", "й", ""]);
+        // A combining mark is a character of its own: its base does not wait for it.
+        assert_eq!(
+            pieces(&tokenizer, &["e", "Ì", "ģ"]),
+            ["e", "", "\u{301}", ""]
+        );
+        let tokenizer = mistral();
+        assert_eq!(
+            pieces(&tokenizer, &["▁п", "й", "e\u{301}"]),
+            ["п", "й", "e\u{301}", ""]
+        );
+        assert_eq!(
+            pieces(&tokenizer, &["e", "<0xCC>", "<0x81>", "a"]),
+            ["e", "", "", "\u{301}a", ""]
+        );
+    }
+
+    #[test]
+    fn special_tokens_are_skipped_even_inside_a_character() {
+        assert_eq!(
+            pieces(&byte_level(), &["Ð", "</s>", "¹"]),
+            ["", "", "й", ""]
+        );
+        let tokens = ["<s>", "<0xD0>", "</s>", "<0xB9>", "a"];
+        assert_eq!(pieces(&mistral(), &tokens), ["", "", "", "", "йa", ""]);
+    }
+
+    #[test]
+    fn a_stop_after_half_a_character_shows_it_as_broken() {
+        assert_eq!(
+            pieces(&byte_level(), &["a", "ð", "Ł"]),
+            ["a", "", "", "\u{FFFD}"]
+        );
+        assert_eq!(
+            pieces(&mistral(), &["a", "<0xF0>", "<0x9F>"]),
+            ["a", "", "", "\u{FFFD}\u{FFFD}"]
+        );
+    }
+
+    #[test]
+    fn broken_bytes_flow_as_soon_as_they_are_broken() {
+        // ÿ is 0xFF, which begins no character; Ģ is 0x80, which only continues one.
+        let tokens = ["ÿ", "Ģ", "ð", "a", "ð", "ð"];
+        let expected = [
+            "\u{FFFD}",
+            "\u{FFFD}",
+            "",
+            "\u{FFFD}a",
+            "",
+            "\u{FFFD}",
+            "\u{FFFD}",
+        ];
+        assert_eq!(pieces(&byte_level(), &tokens), expected);
+
+        let tokens = ["<0xC3>", "<0x28>", "<0xA9>", "<0x41>", "a", "<0x41>", "a"];
+        let expected = [
+            "",
+            "\u{FFFD}\u{FFFD}",
+            "\u{FFFD}",
+            "\u{FFFD}",
+            "a",
+            "",
+            "Aa",
+            "",
+        ];
+        assert_eq!(pieces(&mistral(), &tokens), expected);
+    }
+
+    #[test]
+    fn one_bad_byte_spoils_the_whole_run_so_a_sound_run_waits_for_its_end() {
+        let sound = ["<0xC3>", "<0xA9>", "a"];
+        assert_eq!(pieces(&mistral(), &sound), ["", "", "éa", ""]);
+        let spoilt = ["<0xC3>", "<0xA9>", "<0xFF>", "a"];
+        assert_eq!(
+            pieces(&mistral(), &spoilt),
+            ["", "", "\u{FFFD}\u{FFFD}\u{FFFD}", "a", ""]
+        );
+    }
+
+    #[test]
+    fn a_long_text_holds_no_more_than_a_short_one() {
+        for (tokenizer, cycle) in [
+            (byte_level(), vec!["Ġthe", "ð", "Ł", "¦", "Ģ", "ÿ", "ð"]),
+            (
+                mistral(),
+                vec!["▁the", "<0xF0>", "<0x9F>", "<0xA6>", "<0x80>"],
+            ),
+            (mistral(), vec!["<0xFF>"]),
+        ] {
+            let mut stream = TextStream::new();
+            for &id in ids(&tokenizer, &cycle).iter().cycle().take(20_000) {
+                stream.push(&tokenizer, id).unwrap();
+                let n_held = match &stream.held {
+                    Held::Nothing | Held::BrokenRun => 0,
+                    Held::Character(bytes) | Held::Run { bytes, .. } => bytes.len(),
+                };
+                assert!(n_held <= 4, "{n_held}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_finished_stream_begins_a_new_text() {
+        let tokenizer = mistral();
+        let mut stream = TextStream::new();
+        for _ in 0..2 {
+            assert_eq!(
+                stream
+                    .push(&tokenizer, tokenizer.token_id("▁the").unwrap())
+                    .unwrap(),
+                "the"
+            );
+            assert_eq!(
+                stream
+                    .push(&tokenizer, tokenizer.token_id("<0xFF>").unwrap())
+                    .unwrap(),
+                "\u{FFFD}"
+            );
+            assert_eq!(stream.finish(), "");
+        }
+    }
+
+    #[test]
+    fn an_id_that_only_the_model_knows_has_no_text_and_one_that_nobody_knows_is_named() {
+        let tokenizer = mistral();
+        let padded = MODEL_VOCAB_SIZE as u32 - 1;
+        assert_eq!(tokenizer.decode(&[padded]).unwrap(), "");
+        assert_eq!(stream(&tokenizer, &[padded]).concat(), "");
+        let unknown = Error::Token {
+            token: MODEL_VOCAB_SIZE as u32,
+            vocab_size: MODEL_VOCAB_SIZE,
+        };
+        assert_eq!(
+            tokenizer.decode(&[padded, padded + 1]),
+            Err(unknown.clone())
+        );
+        assert_eq!(TextStream::new().push(&tokenizer, padded + 1), Err(unknown));
+    }
+
+    #[test]
+    fn the_byte_alphabet_is_the_published_one() {
+        for (character, byte) in byte_alphabet().iter().zip(0u8..) {
+            assert_eq!(byte_of_char(character.chars().next().unwrap()), Some(byte));
+        }
+        for outside in [' ', '\u{7F}', '\u{A0}', '\u{AD}', '\u{144}', '日'] {
+            assert_eq!(byte_of_char(outside), None);
+        }
+    }
+
+    fn refusal(bytes: &[u8], vocab_size: usize) -> String {
+        match Tokenizer::from_bytes("a/tokenizer.json", bytes, vocab_size) {
+            Err(Error::Tokenizer { file, fact }) => {
+                assert_eq!(file, "a/tokenizer.json");
+                fact
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_tokenizer_are_refused_with_the_reason() {
+        assert!(refusal(b"\xFF{}", 10).contains("not UTF-8"));
+        assert!(refusal(b"", 10).contains("not valid JSON"));
+        let whole = mistral_json().to_string();
+        assert!(refusal(&whole.as_bytes()[..whole.len() / 2], 320).contains("not valid JSON"));
+        assert!(refusal(b"{\"model_type\": \"zamba2\"}", 10).contains("describes no tokenizer"));
+    }
+
+    #[test]
+    fn an_empty_vocabulary_is_refused() {
+        let json = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": null, "post_processor": null, "decoder": null, "model": bpe(&[], &[], None)
+        });
+        assert!(refusal(json.to_string().as_bytes(), 10).contains("vocabulary is empty"));
+    }
+
+    #[test]
+    fn ids_that_do_not_fit_the_model_are_refused_with_both_numbers() {
+        let json = byte_level_json().to_string();
+        let fact = refusal(json.as_bytes(), 261);
+        assert!(
+            fact.contains("261") && fact.contains("261 tokens"),
+            "{fact}"
+        );
+        let tokenizer = Tokenizer::from_bytes("tokenizer.json", json.as_bytes(), 262).unwrap();
+        assert_eq!(tokenizer.vocab_size(), 262);
+    }
+
+    #[test]
+    fn a_decoder_that_a_stream_cannot_follow_is_refused_at_once() {
+        for decoder in [
+            json!({"type": "WordPiece", "prefix": "##", "cleanup": true}),
+            json!({"type": "Sequence", "decoders": [
+                {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 0, "stop": 1}
+            ]}),
+        ] {
+            let json = with_decoder(mistral_json(), decoder).to_string();
+            assert!(refusal(json.as_bytes(), MODEL_VOCAB_SIZE).contains("decoder"));
+        }
+    }
+
+    #[test]
+    fn truncation_in_the_file_cuts_no_prompt() {
+        let mut json = mistral_json();
+        json["truncation"] =
+            json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
+        json["padding"] = json!({
+            "strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+            "pad_type_id": 0, "pad_token": "<unk>"
+        });
+        let tokenizer = read(&json).unwrap();
+        assert_eq!(tokenizer.encode("the the the the", false).unwrap().len(), 4);
+    }
+
+    fn stops(stops: &[&str]) -> StopStrings {
+        StopStrings::new(stops.iter().map(|stop| (*stop).to_owned()).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_possible_beginning_is_held_until_it_is_decided() {
+        let mut stop = stops(&["\n\nUser:"]);
+        assert_eq!(stop.push("Hi.\n"), ("Hi.".to_owned(), false));
+        assert_eq!(stop.push("\nUs"), (String::new(), false));
+        assert_eq!(stop.push("ing\n"), ("\n\nUsing".to_owned(), false));
+        assert_eq!(stop.push("\nUser: no"), (String::new(), true));
+        assert_eq!(stop.push("more"), (String::new(), true));
+        assert_eq!(stop.finish(), "");
+    }
+
+    #[test]
+    fn the_end_releases_what_was_held() {
+        let mut stop = stops(&["END"]);
+        assert_eq!(stop.push("the EN"), ("the ".to_owned(), false));
+        assert_eq!(stop.finish(), "EN");
+        assert_eq!(stop.finish(), "");
+    }
+
+    #[test]
+    fn without_stop_strings_nothing_is_held() {
+        let mut stop = stops(&[]);
+        assert_eq!(stop.push("anything"), ("anything".to_owned(), false));
+        assert_eq!(stop.finish(), "");
+    }
+
+    #[test]
+    fn an_empty_stop_string_is_refused() {
+        let refused = StopStrings::new(vec!["a".to_owned(), String::new()]);
+        assert!(matches!(refused, Err(Error::Setting { name, .. }) if name == "stop"));
+    }
+
+    /// The rule in its plainest form: add one character at a time, and cut as soon as the text ends with a stop.
+    fn cut(text: &str, stops: &[&str]) -> String {
+        let mut seen = String::new();
+        for c in text.chars() {
+            seen.push(c);
+            let ended = stops.iter().filter(|stop| seen.ends_with(**stop));
+            if let Some(stop) = ended.max_by_key(|stop| stop.len()) {
+                seen.truncate(seen.len() - stop.len());
+                return seen;
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn the_cut_is_the_same_however_the_text_falls_into_pieces() {
+        let alphabet = ["a", "b", "é", "🦀"];
+        let lists: [&[&str]; 5] = [
+            &["aab"],
+            &["abéa", "bé"],
+            &["éé", "é🦀"],
+            &["aaa", "aa🦀"],
+            &["🦀", "ab🦀"],
+        ];
+        let mut rng = Pcg64Mcg::seed_from_u64(2);
+        for round in 0..5000 {
+            let list = lists[round % lists.len()];
+            let characters: Vec<&str> = (0..rng.next_u64() % 10)
+                .map(|_| alphabet[(rng.next_u64() % 4) as usize])
+                .collect();
+            let mut stop = stops(list);
+            let mut shown = String::new();
+            let mut rest = characters.as_slice();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(1 + rng.next_u64() as usize % rest.len());
+                shown += &stop.push(&piece.concat()).0;
+                rest = after;
+            }
+            shown += &stop.finish();
+            let text = characters.concat();
+            assert_eq!(shown, cut(&text, list), "{text} with {list:?}");
+        }
     }
 }

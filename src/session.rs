@@ -1,0 +1,464 @@
+//! One conversation with one model: prompt → tokens → logits → tokens → text. It stands on floor 4 and owns the
+//! backend, the model and its cache. The caller owns the loop: one call of [`Session::step`] makes one token, and not
+//! calling it again is how generation stops.
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::Backend;
+use crate::clock::now_us;
+use crate::error::{Error, Result};
+use crate::loader::WeightStream;
+use crate::loader::safetensors::Shard;
+use crate::loader::schedule::LoadSchedule;
+use crate::model::cache::Cache;
+use crate::model::config::Config;
+use crate::model::forward::{ForwardPass, Progress, Scratch};
+use crate::model::{NumericSettings, Zamba2};
+use crate::profile::{Level, Profile};
+use crate::quant::WeightFormat;
+use crate::sampling::{Sampler, SamplingOptions};
+use crate::tokenizer::{StopStrings, TextStream, Tokenizer};
+
+/// The context that is taken when none is asked for: as long as the model knows, up to this many tokens …
+const DEFAULT_CONTEXT: usize = 2048;
+/// … and as long as keys and values fit in this.
+const DEFAULT_KV_BYTES: u64 = 256 << 20;
+
+/// How a checkpoint is to be loaded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoadSettings {
+    pub weights: WeightFormat,
+    /// Tokens that the cache has room for.
+    pub context: Option<usize>,
+    pub numeric: NumericSettings,
+    /// What the platform can give; loading refuses early when the model needs more.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// A model whose weights are arriving.
+pub struct SessionLoader<B: Backend> {
+    be: B,
+    model: Zamba2<B>,
+    stream: WeightStream<B>,
+    context: usize,
+}
+
+impl<B: Backend> SessionLoader<B> {
+    /// Plans the load. Nothing of the weights is needed yet, only the shards' headers.
+    ///
+    /// # Errors
+    /// A tensor that is missing or does not fit the configuration; too little memory.
+    pub fn new(mut be: B, config: Config, shards: &[Shard], settings: LoadSettings) -> Result<Self> {
+        let schedule = LoadSchedule::new(&config, shards, settings.weights)?;
+        let context = context(&config, settings.context)?;
+        let needed_bytes = schedule.weights_bytes + Cache::<B>::bytes(&config, context);
+        if let Some(limit_bytes) = settings.memory_limit_bytes.filter(|&limit| needed_bytes > limit) {
+            return Err(Error::Memory {
+                needed_bytes,
+                limit_bytes,
+            });
+        }
+        let n_shared_blocks = schedule.shared.source_layer.len();
+        let model = Zamba2::empty(&mut be, config, settings.numeric, n_shared_blocks);
+        Ok(SessionLoader {
+            be,
+            model,
+            stream: WeightStream::new(schedule, settings.weights),
+            context,
+        })
+    }
+
+    pub fn schedule(&self) -> &LoadSchedule {
+        self.stream.schedule()
+    }
+
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Takes the next bytes of the schedule's ranges, in pieces of any size.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.push(&mut self.be, &mut self.model, bytes)
+    }
+
+    /// The session, once every byte has come.
+    pub fn finish(mut self, tokenizer: Option<Tokenizer>) -> Result<Session<B>> {
+        self.stream.finish()?;
+        let config = &self.model.config;
+        let cache = Cache::new(&mut self.be, config, self.context);
+        let scratch = Scratch::new(&mut self.be, config);
+        Ok(Session {
+            weights_bytes: self.stream.schedule().weights_bytes,
+            be: self.be,
+            model: self.model,
+            cache,
+            scratch,
+            tokenizer,
+            decode_pass: None,
+            run: None,
+            recording: Level::Off,
+        })
+    }
+}
+
+fn context(config: &Config, wanted: Option<usize>) -> Result<usize> {
+    let limit = config.max_position_embeddings;
+    if let Some(context) = wanted {
+        if context == 0 || context > limit {
+            return Err(Error::Setting {
+                name: "context".into(),
+                fact: format!("{context} is not within 1 to {limit}, what the model was made for"),
+            });
+        }
+        return Ok(context);
+    }
+    let kv_bytes = 8 * config.kv_width() as u64 * config.hybrid_blocks().len().max(1) as u64;
+    let fits = (DEFAULT_KV_BYTES / kv_bytes).max(64) as usize;
+    Ok(limit.min(DEFAULT_CONTEXT).min(fits))
+}
+
+/// What to generate and when to stop.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct GenerateOptions {
+    pub max_tokens: usize,
+    #[serde(flatten)]
+    pub sampling: SamplingOptions,
+    /// Generation ends before the first of these appears in the text.
+    pub stop: Vec<String>,
+    pub ignore_eos: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        GenerateOptions {
+            max_tokens: 256,
+            sampling: SamplingOptions::default(),
+            stop: Vec::new(),
+            ignore_eos: false,
+        }
+    }
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopReason {
+    Eos,
+    Length,
+    Stop,
+    Context,
+}
+
+/// One generated token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    pub token: u32,
+    /// The text that has become certain with this token; it may be empty or cover several tokens.
+    pub text: String,
+    pub done: Option<StopReason>,
+    /// The token's share of the distribution that it was drawn from.
+    pub probability: f64,
+    pub us: f64,
+    /// Time per block; empty for the first token, whose logits are the prefill's.
+    pub blocks_us: Vec<f32>,
+}
+
+/// What one generation remembers beside the cache.
+struct Run<B: Backend> {
+    /// The prompt's pass, until its logits are read.
+    prefill: Option<ForwardPass<B>>,
+    options: GenerateOptions,
+    sampler: Sampler,
+    text: TextStream,
+    stops: StopStrings,
+    history: Vec<u32>,
+    generated: usize,
+    finished: bool,
+}
+
+/// A loaded model and its one sequence.
+pub struct Session<B: Backend> {
+    be: B,
+    model: Zamba2<B>,
+    cache: Cache<B>,
+    scratch: Scratch<B>,
+    tokenizer: Option<Tokenizer>,
+    decode_pass: Option<ForwardPass<B>>,
+    run: Option<Run<B>>,
+    recording: Level,
+    weights_bytes: u64,
+}
+
+impl<B: Backend> Session<B> {
+    pub fn config(&self) -> &Config {
+        &self.model.config
+    }
+
+    pub fn context(&self) -> usize {
+        self.cache.context
+    }
+
+    /// Tokens read so far.
+    pub fn len(&self) -> usize {
+        self.cache.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.cache.len == 0
+    }
+
+    pub fn weights_bytes(&self) -> u64 {
+        self.weights_bytes
+    }
+
+    pub fn cache_bytes(&self) -> u64 {
+        Cache::<B>::bytes(&self.model.config, self.cache.context)
+    }
+
+    /// The tokenizer, or the error for a checkpoint that came without one.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| Error::MissingFile {
+            file: "tokenizer.json".into(),
+        })
+    }
+
+    /// Forgets the sequence.
+    pub fn reset(&mut self) {
+        self.run = None;
+        self.cache.reset(&mut self.be);
+    }
+
+    /// How much [`Session::take_profile`] will have. Block times are always measured; they cost two readings of the
+    /// clock per block.
+    pub fn set_recording(&mut self, level: Level) {
+        self.recording = level;
+        self.be.profiler().discard();
+    }
+
+    /// The spans since the last call, if recording is on.
+    pub fn take_profile(&mut self) -> Profile {
+        self.be.profiler().take()
+    }
+
+    fn begin_pass(&mut self, pass: usize) {
+        let level = self.recording.max(Level::Block);
+        let profiler = self.be.profiler();
+        profiler.set_level(level);
+        profiler.set_pass(pass as u32);
+        if self.recording == Level::Off {
+            profiler.discard();
+        }
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let vocab_size = self.model.config.vocab_size;
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            return Err(Error::Token { token, vocab_size });
+        }
+        if self.cache.len + tokens.len() > self.cache.context {
+            return Err(Error::PromptTooLong {
+                tokens: self.cache.len + tokens.len(),
+                limit: self.cache.context,
+            });
+        }
+        Ok(())
+    }
+
+    /// Begins a new sequence with `prompt`. The blocks run in [`Session::advance`].
+    ///
+    /// # Errors
+    /// An empty or too long prompt, a token outside the vocabulary, an option out of range. The old sequence is gone
+    /// only when there is no error.
+    pub fn start(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<()> {
+        let kept = std::mem::replace(&mut self.cache.len, 0);
+        let checked = self.check_tokens(prompt).and_then(|()| {
+            if options.max_tokens == 0 {
+                return Err(Error::Setting {
+                    name: "max_tokens".into(),
+                    fact: "0 tokens would be no answer; it must be at least 1".into(),
+                });
+            }
+            let sampler = Sampler::new(options.sampling.clone())?;
+            Ok((sampler, StopStrings::new(options.stop.clone())?))
+        });
+        self.cache.len = kept;
+        let (sampler, stops) = checked?;
+        self.reset();
+        self.begin_pass(0);
+        let prefill = ForwardPass::new(&mut self.be, &self.model, &self.cache, prompt);
+        self.run = Some(Run {
+            prefill: Some(prefill),
+            options,
+            sampler,
+            text: TextStream::new(),
+            stops,
+            history: prompt.to_vec(),
+            generated: 0,
+            finished: false,
+        });
+        Ok(())
+    }
+
+    /// Takes the prompt through at most `max_blocks` more blocks.
+    pub fn advance(&mut self, max_blocks: usize) -> Result<Progress> {
+        let run = self.run.as_mut().ok_or_else(not_started)?;
+        let Some(pass) = run.prefill.as_mut().filter(|_| self.cache.len == 0) else {
+            return Ok(Progress::Done);
+        };
+        let (be, s) = (&mut self.be, &mut self.scratch);
+        Ok(pass.advance(be, &self.model, &mut self.cache, s, max_blocks))
+    }
+
+    /// Makes the next token: from the prefill's logits the first time, with one pass over the last token afterwards.
+    pub async fn step(&mut self) -> Result<Step> {
+        let start_us = now_us();
+        let run = self.run.as_ref().ok_or_else(not_started)?;
+        if run.finished {
+            return Err(Error::Sequence {
+                fact: "the generation has ended; start a new one".into(),
+            });
+        }
+        let mut blocks_us = Vec::new();
+        let mut logits = if run.prefill.is_some() {
+            self.advance(usize::MAX)?;
+            let pass = self.run.as_mut().and_then(|run| run.prefill.take());
+            let pass = pass.expect("it was there a moment ago");
+            pass.last_logits(&mut self.be, &self.model, &mut self.scratch);
+            self.be.read(&self.scratch.logits).await?
+        } else {
+            let (last, pass) = (run.history[run.history.len() - 1], run.generated);
+            self.begin_pass(pass);
+            let logits = self.decode_logits(last).await?;
+            let names = &self.model.layer_names;
+            blocks_us = self.be.profiler().durations_us(names);
+            logits
+        };
+
+        let run = self.run.as_mut().ok_or_else(not_started)?;
+        let sampled = run.sampler.sample(&mut logits, &run.history)?;
+        run.history.push(sampled.token);
+        run.generated += 1;
+        let is_eos = self.model.config.eos_token_ids.contains(&sampled.token);
+        let ended_by_eos = is_eos && !run.options.ignore_eos;
+        let mut text = String::new();
+        let mut done = None;
+        if let (Some(tokenizer), false) = (&self.tokenizer, ended_by_eos) {
+            let (piece, stopped) = run.stops.push(&run.text.push(tokenizer, sampled.token)?);
+            text = piece;
+            done = stopped.then_some(StopReason::Stop);
+        }
+        if done.is_none() {
+            done = match () {
+                () if ended_by_eos => Some(StopReason::Eos),
+                () if run.generated >= run.options.max_tokens => Some(StopReason::Length),
+                () if self.cache.len + 1 > self.cache.context => Some(StopReason::Context),
+                () => None,
+            };
+            if done.is_some() {
+                let (piece, stopped) = run.stops.push(&run.text.finish());
+                text.push_str(&piece);
+                if stopped {
+                    done = Some(StopReason::Stop);
+                } else {
+                    text.push_str(&run.stops.finish());
+                }
+            }
+        }
+        run.finished = done.is_some();
+        Ok(Step {
+            token: sampled.token,
+            text,
+            done,
+            probability: sampled.probability,
+            us: now_us() - start_us,
+            blocks_us,
+        })
+    }
+
+    /// Starts a new sequence and gives the logits of every token, row-major. // [tokens, vocab]
+    pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.reset();
+        self.check_tokens(tokens)?;
+        self.begin_pass(0);
+        let (be, model) = (&mut self.be, &self.model);
+        let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
+        pass.advance(be, model, &mut self.cache, &mut self.scratch, usize::MAX);
+        let mut rows = Vec::with_capacity(tokens.len() * model.config.vocab_size);
+        for chunk in 0..pass.n_chunks() {
+            pass.chunk_logits(be, model, chunk, &mut self.scratch);
+            rows.extend(be.read(&self.scratch.logits).await?);
+        }
+        Ok(rows)
+    }
+
+    /// The residual stream after the embedding and after each block, for finding the block at fault.
+    /// // [blocks + 1][tokens, h]
+    pub async fn hidden_states(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+        self.reset();
+        self.check_tokens(tokens)?;
+        let (be, model) = (&mut self.be, &self.model);
+        let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
+        let mut states = Vec::new();
+        loop {
+            let mut state = Vec::new();
+            for chunk in 0..pass.n_chunks() {
+                state.extend(be.read(pass.stream(chunk)).await?);
+            }
+            states.push(state);
+            if states.len() > model.layers.len() {
+                return Ok(states);
+            }
+            pass.advance(be, model, &mut self.cache, &mut self.scratch, 1);
+        }
+    }
+
+    /// Appends `tokens` to the sequence and gives the logits that follow the last one. // [vocab]
+    pub async fn extend(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.check_tokens(tokens)?;
+        if let [token] = tokens {
+            return self.decode_logits(*token).await;
+        }
+        let (be, model) = (&mut self.be, &self.model);
+        let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
+        pass.advance(be, model, &mut self.cache, &mut self.scratch, usize::MAX);
+        pass.last_logits(be, model, &mut self.scratch);
+        be.read(&self.scratch.logits).await
+    }
+
+    /// One cached step over `token`, in memory that is kept from step to step. // [vocab]
+    async fn decode_logits(&mut self, token: u32) -> Result<Vec<f32>> {
+        self.check_tokens(&[token])?;
+        let (be, model, cache) = (&mut self.be, &self.model, &mut self.cache);
+        let pass = match &mut self.decode_pass {
+            Some(pass) => {
+                pass.restart(be, model, cache, &[token]);
+                pass
+            }
+            empty => empty.insert(ForwardPass::new(be, model, cache, &[token])),
+        };
+        pass.advance(be, model, cache, &mut self.scratch, usize::MAX);
+        pass.last_logits(be, model, &mut self.scratch);
+        be.read(&self.scratch.logits).await
+    }
+}
+
+fn not_started() -> Error {
+    Error::Sequence {
+        fact: "no generation has been started".into(),
+    }
+}
+
+/// The index of the largest logit; the lowest one of several.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (id, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = id;
+        }
+    }
+    best as u32
+}
