@@ -20,3 +20,7 @@ pub mod loader;
 
 // Floor 4: one conversation.
 pub mod session;
+
+// Floor 5: the doors, one for each world.
+#[cfg(not(target_arch = "wasm32"))]
+pub mod folder;

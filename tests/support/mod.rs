@@ -1,0 +1,66 @@
+//! What several test files share: the reference's nets and its outputs, read with the `safetensors`-format reader of
+//! candle, which is not ours.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+
+/// A net of `tests/fixtures` with what the reference makes of it.
+pub struct Golden {
+    pub dir: PathBuf,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Golden {
+    pub fn open(dir: &Path) -> Golden {
+        let file = dir.join("expect.safetensors");
+        let tensors = candle_core::safetensors::load(&file, &Device::Cpu);
+        Golden {
+            dir: dir.into(),
+            tensors: tensors.unwrap_or_else(|error| panic!("{}: {error}", file.display())),
+        }
+    }
+
+    pub fn name(&self) -> String {
+        self.dir.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
+    /// The numbers of `name`, row-major, whatever its shape.
+    pub fn numbers(&self, name: &str) -> Vec<f32> {
+        let tensor = &self.tensors[name];
+        let flat = tensor.to_dtype(DType::F32).and_then(|t| t.flatten_all());
+        flat.and_then(|t| t.to_vec1()).unwrap()
+    }
+
+    pub fn ids(&self, name: &str) -> Vec<u32> {
+        self.numbers(name).into_iter().map(|id| id as u32).collect()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+}
+
+/// Every net under `tests/fixtures`, and under `$ZAMBA2_GOLDEN` if that is set.
+pub fn goldens() -> Vec<Golden> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let more = std::env::var_os("ZAMBA2_GOLDEN").map(PathBuf::from);
+    let mut dirs: Vec<PathBuf> = [Some(own), more]
+        .into_iter()
+        .flatten()
+        .flat_map(|root| std::fs::read_dir(root).expect("the folder of fixtures is there"))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("expect.safetensors").exists())
+        .collect();
+    dirs.sort();
+    assert!(!dirs.is_empty(), "there are no fixtures");
+    dirs.iter().map(|dir| Golden::open(dir)).collect()
+}
+
+/// The largest difference of two equally long sequences; a NaN is an infinite difference.
+pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) })
+}
