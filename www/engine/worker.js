@@ -1,0 +1,220 @@
+// @ts-check
+// The module worker that owns the wasm engine, so that the page stays responsive while a token is computed.
+// Messages in: `{ id, call, args }`, and outside the queue `{ abort: id }` and `{ read: id }`.
+// Messages out: `{ id, value }` or `{ id, error }` once per call, and `{ id, event, data }` before that.
+// One call runs at a time; the others wait in order. It touches no DOM and keeps nothing between page loads.
+
+import { FileListSource, UrlSource } from "./byte_source.js";
+import { isFatal, reportFromThrown, Zamba2Error } from "./errors.js";
+import { loadCheckpoint } from "./loading.js";
+import { argmax, percentile } from "./numbers.js";
+import { profileRuns } from "./profiling.js";
+import { createEngine } from "./wasm_engine.js";
+
+/** @import { WasmEngine } from "./wasm_engine.js" */
+
+/**
+ * What a running call may use: its abort signal, its event channel, and how many pieces the page has taken.
+ * @typedef {{ signal: AbortSignal, emit: (event: string, data: unknown, transfer?: Transferable[]) => void, readers: ReadGate }} CallContext
+ */
+
+/** @type {WasmEngine | null} */
+let engine = null;
+/** The text of the last panic; the hook in the engine writes it to the console just before the trap. @type {string | null} */
+let panicText = null;
+const consoleError = console.error.bind(console);
+console.error = (...values) => {
+  panicText = String(values[0]).split("\n\nStack:")[0];
+  consoleError(...values);
+};
+
+/** Holds generation back until the page has taken the piece before the last one. */
+class ReadGate {
+  taken = 0;
+  /** @type {(() => void) | null} */
+  wake = null;
+
+  take() {
+    this.taken += 1;
+    this.wake?.();
+  }
+
+  /** At most one token ahead of the reader: enough to overlap work, and Stop wastes no more than that one. @param {number} index */
+  async opened(index) {
+    while (this.taken < index - 1) await new Promise((resolve) => (this.wake = () => resolve(undefined)));
+  }
+}
+
+const channel = new MessageChannel();
+/** @type {(() => void)[]} */
+const yielding = [];
+channel.port1.onmessage = () => yielding.shift()?.();
+/** Lets waiting messages in. A message port is a macrotask without the 4 ms floor of nested timeouts. @returns {Promise<void>} */
+function yieldToMessages() {
+  return new Promise((resolve) => {
+    yielding.push(resolve);
+    channel.port2.postMessage(0);
+  });
+}
+
+function opened() {
+  if (!engine) throw new Zamba2Error("out_of_order", "no model is loaded", { nextStep: "Reload the model." });
+  return engine;
+}
+
+/** The smallest step of this worker's clock, seen over a few changes. */
+function clockResolutionUs() {
+  let smallest = Infinity;
+  for (let round = 0; round < 8; round++) {
+    const from = performance.now();
+    let to = from;
+    while (to === from) to = performance.now();
+    smallest = Math.min(smallest, to - from);
+  }
+  return Math.round(smallest * 1e5) / 100;
+}
+
+/** @type {Record<string, (args: any, context: CallContext) => Promise<unknown>>} */
+const calls = {
+  async load({ source, weights, context }, { signal, emit }) {
+    const started_ms = performance.now();
+    const bytes = typeof source === "string" ? new UrlSource(source) : new FileListSource(source);
+    engine = await createEngine({ weights, context });
+    const wasm_ms = performance.now() - started_ms;
+    const { info, memory, tokenizer, timing } = await loadCheckpoint(engine, bytes, {
+      signal,
+      yieldToMessages,
+      onProgress: (progress) => emit("progress", progress),
+    });
+    const load_ms = performance.now() - started_ms;
+    return { ...info, tokenizer, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
+  },
+
+  async tokenize({ text, special }) {
+    return opened().tokenize(text, special);
+  },
+
+  async detokenize({ ids }) {
+    return opened().detokenize(ids);
+  },
+
+  async generate({ prompt, options }, { signal, emit, readers }) {
+    const running = opened();
+    const ids = typeof prompt === "string" ? running.tokenize(prompt, true) : prompt;
+    running.start(ids, options);
+
+    const prefill_from_ms = performance.now();
+    for (let done = false; !done; ) {
+      await yieldToMessages();
+      signal.throwIfAborted();
+      const advanced = await running.advance(1);
+      done = advanced.done;
+      emit("prefill", { block: advanced.block, prompt_tokens: ids.length, done });
+    }
+    const prefill_ms = performance.now() - prefill_from_ms;
+
+    const gaps_ms = [];
+    let first_ms = 0;
+    let last_ms = 0;
+    let tokens = 0;
+    /** @type {string | null} */
+    let reason = null;
+    while (reason === null) {
+      await readers.opened(tokens);
+      await yieldToMessages();
+      if (signal.aborted) break;
+      const from_ms = performance.now();
+      const { token, text, done, probability, blocks_us } = await running.step();
+      const now_ms = performance.now();
+      if (tokens === 0) first_ms = now_ms;
+      else gaps_ms.push(now_ms - last_ms);
+      last_ms = now_ms;
+      reason = done;
+      emit("piece", { token, text, index: tokens, probability, us: (now_ms - from_ms) * 1000, blocks_us }, [/** @type {ArrayBuffer} */ (blocks_us.buffer)]);
+      tokens += 1;
+    }
+    const decode_ms = last_ms - first_ms;
+    return {
+      reason: reason ?? "aborted",
+      prompt_tokens: ids.length,
+      tokens,
+      prefill_ms,
+      decode_ms,
+      prefill_tokens_per_s: ids.length / (prefill_ms / 1000),
+      // n tokens are n - 1 gaps.
+      decode_tokens_per_s: tokens > 1 && decode_ms > 0 ? (tokens - 1) / (decode_ms / 1000) : null,
+      gap_ms_p50: percentile(gaps_ms, 0.5),
+      gap_ms_p95: percentile(gaps_ms, 0.95),
+      memory: running.memory(),
+    };
+  },
+
+  async logits({ ids }) {
+    return opened().logits(ids);
+  },
+
+  async greedy({ ids, n }, { signal }) {
+    const running = opened();
+    const all = await running.logits(ids);
+    const vocab_size = all.length / ids.length;
+    const logits = [all.slice(all.length - vocab_size)];
+    const tokens = [argmax(logits[0])];
+    while (tokens.length < n) {
+      await yieldToMessages();
+      signal.throwIfAborted();
+      const row = await running.decode(tokens[tokens.length - 1]);
+      logits.push(row);
+      tokens.push(argmax(row));
+    }
+    return { tokens, logits };
+  },
+
+  async profile(options, { signal }) {
+    return profileRuns(opened(), options, { signal, yieldToMessages });
+  },
+
+  async memory() {
+    return opened().memory();
+  },
+};
+
+/** @type {Map<number, { controller: AbortController, readers: ReadGate }>} */
+const waiting = new Map();
+/** @type {Promise<void>} */
+let queue = Promise.resolve();
+
+/** @param {number} id @param {string} call @param {unknown} args */
+async function answer(id, call, args) {
+  const entry = /** @type {{ controller: AbortController, readers: ReadGate }} */ (waiting.get(id));
+  const { signal } = entry.controller;
+  try {
+    signal.throwIfAborted();
+    const value = await calls[call](args, {
+      signal,
+      readers: entry.readers,
+      emit: (event, data, transfer = []) => postMessage({ id, event, data }, { transfer }),
+    });
+    postMessage({ id, value });
+  } catch (thrown) {
+    const error = reportFromThrown(thrown, panicText);
+    panicText = null;
+    if (isFatal(error)) engine = null;
+    postMessage({ id, error });
+  } finally {
+    waiting.delete(id);
+  }
+}
+
+onmessage = ({ data }) => {
+  if ("abort" in data) {
+    const entry = waiting.get(data.abort);
+    entry?.controller.abort();
+    // Generation may be waiting for a reader that has gone.
+    if (entry) for (let left = 0; left < 2; left++) entry.readers.take();
+  } else if ("read" in data) {
+    waiting.get(data.read)?.readers.take();
+  } else {
+    waiting.set(data.id, { controller: new AbortController(), readers: new ReadGate() });
+    queue = queue.then(() => answer(data.id, data.call, data.args));
+  }
+};

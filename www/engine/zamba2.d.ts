@@ -1,0 +1,251 @@
+/**
+ * Zamba2 language models in the browser.
+ *
+ * ```js
+ * import { load } from "/pkg/zamba2.js";
+ * const model = await load({ source: "/www/models/rustdoc-5m/" });
+ * let text = "";
+ * for await (const piece of model.generate("Ownership is", { seed: 7 })) text += piece;
+ * ```
+ *
+ * Times are milliseconds (`_ms`) or microseconds (`_us`), sizes are bytes (`_bytes`).
+ */
+
+/** How the weights are held in memory: 4, 1.06 or 0.56 bytes per parameter. */
+export type Weights = "f32" | "q8" | "q4";
+
+export interface LoadOptions {
+  /**
+   * The address of a checkpoint folder (relative ones are resolved against the page), or the files themselves:
+   * config.json, model.safetensors or its shards with model.safetensors.index.json, and tokenizer.json if text is wanted.
+   */
+  source: string | URL | Iterable<File>;
+  /** Only the CPU exists so far; "auto" picks it. */
+  backend?: "auto" | "cpu";
+  /** Default "q8". The checkpoint's own dtype (f32, f16, bf16) is converted while it loads. */
+  weights?: Weights;
+  /** Only one thread exists so far; "auto" picks it. */
+  threads?: "auto" | 1;
+  /** Tokens that prompt and answer may fill together. Default and upper limit: the checkpoint's own. */
+  context?: number;
+  /** Called at most about 20 times a second, and at the end of every unit. */
+  onProgress?: (progress: LoadProgress) => void;
+  /** Aborting rejects at once with the signal's reason; the worker ends. */
+  signal?: AbortSignal;
+}
+
+export interface LoadProgress {
+  phase: "config" | "header" | "weights" | "ready";
+  loaded_bytes: number;
+  /** 0 until the headers are read. */
+  total_bytes: number;
+  /** "embed_tokens", "blocks.N", "shared_transformer.B", "final_layernorm", "lm_head"; null outside "weights". */
+  unit: string | null;
+  /** The block's number where the unit is a block. */
+  block: number | null;
+  unit_loaded_bytes: number;
+  unit_bytes: number;
+  blocks_ready: number;
+  n_blocks: number;
+  /** What config.json says; null before it is read. */
+  info: ModelInfo | null;
+}
+
+export interface ModelInfo {
+  model_type: string;
+  hidden_size: number;
+  vocab_size: number;
+  n_blocks: number;
+  /** One entry per block; a hybrid block calls a shared transformer before its Mamba2 mixer. */
+  kinds: ("mamba" | "hybrid")[];
+  n_shared_blocks: number;
+  max_position_embeddings: number;
+  context: number;
+  bos_token_id: number | null;
+  eos_token_ids: number[];
+  parameters: number;
+  rope: boolean;
+  attention_adapters: boolean;
+  tied: boolean;
+}
+
+export interface MemoryReport {
+  weights_bytes: number;
+  cache_bytes: number;
+  /** The whole WebAssembly memory, which never shrinks. */
+  wasm_bytes: number;
+}
+
+export interface LoadTiming {
+  load_ms: number;
+  wasm_ms: number;
+  header_ms: number;
+  weights_ms: number;
+  /** The smallest step of the worker's clock; finer figures are averages. */
+  clock_resolution_us: number;
+}
+
+export interface LoadedInfo extends ModelInfo {
+  backend: "cpu-simd128";
+  threads: 1;
+  weights: Weights;
+  /** Whether tokenizer.json was there; without it only token ids can be given. */
+  tokenizer: boolean;
+  timing: LoadTiming;
+  memory: MemoryReport;
+}
+
+export interface GenerateOptions {
+  /** Default 256. */
+  max_tokens?: number;
+  /** Default 0.7; 0 is greedy. */
+  temperature?: number;
+  /** Default 40; 0 turns it off. */
+  top_k?: number;
+  /** Default 0.95; 1 turns it off. */
+  top_p?: number;
+  /** Default 0, which turns it off. */
+  min_p?: number;
+  /** Default 1, which turns it off. */
+  repetition_penalty?: number;
+  /** Default 42. The same seed, prompt and options give the same tokens. */
+  seed?: number;
+  /** The text ends before the first of these. Default none. */
+  stop?: string[];
+  /** Go on past an end-of-text token. Default false. */
+  ignore_eos?: boolean;
+}
+
+export interface RunOptions extends GenerateOptions {
+  /** Aborting makes the loop throw the signal's reason; the engine stops within one token, or one block of prefill. */
+  signal?: AbortSignal;
+  /** Called after each block of prefill. */
+  onPrefill?: (progress: { block: number; prompt_tokens: number; done: boolean }) => void;
+}
+
+export interface Piece {
+  /** Often one token's text; empty while a character is incomplete or might belong to a stop string. */
+  text: string;
+  token: number;
+  /** 0 for the first generated token. */
+  index: number;
+  /** Of this token among those that sampling allowed. */
+  probability: number;
+  /** The whole step, measured in the worker. The first step samples from the prefill's logits and costs no pass. */
+  us: number;
+  /** Time of each block in this step; empty in the first step. */
+  blocks_us: Float32Array;
+  /** The text, so that `out += piece` works. */
+  toString(): string;
+}
+
+export interface RunSummary {
+  reason: "eos" | "length" | "stop" | "context" | "aborted";
+  prompt_tokens?: number;
+  tokens: number;
+  /** From the call of `generate` to the first piece on the page. */
+  ttft_ms: number;
+  prefill_ms?: number;
+  /** From the first token to the last, in the worker; it includes waiting for a slow reader. */
+  decode_ms?: number;
+  prefill_tokens_per_s?: number;
+  /** (tokens - 1) / time between first and last token; null for fewer than two tokens. */
+  decode_tokens_per_s?: number | null;
+  /** Gaps between tokens; null for fewer than two tokens. */
+  gap_ms_p50?: number | null;
+  gap_ms_p95?: number | null;
+  memory?: MemoryReport;
+}
+
+export interface ProfileOptions {
+  /** A prompt or token ids; without either, a fixed sequence of ids. */
+  prompt?: string;
+  ids?: ArrayLike<number>;
+  /** Cuts or repeats the prompt to this many tokens. Default: a given prompt's own length, else 35. */
+  prefill?: number;
+  /** Decode steps per run. Default 8. */
+  decode?: number;
+  /** Default 3, each once with and once without spans. */
+  runs?: number;
+  /** Runs that are thrown away first. Default 1. */
+  warmup?: number;
+  /** Default "module". */
+  level?: "block" | "module";
+  signal?: AbortSignal;
+}
+
+/** Spans as columns of equal length; `name` points into `names`, `parent` is a row number or -1. */
+export interface ProfileSpans {
+  names: string[];
+  clock: string;
+  resolution_us: number;
+  name: Uint16Array;
+  parent: Int32Array;
+  token: Uint32Array;
+  start_us: Float64Array;
+  dur_us: Float32Array;
+  bytes: Float64Array;
+}
+
+export interface ProfileRun {
+  prefill_ms: number;
+  step_ms: number[];
+  /** null where spans were off. */
+  spans: ProfileSpans | null;
+}
+
+export interface ProfileReport {
+  level: "block" | "module";
+  prompt_tokens: number;
+  decode_tokens: number;
+  warmup: number;
+  runs: ProfileRun[];
+  /** The same work without spans: the difference is what measuring costs. */
+  unprofiled: ProfileRun[];
+}
+
+/**
+ * A loaded model. Calls queue behind one another, except that a second `generate` during a first one throws `busy`.
+ * After an `internal` or `out_of_memory` error every call rejects; load the model again.
+ */
+export interface Model {
+  readonly info: LoadedInfo;
+  /** The last run's figures: set when its loop has ended, null before and during a run. */
+  readonly last: RunSummary | null;
+  /** `special` (default true) adds the tokens that the tokenizer puts around a text. */
+  tokenize(text: string, options?: { special?: boolean }): Promise<Uint32Array>;
+  detokenize(ids: ArrayLike<number>): Promise<string>;
+  /**
+   * Continues a prompt. The worker is at most one token ahead of the loop; leaving the loop stops it.
+   * An iterator that is neither read to its end nor returned keeps the model busy.
+   */
+  generate(prompt: string | ArrayLike<number>, options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  /** One row of `vocab_size` logits per id. */
+  logits(ids: ArrayLike<number>): Promise<Float32Array[]>;
+  /** `n` cached greedy steps; row i is what token i was taken from. */
+  greedy(ids: ArrayLike<number>, n: number): Promise<{ tokens: number[]; logits: Float32Array[] }>;
+  profile(options?: ProfileOptions): Promise<ProfileReport>;
+  /** Ends the worker and frees its memory. Every call that still waits rejects with the code "disposed". */
+  dispose(): void;
+}
+
+/**
+ * Codes from the checkpoint: missing_file, truncated, bad_header, bad_config, wrong_architecture, unknown_dtype,
+ * missing_tensor, bad_shape, non_finite_weight, bad_tokenizer. From reading: network, http_status, io. From a call:
+ * empty_prompt, prompt_too_long, bad_token, bad_option, busy, disposed, out_of_order. From the machine: out_of_memory,
+ * unsupported_browser, device, internal.
+ */
+export class Zamba2Error extends Error {
+  constructor(code: string, message: string, more?: { file?: string | null; nextStep?: string; cause?: unknown });
+  readonly code: string;
+  /** The file at fault, if one is. */
+  readonly file: string | null;
+  /** One sentence on what to do next. */
+  readonly nextStep: string;
+}
+
+/**
+ * Loads a checkpoint and resolves when it can generate.
+ * Rejects with a Zamba2Error, or with the signal's reason after an abort.
+ */
+export function load(options: LoadOptions): Promise<Model>;

@@ -1,0 +1,257 @@
+// @ts-check
+// The public module: `load` a Zamba2 checkpoint, then generate text with it. Types and documentation: zamba2.d.ts.
+// It runs on the page and only passes messages to worker.js; no weight and no computation lives on this side.
+
+import { errorFromReport, Zamba2Error } from "./errors.js";
+
+/** @import * as api from "./zamba2.d.ts" */
+
+export { Zamba2Error };
+
+/** @type {Required<api.GenerateOptions>} */
+const GENERATE_DEFAULTS = {
+  max_tokens: 256, temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0, repetition_penalty: 1, seed: 42, stop: [],
+  ignore_eos: false,
+};
+
+/** @param {AbortSignal | undefined} signal */
+const abortReason = (signal) => signal?.reason ?? new DOMException("The operation was aborted.", "AbortError");
+
+/**
+ * @typedef {object} PendingCall
+ * @property {(value: any) => void} resolve
+ * @property {(error: unknown) => void} reject
+ * @property {(event: string, data: any) => void} onEvent
+ */
+
+/** The page's end of the worker: numbered calls, each answered once, with events before the answer. */
+class WorkerLink {
+  constructor() {
+    this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "zamba2" });
+    /** @type {Map<number, PendingCall>} */
+    this.pending = new Map();
+    this.next_id = 1;
+    /** Why no further call can succeed. @type {Zamba2Error | null} */
+    this.dead = null;
+    this.worker.onmessage = ({ data }) => this.receive(data);
+    this.worker.onerror = (event) => {
+      event.preventDefault();
+      this.close(new Zamba2Error("internal", `the worker stopped: ${event.message || "its script could not be loaded"}`, {
+        file: "worker.js",
+        nextStep: "Reload the page; if it stays, check that pkg/ is served whole.",
+      }));
+    };
+  }
+
+  /** @param {{ id: number, event?: string, data?: any, value?: any, error?: import("./errors.js").ErrorReport }} message */
+  receive({ id, event, data, value, error }) {
+    const call = this.pending.get(id);
+    if (!call) return;
+    if (event !== undefined) return call.onEvent(event, data);
+    this.pending.delete(id);
+    if (!error) return call.resolve(value);
+    if (error.code === "aborted") return call.reject(new DOMException("The operation was aborted.", "AbortError"));
+    const thrown = errorFromReport(error);
+    call.reject(thrown);
+    if (error.code === "internal" || error.code === "out_of_memory") this.close(thrown);
+  }
+
+  /**
+   * @param {string} call @param {unknown} args @param {{ signal?: AbortSignal, onEvent?: PendingCall["onEvent"] }} [options]
+   * @returns {{ id: number, answer: Promise<any> }}
+   */
+  start(call, args, { signal, onEvent = () => {} } = {}) {
+    const id = this.next_id++;
+    const answer = new Promise((resolve, reject) => {
+      if (this.dead) return reject(this.dead);
+      if (signal?.aborted) return reject(abortReason(signal));
+      const onAbort = () => {
+        this.worker.postMessage({ abort: id });
+        // The caller hears at once; the worker's own answer is then of no interest.
+        if (this.pending.delete(id)) reject(abortReason(signal));
+      };
+      const settled = () => signal?.removeEventListener("abort", onAbort);
+      signal?.addEventListener("abort", onAbort);
+      this.pending.set(id, {
+        onEvent,
+        resolve: (value) => { settled(); resolve(value); },
+        reject: (error) => { settled(); reject(error); },
+      });
+      this.worker.postMessage({ id, call, args });
+    });
+    return { id, answer };
+  }
+
+  /** Ends the worker; every call that still waits is told why. @param {Zamba2Error} reason */
+  close(reason) {
+    if (this.dead) return;
+    this.dead = reason;
+    this.worker.terminate();
+    for (const call of this.pending.values()) call.reject(reason);
+    this.pending.clear();
+  }
+}
+
+/** @param {api.LoadOptions["source"]} source */
+function sourceForWorker(source) {
+  if (typeof source === "string" || source instanceof URL) {
+    try {
+      return new URL(source, document.baseURI).href;
+    } catch (cause) {
+      throw new Zamba2Error("bad_option", `option \`source\`: ${source} is not an address`, {
+        nextStep: "Give the address of a folder, such as https://example.org/zamba2/, or files.",
+        cause,
+      });
+    }
+  }
+  const files = [...source];
+  if (!files.every((file) => file instanceof File)) {
+    throw new Zamba2Error("bad_option", "option `source`: neither an address nor a list of files", {
+      nextStep: "Give the address of a folder, or the checkpoint's files.",
+    });
+  }
+  return files;
+}
+
+/** @param {string} name @param {unknown} value @param {readonly unknown[]} allowed */
+function oneOf(name, value, allowed) {
+  if (allowed.includes(value)) return;
+  throw new Zamba2Error("bad_option", `option \`${name}\`: ${String(value)} is not one of ${allowed.join(", ")}`, {
+    nextStep: "Change the option and run again.",
+  });
+}
+
+/** @type {typeof api.load} */
+export async function load({ source, backend = "auto", weights = "q8", threads = "auto", context, onProgress, signal }) {
+  signal?.throwIfAborted();
+  oneOf("backend", backend, ["auto", "cpu"]);
+  oneOf("weights", weights, ["f32", "q8", "q4"]);
+  oneOf("threads", threads, ["auto", 1]);
+  const args = { source: sourceForWorker(source), weights, context: context ?? null };
+  const link = new WorkerLink();
+  try {
+    const { answer } = link.start("load", args, { signal, onEvent: (_, data) => onProgress?.(data) });
+    const info = { ...(await answer), backend: "cpu-simd128", threads: 1, weights };
+    return new Model(link, info);
+  } catch (error) {
+    link.close(new Zamba2Error("disposed", "the model was not loaded", { nextStep: "Load it again." }));
+    throw error;
+  }
+}
+
+/** @implements {api.Model} */
+class Model {
+  #link;
+  #generating = false;
+  /** @type {api.Model["info"]} */
+  info;
+  /** @type {api.Model["last"]} */
+  last = null;
+
+  /** @param {WorkerLink} link @param {api.Model["info"]} info */
+  constructor(link, info) {
+    this.#link = link;
+    this.info = info;
+  }
+
+  /** @type {api.Model["tokenize"]} */
+  tokenize(text, { special = true } = {}) {
+    return this.#link.start("tokenize", { text, special }).answer;
+  }
+
+  /** @type {api.Model["detokenize"]} */
+  detokenize(ids) {
+    return this.#link.start("detokenize", { ids: Uint32Array.from(ids) }).answer;
+  }
+
+  /** @type {api.Model["generate"]} */
+  async *generate(prompt, { signal, onPrefill, ...given } = {}) {
+    if (this.#generating) {
+      throw new Zamba2Error("busy", "this model is generating already", {
+        nextStep: "Wait for the present run, or stop it first.",
+      });
+    }
+    this.#generating = true;
+    this.last = null;
+    const started_ms = performance.now();
+    // A reader that leaves the loop early stops the worker in the same way as the caller's own signal.
+    const leaving = new AbortController();
+    const either = signal ? AbortSignal.any([signal, leaving.signal]) : leaving.signal;
+
+    /** @type {api.Piece[]} */
+    const pieces = [];
+    let wake = () => {};
+    let ttft_ms = 0;
+    let n_pieces = 0;
+    /** @type {{ value?: any, error?: unknown } | null} */
+    let end = null;
+    /** @param {string} event @param {any} data */
+    const onEvent = (event, data) => {
+      if (event === "prefill") return onPrefill?.(data);
+      if (data.index === 0) ttft_ms = performance.now() - started_ms;
+      n_pieces += 1;
+      pieces.push({ ...data, toString: () => data.text });
+      wake();
+    };
+    const args = { prompt: typeof prompt === "string" ? prompt : Uint32Array.from(prompt), options: { ...GENERATE_DEFAULTS, ...given } };
+    // The worker keeps its own answer for an aborted run, so this call listens to aborts by itself.
+    const { id, answer } = this.#link.start("generate", args, { onEvent });
+    const stopWorker = () => this.#link.worker.postMessage({ abort: id });
+    either.addEventListener("abort", stopWorker);
+    const settled = answer.then((value) => { end = { value }; }, (error) => { end = { error }; }).then(() => wake());
+    either.addEventListener("abort", () => wake());
+    if (either.aborted) stopWorker();
+
+    try {
+      while (true) {
+        if (signal?.aborted) throw abortReason(signal);
+        const piece = pieces.shift();
+        if (piece) {
+          yield piece;
+          this.#link.worker.postMessage({ read: id });
+        } else if (end) {
+          if (/** @type {any} */ (end).error) throw /** @type {any} */ (end).error;
+          return;
+        } else {
+          await new Promise((resolve) => (wake = () => resolve(undefined)));
+        }
+      }
+    } finally {
+      leaving.abort();
+      // The engine is still inside its last token; only after it may the next run start.
+      await settled;
+      const { value, error } = /** @type {{ value?: any, error?: unknown }} */ (/** @type {unknown} */ (end));
+      // Stopped during prefill there is no summary from the worker; after a failure there is nothing to sum up.
+      if (value) this.last = { ...value, ttft_ms };
+      else if (error instanceof DOMException) this.last = { reason: "aborted", tokens: n_pieces, ttft_ms };
+      this.#generating = false;
+    }
+  }
+
+  /** @type {api.Model["logits"]} */
+  async logits(ids) {
+    const tokens = Uint32Array.from(ids);
+    const all = await this.#link.start("logits", { ids: tokens }).answer;
+    const vocab_size = all.length / tokens.length;
+    return Array.from(tokens, (_, i) => all.subarray(i * vocab_size, (i + 1) * vocab_size));
+  }
+
+  /** @type {api.Model["greedy"]} */
+  greedy(ids, n) {
+    return this.#link.start("greedy", { ids: Uint32Array.from(ids), n }).answer;
+  }
+
+  /** @type {api.Model["profile"]} */
+  profile({ prompt, ids, prefill, decode = 8, runs = 3, warmup = 1, level = "module", signal } = {}) {
+    const args = {
+      prompt: prompt ?? null, ids: ids ? Uint32Array.from(ids) : null, prefill: prefill ?? null, decode, runs, warmup, level,
+      vocab_size: this.info.vocab_size,
+    };
+    return this.#link.start("profile", args, { signal }).answer;
+  }
+
+  /** @type {api.Model["dispose"]} */
+  dispose() {
+    this.#link.close(new Zamba2Error("disposed", "the model was disposed of", { nextStep: "Load it again." }));
+  }
+}

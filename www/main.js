@@ -1,0 +1,284 @@
+// @ts-check
+// Starts the page and joins its parts: it loads the chosen model, keeps the status line, and turns failures into cards.
+// The parts know nothing of one another; what each does is in its own file.
+
+import { load } from "../pkg/zamba2.js";
+import { BlockPanel } from "./block_panel.js";
+import { clearErrorCards, faultOf, showErrorCard } from "./errors.js";
+import { HeatMap } from "./heat_map.js";
+import { ModelPicker } from "./model_picker.js";
+import { Playground } from "./playground.js";
+import { Sampling } from "./sampling.js";
+import { bytesText, countText, currentLanguage, figure, number, setLanguage, t } from "./strings.js";
+import { Strip } from "./strip.js";
+
+/** @import { LoadProgress, Model } from "./engine/zamba2.d.ts" */
+/** @import { Choice } from "./model_picker.js" */
+/** @import { StringKey } from "./strings.js" */
+
+/** A status region that changes more often than this would talk over everything else. */
+const STATUS_INTERVAL_MS = 1000;
+/** Speed and time left are guesses before this. */
+const SPEED_AFTER_MS = 300;
+
+/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
+const byId = (id) => /** @type {T} */ (document.getElementById(id));
+
+const errors = byId("errors");
+const cancel = byId("cancel-load");
+/** @type {Model | null} */
+let model = null;
+/** @type {AbortController | null} */
+let loading = null;
+
+const strip = new Strip(byId("strip"), byId("strip-scale"), (cell) => panel.open(cell));
+const panel = new BlockPanel(byId("block-panel"), strip);
+const heat = new HeatMap({
+  canvas: byId("heat"), finding: byId("heat-finding"), table: byId("heat-table"), details: byId("heat-details"),
+});
+const sampling = new Sampling(byId("sampling"));
+const picker = new ModelPicker({
+  onChoice: (choice) => loadModel(choice),
+  onFault: (message, nextStep) => showFault("error.load", { code: "bad_option", message, file: null, nextStep }),
+});
+const playground = new Playground(sampling, {
+  onStart() {
+    status("status.prefill");
+    heat.start(model?.info.kinds ?? []);
+  },
+  onPrefill(block, prompt_tokens) {
+    strip.sweep(block);
+    detail(t("status.prefill.detail", { tokens: prompt_tokens, block }));
+  },
+  onToken(blocks_us) {
+    strip.token(blocks_us);
+    heat.token(blocks_us);
+  },
+  onLive({ tokens_per_s, ttft_ms, used }) {
+    status("status.generating");
+    detail(t("status.generating.detail", {
+      speed: tokens_per_s === null ? "–" : figure(tokens_per_s), ttft: number(ttft_ms), used: number(used),
+      context: number(model?.info.context ?? 0),
+    }));
+  },
+  onEnd(summary) {
+    const reason = t(/** @type {StringKey} */ (`reason.${summary.reason}`));
+    const tokens = number(summary.tokens);
+    const speed = summary.decode_tokens_per_s;
+    status(speed ? "status.done" : "status.done.short", { tokens, reason, speed: speed ? figure(speed) : "" });
+    detail("");
+    strip.settle();
+    heat.finish();
+  },
+  onError(thrown) {
+    strip.settle();
+    heat.finish();
+    const fault = faultOf(thrown);
+    status("status.failed");
+    detail("");
+    // After these two the engine is gone, and running again would only repeat the message.
+    const gone = fault.code === "internal" || fault.code === "out_of_memory";
+    showFault("error.run", fault, gone ? () => loadModel(picker.chosen) : () => playground.run());
+  },
+});
+
+/** @param {StringKey} key @param {Record<string, string>} [values] */
+function status(key, values) {
+  const text = t(key, values);
+  const place = byId("status");
+  // Writing the same words again would make a screen reader say them again.
+  if (place.textContent !== text) place.textContent = text;
+}
+
+/** @param {string} text */
+function detail(text) {
+  byId("status-detail").textContent = text;
+}
+
+/** @param {StringKey} title @param {import("./errors.js").Fault} fault @param {() => void} [retry] */
+function showFault(title, fault, retry) {
+  const remedies = retry ? [{ label: /** @type {StringKey} */ ("error.retry"), act: retry }] : [];
+  if (title === "error.load") remedies.push({ label: "error.embedded", act: () => picker.useEmbedded() });
+  showErrorCard(errors, title, fault, {
+    remedies,
+    facts: { source: picker.chosen.name, weights: picker.chosen.weights, isolated: crossOriginIsolated, cores: navigator.hardwareConcurrency },
+  });
+}
+
+/** @param {Choice} choice */
+async function loadModel(choice) {
+  loading?.abort();
+  const controller = new AbortController();
+  loading = controller;
+  // The old model goes first: two at once might not fit.
+  playground.setModel(null);
+  model?.dispose();
+  model = null;
+  panel.close(false);
+  strip.clear();
+  clearErrorCards(errors);
+  showTitle(choice.name);
+  status("status.starting");
+  detail("");
+  cancel.hidden = false;
+  cancel.textContent = t("load.cancel");
+
+  const started_ms = performance.now();
+  let shown_ms = 0;
+  try {
+    const loaded = await load({
+      source: choice.source,
+      weights: choice.weights,
+      signal: controller.signal,
+      onProgress(progress) {
+        if (controller.signal.aborted) return;
+        strip.onProgress(progress);
+        const now_ms = performance.now();
+        if (progress.phase !== "weights" || now_ms - shown_ms >= STATUS_INTERVAL_MS) {
+          showProgress(progress, now_ms - started_ms);
+          shown_ms = now_ms;
+        }
+      },
+    });
+    if (controller.signal.aborted) return loaded.dispose();
+    model = loaded;
+  } catch (thrown) {
+    if (controller.signal.aborted) {
+      if (loading !== controller) return;
+      loading = null;
+      status("status.cancelled");
+      detail("");
+      cancel.textContent = t("load.again");
+      return;
+    }
+    loading = null;
+    cancel.hidden = true;
+    strip.fail();
+    status("status.failed");
+    detail("");
+    return showFault("error.load", faultOf(thrown), () => loadModel(choice));
+  }
+  loading = null;
+  cancel.hidden = true;
+  strip.settle();
+  showReady();
+  showCapability();
+  playground.setModel(model);
+}
+
+/** @param {LoadProgress} progress @param {number} elapsed_ms */
+function showProgress(progress, elapsed_ms) {
+  if (progress.phase === "ready") return;
+  status(`status.${progress.phase}`);
+  if (progress.phase !== "weights") return detail("");
+  const bytes_per_s = progress.loaded_bytes / (elapsed_ms / 1000);
+  const left_s = (progress.total_bytes - progress.loaded_bytes) / bytes_per_s;
+  const left = elapsed_ms > SPEED_AFTER_MS && Number.isFinite(left_s) ? t("status.left", { seconds: number(Math.ceil(left_s)) }) : "";
+  detail(t("status.weights.detail", {
+    ready: progress.blocks_ready, blocks: progress.n_blocks, loaded: bytesText(progress.loaded_bytes),
+    total: bytesText(progress.total_bytes), speed: bytesText(bytes_per_s),
+  }) + left);
+}
+
+function showReady() {
+  if (!model) return;
+  const { info } = model;
+  status("status.ready");
+  detail(t("status.ready.detail", {
+    bytes: bytesText(strip.cells.reduce((sum, { bytes }) => sum + bytes, 0)), seconds: number(info.timing.load_ms / 1000, 1),
+    parameters: countText(info.parameters), weights: info.weights,
+  }));
+}
+
+/** @param {string} name */
+function showTitle(name) {
+  const text = t("title.of", { model: name === "rustdoc-5m" ? "Zamba2" : name });
+  byId("title").textContent = text;
+  document.title = text;
+}
+
+/** Says what runs and why, because a silent slow path is the worst surprise. */
+function showCapability() {
+  const isolated = crossOriginIsolated;
+  byId("capability").textContent = t("cap.line", { isolation: t(isolated ? "cap.isolated" : "cap.not_isolated") });
+  /** @type {string[]} */
+  const reasons = [t("cap.why.thread"), t("cap.why.gpu"), t(isolated ? "cap.why.isolated" : "cap.why.not_isolated")];
+  if (model) reasons.push(t("cap.why.clock", { us: figure(model.info.timing.clock_resolution_us) }));
+  byId("capability-reasons").replaceChildren(...reasons.map((reason) => {
+    const item = document.createElement("li");
+    item.textContent = reason;
+    return item;
+  }));
+}
+
+const darkScheme = matchMedia("(prefers-color-scheme: dark)");
+function isDark() {
+  return (document.documentElement.dataset.theme ?? (darkScheme.matches ? "dark" : "light")) === "dark";
+}
+
+function showTheme() {
+  byId("theme").textContent = t(isDark() ? "theme.light" : "theme.dark");
+}
+
+/** Storage can be refused, in private windows for one; the choice then lasts as long as the page. @param {string} name @param {string} value */
+function remember(name, value) {
+  try {
+    localStorage.setItem(name, value);
+  } catch {
+    // Nothing to do: the page works without it.
+  }
+}
+
+/** @param {string} name */
+function remembered(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+/** Every word on the page in the present language. */
+function renderWords() {
+  setLanguage(currentLanguage(), document);
+  // The button names the other language in that language.
+  byId("language").lang = currentLanguage() === "en" ? "ru" : "en";
+  showTitle(picker.chosen.name);
+  showCapability();
+  showTheme();
+  playground.showMetrics();
+  playground.countTokens();
+  if (playground.running) byId("run").textContent = t("stop");
+  if (model && !playground.running) showReady();
+  strip.settle();
+  heat.finish();
+  panel.render();
+}
+
+byId("language").addEventListener("click", () => {
+  setLanguage(currentLanguage() === "en" ? "ru" : "en", document);
+  remember("language", currentLanguage());
+  renderWords();
+});
+byId("theme").addEventListener("click", () => {
+  document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+  remember("theme", document.documentElement.dataset.theme);
+  showTheme();
+});
+darkScheme.addEventListener("change", showTheme);
+cancel.addEventListener("click", () => (loading ? loading.abort() : loadModel(picker.chosen)));
+for (const event of ["error", "unhandledrejection"]) {
+  window.addEventListener(event, (/** @type {any} */ { error, reason, message }) => {
+    showFault("error.page", faultOf(error ?? reason ?? message));
+  });
+}
+
+const theme = remembered("theme");
+if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
+setLanguage(remembered("language") === "ru" ? "ru" : "en", document);
+// On a phone the settings would push the text off the screen; the wide layout has room for all of them.
+if (matchMedia("(max-width: 700px)").matches) {
+  for (const id of ["sampling", "model"]) byId(id).removeAttribute("open");
+}
+renderWords();
+loadModel(picker.chosen);

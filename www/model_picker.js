@@ -1,0 +1,146 @@
+// @ts-check
+// Where the model comes from and how its weights are kept: the reader's choice, turned into what `load` takes.
+// It loads nothing itself. Files arrive by two inputs or by dropping a folder anywhere on the page.
+
+import { t } from "./strings.js";
+
+/** @import { Weights } from "./engine/zamba2.d.ts" */
+
+/** Relative to the page, so that the site also works in a sub-folder of a host. */
+const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
+
+/** @typedef {{ source: string | File[], name: string, weights: Weights }} Choice */
+
+/** @param {string} id */
+const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+export class ModelPicker {
+  /** @param {{ onChoice: (choice: Choice) => void, onFault: (message: string, nextStep: string) => void }} hooks */
+  constructor({ onChoice, onFault }) {
+    this.onChoice = onChoice;
+    this.onFault = onFault;
+    this.kind = /** @type {HTMLSelectElement} */ (byId("source"));
+    this.weights = /** @type {HTMLSelectElement} */ (byId("weights"));
+    this.address = /** @type {HTMLInputElement} */ (byId("address"));
+    /** @type {Choice} */
+    this.chosen = this.embedded();
+
+    this.kind.addEventListener("change", () => {
+      this.showFields();
+      if (this.kind.value === "embedded") this.choose(this.embedded());
+    });
+    this.weights.addEventListener("change", () => this.choose({ ...this.chosen, weights: this.weightsValue() }));
+    byId("load-url").addEventListener("click", () => this.chooseAddress());
+    this.address.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") this.chooseAddress();
+    });
+    for (const [button, input] of [["choose-folder", "folder-input"], ["choose-files", "files-input"]]) {
+      const field = /** @type {HTMLInputElement} */ (byId(input));
+      byId(button).addEventListener("click", () => field.click());
+      field.addEventListener("change", () => {
+        const files = [...(field.files ?? [])];
+        // Cleared, so that choosing the same folder again counts as a change.
+        field.value = "";
+        if (files.length) this.chooseFiles(files);
+      });
+    }
+    this.listenForDrops();
+    this.showFields();
+  }
+
+  weightsValue() {
+    return /** @type {Weights} */ (this.weights.value);
+  }
+
+  /** @returns {Choice} */
+  embedded() {
+    return { source: EMBEDDED_FOLDER, name: "rustdoc-5m", weights: this.weightsValue() };
+  }
+
+  useEmbedded() {
+    this.kind.value = "embedded";
+    this.showFields();
+    this.choose(this.embedded());
+  }
+
+  showFields() {
+    byId("source-url").hidden = this.kind.value !== "url";
+    byId("source-files").hidden = this.kind.value !== "files";
+  }
+
+  /** @param {Choice} choice */
+  choose(choice) {
+    this.chosen = choice;
+    this.onChoice(choice);
+  }
+
+  chooseAddress() {
+    const text = this.address.value.trim();
+    if (text === "") return this.onFault(t("model.address.empty"), t("model.address.empty.next"));
+    const url = URL.parse(text, document.baseURI);
+    // The page's own policy blocks other origins; saying so beats a network error without a reason.
+    if (url === null || url.origin !== location.origin) {
+      return this.onFault(t("model.address.foreign", { origin: location.origin }), t("model.address.foreign.next"));
+    }
+    const name = url.pathname.split("/").filter(Boolean).at(-1) ?? url.host;
+    this.choose({ source: url.href, name, weights: this.weightsValue() });
+  }
+
+  /** @param {File[]} files */
+  chooseFiles(files) {
+    const folder = files[0].webkitRelativePath.split("/")[0];
+    this.kind.value = "files";
+    this.showFields();
+    this.choose({ source: files, name: folder || "Zamba2", weights: this.weightsValue() });
+  }
+
+  listenForDrops() {
+    const mark = (/** @type {boolean} */ on) => document.body.classList.toggle("dropping", on);
+    document.addEventListener("dragover", (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      mark(true);
+    });
+    document.addEventListener("dragleave", (event) => {
+      if (event.relatedTarget === null) mark(false);
+    });
+    document.addEventListener("drop", async (event) => {
+      mark(false);
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      const files = await droppedFiles(event.dataTransfer);
+      if (files.length) this.chooseFiles(files);
+    });
+  }
+}
+
+/** The dropped files, and the files directly inside dropped folders. @param {DataTransfer} transfer */
+async function droppedFiles(transfer) {
+  // The list empties as soon as the event handler yields, so every entry is taken first.
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+  /** @type {File[]} */
+  const files = [];
+  for (const entry of entries) {
+    if (entry.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (entry)));
+    else for (const inner of await entriesOf(/** @type {FileSystemDirectoryEntry} */ (entry))) {
+      if (inner.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (inner)));
+    }
+  }
+  return files;
+}
+
+/** @param {FileSystemFileEntry} entry @returns {Promise<File>} */
+const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
+
+/** A directory reader hands out at most 100 entries per call. @param {FileSystemDirectoryEntry} folder */
+async function entriesOf(folder) {
+  const reader = folder.createReader();
+  /** @type {FileSystemEntry[]} */
+  const all = [];
+  for (;;) {
+    /** @type {FileSystemEntry[]} */
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (some.length === 0) return all;
+    all.push(...some);
+  }
+}

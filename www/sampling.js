@@ -1,0 +1,71 @@
+// @ts-check
+// The sampling controls: presets, and reading the fields into the engine's options. It checks that fields hold numbers
+// in range, naming the field; what a number means is the engine's business.
+
+import { number, t } from "./strings.js";
+
+/** @import { GenerateOptions } from "./engine/zamba2.d.ts" */
+/** @import { StringKey } from "./strings.js" */
+
+/** @type {Record<string, Partial<GenerateOptions>>} */
+const PRESETS = {
+  greedy: { temperature: 0, top_k: 0, top_p: 1, min_p: 0, repetition_penalty: 1 },
+  balanced: { temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0, repetition_penalty: 1 },
+  creative: { temperature: 1, top_k: 0, top_p: 1, min_p: 0.05, repetition_penalty: 1.1 },
+};
+
+/** A field that the reader has to correct. */
+export class FieldError extends Error {
+  code = "bad_option";
+  file = null;
+
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.nextStep = t("option.next");
+  }
+}
+
+export class Sampling {
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    this.preset = /** @type {HTMLSelectElement} */ (root.querySelector("select"));
+    this.inputs = /** @type {HTMLInputElement[]} */ ([...root.querySelectorAll("input")]);
+    this.stop = /** @type {HTMLTextAreaElement} */ (root.querySelector("textarea"));
+    this.preset.addEventListener("change", () => this.apply(this.preset.value));
+    root.addEventListener("input", (event) => {
+      const { name } = /** @type {HTMLInputElement} */ (event.target);
+      if (name in PRESETS.balanced) this.preset.value = "custom";
+    });
+    this.apply("balanced");
+  }
+
+  /** @param {string} preset */
+  apply(preset) {
+    for (const [name, value] of Object.entries(PRESETS[preset] ?? {})) {
+      const input = this.inputs.find((field) => field.name === name);
+      if (input) input.value = String(value);
+    }
+  }
+
+  /** @returns {GenerateOptions} */
+  read() {
+    /** @type {Record<string, number>} */
+    const values = {};
+    for (const input of this.inputs) {
+      const value = input.valueAsNumber;
+      const low = Number(input.min);
+      const high = Number(input.max);
+      // A step that is a whole number asks for whole numbers; other steps are only for the arrows.
+      const whole = input.step === "1";
+      if (!(value >= low && value <= high) || (whole && !Number.isInteger(value))) {
+        throw new FieldError(t("option.number", {
+          name: t(/** @type {StringKey} */ (`option.${input.name}`)), low: number(low, low % 1 ? 2 : 0), high: number(high),
+        }));
+      }
+      values[input.name] = value;
+    }
+    const stop = this.stop.value.split("\n").filter((line) => line !== "").map((line) => line.replaceAll("\\n", "\n"));
+    return { ...values, stop };
+  }
+}

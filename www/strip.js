@@ -1,0 +1,228 @@
+// @ts-check
+// The block strip: progress bar while the model loads, a live timing display while it generates, and the way into a
+// block. It stands on strings.js; main.js feeds it. It measures nothing: times come from the engine.
+
+import { figure, number, t } from "./strings.js";
+import { median } from "./statistics.js";
+
+/** @import { LoadProgress, ModelInfo } from "./engine/zamba2.d.ts" */
+
+/** The weight of a new token in the moving mean: about the last 8 tokens count. */
+const EWMA_WEIGHT = 2 / (8 + 1);
+/** Deviations below this are noise of the clock and of neighbours on the machine. */
+const TINT_FROM_RATIO = 1.05;
+/** At twice the median the tint is full. */
+const TINT_FULL_RATIO = 2;
+/** A stronger tint would drop the cell's number below 4.5:1 contrast in dark mode. */
+const TINT_MAX_PERCENT = 38;
+const DRAW_INTERVAL_MS = 100;
+
+/**
+ * @typedef {object} Cell
+ * @property {HTMLButtonElement} button
+ * @property {"E" | "S" | "mamba" | "hybrid"} kind
+ * @property {number} index  of the block or of the shared transformer
+ * @property {string} unit  the name in load progress
+ * @property {"absent" | "receiving" | "ready" | "error"} state
+ * @property {number} received  share of its bytes, 0 to 1
+ * @property {number} bytes  in the checkpoint; 0 until known
+ * @property {number} ms  moving mean of its time per token; 0 until it ran
+ * @property {number} ratio  ms over the median of its kind
+ */
+
+export class Strip {
+  /** @param {HTMLElement} root @param {HTMLElement} scale @param {(cell: Cell) => void} onOpen */
+  constructor(root, scale, onOpen) {
+    this.root = root;
+    this.scale = scale;
+    /** @type {Cell[]} */
+    this.cells = [];
+    /** @type {Cell[]} */
+    this.blocks = [];
+    /** @type {ModelInfo | null} */
+    this.info = null;
+    this.focused = 0;
+    this.frame = 0;
+    this.drawn_ms = 0;
+    this.swept = -1;
+    this.scale_ms = 0;
+    root.addEventListener("keydown", (event) => this.onKey(event));
+    root.addEventListener("click", (event) => {
+      const cell = this.cells.find(({ button }) => button.contains(/** @type {Node} */ (event.target)));
+      if (cell) {
+        this.focus(this.cells.indexOf(cell), false);
+        onOpen(cell);
+      }
+    });
+    // Labels are read only when a cell is reached, so that ten updates a second touch no accessibility tree.
+    root.addEventListener("focusin", () => this.label(this.cells[this.focused]));
+  }
+
+  /** @param {ModelInfo} info */
+  build(info) {
+    this.info = info;
+    this.focused = 0;
+    const shared = Array.from({ length: info.n_shared_blocks }, (_, i) => this.makeCell("S", i, `shared_transformer.${i}`));
+    this.blocks = info.kinds.map((kind, i) => this.makeCell(kind, i, `blocks.${i}`));
+    this.cells = [this.makeCell("E", 0, "embed_tokens"), ...shared, ...this.blocks];
+    this.root.replaceChildren(...this.cells.map(({ button }) => button));
+    this.root.style.setProperty("--top-span", String(Math.max(1, Math.floor(6 / (1 + shared.length)))));
+    this.cells[0].button.tabIndex = 0;
+    this.scale_ms = 0;
+    this.swept = -1;
+    this.draw();
+    this.relabel();
+  }
+
+  /** @param {Cell["kind"]} kind @param {number} index @param {string} unit @returns {Cell} */
+  makeCell(kind, index, unit) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "cell";
+    button.tabIndex = -1;
+    button.dataset.kind = kind;
+    const fill = document.createElement("span");
+    fill.className = "fill";
+    const name = document.createElement("span");
+    name.className = "name";
+    const many = (this.info?.n_shared_blocks ?? 1) > 1;
+    name.textContent = kind === "E" ? "E" : kind === "S" ? (many ? `S${index}` : "S") : String(index);
+    button.append(fill, name);
+    return { button, kind, index, unit, state: "absent", received: 0, bytes: 0, ms: 0, ratio: 1 };
+  }
+
+  /** @param {LoadProgress} progress */
+  onProgress(progress) {
+    if (progress.info && !this.info) this.build(progress.info);
+    const cell = this.cells.find(({ unit }) => unit === progress.unit);
+    if (!cell) return;
+    cell.bytes = progress.unit_bytes;
+    cell.received = progress.unit_bytes === 0 ? 1 : progress.unit_loaded_bytes / progress.unit_bytes;
+    const before = cell.state;
+    cell.state = cell.received >= 1 ? "ready" : "receiving";
+    if (cell.state !== before) this.label(cell);
+    this.schedule();
+  }
+
+  /** Forgets the model; the next progress report builds the cells anew. */
+  clear() {
+    this.info = null;
+    this.cells = [];
+    this.blocks = [];
+    this.root.replaceChildren();
+    this.scale.textContent = "";
+  }
+
+  /** Marks what was being read when loading failed. */
+  fail() {
+    const cell = this.cells.find(({ state }) => state === "receiving") ?? this.cells.find(({ state }) => state === "absent");
+    if (!cell) return;
+    cell.state = "error";
+    this.label(cell);
+    this.draw();
+  }
+
+  /** @param {number} block the block that prefill has reached, or -1 */
+  sweep(block) {
+    this.swept = block;
+    this.schedule();
+  }
+
+  /** @param {Float32Array} blocks_us time of each block for one token */
+  token(blocks_us) {
+    if (blocks_us.length !== this.blocks.length) return;
+    this.swept = -1;
+    for (const cell of this.blocks) {
+      const ms = blocks_us[cell.index] / 1000;
+      cell.ms = cell.ms === 0 ? ms : cell.ms + EWMA_WEIGHT * (ms - cell.ms);
+    }
+    this.schedule();
+  }
+
+  /** Shows the last state at once and brings every label up to date. */
+  settle() {
+    this.swept = -1;
+    this.draw();
+    this.relabel();
+  }
+
+  schedule() {
+    if (this.frame) return;
+    this.frame = requestAnimationFrame((now_ms) => {
+      this.frame = 0;
+      if (now_ms - this.drawn_ms < DRAW_INTERVAL_MS) return this.schedule();
+      this.drawn_ms = now_ms;
+      this.draw();
+    });
+  }
+
+  draw() {
+    const ran = this.blocks.some(({ ms }) => ms > 0);
+    if (ran) this.compare();
+    for (const cell of this.cells) {
+      const { button, kind, state } = cell;
+      const timed = ran && (kind === "mamba" || kind === "hybrid");
+      button.dataset.state = state;
+      button.classList.toggle("timed", timed);
+      button.classList.toggle("swept", cell === this.blocks[this.swept]);
+      button.style.setProperty("--fill", (timed ? cell.ms / this.scale_ms : state === "absent" ? 0 : cell.received).toFixed(3));
+      const excess = (cell.ratio - TINT_FROM_RATIO) / (TINT_FULL_RATIO - TINT_FROM_RATIO);
+      button.style.setProperty("--tint", `${timed ? Math.round(Math.min(1, Math.max(0, excess)) * TINT_MAX_PERCENT) : 0}%`);
+    }
+    this.scale.textContent = ran ? t("legend.scale", { ms: figure(this.scale_ms) }) : "";
+  }
+
+  /** Ratios within each kind, and a scale that grows at once but shrinks only when well below, so that it does not flicker. */
+  compare() {
+    for (const kind of ["mamba", "hybrid"]) {
+      const cells = this.blocks.filter((cell) => cell.kind === kind);
+      const middle = median(cells.map(({ ms }) => ms));
+      for (const cell of cells) cell.ratio = middle > 0 ? cell.ms / middle : 1;
+    }
+    const highest = Math.max(...this.blocks.map(({ ms }) => ms));
+    if (highest > this.scale_ms || highest < 0.6 * this.scale_ms) this.scale_ms = highest * 1.15;
+  }
+
+  relabel() {
+    for (const cell of this.cells) this.label(cell);
+  }
+
+  /** @param {Cell | undefined} cell */
+  label(cell) {
+    if (!cell) return;
+    const parts = [cellName(cell)];
+    if (cell.kind === "hybrid") parts.push(t("cell.hybrid"));
+    const state = cell.ms > 0
+      ? t("cell.time", { ms: figure(cell.ms), ratio: number(cell.ratio, 2) })
+      : cell.state === "receiving" ? t("cell.receiving", { percent: number(cell.received * 100) }) : t(`cell.${cell.state}`);
+    cell.button.setAttribute("aria-label", `${parts.join(", ")}: ${state}`);
+  }
+
+  /** @param {number} at @param {boolean} [take] whether to move the keyboard there too */
+  focus(at, take = true) {
+    this.cells[this.focused].button.tabIndex = -1;
+    this.focused = at;
+    this.cells[at].button.tabIndex = 0;
+    if (take) this.cells[at].button.focus();
+  }
+
+  /** The toolbar pattern: one tab stop; arrows move, up and down by one row of the present layout. @param {KeyboardEvent} event */
+  onKey(event) {
+    const columns = getComputedStyle(this.root).gridTemplateColumns.split(" ").length;
+    const last = this.cells.length - 1;
+    /** @type {Record<string, number>} */
+    const target = {
+      ArrowRight: this.focused + 1, ArrowLeft: this.focused - 1, ArrowDown: this.focused + columns,
+      ArrowUp: this.focused - columns, Home: 0, End: last,
+    };
+    if (!(event.key in target) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    this.focus(Math.min(last, Math.max(0, target[event.key])));
+  }
+}
+
+/** @param {Cell} cell */
+export function cellName(cell) {
+  if (cell.kind === "E") return t("cell.E");
+  return cell.kind === "S" ? t("cell.S", { n: cell.index }) : t("cell.block", { n: cell.index });
+}
