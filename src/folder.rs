@@ -24,7 +24,11 @@ const READ_BYTES: usize = 1 << 20;
 pub fn open<B: Backend>(be: B, dir: &Path, settings: LoadSettings) -> Result<Session<B>> {
     let config = read_config(dir)?;
     let tokenizer = match fs::read(dir.join("tokenizer.json")) {
-        Ok(bytes) => Some(Tokenizer::from_bytes("tokenizer.json", &bytes, config.vocab_size)?),
+        Ok(bytes) => Some(Tokenizer::from_bytes(
+            "tokenizer.json",
+            &bytes,
+            config.vocab_size,
+        )?),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(io_error("tokenizer.json", &error)),
     };
@@ -43,7 +47,8 @@ pub fn open<B: Backend>(be: B, dir: &Path, settings: LoadSettings) -> Result<Ses
     let mut buffer = vec![0; READ_BYTES];
     for range in ranges {
         let mut file = open_file(dir, &range.file)?;
-        file.seek(SeekFrom::Start(range.start)).map_err(|error| io_error(&range.file, &error))?;
+        file.seek(SeekFrom::Start(range.start))
+            .map_err(|error| io_error(&range.file, &error))?;
         let mut at = range.start;
         while at < range.end {
             let wanted = buffer.len().min((range.end - at) as usize);
@@ -70,13 +75,17 @@ pub fn read_config(dir: &Path) -> Result<Config> {
 
 fn read_header(dir: &Path, name: &str) -> Result<Shard> {
     let mut file = open_file(dir, name)?;
-    let size = file.metadata().map_err(|error| io_error(name, &error))?.len();
+    let size = file
+        .metadata()
+        .map_err(|error| io_error(name, &error))?
+        .len();
     let mut first = Vec::new();
     let read = file.by_ref().take(8).read_to_end(&mut first);
     read.map_err(|error| io_error(name, &error))?;
     let length = header_bytes(name, size, &first)?;
     let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(|error| io_error(name, &error))?;
+    file.read_exact(&mut header)
+        .map_err(|error| io_error(name, &error))?;
     Shard::parse(name, size, &header)
 }
 

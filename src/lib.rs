@@ -2,12 +2,12 @@
 //! (`tests/architecture.rs` holds that). ARCHITECTURE.md tells why.
 
 // Floor 0: know nothing of the rest.
-pub mod error;
-pub mod sampling;
-pub mod tokenizer;
 pub mod clock;
+pub mod error;
 pub mod profile;
 pub mod quant;
+pub mod sampling;
+pub mod tokenizer;
 
 // Floor 1: the vocabulary of ops; its devices stand on floor 2.
 pub mod backend;
@@ -22,5 +22,7 @@ pub mod loader;
 pub mod session;
 
 // Floor 5: the doors, one for each world.
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+pub mod api;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod folder;

@@ -178,7 +178,8 @@ impl QMatrixBuilder {
                 for (block, &ideal) in row.chunks(BLOCK).zip(&*scales.blocks) {
                     let (integer, scale) = scales.stored(ideal);
                     q.block_scale.push(integer);
-                    q.quants.extend(quantize(block, scale, 127.0).map(|v| v as i8));
+                    q.quants
+                        .extend(quantize(block, scale, 127.0).map(|v| v as i8));
                 }
             }
             Values::Q4(q) => {

@@ -48,11 +48,19 @@ impl<B: Backend> SessionLoader<B> {
     ///
     /// # Errors
     /// A tensor that is missing or does not fit the configuration; too little memory.
-    pub fn new(mut be: B, config: Config, shards: &[Shard], settings: LoadSettings) -> Result<Self> {
+    pub fn new(
+        mut be: B,
+        config: Config,
+        shards: &[Shard],
+        settings: LoadSettings,
+    ) -> Result<Self> {
         let schedule = LoadSchedule::new(&config, shards, settings.weights)?;
-        let context = context(&config, settings.context)?;
+        let context = context_length(&config, settings.context)?;
         let needed_bytes = schedule.weights_bytes + Cache::<B>::bytes(&config, context);
-        if let Some(limit_bytes) = settings.memory_limit_bytes.filter(|&limit| needed_bytes > limit) {
+        if let Some(limit_bytes) = settings
+            .memory_limit_bytes
+            .filter(|&limit| needed_bytes > limit)
+        {
             return Err(Error::Memory {
                 needed_bytes,
                 limit_bytes,
@@ -101,7 +109,8 @@ impl<B: Backend> SessionLoader<B> {
     }
 }
 
-fn context(config: &Config, wanted: Option<usize>) -> Result<usize> {
+/// Tokens that a session of this model has room for, given what was asked for.
+pub fn context_length(config: &Config, wanted: Option<usize>) -> Result<usize> {
     let limit = config.max_position_embeddings;
     if let Some(context) = wanted {
         if context == 0 || context > limit {

@@ -31,8 +31,8 @@ pub fn split<T, const N: usize>(tensor: &T, widths: [usize; N]) -> [Cols<'_, T>;
 /// A linear layer y = W·x + bias. Every parameter struct carries its module's name for the profile.
 pub struct Linear<B: Backend> {
     pub name: &'static str,
-    pub weight: B::Weight,          // [d_out, d_in]
-    pub bias: Option<B::Tensor>,    // [1, d_out]
+    pub weight: B::Weight,       // [d_out, d_in]
+    pub bias: Option<B::Tensor>, // [1, d_out]
 }
 
 /// RMSNorm: weight · x / sqrt(mean(x²) + eps).

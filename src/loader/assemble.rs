@@ -30,7 +30,13 @@ impl<B: Backend> Default for Parts<B> {
 
 impl<B: Backend> Parts<B> {
     /// Moves the unit's tensors into its slot of the model.
-    pub fn assemble(&mut self, be: &mut B, model: &mut Zamba2<B>, shared: &SharedLayout, unit: Unit) {
+    pub fn assemble(
+        &mut self,
+        be: &mut B,
+        model: &mut Zamba2<B>,
+        shared: &SharedLayout,
+        unit: Unit,
+    ) {
         let config = model.config.clone();
         let eps = config.rms_norm_eps;
         match unit {
@@ -53,7 +59,10 @@ impl<B: Backend> Parts<B> {
                     BlockKind::Mamba => Layer::Mamba(self.mamba(be, &config, &prefix)),
                     BlockKind::Hybrid => {
                         let hybrids = config.hybrid_blocks();
-                        let ordinal = hybrids.iter().position(|&l| l == index).expect("it is hybrid");
+                        let ordinal = hybrids
+                            .iter()
+                            .position(|&l| l == index)
+                            .expect("it is hybrid");
                         let block = shared.block_of[ordinal];
                         let source = shared.source_layer[block];
                         let source = format!("model.layers.{source}.shared_transformer");
@@ -67,7 +76,10 @@ impl<B: Backend> Parts<B> {
                 });
             }
         }
-        debug_assert!(self.matrices.is_empty() && self.vectors.is_empty(), "a tensor has no place");
+        debug_assert!(
+            self.matrices.is_empty() && self.vectors.is_empty(),
+            "a tensor has no place"
+        );
     }
 
     fn vector(&mut self, name: &str) -> Vec<f32> {
@@ -103,12 +115,18 @@ impl<B: Backend> Parts<B> {
         let prefix = format!("{prefix}.mamba");
         let (conv_dim, d_conv) = (config.conv_dim(), config.d_conv);
         let by_channel = self.vector(&format!("{prefix}.conv1d.weight")); // [conv_dim, 1, d_conv]
-        let by_tap = (0..d_conv * conv_dim).map(|i| by_channel[i % conv_dim * d_conv + i / conv_dim]);
+        let by_tap =
+            (0..d_conv * conv_dim).map(|i| by_channel[i % conv_dim * d_conv + i / conv_dim]);
         let weight = be.constant(d_conv, conv_dim, by_tap.collect()); // [d_conv, conv_dim]
         let a_log = self.vector(&format!("{prefix}.A_log"));
         let a: Vec<f32> = a_log.into_iter().map(|v| -v.exp()).collect();
         MambaLayer {
-            input_layernorm: self.norm(be, "input_layernorm", &input_layernorm, config.rms_norm_eps),
+            input_layernorm: self.norm(
+                be,
+                "input_layernorm",
+                &input_layernorm,
+                config.rms_norm_eps,
+            ),
             mamba: Mamba2Mixer {
                 in_proj: self.linear(be, "mamba.in_proj", &format!("{prefix}.in_proj")),
                 conv1d: Conv1d {
@@ -172,9 +190,19 @@ impl<B: Backend> Parts<B> {
             ("self_attn.v_proj", "v_proj"),
         ];
         SharedBlock {
-            input_layernorm: self.norm(be, "shared_transformer.input_layernorm", &input_layernorm, eps),
-            qkv: qkv.map(|(name, leaf)| self.linear(be, name, &format!("{prefix}.self_attn.{leaf}"))),
-            o_proj: self.linear(be, "self_attn.o_proj", &format!("{prefix}.self_attn.o_proj")),
+            input_layernorm: self.norm(
+                be,
+                "shared_transformer.input_layernorm",
+                &input_layernorm,
+                eps,
+            ),
+            qkv: qkv
+                .map(|(name, leaf)| self.linear(be, name, &format!("{prefix}.self_attn.{leaf}"))),
+            o_proj: self.linear(
+                be,
+                "self_attn.o_proj",
+                &format!("{prefix}.self_attn.o_proj"),
+            ),
             pre_ff_layernorm: self.norm(be, "pre_ff_layernorm", &pre_ff_layernorm, eps),
             gate_up_proj: self.linear(
                 be,
@@ -199,5 +227,6 @@ impl<B: Backend> Parts<B> {
 }
 
 fn module_prefix<'a>(name: &'a str, ending: &str) -> &'a str {
-    name.strip_suffix(ending).expect("the first tensor of a shared block is its norm")
+    name.strip_suffix(ending)
+        .expect("the first tensor of a shared block is its norm")
 }

@@ -125,7 +125,8 @@ impl<B: Backend> WeightStream<B> {
         self.rows_done = 0;
         self.tensor += 1;
         if self.tensor == unit.tensors.len() {
-            self.parts.assemble(be, model, &self.schedule.shared, unit.unit);
+            self.parts
+                .assemble(be, model, &self.schedule.shared, unit.unit);
             self.tensor = 0;
             self.unit += 1;
         }

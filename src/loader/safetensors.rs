@@ -50,7 +50,9 @@ impl Dtype {
             Dtype::Bf16 => {
                 let numbers = bytes.as_chunks().0.iter();
                 // A bf16 is the upper half of an f32.
-                out.extend(numbers.map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)));
+                out.extend(
+                    numbers.map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)),
+                );
             }
             Dtype::Other(_) => unreachable!("the plan refuses unknown dtypes"),
         }
@@ -149,7 +151,15 @@ impl Shard {
                 }
             }
             let shape = entry.shape.iter().map(|d| *d as usize).collect();
-            tensors.insert(name, TensorEntry { dtype, shape, start, end });
+            tensors.insert(
+                name,
+                TensorEntry {
+                    dtype,
+                    shape,
+                    start,
+                    end,
+                },
+            );
         }
         let shard = Shard {
             file: file.into(),
@@ -160,7 +170,11 @@ impl Shard {
     }
 
     fn check_overlap(&self) -> Result<()> {
-        let mut ranges: Vec<_> = self.tensors.iter().map(|(n, t)| (t.start, t.end, n)).collect();
+        let mut ranges: Vec<_> = self
+            .tensors
+            .iter()
+            .map(|(n, t)| (t.start, t.end, n))
+            .collect();
         ranges.sort();
         for pair in ranges.windows(2) {
             if pair[1].0 < pair[0].1 {
@@ -188,7 +202,10 @@ pub fn shard_files(file: &str, text: &str) -> Result<Vec<String>> {
     files.sort();
     files.dedup();
     // A name is one file beside the index: anything else could point out of the folder.
-    if let Some(bad) = files.iter().find(|name| name.is_empty() || name.contains(['/', '\\'])) {
+    if let Some(bad) = files
+        .iter()
+        .find(|name| name.is_empty() || name.contains(['/', '\\']))
+    {
         return Err(Error::Header {
             file: file.into(),
             fact: format!("it names the shard `{bad}`, which is not a file beside it"),
@@ -202,7 +219,11 @@ mod tests {
     use super::*;
 
     fn parse(header: &str, data_bytes: u64) -> Result<Shard> {
-        Shard::parse("m.safetensors", 8 + header.len() as u64 + data_bytes, header.as_bytes())
+        Shard::parse(
+            "m.safetensors",
+            8 + header.len() as u64 + data_bytes,
+            header.as_bytes(),
+        )
     }
 
     #[test]
@@ -218,15 +239,43 @@ mod tests {
         for (header, data_bytes, code) in [
             ("[]", 0, "bad_header"),
             (r#"{"w":{"dtype":"F32"}}"#, 8, "bad_header"),
-            (r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 7, "truncated"),
-            (r#"{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#, 8, "bad_header"),
-            (r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#, 8, "bad_header"),
-            (r#"{"w":{"dtype":"F32","shape":[0],"data_offsets":[18446744073709551615,18446744073709551615]}}"#, 8, "bad_header"),
-            (r#"{"w":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,8]}}"#, 8, "bad_header"),
-            (r#"{"v":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"w":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#, 12, "bad_header"),
+            (
+                r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
+                7,
+                "truncated",
+            ),
+            (
+                r#"{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#,
+                8,
+                "bad_header",
+            ),
+            (
+                r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#,
+                8,
+                "bad_header",
+            ),
+            (
+                r#"{"w":{"dtype":"F32","shape":[0],"data_offsets":[18446744073709551615,18446744073709551615]}}"#,
+                8,
+                "bad_header",
+            ),
+            (
+                r#"{"w":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,8]}}"#,
+                8,
+                "bad_header",
+            ),
+            (
+                r#"{"v":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"w":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
+                12,
+                "bad_header",
+            ),
         ] {
             let error = parse(header, data_bytes).unwrap_err();
-            assert_eq!((error.code(), error.file()), (code, Some("m.safetensors")), "{header}");
+            assert_eq!(
+                (error.code(), error.file()),
+                (code, Some("m.safetensors")),
+                "{header}"
+            );
         }
     }
 
@@ -235,8 +284,16 @@ mod tests {
         let error = header_bytes("m", 100, &93u64.to_le_bytes()).unwrap_err();
         assert_eq!(error.code(), "bad_header");
         assert_eq!(header_bytes("m", 100, &92u64.to_le_bytes()), Ok(92));
-        assert_eq!(header_bytes("m", 3, &[0; 3]).unwrap_err().code(), "truncated");
-        assert_eq!(header_bytes("m", 100, &u64::MAX.to_le_bytes()).unwrap_err().code(), "bad_header");
+        assert_eq!(
+            header_bytes("m", 3, &[0; 3]).unwrap_err().code(),
+            "truncated"
+        );
+        assert_eq!(
+            header_bytes("m", 100, &u64::MAX.to_le_bytes())
+                .unwrap_err()
+                .code(),
+            "bad_header"
+        );
     }
 
     #[test]

@@ -167,7 +167,10 @@ pub fn tensors(config: &Config, shared: &SharedLayout, unit: Unit) -> Vec<Tensor
             let mut prefix = format!("model.layers.{index}");
             if config.kinds[index] == BlockKind::Hybrid {
                 let hybrids = config.hybrid_blocks();
-                let ordinal = hybrids.iter().position(|&l| l == index).expect("it is hybrid");
+                let ordinal = hybrids
+                    .iter()
+                    .position(|&l| l == index)
+                    .expect("it is hybrid");
                 let source = shared_prefix(shared.source_layer[shared.block_of[ordinal]]);
                 specs.adapters(config, &source, ordinal);
                 specs.matrix(&format!("{prefix}.linear"), h, h);
@@ -177,7 +180,10 @@ pub fn tensors(config: &Config, shared: &SharedLayout, unit: Unit) -> Vec<Tensor
             let mamba = format!("{prefix}.mamba");
             let (d_inner, conv_dim) = (config.d_inner, config.conv_dim());
             specs.linear(config, &format!("{mamba}.in_proj"), config.d_in_proj(), h);
-            specs.vector(&format!("{mamba}.conv1d.weight"), &[conv_dim, 1, config.d_conv]);
+            specs.vector(
+                &format!("{mamba}.conv1d.weight"),
+                &[conv_dim, 1, config.d_conv],
+            );
             specs.vector(&format!("{mamba}.conv1d.bias"), &[conv_dim]);
             for name in ["A_log", "D", "dt_bias"] {
                 specs.vector(&format!("{mamba}.{name}"), &[config.n_mamba_heads]);
@@ -187,6 +193,16 @@ pub fn tensors(config: &Config, shared: &SharedLayout, unit: Unit) -> Vec<Tensor
         }
     }
     specs.0
+}
+
+/// Weights of a model of this configuration, each counted once however often it is used.
+pub fn parameters(config: &Config) -> u64 {
+    let shared = SharedLayout::new(config, |_| true);
+    let units = units(config, &shared, !config.tie_word_embeddings).into_iter();
+    let specs = units.flat_map(|unit| tensors(config, &shared, unit));
+    specs
+        .map(|spec| spec.shape.iter().product::<usize>() as u64)
+        .sum()
 }
 
 struct Specs(Vec<TensorSpec>);

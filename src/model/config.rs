@@ -86,11 +86,7 @@ impl Config {
             n_mamba_heads,
             n_groups: fields.size("mamba_ngroups", 1, n_mamba_heads)?,
             n_attention_heads,
-            n_kv_heads: fields.size(
-                "num_key_value_heads",
-                n_attention_heads,
-                n_attention_heads,
-            )?,
+            n_kv_heads: fields.size("num_key_value_heads", n_attention_heads, n_attention_heads)?,
             intermediate_size: fields.size("intermediate_size", legacy_ffn, 1 << 20)?,
             num_mem_blocks: fields.size("num_mem_blocks", 1, 64)?,
             use_shared_attention_adapter: fields.flag("use_shared_attention_adapter", false)?,
@@ -113,7 +109,12 @@ impl Config {
     /// The relations between fields that every kernel relies on.
     fn check(&self) -> Result<()> {
         divide("d_inner", self.d_inner, "n_mamba_heads", self.n_mamba_heads)?;
-        divide("n_mamba_heads", self.n_mamba_heads, "mamba_ngroups", self.n_groups)?;
+        divide(
+            "n_mamba_heads",
+            self.n_mamba_heads,
+            "mamba_ngroups",
+            self.n_groups,
+        )?;
         divide("d_inner", self.d_inner, "mamba_ngroups", self.n_groups)?;
         divide(
             "2 * hidden_size",
@@ -229,7 +230,9 @@ fn kinds(fields: &Fields) -> Result<Vec<BlockKind>> {
             .collect();
     }
     let Some(Value::Array(ids)) = fields.0.get("hybrid_layer_ids") else {
-        return Err(config_error("the field `layers_block_type` is missing".into()));
+        return Err(config_error(
+            "the field `layers_block_type` is missing".into(),
+        ));
     };
     let mut kinds = vec![BlockKind::Mamba; n_blocks];
     for id in ids {
@@ -274,7 +277,9 @@ impl Fields {
         let Some(value) = self.get(name) else {
             return Ok(default);
         };
-        let size = value.as_u64().filter(|&size| size >= 1 && size <= max as u64);
+        let size = value
+            .as_u64()
+            .filter(|&size| size >= 1 && size <= max as u64);
         size.map(|size| size as usize).ok_or_else(|| {
             config_error(format!(
                 "`{name}` must be a whole number from 1 to {max}, found {value}"
@@ -288,7 +293,9 @@ impl Fields {
         };
         let number = value.as_f64().filter(|number| (min..=max).contains(number));
         number.map(|number| number as f32).ok_or_else(|| {
-            config_error(format!("`{name}` must be a number from {min} to {max}, found {value}"))
+            config_error(format!(
+                "`{name}` must be a number from {min} to {max}, found {value}"
+            ))
         })
     }
 
@@ -304,7 +311,9 @@ impl Fields {
     /// One id, a list of ids, or none.
     fn token_ids(&self, name: &str) -> Result<Vec<u32>> {
         let wrong = |value: &Value| {
-            config_error(format!("`{name}` must be a token id or a list of them, found {value}"))
+            config_error(format!(
+                "`{name}` must be a token id or a list of them, found {value}"
+            ))
         };
         let id = |value: &Value| {
             let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -385,7 +394,10 @@ mod tests {
             ("num_attention_heads", serde_json::json!(5)),
             ("use_mem_rope", serde_json::json!("yes")),
             ("layers_block_type", serde_json::json!(["mamba"])),
-            ("layers_block_type", serde_json::json!(["mamba", "x", "hybrid"])),
+            (
+                "layers_block_type",
+                serde_json::json!(["mamba", "x", "hybrid"]),
+            ),
         ] {
             let error = with(name, value.clone()).unwrap_err();
             assert_eq!(error.code(), "bad_config", "{name} {value}");

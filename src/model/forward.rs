@@ -64,9 +64,13 @@ impl<B: Backend> Scratch<B> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// The budget is spent; block `next` is the next one.
-    Paused { next: usize },
+    Paused {
+        next: usize,
+    },
     /// Block `block` (or what it needs) has not arrived.
-    Waiting { block: usize },
+    Waiting {
+        block: usize,
+    },
     Done,
 }
 
@@ -90,7 +94,10 @@ impl<B: Backend> ForwardPass<B> {
     /// Embeds `tokens` (at least one). The first token of a fresh cache counts as prefill even when it is alone, as
     /// in the reference; this decides which bound of dt holds.
     pub fn new(be: &mut B, model: &Zamba2<B>, cache: &Cache<B>, tokens: &[u32]) -> Self {
-        assert!(cache.len + tokens.len() <= cache.context, "the caller checks the context");
+        assert!(
+            cache.len + tokens.len() <= cache.context,
+            "the caller checks the context"
+        );
         let chunks = tokens.chunks(CHUNK).map(|tokens| Chunk {
             embedding: be.tensor(tokens.len(), model.config.hidden_size),
             stream: be.tensor(tokens.len(), model.config.hidden_size),
@@ -108,7 +115,10 @@ impl<B: Backend> ForwardPass<B> {
 
     /// Starts over with new tokens in the memory of this pass, which must have had as many.
     pub fn restart(&mut self, be: &mut B, model: &Zamba2<B>, cache: &Cache<B>, tokens: &[u32]) {
-        let table = model.embed_tokens.as_ref().expect("the embedding comes first");
+        let table = model
+            .embed_tokens
+            .as_ref()
+            .expect("the embedding comes first");
         for (chunk, tokens) in self.chunks.iter_mut().zip(tokens.chunks(CHUNK)) {
             be.embed(table, tokens, &mut chunk.embedding);
             be.embed(table, tokens, &mut chunk.stream);
@@ -117,7 +127,9 @@ impl<B: Backend> ForwardPass<B> {
         self.dt_min = if tokens.len() == 1 && cache.len > 0 {
             settings.dt_min_step.unwrap_or(0.0)
         } else {
-            settings.dt_min_prefill.unwrap_or(model.config.time_step_min)
+            settings
+                .dt_min_prefill
+                .unwrap_or(model.config.time_step_min)
         };
         self.next = 0;
         self.n_tokens = tokens.len();
@@ -151,15 +163,28 @@ impl<B: Backend> ForwardPass<B> {
         Progress::Done
     }
 
-    fn run_block(&mut self, be: &mut B, model: &Zamba2<B>, cache: &mut Cache<B>, s: &mut Scratch<B>) {
+    fn run_block(
+        &mut self,
+        be: &mut B,
+        model: &Zamba2<B>,
+        cache: &mut Cache<B>,
+        s: &mut Scratch<B>,
+    ) {
         let state = &mut cache.mamba[self.next];
         for chunk in &mut self.chunks {
             let stream = &mut chunk.stream;
-            match model.layers[self.next].as_ref().expect("checked by advance") {
+            match model.layers[self.next]
+                .as_ref()
+                .expect("checked by advance")
+            {
                 Layer::Mamba(layer) => layer.forward(be, None, state, self.dt_min, s, stream),
                 Layer::Hybrid(hybrid) => {
-                    let block = model.blocks[hybrid.block].as_ref().expect("checked by advance");
-                    let kv = cache.kv[self.next].as_mut().expect("hybrid blocks have a cache");
+                    let block = model.blocks[hybrid.block]
+                        .as_ref()
+                        .expect("checked by advance");
+                    let kv = cache.kv[self.next]
+                        .as_mut()
+                        .expect("hybrid blocks have a cache");
                     let (embedding, adapters) = (&chunk.embedding, &hybrid.adapters);
                     block.forward(be, stream, embedding, adapters, model.rope.as_ref(), kv, s);
                     be.linear(&hybrid.linear, &s.shared, &mut s.spoken); // [T, h]
@@ -189,7 +214,13 @@ impl<B: Backend> ForwardPass<B> {
 
     /// Leaves the logits of every token of chunk `index` in `s.logits`. // [T, vocab]
     pub fn chunk_logits(&self, be: &mut B, model: &Zamba2<B>, index: usize, s: &mut Scratch<B>) {
-        head(be, model, &self.chunks[index].stream, &mut s.normed, &mut s.logits);
+        head(
+            be,
+            model,
+            &self.chunks[index].stream,
+            &mut s.normed,
+            &mut s.logits,
+        );
     }
 }
 
@@ -200,7 +231,10 @@ fn head<B: Backend>(
     normed: &mut B::Tensor,
     logits: &mut B::Tensor,
 ) {
-    let norm = model.final_layernorm.as_ref().expect("the model is complete");
+    let norm = model
+        .final_layernorm
+        .as_ref()
+        .expect("the model is complete");
     be.rms_norm(norm, stream, normed);
     let matrix = model.output_matrix().expect("the model is complete");
     be.linear(matrix, normed, logits);

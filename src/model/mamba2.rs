@@ -55,7 +55,13 @@ impl<B: Backend> Mamba2Mixer<B> {
         be.causal_conv1d(&self.conv1d, xbc, &mut state.conv, &mut s.xbc); // [T, conv_dim]
         let [x, b, c] = split(&s.xbc, [self.d_inner, self.d_groups, self.d_groups]);
 
-        let input = SsmInput { x, b, c, dt, dt_min };
+        let input = SsmInput {
+            x,
+            b,
+            c,
+            dt,
+            dt_min,
+        };
         be.ssm_scan(&self.ssm, input, &mut state.ssm, &mut s.y); // [T, d_inner]
         be.gated_rms_norm(&self.norm, &s.y, z, &mut s.y_normed); // [T, d_inner]
         be.linear_add(&self.out_proj, &s.y_normed, stream); // the residual, folded in

@@ -19,12 +19,12 @@ pub struct Adapters<B: Backend> {
 }
 
 pub struct SharedBlock<B: Backend> {
-    pub input_layernorm: Norm<B>,   // [2h]
-    pub qkv: [Linear<B>; 3],        // [2h, 2h], [kv_width, 2h], [kv_width, 2h]
-    pub o_proj: Linear<B>,          // [h, 2h]
-    pub pre_ff_layernorm: Norm<B>,  // [h]
-    pub gate_up_proj: Linear<B>,    // [2I, h]; gate rows first
-    pub down_proj: Linear<B>,       // [h, I]
+    pub input_layernorm: Norm<B>,  // [2h]
+    pub qkv: [Linear<B>; 3],       // [2h, 2h], [kv_width, 2h], [kv_width, 2h]
+    pub o_proj: Linear<B>,         // [h, 2h]
+    pub pre_ff_layernorm: Norm<B>, // [h]
+    pub gate_up_proj: Linear<B>,   // [2I, h]; gate rows first
+    pub down_proj: Linear<B>,      // [h, I]
     pub attention: AttentionShape,
 }
 

@@ -16,7 +16,15 @@ impl HeadRows<'_> {
 }
 
 /// y = softmax(scale · q·Kᵀ)·V over the first `len` positions. // q, y [head_dim]; scores is scratch
-pub fn attend(q: &[f32], k: &HeadRows, v: &HeadRows, len: usize, scale: f32, scores: &mut Vec<f32>, y: &mut [f32]) {
+pub fn attend(
+    q: &[f32],
+    k: &HeadRows,
+    v: &HeadRows,
+    len: usize,
+    scale: f32,
+    scores: &mut Vec<f32>,
+    y: &mut [f32],
+) {
     scores.clear();
     scores.extend((0..len).map(|t| scale * dot(q, k.row(t, q.len()))));
     // The largest score is subtracted so that the exponentials neither overflow nor all vanish.

@@ -25,12 +25,24 @@ impl ConvInput<'_> {
 }
 
 /// y[c] = silu(bias[c] + Σₖ weight[k, c] · x[t − d_conv + 1 + k, c]) for the channels from `from`. // y [len]
-pub fn conv1d_row(weight: &[f32], bias: &[f32], input: &ConvInput, t: usize, from: usize, y: &mut [f32]) {
+pub fn conv1d_row(
+    weight: &[f32],
+    bias: &[f32],
+    input: &ConvInput,
+    t: usize,
+    from: usize,
+    y: &mut [f32],
+) {
     let (conv_dim, len) = (bias.len(), y.len());
     let d_conv = weight.len() / conv_dim;
     y.copy_from_slice(&bias[from..][..len]);
     for k in 0..d_conv {
-        let x = input.at(t as isize + 1 + k as isize - d_conv as isize, from, len, conv_dim);
+        let x = input.at(
+            t as isize + 1 + k as isize - d_conv as isize,
+            from,
+            len,
+            conv_dim,
+        );
         let weight = &weight[k * conv_dim + from..][..len];
         for ((y, w), x) in y.iter_mut().zip(weight).zip(x) {
             *y += w * x;
@@ -42,7 +54,14 @@ pub fn conv1d_row(weight: &[f32], bias: &[f32], input: &ConvInput, t: usize, fro
 }
 
 /// Moves the state on by `t_rows` tokens: it then ends with the newest inputs.
-pub fn next_state(x: &[f32], start: usize, stride: usize, t_rows: usize, conv_dim: usize, state: &mut [f32]) {
+pub fn next_state(
+    x: &[f32],
+    start: usize,
+    stride: usize,
+    t_rows: usize,
+    conv_dim: usize,
+    state: &mut [f32],
+) {
     let kept = state.len() / conv_dim;
     let fresh = kept.min(t_rows);
     state.copy_within(fresh * conv_dim.., 0);

@@ -116,8 +116,12 @@ impl CpuWeight {
     pub fn bytes(&self) -> usize {
         match &self.layout {
             Layout::F32(values) => size_of_val(&values[..]),
-            Layout::Q8 { row_scale, blocks } => size_of_val(&row_scale[..]) + size_of_val(&blocks[..]),
-            Layout::Q4 { row_scale, blocks } => size_of_val(&row_scale[..]) + size_of_val(&blocks[..]),
+            Layout::Q8 { row_scale, blocks } => {
+                size_of_val(&row_scale[..]) + size_of_val(&blocks[..])
+            }
+            Layout::Q4 { row_scale, blocks } => {
+                size_of_val(&row_scale[..]) + size_of_val(&blocks[..])
+            }
         }
     }
 
@@ -162,13 +166,14 @@ impl CpuWeight {
             *y = if accumulate { *y + sum } else { sum };
         };
         let t_rows = x.len() / self.cols;
-        let store = |stripe: &mut Stripe, t: usize, group: usize, first: usize, sums: [f32; GROUP]| {
-            let row = group * GROUP;
-            let inside = &mut stripe.row(t)[row - first..];
-            for ((r, sum), y) in sums.into_iter().enumerate().zip(inside) {
-                finish(row + r, sum, y);
-            }
-        };
+        let store =
+            |stripe: &mut Stripe, t: usize, group: usize, first: usize, sums: [f32; GROUP]| {
+                let row = group * GROUP;
+                let inside = &mut stripe.row(t)[row - first..];
+                for ((r, sum), y) in sums.into_iter().enumerate().zip(inside) {
+                    finish(row + r, sum, y);
+                }
+            };
         let stripes = Stripes::of_columns(y, self.rows, groups_per_part * GROUP);
         match &self.layout {
             Layout::F32(values) => pool.run(pool.threads(), stripes, |part, mut stripe| {
@@ -373,12 +378,7 @@ impl Activations {
 }
 
 /// Fills `out` `[T, blocks]` from `x` `[T, cols]`. Serial: the product that follows is far larger.
-fn fill<T>(
-    out: &mut Vec<T>,
-    x: &[f32],
-    cols: usize,
-    quantize: impl Fn(&[f32; BLOCK]) -> T,
-) {
+fn fill<T>(out: &mut Vec<T>, x: &[f32], cols: usize, quantize: impl Fn(&[f32; BLOCK]) -> T) {
     out.clear();
     for row in x.chunks(cols) {
         let (blocks, tail) = row.as_chunks::<BLOCK>();
@@ -415,7 +415,9 @@ mod tests {
             let (rows, cols) = (6, 45);
             let mut builder = QMatrixBuilder::new(rows, cols, format);
             for r in 0..rows {
-                let row: Vec<f32> = (0..cols).map(|c| ((r * 31 + c * 17) % 23) as f32 - 11.0).collect();
+                let row: Vec<f32> = (0..cols)
+                    .map(|c| ((r * 31 + c * 17) % 23) as f32 - 11.0)
+                    .collect();
                 builder.push_row(&row);
             }
             let host = builder.finish();

@@ -18,8 +18,8 @@ use crate::profile::Profiler;
 use crate::quant::QMatrix;
 use attention::HeadRows;
 use conv1d::ConvInput;
-pub use linear::CpuWeight;
 use linear::Activations;
+pub use linear::CpuWeight;
 use pool::{Pool, Stripes};
 use ssm_scan::Head;
 
@@ -37,7 +37,10 @@ impl Tensor {
 
     /// Makes the tensor `rows` high for an op that writes all of it.
     fn resize(&mut self, rows: usize) -> &mut [f32] {
-        assert!(rows * self.cols <= self.data.len(), "more rows than the tensor was made for");
+        assert!(
+            rows * self.cols <= self.data.len(),
+            "more rows than the tensor was made for"
+        );
         self.rows = rows;
         &mut self.data[..rows * self.cols]
     }
@@ -77,11 +80,18 @@ impl Cpu {
     }
 
     fn multiply(&mut self, linear: &Linear<Cpu>, x: &Tensor, accumulate: bool, y: &mut Tensor) {
-        assert_eq!((x.cols, y.cols), (linear.weight.cols, linear.weight.rows), "{}", linear.name);
+        assert_eq!(
+            (x.cols, y.cols),
+            (linear.weight.cols, linear.weight.rows),
+            "{}",
+            linear.name
+        );
         self.op(linear.name, linear.weight.bytes(), |pool, activations| {
             let bias = linear.bias.as_ref().map(Tensor::values);
             let y = y.resize(x.rows);
-            linear.weight.multiply(pool, activations, x.values(), bias, accumulate, y);
+            linear
+                .weight
+                .multiply(pool, activations, x.values(), bias, accumulate, y);
         });
     }
 }
@@ -126,7 +136,13 @@ impl Backend for Cpu {
         });
     }
 
-    fn gated_rms_norm(&mut self, norm: &GatedNorm<Cpu>, x: &Tensor, gate: Cols<Tensor>, y: &mut Tensor) {
+    fn gated_rms_norm(
+        &mut self,
+        norm: &GatedNorm<Cpu>,
+        x: &Tensor,
+        gate: Cols<Tensor>,
+        y: &mut Tensor,
+    ) {
         self.op("mamba.norm", 0, |pool, _| {
             let (weight, d) = (norm.weight.values(), x.cols);
             let rows = Stripes::of_slice(y.resize(x.rows), d);
@@ -145,7 +161,13 @@ impl Backend for Cpu {
         self.multiply(linear, x, true, y);
     }
 
-    fn causal_conv1d(&mut self, conv: &Conv1d<Cpu>, x: Cols<Tensor>, state: &mut Tensor, y: &mut Tensor) {
+    fn causal_conv1d(
+        &mut self,
+        conv: &Conv1d<Cpu>,
+        x: Cols<Tensor>,
+        state: &mut Tensor,
+        y: &mut Tensor,
+    ) {
         self.op("mamba.conv1d", 0, |pool, _| {
             let (t_rows, conv_dim) = (x.tensor.rows, x.len);
             let (weight, bias) = (conv.weight.values(), conv.bias.values());
@@ -168,9 +190,21 @@ impl Backend for Cpu {
         });
     }
 
-    fn ssm_scan(&mut self, ssm: &Ssm<Cpu>, input: SsmInput<Tensor>, state: &mut Tensor, y: &mut Tensor) {
+    fn ssm_scan(
+        &mut self,
+        ssm: &Ssm<Cpu>,
+        input: SsmInput<Tensor>,
+        state: &mut Tensor,
+        y: &mut Tensor,
+    ) {
         self.op("mamba.ssm", 0, |pool, _| {
-            let SsmInput { x, b, c, dt, dt_min } = input;
+            let SsmInput {
+                x,
+                b,
+                c,
+                dt,
+                dt_min,
+            } = input;
             let (p, n, d_inner) = (ssm.head_dim, ssm.d_state, x.len);
             let t_rows = x.tensor.rows;
             let heads_per_group = ssm.n_heads / ssm.n_groups;
@@ -212,7 +246,13 @@ impl Backend for Cpu {
         cache.len += k.rows;
     }
 
-    fn attention(&mut self, shape: &AttentionShape, q: &Tensor, cache: &KvCache<Cpu>, y: &mut Tensor) {
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        q: &Tensor,
+        cache: &KvCache<Cpu>,
+        y: &mut Tensor,
+    ) {
         self.op("self_attn.attention", 0, |pool, _| {
             let (d, t_rows) = (shape.head_dim, q.rows);
             let before = cache.len - t_rows;
@@ -249,7 +289,10 @@ impl Backend for Cpu {
         self.op("shared_transformer.concat", 0, |_, _| {
             let (left, right) = (a.cols, b.cols);
             let rows = y.resize(a.rows).chunks_mut(left + right);
-            for ((y, a), b) in rows.zip(a.values().chunks(left)).zip(b.values().chunks(right)) {
+            for ((y, a), b) in rows
+                .zip(a.values().chunks(left))
+                .zip(b.values().chunks(right))
+            {
                 y[..left].copy_from_slice(a);
                 y[left..].copy_from_slice(b);
             }

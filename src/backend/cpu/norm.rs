@@ -13,7 +13,14 @@ pub fn rms_norm(weight: &[f32], eps: f32, x: &[f32], y: &mut [f32]) {
 }
 
 /// The same for x · silu(gate), with one mean for each of `n_groups` equal groups. // row of x, gate, weight, y [d]
-pub fn gated_rms_norm_row(weight: &[f32], n_groups: usize, eps: f32, x: &[f32], gate: &[f32], y: &mut [f32]) {
+pub fn gated_rms_norm_row(
+    weight: &[f32],
+    n_groups: usize,
+    eps: f32,
+    x: &[f32],
+    gate: &[f32],
+    y: &mut [f32],
+) {
     for ((y, x), gate) in y.iter_mut().zip(x).zip(gate) {
         *y = x * silu(*gate);
     }

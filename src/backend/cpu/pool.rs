@@ -81,7 +81,9 @@ impl Pool {
         {
             let mut slot = lock(&self.shared.task);
             *slot = Some(task);
-            self.shared.busy.store(self.workers.len(), Ordering::Relaxed);
+            self.shared
+                .busy
+                .store(self.workers.len(), Ordering::Relaxed);
             self.shared.epoch.fetch_add(1, Ordering::Release);
         }
         self.shared.wake.notify_all();
@@ -121,7 +123,11 @@ impl Drop for Finish<'_> {
         }
         let mut slot = lock(&self.0.task);
         while self.0.busy.load(Ordering::Acquire) != 0 {
-            slot = self.0.done.wait(slot).unwrap_or_else(PoisonError::into_inner);
+            slot = self
+                .0
+                .done
+                .wait(slot)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -161,7 +167,10 @@ fn next_epoch(shared: &Shared, seen: u32) -> u32 {
         if epoch != seen {
             return epoch;
         }
-        slot = shared.wake.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        slot = shared
+            .wake
+            .wait(slot)
+            .unwrap_or_else(PoisonError::into_inner);
     }
 }
 
@@ -273,7 +282,10 @@ mod tests {
                 let stripes = Stripes::of_columns(&mut data, parts * 2, 2);
                 pool.run(parts, stripes, |index, mut stripe| {
                     for row in 0..3 {
-                        stripe.row(row).iter_mut().for_each(|v| *v += 1.0 + index as f32);
+                        stripe
+                            .row(row)
+                            .iter_mut()
+                            .for_each(|v| *v += 1.0 + index as f32);
                     }
                 });
                 for (i, v) in data.iter().enumerate() {

@@ -32,7 +32,9 @@ fn step_row(state: &mut [f32], decay: f32, input: f32, b: &[f32], c: &[f32]) -> 
     let (decay4, input4) = (F32x4::splat(decay), F32x4::splat(input));
     let mut lanes = F32x4::splat(0.0);
     for ((state, b), c) in state4.iter_mut().zip(b4).zip(c4) {
-        let next = F32x4::load(state).mul(decay4).mul_add(input4, F32x4::load(b));
+        let next = F32x4::load(state)
+            .mul(decay4)
+            .mul_add(input4, F32x4::load(b));
         next.store(state);
         lanes = lanes.mul_add(next, F32x4::load(c));
     }

@@ -1,0 +1,389 @@
+//! The door to JavaScript: the `Engine` that the worker owns. It stands on floor 5 and is, with the clock, the only
+//! file that knows JavaScript exists. Plain data crosses it: JSON for small things, typed arrays for numbers. One call
+//! is in flight at a time; the worker sees to that, because an `async fn(&mut self)` holds its borrow while it waits.
+
+use js_sys::{
+    Float32Array, Float64Array, Int32Array, JSON, Object, Reflect, Uint16Array, Uint32Array,
+};
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::prelude::*;
+
+use crate::backend::cpu::Cpu;
+use crate::error::{Error, ErrorReport, Result};
+use crate::loader::safetensors::{self, Shard};
+use crate::loader::schedule::{ByteRange, PlannedUnit, Unit, parameters};
+use crate::model::NumericSettings;
+use crate::model::config::{BlockKind, Config};
+use crate::model::forward::Progress;
+use crate::profile::Level;
+use crate::session::{GenerateOptions, LoadSettings, Session, SessionLoader, context_length};
+use crate::tokenizer::Tokenizer;
+
+/// What wasm32 can address, less room for code, stacks, activations and the pieces in flight.
+const MEMORY_LIMIT_BYTES: u64 = (4 << 30) - (384 << 20);
+const PAGE_BYTES: u64 = 1 << 16;
+
+type JsResult<T> = std::result::Result<T, JsValue>;
+
+#[derive(Deserialize)]
+struct EngineOptions {
+    weights: String,
+    context: Option<usize>,
+    dt_min_prefill: Option<f32>,
+    dt_min_step: Option<f32>,
+    #[serde(default)]
+    rescale_rope_for_long_context: bool,
+}
+
+#[derive(Serialize)]
+struct ModelInfo<'a> {
+    model_type: &'static str,
+    hidden_size: usize,
+    vocab_size: usize,
+    n_blocks: usize,
+    kinds: &'a [BlockKind],
+    n_shared_blocks: usize,
+    intermediate_size: usize,
+    max_position_embeddings: usize,
+    context: usize,
+    bos_token_id: Option<u32>,
+    eos_token_ids: &'a [u32],
+    parameters: u64,
+    rope: bool,
+    attention_adapters: bool,
+    tied: bool,
+}
+
+#[derive(Serialize)]
+struct UnitInfo<'a> {
+    name: String,
+    block: Option<usize>,
+    bytes: u64,
+    ranges: &'a [ByteRange],
+}
+
+#[derive(Serialize)]
+struct MemoryInfo {
+    weights_bytes: u64,
+    cache_bytes: u64,
+    wasm_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct AdvanceInfo {
+    done: bool,
+    /// The next block to run.
+    block: usize,
+}
+
+/// One model in this worker: first its files, then its one sequence.
+#[wasm_bindgen]
+pub struct Engine {
+    settings: LoadSettings,
+    config: Option<Config>,
+    tokenizer: Option<Tokenizer>,
+    shards: Vec<Shard>,
+    loader: Option<SessionLoader<Cpu>>,
+    session: Option<Session<Cpu>>,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// `options`: `{ weights: "f32" | "q8" | "q4", context?, dt_min_prefill?, dt_min_step? }`.
+    #[wasm_bindgen(constructor)]
+    pub fn new(options: JsValue) -> JsResult<Engine> {
+        console_error_panic_hook::set_once();
+        let options: EngineOptions = from_js(&options)?;
+        Ok(Engine {
+            settings: LoadSettings {
+                weights: options.weights.parse().map_err(to_js_error)?,
+                context: options.context,
+                numeric: NumericSettings {
+                    dt_min_prefill: options.dt_min_prefill,
+                    dt_min_step: options.dt_min_step,
+                    rescale_rope_for_long_context: options.rescale_rope_for_long_context,
+                },
+                memory_limit_bytes: Some(MEMORY_LIMIT_BYTES),
+            },
+            config: None,
+            tokenizer: None,
+            shards: Vec::new(),
+            loader: None,
+            session: None,
+        })
+    }
+
+    /// Takes `config.json` and describes the model.
+    pub fn open_config(&mut self, text: &str) -> JsResult<JsValue> {
+        let config = Config::from_json(text).map_err(to_js_error)?;
+        let context = context_length(&config, self.settings.context).map_err(to_js_error)?;
+        let info = to_js(&ModelInfo {
+            model_type: "zamba2",
+            hidden_size: config.hidden_size,
+            vocab_size: config.vocab_size,
+            n_blocks: config.n_blocks(),
+            kinds: &config.kinds,
+            n_shared_blocks: config.num_mem_blocks,
+            intermediate_size: config.intermediate_size,
+            max_position_embeddings: config.max_position_embeddings,
+            context,
+            bos_token_id: config.bos_token_id,
+            eos_token_ids: &config.eos_token_ids,
+            parameters: parameters(&config),
+            rope: config.use_mem_rope,
+            attention_adapters: config.use_shared_attention_adapter,
+            tied: config.tie_word_embeddings,
+        });
+        self.config = Some(config);
+        info
+    }
+
+    /// Takes `tokenizer.json`; a model without one still has logits.
+    pub fn open_tokenizer(&mut self, bytes: &[u8]) -> JsResult<()> {
+        let vocab_size = self.config().map_err(to_js_error)?.vocab_size;
+        let tokenizer = Tokenizer::from_bytes("tokenizer.json", bytes, vocab_size);
+        self.tokenizer = Some(tokenizer.map_err(to_js_error)?);
+        Ok(())
+    }
+
+    /// The shard files that `model.safetensors.index.json` names.
+    pub fn open_index(&self, text: &str) -> JsResult<Vec<String>> {
+        safetensors::shard_files("model.safetensors.index.json", text).map_err(to_js_error)
+    }
+
+    /// The length of the header that follows a shard's first eight bytes, checked against the file's size.
+    pub fn header_bytes(&self, file: &str, file_bytes: f64, first8: &[u8]) -> JsResult<f64> {
+        let bytes = safetensors::header_bytes(file, file_bytes as u64, first8);
+        Ok(bytes.map_err(to_js_error)? as f64)
+    }
+
+    /// Takes a shard's header.
+    pub fn open_shard(&mut self, file: &str, file_bytes: f64, header: &[u8]) -> JsResult<()> {
+        let shard = Shard::parse(file, file_bytes as u64, header).map_err(to_js_error)?;
+        self.shards.push(shard);
+        Ok(())
+    }
+
+    /// The byte ranges of the weights in execution order, by unit.
+    pub fn plan(&mut self) -> JsResult<JsValue> {
+        let config = self.config().map_err(to_js_error)?.clone();
+        let loader = SessionLoader::new(Cpu::new(1), config, &self.shards, self.settings);
+        let loader = self.loader.insert(loader.map_err(to_js_error)?);
+        let units: Vec<UnitInfo> = loader.schedule().units.iter().map(unit_info).collect();
+        to_js(&units)
+    }
+
+    /// Takes the bytes of the plan's ranges, in order, in pieces of any size.
+    pub fn push(&mut self, bytes: &[u8]) -> JsResult<()> {
+        let loader = self
+            .loader
+            .as_mut()
+            .ok_or_else(|| out_of_order("push comes after plan"));
+        loader
+            .and_then(|loader| loader.push(bytes))
+            .map_err(to_js_error)
+    }
+
+    /// Makes the session, once every byte has come.
+    pub fn finish(&mut self) -> JsResult<JsValue> {
+        let loader = self
+            .loader
+            .take()
+            .ok_or_else(|| out_of_order("finish comes after push"));
+        let tokenizer = self.tokenizer.take();
+        let session = loader.and_then(|loader| loader.finish(tokenizer));
+        self.session = Some(session.map_err(to_js_error)?);
+        self.memory()
+    }
+
+    pub fn tokenize(&self, text: &str, add_special: bool) -> JsResult<Vec<u32>> {
+        let ids = self
+            .session()
+            .and_then(|s| s.tokenizer()?.encode(text, add_special));
+        ids.map_err(to_js_error)
+    }
+
+    pub fn detokenize(&self, ids: &[u32]) -> JsResult<String> {
+        let text = self.session().and_then(|s| s.tokenizer()?.decode(ids));
+        text.map_err(to_js_error)
+    }
+
+    /// Begins a new sequence. The blocks run in `advance`.
+    pub fn start(&mut self, prompt: &[u32], options: JsValue) -> JsResult<()> {
+        let options: GenerateOptions = from_js(&options)?;
+        let started = self.session_mut().and_then(|s| s.start(prompt, options));
+        started.map_err(to_js_error)
+    }
+
+    /// Takes the prompt through at most `max_blocks` more blocks: `{ done, block }`.
+    pub async fn advance(&mut self, max_blocks: usize) -> JsResult<JsValue> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        let n_blocks = session.config().n_blocks();
+        let progress = session.advance(max_blocks).map_err(to_js_error)?;
+        to_js(&match progress {
+            Progress::Done => AdvanceInfo {
+                done: true,
+                block: n_blocks,
+            },
+            Progress::Paused { next: block } | Progress::Waiting { block } => {
+                AdvanceInfo { done: false, block }
+            }
+        })
+    }
+
+    /// Makes one token: `{ token, text, done, probability, us, blocks_us }`.
+    pub async fn step(&mut self) -> JsResult<JsValue> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        let step = session.step().await.map_err(to_js_error)?;
+        let object = Object::new();
+        set(&object, "token", step.token.into())?;
+        set(&object, "text", step.text.into())?;
+        set(&object, "done", to_js(&step.done)?)?;
+        set(&object, "probability", step.probability.into())?;
+        set(&object, "us", step.us.into())?;
+        set(
+            &object,
+            "blocks_us",
+            Float32Array::from(&step.blocks_us[..]).into(),
+        )?;
+        Ok(object.into())
+    }
+
+    /// Starts a new sequence and gives the logits of every token. // [ids, vocab]
+    pub async fn logits(&mut self, ids: &[u32]) -> JsResult<Vec<f32>> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        session.logits(ids).await.map_err(to_js_error)
+    }
+
+    /// Appends one token to the sequence and gives the logits that follow it. // [vocab]
+    pub async fn decode(&mut self, token: u32) -> JsResult<Vec<f32>> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        session.extend(&[token]).await.map_err(to_js_error)
+    }
+
+    pub fn reset(&mut self) -> JsResult<()> {
+        self.session_mut().map(Session::reset).map_err(to_js_error)
+    }
+
+    /// `off`, `block` or `module`.
+    pub fn set_profiling(&mut self, level: &str) -> JsResult<()> {
+        let level = match level {
+            "off" => Ok(Level::Off),
+            "block" => Ok(Level::Block),
+            "module" => Ok(Level::Module),
+            _ => Err(Error::Setting {
+                name: "level".into(),
+                fact: format!("`{level}` is not one of off, block, module"),
+            }),
+        };
+        let set = level.and_then(|level| Ok(self.session_mut()?.set_recording(level)));
+        set.map_err(to_js_error)
+    }
+
+    /// The spans recorded since the last call, in columns.
+    pub fn take_profile(&mut self) -> JsResult<JsValue> {
+        let profile = self.session_mut().map_err(to_js_error)?.take_profile();
+        let object = Object::new();
+        set(&object, "names", to_js(&profile.names)?)?;
+        set(&object, "name", Uint16Array::from(&profile.name[..]).into())?;
+        set(
+            &object,
+            "parent",
+            Int32Array::from(&profile.parent[..]).into(),
+        )?;
+        set(&object, "pass", Uint32Array::from(&profile.pass[..]).into())?;
+        set(
+            &object,
+            "start_us",
+            Float64Array::from(&profile.start_us[..]).into(),
+        )?;
+        let duration_us = Float32Array::from(&profile.duration_us[..]);
+        set(&object, "duration_us", duration_us.into())?;
+        set(
+            &object,
+            "bytes",
+            Float64Array::from(&profile.bytes[..]).into(),
+        )?;
+        Ok(object.into())
+    }
+
+    /// `{ weights_bytes, cache_bytes, wasm_bytes }`.
+    pub fn memory(&self) -> JsResult<JsValue> {
+        let session = self.session.as_ref();
+        to_js(&MemoryInfo {
+            weights_bytes: session.map_or(0, Session::weights_bytes),
+            cache_bytes: session.map_or(0, Session::cache_bytes),
+            wasm_bytes: core::arch::wasm32::memory_size(0) as u64 * PAGE_BYTES,
+        })
+    }
+}
+
+impl Engine {
+    fn config(&self) -> Result<&Config> {
+        self.config
+            .as_ref()
+            .ok_or_else(|| out_of_order("config.json comes first"))
+    }
+
+    fn session(&self) -> Result<&Session<Cpu>> {
+        self.session
+            .as_ref()
+            .ok_or_else(|| out_of_order("the model is not loaded"))
+    }
+
+    fn session_mut(&mut self) -> Result<&mut Session<Cpu>> {
+        self.session
+            .as_mut()
+            .ok_or_else(|| out_of_order("the model is not loaded"))
+    }
+}
+
+fn unit_info(planned: &PlannedUnit) -> UnitInfo<'_> {
+    UnitInfo {
+        name: planned.unit.name(),
+        block: match planned.unit {
+            Unit::Block(index) => Some(index),
+            _ => None,
+        },
+        bytes: planned
+            .ranges
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum(),
+        ranges: &planned.ranges,
+    }
+}
+
+fn out_of_order(fact: &str) -> Error {
+    Error::Sequence { fact: fact.into() }
+}
+
+fn to_js_error(error: Error) -> JsValue {
+    report_to_js(&error.report())
+}
+
+fn report_to_js(report: &ErrorReport) -> JsValue {
+    to_js(report).unwrap_or_else(|_| JsValue::from_str(&report.message))
+}
+
+/// Plain data to a plain object.
+fn to_js(value: &impl Serialize) -> JsResult<JsValue> {
+    let text = serde_json::to_string(value);
+    let text = text.map_err(|error| JsValue::from_str(&error.to_string()))?;
+    JSON::parse(&text)
+}
+
+/// A plain object to plain data; what does not fit is the caller's bad option.
+fn from_js<T: for<'a> Deserialize<'a>>(value: &JsValue) -> JsResult<T> {
+    let text = JSON::stringify(value)?.as_string().unwrap_or_default();
+    serde_json::from_str(&text).map_err(|error| {
+        to_js_error(Error::Setting {
+            name: "options".into(),
+            fact: error.to_string(),
+        })
+    })
+}
+
+fn set(object: &Object, name: &str, value: JsValue) -> JsResult<()> {
+    Reflect::set(object, &name.into(), &value).map(drop)
+}
