@@ -125,6 +125,7 @@ async function loadModel(choice) {
 
   const started_ms = performance.now();
   let shown_ms = 0;
+  let shown_phase = "";
   try {
     const loaded = await load({
       source: choice.source,
@@ -134,9 +135,10 @@ async function loadModel(choice) {
         if (controller.signal.aborted) return;
         strip.onProgress(progress);
         const now_ms = performance.now();
-        if (progress.phase !== "weights" || now_ms - shown_ms >= STATUS_INTERVAL_MS) {
+        if (progress.phase !== shown_phase || now_ms - shown_ms >= STATUS_INTERVAL_MS) {
           showProgress(progress, now_ms - started_ms);
           shown_ms = now_ms;
+          shown_phase = progress.phase;
         }
       },
     });

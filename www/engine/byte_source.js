@@ -186,18 +186,20 @@ function blobReply(file, blob, start, end, signal) {
 /** @param {string} file @param {Response} response @param {string} origin @param {AbortSignal} signal */
 async function* bodyChunks(file, response, origin, signal) {
   const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+  let done = false;
   try {
     for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      yield value;
+      const part = await reader.read();
+      done = part.done;
+      if (part.done) return;
+      yield part.value;
     }
   } catch (cause) {
     if (signal.aborted) throw signal.reason;
     throw networkError(file, origin, cause);
   } finally {
     // A reader that stops early must not leave the rest of the file on its way.
-    reader.cancel().catch(() => {});
+    if (!done) reader.cancel().catch(() => {});
   }
 }
 

@@ -9,7 +9,7 @@ import { Zamba2Error } from "./errors.js";
 /** @typedef {import("./zamba2.d.ts").ModelInfo} ModelInfo */
 /** @typedef {import("./zamba2.d.ts").MemoryReport} MemoryReport */
 /** @typedef {{ name: string, block: number | null, bytes: number, ranges: { file: string, start: number, end: number }[] }} Unit */
-/** @typedef {{ token: number, text: string, done: "eos" | "length" | "stop" | "context" | null, probability: number, blocks_us: Float32Array }} Step */
+/** @typedef {{ token: number, text: string, done: "eos" | "length" | "stop" | "context" | null, probability: number, blocks_us: Float32Array<ArrayBuffer> }} Step */
 
 /**
  * One call in flight: a second one during an await would find the Rust object borrowed.
@@ -25,10 +25,10 @@ import { Zamba2Error } from "./errors.js";
  * @property {(text: string, add_special: boolean) => Uint32Array} tokenize
  * @property {(ids: Uint32Array) => string} detokenize
  * @property {(prompt: Uint32Array, options: GenerateOptions) => void} start
- * @property {(max_blocks: number) => Promise<{ done: boolean, block: number }>} advance
+ * @property {(max_blocks: number) => Promise<{ done: boolean, block: number }>} advance  `block` is the next one to run
  * @property {() => Promise<Step>} step
- * @property {(ids: Uint32Array) => Promise<Float32Array>} logits
- * @property {(token: number) => Promise<Float32Array>} decode
+ * @property {(ids: Uint32Array) => Promise<Float32Array<ArrayBuffer>>} logits
+ * @property {(token: number) => Promise<Float32Array<ArrayBuffer>>} decode
  * @property {() => void} reset
  * @property {(level: "off" | "block" | "module") => void} set_profiling
  * @property {() => ProfileSpans} take_profile
@@ -36,12 +36,12 @@ import { Zamba2Error } from "./errors.js";
  */
 
 /**
- * A module of one function that uses one vector instruction (v128.const, i8x16.popcnt, drop). `validate` answers
+ * A module of one function that uses a vector instruction (i8x16.popcnt). `validate` answers
  * whether this browser knows SIMD128 without compiling the engine first.
  */
 const SIMD_PROBE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 26, 1, 24, 0, 253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-  0, 0, 0, 0, 0, 0, 253, 98, 26, 11,
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 25, 1, 23, 0, 253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+  0, 0, 0, 0, 0, 0, 0, 253, 98, 26, 11,
 ]);
 
 /**
@@ -66,5 +66,5 @@ export async function createEngine(options) {
       cause,
     });
   }
-  return new bindings.Engine({ weights: options.weights, context: options.context, dt_min_step: null });
+  return new bindings.Engine({ weights: options.weights, context: options.context });
 }

@@ -130,7 +130,7 @@ const calls = {
       else gaps_ms.push(now_ms - last_ms);
       last_ms = now_ms;
       reason = done;
-      emit("piece", { token, text, index: tokens, probability, us: (now_ms - from_ms) * 1000, blocks_us }, [/** @type {ArrayBuffer} */ (blocks_us.buffer)]);
+      emit("piece", { token, text, index: tokens, probability, us: (now_ms - from_ms) * 1000, blocks_us }, [blocks_us.buffer]);
       tokens += 1;
     }
     const decode_ms = last_ms - first_ms;

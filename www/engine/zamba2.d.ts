@@ -59,6 +59,7 @@ export interface ModelInfo {
   /** One entry per block; a hybrid block calls a shared transformer before its Mamba2 mixer. */
   kinds: ("mamba" | "hybrid")[];
   n_shared_blocks: number;
+  intermediate_size: number;
   max_position_embeddings: number;
   context: number;
   bos_token_id: number | null;
@@ -177,13 +178,13 @@ export interface ProfileOptions {
 /** Spans as columns of equal length; `name` points into `names`, `parent` is a row number or -1. */
 export interface ProfileSpans {
   names: string[];
-  clock: string;
-  resolution_us: number;
   name: Uint16Array;
   parent: Int32Array;
-  token: Uint32Array;
+  /** 0 is the prefill, n the n-th decode step. */
+  pass: Uint32Array;
   start_us: Float64Array;
-  dur_us: Float32Array;
+  duration_us: Float32Array;
+  /** Bytes of weights that the op had to read; 0 where it reads none. */
   bytes: Float64Array;
 }
 
