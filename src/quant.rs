@@ -175,7 +175,7 @@ impl QMatrixBuilder {
             Values::Q8(q) => {
                 let scales = block_scales(row, &mut self.scales, q8_scale);
                 q.row_scale.push(scales.row);
-                for (block, &ideal) in row.chunks(BLOCK).zip(&*scales.blocks) {
+                for (block, &ideal) in row.chunks(BLOCK).zip(scales.blocks) {
                     let (integer, scale) = scales.stored(ideal);
                     q.block_scale.push(integer);
                     q.quants
@@ -185,7 +185,7 @@ impl QMatrixBuilder {
             Values::Q4(q) => {
                 let scales = block_scales(row, &mut self.scales, q4_scale);
                 q.row_scale.push(scales.row);
-                for (block, &ideal) in row.chunks(BLOCK).zip(&*scales.blocks) {
+                for (block, &ideal) in row.chunks(BLOCK).zip(scales.blocks) {
                     let (integer, scale) = scales.stored(ideal);
                     q.block_scale.push(integer);
                     let quants = quantize(block, scale, 7.0);

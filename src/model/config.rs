@@ -134,7 +134,7 @@ impl Config {
                     .into(),
             ));
         }
-        if self.use_mem_rope && self.head_dim() % 2 != 0 {
+        if self.use_mem_rope && !self.head_dim().is_multiple_of(2) {
             return Err(config_error(format!(
                 "`use_mem_rope` needs an even attention head size, and it is {}",
                 self.head_dim()
@@ -190,7 +190,7 @@ fn config_error(fact: String) -> Error {
 }
 
 fn divide(name: &str, value: usize, by_name: &str, by: usize) -> Result<usize> {
-    if by == 0 || value % by != 0 {
+    if by == 0 || !value.is_multiple_of(by) {
         return Err(config_error(format!(
             "`{name}` = {value} is not a multiple of `{by_name}` = {by}"
         )));

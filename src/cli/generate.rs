@@ -1,0 +1,174 @@
+//! `zamba2 generate`: text from a prompt, printed as it comes. It stands on floor 6; what is chosen and when it ends is
+//! the session's business.
+
+use clap::Args;
+use pollster::block_on;
+use serde::Serialize;
+use zamba2::clock::now_us;
+use zamba2::error::Error;
+use zamba2::model::NumericSettings;
+use zamba2::quant::WeightFormat;
+use zamba2::sampling::SamplingOptions;
+use zamba2::session::{GenerateOptions, StopReason};
+
+use super::{Failure, OpenArguments, print, print_json, say};
+
+/// Continue a prompt, and print the text as it comes.
+///
+/// Text goes to standard output, and the figures of the run to standard error. With --json there is one object at the
+/// end instead of both. The tokenizer puts its start token in front of the prompt.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    open: OpenArguments,
+
+    /// The text to continue.
+    #[arg(long, allow_hyphen_values = true)]
+    prompt: String,
+
+    /// The form in which matrices are held: f32, q8 or q4.
+    #[arg(long, default_value = "q8", value_name = "FORMAT")]
+    weights: WeightFormat,
+
+    /// Tokens to generate at most.
+    #[arg(long, value_name = "N", default_value_t = GenerateOptions::default().max_tokens)]
+    max_tokens: usize,
+
+    /// How freely tokens are drawn; 0 always takes the most probable one.
+    #[arg(long, default_value_t = SamplingOptions::default().temperature, allow_negative_numbers = true)]
+    temperature: f64,
+
+    /// Draw among this many most probable tokens; 0 is no limit.
+    #[arg(long, value_name = "K", default_value_t = SamplingOptions::default().top_k)]
+    top_k: usize,
+
+    /// Draw among the most probable tokens that make up this share of the probability; 1 is all.
+    #[arg(long, value_name = "P", default_value_t = SamplingOptions::default().top_p, allow_negative_numbers = true)]
+    top_p: f64,
+
+    /// Leave out tokens less probable than this share of the most probable one; 0 leaves out none.
+    #[arg(long, value_name = "P", default_value_t = SamplingOptions::default().min_p, allow_negative_numbers = true)]
+    min_p: f64,
+
+    /// Push down tokens that were already used; 1 does not.
+    #[arg(
+        long,
+        value_name = "FACTOR",
+        default_value_t = SamplingOptions::default().repetition_penalty,
+        allow_negative_numbers = true
+    )]
+    repetition_penalty: f64,
+
+    /// Where the random numbers start: the same seed gives the same text.
+    #[arg(long, default_value_t = SamplingOptions::default().seed)]
+    seed: u64,
+
+    /// End before this text appears; may be given several times.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+
+    /// Go on after the model's end token.
+    #[arg(long)]
+    ignore_eos: bool,
+}
+
+#[derive(Serialize)]
+struct Output {
+    text: String,
+    tokens: Vec<u32>,
+    reason: StopReason,
+    prompt_tokens: usize,
+    load_ms: f64,
+    /// From the prompt's text to the first token.
+    ttft_ms: f64,
+    /// From the prompt's tokens to the first token.
+    prefill_ms: f64,
+    prefill_tokens_per_s: f64,
+    /// Without the first token, which the prefill made; none if there was no other.
+    decode_tokens_per_s: Option<f64>,
+}
+
+pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
+    let options = GenerateOptions {
+        max_tokens: arguments.max_tokens,
+        sampling: SamplingOptions {
+            temperature: arguments.temperature,
+            top_k: arguments.top_k,
+            top_p: arguments.top_p,
+            min_p: arguments.min_p,
+            repetition_penalty: arguments.repetition_penalty,
+            seed: arguments.seed,
+        },
+        stop: arguments.stop,
+        ignore_eos: arguments.ignore_eos,
+    };
+    // The session checks both again; here it spares loading a model for nothing.
+    options.sampling.validate()?;
+    if arguments.prompt.is_empty() {
+        return Err(Error::EmptyPrompt.into());
+    }
+
+    let load_start_us = now_us();
+    let mut session = arguments.open.open(arguments.weights, NumericSettings::default())?;
+    let start_us = now_us();
+    let prompt = session.tokenizer()?.encode(&arguments.prompt, true)?;
+    let prefill_start_us = now_us();
+    session.start(&prompt, options)?;
+
+    let (mut text, mut tokens) = (String::new(), Vec::new());
+    let (mut first_us, mut last_us) = (0.0, 0.0);
+    let reason = loop {
+        let step = block_on(session.step())?;
+        last_us = now_us();
+        if tokens.is_empty() {
+            first_us = last_us;
+        }
+        tokens.push(step.token);
+        if json {
+            text.push_str(&step.text);
+        } else {
+            print(&step.text)?;
+        }
+        if let Some(reason) = step.done {
+            break reason;
+        }
+    };
+    let prefill_us = first_us - prefill_start_us;
+    let decoded = (tokens.len() - 1) as f64;
+    let output = Output {
+        text,
+        reason,
+        prompt_tokens: prompt.len(),
+        load_ms: (start_us - load_start_us) / 1e3,
+        ttft_ms: (first_us - start_us) / 1e3,
+        prefill_ms: prefill_us / 1e3,
+        prefill_tokens_per_s: 1e6 * prompt.len() as f64 / prefill_us,
+        decode_tokens_per_s: (decoded > 0.0).then(|| 1e6 * decoded / (last_us - first_us)),
+        tokens,
+    };
+    if json {
+        return print_json(&output);
+    }
+    // A terminal's next line starts at the margin.
+    print("\n")?;
+    say(&summary(&output));
+    Ok(())
+}
+
+fn summary(output: &Output) -> String {
+    let reason = match output.reason {
+        StopReason::Eos => "the model ended",
+        StopReason::Length => "the limit of tokens was reached",
+        StopReason::Stop => "a stop text appeared",
+        StopReason::Context => "the context was full",
+    };
+    let decode = output.decode_tokens_per_s;
+    let decode = decode.map_or("none".into(), |rate| format!("{rate:.2} tok/s"));
+    format!(
+        "prompt {} tokens · first token after {:.0} ms · prefill {:.1} tok/s · {} tokens · decode {decode} · {reason}",
+        output.prompt_tokens,
+        output.ttft_ms,
+        output.prefill_tokens_per_s,
+        output.tokens.len(),
+    )
+}

@@ -1,0 +1,192 @@
+//! The commands of the native binary and what they share: arguments, failures, output. It stands on floor 6, reaches
+//! the model through the library only, and holds no arithmetic of the model.
+
+mod bench;
+mod generate;
+mod logits;
+mod make_checkpoint;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use serde_json::json;
+use zamba2::backend::cpu::Cpu;
+use zamba2::error::{Error, ErrorReport};
+use zamba2::folder;
+use zamba2::model::NumericSettings;
+use zamba2::quant::WeightFormat;
+use zamba2::session::{LoadSettings, Session};
+
+/// Run Zamba2 language models on this machine's processor.
+///
+/// A checkpoint is a folder with config.json, model.safetensors (or its shards and their index) and, for text,
+/// tokenizer.json: a download of Zyphra/Zamba2-1.2B, -2.7B or -7B is one.
+#[derive(Parser)]
+#[command(name = "zamba2", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Print one JSON object on standard output, for errors too.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Logits(logits::Arguments),
+    Generate(generate::Arguments),
+    MakeCheckpoint(make_checkpoint::Arguments),
+    Bench(bench::Arguments),
+}
+
+/// How every command that runs a model opens it. The weight format is the command's own: each has another default.
+#[derive(Args)]
+struct OpenArguments {
+    /// The checkpoint folder.
+    dir: PathBuf,
+
+    /// Threads to compute on; as many as the machine has, if not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+
+    /// Tokens that prompt and answer may have together.
+    #[arg(long)]
+    context: Option<usize>,
+}
+
+impl OpenArguments {
+    fn threads(&self) -> usize {
+        let available = || thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(available, usize::from)
+    }
+
+    fn open(&self, weights: WeightFormat, numeric: NumericSettings) -> Result<Session<Cpu>, Error> {
+        if !self.dir.is_dir() {
+            return Err(Error::MissingFile {
+                file: self.dir.display().to_string(),
+            });
+        }
+        let settings = LoadSettings {
+            weights,
+            context: self.context,
+            numeric,
+            // Without this the system would end the process in the middle of loading, and say nothing.
+            memory_limit_bytes: proc_bytes("/proc/meminfo", "MemAvailable"),
+        };
+        folder::open(Cpu::new(self.threads()), &self.dir, settings)
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// The library's own errors.
+    Model(Error),
+    /// A checkpoint would be written over something.
+    Occupied { dir: String },
+    /// Output that could not be written.
+    Write { file: String, fact: String },
+    /// Who read the output wants no more: not a fault.
+    OutputClosed,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Model(error)
+    }
+}
+
+impl Failure {
+    /// A failed write of a file.
+    fn write(file: &Path, error: &io::Error) -> Failure {
+        Failure::Write {
+            file: file.display().to_string(),
+            fact: error.to_string(),
+        }
+    }
+
+    /// A failed write to standard output.
+    fn output(error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+            _ => Failure::write(Path::new("standard output"), error),
+        }
+    }
+
+    fn report(&self) -> Option<ErrorReport> {
+        Some(match self {
+            Failure::Model(error) => error.report(),
+            Failure::Occupied { dir } => ErrorReport {
+                code: "folder_not_empty",
+                message: format!("{dir} is not empty"),
+                file: Some(dir.clone()),
+                next_step: "Name another folder, or add --force to replace the checkpoint in this one.",
+            },
+            Failure::Write { file, fact } => ErrorReport {
+                code: "write",
+                message: format!("{file} could not be written: {fact}"),
+                file: Some(file.clone()),
+                next_step: "Make room or choose another place, then run again.",
+            },
+            Failure::OutputClosed => return None,
+        })
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let CommandLine { command, json } = CommandLine::parse();
+    let done = match command {
+        Command::Logits(arguments) => logits::run(&arguments),
+        Command::Generate(arguments) => generate::run(arguments, json),
+        Command::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments, json),
+        Command::Bench(arguments) => bench::run(&arguments, json),
+    };
+    let Err(failure) = done else {
+        return ExitCode::SUCCESS;
+    };
+    let Some(report) = failure.report() else {
+        return ExitCode::SUCCESS;
+    };
+    if json {
+        // If even this can't be written, the exit code is all that is left to tell it.
+        let _ = print_json(&json!({ "error": report }));
+    } else {
+        say(&format!("error: {}\n  next: {}", report.message, report.next_step));
+    }
+    ExitCode::FAILURE
+}
+
+/// Prints `value` as one line of JSON on standard output.
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let mut output = io::BufWriter::new(io::stdout().lock());
+    let written = serde_json::to_writer(&mut output, value).map_err(io::Error::from);
+    let written = written.and_then(|()| writeln!(output)).and_then(|()| output.flush());
+    written.map_err(|error| Failure::output(&error))
+}
+
+/// Prints text on standard output at once, so that it can be read while the next piece is computed.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    written.map_err(|error| Failure::output(&error))
+}
+
+/// Prints a remark on standard error. A reader who closed it has chosen not to know.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A size in the way Linux tells it (`VmHWM:  123 kB`); none elsewhere.
+fn proc_bytes(file: &str, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
+}
