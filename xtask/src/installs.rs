@@ -5,6 +5,7 @@
 //! because this program could not have been built without them.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,7 +25,11 @@ const BROWSERS: [&str; 5] = [
     "chrome",
 ];
 
-const OLDEST_NODE: u32 = 18;
+// What playwright-core asks for, and what taught Node's WASI its present form.
+const OLDEST_NODE: u32 = 20;
+
+// The npm package that carries a Node.js, for machines whose own is too old.
+const OWN_NODE: &str = "node@22.23.3";
 
 /// Makes sure that Rust can compile for `target`.
 pub fn rust_target(workspace: &Workspace, target: &str) -> Result<()> {
@@ -63,28 +68,40 @@ fn rustup(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
     run(workspace.program("rustup").args(arguments))
 }
 
-/// Makes sure that Node.js and npm are there and new enough.
-pub fn node(workspace: &Workspace) -> Result<()> {
-    if node_major().is_none() {
+/// Gives the PATH under which `node` and `npm` are there and new enough.
+pub fn node(workspace: &Workspace) -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    if node_major(&path).is_none() {
         debian_packages(workspace, "Node.js", &["nodejs"])?;
-    }
-    match node_major() {
-        Some(major) if major >= OLDEST_NODE => {}
-        Some(major) => bail!(
-            "Node.js {major} is too old; install Node.js {OLDEST_NODE} or newer and run again"
-        ),
-        None => bail!(
-            "`node --version` gives no version; install Node.js {OLDEST_NODE} or newer and run again"
-        ),
     }
     if first_line(Command::new("npm").arg("--version")).is_none() {
         debian_packages(workspace, "npm", &["npm"])?;
     }
-    Ok(())
+    if node_major(&path).is_some_and(|major| major >= OLDEST_NODE) {
+        return Ok(path);
+    }
+
+    // Debian 12 has Node.js 18. A newer one comes from npm into the build folder, for us alone.
+    let folder = workspace.target.join("node");
+    let folders = [folder.join("node_modules/node/bin")];
+    let own = env::join_paths(folders.into_iter().chain(env::split_paths(&path)))
+        .context("the build folder's path cannot stand in PATH; move the repository")?;
+    if node_major(&own).is_none_or(|major| major < OLDEST_NODE) {
+        println!("Installing {OWN_NODE} with npm into {}", folder.display());
+        let prefix = folder.as_os_str();
+        run(workspace
+            .program("npm")
+            .args(["install", "--no-save", "--prefix"])
+            .args([prefix, OWN_NODE.as_ref()]))?;
+    }
+    if node_major(&own).is_none_or(|major| major < OLDEST_NODE) {
+        bail!("Node.js is older than {OLDEST_NODE}; install a newer one and run again");
+    }
+    Ok(own)
 }
 
-fn node_major() -> Option<u32> {
-    let version = first_line(Command::new("node").arg("--version"))?;
+fn node_major(path: &OsStr) -> Option<u32> {
+    let version = first_line(Command::new("node").arg("--version").env("PATH", path))?;
     let major = version.trim_start_matches('v').split('.').next()?;
     major.parse().ok()
 }

@@ -55,7 +55,9 @@ enum Command {
 
 fn main() -> ExitCode {
     match run(CommandLine::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // The stages have told what failed, and their count is the last line.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -63,19 +65,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
+// Tells whether all went well; a fault that stops a command is an error instead.
+fn run(command: Command) -> Result<bool> {
     let workspace = Workspace::find()?;
     match command {
-        Command::Build => wasm::build(&workspace),
+        Command::Build => wasm::build(&workspace)?,
         Command::Serve {
             port,
             host,
             checkpoints,
-        } => serve::build_and_serve(&workspace, &host, port, &checkpoints),
-        Command::Test { list: true, .. } => {
-            test::list();
-            Ok(())
-        }
-        Command::Test { only, .. } => test::run(&workspace, &only),
+        } => serve::build_and_serve(&workspace, &host, port, &checkpoints)?,
+        Command::Test { list: true, .. } => test::list(),
+        Command::Test { only, .. } => return Ok(test::run(&workspace, &only)),
     }
+    Ok(true)
 }

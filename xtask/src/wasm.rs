@@ -98,7 +98,8 @@ fn write_manifest(workspace: &Workspace, folder: &Path) -> Result<()> {
         "description": workspace.description,
         "license": workspace.license,
         "type": "module",
-        "exports": { ".": { "types": "./zamba2.d.ts", "default": "./zamba2.js" } },
+        // TypeScript finds zamba2.d.ts beside it.
+        "exports": "./zamba2.js",
         "types": "./zamba2.d.ts",
         "files": file_names(folder)?,
     });
