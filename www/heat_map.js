@@ -72,16 +72,16 @@ export class HeatMap {
     context.putImageData(pixels, at, 0);
   }
 
-  /** Means per block over the tokens shown. */
+  /** Each block over the tokens shown. */
   rows() {
-    const means_ms = this.kinds.map((_, block) => this.columns.reduce((sum, us) => sum + us[block], 0) / this.columns.length / 1000);
-    const total_ms = means_ms.reduce((sum, ms) => sum + ms, 0);
-    return means_ms.map((mean_ms, block) => ({
+    const totals_us = this.kinds.map((_, block) => this.columns.reduce((sum, us) => sum + us[block], 0));
+    const all_us = totals_us.reduce((sum, us) => sum + us, 0);
+    return this.kinds.map((kind, block) => ({
       block,
-      kind: this.kinds[block],
-      mean_ms,
+      kind,
+      median_ms: median(this.columns.map((us) => us[block])) / 1000,
       max_ms: this.columns.reduce((most, us) => Math.max(most, us[block]), 0) / 1000,
-      share: mean_ms / total_ms,
+      share: totals_us[block] / all_us,
     }));
   }
 
@@ -92,8 +92,8 @@ export class HeatMap {
     this.canvas.hidden = !any;
     let text = t("heat.none");
     if (any) {
-      const slowest = this.rows().reduce((a, b) => (b.mean_ms > a.mean_ms ? b : a));
-      text = t("heat.finding", { block: slowest.block, ms: figure(slowest.mean_ms), tokens: number(this.columns.length) });
+      const slowest = this.rows().reduce((a, b) => (b.median_ms > a.median_ms ? b : a));
+      text = t("heat.finding", { block: slowest.block, ms: figure(slowest.median_ms), tokens: number(this.columns.length) });
     }
     this.finding.textContent = text;
     this.canvas.setAttribute("aria-label", text);
@@ -103,14 +103,14 @@ export class HeatMap {
   fillTable() {
     if (!this.details.open || this.columns.length === 0) return;
     const body = document.createElement("tbody");
-    for (const { block, kind, mean_ms, max_ms, share } of this.rows()) {
+    for (const { block, kind, median_ms, max_ms, share } of this.rows()) {
       const row = body.insertRow();
       const head = document.createElement("th");
       head.scope = "row";
       head.textContent = String(block);
       row.append(head);
       row.insertCell().textContent = t(kind === "hybrid" ? "panel.kind.hybrid" : "panel.kind.mamba");
-      row.insertCell().textContent = number(mean_ms, 3);
+      row.insertCell().textContent = number(median_ms, 3);
       row.insertCell().textContent = number(max_ms, 3);
       row.insertCell().textContent = `${number(share * 100, 1)} %`;
     }

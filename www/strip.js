@@ -7,8 +7,11 @@ import { median } from "./statistics.js";
 
 /** @import { LoadProgress, ModelInfo } from "./engine/zamba2.d.ts" */
 
-/** The weight of a new token in the moving mean: about the last 8 tokens count. */
-const EWMA_WEIGHT = 2 / (8 + 1);
+/**
+ * A block's time is the median over this many tokens. A mean would show whichever block was running when the system
+ * gave the core to someone else: that pause is many times a block's own time.
+ */
+const WINDOW_TOKENS = 8;
 /** Deviations below this are noise of the clock and of neighbours on the machine. */
 const TINT_FROM_RATIO = 1.05;
 /** At twice the median the tint is full. */
@@ -26,7 +29,8 @@ const DRAW_INTERVAL_MS = 100;
  * @property {"absent" | "receiving" | "ready" | "error"} state
  * @property {number} received  share of its bytes, 0 to 1
  * @property {number} bytes  in the checkpoint; 0 until known
- * @property {number} ms  moving mean of its time per token; 0 until it ran
+ * @property {number[]} recent_ms  its times for the last tokens
+ * @property {number} ms  their median; 0 until it ran
  * @property {number} ratio  ms over the median of its kind
  */
 
@@ -88,7 +92,7 @@ export class Strip {
     const many = (this.info?.n_shared_blocks ?? 1) > 1;
     name.textContent = kind === "E" ? "E" : kind === "S" ? (many ? `S${index}` : "S") : String(index);
     button.append(fill, name);
-    return { button, kind, index, unit, state: "absent", received: 0, bytes: 0, ms: 0, ratio: 1 };
+    return { button, kind, index, unit, state: "absent", received: 0, bytes: 0, recent_ms: [], ms: 0, ratio: 1 };
   }
 
   /** @param {LoadProgress} progress */
@@ -133,8 +137,8 @@ export class Strip {
     if (blocks_us.length !== this.blocks.length) return;
     this.swept = -1;
     for (const cell of this.blocks) {
-      const ms = blocks_us[cell.index] / 1000;
-      cell.ms = cell.ms === 0 ? ms : cell.ms + EWMA_WEIGHT * (ms - cell.ms);
+      cell.recent_ms.push(blocks_us[cell.index] / 1000);
+      if (cell.recent_ms.length > WINDOW_TOKENS) cell.recent_ms.shift();
     }
     this.schedule();
   }
@@ -157,6 +161,7 @@ export class Strip {
   }
 
   draw() {
+    for (const cell of this.blocks) cell.ms = median(cell.recent_ms);
     const ran = this.blocks.some(({ ms }) => ms > 0);
     if (ran) this.compare();
     for (const cell of this.cells) {

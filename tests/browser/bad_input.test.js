@@ -1,0 +1,188 @@
+// @ts-check
+// Bad checkpoints, bad servers and bad prompts: each ends in a typed error that names the file and the next step.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { asBase64, EMBEDDED, fixtureFiles, launch, openModule, repositoryFile } from "./harness.js";
+
+/** @import { Browser, Page } from "playwright-core" */
+
+/** @type {Browser} */
+let browser;
+before(async () => { browser = await launch(); });
+after(() => browser.close());
+
+const WEIGHTS = "model.safetensors";
+
+/** @typedef {{ code: string, file: string | null, nextStep: string, message: string, typed: boolean }} Refusal */
+
+/** @param {Refusal} refusal @param {string} code @param {string | null} file */
+function assertRefusal(refusal, code, file) {
+  assert.equal(refusal.code, code, refusal.message);
+  assert.equal(refusal.file, file, refusal.message);
+  assert.ok(refusal.typed, "the error is a Zamba2Error");
+  assert.notEqual(refusal.nextStep, "", "the error says what to do next");
+  if (file) assert.ok(refusal.message.includes(file), `"${refusal.message}" names ${file}`);
+}
+
+/**
+ * What loading (and then an optional run) ends in.
+ * @param {Page} page @param {{ files?: Record<string, Buffer>, source?: string, prompt?: string | number[], options?: object }} given
+ * @returns {Promise<Refusal>}
+ */
+function refusalOf(page, { files, source, prompt, options = {} }) {
+  return page.evaluate(async ({ contents, source, prompt, options }) => {
+    const { zamba2, filesOf } = /** @type {any} */ (globalThis);
+    let model;
+    try {
+      model = await zamba2.load({ source: contents ? await filesOf(contents) : source, weights: "f32" });
+      for await (const _ of model.generate(prompt ?? [1, 2], { max_tokens: 2, ...options })) { /* only its failure matters */ }
+    } catch (error) {
+      const { code, file, nextStep, message } = /** @type {any} */ (error);
+      return { code, file, nextStep, message, typed: error instanceof zamba2.Zamba2Error };
+    } finally {
+      model?.dispose();
+    }
+    return { code: "none", file: null, nextStep: "", message: "nothing was refused", typed: false };
+  }, { contents: files && asBase64(files), source, prompt, options });
+}
+
+/** @param {(page: Page) => Promise<void>} body */
+async function withModule(body) {
+  const { context, page, faults } = await openModule(browser);
+  try {
+    await body(page);
+    assert.deepEqual(faults, []);
+  } finally {
+    await context.close();
+  }
+}
+
+/** @param {Record<string, Buffer>} files @param {string} name */
+function without(files, name) {
+  const { [name]: _, ...rest } = files;
+  return rest;
+}
+
+/** @param {Record<string, Buffer>} files @param {(header: string) => string} edit keeps the length */
+function withHeader(files, edit) {
+  const bytes = Buffer.from(files[WEIGHTS]);
+  const header_bytes = Number(bytes.readBigUInt64LE(0));
+  const edited = edit(bytes.toString("utf8", 8, 8 + header_bytes));
+  assert.equal(Buffer.byteLength(edited), header_bytes);
+  bytes.write(edited, 8);
+  return { ...files, [WEIGHTS]: bytes };
+}
+
+/** Writes a NaN into the last element of the file, which belongs to some tensor. @param {Record<string, Buffer>} files */
+function withNaN(files) {
+  const bytes = Buffer.from(files[WEIGHTS]);
+  bytes.writeFloatLE(NaN, bytes.length - 4);
+  return { ...files, [WEIGHTS]: bytes };
+}
+
+/** @param {Record<string, Buffer>} files @param {object} changes */
+const withConfig = (files, changes) => ({ ...files, "config.json": Buffer.from(JSON.stringify({ ...JSON.parse(files["config.json"].toString()), ...changes })) });
+
+const good = () => fixtureFiles("one_block_adapters_rope");
+
+/** @type {[string, () => Record<string, Buffer>, string, string][]} */
+const BAD_FILES = [
+  ["a folder without config.json", () => without(good(), "config.json"), "missing_file", "config.json"],
+  ["a folder without weights", () => without(good(), WEIGHTS), "missing_file", WEIGHTS],
+  ["a config that is not JSON", () => ({ ...good(), "config.json": Buffer.from("{ oh") }), "bad_config", "config.json"],
+  ["another architecture", () => withConfig(good(), { model_type: "llama" }), "wrong_architecture", "config.json"],
+  ["weights cut short", () => ({ ...good(), [WEIGHTS]: good()[WEIGHTS].subarray(0, -100) }), "truncated", WEIGHTS],
+  ["an empty weight file", () => ({ ...good(), [WEIGHTS]: Buffer.alloc(0) }), "truncated", WEIGHTS],
+  ["a header that claims more than the file", () => {
+    const bytes = Buffer.from(good()[WEIGHTS]);
+    bytes.writeBigUInt64LE(1n << 60n, 0);
+    return { ...good(), [WEIGHTS]: bytes };
+  }, "bad_header", WEIGHTS],
+  ["a header that is not JSON", () => withHeader(good(), (header) => header.replace("{", "[")), "bad_header", WEIGHTS],
+  ["a dtype that is not a float", () => withHeader(good(), (header) => header.replace('"F32"', '"I32"')), "unknown_dtype", WEIGHTS],
+  ["a NaN among the weights", () => withNaN(good()), "non_finite_weight", WEIGHTS],
+  ["a config of another size", () => withConfig(good(), { intermediate_size: 7 }), "bad_shape", WEIGHTS],
+  ["a tokenizer that is not JSON", () => ({ ...good(), "tokenizer.json": Buffer.from("no") }), "bad_tokenizer", "tokenizer.json"],
+  ["a tokenizer of a larger vocabulary", () => ({ ...good(), "tokenizer.json": repositoryFile(`${EMBEDDED.slice(1)}tokenizer.json`) }), "bad_tokenizer", "tokenizer.json"],
+];
+
+for (const [what, files, code, file] of BAD_FILES) {
+  test(`${what} is refused as ${code}, naming ${file}`, () => withModule(async (page) => {
+    assertRefusal(await refusalOf(page, { files: files() }), code, file);
+  }));
+}
+
+test("a missing shard is refused by its own name", () => withModule(async (page) => {
+  const files = fixtureFiles("sharded_bf16");
+  const shard = Object.keys(files).filter((name) => name.endsWith(".safetensors")).sort()[1];
+  assertRefusal(await refusalOf(page, { files: without(files, shard) }), "missing_file", shard);
+}));
+
+test("a folder that is not there is refused, naming config.json", () => withModule(async (page) => {
+  assertRefusal(await refusalOf(page, { source: "/tests/fixtures/nowhere/" }), "missing_file", "config.json");
+}));
+
+/** @param {Page} page @param {(range: [number, number], bytes: Buffer) => object | "offline"} answer for each range request */
+async function serveBadly(page, answer) {
+  const files = good();
+  await page.route("**/badly/*", (route) => {
+    const name = new URL(route.request().url()).pathname.split("/").at(-1) ?? "";
+    const range = /bytes=(\d+)-(\d+)/.exec(route.request().headers().range ?? "");
+    if (!files[name]) return route.fulfill({ status: 404 });
+    if (!range) return route.fulfill({ body: files[name] });
+    const reply = answer([Number(range[1]), Number(range[2])], files[name]);
+    return reply === "offline" ? route.abort("internetdisconnected") : route.fulfill(reply);
+  });
+}
+
+/** @param {number} start @param {number} end @param {Buffer} bytes */
+const partial = (start, end, bytes) => ({
+  status: 206, headers: { "Content-Range": `bytes ${start}-${end}/${bytes.length}` }, body: bytes.subarray(start, end + 1),
+});
+
+test("a range that comes back too short is refused as truncated", () => withModule(async (page) => {
+  await serveBadly(page, ([start, end], bytes) => ({ ...partial(start, end, bytes), body: bytes.subarray(start, end - start > 2000 ? end - 10 : end + 1) }));
+  assertRefusal(await refusalOf(page, { source: "/badly/" }), "truncated", WEIGHTS);
+}));
+
+test("a server error is refused with its status", () => withModule(async (page) => {
+  await serveBadly(page, ([start, end], bytes) => (end - start > 2000 ? { status: 503 } : partial(start, end, bytes)));
+  const refusal = await refusalOf(page, { source: "/badly/" });
+  assertRefusal(refusal, "http_status", WEIGHTS);
+  assert.match(refusal.message, /503/);
+}));
+
+test("a connection that breaks is refused as a network fault", () => withModule(async (page) => {
+  const { context } = { context: page.context() };
+  await serveBadly(page, ([start, end], bytes) => (end - start > 2000 ? "offline" : partial(start, end, bytes)));
+  assertRefusal(await refusalOf(page, { source: "/badly/" }), "network", WEIGHTS);
+  await context.unrouteAll();
+}));
+
+/** @type {[string, string | number[], object, string][]} */
+const BAD_RUNS = [
+  ["an empty prompt", "", {}, "empty_prompt"],
+  ["a prompt longer than the context", Array.from({ length: 5000 }, () => 5), {}, "prompt_too_long"],
+  ["a token outside the vocabulary", [1, 1_000_000], {}, "bad_token"],
+  ["a negative temperature", "Rust", { temperature: -1 }, "bad_option"],
+];
+
+for (const [what, prompt, options, code] of BAD_RUNS) {
+  test(`${what} is refused as ${code}, and the model stays usable`, () => withModule(async (page) => {
+    assertRefusal(await refusalOf(page, { source: EMBEDDED, prompt, options }), code, null);
+    const text = await page.evaluate(async ({ source, prompt, options }) => {
+      const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
+      await model.generate(prompt, options).next().catch(() => {});
+      let text = "";
+      for await (const piece of model.generate("Rust is", { max_tokens: 4, ignore_eos: true })) text += piece;
+      return text;
+    }, { source: EMBEDDED, prompt, options });
+    assert.notEqual(text, "");
+  }));
+}
+
+test("text without a tokenizer is refused as bad_tokenizer", () => withModule(async (page) => {
+  const refusal = await refusalOf(page, { files: good(), prompt: "Rust" });
+  assert.equal(refusal.code, "bad_tokenizer", refusal.message);
+}));

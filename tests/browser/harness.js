@@ -1,0 +1,115 @@
+// @ts-check
+// What the browser tests share: one Chromium, pages that watch for faults, fixtures, and a reader for safetensors.
+// The server comes from outside (`cargo xtask test` starts it), so that the suite tests what developers serve.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+/** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
+
+/** @param {string} name */
+function required(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: run the browser tests with \`cargo xtask test\``);
+  return value;
+}
+
+export const SITE = required("ZAMBA2_URL").replace(/\/$/, "");
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+export const FIXTURES = readdirSync(`${ROOT}tests/fixtures`, { withFileTypes: true })
+  .filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+export const EMBEDDED = "/www/models/rustdoc-5m/";
+
+/** Chromium refuses its sandbox to root, and the suite often runs as root in a container. */
+export function launch() {
+  return chromium.launch({ executablePath: required("ZAMBA2_CHROMIUM"), args: ["--no-sandbox"] });
+}
+
+/**
+ * A fresh context and page. `faults` collects uncaught errors, console errors and requests to other origins.
+ * @param {Browser} browser @param {BrowserContextOptions} [options]
+ */
+export async function openPage(browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  /** @type {string[]} */
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(`uncaught: ${error.message}`));
+  page.on("console", (message) => {
+    // The browser itself logs every 404, and a missing optional file is an expected one.
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) faults.push(`console: ${message.text()}`);
+  });
+  context.on("request", (request) => {
+    const url = new URL(request.url());
+    if (url.origin !== SITE && url.protocol !== "data:" && url.protocol !== "blob:") faults.push(`left the origin: ${url}`);
+  });
+  return { context, page, faults };
+}
+
+/**
+ * A page of the site that holds nothing but the module, as `zamba2`, and `filesOf` to make Files from base64.
+ * @param {Browser} browser
+ */
+export async function openModule(browser) {
+  const opened = await openPage(browser);
+  await opened.page.goto(`${SITE}/pkg/zamba2.d.ts`);
+  await opened.page.evaluate(async (address) => {
+    const scope = /** @type {any} */ (globalThis);
+    scope.zamba2 = await import(address);
+    scope.filesOf = async (/** @type {Record<string, string>} */ contents) =>
+      Promise.all(Object.entries(contents).map(async ([name, base64]) => {
+        const response = await fetch(`data:application/octet-stream;base64,${base64}`);
+        return new File([await response.blob()], name);
+      }));
+  }, `${SITE}/pkg/zamba2.js`);
+  return opened;
+}
+
+/** The files of a fixture that a loader reads. @param {string} name @returns {Record<string, Buffer>} */
+export function fixtureFiles(name) {
+  const folder = `${ROOT}tests/fixtures/${name}/`;
+  const names = readdirSync(folder).filter((file) => !/^(expect|generation_config)/.test(file));
+  return Object.fromEntries(names.map((file) => [file, readFileSync(folder + file)]));
+}
+
+/** @param {string} path from the top of the repository */
+export const repositoryFile = (path) => readFileSync(ROOT + path);
+
+/** @param {Record<string, Buffer>} files */
+export const asBase64 = (files) => Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, bytes.toString("base64")]));
+
+/** The tensors of expect.safetensors that the tests need. @param {string} fixture */
+export function expected(fixture) {
+  const file = repositoryFile(`tests/fixtures/${fixture}/expect.safetensors`);
+  const header_bytes = Number(file.readBigUInt64LE(0));
+  const header = JSON.parse(file.toString("utf8", 8, 8 + header_bytes));
+  /** @param {string} name @returns {{ shape: number[], values: number[] }} */
+  const tensor = (name) => {
+    const { dtype, shape, data_offsets: [start, end] } = header[name];
+    const bytes = file.buffer.slice(file.byteOffset + 8 + header_bytes + start, file.byteOffset + 8 + header_bytes + end);
+    if (dtype === "F32") return { shape, values: [...new Float32Array(bytes)] };
+    if (dtype === "I64") return { shape, values: [...new BigInt64Array(bytes)].map(Number) };
+    throw new Error(`${fixture}: tensor ${name} has dtype ${dtype}, which this reader does not know`);
+  };
+  return {
+    input_ids: tensor("input_ids").values, prefill_logits: tensor("prefill_logits"), greedy_ids: tensor("greedy_ids").values,
+    greedy_logits: tensor("greedy_logits"),
+  };
+}
+
+/** Opens the page itself and waits until the embedded model can run. @param {Page} page */
+export async function openReadyPage(page) {
+  await page.goto(`${SITE}/`);
+  await waitForStatus(page, "Ready");
+}
+
+/** @param {Page} page @param {string} beginning */
+export async function waitForStatus(page, beginning) {
+  await page.waitForFunction((text) => document.getElementById("status")?.textContent?.startsWith(text), beginning, { timeout: 60_000 });
+}
+
+/** Text without the prompt that the output repeats. @param {Page} page */
+export async function continuation(page) {
+  return page.evaluate(() => document.querySelector("#output > span:last-child")?.textContent ?? "");
+}
