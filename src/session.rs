@@ -409,6 +409,7 @@ impl<B: Backend> Session<B> {
     pub async fn hidden_states(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
         self.reset();
         self.check_tokens(tokens)?;
+        self.begin_pass(0);
         let (be, model) = (&mut self.be, &self.model);
         let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
         let mut states = Vec::new();
@@ -428,6 +429,7 @@ impl<B: Backend> Session<B> {
     /// Appends `tokens` to the sequence and gives the logits that follow the last one. // [vocab]
     pub async fn extend(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.check_tokens(tokens)?;
+        self.begin_pass(1);
         if let [token] = tokens {
             return self.decode_logits(*token).await;
         }
