@@ -394,10 +394,11 @@ fn fill<T>(out: &mut Vec<T>, x: &[f32], cols: usize, quantize: impl Fn(&[f32; BL
 /// The nearest integers in −high..=high and the scale that turns them back.
 fn quantize(block: &[f32; BLOCK], high: f32) -> ([i16; BLOCK], f32) {
     let peak = block.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    if peak == 0.0 {
+    let inverse = high / peak;
+    // Zeros, and numbers so small that their inverse leaves f32: quants made from an infinity would be wrong.
+    if inverse.is_infinite() {
         return ([0; BLOCK], 0.0);
     }
-    let inverse = high / peak;
     // Adding 1.5·2²³ rounds to the nearest integer in two vector instructions.
     const SHIFT: f32 = 12_582_912.0;
     let quants = block.map(|v| ((v * inverse + SHIFT) - SHIFT) as i16);

@@ -179,7 +179,8 @@ impl Backend for Cpu {
             };
             let width = conv_dim.div_ceil(pool.threads());
             let stripes = Stripes::of_columns(y.resize(t_rows), conv_dim, width);
-            pool.run(pool.threads(), stripes, |part, mut y| {
+            // Rounding the width up may leave the last threads without a channel.
+            pool.run(conv_dim.div_ceil(width), stripes, |part, mut y| {
                 for t in 0..t_rows {
                     conv1d::conv1d_row(weight, bias, &input, t, part * width, y.row(t));
                 }
