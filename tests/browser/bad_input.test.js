@@ -100,7 +100,7 @@ const BAD_FILES = [
     return { ...good(), [WEIGHTS]: bytes };
   }, "bad_header", WEIGHTS],
   ["a header that is not JSON", () => withHeader(good(), (header) => header.replace("{", "[")), "bad_header", WEIGHTS],
-  ["a dtype that is not a float", () => withHeader(good(), (header) => header.replace('"F32"', '"I32"')), "unknown_dtype", WEIGHTS],
+  ["a dtype that is not a float", () => withHeader(good(), (header) => header.replace('"BF16"', '"I16" ')), "unknown_dtype", WEIGHTS],
   ["a NaN among the weights", () => withNaN(good()), "non_finite_weight", WEIGHTS],
   ["a config of another size", () => withConfig(good(), { intermediate_size: 7 }), "bad_shape", WEIGHTS],
   ["a tokenizer that is not JSON", () => ({ ...good(), "tokenizer.json": Buffer.from("no") }), "bad_tokenizer", "tokenizer.json"],
@@ -154,15 +154,45 @@ test("a server error is refused with its status", () => withModule(async (page) 
 }));
 
 test("a connection that breaks is refused as a network fault", () => withModule(async (page) => {
-  const { context } = { context: page.context() };
   await serveBadly(page, ([start, end], bytes) => (end - start > 2000 ? "offline" : partial(start, end, bytes)));
   assertRefusal(await refusalOf(page, { source: "/badly/" }), "network", WEIGHTS);
-  await context.unrouteAll();
+}));
+
+/** @param {Page} page @param {string} body of the engine's constructor */
+async function replaceEngine(page, body) {
+  await page.route("**/zamba2_wasm.js", (route) => route.fulfill({
+    contentType: "text/javascript", body: `export default async () => {}; export class Engine { constructor() { ${body} } }`,
+  }));
+}
+
+test("a panic of the engine becomes an internal error that carries its text, and the model is dead", async () => {
+  // The panic is also written to the console, so the faults of this page are its subject and not checked.
+  const { context, page } = await openModule(browser);
+  await replaceEngine(page, 'this.open_config = () => { console.error("panicked at src/model.rs:1: oh"); throw new WebAssembly.RuntimeError("unreachable"); }');
+  const refusal = await refusalOf(page, { source: EMBEDDED });
+  assertRefusal(refusal, "internal", null);
+  assert.match(refusal.message, /panicked at src\/model\.rs:1/);
+  assert.match(refusal.nextStep, /Reload/);
+  await context.close();
+});
+
+test("a trap without a panic is an allocation that failed, and becomes out_of_memory", () => withModule(async (page) => {
+  await replaceEngine(page, 'throw new WebAssembly.RuntimeError("unreachable")');
+  assertRefusal(await refusalOf(page, { source: EMBEDDED }), "out_of_memory", null);
+}));
+
+test("an engine that is not there is refused by its file name", () => withModule(async (page) => {
+  await page.route("**/zamba2_wasm_bg.wasm", (route) => route.fulfill({ status: 404 }));
+  const refusal = await refusalOf(page, { source: EMBEDDED });
+  assert.equal(refusal.code, "missing_file");
+  assert.equal(refusal.file, "zamba2_wasm_bg.wasm");
+  assert.match(refusal.nextStep, /cargo xtask build/);
 }));
 
 /** @type {[string, string | number[], object, string][]} */
 const BAD_RUNS = [
   ["an empty prompt", "", {}, "empty_prompt"],
+  ["a prompt of no tokens", [], {}, "empty_prompt"],
   ["a prompt longer than the context", Array.from({ length: 5000 }, () => 5), {}, "prompt_too_long"],
   ["a token outside the vocabulary", [1, 1_000_000], {}, "bad_token"],
   ["a negative temperature", "Rust", { temperature: -1 }, "bad_option"],
@@ -182,7 +212,6 @@ for (const [what, prompt, options, code] of BAD_RUNS) {
   }));
 }
 
-test("text without a tokenizer is refused as bad_tokenizer", () => withModule(async (page) => {
-  const refusal = await refusalOf(page, { files: good(), prompt: "Rust" });
-  assert.equal(refusal.code, "bad_tokenizer", refusal.message);
+test("text without a tokenizer is refused as missing_file, naming tokenizer.json", () => withModule(async (page) => {
+  assertRefusal(await refusalOf(page, { files: good(), prompt: "Rust" }), "missing_file", "tokenizer.json");
 }));

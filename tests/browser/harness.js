@@ -53,7 +53,8 @@ export async function openPage(browser, options = {}) {
  */
 export async function openModule(browser) {
   const opened = await openPage(browser);
-  await opened.page.goto(`${SITE}/pkg/zamba2.d.ts`);
+  // The source shown as text: a document of this origin with no scripts of its own.
+  await opened.page.goto(`${SITE}/pkg/zamba2.js`);
   await opened.page.evaluate(async (address) => {
     const scope = /** @type {any} */ (globalThis);
     scope.zamba2 = await import(address);

@@ -100,6 +100,8 @@ const calls = {
 
   async generate({ prompt, options }, { signal, emit, readers }) {
     const running = opened();
+    // The tokenizer puts a token before any text, so the engine would not see that there is none.
+    if (prompt === "") throw new Zamba2Error("empty_prompt", "the prompt is empty", { nextStep: "Type a prompt." });
     const ids = typeof prompt === "string" ? running.tokenize(prompt, true) : prompt;
     running.start(ids, options);
 
