@@ -37,9 +37,17 @@ fn hidden_states_after_every_block_equal_the_reference() {
         let mut session = open(&golden, 1, F32);
         let states = block_on(session.hidden_states(&golden.ids("input_ids"))).unwrap();
         let expected = golden.numbers("hidden_states");
-        for (i, (state, expected)) in states.iter().zip(expected.chunks(states[0].len())).enumerate() {
+        for (i, (state, expected)) in states
+            .iter()
+            .zip(expected.chunks(states[0].len()))
+            .enumerate()
+        {
             let difference = max_difference(state, expected);
-            assert!(difference <= TOLERANCE, "{} after block {i} of: {difference}", golden.name());
+            assert!(
+                difference <= TOLERANCE,
+                "{} after block {i} of: {difference}",
+                golden.name()
+            );
         }
     }
 }
@@ -85,7 +93,10 @@ fn greedy_decoding_equals_the_reference_for_24_steps() {
 fn each_choice_of_the_dt_clamp_equals_the_reference_that_makes_it() {
     let mut compared = 0;
     for golden in goldens() {
-        for (variant, clamped) in [("greedy_ids_clamped", true), ("greedy_ids_unclamped", false)] {
+        for (variant, clamped) in [
+            ("greedy_ids_clamped", true),
+            ("greedy_ids_unclamped", false),
+        ] {
             if !golden.has(variant) {
                 continue;
             }
@@ -116,7 +127,11 @@ fn a_prompt_read_in_two_parts_gives_the_logits_of_the_whole() {
             block_on(session.logits(&prompt[..cut])).unwrap();
             let last = block_on(session.extend(&prompt[cut..])).unwrap();
             let difference = max_difference(&last, &whole[whole.len() - vocab_size..]);
-            assert!(difference <= 1e-4, "{} cut at {cut}: {difference}", golden.name());
+            assert!(
+                difference <= 1e-4,
+                "{} cut at {cut}: {difference}",
+                golden.name()
+            );
         }
     }
 }

@@ -62,5 +62,8 @@ pub fn goldens() -> Vec<Golden> {
 pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-    differences.fold(0.0, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) })
+    differences.fold(
+        0.0,
+        |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) },
+    )
 }
