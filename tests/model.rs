@@ -45,7 +45,7 @@ fn hidden_states_after_every_block_equal_the_reference() {
             let difference = max_difference(state, expected);
             assert!(
                 difference <= TOLERANCE,
-                "{} after block {i} of: {difference}",
+                "{} after {i} blocks: {difference}",
                 golden.name()
             );
         }
