@@ -1,0 +1,522 @@
+//! Bytes in, blocks out: however a checkpoint is cut into pieces and files, the model is the same to the bit, and what
+//! is missing, surplus or wrong is an error that names it. It feeds the loader from memory. What the numbers should be
+//! is the business of `tests/model.rs`; the header's own lies are tested beside `src/loader/safetensors.rs`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pollster::block_on;
+use serde_json::{Map, Value, json};
+use zamba2::backend::Backend;
+use zamba2::backend::cpu::Cpu;
+use zamba2::error::Error;
+use zamba2::folder;
+use zamba2::loader::WeightStream;
+use zamba2::loader::safetensors::{Dtype, Shard, header_bytes};
+use zamba2::loader::schedule::{LoadSchedule, Unit};
+use zamba2::model::cache::Cache;
+use zamba2::model::config::Config;
+use zamba2::model::forward::{ForwardPass, Progress, Scratch};
+use zamba2::model::{NumericSettings, Zamba2};
+use zamba2::quant::WeightFormat;
+use zamba2::session::{LoadSettings, Session, SessionLoader};
+
+const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4];
+/// Any tokens do; all nets know these, and 70 of them are more than one chunk.
+const N_TOKENS: u32 = 70;
+
+fn tokens() -> Vec<u32> {
+    (0..N_TOKENS).map(|i| i * 37 % 96).collect()
+}
+
+fn settings(weights: WeightFormat) -> LoadSettings {
+    LoadSettings {
+        weights,
+        context: Some(128),
+        numeric: NumericSettings::default(),
+        memory_limit_bytes: None,
+    }
+}
+
+/// A checkpoint in memory.
+struct Checkpoint {
+    config: Value,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+fn all_fixtures() -> Vec<String> {
+    let entries = fs::read_dir(fixture("")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| fixture(name).join("config.json").exists())
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "there are no fixtures");
+    names
+}
+
+impl Checkpoint {
+    fn read(name: &str) -> Checkpoint {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(fixture(name)).unwrap() {
+            let path = entry.unwrap().path();
+            let file = path.file_name().unwrap().to_str().unwrap();
+            if file.starts_with("model") && file.ends_with(".safetensors") {
+                files.insert(file.to_owned(), fs::read(&path).unwrap());
+            }
+        }
+        let config = fs::read(fixture(name).join("config.json")).unwrap();
+        Checkpoint {
+            config: serde_json::from_slice(&config).unwrap(),
+            files,
+        }
+    }
+
+    fn config(&self) -> Config {
+        Config::from_json(&self.config.to_string()).unwrap()
+    }
+
+    fn shards(&self) -> Vec<Shard> {
+        let shards = self.files.iter().map(|(name, bytes)| {
+            let length = header_bytes(name, bytes.len() as u64, &bytes[..8]).unwrap();
+            Shard::parse(name, bytes.len() as u64, &bytes[8..][..length as usize]).unwrap()
+        });
+        shards.collect()
+    }
+
+    fn schedule(&self, format: WeightFormat) -> LoadSchedule {
+        LoadSchedule::new(&self.config(), &self.shards(), format).unwrap()
+    }
+
+    /// The bytes of each unit, in the order in which the loader wants them.
+    fn units(&self) -> Vec<Vec<u8>> {
+        let units = self.schedule(WeightFormat::F32).units;
+        let bytes_of = |unit: &zamba2::loader::schedule::PlannedUnit| {
+            let ranges = unit.ranges.iter();
+            let bytes = ranges
+                .map(|range| &self.files[&range.file][range.start as usize..range.end as usize]);
+            bytes.collect::<Vec<_>>().concat()
+        };
+        units.iter().map(bytes_of).collect()
+    }
+
+    fn loader(&self, format: WeightFormat) -> SessionLoader<Cpu> {
+        SessionLoader::new(Cpu::new(1), self.config(), &self.shards(), settings(format)).unwrap()
+    }
+
+    /// The session after all bytes have come in pieces of `piece` bytes.
+    fn load(&self, format: WeightFormat, piece: usize) -> Session<Cpu> {
+        let mut loader = self.loader(format);
+        for bytes in self.units().concat().chunks(piece) {
+            loader.push(bytes).unwrap();
+        }
+        loader.finish(None).unwrap()
+    }
+
+    fn logits(&self, format: WeightFormat, piece: usize) -> Vec<u32> {
+        bits(block_on(self.load(format, piece).logits(&tokens())).unwrap())
+    }
+
+    /// The same tensors in `n` files, dealt out in turn, in the order of their names.
+    fn resharded(&self, n: usize) -> Checkpoint {
+        let mut headers = vec![Map::new(); n];
+        let mut bodies = vec![Vec::new(); n];
+        let shards = self.shards();
+        let tensors: BTreeMap<_, _> = (shards.iter())
+            .flat_map(|shard| {
+                shard
+                    .tensors
+                    .iter()
+                    .map(move |(name, entry)| (name, (shard, entry)))
+            })
+            .collect();
+        for (i, (name, (shard, entry))) in tensors.into_iter().enumerate() {
+            let (header, body) = (&mut headers[i % n], &mut bodies[i % n]);
+            let start = body.len();
+            body.extend(&self.files[&shard.file][entry.start as usize..entry.end as usize]);
+            let dtype = match entry.dtype {
+                Dtype::F32 => "F32",
+                Dtype::F16 => "F16",
+                Dtype::Bf16 => "BF16",
+                Dtype::Other(_) => panic!("a fixture has an unknown dtype"),
+            };
+            let offsets = json!([start, body.len()]);
+            let entry = json!({"dtype": dtype, "shape": entry.shape, "data_offsets": offsets});
+            header.insert(name.clone(), entry);
+        }
+        let file = |(i, (header, body)): (usize, (Map<_, _>, Vec<u8>))| {
+            let header = Value::Object(header).to_string().into_bytes();
+            let length = (header.len() as u64).to_le_bytes().to_vec();
+            (
+                format!("model-{i}.safetensors"),
+                [length, header, body].concat(),
+            )
+        };
+        Checkpoint {
+            config: self.config.clone(),
+            files: headers
+                .into_iter()
+                .zip(bodies)
+                .enumerate()
+                .map(file)
+                .collect(),
+        }
+    }
+}
+
+fn bits(numbers: Vec<f32>) -> Vec<u32> {
+    numbers.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn pieces_of_any_size_give_the_same_bits() {
+    for name in all_fixtures() {
+        let checkpoint = Checkpoint::read(&name);
+        for format in FORMATS {
+            let whole = checkpoint.logits(format, usize::MAX);
+            for piece in [1, 7, 4096] {
+                let same = checkpoint.logits(format, piece) == whole;
+                assert!(same, "{name}, {format:?} in pieces of {piece}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sharding_changes_nothing() {
+    for name in all_fixtures() {
+        let checkpoint = Checkpoint::read(&name);
+        let expected = checkpoint.logits(WeightFormat::F32, usize::MAX);
+        for n in [1, 2, 5] {
+            let same = checkpoint.resharded(n).logits(WeightFormat::F32, 4096) == expected;
+            assert!(same, "{name} in {n} files");
+        }
+    }
+}
+
+#[test]
+fn a_folder_on_disk_gives_the_bits_of_the_bytes_in_memory() {
+    for name in all_fixtures() {
+        let expected = Checkpoint::read(&name).logits(WeightFormat::F32, usize::MAX);
+        let opened = folder::open(Cpu::new(1), &fixture(&name), settings(WeightFormat::F32));
+        let logits = block_on(opened.unwrap().logits(&tokens())).unwrap();
+        assert!(bits(logits) == expected, "{name}");
+    }
+}
+
+#[test]
+fn a_legacy_config_means_the_same_model_as_its_new_form() {
+    let legacy = Checkpoint::read("legacy_config");
+    let mut new = Checkpoint::read("legacy_config");
+    let fields = new.config.as_object_mut().unwrap();
+    let theta = fields
+        .remove("rope_theta")
+        .expect("the legacy place of theta");
+    fields.insert(
+        "rope_parameters".into(),
+        json!({"rope_theta": theta, "rope_type": "default"}),
+    );
+    let width = fields
+        .remove("ffn_hidden_size")
+        .expect("the legacy name of the width");
+    fields.insert("intermediate_size".into(), width);
+    let kinds = fields["layers_block_type"].as_array_mut().unwrap();
+    let mut renamed = 0;
+    for kind in kinds.iter_mut().filter(|kind| *kind == "mamba") {
+        *kind = "linear_attention".into();
+        renamed += 1;
+    }
+    assert!(renamed > 0, "the legacy name of a plain block");
+    assert_eq!(new.config(), legacy.config());
+    let format = WeightFormat::F32;
+    assert!(new.logits(format, usize::MAX) == legacy.logits(format, usize::MAX));
+
+    // A list of the hybrid layers says as much as a list of all kinds.
+    let kinds = new
+        .config
+        .as_object_mut()
+        .unwrap()
+        .remove("layers_block_type")
+        .unwrap();
+    let kinds = kinds.as_array().unwrap().iter().enumerate();
+    let hybrids: Vec<usize> = kinds
+        .filter(|(_, kind)| *kind == "hybrid")
+        .map(|(i, _)| i)
+        .collect();
+    new.config["hybrid_layer_ids"] = json!(hybrids);
+    assert_eq!(new.config(), legacy.config());
+}
+
+/// Each unit comes but for its last byte, then that byte, and the pass goes on whenever it can.
+#[test]
+fn a_block_runs_before_the_next_has_arrived() {
+    for name in all_fixtures() {
+        let checkpoint = Checkpoint::read(&name);
+        let expected = checkpoint.logits(WeightFormat::Q4, usize::MAX);
+        let schedule = checkpoint.schedule(WeightFormat::Q4);
+        let order: Vec<Unit> = schedule.units.iter().map(|unit| unit.unit).collect();
+        let (config, be) = (checkpoint.config(), &mut Cpu::new(1));
+        let n_shared = schedule.shared.source_layer.len();
+        let mut cache = Cache::new(be, &config, 128);
+        let mut scratch = Scratch::new(be, &config);
+        let mut model = Zamba2::empty(be, config, NumericSettings::default(), n_shared);
+        let mut stream = WeightStream::new(schedule, WeightFormat::Q4);
+
+        let mut pass = None;
+        let mut blocks_done = 0;
+        let n_blocks = model.layers.len();
+        for (i, (unit, bytes)) in order.iter().zip(checkpoint.units()).enumerate() {
+            let (last, first) = bytes.split_last().unwrap();
+            stream.push(be, &mut model, first).unwrap();
+            assert_eq!(
+                stream.units_done(),
+                i,
+                "{name}: {unit:?} counts only when it is whole"
+            );
+            if let Some(pass) = &mut pass {
+                let progress =
+                    ForwardPass::advance(pass, be, &model, &mut cache, &mut scratch, 100);
+                let waiting = Progress::Waiting { block: blocks_done };
+                let expected = if blocks_done == n_blocks {
+                    Progress::Done
+                } else {
+                    waiting
+                };
+                assert_eq!(progress, expected, "{name} before {unit:?}");
+            }
+            stream.push(be, &mut model, &[*last]).unwrap();
+            assert_eq!(stream.units_done(), i + 1);
+            if *unit == Unit::Embedding {
+                pass = Some(ForwardPass::new(be, &model, &cache, &tokens()));
+            }
+            let pass = pass.as_mut().expect("the embedding comes first");
+            if *unit == Unit::Block(blocks_done) {
+                blocks_done += 1;
+            }
+            pass.advance(be, &model, &mut cache, &mut scratch, 100);
+        }
+        assert_eq!(blocks_done, n_blocks);
+        assert_eq!(
+            cache.len, N_TOKENS as usize,
+            "counted once, however often `advance` was called"
+        );
+        stream.finish().unwrap();
+        let pass = pass.unwrap();
+        let mut logits = Vec::new();
+        for chunk in 0..pass.n_chunks() {
+            pass.chunk_logits(be, &model, chunk, &mut scratch);
+            logits.extend(block_on(be.read(&scratch.logits)).unwrap());
+        }
+        assert!(bits(logits) == expected, "{name}");
+    }
+}
+
+#[test]
+fn a_budget_of_blocks_changes_nothing_but_the_pauses() {
+    let checkpoint = Checkpoint::read("two_blocks_groups2_rope");
+    let format = WeightFormat::F32;
+    let mut session = checkpoint.load(format, usize::MAX);
+    let whole = block_on(session.logits(&tokens())).unwrap();
+    let n_blocks = session.config().n_blocks();
+    session.start(&tokens(), Default::default()).unwrap();
+    for next in 1..n_blocks {
+        assert_eq!(session.advance(1), Ok(Progress::Paused { next }));
+    }
+    assert_eq!(session.advance(1), Ok(Progress::Done));
+    assert_eq!(
+        session.advance(1),
+        Ok(Progress::Done),
+        "a finished prompt stays finished"
+    );
+    let next = block_on(session.extend(&[5])).unwrap();
+    let longer = block_on(session.logits(&[tokens(), vec![5]].concat())).unwrap();
+    let n = whole.len();
+    assert!(bits(longer[..n].to_vec()) == bits(whole));
+    // The last step is a decode and not a prefill, where dt has no lower bound: near, not equal.
+    let difference = next.iter().zip(&longer[n..]).map(|(a, b)| (a - b).abs());
+    assert!(difference.fold(0.0, f32::max) < 0.5);
+}
+
+#[test]
+fn missing_bytes_are_reported_with_the_place_where_they_end() {
+    for name in ["one_block_adapters_rope", "sharded_bf16"] {
+        let checkpoint = Checkpoint::read(name);
+        let bytes = checkpoint.units().concat();
+        for n in [0, 1, bytes.len() / 3, bytes.len() / 2, bytes.len() - 1] {
+            let mut loader = checkpoint.loader(WeightFormat::Q8);
+            loader.push(&bytes[..n]).unwrap();
+            match loader.finish(None).err() {
+                Some(Error::Truncated {
+                    file,
+                    expected_bytes,
+                    actual_bytes,
+                }) => {
+                    assert!(checkpoint.files.contains_key(&file), "{name}: {file}");
+                    assert!(
+                        actual_bytes < expected_bytes,
+                        "{name}: {actual_bytes} {expected_bytes}"
+                    );
+                    assert!(
+                        expected_bytes <= checkpoint.files[&file].len() as u64,
+                        "{name}"
+                    );
+                }
+                other => panic!("{name} with {n} bytes: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn surplus_bytes_are_refused_at_once() {
+    let checkpoint = Checkpoint::read("one_block_adapters_rope");
+    for extra in [1, 4096] {
+        let mut loader = checkpoint.loader(WeightFormat::F32);
+        let bytes = [checkpoint.units().concat(), vec![0; extra]].concat();
+        let error = loader.push(&bytes).unwrap_err();
+        assert_eq!(error.code(), "out_of_order");
+        assert!(error.to_string().contains(&extra.to_string()), "{error}");
+    }
+}
+
+#[test]
+fn a_file_cut_short_on_disk_is_reported_as_such() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cut_short");
+    fs::create_dir_all(&folder).unwrap();
+    let source = fixture("one_block_adapters_rope");
+    fs::copy(source.join("config.json"), folder.join("config.json")).unwrap();
+    let bytes = fs::read(source.join("model.safetensors")).unwrap();
+    for (kept, code) in [
+        (0, "truncated"),
+        (7, "truncated"),
+        (100, "bad_header"),
+        (bytes.len() - 1, "truncated"),
+    ] {
+        fs::write(folder.join("model.safetensors"), &bytes[..kept]).unwrap();
+        let opened = folder::open(Cpu::new(1), &folder, settings(WeightFormat::F32));
+        let error = opened.err().expect("the file is too short");
+        assert_eq!(
+            (error.code(), error.file()),
+            (code, Some("model.safetensors")),
+            "{kept} bytes"
+        );
+    }
+}
+
+#[test]
+fn tensors_that_do_not_fit_the_config_are_named() {
+    let checkpoint = Checkpoint::read("one_block_adapters_rope");
+    let name = "model.layers.0.mamba.in_proj.weight";
+    let change = |change: &dyn Fn(&mut Shard)| {
+        let mut shards = checkpoint.shards();
+        change(&mut shards[0]);
+        LoadSchedule::new(&checkpoint.config(), &shards, WeightFormat::F32).unwrap_err()
+    };
+    let missing = change(&|shard| drop(shard.tensors.remove(name)));
+    let shape = change(&|shard| shard.tensors.get_mut(name).unwrap().shape.reverse());
+    let dtype = change(&|shard| {
+        shard.tensors.get_mut(name).unwrap().dtype = Dtype::Other("F8_E4M3".into())
+    });
+    for (error, code) in [
+        (missing, "missing_tensor"),
+        (shape, "bad_shape"),
+        (dtype, "unknown_dtype"),
+    ] {
+        assert_eq!(error.code(), code);
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_found_with_its_tensor_and_row() {
+    let checkpoint = Checkpoint::read("one_block_adapters_rope").resharded(1);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut damaged = Checkpoint::read("one_block_adapters_rope").resharded(1);
+        let entry = checkpoint.shards()[0].tensors["model.layers.1.linear.weight"].clone();
+        assert_eq!(
+            entry.dtype,
+            Dtype::Bf16,
+            "the damage below is two bytes wide"
+        );
+        let at = entry.start as usize + 2 * (2 * entry.shape[1] + 3);
+        let file = damaged.files.values_mut().next().unwrap();
+        file[at..at + 2].copy_from_slice(&bad.to_le_bytes()[2..]);
+        let mut loader = damaged.loader(WeightFormat::Q4);
+        match loader.push(&damaged.units().concat()) {
+            Err(Error::NonFinite { tensor, row, .. }) => {
+                assert_eq!((&tensor[..], row), ("model.layers.1.linear.weight", 2));
+            }
+            other => panic!("{bad}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn too_little_memory_is_said_before_a_byte_is_read() {
+    let checkpoint = Checkpoint::read("gqa");
+    let loaded = checkpoint.load(WeightFormat::Q8, usize::MAX);
+    let needed = loaded.weights_bytes() + loaded.cache_bytes();
+    for (limit, fits) in [(needed, true), (needed - 1, false)] {
+        let settings = LoadSettings {
+            memory_limit_bytes: Some(limit),
+            ..settings(WeightFormat::Q8)
+        };
+        let loader = SessionLoader::new(
+            Cpu::new(1),
+            checkpoint.config(),
+            &checkpoint.shards(),
+            settings,
+        );
+        let expected = Error::Memory {
+            needed_bytes: needed,
+            limit_bytes: limit,
+        };
+        assert_eq!(loader.err(), (!fits).then_some(expected));
+    }
+}
+
+/// Counted from the file, which has each shared weight once: two dimensions make a matrix, everything else is f32.
+#[test]
+fn every_weight_is_held_once_however_many_blocks_share_it() {
+    for name in all_fixtures() {
+        let checkpoint = Checkpoint::read(&name);
+        for (format, block_bytes) in [
+            (WeightFormat::F32, 128),
+            (WeightFormat::Q8, 34),
+            (WeightFormat::Q4, 18),
+        ] {
+            let (mut bytes, mut numbers) = (0, 0);
+            for entry in checkpoint
+                .shards()
+                .iter()
+                .flat_map(|shard| shard.tensors.values())
+            {
+                numbers += entry.shape.iter().product::<usize>();
+                bytes += match (format, &entry.shape[..]) {
+                    (WeightFormat::F32, shape) => 4 * shape.iter().product::<usize>(),
+                    (_, [rows, cols]) => rows * (4 + cols.div_ceil(32) * block_bytes),
+                    (_, shape) => 4 * shape.iter().product::<usize>(),
+                };
+            }
+            let session = checkpoint.load(format, usize::MAX);
+            if !session.config().tie_word_embeddings {
+                // Each untied block is saved with the adapters of all calls and makes only its own.
+                assert!(session.weights_bytes() < bytes as u64, "{name} {format:?}");
+                continue;
+            }
+            assert_eq!(session.weights_bytes(), bytes as u64, "{name} {format:?}");
+            assert_eq!(
+                checkpoint.schedule(format).parameters,
+                numbers as u64,
+                "{name}"
+            );
+        }
+    }
+}
