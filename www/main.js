@@ -16,8 +16,8 @@ import { Strip } from "./strip.js";
 /** @import { Choice } from "./model_picker.js" */
 /** @import { StringKey } from "./strings.js" */
 
-/** A status region that changes more often than this would talk over everything else. */
-const STATUS_INTERVAL_MS = 1000;
+/** The figures beside the status are no live region, so this is a matter of reading, not of announcing. */
+const DETAIL_INTERVAL_MS = 250;
 /** Speed and time left are guesses before this. */
 const SPEED_AFTER_MS = 300;
 
@@ -124,8 +124,10 @@ async function loadModel(choice) {
   cancel.textContent = t("load.cancel");
 
   const started_ms = performance.now();
-  let shown_ms = 0;
-  let shown_phase = "";
+  /** @type {LoadProgress | null} */
+  let latest = null;
+  // By the clock and not by the reports: while the network stalls none arrive, and the speed should be seen to fall.
+  const ticking = setInterval(() => latest && showProgress(latest, performance.now() - started_ms), DETAIL_INTERVAL_MS);
   try {
     const loaded = await load({
       source: choice.source,
@@ -134,12 +136,8 @@ async function loadModel(choice) {
       onProgress(progress) {
         if (controller.signal.aborted) return;
         strip.onProgress(progress);
-        const now_ms = performance.now();
-        if (progress.phase !== shown_phase || now_ms - shown_ms >= STATUS_INTERVAL_MS) {
-          showProgress(progress, now_ms - started_ms);
-          shown_ms = now_ms;
-          shown_phase = progress.phase;
-        }
+        if (progress.phase !== latest?.phase) showProgress(progress, performance.now() - started_ms);
+        latest = progress;
       },
     });
     if (controller.signal.aborted) return loaded.dispose();
@@ -159,6 +157,8 @@ async function loadModel(choice) {
     status("status.failed");
     detail("");
     return showFault("error.load", faultOf(thrown), () => loadModel(choice));
+  } finally {
+    clearInterval(ticking);
   }
   loading = null;
   cancel.hidden = true;
