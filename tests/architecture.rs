@@ -1,0 +1,380 @@
+//! The map in `src/lib.rs` as facts: who imports whom, and which words belong to which file. It reads the sources as
+//! text, so its rules are about how they are written; what the compiler already checks is not repeated here.
+
+use std::fs;
+use std::path::Path;
+
+/// Each module with its floor. A file belongs to the longest name that fits its path.
+const FLOORS: [(&str, u8); 15] = [
+    ("error", 0),
+    ("clock", 0),
+    ("profile", 0),
+    ("quant", 0),
+    ("sampling", 0),
+    ("tokenizer", 0),
+    ("backend", 1),
+    ("backend::cpu", 2),
+    ("model", 2),
+    ("loader", 3),
+    ("session", 4),
+    ("folder", 5),
+    ("api", 5),
+    ("cli", 6),
+    ("main", 6),
+];
+
+/// The two modules that their own floor may use: every floor fails, and the profile reads the clock.
+const GROUND: [&str; 2] = ["error", "clock"];
+
+/// Words that only the given files may use (a folder ends with a slash).
+const RESERVED: [(&str, &[&str]); 14] = [
+    ("wasm_bindgen", &["api.rs", "clock.rs"]),
+    ("wasm_bindgen_futures", &["api.rs"]),
+    ("web_sys", &["api.rs", "clock.rs"]),
+    ("js_sys", &["api.rs", "clock.rs"]),
+    ("JsValue", &["api.rs"]),
+    ("unsafe", &["backend/cpu/simd.rs", "backend/cpu/pool.rs"]),
+    // api.rs asks for the size of wasm's memory, which has no other name.
+    ("core::arch", &["backend/cpu/simd.rs", "api.rs"]),
+    ("std::arch", &[]),
+    ("std::fs", &["folder.rs", "cli/"]),
+    ("File", &["folder.rs", "cli/"]),
+    ("Instant", &["clock.rs", "cli/"]),
+    ("println", &["cli/"]),
+    ("candle", &[]),
+    ("candle_core", &[]),
+];
+
+/// A file beyond this is worth a look, not an error.
+const LONG_FILE_LINES: usize = 500;
+
+/// Everything that is wrong with the file at `path` below `src/`.
+fn problems(path: &str, text: &str) -> Vec<String> {
+    let code = without_comments(text);
+    let mut problems = floor_problems(path, &code);
+    for (word, files) in RESERVED {
+        let allowed = files.iter().any(|file| match file.strip_suffix('/') {
+            Some(_) => path.starts_with(file),
+            None => path == *file,
+        });
+        if !allowed && contains_word(&code, word) {
+            problems.push(format!("`{word}` does not belong here"));
+        }
+    }
+    problems.extend(safety_problems(text));
+    problems.extend(cfg_problems(&code));
+    problems
+        .into_iter()
+        .map(|problem| format!("src/{path}: {problem}"))
+        .collect()
+}
+
+/// The text with comments blanked and its lines kept. A `//` after a colon is an address in a string.
+fn without_comments(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let comment = line
+            .match_indices("//")
+            .find(|(at, _)| !line[..*at].ends_with(':'));
+        comment.map_or(line, |(at, _)| &line[..at])
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn contains_word(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| {
+        !code[..at].ends_with(is_name) && !code[at + word.len()..].starts_with(is_name)
+    })
+}
+
+/// The module in [`FLOORS`] that `path` (`a::b::c`) belongs to.
+fn module(path: &str) -> Option<(&'static str, u8)> {
+    let inside = |name: &str| {
+        let rest = path.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let fitting = FLOORS.into_iter().filter(|(name, _)| inside(name));
+    fitting.max_by_key(|(name, _)| name.len())
+}
+
+fn floor_problems(path: &str, code: &str) -> Vec<String> {
+    if path == "lib.rs" {
+        return Vec::new();
+    }
+    let own = path
+        .trim_end_matches(".rs")
+        .trim_end_matches("/mod")
+        .replace('/', "::");
+    let Some((own, own_floor)) = module(&own) else {
+        return vec!["the file has no floor; put it in the table and in ARCHITECTURE.md".into()];
+    };
+    let mut problems = Vec::new();
+    for import in imports(code) {
+        let Some((target, floor)) = module(&import) else {
+            problems.push(format!("`crate::{import}` has no floor"));
+            continue;
+        };
+        let ground = own_floor == 0 && GROUND.contains(&target);
+        if target != own && floor >= own_floor && !ground {
+            problems.push(format!(
+                "`{own}` on floor {own_floor} uses `{target}` on floor {floor}"
+            ));
+        }
+    }
+    // `super` would be a way around; a unit test's `super::*` names its own file. On the top floor nothing is above.
+    let mut supers = code.match_indices("super::");
+    if own_floor < 6
+        && supers
+            .any(|(at, _)| !code[at..].starts_with("super::*") || code[..at].ends_with("super::"))
+    {
+        problems.push("other modules are named from `crate::`, not from `super::`".into());
+    }
+    problems
+}
+
+/// Every path after `crate::`, with the braces multiplied out.
+fn imports(code: &str) -> Vec<String> {
+    let after = code
+        .match_indices("crate::")
+        .filter(|(at, _)| !code[..*at].ends_with(is_name));
+    after
+        .flat_map(|(at, word)| paths(&code[at + word.len()..]))
+        .collect()
+}
+
+/// The paths that the text begins with: `a::{b, c::d}` gives `a::b` and `a::c::d`.
+fn paths(text: &str) -> Vec<String> {
+    let Some(group) = text.strip_prefix('{') else {
+        let end = text.find(|c| !is_name(c)).unwrap_or(text.len());
+        let (name, rest) = text.split_at(end);
+        return match rest.strip_prefix("::") {
+            Some(rest) => paths(rest)
+                .iter()
+                .map(|path| format!("{name}::{path}"))
+                .collect(),
+            None => vec![name.into()],
+        };
+    };
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                let item = group[start..at].trim();
+                if !item.is_empty() {
+                    found.extend(paths(item));
+                }
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Each unsafe block and impl has its reason directly above; each unsafe function of a trait has its contract.
+fn safety_problems(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let mut problems = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let code = without_comments(line);
+        let above = lines[..i]
+            .iter()
+            .rev()
+            .take_while(|line| line.starts_with("//"));
+        let above: String = above.copied().collect();
+        let block = code.contains("unsafe {") || code.contains("unsafe impl");
+        if block && !above.contains("// SAFETY: ") {
+            problems.push(format!(
+                "line {} is unsafe without `// SAFETY:` above",
+                i + 1
+            ));
+        }
+        // With a body it fulfils a trait's contract, or is public and has one of its own.
+        let contract =
+            code.contains("unsafe fn") && (code.ends_with(';') || code.starts_with("pub"));
+        if contract && !above.contains("/// # Safety") {
+            problems.push(format!(
+                "line {} is unsafe without a `# Safety` section",
+                i + 1
+            ));
+        }
+    }
+    problems
+}
+
+/// `cfg` chooses modules and items; inside a function a platform would hide in the middle of an algorithm.
+fn cfg_problems(code: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    let lines: Vec<&str> = code.lines().collect();
+    for (i, line) in lines.iter().enumerate() {
+        let item = line.trim_start();
+        let indent = line.len() - item.len();
+        let next = lines.get(i + 1).map_or("", |line| line.trim_start());
+        let of_a_module = [
+            "#[test]", "mod ", "use ", "fn ", "pub ", "const ", "static ",
+        ];
+        let on_an_item = of_a_module.iter().any(|start| next.starts_with(start));
+        let inside = item.starts_with("#[cfg") && !(indent == 0 || indent == 4 && on_an_item);
+        if inside || line.contains("cfg!(") {
+            problems.push(format!(
+                "line {} chooses a platform inside a function",
+                i + 1
+            ));
+        }
+    }
+    problems
+}
+
+/// The sources below `folder`, by their path below `src/`.
+fn sources(src: &Path, folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(src, &path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let parts = path.strip_prefix(src).unwrap().iter();
+            let parts: Vec<_> = parts.map(|part| part.to_string_lossy()).collect();
+            found.push((parts.join("/"), fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_module_imports_only_from_floors_below_its_own_and_keeps_to_its_words() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    for (path, text) in sources(&src, &src) {
+        found.extend(problems(&path, &text));
+        let lines = text.lines().count();
+        if lines > LONG_FILE_LINES {
+            println!("src/{path} has {lines} lines");
+        }
+    }
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+#[test]
+fn every_module_of_the_map_is_there() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (name, _) in FLOORS {
+        let path = src.join(name.replace("::", "/"));
+        assert!(
+            path.with_extension("rs").exists() || path.join("mod.rs").exists(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_check_finds_what_it_is_for() {
+    let simd = "backend/cpu/simd.rs";
+    for (path, text) in [
+        ("model/forward.rs", "use crate::backend::cpu::Cpu;"),
+        (
+            "model/forward.rs",
+            "use crate::{\n    backend::{Backend, cpu::{self, Cpu}},\n};",
+        ),
+        ("model/forward.rs", "let x = crate::session::argmax(&y);"),
+        ("model/mod.rs", "use super::loader;"),
+        ("model/mod.rs", "use super::super::loader::*;"),
+        ("backend/mod.rs", "use crate::model::config::Config;"),
+        ("backend/cpu/mod.rs", "use crate::model::config::Config;"),
+        ("loader/mod.rs", "use crate::session::Session;"),
+        ("folder.rs", "use crate::api::Engine;"),
+        ("quant.rs", "use crate::sampling::Sampler;"),
+        ("quant.rs", "use crate::backend::Backend;"),
+        ("quant.rs", "use crate::nowhere::Thing;"),
+        ("somewhere.rs", "pub struct Thing;"),
+        ("session.rs", "use wasm_bindgen::prelude::*;"),
+        ("model/mod.rs", "fn f(v: JsValue) {}"),
+        ("loader/mod.rs", "use std::fs;"),
+        (
+            "loader/mod.rs",
+            "let f = std::io::BufReader::new(File::open(p)?);",
+        ),
+        ("model/mod.rs", "let now = Instant::now();"),
+        ("model/mod.rs", "println!(\"here\");"),
+        ("quant.rs", "use candle_core::Tensor;"),
+        (
+            "backend/cpu/linear.rs",
+            "// SAFETY: none\nlet x = unsafe { y };",
+        ),
+        ("backend/cpu/linear.rs", "use core::arch::wasm32::*;"),
+        (simd, "let x = unsafe { y };"),
+        (
+            simd,
+            "// SAFETY: far away.\nlet z = 1;\nlet x = unsafe { y };",
+        ),
+        (simd, "unsafe impl Sync for X {}"),
+        (simd, "/// Takes a part.\nunsafe fn part(&self);"),
+        (simd, "pub unsafe fn part(&self) {}"),
+        ("quant.rs", "fn f() {\n    #[cfg(test)]\n    let x = 1;\n}"),
+        (
+            "quant.rs",
+            "fn f() {\n    if x {\n        #[cfg(test)]\n        fn g() {}\n    }\n}",
+        ),
+        ("quant.rs", "fn f() {\n    if cfg!(test) {}\n}"),
+    ] {
+        assert!(
+            !problems(path, text).is_empty(),
+            "nothing found in src/{path}:\n{text}"
+        );
+    }
+}
+
+#[test]
+fn the_check_lets_good_code_pass() {
+    let simd = "backend/cpu/simd.rs";
+    for (path, text) in [
+        (
+            "model/forward.rs",
+            "use crate::backend::{Backend, Linear};\nuse crate::model::Zamba2;",
+        ),
+        (
+            "model/forward.rs",
+            "/// Unlike `crate::session`, it is unsafe to call before the Instant.\nfn f() {}",
+        ),
+        (
+            "backend/cpu/mod.rs",
+            "use crate::backend::cpu::pool::Pool;\nuse crate::profile::Profiler;",
+        ),
+        (
+            "profile.rs",
+            "use crate::clock::now_us;\n#[cfg(test)]\nmod tests {\n    use super::*;\n}",
+        ),
+        ("main.rs", "mod cli;\nfn main() { cli::run() }"),
+        (
+            "cli/mod.rs",
+            "use std::fs;\nuse zamba2::session::Session;\nuse crate::cli::bench;",
+        ),
+        (
+            "error.rs",
+            "let e = MissingFile; let s = \"https://a.b/unsafely\";",
+        ),
+        (
+            simd,
+            "// SAFETY: the slice has\n// 16 bytes.\nlet x = unsafe { y };",
+        ),
+        (
+            simd,
+            "/// # Safety\n/// Once.\nunsafe fn part(&self);\nunsafe fn part(&self) {}",
+        ),
+        (
+            "clock.rs",
+            "#[cfg(unix)]\nmod a {}\nmod tests {\n    #[cfg(unix)]\n    #[test]\n    fn t() {}\n}",
+        ),
+    ] {
+        assert_eq!(problems(path, text), [""; 0], "in src/{path}:\n{text}");
+    }
+}
