@@ -109,19 +109,21 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     }
 
     let load_start_us = now_us();
-    let mut session = arguments.open.open(arguments.weights, NumericSettings::default())?;
+    let mut session = arguments
+        .open
+        .open(arguments.weights, NumericSettings::default())?;
     let start_us = now_us();
     let prompt = session.tokenizer()?.encode(&arguments.prompt, true)?;
     let prefill_start_us = now_us();
     session.start(&prompt, options)?;
 
     let (mut text, mut tokens) = (String::new(), Vec::new());
-    let (mut first_us, mut last_us) = (0.0, 0.0);
-    let reason = loop {
+    let mut first_us = 0.0;
+    let (reason, last_us) = loop {
         let step = block_on(session.step())?;
-        last_us = now_us();
+        let token_us = now_us();
         if tokens.is_empty() {
-            first_us = last_us;
+            first_us = token_us;
         }
         tokens.push(step.token);
         if json {
@@ -130,7 +132,7 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
             print(&step.text)?;
         }
         if let Some(reason) = step.done {
-            break reason;
+            break (reason, token_us);
         }
     };
     let prefill_us = first_us - prefill_start_us;

@@ -61,9 +61,13 @@ impl FromStr for Tokens {
         }
         let id = |part: &str| {
             let part = part.trim();
-            part.parse().map_err(|_| format!("`{part}` is not a token id"))
+            part.parse()
+                .map_err(|_| format!("`{part}` is not a token id"))
         };
-        text.split(',').map(id).collect::<Result<_, _>>().map(Tokens)
+        text.split(',')
+            .map(id)
+            .collect::<Result<_, _>>()
+            .map(Tokens)
     }
 }
 

@@ -158,7 +158,10 @@ pub fn run() -> ExitCode {
         // If even this can't be written, the exit code is all that is left to tell it.
         let _ = print_json(&json!({ "error": report }));
     } else {
-        say(&format!("error: {}\n  next: {}", report.message, report.next_step));
+        say(&format!(
+            "error: {}\n  next: {}",
+            report.message, report.next_step
+        ));
     }
     ExitCode::FAILURE
 }
@@ -167,14 +170,18 @@ pub fn run() -> ExitCode {
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let mut output = io::BufWriter::new(io::stdout().lock());
     let written = serde_json::to_writer(&mut output, value).map_err(io::Error::from);
-    let written = written.and_then(|()| writeln!(output)).and_then(|()| output.flush());
+    let written = written
+        .and_then(|()| writeln!(output))
+        .and_then(|()| output.flush());
     written.map_err(|error| Failure::output(&error))
 }
 
 /// Prints text on standard output at once, so that it can be read while the next piece is computed.
 fn print(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
-    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    let written = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
     written.map_err(|error| Failure::output(&error))
 }
 
@@ -186,7 +193,9 @@ fn say(text: &str) {
 /// A size in the way Linux tells it (`VmHWM:  123 kB`); none elsewhere.
 fn proc_bytes(file: &str, field: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib << 10)
 }

@@ -1,0 +1,314 @@
+//! `zamba2 bench`: how fast the model runs on this machine. It stands on floor 6; the work it divides by time is
+//! counted from the loader's list of matrices, not measured.
+
+use clap::Args;
+use pollster::block_on;
+use serde::Serialize;
+use zamba2::backend::cpu::Cpu;
+use zamba2::clock::now_us;
+use zamba2::error::Error;
+use zamba2::loader::schedule::{Role, SharedLayout, Unit, tensors, units};
+use zamba2::model::NumericSettings;
+use zamba2::model::config::Config;
+use zamba2::quant::WeightFormat;
+use zamba2::sampling::SamplingOptions;
+use zamba2::session::{GenerateOptions, Session};
+
+use super::{Failure, OpenArguments, print, print_json, proc_bytes};
+
+/// Measure prefill and decode on made-up tokens.
+///
+/// One run warms up, then each figure is the median of the runs with the least and the most beside it. Work is counted
+/// in multiply-accumulates of the linear layers (1 MAC is 2 FLOP), a shared block as often as it is called.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    open: OpenArguments,
+
+    /// Tokens of the prompt.
+    #[arg(long, value_name = "N", default_value_t = 35, value_parser = clap::value_parser!(u32).range(1..))]
+    prompt: u32,
+
+    /// Tokens to decode in each run.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    decode: u32,
+
+    /// The form in which matrices are held: f32, q8 or q4.
+    #[arg(long, default_value = "q4", value_name = "FORMAT")]
+    weights: WeightFormat,
+
+    /// Runs to measure.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+}
+
+/// What a pass costs before any time is measured. Norms, the convolution, the scan and the cache are not in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Work {
+    /// Multiply-accumulates of the blocks' matrices for one token.
+    block_macs: u64,
+    /// Multiply-accumulates of the output matrix for one row of logits.
+    head_macs: u64,
+    /// Bytes of weights that one decoded token reads.
+    decode_bytes: u64,
+}
+
+impl Work {
+    fn new(config: &Config, weights: WeightFormat) -> Work {
+        let mut work = Work {
+            block_macs: 0,
+            head_macs: 0,
+            decode_bytes: 0,
+        };
+        // A block of its own under each layer costs what a shared one does, and an lm_head what the embedding does:
+        // the sums hold for tied and untied models.
+        let shared = SharedLayout::new(config, |_| false);
+        for unit in units(config, &shared, false) {
+            let calls = match unit {
+                Unit::SharedBlock(block) => shared.block_of.iter().filter(|&&b| b == block).count(),
+                _ => 1,
+            };
+            for spec in tensors(config, &shared, unit) {
+                let numbers = spec.shape.iter().map(|&size| size as u64).product::<u64>();
+                let bytes = match spec.role {
+                    Role::Matrix => weights.bytes(spec.shape[0], spec.shape[1]),
+                    Role::Vector => 4 * numbers,
+                };
+                work.decode_bytes += calls as u64 * bytes;
+                match (spec.role, unit) {
+                    (Role::Vector, _) => {}
+                    (Role::Matrix, Unit::Embedding) => work.head_macs += numbers,
+                    (Role::Matrix, _) => work.block_macs += calls as u64 * numbers,
+                }
+            }
+        }
+        work
+    }
+
+    /// A prompt whose last token alone gets logits.
+    fn prefill_macs(&self, n_tokens: u64) -> u64 {
+        n_tokens * self.block_macs + self.head_macs
+    }
+
+    fn decode_macs(&self) -> u64 {
+        self.block_macs + self.head_macs
+    }
+}
+
+/// One figure over all runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    fn of(mut values: Vec<f64>) -> Spread {
+        values.sort_by(f64::total_cmp);
+        let (n, middle) = (values.len(), values.len() / 2);
+        let median = match n % 2 {
+            1 => values[middle],
+            _ => (values[middle - 1] + values[middle]) / 2.0,
+        };
+        Spread {
+            median,
+            min: values[0],
+            max: values[n - 1],
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Output {
+    weights: &'static str,
+    threads: usize,
+    runs: u32,
+    prompt_tokens: u32,
+    decode_tokens: u32,
+    context: usize,
+    load_ms: f64,
+    prefill_ms: Spread,
+    prefill_tokens_per_s: f64,
+    prefill_macs: u64,
+    prefill_gmacs_per_s: f64,
+    /// Per token.
+    decode_ms: Spread,
+    decode_tokens_per_s: f64,
+    decode_macs: u64,
+    decode_gmacs_per_s: f64,
+    decode_weight_bytes: u64,
+    decode_weight_gb_per_s: f64,
+    weights_bytes: u64,
+    cache_bytes: u64,
+    /// Where the system tells it.
+    peak_memory_bytes: Option<u64>,
+}
+
+pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
+    let load_start_us = now_us();
+    let mut session = arguments
+        .open
+        .open(arguments.weights, NumericSettings::default())?;
+    let load_ms = (now_us() - load_start_us) / 1e3;
+    let tokens = arguments.prompt as usize + arguments.decode as usize;
+    if tokens > session.context() {
+        return Err(Failure::Model(Error::PromptTooLong {
+            tokens,
+            limit: session.context(),
+        }));
+    }
+
+    let (mut prefill_ms, mut decode_ms) = (Vec::new(), Vec::new());
+    for run in 0..=arguments.runs {
+        let (prefill, decode) = measure(&mut session, arguments)?;
+        // The first run warms up caches, page tables and the processor's clock.
+        if run > 0 {
+            prefill_ms.push(prefill);
+            decode_ms.push(decode);
+        }
+    }
+    let (prefill_ms, decode_ms) = (Spread::of(prefill_ms), Spread::of(decode_ms));
+    let work = Work::new(session.config(), arguments.weights);
+    let prefill_macs = work.prefill_macs(arguments.prompt.into());
+    let output = Output {
+        weights: arguments.weights.name(),
+        threads: arguments.open.threads(),
+        runs: arguments.runs,
+        prompt_tokens: arguments.prompt,
+        decode_tokens: arguments.decode,
+        context: session.context(),
+        load_ms,
+        prefill_ms,
+        prefill_tokens_per_s: 1e3 * f64::from(arguments.prompt) / prefill_ms.median,
+        prefill_macs,
+        prefill_gmacs_per_s: prefill_macs as f64 / 1e6 / prefill_ms.median,
+        decode_ms,
+        decode_tokens_per_s: 1e3 / decode_ms.median,
+        decode_macs: work.decode_macs(),
+        decode_gmacs_per_s: work.decode_macs() as f64 / 1e6 / decode_ms.median,
+        decode_weight_bytes: work.decode_bytes,
+        decode_weight_gb_per_s: work.decode_bytes as f64 / 1e6 / decode_ms.median,
+        weights_bytes: session.weights_bytes(),
+        cache_bytes: session.cache_bytes(),
+        peak_memory_bytes: proc_bytes("/proc/self/status", "VmHWM"),
+    };
+    if json {
+        return print_json(&output);
+    }
+    print(&table(&output))
+}
+
+/// Milliseconds of one prefill and, per token, of the decoding after it.
+fn measure(session: &mut Session<Cpu>, arguments: &Arguments) -> Result<(f64, f64), Failure> {
+    let vocab_size = session.config().vocab_size as u32;
+    // Steps of a prime visit different rows of the embedding.
+    let prompt: Vec<u32> = (0..arguments.prompt)
+        .map(|i| i.wrapping_mul(7919) % vocab_size)
+        .collect();
+    let options = GenerateOptions {
+        max_tokens: arguments.decode as usize + 1,
+        sampling: SamplingOptions {
+            temperature: 0.0,
+            ..SamplingOptions::default()
+        },
+        stop: Vec::new(),
+        ignore_eos: true,
+    };
+    let start_us = now_us();
+    session.start(&prompt, options)?;
+    block_on(session.step())?;
+    let first_us = now_us();
+    for _ in 0..arguments.decode {
+        block_on(session.step())?;
+    }
+    let decode_us = (now_us() - first_us) / f64::from(arguments.decode);
+    Ok(((first_us - start_us) / 1e3, decode_us / 1e3))
+}
+
+fn table(output: &Output) -> String {
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    let peak = output
+        .peak_memory_bytes
+        .map_or("unknown".into(), |bytes| format!("{:.3} GB", gb(bytes)));
+    let row = |name: &str, ms: Spread, tokens_per_s: f64, gmacs_per_s: f64| {
+        format!(
+            "{name:<8} {:>10.1} {:>10.1} {:>10.1} {tokens_per_s:>10.2} {gmacs_per_s:>10.1}",
+            ms.median, ms.min, ms.max
+        )
+    };
+    let prefill = row(
+        "prefill",
+        output.prefill_ms,
+        output.prefill_tokens_per_s,
+        output.prefill_gmacs_per_s,
+    );
+    let decode = row(
+        "decode",
+        output.decode_ms,
+        output.decode_tokens_per_s,
+        output.decode_gmacs_per_s,
+    );
+    format!(
+        "{} weights, {} threads, {} runs, prompt of {} tokens, {} decoded\n\
+         {:<8} {:>10} {:>10} {:>10} {:>10} {:>10}\n\
+         {prefill}\n\
+         {decode}\n\
+         A decoded token reads {:.3} GB of weights, at {:.1} GB/s.\n\
+         Loading took {:.0} ms. Weights {:.3} GB, cache {:.3} GB for {} tokens, peak memory {peak}.\n",
+        output.weights,
+        output.threads,
+        output.runs,
+        output.prompt_tokens,
+        output.decode_tokens,
+        "",
+        "ms",
+        "least",
+        "most",
+        "tokens/s",
+        "GMAC/s",
+        gb(output.decode_weight_bytes),
+        output.decode_weight_gb_per_s,
+        output.load_ms,
+        gb(output.weights_bytes),
+        gb(output.cache_bytes),
+        output.context,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::make_checkpoint::config_json;
+    use super::*;
+
+    const TWO_BLOCKS: &str = include_str!("../../tests/fixtures/two_blocks_no_rope/config.json");
+
+    #[test]
+    fn the_work_of_the_smallest_published_model_is_known() {
+        let config = Config::from_json(&config_json("zamba2-1.2b").unwrap()).unwrap();
+        let work = Work::new(&config, WeightFormat::Q4);
+        // The reference's count of linear layers: 3.5185 GFLOP for a token, 118.691 GFLOP for 35 with one row of logits.
+        assert_eq!(work.decode_macs(), 1_759_248_384);
+        assert_eq!(2 * work.prefill_macs(35), 118_690_938_880);
+        assert!(
+            (0.98e9..1.0e9).contains(&(work.decode_bytes as f64)),
+            "{work:?}"
+        );
+    }
+
+    #[test]
+    fn a_shared_block_is_counted_as_often_as_it_is_called() {
+        let mut config = Config::from_json(TWO_BLOCKS).unwrap();
+        let tied = Work::new(&config, WeightFormat::F32);
+        config.num_mem_blocks = 1;
+        assert_eq!(Work::new(&config, WeightFormat::F32), tied);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_of_runs_lies_between_the_middle_two() {
+        let spread = Spread::of(vec![4.0, 1.0, 3.0, 10.0]);
+        assert_eq!((spread.median, spread.min, spread.max), (3.5, 1.0, 10.0));
+        assert_eq!(Spread::of(vec![2.0]).median, 2.0);
+    }
+}
