@@ -321,13 +321,13 @@ fn the_largest_quants_do_not_overflow() {
                 let quant = |col: usize| match pattern {
                     0 | 3 => low,
                     1 => high,
-                    _ if col % 2 == 0 => low,
+                    _ if col.is_multiple_of(2) => low,
                     _ => high,
                 };
                 let activation = |col: usize| match pattern {
                     3 => -1.0,
                     // With the sign of the weight, and against it.
-                    2 if col % 2 == 0 => -1.0,
+                    2 if col.is_multiple_of(2) => -1.0,
                     4 if col % 2 == 1 => -1.0,
                     _ => 1.0,
                 };
