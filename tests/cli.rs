@@ -1,0 +1,727 @@
+//! The native binary from outside: its numbers against the reference's, and what it says about checkpoints, prompts
+//! and options that are wrong.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use support::{Golden, goldens, max_difference};
+use tempfile::TempDir;
+
+/// As in `tests/model.rs`: f32 sums in another order than the reference's.
+const TOLERANCE: f32 = 1e-3;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+const WEIGHTS: &str = "model.safetensors";
+
+fn zamba2(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zamba2"));
+    command.args(arguments).output().expect("the binary starts")
+}
+
+fn json_of(arguments: &[&str]) -> Value {
+    let output = zamba2(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    serde_json::from_slice(&output.stdout).expect("standard output is one JSON value")
+}
+
+/// All numbers under `value`, however deep; a null, which no f32 prints as, becomes a NaN.
+fn numbers(value: &Value) -> Vec<f32> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        number => vec![number.as_f64().map_or(f32::NAN, |number| number as f32)],
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are UTF-8")
+}
+
+fn list(ids: &[u32]) -> String {
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    ids.join(",")
+}
+
+fn golden(name: &str) -> Golden {
+    Golden::open(&Path::new(FIXTURES).join(name))
+}
+
+// ---- the numbers ----
+
+#[test]
+fn logits_equal_the_reference_and_so_do_the_greedy_ids() {
+    for golden in goldens() {
+        let tokens = list(&golden.ids("input_ids"));
+        let dir = text(&golden.dir);
+        let output = json_of(&[
+            "logits",
+            dir,
+            "--tokens",
+            &tokens,
+            "--decode",
+            "24",
+            "--threads",
+            "1",
+        ]);
+        for (ours, theirs) in [
+            ("prefill_logits", "prefill_logits"),
+            ("decode_logits", "greedy_logits"),
+        ] {
+            let difference = max_difference(&numbers(&output[ours]), &golden.numbers(theirs));
+            assert!(
+                difference <= TOLERANCE,
+                "{} {ours}: {difference}",
+                golden.name()
+            );
+        }
+        assert_eq!(
+            output["decode_tokens"],
+            json!(golden.ids("greedy_ids")),
+            "{}",
+            golden.name()
+        );
+        let last = output["prefill_logits"]
+            .as_array()
+            .and_then(|rows| rows.last());
+        assert_eq!(output["decode_logits"].get(0), last, "{}", golden.name());
+    }
+}
+
+#[test]
+fn the_bound_of_dt_is_an_option() {
+    let golden = golden("dt_clamp");
+    assert!(golden.has("greedy_ids_unclamped"));
+    let tokens = list(&golden.ids("input_ids"));
+    let mut arguments = vec![
+        "logits",
+        text(&golden.dir),
+        "--tokens",
+        &tokens,
+        "--decode",
+        "24",
+    ];
+    arguments.extend(["--dt-min-prefill", "0", "--dt-min-step", "0"]);
+    assert_eq!(
+        json_of(&arguments)["decode_tokens"],
+        json!(golden.ids("greedy_ids_unclamped"))
+    );
+}
+
+#[test]
+fn hidden_states_are_printed_on_request() {
+    let golden = golden("untied");
+    let tokens = list(&golden.ids("input_ids"));
+    let output = json_of(&[
+        "logits",
+        text(&golden.dir),
+        "--tokens",
+        &tokens,
+        "--hidden-states",
+    ]);
+    let expected = golden.numbers("hidden_states");
+    assert!(max_difference(&numbers(&output["hidden_states"]), &expected) <= TOLERANCE);
+    assert_eq!(output["decode_tokens"], json!([]));
+}
+
+// ---- checkpoints of random weights ----
+
+fn make_checkpoint(shape: &str, out: &Path, seed: &str) -> Value {
+    json_of(&[
+        "make-checkpoint",
+        "--shape",
+        shape,
+        text(out),
+        "--seed",
+        seed,
+        "--json",
+    ])
+}
+
+#[test]
+fn a_made_checkpoint_runs_in_every_weight_format_and_its_logits_are_alive() {
+    for fixture in ["one_block_adapters_rope", "untied", "biases"] {
+        let temporary = TempDir::new().unwrap();
+        let out = temporary.path().join("made");
+        let made = make_checkpoint(&format!("{FIXTURES}/{fixture}/config.json"), &out, "3");
+        assert_eq!(made["files"], json!([WEIGHTS, "config.json"]));
+        for weights in ["f32", "q8", "q4"] {
+            let output = json_of(&[
+                "logits",
+                text(&out),
+                "--tokens",
+                "1,2,3,4,5",
+                "--decode",
+                "4",
+                "--weights",
+                weights,
+            ]);
+            let logits = numbers(&output["decode_logits"]);
+            assert!(
+                logits.iter().all(|logit| logit.is_finite()),
+                "{fixture} {weights}"
+            );
+            let variance =
+                logits.iter().map(|logit| logit * logit).sum::<f32>() / logits.len() as f32;
+            assert!(
+                (0.1..10.0).contains(&variance),
+                "{fixture} {weights}: {variance}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_makes_the_same_bytes_and_another_seed_others() {
+    let temporary = TempDir::new().unwrap();
+    let bytes = |name: &str, seed: &str| {
+        let out = temporary.path().join(name);
+        make_checkpoint(&format!("{FIXTURES}/gqa/config.json"), &out, seed);
+        fs::read(out.join(WEIGHTS)).unwrap()
+    };
+    let first = bytes("a", "1");
+    assert!(first == bytes("b", "1"));
+    assert!(first != bytes("c", "2"));
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_left_alone_unless_forced() {
+    let temporary = TempDir::new().unwrap();
+    let (out, note) = (text(temporary.path()), temporary.path().join("note.txt"));
+    fs::write(&note, "mine").unwrap();
+    let shape = format!("{FIXTURES}/gqa/config.json");
+    refused(
+        &["make-checkpoint", "--shape", &shape, out],
+        "folder_not_empty",
+        Some(out),
+    );
+    assert!(!temporary.path().join(WEIGHTS).exists());
+    json_of(&[
+        "make-checkpoint",
+        "--shape",
+        &shape,
+        out,
+        "--force",
+        "--json",
+    ]);
+    assert_eq!(fs::read_to_string(note).unwrap(), "mine");
+    assert!(temporary.path().join(WEIGHTS).exists());
+}
+
+#[test]
+fn bench_prints_every_figure() {
+    let dir = format!("{FIXTURES}/gqa");
+    let arguments = [
+        "bench",
+        &dir,
+        "--prompt",
+        "5",
+        "--decode",
+        "2",
+        "--runs",
+        "2",
+        "--threads",
+        "1",
+    ];
+    let output = json_of(&[&arguments[..], &["--json"]].concat());
+    for figure in [
+        "prefill_tokens_per_s",
+        "decode_tokens_per_s",
+        "decode_weight_gb_per_s",
+        "load_ms",
+    ] {
+        assert!(
+            output[figure].as_f64().is_some_and(|value| value > 0.0),
+            "{figure}: {output}"
+        );
+    }
+    assert!(output["decode_ms"]["min"].as_f64() <= output["decode_ms"]["max"].as_f64());
+    let table = zamba2(&arguments).stdout;
+    assert!(String::from_utf8(table).unwrap().contains("tokens/s"));
+}
+
+// ---- text ----
+
+/// A tokenizer of single characters for the fixtures' vocabularies: `<s>` in front, letters from id 3.
+fn tokenizer_json(first_letter_id: u32) -> Value {
+    let special = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true})
+    };
+    let mut vocab = json!({"<unk>": 0, "<s>": 1, "</s>": 2});
+    for (letter, id) in ('a'..='z').zip(first_letter_id..) {
+        vocab[letter.to_string()] = json!(id);
+    }
+    json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+        "normalizer": null, "pre_tokenizer": null,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
+        },
+        "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": []}
+    })
+}
+
+fn with_tokenizer(tokenizer: &str) -> TempDir {
+    let dir = copy("one_block_adapters_rope");
+    fs::write(dir.path().join("tokenizer.json"), tokenizer).unwrap();
+    dir
+}
+
+fn generate<'a>(dir: &'a TempDir, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec![
+        "generate",
+        text(dir.path()),
+        "--weights",
+        "f32",
+        "--threads",
+        "1",
+    ];
+    arguments.extend(more);
+    arguments
+}
+
+#[test]
+fn generated_tokens_are_the_greedy_ones_of_logits_and_streamed_text_is_that_of_json() {
+    let dir = with_tokenizer(&tokenizer_json(3).to_string());
+    let greedy = [
+        "--prompt",
+        "abc",
+        "--temperature",
+        "0",
+        "--max-tokens",
+        "6",
+        "--ignore-eos",
+    ];
+    let generated = json_of(&[&generate(&dir, &greedy)[..], &["--json"]].concat());
+    let logits = json_of(&[
+        "logits",
+        text(dir.path()),
+        "--tokens",
+        "1,3,4,5",
+        "--decode",
+        "6",
+    ]);
+    assert_eq!(generated["tokens"], logits["decode_tokens"]);
+    assert_eq!(
+        (&generated["prompt_tokens"], &generated["reason"]),
+        (&json!(4), &json!("length"))
+    );
+
+    let streamed = zamba2(&generate(&dir, &greedy));
+    let expected = format!("{}\n", generated["text"].as_str().unwrap());
+    assert_eq!(String::from_utf8(streamed.stdout).unwrap(), expected);
+    assert!(
+        String::from_utf8(streamed.stderr)
+            .unwrap()
+            .contains("prefill")
+    );
+}
+
+#[test]
+fn the_seed_decides_the_text() {
+    let dir = with_tokenizer(&tokenizer_json(3).to_string());
+    let tokens = |seed: &str| {
+        let drawn = [
+            "--prompt",
+            "abc",
+            "--max-tokens",
+            "6",
+            "--temperature",
+            "2",
+            "--top-k",
+            "0",
+            "--ignore-eos",
+            "--seed",
+            seed,
+            "--json",
+        ];
+        json_of(&generate(&dir, &drawn))["tokens"].clone()
+    };
+    assert_eq!(tokens("7"), tokens("7"));
+    assert_ne!(tokens("7"), tokens("8"));
+}
+
+#[test]
+fn a_reader_who_leaves_early_ends_the_command_quietly() {
+    let golden = golden("long_chunks");
+    let tokens = list(&golden.ids("input_ids"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zamba2"));
+    command.args([
+        "logits",
+        text(&golden.dir),
+        "--tokens",
+        &tokens,
+        "--decode",
+        "40",
+    ]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut stderr)
+        .unwrap();
+    assert_eq!(
+        (child.wait().unwrap().code(), stderr.as_str()),
+        (Some(0), "")
+    );
+}
+
+// ---- what is wrong is said, once and clearly ----
+
+/// The command must fail with exit code 1 and one error, in the form for people and in the form for programs.
+fn refused(arguments: &[&str], code: &str, file: Option<&str>) {
+    let people = zamba2(arguments);
+    let stderr = String::from_utf8(people.stderr).unwrap();
+    assert_eq!(people.status.code(), Some(1), "{arguments:?}: {stderr}");
+    assert!(people.stdout.is_empty(), "{arguments:?}");
+    let lines: Vec<&str> = stderr.lines().collect();
+    let &[error, next] = &lines[..] else {
+        panic!("{arguments:?}: {stderr}");
+    };
+    let message = error
+        .strip_prefix("error: ")
+        .unwrap_or_else(|| panic!("{stderr}"));
+    let next = next
+        .strip_prefix("  next: ")
+        .unwrap_or_else(|| panic!("{stderr}"));
+    assert!(!stderr.contains("panicked"), "{stderr}");
+
+    let programs = zamba2(&[arguments, &["--json"]].concat());
+    assert_eq!(programs.status.code(), Some(1), "{arguments:?}");
+    let report: Value = serde_json::from_slice(&programs.stdout).unwrap();
+    let expected =
+        json!({"error": {"code": code, "message": message, "file": file, "next_step": next}});
+    assert_eq!(report, expected, "{arguments:?}");
+    assert!(programs.stderr.is_empty(), "{arguments:?}");
+}
+
+fn refused_checkpoint(dir: &TempDir, code: &str, file: &str) {
+    refused(
+        &["logits", text(dir.path()), "--tokens", "1,2"],
+        code,
+        Some(file),
+    );
+}
+
+/// A copy of a fixture to be damaged.
+fn copy(fixture: &str) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for entry in fs::read_dir(PathBuf::from(FIXTURES).join(fixture)).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    dir
+}
+
+fn damaged_config(damage: impl FnOnce(&mut Value)) -> TempDir {
+    let dir = copy("one_block_adapters_rope");
+    let path = dir.path().join("config.json");
+    let mut config = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    damage(&mut config);
+    fs::write(path, config.to_string()).unwrap();
+    dir
+}
+
+fn damaged_weights(damage: impl FnOnce(&mut Vec<u8>)) -> TempDir {
+    let dir = copy("one_block_adapters_rope");
+    let path = dir.path().join(WEIGHTS);
+    let mut bytes = fs::read(&path).unwrap();
+    damage(&mut bytes);
+    fs::write(path, bytes).unwrap();
+    dir
+}
+
+fn header_of(bytes: &[u8]) -> (Value, usize) {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    (
+        serde_json::from_slice(&bytes[8..8 + length]).unwrap(),
+        8 + length,
+    )
+}
+
+fn damaged_header(damage: impl FnOnce(&mut Value)) -> TempDir {
+    damaged_weights(|bytes| {
+        let (mut header, data_start) = header_of(bytes);
+        damage(&mut header);
+        let text = header.to_string();
+        let mut whole = (text.len() as u64).to_le_bytes().to_vec();
+        whole.extend(text.into_bytes());
+        whole.extend(&bytes[data_start..]);
+        *bytes = whole;
+    })
+}
+
+const NORM: &str = "model.final_layernorm.weight";
+
+#[test]
+fn a_missing_folder_or_file_is_named() {
+    let dir = copy("one_block_adapters_rope");
+    let nowhere = dir.path().join("nowhere");
+    let nowhere = text(&nowhere);
+    refused(
+        &["logits", nowhere, "--tokens", "1"],
+        "missing_file",
+        Some(nowhere),
+    );
+    fs::remove_file(dir.path().join(WEIGHTS)).unwrap();
+    refused_checkpoint(&dir, "missing_file", WEIGHTS);
+    fs::remove_file(dir.path().join("config.json")).unwrap();
+    refused_checkpoint(&dir, "missing_file", "config.json");
+
+    let dir = copy("sharded_bf16");
+    let shard = "model-00002-of-00003.safetensors";
+    fs::remove_file(dir.path().join(shard)).unwrap();
+    refused_checkpoint(&dir, "missing_file", shard);
+}
+
+#[test]
+fn a_model_file_that_was_cut_is_named_wherever_the_cut_is() {
+    for kept in [0, 5] {
+        refused_checkpoint(
+            &damaged_weights(|bytes| bytes.truncate(kept)),
+            "truncated",
+            WEIGHTS,
+        );
+    }
+    refused_checkpoint(
+        &damaged_weights(|bytes| bytes.truncate(100)),
+        "bad_header",
+        WEIGHTS,
+    );
+    let cut_by_one = damaged_weights(|bytes| bytes.truncate(bytes.len() - 1));
+    refused_checkpoint(&cut_by_one, "truncated", WEIGHTS);
+}
+
+#[test]
+fn a_header_that_lies_is_found_out() {
+    let longer_than_the_file =
+        damaged_weights(|bytes| bytes[..8].copy_from_slice(&(1u64 << 40).to_le_bytes()));
+    refused_checkpoint(&longer_than_the_file, "bad_header", WEIGHTS);
+    refused_checkpoint(
+        &damaged_weights(|bytes| bytes[8] = b'['),
+        "bad_header",
+        WEIGHTS,
+    );
+    let wrong_offsets = damaged_header(|header| header[NORM]["data_offsets"] = json!([0, 7]));
+    refused_checkpoint(&wrong_offsets, "bad_header", WEIGHTS);
+    let backwards = damaged_header(|header| header[NORM]["data_offsets"] = json!([64, 0]));
+    refused_checkpoint(&backwards, "bad_header", WEIGHTS);
+    let beyond = damaged_header(|header| {
+        header["extra"] =
+            json!({"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 1u64 << 32]});
+    });
+    refused_checkpoint(&beyond, "truncated", WEIGHTS);
+    let overflowing = damaged_header(|header| header[NORM]["shape"] = json!([u64::MAX, u64::MAX]));
+    refused_checkpoint(&overflowing, "bad_header", WEIGHTS);
+    let other_shape = damaged_header(|header| {
+        let shape = header[NORM]["shape"][0].clone();
+        header[NORM]["shape"] = json!([1, shape]);
+    });
+    refused_checkpoint(&other_shape, "bad_shape", WEIGHTS);
+}
+
+#[test]
+fn a_tensor_that_is_missing_or_of_an_unknown_dtype_is_named() {
+    let missing = damaged_header(|header| {
+        header.as_object_mut().unwrap().remove(NORM);
+    });
+    refused_checkpoint(&missing, "missing_tensor", WEIGHTS);
+    for dtype in ["I64", "F8_E4M3"] {
+        let unknown = damaged_header(|header| header[NORM]["dtype"] = json!(dtype));
+        refused_checkpoint(&unknown, "unknown_dtype", WEIGHTS);
+    }
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_found() {
+    for name in [NORM, "model.embed_tokens.weight"] {
+        let nan = damaged_weights(|bytes| {
+            let (header, data_start) = header_of(bytes);
+            let entry = &header[name];
+            let start = data_start + entry["data_offsets"][0].as_u64().unwrap() as usize;
+            // All bits set are a NaN in each of the three dtypes.
+            bytes[start..start + 4].fill(0xFF);
+        });
+        refused_checkpoint(&nan, "non_finite_weight", WEIGHTS);
+    }
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_refused_before_any_weight_is_read() {
+    for field in [
+        "hidden_size",
+        "num_hidden_layers",
+        "layers_block_type",
+        "num_attention_heads",
+    ] {
+        let missing = damaged_config(|config| {
+            config.as_object_mut().unwrap().remove(field);
+            // The other spelling of the same fact.
+            config.as_object_mut().unwrap().remove("hybrid_layer_ids");
+        });
+        refused_checkpoint(&missing, "bad_config", "config.json");
+    }
+    for (field, absurd) in [
+        ("hidden_size", json!(1_000_000_000_000u64)),
+        ("hidden_size", json!(-4)),
+        ("num_hidden_layers", json!(0)),
+        ("mamba_d_state", json!("eight")),
+        ("n_mamba_heads", json!(7)),
+        ("rms_norm_eps", json!(1e9)),
+        (
+            "layers_block_type",
+            json!(["hybrid", "transformer", "mamba", "mamba"]),
+        ),
+    ] {
+        let dir = damaged_config(|config| config[field] = absurd);
+        refused_checkpoint(&dir, "bad_config", "config.json");
+    }
+    let other = damaged_config(|config| config["model_type"] = json!("llama"));
+    refused_checkpoint(&other, "wrong_architecture", "config.json");
+    let larger = damaged_config(|config| config["vocab_size"] = json!(4_000_000));
+    refused_checkpoint(&larger, "bad_shape", WEIGHTS);
+    let dir = copy("one_block_adapters_rope");
+    fs::write(dir.path().join("config.json"), "{\"model_type\": ").unwrap();
+    refused_checkpoint(&dir, "bad_config", "config.json");
+}
+
+#[test]
+fn a_tokenizer_that_is_absent_broken_or_of_another_model_is_refused() {
+    let refused = |dir: &TempDir, code: &str| {
+        refused(
+            &generate(dir, &["--prompt", "abc"]),
+            code,
+            Some("tokenizer.json"),
+        );
+    };
+    refused(&copy("one_block_adapters_rope"), "missing_file");
+    let whole = tokenizer_json(3).to_string();
+    for broken in ["", "{}", "[1, 2]", &whole[..whole.len() / 2]] {
+        refused(&with_tokenizer(broken), "bad_tokenizer");
+    }
+    refused(
+        &with_tokenizer(&tokenizer_json(90).to_string()),
+        "bad_tokenizer",
+    );
+}
+
+#[test]
+fn a_prompt_that_is_empty_too_long_or_outside_the_vocabulary_is_refused() {
+    let dir = with_tokenizer(&tokenizer_json(3).to_string());
+    let folder = text(dir.path());
+    refused(&generate(&dir, &["--prompt", ""]), "empty_prompt", None);
+    refused(&["logits", folder, "--tokens", ""], "empty_prompt", None);
+    refused(
+        &generate(&dir, &["--prompt", "abcd", "--context", "4"]),
+        "prompt_too_long",
+        None,
+    );
+    refused(
+        &["logits", folder, "--tokens", "1,2,3", "--context", "2"],
+        "prompt_too_long",
+        None,
+    );
+    let too_far = [
+        "logits",
+        folder,
+        "--tokens",
+        "1,2,3",
+        "--context",
+        "4",
+        "--decode",
+        "3",
+    ];
+    refused(&too_far, "prompt_too_long", None);
+    refused(
+        &["bench", folder, "--context", "40"],
+        "prompt_too_long",
+        None,
+    );
+    refused(&["logits", folder, "--tokens", "1,96"], "bad_token", None);
+}
+
+#[test]
+fn an_option_out_of_range_is_refused() {
+    let dir = with_tokenizer(&tokenizer_json(3).to_string());
+    let folder = text(dir.path());
+    for (option, value) in [
+        ("--temperature", "-1"),
+        ("--temperature", "nan"),
+        ("--top-p", "0"),
+        ("--min-p", "1.5"),
+        ("--repetition-penalty", "-2"),
+        ("--max-tokens", "0"),
+        ("--stop", ""),
+        ("--context", "0"),
+        ("--context", "5000"),
+    ] {
+        refused(
+            &generate(&dir, &["--prompt", "abc", option, value]),
+            "bad_option",
+            None,
+        );
+    }
+    let bound = ["logits", folder, "--tokens", "1", "--dt-min-step", "-0.5"];
+    refused(&bound, "bad_option", None);
+    let out = dir.path().join("out");
+    refused(
+        &["make-checkpoint", "--shape", "zamba2-9b", text(&out)],
+        "bad_option",
+        None,
+    );
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_a_usage_error() {
+    for arguments in [
+        &["logits"][..],
+        &["sing"],
+        &["logits", ".", "--tokens", "one"],
+        &["logits", ".", "--tokens", "1", "--weights", "q5"],
+        &["bench", ".", "--runs", "0"],
+    ] {
+        let output = zamba2(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(
+            stderr.starts_with("error: ") && !stderr.contains("panicked"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_can_not_be_made_is_a_write_error() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    fs::File::create(&file)
+        .unwrap()
+        .write_all(b"no folder")
+        .unwrap();
+    let shape = format!("{FIXTURES}/gqa/config.json");
+    refused(
+        &["make-checkpoint", "--shape", &shape, text(&file)],
+        "write",
+        Some(text(&file)),
+    );
+}
