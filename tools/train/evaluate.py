@@ -1,9 +1,9 @@
 """Measure an exported folder on the validation pages and against the reference implementation.
 
-Last step of the recipe. Prints, as JSON: loss per token, perplexity and bits per byte beside a unigram baseline; loss
-and top-1 agreement of the weights on the 4-bit and 8-bit grids of the runtime; and the largest difference of logits
-from `transformers`. Everything in f32. The grids touch weights only: a runtime that also quantises activations will
-agree a little less.
+Last step of the recipe. Prints, as JSON: loss per token, perplexity and bits per byte beside a unigram baseline; the
+same for weights on the 8-bit and 4-bit grids of the runtime, and how often their first choice is that of f32 (q4_peak
+is the grid seen in training); and the largest difference of logits from `transformers`. Everything in f32. The grids
+touch weights only: a runtime that also quantises activations will agree a little less.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import Zamba2ForCausalLM
 
 from model import Config, Zamba2
-from quantise import quantised
+from quantise import q4, q4_peak, q8, quantised
 
 SEQUENCE = 512
 BATCH = 4
@@ -62,8 +62,8 @@ def main():
     size = sum(len(tokenizer.decode(row[1:].tolist(), skip_special_tokens=True).encode()) for row in rows)
 
     losses, choices = {}, {}
-    for name, bits in (("f32", None), ("q8", 8), ("q4", 4)):
-        with torch.no_grad(), quantised(model, bits):
+    for name, grid in (("f32", None), ("q8", q8), ("q4", q4), ("q4_peak", q4_peak)):
+        with torch.no_grad(), quantised(model, grid):
             loss, picked = 0.0, []
             for batch in rows.split(BATCH):
                 logits = model(batch[:, :-1]).flatten(0, 1)
@@ -84,7 +84,7 @@ def main():
         "bits_per_byte": {name: loss * len(targets) / size / math.log(2) for name, loss in losses.items()},
         "top1_accuracy": {name: (ids == targets).float().mean().item() for name, ids in choices.items()},
         "top1_agreement_with_f32": {
-            name: (choices[name] == choices["f32"]).float().mean().item() for name in ("q8", "q4")},
+            name: (choices[name] == choices["f32"]).float().mean().item() for name in ("q8", "q4", "q4_peak")},
         "reference_tokens": ids.shape[1],
         "reference_max_logit_difference": (ours - theirs).abs().max().item(),
         "reference_logit_deviation": theirs.std().item(),

@@ -1,9 +1,9 @@
 """Train the model: Muon for the hidden matrices, AdamW for the rest, warm-up, plateau, decay to zero.
 
-Third step of the recipe. The number of steps may be decided late: `--decay-from` and `--steps` are read from the
-control file, if one is given, until the decay begins. In the decay every other step sees 4-bit weights
-(straight-through), so that the finished weights work both as they are and quantised. Writes a checkpoint every few
-minutes, from which the run resumes, and loss.csv. One process on a CPU; no data parallelism.
+Third step of the recipe. The number of steps may be decided late: both ends of the decay can come from a control file
+that is read before every step. In the decay every other step sees 4-bit weights (straight-through), so that the
+finished weights work both as they are and quantised. Writes a checkpoint every few minutes, from which the run
+resumes, and loss.csv. One process on a CPU; no data parallelism.
 """
 
 import argparse
@@ -18,12 +18,12 @@ import torch
 from torch.nn import functional as F
 
 from model import Config, Zamba2
-from quantise import quantised
+from quantise import q4_peak, quantised
 
 SEQUENCE = 512
 BATCH = 4
-STEPS = 2200
-DECAY_FROM = 1700
+STEPS = 1380
+DECAY_FROM = 1056
 WARM_UP = 60
 MUON_RATE = 0.02
 ADAM_RATE = 4e-3
@@ -211,8 +211,8 @@ def main():
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * factor
         # Alternating, so that the plain and the 4-bit weights stay good together.
-        bits = 4 if step >= decay_from and step % 2 else None
-        with quantised(model, bits):
+        grid = q4_peak if step >= decay_from and step % 2 else None
+        with quantised(model, grid):
             loss = loss_of(model, windows.batch(BATCH))
             loss.backward()
         torch.nn.utils.clip_grad_norm_(optims[1].param_groups[0]["params"] + optims[1].param_groups[1]["params"], 1.0)
