@@ -249,13 +249,13 @@ impl Engine {
         Ok(object.into())
     }
 
-    /// Starts a new sequence and gives the logits of every token. // [ids, vocab]
+    /// Starts a new sequence and gives the logits of every token. `[ids, vocab]`
     pub async fn logits(&mut self, ids: &[u32]) -> JsResult<Vec<f32>> {
         let session = self.session_mut().map_err(to_js_error)?;
         session.logits(ids).await.map_err(to_js_error)
     }
 
-    /// Appends one token to the sequence and gives the logits that follow it. // [vocab]
+    /// Appends one token to the sequence and gives the logits that follow it. `[vocab]`
     pub async fn decode(&mut self, token: u32) -> JsResult<Vec<f32>> {
         let session = self.session_mut().map_err(to_js_error)?;
         session.extend(&[token]).await.map_err(to_js_error)
@@ -276,8 +276,10 @@ impl Engine {
                 fact: format!("`{level}` is not one of off, block, module"),
             }),
         };
-        let set = level.and_then(|level| Ok(self.session_mut()?.set_recording(level)));
-        set.map_err(to_js_error)
+        let level = level.map_err(to_js_error)?;
+        let session = self.session_mut().map_err(to_js_error)?;
+        session.set_recording(level);
+        Ok(())
     }
 
     /// The spans recorded since the last call, in columns.

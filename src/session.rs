@@ -388,7 +388,7 @@ impl<B: Backend> Session<B> {
         })
     }
 
-    /// Starts a new sequence and gives the logits of every token, row-major. // [tokens, vocab]
+    /// Starts a new sequence and gives the logits of every token, row-major. `[tokens, vocab]`
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.reset();
         self.check_tokens(tokens)?;
@@ -405,7 +405,7 @@ impl<B: Backend> Session<B> {
     }
 
     /// The residual stream after the embedding and after each block, for finding the block at fault.
-    /// // [blocks + 1][tokens, h]
+    /// `[blocks + 1][tokens, h]`
     pub async fn hidden_states(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
         self.reset();
         self.check_tokens(tokens)?;
@@ -426,7 +426,7 @@ impl<B: Backend> Session<B> {
         }
     }
 
-    /// Appends `tokens` to the sequence and gives the logits that follow the last one. // [vocab]
+    /// Appends `tokens` to the sequence and gives the logits that follow the last one. `[vocab]`
     pub async fn extend(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.check_tokens(tokens)?;
         self.begin_pass(1);
@@ -440,7 +440,7 @@ impl<B: Backend> Session<B> {
         be.read(&self.scratch.logits).await
     }
 
-    /// One cached step over `token`, in memory that is kept from step to step. // [vocab]
+    /// One cached step over `token`, in memory that is kept from step to step. `[vocab]`
     async fn decode_logits(&mut self, token: u32) -> Result<Vec<f32>> {
         self.check_tokens(&[token])?;
         let (be, model, cache) = (&mut self.be, &self.model, &mut self.cache);

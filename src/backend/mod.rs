@@ -121,7 +121,7 @@ pub trait Backend: Sized {
     /// Sets every number of `x` to zero.
     fn clear(&mut self, x: &mut Self::Tensor);
 
-    /// y[t] = row `tokens[t]` of the table.
+    /// Row t of y is row `tokens[t]` of the table.
     fn embed(&mut self, table: &Linear<Self>, tokens: &[u32], y: &mut Self::Tensor);
     fn rms_norm(&mut self, norm: &Norm<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
     fn gated_rms_norm(

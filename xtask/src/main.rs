@@ -38,7 +38,7 @@ enum Command {
         /// The address to listen on; only this machine can reach the default.
         #[arg(long, default_value = "127.0.0.1")]
         host: String,
-        /// A checkpoint folder to serve under /checkpoints/<folder name>/; may be repeated.
+        /// A checkpoint folder to serve under /checkpoints/NAME/ by its folder name; may be repeated.
         #[arg(long = "checkpoint", value_name = "DIR")]
         checkpoints: Vec<PathBuf>,
     },

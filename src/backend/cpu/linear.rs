@@ -125,7 +125,7 @@ impl CpuWeight {
         }
     }
 
-    /// Writes row `row` as f32. // out [cols]
+    /// Writes row `row` as f32. `out` is `[cols]`.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         let n_blocks = self.cols.div_ceil(BLOCK);
         match &self.layout {
@@ -148,7 +148,7 @@ impl CpuWeight {
         }
     }
 
-    /// y = W·x + bias, or y += W·x + bias. // x [T, cols], y [T, rows], bias [rows]
+    /// y = W·x + bias, or y += W·x + bias. `x [T, cols]`, `y [T, rows]`, `bias [rows]`
     pub fn multiply(
         &self,
         pool: &Pool,

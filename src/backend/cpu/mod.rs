@@ -1,5 +1,5 @@
 //! The CPU backend: ops that compute at once, on this thread and the pool's. It stands on floor 2 beside the model,
-//! which it never sees. Every op passes through [`Cpu::op`], where the profile's span is opened.
+//! which it never sees. Every op passes through `Cpu::op`, where the profile's span is opened.
 
 mod attention;
 mod conv1d;
