@@ -116,7 +116,8 @@ impl Engine {
     /// Takes `config.json` and describes the model.
     pub fn open_config(&mut self, text: &str) -> JsResult<JsValue> {
         let config = Config::from_json(text).map_err(to_js_error)?;
-        let context = context_length(&config, self.settings.context).map_err(to_js_error)?;
+        let context = context_length(&config, self.settings.weights, self.settings.context)
+            .map_err(to_js_error)?;
         let info = to_js(&ModelInfo {
             model_type: "zamba2",
             hidden_size: config.hidden_size,

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, KvFormat};
 use crate::clock::now_us;
 use crate::error::{Error, Result};
 use crate::loader::WeightStream;
@@ -41,6 +41,7 @@ pub struct SessionLoader<B: Backend> {
     model: Zamba2<B>,
     stream: WeightStream<B>,
     context: usize,
+    kv_format: KvFormat,
 }
 
 impl<B: Backend> SessionLoader<B> {
@@ -55,8 +56,9 @@ impl<B: Backend> SessionLoader<B> {
         settings: LoadSettings,
     ) -> Result<Self> {
         let schedule = LoadSchedule::new(&config, shards, settings.weights)?;
-        let context = context_length(&config, settings.context)?;
-        let needed_bytes = schedule.weights_bytes + Cache::<B>::bytes(&config, context);
+        let context = context_length(&config, settings.weights, settings.context)?;
+        let needed_bytes = schedule.weights_bytes
+            + Cache::<B>::bytes(&config, context, kv_format(settings.weights));
         if let Some(limit_bytes) = settings
             .memory_limit_bytes
             .filter(|&limit| needed_bytes > limit)
@@ -73,6 +75,7 @@ impl<B: Backend> SessionLoader<B> {
             model,
             stream: WeightStream::new(schedule, settings.weights),
             context,
+            kv_format: kv_format(settings.weights),
         })
     }
 
@@ -93,10 +96,11 @@ impl<B: Backend> SessionLoader<B> {
     pub fn finish(mut self, tokenizer: Option<Tokenizer>) -> Result<Session<B>> {
         self.stream.finish()?;
         let config = &self.model.config;
-        let cache = Cache::new(&mut self.be, config, self.context);
+        let cache = Cache::new(&mut self.be, config, self.context, self.kv_format);
         let scratch = Scratch::new(&mut self.be, config);
         Ok(Session {
             weights_bytes: self.stream.schedule().weights_bytes,
+            kv_format: self.kv_format,
             be: self.be,
             model: self.model,
             cache,
@@ -109,8 +113,21 @@ impl<B: Backend> SessionLoader<B> {
     }
 }
 
+/// Keys and values are no more exact than what they come from: exact weights get an exact cache, quantised ones a
+/// quarter of its bytes (`docs/quantization.md` has the effect).
+fn kv_format(weights: WeightFormat) -> KvFormat {
+    match weights {
+        WeightFormat::F32 => KvFormat::F32,
+        WeightFormat::Q8 | WeightFormat::Q4 => KvFormat::I8,
+    }
+}
+
 /// Tokens that a session of this model has room for, given what was asked for.
-pub fn context_length(config: &Config, wanted: Option<usize>) -> Result<usize> {
+pub fn context_length(
+    config: &Config,
+    weights: WeightFormat,
+    wanted: Option<usize>,
+) -> Result<usize> {
     let limit = config.max_position_embeddings;
     if let Some(context) = wanted {
         if context == 0 || context > limit {
@@ -121,7 +138,8 @@ pub fn context_length(config: &Config, wanted: Option<usize>) -> Result<usize> {
         }
         return Ok(context);
     }
-    let kv_bytes = 8 * config.kv_width() as u64 * config.hybrid_blocks().len().max(1) as u64;
+    let kv_bytes = kv_format(weights).bytes(&config.attention_shape(), 1)
+        * config.hybrid_blocks().len().max(1) as u64;
     let fits = (DEFAULT_KV_BYTES / kv_bytes).max(64) as usize;
     Ok(limit.min(DEFAULT_CONTEXT).min(fits))
 }
@@ -197,6 +215,7 @@ pub struct Session<B: Backend> {
     run: Option<Run<B>>,
     recording: Level,
     weights_bytes: u64,
+    kv_format: KvFormat,
 }
 
 impl<B: Backend> Session<B> {
@@ -222,7 +241,7 @@ impl<B: Backend> Session<B> {
     }
 
     pub fn cache_bytes(&self) -> u64 {
-        Cache::<B>::bytes(&self.model.config, self.cache.context)
+        Cache::<B>::bytes(&self.model.config, self.cache.context, self.kv_format)
     }
 
     /// The tokenizer, or the error for a checkpoint that came without one.

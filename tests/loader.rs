@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use pollster::block_on;
 use serde_json::{Map, Value, json};
-use zamba2::backend::Backend;
 use zamba2::backend::cpu::Cpu;
+use zamba2::backend::{Backend, KvFormat};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::loader::WeightStream;
@@ -264,7 +264,7 @@ fn a_block_runs_before_the_next_has_arrived() {
         let order: Vec<Unit> = schedule.units.iter().map(|unit| unit.unit).collect();
         let (config, be) = (checkpoint.config(), &mut Cpu::new(1));
         let n_shared = schedule.shared.source_layer.len();
-        let mut cache = Cache::new(be, &config, 128);
+        let mut cache = Cache::new(be, &config, 128, KvFormat::F32);
         let mut scratch = Scratch::new(be, &config);
         let mut model = Zamba2::empty(be, config, NumericSettings::default(), n_shared);
         let mut stream = WeightStream::new(schedule, WeightFormat::Q4);

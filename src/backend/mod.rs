@@ -94,10 +94,29 @@ pub struct AttentionShape {
     pub scale: f32,
 }
 
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvFormat {
+    /// As they came.
+    F32,
+    /// Eight bits with a scale per head and position.
+    I8,
+}
+
+impl KvFormat {
+    /// Bytes of the keys and values of `context` positions in one layer, before a device's padding.
+    pub fn bytes(self, shape: &AttentionShape, context: usize) -> u64 {
+        let per_head = match self {
+            KvFormat::F32 => 4 * shape.head_dim,
+            KvFormat::I8 => shape.head_dim + 4,
+        };
+        2 * (context * shape.n_kv_heads * per_head) as u64
+    }
+}
+
 /// Keys (already rotated) and values of one hybrid layer.
 pub struct KvCache<B: Backend> {
-    pub k: B::Tensor, // [context, kv_width]
-    pub v: B::Tensor, // [context, kv_width]
+    pub rows: B::KvRows,
     pub len: usize,
 }
 
@@ -111,6 +130,8 @@ pub trait Backend: Sized {
     type Tensor;
     /// A weight matrix in the layout that this device's kernels like best.
     type Weight;
+    /// Room for the keys and values of a sequence.
+    type KvRows;
 
     /// A tensor of zeros with room for `rows`.
     fn tensor(&mut self, rows: usize, cols: usize) -> Self::Tensor;
@@ -118,6 +139,9 @@ pub trait Backend: Sized {
     fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> Self::Tensor;
     /// Takes the host matrix, repacks it and lets it go.
     fn upload(&mut self, matrix: QMatrix) -> Self::Weight;
+    /// Room for `context` positions. A device that can't keep `format` keeps what is more exact.
+    fn kv_rows(&mut self, shape: &AttentionShape, context: usize, format: KvFormat)
+    -> Self::KvRows;
     /// Sets every number of `x` to zero.
     fn clear(&mut self, x: &mut Self::Tensor);
 

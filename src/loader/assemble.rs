@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::backend::{AttentionShape, Backend, Conv1d, GatedNorm, Linear, Norm, Ssm};
+use crate::backend::{Backend, Conv1d, GatedNorm, Linear, Norm, Ssm};
 use crate::loader::schedule::{SharedLayout, Unit, tensors};
 use crate::model::config::{BlockKind, Config};
 use crate::model::mamba2::{Mamba2Mixer, MambaLayer};
@@ -214,14 +214,7 @@ impl<B: Backend> Parts<B> {
                 "feed_forward.down_proj",
                 &format!("{prefix}.feed_forward.down_proj"),
             ),
-            attention: AttentionShape {
-                n_heads: config.n_attention_heads,
-                n_kv_heads: config.n_kv_heads,
-                head_dim: config.head_dim(),
-                // The heads are twice as wide as the stream would make them, and the reference scales by the
-                // narrow width: (head_dim / 2)^-1/2.
-                scale: 1.0 / (config.head_dim() as f32 / 2.0).sqrt(),
-            },
+            attention: config.attention_shape(),
         }
     }
 }

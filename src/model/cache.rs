@@ -1,7 +1,7 @@
 //! What a sequence remembers: a constant-size state per mixer and a key/value cache per hybrid block. It stands on
 //! floor 2. Weights may be shared between blocks; caches never are.
 
-use crate::backend::{Backend, KvCache};
+use crate::backend::{Backend, KvCache, KvFormat};
 use crate::model::config::{BlockKind, Config};
 
 pub struct MambaState<B: Backend> {
@@ -22,7 +22,7 @@ pub struct Cache<B: Backend> {
 
 impl<B: Backend> Cache<B> {
     /// An empty cache with room for `context` tokens, allocated whole: a token allocates nothing.
-    pub fn new(be: &mut B, config: &Config, context: usize) -> Self {
+    pub fn new(be: &mut B, config: &Config, context: usize, format: KvFormat) -> Self {
         let mamba = (0..config.n_blocks())
             .map(|_| MambaState {
                 conv: be.tensor(config.d_conv - 1, config.conv_dim()),
@@ -32,8 +32,7 @@ impl<B: Backend> Cache<B> {
         let kv = (config.kinds.iter())
             .map(|kind| {
                 (*kind == BlockKind::Hybrid).then(|| KvCache {
-                    k: be.tensor(context, config.kv_width()),
-                    v: be.tensor(context, config.kv_width()),
+                    rows: be.kv_rows(&config.attention_shape(), context, format),
                     len: 0,
                 })
             })
@@ -59,9 +58,9 @@ impl<B: Backend> Cache<B> {
     }
 
     /// Bytes of a cache with room for `context` tokens.
-    pub fn bytes(config: &Config, context: usize) -> u64 {
+    pub fn bytes(config: &Config, context: usize, format: KvFormat) -> u64 {
         let mamba = (config.d_conv - 1) * config.conv_dim() + config.d_inner * config.d_state;
-        let kv = 2 * context * config.kv_width() * config.hybrid_blocks().len();
-        4 * (config.n_blocks() * mamba + kv) as u64
+        let kv = format.bytes(&config.attention_shape(), context);
+        4 * (config.n_blocks() * mamba) as u64 + kv * config.hybrid_blocks().len() as u64
     }
 }

@@ -4,6 +4,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::backend::AttentionShape;
 use crate::error::{Error, Result};
 
 const FILE: &str = "config.json";
@@ -171,6 +172,17 @@ impl Config {
     /// The shared block works on `[x, embedding]`, twice as wide as the stream.
     pub fn attention_width(&self) -> usize {
         2 * self.hidden_size
+    }
+
+    /// The sizes of every attention call. The heads are twice as wide as the stream would make them, and the reference
+    /// scales by the narrow width: (head_dim / 2)^-1/2.
+    pub fn attention_shape(&self) -> AttentionShape {
+        AttentionShape {
+            n_heads: self.n_attention_heads,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim(),
+            scale: 1.0 / (self.head_dim() as f32 / 2.0).sqrt(),
+        }
     }
 
     pub fn head_dim(&self) -> usize {

@@ -1,41 +1,276 @@
-//! Causal attention over a key/value cache, one head and one query at a time. It stands inside the CPU backend.
+//! Causal attention over a cache of keys and values, for one head. It stands inside the CPU backend.
+//!
+//! The cache is read in blocks of [`BLOCK`] positions with a running maximum (online softmax), so that nothing as long
+//! as the context is ever held. Blocks begin at multiples of [`BLOCK`] and every query goes its own way through them:
+//! the bits don't depend on how a prompt was cut.
+//!
+//! Two forms of cache. f32 keeps what came. i8 keeps a quarter of that: eight bits with a scale per head and position;
+//! queries and weights become 16-bit integers, so that both products are exact whole numbers until the scales come in.
 
-use crate::backend::cpu::simd::{add_scaled, dot};
+use crate::backend::AttentionShape;
+use crate::backend::cpu::Rows;
+use crate::backend::cpu::pool::Stripe;
+use crate::backend::cpu::simd::{F32x4, I8x16, I16x8, I32x4, dot, map_in_place, map_with};
+use crate::backend::cpu::vecmath::exp;
 
-/// Keys or values of one head within the cache. // rows of `width`, this head from column `start`
-pub struct HeadRows<'a> {
-    pub data: &'a [f32],
-    pub width: usize,
-    pub start: usize,
+/// Positions that are weighed together. In i8 a block's sum stays below 2³¹: 256 · 127 · 32767.
+const BLOCK: usize = 256;
+/// Queries that share one reading of a block.
+pub const STRIP: usize = 64;
+/// Columns of an i8 vector; a head is padded to a multiple of it.
+const VECTOR: usize = 16;
+
+/// Keys or values in f32. // [kv heads, context, head_dim]
+pub struct F32Cache {
+    k: Vec<f32>,
+    v: Vec<f32>,
+    context: usize,
+    head_dim: usize,
 }
 
-impl HeadRows<'_> {
-    fn row(&self, t: usize, head_dim: usize) -> &[f32] {
-        &self.data[t * self.width + self.start..][..head_dim]
+/// Keys and values in 8 bits. // k [kv heads, context, d], v [kv heads, context / 2, d, 2]
+pub struct I8Cache {
+    k: Vec<i8>,
+    v: Vec<i8>,
+    k_scale: Vec<f32>, // [kv heads, context]
+    v_scale: Vec<f32>, // [kv heads, context]
+    /// Even, because two positions lie interleaved.
+    context: usize,
+    head_dim: usize,
+    /// head_dim, padded.
+    d: usize,
+}
+
+/// A cache that a query can meet, block by block.
+pub trait KvRows: Sync {
+    /// A query as the cache likes it.
+    type Query;
+
+    /// Takes one position's keys and values of all heads. // k, v [kv heads · head_dim]
+    fn append(&mut self, position: usize, k: &[f32], v: &[f32]);
+    fn query(&self, q: &[f32], scale: f32) -> Self::Query;
+    /// scale · q·k of the positions from `start` to fill `scores`.
+    fn scores(&self, head: usize, query: &Self::Query, start: usize, scores: &mut [f32]);
+    /// y += Σ weights · v. The weights may be overwritten. // y [head_dim]
+    fn add_values(&self, head: usize, start: usize, weights: &mut [f32], y: &mut [f32]);
+}
+
+impl F32Cache {
+    pub fn new(shape: &AttentionShape, context: usize) -> Self {
+        let numbers = shape.n_kv_heads * context * shape.head_dim;
+        F32Cache {
+            k: vec![0.0; numbers],
+            v: vec![0.0; numbers],
+            context,
+            head_dim: shape.head_dim,
+        }
+    }
+
+    fn at(&self, head: usize, position: usize) -> usize {
+        (head * self.context + position) * self.head_dim
     }
 }
 
-/// y = softmax(scale · q·Kᵀ)·V over the first `len` positions. // q, y [head_dim]; scores is scratch
-pub fn attend(
-    q: &[f32],
-    k: &HeadRows,
-    v: &HeadRows,
-    len: usize,
+impl KvRows for F32Cache {
+    type Query = Vec<f32>;
+
+    fn append(&mut self, position: usize, k: &[f32], v: &[f32]) {
+        let d = self.head_dim;
+        for (head, (k, v)) in k.chunks(d).zip(v.chunks(d)).enumerate() {
+            let at = self.at(head, position);
+            self.k[at..at + d].copy_from_slice(k);
+            self.v[at..at + d].copy_from_slice(v);
+        }
+    }
+
+    fn query(&self, q: &[f32], scale: f32) -> Vec<f32> {
+        q.iter().map(|q| q * scale).collect()
+    }
+
+    fn scores(&self, head: usize, query: &Vec<f32>, start: usize, scores: &mut [f32]) {
+        let keys = self.k[self.at(head, start)..].chunks(self.head_dim);
+        for (score, key) in scores.iter_mut().zip(keys) {
+            *score = dot(query, key);
+        }
+    }
+
+    fn add_values(&self, head: usize, start: usize, weights: &mut [f32], y: &mut [f32]) {
+        let values = self.v[self.at(head, start)..].chunks(self.head_dim);
+        for (weight, value) in weights.iter().zip(values) {
+            let weight = F32x4::splat(*weight);
+            map_with(y, value, |y, value| y.mul_add(weight, value));
+        }
+    }
+}
+
+/// The largest head that an i8 query has room for; the published models have 128 to 224.
+const WIDEST_HEAD: usize = 512;
+
+/// 16-bit integers, padded with zeros, and what turns their products back.
+pub struct I8Query {
+    quants: [[i16; 8]; WIDEST_HEAD / 8],
     scale: f32,
-    scores: &mut Vec<f32>,
-    y: &mut [f32],
-) {
-    scores.clear();
-    scores.extend((0..len).map(|t| scale * dot(q, k.row(t, q.len()))));
-    // The largest score is subtracted so that the exponentials neither overflow nor all vanish.
-    let peak = scores.iter().fold(f32::NEG_INFINITY, |m, &s| m.max(s));
-    let mut total = 0.0;
-    for score in scores.iter_mut() {
-        *score = (*score - peak).exp();
-        total += *score;
+}
+
+impl I8Cache {
+    /// Whether heads of this width fit the integer products.
+    pub fn takes(shape: &AttentionShape) -> bool {
+        shape.head_dim <= WIDEST_HEAD
     }
-    y.fill(0.0);
-    for (t, score) in scores.iter().enumerate() {
-        add_scaled(y, score / total, v.row(t, y.len()));
+
+    pub fn new(shape: &AttentionShape, context: usize) -> Self {
+        assert!(I8Cache::takes(shape), "the head is too wide for this cache");
+        let d = shape.head_dim.next_multiple_of(VECTOR);
+        let context = context.next_multiple_of(2);
+        let rows = shape.n_kv_heads * context;
+        I8Cache {
+            k: vec![0; rows * d],
+            v: vec![0; rows * d],
+            k_scale: vec![0.0; rows],
+            v_scale: vec![0.0; rows],
+            context,
+            head_dim: shape.head_dim,
+            d,
+        }
+    }
+}
+
+/// The nearest multiple of the returned scale, in −high..=high.
+fn quantize(x: &[f32], high: f32, mut put: impl FnMut(usize, i16)) -> f32 {
+    let peak = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let inverse = high / peak;
+    // Zeros, or so small that the inverse leaves f32; a NaN must show in the result.
+    let scale = if inverse.is_infinite() {
+        0.0
+    } else {
+        peak / high
+    };
+    for (i, v) in x.iter().enumerate() {
+        const SHIFT: f32 = 12_582_912.0;
+        put(i, ((v * inverse + SHIFT) - SHIFT) as i16);
+    }
+    scale + x.iter().map(|v| v * 0.0).sum::<f32>()
+}
+
+impl KvRows for I8Cache {
+    type Query = I8Query;
+
+    fn append(&mut self, position: usize, k: &[f32], v: &[f32]) {
+        let d = self.head_dim;
+        for (head, (k, v)) in k.chunks(d).zip(v.chunks(d)).enumerate() {
+            let row = head * self.context + position;
+            let keys = &mut self.k[row * self.d..];
+            self.k_scale[row] = quantize(k, 127.0, |i, quant| keys[i] = quant as i8);
+            let values = &mut self.v[(row - position % 2) * self.d + position % 2..];
+            self.v_scale[row] = quantize(v, 127.0, |i, quant| values[2 * i] = quant as i8);
+        }
+    }
+
+    fn query(&self, q: &[f32], scale: f32) -> I8Query {
+        let mut quants = [[0; 8]; WIDEST_HEAD / 8];
+        // Narrow enough that the sum over a head stays below 2³¹.
+        let high = (i32::MAX / (127 * self.d as i32)).min(32767) as f32;
+        let flat = quants.as_flattened_mut();
+        let step = quantize(q, high, |i, quant| flat[i] = quant);
+        I8Query {
+            quants,
+            scale: step * scale,
+        }
+    }
+
+    fn scores(&self, head: usize, query: &I8Query, start: usize, scores: &mut [f32]) {
+        let row = head * self.context + start;
+        let keys = self.k[row * self.d..].chunks(self.d);
+        let quants = query.quants.as_chunks::<2>().0;
+        let key_scales = &self.k_scale[row..];
+        for ((score, key), key_scale) in scores.iter_mut().zip(keys).zip(key_scales) {
+            let mut sum = [I32x4::splat(0); 2];
+            for (key, q) in key.as_chunks::<VECTOR>().0.iter().zip(quants) {
+                let key = I8x16::load(key);
+                sum[0] = sum[0].add(key.widen_low().dot_pairs(I16x8::load(&q[0])));
+                sum[1] = sum[1].add(key.widen_high().dot_pairs(I16x8::load(&q[1])));
+            }
+            let mut lanes = [0; 4];
+            sum[0].add(sum[1]).store(&mut lanes);
+            *score = lanes.iter().sum::<i32>() as f32 * (key_scale * query.scale);
+        }
+    }
+
+    fn add_values(&self, head: usize, start: usize, weights: &mut [f32], y: &mut [f32]) {
+        let row = head * self.context + start;
+        for (weight, value_scale) in weights.iter_mut().zip(&self.v_scale[row..]) {
+            *weight *= value_scale;
+        }
+        let mut pairs = [[0i16; 2]; BLOCK / 2];
+        let flat = pairs.as_flattened_mut();
+        let scale = F32x4::splat(quantize(weights, 32767.0, |i, quant| flat[i] = quant));
+        let n_pairs = weights.len().div_ceil(2);
+        let values = &self.v[row * self.d..][..n_pairs * 2 * self.d];
+        // Sixteen columns at a time: their sums stay in registers while the positions pass.
+        for (column, y) in (0..self.d).step_by(VECTOR).zip(y.chunks_mut(VECTOR)) {
+            let mut sums = [I32x4::splat(0); 4];
+            for (pair, values) in pairs.iter().zip(values.chunks(2 * self.d)) {
+                let weights = I16x8::splat_pair(pair);
+                let two: &[[i8; 16]] = values[2 * column..][..2 * VECTOR].as_chunks().0;
+                for (sums, values) in sums.as_chunks_mut::<2>().0.iter_mut().zip(two) {
+                    let values = I8x16::load(values);
+                    sums[0] = sums[0].add(values.widen_low().dot_pairs(weights));
+                    sums[1] = sums[1].add(values.widen_high().dot_pairs(weights));
+                }
+            }
+            let mut columns = [[0.0; 4]; 4];
+            for (columns, sum) in columns.iter_mut().zip(sums) {
+                sum.to_f32().mul(scale).store(columns);
+            }
+            for (y, column) in y.iter_mut().zip(columns.as_flattened()) {
+                *y += column;
+            }
+        }
+    }
+}
+
+/// The queries of one head: query t sees the positions up to `before + t`.
+pub struct Queries<'a> {
+    pub q: Rows<'a>, // [T, head_dim]
+    pub before: usize,
+    pub kv_head: usize,
+    pub scale: f32,
+}
+
+/// Row t of y = softmax(scale · q·Kᵀ)·V for the queries `first .. first + n`, at most [`STRIP`] of them.
+pub fn attend<R: KvRows>(rows: &R, queries: &Queries, first: usize, n: usize, y: &mut Stripe) {
+    let kv_head = queries.kv_head;
+    let seen = |t: usize| queries.before + first + t + 1;
+    let mut peaks = [f32::NEG_INFINITY; STRIP];
+    let mut totals = [0.0; STRIP];
+    for t in 0..n {
+        y.row(first + t).fill(0.0);
+    }
+    for start in (0..seen(n - 1)).step_by(BLOCK) {
+        for t in 0..n {
+            let len = seen(t).saturating_sub(start).min(BLOCK);
+            if len == 0 {
+                continue;
+            }
+            let mut block = [0.0; BLOCK];
+            let weights = &mut block[..len];
+            let query = rows.query(queries.q.row(first + t), queries.scale);
+            rows.scores(kv_head, &query, start, weights);
+            // The largest score is subtracted so that the exponentials neither overflow nor all vanish.
+            let peak = weights.iter().fold(peaks[t], |m, &s| m.max(s));
+            let [kept, ..] = exp(F32x4::splat(peaks[t] - peak)).to_array();
+            // `exp` stops at its bound, and before the first block there is nothing to keep.
+            let kept = if totals[t] == 0.0 { 0.0 } else { kept };
+            map_in_place(weights, |s| exp(s.sub(F32x4::splat(peak))));
+            totals[t] = totals[t] * kept + weights.iter().sum::<f32>();
+            peaks[t] = peak;
+            let y = y.row(first + t);
+            map_in_place(y, |y| y.mul(F32x4::splat(kept)));
+            rows.add_values(kv_head, start, weights, y);
+        }
+    }
+    for t in 0..n {
+        let inverse = F32x4::splat(1.0 / totals[t]);
+        map_in_place(y.row(first + t), |y| y.mul(inverse));
     }
 }

@@ -1,7 +1,8 @@
 //! The causal depthwise convolution with its state and SiLU. It stands inside the CPU backend. Rows are tokens, so
 //! every tap is a contiguous run of channels.
 
-use crate::backend::cpu::elementwise::silu;
+use crate::backend::cpu::simd::map_in_place;
+use crate::backend::cpu::vecmath::silu;
 
 /// Where the inputs of the convolution are. // x [T, stride] from column `start`; state [d_conv − 1, conv_dim]
 pub struct ConvInput<'a> {
@@ -48,9 +49,7 @@ pub fn conv1d_row(
             *y += w * x;
         }
     }
-    for y in y {
-        *y = silu(*y);
-    }
+    map_in_place(y, silu);
 }
 
 /// Moves the state on by `t_rows` tokens: it then ends with the newest inputs.

@@ -1,26 +1,12 @@
-//! Scalar functions of the model and the loops over them. It stands inside the CPU backend.
+//! Ops on single rows that are neither a product nor a norm. It stands inside the CPU backend.
 
-/// x · sigmoid(x)
-pub fn silu(x: f32) -> f32 {
-    x / (1.0 + (-x).exp())
-}
+use crate::backend::cpu::simd::map_with;
+use crate::backend::cpu::vecmath::gelu;
 
-/// ln(1 + eˣ); above 20 it is x to the last bit of f32, and eˣ is on its way to infinity.
-pub fn softplus(x: f32) -> f32 {
-    if x > 20.0 { x } else { x.exp().ln_1p() }
-}
-
-/// The exact GELU, x·Φ(x): the reference's `gelu`, not its tanh approximation.
-pub fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
-}
-
-/// y = gelu(x[.. d]) · x[d ..]. // row of x [2d], of y [d]
-pub fn gelu_mul_row(x: &[f32], y: &mut [f32]) {
-    let (gate, up) = x.split_at(y.len());
-    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-        *y = gelu(*gate) * up;
-    }
+/// y = gelu(gate) · up. // each [n]
+pub fn gelu_mul(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    y.copy_from_slice(up);
+    map_with(y, gate, |up, gate| gelu(gate).mul(up));
 }
 
 /// Rotates the pairs (k, k + d/2) of each head by `position · inv_freq[k]`. // row [heads · d]

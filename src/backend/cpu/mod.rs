@@ -9,19 +9,21 @@ mod norm;
 mod pool;
 mod simd;
 mod ssm_scan;
+mod vecmath;
 
 use crate::backend::{
-    AttentionShape, Backend, Cols, Conv1d, GatedNorm, KvCache, Linear, Norm, Rope, Ssm, SsmInput,
+    AttentionShape, Backend, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm, Rope, Ssm,
+    SsmInput,
 };
 use crate::error::Result;
 use crate::profile::Profiler;
 use crate::quant::QMatrix;
-use attention::HeadRows;
+use attention::{F32Cache, I8Cache, KvRows, Queries, STRIP, attend};
 use conv1d::ConvInput;
 use linear::Activations;
 pub use linear::CpuWeight;
-use pool::{Pool, Stripes};
-use ssm_scan::Head;
+use pool::{Pieces, Pool, Stripes};
+use ssm_scan::{CHUNK, DUAL_FROM, Head};
 
 /// f32 `[rows, cols]`, row-major; the memory of the largest row count stays.
 pub struct Tensor {
@@ -46,9 +48,59 @@ impl Tensor {
     }
 }
 
-impl Cols<'_, Tensor> {
-    fn row(&self, t: usize) -> &[f32] {
-        &self.tensor.values()[t * self.tensor.cols + self.start..][..self.len]
+/// Some columns of a tensor's rows. // row t: `data[t · stride ..][.. width]`
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [f32],
+    stride: usize,
+    width: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn row(&self, t: usize) -> &'a [f32] {
+        &self.data[t * self.stride..][..self.width]
+    }
+
+    /// The rows from `first`.
+    fn from_row(&self, first: usize) -> Rows<'a> {
+        Rows {
+            data: &self.data[first * self.stride..],
+            ..*self
+        }
+    }
+
+    /// `len` of these columns.
+    fn columns(&self, start: usize, len: usize) -> Rows<'a> {
+        Rows {
+            data: &self.data[start..],
+            stride: self.stride,
+            width: len,
+        }
+    }
+}
+
+impl<'a> Cols<'a, Tensor> {
+    fn rows(&self) -> Rows<'a> {
+        Rows {
+            data: &self.tensor.values()[self.start..],
+            stride: self.tensor.cols,
+            width: self.len,
+        }
+    }
+}
+
+/// The cache of one hybrid layer.
+pub enum CpuKvRows {
+    F32(F32Cache),
+    I8(I8Cache),
+}
+
+impl CpuKvRows {
+    fn format(&self) -> KvFormat {
+        match self {
+            CpuKvRows::F32(_) => KvFormat::F32,
+            CpuKvRows::I8(_) => KvFormat::I8,
+        }
     }
 }
 
@@ -56,6 +108,8 @@ pub struct Cpu {
     pool: Pool,
     profiler: Profiler,
     activations: Activations,
+    /// C·B of every two tokens of a chunk, for each group of heads.
+    cb: Vec<[f32; CHUNK]>, // [G, T]
 }
 
 impl Cpu {
@@ -65,6 +119,7 @@ impl Cpu {
             pool: Pool::new(threads),
             profiler: Profiler::default(),
             activations: Activations::default(),
+            cb: Vec::new(),
         }
     }
 
@@ -96,9 +151,20 @@ impl Cpu {
     }
 }
 
+fn head_of<'a>(ssm: &Ssm<Cpu>, h: usize, dt_min: f32, state: &'a mut [f32]) -> Head<'a> {
+    Head {
+        a: ssm.a.data[h],
+        d: ssm.d.data[h],
+        dt_bias: ssm.dt_bias.data[h],
+        dt_min,
+        state,
+    }
+}
+
 impl Backend for Cpu {
     type Tensor = Tensor;
     type Weight = CpuWeight;
+    type KvRows = CpuKvRows;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> Tensor {
         Tensor {
@@ -117,6 +183,13 @@ impl Backend for Cpu {
         CpuWeight::new(matrix)
     }
 
+    fn kv_rows(&mut self, shape: &AttentionShape, context: usize, format: KvFormat) -> CpuKvRows {
+        match format {
+            KvFormat::I8 if I8Cache::takes(shape) => CpuKvRows::I8(I8Cache::new(shape, context)),
+            KvFormat::I8 | KvFormat::F32 => CpuKvRows::F32(F32Cache::new(shape, context)),
+        }
+    }
+
     fn clear(&mut self, x: &mut Tensor) {
         x.data.fill(0.0);
     }
@@ -131,8 +204,11 @@ impl Backend for Cpu {
     }
 
     fn rms_norm(&mut self, norm: &Norm<Cpu>, x: &Tensor, y: &mut Tensor) {
-        self.op(norm.name, 0, |_, _| {
-            norm::rms_norm(norm.weight.values(), norm.eps, x.values(), y.resize(x.rows));
+        self.op(norm.name, 0, |pool, _| {
+            let (weight, d) = (norm.weight.values(), x.cols);
+            pool.run(x.rows, Pieces::new(y.resize(x.rows), d), |t, y| {
+                norm::rms_norm_row(weight, norm.eps, &x.values()[t * d..][..d], y);
+            });
         });
     }
 
@@ -145,10 +221,10 @@ impl Backend for Cpu {
     ) {
         self.op("mamba.norm", 0, |pool, _| {
             let (weight, d) = (norm.weight.values(), x.cols);
-            let rows = Stripes::of_slice(y.resize(x.rows), d);
-            pool.run(x.rows, rows, |t, mut y| {
+            let gate = gate.rows();
+            pool.run(x.rows, Pieces::new(y.resize(x.rows), d), |t, y| {
                 let x = &x.values()[t * d..][..d];
-                norm::gated_rms_norm_row(weight, norm.n_groups, norm.eps, x, gate.row(t), y.row(0));
+                norm::gated_rms_norm_row(weight, norm.n_groups, norm.eps, x, gate.row(t), y);
             });
         });
     }
@@ -198,35 +274,53 @@ impl Backend for Cpu {
         state: &mut Tensor,
         y: &mut Tensor,
     ) {
+        let mut cb = std::mem::take(&mut self.cb);
         self.op("mamba.ssm", 0, |pool, _| {
-            let SsmInput {
-                x,
-                b,
-                c,
-                dt,
-                dt_min,
-            } = input;
-            let (p, n, d_inner) = (ssm.head_dim, ssm.d_state, x.len);
-            let t_rows = x.tensor.rows;
+            let (p, n) = (ssm.head_dim, ssm.d_state);
+            let t_rows = input.x.tensor.rows;
+            let [x, b, c, dt] = [input.x, input.b, input.c, input.dt].map(|cols| cols.rows());
+            let outputs = y.resize(t_rows);
             let heads_per_group = ssm.n_heads / ssm.n_groups;
-            let states = Stripes::of_slice(&mut state.data, p * n);
-            let outputs = Stripes::of_columns(y.resize(t_rows), d_inner, p);
-            pool.run(ssm.n_heads, (states, outputs), |h, (mut state, mut y)| {
-                let mut head = Head {
-                    a: ssm.a.data[h],
-                    d: ssm.d.data[h],
-                    dt_bias: ssm.dt_bias.data[h],
-                    dt_min,
-                    state: state.row(0),
-                };
-                let group = h / heads_per_group * n..(h / heads_per_group + 1) * n;
-                for t in 0..t_rows {
-                    let (b, c) = (&b.row(t)[group.clone()], &c.row(t)[group.clone()]);
-                    let x = &x.row(t)[h * p..][..p];
-                    head.step(dt.row(t)[h], x, b, c, y.row(t));
-                }
-            });
+            let of_head = |h: usize| {
+                let group = h / heads_per_group * n;
+                [
+                    x.columns(h * p, p),
+                    b.columns(group, n),
+                    c.columns(group, n),
+                ]
+            };
+            if t_rows < DUAL_FROM {
+                let states = Pieces::new(&mut state.data, p * n);
+                let outputs = Stripes::of_columns(outputs, x.width, p);
+                pool.run(ssm.n_heads, (states, outputs), |h, (state, mut y)| {
+                    let (mut head, [x, b, c]) = (head_of(ssm, h, input.dt_min, state), of_head(h));
+                    for t in 0..t_rows {
+                        head.step(dt.row(t)[h], x.row(t), b.row(t), c.row(t), y.row(t));
+                    }
+                });
+                return;
+            }
+            for first in (0..t_rows).step_by(CHUNK) {
+                let len = CHUNK.min(t_rows - first);
+                cb.resize(ssm.n_groups * len, [0.0; CHUNK]);
+                pool.run(cb.len(), Pieces::new(&mut cb, 1), |i, row| {
+                    let (group, i) = (i / len * n, i % len);
+                    let c = c.columns(group, n).row(first + i);
+                    for (j, cb) in row[0][..=i].iter_mut().enumerate() {
+                        *cb = simd::dot(c, b.columns(group, n).row(first + j));
+                    }
+                });
+                let states = Pieces::new(&mut state.data, p * n);
+                let outputs = Stripes::of_columns(&mut *outputs, x.width, p);
+                pool.run(ssm.n_heads, (states, outputs), |h, (state, mut y)| {
+                    let cb = &cb[h / heads_per_group * len..][..len];
+                    let rows = of_head(h).map(|rows| rows.from_row(first));
+                    let dt = |i: usize| dt.row(first + i)[h];
+                    head_of(ssm, h, input.dt_min, state).chunk(dt, rows, cb, first, &mut y);
+                });
+            }
         });
+        self.cb = cb;
     }
 
     fn rope(&mut self, rope: &Rope, position: usize, x: &mut Tensor) {
@@ -240,10 +334,15 @@ impl Backend for Cpu {
     }
 
     fn append_kv(&mut self, k: &Tensor, v: &Tensor, cache: &mut KvCache<Cpu>) {
-        let at = cache.len * k.cols;
-        for (new, kept) in [(k, &mut cache.k), (v, &mut cache.v)] {
-            kept.data[at..at + new.values().len()].copy_from_slice(new.values());
-        }
+        self.op("self_attn.append_kv", 0, |_, _| {
+            let pairs = k.values().chunks(k.cols).zip(v.values().chunks(v.cols));
+            for (position, (k, v)) in (cache.len..).zip(pairs) {
+                match &mut cache.rows {
+                    CpuKvRows::F32(rows) => rows.append(position, k, v),
+                    CpuKvRows::I8(rows) => rows.append(position, k, v),
+                }
+            }
+        });
         cache.len += k.rows;
     }
 
@@ -254,35 +353,47 @@ impl Backend for Cpu {
         cache: &KvCache<Cpu>,
         y: &mut Tensor,
     ) {
-        self.op("self_attn.attention", 0, |pool, _| {
-            let (d, t_rows) = (shape.head_dim, q.rows);
-            let before = cache.len - t_rows;
-            let stripes = Stripes::of_columns(y.resize(t_rows), q.cols, d);
-            pool.run(shape.n_heads, stripes, |head, mut y| {
-                let kv_head = head * shape.n_kv_heads / shape.n_heads;
-                let rows = |tensor| HeadRows {
-                    data: Tensor::values(tensor),
-                    width: shape.n_kv_heads * d,
-                    start: kv_head * d,
+        let before = cache.len - q.rows;
+        let bytes = cache.rows.format().bytes(shape, cache.len) as usize;
+        self.op("self_attn.attention", bytes, |pool, _| {
+            let d = shape.head_dim;
+            let outputs = Stripes::of_columns(y.resize(q.rows), q.cols, d);
+            pool.run(shape.n_heads, outputs, |head, mut y| {
+                let all = Rows {
+                    data: q.values(),
+                    stride: q.cols,
+                    width: q.cols,
                 };
-                let (k, v) = (rows(&cache.k), rows(&cache.v));
-                let mut scores = Vec::with_capacity(cache.len);
-                for t in 0..t_rows {
-                    let q = &q.values()[t * q.cols + head * d..][..d];
-                    let len = before + t + 1;
-                    attention::attend(q, &k, &v, len, shape.scale, &mut scores, y.row(t));
+                let queries = Queries {
+                    q: all.columns(head * d, d),
+                    before,
+                    kv_head: head * shape.n_kv_heads / shape.n_heads,
+                    scale: shape.scale,
+                };
+                for first in (0..q.rows).step_by(STRIP) {
+                    let n = STRIP.min(q.rows - first);
+                    match &cache.rows {
+                        CpuKvRows::F32(rows) => attend(rows, &queries, first, n, &mut y),
+                        CpuKvRows::I8(rows) => attend(rows, &queries, first, n, &mut y),
+                    }
                 }
             });
         });
     }
 
     fn gelu_mul(&mut self, x: &Tensor, y: &mut Tensor) {
-        self.op("feed_forward.act_fn", 0, |_, _| {
+        self.op("feed_forward.act_fn", 0, |pool, _| {
             let (wide, narrow) = (x.cols, y.cols);
-            let rows = y.resize(x.rows).chunks_mut(narrow);
-            for (x, y) in x.values().chunks(wide).zip(rows) {
-                elementwise::gelu_mul_row(x, y);
-            }
+            let width = narrow.div_ceil(pool.threads());
+            let stripes = Stripes::of_columns(y.resize(x.rows), narrow, width);
+            pool.run(narrow.div_ceil(width), stripes, |part, mut y| {
+                for (t, x) in x.values().chunks(wide).enumerate() {
+                    let y: &mut [f32] = y.row(t);
+                    let (gate, up) = x.split_at(narrow);
+                    let columns = part * width..part * width + y.len();
+                    elementwise::gelu_mul(&gate[columns.clone()], &up[columns], y);
+                }
+            });
         });
     }
 

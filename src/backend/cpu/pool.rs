@@ -269,6 +269,40 @@ impl Stripe<'_> {
     }
 }
 
+/// A slice cut into consecutive pieces of `width`; the last one may be shorter or, past the end, empty.
+pub struct Pieces<'a, T> {
+    data: *mut T,
+    len: usize,
+    width: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: as for `Stripes`; the pieces go to other threads, so what they hold must be sendable.
+unsafe impl<T: Send> Sync for Pieces<'_, T> {}
+
+impl<'a, T> Pieces<'a, T> {
+    pub fn new(data: &'a mut [T], width: usize) -> Self {
+        Pieces {
+            len: data.len(),
+            data: data.as_mut_ptr(),
+            width,
+            borrow: PhantomData,
+        }
+    }
+}
+
+impl<'a, T: Send> Split for Pieces<'a, T> {
+    type Part = &'a mut [T];
+
+    unsafe fn part(&self, index: usize) -> &'a mut [T] {
+        let start = (index * self.width).min(self.len);
+        let len = self.width.min(self.len - start);
+        // SAFETY: start + len ≤ self.len, pieces of different indices don't overlap, and the contract of `part` takes
+        // each index once.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

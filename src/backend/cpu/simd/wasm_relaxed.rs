@@ -1,0 +1,77 @@
+//! Products of activations and nibbles with relaxed SIMD: sixteen multiplications in one instruction. It adds to
+//! `wasm.rs` what `wasm_plain.rs` adds without relaxed SIMD, and gives the same integers.
+//!
+//! The relaxed instruction may treat its second operand as signed or unsigned and may saturate or not. A nibble is
+//! within 0..=15 and a pair's sum within 2·15·127, so all these choices agree.
+
+use core::arch::wasm32::*;
+
+use crate::backend::cpu::simd::wasm::{F32x4, I8x16, I16x8};
+
+/// Four int8 activations a₀ a₁ a₂ a₃, repeated for the four rows of a group.
+#[derive(Clone, Copy)]
+pub struct Quad(v128);
+
+impl Quad {
+    #[inline(always)]
+    pub fn load(v: &[i8; 4]) -> Self {
+        // SAFETY: the reference covers the 4 bytes that are read, and wasm loads need no alignment.
+        Quad(unsafe { v128_load32_splat(v.as_ptr().cast()) })
+    }
+}
+
+/// The sums of a block's products of activations and nibbles: two i16 lanes for each of four rows.
+#[derive(Clone, Copy)]
+pub struct NibbleSums(v128);
+
+impl NibbleSums {
+    /// Starts at `correction`: its first number counts for the columns 0 and 1 of every four, its second for 2 and 3.
+    #[inline(always)]
+    pub fn start(correction: &[i16; 2]) -> Self {
+        NibbleSums(I16x8::splat_pair(correction).0)
+    }
+
+    /// Adds four columns of four rows: bytes 4r..4r+4 of `nibbles` belong to row r and lie within 0..=15.
+    #[inline(always)]
+    pub fn add_products(self, a: Quad, nibbles: I8x16) -> Self {
+        let products = i16x8_relaxed_dot_i8x16_i7x16(a.0, nibbles.0);
+        NibbleSums(i16x8_add(self.0, products))
+    }
+
+    /// Each row's sum times its scale, exact up to the conversion of the i32.
+    #[inline(always)]
+    pub fn scaled(self, scale: &[i16; 4]) -> F32x4 {
+        // SAFETY: the reference covers the 8 bytes that are read, and wasm loads need no alignment.
+        let scale = unsafe { v128_load64_zero(scale.as_ptr().cast()) };
+        let twice = i16x8_shuffle::<0, 0, 1, 1, 2, 2, 3, 3>(scale, scale);
+        F32x4(f32x4_convert_i32x4(i32x4_dot_i16x8(self.0, twice)))
+    }
+}
+
+/// An activation as the kernels read it.
+pub type Narrow = i8;
+/// Columns that a matrix kernel takes in one step.
+pub const STEP_COLUMNS: usize = 4;
+/// One step's weights of a group, unpacked.
+pub type StepWeights = [i8; 16];
+/// The activations of one step, ready for a group's four rows.
+pub type StepActivations = Quad;
+/// The sums of a matrix kernel.
+pub type StepSums = NibbleSums;
+
+/// The steps of eight columns of a group.
+#[inline(always)]
+pub fn unpack(bytes: I8x16) -> [StepWeights; 8 / STEP_COLUMNS] {
+    let mut steps = [[0; 16]; 2];
+    bytes.low_nibbles().store(&mut steps[0]);
+    bytes.high_nibbles().store(&mut steps[1]);
+    steps
+}
+
+impl StepSums {
+    /// Adds the products of one step.
+    #[inline(always)]
+    pub fn add_step(self, a: StepActivations, weights: &StepWeights) -> Self {
+        self.add_products(a, I8x16::load(weights))
+    }
+}
