@@ -76,10 +76,11 @@ function clockResolutionUs() {
 
 /** @type {Record<string, (args: any, context: CallContext) => Promise<unknown>>} */
 const calls = {
-  async load({ source, weights, context }, { signal, emit }) {
+  async load({ source, weights, context, threads, relaxed_simd }, { signal, emit }) {
     const started_ms = performance.now();
     const bytes = typeof source === "string" ? new UrlSource(source) : new FileListSource(source);
-    engine = await createEngine({ weights, context });
+    const created = await createEngine({ weights, context, threads, relaxed_simd });
+    engine = created.engine;
     const wasm_ms = performance.now() - started_ms;
     const { info, memory, tokenizer, timing } = await loadCheckpoint(engine, bytes, {
       signal,
@@ -87,7 +88,14 @@ const calls = {
       onProgress: (progress) => emit("progress", progress),
     });
     const load_ms = performance.now() - started_ms;
-    return { ...info, tokenizer, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
+    const { build } = created;
+    const running = {
+      backend: build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128",
+      threads: build.threads,
+      threads_reason: build.threads_reason,
+      isolated: crossOriginIsolated,
+    };
+    return { ...info, ...running, tokenizer, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
   },
 
   async tokenize({ text, special }) {

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::installs;
-use crate::serve::{Server, listen, page_folders, site};
-use crate::wasm::{self, BROWSER_TARGET};
+use crate::serve::{Isolation, Server, listen, page_folders, site};
+use crate::wasm::{self, VARIANTS};
 use crate::workspace::{self, Workspace};
 
 const KERNEL_TARGET: &str = "wasm32-wasip1";
@@ -113,19 +113,14 @@ fn format(workspace: &Workspace) -> Result<()> {
 
 fn lint(workspace: &Workspace) -> Result<()> {
     installs::rust_component(workspace, "clippy", "clippy")?;
-    installs::rust_target(workspace, BROWSER_TARGET)?;
-    let strict = ["--", "--deny", "warnings"];
-    let native = ["clippy", "--workspace", "--all-targets"];
+    let strict = ["--deny", "warnings"];
+    let native = ["clippy", "--workspace", "--all-targets", "--"];
     cargo(workspace, &[&native[..], &strict].concat())?;
-    let wasm = [
-        "clippy",
-        "--package",
-        "zamba2",
-        "--lib",
-        "--target",
-        BROWSER_TARGET,
-    ];
-    cargo(workspace, &[&wasm[..], &strict].concat())
+    for variant in VARIANTS {
+        variant.install(workspace)?;
+        workspace::run(&mut variant.cargo(workspace, &["clippy"], &strict))?;
+    }
+    Ok(())
 }
 
 fn native(workspace: &Workspace) -> Result<()> {
@@ -171,11 +166,12 @@ fn browser(workspace: &Workspace) -> Result<()> {
         "/tests/fixtures".to_owned(),
         workspace.root.join("tests/fixtures"),
     ));
-    let server = Server::start(
-        listen("127.0.0.1", 0)?,
-        site(workspace.root.join("index.html"), &folders),
-    )?;
-    let url = server.url();
+    let server = |isolation| {
+        let site = site(&workspace.root, &folders, isolation);
+        Server::start(listen("127.0.0.1", 0)?, site)
+    };
+    let isolated = server(Isolation::ByHeaders)?;
+    let plain = server(Isolation::LeftToThePage)?;
     workspace::run(
         workspace
             .program("node")
@@ -184,7 +180,8 @@ fn browser(workspace: &Workspace) -> Result<()> {
             .arg("--test-concurrency=1")
             .args(tests)
             .env("PATH", path)
-            .env("ZAMBA2_URL", url.trim_end_matches('/'))
+            .env("ZAMBA2_URL", isolated.url().trim_end_matches('/'))
+            .env("ZAMBA2_PLAIN_URL", plain.url().trim_end_matches('/'))
             .env(installs::BROWSER_VARIABLE, browser),
     )
 }

@@ -9,6 +9,7 @@ mod norm;
 mod pool;
 mod simd;
 mod ssm_scan;
+pub(crate) mod threads;
 
 use crate::backend::{
     AttentionShape, Backend, Cols, Conv1d, GatedNorm, KvCache, Linear, Norm, Rope, Ssm, SsmInput,
