@@ -21,7 +21,7 @@ const MAX_AUTO_THREADS = 8;
 /** i8x16.popcnt, from SIMD128. */
 const SIMD_PROBE = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 25, 1, 23, 0, 253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-  0, 0, 0, 0, 0, 0, 0, 253, 98, 26, 11,
+  0, 0, 0, 0, 0, 0, 253, 98, 26, 11,
 ]);
 /** i8x16.relaxed_swizzle of two splats. */
 const RELAXED_SIMD_PROBE = new Uint8Array([

@@ -192,11 +192,29 @@ const calls = {
 const waiting = new Map();
 /** @type {Promise<void>} */
 let queue = Promise.resolve();
+/** The call that runs now. @type {number | null} */
+let running_id = null;
+
+/** @param {number} id @param {unknown} thrown */
+function answerError(id, thrown) {
+  const error = reportFromThrown(thrown, panicText);
+  panicText = null;
+  if (isFatal(error)) engine = null;
+  postMessage({ id, error });
+}
+
+// A trap inside one of the engine's async calls settles no promise; it is thrown at the worker itself.
+addEventListener("error", (event) => {
+  if (running_id === null) return;
+  event.preventDefault();
+  answerError(running_id, event.error);
+});
 
 /** @param {number} id @param {string} call @param {unknown} args */
 async function answer(id, call, args) {
   const entry = /** @type {{ controller: AbortController, readers: ReadGate }} */ (waiting.get(id));
   const { signal } = entry.controller;
+  running_id = id;
   try {
     signal.throwIfAborted();
     const value = await calls[call](args, {
@@ -206,11 +224,9 @@ async function answer(id, call, args) {
     });
     postMessage({ id, value });
   } catch (thrown) {
-    const error = reportFromThrown(thrown, panicText);
-    panicText = null;
-    if (isFatal(error)) engine = null;
-    postMessage({ id, error });
+    answerError(id, thrown);
   } finally {
+    running_id = null;
     waiting.delete(id);
   }
 }
