@@ -21,6 +21,12 @@ const KERNEL_TARGET: &str = "wasm32-wasip1";
 // The tests that also run as wasm: arithmetic whose SIMD code differs there. Files under tests/.
 const KERNEL_TESTS: [&str; 1] = ["kernels"];
 
+// The kernels' two vector instruction sets in browsers. The first is what .cargo/config.toml says.
+const KERNEL_RUSTFLAGS: [&str; 2] = [
+    "-C target-feature=+simd128",
+    "-C target-feature=+simd128,+relaxed-simd",
+];
+
 /// A part of the whole check that can be run alone.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
@@ -30,7 +36,7 @@ pub enum Stage {
     Lint,
     /// Rust tests on this machine
     Native,
-    /// The kernels' tests as WebAssembly, in Node.js
+    /// The kernels' tests and the crate's own as WebAssembly, plain and relaxed, in Node.js
     Kernels,
     /// Types of the JavaScript modules
     Types,
@@ -136,13 +142,24 @@ fn kernels(workspace: &Workspace) -> Result<()> {
     installs::rust_target(workspace, KERNEL_TARGET)?;
     let path = installs::node(workspace)?;
     let mut arguments = vec!["test", "--package", "zamba2", "--target", KERNEL_TARGET];
+    arguments.push("--lib");
     for test in KERNEL_TESTS {
         arguments.extend(["--test", test]);
     }
     // A failed assertion ends a wasm program at once, and a captured message would be lost with it.
     arguments.extend(["--", "--nocapture"]);
-    // The runner in .cargo/config.toml is `node`.
-    workspace::run(workspace.cargo().args(arguments).env("PATH", path))
+    for flags in KERNEL_RUSTFLAGS {
+        println!("With {flags}:");
+        // The runner in .cargo/config.toml is `node`.
+        workspace::run(
+            workspace
+                .cargo()
+                .args(&arguments)
+                .env("PATH", &path)
+                .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags),
+        )?;
+    }
+    Ok(())
 }
 
 fn types(workspace: &Workspace) -> Result<()> {
