@@ -99,11 +99,21 @@ test("threads that can't start leave an engine with fewer, which gives the same 
   assert.deepEqual(bits, whole.bits);
 }));
 
+test("a browser that refuses the shared memory gets an engine of one thread that says why", () => withModule(async (page) => {
+  await page.route("**/pkg/wasm_engine.js", async (route) => {
+    const response = await route.fetch();
+    const refusal = 'WebAssembly.Memory = class { constructor() { throw new RangeError("could not allocate memory"); } };';
+    await route.fulfill({ response, body: `${await response.text()}\n${refusal}` });
+  });
+  const { info } = await run(page, "biases", expected("biases").input_ids, { threads: 2 });
+  assert.deepEqual([info.threads, info.threads_reason], [1, "no_shared_memory"]);
+}));
+
 test("a thread that traps becomes an internal error of the call, not a wait without end", async () => {
   // The panic is also written to the console, so the faults of this page are its subject and not checked.
   const { context, page } = await openModule(browser);
-  const body = `onmessage = async ({ data: { bindings, module, memory } }) => {
-    const engine = await import(bindings);
+  const body = `onmessage = async ({ data: { address, module, memory } }) => {
+    const engine = await import(address);
     engine.initSync({ module, memory });
     engine.note_thread_trap();
     postMessage("ready");

@@ -45,7 +45,16 @@ export function chooseBuild(options) {
     });
   }
   const relaxed_simd = options.relaxed_simd === "auto" && WebAssembly.validate(RELAXED_SIMD_PROBE);
-  const { threads, threads_reason } = chooseThreads(options.threads);
+  return build(relaxed_simd, chooseThreads(options.threads));
+}
+
+/** What runs where the browser refuses the memory that threads would share. @param {Build} refused @returns {Build} */
+export function withoutThreads({ relaxed_simd }) {
+  return build(relaxed_simd, { threads: 1, threads_reason: "no_shared_memory" });
+}
+
+/** @param {boolean} relaxed_simd @param {{ threads: number, threads_reason: ThreadsReason }} chosen @returns {Build} */
+function build(relaxed_simd, { threads, threads_reason }) {
   const folder = (threads > 1 ? "threads" : "single") + (relaxed_simd ? "-relaxed" : "");
   return { folder, relaxed_simd, threads, threads_reason };
 }

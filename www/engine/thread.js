@@ -1,12 +1,12 @@
 // @ts-check
 // One thread of the engine: a worker of the engine's worker, which shares its memory and then never returns to its
 // messages. It computes what the pool in src/backend/cpu/pool.rs hands it, and decides nothing.
-// Message in, once: `{ bindings, module, memory }`. Message out, once: "ready", or why not.
+// Message in, once: `{ address, module, memory }`, the first of the bindings. Message out, once: "ready", or why not.
 
-onmessage = async ({ data: { bindings, module, memory } }) => {
+onmessage = async ({ data: { address, module, memory } }) => {
   let engine;
   try {
-    engine = await import(bindings);
+    engine = await import(address);
     engine.initSync({ module, memory });
   } catch (error) {
     postMessage(String(error));

@@ -3,7 +3,7 @@
 // threads. builds.js has chosen which module.
 // The generated bindings exist only after a build, so the checker reads these types instead of theirs.
 
-import { chooseBuild } from "./builds.js";
+import { chooseBuild, withoutThreads } from "./builds.js";
 import { Zamba2Error } from "./errors.js";
 
 /** @import { Build } from "./builds.js" */
@@ -39,7 +39,7 @@ import { Zamba2Error } from "./errors.js";
  */
 
 /**
- * What the bindings of a build export; the last two only with threads.
+ * What the bindings of a build export to the engine's worker.
  * @typedef {object} Bindings
  * @property {(input: { module_or_path: WebAssembly.Module }) => Promise<{ memory: WebAssembly.Memory }>} default
  * @property {new (options: { weights: string, context: number | null, threads: number }) => WasmEngine} Engine
@@ -53,17 +53,38 @@ const THREADS_START_MS = 5_000;
  * @returns {Promise<{ engine: WasmEngine, build: Build }>} the build with the threads that are really there
  */
 export async function createEngine(options) {
-  const build = chooseBuild(options);
-  // Computed addresses: the files are made by the build, and the checker must not look for them in the sources.
-  const address = new URL(`./${build.folder}/zamba2_wasm.js`, import.meta.url).href;
-  /** @type {Bindings} */
-  let bindings;
-  /** @type {WebAssembly.Module} */
-  let module;
-  let memory;
+  let build = chooseBuild(options);
+  let loaded;
   try {
-    [bindings, module] = await Promise.all([import(address), compile(new URL("./zamba2_wasm_bg.wasm", address))]);
-    memory = (await bindings.default({ module_or_path: module }))?.memory;
+    loaded = await loadBindings(build);
+  } catch (thrown) {
+    // Some devices refuse to set aside the addresses that a shared memory may grow to.
+    const refused = thrown instanceof Zamba2Error && thrown.cause instanceof RangeError;
+    if (!refused || build.threads === 1) throw thrown;
+    build = withoutThreads(build);
+    loaded = await loadBindings(build);
+  }
+  const { bindings, ...shared } = loaded;
+  if (build.threads > 1) {
+    const started = await startThreads(build.threads - 1, shared);
+    if (started < build.threads - 1) build.threads_reason = "workers_failed";
+    build.threads = started + 1;
+  }
+  const engine = new bindings.Engine({ weights: options.weights, context: options.context, threads: build.threads });
+  return { engine, build };
+}
+
+/**
+ * @param {Build} build
+ * @returns {Promise<{ bindings: Bindings, address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }>}
+ */
+async function loadBindings({ folder }) {
+  // Computed addresses: the files are made by the build, and the checker must not look for them in the sources.
+  const address = new URL(`./${folder}/zamba2_wasm.js`, import.meta.url).href;
+  try {
+    const [bindings, module] = await Promise.all([import(address), compile(new URL("./zamba2_wasm_bg.wasm", address))]);
+    const exports = await bindings.default({ module_or_path: module });
+    return { bindings, address, module, memory: exports?.memory };
   } catch (cause) {
     throw new Zamba2Error("missing_file", `the engine could not be loaded: ${/** @type {Error} */ (cause).message}`, {
       file: "zamba2_wasm_bg.wasm",
@@ -71,13 +92,6 @@ export async function createEngine(options) {
       cause,
     });
   }
-  if (build.threads > 1) {
-    const started = await startThreads(build.threads - 1, { bindings: address, module, memory });
-    if (started < build.threads - 1) build.threads_reason = "workers_failed";
-    build.threads = started + 1;
-  }
-  const engine = new bindings.Engine({ weights: options.weights, context: options.context, threads: build.threads });
-  return { engine, build };
 }
 
 /** @param {URL} address */
@@ -91,7 +105,7 @@ async function compile(address) {
 
 /**
  * Starts workers that serve as threads, and tells how many of them are up. They end with this worker.
- * @param {number} n @param {{ bindings: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} shared
+ * @param {number} n @param {{ address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} shared
  */
 async function startThreads(n, shared) {
   const starts = Array.from({ length: n }, (_, i) => new Promise((resolve) => {

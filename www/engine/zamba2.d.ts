@@ -97,7 +97,7 @@ export interface LoadTiming {
 
 /**
  * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. The page is
- * not cross-origin isolated; the browser has no shared WebAssembly memory; some workers did not start within seconds.
+ * not cross-origin isolated; the browser gives no shared WebAssembly memory; some workers did not start within seconds.
  */
 export type ThreadsReason = "auto" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed";
 
