@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
 use crate::backend::cpu::Cpu;
+#[cfg(target_feature = "atomics")]
+use crate::backend::cpu::threads;
 use crate::error::{Error, ErrorReport, Result};
 use crate::loader::safetensors::{self, Shard};
 use crate::loader::schedule::{ByteRange, PlannedUnit, Unit, parameters};
@@ -28,11 +30,18 @@ type JsResult<T> = std::result::Result<T, JsValue>;
 #[derive(Deserialize)]
 struct EngineOptions {
     weights: String,
+    /// The calling worker and those that serve as threads.
+    #[serde(default = "one_thread")]
+    threads: usize,
     context: Option<usize>,
     dt_min_prefill: Option<f32>,
     dt_min_step: Option<f32>,
     #[serde(default)]
     rescale_rope_for_long_context: bool,
+}
+
+fn one_thread() -> usize {
+    1
 }
 
 #[derive(Serialize)]
@@ -76,10 +85,25 @@ struct AdvanceInfo {
     block: usize,
 }
 
+/// Makes the calling worker one of the engine's threads, for ever; the engine's own worker must not call it.
+#[cfg(target_feature = "atomics")]
+#[wasm_bindgen]
+pub fn serve_as_thread() {
+    threads::serve()
+}
+
+/// Says that a call of `serve_as_thread` ended in a trap, so that the engine fails instead of waiting for it.
+#[cfg(target_feature = "atomics")]
+#[wasm_bindgen]
+pub fn note_thread_trap() {
+    threads::note_trap();
+}
+
 /// One model in this worker: first its files, then its one sequence.
 #[wasm_bindgen]
 pub struct Engine {
     settings: LoadSettings,
+    threads: usize,
     config: Option<Config>,
     tokenizer: Option<Tokenizer>,
     shards: Vec<Shard>,
@@ -89,7 +113,7 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// `options`: `{ weights: "f32" | "q8" | "q4", context?, dt_min_prefill?, dt_min_step? }`.
+    /// `options`: `{ weights: "f32" | "q8" | "q4", threads?, context?, dt_min_prefill?, dt_min_step? }`.
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue) -> JsResult<Engine> {
         console_error_panic_hook::set_once();
@@ -105,6 +129,7 @@ impl Engine {
                 },
                 memory_limit_bytes: Some(MEMORY_LIMIT_BYTES),
             },
+            threads: options.threads,
             config: None,
             tokenizer: None,
             shards: Vec::new(),
@@ -168,7 +193,8 @@ impl Engine {
     /// The byte ranges of the weights in execution order, by unit.
     pub fn plan(&mut self) -> JsResult<JsValue> {
         let config = self.config().map_err(to_js_error)?.clone();
-        let loader = SessionLoader::new(Cpu::new(1), config, &self.shards, self.settings);
+        let cpu = Cpu::new(self.threads);
+        let loader = SessionLoader::new(cpu, config, &self.shards, self.settings);
         let loader = self.loader.insert(loader.map_err(to_js_error)?);
         let units: Vec<UnitInfo> = loader.schedule().units.iter().map(unit_info).collect();
         to_js(&units)

@@ -6,13 +6,15 @@ import { load } from "../pkg/zamba2.js";
 import { BlockPanel } from "./block_panel.js";
 import { clearErrorCards, faultOf, showErrorCard } from "./errors.js";
 import { HeatMap } from "./heat_map.js";
+import { isolate } from "./isolate.js";
 import { ModelPicker } from "./model_picker.js";
 import { Playground } from "./playground.js";
 import { Sampling } from "./sampling.js";
-import { bytesText, countText, currentLanguage, figure, number, setLanguage, t } from "./strings.js";
+import { bytesText, countText, currentLanguage, figure, number, plural, setLanguage, t } from "./strings.js";
 import { Strip } from "./strip.js";
 
 /** @import { LoadProgress, Model } from "./engine/zamba2.d.ts" */
+/** @import { Isolation } from "./isolate.js" */
 /** @import { Choice } from "./model_picker.js" */
 /** @import { StringKey } from "./strings.js" */
 
@@ -30,6 +32,8 @@ const cancel = byId("cancel-load");
 let model = null;
 /** @type {AbortController | null} */
 let loading = null;
+/** @type {Isolation | null} */
+let isolation = null;
 
 const strip = new Strip(byId("strip"), byId("strip-scale"), (cell) => panel.open(cell));
 const panel = new BlockPanel(byId("block-panel"), strip);
@@ -101,7 +105,7 @@ function showFault(title, fault, retry) {
   if (title === "error.load") remedies.push({ label: "error.embedded", act: () => picker.useEmbedded() });
   showErrorCard(errors, title, fault, {
     remedies,
-    facts: { source: picker.chosen.name, weights: picker.chosen.weights, isolated: crossOriginIsolated, cores: navigator.hardwareConcurrency },
+    facts: { source: picker.chosen.name, weights: picker.chosen.weights, threads: picker.chosen.threads, isolated: crossOriginIsolated, cores: navigator.hardwareConcurrency },
   });
 }
 
@@ -132,6 +136,8 @@ async function loadModel(choice) {
     const loaded = await load({
       source: choice.source,
       weights: choice.weights,
+      threads: choice.threads,
+      relaxedSimd: picker.relaxedSimd,
       signal: controller.signal,
       onProgress(progress) {
         if (controller.signal.aborted) return;
@@ -201,10 +207,21 @@ function showTitle(name) {
 
 /** Says what runs and why, because a silent slow path is the worst surprise. */
 function showCapability() {
-  const isolated = crossOriginIsolated;
-  byId("capability").textContent = t("cap.line", { isolation: t(isolated ? "cap.isolated" : "cap.not_isolated") });
+  const isolation_word = t(crossOriginIsolated ? "cap.isolated" : "cap.not_isolated");
   /** @type {string[]} */
-  const reasons = [t("cap.why.thread"), t("cap.why.gpu"), t(isolated ? "cap.why.isolated" : "cap.why.not_isolated")];
+  const reasons = [];
+  if (model) {
+    const { info } = model;
+    const relaxed = info.backend === "cpu-relaxed-simd";
+    const threads = plural("cap.threads", info.threads);
+    byId("capability").textContent = t("cap.line", { simd: t(relaxed ? "cap.simd.relaxed" : "cap.simd.plain"), threads, isolation: isolation_word });
+    reasons.push(t(`cap.why.threads.${info.threads_reason}`, { threads }));
+    reasons.push(t(relaxed ? "cap.why.simd.relaxed" : picker.relaxedSimd === false ? "cap.why.simd.asked" : "cap.why.simd.plain"));
+  } else {
+    byId("capability").textContent = t("cap.line.loading", { isolation: isolation_word });
+  }
+  reasons.push(t("cap.why.gpu"));
+  if (isolation) reasons.push(t(`cap.why.${isolation}`));
   if (model) reasons.push(t("cap.why.clock", { us: figure(model.info.timing.clock_resolution_us) }));
   byId("capability-reasons").replaceChildren(...reasons.map((reason) => {
     const item = document.createElement("li");
@@ -283,4 +300,7 @@ if (matchMedia("(max-width: 700px)").matches) {
   for (const id of ["sampling", "model"]) byId(id).removeAttribute("open");
 }
 renderWords();
-loadModel(picker.chosen);
+// Before the model, which would be loaded twice where the page has to be reloaded.
+isolation = await isolate();
+showCapability();
+if (isolation !== "reloading") loadModel(picker.chosen);

@@ -1,6 +1,6 @@
 // @ts-check
-// Where the model comes from and how its weights are kept: the reader's choice, turned into what `load` takes.
-// It loads nothing itself. Files arrive by two inputs or by dropping a folder anywhere on the page.
+// Where the model comes from, how its weights are kept and how many threads compute: the reader's choice, turned into
+// what `load` takes. The page's address can choose as well: `?threads=1&simd=plain`. It loads nothing itself. Files arrive by two inputs or by dropping a folder anywhere on the page.
 
 import { t } from "./strings.js";
 
@@ -9,7 +9,7 @@ import { t } from "./strings.js";
 /** Relative to the page, so that the site also works in a sub-folder of a host. */
 const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
 
-/** @typedef {{ source: string | File[], name: string, weights: Weights }} Choice */
+/** @typedef {{ source: string | File[], name: string, weights: Weights, threads: "auto" | number }} Choice */
 
 /** @param {string} id */
 const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -21,7 +21,12 @@ export class ModelPicker {
     this.onFault = onFault;
     this.kind = /** @type {HTMLSelectElement} */ (byId("source"));
     this.weights = /** @type {HTMLSelectElement} */ (byId("weights"));
+    this.threads = /** @type {HTMLSelectElement} */ (byId("threads"));
     this.address = /** @type {HTMLInputElement} */ (byId("address"));
+    const wishes = new URLSearchParams(location.search);
+    /** For measurements, and so without a field of its own. @type {"auto" | false} */
+    this.relaxedSimd = wishes.get("simd") === "plain" ? false : "auto";
+    this.offerThreads(wishes.get("threads") ?? "auto");
     /** @type {Choice} */
     this.chosen = this.embedded();
 
@@ -30,6 +35,7 @@ export class ModelPicker {
       if (this.kind.value === "embedded") this.choose(this.embedded());
     });
     this.weights.addEventListener("change", () => this.choose({ ...this.chosen, weights: this.weightsValue() }));
+    this.threads.addEventListener("change", () => this.choose({ ...this.chosen, threads: this.threadsValue() }));
     byId("load-url").addEventListener("click", () => this.chooseAddress());
     this.address.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.chooseAddress();
@@ -52,9 +58,22 @@ export class ModelPicker {
     return /** @type {Weights} */ (this.weights.value);
   }
 
+  threadsValue() {
+    return this.threads.value === "auto" ? "auto" : Number(this.threads.value);
+  }
+
+  /** One entry per core, and the one that the page's address asks for. @param {string} chosen */
+  offerThreads(chosen) {
+    const counts = Array.from({ length: navigator.hardwareConcurrency }, (_, i) => String(i + 1));
+    // A number that is none goes on to `load`, which says what is wrong with it.
+    if (chosen !== "auto" && !counts.includes(chosen)) counts.push(chosen);
+    this.threads.append(...counts.map((count) => new Option(count, count)));
+    this.threads.value = chosen;
+  }
+
   /** @returns {Choice} */
   embedded() {
-    return { source: EMBEDDED_FOLDER, name: "rustdoc-5m", weights: this.weightsValue() };
+    return { source: EMBEDDED_FOLDER, name: "rustdoc-5m", weights: this.weightsValue(), threads: this.threadsValue() };
   }
 
   useEmbedded() {
@@ -83,7 +102,7 @@ export class ModelPicker {
       return this.onFault(t("model.address.foreign", { origin: location.origin }), t("model.address.foreign.next"));
     }
     const name = url.pathname.split("/").filter(Boolean).at(-1) ?? url.host;
-    this.choose({ source: url.href, name, weights: this.weightsValue() });
+    this.choose({ source: url.href, name, weights: this.weightsValue(), threads: this.threadsValue() });
   }
 
   /** @param {File[]} files */
@@ -91,7 +110,7 @@ export class ModelPicker {
     const folder = files[0].webkitRelativePath.split("/")[0];
     this.kind.value = "files";
     this.showFields();
-    this.choose({ source: files, name: folder || "Zamba2", weights: this.weightsValue() });
+    this.choose({ source: files, name: folder || "Zamba2", weights: this.weightsValue(), threads: this.threadsValue() });
   }
 
   listenForDrops() {

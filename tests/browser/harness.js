@@ -16,6 +16,8 @@ function required(name) {
 }
 
 export const SITE = required("ZAMBA2_URL").replace(/\/$/, "");
+/** The same site without isolation headers. */
+export const PLAIN_SITE = required("ZAMBA2_PLAIN_URL").replace(/\/$/, "");
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 export const FIXTURES = readdirSync(`${ROOT}tests/fixtures`, { withFileTypes: true })
   .filter((entry) => entry.isDirectory()).map((entry) => entry.name);
@@ -42,7 +44,7 @@ export async function openPage(browser, options = {}) {
   });
   context.on("request", (request) => {
     const url = new URL(request.url());
-    if (url.origin !== SITE && url.protocol !== "data:" && url.protocol !== "blob:") faults.push(`left the origin: ${url}`);
+    if (url.origin !== SITE && url.origin !== PLAIN_SITE && url.protocol !== "data:" && url.protocol !== "blob:") faults.push(`left the origin: ${url}`);
   });
   return { context, page, faults };
 }

@@ -6,6 +6,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { cwd, env, exit } from 'node:process';
+import { setFlagsFromString } from 'node:v8';
 import { WASI } from 'node:wasi';
 
 const [file, ...args] = process.argv.slice(2);
@@ -13,6 +14,14 @@ if (file === undefined) {
   console.error('usage: node tools/wasi/run.mjs PROGRAM.wasm [ARGUMENT]...');
   exit(2);
 }
+
+// i8x16.relaxed_swizzle of two splats.
+const relaxedProbe = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15,
+  253, 128, 2, 11,
+]);
+// Node 20 has relaxed SIMD behind a flag, and newer ones have no such flag. It holds for what is compiled after it.
+if (!WebAssembly.validate(relaxedProbe)) setFlagsFromString('--experimental-wasm-relaxed-simd');
 
 const here = cwd();
 const wasi = new WASI({

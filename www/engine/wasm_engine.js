@@ -1,9 +1,12 @@
 // @ts-check
-// The types of the wasm door, as src/api.rs offers it, and the one place that loads the wasm module.
+// The types of the wasm door, as src/api.rs offers it, and the one place that loads the wasm module and starts its
+// threads. builds.js has chosen which module.
 // The generated bindings exist only after a build, so the checker reads these types instead of theirs.
 
+import { chooseBuild, withoutThreads } from "./builds.js";
 import { Zamba2Error } from "./errors.js";
 
+/** @import { Build } from "./builds.js" */
 /** @import { GenerateOptions, ProfileSpans } from "./zamba2.d.ts" */
 
 /** @typedef {import("./zamba2.d.ts").ModelInfo} ModelInfo */
@@ -36,29 +39,52 @@ import { Zamba2Error } from "./errors.js";
  */
 
 /**
- * A module of one function that uses a vector instruction (i8x16.popcnt). `validate` answers
- * whether this browser knows SIMD128 without compiling the engine first.
+ * What the bindings of a build export to the engine's worker.
+ * @typedef {object} Bindings
+ * @property {(input: { module_or_path: WebAssembly.Module }) => Promise<{ memory: WebAssembly.Memory }>} default
+ * @property {new (options: { weights: string, context: number | null, threads: number }) => WasmEngine} Engine
  */
-const SIMD_PROBE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 25, 1, 23, 0, 253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-  0, 0, 0, 0, 0, 0, 0, 253, 98, 26, 11,
-]);
+
+/** Starting a worker takes tens of milliseconds. After this the engine goes on with the threads that are up. */
+const THREADS_START_MS = 5_000;
 
 /**
- * @param {{ weights: string, context: number | null }} options
- * @returns {Promise<WasmEngine>}
+ * @param {{ weights: string, context: number | null, threads: "auto" | number, relaxed_simd: "auto" | false }} options
+ * @returns {Promise<{ engine: WasmEngine, build: Build }>} the build with the threads that are really there
  */
 export async function createEngine(options) {
-  if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_PROBE)) {
-    throw new Zamba2Error("unsupported_browser", "this browser has no WebAssembly SIMD", {
-      nextStep: "Use Chrome 91, Edge 91, Firefox 89, Safari 16.4 or newer.",
-    });
-  }
-  let bindings;
+  let build = chooseBuild(options);
+  let loaded;
   try {
-    // A computed address: the file is made by the build, and the checker must not look for it in the sources.
-    bindings = await import(new URL("./zamba2_wasm.js", import.meta.url).href);
-    await bindings.default();
+    loaded = await loadBindings(build);
+  } catch (thrown) {
+    // Some devices refuse to set aside the addresses that a shared memory may grow to.
+    const refused = thrown instanceof Zamba2Error && thrown.cause instanceof RangeError;
+    if (!refused || build.threads === 1) throw thrown;
+    build = withoutThreads(build);
+    loaded = await loadBindings(build);
+  }
+  const { bindings, ...shared } = loaded;
+  if (build.threads > 1) {
+    const started = await startThreads(build.threads - 1, shared);
+    if (started < build.threads - 1) build.threads_reason = "workers_failed";
+    build.threads = started + 1;
+  }
+  const engine = new bindings.Engine({ weights: options.weights, context: options.context, threads: build.threads });
+  return { engine, build };
+}
+
+/**
+ * @param {Build} build
+ * @returns {Promise<{ bindings: Bindings, address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }>}
+ */
+async function loadBindings({ folder }) {
+  // Computed addresses: the files are made by the build, and the checker must not look for them in the sources.
+  const address = new URL(`./${folder}/zamba2_wasm.js`, import.meta.url).href;
+  try {
+    const [bindings, module] = await Promise.all([import(address), compile(new URL("./zamba2_wasm_bg.wasm", address))]);
+    const exports = await bindings.default({ module_or_path: module });
+    return { bindings, address, module, memory: exports?.memory };
   } catch (cause) {
     throw new Zamba2Error("missing_file", `the engine could not be loaded: ${/** @type {Error} */ (cause).message}`, {
       file: "zamba2_wasm_bg.wasm",
@@ -66,5 +92,38 @@ export async function createEngine(options) {
       cause,
     });
   }
-  return new bindings.Engine({ weights: options.weights, context: options.context });
+}
+
+/** @param {URL} address */
+async function compile(address) {
+  const response = await fetch(address);
+  if (!response.ok) throw new Error(`${address.pathname} is answered with ${response.status}`);
+  // Compiling while the bytes arrive is refused where the host does not know the file's media type.
+  const typed = response.headers.get("Content-Type")?.startsWith("application/wasm");
+  return typed ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+}
+
+/**
+ * Starts workers that serve as threads, and tells how many of them are up. They end with this worker.
+ * @param {number} n @param {{ address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} shared
+ */
+async function startThreads(n, shared) {
+  const starts = Array.from({ length: n }, (_, i) => new Promise((resolve) => {
+    const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: `zamba2-thread-${i + 1}` });
+    const late = setTimeout(() => settle(false), THREADS_START_MS);
+    /** @param {boolean} up */
+    const settle = (up) => {
+      clearTimeout(late);
+      // One that would come up later must not take the work of those that are counted.
+      if (!up) worker.terminate();
+      resolve(up);
+    };
+    worker.onmessage = ({ data }) => settle(data === "ready");
+    worker.onerror = (event) => {
+      event.preventDefault();
+      settle(false);
+    };
+    worker.postMessage(shared);
+  }));
+  return (await Promise.all(starts)).filter(Boolean).length;
 }

@@ -76,10 +76,11 @@ function clockResolutionUs() {
 
 /** @type {Record<string, (args: any, context: CallContext) => Promise<unknown>>} */
 const calls = {
-  async load({ source, weights, context }, { signal, emit }) {
+  async load({ source, weights, context, threads, relaxed_simd }, { signal, emit }) {
     const started_ms = performance.now();
     const bytes = typeof source === "string" ? new UrlSource(source) : new FileListSource(source);
-    engine = await createEngine({ weights, context });
+    const created = await createEngine({ weights, context, threads, relaxed_simd });
+    engine = created.engine;
     const wasm_ms = performance.now() - started_ms;
     const { info, memory, tokenizer, timing } = await loadCheckpoint(engine, bytes, {
       signal,
@@ -87,7 +88,14 @@ const calls = {
       onProgress: (progress) => emit("progress", progress),
     });
     const load_ms = performance.now() - started_ms;
-    return { ...info, tokenizer, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
+    const { build } = created;
+    const running = {
+      backend: build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128",
+      threads: build.threads,
+      threads_reason: build.threads_reason,
+      isolated: crossOriginIsolated,
+    };
+    return { ...info, ...running, tokenizer, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
   },
 
   async tokenize({ text, special }) {
@@ -184,11 +192,29 @@ const calls = {
 const waiting = new Map();
 /** @type {Promise<void>} */
 let queue = Promise.resolve();
+/** The call that runs now. @type {number | null} */
+let running_id = null;
+
+/** @param {number} id @param {unknown} thrown */
+function answerError(id, thrown) {
+  const error = reportFromThrown(thrown, panicText);
+  panicText = null;
+  if (isFatal(error)) engine = null;
+  postMessage({ id, error });
+}
+
+// A trap inside one of the engine's async calls settles no promise; it is thrown at the worker itself.
+addEventListener("error", (event) => {
+  if (running_id === null) return;
+  event.preventDefault();
+  answerError(running_id, event.error);
+});
 
 /** @param {number} id @param {string} call @param {unknown} args */
 async function answer(id, call, args) {
   const entry = /** @type {{ controller: AbortController, readers: ReadGate }} */ (waiting.get(id));
   const { signal } = entry.controller;
+  running_id = id;
   try {
     signal.throwIfAborted();
     const value = await calls[call](args, {
@@ -198,11 +224,9 @@ async function answer(id, call, args) {
     });
     postMessage({ id, value });
   } catch (thrown) {
-    const error = reportFromThrown(thrown, panicText);
-    panicText = null;
-    if (isFatal(error)) engine = null;
-    postMessage({ id, error });
+    answerError(id, thrown);
   } finally {
+    running_id = null;
     waiting.delete(id);
   }
 }

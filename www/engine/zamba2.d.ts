@@ -24,8 +24,17 @@ export interface LoadOptions {
   backend?: "auto" | "cpu";
   /** Default "q8". The checkpoint's own dtype (f32, f16, bf16) is converted while it loads. */
   weights?: Weights;
-  /** Only one thread exists so far; "auto" picks it. */
-  threads?: "auto" | 1;
+  /**
+   * Workers that compute, the engine's own included: 1 to 64. "auto" (the default) takes one per core, at most 8. More
+   * than one needs a cross-origin isolated page; elsewhere one thread runs, and `info.threads_reason` says so.
+   * The number changes no bit of any result.
+   */
+  threads?: "auto" | number;
+  /**
+   * "auto" (the default) uses relaxed SIMD where the browser knows it; false keeps to plain SIMD128, for comparison.
+   * The results are the same.
+   */
+  relaxedSimd?: "auto" | false;
   /** Tokens that prompt and answer may fill together. Default and upper limit: the checkpoint's own. */
   context?: number;
   /** Called at most about 20 times a second, and at the end of every unit. */
@@ -86,9 +95,18 @@ export interface LoadTiming {
   clock_resolution_us: number;
 }
 
+/**
+ * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. The page is
+ * not cross-origin isolated; the browser gives no shared WebAssembly memory; some workers did not start within seconds.
+ */
+export type ThreadsReason = "auto" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed";
+
 export interface LoadedInfo extends ModelInfo {
-  backend: "cpu-simd128";
-  threads: 1;
+  backend: "cpu-simd128" | "cpu-relaxed-simd";
+  threads: number;
+  threads_reason: ThreadsReason;
+  /** Whether the engine's worker is cross-origin isolated, which shared memory and a fine clock need. */
+  isolated: boolean;
   weights: Weights;
   /** Whether tokenizer.json was there; without it only token ids can be given. */
   tokenizer: boolean;

@@ -14,6 +14,9 @@ const GENERATE_DEFAULTS = {
   ignore_eos: false,
 };
 
+/** Far more than helps; a larger number is a mistake, and every thread costs a worker. */
+const MAX_THREADS = 64;
+
 /** @param {AbortSignal | undefined} signal */
 const abortReason = (signal) => signal?.reason ?? new DOMException("The operation was aborted.", "AbortError");
 
@@ -122,17 +125,23 @@ function oneOf(name, value, allowed) {
 }
 
 /** @type {typeof api.load} */
-export async function load({ source, backend = "auto", weights = "q8", threads = "auto", context, onProgress, signal }) {
+export async function load({
+  source, backend = "auto", weights = "q8", threads = "auto", relaxedSimd = "auto", context, onProgress, signal,
+}) {
   signal?.throwIfAborted();
   oneOf("backend", backend, ["auto", "cpu"]);
   oneOf("weights", weights, ["f32", "q8", "q4"]);
-  oneOf("threads", threads, ["auto", 1]);
-  const args = { source: sourceForWorker(source), weights, context: context ?? null };
+  oneOf("relaxedSimd", relaxedSimd, ["auto", false]);
+  if (threads !== "auto" && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
+    throw new Zamba2Error("bad_option", `option \`threads\`: ${String(threads)} is neither "auto" nor a whole number from 1 to ${MAX_THREADS}`, {
+      nextStep: "Change the option and run again.",
+    });
+  }
+  const args = { source: sourceForWorker(source), weights, context: context ?? null, threads, relaxed_simd: relaxedSimd };
   const link = new WorkerLink();
   try {
     const { answer } = link.start("load", args, { signal, onEvent: (_, data) => onProgress?.(data) });
-    const info = { ...(await answer), backend: "cpu-simd128", threads: 1, weights };
-    return new Model(link, info);
+    return new Model(link, { ...(await answer), weights });
   } catch (error) {
     link.close(new Zamba2Error("disposed", "the model was not loaded", { nextStep: "Load it again." }));
     throw error;

@@ -46,6 +46,16 @@ pub fn rust_target(workspace: &Workspace, target: &str) -> Result<()> {
     rustup(workspace, &["target", "add", target])
 }
 
+/// Makes sure that the standard library's sources are there, for the builds that compile it themselves.
+pub fn rust_sources(workspace: &Workspace) -> Result<()> {
+    let root = first_line(workspace.program("rustc").args(["--print", "sysroot"]));
+    let manifest = "lib/rustlib/src/rust/library/std/Cargo.toml";
+    if root.is_some_and(|root| Path::new(&root).join(manifest).is_file()) {
+        return Ok(());
+    }
+    rustup(workspace, &["component", "add", "rust-src"])
+}
+
 /// Makes sure that `cargo <subcommand>` exists, which the rustup component `component` brings.
 pub fn rust_component(workspace: &Workspace, subcommand: &str, component: &str) -> Result<()> {
     if first_line(workspace.cargo().args([subcommand, "--version"])).is_some() {

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::serve::Isolation;
 use crate::test::Stage;
 use crate::workspace::Workspace;
 
@@ -41,6 +42,9 @@ enum Command {
         /// A checkpoint folder to serve under /checkpoints/NAME/ by its folder name; may be repeated.
         #[arg(long = "checkpoint", value_name = "DIR")]
         checkpoints: Vec<PathBuf>,
+        /// Leave the isolation headers off, as hosts do where they can't be set.
+        #[arg(long)]
+        no_isolation: bool,
     },
     /// Run every check, installing what this machine lacks.
     Test {
@@ -74,7 +78,15 @@ fn run(command: Command) -> Result<bool> {
             port,
             host,
             checkpoints,
-        } => serve::build_and_serve(&workspace, &host, port, &checkpoints)?,
+            no_isolation,
+        } => {
+            let isolation = if no_isolation {
+                Isolation::LeftToThePage
+            } else {
+                Isolation::ByHeaders
+            };
+            serve::build_and_serve(&workspace, &host, port, &checkpoints, isolation)?;
+        }
         Command::Test { list: true, .. } => test::list(),
         Command::Test { only, .. } => return Ok(test::run(&workspace, &only)),
     }

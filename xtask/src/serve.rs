@@ -34,6 +34,7 @@ pub fn build_and_serve(
     host: &str,
     port: u16,
     checkpoints: &[PathBuf],
+    isolation: Isolation,
 ) -> Result<()> {
     let checkpoints = checkpoints
         .iter()
@@ -50,13 +51,24 @@ pub fn build_and_serve(
     wasm::build(workspace)?;
 
     let listener = listen(host, port)?;
-    let server = Server::start(listener, site(workspace.root.join("index.html"), &folders))?;
+    let server = Server::start(listener, site(&workspace.root, &folders, isolation))?;
     for (name, _) in &checkpoints {
         println!("Checkpoint: {}checkpoints/{name}/", server.url());
     }
     println!("Zamba2 is at {} (Ctrl-C stops it)", server.url());
     server.wait()
 }
+
+/// Whether answers carry the headers that let the page share memory between threads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    ByHeaders,
+    /// As on a host where headers can't be set: it is left to the page's service worker.
+    LeftToThePage,
+}
+
+// The page, and its service worker, which must lie beside it; the only files outside the folders.
+const TOP_FILES: [(&str, &str); 2] = [("/", "index.html"), ("/isolation.js", "isolation.js")];
 
 /// The folders that the page needs, by the path they are served under.
 pub fn page_folders(workspace: &Workspace) -> Vec<(String, PathBuf)> {
@@ -108,9 +120,12 @@ pub fn listen(host: &str, port: u16) -> Result<TcpListener> {
     )
 }
 
-/// The whole site: one page and some folders, each under its own path.
-pub fn site(index: PathBuf, folders: &[(String, PathBuf)]) -> Router {
-    let mut site = Router::new().route_service("/", ServeFile::new(index));
+/// The whole site: the page at `root` and some folders, each under its own path.
+pub fn site(root: &Path, folders: &[(String, PathBuf)], isolation: Isolation) -> Router {
+    let mut site = Router::new();
+    for (path, name) in TOP_FILES {
+        site = site.route_service(path, ServeFile::new(root.join(name)));
+    }
     for (path, folder) in folders {
         let files = ServeDir::new(folder)
             .append_index_html_on_directories(false)
@@ -118,9 +133,14 @@ pub fn site(index: PathBuf, folders: &[(String, PathBuf)]) -> Router {
             .not_found_service(tower_fallback());
         site = site.nest_service(path, files);
     }
-    site.fallback(not_found)
+    let site = site
+        .fallback(not_found)
         .layer(middleware::from_fn(refuse_hidden))
-        .layer(middleware::map_response(add_headers))
+        .layer(middleware::map_response(add_headers));
+    match isolation {
+        Isolation::ByHeaders => site.layer(middleware::map_response(isolate)),
+        Isolation::LeftToThePage => site,
+    }
 }
 
 fn tower_fallback() -> Router {
@@ -128,7 +148,8 @@ fn tower_fallback() -> Router {
 }
 
 async fn not_found() -> Response {
-    let text = "Not found. This server has /, /www/, /pkg/ and the folders given to it.\n";
+    let text =
+        "Not found. This server has /, /isolation.js, /www/, /pkg/ and the folders given to it.\n";
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
@@ -149,19 +170,6 @@ async fn add_headers(mut response: Response) -> Response {
     let status = response.status();
     let headers = response.headers_mut();
     let mut set = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
-    // These three make the page cross-origin isolated: threads need SharedArrayBuffer.
-    set(
-        HeaderName::from_static("cross-origin-opener-policy"),
-        "same-origin",
-    );
-    set(
-        HeaderName::from_static("cross-origin-embedder-policy"),
-        "require-corp",
-    );
-    set(
-        HeaderName::from_static("cross-origin-resource-policy"),
-        "same-origin",
-    );
     set(HeaderName::from_static("x-content-type-options"), "nosniff");
     // The browser may keep a file but asks each time whether it changed.
     set(CACHE_CONTROL, "no-cache");
@@ -169,6 +177,22 @@ async fn add_headers(mut response: Response) -> Response {
     if status == StatusCode::METHOD_NOT_ALLOWED {
         set(CONTENT_TYPE, "text/plain; charset=utf-8");
         *response.body_mut() = "Only GET and HEAD are served here.\n".into();
+    }
+    response
+}
+
+// These three make the page cross-origin isolated: threads need SharedArrayBuffer.
+async fn isolate(mut response: Response) -> Response {
+    for (name, value) in [
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-embedder-policy", "require-corp"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        let headers = response.headers_mut();
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     response
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process;
 use std::time::Duration;
 
-use super::{Server, listen, site};
+use super::{Isolation, Server, listen, site};
 
 /// A folder of its own for one test, removed with it, and a server over it.
 struct Fixture {
@@ -20,9 +20,14 @@ struct Fixture {
 
 impl Fixture {
     fn new(name: &str) -> Self {
+        Self::with(name, Isolation::ByHeaders)
+    }
+
+    fn with(name: &str, isolation: Isolation) -> Self {
         let folder = env::temp_dir().join(format!("zamba2-serve-{name}-{}", process::id()));
         for (path, text) in [
             ("index.html", "<!doctype html>"),
+            ("isolation.js", "export {};"),
             ("Cargo.toml", "secret"),
             ("www/app.js", "export {};"),
             ("www/app.css", "a{}"),
@@ -40,7 +45,7 @@ impl Fixture {
         }
         let folders = ["/www", "/pkg", "/checkpoints/tiny"]
             .map(|path| (path.to_owned(), folder.join(&path[1..])));
-        let site = site(folder.join("index.html"), &folders);
+        let site = site(&folder, &folders, isolation);
         let server = Server::start(listen("127.0.0.1", 0).unwrap(), site).unwrap();
         Self { folder, server }
     }
@@ -104,6 +109,7 @@ fn each_kind_of_file_has_its_media_type() {
     let fixture = Fixture::new("media");
     for (path, kind) in [
         ("/", "text/html"),
+        ("/isolation.js", "text/javascript"),
         ("/www/app.js", "text/javascript"),
         ("/www/app.css", "text/css"),
         ("/www/icon.svg", "image/svg+xml"),
@@ -142,6 +148,22 @@ fn every_answer_isolates_the_page_and_is_revalidated() {
         ] {
             assert_eq!(answer.header(name), Some(value), "{}", answer.head);
         }
+    }
+}
+
+#[test]
+fn a_server_told_so_sends_no_isolation_headers() {
+    let fixture = Fixture::with("plain", Isolation::LeftToThePage);
+    for path in ["/", "/isolation.js", "/www/app.js", "/nothing"] {
+        let answer = fixture.get(path);
+        for name in [
+            "cross-origin-opener-policy",
+            "cross-origin-embedder-policy",
+            "cross-origin-resource-policy",
+        ] {
+            assert_eq!(answer.header(name), None, "{path}");
+        }
+        assert_eq!(answer.header("cache-control"), Some("no-cache"), "{path}");
     }
 }
 

@@ -12,14 +12,20 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::installs;
-use crate::serve::{Server, listen, page_folders, site};
-use crate::wasm::{self, BROWSER_TARGET};
+use crate::serve::{Isolation, Server, listen, page_folders, site};
+use crate::wasm::{self, VARIANTS};
 use crate::workspace::{self, Workspace};
 
 const KERNEL_TARGET: &str = "wasm32-wasip1";
 
 // The tests that also run as wasm: arithmetic whose SIMD code differs there. Files under tests/.
 const KERNEL_TESTS: [&str; 1] = ["kernels"];
+
+// The kernels' two vector instruction sets in browsers. The first is what .cargo/config.toml says.
+const KERNEL_RUSTFLAGS: [&str; 2] = [
+    "-C target-feature=+simd128",
+    "-C target-feature=+simd128,+relaxed-simd",
+];
 
 /// A part of the whole check that can be run alone.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,7 +36,7 @@ pub enum Stage {
     Lint,
     /// Rust tests on this machine
     Native,
-    /// The kernels' tests as WebAssembly, in Node.js
+    /// The kernels' tests and the crate's own as WebAssembly, plain and relaxed, in Node.js
     Kernels,
     /// Types of the JavaScript modules
     Types,
@@ -113,19 +119,14 @@ fn format(workspace: &Workspace) -> Result<()> {
 
 fn lint(workspace: &Workspace) -> Result<()> {
     installs::rust_component(workspace, "clippy", "clippy")?;
-    installs::rust_target(workspace, BROWSER_TARGET)?;
-    let strict = ["--", "--deny", "warnings"];
-    let native = ["clippy", "--workspace", "--all-targets"];
+    let strict = ["--deny", "warnings"];
+    let native = ["clippy", "--workspace", "--all-targets", "--"];
     cargo(workspace, &[&native[..], &strict].concat())?;
-    let wasm = [
-        "clippy",
-        "--package",
-        "zamba2",
-        "--lib",
-        "--target",
-        BROWSER_TARGET,
-    ];
-    cargo(workspace, &[&wasm[..], &strict].concat())
+    for variant in VARIANTS {
+        variant.install(workspace)?;
+        workspace::run(&mut variant.cargo(workspace, &["clippy"], &strict))?;
+    }
+    Ok(())
 }
 
 fn native(workspace: &Workspace) -> Result<()> {
@@ -141,13 +142,24 @@ fn kernels(workspace: &Workspace) -> Result<()> {
     installs::rust_target(workspace, KERNEL_TARGET)?;
     let path = installs::node(workspace)?;
     let mut arguments = vec!["test", "--package", "zamba2", "--target", KERNEL_TARGET];
+    arguments.push("--lib");
     for test in KERNEL_TESTS {
         arguments.extend(["--test", test]);
     }
     // A failed assertion ends a wasm program at once, and a captured message would be lost with it.
     arguments.extend(["--", "--nocapture"]);
-    // The runner in .cargo/config.toml is `node`.
-    workspace::run(workspace.cargo().args(arguments).env("PATH", path))
+    for flags in KERNEL_RUSTFLAGS {
+        println!("With {flags}:");
+        // The runner in .cargo/config.toml is `node`.
+        workspace::run(
+            workspace
+                .cargo()
+                .args(&arguments)
+                .env("PATH", &path)
+                .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags),
+        )?;
+    }
+    Ok(())
 }
 
 fn types(workspace: &Workspace) -> Result<()> {
@@ -171,11 +183,12 @@ fn browser(workspace: &Workspace) -> Result<()> {
         "/tests/fixtures".to_owned(),
         workspace.root.join("tests/fixtures"),
     ));
-    let server = Server::start(
-        listen("127.0.0.1", 0)?,
-        site(workspace.root.join("index.html"), &folders),
-    )?;
-    let url = server.url();
+    let server = |isolation| {
+        let site = site(&workspace.root, &folders, isolation);
+        Server::start(listen("127.0.0.1", 0)?, site)
+    };
+    let isolated = server(Isolation::ByHeaders)?;
+    let plain = server(Isolation::LeftToThePage)?;
     workspace::run(
         workspace
             .program("node")
@@ -184,7 +197,8 @@ fn browser(workspace: &Workspace) -> Result<()> {
             .arg("--test-concurrency=1")
             .args(tests)
             .env("PATH", path)
-            .env("ZAMBA2_URL", url.trim_end_matches('/'))
+            .env("ZAMBA2_URL", isolated.url().trim_end_matches('/'))
+            .env("ZAMBA2_PLAIN_URL", plain.url().trim_end_matches('/'))
             .env(installs::BROWSER_VARIABLE, browser),
     )
 }

@@ -9,6 +9,7 @@ mod norm;
 mod pool;
 mod simd;
 mod ssm_scan;
+pub(crate) mod threads;
 mod vecmath;
 
 use crate::backend::{

@@ -5,11 +5,16 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crate::backend::cpu::threads::{self, Thread};
 
 /// Polls before a thread goes to sleep: some tens of microseconds, longer than the gap between two ops of one token,
 /// short enough that an oversubscribed machine gets its core back.
 const SPINS: u32 = 20_000;
+
+/// How often a caller that sleeps looks whether the thread it waits for has died. Only a fault ever takes so long.
+const TRAP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 type Task = &'static (dyn Fn(usize) + Sync);
 
@@ -27,7 +32,7 @@ struct Shared {
 
 pub struct Pool {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<Thread>,
 }
 
 impl Pool {
@@ -44,8 +49,7 @@ impl Pool {
         });
         let spawn = |index: usize| {
             let shared = Arc::clone(&shared);
-            let builder = Builder::new().name(format!("cpu-{index}"));
-            builder.spawn(move || work(&shared, index)).ok()
+            threads::spawn(format!("cpu-{index}"), move || work(&shared, index))
         };
         let workers = (1..threads.max(1)).map_while(spawn).collect();
         Pool { shared, workers }
@@ -104,8 +108,7 @@ impl Drop for Pool {
         }
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
-            // A worker catches the panics of its tasks, so joining can't fail; there is nothing to do if it did.
-            let _ = worker.join();
+            worker.end();
         }
     }
 }
@@ -123,11 +126,9 @@ impl Drop for Finish<'_> {
         }
         let mut slot = lock(&self.0.task);
         while self.0.busy.load(Ordering::Acquire) != 0 {
-            slot = self
-                .0
-                .done
-                .wait(slot)
-                .unwrap_or_else(PoisonError::into_inner);
+            assert!(!threads::trapped(), "a worker thread panicked");
+            let woken = self.0.done.wait_timeout(slot, TRAP_CHECK_INTERVAL);
+            (slot, _) = woken.unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -225,12 +226,6 @@ impl<'a> Stripes<'a> {
             width,
             borrow: PhantomData,
         }
-    }
-
-    /// Consecutive pieces of `width` numbers.
-    pub fn of_slice(data: &'a mut [f32], width: usize) -> Self {
-        let cols = data.len();
-        Stripes::of_columns(data, cols, width)
     }
 }
 
@@ -333,8 +328,15 @@ mod tests {
     fn the_last_stripe_may_be_narrow_or_empty() {
         let mut data = vec![0.0; 5];
         let pool = Pool::new(2);
-        pool.run(4, Stripes::of_slice(&mut data, 2), |index, mut stripe| {
-            assert_eq!(stripe.row(0).len(), [2, 2, 1, 0][index]);
+        pool.run(
+            4,
+            Stripes::of_columns(&mut data, 5, 2),
+            |index, mut stripe| {
+                assert_eq!(stripe.row(0).len(), [2, 2, 1, 0][index]);
+            },
+        );
+        pool.run(4, Pieces::new(&mut data, 2), |index, piece| {
+            assert_eq!(piece.len(), [2, 2, 1, 0][index]);
         });
     }
 
@@ -347,9 +349,7 @@ mod tests {
         });
         assert!(std::panic::catch_unwind(run).is_err());
         let mut data = vec![0.0; 2];
-        pool.run(2, Stripes::of_slice(&mut data, 1), |_, mut stripe| {
-            stripe.row(0)[0] = 1.0;
-        });
+        pool.run(2, Pieces::new(&mut data, 1), |_, piece| piece[0] = 1.0);
         assert_eq!(data, [1.0, 1.0]);
     }
 }

@@ -1,0 +1,177 @@
+// @ts-check
+// The four builds of the engine and their threads: the same bits from all of them, and why fewer threads run where they
+// do. How a page becomes isolated is in isolation.test.js.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { EMBEDDED, expected, launch, openModule } from "./harness.js";
+
+/** @import { Browser, Page } from "playwright-core" */
+
+/** Of module.test.js, where its reason stands. */
+const MAX_LOGIT_DIFFERENCE = 1e-3;
+/** Between them every op, at sizes that no tile divides. */
+const FIXTURES = ["odd_sizes", "two_blocks_groups2_rope", "one_block_adapters_rope", "biases"];
+
+/** @type {Browser} */
+let browser;
+before(async () => { browser = await launch(); });
+after(() => browser.close());
+
+/** @param {(page: Page) => Promise<void>} body */
+async function withModule(body) {
+  const { context, page, faults } = await openModule(browser);
+  try {
+    await body(page);
+    assert.deepEqual(faults, []);
+  } finally {
+    await context.close();
+  }
+}
+
+/** @typedef {{ threads?: "auto" | number, relaxedSimd?: "auto" | false, weights?: string }} Options */
+
+/**
+ * What the engine says of itself, and the logits of a prefill and some decode steps as their bits.
+ * @param {Page} page @param {string} fixture @param {number[]} ids @param {Options} options
+ * @returns {Promise<{ info: any, logits: number[], bits: number[] }>}
+ */
+function run(page, fixture, ids, options) {
+  return page.evaluate(async ({ fixture, ids, options }) => {
+    const model = await /** @type {any} */ (globalThis).zamba2.load({ source: `/tests/fixtures/${fixture}/`, ...options });
+    const rows = [...await model.logits(ids), ...(await model.greedy(ids, 8)).logits];
+    const logits = Float32Array.from(rows.flatMap((row) => [...row]));
+    const { info } = model;
+    model.dispose();
+    return { info, logits: [...logits], bits: [...new Uint32Array(logits.buffer)] };
+  }, { fixture, ids, options });
+}
+
+/**
+ * Gives the engine another script for its threads. Requests of a worker's own workers can't be answered by a test, so
+ * it changes the file that names the script.
+ * @param {Page} page @param {string} address a JavaScript expression
+ */
+function replaceThread(page, address) {
+  return page.route("**/pkg/wasm_engine.js", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: (await response.text()).replace('"./thread.js"', address) });
+  });
+}
+
+for (const fixture of FIXTURES) {
+  test(`${fixture}: every build gives the same bits on any number of threads`, () => withModule(async (page) => {
+    const { input_ids, prefill_logits } = expected(fixture);
+    for (const weights of ["f32", "q8", "q4"]) {
+      /** @type {number[] | null} */
+      let first = null;
+      for (const relaxedSimd of /** @type {const} */ ([false, "auto"])) {
+        for (const threads of [1, 2, 3]) {
+          const { info, logits, bits } = await run(page, fixture, input_ids, { weights, relaxedSimd, threads });
+          const what = `${weights}, ${info.backend}, ${info.threads} threads`;
+          assert.equal(info.backend, relaxedSimd === "auto" ? "cpu-relaxed-simd" : "cpu-simd128", what);
+          assert.deepEqual([info.threads, info.threads_reason], [threads, "asked"], what);
+          first ??= bits;
+          assert.deepEqual(bits, first, `${what}: other bits than plain SIMD on one thread`);
+          if (weights !== "f32") continue;
+          const prefill = prefill_logits.values;
+          const worst = prefill.reduce((most, value, i) => Math.max(most, Math.abs(logits[i] - value)), 0);
+          assert.ok(worst <= MAX_LOGIT_DIFFERENCE, `${what}: logits differ from the reference by ${worst}`);
+        }
+      }
+    }
+  }));
+}
+
+test("an isolated page takes one thread per core by itself", () => withModule(async (page) => {
+  const { input_ids } = expected("biases");
+  const cores = await page.evaluate(() => navigator.hardwareConcurrency);
+  const { info } = await run(page, "biases", input_ids, {});
+  assert.deepEqual([info.threads, info.threads_reason, info.isolated], [Math.min(cores, 8), "auto", true]);
+}));
+
+test("threads that can't start leave an engine with fewer, which gives the same bits and says why", () => withModule(async (page) => {
+  const { input_ids } = expected("biases");
+  const whole = await run(page, "biases", input_ids, { threads: 1 });
+  await replaceThread(page, '"./nowhere.js"');
+  const { info, bits } = await run(page, "biases", input_ids, { threads: 3 });
+  assert.deepEqual([info.threads, info.threads_reason], [1, "workers_failed"]);
+  assert.deepEqual(bits, whole.bits);
+}));
+
+test("a browser that refuses the shared memory gets an engine of one thread that says why", () => withModule(async (page) => {
+  await page.route("**/pkg/wasm_engine.js", async (route) => {
+    const response = await route.fetch();
+    const refusal = 'WebAssembly.Memory = class { constructor() { throw new RangeError("could not allocate memory"); } };';
+    await route.fulfill({ response, body: `${await response.text()}\n${refusal}` });
+  });
+  const { info } = await run(page, "biases", expected("biases").input_ids, { threads: 2 });
+  assert.deepEqual([info.threads, info.threads_reason], [1, "no_shared_memory"]);
+}));
+
+test("a thread that traps becomes an internal error of the call, not a wait without end", async () => {
+  // The panic is also written to the console, so the faults of this page are its subject and not checked.
+  const { context, page } = await openModule(browser);
+  const body = `onmessage = async ({ data: { address, module, memory } }) => {
+    const engine = await import(address);
+    engine.initSync({ module, memory });
+    engine.note_thread_trap();
+    postMessage("ready");
+  };`;
+  await replaceThread(page, `URL.createObjectURL(new Blob([${JSON.stringify(body)}], { type: "text/javascript" }))`);
+  const refusal = await page.evaluate(async (source) => {
+    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 2 });
+    return model.logits([1, 2, 3]).then(() => "answered", (/** @type {any} */ error) => `${error.code}: ${error.message}`);
+  }, "/tests/fixtures/biases/");
+  assert.match(refusal, /^internal: [^]*a worker thread panicked/);
+  await context.close();
+});
+
+/** @type {[string, object][]} */
+const BAD_OPTIONS = [
+  ["no threads", { threads: 0 }],
+  ["half a thread", { threads: 1.5 }],
+  ["a thousand threads", { threads: 1000 }],
+  ["threads in words", { threads: "two" }],
+  ["relaxed SIMD by force", { relaxedSimd: true }],
+];
+
+for (const [what, options] of BAD_OPTIONS) {
+  test(`${what} is refused as bad_option, naming the option`, () => withModule(async (page) => {
+    const { code, message } = await page.evaluate(({ source, options }) => /** @type {any} */ (globalThis).zamba2.load({ source, ...options })
+      .then(() => ({ code: "none" }), (/** @type {any} */ { code, message }) => ({ code, message })), { source: EMBEDDED, options });
+    assert.equal(code, "bad_option");
+    assert.match(message, new RegExp(Object.keys(options)[0]));
+  }));
+}
+
+test("disposing of a model ends its threads", () => withModule(async (page) => {
+  const session = await browser.newBrowserCDPSession();
+  const own = await page.context().newCDPSession(page);
+  const { targetInfo: { browserContextId } } = await own.send("Target.getTargetInfo");
+  const workers = async () => {
+    const { targetInfos } = await session.send("Target.getTargets", { filter: [{}] });
+    return targetInfos.filter((target) => target.type === "worker" && target.browserContextId === browserContextId).length;
+  };
+  await page.evaluate(async (source) => {
+    /** @type {any} */ (globalThis).model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 3 });
+  }, "/tests/fixtures/biases/");
+  assert.equal(await workers(), 3);
+  await page.evaluate(() => /** @type {any} */ (globalThis).model.dispose());
+  while (await workers() > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+}));
+
+test("the page's own thread goes on while two threads generate", () => withModule(async (page) => {
+  const { ticks, tokens } = await page.evaluate(async (source) => {
+    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 2 });
+    let ticks = 0;
+    let tokens = 0;
+    const ticking = setInterval(() => { ticks += 1; }, 1);
+    for await (const _ of model.generate("Ownership is", { max_tokens: 100, ignore_eos: true })) tokens += 1;
+    clearInterval(ticking);
+    model.dispose();
+    return { ticks, tokens };
+  }, EMBEDDED);
+  assert.equal(tokens, 100);
+  assert.ok(ticks > 1, `${ticks} ticks`);
+}));

@@ -1,0 +1,72 @@
+// @ts-check
+// What this browser and this page allow, and which of the four builds of the engine therefore runs, on how many
+// threads, and why. It stands below wasm_engine.js, runs in the engine's worker, and loads nothing.
+
+import { Zamba2Error } from "./errors.js";
+
+/** @import { ThreadsReason } from "./zamba2.d.ts" */
+
+/**
+ * The folder of the build in the package, how many threads are wanted with the engine's worker among them, and why not
+ * more or fewer.
+ * @typedef {{ folder: string, relaxed_simd: boolean, threads: number, threads_reason: ThreadsReason }} Build
+ */
+
+/** More threads than this only wait for the same memory. */
+const MAX_AUTO_THREADS = 8;
+
+// Each probe is a module of one function. `validate` answers whether this browser knows its instructions without
+// compiling the engine first.
+
+/** i8x16.popcnt, from SIMD128. */
+const SIMD_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 25, 1, 23, 0, 253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+  0, 0, 0, 0, 0, 0, 253, 98, 26, 11,
+]);
+/** i8x16.relaxed_swizzle of two splats. */
+const RELAXED_SIMD_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15,
+  253, 128, 2, 11,
+]);
+/** i32.atomic.load from a shared memory. */
+const ATOMICS_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 5, 4, 1, 3, 1, 1, 10, 11, 1, 9, 0, 65, 0, 254, 16, 2, 0,
+  26, 11,
+]);
+
+/**
+ * @param {{ threads: "auto" | number, relaxed_simd: "auto" | false }} options
+ * @returns {Build}
+ */
+export function chooseBuild(options) {
+  if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_PROBE)) {
+    throw new Zamba2Error("unsupported_browser", "this browser has no WebAssembly SIMD", {
+      nextStep: "Use Chrome 91, Edge 91, Firefox 89, Safari 16.4 or newer.",
+    });
+  }
+  const relaxed_simd = options.relaxed_simd === "auto" && WebAssembly.validate(RELAXED_SIMD_PROBE);
+  return build(relaxed_simd, chooseThreads(options.threads));
+}
+
+/** What runs where the browser refuses the memory that threads would share. @param {Build} refused @returns {Build} */
+export function withoutThreads({ relaxed_simd }) {
+  return build(relaxed_simd, { threads: 1, threads_reason: "no_shared_memory" });
+}
+
+/** @param {boolean} relaxed_simd @param {{ threads: number, threads_reason: ThreadsReason }} chosen @returns {Build} */
+function build(relaxed_simd, { threads, threads_reason }) {
+  const folder = (threads > 1 ? "threads" : "single") + (relaxed_simd ? "-relaxed" : "");
+  return { folder, relaxed_simd, threads, threads_reason };
+}
+
+/** @param {"auto" | number} asked @returns {{ threads: number, threads_reason: ThreadsReason }} */
+function chooseThreads(asked) {
+  const threads = asked === "auto" ? Math.min(navigator.hardwareConcurrency, MAX_AUTO_THREADS) : asked;
+  // One thread is one thread whatever the host allows, unless the host is why.
+  if (asked === 1) return { threads, threads_reason: "asked" };
+  if (!crossOriginIsolated) return { threads: 1, threads_reason: "not_isolated" };
+  if (typeof SharedArrayBuffer !== "function" || !WebAssembly.validate(ATOMICS_PROBE)) {
+    return { threads: 1, threads_reason: "no_shared_memory" };
+  }
+  return { threads, threads_reason: asked === "auto" ? "auto" : "asked" };
+}
