@@ -3,6 +3,7 @@
 //! The package is assembled beside the build outputs and then put in place by a rename, so a failed
 //! build leaves the last good one. It neither shrinks nor publishes what it makes.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -124,41 +125,65 @@ impl Variant {
             .target(workspace)
             .join(BROWSER_TARGET)
             .join("release/zamba2.wasm");
-        self.check(&module)?;
+        let bytes =
+            fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
+        self.check(&bytes, &module)?;
+        let bindings = self.bindings(workspace, &bytes)?;
         let folder = folder.join(self.name);
         make_folder(&folder)?;
-        Bindgen::new()
-            .input_path(&module)
-            .out_name(BINDINGS)
-            .typescript(true)
-            // The engine names the module's address itself, but other users of the bindings may not.
-            .omit_default_module_path(false)
-            .web(true)
-            .and_then(|bindgen| bindgen.generate(folder))
-            .with_context(|| format!("cannot make JavaScript bindings for {}", module.display()))
+        for name in file_names(&bindings)? {
+            copy(&bindings.join(&name), &folder.join(&name))?;
+        }
+        Ok(())
     }
 
     // The linker writes the features it was given into the module. A stale or mixed-up file would run, only slower or
     // on one thread, and nobody would see why.
-    fn check(self, module: &Path) -> Result<()> {
-        let bytes =
-            fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+    fn check(self, module: &[u8], path: &Path) -> Result<()> {
+        // The section `target_features` is the last one: for each feature a plus, the name's length and the name.
+        let end = &module[module.len().saturating_sub(1024)..];
         for (feature, wanted) in [
             ("relaxed-simd", self.relaxed_simd),
             ("atomics", self.threads),
         ] {
-            // In the section `target_features` a used feature is a plus, the name's length and the name.
             let entry = [&[b'+', feature.len() as u8], feature.as_bytes()].concat();
-            let found = bytes.windows(entry.len()).any(|window| window == entry);
+            let found = end.windows(entry.len()).any(|window| window == entry);
             if found != wanted {
                 bail!(
                     "{} has {feature}: {found}, but {} wants it: {wanted}; delete it and build again",
-                    module.display(),
+                    path.display(),
                     self.name,
                 );
             }
         }
         Ok(())
+    }
+
+    // The folder with the bindings of `module`. Making them takes seconds, so they stay for the next build beside the
+    // module and the generator that they were made of.
+    fn bindings(self, workspace: &Workspace, module: &[u8]) -> Result<PathBuf> {
+        let place = workspace.target.join("bindings").join(self.name);
+        let (input, output) = (place.join("input.wasm"), place.join("output"));
+        let changed = |path: &Path| path.metadata()?.modified();
+        let generator = env::current_exe().and_then(|program| changed(&program));
+        let fresh = generator.is_ok_and(|made| changed(&input).is_ok_and(|used| made < used))
+            && fs::read(&input).is_ok_and(|used| used == module);
+        if !fresh {
+            remove_folder(&place)?;
+            make_folder(&place)?;
+            Bindgen::new()
+                .input_bytes(BINDINGS, module.to_vec())
+                .typescript(true)
+                // The engine names the module's address itself, but other users of the bindings may not.
+                .omit_default_module_path(false)
+                .web(true)
+                .and_then(|bindgen| bindgen.generate(&output))
+                .with_context(|| format!("cannot make JavaScript bindings for {}", self.name))?;
+            // Last, so that it vouches for complete bindings.
+            fs::write(&input, module)
+                .with_context(|| format!("cannot write {}", input.display()))?;
+        }
+        Ok(output)
     }
 }
 
