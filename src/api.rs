@@ -11,6 +11,7 @@ use wasm_bindgen::prelude::*;
 use crate::backend::cpu::Cpu;
 #[cfg(target_feature = "atomics")]
 use crate::backend::cpu::threads;
+use crate::bench;
 use crate::error::{Error, ErrorReport, Result};
 use crate::loader::safetensors::{self, Shard};
 use crate::loader::schedule::{ByteRange, PlannedUnit, Unit, parameters};
@@ -334,6 +335,15 @@ impl Engine {
             Float64Array::from(&profile.bytes[..]).into(),
         )?;
         Ok(object.into())
+    }
+
+    /// Single kernels against the ceilings of this machine, on this engine's threads; no model is needed.
+    /// A loading or loaded model has the threads for itself.
+    pub fn bench_kernels(&self) -> JsResult<JsValue> {
+        if self.loader.is_some() || self.session.is_some() {
+            return Err(to_js_error(out_of_order("bench_kernels comes before plan")));
+        }
+        to_js(&bench::run(&mut Cpu::new(self.threads)))
     }
 
     /// `{ weights_bytes, cache_bytes, wasm_bytes }`.

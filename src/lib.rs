@@ -18,7 +18,8 @@ pub mod model;
 // Floor 3: bytes become blocks.
 pub mod loader;
 
-// Floor 4: one conversation.
+// Floor 4: one conversation; and the kernels alone, against the clock.
+pub mod bench;
 pub mod session;
 
 // Floor 5: the doors, one for each world.

@@ -29,6 +29,15 @@ impl WeightFormat {
         }
     }
 
+    /// The format of the matrix that makes the logits (and, tied, the embeddings): every error in it goes straight
+    /// into the choice of a token, so at q4 it gets eight bits. `docs/quantization.md` has the effect.
+    pub fn of_output(self) -> WeightFormat {
+        match self {
+            WeightFormat::Q4 => WeightFormat::Q8,
+            other => other,
+        }
+    }
+
     /// Bytes of a `rows × cols` matrix in the host form.
     pub fn bytes(self, rows: usize, cols: usize) -> u64 {
         let (rows, blocks) = (rows as u64, cols.div_ceil(BLOCK) as u64);

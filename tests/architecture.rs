@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Each module with its floor. A file belongs to the longest name that fits its path.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 16] = [
     ("error", 0),
     ("clock", 0),
     ("profile", 0),
@@ -16,6 +16,7 @@ const FLOORS: [(&str, u8); 15] = [
     ("backend::cpu", 2),
     ("model", 2),
     ("loader", 3),
+    ("bench", 4),
     ("session", 4),
     ("folder", 5),
     ("api", 5),

@@ -3,6 +3,7 @@
 // The parts know nothing of one another; what each does is in its own file.
 
 import { load } from "../pkg/zamba2.js";
+import { Bench } from "./bench.js";
 import { BlockPanel } from "./block_panel.js";
 import { clearErrorCards, faultOf, showErrorCard } from "./errors.js";
 import { HeatMap } from "./heat_map.js";
@@ -304,3 +305,6 @@ renderWords();
 isolation = await isolate();
 showCapability();
 if (isolation !== "reloading") loadModel(picker.chosen);
+if (new URLSearchParams(location.search).has("bench")) {
+  new Bench(byId("bench"), () => model, (thrown) => showFault("error.page", faultOf(thrown)));
+}

@@ -235,7 +235,7 @@ fn fill(
 ) -> Result<(), Failure> {
     let count = numbers(spec);
     let name = spec.name.as_str();
-    if spec.role == Role::Matrix {
+    if spec.role != Role::Vector {
         // Uniform with variance 1 / d_in: outputs are as large as inputs.
         let radius = (3.0 / spec.shape[1] as f32).sqrt();
         return fill_with(count, rng, write, |u| radius * u);

@@ -2,6 +2,7 @@
 //! the model through the library only, and holds no arithmetic of the model.
 
 mod bench;
+mod bench_kernels;
 mod generate;
 mod logits;
 mod make_checkpoint;
@@ -43,6 +44,7 @@ enum Command {
     Generate(generate::Arguments),
     MakeCheckpoint(make_checkpoint::Arguments),
     Bench(bench::Arguments),
+    BenchKernels(bench_kernels::Arguments),
 }
 
 /// How every command that runs a model opens it. The weight format is the command's own: each has another default.
@@ -147,6 +149,7 @@ pub fn run() -> ExitCode {
         Command::Generate(arguments) => generate::run(arguments, json),
         Command::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments, json),
         Command::Bench(arguments) => bench::run(&arguments, json),
+        Command::BenchKernels(arguments) => bench_kernels::run(&arguments, json),
     };
     let Err(failure) = done else {
         return ExitCode::SUCCESS;

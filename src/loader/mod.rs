@@ -95,8 +95,8 @@ impl<B: Backend> WeightStream<B> {
             }
             let format = self.format;
             let growing = self.growing.get_or_insert_with(|| match tensor.spec.role {
-                Role::Matrix => Growing::Matrix(QMatrixBuilder::new(rows, cols, format)),
                 Role::Vector => Growing::Vector(Vec::with_capacity(cols)),
+                role => Growing::Matrix(QMatrixBuilder::new(rows, cols, role.format(format))),
             });
             match growing {
                 Growing::Matrix(builder) => builder.push_row(&self.row),
@@ -152,7 +152,7 @@ impl<B: Backend> WeightStream<B> {
 /// Rows and columns as they are streamed; a vector of any shape is one row.
 fn dims(tensor: &PlannedTensor) -> (usize, usize) {
     match (tensor.spec.role, &tensor.spec.shape[..]) {
-        (Role::Matrix, &[rows, cols]) => (rows, cols),
+        (Role::Matrix | Role::Output, &[rows, cols]) => (rows, cols),
         (_, shape) => (1, shape.iter().product()),
     }
 }

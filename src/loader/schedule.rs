@@ -23,8 +23,21 @@ pub enum Unit {
 pub enum Role {
     /// A matrix of a linear layer, in the chosen weight format.
     Matrix,
+    /// The embedding or the output matrix, in the format that the chosen one has for it.
+    Output,
     /// Norms, biases, conv1d and the scan's parameters: always f32.
     Vector,
+}
+
+impl Role {
+    /// The format of a matrix of this role where `weights` is the chosen one.
+    pub fn format(self, weights: WeightFormat) -> WeightFormat {
+        match self {
+            Role::Matrix => weights,
+            Role::Output => weights.of_output(),
+            Role::Vector => WeightFormat::F32,
+        }
+    }
 }
 
 /// A tensor that the checkpoint must have.
@@ -147,8 +160,8 @@ pub fn tensors(config: &Config, shared: &SharedLayout, unit: Unit) -> Vec<Tensor
     let h = config.hidden_size;
     let mut specs = Specs(Vec::new());
     match unit {
-        Unit::Embedding => specs.matrix("model.embed_tokens", config.vocab_size, h),
-        Unit::LmHead => specs.matrix("lm_head", config.vocab_size, h),
+        Unit::Embedding => specs.output("model.embed_tokens", config.vocab_size, h),
+        Unit::LmHead => specs.output("lm_head", config.vocab_size, h),
         Unit::FinalNorm => specs.vector("model.final_layernorm.weight", &[h]),
         Unit::SharedBlock(block) => {
             let prefix = shared_prefix(shared.source_layer[block]);
@@ -217,6 +230,10 @@ impl Specs {
         self.push(name.into(), shape, Role::Vector);
     }
 
+    fn output(&mut self, module: &str, rows: usize, cols: usize) {
+        self.push(format!("{module}.weight"), &[rows, cols], Role::Output);
+    }
+
     fn matrix(&mut self, module: &str, rows: usize, cols: usize) {
         self.push(format!("{module}.weight"), &[rows, cols], Role::Matrix);
     }
@@ -267,8 +284,8 @@ impl LoadSchedule {
                 let numbers = tensor.spec.shape.iter().product::<usize>();
                 schedule.parameters += numbers as u64;
                 schedule.weights_bytes += match tensor.spec.role {
-                    Role::Matrix => format.bytes(tensor.spec.shape[0], tensor.spec.shape[1]),
                     Role::Vector => 4 * numbers as u64,
+                    role => (role.format(format)).bytes(tensor.spec.shape[0], tensor.spec.shape[1]),
                 };
             }
             let ranges = merge(&found);

@@ -36,6 +36,7 @@ import { Zamba2Error } from "./errors.js";
  * @property {(level: "off" | "block" | "module") => void} set_profiling
  * @property {() => ProfileSpans} take_profile
  * @property {() => MemoryReport} memory
+ * @property {() => Omit<import("./zamba2.d.ts").KernelReport, "relaxed_simd">} bench_kernels
  */
 
 /**

@@ -186,6 +186,12 @@ const calls = {
   async memory() {
     return opened().memory();
   },
+
+  /** For a worker of its own: a model's threads can't serve twice. */
+  async bench_kernels({ threads, relaxed_simd }) {
+    const { engine: idle, build } = await createEngine({ weights: "q4", context: null, threads, relaxed_simd });
+    return { ...idle.bench_kernels(), relaxed_simd: build.relaxed_simd };
+  },
 };
 
 /** @type {Map<number, { controller: AbortController, readers: ReadGate }>} */

@@ -263,6 +263,50 @@ export class Zamba2Error extends Error {
   readonly nextStep: string;
 }
 
+/** What a machine can do at best with the instructions of the kernels; all threads together. */
+export interface Ceilings {
+  threads: number;
+  /** int8 products with the addition that collects them. */
+  int8_gmacs_per_s: number;
+  /** 16-bit products summed in 32 bits. */
+  int16_gmacs_per_s: number;
+  f32_gmacs_per_s: number;
+  /** Reading memory far larger than any cache. */
+  read_gb_per_s: number;
+}
+
+export interface KernelTime {
+  kernel: string;
+  /** Rows of activations: 1 is decode. */
+  tokens: number;
+  /** The median of seven rounds. */
+  us: number;
+  gmacs_per_s: number;
+  gb_per_s: number;
+  /** What holds the kernel back at best. */
+  bound: "arithmetic" | "memory";
+  /** The time that the ceilings allow, divided by the time taken. */
+  percent_of_ceiling: number;
+}
+
+export interface KernelReport {
+  ceilings: Ceilings;
+  kernels: KernelTime[];
+  relaxed_simd: boolean;
+}
+
+export interface BenchOptions {
+  threads?: "auto" | number;
+  relaxedSimd?: "auto" | false;
+  signal?: AbortSignal;
+}
+
+/**
+ * Measures single kernels at the sizes of Zamba2-1.2B against the machine's ceilings, in about ten seconds and 0.6 GB.
+ * No model is needed; one that generates meanwhile disturbs the figures.
+ */
+export function benchKernels(options?: BenchOptions): Promise<KernelReport>;
+
 /**
  * Loads a checkpoint and resolves when it can generate.
  * Rejects with a Zamba2Error, or with the signal's reason after an abort.

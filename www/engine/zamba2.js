@@ -124,6 +124,28 @@ function oneOf(name, value, allowed) {
   });
 }
 
+/** @param {"auto" | number} threads @param {"auto" | false} relaxedSimd */
+function checkBuildOptions(threads, relaxedSimd) {
+  oneOf("relaxedSimd", relaxedSimd, ["auto", false]);
+  if (threads !== "auto" && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
+    throw new Zamba2Error("bad_option", `option \`threads\`: ${String(threads)} is neither "auto" nor a whole number from 1 to ${MAX_THREADS}`, {
+      nextStep: "Change the option and run again.",
+    });
+  }
+}
+
+/** @type {typeof api.benchKernels} */
+export async function benchKernels({ threads = "auto", relaxedSimd = "auto", signal } = {}) {
+  signal?.throwIfAborted();
+  checkBuildOptions(threads, relaxedSimd);
+  const link = new WorkerLink();
+  try {
+    return await link.start("bench_kernels", { threads, relaxed_simd: relaxedSimd }, { signal }).answer;
+  } finally {
+    link.close(new Zamba2Error("disposed", "the measurement has ended", { nextStep: "Start it again." }));
+  }
+}
+
 /** @type {typeof api.load} */
 export async function load({
   source, backend = "auto", weights = "q8", threads = "auto", relaxedSimd = "auto", context, onProgress, signal,
@@ -131,12 +153,7 @@ export async function load({
   signal?.throwIfAborted();
   oneOf("backend", backend, ["auto", "cpu"]);
   oneOf("weights", weights, ["f32", "q8", "q4"]);
-  oneOf("relaxedSimd", relaxedSimd, ["auto", false]);
-  if (threads !== "auto" && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
-    throw new Zamba2Error("bad_option", `option \`threads\`: ${String(threads)} is neither "auto" nor a whole number from 1 to ${MAX_THREADS}`, {
-      nextStep: "Change the option and run again.",
-    });
-  }
+  checkBuildOptions(threads, relaxedSimd);
   const args = { source: sourceForWorker(source), weights, context: context ?? null, threads, relaxed_simd: relaxedSimd };
   const link = new WorkerLink();
   try {

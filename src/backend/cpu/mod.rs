@@ -2,6 +2,7 @@
 //! which it never sees. Every op passes through `Cpu::op`, where the profile's span is opened.
 
 mod attention;
+mod ceilings;
 mod conv1d;
 mod elementwise;
 mod linear;
@@ -20,6 +21,7 @@ use crate::error::Result;
 use crate::profile::Profiler;
 use crate::quant::QMatrix;
 use attention::{F32Cache, I8Cache, KvRows, Queries, STRIP, attend};
+pub use ceilings::Ceilings;
 use conv1d::ConvInput;
 use linear::Activations;
 pub use linear::CpuWeight;
@@ -126,6 +128,11 @@ impl Cpu {
 
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// Measures what this machine can do at best on these threads; takes some tenths of a second.
+    pub fn ceilings(&self) -> Ceilings {
+        ceilings::measure(&self.pool)
     }
 
     /// Runs one op under a span that read `bytes` of weights.

@@ -11,8 +11,8 @@ use crate::backend::cpu::vecmath::{exp, softplus};
 
 /// Tokens that meet one another in the dual form: more of them cost quadratically, fewer touch the state more often.
 pub const CHUNK: usize = 64;
-/// From here on the dual form is faster than as many steps of the recurrence (`zamba2 bench --kernels`).
-pub const DUAL_FROM: usize = 4;
+/// From here on the dual form is faster than as many steps of the recurrence (`zamba2 bench-kernels`).
+pub const DUAL_FROM: usize = 12;
 
 /// The numbers of one head.
 pub struct Head<'a> {
@@ -50,8 +50,11 @@ impl Head<'_> {
         first: usize,
         y: &mut Stripe,
     ) {
-        let (t_rows, p_len, n_len) = (cb.len(), x.width, b.width);
-        let fresh = self.state.iter().all(|&s| s == 0.0);
+        let (t_rows, n_len) = (cb.len(), b.width);
+        let fresh = self.state.chunks(CHUNK).all(|state| {
+            // Bits, because this compiles to vectors and a search for the first number does not.
+            state.iter().fold(0, |bits, s| bits | s.to_bits()) == 0
+        });
         // What of token j's input is left after token i: dt_j · Π decay over j+1..=i; and what is left of the state.
         let mut left = [0.0; CHUNK];
         let mut state_left = 1.0;
@@ -67,10 +70,11 @@ impl Head<'_> {
             y.copy_from_slice(x.row(i));
             let d = F32x4::splat(self.d);
             map_in_place(y, |x| x.mul(d));
-            for j in 0..=i {
-                let weight = F32x4::splat(cb[i][j] * left[j]);
-                map_with(y, x.row(j), |y, x| y.mul_add(weight, x));
+            let mut weights = [0.0; CHUNK];
+            for ((weight, cb), left) in weights.iter_mut().zip(&cb[i]).zip(&left[..=i]) {
+                *weight = cb * left;
             }
+            add_weighted_rows(&weights[..=i], x, y);
             if !fresh {
                 let c = c.row(i);
                 for (y, state) in y.iter_mut().zip(self.state.chunks(n_len)) {
@@ -79,13 +83,7 @@ impl Head<'_> {
             }
         }
 
-        let mut inputs = vec![0.0; t_rows * p_len]; // [T, P], left · x
-        for (j, inputs) in inputs.chunks_mut(p_len).enumerate() {
-            inputs.copy_from_slice(x.row(j));
-            let left = F32x4::splat(left[j]);
-            map_in_place(inputs, |x| x.mul(left));
-        }
-        add_outer_products(state_left, &inputs, b, self.state);
+        add_outer_products(state_left, &left[..t_rows], x, b, self.state);
     }
 }
 
@@ -111,51 +109,83 @@ fn step_row(state: &mut [f32], decay: f32, input: f32, b: &[f32], c: &[f32]) -> 
     sum
 }
 
-/// state ← decay·state + Σⱼ inputs[j] ⊗ b[j], in tiles of four rows by eight columns that stay in registers while j
-/// runs. // state [P, N], inputs [T, P], b [T, N]
-fn add_outer_products(decay: f32, inputs: &[f32], b: Rows, state: &mut [f32]) {
+/// y += Σⱼ weights[j] · x[j], sixteen columns at a time, whose sums stay in registers while j runs. // x [T, P], y [P]
+fn add_weighted_rows(weights: &[f32], x: Rows, y: &mut [f32]) {
+    const TILE: usize = 16;
+    let (tiles, rest) = y.as_chunks_mut::<TILE>();
+    let done = tiles.len() * TILE;
+    for (i, y) in tiles.iter_mut().enumerate() {
+        let y4 = y.as_chunks_mut::<4>().0;
+        let mut sums: [F32x4; TILE / 4] = std::array::from_fn(|k| F32x4::load(&y4[k]));
+        for (j, weight) in weights.iter().enumerate() {
+            let weight = F32x4::splat(*weight);
+            let x4 = x.data[j * x.stride + i * TILE..][..TILE].as_chunks::<4>().0;
+            for (sum, x) in sums.iter_mut().zip(x4) {
+                *sum = sum.mul_add(weight, F32x4::load(x));
+            }
+        }
+        for (y, sum) in y4.iter_mut().zip(sums) {
+            sum.store(y);
+        }
+    }
+    for (j, weight) in weights.iter().enumerate() {
+        let weight = F32x4::splat(*weight);
+        map_with(rest, &x.row(j)[done..], |y, x| y.mul_add(weight, x));
+    }
+}
+
+/// state ← decay·state + Σⱼ left[j]·x[j] ⊗ b[j], in tiles of four rows by eight columns that stay in registers while j
+/// runs. Both factors are packed by tiles first, padded with zeros. // state [P, N], x [T, P], b [T, N]
+fn add_outer_products(decay: f32, left: &[f32], x: Rows, b: Rows, state: &mut [f32]) {
     const P_TILE: usize = 4;
     const N_TILE: usize = 8;
-    let n_len = b.width;
-    let p_len = state.len() / n_len;
-    let t_rows = inputs.len() / p_len;
-    let (p_tiled, n_tiled) = (p_len / P_TILE * P_TILE, n_len / N_TILE * N_TILE);
-    let decay4 = F32x4::splat(decay);
-    for p in (0..p_tiled).step_by(P_TILE) {
-        for n in (0..n_tiled).step_by(N_TILE) {
-            let at = |r: usize| (p + r) * n_len + n;
-            let mut tile: [[F32x4; 2]; P_TILE] = std::array::from_fn(|r| {
-                let row: &[[f32; 4]] = state[at(r)..][..N_TILE].as_chunks().0;
-                [
-                    F32x4::load(&row[0]).mul(decay4),
-                    F32x4::load(&row[1]).mul(decay4),
-                ]
-            });
-            for j in 0..t_rows {
-                let b: &[[f32; 4]] = b.data[j * b.stride + n..][..N_TILE].as_chunks().0;
-                let b = [F32x4::load(&b[0]), F32x4::load(&b[1])];
-                let inputs = &inputs[j * p_len + p..][..P_TILE];
-                for (tile, input) in tile.iter_mut().zip(inputs) {
+    let t_rows = left.len();
+    let mut inputs = vec![[0.0; P_TILE]; x.width.div_ceil(P_TILE) * t_rows]; // [P / 4][T]
+    for (j, left) in left.iter().enumerate() {
+        for (p, x) in x.row(j).iter().enumerate() {
+            inputs[p / P_TILE * t_rows + j][p % P_TILE] = left * x;
+        }
+    }
+    let decay = F32x4::splat(decay);
+    let mut columns = [[[0.0; 4]; N_TILE / 4]; CHUNK]; // [T]
+    for n in (0..b.width).step_by(N_TILE) {
+        for (j, columns) in columns[..t_rows].iter_mut().enumerate() {
+            *columns = eight(&b.row(j)[n..]);
+        }
+        for (rows, inputs) in state
+            .chunks_mut(P_TILE * b.width)
+            .zip(inputs.chunks(t_rows))
+        {
+            let mut sums = [[F32x4::splat(0.0); N_TILE / 4]; P_TILE];
+            for (sums, row) in sums.iter_mut().zip(rows.chunks(b.width)) {
+                *sums = eight(&row[n..]).map(|four| F32x4::load(&four).mul(decay));
+            }
+            for (input, columns) in inputs.iter().zip(&columns) {
+                let columns = columns.each_ref().map(F32x4::load);
+                for (sums, input) in sums.iter_mut().zip(input) {
                     let input = F32x4::splat(*input);
-                    tile[0] = tile[0].mul_add(input, b[0]);
-                    tile[1] = tile[1].mul_add(input, b[1]);
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = sum.mul_add(input, column);
+                    }
                 }
             }
-            for (r, tile) in tile.iter().enumerate() {
-                let row: &mut [[f32; 4]] = state[at(r)..][..N_TILE].as_chunks_mut().0;
-                tile[0].store(&mut row[0]);
-                tile[1].store(&mut row[1]);
+            for (sums, row) in sums.iter().zip(rows.chunks_mut(b.width)) {
+                let sums = sums.map(F32x4::to_array);
+                match row[n..].first_chunk_mut::<N_TILE>() {
+                    Some(row) => row.copy_from_slice(sums.as_flattened()),
+                    None => row[n..].copy_from_slice(&sums.as_flattened()[..b.width - n]),
+                }
             }
         }
     }
-    for p in 0..p_len {
-        let from = if p < p_tiled { n_tiled } else { 0 };
-        for n in from..n_len {
-            let mut sum = state[p * n_len + n] * decay;
-            for j in 0..t_rows {
-                sum += inputs[j * p_len + p] * b.data[j * b.stride + n];
-            }
-            state[p * n_len + n] = sum;
-        }
+}
+
+/// The first eight numbers, with zeros for those that are missing.
+fn eight(row: &[f32]) -> [[f32; 4]; 2] {
+    let mut eight = [[0.0; 4]; 2];
+    match row.first_chunk::<8>() {
+        Some(row) => eight.as_flattened_mut().copy_from_slice(row),
+        None => eight.as_flattened_mut()[..row.len()].copy_from_slice(row),
     }
+    eight
 }

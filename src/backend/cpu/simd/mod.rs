@@ -173,6 +173,7 @@ mod tests {
                 (x.max(y), p.max(q)),
                 (x.min(y), p.min(q)),
                 (x.abs(), p.abs()),
+                (x.add(F32x4::splat(1.5)), p.add(oracle::F32x4::splat(1.5))),
                 (x.bits().floats(), p.bits().floats()),
             ];
             for (i, (ours, theirs)) in pairs.into_iter().enumerate() {
@@ -229,6 +230,8 @@ mod tests {
             let mut expected = [0; 4];
             exact.store(&mut expected);
             assert_eq!(i32s(sum), expected);
+            exact.add(exact).store(&mut expected);
+            assert_eq!(i32s(sum.add(sum)), expected);
             exact.shl::<3>().store(&mut expected);
             assert_eq!(i32s(sum.shl::<3>()), expected);
             assert_eq!(
@@ -238,6 +241,9 @@ mod tests {
             let four: [i16; 4] = std::array::from_fn(|i| halves[0][i]);
             oracle::I16x8::widen_four(&four).store(&mut expected);
             assert_eq!(i32s(I16x8::widen_four(&four)), expected);
+            let mut stored = [0; 8];
+            q.store(&mut stored);
+            assert_eq!(i16s(y), stored);
             let pair = [halves[0][0], halves[0][1]];
             assert_eq!(
                 oracle::I16x8::load(&i16s(I16x8::splat_pair(&pair))),
