@@ -222,8 +222,8 @@ fn quantisation_leaves_the_embedded_model_its_choices() {
         tokens.len()
     );
     assert!(q8.top1_agreement >= 0.99, "q8: {}", q8.top1_agreement);
-    assert!(q4.top1_agreement >= 0.85, "q4: {}", q4.top1_agreement);
-    // Measured 0.001 and 0.018. The loss is what a reader notices: at 0.05 nats each token is 5 % less likely.
+    assert!(q4.top1_agreement >= 0.92, "q4: {}", q4.top1_agreement);
+    // Measured 0.001 and 0.002. The loss is what a reader notices: at 0.05 nats each token is 5 % less likely.
     assert!((q8_loss - f32_loss).abs() < 0.01, "{losses:?}");
     assert!(q4_loss - f32_loss < 0.05, "{losses:?}");
 }

@@ -11,7 +11,7 @@ use super::{Failure, print, print_json};
 
 /// Measure single kernels at the sizes of Zamba2-1.2B, and what the machine can do at best.
 ///
-/// No checkpoint is needed. Each figure is the median of seven rounds after one that does not count; the percentage is
+/// No checkpoint is needed. Each figure is the median of nine rounds after three that don't count; the percentage is
 /// the time that the ceilings allow, by arithmetic or by reading memory, divided by the time taken.
 #[derive(Args)]
 pub struct Arguments {

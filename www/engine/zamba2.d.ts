@@ -279,7 +279,7 @@ export interface KernelTime {
   kernel: string;
   /** Rows of activations: 1 is decode. */
   tokens: number;
-  /** The median of seven rounds. */
+  /** The median of nine rounds. */
   us: number;
   gmacs_per_s: number;
   gb_per_s: number;

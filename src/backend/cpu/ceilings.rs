@@ -23,17 +23,18 @@ pub struct Ceilings {
     pub read_gb_per_s: f64,
 }
 
-/// Each measurement takes about this long, and the best of [`ROUNDS`] counts.
-const ROUNDS: usize = 5;
+/// The best of these counts. Many short ones: a browser runs the first calls of a function in a baseline compiler, and
+/// leaves it only between calls.
+const ROUNDS: usize = 60;
 /// More than the last-level cache of a large server has for one core.
 const READ_BYTES: usize = 96 << 20;
 /// Sums that don't wait for one another: enough to hide the latency of a sum's own operations, few enough for the
 /// registers, which hold the other operand of each int8 product as well.
 const INT8_CHAINS: usize = 6;
 const F32_CHAINS: usize = 12;
-const STEPS: u32 = 4_000_000;
+const STEPS: u32 = 400_000;
 
-/// Measures the roofs of `pool`; some tenths of a second.
+/// Measures the roofs of `pool`; about a second.
 pub fn measure(pool: &Pool) -> Ceilings {
     let threads = pool.threads();
     let mut results = vec![0.0f32; threads];

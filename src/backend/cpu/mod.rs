@@ -130,7 +130,7 @@ impl Cpu {
         self.pool.threads()
     }
 
-    /// Measures what this machine can do at best on these threads; takes some tenths of a second.
+    /// Measures what this machine can do at best on these threads; takes about a second.
     pub fn ceilings(&self) -> Ceilings {
         ceilings::measure(&self.pool)
     }
