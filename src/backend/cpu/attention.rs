@@ -269,8 +269,8 @@ pub fn attend<R: KvRows>(rows: &R, queries: &Queries, first: usize, n: usize, y:
             rows.add_values(kv_head, start, weights, y);
         }
     }
-    for t in 0..n {
-        let inverse = F32x4::splat(1.0 / totals[t]);
+    for (t, total) in totals[..n].iter().enumerate() {
+        let inverse = F32x4::splat(1.0 / total);
         map_in_place(y.row(first + t), |y| y.mul(inverse));
     }
 }

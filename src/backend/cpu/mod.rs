@@ -65,7 +65,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The rows from `first`.
-    fn from_row(&self, first: usize) -> Rows<'a> {
+    fn rows_from(&self, first: usize) -> Rows<'a> {
         Rows {
             data: &self.data[first * self.stride..],
             ..*self
@@ -322,7 +322,7 @@ impl Backend for Cpu {
                 let outputs = Stripes::of_columns(&mut *outputs, x.width, p);
                 pool.run(ssm.n_heads, (states, outputs), |h, (state, mut y)| {
                     let cb = &cb[h / heads_per_group * len..][..len];
-                    let rows = of_head(h).map(|rows| rows.from_row(first));
+                    let rows = of_head(h).map(|rows| rows.rows_from(first));
                     let dt = |i: usize| dt.row(first + i)[h];
                     head_of(ssm, h, input.dt_min, state).chunk(dt, rows, cb, first, &mut y);
                 });

@@ -206,6 +206,10 @@ fn unpack_group(blocks: &[Q4Block], g: usize, panel: &mut [PanelBlock]) {
 
 /// A panel times `C` columns, added to `sums`.
 #[inline(never)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "one index for the weights and every column, in loops of this shape only"
+)]
 fn matrix_kernel<const C: usize>(
     panel: &[PanelBlock],
     columns: [&[Q4Activation]; C],
