@@ -47,13 +47,15 @@ impl F32x4 {
     /// The larger one; self where the other is NaN.
     #[inline(always)]
     pub fn max(self, o: Self) -> Self {
-        F32x4(f32x4_pmax(self.0, o.0))
+        // Not `pmax`: with relaxed SIMD on, LLVM makes a relaxed maximum of it, which leaves NaN and −0 to the engine.
+        F32x4(v128_bitselect(o.0, self.0, f32x4_lt(self.0, o.0)))
     }
 
     /// The smaller one; self where the other is NaN.
     #[inline(always)]
     pub fn min(self, o: Self) -> Self {
-        F32x4(f32x4_pmin(self.0, o.0))
+        // As for `max`.
+        F32x4(v128_bitselect(o.0, self.0, f32x4_lt(o.0, self.0)))
     }
 
     #[inline(always)]
