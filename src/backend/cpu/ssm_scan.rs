@@ -11,7 +11,8 @@ use crate::backend::cpu::vecmath::{exp, softplus};
 
 /// Tokens that meet one another in the dual form: more of them cost quadratically, fewer touch the state more often.
 pub const CHUNK: usize = 64;
-/// From here on the dual form is faster than as many steps of the recurrence (`zamba2 bench-kernels`).
+/// From about here on the dual form is faster than as many steps of the recurrence: it has a fixed cost of some ten
+/// steps for each call.
 pub const DUAL_FROM: usize = 12;
 
 /// The numbers of one head.
