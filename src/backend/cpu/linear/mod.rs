@@ -73,6 +73,32 @@ trait Product: Sync {
     );
 }
 
+/// A panel that is ready to meet columns of activations.
+trait Tiles {
+    /// Adds the products with the rows `t .. t + C` of the activations.
+    fn tile<const C: usize>(&self, t: usize, sums: &mut [[F32x4; PANEL]; C]);
+
+    /// Adds the products with all rows from `t` on: by threes, whose nine sums fill the registers, and by twos where
+    /// one would be left over, since a single column can't hide the latency of its sums.
+    fn all(&self, mut t: usize, sums: &mut [[F32x4; PANEL]]) {
+        let singles = usize::from(sums.len() == 1);
+        let twos = [0, 2, 1][sums.len() % 3].min(sums.len() / 2);
+        let (threes, rest) = sums.split_at_mut(sums.len() - 2 * twos - singles);
+        for sums in threes.as_chunks_mut::<3>().0 {
+            self.tile(t, sums);
+            t += 3;
+        }
+        let (twos, single) = rest.as_chunks_mut::<2>();
+        for sums in twos {
+            self.tile(t, sums);
+            t += 2;
+        }
+        for sums in single {
+            self.tile(t, std::array::from_mut(sums));
+        }
+    }
+}
+
 /// What happens to a finished sum.
 struct Finish<'a> {
     row_scale: Option<&'a [[f32; GROUP]]>, // [groups]
@@ -81,17 +107,36 @@ struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Writes the sums of `group` to row `t` of the stripe, whose first row of W is `first`.
-    fn write(&self, stripe: &mut Stripe, first: usize, group: usize, t: usize, sums: F32x4) {
-        let scaled = match self.row_scale {
-            Some(scale) => sums.mul(F32x4::load(&scale[group])),
-            None => sums,
-        };
+    /// Writes the sums of `group`, one for each row of the stripe from `t` on. The stripe's first column is row `first`
+    /// of W.
+    fn write(
+        &self,
+        stripe: &mut Stripe,
+        first: usize,
+        group: usize,
+        t: usize,
+        sums: impl IntoIterator<Item = F32x4>,
+    ) {
         let row = group * GROUP;
-        let inside = &mut stripe.row(t)[row - first..];
-        for ((r, sum), y) in scaled.to_array().into_iter().enumerate().zip(inside) {
-            let sum = sum + self.bias.map_or(0.0, |bias| bias[row + r]);
-            *y = if self.accumulate { *y + sum } else { sum };
+        let scale = F32x4::load(self.row_scale.map_or(&[1.0; GROUP], |scale| &scale[group]));
+        let mut bias = [0.0; GROUP];
+        if let Some(all) = self.bias {
+            let inside = &all[row..all.len().min(row + GROUP)];
+            bias[..inside.len()].copy_from_slice(inside);
+        }
+        let bias = F32x4::load(&bias);
+        for (t, sums) in (t..).zip(sums) {
+            let sums = sums.mul(scale).add(bias);
+            let inside = &mut stripe.row(t)[row - first..];
+            match inside.first_chunk_mut::<GROUP>() {
+                Some(y) if self.accumulate => F32x4::load(y).add(sums).store(y),
+                Some(y) => sums.store(y),
+                None => {
+                    for (y, sum) in inside.iter_mut().zip(sums.to_array()) {
+                        *y = if self.accumulate { *y + sum } else { sum };
+                    }
+                }
+            }
         }
     }
 }
@@ -225,12 +270,12 @@ fn run_vector<P: Product>(
         let groups: [usize; STREAMS] = std::array::from_fn(|s| start + s * region + i);
         let sums = product.vector(groups, 0);
         for (group, sums) in groups.into_iter().zip(sums) {
-            finish.write(stripe, start * GROUP, group, 0, sums);
+            finish.write(stripe, start * GROUP, group, 0, [sums]);
         }
     }
     for group in start + region * STREAMS..start + n {
         let [sums] = product.vector([group], 0);
-        finish.write(stripe, start * GROUP, group, 0, sums);
+        finish.write(stripe, start * GROUP, group, 0, [sums]);
     }
 }
 
@@ -249,10 +294,9 @@ fn run_matrix<P: Product>(
         for t in (0..t_rows).step_by(STRIP) {
             let sums = &mut sums[..STRIP.min(t_rows - t)];
             product.matrix(first, in_panel, t, &mut panel, sums);
-            for (i, sums) in sums.iter().enumerate() {
-                for (group, sums) in (first..).zip(&sums[..in_panel]) {
-                    finish.write(stripe, start * GROUP, group, t + i, *sums);
-                }
+            for g in 0..in_panel {
+                let sums = sums.iter().map(|sums| sums[g]);
+                finish.write(stripe, start * GROUP, first + g, t, sums);
             }
         }
     }

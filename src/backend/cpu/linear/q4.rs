@@ -10,7 +10,7 @@
 use std::hint::black_box;
 
 use crate::backend::cpu::linear::activations::Q4Activation;
-use crate::backend::cpu::linear::{GROUP, PANEL, Product};
+use crate::backend::cpu::linear::{GROUP, PANEL, Product, Tiles};
 use crate::backend::cpu::simd::{
     F32x4, I8x16, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights, unpack,
 };
@@ -20,8 +20,6 @@ use crate::quant::{BLOCK, Q4Values};
 const STEPS: usize = BLOCK / STEP_COLUMNS;
 /// Blocks of a panel that are unpacked at once: 12 KB (24 without relaxed SIMD), which leaves the first-level cache room for activations.
 const RUN: usize = 32;
-/// Columns of activations that meet a panel together. Nine sums fill the registers with relaxed SIMD.
-const COLUMNS: usize = 3;
 
 /// 32 columns of four rows. Vector v holds, in bytes 4r..4r+4, the columns 8v..8v+4 of row r in its low nibbles and
 /// 8v+4..8v+8 in its high ones.
@@ -92,6 +90,7 @@ pub struct Q4Product<'a> {
 
 /// One unpacked block of a panel: its steps, the groups beside one another.
 #[derive(Clone, Copy)]
+#[repr(align(16))]
 pub struct PanelBlock {
     steps: [[StepWeights; PANEL]; STEPS],
     scale: [[i16; GROUP]; PANEL],
@@ -148,18 +147,30 @@ impl Product for Q4Product<'_> {
             for g in 0..n {
                 unpack_group(&self.group(first + g)[start..][..n_blocks], g, panel);
             }
-            let column = |t: usize| &self.activations[t * self.n_blocks + start..][..n_blocks];
-            let (tiles, rest) = sums.as_chunks_mut::<COLUMNS>();
-            for (i, sums) in tiles.iter_mut().enumerate() {
-                let columns = std::array::from_fn(|c| column(t + i * COLUMNS + c));
-                matrix_kernel(panel, columns, self.n_steps, sums);
-            }
-            let done = tiles.len() * COLUMNS;
-            for (i, sums) in rest.iter_mut().enumerate() {
-                let columns = [column(t + done + i)];
-                matrix_kernel(panel, columns, self.n_steps, std::array::from_mut(sums));
-            }
+            let run = PanelRun {
+                product: self,
+                start,
+                panel,
+            };
+            run.all(t, sums);
         }
+    }
+}
+
+/// Some blocks of a panel, unpacked.
+struct PanelRun<'a> {
+    product: &'a Q4Product<'a>,
+    start: usize,
+    panel: &'a [PanelBlock],
+}
+
+impl Tiles for PanelRun<'_> {
+    fn tile<const C: usize>(&self, t: usize, sums: &mut [[F32x4; PANEL]; C]) {
+        let product = self.product;
+        let columns = std::array::from_fn(|c| {
+            &product.activations[(t + c) * product.n_blocks + self.start..][..self.panel.len()]
+        });
+        matrix_kernel(self.panel, columns, product.n_steps, sums);
     }
 }
 
@@ -173,18 +184,19 @@ fn vector_kernel<const N: usize>(
     let groups = groups.map(|blocks| &blocks[..activations.len()]);
     let mut sums = [F32x4::splat(0.0); N];
     for (block, a) in activations.iter().enumerate() {
+        let blocks = groups.map(|group| &group[block]);
         let mut products = [NibbleSums::start(&a.correction); N];
         for v in 0..n_vectors.min(4) {
             let (even, odd) = (Quad::load(&a.quads[2 * v]), Quad::load(&a.quads[2 * v + 1]));
             for n in 0..N {
-                let bytes = I8x16::load(&groups[n][block].nibbles[v]);
+                let bytes = I8x16::load(&blocks[n].nibbles[v]);
                 products[n] = (products[n].add_products(even, bytes.low_nibbles()))
                     .add_products(odd, bytes.high_nibbles());
             }
         }
         let scale = F32x4::splat(a.scale);
         for n in 0..N {
-            let scaled = products[n].scaled(&groups[n][block].scale);
+            let scaled = products[n].scaled(&blocks[n].scale);
             sums[n] = sums[n].mul_add(scaled, scale);
         }
     }
@@ -196,9 +208,10 @@ fn unpack_group(blocks: &[Q4Block], g: usize, panel: &mut [PanelBlock]) {
     for (block, unpacked) in blocks.iter().zip(panel) {
         let steps = unpacked.steps.as_chunks_mut::<{ STEPS / 4 }>().0;
         for (bytes, steps) in block.nibbles.iter().zip(steps) {
-            for (step, weights) in steps.iter_mut().zip(unpack(I8x16::load(bytes))) {
-                step[g] = weights;
-            }
+            unpack(
+                I8x16::load(bytes),
+                steps.each_mut().map(|step| &mut step[g]),
+            );
         }
         unpacked.scale[g] = block.scale;
     }

@@ -5,14 +5,12 @@
 use std::hint::black_box;
 
 use crate::backend::cpu::linear::activations::Q8Activation;
-use crate::backend::cpu::linear::{GROUP, PANEL, Product};
+use crate::backend::cpu::linear::{GROUP, PANEL, Product, Tiles};
 use crate::backend::cpu::simd::{F32x4, I8x16, I16x8, I32x4};
 use crate::quant::{BLOCK, Q8Values};
 
 /// Blocks of a panel that are unpacked at once: 12 KB.
 const RUN: usize = 16;
-/// Columns of activations that meet a panel together.
-const COLUMNS: usize = 3;
 
 /// 32 columns of four rows. Half h of vector v holds, in bytes 2r and 2r+1, the columns 4v+2h and 4v+2h+1 of row r.
 #[derive(Clone, Copy)]
@@ -124,18 +122,30 @@ impl Product for Q8Product<'_> {
             for g in 0..n {
                 unpack(&self.group(first + g)[start..][..n_blocks], g, panel);
             }
-            let column = |t: usize| &self.activations[t * self.n_blocks + start..][..n_blocks];
-            let (tiles, rest) = sums.as_chunks_mut::<COLUMNS>();
-            for (i, sums) in tiles.iter_mut().enumerate() {
-                let columns = std::array::from_fn(|c| column(t + i * COLUMNS + c));
-                matrix_kernel(panel, columns, self.n_steps, sums);
-            }
-            let done = tiles.len() * COLUMNS;
-            for (i, sums) in rest.iter_mut().enumerate() {
-                let columns = [column(t + done + i)];
-                matrix_kernel(panel, columns, self.n_steps, std::array::from_mut(sums));
-            }
+            let run = PanelRun {
+                product: self,
+                start,
+                panel,
+            };
+            run.all(t, sums);
         }
+    }
+}
+
+/// Some blocks of a panel, unpacked.
+struct PanelRun<'a> {
+    product: &'a Q8Product<'a>,
+    start: usize,
+    panel: &'a [PanelBlock],
+}
+
+impl Tiles for PanelRun<'_> {
+    fn tile<const C: usize>(&self, t: usize, sums: &mut [[F32x4; PANEL]; C]) {
+        let product = self.product;
+        let columns = std::array::from_fn(|c| {
+            &product.activations[(t + c) * product.n_blocks + self.start..][..self.panel.len()]
+        });
+        matrix_kernel(self.panel, columns, product.n_steps, sums);
     }
 }
 

@@ -259,7 +259,7 @@ mod tests {
         ($name:ident, $($half:tt)*) => {
     #[test]
     fn $name() {
-        use $($half)*::{F32x4, I8x16, Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, unpack};
+        use $($half)*::{F32x4, I8x16, Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights, unpack};
         let to_array = |v: F32x4| { let mut array = [0.0; 4]; v.store(&mut array); array };
         let mut seed = 3;
         for round in 0..500 {
@@ -309,7 +309,8 @@ mod tests {
                 by_vectors = by_vectors
                     .add_products(Quad::load(&quads[2 * v]), bytes.low_nibbles())
                     .add_products(Quad::load(&quads[2 * v + 1]), bytes.high_nibbles());
-                let unpacked = unpack(bytes);
+                let mut unpacked = [StepWeights::default(); 8 / STEP_COLUMNS];
+                unpack(bytes, unpacked.each_mut());
                 for (weights, a) in unpacked.iter().zip(&steps[v * unpacked.len()..]) {
                     by_steps = by_steps.add_step(StepActivations::load(a), weights);
                 }

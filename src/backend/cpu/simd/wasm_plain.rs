@@ -66,19 +66,14 @@ pub const STEP_COLUMNS: usize = 2;
 /// One step's weights of a group, unpacked: two columns of row r at 2r.
 pub type StepWeights = [i16; 8];
 
-/// The steps of eight columns of a group.
+/// Writes the steps of eight columns of a group.
 #[inline(always)]
-pub fn unpack(bytes: I8x16) -> [StepWeights; 8 / STEP_COLUMNS] {
-    let mut steps = [[0; 8]; 4];
-    for (nibbles, steps) in [bytes.low_nibbles(), bytes.high_nibbles()]
-        .into_iter()
-        .zip(steps.as_chunks_mut::<2>().0)
-    {
+pub fn unpack(bytes: I8x16, [a, b, c, d]: [&mut StepWeights; 8 / STEP_COLUMNS]) {
+    for (nibbles, first, second) in [(bytes.low_nibbles(), a, b), (bytes.high_nibbles(), c, d)] {
         let (rows_01, rows_23) = (nibbles.widen_low().0, nibbles.widen_high().0);
-        I16x8(i32x4_shuffle::<0, 2, 4, 6>(rows_01, rows_23)).store(&mut steps[0]);
-        I16x8(i32x4_shuffle::<1, 3, 5, 7>(rows_01, rows_23)).store(&mut steps[1]);
+        I16x8(i32x4_shuffle::<0, 2, 4, 6>(rows_01, rows_23)).store(first);
+        I16x8(i32x4_shuffle::<1, 3, 5, 7>(rows_01, rows_23)).store(second);
     }
-    steps
 }
 
 /// The activations of one step, ready for a group's four rows.

@@ -59,13 +59,11 @@ pub type StepActivations = Quad;
 /// The sums of a matrix kernel.
 pub type StepSums = NibbleSums;
 
-/// The steps of eight columns of a group.
+/// Writes the steps of eight columns of a group.
 #[inline(always)]
-pub fn unpack(bytes: I8x16) -> [StepWeights; 8 / STEP_COLUMNS] {
-    let mut steps = [[0; 16]; 2];
-    bytes.low_nibbles().store(&mut steps[0]);
-    bytes.high_nibbles().store(&mut steps[1]);
-    steps
+pub fn unpack(bytes: I8x16, [low, high]: [&mut StepWeights; 8 / STEP_COLUMNS]) {
+    bytes.low_nibbles().store(low);
+    bytes.high_nibbles().store(high);
 }
 
 impl StepSums {
