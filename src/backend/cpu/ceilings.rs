@@ -82,7 +82,7 @@ fn int8() -> f32 {
             *sum = sum.add_step(a, weights);
         }
     }
-    let total = sums.map(|sum| sum.scaled(&[1; 4]).sum());
+    let total = sums.map(|sum| sum.scaled(&[1; 4]).to_f32().sum());
     total.iter().sum()
 }
 

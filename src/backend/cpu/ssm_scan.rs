@@ -135,11 +135,13 @@ fn add_weighted_rows(weights: &[f32], x: Rows, y: &mut [f32]) {
     }
 }
 
-/// state ← decay·state + Σⱼ left[j]·x[j] ⊗ b[j], in tiles of four rows by eight columns that stay in registers while j
-/// runs. Both factors are packed by tiles first, padded with zeros. // state [P, N], x [T, P], b [T, N]
+/// Rows and columns of the state whose sums stay in registers while the tokens go by.
+const P_TILE: usize = 4;
+const N_TILE: usize = 8;
+
+/// state ← decay·state + Σⱼ left[j]·x[j] ⊗ b[j], in tiles. Both factors are packed by tiles first, padded with zeros.
+/// // state [P, N], x [T, P], b [T, N]
 fn add_outer_products(decay: f32, left: &[f32], x: Rows, b: Rows, state: &mut [f32]) {
-    const P_TILE: usize = 4;
-    const N_TILE: usize = 8;
     let t_rows = left.len();
     let mut inputs = vec![[0.0; P_TILE]; x.width.div_ceil(P_TILE) * t_rows]; // [P / 4][T]
     for (j, left) in left.iter().enumerate() {
@@ -147,46 +149,72 @@ fn add_outer_products(decay: f32, left: &[f32], x: Rows, b: Rows, state: &mut [f
             inputs[p / P_TILE * t_rows + j][p % P_TILE] = left * x;
         }
     }
-    let decay = F32x4::splat(decay);
-    let mut columns = [[[0.0; 4]; N_TILE / 4]; CHUNK]; // [T]
+    let mut columns = [[0.0; N_TILE]; CHUNK]; // [T]
     for n in (0..b.width).step_by(N_TILE) {
+        let width = N_TILE.min(b.width - n);
         for (j, columns) in columns[..t_rows].iter_mut().enumerate() {
-            *columns = eight(&b.row(j)[n..]);
+            columns[..width].copy_from_slice(&b.row(j)[n..n + width]);
         }
-        for (rows, inputs) in state
-            .chunks_mut(P_TILE * b.width)
-            .zip(inputs.chunks(t_rows))
-        {
-            let mut sums = [[F32x4::splat(0.0); N_TILE / 4]; P_TILE];
-            for (sums, row) in sums.iter_mut().zip(rows.chunks(b.width)) {
-                *sums = eight(&row[n..]).map(|four| F32x4::load(&four).mul(decay));
-            }
-            for (input, columns) in inputs.iter().zip(&columns) {
-                let columns = columns.each_ref().map(F32x4::load);
-                for (sums, input) in sums.iter_mut().zip(input) {
-                    let input = F32x4::splat(*input);
-                    for (sum, column) in sums.iter_mut().zip(columns) {
-                        *sum = sum.mul_add(input, column);
-                    }
-                }
-            }
-            for (sums, row) in sums.iter().zip(rows.chunks_mut(b.width)) {
-                let sums = sums.map(F32x4::to_array);
-                match row[n..].first_chunk_mut::<N_TILE>() {
-                    Some(row) => row.copy_from_slice(sums.as_flattened()),
-                    None => row[n..].copy_from_slice(&sums.as_flattened()[..b.width - n]),
-                }
+        let columns = &columns[..t_rows];
+        for (i, inputs) in inputs.chunks_exact(t_rows).enumerate() {
+            let first = i * P_TILE;
+            let mut rows = state[first * b.width..].chunks_mut(b.width);
+            let height = P_TILE.min(x.width - first);
+            let rows: [&mut [f32]; P_TILE] =
+                std::array::from_fn(|_| rows.next().map_or(&mut [][..], |row| &mut row[n..]));
+            if height == P_TILE && width == N_TILE {
+                outer_tile(decay, inputs, columns, rows);
+            } else {
+                outer_edge(decay, inputs, columns, rows);
             }
         }
     }
 }
 
-/// The first eight numbers, with zeros for those that are missing.
-fn eight(row: &[f32]) -> [[f32; 4]; 2] {
-    let mut eight = [[0.0; 4]; 2];
-    match row.first_chunk::<8>() {
-        Some(row) => eight.as_flattened_mut().copy_from_slice(row),
-        None => eight.as_flattened_mut()[..row.len()].copy_from_slice(row),
+/// A whole tile of the state, at the start of `rows`.
+#[inline(always)]
+fn outer_tile(
+    decay: f32,
+    inputs: &[[f32; P_TILE]],
+    columns: &[[f32; N_TILE]],
+    rows: [&mut [f32]; P_TILE],
+) {
+    let mut rows = rows.map(|row| {
+        let (tile, _) = row.split_first_chunk_mut::<N_TILE>().expect("a whole tile");
+        tile.as_chunks_mut::<4>().0
+    });
+    let decay = F32x4::splat(decay);
+    let mut sums = [[F32x4::splat(0.0); N_TILE / 4]; P_TILE];
+    for (sums, row) in sums.iter_mut().zip(&rows) {
+        *sums = [0, 1].map(|k| F32x4::load(&row[k]).mul(decay));
     }
-    eight
+    for (input, column) in inputs.iter().zip(columns) {
+        let column = [0, 1].map(|k| F32x4::load(&column.as_chunks::<4>().0[k]));
+        for (sums, input) in sums.iter_mut().zip(input) {
+            let input = F32x4::splat(*input);
+            for (sum, column) in sums.iter_mut().zip(column) {
+                *sum = sum.mul_add(input, column);
+            }
+        }
+    }
+    for (sums, row) in sums.iter().zip(&mut rows) {
+        for (sum, four) in sums.iter().zip(row.iter_mut()) {
+            sum.store(four);
+        }
+    }
+}
+
+/// What the state's edges leave of a tile, number by number in the same order.
+fn outer_edge(
+    decay: f32,
+    inputs: &[[f32; P_TILE]],
+    columns: &[[f32; N_TILE]],
+    rows: [&mut [f32]; P_TILE],
+) {
+    for (p, row) in rows.into_iter().enumerate() {
+        for (n, state) in row.iter_mut().take(N_TILE).enumerate() {
+            let products = inputs.iter().zip(columns).map(|(x, b)| x[p] * b[n]);
+            *state = products.fold(decay * *state, |sum, product| sum + product);
+        }
+    }
 }

@@ -1,17 +1,26 @@
-//! Activations for the quantised kernels: integers with a scale per block of 32, made once per product and read by all
+//! Activations for the quantised kernels: integers with a scale per block of 64 (q4) or 32 (q8), made once per product and read by all
 //! its rows. It stands below the kernels of `linear/`. The memory is kept from call to call.
 
 use crate::backend::cpu::pool::{Pieces, Pool};
 use crate::backend::cpu::simd::{F32x4, I32x4, Narrow};
 use crate::quant::BLOCK;
 
-/// One block for q4: int8 values, by fours as the kernels read them.
+/// Columns of an activation for q4, which meets two blocks of weights: their products are added as integers.
+pub const Q4_COLUMNS: usize = 2 * BLOCK;
+
+/// [`Q4_COLUMNS`] for q4 in int8 with one scale.
 #[derive(Clone, Copy)]
 pub struct Q4Activation {
+    pub halves: [Q4Half; 2],
+    pub scale: f32,
+}
+
+/// The values that meet one block of weights, by fours as the kernels read them.
+#[derive(Clone, Copy)]
+pub struct Q4Half {
     pub quads: [[Narrow; 4]; 8],
     /// −8·Σ over the columns 0 and 1 of every four, and over 2 and 3: what the nibbles' offset takes away.
     pub correction: [i16; 2],
-    pub scale: f32,
 }
 
 /// One block for q8: 16 bits, which keeps the activations' error two orders below the weights'.
@@ -24,15 +33,18 @@ pub struct Q8Activation {
 #[derive(Default)]
 pub struct Activations {
     q8: Vec<Q8Activation>, // [T, blocks]
-    q4: Vec<Q4Activation>, // [T, blocks]
+    q4: Vec<Q4Activation>, // [T, ⌈blocks / 2⌉]
 }
 
 impl Activations {
-    /// `x [T, cols]` → `[T, blocks]`
+    /// `x [T, cols]` → `[T, ⌈blocks / 2⌉]`
     pub fn q4(&mut self, pool: &Pool, x: &[f32], cols: usize) -> &[Q4Activation] {
-        let empty = Q4Activation {
+        let half = Q4Half {
             quads: [[0; 4]; 8],
             correction: [0; 2],
+        };
+        let empty = Q4Activation {
+            halves: [half; 2],
             scale: 0.0,
         };
         fill(&mut self.q4, empty, pool, x, cols, Q4Activation::new)
@@ -49,26 +61,26 @@ impl Activations {
 }
 
 /// One row is quantised by the caller, since waking the others would take as long; several are shared.
-fn fill<'a, T: Copy + Send + Sync>(
+fn fill<'a, T: Copy + Send + Sync, const COLUMNS: usize>(
     out: &'a mut Vec<T>,
     empty: T,
     pool: &Pool,
     x: &[f32],
     cols: usize,
-    quantize: impl Fn(&[f32; BLOCK]) -> T + Sync,
+    quantize: impl Fn(&[f32; COLUMNS]) -> T + Sync,
 ) -> &'a [T] {
-    let (t_rows, n_blocks) = (x.len() / cols, cols.div_ceil(BLOCK));
+    let (t_rows, n_blocks) = (x.len() / cols, cols.div_ceil(COLUMNS));
     if out.len() < t_rows * n_blocks {
         out.resize(t_rows * n_blocks, empty);
     }
     let used = &mut out[..t_rows * n_blocks];
     pool.run(t_rows, Pieces::new(used, n_blocks), |t, out| {
-        let (blocks, tail) = x[t * cols..][..cols].as_chunks::<BLOCK>();
+        let (blocks, tail) = x[t * cols..][..cols].as_chunks::<COLUMNS>();
         for (out, block) in out.iter_mut().zip(blocks) {
             *out = quantize(block);
         }
         if !tail.is_empty() {
-            let mut block = [0.0; BLOCK];
+            let mut block = [0.0; COLUMNS];
             block[..tail.len()].copy_from_slice(tail);
             out[blocks.len()] = quantize(&block);
         }
@@ -77,11 +89,10 @@ fn fill<'a, T: Copy + Send + Sync>(
 }
 
 /// The nearest integers within ±high, halves to even, and the scale that turns them back. A block with a NaN or an
-/// infinity gets a NaN for its scale: a fault must show in the result. // 32 numbers → 8 vectors of 4
+/// infinity gets a NaN for its scale: a fault must show in the result.
 #[inline(always)]
-fn quantize(block: &[f32; BLOCK], high: f32) -> ([I32x4; 8], f32) {
-    let four = block.as_chunks::<4>().0;
-    let x: [F32x4; 8] = std::array::from_fn(|i| F32x4::load(&four[i]));
+fn quantize<const V: usize>(block: &[[f32; 4]], high: f32) -> ([I32x4; V], f32) {
+    let x: [F32x4; V] = std::array::from_fn(|i| F32x4::load(&block[i]));
     let mut peak = F32x4::splat(0.0);
     let mut poison = F32x4::splat(0.0);
     for x in x {
@@ -93,7 +104,7 @@ fn quantize(block: &[f32; BLOCK], high: f32) -> ([I32x4; 8], f32) {
     let inverse = high / peak;
     // Zeros, and numbers so small that their inverse leaves f32: quants made from an infinity would be wrong.
     if inverse.is_infinite() {
-        return ([I32x4::splat(0); 8], 0.0);
+        return ([I32x4::splat(0); V], 0.0);
     }
     // Adding 1.5·2²³ leaves the nearest integer in the low bits of the sum.
     const SHIFT: f32 = 12_582_912.0;
@@ -106,8 +117,19 @@ fn quantize(block: &[f32; BLOCK], high: f32) -> ([I32x4; 8], f32) {
 }
 
 impl Q4Activation {
-    fn new(block: &[f32; BLOCK]) -> Self {
-        let (quants, scale) = quantize(block, 127.0);
+    fn new(block: &[f32; Q4_COLUMNS]) -> Self {
+        let (quants, scale) = quantize::<16>(block.as_chunks().0, 127.0);
+        let [low, high] = [0, 8].map(|first| Q4Half::new(&quants[first..]));
+        Q4Activation {
+            halves: [low, high],
+            scale,
+        }
+    }
+}
+
+impl Q4Half {
+    fn new(quants: &[I32x4]) -> Self {
+        let quants: [I32x4; 8] = std::array::from_fn(|i| quants[i]);
         let mut bytes = [[0i8; 16]; 2];
         let [a, b, c, d, e, f, g, h] = quants;
         a.narrow(b).narrow(c.narrow(d)).store(&mut bytes[0]);
@@ -116,20 +138,19 @@ impl Q4Activation {
         let sum = (a.add(b).add(c.add(d))).add(e.add(f).add(g.add(h)));
         sum.store(&mut sums);
         let quads = bytes.as_flattened().as_chunks::<4>().0;
-        Q4Activation {
+        Q4Half {
             quads: std::array::from_fn(|i| quads[i].map(Narrow::from)),
             correction: [
                 (-8 * (sums[0] + sums[1])) as i16,
                 (-8 * (sums[2] + sums[3])) as i16,
             ],
-            scale,
         }
     }
 }
 
 impl Q8Activation {
     fn new(block: &[f32; BLOCK]) -> Self {
-        let (quants, scale) = quantize(block, 32767.0);
+        let (quants, scale) = quantize::<8>(block.as_chunks().0, 32767.0);
         let mut eights = [[0i16; 8]; 4];
         for (eight, two) in eights.iter_mut().zip(quants.as_chunks::<2>().0) {
             two[0].narrow(two[1]).store(eight);

@@ -19,7 +19,7 @@ use crate::backend::cpu::simd::F32x4;
 use crate::quant::{BLOCK, QMatrix, Values};
 pub use activations::Activations;
 use f32::F32Product;
-use q4::{Q4Block, Q4Product};
+use q4::{Q4Pair, Q4Product};
 use q8::{Q8Block, Q8Product};
 
 /// Rows whose sums share a vector.
@@ -49,7 +49,7 @@ enum Layout {
     },
     Q4 {
         row_scale: Vec<[f32; GROUP]>, // [groups]
-        blocks: Vec<Q4Block>,         // [groups, blocks]
+        pairs: Vec<Q4Pair>,           // [groups, ⌈blocks / 2⌉]
     },
 }
 
@@ -153,7 +153,7 @@ impl CpuWeight {
             },
             Values::Q4(q) => Layout::Q4 {
                 row_scale: in_groups(&q.row_scale),
-                blocks: q4::pack(&q, rows, n_blocks),
+                pairs: q4::pack(&q, rows, n_blocks),
             },
         };
         CpuWeight { rows, cols, layout }
@@ -165,8 +165,8 @@ impl CpuWeight {
             Layout::Q8 { row_scale, blocks } => {
                 size_of_val(&row_scale[..]) + size_of_val(&blocks[..])
             }
-            Layout::Q4 { row_scale, blocks } => {
-                size_of_val(&row_scale[..]) + size_of_val(&blocks[..])
+            Layout::Q4 { row_scale, pairs } => {
+                size_of_val(&row_scale[..]) + size_of_val(&pairs[..])
             }
         }
     }
@@ -182,8 +182,9 @@ impl CpuWeight {
                     block.dequantize(r, row_scale[group][r], out);
                 }
             }
-            Layout::Q4 { row_scale, blocks } => {
-                for (block, out) in blocks[group * n_blocks..].iter().zip(out.chunks_mut(BLOCK)) {
+            Layout::Q4 { row_scale, pairs } => {
+                let blocks = pairs[group * n_blocks.div_ceil(2)..].as_flattened();
+                for (block, out) in blocks.iter().zip(out.chunks_mut(BLOCK)) {
                     block.dequantize(r, row_scale[group][r], out);
                 }
             }
@@ -222,9 +223,9 @@ impl CpuWeight {
                 let product = Q8Product::new(blocks, activations, n_blocks);
                 run(pool, &product, rows, &finish(Some(row_scale)), y);
             }
-            Layout::Q4 { row_scale, blocks } => {
+            Layout::Q4 { row_scale, pairs } => {
                 let activations = activations.q4(pool, x, cols);
-                let product = Q4Product::new(blocks, activations, n_blocks);
+                let product = Q4Product::new(pairs, activations, n_blocks.div_ceil(2));
                 run(pool, &product, rows, &finish(Some(row_scale)), y);
             }
         }

@@ -1,8 +1,9 @@
 //! q4 times int8 activations. A group's block is four rows by 32 columns: 64 bytes of nibbles and four i16 scales.
-//! It stands inside `linear/`.
+//! Two blocks meet one block of activations. It stands inside `linear/`.
 //!
 //! The nibble operand is 0..=15; the −8 of every weight is one correction per block, −8·Σa, which starts the sum. A
-//! 16-bit lane sees at most 16 products of 127·8 in any order of addition, which is below 2¹⁵.
+//! 16-bit lane sees at most 16 products of 127·8 in any order of addition, which is below 2¹⁵; a row's two blocks times
+//! their scales are below 2·32·127·8·32767 < 2³¹.
 //!
 //! The loops over a block's steps have bounds that the compiler can't see: unrolled, LLVM would reorder them into one
 //! long chain per accumulator, and the engine behind it would spill.
@@ -12,14 +13,15 @@ use std::hint::black_box;
 use crate::backend::cpu::linear::activations::Q4Activation;
 use crate::backend::cpu::linear::{GROUP, PANEL, Product, Tiles};
 use crate::backend::cpu::simd::{
-    F32x4, I8x16, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights, unpack,
+    F32x4, I8x16, I32x4, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
+    unpack,
 };
 use crate::quant::{BLOCK, Q4Values};
 
 /// Steps of a matrix kernel in one block.
 const STEPS: usize = BLOCK / STEP_COLUMNS;
-/// Blocks of a panel that are unpacked at once: 12 KB (24 without relaxed SIMD), which leaves the first-level cache room for activations.
-const RUN: usize = 32;
+/// Pairs of blocks of a panel that are unpacked at once: 13 KB (24 without relaxed SIMD), which leaves the first-level cache room for activations.
+const RUN: usize = 16;
 
 /// 32 columns of four rows. Vector v holds, in bytes 4r..4r+4, the columns 8v..8v+4 of row r in its low nibbles and
 /// 8v+4..8v+8 in its high ones.
@@ -29,26 +31,30 @@ pub struct Q4Block {
     scale: [i16; GROUP],
 }
 
-/// The canonical form, interleaved. Missing rows of the last group have scales of zero. // [groups, blocks]
-pub fn pack(q: &Q4Values, rows: usize, n_blocks: usize) -> Vec<Q4Block> {
-    let groups = rows.div_ceil(GROUP);
-    let mut blocks = Vec::with_capacity(groups * n_blocks);
-    for group in 0..groups {
-        for block in 0..n_blocks {
-            let mut packed = Q4Block {
-                nibbles: [[0; 16]; 4],
-                scale: [0; GROUP],
-            };
-            for r in 0..GROUP.min(rows - group * GROUP) {
-                let at = (group * GROUP + r) * n_blocks + block;
-                packed.scale[r] = q.block_scale[at];
-                packed.set_row(r, &q.nibbles[at * BLOCK / 2..][..BLOCK / 2]);
-            }
-            blocks.push(packed);
+/// The blocks of a group that meet one block of activations.
+pub type Q4Pair = [Q4Block; 2];
+
+/// The canonical form, interleaved. Missing rows of the last group and a missing block of the last pair have scales of
+/// zero. // [groups, ⌈blocks / 2⌉]
+pub fn pack(q: &Q4Values, rows: usize, n_blocks: usize) -> Vec<Q4Pair> {
+    let (groups, n_pairs) = (rows.div_ceil(GROUP), n_blocks.div_ceil(2));
+    let mut pairs = vec![[EMPTY; 2]; groups * n_pairs];
+    for (row, scales) in q.block_scale.chunks(n_blocks).enumerate() {
+        let (group, r) = (row / GROUP, row % GROUP);
+        let packed = pairs[group * n_pairs..][..n_pairs].as_flattened_mut();
+        let nibbles = q.nibbles[row * n_blocks * BLOCK / 2..].chunks(BLOCK / 2);
+        for ((packed, scale), nibbles) in packed.iter_mut().zip(scales).zip(nibbles) {
+            packed.scale[r] = *scale;
+            packed.set_row(r, nibbles);
         }
     }
-    blocks
+    pairs
 }
+
+const EMPTY: Q4Block = Q4Block {
+    nibbles: [[0; 16]; 4],
+    scale: [0; GROUP],
+};
 
 impl Q4Block {
     /// Puts the canonical bytes of one row (column 2k low, 2k+1 high) in their interleaved places.
@@ -80,9 +86,9 @@ impl Q4Block {
 }
 
 pub struct Q4Product<'a> {
-    blocks: &'a [Q4Block],           // [groups, n_blocks]
-    activations: &'a [Q4Activation], // [T, n_blocks]
-    n_blocks: usize,
+    pairs: &'a [Q4Pair],             // [groups, n_pairs]
+    activations: &'a [Q4Activation], // [T, n_pairs]
+    n_pairs: usize,
     /// Four and [`STEPS`], hidden from the optimiser.
     n_vectors: usize,
     n_steps: usize,
@@ -97,34 +103,34 @@ pub struct PanelBlock {
 }
 
 impl<'a> Q4Product<'a> {
-    pub fn new(blocks: &'a [Q4Block], activations: &'a [Q4Activation], n_blocks: usize) -> Self {
+    pub fn new(pairs: &'a [Q4Pair], activations: &'a [Q4Activation], n_pairs: usize) -> Self {
         Q4Product {
-            blocks,
+            pairs,
             activations,
-            n_blocks,
+            n_pairs,
             n_vectors: black_box(4),
             n_steps: black_box(STEPS),
         }
     }
 
-    fn group(&self, group: usize) -> &'a [Q4Block] {
-        &self.blocks[group * self.n_blocks..][..self.n_blocks]
+    fn group(&self, group: usize) -> &'a [Q4Pair] {
+        &self.pairs[group * self.n_pairs..][..self.n_pairs]
     }
 }
 
 impl Product for Q4Product<'_> {
-    type Panel = [PanelBlock; RUN];
+    type Panel = [[PanelBlock; 2]; RUN];
 
     fn panel() -> Self::Panel {
         let empty = PanelBlock {
             steps: [[StepWeights::default(); PANEL]; STEPS],
             scale: [[0; GROUP]; PANEL],
         };
-        [empty; RUN]
+        [[empty; 2]; RUN]
     }
 
     fn vector<const N: usize>(&self, groups: [usize; N], t: usize) -> [F32x4; N] {
-        let activations = &self.activations[t * self.n_blocks..][..self.n_blocks];
+        let activations = &self.activations[t * self.n_pairs..][..self.n_pairs];
         vector_kernel(
             groups.map(|group| self.group(group)),
             activations,
@@ -141,11 +147,12 @@ impl Product for Q4Product<'_> {
         sums: &mut [[F32x4; PANEL]],
     ) {
         sums.fill([F32x4::splat(0.0); PANEL]);
-        for start in (0..self.n_blocks).step_by(RUN) {
-            let n_blocks = RUN.min(self.n_blocks - start);
-            let panel = &mut panel[..n_blocks];
+        for start in (0..self.n_pairs).step_by(RUN) {
+            let n_pairs = RUN.min(self.n_pairs - start);
+            let panel = &mut panel[..n_pairs];
             for g in 0..n {
-                unpack_group(&self.group(first + g)[start..][..n_blocks], g, panel);
+                let pairs = &self.group(first + g)[start..][..n_pairs];
+                unpack_group(pairs.as_flattened(), g, panel.as_flattened_mut());
             }
             let run = PanelRun {
                 product: self,
@@ -161,14 +168,14 @@ impl Product for Q4Product<'_> {
 struct PanelRun<'a> {
     product: &'a Q4Product<'a>,
     start: usize,
-    panel: &'a [PanelBlock],
+    panel: &'a [[PanelBlock; 2]],
 }
 
 impl Tiles for PanelRun<'_> {
     fn tile<const C: usize>(&self, t: usize, sums: &mut [[F32x4; PANEL]; C]) {
         let product = self.product;
         let columns = std::array::from_fn(|c| {
-            &product.activations[(t + c) * product.n_blocks + self.start..][..self.panel.len()]
+            &product.activations[(t + c) * product.n_pairs + self.start..][..self.panel.len()]
         });
         matrix_kernel(self.panel, columns, product.n_steps, sums);
     }
@@ -177,27 +184,32 @@ impl Tiles for PanelRun<'_> {
 /// `N` groups times one column, each group from its own region of memory.
 #[inline(never)]
 fn vector_kernel<const N: usize>(
-    groups: [&[Q4Block]; N],
+    groups: [&[Q4Pair]; N],
     activations: &[Q4Activation],
     n_vectors: usize,
 ) -> [F32x4; N] {
-    let groups = groups.map(|blocks| &blocks[..activations.len()]);
+    let groups = groups.map(|pairs| &pairs[..activations.len()]);
     let mut sums = [F32x4::splat(0.0); N];
-    for (block, a) in activations.iter().enumerate() {
-        let blocks = groups.map(|group| &group[block]);
-        let mut products = [NibbleSums::start(&a.correction); N];
-        for v in 0..n_vectors.min(4) {
-            let (even, odd) = (Quad::load(&a.quads[2 * v]), Quad::load(&a.quads[2 * v + 1]));
+    for (pair, activation) in activations.iter().enumerate() {
+        let mut scaled = [I32x4::splat(0); N];
+        for (half, a) in activation.halves.iter().enumerate() {
+            let blocks = groups.map(|pairs| &pairs[pair][half]);
+            let mut products = [NibbleSums::start(&a.correction); N];
+            for v in 0..n_vectors.min(4) {
+                let (even, odd) = (Quad::load(&a.quads[2 * v]), Quad::load(&a.quads[2 * v + 1]));
+                for n in 0..N {
+                    let bytes = I8x16::load(&blocks[n].nibbles[v]);
+                    products[n] = (products[n].add_products(even, bytes.low_nibbles()))
+                        .add_products(odd, bytes.high_nibbles());
+                }
+            }
             for n in 0..N {
-                let bytes = I8x16::load(&blocks[n].nibbles[v]);
-                products[n] = (products[n].add_products(even, bytes.low_nibbles()))
-                    .add_products(odd, bytes.high_nibbles());
+                scaled[n] = scaled[n].add(products[n].scaled(&blocks[n].scale));
             }
         }
-        let scale = F32x4::splat(a.scale);
+        let scale = F32x4::splat(activation.scale);
         for n in 0..N {
-            let scaled = products[n].scaled(&blocks[n].scale);
-            sums[n] = sums[n].mul_add(scaled, scale);
+            sums[n] = sums[n].mul_add(scaled[n].to_f32(), scale);
         }
     }
     sums
@@ -224,29 +236,37 @@ fn unpack_group(blocks: &[Q4Block], g: usize, panel: &mut [PanelBlock]) {
     reason = "one index for the weights and every column, in loops of this shape only"
 )]
 fn matrix_kernel<const C: usize>(
-    panel: &[PanelBlock],
+    panel: &[[PanelBlock; 2]],
     columns: [&[Q4Activation]; C],
     n_steps: usize,
     sums: &mut [[F32x4; PANEL]; C],
 ) {
     let columns = columns.map(|column| &column[..panel.len()]);
-    for (block, weights) in panel.iter().enumerate() {
-        let columns = columns.map(|column| &column[block]);
-        let steps = columns.map(|a| a.quads.as_flattened().as_chunks::<STEP_COLUMNS>().0);
-        let mut products = columns.map(|a| [StepSums::start(&a.correction); PANEL]);
-        for step in 0..n_steps.min(STEPS) {
+    for (pair, weights) in panel.iter().enumerate() {
+        let columns = columns.map(|column| &column[pair]);
+        let mut scaled = [[I32x4::splat(0); PANEL]; C];
+        for (half, weights) in weights.iter().enumerate() {
+            let columns = columns.map(|a| &a.halves[half]);
+            let steps = columns.map(|a| a.quads.as_flattened().as_chunks::<STEP_COLUMNS>().0);
+            let mut products = columns.map(|a| [StepSums::start(&a.correction); PANEL]);
+            for step in 0..n_steps.min(STEPS) {
+                for c in 0..C {
+                    let a = StepActivations::load(&steps[c][step]);
+                    for g in 0..PANEL {
+                        products[c][g] = products[c][g].add_step(a, &weights.steps[step][g]);
+                    }
+                }
+            }
             for c in 0..C {
-                let a = StepActivations::load(&steps[c][step]);
                 for g in 0..PANEL {
-                    products[c][g] = products[c][g].add_step(a, &weights.steps[step][g]);
+                    scaled[c][g] = scaled[c][g].add(products[c][g].scaled(&weights.scale[g]));
                 }
             }
         }
         for c in 0..C {
             let scale = F32x4::splat(columns[c].scale);
             for g in 0..PANEL {
-                let scaled = products[c][g].scaled(&weights.scale[g]);
-                sums[c][g] = sums[c][g].mul_add(scaled, scale);
+                sums[c][g] = sums[c][g].mul_add(scaled[c][g].to_f32(), scale);
             }
         }
     }

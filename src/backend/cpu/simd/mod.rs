@@ -259,8 +259,8 @@ mod tests {
         ($name:ident, $($half:tt)*) => {
     #[test]
     fn $name() {
-        use $($half)*::{F32x4, I8x16, Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights, unpack};
-        let to_array = |v: F32x4| { let mut array = [0.0; 4]; v.store(&mut array); array };
+        use $($half)*::{I8x16, I32x4, Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights, unpack};
+        let to_array = |v: I32x4| { let mut array = [0; 4]; v.store(&mut array); array };
         let mut seed = 3;
         for round in 0..500 {
             let extreme = round < 8;
@@ -315,15 +315,14 @@ mod tests {
                     by_steps = by_steps.add_step(StepActivations::load(a), weights);
                 }
             }
-            let expected = exact.map(|v| v as f32);
             assert_eq!(
                 to_array(by_vectors.scaled(&scale)),
-                expected,
+                exact,
                 "round {round}"
             );
             assert_eq!(
                 to_array(by_steps.scaled(&scale)),
-                expected,
+                exact,
                 "round {round}"
             );
         }

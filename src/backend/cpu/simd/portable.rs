@@ -251,11 +251,11 @@ impl NibbleSums {
         }))
     }
 
-    /// Each row's sum times its scale, exact up to the conversion of the i32.
+    /// Each row's sum times its scale: at most 32·127·8·32767 in size, so that two of them fit an i32.
     #[inline(always)]
-    pub fn scaled(self, scale: &[i16; 4]) -> F32x4 {
+    pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         let sum = |r: usize| i32::from(self.0[2 * r]) + i32::from(self.0[2 * r + 1]);
-        F32x4(from_fn(|r| (sum(r) * i32::from(scale[r])) as f32))
+        I32x4(from_fn(|r| sum(r) * i32::from(scale[r])))
     }
 }
 

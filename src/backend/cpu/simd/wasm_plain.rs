@@ -3,7 +3,7 @@
 
 use core::arch::wasm32::*;
 
-use crate::backend::cpu::simd::wasm::{F32x4, I8x16, I16x8};
+use crate::backend::cpu::simd::wasm::{I8x16, I16x8, I32x4};
 
 /// Four int8 activations as i16, twice: a₀ a₁ a₂ a₃ a₀ a₁ a₂ a₃.
 #[derive(Clone, Copy)]
@@ -48,14 +48,14 @@ impl NibbleSums {
         }
     }
 
-    /// Each row's sum times its scale, exact up to the conversion of the i32.
+    /// Each row's sum times its scale: at most 32·127·8·32767 in size, so that two of them fit an i32.
     #[inline(always)]
-    pub fn scaled(self, scale: &[i16; 4]) -> F32x4 {
+    pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         let even = i32x4_shuffle::<0, 2, 4, 6>(self.rows_01, self.rows_23);
         let odd = i32x4_shuffle::<1, 3, 5, 7>(self.rows_01, self.rows_23);
         // SAFETY: the reference covers the 8 bytes that are read, and wasm loads need no alignment.
         let scale = unsafe { i32x4_load_extend_i16x4(scale.as_ptr()) };
-        F32x4(f32x4_convert_i32x4(i32x4_mul(i32x4_add(even, odd), scale)))
+        I32x4(i32x4_mul(i32x4_add(even, odd), scale))
     }
 }
 
@@ -106,10 +106,10 @@ impl StepSums {
         StepSums(i32x4_add(self.0, products))
     }
 
-    /// Each row's sum times its scale, exact up to the conversion of the i32.
+    /// Each row's sum times its scale: at most 32·127·8·32767 in size, so that two of them fit an i32.
     #[inline(always)]
-    pub fn scaled(self, scale: &[i16; 4]) -> F32x4 {
+    pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         let scale = I16x8::widen_four(scale).0;
-        F32x4(f32x4_convert_i32x4(i32x4_mul(self.0, scale)))
+        I32x4(i32x4_mul(self.0, scale))
     }
 }

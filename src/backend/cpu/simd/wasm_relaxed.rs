@@ -6,7 +6,7 @@
 
 use core::arch::wasm32::*;
 
-use crate::backend::cpu::simd::wasm::{F32x4, I8x16, I16x8};
+use crate::backend::cpu::simd::wasm::{I8x16, I16x8, I32x4};
 
 /// Four int8 activations a₀ a₁ a₂ a₃, repeated for the four rows of a group.
 #[derive(Clone, Copy)]
@@ -38,13 +38,13 @@ impl NibbleSums {
         NibbleSums(i16x8_add(self.0, products))
     }
 
-    /// Each row's sum times its scale, exact up to the conversion of the i32.
+    /// Each row's sum times its scale: at most 32·127·8·32767 in size, so that two of them fit an i32.
     #[inline(always)]
-    pub fn scaled(self, scale: &[i16; 4]) -> F32x4 {
+    pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         // SAFETY: the reference covers the 8 bytes that are read, and wasm loads need no alignment.
         let scale = unsafe { v128_load64_zero(scale.as_ptr().cast()) };
         let twice = i16x8_shuffle::<0, 0, 1, 1, 2, 2, 3, 3>(scale, scale);
-        F32x4(f32x4_convert_i32x4(i32x4_dot_i16x8(self.0, twice)))
+        I32x4(i32x4_dot_i16x8(self.0, twice))
     }
 }
 

@@ -241,12 +241,12 @@ impl NibbleSums {
         )))
     }
 
-    /// Each row's sum times its scale, exact up to the conversion of the i32.
+    /// Each row's sum times its scale: at most 32·127·8·32767 in size, so that two of them fit an i32.
     #[inline(always)]
-    pub fn scaled(self, scale: &[i16; 4]) -> F32x4 {
+    pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         let scale = sse!(_mm_loadl_epi64(scale.as_ptr().cast()));
         let twice = sse!(_mm_unpacklo_epi16(scale, scale));
-        F32x4(sse!(_mm_cvtepi32_ps(_mm_madd_epi16(self.0, twice))))
+        I32x4(sse!(_mm_madd_epi16(self.0, twice)))
     }
 }
 
