@@ -261,7 +261,9 @@ impl Backend for Cpu {
                 stride: x.tensor.cols,
                 state: state.values(),
             };
-            let width = conv_dim.div_ceil(pool.threads());
+            // One row's channels cross from one thread to another more slowly than one thread computes them.
+            let parts = if t_rows == 1 { 1 } else { pool.threads() };
+            let width = conv_dim.div_ceil(parts);
             let stripes = Stripes::of_columns(y.resize(t_rows), conv_dim, width);
             // Rounding the width up may leave the last threads without a channel.
             pool.run(conv_dim.div_ceil(width), stripes, |part, mut y| {

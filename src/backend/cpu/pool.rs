@@ -59,19 +59,22 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `body(i, part i of outputs)` for every `i < parts`, parts spread evenly over the threads.
+    /// Calls `body(i, part i of outputs)` for every `i < parts`. A thread takes the next part when it is done with one:
+    /// processors that share their core with others run at unequal speeds.
     pub fn run<S: Split>(&self, parts: usize, outputs: S, body: impl Fn(usize, S::Part) + Sync) {
-        let threads = self.threads();
-        let share = |thread: usize| {
-            for index in thread * parts / threads..(thread + 1) * parts / threads {
-                // SAFETY: the shares of the threads are disjoint and cover each index once.
+        let next = AtomicUsize::new(0);
+        let share = |_thread: usize| {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= parts {
+                    return;
+                }
+                // SAFETY: the counter gives each index once.
                 body(index, unsafe { outputs.part(index) });
             }
         };
         if self.workers.is_empty() || parts == 1 {
-            for thread in 0..threads {
-                share(thread);
-            }
+            share(0);
         } else {
             self.run_on_all(&share);
         }

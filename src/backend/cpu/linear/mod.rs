@@ -28,6 +28,8 @@ const GROUP: usize = 4;
 const STREAMS: usize = 4;
 /// Groups of a panel of a matrix-matrix kernel.
 const PANEL: usize = 3;
+/// Parts of W for each thread: enough that a slower one holds the others up little, few enough for long streams.
+const SHARES: usize = 6;
 /// Rows of activations that go through a panel before the next one is unpacked.
 const STRIP: usize = 64;
 
@@ -242,14 +244,14 @@ fn in_groups(row_scale: &[f32]) -> Vec<[f32; GROUP]> {
     groups.collect()
 }
 
-/// Shares the groups of W evenly among the threads. // y [T, rows]
+/// Shares the groups of W among the threads. // y [T, rows]
 fn run<P: Product>(pool: &Pool, product: &P, rows: usize, finish: &Finish, y: &mut [f32]) {
     let groups = rows.div_ceil(GROUP);
-    let share = groups.div_ceil(pool.threads());
+    let share = (groups.div_ceil(pool.threads() * SHARES)).next_multiple_of(PANEL * STREAMS);
     let t_rows = y.len() / rows;
     let stripes = Stripes::of_columns(y, rows, share * GROUP);
-    pool.run(pool.threads(), stripes, |part, mut stripe| {
-        let start = (part * share).min(groups);
+    pool.run(groups.div_ceil(share), stripes, |part, mut stripe| {
+        let start = part * share;
         let n = share.min(groups - start);
         if t_rows == 1 {
             run_vector(product, start, n, finish, &mut stripe);
