@@ -43,13 +43,13 @@ pub struct QuantizedSum {
     pub rounding_variance: f64,
 }
 
-/// The product of row `row` of a q8 or q4 matrix with `x`, whose blocks of 32 become integers up to 32767 (q8) or 127
-/// (q4) in f32, halves to even, as `src/backend/cpu/linear.rs` documents. The rest is exact. // x [cols]
+/// The product of row `row` of a q8 or q4 matrix with `x`, whose blocks become integers in f32, up to 32767 by 32 (q8) or
+/// up to 127 by 64 (q4), halves to even, as `src/backend/cpu/linear.rs` documents. The rest is exact. // x [cols]
 pub fn quantized_sum(weight: &QMatrix, row: usize, x: &[f32]) -> QuantizedSum {
-    let high = match weight.values {
+    let (high, columns) = match weight.values {
         Values::F32(_) => panic!("f32 has no quants"),
-        Values::Q8(_) => 32767.0f32,
-        Values::Q4(_) => 127.0,
+        Values::Q8(_) => (32767.0f32, 32),
+        Values::Q4(_) => (127.0, 64),
     };
     let mut sum = QuantizedSum {
         value: 0.0,
@@ -57,7 +57,7 @@ pub fn quantized_sum(weight: &QMatrix, row: usize, x: &[f32]) -> QuantizedSum {
         worst_rounding: 0.0,
         rounding_variance: 0.0,
     };
-    for (block, x) in x.chunks(BLOCK).enumerate() {
+    for (i, x) in x.chunks(columns).enumerate() {
         let peak = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         let inverse = if (high / peak).is_finite() {
             high / peak
@@ -65,12 +65,10 @@ pub fn quantized_sum(weight: &QMatrix, row: usize, x: &[f32]) -> QuantizedSum {
             0.0
         };
         let step = f64::from(peak / high);
-        let scale = block_scale(weight, row, block);
-        let mut whole = 0;
-        for (column, x) in x.iter().enumerate() {
-            let weight = weight_quant(weight, row, block * BLOCK + column);
-            whole += weight * (x * inverse).round_ties_even() as i64;
-            let w = scale * weight as f64;
+        for (column, x) in (i * columns..).zip(x) {
+            let scale = block_scale(weight, row, column / BLOCK);
+            let w = scale * weight_quant(weight, row, column) as f64;
+            sum.value += w * f64::from((x * inverse).round_ties_even()) * step;
             sum.magnitude += (w * f64::from(*x)).abs();
             // A block too small for f32's range of scales is taken as zero: its error is itself.
             let step = if inverse == 0.0 {
@@ -81,7 +79,6 @@ pub fn quantized_sum(weight: &QMatrix, row: usize, x: &[f32]) -> QuantizedSum {
             sum.worst_rounding += w.abs() * step / 2.0;
             sum.rounding_variance += (w * step).powi(2) / 12.0;
         }
-        sum.value += whole as f64 * scale * step;
     }
     sum
 }

@@ -10,13 +10,17 @@
 use crate::backend::AttentionShape;
 use crate::backend::cpu::Rows;
 use crate::backend::cpu::pool::Stripe;
-use crate::backend::cpu::simd::{F32x4, I8x16, I16x8, I32x4, dot, map_in_place, map_with};
+use crate::backend::cpu::simd::{
+    F32x4, I8x16, I16x8, I32x4, dot, fold, largest, map_in_place, map_with,
+};
 use crate::backend::cpu::vecmath::exp;
 
 /// Positions that are weighed together. In i8 a block's sum stays below 2³¹: 256 · 127 · 32767.
 const BLOCK: usize = 256;
 /// Queries that share one reading of a block.
 pub const STRIP: usize = 64;
+/// Keys in 8 bits that meet a query together.
+const KEYS: usize = 4;
 /// Columns of an i8 vector; a head is padded to a multiple of it.
 const VECTOR: usize = 16;
 
@@ -28,13 +32,14 @@ pub struct F32Cache {
     head_dim: usize,
 }
 
-/// Keys and values in 8 bits. // k [kv heads, context, d], v [kv heads, context / 2, d, 2]
+/// Keys and values in 8 bits. The values of a block lie as they are read: sixteen columns of all its positions, two
+/// positions interleaved. // k [kv heads, context, d], v [kv heads, context / BLOCK, d / 16, BLOCK / 2, 16, 2]
 pub struct I8Cache {
     k: Vec<i8>,
     v: Vec<i8>,
     k_scale: Vec<f32>, // [kv heads, context]
     v_scale: Vec<f32>, // [kv heads, context]
-    /// Even, because two positions lie interleaved.
+    /// A multiple of [`BLOCK`].
     context: usize,
     head_dim: usize,
     /// head_dim, padded.
@@ -51,7 +56,8 @@ pub trait KvRows: Sync {
     fn query(&self, q: &[f32], scale: f32) -> Self::Query;
     /// scale · q·k of the positions from `start` to fill `scores`.
     fn scores(&self, head: usize, query: &Self::Query, start: usize, scores: &mut [f32]);
-    /// y += Σ weights · v. The weights may be overwritten. // y [head_dim]
+    /// y += Σ weights · v of the positions from `start`, a multiple of [`BLOCK`]. The weights may be overwritten.
+    /// // y [head_dim]
     fn add_values(&self, head: usize, start: usize, weights: &mut [f32], y: &mut [f32]);
 }
 
@@ -121,7 +127,7 @@ impl I8Cache {
     pub fn new(shape: &AttentionShape, context: usize) -> Self {
         assert!(I8Cache::takes(shape), "the head is too wide for this cache");
         let d = shape.head_dim.next_multiple_of(VECTOR);
-        let context = context.next_multiple_of(2);
+        let context = context.next_multiple_of(BLOCK);
         let rows = shape.n_kv_heads * context;
         I8Cache {
             k: vec![0; rows * d],
@@ -135,21 +141,48 @@ impl I8Cache {
     }
 }
 
-/// The nearest multiple of the returned scale, in −high..=high.
+/// The nearest multiple of the returned scale, in −high..=high. A NaN or an infinity makes the scale NaN: a fault must
+/// show in the result.
 fn quantize(x: &[f32], high: f32, mut put: impl FnMut(usize, i16)) -> f32 {
-    let peak = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let inverse = high / peak;
-    // Zeros, or so small that the inverse leaves f32; a NaN must show in the result.
-    let scale = if inverse.is_infinite() {
-        0.0
-    } else {
-        peak / high
+    let magnitude = fold(x, 0.0, |peak, x| peak.max(x.abs()));
+    let peak = magnitude.to_array().into_iter().fold(0.0, f32::max);
+    let poison = fold(x, 0.0, |sum, x| sum.add(x.mul(F32x4::splat(0.0))));
+    // Zeros, or numbers so small that the inverse leaves f32.
+    let (inverse, scale) = match high / peak {
+        inverse if inverse.is_infinite() => (0.0, 0.0),
+        inverse => (inverse, peak / high),
     };
     for (i, v) in x.iter().enumerate() {
+        // Adding 1.5·2²³ leaves the nearest integer in the low bits of the sum.
         const SHIFT: f32 = 12_582_912.0;
-        put(i, ((v * inverse + SHIFT) - SHIFT) as i16);
+        let bits = (v * inverse + SHIFT).to_bits();
+        put(i, bits.wrapping_sub(SHIFT.to_bits()) as i16);
     }
-    scale + x.iter().map(|v| v * 0.0).sum::<f32>()
+    scale + poison.sum()
+}
+
+impl I8Cache {
+    /// q·k of `N` positions in whole numbers. // keys [N, d]
+    #[inline(always)]
+    fn products<const N: usize>(&self, query: &I8Query, keys: &[i8]) -> [i32; N] {
+        let keys: [&[[i8; VECTOR]]; N] =
+            std::array::from_fn(|n| keys[n * self.d..][..self.d].as_chunks().0);
+        let mut sums = [I32x4::splat(0); N];
+        let quants = &query.quants.as_chunks::<2>().0[..self.d / VECTOR];
+        for (i, [low, high]) in quants.iter().enumerate() {
+            let (low, high) = (I16x8::load(low), I16x8::load(high));
+            for (sum, keys) in sums.iter_mut().zip(keys) {
+                let key = I8x16::load(&keys[i]);
+                *sum =
+                    (sum.add(key.widen_low().dot_pairs(low))).add(key.widen_high().dot_pairs(high));
+            }
+        }
+        sums.map(|sum| {
+            let mut lanes = [0; 4];
+            sum.store(&mut lanes);
+            lanes.iter().sum()
+        })
+    }
 }
 
 impl KvRows for I8Cache {
@@ -161,8 +194,12 @@ impl KvRows for I8Cache {
             let row = head * self.context + position;
             let keys = &mut self.k[row * self.d..];
             self.k_scale[row] = quantize(k, 127.0, |i, quant| keys[i] = quant as i8);
-            let values = &mut self.v[(row - position % 2) * self.d + position % 2..];
-            self.v_scale[row] = quantize(v, 127.0, |i, quant| values[2 * i] = quant as i8);
+            let in_block = position % BLOCK;
+            let values = &mut self.v[(row - in_block) * self.d..][..BLOCK * self.d];
+            let first = in_block / 2 * 2 * VECTOR + in_block % 2;
+            self.v_scale[row] = quantize(v, 127.0, |i, quant| {
+                values[i / VECTOR * BLOCK * VECTOR + first + i % VECTOR * 2] = quant as i8;
+            });
         }
     }
 
@@ -180,19 +217,19 @@ impl KvRows for I8Cache {
 
     fn scores(&self, head: usize, query: &I8Query, start: usize, scores: &mut [f32]) {
         let row = head * self.context + start;
-        let keys = self.k[row * self.d..].chunks(self.d);
-        let quants = query.quants.as_chunks::<2>().0;
-        let key_scales = &self.k_scale[row..];
-        for ((score, key), key_scale) in scores.iter_mut().zip(keys).zip(key_scales) {
-            let mut sum = [I32x4::splat(0); 2];
-            for (key, q) in key.as_chunks::<VECTOR>().0.iter().zip(quants) {
-                let key = I8x16::load(key);
-                sum[0] = sum[0].add(key.widen_low().dot_pairs(I16x8::load(&q[0])));
-                sum[1] = sum[1].add(key.widen_high().dot_pairs(I16x8::load(&q[1])));
-            }
-            let mut lanes = [0; 4];
-            sum[0].add(sum[1]).store(&mut lanes);
-            *score = lanes.iter().sum::<i32>() as f32 * (key_scale * query.scale);
+        let keys = &self.k[row * self.d..][..scores.len() * self.d];
+        let mut sums = [0; BLOCK];
+        let sums = &mut sums[..scores.len()];
+        let (fours, rest) = sums.as_chunks_mut::<KEYS>();
+        let (four_keys, rest_keys) = keys.split_at(fours.len() * KEYS * self.d);
+        for (sums, keys) in fours.iter_mut().zip(four_keys.chunks(KEYS * self.d)) {
+            *sums = self.products(query, keys);
+        }
+        for (sum, key) in rest.iter_mut().zip(rest_keys.chunks(self.d)) {
+            [*sum] = self.products(query, key);
+        }
+        for ((score, sum), key_scale) in scores.iter_mut().zip(sums).zip(&self.k_scale[row..]) {
+            *score = *sum as f32 * (key_scale * query.scale);
         }
     }
 
@@ -204,14 +241,14 @@ impl KvRows for I8Cache {
         let mut pairs = [[0i16; 2]; BLOCK / 2];
         let flat = pairs.as_flattened_mut();
         let scale = F32x4::splat(quantize(weights, 32767.0, |i, quant| flat[i] = quant));
-        let n_pairs = weights.len().div_ceil(2);
-        let values = &self.v[row * self.d..][..n_pairs * 2 * self.d];
+        let pairs = &pairs[..weights.len().div_ceil(2)];
+        let values = &self.v[row * self.d..][..BLOCK * self.d];
         // Sixteen columns at a time: their sums stay in registers while the positions pass.
-        for (column, y) in (0..self.d).step_by(VECTOR).zip(y.chunks_mut(VECTOR)) {
+        for (values, y) in values.chunks(BLOCK * VECTOR).zip(y.chunks_mut(VECTOR)) {
             let mut sums = [I32x4::splat(0); 4];
-            for (pair, values) in pairs.iter().zip(values.chunks(2 * self.d)) {
+            let values: &[[[i8; VECTOR]; 2]] = values.as_chunks().0.as_chunks().0;
+            for (pair, two) in pairs.iter().zip(values) {
                 let weights = I16x8::splat_pair(pair);
-                let two: &[[i8; 16]] = values[2 * column..][..2 * VECTOR].as_chunks().0;
                 for (sums, values) in sums.as_chunks_mut::<2>().0.iter_mut().zip(two) {
                     let values = I8x16::load(values);
                     sums[0] = sums[0].add(values.widen_low().dot_pairs(weights));
@@ -257,12 +294,12 @@ pub fn attend<R: KvRows>(rows: &R, queries: &Queries, first: usize, n: usize, y:
             let query = rows.query(queries.q.row(first + t), queries.scale);
             rows.scores(kv_head, &query, start, weights);
             // The largest score is subtracted so that the exponentials neither overflow nor all vanish.
-            let peak = weights.iter().fold(peaks[t], |m, &s| m.max(s));
+            let peak = peaks[t].max(largest(weights));
             let [kept, ..] = exp(F32x4::splat(peaks[t] - peak)).to_array();
             // `exp` stops at its bound, and before the first block there is nothing to keep.
             let kept = if totals[t] == 0.0 { 0.0 } else { kept };
             map_in_place(weights, |s| exp(s.sub(F32x4::splat(peak))));
-            totals[t] = totals[t] * kept + weights.iter().sum::<f32>();
+            totals[t] = totals[t] * kept + fold(weights, 0.0, F32x4::add).sum();
             peaks[t] = peak;
             let y = y.row(first + t);
             map_in_place(y, |y| y.mul(F32x4::splat(kept)));

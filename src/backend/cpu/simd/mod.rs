@@ -99,6 +99,24 @@ pub fn map_with(y: &mut [f32], x: &[f32], body: impl Fn(F32x4, F32x4) -> F32x4) 
     }
 }
 
+/// Folds the numbers into four lanes. Where the slice has ended the last call sees `missing`, which also starts the
+/// lanes.
+#[inline(always)]
+pub fn fold(x: &[f32], missing: f32, body: impl Fn(F32x4, F32x4) -> F32x4) -> F32x4 {
+    let (x4, tail) = x.as_chunks::<4>();
+    let start = F32x4::splat(missing);
+    let lanes = (x4.iter()).fold(start, |lanes, x| body(lanes, F32x4::load(x)));
+    let mut four = [missing; 4];
+    four[..tail.len()].copy_from_slice(tail);
+    body(lanes, F32x4::load(&four))
+}
+
+/// The largest number; a NaN is passed over.
+pub fn largest(x: &[f32]) -> f32 {
+    let lanes = fold(x, f32::NEG_INFINITY, F32x4::max).to_array();
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
 /// Σ a·b over slices of one length: sixteen partial sums, so that no addition waits for the one before it.
 #[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
