@@ -19,7 +19,7 @@ use crate::model::NumericSettings;
 use crate::model::config::{BlockKind, Config};
 use crate::model::forward::Progress;
 use crate::profile::Level;
-use crate::session::{GenerateOptions, LoadSettings, Session, SessionLoader, context_length};
+use crate::session::{GenerateOptions, LoadSettings, Session, context_length};
 use crate::tokenizer::Tokenizer;
 
 /// What wasm32 can address, less room for code, stacks, activations and the pieces in flight.
@@ -69,7 +69,15 @@ struct UnitInfo<'a> {
     name: String,
     block: Option<usize>,
     bytes: u64,
+    /// Of its stored form.
+    stored_bytes: u64,
     ranges: &'a [ByteRange],
+}
+
+#[derive(Serialize)]
+struct RestInfo {
+    stored_bytes: u64,
+    ranges: Vec<ByteRange>,
 }
 
 #[derive(Serialize)]
@@ -84,6 +92,8 @@ struct AdvanceInfo {
     done: bool,
     /// The next block to run.
     block: usize,
+    /// Whether that block has not arrived.
+    waiting: bool,
 }
 
 /// Makes the calling worker one of the engine's threads, for ever; the engine's own worker must not call it.
@@ -108,7 +118,6 @@ pub struct Engine {
     config: Option<Config>,
     tokenizer: Option<Tokenizer>,
     shards: Vec<Shard>,
-    loader: Option<SessionLoader<Cpu>>,
     session: Option<Session<Cpu>>,
 }
 
@@ -134,7 +143,6 @@ impl Engine {
             config: None,
             tokenizer: None,
             shards: Vec::new(),
-            loader: None,
             session: None,
         })
     }
@@ -195,32 +203,53 @@ impl Engine {
     pub fn plan(&mut self) -> JsResult<JsValue> {
         let config = self.config().map_err(to_js_error)?.clone();
         let cpu = Cpu::new(self.threads);
-        let loader = SessionLoader::new(cpu, config, &self.shards, self.settings);
-        let loader = self.loader.insert(loader.map_err(to_js_error)?);
-        let units: Vec<UnitInfo> = loader.schedule().units.iter().map(unit_info).collect();
+        let tokenizer = self.tokenizer.take();
+        let session = Session::open(cpu, config, &self.shards, tokenizer, self.settings);
+        let session = self.session.insert(session.map_err(to_js_error)?);
+        let units: Vec<UnitInfo> = session.schedule().units.iter().map(unit_info).collect();
         to_js(&units)
     }
 
     /// Takes the bytes of the plan's ranges, in order, in pieces of any size.
     pub fn push(&mut self, bytes: &[u8]) -> JsResult<()> {
-        let loader = self
-            .loader
-            .as_mut()
-            .ok_or_else(|| out_of_order("push comes after plan"));
-        loader
-            .and_then(|loader| loader.push(bytes))
+        let session = self.session_mut();
+        (session.and_then(|session| session.push(bytes))).map_err(to_js_error)
+    }
+
+    /// Takes the next weights in their stored form, in pieces of any size.
+    pub fn push_stored(&mut self, bytes: &[u8]) -> JsResult<()> {
+        let session = self.session_mut();
+        (session.and_then(|session| session.push_stored(bytes))).map_err(to_js_error)
+    }
+
+    /// From now on `take_stored` gives what comes by `push`.
+    pub fn keep_stored(&mut self) -> JsResult<()> {
+        self.session_mut()
+            .map(Session::keep_stored)
             .map_err(to_js_error)
     }
 
-    /// Makes the session, once every byte has come.
+    /// The stored form of the rows that `push` has brought since the last call.
+    pub fn take_stored(&mut self) -> JsResult<Vec<u8>> {
+        self.session_mut()
+            .map(Session::take_stored)
+            .map_err(to_js_error)
+    }
+
+    /// `{ stored_bytes, ranges }`: how much of the arriving unit's stored form has been taken, to the last whole row, and
+    /// which bytes of the checkpoint it still needs. `null` when all units are there.
+    pub fn rest(&mut self) -> JsResult<JsValue> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        to_js(&session.rest().map(|rest| RestInfo {
+            stored_bytes: rest.stored_bytes,
+            ranges: rest.ranges,
+        }))
+    }
+
+    /// Says that every byte has come.
     pub fn finish(&mut self) -> JsResult<JsValue> {
-        let loader = self
-            .loader
-            .take()
-            .ok_or_else(|| out_of_order("finish comes after push"));
-        let tokenizer = self.tokenizer.take();
-        let session = loader.and_then(|loader| loader.finish(tokenizer));
-        self.session = Some(session.map_err(to_js_error)?);
+        let session = self.session().map_err(to_js_error)?;
+        session.check_complete().map_err(to_js_error)?;
         self.memory()
     }
 
@@ -243,19 +272,20 @@ impl Engine {
         started.map_err(to_js_error)
     }
 
-    /// Takes the prompt through at most `max_blocks` more blocks: `{ done, block }`.
+    /// Takes the prompt through at most `max_blocks` more blocks, as far as they are there: `{ done, block, waiting }`.
     pub async fn advance(&mut self, max_blocks: usize) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;
         let n_blocks = session.config().n_blocks();
         let progress = session.advance(max_blocks).map_err(to_js_error)?;
-        to_js(&match progress {
-            Progress::Done => AdvanceInfo {
-                done: true,
-                block: n_blocks,
-            },
-            Progress::Paused { next: block } | Progress::Waiting { block } => {
-                AdvanceInfo { done: false, block }
-            }
+        let (done, block, waiting) = match progress {
+            Progress::Done => (true, n_blocks, false),
+            Progress::Paused { next } => (false, next, false),
+            Progress::Waiting { block } => (false, block, true),
+        };
+        to_js(&AdvanceInfo {
+            done,
+            block,
+            waiting,
         })
     }
 
@@ -340,7 +370,7 @@ impl Engine {
     /// Single kernels against the ceilings of this machine, on this engine's threads; no model is needed.
     /// A loading or loaded model has the threads for itself.
     pub fn bench_kernels(&self) -> JsResult<JsValue> {
-        if self.loader.is_some() || self.session.is_some() {
+        if self.session.is_some() {
             return Err(to_js_error(out_of_order("bench_kernels comes before plan")));
         }
         to_js(&bench::run(&mut Cpu::new(self.threads)))
@@ -389,6 +419,7 @@ fn unit_info(planned: &PlannedUnit) -> UnitInfo<'_> {
             .iter()
             .map(|range| range.end - range.start)
             .sum(),
+        stored_bytes: planned.stored_bytes,
         ranges: &planned.ranges,
     }
 }

@@ -10,12 +10,16 @@ pub enum Error {
     MissingFile { file: String },
     #[error("{file} could not be read: {fact}")]
     Io { file: String, fact: String },
+    #[error("{file} could not be written: {fact}")]
+    Write { file: String, fact: String },
     #[error("{file} ends after {actual_bytes} bytes where {expected_bytes} are needed")]
     Truncated {
         file: String,
         expected_bytes: u64,
         actual_bytes: u64,
     },
+    #[error("{file} is damaged: its size or SHA-256 is not the manifest's")]
+    Damaged { file: String },
     #[error("{file} has a bad safetensors header: {fact}")]
     Header { file: String, fact: String },
     #[error("{file}: {fact}")]
@@ -78,7 +82,9 @@ impl Error {
         match self {
             Error::MissingFile { .. } => "missing_file",
             Error::Io { .. } => "io",
+            Error::Write { .. } => "write",
             Error::Truncated { .. } => "truncated",
+            Error::Damaged { .. } => "damaged",
             Error::Header { .. } => "bad_header",
             Error::Config { .. } => "bad_config",
             Error::Architecture { .. } => "wrong_architecture",
@@ -102,7 +108,9 @@ impl Error {
         match self {
             Error::MissingFile { file }
             | Error::Io { file, .. }
+            | Error::Write { file, .. }
             | Error::Truncated { file, .. }
+            | Error::Damaged { file }
             | Error::Header { file, .. }
             | Error::Config { file, .. }
             | Error::Architecture { file, .. }
@@ -122,6 +130,8 @@ impl Error {
                 "Check the folder: it needs config.json and model.safetensors (or its shards and their index)."
             }
             Error::Io { .. } => "Check that the file is there and readable, then load again.",
+            Error::Write { .. } => "Make room or choose another place, then run again.",
+            Error::Damaged { .. } => "Fetch the file again, or pack the checkpoint anew.",
             Error::Truncated { .. } => "The download was cut short: fetch the file again.",
             Error::Header { .. } => "The file is damaged or not safetensors: fetch it again.",
             Error::Config { .. } => "Take config.json from the checkpoint's own repository.",

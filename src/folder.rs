@@ -1,27 +1,155 @@
-//! A checkpoint folder on disk as the byte source of a session: what `www/engine/byte_source.js` is in the browser.
-//! It stands on floor 5, is native only, and interprets no byte itself.
+//! A checkpoint folder on disk as the byte source of a session: what `www/engine/byte_source.js` is in the browser, and
+//! the writer of packed checkpoints. It stands on floor 5, is native only, and interprets no weight itself.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::loader::packed::{
+    FORMAT, MANIFEST, Manifest, PackedFile, PackedShard, PackedUnit, head_file, unit_file,
+};
 use crate::loader::safetensors::{Shard, header_bytes, shard_files};
+use crate::loader::schedule::ByteRange;
 use crate::model::config::Config;
-use crate::session::{LoadSettings, Session, SessionLoader};
+use crate::session::{LoadSettings, Session};
 use crate::tokenizer::Tokenizer;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// What a packed folder takes along as it is.
+const SMALL_FILES: [&str; 5] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+];
 /// Bytes per read: large enough for the disk, small beside a tensor.
 const READ_BYTES: usize = 1 << 20;
 
-/// Opens the checkpoint in `dir`: `config.json`, `model.safetensors` or its shards, and `tokenizer.json` if there is one.
+/// The first bytes of a safetensors file: the header's length and the header.
+struct Head {
+    shard: String,
+    shard_bytes: u64,
+    bytes: Vec<u8>,
+}
+
+/// Opens the checkpoint in `dir`: `config.json`, `model.safetensors` or its shards, and `tokenizer.json` if there is one;
+/// or a packed checkpoint.
 ///
 /// # Errors
 /// The file at fault and what is wrong with it.
 pub fn open<B: Backend>(be: B, dir: &Path, settings: LoadSettings) -> Result<Session<B>> {
+    let manifest = packed(dir)?;
+    let heads = match &manifest {
+        Some(manifest) => stored_heads(dir, manifest)?,
+        None => checkpoint_heads(dir)?,
+    };
+    let mut session = empty(be, dir, &heads, settings)?;
+    match manifest {
+        Some(manifest) => {
+            manifest.check(settings.weights.name(), session.schedule())?;
+            for unit in &manifest.units {
+                session.push_stored(&verified(dir, &unit.stored)?)?;
+            }
+        }
+        None => {
+            for unit in session.schedule().units.clone() {
+                for range in &unit.ranges {
+                    read_range(dir, range, |chunk| session.push(chunk))?;
+                }
+            }
+        }
+    }
+    session.check_complete()?;
+    Ok(session)
+}
+
+/// Writes the checkpoint in `dir` to the folder `out` in the stored form of `settings.weights`, the manifest last, and
+/// gives it. Files of the same names are replaced.
+///
+/// # Errors
+/// As for [`open`]; a file that can't be written.
+pub fn pack<B: Backend>(
+    be: B,
+    dir: &Path,
+    out: &Path,
+    settings: LoadSettings,
+    mut on_unit: impl FnMut(&str),
+) -> Result<Manifest> {
+    let heads = checkpoint_heads(dir)?;
+    let mut session = empty(be, dir, &heads, settings)?;
+    session.keep_stored();
+    for folder in [out, &out.join("units"), &out.join("heads")] {
+        fs::create_dir_all(folder)
+            .map_err(|error| write_error(&folder.display().to_string(), &error))?;
+    }
+    let mut manifest = Manifest {
+        format: FORMAT.into(),
+        weights: settings.weights.name().into(),
+        files: Vec::new(),
+        shards: Vec::new(),
+        units: Vec::new(),
+    };
+    for name in SMALL_FILES {
+        match fs::read(dir.join(name)) {
+            Ok(bytes) => manifest.files.push(written(out, name.into(), &bytes)?),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error(name, &error)),
+        }
+    }
+    for head in heads {
+        manifest.shards.push(PackedShard {
+            head: written(out, head_file(&head.shard), &head.bytes)?,
+            shard: head.shard,
+            shard_bytes: head.shard_bytes,
+        });
+    }
+    for unit in session.schedule().units.clone() {
+        let name = unit.unit.name();
+        on_unit(&name);
+        let file = unit_file(&name);
+        let mut output = create(out, &file)?;
+        let mut hash = Sha256::new();
+        let mut bytes = 0;
+        for range in &unit.ranges {
+            read_range(dir, range, |chunk| {
+                session.push(chunk)?;
+                let stored = session.take_stored();
+                hash.update(&stored);
+                bytes += stored.len() as u64;
+                output
+                    .write_all(&stored)
+                    .map_err(|error| write_error(&file, &error))
+            })?;
+        }
+        let sha256 = hex(&hash.finalize());
+        manifest.units.push(PackedUnit {
+            name,
+            stored: PackedFile {
+                file,
+                bytes,
+                sha256,
+            },
+        });
+    }
+    session.check_complete()?;
+    let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
+    written(out, MANIFEST.into(), &text)?;
+    Ok(manifest)
+}
+
+/// A session of the folder's configuration and tokenizer, without weights.
+fn empty<B: Backend>(
+    be: B,
+    dir: &Path,
+    heads: &[Head],
+    settings: LoadSettings,
+) -> Result<Session<B>> {
     let config = read_config(dir)?;
     let tokenizer = match fs::read(dir.join("tokenizer.json")) {
         Ok(bytes) => Some(Tokenizer::from_bytes(
@@ -32,40 +160,107 @@ pub fn open<B: Backend>(be: B, dir: &Path, settings: LoadSettings) -> Result<Ses
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(io_error("tokenizer.json", &error)),
     };
+    let shards = heads.iter().map(|head| {
+        // A stored head may be as damaged as a file.
+        let first = &head.bytes[..head.bytes.len().min(8)];
+        let length = header_bytes(&head.shard, head.shard_bytes, first)?;
+        let header = head.bytes[8..].get(..length as usize);
+        let header = header.ok_or_else(|| Error::Truncated {
+            file: head.shard.clone(),
+            expected_bytes: 8 + length,
+            actual_bytes: head.bytes.len() as u64,
+        })?;
+        Shard::parse(&head.shard, head.shard_bytes, header)
+    });
+    let shards = shards.collect::<Result<Vec<_>>>()?;
+    Session::open(be, config, &shards, tokenizer, settings)
+}
+
+/// The manifest, where the folder is a packed checkpoint.
+fn packed(dir: &Path) -> Result<Option<Manifest>> {
+    if dir.join(SINGLE).exists() || dir.join(INDEX).exists() || !dir.join(MANIFEST).exists() {
+        return Ok(None);
+    }
+    Manifest::parse(&text(dir, MANIFEST)?).map(Some)
+}
+
+fn stored_heads(dir: &Path, manifest: &Manifest) -> Result<Vec<Head>> {
+    let heads = manifest.shards.iter().map(|shard| {
+        Ok(Head {
+            shard: shard.shard.clone(),
+            shard_bytes: shard.shard_bytes,
+            bytes: verified(dir, &shard.head)?,
+        })
+    });
+    heads.collect()
+}
+
+fn checkpoint_heads(dir: &Path) -> Result<Vec<Head>> {
     let files = match text(dir, INDEX) {
         _ if dir.join(SINGLE).exists() => vec![SINGLE.to_owned()],
         Ok(index) => shard_files(INDEX, &index)?,
         Err(Error::MissingFile { .. }) => return Err(missing(SINGLE)),
         Err(error) => return Err(error),
     };
-    let shards = files.iter().map(|file| read_header(dir, file));
-    let shards = shards.collect::<Result<Vec<_>>>()?;
+    files.iter().map(|file| read_head(dir, file)).collect()
+}
 
-    let mut loader = SessionLoader::new(be, config, &shards, settings)?;
-    let units = loader.schedule().units.iter();
-    let ranges: Vec<_> = units.flat_map(|unit| unit.ranges.clone()).collect();
+/// Gives the bytes of a range to `take`, piece by piece.
+fn read_range(
+    dir: &Path,
+    range: &ByteRange,
+    mut take: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut file = open_file(dir, &range.file)?;
+    file.seek(SeekFrom::Start(range.start))
+        .map_err(|error| io_error(&range.file, &error))?;
     let mut buffer = vec![0; READ_BYTES];
-    for range in ranges {
-        let mut file = open_file(dir, &range.file)?;
-        file.seek(SeekFrom::Start(range.start))
-            .map_err(|error| io_error(&range.file, &error))?;
-        let mut at = range.start;
-        while at < range.end {
-            let wanted = buffer.len().min((range.end - at) as usize);
-            let chunk = &mut buffer[..wanted];
-            file.read_exact(chunk).map_err(|error| match error.kind() {
-                ErrorKind::UnexpectedEof => Error::Truncated {
-                    file: range.file.clone(),
-                    expected_bytes: range.end,
-                    actual_bytes: at,
-                },
-                _ => io_error(&range.file, &error),
-            })?;
-            loader.push(chunk)?;
-            at += wanted as u64;
-        }
+    let mut at = range.start;
+    while at < range.end {
+        let wanted = buffer.len().min((range.end - at) as usize);
+        let chunk = &mut buffer[..wanted];
+        file.read_exact(chunk).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => Error::Truncated {
+                file: range.file.clone(),
+                expected_bytes: range.end,
+                actual_bytes: at,
+            },
+            _ => io_error(&range.file, &error),
+        })?;
+        take(chunk)?;
+        at += wanted as u64;
     }
-    loader.finish(tokenizer)
+    Ok(())
+}
+
+/// A file whose size and SHA-256 are the manifest's.
+fn verified(dir: &Path, file: &PackedFile) -> Result<Vec<u8>> {
+    let bytes = fs::read(dir.join(&file.file)).map_err(|error| io_error(&file.file, &error))?;
+    if bytes.len() as u64 != file.bytes || hex(&Sha256::digest(&bytes)) != file.sha256 {
+        return Err(Error::Damaged {
+            file: file.file.clone(),
+        });
+    }
+    Ok(bytes)
+}
+
+fn written(out: &Path, file: String, bytes: &[u8]) -> Result<PackedFile> {
+    create(out, &file)?
+        .write_all(bytes)
+        .map_err(|error| write_error(&file, &error))?;
+    Ok(PackedFile {
+        bytes: bytes.len() as u64,
+        sha256: hex(&Sha256::digest(bytes)),
+        file,
+    })
+}
+
+fn create(out: &Path, file: &str) -> Result<File> {
+    File::create(out.join(file)).map_err(|error| write_error(file, &error))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The checked `config.json` of the folder.
@@ -73,20 +268,24 @@ pub fn read_config(dir: &Path) -> Result<Config> {
     Config::from_json(&text(dir, "config.json")?)
 }
 
-fn read_header(dir: &Path, name: &str) -> Result<Shard> {
+fn read_head(dir: &Path, name: &str) -> Result<Head> {
     let mut file = open_file(dir, name)?;
     let size = file
         .metadata()
         .map_err(|error| io_error(name, &error))?
         .len();
-    let mut first = Vec::new();
-    let read = file.by_ref().take(8).read_to_end(&mut first);
+    let mut bytes = Vec::new();
+    let read = (&file).take(8).read_to_end(&mut bytes);
     read.map_err(|error| io_error(name, &error))?;
-    let length = header_bytes(name, size, &first)?;
-    let mut header = vec![0; length as usize];
-    file.read_exact(&mut header)
+    let length = header_bytes(name, size, &bytes)?;
+    bytes.resize(8 + length as usize, 0);
+    file.read_exact(&mut bytes[8..])
         .map_err(|error| io_error(name, &error))?;
-    Shard::parse(name, size, &header)
+    Ok(Head {
+        shard: name.into(),
+        shard_bytes: size,
+        bytes,
+    })
 }
 
 fn text(dir: &Path, name: &str) -> Result<String> {
@@ -108,5 +307,12 @@ fn io_error(file: &str, error: &std::io::Error) -> Error {
             file: file.into(),
             fact: error.to_string(),
         },
+    }
+}
+
+fn write_error(file: &str, error: &std::io::Error) -> Error {
+    Error::Write {
+        file: file.into(),
+        fact: error.to_string(),
     }
 }

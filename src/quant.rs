@@ -207,11 +207,94 @@ impl QMatrixBuilder {
         }
     }
 
+    /// Appends the last row's stored form: its f32 scale, the blocks' i16 scales and the quants (q8 an i8 each, q4 two to
+    /// a byte), or plain f32; everything little-endian. [`WeightFormat::bytes`] of one row is its length.
+    pub fn append_last_stored(&self, out: &mut Vec<u8>) {
+        let blocks = self.matrix.blocks();
+        match &self.matrix.values {
+            Values::F32(values) => {
+                let row = &values[values.len() - self.matrix.cols..];
+                out.extend(row.iter().flat_map(|v| v.to_le_bytes()));
+            }
+            Values::Q8(q) => {
+                append_scales(&q.row_scale, &q.block_scale, blocks, out);
+                let row = &q.quants[q.quants.len() - blocks * BLOCK..];
+                out.extend(row.iter().map(|v| *v as u8));
+            }
+            Values::Q4(q) => {
+                append_scales(&q.row_scale, &q.block_scale, blocks, out);
+                out.extend_from_slice(&q.nibbles[q.nibbles.len() - blocks * BLOCK / 2..]);
+            }
+        }
+    }
+
+    /// Takes a row in the form of [`QMatrixBuilder::append_last_stored`]. False when a number in it is not finite or a
+    /// quant is out of range; the row is then not taken.
+    pub fn push_stored(&mut self, row: &[u8]) -> bool {
+        let blocks = self.matrix.blocks();
+        assert_eq!(
+            row.len() as u64,
+            self.matrix.format().bytes(1, self.matrix.cols)
+        );
+        assert!(self.rows_done < self.matrix.rows, "more rows than promised");
+        match &mut self.matrix.values {
+            Values::F32(values) => {
+                let floats = row.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+                if floats.clone().any(|v| !v.is_finite()) {
+                    return false;
+                }
+                values.extend(floats);
+            }
+            Values::Q8(q) => {
+                let Some(quants) = take_scales(row, blocks, &mut q.row_scale, &mut q.block_scale)
+                else {
+                    return false;
+                };
+                q.quants.extend(quants.iter().map(|v| *v as i8));
+            }
+            Values::Q4(q) => {
+                let Some(nibbles) = take_scales(row, blocks, &mut q.row_scale, &mut q.block_scale)
+                else {
+                    return false;
+                };
+                q.nibbles.extend_from_slice(nibbles);
+            }
+        }
+        self.rows_done += 1;
+        true
+    }
+
     /// The matrix, once every row has come.
     pub fn finish(self) -> QMatrix {
         assert_eq!(self.rows_done, self.matrix.rows, "rows are missing");
         self.matrix
     }
+}
+
+fn append_scales(row_scale: &[f32], block_scale: &[i16], blocks: usize, out: &mut Vec<u8>) {
+    out.extend(row_scale[row_scale.len() - 1].to_le_bytes());
+    let scales = &block_scale[block_scale.len() - blocks..];
+    out.extend(scales.iter().flat_map(|v| v.to_le_bytes()));
+}
+
+/// Takes the scales of a stored row and gives what follows them.
+fn take_scales<'a>(
+    row: &'a [u8],
+    blocks: usize,
+    row_scale: &mut Vec<f32>,
+    block_scale: &mut Vec<i16>,
+) -> Option<&'a [u8]> {
+    let (scale, rest) = row.split_first_chunk()?;
+    let scale = f32::from_le_bytes(*scale);
+    let (scales, quants) = rest.split_at(2 * blocks);
+    let scales = scales.as_chunks().0.iter().map(|b| i16::from_le_bytes(*b));
+    // The kernels count on a symmetric range.
+    if !scale.is_finite() || scales.clone().any(|v| v == i16::MIN) {
+        return None;
+    }
+    row_scale.push(scale);
+    block_scale.extend(scales);
+    Some(quants)
 }
 
 /// The ideal scale of every block of one row and the row scale that their integers multiply.

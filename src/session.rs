@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::backend::{Backend, KvFormat};
 use crate::clock::now_us;
 use crate::error::{Error, Result};
-use crate::loader::WeightStream;
 use crate::loader::safetensors::Shard;
 use crate::loader::schedule::LoadSchedule;
+use crate::loader::{Rest, WeightStream};
 use crate::model::cache::Cache;
 use crate::model::config::Config;
 use crate::model::forward::{ForwardPass, Progress, Scratch};
@@ -33,84 +33,6 @@ pub struct LoadSettings {
     pub numeric: NumericSettings,
     /// What the platform can give; loading refuses early when the model needs more.
     pub memory_limit_bytes: Option<u64>,
-}
-
-/// A model whose weights are arriving.
-pub struct SessionLoader<B: Backend> {
-    be: B,
-    model: Zamba2<B>,
-    stream: WeightStream<B>,
-    context: usize,
-    kv_format: KvFormat,
-}
-
-impl<B: Backend> SessionLoader<B> {
-    /// Plans the load. Nothing of the weights is needed yet, only the shards' headers.
-    ///
-    /// # Errors
-    /// A tensor that is missing or does not fit the configuration; too little memory.
-    pub fn new(
-        mut be: B,
-        config: Config,
-        shards: &[Shard],
-        settings: LoadSettings,
-    ) -> Result<Self> {
-        let schedule = LoadSchedule::new(&config, shards, settings.weights)?;
-        let context = context_length(&config, settings.weights, settings.context)?;
-        let needed_bytes = schedule.weights_bytes
-            + Cache::<B>::bytes(&config, context, kv_format(settings.weights));
-        if let Some(limit_bytes) = settings
-            .memory_limit_bytes
-            .filter(|&limit| needed_bytes > limit)
-        {
-            return Err(Error::Memory {
-                needed_bytes,
-                limit_bytes,
-            });
-        }
-        let n_shared_blocks = schedule.shared.source_layer.len();
-        let model = Zamba2::empty(&mut be, config, settings.numeric, n_shared_blocks);
-        Ok(SessionLoader {
-            be,
-            model,
-            stream: WeightStream::new(schedule, settings.weights),
-            context,
-            kv_format: kv_format(settings.weights),
-        })
-    }
-
-    pub fn schedule(&self) -> &LoadSchedule {
-        self.stream.schedule()
-    }
-
-    pub fn context(&self) -> usize {
-        self.context
-    }
-
-    /// Takes the next bytes of the schedule's ranges, in pieces of any size.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream.push(&mut self.be, &mut self.model, bytes)
-    }
-
-    /// The session, once every byte has come.
-    pub fn finish(mut self, tokenizer: Option<Tokenizer>) -> Result<Session<B>> {
-        self.stream.finish()?;
-        let config = &self.model.config;
-        let cache = Cache::new(&mut self.be, config, self.context, self.kv_format);
-        let scratch = Scratch::new(&mut self.be, config);
-        Ok(Session {
-            weights_bytes: self.stream.schedule().weights_bytes,
-            kv_format: self.kv_format,
-            be: self.be,
-            model: self.model,
-            cache,
-            scratch,
-            tokenizer,
-            decode_pass: None,
-            run: None,
-            recording: Level::Off,
-        })
-    }
 }
 
 /// Keys and values are no more exact than what they come from: exact weights get an exact cache, quantised ones a
@@ -204,21 +126,96 @@ struct Run<B: Backend> {
     finished: bool,
 }
 
-/// A loaded model and its one sequence.
+/// A model, whose weights may still be arriving, and its one sequence.
 pub struct Session<B: Backend> {
     be: B,
     model: Zamba2<B>,
+    stream: WeightStream<B>,
     cache: Cache<B>,
     scratch: Scratch<B>,
     tokenizer: Option<Tokenizer>,
     decode_pass: Option<ForwardPass<B>>,
     run: Option<Run<B>>,
     recording: Level,
-    weights_bytes: u64,
     kv_format: KvFormat,
 }
 
 impl<B: Backend> Session<B> {
+    /// Plans the load. Nothing of the weights is needed yet, only the shards' headers.
+    ///
+    /// # Errors
+    /// A tensor that is missing or does not fit the configuration; too little memory.
+    pub fn open(
+        mut be: B,
+        config: Config,
+        shards: &[Shard],
+        tokenizer: Option<Tokenizer>,
+        settings: LoadSettings,
+    ) -> Result<Self> {
+        let schedule = LoadSchedule::new(&config, shards, settings.weights)?;
+        let context = context_length(&config, settings.weights, settings.context)?;
+        let kv_format = kv_format(settings.weights);
+        let needed_bytes = schedule.weights_bytes + Cache::<B>::bytes(&config, context, kv_format);
+        if let Some(limit_bytes) = settings
+            .memory_limit_bytes
+            .filter(|&limit| needed_bytes > limit)
+        {
+            return Err(Error::Memory {
+                needed_bytes,
+                limit_bytes,
+            });
+        }
+        let n_shared_blocks = schedule.shared.source_layer.len();
+        let model = Zamba2::empty(&mut be, config, settings.numeric, n_shared_blocks);
+        Ok(Session {
+            cache: Cache::new(&mut be, &model.config, context, kv_format),
+            scratch: Scratch::new(&mut be, &model.config),
+            stream: WeightStream::new(schedule, settings.weights),
+            be,
+            model,
+            tokenizer,
+            decode_pass: None,
+            run: None,
+            recording: Level::Off,
+            kv_format,
+        })
+    }
+
+    pub fn schedule(&self) -> &LoadSchedule {
+        self.stream.schedule()
+    }
+
+    /// Takes the next bytes of the schedule's ranges, in pieces of any size.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.push(&mut self.be, &mut self.model, bytes)
+    }
+
+    /// Takes the next bytes in the form that [`Session::take_stored`] gave.
+    pub fn push_stored(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream
+            .push_stored(&mut self.be, &mut self.model, bytes)
+    }
+
+    /// Wants what comes from the checkpoint back in its stored form.
+    pub fn keep_stored(&mut self) {
+        self.stream.keep_stored();
+    }
+
+    /// The stored form of what has come from the checkpoint since the last call.
+    pub fn take_stored(&mut self) -> Vec<u8> {
+        self.stream.take_stored()
+    }
+
+    /// Drops a row that has not come whole; what is missing of the unit that is arriving.
+    pub fn rest(&mut self) -> Option<Rest> {
+        self.stream.rest()
+    }
+
+    /// The error for weights that have not all come.
+    pub fn check_complete(&self) -> Result<()> {
+        self.stream.finish()
+    }
+
     pub fn config(&self) -> &Config {
         &self.model.config
     }
@@ -237,7 +234,7 @@ impl<B: Backend> Session<B> {
     }
 
     pub fn weights_bytes(&self) -> u64 {
-        self.weights_bytes
+        self.schedule().weights_bytes
     }
 
     pub fn cache_bytes(&self) -> u64 {
@@ -296,7 +293,8 @@ impl<B: Backend> Session<B> {
         Ok(())
     }
 
-    /// Begins a new sequence with `prompt`. The blocks run in [`Session::advance`].
+    /// Begins a new sequence with `prompt`; the embedding must have arrived. The blocks run in [`Session::advance`], as far
+    /// as they are there.
     ///
     /// # Errors
     /// An empty or too long prompt, a token outside the vocabulary, an option out of range. The old sequence is gone
@@ -315,6 +313,11 @@ impl<B: Backend> Session<B> {
         });
         self.cache.len = kept;
         let (sampler, stops) = checked?;
+        if self.model.embed_tokens.is_none() {
+            return Err(Error::Sequence {
+                fact: "the embedding has not arrived".into(),
+            });
+        }
         self.reset();
         self.begin_pass(0);
         let prefill = ForwardPass::new(&mut self.be, &self.model, &self.cache, prompt);
@@ -344,6 +347,7 @@ impl<B: Backend> Session<B> {
     /// Makes the next token: from the prefill's logits the first time, with one pass over the last token afterwards.
     pub async fn step(&mut self) -> Result<Step> {
         let start_us = now_us();
+        self.check_complete()?;
         let run = self.run.as_ref().ok_or_else(not_started)?;
         if run.finished {
             return Err(Error::Sequence {
@@ -409,6 +413,7 @@ impl<B: Backend> Session<B> {
 
     /// Starts a new sequence and gives the logits of every token, row-major. `[tokens, vocab]`
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.check_complete()?;
         self.reset();
         self.check_tokens(tokens)?;
         self.begin_pass(0);
@@ -426,6 +431,7 @@ impl<B: Backend> Session<B> {
     /// The residual stream after the embedding and after each block, for finding the block at fault.
     /// `[blocks + 1][tokens, h]`
     pub async fn hidden_states(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+        self.check_complete()?;
         self.reset();
         self.check_tokens(tokens)?;
         self.begin_pass(0);
@@ -447,6 +453,7 @@ impl<B: Backend> Session<B> {
 
     /// Appends `tokens` to the sequence and gives the logits that follow the last one. `[vocab]`
     pub async fn extend(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.check_complete()?;
         self.check_tokens(tokens)?;
         self.begin_pass(1);
         if let [token] = tokens {

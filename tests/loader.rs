@@ -13,6 +13,7 @@ use zamba2::backend::{Backend, KvFormat};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::loader::WeightStream;
+use zamba2::loader::packed::{Manifest, PackedFile};
 use zamba2::loader::safetensors::{Dtype, Shard, header_bytes};
 use zamba2::loader::schedule::{LoadSchedule, Unit};
 use zamba2::model::cache::Cache;
@@ -20,7 +21,7 @@ use zamba2::model::config::Config;
 use zamba2::model::forward::{ForwardPass, Progress, Scratch};
 use zamba2::model::{NumericSettings, Zamba2};
 use zamba2::quant::WeightFormat;
-use zamba2::session::{LoadSettings, Session, SessionLoader};
+use zamba2::session::{LoadSettings, Session};
 
 const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4];
 /// Any tokens do; all nets know these, and 70 of them are more than one chunk.
@@ -107,8 +108,9 @@ impl Checkpoint {
         units.iter().map(bytes_of).collect()
     }
 
-    fn loader(&self, format: WeightFormat) -> SessionLoader<Cpu> {
-        SessionLoader::new(Cpu::new(1), self.config(), &self.shards(), settings(format)).unwrap()
+    fn loader(&self, format: WeightFormat) -> Session<Cpu> {
+        let (config, shards) = (self.config(), self.shards());
+        Session::open(Cpu::new(1), config, &shards, None, settings(format)).unwrap()
     }
 
     /// The session after all bytes have come in pieces of `piece` bytes.
@@ -117,7 +119,8 @@ impl Checkpoint {
         for bytes in self.units().concat().chunks(piece) {
             loader.push(bytes).unwrap();
         }
-        loader.finish(None).unwrap()
+        loader.check_complete().unwrap();
+        loader
     }
 
     fn logits(&self, format: WeightFormat, piece: usize) -> Vec<u32> {
@@ -318,6 +321,225 @@ fn a_block_runs_before_the_next_has_arrived() {
     }
 }
 
+/// A visitor comes back: of the weights in their stored form the first bytes are there, as many as the tab had written
+/// when it was closed, and the rest comes from the checkpoint.
+#[test]
+fn a_load_goes_on_from_any_stored_byte_to_the_same_bits() {
+    let mut seed = 7u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) as usize % below.max(1)
+    };
+    for name in all_fixtures() {
+        let checkpoint = Checkpoint::read(&name);
+        for format in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
+            let expected = checkpoint.logits(format, usize::MAX);
+            let schedule = checkpoint.schedule(format);
+            let stored = stored_units(&checkpoint, format, random(5000) + 1);
+            for (planned, stored) in schedule.units.iter().zip(&stored) {
+                assert_eq!(
+                    planned.stored_bytes,
+                    stored.len() as u64,
+                    "{name} {format:?}"
+                );
+            }
+            let total: usize = stored.iter().map(Vec::len).sum();
+            for at in [
+                0,
+                1,
+                total - 1,
+                total,
+                random(total),
+                random(total),
+                random(total),
+            ] {
+                let mut session = checkpoint.loader(format);
+                for piece in stored.concat()[..at].chunks(random(9000) + 1) {
+                    session.push_stored(piece).unwrap();
+                }
+                let mut taken = 0;
+                while let Some(rest) = session.rest() {
+                    taken = taken.max(rest.stored_bytes);
+                    for range in &rest.ranges {
+                        let file = &checkpoint.files[&range.file];
+                        let bytes = &file[range.start as usize..range.end as usize];
+                        for piece in bytes.chunks(random(9000) + 1) {
+                            session.push(piece).unwrap();
+                        }
+                    }
+                }
+                assert!(taken <= at as u64, "{name}: more was counted than came");
+                session.check_complete().unwrap();
+                let logits = block_on(session.logits(&tokens())).unwrap();
+                assert!(
+                    bits(logits) == expected,
+                    "{name} {format:?} from {at} of {total}"
+                );
+            }
+        }
+    }
+}
+
+/// The stored form does not depend on how the bytes were cut.
+#[test]
+fn the_stored_form_is_the_same_for_every_cut() {
+    let checkpoint = Checkpoint::read("odd_sizes");
+    let whole = stored_units(&checkpoint, WeightFormat::Q4, usize::MAX);
+    for piece in [1, 7, 64, 1000] {
+        assert!(
+            stored_units(&checkpoint, WeightFormat::Q4, piece) == whole,
+            "by {piece}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_stored_row_is_refused_with_its_place() {
+    let checkpoint = Checkpoint::read("gqa");
+    let mut stored = stored_units(&checkpoint, WeightFormat::Q4, usize::MAX);
+    // The row scale of the embedding's first row becomes a NaN.
+    stored[0][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let mut session = checkpoint.loader(WeightFormat::Q4);
+    let error = session.push_stored(&stored[0]).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { row: 0, .. }), "{error}");
+}
+
+#[test]
+fn a_row_that_began_in_one_form_can_not_end_in_another() {
+    let checkpoint = Checkpoint::read("gqa");
+    let mut session = checkpoint.loader(WeightFormat::Q4);
+    session.push_stored(&[0; 3]).unwrap();
+    assert!(matches!(session.push(&[0; 3]), Err(Error::Sequence { .. })));
+    // After `rest` the row starts over.
+    let rest = session.rest().unwrap();
+    assert_eq!(rest.stored_bytes, 0);
+    assert_eq!(rest.ranges, session.schedule().units[0].ranges);
+    session.push(&[0; 3]).unwrap();
+}
+
+#[test]
+fn a_prompt_may_start_before_the_last_block_has_come_and_no_token_before() {
+    let checkpoint = Checkpoint::read("two_blocks_groups2_rope");
+    let expected = checkpoint.logits(WeightFormat::Q4, usize::MAX);
+    let mut session = checkpoint.loader(WeightFormat::Q4);
+    let early = session.start(&tokens(), Default::default());
+    assert!(
+        matches!(early, Err(Error::Sequence { .. })),
+        "no embedding yet"
+    );
+    let units = checkpoint.units();
+    for (i, bytes) in units.iter().enumerate() {
+        session.push(bytes).unwrap();
+        if i == 0 {
+            session.start(&tokens(), Default::default()).unwrap();
+        }
+        let progress = session.advance(usize::MAX).unwrap();
+        let step = block_on(session.step());
+        assert_eq!(step.is_ok(), i + 1 == units.len(), "{progress:?}");
+    }
+    let next = block_on(session.logits(&tokens())).unwrap();
+    assert!(bits(next) == expected, "and nothing is left behind");
+}
+
+#[test]
+fn a_packed_folder_gives_the_bits_of_its_checkpoint_and_of_a_page_that_stored_it() {
+    for name in all_fixtures() {
+        let checkpoint = Checkpoint::read(&name);
+        for format in [WeightFormat::Q8, WeightFormat::Q4] {
+            let out = tempfile::tempdir().unwrap();
+            let be = Cpu::new(1);
+            let manifest =
+                folder::pack(be, &fixture(&name), out.path(), settings(format), |_| ()).unwrap();
+            let stored = stored_units(&checkpoint, format, usize::MAX);
+            for (unit, stored) in manifest.units.iter().zip(&stored) {
+                let file = fs::read(out.path().join(&unit.stored.file)).unwrap();
+                assert!(&file == stored, "{name}: {}", unit.name);
+            }
+            let mut session = folder::open(Cpu::new(1), out.path(), settings(format)).unwrap();
+            let logits = block_on(session.logits(&tokens())).unwrap();
+            assert!(
+                bits(logits) == checkpoint.logits(format, usize::MAX),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_packed_folder_with_a_flipped_bit_a_missing_file_or_other_weights_is_refused() {
+    let out = tempfile::tempdir().unwrap();
+    let settings_q4 = settings(WeightFormat::Q4);
+    let manifest = folder::pack(
+        Cpu::new(1),
+        &fixture("gqa"),
+        out.path(),
+        settings_q4,
+        |_| (),
+    )
+    .unwrap();
+    let open = |format| folder::open(Cpu::new(1), out.path(), settings(format)).err();
+    assert!(matches!(
+        open(WeightFormat::Q8),
+        Some(Error::Setting { .. })
+    ));
+    let heads = manifest.shards.iter().map(|shard| &shard.head);
+    let units = manifest.units.iter().map(|unit| &unit.stored);
+    for PackedFile { file, .. } in heads.chain(units) {
+        let path = out.path().join(file);
+        let whole = fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        for damaged in [&flipped[..], &whole[1..], &[]] {
+            fs::write(&path, damaged).unwrap();
+            let expected = Error::Damaged { file: file.clone() };
+            assert_eq!(open(WeightFormat::Q4), Some(expected), "{file}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(
+            open(WeightFormat::Q4),
+            Some(Error::MissingFile { .. })
+        ));
+        fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(open(WeightFormat::Q4), None);
+}
+
+#[test]
+fn a_manifest_that_leads_out_of_its_folder_is_refused() {
+    let out = tempfile::tempdir().unwrap();
+    let settings = settings(WeightFormat::Q4);
+    let mut manifest =
+        folder::pack(Cpu::new(1), &fixture("gqa"), out.path(), settings, |_| ()).unwrap();
+    for file in [
+        "../units/embed_tokens.bin",
+        "/etc/passwd",
+        "https://other.example/x",
+    ] {
+        manifest.units[0].stored.file = file.into();
+        let text = serde_json::to_string(&manifest).unwrap();
+        assert!(
+            matches!(Manifest::parse(&text), Err(Error::Config { .. })),
+            "{file}"
+        );
+    }
+}
+
+/// What a page would write down: the stored form of each unit, fed in pieces of `piece` bytes.
+fn stored_units(checkpoint: &Checkpoint, format: WeightFormat, piece: usize) -> Vec<Vec<u8>> {
+    let mut session = checkpoint.loader(format);
+    session.keep_stored();
+    let units = checkpoint.units();
+    let stored = units.iter().map(|bytes| {
+        let mut stored = Vec::new();
+        for piece in bytes.chunks(piece) {
+            session.push(piece).unwrap();
+            stored.extend(session.take_stored());
+        }
+        stored
+    });
+    stored.collect()
+}
+
 #[test]
 fn a_budget_of_blocks_changes_nothing_but_the_pauses() {
     let checkpoint = Checkpoint::read("two_blocks_groups2_rope");
@@ -352,7 +574,7 @@ fn missing_bytes_are_reported_with_the_place_where_they_end() {
         for n in [0, 1, bytes.len() / 3, bytes.len() / 2, bytes.len() - 1] {
             let mut loader = checkpoint.loader(WeightFormat::Q8);
             loader.push(&bytes[..n]).unwrap();
-            match loader.finish(None).err() {
+            match loader.check_complete().err() {
                 Some(Error::Truncated {
                     file,
                     expected_bytes,
@@ -468,12 +690,8 @@ fn too_little_memory_is_said_before_a_byte_is_read() {
             memory_limit_bytes: Some(limit),
             ..settings(WeightFormat::Q8)
         };
-        let loader = SessionLoader::new(
-            Cpu::new(1),
-            checkpoint.config(),
-            &checkpoint.shards(),
-            settings,
-        );
+        let (config, shards) = (checkpoint.config(), checkpoint.shards());
+        let loader = Session::open(Cpu::new(1), config, &shards, None, settings);
         let expected = Error::Memory {
             needed_bytes: needed,
             limit_bytes: limit,

@@ -6,6 +6,7 @@ mod bench_kernels;
 mod generate;
 mod logits;
 mod make_checkpoint;
+mod pack;
 
 use std::fs;
 use std::io::{self, Write};
@@ -26,7 +27,7 @@ use zamba2::session::{LoadSettings, Session};
 /// Run Zamba2 language models on this machine's processor.
 ///
 /// A checkpoint is a folder with config.json, model.safetensors (or its shards and their index) and, for text,
-/// tokenizer.json: a download of Zyphra/Zamba2-1.2B, -2.7B or -7B is one.
+/// tokenizer.json: a download of Zyphra/Zamba2-1.2B, -2.7B or -7B is one. What `zamba2 pack` writes is one, too.
 #[derive(Parser)]
 #[command(name = "zamba2", version)]
 struct CommandLine {
@@ -43,6 +44,7 @@ enum Command {
     Logits(logits::Arguments),
     Generate(generate::Arguments),
     MakeCheckpoint(make_checkpoint::Arguments),
+    Pack(pack::Arguments),
     Bench(bench::Arguments),
     BenchKernels(bench_kernels::Arguments),
 }
@@ -148,6 +150,7 @@ pub fn run() -> ExitCode {
         Command::Logits(arguments) => logits::run(&arguments),
         Command::Generate(arguments) => generate::run(arguments, json),
         Command::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments, json),
+        Command::Pack(arguments) => pack::run(&arguments, json),
         Command::Bench(arguments) => bench::run(&arguments, json),
         Command::BenchKernels(arguments) => bench_kernels::run(&arguments, json),
     };

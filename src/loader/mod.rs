@@ -3,13 +3,15 @@
 //! to the backend when it is whole, so the peak is one tensor above the finished model.
 
 mod assemble;
+pub mod packed;
 pub mod safetensors;
 pub mod schedule;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::loader::assemble::Parts;
-use crate::loader::schedule::{LoadSchedule, PlannedTensor, Role};
+use crate::loader::safetensors::Dtype;
+use crate::loader::schedule::{ByteRange, LoadSchedule, PlannedTensor, Role};
 use crate::model::Zamba2;
 use crate::quant::{QMatrixBuilder, WeightFormat};
 
@@ -17,6 +19,22 @@ use crate::quant::{QMatrixBuilder, WeightFormat};
 enum Growing {
     Matrix(QMatrixBuilder),
     Vector(Vec<f32>),
+}
+
+/// Where bytes come from: the checkpoint, or rows that were quantised and stored before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Checkpoint,
+    Stored,
+}
+
+/// What is missing of the unit that is arriving.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rest {
+    /// Bytes of the unit's stored form that have been taken.
+    pub stored_bytes: u64,
+    /// What the checkpoint still has to give.
+    pub ranges: Vec<ByteRange>,
 }
 
 /// Turns the bytes of a [`LoadSchedule`] into the slots of a model.
@@ -28,9 +46,12 @@ pub struct WeightStream<B: Backend> {
     growing: Option<Growing>,
     /// Bytes of a row that has not come whole.
     partial_row: Vec<u8>,
+    partial_form: Form,
     row: Vec<f32>,
     rows_done: usize,
     parts: Parts<B>,
+    /// The stored form of rows from the checkpoint, if anyone wants it.
+    stored: Option<Vec<u8>>,
 }
 
 impl<B: Backend> WeightStream<B> {
@@ -42,9 +63,11 @@ impl<B: Backend> WeightStream<B> {
             tensor: 0,
             growing: None,
             partial_row: Vec::new(),
+            partial_form: Form::Checkpoint,
             row: Vec::new(),
             rows_done: 0,
             parts: Parts::default(),
+            stored: None,
         }
     }
 
@@ -57,57 +80,145 @@ impl<B: Backend> WeightStream<B> {
         self.unit
     }
 
+    /// From here on rows of the checkpoint are given back in their stored form by [`WeightStream::take_stored`].
+    pub fn keep_stored(&mut self) {
+        self.stored.get_or_insert_default();
+    }
+
+    /// The stored form of the rows that have come from the checkpoint since the last call.
+    pub fn take_stored(&mut self) -> Vec<u8> {
+        self.stored.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Takes the next bytes of the schedule's ranges.
     ///
     /// # Errors
     /// `NonFinite` for a NaN or an infinity; `Sequence` for bytes past the end.
-    pub fn push(&mut self, be: &mut B, model: &mut Zamba2<B>, mut bytes: &[u8]) -> Result<()> {
+    pub fn push(&mut self, be: &mut B, model: &mut Zamba2<B>, bytes: &[u8]) -> Result<()> {
+        self.take(be, model, bytes, Form::Checkpoint)
+    }
+
+    /// Takes the next bytes in their stored form: what [`WeightStream::take_stored`] gave, in the same order.
+    ///
+    /// # Errors
+    /// As for [`WeightStream::push`].
+    pub fn push_stored(&mut self, be: &mut B, model: &mut Zamba2<B>, bytes: &[u8]) -> Result<()> {
+        self.take(be, model, bytes, Form::Stored)
+    }
+
+    fn take(
+        &mut self,
+        be: &mut B,
+        model: &mut Zamba2<B>,
+        mut bytes: &[u8],
+        form: Form,
+    ) -> Result<()> {
         while !bytes.is_empty() {
             let Some(unit) = self.schedule.units.get(self.unit) else {
                 return Err(Error::Sequence {
                     fact: format!("{} bytes came after the last weight", bytes.len()),
                 });
             };
+            if !self.partial_row.is_empty() && self.partial_form != form {
+                return Err(Error::Sequence {
+                    fact: "a row began in one form and went on in another".into(),
+                });
+            }
             let tensor = &unit.tensors[self.tensor];
-            let (rows, cols) = dims(tensor);
-            let row_bytes = cols * tensor.entry.dtype.bytes().expect("the schedule checked it");
+            let row_bytes = match form {
+                Form::Checkpoint => checkpoint_row_bytes(tensor),
+                Form::Stored => tensor.stored_row_bytes(self.format) as usize,
+            };
             let taken = (row_bytes - self.partial_row.len()).min(bytes.len());
             let (now, later) = bytes.split_at(taken);
             bytes = later;
             if self.partial_row.is_empty() && now.len() == row_bytes {
-                self.row.clear();
-                tensor.entry.dtype.decode(now, &mut self.row);
+                self.take_row(now, form)?;
             } else {
                 self.partial_row.extend_from_slice(now);
+                self.partial_form = form;
                 if self.partial_row.len() < row_bytes {
                     return Ok(());
                 }
-                self.row.clear();
-                tensor.entry.dtype.decode(&self.partial_row, &mut self.row);
+                let row = std::mem::take(&mut self.partial_row);
+                self.take_row(&row, form)?;
+                self.partial_row = row;
                 self.partial_row.clear();
             }
-            if self.row.iter().any(|v| !v.is_finite()) {
-                return Err(Error::NonFinite {
-                    file: tensor.file.clone(),
-                    tensor: tensor.spec.name.clone(),
-                    row: self.rows_done,
-                });
-            }
-            let format = self.format;
-            let growing = self.growing.get_or_insert_with(|| match tensor.spec.role {
-                Role::Vector => Growing::Vector(Vec::with_capacity(cols)),
-                role => Growing::Matrix(QMatrixBuilder::new(rows, cols, role.format(format))),
-            });
-            match growing {
-                Growing::Matrix(builder) => builder.push_row(&self.row),
-                Growing::Vector(values) => values.extend_from_slice(&self.row),
-            }
-            self.rows_done += 1;
-            if self.rows_done == rows {
+            if self.rows_done == self.schedule.units[self.unit].tensors[self.tensor].rows() {
                 self.finish_tensor(be, model);
             }
         }
         Ok(())
+    }
+
+    /// Takes one whole row of the tensor that is arriving.
+    fn take_row(&mut self, bytes: &[u8], form: Form) -> Result<()> {
+        let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
+        let format = self.format;
+        let growing = self.growing.get_or_insert_with(|| match tensor.spec.role {
+            Role::Vector => Growing::Vector(Vec::with_capacity(tensor.cols())),
+            role => Growing::Matrix(QMatrixBuilder::new(
+                tensor.rows(),
+                tensor.cols(),
+                role.format(format),
+            )),
+        });
+        self.row.clear();
+        let finite = match (form, growing) {
+            (Form::Stored, Growing::Matrix(builder)) => builder.push_stored(bytes),
+            (_, growing) => {
+                let dtype = match form {
+                    Form::Checkpoint => &tensor.entry.dtype,
+                    Form::Stored => &Dtype::F32,
+                };
+                dtype.decode(bytes, &mut self.row);
+                let finite = self.row.iter().all(|v| v.is_finite());
+                match growing {
+                    _ if !finite => {}
+                    Growing::Matrix(builder) => {
+                        builder.push_row(&self.row);
+                        if let Some(stored) = &mut self.stored {
+                            builder.append_last_stored(stored);
+                        }
+                    }
+                    Growing::Vector(values) => {
+                        values.extend_from_slice(&self.row);
+                        if let (Some(stored), Form::Checkpoint) = (&mut self.stored, form) {
+                            stored.extend(self.row.iter().flat_map(|v| v.to_le_bytes()));
+                        }
+                    }
+                }
+                finite
+            }
+        };
+        if !finite {
+            return Err(Error::NonFinite {
+                file: tensor.file.clone(),
+                tensor: tensor.spec.name.clone(),
+                row: self.rows_done,
+            });
+        }
+        self.rows_done += 1;
+        Ok(())
+    }
+
+    /// Drops a row that has not come whole and tells what is missing of the unit that is arriving. `None` when all units
+    /// are there.
+    pub fn rest(&mut self) -> Option<Rest> {
+        self.partial_row.clear();
+        let unit = self.schedule.units.get(self.unit)?;
+        let (done, arriving) = unit.tensors.split_at(self.tensor);
+        let rows_done = self.rows_done as u64;
+        let stored = done.iter().map(|tensor| tensor.stored_bytes(self.format));
+        let stored_bytes =
+            stored.sum::<u64>() + rows_done * arriving[0].stored_row_bytes(self.format);
+        let mut missing = arriving.to_vec();
+        missing[0].entry.start += rows_done * checkpoint_row_bytes(&arriving[0]) as u64;
+        Some(Rest {
+            stored_bytes,
+            ranges: schedule::merge(&missing),
+        })
     }
 
     fn finish_tensor(&mut self, be: &mut B, model: &mut Zamba2<B>) {
@@ -138,9 +249,7 @@ impl<B: Backend> WeightStream<B> {
             return Ok(());
         };
         let tensor = &unit.tensors[self.tensor];
-        let (_, cols) = dims(tensor);
-        let row_bytes = cols * tensor.entry.dtype.bytes().expect("the schedule checked it");
-        let here = self.rows_done * row_bytes + self.partial_row.len();
+        let here = self.rows_done * checkpoint_row_bytes(tensor) + self.partial_row.len();
         Err(Error::Truncated {
             file: tensor.file.clone(),
             expected_bytes: tensor.entry.end,
@@ -149,10 +258,7 @@ impl<B: Backend> WeightStream<B> {
     }
 }
 
-/// Rows and columns as they are streamed; a vector of any shape is one row.
-fn dims(tensor: &PlannedTensor) -> (usize, usize) {
-    match (tensor.spec.role, &tensor.spec.shape[..]) {
-        (Role::Matrix | Role::Output, &[rows, cols]) => (rows, cols),
-        (_, shape) => (1, shape.iter().product()),
-    }
+fn checkpoint_row_bytes(tensor: &PlannedTensor) -> usize {
+    let number = tensor.entry.dtype.bytes().expect("the schedule checked it");
+    tensor.cols() * number
 }

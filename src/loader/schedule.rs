@@ -64,12 +64,41 @@ pub struct PlannedTensor {
     pub entry: TensorEntry,
 }
 
+impl PlannedTensor {
+    /// Rows and columns as they are streamed; a vector of any shape is one row.
+    fn dims(&self) -> (usize, usize) {
+        match (self.spec.role, &self.spec.shape[..]) {
+            (Role::Matrix | Role::Output, &[rows, cols]) => (rows, cols),
+            (_, shape) => (1, shape.iter().product()),
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.dims().0
+    }
+
+    pub fn cols(&self) -> usize {
+        self.dims().1
+    }
+
+    /// Bytes of one row in the stored form where `weights` is the chosen format.
+    pub fn stored_row_bytes(&self, weights: WeightFormat) -> u64 {
+        self.spec.role.format(weights).bytes(1, self.cols())
+    }
+
+    pub fn stored_bytes(&self, weights: WeightFormat) -> u64 {
+        self.rows() as u64 * self.stored_row_bytes(weights)
+    }
+}
+
 /// One unit's tensors in the order of their bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedUnit {
     pub unit: Unit,
     pub tensors: Vec<PlannedTensor>,
     pub ranges: Vec<ByteRange>,
+    /// Bytes once loaded, and of the stored form.
+    pub stored_bytes: u64,
 }
 
 /// Where each hybrid layer finds its shared block.
@@ -281,18 +310,15 @@ impl LoadSchedule {
             let mut found = found.collect::<Result<Vec<_>>>()?;
             found.sort_by(|a, b| (&a.file, a.entry.start).cmp(&(&b.file, b.entry.start)));
             for tensor in &found {
-                let numbers = tensor.spec.shape.iter().product::<usize>();
-                schedule.parameters += numbers as u64;
-                schedule.weights_bytes += match tensor.spec.role {
-                    Role::Vector => 4 * numbers as u64,
-                    role => (role.format(format)).bytes(tensor.spec.shape[0], tensor.spec.shape[1]),
-                };
+                schedule.parameters += tensor.spec.shape.iter().product::<usize>() as u64;
             }
-            let ranges = merge(&found);
+            let stored_bytes = found.iter().map(|tensor| tensor.stored_bytes(format)).sum();
+            schedule.weights_bytes += stored_bytes;
             schedule.units.push(PlannedUnit {
                 unit,
+                ranges: merge(&found),
                 tensors: found,
-                ranges,
+                stored_bytes,
             });
         }
         Ok(schedule)
@@ -335,7 +361,7 @@ fn find(shards: &[Shard], spec: TensorSpec) -> Result<PlannedTensor> {
 }
 
 /// Joins tensors that lie back to back. Gaps are left out, so that the stream holds nothing but the unit's bytes.
-fn merge(tensors: &[PlannedTensor]) -> Vec<ByteRange> {
+pub fn merge(tensors: &[PlannedTensor]) -> Vec<ByteRange> {
     let mut ranges: Vec<ByteRange> = Vec::new();
     for tensor in tensors {
         match ranges.last_mut() {

@@ -1,8 +1,12 @@
 // @ts-check
 // Where a checkpoint's bytes come from: a folder behind a URL, or files that the reader chose.
-// It stands on errors.js and is used by loading.js. It knows byte ranges only: no tensor, no header, no retry policy.
+// It stands on errors.js and retrying.js and is used by loading.js. It knows byte ranges only: no tensor and no header,
+// and it keeps nothing between page loads.
 
 import { Zamba2Error } from "./errors.js";
+import { Interruption, Retries, RETRY_DEFAULTS, retryAfterMs, Waits } from "./retrying.js";
+
+/** @import { RetryPolicy, WaitListener } from "./retrying.js" */
 
 /**
  * @typedef {object} ByteSource
@@ -18,8 +22,31 @@ import { Zamba2Error } from "./errors.js";
 /** Local files are read in pieces of this size, so that an abort is heard and progress is seen between them. */
 const BLOB_PIECE_BYTES = 4 << 20;
 
+/** A Blob leaves the page's memory for the browser's, so a file that is kept whole becomes one in pieces of this size. */
+const KEPT_PIECE_BYTES = 64 << 20;
+
 const FOLDER_STEP = "Check the folder: it needs config.json and model.safetensors (or its shards and their index).";
 const TRUNCATED_STEP = "The download was cut short: fetch the file again.";
+const SERVER_STEP = "Use another server: this one answers range requests wrongly.";
+
+/**
+ * The address of a repository on the Hugging Face Hub, as a source.
+ * @param {string} repo owner/name @param {string} [revision] a branch, tag or commit
+ */
+export function hubFolder(repo, revision = "main") {
+  // A name of dots alone would climb out of its folder.
+  if (!/^(?!\.+\/)[\w.-]+\/(?!\.+$)[\w.-]+$/.test(repo)) {
+    throw new Zamba2Error("bad_option", `option \`repo\`: "${repo}" is not the name of a repository`, {
+      nextStep: "Give owner/name, such as Zyphra/Zamba2-1.2B.",
+    });
+  }
+  if (/^\.*$/.test(revision)) {
+    throw new Zamba2Error("bad_option", `option \`revision\`: "${revision}" is not a branch, tag or commit`, {
+      nextStep: "Give the name of a branch or tag, or a commit; without one it is main.",
+    });
+  }
+  return `https://huggingface.co/${repo}/resolve/${encodeURIComponent(revision)}/`;
+}
 
 /** @param {string} file */
 const missingFile = (file) => new Zamba2Error("missing_file", `${file} is missing`, { file, nextStep: FOLDER_STEP });
@@ -84,18 +111,24 @@ export class FileListSource {
   }
 }
 
+/** What the first good reply told of a file; later ones must agree. @typedef {{ file_bytes: number | null, etag: string | null }} Identity */
+
 /**
  * A folder behind a URL, read with plain single-range GETs. `Range: bytes=a-b` is the one form that other origins
- * accept without a preflight request, so no other header is sent.
+ * accept without a preflight request, so no other header is sent. Every request asks the folder's own address: where
+ * that redirects to a signed address, the signature may have expired since.
  * @implements {ByteSource}
  */
 export class UrlSource {
-  /** @param {string} folder */
-  constructor(folder) {
+  /** @param {string} folder @param {{ retry?: Partial<RetryPolicy>, onWait?: WaitListener }} [options] */
+  constructor(folder, { retry = {}, onWait = () => {} } = {}) {
     const url = new URL(folder);
     // Relative names replace the last path segment, so a folder without a final slash would lose its name.
     if (!url.pathname.endsWith("/")) url.pathname += "/";
     this.folder = url;
+    this.waits = new Waits({ ...RETRY_DEFAULTS, ...retry }, onWait);
+    /** Files that have been readable. @type {Map<string, Identity>} */
+    this.known = new Map();
     /** Files that the server insisted on sending whole. @type {Map<string, Promise<Blob>>} */
     this.blobs = new Map();
   }
@@ -107,73 +140,237 @@ export class UrlSource {
     return url;
   }
 
-  /** @param {string} file @param {RequestInit} init */
-  async request(file, init) {
-    let response;
-    try {
-      response = await fetch(this.address(file), init);
-    } catch (cause) {
-      if (init.signal?.aborted) throw init.signal.reason;
-      throw networkError(file, this.folder.origin, cause);
-    }
-    if (response.status === 404 || response.status === 410) throw missingFile(file);
-    return response;
-  }
-
   /** @param {string} file @param {AbortSignal} signal */
   async whole(file, signal) {
-    const response = await this.request(file, { signal });
-    if (!response.ok) throw statusError(file, response);
-    return joined(bodyChunks(file, response, this.folder.origin, signal));
+    const retries = new Retries(this.waits, file, signal);
+    for (;;) {
+      const exchange = new Exchange(file, this.address(file), 0, retries);
+      try {
+        const response = await exchange.reply({});
+        if (!response.ok) throw this.refusal(exchange, response);
+        // Only that it was readable: this reply may be compressed, and its size and tag then differ from a range's.
+        if (!this.known.has(file)) this.known.set(file, { file_bytes: null, etag: null });
+        // Interrupted, it starts over: what arrived may be compressed, and could not be joined with a range.
+        retries.answered();
+        return await joined(exchange.body(response));
+      } catch (thrown) {
+        exchange.close();
+        await retries.pause(thrown, 0);
+      }
+    }
   }
 
   /** @param {string} file @param {number} start @param {number} end @param {AbortSignal} signal @returns {Promise<RangeReply>} */
   async range(file, start, end, signal) {
-    const kept = this.blobs.get(file);
-    if (kept) return blobReply(file, await kept, start, end, signal);
+    const retries = new Retries(this.waits, file, signal);
+    const first = await this.opened(file, start, end, retries);
+    const file_bytes = first.file_bytes ?? await this.sizeByGet(file, retries);
+    return { file_bytes, chunks: this.continued(file, start, end, first.chunks, retries) };
+  }
 
-    const response = await this.request(file, { signal, headers: { Range: `bytes=${start}-${end - 1}` } });
+  /**
+   * The bytes of a range from as many replies as it takes.
+   * @param {string} file @param {number} start @param {number} end @param {AsyncIterable<Uint8Array>} chunks @param {Retries} retries
+   */
+  async *continued(file, start, end, chunks, retries) {
+    for (let at = start; ; ) {
+      try {
+        for await (const chunk of chunks) {
+          if (chunk.byteLength > end - at) throw tooLong(file);
+          at += chunk.byteLength;
+          retries.progressed();
+          yield chunk;
+        }
+        if (at < end) throw new Interruption("dropped", truncated(file, end, at));
+      } catch (thrown) {
+        if (at < end || !(thrown instanceof Interruption)) await retries.pause(thrown, at);
+      }
+      // A connection may break after the last byte, which is no loss.
+      if (at === end) return;
+      ({ chunks } = await this.opened(file, at, end, retries));
+    }
+  }
+
+  /**
+   * Asks for [at, end) until a good reply comes.
+   * @param {string} file @param {number} at @param {number} end @param {Retries} retries
+   * @returns {Promise<{ file_bytes: number | null, chunks: AsyncIterable<Uint8Array> }>}
+   */
+  async opened(file, at, end, retries) {
+    for (;;) {
+      const exchange = new Exchange(file, this.address(file), at, retries);
+      try {
+        const kept = this.blobs.get(file);
+        const reply = kept ? blobReply(file, await kept, at, end, retries.signal) : await this.asked(exchange, at, end);
+        if (kept) exchange.close();
+        retries.answered();
+        return reply;
+      } catch (thrown) {
+        exchange.close();
+        await retries.pause(thrown, at);
+      }
+    }
+  }
+
+  /** @param {Exchange} exchange @param {number} at @param {number} end */
+  async asked(exchange, at, end) {
+    const { file } = exchange;
+    const response = await exchange.reply({ headers: { Range: `bytes=${at}-${end - 1}` } });
     if (response.status === 200) {
       // This server does not know ranges and is sending everything. Keep it, or each range would fetch it again.
-      const blob = this.blobs.get(file) ?? response.blob();
+      const kept = this.blobs.get(file);
+      if (kept) exchange.close();
+      const blob = kept ?? inBlob(exchange.body(response));
       this.blobs.set(file, blob);
       try {
-        return blobReply(file, await blob, start, end, signal);
+        this.identify(file, response, (await blob).size);
+        return blobReply(file, await blob, at, end, exchange.retries.signal);
       } catch (cause) {
         this.blobs.delete(file);
-        if (signal.aborted) throw signal.reason;
-        if (cause instanceof Zamba2Error) throw cause;
-        throw networkError(file, this.folder.origin, cause);
+        throw cause;
       }
     }
     if (response.status === 416) {
-      const total = Number(/\*\/(\d+)/.exec(response.headers.get("Content-Range") ?? "")?.[1] ?? start);
-      throw truncated(file, end, total);
+      const total = /\*\/(\d+)/.exec(response.headers.get("Content-Range") ?? "")?.[1];
+      const known_bytes = this.known.get(file)?.file_bytes ?? null;
+      if (known_bytes !== null && at < known_bytes) throw changed(file);
+      throw truncated(file, end, Number(total ?? at));
     }
-    if (response.status !== 206) throw statusError(file, response);
+    if (response.status !== 206) throw this.refusal(exchange, response);
 
-    const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "");
-    if (range && Number(range[1]) !== start) {
-      throw new Zamba2Error("io", `${file} could not be read: the server sent bytes from ${range[1]} where ${start} was asked`, {
+    // Another origin may hide Content-Range; its Content-Length is always readable.
+    const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("Content-Range") ?? "");
+    if (range && Number(range[1]) !== at) {
+      throw new Zamba2Error("io", `${file} could not be read: the server sent bytes from ${range[1]} where ${at} was asked`, {
         file,
-        nextStep: "Use another server: this one answers range requests wrongly.",
+        nextStep: SERVER_STEP,
       });
     }
-    // Another origin may hide Content-Range; its Content-Length is always readable.
-    const file_bytes = range ? Number(range[2]) : await this.sizeByHead(file, signal);
-    return { file_bytes, chunks: exactly(file, end - start, start, bodyChunks(file, response, this.folder.origin, signal)) };
+    const file_bytes = range && range[3] !== "*" ? Number(range[3]) : null;
+    this.identify(file, response, file_bytes);
+    if (file_bytes !== null && end > file_bytes) throw truncated(file, end, file_bytes);
+    const announced_end = range ? Number(range[2]) + 1 : end;
+    const length = response.headers.get("Content-Length");
+    const body_end = length === null ? announced_end : at + Number(length);
+    if (announced_end > end || body_end > end) throw tooLong(file);
+    // Nobody knows which bytes such a reply leaves out, so its beginning is not to be trusted either.
+    if (range && body_end < announced_end) throw truncated(file, announced_end, body_end);
+    return { file_bytes: this.known.get(file)?.file_bytes ?? null, chunks: exchange.body(response) };
   }
 
-  /** @param {string} file @param {AbortSignal} signal */
-  async sizeByHead(file, signal) {
-    const length = (await this.request(file, { signal, method: "HEAD" })).headers.get("Content-Length");
-    if (length === null) {
-      throw new Zamba2Error("io", `${file} could not be read: the server does not tell its size`, {
-        file,
-        nextStep: "Download the folder and open it as local files.",
-      });
+  /**
+   * Bytes of two versions of a file must never be joined. The tag is hidden unless the server exposes it.
+   * @param {string} file @param {Response} response @param {number | null} file_bytes
+   */
+  identify(file, response, file_bytes) {
+    const etag = response.headers.get("ETag")?.replace(/^W\//, "") ?? null;
+    const known = this.known.get(file) ?? { file_bytes, etag };
+    /** @param {unknown} before @param {unknown} now */
+    const differ = (before, now) => before !== null && now !== null && before !== now;
+    if (differ(known.file_bytes, file_bytes) || differ(known.etag, etag)) throw changed(file);
+    this.known.set(file, { file_bytes: known.file_bytes ?? file_bytes, etag: known.etag ?? etag });
+  }
+
+  /** @param {Exchange} exchange @param {Response} response */
+  refusal({ file, at }, response) {
+    const { status } = response;
+    if (status === 404 || status === 410) return missingFile(file);
+    const error = statusError(file, response, at);
+    // A file that was readable a moment ago is refused when the signature of its address has expired.
+    const passing = status >= 500 || status === 408 || status === 429 || (status === 403 && this.known.has(file));
+    return passing ? new Interruption("status", error, { status, retry_after_ms: retryAfterMs(response) }) : error;
+  }
+
+  /**
+   * The size of a file whose server hides Content-Range: the Content-Length of a reply that is not read any further.
+   * Not HEAD, because signed addresses are often signed for GET alone.
+   * @param {string} file @param {Retries} retries
+   */
+  async sizeByGet(file, retries) {
+    for (;;) {
+      const exchange = new Exchange(file, this.address(file), 0, retries);
+      try {
+        // Without a range the reply could be compressed, and its length then another.
+        const response = await exchange.reply({ headers: { Range: "bytes=0-" } });
+        if (!response.ok) throw this.refusal(exchange, response);
+        const length = response.headers.get("Content-Length");
+        if (length === null) {
+          throw new Zamba2Error("io", `${file} could not be read: the server does not tell its size`, {
+            file,
+            nextStep: "Download the folder and open it as local files.",
+          });
+        }
+        this.identify(file, response, Number(length));
+        retries.answered();
+        return Number(length);
+      } catch (thrown) {
+        await retries.pause(thrown, 0);
+      } finally {
+        exchange.close();
+      }
     }
-    return Number(length);
+  }
+}
+
+/** One request with its reply, given up when nothing arrives for a while. */
+class Exchange {
+  /** @param {string} file @param {URL} url @param {number} at the first byte asked for @param {Retries} retries */
+  constructor(file, url, at, retries) {
+    this.file = file;
+    this.url = url;
+    this.at = at;
+    this.retries = retries;
+    this.stalled = false;
+    this.controller = new AbortController();
+    this.stop = () => this.controller.abort(retries.signal.reason);
+    retries.signal.addEventListener("abort", this.stop);
+  }
+
+  /** @param {RequestInit} init */
+  reply(init) {
+    this.retries.signal.throwIfAborted();
+    // A cached redirect would lead to the same expired signature again.
+    const cache = this.retries.waits.failed ? "no-store" : "default";
+    return this.watched(() => fetch(this.url, { ...init, cache, signal: this.controller.signal }));
+  }
+
+  /** @param {Response} response */
+  async *body(response) {
+    const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+    try {
+      for (;;) {
+        const { done, value } = await this.watched(() => reader.read());
+        if (done) return;
+        this.at += value.byteLength;
+        yield value;
+      }
+    } finally {
+      // A reader that stops early must not leave the rest of the file on its way.
+      this.close();
+    }
+  }
+
+  /**
+   * The clock runs only while something is awaited: a reader that is busy with the last chunk is no stall.
+   * @template T @param {() => Promise<T>} step @returns {Promise<T>}
+   */
+  async watched(step) {
+    const { signal, waits: { policy: { stall_ms } } } = this.retries;
+    const timer = setTimeout(() => { this.stalled = true; this.controller.abort(); }, stall_ms);
+    try {
+      return await step();
+    } catch (cause) {
+      if (signal.aborted) throw signal.reason;
+      const what = this.stalled ? `nothing arrived for ${stall_ms / 1000} s` : "the connection failed";
+      throw new Interruption(this.stalled ? "stalled" : "dropped", networkError(this.file, this.url.origin, what, this.at, cause));
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  close() {
+    this.retries.signal.removeEventListener("abort", this.stop);
+    this.controller.abort();
   }
 }
 
@@ -183,43 +380,22 @@ function blobReply(file, blob, start, end, signal) {
   return { file_bytes: blob.size, chunks: blobChunks(file, blob, start, end, signal) };
 }
 
-/** @param {string} file @param {Response} response @param {string} origin @param {AbortSignal} signal */
-async function* bodyChunks(file, response, origin, signal) {
-  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
-  let done = false;
-  try {
-    for (;;) {
-      const part = await reader.read();
-      done = part.done;
-      if (part.done) return;
-      yield part.value;
-    }
-  } catch (cause) {
-    if (signal.aborted) throw signal.reason;
-    throw networkError(file, origin, cause);
-  } finally {
-    // A reader that stops early must not leave the rest of the file on its way.
-    if (!done) reader.cancel().catch(() => {});
-  }
-}
-
-/**
- * Passes chunks through and insists on their total: a proxy that cuts a body short looks like a normal end of stream.
- * @param {string} file @param {number} expected_bytes @param {number} start @param {AsyncIterable<Uint8Array>} chunks
- */
-async function* exactly(file, expected_bytes, start, chunks) {
-  let actual_bytes = 0;
+/** @param {AsyncIterable<Uint8Array>} chunks */
+async function inBlob(chunks) {
+  /** @type {BlobPart[]} */
+  const pieces = [];
+  /** @type {BlobPart[]} */
+  let parts = [];
+  let bytes = 0;
   for await (const chunk of chunks) {
-    actual_bytes += chunk.byteLength;
-    if (actual_bytes > expected_bytes) {
-      throw new Zamba2Error("io", `${file} could not be read: the server sent more bytes than were asked for`, {
-        file,
-        nextStep: "Use another server: this one answers range requests wrongly.",
-      });
-    }
-    yield chunk;
+    parts.push(/** @type {Uint8Array<ArrayBuffer>} */ (chunk));
+    bytes += chunk.byteLength;
+    if (bytes < KEPT_PIECE_BYTES) continue;
+    pieces.push(new Blob(parts));
+    parts = [];
+    bytes = 0;
   }
-  if (actual_bytes < expected_bytes) throw truncated(file, start + expected_bytes, start + actual_bytes);
+  return new Blob([...pieces, ...parts]);
 }
 
 /** @param {AsyncIterable<Uint8Array>} chunks */
@@ -240,19 +416,30 @@ async function joined(chunks) {
   return whole;
 }
 
-/** @param {string} file @param {string} origin @param {unknown} cause */
-function networkError(file, origin, cause) {
-  return new Zamba2Error("network", `${file} could not be fetched from ${origin}`, {
+/** @param {string} file */
+const tooLong = (file) => new Zamba2Error("io", `${file} could not be read: the server sent more bytes than were asked for`, {
+  file,
+  nextStep: SERVER_STEP,
+});
+
+/** @param {string} file */
+const changed = (file) => new Zamba2Error("io", `${file} changed on the server while it was being read`, {
+  file,
+  nextStep: "Load the model again from the start.",
+});
+
+/** @param {string} file @param {string} origin @param {string} what @param {number} at @param {unknown} cause */
+function networkError(file, origin, what, at, cause) {
+  return new Zamba2Error("network", `${file} could not be fetched from ${origin}: ${what} at byte ${at}`, {
     file,
     nextStep: "Check the connection and the address, and that the server allows this page to read from it (CORS); then try again.",
     cause,
   });
 }
 
-/** @param {string} file @param {Response} response */
-function statusError(file, response) {
-  const { status, statusText } = response;
-  return new Zamba2Error("http_status", `${file} could not be fetched: the server answered ${status}${statusText ? ` ${statusText}` : ""}`, {
+/** @param {string} file @param {Response} response @param {number} at */
+function statusError(file, { status, statusText }, at) {
+  return new Zamba2Error("http_status", `${file} could not be fetched: the server answered ${status}${statusText ? ` ${statusText}` : ""} at byte ${at}`, {
     file,
     nextStep: status === 401 || status === 403
       ? "The server refuses access: check the address, or download the folder and open it as local files."

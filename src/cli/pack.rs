@@ -1,0 +1,90 @@
+//! `zamba2 pack`: a checkpoint quantised ahead of time, for static hosts and quick starts. It stands on floor 6; the
+//! form is `src/loader/packed.rs`'s.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use zamba2::backend::cpu::Cpu;
+use zamba2::error::Error;
+use zamba2::folder;
+use zamba2::loader::packed::MANIFEST;
+use zamba2::model::NumericSettings;
+use zamba2::quant::WeightFormat;
+use zamba2::session::LoadSettings;
+
+use super::{Failure, print, print_json, proc_bytes, say};
+
+/// Quantise a checkpoint into a folder that pages and this program load as it is.
+///
+/// The folder gets one file per block and a manifest with the SHA-256 of each. A static host needs nothing but to serve
+/// it. Its bytes are those that a page keeps when it has quantised the same checkpoint.
+#[derive(Args)]
+pub struct Arguments {
+    /// The checkpoint folder.
+    dir: PathBuf,
+
+    /// The folder to write; it is made if it is not there.
+    out: PathBuf,
+
+    /// q4, q8 or f32.
+    #[arg(long, default_value = "q4")]
+    weights: String,
+
+    /// Replace the files of a folder that is not empty.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Serialize)]
+struct Output {
+    out: String,
+    weights: String,
+    units: usize,
+    bytes: u64,
+}
+
+pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
+    let Arguments { dir, out, .. } = arguments;
+    let weights: WeightFormat = arguments.weights.parse().map_err(Failure::Model)?;
+    if !dir.is_dir() {
+        let file = dir.display().to_string();
+        return Err(Error::MissingFile { file }.into());
+    }
+    let occupied = out
+        .read_dir()
+        .is_ok_and(|mut entries| entries.next().is_some());
+    if occupied && !arguments.force {
+        let dir = out.display().to_string();
+        return Err(Failure::Occupied { dir });
+    }
+    let settings = LoadSettings {
+        weights,
+        context: Some(1),
+        numeric: NumericSettings::default(),
+        memory_limit_bytes: proc_bytes("/proc/meminfo", "MemAvailable"),
+    };
+    let on_unit = |name: &str| {
+        if !json {
+            say(name);
+        }
+    };
+    let manifest = folder::pack(Cpu::new(1), dir, out, settings, on_unit)?;
+    let stored = manifest.units.iter().map(|unit| unit.stored.bytes);
+    let output = Output {
+        out: out.display().to_string(),
+        units: manifest.units.len(),
+        bytes: stored.sum(),
+        weights: manifest.weights,
+    };
+    if json {
+        return print_json(&output);
+    }
+    print(&format!(
+        "{}: {} units in {}, {:.3} GB, and {MANIFEST}\n",
+        output.out,
+        output.units,
+        output.weights,
+        output.bytes as f64 / 1e9,
+    ))
+}

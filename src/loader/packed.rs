@@ -1,0 +1,116 @@
+//! The manifest of a packed checkpoint: the same folder whether `zamba2 pack` wrote it, a page keeps it in its storage,
+//! or a static host serves it. It stands on floor 3 and reads no file.
+//!
+//! A packed checkpoint holds config.json, the tokenizer's files, the head of each safetensors file (its length and its
+//! header, from which the same plan is made) and one file per unit with the weights in their stored form, row by row
+//! in the plan's order.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::loader::schedule::LoadSchedule;
+
+/// The manifest's name in the folder.
+pub const MANIFEST: &str = "zamba2-pack.json";
+/// Changes when a reader of the old form would read the new one wrongly.
+pub const FORMAT: &str = "zamba2-pack/1";
+
+/// A file of the folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PackedFile {
+    pub file: String,
+    pub bytes: u64,
+    /// In hexadecimal.
+    pub sha256: String,
+}
+
+/// The head of a safetensors file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PackedShard {
+    /// The safetensors file's own name and size.
+    pub shard: String,
+    pub shard_bytes: u64,
+    #[serde(flatten)]
+    pub head: PackedFile,
+}
+
+/// The weights of one unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PackedUnit {
+    pub name: String,
+    #[serde(flatten)]
+    pub stored: PackedFile,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: String,
+    /// `f32`, `q8` or `q4`.
+    pub weights: String,
+    /// config.json and the tokenizer's files.
+    pub files: Vec<PackedFile>,
+    pub shards: Vec<PackedShard>,
+    pub units: Vec<PackedUnit>,
+}
+
+/// The file of a unit.
+pub fn unit_file(name: &str) -> String {
+    format!("units/{name}.bin")
+}
+
+/// The file of a shard's head.
+pub fn head_file(shard: &str) -> String {
+    format!("heads/{shard}.bin")
+}
+
+impl Manifest {
+    /// # Errors
+    /// Text that is not such a manifest, another version of it, or names that leave the folder.
+    pub fn parse(text: &str) -> Result<Manifest> {
+        let bad = |fact: String| Error::Config {
+            file: MANIFEST.into(),
+            fact,
+        };
+        let manifest: Manifest =
+            serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+        if manifest.format != FORMAT {
+            let found = &manifest.format;
+            return Err(bad(format!("the format is `{found}` and not `{FORMAT}`")));
+        }
+        let shards = manifest.shards.iter().map(|shard| &shard.head.file);
+        let units = manifest.units.iter().map(|unit| &unit.stored.file);
+        let files = manifest.files.iter().map(|file| &file.file);
+        for file in files.chain(shards).chain(units) {
+            if file.starts_with('/') || file.contains("..") || file.contains(['\\', ':']) {
+                return Err(bad(format!("`{file}` leaves the folder")));
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// # Errors
+    /// Other weights than those asked for; units that are not the plan's.
+    pub fn check(&self, weights: &str, schedule: &LoadSchedule) -> Result<()> {
+        if self.weights != weights {
+            return Err(Error::Setting {
+                name: "weights".into(),
+                fact: format!("the folder holds {} and not {weights}", self.weights),
+            });
+        }
+        let here = self
+            .units
+            .iter()
+            .map(|unit| (unit.name.clone(), unit.stored.bytes));
+        let planned = schedule
+            .units
+            .iter()
+            .map(|planned| (planned.unit.name(), planned.stored_bytes));
+        if !here.eq(planned) {
+            return Err(Error::Config {
+                file: MANIFEST.into(),
+                fact: "its units are not those of config.json and the heads".into(),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,227 @@
+// @ts-check
+// A stand-in for the Hugging Face Hub: a "hub" that redirects to signed addresses of a "cdn" on another origin, with
+// faults on purpose. It knows what browsers were seen to meet there, and nothing of the Hub's own API.
+
+import { createHash } from "node:crypto";
+import { createServer } from "node:http";
+
+/** @import { IncomingMessage, Server, ServerResponse } from "node:http" */
+/** @import { AddressInfo, Socket } from "node:net" */
+
+/**
+ * What goes wrong with a request for `file`. Positions are bytes of the file; a fault with a position waits for a
+ * request that covers it.
+ * @typedef {object} Fault
+ * @property {string} file
+ * @property {number} [times]  how many requests it spoils; once, unless told
+ * @property {number} [after]  how many requests for the file it lets pass first
+ * @property {number} [drop_at]  the connection breaks before this byte
+ * @property {number} [stall_at]  nothing more comes from this byte on, and the connection stays open
+ * @property {number} [status]  this status instead of the file
+ * @property {"hub" | "cdn"} [from]  who sends that status; the cdn, unless told
+ * @property {Record<string, string>} [headers]  added to the reply
+ * @property {number} [short_by]  the body ends properly, but so many bytes too early
+ * @property {number} [long_by]  so many bytes too many
+ * @property {boolean} [chunked]  without Content-Length: the reply does not tell how long its body is
+ * @property {{ at: number, bytes: Uint8Array }} [patch]  other bytes from here on, as a bad disk or proxy would send
+ * @property {boolean} [whole]  200 and the whole file, as a server without ranges would
+ */
+
+/** @typedef {{ server: "hub" | "cdn", method: string, file: string, range: string | null, status: number }} Contact */
+
+const CORS = { "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin" };
+
+/** What the true cdn shows to pages of other origins. */
+const EXPOSED = "Content-Range, ETag, Accept-Ranges, Retry-After";
+
+/** @param {Uint8Array} bytes */
+export const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
+
+export class MockHub {
+  /** @param {Record<string, Buffer>} files */
+  constructor(files) {
+    this.files = new Map(Object.entries(files));
+    /** @type {Fault[]} */
+    this.faults = [];
+    /** Every request, in the order of the replies. @type {Contact[]} */
+    this.contacts = [];
+    /** Bytes of bodies handed to the network. @type {Map<string, number>} */
+    this.sent_bytes = new Map();
+    /** Response headers that a page of another origin may read. */
+    this.exposed = EXPOSED;
+    /** Lets browsers keep the redirect, and with it a signature that may expire. */
+    this.redirect_max_age_s = 0;
+    /** Signatures name the epoch in which they were made; older ones have expired. */
+    this.epoch = 1;
+    /** @type {Set<Socket>} */
+    this.sockets = new Set();
+    this.hub = this.server((request, response) => this.redirect(request, response));
+    this.cdn = this.server((request, response) => this.deliver(request, response));
+  }
+
+  /** @param {Record<string, Buffer>} files */
+  static async start(files) {
+    const mock = new MockHub(files);
+    for (const server of [mock.hub, mock.cdn]) {
+      await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
+    }
+    return mock;
+  }
+
+  async stop() {
+    // Stalled replies never end by themselves.
+    for (const socket of this.sockets) socket.destroy();
+    for (const server of [this.hub, this.cdn]) await new Promise((resolve) => server.close(resolve));
+  }
+
+  /** The folder to load from. */
+  get folder() {
+    return `${origin(this.hub)}/owner/name/resolve/main/`;
+  }
+
+  get origins() {
+    return [origin(this.hub), origin(this.cdn)];
+  }
+
+  expireSignatures() {
+    this.epoch += 1;
+  }
+
+  /** Another version of a file, as a push to the repository brings. @param {string} file @param {Buffer} bytes */
+  replace(file, bytes) {
+    this.files.set(file, bytes);
+  }
+
+  /** @param {"hub" | "cdn"} server @param {string} file */
+  contactsOf(server, file) {
+    return this.contacts.filter((contact) => contact.server === server && contact.file === file);
+  }
+
+  /** @param {(request: IncomingMessage, response: ServerResponse) => void} answer */
+  server(answer) {
+    return createServer(answer).on("connection", (socket) => {
+      this.sockets.add(socket);
+      socket.on("close", () => this.sockets.delete(socket));
+    });
+  }
+
+  /** @param {IncomingMessage} request @param {ServerResponse} response */
+  redirect(request, response) {
+    const { pathname } = new URL(request.url ?? "/", origin(this.hub));
+    const [, file] = /^\/[^/]+\/[^/]+\/resolve\/[^/]+\/([^/]+)$/.exec(pathname) ?? [];
+    if (!this.reads("hub", file ?? pathname, request, response)) return;
+    if (!file || !this.files.has(file)) return this.refuse("hub", file ?? pathname, request, response, 404, {});
+    const fault = this.faultFor("hub", file, request);
+    if (fault) return this.refuse("hub", file, request, response, fault.status ?? 500, fault.headers ?? {});
+    this.note("hub", file, request, 302);
+    const expires = Math.floor(Date.now() / 1000) + 3600;
+    response.writeHead(302, {
+      ...CORS,
+      "Location": `${origin(this.cdn)}/${file}?sig=${this.epoch}&expires=${expires}`,
+      ...(this.redirect_max_age_s > 0 ? { "Cache-Control": `max-age=${this.redirect_max_age_s}` } : {}),
+    });
+    response.end();
+  }
+
+  /** @param {IncomingMessage} request @param {ServerResponse} response */
+  deliver(request, response) {
+    const { pathname, searchParams } = new URL(request.url ?? "/", origin(this.cdn));
+    const file = pathname.slice(1);
+    if (!this.reads("cdn", file, request, response)) return;
+    if (searchParams.get("sig") !== String(this.epoch)) return this.refuse("cdn", file, request, response, 403, {});
+    const bytes = this.files.get(file);
+    if (!bytes) return this.refuse("cdn", file, request, response, 404, {});
+
+    /** @type {Fault} */
+    const fault = this.faultFor("cdn", file, request) ?? { file };
+    if (fault.status) return this.refuse("cdn", file, request, response, fault.status, fault.headers ?? {});
+    const range = fault.whole ? null : rangeOf(request);
+    const [start, asked_end] = range ?? [0, bytes.length];
+    const end = Math.min(asked_end, bytes.length);
+    if (start >= end) {
+      return this.refuse("cdn", file, request, response, 416, { "Content-Range": `bytes */${bytes.length}` });
+    }
+
+    let body = Buffer.from(bytes.subarray(start, end - (fault.short_by ?? 0)));
+    if (fault.long_by) body = Buffer.concat([body, Buffer.alloc(fault.long_by, 1)]);
+    if (fault.patch) body.set(fault.patch.bytes, fault.patch.at - start);
+    const broken_at = fault.drop_at ?? fault.stall_at;
+    this.note("cdn", file, request, range ? 206 : 200);
+    response.writeHead(range ? 206 : 200, {
+      ...CORS,
+      "Access-Control-Expose-Headers": this.exposed,
+      "Accept-Ranges": "bytes",
+      "Cache-Control": "max-age=31536000",
+      "ETag": `"${sha256(bytes).slice(0, 16)}"`,
+      ...(range ? { "Content-Range": `bytes ${start}-${end - 1}/${bytes.length}` } : {}),
+      ...(fault.chunked ? {} : { "Content-Length": body.length }),
+      ...fault.headers,
+    });
+    if (broken_at === undefined) {
+      this.count(file, body.length);
+      response.end(body);
+      return;
+    }
+    this.count(file, broken_at - start);
+    response.flushHeaders();
+    const sent = () => { if (fault.drop_at !== undefined) response.destroy(); };
+    if (broken_at > start) response.write(body.subarray(0, broken_at - start), sent);
+    else sent();
+  }
+
+  /**
+   * Whether it is a read. Anything else, a preflight above all, is refused in the way that makes a browser fail it.
+   * @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request @param {ServerResponse} response
+   */
+  reads(server, file, request, response) {
+    if (request.method === "GET") return true;
+    this.note(server, file, request, 405);
+    response.writeHead(405).end();
+    return false;
+  }
+
+  /**
+   * @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request @param {ServerResponse} response
+   * @param {number} status @param {Record<string, string>} headers
+   */
+  refuse(server, file, request, response, status, headers) {
+    this.note(server, file, request, status);
+    response.writeHead(status, { ...CORS, "Access-Control-Expose-Headers": this.exposed, "Content-Length": 0, ...headers });
+    response.end();
+  }
+
+  /** @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request @param {number} status */
+  note(server, file, { method = "", headers }, status) {
+    this.contacts.push({ server, method, file, range: headers.range ?? null, status });
+  }
+
+  /** @param {string} file @param {number} bytes */
+  count(file, bytes) {
+    this.sent_bytes.set(file, (this.sent_bytes.get(file) ?? 0) + bytes);
+  }
+
+  /** The fault that this request meets, if any; it is used up by that. @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request */
+  faultFor(server, file, request) {
+    const [start, end] = rangeOf(request) ?? [0, Infinity];
+    const fault = this.faults.find(({ file: spoiled, times = 1, from = "cdn", ...fault }) => {
+      const at = fault.drop_at ?? fault.stall_at ?? fault.patch?.at ?? start;
+      return spoiled === file && times > 0 && from === server && start <= at && at < end;
+    });
+    if (!fault) return null;
+    if (fault.after) {
+      fault.after -= 1;
+      return null;
+    }
+    fault.times = (fault.times ?? 1) - 1;
+    return fault;
+  }
+}
+
+/** @param {Server} server */
+const origin = (server) => `http://127.0.0.1:${/** @type {AddressInfo} */ (server.address()).port}`;
+
+/** The half-open range that a request asks for. @param {IncomingMessage} request @returns {[number, number] | null} */
+function rangeOf(request) {
+  const [, start, last] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
+  return start === undefined ? null : [Number(start), last === "" ? Infinity : Number(last) + 1];
+}
