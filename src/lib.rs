@@ -7,6 +7,7 @@ pub mod error;
 pub mod profile;
 pub mod quant;
 pub mod sampling;
+mod simd;
 pub mod tokenizer;
 
 // Floor 1: the vocabulary of ops; its devices stand on floor 2.

@@ -5,6 +5,7 @@
 //! f32 scale per row and an i16 scale per block: a kernel can then fold the block scale in with integer arithmetic,
 //! and a block costs two bytes of scale (4.5 bits per weight at q4, 8.5 at q8).
 
+use crate::simd::{F32x4, I32x4, fold};
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -188,7 +189,7 @@ impl QMatrixBuilder {
                     let (integer, scale) = scales.stored(ideal);
                     q.block_scale.push(integer);
                     q.quants
-                        .extend(quantize(block, scale, 127.0).map(|v| v as i8));
+                        .extend_from_slice(&quantize(block, scale, -127.0, 127.0));
                 }
             }
             Values::Q4(q) => {
@@ -197,11 +198,12 @@ impl QMatrixBuilder {
                 for (block, &ideal) in row.chunks(BLOCK).zip(scales.blocks) {
                     let (integer, scale) = scales.stored(ideal);
                     q.block_scale.push(integer);
-                    let quants = quantize(block, scale, 7.0);
-                    for pair in quants.as_chunks::<2>().0 {
-                        let [low, high] = pair.map(|v| (v + 8.0) as u8);
-                        q.nibbles.push(low | high << 4);
-                    }
+                    let quants = quantize(block, scale, -8.0, 7.0);
+                    let pairs = quants.as_chunks::<2>().0.iter();
+                    q.nibbles.extend(pairs.map(|pair| {
+                        let [low, high] = pair.map(|quant| (quant + 8) as u8);
+                        low | high << 4
+                    }));
                 }
             }
         }
@@ -336,44 +338,65 @@ fn padded(block: &[f32]) -> [f32; BLOCK] {
     full
 }
 
-/// The nearest quants of `block` at `scale`, as f32 integers in −(high+1)..=high for q4 and −high..=high for q8.
-fn quantize(block: &[f32], scale: f32, high: f32) -> [f32; BLOCK] {
-    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    let low = if high == 7.0 { -8.0 } else { -high };
-    padded(block).map(|v| round(v * inverse).clamp(low, high))
+/// Adding 1.5·2²³ to a small number leaves the nearest integer, halves to even, in the low bits of the sum.
+const SHIFT: f32 = 12_582_912.0;
+
+/// The nearest quants of `block` at `scale` within low..=high.
+fn quantize(block: &[f32], scale: f32, low: f32, high: f32) -> [i8; BLOCK] {
+    let inverse = F32x4::splat(if scale == 0.0 { 0.0 } else { 1.0 / scale });
+    let block = padded(block);
+    let mut quants = [0; BLOCK];
+    let sixteens = quants.as_chunks_mut::<16>().0.iter_mut();
+    for (quants, x) in sixteens.zip(block.as_chunks::<16>().0) {
+        let fours = x.as_chunks::<4>().0;
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| {
+            let x = F32x4::load(&fours[i]).mul(inverse);
+            (shifted(x, low, high).bits()).sub(I32x4::splat(SHIFT.to_bits() as i32))
+        });
+        a.narrow(b).narrow(c.narrow(d)).store(quants);
+    }
+    quants
 }
 
-/// Rounds to the nearest integer, halves to even, for |v| < 2²²: adding 1.5·2²³ leaves no fraction bits.
-/// Unlike `f32::round`, it compiles to two vector instructions everywhere.
-fn round(v: f32) -> f32 {
-    const SHIFT: f32 = 12_582_912.0;
-    (v.clamp(-4e6, 4e6) + SHIFT) - SHIFT
+/// The nearest integers within low..=high, plus [`SHIFT`].
+#[inline(always)]
+fn shifted(v: F32x4, low: f32, high: f32) -> F32x4 {
+    let bounded = v.max(F32x4::splat(low)).min(F32x4::splat(high));
+    bounded.add(F32x4::splat(SHIFT))
+}
+
+/// The largest magnitude.
+fn magnitude(block: &[f32; BLOCK]) -> f32 {
+    let lanes = fold(block, 0.0, |largest, x| largest.max(x.abs()));
+    lanes.to_array().into_iter().fold(0.0, f32::max)
 }
 
 fn q8_scale(block: &[f32; BLOCK]) -> f32 {
-    block.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 127.0
+    magnitude(block) / 127.0
 }
 
 /// The scale with the least squared error among a few: −8 has one step more reach than 7, so the sign of the scale
 /// follows the largest weight, and a scale a little below full reach often loses less on the other 31 weights.
 fn q4_scale(block: &[f32; BLOCK]) -> f32 {
-    let peak = block
-        .iter()
-        .fold(0.0f32, |m, &v| if v.abs() > m.abs() { v } else { m });
-    if peak == 0.0 {
+    let magnitude = magnitude(block);
+    // Zeros, and weights so small that their inverse leaves f32.
+    if magnitude < 1e-37 {
         return 0.0;
     }
+    let largest = block.iter().find(|v| v.abs() == magnitude);
+    let peak = *largest.expect("the largest magnitude is that of a weight");
     let mut best = (f32::INFINITY, 0.0);
     for reach in [-9.0f32, -8.4, -8.0, -7.5, -7.0, 7.2] {
-        let scale = peak / reach;
-        let quants = quantize(block, scale, 7.0);
+        let inverse = F32x4::splat(reach / peak);
         // With the integers fixed, the best scale is the least-squares one; its error is Σx² − (Σxq)²/Σq².
-        let mut xq = 0.0;
-        let mut qq = 0.0;
-        for (x, q) in block.iter().zip(&quants) {
-            xq += x * q;
-            qq += q * q;
+        let (mut xq, mut qq) = (F32x4::splat(0.0), F32x4::splat(0.0));
+        for x in block.as_chunks().0 {
+            let x = F32x4::load(x);
+            let q = shifted(x.mul(inverse), -8.0, 7.0).sub(F32x4::splat(SHIFT));
+            xq = xq.mul_add(x, q);
+            qq = qq.mul_add(q, q);
         }
+        let (xq, qq) = (xq.sum(), qq.sum());
         let error = -xq * xq / qq;
         if error < best.0 {
             best = (error, xq / qq);
@@ -439,7 +462,7 @@ mod tests {
         for seed in 0..50 {
             let block: [f32; BLOCK] = row(BLOCK, seed).try_into().unwrap();
             let error = |scale: f32| -> f32 {
-                let quants = quantize(&block, scale, 7.0);
+                let quants = quantize(&block, scale, -8.0, 7.0).map(f32::from);
                 let pairs = block.iter().zip(quants);
                 pairs.map(|(x, q)| (x - q * scale).powi(2)).sum()
             };

@@ -144,7 +144,10 @@ export class MockHub {
 
     let body = Buffer.from(bytes.subarray(start, end - (fault.short_by ?? 0)));
     if (fault.long_by) body = Buffer.concat([body, Buffer.alloc(fault.long_by, 1)]);
-    if (fault.patch) body.set(fault.patch.bytes, fault.patch.at - start);
+    if (fault.patch) {
+      const patch_at = fault.patch.at - start;
+      body.set(fault.patch.bytes.subarray(0, body.length - patch_at), patch_at);
+    }
     const broken_at = fault.drop_at ?? fault.stall_at;
     this.note("cdn", file, request, range ? 206 : 200);
     response.writeHead(range ? 206 : 200, {

@@ -329,8 +329,9 @@ class Exchange {
   /** @param {RequestInit} init */
   reply(init) {
     this.retries.signal.throwIfAborted();
-    // A cached redirect would lead to the same expired signature again.
-    const cache = this.retries.waits.failed ? "no-store" : "default";
+    // A browser's cache keeps expired redirects and rewrites ranges and tags, and Chromium's lets one request for a file
+    // wait for another. It is worth that only for the small model that a site has beside its page, while all goes well.
+    const cache = this.url.origin !== location.origin || this.retries.waits.failed ? "no-store" : "default";
     return this.watched(() => fetch(this.url, { ...init, cache, signal: this.controller.signal }));
   }
 

@@ -10,10 +10,8 @@
 use crate::backend::AttentionShape;
 use crate::backend::cpu::Rows;
 use crate::backend::cpu::pool::Stripe;
-use crate::backend::cpu::simd::{
-    F32x4, I8x16, I16x8, I32x4, dot, fold, largest, map_in_place, map_with,
-};
 use crate::backend::cpu::vecmath::exp;
+use crate::simd::{F32x4, I8x16, I16x8, I32x4, dot, fold, largest, map_in_place, map_with};
 
 /// Positions that are weighed together. In i8 a block's sum stays below 2³¹: 256 · 127 · 32767.
 const BLOCK: usize = 256;

@@ -4,10 +4,10 @@
 use std::hint::black_box;
 
 use crate::backend::cpu::pool::{Pieces, Pool};
-use crate::backend::cpu::simd::{
+use crate::clock::now_us;
+use crate::simd::{
     F32x4, I8x16, I16x8, I32x4, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
 };
-use crate::clock::now_us;
 
 /// Peak rates of a number of threads together.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]

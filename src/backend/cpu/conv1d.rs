@@ -1,8 +1,8 @@
 //! The causal depthwise convolution with its state and SiLU. It stands inside the CPU backend. Rows are tokens, so
 //! every tap is a contiguous run of channels.
 
-use crate::backend::cpu::simd::map_in_place;
 use crate::backend::cpu::vecmath::silu;
+use crate::simd::map_in_place;
 
 /// Where the inputs of the convolution are. // x [T, stride] from column `start`; state [d_conv − 1, conv_dim]
 pub struct ConvInput<'a> {

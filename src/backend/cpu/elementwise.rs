@@ -1,7 +1,7 @@
 //! Ops on single rows that are neither a product nor a norm. It stands inside the CPU backend.
 
-use crate::backend::cpu::simd::map_with;
 use crate::backend::cpu::vecmath::gelu;
+use crate::simd::map_with;
 
 /// y = gelu(gate) · up. // each [n]
 pub fn gelu_mul(gate: &[f32], up: &[f32], y: &mut [f32]) {

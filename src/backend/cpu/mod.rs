@@ -8,7 +8,6 @@ mod elementwise;
 mod linear;
 mod norm;
 mod pool;
-mod simd;
 mod ssm_scan;
 pub(crate) mod threads;
 mod vecmath;
@@ -20,6 +19,7 @@ use crate::backend::{
 use crate::error::Result;
 use crate::profile::Profiler;
 use crate::quant::QMatrix;
+use crate::simd::dot;
 use attention::{F32Cache, I8Cache, KvRows, Queries, STRIP, attend};
 pub use ceilings::Ceilings;
 use conv1d::ConvInput;
@@ -317,7 +317,7 @@ impl Backend for Cpu {
                     let (group, i) = (i / len * n, i % len);
                     let c = c.columns(group, n).row(first + i);
                     for (j, cb) in row[0][..=i].iter_mut().enumerate() {
-                        *cb = simd::dot(c, b.columns(group, n).row(first + j));
+                        *cb = dot(c, b.columns(group, n).row(first + j));
                     }
                 });
                 let states = Pieces::new(&mut state.data, p * n);

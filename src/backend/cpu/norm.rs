@@ -1,7 +1,7 @@
 //! RMSNorm and its gated, grouped form. It stands inside the CPU backend. Statistics are f32, as in the reference.
 
-use crate::backend::cpu::simd::{F32x4, dot, map_with};
 use crate::backend::cpu::vecmath::silu;
+use crate::simd::{F32x4, dot, map_with};
 
 /// y = weight · x · rsqrt(mean(x²) + eps). // x, y, weight [d]
 pub fn rms_norm_row(weight: &[f32], eps: f32, x: &[f32], y: &mut [f32]) {

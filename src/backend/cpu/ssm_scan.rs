@@ -6,8 +6,8 @@
 
 use crate::backend::cpu::Rows;
 use crate::backend::cpu::pool::Stripe;
-use crate::backend::cpu::simd::{F32x4, dot, map_in_place, map_with};
 use crate::backend::cpu::vecmath::{exp, softplus};
+use crate::simd::{F32x4, dot, map_in_place, map_with};
 
 /// Tokens that meet one another in the dual form: more of them cost quadratically, fewer touch the state more often.
 pub const CHUNK: usize = 64;

@@ -2,8 +2,8 @@
 //! its rows. It stands below the kernels of `linear/`. The memory is kept from call to call.
 
 use crate::backend::cpu::pool::{Pieces, Pool};
-use crate::backend::cpu::simd::{F32x4, I32x4, Narrow};
 use crate::quant::BLOCK;
+use crate::simd::{F32x4, I32x4, Narrow};
 
 /// Columns of an activation for q4, which meets two blocks of weights: their products are added as integers.
 pub const Q4_COLUMNS: usize = 2 * BLOCK;

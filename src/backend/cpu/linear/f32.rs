@@ -3,7 +3,7 @@
 //! same model would give other logits on another machine.
 
 use crate::backend::cpu::linear::{GROUP, PANEL, Product};
-use crate::backend::cpu::simd::F32x4;
+use crate::simd::F32x4;
 
 /// Columns of activations that share one reading of four rows.
 const COLUMNS: usize = 3;

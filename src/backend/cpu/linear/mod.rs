@@ -15,8 +15,8 @@ mod q4;
 mod q8;
 
 use crate::backend::cpu::pool::{Pool, Stripe, Stripes};
-use crate::backend::cpu::simd::F32x4;
 use crate::quant::{BLOCK, QMatrix, Values};
+use crate::simd::F32x4;
 pub use activations::Activations;
 use f32::F32Product;
 use q4::{Q4Pair, Q4Product};

@@ -12,11 +12,11 @@ use std::hint::black_box;
 
 use crate::backend::cpu::linear::activations::Q4Activation;
 use crate::backend::cpu::linear::{GROUP, PANEL, Product, Tiles};
-use crate::backend::cpu::simd::{
+use crate::quant::{BLOCK, Q4Values};
+use crate::simd::{
     F32x4, I8x16, I32x4, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
     unpack,
 };
-use crate::quant::{BLOCK, Q4Values};
 
 /// Steps of a matrix kernel in one block.
 const STEPS: usize = BLOCK / STEP_COLUMNS;

@@ -6,8 +6,8 @@ use std::hint::black_box;
 
 use crate::backend::cpu::linear::activations::Q8Activation;
 use crate::backend::cpu::linear::{GROUP, PANEL, Product, Tiles};
-use crate::backend::cpu::simd::{F32x4, I8x16, I16x8, I32x4};
 use crate::quant::{BLOCK, Q8Values};
+use crate::simd::{F32x4, I8x16, I16x8, I32x4};
 
 /// Blocks of a panel that are unpacked at once: 12 KB.
 const RUN: usize = 16;

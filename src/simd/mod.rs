@@ -1,5 +1,5 @@
 //! The few 128-bit vector operations that the kernels need, on each processor by its own instructions and elsewhere by
-//! plain arrays that do the same arithmetic. It stands below all kernels. Multiplication and addition are never fused
+//! plain arrays that do the same arithmetic. It stands on floor 0, below all kernels. Multiplication and addition are never fused
 //! and no operation is left to an engine's choice, so that every half gives the same bits; the tests hold that.
 
 #[cfg(any(
@@ -137,8 +137,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use crate::backend::cpu::simd::portable as oracle;
-    use crate::backend::cpu::simd::{F32x4, I8x16, I16x8, I32x4};
+    use crate::simd::portable as oracle;
+    use crate::simd::{F32x4, I8x16, I16x8, I32x4};
 
     fn random(seed: &mut u32) -> u32 {
         *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -349,10 +349,10 @@ mod tests {
     }
     nibble_products_are_exact!(
         nibble_products_are_exact_by_this_processors_instructions,
-        crate::backend::cpu::simd
+        crate::simd
     );
     nibble_products_are_exact!(
         nibble_products_are_exact_on_plain_arrays,
-        crate::backend::cpu::simd::portable
+        crate::simd::portable
     );
 }
