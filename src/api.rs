@@ -13,6 +13,7 @@ use crate::backend::cpu::Cpu;
 use crate::backend::cpu::threads;
 use crate::bench;
 use crate::error::{Error, ErrorReport, Result};
+use crate::loader::packed::Manifest;
 use crate::loader::safetensors::{self, Shard};
 use crate::loader::schedule::{ByteRange, PlannedUnit, Unit, parameters};
 use crate::model::NumericSettings;
@@ -197,6 +198,19 @@ impl Engine {
         let shard = Shard::parse(file, file_bytes as u64, header).map_err(to_js_error)?;
         self.shards.push(shard);
         Ok(())
+    }
+
+    /// The checked manifest of a packed checkpoint.
+    pub fn open_manifest(&self, text: &str) -> JsResult<JsValue> {
+        let manifest = Manifest::parse(text).map_err(to_js_error)?;
+        let (here, wanted) = (&manifest.weights, self.settings.weights.name());
+        if here != wanted {
+            return Err(to_js_error(Error::Setting {
+                name: "weights".into(),
+                fact: format!("the folder holds {here} and not {wanted}"),
+            }));
+        }
+        to_js(&manifest)
     }
 
     /// The byte ranges of the weights in execution order, by unit.

@@ -61,7 +61,8 @@ async function withHub(body, fixture = FIXTURE) {
         error = { name, code, file, nextStep, message };
       }
       const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new Uint8Array(bytes)));
-      return { bytes: bytes.length, sha256: [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join(""), file_bytes, error };
+      const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+      return { bytes: bytes.length, sha256, file_bytes, error };
     };
   }, `${SITE}/www/engine/byte_source.js`);
   try {
@@ -86,7 +87,10 @@ const openSource = (page, hub, retry = QUICK) => page.evaluate(
   ({ folder, retry }) => /** @type {any} */ (globalThis).open(folder, retry), { folder: hub.folder, retry },
 );
 
-/** Reads through the source that was opened last. @param {Page} page @param {string} file @param {[number, number] | null} range @returns {Promise<Reading>} */
+/**
+ * Reads through the source that was opened last.
+ * @param {Page} page @param {string} file @param {[number, number] | null} range @returns {Promise<Reading>}
+ */
 const read = (page, file, range) => page.evaluate(async ({ file, range }) => {
   const scope = /** @type {any} */ (globalThis);
   const reading = await scope.read(file, range);
@@ -105,7 +109,10 @@ function assertBytes(reading, bytes) {
   assert.equal(reading.sha256, sha256(bytes));
 }
 
-/** Refused, and what came before it was right. @param {Reading} reading @param {string} code @param {string} file @param {Buffer} bytes what was asked for */
+/**
+ * Refused, and what came before it was right.
+ * @param {Reading} reading @param {string} code @param {string} file @param {Buffer} bytes what was asked for
+ */
 function assertRefused(reading, code, file, bytes) {
   const { error } = reading;
   assert.ok(error, "the reading is refused");
@@ -430,7 +437,7 @@ const logitsOf = (page, hub, ids) => page.evaluate(async ({ source, retry, ids }
   const logits = (await model.logits(ids)).flatMap((/** @type {Float32Array} */ row) => [...row]);
   model.dispose();
   return logits;
-}, { source: hub.folder, retry: QUICK, ids });
+}, { source: hub.folder, retry: { ...QUICK, attempts: 10 }, ids });
 
 /** @param {number[]} actual @param {number[]} reference */
 function assertLogits(actual, reference) {

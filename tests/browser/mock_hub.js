@@ -203,7 +203,10 @@ export class MockHub {
     this.sent_bytes.set(file, (this.sent_bytes.get(file) ?? 0) + bytes);
   }
 
-  /** The fault that this request meets, if any; it is used up by that. @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request */
+  /**
+   * The fault that this request meets, if any; it is used up by that.
+   * @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request
+   */
   faultFor(server, file, request) {
     const [start, end] = rangeOf(request) ?? [0, Infinity];
     const fault = this.faults.find(({ file: spoiled, times = 1, from = "cdn", ...fault }) => {

@@ -111,7 +111,10 @@ export class FileListSource {
   }
 }
 
-/** What the first good reply told of a file; later ones must agree. @typedef {{ file_bytes: number | null, etag: string | null }} Identity */
+/**
+ * What the first good reply told of a file; later ones must agree.
+ * @typedef {{ file_bytes: number | null, etag: string | null }} Identity
+ */
 
 /**
  * A folder behind a URL, read with plain single-range GETs. `Range: bytes=a-b` is the one form that other origins
@@ -160,7 +163,10 @@ export class UrlSource {
     }
   }
 
-  /** @param {string} file @param {number} start @param {number} end @param {AbortSignal} signal @returns {Promise<RangeReply>} */
+  /**
+   * @param {string} file @param {number} start @param {number} end @param {AbortSignal} signal
+   * @returns {Promise<RangeReply>}
+   */
   async range(file, start, end, signal) {
     const retries = new Retries(this.waits, file, signal);
     const first = await this.opened(file, start, end, retries);
@@ -329,8 +335,9 @@ class Exchange {
   /** @param {RequestInit} init */
   reply(init) {
     this.retries.signal.throwIfAborted();
-    // A browser's cache keeps expired redirects and rewrites ranges and tags, and Chromium's lets one request for a file
-    // wait for another. It is worth that only for the small model that a site has beside its page, while all goes well.
+    // A browser's cache keeps redirects whose signature has expired, and Chromium's answers parts of a range itself and
+    // shows the old tag of a file that changed (seen with tests/browser/hub.test.js). It is worth that only for the
+    // small model that a site has beside its page, while all goes well.
     const cache = this.url.origin !== location.origin || this.retries.waits.failed ? "no-store" : "default";
     return this.watched(() => fetch(this.url, { ...init, cache, signal: this.controller.signal }));
   }
@@ -363,7 +370,8 @@ class Exchange {
     } catch (cause) {
       if (signal.aborted) throw signal.reason;
       const what = this.stalled ? `nothing arrived for ${stall_ms / 1000} s` : "the connection failed";
-      throw new Interruption(this.stalled ? "stalled" : "dropped", networkError(this.file, this.url.origin, what, this.at, cause));
+      const error = networkError(this.file, this.url.origin, what, this.at, cause);
+      throw new Interruption(this.stalled ? "stalled" : "dropped", error);
     } finally {
       clearTimeout(timer);
     }
@@ -440,7 +448,8 @@ function networkError(file, origin, what, at, cause) {
 
 /** @param {string} file @param {Response} response @param {number} at */
 function statusError(file, { status, statusText }, at) {
-  return new Zamba2Error("http_status", `${file} could not be fetched: the server answered ${status}${statusText ? ` ${statusText}` : ""} at byte ${at}`, {
+  const answer = statusText ? `${status} ${statusText}` : status;
+  return new Zamba2Error("http_status", `${file} could not be fetched: the server answered ${answer} at byte ${at}`, {
     file,
     nextStep: status === 401 || status === 403
       ? "The server refuses access: check the address, or download the folder and open it as local files."

@@ -1,80 +1,145 @@
 // @ts-check
-// Loads a checkpoint into the wasm engine: config, tokenizer, headers, then every unit's bytes in the order in which
-// the forward pass needs them. It stands on byte_source.js and is called by worker.js. It parses no format itself:
-// the engine does, and answers which bytes it wants.
+// Loads a checkpoint into the wasm engine: config, tokenizer, headers, then every unit's weights in the order in which
+// the forward pass needs them: from this device where they were kept, from the source where not, and what came from the
+// source is kept. It stands on byte_source.js and store.js and is called by worker.js. It parses no format itself: the
+// engine does, and answers which bytes it wants.
 
 import { Zamba2Error } from "./errors.js";
 
 /** @import { ByteSource, RangeReply } from "./byte_source.js" */
+/** @import { KeptFolder } from "./store.js" */
 /** @import { WasmEngine, Unit, ModelInfo, MemoryReport } from "./wasm_engine.js" */
 /** @import { LoadProgress } from "./zamba2.d.ts" */
 
 const WEIGHTS_FILE = "model.safetensors";
 const INDEX_FILE = "model.safetensors.index.json";
+const PACK_FILE = "zamba2-pack.json";
 
 /** Two ranges in flight hide one round trip; more would only compete for the same line and fill memory. */
 const RANGES_IN_FLIGHT = 2;
 /** Progress is reported about this often, so that a fast load is not slowed by its own messages. */
 const PROGRESS_INTERVAL_MS = 50;
+/** Kept weights go to the engine in pieces, between which messages are heard. */
+const PIECE_BYTES = 4 << 20;
 
 /**
- * @param {WasmEngine} engine
- * @param {ByteSource} source
- * @param {{ onProgress: (progress: LoadProgress) => void, signal: AbortSignal, yieldToMessages: () => Promise<void> }} hooks
+ * What loading is told and whom it tells.
+ * @typedef {object} LoadHooks
+ * @property {(progress: LoadProgress) => void} onProgress
+ * @property {AbortSignal} signal
+ * @property {() => Promise<void>} yieldToMessages
+ * @property {() => Promise<void>} unpaused  waits while the reader has paused the load
+ * @property {() => Promise<void>} onUnit  after each unit has become part of the model
+ */
+
+/**
+ * @param {WasmEngine} engine @param {ByteSource} source @param {KeptFolder | null} kept @param {LoadHooks} hooks
+ * @param {LoadProgress} progress  filled in and reported; the caller may add to it
  * @returns {Promise<{ info: ModelInfo, memory: MemoryReport, tokenizer: boolean, timing: { header_ms: number, weights_ms: number } }>}
  */
-export async function loadCheckpoint(engine, source, { onProgress, signal, yieldToMessages }) {
+export async function loadCheckpoint(engine, source, kept, hooks, progress) {
+  const { signal } = hooks;
   const started_ms = performance.now();
-  /** @type {LoadProgress} */
-  const progress = {
-    phase: "config", loaded_bytes: 0, total_bytes: 0, unit: null, block: null, unit_loaded_bytes: 0, unit_bytes: 0,
-    blocks_ready: 0, n_blocks: 0, info: null,
+  let reported_ms = started_ms;
+  const report = () => {
+    reported_ms = performance.now();
+    hooks.onProgress({ ...progress });
   };
-  const report = () => onProgress({ ...progress });
+  /** Between two chunks: chunks that are here already arrive without a pause, and a message would wait behind them all. */
+  const breathe = async () => {
+    if (performance.now() - reported_ms >= PROGRESS_INTERVAL_MS) {
+      report();
+      await hooks.yieldToMessages();
+    }
+    await hooks.unpaused();
+    signal.throwIfAborted();
+  };
   report();
 
-  const config = await source.whole("config.json", signal);
+  const config = await smallFile(source, kept, "config.json", signal);
   const info = engine.open_config(new TextDecoder().decode(config));
   progress.n_blocks = info.n_blocks;
   progress.info = info;
   report();
-  const tokenizer = await openTokenizer(engine, source, signal);
+  const tokenizer = await openTokenizer(engine, source, kept, signal);
 
   progress.phase = "header";
   report();
-  for (const file of await weightFiles(engine, source, signal)) await openShard(engine, source, file, signal);
+  const pack = await openHeads(engine, source, kept, signal);
   const units = engine.plan();
   const header_ms = performance.now() - started_ms;
 
   progress.phase = "weights";
   progress.total_bytes = units.reduce((sum, unit) => sum + unit.bytes, 0);
-  let reported_ms = performance.now();
-  const replies = prefetched(requests(units), source, signal);
+  const toFetch = pack ? [] : units.filter((unit) => !kept?.has(unit.name) && kept?.journal.partial?.name !== unit.name);
+  const ahead = new Set(toFetch);
+  const replies = prefetched(requests(toFetch), source, signal);
+  if (kept) engine.keep_stored();
   for (const unit of units) {
+    const before_bytes = progress.loaded_bytes;
+    /** Bytes of the checkpoint that `share` of the unit's stored form stands for. @param {number} share */
+    const reached = (share) => {
+      progress.unit_loaded_bytes = Math.round(unit.bytes * share);
+      progress.loaded_bytes = before_bytes + progress.unit_loaded_bytes;
+    };
+    /** @param {Uint8Array} bytes @param {number} from */
+    const pushStored = async (bytes, from = 0) => {
+      for (let at = 0; at < bytes.byteLength; at += PIECE_BYTES) {
+        const piece = bytes.subarray(at, at + PIECE_BYTES);
+        engine.push_stored(piece);
+        reached((from + at + piece.byteLength) / unit.stored_bytes);
+        await breathe();
+      }
+    };
     progress.unit = unit.name;
     progress.block = unit.block;
     progress.unit_bytes = unit.bytes;
     progress.unit_loaded_bytes = 0;
-    for (let left = requestsOf(unit).length; left > 0; left--) {
-      const { value: reply } = await replies.next();
-      for await (const chunk of /** @type {RangeReply} */ (reply).chunks) {
-        engine.push(chunk);
-        progress.loaded_bytes += chunk.byteLength;
-        progress.unit_loaded_bytes += chunk.byteLength;
-        if (performance.now() - reported_ms >= PROGRESS_INTERVAL_MS) {
-          report();
-          // Chunks that are already here arrive without a pause, and an abort message would wait behind them all.
-          await yieldToMessages();
-          signal.throwIfAborted();
-          reported_ms = performance.now();
+
+    const whole = await kept?.unit(unit.name);
+    if (whole) {
+      progress.origin = "device";
+      await pushStored(whole);
+      progress.device_bytes += whole.byteLength;
+    } else if (pack) {
+      progress.origin = "source";
+      await pushStored(await packedUnit(source, pack, unit, signal, progress));
+    } else {
+      const beginning = (await kept?.beginning(unit.name)) ?? new Uint8Array(0);
+      await pushStored(beginning);
+      const rest = engine.rest();
+      if (!rest) throw new Zamba2Error("internal", `${unit.name} was complete before it was read`);
+      progress.device_bytes += rest.stored_bytes;
+      progress.origin = "source";
+      await kept?.startUnit(unit.name, beginning.slice(0, rest.stored_bytes));
+      const missing = rest.ranges.reduce((sum, { start, end }) => sum + end - start, 0);
+      progress.unit_loaded_bytes = unit.bytes - missing;
+      progress.loaded_bytes = before_bytes + progress.unit_loaded_bytes;
+      const own = merged(rest.ranges);
+      for (const { file, start, end } of own) {
+        const reply = ahead.has(unit)
+          ? /** @type {RangeReply} */ ((await replies.next()).value)
+          : await source.range(file, start, end, signal);
+        for await (const chunk of reply.chunks) {
+          engine.push(chunk);
+          if (kept) await kept.append(engine.take_stored());
+          progress.loaded_bytes += chunk.byteLength;
+          progress.unit_loaded_bytes += chunk.byteLength;
+          progress.received_bytes += chunk.byteLength;
+          await breathe();
         }
       }
+      await kept?.endUnit();
     }
+    progress.keeping = keeping(kept, progress.keeping);
     if (unit.block !== null) progress.blocks_ready += 1;
     report();
+    await hooks.onUnit();
     signal.throwIfAborted();
   }
   const memory = engine.finish();
+  await kept?.finish();
+  progress.keeping = keeping(kept, progress.keeping);
   progress.phase = "ready";
   progress.unit = null;
   progress.block = null;
@@ -82,20 +147,137 @@ export async function loadCheckpoint(engine, source, { onProgress, signal, yield
   return { info, memory, tokenizer, timing: { header_ms, weights_ms: performance.now() - started_ms - header_ms } };
 }
 
+/** @param {KeptFolder | null} kept @param {LoadProgress["keeping"]} otherwise @returns {LoadProgress["keeping"]} */
+function keeping(kept, otherwise) {
+  if (!kept) return otherwise;
+  return kept.refused === null ? { state: "kept", reason: null } : { state: "refused", reason: kept.refused };
+}
+
+/**
+ * A small file from this device, or from the source, after which it is kept.
+ * @param {ByteSource} source @param {KeptFolder | null} kept @param {string} name @param {AbortSignal} signal
+ * @returns {Promise<Uint8Array>}
+ */
+async function smallFile(source, kept, name, signal) {
+  const here = await kept?.small(name);
+  if (here) return here;
+  const bytes = here === null ? null : await source.whole(name, signal).catch(async (error) => {
+    if (isMissing(error)) return null;
+    throw error;
+  });
+  if (here === undefined) await kept?.keepSmall(name, bytes);
+  if (!bytes) throw missing(name);
+  return bytes;
+}
+
+/** @param {string} file */
+const missing = (file) => new Zamba2Error("missing_file", `${file} is missing`, {
+  file, nextStep: "Check the folder: it needs config.json and model.safetensors (or its shards and their index).",
+});
+
+/** @param {unknown} error */
+const isMissing = (error) => error instanceof Zamba2Error && error.code === "missing_file";
+
 /**
  * A checkpoint without tokenizer.json still runs on token ids; a tokenizer that is there and does not fit is an error.
- * @param {WasmEngine} engine @param {ByteSource} source @param {AbortSignal} signal
+ * @param {WasmEngine} engine @param {ByteSource} source @param {KeptFolder | null} kept @param {AbortSignal} signal
  */
-async function openTokenizer(engine, source, signal) {
+async function openTokenizer(engine, source, kept, signal) {
   let bytes;
   try {
-    bytes = await source.whole("tokenizer.json", signal);
+    bytes = await smallFile(source, kept, "tokenizer.json", signal);
   } catch (error) {
-    if (error instanceof Zamba2Error && error.code === "missing_file") return false;
+    if (isMissing(error)) return false;
     throw error;
   }
   engine.open_tokenizer(bytes);
   return true;
+}
+
+/**
+ * The heads of the weight files: their headers' lengths and headers. Gives the manifest of a packed checkpoint, which
+ * has them as files.
+ * @param {WasmEngine} engine @param {ByteSource} source @param {KeptFolder | null} kept @param {AbortSignal} signal
+ * @returns {Promise<Pack | null>}
+ */
+async function openHeads(engine, source, kept, signal) {
+  if (kept?.journal.shards.length) {
+    const heads = await Promise.all(kept.journal.shards.map(({ file }) => kept.small(`heads/${file}.bin`)));
+    if (heads.every((head) => head)) {
+      kept.journal.shards.forEach(({ file, file_bytes }, i) => openHead(engine, file, file_bytes, /** @type {Uint8Array} */ (heads[i])));
+      return null;
+    }
+  }
+  let files;
+  try {
+    files = await weightFiles(engine, source, signal);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    const pack = await openPack(engine, source, signal);
+    if (!pack) throw error;
+    return pack;
+  }
+  const shards = [];
+  for (const file of files) {
+    const { file_bytes, head } = await readHead(engine, source, file, signal);
+    openHead(engine, file, file_bytes, head);
+    await kept?.keepSmall(`heads/${file}.bin`, head);
+    shards.push({ file, file_bytes });
+  }
+  await kept?.keepShards(shards);
+  return null;
+}
+
+/** @param {WasmEngine} engine @param {string} file @param {number} file_bytes @param {Uint8Array} head */
+function openHead(engine, file, file_bytes, head) {
+  const header_bytes = engine.header_bytes(file, file_bytes, head.subarray(0, 8));
+  engine.open_shard(file, file_bytes, head.subarray(8, 8 + header_bytes));
+}
+
+/** @typedef {{ file: string, bytes: number, sha256: string }} PackedFile */
+/** @typedef {{ weights: string, shards: ({ shard: string, shard_bytes: number } & PackedFile)[], units: ({ name: string } & PackedFile)[] }} Pack */
+
+/**
+ * The manifest that `zamba2 pack` wrote, or null where there is none.
+ * @param {WasmEngine} engine @param {ByteSource} source @param {AbortSignal} signal @returns {Promise<Pack | null>}
+ */
+async function openPack(engine, source, signal) {
+  let text;
+  try {
+    text = new TextDecoder().decode(await source.whole(PACK_FILE, signal));
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw error;
+  }
+  const pack = /** @type {Pack} */ (engine.open_manifest(text));
+  for (const shard of pack.shards) openHead(engine, shard.shard, shard.shard_bytes, await packedFile(source, shard, signal));
+  return pack;
+}
+
+/** @param {ByteSource} source @param {Pack} pack @param {Unit} unit @param {AbortSignal} signal @param {LoadProgress} progress */
+async function packedUnit(source, pack, unit, signal, progress) {
+  const stored = pack.units.find(({ name }) => name === unit.name);
+  if (!stored || stored.bytes !== unit.stored_bytes) {
+    throw new Zamba2Error("bad_config", `${PACK_FILE}: ${unit.name} is not what config.json and the heads make of it`, {
+      file: PACK_FILE, nextStep: "Pack the checkpoint anew.",
+    });
+  }
+  const bytes = await packedFile(source, stored, signal);
+  progress.received_bytes += bytes.byteLength;
+  return bytes;
+}
+
+/** A file whose hash is the manifest's; a damaged one is fetched once more. @param {ByteSource} source @param {PackedFile} file @param {AbortSignal} signal */
+async function packedFile(source, file, signal) {
+  for (let attempt = 0; attempt < 2; attempt++) {
+    const { bytes } = await readRange(source, file.file, 0, file.bytes, signal);
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+    const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    if (sha256 === file.sha256) return bytes;
+  }
+  throw new Zamba2Error("damaged", `${file.file} is damaged: its SHA-256 is not the manifest's`, {
+    file: file.file, nextStep: "Fetch the file again, or pack the checkpoint anew.",
+  });
 }
 
 /** @param {WasmEngine} engine @param {ByteSource} source @param {AbortSignal} signal */
@@ -128,11 +310,14 @@ async function exists(source, file, signal) {
 }
 
 /** @param {WasmEngine} engine @param {ByteSource} source @param {string} file @param {AbortSignal} signal */
-async function openShard(engine, source, file, signal) {
+async function readHead(engine, source, file, signal) {
   const first = await readRange(source, file, 0, 8, signal);
   const header_bytes = engine.header_bytes(file, first.file_bytes, first.bytes);
   const header = await readRange(source, file, 8, 8 + header_bytes, signal);
-  engine.open_shard(file, first.file_bytes, header.bytes);
+  const head = new Uint8Array(8 + header_bytes);
+  head.set(first.bytes);
+  head.set(header.bytes, 8);
+  return { file_bytes: first.file_bytes, head };
 }
 
 /** @param {ByteSource} source @param {string} file @param {number} start @param {number} end @param {AbortSignal} signal */
@@ -148,24 +333,24 @@ async function readRange(source, file, start, end, signal) {
 }
 
 /**
- * The requests for one unit: ranges that touch are asked for together, and empty ones not at all.
- * @param {Unit} unit
+ * Ranges that touch are asked for together, and empty ones not at all.
+ * @param {{ file: string, start: number, end: number }[]} ranges
  */
-function requestsOf(unit) {
+function merged(ranges) {
   /** @type {{ file: string, start: number, end: number }[]} */
-  const merged = [];
-  for (const { file, start, end } of unit.ranges) {
+  const requests = [];
+  for (const { file, start, end } of ranges) {
     if (start === end) continue;
-    const last = merged.at(-1);
+    const last = requests.at(-1);
     if (last && last.file === file && last.end === start) last.end = end;
-    else merged.push({ file, start, end });
+    else requests.push({ file, start, end });
   }
-  return merged;
+  return requests;
 }
 
 /** @param {Unit[]} units */
 function* requests(units) {
-  for (const unit of units) yield* requestsOf(unit);
+  for (const unit of units) yield* merged(unit.ranges);
 }
 
 /**

@@ -11,7 +11,7 @@ import { Zamba2Error } from "./errors.js";
 
 /** @typedef {import("./zamba2.d.ts").ModelInfo} ModelInfo */
 /** @typedef {import("./zamba2.d.ts").MemoryReport} MemoryReport */
-/** @typedef {{ name: string, block: number | null, bytes: number, ranges: { file: string, start: number, end: number }[] }} Unit */
+/** @typedef {{ name: string, block: number | null, bytes: number, stored_bytes: number, ranges: { file: string, start: number, end: number }[] }} Unit */
 /** @typedef {{ token: number, text: string, done: "eos" | "length" | "stop" | "context" | null, probability: number, blocks_us: Float32Array<ArrayBuffer> }} Step */
 
 /**
@@ -24,11 +24,16 @@ import { Zamba2Error } from "./errors.js";
  * @property {(file: string, file_size: number, header: Uint8Array) => void} open_shard
  * @property {() => Unit[]} plan
  * @property {(bytes: Uint8Array) => void} push
+ * @property {(bytes: Uint8Array) => void} push_stored
+ * @property {() => void} keep_stored
+ * @property {() => Uint8Array<ArrayBuffer>} take_stored
+ * @property {() => { stored_bytes: number, ranges: Unit["ranges"] } | null} rest
+ * @property {(text: string) => unknown} open_manifest
  * @property {() => MemoryReport} finish
  * @property {(text: string, add_special: boolean) => Uint32Array} tokenize
  * @property {(ids: Uint32Array) => string} detokenize
  * @property {(prompt: Uint32Array, options: GenerateOptions) => void} start
- * @property {(max_blocks: number) => Promise<{ done: boolean, block: number }>} advance  `block` is the next one to run
+ * @property {(max_blocks: number) => Promise<{ done: boolean, block: number, waiting: boolean }>} advance  `block` is the next one to run
  * @property {() => Promise<Step>} step
  * @property {(ids: Uint32Array) => Promise<Float32Array<ArrayBuffer>>} logits
  * @property {(token: number) => Promise<Float32Array<ArrayBuffer>>} decode

@@ -7,15 +7,17 @@
 import { FileListSource, UrlSource } from "./byte_source.js";
 import { isFatal, reportFromThrown, Zamba2Error } from "./errors.js";
 import { loadCheckpoint } from "./loading.js";
+import { openKept } from "./store.js";
 import { argmax, percentile } from "./numbers.js";
 import { profileRuns } from "./profiling.js";
 import { createEngine } from "./wasm_engine.js";
 
 /** @import { WasmEngine } from "./wasm_engine.js" */
+/** @import { LoadProgress } from "./zamba2.d.ts" */
 
 /**
  * What a running call may use: its abort signal, its event channel, and how many pieces the page has taken.
- * @typedef {{ signal: AbortSignal, emit: (event: string, data: unknown, transfer?: Transferable[]) => void, readers: ReadGate }} CallContext
+ * @typedef {{ id: number, signal: AbortSignal, emit: (event: string, data: unknown, transfer?: Transferable[]) => void, readers: ReadGate }} CallContext
  */
 
 /** @type {WasmEngine | null} */
@@ -74,26 +76,120 @@ function clockResolutionUs() {
   return Math.round(smallest * 1e5) / 100;
 }
 
+/** Holds a load back while the reader has paused it. */
+class Pause {
+  /** @type {Promise<void> | null} */
+  #end = null;
+  #resume = () => {};
+
+  /** @param {boolean} paused */
+  set(paused) {
+    if (paused === (this.#end !== null)) return;
+    if (paused) this.#end = new Promise((resolve) => (this.#resume = resolve));
+    else {
+      this.#end = null;
+      this.#resume();
+    }
+  }
+
+  /** @param {AbortSignal} signal */
+  async over(signal) {
+    if (!this.#end) return;
+    await Promise.race([this.#end, new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }))]);
+  }
+}
+
+const pause = new Pause();
+/** Tells the load that runs that it has been paused or goes on. @type {((paused: boolean) => void) | null} */
+let pausing = null;
+
+/**
+ * A prompt that came while the model was loading: each block reads it as soon as it is there. `ids` once it was begun.
+ * @type {{ id: number, prompt: string | Uint32Array, options: any, ids: Uint32Array | null } | null}
+ */
+let early = null;
+
+/** @param {WasmEngine} loading */
+async function readAhead(loading) {
+  if (!early) return;
+  const entry = waiting.get(early.id);
+  if (!entry || entry.controller.signal.aborted) {
+    early = null;
+    return;
+  }
+  try {
+    if (!early.ids) {
+      const ids = promptIds(loading, early.prompt);
+      loading.start(ids, early.options);
+      early.ids = ids;
+    }
+  } catch {
+    // The call itself comes to the same fault when its turn comes, and tells it.
+    early = null;
+    return;
+  }
+  for (let go = true; go; ) {
+    const { done, block, waiting } = await loading.advance(1);
+    go = !done && !waiting;
+    postMessage({ id: early.id, event: "prefill", data: { block, prompt_tokens: early.ids.length, done } });
+  }
+}
+
+/** @param {WasmEngine} running @param {string | Uint32Array} prompt */
+function promptIds(running, prompt) {
+  // The tokenizer puts a token before any text, so the engine would not see that there is none.
+  if (prompt === "") throw new Zamba2Error("empty_prompt", "the prompt is empty", { nextStep: "Type a prompt." });
+  return typeof prompt === "string" ? running.tokenize(prompt, true) : prompt;
+}
+
 /** @type {Record<string, (args: any, context: CallContext) => Promise<unknown>>} */
 const calls = {
-  async load({ source, weights, context, threads, relaxed_simd }, { signal, emit }) {
+  async load({ source, weights, context, threads, relaxed_simd, keep, retry }, { signal, emit }) {
     const started_ms = performance.now();
-    const bytes = typeof source === "string" ? new UrlSource(source) : new FileListSource(source);
+    /** @type {LoadProgress} */
+    const progress = {
+      phase: "config", origin: null, loaded_bytes: 0, total_bytes: 0, received_bytes: 0, device_bytes: 0, unit: null, block: null,
+      unit_loaded_bytes: 0, unit_bytes: 0, blocks_ready: 0, n_blocks: 0, paused: false, waiting: null,
+      keeping: { state: "off", reason: null }, info: null,
+    };
+    const report = () => emit("progress", { ...progress });
+    pausing = (paused) => {
+      progress.paused = paused;
+      report();
+    };
+    const onWait = (/** @type {LoadProgress["waiting"]} */ wait) => {
+      progress.waiting = wait;
+      report();
+    };
+    const bytes = typeof source === "string" ? new UrlSource(source, { retry: retry ?? undefined, onWait }) : new FileListSource(source);
     const created = await createEngine({ weights, context, threads, relaxed_simd });
-    engine = created.engine;
     const wasm_ms = performance.now() - started_ms;
-    const { info, memory, tokenizer, timing } = await loadCheckpoint(engine, bytes, {
-      signal,
-      yieldToMessages,
-      onProgress: (progress) => emit("progress", progress),
-    });
+    // Files that the reader chose are on this device already.
+    const opened = keep && typeof source === "string" ? await openKept(source, weights) : null;
+    if (opened) progress.keeping = opened.kept ? { state: "kept", reason: null } : { state: "refused", reason: opened.reason };
+    let loaded;
+    try {
+      loaded = await loadCheckpoint(created.engine, bytes, opened?.kept ?? null, {
+        signal,
+        yieldToMessages,
+        unpaused: () => pause.over(signal),
+        onUnit: () => readAhead(created.engine),
+        onProgress: (progress) => emit("progress", progress),
+      }, progress);
+    } finally {
+      pausing = null;
+      opened?.kept?.close();
+    }
+    engine = created.engine;
     const load_ms = performance.now() - started_ms;
     const { build } = created;
+    const { info, memory, tokenizer, timing } = loaded;
     const running = {
       backend: build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128",
       threads: build.threads,
       threads_reason: build.threads_reason,
       isolated: crossOriginIsolated,
+      keeping: progress.keeping,
     };
     return { ...info, ...running, tokenizer, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
   },
@@ -106,12 +202,12 @@ const calls = {
     return opened().detokenize(ids);
   },
 
-  async generate({ prompt, options }, { signal, emit, readers }) {
+  async generate({ prompt, options }, { id, signal, emit, readers }) {
     const running = opened();
-    // The tokenizer puts a token before any text, so the engine would not see that there is none.
-    if (prompt === "") throw new Zamba2Error("empty_prompt", "the prompt is empty", { nextStep: "Type a prompt." });
-    const ids = typeof prompt === "string" ? running.tokenize(prompt, true) : prompt;
-    running.start(ids, options);
+    const begun = early?.id === id ? early : null;
+    early = null;
+    const ids = begun?.ids ?? promptIds(running, prompt);
+    if (!begun?.ids) running.start(ids, options);
 
     const prefill_from_ms = performance.now();
     for (let done = false; !done; ) {
@@ -224,6 +320,7 @@ async function answer(id, call, args) {
   try {
     signal.throwIfAborted();
     const value = await calls[call](args, {
+      id,
       signal,
       readers: entry.readers,
       emit: (event, data, transfer = []) => postMessage({ id, event, data }, { transfer }),
@@ -245,8 +342,12 @@ onmessage = ({ data }) => {
     if (entry) for (let left = 0; left < 2; left++) entry.readers.take();
   } else if ("read" in data) {
     waiting.get(data.read)?.readers.take();
+  } else if ("pause" in data) {
+    pause.set(data.pause);
+    pausing?.(data.pause);
   } else {
     waiting.set(data.id, { controller: new AbortController(), readers: new ReadGate() });
+    if (data.call === "generate" && pausing && !early) early = { id: data.id, ...data.args, ids: null };
     queue = queue.then(() => answer(data.id, data.call, data.args));
   }
 };

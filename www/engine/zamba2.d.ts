@@ -37,17 +37,54 @@ export interface LoadOptions {
   relaxedSimd?: "auto" | false;
   /** Tokens that prompt and answer may fill together. Default and upper limit: the checkpoint's own. */
   context?: number;
+  /**
+   * Default true: weights from an address are kept on this device in their quantised form, and the next load of the same
+   * address and format reads them there, without network. Where the browser gives no room the load goes on in memory, and
+   * `info.keeping` says so. Files that were chosen are not kept.
+   */
+  keep?: boolean;
+  /** How a broken connection is met. Defaults: 6 attempts without a byte in between, 500 ms before the first, 20 s of silence. */
+  retry?: { attempts?: number; first_delay_ms?: number; stall_ms?: number };
   /** Called at most about 20 times a second, and at the end of every unit. */
   onProgress?: (progress: LoadProgress) => void;
   /** Aborting rejects at once with the signal's reason; the worker ends. */
   signal?: AbortSignal;
 }
 
+/** Whether the weights are kept on this device, and why not: "no_storage", "other_tab", or the browser's own words. */
+export interface Keeping {
+  state: "off" | "kept" | "refused";
+  reason: string | null;
+}
+
+/** A model on this device. */
+export interface KeptModel {
+  key: string;
+  source: string;
+  weights: Weights;
+  bytes: number;
+  /** Whether a load needs no network. */
+  complete: boolean;
+  /** Milliseconds since 1970. */
+  saved_ms: number;
+}
+
 export interface LoadProgress {
   phase: "config" | "header" | "weights" | "ready";
+  /** Where the present unit comes from. */
+  origin: "device" | "source" | null;
+  /** Of the checkpoint, whether they were received or stand for what was kept. */
   loaded_bytes: number;
   /** 0 until the headers are read. */
   total_bytes: number;
+  /** Weights that came over the network, or from the chosen files, in this load. */
+  received_bytes: number;
+  /** Quantised weights read from this device in this load. */
+  device_bytes: number;
+  paused: boolean;
+  /** What the source waits for after a fault; null while bytes flow. */
+  waiting: { file: string; at: number; reason: "offline" | "stalled" | "dropped" | "status"; status: number | null; attempt: number; delay_ms: number } | null;
+  keeping: Keeping;
   /** "embed_tokens", "blocks.N", "shared_transformer.B", "final_layernorm", "lm_head"; null outside "weights". */
   unit: string | null;
   /** The block's number where the unit is a block. */
@@ -108,6 +145,7 @@ export interface LoadedInfo extends ModelInfo {
   /** Whether the engine's worker is cross-origin isolated, which shared memory and a fine clock need. */
   isolated: boolean;
   weights: Weights;
+  keeping: Keeping;
   /** Whether tokenizer.json was there; without it only token ids can be given. */
   tokenizer: boolean;
   timing: LoadTiming;
@@ -228,14 +266,21 @@ export interface ProfileReport {
  * After an `internal` or `out_of_memory` error every call rejects; load the model again.
  */
 export interface Model {
+  /** Resolves when the model has loaded, rejects with what kept it from it. */
+  readonly ready: Promise<void>;
+  /** Throws before `ready`. */
   readonly info: LoadedInfo;
+  /** Holds the load back; what has been asked for already still arrives. */
+  pause(): void;
+  resume(): void;
   /** The last run's figures: set when its loop has ended, null before and during a run. */
   readonly last: RunSummary | null;
   /** `special` (default true) adds the tokens that the tokenizer puts around a text. */
   tokenize(text: string, options?: { special?: boolean }): Promise<Uint32Array>;
   detokenize(ids: ArrayLike<number>): Promise<string>;
   /**
-   * Continues a prompt. The worker is at most one token ahead of the loop; leaving the loop stops it.
+   * Continues a prompt. While the model is still loading each block reads the prompt as soon as it is there, and the first
+   * token comes after the last block. The worker is at most one token ahead of the loop; leaving the loop stops it.
    * An iterator that is neither read to its end nor returned keeps the model busy.
    */
   generate(prompt: string | ArrayLike<number>, options?: RunOptions): AsyncGenerator<Piece, void, void>;
@@ -312,3 +357,11 @@ export function benchKernels(options?: BenchOptions): Promise<KernelReport>;
  * Rejects with a Zamba2Error, or with the signal's reason after an abort.
  */
 export function load(options: LoadOptions): Promise<Model>;
+/** A model that is still loading: for pausing, and for prompts that are read while the weights arrive. */
+export function open(options: LoadOptions): Model;
+/** The address of a repository on the Hugging Face Hub, as a `source`. `repository` is "owner/name". */
+export function hubFolder(repository: string, revision?: string): string;
+/** The models on this device. */
+export function keptModels(): Promise<KeptModel[]>;
+/** Deletes a model from this device; rejects with "busy" while another tab loads it. */
+export function forgetModel(key: string): Promise<void>;

@@ -2,11 +2,13 @@
 // The public module: `load` a Zamba2 checkpoint, then generate text with it. Types and documentation: zamba2.d.ts.
 // It runs on the page and only passes messages to worker.js; no weight and no computation lives on this side.
 
+import { hubFolder } from "./byte_source.js";
 import { errorFromReport, Zamba2Error } from "./errors.js";
+import { forgetModel, keptModels } from "./store.js";
 
 /** @import * as api from "./zamba2.d.ts" */
 
-export { Zamba2Error };
+export { forgetModel, hubFolder, keptModels, Zamba2Error };
 
 /** @type {Required<api.GenerateOptions>} */
 const GENERATE_DEFAULTS = {
@@ -146,38 +148,66 @@ export async function benchKernels({ threads = "auto", relaxedSimd = "auto", sig
   }
 }
 
-/** @type {typeof api.load} */
-export async function load({
-  source, backend = "auto", weights = "q8", threads = "auto", relaxedSimd = "auto", context, onProgress, signal,
+/** @type {typeof api.open} */
+export function open({
+  source, backend = "auto", weights = "q8", threads = "auto", relaxedSimd = "auto", context, keep = true, retry, onProgress, signal,
 }) {
   signal?.throwIfAborted();
   oneOf("backend", backend, ["auto", "cpu"]);
   oneOf("weights", weights, ["f32", "q8", "q4"]);
+  oneOf("keep", keep, [true, false]);
   checkBuildOptions(threads, relaxedSimd);
-  const args = { source: sourceForWorker(source), weights, context: context ?? null, threads, relaxed_simd: relaxedSimd };
+  const args = {
+    source: sourceForWorker(source), weights, context: context ?? null, threads, relaxed_simd: relaxedSimd, keep, retry: retry ?? null,
+  };
   const link = new WorkerLink();
-  try {
-    const { answer } = link.start("load", args, { signal, onEvent: (_, data) => onProgress?.(data) });
-    return new Model(link, { ...(await answer), weights });
-  } catch (error) {
+  const { answer } = link.start("load", args, { signal, onEvent: (_, data) => onProgress?.(data) });
+  return new Model(link, answer.then((info) => ({ ...info, weights }), (error) => {
     link.close(new Zamba2Error("disposed", "the model was not loaded", { nextStep: "Load it again." }));
     throw error;
-  }
+  }));
+}
+
+/** @type {typeof api.load} */
+export async function load(options) {
+  const model = open(options);
+  await model.ready;
+  return model;
 }
 
 /** @implements {api.Model} */
 class Model {
   #link;
   #generating = false;
-  /** @type {api.Model["info"]} */
-  info;
+  /** @type {api.Model["ready"]} */
+  ready;
+  /** @type {api.LoadedInfo | null} */
+  #info = null;
   /** @type {api.Model["last"]} */
   last = null;
 
-  /** @param {WorkerLink} link @param {api.Model["info"]} info */
-  constructor(link, info) {
+  /** @param {WorkerLink} link @param {Promise<api.LoadedInfo>} loaded */
+  constructor(link, loaded) {
     this.#link = link;
-    this.info = info;
+    this.ready = loaded.then((info) => { this.#info = info; });
+    // Who never asks whether the model is ready still hears of the failure from the call that needs it.
+    this.ready.catch(() => {});
+  }
+
+  /** @type {api.Model["info"]} */
+  get info() {
+    if (!this.#info) throw new Zamba2Error("out_of_order", "the model is still loading", { nextStep: "Await `ready` first." });
+    return this.#info;
+  }
+
+  /** @type {api.Model["pause"]} */
+  pause() {
+    this.#link.worker.postMessage({ pause: true });
+  }
+
+  /** @type {api.Model["resume"]} */
+  resume() {
+    this.#link.worker.postMessage({ pause: false });
   }
 
   /** @type {api.Model["tokenize"]} */

@@ -1,0 +1,383 @@
+// @ts-check
+// Quantised weights kept on this device, in the origin's private file system (OPFS). It stands on errors.js and is used
+// by loading.js (in the worker, where files can be written in place) and by zamba2.js (to list and to delete). It knows
+// files, sizes and hashes; what a unit's bytes mean is the engine's business.
+//
+// One folder per source and weight format. A journal says what in it counts: data is written and flushed first, the
+// journal after, so that a tab that is closed at any byte leaves nothing that is taken for more than it is. The journal
+// has two files that are written in turn; a torn one does not parse, and the other still counts.
+
+import { Zamba2Error } from "./errors.js";
+
+/**
+ * @typedef {{ bytes: number, sha256: string }} Kept  a whole file
+ * @typedef {{ name: string, segments: Kept[] }} Partial  the unit that is being written, by flushed pieces
+ * @typedef {object} Journal
+ * @property {1} version
+ * @property {number} serial  the larger of two counts
+ * @property {string} source
+ * @property {string} weights
+ * @property {Record<string, Kept | null>} files  small files; null is one that the source does not have
+ * @property {{ file: string, file_bytes: number }[]} shards
+ * @property {Record<string, Kept>} units
+ * @property {Partial | null} partial
+ * @property {boolean} complete
+ * @property {number} saved_ms  since 1970
+ *
+ * @typedef {import("./zamba2.d.ts").KeptModel} KeptModelInfo
+ *
+ * The handle that only workers have, and that the checker's library of pages does not know.
+ * @typedef {object} SyncHandle
+ * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} read
+ * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} write
+ * @property {(bytes: number) => void} truncate
+ * @property {() => void} flush
+ * @property {() => void} close
+ */
+
+const ROOT = "zamba2";
+const JOURNALS = ["journal.0.json", "journal.1.json"];
+/** A crash costs at most this much of a unit, and each piece is hashed on its own. */
+const SEGMENT_BYTES = 8 << 20;
+
+/** @param {Uint8Array<ArrayBuffer>} bytes */
+async function sha256(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** @param {string} source @param {string} weights */
+async function keyOf(source, weights) {
+  return (await sha256(new TextEncoder().encode(`${weights} ${source}`))).slice(0, 24);
+}
+
+/** @param {string} key */
+const lockName = (key) => `zamba2-store-${key}`;
+
+/** @param {FileSystemDirectoryHandle} folder @param {string} name @returns {Promise<SyncHandle>} */
+async function openFile(folder, name) {
+  const file = /** @type {any} */ (await folder.getFileHandle(name, { create: true }));
+  return file.createSyncAccessHandle();
+}
+
+/** @param {boolean} create */
+async function rootFolder(create) {
+  return (await navigator.storage.getDirectory()).getDirectoryHandle(ROOT, { create });
+}
+
+/** @param {FileSystemDirectoryHandle} folder @param {string} name @returns {Promise<Uint8Array<ArrayBuffer> | null>} */
+async function fileBytes(folder, name) {
+  try {
+    const file = await (await folder.getFileHandle(name)).getFile();
+    return new Uint8Array(await file.arrayBuffer());
+  } catch (error) {
+    if (error instanceof DOMException && (error.name === "NotFoundError" || error.name === "NotReadableError")) return null;
+    throw error;
+  }
+}
+
+/** The newer journal that is whole. @param {FileSystemDirectoryHandle} folder @returns {Promise<Journal | null>} */
+async function readJournal(folder) {
+  /** @type {Journal | null} */
+  let newest = null;
+  for (const name of JOURNALS) {
+    const bytes = await fileBytes(folder, name);
+    if (!bytes) continue;
+    try {
+      const journal = /** @type {Journal} */ (JSON.parse(new TextDecoder().decode(bytes)));
+      if (journal.version === 1 && journal.serial > (newest?.serial ?? -1)) newest = journal;
+    } catch {
+      // Torn while it was written.
+    }
+  }
+  return newest;
+}
+
+/** What a model takes on the device. @param {Journal} journal */
+function keptBytes(journal) {
+  const files = [...Object.values(journal.files), ...Object.values(journal.units), ...(journal.partial?.segments ?? [])];
+  return files.reduce((sum, file) => sum + (file?.bytes ?? 0), 0);
+}
+
+/** Models on this device. Empty where the browser gives no storage. @returns {Promise<KeptModelInfo[]>} */
+export async function keptModels() {
+  /** @type {KeptModelInfo[]} */
+  const models = [];
+  let root;
+  try {
+    root = await rootFolder(false);
+  } catch {
+    return models;
+  }
+  for await (const [key, folder] of root.entries()) {
+    if (!(folder instanceof FileSystemDirectoryHandle)) continue;
+    const journal = await readJournal(folder);
+    models.push({
+      key, source: journal?.source ?? "", weights: /** @type {KeptModelInfo["weights"]} */ (journal?.weights ?? "q4"),
+      bytes: journal ? keptBytes(journal) : 0, complete: journal?.complete ?? false, saved_ms: journal?.saved_ms ?? 0,
+    });
+  }
+  return models.sort((a, b) => b.saved_ms - a.saved_ms);
+}
+
+/** Deletes a model from this device. @param {string} key */
+export async function forgetModel(key) {
+  const root = await rootFolder(true);
+  await navigator.locks.request(lockName(key), { ifAvailable: true }, async (lock) => {
+    if (!lock) {
+      throw new Zamba2Error("busy", "another tab is using this model", { nextStep: "Close that tab or wait for it, then delete again." });
+    }
+    await root.removeEntry(key, { recursive: true });
+  });
+}
+
+/**
+ * Opens the folder of a model. `kept` is null with a reason where nothing can be kept: "no_storage" (the browser has
+ * none or refuses it, as in some private windows) or "other_tab" (another one is writing this model).
+ * @param {string} source @param {string} weights
+ * @returns {Promise<{ kept: KeptFolder | null, reason: "no_storage" | "other_tab" | null }>}
+ */
+export async function openKept(source, weights) {
+  const key = await keyOf(source, weights);
+  let folder;
+  let journal;
+  try {
+    folder = await (await rootFolder(true)).getDirectoryHandle(key, { create: true });
+    journal = await readJournal(folder);
+  } catch {
+    return { kept: null, reason: "no_storage" };
+  }
+  // Any number of tabs may read a complete model; a growing one belongs to one of them.
+  const release = await holdLock(lockName(key), journal?.complete ? "shared" : "exclusive");
+  if (!release) return { kept: null, reason: "other_tab" };
+  // The other tab may have finished between the reading and the lock.
+  journal = await readJournal(folder);
+  /** @type {Journal} */
+  const empty = {
+    version: 1, serial: 0, source, weights, files: {}, shards: [], units: {}, partial: null, complete: false, saved_ms: Date.now(),
+  };
+  return { kept: new KeptFolder(folder, journal ?? empty, release), reason: null };
+}
+
+/** @param {string} name @param {LockMode} mode @returns {Promise<(() => void) | null>} null when another holds it */
+function holdLock(name, mode) {
+  return new Promise((resolve, reject) => {
+    navigator.locks.request(name, { mode, ifAvailable: true }, (lock) => {
+      if (!lock) return resolve(null);
+      return new Promise((release) => resolve(() => release(undefined)));
+    }).catch(reject);
+  });
+}
+
+/** One model's folder, while it is being loaded. Writing stops for good at the first refusal; reading goes on. */
+export class KeptFolder {
+  /** Why nothing more is written. @type {string | null} */
+  refused = null;
+  /** @type {SyncHandle | null} */
+  #open = null;
+  #at = 0;
+  /** Bytes of the open unit that no flushed segment holds yet. @type {Uint8Array[]} */
+  #unflushed = [];
+  #unflushed_bytes = 0;
+
+  /** @param {FileSystemDirectoryHandle} folder @param {Journal} journal @param {() => void} release */
+  constructor(folder, journal, release) {
+    this.folder = folder;
+    this.journal = journal;
+    this.release = release;
+  }
+
+  get complete() {
+    return this.journal.complete;
+  }
+
+  /** @param {string} name */
+  has(name) {
+    return name in this.journal.units;
+  }
+
+  bytes() {
+    return keptBytes(this.journal);
+  }
+
+  /** A small file: its bytes, null for one that the source does not have, undefined for one that is not kept. @param {string} name */
+  async small(name) {
+    const kept = this.journal.files[name];
+    if (kept === undefined || kept === null) return kept;
+    return (await this.#verified(fileName(name), kept)) ?? undefined;
+  }
+
+  /** @param {string} name @param {Uint8Array | null} bytes */
+  async keepSmall(name, bytes) {
+    await this.#writing(async () => {
+      if (bytes) {
+        const own = new Uint8Array(bytes);
+        await this.#write(fileName(name), own);
+        this.journal.files[name] = { bytes: own.byteLength, sha256: await sha256(own) };
+      } else {
+        this.journal.files[name] = null;
+      }
+      await this.#record();
+    });
+  }
+
+  /** @param {{ file: string, file_bytes: number }[]} shards */
+  async keepShards(shards) {
+    await this.#writing(async () => {
+      this.journal.shards = shards;
+      await this.#record();
+    });
+  }
+
+  /** A whole unit, or null when it is not here or damaged; a damaged one is forgotten. @param {string} name */
+  async unit(name) {
+    const kept = this.journal.units[name];
+    if (!kept) return null;
+    const bytes = await this.#verified(unitFile(name), kept);
+    if (!bytes) {
+      delete this.journal.units[name];
+      this.journal.complete = false;
+    }
+    return bytes;
+  }
+
+  /** The flushed beginning of a unit, as far as it is whole. @param {string} name @returns {Promise<Uint8Array<ArrayBuffer>>} */
+  async beginning(name) {
+    const nothing = new Uint8Array(0);
+    const partial = this.journal.partial;
+    if (partial?.name !== name) return nothing;
+    const bytes = (await fileBytes(this.folder, unitFile(name))) ?? nothing;
+    let at = 0;
+    for (const segment of partial.segments) {
+      const piece = bytes.subarray(at, at + segment.bytes);
+      if (piece.byteLength !== segment.bytes || (await sha256(piece)) !== segment.sha256) break;
+      at += segment.bytes;
+    }
+    return bytes.subarray(0, at);
+  }
+
+  /** Starts or continues a unit, of which `beginning` counts. @param {string} name @param {Uint8Array<ArrayBuffer>} beginning */
+  async startUnit(name, beginning) {
+    await this.#writing(async () => {
+      this.#open = await openFile(this.folder, unitFile(name));
+      this.#open.truncate(beginning.byteLength);
+      this.#at = beginning.byteLength;
+      const segments = beginning.byteLength ? [{ bytes: beginning.byteLength, sha256: await sha256(beginning) }] : [];
+      this.journal.partial = { name, segments };
+    });
+  }
+
+  /** @param {Uint8Array<ArrayBuffer>} bytes */
+  async append(bytes) {
+    if (!bytes.byteLength) return;
+    await this.#writing(async () => {
+      writeWhole(/** @type {SyncHandle} */ (this.#open), bytes, this.#at);
+      this.#at += bytes.byteLength;
+      this.#unflushed.push(bytes);
+      this.#unflushed_bytes += bytes.byteLength;
+      if (this.#unflushed_bytes >= SEGMENT_BYTES) await this.#flush();
+    });
+  }
+
+  /** Ends the unit: what is on the device is read back, and its hash is what later visits are held to. */
+  async endUnit() {
+    await this.#writing(async () => {
+      const { name } = /** @type {Partial} */ (this.journal.partial);
+      await this.#flush();
+      const handle = /** @type {SyncHandle} */ (this.#open);
+      const bytes = new Uint8Array(this.#at);
+      handle.read(bytes, { at: 0 });
+      this.#close();
+      this.journal.units[name] = { bytes: bytes.byteLength, sha256: await sha256(bytes) };
+      this.journal.partial = null;
+      await this.#record();
+    });
+  }
+
+  async finish() {
+    await this.#writing(async () => {
+      if (this.journal.complete) return;
+      this.journal.complete = true;
+      await this.#record();
+    });
+  }
+
+  /** Lets other tabs in. A unit that was begun keeps its flushed bytes. */
+  close() {
+    this.#close();
+    this.release();
+  }
+
+  #close() {
+    this.#open?.close();
+    this.#open = null;
+    this.#unflushed = [];
+    this.#unflushed_bytes = 0;
+  }
+
+  async #flush() {
+    if (this.#unflushed_bytes === 0) return;
+    const piece = new Uint8Array(this.#unflushed_bytes);
+    let at = 0;
+    for (const bytes of this.#unflushed) {
+      piece.set(bytes, at);
+      at += bytes.byteLength;
+    }
+    this.#unflushed = [];
+    this.#unflushed_bytes = 0;
+    /** @type {SyncHandle} */ (this.#open).flush();
+    const partial = /** @type {Partial} */ (this.journal.partial);
+    partial.segments.push({ bytes: piece.byteLength, sha256: await sha256(piece) });
+    await this.#record();
+  }
+
+  async #record() {
+    this.journal.serial += 1;
+    this.journal.saved_ms = Date.now();
+    await this.#write(JOURNALS[this.journal.serial % 2], new TextEncoder().encode(JSON.stringify(this.journal)));
+  }
+
+  /** @param {string} name @param {Uint8Array<ArrayBuffer>} bytes */
+  async #write(name, bytes) {
+    const handle = await openFile(this.folder, name);
+    try {
+      handle.truncate(0);
+      writeWhole(handle, bytes, 0);
+      handle.flush();
+    } finally {
+      handle.close();
+    }
+  }
+
+  /** @param {string} name @param {Kept} kept */
+  async #verified(name, kept) {
+    const bytes = await fileBytes(this.folder, name);
+    if (!bytes || bytes.byteLength !== kept.bytes || (await sha256(bytes)) !== kept.sha256) return null;
+    return bytes;
+  }
+
+  /** A write that fails ends the keeping and not the loading. @param {() => Promise<void>} write */
+  async #writing(write) {
+    if (this.refused !== null) return;
+    try {
+      await write();
+    } catch (error) {
+      this.refused = error instanceof Error ? error.message : String(error);
+      this.#close();
+    }
+  }
+}
+
+/** @param {string} name */
+const unitFile = (name) => `unit.${name}.bin`;
+/** Names in OPFS have no slashes. @param {string} name */
+const fileName = (name) => `file.${name.replaceAll("/", "!")}`;
+
+/**
+ * A full disk or quota is told in two ways: by an exception, and in some contexts by a count that is not the length.
+ * @param {SyncHandle} handle @param {Uint8Array<ArrayBuffer>} bytes @param {number} at
+ */
+function writeWhole(handle, bytes, at) {
+  const written = handle.write(bytes, { at });
+  if (written !== bytes.byteLength) throw new Error(`the browser took ${written} of ${bytes.byteLength} bytes`);
+}
