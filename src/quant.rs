@@ -149,7 +149,7 @@ impl QMatrix {
 pub struct QMatrixBuilder {
     matrix: QMatrix,
     rows_done: usize,
-    scales: Vec<f32>,
+    stored_row: Vec<u8>,
 }
 
 impl QMatrixBuilder {
@@ -171,66 +171,21 @@ impl QMatrixBuilder {
         QMatrixBuilder {
             matrix: QMatrix { rows, cols, values },
             rows_done: 0,
-            scales: vec![0.0; blocks],
+            stored_row: vec![0; format.bytes(1, cols) as usize],
         }
     }
 
     /// Appends a row of `cols` finite weights.
     pub fn push_row(&mut self, row: &[f32]) {
         assert_eq!(row.len(), self.matrix.cols);
-        assert!(self.rows_done < self.matrix.rows, "more rows than promised");
-        self.rows_done += 1;
-        match &mut self.matrix.values {
-            Values::F32(values) => values.extend_from_slice(row),
-            Values::Q8(q) => {
-                let scales = block_scales(row, &mut self.scales, q8_scale);
-                q.row_scale.push(scales.row);
-                for (block, &ideal) in row.chunks(BLOCK).zip(scales.blocks) {
-                    let (integer, scale) = scales.stored(ideal);
-                    q.block_scale.push(integer);
-                    q.quants
-                        .extend_from_slice(&quantize(block, scale, -127.0, 127.0));
-                }
-            }
-            Values::Q4(q) => {
-                let scales = block_scales(row, &mut self.scales, q4_scale);
-                q.row_scale.push(scales.row);
-                for (block, &ideal) in row.chunks(BLOCK).zip(scales.blocks) {
-                    let (integer, scale) = scales.stored(ideal);
-                    q.block_scale.push(integer);
-                    let quants = quantize(block, scale, -8.0, 7.0);
-                    let pairs = quants.as_chunks::<2>().0.iter();
-                    q.nibbles.extend(pairs.map(|pair| {
-                        let [low, high] = pair.map(|quant| (quant + 8) as u8);
-                        low | high << 4
-                    }));
-                }
-            }
-        }
+        let mut stored = std::mem::take(&mut self.stored_row);
+        store_row(self.matrix.format(), row, &mut stored);
+        let finite = self.push_stored(&stored);
+        assert!(finite, "finite weights have finite scales");
+        self.stored_row = stored;
     }
 
-    /// Appends the last row's stored form: its f32 scale, the blocks' i16 scales and the quants (q8 an i8 each, q4 two to
-    /// a byte), or plain f32; everything little-endian. [`WeightFormat::bytes`] of one row is its length.
-    pub fn append_last_stored(&self, out: &mut Vec<u8>) {
-        let blocks = self.matrix.blocks();
-        match &self.matrix.values {
-            Values::F32(values) => {
-                let row = &values[values.len() - self.matrix.cols..];
-                out.extend(row.iter().flat_map(|v| v.to_le_bytes()));
-            }
-            Values::Q8(q) => {
-                append_scales(&q.row_scale, &q.block_scale, blocks, out);
-                let row = &q.quants[q.quants.len() - blocks * BLOCK..];
-                out.extend(row.iter().map(|v| *v as u8));
-            }
-            Values::Q4(q) => {
-                append_scales(&q.row_scale, &q.block_scale, blocks, out);
-                out.extend_from_slice(&q.nibbles[q.nibbles.len() - blocks * BLOCK / 2..]);
-            }
-        }
-    }
-
-    /// Takes a row in the form of [`QMatrixBuilder::append_last_stored`]. False when a number in it is not finite or a
+    /// Takes a row in the form of [`store_row`]. False when a number in it is not finite or a
     /// quant is out of range; the row is then not taken.
     pub fn push_stored(&mut self, row: &[u8]) -> bool {
         let blocks = self.matrix.blocks();
@@ -273,10 +228,56 @@ impl QMatrixBuilder {
     }
 }
 
-fn append_scales(row_scale: &[f32], block_scale: &[i16], blocks: usize, out: &mut Vec<u8>) {
-    out.extend(row_scale[row_scale.len() - 1].to_le_bytes());
-    let scales = &block_scale[block_scale.len() - blocks..];
-    out.extend(scales.iter().flat_map(|v| v.to_le_bytes()));
+/// Writes the stored form of a row of finite weights: its f32 scale, the blocks' i16 scales and the quants (q8 an i8 each,
+/// q4 two to a byte), or plain f32; everything little-endian. `out` is [`WeightFormat::bytes`] of one row long.
+pub fn store_row(format: WeightFormat, row: &[f32], out: &mut [u8]) {
+    let blocks = row.len().div_ceil(BLOCK);
+    let (ideal, low, high): (fn(&[f32; BLOCK]) -> f32, _, _) = match format {
+        WeightFormat::F32 => {
+            for (out, v) in out.as_chunks_mut().0.iter_mut().zip(row) {
+                *out = v.to_le_bytes();
+            }
+            return;
+        }
+        WeightFormat::Q8 => (q8_scale, -127.0, 127.0),
+        WeightFormat::Q4 => (q4_scale, -8.0, 7.0),
+    };
+    let (row_scale, rest) = out.split_at_mut(4);
+    let (block_scales, quants) = rest.split_at_mut(2 * blocks);
+    let quant_bytes = quants.len() / blocks;
+    // The ideal scales wait in the place of the quants until the largest is known.
+    let mut largest = 0.0f32;
+    for (block, out) in row.chunks(BLOCK).zip(quants.chunks_mut(quant_bytes)) {
+        let scale = ideal(&padded(block));
+        out[..4].copy_from_slice(&scale.to_le_bytes());
+        if scale.abs() > largest {
+            largest = scale.abs();
+        }
+    }
+    let scales = RowScales {
+        row: largest / 32767.0,
+    };
+    row_scale.copy_from_slice(&scales.row.to_le_bytes());
+    let places = block_scales.as_chunks_mut().0.iter_mut();
+    for ((block, place), out) in (row.chunks(BLOCK).zip(places)).zip(quants.chunks_mut(quant_bytes))
+    {
+        let ideal = f32::from_le_bytes([out[0], out[1], out[2], out[3]]);
+        let (integer, scale) = scales.stored(ideal);
+        *place = integer.to_le_bytes();
+        let quants = quantize(block, scale, low, high);
+        match format {
+            WeightFormat::Q4 => {
+                for (out, [low, high]) in out.iter_mut().zip(quants.as_chunks::<2>().0) {
+                    *out = (low + 8) as u8 | ((high + 8) as u8) << 4;
+                }
+            }
+            _ => {
+                for (out, quant) in out.iter_mut().zip(quants) {
+                    *out = quant as u8;
+                }
+            }
+        }
+    }
 }
 
 /// Takes the scales of a stored row and gives what follows them.
@@ -299,36 +300,19 @@ fn take_scales<'a>(
     Some(quants)
 }
 
-/// The ideal scale of every block of one row and the row scale that their integers multiply.
-struct RowScales<'a> {
+/// The row scale that the blocks' integers multiply.
+struct RowScales {
     row: f32,
-    blocks: &'a [f32],
 }
 
-impl RowScales<'_> {
+impl RowScales {
     /// The i16 that stands for the ideal block scale, and the scale that it really gives.
     fn stored(&self, ideal: f32) -> (i16, f32) {
         if self.row == 0.0 {
             return (0, 0.0);
         }
-        let integer = (ideal / self.row).round().clamp(-32767.0, 32767.0);
+        let integer = ((ideal / self.row).clamp(-32767.0, 32767.0) + SHIFT) - SHIFT;
         (integer as i16, integer * self.row)
-    }
-}
-
-fn block_scales<'a>(
-    row: &[f32],
-    scales: &'a mut [f32],
-    ideal: fn(&[f32; BLOCK]) -> f32,
-) -> RowScales<'a> {
-    let mut largest = 0.0f32;
-    for (scale, block) in scales.iter_mut().zip(row.chunks(BLOCK)) {
-        *scale = ideal(&padded(block));
-        largest = largest.max(scale.abs());
-    }
-    RowScales {
-        row: largest / 32767.0,
-        blocks: scales,
     }
 }
 
@@ -365,10 +349,19 @@ fn shifted(v: F32x4, low: f32, high: f32) -> F32x4 {
     bounded.add(F32x4::splat(SHIFT))
 }
 
+/// Whether a row holds neither a NaN nor an infinity: both times zero are NaN.
+pub fn all_finite(row: &[f32]) -> bool {
+    let zeros = fold(row, 0.0, |sum, x| sum.mul_add(x, F32x4::splat(0.0)));
+    !zeros.sum().is_nan()
+}
+
 /// The largest magnitude.
 fn magnitude(block: &[f32; BLOCK]) -> f32 {
     let lanes = fold(block, 0.0, |largest, x| largest.max(x.abs()));
-    lanes.to_array().into_iter().fold(0.0, f32::max)
+    // Not `f32::max`, which is a call in wasm.
+    let [a, b, c, d] = lanes.to_array();
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    larger(larger(a, b), larger(c, d))
 }
 
 fn q8_scale(block: &[f32; BLOCK]) -> f32 {

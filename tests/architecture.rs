@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Each module with its floor. A file belongs to the longest name that fits its path.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("error", 0),
     ("clock", 0),
     ("profile", 0),

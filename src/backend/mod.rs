@@ -137,6 +137,13 @@ pub trait Backend: Sized {
     fn tensor(&mut self, rows: usize, cols: usize) -> Self::Tensor;
     /// A tensor of given numbers, `values[rows · cols]`.
     fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> Self::Tensor;
+    /// Calls `body` with each piece of `data` and its number, on whatever threads the host has for this backend.
+    fn for_each_piece(
+        &self,
+        data: &mut [u8],
+        piece: usize,
+        body: &(dyn Fn(usize, &mut [u8]) + Sync),
+    );
     /// Takes the host matrix, repacks it and lets it go.
     fn upload(&mut self, matrix: QMatrix) -> Self::Weight;
     /// Room for `context` positions. A device that can't keep `format` keeps what is more exact.

@@ -7,13 +7,18 @@ pub mod packed;
 pub mod safetensors;
 pub mod schedule;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::loader::assemble::Parts;
 use crate::loader::safetensors::Dtype;
 use crate::loader::schedule::{ByteRange, LoadSchedule, PlannedTensor, Role};
 use crate::model::Zamba2;
-use crate::quant::{QMatrixBuilder, WeightFormat};
+use crate::quant::{QMatrixBuilder, WeightFormat, all_finite, store_row};
+
+/// Rows that a thread quantises before it asks for more.
+const ROWS_AT_ONCE: usize = 8;
 
 /// A tensor on its way.
 enum Growing {
@@ -48,6 +53,8 @@ pub struct WeightStream<B: Backend> {
     partial_row: Vec<u8>,
     partial_form: Form,
     row: Vec<f32>,
+    /// Rows in their stored form, on their way to the matrix.
+    batch: Vec<u8>,
     rows_done: usize,
     parts: Parts<B>,
     /// The stored form of rows from the checkpoint, if anyone wants it.
@@ -65,6 +72,7 @@ impl<B: Backend> WeightStream<B> {
             partial_row: Vec::new(),
             partial_form: Form::Checkpoint,
             row: Vec::new(),
+            batch: Vec::new(),
             rows_done: 0,
             parts: Parts::default(),
             stored: None,
@@ -129,6 +137,17 @@ impl<B: Backend> WeightStream<B> {
                 Form::Checkpoint => checkpoint_row_bytes(tensor),
                 Form::Stored => tensor.stored_row_bytes(self.format) as usize,
             };
+            let left = tensor.rows() - self.rows_done;
+            let whole = (bytes.len() / row_bytes).min(left);
+            if whole > 1 && self.partial_row.is_empty() && form == Form::Checkpoint {
+                let (now, later) = bytes.split_at(whole * row_bytes);
+                bytes = later;
+                self.take_rows(be, now, whole)?;
+                if whole == left {
+                    self.finish_tensor(be, model);
+                }
+                continue;
+            }
             let taken = (row_bytes - self.partial_row.len()).min(bytes.len());
             let (now, later) = bytes.split_at(taken);
             bytes = later;
@@ -149,6 +168,57 @@ impl<B: Backend> WeightStream<B> {
                 self.finish_tensor(be, model);
             }
         }
+        Ok(())
+    }
+
+    /// Takes whole rows of the matrix that is arriving, quantised on as many threads as the backend has.
+    fn take_rows(&mut self, be: &B, bytes: &[u8], n: usize) -> Result<()> {
+        let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
+        let format = tensor.spec.role.format(self.format);
+        let (dtype, cols) = (&tensor.entry.dtype, tensor.cols());
+        let row_bytes = bytes.len() / n;
+        let stored_bytes = tensor.stored_row_bytes(self.format) as usize;
+        let not_finite = AtomicUsize::new(usize::MAX);
+        self.batch.resize(n * stored_bytes, 0);
+        be.for_each_piece(
+            &mut self.batch,
+            ROWS_AT_ONCE * stored_bytes,
+            &|piece, out| {
+                let mut row = Vec::with_capacity(cols);
+                for (i, out) in (piece * ROWS_AT_ONCE..).zip(out.chunks_mut(stored_bytes)) {
+                    row.clear();
+                    dtype.decode(&bytes[i * row_bytes..][..row_bytes], &mut row);
+                    if all_finite(&row) {
+                        store_row(format, &row, out);
+                    } else {
+                        not_finite.fetch_min(i, Ordering::Relaxed);
+                    }
+                }
+            },
+        );
+        match not_finite.into_inner() {
+            usize::MAX => {}
+            row => {
+                return Err(Error::NonFinite {
+                    file: tensor.file.clone(),
+                    tensor: tensor.spec.name.clone(),
+                    row: self.rows_done + row,
+                });
+            }
+        }
+        let growing = self.growing.get_or_insert_with(|| {
+            Growing::Matrix(QMatrixBuilder::new(tensor.rows(), cols, format))
+        });
+        let Growing::Matrix(builder) = growing else {
+            unreachable!("only a matrix has several rows")
+        };
+        for row in self.batch.chunks(stored_bytes) {
+            builder.push_stored(row);
+        }
+        if let Some(stored) = &mut self.stored {
+            stored.extend_from_slice(&self.batch);
+        }
+        self.rows_done += n;
         Ok(())
     }
 
@@ -173,13 +243,18 @@ impl<B: Backend> WeightStream<B> {
                     Form::Stored => &Dtype::F32,
                 };
                 dtype.decode(bytes, &mut self.row);
-                let finite = self.row.iter().all(|v| v.is_finite());
+                let finite = all_finite(&self.row);
                 match growing {
                     _ if !finite => {}
+                    // A row of a matrix that came in two pieces.
                     Growing::Matrix(builder) => {
-                        builder.push_row(&self.row);
+                        let format = tensor.spec.role.format(self.format);
+                        self.batch
+                            .resize(tensor.stored_row_bytes(self.format) as usize, 0);
+                        store_row(format, &self.row, &mut self.batch);
+                        builder.push_stored(&self.batch);
                         if let Some(stored) = &mut self.stored {
-                            builder.append_last_stored(stored);
+                            stored.extend_from_slice(&self.batch);
                         }
                     }
                     Growing::Vector(values) => {

@@ -335,11 +335,9 @@ class Exchange {
   /** @param {RequestInit} init */
   reply(init) {
     this.retries.signal.throwIfAborted();
-    // A browser's cache keeps redirects whose signature has expired, and Chromium's answers parts of a range itself and
-    // shows the old tag of a file that changed (seen with tests/browser/hub.test.js). It is worth that only for the
-    // small model that a site has beside its page, while all goes well.
-    const cache = this.url.origin !== location.origin || this.retries.waits.failed ? "no-store" : "default";
-    return this.watched(() => fetch(this.url, { ...init, cache, signal: this.controller.signal }));
+    // A browser's cache keeps redirects whose signature has expired; Chromium's answers parts of a range itself, shows the
+    // old tag of a file that changed (seen with tests/browser/hub.test.js), and has ranges of one file wait for one another.
+    return this.watched(() => fetch(this.url, { ...init, cache: "no-store", signal: this.controller.signal }));
   }
 
   /** @param {Response} response */

@@ -53,8 +53,6 @@ export class Waits {
     this.listener = listener;
     /** @type {Map<Retries, Wait>} */
     this.current = new Map();
-    /** Whether any request failed: what a cache holds is then not to be trusted. */
-    this.failed = false;
   }
 
   /** @param {Retries} owner @param {Wait} wait */
@@ -98,7 +96,6 @@ export class Retries {
     try {
       this.signal.throwIfAborted();
       if (!(thrown instanceof Interruption)) throw thrown;
-      this.waits.failed = true;
       const { reason, status, retry_after_ms, error } = thrown;
       const { attempts, first_delay_ms } = this.waits.policy;
       const wait = { file: this.file, at, status };

@@ -39,6 +39,8 @@ const ROOT = "zamba2";
 const JOURNALS = ["journal.0.json", "journal.1.json"];
 /** A crash costs at most this much of a unit, and each piece is hashed on its own. */
 const SEGMENT_BYTES = 8 << 20;
+/** Writing and hashing go on beside the loading; this much may wait for them. */
+const QUEUE_BYTES = 32 << 20;
 
 /** @param {Uint8Array<ArrayBuffer>} bytes */
 async function sha256(bytes) {
@@ -54,22 +56,41 @@ async function keyOf(source, weights) {
 /** @param {string} key */
 const lockName = (key) => `zamba2-store-${key}`;
 
+/** @type {Set<object>} */
+const asked = new Set();
+
+/**
+ * Asks something of a handle and holds on to it until the answer: Chromium 156 never answers what was asked of a handle
+ * that the garbage collector took meanwhile (seen while gigabytes pass by).
+ * @template H, T @param {H & object} handle @param {(handle: H) => Promise<T>} ask @returns {Promise<T>}
+ */
+async function ofHandle(handle, ask) {
+  asked.add(handle);
+  try {
+    return await ask(handle);
+  } finally {
+    asked.delete(handle);
+  }
+}
+
 /** @param {FileSystemDirectoryHandle} folder @param {string} name @returns {Promise<SyncHandle>} */
 async function openFile(folder, name) {
-  const file = /** @type {any} */ (await folder.getFileHandle(name, { create: true }));
-  return file.createSyncAccessHandle();
+  const file = await ofHandle(folder, () => folder.getFileHandle(name, { create: true }));
+  return ofHandle(file, () => /** @type {any} */ (file).createSyncAccessHandle());
 }
 
 /** @param {boolean} create */
 async function rootFolder(create) {
-  return (await navigator.storage.getDirectory()).getDirectoryHandle(ROOT, { create });
+  const root = await navigator.storage.getDirectory();
+  return ofHandle(root, () => root.getDirectoryHandle(ROOT, { create }));
 }
 
 /** @param {FileSystemDirectoryHandle} folder @param {string} name @returns {Promise<Uint8Array<ArrayBuffer> | null>} */
 async function fileBytes(folder, name) {
   try {
-    const file = await (await folder.getFileHandle(name)).getFile();
-    return new Uint8Array(await file.arrayBuffer());
+    const handle = await ofHandle(folder, () => folder.getFileHandle(name));
+    const file = await ofHandle(handle, () => handle.getFile());
+    return new Uint8Array(await ofHandle(file, () => file.arrayBuffer()));
   } catch (error) {
     if (error instanceof DOMException && (error.name === "NotFoundError" || error.name === "NotReadableError")) return null;
     throw error;
@@ -169,7 +190,10 @@ function holdLock(name, mode) {
   });
 }
 
-/** One model's folder, while it is being loaded. Writing stops for good at the first refusal; reading goes on. */
+/**
+ * One model's folder, while it is being loaded. What is to be written waits in a queue, so that hashing does not hold the
+ * loading up. Writing stops for good at the first refusal; reading goes on.
+ */
 export class KeptFolder {
   /** Why nothing more is written. @type {string | null} */
   refused = null;
@@ -179,6 +203,9 @@ export class KeptFolder {
   /** Bytes of the open unit that no flushed segment holds yet. @type {Uint8Array[]} */
   #unflushed = [];
   #unflushed_bytes = 0;
+  /** @type {Promise<void>} */
+  #written = Promise.resolve();
+  #queued_bytes = 0;
 
   /** @param {FileSystemDirectoryHandle} folder @param {Journal} journal @param {() => void} release */
   constructor(folder, journal, release) {
@@ -276,7 +303,7 @@ export class KeptFolder {
       this.#unflushed.push(bytes);
       this.#unflushed_bytes += bytes.byteLength;
       if (this.#unflushed_bytes >= SEGMENT_BYTES) await this.#flush();
-    });
+    }, bytes.byteLength);
   }
 
   /** Ends the unit: what is on the device is read back, and its hash is what later visits are held to. */
@@ -300,10 +327,12 @@ export class KeptFolder {
       this.journal.complete = true;
       await this.#record();
     });
+    await this.#written;
   }
 
-  /** Lets other tabs in. A unit that was begun keeps its flushed bytes. */
-  close() {
+  /** Lets other tabs in, when what is queued has been written. A unit that was begun keeps its flushed bytes. */
+  async close() {
+    await this.#written;
     this.#close();
     this.release();
   }
@@ -356,15 +385,20 @@ export class KeptFolder {
     return bytes;
   }
 
-  /** A write that fails ends the keeping and not the loading. @param {() => Promise<void>} write */
-  async #writing(write) {
-    if (this.refused !== null) return;
-    try {
-      await write();
-    } catch (error) {
-      this.refused = error instanceof Error ? error.message : String(error);
-      this.#close();
-    }
+  /** Queues a write. One that fails ends the keeping and not the loading. @param {() => Promise<void>} write */
+  async #writing(write, bytes = 0) {
+    this.#queued_bytes += bytes;
+    this.#written = this.#written.then(async () => {
+      try {
+        if (this.refused === null) await write();
+      } catch (error) {
+        this.refused = error instanceof Error ? error.message : String(error);
+        this.#close();
+      } finally {
+        this.#queued_bytes -= bytes;
+      }
+    });
+    if (this.#queued_bytes > QUEUE_BYTES) await this.#written;
   }
 }
 

@@ -178,7 +178,7 @@ const calls = {
       }, progress);
     } finally {
       pausing = null;
-      opened?.kept?.close();
+      await opened?.kept?.close();
     }
     engine = created.engine;
     const load_ms = performance.now() - started_ms;

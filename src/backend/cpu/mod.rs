@@ -187,8 +187,18 @@ impl Backend for Cpu {
         Tensor { rows, cols, data }
     }
 
+    fn for_each_piece(
+        &self,
+        data: &mut [u8],
+        piece: usize,
+        body: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) {
+        let pieces = data.len().div_ceil(piece);
+        self.pool.run(pieces, Pieces::new(data, piece), body);
+    }
+
     fn upload(&mut self, matrix: QMatrix) -> CpuWeight {
-        CpuWeight::new(matrix)
+        CpuWeight::new(&self.pool, matrix)
     }
 
     fn kv_rows(&mut self, shape: &AttentionShape, context: usize, format: KvFormat) -> CpuKvRows {

@@ -145,17 +145,17 @@ impl Finish<'_> {
 
 impl CpuWeight {
     /// Repacks the host form; the host matrix is gone afterwards.
-    pub fn new(matrix: QMatrix) -> CpuWeight {
+    pub fn new(pool: &Pool, matrix: QMatrix) -> CpuWeight {
         let (rows, cols, n_blocks) = (matrix.rows, matrix.cols, matrix.blocks());
         let layout = match matrix.values {
             Values::F32(values) => Layout::F32(values),
             Values::Q8(q) => Layout::Q8 {
                 row_scale: in_groups(&q.row_scale),
-                blocks: q8::pack(&q, rows, n_blocks),
+                blocks: q8::pack(pool, &q, rows, n_blocks),
             },
             Values::Q4(q) => Layout::Q4 {
                 row_scale: in_groups(&q.row_scale),
-                pairs: q4::pack(&q, rows, n_blocks),
+                pairs: q4::pack(pool, &q, rows, n_blocks),
             },
         };
         CpuWeight { rows, cols, layout }
@@ -322,7 +322,7 @@ mod tests {
                 builder.push_row(&row);
             }
             let host = builder.finish();
-            let packed = CpuWeight::new(host.clone());
+            let packed = CpuWeight::new(&Pool::new(1), host.clone());
             for r in 0..rows {
                 let (mut a, mut b) = (vec![0.0; cols], vec![0.0; cols]);
                 host.dequantize_row(r, &mut a);

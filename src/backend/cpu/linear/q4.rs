@@ -12,6 +12,7 @@ use std::hint::black_box;
 
 use crate::backend::cpu::linear::activations::Q4Activation;
 use crate::backend::cpu::linear::{GROUP, PANEL, Product, Tiles};
+use crate::backend::cpu::pool::{Pieces, Pool};
 use crate::quant::{BLOCK, Q4Values};
 use crate::simd::{
     F32x4, I8x16, I32x4, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
@@ -36,18 +37,21 @@ pub type Q4Pair = [Q4Block; 2];
 
 /// The canonical form, interleaved. Missing rows of the last group and a missing block of the last pair have scales of
 /// zero. // [groups, ⌈blocks / 2⌉]
-pub fn pack(q: &Q4Values, rows: usize, n_blocks: usize) -> Vec<Q4Pair> {
+pub fn pack(pool: &Pool, q: &Q4Values, rows: usize, n_blocks: usize) -> Vec<Q4Pair> {
     let (groups, n_pairs) = (rows.div_ceil(GROUP), n_blocks.div_ceil(2));
     let mut pairs = vec![[EMPTY; 2]; groups * n_pairs];
-    for (row, scales) in q.block_scale.chunks(n_blocks).enumerate() {
-        let (group, r) = (row / GROUP, row % GROUP);
-        let packed = pairs[group * n_pairs..][..n_pairs].as_flattened_mut();
-        let nibbles = q.nibbles[row * n_blocks * BLOCK / 2..].chunks(BLOCK / 2);
-        for ((packed, scale), nibbles) in packed.iter_mut().zip(scales).zip(nibbles) {
-            packed.scale[r] = *scale;
-            packed.set_row(r, nibbles);
+    pool.run(groups, Pieces::new(&mut pairs, n_pairs), |group, pairs| {
+        let packed = pairs.as_flattened_mut();
+        for r in 0..GROUP.min(rows - group * GROUP) {
+            let first = (group * GROUP + r) * n_blocks;
+            let scales = &q.block_scale[first..][..n_blocks];
+            let nibbles = q.nibbles[first * BLOCK / 2..].chunks(BLOCK / 2);
+            for ((packed, scale), nibbles) in packed.iter_mut().zip(scales).zip(nibbles) {
+                packed.scale[r] = *scale;
+                packed.set_row(r, nibbles);
+            }
         }
-    }
+    });
     pairs
 }
 

@@ -6,6 +6,7 @@ use std::hint::black_box;
 
 use crate::backend::cpu::linear::activations::Q8Activation;
 use crate::backend::cpu::linear::{GROUP, PANEL, Product, Tiles};
+use crate::backend::cpu::pool::{Pieces, Pool};
 use crate::quant::{BLOCK, Q8Values};
 use crate::simd::{F32x4, I8x16, I16x8, I32x4};
 
@@ -20,27 +21,32 @@ pub struct Q8Block {
 }
 
 /// The canonical form, interleaved. Missing rows of the last group have scales of zero. // [groups, blocks]
-pub fn pack(q: &Q8Values, rows: usize, n_blocks: usize) -> Vec<Q8Block> {
+pub fn pack(pool: &Pool, q: &Q8Values, rows: usize, n_blocks: usize) -> Vec<Q8Block> {
     let groups = rows.div_ceil(GROUP);
-    let mut blocks = Vec::with_capacity(groups * n_blocks);
-    for group in 0..groups {
-        for block in 0..n_blocks {
-            let mut packed = Q8Block {
-                quants: [[0; 16]; 8],
-                scale: [0; GROUP],
-            };
+    let empty = Q8Block {
+        quants: [[0; 16]; 8],
+        scale: [0; GROUP],
+    };
+    let mut blocks = vec![empty; groups * n_blocks];
+    pool.run(
+        groups,
+        Pieces::new(&mut blocks, n_blocks),
+        |group, blocks| {
             for r in 0..GROUP.min(rows - group * GROUP) {
-                let at = (group * GROUP + r) * n_blocks + block;
-                packed.scale[r] = q.block_scale[at];
-                let fours = q.quants[at * BLOCK..][..BLOCK].as_chunks::<4>().0;
-                for (vector, [a, b, c, d]) in packed.quants.iter_mut().zip(fours) {
-                    vector[2 * r..2 * r + 2].copy_from_slice(&[*a, *b]);
-                    vector[8 + 2 * r..8 + 2 * r + 2].copy_from_slice(&[*c, *d]);
+                let first = (group * GROUP + r) * n_blocks;
+                let scales = &q.block_scale[first..][..n_blocks];
+                let quants = q.quants[first * BLOCK..].chunks(BLOCK);
+                for ((packed, scale), quants) in blocks.iter_mut().zip(scales).zip(quants) {
+                    packed.scale[r] = *scale;
+                    let fours = quants.as_chunks::<4>().0;
+                    for (vector, [a, b, c, d]) in packed.quants.iter_mut().zip(fours) {
+                        vector[2 * r..2 * r + 2].copy_from_slice(&[*a, *b]);
+                        vector[8 + 2 * r..8 + 2 * r + 2].copy_from_slice(&[*c, *d]);
+                    }
                 }
             }
-            blocks.push(packed);
-        }
-    }
+        },
+    );
     blocks
 }
 
