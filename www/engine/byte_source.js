@@ -14,6 +14,10 @@ import { Interruption, Retries, RETRY_DEFAULTS, retryAfterMs, Waits } from "./re
  * @property {(file: string, start: number, end: number, signal: AbortSignal) => Promise<RangeReply>} range
  *   starts reading [start, end); the reply's `chunks` bring exactly end - start bytes or throw
  *
+ * @property {(file: string) => string | null} [etag]  the version of a file that has been read, where the server tells it
+ * @property {(file: string, identity: { file_bytes: number, etag: string | null }) => void} [expect]
+ *   the version that replies must be of; another one fails with the code "changed"
+ *
  * @typedef {object} RangeReply
  * @property {number} file_bytes  size of the whole file
  * @property {AsyncIterable<Uint8Array>} chunks
@@ -134,6 +138,16 @@ export class UrlSource {
     this.known = new Map();
     /** Files that the server insisted on sending whole. @type {Map<string, Promise<Blob>>} */
     this.blobs = new Map();
+  }
+
+  /** @param {string} file */
+  etag(file) {
+    return this.known.get(file)?.etag ?? null;
+  }
+
+  /** @param {string} file @param {Identity} identity */
+  expect(file, identity) {
+    this.known.set(file, identity);
   }
 
   /** @param {string} file */
@@ -430,7 +444,7 @@ const tooLong = (file) => new Zamba2Error("io", `${file} could not be read: the 
 });
 
 /** @param {string} file */
-const changed = (file) => new Zamba2Error("io", `${file} changed on the server while it was being read`, {
+const changed = (file) => new Zamba2Error("changed", `${file} changed on the server while it was being read`, {
   file,
   nextStep: "Load the model again from the start.",
 });

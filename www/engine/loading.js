@@ -56,17 +56,21 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
   };
   report();
 
-  const config = await smallFile(source, kept, "config.json", signal);
+  /** Kept when the engine has taken them all: a bad file must not come back at the next visit. @type {[string, Uint8Array | null][]} */
+  const fresh = [];
+  const config = await smallFile(source, kept, "config.json", signal, fresh);
   const info = engine.open_config(new TextDecoder().decode(config));
   progress.n_blocks = info.n_blocks;
   progress.info = info;
   report();
-  const tokenizer = await openTokenizer(engine, source, kept, signal);
+  const tokenizer = await openTokenizer(engine, source, kept, signal, fresh);
 
   progress.phase = "header";
   report();
-  const pack = await openHeads(engine, source, kept, signal);
+  const { pack, shards } = await openHeads(engine, source, kept, signal, fresh);
   const units = engine.plan();
+  for (const [name, bytes] of fresh) await kept?.keepSmall(name, bytes);
+  if (shards) await kept?.keepShards(shards);
   const header_ms = performance.now() - started_ms;
 
   progress.phase = "weights";
@@ -154,18 +158,19 @@ function keeping(kept, otherwise) {
 }
 
 /**
- * A small file from this device, or from the source, after which it is kept.
+ * A small file from this device, or from the source, and then it is noted in `fresh`.
  * @param {ByteSource} source @param {KeptFolder | null} kept @param {string} name @param {AbortSignal} signal
+ * @param {[string, Uint8Array | null][]} fresh
  * @returns {Promise<Uint8Array>}
  */
-async function smallFile(source, kept, name, signal) {
+async function smallFile(source, kept, name, signal, fresh) {
   const here = await kept?.small(name);
   if (here) return here;
   const bytes = here === null ? null : await source.whole(name, signal).catch(async (error) => {
     if (isMissing(error)) return null;
     throw error;
   });
-  if (here === undefined) await kept?.keepSmall(name, bytes);
+  if (here === undefined) fresh.push([name, bytes]);
   if (!bytes) throw missing(name);
   return bytes;
 }
@@ -181,11 +186,12 @@ const isMissing = (error) => error instanceof Zamba2Error && error.code === "mis
 /**
  * A checkpoint without tokenizer.json still runs on token ids; a tokenizer that is there and does not fit is an error.
  * @param {WasmEngine} engine @param {ByteSource} source @param {KeptFolder | null} kept @param {AbortSignal} signal
+ * @param {[string, Uint8Array | null][]} fresh
  */
-async function openTokenizer(engine, source, kept, signal) {
+async function openTokenizer(engine, source, kept, signal, fresh) {
   let bytes;
   try {
-    bytes = await smallFile(source, kept, "tokenizer.json", signal);
+    bytes = await smallFile(source, kept, "tokenizer.json", signal, fresh);
   } catch (error) {
     if (isMissing(error)) return false;
     throw error;
@@ -196,16 +202,21 @@ async function openTokenizer(engine, source, kept, signal) {
 
 /**
  * The heads of the weight files: their headers' lengths and headers. Gives the manifest of a packed checkpoint, which
- * has them as files.
+ * has them as files, or the shards that are to be kept.
  * @param {WasmEngine} engine @param {ByteSource} source @param {KeptFolder | null} kept @param {AbortSignal} signal
- * @returns {Promise<Pack | null>}
+ * @param {[string, Uint8Array | null][]} fresh
+ * @returns {Promise<{ pack?: Pack, shards?: import("./store.js").Shard[] }>}
  */
-async function openHeads(engine, source, kept, signal) {
+async function openHeads(engine, source, kept, signal, fresh) {
   if (kept?.journal.shards.length) {
     const heads = await Promise.all(kept.journal.shards.map(({ file }) => kept.small(`heads/${file}.bin`)));
     if (heads.every((head) => head)) {
-      kept.journal.shards.forEach(({ file, file_bytes }, i) => openHead(engine, file, file_bytes, /** @type {Uint8Array} */ (heads[i])));
-      return null;
+      kept.journal.shards.forEach(({ file, ...identity }, i) => {
+        openHead(engine, file, identity.file_bytes, /** @type {Uint8Array} */ (heads[i]));
+        // What is still missing must come from the same version of the file.
+        source.expect?.(file, identity);
+      });
+      return {};
     }
   }
   let files;
@@ -215,17 +226,16 @@ async function openHeads(engine, source, kept, signal) {
     if (!isMissing(error)) throw error;
     const pack = await openPack(engine, source, signal);
     if (!pack) throw error;
-    return pack;
+    return { pack };
   }
   const shards = [];
   for (const file of files) {
     const { file_bytes, head } = await readHead(engine, source, file, signal);
     openHead(engine, file, file_bytes, head);
-    await kept?.keepSmall(`heads/${file}.bin`, head);
-    shards.push({ file, file_bytes });
+    fresh.push([`heads/${file}.bin`, head]);
+    shards.push({ file, file_bytes, etag: source.etag?.(file) ?? null });
   }
-  await kept?.keepShards(shards);
-  return null;
+  return { shards };
 }
 
 /** @param {WasmEngine} engine @param {string} file @param {number} file_bytes @param {Uint8Array} head */

@@ -11,6 +11,7 @@ import { Zamba2Error } from "./errors.js";
 
 /**
  * @typedef {{ bytes: number, sha256: string }} Kept  a whole file
+ * @typedef {{ file: string, file_bytes: number, etag: string | null }} Shard  a weight file of the source, and its version
  * @typedef {{ name: string, segments: Kept[] }} Partial  the unit that is being written, by flushed pieces
  * @typedef {object} Journal
  * @property {1} version
@@ -18,7 +19,7 @@ import { Zamba2Error } from "./errors.js";
  * @property {string} source
  * @property {string} weights
  * @property {Record<string, Kept | null>} files  small files; null is one that the source does not have
- * @property {{ file: string, file_bytes: number }[]} shards
+ * @property {Shard[]} shards
  * @property {Record<string, Kept>} units
  * @property {Partial | null} partial
  * @property {boolean} complete
@@ -248,7 +249,7 @@ export class KeptFolder {
     });
   }
 
-  /** @param {{ file: string, file_bytes: number }[]} shards */
+  /** @param {Shard[]} shards */
   async keepShards(shards) {
     await this.#writing(async () => {
       this.journal.shards = shards;
@@ -328,6 +329,15 @@ export class KeptFolder {
       await this.#record();
     });
     await this.#written;
+  }
+
+  /** Lets go of everything that was kept: the source has another version now. */
+  async forget() {
+    await this.#writing(async () => {
+      this.#close();
+      Object.assign(this.journal, { files: {}, shards: [], units: {}, partial: null, complete: false });
+      await this.#record();
+    });
   }
 
   /** Lets other tabs in, when what is queued has been written. A unit that was begun keeps its flushed bytes. */

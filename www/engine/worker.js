@@ -105,7 +105,7 @@ let pausing = null;
 
 /**
  * A prompt that came while the model was loading: each block reads it as soon as it is there. `ids` once it was begun.
- * @type {{ id: number, prompt: string | Uint32Array, options: any, ids: Uint32Array | null } | null}
+ * @type {{ id: number, prompt: string | Uint32Array, options: any, ids: Uint32Array | null, done: boolean } | null}
  */
 let early = null;
 
@@ -128,9 +128,10 @@ async function readAhead(loading) {
     early = null;
     return;
   }
-  for (let go = true; go; ) {
+  while (!early.done) {
     const { done, block, waiting } = await loading.advance(1);
-    go = !done && !waiting;
+    if (waiting) return;
+    early.done = done;
     postMessage({ id: early.id, event: "prefill", data: { block, prompt_tokens: early.ids.length, done } });
   }
 }
@@ -176,6 +177,10 @@ const calls = {
         onUnit: () => readAhead(created.engine),
         onProgress: (progress) => emit("progress", progress),
       }, progress);
+    } catch (error) {
+      // What was kept belongs to another version, and would meet the same end at every visit.
+      if (error instanceof Zamba2Error && error.code === "changed") await opened?.kept?.forget();
+      throw error;
     } finally {
       pausing = null;
       await opened?.kept?.close();
@@ -347,7 +352,7 @@ onmessage = ({ data }) => {
     pausing?.(data.pause);
   } else {
     waiting.set(data.id, { controller: new AbortController(), readers: new ReadGate() });
-    if (data.call === "generate" && pausing && !early) early = { id: data.id, ...data.args, ids: null };
+    if (data.call === "generate" && pausing && !early) early = { id: data.id, ...data.args, ids: null, done: false };
     queue = queue.then(() => answer(data.id, data.call, data.args));
   }
 };

@@ -1,0 +1,263 @@
+// @ts-check
+// Facts on weights that stay on the device: a second visit, a tab that was closed, a damaged file, no room, two tabs,
+// another version on the server; and on prompts that are read while the weights arrive. Chromium, real OPFS.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { EMBEDDED, SITE, expected, fixtureFiles, launch, openPage } from "./harness.js";
+import { MockHub } from "./mock_hub.js";
+
+/** @import { Browser, BrowserContext, Page } from "playwright-core" */
+
+const FIXTURE = "two_blocks_groups2_rope";
+
+/** @type {Browser} */
+let browser;
+before(async () => { browser = await launch(); });
+after(() => browser.close());
+
+/** @param {(hub: MockHub, context: BrowserContext) => Promise<void>} body */
+async function withHub(body) {
+  const hub = await MockHub.start(fixtureFiles(FIXTURE));
+  const { context, page } = await openPage(browser);
+  await page.close();
+  try {
+    await body(hub, context);
+  } finally {
+    await context.close();
+    await hub.stop();
+  }
+}
+
+/** A page with the module as `zamba2`. @param {BrowserContext} context */
+async function modulePage(context) {
+  const page = await context.newPage();
+  await page.goto(`${SITE}/pkg/zamba2.js`);
+  await page.evaluate(async (address) => { /** @type {any} */ (globalThis).zamba2 = await import(address); }, `${SITE}/pkg/zamba2.js`);
+  return page;
+}
+
+/** Loads from the hub and gives what came of it. @param {Page} page @param {string} source @param {object} [more] */
+function loadAndRun(page, source, more = {}) {
+  return page.evaluate(async ({ source, ids, more }) => {
+    const { zamba2 } = /** @type {any} */ (globalThis);
+    /** @type {any} */
+    let last = null;
+    try {
+      const model = await zamba2.load({
+        source, weights: "f32", retry: { first_delay_ms: 1, attempts: 3 }, onProgress: (/** @type {any} */ p) => (last = p), ...more,
+      });
+      const rows = await model.logits(ids);
+      const { keeping, kinds } = model.info;
+      model.dispose();
+      return { logits: rows.map((/** @type {Float32Array} */ row) => [...row]), keeping, kinds, progress: { ...last, info: null }, error: null };
+    } catch (error) {
+      const { code, message, nextStep } = /** @type {any} */ (error);
+      return { logits: [], keeping: null, progress: { ...last, info: null }, error: { code, message, nextStep } };
+    }
+  }, { source, ids: expected(FIXTURE).input_ids, more });
+}
+
+/** Equal to the reference's logits within 2e-3, the tolerance of the model tests in f32. @param {number[][]} logits */
+function assertRight(logits) {
+  const { values } = expected(FIXTURE).prefill_logits;
+  const got = logits.flat();
+  assert.equal(got.length, values.length);
+  for (const [i, value] of got.entries()) assert.ok(Math.abs(value - values[i]) < 2e-3, `logit ${i} is ${value} and not ${values[i]}`);
+}
+
+/** @param {MockHub} hub @param {string} [file] */
+const requests = (hub, file) => hub.contacts.filter((contact) => contact.server === "cdn" && (!file || contact.file === file)).length;
+
+test("a second visit reads this device only and gives the same bits", () => withHub(async (hub, context) => {
+  const first = await loadAndRun(await modulePage(context), hub.folder);
+  assert.equal(first.error, null);
+  assertRight(first.logits);
+  assert.deepEqual(first.keeping, { state: "kept", reason: null });
+  const contacts = hub.contacts.length;
+  assert.ok(contacts > 0);
+
+  const second = await loadAndRun(await modulePage(context), hub.folder);
+  assert.equal(hub.contacts.length, contacts, "nothing was asked");
+  assert.deepEqual(second.logits, first.logits);
+  assert.equal(second.progress.received_bytes, 0);
+  assert.ok(second.progress.device_bytes > 0);
+  assert.equal(second.progress.origin, "device");
+}));
+
+test("what is kept is listed and can be deleted, after which everything is fetched again", () => withHub(async (hub, context) => {
+  const page = await modulePage(context);
+  await loadAndRun(page, hub.folder);
+  const kept = await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels());
+  assert.equal(kept.length, 1);
+  assert.equal(kept[0].source, hub.folder);
+  assert.equal(kept[0].weights, "f32");
+  assert.equal(kept[0].complete, true);
+  assert.ok(kept[0].bytes > fixtureFiles(FIXTURE)["model.safetensors"].length);
+  await page.evaluate((key) => /** @type {any} */ (globalThis).zamba2.forgetModel(key), kept[0].key);
+  assert.deepEqual(await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels()), []);
+  const contacts = hub.contacts.length;
+  assertRight((await loadAndRun(page, hub.folder)).logits);
+  assert.ok(hub.contacts.length > contacts);
+}));
+
+test("a load that broke off goes on after the last whole unit", () => withHub(async (hub, context) => {
+  const bytes = fixtureFiles(FIXTURE)["model.safetensors"].length;
+  // From the middle of the file on the connection breaks, again and again.
+  hub.faults.push({ file: "model.safetensors", drop_at: Math.floor(bytes * 0.6), times: 1000 });
+  const broken = await loadAndRun(await modulePage(context), hub.folder);
+  assert.equal(broken.error?.code, "network");
+  assert.ok(broken.progress.received_bytes > 0);
+  hub.faults.length = 0;
+
+  const resumed = await loadAndRun(await modulePage(context), hub.folder);
+  assert.equal(resumed.error, null);
+  assertRight(resumed.logits);
+  assert.ok(resumed.progress.device_bytes > 0, "what was there was not fetched again");
+  assert.ok(resumed.progress.received_bytes < resumed.progress.total_bytes);
+}));
+
+test("a page that is closed in the middle of a load loses no whole unit", () => withHub(async (hub, context) => {
+  const bytes = fixtureFiles(FIXTURE)["model.safetensors"].length;
+  hub.faults.push({ file: "model.safetensors", stall_at: Math.floor(bytes * 0.6), times: 1000 });
+  const page = await modulePage(context);
+  await page.evaluate((source) => new Promise((resolve) => {
+    const { zamba2 } = /** @type {any} */ (globalThis);
+    zamba2.open({ source, weights: "f32", onProgress: (/** @type {any} */ p) => { if (p.blocks_ready >= 1) resolve(0); } });
+  }), hub.folder);
+  // Writing goes on beside the loading; the page is closed when something has been written and more is to come.
+  await page.waitForFunction(async () => (await /** @type {any} */ (globalThis).zamba2.keptModels())[0]?.bytes > 40_000);
+  await page.close();
+  hub.faults.length = 0;
+  const resumed = await loadAndRun(await modulePage(context), hub.folder);
+  assert.equal(resumed.error, null);
+  assertRight(resumed.logits);
+  assert.ok(resumed.progress.device_bytes > 0);
+  assert.ok(resumed.progress.received_bytes < resumed.progress.total_bytes);
+}));
+
+test("a damaged unit on the device is fetched again, and only it", () => withHub(async (hub, context) => {
+  const page = await modulePage(context);
+  await loadAndRun(page, hub.folder);
+  await page.evaluate(async () => {
+    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("zamba2");
+    for await (const folder of /** @type {any} */ (root).values()) {
+      const file = await folder.getFileHandle("unit.blocks.1.bin");
+      const bytes = new Uint8Array(await (await file.getFile()).arrayBuffer());
+      bytes[bytes.length >> 1] ^= 1;
+      const writable = await file.createWritable();
+      await writable.write(bytes);
+      await writable.close();
+    }
+  });
+  const repaired = await loadAndRun(page, hub.folder);
+  assertRight(repaired.logits);
+  assert.ok(repaired.progress.received_bytes > 0);
+  assert.ok(repaired.progress.received_bytes < repaired.progress.total_bytes / 2, "one block of several");
+  const again = await loadAndRun(page, hub.folder);
+  assert.equal(again.progress.received_bytes, 0, "and it is kept again");
+}));
+
+test("where the browser gives no room the model runs from memory and says so", () => withHub(async (hub, context) => {
+  const page = await modulePage(context);
+  const devtools = await context.newCDPSession(page);
+  await devtools.send("Storage.overrideQuotaForOrigin", { origin: new URL(SITE).origin, quotaSize: 20_000 });
+  const run = await loadAndRun(page, hub.folder);
+  assert.equal(run.error, null);
+  assertRight(run.logits);
+  assert.equal(run.keeping?.state, "refused");
+  assert.ok(run.keeping?.reason, "and the browser's reason is told");
+}));
+
+test("a second tab that loads the same model at once runs from memory, and both are right", () => withHub(async (hub, context) => {
+  hub.faults.push({ file: "model.safetensors", stall_at: 20_000, times: 1 });
+  const [one, two] = [await modulePage(context), await modulePage(context)];
+  const slow = loadAndRun(one, hub.folder, { retry: { first_delay_ms: 1, stall_ms: 3000 } });
+  await one.waitForFunction(async () => (await navigator.locks.query()).held?.some(({ name }) => name?.startsWith("zamba2-store")));
+  const beside = await loadAndRun(two, hub.folder);
+  assert.deepEqual(beside.keeping, { state: "refused", reason: "other_tab" });
+  assertRight(beside.logits);
+  const first = await slow;
+  assert.deepEqual(first.keeping, { state: "kept", reason: null });
+  assertRight(first.logits);
+}));
+
+test("weights of two versions are never joined: the load fails once, and the next one starts over", () => withHub(async (hub, context) => {
+  const whole = fixtureFiles(FIXTURE)["model.safetensors"];
+  hub.faults.push({ file: "model.safetensors", drop_at: Math.floor(whole.length * 0.6), times: 1000 });
+  const page = await modulePage(context);
+  assert.equal((await loadAndRun(page, hub.folder)).error?.code, "network");
+  hub.faults.length = 0;
+  // The same header and size, other weights.
+  const other = Buffer.from(whole);
+  other.fill(0, other.length - 64);
+  hub.replace("model.safetensors", other);
+  const mixed = await loadAndRun(page, hub.folder);
+  assert.equal(mixed.error?.code, "changed");
+  const fresh = await loadAndRun(page, hub.folder);
+  assert.equal(fresh.error, null);
+  assert.equal(fresh.progress.device_bytes, 0);
+}));
+
+test("a bad config.json does not stay: once the server has the right one, the model loads", () => withHub(async (hub, context) => {
+  const page = await modulePage(context);
+  hub.replace("config.json", Buffer.from("{"));
+  assert.equal((await loadAndRun(page, hub.folder)).error?.code, "bad_config");
+  hub.replace("config.json", fixtureFiles(FIXTURE)["config.json"]);
+  assertRight((await loadAndRun(page, hub.folder)).logits);
+}));
+
+test("with `keep: false` nothing is written", () => withHub(async (hub, context) => {
+  const page = await modulePage(context);
+  const run = await loadAndRun(page, hub.folder, { keep: false });
+  assert.deepEqual(run.keeping, { state: "off", reason: null });
+  assert.deepEqual(await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels()), []);
+}));
+
+test("a prompt that came while the blocks arrived gives the text of one that came after", () => withHub(async (hub, context) => {
+  const page = await modulePage(context);
+  const result = await page.evaluate(async (source) => {
+    const { zamba2 } = /** @type {any} */ (globalThis);
+    const options = { temperature: 0, max_tokens: 24 };
+    const read = async (/** @type {any} */ model, /** @type {number[]} */ blocks) => {
+      let text = "";
+      for await (const piece of model.generate("The borrow checker", { ...options, onPrefill: (/** @type {any} */ p) => blocks.push(p.block) })) text += piece;
+      return text;
+    };
+    /** @type {number[]} */
+    const early_blocks = [];
+    let blocks_before_ready = 0;
+    const model = zamba2.open({ source, weights: "q8", keep: false });
+    const early = read(model, early_blocks);
+    await model.ready;
+    blocks_before_ready = early_blocks.length;
+    const early_text = await early;
+    const late_text = await read(model, []);
+    const n_blocks = model.info.n_blocks;
+    model.dispose();
+    return { early_text, late_text, blocks_before_ready, n_blocks };
+  }, `${SITE}${EMBEDDED}`);
+  assert.equal(result.early_text, result.late_text);
+  assert.ok(result.early_text.length > 0);
+  assert.equal(result.blocks_before_ready, result.n_blocks, "every block had read the prompt when the last weight came");
+}));
+
+test("a paused load takes no more bytes, and goes on where it was", () => withHub(async (hub, context) => {
+  const page = await modulePage(context);
+  const result = await page.evaluate(async (source) => {
+    const { zamba2 } = /** @type {any} */ (globalThis);
+    /** @type {any} */
+    let last = null;
+    const model = zamba2.open({ source, weights: "q8", keep: false, onProgress: (/** @type {any} */ p) => (last = p) });
+    model.pause();
+    // Long enough for a load that did not pause to end.
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const { loaded_bytes, total_bytes } = last;
+    model.resume();
+    await model.ready;
+    model.dispose();
+    return { loaded_bytes, total_bytes, end_bytes: last.loaded_bytes };
+  }, `${SITE}${EMBEDDED}`);
+  assert.ok(result.loaded_bytes < result.total_bytes);
+  assert.equal(result.end_bytes, result.total_bytes);
+}));
