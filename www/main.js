@@ -2,7 +2,7 @@
 // Starts the page and joins its parts: it loads the chosen model, keeps the status line, and turns failures into cards.
 // The parts know nothing of one another; what each does is in its own file.
 
-import { load } from "../pkg/zamba2.js";
+import { open } from "../pkg/zamba2.js";
 import { Bench } from "./bench.js";
 import { BlockPanel } from "./block_panel.js";
 import { clearErrorCards, faultOf, showErrorCard } from "./errors.js";
@@ -12,6 +12,7 @@ import { ModelPicker } from "./model_picker.js";
 import { Playground } from "./playground.js";
 import { Sampling } from "./sampling.js";
 import { bytesText, countText, currentLanguage, figure, number, plural, setLanguage, t } from "./strings.js";
+import { StoragePanel } from "./storage_panel.js";
 import { Strip } from "./strip.js";
 
 /** @import { LoadProgress, Model } from "./engine/zamba2.d.ts" */
@@ -29,6 +30,10 @@ const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 const errors = byId("errors");
 const cancel = byId("cancel-load");
+const pause = byId("pause-load");
+/** The model that is loading, for the pause button. @type {Model | null} */
+let arriving = null;
+let paused = false;
 /** @type {Model | null} */
 let model = null;
 /** @type {AbortController | null} */
@@ -46,6 +51,7 @@ const picker = new ModelPicker({
   onChoice: (choice) => loadModel(choice),
   onFault: (message, nextStep) => showFault("error.load", { code: "bad_option", message, file: null, nextStep }),
 });
+const kept = new StoragePanel(byId("kept"), (thrown) => showFault("error.page", faultOf(thrown)));
 const playground = new Playground(sampling, {
   onStart() {
     status("status.prefill");
@@ -134,7 +140,7 @@ async function loadModel(choice) {
   // By the clock and not by the reports: while the network stalls none arrive, and the speed should be seen to fall.
   const ticking = setInterval(() => latest && showProgress(latest, performance.now() - started_ms), DETAIL_INTERVAL_MS);
   try {
-    const loaded = await load({
+    const loaded = open({
       source: choice.source,
       weights: choice.weights,
       threads: choice.threads,
@@ -147,6 +153,10 @@ async function loadModel(choice) {
         latest = progress;
       },
     });
+    arriving = loaded;
+    setPaused(false);
+    pause.hidden = false;
+    await loaded.ready;
     if (controller.signal.aborted) return loaded.dispose();
     model = loaded;
   } catch (thrown) {
@@ -166,6 +176,11 @@ async function loadModel(choice) {
     return showFault("error.load", faultOf(thrown), () => loadModel(choice));
   } finally {
     clearInterval(ticking);
+    if (loading === controller || loading === null) {
+      pause.hidden = true;
+      arriving = null;
+    }
+    kept.show();
   }
   loading = null;
   cancel.hidden = true;
@@ -180,13 +195,34 @@ function showProgress(progress, elapsed_ms) {
   if (progress.phase === "ready") return;
   status(`status.${progress.phase}`);
   if (progress.phase !== "weights") return detail("");
-  const bytes_per_s = progress.loaded_bytes / (elapsed_ms / 1000);
+  // What was kept comes much faster, and would promise too much.
+  const bytes_per_s = (progress.received_bytes || progress.loaded_bytes) / (elapsed_ms / 1000);
   const left_s = (progress.total_bytes - progress.loaded_bytes) / bytes_per_s;
   const left = elapsed_ms > SPEED_AFTER_MS && Number.isFinite(left_s) ? t("status.left", { seconds: number(Math.ceil(left_s)) }) : "";
   detail(t("status.weights.detail", {
     ready: progress.blocks_ready, blocks: progress.n_blocks, loaded: bytesText(progress.loaded_bytes),
     total: bytesText(progress.total_bytes), speed: bytesText(bytes_per_s),
-  }) + left);
+  }) + arrival(progress, left));
+}
+
+/** What the load is doing just now, where it isn't simply receiving. @param {LoadProgress} progress @param {string} left */
+function arrival({ paused, waiting, origin }, left) {
+  if (paused) return t("status.paused");
+  if (waiting) return t(`status.wait.${waiting.reason}`, { attempt: number(waiting.attempt), status: String(waiting.status) });
+  return origin === "device" ? t("status.device") : left;
+}
+
+/** @param {boolean} on */
+function setPaused(on) {
+  paused = on;
+  pause.textContent = t(on ? "load.resume" : "load.pause");
+}
+
+/** Whether the weights stay on this device, in words. @param {Model["info"]["keeping"]} keeping */
+function keepingText({ state, reason }) {
+  if (state === "off") return "";
+  if (state === "kept") return t("status.kept");
+  return reason === "no_storage" || reason === "other_tab" ? t(`status.not_kept.${reason}`) : t("status.not_kept", { reason: reason ?? "" });
 }
 
 function showReady() {
@@ -196,7 +232,7 @@ function showReady() {
   detail(t("status.ready.detail", {
     bytes: bytesText(strip.cells.reduce((sum, { bytes }) => sum + bytes, 0)), seconds: number(info.timing.load_ms / 1000, 1),
     parameters: countText(info.parameters), weights: info.weights,
-  }));
+  }) + keepingText(info.keeping));
 }
 
 /** @param {string} name */
@@ -273,6 +309,8 @@ function renderWords() {
   strip.settle();
   heat.finish();
   panel.render();
+  setPaused(paused);
+  kept.show();
 }
 
 byId("language").addEventListener("click", () => {
@@ -286,6 +324,11 @@ byId("theme").addEventListener("click", () => {
   showTheme();
 });
 darkScheme.addEventListener("change", showTheme);
+pause.addEventListener("click", () => {
+  setPaused(!paused);
+  if (paused) arriving?.pause();
+  else arriving?.resume();
+});
 cancel.addEventListener("click", () => (loading ? loading.abort() : loadModel(picker.chosen)));
 for (const event of ["error", "unhandledrejection"]) {
   window.addEventListener(event, (/** @type {any} */ { error, reason, message }) => {

@@ -2,10 +2,12 @@
 // Where the model comes from, how its weights are kept and how many threads compute: the reader's choice, turned into
 // what `load` takes. The page's address can choose as well: `?threads=1&simd=plain`. It loads nothing itself. Files arrive by two inputs or by dropping a folder anywhere on the page.
 
+import { hubFolder } from "../pkg/zamba2.js";
 import { t } from "./strings.js";
 
 /** @import { Weights } from "./engine/zamba2.d.ts" */
 
+const HUB_ORIGIN = "https://huggingface.co";
 /** Relative to the page, so that the site also works in a sub-folder of a host. */
 const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
 
@@ -96,9 +98,14 @@ export class ModelPicker {
   chooseAddress() {
     const text = this.address.value.trim();
     if (text === "") return this.onFault(t("model.address.empty"), t("model.address.empty.next"));
+    // A leading slash or dot would make it an address on this site.
+    if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(text)) {
+      const name = text.split("/")[1];
+      return this.choose({ source: hubFolder(text), name, weights: this.weightsValue(), threads: this.threadsValue() });
+    }
     const url = URL.parse(text, document.baseURI);
     // The page's own policy blocks other origins; saying so beats a network error without a reason.
-    if (url === null || url.origin !== location.origin) {
+    if (url === null || ![location.origin, HUB_ORIGIN].includes(url.origin)) {
       return this.onFault(t("model.address.foreign", { origin: location.origin }), t("model.address.foreign.next"));
     }
     const name = url.pathname.split("/").filter(Boolean).at(-1) ?? url.host;
