@@ -44,12 +44,13 @@ struct Head {
 /// # Errors
 /// The file at fault and what is wrong with it.
 pub fn open<B: Backend>(be: B, dir: &Path, settings: LoadSettings) -> Result<Session<B>> {
+    let config = read_config(dir)?;
     let manifest = packed(dir)?;
     let heads = match &manifest {
         Some(manifest) => stored_heads(dir, manifest)?,
         None => checkpoint_heads(dir)?,
     };
-    let mut session = empty(be, dir, &heads, settings)?;
+    let mut session = empty(be, config, dir, &heads, settings)?;
     match manifest {
         Some(manifest) => {
             manifest.check(settings.weights.name(), session.schedule())?;
@@ -81,8 +82,9 @@ pub fn pack<B: Backend>(
     settings: LoadSettings,
     mut on_unit: impl FnMut(&str),
 ) -> Result<Manifest> {
+    let config = read_config(dir)?;
     let heads = checkpoint_heads(dir)?;
-    let mut session = empty(be, dir, &heads, settings)?;
+    let mut session = empty(be, config, dir, &heads, settings)?;
     session.keep_stored();
     for folder in [out, &out.join("units"), &out.join("heads")] {
         fs::create_dir_all(folder)
@@ -146,11 +148,11 @@ pub fn pack<B: Backend>(
 /// A session of the folder's configuration and tokenizer, without weights.
 fn empty<B: Backend>(
     be: B,
+    config: Config,
     dir: &Path,
     heads: &[Head],
     settings: LoadSettings,
 ) -> Result<Session<B>> {
-    let config = read_config(dir)?;
     let tokenizer = match fs::read(dir.join("tokenizer.json")) {
         Ok(bytes) => Some(Tokenizer::from_bytes(
             "tokenizer.json",
