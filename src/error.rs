@@ -49,6 +49,12 @@ pub enum Error {
     },
     #[error("{file}: {fact}")]
     Tokenizer { file: String, fact: String },
+    #[error("{file}: {fact}")]
+    ChatTemplate { file: String, fact: String },
+    #[error("the chat template refuses this conversation: {words}")]
+    ChatRefused { file: String, words: String },
+    #[error("the checkpoint has no chat template")]
+    NoChatTemplate,
     #[error("the prompt is empty")]
     EmptyPrompt,
     #[error("the prompt has {tokens} tokens, and the context holds {limit}")]
@@ -93,6 +99,9 @@ impl Error {
             Error::Shape { .. } => "bad_shape",
             Error::NonFinite { .. } => "non_finite_weight",
             Error::Tokenizer { .. } => "bad_tokenizer",
+            Error::ChatTemplate { .. } => "bad_chat_template",
+            Error::ChatRefused { .. } => "chat_refused",
+            Error::NoChatTemplate => "no_chat_template",
             Error::EmptyPrompt => "empty_prompt",
             Error::PromptTooLong { .. } => "prompt_too_long",
             Error::Token { .. } => "bad_token",
@@ -118,7 +127,9 @@ impl Error {
             | Error::MissingTensor { file, .. }
             | Error::Shape { file, .. }
             | Error::NonFinite { file, .. }
-            | Error::Tokenizer { file, .. } => Some(file),
+            | Error::Tokenizer { file, .. }
+            | Error::ChatTemplate { file, .. }
+            | Error::ChatRefused { file, .. } => Some(file),
             _ => None,
         }
     }
@@ -142,6 +153,13 @@ impl Error {
             }
             Error::NonFinite { .. } => "The weights are damaged: fetch the file again.",
             Error::Tokenizer { .. } => "Take tokenizer.json from the checkpoint's own repository.",
+            Error::ChatTemplate { .. } => {
+                "Take tokenizer_config.json and chat_template.jinja from the checkpoint's own repository, or continue plain text."
+            }
+            Error::ChatRefused { .. } => {
+                "Change the conversation as the template asks, or continue plain text."
+            }
+            Error::NoChatTemplate => "Continue plain text, or choose an instruct checkpoint.",
             Error::EmptyPrompt => "Type a prompt.",
             Error::PromptTooLong { .. } => "Shorten the prompt or load with a larger context.",
             Error::Token { .. } => "Use token ids of this model's own tokenizer.",

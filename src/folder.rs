@@ -8,6 +8,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::backend::Backend;
+use crate::chat::{self, ChatTemplate};
 use crate::error::{Error, Result};
 use crate::loader::packed::{
     FORMAT, MANIFEST, Manifest, PackedFile, PackedShard, PackedUnit, head_file, unit_file,
@@ -263,6 +264,27 @@ fn create(out: &Path, file: &str) -> Result<File> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The chat template of the folder, if it has one.
+///
+/// # Errors
+/// The folder or the file at fault and what is wrong with it.
+pub fn chat_template(dir: &Path) -> Result<Option<ChatTemplate>> {
+    if !dir.is_dir() {
+        return Err(missing(&dir.display().to_string()));
+    }
+    let config = optional_text(dir, chat::TOKENIZER_CONFIG)?;
+    let jinja = optional_text(dir, chat::JINJA)?;
+    ChatTemplate::of_checkpoint(config.as_deref(), jinja.as_deref())
+}
+
+fn optional_text(dir: &Path, name: &str) -> Result<Option<String>> {
+    match text(dir, name) {
+        Ok(text) => Ok(Some(text)),
+        Err(Error::MissingFile { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The checked `config.json` of the folder.

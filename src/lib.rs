@@ -2,6 +2,7 @@
 //! (`tests/architecture.rs` holds that). ARCHITECTURE.md tells why.
 
 // Floor 0: know nothing of the rest.
+pub mod chat;
 pub mod clock;
 pub mod error;
 pub mod profile;

@@ -241,6 +241,15 @@ impl<B: Backend> Session<B> {
         Cache::<B>::bytes(&self.model.config, self.cache.context, self.kv_format)
     }
 
+    /// Lets `token` end generation, beside those of the configuration: a checkpoint's chat may end its turns with one
+    /// that its config.json doesn't name.
+    pub fn add_eos(&mut self, token: u32) {
+        let ids = &mut self.model.config.eos_token_ids;
+        if !ids.contains(&token) {
+            ids.push(token);
+        }
+    }
+
     /// The tokenizer, or the error for a checkpoint that came without one.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().ok_or_else(|| Error::MissingFile {

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 
 /// Each module with its floor. A file belongs to the longest name that fits its path.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("error", 0),
+    ("chat", 0),
     ("clock", 0),
     ("profile", 0),
     ("quant", 0),

@@ -330,6 +330,77 @@ fn generated_tokens_are_the_greedy_ones_of_logits_and_streamed_text_is_that_of_j
     );
 }
 
+/// A checkpoint whose template puts the words between two letters, and which ends its turns with `eos_token`.
+fn with_chat(eos_token: &str) -> TempDir {
+    let dir = with_tokenizer(&tokenizer_json(3).to_string());
+    let template = "{{ bos_token }}{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('Say yes.') }}\
+        {% endif %}{{ m.role[0] ~ m.content }}{% endfor %}{% if add_generation_prompt %}z{% endif %}";
+    let config =
+        json!({"bos_token": "<s>", "eos_token": eos_token, "chat_template": template}).to_string();
+    fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
+    dir
+}
+
+#[test]
+fn a_chat_is_its_rendered_text_with_no_second_start_token_and_ends_with_the_turn() {
+    let dir = with_chat("</s>");
+    let greedy = ["--temperature", "0", "--max-tokens", "6", "--json"];
+    let said = ["--chat", "ab", "--system", "c", "--ignore-eos"];
+    let chat = json_of(&[&generate(&dir, &said)[..], &greedy].concat());
+    // <s> s c u a b z, with letters from id 3.
+    let rendered = "1,21,5,23,3,4,28";
+    let logits = json_of(&[
+        "logits",
+        text(dir.path()),
+        "--tokens",
+        rendered,
+        "--decode",
+        "6",
+    ]);
+    assert_eq!(chat["tokens"], logits["decode_tokens"]);
+    assert_eq!(chat["prompt_tokens"], json!(7));
+
+    // The same chat, where the first token that comes ends a turn.
+    let first = logits["decode_tokens"][0].as_u64().unwrap();
+    let names = tokenizer_json(3)["model"]["vocab"].clone();
+    let names = names.as_object().unwrap();
+    let Some((name, _)) = names.iter().find(|(_, id)| id.as_u64() == Some(first)) else {
+        panic!("token {first} of this net has no name to end with");
+    };
+    let ending = with_chat(name);
+    let said = ["--chat", "ab", "--system", "c"];
+    let chat = json_of(&[&generate(&ending, &said)[..], &greedy].concat());
+    assert_eq!(
+        (&chat["tokens"], &chat["reason"]),
+        (&json!([first]), &json!("eos"))
+    );
+}
+
+#[test]
+fn a_chat_without_a_template_or_against_it_is_refused() {
+    let chat = ["--chat", "no"];
+    let none = with_tokenizer(&tokenizer_json(3).to_string());
+    refused(&generate(&none, &chat), "no_chat_template", None);
+    let dir = with_chat("</s>");
+    let config = Some("tokenizer_config.json");
+    refused(&generate(&dir, &chat), "chat_refused", config);
+    refused(&generate(&dir, &["--chat", ""]), "empty_prompt", None);
+    fs::write(dir.path().join("chat_template.jinja"), "{% if %}").unwrap();
+    refused(
+        &generate(&dir, &chat),
+        "bad_chat_template",
+        Some("chat_template.jinja"),
+    );
+    fs::write(dir.path().join("tokenizer_config.json"), "[").unwrap();
+    refused(&generate(&dir, &chat), "bad_chat_template", config);
+    let nowhere = dir.path().join("nowhere");
+    refused(
+        &["generate", text(&nowhere), "--chat", "no"],
+        "missing_file",
+        Some(text(&nowhere)),
+    );
+}
+
 #[test]
 fn the_seed_decides_the_text() {
     let dir = with_tokenizer(&tokenizer_json(3).to_string());
@@ -699,6 +770,9 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
         &["logits", ".", "--tokens", "one"],
         &["logits", ".", "--tokens", "1", "--weights", "q5"],
         &["bench", ".", "--runs", "0"],
+        &["generate", "."],
+        &["generate", ".", "--prompt", "a", "--chat", "b"],
+        &["generate", ".", "--prompt", "a", "--system", "b"],
     ] {
         let output = zamba2(arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -4,8 +4,10 @@
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
+use zamba2::chat::Message;
 use zamba2::clock::now_us;
 use zamba2::error::Error;
+use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
 use zamba2::sampling::SamplingOptions;
@@ -13,18 +15,37 @@ use zamba2::session::{GenerateOptions, StopReason};
 
 use super::{Failure, OpenArguments, print, print_json, say};
 
-/// Continue a prompt, and print the text as it comes.
+/// Continue a prompt or answer in a chat, and print the text as it comes.
 ///
 /// Text goes to standard output, and the figures of the run to standard error. With --json there is one object at the
-/// end instead of both. The tokenizer puts its start token in front of the prompt.
+/// end instead of both. The tokenizer puts its start token in front of a prompt; what stands in front of a chat is up
+/// to the checkpoint's template.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     open: OpenArguments,
 
     /// The text to continue.
-    #[arg(long, allow_hyphen_values = true)]
-    prompt: String,
+    #[arg(long, allow_hyphen_values = true, required_unless_present = "chat")]
+    prompt: Option<String>,
+
+    /// What to say to an instruct model, through the chat template of its checkpoint.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        conflicts_with = "prompt"
+    )]
+    chat: Option<String>,
+
+    /// What the chat's system message says; without this there is none.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        conflicts_with = "prompt"
+    )]
+    system: Option<String>,
 
     /// The form in which matrices are held: f32, q8 or q4.
     #[arg(long, default_value = "q8", value_name = "FORMAT")]
@@ -88,7 +109,45 @@ struct Output {
     decode_tokens_per_s: Option<f64>,
 }
 
+/// The text that the model is to continue.
+struct Prompt {
+    text: String,
+    /// Whether the tokenizer is to add its start token.
+    add_special: bool,
+    /// What ends the model's turn, if the template's checkpoint says.
+    end_token: Option<String>,
+}
+
+impl Arguments {
+    fn prompt(&self) -> Result<Prompt, Error> {
+        let said = self.chat.as_ref().or(self.prompt.as_ref());
+        let said = said.filter(|text| !text.is_empty());
+        let said = said.ok_or(Error::EmptyPrompt)?;
+        if self.chat.is_none() {
+            return Ok(Prompt {
+                text: said.clone(),
+                add_special: true,
+                end_token: None,
+            });
+        }
+        let template = folder::chat_template(&self.open.dir)?.ok_or(Error::NoChatTemplate)?;
+        let message = |role: &str, content: &String| Message {
+            role: role.into(),
+            content: content.clone(),
+        };
+        let system = self.system.iter().map(|text| message("system", text));
+        let messages: Vec<Message> = system.chain([message("user", said)]).collect();
+        let end_token = template.special_tokens().get("eos_token");
+        Ok(Prompt {
+            text: template.render(&messages, true)?,
+            add_special: false,
+            end_token: end_token.map(str::to_owned),
+        })
+    }
+}
+
 pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
+    let prompt = arguments.prompt()?;
     let options = GenerateOptions {
         max_tokens: arguments.max_tokens,
         sampling: SamplingOptions {
@@ -104,16 +163,19 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     };
     // The session checks both again; here it spares loading a model for nothing.
     options.sampling.validate()?;
-    if arguments.prompt.is_empty() {
-        return Err(Error::EmptyPrompt.into());
-    }
 
     let load_start_us = now_us();
     let mut session = arguments
         .open
         .open(arguments.weights, NumericSettings::default())?;
     let start_us = now_us();
-    let prompt = session.tokenizer()?.encode(&arguments.prompt, true)?;
+    let tokenizer = session.tokenizer()?;
+    let end_token = prompt.end_token.as_deref();
+    let end_token = end_token.and_then(|token| tokenizer.token_id(token));
+    let prompt = tokenizer.encode(&prompt.text, prompt.add_special)?;
+    if let Some(token) = end_token {
+        session.add_eos(token);
+    }
     let prefill_start_us = now_us();
     session.start(&prompt, options)?;
 
