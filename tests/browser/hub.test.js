@@ -285,7 +285,7 @@ test("a file that was replaced by one of the same size is told by its ETag, and 
   other[60_000] ^= 1;
   hub.replace(WEIGHTS, other);
   const reading = await read(page, WEIGHTS, [START, END]);
-  assertRefused(reading, "io", WEIGHTS, asked());
+  assertRefused(reading, "changed", WEIGHTS, asked());
   assert.match(reading.error?.message ?? "", /changed on the server/);
   assert.equal(reading.bytes, 0);
 }));
@@ -296,7 +296,7 @@ test("a file that was replaced by a longer one is told by its size, even where t
   assertBytes(await read(page, WEIGHTS, [0, START]), weights().subarray(0, START));
   hub.replace(WEIGHTS, Buffer.concat([weights(), Buffer.alloc(16)]));
   const reading = await read(page, WEIGHTS, [START, END]);
-  assertRefused(reading, "io", WEIGHTS, asked());
+  assertRefused(reading, "changed", WEIGHTS, asked());
   assert.match(reading.error?.message ?? "", /changed on the server/);
   assert.equal(reading.bytes, 0);
 }));
@@ -306,7 +306,7 @@ test("a file that shrank below the range is told as changed, not as cut short", 
   assertBytes(await read(page, WEIGHTS, [0, START]), weights().subarray(0, START));
   hub.replace(WEIGHTS, weights().subarray(0, START));
   const reading = await read(page, WEIGHTS, [START, END]);
-  assertRefused(reading, "io", WEIGHTS, asked());
+  assertRefused(reading, "changed", WEIGHTS, asked());
   assert.match(reading.error?.message ?? "", /changed on the server/);
 }));
 
