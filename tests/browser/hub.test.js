@@ -339,6 +339,32 @@ test("a server that forgets Range in the middle is read as a whole from there, a
   assertBytes(await read(page, WEIGHTS, [START, END]), asked());
 }));
 
+test("what has arrived of a file that is sent whole is read while the rest is on its way", () => withHub(async (page, hub) => {
+  // The connection stays open, and is not taken for stalled before the test is over.
+  hub.faults.push({ file: WEIGHTS, whole: true, stall_at: 40_000 });
+  await openSource(page, hub);
+  const reading = await read(page, WEIGHTS, [START, 30_000]);
+  assertBytes(reading, weights().subarray(START, 30_000));
+  assert.equal(reading.file_bytes, weights().length);
+  assert.equal(hub.contactsOf("cdn", WEIGHTS).length, 1);
+}));
+
+test("a file that is sent whole goes on by a range where the server has learnt to send one", () => withHub(async (page, hub) => {
+  hub.faults.push({ file: WEIGHTS, whole: true, drop_at: 40_000 });
+  await openSource(page, hub);
+  assertBytes(await read(page, WEIGHTS, [START, END]), asked());
+  assert.deepEqual(hub.contactsOf("cdn", WEIGHTS).map(({ status }) => status), [200, 206]);
+  assert.equal(hub.sent_bytes.get(WEIGHTS), weights().length, "no byte was sent twice");
+}));
+
+test("a file that is sent whole and does not tell its size is read once it is there", () => withHub(async (page, hub) => {
+  hub.faults.push({ file: WEIGHTS, whole: true, chunked: true });
+  await openSource(page, hub);
+  const reading = await read(page, WEIGHTS, [START, END]);
+  assertBytes(reading, asked());
+  assert.equal(reading.file_bytes, weights().length);
+}));
+
 test("a range is answered while an earlier one waits for its reader", () => withHub(async (page, hub) => {
   await openSource(page, hub);
   const order = await page.evaluate(async (file) => {
@@ -453,6 +479,13 @@ for (const fixture of [FIXTURE, "sharded_bf16"]) {
     assertLogits(await logitsOf(page, hub, input_ids), prefill_logits.values);
   }, fixture));
 }
+
+test("a model from a server without ranges is fetched once and gives the reference's logits", () => withHub(async (page, hub) => {
+  hub.faults.push({ file: WEIGHTS, times: Infinity, whole: true });
+  const { input_ids, prefill_logits } = expected(FIXTURE);
+  assertLogits(await logitsOf(page, hub, input_ids), prefill_logits.values);
+  assert.equal(hub.contactsOf("cdn", WEIGHTS).length, 1);
+}));
 
 test("a model that loads over a failing network gives the reference's logits", () => withHub(async (page, hub) => {
   hub.redirect_max_age_s = 3600;

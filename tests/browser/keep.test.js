@@ -171,8 +171,9 @@ test("where the browser gives no room the model runs from memory and says so", (
 
 test("a second tab that loads the same model at once runs from memory, and both are right", () => withHub(async (hub, context) => {
   hub.faults.push({ file: "model.safetensors", stall_at: 20_000, times: 1 });
+  // The first tab holds its model for longer than the second one waits for it.
   const [one, two] = [await modulePage(context), await modulePage(context)];
-  const slow = loadAndRun(one, hub.folder, { retry: { first_delay_ms: 1, stall_ms: 3000 } });
+  const slow = loadAndRun(one, hub.folder, { retry: { first_delay_ms: 1, stall_ms: 8000 } });
   await one.waitForFunction(async () => (await navigator.locks.query()).held?.some(({ name }) => name?.startsWith("zamba2-store")));
   const beside = await loadAndRun(two, hub.folder);
   assert.deepEqual(beside.keeping, { state: "refused", reason: "other_tab" });

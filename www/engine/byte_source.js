@@ -1,10 +1,11 @@
 // @ts-check
 // Where a checkpoint's bytes come from: a folder behind a URL, or files that the reader chose.
-// It stands on errors.js and retrying.js and is used by loading.js. It knows byte ranges only: no tensor and no header,
+// It stands on errors.js, retrying.js and whole_file.js and is used by loading.js. It knows byte ranges only: no tensor and no header,
 // and it keeps nothing between page loads.
 
 import { Zamba2Error } from "./errors.js";
 import { Interruption, Retries, RETRY_DEFAULTS, retryAfterMs, Waits } from "./retrying.js";
+import { WholeFile } from "./whole_file.js";
 
 /** @import { RetryPolicy, WaitListener } from "./retrying.js" */
 
@@ -25,9 +26,6 @@ import { Interruption, Retries, RETRY_DEFAULTS, retryAfterMs, Waits } from "./re
 
 /** Local files are read in pieces of this size, so that an abort is heard and progress is seen between them. */
 const BLOB_PIECE_BYTES = 4 << 20;
-
-/** A Blob leaves the page's memory for the browser's, so a file that is kept whole becomes one in pieces of this size. */
-const KEPT_PIECE_BYTES = 64 << 20;
 
 const FOLDER_STEP = "Check the folder: it needs config.json and model.safetensors (or its shards and their index).";
 const TRUNCATED_STEP = "The download was cut short: fetch the file again.";
@@ -136,8 +134,8 @@ export class UrlSource {
     this.waits = new Waits({ ...RETRY_DEFAULTS, ...retry }, onWait);
     /** Files that have been readable. @type {Map<string, Identity>} */
     this.known = new Map();
-    /** Files that the server insisted on sending whole. @type {Map<string, Promise<Blob>>} */
-    this.blobs = new Map();
+    /** Files that the server insists on sending whole. @type {Map<string, WholeFile>} */
+    this.wholes = new Map();
   }
 
   /** @param {string} file */
@@ -220,9 +218,9 @@ export class UrlSource {
     for (;;) {
       const exchange = new Exchange(file, this.address(file), at, retries);
       try {
-        const kept = this.blobs.get(file);
-        const reply = kept ? blobReply(file, await kept, at, end, retries.signal) : await this.asked(exchange, at, end);
-        if (kept) exchange.close();
+        const whole = this.wholes.get(file);
+        const reply = whole ? await wholeReply(file, whole, at, end) : await this.asked(exchange, at, end);
+        if (whole) exchange.close();
         retries.answered();
         return reply;
       } catch (thrown) {
@@ -238,17 +236,10 @@ export class UrlSource {
     const response = await exchange.reply({ headers: { Range: `bytes=${at}-${end - 1}` } });
     if (response.status === 200) {
       // This server does not know ranges and is sending everything. Keep it, or each range would fetch it again.
-      const kept = this.blobs.get(file);
-      if (kept) exchange.close();
-      const blob = kept ?? inBlob(exchange.body(response));
-      this.blobs.set(file, blob);
-      try {
-        this.identify(file, response, (await blob).size);
-        return blobReply(file, await blob, at, end, exchange.retries.signal);
-      } catch (cause) {
-        this.blobs.delete(file);
-        throw cause;
-      }
+      const known = this.wholes.get(file);
+      if (known) exchange.close();
+      const whole = known ?? this.arriving(exchange, response);
+      return wholeReply(file, whole, at, end);
     }
     if (response.status === 416) {
       const total = /\*\/(\d+)/.exec(response.headers.get("Content-Range") ?? "")?.[1];
@@ -276,6 +267,64 @@ export class UrlSource {
     // Nobody knows which bytes such a reply leaves out, so its beginning is not to be trusted either.
     if (range && body_end < announced_end) throw truncated(file, announced_end, body_end);
     return { file_bytes: this.known.get(file)?.file_bytes ?? null, chunks: exchange.body(response) };
+  }
+
+  /**
+   * Takes in a file that is sent whole, beside whoever reads from it.
+   * @param {Exchange} exchange @param {Response} response
+   */
+  arriving(exchange, response) {
+    const { file } = exchange;
+    // What was compressed on its way is longer than its Content-Length.
+    const length = response.headers.has("Content-Encoding") ? null : response.headers.get("Content-Length");
+    const whole = new WholeFile(length === null ? null : Number(length));
+    this.identify(file, response, whole.file_bytes);
+    this.wholes.set(file, whole);
+    this.fill(file, whole, exchange.body(response), new Retries(this.waits, file, exchange.retries.signal)).catch((reason) => {
+      this.wholes.delete(file);
+      whole.fail(reason);
+    });
+    return whole;
+  }
+
+  /** @param {string} file @param {WholeFile} whole @param {AsyncIterable<Uint8Array>} chunks @param {Retries} retries */
+  async fill(file, whole, chunks, retries) {
+    for (;;) {
+      try {
+        for await (const chunk of chunks) {
+          whole.append(chunk);
+          retries.progressed();
+        }
+        const { bytes, file_bytes } = whole;
+        if (file_bytes !== null && bytes > file_bytes) throw tooLong(file);
+        if (file_bytes !== null && bytes < file_bytes) throw new Interruption("dropped", truncated(file, file_bytes, bytes));
+        return whole.end();
+      } catch (thrown) {
+        await retries.pause(thrown, whole.bytes);
+      }
+      chunks = await this.refilled(file, whole, retries);
+    }
+  }
+
+  /**
+   * What is missing of a file that broke off: by a range after all, or by another whole file whose beginning is skipped.
+   * @param {string} file @param {WholeFile} whole @param {Retries} retries
+   */
+  async refilled(file, whole, retries) {
+    const from = whole.bytes;
+    for (;;) {
+      const exchange = new Exchange(file, this.address(file), from, retries);
+      try {
+        const response = await exchange.reply({ headers: { Range: `bytes=${from}-` } });
+        if (!response.ok) throw this.refusal(exchange, response);
+        if (response.status === 200) this.identify(file, response, whole.file_bytes);
+        retries.answered();
+        return response.status === 200 ? after(from, exchange.body(response)) : exchange.body(response);
+      } catch (thrown) {
+        exchange.close();
+        await retries.pause(thrown, from);
+      }
+    }
   }
 
   /**
@@ -395,28 +444,20 @@ class Exchange {
   }
 }
 
-/** @param {string} file @param {Blob} blob @param {number} start @param {number} end @param {AbortSignal} signal */
-function blobReply(file, blob, start, end, signal) {
-  if (end > blob.size) throw truncated(file, end, blob.size);
-  return { file_bytes: blob.size, chunks: blobChunks(file, blob, start, end, signal) };
+/** @param {string} file @param {WholeFile} whole @param {number} start @param {number} end */
+async function wholeReply(file, whole, start, end) {
+  const file_bytes = await whole.size();
+  if (end > file_bytes) throw truncated(file, end, file_bytes);
+  return { file_bytes, chunks: whole.chunks(start, end) };
 }
 
-/** @param {AsyncIterable<Uint8Array>} chunks */
-async function inBlob(chunks) {
-  /** @type {BlobPart[]} */
-  const pieces = [];
-  /** @type {BlobPart[]} */
-  let parts = [];
-  let bytes = 0;
+/** What follows the first `skipped` bytes. @param {number} skipped @param {AsyncIterable<Uint8Array>} chunks */
+async function* after(skipped, chunks) {
+  let left = skipped;
   for await (const chunk of chunks) {
-    parts.push(/** @type {Uint8Array<ArrayBuffer>} */ (chunk));
-    bytes += chunk.byteLength;
-    if (bytes < KEPT_PIECE_BYTES) continue;
-    pieces.push(new Blob(parts));
-    parts = [];
-    bytes = 0;
+    if (chunk.byteLength > left) yield chunk.subarray(left);
+    left = Math.max(0, left - chunk.byteLength);
   }
-  return new Blob([...pieces, ...parts]);
 }
 
 /** @param {AsyncIterable<Uint8Array>} chunks */

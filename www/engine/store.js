@@ -42,6 +42,8 @@ const JOURNALS = ["journal.0.json", "journal.1.json"];
 const SEGMENT_BYTES = 8 << 20;
 /** Writing and hashing go on beside the loading; this much may wait for them. */
 const QUEUE_BYTES = 32 << 20;
+/** A tab that is being closed or loaded anew lets go of its model within this time; one that stays open does not. */
+const LOCK_WAIT_MS = 2_000;
 
 /** @param {Uint8Array<ArrayBuffer>} bytes */
 async function sha256(bytes) {
@@ -181,13 +183,12 @@ export async function openKept(source, weights) {
   return { kept: new KeptFolder(folder, journal ?? empty, release), reason: null };
 }
 
-/** @param {string} name @param {LockMode} mode @returns {Promise<(() => void) | null>} null when another holds it */
+/** @param {string} name @param {LockMode} mode @returns {Promise<(() => void) | null>} null when another keeps it */
 function holdLock(name, mode) {
   return new Promise((resolve, reject) => {
-    navigator.locks.request(name, { mode, ifAvailable: true }, (lock) => {
-      if (!lock) return resolve(null);
-      return new Promise((release) => resolve(() => release(undefined)));
-    }).catch(reject);
+    const signal = AbortSignal.timeout(LOCK_WAIT_MS);
+    navigator.locks.request(name, { mode, signal }, () => new Promise((release) => resolve(() => release(undefined))))
+      .catch((thrown) => (signal.aborted ? resolve(null) : reject(thrown)));
   });
 }
 

@@ -1,0 +1,92 @@
+// @ts-check
+// A file whose server sends it only from its start to its end: what has arrived is kept and can be read in any order,
+// while the rest is still on its way. It stands on nothing and is used by byte_source.js. It sends no request.
+
+/** A Blob leaves the page's memory for the browser's, so what has arrived becomes one in pieces of this size. */
+const PIECE_BYTES = 16 << 20;
+/** Readers get no more than this at once, so that an abort is heard and progress is seen in between. */
+const CHUNK_BYTES = 4 << 20;
+
+export class WholeFile {
+  /** Bytes that have arrived. */
+  bytes = 0;
+  /** @type {{ start: number, blob: Blob }[]} */
+  #pieces = [];
+  /** What has arrived since the last piece. @type {Uint8Array<ArrayBuffer>[]} */
+  #tail = [];
+  #tail_start = 0;
+  #ended = false;
+  /** @type {unknown} */
+  #failure = null;
+  /** @type {(() => void)[]} */
+  #waiting = [];
+
+  /** @param {number | null} file_bytes  null where the server does not tell */
+  constructor(file_bytes) {
+    this.file_bytes = file_bytes;
+  }
+
+  /** @param {Uint8Array} chunk */
+  append(chunk) {
+    this.#tail.push(/** @type {Uint8Array<ArrayBuffer>} */ (chunk));
+    this.bytes += chunk.byteLength;
+    if (this.bytes - this.#tail_start >= PIECE_BYTES) {
+      this.#pieces.push({ start: this.#tail_start, blob: new Blob(this.#tail) });
+      this.#tail = [];
+      this.#tail_start = this.bytes;
+    }
+    this.#wake();
+  }
+
+  end() {
+    this.#ended = true;
+    this.file_bytes ??= this.bytes;
+    this.#wake();
+  }
+
+  /** Every reader that waits for more is told. @param {unknown} reason */
+  fail(reason) {
+    this.#failure = reason;
+    this.#wake();
+  }
+
+  /** The size, for which a reader may have to wait until the end. */
+  async size() {
+    while (this.file_bytes === null) await this.#more();
+    return this.file_bytes;
+  }
+
+  /** The bytes [start, end) as they arrive; fewer where the file ends before. @param {number} start @param {number} end */
+  async *chunks(start, end) {
+    for (let at = start; at < end; ) {
+      while (this.bytes <= at && !this.#ended) await this.#more();
+      if (this.bytes <= at) return;
+      const chunk = await this.#at(at, Math.min(end, this.bytes, at + CHUNK_BYTES));
+      at += chunk.byteLength;
+      yield chunk;
+    }
+  }
+
+  /** Some of the bytes that have arrived, from `start` on. @param {number} start @param {number} end @returns {Promise<Uint8Array>} */
+  async #at(start, end) {
+    const piece = this.#pieces.findLast((piece) => piece.start <= start);
+    if (piece && start < piece.start + piece.blob.size) {
+      return new Uint8Array(await piece.blob.slice(start - piece.start, end - piece.start).arrayBuffer());
+    }
+    let chunk_start = this.#tail_start;
+    for (const chunk of this.#tail) {
+      if (start < chunk_start + chunk.byteLength) return chunk.subarray(start - chunk_start, end - chunk_start);
+      chunk_start += chunk.byteLength;
+    }
+    throw new RangeError(`byte ${start} has not arrived`);
+  }
+
+  async #more() {
+    if (this.#failure === null) await new Promise((resolve) => this.#waiting.push(() => resolve(undefined)));
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  #wake() {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+}
