@@ -13,7 +13,7 @@ use zamba2::backend::{Backend, KvFormat};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::loader::WeightStream;
-use zamba2::loader::packed::{Manifest, PackedFile};
+use zamba2::loader::packed::{MANIFEST, Manifest, PackedFile};
 use zamba2::loader::safetensors::{Dtype, Shard, header_bytes};
 use zamba2::loader::schedule::{LoadSchedule, Unit};
 use zamba2::model::cache::Cache;
@@ -45,6 +45,8 @@ struct Checkpoint {
     config: Value,
     files: BTreeMap<String, Vec<u8>>,
 }
+
+const PACKED_FIXTURE: &str = "two_blocks_groups2_rope_q8";
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -462,6 +464,25 @@ fn a_packed_folder_gives_the_bits_of_its_checkpoint_and_of_a_page_that_stored_it
                 "{name}"
             );
         }
+    }
+}
+
+/// The browser tests load this folder: it has to be what this program writes.
+#[test]
+fn the_packed_folder_of_the_browser_tests_is_what_pack_writes() {
+    let committed =
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/packed")).join(PACKED_FIXTURE);
+    let out = tempfile::tempdir().unwrap();
+    let source = fixture(PACKED_FIXTURE.strip_suffix("_q8").unwrap());
+    let settings = settings(WeightFormat::Q8);
+    let manifest = folder::pack(Cpu::new(1), &source, out.path(), settings, |_| ()).unwrap();
+    let units = manifest.units.iter().map(|unit| &unit.stored.file);
+    let heads = manifest.shards.iter().map(|shard| &shard.head.file);
+    let files = manifest.files.iter().map(|file| &file.file);
+    let manifest_file = MANIFEST.to_owned();
+    for file in units.chain(heads).chain(files).chain([&manifest_file]) {
+        let (here, there) = (out.path().join(file), committed.join(file));
+        assert!(fs::read(here).unwrap() == fs::read(there).unwrap(), "{file}");
     }
 }
 

@@ -2,11 +2,13 @@
 // What the browser tests share: one Chromium, pages that watch for faults, fixtures, and a reader for safetensors.
 // The server comes from outside (`cargo xtask test` starts it), so that the suite tests what developers serve.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
-/** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
+/** @import { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core" */
 
 /** @param {string} name */
 function required(name) {
@@ -50,6 +52,34 @@ export async function openPage(browser, options = {}) {
 }
 
 /**
+ * Waits until `holds` answers true in the page. Playwright's own waitForFunction takes the promise of an async function
+ * for a yes.
+ * @template T @param {Page} page @param {(argument: T) => Promise<boolean>} holds @param {T} argument
+ */
+export async function until(page, holds, argument) {
+  const give_up_ms = Date.now() + 30_000;
+  while (!(await page.evaluate(/** @type {any} */ (holds), argument))) {
+    if (Date.now() > give_up_ms) throw new Error(`30 s passed and it did not become true: ${holds}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/**
+ * A profile on disk. An ordinary context keeps storage in memory, and Chromium forgets that with the last page of the site.
+ * @param {(context: BrowserContext) => Promise<void>} body
+ */
+export async function withProfile(body) {
+  const folder = mkdtempSync(join(tmpdir(), "zamba2-profile-"));
+  const context = await chromium.launchPersistentContext(folder, { executablePath: required("ZAMBA2_CHROMIUM"), args: ["--no-sandbox"] });
+  try {
+    await body(context);
+  } finally {
+    await context.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/**
  * A page of the site that holds nothing but the module, as `zamba2`, and `filesOf` to make Files from base64.
  * @param {Browser} browser
  */
@@ -74,6 +104,16 @@ export function fixtureFiles(name) {
   const folder = `${ROOT}tests/fixtures/${name}/`;
   const names = readdirSync(folder).filter((file) => !/^(expect|generation_config)/.test(file));
   return Object.fromEntries(names.map((file) => [file, readFileSync(folder + file)]));
+}
+
+/** All files of a packed folder, by their paths in it. @param {string} name @returns {Record<string, Buffer>} */
+export function packedFiles(name) {
+  const folder = `${ROOT}tests/packed/${name}/`;
+  const entries = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  return Object.fromEntries(entries.map(({ parentPath, name }) => {
+    const path = `${parentPath}/${name}`;
+    return [path.slice(folder.length).replace(/^\/+/, ""), readFileSync(path)];
+  }));
 }
 
 /** @param {string} path from the top of the repository */

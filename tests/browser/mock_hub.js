@@ -108,7 +108,7 @@ export class MockHub {
   /** @param {IncomingMessage} request @param {ServerResponse} response */
   redirect(request, response) {
     const { pathname } = new URL(request.url ?? "/", origin(this.hub));
-    const [, file] = /^\/[^/]+\/[^/]+\/resolve\/[^/]+\/([^/]+)$/.exec(pathname) ?? [];
+    const [, file] = /^\/[^/]+\/[^/]+\/resolve\/[^/]+\/(.+)$/.exec(pathname) ?? [];
     if (!this.reads("hub", file ?? pathname, request, response)) return;
     if (!file || !this.files.has(file)) return this.refuse("hub", file ?? pathname, request, response, 404, {});
     const fault = this.faultFor("hub", file, request);

@@ -67,23 +67,25 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
 
   progress.phase = "header";
   report();
-  const { pack, shards } = await openHeads(engine, source, kept, signal, fresh);
+  const { pack, pack_kept, shards } = await openHeads(engine, source, kept, signal, fresh);
   const units = engine.plan();
   for (const [name, bytes] of fresh) await kept?.keepSmall(name, bytes);
   if (shards) await kept?.keepShards(shards);
   const header_ms = performance.now() - started_ms;
 
   progress.phase = "weights";
-  progress.total_bytes = units.reduce((sum, unit) => sum + unit.bytes, 0);
-  const toFetch = pack ? [] : units.filter((unit) => !kept?.has(unit.name) && kept?.journal.partial?.name !== unit.name);
+  /** What a unit costs to fetch. @param {Unit} unit */
+  const sourceBytes = (unit) => (pack ? unit.stored_bytes : unit.bytes);
+  progress.total_bytes = units.reduce((sum, unit) => sum + sourceBytes(unit), 0);
+  const toFetch = units.filter((unit) => !kept?.has(unit.name) && kept?.journal.partial?.name !== unit.name);
   const ahead = new Set(toFetch);
-  const replies = prefetched(requests(toFetch), source, signal);
+  const replies = prefetched(requests(toFetch, pack), source, signal);
   if (kept) engine.keep_stored();
   for (const unit of units) {
     const before_bytes = progress.loaded_bytes;
-    /** Bytes of the checkpoint that `share` of the unit's stored form stands for. @param {number} share */
+    /** Bytes of the source that `share` of the unit's stored form stands for. @param {number} share */
     const reached = (share) => {
-      progress.unit_loaded_bytes = Math.round(unit.bytes * share);
+      progress.unit_loaded_bytes = Math.round(sourceBytes(unit) * share);
       progress.loaded_bytes = before_bytes + progress.unit_loaded_bytes;
     };
     /** @param {Uint8Array} bytes @param {number} from */
@@ -97,7 +99,7 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
     };
     progress.unit = unit.name;
     progress.block = unit.block;
-    progress.unit_bytes = unit.bytes;
+    progress.unit_bytes = sourceBytes(unit);
     progress.unit_loaded_bytes = 0;
 
     const whole = await kept?.unit(unit.name);
@@ -107,7 +109,18 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
       progress.device_bytes += whole.byteLength;
     } else if (pack) {
       progress.origin = "source";
-      await pushStored(await packedUnit(source, pack, unit, signal, progress));
+      const file = packedUnit(pack, unit);
+      const reply = ahead.has(unit) ? /** @type {RangeReply} */ ((await replies.next()).value) : null;
+      const bytes = await packedFile(source, file, signal, reply).catch((error) => {
+        // The manifest is an earlier visit's: the folder may hold another packing by now.
+        throw pack_kept && error instanceof Zamba2Error && error.code === "damaged" ? replaced(file.file) : error;
+      });
+      progress.received_bytes += bytes.byteLength;
+      // Its hash is checked before any of it becomes weights, so it is kept or lost as a whole.
+      await kept?.startUnit(unit.name, new Uint8Array(0));
+      await kept?.append(bytes);
+      await kept?.endUnit();
+      await pushStored(bytes);
     } else {
       const beginning = (await kept?.beginning(unit.name)) ?? new Uint8Array(0);
       await pushStored(beginning);
@@ -201,22 +214,23 @@ async function openTokenizer(engine, source, kept, signal, fresh) {
 }
 
 /**
- * The heads of the weight files: their headers' lengths and headers. Gives the manifest of a packed checkpoint, which
- * has them as files, or the shards that are to be kept.
+ * The heads of the weight files: their headers' lengths and headers. Gives the manifest of a packed checkpoint, and the
+ * shards that are to be kept.
  * @param {WasmEngine} engine @param {ByteSource} source @param {KeptFolder | null} kept @param {AbortSignal} signal
  * @param {[string, Uint8Array | null][]} fresh
- * @returns {Promise<{ pack?: Pack, shards?: import("./store.js").Shard[] }>}
+ * @returns {Promise<{ pack?: Pack, pack_kept?: boolean, shards?: import("./store.js").Shard[] }>}
  */
 async function openHeads(engine, source, kept, signal, fresh) {
   if (kept?.journal.shards.length) {
     const heads = await Promise.all(kept.journal.shards.map(({ file }) => kept.small(`heads/${file}.bin`)));
-    if (heads.every((head) => head)) {
+    const manifest = await kept.small(PACK_FILE);
+    if (heads.every((head) => head) && (manifest || !kept.journal.files[PACK_FILE])) {
       kept.journal.shards.forEach(({ file, ...identity }, i) => {
         openHead(engine, file, identity.file_bytes, /** @type {Uint8Array} */ (heads[i]));
         // What is still missing must come from the same version of the file.
         source.expect?.(file, identity);
       });
-      return {};
+      return manifest ? { pack: manifestOf(engine, manifest), pack_kept: true } : {};
     }
   }
   let files;
@@ -224,9 +238,9 @@ async function openHeads(engine, source, kept, signal, fresh) {
     files = await weightFiles(engine, source, signal);
   } catch (error) {
     if (!isMissing(error)) throw error;
-    const pack = await openPack(engine, source, signal);
-    if (!pack) throw error;
-    return { pack };
+    const opened = await openPack(engine, source, signal, fresh);
+    if (!opened) throw error;
+    return opened;
   }
   const shards = [];
   for (const file of files) {
@@ -247,40 +261,57 @@ function openHead(engine, file, file_bytes, head) {
 /** @typedef {{ file: string, bytes: number, sha256: string }} PackedFile */
 /** @typedef {{ weights: string, shards: ({ shard: string, shard_bytes: number } & PackedFile)[], units: ({ name: string } & PackedFile)[] }} Pack */
 
+/** @param {WasmEngine} engine @param {Uint8Array} manifest */
+const manifestOf = (engine, manifest) => /** @type {Pack} */ (engine.open_manifest(new TextDecoder().decode(manifest)));
+
 /**
- * The manifest that `zamba2 pack` wrote, or null where there is none.
- * @param {WasmEngine} engine @param {ByteSource} source @param {AbortSignal} signal @returns {Promise<Pack | null>}
+ * What `zamba2 pack` wrote, or null where there is no manifest.
+ * @param {WasmEngine} engine @param {ByteSource} source @param {AbortSignal} signal @param {[string, Uint8Array | null][]} fresh
+ * @returns {Promise<{ pack: Pack, shards: import("./store.js").Shard[] } | null>}
  */
-async function openPack(engine, source, signal) {
-  let text;
+async function openPack(engine, source, signal, fresh) {
+  let manifest;
   try {
-    text = new TextDecoder().decode(await source.whole(PACK_FILE, signal));
+    manifest = await source.whole(PACK_FILE, signal);
   } catch (error) {
     if (isMissing(error)) return null;
     throw error;
   }
-  const pack = /** @type {Pack} */ (engine.open_manifest(text));
-  for (const shard of pack.shards) openHead(engine, shard.shard, shard.shard_bytes, await packedFile(source, shard, signal));
-  return pack;
+  const pack = manifestOf(engine, manifest);
+  fresh.push([PACK_FILE, manifest]);
+  const shards = [];
+  for (const shard of pack.shards) {
+    const head = await packedFile(source, shard, signal, null);
+    openHead(engine, shard.shard, shard.shard_bytes, head);
+    fresh.push([`heads/${shard.shard}.bin`, head]);
+    shards.push({ file: shard.shard, file_bytes: shard.shard_bytes, etag: null });
+  }
+  return { pack, shards };
 }
 
-/** @param {ByteSource} source @param {Pack} pack @param {Unit} unit @param {AbortSignal} signal @param {LoadProgress} progress */
-async function packedUnit(source, pack, unit, signal, progress) {
+/** @param {string} file */
+const replaced = (file) => new Zamba2Error("changed", `${file} is not the file that the manifest on this device names`, {
+  file, nextStep: "Load the model again: it will be read from the start.",
+});
+
+/** @param {Pack} pack @param {Unit} unit */
+function packedUnit(pack, unit) {
   const stored = pack.units.find(({ name }) => name === unit.name);
   if (!stored || stored.bytes !== unit.stored_bytes) {
     throw new Zamba2Error("bad_config", `${PACK_FILE}: ${unit.name} is not what config.json and the heads make of it`, {
       file: PACK_FILE, nextStep: "Pack the checkpoint anew.",
     });
   }
-  const bytes = await packedFile(source, stored, signal);
-  progress.received_bytes += bytes.byteLength;
-  return bytes;
+  return stored;
 }
 
-/** A file whose hash is the manifest's; a damaged one is fetched once more. @param {ByteSource} source @param {PackedFile} file @param {AbortSignal} signal */
-async function packedFile(source, file, signal) {
+/**
+ * A file whose hash is the manifest's; a damaged one is fetched once more.
+ * @param {ByteSource} source @param {PackedFile} file @param {AbortSignal} signal @param {RangeReply | null} reply  asked for before
+ */
+async function packedFile(source, file, signal, reply) {
   for (let attempt = 0; attempt < 2; attempt++) {
-    const { bytes } = await readRange(source, file.file, 0, file.bytes, signal);
+    const bytes = await bytesOf(attempt === 0 && reply ? reply : await source.range(file.file, 0, file.bytes, signal), file.bytes);
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
     const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
     if (sha256 === file.sha256) return bytes;
@@ -333,13 +364,18 @@ async function readHead(engine, source, file, signal) {
 /** @param {ByteSource} source @param {string} file @param {number} start @param {number} end @param {AbortSignal} signal */
 async function readRange(source, file, start, end, signal) {
   const reply = await source.range(file, start, end, signal);
-  const bytes = new Uint8Array(end - start);
+  return { file_bytes: reply.file_bytes, bytes: await bytesOf(reply, end - start) };
+}
+
+/** @param {RangeReply} reply @param {number} length */
+async function bytesOf(reply, length) {
+  const bytes = new Uint8Array(length);
   let at = 0;
   for await (const chunk of reply.chunks) {
     bytes.set(chunk, at);
     at += chunk.byteLength;
   }
-  return { file_bytes: reply.file_bytes, bytes };
+  return bytes;
 }
 
 /**
@@ -358,9 +394,15 @@ function merged(ranges) {
   return requests;
 }
 
-/** @param {Unit[]} units */
-function* requests(units) {
-  for (const unit of units) yield* merged(unit.ranges);
+/** What is asked for, in order. @param {Unit[]} units @param {Pack | undefined} pack */
+function* requests(units, pack) {
+  for (const unit of units) {
+    if (!pack) yield* merged(unit.ranges);
+    else {
+      const { file, bytes } = packedUnit(pack, unit);
+      yield { file, start: 0, end: bytes };
+    }
+  }
 }
 
 /**
