@@ -63,7 +63,11 @@ pub enum Error {
     Token { token: u32, vocab_size: usize },
     #[error("option `{name}`: {fact}")]
     Setting { name: String, fact: String },
-    #[error("the model needs about {needed_bytes} bytes of memory, and {limit_bytes} can be had")]
+    #[error(
+        "the model needs about {:.2} GB of memory, and {:.2} GB can be had",
+        *needed_bytes as f64 / 1e9,
+        *limit_bytes as f64 / 1e9
+    )]
     Memory { needed_bytes: u64, limit_bytes: u64 },
     #[error("{fact}")]
     Sequence { fact: String },

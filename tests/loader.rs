@@ -14,8 +14,8 @@ use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::loader::WeightStream;
 use zamba2::loader::packed::{MANIFEST, Manifest, PackedFile};
-use zamba2::loader::safetensors::{Dtype, Shard, header_bytes};
-use zamba2::loader::schedule::{LoadSchedule, Unit};
+use zamba2::loader::safetensors::{Dtype, Shard, TensorEntry, header_bytes};
+use zamba2::loader::schedule::{LoadSchedule, SharedLayout, Unit, tensors, units};
 use zamba2::model::cache::Cache;
 use zamba2::model::config::Config;
 use zamba2::model::forward::{ForwardPass, Progress, Scratch};
@@ -482,7 +482,10 @@ fn the_packed_folder_of_the_browser_tests_is_what_pack_writes() {
     let manifest_file = MANIFEST.to_owned();
     for file in units.chain(heads).chain(files).chain([&manifest_file]) {
         let (here, there) = (out.path().join(file), committed.join(file));
-        assert!(fs::read(here).unwrap() == fs::read(there).unwrap(), "{file}");
+        assert!(
+            fs::read(here).unwrap() == fs::read(there).unwrap(),
+            "{file}"
+        );
     }
 }
 
@@ -719,6 +722,84 @@ fn too_little_memory_is_said_before_a_byte_is_read() {
         };
         assert_eq!(loader.err(), (!fits).then_some(expected));
     }
+}
+
+/// Zyphra/Zamba2-7B as its config.json has it, and a header that names all its tensors.
+fn seven_billion() -> (Config, Shard) {
+    let hybrid = [6, 11, 17, 23, 29, 35, 41, 47, 53, 59, 65, 71, 77];
+    let kind = |index| {
+        if hybrid.contains(&index) {
+            "hybrid"
+        } else {
+            "mamba"
+        }
+    };
+    let config = json!({
+        "model_type": "zamba2", "vocab_size": 32000, "hidden_size": 3584, "num_hidden_layers": 81,
+        "layers_block_type": (0..81).map(kind).collect::<Vec<_>>(), "mamba_d_state": 64, "mamba_d_conv": 4,
+        "mamba_expand": 2, "mamba_ngroups": 2, "n_mamba_heads": 112, "mamba_headdim": 64, "intermediate_size": 14336,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "num_mem_blocks": 2, "adapter_rank": 128,
+        "use_shared_attention_adapter": false, "use_mem_rope": true, "rope_theta": 10000.0,
+        "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
+    });
+    let config = Config::from_json(&config.to_string()).unwrap();
+    let shared = SharedLayout::new(&config, |_| false);
+    let mut shard = Shard {
+        file: "model.safetensors".into(),
+        tensors: BTreeMap::new(),
+    };
+    let mut start = 0;
+    for unit in units(&config, &shared, false) {
+        for spec in tensors(&config, &shared, unit) {
+            let end = start + 2 * spec.shape.iter().product::<usize>() as u64;
+            let entry = TensorEntry {
+                dtype: Dtype::Bf16,
+                shape: spec.shape,
+                start,
+                end,
+            };
+            assert!(shard.tensors.insert(spec.name, entry).is_none());
+            start = end;
+        }
+    }
+    (config, shard)
+}
+
+#[test]
+fn the_largest_model_is_planned_at_q4_and_refused_with_figures_where_a_tab_can_not_hold_it() {
+    let (config, shard) = seven_billion();
+    let numbers = |entry: &TensorEntry| entry.shape.iter().product::<usize>() as u64;
+    let parameters: u64 = shard.tensors.values().map(numbers).sum();
+    assert_eq!((parameters, shard.tensors.len()), (7_356_749_648, 786));
+
+    // 18 bytes hold 32 numbers; the tied embedding has 34, scales of rows and f32 vectors add less than a percent.
+    let schedule =
+        LoadSchedule::new(&config, std::slice::from_ref(&shard), WeightFormat::Q4).unwrap();
+    let least = (parameters * 18 + 32_000 * 3584 * 16) / 32;
+    assert!(
+        (least..least + least / 100).contains(&schedule.weights_bytes),
+        "{}",
+        schedule.weights_bytes
+    );
+    // 32-bit WebAssembly addresses 4 GiB.
+    let settings = LoadSettings {
+        memory_limit_bytes: Some(4 << 30),
+        ..settings(WeightFormat::Q4)
+    };
+    let refusal = Session::open(Cpu::new(1), config, &[shard], None, settings).err();
+    let Some(Error::Memory {
+        needed_bytes,
+        limit_bytes,
+    }) = refusal
+    else {
+        panic!("{refusal:?}");
+    };
+    assert!(needed_bytes > schedule.weights_bytes && limit_bytes == 4 << 30);
+    let message = refusal.unwrap().to_string();
+    assert!(
+        message.contains("4.40 GB") && message.contains("4.29 GB"),
+        "{message}"
+    );
 }
 
 /// Counted from the file, which has each shared weight once: two dimensions make a matrix, everything else is f32.

@@ -27,15 +27,15 @@ function assertRefusal(refusal, code, file) {
 
 /**
  * What loading (and then an optional run) ends in.
- * @param {Page} page @param {{ files?: Record<string, Buffer>, source?: string, prompt?: string | number[], options?: object }} given
+ * @param {Page} page @param {{ files?: Record<string, Buffer>, source?: string, prompt?: string | number[], options?: object, retry?: object }} given
  * @returns {Promise<Refusal>}
  */
-function refusalOf(page, { files, source, prompt, options = {} }) {
-  return page.evaluate(async ({ contents, source, prompt, options }) => {
+function refusalOf(page, { files, source, prompt, options = {}, retry = { first_delay_ms: 1 } }) {
+  return page.evaluate(async ({ contents, source, prompt, options, retry }) => {
     const { zamba2, filesOf } = /** @type {any} */ (globalThis);
     let model;
     try {
-      model = await zamba2.load({ source: contents ? await filesOf(contents) : source, weights: "f32" });
+      model = await zamba2.load({ source: contents ? await filesOf(contents) : source, weights: "f32", retry });
       for await (const _ of model.generate(prompt ?? [1, 2], { max_tokens: 2, ...options })) { /* only its failure matters */ }
     } catch (error) {
       const { code, file, nextStep, message } = /** @type {any} */ (error);
@@ -44,7 +44,7 @@ function refusalOf(page, { files, source, prompt, options = {} }) {
       model?.dispose();
     }
     return { code: "none", file: null, nextStep: "", message: "nothing was refused", typed: false };
-  }, { contents: files && asBase64(files), source, prompt, options });
+  }, { contents: files && asBase64(files), source, prompt, options, retry });
 }
 
 /** @param {(page: Page) => Promise<void>} body */
@@ -209,6 +209,14 @@ for (const [what, prompt, options, code] of BAD_RUNS) {
       return text;
     }, { source: EMBEDDED, prompt, options });
     assert.notEqual(text, "");
+  }));
+}
+
+for (const retry of [{ attempts: 0 }, { attempts: 2.5 }, { first_delay_ms: -1 }, { stall_ms: Number.NaN }, { stall_ms: 2 ** 31 }, { tries: 3 }]) {
+  test(`the retry option ${JSON.stringify(retry)} is refused by name`, () => withModule(async (page) => {
+    const refusal = await refusalOf(page, { source: EMBEDDED, retry });
+    assertRefusal(refusal, "bad_option", null);
+    assert.match(refusal.message, new RegExp(`retry\\.${Object.keys(retry)[0]}`));
   }));
 }
 

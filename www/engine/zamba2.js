@@ -136,6 +136,25 @@ function checkBuildOptions(threads, relaxedSimd) {
   }
 }
 
+/** @param {NonNullable<api.LoadOptions["retry"]>} retry */
+function checkRetry(retry) {
+  const known = { attempts: 1, first_delay_ms: 0, stall_ms: 1 };
+  for (const [name, value] of Object.entries(retry)) {
+    const least = known[/** @type {keyof typeof known} */ (name)];
+    if (least === undefined) {
+      throw new Zamba2Error("bad_option", `option \`retry.${name}\` does not exist`, {
+        nextStep: `Use ${Object.keys(known).join(", ")}.`,
+      });
+    }
+    // Browsers' timers take 32 bits, and run at once beyond.
+    if (!(Number.isInteger(value) && value >= least && value < 2 ** 31)) {
+      throw new Zamba2Error("bad_option", `option \`retry.${name}\`: ${String(value)} is not a whole number from ${least} on`, {
+        nextStep: "Change the option and load again.",
+      });
+    }
+  }
+}
+
 /** @type {typeof api.benchKernels} */
 export async function benchKernels({ threads = "auto", relaxedSimd = "auto", signal } = {}) {
   signal?.throwIfAborted();
@@ -157,6 +176,7 @@ export function open({
   oneOf("weights", weights, ["f32", "q8", "q4"]);
   oneOf("keep", keep, [true, false]);
   checkBuildOptions(threads, relaxedSimd);
+  checkRetry(retry ?? {});
   const args = {
     source: sourceForWorker(source), weights, context: context ?? null, threads, relaxed_simd: relaxedSimd, keep, retry: retry ?? null,
   };
