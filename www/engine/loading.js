@@ -81,7 +81,9 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
   const ahead = new Set(toFetch);
   const replies = prefetched(requests(toFetch, pack), source, signal);
   if (kept) engine.keep_stored();
-  for (const unit of units) {
+  // The next unit is read and checked on this device while the present one goes to the engine.
+  let next = fromDevice(kept, units[0]);
+  for (const [i, unit] of units.entries()) {
     const before_bytes = progress.loaded_bytes;
     /** Bytes of the source that `share` of the unit's stored form stands for. @param {number} share */
     const reached = (share) => {
@@ -102,7 +104,8 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
     progress.unit_bytes = sourceBytes(unit);
     progress.unit_loaded_bytes = 0;
 
-    const whole = await kept?.unit(unit.name);
+    const whole = await next;
+    next = fromDevice(kept, units[i + 1]);
     if (whole) {
       progress.origin = "device";
       await pushStored(whole);
@@ -162,6 +165,14 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
   progress.block = null;
   report();
   return { info, memory, tokenizer, timing: { header_ms, weights_ms: performance.now() - started_ms - header_ms } };
+}
+
+/** @param {KeptFolder | null} kept @param {Unit | undefined} unit */
+function fromDevice(kept, unit) {
+  const bytes = kept && unit ? kept.unit(unit.name) : Promise.resolve(null);
+  // Its failure is thrown when its turn comes; until then it must not count as unhandled.
+  bytes.catch(() => {});
+  return bytes;
 }
 
 /** @param {KeptFolder | null} kept @param {LoadProgress["keeping"]} otherwise @returns {LoadProgress["keeping"]} */

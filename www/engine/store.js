@@ -3,24 +3,25 @@
 // by loading.js (in the worker, where files can be written in place) and by zamba2.js (to list and to delete). It knows
 // files, sizes and hashes; what a unit's bytes mean is the engine's business.
 //
-// One folder per source and weight format. A journal says what in it counts: data is written and flushed first, the
-// journal after, so that a tab that is closed at any byte leaves nothing that is taken for more than it is. The journal
-// has two files that are written in turn; a torn one does not parse, and the other still counts.
+// One folder per source and weight format. A journal says what in it counts: data is written first, the journal with the
+// data's hashes after, and what is read is held to them, so that a tab that is closed at any byte leaves nothing that is
+// taken for more than it is. The journal has two files that are written in turn; a torn one does not parse, and the other
+// still counts. Nothing waits for the disk until the end: a power cut may cost what the system had not written yet.
 
 import { Zamba2Error } from "./errors.js";
 
 /**
- * @typedef {{ bytes: number, sha256: string }} Kept  a whole file
+ * @typedef {{ bytes: number, sha256: string }} Kept  a whole file, or a segment of one
  * @typedef {{ file: string, file_bytes: number, etag: string | null }} Shard  a weight file of the source, and its version
- * @typedef {{ name: string, segments: Kept[] }} Partial  the unit that is being written, by flushed pieces
+ * @typedef {{ name: string, segments: Kept[] }} Partial  the unit that is being written, as far as it is
  * @typedef {object} Journal
- * @property {1} version
+ * @property {2} version
  * @property {number} serial  the larger of two counts
  * @property {string} source
  * @property {string} weights
  * @property {Record<string, Kept | null>} files  small files; null is one that the source does not have
  * @property {Shard[]} shards
- * @property {Record<string, Kept>} units
+ * @property {Record<string, Kept[]>} units  by their segments
  * @property {Partial | null} partial
  * @property {boolean} complete
  * @property {number} saved_ms  since 1970
@@ -32,13 +33,12 @@ import { Zamba2Error } from "./errors.js";
  * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} read
  * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} write
  * @property {(bytes: number) => void} truncate
- * @property {() => void} flush
  * @property {() => void} close
  */
 
 const ROOT = "zamba2";
 const JOURNALS = ["journal.0.json", "journal.1.json"];
-/** A crash costs at most this much of a unit, and each piece is hashed on its own. */
+/** Weights are written and hashed in segments: each write asks the browser for room, and a crash costs at most one. */
 const SEGMENT_BYTES = 8 << 20;
 /** Writing and hashing go on beside the loading; this much may wait for them. */
 const QUEUE_BYTES = 32 << 20;
@@ -109,7 +109,7 @@ async function readJournal(folder) {
     if (!bytes) continue;
     try {
       const journal = /** @type {Journal} */ (JSON.parse(new TextDecoder().decode(bytes)));
-      if (journal.version === 1 && journal.serial > (newest?.serial ?? -1)) newest = journal;
+      if (journal.version === 2 && journal.serial > (newest?.serial ?? -1)) newest = journal;
     } catch {
       // Torn while it was written.
     }
@@ -119,7 +119,7 @@ async function readJournal(folder) {
 
 /** What a model takes on the device. @param {Journal} journal */
 function keptBytes(journal) {
-  const files = [...Object.values(journal.files), ...Object.values(journal.units), ...(journal.partial?.segments ?? [])];
+  const files = [...Object.values(journal.files), ...Object.values(journal.units).flat(), ...(journal.partial?.segments ?? [])];
   return files.reduce((sum, file) => sum + (file?.bytes ?? 0), 0);
 }
 
@@ -178,7 +178,7 @@ export async function openKept(source, weights) {
   journal = await readJournal(folder);
   /** @type {Journal} */
   const empty = {
-    version: 1, serial: 0, source, weights, files: {}, shards: [], units: {}, partial: null, complete: false, saved_ms: Date.now(),
+    version: 2, serial: 0, source, weights, files: {}, shards: [], units: {}, partial: null, complete: false, saved_ms: Date.now(),
   };
   return { kept: new KeptFolder(folder, journal ?? empty, release), reason: null };
 }
@@ -201,10 +201,11 @@ export class KeptFolder {
   refused = null;
   /** @type {SyncHandle | null} */
   #open = null;
+  /** Where the next segment of the open unit begins. */
   #at = 0;
-  /** Bytes of the open unit that no flushed segment holds yet. @type {Uint8Array[]} */
-  #unflushed = [];
-  #unflushed_bytes = 0;
+  /** Bytes of the open unit that are not written yet. @type {Uint8Array[]} */
+  #pending = [];
+  #pending_bytes = 0;
   /** @type {Promise<void>} */
   #written = Promise.resolve();
   #queued_bytes = 0;
@@ -260,24 +261,26 @@ export class KeptFolder {
 
   /** A whole unit, or null when it is not here or damaged; a damaged one is forgotten. @param {string} name */
   async unit(name) {
-    const kept = this.journal.units[name];
-    if (!kept) return null;
-    const bytes = await this.#verified(unitFile(name), kept);
-    if (!bytes) {
-      delete this.journal.units[name];
-      this.journal.complete = false;
-    }
-    return bytes;
+    const segments = this.journal.units[name];
+    if (!segments) return null;
+    const bytes = await this.#segments(name, segments);
+    if (bytes.byteLength === segments.reduce((sum, segment) => sum + segment.bytes, 0)) return bytes;
+    delete this.journal.units[name];
+    this.journal.complete = false;
+    return null;
   }
 
-  /** The flushed beginning of a unit, as far as it is whole. @param {string} name @returns {Promise<Uint8Array<ArrayBuffer>>} */
+  /** The beginning of a unit that was being written, as far as it is whole. @param {string} name */
   async beginning(name) {
-    const nothing = new Uint8Array(0);
-    const partial = this.journal.partial;
-    if (partial?.name !== name) return nothing;
-    const bytes = (await fileBytes(this.folder, unitFile(name))) ?? nothing;
+    const { partial } = this.journal;
+    return partial?.name === name ? this.#segments(name, partial.segments) : new Uint8Array(0);
+  }
+
+  /** The segments of a unit up to the first that is damaged. @param {string} name @param {Kept[]} segments */
+  async #segments(name, segments) {
+    const bytes = (await fileBytes(this.folder, unitFile(name))) ?? new Uint8Array(0);
     let at = 0;
-    for (const segment of partial.segments) {
+    for (const segment of segments) {
       const piece = bytes.subarray(at, at + segment.bytes);
       if (piece.byteLength !== segment.bytes || (await sha256(piece)) !== segment.sha256) break;
       at += segment.bytes;
@@ -300,24 +303,21 @@ export class KeptFolder {
   async append(bytes) {
     if (!bytes.byteLength) return;
     await this.#writing(async () => {
-      writeWhole(/** @type {SyncHandle} */ (this.#open), bytes, this.#at);
-      this.#at += bytes.byteLength;
-      this.#unflushed.push(bytes);
-      this.#unflushed_bytes += bytes.byteLength;
-      if (this.#unflushed_bytes >= SEGMENT_BYTES) await this.#flush();
+      this.#pending.push(bytes);
+      this.#pending_bytes += bytes.byteLength;
+      if (this.#pending_bytes < SEGMENT_BYTES) return;
+      await this.#writeSegment();
+      await this.#record();
     }, bytes.byteLength);
   }
 
-  /** Ends the unit: what is on the device is read back, and its hash is what later visits are held to. */
+  /** Ends the unit: from now on it counts as a whole. */
   async endUnit() {
     await this.#writing(async () => {
-      const { name } = /** @type {Partial} */ (this.journal.partial);
-      await this.#flush();
-      const handle = /** @type {SyncHandle} */ (this.#open);
-      const bytes = new Uint8Array(this.#at);
-      handle.read(bytes, { at: 0 });
+      await this.#writeSegment();
+      const { name, segments } = /** @type {Partial} */ (this.journal.partial);
       this.#close();
-      this.journal.units[name] = { bytes: bytes.byteLength, sha256: await sha256(bytes) };
+      this.journal.units[name] = segments;
       this.journal.partial = null;
       await this.#record();
     });
@@ -341,7 +341,7 @@ export class KeptFolder {
     });
   }
 
-  /** Lets other tabs in, when what is queued has been written. A unit that was begun keeps its flushed bytes. */
+  /** Lets other tabs in, when what is queued has been written. A unit that was begun keeps its whole segments. */
   async close() {
     await this.#written;
     this.#close();
@@ -351,24 +351,25 @@ export class KeptFolder {
   #close() {
     this.#open?.close();
     this.#open = null;
-    this.#unflushed = [];
-    this.#unflushed_bytes = 0;
+    this.#pending = [];
+    this.#pending_bytes = 0;
   }
 
-  async #flush() {
-    if (this.#unflushed_bytes === 0) return;
-    const piece = new Uint8Array(this.#unflushed_bytes);
+  async #writeSegment() {
+    if (this.#pending_bytes === 0) return;
+    const segment = new Uint8Array(this.#pending_bytes);
     let at = 0;
-    for (const bytes of this.#unflushed) {
-      piece.set(bytes, at);
+    for (const bytes of this.#pending) {
+      segment.set(bytes, at);
       at += bytes.byteLength;
     }
-    this.#unflushed = [];
-    this.#unflushed_bytes = 0;
-    /** @type {SyncHandle} */ (this.#open).flush();
+    this.#pending = [];
+    this.#pending_bytes = 0;
+    writeWhole(/** @type {SyncHandle} */ (this.#open), segment, this.#at);
+    this.#at += segment.byteLength;
     const partial = /** @type {Partial} */ (this.journal.partial);
-    partial.segments.push({ bytes: piece.byteLength, sha256: await sha256(piece) });
-    await this.#record();
+    // Of what was to be written, so that a disk that wrote something else is noticed.
+    partial.segments.push({ bytes: segment.byteLength, sha256: await sha256(segment) });
   }
 
   async #record() {
@@ -383,7 +384,6 @@ export class KeptFolder {
     try {
       handle.truncate(0);
       writeWhole(handle, bytes, 0);
-      handle.flush();
     } finally {
       handle.close();
     }
