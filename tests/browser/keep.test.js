@@ -205,9 +205,10 @@ const hashOfRun = (/** @type {Page} */ page, /** @type {string} */ source, keep 
   let last = null;
   const model = await zamba2.load({ source, weights: "f32", keep, onProgress: (/** @type {any} */ p) => (last = p) });
   const rows = await model.logits([1, 5, 9]);
+  const { keeping } = model.info;
   model.dispose();
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", rows.at(-1)));
-  return { hash: digest.join(), received_bytes: last.received_bytes, device_bytes: last.device_bytes };
+  return { hash: digest.join(), keeping, received_bytes: last.received_bytes, device_bytes: last.device_bytes };
 }, { source, keep });
 
 test("a page that is killed in the middle of a large unit goes on inside it, with the bits of a load that did not stop", () => {
@@ -259,6 +260,34 @@ test("where the browser gives no room the model runs from memory and says so", (
   assert.equal(run.keeping?.state, "refused");
   assert.ok(run.keeping?.reason, "and the browser's reason is told");
 }));
+
+test("a disk that fills up in the middle of a load costs what did not fit, and the next visit goes on from what did", async () => {
+  const hub = await MockHub.start(withLargeEmbedding(300_000));
+  const { context, page: first } = await openPage(browser);
+  try {
+    // The first page stays: what it keeps in memory for this context would go with it.
+    await first.goto(`${SITE}/pkg/zamba2.js`);
+    const page = await modulePage(context);
+    const devtools = await context.newCDPSession(page);
+    const origin = new URL(SITE).origin;
+    await devtools.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 20 << 20 });
+    const straight = await hashOfRun(page, hub.folder);
+    assert.equal(straight.keeping.state, "refused");
+    const kept = await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels());
+    assert.equal(kept[0].complete, false);
+    assert.ok(kept[0].bytes > 16 << 20 && kept[0].bytes < 20 << 20, `${kept[0].bytes} bytes are kept`);
+
+    await devtools.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 1 << 30 });
+    const resumed = await hashOfRun(page, hub.folder);
+    assert.equal(resumed.keeping.state, "kept");
+    assert.ok(resumed.device_bytes >= 16 << 20);
+    assert.equal(resumed.hash, straight.hash);
+    assert.equal((await hashOfRun(page, hub.folder)).received_bytes, 0);
+  } finally {
+    await context.close();
+    await hub.stop();
+  }
+});
 
 test("a second tab that loads the same model at once runs from memory, and both are right", () => withHub(async (hub, context) => {
   hub.faults.push({ file: "model.safetensors", stall_at: 20_000, times: 1 });
