@@ -64,7 +64,7 @@ const profile = new ProfileView({
   onSummary: () => panel.renderProfile(),
 });
 const compare = new CompareView({
-  shelf,
+  shelf, strip,
   onFault: (thrown, file) => showFault("error.run_file", { ...faultOf(thrown), file }),
   onOpened: () => clearErrorCards(errors),
 });

@@ -486,6 +486,11 @@ export function significant(value, digits = 3) {
   return new Intl.NumberFormat(language, { maximumSignificantDigits: digits }).format(value);
 }
 
+/** A time in milliseconds, from hours down to single microseconds. @param {number} us */
+export function msText(us) {
+  return us >= 100 ? figure(us / 1000) : significant(us / 1000, 2);
+}
+
 /** Decimal units, as the Hub counts. @param {number} bytes */
 export function bytesText(bytes) {
   let power = 0;

@@ -186,6 +186,18 @@ export class Strip {
     if (highest > this.scale_ms || highest < 0.6 * this.scale_ms) this.scale_ms = highest * 1.15;
   }
 
+  /**
+   * Where the blocks' cells stand over `place`, from its left edge: charts put their columns under them. Null where the
+   * cells take several rows or are not `n`.
+   * @param {HTMLElement} place @param {number} n
+   */
+  columnsOver(place, n) {
+    const areas = this.blocks.map(({ button }) => button.getBoundingClientRect());
+    if (areas.length !== n || areas.some(({ top }) => top !== areas[0].top)) return null;
+    const { left } = place.getBoundingClientRect();
+    return areas.map((area) => ({ x: area.left - left, width: area.width }));
+  }
+
   /** As a click on the block's cell does. @param {number} block */
   open(block) {
     const cell = this.blocks[block];

@@ -3,7 +3,7 @@
 // whisker and a diamond on blocks that call the shared transformer. Where the strip is one row, the bars stand under its
 // cells. It stands on svg.js, parts.js and the page's words.
 
-import { figure, number, significant, t } from "../strings.js";
+import { msText, number, significant, t } from "../strings.js";
 import { dataTable } from "./data_table.js";
 import { PARTS } from "./parts.js";
 import { box, diamond, label, line, linear, picture, svg, ticks } from "./svg.js";
@@ -14,7 +14,7 @@ const HEIGHT = 270;
 const TOP = 26;
 const BOTTOM = 24;
 /** One run that the system interrupted would flatten all bars; a whisker above this multiple of the tallest bar is cut. */
-const WHISKER_LIMIT = 1.5;
+const WHISKER_LIMIT = 1.25;
 
 /** @param {BlockRow[]} blocks */
 const slowestOf = (blocks) => blocks.reduce((a, b) => (b.us.median > a.us.median ? b : a));
@@ -27,16 +27,16 @@ export function blockBarsFinding({ blocks }) {
   const hybrids_us = hybrids.reduce((sum, { us }) => sum + us.median, 0);
   return t(hybrids.length ? "bars.finding" : "bars.finding.plain", {
     hybrids: number(hybrids.length), percent: number((100 * hybrids_us) / total_us), blocks: number(blocks.length),
-    slowest: slowest.block, ms: figure(slowest.us.median / 1000),
+    slowest: slowest.block, ms: msText(slowest.us.median),
   });
 }
 
 /** @param {BlockRow} row */
 const readoutOf = (row) => [
   t("cell.block", { n: row.block }),
-  t("unit.ms", { value: figure(row.us.median / 1000) }),
-  t("bars.spread", { low: figure(row.us.p5 / 1000), high: figure(row.us.p95 / 1000) }),
-  ...PARTS.filter((part) => row.parts_us[part] > 0).map((part) => `${t(`part.${part}`)} ${figure(row.parts_us[part] / 1000)}`),
+  t("unit.ms", { value: msText(row.us.median) }),
+  t("bars.spread", { low: msText(row.us.p5), high: msText(row.us.p95) }),
+  ...PARTS.filter((part) => row.parts_us[part] > 0).map((part) => `${t(`part.${part}`)} ${msText(row.parts_us[part])}`),
   t("bars.ratio", { ratio: number(row.ratio, 2) }),
 ].join(" · ");
 
@@ -98,10 +98,10 @@ export function blockBarsTable({ blocks }) {
     { key: "kind", label: t("col.kind"), words: true, value: (row) => row.kind, text: (row) => t(`kind.${row.kind}`) },
     ...PARTS.map((part) => ({
       key: part, label: `${t(`part.${part}`)}, ${t("axis.ms")}`,
-      value: (/** @type {BlockRow} */ row) => row.parts_us[part], text: (/** @type {BlockRow} */ row) => figure(row.parts_us[part] / 1000),
+      value: (/** @type {BlockRow} */ row) => row.parts_us[part], text: (/** @type {BlockRow} */ row) => msText(row.parts_us[part]),
     })),
-    { key: "median", label: t("col.median_ms"), value: (row) => row.us.median, text: (row) => figure(row.us.median / 1000) },
-    { key: "p5", label: "p5", value: (row) => row.us.p5, text: (row) => figure(row.us.p5 / 1000) },
-    { key: "p95", label: "p95", value: (row) => row.us.p95, text: (row) => figure(row.us.p95 / 1000) },
+    { key: "median", label: t("col.median_ms"), value: (row) => row.us.median, text: (row) => msText(row.us.median) },
+    { key: "p5", label: "p5", value: (row) => row.us.p5, text: (row) => msText(row.us.p5) },
+    { key: "p95", label: "p95", value: (row) => row.us.p95, text: (row) => msText(row.us.p95) },
   ], blocks, { label: t("bars.title") });
 }

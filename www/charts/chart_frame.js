@@ -67,10 +67,10 @@ export class ChartFrame {
     }).observe(this.place);
   }
 
-  /** @param {Chart} chart */
-  show(chart) {
+  /** @param {Chart} chart @param {string} [of] what of several the chart is about; joins the title */
+  show(chart, of = "") {
     this.chart = chart;
-    this.heading.textContent = t(this.title);
+    this.heading.textContent = of ? `${t(this.title)} · ${of}` : t(this.title);
     this.summary.textContent = t("chart.table");
     this.readout.textContent = this.note ? t(this.note) : "";
     this.draw();
@@ -92,7 +92,7 @@ export class ChartFrame {
 
   /** @param {Element} drawing */
   offerSaves(drawing) {
-    const name = t(this.title);
+    const name = this.heading.textContent ?? "";
     // A table is saved with the exports; a canvas has pixels only.
     const kinds = drawing instanceof SVGElement ? ["SVG", "PNG"] : drawing instanceof HTMLCanvasElement ? ["PNG"] : [];
     // A redraw while the pointer is on a button must not take the button away.

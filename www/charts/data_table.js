@@ -21,9 +21,9 @@
  * A table whose first column names the row.
  * @template Row
  * @param {Column<Row>[]} columns @param {Row[]} rows
- * @param {{ label: string, order?: Order, onSort?: (order: Order) => void, fixed?: Row[] }} options `fixed` rows stay last
+ * @param {{ label: string, order?: Order, onSort?: (order: Order) => void }} options
  */
-export function dataTable(columns, rows, { label, order = null, onSort, fixed = [] }) {
+export function dataTable(columns, rows, { label, order = null, onSort }) {
   const table = document.createElement("table");
   table.className = "data-table";
   table.setAttribute("aria-label", label);
@@ -49,7 +49,7 @@ export function dataTable(columns, rows, { label, order = null, onSort, fixed = 
     head.append(cell);
   }
   const body = table.createTBody();
-  for (const row of [...inOrder(columns, rows, order), ...fixed]) {
+  for (const row of inOrder(columns, rows, order)) {
     const line = body.insertRow();
     columns.forEach((column, at) => line.append(cellOf(column, row, at === 0)));
   }

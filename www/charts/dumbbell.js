@@ -2,7 +2,7 @@
 // Two measurements of the same things as dumbbells on a logarithmic axis: A is a disc, B a ring, and the factor between
 // them is printed. It stands on svg.js and knows nothing of what is compared.
 
-import { figure, number, t } from "../strings.js";
+import { number, significant, t } from "../strings.js";
 import { dataTable } from "./data_table.js";
 import { decades, label, line, logarithmic, picture, svg, widthOf } from "./svg.js";
 
@@ -21,7 +21,7 @@ const factor = ({ a_ms, b_ms }) => b_ms / a_ms;
 export function dumbbellFinding(pairs) {
   if (pairs.length === 0) return t("dumbbell.none");
   const most = pairs.reduce((x, y) => (Math.abs(Math.log(factor(y))) > Math.abs(Math.log(factor(x))) ? y : x));
-  return t("dumbbell.finding", { name: most.name, a: figure(most.a_ms), b: figure(most.b_ms), factor: factorText(factor(most)) });
+  return t("dumbbell.finding", { name: most.name, a: significant(most.a_ms), b: significant(most.b_ms), factor: factorText(factor(most)) });
 }
 
 /** @param {number} value */
@@ -35,7 +35,7 @@ export function dumbbell(pairs, { width, readout }) {
   const height = TOP + pairs.length * row_height + BOTTOM;
   const root = picture(width, height, dumbbellFinding(pairs));
   if (pairs.length === 0) return root;
-  const left = narrow ? 12 : Math.min(width / 2, 14 + Math.max(...pairs.map(({ name }) => widthOf(name))));
+  const left = narrow ? 12 : Math.min(width / 2, 18 + Math.max(...pairs.map(({ name }) => widthOf(name))));
   const all_ms = pairs.flatMap(({ a_ms, b_ms }) => [a_ms, b_ms]);
   const [least, most] = [Math.min(...all_ms) / 1.4, Math.max(...all_ms) * 1.4];
   const x = logarithmic([least, most], [left, width - RIGHT]);
@@ -54,7 +54,7 @@ export function dumbbell(pairs, { width, readout }) {
       svg("circle", { cx: a, cy: y, r: 5, class: "end-a" }),
       label(width - 4, y + 4, factorText(factor(pair)), { anchor: "end", kind: "row-text" }),
     );
-    group.addEventListener("pointerenter", () => readout(t("dumbbell.pair", { name: pair.name, a: figure(pair.a_ms), b: figure(pair.b_ms), factor: factorText(factor(pair)) })));
+    group.addEventListener("pointerenter", () => readout(t("dumbbell.pair", { name: pair.name, a: significant(pair.a_ms), b: significant(pair.b_ms), factor: factorText(factor(pair)) })));
     group.addEventListener("pointerleave", () => readout(""));
     root.append(group);
   });
@@ -65,8 +65,8 @@ export function dumbbell(pairs, { width, readout }) {
 export function dumbbellTable(pairs) {
   return dataTable([
     { key: "name", label: t("col.type"), words: true, value: (row) => row.name, text: (row) => row.name },
-    { key: "a", label: t("dumbbell.col.a"), value: (row) => row.a_ms, text: (row) => figure(row.a_ms) },
-    { key: "b", label: t("dumbbell.col.b"), value: (row) => row.b_ms, text: (row) => figure(row.b_ms) },
+    { key: "a", label: t("dumbbell.col.a"), value: (row) => row.a_ms, text: (row) => significant(row.a_ms) },
+    { key: "b", label: t("dumbbell.col.b"), value: (row) => row.b_ms, text: (row) => significant(row.b_ms) },
     { key: "factor", label: "B ÷ A", value: factor, text: (row) => factorText(factor(row)) },
   ], pairs, { label: t("dumbbell.title") });
 }

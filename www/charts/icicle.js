@@ -2,7 +2,7 @@
 // Where the time lies inside the model: model → block → module, each child inside its parent. In time order the picture
 // reads from left to right as the pass ran; left-heavy puts the longest first. Click or Enter zooms. It stands on svg.js.
 
-import { figure, number, t } from "../strings.js";
+import { msText, number, t } from "../strings.js";
 import { dataTable } from "./data_table.js";
 import { partOf } from "./parts.js";
 import { box, linear, svg, widthOf } from "./svg.js";
@@ -28,7 +28,7 @@ function layout(tree, order) {
     open.length = row.depth;
     const parent = row.depth ? open[row.depth - 1] : -1;
     open[row.depth] = at;
-    nodes.push({ ...row, parent, children: [], left_us: row.start_us, part: row.depth < 2 && row.block === null ? "model" : row.name === String(row.block) ? "block" : partOf(row.path) });
+    nodes.push({ ...row, parent, children: [], left_us: row.start_us, part: row.depth < 2 ? (row.block === null ? "model" : "block") : partOf(row.path) });
     nodes[parent]?.children.push(at);
   });
   if (order === "heavy") {
@@ -46,7 +46,7 @@ function layout(tree, order) {
 
 /** @param {PhaseSummary} phase */
 export function icicleFinding({ tree }) {
-  const blocks = tree.filter(({ block, path }) => block !== null && /\.\d+$/.test(path) && !/_list\.\d+$/.test(path));
+  const blocks = tree.filter(({ block, depth }) => depth === 1 && block !== null);
   const root = tree[0];
   if (!root || blocks.length === 0) return t("icicle.none");
   const inside_us = blocks.reduce((sum, { us }) => sum + us, 0);
@@ -60,6 +60,7 @@ export function icicleFinding({ tree }) {
  */
 export function icicle(phase, { width, state, readout, onState }) {
   const nodes = layout(phase.tree, state.order);
+  const hybrids = new Set(phase.blocks.filter(({ kind }) => kind === "hybrid").map(({ block }) => block));
   const deepest = Math.max(0, ...nodes.map(({ depth }) => depth));
   const height = (deepest + 1) * ROW + 2;
   const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "plot icicle", role: "group", "aria-label": icicleFinding(phase) });
@@ -78,14 +79,15 @@ export function icicle(phase, { width, state, readout, onState }) {
     const wide = ancestor ? width : (node.us / shown.us) * width;
     if (wide < LEAST_WIDTH) return;
     const percent = (100 * node.us) / nodes[0].us;
-    const said = t("icicle.node", { path: node.path, type: node.type, ms: figure(node.us / 1000), percent: number(percent, 1), self: figure(node.self_us / 1000) });
-    const group = svg("g", { class: `node part-${node.part}${ancestor ? " ancestor" : ""}`, role: "button", tabindex: "-1", "aria-label": said, "data-path": node.path });
+    const said = t("icicle.node", { path: node.path, type: node.type, ms: msText(node.us), percent: number(percent, 1), self: msText(node.self_us) });
+    const kind = node.part === "block" && hybrids.has(node.block ?? -1) ? "part-block hybrid-block" : `part-${node.part}`;
+    const group = svg("g", { class: `node ${kind}`, role: "button", tabindex: "-1", "aria-label": said, "data-path": node.path });
     group.append(box(from + 0.5, node.depth * ROW + 1, wide - 1, ROW - 2, "node-box"));
     // A block too narrow for its name still has room for its number.
     const words = [nameOf(node), ...(node.part === "block" ? [String(node.block)] : [])].find((name) => widthOf(name) + 6 < wide);
     if (words) {
       const text = svg("text", { x: from + Math.min(5, (wide - widthOf(words)) / 2), y: node.depth * ROW + 17, class: "node-text" }, words);
-      const ms = `${figure(node.us / 1000)} ${t("axis.ms")}`;
+      const ms = `${msText(node.us)} ${t("axis.ms")}`;
       if (widthOf(words) + widthOf(ms) + 20 < wide) {
         text.append(svg("tspan", { dx: 8, class: "node-ms" }, ms));
       }
@@ -154,8 +156,8 @@ export function icicleTable({ tree }) {
   return dataTable([
     { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => row.path },
     { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
-    { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => figure(row.us / 1000) },
-    { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => figure(row.self_us / 1000) },
+    { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
+    { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us) },
     { key: "percent", label: t("col.time_percent"), value: (row) => row.us, text: (row) => number((100 * row.us) / tree[0].us, 1) },
   ], rows, { label: t("icicle.title") });
 }

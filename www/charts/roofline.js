@@ -76,7 +76,7 @@ export function roofline(summary, { width, readout }) {
   const { ceilings } = summary;
   const peak = summary.prefill.peak_gflops;
   const read = ceilings?.read_gb_per_s ?? null;
-  const least_x = Math.min(0.5, ...points.map(({ intensity }) => intensity)) / 1.6;
+  const least_x = Math.min(0.5, ...points.map(({ intensity }) => intensity)) / 6;
   const most_x = Math.max(100, peak && read ? (peak / read) * 4 : 1, ...points.map(({ intensity }) => intensity)) * 1.6;
   const most_y = Math.max(peak ?? 1, ...points.map(({ gflops }) => gflops)) * 2;
   const least_y = Math.min(...points.map(({ gflops }) => gflops), most_y / 100) / 2;

@@ -29,6 +29,7 @@ export function picture(width, height, finding) {
  * @param {{ anchor?: "start" | "middle" | "end", kind?: string, rotate?: number }} [options]
  */
 export function label(x, y, words, { anchor = "start", kind = "axis-text", rotate = 0 } = {}) {
+  /** @type {Record<string, string | number>} */
   const place = rotate ? { transform: `translate(${Math.round(x)} ${Math.round(y)}) rotate(${Math.round(rotate * 10) / 10})` } : { x, y };
   return svg("text", { ...place, "text-anchor": anchor, class: kind }, words);
 }
@@ -73,4 +74,4 @@ export function decades(from, to) {
 }
 
 /** How wide words are drawn at 12 px, near enough to decide whether they fit. @param {string} words */
-export const widthOf = (words) => words.length * 7;
+export const widthOf = (words) => words.length * 7.4;

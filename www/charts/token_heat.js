@@ -3,7 +3,7 @@
 // kind, which shows what is unusual, and absolute time, which shows where it goes. One row can be singled out. The
 // playground's live map (heat_map.js) takes its colours from here.
 
-import { figure, number, t } from "../strings.js";
+import { msText, number, t } from "../strings.js";
 import { median } from "../statistics.js";
 import { dataTable } from "./data_table.js";
 
@@ -48,7 +48,7 @@ export function heatRows({ kinds, columns }) {
 export function heatFinding(data) {
   if (data.columns.length === 0) return t("heat.none");
   const slowest = heatRows(data).reduce((a, b) => (b.median_ms > a.median_ms ? b : a));
-  return t("heat.finding", { block: slowest.block, ms: figure(slowest.median_ms), tokens: number(data.columns.length) });
+  return t("heat.finding", { block: slowest.block, ms: msText(1000 * slowest.median_ms), tokens: number(data.columns.length) });
 }
 
 /**
@@ -93,7 +93,7 @@ export function tokenHeat(data, { width, row, readout, onRow }) {
     const us = columns[token]?.[block];
     if (us === undefined) return;
     const ratio = us / (kindMedians(columns[token], kinds)[kinds[block]] || 1);
-    readout(t("heat.at", { token: number(token + 1), block, ms: figure(us / 1000), ratio: number(ratio, 2) }));
+    readout(t("heat.at", { token: number(token + 1), block, ms: msText(us), ratio: number(ratio, 2) }));
   });
   canvas.addEventListener("pointerleave", () => readout(""));
   canvas.addEventListener("click", (event) => onRow(under(event).block));
@@ -105,8 +105,8 @@ export function heatTable(data) {
   return dataTable([
     { key: "block", label: t("heat.col.block"), value: (row) => row.block, text: (row) => String(row.block) },
     { key: "kind", label: t("heat.col.kind"), words: true, value: (row) => row.kind, text: (row) => t(`kind.${row.kind}`) },
-    { key: "median", label: t("heat.col.median"), value: (row) => row.median_ms, text: (row) => number(row.median_ms, 3) },
-    { key: "max", label: t("heat.col.max"), value: (row) => row.max_ms, text: (row) => number(row.max_ms, 3) },
+    { key: "median", label: t("heat.col.median"), value: (row) => row.median_ms, text: (row) => msText(1000 * row.median_ms) },
+    { key: "max", label: t("heat.col.max"), value: (row) => row.max_ms, text: (row) => msText(1000 * row.max_ms) },
     { key: "share", label: t("heat.col.share"), value: (row) => row.share, text: (row) => `${number(row.share * 100, 1)} %` },
   ], heatRows(data), { label: t("heat.title") });
 }

@@ -2,7 +2,7 @@
 // Time by module type as a sorted table with bars in its cells: the share of time beside the share of FLOPs. In the self
 // view the rows and the untracked rest sum to the whole pass; inclusive rows overlap and are never summed.
 
-import { figure, number, significant, t } from "../strings.js";
+import { msText, number, significant, t } from "../strings.js";
 import { dataTable } from "./data_table.js";
 
 /** @import { PhaseSummary, TypeRow } from "../engine/zamba2.d.ts" */
@@ -32,10 +32,10 @@ export function typeTable(phase, { times, order, onSort }) {
   return dataTable([
     { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
     { key: "count", label: t("col.count"), value: (row) => row.count, text: (row) => (row === untracked ? "" : number(row.count)) },
-    { key: "us", label: t(times === "self" ? "col.self_ms" : "col.inclusive_ms"), value: time_us, text: (row) => figure(time_us(row) / 1000) },
+    { key: "us", label: t(times === "self" ? "col.self_ms" : "col.inclusive_ms"), value: time_us, text: (row) => msText(time_us(row)) },
     {
       key: "mean", label: t("col.mean_ms"), value: (row) => time_us(row) / Math.max(1, row.count),
-      text: (row) => (row === untracked ? "" : figure(time_us(row) / Math.max(1, row.count) / 1000)),
+      text: (row) => (row === untracked ? "" : msText(time_us(row) / Math.max(1, row.count))),
     },
     { key: "percent", label: t("col.time_percent"), value: percent, text: (row) => number(percent(row), 1), share: (row) => percent(row) / 100 },
     {
@@ -43,5 +43,5 @@ export function typeTable(phase, { times, order, onSort }) {
       text: (row) => (row.flops > 0 ? (row.flops_percent >= 0.05 ? number(row.flops_percent, 1) : significant(row.flops_percent, 1)) : "–"),
       share: (row) => row.flops_percent / 100,
     },
-  ], phase.types, { label: t("types.title"), order, onSort, fixed: times === "self" ? [untracked] : [] });
+  ], times === "self" ? [...phase.types, untracked] : phase.types, { label: t("types.title"), order, onSort });
 }

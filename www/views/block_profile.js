@@ -4,7 +4,7 @@
 
 import { dataTable } from "../charts/data_table.js";
 import { PARTS, partOf } from "../charts/parts.js";
-import { figure, number, significant, t } from "../strings.js";
+import { msText, number, significant, t } from "../strings.js";
 import { element, factList, scrollBox } from "./elements.js";
 
 /** @import { PhaseSummary, Summary } from "../engine/zamba2.d.ts" */
@@ -18,7 +18,7 @@ export function blockProfile(summary, phase, block) {
   const title = element("h3", "", t("block.profile", { phase: t(`phase.${phase}`), model: summary.general.model, label: summary.label }));
   /** @type {[string, string][]} */
   const facts = [
-    [t("block.ms"), t("block.ms.value", { ms: figure(row.us.median / 1000), low: figure(row.us.p5 / 1000), high: figure(row.us.p95 / 1000) })],
+    [t("block.ms"), t("block.ms.value", { ms: msText(row.us.median), low: msText(row.us.p5), high: msText(row.us.p95) })],
     [t("block.gf"), `${significant(row.flops.total / 1e9)} = ${gf.join(" + ")}`],
     ["TFLOPS", significant(row.tflops)],
     [t("col.gb_per_s"), significant(row.gb_per_s)],
@@ -26,9 +26,6 @@ export function blockProfile(summary, phase, block) {
     [t("block.ratio"), `×${number(row.ratio, 2)}`],
   ];
   if (row.percent_of_ceiling !== null) facts.push([t("col.ceiling_percent"), `${number(row.percent_of_ceiling)} %`]);
-  if (row.call !== null && row.shared_block !== null) {
-    facts.push([t("panel.call"), t("block.call", { call: row.call + 1, shared: row.shared_block })]);
-  }
   return [title, factList(facts), scrollBox(t("block.modules"), moduleTable(rows, block))];
 }
 
@@ -39,8 +36,8 @@ function moduleTable(phase, block) {
   return dataTable([
     { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => row.path.replace(/^model\.layers\.\d+\./, "") },
     { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
-    { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => figure(row.self_us / 1000), share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}` },
-    { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => figure(row.us / 1000) },
+    { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us), share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}` },
+    { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
     { key: "gf", label: "GF", value: (row) => row.flops, text: (row) => (row.flops > 0 ? significant(row.flops / 1e9) : "–") },
     { key: "gb", label: t("col.gb_per_s"), value: (row) => row.gb_per_s, text: (row) => (row.bytes > 0 ? significant(row.gb_per_s) : "–") },
   ], modules, { label: t("block.modules") });

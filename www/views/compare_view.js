@@ -7,13 +7,14 @@ import { ChartFrame, segmented } from "../charts/chart_frame.js";
 import { dataTable } from "../charts/data_table.js";
 import { changePercent, deltaFinding, deltaStrip, deltaTable, signed } from "../charts/delta_strip.js";
 import { dumbbell, dumbbellFinding, dumbbellTable } from "../charts/dumbbell.js";
-import { currentLanguage, figure, number, significant, t } from "../strings.js";
+import { currentLanguage, msText, number, significant, t } from "../strings.js";
 import { blockPairs, comparisonRows, typePairs, unlike } from "./comparison.js";
 import { card, element, scrollBox } from "./elements.js";
 
 /** @import { ReferenceReport } from "../engine/zamba2.d.ts" */
 /** @import { Phase, Side } from "./comparison.js" */
 /** @import { RunShelf } from "./run_shelf.js" */
+/** @import { Strip } from "../strip.js" */
 
 const REFERENCES = /** @type {const} */ (["published", "recomputed"]);
 
@@ -21,7 +22,7 @@ const REFERENCES = /** @type {const} */ (["published", "recomputed"]);
 const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 export class CompareView {
-  /** @param {{ shelf: RunShelf, onFault: (thrown: unknown, file: string) => void, onOpened: () => void }} hooks */
+  /** @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, file: string) => void, onOpened: () => void }} hooks */
   constructor(hooks) {
     this.hooks = hooks;
     /** What was chosen, by id; null follows the newest run, and the recomputed reference. @type {{ a: string | null, b: string | null }} */
@@ -35,7 +36,7 @@ export class CompareView {
     this.place = byId("compare-phase");
     this.status = byId("compare-status");
     this.frames = {
-      delta: new ChartFrame({ id: "chart-delta", title: "delta.title" }),
+      delta: new ChartFrame({ id: "chart-delta", title: "delta.title", flush: true }),
       types: new ChartFrame({ id: "chart-dumbbell", title: "dumbbell.title", note: "dumbbell.note" }),
     };
     for (const side of /** @type {const} */ (["a", "b"])) {
@@ -149,14 +150,15 @@ export class CompareView {
       const unit = blocks.measure === "ms" ? t("axis.ms") : "GF";
       this.frames.delta.show({
         finding: deltaFinding(blocks.pairs, unit),
-        draw: (width, readout) => deltaStrip(blocks.pairs, { width, unit, readout }),
+        draw: (width, readout) => deltaStrip(blocks.pairs, { width, unit, readout, columns: this.hooks.strip.columnsOver(this.frames.delta.place, blocks.pairs.length) }),
         table: () => deltaTable(blocks.pairs, unit),
       });
       this.frames.delta.heading.textContent = t(blocks.measure === "ms" ? "delta.title" : "delta.title.gf");
       parts.push(this.frames.delta.element);
     }
     const types = typePairs(a, b, this.phase);
-    if (types.length) {
+    // Both references have the same times, and a row of coinciding dots would say nothing.
+    if (types.some(({ a_ms, b_ms }) => a_ms !== b_ms)) {
       const key = element("p", "legend", element("span", "key", element("i", "dot end-a"), `A: ${a.name}`), element("span", "key", element("i", "dot end-b"), `B: ${b.name}`));
       this.frames.types.controls.replaceChildren(key);
       this.frames.types.show({
@@ -206,7 +208,7 @@ function referenceCard(published, recomputed) {
     { key: "recomputed", label: t("reference.col.recomputed"), value: () => null, text: ([, of]) => of(recomputed) },
   ], rows, { label: t("reference.title") });
   return card("compare-reference", t("reference.title"), element("p", "", recomputed.explanation), scrollBox(t("reference.title"), table),
-    element("p", "note", t("reference.note", { ms: figure(published.forward_us / 1000) })));
+    element("p", "note", t("reference.note", { ms: msText(published.forward_us) })));
 }
 
 /** @param {ReferenceReport["blocks"][number]} row */

@@ -2,7 +2,7 @@
 // Two sides of a comparison in one form, whether measured here, opened from a file or printed in the reference report;
 // and what makes two sides unlike. It draws nothing and stands on the contract's types and the page's words.
 
-import { bytesText, figure, number, significant, t } from "../strings.js";
+import { bytesText, msText, number, significant, t } from "../strings.js";
 
 /** @import { ReferenceReport, Run, Summary } from "../engine/zamba2.d.ts" */
 /** @import { BlockPair } from "../charts/delta_strip.js" */
@@ -59,8 +59,8 @@ export function comparisonRows(phase) {
   /** @param {(side: Side) => number | null} value @param {(value: number) => string} write */
   const measured = (value, write) => ({ value, of: (/** @type {Side} */ side) => { const got = value(side); return got === null ? "–" : write(got); } });
   return [
-    { key: "ms", label: t(phase === "prefill" ? "compare.forward" : "compare.step"), ...measured(us, (value) => t("unit.ms", { value: figure(value / 1000) })) },
-    { key: "spread", label: t("compare.spread"), of: (side) => { const wall = phaseOf(side, phase)?.wall_us; return dash(wall && t("tile.spread", { low: figure(wall.p5 / 1000), high: figure(wall.p95 / 1000), n: number(wall.n) })); } },
+    { key: "ms", label: t(phase === "prefill" ? "compare.forward" : "compare.step"), ...measured(us, (value) => t("unit.ms", { value: msText(value) })) },
+    { key: "spread", label: t("compare.spread"), of: (side) => { const wall = phaseOf(side, phase)?.wall_us; return dash(wall && t("tile.spread", { low: msText(wall.p5), high: msText(wall.p95), n: number(wall.n) })); } },
     { key: "flops", label: t("compare.flops"), ...measured(flops, (value) => significant(value / 1e9, 5)) },
     { key: "tflops", label: "TFLOPS", ...measured(tflops, (value) => significant(value)) },
     { key: "ceiling", label: t("col.ceiling_percent"), ...measured((side) => phaseOf(side, phase)?.percent_of_ceiling ?? null, (value) => `${number(value)} %`) },

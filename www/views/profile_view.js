@@ -13,7 +13,7 @@ import { PARTS, partOf } from "../charts/parts.js";
 import { roofline, rooflineFinding, rooflineTable } from "../charts/roofline.js";
 import { heatFinding, heatTable, tokenHeat } from "../charts/token_heat.js";
 import { typeFinding, typeTable } from "../charts/type_table.js";
-import { bytesText, currentLanguage, figure, number, significant, t } from "../strings.js";
+import { bytesText, currentLanguage, figure, msText, number, significant, t } from "../strings.js";
 import { blockProfile } from "./block_profile.js";
 import { button, card, element, factList, scrollBox, tiles } from "./elements.js";
 import { saveFile } from "./save_file.js";
@@ -275,13 +275,13 @@ export class ProfileView {
   /** @param {Summary} summary @param {PhaseSummary} phase */
   drawHeadline(summary, phase) {
     const { general } = summary;
-    const per_run = t("tile.spread", { low: figure(phase.wall_us.p5 / 1000), high: figure(phase.wall_us.p95 / 1000), n: number(phase.wall_us.n) });
+    const per_run = t("tile.spread", { low: msText(phase.wall_us.p5), high: msText(phase.wall_us.p95), n: number(phase.wall_us.n) });
     const ceiling = {
       name: "ceiling", value: phase.percent_of_ceiling === null ? "–" : `${number(phase.percent_of_ceiling)} %`,
       label: t("tile.ceiling"), note: t(phase.percent_of_ceiling === null ? "roof.none" : `tile.bound.${phase.bound}`), hero: this.phase === "decode",
     };
     const forward = {
-      name: "forward", value: t("unit.ms", { value: figure(phase.wall_us.median / 1000) }),
+      name: "forward", value: t("unit.ms", { value: msText(phase.wall_us.median) }),
       label: this.phase === "prefill" ? t("tile.forward", { tokens: number(phase.tokens) }) : t("tile.step"), note: per_run, hero: this.phase === "prefill",
     };
     const speed = { name: "speed", value: significant((1e6 * phase.tokens) / phase.wall_us.median), label: t(`tile.speed.${this.phase}`) };
@@ -308,8 +308,8 @@ export class ProfileView {
     if (summary.advice.length || summary.cautions.length) {
       const words = element("section", "card advice-card");
       words.id = "profile-advice";
-      if (summary.advice.length) words.append(element("h2", "", t("advice.title")), element("ol", "advice", ...summary.advice.map((text) => element("li", "", text))));
-      if (summary.cautions.length) words.append(element("h3", "", t("cautions.title")), element("ul", "cautions", ...summary.cautions.map((text) => element("li", "", text))));
+      if (summary.advice.length) words.append(element("div", "", element("h2", "", t("advice.title")), element("ol", "advice", ...summary.advice.map((text) => element("li", "", text)))));
+      if (summary.cautions.length) words.append(element("div", "", element("h2", "", t("cautions.title")), element("ul", "cautions", ...summary.cautions.map((text) => element("li", "", text)))));
       cards.push(words);
     }
     this.headline?.replaceChildren(...cards);
@@ -321,17 +321,9 @@ export class ProfileView {
     frame.controls.replaceChildren(element("p", "legend", ...PARTS.map((part) => element("span", "key", element("i", `swatch part-${part}`), t(`part.${part}`)))));
     frame.show({
       finding: blockBarsFinding(phase),
-      draw: (width, readout) => blockBars(phase, { width, columns: this.columnsUnderStrip(phase.blocks.length, frame.place), readout, onOpen: this.hooks.openBlock }),
+      draw: (width, readout) => blockBars(phase, { width, columns: this.hooks.strip.columnsOver(frame.place, phase.blocks.length), readout, onOpen: this.hooks.openBlock }),
       table: () => blockBarsTable(phase),
-    });
-  }
-
-  /** Where the strip's cells stand over `place`; null where the strip has several rows or another model. @param {number} n @param {HTMLElement} place */
-  columnsUnderStrip(n, place) {
-    const cells = this.hooks.strip.blocks.map(({ button: cell }) => cell.getBoundingClientRect());
-    if (cells.length !== n || cells.some(({ top }) => top !== cells[0].top)) return null;
-    const { left } = place.getBoundingClientRect();
-    return cells.map((cell) => ({ x: cell.left - left, width: cell.width }));
+    }, t(`phase.${this.phase}`));
   }
 
   /** @param {PhaseSummary} phase */
@@ -357,7 +349,7 @@ export class ProfileView {
         },
       })),
       table: () => typeTable(phase, { times: this.times, order: null, onSort: () => {} }),
-    });
+    }, t(`phase.${this.phase}`));
   }
 
   /** @param {PhaseSummary} phase */
@@ -387,7 +379,7 @@ export class ProfileView {
       finding: icicleFinding(phase),
       draw: (width, readout) => icicle(phase, { width, state: this.icicle, readout, onState: move }),
       table: () => icicleTable(phase),
-    });
+    }, t(`phase.${this.phase}`));
   }
 
   /** @param {PhaseSummary} phase */
@@ -407,12 +399,12 @@ export class ProfileView {
       { key: "mamba", label: t("col.mamba_gf"), value: (row) => row.flops.mamba, text: (row) => gf(row.flops.mamba) },
       { key: "attention", label: t("col.attention_gf"), value: (row) => row.flops.attention, text: (row) => gf(row.flops.attention) },
       { key: "ffn", label: t("col.ffn_gf"), value: (row) => row.flops.ffn, text: (row) => gf(row.flops.ffn) },
-      { key: "ms", label: t("col.ms"), value: (row) => row.us.median, text: (row) => figure(row.us.median / 1000), share: (row) => row.us.median / most_us },
+      { key: "ms", label: t("col.ms"), value: (row) => row.us.median, text: (row) => msText(row.us.median), share: (row) => row.us.median / most_us },
       { key: "tflops", label: "TFLOPS", value: (row) => row.tflops, text: (row) => significant(row.tflops) },
       { key: "gb", label: t("col.gb_per_s"), value: (row) => row.gb_per_s, text: (row) => significant(row.gb_per_s) },
       { key: "ceiling", label: t("col.ceiling_percent"), value: (row) => row.percent_of_ceiling, text: (row) => (row.percent_of_ceiling === null ? "–" : `${number(row.percent_of_ceiling)} %`) },
     ];
-    this.fillTableCard(this.blocks, "profile-blocks", t("blocks.title"), t("blocks.note"), "blocks",
+    this.fillTableCard(this.blocks, "profile-blocks", `${t("blocks.title")} · ${t(`phase.${this.phase}`)}`, t("blocks.note"), "blocks",
       (options) => dataTable(columns, phase.blocks, { label: t("blocks.title"), ...options }));
   }
 
@@ -422,13 +414,13 @@ export class ProfileView {
     const most_us = Math.max(...rows.map(({ self_us }) => self_us), 1e-9);
     /** @type {import("../charts/data_table.js").Column<ModuleRow>[]} */
     const columns = [
-      { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => element("code", "path", row.path.replace(/^model\./, "")) },
+      { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => pathOf(row.path) },
       { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
-      { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => figure(row.self_us / 1000), share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}` },
+      { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us), share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}` },
       { key: "percent", label: t("col.time_percent"), value: (row) => row.time_percent, text: (row) => number(row.time_percent, 1) },
       { key: "ceiling", label: t("col.ceiling_percent"), value: (row) => row.percent_of_ceiling, text: (row) => (row.percent_of_ceiling === null ? "–" : `${number(row.percent_of_ceiling)} %`) },
     ];
-    this.fillTableCard(this.modules, "profile-modules", t("modules.title", { n: number(rows.length) }), "", "modules",
+    this.fillTableCard(this.modules, "profile-modules", `${t("modules.title", { n: number(rows.length) })} · ${t(`phase.${this.phase}`)}`, "", "modules",
       (options) => dataTable(columns, rows, { label: t("modules.title", { n: number(rows.length) }), ...options }));
   }
 
@@ -476,7 +468,7 @@ export class ProfileView {
           },
         }),
         table: () => heatTable(this.token_times),
-      });
+      }, t("phase.decode"));
     };
     redraw();
   }
@@ -522,10 +514,7 @@ export class ProfileView {
       { key: "kind", label: t("col.kind"), words: true, value: (row) => row.kind, text: (row) => t(`flops.${row.kind}`) },
       { key: "gf", label: "GF", value: (row) => row.flops, text: (row) => significant(row.flops / 1e9) },
       { key: "percent", label: "%", value: (row) => row.flops, text: (row) => number((100 * row.flops) / phase.flops, 1), share: (row) => row.flops / phase.flops, part: "flops" },
-    ], rows, {
-      label: t("kinds.title"),
-      fixed: [],
-    });
+    ], rows, { label: t("kinds.title") });
     const made = card("profile-kinds", t("kinds.title"), element("p", "note", t("kinds.note", { phase: t(`phase.${this.phase}`), total: significant(phase.flops / 1e9) })), scrollBox(t("kinds.title"), table));
     this.replaceCard(this.kinds, made);
   }
@@ -547,7 +536,7 @@ export class ProfileView {
       [t("general.weights"), general.weights],
       [t("general.threads"), number(general.threads)],
       [t("general.timer"), t("general.timer.value", { source: general.timer_source, us: figure(general.timer_resolution_us) })],
-      [t("general.untracked"), t("general.untracked.value", { ms: figure(phase.untracked_us / 1000), percent: number((100 * phase.untracked_us) / phase.profiled_us.median, 1) })],
+      [t("general.untracked"), t("general.untracked.value", { ms: msText(phase.untracked_us), percent: number((100 * phase.untracked_us) / phase.profiled_us.median, 1) })],
     ];
     if (process_bytes !== null) facts.push([t("general.memory"), bytesText(process_bytes)]);
     if (ceilings) {
@@ -611,6 +600,9 @@ export class ProfileView {
     place.replaceChildren(...made.childNodes);
   }
 }
+
+/** A module's path, which may break after its dots. @param {string} path */
+const pathOf = (path) => element("code", "path", ...path.replace(/^model\./, "").split(/(?<=\.)/).flatMap((part) => [part, document.createElement("wbr")]));
 
 /** The button of the column that was just sorted by, in the table that replaced its own. @param {HTMLElement} place @param {Order} order @returns {HTMLElement | null} */
 const sorterOf = (place, order) => place.querySelector(`.sorter[data-column="${order?.key}"]`);

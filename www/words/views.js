@@ -139,7 +139,6 @@ export const VIEWS_EN = {
   "block.ms.value": "{ms} ms (p5–p95 {low}–{high})",
   "block.gf": "GF",
   "block.ratio": "÷ median of its kind",
-  "block.call": "{call} of shared transformer {shared}",
   "block.modules": "Modules of this block",
 
   "heat.switch": "Scale",
@@ -230,6 +229,7 @@ export const VIEWS_EN = {
   "delta.title": "Change of each block's time, %",
   "delta.title.gf": "Change of each block's FLOPs, %",
   "delta.finding": "From A to B all blocks together change by {all} %; the largest change is block {block} with {most} % ({a} → {b} {unit}).",
+  "delta.same": "No block differs between A and B.",
   "delta.block": "Block {block}: {a} → {b} {unit}, {percent} %",
   "dumbbell.title": "Module types side by side",
   "dumbbell.note": "Inclusive times on a logarithmic axis. Types that only one side has are left out.",
@@ -391,7 +391,6 @@ export const VIEWS_RU = {
   "block.ms.value": "{ms} мс (p5–p95 {low}–{high})",
   "block.gf": "GF",
   "block.ratio": "÷ медиана своего вида",
-  "block.call": "{call}-й у общего трансформера {shared}",
   "block.modules": "Модули этого блока",
 
   "heat.switch": "Шкала",
@@ -482,6 +481,7 @@ export const VIEWS_RU = {
   "delta.title": "Изменение времени блоков, %",
   "delta.title.gf": "Изменение FLOPs блоков, %",
   "delta.finding": "От A к B все блоки вместе: {all} %; сильнее всех изменился блок {block}: {most} % ({a} → {b} {unit}).",
+  "delta.same": "Между A и B не отличается ни один блок.",
   "delta.block": "Блок {block}: {a} → {b} {unit}, {percent} %",
   "dumbbell.title": "Типы модулей рядом",
   "dumbbell.note": "Время с вложенными, логарифмическая ось. Типы, которые есть только с одной стороны, пропущены.",
