@@ -65,7 +65,10 @@ const profile = new ProfileView({
 });
 const compare = new CompareView({
   shelf, strip,
-  onFault: (thrown, file) => showFault("error.run_file", { ...faultOf(thrown), file }),
+  onFault(thrown, file) {
+    const { code, message, nextStep } = faultOf(thrown);
+    showFault("error.run_file", { code, message, nextStep, file });
+  },
   onOpened: () => clearErrorCards(errors),
 });
 const letters = /** @type {HTMLInputElement} */ (byId("letter-keys"));

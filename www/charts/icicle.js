@@ -88,10 +88,10 @@ export function icicle(phase, { width, state, readout, onState }) {
     if (words) {
       const text = svg("text", { x: from + Math.min(5, (wide - widthOf(words)) / 2), y: node.depth * ROW + 17, class: "node-text" }, words);
       const ms = `${msText(node.us)} ${t("axis.ms")}`;
-      if (widthOf(words) + widthOf(ms) + 20 < wide) {
-        text.append(svg("tspan", { dx: 8, class: "node-ms" }, ms));
-      }
+      if (widthOf(words) + widthOf(ms) + 20 < wide) text.append(" ", svg("tspan", { dx: 4, class: "node-ms" }, ms));
       group.append(text);
+      // Who steers by voice says what is written, so the name begins with it.
+      group.setAttribute("aria-label", `${text.textContent}, ${said}`);
     }
     group.addEventListener("pointerenter", () => readout(said));
     group.addEventListener("pointerleave", () => readout(""));

@@ -415,9 +415,9 @@ export class ProfileView {
     /** @type {import("../charts/data_table.js").Column<ModuleRow>[]} */
     const columns = [
       { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => pathOf(row.path) },
-      { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
       { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us), share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}` },
       { key: "percent", label: t("col.time_percent"), value: (row) => row.time_percent, text: (row) => number(row.time_percent, 1) },
+      { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
       { key: "ceiling", label: t("col.ceiling_percent"), value: (row) => row.percent_of_ceiling, text: (row) => (row.percent_of_ceiling === null ? "–" : `${number(row.percent_of_ceiling)} %`) },
     ];
     this.fillTableCard(this.modules, "profile-modules", `${t("modules.title", { n: number(rows.length) })} · ${t(`phase.${this.phase}`)}`, "", "modules",
