@@ -13,6 +13,7 @@ use zamba2::error::Error;
 use zamba2::model::NumericSettings;
 use zamba2::profile::{Level, Profile};
 use zamba2::quant::WeightFormat;
+use zamba2::report;
 use zamba2::report::run::{
     Conditions, Memory, ModelFacts, ProfiledRun, RecordedLevel, Run, SCHEMA, Timer, UnprofiledRun,
 };
@@ -88,11 +89,6 @@ enum Format {
     /// Every derived figure as JSON.
     Summary,
 }
-
-/// Read where the checkpoint has a tokenizer. What it says has no influence on the time.
-const PROMPT: &str = "A state space model reads a text once and keeps what matters in a state of constant size, while \
-attention keeps every token and looks at all of them again. A hybrid does both, and this report shows what each part \
-costs.";
 
 /// As long as a fixed walk through the vocabulary is until it repeats.
 const COUNTED_IDS: u32 = 256;
@@ -171,13 +167,16 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
 
 fn write(run: &Run, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let language = arguments.language;
+    let export = |format| report::export(run, format, language);
     let text = match arguments.format {
-        _ if json => run.to_json(),
-        Format::Json => run.to_json(),
+        _ if json => export(report::Format::Json),
+        Format::Markdown => export(report::Format::Markdown),
+        Format::Json => export(report::Format::Json),
+        Format::Csv => export(report::Format::Csv),
+        Format::Trace => export(report::Format::Trace),
         Format::Summary => {
             serde_json::to_string(&summarise(run, language)).expect("a summary is plain data")
         }
-        _ => todo!(),
     };
     match &arguments.out {
         Some(file) => fs::write(file, text).map_err(|error| Failure::write(file, &error)),
@@ -190,7 +189,7 @@ fn prompt(session: &Session<Cpu>, arguments: &Arguments) -> Result<Vec<u32>, Fai
     let vocab_size = session.config().vocab_size as u32;
     let ids = match (&arguments.prompt, session.tokenizer()) {
         (Some(text), tokenizer) => tokenizer?.encode(text, true)?,
-        (None, Ok(tokenizer)) => tokenizer.encode(PROMPT, true)?,
+        (None, Ok(tokenizer)) => tokenizer.encode(report::PROMPT, true)?,
         // Steps of a prime visit different rows of the embedding.
         (None, Err(_)) => (0..COUNTED_IDS)
             .map(|i| i.wrapping_mul(7919) % vocab_size)

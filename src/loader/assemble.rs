@@ -166,15 +166,24 @@ impl<B: Backend> Parts<B> {
             [
                 (
                     "q",
-                    ["self_attn.linear_q_adapter.0", "self_attn.linear_q_adapter.1"],
+                    [
+                        "self_attn.linear_q_adapter.0",
+                        "self_attn.linear_q_adapter.1",
+                    ],
                 ),
                 (
                     "k",
-                    ["self_attn.linear_k_adapter.0", "self_attn.linear_k_adapter.1"],
+                    [
+                        "self_attn.linear_k_adapter.0",
+                        "self_attn.linear_k_adapter.1",
+                    ],
                 ),
                 (
                     "v",
-                    ["self_attn.linear_v_adapter.0", "self_attn.linear_v_adapter.1"],
+                    [
+                        "self_attn.linear_v_adapter.0",
+                        "self_attn.linear_v_adapter.1",
+                    ],
                 ),
             ]
             .map(|(letter, names)| {

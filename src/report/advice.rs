@@ -32,7 +32,10 @@ pub fn advice(run: &Run, summary: &Summary, language: Language) -> Vec<String> {
 /// What holds decode, and what fewer bytes would do.
 fn decode(run: &Run, summary: &Summary, language: Language) -> Option<String> {
     let decode = &summary.decode;
-    let percent = decode.percent_of_ceiling?;
+    // Above its ceiling, a phase has a caution instead.
+    let percent = decode
+        .percent_of_ceiling
+        .filter(|&percent| percent <= ABOVE_CEILING_PERCENT)?;
     let (ceilings, time) = (run.ceilings?, language.time(decode.wall_us.median));
     let percent_text = language.number(percent, 0);
     let values = [
@@ -129,7 +132,9 @@ fn lost(phase: &PhaseSummary) -> Option<(String, f64, f64)> {
             None => sums.push((name, row.us, allowed_us)),
         }
     }
-    let most = sums.into_iter().max_by(|a, b| (a.1 - a.2).total_cmp(&(b.1 - b.2)));
+    let most = sums
+        .into_iter()
+        .max_by(|a, b| (a.1 - a.2).total_cmp(&(b.1 - b.2)));
     most.filter(|(_, us, allowed_us)| us > allowed_us)
         .map(|(name, us, allowed_us)| (name.into(), us, allowed_us))
 }
@@ -152,8 +157,8 @@ pub fn cautions(run: &Run, summary: &Summary, language: Language) -> Vec<String>
         sentences.push(language.say(english, russian, values));
     };
     let phases = [
-        (&summary.prefill, language.word("prefill", "чтение запроса")),
-        (&summary.decode, language.word("decode", "генерация")),
+        (&summary.prefill, language.word("Prefill", "Чтение запроса")),
+        (&summary.decode, language.word("Decode", "Генерация")),
     ];
     if run.conditions.hidden_ms > 0.0 {
         let time = language.time(run.conditions.hidden_ms * 1e3);
@@ -215,7 +220,11 @@ pub fn cautions(run: &Run, summary: &Summary, language: Language) -> Vec<String>
             );
         }
     }
-    let plain = summary.decode.blocks.iter().filter(|row| row.kind == BlockKind::Mamba);
+    let plain = summary
+        .decode
+        .blocks
+        .iter()
+        .filter(|row| row.kind == BlockKind::Mamba);
     let shortest_us = plain.map(|row| row.us.median).fold(f64::INFINITY, f64::min);
     let step_us = run.timer.resolution_us;
     if shortest_us.is_finite() && step_us > shortest_us * QUIET_PERCENT / 100.0 {
@@ -228,7 +237,13 @@ pub fn cautions(run: &Run, summary: &Summary, language: Language) -> Vec<String>
             ],
         );
     }
-    if run.conditions.level == RecordedLevel::Block && summary.prefill.blocks.iter().any(|row| row.kind == BlockKind::Hybrid) {
+    if run.conditions.level == RecordedLevel::Block
+        && summary
+            .prefill
+            .blocks
+            .iter()
+            .any(|row| row.kind == BlockKind::Hybrid)
+    {
         say(
             "Only blocks were recorded: the attention and the FFN of a hybrid block are one time, shown as other.",
             "Записаны только блоки: внимание и FFN гибридного блока — одно время, показанное как прочее.",

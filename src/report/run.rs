@@ -431,7 +431,10 @@ impl Spans {
         }
         for i in 0..self.len() {
             let at = |column: &str| format!("{field}.{column}[{i}]");
-            let fact = format!("it must be below {}, the length of `names`", self.names.len());
+            let fact = format!(
+                "it must be below {}, the length of `names`",
+                self.names.len()
+            );
             check(self.name[i] < self.names.len(), &at("name"), &fact)?;
             let fact = format!("it must be at most {decode_tokens} (decode_tokens)");
             check(self.pass[i] <= decode_tokens, &at("pass"), &fact)?;

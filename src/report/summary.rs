@@ -1,6 +1,10 @@
 //! Everything that is derived from a run: times of blocks, module types and modules, their work, and what the ceilings
-//! would allow. It stands inside the report. Every time is a median over passes: over the runs for the prefill, over
-//! all steps of all runs for decode; only the tree is one pass, the one whose time is the median.
+//! would allow. It stands inside the report.
+//!
+//! A phase has many passes: the prefill of each run, or each step of each run. Whole passes and blocks have their median
+//! and spread. Modules have their mean over the middle half of the passes by time, in proportion to the median pass: a
+//! pass that something else held up is left out, a clock whose steps are coarser than a module averages out, and self
+//! times still add up. The tree is one pass, the one whose time is the median.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -369,17 +373,22 @@ impl Phase<'_> {
 
         let mut tree = Modules::default();
         let mut samples: Vec<Samples> = Vec::new();
+        let middle = middle_half(&profiled);
+        let mut pass_index = 0;
         for run in &run.runs {
             let passes = Passes::new(config, &run.spans, &mut tree);
             samples.resize_with(tree.nodes.len(), Samples::default);
             for pass in self.passes() {
                 for (node, times) in passes.times(pass, &run.spans, &tree) {
-                    samples[node].add(times);
+                    samples[node].add(times, middle[pass_index]);
                 }
+                pass_index += 1;
             }
         }
+        let chosen = profiled.iter().zip(&middle).filter(|(_, chosen)| **chosen);
+        let scale = ratio(profiled_us.median, chosen.map(|(us, _)| us).sum());
         for samples in &mut samples {
-            samples.fill(profiled.len());
+            samples.finish(profiled.len(), scale);
         }
 
         // Work that has no span of its own belongs to the nearest module around it that has one.
@@ -387,7 +396,11 @@ impl Phase<'_> {
         for work in &works {
             let mut path = Some(&work.path[..]);
             while let Some(at) = path {
-                if let Some(&node) = tree.by_path.get(at).filter(|&&node| samples[node].calls > 0) {
+                if let Some(&node) = tree
+                    .by_path
+                    .get(at)
+                    .filter(|&&node| samples[node].calls > 0)
+                {
                     own[node].add(total_of(work));
                     break;
                 }
@@ -411,7 +424,7 @@ impl Phase<'_> {
             .filter(|(node, _)| samples[*node].calls > 0)
             .map(|(node, module)| {
                 let (total, samples) = (inside[node], &samples[node]);
-                let (us, self_us) = (median(&samples.us), median(&samples.self_us));
+                let (us, self_us) = (samples.us, samples.self_us);
                 ModuleRow {
                     path: module.path.clone(),
                     class: module.class.clone(),
@@ -469,8 +482,7 @@ impl Phase<'_> {
         PhaseSummary {
             wall_us,
             profiled_us,
-            recording_percent: 100.0
-                * ratio(profiled_us.median - wall_us.median, wall_us.median),
+            recording_percent: 100.0 * ratio(profiled_us.median - wall_us.median, wall_us.median),
             tokens: if self.decode { 1 } else { run.prompt_tokens },
             flops: total.flops,
             flops_by_kind,
@@ -478,7 +490,11 @@ impl Phase<'_> {
             tflops: ratio(total.flops, wall_us.median) / 1e6,
             gb_per_s: ratio(total.bytes, wall_us.median) / 1e3,
             intensity: ratio(total.flops, total.bytes),
-            bound: if bound { Bound::Arithmetic } else { Bound::Memory },
+            bound: if bound {
+                Bound::Arithmetic
+            } else {
+                Bound::Memory
+            },
             peak_gflops: ceilings.map(|c| peak_gflops(c, Arithmetic::of(run.weights()))),
             percent_of_ceiling: percent(total, wall_us.median),
             blocks,
@@ -528,7 +544,7 @@ impl Phase<'_> {
                 }
                 let node = tree.by_path.get(&format!("model.layers.{block}"));
                 let us = node.map_or_else(Spread::default, |&node| {
-                    Spread::of(samples[node].us.clone())
+                    Spread::of(samples[node].each_us.clone())
                 });
                 let allowed = 100.0 * ratio(total.allowed_us, us.median);
                 BlockRow {
@@ -581,10 +597,13 @@ impl Phase<'_> {
                 true => Part::Mamba,
                 false => modules::part(&module.path),
             };
-            *parts.of(part) += median(&samples[node].self_us);
+            *parts.of(part) += samples[node].self_us;
         }
         debug_assert!(kind == BlockKind::Hybrid || parts.attention == 0.0);
-        let scale = ratio(block_us, parts.mamba + parts.attention + parts.ffn + parts.other);
+        let scale = ratio(
+            block_us,
+            parts.mamba + parts.attention + parts.ffn + parts.other,
+        );
         Parts {
             mamba: parts.mamba * scale,
             attention: parts.attention * scale,
@@ -681,7 +700,7 @@ impl Walls for UnprofiledRun {
 }
 
 impl Parts {
-    fn of(&mut self, part: Part) -> &mut f64 {
+    pub fn of(&mut self, part: Part) -> &mut f64 {
         match part {
             Part::Mamba => &mut self.mamba,
             Part::Attention => &mut self.attention,
@@ -724,31 +743,44 @@ impl Modules {
     }
 }
 
-/// A module's times, one for each pass.
+/// Which passes are neither among the fastest nor among the slowest quarter.
+fn middle_half(walls_us: &[f64]) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..walls_us.len()).collect();
+    order.sort_by(|&a, &b| walls_us[a].total_cmp(&walls_us[b]));
+    let quarter = walls_us.len() / 4;
+    let mut middle = vec![false; walls_us.len()];
+    for &pass in &order[quarter..walls_us.len() - quarter] {
+        middle[pass] = true;
+    }
+    middle
+}
+
+/// A module's times over all passes.
 #[derive(Default)]
 struct Samples {
-    us: Vec<f64>,
-    self_us: Vec<f64>,
+    each_us: Vec<f64>,
+    us: f64,
+    self_us: f64,
     /// In a pass.
     calls: usize,
 }
 
 impl Samples {
-    fn add(&mut self, times: Times) {
-        self.us.push(times.us);
-        self.self_us.push(times.self_us);
+    fn add(&mut self, times: Times, in_middle: bool) {
+        self.each_us.push(times.us);
         self.calls = self.calls.max(times.calls);
+        if in_middle {
+            self.us += times.us;
+            self.self_us += times.self_us;
+        }
     }
 
-    /// A pass without the module spent nothing in it.
-    fn fill(&mut self, passes: usize) {
-        self.us.resize(passes, 0.0);
-        self.self_us.resize(passes, 0.0);
+    /// A pass without the module spent nothing in it; sums become times of one pass by `scale`.
+    fn finish(&mut self, passes: usize, scale: f64) {
+        self.each_us.resize(passes, 0.0);
+        self.us *= scale;
+        self.self_us *= scale;
     }
-}
-
-fn median(values: &[f64]) -> f64 {
-    Spread::of(values.to_vec()).median
 }
 
 /// A module in one pass.
@@ -770,7 +802,11 @@ struct Passes {
 impl Passes {
     fn new(config: &Config, spans: &Spans, tree: &mut Modules) -> Passes {
         let hybrids = config.hybrid_blocks();
-        let blocks: Vec<_> = spans.names.iter().map(|name| modules::block_of(name)).collect();
+        let blocks: Vec<_> = spans
+            .names
+            .iter()
+            .map(|name| modules::block_of(name))
+            .collect();
         let mut block: Vec<Option<usize>> = Vec::with_capacity(spans.len());
         let mut known: HashMap<(Option<usize>, usize), usize> = HashMap::new();
         let mut passes = Passes {
@@ -779,7 +815,9 @@ impl Passes {
         };
         for row in 0..spans.len() {
             let name = spans.name[row];
-            let around = usize::try_from(spans.parent[row]).ok().and_then(|p| block[p]);
+            let around = usize::try_from(spans.parent[row])
+                .ok()
+                .and_then(|p| block[p]);
             let own = blocks[name].or(around);
             block.push(own);
             let node = *known.entry((own, name)).or_insert_with(|| {

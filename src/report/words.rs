@@ -85,10 +85,12 @@ impl Language {
 /// Digits after the point that make three significant ones, from none to six.
 pub fn digits(value: f64) -> usize {
     let value = value.abs();
-    (0..6).find(|&digits| value * 10f64.powi(digits) >= 100.0).map_or_else(
-        || if value == 0.0 { 0 } else { 6 },
-        |digits| digits as usize,
-    )
+    (0..6)
+        .find(|&digits| value * 10f64.powi(digits) >= 100.0)
+        .map_or_else(
+            || if value == 0.0 { 0 } else { 6 },
+            |digits| digits as usize,
+        )
 }
 
 /// A whole number in groups of three, as the reference report writes it.

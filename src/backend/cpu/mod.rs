@@ -256,14 +256,18 @@ impl Backend for Cpu {
         y: &mut Tensor,
     ) {
         let weight = norm.weight.values();
-        self.op("mamba.norm", Work::moving(size_of_val(weight)), |pool, _| {
-            let d = x.cols;
-            let gate = gate.rows();
-            pool.run(x.rows, Pieces::new(y.resize(x.rows), d), |t, y| {
-                let x = &x.values()[t * d..][..d];
-                norm::gated_rms_norm_row(weight, norm.n_groups, norm.eps, x, gate.row(t), y);
-            });
-        });
+        self.op(
+            "mamba.norm",
+            Work::moving(size_of_val(weight)),
+            |pool, _| {
+                let d = x.cols;
+                let gate = gate.rows();
+                pool.run(x.rows, Pieces::new(y.resize(x.rows), d), |t, y| {
+                    let x = &x.values()[t * d..][..d];
+                    norm::gated_rms_norm_row(weight, norm.n_groups, norm.eps, x, gate.row(t), y);
+                });
+            },
+        );
     }
 
     fn linear(&mut self, linear: &Linear<Cpu>, x: &Tensor, y: &mut Tensor) {
