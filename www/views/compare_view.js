@@ -16,6 +16,7 @@ import { card, element, scrollBox } from "./elements.js";
 /** @import { RunShelf } from "./run_shelf.js" */
 /** @import { Strip } from "../strip.js" */
 
+const FLOP_KINDS = /** @type {const} */ (["linear", "conv1d", "attention", "ssm"]);
 const REFERENCES = /** @type {const} */ (["published", "recomputed"]);
 
 /** @template {HTMLElement} [T=HTMLElement] @param {string} id */
@@ -195,8 +196,7 @@ function referenceCard(published, recomputed) {
     [t("compare.forward"), ({ forward_us }) => t("unit.ms", { value: number(forward_us / 1000, 2) })],
     [t("general.parameters"), ({ parameters }) => number(parameters)],
     [t("compare.flops"), ({ flops }) => gf(flops)],
-    .../** @type {const} */ (["linear", "conv1d", "attention", "ssm"]).map((kind) => /** @type {[string, (report: ReferenceReport) => string]} */ (
-      [`${t(`flops.${kind}`)}, GF`, (report) => gf(report.flops_by_kind[kind])])),
+    ...FLOP_KINDS.map((kind) => kindRow(kind, gf)),
     ["TFLOPS", ({ tflops }) => significant(tflops, 2)],
     [t("reference.block", { block: 0 }), ({ blocks }) => gf(sumOf(blocks[0]))],
     [t("reference.block", { block: 5 }), ({ blocks }) => gf(sumOf(blocks[5]))],
@@ -210,6 +210,15 @@ function referenceCard(published, recomputed) {
   return card("compare-reference", t("reference.title"), element("p", "", recomputed.explanation), scrollBox(t("reference.title"), table),
     element("p", "note", t("reference.note", { ms: msText(published.forward_us) })));
 }
+
+/**
+ * The published report prints one figure for linear layers and convolutions together.
+ * @param {typeof FLOP_KINDS[number]} kind @param {(flops: number) => string} gf @returns {[string, (report: ReferenceReport) => string]}
+ */
+const kindRow = (kind, gf) => [
+  `${t(`flops.${kind}`)}, GF`,
+  ({ flops_by_kind }) => (flops_by_kind[kind] > 0 ? gf(flops_by_kind[kind]) : t("reference.in_linear")),
+];
 
 /** @param {ReferenceReport["blocks"][number]} row */
 const sumOf = (row) => row.mamba_flops + row.attention_flops + row.ffn_flops + row.other_flops;

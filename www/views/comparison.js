@@ -19,8 +19,8 @@ const phaseOf = (side, phase) => side.summary?.[phase] ?? null;
 /** The general figures of a side. @param {Side} side */
 function generalOf({ summary, reference }) {
   if (reference) {
-    const { parameters, hidden_size, vocab_size, n_blocks, prompt_tokens } = reference;
-    return { model: "Zamba2 1.2B", parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights: null, backend: null, threads: null, host: null };
+    const { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens } = reference;
+    return { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights: null, backend: null, threads: null, host: null };
   }
   const { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights, backend, threads, host } = summary.general;
   return { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights, backend, threads, host };

@@ -17,9 +17,10 @@ import { bytesText, currentLanguage, figure, msText, number, significant, t } fr
 import { blockProfile } from "./block_profile.js";
 import { button, card, element, factList, scrollBox, tiles } from "./elements.js";
 import { saveFile } from "./save_file.js";
+import { leaveTrace } from "./trace_handover.js";
 import { tokenTimes } from "./token_times.js";
 
-/** @import { BlockRow, Model, ModuleRow, PhaseSummary, Run, Summary } from "../engine/zamba2.d.ts" */
+/** @import { BlockRow, Model, ModuleRow, PhaseSummary, ReportProgress, Run, Summary } from "../engine/zamba2.d.ts" */
 /** @import { Order } from "../charts/data_table.js" */
 /** @import { IcicleState } from "../charts/icicle.js" */
 /** @import { HeatScale, TokenTimes } from "../charts/token_heat.js" */
@@ -182,12 +183,14 @@ export class ProfileView {
       const seconds = number((performance.now() - started_ms) / 1000);
       byId("profile-elapsed").textContent = t("profile.elapsed", { seconds });
     };
-    this.say(t("profile.running", { runs: number(settings.runs), tokens: number(settings.tokens), decode: number(settings.decode) }));
+    this.progress.removeAttribute("value");
+    this.say(t("profile.running"));
     tick();
     const ticking = setInterval(tick, TICK_MS);
     try {
       const run = await model.report({
         prefill: settings.tokens, decode: settings.decode, runs: settings.runs, warmup: 1, level: settings.level, signal: controller.signal,
+        onProgress: (progress) => this.showProgress(progress),
       });
       const shelved = this.hooks.shelf.add(run, "here");
       await this.show(shelved);
@@ -205,6 +208,13 @@ export class ProfileView {
       this.button.textContent = t("profile.run");
       this.progress.hidden = true;
     }
+  }
+
+  /** @param {ReportProgress} progress */
+  showProgress({ phase, run, runs }) {
+    this.progress.max = runs;
+    if (phase === "runs") this.progress.value = run;
+    this.say(t(`profile.phase.${phase}`, { run: number(Math.min(run + 1, runs)), runs: number(runs) }));
   }
 
   /** @param {ShelvedRun} shelved */
@@ -555,8 +565,25 @@ export class ProfileView {
       const save = button(t(key), () => void this.save(/** @type {keyof typeof FORMATS} */ (format), `${name}.${suffix}`, type));
       save.dataset.format = format;
       return save;
-    }), this.linkButton());
+    }), this.perfettoButton(), this.linkButton());
     this.replaceCard(this.exports, card("profile-exports", t("export.title"), element("p", "note", t("export.note")), row));
+  }
+
+  perfettoButton() {
+    const open = button(t("export.perfetto"), () => void this.openPerfetto());
+    open.dataset.format = "perfetto";
+    return open;
+  }
+
+  /** The trace is written first; that takes less than the seconds for which a click still lets a page open a window. */
+  async openPerfetto() {
+    if (!this.shelved) return;
+    try {
+      await leaveTrace(await exportRun(this.shelved.run, "trace", currentLanguage()));
+      window.open("www/perfetto.html", "_blank");
+    } catch (thrown) {
+      this.hooks.onFault(thrown, () => void this.openPerfetto());
+    }
   }
 
   linkButton() {
