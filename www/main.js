@@ -46,7 +46,7 @@ let loading = null;
 let isolation = null;
 
 const strip = new Strip(byId("strip"), byId("strip-scale"), (cell) => panel.open(cell));
-const panel = new BlockPanel(byId("block-panel"), strip, (block) => profile.ofBlock(block));
+const panel = new BlockPanel(byId("block-panel"), strip, (block) => profile.result.ofBlock(block));
 const heat = new HeatMap({
   canvas: byId("heat"), finding: byId("heat-finding"), table: byId("heat-table"), details: byId("heat-details"),
 });
@@ -61,7 +61,7 @@ const profile = new ProfileView({
   shelf, strip,
   onFault: (thrown, retry) => showFault("error.profile", faultOf(thrown), retry),
   openBlock: (block) => strip.open(block),
-  onSummary: () => panel.renderProfile(),
+  onShown: () => panel.renderProfile(),
 });
 const compare = new CompareView({
   shelf, strip,
@@ -76,9 +76,9 @@ const tabs = new Tabs({
   letters,
   onShow: (view) => view === "compare" && void compare.draw(),
   keys: {
-    s: () => profile.toggleTimes(),
+    s: () => profile.result.toggleTimes(),
     b: () => strip.cells.length && strip.focus(strip.focused),
-    e: () => profile.focusExports(),
+    e: () => profile.result.focusExports(),
   },
   remember: (on) => remember("letter-keys", on ? "on" : "off"),
 });

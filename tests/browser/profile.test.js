@@ -214,6 +214,32 @@ test("pictures are saved as SVG with colours of their own and as PNG", () => wit
   assert.equal((await download(page, "#chart-heat .chart-saves button")).bytes.subarray(1, 4).toString(), "PNG");
 }));
 
+test("Open in Perfetto hands the trace over by message, through a page that is not isolated", async () => {
+  const { context, page, faults } = await openPage(browser);
+  try {
+    // A stand-in that answers as Perfetto does and keeps what it gets.
+    await context.route("https://ui.perfetto.dev/**", (route) => route.fulfill({
+      contentType: "text/html",
+      body: `<script>addEventListener("message", (event) => {
+        if (event.data === "PING") event.source.postMessage("PONG", event.origin);
+        else document.title = new TextDecoder().decode(event.data.perfetto.buffer).slice(0, 200);
+      });</script>`,
+    }));
+    await openReadyPage(page);
+    await profile(page);
+    const [hand_over] = await Promise.all([context.waitForEvent("page"), page.click("[data-format=perfetto]")]);
+    await hand_over.waitForSelector("#open:enabled");
+    assert.equal(await hand_over.evaluate(() => crossOriginIsolated), false);
+    await assertAccessible(hand_over, "the page that hands over");
+    const [perfetto] = await Promise.all([context.waitForEvent("page"), hand_over.click("#open")]);
+    await perfetto.waitForFunction(() => document.title.includes("traceEvents"));
+    assert.equal(await hand_over.textContent("#state"), "Handed over.");
+    assert.deepEqual(faults.filter((fault) => !fault.includes("https://ui.perfetto.dev")), []);
+  } finally {
+    await context.close();
+  }
+});
+
 test("a link with settings fills the fields and opens the view, and measures nothing by itself", () => withPage(async (page) => {
   await page.goto(`${SITE}/#profile?tokens=12&decode=3&runs=2&level=block`);
   await waitForStatus(page, "Ready");
