@@ -14,6 +14,8 @@ const HEADERS = {
   "Cross-Origin-Embedder-Policy": "require-corp",
   "Cross-Origin-Resource-Policy": "same-origin",
 };
+/** An isolated page keeps no handle on windows that it opens; this one lives from that. */
+const NOT_ISOLATED = "/www/perfetto.html";
 /** What a page's isolation depends on; a fetch by a script has the destination "". */
 const DESTINATIONS = ["document", "worker", "sharedworker", "script"];
 
@@ -22,7 +24,8 @@ scope.addEventListener("activate", (/** @type {any} */ event) => event.waitUntil
 scope.addEventListener("fetch", (/** @type {any} */ event) => {
   /** @type {Request} */
   const request = event.request;
-  if (new URL(request.url).origin !== location.origin || !DESTINATIONS.includes(request.destination)) return;
+  const { origin, pathname } = new URL(request.url);
+  if (origin !== location.origin || !DESTINATIONS.includes(request.destination) || pathname.endsWith(NOT_ISOLATED)) return;
   event.respondWith(withHeaders(request));
 });
 

@@ -20,6 +20,8 @@ use crate::model::NumericSettings;
 use crate::model::config::{BlockKind, Config};
 use crate::model::forward::Progress;
 use crate::profile::Level;
+use crate::report::run::{Memory, ModelFacts, Run};
+use crate::report::{self, reference, summary};
 use crate::session::{GenerateOptions, LoadSettings, Session, context_length};
 use crate::tokenizer::Tokenizer;
 
@@ -375,6 +377,11 @@ impl Engine {
         set(&object, "duration_us", duration_us.into())?;
         set(
             &object,
+            "flops",
+            Float64Array::from(&profile.flops[..]).into(),
+        )?;
+        set(
+            &object,
             "bytes",
             Float64Array::from(&profile.bytes[..]).into(),
         )?;
@@ -388,6 +395,32 @@ impl Engine {
             return Err(to_js_error(out_of_order("bench_kernels comes before plan")));
         }
         to_js(&bench::run(&mut Cpu::new(self.threads)))
+    }
+
+    // ---- reports on this model ----
+
+    /// What a run file says of the loaded model whatever was measured: `{ model, memory, context, prompt }`. `prompt` is
+    /// what a report reads where nothing else is asked for.
+    pub fn run_facts(&self, name: &str) -> JsResult<JsValue> {
+        let session = self.session().map_err(to_js_error)?;
+        let mut memory = Memory::new(session.config(), session.schedule(), session.kv_format());
+        memory.process_bytes = Some(core::arch::wasm32::memory_size(0) as u64 * PAGE_BYTES);
+        to_js(&RunFacts {
+            model: ModelFacts {
+                name: name.into(),
+                parameters: session.schedule().parameters,
+                config: session.config().into(),
+            },
+            memory,
+            context: session.context(),
+            prompt: report::PROMPT,
+        })
+    }
+
+    /// What this machine can do at best on the engine's threads; takes about a second.
+    pub fn ceilings(&self) -> JsResult<JsValue> {
+        let session = self.session().map_err(to_js_error)?;
+        to_js(&session.backend().ceilings())
     }
 
     /// `{ weights_bytes, cache_bytes, wasm_bytes }`.
@@ -419,6 +452,47 @@ impl Engine {
             .as_mut()
             .ok_or_else(|| out_of_order("the model is not loaded"))
     }
+}
+
+// ---- reports on runs, which need no engine ----
+
+#[derive(Serialize)]
+struct RunFacts {
+    model: ModelFacts,
+    memory: Memory,
+    context: usize,
+    prompt: &'static str,
+}
+
+/// The checked run in the text of a run file.
+#[wasm_bindgen]
+pub fn parse_run(text: &str) -> JsResult<JsValue> {
+    to_js(&Run::parse(text).map_err(to_js_error)?)
+}
+
+/// Everything that is derived from the run in `text`. `language`: `en` or `ru`.
+#[wasm_bindgen]
+pub fn summarise(text: &str, language: &str) -> JsResult<JsValue> {
+    let language = language.parse().map_err(to_js_error)?;
+    let run = Run::parse(text).map_err(to_js_error)?;
+    to_js(&summary::summarise(&run, language))
+}
+
+/// The run in `text` as `markdown`, `json`, `csv` or `trace`.
+#[wasm_bindgen]
+pub fn export_run(text: &str, format: &str, language: &str) -> JsResult<String> {
+    let language = language.parse().map_err(to_js_error)?;
+    let format = format.parse().map_err(to_js_error)?;
+    let run = Run::parse(text).map_err(to_js_error)?;
+    Ok(report::export(&run, format, language))
+}
+
+/// The reference report, `published` or `recomputed`.
+#[wasm_bindgen]
+pub fn reference_report(kind: &str, language: &str) -> JsResult<JsValue> {
+    let language = language.parse().map_err(to_js_error)?;
+    let kind = kind.parse().map_err(to_js_error)?;
+    to_js(&reference::report(kind, language))
 }
 
 fn unit_info(planned: &PlannedUnit) -> UnitInfo<'_> {

@@ -71,6 +71,8 @@ pub enum Error {
     Memory { needed_bytes: u64, limit_bytes: u64 },
     #[error("{fact}")]
     Sequence { fact: String },
+    #[error("the run file is not valid: {field}: {fact}")]
+    Run { field: String, fact: String },
     #[error("the device failed: {fact}")]
     Device { fact: String },
 }
@@ -112,6 +114,7 @@ impl Error {
             Error::Setting { .. } => "bad_option",
             Error::Memory { .. } => "out_of_memory",
             Error::Sequence { .. } => "out_of_order",
+            Error::Run { .. } => "bad_run",
             Error::Device { .. } => "device",
         }
     }
@@ -170,6 +173,7 @@ impl Error {
             Error::Setting { .. } => "Change the option and run again.",
             Error::Memory { .. } => "Choose q4 weights, a smaller context or a smaller model.",
             Error::Sequence { .. } => "Reload the model.",
+            Error::Run { .. } => "Take a run file that this program wrote, whole and unchanged.",
             Error::Device { .. } => "Load the model again, or choose the CPU backend.",
         }
     }

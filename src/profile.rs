@@ -1,5 +1,5 @@
-//! Records what ran when, in columns that cross to JavaScript as typed arrays. It stands on floor 0: backends open
-//! the spans, the session takes the result. It does not compute FLOPs, draw or print.
+//! Records what ran when and how much had to be done, in columns that cross to JavaScript as typed arrays. It stands on
+//! floor 0: backends open the spans and know the work, the session takes the result. It does not count, draw or print.
 
 use crate::clock::now_us;
 
@@ -13,6 +13,27 @@ pub enum Level {
     Block,
     /// Every op of the backend too.
     Module,
+}
+
+/// What an op must do on any device, from its shapes alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// A multiplication with its addition is two.
+    pub flops: u64,
+    /// Weights read, states read and written, keys and values read and written; activations are not in it.
+    pub bytes: u64,
+}
+
+impl Work {
+    pub const NONE: Work = Work { flops: 0, bytes: 0 };
+
+    /// An op whose arithmetic is not counted: norms, copies, activation functions.
+    pub fn moving(bytes: usize) -> Work {
+        Work {
+            flops: 0,
+            bytes: bytes as u64,
+        }
+    }
 }
 
 /// An interned span name.
@@ -36,7 +57,9 @@ pub struct Profile {
     pub pass: Vec<u32>,
     pub start_us: Vec<f64>,
     pub duration_us: Vec<f32>,
-    /// Bytes of weights that the op had to read; 0 where it reads none.
+    /// [`Work::flops`] of an op; 0 of a block, whose ops have them.
+    pub flops: Vec<f64>,
+    /// [`Work::bytes`] of an op.
     pub bytes: Vec<f64>,
 }
 
@@ -55,6 +78,7 @@ impl Profile {
         self.pass.clear();
         self.start_us.clear();
         self.duration_us.clear();
+        self.flops.clear();
         self.bytes.clear();
     }
 }
@@ -126,6 +150,7 @@ impl Profiler {
         self.profile.parent.push(parent);
         self.profile.pass.push(self.pass);
         self.profile.duration_us.push(0.0);
+        self.profile.flops.push(0.0);
         self.profile.bytes.push(0.0);
         self.open.push(index);
         // The clock is read last, so that the bookkeeping is charged to the parent.
@@ -133,11 +158,12 @@ impl Profiler {
         OpenSpan(Some(index))
     }
 
-    /// Closes `span`, which read `bytes` of weights.
-    pub fn close(&mut self, span: OpenSpan, bytes: usize) {
+    /// Closes `span`, in which `work` was done.
+    pub fn close(&mut self, span: OpenSpan, work: Work) {
         let Some(index) = span.0 else { return };
         self.profile.duration_us[index] = (now_us() - self.profile.start_us[index]) as f32;
-        self.profile.bytes[index] = bytes as f64;
+        self.profile.flops[index] = work.flops as f64;
+        self.profile.bytes[index] = work.bytes as f64;
         let last = self.open.pop();
         debug_assert_eq!(last, Some(index), "spans close in reverse order of opening");
     }
@@ -176,8 +202,8 @@ mod tests {
         let name = profiler.intern("layers.0");
         let block = profiler.open_block(name);
         let op = profiler.open_op("in_proj");
-        profiler.close(op, 1);
-        profiler.close(block, 0);
+        profiler.close(op, Work::moving(1));
+        profiler.close(block, Work::NONE);
         assert!(profiler.take().is_empty());
     }
 
@@ -188,10 +214,15 @@ mod tests {
         let name = profiler.intern("layers.0");
         let block = profiler.open_block(name);
         let op = profiler.open_op("in_proj");
-        profiler.close(op, 128);
-        profiler.close(block, 0);
+        let work = Work {
+            flops: 512,
+            bytes: 128,
+        };
+        profiler.close(op, work);
+        profiler.close(block, Work::NONE);
         let profile = profiler.take();
         assert_eq!(profile.parent, [-1, 0]);
+        assert_eq!(profile.flops, [0.0, 512.0]);
         assert_eq!(profile.bytes, [0.0, 128.0]);
         assert!(profile.duration_us[0] >= profile.duration_us[1]);
     }
@@ -203,8 +234,8 @@ mod tests {
         let name = profiler.intern("layers.0");
         let block = profiler.open_block(name);
         let op = profiler.open_op("in_proj");
-        profiler.close(op, 1);
-        profiler.close(block, 0);
+        profiler.close(op, Work::moving(1));
+        profiler.close(block, Work::NONE);
         assert_eq!(profiler.take().len(), 1);
     }
 }

@@ -14,7 +14,7 @@ use crate::model::cache::Cache;
 use crate::model::config::Config;
 use crate::model::forward::{ForwardPass, Progress, Scratch};
 use crate::model::{NumericSettings, Zamba2};
-use crate::profile::{Level, Profile};
+use crate::profile::{Level, Profile, Work};
 use crate::quant::WeightFormat;
 use crate::sampling::{Sampler, SamplingOptions};
 use crate::tokenizer::{StopStrings, TextStream, Tokenizer};
@@ -233,6 +233,18 @@ impl<B: Backend> Session<B> {
         self.cache.len == 0
     }
 
+    pub fn backend(&self) -> &B {
+        &self.be
+    }
+
+    /// How keys and values are really kept; as asked for where no block has any.
+    pub fn kv_format(&self) -> KvFormat {
+        let mut caches = self.cache.kv.iter().flatten();
+        caches
+            .next()
+            .map_or(self.kv_format, |kv| self.be.kv_format(&kv.rows))
+    }
+
     pub fn weights_bytes(&self) -> u64 {
         self.schedule().weights_bytes
     }
@@ -380,7 +392,10 @@ impl<B: Backend> Session<B> {
         };
 
         let run = self.run.as_mut().ok_or_else(not_started)?;
-        let sampled = run.sampler.sample(&mut logits, &run.history)?;
+        let span = self.be.profiler().open_op("sampling");
+        let sampled = run.sampler.sample(&mut logits, &run.history);
+        self.be.profiler().close(span, Work::NONE);
+        let sampled = sampled?;
         run.history.push(sampled.token);
         run.generated += 1;
         let is_eos = self.model.config.eos_token_ids.contains(&sampled.token);

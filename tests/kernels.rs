@@ -1061,7 +1061,7 @@ fn a_destination_takes_the_row_count_of_its_source_up_and_down() {
 }
 
 #[test]
-fn a_scope_contains_the_spans_of_its_ops_with_the_bytes_that_they_read() {
+fn a_scope_contains_the_spans_of_its_ops_with_their_work() {
     let be = &mut Cpu::new(1);
     let weight = Random(17).matrix(WeightFormat::Q4, 8, 33);
     let layer = linear(be, &weight, None);
@@ -1082,5 +1082,6 @@ fn a_scope_contains_the_spans_of_its_ops_with_the_bytes_that_they_read() {
         .collect();
     assert_eq!(names, ["layers.0", "a linear"]);
     assert_eq!(profile.parent, [-1, 0]);
+    assert_eq!(profile.flops, [0.0, 2.0 * 8.0 * 33.0]);
     assert_eq!(profile.bytes, [0.0, WeightFormat::Q4.bytes(8, 33) as f64]);
 }

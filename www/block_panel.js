@@ -1,6 +1,6 @@
 // @ts-check
 // The panel that opens under the strip for one cell: what it is, what it weighs, what it costs now.
-// It shows the strip's own figures and keeps none of its own.
+// It shows the strip's own figures and, below, what the last profile says; it keeps none of its own.
 
 import { bytesText, countText, figure, number, t } from "./strings.js";
 import { cellName } from "./strip.js";
@@ -10,10 +10,15 @@ import { cellName } from "./strip.js";
 const REFRESH_MS = 500;
 
 export class BlockPanel {
-  /** @param {HTMLElement} root @param {Strip} strip */
-  constructor(root, strip) {
+  /**
+   * @param {HTMLElement} root @param {Strip} strip
+   * @param {(block: number) => Node[]} profileOf what the last profile says of a block; nothing before there is one
+   */
+  constructor(root, strip, profileOf) {
     this.root = root;
     this.strip = strip;
+    this.profileOf = profileOf;
+    this.profile = /** @type {HTMLElement} */ (root.querySelector("#block-profile"));
     this.at = 0;
     this.timer = 0;
     this.title = /** @type {HTMLElement} */ (root.querySelector("h2"));
@@ -33,6 +38,7 @@ export class BlockPanel {
     this.at = this.strip.cells.indexOf(cell);
     this.root.hidden = false;
     this.render();
+    this.renderProfile();
     this.title.focus();
     clearInterval(this.timer);
     this.timer = window.setInterval(() => this.render(), REFRESH_MS);
@@ -51,6 +57,14 @@ export class BlockPanel {
     const n = this.strip.cells.length;
     this.at = (this.at + by + n) % n;
     this.render();
+    this.renderProfile();
+  }
+
+  /** Apart from the figures that follow the run: tables that are replaced twice a second can't be read or scrolled. */
+  renderProfile() {
+    const cell = this.strip.cells[this.at];
+    const block = cell?.kind === "mamba" || cell?.kind === "hybrid" ? cell.index : null;
+    if (!this.root.hidden) this.profile.replaceChildren(...(block === null ? [] : this.profileOf(block)));
   }
 
   render() {

@@ -1,16 +1,14 @@
 // @ts-check
-// Token × block time as a canvas: one pixel column per token, one row per block, scaled up by CSS. Bright means slower
-// than the median of the block's own kind. It stands on strings.js and statistics.js; the same figures are in a table.
+// Token × block time of the present run as a canvas that grows while tokens come: one pixel column per token, one row per
+// block, scaled up by CSS. Bright means slower than the median of the block's own kind. Colours, finding and table rows are
+// those of charts/token_heat.js; the same figures are in a table.
 
-import { figure, number, t } from "./strings.js";
-import { median } from "./statistics.js";
+import { heatChannel, heatFinding, heatOfRatio, heatRows, kindMedians } from "./charts/token_heat.js";
+import { number, t } from "./strings.js";
 
 /** @import { ModelInfo } from "./engine/zamba2.d.ts" */
 
 const MAX_TOKENS = 512;
-/** From the median (dark) to twice the median (bright), dark enough at rest to be quiet on both themes. */
-const COLD = [36, 52, 71];
-const WARM = [255, 214, 51];
 /** Fewer columns than this would be drawn as wide bars and look like a chart of something else. */
 const MIN_COLUMNS = 64;
 
@@ -56,33 +54,14 @@ export class HeatMap {
   drawColumn(at) {
     const context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     const blocks_us = this.columns[at];
-    const middle = {
-      mamba: median([...blocks_us].filter((_, i) => this.kinds[i] === "mamba")),
-      hybrid: median([...blocks_us].filter((_, i) => this.kinds[i] === "hybrid")),
-    };
+    const middle = kindMedians(blocks_us, this.kinds);
     const pixels = context.createImageData(1, blocks_us.length);
     blocks_us.forEach((us, row) => {
-      const ratio = us / (middle[this.kinds[row]] || 1);
-      const heat = Math.min(1, Math.max(0, ratio - 0.8) / 1.2);
-      for (let channel = 0; channel < 3; channel++) {
-        pixels.data[row * 4 + channel] = COLD[channel] + heat * (WARM[channel] - COLD[channel]);
-      }
+      const heat = heatOfRatio(us / (middle[this.kinds[row]] || 1));
+      for (let channel = 0; channel < 3; channel++) pixels.data[row * 4 + channel] = heatChannel(heat, channel);
       pixels.data[row * 4 + 3] = 255;
     });
     context.putImageData(pixels, at, 0);
-  }
-
-  /** Each block over the tokens shown. */
-  rows() {
-    const totals_us = this.kinds.map((_, block) => this.columns.reduce((sum, us) => sum + us[block], 0));
-    const all_us = totals_us.reduce((sum, us) => sum + us, 0);
-    return this.kinds.map((kind, block) => ({
-      block,
-      kind,
-      median_ms: median(this.columns.map((us) => us[block])) / 1000,
-      max_ms: this.columns.reduce((most, us) => Math.max(most, us[block]), 0) / 1000,
-      share: totals_us[block] / all_us,
-    }));
   }
 
   /** Writes the one-sentence finding, which is also the picture's text alternative. */
@@ -90,11 +69,7 @@ export class HeatMap {
     const any = this.columns.length > 0;
     this.details.hidden = !any;
     this.canvas.hidden = !any;
-    let text = t("heat.none");
-    if (any) {
-      const slowest = this.rows().reduce((a, b) => (b.median_ms > a.median_ms ? b : a));
-      text = t("heat.finding", { block: slowest.block, ms: figure(slowest.median_ms), tokens: number(this.columns.length) });
-    }
+    const text = heatFinding(this);
     this.finding.textContent = text;
     this.canvas.setAttribute("aria-label", text);
     this.fillTable();
@@ -103,7 +78,7 @@ export class HeatMap {
   fillTable() {
     if (!this.details.open || this.columns.length === 0) return;
     const body = document.createElement("tbody");
-    for (const { block, kind, median_ms, max_ms, share } of this.rows()) {
+    for (const { block, kind, median_ms, max_ms, share } of heatRows(this)) {
       const row = body.insertRow();
       const head = document.createElement("th");
       head.scope = "row";

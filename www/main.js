@@ -14,6 +14,10 @@ import { Sampling } from "./sampling.js";
 import { bytesText, countText, currentLanguage, figure, number, plural, setLanguage, t } from "./strings.js";
 import { StoragePanel } from "./storage_panel.js";
 import { Strip } from "./strip.js";
+import { CompareView } from "./views/compare_view.js";
+import { ProfileView } from "./views/profile_view.js";
+import { RunShelf } from "./views/run_shelf.js";
+import { readHash, Tabs } from "./views/tabs.js";
 
 /** @import { LoadProgress, Model } from "./engine/zamba2.d.ts" */
 /** @import { Isolation } from "./isolate.js" */
@@ -42,7 +46,7 @@ let loading = null;
 let isolation = null;
 
 const strip = new Strip(byId("strip"), byId("strip-scale"), (cell) => panel.open(cell));
-const panel = new BlockPanel(byId("block-panel"), strip);
+const panel = new BlockPanel(byId("block-panel"), strip, (block) => profile.result.ofBlock(block));
 const heat = new HeatMap({
   canvas: byId("heat"), finding: byId("heat-finding"), table: byId("heat-table"), details: byId("heat-details"),
 });
@@ -52,6 +56,32 @@ const picker = new ModelPicker({
   onFault: (message, nextStep) => showFault("error.load", { code: "bad_option", message, file: null, nextStep }),
 });
 const kept = new StoragePanel(byId("kept"), (thrown) => showFault("error.page", faultOf(thrown)));
+const shelf = new RunShelf();
+const profile = new ProfileView({
+  shelf, strip,
+  onFault: (thrown, retry) => showFault("error.profile", faultOf(thrown), retry),
+  openBlock: (block) => strip.open(block),
+  onShown: () => panel.renderProfile(),
+});
+const compare = new CompareView({
+  shelf, strip,
+  onFault(thrown, file) {
+    const { code, message, nextStep } = faultOf(thrown);
+    showFault("error.run_file", { code, message, nextStep, file });
+  },
+  onOpened: () => clearErrorCards(errors),
+});
+const letters = /** @type {HTMLInputElement} */ (byId("letter-keys"));
+const tabs = new Tabs({
+  letters,
+  onShow: (view) => view === "compare" && void compare.draw(),
+  keys: {
+    s: () => profile.result.toggleTimes(),
+    b: () => strip.cells.length && strip.focus(strip.focused),
+    e: () => profile.result.focusExports(),
+  },
+  remember: (on) => remember("letter-keys", on ? "on" : "off"),
+});
 const playground = new Playground(sampling, {
   onStart() {
     status("status.prefill");
@@ -123,6 +153,7 @@ async function loadModel(choice) {
   loading = controller;
   // The old model goes first: two at once might not fit.
   playground.setModel(null);
+  profile.setModel(null);
   model?.dispose();
   model = null;
   panel.close(false);
@@ -188,6 +219,7 @@ async function loadModel(choice) {
   showReady();
   showCapability();
   playground.setModel(model);
+  profile.setModel(model);
 }
 
 /** @param {LoadProgress} progress @param {number} elapsed_ms */
@@ -309,6 +341,9 @@ function renderWords() {
   strip.settle();
   heat.finish();
   panel.render();
+  panel.renderProfile();
+  void profile.render();
+  void compare.draw();
   setPaused(paused);
   kept.show();
 }
@@ -343,7 +378,11 @@ setLanguage(remembered("language") === "ru" ? "ru" : "en", document);
 if (matchMedia("(max-width: 700px)").matches) {
   for (const id of ["sampling", "model"]) byId(id).removeAttribute("open");
 }
+letters.checked = remembered("letter-keys") !== "off";
 renderWords();
+const asked = readHash(location.hash);
+profile.useSettings(asked.settings);
+if (asked.view) tabs.show(asked.view, false);
 // Before the model, which would be loaded twice where the page has to be reloaded.
 isolation = await isolate();
 showCapability();

@@ -2,9 +2,12 @@
 // Every word the page shows, in English and Russian, and how numbers are written in each. It stands below all other
 // page modules. Messages of the engine itself (an error's fact and next step) stay in English.
 
+import { VIEWS_EN, VIEWS_RU } from "./words/views.js";
+
 /** @typedef {"en" | "ru"} Language */
 
 const EN = {
+  ...VIEWS_EN,
   "title.of": "{model} in this tab",
   "bench.title": "Bench",
   "bench.note": "Kernels and the loaded model against what this machine can do at best, measured in one run. Close other tabs first.",
@@ -220,6 +223,7 @@ const EN = {
 
 /** @type {Record<keyof typeof EN, string>} */
 const RU = {
+  ...VIEWS_RU,
   "title.of": "{model} в этой вкладке",
   "bench.title": "Замер",
   "bench.note": "Ядра и загруженная модель против того, что эта машина может в лучшем случае, в одном прогоне. Сначала закройте другие вкладки.",
@@ -475,6 +479,16 @@ export function number(value, digits = 0) {
 export function figure(value) {
   if (value >= 100) return number(value);
   return number(value, value >= 10 ? 1 : value >= 1 ? 2 : 3);
+}
+
+/** For quantities that span many powers of ten. @param {number} value @param {number} [digits] significant ones */
+export function significant(value, digits = 3) {
+  return new Intl.NumberFormat(language, { maximumSignificantDigits: digits }).format(value);
+}
+
+/** A time in milliseconds, from hours down to single microseconds. @param {number} us */
+export function msText(us) {
+  return us >= 100 ? figure(us / 1000) : significant(us / 1000, 2);
 }
 
 /** Decimal units, as the Hub counts. @param {number} bytes */

@@ -39,6 +39,7 @@ export class Strip {
   constructor(root, scale, onOpen) {
     this.root = root;
     this.scale = scale;
+    this.onOpen = onOpen;
     /** @type {Cell[]} */
     this.cells = [];
     /** @type {Cell[]} */
@@ -53,10 +54,7 @@ export class Strip {
     root.addEventListener("keydown", (event) => this.onKey(event));
     root.addEventListener("click", (event) => {
       const cell = this.cells.find(({ button }) => button.contains(/** @type {Node} */ (event.target)));
-      if (cell) {
-        this.focus(this.cells.indexOf(cell), false);
-        onOpen(cell);
-      }
+      if (cell) this.openCell(cell);
     });
     // Labels are read only when a cell is reached, so that ten updates a second touch no accessibility tree.
     root.addEventListener("focusin", () => this.label(this.cells[this.focused]));
@@ -186,6 +184,30 @@ export class Strip {
     }
     const highest = Math.max(...this.blocks.map(({ ms }) => ms));
     if (highest > this.scale_ms || highest < 0.6 * this.scale_ms) this.scale_ms = highest * 1.15;
+  }
+
+  /**
+   * Where the blocks' cells stand over `place`, from its left edge: charts put their columns under them. Null where the
+   * cells take several rows or are not `n`.
+   * @param {HTMLElement} place @param {number} n
+   */
+  columnsOver(place, n) {
+    const areas = this.blocks.map(({ button }) => button.getBoundingClientRect());
+    if (areas.length !== n || areas.some(({ top }) => top !== areas[0].top)) return null;
+    const { left } = place.getBoundingClientRect();
+    return areas.map((area) => ({ x: area.left - left, width: area.width }));
+  }
+
+  /** As a click on the block's cell does. @param {number} block */
+  open(block) {
+    const cell = this.blocks[block];
+    if (cell) this.openCell(cell);
+  }
+
+  /** @param {Cell} cell */
+  openCell(cell) {
+    this.focus(this.cells.indexOf(cell), false);
+    this.onOpen(cell);
   }
 
   relabel() {

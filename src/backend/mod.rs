@@ -8,7 +8,7 @@
 pub mod cpu;
 
 use crate::error::Result;
-use crate::profile::{NameId, Profiler};
+use crate::profile::{NameId, Profiler, Work};
 use crate::quant::QMatrix;
 
 /// Columns `start .. start + len` of a tensor.
@@ -106,11 +106,15 @@ pub enum KvFormat {
 impl KvFormat {
     /// Bytes of the keys and values of `context` positions in one layer, before a device's padding.
     pub fn bytes(self, shape: &AttentionShape, context: usize) -> u64 {
-        let per_head = match self {
-            KvFormat::F32 => 4 * shape.head_dim,
-            KvFormat::I8 => shape.head_dim + 4,
-        };
-        2 * (context * shape.n_kv_heads * per_head) as u64
+        2 * (context * shape.n_kv_heads * self.head_bytes(shape.head_dim)) as u64
+    }
+
+    /// Bytes of one head's keys, or values, at one position.
+    pub fn head_bytes(self, head_dim: usize) -> usize {
+        match self {
+            KvFormat::F32 => 4 * head_dim,
+            KvFormat::I8 => head_dim + 4,
+        }
     }
 }
 
@@ -208,13 +212,15 @@ pub trait Backend: Sized {
 
     /// Bytes of weights that the device holds for `weight`.
     fn weight_bytes(&self, weight: &Self::Weight) -> usize;
+    /// How `rows` are really kept; see [`Backend::kv_rows`].
+    fn kv_format(&self, rows: &Self::KvRows) -> KvFormat;
     fn profiler(&mut self) -> &mut Profiler;
 
     /// Runs `body` under a block-level span.
     fn scope<R>(&mut self, name: NameId, body: impl FnOnce(&mut Self) -> R) -> R {
         let span = self.profiler().open_block(name);
         let result = body(self);
-        self.profiler().close(span, 0);
+        self.profiler().close(span, Work::NONE);
         result
     }
 }

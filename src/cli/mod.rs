@@ -7,6 +7,7 @@ mod generate;
 mod logits;
 mod make_checkpoint;
 mod pack;
+mod profile;
 
 use std::fs;
 use std::io::{self, Write};
@@ -47,6 +48,7 @@ enum Command {
     Pack(pack::Arguments),
     Bench(bench::Arguments),
     BenchKernels(bench_kernels::Arguments),
+    Profile(profile::Arguments),
 }
 
 /// How every command that runs a model opens it. The weight format is the command's own: each has another default.
@@ -153,6 +155,7 @@ pub fn run() -> ExitCode {
         Command::Pack(arguments) => pack::run(&arguments, json),
         Command::Bench(arguments) => bench::run(&arguments, json),
         Command::BenchKernels(arguments) => bench_kernels::run(&arguments, json),
+        Command::Profile(arguments) => profile::run(&arguments, json),
     };
     let Err(failure) = done else {
         return ExitCode::SUCCESS;

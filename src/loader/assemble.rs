@@ -154,29 +154,54 @@ impl<B: Backend> Parts<B> {
         }
     }
 
-    fn adapter(&mut self, be: &mut B, name: &'static str, list: &str) -> Adapter<B> {
+    fn adapter(&mut self, be: &mut B, [a, b]: [&'static str; 2], list: &str) -> Adapter<B> {
         Adapter {
-            a: self.linear(be, name, &format!("{list}.0")),
-            b: self.linear(be, name, &format!("{list}.1")),
+            a: self.linear(be, a, &format!("{list}.0")),
+            b: self.linear(be, b, &format!("{list}.1")),
         }
     }
 
     fn adapters(&mut self, be: &mut B, config: &Config, source: &str, slot: usize) -> Adapters<B> {
         let attention = config.use_shared_attention_adapter.then(|| {
             [
-                ("q", "self_attn.linear_q_adapter"),
-                ("k", "self_attn.linear_k_adapter"),
-                ("v", "self_attn.linear_v_adapter"),
+                (
+                    "q",
+                    [
+                        "self_attn.linear_q_adapter.0",
+                        "self_attn.linear_q_adapter.1",
+                    ],
+                ),
+                (
+                    "k",
+                    [
+                        "self_attn.linear_k_adapter.0",
+                        "self_attn.linear_k_adapter.1",
+                    ],
+                ),
+                (
+                    "v",
+                    [
+                        "self_attn.linear_v_adapter.0",
+                        "self_attn.linear_v_adapter.1",
+                    ],
+                ),
             ]
-            .map(|(letter, name)| {
+            .map(|(letter, names)| {
                 let list = format!("{source}.self_attn.linear_{letter}_adapter_list.{slot}");
-                self.adapter(be, name, &list)
+                self.adapter(be, names, &list)
             })
         });
         let list = format!("{source}.feed_forward.gate_up_proj_adapter_list.{slot}");
         Adapters {
             attention,
-            gate_up: self.adapter(be, "feed_forward.gate_up_proj_adapter", &list),
+            gate_up: self.adapter(
+                be,
+                [
+                    "feed_forward.gate_up_proj_adapter.0",
+                    "feed_forward.gate_up_proj_adapter.1",
+                ],
+                &list,
+            ),
         }
     }
 

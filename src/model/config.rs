@@ -1,7 +1,7 @@
 //! `config.json`, in both spellings in use, checked and completed with the sizes that follow from it. It stands on
 //! floor 2 at the root of the model; it reads text, never files.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::backend::AttentionShape;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 const FILE: &str = "config.json";
 
 /// What block `i` of the model is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BlockKind {
     /// A Mamba-2 mixer alone.

@@ -186,7 +186,10 @@ impl<B: Backend> ForwardPass<B> {
                         .as_mut()
                         .expect("hybrid blocks have a cache");
                     let (embedding, adapters) = (&chunk.embedding, &hybrid.adapters);
-                    block.forward(be, stream, embedding, adapters, model.rope.as_ref(), kv, s);
+                    let rope = model.rope.as_ref();
+                    be.scope(model.shared_name, |be| {
+                        block.forward(be, stream, embedding, adapters, rope, kv, s);
+                    });
                     be.linear(&hybrid.linear, &s.shared, &mut s.spoken); // [T, h]
                     be.add(stream, &s.spoken, &mut self.mixed); // [T, h]
                     let (mamba, dt_min) = (&hybrid.mamba, self.dt_min);

@@ -54,6 +54,8 @@ pub struct Zamba2<B: Backend> {
     pub rope: Option<Rope>,
     /// `layers.0`, `layers.1`, …: the spans of the profile.
     pub layer_names: Vec<NameId>,
+    /// `shared_transformer`: the span around each call of a shared block.
+    pub shared_name: NameId,
 }
 
 impl<B: Backend> Zamba2<B> {
@@ -68,6 +70,7 @@ impl<B: Backend> Zamba2<B> {
         let names = (0..n_blocks).map(|i| be.profiler().intern(&format!("layers.{i}")));
         Zamba2 {
             layer_names: names.collect(),
+            shared_name: be.profiler().intern("shared_transformer"),
             embed_tokens: None,
             layers: (0..n_blocks).map(|_| None).collect(),
             blocks: (0..n_shared_blocks).map(|_| None).collect(),

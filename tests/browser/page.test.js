@@ -2,15 +2,11 @@
 // The page as its reader meets it: loading, running, stopping, failing, by keyboard, in both themes and widths.
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
+import { assertAccessible } from "./accessibility.js";
 import { continuation, launch, openPage, openReadyPage, SITE, waitForStatus } from "./harness.js";
 
 /** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
 
 /** @type {Browser} */
 let browser;
@@ -198,16 +194,6 @@ test("on a phone every hybrid block stands in the sixth column", () => withPage(
   const left = await page.locator(".cell[data-kind=hybrid]").evaluateAll((cells) => cells.map((cell) => cell.getBoundingClientRect().left));
   assert.equal(new Set(left).size, 1);
 }, { viewport: { width: 390, height: 844 } }));
-
-/** @param {Page} page @param {string} state */
-async function assertAccessible(page, state) {
-  await page.evaluate(AXE);
-  const violations = await page.evaluate(async (tags) => {
-    const { violations } = await /** @type {any} */ (globalThis).axe.run({ runOnly: { type: "tag", values: tags } });
-    return violations.flatMap((/** @type {any} */ { id, nodes }) => nodes.map((/** @type {any} */ node) => `${id}: ${node.target} ${node.any[0]?.message ?? ""}`));
-  }, AXE_TAGS);
-  assert.deepEqual(violations, [], state);
-}
 
 for (const width of [390, 1280]) {
   for (const colorScheme of /** @type {const} */ (["light", "dark"])) {

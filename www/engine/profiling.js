@@ -8,16 +8,17 @@
 /**
  * @param {WasmEngine} engine
  * @param {Required<Pick<ProfileOptions, "decode" | "runs" | "warmup" | "level">> & { prefill: number | null, ids: Uint32Array | null, prompt: string | null, vocab_size: number }} options
- * @param {{ signal: AbortSignal, yieldToMessages: () => Promise<void> }} hooks
+ * @param {{ signal: AbortSignal, yieldToMessages: () => Promise<void>, onProgress?: (runs_done: number) => void }} hooks
  * @returns {Promise<ProfileReport>}
  */
-export async function profileRuns(engine, options, { signal, yieldToMessages }) {
+export async function profileRuns(engine, options, { signal, yieldToMessages, onProgress }) {
   const given = options.ids ?? (options.prompt === null ? null : engine.tokenize(options.prompt, true));
   const ids = fitted(given ?? countedIds(options.vocab_size), given && options.prefill === null ? given.length : options.prefill ?? 35);
 
   /** @param {"off" | "block" | "module"} level */
   const run = async (level) => {
     engine.set_profiling(level);
+    const from_ms = performance.now();
     engine.start(ids, {
       max_tokens: options.decode + 1, temperature: 0, top_k: 0, top_p: 1, min_p: 0, repetition_penalty: 1, seed: 0,
       stop: [], ignore_eos: true,
@@ -30,6 +31,7 @@ export async function profileRuns(engine, options, { signal, yieldToMessages }) 
     const prefill_ms = performance.now() - prefill_from_ms;
     // The first step only samples from the prefill's logits; the passes that follow are the decode steps.
     await engine.step();
+    const forward_ms = performance.now() - from_ms;
     const step_ms = [];
     for (let i = 0; i < options.decode; i++) {
       await yieldToMessages();
@@ -38,10 +40,11 @@ export async function profileRuns(engine, options, { signal, yieldToMessages }) 
       await engine.step();
       step_ms.push(performance.now() - from_ms);
     }
-    return { prefill_ms, step_ms, spans: level === "off" ? null : engine.take_profile() };
+    return { prefill_ms, forward_ms, step_ms, spans: level === "off" ? null : engine.take_profile() };
   };
 
   try {
+    onProgress?.(0);
     for (let i = 0; i < options.warmup; i++) await run("off");
     const unprofiled = [];
     const runs = [];
@@ -49,6 +52,7 @@ export async function profileRuns(engine, options, { signal, yieldToMessages }) 
     for (let i = 0; i < options.runs; i++) {
       unprofiled.push(await run("off"));
       runs.push(await run(options.level));
+      onProgress?.(i + 1);
     }
     return { level: options.level, prompt_tokens: ids.length, decode_tokens: options.decode, warmup: options.warmup, runs, unprofiled };
   } finally {

@@ -7,7 +7,7 @@ import { chooseBuild, withoutThreads } from "./builds.js";
 import { Zamba2Error } from "./errors.js";
 
 /** @import { Build } from "./builds.js" */
-/** @import { GenerateOptions, ProfileSpans } from "./zamba2.d.ts" */
+/** @import { GenerateOptions, ProfileSpans, ReferenceReport, Run, Summary } from "./zamba2.d.ts" */
 
 /** @typedef {import("./zamba2.d.ts").ModelInfo} ModelInfo */
 /** @typedef {import("./zamba2.d.ts").MemoryReport} MemoryReport */
@@ -41,6 +41,8 @@ import { Zamba2Error } from "./errors.js";
  * @property {(level: "off" | "block" | "module") => void} set_profiling
  * @property {() => ProfileSpans} take_profile
  * @property {() => MemoryReport} memory
+ * @property {(name: string) => { model: Run["model"], memory: Run["memory"], context: number, prompt: string }} run_facts
+ * @property {() => import("./zamba2.d.ts").Ceilings} ceilings
  * @property {() => Omit<import("./zamba2.d.ts").KernelReport, "relaxed_simd">} bench_kernels
  */
 
@@ -50,6 +52,28 @@ import { Zamba2Error } from "./errors.js";
  * @property {(input: { module_or_path: WebAssembly.Module }) => Promise<{ memory: WebAssembly.Memory }>} default
  * @property {new (options: { weights: string, context: number | null, threads: number }) => WasmEngine} Engine
  */
+
+/**
+ * What a build exports for reports, which need no engine. Runs cross as the text of a run file.
+ * @typedef {object} Reports
+ * @property {(text: string) => Run} parse_run
+ * @property {(text: string, language: string) => Summary} summarise
+ * @property {(text: string, format: string, language: string) => string} export_run
+ * @property {(kind: string, language: string) => ReferenceReport} reference_report
+ */
+
+/** @type {Promise<Reports> | null} */
+let reports = null;
+
+/** The plain build, which every browser takes; loaded once. @returns {Promise<Reports>} */
+export function loadReports() {
+  const loaded = reports ?? loadBindings(chooseBuild({ threads: 1, relaxed_simd: false }))
+    .then(({ bindings }) => /** @type {Reports} */ (/** @type {unknown} */ (bindings)));
+  // A network that failed once may be back at the next call.
+  loaded.catch(() => { reports = null; });
+  reports = loaded;
+  return loaded;
+}
 
 /** Starting a worker takes tens of milliseconds. After this the engine goes on with the threads that are up. */
 const THREADS_START_MS = 5_000;

@@ -10,6 +10,7 @@ import { loadCheckpoint } from "./loading.js";
 import { openKept } from "./store.js";
 import { argmax, percentile } from "./numbers.js";
 import { profileRuns } from "./profiling.js";
+import { measureRun, reportCalls, sourceName } from "./reporting.js";
 import { createEngine } from "./wasm_engine.js";
 
 /** @import { WasmEngine } from "./wasm_engine.js" */
@@ -22,6 +23,8 @@ import { createEngine } from "./wasm_engine.js";
 
 /** @type {WasmEngine | null} */
 let engine = null;
+/** @type {import("./reporting.js").LoadedFacts | null} */
+let loaded_facts = null;
 /** The text of the last panic; the hook in the engine writes it to the console just before the trap. @type {string | null} */
 let panicText = null;
 const consoleError = console.error.bind(console);
@@ -196,6 +199,7 @@ const calls = {
       isolated: crossOriginIsolated,
       keeping: progress.keeping,
     };
+    loaded_facts = { name: sourceName(source), weights, tokenizer, relaxed_simd: build.relaxed_simd, backend: running.backend, threads: build.threads };
     return { ...info, ...running, tokenizer, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
   },
 
@@ -283,6 +287,15 @@ const calls = {
   async profile(options, { signal }) {
     return profileRuns(opened(), options, { signal, yieldToMessages });
   },
+
+  async report(options, { signal, emit }) {
+    const running = opened();
+    const facts = /** @type {import("./reporting.js").LoadedFacts} */ (loaded_facts);
+    const onProgress = (/** @type {unknown} */ progress) => emit("progress", progress);
+    return measureRun(running, facts, options, { signal, yieldToMessages, clockResolutionUs, onProgress });
+  },
+
+  ...reportCalls,
 
   async memory() {
     return opened().memory();

@@ -240,12 +240,17 @@ export interface ProfileSpans {
   pass: Uint32Array;
   start_us: Float64Array;
   duration_us: Float32Array;
-  /** Bytes of weights that the op had to read; 0 where it reads none. */
+  /** From shapes: a multiplication with its addition is 2; norms, activations and biases are not counted. */
+  flops: Float64Array;
+  /** Weights read, states read and written, keys and values read and written. */
   bytes: Float64Array;
 }
 
 export interface ProfileRun {
+  /** The blocks alone. */
   prefill_ms: number;
+  /** From handing over the ids to having the first token. */
+  forward_ms: number;
   step_ms: number[];
   /** null where spans were off. */
   spans: ProfileSpans | null;
@@ -289,6 +294,8 @@ export interface Model {
   /** `n` cached greedy steps; row i is what token i was taken from. */
   greedy(ids: ArrayLike<number>, n: number): Promise<{ tokens: number[]; logits: Float32Array[] }>;
   profile(options?: ProfileOptions): Promise<ProfileReport>;
+  /** Measures a run with all its conditions; `summarise` and `exportRun` make something of it. */
+  report(options?: ReportOptions): Promise<Run>;
   /** Ends the worker and frees its memory. Every call that still waits rejects with the code "disposed". */
   dispose(): void;
 }
@@ -296,7 +303,7 @@ export interface Model {
 /**
  * Codes from the checkpoint: missing_file, truncated, bad_header, bad_config, wrong_architecture, unknown_dtype,
  * missing_tensor, bad_shape, non_finite_weight, bad_tokenizer. From reading: network, http_status, io. From a call:
- * empty_prompt, prompt_too_long, bad_token, bad_option, busy, disposed, out_of_order. From the machine: out_of_memory,
+ * empty_prompt, prompt_too_long, bad_token, bad_option, bad_run, busy, disposed, out_of_order. From the machine: out_of_memory,
  * unsupported_browser, device, internal.
  */
 export class Zamba2Error extends Error {
@@ -365,3 +372,31 @@ export function hubFolder(repository: string, revision?: string): string;
 export function keptModels(): Promise<KeptModel[]>;
 /** Deletes a model from this device; rejects with "busy" while another tab loads it. */
 export function forgetModel(key: string): Promise<void>;
+
+// ---- reports ----
+
+export type * from "./report.d.ts";
+import type { ReferenceReport, Run, Summary } from "./report.d.ts";
+
+/** What `report` is doing: `run` of `runs` measured so far. */
+export interface ReportProgress {
+  phase: "ceilings" | "runs";
+  run: number;
+  runs: number;
+}
+
+/** As for `profile`, with other defaults: 16 decode steps, 5 runs, a built-in text of 35 tokens. */
+export interface ReportOptions extends ProfileOptions {
+  /** Default true: measures what the machine can do at best first, which takes a few seconds. */
+  ceilings?: boolean;
+  onProgress?: (progress: ReportProgress) => void;
+}
+
+/** Everything derived from a run. These four need no model; the first call starts a worker that stays. */
+export function summarise(run: Run, language?: "en" | "ru"): Promise<Summary>;
+/** The report that this one succeeds, as published or counted anew. */
+export function referenceReport(kind: "published" | "recomputed", language?: "en" | "ru"): Promise<ReferenceReport>;
+/** The run as text: a report, the run file itself, a table, or a trace for Perfetto and speedscope. */
+export function exportRun(run: Run, format: "markdown" | "json" | "csv" | "trace", language?: "en" | "ru"): Promise<string>;
+/** Reads and checks a run file; rejects with the code "bad_run", which says what is wrong and where. */
+export function parseRun(text: string): Promise<Run>;

@@ -4,6 +4,7 @@
 
 import { hubFolder } from "./byte_source.js";
 import { errorFromReport, Zamba2Error } from "./errors.js";
+import { checkCount, HiddenTime, runText } from "./reporting.js";
 import { forgetModel, keptModels } from "./store.js";
 
 /** @import * as api from "./zamba2.d.ts" */
@@ -326,8 +327,62 @@ class Model {
     return this.#link.start("profile", args, { signal }).answer;
   }
 
+  /** @type {api.Model["report"]} */
+  async report({
+    prompt, ids, prefill, decode = 16, runs = 5, warmup = 1, level = "module", ceilings = true, signal, onProgress,
+  } = {}) {
+    checkCount("runs", runs, 1, 1000);
+    checkCount("warmup", warmup, 0, 1000);
+    checkCount("decode", decode, 0, 1 << 16);
+    if (prefill !== undefined) checkCount("prefill", prefill, 1, 1 << 20);
+    oneOf("level", level, ["block", "module"]);
+    const args = {
+      prompt: prompt ?? null, ids: ids ? Uint32Array.from(ids) : null, prefill: prefill ?? null, decode, runs, warmup, level, ceilings,
+      vocab_size: this.info.vocab_size,
+    };
+    const hidden = new HiddenTime();
+    try {
+      /** @type {api.Run} */
+      const run = await this.#link.start("report", args, { signal, onEvent: (_, progress) => onProgress?.(progress) }).answer;
+      return { ...run, conditions: { ...run.conditions, hidden_ms: hidden.stop() } };
+    } finally {
+      hidden.stop();
+    }
+  }
+
   /** @type {api.Model["dispose"]} */
   dispose() {
     this.#link.close(new Zamba2Error("disposed", "the model was disposed of", { nextStep: "Load it again." }));
   }
+}
+
+// ---- reports, which need no model ----
+
+/** @type {WorkerLink | null} */
+let reports = null;
+
+/** @param {string} call @param {unknown} args @returns {Promise<any>} */
+function askReports(call, args) {
+  if (!reports || reports.dead) reports = new WorkerLink();
+  return reports.start(call, args).answer;
+}
+
+/** @type {typeof api.summarise} */
+export async function summarise(run, language = "en") {
+  return askReports("summarise", { text: runText(run), language });
+}
+
+/** @type {typeof api.referenceReport} */
+export async function referenceReport(kind, language = "en") {
+  return askReports("reference_report", { kind, language });
+}
+
+/** @type {typeof api.exportRun} */
+export async function exportRun(run, format, language = "en") {
+  return askReports("export_run", { text: runText(run), format, language });
+}
+
+/** @type {typeof api.parseRun} */
+export async function parseRun(text) {
+  return askReports("parse_run", { text: String(text) });
 }

@@ -138,7 +138,7 @@ pub fn site(root: &Path, folders: &[(String, PathBuf)], isolation: Isolation) ->
         .layer(middleware::from_fn(refuse_hidden))
         .layer(middleware::map_response(add_headers));
     match isolation {
-        Isolation::ByHeaders => site.layer(middleware::map_response(isolate)),
+        Isolation::ByHeaders => site.layer(middleware::from_fn(isolate)),
         Isolation::LeftToThePage => site,
     }
 }
@@ -181,8 +181,16 @@ async fn add_headers(mut response: Response) -> Response {
     response
 }
 
+// An isolated page keeps no handle on windows that it opens, and this one lives from that.
+const NOT_ISOLATED: &str = "/www/perfetto.html";
+
 // These three make the page cross-origin isolated: threads need SharedArrayBuffer.
-async fn isolate(mut response: Response) -> Response {
+async fn isolate(request: Request, next: Next) -> Response {
+    let isolated = request.uri().path() != NOT_ISOLATED;
+    let mut response = next.run(request).await;
+    if !isolated {
+        return response;
+    }
     for (name, value) in [
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-embedder-policy", "require-corp"),

@@ -32,6 +32,7 @@ impl Fixture {
             ("www/app.js", "export {};"),
             ("www/app.css", "a{}"),
             ("www/icon.svg", "<svg/>"),
+            ("www/perfetto.html", "<!doctype html>"),
             ("www/icon.png", "png"),
             ("www/a b.json", "{}"),
             ("www/.hidden", "secret"),
@@ -149,6 +150,16 @@ fn every_answer_isolates_the_page_and_is_revalidated() {
             assert_eq!(answer.header(name), Some(value), "{}", answer.head);
         }
     }
+}
+
+#[test]
+fn the_page_that_opens_perfetto_is_not_isolated() {
+    let answer = Fixture::new("perfetto").get("/www/perfetto.html");
+    assert_eq!(answer.status, 200);
+    for name in ["cross-origin-opener-policy", "cross-origin-embedder-policy"] {
+        assert_eq!(answer.header(name), None, "{name}");
+    }
+    assert_eq!(answer.header("cache-control"), Some("no-cache"));
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub struct F32Cache {
     k: Vec<f32>,
     v: Vec<f32>,
     context: usize,
-    head_dim: usize,
+    pub head_dim: usize,
 }
 
 /// Keys and values in 8 bits. The values of a block lie as they are read: sixteen columns of all its positions, two
@@ -39,7 +39,7 @@ pub struct I8Cache {
     v_scale: Vec<f32>, // [kv heads, context]
     /// A multiple of [`BLOCK`].
     context: usize,
-    head_dim: usize,
+    pub head_dim: usize,
     /// head_dim, padded.
     d: usize,
 }

@@ -10,7 +10,7 @@ use crate::simd::{
 };
 
 /// Peak rates of a number of threads together.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Ceilings {
     pub threads: usize,
     /// int8 products with the addition that collects them, as the q4 matrix kernel does.

@@ -17,7 +17,7 @@ use crate::backend::{
     SsmInput,
 };
 use crate::error::Result;
-use crate::profile::Profiler;
+use crate::profile::{Profiler, Work};
 use crate::quant::QMatrix;
 use crate::simd::dot;
 use attention::{F32Cache, I8Cache, KvRows, Queries, STRIP, attend};
@@ -105,6 +105,13 @@ impl CpuKvRows {
             CpuKvRows::I8(_) => KvFormat::I8,
         }
     }
+
+    fn head_dim(&self) -> usize {
+        match self {
+            CpuKvRows::F32(rows) => rows.head_dim,
+            CpuKvRows::I8(rows) => rows.head_dim,
+        }
+    }
 }
 
 pub struct Cpu {
@@ -135,11 +142,11 @@ impl Cpu {
         ceilings::measure(&self.pool)
     }
 
-    /// Runs one op under a span that read `bytes` of weights.
-    fn op(&mut self, name: &'static str, bytes: usize, body: impl FnOnce(&Pool, &mut Activations)) {
+    /// Runs one op, whose work is `work`, under a span.
+    fn op(&mut self, name: &'static str, work: Work, body: impl FnOnce(&Pool, &mut Activations)) {
         let span = self.profiler.open_op(name);
         body(&self.pool, &mut self.activations);
-        self.profiler.close(span, bytes);
+        self.profiler.close(span, work);
     }
 
     fn multiply(&mut self, linear: &Linear<Cpu>, x: &Tensor, accumulate: bool, y: &mut Tensor) {
@@ -149,14 +156,23 @@ impl Cpu {
             "{}",
             linear.name
         );
-        self.op(linear.name, linear.weight.bytes(), |pool, activations| {
-            let bias = linear.bias.as_ref().map(Tensor::values);
+        let bias = linear.bias.as_ref().map(Tensor::values);
+        let work = Work {
+            flops: 2 * product([x.rows, linear.weight.cols, linear.weight.rows]),
+            bytes: linear.weight.stored_bytes() + bias.map_or(0, size_of_val) as u64,
+        };
+        self.op(linear.name, work, |pool, activations| {
             let y = y.resize(x.rows);
             linear
                 .weight
                 .multiply(pool, activations, x.values(), bias, accumulate, y);
         });
     }
+}
+
+/// In 64 bits: a count of operations does not fit the addresses of wasm.
+fn product<const N: usize>(sizes: [usize; N]) -> u64 {
+    sizes.into_iter().map(|size| size as u64).product()
 }
 
 fn head_of<'a>(ssm: &Ssm<Cpu>, h: usize, dt_min: f32, state: &'a mut [f32]) -> Head<'a> {
@@ -214,7 +230,8 @@ impl Backend for Cpu {
 
     fn embed(&mut self, table: &Linear<Cpu>, tokens: &[u32], y: &mut Tensor) {
         let cols = table.weight.cols;
-        self.op("embed_tokens", 0, |_, _| {
+        let work = Work::moving(tokens.len() * table.weight.row_bytes());
+        self.op("embed_tokens", work, |_, _| {
             for (token, y) in tokens.iter().zip(y.resize(tokens.len()).chunks_mut(cols)) {
                 table.weight.row(*token as usize, y);
             }
@@ -222,8 +239,9 @@ impl Backend for Cpu {
     }
 
     fn rms_norm(&mut self, norm: &Norm<Cpu>, x: &Tensor, y: &mut Tensor) {
-        self.op(norm.name, 0, |pool, _| {
-            let (weight, d) = (norm.weight.values(), x.cols);
+        let weight = norm.weight.values();
+        self.op(norm.name, Work::moving(size_of_val(weight)), |pool, _| {
+            let d = x.cols;
             pool.run(x.rows, Pieces::new(y.resize(x.rows), d), |t, y| {
                 norm::rms_norm_row(weight, norm.eps, &x.values()[t * d..][..d], y);
             });
@@ -237,14 +255,19 @@ impl Backend for Cpu {
         gate: Cols<Tensor>,
         y: &mut Tensor,
     ) {
-        self.op("mamba.norm", 0, |pool, _| {
-            let (weight, d) = (norm.weight.values(), x.cols);
-            let gate = gate.rows();
-            pool.run(x.rows, Pieces::new(y.resize(x.rows), d), |t, y| {
-                let x = &x.values()[t * d..][..d];
-                norm::gated_rms_norm_row(weight, norm.n_groups, norm.eps, x, gate.row(t), y);
-            });
-        });
+        let weight = norm.weight.values();
+        self.op(
+            "mamba.norm",
+            Work::moving(size_of_val(weight)),
+            |pool, _| {
+                let d = x.cols;
+                let gate = gate.rows();
+                pool.run(x.rows, Pieces::new(y.resize(x.rows), d), |t, y| {
+                    let x = &x.values()[t * d..][..d];
+                    norm::gated_rms_norm_row(weight, norm.n_groups, norm.eps, x, gate.row(t), y);
+                });
+            },
+        );
     }
 
     fn linear(&mut self, linear: &Linear<Cpu>, x: &Tensor, y: &mut Tensor) {
@@ -262,9 +285,14 @@ impl Backend for Cpu {
         state: &mut Tensor,
         y: &mut Tensor,
     ) {
-        self.op("mamba.conv1d", 0, |pool, _| {
-            let (t_rows, conv_dim) = (x.tensor.rows, x.len);
-            let (weight, bias) = (conv.weight.values(), conv.bias.values());
+        let (t_rows, conv_dim) = (x.tensor.rows, x.len);
+        let (weight, bias) = (conv.weight.values(), conv.bias.values());
+        let state_bytes = size_of_val(state.values());
+        let work = Work {
+            flops: 2 * product([t_rows, weight.len()]),
+            bytes: (size_of_val(weight) + size_of_val(bias) + 2 * state_bytes) as u64,
+        };
+        self.op("mamba.conv1d", work, |pool, _| {
             let input = ConvInput {
                 x: x.tensor.values(),
                 start: x.start,
@@ -294,10 +322,18 @@ impl Backend for Cpu {
         state: &mut Tensor,
         y: &mut Tensor,
     ) {
+        let (p, n) = (ssm.head_dim, ssm.d_state);
+        let t_rows = input.x.tensor.rows;
+        let parameters = [&ssm.a, &ssm.d, &ssm.dt_bias].map(|x| size_of_val(x.values()));
+        let state_bytes = size_of_val(state.values());
+        let work = Work {
+            // The recurrence, whichever form is computed: a decay, two for the input and two for the output of each
+            // number of the state; dt·x and D·x for each channel.
+            flops: product([t_rows, ssm.n_heads, 5 * p * n + 3 * p]),
+            bytes: (parameters.iter().sum::<usize>() + 2 * state_bytes) as u64,
+        };
         let mut cb = std::mem::take(&mut self.cb);
-        self.op("mamba.ssm", 0, |pool, _| {
-            let (p, n) = (ssm.head_dim, ssm.d_state);
-            let t_rows = input.x.tensor.rows;
+        self.op("mamba.ssm", work, |pool, _| {
             let [x, b, c, dt] = [input.x, input.b, input.c, input.dt].map(|cols| cols.rows());
             let outputs = y.resize(t_rows);
             let heads_per_group = ssm.n_heads / ssm.n_groups;
@@ -344,7 +380,7 @@ impl Backend for Cpu {
     }
 
     fn rope(&mut self, rope: &Rope, position: usize, x: &mut Tensor) {
-        self.op("self_attn.rope", 0, |_, _| {
+        self.op("self_attn.rope", Work::NONE, |_, _| {
             let cols = x.cols;
             let rows = x.rows;
             for (t, row) in x.resize(rows).chunks_mut(cols).enumerate() {
@@ -354,7 +390,10 @@ impl Backend for Cpu {
     }
 
     fn append_kv(&mut self, k: &Tensor, v: &Tensor, cache: &mut KvCache<Cpu>) {
-        self.op("self_attn.append_kv", 0, |_, _| {
+        let head_dim = cache.rows.head_dim();
+        let head_bytes = cache.rows.format().head_bytes(head_dim);
+        let work = Work::moving(2 * k.rows * k.cols / head_dim * head_bytes);
+        self.op("self_attn.append_kv", work, |_, _| {
             let pairs = k.values().chunks(k.cols).zip(v.values().chunks(v.cols));
             for (position, (k, v)) in (cache.len..).zip(pairs) {
                 match &mut cache.rows {
@@ -374,8 +413,13 @@ impl Backend for Cpu {
         y: &mut Tensor,
     ) {
         let before = cache.len - q.rows;
-        let bytes = cache.rows.format().bytes(shape, cache.len) as usize;
-        self.op("self_attn.attention", bytes, |pool, _| {
+        // Query t of these meets the keys before and t + 1 more; a pair is a product of heads and a sum of values.
+        let pairs = product([q.rows, before]) + product([q.rows, q.rows + 1]) / 2;
+        let work = Work {
+            flops: 4 * q.cols as u64 * pairs,
+            bytes: cache.rows.format().bytes(shape, cache.len),
+        };
+        self.op("self_attn.attention", work, |pool, _| {
             let d = shape.head_dim;
             let outputs = Stripes::of_columns(y.resize(q.rows), q.cols, d);
             pool.run(shape.n_heads, outputs, |head, mut y| {
@@ -402,7 +446,7 @@ impl Backend for Cpu {
     }
 
     fn gelu_mul(&mut self, x: &Tensor, y: &mut Tensor) {
-        self.op("feed_forward.act_fn", 0, |pool, _| {
+        self.op("feed_forward.act_fn", Work::NONE, |pool, _| {
             let (wide, narrow) = (x.cols, y.cols);
             let width = narrow.div_ceil(pool.threads());
             let stripes = Stripes::of_columns(y.resize(x.rows), narrow, width);
@@ -418,7 +462,7 @@ impl Backend for Cpu {
     }
 
     fn concat(&mut self, a: &Tensor, b: &Tensor, y: &mut Tensor) {
-        self.op("shared_transformer.concat", 0, |_, _| {
+        self.op("shared_transformer.concat", Work::NONE, |_, _| {
             let (left, right) = (a.cols, b.cols);
             let rows = y.resize(a.rows).chunks_mut(left + right);
             for ((y, a), b) in rows
@@ -432,7 +476,7 @@ impl Backend for Cpu {
     }
 
     fn add(&mut self, a: &Tensor, b: &Tensor, y: &mut Tensor) {
-        self.op("add", 0, |_, _| {
+        self.op("add", Work::NONE, |_, _| {
             let sums = a.values().iter().zip(b.values()).map(|(a, b)| a + b);
             for (y, sum) in y.resize(a.rows).iter_mut().zip(sums) {
                 *y = sum;
@@ -453,6 +497,10 @@ impl Backend for Cpu {
 
     fn weight_bytes(&self, weight: &CpuWeight) -> usize {
         weight.bytes()
+    }
+
+    fn kv_format(&self, rows: &CpuKvRows) -> KvFormat {
+        rows.format()
     }
 
     fn profiler(&mut self) -> &mut Profiler {

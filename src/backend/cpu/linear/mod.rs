@@ -15,7 +15,7 @@ mod q4;
 mod q8;
 
 use crate::backend::cpu::pool::{Pool, Stripe, Stripes};
-use crate::quant::{BLOCK, QMatrix, Values};
+use crate::quant::{BLOCK, QMatrix, Values, WeightFormat};
 use crate::simd::F32x4;
 pub use activations::Activations;
 use f32::F32Product;
@@ -171,6 +171,23 @@ impl CpuWeight {
                 size_of_val(&row_scale[..]) + size_of_val(&pairs[..])
             }
         }
+    }
+
+    fn format(&self) -> WeightFormat {
+        match &self.layout {
+            Layout::F32(_) => WeightFormat::F32,
+            Layout::Q8 { .. } => WeightFormat::Q8,
+            Layout::Q4 { .. } => WeightFormat::Q4,
+        }
+    }
+
+    /// Bytes that a product must read: the layout's without what pads its groups.
+    pub fn stored_bytes(&self) -> u64 {
+        self.format().bytes(self.rows, self.cols)
+    }
+
+    pub fn row_bytes(&self) -> usize {
+        self.format().bytes(1, self.cols) as usize
     }
 
     /// Writes row `row` as f32. `out` is `[cols]`.

@@ -1,0 +1,260 @@
+//! `zamba2 profile`: where the time of a prompt and of each token goes. It stands on floor 6; it runs the session and the
+//! clock, and what the record says is the library's report.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, ValueEnum};
+use pollster::block_on;
+use zamba2::backend::cpu::Cpu;
+use zamba2::clock::now_us;
+use zamba2::error::Error;
+use zamba2::model::NumericSettings;
+use zamba2::profile::{Level, Profile};
+use zamba2::quant::WeightFormat;
+use zamba2::report;
+use zamba2::report::run::{
+    Conditions, Memory, ModelFacts, ProfiledRun, RecordedLevel, Run, SCHEMA, Timer, UnprofiledRun,
+};
+use zamba2::report::summary::summarise;
+use zamba2::report::words::Language;
+use zamba2::sampling::SamplingOptions;
+use zamba2::session::{GenerateOptions, Session};
+
+use super::{Failure, OpenArguments, print, proc_bytes};
+
+/// Measure where the time goes, block by block and module by module, and write a report.
+///
+/// One run warms up; then runs with and without recording alternate, so that the report can tell what recording costs.
+/// The machine's ceilings are measured first. With --json the record itself is printed (docs/run-format.md).
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    open: OpenArguments,
+
+    /// The form in which matrices are held: f32, q8 or q4.
+    #[arg(long, default_value = "q4", value_name = "FORMAT")]
+    weights: WeightFormat,
+
+    /// The text to read; a built-in one, if not given.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Option<String>,
+
+    /// Tokens of the prompt: a text is cut or repeated to this length.
+    #[arg(long, value_name = "N", default_value_t = 35, value_parser = clap::value_parser!(u32).range(1..))]
+    prompt_tokens: u32,
+
+    /// Tokens to decode in each run.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    decode: u32,
+
+    /// Runs to measure, each with and without recording.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+
+    /// What is recorded: every op, or blocks only, which costs less.
+    #[arg(long, value_enum, default_value_t = RecordAt::Module)]
+    level: RecordAt,
+
+    /// What is written.
+    #[arg(long, value_enum, default_value_t = Format::Markdown)]
+    format: Format,
+
+    /// The language of the report: en or ru.
+    #[arg(long, default_value = "en")]
+    language: Language,
+
+    /// A file for the report, instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RecordAt {
+    Module,
+    Block,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    /// For people.
+    Markdown,
+    /// The record, which the page and this program can read again.
+    Json,
+    /// One table for spreadsheets.
+    Csv,
+    /// For Perfetto, speedscope and chrome://tracing.
+    Trace,
+    /// Every derived figure as JSON.
+    Summary,
+}
+
+/// As long as a fixed walk through the vocabulary is until it repeats.
+const COUNTED_IDS: u32 = 256;
+
+pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
+    let ceilings = Cpu::new(arguments.open.threads()).ceilings();
+    let mut session = arguments
+        .open
+        .open(arguments.weights, NumericSettings::default())?;
+    let ids = prompt(&session, arguments)?;
+    let tokens = ids.len() + arguments.decode as usize;
+    if tokens > session.context() {
+        return Err(Failure::Model(Error::PromptTooLong {
+            tokens,
+            limit: session.context(),
+        }));
+    }
+
+    let (level, recorded) = match arguments.level {
+        RecordAt::Module => (Level::Module, RecordedLevel::Module),
+        RecordAt::Block => (Level::Block, RecordedLevel::Block),
+    };
+    measure(&mut session, &ids, arguments.decode, Level::Off)?;
+    let (mut runs, mut unprofiled) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.runs {
+        // In turn, so that a drift of clock or temperature falls on both kinds alike.
+        unprofiled.push(measure(&mut session, &ids, arguments.decode, Level::Off)?.0);
+        let (times, profile) = measure(&mut session, &ids, arguments.decode, level)?;
+        runs.push(ProfiledRun {
+            prefill_us: times.prefill_us,
+            step_us: times.step_us,
+            spans: profile.into(),
+        });
+    }
+
+    let mut memory = Memory::new(session.config(), session.schedule(), session.kv_format());
+    memory.process_bytes = proc_bytes("/proc/self/status", "VmRSS");
+    let threads = arguments.open.threads();
+    let weights = arguments.weights.name();
+    let plural = if threads == 1 { "" } else { "s" };
+    let made = SystemTime::now().duration_since(UNIX_EPOCH);
+    let run = Run {
+        schema: SCHEMA.into(),
+        made_ms: made.map_or(0.0, |made| made.as_millis() as f64),
+        label: format!("{weights} · {threads} thread{plural} · native"),
+        model: ModelFacts {
+            name: model_name(arguments),
+            parameters: session.schedule().parameters,
+            config: session.config().into(),
+        },
+        conditions: Conditions {
+            backend: "cpu-native".into(),
+            weights: weights.into(),
+            threads,
+            isolated: None,
+            context: session.context(),
+            level: recorded,
+            host: format!("native {}-{}", std::env::consts::ARCH, std::env::consts::OS),
+            hidden_ms: 0.0,
+        },
+        timer: Timer {
+            source: "monotonic clock".into(),
+            resolution_us: clock_step_us(),
+        },
+        ceilings: Some(ceilings),
+        memory,
+        prompt_tokens: ids.len(),
+        decode_tokens: arguments.decode as usize,
+        warmup: 1,
+        runs,
+        unprofiled,
+    };
+    debug_assert_eq!(run.check(), Ok(()));
+    write(&run, arguments, json)
+}
+
+fn write(run: &Run, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+    let language = arguments.language;
+    let export = |format| report::export(run, format, language);
+    let text = match arguments.format {
+        _ if json => export(report::Format::Json),
+        Format::Markdown => export(report::Format::Markdown),
+        Format::Json => export(report::Format::Json),
+        Format::Csv => export(report::Format::Csv),
+        Format::Trace => export(report::Format::Trace),
+        Format::Summary => {
+            serde_json::to_string(&summarise(run, language)).expect("a summary is plain data")
+        }
+    };
+    match &arguments.out {
+        Some(file) => fs::write(file, text).map_err(|error| Failure::write(file, &error)),
+        None if text.ends_with('\n') => print(&text),
+        None => print(&format!("{text}\n")),
+    }
+}
+
+fn prompt(session: &Session<Cpu>, arguments: &Arguments) -> Result<Vec<u32>, Failure> {
+    let vocab_size = session.config().vocab_size as u32;
+    let ids = match (&arguments.prompt, session.tokenizer()) {
+        (Some(text), tokenizer) => tokenizer?.encode(text, true)?,
+        (None, Ok(tokenizer)) => tokenizer.encode(report::PROMPT, true)?,
+        // Steps of a prime visit different rows of the embedding.
+        (None, Err(_)) => (0..COUNTED_IDS)
+            .map(|i| i.wrapping_mul(7919) % vocab_size)
+            .collect(),
+    };
+    if ids.is_empty() {
+        return Err(Failure::Model(Error::EmptyPrompt));
+    }
+    let length = arguments.prompt_tokens as usize;
+    Ok(ids.iter().copied().cycle().take(length).collect())
+}
+
+/// One sequence: the time from the ids to the first token, that of each step after it, and what was recorded.
+fn measure(
+    session: &mut Session<Cpu>,
+    ids: &[u32],
+    decode: u32,
+    level: Level,
+) -> Result<(UnprofiledRun, Profile), Failure> {
+    let options = GenerateOptions {
+        max_tokens: decode as usize + 1,
+        sampling: SamplingOptions {
+            temperature: 0.0,
+            ..SamplingOptions::default()
+        },
+        stop: Vec::new(),
+        ignore_eos: true,
+    };
+    session.set_recording(level);
+    let start_us = now_us();
+    session.start(ids, options)?;
+    block_on(session.step())?;
+    let prefill_us = now_us() - start_us;
+    let mut step_us = Vec::with_capacity(decode as usize);
+    for _ in 0..decode {
+        let start_us = now_us();
+        block_on(session.step())?;
+        step_us.push(now_us() - start_us);
+    }
+    let times = UnprofiledRun {
+        prefill_us,
+        step_us,
+    };
+    Ok((times, session.take_profile()))
+}
+
+/// The folder's own name.
+fn model_name(arguments: &Arguments) -> String {
+    let dir = &arguments.open.dir;
+    let whole = dir.canonicalize();
+    let dir = whole.as_deref().unwrap_or(dir);
+    let name = dir.file_name().map(|name| name.to_string_lossy());
+    name.map_or_else(|| "model".into(), |name| name.into_owned())
+}
+
+/// The smallest difference of two readings, seen over a few.
+fn clock_step_us() -> f64 {
+    let step = || {
+        let start = Instant::now();
+        loop {
+            let step = start.elapsed();
+            if !step.is_zero() {
+                return step.as_secs_f64() * 1e6;
+            }
+        }
+    };
+    (0..8).map(|_| step()).fold(f64::INFINITY, f64::min)
+}

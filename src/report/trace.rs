@@ -1,0 +1,144 @@
+//! A run in the Trace Event Format that Perfetto, speedscope and chrome://tracing open: one track for whole passes and
+//! blocks, one for each part of a block, and the memory as counters. It stands inside the report and keeps the order of
+//! time; the spans themselves are not changed.
+
+use serde::Serialize;
+
+use crate::report::modules::{self, Part};
+use crate::report::run::{Run, Spans};
+
+/// All of one process.
+const PROCESS: u32 = 1;
+const TRACKS: [&str; 6] = ["passes", "blocks", "mamba", "attention", "ffn", "other"];
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Trace {
+    trace_events: Vec<Event>,
+    display_time_unit: &'static str,
+}
+
+#[derive(Serialize)]
+struct Event {
+    name: String,
+    /// X is a span, C a counter, M a name of a track.
+    ph: char,
+    /// Microseconds.
+    ts: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dur: Option<f64>,
+    pid: u32,
+    tid: usize,
+    args: serde_json::Value,
+}
+
+pub fn write(run: &Run) -> String {
+    let mut events = Vec::new();
+    for (number, measured) in run.runs.iter().enumerate() {
+        add_run(run, number, &measured.spans, &mut events);
+    }
+    // What lies around another span comes first, as viewers expect.
+    events.sort_by(|a, b| {
+        (a.ts.total_cmp(&b.ts)).then(b.dur.unwrap_or(0.0).total_cmp(&a.dur.unwrap_or(0.0)))
+    });
+    let named = |name: &str, tid: usize, value: &str| Event {
+        name: name.into(),
+        ph: 'M',
+        ts: 0.0,
+        dur: None,
+        pid: PROCESS,
+        tid,
+        args: serde_json::json!({ "name": value }),
+    };
+    let mut all = vec![named(
+        "process_name",
+        0,
+        &format!("{} · {}", run.model.name, run.label),
+    )];
+    all.extend((TRACKS.iter().enumerate()).map(|(tid, track)| named("thread_name", tid, track)));
+    all.extend(events);
+    let trace = Trace {
+        trace_events: all,
+        display_time_unit: "ms",
+    };
+    serde_json::to_string(&trace).expect("a trace is plain data")
+}
+
+fn add_run(run: &Run, number: usize, spans: &Spans, events: &mut Vec<Event>) {
+    let kinds = &run.model.config.kinds;
+    let mut block: Vec<Option<usize>> = Vec::with_capacity(spans.len());
+    // First start and last end of each pass.
+    let mut passes: Vec<Option<(f64, f64)>> = Vec::new();
+    for row in 0..spans.len() {
+        let name = &spans.names[spans.name[row]];
+        let around = usize::try_from(spans.parent[row])
+            .ok()
+            .and_then(|p| block[p]);
+        let whole = modules::block_of(name);
+        let own = whole.or(around);
+        block.push(own);
+        let is_block = whole.is_some() || name == "shared_transformer";
+        let path = match own {
+            Some(own) if whole.is_some() => format!("model.layers.{own}"),
+            // The part needs no slot of adapters.
+            Some(own) => {
+                let hybrid = kinds.get(own) == Some(&crate::model::config::BlockKind::Hybrid);
+                modules::path_in_block(own, hybrid.then_some(0), name)
+            }
+            None => modules::path_outside(name),
+        };
+        let tid = match modules::part(&path) {
+            _ if is_block => 1,
+            Part::Mamba => 2,
+            Part::Attention => 3,
+            Part::Ffn => 4,
+            Part::Other => 5,
+        };
+        let (start_us, duration_us) = (spans.start_us[row], spans.duration_us[row]);
+        events.push(Event {
+            name: name.clone(),
+            ph: 'X',
+            ts: start_us,
+            dur: Some(duration_us),
+            pid: PROCESS,
+            tid,
+            args: serde_json::json!({
+                "block": own, "flops": spans.flops[row], "bytes": spans.bytes[row],
+            }),
+        });
+        let pass = spans.pass[row];
+        if passes.len() <= pass {
+            passes.resize(pass + 1, None);
+        }
+        let (first, last) = passes[pass].unwrap_or((f64::INFINITY, 0.0));
+        passes[pass] = Some((first.min(start_us), last.max(start_us + duration_us)));
+    }
+    for (pass, times) in passes.into_iter().enumerate() {
+        let Some((first_us, last_us)) = times else {
+            continue;
+        };
+        let name = match pass {
+            0 => format!("run {number}: prefill"),
+            step => format!("run {number}: token {step}"),
+        };
+        let event = |name: String, ph: char, ts: f64, dur: Option<f64>, args| Event {
+            name,
+            ph,
+            ts,
+            dur,
+            pid: PROCESS,
+            tid: 0,
+            args,
+        };
+        let positions = (run.prompt_tokens + pass) as f64;
+        let memory = serde_json::json!({
+            "weights": run.memory.weights_bytes,
+            "ssm_state": run.memory.ssm_state_bytes,
+            "conv_state": run.memory.conv_state_bytes,
+            "kv": run.memory.kv_bytes_per_token as f64 * positions,
+        });
+        let args = serde_json::json!({ "pass": pass });
+        events.push(event(name, 'X', first_us, Some(last_us - first_us), args));
+        events.push(event("memory_bytes".into(), 'C', last_us, None, memory));
+    }
+}

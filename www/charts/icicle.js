@@ -1,0 +1,163 @@
+// @ts-check
+// Where the time lies inside the model: model → block → module, each child inside its parent. In time order the picture
+// reads from left to right as the pass ran; left-heavy puts the longest first. Click or Enter zooms. It stands on svg.js.
+
+import { msText, number, t } from "../strings.js";
+import { dataTable } from "./data_table.js";
+import { partOf } from "./parts.js";
+import { box, linear, svg, widthOf } from "./svg.js";
+
+/** @import { PhaseSummary } from "../engine/zamba2.d.ts" */
+
+/** @typedef {PhaseSummary["tree"][number] & { parent: number, children: number[], left_us: number, part: string }} Node */
+/** @typedef {"time" | "heavy"} IcicleOrder */
+/** @typedef {{ order: IcicleOrder, zoom: string, focus: string }} IcicleState  paths of the node shown whole and of the keyboard's node */
+
+const ROW = 26;
+/** Narrower than this a rectangle is neither seen nor hit. */
+const LEAST_WIDTH = 0.6;
+const MOST_ROWS_IN_TABLE = 60;
+
+/** Parents, children and the left edge of every node in the chosen order. @param {PhaseSummary["tree"]} tree @param {IcicleOrder} order */
+function layout(tree, order) {
+  /** @type {Node[]} */
+  const nodes = [];
+  /** @type {number[]} */
+  const open = [];
+  tree.forEach((row, at) => {
+    open.length = row.depth;
+    const parent = row.depth ? open[row.depth - 1] : -1;
+    open[row.depth] = at;
+    nodes.push({ ...row, parent, children: [], left_us: row.start_us, part: row.depth < 2 ? (row.block === null ? "model" : "block") : partOf(row.path) });
+    nodes[parent]?.children.push(at);
+  });
+  if (order === "heavy") {
+    // Parents come before children, so one pass places all.
+    for (const node of nodes) {
+      let left_us = node.left_us;
+      for (const child of [...node.children].sort((a, b) => nodes[b].us - nodes[a].us)) {
+        nodes[child].left_us = left_us;
+        left_us += nodes[child].us;
+      }
+    }
+  }
+  return nodes;
+}
+
+/** @param {PhaseSummary} phase */
+export function icicleFinding({ tree }) {
+  const blocks = tree.filter(({ block, depth }) => depth === 1 && block !== null);
+  const root = tree[0];
+  if (!root || blocks.length === 0) return t("icicle.none");
+  const inside_us = blocks.reduce((sum, { us }) => sum + us, 0);
+  return t("icicle.finding", { percent: number((100 * inside_us) / root.us), modules: number(tree.length - 1) });
+}
+
+/**
+ * @param {PhaseSummary} phase
+ * @param {{ width: number, state: IcicleState, readout: (text: string) => void, onState: (state: IcicleState, take: boolean) => void }} options
+ * `onState` gets the next state and whether the keyboard stays in the picture
+ */
+export function icicle(phase, { width, state, readout, onState }) {
+  const nodes = layout(phase.tree, state.order);
+  const hybrids = new Set(phase.blocks.filter(({ kind }) => kind === "hybrid").map(({ block }) => block));
+  const deepest = Math.max(0, ...nodes.map(({ depth }) => depth));
+  const height = (deepest + 1) * ROW + 2;
+  const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "plot icicle", role: "group", "aria-label": icicleFinding(phase) });
+  const whole = Math.max(0, nodes.findIndex(({ path }) => path === state.zoom));
+  const shown = nodes[whole];
+  if (!shown) return root;
+  const x = linear([shown.left_us, shown.left_us + shown.us], [0, width]);
+  /** @type {Map<number, SVGElement>} */
+  const drawn = new Map();
+  const focused = Math.max(whole, nodes.findIndex(({ path }) => path === state.focus));
+
+  nodes.forEach((node, at) => {
+    const ancestor = isAbove(nodes, at, whole);
+    if (!ancestor && !isAbove(nodes, whole, at)) return;
+    const from = ancestor ? 0 : x(node.left_us);
+    const wide = ancestor ? width : (node.us / shown.us) * width;
+    if (wide < LEAST_WIDTH) return;
+    const percent = (100 * node.us) / nodes[0].us;
+    const said = t("icicle.node", { path: node.path, type: node.type, ms: msText(node.us), percent: number(percent, 1), self: msText(node.self_us) });
+    const kind = node.part === "block" && hybrids.has(node.block ?? -1) ? "part-block hybrid-block" : `part-${node.part}`;
+    const group = svg("g", { class: `node ${kind}`, role: "button", tabindex: "-1", "aria-label": said, "data-path": node.path });
+    group.append(box(from + 0.5, node.depth * ROW + 1, wide - 1, ROW - 2, "node-box"));
+    // A block too narrow for its name still has room for its number.
+    const words = [nameOf(node), ...(node.part === "block" ? [String(node.block)] : [])].find((name) => widthOf(name) + 6 < wide);
+    if (words) {
+      const text = svg("text", { x: from + Math.min(5, (wide - widthOf(words)) / 2), y: node.depth * ROW + 17, class: "node-text" }, words);
+      const ms = `${msText(node.us)} ${t("axis.ms")}`;
+      if (widthOf(words) + widthOf(ms) + 20 < wide) text.append(" ", svg("tspan", { dx: 4, class: "node-ms" }, ms));
+      group.append(text);
+      // Who steers by voice says what is written, so the name begins with it.
+      group.setAttribute("aria-label", `${text.textContent}, ${said}`);
+    }
+    group.addEventListener("pointerenter", () => readout(said));
+    group.addEventListener("pointerleave", () => readout(""));
+    group.addEventListener("focus", () => {
+      readout(said);
+      state.focus = node.path;
+      for (const other of drawn.values()) other.setAttribute("tabindex", "-1");
+      group.setAttribute("tabindex", "0");
+    });
+    group.addEventListener("click", () => zoomTo(at));
+    group.addEventListener("keydown", (event) => onKey(/** @type {KeyboardEvent} */ (event), at));
+    drawn.set(at, group);
+    root.append(group);
+  });
+  (drawn.get(focused) ?? drawn.get(whole))?.setAttribute("tabindex", "0");
+
+  /** Zooming into what is whole already goes one level out. @param {number} at */
+  function zoomTo(at) {
+    const to = at === whole && nodes[at].parent >= 0 ? nodes[at].parent : at;
+    onState({ ...state, zoom: nodes[to].path, focus: nodes[to].path }, true);
+  }
+
+  /** @param {KeyboardEvent} event @param {number} at */
+  function onKey(event, at) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      return zoomTo(at);
+    }
+    if (event.key === "Escape" && whole > 0) {
+      event.stopPropagation();
+      return onState({ ...state, zoom: nodes[0].path, focus: nodes[at].path }, true);
+    }
+    const siblings = nodes.map((_, i) => i).filter((i) => drawn.has(i) && nodes[i].depth === nodes[at].depth)
+      .sort((a, b) => nodes[a].left_us - nodes[b].left_us);
+    const here = siblings.indexOf(at);
+    const below = nodes[at].children.filter((child) => drawn.has(child)).sort((a, b) => nodes[a].left_us - nodes[b].left_us);
+    /** @type {Record<string, number | undefined>} */
+    const target = {
+      ArrowRight: siblings[here + 1], ArrowLeft: siblings[here - 1], ArrowUp: nodes[at].parent, ArrowDown: below[0],
+      Home: siblings[0], End: siblings[siblings.length - 1],
+    };
+    if (!(event.key in target)) return;
+    event.preventDefault();
+    drawn.get(target[event.key] ?? at)?.focus();
+  }
+  return root;
+}
+
+/** Whether `above` is a strict ancestor of `node`, or the node itself when it is drawn below. @param {Node[]} nodes @param {number} above @param {number} node */
+function isAbove(nodes, above, node) {
+  for (let at = node; at >= 0; at = nodes[at].parent) if (at === above) return true;
+  return false;
+}
+
+/** @param {Node} node */
+const nameOf = (node) => (node.part === "block" ? t("cell.block", { n: node.block ?? "" }) : node.name);
+
+/** @param {PhaseSummary} phase */
+export function icicleTable({ tree }) {
+  const rows = [...tree].sort((a, b) => b.us - a.us).slice(0, MOST_ROWS_IN_TABLE);
+  return dataTable([
+    { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => row.path },
+    { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
+    { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
+    { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us) },
+    { key: "percent", label: t("col.time_percent"), value: (row) => row.us, text: (row) => number((100 * row.us) / tree[0].us, 1) },
+  ], rows, { label: t("icicle.title") });
+}

@@ -1,0 +1,152 @@
+// @ts-check
+// The roofline: how fast each part computes against what this machine can do at best, at its number of FLOPs per byte.
+// The roofs are measured in the same run, never looked up. Prefill points are discs and decode points are squares; the
+// two phases share axes and roofs, and no figure is made of both. It stands on svg.js and parts.js.
+
+import { number, significant, t } from "../strings.js";
+import { dataTable } from "./data_table.js";
+import { partOf } from "./parts.js";
+import { box, decades, diamond, label, line, logarithmic, picture, svg, widthOf } from "./svg.js";
+
+/** @import { PhaseSummary, Summary } from "../engine/zamba2.d.ts" */
+
+/** @typedef {{ name: string, phase: "prefill" | "decode", part: string, group: "whole" | "block" | "module", gflops: number, intensity: number, us: number, above: boolean }} Point */
+
+const HEIGHT = 360;
+const LEFT = 52;
+const RIGHT = 14;
+const TOP = 14;
+const BOTTOM = 40;
+/** Clocks and medians are good to a few percent; only beyond that is the roof to blame. */
+const ABOVE_FROM = 1.05;
+/** A module type below this share of its phase would only be dust on the plot. */
+const LEAST_SHARE = 0.002;
+
+/** @param {Summary} summary @returns {Point[]} */
+export function rooflinePoints(summary) {
+  return /** @type {const} */ (["prefill", "decode"]).flatMap((name) => phasePoints(summary, name));
+}
+
+/** @param {Summary} summary @param {"prefill" | "decode"} name @returns {Point[]} */
+function phasePoints(summary, name) {
+  const phase = summary[name];
+  const read_gb_per_s = summary.ceilings?.read_gb_per_s ?? 0;
+  /** @type {Map<string, { part: string, group: Point["group"], flops: number, bytes: number, us: number }>} */
+  const sums = new Map();
+  /** @param {string} key @param {string} part @param {Point["group"]} group @param {{ flops: number, bytes: number, us: number }} add */
+  const add = (key, part, group, { flops, bytes, us }) => {
+    const sum = sums.get(key) ?? { part, group, flops: 0, bytes: 0, us: 0 };
+    sums.set(key, { ...sum, flops: sum.flops + flops, bytes: sum.bytes + bytes, us: sum.us + us });
+  };
+  add(t("roof.whole"), "model", "whole", { flops: phase.flops, bytes: phase.bytes, us: phase.wall_us.median });
+  for (const row of phase.blocks) {
+    add(t(`kind.${row.kind}`), row.kind === "hybrid" ? "attention" : "mamba", "block", { flops: row.flops.total, bytes: row.bytes, us: row.us.median });
+  }
+  for (const row of phase.modules) {
+    // Only leaves: a container's figures are its leaves' again.
+    if (row.flops > 0 && row.bytes > 0 && row.self_us > 0.9 * row.us) {
+      add(`${row.path.replace(/^.*\.(\w+)\.(\w+)$/, "$1.$2")}`, partOf(row.path), "module", { flops: row.flops, bytes: row.bytes, us: row.us });
+    }
+  }
+  return [...sums].filter(([, { us, bytes, flops }]) => bytes > 0 && flops > 0 && us > LEAST_SHARE * phase.wall_us.median)
+    .map(([key, { part, group, flops, bytes, us }]) => {
+      const gflops = flops / us / 1000;
+      const intensity = flops / bytes;
+      const roof = Math.min(phase.peak_gflops ?? Infinity, read_gb_per_s ? intensity * read_gb_per_s : Infinity);
+      return { name: key, phase: name, part, group, gflops, intensity, us, above: gflops > ABOVE_FROM * roof };
+    });
+}
+
+/** @param {Summary} summary */
+export function rooflineFinding(summary) {
+  if (!summary.ceilings) return t("roof.none");
+  const above = rooflinePoints(summary).filter((point) => point.above);
+  if (above.length) return t("roof.above", { names: above.slice(0, 3).map(({ name }) => name).join(", ") });
+  const words = /** @type {const} */ (["prefill", "decode"]).map((name) => {
+    const { bound, percent_of_ceiling } = summary[name];
+    return t("roof.finding.phase", { phase: t(`phase.${name}`), bound: t(`bound.${bound}`), percent: number(percent_of_ceiling ?? 0) });
+  });
+  return t("roof.finding", { prefill: words[0], decode: words[1] });
+}
+
+/** @param {Summary} summary @param {{ width: number, readout: (text: string) => void }} options */
+export function roofline(summary, { width, readout }) {
+  const root = picture(width, HEIGHT, rooflineFinding(summary));
+  const points = rooflinePoints(summary);
+  const { ceilings } = summary;
+  const peak = summary.prefill.peak_gflops;
+  const read = ceilings?.read_gb_per_s ?? null;
+  const least_x = Math.min(0.5, ...points.map(({ intensity }) => intensity)) / 6;
+  const most_x = Math.max(100, peak && read ? (peak / read) * 4 : 1, ...points.map(({ intensity }) => intensity)) * 1.6;
+  const most_y = Math.max(peak ?? 1, ...points.map(({ gflops }) => gflops)) * 2;
+  const least_y = Math.min(...points.map(({ gflops }) => gflops), most_y / 100) / 2;
+  const x = logarithmic([least_x, most_x], [LEFT, width - RIGHT]);
+  const y = logarithmic([least_y, most_y], [HEIGHT - BOTTOM, TOP]);
+
+  for (const value of decades(least_x, most_x)) {
+    root.append(line(x(value), TOP, x(value), HEIGHT - BOTTOM, "grid"), label(x(value), HEIGHT - BOTTOM + 16, significant(value), { anchor: "middle" }));
+  }
+  for (const value of decades(least_y, most_y)) {
+    root.append(line(LEFT, y(value), width - RIGHT, y(value), "grid"), label(LEFT - 6, y(value) + 4, significant(value), { anchor: "end" }));
+  }
+  root.append(label((LEFT + width - RIGHT) / 2, HEIGHT - 6, t("roof.axis.x"), { anchor: "middle" }), label(LEFT + 4, TOP + 6, t("roof.axis.y")));
+
+  if (peak && read) {
+    const ridge = peak / read;
+    const from = Math.max(least_x, least_y / read);
+    const slope = Math.atan2(y(10) - y(1), x(10) - x(1));
+    const start = from * 1.15;
+    root.append(
+      svg("path", { d: `M${x(from)} ${y(from * read)}L${x(ridge)} ${y(peak)}L${width - RIGHT} ${y(peak)}`, class: "roof" }),
+      label(width - RIGHT - 2, y(peak) - 7, t("roof.peak", { value: significant(peak) }), { anchor: "end", kind: "roof-text" }),
+      label(x(start) + 9 * Math.sin(slope), y(start * read) - 9 * Math.cos(slope), t("roof.read", { value: significant(read) }), { kind: "roof-text", rotate: (slope * 180) / Math.PI }),
+    );
+  }
+  /** Labels that would touch are left out; the readout and the table name every point. @type {{ x: number, y: number, wide: number }[]} */
+  const taken = [];
+  const order = { module: 0, block: 1, whole: 2 };
+  for (const point of [...points].sort((a, b) => order[a.group] - order[b.group])) {
+    const [px, py] = [x(point.intensity), y(point.gflops)];
+    const radius = point.group === "whole" ? 8 : point.group === "block" ? 6.5 : 4;
+    const kind = `point ${point.group} part-${point.part}`;
+    const shape = point.phase === "decode" ? box(px - radius * 0.9, py - radius * 0.9, radius * 1.8, radius * 1.8, kind)
+      : point.group === "whole" ? svg("circle", { cx: px, cy: py, r: radius, class: kind }) : svg("circle", { cx: px, cy: py, r: radius, class: kind });
+    if (point.above) root.append(diamond(px, py, radius + 6, "point-above"));
+    shape.addEventListener("pointerenter", () => readout(t("roof.point", {
+      name: point.name, phase: t(`phase.${point.phase}`), gflops: significant(point.gflops), intensity: significant(point.intensity),
+    })));
+    shape.addEventListener("pointerleave", () => readout(""));
+    root.append(shape);
+  }
+  for (const point of [...points].sort((a, b) => order[b.group] - order[a.group])) {
+    if (point.group === "module") continue;
+    const words = point.group === "whole" ? t(`phase.${point.phase}`) : point.name;
+    const place = placeFor(x(point.intensity), y(point.gflops), widthOf(words), width, taken);
+    if (!place) continue;
+    taken.push(place);
+    root.append(label(place.x, place.y, words, { kind: "point-text" }));
+  }
+  return root;
+}
+
+/** A free place beside a point, or null. @param {number} px @param {number} py @param {number} wide @param {number} width @param {{ x: number, y: number, wide: number }[]} taken */
+function placeFor(px, py, wide, width, taken) {
+  const tries = [[px + 12, py + 4], [px - 12 - wide, py + 4], [px + 8, py + 20], [px + 8, py - 12], [px - 8 - wide, py + 20]];
+  for (const [left, base] of tries) {
+    const inside = left > LEFT && left + wide < width - RIGHT && base > TOP + 12 && base < HEIGHT - BOTTOM - 2;
+    const free = taken.every((other) => Math.abs(other.y - base) > 14 || left + wide < other.x || left > other.x + other.wide);
+    if (inside && free) return { x: left, y: base, wide };
+  }
+  return null;
+}
+
+/** @param {Summary} summary */
+export function rooflineTable(summary) {
+  return dataTable([
+    { key: "name", label: t("col.module"), words: true, value: (row) => row.name, text: (row) => row.name },
+    { key: "phase", label: t("col.phase"), words: true, value: (row) => row.phase, text: (row) => t(`phase.${row.phase}`) },
+    { key: "intensity", label: t("col.intensity"), value: (row) => row.intensity, text: (row) => significant(row.intensity) },
+    { key: "gflops", label: "GFLOP/s", value: (row) => row.gflops, text: (row) => significant(row.gflops) },
+    { key: "above", label: t("roof.col.roof"), words: true, value: (row) => Number(row.above), text: (row) => t(row.above ? "roof.col.above" : "roof.col.below") },
+  ], rooflinePoints(summary), { label: t("roof.title") });
+}
