@@ -12,6 +12,7 @@ use crate::backend::cpu::Cpu;
 #[cfg(target_feature = "atomics")]
 use crate::backend::cpu::threads;
 use crate::bench;
+use crate::chat::{ChatTemplate, Message};
 use crate::error::{Error, ErrorReport, Result};
 use crate::loader::packed::Manifest;
 use crate::loader::safetensors::{self, Shard};
@@ -89,6 +90,14 @@ struct MemoryInfo {
 }
 
 #[derive(Serialize)]
+struct ChatInfo {
+    /// Whether there is a template that can be used.
+    chat: bool,
+    /// What is wrong with one that is there.
+    fault: Option<ErrorReport>,
+}
+
+#[derive(Serialize)]
 struct AdvanceInfo {
     done: bool,
     /// The next block to run.
@@ -118,6 +127,7 @@ pub struct Engine {
     threads: usize,
     config: Option<Config>,
     tokenizer: Option<Tokenizer>,
+    chat: Result<ChatTemplate>,
     shards: Vec<Shard>,
     session: Option<Session<Cpu>>,
 }
@@ -128,7 +138,7 @@ impl Engine {
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue) -> JsResult<Engine> {
         console_error_panic_hook::set_once();
-        let options: EngineOptions = from_js(&options)?;
+        let options: EngineOptions = from_js("options", &options)?;
         Ok(Engine {
             settings: LoadSettings {
                 weights: options.weights.parse().map_err(to_js_error)?,
@@ -143,6 +153,7 @@ impl Engine {
             threads: options.threads,
             config: None,
             tokenizer: None,
+            chat: Err(Error::NoChatTemplate),
             shards: Vec::new(),
             session: None,
         })
@@ -180,6 +191,49 @@ impl Engine {
         let tokenizer = Tokenizer::from_bytes("tokenizer.json", bytes, vocab_size);
         self.tokenizer = Some(tokenizer.map_err(to_js_error)?);
         Ok(())
+    }
+
+    /// Takes the files that may hold a chat template, each as far as the checkpoint has it: `{ chat, fault }`. A template
+    /// that can't be used keeps no model from loading; `render_chat` refuses with the same fault.
+    pub fn open_chat_template(
+        &mut self,
+        tokenizer_config: Option<Vec<u8>>,
+        jinja: Option<Vec<u8>>,
+    ) -> JsResult<JsValue> {
+        let template = ChatTemplate::of_files(tokenizer_config.as_deref(), jinja.as_deref());
+        let fault = template.as_ref().err().map(Error::report);
+        self.chat = template.and_then(|template| template.ok_or(Error::NoChatTemplate));
+        to_js(&ChatInfo {
+            chat: self.chat.is_ok(),
+            fault,
+        })
+    }
+
+    /// The text of `[{ role, content }]` up to the assistant's next turn; it is tokenised without special tokens.
+    pub fn render_chat(&self, messages: JsValue) -> JsResult<String> {
+        let messages: Vec<Message> = from_js("messages", &messages)?;
+        let template = self
+            .chat
+            .as_ref()
+            .map_err(|error| report_to_js(&error.report()))?;
+        template.render(&messages, true).map_err(to_js_error)
+    }
+
+    /// The tokens that end a turn of the chat, beside those of config.json.
+    pub fn chat_end_tokens(&self) -> JsResult<Vec<u32>> {
+        let template = self
+            .chat
+            .as_ref()
+            .map_err(|error| report_to_js(&error.report()))?;
+        let tokenizer = self
+            .session()
+            .and_then(Session::tokenizer)
+            .map_err(to_js_error)?;
+        let token = template.special_tokens().get("eos_token");
+        Ok(token
+            .and_then(|token| tokenizer.token_id(token))
+            .into_iter()
+            .collect())
     }
 
     /// The shard files that `model.safetensors.index.json` names.
@@ -281,7 +335,7 @@ impl Engine {
 
     /// Begins a new sequence. The blocks run in `advance`.
     pub fn start(&mut self, prompt: &[u32], options: JsValue) -> JsResult<()> {
-        let options: GenerateOptions = from_js(&options)?;
+        let options: GenerateOptions = from_js("options", &options)?;
         let started = self.session_mut().and_then(|s| s.start(prompt, options));
         started.map_err(to_js_error)
     }
@@ -457,12 +511,12 @@ fn to_js(value: &impl Serialize) -> JsResult<JsValue> {
     JSON::parse(&text)
 }
 
-/// A plain object to plain data; what does not fit is the caller's bad option.
-fn from_js<T: for<'a> Deserialize<'a>>(value: &JsValue) -> JsResult<T> {
+/// A plain object to plain data; what does not fit is the caller's bad option `name`.
+fn from_js<T: for<'a> Deserialize<'a>>(name: &str, value: &JsValue) -> JsResult<T> {
     let text = JSON::stringify(value)?.as_string().unwrap_or_default();
     serde_json::from_str(&text).map_err(|error| {
         to_js_error(Error::Setting {
-            name: "options".into(),
+            name: name.into(),
             fact: error.to_string(),
         })
     })

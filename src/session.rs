@@ -75,6 +75,9 @@ pub struct GenerateOptions {
     pub sampling: SamplingOptions,
     /// Generation ends before the first of these appears in the text.
     pub stop: Vec<String>,
+    /// End this generation like the configuration's end tokens: a chat may end its turns with one that config.json
+    /// doesn't name.
+    pub end_tokens: Vec<u32>,
     pub ignore_eos: bool,
 }
 
@@ -84,6 +87,7 @@ impl Default for GenerateOptions {
             max_tokens: 256,
             sampling: SamplingOptions::default(),
             stop: Vec::new(),
+            end_tokens: Vec::new(),
             ignore_eos: false,
         }
     }
@@ -241,15 +245,6 @@ impl<B: Backend> Session<B> {
         Cache::<B>::bytes(&self.model.config, self.cache.context, self.kv_format)
     }
 
-    /// Lets `token` end generation, beside those of the configuration: a checkpoint's chat may end its turns with one
-    /// that its config.json doesn't name.
-    pub fn add_eos(&mut self, token: u32) {
-        let ids = &mut self.model.config.eos_token_ids;
-        if !ids.contains(&token) {
-            ids.push(token);
-        }
-    }
-
     /// The tokenizer, or the error for a checkpoint that came without one.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().ok_or_else(|| Error::MissingFile {
@@ -383,7 +378,9 @@ impl<B: Backend> Session<B> {
         let sampled = run.sampler.sample(&mut logits, &run.history)?;
         run.history.push(sampled.token);
         run.generated += 1;
-        let is_eos = self.model.config.eos_token_ids.contains(&sampled.token);
+        let mut end_tokens =
+            (self.model.config.eos_token_ids.iter()).chain(&run.options.end_tokens);
+        let is_eos = end_tokens.any(|&token| token == sampled.token);
         let ended_by_eos = is_eos && !run.options.ignore_eos;
         let mut text = String::new();
         let mut done = None;

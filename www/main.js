@@ -302,8 +302,7 @@ function renderWords() {
   showTitle(picker.chosen.name);
   showCapability();
   showTheme();
-  playground.showMetrics();
-  playground.countTokens();
+  playground.showWords();
   if (playground.running) byId("run").textContent = t("stop");
   if (model && !playground.running) showReady();
   strip.settle();

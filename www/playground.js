@@ -2,10 +2,11 @@
 // One run at a time: prompt in, text out, and the run's figures. It stands on the JS module and on strings.js.
 // It draws neither strip nor heat map: it hands them each token's block times.
 
+import { Chat } from "./chat.js";
 import { clearErrorCards } from "./errors.js";
 import { bytesText, figure, number, plural, t } from "./strings.js";
 
-/** @import { Model, RunSummary } from "./engine/zamba2.d.ts" */
+/** @import { Model, Prompt, RunSummary } from "./engine/zamba2.d.ts" */
 /** @import { Sampling } from "./sampling.js" */
 /** @import { StringKey } from "./strings.js" */
 
@@ -44,6 +45,7 @@ export class Playground {
     this.prompt = /** @type {HTMLTextAreaElement} */ (byId("prompt"));
     this.button = /** @type {HTMLButtonElement} */ (byId("run"));
     this.copy = /** @type {HTMLButtonElement} */ (byId("copy"));
+    this.chat = new Chat(() => this.promptChanged());
     this.output = byId("output");
     this.message = byId("prompt-message");
     this.prompt.value = EXAMPLES[0];
@@ -76,7 +78,10 @@ export class Playground {
   setModel(model) {
     this.stop();
     this.model = model;
-    if (model) this.say("");
+    if (model) {
+      this.say("");
+      this.chat.offer(model.info.chat, model.info.chat_fault?.message ?? null);
+    }
     this.countTokens();
   }
 
@@ -93,11 +98,17 @@ export class Playground {
     // During a run the answer would wait for its end.
     if (!this.model?.info.tokenizer || this.running || text === "") return;
     try {
-      const { length } = await this.model.tokenize(text);
+      const { length } = await this.tokens(this.model, text);
       if (text === this.prompt.value) place.textContent = `${plural("prompt.tokens", length)} · `;
     } catch {
       // A count is a courtesy; if the model has gone, its own card says why.
     }
+  }
+
+  /** What the model would read. @param {Model} model @param {string} text */
+  async tokens(model, text) {
+    if (!this.chat.on) return model.tokenize(text);
+    return model.tokenize(await model.renderChat(this.chat.messages(text)), { special: false });
   }
 
   /** @param {string} text */
@@ -111,8 +122,10 @@ export class Playground {
 
   async run() {
     if (!this.model) return this.say(t("prompt.not_ready"));
-    if (this.prompt.value === "") {
-      this.say(t("prompt.empty"));
+    const text = this.prompt.value;
+    const chat = this.chat.on;
+    if (text === "") {
+      this.say(t(chat ? "chat.empty" : "prompt.empty"));
       this.prompt.focus();
       return;
     }
@@ -122,7 +135,9 @@ export class Playground {
     clearErrorCards(byId("errors"));
     this.say("");
     this.button.textContent = t("stop");
-    const output = this.beginOutput();
+    /** @type {Prompt} */
+    const prompt = chat ? { messages: this.chat.messages(text) } : text;
+    const output = this.beginOutput(text, chat);
     const pressed_ms = performance.now();
     const painter = new TextPainter(output, () => this.showLive(pressed_ms, painter, n_tokens, used));
     let n_tokens = 0;
@@ -130,7 +145,7 @@ export class Playground {
     this.hooks.onStart();
     try {
       const options = { ...this.sampling.read(), signal: controller.signal };
-      const pieces = model.generate(this.prompt.value, {
+      const pieces = model.generate(prompt, {
         ...options,
         onPrefill: ({ block, prompt_tokens }) => {
           used = prompt_tokens;
@@ -146,12 +161,14 @@ export class Playground {
       }
     } catch (thrown) {
       if (!controller.signal.aborted) {
-        this.endOutput();
         painter.finish();
+        this.chat.withdraw();
+        this.endOutput();
         return this.hooks.onError(thrown);
       }
     }
     painter.finish();
+    if (chat) this.endTurn(text);
     this.endOutput();
     const summary = model.last;
     if (!summary) return;
@@ -161,16 +178,25 @@ export class Playground {
     this.hooks.onEnd(summary, this.shown.ttft_ms);
   }
 
-  beginOutput() {
+  /** The place where the answer goes. @param {string} text @param {boolean} chat @returns {HTMLElement} */
+  beginOutput(text, chat) {
+    this.copy.disabled = true;
+    this.text = chat ? "" : text;
+    if (chat) return this.chat.begin(text);
     const given = document.createElement("span");
     given.className = "given";
-    given.textContent = this.prompt.value;
+    given.textContent = text;
     const generated = document.createElement("span");
     this.output.replaceChildren(given, generated);
     this.output.setAttribute("aria-busy", "true");
-    this.text = this.prompt.value;
-    this.copy.disabled = true;
     return generated;
+  }
+
+  /** A message that was answered makes room for the next one. @param {string} text */
+  endTurn(text) {
+    if (this.text === "") return this.chat.withdraw();
+    this.chat.keep(text, this.text);
+    if (this.prompt.value === text) this.prompt.value = "";
   }
 
   endOutput() {
@@ -189,7 +215,13 @@ export class Playground {
     this.hooks.onLive({ tokens_per_s, ttft_ms: painter.painted_ms - pressed_ms, used });
   }
 
-  /** Also called when the language changes. */
+  /** After the language has changed. */
+  showWords() {
+    this.chat.show();
+    this.showMetrics();
+    this.countTokens();
+  }
+
   showMetrics() {
     if (!this.shown) return;
     const { summary, ttft_ms } = this.shown;

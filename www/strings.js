@@ -2,9 +2,12 @@
 // Every word the page shows, in English and Russian, and how numbers are written in each. It stands below all other
 // page modules. Messages of the engine itself (an error's fact and next step) stay in English.
 
+import { PLAYGROUND_EN, PLAYGROUND_RU } from "./words/playground.js";
+
 /** @typedef {"en" | "ru"} Language */
 
 const EN = {
+  ...PLAYGROUND_EN,
   "title.of": "{model} in this tab",
   "bench.title": "Bench",
   "bench.note": "Kernels and the loaded model against what this machine can do at best, measured in one run. Close other tabs first.",
@@ -220,6 +223,7 @@ const EN = {
 
 /** @type {Record<keyof typeof EN, string>} */
 const RU = {
+  ...PLAYGROUND_RU,
   "title.of": "{model} в этой вкладке",
   "bench.title": "Замер",
   "bench.note": "Ядра и загруженная модель против того, что эта машина может в лучшем случае, в одном прогоне. Сначала закройте другие вкладки.",

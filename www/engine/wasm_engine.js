@@ -19,6 +19,9 @@ import { Zamba2Error } from "./errors.js";
  * @typedef {object} WasmEngine
  * @property {(text: string) => ModelInfo} open_config
  * @property {(bytes: Uint8Array) => void} open_tokenizer
+ * @property {(tokenizer_config: Uint8Array | null, jinja: Uint8Array | null) => { chat: boolean, fault: import("./errors.js").ErrorReport | null }} open_chat_template
+ * @property {(messages: import("./zamba2.d.ts").ChatMessage[]) => string} render_chat
+ * @property {() => Uint32Array} chat_end_tokens
  * @property {(text: string) => string[]} open_index
  * @property {(file: string, file_size: number, first8: Uint8Array) => number} header_bytes
  * @property {(file: string, file_size: number, header: Uint8Array) => void} open_shard

@@ -13,7 +13,9 @@ import { profileRuns } from "./profiling.js";
 import { createEngine } from "./wasm_engine.js";
 
 /** @import { WasmEngine } from "./wasm_engine.js" */
-/** @import { LoadProgress } from "./zamba2.d.ts" */
+/** @import { ChatMessage, LoadProgress } from "./zamba2.d.ts" */
+
+/** @typedef {string | Uint32Array | { messages: ChatMessage[] }} Prompt */
 
 /**
  * What a running call may use: its abort signal, its event channel, and how many pieces the page has taken.
@@ -105,7 +107,7 @@ let pausing = null;
 
 /**
  * A prompt that came while the model was loading: each block reads it as soon as it is there. `ids` once it was begun.
- * @type {{ id: number, prompt: string | Uint32Array, options: any, ids: Uint32Array | null, done: boolean } | null}
+ * @type {{ id: number, prompt: Prompt, options: any, ids: Uint32Array | null, done: boolean } | null}
  */
 let early = null;
 
@@ -119,9 +121,7 @@ async function readAhead(loading) {
   }
   try {
     if (!early.ids) {
-      const ids = promptIds(loading, early.prompt);
-      loading.start(ids, early.options);
-      early.ids = ids;
+      early.ids = begin(loading, early.prompt, early.options);
     }
   } catch {
     // The call itself comes to the same fault when its turn comes, and tells it.
@@ -136,11 +136,24 @@ async function readAhead(loading) {
   }
 }
 
-/** @param {WasmEngine} running @param {string | Uint32Array} prompt */
-function promptIds(running, prompt) {
+/**
+ * Starts the sequence and gives the prompt's tokens.
+ * @param {WasmEngine} running @param {Prompt} prompt @param {any} options
+ */
+function begin(running, prompt, options) {
   // The tokenizer puts a token before any text, so the engine would not see that there is none.
   if (prompt === "") throw new Zamba2Error("empty_prompt", "the prompt is empty", { nextStep: "Type a prompt." });
-  return typeof prompt === "string" ? running.tokenize(prompt, true) : prompt;
+  if (prompt instanceof Uint32Array) return started(running, prompt, options);
+  if (typeof prompt === "string") return started(running, running.tokenize(prompt, true), options);
+  // The template has put in the special tokens that the model expects.
+  const ids = running.tokenize(running.render_chat(prompt.messages), false);
+  return started(running, ids, { ...options, end_tokens: [...running.chat_end_tokens()] });
+}
+
+/** @param {WasmEngine} running @param {Uint32Array} ids @param {any} options */
+function started(running, ids, options) {
+  running.start(ids, options);
+  return ids;
 }
 
 /** @type {Record<string, (args: any, context: CallContext) => Promise<unknown>>} */
@@ -188,7 +201,7 @@ const calls = {
     engine = created.engine;
     const load_ms = performance.now() - started_ms;
     const { build } = created;
-    const { info, memory, tokenizer, timing } = loaded;
+    const { info, memory, tokenizer, chat, chat_fault, timing } = loaded;
     const running = {
       backend: build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128",
       threads: build.threads,
@@ -196,7 +209,7 @@ const calls = {
       isolated: crossOriginIsolated,
       keeping: progress.keeping,
     };
-    return { ...info, ...running, tokenizer, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
+    return { ...info, ...running, tokenizer, chat, chat_fault, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
   },
 
   async tokenize({ text, special }) {
@@ -207,12 +220,15 @@ const calls = {
     return opened().detokenize(ids);
   },
 
+  async render_chat({ messages }) {
+    return opened().render_chat(messages);
+  },
+
   async generate({ prompt, options }, { id, signal, emit, readers }) {
     const running = opened();
     const begun = early?.id === id ? early : null;
     early = null;
-    const ids = begun?.ids ?? promptIds(running, prompt);
-    if (!begun?.ids) running.start(ids, options);
+    const ids = begun?.ids ?? begin(running, prompt, options);
 
     const prefill_from_ms = performance.now();
     for (let done = false; !done; ) {

@@ -17,7 +17,8 @@ export type Weights = "f32" | "q8" | "q4";
 export interface LoadOptions {
   /**
    * The address of a checkpoint folder (relative ones are resolved against the page), or the files themselves:
-   * config.json, model.safetensors or its shards with model.safetensors.index.json, and tokenizer.json if text is wanted.
+   * config.json, model.safetensors or its shards with model.safetensors.index.json, tokenizer.json if text is wanted, and
+   * tokenizer_config.json or chat_template.jinja if there is to be a chat.
    */
   source: string | URL | Iterable<File>;
   /** Only the CPU exists so far; "auto" picks it. */
@@ -148,6 +149,10 @@ export interface LoadedInfo extends ModelInfo {
   keeping: Keeping;
   /** Whether tokenizer.json was there; without it only token ids can be given. */
   tokenizer: boolean;
+  /** Whether the checkpoint has a chat template that can be used. */
+  chat: boolean;
+  /** What is wrong with a template that is there, or why it did not come; the model works without it. */
+  chat_fault: Zamba2Error | null;
   timing: LoadTiming;
   memory: MemoryReport;
 }
@@ -172,6 +177,15 @@ export interface GenerateOptions {
   /** Go on past an end-of-text token. Default false. */
   ignore_eos?: boolean;
 }
+
+/** One turn of a conversation. Most templates know the roles "system" (first, if at all), "user" and "assistant". */
+export interface ChatMessage {
+  role: string;
+  content: string;
+}
+
+/** Text to continue, token ids, or a conversation that the assistant is to answer. */
+export type Prompt = string | ArrayLike<number> | { messages: ChatMessage[] };
 
 export interface RunOptions extends GenerateOptions {
   /** Aborting makes the loop throw the signal's reason; the engine stops within one token, or one block of prefill. */
@@ -278,12 +292,17 @@ export interface Model {
   /** `special` (default true) adds the tokens that the tokenizer puts around a text. */
   tokenize(text: string, options?: { special?: boolean }): Promise<Uint32Array>;
   detokenize(ids: ArrayLike<number>): Promise<string>;
+  /** A conversation as the text that the model reads, up to the assistant's next turn. Tokenize it with `special: false`. */
+  renderChat(messages: ChatMessage[]): Promise<string>;
   /**
    * Continues a prompt. While the model is still loading each block reads the prompt as soon as it is there, and the first
    * token comes after the last block. The worker is at most one token ahead of the loop; leaving the loop stops it.
    * An iterator that is neither read to its end nor returned keeps the model busy.
+   *
+   * A conversation goes through the checkpoint's own chat template, and its answer ends with the turn. It rejects with
+   * "no_chat_template", "bad_chat_template", or "chat_refused" and the template's own words.
    */
-  generate(prompt: string | ArrayLike<number>, options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  generate(prompt: Prompt, options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /** One row of `vocab_size` logits per id. */
   logits(ids: ArrayLike<number>): Promise<Float32Array[]>;
   /** `n` cached greedy steps; row i is what token i was taken from. */
@@ -296,7 +315,7 @@ export interface Model {
 /**
  * Codes from the checkpoint: missing_file, truncated, bad_header, bad_config, wrong_architecture, unknown_dtype,
  * missing_tensor, bad_shape, non_finite_weight, bad_tokenizer. From reading: network, http_status, io. From a call:
- * empty_prompt, prompt_too_long, bad_token, bad_option, busy, disposed, out_of_order. From the machine: out_of_memory,
+ * no_chat_template, bad_chat_template, chat_refused, empty_prompt, prompt_too_long, bad_token, bad_option, busy, disposed, out_of_order. From the machine: out_of_memory,
  * unsupported_browser, device, internal.
  */
 export class Zamba2Error extends Error {

@@ -162,7 +162,9 @@ export function open({
   };
   const link = new WorkerLink();
   const { answer } = link.start("load", args, { signal, onEvent: (_, data) => onProgress?.(data) });
-  return new Model(link, answer.then((info) => ({ ...info, weights }), (error) => {
+  /** @param {any} info @returns {api.LoadedInfo} */
+  const described = (info) => ({ ...info, weights, chat_fault: info.chat_fault && errorFromReport(info.chat_fault) });
+  return new Model(link, answer.then(described, (error) => {
     link.close(new Zamba2Error("disposed", "the model was not loaded", { nextStep: "Load it again." }));
     throw error;
   }));
@@ -173,6 +175,12 @@ export async function load(options) {
   const model = open(options);
   await model.ready;
   return model;
+}
+
+/** @param {api.Prompt} prompt */
+function promptForWorker(prompt) {
+  if (typeof prompt === "string" || "messages" in prompt) return prompt;
+  return Uint32Array.from(prompt);
 }
 
 /** @implements {api.Model} */
@@ -220,6 +228,11 @@ class Model {
     return this.#link.start("detokenize", { ids: Uint32Array.from(ids) }).answer;
   }
 
+  /** @type {api.Model["renderChat"]} */
+  renderChat(messages) {
+    return this.#link.start("render_chat", { messages }).answer;
+  }
+
   /** @type {api.Model["generate"]} */
   async *generate(prompt, { signal, onPrefill, ...given } = {}) {
     if (this.#generating) {
@@ -249,7 +262,7 @@ class Model {
       pieces.push({ ...data, toString: () => data.text });
       wake();
     };
-    const args = { prompt: typeof prompt === "string" ? prompt : Uint32Array.from(prompt), options: { ...GENERATE_DEFAULTS, ...given } };
+    const args = { prompt: promptForWorker(prompt), options: { ...GENERATE_DEFAULTS, ...given } };
     // The worker keeps its own answer for an aborted run, so this call listens to aborts by itself.
     const { id, answer } = this.#link.start("generate", args, { onEvent });
     const stopWorker = () => this.#link.worker.postMessage({ abort: id });
