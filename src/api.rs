@@ -357,7 +357,7 @@ impl Engine {
         })
     }
 
-    /// Makes one token: `{ token, text, done, probability, us, blocks_us }`.
+    /// Makes one token: `{ token, text, done, probability, standing, us, blocks_us }`.
     pub async fn step(&mut self) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;
         let step = session.step().await.map_err(to_js_error)?;
@@ -366,6 +366,7 @@ impl Engine {
         set(&object, "text", step.text.into())?;
         set(&object, "done", to_js(&step.done)?)?;
         set(&object, "probability", step.probability.into())?;
+        set(&object, "standing", to_js(&step.standing)?)?;
         set(&object, "us", step.us.into())?;
         set(
             &object,
@@ -373,6 +374,39 @@ impl Engine {
             Float32Array::from(&step.blocks_us[..]).into(),
         )?;
         Ok(object.into())
+    }
+
+    /// Goes back to generated token `index` and puts `token` in its place: `{ text, tokens, prompt_tokens }` of what is
+    /// kept before it. What has to be read again runs in `advance` and `reread`, and the next `step` gives the token.
+    pub fn branch(&mut self, index: usize, token: u32, options: JsValue) -> JsResult<JsValue> {
+        let options: GenerateOptions = from_js("options", &options)?;
+        let session = self.session_mut().map_err(to_js_error)?;
+        to_js(&session.branch(index, token, options).map_err(to_js_error)?)
+    }
+
+    /// Goes on after the last token of the sequence: `{ text, tokens, prompt_tokens }` of what is there.
+    pub fn resume(&mut self, options: JsValue) -> JsResult<JsValue> {
+        let options: GenerateOptions = from_js("options", &options)?;
+        let session = self.session_mut().map_err(to_js_error)?;
+        to_js(&session.resume(options).map_err(to_js_error)?)
+    }
+
+    /// Reads at most `max` tokens again that going back has left unread; gives how many are left.
+    pub async fn reread(&mut self, max: usize) -> JsResult<usize> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        session.reread(max).await.map_err(to_js_error)
+    }
+
+    /// The sequence as bytes, for `restore` in this model or a later load of it.
+    pub async fn snapshot(&mut self, note: &str) -> JsResult<Vec<u8>> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        session.snapshot(note).await.map_err(to_js_error)
+    }
+
+    /// Takes a snapshot's sequence in the place of the present one: `{ tokens, prompt_tokens, note }`.
+    pub async fn restore(&mut self, bytes: &[u8]) -> JsResult<JsValue> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        to_js(&session.restore(bytes).await.map_err(to_js_error)?)
     }
 
     /// Starts a new sequence and gives the logits of every token. `[ids, vocab]`

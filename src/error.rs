@@ -67,6 +67,12 @@ pub enum Error {
     Memory { needed_bytes: u64, limit_bytes: u64 },
     #[error("{fact}")]
     Sequence { fact: String },
+    #[error("this is not a saved state that can be used: {fact}")]
+    Snapshot { fact: String },
+    #[error(
+        "the saved state belongs to another model or to other weights (its fingerprint is {found}, this model's is {own})"
+    )]
+    OtherModel { found: String, own: String },
     #[error("the device failed: {fact}")]
     Device { fact: String },
 }
@@ -108,6 +114,8 @@ impl Error {
             Error::Setting { .. } => "bad_option",
             Error::Memory { .. } => "out_of_memory",
             Error::Sequence { .. } => "out_of_order",
+            Error::Snapshot { .. } => "bad_snapshot",
+            Error::OtherModel { .. } => "other_model",
             Error::Device { .. } => "device",
         }
     }
@@ -166,6 +174,10 @@ impl Error {
             Error::Setting { .. } => "Change the option and run again.",
             Error::Memory { .. } => "Choose q4 weights, a smaller context or a smaller model.",
             Error::Sequence { .. } => "Reload the model.",
+            Error::Snapshot { .. } => "Choose a file that was saved here, or run the prompt again.",
+            Error::OtherModel { .. } => {
+                "Load the model with the weight format that the state was saved with, then open it again."
+            }
             Error::Device { .. } => "Load the model again, or choose the CPU backend.",
         }
     }

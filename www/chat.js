@@ -10,23 +10,24 @@ import { t } from "./strings.js";
 const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 export class Chat {
-  /** @param {() => void} onMode  called when the reader has chosen between text and chat */
-  constructor(onMode) {
-    this.onMode = onMode;
+  /** @param {{ onMode: () => void, onNew: () => void }} hooks  the reader has chosen text or chat, or begins anew */
+  constructor({ onMode, onNew }) {
     /** What has been said, without the system message. @type {ChatMessage[]} */
     this.turns = [];
     /** The turns that are still being made. @type {HTMLElement[]} */
     this.pending = [];
     /** @type {string | null} */
     this.fault = null;
+    /** What a link or an earlier exchange asks for. @type {"raw" | "chat"} */
+    this.wanted = "chat";
     this.choice = byId("mode");
     this.place = byId("turns");
     this.system = /** @type {HTMLTextAreaElement} */ (byId("system"));
-    this.choice.addEventListener("change", () => {
-      this.show();
-      onMode();
+    this.choice.addEventListener("change", onMode);
+    byId("new-conversation").addEventListener("click", () => {
+      this.clear();
+      onNew();
     });
-    byId("new-conversation").addEventListener("click", () => this.clear());
   }
 
   get on() {
@@ -41,19 +42,23 @@ export class Chat {
   /** A model comes: one with a template is asked through it, until the reader chooses otherwise. @param {boolean} chat @param {string | null} fault */
   offer(chat, fault) {
     this.fault = fault;
-    if (chat === this.choice.hidden) this.radio(chat ? "chat" : "raw").checked = true;
+    if (chat === this.choice.hidden) this.radio(chat ? this.wanted : "raw").checked = true;
     this.choice.hidden = !chat;
-    this.show();
   }
 
-  /** Also called when the language changes. */
+  /** @param {"raw" | "chat"} mode */
+  want(mode) {
+    this.wanted = mode;
+    if (!this.choice.hidden) this.radio(mode).checked = true;
+  }
+
   show() {
     const { on } = this;
     const fault = byId("chat-fault");
     fault.hidden = this.fault === null;
     fault.textContent = this.fault === null ? "" : t("chat.fault", { reason: this.fault });
     byId("chat").hidden = !on;
-    for (const id of ["examples", "prompt-note", "output-title", "output"]) byId(id).hidden = on;
+    for (const id of ["examples", "prompt-note", "output-title"]) byId(id).hidden = on;
     byId("prompt-label").classList.toggle("visually-hidden", !on);
     byId("prompt-label").textContent = t(on ? "chat.message" : "prompt.title");
     for (const turn of /** @type {NodeListOf<HTMLElement>} */ (this.place.querySelectorAll(".turn"))) {
@@ -79,6 +84,23 @@ export class Chat {
   keep(text, answer) {
     this.turns.push({ role: "user", content: text }, { role: "assistant", content: answer });
     this.pending = [];
+  }
+
+  /** The newest answer has become another. @param {string} answer */
+  amend(answer) {
+    const last = this.turns.at(-1);
+    if (last) last.content = answer;
+  }
+
+  /**
+   * An exchange from elsewhere becomes the conversation. Gives the place of its answer.
+   * @param {{ turns: ChatMessage[], prompt: string, text: string }} exchange @returns {HTMLElement}
+   */
+  load({ turns, prompt, text }) {
+    this.clear();
+    this.turns = [...turns, { role: "user", content: prompt }, { role: "assistant", content: text }];
+    const shown = this.turns.map(({ role, content }) => this.turn(role === "user" ? "user" : "assistant", content));
+    return /** @type {HTMLElement} */ (shown.at(-1)?.lastChild);
   }
 
   /** Takes a message back that came to no answer. */

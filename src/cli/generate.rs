@@ -161,6 +161,7 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
         stop: arguments.stop,
         end_tokens: Vec::new(),
         ignore_eos: arguments.ignore_eos,
+        alternatives: 0,
     };
     // The session checks both again; here it spares loading a model for nothing.
     options.sampling.validate()?;

@@ -70,6 +70,8 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
   const tokenizer = await openTokenizer(engine, source, kept, signal, fresh);
   const { chat, fault: chat_fault } = tokenizer ? await openChat(engine, source, kept, signal, fresh) : { chat: false, fault: null };
 
+  progress.tokenizer = tokenizer;
+  progress.chat = chat;
   progress.phase = "header";
   report();
   const { pack, shards } = await openHeads(engine, source, kept, signal, fresh);

@@ -22,6 +22,9 @@ import { createEngine } from "./wasm_engine.js";
  * @typedef {{ id: number, signal: AbortSignal, emit: (event: string, data: unknown, transfer?: Transferable[]) => void, readers: ReadGate }} CallContext
  */
 
+/** Tokens that are read again between two looks at the messages. */
+const REREAD_TOKENS = 4;
+
 /** @type {WasmEngine | null} */
 let engine = null;
 /** The text of the last panic; the hook in the engine writes it to the console just before the trap. @type {string | null} */
@@ -156,6 +159,88 @@ function started(running, ids, options) {
   return ids;
 }
 
+/**
+ * Goes on from a sequence that is there, whose kept text is told before the first token.
+ * @param {WasmEngine} running @param {(running: WasmEngine) => import("./wasm_engine.js").KeptTokens} place @param {CallContext} context
+ */
+function goOn(running, place, context) {
+  const kept = place(running);
+  context.emit("kept", { text: kept.text, tokens: kept.tokens });
+  return writeTokens(running, kept, context);
+}
+
+/**
+ * Reads what is to be read and makes tokens until one ends the run. Gives the run's figures.
+ * @param {WasmEngine} running @param {{ tokens: number, prompt_tokens: number }} kept  what stands before the first token
+ * @param {Pick<CallContext, "signal" | "emit" | "readers">} context
+ */
+async function writeTokens(running, kept, { signal, emit, readers }) {
+  const { prompt_tokens } = kept;
+  const prefill_from_ms = performance.now();
+  for (let done = false; !done; ) {
+    await yieldToMessages();
+    signal.throwIfAborted();
+    const advanced = await running.advance(1);
+    done = advanced.done;
+    emit("prefill", { block: advanced.block, prompt_tokens, done });
+  }
+  // Without going back there is nothing to read again.
+  for (let left = kept.tokens; left > 0; ) {
+    left = await running.reread(REREAD_TOKENS);
+    await yieldToMessages();
+    signal.throwIfAborted();
+  }
+  const prefill_ms = performance.now() - prefill_from_ms;
+
+  const gaps_ms = [];
+  let first_ms = 0;
+  let last_ms = 0;
+  let tokens = 0;
+  /** @type {string | null} */
+  let reason = null;
+  while (reason === null) {
+    await readers.opened(tokens);
+    await yieldToMessages();
+    if (signal.aborted) break;
+    const from_ms = performance.now();
+    const { token, text, done, probability, standing, blocks_us } = await running.step();
+    const now_ms = performance.now();
+    if (tokens === 0) first_ms = now_ms;
+    else gaps_ms.push(now_ms - last_ms);
+    last_ms = now_ms;
+    reason = done;
+    const index = kept.tokens + tokens;
+    emit("piece", { token, text, index, probability, standing, us: (now_ms - from_ms) * 1000, blocks_us }, [blocks_us.buffer]);
+    tokens += 1;
+  }
+  const decode_ms = last_ms - first_ms;
+  return {
+    reason: reason ?? "aborted",
+    prompt_tokens,
+    tokens,
+    prefill_ms,
+    decode_ms,
+    // What was read already took no time to read.
+    prefill_tokens_per_s: kept.tokens === 0 ? prompt_tokens / (prefill_ms / 1000) : null,
+    // n tokens are n - 1 gaps.
+    decode_tokens_per_s: tokens > 1 && decode_ms > 0 ? (tokens - 1) / (decode_ms / 1000) : null,
+    gap_ms_p50: percentile(gaps_ms, 0.5),
+    gap_ms_p95: percentile(gaps_ms, 0.95),
+    memory: running.memory(),
+  };
+}
+
+/** The call that made the engine's present sequence. */
+let sequence = 0;
+/** Calls that leave the sequence alone or go on from it; every other one puts its own in its place. */
+const KEEPS_SEQUENCE = new Set(["tokenize", "detokenize", "render_chat", "branch", "resume", "snapshot", "restore", "memory"]);
+
+/** @param {number} wanted  the sequence that the caller means */
+function withSequence(wanted) {
+  if (wanted === sequence) return opened();
+  throw new Zamba2Error("out_of_order", "another call has taken the place of this run's state", { nextStep: "Run the prompt again." });
+}
+
 /** @type {Record<string, (args: any, context: CallContext) => Promise<unknown>>} */
 const calls = {
   async load({ source, weights, context, threads, relaxed_simd, keep, retry }, { signal, emit }) {
@@ -164,7 +249,7 @@ const calls = {
     const progress = {
       phase: "config", origin: null, loaded_bytes: 0, total_bytes: 0, received_bytes: 0, device_bytes: 0, unit: null, block: null,
       unit_loaded_bytes: 0, unit_bytes: 0, blocks_ready: 0, n_blocks: 0, paused: false, waiting: null,
-      keeping: { state: "off", reason: null }, info: null,
+      keeping: { state: "off", reason: null }, info: null, tokenizer: false, chat: false,
     };
     const report = () => emit("progress", { ...progress });
     pausing = (paused) => {
@@ -229,51 +314,26 @@ const calls = {
     const begun = early?.id === id ? early : null;
     early = null;
     const ids = begun?.ids ?? begin(running, prompt, options);
+    return writeTokens(running, { tokens: 0, prompt_tokens: ids.length }, { signal, emit, readers });
+  },
 
-    const prefill_from_ms = performance.now();
-    for (let done = false; !done; ) {
-      await yieldToMessages();
-      signal.throwIfAborted();
-      const advanced = await running.advance(1);
-      done = advanced.done;
-      emit("prefill", { block: advanced.block, prompt_tokens: ids.length, done });
-    }
-    const prefill_ms = performance.now() - prefill_from_ms;
+  async branch({ sequence, index, token, options }, context) {
+    return goOn(withSequence(sequence), (running) => running.branch(index, token, options), context);
+  },
 
-    const gaps_ms = [];
-    let first_ms = 0;
-    let last_ms = 0;
-    let tokens = 0;
-    /** @type {string | null} */
-    let reason = null;
-    while (reason === null) {
-      await readers.opened(tokens);
-      await yieldToMessages();
-      if (signal.aborted) break;
-      const from_ms = performance.now();
-      const { token, text, done, probability, blocks_us } = await running.step();
-      const now_ms = performance.now();
-      if (tokens === 0) first_ms = now_ms;
-      else gaps_ms.push(now_ms - last_ms);
-      last_ms = now_ms;
-      reason = done;
-      emit("piece", { token, text, index: tokens, probability, us: (now_ms - from_ms) * 1000, blocks_us }, [blocks_us.buffer]);
-      tokens += 1;
-    }
-    const decode_ms = last_ms - first_ms;
-    return {
-      reason: reason ?? "aborted",
-      prompt_tokens: ids.length,
-      tokens,
-      prefill_ms,
-      decode_ms,
-      prefill_tokens_per_s: ids.length / (prefill_ms / 1000),
-      // n tokens are n - 1 gaps.
-      decode_tokens_per_s: tokens > 1 && decode_ms > 0 ? (tokens - 1) / (decode_ms / 1000) : null,
-      gap_ms_p50: percentile(gaps_ms, 0.5),
-      gap_ms_p95: percentile(gaps_ms, 0.95),
-      memory: running.memory(),
-    };
+  async resume({ sequence, options }, context) {
+    return goOn(withSequence(sequence), (running) => running.resume(options), context);
+  },
+
+  async snapshot({ sequence, note }) {
+    return withSequence(sequence).snapshot(note);
+  },
+
+  async restore({ bytes }, { id }) {
+    const restored = await opened().restore(bytes);
+    // Bytes that were refused have replaced nothing.
+    sequence = id;
+    return restored;
   },
 
   async logits({ ids }) {
@@ -340,6 +400,7 @@ async function answer(id, call, args) {
   running_id = id;
   try {
     signal.throwIfAborted();
+    if (!KEEPS_SEQUENCE.has(call)) sequence = id;
     const value = await calls[call](args, {
       id,
       signal,

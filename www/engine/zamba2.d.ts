@@ -96,6 +96,9 @@ export interface LoadProgress {
   n_blocks: number;
   /** What config.json says; null before it is read. */
   info: ModelInfo | null;
+  /** Whether a prompt can be given, and whether it may be a conversation; false before that is known. */
+  tokenizer: boolean;
+  chat: boolean;
 }
 
 export interface ModelInfo {
@@ -176,6 +179,8 @@ export interface GenerateOptions {
   stop?: string[];
   /** Go on past an end-of-text token. Default false. */
   ignore_eos?: boolean;
+  /** How many of the most probable tokens each piece tells. Default 0, which spares the work. */
+  alternatives?: number;
 }
 
 /** One turn of a conversation. Most templates know the roles "system" (first, if at all), "user" and "assistant". */
@@ -192,6 +197,19 @@ export interface RunOptions extends GenerateOptions {
   signal?: AbortSignal;
   /** Called after each block of prefill. */
   onPrefill?: (progress: { block: number; prompt_tokens: number; done: boolean }) => void;
+  /** Called by `branch` and `extend` before the first piece, with the generated text and the number of tokens that stay. */
+  onKept?: (kept: { text: string; tokens: number }) => void;
+}
+
+/** Where a token stands among all that the model could have said, before penalty, temperature and filters. */
+export interface Standing {
+  /** The token as people may read it by itself; its name where it is no whole character. */
+  text: string;
+  /** 1 is the most probable. */
+  rank: number;
+  probability: number;
+  /** Most probable first. */
+  alternatives: { token: number; text: string; probability: number }[];
 }
 
 export interface Piece {
@@ -202,6 +220,8 @@ export interface Piece {
   index: number;
   /** Of this token among those that sampling allowed. */
   probability: number;
+  /** null unless alternatives were asked for. */
+  standing: Standing | null;
   /** The whole step, measured in the worker. The first step samples from the prefill's logits and costs no pass. */
   us: number;
   /** Time of each block in this step; empty in the first step. */
@@ -219,7 +239,8 @@ export interface RunSummary {
   prefill_ms?: number;
   /** From the first token to the last, in the worker; it includes waiting for a slow reader. */
   decode_ms?: number;
-  prefill_tokens_per_s?: number;
+  /** null where a sequence was gone on from. */
+  prefill_tokens_per_s?: number | null;
   /** (tokens - 1) / time between first and last token; null for fewer than two tokens. */
   decode_tokens_per_s?: number | null;
   /** Gaps between tokens; null for fewer than two tokens. */
@@ -303,6 +324,27 @@ export interface Model {
    * "no_chat_template", "bad_chat_template", or "chat_refused" and the template's own words.
    */
   generate(prompt: Prompt, options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  /**
+   * Goes back to generated token `index` of the last run and on from there with `token` in its place; the first piece is
+   * that token. What must be read again is read as it was the first time, so with the token that was there and the same
+   * options the same pieces come again, bit by bit. Rejects with "out_of_order" when another call has replaced the run.
+   */
+  branch(index: number, token: number, options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  /**
+   * Goes on after the last token of the last run or of a restored one. `max_tokens` counts from the prompt. With the same
+   * options the pieces are those of a run that was never left.
+   */
+  extend(options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  /**
+   * The sequence so far as bytes: tokens, state, keys and values, no weights. `note` is kept with it. Rejects with
+   * "out_of_order" before the first token.
+   */
+  snapshot(options?: { note?: string }): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * Takes a snapshot in the place of the present sequence, for `extend` and `branch`. Rejects with "bad_snapshot" for bytes
+   * that are none, "other_model" for those of another model, weight format or setting.
+   */
+  restore(bytes: ArrayBuffer | Uint8Array): Promise<{ tokens: Uint32Array; prompt_tokens: number; note: string }>;
   /** One row of `vocab_size` logits per id. */
   logits(ids: ArrayLike<number>): Promise<Float32Array[]>;
   /** `n` cached greedy steps; row i is what token i was taken from. */
@@ -315,8 +357,8 @@ export interface Model {
 /**
  * Codes from the checkpoint: missing_file, truncated, bad_header, bad_config, wrong_architecture, unknown_dtype,
  * missing_tensor, bad_shape, non_finite_weight, bad_tokenizer. From reading: network, http_status, io. From a call:
- * no_chat_template, bad_chat_template, chat_refused, empty_prompt, prompt_too_long, bad_token, bad_option, busy, disposed, out_of_order. From the machine: out_of_memory,
- * unsupported_browser, device, internal.
+ * no_chat_template, bad_chat_template, chat_refused, bad_snapshot, other_model, empty_prompt, prompt_too_long, bad_token,
+ * bad_option, busy, disposed, out_of_order. From the machine: out_of_memory, unsupported_browser, device, internal.
  */
 export class Zamba2Error extends Error {
   constructor(code: string, message: string, more?: { file?: string | null; nextStep?: string; cause?: unknown });
