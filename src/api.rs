@@ -12,6 +12,7 @@ use crate::backend::cpu::Cpu;
 #[cfg(target_feature = "atomics")]
 use crate::backend::cpu::threads;
 use crate::bench;
+use crate::chat::{ChatTemplate, Message};
 use crate::error::{Error, ErrorReport, Result};
 use crate::loader::packed::Manifest;
 use crate::loader::safetensors::{self, Shard};
@@ -91,6 +92,14 @@ struct MemoryInfo {
 }
 
 #[derive(Serialize)]
+struct ChatInfo {
+    /// Whether there is a template that can be used.
+    chat: bool,
+    /// What is wrong with one that is there.
+    fault: Option<ErrorReport>,
+}
+
+#[derive(Serialize)]
 struct AdvanceInfo {
     done: bool,
     /// The next block to run.
@@ -120,6 +129,7 @@ pub struct Engine {
     threads: usize,
     config: Option<Config>,
     tokenizer: Option<Tokenizer>,
+    chat: Result<ChatTemplate>,
     shards: Vec<Shard>,
     session: Option<Session<Cpu>>,
 }
@@ -130,7 +140,7 @@ impl Engine {
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue) -> JsResult<Engine> {
         console_error_panic_hook::set_once();
-        let options: EngineOptions = from_js(&options)?;
+        let options: EngineOptions = from_js("options", &options)?;
         Ok(Engine {
             settings: LoadSettings {
                 weights: options.weights.parse().map_err(to_js_error)?,
@@ -145,6 +155,7 @@ impl Engine {
             threads: options.threads,
             config: None,
             tokenizer: None,
+            chat: Err(Error::NoChatTemplate),
             shards: Vec::new(),
             session: None,
         })
@@ -182,6 +193,49 @@ impl Engine {
         let tokenizer = Tokenizer::from_bytes("tokenizer.json", bytes, vocab_size);
         self.tokenizer = Some(tokenizer.map_err(to_js_error)?);
         Ok(())
+    }
+
+    /// Takes the files that may hold a chat template, each as far as the checkpoint has it: `{ chat, fault }`. A template
+    /// that can't be used keeps no model from loading; `render_chat` refuses with the same fault.
+    pub fn open_chat_template(
+        &mut self,
+        tokenizer_config: Option<Vec<u8>>,
+        jinja: Option<Vec<u8>>,
+    ) -> JsResult<JsValue> {
+        let template = ChatTemplate::of_files(tokenizer_config.as_deref(), jinja.as_deref());
+        let fault = template.as_ref().err().map(Error::report);
+        self.chat = template.and_then(|template| template.ok_or(Error::NoChatTemplate));
+        to_js(&ChatInfo {
+            chat: self.chat.is_ok(),
+            fault,
+        })
+    }
+
+    /// The text of `[{ role, content }]` up to the assistant's next turn; it is tokenised without special tokens.
+    pub fn render_chat(&self, messages: JsValue) -> JsResult<String> {
+        let messages: Vec<Message> = from_js("messages", &messages)?;
+        let template = self
+            .chat
+            .as_ref()
+            .map_err(|error| report_to_js(&error.report()))?;
+        template.render(&messages, true).map_err(to_js_error)
+    }
+
+    /// The tokens that end a turn of the chat, beside those of config.json.
+    pub fn chat_end_tokens(&self) -> JsResult<Vec<u32>> {
+        let template = self
+            .chat
+            .as_ref()
+            .map_err(|error| report_to_js(&error.report()))?;
+        let tokenizer = self
+            .session()
+            .and_then(Session::tokenizer)
+            .map_err(to_js_error)?;
+        let token = template.special_tokens().get("eos_token");
+        Ok(token
+            .and_then(|token| tokenizer.token_id(token))
+            .into_iter()
+            .collect())
     }
 
     /// The shard files that `model.safetensors.index.json` names.
@@ -283,7 +337,7 @@ impl Engine {
 
     /// Begins a new sequence. The blocks run in `advance`.
     pub fn start(&mut self, prompt: &[u32], options: JsValue) -> JsResult<()> {
-        let options: GenerateOptions = from_js(&options)?;
+        let options: GenerateOptions = from_js("options", &options)?;
         let started = self.session_mut().and_then(|s| s.start(prompt, options));
         started.map_err(to_js_error)
     }
@@ -305,7 +359,7 @@ impl Engine {
         })
     }
 
-    /// Makes one token: `{ token, text, done, probability, us, blocks_us }`.
+    /// Makes one token: `{ token, text, done, probability, standing, us, blocks_us }`.
     pub async fn step(&mut self) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;
         let step = session.step().await.map_err(to_js_error)?;
@@ -314,6 +368,7 @@ impl Engine {
         set(&object, "text", step.text.into())?;
         set(&object, "done", to_js(&step.done)?)?;
         set(&object, "probability", step.probability.into())?;
+        set(&object, "standing", to_js(&step.standing)?)?;
         set(&object, "us", step.us.into())?;
         set(
             &object,
@@ -321,6 +376,39 @@ impl Engine {
             Float32Array::from(&step.blocks_us[..]).into(),
         )?;
         Ok(object.into())
+    }
+
+    /// Goes back to generated token `index` and puts `token` in its place: `{ text, tokens, prompt_tokens }` of what is
+    /// kept before it. What has to be read again runs in `advance` and `reread`, and the next `step` gives the token.
+    pub fn branch(&mut self, index: usize, token: u32, options: JsValue) -> JsResult<JsValue> {
+        let options: GenerateOptions = from_js("options", &options)?;
+        let session = self.session_mut().map_err(to_js_error)?;
+        to_js(&session.branch(index, token, options).map_err(to_js_error)?)
+    }
+
+    /// Goes on after the last token of the sequence: `{ text, tokens, prompt_tokens }` of what is there.
+    pub fn resume(&mut self, options: JsValue) -> JsResult<JsValue> {
+        let options: GenerateOptions = from_js("options", &options)?;
+        let session = self.session_mut().map_err(to_js_error)?;
+        to_js(&session.resume(options).map_err(to_js_error)?)
+    }
+
+    /// Reads at most `max` tokens again that going back has left unread; gives how many are left.
+    pub async fn reread(&mut self, max: usize) -> JsResult<usize> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        session.reread(max).await.map_err(to_js_error)
+    }
+
+    /// The sequence as bytes, for `restore` in this model or a later load of it.
+    pub async fn snapshot(&mut self, note: &str) -> JsResult<Vec<u8>> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        session.snapshot(note).await.map_err(to_js_error)
+    }
+
+    /// Takes a snapshot's sequence in the place of the present one: `{ tokens, prompt_tokens, note }`.
+    pub async fn restore(&mut self, bytes: &[u8]) -> JsResult<JsValue> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        to_js(&session.restore(bytes).await.map_err(to_js_error)?)
     }
 
     /// Starts a new sequence and gives the logits of every token. `[ids, vocab]`
@@ -531,12 +619,12 @@ fn to_js(value: &impl Serialize) -> JsResult<JsValue> {
     JSON::parse(&text)
 }
 
-/// A plain object to plain data; what does not fit is the caller's bad option.
-fn from_js<T: for<'a> Deserialize<'a>>(value: &JsValue) -> JsResult<T> {
+/// A plain object to plain data; what does not fit is the caller's bad option `name`.
+fn from_js<T: for<'a> Deserialize<'a>>(name: &str, value: &JsValue) -> JsResult<T> {
     let text = JSON::stringify(value)?.as_string().unwrap_or_default();
     serde_json::from_str(&text).map_err(|error| {
         to_js_error(Error::Setting {
-            name: "options".into(),
+            name: name.into(),
             fact: error.to_string(),
         })
     })

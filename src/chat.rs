@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{AutoEscape, Environment, ErrorKind, State, Value};
+use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, Value, escape_formatter};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +29,10 @@ const TOKEN_NAMES: [&str; 7] = [
 ];
 
 /// A template is a stranger's program. This much work renders thousands of messages in well under a second, and a loop
-/// without an end stops there; the data it may make meanwhile is [`FUEL_BYTES`] for each unit. One gap is left: the
-/// engine charges for a list's printed text only when it is whole, so lists in lists, each twice, still run on.
+/// without an end stops there; the data it may make meanwhile is [`FUEL_BYTES`] for each unit. The engine charges for a
+/// list's text only when it is whole, and lists in lists, each twice, have no end that memory holds: what is printed is
+/// measured first ([`print`]). A gap is left where the engine turns such a list into text or compares it by itself,
+/// as in `x ~ ''` and `x == y`: there memory or the reader's patience is the bound.
 const FUEL: u64 = 1 << 20;
 /// What minijinja gives for one unit of fuel.
 const FUEL_BYTES: u64 = 64;
@@ -118,6 +120,24 @@ impl ChatTemplate {
         };
         let tokens = tokenizer_config.map(SpecialTokens::from_tokenizer_config);
         ChatTemplate::from_jinja(jinja, tokens.transpose()?.unwrap_or_default()).map(Some)
+    }
+
+    /// As [`ChatTemplate::of_checkpoint`], with the files as they were read.
+    ///
+    /// # Errors
+    /// As there; [`Error::ChatTemplate`] for a file that is no UTF-8.
+    pub fn of_files(
+        tokenizer_config: Option<&[u8]>,
+        jinja: Option<&[u8]>,
+    ) -> Result<Option<ChatTemplate>> {
+        let text = |file: &str, bytes: Option<&'_ [u8]>| {
+            let text = bytes.map(|bytes| str::from_utf8(bytes).map(str::to_owned));
+            text.transpose()
+                .map_err(|error| damaged(file, format!("it is not UTF-8: {error}")))
+        };
+        let tokenizer_config = text(TOKENIZER_CONFIG, tokenizer_config)?;
+        let jinja = text(JINJA, jinja)?;
+        ChatTemplate::of_checkpoint(tokenizer_config.as_deref(), jinja.as_deref())
     }
 
     /// The template in the text of a tokenizer_config.json, if it has one. Of several, that is the one named `default`,
@@ -212,6 +232,7 @@ fn compile(file: &'static str, source: &str, tokens: SpecialTokens) -> Result<Ch
     environment.set_unknown_method_callback(python_method);
     environment.set_recursion_limit(RECURSION_LIMIT);
     environment.set_fuel(Some(FUEL));
+    environment.set_formatter(print);
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", |words: String| -> Result<Value, _> {
         let error = minijinja::Error::from(ErrorKind::InvalidOperation);
@@ -231,6 +252,42 @@ fn compile(file: &'static str, source: &str, tokens: SpecialTokens) -> Result<Ch
         environment,
         tokens,
     })
+}
+
+/// Prints a value of which the fuel that is left can pay for the text.
+fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
+    if value.as_str().is_none() {
+        measure(value, 0, &mut text_limit(state))?;
+    }
+    escape_formatter(out, state, value)
+}
+
+/// Takes what `value` prints from `left`, and for each item inside what a step of the engine costs.
+fn measure(value: &Value, depth: usize, left: &mut usize) -> Result<(), minijinja::Error> {
+    if depth > RECURSION_LIMIT {
+        return Err(unwritable("the value is nested too deeply"));
+    }
+    let step_bytes = FUEL_BYTES as usize;
+    let rest = left.checked_sub(step_bytes + value.as_str().map_or(0, str::len));
+    *left = rest.ok_or_else(|| unwritable("the text is too long"))?;
+    let is_map = match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => false,
+        ValueKind::Map => true,
+        _ => return Ok(()),
+    };
+    // What has items and can't be asked for them prints as something else.
+    for item in value.try_iter().into_iter().flatten() {
+        measure(&item, depth + 1, left)?;
+        if is_map {
+            measure(&value.get_item(&item)?, depth + 1, left)?;
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of text that the rest of the fuel pays for.
+fn text_limit(state: &State) -> usize {
+    (state.fuel_levels().map_or(FUEL, |(_, left)| left) * FUEL_BYTES) as usize
 }
 
 /// Python's methods of strings, dicts and lists.
@@ -387,7 +444,7 @@ fn to_json(state: &State, value: &Value, arguments: Kwargs) -> Result<Value, min
         indent,
         only_ascii: flag("ensure_ascii")?,
         sort_keys: flag("sort_keys")?,
-        limit_bytes: (state.fuel_levels().map_or(FUEL, |(_, left)| left) * FUEL_BYTES) as usize,
+        limit_bytes: text_limit(state),
     };
     arguments.assert_all_used()?;
     json.write(value, 0)?;

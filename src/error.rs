@@ -73,6 +73,12 @@ pub enum Error {
     Sequence { fact: String },
     #[error("the run file is not valid: {field}: {fact}")]
     Run { field: String, fact: String },
+    #[error("this is not a saved state that can be used: {fact}")]
+    Snapshot { fact: String },
+    #[error(
+        "the saved state belongs to another model or to other weights (its fingerprint is {found}, this model's is {own})"
+    )]
+    OtherModel { found: String, own: String },
     #[error("the device failed: {fact}")]
     Device { fact: String },
 }
@@ -115,6 +121,8 @@ impl Error {
             Error::Memory { .. } => "out_of_memory",
             Error::Sequence { .. } => "out_of_order",
             Error::Run { .. } => "bad_run",
+            Error::Snapshot { .. } => "bad_snapshot",
+            Error::OtherModel { .. } => "other_model",
             Error::Device { .. } => "device",
         }
     }
@@ -174,6 +182,10 @@ impl Error {
             Error::Memory { .. } => "Choose q4 weights, a smaller context or a smaller model.",
             Error::Sequence { .. } => "Reload the model.",
             Error::Run { .. } => "Take a run file that this program wrote, whole and unchanged.",
+            Error::Snapshot { .. } => "Choose a file that was saved here, or run the prompt again.",
+            Error::OtherModel { .. } => {
+                "Load the model with the weight format that the state was saved with, then open it again."
+            }
             Error::Device { .. } => "Load the model again, or choose the CPU backend.",
         }
     }

@@ -84,6 +84,37 @@ pub struct Sampled {
     pub probability: f64,
 }
 
+/// A token and its probability in the plain softmax of the logits, before penalty, temperature and filters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranked {
+    pub token: u32,
+    pub probability: f64,
+}
+
+/// The `n` most probable tokens, most probable first and by id on a tie, and the standing of `chosen`: its place,
+/// counted from 1, and its probability.
+pub fn standings(logits: &[f32], n: usize, chosen: u32) -> (Vec<Ranked>, usize, f64) {
+    let own = logits[chosen as usize];
+    let before = |&(token, logit): &(u32, f32)| logit > own || logit == own && token < chosen;
+    let all = || (0u32..).zip(logits.iter().copied());
+    let rank = 1 + all().filter(before).count();
+    let mut top: Vec<(u32, f32)> = all().collect();
+    let by_logit = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if n < top.len() {
+        top.select_nth_unstable_by(n, by_logit);
+        top.truncate(n);
+    }
+    top.sort_unstable_by(by_logit);
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weight = |logit: f32| libm::exp(f64::from(logit) - f64::from(largest));
+    let sum: f64 = logits.iter().map(|&logit| weight(logit)).sum();
+    let ranked = top.iter().map(|&(token, logit)| Ranked {
+        token,
+        probability: weight(logit) / sum,
+    });
+    (ranked.collect(), rank, weight(own) / sum)
+}
+
 /// Draws one token at a time. A token is chosen in this order:
 ///
 /// 1. **Repetition penalty**: the logit of every token in the history is divided by the penalty if positive and
@@ -150,6 +181,15 @@ impl Sampler {
         self.weigh();
         self.filter();
         Ok(self.draw())
+    }
+
+    /// Moves the random stream on as `n` tokens would have, so that a sequence goes on as if it had not been left.
+    pub fn skip(&mut self, n: usize) {
+        if self.options.temperature > 0.0 {
+            for _ in 0..n {
+                self.rng.next_u64();
+            }
+        }
     }
 
     fn penalise(&mut self, logits: &mut [f32], history: &[u32]) -> Result<()> {

@@ -2,6 +2,9 @@
 //! backend, the model and its cache. The caller owns the loop: one call of [`Session::step`] makes one token, and not
 //! calling it again is how generation stops.
 
+mod rewind;
+mod snapshot;
+
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, KvFormat};
@@ -16,7 +19,10 @@ use crate::model::forward::{ForwardPass, Progress, Scratch};
 use crate::model::{NumericSettings, Zamba2};
 use crate::profile::{Level, Profile, Work};
 use crate::quant::WeightFormat;
-use crate::sampling::{Sampler, SamplingOptions};
+use crate::sampling::{Sampled, Sampler, SamplingOptions, standings};
+pub use crate::session::rewind::Kept;
+use crate::session::rewind::Mark;
+pub use crate::session::snapshot::Restored;
 use crate::tokenizer::{StopStrings, TextStream, Tokenizer};
 
 /// The context that is taken when none is asked for: as long as the model knows, up to this many tokens …
@@ -75,7 +81,12 @@ pub struct GenerateOptions {
     pub sampling: SamplingOptions,
     /// Generation ends before the first of these appears in the text.
     pub stop: Vec<String>,
+    /// End this generation like the configuration's end tokens: a chat may end its turns with one that config.json
+    /// doesn't name.
+    pub end_tokens: Vec<u32>,
     pub ignore_eos: bool,
+    /// How many of the most probable tokens each step tells; 0 spares the work.
+    pub alternatives: usize,
 }
 
 impl Default for GenerateOptions {
@@ -84,7 +95,9 @@ impl Default for GenerateOptions {
             max_tokens: 256,
             sampling: SamplingOptions::default(),
             stop: Vec::new(),
+            end_tokens: Vec::new(),
             ignore_eos: false,
+            alternatives: 0,
         }
     }
 }
@@ -99,6 +112,28 @@ pub enum StopReason {
     Context,
 }
 
+/// A token that could have come.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Alternative {
+    pub token: u32,
+    /// As people may read it by itself.
+    pub text: String,
+    /// Before penalty, temperature and filters.
+    pub probability: f64,
+}
+
+/// Where a token stands among all that the model could have said, before penalty, temperature and filters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    /// The token as people may read it by itself.
+    pub text: String,
+    /// 1 is the most probable.
+    pub rank: usize,
+    pub probability: f64,
+    /// The most probable tokens, most probable first.
+    pub alternatives: Vec<Alternative>,
+}
+
 /// One generated token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
@@ -106,8 +141,10 @@ pub struct Step {
     /// The text that has become certain with this token; it may be empty or cover several tokens.
     pub text: String,
     pub done: Option<StopReason>,
-    /// The token's share of the distribution that it was drawn from.
+    /// The token's share of the distribution that it was drawn from; of one that was put in its place, the plain one.
     pub probability: f64,
+    /// If alternatives were asked for.
+    pub standing: Option<Standing>,
     pub us: f64,
     /// Time per block; empty for the first token, whose logits are the prefill's.
     pub blocks_us: Vec<f32>,
@@ -121,9 +158,16 @@ struct Run<B: Backend> {
     sampler: Sampler,
     text: TextStream,
     stops: StopStrings,
+    /// The prompt and the generated tokens. The cache has read a beginning of them: all but the last one as a rule, and
+    /// fewer after going back.
     history: Vec<u32>,
-    generated: usize,
+    n_prompt: usize,
     finished: bool,
+    /// What the next step gives instead of what it draws.
+    forced: Option<u32>,
+    /// What follows the last token that was read, until a token is drawn from it.
+    logits: Option<Vec<f32>>,
+    marks: Vec<Mark<B>>,
 }
 
 /// A model, whose weights may still be arriving, and its one sequence.
@@ -138,6 +182,8 @@ pub struct Session<B: Backend> {
     run: Option<Run<B>>,
     recording: Level,
     kv_format: KvFormat,
+    /// Made when it is first asked for.
+    fingerprint: Option<String>,
 }
 
 impl<B: Backend> Session<B> {
@@ -178,6 +224,7 @@ impl<B: Backend> Session<B> {
             run: None,
             recording: Level::Off,
             kv_format,
+            fingerprint: None,
         })
     }
 
@@ -251,15 +298,6 @@ impl<B: Backend> Session<B> {
 
     pub fn cache_bytes(&self) -> u64 {
         Cache::<B>::bytes(&self.model.config, self.cache.context, self.kv_format)
-    }
-
-    /// Lets `token` end generation, beside those of the configuration: a checkpoint's chat may end its turns with one
-    /// that its config.json doesn't name.
-    pub fn add_eos(&mut self, token: u32) {
-        let ids = &mut self.model.config.eos_token_ids;
-        if !ids.contains(&token) {
-            ids.push(token);
-        }
     }
 
     /// The tokenizer, or the error for a checkpoint that came without one.
@@ -349,8 +387,11 @@ impl<B: Backend> Session<B> {
             text: TextStream::new(),
             stops,
             history: prompt.to_vec(),
-            generated: 0,
+            n_prompt: prompt.len(),
             finished: false,
+            forced: None,
+            logits: None,
+            marks: Vec::new(),
         });
         Ok(())
     }
@@ -375,30 +416,37 @@ impl<B: Backend> Session<B> {
                 fact: "the generation has ended; start a new one".into(),
             });
         }
+        let (n_history, reads_prompt) = (run.history.len(), run.prefill.is_some());
+        self.read_until(n_history).await?;
         let mut blocks_us = Vec::new();
-        let mut logits = if run.prefill.is_some() {
-            self.advance(usize::MAX)?;
-            let pass = self.run.as_mut().and_then(|run| run.prefill.take());
-            let pass = pass.expect("it was there a moment ago");
-            pass.last_logits(&mut self.be, &self.model, &mut self.scratch);
-            self.be.read(&self.scratch.logits).await?
-        } else {
-            let (last, pass) = (run.history[run.history.len() - 1], run.generated);
-            self.begin_pass(pass);
-            let logits = self.decode_logits(last).await?;
-            let names = &self.model.layer_names;
-            blocks_us = self.be.profiler().durations_us(names);
-            logits
-        };
+        if !reads_prompt {
+            blocks_us = self.be.profiler().durations_us(&self.model.layer_names);
+        }
 
         let run = self.run.as_mut().ok_or_else(not_started)?;
+        let mut logits = run.logits.take().ok_or_else(not_started)?;
+        let asked = run.options.alternatives > 0 || run.forced.is_some();
+        let plain = asked.then(|| logits.clone());
         let span = self.be.profiler().open_op("sampling");
         let sampled = run.sampler.sample(&mut logits, &run.history);
         self.be.profiler().close(span, Work::NONE);
-        let sampled = sampled?;
+        let mut sampled = sampled?;
+        if let (Some(token), Some(plain)) = (run.forced.take(), &plain) {
+            let (_, _, probability) = standings(plain, 0, token);
+            sampled = Sampled { token, probability };
+        }
+        let standing = match plain.filter(|_| run.options.alternatives > 0) {
+            Some(plain) => {
+                let n = run.options.alternatives;
+                Some(standing(self.tokenizer.as_ref(), &plain, n, sampled.token)?)
+            }
+            None => None,
+        };
         run.history.push(sampled.token);
-        run.generated += 1;
-        let is_eos = self.model.config.eos_token_ids.contains(&sampled.token);
+        let generated = run.generated();
+        let mut end_tokens =
+            (self.model.config.eos_token_ids.iter()).chain(&run.options.end_tokens);
+        let is_eos = end_tokens.any(|&token| token == sampled.token);
         let ended_by_eos = is_eos && !run.options.ignore_eos;
         let mut text = String::new();
         let mut done = None;
@@ -410,7 +458,7 @@ impl<B: Backend> Session<B> {
         if done.is_none() {
             done = match () {
                 () if ended_by_eos => Some(StopReason::Eos),
-                () if run.generated >= run.options.max_tokens => Some(StopReason::Length),
+                () if generated >= run.options.max_tokens => Some(StopReason::Length),
                 () if self.cache.len + 1 > self.cache.context => Some(StopReason::Context),
                 () => None,
             };
@@ -430,9 +478,37 @@ impl<B: Backend> Session<B> {
             text,
             done,
             probability: sampled.probability,
+            standing,
             us: now_us() - start_us,
             blocks_us,
         })
+    }
+
+    /// Reads the first `until` tokens of the run, as far as that has not been done: the prompt at once, then one token
+    /// after the other. The run then has the logits that follow.
+    async fn read_until(&mut self, until: usize) -> Result<()> {
+        self.check_complete()?;
+        self.advance(usize::MAX)?;
+        if let Some(pass) = self.run.as_mut().and_then(|run| run.prefill.take()) {
+            pass.last_logits(&mut self.be, &self.model, &mut self.scratch);
+            let logits = self.be.read(&self.scratch.logits).await?;
+            self.note_logits(logits);
+        }
+        while self.cache.len < until {
+            let run = self.run.as_ref().ok_or_else(not_started)?;
+            let token = run.history[self.cache.len];
+            self.begin_pass(self.cache.len + 1 - run.n_prompt);
+            let logits = self.decode_logits(token).await?;
+            self.note_logits(logits);
+        }
+        Ok(())
+    }
+
+    fn note_logits(&mut self, logits: Vec<f32>) {
+        if let Some(run) = &mut self.run {
+            run.logits = Some(logits);
+        }
+        self.mark();
     }
 
     /// Starts a new sequence and gives the logits of every token, row-major. `[tokens, vocab]`
@@ -479,6 +555,8 @@ impl<B: Backend> Session<B> {
     pub async fn extend(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.check_complete()?;
         self.check_tokens(tokens)?;
+        // A generation knows nothing of these tokens.
+        self.run = None;
         self.begin_pass(1);
         if let [token] = tokens {
             return self.decode_logits(*token).await;
@@ -505,6 +583,29 @@ impl<B: Backend> Session<B> {
         pass.last_logits(be, model, &mut self.scratch);
         be.read(&self.scratch.logits).await
     }
+}
+
+fn standing(
+    tokenizer: Option<&Tokenizer>,
+    logits: &[f32],
+    n: usize,
+    chosen: u32,
+) -> Result<Standing> {
+    let text = |token| tokenizer.map_or(Ok(String::new()), |tokenizer| tokenizer.token_text(token));
+    let (top, rank, probability) = standings(logits, n, chosen);
+    let alternatives = top.iter().map(|ranked| {
+        Ok(Alternative {
+            token: ranked.token,
+            text: text(ranked.token)?,
+            probability: ranked.probability,
+        })
+    });
+    Ok(Standing {
+        text: text(chosen)?,
+        rank,
+        probability,
+        alternatives: alternatives.collect::<Result<_>>()?,
+    })
 }
 
 fn not_started() -> Error {

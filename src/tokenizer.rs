@@ -97,6 +97,19 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// A token as people may read it by itself, in the middle of a text: its text if it has whole characters, or else
+    /// its name in the file.
+    pub fn token_text(&self, id: u32) -> Result<String> {
+        let mut stream = TextStream::new();
+        // The first token of a text may lose its leading space.
+        stream.push(self, id)?;
+        let text = stream.push(self, id)?;
+        if !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER) {
+            return Ok(text);
+        }
+        Ok(self.inner.id_to_token(id).unwrap_or_default())
+    }
+
     /// The token as the decoder sees it; `None` for those that decoding skips.
     fn visible_token(&self, id: u32) -> Result<Option<String>> {
         self.check_id(id)?;
@@ -850,6 +863,20 @@ mod tests {
                 };
                 assert!(n_held <= 4, "{n_held}");
             }
+        }
+    }
+
+    #[test]
+    fn a_token_by_itself_keeps_its_space_and_is_named_where_it_is_no_text() {
+        for (tokenizer, token, text) in [
+            (byte_level(), "Ġthe", " the"),
+            (byte_level(), "ð", "ð"),
+            (mistral(), "▁the", " the"),
+            (mistral(), "<0xF0>", "<0xF0>"),
+            (mistral(), "</s>", "</s>"),
+        ] {
+            let id = tokenizer.token_id(token).unwrap();
+            assert_eq!(tokenizer.token_text(id).unwrap(), text, "{token}");
         }
     }
 

@@ -210,6 +210,10 @@ fn a_hostile_template_comes_to_an_end() {
         "{{ 'x' * 10 ** 12 }}",
         "{{ range(10 ** 12) | list }}",
         "{{ [1] | tojson(indent=10 ** 12) }}",
+        &format!("{doubled}{{{{ ns.x }}}}"),
+        &format!("{doubled}{{% set text %}}{{{{ ns.x }}}}{{% endset %}}"),
+        &format!("{doubled}{{% macro m(x) %}}{{{{ x }}}}{{% endmacro %}}{{{{ m(ns.x) }}}}"),
+        &format!("{deep}{{{{ ns.x }}}}"),
         &format!("{doubled}{{{{ ns.x | tojson }}}}"),
         &format!("{deep}{{{{ ns.x | tojson }}}}"),
     ] {

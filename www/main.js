@@ -84,8 +84,8 @@ const tabs = new Tabs({
 });
 const playground = new Playground(sampling, {
   onStart() {
-    status("status.prefill");
-    heat.start(model?.info.kinds ?? []);
+    status(model ? "status.prefill" : "status.early");
+    heat.start(strip.info?.kinds ?? []);
   },
   onPrefill(block, prompt_tokens) {
     strip.sweep(block);
@@ -99,7 +99,7 @@ const playground = new Playground(sampling, {
     status("status.generating");
     detail(t("status.generating.detail", {
       speed: tokens_per_s === null ? "–" : figure(tokens_per_s), ttft: number(ttft_ms), used: number(used),
-      context: number(model?.info.context ?? 0),
+      context: number(playground.context),
     }));
   },
   onEnd(summary) {
@@ -121,6 +121,7 @@ const playground = new Playground(sampling, {
     const gone = fault.code === "internal" || fault.code === "out_of_memory";
     showFault("error.run", fault, gone ? () => loadModel(picker.chosen) : () => playground.run());
   },
+  onFault: (title, thrown) => showFault(title, faultOf(thrown)),
 });
 
 /** @param {StringKey} key @param {Record<string, string>} [values] */
@@ -180,11 +181,13 @@ async function loadModel(choice) {
       onProgress(progress) {
         if (controller.signal.aborted) return;
         strip.onProgress(progress);
+        playground.onProgress(progress);
         if (progress.phase !== latest?.phase) showProgress(progress, performance.now() - started_ms);
         latest = progress;
       },
     });
     arriving = loaded;
+    playground.setModel(loaded, choice);
     setPaused(false);
     pause.hidden = false;
     await loaded.ready;
@@ -194,12 +197,14 @@ async function loadModel(choice) {
     if (controller.signal.aborted) {
       if (loading !== controller) return;
       loading = null;
+      playground.setModel(null);
       status("status.cancelled");
       detail("");
       cancel.textContent = t("load.again");
       return;
     }
     loading = null;
+    playground.setModel(null);
     cancel.hidden = true;
     strip.fail();
     status("status.failed");
@@ -216,16 +221,16 @@ async function loadModel(choice) {
   loading = null;
   cancel.hidden = true;
   strip.settle();
-  showReady();
+  if (!playground.running) showReady();
   showCapability();
-  playground.setModel(model);
+  playground.setReady();
   profile.setModel(model);
 }
 
 /** @param {LoadProgress} progress @param {number} elapsed_ms */
 function showProgress(progress, elapsed_ms) {
   if (progress.phase === "ready") return;
-  status(`status.${progress.phase}`);
+  status(playground.running ? "status.early" : `status.${progress.phase}`);
   if (progress.phase !== "weights") return detail("");
   // What was kept comes much faster, and would promise too much.
   const bytes_per_s = (progress.received_bytes || progress.loaded_bytes) / (elapsed_ms / 1000);
@@ -334,8 +339,7 @@ function renderWords() {
   showTitle(picker.chosen.name);
   showCapability();
   showTheme();
-  playground.showMetrics();
-  playground.countTokens();
+  playground.showWords();
   if (playground.running) byId("run").textContent = t("stop");
   if (model && !playground.running) showReady();
   strip.settle();

@@ -48,6 +48,22 @@ export class Sampling {
     }
   }
 
+  /** Fills the fields, as far as they are known and fit; `read` checks the ranges. @param {GenerateOptions} options */
+  write(options) {
+    const values = /** @type {Record<string, unknown>} */ (options);
+    for (const input of this.inputs) {
+      const value = values[input.name];
+      if (typeof value === "number" && Number.isFinite(value)) input.value = String(value);
+    }
+    const stops = Array.isArray(options.stop) ? options.stop.filter((stop) => typeof stop === "string") : [];
+    this.stop.value = stops.map((stop) => stop.replaceAll("\n", "\\n")).join("\n");
+    const fits = (/** @type {string} */ preset) => this.inputs.every(({ name, valueAsNumber }) => {
+      const wanted = /** @type {Record<string, unknown>} */ (PRESETS[preset])[name];
+      return wanted === undefined || wanted === valueAsNumber;
+    });
+    this.preset.value = Object.keys(PRESETS).find(fits) ?? "custom";
+  }
+
   /** @returns {GenerateOptions} */
   read() {
     /** @type {Record<string, number>} */

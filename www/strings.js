@@ -3,11 +3,13 @@
 // page modules. Messages of the engine itself (an error's fact and next step) stay in English.
 
 import { VIEWS_EN, VIEWS_RU } from "./words/views.js";
+import { PLAYGROUND_EN, PLAYGROUND_RU } from "./words/playground.js";
 
 /** @typedef {"en" | "ru"} Language */
 
 const EN = {
   ...VIEWS_EN,
+  ...PLAYGROUND_EN,
   "title.of": "{model} in this tab",
   "bench.title": "Bench",
   "bench.note": "Kernels and the loaded model against what this machine can do at best, measured in one run. Close other tabs first.",
@@ -224,6 +226,7 @@ const EN = {
 /** @type {Record<keyof typeof EN, string>} */
 const RU = {
   ...VIEWS_RU,
+  ...PLAYGROUND_RU,
   "title.of": "{model} в этой вкладке",
   "bench.title": "Замер",
   "bench.note": "Ядра и загруженная модель против того, что эта машина может в лучшем случае, в одном прогоне. Сначала закройте другие вкладки.",

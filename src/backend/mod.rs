@@ -205,10 +205,24 @@ pub trait Backend: Sized {
     /// y = the last row of x.
     fn last_row(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
 
+    /// y = x.
+    fn copy(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
+
     /// Lets the device start on what is encoded.
     fn flush(&mut self);
     /// The numbers of x, row-major. The only wait, and the only op that fails.
     async fn read(&mut self, x: &Self::Tensor) -> Result<Vec<f32>>;
+
+    /// Puts `values` in the place of all numbers of x, row-major; what [`Backend::read`] gave of one as large.
+    fn write(&mut self, values: &[f32], x: &mut Self::Tensor);
+    /// How many numbers x has.
+    fn numbers(&self, x: &Self::Tensor) -> usize;
+    /// The keys and values of a cache as it holds them, by position and independent of layout. // [len][kv heads][k, v]
+    async fn read_kv(&mut self, cache: &KvCache<Self>) -> Result<Vec<u8>>;
+    /// Takes what [`Backend::read_kv`] gave, in the place of what the cache held.
+    fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<Self>);
+    /// Bytes of each position in [`Backend::read_kv`].
+    fn kv_position_bytes(&self, cache: &KvCache<Self>) -> usize;
 
     /// Bytes of weights that the device holds for `weight`.
     fn weight_bytes(&self, weight: &Self::Weight) -> usize;

@@ -233,8 +233,8 @@ fn measure(session: &mut Session<Cpu>, arguments: &Arguments) -> Result<(f64, f6
             temperature: 0.0,
             ..SamplingOptions::default()
         },
-        stop: Vec::new(),
         ignore_eos: true,
+        ..GenerateOptions::default()
     };
     let start_us = now_us();
     session.start(&prompt, options)?;

@@ -148,7 +148,7 @@ impl Arguments {
 
 pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let prompt = arguments.prompt()?;
-    let options = GenerateOptions {
+    let mut options = GenerateOptions {
         max_tokens: arguments.max_tokens,
         sampling: SamplingOptions {
             temperature: arguments.temperature,
@@ -159,7 +159,9 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
             seed: arguments.seed,
         },
         stop: arguments.stop,
+        end_tokens: Vec::new(),
         ignore_eos: arguments.ignore_eos,
+        alternatives: 0,
     };
     // The session checks both again; here it spares loading a model for nothing.
     options.sampling.validate()?;
@@ -171,11 +173,10 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let start_us = now_us();
     let tokenizer = session.tokenizer()?;
     let end_token = prompt.end_token.as_deref();
-    let end_token = end_token.and_then(|token| tokenizer.token_id(token));
+    options
+        .end_tokens
+        .extend(end_token.and_then(|token| tokenizer.token_id(token)));
     let prompt = tokenizer.encode(&prompt.text, prompt.add_special)?;
-    if let Some(token) = end_token {
-        session.add_eos(token);
-    }
     let prefill_start_us = now_us();
     session.start(&prompt, options)?;
 

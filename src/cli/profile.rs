@@ -215,8 +215,8 @@ fn measure(
             temperature: 0.0,
             ..SamplingOptions::default()
         },
-        stop: Vec::new(),
         ignore_eos: true,
+        ..GenerateOptions::default()
     };
     session.set_recording(level);
     let start_us = now_us();

@@ -23,12 +23,7 @@ pub struct Cache<B: Backend> {
 impl<B: Backend> Cache<B> {
     /// An empty cache with room for `context` tokens, allocated whole: a token allocates nothing.
     pub fn new(be: &mut B, config: &Config, context: usize, format: KvFormat) -> Self {
-        let mamba = (0..config.n_blocks())
-            .map(|_| MambaState {
-                conv: be.tensor(config.d_conv - 1, config.conv_dim()),
-                ssm: be.tensor(config.d_inner, config.d_state),
-            })
-            .collect();
+        let mamba = empty_mamba(be, config);
         let kv = (config.kinds.iter())
             .map(|kind| {
                 (*kind == BlockKind::Hybrid).then(|| KvCache {
@@ -57,10 +52,33 @@ impl<B: Backend> Cache<B> {
         self.len = 0;
     }
 
+    /// Forgets the keys and values from position `len` on. The mixers' states have no positions: the caller puts back
+    /// those of that time.
+    pub fn truncate(&mut self, len: usize) {
+        for kv in self.kv.iter_mut().flatten() {
+            kv.len = kv.len.min(len);
+        }
+        self.len = len;
+    }
+
     /// Bytes of a cache with room for `context` tokens.
     pub fn bytes(config: &Config, context: usize, format: KvFormat) -> u64 {
-        let mamba = (config.d_conv - 1) * config.conv_dim() + config.d_inner * config.d_state;
         let kv = format.bytes(&config.attention_shape(), context);
-        4 * (config.n_blocks() * mamba) as u64 + kv * config.hybrid_blocks().len() as u64
+        mamba_bytes(config) + kv * config.hybrid_blocks().len() as u64
     }
+}
+
+/// The states of all mixers before the first token.
+pub fn empty_mamba<B: Backend>(be: &mut B, config: &Config) -> Vec<MambaState<B>> {
+    let states = (0..config.n_blocks()).map(|_| MambaState {
+        conv: be.tensor(config.d_conv - 1, config.conv_dim()),
+        ssm: be.tensor(config.d_inner, config.d_state),
+    });
+    states.collect()
+}
+
+/// Bytes of the states of all mixers, whatever the number of tokens.
+pub fn mamba_bytes(config: &Config) -> u64 {
+    let numbers = (config.d_conv - 1) * config.conv_dim() + config.d_inner * config.d_state;
+    4 * (config.n_blocks() * numbers) as u64
 }

@@ -1,6 +1,8 @@
 //! What several test files share: the reference's nets and its outputs, read with the `safetensors`-format reader of
 //! candle, which is not ours.
 
+#![allow(dead_code, reason = "each test file uses some of it")]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

@@ -4,9 +4,10 @@
 // source is kept. It stands on byte_source.js and store.js and is called by worker.js. It parses no format itself: the
 // engine does, and answers which bytes it wants.
 
-import { Zamba2Error } from "./errors.js";
+import { reportFromThrown, Zamba2Error } from "./errors.js";
 
 /** @import { ByteSource, RangeReply } from "./byte_source.js" */
+/** @import { ErrorReport } from "./errors.js" */
 /** @import { KeptFolder } from "./store.js" */
 /** @import { WasmEngine, Unit, ModelInfo, MemoryReport } from "./wasm_engine.js" */
 /** @import { LoadProgress } from "./zamba2.d.ts" */
@@ -14,6 +15,9 @@ import { Zamba2Error } from "./errors.js";
 const WEIGHTS_FILE = "model.safetensors";
 const INDEX_FILE = "model.safetensors.index.json";
 const PACK_FILE = "zamba2-pack.json";
+
+/** Where a checkpoint may keep its chat template. */
+const CHAT_FILES = ["tokenizer_config.json", "chat_template.jinja"];
 
 /** Two ranges in flight hide one round trip; more would only compete for the same line and fill memory. */
 const RANGES_IN_FLIGHT = 2;
@@ -35,7 +39,7 @@ const PIECE_BYTES = 4 << 20;
 /**
  * @param {WasmEngine} engine @param {ByteSource} source @param {KeptFolder | null} kept @param {LoadHooks} hooks
  * @param {LoadProgress} progress  filled in and reported; the caller may add to it
- * @returns {Promise<{ info: ModelInfo, memory: MemoryReport, tokenizer: boolean, timing: { header_ms: number, weights_ms: number } }>}
+ * @returns {Promise<{ info: ModelInfo, memory: MemoryReport, tokenizer: boolean, chat: boolean, chat_fault: ErrorReport | null, timing: { header_ms: number, weights_ms: number } }>}
  */
 export async function loadCheckpoint(engine, source, kept, hooks, progress) {
   const { signal } = hooks;
@@ -64,12 +68,16 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
   progress.info = info;
   report();
   const tokenizer = await openTokenizer(engine, source, kept, signal, fresh);
+  const { chat, fault: chat_fault } = tokenizer ? await openChat(engine, source, kept, signal, fresh) : { chat: false, fault: null };
 
+  progress.tokenizer = tokenizer;
+  progress.chat = chat;
   progress.phase = "header";
   report();
   const { pack, pack_kept, shards } = await openHeads(engine, source, kept, signal, fresh);
   const units = engine.plan();
-  for (const [name, bytes] of fresh) await kept?.keepSmall(name, bytes);
+  // A complete model is open in any number of tabs, and none of them writes.
+  if (!kept?.complete) for (const [name, bytes] of fresh) await kept?.keepSmall(name, bytes);
   if (shards) await kept?.keepShards(shards);
   const header_ms = performance.now() - started_ms;
 
@@ -164,7 +172,7 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
   progress.unit = null;
   progress.block = null;
   report();
-  return { info, memory, tokenizer, timing: { header_ms, weights_ms: performance.now() - started_ms - header_ms } };
+  return { info, memory, tokenizer, chat, chat_fault, timing: { header_ms, weights_ms: performance.now() - started_ms - header_ms } };
 }
 
 /** @param {KeptFolder | null} kept @param {Unit | undefined} unit */
@@ -222,6 +230,30 @@ async function openTokenizer(engine, source, kept, signal, fresh) {
   }
   engine.open_tokenizer(bytes);
   return true;
+}
+
+/**
+ * The chat template, if the checkpoint has one. What is wrong with it, or keeps it from coming, refuses the chat and not the
+ * model; a file that did not come is not kept.
+ * @param {WasmEngine} engine @param {ByteSource} source @param {KeptFolder | null} kept @param {AbortSignal} signal
+ * @param {[string, Uint8Array | null][]} fresh
+ * @returns {Promise<{ chat: boolean, fault: ErrorReport | null }>}
+ */
+async function openChat(engine, source, kept, signal, fresh) {
+  try {
+    const [config, jinja] = await Promise.all(CHAT_FILES.map(async (name) => {
+      try {
+        return await smallFile(source, kept, name, signal, fresh);
+      } catch (error) {
+        if (isMissing(error)) return null;
+        throw error;
+      }
+    }));
+    return engine.open_chat_template(config, jinja);
+  } catch (error) {
+    signal.throwIfAborted();
+    return { chat: false, fault: reportFromThrown(error) };
+  }
 }
 
 /**

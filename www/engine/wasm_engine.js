@@ -12,13 +12,18 @@ import { Zamba2Error } from "./errors.js";
 /** @typedef {import("./zamba2.d.ts").ModelInfo} ModelInfo */
 /** @typedef {import("./zamba2.d.ts").MemoryReport} MemoryReport */
 /** @typedef {{ name: string, block: number | null, bytes: number, stored_bytes: number, ranges: { file: string, start: number, end: number }[] }} Unit */
-/** @typedef {{ token: number, text: string, done: "eos" | "length" | "stop" | "context" | null, probability: number, blocks_us: Float32Array<ArrayBuffer> }} Step */
+/** @typedef {{ token: number, text: string, done: "eos" | "length" | "stop" | "context" | null, probability: number, standing: import("./zamba2.d.ts").Standing | null, blocks_us: Float32Array<ArrayBuffer> }} Step */
+
+/** What stands before the tokens that come next. @typedef {{ text: string, tokens: number, prompt_tokens: number }} KeptTokens */
 
 /**
  * One call in flight: a second one during an await would find the Rust object borrowed.
  * @typedef {object} WasmEngine
  * @property {(text: string) => ModelInfo} open_config
  * @property {(bytes: Uint8Array) => void} open_tokenizer
+ * @property {(tokenizer_config: Uint8Array | null, jinja: Uint8Array | null) => { chat: boolean, fault: import("./errors.js").ErrorReport | null }} open_chat_template
+ * @property {(messages: import("./zamba2.d.ts").ChatMessage[]) => string} render_chat
+ * @property {() => Uint32Array} chat_end_tokens
  * @property {(text: string) => string[]} open_index
  * @property {(file: string, file_size: number, first8: Uint8Array) => number} header_bytes
  * @property {(file: string, file_size: number, header: Uint8Array) => void} open_shard
@@ -35,6 +40,11 @@ import { Zamba2Error } from "./errors.js";
  * @property {(prompt: Uint32Array, options: GenerateOptions) => void} start
  * @property {(max_blocks: number) => Promise<{ done: boolean, block: number, waiting: boolean }>} advance  `block` is the next one to run
  * @property {() => Promise<Step>} step
+ * @property {(index: number, token: number, options: GenerateOptions) => KeptTokens} branch
+ * @property {(options: GenerateOptions) => KeptTokens} resume
+ * @property {(max: number) => Promise<number>} reread  gives how many tokens are left to be read again
+ * @property {(note: string) => Promise<Uint8Array<ArrayBuffer>>} snapshot
+ * @property {(bytes: Uint8Array) => Promise<{ tokens: number[], prompt_tokens: number, note: string }>} restore
  * @property {(ids: Uint32Array) => Promise<Float32Array<ArrayBuffer>>} logits
  * @property {(token: number) => Promise<Float32Array<ArrayBuffer>>} decode
  * @property {() => void} reset

@@ -14,12 +14,17 @@ import { measureRun, reportCalls, sourceName } from "./reporting.js";
 import { createEngine } from "./wasm_engine.js";
 
 /** @import { WasmEngine } from "./wasm_engine.js" */
-/** @import { LoadProgress } from "./zamba2.d.ts" */
+/** @import { ChatMessage, LoadProgress } from "./zamba2.d.ts" */
+
+/** @typedef {string | Uint32Array | { messages: ChatMessage[] }} Prompt */
 
 /**
  * What a running call may use: its abort signal, its event channel, and how many pieces the page has taken.
  * @typedef {{ id: number, signal: AbortSignal, emit: (event: string, data: unknown, transfer?: Transferable[]) => void, readers: ReadGate }} CallContext
  */
+
+/** Tokens that are read again between two looks at the messages. */
+const REREAD_TOKENS = 4;
 
 /** @type {WasmEngine | null} */
 let engine = null;
@@ -108,7 +113,7 @@ let pausing = null;
 
 /**
  * A prompt that came while the model was loading: each block reads it as soon as it is there. `ids` once it was begun.
- * @type {{ id: number, prompt: string | Uint32Array, options: any, ids: Uint32Array | null, done: boolean } | null}
+ * @type {{ id: number, prompt: Prompt, options: any, ids: Uint32Array | null, done: boolean } | null}
  */
 let early = null;
 
@@ -122,9 +127,7 @@ async function readAhead(loading) {
   }
   try {
     if (!early.ids) {
-      const ids = promptIds(loading, early.prompt);
-      loading.start(ids, early.options);
-      early.ids = ids;
+      early.ids = begin(loading, early.prompt, early.options);
     }
   } catch {
     // The call itself comes to the same fault when its turn comes, and tells it.
@@ -139,11 +142,106 @@ async function readAhead(loading) {
   }
 }
 
-/** @param {WasmEngine} running @param {string | Uint32Array} prompt */
-function promptIds(running, prompt) {
+/**
+ * Starts the sequence and gives the prompt's tokens.
+ * @param {WasmEngine} running @param {Prompt} prompt @param {any} options
+ */
+function begin(running, prompt, options) {
   // The tokenizer puts a token before any text, so the engine would not see that there is none.
   if (prompt === "") throw new Zamba2Error("empty_prompt", "the prompt is empty", { nextStep: "Type a prompt." });
-  return typeof prompt === "string" ? running.tokenize(prompt, true) : prompt;
+  if (prompt instanceof Uint32Array) return started(running, prompt, options);
+  if (typeof prompt === "string") return started(running, running.tokenize(prompt, true), options);
+  // The template has put in the special tokens that the model expects.
+  const ids = running.tokenize(running.render_chat(prompt.messages), false);
+  return started(running, ids, { ...options, end_tokens: [...running.chat_end_tokens()] });
+}
+
+/** @param {WasmEngine} running @param {Uint32Array} ids @param {any} options */
+function started(running, ids, options) {
+  running.start(ids, options);
+  return ids;
+}
+
+/**
+ * Goes on from a sequence that is there, whose kept text is told before the first token.
+ * @param {WasmEngine} running @param {(running: WasmEngine) => import("./wasm_engine.js").KeptTokens} place @param {CallContext} context
+ */
+function goOn(running, place, context) {
+  const kept = place(running);
+  context.emit("kept", { text: kept.text, tokens: kept.tokens });
+  return writeTokens(running, kept, context);
+}
+
+/**
+ * Reads what is to be read and makes tokens until one ends the run. Gives the run's figures.
+ * @param {WasmEngine} running @param {{ tokens: number, prompt_tokens: number }} kept  what stands before the first token
+ * @param {Pick<CallContext, "signal" | "emit" | "readers">} context
+ */
+async function writeTokens(running, kept, { signal, emit, readers }) {
+  const { prompt_tokens } = kept;
+  const prefill_from_ms = performance.now();
+  for (let done = false; !done; ) {
+    await yieldToMessages();
+    signal.throwIfAborted();
+    const advanced = await running.advance(1);
+    done = advanced.done;
+    emit("prefill", { block: advanced.block, prompt_tokens, done });
+  }
+  // Without going back there is nothing to read again.
+  for (let left = kept.tokens; left > 0; ) {
+    left = await running.reread(REREAD_TOKENS);
+    await yieldToMessages();
+    signal.throwIfAborted();
+  }
+  const prefill_ms = performance.now() - prefill_from_ms;
+
+  const gaps_ms = [];
+  let first_ms = 0;
+  let last_ms = 0;
+  let tokens = 0;
+  /** @type {string | null} */
+  let reason = null;
+  while (reason === null) {
+    await readers.opened(tokens);
+    await yieldToMessages();
+    if (signal.aborted) break;
+    const from_ms = performance.now();
+    const { token, text, done, probability, standing, blocks_us } = await running.step();
+    const now_ms = performance.now();
+    if (tokens === 0) first_ms = now_ms;
+    else gaps_ms.push(now_ms - last_ms);
+    last_ms = now_ms;
+    reason = done;
+    const index = kept.tokens + tokens;
+    emit("piece", { token, text, index, probability, standing, us: (now_ms - from_ms) * 1000, blocks_us }, [blocks_us.buffer]);
+    tokens += 1;
+  }
+  const decode_ms = last_ms - first_ms;
+  return {
+    reason: reason ?? "aborted",
+    prompt_tokens,
+    tokens,
+    prefill_ms,
+    decode_ms,
+    // What was read already took no time to read.
+    prefill_tokens_per_s: kept.tokens === 0 ? prompt_tokens / (prefill_ms / 1000) : null,
+    // n tokens are n - 1 gaps.
+    decode_tokens_per_s: tokens > 1 && decode_ms > 0 ? (tokens - 1) / (decode_ms / 1000) : null,
+    gap_ms_p50: percentile(gaps_ms, 0.5),
+    gap_ms_p95: percentile(gaps_ms, 0.95),
+    memory: running.memory(),
+  };
+}
+
+/** The call that made the engine's present sequence. */
+let sequence = 0;
+/** Calls that leave the sequence alone or go on from it; every other one puts its own in its place. */
+const KEEPS_SEQUENCE = new Set(["tokenize", "detokenize", "render_chat", "branch", "resume", "snapshot", "restore", "memory"]);
+
+/** @param {number} wanted  the sequence that the caller means */
+function withSequence(wanted) {
+  if (wanted === sequence) return opened();
+  throw new Zamba2Error("out_of_order", "another call has taken the place of this run's state", { nextStep: "Run the prompt again." });
 }
 
 /** @type {Record<string, (args: any, context: CallContext) => Promise<unknown>>} */
@@ -154,7 +252,7 @@ const calls = {
     const progress = {
       phase: "config", origin: null, loaded_bytes: 0, total_bytes: 0, received_bytes: 0, device_bytes: 0, unit: null, block: null,
       unit_loaded_bytes: 0, unit_bytes: 0, blocks_ready: 0, n_blocks: 0, paused: false, waiting: null,
-      keeping: { state: "off", reason: null }, info: null,
+      keeping: { state: "off", reason: null }, info: null, tokenizer: false, chat: false,
     };
     const report = () => emit("progress", { ...progress });
     pausing = (paused) => {
@@ -191,7 +289,7 @@ const calls = {
     engine = created.engine;
     const load_ms = performance.now() - started_ms;
     const { build } = created;
-    const { info, memory, tokenizer, timing } = loaded;
+    const { info, memory, tokenizer, chat, chat_fault, timing } = loaded;
     const running = {
       backend: build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128",
       threads: build.threads,
@@ -200,7 +298,7 @@ const calls = {
       keeping: progress.keeping,
     };
     loaded_facts = { name: sourceName(source), weights, tokenizer, relaxed_simd: build.relaxed_simd, backend: running.backend, threads: build.threads };
-    return { ...info, ...running, tokenizer, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
+    return { ...info, ...running, tokenizer, chat, chat_fault, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
   },
 
   async tokenize({ text, special }) {
@@ -211,57 +309,35 @@ const calls = {
     return opened().detokenize(ids);
   },
 
+  async render_chat({ messages }) {
+    return opened().render_chat(messages);
+  },
+
   async generate({ prompt, options }, { id, signal, emit, readers }) {
     const running = opened();
     const begun = early?.id === id ? early : null;
     early = null;
-    const ids = begun?.ids ?? promptIds(running, prompt);
-    if (!begun?.ids) running.start(ids, options);
+    const ids = begun?.ids ?? begin(running, prompt, options);
+    return writeTokens(running, { tokens: 0, prompt_tokens: ids.length }, { signal, emit, readers });
+  },
 
-    const prefill_from_ms = performance.now();
-    for (let done = false; !done; ) {
-      await yieldToMessages();
-      signal.throwIfAborted();
-      const advanced = await running.advance(1);
-      done = advanced.done;
-      emit("prefill", { block: advanced.block, prompt_tokens: ids.length, done });
-    }
-    const prefill_ms = performance.now() - prefill_from_ms;
+  async branch({ sequence, index, token, options }, context) {
+    return goOn(withSequence(sequence), (running) => running.branch(index, token, options), context);
+  },
 
-    const gaps_ms = [];
-    let first_ms = 0;
-    let last_ms = 0;
-    let tokens = 0;
-    /** @type {string | null} */
-    let reason = null;
-    while (reason === null) {
-      await readers.opened(tokens);
-      await yieldToMessages();
-      if (signal.aborted) break;
-      const from_ms = performance.now();
-      const { token, text, done, probability, blocks_us } = await running.step();
-      const now_ms = performance.now();
-      if (tokens === 0) first_ms = now_ms;
-      else gaps_ms.push(now_ms - last_ms);
-      last_ms = now_ms;
-      reason = done;
-      emit("piece", { token, text, index: tokens, probability, us: (now_ms - from_ms) * 1000, blocks_us }, [blocks_us.buffer]);
-      tokens += 1;
-    }
-    const decode_ms = last_ms - first_ms;
-    return {
-      reason: reason ?? "aborted",
-      prompt_tokens: ids.length,
-      tokens,
-      prefill_ms,
-      decode_ms,
-      prefill_tokens_per_s: ids.length / (prefill_ms / 1000),
-      // n tokens are n - 1 gaps.
-      decode_tokens_per_s: tokens > 1 && decode_ms > 0 ? (tokens - 1) / (decode_ms / 1000) : null,
-      gap_ms_p50: percentile(gaps_ms, 0.5),
-      gap_ms_p95: percentile(gaps_ms, 0.95),
-      memory: running.memory(),
-    };
+  async resume({ sequence, options }, context) {
+    return goOn(withSequence(sequence), (running) => running.resume(options), context);
+  },
+
+  async snapshot({ sequence, note }) {
+    return withSequence(sequence).snapshot(note);
+  },
+
+  async restore({ bytes }, { id }) {
+    const restored = await opened().restore(bytes);
+    // Bytes that were refused have replaced nothing.
+    sequence = id;
+    return restored;
   },
 
   async logits({ ids }) {
@@ -337,6 +413,7 @@ async function answer(id, call, args) {
   running_id = id;
   try {
     signal.throwIfAborted();
+    if (!KEEPS_SEQUENCE.has(call)) sequence = id;
     const value = await calls[call](args, {
       id,
       signal,

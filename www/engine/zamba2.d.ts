@@ -17,7 +17,8 @@ export type Weights = "f32" | "q8" | "q4";
 export interface LoadOptions {
   /**
    * The address of a checkpoint folder (relative ones are resolved against the page), or the files themselves:
-   * config.json, model.safetensors or its shards with model.safetensors.index.json, and tokenizer.json if text is wanted.
+   * config.json, model.safetensors or its shards with model.safetensors.index.json, tokenizer.json if text is wanted, and
+   * tokenizer_config.json or chat_template.jinja if there is to be a chat.
    */
   source: string | URL | Iterable<File>;
   /** Only the CPU exists so far; "auto" picks it. */
@@ -95,6 +96,9 @@ export interface LoadProgress {
   n_blocks: number;
   /** What config.json says; null before it is read. */
   info: ModelInfo | null;
+  /** Whether a prompt can be given, and whether it may be a conversation; false before that is known. */
+  tokenizer: boolean;
+  chat: boolean;
 }
 
 export interface ModelInfo {
@@ -148,6 +152,10 @@ export interface LoadedInfo extends ModelInfo {
   keeping: Keeping;
   /** Whether tokenizer.json was there; without it only token ids can be given. */
   tokenizer: boolean;
+  /** Whether the checkpoint has a chat template that can be used. */
+  chat: boolean;
+  /** What is wrong with a template that is there, or why it did not come; the model works without it. */
+  chat_fault: Zamba2Error | null;
   timing: LoadTiming;
   memory: MemoryReport;
 }
@@ -171,13 +179,37 @@ export interface GenerateOptions {
   stop?: string[];
   /** Go on past an end-of-text token. Default false. */
   ignore_eos?: boolean;
+  /** How many of the most probable tokens each piece tells. Default 0, which spares the work. */
+  alternatives?: number;
 }
+
+/** One turn of a conversation. Most templates know the roles "system" (first, if at all), "user" and "assistant". */
+export interface ChatMessage {
+  role: string;
+  content: string;
+}
+
+/** Text to continue, token ids, or a conversation that the assistant is to answer. */
+export type Prompt = string | ArrayLike<number> | { messages: ChatMessage[] };
 
 export interface RunOptions extends GenerateOptions {
   /** Aborting makes the loop throw the signal's reason; the engine stops within one token, or one block of prefill. */
   signal?: AbortSignal;
   /** Called after each block of prefill. */
   onPrefill?: (progress: { block: number; prompt_tokens: number; done: boolean }) => void;
+  /** Called by `branch` and `extend` before the first piece, with the generated text and the number of tokens that stay. */
+  onKept?: (kept: { text: string; tokens: number }) => void;
+}
+
+/** Where a token stands among all that the model could have said, before penalty, temperature and filters. */
+export interface Standing {
+  /** The token as people may read it by itself; its name where it is no whole character. */
+  text: string;
+  /** 1 is the most probable. */
+  rank: number;
+  probability: number;
+  /** Most probable first. */
+  alternatives: { token: number; text: string; probability: number }[];
 }
 
 export interface Piece {
@@ -188,6 +220,8 @@ export interface Piece {
   index: number;
   /** Of this token among those that sampling allowed. */
   probability: number;
+  /** null unless alternatives were asked for. */
+  standing: Standing | null;
   /** The whole step, measured in the worker. The first step samples from the prefill's logits and costs no pass. */
   us: number;
   /** Time of each block in this step; empty in the first step. */
@@ -205,7 +239,8 @@ export interface RunSummary {
   prefill_ms?: number;
   /** From the first token to the last, in the worker; it includes waiting for a slow reader. */
   decode_ms?: number;
-  prefill_tokens_per_s?: number;
+  /** null where a sequence was gone on from. */
+  prefill_tokens_per_s?: number | null;
   /** (tokens - 1) / time between first and last token; null for fewer than two tokens. */
   decode_tokens_per_s?: number | null;
   /** Gaps between tokens; null for fewer than two tokens. */
@@ -283,12 +318,38 @@ export interface Model {
   /** `special` (default true) adds the tokens that the tokenizer puts around a text. */
   tokenize(text: string, options?: { special?: boolean }): Promise<Uint32Array>;
   detokenize(ids: ArrayLike<number>): Promise<string>;
+  /** A conversation as the text that the model reads, up to the assistant's next turn. Tokenize it with `special: false`. */
+  renderChat(messages: ChatMessage[]): Promise<string>;
   /**
    * Continues a prompt. While the model is still loading each block reads the prompt as soon as it is there, and the first
    * token comes after the last block. The worker is at most one token ahead of the loop; leaving the loop stops it.
    * An iterator that is neither read to its end nor returned keeps the model busy.
+   *
+   * A conversation goes through the checkpoint's own chat template, and its answer ends with the turn. It rejects with
+   * "no_chat_template", "bad_chat_template", or "chat_refused" and the template's own words.
    */
-  generate(prompt: string | ArrayLike<number>, options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  generate(prompt: Prompt, options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  /**
+   * Goes back to generated token `index` of the last run and on from there with `token` in its place; the first piece is
+   * that token. What must be read again is read as it was the first time, so with the token that was there and the same
+   * options the same pieces come again, bit by bit. Rejects with "out_of_order" when another call has replaced the run.
+   */
+  branch(index: number, token: number, options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  /**
+   * Goes on after the last token of the last run or of a restored one. `max_tokens` counts from the prompt. With the same
+   * options the pieces are those of a run that was never left.
+   */
+  extend(options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  /**
+   * The sequence so far as bytes: tokens, state, keys and values, no weights. `note` is kept with it. Rejects with
+   * "out_of_order" before the first token.
+   */
+  snapshot(options?: { note?: string }): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * Takes a snapshot in the place of the present sequence, for `extend` and `branch`. Rejects with "bad_snapshot" for bytes
+   * that are none, "other_model" for those of another model, weight format or setting.
+   */
+  restore(bytes: ArrayBuffer | Uint8Array): Promise<{ tokens: Uint32Array; prompt_tokens: number; note: string }>;
   /** One row of `vocab_size` logits per id. */
   logits(ids: ArrayLike<number>): Promise<Float32Array[]>;
   /** `n` cached greedy steps; row i is what token i was taken from. */
@@ -303,8 +364,8 @@ export interface Model {
 /**
  * Codes from the checkpoint: missing_file, truncated, bad_header, bad_config, wrong_architecture, unknown_dtype,
  * missing_tensor, bad_shape, non_finite_weight, bad_tokenizer. From reading: network, http_status, io. From a call:
- * empty_prompt, prompt_too_long, bad_token, bad_option, bad_run, busy, disposed, out_of_order. From the machine: out_of_memory,
- * unsupported_browser, device, internal.
+ * no_chat_template, bad_chat_template, chat_refused, bad_snapshot, other_model, empty_prompt, prompt_too_long, bad_token,
+ * bad_option, bad_run, busy, disposed, out_of_order. From the machine: out_of_memory, unsupported_browser, device, internal.
  */
 export class Zamba2Error extends Error {
   constructor(code: string, message: string, more?: { file?: string | null; nextStep?: string; cause?: unknown });

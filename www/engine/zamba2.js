@@ -14,7 +14,7 @@ export { forgetModel, hubFolder, keptModels, Zamba2Error };
 /** @type {Required<api.GenerateOptions>} */
 const GENERATE_DEFAULTS = {
   max_tokens: 256, temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0, repetition_penalty: 1, seed: 42, stop: [],
-  ignore_eos: false,
+  ignore_eos: false, alternatives: 0,
 };
 
 /** Far more than helps; a larger number is a mistake, and every thread costs a worker. */
@@ -183,7 +183,9 @@ export function open({
   };
   const link = new WorkerLink();
   const { answer } = link.start("load", args, { signal, onEvent: (_, data) => onProgress?.(data) });
-  return new Model(link, answer.then((info) => ({ ...info, weights }), (error) => {
+  /** @param {any} info @returns {api.LoadedInfo} */
+  const described = (info) => ({ ...info, weights, chat_fault: info.chat_fault && errorFromReport(info.chat_fault) });
+  return new Model(link, answer.then(described, (error) => {
     link.close(new Zamba2Error("disposed", "the model was not loaded", { nextStep: "Load it again." }));
     throw error;
   }));
@@ -196,10 +198,18 @@ export async function load(options) {
   return model;
 }
 
+/** @param {api.Prompt} prompt */
+function promptForWorker(prompt) {
+  if (typeof prompt === "string" || "messages" in prompt) return prompt;
+  return Uint32Array.from(prompt);
+}
+
 /** @implements {api.Model} */
 class Model {
   #link;
   #generating = false;
+  /** The call that made the sequence which `branch`, `extend` and `snapshot` mean. */
+  #sequence = 0;
   /** @type {api.Model["ready"]} */
   ready;
   /** @type {api.LoadedInfo | null} */
@@ -241,8 +251,41 @@ class Model {
     return this.#link.start("detokenize", { ids: Uint32Array.from(ids) }).answer;
   }
 
+  /** @type {api.Model["renderChat"]} */
+  renderChat(messages) {
+    return this.#link.start("render_chat", { messages }).answer;
+  }
+
   /** @type {api.Model["generate"]} */
-  async *generate(prompt, { signal, onPrefill, ...given } = {}) {
+  generate(prompt, options) {
+    return this.#run("generate", { prompt: promptForWorker(prompt) }, options);
+  }
+
+  /** @type {api.Model["branch"]} */
+  branch(index, token, options) {
+    return this.#run("branch", { sequence: this.#sequence, index, token }, options);
+  }
+
+  /** @type {api.Model["extend"]} */
+  extend(options) {
+    return this.#run("resume", { sequence: this.#sequence }, options);
+  }
+
+  /** @type {api.Model["snapshot"]} */
+  snapshot({ note = "" } = {}) {
+    return this.#link.start("snapshot", { sequence: this.#sequence, note }).answer;
+  }
+
+  /** @type {api.Model["restore"]} */
+  async restore(bytes) {
+    const { id, answer } = this.#link.start("restore", { bytes: new Uint8Array(bytes) });
+    const { tokens, ...rest } = await answer;
+    this.#sequence = id;
+    return { tokens: Uint32Array.from(tokens), ...rest };
+  }
+
+  /** @param {string} call @param {object} what @param {api.RunOptions} [options] @returns {AsyncGenerator<api.Piece, void, void>} */
+  async *#run(call, what, { signal, onPrefill, onKept, ...given } = {}) {
     if (this.#generating) {
       throw new Zamba2Error("busy", "this model is generating already", {
         nextStep: "Wait for the present run, or stop it first.",
@@ -265,14 +308,16 @@ class Model {
     /** @param {string} event @param {any} data */
     const onEvent = (event, data) => {
       if (event === "prefill") return onPrefill?.(data);
-      if (data.index === 0) ttft_ms = performance.now() - started_ms;
+      if (event === "kept") return onKept?.(data);
+      if (n_pieces === 0) ttft_ms = performance.now() - started_ms;
       n_pieces += 1;
       pieces.push({ ...data, toString: () => data.text });
       wake();
     };
-    const args = { prompt: typeof prompt === "string" ? prompt : Uint32Array.from(prompt), options: { ...GENERATE_DEFAULTS, ...given } };
+    const args = { ...what, options: { ...GENERATE_DEFAULTS, ...given } };
     // The worker keeps its own answer for an aborted run, so this call listens to aborts by itself.
-    const { id, answer } = this.#link.start("generate", args, { onEvent });
+    const { id, answer } = this.#link.start(call, args, { onEvent });
+    if (call === "generate") this.#sequence = id;
     const stopWorker = () => this.#link.worker.postMessage({ abort: id });
     either.addEventListener("abort", stopWorker);
     const settled = answer.then((value) => { end = { value }; }, (error) => { end = { error }; }).then(() => wake());

@@ -57,6 +57,12 @@ pub trait KvRows: Sync {
     /// y += Σ weights · v of the positions from `start`, a multiple of [`BLOCK`]. The weights may be overwritten.
     /// // y [head_dim]
     fn add_values(&self, head: usize, start: usize, weights: &mut [f32], y: &mut [f32]);
+    /// Bytes of one position as `save` writes it.
+    fn position_bytes(&self) -> usize;
+    /// Appends one position's keys and values to `bytes`, as they are held. // [kv heads][k, v]
+    fn save(&self, position: usize, bytes: &mut Vec<u8>);
+    /// Takes what `save` wrote.
+    fn restore(&mut self, position: usize, bytes: &[u8]);
 }
 
 impl F32Cache {
@@ -105,6 +111,31 @@ impl KvRows for F32Cache {
             map_with(y, value, |y, value| y.mul_add(weight, value));
         }
     }
+
+    fn position_bytes(&self) -> usize {
+        8 * self.k.len() / self.context
+    }
+
+    fn save(&self, position: usize, bytes: &mut Vec<u8>) {
+        let d = self.head_dim;
+        for head in 0..self.k.len() / (self.context * d) {
+            let at = self.at(head, position);
+            let numbers = self.k[at..at + d].iter().chain(&self.v[at..at + d]);
+            bytes.extend(numbers.flat_map(|number| number.to_le_bytes()));
+        }
+    }
+
+    fn restore(&mut self, position: usize, bytes: &[u8]) {
+        let d = self.head_dim;
+        for (head, bytes) in bytes.chunks(8 * d).enumerate() {
+            let at = self.at(head, position);
+            let numbers = bytes.as_chunks().0;
+            let places = self.k[at..at + d].iter_mut().chain(&mut self.v[at..at + d]);
+            for (place, number) in places.zip(numbers) {
+                *place = f32::from_le_bytes(*number);
+            }
+        }
+    }
 }
 
 /// The largest head that an i8 query has room for; the published models have 128 to 224.
@@ -139,6 +170,18 @@ impl I8Cache {
     }
 }
 
+/// Where column `i` of a row's value lies. Each head begins with a block, so the row tells the place in its block.
+fn value_at(row: usize, d: usize, i: usize) -> usize {
+    let in_block = row % BLOCK;
+    let first = in_block / 2 * 2 * VECTOR + in_block % 2;
+    (row - in_block) * d + i / VECTOR * BLOCK * VECTOR + first + i % VECTOR * 2
+}
+
+/// The scale that follows `n` quants.
+fn scale_after(bytes: &[u8], n: usize) -> f32 {
+    f32::from_le_bytes(bytes[n..].as_chunks().0[0])
+}
+
 /// The nearest multiple of the returned scale, in −high..=high. A NaN or an infinity makes the scale NaN: a fault must
 /// show in the result.
 fn quantize(x: &[f32], high: f32, mut put: impl FnMut(usize, i16)) -> f32 {
@@ -160,6 +203,14 @@ fn quantize(x: &[f32], high: f32, mut put: impl FnMut(usize, i16)) -> f32 {
 }
 
 impl I8Cache {
+    fn n_kv_heads(&self) -> usize {
+        self.k_scale.len() / self.context
+    }
+
+    fn value_at(&self, row: usize, i: usize) -> usize {
+        value_at(row, self.d, i)
+    }
+
     /// q·k of `N` positions in whole numbers. // keys [N, d]
     #[inline(always)]
     fn products<const N: usize>(&self, query: &I8Query, keys: &[i8]) -> [i32; N] {
@@ -192,12 +243,8 @@ impl KvRows for I8Cache {
             let row = head * self.context + position;
             let keys = &mut self.k[row * self.d..];
             self.k_scale[row] = quantize(k, 127.0, |i, quant| keys[i] = quant as i8);
-            let in_block = position % BLOCK;
-            let values = &mut self.v[(row - in_block) * self.d..][..BLOCK * self.d];
-            let first = in_block / 2 * 2 * VECTOR + in_block % 2;
-            self.v_scale[row] = quantize(v, 127.0, |i, quant| {
-                values[i / VECTOR * BLOCK * VECTOR + first + i % VECTOR * 2] = quant as i8;
-            });
+            let at = |i| value_at(row, self.d, i);
+            self.v_scale[row] = quantize(v, 127.0, |i, quant| self.v[at(i)] = quant as i8);
         }
     }
 
@@ -260,6 +307,38 @@ impl KvRows for I8Cache {
             for (y, column) in y.iter_mut().zip(columns.as_flattened()) {
                 *y += column;
             }
+        }
+    }
+
+    fn position_bytes(&self) -> usize {
+        2 * self.n_kv_heads() * (self.head_dim + 4)
+    }
+
+    // Of each head the key's quants and scale, then the value's.
+    fn save(&self, position: usize, bytes: &mut Vec<u8>) {
+        for head in 0..self.n_kv_heads() {
+            let row = head * self.context + position;
+            let key = &self.k[row * self.d..][..self.head_dim];
+            bytes.extend(key.iter().map(|quant| quant.cast_unsigned()));
+            bytes.extend(self.k_scale[row].to_le_bytes());
+            let value = (0..self.head_dim).map(|i| self.v[self.value_at(row, i)]);
+            bytes.extend(value.map(i8::cast_unsigned));
+            bytes.extend(self.v_scale[row].to_le_bytes());
+        }
+    }
+
+    fn restore(&mut self, position: usize, bytes: &[u8]) {
+        let half_bytes = self.head_dim + 4;
+        for (head, bytes) in bytes.chunks(2 * half_bytes).enumerate() {
+            let row = head * self.context + position;
+            let (key, value) = bytes.split_at(half_bytes);
+            for i in 0..self.head_dim {
+                self.k[row * self.d + i] = key[i].cast_signed();
+                let at = self.value_at(row, i);
+                self.v[at] = value[i].cast_signed();
+            }
+            self.k_scale[row] = scale_after(key, self.head_dim);
+            self.v_scale[row] = scale_after(value, self.head_dim);
         }
     }
 }

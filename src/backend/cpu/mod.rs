@@ -489,10 +489,51 @@ impl Backend for Cpu {
         y.resize(1).copy_from_slice(row);
     }
 
+    fn copy(&mut self, x: &Tensor, y: &mut Tensor) {
+        y.resize(x.rows).copy_from_slice(x.values());
+    }
+
     fn flush(&mut self) {}
 
     async fn read(&mut self, x: &Tensor) -> Result<Vec<f32>> {
         Ok(x.values().to_vec())
+    }
+
+    fn write(&mut self, values: &[f32], x: &mut Tensor) {
+        x.resize(x.rows).copy_from_slice(values);
+    }
+
+    fn numbers(&self, x: &Tensor) -> usize {
+        x.rows * x.cols
+    }
+
+    async fn read_kv(&mut self, cache: &KvCache<Cpu>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(cache.len * self.kv_position_bytes(cache));
+        for position in 0..cache.len {
+            match &cache.rows {
+                CpuKvRows::F32(rows) => rows.save(position, &mut bytes),
+                CpuKvRows::I8(rows) => rows.save(position, &mut bytes),
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<Cpu>) {
+        let position_bytes = self.kv_position_bytes(cache);
+        cache.len = bytes.len() / position_bytes;
+        for (position, bytes) in bytes.chunks(position_bytes).enumerate() {
+            match &mut cache.rows {
+                CpuKvRows::F32(rows) => rows.restore(position, bytes),
+                CpuKvRows::I8(rows) => rows.restore(position, bytes),
+            }
+        }
+    }
+
+    fn kv_position_bytes(&self, cache: &KvCache<Cpu>) -> usize {
+        match &cache.rows {
+            CpuKvRows::F32(rows) => rows.position_bytes(),
+            CpuKvRows::I8(rows) => rows.position_bytes(),
+        }
     }
 
     fn weight_bytes(&self, weight: &CpuWeight) -> usize {

@@ -1,0 +1,235 @@
+//! A sequence as bytes: its tokens, the state of every mixer and the keys and values so far, to be kept in a file and
+//! gone on from later. It stands on floor 4 as a part of the session. The form is independent of layouts, threads and
+//! context; weights are not in it, and a state is only taken by the model that made it.
+//!
+//! Layout: [`MAGIC`], a checksum of all that comes after it in eight bytes (little-endian), the header's length in eight
+//! bytes, the header as JSON, then for each block its convolution's and its scan's numbers in f32, then for each hybrid
+//! block its keys and values by position.
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::model::cache::{Cache, mamba_bytes};
+use crate::model::forward::ForwardPass;
+use crate::profile::Level;
+use crate::sampling::Sampler;
+use crate::session::{GenerateOptions, Run, Session};
+use crate::tokenizer::{StopStrings, TextStream};
+
+/// With the version of the form as its last character.
+const MAGIC: &[u8; 8] = b"ZMB2SEQ1";
+/// What precedes the header.
+const PREFIX_BYTES: usize = MAGIC.len() + 8 + 8;
+/// The fixed token whose logits tell models apart.
+const PROBE: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    /// What the model says after a fixed token, down to the last bit. All builds give the same bits, so another
+    /// fingerprint is another model, or the same one with other weights or settings.
+    fingerprint: String,
+    /// The caller's own words, such as the settings of the run.
+    note: String,
+    prompt_tokens: usize,
+    tokens: Vec<u32>,
+    /// Of the tokens, those that the state has read.
+    read_tokens: usize,
+}
+
+/// What a restored sequence consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Restored {
+    pub tokens: Vec<u32>,
+    pub prompt_tokens: usize,
+    /// What the snapshot was made with.
+    pub note: String,
+}
+
+impl<B: Backend> Session<B> {
+    /// The sequence as bytes, with a note of the caller's for [`Restored::note`].
+    ///
+    /// # Errors
+    /// Nothing has been generated yet, or the device fails.
+    pub async fn snapshot(&mut self, note: &str) -> Result<Vec<u8>> {
+        let fingerprint = self.fingerprint().await?;
+        let run = self.run.as_ref().filter(|run| {
+            run.prefill.is_none() && (run.n_prompt..run.history.len()).contains(&self.cache.len)
+        });
+        let run = run.ok_or_else(|| Error::Sequence {
+            fact: "there is no state to save before the first generated token".into(),
+        })?;
+        let mut body = Vec::new();
+        for state in &self.cache.mamba {
+            for tensor in [&state.conv, &state.ssm] {
+                let values = self.be.read(tensor).await?;
+                body.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+        }
+        for kv in self.cache.kv.iter().flatten() {
+            body.extend(self.be.read_kv(kv).await?);
+        }
+        let header = Header {
+            fingerprint,
+            note: note.into(),
+            prompt_tokens: run.n_prompt,
+            tokens: run.history.clone(),
+            read_tokens: self.cache.len,
+        };
+        let header = serde_json::to_vec(&header).expect("a header is plain data");
+        let length = (header.len() as u64).to_le_bytes();
+        let after_checksum = [&length[..], &header, &body].concat();
+        let checksum = fnv1a(&after_checksum).to_le_bytes();
+        Ok([&MAGIC[..], &checksum, &after_checksum].concat())
+    }
+
+    /// Takes the place of the present sequence; [`Session::resume`] and [`Session::branch`] go on from it.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`] if the bytes are no snapshot or a damaged one, [`Error::OtherModel`] if another model or
+    /// other weights made them, [`Error::PromptTooLong`] if the context is too short. The present sequence then stays.
+    pub async fn restore(&mut self, bytes: &[u8]) -> Result<Restored> {
+        let (header, body) = parse(bytes)?;
+        let own = self.fingerprint().await?;
+        if header.fingerprint != own {
+            return Err(Error::OtherModel {
+                found: header.fingerprint,
+                own,
+            });
+        }
+        let n_read = header.read_tokens;
+        let vocab_size = self.model.config.vocab_size;
+        if let Some(&token) = (header.tokens.iter()).find(|&&token| token as usize >= vocab_size) {
+            return Err(Error::Token { token, vocab_size });
+        }
+        if header.prompt_tokens == 0
+            || !(header.prompt_tokens..header.tokens.len()).contains(&n_read)
+        {
+            return Err(damaged("its counts of tokens do not fit one another"));
+        }
+        if header.tokens.len() > self.cache.context {
+            return Err(Error::PromptTooLong {
+                tokens: header.tokens.len(),
+                limit: self.cache.context,
+            });
+        }
+        let mamba_bytes = mamba_bytes(&self.model.config) as usize;
+        let kv = self.cache.kv.iter().flatten();
+        let kv_bytes: usize = kv.map(|kv| n_read * self.be.kv_position_bytes(kv)).sum();
+        if body.len() != mamba_bytes + kv_bytes {
+            return Err(damaged("its state does not have this model's size"));
+        }
+
+        self.reset();
+        let mut rest = body;
+        let mut take = |bytes: usize| {
+            let (part, after) = rest.split_at(bytes);
+            rest = after;
+            part
+        };
+        for state in &mut self.cache.mamba {
+            for tensor in [&mut state.conv, &mut state.ssm] {
+                let bytes = take(4 * self.be.numbers(tensor));
+                let values = bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes);
+                self.be.write(&values.collect::<Vec<_>>(), tensor);
+            }
+        }
+        for kv in self.cache.kv.iter_mut().flatten() {
+            let bytes = take(n_read * self.be.kv_position_bytes(kv));
+            self.be.write_kv(bytes, kv);
+        }
+        self.cache.len = n_read;
+        let options = GenerateOptions::default();
+        self.run = Some(Run {
+            prefill: None,
+            sampler: Sampler::new(options.sampling.clone())?,
+            options,
+            text: TextStream::new(),
+            stops: StopStrings::default(),
+            history: header.tokens.clone(),
+            n_prompt: header.prompt_tokens,
+            finished: true,
+            forced: None,
+            logits: None,
+            marks: Vec::new(),
+        });
+        Ok(Restored {
+            tokens: header.tokens,
+            prompt_tokens: header.prompt_tokens,
+            note: header.note,
+        })
+    }
+
+    async fn fingerprint(&mut self) -> Result<String> {
+        self.check_complete()?;
+        if let Some(fingerprint) = &self.fingerprint {
+            return Ok(fingerprint.clone());
+        }
+        self.begin_pass(0);
+        let (be, model) = (&mut self.be, &self.model);
+        // A cache of its own, so that the sequence is not touched.
+        let mut cache = Cache::new(be, &model.config, 1, self.kv_format);
+        let token = PROBE.min(model.config.vocab_size as u32 - 1);
+        let mut pass = ForwardPass::new(be, model, &cache, &[token]);
+        pass.advance(be, model, &mut cache, &mut self.scratch, usize::MAX);
+        pass.last_logits(be, model, &mut self.scratch);
+        let logits = be.read(&self.scratch.logits).await?;
+        if self.recording == Level::Off {
+            be.profiler().discard();
+        }
+        let mut bytes: Vec<u8> = logits
+            .iter()
+            .flat_map(|logit| logit.to_le_bytes())
+            .collect();
+        // One token alone is a prefill, so the bound of a step would not show.
+        bytes.extend(format!("{:?}", model.settings).bytes());
+        let fingerprint = hex(fnv1a(&bytes));
+        self.fingerprint = Some(fingerprint.clone());
+        Ok(fingerprint)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
+    let prefix = bytes.get(..PREFIX_BYTES);
+    let prefix = prefix.filter(|prefix| prefix.starts_with(MAGIC));
+    let prefix = prefix.ok_or_else(|| damaged("it does not begin like one"))?;
+    let word = |at: usize| {
+        u64::from_le_bytes(
+            *prefix[at..]
+                .first_chunk()
+                .expect("the prefix has two words"),
+        )
+    };
+    let checksum_end = MAGIC.len() + 8;
+    if fnv1a(&bytes[checksum_end..]) != word(MAGIC.len()) {
+        return Err(damaged("it is damaged or cut short"));
+    }
+    let header_bytes = usize::try_from(word(checksum_end)).ok();
+    let parts = header_bytes.and_then(|n| bytes[PREFIX_BYTES..].split_at_checked(n));
+    let (header, body) = parts.ok_or_else(|| damaged("it ends inside its header"))?;
+    let header = serde_json::from_slice(header)
+        .map_err(|error| damaged(&format!("its header can't be read: {error}")))?;
+    Ok((header, body))
+}
+
+fn damaged(fact: &str) -> Error {
+    Error::Snapshot { fact: fact.into() }
+}
+
+/// FNV-1a over words of eight bytes: enough against accidents, and a gigabyte takes about a second.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let (words, rest) = bytes.as_chunks();
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    let all = words.chain(rest.iter().map(|&byte| u64::from(byte)));
+    // The shift brings the upper half down, which multiplication alone never does.
+    all.fold(OFFSET, |hash, word| {
+        let mixed = (hash ^ word).wrapping_mul(PRIME);
+        mixed ^ mixed >> 32
+    })
+}
+
+fn hex(hash: u64) -> String {
+    format!("{hash:016x}")
+}

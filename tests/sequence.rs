@@ -1,0 +1,320 @@
+//! Going back in a sequence, going on from it, and keeping it as bytes. The oracle is the run that was never left: the
+//! same tokens, the same text, the same bits of probability.
+
+mod support;
+
+use pollster::block_on;
+use support::{Golden, goldens};
+use zamba2::backend::cpu::Cpu;
+use zamba2::error::Error;
+use zamba2::folder;
+use zamba2::model::NumericSettings;
+use zamba2::quant::WeightFormat;
+use zamba2::sampling::SamplingOptions;
+use zamba2::session::{GenerateOptions, LoadSettings, Session, Step, StopReason};
+
+/// Past the second mark, which is kept after 32 tokens.
+const TOKENS: usize = 40;
+
+fn open(golden: &Golden, weights: WeightFormat, context: usize) -> Session<Cpu> {
+    let settings = LoadSettings {
+        weights,
+        context: Some(context),
+        numeric: NumericSettings::default(),
+        memory_limit_bytes: None,
+    };
+    folder::open(Cpu::new(2), &golden.dir, settings).unwrap()
+}
+
+/// A net with shared blocks of each kind that the fixtures have: the first ones do.
+fn nets() -> Vec<Golden> {
+    goldens().into_iter().take(4).collect()
+}
+
+/// Sampling that draws a number for every token, so that a random stream out of step shows.
+fn options(max_tokens: usize) -> GenerateOptions {
+    GenerateOptions {
+        max_tokens,
+        sampling: SamplingOptions {
+            temperature: 1.5,
+            top_k: 0,
+            top_p: 1.0,
+            repetition_penalty: 1.1,
+            ..SamplingOptions::default()
+        },
+        ignore_eos: true,
+        alternatives: 5,
+        ..GenerateOptions::default()
+    }
+}
+
+fn steps(session: &mut Session<Cpu>, n: usize) -> Vec<Step> {
+    let steps = (0..n).map(|_| block_on(session.step()).unwrap());
+    steps.map(untimed).collect()
+}
+
+fn untimed(step: Step) -> Step {
+    Step {
+        us: 0.0,
+        blocks_us: Vec::new(),
+        ..step
+    }
+}
+
+fn run(session: &mut Session<Cpu>, prompt: &[u32]) -> Vec<Step> {
+    session.start(prompt, options(TOKENS)).unwrap();
+    steps(session, TOKENS)
+}
+
+fn tokens(steps: &[Step]) -> Vec<u32> {
+    steps.iter().map(|step| step.token).collect()
+}
+
+#[test]
+fn a_branch_into_the_token_that_was_there_gives_the_same_steps_bit_by_bit() {
+    for golden in nets() {
+        for weights in [WeightFormat::F32, WeightFormat::Q8] {
+            let mut session = open(&golden, weights, 200);
+            let whole = run(&mut session, &golden.ids("input_ids"));
+            // The last token, just after a mark, on it, just before it, the first one; going back again and again.
+            for index in [39, 33, 32, 31, 0] {
+                let kept = session
+                    .branch(index, whole[index].token, options(TOKENS))
+                    .unwrap();
+                assert_eq!(kept.tokens, index);
+                let again = steps(&mut session, TOKENS - index);
+                assert_eq!(
+                    tokens(&again),
+                    tokens(&whole[index..]),
+                    "{} {weights:?} {index}",
+                    golden.name()
+                );
+                // The probability of a token that was put in is the plain one, not that of the draw.
+                assert_eq!(again[1..], whole[index + 1..]);
+                assert_eq!(again[0].standing, whole[index].standing);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_branch_into_another_token_is_the_run_that_was_asked_with_it() {
+    let golden = &nets()[0];
+    let prompt = golden.ids("input_ids");
+    let mut session = open(golden, WeightFormat::F32, 200);
+    let greedy = GenerateOptions {
+        sampling: SamplingOptions {
+            temperature: 0.0,
+            ..SamplingOptions::default()
+        },
+        ..options(TOKENS)
+    };
+    session.start(&prompt, greedy.clone()).unwrap();
+    let whole = steps(&mut session, TOKENS);
+    let standing = whole[35].standing.as_ref().unwrap();
+    assert_eq!((standing.rank, standing.alternatives.len()), (1, 5));
+    let other = standing.alternatives[1].token;
+    session.branch(35, other, greedy).unwrap();
+    let branched = steps(&mut session, 5);
+    assert_eq!(branched[0].token, other);
+    assert_eq!(branched[0].standing.as_ref().unwrap().rank, 2);
+
+    // The same tokens, read one by one after the prompt, with the largest logit taken each time.
+    let mut naive = open(golden, WeightFormat::F32, 200);
+    let mut logits = block_on(naive.logits(&prompt)).unwrap();
+    let kept = tokens(&whole[..35]).into_iter().chain([other]);
+    for token in kept {
+        logits = block_on(naive.extend(&[token])).unwrap();
+    }
+    for step in &branched[1..] {
+        let best = zamba2::session::argmax(&logits);
+        assert_eq!(step.token, best);
+        logits = block_on(naive.extend(&[best])).unwrap();
+    }
+}
+
+#[test]
+fn what_is_stopped_at_a_limit_goes_on_as_if_there_had_been_none() {
+    let golden = &nets()[0];
+    let prompt = golden.ids("input_ids");
+    let mut session = open(golden, WeightFormat::Q8, 200);
+    let whole = run(&mut session, &prompt);
+    session.start(&prompt, options(7)).unwrap();
+    let first = steps(&mut session, 7);
+    assert_eq!(first[6].done, Some(StopReason::Length));
+    let kept = session.resume(options(TOKENS)).unwrap();
+    assert_eq!((kept.tokens, kept.prompt_tokens), (7, prompt.len()));
+    assert_eq!(steps(&mut session, TOKENS - 7), whole[7..]);
+}
+
+#[test]
+fn alternatives_are_the_most_probable_tokens_of_the_plain_softmax() {
+    let golden = &nets()[0];
+    let prompt = golden.ids("input_ids");
+    let mut session = open(golden, WeightFormat::F32, 200);
+    let vocab_size = session.config().vocab_size;
+    let logits = block_on(session.logits(&prompt)).unwrap();
+    let last: Vec<f64> = logits[logits.len() - vocab_size..]
+        .iter()
+        .map(|&logit| f64::from(logit))
+        .collect();
+    let sum: f64 = last.iter().map(|logit| logit.exp()).sum();
+    let mut all: Vec<(u32, f64)> = (0..)
+        .zip(last.iter().map(|logit| logit.exp() / sum))
+        .collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+
+    session.start(&prompt, options(1)).unwrap();
+    let step = block_on(session.step()).unwrap();
+    let standing = step.standing.unwrap();
+    for (ours, (token, probability)) in standing.alternatives.iter().zip(&all) {
+        assert_eq!(ours.token, *token);
+        // Sums in another order, and libm's exponential instead of std's.
+        assert!((ours.probability - probability).abs() < 1e-12);
+    }
+    assert_eq!(all[standing.rank - 1].0, step.token);
+
+    let unasked = GenerateOptions {
+        alternatives: 0,
+        ..options(1)
+    };
+    session.start(&prompt, unasked).unwrap();
+    assert_eq!(block_on(session.step()).unwrap().standing, None);
+}
+
+#[test]
+fn a_snapshot_goes_on_bit_by_bit_in_another_session_with_other_threads_and_context() {
+    for golden in nets() {
+        for weights in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
+            let prompt = golden.ids("input_ids");
+            let mut session = open(&golden, weights, 200);
+            let whole = run(&mut session, &prompt);
+            session.start(&prompt, options(20)).unwrap();
+            let kept = steps(&mut session, 20);
+            let bytes = block_on(session.snapshot("a note")).unwrap();
+            // Taking it changes nothing.
+            session.resume(options(TOKENS)).unwrap();
+            assert_eq!(steps(&mut session, TOKENS - 20), whole[20..]);
+
+            let settings = LoadSettings {
+                weights,
+                context: Some(300),
+                numeric: NumericSettings::default(),
+                memory_limit_bytes: None,
+            };
+            let mut other = folder::open(Cpu::new(1), &golden.dir, settings).unwrap();
+            let restored = block_on(other.restore(&bytes)).unwrap();
+            assert_eq!(restored.note, "a note");
+            assert_eq!(restored.prompt_tokens, prompt.len());
+            assert_eq!(restored.tokens[prompt.len()..], tokens(&kept));
+            other.resume(options(TOKENS)).unwrap();
+            assert_eq!(
+                steps(&mut other, TOKENS - 20),
+                whole[20..],
+                "{} {weights:?}",
+                golden.name()
+            );
+            // Without any mark the way back is from the start.
+            other.branch(3, whole[3].token, options(TOKENS)).unwrap();
+            assert_eq!(steps(&mut other, TOKENS - 3)[1..], whole[4..]);
+        }
+    }
+}
+
+#[test]
+fn reading_again_in_parts_is_reading_again_at_once() {
+    let golden = &nets()[0];
+    let mut session = open(golden, WeightFormat::Q8, 200);
+    let whole = run(&mut session, &golden.ids("input_ids"));
+    session
+        .branch(30, whole[30].token, options(TOKENS))
+        .unwrap();
+    let mut left = usize::MAX;
+    while left > 0 {
+        session.advance(1).unwrap();
+        let now = block_on(session.reread(4)).unwrap();
+        assert!(now < left);
+        left = now;
+    }
+    assert_eq!(steps(&mut session, TOKENS - 30)[1..], whole[31..]);
+}
+
+#[test]
+fn bytes_that_are_no_state_of_this_model_are_refused_and_the_sequence_stays() {
+    let nets = nets();
+    let prompt = nets[0].ids("input_ids");
+    let mut session = open(&nets[0], WeightFormat::F32, 200);
+    let early = block_on(session.snapshot("")).unwrap_err();
+    assert_eq!(early.code(), "out_of_order");
+    let whole = run(&mut session, &prompt);
+    session.start(&prompt, options(20)).unwrap();
+    steps(&mut session, 20);
+    let bytes = block_on(session.snapshot("")).unwrap();
+
+    for n in [0, 4, 11, 23, 24, 100, bytes.len() - 1] {
+        let error = block_on(session.restore(&bytes[..n])).unwrap_err();
+        assert_eq!(error.code(), "bad_snapshot", "{n} bytes: {error}");
+    }
+    for at in [0, 9, 14, bytes.len() / 2, bytes.len() - 1] {
+        let mut spoiled = bytes.clone();
+        spoiled[at] ^= 1;
+        let error = block_on(session.restore(&spoiled)).unwrap_err();
+        assert_eq!(error.code(), "bad_snapshot", "byte {at}: {error}");
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    let error = block_on(session.restore(&longer)).unwrap_err();
+    assert_eq!(error.code(), "bad_snapshot");
+
+    // Another net, and the same net with its weights held otherwise.
+    for (golden, weights) in [
+        (&nets[1], WeightFormat::F32),
+        (&nets[0], WeightFormat::Q8),
+        (&nets[0], WeightFormat::Q4),
+    ] {
+        let mut other = open(golden, weights, 200);
+        let error = block_on(other.restore(&bytes)).unwrap_err();
+        assert!(matches!(error, Error::OtherModel { .. }), "{error}");
+    }
+    let mut short = open(&nets[0], WeightFormat::F32, prompt.len() + 5);
+    let error = block_on(short.restore(&bytes)).unwrap_err();
+    assert_eq!(error.code(), "prompt_too_long");
+
+    session.resume(options(TOKENS)).unwrap();
+    assert_eq!(steps(&mut session, TOKENS - 20), whole[20..]);
+}
+
+#[test]
+fn a_branch_that_is_none_is_refused_and_the_sequence_stays() {
+    let golden = &nets()[0];
+    let prompt = golden.ids("input_ids");
+    let mut session = open(golden, WeightFormat::F32, 200);
+    assert_eq!(
+        session.branch(0, 1, options(5)).unwrap_err().code(),
+        "out_of_order"
+    );
+    assert_eq!(
+        session.resume(options(5)).unwrap_err().code(),
+        "out_of_order"
+    );
+    let whole = run(&mut session, &prompt);
+    session.start(&prompt, options(20)).unwrap();
+    steps(&mut session, 20);
+    let vocab_size = session.config().vocab_size as u32;
+    let hot = GenerateOptions {
+        sampling: SamplingOptions {
+            temperature: -1.0,
+            ..SamplingOptions::default()
+        },
+        ..options(5)
+    };
+    for (index, token, options, code) in [
+        (20, 1, options(5), "bad_option"),
+        (3, vocab_size, options(5), "bad_token"),
+        (3, 1, hot, "bad_option"),
+    ] {
+        let error = session.branch(index, token, options).unwrap_err();
+        assert_eq!(error.code(), code);
+    }
+    session.resume(options(TOKENS)).unwrap();
+    assert_eq!(steps(&mut session, TOKENS - 20), whole[20..]);
+}

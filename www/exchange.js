@@ -1,0 +1,95 @@
+// @ts-check
+// One exchange with the model, as it is kept, exported and saved: what was asked, how, and what came. It stands on
+// strings.js and asks nothing of the engine.
+
+import { number, t } from "./strings.js";
+
+/** @import { ChatMessage, GenerateOptions, Piece, RunSummary } from "./engine/zamba2.d.ts" */
+/** @import { StringKey } from "./strings.js" */
+
+/**
+ * A generated token as the page keeps it.
+ * @typedef {object} Token
+ * @property {number} token
+ * @property {string} text  as it reads by itself
+ * @property {number} probability  before penalty, temperature and filters
+ * @property {number} drawn_probability  among those that sampling allowed
+ * @property {number} rank
+ * @property {number} us
+ * @property {{ token: number, text: string, probability: number }[]} alternatives
+ */
+
+/**
+ * @typedef {object} Exchange
+ * @property {"raw" | "chat"} mode
+ * @property {string} prompt  the text, or the newest message
+ * @property {string} system
+ * @property {ChatMessage[]} turns  what had been said before, without the system message
+ * @property {GenerateOptions} settings
+ * @property {{ name: string, weights: string }} model
+ * @property {string} text  what was generated
+ * @property {Token[]} tokens
+ * @property {number | null} prompt_tokens
+ * @property {RunSummary | null} summary
+ * @property {number} made_ms  since 1970
+ */
+
+/** @param {Piece} piece @returns {Token} */
+export function tokenOf({ token, probability, standing, us }) {
+  const { text, rank, alternatives } = /** @type {NonNullable<Piece["standing"]>} */ (standing);
+  const plain = /** @type {NonNullable<Piece["standing"]>} */ (standing).probability;
+  return { token, text, probability: plain, drawn_probability: probability, rank, us, alternatives };
+}
+
+/** @param {Exchange} exchange */
+export function asJson(exchange) {
+  return JSON.stringify({ schema: "zamba2-exchange/1", ...exchange }, null, 1);
+}
+
+/** The exchange for people, in the page's language. @param {Exchange} exchange */
+export function asMarkdown(exchange) {
+  const { model, settings, summary, made_ms } = exchange;
+  const lines = [`# ${t("export.heading", { model: model.name })}`, ""];
+  lines.push(`- ${t("export.made")}: ${new Date(made_ms).toISOString()}`, `- ${t("model.weights")}: ${model.weights}`);
+  for (const [name, value] of Object.entries(settings)) {
+    const label = name in SETTING_LABELS ? t(SETTING_LABELS[/** @type {keyof typeof SETTING_LABELS} */ (name)]) : name;
+    const shown = Array.isArray(value) ? value.map((stop) => JSON.stringify(stop)).join(", ") : String(value);
+    if (shown !== "") lines.push(`- ${label}: ${shown}`);
+  }
+  if (summary) {
+    lines.push(`- ${t("metric.tokens")}: ${summary.tokens}`);
+    if (summary.decode_tokens_per_s) lines.push(`- ${t("metric.decode")}: ${number(summary.decode_tokens_per_s, 2)}`);
+    lines.push(`- ${t("metric.reason")}: ${t(/** @type {StringKey} */ (`reason.${summary.reason}`))}`);
+  }
+  const said = exchange.mode === "raw"
+    ? [[t("prompt.title"), exchange.prompt], [t("output.title"), exchange.text]]
+    : [
+      ...(exchange.system ? [[t("chat.system"), exchange.system]] : []),
+      ...exchange.turns.map(({ role, content }) => [t(role === "user" ? "chat.user" : "chat.assistant"), content]),
+      [t("chat.user"), exchange.prompt], [t("chat.assistant"), exchange.text],
+    ];
+  for (const [heading, text] of said) lines.push("", `## ${heading}`, "", fenced(text));
+  return `${lines.join("\n")}\n`;
+}
+
+const SETTING_LABELS = /** @type {const} */ ({
+  temperature: "option.temperature", top_k: "option.top_k", top_p: "option.top_p", min_p: "option.min_p",
+  repetition_penalty: "option.repetition_penalty", seed: "option.seed", max_tokens: "option.max_tokens", stop: "export.stop",
+});
+
+/** Text that may hold Markdown of its own, kept as it is. @param {string} text */
+function fenced(text) {
+  const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map((ticks) => ticks.length));
+  const fence = "`".repeat(longest + 1);
+  return `${fence}text\n${text}\n${fence}`;
+}
+
+/** Hands the reader a file. @param {string} name @param {string | Uint8Array<ArrayBuffer>} content @param {string} type */
+export function download(name, content, type) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([content], { type }));
+  link.download = name;
+  link.click();
+  // The download has its own hold on the data by the next turn of the event loop.
+  setTimeout(() => URL.revokeObjectURL(link.href));
+}
