@@ -87,6 +87,8 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// How many of the most probable tokens each step tells; 0 spares the work.
     pub alternatives: usize,
+    /// Keeps states on the way, so that [`Session::branch`] has less to read again.
+    pub marks: bool,
 }
 
 impl Default for GenerateOptions {
@@ -98,6 +100,7 @@ impl Default for GenerateOptions {
             end_tokens: Vec::new(),
             ignore_eos: false,
             alternatives: 0,
+            marks: false,
         }
     }
 }

@@ -44,6 +44,7 @@ fn options(max_tokens: usize) -> GenerateOptions {
         },
         ignore_eos: true,
         alternatives: 5,
+        marks: true,
         ..GenerateOptions::default()
     }
 }
@@ -95,6 +96,22 @@ fn a_branch_into_the_token_that_was_there_gives_the_same_steps_bit_by_bit() {
             }
         }
     }
+}
+
+#[test]
+fn without_marks_a_branch_reads_from_the_start_and_gives_the_same() {
+    let golden = &nets()[0];
+    let mut session = open(golden, WeightFormat::Q8, 200);
+    let unmarked = GenerateOptions {
+        marks: false,
+        ..options(TOKENS)
+    };
+    let prompt = golden.ids("input_ids");
+    let whole = run(&mut session, &prompt);
+    session.start(&prompt, unmarked.clone()).unwrap();
+    assert_eq!(steps(&mut session, TOKENS), whole);
+    session.branch(35, whole[35].token, unmarked).unwrap();
+    assert_eq!(steps(&mut session, TOKENS - 35)[1..], whole[36..]);
 }
 
 #[test]

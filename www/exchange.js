@@ -46,6 +46,35 @@ export function asJson(exchange) {
   return JSON.stringify({ schema: "zamba2-exchange/1", ...exchange }, null, 1);
 }
 
+/**
+ * What `asJson` wrote. Fails for anything else, which this page could not show.
+ * @param {string} text @returns {Exchange}
+ */
+export function parseExchange(text) {
+  /** @type {any} */
+  let exchange = null;
+  try {
+    exchange = JSON.parse(text);
+  } catch {
+    // Said below.
+  }
+  if (isEntry(exchange) && Array.isArray(/** @type {any} */ (exchange).tokens) && /** @type {any} */ (exchange).tokens.every(isToken)) {
+    return /** @type {Exchange} */ (exchange);
+  }
+  throw Object.assign(new Error(t("state.foreign")), { code: "bad_snapshot", file: null, nextStep: t("state.foreign.next") });
+}
+
+/** Whether it has what an exchange has, tokens aside. @param {any} entry @returns {entry is Omit<Exchange, "tokens">} */
+export const isEntry = (entry) => ["raw", "chat"].includes(entry?.mode) && typeof entry.prompt === "string"
+  && typeof entry.text === "string" && typeof entry.system === "string" && Number.isFinite(entry.made_ms)
+  && Array.isArray(entry.turns) && entry.turns.every((/** @type {any} */ turn) => typeof turn?.role === "string" && typeof turn.content === "string")
+  && typeof entry.settings === "object" && entry.settings !== null && typeof entry.model?.name === "string" && typeof entry.model.weights === "string";
+
+/** @param {any} token */
+const isToken = (token) => typeof token?.text === "string" && Array.isArray(token.alternatives)
+  && [token.token, token.probability, token.drawn_probability, token.rank, token.us].every(Number.isFinite)
+  && token.alternatives.every((/** @type {any} */ one) => typeof one?.text === "string" && Number.isFinite(one.token) && Number.isFinite(one.probability));
+
 /** The exchange for people, in the page's language. @param {Exchange} exchange */
 export function asMarkdown(exchange) {
   const { model, settings, summary, made_ms } = exchange;

@@ -2,6 +2,7 @@
 // What was run on this device, kept by the browser for this page alone: a bounded list that can be switched off, deleted
 // one by one or whole. It stands on exchange.js and strings.js. Token details are not kept; files are for those.
 
+import { isEntry } from "./exchange.js";
 import { currentLanguage, t } from "./strings.js";
 
 /** @import { Exchange } from "./exchange.js" */
@@ -94,11 +95,6 @@ function read() {
     return [];
   }
 }
-
-/** @param {any} entry @returns {entry is Entry} */
-const isEntry = (entry) => typeof entry?.prompt === "string" && typeof entry.text === "string" && Array.isArray(entry.turns)
-  && typeof entry.system === "string" && typeof entry.settings === "object" && typeof entry.model?.name === "string"
-  && Number.isFinite(entry.made_ms);
 
 /** Storage can be refused, in private windows for one; the list then lasts as long as the page. @param {string} key */
 function stored(key) {

@@ -5,7 +5,7 @@
 
 import { Chat } from "./chat.js";
 import { clearErrorCards } from "./errors.js";
-import { asJson, asMarkdown, download, tokenOf } from "./exchange.js";
+import { asJson, asMarkdown, download, parseExchange, tokenOf } from "./exchange.js";
 import { History } from "./history.js";
 import { askInHash, linkOf } from "./share.js";
 import { bytesText, figure, number, plural, t } from "./strings.js";
@@ -144,7 +144,8 @@ export class Playground {
     this.has_tokenizer = true;
     this.chat.offer(progress.chat, null);
     this.showView();
-    if (!this.running) this.tell(t("prompt.early"));
+    // What a link has brought is the news that counts.
+    if (!this.running && byId("prompt-told").textContent === "") this.tell(t("prompt.early"));
   }
 
   /** The model has loaded. */
@@ -154,8 +155,8 @@ export class Playground {
     this.ready = true;
     this.context = info.context;
     this.has_tokenizer = info.tokenizer;
-    this.say("");
-    this.tell("");
+    if (this.message.textContent === t("prompt.not_ready")) this.say("");
+    if (byId("prompt-told").textContent === t("prompt.early")) this.tell("");
     this.chat.offer(info.chat, info.chat_fault?.message ?? null);
     this.showView();
     this.showButtons();
@@ -266,8 +267,6 @@ export class Playground {
     const settings = this.settings();
     if (!model || !exchange || !settings) return;
     exchange.settings = settings;
-    exchange.tokens.length = index;
-    this.tokens.set(exchange.tokens);
     this.button.focus();
     const max_tokens = Math.max(index + 1, settings.max_tokens ?? 0);
     await this.write(exchange, (options) => model.branch(index, token, { ...options, max_tokens }));
@@ -290,6 +289,7 @@ export class Playground {
     this.button.textContent = t("stop");
     this.output.setAttribute("aria-busy", "true");
     this.tokens.set(exchange.tokens);
+    this.showView();
     const pressed_ms = performance.now();
     let n_tokens = 0;
     const painter = new TextPainter(this.place, {
@@ -302,15 +302,18 @@ export class Playground {
       const pieces = start({
         ...exchange.settings,
         alternatives: ALTERNATIVES,
+        marks: true,
         signal: controller.signal,
         onPrefill: ({ block, prompt_tokens }) => {
           exchange.prompt_tokens = prompt_tokens;
           this.used = prompt_tokens + exchange.tokens.length;
           this.hooks.onPrefill(block, prompt_tokens);
         },
-        onKept: ({ text }) => {
+        onKept: ({ text, tokens }) => {
           exchange.text = text;
           this.place.textContent = text;
+          exchange.tokens.length = tokens;
+          this.tokens.set(exchange.tokens);
         },
       });
       for await (const piece of pieces) {
@@ -456,8 +459,9 @@ export class Playground {
     if (!model || this.running) return this.say(t("state.busy"));
     try {
       const { note, tokens, prompt_tokens } = await model.restore(await file.arrayBuffer());
+      this.setAlive(false);
       clearErrorCards(byId("errors"));
-      this.present(JSON.parse(note));
+      this.present(parseExchange(note));
       this.used = tokens.length;
       this.setAlive(tokens.length > prompt_tokens);
       this.showContext();

@@ -145,17 +145,20 @@ export class TokenView {
       const branch = document.createElement("button");
       branch.type = "button";
       branch.disabled = !this.alive;
+      const same = alternative.token === token.token;
+      const said = document.createElement("span");
+      said.className = "visually-hidden";
+      said.textContent = t(same ? "token.branch.same" : "token.branch", { text: spoken(alternative.text) });
+      // The marks of white space are for the eye.
       const text = document.createElement("span");
       text.className = "alternative-text";
+      text.ariaHidden = "true";
       text.textContent = visible(alternative.text);
       const share = document.createElement("span");
       share.textContent = `${percent(alternative.probability)} %`;
-      branch.append(text, share);
+      branch.append(said, text, share);
       branch.style.setProperty("--share", `${cssNumber(alternative.probability * 100)}%`);
-      const same = alternative.token === token.token;
       if (same) branch.setAttribute("aria-current", "true");
-      const said = { text: spoken(alternative.text), percent: percent(alternative.probability) };
-      branch.setAttribute("aria-label", t(same ? "token.branch.same" : "token.branch", said));
       branch.addEventListener("click", () => this.onBranch(index, alternative.token));
       item.append(branch);
       list.append(item);

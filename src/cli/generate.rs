@@ -159,9 +159,8 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
             seed: arguments.seed,
         },
         stop: arguments.stop,
-        end_tokens: Vec::new(),
         ignore_eos: arguments.ignore_eos,
-        alternatives: 0,
+        ..GenerateOptions::default()
     };
     // The session checks both again; here it spares loading a model for nothing.
     options.sampling.validate()?;

@@ -139,7 +139,8 @@ impl<B: Backend> Session<B> {
     /// Keeps the state after the last token that was read, where a mark is due and has room.
     pub(crate) fn mark(&mut self) {
         let config = &self.model.config;
-        let Some(run) = &mut self.run else { return };
+        let run = self.run.as_mut().filter(|run| run.options.marks);
+        let Some(run) = run else { return };
         let n_read = self.cache.len - run.n_prompt;
         let bytes = mamba_bytes(config) + 4 * config.vocab_size as u64;
         let is_new = run.marks.last().is_none_or(|mark| mark.n_read < n_read);

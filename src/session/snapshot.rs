@@ -19,8 +19,9 @@ use crate::tokenizer::{StopStrings, TextStream};
 
 /// With the version of the form as its last character.
 const MAGIC: &[u8; 8] = b"ZMB2SEQ1";
+const CHECKSUM_END: usize = MAGIC.len() + 8;
 /// What precedes the header.
-const PREFIX_BYTES: usize = MAGIC.len() + 8 + 8;
+const PREFIX_BYTES: usize = CHECKSUM_END + 8;
 /// The fixed token whose logits tell models apart.
 const PROBE: u32 = 1;
 
@@ -59,16 +60,6 @@ impl<B: Backend> Session<B> {
         let run = run.ok_or_else(|| Error::Sequence {
             fact: "there is no state to save before the first generated token".into(),
         })?;
-        let mut body = Vec::new();
-        for state in &self.cache.mamba {
-            for tensor in [&state.conv, &state.ssm] {
-                let values = self.be.read(tensor).await?;
-                body.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-            }
-        }
-        for kv in self.cache.kv.iter().flatten() {
-            body.extend(self.be.read_kv(kv).await?);
-        }
         let header = Header {
             fingerprint,
             note: note.into(),
@@ -77,10 +68,22 @@ impl<B: Backend> Session<B> {
             read_tokens: self.cache.len,
         };
         let header = serde_json::to_vec(&header).expect("a header is plain data");
-        let length = (header.len() as u64).to_le_bytes();
-        let after_checksum = [&length[..], &header, &body].concat();
-        let checksum = fnv1a(&after_checksum).to_le_bytes();
-        Ok([&MAGIC[..], &checksum, &after_checksum].concat())
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend([0; 8]);
+        bytes.extend((header.len() as u64).to_le_bytes());
+        bytes.extend(header);
+        for state in &self.cache.mamba {
+            for tensor in [&state.conv, &state.ssm] {
+                let values = self.be.read(tensor).await?;
+                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+        }
+        for kv in self.cache.kv.iter().flatten() {
+            bytes.extend(self.be.read_kv(kv).await?);
+        }
+        let checksum = fnv1a(&bytes[CHECKSUM_END..]);
+        bytes[MAGIC.len()..CHECKSUM_END].copy_from_slice(&checksum.to_le_bytes());
+        Ok(bytes)
     }
 
     /// Takes the place of the present sequence; [`Session::resume`] and [`Session::branch`] go on from it.
@@ -200,11 +203,10 @@ fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
                 .expect("the prefix has two words"),
         )
     };
-    let checksum_end = MAGIC.len() + 8;
-    if fnv1a(&bytes[checksum_end..]) != word(MAGIC.len()) {
+    if fnv1a(&bytes[CHECKSUM_END..]) != word(MAGIC.len()) {
         return Err(damaged("it is damaged or cut short"));
     }
-    let header_bytes = usize::try_from(word(checksum_end)).ok();
+    let header_bytes = usize::try_from(word(CHECKSUM_END)).ok();
     let parts = header_bytes.and_then(|n| bytes[PREFIX_BYTES..].split_at_checked(n));
     let (header, body) = parts.ok_or_else(|| damaged("it ends inside its header"))?;
     let header = serde_json::from_slice(header)

@@ -263,6 +263,37 @@ test("the system message stands before the conversation", () => withPage(async (
   assert.equal(await page.inputValue("#prompt"), "Hello");
 }));
 
+test("an answer that goes on stays one turn, comes back from the history, and is in no link", () => withPage(async (page) => {
+  await page.evaluate(() => { /** @type {HTMLDetailsElement} */ (document.getElementById("history")).open = true; });
+  await page.fill("#sampling [name=max_tokens]", "5");
+  await say(page, "What is ownership?");
+  const [, [, short]] = await turns(page);
+  await page.evaluate(() => { /** @type {HTMLElement} */ (document.getElementById("status")).textContent = ""; });
+  await page.click("#resume");
+  await waitForStatus(page, "Done");
+  const said = await turns(page);
+  assert.equal(said.length, 2);
+  assert.ok(said[1][1]?.startsWith(short ?? "?") && said[1][1].length > (short ?? "").length);
+
+  await page.click("#share");
+  await page.waitForFunction(() => location.hash.startsWith("#ask="));
+  const link = await page.evaluate(async () => {
+    const { askInHash } = await import(/** @type {any} */ ("/www/share.js"));
+    return askInHash();
+  });
+  assert.deepEqual([link.mode, link.prompt], ["chat", "What is ownership?"]);
+  assert.deepEqual(Object.keys(link), ["version", "mode", "prompt", "system", "settings"]);
+
+  await page.click("#new-conversation");
+  assert.ok(await page.isDisabled("#resume"));
+  assert.equal(await page.locator(".history li").count(), 1);
+  await page.click(".history .entry");
+  assert.deepEqual(await turns(page), said);
+  // What comes back is the conversation, so the next message follows it.
+  await say(page, "And a trait?");
+  assert.equal((await turns(page)).length, 4);
+}));
+
 test("the same model continues plain text when asked to", () => withPage(async (page) => {
   await page.check("#mode [value=raw]");
   await say(page, "Ownership is");

@@ -184,7 +184,7 @@ test("an alternative becomes the token, what stands before it stays, and the tex
   const before = await tokens(page);
   await page.locator(".token").nth(9).click();
   const second = page.locator(".alternatives button").nth(1);
-  const other = await second.locator("span").first().textContent();
+  const other = await second.locator(".alternative-text").textContent();
   assert.notEqual(other, before[9]);
   await untilDone(page, () => second.click());
   const after = await tokens(page);
@@ -243,6 +243,24 @@ test("a state in a file brings text, tokens and settings back after a reload, an
   await page.waitForSelector(".error-card[data-code=other_model]");
   await page.setInputFiles("#state-input", "package.json");
   await page.waitForSelector(".error-card[data-code=bad_snapshot]");
+}));
+
+test("a state that another program saved is told apart from this page's own", () => withPage(async (page) => {
+  await openReadyPage(page);
+  const bytes = await page.evaluate(async (source) => {
+    const { load } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
+    const model = await load({ source, keep: false });
+    for await (const _ of model.generate("Ownership is", { max_tokens: 3 }));
+    const bytes = await model.snapshot({ note: "not from here" });
+    return new Promise((resolve) => {
+      const reader = new FileReader();
+      reader.onload = () => resolve(String(reader.result).split(",")[1]);
+      reader.readAsDataURL(new Blob([bytes]));
+    });
+  }, EMBEDDED);
+  await page.setInputFiles("#state-input", { name: "other.state", mimeType: "application/octet-stream", buffer: Buffer.from(/** @type {string} */ (bytes), "base64") });
+  assert.match(await page.locator(".error-card[data-code=bad_snapshot]").textContent() ?? "", /another program/);
+  assert.ok(await page.isDisabled("#resume"));
 }));
 
 test("what was run is in the history after a reload, until it is deleted, and nowhere when that is off", () => withPage(async (page) => {
@@ -311,6 +329,7 @@ test("a link brings prompt and settings, never the answer, and runs nothing", ()
   assert.equal(await visitor.inputValue("#sampling [name=stop]"), "\\n\\n");
   assert.equal(await visitor.inputValue("#preset"), "custom");
   assert.equal(await visitor.locator("#metrics").isHidden(), true);
+  assert.match(await visitor.textContent("#prompt-told") ?? "", /Nothing has run yet/);
   await run(visitor);
   assert.equal(await continuation(visitor), text);
   assert.deepEqual(faults, []);
@@ -325,6 +344,7 @@ test("a link that is none is explained, and the page works", () => withPage(asyn
   }
   await page.reload();
   await waitForStatus(page, "Ready");
+  assert.match(await page.textContent("#prompt-message") ?? "", /can't be read/, "still there when the model is");
   await setOptions(page, { max_tokens: "3" });
   await run(page);
 }));

@@ -181,6 +181,11 @@ export interface GenerateOptions {
   ignore_eos?: boolean;
   /** How many of the most probable tokens each piece tells. Default 0, which spares the work. */
   alternatives?: number;
+  /**
+   * Default false. Keeps the state after the prompt and every 32 tokens, as far as 192 MB hold them, so that `branch` has less
+   * to read again.
+   */
+  marks?: boolean;
 }
 
 /** One turn of a conversation. Most templates know the roles "system" (first, if at all), "user" and "assistant". */

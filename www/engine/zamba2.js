@@ -14,7 +14,7 @@ export { forgetModel, hubFolder, keptModels, Zamba2Error };
 /** @type {Required<api.GenerateOptions>} */
 const GENERATE_DEFAULTS = {
   max_tokens: 256, temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0, repetition_penalty: 1, seed: 42, stop: [],
-  ignore_eos: false, alternatives: 0,
+  ignore_eos: false, alternatives: 0, marks: false,
 };
 
 /** Far more than helps; a larger number is a mistake, and every thread costs a worker. */
