@@ -12,6 +12,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use support::{Golden, goldens, max_difference};
 use tempfile::TempDir;
+use zamba2::report::run::Run;
 
 /// As in `tests/model.rs`: f32 sums in another order than the reference's.
 const TOLERANCE: f32 = 1e-3;
@@ -798,4 +799,94 @@ fn a_file_that_can_not_be_made_is_a_write_error() {
         "write",
         Some(text(&file)),
     );
+}
+
+// ---- profile ----
+
+const QUICK: [&str; 6] = ["--threads", "1", "--decode", "2", "--runs", "2"];
+
+#[test]
+fn profile_writes_a_run_file_that_the_library_reads() {
+    let golden = golden("one_block_adapters_rope");
+    let dir = text(&golden.dir);
+    let output = zamba2(&[&["profile", dir, "--json"], &QUICK[..]].concat());
+    assert!(output.status.success());
+    let run = Run::parse(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    assert_eq!(run.model.name, "one_block_adapters_rope");
+    assert_eq!(
+        (run.prompt_tokens, run.decode_tokens, run.runs.len()),
+        (35, 2, 2)
+    );
+    assert_eq!((run.unprofiled.len(), run.warmup), (2, 1));
+    assert!(run.ceilings.is_some());
+    assert_eq!(
+        (&run.conditions.weights[..], run.conditions.threads),
+        ("q4", 1)
+    );
+}
+
+#[test]
+fn profile_writes_every_format_to_a_file_or_to_standard_output() {
+    let golden = golden("one_block_adapters_rope");
+    let dir = text(&golden.dir);
+    let folder = TempDir::new().unwrap();
+    for (format, start) in [
+        ("markdown", "# one_block_adapters_rope\n"),
+        ("json", "{\"schema\":\"zamba2-run/1\""),
+        ("csv", "table,phase,"),
+        ("trace", "{\"traceEvents\":["),
+        ("summary", "{\"label\":"),
+    ] {
+        let file = folder.path().join(format);
+        let arguments = ["profile", dir, "--level", "block", "--format", format];
+        let printed = zamba2(&[&arguments, &QUICK[..]].concat());
+        assert!(printed.status.success(), "{format}");
+        assert!(printed.stdout.starts_with(start.as_bytes()), "{format}");
+        let out = ["--out", text(&file)];
+        let written = zamba2(&[&arguments[..], &QUICK[..], &out].concat());
+        assert!(written.status.success() && written.stdout.is_empty());
+        assert!(fs::read_to_string(&file).unwrap().starts_with(start));
+    }
+}
+
+#[test]
+fn profile_reports_in_the_language_that_is_asked_for() {
+    let golden = golden("two_blocks_no_rope");
+    let dir = text(&golden.dir);
+    let output = zamba2(&[&["profile", dir, "--language", "ru"], &QUICK[..]].concat());
+    assert!(output.status.success());
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(report.contains("\n## Общие параметры\n"));
+    let refused = zamba2(&["profile", dir, "--language", "xx"]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("en, ru"));
+}
+
+#[test]
+fn profile_says_what_does_not_fit_and_what_can_not_be_written() {
+    let golden = golden("one_block_adapters_rope");
+    let dir = text(&golden.dir);
+    let output = zamba2(&[
+        "profile",
+        dir,
+        "--json",
+        "--threads",
+        "1",
+        "--context",
+        "20",
+    ]);
+    assert!(!output.status.success());
+    let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(error["error"]["code"], "prompt_too_long");
+    let output = zamba2(&[
+        "profile",
+        dir,
+        "--json",
+        "--threads",
+        "1",
+        "--out",
+        "/nowhere/at/all",
+    ]);
+    let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(error["error"]["code"], "write");
 }

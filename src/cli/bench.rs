@@ -1,5 +1,5 @@
 //! `zamba2 bench`: how fast the model runs on this machine. It stands on floor 6; the work it divides by time is
-//! counted from the loader's list of matrices, not measured.
+//! counted by the report from shapes, not measured.
 
 use clap::Args;
 use pollster::block_on;
@@ -7,10 +7,10 @@ use serde::Serialize;
 use zamba2::backend::cpu::{Ceilings, Cpu};
 use zamba2::clock::now_us;
 use zamba2::error::Error;
-use zamba2::loader::schedule::{Role, SharedLayout, Unit, tensors, units};
 use zamba2::model::NumericSettings;
 use zamba2::model::config::Config;
 use zamba2::quant::WeightFormat;
+use zamba2::report::count::{self, Formats, Kind, ModuleWork};
 use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Session};
 
@@ -42,57 +42,24 @@ pub struct Arguments {
     runs: u32,
 }
 
-/// What a pass costs before any time is measured. Norms, the convolution, the scan and the cache are not in it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Work {
-    /// Multiply-accumulates of the blocks' matrices for one token.
-    block_macs: u64,
-    /// Multiply-accumulates of the output matrix for one row of logits.
-    head_macs: u64,
-    /// Bytes of weights that one decoded token reads.
-    decode_bytes: u64,
+/// What a pass costs before any time is measured: every module's work, of which this command shows the matrices and the
+/// weights. The cache is in neither.
+fn works(config: &Config, weights: WeightFormat, tokens: usize) -> Vec<ModuleWork> {
+    let formats = Formats {
+        weights,
+        kv_position_bytes: 0.0,
+    };
+    count::pass(config, tokens, 0, formats)
 }
 
-impl Work {
-    fn new(config: &Config, weights: WeightFormat) -> Work {
-        let mut work = Work {
-            block_macs: 0,
-            head_macs: 0,
-            decode_bytes: 0,
-        };
-        // A block of its own under each layer costs what a shared one does, and an lm_head what the embedding does:
-        // the sums hold for tied and untied models.
-        let shared = SharedLayout::new(config, |_| false);
-        for unit in units(config, &shared, false) {
-            let calls = match unit {
-                Unit::SharedBlock(block) => shared.block_of.iter().filter(|&&b| b == block).count(),
-                _ => 1,
-            };
-            for spec in tensors(config, &shared, unit) {
-                let numbers = spec.shape.iter().map(|&size| size as u64).product::<u64>();
-                let bytes = match spec.role {
-                    Role::Vector => 4 * numbers,
-                    role => role.format(weights).bytes(spec.shape[0], spec.shape[1]),
-                };
-                work.decode_bytes += calls as u64 * bytes;
-                match (spec.role, unit) {
-                    (Role::Vector, _) => {}
-                    (Role::Output, _) => work.head_macs += numbers,
-                    (Role::Matrix, _) => work.block_macs += calls as u64 * numbers,
-                }
-            }
-        }
-        work
-    }
+/// Multiply-accumulates of the linear layers.
+fn linear_macs(works: &[ModuleWork]) -> u64 {
+    let linear = works.iter().filter(|work| work.kind == Kind::Linear);
+    linear.map(|work| work.flops as u64 / 2).sum()
+}
 
-    /// A prompt whose last token alone gets logits.
-    fn prefill_macs(&self, n_tokens: u64) -> u64 {
-        n_tokens * self.block_macs + self.head_macs
-    }
-
-    fn decode_macs(&self) -> u64 {
-        self.block_macs + self.head_macs
-    }
+fn weight_bytes(works: &[ModuleWork]) -> u64 {
+    works.iter().map(|work| work.weight_bytes as u64).sum()
 }
 
 /// One figure over all runs.
@@ -177,8 +144,10 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
         }
     }
     let (prefill_ms, decode_ms) = (Spread::of(prefill_ms), Spread::of(decode_ms));
-    let work = Work::new(session.config(), arguments.weights);
-    let prefill_macs = work.prefill_macs(arguments.prompt.into());
+    let works = |tokens| works(session.config(), arguments.weights, tokens);
+    let prefill_macs = linear_macs(&works(arguments.prompt as usize));
+    let decode = works(1);
+    let (decode_macs, decode_weight_bytes) = (linear_macs(&decode), weight_bytes(&decode));
     let output = Output {
         weights: arguments.weights.name(),
         threads: arguments.open.threads(),
@@ -193,10 +162,10 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
         prefill_gmacs_per_s: prefill_macs as f64 / 1e6 / prefill_ms.median,
         decode_ms,
         decode_tokens_per_s: 1e3 / decode_ms.median,
-        decode_macs: work.decode_macs(),
-        decode_gmacs_per_s: work.decode_macs() as f64 / 1e6 / decode_ms.median,
-        decode_weight_bytes: work.decode_bytes,
-        decode_weight_gb_per_s: work.decode_bytes as f64 / 1e6 / decode_ms.median,
+        decode_macs,
+        decode_gmacs_per_s: decode_macs as f64 / 1e6 / decode_ms.median,
+        decode_weight_bytes,
+        decode_weight_gb_per_s: decode_weight_bytes as f64 / 1e6 / decode_ms.median,
         ceilings,
         prefill_percent_of_ceiling: {
             let peak = match arguments.weights {
@@ -206,7 +175,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
             };
             prefill_macs as f64 / 1e4 / prefill_ms.median / peak
         },
-        decode_percent_of_ceiling: work.decode_bytes as f64
+        decode_percent_of_ceiling: decode_weight_bytes as f64
             / 1e4
             / decode_ms.median
             / ceilings.read_gb_per_s,
@@ -310,27 +279,16 @@ mod tests {
     use super::super::make_checkpoint::config_json;
     use super::*;
 
-    const TWO_BLOCKS: &str = include_str!("../../tests/fixtures/two_blocks_no_rope/config.json");
-
     #[test]
     fn the_work_of_the_smallest_published_model_is_known() {
         let config = Config::from_json(&config_json("zamba2-1.2b").unwrap()).unwrap();
-        let work = Work::new(&config, WeightFormat::Q4);
+        let decode = works(&config, WeightFormat::Q4, 1);
         // The reference's count of linear layers: 3.5185 GFLOP for a token, 118.691 GFLOP for 35 with one row of logits.
-        assert_eq!(work.decode_macs(), 1_759_248_384);
-        assert_eq!(2 * work.prefill_macs(35), 118_690_938_880);
-        assert!(
-            (1.02e9..1.04e9).contains(&(work.decode_bytes as f64)),
-            "{work:?}"
-        );
-    }
-
-    #[test]
-    fn a_shared_block_is_counted_as_often_as_it_is_called() {
-        let mut config = Config::from_json(TWO_BLOCKS).unwrap();
-        let tied = Work::new(&config, WeightFormat::F32);
-        config.num_mem_blocks = 1;
-        assert_eq!(Work::new(&config, WeightFormat::F32), tied);
+        assert_eq!(linear_macs(&decode), 1_759_248_384);
+        let prefill = works(&config, WeightFormat::Q4, 35);
+        assert_eq!(2 * linear_macs(&prefill), 118_690_938_880);
+        let bytes = weight_bytes(&decode);
+        assert!((1_020_000_000..1_040_000_000).contains(&bytes), "{bytes}");
     }
 
     #[test]

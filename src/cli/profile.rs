@@ -15,7 +15,8 @@ use zamba2::profile::{Level, Profile};
 use zamba2::quant::WeightFormat;
 use zamba2::report;
 use zamba2::report::run::{
-    Conditions, Memory, ModelFacts, ProfiledRun, RecordedLevel, Run, SCHEMA, Timer, UnprofiledRun,
+    self, Conditions, Memory, ModelFacts, ProfiledRun, RecordedLevel, Run, SCHEMA, Timer,
+    UnprofiledRun,
 };
 use zamba2::report::summary::summarise;
 use zamba2::report::words::Language;
@@ -117,11 +118,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
         // In turn, so that a drift of clock or temperature falls on both kinds alike.
         unprofiled.push(measure(&mut session, &ids, arguments.decode, Level::Off)?.0);
         let (times, profile) = measure(&mut session, &ids, arguments.decode, level)?;
-        runs.push(ProfiledRun {
-            prefill_us: times.prefill_us,
-            step_us: times.step_us,
-            spans: profile.into(),
-        });
+        runs.push(ProfiledRun::new(times, profile));
     }
 
     let mut memory = Memory::new(session.config(), session.schedule(), session.kv_format());
@@ -153,7 +150,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
             source: "monotonic clock".into(),
             resolution_us: clock_step_us(),
         },
-        ceilings: Some(ceilings),
+        ceilings: Some(run::rounded(ceilings)),
         memory,
         prompt_tokens: ids.len(),
         decode_tokens: arguments.decode as usize,
@@ -229,10 +226,7 @@ fn measure(
         block_on(session.step())?;
         step_us.push(now_us() - start_us);
     }
-    let times = UnprofiledRun {
-        prefill_us,
-        step_us,
-    };
+    let times = UnprofiledRun::new(prefill_us, step_us);
     Ok((times, session.take_profile()))
 }
 

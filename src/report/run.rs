@@ -222,22 +222,55 @@ impl Memory {
 
 impl From<Profile> for Spans {
     fn from(profile: Profile) -> Spans {
-        // A clock that counts nanoseconds has no digits beyond these.
-        let nanoseconds = |us: f64| (us * 1e3).round() / 1e3;
         Spans {
             names: profile.names,
             name: profile.name.into_iter().map(usize::from).collect(),
             parent: profile.parent.into_iter().map(i64::from).collect(),
             pass: profile.pass.into_iter().map(|pass| pass as usize).collect(),
-            start_us: profile.start_us.into_iter().map(nanoseconds).collect(),
+            start_us: profile.start_us.into_iter().map(thousandths).collect(),
             duration_us: profile
                 .duration_us
                 .into_iter()
-                .map(|us| nanoseconds(us.into()))
+                .map(|us| thousandths(us.into()))
                 .collect(),
             flops: profile.flops,
             bytes: profile.bytes,
         }
+    }
+}
+
+/// Further digits of a time or a rate are noise, and a number of at most fifteen is read back the same by every reader.
+fn thousandths(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+impl UnprofiledRun {
+    pub fn new(prefill_us: f64, step_us: Vec<f64>) -> UnprofiledRun {
+        UnprofiledRun {
+            prefill_us: thousandths(prefill_us),
+            step_us: step_us.into_iter().map(thousandths).collect(),
+        }
+    }
+}
+
+impl ProfiledRun {
+    pub fn new(times: UnprofiledRun, profile: Profile) -> ProfiledRun {
+        ProfiledRun {
+            prefill_us: times.prefill_us,
+            step_us: times.step_us,
+            spans: profile.into(),
+        }
+    }
+}
+
+/// Rates as a run file has them.
+pub fn rounded(ceilings: Ceilings) -> Ceilings {
+    Ceilings {
+        threads: ceilings.threads,
+        int8_gmacs_per_s: thousandths(ceilings.int8_gmacs_per_s),
+        int16_gmacs_per_s: thousandths(ceilings.int16_gmacs_per_s),
+        f32_gmacs_per_s: thousandths(ceilings.f32_gmacs_per_s),
+        read_gb_per_s: thousandths(ceilings.read_gb_per_s),
     }
 }
 

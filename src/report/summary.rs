@@ -553,7 +553,7 @@ impl Phase<'_> {
                     shared_block,
                     call: calls,
                     us,
-                    parts_us: self.parts_us(block, kind, us.median, tree, samples),
+                    parts_us: self.parts_us(block, us.median, tree, samples),
                     flops: PartsTotal {
                         parts: flops,
                         total: total.flops,
@@ -577,14 +577,7 @@ impl Phase<'_> {
     }
 
     /// The block's time by part, in proportion to the self times inside it.
-    fn parts_us(
-        self,
-        block: usize,
-        kind: BlockKind,
-        block_us: f64,
-        tree: &Modules,
-        samples: &[Samples],
-    ) -> Parts {
+    fn parts_us(self, block: usize, block_us: f64, tree: &Modules, samples: &[Samples]) -> Parts {
         let mut parts = Parts::default();
         let whole = format!("model.layers.{block}");
         for (node, module) in tree.nodes.iter().enumerate() {
@@ -599,7 +592,6 @@ impl Phase<'_> {
             };
             *parts.of(part) += samples[node].self_us;
         }
-        debug_assert!(kind == BlockKind::Hybrid || parts.attention == 0.0);
         let scale = ratio(
             block_us,
             parts.mamba + parts.attention + parts.ffn + parts.other,

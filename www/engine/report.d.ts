@@ -46,7 +46,10 @@ export interface Spans {
 
 export interface Spread { median: number; p5: number; p95: number; n: number }
 
-/** Everything derived from a Run. `summarise(run, language)`. */
+/**
+ * Everything derived from a Run. Whole passes and blocks have medians; modules and types have means over the middle half of
+ * the passes, in proportion to the median pass, so that self times and `untracked_us` sum to `profiled_us.median`.
+ */
 export interface Summary {
   label: string;
   general: {
@@ -83,13 +86,13 @@ export interface PhaseSummary {
   blocks: BlockRow[];
   types: TypeRow[];                                        // the reference's class names; sorted by self time
   modules: ModuleRow[];                                    // every node below the model, sorted by self time
-  /** Depth-first: model → block → module; for the icicle. Children lie inside their parent. */
+  /** One pass, the median one, depth-first: model → block → module. Children follow one another from their parent's start. */
   tree: { path: string; name: string; type: string; depth: number; start_us: number; us: number; self_us: number; block: number | null }[];
   untracked_us: number;                                    // profiled wall − sum of self times
 }
 
 export interface BlockRow {
-  block: number; kind: "mamba" | "hybrid"; shared_block: number | null; call: number | null;   // the n-th call of its shared block
+  block: number; kind: "mamba" | "hybrid"; shared_block: number | null; call: number | null;   // the n-th call of its shared block, from 1
   us: Spread;
   parts_us: { mamba: number; attention: number; ffn: number; other: number };   // sums to us.median
   flops: { mamba: number; attention: number; ffn: number; other: number; total: number };
@@ -97,17 +100,20 @@ export interface BlockRow {
   ratio: number;                                           // us ÷ median of its own kind
 }
 
+/** `time_percent` is of self time; `flops` are without those of modules inside. */
 export interface TypeRow { type: string; count: number; us: number; self_us: number; mean_us: number; time_percent: number; flops: number; flops_percent: number }
 
+/** `time_percent` is of self time; work and rates are of the module with all inside it. */
 export interface ModuleRow {
   path: string;                                            // "model.layers.5.shared_transformer.self_attn.q_proj"
   type: string; block: number | null; count: number; us: number; self_us: number; time_percent: number;
   flops: number; bytes: number; tflops: number; gb_per_s: number; intensity: number | null; percent_of_ceiling: number | null;
 }
 
-/** The reference report (the seed). `published`: the printed digits; `recomputed`: with the right counts for the same time. */
+/** The report that this one succeeds. `published`: the printed digits; `recomputed`: every operation counted once, for the same times. */
 export interface ReferenceReport {
   kind: "published" | "recomputed";
+  model: string;
   forward_us: number; hidden_size: number; vocab_size: number; prompt_tokens: number; n_blocks: number; parameters: number;
   flops: number; flops_by_kind: { linear: number; conv1d: number; attention: number; ssm: number }; tflops: number;
   blocks: { block: number; mamba_flops: number; attention_flops: number; ffn_flops: number; other_flops: number; tflops: number | null }[];

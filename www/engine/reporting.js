@@ -52,7 +52,8 @@ export async function measureRun(engine, loaded, options, { signal, yieldToMessa
   if (options.ceilings) {
     onProgress({ phase: "ceilings", run: 0, runs: options.runs });
     await yieldToMessages();
-    ceilings = engine.ceilings();
+    const { threads, ...rates } = engine.ceilings();
+    ceilings = /** @type {Run["ceilings"]} */ ({ threads, ...Object.fromEntries(Object.entries(rates).map(([name, rate]) => [name, thousandths(rate)])) });
   }
   const measured = await profileRuns(engine, { ...options, prompt: given, prefill }, {
     signal,
@@ -61,7 +62,7 @@ export async function measureRun(engine, loaded, options, { signal, yieldToMessa
   });
   const { weights, threads, backend, relaxed_simd } = loaded;
   /** @param {import("./zamba2.d.ts").ProfileRun} run */
-  const times = (run) => ({ prefill_us: run.forward_ms * 1000, step_us: run.step_ms.map((ms) => ms * 1000) });
+  const times = (run) => ({ prefill_us: thousandths(run.forward_ms * 1000), step_us: run.step_ms.map((ms) => thousandths(ms * 1000)) });
   return {
     schema: "zamba2-run/1",
     made_ms: Date.now(),
@@ -86,17 +87,20 @@ const BUILT_IN_TOKENS = 35;
 /** What a run file takes at most. */
 const LONGEST_HOST = 400;
 
-/** Typed arrays would become objects in JSON; digits beyond nanoseconds mean nothing. @param {ProfileSpans} spans @returns {Spans} */
+/** Further digits of a time or a rate are noise, and a number of at most fifteen is read back the same. @param {number} value */
+const thousandths = (value) => Math.round(value * 1000) / 1000;
+
+/** Typed arrays would become objects in JSON. @param {ProfileSpans} spans @returns {Spans} */
 function plainSpans(spans) {
   /** @param {ArrayLike<number>} column */
-  const nanoseconds = (column) => Array.from(column, (us) => Math.round(us * 1000) / 1000);
+  const times = (column) => Array.from(column, thousandths);
   return {
     names: spans.names,
     name: [...spans.name],
     parent: [...spans.parent],
     pass: [...spans.pass],
-    start_us: nanoseconds(spans.start_us),
-    duration_us: nanoseconds(spans.duration_us),
+    start_us: times(spans.start_us),
+    duration_us: times(spans.duration_us),
     flops: [...spans.flops],
     bytes: [...spans.bytes],
   };

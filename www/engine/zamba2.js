@@ -324,7 +324,7 @@ class Model {
     try {
       /** @type {api.Run} */
       const run = await this.#link.start("report", args, { signal, onEvent: (_, progress) => onProgress?.(progress) }).answer;
-      return { ...run, conditions: { ...run.conditions, hidden_ms: hidden.stop() } };
+      return { ...run, conditions: { ...run.conditions, hidden_ms: Math.round(hidden.stop()) } };
     } finally {
       hidden.stop();
     }
