@@ -59,7 +59,10 @@ const kept = new StoragePanel(byId("kept"), (thrown) => showFault("error.page", 
 const shelf = new RunShelf();
 const profile = new ProfileView({
   shelf, strip,
-  onFault: (thrown, retry) => showFault("error.profile", faultOf(thrown), retry),
+  onFault(thrown, retry) {
+    const fault = faultOf(thrown);
+    showFault("error.profile", fault, isGone(fault) ? () => loadModel(picker.chosen) : retry);
+  },
   openBlock: (block) => strip.open(block),
   onShown: () => panel.renderProfile(),
 });
@@ -117,12 +120,13 @@ const playground = new Playground(sampling, {
     const fault = faultOf(thrown);
     status("status.failed");
     detail("");
-    // After these two the engine is gone, and running again would only repeat the message.
-    const gone = fault.code === "internal" || fault.code === "out_of_memory";
-    showFault("error.run", fault, gone ? () => loadModel(picker.chosen) : () => playground.run());
+    showFault("error.run", fault, isGone(fault) ? () => loadModel(picker.chosen) : () => playground.run());
   },
   onFault: (title, thrown) => showFault(title, faultOf(thrown)),
 });
+
+/** After these two the engine is gone, and trying again would only repeat the message. @param {import("./errors.js").Fault} fault */
+const isGone = ({ code }) => code === "internal" || code === "out_of_memory";
 
 /** @param {StringKey} key @param {Record<string, string>} [values] */
 function status(key, values) {
@@ -387,6 +391,7 @@ renderWords();
 const asked = readHash(location.hash);
 profile.useSettings(asked.settings);
 if (asked.view) tabs.show(asked.view, false);
+window.addEventListener("hashchange", () => profile.useSettings(readHash(location.hash).settings));
 // Before the model, which would be loaded twice where the page has to be reloaded.
 isolation = await isolate();
 showCapability();

@@ -20,19 +20,25 @@ const FULL_PERCENT = 50;
 /** A stronger tint would take the figures below 4.5:1 in dark mode. */
 const TINT_MAX = 0.38;
 
-/** @param {BlockPair} pair */
-export const changePercent = ({ a, b }) => (a > 0 ? 100 * (b / a - 1) : b > 0 ? Infinity : 0);
+/** @param {{ a: number, b: number }} pair */
+const changePercent = ({ a, b }) => (a > 0 ? 100 * (b / a - 1) : b > 0 ? Infinity : 0);
 
 /** With its sign, which is printed for no change, too. @param {number} percent */
-export function signed(percent) {
+function signed(percent) {
   if (!Number.isFinite(percent)) return "+∞";
   const rounded = Math.abs(percent) < 10 ? Math.round(percent * 10) / 10 : Math.round(percent);
   const sign = rounded > 0 ? "+" : rounded < 0 ? "−" : "±";
   return `${sign}${number(Math.abs(rounded), Math.abs(rounded) < 10 && rounded !== 0 ? 1 : 0)}`;
 }
 
-/** What a cell prints: beyond a thousand percent a factor is shorter and says more. @param {number} percent */
-const printed = (percent) => (Number.isFinite(percent) && percent >= 1000 ? `×${number(1 + percent / 100)}` : signed(percent));
+/** Beyond a thousand percent a factor is shorter and says more. @param {number} percent */
+const factor = (percent) => (Number.isFinite(percent) && percent >= 1000 ? `×${number(1 + percent / 100)}` : null);
+
+/** A change in running text. @param {number} a @param {number} b */
+export function changeText(a, b) {
+  const percent = changePercent({ a, b });
+  return factor(percent) ?? `${signed(percent)} %`;
+}
 
 /** @param {BlockPair[]} pairs @param {string} unit */
 export function deltaFinding(pairs, unit) {
@@ -40,7 +46,7 @@ export function deltaFinding(pairs, unit) {
   const sum = (/** @type {"a" | "b"} */ side) => pairs.reduce((total, pair) => total + pair[side], 0);
   const most = pairs.reduce((x, y) => (Math.abs(changePercent(y)) > Math.abs(changePercent(x)) ? y : x));
   return t("delta.finding", {
-    all: signed(changePercent({ block: 0, kind: "mamba", a: sum("a"), b: sum("b") })), block: most.block, most: signed(changePercent(most)),
+    all: changeText(sum("a"), sum("b")), block: most.block, most: changeText(most.a, most.b),
     a: significant(most.a), b: significant(most.b), unit,
   });
 }
@@ -64,10 +70,10 @@ export function deltaStrip(pairs, { width, unit, columns, readout }) {
     const ground = box(left + 1, top + 1, wide - 2, CELL - 2, "delta-box");
     const colour = box(left + 1, top + 1, wide - 2, CELL - 2, percent > 0 ? "delta-tint slower" : "delta-tint faster");
     colour.setAttribute("fill-opacity", tint.toFixed(3));
-    const text = printed(percent);
+    const text = factor(percent) ?? signed(percent);
     group.append(ground, colour, label(left + wide / 2, top + 21, text, { anchor: "middle", kind: text.length > 3 && wide < 40 ? "delta-text tight" : "delta-text" }),
       label(left + wide / 2, top + CELL - 7, `${pair.kind === "hybrid" ? "◇" : ""}${pair.block}`, { anchor: "middle", kind: "axis-text" }));
-    group.addEventListener("pointerenter", () => readout(t("delta.block", { block: pair.block, a: significant(pair.a), b: significant(pair.b), percent: text, unit })));
+    group.addEventListener("pointerenter", () => readout(t("delta.block", { block: pair.block, a: significant(pair.a), b: significant(pair.b), change: changeText(pair.a, pair.b), unit })));
     group.addEventListener("pointerleave", () => readout(""));
     root.append(group);
   });

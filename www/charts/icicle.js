@@ -84,7 +84,7 @@ export function icicle(phase, { width, state, readout, onState }) {
     const group = svg("g", { class: `node ${kind}`, role: "button", tabindex: "-1", "aria-label": said, "data-path": node.path });
     group.append(box(from + 0.5, node.depth * ROW + 1, wide - 1, ROW - 2, "node-box"));
     // A block too narrow for its name still has room for its number.
-    const words = [nameOf(node), ...(node.part === "block" ? [String(node.block)] : [])].find((name) => widthOf(name) + 6 < wide);
+    const words = [nameOf(node), ...(node.part === "block" ? [String(node.block)] : [])].find((name, at) => widthOf(name) + (at === 0 ? 6 : 0) < wide);
     if (words) {
       const text = svg("text", { x: from + Math.min(5, (wide - widthOf(words)) / 2), y: node.depth * ROW + 17, class: "node-text" }, words);
       const ms = `${msText(node.us)} ${t("axis.ms")}`;

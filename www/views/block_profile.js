@@ -5,6 +5,7 @@
 import { dataTable } from "../charts/data_table.js";
 import { PARTS, partOf } from "../charts/parts.js";
 import { msText, number, significant, t } from "../strings.js";
+import { conditionsText } from "./conditions.js";
 import { element, factList, scrollBox } from "./elements.js";
 
 /** @import { PhaseSummary, Summary } from "../engine/zamba2.d.ts" */
@@ -15,7 +16,7 @@ export function blockProfile(summary, phase, block) {
   const row = rows.blocks.find((one) => one.block === block);
   if (!row) return [];
   const gf = PARTS.filter((part) => row.flops[part] > 0).map((part) => `${t(`part.${part}`)} ${significant(row.flops[part] / 1e9)}`);
-  const title = element("h3", "", t("block.profile", { phase: t(`phase.${phase}`), model: summary.general.model, label: summary.label }));
+  const title = element("h3", "", t("block.profile", { phase: t(`phase.${phase}`), model: summary.general.model, conditions: conditionsText(summary.general) }));
   /** @type {[string, string][]} */
   const facts = [
     [t("block.ms"), t("block.ms.value", { ms: msText(row.us.median), low: msText(row.us.p5), high: msText(row.us.p95) })],

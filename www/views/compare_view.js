@@ -5,10 +5,10 @@
 import { parseRun, referenceReport } from "../../pkg/zamba2.js";
 import { ChartFrame, segmented } from "../charts/chart_frame.js";
 import { dataTable } from "../charts/data_table.js";
-import { changePercent, deltaFinding, deltaStrip, deltaTable, signed } from "../charts/delta_strip.js";
+import { changeText, deltaFinding, deltaStrip, deltaTable } from "../charts/delta_strip.js";
 import { dumbbell, dumbbellFinding, dumbbellTable } from "../charts/dumbbell.js";
 import { currentLanguage, msText, number, significant, t } from "../strings.js";
-import { blockPairs, comparisonRows, typePairs, unlike } from "./comparison.js";
+import { blockPairs, comparisonRows, typePairs, unlike, withinSpread } from "./comparison.js";
 import { card, element, scrollBox } from "./elements.js";
 
 /** @import { ReferenceReport } from "../engine/zamba2.d.ts" */
@@ -181,7 +181,8 @@ function comparisonCard(a, b, phase) {
     {
       key: "change", label: t("compare.change"), value: () => null, text: (row) => {
         const [x, y] = [row.value?.(a) ?? null, row.value?.(b) ?? null];
-        return x === null || y === null ? "" : `${signed(changePercent({ block: 0, kind: "mamba", a: x, b: y }))} %`;
+        if (x === null || y === null) return "";
+        return row.key === "ms" && withinSpread(a, b, phase) ? t("compare.within_spread", { change: changeText(x, y) }) : changeText(x, y);
       },
     },
   ], rows, { label: t("compare.table") });

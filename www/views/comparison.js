@@ -26,21 +26,33 @@ function generalOf({ summary, reference }) {
   return { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights, backend, threads, host };
 }
 
+/** @param {string | number} value */
+const written = (value) => (typeof value === "number" ? number(value) : value);
+
 /** Every condition in which the sides differ, in words; a comparison across them says less than it seems to. @param {Side} a @param {Side} b @param {Phase} phase */
 export function unlike(a, b, phase) {
   const [x, y] = [generalOf(a), generalOf(b)];
   /** @type {string[]} */
   const words = [];
   if ((a.reference || b.reference) && phase === "decode") words.push(t("unlike.phase"));
+  /** @type {string[]} */
+  const unknown = [];
   for (const name of /** @type {const} */ (["model", "hidden_size", "prompt_tokens", "weights", "backend", "threads"])) {
     const [left, right] = [x[name], y[name]];
     // Two spellings of one size of model are no difference; the hidden size tells models apart.
     if (name === "model" && x.hidden_size === y.hidden_size && x.n_blocks === y.n_blocks) continue;
     if (left === right) continue;
-    const written = (/** @type {string | number | null} */ value) => (value === null ? t("unlike.unknown") : typeof value === "number" ? number(value) : value);
-    words.push(t(`unlike.${name}`, { a: written(left), b: written(right) }));
+    if (left === null || right === null) unknown.push(t(`general.${name}`).toLocaleLowerCase());
+    else words.push(t(`unlike.${name}`, { a: written(left), b: written(right) }));
   }
+  if (unknown.length) words.push(t("unlike.unknown", { what: unknown.join(", ") }));
   return words;
+}
+
+/** Whether the sides' runs overlap, so that their difference may be chance. @param {Side} a @param {Side} b @param {Phase} phase */
+export function withinSpread(a, b, phase) {
+  const [x, y] = [phaseOf(a, phase)?.wall_us, phaseOf(b, phase)?.wall_us];
+  return x !== undefined && y !== undefined && x.p5 <= y.p95 && y.p5 <= x.p95;
 }
 
 /**

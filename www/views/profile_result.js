@@ -171,7 +171,7 @@ export class ProfileResult {
           /** @type {HTMLElement | null} */ (this.headline?.querySelector(`input[value=${chosen}]`))?.focus();
         },
       }));
-    const measured = element("p", "note", t("headline.run", { name: this.name, threads: number(general.threads), weights: general.weights }));
+    const measured = element("p", "note", this.name);
     const summaryCard = element("section", "card summary-card", head, measured, tiles(shown));
     summaryCard.id = "profile-summary";
     const cards = [summaryCard];

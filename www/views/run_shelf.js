@@ -4,6 +4,7 @@
 
 import { summarise } from "../../pkg/zamba2.js";
 import { currentLanguage, number, t } from "../strings.js";
+import { conditionsText } from "./conditions.js";
 
 /** @import { Run, Summary } from "../engine/zamba2.d.ts" */
 
@@ -40,6 +41,6 @@ export class RunShelf {
   name(shelved) {
     const { run, from } = shelved;
     const time = new Intl.DateTimeFormat(currentLanguage(), { hour: "2-digit", minute: "2-digit" }).format(run.made_ms);
-    return t(`run.name.${from}`, { n: number(this.runs.indexOf(shelved) + 1), model: run.model.name, label: run.label, time });
+    return t(`run.name.${from}`, { n: number(this.runs.indexOf(shelved) + 1), model: run.model.name, conditions: conditionsText(run.conditions), time });
   }
 }
