@@ -803,13 +803,21 @@ fn a_file_that_can_not_be_made_is_a_write_error() {
 
 // ---- profile ----
 
-const QUICK: [&str; 6] = ["--threads", "1", "--decode", "2", "--runs", "2"];
+const QUICK: [&str; 7] = [
+    "--threads",
+    "1",
+    "--decode",
+    "2",
+    "--runs",
+    "2",
+    "--no-ceilings",
+];
 
 #[test]
 fn profile_writes_a_run_file_that_the_library_reads() {
     let golden = golden("one_block_adapters_rope");
     let dir = text(&golden.dir);
-    let output = zamba2(&[&["profile", dir, "--json"], &QUICK[..]].concat());
+    let output = zamba2(&[&["profile", dir, "--json"], &QUICK[..6]].concat());
     assert!(output.status.success());
     let run = Run::parse(&String::from_utf8(output.stdout).unwrap()).unwrap();
     assert_eq!(run.model.name, "one_block_adapters_rope");
@@ -872,6 +880,7 @@ fn profile_says_what_does_not_fit_and_what_can_not_be_written() {
         "--json",
         "--threads",
         "1",
+        "--no-ceilings",
         "--context",
         "20",
     ]);
@@ -882,8 +891,7 @@ fn profile_says_what_does_not_fit_and_what_can_not_be_written() {
         "profile",
         dir,
         "--json",
-        "--threads",
-        "1",
+        "--no-ceilings",
         "--out",
         "/nowhere/at/all",
     ]);

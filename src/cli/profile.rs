@@ -58,6 +58,10 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = RecordAt::Module)]
     level: RecordAt,
 
+    /// Don't measure what the machine can do at best; then the report has no percentages of it.
+    #[arg(long)]
+    no_ceilings: bool,
+
     /// What is written.
     #[arg(long, value_enum, default_value_t = Format::Markdown)]
     format: Format,
@@ -95,7 +99,8 @@ enum Format {
 const COUNTED_IDS: u32 = 256;
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    let ceilings = Cpu::new(arguments.open.threads()).ceilings();
+    let measured = !arguments.no_ceilings;
+    let ceilings = measured.then(|| Cpu::new(arguments.open.threads()).ceilings());
     let mut session = arguments
         .open
         .open(arguments.weights, NumericSettings::default())?;
@@ -150,7 +155,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
             source: "monotonic clock".into(),
             resolution_us: clock_step_us(),
         },
-        ceilings: Some(run::rounded(ceilings)),
+        ceilings: ceilings.map(run::rounded),
         memory,
         prompt_tokens: ids.len(),
         decode_tokens: arguments.decode as usize,

@@ -209,7 +209,10 @@ pub fn cautions(run: &Run, summary: &Summary, language: Language) -> Vec<String>
                 &[("phase", name), ("percent", &language.number(wide, 0))],
             );
         }
-        if phase.recording_percent > QUIET_PERCENT {
+        // Within the spread of the runs it can't be told from what disturbed them.
+        let apart_us = phase.wall_us.p95 - phase.wall_us.p5;
+        let told = phase.profiled_us.median - phase.wall_us.median > apart_us;
+        if phase.recording_percent > QUIET_PERCENT && told {
             say(
                 "{phase}: recording cost {percent} %. Times of modules contain it; those of whole passes don't.",
                 "{phase}: запись стоила {percent} %. Она входит во время модулей, но не во время целых проходов.",
@@ -229,8 +232,8 @@ pub fn cautions(run: &Run, summary: &Summary, language: Language) -> Vec<String>
     let step_us = run.timer.resolution_us;
     if shortest_us.is_finite() && step_us > shortest_us * QUIET_PERCENT / 100.0 {
         say(
-            "The clock moves in steps of {step}, and a block takes {block} per token: single times are coarse, medians over many steps less so.",
-            "Часы идут шагами по {step}, а блок занимает {block} на токен: отдельные времена грубы, медианы по многим шагам точнее.",
+            "The clock moves in steps of {step}, and a block takes {block} per token: single times are coarse, means over many steps less so.",
+            "Часы идут шагами по {step}, а блок занимает {block} на токен: отдельные времена грубы, средние по многим шагам точнее.",
             &[
                 ("step", &language.time(step_us)),
                 ("block", &language.time(shortest_us)),

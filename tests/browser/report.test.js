@@ -142,7 +142,7 @@ test("a report stops when it is asked to, and the model goes on", () => withModu
     const zamba2 = /** @type {any} */ (globalThis).zamba2;
     const model = await zamba2.load({ source, weights: "q4", threads: 1, keep: false });
     const stop = new AbortController();
-    const options = { runs: 500, ceilings: false, signal: stop.signal, onProgress: ({ run }) => { if (run === 1) stop.abort(); } };
+    const options = { runs: 500, ceilings: false, signal: stop.signal, onProgress: (/** @type {{ run: number }} */ { run }) => { if (run === 1) stop.abort(); } };
     const name = await model.report(options).then(() => "finished", (/** @type {Error} */ error) => error.name);
     const bad = await model.report({ runs: 0 }).catch((/** @type {{ code: string }} */ error) => error.code);
     const pieces = [];
