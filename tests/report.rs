@@ -406,8 +406,8 @@ fn measure(
             temperature: 0.0,
             ..SamplingOptions::default()
         },
-        stop: Vec::new(),
         ignore_eos: true,
+        ..GenerateOptions::default()
     };
     session.set_recording(level);
     let start_us = now_us();
