@@ -71,9 +71,12 @@ export function deltaStrip(pairs, { width, unit, columns, readout }) {
     const colour = box(left + 1, top + 1, wide - 2, CELL - 2, percent > 0 ? "delta-tint slower" : "delta-tint faster");
     colour.setAttribute("fill-opacity", tint.toFixed(3));
     const text = factor(percent) ?? signed(percent);
-    group.append(ground, colour, label(left + wide / 2, top + 21, text, { anchor: "middle", kind: text.length > 3 && wide < 40 ? "delta-text tight" : "delta-text" }),
+    const kind = text.length > 3 && wide < 40 ? "delta-text tight" : "delta-text";
+    group.append(ground, colour, label(left + wide / 2, top + 21, text, { anchor: "middle", kind }),
       label(left + wide / 2, top + CELL - 7, `${pair.kind === "hybrid" ? "◇" : ""}${pair.block}`, { anchor: "middle", kind: "axis-text" }));
-    group.addEventListener("pointerenter", () => readout(t("delta.block", { block: pair.block, a: significant(pair.a), b: significant(pair.b), change: changeText(pair.a, pair.b), unit })));
+    group.addEventListener("pointerenter", () => readout(t("delta.block", {
+      block: pair.block, a: significant(pair.a), b: significant(pair.b), change: changeText(pair.a, pair.b), unit,
+    })));
     group.addEventListener("pointerleave", () => readout(""));
     root.append(group);
   });

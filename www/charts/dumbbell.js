@@ -40,7 +40,9 @@ export function dumbbell(pairs, { width, readout }) {
   const [least, most] = [Math.min(...all_ms) / 1.4, Math.max(...all_ms) * 1.4];
   const x = logarithmic([least, most], [left, width - RIGHT]);
   for (const ms of decades(least, most)) {
-    root.append(line(x(ms), TOP - 6, x(ms), height - BOTTOM, "grid"), label(x(ms), 14, `${number(ms, Math.max(0, -Math.round(Math.log10(ms))))} ${t("axis.ms")}`, { anchor: "middle" }));
+    root.append(
+      line(x(ms), TOP - 6, x(ms), height - BOTTOM, "grid"), label(x(ms), 14, `${significant(ms)} ${t("axis.ms")}`, { anchor: "middle" }),
+    );
   }
   pairs.forEach((pair, at) => {
     const y = TOP + at * row_height + row_height / 2 + (narrow ? NAME_TOP / 2 : 0);
@@ -54,7 +56,9 @@ export function dumbbell(pairs, { width, readout }) {
       svg("circle", { cx: a, cy: y, r: 5, class: "end-a" }),
       label(width - 4, y + 4, factorText(factor(pair)), { anchor: "end", kind: "row-text" }),
     );
-    group.addEventListener("pointerenter", () => readout(t("dumbbell.pair", { name: pair.name, a: significant(pair.a_ms), b: significant(pair.b_ms), factor: factorText(factor(pair)) })));
+    group.addEventListener("pointerenter", () => readout(t("dumbbell.pair", {
+      name: pair.name, a: significant(pair.a_ms), b: significant(pair.b_ms), factor: factorText(factor(pair)),
+    })));
     group.addEventListener("pointerleave", () => readout(""));
     root.append(group);
   });

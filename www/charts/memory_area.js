@@ -75,7 +75,8 @@ export function memoryArea(summary, { width, weights, readout }) {
     const at = all.length - 1;
     // A name stands in its band where the band is high enough for it.
     if (y(floor[at]) - y(ceiling[at]) > 18) {
-      root.append(label(width - RIGHT - 8, (y(floor[at]) + y(ceiling[at])) / 2 + 4, `${t(`memory.${part}`)} ${bytesText(all[at][part])}`, { anchor: "end", kind: "area-text" }));
+      const words = `${t(`memory.${part}`)} ${bytesText(all[at][part])}`;
+      root.append(label(width - RIGHT - 8, (y(floor[at]) + y(ceiling[at])) / 2 + 4, words, { anchor: "end", kind: "area-text" }));
     }
     floor = ceiling;
   }
@@ -83,7 +84,9 @@ export function memoryArea(summary, { width, weights, readout }) {
   if (measured && measured.tokens < last.tokens) {
     root.append(line(x(measured.tokens), TOP, x(measured.tokens), HEIGHT - BOTTOM, "marker"));
     const right = x(measured.tokens) < width / 2;
-    root.append(label(x(measured.tokens) + (right ? 6 : -6), TOP + 2, t("memory.measured", { tokens: number(measured.tokens) }), { anchor: right ? "start" : "end", kind: "marker-text" }));
+    root.append(label(x(measured.tokens) + (right ? 6 : -6), TOP + 2, t("memory.measured", { tokens: number(measured.tokens) }), {
+      anchor: right ? "start" : "end", kind: "marker-text",
+    }));
   }
   root.addEventListener("pointermove", (event) => {
     const left = root.getBoundingClientRect().left;

@@ -10,7 +10,17 @@ import { box, decades, diamond, label, line, logarithmic, picture, svg, widthOf 
 
 /** @import { PhaseSummary, Summary } from "../engine/zamba2.d.ts" */
 
-/** @typedef {{ name: string, phase: "prefill" | "decode", part: string, group: "whole" | "block" | "module", gflops: number, intensity: number, us: number, above: boolean }} Point */
+/**
+ * @typedef {object} Point
+ * @property {string} name
+ * @property {"prefill" | "decode"} phase
+ * @property {string} part
+ * @property {"whole" | "block" | "module"} group
+ * @property {number} gflops
+ * @property {number} intensity
+ * @property {number} us
+ * @property {boolean} above  the roof, by more than measuring explains
+ */
 
 const HEIGHT = 360;
 const LEFT = 52;
@@ -99,7 +109,9 @@ export function roofline(summary, { width, readout }) {
     root.append(
       svg("path", { d: `M${x(from)} ${y(from * read)}L${x(ridge)} ${y(peak)}L${width - RIGHT} ${y(peak)}`, class: "roof" }),
       label(width - RIGHT - 2, y(peak) - 7, t("roof.peak", { value: significant(peak) }), { anchor: "end", kind: "roof-text" }),
-      label(x(start) + 9 * Math.sin(slope), y(start * read) - 9 * Math.cos(slope), t("roof.read", { value: significant(read) }), { kind: "roof-text", rotate: (slope * 180) / Math.PI }),
+      label(x(start) + 9 * Math.sin(slope), y(start * read) - 9 * Math.cos(slope), t("roof.read", { value: significant(read) }), {
+        kind: "roof-text", rotate: (slope * 180) / Math.PI,
+      }),
     );
   }
   /** Labels that would touch are left out; the readout and the table name every point. @type {{ x: number, y: number, wide: number }[]} */
@@ -110,7 +122,7 @@ export function roofline(summary, { width, readout }) {
     const radius = point.group === "whole" ? 8 : point.group === "block" ? 6.5 : 4;
     const kind = `point ${point.group} part-${point.part}`;
     const shape = point.phase === "decode" ? box(px - radius * 0.9, py - radius * 0.9, radius * 1.8, radius * 1.8, kind)
-      : point.group === "whole" ? svg("circle", { cx: px, cy: py, r: radius, class: kind }) : svg("circle", { cx: px, cy: py, r: radius, class: kind });
+      : svg("circle", { cx: px, cy: py, r: radius, class: kind });
     if (point.above) root.append(diamond(px, py, radius + 6, "point-above"));
     shape.addEventListener("pointerenter", () => readout(t("roof.point", {
       name: point.name, phase: t(`phase.${point.phase}`), gflops: significant(point.gflops), intensity: significant(point.intensity),
@@ -129,7 +141,10 @@ export function roofline(summary, { width, readout }) {
   return root;
 }
 
-/** A free place beside a point, or null. @param {number} px @param {number} py @param {number} wide @param {number} width @param {{ x: number, y: number, wide: number }[]} taken */
+/**
+ * A free place for words beside a point, or null.
+ * @param {number} px @param {number} py @param {number} wide @param {number} width @param {{ x: number, y: number, wide: number }[]} taken
+ */
 function placeFor(px, py, wide, width, taken) {
   const tries = [[px + 12, py + 4], [px - 12 - wide, py + 4], [px + 8, py + 20], [px + 8, py - 12], [px - 8 - wide, py + 20]];
   for (const [left, base] of tries) {

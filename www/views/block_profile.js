@@ -37,7 +37,10 @@ function moduleTable(phase, block) {
   return dataTable([
     { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => row.path.replace(/^model\.layers\.\d+\./, "") },
     { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
-    { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us), share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}` },
+    {
+      key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us),
+      share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}`,
+    },
     { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
     { key: "gf", label: "GF", value: (row) => row.flops, text: (row) => (row.flops > 0 ? significant(row.flops / 1e9) : "–") },
     { key: "gb", label: t("col.gb_per_s"), value: (row) => row.gb_per_s, text: (row) => (row.bytes > 0 ? significant(row.gb_per_s) : "–") },

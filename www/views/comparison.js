@@ -4,7 +4,7 @@
 
 import { bytesText, msText, number, significant, t } from "../strings.js";
 
-/** @import { ReferenceReport, Run, Summary } from "../engine/zamba2.d.ts" */
+/** @import { ReferenceReport, Run, Spread, Summary } from "../engine/zamba2.d.ts" */
 /** @import { BlockPair } from "../charts/delta_strip.js" */
 /** @import { Pair } from "../charts/dumbbell.js" */
 
@@ -29,7 +29,10 @@ function generalOf({ summary, reference }) {
 /** @param {string | number} value */
 const written = (value) => (typeof value === "number" ? number(value) : value);
 
-/** Every condition in which the sides differ, in words; a comparison across them says less than it seems to. @param {Side} a @param {Side} b @param {Phase} phase */
+/**
+ * Every condition in which the sides differ, in words; a comparison across them says less than it seems to.
+ * @param {Side} a @param {Side} b @param {Phase} phase
+ */
 export function unlike(a, b, phase) {
   const [x, y] = [generalOf(a), generalOf(b)];
   /** @type {string[]} */
@@ -55,6 +58,10 @@ export function withinSpread(a, b, phase) {
   return x !== undefined && y !== undefined && x.p5 <= y.p95 && y.p5 <= x.p95;
 }
 
+/** @param {Spread | undefined} spread */
+const spreadText = (spread) =>
+  (spread ? t("tile.spread", { low: msText(spread.p5), high: msText(spread.p95), n: number(spread.n) }) : "–");
+
 /**
  * The rows of the comparison table.
  * @param {Phase} phase
@@ -69,10 +76,16 @@ export function comparisonRows(phase) {
   /** @param {Side} side */
   const tflops = (side) => phaseOf(side, phase)?.tflops ?? (phase === "prefill" ? side.reference?.tflops ?? null : null);
   /** @param {(side: Side) => number | null} value @param {(value: number) => string} write */
-  const measured = (value, write) => ({ value, of: (/** @type {Side} */ side) => { const got = value(side); return got === null ? "–" : write(got); } });
+  const measured = (value, write) => ({
+    value,
+    of: (/** @type {Side} */ side) => {
+      const got = value(side);
+      return got === null ? "–" : write(got);
+    },
+  });
   return [
     { key: "ms", label: t(phase === "prefill" ? "compare.forward" : "compare.step"), ...measured(us, (value) => t("unit.ms", { value: msText(value) })) },
-    { key: "spread", label: t("compare.spread"), of: (side) => { const wall = phaseOf(side, phase)?.wall_us; return dash(wall && t("tile.spread", { low: msText(wall.p5), high: msText(wall.p95), n: number(wall.n) })); } },
+    { key: "spread", label: t("compare.spread"), of: (side) => spreadText(phaseOf(side, phase)?.wall_us) },
     { key: "flops", label: t("compare.flops"), ...measured(flops, (value) => significant(value / 1e9, 5)) },
     { key: "tflops", label: "TFLOPS", ...measured(tflops, (value) => significant(value)) },
     { key: "ceiling", label: t("col.ceiling_percent"), ...measured((side) => phaseOf(side, phase)?.percent_of_ceiling ?? null, (value) => `${number(value)} %`) },
@@ -82,9 +95,9 @@ export function comparisonRows(phase) {
     { key: "hidden_size", label: t("general.hidden_size"), of: (side) => number(generalOf(side).hidden_size) },
     { key: "n_blocks", label: t("general.n_blocks"), of: (side) => number(generalOf(side).n_blocks) },
     { key: "weights", label: t("general.weights"), of: (side) => dash(generalOf(side).weights) },
-    { key: "threads", label: t("general.threads"), of: (side) => { const { threads } = generalOf(side); return threads === null ? "–" : number(threads); } },
+    { key: "threads", label: t("general.threads"), ...measured((side) => generalOf(side).threads, (value) => number(value)), value: undefined },
     { key: "backend", label: t("general.backend"), of: (side) => dash(generalOf(side).backend) },
-    { key: "memory", label: t("general.memory"), of: (side) => { const bytes = side.summary?.process_bytes ?? null; return bytes === null ? "–" : bytesText(bytes); } },
+    { key: "memory", label: t("general.memory"), ...measured((side) => side.summary?.process_bytes ?? null, bytesText), value: undefined },
     { key: "host", label: t("general.host"), of: (side) => dash(generalOf(side).host) },
   ];
 }

@@ -147,7 +147,7 @@ export class ProfileResult {
     const { general } = summary;
     const per_run = t("tile.spread", { low: msText(phase.wall_us.p5), high: msText(phase.wall_us.p95), n: number(phase.wall_us.n) });
     const ceiling = {
-      name: "ceiling", value: phase.percent_of_ceiling === null ? "–" : `${number(phase.percent_of_ceiling)} %`,
+      name: "ceiling", value: percentText(phase.percent_of_ceiling),
       label: t("tile.ceiling"), note: t(phase.percent_of_ceiling === null ? "roof.none" : `tile.bound.${phase.bound}`), hero: this.phase === "decode",
     };
     const forward = {
@@ -156,11 +156,21 @@ export class ProfileResult {
     };
     const speed = { name: "speed", value: significant((1e6 * phase.tokens) / phase.wall_us.median), label: t(`tile.speed.${this.phase}`) };
     const flops = { name: "flops", value: `${significant(phase.flops / 1e9)} GF`, label: t("tile.flops"), note: t("tile.flops.note") };
-    const tflops = { name: "tflops", value: `${significant(phase.tflops)} TFLOPS`, label: t("tile.tflops"), note: phase.peak_gflops === null ? "" : t("tile.peak", { gflops: significant(phase.peak_gflops) }) };
-    const bytes = { name: "bytes", value: `${significant(phase.gb_per_s)} ${t("unit.gb_per_s")}`, label: t("tile.bytes", { bytes: bytesText(phase.bytes) }), note: t("tile.intensity", { value: significant(phase.intensity) }) };
-    const recording = { name: "recording", value: `${phase.recording_percent > 0 ? "+" : phase.recording_percent < 0 ? "−" : ""}${number(Math.abs(phase.recording_percent), 1)} %`, label: t("tile.recording") };
-    const shown = this.phase === "decode" ? [ceiling, forward, speed, bytes, flops, tflops, recording] : [forward, speed, flops, tflops, ceiling, bytes, recording];
-    const head = element("div", "card-head", element("h2", "", t(`headline.${this.phase}`, { tokens: number(general.prompt_tokens), steps: number(general.decode_tokens) })),
+    const tflops = {
+      name: "tflops", value: `${significant(phase.tflops)} TFLOPS`, label: t("tile.tflops"),
+      note: phase.peak_gflops === null ? "" : t("tile.peak", { gflops: significant(phase.peak_gflops) }),
+    };
+    const bytes = {
+      name: "bytes", value: `${significant(phase.gb_per_s)} ${t("unit.gb_per_s")}`, label: t("tile.bytes", { bytes: bytesText(phase.bytes) }),
+      note: t("tile.intensity", { value: significant(phase.intensity) }),
+    };
+    const sign = phase.recording_percent > 0 ? "+" : phase.recording_percent < 0 ? "−" : "";
+    const recording = { name: "recording", value: `${sign}${number(Math.abs(phase.recording_percent), 1)} %`, label: t("tile.recording") };
+    const shown = this.phase === "decode"
+      ? [ceiling, forward, speed, bytes, flops, tflops, recording]
+      : [forward, speed, flops, tflops, ceiling, bytes, recording];
+    const title = t(`headline.${this.phase}`, { tokens: number(general.prompt_tokens), steps: number(general.decode_tokens) });
+    const head = element("div", "card-head", element("h2", "", title),
       segmented({
         name: "phase", label: t("phase.label"), chosen: this.phase,
         choices: [{ value: /** @type {Phase} */ ("prefill"), label: t("phase.prefill") }, { value: "decode", label: t("phase.decode") }],
@@ -178,8 +188,8 @@ export class ProfileResult {
     if (summary.advice.length || summary.cautions.length) {
       const words = element("section", "card advice-card");
       words.id = "profile-advice";
-      if (summary.advice.length) words.append(element("div", "", element("h2", "", t("advice.title")), element("ol", "advice", ...summary.advice.map((text) => element("li", "", text)))));
-      if (summary.cautions.length) words.append(element("div", "", element("h2", "", t("cautions.title")), element("ul", "cautions", ...summary.cautions.map((text) => element("li", "", text)))));
+      if (summary.advice.length) words.append(sentences("ol", "advice", t("advice.title"), summary.advice));
+      if (summary.cautions.length) words.append(sentences("ul", "cautions", t("cautions.title"), summary.cautions));
       cards.push(words);
     }
     this.headline?.replaceChildren(...cards);
@@ -272,7 +282,10 @@ export class ProfileResult {
       { key: "ms", label: t("col.ms"), value: (row) => row.us.median, text: (row) => msText(row.us.median), share: (row) => row.us.median / most_us },
       { key: "tflops", label: "TFLOPS", value: (row) => row.tflops, text: (row) => significant(row.tflops) },
       { key: "gb", label: t("col.gb_per_s"), value: (row) => row.gb_per_s, text: (row) => significant(row.gb_per_s) },
-      { key: "ceiling", label: t("col.ceiling_percent"), value: (row) => row.percent_of_ceiling, text: (row) => (row.percent_of_ceiling === null ? "–" : `${number(row.percent_of_ceiling)} %`) },
+      {
+        key: "ceiling", label: t("col.ceiling_percent"), value: (row) => row.percent_of_ceiling,
+        text: (row) => percentText(row.percent_of_ceiling),
+      },
     ];
     this.fillTableCard(this.blocks, "profile-blocks", `${t("blocks.title")} · ${t(`phase.${this.phase}`)}`, t("blocks.note"), "blocks",
       (options) => dataTable(columns, phase.blocks, { label: t("blocks.title"), ...options }));
@@ -285,10 +298,16 @@ export class ProfileResult {
     /** @type {import("../charts/data_table.js").Column<ModuleRow>[]} */
     const columns = [
       { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => pathOf(row.path) },
-      { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us), share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}` },
+      {
+        key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us),
+        share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}`,
+      },
       { key: "percent", label: t("col.time_percent"), value: (row) => row.time_percent, text: (row) => number(row.time_percent, 1) },
       { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
-      { key: "ceiling", label: t("col.ceiling_percent"), value: (row) => row.percent_of_ceiling, text: (row) => (row.percent_of_ceiling === null ? "–" : `${number(row.percent_of_ceiling)} %`) },
+      {
+        key: "ceiling", label: t("col.ceiling_percent"), value: (row) => row.percent_of_ceiling,
+        text: (row) => percentText(row.percent_of_ceiling),
+      },
     ];
     this.fillTableCard(this.modules, "profile-modules", `${t("modules.title", { n: number(rows.length) })} · ${t(`phase.${this.phase}`)}`, "", "modules",
       (options) => dataTable(columns, rows, { label: t("modules.title", { n: number(rows.length) }), ...options }));
@@ -383,10 +402,13 @@ export class ProfileResult {
     const table = dataTable([
       { key: "kind", label: t("col.kind"), words: true, value: (row) => row.kind, text: (row) => t(`flops.${row.kind}`) },
       { key: "gf", label: "GF", value: (row) => row.flops, text: (row) => significant(row.flops / 1e9) },
-      { key: "percent", label: "%", value: (row) => row.flops, text: (row) => number((100 * row.flops) / phase.flops, 1), share: (row) => row.flops / phase.flops, part: "flops" },
+      {
+        key: "percent", label: "%", value: (row) => row.flops, part: "flops",
+        text: (row) => number((100 * row.flops) / phase.flops, 1), share: (row) => row.flops / phase.flops,
+      },
     ], rows, { label: t("kinds.title") });
-    const made = card("profile-kinds", t("kinds.title"), element("p", "note", t("kinds.note", { phase: t(`phase.${this.phase}`), total: significant(phase.flops / 1e9) })), scrollBox(t("kinds.title"), table));
-    this.replaceCard(this.kinds, made);
+    const note = t("kinds.note", { phase: t(`phase.${this.phase}`), total: significant(phase.flops / 1e9) });
+    this.replaceCard(this.kinds, card("profile-kinds", t("kinds.title"), element("p", "note", note), scrollBox(t("kinds.title"), table)));
   }
 
   /** @param {Summary} summary @param {PhaseSummary} phase */
@@ -406,7 +428,9 @@ export class ProfileResult {
       [t("general.weights"), general.weights],
       [t("general.threads"), number(general.threads)],
       [t("general.timer"), t("general.timer.value", { source: general.timer_source, us: figure(general.timer_resolution_us) })],
-      [t("general.untracked"), t("general.untracked.value", { ms: msText(phase.untracked_us), percent: number((100 * phase.untracked_us) / phase.profiled_us.median, 1) })],
+      [t("general.untracked"), t("general.untracked.value", {
+        ms: msText(phase.untracked_us), percent: number((100 * phase.untracked_us) / phase.profiled_us.median, 1),
+      })],
     ];
     if (process_bytes !== null) facts.push([t("general.memory"), bytesText(process_bytes)]);
     if (ceilings) {
@@ -428,8 +452,21 @@ export class ProfileResult {
   }
 }
 
-/** A module's path, which may break after its dots. @param {string} path */
-const pathOf = (path) => element("code", "path", ...path.replace(/^model\./, "").split(/(?<=\.)/).flatMap((part) => [part, document.createElement("wbr")]));
+/** @param {"ol" | "ul"} tag @param {string} kind @param {string} title @param {string[]} texts */
+const sentences = (tag, kind, title, texts) =>
+  element("div", "", element("h2", "", title), element(tag, kind, ...texts.map((text) => element("li", "", text))));
 
-/** The button of the column that was just sorted by, in the table that replaced its own. @param {HTMLElement} place @param {Order} order @returns {HTMLElement | null} */
+/** @param {number | null} percent */
+const percentText = (percent) => (percent === null ? "–" : `${number(percent)} %`);
+
+/** A module's path, which may break after its dots. @param {string} path */
+function pathOf(path) {
+  const parts = path.replace(/^model\./, "").split(/(?<=\.)/);
+  return element("code", "path", ...parts.flatMap((part) => [part, document.createElement("wbr")]));
+}
+
+/**
+ * The button of the column that was just sorted by, in the table that replaced its own.
+ * @param {HTMLElement} place @param {Order} order @returns {HTMLElement | null}
+ */
 const sorterOf = (place, order) => place.querySelector(`.sorter[data-column="${order?.key}"]`);
