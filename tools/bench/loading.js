@@ -6,7 +6,6 @@
 //
 // The link is one budget of bytes for all connections, kept by the server below. It prints Markdown. It judges nothing.
 
-import { once } from "node:events";
 import { createReadStream, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -27,8 +26,12 @@ const bytes_per_ms = Number(values["mb-per-s"]) * 1000;
 const MEDIA_TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".json": "application/json" };
 const ROOTS = { "/pkg/": resolve(import.meta.dirname, "../../pkg"), "/checkpoint/": resolve(folder) };
 
-/** Bytes already promised are on the line until here; a short pause may be caught up with, a long one not. */
-const CATCH_UP_MS = 20;
+/**
+ * A pause of the reader, or of this process, may be caught up with for so long: what a receive window of 6 MB, the largest
+ * that Linux gives by itself, holds at 100 MB/s.
+ */
+const CATCH_UP_MS = 60;
+/** Bytes already promised are on the line until here. */
 let busy_until_ms = performance.now();
 
 /** @param {number} bytes */
@@ -36,6 +39,17 @@ async function onTheLine(bytes) {
   const now_ms = performance.now();
   busy_until_ms = Math.max(busy_until_ms, now_ms - CATCH_UP_MS) + bytes / bytes_per_ms;
   if (busy_until_ms - now_ms > 1) await new Promise((done) => setTimeout(done, busy_until_ms - now_ms));
+}
+
+/** Until more may be written, or nobody reads any more. @param {import("node:http").ServerResponse} response @returns {Promise<void>} */
+function drained(response) {
+  return new Promise((done) => {
+    const go = () => {
+      response.off("drain", go).off("close", go);
+      done();
+    };
+    response.on("drain", go).on("close", go);
+  });
 }
 
 const server = createServer(async (request, response) => {
@@ -56,7 +70,7 @@ const server = createServer(async (request, response) => {
   for await (const chunk of createReadStream(file, { start, end: end - 1, highWaterMark: 256 << 10 })) {
     if (prefix === "/checkpoint/") await onTheLine(chunk.length);
     if (response.destroyed) return;
-    if (!response.write(chunk)) await Promise.race([once(response, "drain"), once(response, "close")]);
+    if (!response.write(chunk)) await drained(response);
   }
   response.end();
 });
