@@ -79,6 +79,8 @@ pub enum Error {
         "the saved state belongs to another model or to other weights (its fingerprint is {found}, this model's is {own})"
     )]
     OtherModel { found: String, own: String },
+    #[error("there is no graphics adapter to compute on: {fact}")]
+    NoAdapter { fact: String },
     #[error("the device failed: {fact}")]
     Device { fact: String },
 }
@@ -123,6 +125,7 @@ impl Error {
             Error::Run { .. } => "bad_run",
             Error::Snapshot { .. } => "bad_snapshot",
             Error::OtherModel { .. } => "other_model",
+            Error::NoAdapter { .. } => "no_adapter",
             Error::Device { .. } => "device",
         }
     }
@@ -185,6 +188,9 @@ impl Error {
             Error::Snapshot { .. } => "Choose a file that was saved here, or run the prompt again.",
             Error::OtherModel { .. } => {
                 "Load the model with the weight format that the state was saved with, then open it again."
+            }
+            Error::NoAdapter { .. } => {
+                "Choose the CPU backend, or install a driver for Vulkan, Metal or DirectX 12."
             }
             Error::Device { .. } => "Load the model again, or choose the CPU backend.",
         }

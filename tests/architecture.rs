@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Each module with its floor. A file belongs to the longest name that fits its path.
-const FLOORS: [(&str, u8); 19] = [
+const FLOORS: [(&str, u8); 20] = [
     ("error", 0),
     ("chat", 0),
     ("clock", 0),
@@ -16,6 +16,7 @@ const FLOORS: [(&str, u8); 19] = [
     ("tokenizer", 0),
     ("backend", 1),
     ("backend::cpu", 2),
+    ("backend::webgpu", 2),
     ("model", 2),
     ("loader", 3),
     ("bench", 4),
@@ -31,7 +32,7 @@ const FLOORS: [(&str, u8); 19] = [
 const GROUND: [&str; 3] = ["error", "clock", "simd"];
 
 /// Words that only the given files may use (a folder ends with a slash).
-const RESERVED: [(&str, &[&str]); 14] = [
+const RESERVED: [(&str, &[&str]); 15] = [
     ("wasm_bindgen", &["api.rs", "clock.rs"]),
     ("wasm_bindgen_futures", &["api.rs"]),
     ("web_sys", &["api.rs", "clock.rs"]),
@@ -45,6 +46,7 @@ const RESERVED: [(&str, &[&str]); 14] = [
     ("File", &["folder.rs", "cli/"]),
     ("Instant", &["clock.rs", "cli/"]),
     ("println", &["cli/"]),
+    ("wgpu", &["backend/webgpu/"]),
     ("candle", &[]),
     ("candle_core", &[]),
 ];

@@ -6,6 +6,8 @@
 //! shapes are programmer errors and assert, and a device's own failure comes out of `read`.
 
 pub mod cpu;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod webgpu;
 
 use crate::error::Result;
 use crate::profile::{NameId, Profiler, Work};

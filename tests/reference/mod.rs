@@ -2,6 +2,8 @@
 //! loops where it has none. `tests/kernels.rs` compares with it. Nothing here is fast, and nothing is shared with the
 //! crate but the format of a weight matrix.
 
+#![allow(dead_code, reason = "each test file uses some of it")]
+
 use candle_core::{D, Device, Tensor};
 use zamba2::quant::{BLOCK, QMatrix, Values};
 
@@ -29,6 +31,14 @@ pub fn linear(weight: &QMatrix, x: &[f32]) -> Vec<f64> {
     let (rows, cols) = (weight.rows, weight.cols);
     let w = matrix(&dequantized(weight), rows, cols);
     numbers(matrix(x, x.len() / cols, cols).matmul(&w.t().unwrap()))
+}
+
+/// Σ|w·x| of every output: what the rounding of f32 sums is relative to. // x [T, cols] → [T, rows]
+pub fn linear_magnitudes(weight: &QMatrix, x: &[f32]) -> Vec<f64> {
+    let (rows, cols) = (weight.rows, weight.cols);
+    let w = matrix(&dequantized(weight), rows, cols).abs().unwrap();
+    let x = matrix(x, x.len() / cols, cols).abs().unwrap();
+    numbers(x.matmul(&w.t().unwrap()))
 }
 
 /// One output of a quantised product.

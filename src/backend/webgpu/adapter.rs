@@ -1,0 +1,119 @@
+//! The choice of an adapter and the opening of a device on it. It stands inside the WebGPU backend. It makes no buffer
+//! and runs no kernel.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+
+/// What is known of the adapter that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterFacts {
+    /// As the driver names it; a browser may give nothing.
+    pub name: String,
+    /// The interface below: Vulkan, Metal, Dx12 or the browser's WebGPU.
+    pub interface: String,
+    /// The processor plays the graphics card: right, and slower than the CPU backend.
+    pub software: bool,
+    /// The most bytes that a kernel can be given at once; larger matrices are split.
+    pub max_binding_bytes: u64,
+}
+
+/// How a device is to be opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdapterOptions {
+    /// Takes no software adapter.
+    pub hardware_only: bool,
+    /// A bound below the adapter's own, for finding out what a smaller one would do.
+    pub max_binding_bytes: Option<u64>,
+}
+
+/// The first failure that the device reported by itself. Failures come late and from another thread.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<Option<String>>>);
+
+impl Faults {
+    fn note(&self, fact: String) {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(fact);
+    }
+
+    /// # Errors
+    /// [`Error::Device`] once something has failed; nothing that was computed since can be trusted.
+    pub fn check(&self) -> Result<()> {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*first {
+            Some(fact) => Err(Error::Device { fact: fact.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+pub struct OpenDevice {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub facts: AdapterFacts,
+    pub faults: Faults,
+}
+
+/// Opens the adapter that the system likes best for computing.
+///
+/// # Errors
+/// [`Error::NoAdapter`] with the reason.
+pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let wanted = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::HighPerformance,
+        ..wgpu::RequestAdapterOptions::default()
+    };
+    let adapter = (instance.request_adapter(&wanted).await).map_err(|error| Error::NoAdapter {
+        fact: error.to_string(),
+    })?;
+    let (info, limits) = (adapter.get_info(), adapter.limits());
+    let software = info.device_type == wgpu::DeviceType::Cpu;
+    if software && options.hardware_only {
+        return Err(Error::NoAdapter {
+            fact: format!("{} is a software adapter", info.name),
+        });
+    }
+    let max_binding_bytes = limits
+        .max_storage_buffer_binding_size
+        .min(limits.max_buffer_size);
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("zamba2"),
+        // What every WebGPU device has, and more only where weights are as large as they are.
+        required_limits: wgpu::Limits {
+            max_storage_buffer_binding_size: max_binding_bytes,
+            max_buffer_size: limits.max_buffer_size,
+            ..wgpu::Limits::default()
+        },
+        ..wgpu::DeviceDescriptor::default()
+    };
+    let (device, queue) =
+        (adapter.request_device(&descriptor).await).map_err(|error| Error::NoAdapter {
+            fact: format!("{} gives no device: {error}", info.name),
+        })?;
+    let faults = Faults::default();
+    let uncaptured = faults.clone();
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        uncaptured.note(error.to_string());
+    }));
+    let lost = faults.clone();
+    device.set_device_lost_callback(move |reason, message| {
+        // Letting go of the device is not a fault.
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            lost.note(format!("it was lost: {message}"));
+        }
+    });
+    let bound = options.max_binding_bytes.unwrap_or(u64::MAX);
+    Ok(OpenDevice {
+        device,
+        queue,
+        facts: AdapterFacts {
+            name: info.name,
+            interface: info.backend.to_string(),
+            software,
+            max_binding_bytes: max_binding_bytes.min(bound),
+        },
+        faults,
+    })
+}

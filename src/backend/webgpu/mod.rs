@@ -1,0 +1,672 @@
+//! The WebGPU backend: ops that are recorded and run by a graphics adapter, the same shaders natively and in a browser.
+//! It stands on floor 2 beside the model, which it never sees. Sums are f32 everywhere; results are right within the
+//! tolerances of `tests/webgpu.rs` and not bit for bit those of the CPU.
+
+mod adapter;
+mod kernels;
+mod memory;
+mod readback;
+mod recorder;
+mod weight;
+
+use crate::backend::{
+    AttentionShape, Backend, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm, Rope, Ssm,
+    SsmInput,
+};
+use crate::error::Result;
+use crate::profile::{Profiler, Work};
+use crate::quant::{QMatrix, WeightFormat};
+pub use adapter::{AdapterFacts, AdapterOptions};
+use kernels::Kernel;
+use memory::Memory;
+pub use recorder::Counts;
+use recorder::Recorder;
+pub use weight::WebGpuWeight;
+
+/// Threads of a workgroup of the kernels that have one thread per number.
+const THREADS: usize = 64;
+/// Rows that a workgroup of `linear_vec` makes.
+const VEC_ROWS: usize = 4;
+/// Rows, and tokens, that a workgroup of `linear_mat` makes.
+const MAT_SIDE: usize = 32;
+/// From this many tokens on, unpacking a weight once for several pays for the workgroup's memory that it passes.
+const MAT_FROM: usize = 5;
+/// Channels of a workgroup of `ssm_scan`.
+const SCAN_CHANNELS: usize = 4;
+/// The widest state that `ssm_scan` has registers for.
+const WIDEST_STATE: usize = 256;
+/// The widest head that `attention` has registers for.
+const WIDEST_HEAD: usize = 512;
+/// Tokens in the uniform block of `embed`, after eight other words.
+const EMBED_TOKENS: usize = 64;
+/// Flags of a linear kernel.
+const ADD_BIAS: u32 = 1;
+const ADD_TO_Y: u32 = 2;
+
+/// f32 `[rows, cols]`, row-major; the memory of the largest row count stays.
+pub struct WebGpuTensor {
+    rows: usize,
+    cols: usize,
+    most_rows: usize,
+    memory: Memory,
+}
+
+impl WebGpuTensor {
+    /// Makes the tensor `rows` high for an op that writes all of it.
+    fn resize(&mut self, rows: usize) {
+        assert!(
+            rows <= self.most_rows,
+            "more rows than the tensor was made for"
+        );
+        self.rows = rows;
+    }
+
+    fn bytes(&self) -> usize {
+        4 * self.rows * self.cols
+    }
+}
+
+/// Keys and values in f32. // each [context, kv heads · head_dim]
+pub struct WebGpuKvRows {
+    k: Memory,
+    v: Memory,
+    width: usize,
+    context: usize,
+    head_dim: usize,
+}
+
+/// Cosines and sines of every position and frequency. // [positions, half]
+struct RopeTable {
+    inv_freq: Vec<f32>,
+    positions: usize,
+    turns: Memory,
+}
+
+pub struct WebGpu {
+    recorder: Recorder,
+    facts: AdapterFacts,
+    profiler: Profiler,
+    /// For bindings that a call has nothing for.
+    nothing: Memory,
+    /// dt and the decay of each token and head, between the two kernels of the scan. // [T, H, 2]
+    ssm_steps: Memory,
+    ssm_steps_numbers: usize,
+    rope_table: Option<RopeTable>,
+}
+
+/// Words of a kernel's uniform block.
+fn word(number: usize) -> u32 {
+    u32::try_from(number).expect("sizes on a device are below 2³²")
+}
+
+/// Workgroups for `width` numbers of each of `rows` rows, one thread each.
+fn per_number(width: usize, rows: usize) -> [usize; 3] {
+    [width.div_ceil(THREADS), rows, 1]
+}
+
+fn product<const N: usize>(sizes: [usize; N]) -> u64 {
+    sizes.into_iter().map(|size| size as u64).product()
+}
+
+/// A rectangle of a buffer of numbers.
+struct Place<'a> {
+    memory: &'a Memory,
+    start: usize,
+    stride: usize,
+}
+
+impl WebGpu {
+    /// Opens the adapter that the system likes best.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::NoAdapter`] with the reason.
+    pub async fn open(options: AdapterOptions) -> Result<WebGpu> {
+        let open = adapter::open(options).await?;
+        let facts = open.facts.clone();
+        let mut recorder = Recorder::new(open);
+        Ok(WebGpu {
+            nothing: recorder.make(0),
+            ssm_steps: recorder.make(0),
+            ssm_steps_numbers: 0,
+            recorder,
+            facts,
+            profiler: Profiler::default(),
+            rope_table: None,
+        })
+    }
+
+    pub fn adapter(&self) -> &AdapterFacts {
+        &self.facts
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.recorder.counts()
+    }
+
+    /// Records one op, whose work is `work`, under a span.
+    fn op(&mut self, name: &'static str, work: Work, body: impl FnOnce(&mut Recorder)) {
+        let span = self.profiler.open_op(name);
+        body(&mut self.recorder);
+        self.profiler.close(span, work);
+    }
+
+    fn multiply(
+        &mut self,
+        linear: &Linear<WebGpu>,
+        x: &WebGpuTensor,
+        add: u32,
+        y: &mut WebGpuTensor,
+    ) {
+        let weight = &linear.weight;
+        assert_eq!(
+            (x.cols, y.cols),
+            (weight.cols, weight.rows),
+            "{}",
+            linear.name
+        );
+        y.resize(x.rows);
+        let bias_bytes = linear.bias.as_ref().map_or(0, WebGpuTensor::bytes);
+        let work = Work {
+            flops: 2 * product([x.rows, weight.cols, weight.rows]),
+            bytes: (weight.bytes + bias_bytes) as u64,
+        };
+        let is_vec = x.rows < MAT_FROM;
+        let kernel = match (weight.format, is_vec) {
+            (WeightFormat::F32, true) => Kernel::LinearVecF32,
+            (WeightFormat::Q8, true) => Kernel::LinearVecQ8,
+            (WeightFormat::Q4, true) => Kernel::LinearVecQ4,
+            (WeightFormat::F32, false) => Kernel::LinearMatF32,
+            (WeightFormat::Q8, false) => Kernel::LinearMatQ8,
+            (WeightFormat::Q4, false) => Kernel::LinearMatQ4,
+        };
+        let span = self.profiler.open_op(linear.name);
+        let (bias, add) = match &linear.bias {
+            Some(bias) => (&bias.memory, add | ADD_BIAS),
+            None => (&self.nothing, add),
+        };
+        for part in &weight.parts {
+            let workgroups = if is_vec {
+                [part.rows.div_ceil(VEC_ROWS), x.rows, 1]
+            } else {
+                [part.rows.div_ceil(MAT_SIDE), x.rows.div_ceil(MAT_SIDE), 1]
+            };
+            let uniforms = [
+                x.rows,
+                part.rows,
+                weight.n_groups,
+                weight.cols,
+                part.first_row,
+                weight.rows,
+                add as usize,
+            ];
+            self.recorder.dispatch(
+                kernel,
+                &[&part.quants, &part.scales, bias, &x.memory, &y.memory],
+                &uniforms.map(word),
+                workgroups,
+            );
+        }
+        self.profiler.close(span, work);
+    }
+
+    /// The table of `rope` with at least `positions` positions.
+    fn turns(&mut self, rope: &Rope, positions: usize) -> &Memory {
+        let known = self.rope_table.take();
+        let known = known.filter(|t| t.inv_freq == rope.inv_freq && t.positions >= positions);
+        let table = known.unwrap_or_else(|| {
+            // It grows by doubling, so a long sequence rebuilds it a few times only.
+            let positions = positions.next_power_of_two().max(256);
+            let turns = (0..positions).flat_map(|position| {
+                let angles = rope.inv_freq.iter().map(move |freq| position as f32 * freq);
+                angles.flat_map(|angle| [angle.cos(), angle.sin()])
+            });
+            let bytes: Vec<u8> = turns.flat_map(|turn| turn.to_le_bytes()).collect();
+            RopeTable {
+                inv_freq: rope.inv_freq.clone(),
+                positions,
+                turns: self.recorder.make_from(&bytes),
+            }
+        });
+        &self.rope_table.insert(table).turns
+    }
+}
+
+/// Records the copy of `rows` rows of `width` numbers.
+fn copy_rows(recorder: &mut Recorder, from: Place, to: Place, rows: usize, width: usize) {
+    let uniforms = [width, from.start, from.stride, to.start, to.stride];
+    recorder.dispatch(
+        Kernel::Copy,
+        &[from.memory, to.memory],
+        &uniforms.map(word),
+        per_number(width, rows),
+    );
+}
+
+fn whole(tensor: &WebGpuTensor) -> Place<'_> {
+    Place {
+        memory: &tensor.memory,
+        start: 0,
+        stride: tensor.cols,
+    }
+}
+
+impl Backend for WebGpu {
+    type Tensor = WebGpuTensor;
+    type Weight = WebGpuWeight;
+    type KvRows = WebGpuKvRows;
+
+    fn tensor(&mut self, rows: usize, cols: usize) -> WebGpuTensor {
+        WebGpuTensor {
+            rows,
+            cols,
+            most_rows: rows,
+            memory: self.recorder.make(4 * product([rows, cols])),
+        }
+    }
+
+    fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> WebGpuTensor {
+        assert_eq!(values.len(), rows * cols);
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        WebGpuTensor {
+            rows,
+            cols,
+            most_rows: rows,
+            memory: self.recorder.make_from(&bytes),
+        }
+    }
+
+    fn for_each_piece(
+        &self,
+        data: &mut [u8],
+        piece: usize,
+        body: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) {
+        for (i, piece) in data.chunks_mut(piece).enumerate() {
+            body(i, piece);
+        }
+    }
+
+    fn upload(&mut self, matrix: QMatrix) -> WebGpuWeight {
+        WebGpuWeight::new(&mut self.recorder, &matrix, self.facts.max_binding_bytes)
+    }
+
+    /// Keys and values are f32 here, whatever is asked for.
+    fn kv_rows(&mut self, shape: &AttentionShape, context: usize, _: KvFormat) -> WebGpuKvRows {
+        assert!(shape.head_dim <= WIDEST_HEAD, "the head is too wide");
+        let width = shape.n_kv_heads * shape.head_dim;
+        let bytes = 4 * product([context, width]);
+        WebGpuKvRows {
+            k: self.recorder.make(bytes),
+            v: self.recorder.make(bytes),
+            width,
+            context,
+            head_dim: shape.head_dim,
+        }
+    }
+
+    fn clear(&mut self, x: &mut WebGpuTensor) {
+        self.recorder.clear(&x.memory);
+    }
+
+    fn embed(&mut self, table: &Linear<WebGpu>, tokens: &[u32], y: &mut WebGpuTensor) {
+        let weight = &table.weight;
+        assert_eq!(y.cols, weight.cols);
+        y.resize(tokens.len());
+        let kernel = match weight.format {
+            WeightFormat::F32 => Kernel::EmbedF32,
+            WeightFormat::Q8 => Kernel::EmbedQ8,
+            WeightFormat::Q4 => Kernel::EmbedQ4,
+        };
+        let work = Work::moving(tokens.len() * weight.bytes / weight.rows);
+        self.op("embed_tokens", work, |recorder| {
+            for (i, tokens) in tokens.chunks(EMBED_TOKENS).enumerate() {
+                for part in &weight.parts {
+                    let first_token = i * EMBED_TOKENS;
+                    let sizes = [
+                        weight.n_groups,
+                        weight.cols,
+                        part.first_row,
+                        part.rows,
+                        first_token,
+                    ];
+                    let mut uniforms = [0; 8 + EMBED_TOKENS];
+                    uniforms[..sizes.len()].copy_from_slice(&sizes.map(word));
+                    uniforms[8..][..tokens.len()].copy_from_slice(tokens);
+                    recorder.dispatch(
+                        kernel,
+                        &[&part.quants, &part.scales, &y.memory],
+                        &uniforms,
+                        per_number(weight.n_groups, tokens.len()),
+                    );
+                }
+            }
+        });
+    }
+
+    fn rms_norm(&mut self, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        assert_eq!((x.cols, y.cols), (norm.weight.cols, norm.weight.cols));
+        y.resize(x.rows);
+        self.op(norm.name, Work::moving(norm.weight.bytes()), |recorder| {
+            recorder.dispatch(
+                Kernel::RmsNorm,
+                &[&norm.weight.memory, &x.memory, &y.memory],
+                &[word(x.cols), norm.eps.to_bits()],
+                [x.rows, 1, 1],
+            );
+        });
+    }
+
+    fn gated_rms_norm(
+        &mut self,
+        norm: &GatedNorm<WebGpu>,
+        x: &WebGpuTensor,
+        gate: Cols<WebGpuTensor>,
+        y: &mut WebGpuTensor,
+    ) {
+        assert_eq!((x.cols, y.cols, gate.len), (y.cols, gate.len, x.cols));
+        y.resize(x.rows);
+        let work = Work::moving(norm.weight.bytes());
+        self.op("mamba.norm", work, |recorder| {
+            let width = x.cols / norm.n_groups;
+            let sizes = [width, norm.n_groups, gate.start, gate.tensor.cols];
+            let [width, n_groups, start, stride] = sizes.map(word);
+            recorder.dispatch(
+                Kernel::GatedRmsNorm,
+                &[
+                    &norm.weight.memory,
+                    &x.memory,
+                    &gate.tensor.memory,
+                    &y.memory,
+                ],
+                &[width, n_groups, start, stride, norm.eps.to_bits()],
+                [norm.n_groups, x.rows, 1],
+            );
+        });
+    }
+
+    fn linear(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        self.multiply(linear, x, 0, y);
+    }
+
+    fn linear_add(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        self.multiply(linear, x, ADD_TO_Y, y);
+    }
+
+    fn causal_conv1d(
+        &mut self,
+        conv: &Conv1d<WebGpu>,
+        x: Cols<WebGpuTensor>,
+        state: &mut WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        let (rows, channels) = (x.tensor.rows, x.len);
+        assert_eq!((conv.bias.cols, y.cols), (channels, channels));
+        y.resize(rows);
+        let work = Work {
+            flops: 2 * product([rows, conv.weight.rows, channels]),
+            bytes: (conv.weight.bytes() + conv.bias.bytes() + 2 * state.bytes()) as u64,
+        };
+        self.op("mamba.conv1d", work, |recorder| {
+            let uniforms = [rows, channels, conv.weight.rows, x.start, x.tensor.cols];
+            recorder.dispatch(
+                Kernel::Conv1d,
+                &[
+                    &conv.weight.memory,
+                    &conv.bias.memory,
+                    &x.tensor.memory,
+                    &state.memory,
+                    &y.memory,
+                ],
+                &uniforms.map(word),
+                per_number(channels, 1),
+            );
+        });
+    }
+
+    fn ssm_scan(
+        &mut self,
+        ssm: &Ssm<WebGpu>,
+        input: SsmInput<WebGpuTensor>,
+        state: &mut WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        assert!(ssm.d_state <= WIDEST_STATE, "the state is too wide");
+        let SsmInput {
+            x,
+            b,
+            c,
+            dt,
+            dt_min,
+        } = input;
+        let (rows, n_heads) = (x.tensor.rows, ssm.n_heads);
+        assert_eq!((x.len, y.cols), (n_heads * ssm.head_dim, x.len));
+        y.resize(rows);
+        if self.ssm_steps_numbers < rows * n_heads {
+            self.ssm_steps_numbers = rows * n_heads;
+            self.ssm_steps = self.recorder.make(8 * product([rows, n_heads]));
+        }
+        let parameters = [&ssm.a, &ssm.d, &ssm.dt_bias].map(WebGpuTensor::bytes);
+        let work = Work {
+            // The recurrence, as on every device: a decay, two for the input and two for the output of each number of
+            // the state; dt·x and D·x for each channel.
+            flops: product([
+                rows,
+                n_heads,
+                5 * ssm.head_dim * ssm.d_state + 3 * ssm.head_dim,
+            ]),
+            bytes: (parameters.iter().sum::<usize>() + 2 * state.bytes()) as u64,
+        };
+        let span = self.profiler.open_op("mamba.ssm");
+        let [heads, dt_start, dt_stride] = [n_heads, dt.start, dt.tensor.cols].map(word);
+        self.recorder.dispatch(
+            Kernel::SsmSteps,
+            &[
+                &dt.tensor.memory,
+                &ssm.dt_bias.memory,
+                &ssm.a.memory,
+                &self.ssm_steps,
+            ],
+            &[heads, dt_start, dt_stride, dt_min.to_bits()],
+            per_number(n_heads, rows),
+        );
+        let uniforms = [
+            rows,
+            n_heads,
+            ssm.head_dim,
+            ssm.d_state,
+            ssm.n_groups,
+            x.start,
+            x.tensor.cols,
+            b.start,
+            b.tensor.cols,
+            c.start,
+            c.tensor.cols,
+        ];
+        self.recorder.dispatch(
+            Kernel::SsmScan,
+            &[
+                &x.tensor.memory,
+                &b.tensor.memory,
+                &c.tensor.memory,
+                &self.ssm_steps,
+                &ssm.d.memory,
+                &state.memory,
+                &y.memory,
+            ],
+            &uniforms.map(word),
+            [x.len.div_ceil(SCAN_CHANNELS), 1, 1],
+        );
+        self.profiler.close(span, work);
+    }
+
+    fn rope(&mut self, rope: &Rope, position: usize, x: &mut WebGpuTensor) {
+        let span = self.profiler.open_op("self_attn.rope");
+        self.turns(rope, position + x.rows);
+        let table = self.rope_table.as_ref().expect("it was just made");
+        let (half, n_pairs) = (rope.head_dim / 2, x.cols / 2);
+        self.recorder.dispatch(
+            Kernel::Rope,
+            &[&table.turns, &x.memory],
+            &[position, half, n_pairs].map(word),
+            per_number(n_pairs, x.rows),
+        );
+        self.profiler.close(span, Work::NONE);
+    }
+
+    fn append_kv(&mut self, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
+        let (rows, len) = (&cache.rows, cache.len);
+        assert!(len + k.rows <= rows.context, "the cache is full");
+        let work = Work::moving(k.bytes() + v.bytes());
+        self.op("self_attn.append_kv", work, |recorder| {
+            for (x, memory) in [(k, &rows.k), (v, &rows.v)] {
+                let to = Place {
+                    memory,
+                    start: len * rows.width,
+                    stride: rows.width,
+                };
+                copy_rows(recorder, whole(x), to, x.rows, rows.width);
+            }
+        });
+        cache.len += k.rows;
+    }
+
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        q: &WebGpuTensor,
+        cache: &KvCache<WebGpu>,
+        y: &mut WebGpuTensor,
+    ) {
+        assert_eq!(q.cols, y.cols);
+        y.resize(q.rows);
+        let before = cache.len - q.rows;
+        // Query t of these meets the keys before and t + 1 more; a pair is a product of heads and a sum of values.
+        let pairs = product([q.rows, before]) + product([q.rows, q.rows + 1]) / 2;
+        let work = Work {
+            flops: 4 * q.cols as u64 * pairs,
+            bytes: KvFormat::F32.bytes(shape, cache.len),
+        };
+        self.op("self_attn.attention", work, |recorder| {
+            let sizes = [shape.n_heads, shape.n_kv_heads, shape.head_dim, before + 1];
+            let [n_heads, n_kv_heads, head_dim, seen] = sizes.map(word);
+            recorder.dispatch(
+                Kernel::Attention,
+                &[&q.memory, &cache.rows.k, &cache.rows.v, &y.memory],
+                &[n_heads, n_kv_heads, head_dim, seen, shape.scale.to_bits()],
+                [shape.n_heads, q.rows, 1],
+            );
+        });
+    }
+
+    fn gelu_mul(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        assert_eq!(x.cols, 2 * y.cols);
+        y.resize(x.rows);
+        self.op("feed_forward.act_fn", Work::NONE, |recorder| {
+            recorder.dispatch(
+                Kernel::GeluMul,
+                &[&x.memory, &y.memory],
+                &[word(y.cols)],
+                per_number(y.cols, x.rows),
+            );
+        });
+    }
+
+    fn concat(&mut self, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
+        assert_eq!((a.rows, a.cols + b.cols), (b.rows, y.cols));
+        y.resize(a.rows);
+        self.op("shared_transformer.concat", Work::NONE, |recorder| {
+            for (x, start) in [(a, 0), (b, a.cols)] {
+                let to = Place { start, ..whole(y) };
+                copy_rows(recorder, whole(x), to, x.rows, x.cols);
+            }
+        });
+    }
+
+    fn add(&mut self, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
+        assert_eq!((a.rows, a.cols, a.cols), (b.rows, b.cols, y.cols));
+        y.resize(a.rows);
+        self.op("add", Work::NONE, |recorder| {
+            recorder.dispatch(
+                Kernel::Add,
+                &[&a.memory, &b.memory, &y.memory],
+                &[word(a.cols)],
+                per_number(a.cols, a.rows),
+            );
+        });
+    }
+
+    fn last_row(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        assert_eq!(x.cols, y.cols);
+        y.resize(1);
+        let from = Place {
+            start: (x.rows - 1) * x.cols,
+            ..whole(x)
+        };
+        copy_rows(&mut self.recorder, from, whole(y), 1, x.cols);
+    }
+
+    fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        assert_eq!(x.cols, y.cols);
+        y.resize(x.rows);
+        copy_rows(&mut self.recorder, whole(x), whole(y), x.rows, x.cols);
+    }
+
+    fn flush(&mut self) {
+        self.recorder.flush();
+    }
+
+    async fn read(&mut self, x: &WebGpuTensor) -> Result<Vec<f32>> {
+        let bytes = self.recorder.read(&x.memory, x.bytes() as u64).await?;
+        let numbers = bytes.as_chunks().0.iter();
+        Ok(numbers.map(|number| f32::from_le_bytes(*number)).collect())
+    }
+
+    fn write(&mut self, values: &[f32], x: &mut WebGpuTensor) {
+        assert_eq!(values.len(), self.numbers(x));
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.recorder.write(&x.memory, &bytes);
+    }
+
+    fn numbers(&self, x: &WebGpuTensor) -> usize {
+        x.rows * x.cols
+    }
+
+    async fn read_kv(&mut self, cache: &KvCache<WebGpu>) -> Result<Vec<u8>> {
+        let rows = &cache.rows;
+        let bytes = 4 * product([cache.len, rows.width]);
+        let k = self.recorder.read(&rows.k, bytes).await?;
+        let v = self.recorder.read(&rows.v, bytes).await?;
+        let head_bytes = 4 * rows.head_dim;
+        let heads = k.chunks(head_bytes).zip(v.chunks(head_bytes));
+        Ok(heads.flat_map(|(k, v)| [k, v].concat()).collect())
+    }
+
+    fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<WebGpu>) {
+        let rows = &cache.rows;
+        cache.len = bytes.len() / (8 * rows.width);
+        let (mut k, mut v) = (Vec::new(), Vec::new());
+        for head in bytes.chunks(8 * rows.head_dim) {
+            let (key, value) = head.split_at(4 * rows.head_dim);
+            k.extend_from_slice(key);
+            v.extend_from_slice(value);
+        }
+        self.recorder.write(&rows.k, &k);
+        self.recorder.write(&rows.v, &v);
+    }
+
+    fn kv_position_bytes(&self, cache: &KvCache<WebGpu>) -> usize {
+        8 * cache.rows.width
+    }
+
+    fn weight_bytes(&self, weight: &WebGpuWeight) -> usize {
+        weight.bytes
+    }
+
+    fn kv_format(&self, _: &WebGpuKvRows) -> KvFormat {
+        KvFormat::F32
+    }
+
+    fn profiler(&mut self) -> &mut Profiler {
+        &mut self.profiler
+    }
+}

@@ -1,0 +1,98 @@
+//! The way back from the device: a buffer that the host can map, and the wait for it. It stands inside the WebGPU
+//! backend. A browser answers by itself; a native device has to be asked.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::error::{Error, Result};
+
+/// What a callback leaves behind.
+#[derive(Default)]
+struct Answer {
+    mapped: Option<Result<(), wgpu::BufferAsyncError>>,
+    waker: Option<Waker>,
+}
+
+/// Ready when the buffer is mapped.
+pub struct Mapping(Arc<Mutex<Answer>>);
+
+impl Future for Mapping {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
+        let mut answer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer.mapped.take() {
+            None => {
+                answer.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            Some(mapped) => Poll::Ready(mapped.map_err(|error| device_error(&error))),
+        }
+    }
+}
+
+/// The buffer that is mapped again and again.
+#[derive(Default)]
+pub struct Readback {
+    buffer: Option<wgpu::Buffer>,
+}
+
+impl Readback {
+    /// Copies the first `bytes` of `source` and maps them.
+    pub fn start(
+        &mut self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        source: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Mapping {
+        let large_enough = (self.buffer.take()).filter(|buffer| buffer.size() >= bytes);
+        let buffer = large_enough.unwrap_or_else(|| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("readback"),
+                size: bytes,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        let mut encoder = device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(source, 0, &buffer, 0, bytes);
+        queue.submit([encoder.finish()]);
+        let answer = Arc::new(Mutex::new(Answer::default()));
+        let mapping = Mapping(Arc::clone(&answer));
+        buffer.map_async(wgpu::MapMode::Read, ..bytes, move |mapped| {
+            let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
+            answer.mapped = Some(mapped);
+            if let Some(waker) = answer.waker.take() {
+                waker.wake();
+            }
+        });
+        self.buffer = Some(buffer);
+        mapping
+    }
+
+    /// The bytes, once they are mapped.
+    pub fn finish(&self, bytes: u64) -> Result<Vec<u8>> {
+        let Some(buffer) = &self.buffer else {
+            return Ok(Vec::new());
+        };
+        let view = buffer.get_mapped_range(..bytes);
+        let copied = view
+            .map(|view| view.to_vec())
+            .map_err(|error| device_error(&error));
+        buffer.unmap();
+        copied
+    }
+}
+
+fn device_error(error: &dyn std::error::Error) -> Error {
+    Error::Device {
+        fact: error.to_string(),
+    }
+}
+
+/// Lets the device finish and its callbacks run. A device that can't be waited for says so in its callbacks.
+pub fn wait(device: &wgpu::Device) {
+    let _ = device.poll(wgpu::PollType::wait_indefinitely());
+}

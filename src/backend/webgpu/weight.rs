@@ -1,0 +1,117 @@
+//! Weight matrices as the kernels read them: quants in words, scales beside them, split by rows where a matrix is larger
+//! than a binding. It stands inside the WebGPU backend.
+
+use crate::backend::webgpu::memory::Memory;
+use crate::backend::webgpu::recorder::Recorder;
+use crate::quant::{QMatrix, Values, WeightFormat};
+
+/// Columns that a kernel reads at a time.
+pub const GROUP: usize = 8;
+
+/// Consecutive rows of a matrix.
+pub struct Part {
+    pub first_row: usize,
+    pub rows: usize,
+    pub quants: Memory,
+    /// Per row its f32 scale, then the i16 scales of its blocks, two to a word; of an f32 matrix it is empty.
+    pub scales: Memory,
+}
+
+pub struct WebGpuWeight {
+    pub format: WeightFormat,
+    pub rows: usize,
+    pub cols: usize,
+    /// Groups of [`GROUP`] columns in a row, the last one padded with zeros; blocks are whole.
+    pub n_groups: usize,
+    pub parts: Vec<Part>,
+    pub bytes: usize,
+}
+
+impl WebGpuWeight {
+    /// Repacks `matrix` into buffers of at most `max_binding_bytes` each.
+    pub fn new(recorder: &mut Recorder, matrix: &QMatrix, max_binding_bytes: u64) -> WebGpuWeight {
+        let (rows, cols) = (matrix.rows, matrix.cols);
+        let n_groups = match matrix.values {
+            Values::F32(_) => cols.div_ceil(GROUP),
+            Values::Q8(_) | Values::Q4(_) => matrix.blocks() * 4,
+        };
+        let row_bytes = match matrix.format() {
+            WeightFormat::F32 => 4 * GROUP,
+            WeightFormat::Q8 => GROUP,
+            WeightFormat::Q4 => GROUP / 2,
+        } * n_groups;
+        let part_rows = (max_binding_bytes as usize / row_bytes).clamp(1, rows.max(1));
+        let mut bytes = 0;
+        let parts = (0..rows).step_by(part_rows).map(|first_row| {
+            let rows = part_rows.min(rows - first_row);
+            let (quants, scales) = packed_rows(matrix, first_row, rows, row_bytes);
+            bytes += quants.len() + scales.len();
+            Part {
+                first_row,
+                rows,
+                quants: recorder.make_from(&quants),
+                scales: recorder.make_from(&scales),
+            }
+        });
+        WebGpuWeight {
+            format: matrix.format(),
+            rows,
+            cols,
+            n_groups,
+            parts: parts.collect(),
+            bytes,
+        }
+    }
+}
+
+/// The quants and the scales of some rows.
+fn packed_rows(
+    matrix: &QMatrix,
+    first: usize,
+    rows: usize,
+    row_bytes: usize,
+) -> (Vec<u8>, Vec<u8>) {
+    let blocks = matrix.blocks();
+    match &matrix.values {
+        Values::F32(values) => {
+            let values = &values[first * matrix.cols..][..rows * matrix.cols];
+            let mut numbers = Vec::with_capacity(rows * row_bytes);
+            for row in values.chunks(matrix.cols) {
+                let end = numbers.len() + row_bytes;
+                numbers.extend(row.iter().flat_map(|v| v.to_le_bytes()));
+                numbers.resize(end, 0);
+            }
+            (numbers, Vec::new())
+        }
+        Values::Q8(q) => {
+            let quants = &q.quants[first * row_bytes..][..rows * row_bytes];
+            let quants = quants.iter().map(|quant| quant.cast_unsigned());
+            let scales = packed_scales(&q.row_scale, &q.block_scale, blocks, first, rows);
+            (quants.collect(), scales)
+        }
+        Values::Q4(q) => {
+            let nibbles = &q.nibbles[first * row_bytes..][..rows * row_bytes];
+            let scales = packed_scales(&q.row_scale, &q.block_scale, blocks, first, rows);
+            (nibbles.to_vec(), scales)
+        }
+    }
+}
+
+fn packed_scales(
+    row_scale: &[f32],
+    block_scale: &[i16],
+    blocks: usize,
+    first: usize,
+    rows: usize,
+) -> Vec<u8> {
+    let row_bytes = 4 * (1 + blocks.div_ceil(2));
+    let mut scales = Vec::with_capacity(rows * row_bytes);
+    for row in first..first + rows {
+        let end = scales.len() + row_bytes;
+        scales.extend(row_scale[row].to_le_bytes());
+        let of_blocks = &block_scale[row * blocks..][..blocks];
+        scales.extend(of_blocks.iter().flat_map(|scale| scale.to_le_bytes()));
+        scales.resize(end, 0);
+    }
+    scales
+}

@@ -1,0 +1,363 @@
+//! The WebGPU backend on whatever adapter this machine has, a software one included: every op on the table of cases that
+//! the CPU passes too, and whole models against the reference. Without any adapter each test says that it was skipped.
+//!
+//! Tolerances are the CPU's where the sums are the same, and wider where WGSL promises less than IEEE: an exponential may
+//! be off by 3 + 2·|x| units in the last place.
+
+#![cfg(not(target_arch = "wasm32"))]
+
+mod cases;
+mod reference;
+mod support;
+
+use cases::*;
+use pollster::block_on;
+use support::{Golden, goldens, max_difference};
+use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
+use zamba2::backend::{Backend, KvFormat};
+use zamba2::error::Error;
+use zamba2::folder;
+use zamba2::model::NumericSettings;
+use zamba2::quant::{QMatrix, WeightFormat};
+use zamba2::session::{LoadSettings, Session, argmax};
+
+/// 10⁻⁶ for the exponential of a score within ±10, twice, beside what the CPU has.
+const EXPONENTIAL: f64 = 1e-5;
+
+/// A device for one test, unless the machine has none.
+fn device(test: &str, options: AdapterOptions) -> Option<WebGpu> {
+    match block_on(WebGpu::open(options)) {
+        Ok(be) => Some(be),
+        Err(Error::NoAdapter { fact }) => {
+            println!("SKIPPED: {test}: {fact}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Runs `body` on a device.
+fn on_device(test: &str, body: impl FnOnce(&mut WebGpu)) {
+    if let Some(mut be) = device(test, AdapterOptions::default()) {
+        body(&mut be);
+    }
+}
+
+/// The weights are exact, so only the sum is rounded: in the worst case once for each of its terms and a few times more
+/// for scales and the sum over threads.
+fn check_linear(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
+    let worst = (weight.cols + 16) as f64 * f64::from(f32::EPSILON) / 2.0;
+    let exact = reference::linear(weight, x);
+    let magnitudes = reference::linear_magnitudes(weight, x);
+    assert_eq!(y.len(), exact.len(), "{what}");
+    for (i, (got, (exact, magnitude))) in y.iter().zip(exact.iter().zip(magnitudes)).enumerate() {
+        let off = (f64::from(*got) - exact).abs();
+        assert!(
+            off <= worst * magnitude,
+            "{what}: number {i} is {got} and not {exact}"
+        );
+    }
+}
+
+/// Both kernels and every remainder of their tiles.
+#[test]
+fn a_linear_layer_equals_candle_in_every_format_and_shape() {
+    on_device("linear", |be| {
+        for_linear_cases(&FORMATS, |what, weight, x| {
+            check_linear(what, weight, x, &product(be, weight, x));
+        });
+    });
+}
+
+#[test]
+fn the_matrices_of_the_published_models_multiply() {
+    on_device("model matrices", |be| {
+        let mut random = Random(2);
+        for (name, format, cols, d_out) in MODEL_WIDTHS {
+            let weight = random.matrix(format, d_out, cols);
+            let x = random.numbers(cols, -2.0, 2.0);
+            check_linear(name, &weight, &x, &product(be, &weight, &x));
+        }
+    });
+}
+
+#[test]
+fn a_matrix_larger_than_a_binding_is_split_by_rows_and_gives_the_same() {
+    let narrow = AdapterOptions {
+        max_binding_bytes: Some(1000),
+        ..AdapterOptions::default()
+    };
+    let Some(mut split) = device("split matrices", narrow) else {
+        return;
+    };
+    let mut random = Random(20);
+    for format in FORMATS {
+        let weight = random.matrix(format, 100, 100);
+        for t_rows in [1, 35] {
+            let what = format!("{format:?} {t_rows}");
+            let x = random.numbers(t_rows * 100, -2.0, 2.0);
+            check_linear(&what, &weight, &x, &product(&mut split, &weight, &x));
+        }
+        let tokens = [99, 0, 31, 32, 50];
+        let all = reference::dequantized(&weight);
+        let expected = tokens.map(|token| all[token as usize * 100..][..100].to_vec());
+        assert_eq!(embed(&mut split, &weight, &tokens), expected.concat());
+    }
+}
+
+#[test]
+fn a_bias_is_added_once_and_linear_add_keeps_what_is_there() {
+    on_device("bias", |be| {
+        let mut random = Random(3);
+        for format in FORMATS {
+            for (t_rows, cols, d_out) in [(1, 33, 5), (3, 37, 31), (65, 5, 100)] {
+                let what = format!("{format:?} {t_rows}×{cols}→{d_out}");
+                let weight = random.matrix(format, d_out, cols);
+                let bias = random.numbers(d_out, -1.0, 1.0);
+                let x = random.numbers(t_rows * cols, -2.0, 2.0);
+                let before = random.numbers(t_rows * d_out, -3.0, 3.0);
+                let expected = reference::linear(&weight, &x);
+                let expected = expected.iter().zip(bias.iter().cycle());
+                let expected: Vec<f64> = expected.map(|(y, b)| y + f64::from(*b)).collect();
+                let layer = linear(be, &weight, Some(&bias));
+                let x = rows(be, cols, &x);
+                let mut y = be.tensor(t_rows, d_out);
+                be.linear(&layer, &x, &mut y);
+                assert_close(&what, LINEAR_F32, &read(be, &y), &expected);
+                let mut y = rows(be, d_out, &before);
+                be.linear_add(&layer, &x, &mut y);
+                let added = expected.iter().zip(&before).map(|(y, b)| y + f64::from(*b));
+                let added: Vec<f64> = added.collect();
+                assert_close(&what, LINEAR_F32, &read(be, &y), &added);
+            }
+        }
+    });
+}
+
+#[test]
+fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
+    on_device("embed", |be| {
+        for_embed_cases(|what, table| {
+            let all = reference::dequantized(table);
+            // More tokens than fit one uniform block.
+            let tokens: Vec<u32> = TOKENS.into_iter().cycle().take(130).collect();
+            let rows = tokens
+                .iter()
+                .map(|&token| &all[token as usize * table.cols..][..table.cols]);
+            assert_eq!(
+                embed(be, table, &tokens),
+                rows.collect::<Vec<_>>().concat(),
+                "{what}"
+            );
+        });
+    });
+}
+
+#[test]
+fn rms_norm_equals_candle_at_every_shape() {
+    on_device("rms_norm", |be| {
+        for_rms_norm_cases(|what, weight, x| {
+            let y = rms_norm(be, weight, 1e-5, x);
+            assert_close(what, NORM, &y, &reference::rms_norm(weight, 1e-5, x));
+        });
+    });
+}
+
+#[test]
+fn gated_rms_norm_equals_the_loops_at_every_shape_and_in_groups() {
+    on_device("gated_rms_norm", |be| {
+        for_gated_rms_norm_cases(|what, weight, n_groups, x, gate| {
+            let y = gated_rms_norm(be, weight, n_groups, x, gate);
+            let expected = reference::gated_rms_norm(weight, n_groups, 1e-5, x, gate);
+            assert_close(what, EXPONENTIAL, &y, &expected);
+        });
+    });
+}
+
+#[test]
+fn causal_conv1d_equals_the_loops_and_does_not_care_how_the_sequence_is_cut() {
+    on_device("conv1d", |be| {
+        for_conv_cases(|what, t_rows, case| {
+            let whole = conv1d(be, case, &[t_rows]);
+            let (y, state) = whole.split_at(case.x.len());
+            let inputs = [&case.state[..], &case.x].concat();
+            let expected = reference::causal_conv1d(&case.weight, &case.bias, &inputs);
+            assert_close(what, EXPONENTIAL, y, &expected);
+            assert_eq!(state, &inputs[case.x.len()..], "{what}");
+            let [pieces, ..] = ways_to_cut(t_rows);
+            assert_eq!(conv1d(be, case, &pieces), whole, "{what} as {pieces:?}");
+        });
+    });
+}
+
+#[test]
+fn ssm_scan_equals_the_recurrence_however_the_sequence_is_cut() {
+    on_device("ssm_scan", |be| {
+        for_scan_cases(|what, t_rows, scan| {
+            let (expected_y, expected_state) = scan.run();
+            let expected = [expected_y, expected_state].concat();
+            assert_close(what, SCAN, &ssm_scan(be, scan, &[t_rows]), &expected);
+            for pieces in &ways_to_cut(t_rows)[..2] {
+                let what = format!("{what} as {pieces:?}");
+                assert_close(&what, SCAN, &ssm_scan(be, scan, pieces), &expected);
+            }
+        });
+    });
+}
+
+#[test]
+fn rope_equals_candle_at_every_position() {
+    on_device("rope", |be| {
+        for_rope_cases(|what, case| {
+            let y = rope(be, case, case.position, &case.x);
+            let expected = reference::rope(&case.inv_freq, case.position, &case.x, case.n_heads);
+            assert_close(what, ROPE, &y, &expected);
+        });
+    });
+}
+
+#[test]
+fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
+    on_device("attention", |be| {
+        for_attention_cases(|what, t_rows, shape, qkv| {
+            let expected = reference::attention(
+                shape.n_heads,
+                shape.n_kv_heads,
+                shape.head_dim,
+                shape.scale,
+                qkv,
+            );
+            let [one_first, halves, _] = ways_to_cut(t_rows);
+            for pieces in [vec![t_rows], one_first, halves] {
+                let y = attention(be, shape, KvFormat::F32, qkv, &pieces);
+                assert_close(&format!("{what} as {pieces:?}"), EXPONENTIAL, &y, &expected);
+            }
+        });
+    });
+}
+
+#[test]
+fn gelu_mul_equals_the_exact_gelu_of_candle() {
+    on_device("gelu_mul", |be| {
+        for_gelu_cases(|what, d, x| {
+            assert_close(
+                what,
+                EXPONENTIAL,
+                &gelu_mul(be, d, x),
+                &reference::gelu_mul(x, d),
+            );
+        });
+    });
+}
+
+#[test]
+fn concat_add_and_last_row_move_numbers_unchanged() {
+    on_device("moves", |be| {
+        for_move_cases(|case| assert_eq!(case.run(be), case.expected()));
+    });
+}
+
+/// What was recorded before a write still sees the old numbers, and what comes after it the new ones.
+#[test]
+fn clear_copy_and_write_take_effect_in_the_order_of_the_calls() {
+    on_device("order", |be| {
+        let mut x = rows(be, 2, &[1.0, 2.0, 3.0, 4.0]);
+        let (mut before, mut after, mut cleared) =
+            (be.tensor(2, 2), be.tensor(2, 2), be.tensor(2, 2));
+        be.copy(&x, &mut before);
+        be.write(&[5.0, 6.0, 7.0, 8.0], &mut x);
+        be.copy(&x, &mut after);
+        be.clear(&mut x);
+        be.copy(&x, &mut cleared);
+        assert_eq!(read(be, &before), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(read(be, &after), [5.0, 6.0, 7.0, 8.0]);
+        assert_eq!(read(be, &cleared), [0.0; 4]);
+    });
+}
+
+#[test]
+fn a_step_that_repeats_makes_no_new_bind_group_and_one_submission() {
+    on_device("steps", |be| {
+        let mut y = be.tensor(1, 5);
+        let (a, b) = (rows(be, 5, &[1.0; 5]), rows(be, 5, &[2.0; 5]));
+        be.add(&a, &b, &mut y);
+        be.flush();
+        let first = be.counts();
+        for _ in 0..3 {
+            be.add(&a, &b, &mut y);
+        }
+        be.flush();
+        let then = be.counts();
+        assert_eq!(then.dispatches - first.dispatches, 3);
+        assert_eq!(then.submissions - first.submissions, 1);
+        assert_eq!(then.bind_groups_made, first.bind_groups_made);
+    });
+}
+
+/// f32 sums in another order and WGSL's exponentials; logits of these nets spread by about 3.
+const TOLERANCE: f32 = 2e-3;
+
+const F32: LoadSettings = LoadSettings {
+    weights: WeightFormat::F32,
+    context: None,
+    numeric: NumericSettings {
+        dt_min_prefill: None,
+        dt_min_step: None,
+        rescale_rope_for_long_context: false,
+    },
+    memory_limit_bytes: None,
+};
+
+/// `body` with a session for each net of the fixtures.
+fn for_goldens(test: &str, mut body: impl FnMut(&Golden, Session<WebGpu>)) {
+    for golden in goldens() {
+        let Some(be) = device(test, AdapterOptions::default()) else {
+            return;
+        };
+        let session = folder::open(be, &golden.dir, F32)
+            .unwrap_or_else(|error| panic!("{}: {error}", golden.name()));
+        body(&golden, session);
+    }
+}
+
+#[test]
+fn hidden_states_and_logits_of_a_prompt_equal_the_reference() {
+    for_goldens("prefill", |golden, mut session| {
+        let ids = golden.ids("input_ids");
+        let states = block_on(session.hidden_states(&ids)).unwrap();
+        let expected = golden.numbers("hidden_states");
+        for (i, (state, expected)) in (states.iter())
+            .zip(expected.chunks(states[0].len()))
+            .enumerate()
+        {
+            let difference = max_difference(state, expected);
+            let name = golden.name();
+            assert!(
+                difference <= TOLERANCE,
+                "{name} after {i} blocks: {difference}"
+            );
+        }
+        let logits = block_on(session.logits(&ids)).unwrap();
+        let difference = max_difference(&logits, &golden.numbers("prefill_logits"));
+        assert!(difference <= TOLERANCE, "{}: {difference}", golden.name());
+    });
+}
+
+#[test]
+fn greedy_decoding_equals_the_reference_for_24_steps() {
+    for_goldens("decode", |golden, mut session| {
+        let vocab_size = session.config().vocab_size;
+        let mut row = block_on(session.logits(&golden.ids("input_ids"))).unwrap();
+        row.drain(..row.len() - vocab_size);
+        let (mut ids, mut logits) = (Vec::new(), Vec::new());
+        for _ in 0..24 {
+            let id = argmax(&row);
+            ids.push(id);
+            logits.extend_from_slice(&row);
+            row = block_on(session.extend(&[id])).unwrap();
+        }
+        assert_eq!(ids, golden.ids("greedy_ids"), "{}", golden.name());
+        let difference = max_difference(&logits, &golden.numbers("greedy_logits"));
+        assert!(difference <= TOLERANCE, "{}: {difference}", golden.name());
+    });
+}
