@@ -40,6 +40,14 @@ impl Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameId(u16);
 
+/// A span of the present record, for a device that tells its times later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanId {
+    index: usize,
+    /// Which record it is in: of one that was taken or discarded no time is wanted any more.
+    record: u32,
+}
+
 /// A span that is open, or the fact that nothing is recorded at its level.
 #[must_use]
 #[derive(Debug)]
@@ -89,6 +97,10 @@ pub struct Profiler {
     level: Level,
     profile: Profile,
     open: Vec<usize>,
+    /// Records taken or discarded so far.
+    record: u32,
+    /// Whether the times of each span are the device's own.
+    is_device_time: Vec<bool>,
     /// Names that came as literals, found again by address: no string is compared on the hot path.
     literals: Vec<(*const u8, NameId)>,
     pass: u32,
@@ -152,6 +164,7 @@ impl Profiler {
         self.profile.duration_us.push(0.0);
         self.profile.flops.push(0.0);
         self.profile.bytes.push(0.0);
+        self.is_device_time.push(false);
         self.open.push(index);
         // The clock is read last, so that the bookkeeping is charged to the parent.
         self.profile.start_us.push(now_us());
@@ -168,10 +181,41 @@ impl Profiler {
         debug_assert_eq!(last, Some(index), "spans close in reverse order of opening");
     }
 
+    /// The span in which everything is that is recorded now.
+    pub fn innermost(&self) -> Option<SpanId> {
+        self.open.last().map(|&index| SpanId {
+            index,
+            record: self.record,
+        })
+    }
+
+    /// A part of `span` ran on the device from `start_us` to `end_us`. The device's times take the place of the host's in
+    /// it and in the spans around it, each of which reaches from the first of its parts to the last.
+    pub fn note_device_time(&mut self, span: SpanId, start_us: f64, end_us: f64) {
+        if span.record != self.record {
+            return;
+        }
+        let mut at = Some(span.index);
+        while let Some(index) = at {
+            let start = &mut self.profile.start_us[index];
+            let duration = &mut self.profile.duration_us[index];
+            if self.is_device_time[index] {
+                let end_us = end_us.max(*start + f64::from(*duration));
+                *start = start.min(start_us);
+                *duration = (end_us - *start) as f32;
+            } else {
+                self.is_device_time[index] = true;
+                *start = start_us;
+                *duration = (end_us - start_us) as f32;
+            }
+            at = usize::try_from(self.profile.parent[index]).ok();
+        }
+    }
+
     /// What was recorded since the last call; the names stay interned.
     pub fn take(&mut self) -> Profile {
         let taken = self.profile.clone();
-        self.profile.clear();
+        self.discard();
         taken
     }
 
@@ -189,6 +233,8 @@ impl Profiler {
     /// Forgets what was recorded since `take`.
     pub fn discard(&mut self) {
         self.profile.clear();
+        self.is_device_time.clear();
+        self.record += 1;
     }
 }
 
@@ -225,6 +271,28 @@ mod tests {
         assert_eq!(profile.flops, [0.0, 512.0]);
         assert_eq!(profile.bytes, [0.0, 128.0]);
         assert!(profile.duration_us[0] >= profile.duration_us[1]);
+    }
+
+    #[test]
+    fn times_of_a_device_replace_those_of_the_host_in_a_span_and_around_it() {
+        let mut profiler = Profiler::default();
+        profiler.set_level(Level::Module);
+        let name = profiler.intern("layers.0");
+        let block = profiler.open_block(name);
+        let mut ids = Vec::new();
+        for name in ["in_proj", "out_proj"] {
+            let op = profiler.open_op(name);
+            ids.push(profiler.innermost().unwrap());
+            profiler.close(op, Work::NONE);
+        }
+        profiler.close(block, Work::NONE);
+        profiler.note_device_time(ids[0], 100.0, 110.0);
+        profiler.note_device_time(ids[1], 112.0, 120.0);
+        let profile = profiler.take();
+        assert_eq!(profile.start_us, [100.0, 100.0, 112.0]);
+        assert_eq!(profile.duration_us, [20.0, 10.0, 8.0]);
+        profiler.note_device_time(ids[0], 1.0, 2.0);
+        assert!(profiler.take().is_empty());
     }
 
     #[test]

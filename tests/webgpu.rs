@@ -18,6 +18,7 @@ use zamba2::backend::{Backend, KvFormat};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
+use zamba2::profile::Level;
 use zamba2::quant::{QMatrix, WeightFormat};
 use zamba2::session::{LoadSettings, Session, argmax};
 
@@ -292,6 +293,43 @@ fn a_step_that_repeats_makes_no_new_bind_group_and_one_submission() {
         assert_eq!(then.submissions - first.submissions, 1);
         assert_eq!(then.bind_groups_made, first.bind_groups_made);
     });
+}
+
+/// Both ways of taking times: by the device's clock, where it has one, and by waiting for each span.
+#[test]
+fn every_span_has_the_time_of_its_work_and_lies_within_the_span_around_it() {
+    for no_timestamps in [false, true] {
+        let options = AdapterOptions {
+            no_timestamps,
+            ..AdapterOptions::default()
+        };
+        let Some(mut be) = device("spans", options) else {
+            return;
+        };
+        let be = &mut be;
+        assert!(!no_timestamps || be.adapter().timestamp_period_ns.is_none());
+        let weight = Random(17).matrix(WeightFormat::Q4, 512, 512);
+        let layer = linear(be, &weight, None);
+        be.profiler().set_level(Level::Module);
+        let name = be.profiler().intern("layers.0");
+        let x = rows(be, 512, &[1.0; 512]);
+        let (mut y, mut z) = (be.tensor(1, 512), be.tensor(1, 512));
+        be.scope(name, |be| {
+            be.linear(&layer, &x, &mut y);
+            be.add(&x, &y, &mut z);
+        });
+        assert_eq!(read(be, &z).len(), 512);
+        let profile = be.profiler().take();
+        assert_eq!(profile.parent, [-1, 0, 0]);
+        assert_eq!(profile.flops, [0.0, 2.0 * 512.0 * 512.0, 0.0]);
+        let end_us = |i: usize| profile.start_us[i] + f64::from(profile.duration_us[i]);
+        for i in 0..3 {
+            assert!(profile.duration_us[i] > 0.0, "{profile:?}");
+            // A duration is f32, and its end carries the rounding.
+            assert!(profile.start_us[i] >= profile.start_us[0], "{profile:?}");
+            assert!(end_us(i) <= end_us(0) + 0.01, "{profile:?}");
+        }
+    }
 }
 
 /// f32 sums in another order and WGSL's exponentials; logits of these nets spread by about 3.

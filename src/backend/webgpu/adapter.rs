@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{Error, Result};
 
 /// What is known of the adapter that was chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AdapterFacts {
     /// As the driver names it; a browser may give nothing.
     pub name: String,
@@ -16,6 +16,9 @@ pub struct AdapterFacts {
     pub software: bool,
     /// The most bytes that a kernel can be given at once; larger matrices are split.
     pub max_binding_bytes: u64,
+    /// The step of the device's own clock; none if the device can't be asked for times, and spans are then taken by waiting
+    /// for each of them.
+    pub timestamp_period_ns: Option<f32>,
 }
 
 /// How a device is to be opened.
@@ -25,6 +28,8 @@ pub struct AdapterOptions {
     pub hardware_only: bool,
     /// A bound below the adapter's own, for finding out what a smaller one would do.
     pub max_binding_bytes: Option<u64>,
+    /// Does without the device's own clock.
+    pub no_timestamps: bool,
 }
 
 /// The first failure that the device reported by itself. Failures come late and from another thread.
@@ -78,8 +83,13 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     let max_binding_bytes = limits
         .max_storage_buffer_binding_size
         .min(limits.max_buffer_size);
+    let mut features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+    if options.no_timestamps {
+        features = wgpu::Features::empty();
+    }
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("zamba2"),
+        required_features: features,
         // What every WebGPU device has, and more only where weights are as large as they are.
         required_limits: wgpu::Limits {
             max_storage_buffer_binding_size: max_binding_bytes,
@@ -104,16 +114,18 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
             lost.note(format!("it was lost: {message}"));
         }
     });
+    let has_timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);
     let bound = options.max_binding_bytes.unwrap_or(u64::MAX);
     Ok(OpenDevice {
-        device,
-        queue,
         facts: AdapterFacts {
             name: info.name,
             interface: info.backend.to_string(),
             software,
             max_binding_bytes: max_binding_bytes.min(bound),
+            timestamp_period_ns: has_timestamps.then(|| queue.get_timestamp_period()),
         },
+        device,
+        queue,
         faults,
     })
 }

@@ -7,6 +7,7 @@ mod kernels;
 mod memory;
 mod readback;
 mod recorder;
+mod timers;
 mod weight;
 
 use crate::backend::{
@@ -14,7 +15,7 @@ use crate::backend::{
     SsmInput,
 };
 use crate::error::Result;
-use crate::profile::{Profiler, Work};
+use crate::profile::{Level, NameId, OpenSpan, Profiler, Work};
 use crate::quant::{QMatrix, WeightFormat};
 pub use adapter::{AdapterFacts, AdapterOptions};
 use kernels::Kernel;
@@ -145,9 +146,38 @@ impl WebGpu {
 
     /// Records one op, whose work is `work`, under a span.
     fn op(&mut self, name: &'static str, work: Work, body: impl FnOnce(&mut Recorder)) {
-        let span = self.profiler.open_op(name);
+        let span = self.open_op(name);
         body(&mut self.recorder);
+        self.close_op(span, work);
+    }
+
+    fn open_op(&mut self, name: &'static str) -> OpenSpan {
+        let span = self.profiler.open_op(name);
+        self.recorder.set_span(self.profiler.innermost());
+        span
+    }
+
+    fn close_op(&mut self, span: OpenSpan, work: Work) {
+        if self.profiler.level() == Level::Module {
+            self.fence();
+        }
         self.profiler.close(span, work);
+    }
+
+    /// Without a clock of the device the host's must do: then a span ends when its work is done.
+    fn fence(&mut self) {
+        if self.facts.timestamp_period_ns.is_none() {
+            self.recorder.finish();
+        }
+    }
+
+    async fn read_memory(&mut self, memory: &Memory, bytes: u64) -> Result<Vec<u8>> {
+        let (read, times) = self.recorder.read(memory, bytes).await?;
+        for time in times {
+            self.profiler
+                .note_device_time(time.span, time.start_us, time.end_us);
+        }
+        Ok(read)
     }
 
     fn multiply(
@@ -179,7 +209,7 @@ impl WebGpu {
             (WeightFormat::Q8, false) => Kernel::LinearMatQ8,
             (WeightFormat::Q4, false) => Kernel::LinearMatQ4,
         };
-        let span = self.profiler.open_op(linear.name);
+        let span = self.open_op(linear.name);
         let (bias, add) = match &linear.bias {
             Some(bias) => (&bias.memory, add | ADD_BIAS),
             None => (&self.nothing, add),
@@ -206,7 +236,7 @@ impl WebGpu {
                 workgroups,
             );
         }
-        self.profiler.close(span, work);
+        self.close_op(span, work);
     }
 
     /// The table of `rope` with at least `positions` positions.
@@ -456,7 +486,7 @@ impl Backend for WebGpu {
             ]),
             bytes: (parameters.iter().sum::<usize>() + 2 * state.bytes()) as u64,
         };
-        let span = self.profiler.open_op("mamba.ssm");
+        let span = self.open_op("mamba.ssm");
         let [heads, dt_start, dt_stride] = [n_heads, dt.start, dt.tensor.cols].map(word);
         self.recorder.dispatch(
             Kernel::SsmSteps,
@@ -496,11 +526,11 @@ impl Backend for WebGpu {
             &uniforms.map(word),
             [x.len.div_ceil(SCAN_CHANNELS), 1, 1],
         );
-        self.profiler.close(span, work);
+        self.close_op(span, work);
     }
 
     fn rope(&mut self, rope: &Rope, position: usize, x: &mut WebGpuTensor) {
-        let span = self.profiler.open_op("self_attn.rope");
+        let span = self.open_op("self_attn.rope");
         self.turns(rope, position + x.rows);
         let table = self.rope_table.as_ref().expect("it was just made");
         let (half, n_pairs) = (rope.head_dim / 2, x.cols / 2);
@@ -510,7 +540,7 @@ impl Backend for WebGpu {
             &[position, half, n_pairs].map(word),
             per_number(n_pairs, x.rows),
         );
-        self.profiler.close(span, Work::NONE);
+        self.close_op(span, Work::NONE);
     }
 
     fn append_kv(&mut self, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
@@ -602,12 +632,14 @@ impl Backend for WebGpu {
             start: (x.rows - 1) * x.cols,
             ..whole(x)
         };
+        self.recorder.set_span(self.profiler.innermost());
         copy_rows(&mut self.recorder, from, whole(y), 1, x.cols);
     }
 
     fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
         assert_eq!(x.cols, y.cols);
         y.resize(x.rows);
+        self.recorder.set_span(self.profiler.innermost());
         copy_rows(&mut self.recorder, whole(x), whole(y), x.rows, x.cols);
     }
 
@@ -616,7 +648,7 @@ impl Backend for WebGpu {
     }
 
     async fn read(&mut self, x: &WebGpuTensor) -> Result<Vec<f32>> {
-        let bytes = self.recorder.read(&x.memory, x.bytes() as u64).await?;
+        let bytes = self.read_memory(&x.memory, x.bytes() as u64).await?;
         let numbers = bytes.as_chunks().0.iter();
         Ok(numbers.map(|number| f32::from_le_bytes(*number)).collect())
     }
@@ -634,8 +666,8 @@ impl Backend for WebGpu {
     async fn read_kv(&mut self, cache: &KvCache<WebGpu>) -> Result<Vec<u8>> {
         let rows = &cache.rows;
         let bytes = 4 * product([cache.len, rows.width]);
-        let k = self.recorder.read(&rows.k, bytes).await?;
-        let v = self.recorder.read(&rows.v, bytes).await?;
+        let k = self.read_memory(&rows.k, bytes).await?;
+        let v = self.read_memory(&rows.v, bytes).await?;
         let head_bytes = 4 * rows.head_dim;
         let heads = k.chunks(head_bytes).zip(v.chunks(head_bytes));
         Ok(heads.flat_map(|(k, v)| [k, v].concat()).collect())
@@ -668,5 +700,15 @@ impl Backend for WebGpu {
 
     fn profiler(&mut self) -> &mut Profiler {
         &mut self.profiler
+    }
+
+    fn scope<R>(&mut self, name: NameId, body: impl FnOnce(&mut Self) -> R) -> R {
+        let span = self.profiler.open_block(name);
+        let result = body(self);
+        if self.profiler.level() >= Level::Block {
+            self.fence();
+        }
+        self.profiler.close(span, Work::NONE);
+        result
     }
 }

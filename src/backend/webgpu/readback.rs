@@ -36,17 +36,19 @@ impl Future for Mapping {
 #[derive(Default)]
 pub struct Readback {
     buffer: Option<wgpu::Buffer>,
+    mapped_bytes: u64,
 }
 
 impl Readback {
-    /// Copies the first `bytes` of `source` and maps them.
-    pub fn start(
+    /// Copies the first bytes of each source, one after the other and after what is encoded, and maps them.
+    pub fn start<'a>(
         &mut self,
         device: &wgpu::Device,
         queue: &wgpu::Queue,
-        source: &wgpu::Buffer,
-        bytes: u64,
+        mut encoder: wgpu::CommandEncoder,
+        sources: impl Iterator<Item = (&'a wgpu::Buffer, u64)> + Clone,
     ) -> Mapping {
+        let bytes = sources.clone().map(|(_, bytes)| bytes).sum();
         let large_enough = (self.buffer.take()).filter(|buffer| buffer.size() >= bytes);
         let buffer = large_enough.unwrap_or_else(|| {
             device.create_buffer(&wgpu::BufferDescriptor {
@@ -56,8 +58,11 @@ impl Readback {
                 mapped_at_creation: false,
             })
         });
-        let mut encoder = device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(source, 0, &buffer, 0, bytes);
+        let mut end = 0;
+        for (source, bytes) in sources {
+            encoder.copy_buffer_to_buffer(source, 0, &buffer, end, bytes);
+            end += bytes;
+        }
         queue.submit([encoder.finish()]);
         let answer = Arc::new(Mutex::new(Answer::default()));
         let mapping = Mapping(Arc::clone(&answer));
@@ -69,15 +74,16 @@ impl Readback {
             }
         });
         self.buffer = Some(buffer);
+        self.mapped_bytes = bytes;
         mapping
     }
 
     /// The bytes, once they are mapped.
-    pub fn finish(&self, bytes: u64) -> Result<Vec<u8>> {
+    pub fn finish(&self) -> Result<Vec<u8>> {
         let Some(buffer) = &self.buffer else {
             return Ok(Vec::new());
         };
-        let view = buffer.get_mapped_range(..bytes);
+        let view = buffer.get_mapped_range(..self.mapped_bytes);
         let copied = view
             .map(|view| view.to_vec())
             .map_err(|error| device_error(&error));

@@ -4,13 +4,17 @@
 //! Everything that changes from call to call is in the uniform block of a dispatch. All blocks of a flush are written at
 //! once and bound with an offset, so that bind groups depend on buffers only and are found again for every token.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::backend::webgpu::adapter::{Faults, OpenDevice};
 use crate::backend::webgpu::kernels::{Access, Kernel};
 use crate::backend::webgpu::memory::{Allocator, Memory};
 use crate::backend::webgpu::readback::{Readback, wait};
+use crate::backend::webgpu::timers::{DeviceTime, Timers};
+use crate::clock::now_us;
 use crate::error::Result;
+use crate::profile::SpanId;
 
 /// What every device accepts as the distance of two uniform blocks.
 const UNIFORM_STEP: usize = 256;
@@ -37,6 +41,7 @@ enum Command {
         bind_group: wgpu::BindGroup,
         uniform_offset: u32,
         workgroups: [u32; 3],
+        span: Option<SpanId>,
     },
     Clear(wgpu::Buffer),
 }
@@ -60,6 +65,10 @@ pub struct Recorder {
     uniforms: Vec<u8>,
     uniform_buffer: wgpu::Buffer,
     readback: Readback,
+    /// If the device has a clock.
+    timers: Option<Timers>,
+    /// What the following dispatches are a part of.
+    span: Option<SpanId>,
     counts: Counts,
 }
 
@@ -69,7 +78,7 @@ impl Recorder {
             device,
             queue,
             faults,
-            ..
+            facts,
         } = open;
         let uniform_buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
@@ -89,12 +98,19 @@ impl Recorder {
             uniforms: Vec::new(),
             uniform_buffer,
             readback: Readback::default(),
+            timers: facts.timestamp_period_ns.map(Timers::new),
+            span: None,
             counts: Counts::default(),
         }
     }
 
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// What is recorded from here on is a part of `span`.
+    pub fn set_span(&mut self, span: Option<SpanId>) {
+        self.span = span;
     }
 
     /// A buffer of zeros.
@@ -149,6 +165,7 @@ impl Recorder {
             bind_group,
             uniform_offset: start as u32,
             workgroups: workgroups.map(|n| n as u32),
+            span: self.span,
         });
         self.counts.dispatches += 1;
     }
@@ -199,6 +216,7 @@ impl Recorder {
         self.uniforms.clear();
         let mut encoder = (self.device).create_command_encoder(&Default::default());
         let mut pass = None;
+        let mut pass_span = None;
         for command in self.commands.drain(..) {
             match command {
                 Command::Clear(buffer) => {
@@ -210,10 +228,20 @@ impl Recorder {
                     bind_group,
                     uniform_offset,
                     workgroups: [x, y, z],
+                    span,
                 } => {
+                    if self.timers.is_some() && span != pass_span {
+                        pass = None;
+                        pass_span = span;
+                    }
                     let pass = pass.get_or_insert_with(|| {
-                        let pass = encoder.begin_compute_pass(&Default::default());
-                        pass.forget_lifetime()
+                        let timed = self.timers.as_mut().zip(span);
+                        let descriptor = wgpu::ComputePassDescriptor {
+                            label: None,
+                            timestamp_writes: timed
+                                .map(|(timers, span)| timers.next_pass(&self.device, span)),
+                        };
+                        encoder.begin_compute_pass(&descriptor).forget_lifetime()
                     });
                     if let Some(Pipeline { pipeline, .. }) = &self.pipelines[kernel as usize] {
                         pass.set_pipeline(pipeline);
@@ -224,6 +252,9 @@ impl Recorder {
             }
         }
         drop(pass);
+        if let Some(timers) = &mut self.timers {
+            timers.note_submission(now_us());
+        }
         self.queue.submit([encoder.finish()]);
         self.counts.submissions += 1;
         self.forget_freed();
@@ -238,26 +269,41 @@ impl Recorder {
         }
     }
 
-    /// The first `bytes` of a buffer, after everything recorded before.
+    /// The first `bytes` of a buffer, after everything recorded before, and when the passes since the last reading ran.
     ///
     /// # Errors
     /// Whatever has failed on the device up to now.
-    pub async fn read(&mut self, memory: &Memory, bytes: u64) -> Result<Vec<u8>> {
+    pub async fn read(
+        &mut self,
+        memory: &Memory,
+        bytes: u64,
+    ) -> Result<(Vec<u8>, Vec<DeviceTime>)> {
         self.flush();
-        let mapped = self
-            .readback
-            .start(&self.device, &self.queue, &memory.buffer, bytes);
+        let mut encoder = (self.device).create_command_encoder(&Default::default());
+        let timers = self.timers.as_mut();
+        let times = timers.and_then(|timers| timers.resolve(&self.device, &mut encoder));
+        let sources = std::iter::once((&memory.buffer, bytes)).chain(times);
+        let mapped = (self.readback).start(&self.device, &self.queue, encoder, sources);
         wait(&self.device);
         let mapped = mapped.await;
         // The device's own words say more than a mapping that failed.
         self.faults.check()?;
         mapped?;
-        self.readback.finish(bytes)
+        let mut read = self.readback.finish()?;
+        let times = read.split_off(bytes as usize);
+        let times = self.timers.as_mut().map(|timers| timers.times(&times));
+        Ok((read, times.unwrap_or_default()))
+    }
+
+    /// Runs everything recorded and waits for it.
+    pub fn finish(&mut self) {
+        self.flush();
+        wait(&self.device);
     }
 }
 
 /// Copies go by words of four bytes.
-fn to_whole_words(bytes: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+fn to_whole_words(bytes: &[u8]) -> Cow<'_, [u8]> {
     if bytes.len().is_multiple_of(4) {
         return bytes.into();
     }
