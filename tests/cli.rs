@@ -898,3 +898,89 @@ fn profile_says_what_does_not_fit_and_what_can_not_be_written() {
     let error: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["error"]["code"], "write");
 }
+
+/// Every command that runs a model takes a graphics adapter; without one it says so.
+#[test]
+fn a_graphics_adapter_computes_what_the_processor_does() {
+    let golden = golden("gqa");
+    let tokens = list(&golden.ids("input_ids"));
+    let dir = text(&golden.dir);
+    let arguments = [
+        "logits",
+        dir,
+        "--tokens",
+        &tokens,
+        "--decode",
+        "4",
+        "--backend",
+        "webgpu",
+        "--json",
+    ];
+    let output = zamba2(&arguments);
+    if !output.status.success() {
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["error"]["code"], "no_adapter", "{report}");
+        println!("SKIPPED: {}", report["error"]["message"]);
+        return;
+    }
+    let output: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Twice the processor's: WGSL's exponentials are less exact.
+    let expected = golden.numbers("prefill_logits");
+    let difference = max_difference(&numbers(&output["prefill_logits"]), &expected);
+    assert!(difference <= 2.0 * TOLERANCE, "{difference}");
+    let bench = json_of(&[
+        "bench",
+        dir,
+        "--json",
+        "--weights",
+        "q4",
+        "--prompt",
+        "3",
+        "--decode",
+        "2",
+        "--runs",
+        "1",
+        "--backend",
+        "webgpu",
+    ]);
+    assert_eq!(bench["backend"], "webgpu-native");
+    assert!(bench["decode_dispatches"].as_u64().unwrap() > 0, "{bench}");
+    assert!(bench["adapter"]["name"].is_string(), "{bench}");
+    let run = json_of(&[
+        "profile",
+        dir,
+        "--json",
+        "--prompt-tokens",
+        "3",
+        "--decode",
+        "2",
+        "--runs",
+        "1",
+        "--backend",
+        "webgpu",
+    ]);
+    assert_eq!(run["conditions"]["backend"], "webgpu-native");
+    assert!(
+        run["timer"]["source"].as_str().unwrap().contains("adapter"),
+        "{}",
+        run["timer"]
+    );
+}
+
+/// The loader of Vulkan takes the list of drivers from the environment.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_a_graphics_adapter_the_error_says_what_to_do() {
+    let dir = golden("gqa").dir;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zamba2"));
+    command.args(["bench", text(&dir), "--backend", "webgpu", "--json"]);
+    for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+        command.env(variable, "/nowhere");
+    }
+    let output = command.output().expect("the binary starts");
+    assert!(!output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["error"]["code"], "no_adapter", "{report}");
+    let next_step = report["error"]["next_step"].as_str().unwrap();
+    assert!(next_step.contains("CPU backend"), "{report}");
+}

@@ -4,7 +4,7 @@
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::backend::cpu::{Ceilings, Cpu};
+use zamba2::backend::cpu::Ceilings;
 use zamba2::clock::now_us;
 use zamba2::error::Error;
 use zamba2::model::NumericSettings;
@@ -14,6 +14,7 @@ use zamba2::report::count::{self, Formats, Kind, ModuleWork};
 use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Session};
 
+use super::device::{AdapterRecord, Device, Opened};
 use super::{Failure, OpenArguments, print, print_json, proc_bytes};
 
 /// Measure prefill and decode on made-up tokens.
@@ -90,6 +91,9 @@ impl Spread {
 #[derive(Serialize)]
 struct Output {
     weights: &'static str,
+    backend: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter: Option<AdapterRecord>,
     threads: usize,
     runs: u32,
     prompt_tokens: u32,
@@ -107,12 +111,15 @@ struct Output {
     decode_gmacs_per_s: f64,
     decode_weight_bytes: u64,
     decode_weight_gb_per_s: f64,
-    /// Measured just before the model was loaded.
-    ceilings: Ceilings,
+    /// Kernels of a decoded token, where the backend starts them one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decode_dispatches: Option<u64>,
+    /// Measured just before the model was loaded; only the processor's are known.
+    ceilings: Option<Ceilings>,
     /// Of the peak of int8 products, for q4; 16-bit for q8, f32 for f32.
-    prefill_percent_of_ceiling: f64,
+    prefill_percent_of_ceiling: Option<f64>,
     /// Of the bandwidth, by the weights alone.
-    decode_percent_of_ceiling: f64,
+    decode_percent_of_ceiling: Option<f64>,
     weights_bytes: u64,
     cache_bytes: u64,
     /// Where the system tells it.
@@ -120,11 +127,18 @@ struct Output {
 }
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    let ceilings = Cpu::new(arguments.open.threads()).ceilings();
+    match arguments.open.backend()? {
+        Opened::Cpu(be) => run_on(*be, arguments, json),
+        Opened::WebGpu(be) => run_on(*be, arguments, json),
+    }
+}
+
+fn run_on<B: Device>(be: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+    let ceilings = be.ceilings();
     let load_start_us = now_us();
     let mut session = arguments
         .open
-        .open(arguments.weights, NumericSettings::default())?;
+        .open(be, arguments.weights, NumericSettings::default())?;
     let load_ms = (now_us() - load_start_us) / 1e3;
     let tokens = arguments.prompt as usize + arguments.decode as usize;
     if tokens > session.context() {
@@ -135,8 +149,10 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     }
 
     let (mut prefill_ms, mut decode_ms) = (Vec::new(), Vec::new());
+    let mut decode_dispatches = None;
     for run in 0..=arguments.runs {
-        let (prefill, decode) = measure(&mut session, arguments)?;
+        let (prefill, decode, dispatches) = measure(&mut session, arguments)?;
+        decode_dispatches = dispatches;
         // The first run warms up caches, page tables and the processor's clock.
         if run > 0 {
             prefill_ms.push(prefill);
@@ -150,7 +166,9 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let (decode_macs, decode_weight_bytes) = (linear_macs(&decode), weight_bytes(&decode));
     let output = Output {
         weights: arguments.weights.name(),
-        threads: arguments.open.threads(),
+        backend: session.backend().label(),
+        adapter: session.backend().adapter(),
+        threads: session.backend().threads(),
         runs: arguments.runs,
         prompt_tokens: arguments.prompt,
         decode_tokens: arguments.decode,
@@ -166,19 +184,19 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
         decode_gmacs_per_s: decode_macs as f64 / 1e6 / decode_ms.median,
         decode_weight_bytes,
         decode_weight_gb_per_s: decode_weight_bytes as f64 / 1e6 / decode_ms.median,
+        decode_dispatches,
         ceilings,
-        prefill_percent_of_ceiling: {
+        prefill_percent_of_ceiling: ceilings.map(|ceilings| {
             let peak = match arguments.weights {
                 WeightFormat::Q4 => ceilings.int8_gmacs_per_s,
                 WeightFormat::Q8 => ceilings.int16_gmacs_per_s,
                 WeightFormat::F32 => ceilings.f32_gmacs_per_s,
             };
             prefill_macs as f64 / 1e4 / prefill_ms.median / peak
-        },
-        decode_percent_of_ceiling: decode_weight_bytes as f64
-            / 1e4
-            / decode_ms.median
-            / ceilings.read_gb_per_s,
+        }),
+        decode_percent_of_ceiling: ceilings.map(|ceilings| {
+            decode_weight_bytes as f64 / 1e4 / decode_ms.median / ceilings.read_gb_per_s
+        }),
         weights_bytes: session.weights_bytes(),
         cache_bytes: session.cache_bytes(),
         peak_memory_bytes: proc_bytes("/proc/self/status", "VmHWM"),
@@ -189,8 +207,11 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     print(&table(&output))
 }
 
-/// Milliseconds of one prefill and, per token, of the decoding after it.
-fn measure(session: &mut Session<Cpu>, arguments: &Arguments) -> Result<(f64, f64), Failure> {
+/// Milliseconds of one prefill and, per token, of the decoding after it; kernels per token of the latter.
+fn measure<B: Device>(
+    session: &mut Session<B>,
+    arguments: &Arguments,
+) -> Result<(f64, f64, Option<u64>), Failure> {
     let vocab_size = session.config().vocab_size as u32;
     // Steps of a prime visit different rows of the embedding.
     let prompt: Vec<u32> = (0..arguments.prompt)
@@ -209,11 +230,15 @@ fn measure(session: &mut Session<Cpu>, arguments: &Arguments) -> Result<(f64, f6
     session.start(&prompt, options)?;
     block_on(session.step())?;
     let first_us = now_us();
+    let before = session.backend().dispatches();
     for _ in 0..arguments.decode {
         block_on(session.step())?;
     }
     let decode_us = (now_us() - first_us) / f64::from(arguments.decode);
-    Ok(((first_us - start_us) / 1e3, decode_us / 1e3))
+    let after = session.backend().dispatches();
+    let dispatches = after.zip(before).map(|(after, before)| after - before);
+    let per_token = dispatches.map(|n| n / u64::from(arguments.decode));
+    Ok(((first_us - start_us) / 1e3, decode_us / 1e3, per_token))
 }
 
 fn table(output: &Output) -> String {
@@ -239,16 +264,30 @@ fn table(output: &Output) -> String {
         output.decode_tokens_per_s,
         output.decode_gmacs_per_s,
     );
+    let roofs = match (
+        output.ceilings,
+        output.prefill_percent_of_ceiling,
+        output.decode_percent_of_ceiling,
+    ) {
+        (Some(c), Some(prefill), Some(decode)) => format!(
+            "Ceilings in this run: int8 {:.1}, 16-bit {:.1}, f32 {:.1} GMAC/s, reading {:.1} GB/s: \
+             prefill is at {prefill:.0} % of its arithmetic, decode at {decode:.0} % of the reading.\n",
+            c.int8_gmacs_per_s, c.int16_gmacs_per_s, c.f32_gmacs_per_s, c.read_gb_per_s,
+        ),
+        _ => String::new(),
+    };
+    let dispatches = output.decode_dispatches;
+    let dispatches = dispatches.map_or(String::new(), |n| format!(" and starts {n} kernels"));
     format!(
-        "{} weights, {} threads, {} runs, prompt of {} tokens, {} decoded\n\
+        "{} weights, {}, {} threads, {} runs, prompt of {} tokens, {} decoded\n\
          {:<8} {:>10} {:>10} {:>10} {:>10} {:>10}\n\
          {prefill}\n\
          {decode}\n\
-         A decoded token reads {:.3} GB of weights, at {:.1} GB/s.\n\
-         Ceilings in this run: int8 {:.1}, 16-bit {:.1}, f32 {:.1} GMAC/s, reading {:.1} GB/s: \
-         prefill is at {:.0} % of its arithmetic, decode at {:.0} % of the reading.\n\
+         A decoded token reads {:.3} GB of weights, at {:.1} GB/s{dispatches}.\n\
+         {roofs}\
          Loading took {:.0} ms. Weights {:.3} GB, cache {:.3} GB for {} tokens, peak memory {peak}.\n",
         output.weights,
+        output.backend,
         output.threads,
         output.runs,
         output.prompt_tokens,
@@ -261,12 +300,6 @@ fn table(output: &Output) -> String {
         "GMAC/s",
         gb(output.decode_weight_bytes),
         output.decode_weight_gb_per_s,
-        output.ceilings.int8_gmacs_per_s,
-        output.ceilings.int16_gmacs_per_s,
-        output.ceilings.f32_gmacs_per_s,
-        output.ceilings.read_gb_per_s,
-        output.prefill_percent_of_ceiling,
-        output.decode_percent_of_ceiling,
         output.load_ms,
         gb(output.weights_bytes),
         gb(output.cache_bytes),

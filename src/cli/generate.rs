@@ -4,6 +4,7 @@
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
+use zamba2::backend::Backend;
 use zamba2::chat::Message;
 use zamba2::clock::now_us;
 use zamba2::error::Error;
@@ -13,6 +14,7 @@ use zamba2::quant::WeightFormat;
 use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, StopReason};
 
+use super::device::Opened;
 use super::{Failure, OpenArguments, print, print_json, say};
 
 /// Continue a prompt or answer in a chat, and print the text as it comes.
@@ -119,6 +121,23 @@ struct Prompt {
 }
 
 impl Arguments {
+    fn options(&self) -> GenerateOptions {
+        GenerateOptions {
+            max_tokens: self.max_tokens,
+            sampling: SamplingOptions {
+                temperature: self.temperature,
+                top_k: self.top_k,
+                top_p: self.top_p,
+                min_p: self.min_p,
+                repetition_penalty: self.repetition_penalty,
+                seed: self.seed,
+            },
+            stop: self.stop.clone(),
+            ignore_eos: self.ignore_eos,
+            ..GenerateOptions::default()
+        }
+    }
+
     fn prompt(&self) -> Result<Prompt, Error> {
         let said = self.chat.as_ref().or(self.prompt.as_ref());
         let said = said.filter(|text| !text.is_empty());
@@ -148,27 +167,26 @@ impl Arguments {
 
 pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let prompt = arguments.prompt()?;
-    let mut options = GenerateOptions {
-        max_tokens: arguments.max_tokens,
-        sampling: SamplingOptions {
-            temperature: arguments.temperature,
-            top_k: arguments.top_k,
-            top_p: arguments.top_p,
-            min_p: arguments.min_p,
-            repetition_penalty: arguments.repetition_penalty,
-            seed: arguments.seed,
-        },
-        stop: arguments.stop,
-        ignore_eos: arguments.ignore_eos,
-        ..GenerateOptions::default()
-    };
-    // The session checks both again; here it spares loading a model for nothing.
-    options.sampling.validate()?;
+    // The session checks the options again; here it spares opening anything for nothing.
+    arguments.options().sampling.validate()?;
+    match arguments.open.backend()? {
+        Opened::Cpu(be) => run_on(*be, &arguments, prompt, json),
+        Opened::WebGpu(be) => run_on(*be, &arguments, prompt, json),
+    }
+}
+
+fn run_on<B: Backend>(
+    be: B,
+    arguments: &Arguments,
+    prompt: Prompt,
+    json: bool,
+) -> Result<(), Failure> {
+    let mut options = arguments.options();
 
     let load_start_us = now_us();
     let mut session = arguments
         .open
-        .open(arguments.weights, NumericSettings::default())?;
+        .open(be, arguments.weights, NumericSettings::default())?;
     let start_us = now_us();
     let tokenizer = session.tokenizer()?;
     let end_token = prompt.end_token.as_deref();

@@ -6,11 +6,13 @@ use std::str::FromStr;
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
+use zamba2::backend::Backend;
 use zamba2::error::Error;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
 use zamba2::session::argmax;
 
+use super::device::Opened;
 use super::{Failure, OpenArguments, print_json};
 
 /// Print the logits of a prompt, and of greedy decoding after it, as one JSON object.
@@ -82,13 +84,20 @@ struct Output<'a> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match arguments.open.backend()? {
+        Opened::Cpu(be) => run_on(*be, arguments),
+        Opened::WebGpu(be) => run_on(*be, arguments),
+    }
+}
+
+fn run_on<B: Backend>(be: B, arguments: &Arguments) -> Result<(), Failure> {
     let Tokens(tokens) = &arguments.tokens;
     let numeric = NumericSettings {
         dt_min_prefill: bound("dt_min_prefill", arguments.dt_min_prefill)?,
         dt_min_step: bound("dt_min_step", arguments.dt_min_step)?,
         ..NumericSettings::default()
     };
-    let mut session = arguments.open.open(arguments.weights, numeric)?;
+    let mut session = arguments.open.open(be, arguments.weights, numeric)?;
 
     let mut hidden_states = None;
     if arguments.hidden_states {

@@ -3,6 +3,7 @@
 
 mod bench;
 mod bench_kernels;
+mod device;
 mod generate;
 mod logits;
 mod make_checkpoint;
@@ -18,14 +19,16 @@ use std::thread;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use zamba2::backend::cpu::Cpu;
+use zamba2::backend::Backend;
 use zamba2::error::{Error, ErrorReport};
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
 use zamba2::session::{LoadSettings, Session};
 
-/// Run Zamba2 language models on this machine's processor.
+use device::{BackendChoice, Opened};
+
+/// Run Zamba2 language models on this machine's processor or graphics adapter.
 ///
 /// A checkpoint is a folder with config.json, model.safetensors (or its shards and their index) and, for text,
 /// tokenizer.json: a download of Zyphra/Zamba2-1.2B, -2.7B or -7B is one. What `zamba2 pack` writes is one, too.
@@ -64,6 +67,10 @@ struct OpenArguments {
     /// Tokens that prompt and answer may have together.
     #[arg(long)]
     context: Option<usize>,
+
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = BackendChoice::Cpu)]
+    backend: BackendChoice,
 }
 
 impl OpenArguments {
@@ -72,7 +79,16 @@ impl OpenArguments {
         self.threads.map_or_else(available, usize::from)
     }
 
-    fn open(&self, weights: WeightFormat, numeric: NumericSettings) -> Result<Session<Cpu>, Error> {
+    fn backend(&self) -> Result<Opened, Error> {
+        self.backend.open(self.threads())
+    }
+
+    fn open<B: Backend>(
+        &self,
+        be: B,
+        weights: WeightFormat,
+        numeric: NumericSettings,
+    ) -> Result<Session<B>, Error> {
         if !self.dir.is_dir() {
             return Err(Error::MissingFile {
                 file: self.dir.display().to_string(),
@@ -85,7 +101,7 @@ impl OpenArguments {
             // Without this the system would end the process in the middle of loading, and say nothing.
             memory_limit_bytes: proc_bytes("/proc/meminfo", "MemAvailable"),
         };
-        folder::open(Cpu::new(self.threads()), &self.dir, settings)
+        folder::open(be, &self.dir, settings)
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use pollster::block_on;
-use zamba2::backend::cpu::Cpu;
 use zamba2::clock::now_us;
 use zamba2::error::Error;
 use zamba2::model::NumericSettings;
@@ -23,6 +22,7 @@ use zamba2::report::words::Language;
 use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Session};
 
+use super::device::{Device, Opened};
 use super::{Failure, OpenArguments, print, proc_bytes};
 
 /// Measure where the time goes, block by block and module by module, and write a report.
@@ -99,11 +99,18 @@ enum Format {
 const COUNTED_IDS: u32 = 256;
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
+    match arguments.open.backend()? {
+        Opened::Cpu(be) => run_on(*be, arguments, json),
+        Opened::WebGpu(be) => run_on(*be, arguments, json),
+    }
+}
+
+fn run_on<B: Device>(be: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let measured = !arguments.no_ceilings;
-    let ceilings = measured.then(|| Cpu::new(arguments.open.threads()).ceilings());
+    let ceilings = measured.then(|| be.ceilings()).flatten();
     let mut session = arguments
         .open
-        .open(arguments.weights, NumericSettings::default())?;
+        .open(be, arguments.weights, NumericSettings::default())?;
     let ids = prompt(&session, arguments)?;
     let tokens = ids.len() + arguments.decode as usize;
     if tokens > session.context() {
@@ -128,21 +135,26 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
 
     let mut memory = Memory::new(session.config(), session.schedule(), session.kv_format());
     memory.process_bytes = proc_bytes("/proc/self/status", "VmRSS");
-    let threads = arguments.open.threads();
+    let be = session.backend();
+    let (backend, threads) = (be.label(), be.threads());
+    let (timer, step_us) = be.timer();
     let weights = arguments.weights.name();
-    let plural = if threads == 1 { "" } else { "s" };
+    let place = match be.adapter() {
+        Some(adapter) => adapter.name,
+        None => format!("{threads} thread{}", if threads == 1 { "" } else { "s" }),
+    };
     let made = SystemTime::now().duration_since(UNIX_EPOCH);
     let run = Run {
         schema: SCHEMA.into(),
         made_ms: made.map_or(0.0, |made| made.as_millis() as f64),
-        label: format!("{weights} · {threads} thread{plural} · native"),
+        label: format!("{weights} · {place} · native"),
         model: ModelFacts {
             name: model_name(arguments),
             parameters: session.schedule().parameters,
             config: session.config().into(),
         },
         conditions: Conditions {
-            backend: "cpu-native".into(),
+            backend: backend.into(),
             weights: weights.into(),
             threads,
             isolated: None,
@@ -152,8 +164,8 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
             hidden_ms: 0.0,
         },
         timer: Timer {
-            source: "monotonic clock".into(),
-            resolution_us: clock_step_us(),
+            source: timer.into(),
+            resolution_us: step_us.unwrap_or_else(clock_step_us),
         },
         ceilings: ceilings.map(run::rounded),
         memory,
@@ -187,7 +199,7 @@ fn write(run: &Run, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn prompt(session: &Session<Cpu>, arguments: &Arguments) -> Result<Vec<u32>, Failure> {
+fn prompt<B: Device>(session: &Session<B>, arguments: &Arguments) -> Result<Vec<u32>, Failure> {
     let vocab_size = session.config().vocab_size as u32;
     let ids = match (&arguments.prompt, session.tokenizer()) {
         (Some(text), tokenizer) => tokenizer?.encode(text, true)?,
@@ -205,8 +217,8 @@ fn prompt(session: &Session<Cpu>, arguments: &Arguments) -> Result<Vec<u32>, Fai
 }
 
 /// One sequence: the time from the ids to the first token, that of each step after it, and what was recorded.
-fn measure(
-    session: &mut Session<Cpu>,
+fn measure<B: Device>(
+    session: &mut Session<B>,
     ids: &[u32],
     decode: u32,
     level: Level,

@@ -1,0 +1,132 @@
+//! The choice of a backend on the command line, and what the commands want to know of one beside the model's ops. It stands
+//! on floor 6; a command is written once for all backends.
+
+use clap::ValueEnum;
+use pollster::block_on;
+use serde::Serialize;
+use zamba2::backend::Backend;
+use zamba2::backend::cpu::{Ceilings, Cpu};
+use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
+use zamba2::error::Error;
+
+use super::say;
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendChoice {
+    /// This machine's processor.
+    Cpu,
+    /// The graphics adapter that the system likes best, through Vulkan, Metal or DirectX 12.
+    Webgpu,
+}
+
+/// A backend that is open.
+pub enum Opened {
+    Cpu(Box<Cpu>),
+    WebGpu(Box<WebGpu>),
+}
+
+impl BackendChoice {
+    pub fn open(self, threads: usize) -> Result<Opened, Error> {
+        if self == BackendChoice::Cpu {
+            return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
+        }
+        let be = block_on(WebGpu::open(AdapterOptions::default()))?;
+        let adapter = be.adapter();
+        let kind = if adapter.software {
+            ", a software adapter: slower than --backend cpu"
+        } else {
+            ""
+        };
+        say(&format!("{} on {}{kind}", adapter.name, adapter.interface));
+        Ok(Opened::WebGpu(Box::new(be)))
+    }
+}
+
+/// What a record says of a graphics adapter.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AdapterRecord {
+    pub name: String,
+    interface: String,
+    software: bool,
+}
+
+pub trait Device: Backend {
+    /// As records name it.
+    fn label(&self) -> &'static str;
+    /// Threads of this machine that compute.
+    fn threads(&self) -> usize;
+    /// What this machine can do at best, where that is measured.
+    fn ceilings(&self) -> Option<Ceilings>;
+    fn adapter(&self) -> Option<AdapterRecord>;
+    /// Kernels that were started so far, where that is counted.
+    fn dispatches(&self) -> Option<u64>;
+    /// What measures spans, and its smallest step in microseconds if the device has a clock of its own.
+    fn timer(&self) -> (&'static str, Option<f64>);
+}
+
+impl Device for Cpu {
+    fn label(&self) -> &'static str {
+        "cpu-native"
+    }
+
+    fn threads(&self) -> usize {
+        self.threads()
+    }
+
+    fn ceilings(&self) -> Option<Ceilings> {
+        Some(self.ceilings())
+    }
+
+    fn adapter(&self) -> Option<AdapterRecord> {
+        None
+    }
+
+    fn dispatches(&self) -> Option<u64> {
+        None
+    }
+
+    fn timer(&self) -> (&'static str, Option<f64>) {
+        ("monotonic clock", None)
+    }
+}
+
+impl Device for WebGpu {
+    fn label(&self) -> &'static str {
+        "webgpu-native"
+    }
+
+    fn threads(&self) -> usize {
+        1
+    }
+
+    fn ceilings(&self) -> Option<Ceilings> {
+        None
+    }
+
+    fn adapter(&self) -> Option<AdapterRecord> {
+        let adapter = self.adapter();
+        Some(AdapterRecord {
+            name: adapter.name.clone(),
+            interface: adapter.interface.clone(),
+            software: adapter.software,
+        })
+    }
+
+    fn dispatches(&self) -> Option<u64> {
+        Some(self.counts().dispatches)
+    }
+
+    fn timer(&self) -> (&'static str, Option<f64>) {
+        match self.adapter().timestamp_period_ns {
+            Some(period_ns) => (
+                "timestamp-query of the adapter",
+                Some(f64::from(period_ns) / 1e3),
+            ),
+            None => (
+                "monotonic clock, waiting for the adapter after each span",
+                None,
+            ),
+        }
+    }
+}
