@@ -42,7 +42,7 @@ await page.selectOption("#source", "url");
 await page.selectOption("#weights", weights);
 await page.fill("#address", checkpoint);
 await page.click("#load-url");
-await shows("status", /Loading|Downloading/);
+await shows("status", /Loading|Reading/);
 await shows("status", /Ready/);
 
 await page.click('#tab-profile');
