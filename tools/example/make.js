@@ -33,8 +33,11 @@ async function save(format, file) {
   await download.saveAs(join(folder, file));
 }
 
-/** @param {string} file */
-const picture = (file) => page.screenshot({ path: join(folder, file), fullPage: true });
+/** The whole page, from its top: the strip sticks to where the reader is. @param {string} file */
+async function picture(file) {
+  await page.evaluate(() => scrollTo(0, 0));
+  await page.screenshot({ path: join(folder, file), fullPage: true });
+}
 
 await page.goto(page_address);
 await shows("status", /Ready/);
