@@ -19,7 +19,10 @@ const TINT_FROM_RATIO = 1.05;
 const TINT_FULL_RATIO = 2;
 /** A stronger tint would drop the cell's number below 4.5:1 contrast in dark mode. */
 const TINT_MAX_PERCENT = 38;
-const DRAW_INTERVAL_MS = 200;
+/** While weights arrive and a prompt sweeps by, a cell or two change at a time. */
+const DRAW_INTERVAL_MS = 100;
+/** While tokens come all cells change, on the processors that compute the next token. */
+const LIVE_INTERVAL_MS = 400;
 
 /**
  * @typedef {object} Cell
@@ -104,6 +107,7 @@ export class Strip {
     const before = cell.state;
     cell.state = cell.received >= 1 ? "ready" : "receiving";
     if (cell.state !== before) this.label(cell);
+    this.pace.interval_ms = DRAW_INTERVAL_MS;
     this.pace.ask();
   }
 
@@ -128,6 +132,7 @@ export class Strip {
   /** @param {number} block the block that prefill has reached, or -1 */
   sweep(block) {
     this.swept = block;
+    this.pace.interval_ms = DRAW_INTERVAL_MS;
     this.pace.ask();
   }
 
@@ -139,6 +144,7 @@ export class Strip {
       cell.recent_ms.push(blocks_us[cell.index] / 1000);
       if (cell.recent_ms.length > WINDOW_TOKENS) cell.recent_ms.shift();
     }
+    this.pace.interval_ms = LIVE_INTERVAL_MS;
     this.pace.ask();
   }
 
