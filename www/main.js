@@ -234,7 +234,8 @@ async function loadModel(choice) {
 /** @param {LoadProgress} progress @param {number} elapsed_ms */
 function showProgress(progress, elapsed_ms) {
   if (progress.phase === "ready") return;
-  status(playground.running ? "status.early" : `status.${progress.phase}`);
+  const from_device = progress.phase === "weights" && progress.origin === "device";
+  status(playground.running ? "status.early" : from_device ? "status.reading" : `status.${progress.phase}`);
   if (progress.phase !== "weights") return detail("");
   // What was kept comes much faster, and would promise too much.
   const bytes_per_s = (progress.received_bytes || progress.loaded_bytes) / (elapsed_ms / 1000);
@@ -247,10 +248,10 @@ function showProgress(progress, elapsed_ms) {
 }
 
 /** What the load is doing just now, where it isn't simply receiving. @param {LoadProgress} progress @param {string} left */
-function arrival({ paused, waiting, origin }, left) {
+function arrival({ paused, waiting }, left) {
   if (paused) return t("status.paused");
   if (waiting) return t(`status.wait.${waiting.reason}`, { attempt: number(waiting.attempt), status: String(waiting.status) });
-  return origin === "device" ? t("status.device") : left;
+  return left;
 }
 
 /** @param {boolean} on */

@@ -8,6 +8,7 @@ import { clearErrorCards } from "./errors.js";
 import { asJson, asMarkdown, download, parseExchange, tokenOf } from "./exchange.js";
 import { History } from "./history.js";
 import { askInHash, linkOf } from "./share.js";
+import { PacedFrame } from "./paced_frame.js";
 import { bytesText, figure, number, plural, t } from "./strings.js";
 import { TokenView } from "./token_view.js";
 
@@ -20,7 +21,8 @@ import { TokenView } from "./token_view.js";
 /** What the embedded model has read about: Rust's books, as light Markdown. */
 const EXAMPLES = ["Ownership is", "A trait object", "The borrow checker", "To create a new project with Cargo,", "## Error handling\n\n"];
 const COUNT_AFTER_MS = 250;
-const LIVE_INTERVAL_MS = 200;
+const PAINT_INTERVAL_MS = 100;
+const LIVE_INTERVAL_MS = 400;
 /** Shown for each token. */
 const ALTERNATIVES = 5;
 
@@ -549,7 +551,7 @@ export class Playground {
   }
 }
 
-/** Appends text once per frame: a node per token would lay the page out more often than it is shown. */
+/** Appends the text of several tokens at once: a node per token would lay the page out more often than anyone reads. */
 class TextPainter {
   /** @param {HTMLElement} place @param {{ onPaint: () => void, onLive: () => void }} hooks */
   constructor(place, { onPaint, onLive }) {
@@ -557,7 +559,7 @@ class TextPainter {
     this.onPaint = onPaint;
     this.onLive = onLive;
     this.waiting = "";
-    this.frame = 0;
+    this.pace = new PacedFrame(PAINT_INTERVAL_MS, () => this.paint());
     this.first_ms = 0;
     /** When the first text was on the screen; 0 before. */
     this.painted_ms = 0;
@@ -568,11 +570,10 @@ class TextPainter {
   add(text) {
     if (this.first_ms === 0) this.first_ms = performance.now();
     this.waiting += text;
-    this.frame ||= requestAnimationFrame(() => this.paint());
+    this.pace.ask();
   }
 
   paint() {
-    this.frame = 0;
     this.flush();
     this.onPaint();
     const now_ms = performance.now();
@@ -590,7 +591,7 @@ class TextPainter {
 
   /** Frames stop in a hidden tab, so the end does not wait for one. */
   finish() {
-    cancelAnimationFrame(this.frame);
+    this.pace.cancel();
     this.flush();
   }
 }

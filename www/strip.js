@@ -2,6 +2,7 @@
 // The block strip: progress bar while the model loads, a live timing display while it generates, and the way into a
 // block. It stands on strings.js; main.js feeds it. It measures nothing: times come from the engine.
 
+import { PacedFrame } from "./paced_frame.js";
 import { figure, number, t } from "./strings.js";
 import { median } from "./statistics.js";
 
@@ -18,7 +19,10 @@ const TINT_FROM_RATIO = 1.05;
 const TINT_FULL_RATIO = 2;
 /** A stronger tint would drop the cell's number below 4.5:1 contrast in dark mode. */
 const TINT_MAX_PERCENT = 38;
+/** While weights arrive and a prompt sweeps by, a cell or two change at a time. */
 const DRAW_INTERVAL_MS = 100;
+/** While tokens come all cells change, on the processors that compute the next token. */
+const LIVE_INTERVAL_MS = 400;
 
 /**
  * @typedef {object} Cell
@@ -32,6 +36,7 @@ const DRAW_INTERVAL_MS = 100;
  * @property {number[]} recent_ms  its times for the last tokens
  * @property {number} ms  their median; 0 until it ran
  * @property {number} ratio  ms over the median of its kind
+ * @property {string} shown  what the page shows of it just now
  */
 
 export class Strip {
@@ -47,8 +52,7 @@ export class Strip {
     /** @type {ModelInfo | null} */
     this.info = null;
     this.focused = 0;
-    this.frame = 0;
-    this.drawn_ms = 0;
+    this.pace = new PacedFrame(DRAW_INTERVAL_MS, () => this.draw());
     this.swept = -1;
     this.scale_ms = 0;
     root.addEventListener("keydown", (event) => this.onKey(event));
@@ -90,7 +94,7 @@ export class Strip {
     const many = (this.info?.n_shared_blocks ?? 1) > 1;
     name.textContent = kind === "E" ? "E" : kind === "S" ? (many ? `S${index}` : "S") : String(index);
     button.append(fill, name);
-    return { button, kind, index, unit, state: "absent", received: 0, bytes: 0, recent_ms: [], ms: 0, ratio: 1 };
+    return { button, kind, index, unit, state: "absent", received: 0, bytes: 0, recent_ms: [], ms: 0, ratio: 1, shown: "" };
   }
 
   /** @param {LoadProgress} progress */
@@ -103,7 +107,8 @@ export class Strip {
     const before = cell.state;
     cell.state = cell.received >= 1 ? "ready" : "receiving";
     if (cell.state !== before) this.label(cell);
-    this.schedule();
+    this.pace.interval_ms = DRAW_INTERVAL_MS;
+    this.pace.ask();
   }
 
   /** Forgets the model; the next progress report builds the cells anew. */
@@ -127,7 +132,8 @@ export class Strip {
   /** @param {number} block the block that prefill has reached, or -1 */
   sweep(block) {
     this.swept = block;
-    this.schedule();
+    this.pace.interval_ms = DRAW_INTERVAL_MS;
+    this.pace.ask();
   }
 
   /** @param {Float32Array} blocks_us time of each block for one token */
@@ -138,7 +144,8 @@ export class Strip {
       cell.recent_ms.push(blocks_us[cell.index] / 1000);
       if (cell.recent_ms.length > WINDOW_TOKENS) cell.recent_ms.shift();
     }
-    this.schedule();
+    this.pace.interval_ms = LIVE_INTERVAL_MS;
+    this.pace.ask();
   }
 
   /** Shows the last state at once and brings every label up to date. */
@@ -148,16 +155,6 @@ export class Strip {
     this.relabel();
   }
 
-  schedule() {
-    if (this.frame) return;
-    this.frame = requestAnimationFrame((now_ms) => {
-      this.frame = 0;
-      if (now_ms - this.drawn_ms < DRAW_INTERVAL_MS) return this.schedule();
-      this.drawn_ms = now_ms;
-      this.draw();
-    });
-  }
-
   draw() {
     for (const cell of this.blocks) cell.ms = median(cell.recent_ms);
     const ran = this.blocks.some(({ ms }) => ms > 0);
@@ -165,14 +162,23 @@ export class Strip {
     for (const cell of this.cells) {
       const { button, kind, state } = cell;
       const timed = ran && (kind === "mamba" || kind === "hybrid");
+      const swept = cell === this.blocks[this.swept];
+      // A pixel of the cell's height is 0.02 of it.
+      const fill = (timed ? cell.ms / this.scale_ms : state === "absent" ? 0 : cell.received).toFixed(2);
+      const excess = (cell.ratio - TINT_FROM_RATIO) / (TINT_FULL_RATIO - TINT_FROM_RATIO);
+      const tint = timed ? Math.round(Math.min(1, Math.max(0, excess)) * TINT_MAX_PERCENT) : 0;
+      // A value that is set again has its cell styled and painted again.
+      const shown = `${state} ${timed} ${swept} ${fill} ${tint}`;
+      if (cell.shown === shown) continue;
+      cell.shown = shown;
       button.dataset.state = state;
       button.classList.toggle("timed", timed);
-      button.classList.toggle("swept", cell === this.blocks[this.swept]);
-      button.style.setProperty("--fill", (timed ? cell.ms / this.scale_ms : state === "absent" ? 0 : cell.received).toFixed(3));
-      const excess = (cell.ratio - TINT_FROM_RATIO) / (TINT_FULL_RATIO - TINT_FROM_RATIO);
-      button.style.setProperty("--tint", `${timed ? Math.round(Math.min(1, Math.max(0, excess)) * TINT_MAX_PERCENT) : 0}%`);
+      button.classList.toggle("swept", swept);
+      button.style.setProperty("--fill", fill);
+      button.style.setProperty("--tint", `${tint}%`);
     }
-    this.scale.textContent = ran ? t("legend.scale", { ms: figure(this.scale_ms) }) : "";
+    const scale = ran ? t("legend.scale", { ms: figure(this.scale_ms) }) : "";
+    if (this.scale.textContent !== scale) this.scale.textContent = scale;
   }
 
   /** Ratios within each kind, and a scale that grows at once but shrinks only when well below, so that it does not flicker. */

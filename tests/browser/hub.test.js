@@ -353,8 +353,12 @@ test("a file that is sent whole goes on by a range where the server has learnt t
   hub.faults.push({ file: WEIGHTS, whole: true, drop_at: 40_000 });
   await openSource(page, hub);
   assertBytes(await read(page, WEIGHTS, [START, END]), asked());
-  assert.deepEqual(hub.contactsOf("cdn", WEIGHTS).map(({ status }) => status), [200, 206]);
-  assert.equal(hub.sent_bytes.get(WEIGHTS), weights().length, "no byte was sent twice");
+  const contacts = hub.contactsOf("cdn", WEIGHTS);
+  assert.deepEqual(contacts.map(({ status }) => status), [200, 206]);
+  // A connection that is reset may lose what was sent last, so the server does not know from where it will be asked.
+  const goes_on_at = Number(/^bytes=(\d+)-$/.exec(contacts[1].range ?? "")?.[1]);
+  assert.ok(goes_on_at <= 40_000, `it goes on at ${goes_on_at}`);
+  assert.equal(hub.sent_bytes.get(WEIGHTS), 40_000 + weights().length - goes_on_at, "nothing that arrived was sent again");
 }));
 
 test("a file that is sent whole and does not tell its size is read once it is there", () => withHub(async (page, hub) => {

@@ -1,7 +1,7 @@
 """Profiles the reference implementation (transformers) as the published report did, but with each module counted once.
 
     python3 -m venv venv && venv/bin/pip install -r tools/fixtures/requirements.txt
-    venv/bin/python tools/reference/profile.py CHECKPOINT_FOLDER [--threads 2] [--runs 5] > report.md
+    venv/bin/python tools/reference/profile_reference.py CHECKPOINT_FOLDER [--threads 2] [--runs 5] > report.md
 
 Forward hooks give each module's inclusive time in one forward pass of 35 tokens; the pass itself is timed without hooks.
 It is what `docs/example/` sets beside the page's own report. It counts no FLOPs.
