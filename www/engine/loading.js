@@ -85,6 +85,7 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
   /** What a unit costs to fetch. @param {Unit} unit */
   const sourceBytes = (unit) => (pack ? unit.stored_bytes : unit.bytes);
   progress.total_bytes = units.reduce((sum, unit) => sum + sourceBytes(unit), 0);
+  report();
   const toFetch = units.filter((unit) => !kept?.has(unit.name) && kept?.journal.partial?.name !== unit.name);
   const ahead = new Set(toFetch);
   const replies = prefetched(requests(toFetch, pack), source, signal);
