@@ -81,6 +81,12 @@ pub enum Error {
     OtherModel { found: String, own: String },
     #[error("there is no graphics adapter to compute on: {fact}")]
     NoAdapter { fact: String },
+    #[error("the graphics adapter computes wrongly: {fact}")]
+    SelfTest { fact: String },
+    #[error("the graphics device was lost: {fact}")]
+    DeviceLost { fact: String },
+    #[error("the graphics device has no memory left: {fact}")]
+    DeviceMemory { fact: String },
     #[error("the device failed: {fact}")]
     Device { fact: String },
 }
@@ -126,6 +132,9 @@ impl Error {
             Error::Snapshot { .. } => "bad_snapshot",
             Error::OtherModel { .. } => "other_model",
             Error::NoAdapter { .. } => "no_adapter",
+            Error::SelfTest { .. } => "self_test",
+            Error::DeviceLost { .. } => "device_lost",
+            Error::DeviceMemory { .. } => "device_memory",
             Error::Device { .. } => "device",
         }
     }
@@ -192,7 +201,13 @@ impl Error {
             Error::NoAdapter { .. } => {
                 "Choose the CPU backend, or install a driver for Vulkan, Metal or DirectX 12."
             }
-            Error::Device { .. } => "Load the model again, or choose the CPU backend.",
+            Error::SelfTest { .. } => "Choose the CPU backend, or update the graphics driver.",
+            Error::DeviceMemory { .. } => {
+                "Choose the CPU backend, q4 weights or a smaller model, or close what else uses the graphics card."
+            }
+            Error::DeviceLost { .. } | Error::Device { .. } => {
+                "Load the model again, or choose the CPU backend."
+            }
         }
     }
 

@@ -20,9 +20,10 @@ pub mod model;
 // Floor 3: bytes become blocks.
 pub mod loader;
 
-// Floor 4: one conversation; the kernels alone, against the clock; and what a measured run says.
+// Floor 4: one conversation; the kernels alone, against the clock and against each other; what a measured run says.
 pub mod bench;
 pub mod report;
+pub mod self_test;
 pub mod session;
 
 // Floor 5: the doors, one for each world.

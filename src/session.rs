@@ -237,13 +237,15 @@ impl<B: Backend> Session<B> {
 
     /// Takes the next bytes of the schedule's ranges, in pieces of any size.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream.push(&mut self.be, &mut self.model, bytes)
+        self.stream.push(&mut self.be, &mut self.model, bytes)?;
+        self.be.check()
     }
 
     /// Takes the next bytes in the form that [`Session::take_stored`] gave.
     pub fn push_stored(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream
-            .push_stored(&mut self.be, &mut self.model, bytes)
+            .push_stored(&mut self.be, &mut self.model, bytes)?;
+        self.be.check()
     }
 
     /// Wants what comes from the checkpoint back in its stored form.
@@ -264,6 +266,14 @@ impl<B: Backend> Session<B> {
     /// The error for weights that have not all come.
     pub fn check_complete(&self) -> Result<()> {
         self.stream.finish()
+    }
+
+    /// Waits until the device has everything that was pushed.
+    ///
+    /// # Errors
+    /// What failed on the way: a device that has no room left tells late.
+    pub async fn settle(&mut self) -> Result<()> {
+        self.be.read(&self.scratch.last).await.map(drop)
     }
 
     pub fn config(&self) -> &Config {

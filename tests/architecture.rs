@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Each module with its floor. A file belongs to the longest name that fits its path.
-const FLOORS: [(&str, u8); 20] = [
+const FLOORS: [(&str, u8); 21] = [
     ("error", 0),
     ("chat", 0),
     ("clock", 0),
@@ -21,6 +21,7 @@ const FLOORS: [(&str, u8); 20] = [
     ("loader", 3),
     ("bench", 4),
     ("report", 4),
+    ("self_test", 4),
     ("session", 4),
     ("folder", 5),
     ("api", 5),

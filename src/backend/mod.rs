@@ -3,10 +3,12 @@
 //!
 //! The contract: after an op returns, its result is defined by *order*, not by time. A device may compute at once
 //! (the CPU) or record and answer later (a GPU); only [`Backend::read`] waits. Ops therefore do not fail: wrong
-//! shapes are programmer errors and assert, and a device's own failure comes out of `read`.
+//! shapes are programmer errors and assert, and a device's own failure comes out of `read`, or of [`Backend::check`]
+//! where nothing is to be read.
 
 pub mod cpu;
-#[cfg(not(target_arch = "wasm32"))]
+// wasip1, where the kernels of the CPU are tested, has no graphics.
+#[cfg(not(target_os = "wasi"))]
 pub mod webgpu;
 
 use crate::error::Result;
@@ -212,6 +214,10 @@ pub trait Backend: Sized {
 
     /// Lets the device start on what is encoded.
     fn flush(&mut self);
+    /// The first failure that the device has told by itself; it may tell late.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
     /// The numbers of x, row-major. The only wait, and the only op that fails.
     async fn read(&mut self, x: &Self::Tensor) -> Result<Vec<f32>>;
 

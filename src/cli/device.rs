@@ -31,7 +31,11 @@ impl BackendChoice {
         if self == BackendChoice::Cpu {
             return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
         }
-        let be = block_on(WebGpu::open(AdapterOptions::default()))?;
+        let host = Cpu::new(threads);
+        let host = Box::new(move |data: &mut [u8], piece, body: &_| {
+            host.for_each_piece(data, piece, body);
+        });
+        let be = block_on(WebGpu::open(AdapterOptions::default(), host))?;
         let adapter = be.adapter();
         let kind = if adapter.software {
             ", a software adapter: slower than --backend cpu"

@@ -34,22 +34,28 @@ pub struct AdapterOptions {
 
 /// The first failure that the device reported by itself. Failures come late and from another thread.
 #[derive(Clone, Debug, Default)]
-pub struct Faults(Arc<Mutex<Option<String>>>);
+pub struct Faults(Arc<Mutex<Option<Error>>>);
 
 impl Faults {
-    fn note(&self, fact: String) {
+    fn note(&self, fault: Error) {
         let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert(fact);
+        first.get_or_insert(fault);
     }
 
     /// # Errors
-    /// [`Error::Device`] once something has failed; nothing that was computed since can be trusted.
+    /// The first fault, once there is one; nothing that was computed since can be trusted.
     pub fn check(&self) -> Result<()> {
         let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*first {
-            Some(fact) => Err(Error::Device { fact: fact.clone() }),
-            None => Ok(()),
-        }
+        first.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// What the device reported by itself, as an error of ours.
+fn fault(error: &wgpu::Error) -> Error {
+    let fact = error.to_string();
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Error::DeviceMemory { fact },
+        wgpu::Error::Validation { .. } | wgpu::Error::Internal { .. } => Error::Device { fact },
     }
 }
 
@@ -105,13 +111,13 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     let faults = Faults::default();
     let uncaptured = faults.clone();
     device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-        uncaptured.note(error.to_string());
+        uncaptured.note(fault(&error));
     }));
     let lost = faults.clone();
     device.set_device_lost_callback(move |reason, message| {
         // Letting go of the device is not a fault.
         if reason != wgpu::DeviceLostReason::Destroyed {
-            lost.note(format!("it was lost: {message}"));
+            lost.note(Error::DeviceLost { fact: message });
         }
     });
     let has_timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);

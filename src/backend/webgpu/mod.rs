@@ -83,7 +83,12 @@ struct RopeTable {
     turns: Memory,
 }
 
+/// Calls the body with each piece of the bytes and its number; see [`Backend::for_each_piece`].
+pub type HostThreads = Box<dyn Fn(&mut [u8], usize, &(dyn Fn(usize, &mut [u8]) + Sync))>;
+
 pub struct WebGpu {
+    /// The processor's part: weights are quantised there on their way to the device.
+    host: HostThreads,
     recorder: Recorder,
     facts: AdapterFacts,
     profiler: Profiler,
@@ -121,11 +126,12 @@ impl WebGpu {
     ///
     /// # Errors
     /// [`crate::error::Error::NoAdapter`] with the reason.
-    pub async fn open(options: AdapterOptions) -> Result<WebGpu> {
+    pub async fn open(options: AdapterOptions, host: HostThreads) -> Result<WebGpu> {
         let open = adapter::open(options).await?;
         let facts = open.facts.clone();
         let mut recorder = Recorder::new(open);
         Ok(WebGpu {
+            host,
             nothing: recorder.make(0),
             ssm_steps: recorder.make(0),
             ssm_steps_numbers: 0,
@@ -311,9 +317,7 @@ impl Backend for WebGpu {
         piece: usize,
         body: &(dyn Fn(usize, &mut [u8]) + Sync),
     ) {
-        for (i, piece) in data.chunks_mut(piece).enumerate() {
-            body(i, piece);
-        }
+        (self.host)(data, piece, body);
     }
 
     fn upload(&mut self, matrix: QMatrix) -> WebGpuWeight {
@@ -645,6 +649,10 @@ impl Backend for WebGpu {
 
     fn flush(&mut self) {
         self.recorder.flush();
+    }
+
+    fn check(&self) -> Result<()> {
+        self.recorder.check()
     }
 
     async fn read(&mut self, x: &WebGpuTensor) -> Result<Vec<f32>> {

@@ -104,6 +104,12 @@ impl Recorder {
         }
     }
 
+    /// # Errors
+    /// The first fault that the device has told by itself.
+    pub fn check(&self) -> Result<()> {
+        self.faults.check()
+    }
+
     pub fn counts(&self) -> Counts {
         self.counts
     }

@@ -1,0 +1,458 @@
+//! What a device must show before it is trusted with a model: every op gives what the processor gives, and a small model
+//! says the same. It stands on floor 4 beside the session, which it does not use. It takes a moment and no file: weights
+//! and inputs are made up here. It proves no speed.
+
+use serde_json::json;
+
+use crate::backend::cpu::Cpu;
+use crate::backend::{
+    AttentionShape, Backend, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm, Rope, Ssm,
+    SsmInput, split,
+};
+use crate::error::{Error, Result};
+use crate::loader::WeightStream;
+use crate::loader::safetensors::Shard;
+use crate::loader::schedule::{LoadSchedule, SharedLayout, TensorSpec, tensors, units};
+use crate::model::cache::Cache;
+use crate::model::config::Config;
+use crate::model::forward::{ForwardPass, Scratch};
+use crate::model::{NumericSettings, Zamba2};
+use crate::quant::{QMatrix, QMatrixBuilder, WeightFormat};
+
+/// Where sums differ in their order only, and exponentials in their last bits. A wrong kernel is off by its results' size.
+const TOLERANCE: f32 = 1e-3;
+/// Rows of activations: a decode step, a few tokens, a prompt that fills no tile.
+const ROWS: [usize; 3] = [1, 3, 37];
+/// Tokens that the small model reads, then makes.
+const PROMPT: [u32; 9] = [1, 17, 80, 3, 44, 61, 9, 25, 70];
+const STEPS: usize = 8;
+
+/// Compares every op of `be`, and a small model on it, with the processor.
+///
+/// # Errors
+/// [`Error::SelfTest`] naming the first op that is wrong; the device's own failure.
+pub async fn run<B: Backend>(be: &mut B, weights: WeightFormat, kv: KvFormat) -> Result<()> {
+    let mut cpu = Cpu::new(1);
+    let expected = ops(&mut cpu, weights, kv).await?;
+    for ((name, got), (_, expected)) in ops(be, weights, kv).await?.iter().zip(&expected) {
+        compare(name, got, expected)?;
+    }
+    let expected = small_model(&mut cpu).await?;
+    for (step, (got, expected)) in small_model(be).await?.iter().zip(&expected).enumerate() {
+        compare(&format!("token {step} of a small model"), got, expected)?;
+    }
+    Ok(())
+}
+
+fn compare(name: &str, got: &[f32], expected: &[f32]) -> Result<()> {
+    let largest = expected.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
+    let wrong = got
+        .iter()
+        .zip(expected)
+        // A NaN is within nothing.
+        .position(|(got, expected)| !((got - expected).abs() <= TOLERANCE * largest));
+    let fact = match wrong {
+        _ if got.len() != expected.len() => {
+            format!(
+                "{name}: {} numbers where {} belong",
+                got.len(),
+                expected.len()
+            )
+        }
+        Some(at) => format!("{name}: {} where {} belongs", got[at], expected[at]),
+        None => return Ok(()),
+    };
+    Err(Error::SelfTest { fact })
+}
+
+/// Numbers that look random and are the same everywhere.
+struct Numbers(u32);
+
+impl Numbers {
+    /// Within −1 .. 1.
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 8) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn take(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.next()).collect()
+    }
+
+    /// Whole numbers that the processor's activations of eight bits hold exactly: the largest of each row is 127.
+    fn whole(&mut self, rows: usize, cols: usize) -> Vec<f32> {
+        let mut numbers = self.take(rows * cols);
+        for row in numbers.chunks_mut(cols) {
+            row.iter_mut().for_each(|v| *v = (*v * 126.0).trunc());
+            row[cols / 2] = 127.0;
+        }
+        numbers
+    }
+
+    fn matrix(&mut self, format: WeightFormat, rows: usize, cols: usize) -> QMatrix {
+        let mut builder = QMatrixBuilder::new(rows, cols, format);
+        for _ in 0..rows {
+            builder.push_row(&self.take(cols));
+        }
+        builder.finish()
+    }
+
+    fn tensor<B: Backend>(&mut self, be: &mut B, rows: usize, cols: usize) -> B::Tensor {
+        let values = self.take(rows * cols);
+        be.constant(rows, cols, values) // [rows, cols]
+    }
+
+    /// Between `least` and `most`.
+    fn between(&mut self, n: usize, least: f32, most: f32) -> Vec<f32> {
+        let share = self.take(n).into_iter();
+        share
+            .map(|v| least + (most - least) * (0.5 + 0.5 * v))
+            .collect()
+    }
+}
+
+type Named = (String, Vec<f32>);
+
+/// The results of every op on made-up inputs, in one order.
+async fn ops<B: Backend>(be: &mut B, weights: WeightFormat, kv: KvFormat) -> Result<Vec<Named>> {
+    let mut results = Vec::new();
+    for rows in ROWS {
+        let mut numbers = Numbers(rows as u32);
+        linear_ops(be, &mut numbers, weights, rows, &mut results).await?;
+        norm_ops(be, &mut numbers, rows, &mut results).await?;
+        mixer_ops(be, &mut numbers, rows, &mut results).await?;
+        attention_ops(be, &mut numbers, kv, rows, &mut results).await?;
+        elementwise_ops(be, &mut numbers, rows, &mut results).await?;
+    }
+    Ok(results)
+}
+
+async fn keep<B: Backend>(
+    be: &mut B,
+    results: &mut Vec<Named>,
+    op: &str,
+    rows: usize,
+    y: &B::Tensor,
+) -> Result<()> {
+    let values = be.read(y).await?;
+    results.push((format!("{op} of {rows} rows"), values));
+    Ok(())
+}
+
+async fn linear_ops<B: Backend>(
+    be: &mut B,
+    numbers: &mut Numbers,
+    weights: WeightFormat,
+    rows: usize,
+    results: &mut Vec<Named>,
+) -> Result<()> {
+    // The second divides by nothing.
+    for (d_out, d_in) in [(96, 128), (75, 101)] {
+        let matrix = numbers.matrix(weights, d_out, d_in);
+        let layer = Linear {
+            name: "linear",
+            weight: be.upload(matrix),                // [d_out, d_in]
+            bias: Some(numbers.tensor(be, 1, d_out)), // [1, d_out]
+        };
+        let x = numbers.whole(rows, d_in);
+        let x = be.constant(rows, d_in, x); // [T, d_in]
+        let mut y = be.tensor(rows, d_out); // [T, d_out]
+        be.linear(&layer, &x, &mut y);
+        keep(be, results, "linear", rows, &y).await?;
+        be.linear_add(&layer, &x, &mut y);
+        keep(be, results, "linear_add", rows, &y).await?;
+        let tokens: Vec<u32> = (0..rows as u32).map(|t| t * 31 % d_out as u32).collect();
+        let mut y = be.tensor(rows, d_in); // [T, d_in]
+        be.embed(&layer, &tokens, &mut y);
+        keep(be, results, "embed", rows, &y).await?;
+    }
+    Ok(())
+}
+
+async fn norm_ops<B: Backend>(
+    be: &mut B,
+    numbers: &mut Numbers,
+    rows: usize,
+    results: &mut Vec<Named>,
+) -> Result<()> {
+    let width = 100;
+    let x = numbers.tensor(be, rows, width); // [T, width]
+    let mut y = be.tensor(rows, width); // [T, width]
+    let norm = Norm {
+        name: "norm",
+        weight: numbers.tensor(be, 1, width),
+        eps: 1e-5,
+    };
+    be.rms_norm(&norm, &x, &mut y);
+    keep(be, results, "rms_norm", rows, &y).await?;
+    let gated = GatedNorm {
+        weight: numbers.tensor(be, 1, width),
+        n_groups: 2,
+        eps: 1e-5,
+    };
+    let wide = numbers.tensor(be, rows, 2 * width); // [T, 2 · width]
+    let [_, gate] = split(&wide, [width, width]);
+    be.gated_rms_norm(&gated, &x, gate, &mut y);
+    keep(be, results, "gated_rms_norm", rows, &y).await
+}
+
+async fn mixer_ops<B: Backend>(
+    be: &mut B,
+    numbers: &mut Numbers,
+    rows: usize,
+    results: &mut Vec<Named>,
+) -> Result<()> {
+    let (n_heads, head_dim, d_state, n_groups, d_conv) = (4, 12, 20, 2, 4);
+    let (d_inner, d_groups) = (n_heads * head_dim, n_groups * d_state);
+    let channels = d_inner + 2 * d_groups;
+    let xbc = numbers.tensor(be, rows, channels); // [T, channels]
+    let conv = Conv1d {
+        weight: numbers.tensor(be, d_conv, channels),
+        bias: numbers.tensor(be, 1, channels),
+    };
+    let mut state = numbers.tensor(be, d_conv - 1, channels); // [d_conv − 1, channels]
+    let mut y = be.tensor(rows, channels); // [T, channels]
+    let [all] = split(&xbc, [channels]);
+    be.causal_conv1d(&conv, all, &mut state, &mut y);
+    keep(be, results, "causal_conv1d", rows, &y).await?;
+    keep(be, results, "causal_conv1d's state", rows, &state).await?;
+
+    let ssm = Ssm {
+        a: be.constant(1, n_heads, numbers.between(n_heads, -8.0, -0.5)), // [1, H]
+        d: numbers.tensor(be, 1, n_heads),
+        dt_bias: numbers.tensor(be, 1, n_heads),
+        n_heads,
+        head_dim,
+        d_state,
+        n_groups,
+    };
+    let mut state = numbers.tensor(be, d_inner, d_state); // [H·P, N]
+    let mut scanned = be.tensor(rows, d_inner); // [T, H·P]
+    let dt = numbers.tensor(be, rows, n_heads); // [T, H]
+    let [x, b, c] = split(&y, [d_inner, d_groups, d_groups]);
+    let [dt] = split(&dt, [n_heads]);
+    let input = SsmInput {
+        x,
+        b,
+        c,
+        dt,
+        dt_min: 1e-3,
+    };
+    be.ssm_scan(&ssm, input, &mut state, &mut scanned);
+    keep(be, results, "ssm_scan", rows, &scanned).await?;
+    keep(be, results, "ssm_scan's state", rows, &state).await
+}
+
+async fn attention_ops<B: Backend>(
+    be: &mut B,
+    numbers: &mut Numbers,
+    kv: KvFormat,
+    rows: usize,
+    results: &mut Vec<Named>,
+) -> Result<()> {
+    let shape = AttentionShape {
+        n_heads: 4,
+        n_kv_heads: 2,
+        head_dim: 20,
+        scale: 0.22,
+    };
+    let (width, kv_width) = (
+        shape.n_heads * shape.head_dim,
+        shape.n_kv_heads * shape.head_dim,
+    );
+    let rope = Rope {
+        inv_freq: (0..10).map(|k| 0.4 / (k + 1) as f32).collect(),
+        head_dim: shape.head_dim,
+    };
+    let mut cache = KvCache {
+        rows: be.kv_rows(&shape, 2 * rows, kv),
+        len: 0,
+    };
+    for pass in ["a first pass", "a second pass"] {
+        let mut q = numbers.tensor(be, rows, width); // [T, heads · d]
+        let mut k = numbers.tensor(be, rows, kv_width); // [T, kv heads · d]
+        let v = numbers.tensor(be, rows, kv_width); // [T, kv heads · d]
+        be.rope(&rope, cache.len, &mut q);
+        be.rope(&rope, cache.len, &mut k);
+        keep(be, results, &format!("rope in {pass}"), rows, &q).await?;
+        be.append_kv(&k, &v, &mut cache);
+        let mut y = be.tensor(rows, width); // [T, heads · d]
+        be.attention(&shape, &q, &cache, &mut y);
+        keep(be, results, &format!("attention in {pass}"), rows, &y).await?;
+    }
+    Ok(())
+}
+
+async fn elementwise_ops<B: Backend>(
+    be: &mut B,
+    numbers: &mut Numbers,
+    rows: usize,
+    results: &mut Vec<Named>,
+) -> Result<()> {
+    let width = 75;
+    let a = numbers.tensor(be, rows, width); // [T, width]
+    let b = numbers.tensor(be, rows, width); // [T, width]
+    let mut y = be.tensor(rows, width); // [T, width]
+    let mut wide = be.tensor(rows, 2 * width); // [T, 2 · width]
+    be.concat(&a, &b, &mut wide);
+    keep(be, results, "concat", rows, &wide).await?;
+    be.gelu_mul(&wide, &mut y);
+    keep(be, results, "gelu_mul", rows, &y).await?;
+    be.add(&a, &b, &mut y);
+    keep(be, results, "add", rows, &y).await?;
+    be.copy(&b, &mut y);
+    keep(be, results, "copy", rows, &y).await?;
+    let mut last = be.tensor(1, width); // [1, width]
+    be.last_row(&a, &mut last);
+    keep(be, results, "last_row", rows, &last).await
+}
+
+/// A model of both kinds of blocks, in f32, whose weights are made up: its prompt's logits and those of the steps after it.
+/// Both devices are given the same tokens.
+async fn small_model<B: Backend>(be: &mut B) -> Result<Vec<Vec<f32>>> {
+    let config = Config::from_json(&small_config())?;
+    let shared = SharedLayout::new(&config, |_| true);
+    let specs: Vec<TensorSpec> = units(&config, &shared, false)
+        .into_iter()
+        .flat_map(|unit| tensors(&config, &shared, unit))
+        .collect();
+    let shard = Shard::parse("weights made up", shard_bytes(&specs), &header(&specs))?;
+    let schedule = LoadSchedule::new(&config, &[shard], WeightFormat::F32)?;
+    let n_shared_blocks = schedule.shared.source_layer.len();
+    let mut model = Zamba2::empty(be, config, NumericSettings::default(), n_shared_blocks);
+    let mut stream = WeightStream::new(schedule, WeightFormat::F32);
+    let mut numbers = Numbers(7);
+    for spec in &specs {
+        let bytes: Vec<u8> = weights(spec, &mut numbers)
+            .into_iter()
+            .flat_map(f32::to_le_bytes)
+            .collect();
+        stream.push(be, &mut model, &bytes)?;
+    }
+    stream.finish()?;
+
+    let context = PROMPT.len() + STEPS;
+    let mut cache = Cache::new(be, &model.config, context, KvFormat::F32);
+    let mut scratch = Scratch::new(be, &model.config);
+    let mut said = Vec::new();
+    let mut tokens = PROMPT.to_vec();
+    for step in 0..=STEPS {
+        let mut pass = ForwardPass::new(be, &model, &cache, &tokens);
+        pass.advance(be, &model, &mut cache, &mut scratch, usize::MAX);
+        pass.last_logits(be, &model, &mut scratch);
+        said.push(be.read(&scratch.logits).await?); // [vocab]
+        tokens = vec![PROMPT[step % PROMPT.len()]];
+    }
+    Ok(said)
+}
+
+fn small_config() -> String {
+    json!({
+        "model_type": "zamba2",
+        "vocab_size": 96,
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
+        "mamba_d_state": 16,
+        "mamba_d_conv": 4,
+        "mamba_expand": 2,
+        "mamba_ngroups": 1,
+        "n_mamba_heads": 8,
+        "mamba_headdim": 16,
+        "time_step_min": 0.001,
+        "time_step_max": 0.1,
+        "time_step_floor": 0.0001,
+        "use_conv_bias": true,
+        "add_bias_linear": false,
+        "intermediate_size": 96,
+        "hidden_act": "gelu",
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "num_mem_blocks": 1,
+        "use_shared_attention_adapter": true,
+        "adapter_rank": 8,
+        "use_mem_rope": true,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "use_long_context": false,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": true,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    })
+    .to_string()
+}
+
+fn spec_bytes(spec: &TensorSpec) -> u64 {
+    4 * spec.shape.iter().map(|&size| size as u64).product::<u64>()
+}
+
+fn shard_bytes(specs: &[TensorSpec]) -> u64 {
+    8 + header(specs).len() as u64 + specs.iter().map(spec_bytes).sum::<u64>()
+}
+
+/// The header of a file that holds the tensors one after the other.
+fn header(specs: &[TensorSpec]) -> Vec<u8> {
+    let mut end = 0;
+    let entries = specs.iter().map(|spec| {
+        let start = end;
+        end += spec_bytes(spec);
+        let entry = json!({"dtype": "F32", "shape": spec.shape, "data_offsets": [start, end]});
+        (spec.name.clone(), entry)
+    });
+    let entries: serde_json::Map<_, _> = entries.collect();
+    json!(entries).to_string().into_bytes()
+}
+
+/// Numbers with which activations neither die nor grow.
+fn weights(spec: &TensorSpec, numbers: &mut Numbers) -> Vec<f32> {
+    let n: usize = spec.shape.iter().product();
+    let name = spec.name.as_str();
+    if name.ends_with("A_log") {
+        return numbers.between(n, 0.0, 2.7);
+    }
+    if name.ends_with("dt_bias") {
+        return numbers.between(n, -6.0, -2.0);
+    }
+    if name.ends_with("norm.weight") || name.contains("layernorm") || name.ends_with(".D") {
+        return numbers.between(n, 0.9, 1.1);
+    }
+    let radius = spec
+        .shape
+        .get(1)
+        .map_or(0.1, |&d_in| (3.0 / d_in as f32).sqrt());
+    numbers.between(n, -radius, radius)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_passes_against_itself_in_every_format() {
+        for weights in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
+            for kv in [KvFormat::F32, KvFormat::I8] {
+                pollster::block_on(run(&mut Cpu::new(2), weights, kv)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_off_or_none_or_missing_is_refused() {
+        compare("op", &[1.0, 2.0], &[1.0, 2.0]).unwrap();
+        for got in [&[1.0, 2.1][..], &[f32::NAN, 2.0], &[1.0]] {
+            assert!(compare("op", got, &[1.0, 2.0]).is_err());
+        }
+    }
+
+    #[test]
+    fn the_small_model_says_something_else_at_each_step() {
+        let said = pollster::block_on(small_model(&mut Cpu::new(1))).unwrap();
+        assert_eq!(said.len(), STEPS + 1);
+        for pair in said.windows(2) {
+            assert_ne!(pair[0], pair[1]);
+        }
+        assert!(said.iter().flatten().all(|v| v.is_finite()));
+    }
+}
