@@ -8,9 +8,11 @@ use js_sys::{
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
+use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 #[cfg(target_feature = "atomics")]
 use crate::backend::cpu::threads;
+use crate::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
 use crate::bench;
 use crate::chat::{ChatTemplate, Message};
 use crate::error::{Error, ErrorReport, Result};
@@ -23,7 +25,8 @@ use crate::model::forward::Progress;
 use crate::profile::Level;
 use crate::report::run::{Memory, ModelFacts, Run};
 use crate::report::{self, reference, summary};
-use crate::session::{GenerateOptions, LoadSettings, Session, context_length};
+use crate::self_test;
+use crate::session::{self, GenerateOptions, LoadSettings, Session, context_length};
 use crate::tokenizer::Tokenizer;
 
 /// What wasm32 can address, less room for code, stacks, activations and the pieces in flight.
@@ -122,16 +125,68 @@ pub fn note_thread_trap() {
     threads::note_trap();
 }
 
+/// The model on the device that it was opened for.
+enum AnySession {
+    Cpu(Box<Session<Cpu>>),
+    WebGpu(Box<Session<WebGpu>>),
+}
+
+/// Evaluates `$body` with `$session` as the session of whichever backend.
+macro_rules! on_session {
+    ($any:expr, $session:ident => $body:expr) => {
+        match $any {
+            AnySession::Cpu($session) => $body,
+            AnySession::WebGpu($session) => $body,
+        }
+    };
+}
+
+/// How a graphics adapter is to be opened; what is left out is as the adapter has it.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WebGpuOptions {
+    /// Takes no software adapter.
+    hardware_only: bool,
+    max_binding_bytes: Option<u64>,
+    timestamps: bool,
+    /// Whether the device was asked for them: wgpu can't do that in a browser.
+    subgroups: bool,
+    f16: bool,
+}
+
+impl Default for WebGpuOptions {
+    fn default() -> Self {
+        WebGpuOptions {
+            hardware_only: false,
+            max_binding_bytes: None,
+            timestamps: true,
+            subgroups: false,
+            f16: true,
+        }
+    }
+}
+
+/// What is known of the open adapter; its name is the browser's business.
+#[derive(Serialize)]
+struct AdapterInfo {
+    software: bool,
+    max_binding_bytes: u64,
+    /// The step of the device's own clock, if it has one that can be asked: browsers round it.
+    timestamp_step_us: Option<f64>,
+}
+
 /// One model in this worker: first its files, then its one sequence.
 #[wasm_bindgen]
 pub struct Engine {
     settings: LoadSettings,
     threads: usize,
+    /// The device that the model will be on, if it is not the processor.
+    webgpu: Option<WebGpu>,
     config: Option<Config>,
     tokenizer: Option<Tokenizer>,
     chat: Result<ChatTemplate>,
     shards: Vec<Shard>,
-    session: Option<Session<Cpu>>,
+    session: Option<AnySession>,
 }
 
 #[wasm_bindgen]
@@ -153,12 +208,51 @@ impl Engine {
                 memory_limit_bytes: Some(MEMORY_LIMIT_BYTES),
             },
             threads: options.threads,
+            webgpu: None,
             config: None,
             tokenizer: None,
             chat: Err(Error::NoChatTemplate),
             shards: Vec::new(),
             session: None,
         })
+    }
+
+    /// Opens the browser's graphics adapter for the model, if it computes what the processor computes.
+    /// `options`: `{ hardware_only?, max_binding_bytes?, timestamps? }`.
+    ///
+    /// # Errors
+    /// `no_adapter`, `self_test`, or the device's own failure; the model can then be on the processor.
+    pub async fn open_webgpu(&mut self, options: JsValue) -> JsResult<JsValue> {
+        if self.session.is_some() {
+            return Err(to_js_error(out_of_order("open_webgpu comes before plan")));
+        }
+        let options: WebGpuOptions = from_js("webgpu", &options)?;
+        let options = AdapterOptions {
+            hardware_only: options.hardware_only,
+            max_binding_bytes: options.max_binding_bytes,
+            no_timestamps: !options.timestamps,
+        };
+        let cpu = Cpu::new(self.threads);
+        let host: HostThreads =
+            Box::new(move |data, piece, body| cpu.for_each_piece(data, piece, body));
+        let mut webgpu = WebGpu::open(options, host).await.map_err(to_js_error)?;
+        let weights = self.settings.weights;
+        // With times, which tell the step of the device's clock.
+        webgpu.profiler().set_level(Level::Module);
+        let tested = self_test::run(&mut webgpu, weights, session::kv_format(weights)).await;
+        tested.map_err(to_js_error)?;
+        webgpu.profiler().set_level(Level::Off);
+        webgpu.profiler().discard();
+        let adapter = webgpu.adapter();
+        let info = to_js(&AdapterInfo {
+            software: adapter.software,
+            max_binding_bytes: adapter.max_binding_bytes,
+            timestamp_step_us: webgpu.timestamp_step_us(),
+        });
+        self.webgpu = Some(webgpu);
+        // Weights will not stay in the memory that this limits.
+        self.settings.memory_limit_bytes = None;
+        info
     }
 
     /// Takes `config.json` and describes the model.
@@ -227,10 +321,7 @@ impl Engine {
             .chat
             .as_ref()
             .map_err(|error| report_to_js(&error.report()))?;
-        let tokenizer = self
-            .session()
-            .and_then(Session::tokenizer)
-            .map_err(to_js_error)?;
+        let tokenizer = self.tokenizer().map_err(to_js_error)?;
         let token = template.special_tokens().get("eos_token");
         Ok(token
             .and_then(|token| tokenizer.token_id(token))
@@ -272,81 +363,93 @@ impl Engine {
     /// The byte ranges of the weights in execution order, by unit.
     pub fn plan(&mut self) -> JsResult<JsValue> {
         let config = self.config().map_err(to_js_error)?.clone();
-        let cpu = Cpu::new(self.threads);
-        let tokenizer = self.tokenizer.take();
-        let session = Session::open(cpu, config, &self.shards, tokenizer, self.settings);
+        let (tokenizer, settings) = (self.tokenizer.take(), self.settings);
+        let session = match self.webgpu.take() {
+            Some(webgpu) => Session::open(webgpu, config, &self.shards, tokenizer, settings)
+                .map(|session| AnySession::WebGpu(Box::new(session))),
+            None => Session::open(
+                Cpu::new(self.threads),
+                config,
+                &self.shards,
+                tokenizer,
+                settings,
+            )
+            .map(|session| AnySession::Cpu(Box::new(session))),
+        };
         let session = self.session.insert(session.map_err(to_js_error)?);
-        let units: Vec<UnitInfo> = session.schedule().units.iter().map(unit_info).collect();
+        let schedule = on_session!(session, session => session.schedule());
+        let units: Vec<UnitInfo> = schedule.units.iter().map(unit_info).collect();
         to_js(&units)
     }
 
     /// Takes the bytes of the plan's ranges, in order, in pieces of any size.
     pub fn push(&mut self, bytes: &[u8]) -> JsResult<()> {
-        let session = self.session_mut();
-        (session.and_then(|session| session.push(bytes))).map_err(to_js_error)
+        let session = self.session_mut().map_err(to_js_error)?;
+        on_session!(session, s => s.push(bytes)).map_err(to_js_error)
     }
 
     /// Takes the next weights in their stored form, in pieces of any size.
     pub fn push_stored(&mut self, bytes: &[u8]) -> JsResult<()> {
-        let session = self.session_mut();
-        (session.and_then(|session| session.push_stored(bytes))).map_err(to_js_error)
+        let session = self.session_mut().map_err(to_js_error)?;
+        on_session!(session, s => s.push_stored(bytes)).map_err(to_js_error)
     }
 
     /// From now on `take_stored` gives what comes by `push`.
     pub fn keep_stored(&mut self) -> JsResult<()> {
-        self.session_mut()
-            .map(Session::keep_stored)
-            .map_err(to_js_error)
+        on_session!(self.session_mut().map_err(to_js_error)?, s => s.keep_stored());
+        Ok(())
     }
 
     /// The stored form of the rows that `push` has brought since the last call.
     pub fn take_stored(&mut self) -> JsResult<Vec<u8>> {
-        self.session_mut()
-            .map(Session::take_stored)
-            .map_err(to_js_error)
+        let session = self.session_mut().map_err(to_js_error)?;
+        Ok(on_session!(session, s => s.take_stored()))
     }
 
     /// `{ stored_bytes, ranges }`: how much of the arriving unit's stored form has been taken, to the last whole row, and
     /// which bytes of the checkpoint it still needs. `null` when all units are there.
     pub fn rest(&mut self) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;
-        to_js(&session.rest().map(|rest| RestInfo {
+        let rest = on_session!(session, s => s.rest());
+        to_js(&rest.map(|rest| RestInfo {
             stored_bytes: rest.stored_bytes,
             ranges: rest.ranges,
         }))
     }
 
-    /// Says that every byte has come.
-    pub fn finish(&mut self) -> JsResult<JsValue> {
-        let session = self.session().map_err(to_js_error)?;
-        session.check_complete().map_err(to_js_error)?;
+    /// Says that every byte has come, and waits until the device has them.
+    pub async fn finish(&mut self) -> JsResult<JsValue> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        on_session!(session, s => {
+            s.check_complete().map_err(to_js_error)?;
+            s.settle().await.map_err(to_js_error)?;
+        });
         self.memory()
     }
 
     pub fn tokenize(&self, text: &str, add_special: bool) -> JsResult<Vec<u32>> {
-        let ids = self
-            .session()
-            .and_then(|s| s.tokenizer()?.encode(text, add_special));
+        let ids = self.tokenizer().and_then(|t| t.encode(text, add_special));
         ids.map_err(to_js_error)
     }
 
     pub fn detokenize(&self, ids: &[u32]) -> JsResult<String> {
-        let text = self.session().and_then(|s| s.tokenizer()?.decode(ids));
+        let text = self.tokenizer().and_then(|t| t.decode(ids));
         text.map_err(to_js_error)
     }
 
     /// Begins a new sequence. The blocks run in `advance`.
     pub fn start(&mut self, prompt: &[u32], options: JsValue) -> JsResult<()> {
         let options: GenerateOptions = from_js("options", &options)?;
-        let started = self.session_mut().and_then(|s| s.start(prompt, options));
-        started.map_err(to_js_error)
+        let session = self.session_mut().map_err(to_js_error)?;
+        on_session!(session, s => s.start(prompt, options)).map_err(to_js_error)
     }
 
     /// Takes the prompt through at most `max_blocks` more blocks, as far as they are there: `{ done, block, waiting }`.
     pub async fn advance(&mut self, max_blocks: usize) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;
-        let n_blocks = session.config().n_blocks();
-        let progress = session.advance(max_blocks).map_err(to_js_error)?;
+        let (n_blocks, progress) =
+            on_session!(session, s => (s.config().n_blocks(), s.advance(max_blocks)));
+        let progress = progress.map_err(to_js_error)?;
         let (done, block, waiting) = match progress {
             Progress::Done => (true, n_blocks, false),
             Progress::Paused { next } => (false, next, false),
@@ -362,7 +465,7 @@ impl Engine {
     /// Makes one token: `{ token, text, done, probability, standing, us, blocks_us }`.
     pub async fn step(&mut self) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;
-        let step = session.step().await.map_err(to_js_error)?;
+        let step = on_session!(session, s => s.step().await).map_err(to_js_error)?;
         let object = Object::new();
         set(&object, "token", step.token.into())?;
         set(&object, "text", step.text.into())?;
@@ -383,48 +486,64 @@ impl Engine {
     pub fn branch(&mut self, index: usize, token: u32, options: JsValue) -> JsResult<JsValue> {
         let options: GenerateOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
-        to_js(&session.branch(index, token, options).map_err(to_js_error)?)
+        let kept = on_session!(session, s => s.branch(index, token, options));
+        to_js(&kept.map_err(to_js_error)?)
     }
 
     /// Goes on after the last token of the sequence: `{ text, tokens, prompt_tokens }` of what is there.
     pub fn resume(&mut self, options: JsValue) -> JsResult<JsValue> {
         let options: GenerateOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
-        to_js(&session.resume(options).map_err(to_js_error)?)
+        to_js(&on_session!(session, s => s.resume(options)).map_err(to_js_error)?)
+    }
+
+    /// Takes up a sequence that another engine had begun, after `generated`: `{ text, tokens, prompt_tokens }` of what is
+    /// there. What has to be read runs in `advance` and `reread`.
+    pub fn take_up(
+        &mut self,
+        prompt: &[u32],
+        generated: &[u32],
+        options: JsValue,
+    ) -> JsResult<JsValue> {
+        let options: GenerateOptions = from_js("options", &options)?;
+        let session = self.session_mut().map_err(to_js_error)?;
+        let kept = on_session!(session, s => s.take_up(prompt, generated, options));
+        to_js(&kept.map_err(to_js_error)?)
     }
 
     /// Reads at most `max` tokens again that going back has left unread; gives how many are left.
     pub async fn reread(&mut self, max: usize) -> JsResult<usize> {
         let session = self.session_mut().map_err(to_js_error)?;
-        session.reread(max).await.map_err(to_js_error)
+        on_session!(session, s => s.reread(max).await).map_err(to_js_error)
     }
 
     /// The sequence as bytes, for `restore` in this model or a later load of it.
     pub async fn snapshot(&mut self, note: &str) -> JsResult<Vec<u8>> {
         let session = self.session_mut().map_err(to_js_error)?;
-        session.snapshot(note).await.map_err(to_js_error)
+        on_session!(session, s => s.snapshot(note).await).map_err(to_js_error)
     }
 
     /// Takes a snapshot's sequence in the place of the present one: `{ tokens, prompt_tokens, note }`.
     pub async fn restore(&mut self, bytes: &[u8]) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;
-        to_js(&session.restore(bytes).await.map_err(to_js_error)?)
+        to_js(&on_session!(session, s => s.restore(bytes).await).map_err(to_js_error)?)
     }
 
     /// Starts a new sequence and gives the logits of every token. `[ids, vocab]`
     pub async fn logits(&mut self, ids: &[u32]) -> JsResult<Vec<f32>> {
         let session = self.session_mut().map_err(to_js_error)?;
-        session.logits(ids).await.map_err(to_js_error)
+        on_session!(session, s => s.logits(ids).await).map_err(to_js_error)
     }
 
     /// Appends one token to the sequence and gives the logits that follow it. `[vocab]`
     pub async fn decode(&mut self, token: u32) -> JsResult<Vec<f32>> {
         let session = self.session_mut().map_err(to_js_error)?;
-        session.extend(&[token]).await.map_err(to_js_error)
+        on_session!(session, s => s.extend(&[token]).await).map_err(to_js_error)
     }
 
     pub fn reset(&mut self) -> JsResult<()> {
-        self.session_mut().map(Session::reset).map_err(to_js_error)
+        on_session!(self.session_mut().map_err(to_js_error)?, s => s.reset());
+        Ok(())
     }
 
     /// `off`, `block` or `module`.
@@ -440,13 +559,14 @@ impl Engine {
         };
         let level = level.map_err(to_js_error)?;
         let session = self.session_mut().map_err(to_js_error)?;
-        session.set_recording(level);
+        on_session!(session, s => s.set_recording(level));
         Ok(())
     }
 
     /// The spans recorded since the last call, in columns.
     pub fn take_profile(&mut self) -> JsResult<JsValue> {
-        let profile = self.session_mut().map_err(to_js_error)?.take_profile();
+        let session = self.session_mut().map_err(to_js_error)?;
+        let profile = on_session!(session, s => s.take_profile());
         let object = Object::new();
         set(&object, "names", to_js(&profile.names)?)?;
         set(&object, "name", Uint16Array::from(&profile.name[..]).into())?;
@@ -491,32 +611,40 @@ impl Engine {
     /// what a report reads where nothing else is asked for.
     pub fn run_facts(&self, name: &str) -> JsResult<JsValue> {
         let session = self.session().map_err(to_js_error)?;
-        let mut memory = Memory::new(session.config(), session.schedule(), session.kv_format());
+        let (config, schedule, context, kv_format) =
+            on_session!(session, s => (s.config(), s.schedule(), s.context(), s.kv_format()));
+        let mut memory = Memory::new(config, schedule, kv_format);
         memory.process_bytes = Some(core::arch::wasm32::memory_size(0) as u64 * PAGE_BYTES);
         to_js(&RunFacts {
             model: ModelFacts {
                 name: name.into(),
-                parameters: session.schedule().parameters,
-                config: session.config().into(),
+                parameters: schedule.parameters,
+                config: config.into(),
             },
             memory,
-            context: session.context(),
+            context,
             prompt: report::PROMPT,
         })
     }
 
-    /// What this machine can do at best on the engine's threads; takes about a second.
+    /// What this machine can do at best on the engine's threads; takes about a second. `null` for a model on a graphics
+    /// adapter, which the processor's ceilings say nothing about.
     pub fn ceilings(&self) -> JsResult<JsValue> {
-        let session = self.session().map_err(to_js_error)?;
-        to_js(&session.backend().ceilings())
+        match self.session().map_err(to_js_error)? {
+            AnySession::Cpu(session) => to_js(&session.backend().ceilings()),
+            AnySession::WebGpu(_) => Ok(JsValue::NULL),
+        }
     }
 
     /// `{ weights_bytes, cache_bytes, wasm_bytes }`.
     pub fn memory(&self) -> JsResult<JsValue> {
-        let session = self.session.as_ref();
+        let (weights_bytes, cache_bytes) = match &self.session {
+            Some(session) => on_session!(session, s => (s.weights_bytes(), s.cache_bytes())),
+            None => (0, 0),
+        };
         to_js(&MemoryInfo {
-            weights_bytes: session.map_or(0, Session::weights_bytes),
-            cache_bytes: session.map_or(0, Session::cache_bytes),
+            weights_bytes,
+            cache_bytes,
             wasm_bytes: core::arch::wasm32::memory_size(0) as u64 * PAGE_BYTES,
         })
     }
@@ -529,13 +657,17 @@ impl Engine {
             .ok_or_else(|| out_of_order("config.json comes first"))
     }
 
-    fn session(&self) -> Result<&Session<Cpu>> {
+    fn tokenizer(&self) -> Result<&Tokenizer> {
+        on_session!(self.session()?, s => s.tokenizer())
+    }
+
+    fn session(&self) -> Result<&AnySession> {
         self.session
             .as_ref()
             .ok_or_else(|| out_of_order("the model is not loaded"))
     }
 
-    fn session_mut(&mut self) -> Result<&mut Session<Cpu>> {
+    fn session_mut(&mut self) -> Result<&mut AnySession> {
         self.session
             .as_mut()
             .ok_or_else(|| out_of_order("the model is not loaded"))

@@ -43,7 +43,7 @@ pub struct LoadSettings {
 
 /// Keys and values are no more exact than what they come from: exact weights get an exact cache, quantised ones a
 /// quarter of its bytes (`docs/quantization.md` has the effect).
-fn kv_format(weights: WeightFormat) -> KvFormat {
+pub fn kv_format(weights: WeightFormat) -> KvFormat {
     match weights {
         WeightFormat::F32 => KvFormat::F32,
         WeightFormat::Q8 | WeightFormat::Q4 => KvFormat::I8,

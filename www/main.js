@@ -147,7 +147,7 @@ function showFault(title, fault, retry) {
   if (title === "error.load") remedies.push({ label: "error.embedded", act: () => picker.useEmbedded() });
   showErrorCard(errors, title, fault, {
     remedies,
-    facts: { source: picker.chosen.name, weights: picker.chosen.weights, threads: picker.chosen.threads, isolated: crossOriginIsolated, cores: navigator.hardwareConcurrency },
+    facts: { source: picker.chosen.name, weights: picker.chosen.weights, backend: picker.chosen.backend, threads: picker.chosen.threads, isolated: crossOriginIsolated, cores: navigator.hardwareConcurrency },
   });
 }
 
@@ -179,6 +179,7 @@ async function loadModel(choice) {
     const loaded = open({
       source: choice.source,
       weights: choice.weights,
+      backend: choice.backend,
       threads: choice.threads,
       relaxedSimd: picker.relaxedSimd,
       signal: controller.signal,
@@ -189,6 +190,7 @@ async function loadModel(choice) {
         if (progress.phase !== latest?.phase) showProgress(progress, performance.now() - started_ms);
         latest = progress;
       },
+      onDevice: (event) => onDevice(event),
     });
     arriving = loaded;
     playground.setModel(loaded, choice);
@@ -291,15 +293,17 @@ function showCapability() {
   const reasons = [];
   if (model) {
     const { info } = model;
-    const relaxed = info.backend === "cpu-relaxed-simd";
+    const relaxed = info.backend !== "cpu-simd128" && picker.relaxedSimd !== false;
     const threads = plural("cap.threads", info.threads);
-    byId("capability").textContent = t("cap.line", { simd: t(relaxed ? "cap.simd.relaxed" : "cap.simd.plain"), threads, isolation: isolation_word });
+    const parts = { simd: t(relaxed ? "cap.simd.relaxed" : "cap.simd.plain"), threads, isolation: isolation_word, adapter: info.adapter?.name ?? "" };
+    byId("capability").textContent = t(info.adapter ? "cap.line.webgpu" : "cap.line", parts);
+    if (info.adapter) reasons.push(...adapterReasons(info.adapter));
+    reasons.push(t(`cap.why.backend.${info.backend_reason}`, { fact: info.backend_fact ?? "" }));
     reasons.push(t(`cap.why.threads.${info.threads_reason}`, { threads }));
-    reasons.push(t(relaxed ? "cap.why.simd.relaxed" : picker.relaxedSimd === false ? "cap.why.simd.asked" : "cap.why.simd.plain"));
+    if (!info.adapter) reasons.push(t(relaxed ? "cap.why.simd.relaxed" : picker.relaxedSimd === false ? "cap.why.simd.asked" : "cap.why.simd.plain"));
   } else {
     byId("capability").textContent = t("cap.line.loading", { isolation: isolation_word });
   }
-  reasons.push(t("cap.why.gpu"));
   if (isolation) reasons.push(t(`cap.why.${isolation}`));
   if (model) reasons.push(t("cap.why.clock", { us: figure(model.info.timing.clock_resolution_us) }));
   byId("capability-reasons").replaceChildren(...reasons.map((reason) => {
@@ -307,6 +311,30 @@ function showCapability() {
     item.textContent = reason;
     return item;
   }));
+}
+
+/** What the graphics adapter is and has. @param {import("./engine/zamba2.d.ts").AdapterInfo} adapter */
+function adapterReasons({ software, timestamp_step_us, subgroups, f16, max_binding_bytes }) {
+  const words = [];
+  if (software) words.push(t("cap.why.software"));
+  words.push(timestamp_step_us === null ? t("cap.why.no_timestamps") : t("cap.why.timestamps", { us: figure(timestamp_step_us) }));
+  words.push(t("cap.why.features", {
+    subgroups: t(subgroups ? "cap.has" : "cap.has_not"), f16: t(f16 ? "cap.has" : "cap.has_not"), binding: bytesText(max_binding_bytes),
+  }));
+  return words;
+}
+
+/** A graphics device that failed, and the model that is there again. @param {import("./engine/zamba2.d.ts").DeviceEvent} event */
+function onDevice(event) {
+  if (event.state === "lost") {
+    strip.clear();
+    status("status.device_lost");
+    detail(event.fault.message);
+    return;
+  }
+  strip.settle();
+  showReady();
+  showCapability();
 }
 
 const darkScheme = matchMedia("(prefers-color-scheme: dark)");

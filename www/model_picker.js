@@ -1,6 +1,7 @@
 // @ts-check
-// Where the model comes from, how its weights are kept and how many threads compute: the reader's choice, turned into
-// what `load` takes. The page's address can choose as well: `?threads=1&simd=plain`. It loads nothing itself. Files arrive by two inputs or by dropping a folder anywhere on the page.
+// Where the model comes from, how its weights are kept and what computes: the reader's choice, turned into what `load`
+// takes. The page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. It loads nothing itself. Files arrive
+// by two inputs or by dropping a folder anywhere on the page.
 
 import { hubFolder } from "../pkg/zamba2.js";
 import { t } from "./strings.js";
@@ -11,7 +12,8 @@ const HUB_ORIGIN = "https://huggingface.co";
 /** Relative to the page, so that the site also works in a sub-folder of a host. */
 const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
 
-/** @typedef {{ source: string | File[], name: string, weights: Weights, threads: "auto" | number }} Choice */
+/** @typedef {"auto" | "cpu" | "webgpu"} Backend */
+/** @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto" | number }} Choice */
 
 /** @param {string} id */
 const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -23,11 +25,14 @@ export class ModelPicker {
     this.onFault = onFault;
     this.kind = /** @type {HTMLSelectElement} */ (byId("source"));
     this.weights = /** @type {HTMLSelectElement} */ (byId("weights"));
+    this.backend = /** @type {HTMLSelectElement} */ (byId("backend"));
     this.threads = /** @type {HTMLSelectElement} */ (byId("threads"));
     this.address = /** @type {HTMLInputElement} */ (byId("address"));
     const wishes = new URLSearchParams(location.search);
     /** For measurements, and so without a field of its own. @type {"auto" | false} */
     this.relaxedSimd = wishes.get("simd") === "plain" ? false : "auto";
+    const backend = wishes.get("backend");
+    if (backend === "cpu" || backend === "webgpu") this.backend.value = backend;
     this.offerThreads(wishes.get("threads") ?? "auto");
     /** @type {Choice} */
     this.chosen = this.embedded();
@@ -37,7 +42,9 @@ export class ModelPicker {
       if (this.kind.value === "embedded") this.choose(this.embedded());
     });
     this.weights.addEventListener("change", () => this.choose({ ...this.chosen, weights: this.weightsValue() }));
-    this.threads.addEventListener("change", () => this.choose({ ...this.chosen, threads: this.threadsValue() }));
+    for (const field of [this.backend, this.threads]) {
+      field.addEventListener("change", () => this.choose({ ...this.chosen, ...this.machine() }));
+    }
     byId("load-url").addEventListener("click", () => this.chooseAddress());
     this.address.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.chooseAddress();
@@ -60,8 +67,10 @@ export class ModelPicker {
     return /** @type {Weights} */ (this.weights.value);
   }
 
-  threadsValue() {
-    return this.threads.value === "auto" ? "auto" : Number(this.threads.value);
+  /** What computes. @returns {Pick<Choice, "backend" | "threads">} */
+  machine() {
+    const threads = this.threads.value === "auto" ? "auto" : Number(this.threads.value);
+    return { backend: /** @type {Backend} */ (this.backend.value), threads };
   }
 
   /** One entry per core, and the one that the page's address asks for. @param {string} chosen */
@@ -75,7 +84,7 @@ export class ModelPicker {
 
   /** @returns {Choice} */
   embedded() {
-    return { source: EMBEDDED_FOLDER, name: "rustdoc-5m", weights: this.weightsValue(), threads: this.threadsValue() };
+    return { source: EMBEDDED_FOLDER, name: "rustdoc-5m", weights: this.weightsValue(), ...this.machine() };
   }
 
   useEmbedded() {
@@ -101,7 +110,7 @@ export class ModelPicker {
     // A leading slash or dot would make it an address on this site.
     if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(text)) {
       const name = text.split("/")[1];
-      return this.choose({ source: hubFolder(text), name, weights: this.weightsValue(), threads: this.threadsValue() });
+      return this.choose({ source: hubFolder(text), name, weights: this.weightsValue(), ...this.machine() });
     }
     const url = URL.parse(text, document.baseURI);
     // The page's own policy blocks other origins; saying so beats a network error without a reason.
@@ -109,7 +118,7 @@ export class ModelPicker {
       return this.onFault(t("model.address.foreign", { origin: location.origin }), t("model.address.foreign.next"));
     }
     const name = url.pathname.split("/").filter(Boolean).at(-1) ?? url.host;
-    this.choose({ source: url.href, name, weights: this.weightsValue(), threads: this.threadsValue() });
+    this.choose({ source: url.href, name, weights: this.weightsValue(), ...this.machine() });
   }
 
   /** @param {File[]} files */
@@ -117,7 +126,7 @@ export class ModelPicker {
     const folder = files[0].webkitRelativePath.split("/")[0];
     this.kind.value = "files";
     this.showFields();
-    this.choose({ source: files, name: folder || "Zamba2", weights: this.weightsValue(), threads: this.threadsValue() });
+    this.choose({ source: files, name: folder || "Zamba2", weights: this.weightsValue(), ...this.machine() });
   }
 
   listenForDrops() {

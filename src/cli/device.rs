@@ -6,7 +6,7 @@ use pollster::block_on;
 use serde::Serialize;
 use zamba2::backend::Backend;
 use zamba2::backend::cpu::{Ceilings, Cpu};
-use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
+use zamba2::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
 use zamba2::error::Error;
 
 use super::say;
@@ -31,10 +31,9 @@ impl BackendChoice {
         if self == BackendChoice::Cpu {
             return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
         }
-        let host = Cpu::new(threads);
-        let host = Box::new(move |data: &mut [u8], piece, body: &_| {
-            host.for_each_piece(data, piece, body);
-        });
+        let cpu = Cpu::new(threads);
+        let host: HostThreads =
+            Box::new(move |data, piece, body| cpu.for_each_piece(data, piece, body));
         let be = block_on(WebGpu::open(AdapterOptions::default(), host))?;
         let adapter = be.adapter();
         let kind = if adapter.software {

@@ -73,6 +73,21 @@ impl<B: Backend> Session<B> {
         self.go_on(run.history.clone(), options)
     }
 
+    /// Begins the sequence that another session had after `prompt` and `generated`: the next step gives what that one would
+    /// have given. Everything has to be read, as after [`Session::branch`].
+    ///
+    /// # Errors
+    /// As for [`Session::start`].
+    pub fn take_up(
+        &mut self,
+        prompt: &[u32],
+        generated: &[u32],
+        options: GenerateOptions,
+    ) -> Result<Kept> {
+        self.start(prompt, options.clone())?;
+        self.go_on([prompt, generated].concat(), options)
+    }
+
     /// Reads at most `max` tokens again, all but the last one; gives how many are left.
     pub async fn reread(&mut self, max: usize) -> Result<usize> {
         let run = self.run.as_ref().ok_or_else(not_started)?;

@@ -81,3 +81,8 @@ function isOutOfMemory(thrown, panicText) {
 export function isFatal(report) {
   return report.code === "internal" || report.code === "out_of_memory";
 }
+
+/** Whether the graphics device is what failed: the weights are gone with it, and the engine itself is sound. @param {ErrorReport} report */
+export function isDeviceFault(report) {
+  return ["device", "device_lost", "device_memory"].includes(report.code);
+}

@@ -166,7 +166,7 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
     await hooks.onUnit();
     signal.throwIfAborted();
   }
-  const memory = engine.finish();
+  const memory = await engine.finish();
   await kept?.finish();
   progress.keeping = keeping(kept, progress.keeping);
   progress.phase = "ready";

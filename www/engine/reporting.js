@@ -19,6 +19,7 @@ import { loadReports } from "./wasm_engine.js";
  * @property {number} threads
  * @property {boolean} relaxed_simd
  * @property {boolean} tokenizer
+ * @property {import("./zamba2.d.ts").AdapterInfo | null} adapter
  */
 
 /**
@@ -52,27 +53,28 @@ export async function measureRun(engine, loaded, options, { signal, yieldToMessa
   if (options.ceilings) {
     onProgress({ phase: "ceilings", run: 0, runs: options.runs });
     await yieldToMessages();
-    const { threads, ...rates } = engine.ceilings();
-    ceilings = /** @type {Run["ceilings"]} */ ({ threads, ...Object.fromEntries(Object.entries(rates).map(([name, rate]) => [name, thousandths(rate)])) });
+    const measured = engine.ceilings();
+    const { threads, ...rates } = measured ?? {};
+    ceilings = measured && /** @type {Run["ceilings"]} */ ({ threads, ...Object.fromEntries(Object.entries(rates).map(([name, rate]) => [name, thousandths(rate)])) });
   }
   const measured = await profileRuns(engine, { ...options, prompt: given, prefill }, {
     signal,
     yieldToMessages,
     onProgress: (run) => onProgress({ phase: "runs", run, runs: options.runs }),
   });
-  const { weights, threads, backend, relaxed_simd } = loaded;
+  const { weights, threads, backend, relaxed_simd, adapter } = loaded;
   /** @param {import("./zamba2.d.ts").ProfileRun} run */
   const times = (run) => ({ prefill_us: thousandths(run.forward_ms * 1000), step_us: run.step_ms.map((ms) => thousandths(ms * 1000)) });
   return {
     schema: "zamba2-run/1",
     made_ms: Date.now(),
-    label: `${weights} · ${threads} thread${threads === 1 ? "" : "s"} · ${relaxed_simd ? "relaxed SIMD" : "SIMD128"}`,
+    label: adapter ? `${weights} · WebGPU · ${adapter.name}` : `${weights} · ${threads} thread${threads === 1 ? "" : "s"} · ${relaxed_simd ? "relaxed SIMD" : "SIMD128"}`,
     model: facts.model,
     conditions: {
       backend, weights, threads, isolated: crossOriginIsolated, context, level: options.level,
-      host: navigator.userAgent.slice(0, LONGEST_HOST), hidden_ms: 0,
+      host: (adapter ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, LONGEST_HOST), hidden_ms: 0,
     },
-    timer: { source: "performance.now", resolution_us: clockResolutionUs() },
+    timer: timerOf(adapter, clockResolutionUs()),
     ceilings,
     memory: facts.memory,
     prompt_tokens: measured.prompt_tokens,
@@ -81,6 +83,16 @@ export async function measureRun(engine, loaded, options, { signal, yieldToMessa
     runs: measured.runs.map((run) => ({ ...times(run), spans: plainSpans(/** @type {ProfileSpans} */ (run.spans)) })),
     unprofiled: measured.unprofiled.map(times),
   };
+}
+
+/**
+ * What measures the spans: the device itself, or this worker's clock around what it waits for.
+ * @param {import("./zamba2.d.ts").AdapterInfo | null} adapter @param {number} clock_us @returns {Run["timer"]}
+ */
+function timerOf(adapter, clock_us) {
+  if (!adapter) return { source: "performance.now", resolution_us: clock_us };
+  if (adapter.timestamp_step_us === null) return { source: "performance.now, waiting for the adapter after each span", resolution_us: clock_us };
+  return { source: "timestamp-query of the adapter", resolution_us: adapter.timestamp_step_us };
 }
 
 const BUILT_IN_TOKENS = 35;

@@ -4,9 +4,11 @@
 // The generated bindings exist only after a build, so the checker reads these types instead of theirs.
 
 import { chooseBuild, withoutThreads } from "./builds.js";
+import { chooseDevice } from "./devices.js";
 import { Zamba2Error } from "./errors.js";
 
 /** @import { Build } from "./builds.js" */
+/** @import { Device, WebGpuWishes } from "./devices.js" */
 /** @import { GenerateOptions, ProfileSpans, ReferenceReport, Run, Summary } from "./zamba2.d.ts" */
 
 /** @typedef {import("./zamba2.d.ts").ModelInfo} ModelInfo */
@@ -19,6 +21,8 @@ import { Zamba2Error } from "./errors.js";
 /**
  * One call in flight: a second one during an await would find the Rust object borrowed.
  * @typedef {object} WasmEngine
+ * @property {() => void} free  gives memory, threads and device back; nothing may follow
+ * @property {(options: object) => Promise<Omit<import("./zamba2.d.ts").AdapterInfo, "name">>} open_webgpu
  * @property {(text: string) => ModelInfo} open_config
  * @property {(bytes: Uint8Array) => void} open_tokenizer
  * @property {(tokenizer_config: Uint8Array | null, jinja: Uint8Array | null) => { chat: boolean, fault: import("./errors.js").ErrorReport | null }} open_chat_template
@@ -34,7 +38,7 @@ import { Zamba2Error } from "./errors.js";
  * @property {() => Uint8Array<ArrayBuffer>} take_stored
  * @property {() => { stored_bytes: number, ranges: Unit["ranges"] } | null} rest
  * @property {(text: string) => unknown} open_manifest
- * @property {() => MemoryReport} finish
+ * @property {() => Promise<MemoryReport>} finish
  * @property {(text: string, add_special: boolean) => Uint32Array} tokenize
  * @property {(ids: Uint32Array) => string} detokenize
  * @property {(prompt: Uint32Array, options: GenerateOptions) => void} start
@@ -42,6 +46,7 @@ import { Zamba2Error } from "./errors.js";
  * @property {() => Promise<Step>} step
  * @property {(index: number, token: number, options: GenerateOptions) => KeptTokens} branch
  * @property {(options: GenerateOptions) => KeptTokens} resume
+ * @property {(prompt: Uint32Array, generated: Uint32Array, options: GenerateOptions) => KeptTokens} take_up  the sequence of an engine that is gone
  * @property {(max: number) => Promise<number>} reread  gives how many tokens are left to be read again
  * @property {(note: string) => Promise<Uint8Array<ArrayBuffer>>} snapshot
  * @property {(bytes: Uint8Array) => Promise<{ tokens: number[], prompt_tokens: number, note: string }>} restore
@@ -52,7 +57,7 @@ import { Zamba2Error } from "./errors.js";
  * @property {() => ProfileSpans} take_profile
  * @property {() => MemoryReport} memory
  * @property {(name: string) => { model: Run["model"], memory: Run["memory"], context: number, prompt: string }} run_facts
- * @property {() => import("./zamba2.d.ts").Ceilings} ceilings
+ * @property {() => import("./zamba2.d.ts").Ceilings | null} ceilings  `null` on a graphics adapter
  * @property {() => Omit<import("./zamba2.d.ts").KernelReport, "relaxed_simd">} bench_kernels
  */
 
@@ -89,10 +94,36 @@ export function loadReports() {
 const THREADS_START_MS = 5_000;
 
 /**
- * @param {{ weights: string, context: number | null, threads: "auto" | number, relaxed_simd: "auto" | false }} options
- * @returns {Promise<{ engine: WasmEngine, build: Build }>} the build with the threads that are really there
+ * @typedef {object} EngineOptions
+ * @property {string} weights
+ * @property {number | null} context
+ * @property {"auto" | number} threads
+ * @property {"auto" | false} relaxed_simd
+ * @property {"auto" | "cpu" | "webgpu"} backend
+ * @property {WebGpuWishes} webgpu
+ */
+
+/** The module of this worker and its threads, which serve one engine after another. @type {Promise<{ bindings: Bindings, build: Build }> | null} */
+let started = null;
+
+/**
+ * An engine without a model. One that came before must have been freed.
+ * @param {EngineOptions} options
+ * @returns {Promise<{ engine: WasmEngine, build: Build, device: Device }>} the build with the threads that are really there
  */
 export async function createEngine(options) {
+  started ??= startModule(options);
+  const { bindings, build } = await started;
+  const fresh = () => new bindings.Engine({ weights: options.weights, context: options.context, threads: build.threads });
+  const engine = fresh();
+  const device = await chooseDevice(engine, options.backend, options.webgpu);
+  if (device.webgpu || device.reason === "asked") return { engine, build, device };
+  // A refused adapter may have left its engine half open.
+  return { engine: fresh(), build, device };
+}
+
+/** @param {EngineOptions} options */
+async function startModule(options) {
   let build = chooseBuild(options);
   let loaded;
   try {
@@ -106,12 +137,11 @@ export async function createEngine(options) {
   }
   const { bindings, ...shared } = loaded;
   if (build.threads > 1) {
-    const started = await startThreads(build.threads - 1, shared);
-    if (started < build.threads - 1) build.threads_reason = "workers_failed";
-    build.threads = started + 1;
+    const up = await startThreads(build.threads - 1, shared);
+    if (up < build.threads - 1) build.threads_reason = "workers_failed";
+    build.threads = up + 1;
   }
-  const engine = new bindings.Engine({ weights: options.weights, context: options.context, threads: build.threads });
-  return { engine, build };
+  return { bindings, build };
 }
 
 /**

@@ -5,7 +5,7 @@
 // One call runs at a time; the others wait in order. It touches no DOM and keeps nothing between page loads.
 
 import { FileListSource, UrlSource } from "./byte_source.js";
-import { isFatal, reportFromThrown, Zamba2Error } from "./errors.js";
+import { isDeviceFault, isFatal, reportFromThrown, Zamba2Error } from "./errors.js";
 import { loadCheckpoint } from "./loading.js";
 import { openKept } from "./store.js";
 import { argmax, percentile } from "./numbers.js";
@@ -13,8 +13,8 @@ import { profileRuns } from "./profiling.js";
 import { measureRun, reportCalls, sourceName } from "./reporting.js";
 import { createEngine } from "./wasm_engine.js";
 
-/** @import { WasmEngine } from "./wasm_engine.js" */
-/** @import { ChatMessage, LoadProgress } from "./zamba2.d.ts" */
+/** @import { EngineOptions, WasmEngine } from "./wasm_engine.js" */
+/** @import { ChatMessage, LoadedInfo, LoadOptions, LoadProgress } from "./zamba2.d.ts" */
 
 /** @typedef {string | Uint32Array | { messages: ChatMessage[] }} Prompt */
 
@@ -159,39 +159,35 @@ function begin(running, prompt, options) {
 /** @param {WasmEngine} running @param {Uint32Array} ids @param {any} options */
 function started(running, ids, options) {
   running.start(ids, options);
+  taken = { prompt: ids, generated: [], options };
   return ids;
 }
 
 /**
  * Goes on from a sequence that is there, whose kept text is told before the first token.
- * @param {WasmEngine} running @param {(running: WasmEngine) => import("./wasm_engine.js").KeptTokens} place @param {CallContext} context
+ * @param {WasmEngine} running @param {(running: WasmEngine) => import("./wasm_engine.js").KeptTokens} place
+ * @param {any} options @param {number | null} forced  what the first step gives @param {CallContext} context
  */
-function goOn(running, place, context) {
+function goOn(running, place, options, forced, context) {
   const kept = place(running);
+  taken = { ...taken, generated: taken.generated.slice(0, kept.tokens), options };
   context.emit("kept", { text: kept.text, tokens: kept.tokens });
-  return writeTokens(running, kept, context);
+  return writeTokens(running, kept, forced, context);
 }
 
 /**
  * Reads what is to be read and makes tokens until one ends the run. Gives the run's figures.
  * @param {WasmEngine} running @param {{ tokens: number, prompt_tokens: number }} kept  what stands before the first token
- * @param {Pick<CallContext, "signal" | "emit" | "readers">} context
+ * @param {number | null} forced @param {Pick<CallContext, "signal" | "emit" | "readers">} context
  */
-async function writeTokens(running, kept, { signal, emit, readers }) {
+async function writeTokens(running, kept, forced, context) {
+  const { signal, emit, readers } = context;
   const { prompt_tokens } = kept;
   const prefill_from_ms = performance.now();
-  for (let done = false; !done; ) {
-    await yieldToMessages();
-    signal.throwIfAborted();
-    const advanced = await running.advance(1);
-    done = advanced.done;
-    emit("prefill", { block: advanced.block, prompt_tokens, done });
-  }
-  // Without going back there is nothing to read again.
-  for (let left = kept.tokens; left > 0; ) {
-    left = await running.reread(REREAD_TOKENS);
-    await yieldToMessages();
-    signal.throwIfAborted();
+  try {
+    await readWhatIsKept(running, signal, ({ block, done }) => emit("prefill", { block, prompt_tokens, done }));
+  } catch (thrown) {
+    running = await takenUp(thrown, forced, context);
   }
   const prefill_ms = performance.now() - prefill_from_ms;
 
@@ -206,7 +202,15 @@ async function writeTokens(running, kept, { signal, emit, readers }) {
     await yieldToMessages();
     if (signal.aborted) break;
     const from_ms = performance.now();
-    const { token, text, done, probability, standing, blocks_us } = await running.step();
+    let step;
+    try {
+      step = await running.step();
+    } catch (thrown) {
+      running = await takenUp(thrown, tokens === 0 ? forced : null, context);
+      continue;
+    }
+    const { token, text, done, probability, standing, blocks_us } = step;
+    taken.generated.push(token);
     const now_ms = performance.now();
     if (tokens === 0) first_ms = now_ms;
     else gaps_ms.push(now_ms - last_ms);
@@ -233,6 +237,170 @@ async function writeTokens(running, kept, { signal, emit, readers }) {
   };
 }
 
+/**
+ * Where the model comes from and what runs it, for another load after the device is lost.
+ * @type {{ source: string | File[], keep: boolean, retry: LoadOptions["retry"] | null, engine: EngineOptions } | null}
+ */
+let load_args = null;
+/** What took the weights with it. The next call that needs them loads them again. @type {import("./errors.js").ErrorReport | null} */
+let device_fault = null;
+/** A device that is lost again and again is left alone. */
+let losses = 0;
+const MOST_LOSSES = 3;
+
+/**
+ * Loads the model into a new engine; where only the adapter fails and the choice is ours, on the processor.
+ * @param {EngineOptions} options @param {Pick<CallContext, "signal" | "emit">} context
+ * @returns {Promise<Omit<LoadedInfo, "weights" | "chat_fault"> & { chat_fault: import("./errors.js").ErrorReport | null }>}
+ */
+async function loadModel(options, context) {
+  try {
+    return await loadOnDevice(options, null, context);
+  } catch (thrown) {
+    const fault = reportFromThrown(thrown, panicText);
+    if (!isDeviceFault(fault) || options.backend !== "auto") throw thrown;
+    return loadOnDevice({ ...options, backend: "cpu" }, fault, context);
+  }
+}
+
+/**
+ * @param {EngineOptions} options @param {import("./errors.js").ErrorReport | null} fault  why it is not the adapter that was chosen
+ * @param {Pick<CallContext, "signal" | "emit">} context
+ */
+async function loadOnDevice(options, fault, { signal, emit }) {
+  const { source, keep, retry } = /** @type {NonNullable<typeof load_args>} */ (load_args);
+  const { weights } = options;
+  const started_ms = performance.now();
+  /** @type {LoadProgress} */
+  const progress = {
+    phase: "config", origin: null, loaded_bytes: 0, total_bytes: 0, received_bytes: 0, device_bytes: 0, unit: null, block: null,
+    unit_loaded_bytes: 0, unit_bytes: 0, blocks_ready: 0, n_blocks: 0, paused: false, waiting: null,
+    keeping: { state: "off", reason: null }, info: null, tokenizer: false, chat: false,
+  };
+  const report = () => emit("progress", { ...progress });
+  pausing = (paused) => {
+    progress.paused = paused;
+    report();
+  };
+  const onWait = (/** @type {LoadProgress["waiting"]} */ wait) => {
+    progress.waiting = wait;
+    report();
+  };
+  const bytes = typeof source === "string" ? new UrlSource(source, { retry: retry ?? undefined, onWait }) : new FileListSource(source);
+  let opened = null;
+  let created;
+  let loaded;
+  const wasm_from_ms = performance.now();
+  let wasm_ms = 0;
+  try {
+    created = await createEngine(options);
+    wasm_ms = performance.now() - wasm_from_ms;
+    const loading = created.engine;
+    // Files that the reader chose are on this device already.
+    opened = keep && typeof source === "string" ? await openKept(source, weights) : null;
+    if (opened) progress.keeping = opened.kept ? { state: "kept", reason: null } : { state: "refused", reason: opened.reason };
+    loaded = await loadCheckpoint(loading, bytes, opened?.kept ?? null, {
+      signal,
+      yieldToMessages,
+      unpaused: () => pause.over(signal),
+      onUnit: () => readAhead(loading),
+      onProgress: (progress) => emit("progress", progress),
+    }, progress);
+  } catch (error) {
+    // What was kept belongs to another version, and would meet the same end at every visit.
+    if (error instanceof Zamba2Error && error.code === "changed") await opened?.kept?.forget();
+    // A prompt that was being read went with the device; its own call reads it again.
+    if (early) early.ids = null;
+    if (created && isDeviceFault(reportFromThrown(error))) created.engine.free();
+    throw error;
+  } finally {
+    pausing = null;
+    await opened?.kept?.close();
+  }
+  engine = created.engine;
+  const load_ms = performance.now() - started_ms;
+  const { build, device } = created;
+  const { info, memory, tokenizer, chat, chat_fault, timing } = loaded;
+  const processor = build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128";
+  const running = {
+    backend: /** @type {LoadedInfo["backend"]} */ (device.webgpu ? "webgpu" : processor),
+    backend_reason: fault ? /** @type {LoadedInfo["backend_reason"]} */ (fault.code) : device.reason,
+    backend_fact: fault?.message ?? device.fact,
+    adapter: device.adapter,
+    threads: build.threads,
+    threads_reason: build.threads_reason,
+    isolated: crossOriginIsolated,
+    keeping: progress.keeping,
+  };
+  loaded_facts = {
+    name: sourceName(source), weights: /** @type {import("./zamba2.d.ts").Weights} */ (weights), tokenizer,
+    relaxed_simd: build.relaxed_simd, backend: running.backend, threads: build.threads, adapter: device.adapter,
+  };
+  return { ...info, ...running, tokenizer, chat, chat_fault, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
+}
+
+/**
+ * Loads the model again after its device has failed: on the same kind of device when it was lost, on the processor when
+ * it failed otherwise or too often and the choice is ours.
+ * @param {import("./errors.js").ErrorReport} fault @param {Pick<CallContext, "signal" | "emit">} context
+ */
+async function rebuild(fault, { signal, emit }) {
+  /** @type {CallContext["emit"]} */
+  const reloading = (event, data) => emit(event === "progress" ? "reload" : event, data);
+  const { engine: options } = /** @type {NonNullable<typeof load_args>} */ (load_args);
+  losses += 1;
+  const again = fault.code === "device_lost" && losses < MOST_LOSSES;
+  if (!again && options.backend !== "auto") throw fault;
+  emit("device", { state: "lost", fault });
+  engine?.free();
+  engine = null;
+  const info = again ? await loadModel(options, { signal, emit: reloading }) : await loadOnDevice({ ...options, backend: "cpu" }, fault, { signal, emit: reloading });
+  device_fault = null;
+  emit("device", { state: "ready", info });
+}
+
+/** The tokens of the present sequence, which outlive the device. @type {{ prompt: Uint32Array, generated: number[], options: any }} */
+let taken = { prompt: new Uint32Array(0), generated: [], options: {} };
+
+/**
+ * Brings the sequence back onto a new device after `thrown`, if that is what it needs. What was told is not told again.
+ * @param {unknown} thrown @param {number | null} forced  a token that the next step was to give
+ * @param {Pick<CallContext, "signal" | "emit">} context
+ */
+async function takenUp(thrown, forced, context) {
+  const fault = reportFromThrown(thrown, panicText);
+  if (!isDeviceFault(fault)) throw thrown;
+  await rebuild(fault, context);
+  const running = opened();
+  const { prompt, generated, options } = taken;
+  const tokens = forced === null ? generated : [...generated, forced];
+  running.take_up(prompt, Uint32Array.from(tokens), options);
+  if (forced !== null) running.branch(generated.length, forced, options);
+  await readWhatIsKept(running, context.signal, () => {});
+  return running;
+}
+
+/**
+ * Reads the prompt, and again what goes before the next token.
+ * @param {WasmEngine} running @param {AbortSignal} signal
+ * @param {(advanced: { block: number, done: boolean }) => void} onBlock
+ */
+async function readWhatIsKept(running, signal, onBlock) {
+  for (let done = false; !done; ) {
+    await yieldToMessages();
+    signal.throwIfAborted();
+    const advanced = await running.advance(1);
+    done = advanced.done;
+    onBlock(advanced);
+  }
+  // Without going back there is nothing to read again.
+  for (let left = Infinity; left > 0; ) {
+    left = await running.reread(REREAD_TOKENS);
+    await yieldToMessages();
+    signal.throwIfAborted();
+  }
+}
+
 /** The call that made the engine's present sequence. */
 let sequence = 0;
 /** Calls that leave the sequence alone or go on from it; every other one puts its own in its place. */
@@ -246,59 +414,9 @@ function withSequence(wanted) {
 
 /** @type {Record<string, (args: any, context: CallContext) => Promise<unknown>>} */
 const calls = {
-  async load({ source, weights, context, threads, relaxed_simd, keep, retry }, { signal, emit }) {
-    const started_ms = performance.now();
-    /** @type {LoadProgress} */
-    const progress = {
-      phase: "config", origin: null, loaded_bytes: 0, total_bytes: 0, received_bytes: 0, device_bytes: 0, unit: null, block: null,
-      unit_loaded_bytes: 0, unit_bytes: 0, blocks_ready: 0, n_blocks: 0, paused: false, waiting: null,
-      keeping: { state: "off", reason: null }, info: null, tokenizer: false, chat: false,
-    };
-    const report = () => emit("progress", { ...progress });
-    pausing = (paused) => {
-      progress.paused = paused;
-      report();
-    };
-    const onWait = (/** @type {LoadProgress["waiting"]} */ wait) => {
-      progress.waiting = wait;
-      report();
-    };
-    const bytes = typeof source === "string" ? new UrlSource(source, { retry: retry ?? undefined, onWait }) : new FileListSource(source);
-    const created = await createEngine({ weights, context, threads, relaxed_simd });
-    const wasm_ms = performance.now() - started_ms;
-    // Files that the reader chose are on this device already.
-    const opened = keep && typeof source === "string" ? await openKept(source, weights) : null;
-    if (opened) progress.keeping = opened.kept ? { state: "kept", reason: null } : { state: "refused", reason: opened.reason };
-    let loaded;
-    try {
-      loaded = await loadCheckpoint(created.engine, bytes, opened?.kept ?? null, {
-        signal,
-        yieldToMessages,
-        unpaused: () => pause.over(signal),
-        onUnit: () => readAhead(created.engine),
-        onProgress: (progress) => emit("progress", progress),
-      }, progress);
-    } catch (error) {
-      // What was kept belongs to another version, and would meet the same end at every visit.
-      if (error instanceof Zamba2Error && error.code === "changed") await opened?.kept?.forget();
-      throw error;
-    } finally {
-      pausing = null;
-      await opened?.kept?.close();
-    }
-    engine = created.engine;
-    const load_ms = performance.now() - started_ms;
-    const { build } = created;
-    const { info, memory, tokenizer, chat, chat_fault, timing } = loaded;
-    const running = {
-      backend: build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128",
-      threads: build.threads,
-      threads_reason: build.threads_reason,
-      isolated: crossOriginIsolated,
-      keeping: progress.keeping,
-    };
-    loaded_facts = { name: sourceName(source), weights, tokenizer, relaxed_simd: build.relaxed_simd, backend: running.backend, threads: build.threads };
-    return { ...info, ...running, tokenizer, chat, chat_fault, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
+  async load(args, { signal, emit }) {
+    load_args = args;
+    return loadModel(args.engine, { signal, emit });
   },
 
   async tokenize({ text, special }) {
@@ -318,15 +436,15 @@ const calls = {
     const begun = early?.id === id ? early : null;
     early = null;
     const ids = begun?.ids ?? begin(running, prompt, options);
-    return writeTokens(running, { tokens: 0, prompt_tokens: ids.length }, { signal, emit, readers });
+    return writeTokens(running, { tokens: 0, prompt_tokens: ids.length }, null, { signal, emit, readers });
   },
 
   async branch({ sequence, index, token, options }, context) {
-    return goOn(withSequence(sequence), (running) => running.branch(index, token, options), context);
+    return goOn(withSequence(sequence), (running) => running.branch(index, token, options), options, token, context);
   },
 
   async resume({ sequence, options }, context) {
-    return goOn(withSequence(sequence), (running) => running.resume(options), context);
+    return goOn(withSequence(sequence), (running) => running.resume(options), options, null, context);
   },
 
   async snapshot({ sequence, note }) {
@@ -337,6 +455,8 @@ const calls = {
     const restored = await opened().restore(bytes);
     // Bytes that were refused have replaced nothing.
     sequence = id;
+    const at = restored.prompt_tokens;
+    taken = { prompt: Uint32Array.from(restored.tokens.slice(0, at)), generated: restored.tokens.slice(at), options: {} };
     return restored;
   },
 
@@ -379,7 +499,9 @@ const calls = {
 
   /** For a worker of its own: a model's threads can't serve twice. */
   async bench_kernels({ threads, relaxed_simd }) {
-    const { engine: idle, build } = await createEngine({ weights: "q4", context: null, threads, relaxed_simd });
+    const { engine: idle, build } = await createEngine({
+      weights: "q4", context: null, threads, relaxed_simd, backend: "cpu", webgpu: { maxBindingBytes: null, timestamps: true, subgroups: true, f16: true },
+    });
     return { ...idle.bench_kernels(), relaxed_simd: build.relaxed_simd };
   },
 };
@@ -396,6 +518,7 @@ function answerError(id, thrown) {
   const error = reportFromThrown(thrown, panicText);
   panicText = null;
   if (isFatal(error)) engine = null;
+  if (isDeviceFault(error) && engine) device_fault = error;
   postMessage({ id, error });
 }
 
@@ -414,12 +537,15 @@ async function answer(id, call, args) {
   try {
     signal.throwIfAborted();
     if (!KEEPS_SEQUENCE.has(call)) sequence = id;
-    const value = await calls[call](args, {
+    /** @type {CallContext} */
+    const context = {
       id,
       signal,
       readers: entry.readers,
       emit: (event, data, transfer = []) => postMessage({ id, event, data }, { transfer }),
-    });
+    };
+    if (device_fault) await rebuild(device_fault, context);
+    const value = await calls[call](args, context);
     postMessage({ id, value });
   } catch (thrown) {
     answerError(id, thrown);

@@ -21,8 +21,14 @@ export interface LoadOptions {
    * tokenizer_config.json or chat_template.jinja if there is to be a chat.
    */
   source: string | URL | Iterable<File>;
-  /** Only the CPU exists so far; "auto" picks it. */
-  backend?: "auto" | "cpu";
+  /**
+   * What computes. "auto" (the default) takes WebGPU where a real graphics adapter passes a self-test (every kernel and a
+   * small model against the CPU), and the CPU elsewhere; `info.backend_reason` says why. "webgpu" takes a software adapter,
+   * too, and fails where there is none. "cpu" asks for no adapter.
+   */
+  backend?: "auto" | "cpu" | "webgpu";
+  /** What of a graphics adapter may be used, for finding out what a lesser one would do. */
+  webgpu?: WebGpuOptions;
   /** Default "q8". The checkpoint's own dtype (f32, f16, bf16) is converted while it loads. */
   weights?: Weights;
   /**
@@ -46,11 +52,52 @@ export interface LoadOptions {
   keep?: boolean;
   /** How a broken connection is met. Defaults: 6 attempts without a byte in between, 500 ms before the first, 20 s of silence. */
   retry?: { attempts?: number; first_delay_ms?: number; stall_ms?: number };
-  /** Called at most about 20 times a second, and at the end of every unit. */
+  /** Called at most about 20 times a second, and at the end of every unit; again when a lost device is made good. */
   onProgress?: (progress: LoadProgress) => void;
+  /** Called when a graphics device fails in the middle of things, and when the model is there again. */
+  onDevice?: (event: DeviceEvent) => void;
   /** Aborting rejects at once with the signal's reason; the worker ends. */
   signal?: AbortSignal;
 }
+
+export interface WebGpuOptions {
+  /** The most bytes that are bound at once; larger matrices are split. Default null: what the adapter can do. */
+  maxBindingBytes?: number | null;
+  /** Default true: block and module times by the device's own clock. Otherwise each span is waited for. */
+  timestamps?: boolean;
+  /** Default true: kernels for adapters with subgroups. */
+  subgroups?: boolean;
+  /** Default true: kernels for adapters with 16-bit floats. */
+  f16?: boolean;
+}
+
+/**
+ * Why `info.backend` is what it is: the default, the option, or why no graphics adapter computes. The browser has no
+ * WebGPU (or not for this page); there is no adapter; it is the processor in disguise; it computes wrongly; its device was
+ * lost too often, had no memory left, or failed.
+ */
+export type BackendReason =
+  | "auto" | "asked" | "no_webgpu" | "no_adapter" | "software_adapter" | "self_test" | "device_lost" | "device_memory" | "device";
+
+export interface AdapterInfo {
+  /** As far as the browser tells it. */
+  name: string;
+  /** The processor plays the graphics card: right, and slower than the CPU backend. */
+  software: boolean;
+  max_binding_bytes: number;
+  /** The step of the device's own clock, as measured; null where spans are waited for instead. */
+  timestamp_step_us: number | null;
+  subgroups: boolean;
+  f16: boolean;
+}
+
+/**
+ * The graphics device failed: the weights have gone with it and are loaded again, from this device if they are kept there.
+ * A run that was in progress goes on after its last token.
+ */
+export type DeviceEvent =
+  | { state: "lost"; fault: Zamba2Error }
+  | { state: "ready"; info: LoadedInfo };
 
 /** Whether the weights are kept on this device, and why not: "no_storage", "other_tab", or the browser's own words. */
 export interface Keeping {
@@ -143,7 +190,12 @@ export interface LoadTiming {
 export type ThreadsReason = "auto" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed";
 
 export interface LoadedInfo extends ModelInfo {
-  backend: "cpu-simd128" | "cpu-relaxed-simd";
+  backend: "cpu-simd128" | "cpu-relaxed-simd" | "webgpu";
+  backend_reason: BackendReason;
+  /** The words of the browser or the engine, where an adapter was wanted and is not used. */
+  backend_fact: string | null;
+  /** If `backend` is "webgpu". */
+  adapter: AdapterInfo | null;
   threads: number;
   threads_reason: ThreadsReason;
   /** Whether the engine's worker is cross-origin isolated, which shared memory and a fine clock need. */

@@ -17,6 +17,9 @@ const GENERATE_DEFAULTS = {
   ignore_eos: false, alternatives: 0, marks: false,
 };
 
+/** @type {Required<api.WebGpuOptions>} */
+const WEBGPU_DEFAULTS = { maxBindingBytes: null, timestamps: true, subgroups: true, f16: true };
+
 /** Far more than helps; a larger number is a mistake, and every thread costs a worker. */
 const MAX_THREADS = 64;
 
@@ -39,6 +42,8 @@ class WorkerLink {
     this.next_id = 1;
     /** Why no further call can succeed. @type {Zamba2Error | null} */
     this.dead = null;
+    /** Hears of a device that is lost and made good while some other call is answered. @type {(event: string, data: any) => void} */
+    this.onAside = () => {};
     this.worker.onmessage = ({ data }) => this.receive(data);
     this.worker.onerror = (event) => {
       event.preventDefault();
@@ -51,6 +56,7 @@ class WorkerLink {
 
   /** @param {{ id: number, event?: string, data?: any, value?: any, error?: import("./errors.js").ErrorReport }} message */
   receive({ id, event, data, value, error }) {
+    if (event === "device" || event === "reload") return this.onAside(event, data);
     const call = this.pending.get(id);
     if (!call) return;
     if (event !== undefined) return call.onEvent(event, data);
@@ -170,25 +176,52 @@ export async function benchKernels({ threads = "auto", relaxedSimd = "auto", sig
 
 /** @type {typeof api.open} */
 export function open({
-  source, backend = "auto", weights = "q8", threads = "auto", relaxedSimd = "auto", context, keep = true, retry, onProgress, signal,
+  source, backend = "auto", webgpu = {}, weights = "q8", threads = "auto", relaxedSimd = "auto", context, keep = true, retry,
+  onProgress, onDevice, signal,
 }) {
   signal?.throwIfAborted();
-  oneOf("backend", backend, ["auto", "cpu"]);
+  oneOf("backend", backend, ["auto", "cpu", "webgpu"]);
   oneOf("weights", weights, ["f32", "q8", "q4"]);
   oneOf("keep", keep, [true, false]);
   checkBuildOptions(threads, relaxedSimd);
   checkRetry(retry ?? {});
+  checkWebGpu(webgpu);
   const args = {
-    source: sourceForWorker(source), weights, context: context ?? null, threads, relaxed_simd: relaxedSimd, keep, retry: retry ?? null,
+    source: sourceForWorker(source), keep, retry: retry ?? null,
+    engine: {
+      weights, context: context ?? null, threads, relaxed_simd: relaxedSimd, backend,
+      webgpu: { ...WEBGPU_DEFAULTS, ...webgpu },
+    },
   };
   const link = new WorkerLink();
   const { answer } = link.start("load", args, { signal, onEvent: (_, data) => onProgress?.(data) });
   /** @param {any} info @returns {api.LoadedInfo} */
   const described = (info) => ({ ...info, weights, chat_fault: info.chat_fault && errorFromReport(info.chat_fault) });
-  return new Model(link, answer.then(described, (error) => {
+  const model = new Model(link, answer.then(described, (error) => {
     link.close(new Zamba2Error("disposed", "the model was not loaded", { nextStep: "Load it again." }));
     throw error;
   }));
+  // Whatever call meets the loss of a device, the model is loaded again in its course.
+  link.onAside = (event, data) => {
+    if (event === "reload") return onProgress?.(data);
+    if (data.state === "lost") return onDevice?.({ state: "lost", fault: errorFromReport(data.fault) });
+    const info = described(data.info);
+    model.renewed(info);
+    onDevice?.({ state: "ready", info });
+  };
+  return model;
+}
+
+/** @param {api.WebGpuOptions} wishes */
+function checkWebGpu(wishes) {
+  for (const [name, value] of Object.entries(wishes)) {
+    const known = name in WEBGPU_DEFAULTS;
+    const fits = name === "maxBindingBytes" ? value === null || (Number.isInteger(value) && value > 0) : typeof value === "boolean";
+    if (known && fits) continue;
+    throw new Zamba2Error("bad_option", `option \`webgpu.${name}\`: ${known ? `${String(value)} is no such value` : "it does not exist"}`, {
+      nextStep: `Use ${Object.keys(WEBGPU_DEFAULTS).join(", ")}.`,
+    });
+  }
 }
 
 /** @type {typeof api.load} */
@@ -229,6 +262,11 @@ class Model {
   get info() {
     if (!this.#info) throw new Zamba2Error("out_of_order", "the model is still loading", { nextStep: "Await `ready` first." });
     return this.#info;
+  }
+
+  /** After the loss of a device it may be another backend that computes. @param {api.LoadedInfo} info */
+  renewed(info) {
+    this.#info = info;
   }
 
   /** @type {api.Model["pause"]} */

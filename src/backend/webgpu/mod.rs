@@ -146,6 +146,11 @@ impl WebGpu {
         &self.facts
     }
 
+    /// The real step of the device's clock in microseconds, as far as it has been read; none if it has no clock.
+    pub fn timestamp_step_us(&self) -> Option<f64> {
+        self.recorder.timestamp_step_us()
+    }
+
     pub fn counts(&self) -> Counts {
         self.recorder.counts()
     }

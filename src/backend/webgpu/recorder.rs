@@ -114,6 +114,11 @@ impl Recorder {
         self.counts
     }
 
+    /// The real step of the device's clock in microseconds, if it has one.
+    pub fn timestamp_step_us(&self) -> Option<f64> {
+        self.timers.as_ref().map(Timers::step_us)
+    }
+
     /// What is recorded from here on is a part of `span`.
     pub fn set_span(&mut self, span: Option<SpanId>) {
         self.span = span;
@@ -305,6 +310,13 @@ impl Recorder {
     pub fn finish(&mut self) {
         self.flush();
         wait(&self.device);
+    }
+}
+
+/// Memory on a device is scarce, and a browser would keep it until its next collection.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.device.destroy();
     }
 }
 

@@ -21,6 +21,15 @@ pub struct Timers {
     /// The span of each pass since the last reading.
     spans: Vec<SpanId>,
     submitted_us: Option<f64>,
+    /// The largest step that all distances between ticks so far are multiples of: browsers round them.
+    step_ticks: u64,
+}
+
+fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 impl Timers {
@@ -31,7 +40,13 @@ impl Timers {
             resolved: None,
             spans: Vec::new(),
             submitted_us: None,
+            step_ticks: 0,
         }
+    }
+
+    /// The real step of the device's clock, as far as it has been read; 0 before the first reading.
+    pub fn step_us(&self) -> f64 {
+        self.step_ticks as f64 * self.period_us
     }
 
     /// The timestamps of a pass that is about to begin.
@@ -102,6 +117,9 @@ impl Timers {
             .iter()
             .map(|tick| u64::from_le_bytes(*tick));
         let ticks: Vec<u64> = ticks.collect();
+        for pair in ticks.windows(2) {
+            self.step_ticks = greatest_common_divisor(self.step_ticks, pair[1].abs_diff(pair[0]));
+        }
         let pairs = ticks.as_chunks::<2>().0;
         let first = pairs.first().map_or(0, |[start, _]| *start);
         let submitted_us = self.submitted_us.take().unwrap_or_default();

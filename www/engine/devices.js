@@ -1,0 +1,85 @@
+// @ts-check
+// What computes, the graphics adapter or the processor, and why. It stands beside builds.js, runs in the engine's worker,
+// and leaves the opening and the testing of the adapter to the engine.
+
+import { reportFromThrown, Zamba2Error } from "./errors.js";
+
+/** @import { AdapterInfo, BackendReason, LoadOptions } from "./zamba2.d.ts" */
+/** @import { WasmEngine } from "./wasm_engine.js" */
+
+/** @typedef {Required<NonNullable<LoadOptions["webgpu"]>>} WebGpuWishes */
+/** @typedef {{ webgpu: boolean, reason: BackendReason, fact: string | null, adapter: AdapterInfo | null }} Device */
+
+/** A driver that compiles this long will not answer. */
+const OPENING_MS = 60_000;
+
+/** @param {BackendReason} reason @param {string | null} [fact] @returns {Device} */
+const processor = (reason, fact = null) => ({ webgpu: false, reason, fact, adapter: null });
+
+/** The browser's own type is not among the checker's libraries. @returns {any} */
+const gpu = () => /** @type {any} */ (navigator).gpu;
+
+/**
+ * Opens the adapter for `engine` where one is wanted and found good. After a refusal the engine must not be used.
+ * @param {WasmEngine} engine @param {"auto" | "cpu" | "webgpu"} wanted @param {WebGpuWishes} wishes
+ * @returns {Promise<Device>}
+ */
+export async function chooseDevice(engine, wanted, wishes) {
+  if (wanted === "cpu") return processor("asked");
+  try {
+    return { webgpu: true, reason: wanted === "auto" ? "auto" : "asked", fact: null, adapter: await openAdapter(engine, wanted, wishes) };
+  } catch (thrown) {
+    if (wanted === "webgpu") throw thrown;
+    const { code, message } = reportFromThrown(thrown);
+    return processor(isReason(code) ? code : "device", message);
+  }
+}
+
+/** @param {string} code @returns {code is BackendReason} */
+const isReason = (code) => ["no_webgpu", "no_adapter", "software_adapter", "self_test", "device_lost", "device_memory"].includes(code);
+
+/** @param {string} code @param {string} message */
+const refused = (code, message) => new Zamba2Error(code, message, { nextStep: "Choose the CPU, or a browser with WebGPU and a graphics driver that it accepts." });
+
+/** @param {WasmEngine} engine @param {"auto" | "webgpu"} wanted @param {WebGpuWishes} wishes @returns {Promise<AdapterInfo>} */
+async function openAdapter(engine, wanted, wishes) {
+  if (!gpu()) throw refused("no_webgpu", isSecureContext ? "this browser has no WebGPU" : "browsers offer WebGPU to secure pages only (https or localhost)");
+  const adapter = await gpu().requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) throw refused("no_adapter", "the browser has no graphics adapter for this page");
+  const software = Boolean(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
+  const name = adapterName(adapter.info) || (software ? "software adapter" : "graphics adapter");
+  if (software && wanted === "auto") throw refused("software_adapter", `${name} is the processor in disguise, and slower than the processor itself`);
+  const subgroups = wishes.subgroups && adapter.features.has("subgroups");
+  if (subgroups) requestSubgroups();
+  const { maxBindingBytes: max_binding_bytes, timestamps, f16 } = wishes;
+  const opening = engine.open_webgpu({ hardware_only: wanted === "auto", max_binding_bytes, timestamps, f16, subgroups });
+  const facts = await inTime(opening, () => refused("no_adapter", `${name} did not answer within ${OPENING_MS / 1000} s`));
+  return { name, ...facts };
+}
+
+/** @param {any} info  the browser's GPUAdapterInfo; browsers may leave any of it empty */
+function adapterName(info) {
+  return info?.description || [info?.vendor, info?.architecture, info?.device].filter(Boolean).join(" ");
+}
+
+let subgroups_requested = false;
+
+/** wgpu knows no subgroups in browsers, but hands the shaders on as they are: the device only has to be asked for them. */
+function requestSubgroups() {
+  if (subgroups_requested) return;
+  subgroups_requested = true;
+  const { prototype } = /** @type {any} */ (globalThis).GPUAdapter;
+  const request = prototype.requestDevice;
+  /** @param {any} [descriptor] */
+  prototype.requestDevice = function (descriptor = {}) {
+    return request.call(this, { ...descriptor, requiredFeatures: [...(descriptor.requiredFeatures ?? []), "subgroups"] });
+  };
+}
+
+/** @template T @param {Promise<T>} promise @param {() => Error} late @returns {Promise<T>} */
+function inTime(promise, late) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(late()), OPENING_MS);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
