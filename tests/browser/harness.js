@@ -25,9 +25,12 @@ export const FIXTURES = readdirSync(`${ROOT}tests/fixtures`, { withFileTypes: tr
   .filter((entry) => entry.isDirectory()).map((entry) => entry.name);
 export const EMBEDDED = "/www/models/rustdoc-5m/";
 
-/** Chromium refuses its sandbox to root, and the suite often runs as root in a container. */
-export function launch() {
-  return chromium.launch({ executablePath: required("ZAMBA2_CHROMIUM"), args: ["--no-sandbox"] });
+/** Gives Chromium without a graphics card its software adapter. Without the flag there is no adapter at all. */
+export const SOFTWARE_ADAPTER = "--enable-unsafe-webgpu";
+
+/** Chromium refuses its sandbox to root, and the suite often runs as root in a container. @param {string[]} flags */
+export function launch(...flags) {
+  return chromium.launch({ executablePath: required("ZAMBA2_CHROMIUM"), args: ["--no-sandbox", ...flags] });
 }
 
 /**
@@ -66,11 +69,11 @@ export async function until(page, holds, argument) {
 
 /**
  * A profile on disk. An ordinary context keeps storage in memory, and Chromium forgets that with the last page of the site.
- * @param {(context: BrowserContext) => Promise<void>} body
+ * @param {(context: BrowserContext) => Promise<void>} body @param {string[]} flags
  */
-export async function withProfile(body) {
+export async function withProfile(body, ...flags) {
   const folder = mkdtempSync(join(tmpdir(), "zamba2-profile-"));
-  const context = await chromium.launchPersistentContext(folder, { executablePath: required("ZAMBA2_CHROMIUM"), args: ["--no-sandbox"] });
+  const context = await chromium.launchPersistentContext(folder, { executablePath: required("ZAMBA2_CHROMIUM"), args: ["--no-sandbox", ...flags] });
   try {
     await body(context);
   } finally {
@@ -155,4 +158,14 @@ export async function waitForStatus(page, beginning) {
 /** Text without the prompt that the output repeats. @param {Page} page */
 export async function continuation(page) {
   return page.evaluate(() => document.querySelector("#output > span:last-child")?.textContent ?? "");
+}
+
+/** @param {ArrayLike<number>} actual @param {ArrayLike<number>} reference */
+export function maxDifference(actual, reference) {
+  if (actual.length !== reference.length) return Infinity;
+  // NaN compares false with everything, so it must not slip through Math.max.
+  return Array.from(actual).reduce((most, value, i) => {
+    const difference = Math.abs(value - reference[i]);
+    return Number.isNaN(difference) ? Infinity : Math.max(most, difference);
+  }, 0);
 }

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { asBase64, EMBEDDED, expected, FIXTURES, fixtureFiles, launch, openModule } from "./harness.js";
+import { asBase64, EMBEDDED, expected, FIXTURES, fixtureFiles, launch, maxDifference, openModule } from "./harness.js";
 
 /** @import { Browser, Page } from "playwright-core" */
 
@@ -27,16 +27,6 @@ async function withModule(body) {
   } finally {
     await context.close();
   }
-}
-
-/** @param {number[]} actual @param {number[]} reference */
-function maxDifference(actual, reference) {
-  assert.equal(actual.length, reference.length);
-  // NaN compares false with everything, so it must not slip through Math.max.
-  return actual.reduce((most, value, i) => {
-    const difference = Math.abs(value - reference[i]);
-    return Number.isNaN(difference) ? Infinity : Math.max(most, difference);
-  }, 0);
 }
 
 /** @param {Page} page @param {string} fixture @param {string} weights @param {number[]} ids */

@@ -1,0 +1,362 @@
+// @ts-check
+// WebGPU on Chromium's software adapter: the same numbers as the reference, the choice of what computes, and what
+// becomes of a run whose adapter is bad, small, full or lost. It measures no speed: this adapter is the processor.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import {
+  EMBEDDED, expected, FIXTURES, fixtureFiles, launch, maxDifference, openPage, SITE, SOFTWARE_ADAPTER, withProfile,
+} from "./harness.js";
+import { MockHub } from "./mock_hub.js";
+
+/** @import { Browser, BrowserContext, Page } from "playwright-core" */
+
+/** What WGSL allows an exponential to be off adds to another order of sums; a wrong term would show a hundred times more. */
+const MAX_LOGIT_DIFFERENCE = 2e-3;
+const FIXTURE = "one_block_adapters_rope";
+
+/** @type {Browser} */
+let browser;
+before(async () => { browser = await launch(SOFTWARE_ADAPTER); });
+after(() => browser.close());
+
+/** Makes the software adapter pass for a real one, as far as a page can tell. */
+const DISGUISE = `
+for (const kind of [globalThis.GPUAdapterInfo, globalThis.GPUAdapter]) {
+  if (kind && "isFallbackAdapter" in kind.prototype) Object.defineProperty(kind.prototype, "isFallbackAdapter", { get: () => false });
+}`;
+
+/** Gives every shader that has `from` the text `to` in its place. @param {string} from @param {string} to */
+const spoiled = (from, to) => `
+const createShaderModule = GPUDevice.prototype.createShaderModule;
+GPUDevice.prototype.createShaderModule = function (descriptor) {
+  return createShaderModule.call(this, { ...descriptor, code: descriptor.code.replaceAll(${JSON.stringify(from)}, ${JSON.stringify(to)}) });
+};`;
+
+/** The device says that its memory is full when the `nth` buffer is made. @param {number} nth */
+const fullAt = (nth) => `
+let made = 0;
+const createBuffer = GPUDevice.prototype.createBuffer;
+GPUDevice.prototype.createBuffer = function (descriptor) {
+  made += 1;
+  if (made === ${nth}) {
+    const error = new GPUOutOfMemoryError("no room for another buffer");
+    setTimeout(() => this.dispatchEvent(new GPUUncapturedErrorEvent("uncapturederror", { error, cancelable: true })));
+  }
+  return createBuffer.call(this, descriptor);
+};`;
+
+/**
+ * A page that holds the module as `zamba2`; the engine's worker begins with `script`.
+ * @param {BrowserContext} context @param {string} [script]
+ */
+async function modulePage(context, script) {
+  if (script) {
+    await context.route("**/pkg/worker.js", async (route) => {
+      const reply = await route.fetch();
+      await route.fulfill({ response: reply, body: `${script}\n${await reply.text()}` });
+    });
+  }
+  const page = await context.newPage();
+  await page.goto(`${SITE}/pkg/zamba2.js`);
+  await page.evaluate(async (address) => { /** @type {any} */ (globalThis).zamba2 = await import(address); }, `${SITE}/pkg/zamba2.js`);
+  return page;
+}
+
+/** @param {(page: Page) => Promise<void>} body @param {string} [script] */
+async function withModule(body, script) {
+  const context = await browser.newContext();
+  try {
+    await body(await modulePage(context, script));
+  } finally {
+    await context.close();
+  }
+}
+
+/**
+ * Loads, and gives what the model says of itself and its logits, or the error.
+ * @param {Page} page @param {Record<string, unknown>} options for `load` @param {number[]} ids @param {number} n  greedy steps
+ * @returns {Promise<{ info: any, logits: number[], tokens: number[], greedy_logits: number[], error: { code: string, message: string, next: string } | null }>}
+ */
+function loadAndRun(page, options, ids, n) {
+  return page.evaluate(async ({ options, ids, n }) => {
+    const { zamba2 } = /** @type {any} */ (globalThis);
+    try {
+      const model = await zamba2.load({ weights: "f32", keep: false, ...options });
+      const flat = (/** @type {Float32Array[]} */ rows) => rows.flatMap((row) => [...row]);
+      const logits = flat(await model.logits(ids));
+      const greedy = n > 0 ? await model.greedy(ids, n) : { tokens: [], logits: [] };
+      const { info } = model;
+      model.dispose();
+      return { info, logits, tokens: greedy.tokens, greedy_logits: flat(greedy.logits), error: null };
+    } catch (error) {
+      const { code, message, nextStep } = /** @type {any} */ (error);
+      return { info: null, logits: [], tokens: [], greedy_logits: [], error: { code, message, next: nextStep } };
+    }
+  }, { options, ids, n });
+}
+
+/** @param {string} fixture */
+const source = (fixture) => `${SITE}/tests/fixtures/${fixture}/`;
+
+/** @param {{ logits: number[], error: unknown }} result @param {string} fixture */
+function assertRight(result, fixture) {
+  assert.equal(result.error, null);
+  const worst = maxDifference(result.logits, expected(fixture).prefill_logits.values);
+  assert.ok(worst <= MAX_LOGIT_DIFFERENCE, `prefill logits differ by ${worst}`);
+}
+
+// ---- the same numbers ----
+
+for (const fixture of FIXTURES) {
+  test(`${fixture}: on the adapter, prefill logits and 24 greedy steps agree with the reference`, () => withModule(async (page) => {
+    const reference = expected(fixture);
+    const result = await loadAndRun(page, { source: source(fixture), backend: "webgpu" }, reference.input_ids, 24);
+    assertRight(result, fixture);
+    assert.deepEqual(result.tokens, reference.greedy_ids);
+    const greedy = maxDifference(result.greedy_logits, reference.greedy_logits.values);
+    assert.ok(greedy <= MAX_LOGIT_DIFFERENCE, `greedy logits differ by ${greedy}`);
+    assert.equal(result.info.backend, "webgpu");
+    assert.equal(result.info.adapter.software, true);
+  }));
+}
+
+/** @param {Page} page @param {"cpu" | "webgpu"} backend */
+const embeddedText = (page, backend) => page.evaluate(async ({ source, backend }) => {
+  const model = await /** @type {any} */ (globalThis).zamba2.load({ source, backend, weights: "q8", keep: false });
+  let text = "";
+  for await (const piece of model.generate("Ownership is", { temperature: 0, max_tokens: 6 })) text += piece;
+  model.dispose();
+  return text;
+}, { source: `${SITE}${EMBEDDED}`, backend });
+
+test("the embedded model says greedily on the adapter what it says on the CPU", () => withModule(async (page) => {
+  const text = await embeddedText(page, "webgpu");
+  assert.ok(text.length > 0);
+  assert.equal(text, await embeddedText(page, "cpu"));
+}));
+
+// ---- lesser adapters ----
+
+/** @type {[string, Record<string, unknown>, (adapter: any) => void][]} */
+const LESSER = [
+  ["bindings of 4 kB at most", { maxBindingBytes: 4096 }, (adapter) => assert.equal(adapter.max_binding_bytes, 4096)],
+  ["no clock of its own", { timestamps: false }, (adapter) => assert.equal(adapter.timestamp_step_us, null)],
+  ["neither subgroups nor 16-bit floats", { subgroups: false, f16: false }, (adapter) => assert.deepEqual([adapter.subgroups, adapter.f16], [false, false])],
+];
+
+for (const [what, webgpu, check] of LESSER) {
+  test(`an adapter with ${what} gives the reference's logits`, () => withModule(async (page) => {
+    const result = await loadAndRun(page, { source: source(FIXTURE), backend: "webgpu", webgpu }, expected(FIXTURE).input_ids, 0);
+    assertRight(result, FIXTURE);
+    check(result.info.adapter);
+  }));
+}
+
+test("the adapter's clock and what it can do are told as they are", () => withModule(async (page) => {
+  const { info } = await loadAndRun(page, { source: source(FIXTURE), backend: "webgpu" }, [1], 0);
+  const has = await page.evaluate(async () => {
+    const adapter = await /** @type {any} */ (navigator).gpu.requestAdapter();
+    return { subgroups: adapter.features.has("subgroups"), f16: adapter.features.has("shader-f16"), timestamps: adapter.features.has("timestamp-query") };
+  });
+  assert.equal(info.adapter.subgroups, has.subgroups);
+  assert.equal(info.adapter.f16, has.f16);
+  assert.equal(info.adapter.timestamp_step_us !== null, has.timestamps);
+  assert.match(info.adapter.name, /swiftshader/i);
+}));
+
+test("a profile of the adapter has times of its own clock for every block and module", () => withModule(async (page) => {
+  const run = await page.evaluate(async (source) => {
+    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, backend: "webgpu", weights: "f32", keep: false });
+    const run = await model.report({ ids: [1, 2, 3], decode: 1, runs: 1, warmup: 1 });
+    model.dispose();
+    return run;
+  }, source(FIXTURE));
+  assert.equal(run.timer.source, "timestamp-query of the adapter");
+  assert.equal(run.conditions.backend, "webgpu");
+  assert.equal(run.ceilings, null);
+  const { spans, prefill_us, step_us } = run.runs[0];
+  const blocks = spans.parent.filter((/** @type {number} */ parent) => parent === -1);
+  assert.ok(blocks.length > 0);
+  assert.ok(spans.duration_us.every((/** @type {number} */ us) => us >= 0));
+  const modules_us = spans.duration_us.filter((/** @type {number} */ _, /** @type {number} */ i) => spans.parent[i] !== -1)
+    .reduce((/** @type {number} */ sum, /** @type {number} */ us) => sum + us, 0);
+  assert.ok(modules_us > 0, "modules have times");
+  assert.ok(spans.duration_us.filter((/** @type {number} */ _, /** @type {number} */ i) => spans.parent[i] === -1)
+    .reduce((/** @type {number} */ sum, /** @type {number} */ us) => sum + us, 0) <= prefill_us + step_us[0], "blocks take no longer than the passes");
+}));
+
+// ---- the choice ----
+
+test("without any adapter `auto` takes the CPU and says why, and `webgpu` is refused with a way out", async () => {
+  const bare = await launch();
+  try {
+    const page = await modulePage(await bare.newContext());
+    const ids = expected(FIXTURE).input_ids;
+    const auto = await loadAndRun(page, { source: source(FIXTURE) }, ids, 0);
+    assertRight(auto, FIXTURE);
+    assert.match(auto.info.backend, /^cpu-/);
+    assert.equal(auto.info.backend_reason, "no_adapter");
+    assert.equal(auto.info.adapter, null);
+    const asked = await loadAndRun(page, { source: source(FIXTURE), backend: "webgpu" }, ids, 0);
+    assert.equal(asked.error?.code, "no_adapter");
+    assert.match(String(asked.error?.next), /CPU/);
+  } finally {
+    await bare.close();
+  }
+});
+
+test("a browser without WebGPU computes on the CPU and says so", () => withModule(async (page) => {
+  const result = await loadAndRun(page, { source: source(FIXTURE) }, expected(FIXTURE).input_ids, 0);
+  assertRight(result, FIXTURE);
+  assert.equal(result.info.backend_reason, "no_webgpu");
+}, `Object.defineProperty(WorkerNavigator.prototype, "gpu", { get: () => undefined });`));
+
+test("a software adapter is called that and not chosen", () => withModule(async (page) => {
+  const result = await loadAndRun(page, { source: source(FIXTURE) }, expected(FIXTURE).input_ids, 0);
+  assertRight(result, FIXTURE);
+  assert.match(result.info.backend, /^cpu-/);
+  assert.equal(result.info.backend_reason, "software_adapter");
+  assert.match(result.info.backend_fact, /swiftshader/i);
+}));
+
+test("`cpu` asks for no adapter", () => withModule(async (page) => {
+  const result = await loadAndRun(page, { source: source(FIXTURE), backend: "cpu" }, expected(FIXTURE).input_ids, 0);
+  assertRight(result, FIXTURE);
+  assert.equal(result.info.backend_reason, "asked");
+}, `Object.defineProperty(WorkerNavigator.prototype, "gpu", { get: () => { throw new Error("asked for an adapter"); } });`));
+
+test("`auto` takes an adapter that passes for real", () => withModule(async (page) => {
+  const result = await loadAndRun(page, { source: source(FIXTURE) }, expected(FIXTURE).input_ids, 0);
+  assertRight(result, FIXTURE);
+  assert.equal(result.info.backend, "webgpu");
+  assert.equal(result.info.backend_reason, "auto");
+}, DISGUISE));
+
+/** One sum of each kernel's kind goes wrong. @type {[string, string, string][]} */
+const BROKEN = [
+  ["an exponential", "exp(clamp(x, -87.0, 87.0))", "exp(clamp(x * 1.02, -87.0, 87.0))"],
+  ["a norm", "1.0 / sqrt(", "1.01 / sqrt("],
+];
+
+for (const [what, from, to] of BROKEN) {
+  test(`an adapter with ${what} that is off by a hundredth is refused: by default the CPU computes, and who asked for WebGPU hears what is wrong`, async () => {
+    const ids = expected(FIXTURE).input_ids;
+    await withModule(async (page) => {
+      const auto = await loadAndRun(page, { source: source(FIXTURE) }, ids, 0);
+      assertRight(auto, FIXTURE);
+      assert.equal(auto.info.backend_reason, "self_test");
+      const asked = await loadAndRun(page, { source: source(FIXTURE), backend: "webgpu" }, ids, 0);
+      assert.equal(asked.error?.code, "self_test");
+      assert.match(String(asked.error?.message), /belongs/);
+    }, DISGUISE + spoiled(from, to));
+  });
+}
+
+test("a device without room for the weights gives them to the CPU, which goes on", () => withModule(async (page) => {
+  const auto = await loadAndRun(page, { source: source(FIXTURE) }, expected(FIXTURE).input_ids, 0);
+  assertRight(auto, FIXTURE);
+  assert.match(auto.info.backend, /^cpu-/);
+  assert.equal(auto.info.backend_reason, "device_memory");
+  assert.match(auto.info.backend_fact, /no room for another buffer/);
+}, DISGUISE + fullAt(2000)));
+
+for (const [name, value] of [["maxBindingBytes", 0], ["maxBindingBytes", "all"], ["subgroups", 1], ["f32", true]]) {
+  test(`option webgpu.${name}: ${value} is refused by name`, () => withModule(async (page) => {
+    const { error } = await loadAndRun(page, { source: source(FIXTURE), webgpu: { [String(name)]: value } }, [1], 0);
+    assert.equal(error?.code, "bad_option");
+    assert.match(String(error?.message), new RegExp(`webgpu.${name}`));
+  }));
+}
+
+// ---- the loss of a device ----
+
+/** Chromium's address that ends the process of all graphics, and with it every device; the navigation never answers. @param {BrowserContext} context */
+async function loseEveryDevice(context) {
+  const page = await context.newPage();
+  await page.goto("chrome://gpucrash").catch(() => {});
+  await page.close();
+}
+
+test("a device that is lost in the middle of a run is made good from what is kept here, and the run goes on as if nothing had been", async () => {
+  const hub = await MockHub.start(fixtureFiles(FIXTURE));
+  try {
+    await withProfile(async (context) => {
+      const page = await modulePage(context);
+      const prompt = expected(FIXTURE).input_ids;
+      const options = { temperature: 0, max_tokens: 24, ignore_eos: true };
+      await page.evaluate(async ({ source, prompt, options }) => {
+        const scope = /** @type {any} */ (globalThis);
+        scope.devices = [];
+        scope.ids = [];
+        scope.model = await scope.zamba2.load({
+          source, backend: "webgpu", weights: "f32",
+          onDevice: (/** @type {any} */ event) => scope.devices.push(event.state === "lost" ? `lost: ${event.fault.code}` : `ready: ${event.info.backend}`),
+        });
+        scope.running = (async () => {
+          for await (const piece of scope.model.generate(prompt, options)) {
+            scope.ids.push(piece.token);
+            // The test takes the device away here; the engine is one token ahead at most.
+            if (scope.ids.length === 5) await new Promise((resolve) => (scope.goOn = resolve));
+          }
+        })();
+      }, { source: hub.folder, prompt, options });
+      await page.waitForFunction(() => /** @type {any} */ (globalThis).goOn !== undefined);
+      const contacts = hub.contacts.length;
+      await loseEveryDevice(context);
+      const result = await page.evaluate(async () => {
+        const scope = /** @type {any} */ (globalThis);
+        scope.goOn();
+        await scope.running;
+        return { ids: scope.ids, devices: scope.devices };
+      });
+      assert.deepEqual(result.ids, expected(FIXTURE).greedy_ids);
+      assert.deepEqual(result.devices, ["lost: device_lost", "ready: webgpu"]);
+      assert.equal(hub.contacts.length, contacts, "nothing was asked of the network");
+    }, SOFTWARE_ADAPTER);
+  } finally {
+    await hub.stop();
+  }
+});
+
+test("a device that is lost between two runs is made good by the next one", async () => {
+  const own = await launch(SOFTWARE_ADAPTER);
+  try {
+    const context = await own.newContext();
+    const page = await modulePage(context);
+    const reference = expected(FIXTURE);
+    const load = { source: source(FIXTURE), backend: "webgpu", weights: "f32", keep: false };
+    await page.evaluate(async (load) => {
+      const scope = /** @type {any} */ (globalThis);
+      scope.model = await scope.zamba2.load(load);
+    }, load);
+    await loseEveryDevice(context);
+    const greedy = await page.evaluate(async (ids) => {
+      const { model } = /** @type {any} */ (globalThis);
+      // The call that meets the loss can't be saved; it says what happened.
+      const fault = await model.greedy(ids, 8).then(() => null, (/** @type {any} */ error) => error.code);
+      return { fault, tokens: (await model.greedy(ids, 8)).tokens };
+    }, reference.input_ids);
+    assert.equal(greedy.fault, "device_lost");
+    assert.deepEqual(greedy.tokens, reference.greedy_ids.slice(0, 8));
+  } finally {
+    await own.close();
+  }
+});
+
+// ---- the page ----
+
+test("the page names the adapter that computes, and lets another backend be chosen", async () => {
+  const { context, page, faults } = await openPage(browser);
+  try {
+    await page.goto(`${SITE}/?backend=webgpu`);
+    await page.waitForFunction(() => document.getElementById("status")?.textContent?.startsWith("Ready"), null, { timeout: 120_000 });
+    assert.match(String(await page.textContent("#capability")), /^WebGPU · .*swiftshader/i);
+    assert.match(String(await page.textContent("#capability-reasons")), /software/);
+    await page.selectOption("#backend", "cpu");
+    await page.waitForFunction(() => document.getElementById("capability")?.textContent?.startsWith("CPU"), null, { timeout: 120_000 });
+    assert.deepEqual(faults, []);
+  } finally {
+    await context.close();
+  }
+});
