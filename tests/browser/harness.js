@@ -69,11 +69,11 @@ export async function until(page, holds, argument) {
 
 /**
  * A profile on disk. An ordinary context keeps storage in memory, and Chromium forgets that with the last page of the site.
- * @param {(context: BrowserContext) => Promise<void>} body @param {string[]} flags
+ * @param {(context: BrowserContext) => Promise<void>} body
  */
-export async function withProfile(body, ...flags) {
+export async function withProfile(body) {
   const folder = mkdtempSync(join(tmpdir(), "zamba2-profile-"));
-  const context = await chromium.launchPersistentContext(folder, { executablePath: required("ZAMBA2_CHROMIUM"), args: ["--no-sandbox", ...flags] });
+  const context = await chromium.launchPersistentContext(folder, { executablePath: required("ZAMBA2_CHROMIUM"), args: ["--no-sandbox"] });
   try {
     await body(context);
   } finally {
