@@ -171,8 +171,6 @@ impl Default for WebGpuOptions {
 struct AdapterInfo {
     software: bool,
     max_binding_bytes: u64,
-    /// The step of the device's own clock, if it has one that can be asked: browsers round it.
-    timestamp_step_us: Option<f64>,
 }
 
 /// One model in this worker: first its files, then its one sequence.
@@ -217,11 +215,11 @@ impl Engine {
         })
     }
 
-    /// Opens the browser's graphics adapter for the model, if it computes what the processor computes.
-    /// `options`: `{ hardware_only?, max_binding_bytes?, timestamps? }`.
+    /// Opens the browser's graphics adapter for the model: `{ software, max_binding_bytes }`.
+    /// `options`: `{ hardware_only?, max_binding_bytes?, timestamps?, subgroups?, f16? }`.
     ///
     /// # Errors
-    /// `no_adapter`, `self_test`, or the device's own failure; the model can then be on the processor.
+    /// `no_adapter`; the model can then be on the processor.
     pub async fn open_webgpu(&mut self, options: JsValue) -> JsResult<JsValue> {
         if self.session.is_some() {
             return Err(to_js_error(out_of_order("open_webgpu comes before plan")));
@@ -235,24 +233,38 @@ impl Engine {
         let cpu = Cpu::new(self.threads);
         let host: HostThreads =
             Box::new(move |data, piece, body| cpu.for_each_piece(data, piece, body));
-        let mut webgpu = WebGpu::open(options, host).await.map_err(to_js_error)?;
-        let weights = self.settings.weights;
-        // With times, which tell the step of the device's clock.
-        webgpu.profiler().set_level(Level::Module);
-        let tested = self_test::run(&mut webgpu, weights, session::kv_format(weights)).await;
-        tested.map_err(to_js_error)?;
-        webgpu.profiler().set_level(Level::Off);
-        webgpu.profiler().discard();
+        let webgpu = WebGpu::open(options, host).await.map_err(to_js_error)?;
         let adapter = webgpu.adapter();
         let info = to_js(&AdapterInfo {
             software: adapter.software,
             max_binding_bytes: adapter.max_binding_bytes,
-            timestamp_step_us: webgpu.timestamp_step_us(),
         });
         self.webgpu = Some(webgpu);
         // Weights will not stay in the memory that this limits.
         self.settings.memory_limit_bytes = None;
         info
+    }
+
+    /// After `plan`, while the first weights are on their way: holds a graphics device against the processor, and gives
+    /// the step of its clock in microseconds, `null` where it has none. The processor itself is taken at its word.
+    ///
+    /// # Errors
+    /// `self_test`, or the device's own failure; the model can't be on this device.
+    pub async fn prove_device(&mut self) -> JsResult<JsValue> {
+        let weights = self.settings.weights;
+        match self.session_mut().map_err(to_js_error)? {
+            AnySession::Cpu(_) => Ok(JsValue::NULL),
+            AnySession::WebGpu(session) => {
+                let webgpu = session.backend_mut();
+                // With times, which tell the step of the clock.
+                webgpu.profiler().set_level(Level::Module);
+                let tested = self_test::run(webgpu, weights, session::kv_format(weights)).await;
+                webgpu.profiler().set_level(Level::Off);
+                webgpu.profiler().discard();
+                tested.map_err(to_js_error)?;
+                to_js(&webgpu.timestamp_step_us())
+            }
+        }
     }
 
     /// Takes `config.json` and describes the model.

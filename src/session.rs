@@ -297,6 +297,11 @@ impl<B: Backend> Session<B> {
         &self.be
     }
 
+    /// For a test of the device; the model's own tensors are out of its reach.
+    pub fn backend_mut(&mut self) -> &mut B {
+        &mut self.be
+    }
+
     /// How keys and values are really kept; as asked for where no block has any.
     pub fn kv_format(&self) -> KvFormat {
         let mut caches = self.cache.kv.iter().flatten();

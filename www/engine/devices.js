@@ -1,6 +1,6 @@
 // @ts-check
 // What computes, the graphics adapter or the processor, and why. It stands beside builds.js, runs in the engine's worker,
-// and leaves the opening and the testing of the adapter to the engine.
+// and leaves the opening of the adapter to the engine, which tests it later, while weights arrive.
 
 import { reportFromThrown, Zamba2Error } from "./errors.js";
 
@@ -8,7 +8,8 @@ import { reportFromThrown, Zamba2Error } from "./errors.js";
 /** @import { WasmEngine } from "./wasm_engine.js" */
 
 /** @typedef {Required<NonNullable<LoadOptions["webgpu"]>>} WebGpuWishes */
-/** @typedef {{ webgpu: boolean, reason: BackendReason, fact: string | null, adapter: AdapterInfo | null }} Device */
+/** What is known of an adapter before it is tested. @typedef {Omit<AdapterInfo, "timestamp_step_us">} OpenAdapter */
+/** @typedef {{ webgpu: boolean, reason: BackendReason, fact: string | null, adapter: OpenAdapter | null }} Device */
 
 /** A driver that compiles this long will not answer. */
 const OPENING_MS = 60_000;
@@ -20,7 +21,7 @@ const processor = (reason, fact = null) => ({ webgpu: false, reason, fact, adapt
 const gpu = () => /** @type {any} */ (navigator).gpu;
 
 /**
- * Opens the adapter for `engine` where one is wanted and found good. After a refusal the engine must not be used.
+ * Opens the adapter for `engine` where one is wanted and there. After a refusal the engine must not be used.
  * @param {WasmEngine} engine @param {"auto" | "cpu" | "webgpu"} wanted @param {WebGpuWishes} wishes
  * @returns {Promise<Device>}
  */
@@ -36,12 +37,12 @@ export async function chooseDevice(engine, wanted, wishes) {
 }
 
 /** @param {string} code @returns {code is BackendReason} */
-const isReason = (code) => ["no_webgpu", "no_adapter", "software_adapter", "self_test", "device_lost", "device_memory"].includes(code);
+const isReason = (code) => ["no_webgpu", "no_adapter", "software_adapter", "device_lost", "device_memory"].includes(code);
 
 /** @param {string} code @param {string} message */
 const refused = (code, message) => new Zamba2Error(code, message, { nextStep: "Choose the CPU, or a browser with WebGPU and a graphics driver that it accepts." });
 
-/** @param {WasmEngine} engine @param {"auto" | "webgpu"} wanted @param {WebGpuWishes} wishes @returns {Promise<AdapterInfo>} */
+/** @param {WasmEngine} engine @param {"auto" | "webgpu"} wanted @param {WebGpuWishes} wishes @returns {Promise<OpenAdapter>} */
 async function openAdapter(engine, wanted, wishes) {
   if (!gpu()) throw refused("no_webgpu", isSecureContext ? "this browser has no WebGPU" : "browsers offer WebGPU to secure pages only (https or localhost)");
   const adapter = await gpu().requestAdapter({ powerPreference: "high-performance" });

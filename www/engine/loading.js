@@ -33,6 +33,7 @@ const PIECE_BYTES = 4 << 20;
  * @property {AbortSignal} signal
  * @property {() => Promise<void>} yieldToMessages
  * @property {() => Promise<void>} unpaused  waits while the reader has paused the load
+ * @property {() => Promise<void>} onPlanned  while the first weights are on their way, before the engine takes any
  * @property {() => Promise<void>} onUnit  after each unit has become part of the model
  */
 
@@ -92,6 +93,7 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
   if (kept) engine.keep_stored();
   // The next unit is read and checked on this device while the present one goes to the engine.
   let next = fromDevice(kept, units[0]);
+  await hooks.onPlanned();
   for (const [i, unit] of units.entries()) {
     const before_bytes = progress.loaded_bytes;
     /** Bytes of the source that `share` of the unit's stored form stands for. @param {number} share */
@@ -453,15 +455,24 @@ function* requests(units, pack) {
  * Replies in order, with the next request sent before the present one is read.
  * @param {Iterable<{ file: string, start: number, end: number }>} wanted @param {ByteSource} source @param {AbortSignal} signal
  */
-async function* prefetched(wanted, source, signal) {
+function prefetched(wanted, source, signal) {
+  const left = wanted[Symbol.iterator]();
   /** @type {Promise<RangeReply>[]} */
   const inFlight = [];
-  for (const { file, start, end } of wanted) {
-    const reply = source.range(file, start, end, signal);
+  const ask = () => {
+    const { done, value } = left.next();
+    if (done) return;
+    const reply = source.range(value.file, value.start, value.end, signal);
     // Its failure is thrown when its turn comes; until then it must not count as unhandled.
     reply.catch(() => {});
     inFlight.push(reply);
-    if (inFlight.length === RANGES_IN_FLIGHT) yield await /** @type {Promise<RangeReply>} */ (inFlight.shift());
-  }
-  for (const reply of inFlight) yield await reply;
+  };
+  // On their way before anyone waits for them: a graphics device is tested meanwhile.
+  for (let i = 0; i < RANGES_IN_FLIGHT; i++) ask();
+  return (async function* () {
+    for (let reply = inFlight.shift(); reply; reply = inFlight.shift()) {
+      yield await reply;
+      ask();
+    }
+  })();
 }

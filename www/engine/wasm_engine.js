@@ -22,7 +22,8 @@ import { Zamba2Error } from "./errors.js";
  * One call in flight: a second one during an await would find the Rust object borrowed.
  * @typedef {object} WasmEngine
  * @property {() => void} free  gives memory, threads and device back; nothing may follow
- * @property {(options: object) => Promise<Omit<import("./zamba2.d.ts").AdapterInfo, "name">>} open_webgpu
+ * @property {(options: object) => Promise<Omit<import("./devices.js").OpenAdapter, "name">>} open_webgpu
+ * @property {() => Promise<number | null>} prove_device  gives the step of the device's clock in microseconds
  * @property {(text: string) => ModelInfo} open_config
  * @property {(bytes: Uint8Array) => void} open_tokenizer
  * @property {(tokenizer_config: Uint8Array | null, jinja: Uint8Array | null) => { chat: boolean, fault: import("./errors.js").ErrorReport | null }} open_chat_template

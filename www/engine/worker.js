@@ -5,7 +5,7 @@
 // One call runs at a time; the others wait in order. It touches no DOM and keeps nothing between page loads.
 
 import { FileListSource, UrlSource } from "./byte_source.js";
-import { isDeviceFault, isFatal, reportFromThrown, Zamba2Error } from "./errors.js";
+import { isDeviceFault, isErrorReport, isFatal, reportFromThrown, Zamba2Error } from "./errors.js";
 import { loadCheckpoint } from "./loading.js";
 import { openKept } from "./store.js";
 import { argmax, percentile } from "./numbers.js";
@@ -258,7 +258,7 @@ async function loadModel(options, context) {
     return await loadOnDevice(options, null, context);
   } catch (thrown) {
     const fault = reportFromThrown(thrown, panicText);
-    if (!isDeviceFault(fault) || options.backend !== "auto") throw thrown;
+    if (!(isDeviceFault(fault) || fault.code === "self_test") || options.backend !== "auto") throw thrown;
     return loadOnDevice({ ...options, backend: "cpu" }, fault, context);
   }
 }
@@ -287,9 +287,14 @@ async function loadOnDevice(options, fault, { signal, emit }) {
     report();
   };
   const bytes = typeof source === "string" ? new UrlSource(source, { retry: retry ?? undefined, onWait }) : new FileListSource(source);
+  // Requests that are under way when a load fails would keep connections from the next one.
+  const attempt = new AbortController();
+  const ended = AbortSignal.any([signal, attempt.signal]);
   let opened = null;
   let created;
   let loaded;
+  /** @type {number | null} */
+  let timestamp_step_us = null;
   const wasm_from_ms = performance.now();
   let wasm_ms = 0;
   try {
@@ -300,18 +305,23 @@ async function loadOnDevice(options, fault, { signal, emit }) {
     opened = keep && typeof source === "string" ? await openKept(source, weights) : null;
     if (opened) progress.keeping = opened.kept ? { state: "kept", reason: null } : { state: "refused", reason: opened.reason };
     loaded = await loadCheckpoint(loading, bytes, opened?.kept ?? null, {
-      signal,
+      signal: ended,
       yieldToMessages,
-      unpaused: () => pause.over(signal),
+      unpaused: () => pause.over(ended),
+      onPlanned: async () => {
+        timestamp_step_us = await loading.prove_device();
+      },
       onUnit: () => readAhead(loading),
       onProgress: (progress) => emit("progress", progress),
     }, progress);
   } catch (error) {
+    attempt.abort();
     // What was kept belongs to another version, and would meet the same end at every visit.
     if (error instanceof Zamba2Error && error.code === "changed") await opened?.kept?.forget();
     // A prompt that was being read went with the device; its own call reads it again.
     if (early) early.ids = null;
-    if (created && isDeviceFault(reportFromThrown(error))) created.engine.free();
+    // Only the device is at fault, and another engine may follow.
+    if (created?.device.webgpu && isErrorReport(error)) created.engine.free();
     throw error;
   } finally {
     pausing = null;
@@ -320,13 +330,14 @@ async function loadOnDevice(options, fault, { signal, emit }) {
   engine = created.engine;
   const load_ms = performance.now() - started_ms;
   const { build, device } = created;
+  const adapter = device.adapter && { ...device.adapter, timestamp_step_us };
   const { info, memory, tokenizer, chat, chat_fault, timing } = loaded;
   const processor = build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128";
   const running = {
     backend: /** @type {LoadedInfo["backend"]} */ (device.webgpu ? "webgpu" : processor),
     backend_reason: fault ? /** @type {LoadedInfo["backend_reason"]} */ (fault.code) : device.reason,
     backend_fact: fault?.message ?? device.fact,
-    adapter: device.adapter,
+    adapter,
     threads: build.threads,
     threads_reason: build.threads_reason,
     isolated: crossOriginIsolated,
@@ -334,7 +345,7 @@ async function loadOnDevice(options, fault, { signal, emit }) {
   };
   loaded_facts = {
     name: sourceName(source), weights: /** @type {import("./zamba2.d.ts").Weights} */ (weights), tokenizer,
-    relaxed_simd: build.relaxed_simd, backend: running.backend, threads: build.threads, adapter: device.adapter,
+    relaxed_simd: build.relaxed_simd, backend: running.backend, threads: build.threads, adapter,
   };
   return { ...info, ...running, tokenizer, chat, chat_fault, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
 }
