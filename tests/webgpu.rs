@@ -48,6 +48,35 @@ fn on_device(test: &str, body: impl FnOnce(&mut WebGpu)) {
     }
 }
 
+/// Runs `body` on a device with the floor of WebGPU's features, and with each that changes a kernel's text.
+fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut WebGpu)) {
+    let floor = AdapterOptions {
+        no_subgroups: true,
+        no_f16: true,
+        ..AdapterOptions::default()
+    };
+    let subgroups = AdapterOptions {
+        no_subgroups: false,
+        ..floor
+    };
+    let f16 = AdapterOptions {
+        no_f16: false,
+        ..floor
+    };
+    for (form, options) in [("floor", floor), ("subgroups", subgroups), ("f16", f16)] {
+        let Some(mut be) = device(test, options) else {
+            return;
+        };
+        let facts = be.adapter();
+        assert!(facts.subgroups <= !options.no_subgroups && facts.f16 <= !options.no_f16);
+        if (form == "subgroups" && !facts.subgroups) || (form == "f16" && !facts.f16) {
+            println!("SKIPPED: {test}: {} has no {form}", facts.name);
+            continue;
+        }
+        body(form, &mut be);
+    }
+}
+
 /// The weights are exact, so only the sum is rounded: in the worst case once for each of its terms and a few times more
 /// for scales and the sum over threads.
 fn check_linear(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
@@ -64,23 +93,105 @@ fn check_linear(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
     }
 }
 
-/// Both kernels and every remainder of their tiles.
+/// All kernels and every remainder of their tiles.
 #[test]
 fn a_linear_layer_equals_candle_in_every_format_and_shape() {
-    on_device("linear", |be| {
+    in_every_form("linear", |form, be| {
         for_linear_cases(&FORMATS, |what, weight, x| {
-            check_linear(what, weight, x, &product(be, weight, x));
+            check_linear(
+                &format!("{form}: {what}"),
+                weight,
+                x,
+                &product(be, weight, x),
+            );
         });
+    });
+}
+
+/// Quants are whole numbers that f16 holds, and products and sums are f32 in both forms.
+#[test]
+fn weights_that_pass_as_f16_give_the_same_bits() {
+    let mut expected = Vec::new();
+    in_every_form("f16", |form, be| {
+        let mut got = Vec::new();
+        for_linear_cases(&QUANTIZED, |_, weight, x| {
+            if x.len() / weight.cols == 35 {
+                got.extend(product(be, weight, x));
+            }
+        });
+        match form {
+            "floor" => expected = got,
+            "f16" => assert_eq!(got, expected),
+            _ => {}
+        }
+    });
+}
+
+/// A fault in one token's activations stays with that token, in every kernel.
+#[test]
+fn a_nan_in_one_row_stays_there() {
+    in_every_form("NaN", |form, be| {
+        let mut random = Random(21);
+        for format in FORMATS {
+            // The first is read in fours as it is, the second after it is padded.
+            for cols in [36, 37] {
+                let weight = random.matrix(format, 70, cols);
+                for t_rows in [3, 35] {
+                    let mut x = random.numbers(t_rows * cols, -2.0, 2.0);
+                    x[cols..2 * cols].fill(f32::NAN);
+                    let y = product(be, &weight, &x);
+                    for (t, row) in y.chunks(70).enumerate() {
+                        let faulty = row.iter().all(|v| v.is_nan());
+                        let sound = row.iter().all(|v| v.is_finite());
+                        assert!(
+                            if t == 1 { faulty } else { sound },
+                            "{form} {format:?} {t_rows}×{cols}"
+                        );
+                    }
+                }
+            }
+        }
+        let x = [vec![1.0; 33], vec![f32::NAN; 33], vec![2.0; 33]].concat();
+        let y = rms_norm(be, &[1.0; 33], 1e-5, &x);
+        assert!(
+            y[..33].iter().chain(&y[66..]).all(|v| v.is_finite()),
+            "{form}"
+        );
+        let y = gated_rms_norm(be, &[1.0; 33], 3, &x, &x);
+        assert!(
+            y[..33].iter().chain(&y[66..]).all(|v| v.is_finite()),
+            "{form}"
+        );
+    });
+}
+
+/// Beyond 1e19 the squares leave f32. WGSL knows no infinities, so a device may give zero, as the processor does, or what
+/// the division by the largest number gives; it must not give a NaN.
+#[test]
+fn the_norms_stay_finite_on_zeros_and_huge_values() {
+    in_every_form("huge values", |form, be| {
+        for value in [0.0, 1e-30, 1e18, 1e30] {
+            let mut x = vec![1.0; 33];
+            x[7] = value;
+            for x in [x, vec![value; 33]] {
+                let y = rms_norm(be, &[1.0; 33], 1e-5, &x);
+                assert!(y.iter().all(|v| v.is_finite()), "{form} {value}: {y:?}");
+                let gate: Vec<f32> = x.iter().map(|v| -v).collect();
+                let y = gated_rms_norm(be, &[1.0; 33], 3, &x, &gate);
+                assert!(y.iter().all(|v| v.is_finite()), "{form} {value}: {y:?}");
+            }
+        }
     });
 }
 
 #[test]
 fn the_matrices_of_the_published_models_multiply() {
-    on_device("model matrices", |be| {
+    in_every_form("model matrices", |form, be| {
         let mut random = Random(2);
         for (name, format, cols, d_out) in MODEL_WIDTHS {
             let weight = random.matrix(format, d_out, cols);
             let x = random.numbers(cols, -2.0, 2.0);
+            let name = &format!("{form}: {name}");
             check_linear(name, &weight, &x, &product(be, &weight, &x));
         }
     });
@@ -112,11 +223,11 @@ fn a_matrix_larger_than_a_binding_is_split_by_rows_and_gives_the_same() {
 
 #[test]
 fn a_bias_is_added_once_and_linear_add_keeps_what_is_there() {
-    on_device("bias", |be| {
+    in_every_form("bias", |form, be| {
         let mut random = Random(3);
         for format in FORMATS {
             for (t_rows, cols, d_out) in [(1, 33, 5), (3, 37, 31), (65, 5, 100)] {
-                let what = format!("{format:?} {t_rows}×{cols}→{d_out}");
+                let what = format!("{form}: {format:?} {t_rows}×{cols}→{d_out}");
                 let weight = random.matrix(format, d_out, cols);
                 let bias = random.numbers(d_out, -1.0, 1.0);
                 let x = random.numbers(t_rows * cols, -2.0, 2.0);
@@ -160,8 +271,9 @@ fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
 
 #[test]
 fn rms_norm_equals_candle_at_every_shape() {
-    on_device("rms_norm", |be| {
+    in_every_form("rms_norm", |form, be| {
         for_rms_norm_cases(|what, weight, x| {
+            let what = &format!("{form}: {what}");
             let y = rms_norm(be, weight, 1e-5, x);
             assert_close(what, NORM, &y, &reference::rms_norm(weight, 1e-5, x));
         });
@@ -170,8 +282,9 @@ fn rms_norm_equals_candle_at_every_shape() {
 
 #[test]
 fn gated_rms_norm_equals_the_loops_at_every_shape_and_in_groups() {
-    on_device("gated_rms_norm", |be| {
+    in_every_form("gated_rms_norm", |form, be| {
         for_gated_rms_norm_cases(|what, weight, n_groups, x, gate| {
+            let what = &format!("{form}: {what}");
             let y = gated_rms_norm(be, weight, n_groups, x, gate);
             let expected = reference::gated_rms_norm(weight, n_groups, 1e-5, x, gate);
             assert_close(what, EXPONENTIAL, &y, &expected);

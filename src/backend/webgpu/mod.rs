@@ -26,10 +26,12 @@ pub use weight::WebGpuWeight;
 
 /// Threads of a workgroup of the kernels that have one thread per number.
 const THREADS: usize = 64;
-/// Rows that a workgroup of `linear_vec` makes.
-const VEC_ROWS: usize = 4;
-/// Rows, and tokens, that a workgroup of `linear_mat` makes.
-const MAT_SIDE: usize = 32;
+/// Rows that a workgroup of `linear_vec` makes of one token, and of a few.
+const ONE_ROWS: usize = 8;
+const FEW_ROWS: usize = 4;
+/// Rows and tokens that a workgroup of `linear_mat` makes.
+const MAT_ROWS: usize = 64;
+const MAT_TOKENS: usize = 32;
 /// From this many tokens on, unpacking a weight once for several pays for the workgroup's memory that it passes.
 const MAT_FROM: usize = 5;
 /// Channels of a workgroup of `ssm_scan`.
@@ -40,6 +42,8 @@ const WIDEST_STATE: usize = 256;
 const WIDEST_HEAD: usize = 512;
 /// Tokens in the uniform block of `embed`, after eight other words.
 const EMBED_TOKENS: usize = 64;
+/// Numbers that kernels read at once.
+const FOUR: usize = 4;
 /// Flags of a linear kernel.
 const ADD_BIAS: u32 = 1;
 const ADD_TO_Y: u32 = 2;
@@ -76,6 +80,42 @@ pub struct WebGpuKvRows {
     head_dim: usize,
 }
 
+/// Memory between the kernels of one op; it grows and is used again.
+struct Scratch {
+    numbers: usize,
+    memory: Memory,
+}
+
+impl Scratch {
+    fn new(recorder: &mut Recorder) -> Scratch {
+        Scratch {
+            numbers: 0,
+            memory: recorder.make(0),
+        }
+    }
+
+    fn at_least(&mut self, recorder: &mut Recorder, numbers: usize) -> &Memory {
+        if self.numbers < numbers {
+            self.numbers = numbers;
+            self.memory = recorder.make(4 * numbers as u64);
+        }
+        &self.memory
+    }
+
+    /// Takes the rows of `x`, each padded with zeros to `cols` numbers. No published model needs it.
+    fn take_rows(&mut self, recorder: &mut Recorder, x: &WebGpuTensor, cols: usize) -> &Memory {
+        self.at_least(recorder, x.rows * cols);
+        recorder.clear(&self.memory);
+        let to = Place {
+            memory: &self.memory,
+            start: 0,
+            stride: cols,
+        };
+        copy_rows(recorder, whole(x), to, x.rows, x.cols);
+        &self.memory
+    }
+}
+
 /// Cosines and sines of every position and frequency. // [positions, half]
 struct RopeTable {
     inv_freq: Vec<f32>,
@@ -93,6 +133,8 @@ pub struct WebGpu {
     ssm_steps: Memory,
     ssm_steps_numbers: usize,
     rope_table: Option<RopeTable>,
+    /// Rows whose length no kernel can read in fours.
+    padded: Scratch,
 }
 
 /// Words of a kernel's uniform block.
@@ -129,6 +171,7 @@ impl WebGpu {
             nothing: recorder.make(0),
             ssm_steps: recorder.make(0),
             ssm_steps_numbers: 0,
+            padded: Scratch::new(&mut recorder),
             recorder,
             facts,
             profiler: Profiler::default(),
@@ -200,40 +243,63 @@ impl WebGpu {
             flops: 2 * product([x.rows, weight.cols, weight.rows]),
             bytes: (weight.bytes + bias_bytes) as u64,
         };
-        let is_vec = x.rows < MAT_FROM;
-        let kernel = match (weight.format, is_vec) {
-            (WeightFormat::F32, true) => Kernel::LinearVecF32,
-            (WeightFormat::Q8, true) => Kernel::LinearVecQ8,
-            (WeightFormat::Q4, true) => Kernel::LinearVecQ4,
-            (WeightFormat::F32, false) => Kernel::LinearMatF32,
-            (WeightFormat::Q8, false) => Kernel::LinearMatQ8,
-            (WeightFormat::Q4, false) => Kernel::LinearMatQ4,
+        let (kernels, rows, tokens) = match x.rows {
+            1 => {
+                let kernels = [
+                    Kernel::LinearOneF32,
+                    Kernel::LinearOneQ8,
+                    Kernel::LinearOneQ4,
+                ];
+                (kernels, ONE_ROWS, 1)
+            }
+            2..MAT_FROM => {
+                let kernels = [
+                    Kernel::LinearFewF32,
+                    Kernel::LinearFewQ8,
+                    Kernel::LinearFewQ4,
+                ];
+                (kernels, FEW_ROWS, MAT_FROM)
+            }
+            _ => {
+                let kernels = [
+                    Kernel::LinearMatF32,
+                    Kernel::LinearMatQ8,
+                    Kernel::LinearMatQ4,
+                ];
+                (kernels, MAT_ROWS, MAT_TOKENS)
+            }
+        };
+        let kernel = match weight.format {
+            WeightFormat::F32 => kernels[0],
+            WeightFormat::Q8 => kernels[1],
+            WeightFormat::Q4 => kernels[2],
         };
         let span = self.open_op(linear.name);
         let (bias, add) = match &linear.bias {
             Some(bias) => (&bias.memory, add | ADD_BIAS),
             None => (&self.nothing, add),
         };
+        let x_cols = x.cols.next_multiple_of(FOUR);
+        let x_memory = if x_cols == x.cols {
+            &x.memory
+        } else {
+            self.padded.take_rows(&mut self.recorder, x, x_cols)
+        };
         for part in &weight.parts {
-            let workgroups = if is_vec {
-                [part.rows.div_ceil(VEC_ROWS), x.rows, 1]
-            } else {
-                [part.rows.div_ceil(MAT_SIDE), x.rows.div_ceil(MAT_SIDE), 1]
-            };
             let uniforms = [
                 x.rows,
                 part.rows,
                 weight.n_groups,
-                weight.cols,
+                x_cols / FOUR,
                 part.first_row,
                 weight.rows,
                 add as usize,
             ];
             self.recorder.dispatch(
                 kernel,
-                &[&part.quants, &part.scales, bias, &x.memory, &y.memory],
+                &[&part.quants, &part.scales, bias, x_memory, &y.memory],
                 &uniforms.map(word),
-                workgroups,
+                [part.rows.div_ceil(rows), x.rows.div_ceil(tokens), 1],
             );
         }
         self.close_op(span, work);
