@@ -14,10 +14,11 @@ use std::path::Path;
 
 use cases::*;
 use pollster::block_on;
+use reference::Scan;
 use support::{Golden, goldens, max_difference};
 use zamba2::backend::cpu::Cpu;
 use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
-use zamba2::backend::{Backend, KvFormat};
+use zamba2::backend::{AttentionShape, Backend, KvCache, KvFormat};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
@@ -323,6 +324,33 @@ fn ssm_scan_equals_the_recurrence_however_the_sequence_is_cut() {
     });
 }
 
+/// A huge dt forgets everything, a hugely negative one changes nothing but D·x; in the dual form the tokens after a huge
+/// one must not lose their own decays to it.
+#[test]
+fn ssm_scan_takes_every_size_of_dt() {
+    on_device("dt", |be| {
+        let mut random = Random(11);
+        for dt in [-1e30, -100.0, 0.0, 19.9, 20.1, 100.0, 1e30] {
+            for (t_rows, every) in [(3, 1), (40, 1), (40, 7), (70, 7)] {
+                let mut scan = Scan {
+                    dt_min: 0.0,
+                    ..random_scan(&mut random, t_rows, [4, 5, 6, 2])
+                };
+                for at in (0..scan.dt.len()).step_by(every) {
+                    scan.dt[at] = dt;
+                }
+                scan.dt_bias.fill(0.0);
+                let got = ssm_scan(be, &scan, &[t_rows]);
+                let (y, state) = got.split_at(scan.x.len());
+                let (expected_y, expected_state) = scan.run();
+                let what = format!("dt {dt} at every {every}th of {t_rows}");
+                assert_close(&what, SCAN, y, &expected_y);
+                assert_close(&what, SCAN, state, &expected_state);
+            }
+        }
+    });
+}
+
 #[test]
 fn rope_equals_candle_at_every_position() {
     on_device("rope", |be| {
@@ -334,24 +362,115 @@ fn rope_equals_candle_at_every_position() {
     });
 }
 
+/// A prompt, its pieces, and single tokens after it, whose positions are split among workgroups from 256 on.
 #[test]
 fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
     on_device("attention", |be| {
-        for_attention_cases(|what, t_rows, shape, qkv| {
-            let expected = reference::attention(
-                shape.n_heads,
-                shape.n_kv_heads,
-                shape.head_dim,
-                shape.scale,
-                qkv,
-            );
+        for_attention_cases(|what, t_rows, shape, [q, k, v]| {
+            let (d, scale) = (shape.head_dim, shape.scale);
+            let kept = [k, v].map(|x| in_eight_bits(x, d));
+            let exact =
+                |k, v| reference::attention(shape.n_heads, shape.n_kv_heads, d, scale, [q, k, v]);
             let [one_first, halves, _] = ways_to_cut(t_rows);
-            for pieces in [vec![t_rows], one_first, halves] {
-                let y = attention(be, shape, KvFormat::F32, qkv, &pieces);
-                assert_close(&format!("{what} as {pieces:?}"), EXPONENTIAL, &y, &expected);
+            let at_end = vec![t_rows.saturating_sub(4), t_rows.min(3), 1];
+            let at_end = at_end.into_iter().filter(|&piece| piece > 0 && t_rows > 3);
+            for (format, tolerance, expected) in [
+                (KvFormat::F32, EXPONENTIAL, exact(k, v)),
+                (KvFormat::I8, ATTENTION_I8, exact(&kept[0], &kept[1])),
+            ] {
+                for pieces in [
+                    vec![t_rows],
+                    one_first.clone(),
+                    halves.clone(),
+                    at_end.clone().collect(),
+                ] {
+                    if pieces.is_empty() || (format == KvFormat::I8 && pieces == halves) {
+                        continue;
+                    }
+                    let what = format!("{format:?}, {what} as {pieces:?}");
+                    let y = attention(be, shape, format, [q, k, v], &pieces);
+                    assert_close(&what, tolerance, &y, &expected);
+                }
             }
         });
     });
+}
+
+/// The largest score may be in any split, and the others' values must vanish beside it.
+#[test]
+fn attention_to_one_overwhelming_key_gives_its_value() {
+    on_device("one key", |be| {
+        let shape = AttentionShape {
+            n_heads: 1,
+            n_kv_heads: 1,
+            head_dim: 2,
+            scale: 1.0,
+        };
+        for at in [0, 255, 300, 599] {
+            let mut k = vec![0.0; 1200];
+            k[2 * at] = 1e30;
+            let q = [1.0, 0.0].repeat(600);
+            let v: Vec<f32> = (0..1200).map(|i| i as f32).collect();
+            let y = attention(be, shape, KvFormat::F32, [&q, &k, &v], &[599, 1]);
+            let expected = [2.0 * at as f64, 2.0 * at as f64 + 1.0];
+            // An exponential stops at e⁻⁸⁷.
+            assert_close(&format!("at {at}"), 1e-30, &y[1198..], &expected);
+        }
+    });
+}
+
+/// What either device wrote is what the other takes.
+#[test]
+fn keys_and_values_move_between_devices() {
+    on_device("kv", |be| {
+        let cpu = &mut Cpu::new(1);
+        let mut random = Random(22);
+        for (n_kv_heads, head_dim) in [(2, 12), (1, 5), (3, 31)] {
+            let shape = AttentionShape {
+                n_heads: n_kv_heads,
+                n_kv_heads,
+                head_dim,
+                scale: 1.0,
+            };
+            let width = n_kv_heads * head_dim;
+            let mut k = random.numbers(4 * width, -2.0, 2.0);
+            // A head of zeros has no scale.
+            k[width..width + head_dim].fill(0.0);
+            let v = random.numbers(4 * width, -2.0, 2.0);
+            for format in [KvFormat::F32, KvFormat::I8] {
+                let what = format!("{format:?} {n_kv_heads}×{head_dim}");
+                let on_adapter = kept(be, &shape, format, &k, &v);
+                let on_processor = kept(cpu, &shape, format, &k, &v);
+                assert_eq!(on_adapter.len() as u64, format.bytes(&shape, 4), "{what}");
+                assert_eq!(on_adapter, on_processor, "{what}");
+            }
+        }
+    });
+}
+
+/// The bytes of four positions, after they went out of a cache and into another.
+fn kept<B: Backend>(
+    be: &mut B,
+    shape: &AttentionShape,
+    format: KvFormat,
+    k: &[f32],
+    v: &[f32],
+) -> Vec<u8> {
+    let width = shape.n_kv_heads * shape.head_dim;
+    let mut caches = [6, 9].map(|context| KvCache {
+        rows: be.kv_rows(shape, context, format),
+        len: 0,
+    });
+    let [first, second] = &mut caches;
+    let (k, v) = (rows(be, width, k), rows(be, width, v));
+    be.append_kv(&k, &v, first);
+    assert_eq!(be.kv_format(&first.rows), format);
+    let bytes = block_on(be.read_kv(first)).unwrap();
+    be.write_kv(&bytes, second);
+    assert_eq!(second.len, 4);
+    let again = block_on(be.read_kv(second)).unwrap();
+    assert_eq!(again, bytes);
+    again
 }
 
 #[test]

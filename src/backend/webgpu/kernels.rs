@@ -13,8 +13,15 @@ use Access::{Read, Write};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     Add,
-    Attention,
+    AppendKvF32,
+    AppendKvI8,
+    AttentionF32,
+    AttentionI8,
+    AttentionMerge,
+    Concat,
     Conv1d,
+    Conv1dRows,
+    Conv1dState,
     Copy,
     EmbedF32,
     EmbedQ8,
@@ -32,8 +39,11 @@ pub enum Kernel {
     LinearOneQ4,
     RmsNorm,
     Rope,
+    SsmCb,
+    SsmDecays,
+    SsmOutputs,
     SsmScan,
-    SsmSteps,
+    SsmState,
 }
 
 /// What a device has beyond the floor that every WebGPU device stands on. A kernel gives the same without it.
@@ -67,10 +77,17 @@ macro_rules! text {
 }
 
 impl Kernel {
-    pub const ALL: [Kernel; 22] = [
+    pub const ALL: [Kernel; 32] = [
         Kernel::Add,
-        Kernel::Attention,
+        Kernel::AppendKvF32,
+        Kernel::AppendKvI8,
+        Kernel::AttentionF32,
+        Kernel::AttentionI8,
+        Kernel::AttentionMerge,
+        Kernel::Concat,
         Kernel::Conv1d,
+        Kernel::Conv1dRows,
+        Kernel::Conv1dState,
         Kernel::Copy,
         Kernel::EmbedF32,
         Kernel::EmbedQ8,
@@ -88,8 +105,11 @@ impl Kernel {
         Kernel::LinearOneQ4,
         Kernel::RmsNorm,
         Kernel::Rope,
+        Kernel::SsmCb,
+        Kernel::SsmDecays,
+        Kernel::SsmOutputs,
         Kernel::SsmScan,
-        Kernel::SsmSteps,
+        Kernel::SsmState,
     ];
 
     /// The shader's text for a device.
@@ -125,8 +145,15 @@ impl Kernel {
     fn own_text(self) -> &'static str {
         match self {
             Kernel::Add => text!("add"),
-            Kernel::Attention => text!("activations" "attention"),
-            Kernel::Conv1d => text!("activations" "conv1d"),
+            Kernel::AppendKvF32 => text!("kv_f32" "append_kv" "append_kv_f32"),
+            Kernel::AppendKvI8 => text!("kv_i8" "append_kv" "append_kv_i8"),
+            Kernel::AttentionF32 => text!("activations" "kv_f32" "attention"),
+            Kernel::AttentionI8 => text!("activations" "kv_i8" "attention"),
+            Kernel::AttentionMerge => text!("activations" "attention_merge"),
+            Kernel::Concat => text!("concat"),
+            Kernel::Conv1d => text!("activations" "conv1d_x" "conv1d"),
+            Kernel::Conv1dRows => text!("activations" "conv1d_x" "conv1d_rows"),
+            Kernel::Conv1dState => text!("activations" "conv1d_x" "conv1d_state"),
             Kernel::Copy => text!("copy"),
             Kernel::EmbedF32 => text!("weights_f32" "eight" "embed"),
             Kernel::EmbedQ8 => text!("weights_q8" "scales" "eight" "embed"),
@@ -152,16 +179,24 @@ impl Kernel {
             }
             Kernel::RmsNorm => text!("rms_norm"),
             Kernel::Rope => text!("rope"),
-            Kernel::SsmScan => text!("ssm_scan"),
-            Kernel::SsmSteps => text!("activations" "ssm_steps"),
+            Kernel::SsmCb => text!("activations" "ssm" "ssm_cb" "product"),
+            Kernel::SsmDecays => text!("activations" "ssm" "ssm_decays"),
+            Kernel::SsmOutputs => text!("activations" "ssm" "ssm_outputs" "product"),
+            Kernel::SsmScan => text!("activations" "ssm" "ssm_scan"),
+            Kernel::SsmState => text!("activations" "ssm" "ssm_state" "product"),
         }
     }
 
     pub fn bindings(self) -> &'static [Access] {
         match self {
             Kernel::Add => &[Read, Read, Write],
-            Kernel::Attention => &[Read, Read, Read, Write],
-            Kernel::Conv1d => &[Read, Read, Read, Write, Write],
+            Kernel::AppendKvF32 | Kernel::AppendKvI8 => &[Read, Read, Write, Write, Write],
+            Kernel::AttentionF32 | Kernel::AttentionI8 => &[Read, Read, Read, Read, Write, Write],
+            Kernel::AttentionMerge => &[Read, Write],
+            Kernel::Concat => &[Read, Read, Write],
+            Kernel::Conv1d | Kernel::Conv1dRows | Kernel::Conv1dState => {
+                &[Read, Read, Read, Write, Write]
+            }
             Kernel::Copy => &[Read, Write],
             Kernel::EmbedF32 | Kernel::EmbedQ8 | Kernel::EmbedQ4 => &[Read, Read, Write],
             Kernel::GatedRmsNorm => &[Read, Read, Read, Write],
@@ -177,8 +212,11 @@ impl Kernel {
             | Kernel::LinearOneQ4 => &[Read, Read, Read, Read, Write],
             Kernel::RmsNorm => &[Read, Read, Write],
             Kernel::Rope => &[Read, Write],
+            Kernel::SsmCb => &[Read, Write],
+            Kernel::SsmDecays => &[Read, Read, Read, Write],
+            Kernel::SsmOutputs => &[Read, Read, Read, Read, Read, Write],
             Kernel::SsmScan => &[Read, Read, Read, Read, Read, Write, Write],
-            Kernel::SsmSteps => &[Read, Read, Read, Write],
+            Kernel::SsmState => &[Read, Read, Write],
         }
     }
 }
