@@ -459,20 +459,6 @@ fn rope_equals_candle_at_every_position() {
     });
 }
 
-/// Queries and weights are integers of 16 bits in an 8-bit cache: a score within ±10 is off by up to 3e-4, which is how
-/// far its weight is off, and hundreds of them average.
-const ATTENTION_I8: f64 = 5e-4;
-
-/// What an 8-bit cache keeps of keys or values: 127 steps to each side, for each head of each position.
-fn in_eight_bits(x: &[f32], head_dim: usize) -> Vec<f32> {
-    let heads = x.chunks(head_dim).flat_map(|head| {
-        let peak = head.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        head.iter()
-            .map(move |v| (v * (127.0 / peak)).round_ties_even() * (peak / 127.0))
-    });
-    heads.collect()
-}
-
 #[test]
 fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
     for_attention_cases(|what, t_rows, shape, [q, k, v]| {

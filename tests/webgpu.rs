@@ -14,10 +14,11 @@ use std::path::Path;
 
 use cases::*;
 use pollster::block_on;
+use reference::Scan;
 use support::{Golden, goldens, max_difference};
 use zamba2::backend::cpu::Cpu;
 use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
-use zamba2::backend::{Backend, KvFormat};
+use zamba2::backend::{AttentionShape, Backend, KvCache, KvFormat};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
@@ -48,6 +49,35 @@ fn on_device(test: &str, body: impl FnOnce(&mut WebGpu)) {
     }
 }
 
+/// Runs `body` on a device with the floor of WebGPU's features, and with each that changes a kernel's text.
+fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut WebGpu)) {
+    let floor = AdapterOptions {
+        no_subgroups: true,
+        no_f16: true,
+        ..AdapterOptions::default()
+    };
+    let subgroups = AdapterOptions {
+        no_subgroups: false,
+        ..floor
+    };
+    let f16 = AdapterOptions {
+        no_f16: false,
+        ..floor
+    };
+    for (form, options) in [("floor", floor), ("subgroups", subgroups), ("f16", f16)] {
+        let Some(mut be) = device(test, options) else {
+            return;
+        };
+        let facts = be.adapter();
+        assert!(facts.subgroups <= !options.no_subgroups && facts.f16 <= !options.no_f16);
+        if (form == "subgroups" && !facts.subgroups) || (form == "f16" && !facts.f16) {
+            println!("SKIPPED: {test}: {} has no {form}", facts.name);
+            continue;
+        }
+        body(form, &mut be);
+    }
+}
+
 /// The weights are exact, so only the sum is rounded: in the worst case once for each of its terms and a few times more
 /// for scales and the sum over threads.
 fn check_linear(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
@@ -64,23 +94,105 @@ fn check_linear(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
     }
 }
 
-/// Both kernels and every remainder of their tiles.
+/// All kernels and every remainder of their tiles.
 #[test]
 fn a_linear_layer_equals_candle_in_every_format_and_shape() {
-    on_device("linear", |be| {
+    in_every_form("linear", |form, be| {
         for_linear_cases(&FORMATS, |what, weight, x| {
-            check_linear(what, weight, x, &product(be, weight, x));
+            check_linear(
+                &format!("{form}: {what}"),
+                weight,
+                x,
+                &product(be, weight, x),
+            );
         });
+    });
+}
+
+/// Quants are whole numbers that f16 holds, and products and sums are f32 in both forms.
+#[test]
+fn weights_that_pass_as_f16_give_the_same_bits() {
+    let mut expected = Vec::new();
+    in_every_form("f16", |form, be| {
+        let mut got = Vec::new();
+        for_linear_cases(&QUANTIZED, |_, weight, x| {
+            if x.len() / weight.cols == 35 {
+                got.extend(product(be, weight, x));
+            }
+        });
+        match form {
+            "floor" => expected = got,
+            "f16" => assert_eq!(got, expected),
+            _ => {}
+        }
+    });
+}
+
+/// A fault in one token's activations stays with that token, in every kernel.
+#[test]
+fn a_nan_in_one_row_stays_there() {
+    in_every_form("NaN", |form, be| {
+        let mut random = Random(21);
+        for format in FORMATS {
+            // The first is read in fours as it is, the second after it is padded.
+            for cols in [36, 37] {
+                let weight = random.matrix(format, 70, cols);
+                for t_rows in [3, 35] {
+                    let mut x = random.numbers(t_rows * cols, -2.0, 2.0);
+                    x[cols..2 * cols].fill(f32::NAN);
+                    let y = product(be, &weight, &x);
+                    for (t, row) in y.chunks(70).enumerate() {
+                        let faulty = row.iter().all(|v| v.is_nan());
+                        let sound = row.iter().all(|v| v.is_finite());
+                        assert!(
+                            if t == 1 { faulty } else { sound },
+                            "{form} {format:?} {t_rows}×{cols}"
+                        );
+                    }
+                }
+            }
+        }
+        let x = [vec![1.0; 33], vec![f32::NAN; 33], vec![2.0; 33]].concat();
+        let y = rms_norm(be, &[1.0; 33], 1e-5, &x);
+        assert!(
+            y[..33].iter().chain(&y[66..]).all(|v| v.is_finite()),
+            "{form}"
+        );
+        let y = gated_rms_norm(be, &[1.0; 33], 3, &x, &x);
+        assert!(
+            y[..33].iter().chain(&y[66..]).all(|v| v.is_finite()),
+            "{form}"
+        );
+    });
+}
+
+/// Beyond 1e19 the squares leave f32. WGSL knows no infinities, so a device may give zero, as the processor does, or what
+/// the division by the largest number gives; it must not give a NaN.
+#[test]
+fn the_norms_stay_finite_on_zeros_and_huge_values() {
+    in_every_form("huge values", |form, be| {
+        for value in [0.0, 1e-30, 1e18, 1e30] {
+            let mut x = vec![1.0; 33];
+            x[7] = value;
+            for x in [x, vec![value; 33]] {
+                let y = rms_norm(be, &[1.0; 33], 1e-5, &x);
+                assert!(y.iter().all(|v| v.is_finite()), "{form} {value}: {y:?}");
+                let gate: Vec<f32> = x.iter().map(|v| -v).collect();
+                let y = gated_rms_norm(be, &[1.0; 33], 3, &x, &gate);
+                assert!(y.iter().all(|v| v.is_finite()), "{form} {value}: {y:?}");
+            }
+        }
     });
 }
 
 #[test]
 fn the_matrices_of_the_published_models_multiply() {
-    on_device("model matrices", |be| {
+    in_every_form("model matrices", |form, be| {
         let mut random = Random(2);
         for (name, format, cols, d_out) in MODEL_WIDTHS {
             let weight = random.matrix(format, d_out, cols);
             let x = random.numbers(cols, -2.0, 2.0);
+            let name = &format!("{form}: {name}");
             check_linear(name, &weight, &x, &product(be, &weight, &x));
         }
     });
@@ -112,11 +224,11 @@ fn a_matrix_larger_than_a_binding_is_split_by_rows_and_gives_the_same() {
 
 #[test]
 fn a_bias_is_added_once_and_linear_add_keeps_what_is_there() {
-    on_device("bias", |be| {
+    in_every_form("bias", |form, be| {
         let mut random = Random(3);
         for format in FORMATS {
             for (t_rows, cols, d_out) in [(1, 33, 5), (3, 37, 31), (65, 5, 100)] {
-                let what = format!("{format:?} {t_rows}×{cols}→{d_out}");
+                let what = format!("{form}: {format:?} {t_rows}×{cols}→{d_out}");
                 let weight = random.matrix(format, d_out, cols);
                 let bias = random.numbers(d_out, -1.0, 1.0);
                 let x = random.numbers(t_rows * cols, -2.0, 2.0);
@@ -160,8 +272,9 @@ fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
 
 #[test]
 fn rms_norm_equals_candle_at_every_shape() {
-    on_device("rms_norm", |be| {
+    in_every_form("rms_norm", |form, be| {
         for_rms_norm_cases(|what, weight, x| {
+            let what = &format!("{form}: {what}");
             let y = rms_norm(be, weight, 1e-5, x);
             assert_close(what, NORM, &y, &reference::rms_norm(weight, 1e-5, x));
         });
@@ -170,8 +283,9 @@ fn rms_norm_equals_candle_at_every_shape() {
 
 #[test]
 fn gated_rms_norm_equals_the_loops_at_every_shape_and_in_groups() {
-    on_device("gated_rms_norm", |be| {
+    in_every_form("gated_rms_norm", |form, be| {
         for_gated_rms_norm_cases(|what, weight, n_groups, x, gate| {
+            let what = &format!("{form}: {what}");
             let y = gated_rms_norm(be, weight, n_groups, x, gate);
             let expected = reference::gated_rms_norm(weight, n_groups, 1e-5, x, gate);
             assert_close(what, EXPONENTIAL, &y, &expected);
@@ -210,6 +324,33 @@ fn ssm_scan_equals_the_recurrence_however_the_sequence_is_cut() {
     });
 }
 
+/// A huge dt forgets everything, a hugely negative one changes nothing but D·x; in the dual form the tokens after a huge
+/// one must not lose their own decays to it.
+#[test]
+fn ssm_scan_takes_every_size_of_dt() {
+    on_device("dt", |be| {
+        let mut random = Random(11);
+        for dt in [-1e30, -100.0, 0.0, 19.9, 20.1, 100.0, 1e30] {
+            for (t_rows, every) in [(3, 1), (40, 1), (40, 7), (70, 7)] {
+                let mut scan = Scan {
+                    dt_min: 0.0,
+                    ..random_scan(&mut random, t_rows, [4, 5, 6, 2])
+                };
+                for at in (0..scan.dt.len()).step_by(every) {
+                    scan.dt[at] = dt;
+                }
+                scan.dt_bias.fill(0.0);
+                let got = ssm_scan(be, &scan, &[t_rows]);
+                let (y, state) = got.split_at(scan.x.len());
+                let (expected_y, expected_state) = scan.run();
+                let what = format!("dt {dt} at every {every}th of {t_rows}");
+                assert_close(&what, SCAN, y, &expected_y);
+                assert_close(&what, SCAN, state, &expected_state);
+            }
+        }
+    });
+}
+
 #[test]
 fn rope_equals_candle_at_every_position() {
     on_device("rope", |be| {
@@ -221,24 +362,115 @@ fn rope_equals_candle_at_every_position() {
     });
 }
 
+/// A prompt, its pieces, and single tokens after it, whose positions are split among workgroups from 256 on.
 #[test]
 fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
     on_device("attention", |be| {
-        for_attention_cases(|what, t_rows, shape, qkv| {
-            let expected = reference::attention(
-                shape.n_heads,
-                shape.n_kv_heads,
-                shape.head_dim,
-                shape.scale,
-                qkv,
-            );
+        for_attention_cases(|what, t_rows, shape, [q, k, v]| {
+            let (d, scale) = (shape.head_dim, shape.scale);
+            let kept = [k, v].map(|x| in_eight_bits(x, d));
+            let exact =
+                |k, v| reference::attention(shape.n_heads, shape.n_kv_heads, d, scale, [q, k, v]);
             let [one_first, halves, _] = ways_to_cut(t_rows);
-            for pieces in [vec![t_rows], one_first, halves] {
-                let y = attention(be, shape, KvFormat::F32, qkv, &pieces);
-                assert_close(&format!("{what} as {pieces:?}"), EXPONENTIAL, &y, &expected);
+            let at_end = vec![t_rows.saturating_sub(4), t_rows.min(3), 1];
+            let at_end = at_end.into_iter().filter(|&piece| piece > 0 && t_rows > 3);
+            for (format, tolerance, expected) in [
+                (KvFormat::F32, EXPONENTIAL, exact(k, v)),
+                (KvFormat::I8, ATTENTION_I8, exact(&kept[0], &kept[1])),
+            ] {
+                for pieces in [
+                    vec![t_rows],
+                    one_first.clone(),
+                    halves.clone(),
+                    at_end.clone().collect(),
+                ] {
+                    if pieces.is_empty() || (format == KvFormat::I8 && pieces == halves) {
+                        continue;
+                    }
+                    let what = format!("{format:?}, {what} as {pieces:?}");
+                    let y = attention(be, shape, format, [q, k, v], &pieces);
+                    assert_close(&what, tolerance, &y, &expected);
+                }
             }
         });
     });
+}
+
+/// The largest score may be in any split, and the others' values must vanish beside it.
+#[test]
+fn attention_to_one_overwhelming_key_gives_its_value() {
+    on_device("one key", |be| {
+        let shape = AttentionShape {
+            n_heads: 1,
+            n_kv_heads: 1,
+            head_dim: 2,
+            scale: 1.0,
+        };
+        for at in [0, 255, 300, 599] {
+            let mut k = vec![0.0; 1200];
+            k[2 * at] = 1e30;
+            let q = [1.0, 0.0].repeat(600);
+            let v: Vec<f32> = (0..1200).map(|i| i as f32).collect();
+            let y = attention(be, shape, KvFormat::F32, [&q, &k, &v], &[599, 1]);
+            let expected = [2.0 * at as f64, 2.0 * at as f64 + 1.0];
+            // An exponential stops at e⁻⁸⁷.
+            assert_close(&format!("at {at}"), 1e-30, &y[1198..], &expected);
+        }
+    });
+}
+
+/// What either device wrote is what the other takes.
+#[test]
+fn keys_and_values_move_between_devices() {
+    on_device("kv", |be| {
+        let cpu = &mut Cpu::new(1);
+        let mut random = Random(22);
+        for (n_kv_heads, head_dim) in [(2, 12), (1, 5), (3, 31)] {
+            let shape = AttentionShape {
+                n_heads: n_kv_heads,
+                n_kv_heads,
+                head_dim,
+                scale: 1.0,
+            };
+            let width = n_kv_heads * head_dim;
+            let mut k = random.numbers(4 * width, -2.0, 2.0);
+            // A head of zeros has no scale.
+            k[width..width + head_dim].fill(0.0);
+            let v = random.numbers(4 * width, -2.0, 2.0);
+            for format in [KvFormat::F32, KvFormat::I8] {
+                let what = format!("{format:?} {n_kv_heads}×{head_dim}");
+                let on_adapter = kept(be, &shape, format, &k, &v);
+                let on_processor = kept(cpu, &shape, format, &k, &v);
+                assert_eq!(on_adapter.len() as u64, format.bytes(&shape, 4), "{what}");
+                assert_eq!(on_adapter, on_processor, "{what}");
+            }
+        }
+    });
+}
+
+/// The bytes of four positions, after they went out of a cache and into another.
+fn kept<B: Backend>(
+    be: &mut B,
+    shape: &AttentionShape,
+    format: KvFormat,
+    k: &[f32],
+    v: &[f32],
+) -> Vec<u8> {
+    let width = shape.n_kv_heads * shape.head_dim;
+    let mut caches = [6, 9].map(|context| KvCache {
+        rows: be.kv_rows(shape, context, format),
+        len: 0,
+    });
+    let [first, second] = &mut caches;
+    let (k, v) = (rows(be, width, k), rows(be, width, v));
+    be.append_kv(&k, &v, first);
+    assert_eq!(be.kv_format(&first.rows), format);
+    let bytes = block_on(be.read_kv(first)).unwrap();
+    be.write_kv(&bytes, second);
+    assert_eq!(second.len, 4);
+    let again = block_on(be.read_kv(second)).unwrap();
+    assert_eq!(again, bytes);
+    again
 }
 
 #[test]

@@ -380,6 +380,20 @@ pub fn attention<B: Backend>(
 
 /// Scores of up to 30 products within ±8, so exponentials are off by some 1e-6; up to 600 of them are summed.
 pub const ATTENTION: f64 = 5e-6;
+/// Queries and weights are integers of 16 bits in an 8-bit cache: a score within ±10 is off by up to 3e-4, which is how
+/// far its weight is off, and hundreds of them average.
+pub const ATTENTION_I8: f64 = 5e-4;
+
+/// What an 8-bit cache keeps of keys or values: 127 steps to each side, for each head of each position.
+pub fn in_eight_bits(x: &[f32], head_dim: usize) -> Vec<f32> {
+    let heads = x.chunks(head_dim).flat_map(|head| {
+        let peak = head.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        head.iter()
+            .map(move |v| (v * (127.0 / peak)).round_ties_even() * (peak / 127.0))
+    });
+    heads.collect()
+}
+
 /// An error function and three products. For a negative gate 1 + erf cancels, which costs half an ulp of the gate.
 pub const GELU: f64 = 1e-6;
 

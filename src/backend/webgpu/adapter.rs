@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::backend::webgpu::kernels::Variants;
 use crate::error::{Error, Result};
 
 /// What is known of the adapter that was chosen.
@@ -19,6 +20,10 @@ pub struct AdapterFacts {
     /// The step of the device's own clock; none if the device can't be asked for times, and spans are then taken by waiting
     /// for each of them.
     pub timestamp_period_ns: Option<f32>,
+    /// Kernels add up by subgroups.
+    pub subgroups: bool,
+    /// Kernels keep small whole numbers as f16.
+    pub f16: bool,
 }
 
 /// How a device is to be opened.
@@ -30,6 +35,18 @@ pub struct AdapterOptions {
     pub max_binding_bytes: Option<u64>,
     /// Does without the device's own clock.
     pub no_timestamps: bool,
+    /// Does without subgroups.
+    pub no_subgroups: bool,
+    /// Does without f16.
+    pub no_f16: bool,
+}
+
+/// Which of the features that change a kernel's text a device is to have.
+fn variants(features: wgpu::Features, options: AdapterOptions) -> Variants {
+    Variants {
+        subgroups: features.contains(wgpu::Features::SUBGROUP) && !options.no_subgroups,
+        f16: features.contains(wgpu::Features::SHADER_F16) && !options.no_f16,
+    }
 }
 
 /// The first failure that the device reported by itself. Failures come late and from another thread.
@@ -93,6 +110,9 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     if options.no_timestamps {
         features = wgpu::Features::empty();
     }
+    let variants = variants(adapter.features(), options);
+    features.set(wgpu::Features::SUBGROUP, variants.subgroups);
+    features.set(wgpu::Features::SHADER_F16, variants.f16);
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("zamba2"),
         required_features: features,
@@ -129,6 +149,8 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
             software,
             max_binding_bytes: max_binding_bytes.min(bound),
             timestamp_period_ns: has_timestamps.then(|| queue.get_timestamp_period()),
+            subgroups: variants.subgroups,
+            f16: variants.f16,
         },
         device,
         queue,

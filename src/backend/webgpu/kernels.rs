@@ -1,5 +1,5 @@
 //! The table of kernels: which text each is made of and what it binds. It stands inside the WebGPU backend. A kernel is
-//! compiled when it is first used, once for a device.
+//! compiled when it is first used, once for a device, in the form that the device's features allow.
 
 /// What a kernel does to a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,24 +13,60 @@ use Access::{Read, Write};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     Add,
-    Attention,
+    AppendKvF32,
+    AppendKvI8,
+    AttentionF32,
+    AttentionI8,
+    AttentionMerge,
+    Concat,
     Conv1d,
+    Conv1dRows,
+    Conv1dState,
     Copy,
     EmbedF32,
     EmbedQ8,
     EmbedQ4,
     GatedRmsNorm,
     GeluMul,
+    LinearFewF32,
+    LinearFewQ8,
+    LinearFewQ4,
     LinearMatF32,
     LinearMatQ8,
     LinearMatQ4,
-    LinearVecF32,
-    LinearVecQ8,
-    LinearVecQ4,
+    LinearOneF32,
+    LinearOneQ8,
+    LinearOneQ4,
     RmsNorm,
     Rope,
+    SsmCb,
+    SsmDecays,
+    SsmOutputs,
     SsmScan,
-    SsmSteps,
+    SsmState,
+}
+
+/// What a device has beyond the floor that every WebGPU device stands on. A kernel gives the same without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Variants {
+    /// Sums over a workgroup go by subgroups first.
+    pub subgroups: bool,
+    /// Quants pass a workgroup's memory in half the bytes.
+    pub f16: bool,
+}
+
+/// Naga, which reads the shaders natively, has subgroups and does not know the line that asks a browser for them.
+#[cfg(not(target_arch = "wasm32"))]
+const ENABLE_SUBGROUPS: &str = "";
+#[cfg(target_arch = "wasm32")]
+const ENABLE_SUBGROUPS: &str = "enable subgroups;\n";
+
+/// What of a kernel's text depends on the device.
+enum Form {
+    Only,
+    Sum,
+    Tile,
+    TileF32,
 }
 
 /// The files of `shaders/` that make one text, in their order.
@@ -41,72 +77,146 @@ macro_rules! text {
 }
 
 impl Kernel {
-    pub const ALL: [Kernel; 19] = [
+    pub const ALL: [Kernel; 32] = [
         Kernel::Add,
-        Kernel::Attention,
+        Kernel::AppendKvF32,
+        Kernel::AppendKvI8,
+        Kernel::AttentionF32,
+        Kernel::AttentionI8,
+        Kernel::AttentionMerge,
+        Kernel::Concat,
         Kernel::Conv1d,
+        Kernel::Conv1dRows,
+        Kernel::Conv1dState,
         Kernel::Copy,
         Kernel::EmbedF32,
         Kernel::EmbedQ8,
         Kernel::EmbedQ4,
         Kernel::GatedRmsNorm,
         Kernel::GeluMul,
+        Kernel::LinearFewF32,
+        Kernel::LinearFewQ8,
+        Kernel::LinearFewQ4,
         Kernel::LinearMatF32,
         Kernel::LinearMatQ8,
         Kernel::LinearMatQ4,
-        Kernel::LinearVecF32,
-        Kernel::LinearVecQ8,
-        Kernel::LinearVecQ4,
+        Kernel::LinearOneF32,
+        Kernel::LinearOneQ8,
+        Kernel::LinearOneQ4,
         Kernel::RmsNorm,
         Kernel::Rope,
+        Kernel::SsmCb,
+        Kernel::SsmDecays,
+        Kernel::SsmOutputs,
         Kernel::SsmScan,
-        Kernel::SsmSteps,
+        Kernel::SsmState,
     ];
 
-    /// The shader's text.
-    pub fn source(self) -> &'static str {
+    /// The shader's text for a device.
+    pub fn text(self, variants: Variants) -> String {
+        let (extension, form) = match self.form() {
+            Form::Only => ("", ""),
+            Form::Sum if variants.subgroups => (ENABLE_SUBGROUPS, text!("sum_subgroups")),
+            Form::Sum => ("", text!("sum_tree")),
+            Form::Tile if variants.f16 => ("enable f16;\n", text!("tile_f16")),
+            Form::Tile | Form::TileF32 => ("", text!("tile_f32")),
+        };
+        [extension, form, self.own_text()].concat()
+    }
+
+    fn form(self) -> Form {
+        match self {
+            Kernel::LinearFewF32
+            | Kernel::LinearFewQ8
+            | Kernel::LinearFewQ4
+            | Kernel::LinearOneF32
+            | Kernel::LinearOneQ8
+            | Kernel::LinearOneQ4
+            | Kernel::GatedRmsNorm
+            | Kernel::RmsNorm => Form::Sum,
+            Kernel::LinearMatQ8 | Kernel::LinearMatQ4 => Form::Tile,
+            // Weights in f32 are no small whole numbers.
+            Kernel::LinearMatF32 => Form::TileF32,
+            _ => Form::Only,
+        }
+    }
+
+    /// What all forms of the shader have in common.
+    fn own_text(self) -> &'static str {
         match self {
             Kernel::Add => text!("add"),
-            Kernel::Attention => text!("activations" "attention"),
-            Kernel::Conv1d => text!("activations" "conv1d"),
+            Kernel::AppendKvF32 => text!("kv_f32" "append_kv" "append_kv_f32"),
+            Kernel::AppendKvI8 => text!("kv_i8" "append_kv" "append_kv_i8"),
+            Kernel::AttentionF32 => text!("activations" "kv_f32" "attention"),
+            Kernel::AttentionI8 => text!("activations" "kv_i8" "attention"),
+            Kernel::AttentionMerge => text!("activations" "attention_merge"),
+            Kernel::Concat => text!("concat"),
+            Kernel::Conv1d => text!("activations" "conv1d_x" "conv1d"),
+            Kernel::Conv1dRows => text!("activations" "conv1d_x" "conv1d_rows"),
+            Kernel::Conv1dState => text!("activations" "conv1d_x" "conv1d_state"),
             Kernel::Copy => text!("copy"),
-            Kernel::EmbedF32 => text!("weights_f32" "embed"),
-            Kernel::EmbedQ8 => text!("weights_q8" "scales" "embed"),
-            Kernel::EmbedQ4 => text!("weights_q4" "scales" "embed"),
+            Kernel::EmbedF32 => text!("weights_f32" "eight" "embed"),
+            Kernel::EmbedQ8 => text!("weights_q8" "scales" "eight" "embed"),
+            Kernel::EmbedQ4 => text!("weights_q4" "scales" "eight" "embed"),
             Kernel::GatedRmsNorm => text!("activations" "gated_rms_norm"),
             Kernel::GeluMul => text!("activations" "gelu_mul"),
+            Kernel::LinearFewF32 => text!("weights_f32" "linear_x" "linear_few" "linear_vec"),
+            Kernel::LinearFewQ8 => {
+                text!("weights_q8" "scales" "linear_x" "linear_few" "linear_vec")
+            }
+            Kernel::LinearFewQ4 => {
+                text!("weights_q4" "scales" "linear_x" "linear_few" "linear_vec")
+            }
             Kernel::LinearMatF32 => text!("weights_f32" "linear_x" "linear_mat"),
             Kernel::LinearMatQ8 => text!("weights_q8" "scales" "linear_x" "linear_mat"),
             Kernel::LinearMatQ4 => text!("weights_q4" "scales" "linear_x" "linear_mat"),
-            Kernel::LinearVecF32 => text!("weights_f32" "linear_x" "linear_vec"),
-            Kernel::LinearVecQ8 => text!("weights_q8" "scales" "linear_x" "linear_vec"),
-            Kernel::LinearVecQ4 => text!("weights_q4" "scales" "linear_x" "linear_vec"),
+            Kernel::LinearOneF32 => text!("weights_f32" "linear_x" "linear_one" "linear_vec"),
+            Kernel::LinearOneQ8 => {
+                text!("weights_q8" "scales" "linear_x" "linear_one" "linear_vec")
+            }
+            Kernel::LinearOneQ4 => {
+                text!("weights_q4" "scales" "linear_x" "linear_one" "linear_vec")
+            }
             Kernel::RmsNorm => text!("rms_norm"),
             Kernel::Rope => text!("rope"),
-            Kernel::SsmScan => text!("ssm_scan"),
-            Kernel::SsmSteps => text!("activations" "ssm_steps"),
+            Kernel::SsmCb => text!("activations" "ssm" "ssm_cb" "product"),
+            Kernel::SsmDecays => text!("activations" "ssm" "ssm_decays"),
+            Kernel::SsmOutputs => text!("activations" "ssm" "ssm_outputs" "product"),
+            Kernel::SsmScan => text!("activations" "ssm" "ssm_scan"),
+            Kernel::SsmState => text!("activations" "ssm" "ssm_state" "product"),
         }
     }
 
     pub fn bindings(self) -> &'static [Access] {
         match self {
             Kernel::Add => &[Read, Read, Write],
-            Kernel::Attention => &[Read, Read, Read, Write],
-            Kernel::Conv1d => &[Read, Read, Read, Write, Write],
+            Kernel::AppendKvF32 | Kernel::AppendKvI8 => &[Read, Read, Write, Write, Write],
+            Kernel::AttentionF32 | Kernel::AttentionI8 => &[Read, Read, Read, Read, Write, Write],
+            Kernel::AttentionMerge => &[Read, Write],
+            Kernel::Concat => &[Read, Read, Write],
+            Kernel::Conv1d | Kernel::Conv1dRows | Kernel::Conv1dState => {
+                &[Read, Read, Read, Write, Write]
+            }
             Kernel::Copy => &[Read, Write],
             Kernel::EmbedF32 | Kernel::EmbedQ8 | Kernel::EmbedQ4 => &[Read, Read, Write],
             Kernel::GatedRmsNorm => &[Read, Read, Read, Write],
             Kernel::GeluMul => &[Read, Write],
-            Kernel::LinearMatF32
+            Kernel::LinearFewF32
+            | Kernel::LinearFewQ8
+            | Kernel::LinearFewQ4
+            | Kernel::LinearMatF32
             | Kernel::LinearMatQ8
             | Kernel::LinearMatQ4
-            | Kernel::LinearVecF32
-            | Kernel::LinearVecQ8
-            | Kernel::LinearVecQ4 => &[Read, Read, Read, Read, Write],
+            | Kernel::LinearOneF32
+            | Kernel::LinearOneQ8
+            | Kernel::LinearOneQ4 => &[Read, Read, Read, Read, Write],
             Kernel::RmsNorm => &[Read, Read, Write],
             Kernel::Rope => &[Read, Write],
+            Kernel::SsmCb => &[Read, Write],
+            Kernel::SsmDecays => &[Read, Read, Read, Write],
+            Kernel::SsmOutputs => &[Read, Read, Read, Read, Read, Write],
             Kernel::SsmScan => &[Read, Read, Read, Read, Read, Write, Write],
-            Kernel::SsmSteps => &[Read, Read, Read, Write],
+            Kernel::SsmState => &[Read, Read, Write],
         }
     }
 }

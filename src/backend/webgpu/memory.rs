@@ -34,8 +34,8 @@ impl Allocator {
         self.made += 1;
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
-            // The longest element of an array in a shader is a pair of numbers.
-            size: bytes.next_multiple_of(8).max(8),
+            // The longest element of an array in a shader is four numbers.
+            size: bytes.next_multiple_of(16).max(16),
             usage: wgpu::BufferUsages::STORAGE
                 | wgpu::BufferUsages::COPY_SRC
                 | wgpu::BufferUsages::COPY_DST,

@@ -26,20 +26,33 @@ pub use weight::WebGpuWeight;
 
 /// Threads of a workgroup of the kernels that have one thread per number.
 const THREADS: usize = 64;
-/// Rows that a workgroup of `linear_vec` makes.
-const VEC_ROWS: usize = 4;
-/// Rows, and tokens, that a workgroup of `linear_mat` makes.
-const MAT_SIDE: usize = 32;
+/// Rows that a workgroup of `linear_vec` makes of one token, and of a few.
+const ONE_ROWS: usize = 8;
+const FEW_ROWS: usize = 4;
+/// Rows and tokens that a workgroup of `linear_mat` makes.
+const MAT_ROWS: usize = 64;
+const MAT_TOKENS: usize = 32;
 /// From this many tokens on, unpacking a weight once for several pays for the workgroup's memory that it passes.
 const MAT_FROM: usize = 5;
+/// Tokens that meet one another in the dual form of the scan.
+const CHUNK: usize = 64;
+/// From here on the dual form, whose tokens run side by side, takes the place of the recurrence.
+const DUAL_FROM: usize = 8;
+/// Rows and columns that a workgroup of `product` makes.
+const PRODUCT_SIDE: usize = 32;
 /// Channels of a workgroup of `ssm_scan`.
 const SCAN_CHANNELS: usize = 4;
 /// The widest state that `ssm_scan` has registers for.
 const WIDEST_STATE: usize = 256;
 /// The widest head that `attention` has registers for.
 const WIDEST_HEAD: usize = 512;
+/// Positions that one workgroup of `attention` takes at least when they are split, and the most splits.
+const SPLIT_LEN: usize = 256;
+const MOST_SPLITS: usize = 32;
 /// Tokens in the uniform block of `embed`, after eight other words.
 const EMBED_TOKENS: usize = 64;
+/// Numbers that kernels read at once.
+const FOUR: usize = 4;
 /// Flags of a linear kernel.
 const ADD_BIAS: u32 = 1;
 const ADD_TO_Y: u32 = 2;
@@ -67,13 +80,76 @@ impl WebGpuTensor {
     }
 }
 
-/// Keys and values in f32. // each [context, kv heads · head_dim]
+/// Keys and values of one layer. // keys, values [context, kv heads, fours]
 pub struct WebGpuKvRows {
-    k: Memory,
-    v: Memory,
-    width: usize,
-    context: usize,
+    format: KvFormat,
+    keys: Memory,
+    values: Memory,
+    /// Of eight bits: a key's and a value's scale. // [context, kv heads, 2]
+    scales: Memory,
+    n_kv_heads: usize,
     head_dim: usize,
+    context: usize,
+}
+
+impl WebGpuKvRows {
+    /// Bytes of one head's keys, or values, at one position, padded to whole fours.
+    fn head_bytes(&self) -> usize {
+        let four_bytes = match self.format {
+            KvFormat::F32 => 4 * FOUR,
+            KvFormat::I8 => FOUR,
+        };
+        self.head_dim.div_ceil(FOUR) * four_bytes
+    }
+
+    /// Bytes of one head's keys, or values, at one position, without padding and scale.
+    fn number_bytes(&self) -> usize {
+        match self.format {
+            KvFormat::F32 => 4 * self.head_dim,
+            KvFormat::I8 => self.head_dim,
+        }
+    }
+
+    /// Heads of `len` positions.
+    fn heads(&self, len: usize) -> usize {
+        len * self.n_kv_heads
+    }
+}
+
+/// Memory between the kernels of one op; it grows and is used again.
+struct Scratch {
+    numbers: usize,
+    memory: Memory,
+}
+
+impl Scratch {
+    fn new(recorder: &mut Recorder) -> Scratch {
+        Scratch {
+            numbers: 0,
+            memory: recorder.make(0),
+        }
+    }
+
+    fn at_least(&mut self, recorder: &mut Recorder, numbers: usize) -> &Memory {
+        if self.numbers < numbers {
+            self.numbers = numbers;
+            self.memory = recorder.make(4 * numbers as u64);
+        }
+        &self.memory
+    }
+
+    /// Takes the rows of `x`, each padded with zeros to `cols` numbers. No published model needs it.
+    fn take_rows(&mut self, recorder: &mut Recorder, x: &WebGpuTensor, cols: usize) -> &Memory {
+        self.at_least(recorder, x.rows * cols);
+        recorder.clear(&self.memory);
+        let to = Place {
+            memory: &self.memory,
+            start: 0,
+            stride: cols,
+        };
+        copy_rows(recorder, whole(x), to, x.rows, x.cols);
+        &self.memory
+    }
 }
 
 /// Cosines and sines of every position and frequency. // [positions, half]
@@ -94,10 +170,15 @@ pub struct WebGpu {
     profiler: Profiler,
     /// For bindings that a call has nothing for.
     nothing: Memory,
-    /// dt and the decay of each token and head, between the two kernels of the scan. // [T, H, 2]
-    ssm_steps: Memory,
-    ssm_steps_numbers: usize,
+    /// C·B of every two tokens of a chunk, and what is left of each, between the kernels of the scan's dual form.
+    /// // [G, CHUNK, CHUNK] and [H, CHUNK, 1 + CHUNK]
+    ssm_cb: Scratch,
+    ssm_left: Scratch,
     rope_table: Option<RopeTable>,
+    /// Rows whose length no kernel can read in fours.
+    padded: Scratch,
+    /// What the splits of an attention leave for one another. // [T, heads, splits, 2 + d]
+    attention_parts: Scratch,
 }
 
 /// Words of a kernel's uniform block.
@@ -133,8 +214,10 @@ impl WebGpu {
         Ok(WebGpu {
             host,
             nothing: recorder.make(0),
-            ssm_steps: recorder.make(0),
-            ssm_steps_numbers: 0,
+            ssm_cb: Scratch::new(&mut recorder),
+            ssm_left: Scratch::new(&mut recorder),
+            padded: Scratch::new(&mut recorder),
+            attention_parts: Scratch::new(&mut recorder),
             recorder,
             facts,
             profiler: Profiler::default(),
@@ -211,40 +294,63 @@ impl WebGpu {
             flops: 2 * product([x.rows, weight.cols, weight.rows]),
             bytes: (weight.bytes + bias_bytes) as u64,
         };
-        let is_vec = x.rows < MAT_FROM;
-        let kernel = match (weight.format, is_vec) {
-            (WeightFormat::F32, true) => Kernel::LinearVecF32,
-            (WeightFormat::Q8, true) => Kernel::LinearVecQ8,
-            (WeightFormat::Q4, true) => Kernel::LinearVecQ4,
-            (WeightFormat::F32, false) => Kernel::LinearMatF32,
-            (WeightFormat::Q8, false) => Kernel::LinearMatQ8,
-            (WeightFormat::Q4, false) => Kernel::LinearMatQ4,
+        let (kernels, rows, tokens) = match x.rows {
+            1 => {
+                let kernels = [
+                    Kernel::LinearOneF32,
+                    Kernel::LinearOneQ8,
+                    Kernel::LinearOneQ4,
+                ];
+                (kernels, ONE_ROWS, 1)
+            }
+            2..MAT_FROM => {
+                let kernels = [
+                    Kernel::LinearFewF32,
+                    Kernel::LinearFewQ8,
+                    Kernel::LinearFewQ4,
+                ];
+                (kernels, FEW_ROWS, MAT_FROM)
+            }
+            _ => {
+                let kernels = [
+                    Kernel::LinearMatF32,
+                    Kernel::LinearMatQ8,
+                    Kernel::LinearMatQ4,
+                ];
+                (kernels, MAT_ROWS, MAT_TOKENS)
+            }
+        };
+        let kernel = match weight.format {
+            WeightFormat::F32 => kernels[0],
+            WeightFormat::Q8 => kernels[1],
+            WeightFormat::Q4 => kernels[2],
         };
         let span = self.open_op(linear.name);
         let (bias, add) = match &linear.bias {
             Some(bias) => (&bias.memory, add | ADD_BIAS),
             None => (&self.nothing, add),
         };
+        let x_cols = x.cols.next_multiple_of(FOUR);
+        let x_memory = if x_cols == x.cols {
+            &x.memory
+        } else {
+            self.padded.take_rows(&mut self.recorder, x, x_cols)
+        };
         for part in &weight.parts {
-            let workgroups = if is_vec {
-                [part.rows.div_ceil(VEC_ROWS), x.rows, 1]
-            } else {
-                [part.rows.div_ceil(MAT_SIDE), x.rows.div_ceil(MAT_SIDE), 1]
-            };
             let uniforms = [
                 x.rows,
                 part.rows,
                 weight.n_groups,
-                weight.cols,
+                x_cols / FOUR,
                 part.first_row,
                 weight.rows,
                 add as usize,
             ];
             self.recorder.dispatch(
                 kernel,
-                &[&part.quants, &part.scales, bias, &x.memory, &y.memory],
+                &[&part.quants, &part.scales, bias, x_memory, &y.memory],
                 &uniforms.map(word),
-                workgroups,
+                [part.rows.div_ceil(rows), x.rows.div_ceil(tokens), 1],
             );
         }
         self.close_op(span, work);
@@ -329,18 +435,29 @@ impl Backend for WebGpu {
         WebGpuWeight::new(&mut self.recorder, &matrix, self.facts.max_binding_bytes)
     }
 
-    /// Keys and values are f32 here, whatever is asked for.
-    fn kv_rows(&mut self, shape: &AttentionShape, context: usize, _: KvFormat) -> WebGpuKvRows {
+    fn kv_rows(
+        &mut self,
+        shape: &AttentionShape,
+        context: usize,
+        format: KvFormat,
+    ) -> WebGpuKvRows {
         assert!(shape.head_dim <= WIDEST_HEAD, "the head is too wide");
-        let width = shape.n_kv_heads * shape.head_dim;
-        let bytes = 4 * product([context, width]);
-        WebGpuKvRows {
-            k: self.recorder.make(bytes),
-            v: self.recorder.make(bytes),
-            width,
-            context,
+        let mut rows = WebGpuKvRows {
+            format,
+            keys: self.recorder.make(0),
+            values: self.recorder.make(0),
+            scales: self.recorder.make(0),
+            n_kv_heads: shape.n_kv_heads,
             head_dim: shape.head_dim,
+            context,
+        };
+        let bytes = product([rows.heads(context), rows.head_bytes()]);
+        rows.keys = self.recorder.make(bytes);
+        rows.values = self.recorder.make(bytes);
+        if format == KvFormat::I8 {
+            rows.scales = self.recorder.make(8 * rows.heads(context) as u64);
         }
+        rows
     }
 
     fn clear(&mut self, x: &mut WebGpuTensor) {
@@ -447,18 +564,23 @@ impl Backend for WebGpu {
         };
         self.op("mamba.conv1d", work, |recorder| {
             let uniforms = [rows, channels, conv.weight.rows, x.start, x.tensor.cols];
-            recorder.dispatch(
-                Kernel::Conv1d,
-                &[
-                    &conv.weight.memory,
-                    &conv.bias.memory,
-                    &x.tensor.memory,
-                    &state.memory,
-                    &y.memory,
-                ],
-                &uniforms.map(word),
-                per_number(channels, 1),
-            );
+            let buffers = [
+                &conv.weight.memory,
+                &conv.bias.memory,
+                &x.tensor.memory,
+                &state.memory,
+                &y.memory,
+            ];
+            let mut run = |kernel, rows| {
+                let workgroups = per_number(channels, rows);
+                recorder.dispatch(kernel, &buffers, &uniforms.map(word), workgroups);
+            };
+            if rows < MAT_FROM {
+                run(Kernel::Conv1d, 1);
+            } else {
+                run(Kernel::Conv1dRows, rows);
+                run(Kernel::Conv1dState, 1);
+            }
         });
     }
 
@@ -477,13 +599,14 @@ impl Backend for WebGpu {
             dt,
             dt_min,
         } = input;
-        let (rows, n_heads) = (x.tensor.rows, ssm.n_heads);
+        let xbc = x.tensor;
+        assert!(
+            std::ptr::eq(xbc, b.tensor) && std::ptr::eq(xbc, c.tensor),
+            "x, b and c are columns of one tensor, which kernels bind once"
+        );
+        let (rows, n_heads) = (xbc.rows, ssm.n_heads);
         assert_eq!((x.len, y.cols), (n_heads * ssm.head_dim, x.len));
         y.resize(rows);
-        if self.ssm_steps_numbers < rows * n_heads {
-            self.ssm_steps_numbers = rows * n_heads;
-            self.ssm_steps = self.recorder.make(8 * product([rows, n_heads]));
-        }
         let parameters = [&ssm.a, &ssm.d, &ssm.dt_bias].map(WebGpuTensor::bytes);
         let work = Work {
             // The recurrence, as on every device: a decay, two for the input and two for the output of each number of
@@ -496,45 +619,84 @@ impl Backend for WebGpu {
             bytes: (parameters.iter().sum::<usize>() + 2 * state.bytes()) as u64,
         };
         let span = self.open_op("mamba.ssm");
-        let [heads, dt_start, dt_stride] = [n_heads, dt.start, dt.tensor.cols].map(word);
-        self.recorder.dispatch(
-            Kernel::SsmSteps,
-            &[
-                &dt.tensor.memory,
-                &ssm.dt_bias.memory,
-                &ssm.a.memory,
-                &self.ssm_steps,
-            ],
-            &[heads, dt_start, dt_stride, dt_min.to_bits()],
-            per_number(n_heads, rows),
-        );
-        let uniforms = [
-            rows,
-            n_heads,
-            ssm.head_dim,
-            ssm.d_state,
-            ssm.n_groups,
-            x.start,
-            x.tensor.cols,
-            b.start,
-            b.tensor.cols,
-            c.start,
-            c.tensor.cols,
-        ];
-        self.recorder.dispatch(
-            Kernel::SsmScan,
-            &[
-                &x.tensor.memory,
-                &b.tensor.memory,
-                &c.tensor.memory,
-                &self.ssm_steps,
-                &ssm.d.memory,
-                &state.memory,
-                &y.memory,
-            ],
-            &uniforms.map(word),
-            [x.len.div_ceil(SCAN_CHANNELS), 1, 1],
-        );
+        let uniforms = |first: usize, n_tokens: usize| {
+            let sizes = [
+                first,
+                n_tokens,
+                n_heads,
+                ssm.head_dim,
+                ssm.d_state,
+                ssm.n_groups,
+                x.start,
+                b.start,
+                c.start,
+                xbc.cols,
+                dt.start,
+                dt.tensor.cols,
+            ];
+            let mut uniforms = sizes.map(word).to_vec();
+            uniforms.push(dt_min.to_bits());
+            uniforms
+        };
+        let recorder = &mut self.recorder;
+        let dt = [&dt.tensor.memory, &ssm.dt_bias.memory, &ssm.a.memory];
+        if rows < DUAL_FROM {
+            recorder.dispatch(
+                Kernel::SsmScan,
+                &[
+                    &xbc.memory,
+                    dt[0],
+                    dt[1],
+                    dt[2],
+                    &ssm.d.memory,
+                    &state.memory,
+                    &y.memory,
+                ],
+                &uniforms(0, rows),
+                [x.len.div_ceil(SCAN_CHANNELS), 1, 1],
+            );
+            self.close_op(span, work);
+            return;
+        }
+        let cb = (self.ssm_cb).at_least(recorder, ssm.n_groups * CHUNK * CHUNK);
+        let left = (self.ssm_left).at_least(recorder, n_heads * CHUNK * (1 + CHUNK));
+        for first in (0..rows).step_by(CHUNK) {
+            let n_tokens = CHUNK.min(rows - first);
+            let uniforms = uniforms(first, n_tokens);
+            let [tokens, channels, states] =
+                [n_tokens, ssm.head_dim, ssm.d_state].map(|n| n.div_ceil(PRODUCT_SIDE));
+            recorder.dispatch(
+                Kernel::SsmDecays,
+                &[dt[0], dt[1], dt[2], left],
+                &uniforms,
+                [n_heads, 1, 1],
+            );
+            recorder.dispatch(
+                Kernel::SsmCb,
+                &[&xbc.memory, cb],
+                &uniforms,
+                [tokens, tokens, ssm.n_groups],
+            );
+            recorder.dispatch(
+                Kernel::SsmOutputs,
+                &[
+                    &xbc.memory,
+                    cb,
+                    left,
+                    &ssm.d.memory,
+                    &state.memory,
+                    &y.memory,
+                ],
+                &uniforms,
+                [tokens, channels, n_heads],
+            );
+            recorder.dispatch(
+                Kernel::SsmState,
+                &[&xbc.memory, left, &state.memory],
+                &uniforms,
+                [channels, states, n_heads],
+            );
+        }
         self.close_op(span, work);
     }
 
@@ -555,16 +717,19 @@ impl Backend for WebGpu {
     fn append_kv(&mut self, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
         let (rows, len) = (&cache.rows, cache.len);
         assert!(len + k.rows <= rows.context, "the cache is full");
-        let work = Work::moving(k.bytes() + v.bytes());
+        let head_bytes = rows.format.head_bytes(rows.head_dim);
+        let work = Work::moving(2 * rows.heads(k.rows) * head_bytes);
+        let kernel = match rows.format {
+            KvFormat::F32 => Kernel::AppendKvF32,
+            KvFormat::I8 => Kernel::AppendKvI8,
+        };
         self.op("self_attn.append_kv", work, |recorder| {
-            for (x, memory) in [(k, &rows.k), (v, &rows.v)] {
-                let to = Place {
-                    memory,
-                    start: len * rows.width,
-                    stride: rows.width,
-                };
-                copy_rows(recorder, whole(x), to, x.rows, rows.width);
-            }
+            recorder.dispatch(
+                kernel,
+                &[&k.memory, &v.memory, &rows.keys, &rows.values, &rows.scales],
+                &[rows.n_kv_heads, rows.head_dim, len].map(word),
+                [rows.n_kv_heads, k.rows, 2],
+            );
         });
         cache.len += k.rows;
     }
@@ -583,18 +748,64 @@ impl Backend for WebGpu {
         let pairs = product([q.rows, before]) + product([q.rows, q.rows + 1]) / 2;
         let work = Work {
             flops: 4 * q.cols as u64 * pairs,
-            bytes: KvFormat::F32.bytes(shape, cache.len),
+            bytes: cache.rows.format.bytes(shape, cache.len),
         };
-        self.op("self_attn.attention", work, |recorder| {
-            let sizes = [shape.n_heads, shape.n_kv_heads, shape.head_dim, before + 1];
-            let [n_heads, n_kv_heads, head_dim, seen] = sizes.map(word);
-            recorder.dispatch(
-                Kernel::Attention,
-                &[&q.memory, &cache.rows.k, &cache.rows.v, &y.memory],
-                &[n_heads, n_kv_heads, head_dim, seen, shape.scale.to_bits()],
+        let kernel = match cache.rows.format {
+            KvFormat::F32 => Kernel::AttentionF32,
+            KvFormat::I8 => Kernel::AttentionI8,
+        };
+        // Many queries fill a device by themselves.
+        let wanted = if q.rows < MAT_FROM {
+            cache.len.div_ceil(SPLIT_LEN).min(MOST_SPLITS)
+        } else {
+            1
+        };
+        let split_len = cache.len.div_ceil(wanted);
+        let n_splits = cache.len.div_ceil(split_len);
+        let n_fours = shape.head_dim.div_ceil(FOUR);
+        let sizes = [
+            shape.n_heads,
+            shape.n_kv_heads,
+            shape.head_dim,
+            before + 1,
+            n_splits,
+            split_len,
+            n_fours.next_power_of_two().min(THREADS),
+        ];
+        let [n_heads, n_kv_heads, head_dim, seen, splits, len, columns] = sizes.map(word);
+        let part_numbers = q.rows * shape.n_heads * n_splits * (2 + shape.head_dim);
+        let span = self.open_op("self_attn.attention");
+        let rows = &cache.rows;
+        let parts = if n_splits == 1 {
+            &self.nothing
+        } else {
+            (self.attention_parts).at_least(&mut self.recorder, part_numbers)
+        };
+        let scale = shape.scale.to_bits();
+        self.recorder.dispatch(
+            kernel,
+            &[
+                &q.memory,
+                &rows.keys,
+                &rows.values,
+                &rows.scales,
+                &y.memory,
+                parts,
+            ],
+            &[
+                n_heads, n_kv_heads, head_dim, seen, scale, splits, len, columns,
+            ],
+            [shape.n_heads, q.rows, n_splits],
+        );
+        if n_splits > 1 {
+            self.recorder.dispatch(
+                Kernel::AttentionMerge,
+                &[parts, &y.memory],
+                &[n_heads, head_dim, splits],
                 [shape.n_heads, q.rows, 1],
             );
-        });
+        }
+        self.close_op(span, work);
     }
 
     fn gelu_mul(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
@@ -614,10 +825,12 @@ impl Backend for WebGpu {
         assert_eq!((a.rows, a.cols + b.cols), (b.rows, y.cols));
         y.resize(a.rows);
         self.op("shared_transformer.concat", Work::NONE, |recorder| {
-            for (x, start) in [(a, 0), (b, a.cols)] {
-                let to = Place { start, ..whole(y) };
-                copy_rows(recorder, whole(x), to, x.rows, x.cols);
-            }
+            recorder.dispatch(
+                Kernel::Concat,
+                &[&a.memory, &b.memory, &y.memory],
+                &[a.cols, b.cols].map(word),
+                per_number(y.cols, a.rows),
+            );
         });
     }
 
@@ -678,37 +891,56 @@ impl Backend for WebGpu {
 
     async fn read_kv(&mut self, cache: &KvCache<WebGpu>) -> Result<Vec<u8>> {
         let rows = &cache.rows;
-        let bytes = 4 * product([cache.len, rows.width]);
-        let k = self.read_memory(&rows.k, bytes).await?;
-        let v = self.read_memory(&rows.v, bytes).await?;
-        let head_bytes = 4 * rows.head_dim;
-        let heads = k.chunks(head_bytes).zip(v.chunks(head_bytes));
-        Ok(heads.flat_map(|(k, v)| [k, v].concat()).collect())
+        let (heads, kept_bytes) = (rows.heads(cache.len), rows.head_bytes());
+        let bytes = product([heads, kept_bytes]);
+        let keys = self.read_memory(&rows.keys, bytes).await?;
+        let values = self.read_memory(&rows.values, bytes).await?;
+        let scales = match rows.format {
+            KvFormat::F32 => Vec::new(),
+            KvFormat::I8 => self.read_memory(&rows.scales, 8 * heads as u64).await?,
+        };
+        let number_bytes = rows.number_bytes();
+        let scale_bytes = rows.format.head_bytes(rows.head_dim) - number_bytes;
+        let mut all = Vec::with_capacity(2 * heads * (number_bytes + scale_bytes));
+        for head in 0..heads {
+            for (half, kept) in [&keys, &values].into_iter().enumerate() {
+                all.extend_from_slice(&kept[head * kept_bytes..][..number_bytes]);
+                all.extend_from_slice(&scales[(2 * head + half) * scale_bytes..][..scale_bytes]);
+            }
+        }
+        Ok(all)
     }
 
     fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<WebGpu>) {
+        cache.len = bytes.len() / self.kv_position_bytes(cache);
         let rows = &cache.rows;
-        cache.len = bytes.len() / (8 * rows.width);
-        let (mut k, mut v) = (Vec::new(), Vec::new());
-        for head in bytes.chunks(8 * rows.head_dim) {
-            let (key, value) = head.split_at(4 * rows.head_dim);
-            k.extend_from_slice(key);
-            v.extend_from_slice(value);
+        let scale_bytes = rows.format.head_bytes(rows.head_dim) - rows.number_bytes();
+        let (mut kept, mut scales) = ([Vec::new(), Vec::new()], Vec::new());
+        for (i, half) in bytes.chunks(rows.number_bytes() + scale_bytes).enumerate() {
+            let (numbers, scale) = half.split_at(rows.number_bytes());
+            let kept = &mut kept[i % 2];
+            let end = kept.len() + rows.head_bytes();
+            kept.extend_from_slice(numbers);
+            kept.resize(end, 0);
+            scales.extend_from_slice(scale);
         }
-        self.recorder.write(&rows.k, &k);
-        self.recorder.write(&rows.v, &v);
+        let [keys, values] = kept;
+        self.recorder.write(&rows.keys, &keys);
+        self.recorder.write(&rows.values, &values);
+        self.recorder.write(&rows.scales, &scales);
     }
 
     fn kv_position_bytes(&self, cache: &KvCache<WebGpu>) -> usize {
-        8 * cache.rows.width
+        let rows = &cache.rows;
+        2 * rows.n_kv_heads * rows.format.head_bytes(rows.head_dim)
     }
 
     fn weight_bytes(&self, weight: &WebGpuWeight) -> usize {
         weight.bytes
     }
 
-    fn kv_format(&self, _: &WebGpuKvRows) -> KvFormat {
-        KvFormat::F32
+    fn kv_format(&self, rows: &WebGpuKvRows) -> KvFormat {
+        rows.format
     }
 
     fn profiler(&mut self) -> &mut Profiler {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::backend::webgpu::adapter::{Faults, OpenDevice};
-use crate::backend::webgpu::kernels::{Access, Kernel};
+use crate::backend::webgpu::kernels::{Access, Kernel, Variants};
 use crate::backend::webgpu::memory::{Allocator, Memory};
 use crate::backend::webgpu::readback::{Readback, wait};
 use crate::backend::webgpu::timers::{DeviceTime, Timers};
@@ -59,6 +59,7 @@ pub struct Recorder {
     queue: wgpu::Queue,
     faults: Faults,
     allocator: Allocator,
+    variants: Variants,
     pipelines: [Option<Pipeline>; Kernel::ALL.len()],
     bind_groups: HashMap<BindGroupKey, wgpu::BindGroup>,
     commands: Vec<Command>,
@@ -92,6 +93,10 @@ impl Recorder {
             queue,
             faults,
             allocator: Allocator::default(),
+            variants: Variants {
+                subgroups: facts.subgroups,
+                f16: facts.f16,
+            },
             pipelines: [const { None }; Kernel::ALL.len()],
             bind_groups: HashMap::new(),
             commands: Vec::new(),
@@ -189,8 +194,8 @@ impl Recorder {
         if let Some(known) = self.bind_groups.get(&(kernel, ids)) {
             return known.clone();
         }
-        let pipeline =
-            self.pipelines[kernel as usize].get_or_insert_with(|| compile(&self.device, kernel));
+        let pipeline = self.pipelines[kernel as usize]
+            .get_or_insert_with(|| compile(&self.device, kernel, self.variants));
         let uniforms = wgpu::BufferBinding {
             buffer: &self.uniform_buffer,
             offset: 0,
@@ -330,7 +335,7 @@ fn to_whole_words(bytes: &[u8]) -> Cow<'_, [u8]> {
     padded.into()
 }
 
-fn compile(device: &wgpu::Device, kernel: Kernel) -> Pipeline {
+fn compile(device: &wgpu::Device, kernel: Kernel, variants: Variants) -> Pipeline {
     let label = format!("{kernel:?}");
     let label = Some(&label[..]);
     let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
@@ -359,7 +364,7 @@ fn compile(device: &wgpu::Device, kernel: Kernel) -> Pipeline {
     });
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label,
-        source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+        source: wgpu::ShaderSource::Wgsl(kernel.text(variants).into()),
     });
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label,

@@ -1,4 +1,5 @@
-// RMSNorm of x · silu(gate) with one mean per group of channels. One workgroup per group and row.
+// RMSNorm of x · silu(gate) with one mean per group of channels. One workgroup per group and row. A `sum_*.wgsl` comes
+// before it. CPU twin: `cpu/norm.rs`.
 // x, y [T, groups · width], weight [groups · width]; the gate lies in a wider tensor.
 struct Params {
     width: u32,
@@ -14,31 +15,29 @@ struct Params {
 @group(0) @binding(3) var<storage, read> gate: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-const THREADS = 64u;
-var<workgroup> squares: array<f32, THREADS>;
+const SUMS = 1u;
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     let first = id.x * params.width;
     let start = id.y * params.n_groups * params.width + first;
     let gate_start = params.gate_start + id.y * params.gate_stride + first;
-    var sum = 0.0;
-    for (var i = lane; i < params.width; i += THREADS) {
-        let value = x[start + i] * silu(gate[gate_start + i]);
-        y[start + i] = value;
-        sum += value * value;
-    }
-    squares[lane] = sum;
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half {
-            squares[lane] += squares[lane + half];
+    // Four sums, so that four additions are under way at a time.
+    var squares: Sums;
+    for (var i = thread.lane; i < params.width; i += 4u * THREADS) {
+        for (var k = 0u; k < 4u; k++) {
+            let at = i + k * THREADS;
+            if at < params.width {
+                let value = x[start + at] * silu(gate[gate_start + at]);
+                y[start + at] = value;
+                squares[0][k] += value * value;
+            }
         }
     }
-    workgroupBarrier();
-    let scale = 1.0 / sqrt(squares[0] / f32(params.width) + params.eps);
+    let sums = sum_over_workgroup(thread, squares)[0];
+    let scale = 1.0 / sqrt(dot(sums, vec4<f32>(1.0)) / f32(params.width) + params.eps);
     // Each thread meets the numbers that it wrote itself.
-    for (var i = lane; i < params.width; i += THREADS) {
+    for (var i = thread.lane; i < params.width; i += THREADS) {
         y[start + i] = weight[first + i] * (y[start + i] * scale);
     }
 }

@@ -1,59 +1,67 @@
-// y = W·x for many tokens: a workgroup makes a square of 32 tokens and 32 rows, and a thread four by four of it. Weights
-// are unpacked once per square into the workgroup's memory.
-const SIDE = 32u;
+// y = W·x for many tokens: a workgroup makes 64 rows of 32 tokens, and a thread eight by four of them. Weights are
+// unpacked once per 32 tokens into the workgroup's memory, without their scales, which multiply the sum of a block.
+// A `tile_*.wgsl` comes before it. CPU twin: `cpu/linear`.
 const THREADS = 64u;
-const OWN = 4u;
-// Eights of columns that a step takes: a block of a quantised matrix.
-const STEP = 4u;
-var<workgroup> w_tile: array<f32, SIDE * SIDE>; // [column, row]
-var<workgroup> x_tile: array<f32, SIDE * SIDE>; // [column, token]
+const SIDE = 8u; // of the square of threads
+const OWN_ROWS = 8u;
+const OWN_TOKENS = 4u;
+const ROWS = SIDE * OWN_ROWS;
+const TOKENS = SIDE * OWN_TOKENS;
+// Fours of columns that a step takes: a block of a quantised matrix.
+const STEP = 8u;
+const UNITS = STEP / UNIT;
+// One four more than there is, so that rows begin in different banks.
+const STRIDE = STEP + 1u;
+var<workgroup> w_tile: array<TileFour, ROWS * STRIDE>;
+var<workgroup> x_tile: array<vec4<f32>, TOKENS * STRIDE>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let first_row = id.x * SIDE;
-    let first_token = id.y * SIDE;
-    let own_row = OWN * (thread % 8u);
-    let own_token = OWN * (thread / 8u);
-    var sums: array<vec4<f32>, OWN>; // [row], tokens in the lanes
-    for (var start = 0u; start < params.n_groups; start += STEP) {
-        for (var i = thread; i < SIDE * STEP; i += THREADS) {
-            let at = i / STEP;
-            let group = start + i % STEP;
-            var w = Eight();
-            var x = Eight();
-            if group < params.n_groups {
-                // Beyond the last row or token it is computed again and thrown away.
-                let row = min(first_row + at, params.rows - 1u);
-                w = eight(row, group, params.n_groups);
-                let factor = scale(row, group, params.n_groups);
-                w.low *= factor;
-                w.high *= factor;
-                x = eight_of_x(min(first_token + at, params.n_tokens - 1u), group);
-            }
-            let column = 8u * (i % STEP);
-            for (var k = 0u; k < 4u; k++) {
-                w_tile[(column + k) * SIDE + at] = w.low[k];
-                w_tile[(column + 4u + k) * SIDE + at] = w.high[k];
-                x_tile[(column + k) * SIDE + at] = x.low[k];
-                x_tile[(column + 4u + k) * SIDE + at] = x.high[k];
+    let first_row = id.x * ROWS;
+    let first_token = id.y * TOKENS;
+    let own_row = thread % SIDE;
+    let own_token = thread / SIDE;
+    let n_units = n_units();
+    var sums: array<vec4<f32>, OWN_ROWS>; // tokens in the lanes
+    for (var start = 0u; start < n_units; start += UNITS) {
+        for (var i = thread; i < ROWS * UNITS; i += THREADS) {
+            let row = i / UNITS;
+            let unit = start + i % UNITS;
+            // Beyond the last row, and the last token below, it is computed again and thrown away.
+            let weights = unit_of(min(first_row + row, params.rows - 1u), min(unit, n_units - 1u), n_units);
+            for (var k = 0u; k < UNIT; k++) {
+                // Beyond the last column x is zero, and the weight is a number.
+                w_tile[row * STRIDE + i % UNITS * UNIT + k] = TileFour(four(weights, k));
             }
         }
+        for (var i = thread; i < TOKENS * STEP; i += THREADS) {
+            let token = min(first_token + i / STEP, params.n_tokens - 1u);
+            x_tile[i / STEP * STRIDE + i % STEP] = x_four(token, start * UNIT + i % STEP);
+        }
         workgroupBarrier();
-        for (var column = 0u; column < SIDE; column++) {
-            let x_start = column * SIDE + own_token;
-            let x = vec4<f32>(
-                x_tile[x_start], x_tile[x_start + 1u], x_tile[x_start + 2u], x_tile[x_start + 3u],
-            );
-            for (var i = 0u; i < OWN; i++) {
-                sums[i] += w_tile[column * SIDE + own_row + i] * x;
+        var products: array<vec4<f32>, OWN_ROWS>;
+        for (var k = 0u; k < STEP; k++) {
+            var inputs: array<vec4<f32>, OWN_TOKENS>;
+            for (var j = 0u; j < OWN_TOKENS; j++) {
+                inputs[j] = x_tile[(own_token + SIDE * j) * STRIDE + k];
             }
+            for (var i = 0u; i < OWN_ROWS; i++) {
+                let weights = vec4<f32>(w_tile[(own_row + SIDE * i) * STRIDE + k]);
+                products[i] += vec4<f32>(
+                    dot(weights, inputs[0]), dot(weights, inputs[1]), dot(weights, inputs[2]), dot(weights, inputs[3]),
+                );
+            }
+        }
+        for (var i = 0u; i < OWN_ROWS; i++) {
+            let row = min(first_row + own_row + SIDE * i, params.rows - 1u);
+            sums[i] += scale(row, start * UNIT / 2u, params.n_groups) * products[i];
         }
         workgroupBarrier();
     }
-    for (var i = 0u; i < OWN; i++) {
-        for (var j = 0u; j < OWN; j++) {
-            let row = first_row + own_row + i;
-            let token = first_token + own_token + j;
+    for (var i = 0u; i < OWN_ROWS; i++) {
+        for (var j = 0u; j < OWN_TOKENS; j++) {
+            let row = first_row + own_row + SIDE * i;
+            let token = first_token + own_token + SIDE * j;
             if row < params.rows && token < params.n_tokens {
                 finish(token, row, sums[i][j]);
             }

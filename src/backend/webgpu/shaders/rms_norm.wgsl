@@ -1,4 +1,5 @@
-// y = weight · x / sqrt(mean(x²) + eps). One workgroup per row. // x, y [T, width], weight [width]
+// y = weight · x / sqrt(mean(x²) + eps). One workgroup per row, which reads x twice. A `sum_*.wgsl` comes before it.
+// CPU twin: `cpu/norm.rs`. // x, y [T, width], weight [width]
 struct Params {
     width: u32,
     eps: f32,
@@ -9,27 +10,25 @@ struct Params {
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
-const THREADS = 64u;
-var<workgroup> squares: array<f32, THREADS>;
+const SUMS = 1u;
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     let start = id.x * params.width;
-    var sum = 0.0;
-    for (var i = lane; i < params.width; i += THREADS) {
-        let value = x[start + i];
-        sum += value * value;
-    }
-    squares[lane] = sum;
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half {
-            squares[lane] += squares[lane + half];
+    // Four sums, so that four additions are under way at a time.
+    var squares: Sums;
+    for (var i = thread.lane; i < params.width; i += 4u * THREADS) {
+        for (var k = 0u; k < 4u; k++) {
+            let at = i + k * THREADS;
+            if at < params.width {
+                let value = x[start + at];
+                squares[0][k] += value * value;
+            }
         }
     }
-    workgroupBarrier();
-    let scale = 1.0 / sqrt(squares[0] / f32(params.width) + params.eps);
-    for (var i = lane; i < params.width; i += THREADS) {
+    let sums = sum_over_workgroup(thread, squares)[0];
+    let scale = 1.0 / sqrt(dot(sums, vec4<f32>(1.0)) / f32(params.width) + params.eps);
+    for (var i = thread.lane; i < params.width; i += THREADS) {
         y[start + i] = weight[i] * (x[start + i] * scale);
     }
 }

@@ -1,24 +1,10 @@
-// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x, token by token. A workgroup has four channels with sixteen threads each, which
-// share the state's numbers among them. // x [T, H·P], b, c [T, G·N], steps [T, H], state [H·P, N]
-struct Params {
-    n_tokens: u32,
-    n_heads: u32,
-    head_dim: u32,
-    d_state: u32,
-    n_groups: u32,
-    x_start: u32,
-    x_stride: u32,
-    b_start: u32,
-    b_stride: u32,
-    c_start: u32,
-    c_stride: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read> c: array<f32>;
-@group(0) @binding(4) var<storage, read> steps: array<vec2<f32>>;
+// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x, token by token, for a few tokens. A workgroup has four channels with sixteen
+// threads each, which share the state's numbers among them: the state passes memory once each way, which is what bounds
+// a step. `ssm.wgsl` comes before it. CPU twin: `step` in `cpu/ssm_scan.rs`. // y [T, H·P]
+@group(0) @binding(1) var<storage, read> xbc: array<f32>;
+@group(0) @binding(2) var<storage, read> dt: array<f32>;
+@group(0) @binding(3) var<storage, read> dt_bias: array<f32>;
+@group(0) @binding(4) var<storage, read> a: array<f32>;
 @group(0) @binding(5) var<storage, read> d: array<f32>;
 @group(0) @binding(6) var<storage, read_write> state: array<f32>;
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
@@ -37,7 +23,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     let wanted = id.x * CHANNELS + thread / LANES;
     let channel = min(wanted, n_channels - 1u);
     let head = channel / params.head_dim;
-    let group = head / (params.n_heads / params.n_groups) * params.d_state;
+    let group = group_of(head) * params.d_state;
     let state_start = channel * params.d_state;
 
     var s: array<f32, PER_LANE>;
@@ -45,15 +31,17 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         s[i] = state[state_start + i * LANES + lane];
     }
     for (var t = 0u; t < params.n_tokens; t++) {
-        let step = steps[t * params.n_heads + head];
-        let value = x[t * params.x_stride + params.x_start + channel];
-        let b_start = t * params.b_stride + params.b_start + group;
-        let c_start = t * params.c_stride + params.c_start + group;
+        let step = step_of(dt[dt_at(t, head)] + dt_bias[head]);
+        let decay = bounded_exp(step * a[head]);
+        let row = xbc_row(t);
+        let value = xbc[row + params.x_start + channel];
+        let b_start = row + params.b_start + group;
+        let c_start = row + params.c_start + group;
         var sum = 0.0;
         for (var i = 0u; i * LANES + lane < params.d_state; i++) {
             let n = i * LANES + lane;
-            s[i] = step.y * s[i] + step.x * value * b[b_start + n];
-            sum += c[c_start + n] * s[i];
+            s[i] = decay * s[i] + step * value * xbc[b_start + n];
+            sum += xbc[c_start + n] * s[i];
         }
         sums[thread] = sum;
         workgroupBarrier();
@@ -62,7 +50,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
             for (var i = 0u; i < LANES; i++) {
                 total += sums[thread + i];
             }
-            y[t * n_channels + channel] = total;
+            y[(params.first + t) * n_channels + channel] = total;
         }
         workgroupBarrier();
     }

@@ -1,18 +1,17 @@
-// A matrix with four bits per weight, read eight columns at a time. This text comes before a kernel of linear layers.
-@group(0) @binding(1) var<storage, read> quants: array<u32>; // [rows, groups], eight each
+// A matrix with four bits per weight. This text comes before a kernel that reads weights.
+@group(0) @binding(1) var<storage, read> quants: array<vec4<u32>>; // [rows, blocks], 32 columns each
 @group(0) @binding(2) var<storage, read> scales: array<u32>; // [rows, 1 + ⌈blocks / 2⌉]
 
-struct Eight {
-    low: vec4<f32>,
-    high: vec4<f32>,
+// Fours of columns in what a thread reads at once, which is a block.
+const UNIT = 8u;
+alias Unit = vec4<u32>;
+
+fn unit_of(row: u32, unit: u32, n_units: u32) -> Unit {
+    return quants[row * n_units + unit];
 }
 
-fn four(word: u32) -> vec4<f32> {
+// The k-th four columns of a unit, without their scale.
+fn four(unit: Unit, k: u32) -> vec4<f32> {
+    let word = unit[k / 2u] >> (16u * (k % 2u));
     return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - 8.0;
-}
-
-// The columns from 8 · group, without their scale.
-fn eight(row: u32, group: u32, n_groups: u32) -> Eight {
-    let word = quants[row * n_groups + group];
-    return Eight(four(word), four(word >> 16u));
 }
