@@ -262,6 +262,47 @@ fn concat_add_and_last_row_move_numbers_unchanged() {
     });
 }
 
+#[test]
+fn top_is_the_front_of_all_logits_in_their_order_and_their_sum() {
+    on_device("top", |be| {
+        for_top_cases(|case| check_top(case, &top(be, &case.logits, case.k)));
+    });
+}
+
+#[test]
+fn top_names_the_first_logit_that_is_not_finite() {
+    on_device("faults", |be| {
+        for_fault_cases(|what, logits, token| {
+            let (at, logit) = top(be, logits, 3).fault.expect(what);
+            assert_eq!(at, token, "{what}");
+            assert_eq!(
+                format!("{logit}"),
+                format!("{}", logits[at as usize]),
+                "{what}"
+            );
+        });
+    });
+}
+
+#[test]
+fn embed_top_gives_the_row_of_a_token_that_the_host_does_not_know() {
+    let narrow = AdapterOptions {
+        max_binding_bytes: Some(1000),
+        ..AdapterOptions::default()
+    };
+    for options in [AdapterOptions::default(), narrow] {
+        let Some(be) = &mut device("embed_top", options) else {
+            return;
+        };
+        for_embed_cases(|what, table| {
+            for token in TOKENS {
+                let expected = embed(be, table, &[token]);
+                assert_eq!(embed_top(be, table, token), expected, "{what} {token}");
+            }
+        });
+    }
+}
+
 /// What was recorded before a write still sees the old numbers, and what comes after it the new ones.
 #[test]
 fn clear_copy_and_write_take_effect_in_the_order_of_the_calls() {

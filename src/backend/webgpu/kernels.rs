@@ -31,6 +31,8 @@ pub enum Kernel {
     Rope,
     SsmScan,
     SsmSteps,
+    TopGroups,
+    TopMerge,
 }
 
 /// The files of `shaders/` that make one text, in their order.
@@ -41,7 +43,7 @@ macro_rules! text {
 }
 
 impl Kernel {
-    pub const ALL: [Kernel; 19] = [
+    pub const ALL: [Kernel; 21] = [
         Kernel::Add,
         Kernel::Attention,
         Kernel::Conv1d,
@@ -61,6 +63,8 @@ impl Kernel {
         Kernel::Rope,
         Kernel::SsmScan,
         Kernel::SsmSteps,
+        Kernel::TopGroups,
+        Kernel::TopMerge,
     ];
 
     /// The shader's text.
@@ -85,6 +89,8 @@ impl Kernel {
             Kernel::Rope => text!("rope"),
             Kernel::SsmScan => text!("ssm_scan"),
             Kernel::SsmSteps => text!("activations" "ssm_steps"),
+            Kernel::TopGroups => text!("top_sort" "top_groups"),
+            Kernel::TopMerge => text!("top_sort" "top_merge"),
         }
     }
 
@@ -94,7 +100,7 @@ impl Kernel {
             Kernel::Attention => &[Read, Read, Read, Write],
             Kernel::Conv1d => &[Read, Read, Read, Write, Write],
             Kernel::Copy => &[Read, Write],
-            Kernel::EmbedF32 | Kernel::EmbedQ8 | Kernel::EmbedQ4 => &[Read, Read, Write],
+            Kernel::EmbedF32 | Kernel::EmbedQ8 | Kernel::EmbedQ4 => &[Read, Read, Read, Write],
             Kernel::GatedRmsNorm => &[Read, Read, Read, Write],
             Kernel::GeluMul => &[Read, Write],
             Kernel::LinearMatF32
@@ -107,6 +113,7 @@ impl Kernel {
             Kernel::Rope => &[Read, Write],
             Kernel::SsmScan => &[Read, Read, Read, Read, Read, Write, Write],
             Kernel::SsmSteps => &[Read, Read, Read, Write],
+            Kernel::TopGroups | Kernel::TopMerge => &[Read, Write],
         }
     }
 }
