@@ -171,6 +171,8 @@ impl Default for WebGpuOptions {
 struct AdapterInfo {
     software: bool,
     max_binding_bytes: u64,
+    subgroups: bool,
+    f16: bool,
 }
 
 /// One model in this worker: first its files, then its one sequence.
@@ -229,6 +231,9 @@ impl Engine {
             hardware_only: options.hardware_only,
             max_binding_bytes: options.max_binding_bytes,
             no_timestamps: !options.timestamps,
+            no_subgroups: !options.subgroups,
+            no_f16: !options.f16,
+            browser_subgroups: options.subgroups,
         };
         let cpu = Cpu::new(self.threads);
         let host: HostThreads =
@@ -238,6 +243,8 @@ impl Engine {
         let info = to_js(&AdapterInfo {
             software: adapter.software,
             max_binding_bytes: adapter.max_binding_bytes,
+            subgroups: adapter.subgroups,
+            f16: adapter.f16,
         });
         self.webgpu = Some(webgpu);
         // Weights will not stay in the memory that this limits.
@@ -434,7 +441,7 @@ impl Engine {
         let session = self.session_mut().map_err(to_js_error)?;
         on_session!(session, s => {
             s.check_complete().map_err(to_js_error)?;
-            s.settle().await.map_err(to_js_error)?;
+            s.check_device().await.map_err(to_js_error)?;
         });
         self.memory()
     }

@@ -219,10 +219,20 @@ impl Profiler {
         taken
     }
 
-    /// The durations of the spans recorded since `take` whose name is in `names`, summed per name.
-    pub fn durations_us(&self, names: &[NameId]) -> Vec<f32> {
+    /// The durations of the spans of the latest pass `pass` whose name is in `names`, summed per name.
+    pub fn durations_us(&self, names: &[NameId], pass: u32) -> Vec<f32> {
         let mut sums = vec![0.0; names.len()];
-        for (name, duration_us) in self.profile.name.iter().zip(&self.profile.duration_us) {
+        let Profile {
+            name,
+            pass: passes,
+            duration_us,
+            ..
+        } = &self.profile;
+        let spans = passes.iter().zip(name.iter().zip(duration_us)).rev();
+        let spans = spans
+            .skip_while(|(of, _)| **of != pass)
+            .take_while(|(of, _)| **of == pass);
+        for (_, (name, duration_us)) in spans {
             if let Some(at) = names.iter().position(|n| n.0 == *name) {
                 sums[at] += duration_us;
             }

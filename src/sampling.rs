@@ -2,6 +2,8 @@
 //! generation loop. It computes no logits, knows no text, and decides no end: eos, stop strings and lengths are the
 //! caller's.
 
+mod top;
+
 use std::cmp::Ordering;
 
 use rand_core::{Rng, SeedableRng};
@@ -9,6 +11,8 @@ use rand_pcg::Pcg64Mcg;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+pub use crate::sampling::top::Top;
+use crate::sampling::top::{by_logit_then_token, no_logits, not_finite};
 
 /// How tokens are chosen. [`Sampler`] tells in which order the options act. A field that is absent takes its default.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -63,6 +67,19 @@ impl SamplingOptions {
             |r| r > 0.0,
         )
     }
+
+    /// How many of the most probable tokens decide what comes next, where not all do.
+    pub fn deciding(&self) -> Option<usize> {
+        match (
+            self.repetition_penalty == 1.0,
+            self.temperature == 0.0,
+            self.top_k,
+        ) {
+            (false, ..) | (true, false, 0) => None,
+            (true, true, _) => Some(1),
+            (true, false, top_k) => Some(top_k),
+        }
+    }
 }
 
 fn check(name: &str, value: f64, range: &str, holds: fn(f64) -> bool) -> Result<()> {
@@ -96,15 +113,15 @@ pub struct Ranked {
 pub fn standings(logits: &[f32], n: usize, chosen: u32) -> (Vec<Ranked>, usize, f64) {
     let own = logits[chosen as usize];
     let before = |&(token, logit): &(u32, f32)| logit > own || logit == own && token < chosen;
-    let all = || (0u32..).zip(logits.iter().copied());
+    // −0 is 0, and equal to it.
+    let all = || (0u32..).zip(logits.iter().map(|logit| logit + 0.0));
     let rank = 1 + all().filter(before).count();
     let mut top: Vec<(u32, f32)> = all().collect();
-    let by_logit = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if n < top.len() {
-        top.select_nth_unstable_by(n, by_logit);
+        top.select_nth_unstable_by(n, by_logit_then_token);
         top.truncate(n);
     }
-    top.sort_unstable_by(by_logit);
+    top.sort_unstable_by(by_logit_then_token);
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |logit: f32| libm::exp(f64::from(logit) - f64::from(largest));
     let sum: f64 = logits.iter().map(|&logit| weight(logit)).sum();
@@ -153,6 +170,18 @@ struct Candidate {
     cumulative: f64,
 }
 
+impl Candidate {
+    fn new(token: u32, logit: f32) -> Candidate {
+        Candidate {
+            // Adding 0 turns −0 into 0, which the total order would otherwise put below it.
+            logit: f64::from(logit) + 0.0,
+            token,
+            weight: 0.0,
+            cumulative: 0.0,
+        }
+    }
+}
+
 impl Sampler {
     /// A sampler at the beginning of its random stream. Fails as [`SamplingOptions::validate`] does.
     pub fn new(options: SamplingOptions) -> Result<Sampler> {
@@ -178,9 +207,33 @@ impl Sampler {
             return Ok(greedy(logits));
         }
         self.rank(logits);
+        Ok(self.choose())
+    }
+
+    /// Chooses the next token as [`Sampler::sample`] does, from no more than the tokens that decide
+    /// ([`SamplingOptions::deciding`]).
+    pub fn sample_top(&mut self, top: &Top) -> Result<Sampled> {
+        top.check()?;
+        if self.options.temperature == 0.0 {
+            return Ok(Sampled {
+                token: top.tokens[0].0,
+                probability: 1.0 / top.sum,
+            });
+        }
+        let kept = &top.tokens[..self.options.top_k.min(top.tokens.len())];
+        self.candidates.clear();
+        self.candidates.extend(
+            kept.iter()
+                .map(|&(token, logit)| Candidate::new(token, logit)),
+        );
+        Ok(self.choose())
+    }
+
+    /// What the candidates come to, largest logit first.
+    fn choose(&mut self) -> Sampled {
         self.weigh();
         self.filter();
-        Ok(self.draw())
+        self.draw()
     }
 
     /// Moves the random stream on as `n` tokens would have, so that a sequence goes on as if it had not been left.
@@ -229,22 +282,18 @@ impl Sampler {
     /// order, so it waits for the exponential.
     fn rank(&mut self, logits: &[f32]) {
         self.candidates.clear();
-        self.candidates
-            .extend(logits.iter().zip(0u32..).map(|(&logit, token)| Candidate {
-                // Adding 0 turns −0 into 0, which the total order would otherwise put below it.
-                logit: f64::from(logit) + 0.0,
-                token,
-                weight: 0.0,
-                cumulative: 0.0,
-            }));
+        self.candidates.extend(
+            (0u32..)
+                .zip(logits)
+                .map(|(token, &logit)| Candidate::new(token, logit)),
+        );
         let top_k = self.options.top_k;
         if top_k != 0 && top_k < self.candidates.len() {
             // A partition is linear in the vocabulary; only the k winners are then sorted.
-            self.candidates
-                .select_nth_unstable_by(top_k - 1, by_logit_then_token);
+            self.candidates.select_nth_unstable_by(top_k - 1, by_rank);
             self.candidates.truncate(top_k);
         }
-        self.candidates.sort_unstable_by(by_logit_then_token);
+        self.candidates.sort_unstable_by(by_rank);
     }
 
     /// Fills in the weights. The largest logit is subtracted first: the exponential then never overflows, the first
@@ -293,15 +342,11 @@ impl Sampler {
 
 fn check_logits(logits: &[f32]) -> Result<()> {
     if logits.is_empty() {
-        return Err(Error::Device {
-            fact: "it returned no logits".to_owned(),
-        });
+        return Err(no_logits());
     }
     match logits.iter().position(|logit| !logit.is_finite()) {
         None => Ok(()),
-        Some(token) => Err(Error::Device {
-            fact: format!("the logit of token {token} is {}", logits[token]),
-        }),
+        Some(token) => Err(not_finite(token as u32, logits[token])),
     }
 }
 
@@ -324,7 +369,7 @@ fn greedy(logits: &[f32]) -> Sampled {
     }
 }
 
-fn by_logit_then_token(a: &Candidate, b: &Candidate) -> Ordering {
+fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
 }
 

@@ -18,6 +18,7 @@ use crate::model::config::Config;
 use crate::model::forward::{ForwardPass, Scratch};
 use crate::model::{NumericSettings, Zamba2};
 use crate::quant::{QMatrix, QMatrixBuilder, WeightFormat};
+use crate::sampling::Top;
 
 /// Where sums differ in their order only, and exponentials in their last bits. A wrong kernel is off by its results' size.
 const TOLERANCE: f32 = 1e-3;
@@ -55,11 +56,10 @@ pub async fn run<B: Backend>(be: &mut B, weights: WeightFormat, kv: KvFormat) ->
 
 fn compare(name: &str, got: &[f32], expected: &[f32]) -> Result<()> {
     let largest = expected.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
-    let wrong = got
-        .iter()
-        .zip(expected)
-        // A NaN is within nothing.
-        .position(|(got, expected)| !((got - expected).abs() <= TOLERANCE * largest));
+    let wrong = got.iter().zip(expected).position(|(got, expected)| {
+        let off = (got - expected).abs();
+        off.is_nan() || off > TOLERANCE * largest
+    });
     let fact = match wrong {
         _ if got.len() != expected.len() => {
             format!(
@@ -133,6 +133,7 @@ async fn ops<B: Backend>(be: &mut B, weights: WeightFormat, kv: KvFormat) -> Res
         attention_ops(be, &mut numbers, kv, rows, &mut results).await?;
         elementwise_ops(be, &mut numbers, rows, &mut results).await?;
     }
+    top_ops(be, weights, &mut results).await?;
     Ok(results)
 }
 
@@ -309,6 +310,36 @@ async fn elementwise_ops<B: Backend>(
     let mut last = be.tensor(1, width); // [1, width]
     be.last_row(&a, &mut last);
     keep(be, results, "last_row", rows, &last).await
+}
+
+/// More logits than one workgroup takes, and what is embedded of the largest.
+async fn top_ops<B: Backend>(
+    be: &mut B,
+    weights: WeightFormat,
+    results: &mut Vec<Named>,
+) -> Result<()> {
+    let (vocab, width, k) = (3000, 64, 5);
+    let mut numbers = Numbers(11);
+    let table = Linear {
+        name: "embed_tokens",
+        weight: be.upload(numbers.matrix(weights, vocab, width)), // [vocab, width]
+        bias: None,
+    };
+    let logits = numbers.tensor(be, 1, vocab); // [1, vocab]
+    let mut top = be.tensor(1, Top::row_len(k));
+    be.top(&logits, 0, &mut top);
+    let row = be.read(&top).await?;
+    let listed = Top::from_row(&row);
+    // By hexadecimal digits: a tolerance that is a part of the largest would let neighbouring tokens pass.
+    let digits = |(token, _): &(u32, f32)| [0, 4, 8].map(|at| (token >> at & 15) as f32);
+    let tokens = listed.tokens.iter().flat_map(digits).collect();
+    results.push(("top's tokens".into(), tokens));
+    let logits = listed.tokens.iter().map(|(_, logit)| *logit).collect();
+    results.push(("top's logits".into(), logits));
+    results.push(("top's sum".into(), vec![listed.sum as f32]));
+    let mut y = be.tensor(1, width); // [1, width]
+    be.embed_top(&table, &top, 0, &mut y);
+    keep(be, results, "embed_top", 1, &y).await
 }
 
 /// A model of both kinds of blocks, in f32, whose weights are made up: its prompt's logits and those of the steps after it.

@@ -2,8 +2,11 @@
 //! backend, the model and its cache. The caller owns the loop: one call of [`Session::step`] makes one token, and not
 //! calling it again is how generation stops.
 
+mod ahead;
 mod rewind;
 mod snapshot;
+
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +22,9 @@ use crate::model::forward::{ForwardPass, Progress, Scratch};
 use crate::model::{NumericSettings, Zamba2};
 use crate::profile::{Level, Profile, Work};
 use crate::quant::WeightFormat;
-use crate::sampling::{Sampled, Sampler, SamplingOptions, standings};
+use crate::sampling::{Sampler, SamplingOptions};
+pub use crate::session::ahead::Lookahead;
+use crate::session::ahead::{Lists, Outlook, Standings};
 pub use crate::session::rewind::Kept;
 use crate::session::rewind::Mark;
 pub use crate::session::snapshot::Restored;
@@ -148,8 +153,9 @@ pub struct Step {
     pub probability: f64,
     /// If alternatives were asked for.
     pub standing: Option<Standing>,
+    /// Tokens that are read together share their time evenly.
     pub us: f64,
-    /// Time per block; empty for the first token, whose logits are the prefill's.
+    /// Time per block; empty for the first token, whose logits are the prefill's, and for one whose logits were kept.
     pub blocks_us: Vec<f32>,
 }
 
@@ -162,14 +168,18 @@ struct Run<B: Backend> {
     text: TextStream,
     stops: StopStrings,
     /// The prompt and the generated tokens. The cache has read a beginning of them: all but the last one as a rule, and
-    /// fewer after going back.
+    /// fewer after going back. It has read all and more where tokens are `ahead`.
     history: Vec<u32>,
     n_prompt: usize,
     finished: bool,
     /// What the next step gives instead of what it draws.
     forced: Option<u32>,
-    /// What follows the last token that was read, until a token is drawn from it.
-    logits: Option<Vec<f32>>,
+    /// Whether the logits in the scratch are what follows the last token that was read, and nothing was chosen from them.
+    is_predicted: bool,
+    /// What has been read for tokens that have not been given yet.
+    ahead: VecDeque<Outlook>,
+    /// How many tokens the next reading may be for, at the speed of those before.
+    burst: usize,
     marks: Vec<Mark<B>>,
 }
 
@@ -181,7 +191,10 @@ pub struct Session<B: Backend> {
     cache: Cache<B>,
     scratch: Scratch<B>,
     tokenizer: Option<Tokenizer>,
-    decode_pass: Option<ForwardPass<B>>,
+    decode_pass: ForwardPass<B>,
+    lookahead: Lookahead,
+    /// Made when they are first needed.
+    lists: Option<Lists<B>>,
     run: Option<Run<B>>,
     recording: Level,
     kv_format: KvFormat,
@@ -219,11 +232,13 @@ impl<B: Backend> Session<B> {
         Ok(Session {
             cache: Cache::new(&mut be, &model.config, context, kv_format),
             scratch: Scratch::new(&mut be, &model.config),
+            decode_pass: ForwardPass::with_room(&mut be, &model.config, 1),
+            lookahead: Lookahead::of::<B>(),
+            lists: None,
             stream: WeightStream::new(schedule, settings.weights),
             be,
             model,
             tokenizer,
-            decode_pass: None,
             run: None,
             recording: Level::Off,
             kv_format,
@@ -272,7 +287,7 @@ impl<B: Backend> Session<B> {
     ///
     /// # Errors
     /// What failed on the way: a device that has no room left tells late.
-    pub async fn settle(&mut self) -> Result<()> {
+    pub async fn check_device(&mut self) -> Result<()> {
         self.be.read(&self.scratch.last).await.map(drop)
     }
 
@@ -284,13 +299,14 @@ impl<B: Backend> Session<B> {
         self.cache.context
     }
 
-    /// Tokens read so far.
+    /// Tokens of the sequence read so far; the device may have read ahead of it.
     pub fn len(&self) -> usize {
-        self.cache.len
+        let run = self.run.as_ref().filter(|_| self.is_ahead());
+        run.map_or(self.cache.len, |run| run.history.len() - 1)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.cache.len == 0
+        self.len() == 0
     }
 
     pub fn backend(&self) -> &B {
@@ -408,7 +424,9 @@ impl<B: Backend> Session<B> {
             n_prompt: prompt.len(),
             finished: false,
             forced: None,
-            logits: None,
+            is_predicted: false,
+            ahead: VecDeque::new(),
+            burst: 1,
             marks: Vec::new(),
         });
         Ok(())
@@ -434,32 +452,22 @@ impl<B: Backend> Session<B> {
                 fact: "the generation has ended; start a new one".into(),
             });
         }
-        let (n_history, reads_prompt) = (run.history.len(), run.prefill.is_some());
-        self.read_until(n_history).await?;
-        let mut blocks_us = Vec::new();
-        if !reads_prompt {
-            blocks_us = self.be.profiler().durations_us(&self.model.layer_names);
-        }
+        let read_from_us = now_us();
+        let outlook = self.next_outlook().await?;
+        let others_us = now_us() - read_from_us - outlook.us;
 
         let run = self.run.as_mut().ok_or_else(not_started)?;
-        let mut logits = run.logits.take().ok_or_else(not_started)?;
-        let asked = run.options.alternatives > 0 || run.forced.is_some();
-        let plain = asked.then(|| logits.clone());
         let span = self.be.profiler().open_op("sampling");
-        let sampled = run.sampler.sample(&mut logits, &run.history);
+        let drawn = run.draw(outlook.told);
         self.be.profiler().close(span, Work::NONE);
-        let mut sampled = sampled?;
-        if let (Some(token), Some(plain)) = (run.forced.take(), &plain) {
-            let (_, _, probability) = standings(plain, 0, token);
-            sampled = Sampled { token, probability };
+        if drawn.is_err() {
+            // They were chosen after a fault.
+            run.ahead.clear();
         }
-        let standing = match plain.filter(|_| run.options.alternatives > 0) {
-            Some(plain) => {
-                let n = run.options.alternatives;
-                Some(standing(self.tokenizer.as_ref(), &plain, n, sampled.token)?)
-            }
-            None => None,
-        };
+        let (sampled, standings) = drawn?;
+        let standing = standings
+            .map(|standings| standing(self.tokenizer.as_ref(), standings, sampled.token))
+            .transpose()?;
         run.history.push(sampled.token);
         let generated = run.generated();
         let mut end_tokens =
@@ -477,7 +485,7 @@ impl<B: Backend> Session<B> {
             done = match () {
                 () if ended_by_eos => Some(StopReason::Eos),
                 () if generated >= run.options.max_tokens => Some(StopReason::Length),
-                () if self.cache.len + 1 > self.cache.context => Some(StopReason::Context),
+                () if run.history.len() > self.cache.context => Some(StopReason::Context),
                 () => None,
             };
             if done.is_some() {
@@ -497,34 +505,41 @@ impl<B: Backend> Session<B> {
             done,
             probability: sampled.probability,
             standing,
-            us: now_us() - start_us,
-            blocks_us,
+            us: now_us() - start_us - others_us,
+            blocks_us: outlook.blocks_us,
         })
     }
 
     /// Reads the first `until` tokens of the run, as far as that has not been done: the prompt at once, then one token
-    /// after the other. The run then has the logits that follow.
+    /// after the other. The scratch then has the logits that follow, as soon as the device is there.
     async fn read_until(&mut self, until: usize) -> Result<()> {
         self.check_complete()?;
         self.advance(usize::MAX)?;
         if let Some(pass) = self.run.as_mut().and_then(|run| run.prefill.take()) {
             pass.last_logits(&mut self.be, &self.model, &mut self.scratch);
-            let logits = self.be.read(&self.scratch.logits).await?;
-            self.note_logits(logits);
+            self.note_logits();
         }
         while self.cache.len < until {
             let run = self.run.as_ref().ok_or_else(not_started)?;
             let token = run.history[self.cache.len];
             self.begin_pass(self.cache.len + 1 - run.n_prompt);
-            let logits = self.decode_logits(token).await?;
-            self.note_logits(logits);
+            self.encode_token(token)?;
+            self.note_logits();
+            if self.cache.len < until {
+                self.wait().await?;
+            }
         }
         Ok(())
     }
 
-    fn note_logits(&mut self, logits: Vec<f32>) {
+    /// Waits until the last token has been read.
+    async fn wait(&mut self) -> Result<()> {
+        self.be.read(&self.scratch.last).await.map(drop)
+    }
+
+    fn note_logits(&mut self) {
         if let Some(run) = &mut self.run {
-            run.logits = Some(logits);
+            run.is_predicted = true;
         }
         self.mark();
     }
@@ -573,11 +588,13 @@ impl<B: Backend> Session<B> {
     pub async fn extend(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.check_complete()?;
         self.check_tokens(tokens)?;
+        self.settle().await?;
         // A generation knows nothing of these tokens.
         self.run = None;
         self.begin_pass(1);
         if let [token] = tokens {
-            return self.decode_logits(*token).await;
+            self.encode_token(*token)?;
+            return self.be.read(&self.scratch.logits).await;
         }
         let (be, model) = (&mut self.be, &self.model);
         let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
@@ -586,31 +603,37 @@ impl<B: Backend> Session<B> {
         be.read(&self.scratch.logits).await
     }
 
-    /// One cached step over `token`, in memory that is kept from step to step. `[vocab]`
-    async fn decode_logits(&mut self, token: u32) -> Result<Vec<f32>> {
+    /// Encodes one cached step over `token`, in memory that is kept from step to step.
+    fn encode_token(&mut self, token: u32) -> Result<()> {
         self.check_tokens(&[token])?;
-        let (be, model, cache) = (&mut self.be, &self.model, &mut self.cache);
-        let pass = match &mut self.decode_pass {
-            Some(pass) => {
-                pass.restart(be, model, cache, &[token]);
-                pass
-            }
-            empty => empty.insert(ForwardPass::new(be, model, cache, &[token])),
-        };
-        pass.advance(be, model, cache, &mut self.scratch, usize::MAX);
-        pass.last_logits(be, model, &mut self.scratch);
-        be.read(&self.scratch.logits).await
+        let (be, model, cache) = (&mut self.be, &self.model, &self.cache);
+        self.decode_pass.restart(be, model, cache, &[token]);
+        self.encode_step();
+        Ok(())
+    }
+
+    /// Encodes one cached step over the first token of row `row` of `lists`, which the host does not know yet.
+    fn encode_chosen(&mut self, lists: &B::Tensor, row: usize) {
+        let (be, model, cache) = (&mut self.be, &self.model, &self.cache);
+        self.decode_pass
+            .restart_chosen(be, model, cache, lists, row);
+        self.encode_step();
+    }
+
+    fn encode_step(&mut self) {
+        let (be, model, s) = (&mut self.be, &self.model, &mut self.scratch);
+        let pass = &mut self.decode_pass;
+        pass.advance(be, model, &mut self.cache, s, usize::MAX);
+        pass.last_logits(be, model, s);
     }
 }
 
 fn standing(
     tokenizer: Option<&Tokenizer>,
-    logits: &[f32],
-    n: usize,
+    (top, rank, probability): Standings,
     chosen: u32,
 ) -> Result<Standing> {
     let text = |token| tokenizer.map_or(Ok(String::new()), |tokenizer| tokenizer.token_text(token));
-    let (top, rank, probability) = standings(logits, n, chosen);
     let alternatives = top.iter().map(|ranked| {
         Ok(Alternative {
             token: ranked.token,

@@ -270,6 +270,40 @@ fn extreme_activations_give_the_exact_sums_too() {
 }
 
 #[test]
+fn top_is_the_front_of_all_logits_in_their_order_and_their_sum() {
+    let be = &mut Cpu::new(1);
+    for_top_cases(|case| check_top(case, &top(be, &case.logits, case.k)));
+}
+
+#[test]
+fn top_names_the_first_logit_that_is_not_finite() {
+    let be = &mut Cpu::new(1);
+    for_fault_cases(|what, logits, token| {
+        let (at, logit) = top(be, logits, 3).fault.expect(what);
+        assert_eq!(at, token, "{what}");
+        assert_eq!(
+            format!("{logit}"),
+            format!("{}", logits[at as usize]),
+            "{what}"
+        );
+    });
+}
+
+#[test]
+fn embed_top_gives_the_row_of_the_token_that_a_list_has_first() {
+    let be = &mut Cpu::new(1);
+    for_embed_cases(|what, table| {
+        for token in TOKENS {
+            assert_eq!(
+                embed_top(be, table, token),
+                embed(be, table, &[token]),
+                "{what} {token}"
+            );
+        }
+    });
+}
+
+#[test]
 fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
     for_embed_cases(|what, table| {
         let all = reference::dequantized(table);

@@ -17,7 +17,7 @@ use pollster::block_on;
 use reference::Scan;
 use support::{Golden, goldens, max_difference};
 use zamba2::backend::cpu::Cpu;
-use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
+use zamba2::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
 use zamba2::backend::{AttentionShape, Backend, KvCache, KvFormat};
 use zamba2::error::Error;
 use zamba2::folder;
@@ -32,7 +32,11 @@ const EXPONENTIAL: f64 = 1e-5;
 
 /// A device for one test, unless the machine has none.
 fn device(test: &str, options: AdapterOptions) -> Option<WebGpu> {
-    match block_on(WebGpu::open(options)) {
+    let one_thread: HostThreads = Box::new(|data, piece, body| {
+        let pieces = data.chunks_mut(piece).enumerate();
+        pieces.for_each(|(i, piece)| body(i, piece));
+    });
+    match block_on(WebGpu::open(options, one_thread)) {
         Ok(be) => Some(be),
         Err(Error::NoAdapter { fact }) => {
             println!("SKIPPED: {test}: {fact}");
@@ -492,6 +496,47 @@ fn concat_add_and_last_row_move_numbers_unchanged() {
     on_device("moves", |be| {
         for_move_cases(|case| assert_eq!(case.run(be), case.expected()));
     });
+}
+
+#[test]
+fn top_is_the_front_of_all_logits_in_their_order_and_their_sum() {
+    on_device("top", |be| {
+        for_top_cases(|case| check_top(case, &top(be, &case.logits, case.k)));
+    });
+}
+
+#[test]
+fn top_names_the_first_logit_that_is_not_finite() {
+    on_device("faults", |be| {
+        for_fault_cases(|what, logits, token| {
+            let (at, logit) = top(be, logits, 3).fault.expect(what);
+            assert_eq!(at, token, "{what}");
+            assert_eq!(
+                format!("{logit}"),
+                format!("{}", logits[at as usize]),
+                "{what}"
+            );
+        });
+    });
+}
+
+#[test]
+fn embed_top_gives_the_row_of_a_token_that_the_host_does_not_know() {
+    let narrow = AdapterOptions {
+        max_binding_bytes: Some(1000),
+        ..AdapterOptions::default()
+    };
+    for options in [AdapterOptions::default(), narrow] {
+        let Some(be) = &mut device("embed_top", options) else {
+            return;
+        };
+        for_embed_cases(|what, table| {
+            for token in TOKENS {
+                let expected = embed(be, table, &[token]);
+                assert_eq!(embed_top(be, table, token), expected, "{what} {token}");
+            }
+        });
+    }
 }
 
 /// What was recorded before a write still sees the old numbers, and what comes after it the new ones.

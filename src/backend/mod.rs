@@ -141,6 +141,10 @@ pub trait Backend: Sized {
     /// Room for the keys and values of a sequence.
     type KvRows;
 
+    /// Tokens that the device likes to choose by itself before the host reads any of them. 1: it is as fast where the host
+    /// reads all logits of each.
+    const TOKENS_AHEAD: usize;
+
     /// A tensor of zeros with room for `rows`.
     fn tensor(&mut self, rows: usize, cols: usize) -> Self::Tensor;
     /// A tensor of given numbers, `values[rows · cols]`.
@@ -208,6 +212,19 @@ pub trait Backend: Sized {
     fn add(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
     /// y = the last row of x.
     fn last_row(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
+
+    /// Row `row` of y, which becomes its last one, says which of the one row of logits are the largest: a
+    /// [`Top`](crate::sampling::Top) with as many places as y is wide.
+    fn top(&mut self, logits: &Self::Tensor, row: usize, y: &mut Self::Tensor);
+    /// y = the row of the table that belongs to the most probable token of row `row` of `top`; any row, where that has a
+    /// fault. The host does not know the token yet.
+    fn embed_top(
+        &mut self,
+        table: &Linear<Self>,
+        top: &Self::Tensor,
+        row: usize,
+        y: &mut Self::Tensor,
+    );
 
     /// y = x.
     fn copy(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);

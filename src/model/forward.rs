@@ -2,7 +2,7 @@
 //! on floor 2. It is layer-major: each block reads the whole prompt, chunk by chunk, before the next one starts, so
 //! that weights are touched once per prompt and a block needs only its predecessors.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Linear};
 use crate::model::cache::Cache;
 use crate::model::config::Config;
 use crate::model::{Layer, Zamba2};
@@ -98,33 +98,60 @@ impl<B: Backend> ForwardPass<B> {
             cache.len + tokens.len() <= cache.context,
             "the caller checks the context"
         );
-        let chunks = tokens.chunks(CHUNK).map(|tokens| Chunk {
-            embedding: be.tensor(tokens.len(), model.config.hidden_size),
-            stream: be.tensor(tokens.len(), model.config.hidden_size),
-        });
-        let mut pass = ForwardPass {
-            chunks: chunks.collect(),
-            mixed: be.tensor(tokens.len().min(CHUNK), model.config.hidden_size),
-            next: 0,
-            n_tokens: 0,
-            dt_min: 0.0,
-        };
+        let mut pass = ForwardPass::with_room(be, &model.config, tokens.len());
         pass.restart(be, model, cache, tokens);
         pass
     }
 
+    /// The memory of a pass over `n_tokens`, which begins when it is restarted.
+    pub fn with_room(be: &mut B, config: &Config, n_tokens: usize) -> Self {
+        let h = config.hidden_size;
+        let starts = (0..n_tokens).step_by(CHUNK);
+        let rows = starts.map(|start| CHUNK.min(n_tokens - start));
+        ForwardPass {
+            chunks: rows
+                .map(|rows| Chunk {
+                    embedding: be.tensor(rows, h),
+                    stream: be.tensor(rows, h),
+                })
+                .collect(),
+            mixed: be.tensor(n_tokens.min(CHUNK), h),
+            next: 0,
+            n_tokens: 0,
+            dt_min: 0.0,
+        }
+    }
+
     /// Starts over with new tokens in the memory of this pass, which must have had as many.
     pub fn restart(&mut self, be: &mut B, model: &Zamba2<B>, cache: &Cache<B>, tokens: &[u32]) {
-        let table = model
-            .embed_tokens
-            .as_ref()
-            .expect("the embedding comes first");
+        let table = table(model);
         for (chunk, tokens) in self.chunks.iter_mut().zip(tokens.chunks(CHUNK)) {
             be.embed(table, tokens, &mut chunk.embedding);
             be.embed(table, tokens, &mut chunk.stream);
         }
+        self.begin(model, cache, tokens.len());
+    }
+
+    /// Starts over with the first token of row `row` of `lists`, which the device has chosen, in the memory of this pass
+    /// over one token.
+    pub fn restart_chosen(
+        &mut self,
+        be: &mut B,
+        model: &Zamba2<B>,
+        cache: &Cache<B>,
+        lists: &B::Tensor,
+        row: usize,
+    ) {
+        for chunk in &mut self.chunks {
+            be.embed_top(table(model), lists, row, &mut chunk.embedding);
+            be.embed_top(table(model), lists, row, &mut chunk.stream);
+        }
+        self.begin(model, cache, 1);
+    }
+
+    fn begin(&mut self, model: &Zamba2<B>, cache: &Cache<B>, n_tokens: usize) {
         let settings = &model.settings;
-        self.dt_min = if tokens.len() == 1 && cache.len > 0 {
+        self.dt_min = if n_tokens == 1 && cache.len > 0 {
             settings.dt_min_step.unwrap_or(0.0)
         } else {
             settings
@@ -132,7 +159,7 @@ impl<B: Backend> ForwardPass<B> {
                 .unwrap_or(model.config.time_step_min)
         };
         self.next = 0;
-        self.n_tokens = tokens.len();
+        self.n_tokens = n_tokens;
     }
 
     /// Goes through at most `max_blocks` blocks, as far as they have arrived. The cache counts the new tokens when
@@ -225,6 +252,11 @@ impl<B: Backend> ForwardPass<B> {
             &mut s.logits,
         );
     }
+}
+
+fn table<B: Backend>(model: &Zamba2<B>) -> &Linear<B> {
+    let table = model.embed_tokens.as_ref();
+    table.expect("the embedding comes first")
 }
 
 fn head<B: Backend>(

@@ -30,8 +30,8 @@ pub struct Kept {
 pub(crate) struct Mark<B: Backend> {
     n_read: usize,
     mamba: Vec<MambaState<B>>,
-    /// What follows the last of those tokens. // [vocab]
-    logits: Vec<f32>,
+    /// What follows the last of those tokens.
+    logits: B::Tensor, // [1, vocab]
 }
 
 impl<B: Backend> Session<B> {
@@ -57,7 +57,7 @@ impl<B: Backend> Session<B> {
         }
         let history = run.history[..run.n_prompt + index].to_vec();
         let kept = self.go_on(history, options)?;
-        self.go_back();
+        self.go_back(index);
         if let Some(run) = &mut self.run {
             run.forced = Some(token);
         }
@@ -70,7 +70,11 @@ impl<B: Backend> Session<B> {
     /// No sequence, an option out of range.
     pub fn resume(&mut self, options: GenerateOptions) -> Result<Kept> {
         let run = self.run.as_ref().ok_or_else(not_started)?;
-        self.go_on(run.history.clone(), options)
+        let kept = self.go_on(run.history.clone(), options)?;
+        if self.is_ahead() && !self.serves() {
+            self.go_back(kept.tokens);
+        }
+        Ok(kept)
     }
 
     /// Begins the sequence that another session had after `prompt` and `generated`: the next step gives what that one would
@@ -95,6 +99,7 @@ impl<B: Backend> Session<B> {
         let until = last.min(self.cache.len.saturating_add(max));
         if until > self.cache.len {
             self.read_until(until).await?;
+            self.wait().await?;
         }
         Ok(last.saturating_sub(self.cache.len))
     }
@@ -126,12 +131,12 @@ impl<B: Backend> Session<B> {
         })
     }
 
-    /// Takes the cache back to the last mark that the history still contains, or to its beginning.
-    fn go_back(&mut self) {
+    /// Takes the cache back to the last mark after at most `most_read` generated tokens, or to its beginning.
+    pub(crate) fn go_back(&mut self, most_read: usize) {
         let Some(run) = self.run.as_mut() else { return };
-        let generated = run.generated();
-        run.marks.retain(|mark| mark.n_read <= generated);
-        run.logits = None;
+        run.marks.retain(|mark| mark.n_read <= most_read);
+        run.ahead.clear();
+        run.is_predicted = false;
         let Some(mark) = run.marks.last() else {
             let prompt = run.history[..run.n_prompt].to_vec();
             self.cache.reset(&mut self.be);
@@ -142,7 +147,8 @@ impl<B: Backend> Session<B> {
             }
             return;
         };
-        run.logits = Some(mark.logits.clone());
+        self.be.copy(&mark.logits, &mut self.scratch.logits);
+        run.is_predicted = true;
         let len = run.n_prompt + mark.n_read;
         for (kept, state) in mark.mamba.iter().zip(&mut self.cache.mamba) {
             self.be.copy(&kept.conv, &mut state.conv);
@@ -151,7 +157,7 @@ impl<B: Backend> Session<B> {
         self.cache.truncate(len);
     }
 
-    /// Keeps the state after the last token that was read, where a mark is due and has room.
+    /// Keeps the state after the last token that was read and its logits, where a mark is due and has room.
     pub(crate) fn mark(&mut self) {
         let config = &self.model.config;
         let run = self.run.as_mut().filter(|run| run.options.marks);
@@ -160,15 +166,15 @@ impl<B: Backend> Session<B> {
         let bytes = mamba_bytes(config) + 4 * config.vocab_size as u64;
         let is_new = run.marks.last().is_none_or(|mark| mark.n_read < n_read);
         let has_room = (run.marks.len() as u64 + 1) * bytes <= MARKS_BYTES;
-        let Some(logits) = &run.logits else { return };
         if !(n_read.is_multiple_of(MARK_EVERY) && is_new && has_room) {
             return;
         }
         let mut mark = Mark {
             n_read,
             mamba: empty_mamba(&mut self.be, config),
-            logits: logits.clone(),
+            logits: self.be.tensor(1, config.vocab_size),
         };
+        self.be.copy(&self.scratch.logits, &mut mark.logits);
         for (state, kept) in self.cache.mamba.iter().zip(&mut mark.mamba) {
             self.be.copy(&state.conv, &mut kept.conv);
             self.be.copy(&state.ssm, &mut kept.ssm);

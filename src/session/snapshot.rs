@@ -6,6 +6,8 @@
 //! bytes, the header as JSON, then for each block its convolution's and its scan's numbers in f32, then for each hybrid
 //! block its keys and values by position.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
@@ -54,6 +56,7 @@ impl<B: Backend> Session<B> {
     /// Nothing has been generated yet, or the device fails.
     pub async fn snapshot(&mut self, note: &str) -> Result<Vec<u8>> {
         let fingerprint = self.fingerprint().await?;
+        self.settle().await?;
         let run = self.run.as_ref().filter(|run| {
             run.prefill.is_none() && (run.n_prompt..run.history.len()).contains(&self.cache.len)
         });
@@ -153,7 +156,9 @@ impl<B: Backend> Session<B> {
             n_prompt: header.prompt_tokens,
             finished: true,
             forced: None,
-            logits: None,
+            is_predicted: false,
+            ahead: VecDeque::new(),
+            burst: 1,
             marks: Vec::new(),
         });
         Ok(Restored {
@@ -175,8 +180,12 @@ impl<B: Backend> Session<B> {
         let token = PROBE.min(model.config.vocab_size as u32 - 1);
         let mut pass = ForwardPass::new(be, model, &cache, &[token]);
         pass.advance(be, model, &mut cache, &mut self.scratch, usize::MAX);
+        // Those in the scratch may be what the sequence goes on from.
+        let mut logits = be.tensor(1, model.config.vocab_size);
+        std::mem::swap(&mut self.scratch.logits, &mut logits);
         pass.last_logits(be, model, &mut self.scratch);
-        let logits = be.read(&self.scratch.logits).await?;
+        std::mem::swap(&mut self.scratch.logits, &mut logits);
+        let logits = be.read(&logits).await?;
         if self.recording == Level::Off {
             be.profiler().discard();
         }

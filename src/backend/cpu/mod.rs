@@ -19,6 +19,7 @@ use crate::backend::{
 use crate::error::Result;
 use crate::profile::{Profiler, Work};
 use crate::quant::QMatrix;
+use crate::sampling::Top;
 use crate::simd::dot;
 use attention::{F32Cache, I8Cache, KvRows, Queries, STRIP, attend};
 pub use ceilings::Ceilings;
@@ -189,6 +190,8 @@ impl Backend for Cpu {
     type Tensor = Tensor;
     type Weight = CpuWeight;
     type KvRows = CpuKvRows;
+
+    const TOKENS_AHEAD: usize = 1;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> Tensor {
         Tensor {
@@ -487,6 +490,22 @@ impl Backend for Cpu {
     fn last_row(&mut self, x: &Tensor, y: &mut Tensor) {
         let row = &x.values()[(x.rows - 1) * x.cols..];
         y.resize(1).copy_from_slice(row);
+    }
+
+    fn top(&mut self, logits: &Tensor, row: usize, y: &mut Tensor) {
+        assert_eq!(logits.rows, 1);
+        self.op("sampling", Work::NONE, |_, _| {
+            let cols = y.cols;
+            let top = Top::of(logits.values(), Top::places(cols));
+            top.write(&mut y.resize(row + 1)[row * cols..]);
+        });
+    }
+
+    fn embed_top(&mut self, table: &Linear<Cpu>, top: &Tensor, row: usize, y: &mut Tensor) {
+        let top = Top::from_row(&top.values()[row * top.cols..][..top.cols]);
+        let known = |token: &u32| (*token as usize) < table.weight.rows;
+        let token = top.tokens.first().map(|(token, _)| *token).filter(known);
+        self.embed(table, &[token.unwrap_or(0)], y);
     }
 
     fn copy(&mut self, x: &Tensor, y: &mut Tensor) {

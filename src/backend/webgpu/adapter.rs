@@ -39,12 +39,15 @@ pub struct AdapterOptions {
     pub no_subgroups: bool,
     /// Does without f16.
     pub no_f16: bool,
+    /// Whoever opened the browser's adapter has asked it for subgroups, which wgpu can't there.
+    pub browser_subgroups: bool,
 }
 
 /// Which of the features that change a kernel's text a device is to have.
 fn variants(features: wgpu::Features, options: AdapterOptions) -> Variants {
     Variants {
-        subgroups: features.contains(wgpu::Features::SUBGROUP) && !options.no_subgroups,
+        subgroups: (features.contains(wgpu::Features::SUBGROUP) || options.browser_subgroups)
+            && !options.no_subgroups,
         f16: features.contains(wgpu::Features::SHADER_F16) && !options.no_f16,
     }
 }
@@ -111,7 +114,8 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
         features = wgpu::Features::empty();
     }
     let variants = variants(adapter.features(), options);
-    features.set(wgpu::Features::SUBGROUP, variants.subgroups);
+    let own = adapter.features();
+    features.set(wgpu::Features::SUBGROUP & own, variants.subgroups);
     features.set(wgpu::Features::SHADER_F16, variants.f16);
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("zamba2"),

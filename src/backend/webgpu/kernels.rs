@@ -44,6 +44,8 @@ pub enum Kernel {
     SsmOutputs,
     SsmScan,
     SsmState,
+    TopGroups,
+    TopMerge,
 }
 
 /// What a device has beyond the floor that every WebGPU device stands on. A kernel gives the same without it.
@@ -77,7 +79,7 @@ macro_rules! text {
 }
 
 impl Kernel {
-    pub const ALL: [Kernel; 32] = [
+    pub const ALL: [Kernel; 34] = [
         Kernel::Add,
         Kernel::AppendKvF32,
         Kernel::AppendKvI8,
@@ -110,6 +112,8 @@ impl Kernel {
         Kernel::SsmOutputs,
         Kernel::SsmScan,
         Kernel::SsmState,
+        Kernel::TopGroups,
+        Kernel::TopMerge,
     ];
 
     /// The shader's text for a device.
@@ -184,6 +188,8 @@ impl Kernel {
             Kernel::SsmOutputs => text!("activations" "ssm" "ssm_outputs" "product"),
             Kernel::SsmScan => text!("activations" "ssm" "ssm_scan"),
             Kernel::SsmState => text!("activations" "ssm" "ssm_state" "product"),
+            Kernel::TopGroups => text!("top_sort" "top_groups"),
+            Kernel::TopMerge => text!("top_sort" "top_merge"),
         }
     }
 
@@ -198,7 +204,7 @@ impl Kernel {
                 &[Read, Read, Read, Write, Write]
             }
             Kernel::Copy => &[Read, Write],
-            Kernel::EmbedF32 | Kernel::EmbedQ8 | Kernel::EmbedQ4 => &[Read, Read, Write],
+            Kernel::EmbedF32 | Kernel::EmbedQ8 | Kernel::EmbedQ4 => &[Read, Read, Read, Write],
             Kernel::GatedRmsNorm => &[Read, Read, Read, Write],
             Kernel::GeluMul => &[Read, Write],
             Kernel::LinearFewF32
@@ -217,6 +223,7 @@ impl Kernel {
             Kernel::SsmOutputs => &[Read, Read, Read, Read, Read, Write],
             Kernel::SsmScan => &[Read, Read, Read, Read, Read, Write, Write],
             Kernel::SsmState => &[Read, Read, Write],
+            Kernel::TopGroups | Kernel::TopMerge => &[Read, Write],
         }
     }
 }

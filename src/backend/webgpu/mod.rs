@@ -17,6 +17,7 @@ use crate::backend::{
 use crate::error::Result;
 use crate::profile::{Level, NameId, OpenSpan, Profiler, Work};
 use crate::quant::{QMatrix, WeightFormat};
+use crate::sampling::Top;
 pub use adapter::{AdapterFacts, AdapterOptions};
 use kernels::Kernel;
 use memory::Memory;
@@ -53,6 +54,8 @@ const MOST_SPLITS: usize = 32;
 const EMBED_TOKENS: usize = 64;
 /// Numbers that kernels read at once.
 const FOUR: usize = 4;
+/// Logits of which a workgroup of `top_groups` leaves the largest.
+const TOP_GROUP: usize = 1024;
 /// Flags of a linear kernel.
 const ADD_BIAS: u32 = 1;
 const ADD_TO_Y: u32 = 2;
@@ -179,6 +182,8 @@ pub struct WebGpu {
     padded: Scratch,
     /// What the splits of an attention leave for one another. // [T, heads, splits, 2 + d]
     attention_parts: Scratch,
+    /// The largest logits of each group, between the two kernels of `top`. // [groups, 2 + 2k]
+    top_groups: Scratch,
 }
 
 /// Words of a kernel's uniform block.
@@ -218,6 +223,7 @@ impl WebGpu {
             ssm_left: Scratch::new(&mut recorder),
             padded: Scratch::new(&mut recorder),
             attention_parts: Scratch::new(&mut recorder),
+            top_groups: Scratch::new(&mut recorder),
             recorder,
             facts,
             profiler: Profiler::default(),
@@ -356,6 +362,52 @@ impl WebGpu {
         self.close_op(span, work);
     }
 
+    /// Row `first_token + t` of y is row `tokens[t]` of the table, or, for one token that the host does not know, the row
+    /// with the number at `chosen` of a tensor.
+    fn look_up(
+        &mut self,
+        table: &Linear<WebGpu>,
+        tokens: &[u32],
+        first_token: usize,
+        chosen: Option<(&WebGpuTensor, usize)>,
+        y: &mut WebGpuTensor,
+    ) {
+        let weight = &table.weight;
+        assert_eq!(y.cols, weight.cols);
+        y.resize(first_token + tokens.len());
+        let kernel = match weight.format {
+            WeightFormat::F32 => Kernel::EmbedF32,
+            WeightFormat::Q8 => Kernel::EmbedQ8,
+            WeightFormat::Q4 => Kernel::EmbedQ4,
+        };
+        let work = Work::moving(tokens.len() * weight.bytes / weight.rows);
+        let span = self.open_op("embed_tokens");
+        let (numbers, chosen_end) = match chosen {
+            Some((tensor, at)) => (&tensor.memory, at + 1),
+            None => (&self.nothing, 0),
+        };
+        for part in &weight.parts {
+            let sizes = [
+                weight.n_groups,
+                weight.cols,
+                part.first_row,
+                part.rows,
+                first_token,
+                chosen_end,
+            ];
+            let mut uniforms = [0; 8 + EMBED_TOKENS];
+            uniforms[..sizes.len()].copy_from_slice(&sizes.map(word));
+            uniforms[8..][..tokens.len()].copy_from_slice(tokens);
+            self.recorder.dispatch(
+                kernel,
+                &[&part.quants, &part.scales, numbers, &y.memory],
+                &uniforms,
+                per_number(weight.n_groups, tokens.len()),
+            );
+        }
+        self.close_op(span, work);
+    }
+
     /// The table of `rope` with at least `positions` positions.
     fn turns(&mut self, rope: &Rope, positions: usize) -> &Memory {
         let known = self.rope_table.take();
@@ -401,6 +453,9 @@ impl Backend for WebGpu {
     type Tensor = WebGpuTensor;
     type Weight = WebGpuWeight;
     type KvRows = WebGpuKvRows;
+
+    /// Waiting for the device costs most where tokens are fast: eight of them share one wait.
+    const TOKENS_AHEAD: usize = 8;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> WebGpuTensor {
         WebGpuTensor {
@@ -465,38 +520,9 @@ impl Backend for WebGpu {
     }
 
     fn embed(&mut self, table: &Linear<WebGpu>, tokens: &[u32], y: &mut WebGpuTensor) {
-        let weight = &table.weight;
-        assert_eq!(y.cols, weight.cols);
-        y.resize(tokens.len());
-        let kernel = match weight.format {
-            WeightFormat::F32 => Kernel::EmbedF32,
-            WeightFormat::Q8 => Kernel::EmbedQ8,
-            WeightFormat::Q4 => Kernel::EmbedQ4,
-        };
-        let work = Work::moving(tokens.len() * weight.bytes / weight.rows);
-        self.op("embed_tokens", work, |recorder| {
-            for (i, tokens) in tokens.chunks(EMBED_TOKENS).enumerate() {
-                for part in &weight.parts {
-                    let first_token = i * EMBED_TOKENS;
-                    let sizes = [
-                        weight.n_groups,
-                        weight.cols,
-                        part.first_row,
-                        part.rows,
-                        first_token,
-                    ];
-                    let mut uniforms = [0; 8 + EMBED_TOKENS];
-                    uniforms[..sizes.len()].copy_from_slice(&sizes.map(word));
-                    uniforms[8..][..tokens.len()].copy_from_slice(tokens);
-                    recorder.dispatch(
-                        kernel,
-                        &[&part.quants, &part.scales, &y.memory],
-                        &uniforms,
-                        per_number(weight.n_groups, tokens.len()),
-                    );
-                }
-            }
-        });
+        for (i, tokens) in tokens.chunks(EMBED_TOKENS).enumerate() {
+            self.look_up(table, tokens, i * EMBED_TOKENS, None, y);
+        }
     }
 
     fn rms_norm(&mut self, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
@@ -856,6 +882,41 @@ impl Backend for WebGpu {
         };
         self.recorder.set_span(self.profiler.innermost());
         copy_rows(&mut self.recorder, from, whole(y), 1, x.cols);
+    }
+
+    fn top(&mut self, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTensor) {
+        let (n, k) = (logits.cols, Top::places(y.cols));
+        assert_eq!(logits.rows, 1);
+        assert!((1..=Top::MOST).contains(&k) && n <= Top::MOST_VOCAB);
+        y.resize(row + 1);
+        let n_groups = n.div_ceil(TOP_GROUP);
+        let numbers = n_groups * (2 + 2 * k);
+        self.top_groups.at_least(&mut self.recorder, numbers);
+        let span = self.open_op("sampling");
+        self.recorder.dispatch(
+            Kernel::TopGroups,
+            &[&logits.memory, &self.top_groups.memory],
+            &[n, k].map(word),
+            [n_groups, 1, 1],
+        );
+        self.recorder.dispatch(
+            Kernel::TopMerge,
+            &[&self.top_groups.memory, &y.memory],
+            &[n_groups, k, row * y.cols].map(word),
+            [1, 1, 1],
+        );
+        self.close_op(span, Work::NONE);
+    }
+
+    fn embed_top(
+        &mut self,
+        table: &Linear<WebGpu>,
+        top: &WebGpuTensor,
+        row: usize,
+        y: &mut WebGpuTensor,
+    ) {
+        let chosen = (top, row * top.cols + Top::FIRST_TOKEN);
+        self.look_up(table, &[0], 0, Some(chosen), y);
     }
 
     fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {

@@ -52,6 +52,8 @@ pub struct Counts {
     pub dispatches: u64,
     pub submissions: u64,
     pub bind_groups_made: u64,
+    /// Waits for something that is read.
+    pub readbacks: u64,
 }
 
 pub struct Recorder {
@@ -300,6 +302,7 @@ impl Recorder {
         let times = timers.and_then(|timers| timers.resolve(&self.device, &mut encoder));
         let sources = std::iter::once((&memory.buffer, bytes)).chain(times);
         let mapped = (self.readback).start(&self.device, &self.queue, encoder, sources);
+        self.counts.readbacks += 1;
         wait(&self.device);
         let mapped = mapped.await;
         // The device's own words say more than a mapping that failed.
