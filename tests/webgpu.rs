@@ -25,7 +25,8 @@ use zamba2::model::NumericSettings;
 use zamba2::profile::Level;
 use zamba2::quant::{QMatrix, WeightFormat};
 use zamba2::sampling::SamplingOptions;
-use zamba2::session::{GenerateOptions, LoadSettings, Session, argmax};
+use zamba2::self_test;
+use zamba2::session::{self, GenerateOptions, LoadSettings, Session, argmax};
 
 /// 10⁻⁶ for the exponential of a score within ±10, twice, beside what the CPU has.
 const EXPONENTIAL: f64 = 1e-5;
@@ -758,4 +759,14 @@ fn a_sequence_goes_on_from_its_snapshot_as_if_it_had_never_stopped() {
         }
         assert_eq!(again, unbroken, "{}", golden.name());
     });
+}
+
+/// What decides in a browser whether this backend is taken.
+#[test]
+fn the_self_test_passes_in_every_format() {
+    for weights in FORMATS {
+        on_device("self-test", |be| {
+            block_on(self_test::run(be, weights, session::kv_format(weights))).unwrap();
+        });
+    }
 }

@@ -40,6 +40,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         }
         workgroupBarrier();
         var products: array<vec4<f32>, OWN_ROWS>;
+        // An adapter was seen to keep in a loop's variable what it held the turn before.
+        for (var i = 0u; i < OWN_ROWS; i++) {
+            products[i] = vec4<f32>();
+        }
         for (var k = 0u; k < STEP; k++) {
             var inputs: array<vec4<f32>, OWN_TOKENS>;
             for (var j = 0u; j < OWN_TOKENS; j++) {

@@ -14,6 +14,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
             units[i] = unit_of(min(first + i, params.rows - 1u), unit, n_units);
         }
         var products: Sums;
+        // An adapter was seen to keep in a loop's variable what it held the turn before.
+        for (var i = 0u; i < SUMS; i++) {
+            products[i] = vec4<f32>();
+        }
         for (var k = 0u; k < UNIT; k++) {
             var inputs: array<vec4<f32>, TOKENS>;
             for (var t = 0u; t < TOKENS; t++) {
