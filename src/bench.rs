@@ -4,10 +4,10 @@
 
 use serde::Serialize;
 
-use crate::backend::cpu::{Ceilings, Cpu, Tensor};
+use crate::backend::cpu::{Cpu, Tensor};
 use crate::backend::{
-    AttentionShape, Backend, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Ssm, SsmInput,
-    split,
+    AttentionShape, Backend, Ceilings, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Ssm,
+    SsmInput, split,
 };
 use crate::clock::now_us;
 use crate::quant::{BLOCK, Q4Values, Q8Values, QMatrix, Values, WeightFormat};

@@ -128,6 +128,21 @@ pub struct KvCache<B: Backend> {
     pub len: usize,
 }
 
+/// What a device can do at best: rates of all its threads together.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Ceilings {
+    /// Of the host.
+    pub threads: usize,
+    /// int8 products with the addition that collects them, as q4's matrix kernel of the CPU does; elsewhere as f32.
+    pub int8_gmacs_per_s: f64,
+    /// 16-bit products summed in 32 bits, as q8's kernels of the CPU do; elsewhere as f32.
+    pub int16_gmacs_per_s: f64,
+    /// f32 multiplications, each with an addition.
+    pub f32_gmacs_per_s: f64,
+    /// Reading memory far larger than any cache.
+    pub read_gb_per_s: f64,
+}
+
 /// A device that can run the model. Destination last; `y` takes the row count of `x`.
 #[expect(
     async_fn_in_trait,

@@ -4,7 +4,7 @@
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::backend::cpu::Ceilings;
+use zamba2::backend::Ceilings;
 use zamba2::clock::now_us;
 use zamba2::error::Error;
 use zamba2::model::NumericSettings;

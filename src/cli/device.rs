@@ -4,9 +4,9 @@
 use clap::ValueEnum;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::backend::Backend;
-use zamba2::backend::cpu::{Ceilings, Cpu};
+use zamba2::backend::cpu::Cpu;
 use zamba2::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
+use zamba2::backend::{Backend, Ceilings};
 use zamba2::error::Error;
 
 use super::say;

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::backend::Ceilings;
 use crate::backend::KvFormat;
-use crate::backend::cpu::Ceilings;
 use crate::error::{Error, Result};
 use crate::loader::schedule::{LoadSchedule, Unit};
 use crate::model::config::{BlockKind, Config};

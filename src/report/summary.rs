@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::backend::cpu::Ceilings;
+use crate::backend::Ceilings;
 use crate::loader::schedule::SharedLayout;
 use crate::model::config::{BlockKind, Config};
 use crate::report::advice;

@@ -3,25 +3,12 @@
 
 use std::hint::black_box;
 
+use crate::backend::Ceilings;
 use crate::backend::cpu::pool::{Pieces, Pool};
 use crate::clock::now_us;
 use crate::simd::{
     F32x4, I8x16, I16x8, I32x4, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
 };
-
-/// Peak rates of a number of threads together.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Ceilings {
-    pub threads: usize,
-    /// int8 products with the addition that collects them, as the q4 matrix kernel does.
-    pub int8_gmacs_per_s: f64,
-    /// 16-bit products summed in 32 bits, as the q8 kernels do.
-    pub int16_gmacs_per_s: f64,
-    /// f32 multiplications, each with an addition.
-    pub f32_gmacs_per_s: f64,
-    /// Reading memory far larger than any cache.
-    pub read_gb_per_s: f64,
-}
 
 /// The best of these counts. Many short ones: a browser runs the first calls of a function in a baseline compiler, and
 /// leaves it only between calls.

@@ -13,8 +13,8 @@ pub(crate) mod threads;
 mod vecmath;
 
 use crate::backend::{
-    AttentionShape, Backend, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm, Rope, Ssm,
-    SsmInput,
+    AttentionShape, Backend, Ceilings, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm,
+    Rope, Ssm, SsmInput,
 };
 use crate::error::Result;
 use crate::profile::{Profiler, Work};
@@ -22,7 +22,6 @@ use crate::quant::QMatrix;
 use crate::sampling::Top;
 use crate::simd::dot;
 use attention::{F32Cache, I8Cache, KvRows, Queries, STRIP, attend};
-pub use ceilings::Ceilings;
 use conv1d::ConvInput;
 use linear::Activations;
 pub use linear::CpuWeight;

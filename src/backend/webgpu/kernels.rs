@@ -37,6 +37,8 @@ pub enum Kernel {
     LinearOneF32,
     LinearOneQ8,
     LinearOneQ4,
+    PeakF32,
+    PeakRead,
     RmsNorm,
     Rope,
     SsmCb,
@@ -79,7 +81,7 @@ macro_rules! text {
 }
 
 impl Kernel {
-    pub const ALL: [Kernel; 34] = [
+    pub const ALL: [Kernel; 36] = [
         Kernel::Add,
         Kernel::AppendKvF32,
         Kernel::AppendKvI8,
@@ -105,6 +107,8 @@ impl Kernel {
         Kernel::LinearOneF32,
         Kernel::LinearOneQ8,
         Kernel::LinearOneQ4,
+        Kernel::PeakF32,
+        Kernel::PeakRead,
         Kernel::RmsNorm,
         Kernel::Rope,
         Kernel::SsmCb,
@@ -181,6 +185,8 @@ impl Kernel {
             Kernel::LinearOneQ4 => {
                 text!("weights_q4" "scales" "linear_x" "linear_one" "linear_vec")
             }
+            Kernel::PeakF32 => text!("peak_f32"),
+            Kernel::PeakRead => text!("peak_read"),
             Kernel::RmsNorm => text!("rms_norm"),
             Kernel::Rope => text!("rope"),
             Kernel::SsmCb => text!("activations" "ssm" "ssm_cb" "product"),
@@ -216,6 +222,8 @@ impl Kernel {
             | Kernel::LinearOneF32
             | Kernel::LinearOneQ8
             | Kernel::LinearOneQ4 => &[Read, Read, Read, Read, Write],
+            Kernel::PeakF32 => &[Write],
+            Kernel::PeakRead => &[Read, Write],
             Kernel::RmsNorm => &[Read, Read, Write],
             Kernel::Rope => &[Read, Write],
             Kernel::SsmCb => &[Read, Write],

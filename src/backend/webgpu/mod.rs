@@ -3,6 +3,7 @@
 //! tolerances of `tests/webgpu.rs` and not bit for bit those of the CPU.
 
 mod adapter;
+mod ceilings;
 mod kernels;
 mod memory;
 mod readback;
@@ -11,8 +12,8 @@ mod timers;
 mod weight;
 
 use crate::backend::{
-    AttentionShape, Backend, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm, Rope, Ssm,
-    SsmInput,
+    AttentionShape, Backend, Ceilings, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm,
+    Rope, Ssm, SsmInput,
 };
 use crate::error::Result;
 use crate::profile::{Level, NameId, OpenSpan, Profiler, Work};
@@ -238,6 +239,14 @@ impl WebGpu {
     /// The real step of the device's clock in microseconds, as far as it has been read; none if it has no clock.
     pub fn timestamp_step_us(&self) -> Option<f64> {
         self.recorder.timestamp_step_us()
+    }
+
+    /// What the device can do at best.
+    ///
+    /// # Errors
+    /// The device's own failure.
+    pub async fn ceilings(&mut self) -> Result<Ceilings> {
+        ceilings::measure(self).await
     }
 
     pub fn counts(&self) -> Counts {
