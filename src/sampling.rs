@@ -844,6 +844,41 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_the_tokens_that_decide_gives_what_all_logits_give() {
+        for salt in 0..50 {
+            for (temperature, top_k) in [(0.0, 0), (0.0, 5), (0.7, 1), (1.5, 5), (1.5, 64)] {
+                let options = SamplingOptions {
+                    temperature,
+                    top_k,
+                    top_p: 0.9,
+                    seed: salt,
+                    ..plain()
+                };
+                let mut logits = mixed_logits(331, salt);
+                let top = Top::of(&logits, options.deciding().unwrap());
+                let from_list = sampler(options.clone()).sample_top(&top).unwrap();
+                let from_all = sampler(options).sample(&mut logits, &[]).unwrap();
+                assert_eq!(from_list, from_all);
+            }
+        }
+    }
+
+    #[test]
+    fn a_logit_that_is_not_finite_is_the_same_error_from_a_list() {
+        for fault in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut logits = [1.0, 2.0, fault, fault];
+            let mut row = [0.0; 7];
+            Top::of(&logits, 2).write(&mut row);
+            let from_list = sampler(plain()).sample_top(&Top::from_row(&row));
+            let from_all = sampler(plain()).sample(&mut logits, &[]);
+            assert_eq!(
+                from_list.unwrap_err().to_string(),
+                from_all.unwrap_err().to_string()
+            );
+        }
+    }
+
+    #[test]
     fn options_out_of_range_are_named() {
         let refused = |options: SamplingOptions| match Sampler::new(options) {
             Err(Error::Setting { name, .. }) => name,
