@@ -5,6 +5,7 @@
 
 #![cfg(not(target_arch = "wasm32"))]
 
+mod adapter;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -78,8 +79,8 @@ fn open<B: Backend>(be: B, net: &Net, lookahead: Lookahead, context: usize) -> S
 macro_rules! on_both {
     ($check:ident) => {{
         $check(&|| Cpu::new(1));
-        match block_on(WebGpu::open(AdapterOptions::default())) {
-            Ok(_) => $check(&|| block_on(WebGpu::open(AdapterOptions::default())).unwrap()),
+        match adapter::open(AdapterOptions::default()) {
+            Ok(_) => $check(&|| adapter::open(AdapterOptions::default()).unwrap()),
             Err(Error::NoAdapter { fact }) => println!("SKIPPED: {}: {fact}", stringify!($check)),
             Err(error) => panic!("{error}"),
         }
@@ -509,7 +510,7 @@ fn counts(session: &mut Session<WebGpu>, net: &Net, options: &GenerateOptions) -
 
 #[test]
 fn a_burst_is_one_submission_for_each_token_and_one_reading() {
-    let be = match block_on(WebGpu::open(AdapterOptions::default())) {
+    let be = match adapter::open(AdapterOptions::default()) {
         Ok(be) => be,
         Err(Error::NoAdapter { fact }) => return println!("SKIPPED: bursts: {fact}"),
         Err(error) => panic!("{error}"),

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use pollster::block_on;
 use serde_json::{Value, json};
-use zamba2::backend::cpu::{Ceilings, Cpu};
+use zamba2::backend::Ceilings;
+use zamba2::backend::cpu::Cpu;
 use zamba2::clock::now_us;
 use zamba2::folder;
 use zamba2::loader::schedule::parameters;

@@ -6,6 +6,7 @@
 
 #![cfg(not(target_arch = "wasm32"))]
 
+mod adapter;
 mod cases;
 mod reference;
 mod support;
@@ -17,7 +18,7 @@ use pollster::block_on;
 use reference::Scan;
 use support::{Golden, goldens, max_difference};
 use zamba2::backend::cpu::Cpu;
-use zamba2::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
+use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
 use zamba2::backend::{AttentionShape, Backend, KvCache, KvFormat};
 use zamba2::error::Error;
 use zamba2::folder;
@@ -33,11 +34,7 @@ const EXPONENTIAL: f64 = 1e-5;
 
 /// A device for one test, unless the machine has none.
 fn device(test: &str, options: AdapterOptions) -> Option<WebGpu> {
-    let one_thread: HostThreads = Box::new(|data, piece, body| {
-        let pieces = data.chunks_mut(piece).enumerate();
-        pieces.for_each(|(i, piece)| body(i, piece));
-    });
-    match block_on(WebGpu::open(options, one_thread)) {
+    match adapter::open(options) {
         Ok(be) => Some(be),
         Err(Error::NoAdapter { fact }) => {
             println!("SKIPPED: {test}: {fact}");

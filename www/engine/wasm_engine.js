@@ -14,7 +14,7 @@ import { Zamba2Error } from "./errors.js";
 /** @typedef {import("./zamba2.d.ts").ModelInfo} ModelInfo */
 /** @typedef {import("./zamba2.d.ts").MemoryReport} MemoryReport */
 /** @typedef {{ name: string, block: number | null, bytes: number, stored_bytes: number, ranges: { file: string, start: number, end: number }[] }} Unit */
-/** @typedef {{ token: number, text: string, done: "eos" | "length" | "stop" | "context" | null, probability: number, standing: import("./zamba2.d.ts").Standing | null, blocks_us: Float32Array<ArrayBuffer> }} Step */
+/** @typedef {{ token: number, text: string, done: "eos" | "length" | "stop" | "context" | null, probability: number, standing: import("./zamba2.d.ts").Standing | null, us: number, blocks_us: Float32Array<ArrayBuffer> }} Step */
 
 /** What stands before the tokens that come next. @typedef {{ text: string, tokens: number, prompt_tokens: number }} KeptTokens */
 

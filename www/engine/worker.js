@@ -201,7 +201,6 @@ async function writeTokens(running, kept, forced, context) {
     await readers.opened(tokens);
     await yieldToMessages();
     if (signal.aborted) break;
-    const from_ms = performance.now();
     let step;
     try {
       step = await running.step();
@@ -209,15 +208,16 @@ async function writeTokens(running, kept, forced, context) {
       running = await takenUp(thrown, tokens === 0 ? forced : null, context);
       continue;
     }
-    const { token, text, done, probability, standing, blocks_us } = step;
+    const { token, text, done, probability, standing, us, blocks_us } = step;
     taken.generated.push(token);
     const now_ms = performance.now();
     if (tokens === 0) first_ms = now_ms;
-    else gaps_ms.push(now_ms - last_ms);
+    // Several tokens may come from one reading of the device, at once: each counts with its share.
+    else gaps_ms.push(us / 1000);
     last_ms = now_ms;
     reason = done;
     const index = kept.tokens + tokens;
-    emit("piece", { token, text, index, probability, standing, us: (now_ms - from_ms) * 1000, blocks_us }, [blocks_us.buffer]);
+    emit("piece", { token, text, index, probability, standing, us, blocks_us }, [blocks_us.buffer]);
     tokens += 1;
   }
   const decode_ms = last_ms - first_ms;

@@ -1,0 +1,14 @@
+//! Opening this machine's graphics adapter for a test. It tests nothing itself.
+
+use pollster::block_on;
+use zamba2::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
+use zamba2::error::Result;
+
+/// The adapter that the system likes best, with one thread of the host for quantising.
+pub fn open(options: AdapterOptions) -> Result<WebGpu> {
+    let one_thread: HostThreads = Box::new(|data, piece, body| {
+        let pieces = data.chunks_mut(piece).enumerate();
+        pieces.for_each(|(i, piece)| body(i, piece));
+    });
+    block_on(WebGpu::open(options, one_thread))
+}
