@@ -138,8 +138,10 @@ fn blocks_of_the_smallest_published_models_widths_give_the_processors_logits() {
     };
     folder::pack(Cpu::new(2), &dir, &packed, settings, |_| {}).unwrap();
     let be = device("full widths").unwrap();
-    let on_adapter = logits(open(be, &packed, WeightFormat::Q4), &prompt);
-    let on_processor = logits(open(Cpu::new(2), &packed, WeightFormat::Q4), &prompt);
+    // Fewer tokens go by the kernel that shares one reading of the weights among them.
+    let prompt = &prompt[..3];
+    let on_adapter = logits(open(be, &packed, WeightFormat::Q4), prompt);
+    let on_processor = logits(open(Cpu::new(2), &packed, WeightFormat::Q4), prompt);
     let difference = max_difference(&on_adapter, &on_processor);
     println!("q4: {difference:e} of {peak}");
     assert!(difference <= 0.1 * peak, "{difference} of {peak}");
