@@ -37,6 +37,9 @@ pub enum Kernel {
     LinearOneF32,
     LinearOneQ8,
     LinearOneQ4,
+    LinearShortF32,
+    LinearShortQ8,
+    LinearShortQ4,
     RmsNorm,
     Rope,
     SsmCb,
@@ -77,7 +80,7 @@ macro_rules! text {
 }
 
 impl Kernel {
-    pub const ALL: [Kernel; 32] = [
+    pub const ALL: [Kernel; 35] = [
         Kernel::Add,
         Kernel::AppendKvF32,
         Kernel::AppendKvI8,
@@ -103,6 +106,9 @@ impl Kernel {
         Kernel::LinearOneF32,
         Kernel::LinearOneQ8,
         Kernel::LinearOneQ4,
+        Kernel::LinearShortF32,
+        Kernel::LinearShortQ8,
+        Kernel::LinearShortQ4,
         Kernel::RmsNorm,
         Kernel::Rope,
         Kernel::SsmCb,
@@ -177,6 +183,9 @@ impl Kernel {
             Kernel::LinearOneQ4 => {
                 text!("weights_q4" "scales" "linear_x" "linear_one" "linear_vec")
             }
+            Kernel::LinearShortF32 => text!("weights_f32" "linear_x" "linear_short"),
+            Kernel::LinearShortQ8 => text!("weights_q8" "scales" "linear_x" "linear_short"),
+            Kernel::LinearShortQ4 => text!("weights_q4" "scales" "linear_x" "linear_short"),
             Kernel::RmsNorm => text!("rms_norm"),
             Kernel::Rope => text!("rope"),
             Kernel::SsmCb => text!("activations" "ssm" "ssm_cb" "product"),
@@ -209,7 +218,10 @@ impl Kernel {
             | Kernel::LinearMatQ4
             | Kernel::LinearOneF32
             | Kernel::LinearOneQ8
-            | Kernel::LinearOneQ4 => &[Read, Read, Read, Read, Write],
+            | Kernel::LinearOneQ4
+            | Kernel::LinearShortF32
+            | Kernel::LinearShortQ8
+            | Kernel::LinearShortQ4 => &[Read, Read, Read, Read, Write],
             Kernel::RmsNorm => &[Read, Read, Write],
             Kernel::Rope => &[Read, Write],
             Kernel::SsmCb => &[Read, Write],
