@@ -111,6 +111,24 @@ fn a_linear_layer_equals_candle_in_every_format_and_shape() {
     });
 }
 
+/// Rows that a workgroup shares, around the length from which it does, with one token and with a few.
+#[test]
+fn long_rows_multiply_for_every_number_of_tokens_and_rows() {
+    in_every_form("long rows", |form, be| {
+        let mut random = Random(23);
+        for format in FORMATS {
+            for (cols, d_out) in [(64, 65), (68, 9), (257, 7), (520, 33), (545, 8), (2080, 1)] {
+                let weight = random.matrix(format, d_out, cols);
+                for t_rows in [1, 2, 3, 4, 5, 16, 17] {
+                    let what = format!("{form}: {format:?} {t_rows}×{cols}→{d_out}");
+                    let x = random.numbers(t_rows * cols, -2.0, 2.0);
+                    check_linear(&what, &weight, &x, &product(be, &weight, &x));
+                }
+            }
+        }
+    });
+}
+
 /// Quants are whole numbers that f16 holds, and products and sums are f32 in both forms.
 #[test]
 fn weights_that_pass_as_f16_give_the_same_bits() {
@@ -136,8 +154,8 @@ fn a_nan_in_one_row_stays_there() {
     in_every_form("NaN", |form, be| {
         let mut random = Random(21);
         for format in FORMATS {
-            // The first is read in fours as it is, the second after it is padded.
-            for cols in [36, 37] {
+            // Read in fours as it is, after it is padded, and by a workgroup for each row.
+            for cols in [36, 37, 600] {
                 let weight = random.matrix(format, 70, cols);
                 for t_rows in [3, 35] {
                     let mut x = random.numbers(t_rows * cols, -2.0, 2.0);

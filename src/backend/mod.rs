@@ -71,7 +71,7 @@ pub struct Ssm<B: Backend> {
     pub n_groups: usize,
 }
 
-/// What one call of the scan reads.
+/// What one call of the scan reads; x, b and c are columns of one tensor.
 pub struct SsmInput<'a, T> {
     pub x: Cols<'a, T>,  // [T, H·P]
     pub b: Cols<'a, T>,  // [T, G·N]

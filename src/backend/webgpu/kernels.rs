@@ -37,6 +37,9 @@ pub enum Kernel {
     LinearOneF32,
     LinearOneQ8,
     LinearOneQ4,
+    LinearShortF32,
+    LinearShortQ8,
+    LinearShortQ4,
     PeakF32,
     PeakRead,
     RmsNorm,
@@ -81,7 +84,7 @@ macro_rules! text {
 }
 
 impl Kernel {
-    pub const ALL: [Kernel; 36] = [
+    pub const ALL: [Kernel; 39] = [
         Kernel::Add,
         Kernel::AppendKvF32,
         Kernel::AppendKvI8,
@@ -107,6 +110,9 @@ impl Kernel {
         Kernel::LinearOneF32,
         Kernel::LinearOneQ8,
         Kernel::LinearOneQ4,
+        Kernel::LinearShortF32,
+        Kernel::LinearShortQ8,
+        Kernel::LinearShortQ4,
         Kernel::PeakF32,
         Kernel::PeakRead,
         Kernel::RmsNorm,
@@ -185,6 +191,9 @@ impl Kernel {
             Kernel::LinearOneQ4 => {
                 text!("weights_q4" "scales" "linear_x" "linear_one" "linear_vec")
             }
+            Kernel::LinearShortF32 => text!("weights_f32" "linear_x" "linear_short"),
+            Kernel::LinearShortQ8 => text!("weights_q8" "scales" "linear_x" "linear_short"),
+            Kernel::LinearShortQ4 => text!("weights_q4" "scales" "linear_x" "linear_short"),
             Kernel::PeakF32 => text!("peak_f32"),
             Kernel::PeakRead => text!("peak_read"),
             Kernel::RmsNorm => text!("rms_norm"),
@@ -221,7 +230,10 @@ impl Kernel {
             | Kernel::LinearMatQ4
             | Kernel::LinearOneF32
             | Kernel::LinearOneQ8
-            | Kernel::LinearOneQ4 => &[Read, Read, Read, Read, Write],
+            | Kernel::LinearOneQ4
+            | Kernel::LinearShortF32
+            | Kernel::LinearShortQ8
+            | Kernel::LinearShortQ4 => &[Read, Read, Read, Read, Write],
             Kernel::PeakF32 => &[Write],
             Kernel::PeakRead => &[Read, Write],
             Kernel::RmsNorm => &[Read, Read, Write],

@@ -31,6 +31,8 @@ const THREADS: usize = 64;
 /// Rows that a workgroup of `linear_vec` makes of one token, and of a few.
 const ONE_ROWS: usize = 8;
 const FEW_ROWS: usize = 4;
+/// Up to this many bytes of quants a row is made by one thread: a workgroup would mostly be idle.
+const SHORT_ROW_BYTES: usize = 256;
 /// Rows and tokens that a workgroup of `linear_mat` makes.
 const MAT_ROWS: usize = 64;
 const MAT_TOKENS: usize = 32;
@@ -310,6 +312,14 @@ impl WebGpu {
             bytes: (weight.bytes + bias_bytes) as u64,
         };
         let (kernels, rows, tokens) = match x.rows {
+            ..MAT_FROM if weight.row_bytes() <= SHORT_ROW_BYTES => {
+                let kernels = [
+                    Kernel::LinearShortF32,
+                    Kernel::LinearShortQ8,
+                    Kernel::LinearShortQ4,
+                ];
+                (kernels, THREADS, 1)
+            }
             1 => {
                 let kernels = [
                     Kernel::LinearOneF32,

@@ -27,7 +27,21 @@ pub struct WebGpuWeight {
     pub bytes: usize,
 }
 
+/// Bytes of the quants, or numbers, of a group.
+fn group_bytes(format: WeightFormat) -> usize {
+    match format {
+        WeightFormat::F32 => 4 * GROUP,
+        WeightFormat::Q8 => GROUP,
+        WeightFormat::Q4 => GROUP / 2,
+    }
+}
+
 impl WebGpuWeight {
+    /// Bytes of a row without its scales.
+    pub fn row_bytes(&self) -> usize {
+        self.n_groups * group_bytes(self.format)
+    }
+
     /// Repacks `matrix` into buffers of at most `max_binding_bytes` each.
     pub fn new(recorder: &mut Recorder, matrix: &QMatrix, max_binding_bytes: u64) -> WebGpuWeight {
         let (rows, cols) = (matrix.rows, matrix.cols);
@@ -35,11 +49,7 @@ impl WebGpuWeight {
             Values::F32(_) => cols.div_ceil(GROUP),
             Values::Q8(_) | Values::Q4(_) => matrix.blocks() * 4,
         };
-        let row_bytes = match matrix.format() {
-            WeightFormat::F32 => 4 * GROUP,
-            WeightFormat::Q8 => GROUP,
-            WeightFormat::Q4 => GROUP / 2,
-        } * n_groups;
+        let row_bytes = n_groups * group_bytes(matrix.format());
         let part_rows = (max_binding_bytes as usize / row_bytes).clamp(1, rows.max(1));
         let mut bytes = 0;
         let parts = (0..rows).step_by(part_rows).map(|first_row| {

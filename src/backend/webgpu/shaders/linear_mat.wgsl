@@ -22,6 +22,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     let own_row = thread % SIDE;
     let own_token = thread / SIDE;
     let n_units = n_units();
+    // A short prompt, or the end of a long one, fills half of the tokens only.
+    let is_half = params.n_tokens - first_token <= TOKENS / 2u;
     var sums: array<vec4<f32>, OWN_ROWS>; // tokens in the lanes
     for (var start = 0u; start < n_units; start += UNITS) {
         for (var i = thread; i < ROWS * UNITS; i += THREADS) {
@@ -51,9 +53,12 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
             }
             for (var i = 0u; i < OWN_ROWS; i++) {
                 let weights = vec4<f32>(w_tile[(own_row + SIDE * i) * STRIDE + k]);
-                products[i] += vec4<f32>(
-                    dot(weights, inputs[0]), dot(weights, inputs[1]), dot(weights, inputs[2]), dot(weights, inputs[3]),
-                );
+                products[i].x += dot(weights, inputs[0]);
+                products[i].y += dot(weights, inputs[1]);
+                if !is_half {
+                    products[i].z += dot(weights, inputs[2]);
+                    products[i].w += dot(weights, inputs[3]);
+                }
             }
         }
         for (var i = 0u; i < OWN_ROWS; i++) {

@@ -1,0 +1,238 @@
+//! Whole models on a graphics adapter beside the same on the processor: one block of each kind at the full widths of
+//! Zamba2-1.2B, where the difference at q4 comes from, and how many kernels a token starts. Single ops are in
+//! `tests/webgpu.rs`. Without any adapter each test says that it was skipped.
+
+#![cfg(not(target_arch = "wasm32"))]
+
+mod support;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use candle_core::{DType, Device, Tensor, safetensors};
+use pollster::block_on;
+use serde_json::{Value, json};
+use support::max_difference;
+use tempfile::TempDir;
+use zamba2::backend::Backend;
+use zamba2::backend::cpu::Cpu;
+use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
+use zamba2::error::Error;
+use zamba2::folder;
+use zamba2::model::NumericSettings;
+use zamba2::quant::{QMatrixBuilder, WeightFormat};
+use zamba2::session::{LoadSettings, Session, argmax};
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/rustdoc-5m");
+
+/// A device for one test, unless the machine has none.
+fn device(test: &str) -> Option<WebGpu> {
+    match block_on(WebGpu::open(AdapterOptions::default())) {
+        Ok(be) => Some(be),
+        Err(Error::NoAdapter { fact }) => {
+            println!("SKIPPED: {test}: {fact}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn open<B: Backend>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
+    let settings = LoadSettings {
+        weights,
+        context: Some(64),
+        numeric: NumericSettings::default(),
+        memory_limit_bytes: None,
+    };
+    folder::open(be, dir, settings).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+}
+
+/// The logits of a prompt, and of two steps after it that are the same on every device.
+fn logits<B: Backend>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
+    let mut all = block_on(session.logits(prompt)).unwrap();
+    for token in [7, 3] {
+        all.extend(block_on(session.extend(&[token])).unwrap());
+    }
+    all
+}
+
+/// A plain block and a hybrid block of Zamba2-1.2B (`transformers`' names), whose vocabulary alone is cut.
+fn cut_to_two_blocks(dir: &Path) -> PathBuf {
+    let config = json!({
+        "model_type": "zamba2",
+        "vocab_size": 64,
+        "max_position_embeddings": 4096,
+        "hidden_size": 2048,
+        "num_hidden_layers": 2,
+        "layers_block_type": ["linear_attention", "hybrid"],
+        "hybrid_layer_ids": [1],
+        "mamba_d_state": 128,
+        "mamba_d_conv": 4,
+        "mamba_expand": 2,
+        "mamba_ngroups": 1,
+        "mamba_headdim": 64,
+        "n_mamba_heads": 64,
+        "time_step_min": 0.001,
+        "time_step_max": 0.1,
+        "time_step_floor": 0.0001,
+        "use_conv_bias": true,
+        "add_bias_linear": false,
+        "intermediate_size": 8192,
+        "hidden_act": "gelu",
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "attention_hidden_size": 4096,
+        "attention_head_dim": 128,
+        "num_mem_blocks": 1,
+        "use_shared_attention_adapter": true,
+        "adapter_rank": 128,
+        "use_mem_rope": true,
+        "rope_parameters": { "rope_theta": 10000.0, "rope_type": "default" },
+        "rms_norm_eps": 1e-5,
+        "use_long_context": false,
+        "tie_word_embeddings": true,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0
+    });
+    let (shape, out) = (dir.join("config.json"), dir.join("made"));
+    fs::write(&shape, config.to_string()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zamba2"));
+    command.arg("make-checkpoint").arg("--shape").arg(&shape);
+    let output = command.arg(&out).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    out
+}
+
+/// In f32 both devices round sums of up to 8192 products in different orders, which moves logits of about 5 by some 10⁻⁵.
+/// At q4 the processor rounds activations to eight bits besides; `at_q4_…` below shows that this is the difference.
+#[test]
+fn blocks_of_the_smallest_published_models_widths_give_the_processors_logits() {
+    let Some(be) = device("full widths") else {
+        return;
+    };
+    let temporary = TempDir::new().unwrap();
+    let dir = cut_to_two_blocks(temporary.path());
+    // Enough for the matrix kernels and the scan's dual form, with a tail in each.
+    let prompt: Vec<u32> = (0..9).map(|i| i * 7 % 64).collect();
+    let on_adapter = logits(open(be, &dir, WeightFormat::F32), &prompt);
+    let on_processor = logits(open(Cpu::new(2), &dir, WeightFormat::F32), &prompt);
+    let peak = on_processor.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let difference = max_difference(&on_adapter, &on_processor);
+    println!("f32: {difference:e} of {peak}");
+    assert!(difference <= 3e-5 * peak, "{difference} of {peak}");
+
+    // Packed, the weights are quantised once and not by each device.
+    let packed = temporary.path().join("packed");
+    let settings = LoadSettings {
+        weights: WeightFormat::Q4,
+        context: Some(64),
+        numeric: NumericSettings::default(),
+        memory_limit_bytes: None,
+    };
+    folder::pack(Cpu::new(2), &dir, &packed, settings, |_| {}).unwrap();
+    let be = device("full widths").unwrap();
+    // Fewer tokens go by the kernel that shares one reading of the weights among them.
+    let prompt = &prompt[..3];
+    let on_adapter = logits(open(be, &packed, WeightFormat::Q4), prompt);
+    let on_processor = logits(open(Cpu::new(2), &packed, WeightFormat::Q4), prompt);
+    let difference = max_difference(&on_adapter, &on_processor);
+    println!("q4: {difference:e} of {peak}");
+    assert!(difference <= 0.1 * peak, "{difference} of {peak}");
+    for (adapter, processor) in on_adapter.chunks(64).zip(on_processor.chunks(64)) {
+        assert_eq!(argmax(adapter), argmax(processor));
+    }
+}
+
+/// The checkpoint of `dir` with every matrix rounded to the numbers that q4 stands for, in f32.
+fn as_q4_rounds(dir: &Path, out: &Path) {
+    let tensors = safetensors::load(dir.join("model.safetensors"), &Device::Cpu).unwrap();
+    let rounded = tensors.into_iter().map(|(name, tensor)| {
+        let tensor = tensor.to_dtype(DType::F32).unwrap();
+        let Ok((rows, cols)) = tensor.dims2() else {
+            return (name, tensor);
+        };
+        let format = if name.contains("embed_tokens") || name.contains("lm_head") {
+            WeightFormat::Q4.of_output()
+        } else {
+            WeightFormat::Q4
+        };
+        let mut builder = QMatrixBuilder::new(rows, cols, format);
+        for row in tensor.to_vec2::<f32>().unwrap() {
+            builder.push_row(&row);
+        }
+        let matrix = builder.finish();
+        let mut values = vec![0.0; rows * cols];
+        for (row, out) in values.chunks_mut(cols).enumerate() {
+            matrix.dequantize_row(row, out);
+        }
+        (
+            name,
+            Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap(),
+        )
+    });
+    let rounded: HashMap<String, Tensor> = rounded.collect();
+    fs::create_dir_all(out).unwrap();
+    safetensors::save(&rounded, out.join("model.safetensors")).unwrap();
+    fs::copy(dir.join("config.json"), out.join("config.json")).unwrap();
+}
+
+/// With the same rounded weights as f32 matrices the processor rounds no activation and keeps keys and values in f32. What
+/// is left between it and the adapter at q4 is the adapter's cache in eight bits; between the two at q4 it is several
+/// times as much.
+#[test]
+fn at_q4_the_adapter_is_nearer_to_exact_activations_than_the_processor_is() {
+    let Some(be) = device("rounded activations") else {
+        return;
+    };
+    let temporary = TempDir::new().unwrap();
+    as_q4_rounds(Path::new(MODEL), temporary.path());
+    let prompt: Vec<u32> = (0..33).map(|i| i * 29 % 512).collect();
+    let exact = logits(
+        open(Cpu::new(1), temporary.path(), WeightFormat::F32),
+        &prompt,
+    );
+    let on_adapter = logits(open(be, Path::new(MODEL), WeightFormat::Q4), &prompt);
+    let on_processor = logits(
+        open(Cpu::new(1), Path::new(MODEL), WeightFormat::Q4),
+        &prompt,
+    );
+    let rounded_as_f32 = device("rounded activations").unwrap();
+    let same_weights = logits(
+        open(rounded_as_f32, temporary.path(), WeightFormat::F32),
+        &prompt,
+    );
+    let adapter = max_difference(&on_adapter, &exact);
+    let processor = max_difference(&on_processor, &exact);
+    let f32s = max_difference(&same_weights, &exact);
+    println!(
+        "from exact activations: adapter {adapter}, processor {processor}, adapter in f32 {f32s}"
+    );
+    assert!(3.0 * adapter < processor, "{adapter} {processor}");
+    assert!(f32s < 1e-3, "{f32s}");
+}
+
+/// The embedded model has the plan of Zamba2-1.2B, so a token starts as many kernels: 6 for each mixer, 24 for each call
+/// of the shared block with its adapters and rotation, and 5 around them.
+#[test]
+fn a_token_of_the_smallest_published_models_plan_starts_377_kernels() {
+    let Some(be) = device("kernels") else {
+        return;
+    };
+    let config = fs::read_to_string(Path::new(MODEL).join("config.json")).unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["num_hidden_layers"], 38);
+    assert_eq!(config["hybrid_layer_ids"].as_array().unwrap().len(), 6);
+    let mut session = open(be, Path::new(MODEL), WeightFormat::Q4);
+    block_on(session.logits(&[1, 2, 3])).unwrap();
+    let before = session.backend().counts();
+    block_on(session.extend(&[4])).unwrap();
+    let after = session.backend().counts();
+    assert_eq!(after.dispatches - before.dispatches, 38 * 6 + 6 * 24 + 5);
+}
