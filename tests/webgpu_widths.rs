@@ -4,6 +4,7 @@
 
 #![cfg(not(target_arch = "wasm32"))]
 
+mod adapter;
 mod support;
 
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/rustdoc-5m"
 
 /// A device for one test, unless the machine has none.
 fn device(test: &str) -> Option<WebGpu> {
-    match block_on(WebGpu::open(AdapterOptions::default())) {
+    match adapter::open(AdapterOptions::default()) {
         Ok(be) => Some(be),
         Err(Error::NoAdapter { fact }) => {
             println!("SKIPPED: {test}: {fact}");
