@@ -469,6 +469,7 @@ impl Engine {
         let (n_blocks, progress) =
             on_session!(session, s => (s.config().n_blocks(), s.advance(max_blocks)));
         let progress = progress.map_err(to_js_error)?;
+        on_session!(session, s => s.fence().await).map_err(to_js_error)?;
         let (done, block, waiting) = match progress {
             Progress::Done => (true, n_blocks, false),
             Progress::Paused { next } => (false, next, false),
@@ -646,12 +647,14 @@ impl Engine {
         })
     }
 
-    /// What this machine can do at best on the engine's threads; takes about a second. `null` for a model on a graphics
-    /// adapter, which the processor's ceilings say nothing about.
-    pub fn ceilings(&self) -> JsResult<JsValue> {
-        match self.session().map_err(to_js_error)? {
+    /// What the model's device can do at best; takes about a second.
+    pub async fn ceilings(&mut self) -> JsResult<JsValue> {
+        match self.session_mut().map_err(to_js_error)? {
             AnySession::Cpu(session) => to_js(&session.backend().ceilings()),
-            AnySession::WebGpu(_) => Ok(JsValue::NULL),
+            AnySession::WebGpu(session) => {
+                let ceilings = session.backend_mut().ceilings().await;
+                to_js(&ceilings.map_err(to_js_error)?)
+            }
         }
     }
 

@@ -350,7 +350,13 @@ impl<B: Backend> Session<B> {
     /// How much [`Session::take_profile`] will have. Block times are always measured; they cost two readings of the
     /// clock per block.
     pub fn set_recording(&mut self, level: Level) {
-        self.recording = level;
+        // Ops have no times where each block has to be waited for.
+        let most = if self.be.times_spans() {
+            Level::Module
+        } else {
+            Level::Block
+        };
+        self.recording = level.min(most);
         self.be.profiler().discard();
     }
 
@@ -442,6 +448,31 @@ impl<B: Backend> Session<B> {
         Ok(pass.advance(be, &self.model, &mut self.cache, s, max_blocks))
     }
 
+    /// Whether each block is waited for, because nothing else tells its time. It costs more than a record that nobody wants.
+    pub(crate) fn waits_for_blocks(&self) -> bool {
+        self.recording != Level::Off && !self.be.times_spans()
+    }
+
+    /// After [`Session::advance`]: gives the last block its time, where nothing else does.
+    ///
+    /// # Errors
+    /// The device's own failure.
+    pub async fn fence(&mut self) -> Result<()> {
+        if self.waits_for_blocks() {
+            self.be.fence().await?;
+        }
+        Ok(())
+    }
+
+    /// How many blocks run before the next wait.
+    fn blocks_at_once(&self) -> usize {
+        if self.waits_for_blocks() {
+            1
+        } else {
+            usize::MAX
+        }
+    }
+
     /// Makes the next token: from the prefill's logits the first time, with one pass over the last token afterwards.
     pub async fn step(&mut self) -> Result<Step> {
         let start_us = now_us();
@@ -514,7 +545,11 @@ impl<B: Backend> Session<B> {
     /// after the other. The scratch then has the logits that follow, as soon as the device is there.
     async fn read_until(&mut self, until: usize) -> Result<()> {
         self.check_complete()?;
-        self.advance(usize::MAX)?;
+        let at_once = self.blocks_at_once();
+        while let Progress::Paused { .. } = self.advance(at_once)? {
+            self.fence().await?;
+        }
+        self.fence().await?;
         if let Some(pass) = self.run.as_mut().and_then(|run| run.prefill.take()) {
             pass.last_logits(&mut self.be, &self.model, &mut self.scratch);
             self.note_logits();
@@ -523,7 +558,7 @@ impl<B: Backend> Session<B> {
             let run = self.run.as_ref().ok_or_else(not_started)?;
             let token = run.history[self.cache.len];
             self.begin_pass(self.cache.len + 1 - run.n_prompt);
-            self.encode_token(token)?;
+            self.encode_token(token).await?;
             self.note_logits();
             if self.cache.len < until {
                 self.wait().await?;
@@ -593,7 +628,7 @@ impl<B: Backend> Session<B> {
         self.run = None;
         self.begin_pass(1);
         if let [token] = tokens {
-            self.encode_token(*token)?;
+            self.encode_token(*token).await?;
             return self.be.read(&self.scratch.logits).await;
         }
         let (be, model) = (&mut self.be, &self.model);
@@ -604,11 +639,16 @@ impl<B: Backend> Session<B> {
     }
 
     /// Encodes one cached step over `token`, in memory that is kept from step to step.
-    fn encode_token(&mut self, token: u32) -> Result<()> {
+    async fn encode_token(&mut self, token: u32) -> Result<()> {
         self.check_tokens(&[token])?;
         let (be, model, cache) = (&mut self.be, &self.model, &self.cache);
         self.decode_pass.restart(be, model, cache, &[token]);
-        self.encode_step();
+        let at_once = self.blocks_at_once();
+        while let Progress::Paused { .. } = self.advance_step(at_once) {
+            self.fence().await?;
+        }
+        self.fence().await?;
+        self.encode_logits();
         Ok(())
     }
 
@@ -617,14 +657,19 @@ impl<B: Backend> Session<B> {
         let (be, model, cache) = (&mut self.be, &self.model, &self.cache);
         self.decode_pass
             .restart_chosen(be, model, cache, lists, row);
-        self.encode_step();
+        self.advance_step(usize::MAX);
+        self.encode_logits();
     }
 
-    fn encode_step(&mut self) {
+    fn advance_step(&mut self, max_blocks: usize) -> Progress {
         let (be, model, s) = (&mut self.be, &self.model, &mut self.scratch);
         let pass = &mut self.decode_pass;
-        pass.advance(be, model, &mut self.cache, s, usize::MAX);
-        pass.last_logits(be, model, s);
+        pass.advance(be, model, &mut self.cache, s, max_blocks)
+    }
+
+    fn encode_logits(&mut self) {
+        let (be, model, s) = (&mut self.be, &self.model, &mut self.scratch);
+        self.decode_pass.last_logits(be, model, s);
     }
 }
 

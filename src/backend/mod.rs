@@ -246,6 +246,15 @@ pub trait Backend: Sized {
 
     /// Lets the device start on what is encoded.
     fn flush(&mut self);
+    /// Whether spans have times without anyone waiting for each block. Where they have none, [`Backend::fence`] after a
+    /// block gives that block its time, and ops have none.
+    fn times_spans(&self) -> bool {
+        true
+    }
+    /// Waits until what is encoded has run. It matters where [`Backend::times_spans`] does not hold.
+    async fn fence(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// The first failure that the device has told by itself; it may tell late.
     fn check(&self) -> Result<()> {
         Ok(())

@@ -114,12 +114,12 @@ struct Output {
     /// Kernels of a decoded token, where the backend starts them one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     decode_dispatches: Option<u64>,
-    /// Measured just before the model was loaded; only the processor's are known.
-    ceilings: Option<Ceilings>,
+    /// Of the same device, measured just before the model was loaded.
+    ceilings: Ceilings,
     /// Of the peak of int8 products, for q4; 16-bit for q8, f32 for f32.
-    prefill_percent_of_ceiling: Option<f64>,
+    prefill_percent_of_ceiling: f64,
     /// Of the bandwidth, by the weights alone.
-    decode_percent_of_ceiling: Option<f64>,
+    decode_percent_of_ceiling: f64,
     weights_bytes: u64,
     cache_bytes: u64,
     /// Where the system tells it.
@@ -133,8 +133,8 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn run_on<B: Device>(be: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    let ceilings = be.ceilings();
+fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+    let ceilings = be.ceilings()?;
     let load_start_us = now_us();
     let mut session = arguments
         .open
@@ -164,6 +164,11 @@ fn run_on<B: Device>(be: B, arguments: &Arguments, json: bool) -> Result<(), Fai
     let prefill_macs = linear_macs(&works(arguments.prompt as usize));
     let decode = works(1);
     let (decode_macs, decode_weight_bytes) = (linear_macs(&decode), weight_bytes(&decode));
+    let peak = match arguments.weights {
+        WeightFormat::Q4 => ceilings.int8_gmacs_per_s,
+        WeightFormat::Q8 => ceilings.int16_gmacs_per_s,
+        WeightFormat::F32 => ceilings.f32_gmacs_per_s,
+    };
     let output = Output {
         weights: arguments.weights.name(),
         backend: session.backend().label(),
@@ -186,17 +191,11 @@ fn run_on<B: Device>(be: B, arguments: &Arguments, json: bool) -> Result<(), Fai
         decode_weight_gb_per_s: decode_weight_bytes as f64 / 1e6 / decode_ms.median,
         decode_dispatches,
         ceilings,
-        prefill_percent_of_ceiling: ceilings.map(|ceilings| {
-            let peak = match arguments.weights {
-                WeightFormat::Q4 => ceilings.int8_gmacs_per_s,
-                WeightFormat::Q8 => ceilings.int16_gmacs_per_s,
-                WeightFormat::F32 => ceilings.f32_gmacs_per_s,
-            };
-            prefill_macs as f64 / 1e4 / prefill_ms.median / peak
-        }),
-        decode_percent_of_ceiling: ceilings.map(|ceilings| {
-            decode_weight_bytes as f64 / 1e4 / decode_ms.median / ceilings.read_gb_per_s
-        }),
+        prefill_percent_of_ceiling: prefill_macs as f64 / 1e4 / prefill_ms.median / peak,
+        decode_percent_of_ceiling: decode_weight_bytes as f64
+            / 1e4
+            / decode_ms.median
+            / ceilings.read_gb_per_s,
         weights_bytes: session.weights_bytes(),
         cache_bytes: session.cache_bytes(),
         peak_memory_bytes: proc_bytes("/proc/self/status", "VmHWM"),
@@ -264,18 +263,17 @@ fn table(output: &Output) -> String {
         output.decode_tokens_per_s,
         output.decode_gmacs_per_s,
     );
-    let roofs = match (
-        output.ceilings,
+    let c = output.ceilings;
+    let roofs = format!(
+        "Ceilings in this run: int8 {:.1}, 16-bit {:.1}, f32 {:.1} GMAC/s, reading {:.1} GB/s: \
+         prefill is at {:.0} % of its arithmetic, decode at {:.0} % of the reading.\n",
+        c.int8_gmacs_per_s,
+        c.int16_gmacs_per_s,
+        c.f32_gmacs_per_s,
+        c.read_gb_per_s,
         output.prefill_percent_of_ceiling,
         output.decode_percent_of_ceiling,
-    ) {
-        (Some(c), Some(prefill), Some(decode)) => format!(
-            "Ceilings in this run: int8 {:.1}, 16-bit {:.1}, f32 {:.1} GMAC/s, reading {:.1} GB/s: \
-             prefill is at {prefill:.0} % of its arithmetic, decode at {decode:.0} % of the reading.\n",
-            c.int8_gmacs_per_s, c.int16_gmacs_per_s, c.f32_gmacs_per_s, c.read_gb_per_s,
-        ),
-        _ => String::new(),
-    };
+    );
     let dispatches = output.decode_dispatches;
     let dispatches = dispatches.map_or(String::new(), |n| format!(" and starts {n} kernels"));
     format!(

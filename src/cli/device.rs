@@ -59,8 +59,11 @@ pub trait Device: Backend {
     fn label(&self) -> &'static str;
     /// Threads of this machine that compute.
     fn threads(&self) -> usize;
-    /// What this machine can do at best, where that is measured.
-    fn ceilings(&self) -> Option<Ceilings>;
+    /// What the device can do at best.
+    ///
+    /// # Errors
+    /// The device's own failure.
+    fn ceilings(&mut self) -> Result<Ceilings, Error>;
     fn adapter(&self) -> Option<AdapterRecord>;
     /// Kernels that were started so far, where that is counted.
     fn dispatches(&self) -> Option<u64>;
@@ -77,8 +80,8 @@ impl Device for Cpu {
         self.threads()
     }
 
-    fn ceilings(&self) -> Option<Ceilings> {
-        Some(self.ceilings())
+    fn ceilings(&mut self) -> Result<Ceilings, Error> {
+        Ok(Cpu::ceilings(self))
     }
 
     fn adapter(&self) -> Option<AdapterRecord> {
@@ -103,8 +106,8 @@ impl Device for WebGpu {
         1
     }
 
-    fn ceilings(&self) -> Option<Ceilings> {
-        None
+    fn ceilings(&mut self) -> Result<Ceilings, Error> {
+        block_on(WebGpu::ceilings(self))
     }
 
     fn adapter(&self) -> Option<AdapterRecord> {

@@ -105,9 +105,9 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn run_on<B: Device>(be: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let measured = !arguments.no_ceilings;
-    let ceilings = measured.then(|| be.ceilings()).flatten();
+    let ceilings = measured.then(|| be.ceilings()).transpose()?;
     let mut session = arguments
         .open
         .open(be, arguments.weights, NumericSettings::default())?;

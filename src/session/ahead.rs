@@ -51,7 +51,7 @@ pub(crate) enum Told {
 /// One token's reading, with what it took.
 pub(crate) struct Outlook {
     pub told: Told,
-    /// Time per block; empty where no pass was made for this token.
+    /// Time per block; empty where no pass was made for this token, or nothing told its times.
     pub blocks_us: Vec<f32>,
     /// Its share of the time of the reading.
     pub us: f64,
@@ -119,7 +119,7 @@ impl<B: Backend> Session<B> {
 
     /// How many tokens the next burst has. None of them may lie beyond the end.
     fn burst(&self, run: &Run<B>) -> usize {
-        if self.recording == Level::Module {
+        if self.recording == Level::Module || self.waits_for_blocks() {
             return 1;
         }
         let wanted = run.options.max_tokens.saturating_sub(run.generated());
@@ -182,10 +182,11 @@ impl<B: Backend> Session<B> {
         };
         let n = told.len();
         let us = (now_us() - start_us) / n as f64;
+        let knows_times = self.be.times_spans() || self.waits_for_blocks();
         let profiler = self.be.profiler();
         let outlooks = (0..).zip(told).map(|(i, told)| {
             let pass = n_history - n_prompt + i;
-            let has_pass = pass > 0 && (i > 0 || n_before < n_history);
+            let has_pass = knows_times && pass > 0 && (i > 0 || n_before < n_history);
             let blocks_us = if has_pass {
                 profiler.durations_us(&self.model.layer_names, pass as u32)
             } else {

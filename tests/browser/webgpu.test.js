@@ -173,7 +173,8 @@ test("a profile of the adapter has times of its own clock for every block and mo
   }, source(FIXTURE));
   assert.equal(run.timer.source, "timestamp-query of the adapter");
   assert.equal(run.conditions.backend, "webgpu");
-  assert.equal(run.ceilings, null);
+  assert.ok(run.ceilings.read_gb_per_s > 0 && run.ceilings.f32_gmacs_per_s > 0);
+  assert.equal(run.ceilings.int8_gmacs_per_s, run.ceilings.f32_gmacs_per_s, "every product on an adapter is an f32 one");
   const { spans, prefill_us, step_us } = run.runs[0];
   const blocks = spans.parent.filter((/** @type {number} */ parent) => parent === -1);
   assert.ok(blocks.length > 0);
@@ -183,6 +184,29 @@ test("a profile of the adapter has times of its own clock for every block and mo
   assert.ok(modules_us > 0, "modules have times");
   assert.ok(spans.duration_us.filter((/** @type {number} */ _, /** @type {number} */ i) => spans.parent[i] === -1)
     .reduce((/** @type {number} */ sum, /** @type {number} */ us) => sum + us, 0) <= prefill_us + step_us[0], "blocks take no longer than the passes");
+}));
+
+test("a profile of an adapter without a clock has the time of every block, by waiting for it, and says so", () => withModule(async (page) => {
+  const { run, pieces } = await page.evaluate(async (source) => {
+    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, backend: "webgpu", weights: "f32", keep: false, webgpu: { timestamps: false } });
+    const run = await model.report({ ids: [1, 2, 3], decode: 2, runs: 1, warmup: 0, ceilings: false });
+    const pieces = [];
+    for await (const piece of model.generate([1, 2, 3], { max_tokens: 3, ignore_eos: true })) pieces.push([...piece.blocks_us]);
+    model.dispose();
+    return { run, pieces };
+  }, source(FIXTURE));
+  assert.match(run.timer.source, /waiting for the adapter after each block/);
+  assert.equal(run.conditions.level, "block");
+  const { spans, prefill_us, step_us } = run.runs[0];
+  const wall_us = [prefill_us, ...step_us];
+  for (const [pass, us] of wall_us.entries()) {
+    const of_pass = spans.duration_us.filter((/** @type {number} */ _, /** @type {number} */ i) => spans.pass[i] === pass && spans.parent[i] === -1);
+    const sum_us = of_pass.reduce((/** @type {number} */ sum, /** @type {number} */ each) => sum + each, 0);
+    assert.ok(of_pass.every((/** @type {number} */ each) => each > 0), "every block has a time");
+    // What is not in blocks: the embedding, the logits, the reading.
+    assert.ok(sum_us <= us && sum_us > us / 10, `pass ${pass}: blocks take ${sum_us} of ${us} µs`);
+  }
+  assert.deepEqual(pieces, [[], [], []], "without a record no time of a block is made up");
 }));
 
 // ---- the choice ----

@@ -53,9 +53,8 @@ export async function measureRun(engine, loaded, options, { signal, yieldToMessa
   if (options.ceilings) {
     onProgress({ phase: "ceilings", run: 0, runs: options.runs });
     await yieldToMessages();
-    const measured = engine.ceilings();
-    const { threads, ...rates } = measured ?? {};
-    ceilings = measured && /** @type {Run["ceilings"]} */ ({ threads, ...Object.fromEntries(Object.entries(rates).map(([name, rate]) => [name, thousandths(rate)])) });
+    const { threads, ...rates } = await engine.ceilings();
+    ceilings = /** @type {Run["ceilings"]} */ ({ threads, ...Object.fromEntries(Object.entries(rates).map(([name, rate]) => [name, thousandths(rate)])) });
   }
   const measured = await profileRuns(engine, { ...options, prompt: given, prefill }, {
     signal,
@@ -63,6 +62,8 @@ export async function measureRun(engine, loaded, options, { signal, yieldToMessa
     onProgress: (run) => onProgress({ phase: "runs", run, runs: options.runs }),
   });
   const { weights, threads, backend, relaxed_simd, adapter } = loaded;
+  // Then each block is waited for, and its modules can't be.
+  const untimed = adapter !== null && adapter.timestamp_step_us === null;
   /** @param {import("./zamba2.d.ts").ProfileRun} run */
   const times = (run) => ({ prefill_us: thousandths(run.forward_ms * 1000), step_us: run.step_ms.map((ms) => thousandths(ms * 1000)) });
   return {
@@ -71,7 +72,7 @@ export async function measureRun(engine, loaded, options, { signal, yieldToMessa
     label: adapter ? `${weights} · WebGPU · ${adapter.name}` : `${weights} · ${threads} thread${threads === 1 ? "" : "s"} · ${relaxed_simd ? "relaxed SIMD" : "SIMD128"}`,
     model: facts.model,
     conditions: {
-      backend, weights, threads, isolated: crossOriginIsolated, context, level: options.level,
+      backend, weights, threads, isolated: crossOriginIsolated, context, level: untimed ? "block" : options.level,
       host: (adapter ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, LONGEST_HOST), hidden_ms: 0,
     },
     timer: timerOf(adapter, clockResolutionUs()),
@@ -91,7 +92,7 @@ export async function measureRun(engine, loaded, options, { signal, yieldToMessa
  */
 function timerOf(adapter, clock_us) {
   if (!adapter) return { source: "performance.now", resolution_us: clock_us };
-  if (adapter.timestamp_step_us === null) return { source: "performance.now, waiting for the adapter after each span", resolution_us: clock_us };
+  if (adapter.timestamp_step_us === null) return { source: "performance.now, waiting for the adapter after each block", resolution_us: clock_us };
   return { source: "timestamp-query of the adapter", resolution_us: adapter.timestamp_step_us };
 }
 

@@ -58,7 +58,7 @@ import { Zamba2Error } from "./errors.js";
  * @property {() => ProfileSpans} take_profile
  * @property {() => MemoryReport} memory
  * @property {(name: string) => { model: Run["model"], memory: Run["memory"], context: number, prompt: string }} run_facts
- * @property {() => import("./zamba2.d.ts").Ceilings | null} ceilings  `null` on a graphics adapter
+ * @property {() => Promise<import("./zamba2.d.ts").Ceilings>} ceilings
  * @property {() => Omit<import("./zamba2.d.ts").KernelReport, "relaxed_simd">} bench_kernels
  */
 

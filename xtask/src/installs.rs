@@ -1,4 +1,4 @@
-//! Installs what a bare machine lacks: Rust targets and components, Node.js, a browser.
+//! Installs what a bare machine lacks: Rust targets and components, Node.js, a browser, a graphics driver.
 //!
 //! Every install is announced before it happens. What cannot be installed is an error that says what
 //! to do by hand; nothing is skipped in silence. Rust itself and a C linker are taken as given,
@@ -30,6 +30,9 @@ const OLDEST_NODE: u32 = 20;
 
 // The npm package that carries a Node.js, for machines whose own is too old.
 const OWN_NODE: &str = "node@22.23.3";
+
+// Where drivers of the system and of its packages say that they are there.
+const VULKAN_DRIVERS: [&str; 2] = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
 
 /// Makes sure that Rust can compile for `target`.
 pub fn rust_target(workspace: &Workspace, target: &str) -> Result<()> {
@@ -144,6 +147,23 @@ fn browser_on_path() -> Option<PathBuf> {
             .map(|folder| folder.join(name))
             .find(|candidate| candidate.is_file())
     })
+}
+
+/// Gives the tests of WebGPU a graphics adapter, a software one if need be. Without any they say that they were skipped, so a
+/// machine that can't install one loses nothing else.
+pub fn graphics_adapter(workspace: &Workspace) {
+    let is_linux = env::consts::OS == "linux";
+    if !is_linux
+        || VULKAN_DRIVERS
+            .iter()
+            .any(|folder| Path::new(folder).is_dir())
+    {
+        return;
+    }
+    let packages = ["libvulkan1", "mesa-vulkan-drivers"];
+    if let Err(error) = debian_packages(workspace, "A Vulkan driver", &packages) {
+        println!("The tests of WebGPU will be skipped: {error:#}");
+    }
 }
 
 fn debian_packages(workspace: &Workspace, wanted: &str, packages: &[&str]) -> Result<()> {

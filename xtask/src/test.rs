@@ -130,6 +130,7 @@ fn lint(workspace: &Workspace) -> Result<()> {
 }
 
 fn native(workspace: &Workspace) -> Result<()> {
+    installs::graphics_adapter(workspace);
     // xtask is tested under the profile it already runs in, which spares compiling it once more.
     cargo(
         workspace,

@@ -15,13 +15,15 @@ use crate::backend::{
     AttentionShape, Backend, Ceilings, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm,
     Rope, Ssm, SsmInput,
 };
+use crate::clock::now_us;
 use crate::error::Result;
-use crate::profile::{Level, NameId, OpenSpan, Profiler, Work};
+use crate::profile::{Level, NameId, OpenSpan, Profiler, SpanId, Work};
 use crate::quant::{QMatrix, WeightFormat};
 use crate::sampling::Top;
 pub use adapter::{AdapterFacts, AdapterOptions};
 use kernels::Kernel;
 use memory::Memory;
+use readback::CAN_WAIT;
 pub use recorder::Counts;
 use recorder::Recorder;
 pub use weight::WebGpuWeight;
@@ -174,6 +176,8 @@ pub struct WebGpu {
     recorder: Recorder,
     facts: AdapterFacts,
     profiler: Profiler,
+    /// The block that was recorded last, and when that began.
+    unfenced: Option<(SpanId, f64)>,
     /// For bindings that a call has nothing for.
     nothing: Memory,
     /// C·B of every two tokens of a chunk, and what is left of each, between the kernels of the scan's dual form.
@@ -230,6 +234,7 @@ impl WebGpu {
             recorder,
             facts,
             profiler: Profiler::default(),
+            unfenced: None,
             rope_table: None,
         })
     }
@@ -270,13 +275,14 @@ impl WebGpu {
 
     fn close_op(&mut self, span: OpenSpan, work: Work) {
         if self.profiler.level() == Level::Module {
-            self.fence();
+            self.end_work();
         }
         self.profiler.close(span, work);
     }
 
-    /// Without a clock of the device the host's must do: then a span ends when its work is done.
-    fn fence(&mut self) {
+    /// Without a clock of the device the host's must do: then a span ends when its work is done. In a browser nobody can
+    /// wait inside an op, and [`Backend::fence`] does it from block to block.
+    fn end_work(&mut self) {
         if self.facts.timestamp_period_ns.is_none() {
             self.recorder.finish();
         }
@@ -949,6 +955,19 @@ impl Backend for WebGpu {
         self.recorder.flush();
     }
 
+    fn times_spans(&self) -> bool {
+        self.facts.timestamp_period_ns.is_some() || CAN_WAIT
+    }
+
+    async fn fence(&mut self) -> Result<()> {
+        // Reading waits for everything before it.
+        self.recorder.read(&self.nothing, 4).await?;
+        if let Some((block, start_us)) = self.unfenced.take() {
+            self.profiler.note_device_time(block, start_us, now_us());
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         self.recorder.check()
     }
@@ -1029,11 +1048,14 @@ impl Backend for WebGpu {
 
     fn scope<R>(&mut self, name: NameId, body: impl FnOnce(&mut Self) -> R) -> R {
         let span = self.profiler.open_block(name);
+        let (block, start_us) = (self.profiler.innermost(), now_us());
         let result = body(self);
         if self.profiler.level() >= Level::Block {
-            self.fence();
+            self.end_work();
         }
         self.profiler.close(span, Work::NONE);
+        // The outermost one of nested blocks closes last.
+        self.unfenced = block.map(|block| (block, start_us));
         result
     }
 }

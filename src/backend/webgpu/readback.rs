@@ -98,6 +98,9 @@ fn device_error(error: &dyn std::error::Error) -> Error {
     }
 }
 
+/// Whether [`wait`] waits: a browser answers between its tasks only.
+pub const CAN_WAIT: bool = !cfg!(target_arch = "wasm32");
+
 /// Lets the device finish and its callbacks run. A device that can't be waited for says so in its callbacks.
 pub fn wait(device: &wgpu::Device) {
     let _ = device.poll(wgpu::PollType::wait_indefinitely());
