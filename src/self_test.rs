@@ -17,7 +17,7 @@ use crate::model::cache::Cache;
 use crate::model::config::Config;
 use crate::model::forward::{ForwardPass, Scratch};
 use crate::model::{NumericSettings, Zamba2};
-use crate::quant::{QMatrix, QMatrixBuilder, WeightFormat};
+use crate::quant::{BLOCK, QMatrix, QMatrixBuilder, WeightFormat};
 use crate::sampling::Top;
 
 /// Where sums differ in their order only, and exponentials in their last bits. A wrong kernel is off by its results' size.
@@ -88,12 +88,12 @@ impl Numbers {
         (0..n).map(|_| self.next()).collect()
     }
 
-    /// Whole numbers that the processor's activations of eight bits hold exactly: the largest of each row is 127.
+    /// Whole numbers that the processor's activations of eight bits hold exactly: the largest of each block is 127.
     fn whole(&mut self, rows: usize, cols: usize) -> Vec<f32> {
         let mut numbers = self.take(rows * cols);
         for row in numbers.chunks_mut(cols) {
             row.iter_mut().for_each(|v| *v = (*v * 126.0).trunc());
-            row[cols / 2] = 127.0;
+            row.iter_mut().step_by(BLOCK).for_each(|v| *v = 127.0);
         }
         numbers
     }
