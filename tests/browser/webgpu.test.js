@@ -120,20 +120,22 @@ for (const fixture of FIXTURES) {
   }));
 }
 
-/** @param {Page} page @param {"cpu" | "webgpu"} backend */
-const embeddedText = (page, backend) => page.evaluate(async ({ source, backend }) => {
-  const model = await /** @type {any} */ (globalThis).zamba2.load({ source, backend, weights: "q8", keep: false });
+/** @param {Page} page @param {"cpu" | "webgpu"} backend @param {"q8" | "q4"} weights */
+const embeddedText = (page, backend, weights) => page.evaluate(async ({ source, backend, weights }) => {
+  const model = await /** @type {any} */ (globalThis).zamba2.load({ source, backend, weights, keep: false });
   let text = "";
   for await (const piece of model.generate("Ownership is", { temperature: 0, max_tokens: 6 })) text += piece;
   model.dispose();
   return text;
-}, { source: `${SITE}${EMBEDDED}`, backend });
+}, { source: `${SITE}${EMBEDDED}`, backend, weights });
 
-test("the embedded model says greedily on the adapter what it says on the CPU", () => withModule(async (page) => {
-  const text = await embeddedText(page, "webgpu");
-  assert.ok(text.length > 0);
-  assert.equal(text, await embeddedText(page, "cpu"));
-}));
+for (const weights of /** @type {const} */ (["q8", "q4"])) {
+  test(`the embedded model in ${weights} says greedily on the adapter what it says on the CPU`, () => withModule(async (page) => {
+    const text = await embeddedText(page, "webgpu", weights);
+    assert.ok(text.length > 0);
+    assert.equal(text, await embeddedText(page, "cpu", weights));
+  }));
+}
 
 // ---- lesser adapters ----
 

@@ -516,7 +516,9 @@ pub fn for_attention_cases(mut body: impl FnMut(&str, usize, AttentionShape, [&[
             head_dim,
             scale: (head_dim as f32 / 2.0).powf(-0.5),
         };
-        for t_rows in ROWS.into_iter().chain([600]) {
+        // More positions than one workgroup of a device takes; two shapes tell as much as all.
+        let many = [12, 31].contains(&head_dim).then_some(600);
+        for t_rows in ROWS.into_iter().chain(many) {
             let q = random.numbers(t_rows * n_heads * head_dim, -2.0, 2.0);
             let k = random.numbers(t_rows * n_kv_heads * head_dim, -2.0, 2.0);
             let v = random.numbers(t_rows * n_kv_heads * head_dim, -2.0, 2.0);
