@@ -1,24 +1,24 @@
 // @ts-check
-// WebGPU on Chromium's software adapter: the same numbers as the reference, the choice of what computes, and what
-// becomes of a run whose adapter is bad, small, full or lost. It measures no speed: this adapter is the processor.
+// WebGPU on Chromium's software adapter: the choice of what computes, what an adapter has and lacks, and what becomes of a run
+// whose adapter is bad, small, full or lost. Numbers are in webgpu_numbers.test.js; it measures no speed.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import {
-  EMBEDDED, expected, FIXTURES, fixtureFiles, launch, maxDifference, openPage, SITE, SOFTWARE_ADAPTER,
-} from "./harness.js";
+import { expected, fixtureFiles, launch, openPage, SITE, SOFTWARE_ADAPTER } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
+import { assertRight, loadAndRun, modulePage, source, withModulePage } from "./webgpu.js";
 
-/** @import { Browser, BrowserContext, Page } from "playwright-core" */
+/** @import { Browser, Page } from "playwright-core" */
 
-/** What WGSL allows an exponential to be off adds to another order of sums; a wrong term would show a hundred times more. */
-const MAX_LOGIT_DIFFERENCE = 2e-3;
 const FIXTURE = "one_block_adapters_rope";
 
 /** @type {Browser} */
 let browser;
 before(async () => { browser = await launch(SOFTWARE_ADAPTER); });
 after(() => browser.close());
+
+/** @param {(page: Page) => Promise<void>} body @param {string} [script] */
+const withModule = (body, script) => withModulePage(browser, body, script);
 
 /** Makes the software adapter pass for a real one, as far as a page can tell. */
 const DISGUISE = `
@@ -44,98 +44,6 @@ GPUDevice.prototype.createBuffer = function (descriptor) {
   }
   return createBuffer.call(this, descriptor);
 };`;
-
-/**
- * A page that holds the module as `zamba2`; the engine's worker begins with `script`.
- * @param {BrowserContext} context @param {string} [script]
- */
-async function modulePage(context, script) {
-  if (script) {
-    await context.route("**/pkg/worker.js", async (route) => {
-      const reply = await route.fetch();
-      await route.fulfill({ response: reply, body: `${script}\n${await reply.text()}` });
-    });
-  }
-  const page = await context.newPage();
-  await page.goto(`${SITE}/pkg/zamba2.js`);
-  await page.evaluate(async (address) => { /** @type {any} */ (globalThis).zamba2 = await import(address); }, `${SITE}/pkg/zamba2.js`);
-  return page;
-}
-
-/** @param {(page: Page) => Promise<void>} body @param {string} [script] */
-async function withModule(body, script) {
-  const context = await browser.newContext();
-  try {
-    await body(await modulePage(context, script));
-  } finally {
-    await context.close();
-  }
-}
-
-/**
- * Loads, and gives what the model says of itself and its logits, or the error.
- * @param {Page} page @param {Record<string, unknown>} options for `load` @param {number[]} ids @param {number} n  greedy steps
- * @returns {Promise<{ info: any, logits: number[], tokens: number[], greedy_logits: number[], error: { code: string, message: string, next: string } | null }>}
- */
-function loadAndRun(page, options, ids, n) {
-  return page.evaluate(async ({ options, ids, n }) => {
-    const { zamba2 } = /** @type {any} */ (globalThis);
-    try {
-      const model = await zamba2.load({ weights: "f32", keep: false, ...options });
-      const flat = (/** @type {Float32Array[]} */ rows) => rows.flatMap((row) => [...row]);
-      const logits = flat(await model.logits(ids));
-      const greedy = n > 0 ? await model.greedy(ids, n) : { tokens: [], logits: [] };
-      const { info } = model;
-      model.dispose();
-      return { info, logits, tokens: greedy.tokens, greedy_logits: flat(greedy.logits), error: null };
-    } catch (error) {
-      const { code, message, nextStep } = /** @type {any} */ (error);
-      return { info: null, logits: [], tokens: [], greedy_logits: [], error: { code, message, next: nextStep } };
-    }
-  }, { options, ids, n });
-}
-
-/** @param {string} fixture */
-const source = (fixture) => `${SITE}/tests/fixtures/${fixture}/`;
-
-/** @param {{ logits: number[], error: unknown }} result @param {string} fixture */
-function assertRight(result, fixture) {
-  assert.equal(result.error, null);
-  const worst = maxDifference(result.logits, expected(fixture).prefill_logits.values);
-  assert.ok(worst <= MAX_LOGIT_DIFFERENCE, `prefill logits differ by ${worst}`);
-}
-
-// ---- the same numbers ----
-
-for (const fixture of FIXTURES) {
-  test(`${fixture}: on the adapter, prefill logits and 24 greedy steps agree with the reference`, () => withModule(async (page) => {
-    const reference = expected(fixture);
-    const result = await loadAndRun(page, { source: source(fixture), backend: "webgpu" }, reference.input_ids, 24);
-    assertRight(result, fixture);
-    assert.deepEqual(result.tokens, reference.greedy_ids);
-    const greedy = maxDifference(result.greedy_logits, reference.greedy_logits.values);
-    assert.ok(greedy <= MAX_LOGIT_DIFFERENCE, `greedy logits differ by ${greedy}`);
-    assert.equal(result.info.backend, "webgpu");
-    assert.equal(result.info.adapter.software, true);
-  }));
-}
-
-/** @param {Page} page @param {"cpu" | "webgpu"} backend @param {"q8" | "q4"} weights */
-const embeddedText = (page, backend, weights) => page.evaluate(async ({ source, backend, weights }) => {
-  const model = await /** @type {any} */ (globalThis).zamba2.load({ source, backend, weights, keep: false });
-  let text = "";
-  for await (const piece of model.generate("Ownership is", { temperature: 0, max_tokens: 6 })) text += piece;
-  model.dispose();
-  return text;
-}, { source: `${SITE}${EMBEDDED}`, backend, weights });
-
-for (const weights of /** @type {const} */ (["q8", "q4"])) {
-  test(`the embedded model in ${weights} says greedily on the adapter what it says on the CPU`, () => withModule(async (page) => {
-    const text = await embeddedText(page, "webgpu", weights);
-    assert.ok(text.length > 0);
-    assert.equal(text, await embeddedText(page, "cpu", weights));
-  }));
-}
 
 // ---- lesser adapters ----
 

@@ -190,18 +190,20 @@ fn browser(workspace: &Workspace) -> Result<()> {
     };
     let isolated = server(Isolation::ByHeaders)?;
     let plain = server(Isolation::LeftToThePage)?;
-    workspace::run(
-        workspace
-            .program("node")
-            .arg("--test")
-            // One browser at a time: several would starve one another of the machine's cores.
-            .arg("--test-concurrency=1")
-            .args(tests)
-            .env("PATH", path)
-            .env("ZAMBA2_URL", isolated.url().trim_end_matches('/'))
-            .env("ZAMBA2_PLAIN_URL", plain.url().trim_end_matches('/'))
-            .env(installs::BROWSER_VARIABLE, browser),
-    )
+    let run = |tests: Vec<PathBuf>, browsers: usize| {
+        let mut node = workspace.program("node");
+        node.args(["--test", &format!("--test-concurrency={browsers}")]);
+        node.args(tests).env("PATH", &path);
+        node.env("ZAMBA2_URL", isolated.url().trim_end_matches('/'));
+        node.env("ZAMBA2_PLAIN_URL", plain.url().trim_end_matches('/'));
+        workspace::run(node.env(installs::BROWSER_VARIABLE, &browser))
+    };
+    // A software adapter compiles shaders on one core, and these tests wait for nothing else.
+    let is_webgpu = |test: &PathBuf| test.to_string_lossy().contains("webgpu");
+    let (webgpu, others) = tests.into_iter().partition(is_webgpu);
+    // One browser at a time: several would starve one another of the machine's cores.
+    let (others, webgpu) = (run(others, 1), run(webgpu, 2));
+    others.and(webgpu)
 }
 
 // The files are named one by one because Node's reading of a folder after `--test` differs between

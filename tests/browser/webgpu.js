@@ -1,0 +1,70 @@
+// @ts-check
+// What the WebGPU tests share: a page with the module on Chromium's software adapter, and a load with its logits.
+
+import assert from "node:assert/strict";
+import { expected, maxDifference, SITE } from "./harness.js";
+
+/** @import { Browser, BrowserContext, Page } from "playwright-core" */
+
+/** What WGSL allows an exponential to be off adds to another order of sums; a wrong term would show a hundred times more. */
+export const MAX_LOGIT_DIFFERENCE = 2e-3;
+
+/**
+ * A page that holds the module as `zamba2`; the engine's worker begins with `script`.
+ * @param {BrowserContext} context @param {string} [script]
+ */
+export async function modulePage(context, script) {
+  if (script) {
+    await context.route("**/pkg/worker.js", async (route) => {
+      const reply = await route.fetch();
+      await route.fulfill({ response: reply, body: `${script}\n${await reply.text()}` });
+    });
+  }
+  const page = await context.newPage();
+  await page.goto(`${SITE}/pkg/zamba2.js`);
+  await page.evaluate(async (address) => { /** @type {any} */ (globalThis).zamba2 = await import(address); }, `${SITE}/pkg/zamba2.js`);
+  return page;
+}
+
+/** @param {Browser} browser @param {(page: Page) => Promise<void>} body @param {string} [script] */
+export async function withModulePage(browser, body, script) {
+  const context = await browser.newContext();
+  try {
+    await body(await modulePage(context, script));
+  } finally {
+    await context.close();
+  }
+}
+
+/**
+ * Loads, and gives what the model says of itself and its logits, or the error.
+ * @param {Page} page @param {Record<string, unknown>} options for `load` @param {number[]} ids @param {number} n  greedy steps
+ * @returns {Promise<{ info: any, logits: number[], tokens: number[], greedy_logits: number[], error: { code: string, message: string, next: string } | null }>}
+ */
+export function loadAndRun(page, options, ids, n) {
+  return page.evaluate(async ({ options, ids, n }) => {
+    const { zamba2 } = /** @type {any} */ (globalThis);
+    try {
+      const model = await zamba2.load({ weights: "f32", keep: false, ...options });
+      const flat = (/** @type {Float32Array[]} */ rows) => rows.flatMap((row) => [...row]);
+      const logits = flat(await model.logits(ids));
+      const greedy = n > 0 ? await model.greedy(ids, n) : { tokens: [], logits: [] };
+      const { info } = model;
+      model.dispose();
+      return { info, logits, tokens: greedy.tokens, greedy_logits: flat(greedy.logits), error: null };
+    } catch (error) {
+      const { code, message, nextStep } = /** @type {any} */ (error);
+      return { info: null, logits: [], tokens: [], greedy_logits: [], error: { code, message, next: nextStep } };
+    }
+  }, { options, ids, n });
+}
+
+/** @param {string} fixture */
+export const source = (fixture) => `${SITE}/tests/fixtures/${fixture}/`;
+
+/** @param {{ logits: number[], error: unknown }} result @param {string} fixture */
+export function assertRight(result, fixture) {
+  assert.equal(result.error, null);
+  const worst = maxDifference(result.logits, expected(fixture).prefill_logits.values);
+  assert.ok(worst <= MAX_LOGIT_DIFFERENCE, `prefill logits differ by ${worst}`);
+}
