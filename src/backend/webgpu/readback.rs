@@ -99,7 +99,10 @@ fn device_error(error: &dyn std::error::Error) -> Error {
 }
 
 /// Whether [`wait`] waits: a browser answers between its tasks only.
-pub const CAN_WAIT: bool = !cfg!(target_arch = "wasm32");
+#[cfg(not(target_arch = "wasm32"))]
+pub const CAN_WAIT: bool = true;
+#[cfg(target_arch = "wasm32")]
+pub const CAN_WAIT: bool = false;
 
 /// Lets the device finish and its callbacks run. A device that can't be waited for says so in its callbacks.
 pub fn wait(device: &wgpu::Device) {
