@@ -333,7 +333,8 @@ function onDevice(event) {
     return;
   }
   strip.settle();
-  showReady();
+  if (playground.running) status("status.generating");
+  else showReady();
   showCapability();
 }
 

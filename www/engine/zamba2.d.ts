@@ -422,7 +422,8 @@ export interface Model {
  * Codes from the checkpoint: missing_file, truncated, bad_header, bad_config, wrong_architecture, unknown_dtype,
  * missing_tensor, bad_shape, non_finite_weight, bad_tokenizer. From reading: network, http_status, io. From a call:
  * no_chat_template, bad_chat_template, chat_refused, bad_snapshot, other_model, empty_prompt, prompt_too_long, bad_token,
- * bad_option, bad_run, busy, disposed, out_of_order. From the machine: out_of_memory, unsupported_browser, device, internal.
+ * bad_option, bad_run, busy, disposed, out_of_order. From the machine: out_of_memory, unsupported_browser, internal. From a graphics
+ * adapter: no_webgpu, no_adapter, software_adapter, self_test, device_lost, device_memory, device.
  */
 export class Zamba2Error extends Error {
   constructor(code: string, message: string, more?: { file?: string | null; nextStep?: string; cause?: unknown });
