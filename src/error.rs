@@ -87,6 +87,8 @@ pub enum Error {
     DeviceLost { fact: String },
     #[error("the graphics device has no memory left: {fact}")]
     DeviceMemory { fact: String },
+    #[error("the graphics device can't take this model: {fact}")]
+    DeviceLimit { fact: String },
     #[error("the device failed: {fact}")]
     Device { fact: String },
 }
@@ -135,6 +137,7 @@ impl Error {
             Error::SelfTest { .. } => "self_test",
             Error::DeviceLost { .. } => "device_lost",
             Error::DeviceMemory { .. } => "device_memory",
+            Error::DeviceLimit { .. } => "device_limit",
             Error::Device { .. } => "device",
         }
     }
@@ -205,6 +208,7 @@ impl Error {
             Error::DeviceMemory { .. } => {
                 "Choose the CPU backend, q4 weights or a smaller model, or close what else uses the graphics card."
             }
+            Error::DeviceLimit { .. } => "Choose the CPU backend, or a smaller context.",
             Error::DeviceLost { .. } | Error::Device { .. } => {
                 "Load the model again, or choose the CPU backend."
             }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Backend, KvFormat};
+use crate::backend::{Backend, KvFormat, ModelSizes};
 use crate::clock::now_us;
 use crate::error::{Error, Result};
 use crate::loader::safetensors::Shard;
@@ -227,6 +227,12 @@ impl<B: Backend> Session<B> {
                 limit_bytes,
             });
         }
+        be.check_sizes(&ModelSizes {
+            attention: config.attention_shape(),
+            d_state: config.d_state,
+            context,
+            kv_format,
+        })?;
         let n_shared_blocks = schedule.shared.source_layer.len();
         let model = Zamba2::empty(&mut be, config, settings.numeric, n_shared_blocks);
         Ok(Session {

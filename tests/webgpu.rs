@@ -19,7 +19,7 @@ use reference::Scan;
 use support::{Golden, goldens, max_difference};
 use zamba2::backend::cpu::Cpu;
 use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
-use zamba2::backend::{AttentionShape, Backend, KvCache, KvFormat};
+use zamba2::backend::{AttentionShape, Backend, KvCache, KvFormat, ModelSizes};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
@@ -774,6 +774,43 @@ fn a_sequence_goes_on_from_its_snapshot_as_if_it_had_never_stopped() {
         }
         assert_eq!(again, unbroken, "{}", golden.name());
     });
+}
+
+#[test]
+fn a_model_that_the_kernels_or_the_bindings_have_no_room_for_is_refused_by_its_size() {
+    let narrow = AdapterOptions {
+        max_binding_bytes: Some(1 << 20),
+        ..AdapterOptions::default()
+    };
+    let Some(be) = device("model sizes", narrow) else {
+        return;
+    };
+    let sizes = |head_dim, d_state, context, kv_format| ModelSizes {
+        attention: AttentionShape {
+            n_heads: 2,
+            n_kv_heads: 2,
+            head_dim,
+            scale: 1.0,
+        },
+        d_state,
+        context,
+        kv_format,
+    };
+    // 1024 positions of two heads of 128 numbers are exactly 1 MiB in f32.
+    be.check_sizes(&sizes(128, 256, 1024, KvFormat::F32))
+        .unwrap();
+    for (sizes, named) in [
+        (sizes(513, 16, 1, KvFormat::F32), "513"),
+        (sizes(8, 257, 1, KvFormat::F32), "257"),
+        (sizes(128, 16, 1025, KvFormat::F32), "1025 positions"),
+        (sizes(128, 16, 4096, KvFormat::I8), "4096 positions"),
+    ] {
+        let refused = be.check_sizes(&sizes);
+        let Err(Error::DeviceLimit { fact }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(fact.contains(named), "{fact}");
+    }
 }
 
 /// What decides in a browser whether this backend is taken.

@@ -128,6 +128,16 @@ pub struct KvCache<B: Backend> {
     pub len: usize,
 }
 
+/// Sizes of a model that a device's kernels may have bounds for.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelSizes {
+    pub attention: AttentionShape,
+    pub d_state: usize,
+    /// Positions that keys and values have room for.
+    pub context: usize,
+    pub kv_format: KvFormat,
+}
+
 /// What a device can do at best: rates of all its threads together.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Ceilings {
@@ -159,6 +169,14 @@ pub trait Backend: Sized {
     /// Tokens that the device likes to choose by itself before the host reads any of them. 1: it is as fast where the host
     /// reads all logits of each.
     const TOKENS_AHEAD: usize;
+
+    /// Asked before anything is made for a model.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::DeviceLimit`] with the size that is too large.
+    fn check_sizes(&self, _sizes: &ModelSizes) -> Result<()> {
+        Ok(())
+    }
 
     /// A tensor of zeros with room for `rows`.
     fn tensor(&mut self, rows: usize, cols: usize) -> Self::Tensor;

@@ -12,7 +12,7 @@ use crate::error::Result;
 const WORKGROUPS: usize = 4096;
 const THREADS: usize = 64 * WORKGROUPS;
 /// Longer than the caches of a graphics card, where a binding may be as long.
-const READ_BYTES: u64 = 256 << 20;
+const READ_BYTES: u64 = 128 << 20;
 /// Multiplications of a step of `peak_f32`.
 const STEP_MACS: usize = 64;
 /// A measurement is this long at least, so that starting and waiting weigh little.

@@ -12,11 +12,11 @@ mod timers;
 mod weight;
 
 use crate::backend::{
-    AttentionShape, Backend, Ceilings, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm,
-    Rope, Ssm, SsmInput,
+    AttentionShape, Backend, Ceilings, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear,
+    ModelSizes, Norm, Rope, Ssm, SsmInput,
 };
 use crate::clock::now_us;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::profile::{Level, NameId, OpenSpan, Profiler, SpanId, Work};
 use crate::quant::{QMatrix, WeightFormat};
 use crate::sampling::Top;
@@ -481,6 +481,32 @@ impl Backend for WebGpu {
 
     /// Waiting for the device costs most where tokens are fast: eight of them share one wait.
     const TOKENS_AHEAD: usize = 8;
+
+    fn check_sizes(&self, sizes: &ModelSizes) -> Result<()> {
+        let ModelSizes {
+            attention,
+            d_state,
+            context,
+            kv_format,
+        } = sizes;
+        // Keys, or values, are one binding.
+        let kv_bytes = kv_format.bytes(attention, *context) / 2;
+        let limit_bytes = self.facts.max_binding_bytes;
+        let fact = match () {
+            () if attention.head_dim > WIDEST_HEAD => format!(
+                "its heads have {} numbers, and the attention kernel takes {WIDEST_HEAD}",
+                attention.head_dim
+            ),
+            () if *d_state > WIDEST_STATE => format!(
+                "its states have {d_state} numbers per channel, and the scan takes {WIDEST_STATE}"
+            ),
+            () if kv_bytes > limit_bytes => format!(
+                "the keys of {context} positions take {kv_bytes} bytes, and the adapter binds {limit_bytes} at once"
+            ),
+            () => return Ok(()),
+        };
+        Err(Error::DeviceLimit { fact })
+    }
 
     fn tensor(&mut self, rows: usize, cols: usize) -> WebGpuTensor {
         WebGpuTensor {
