@@ -49,14 +49,15 @@ GPUDevice.prototype.createBuffer = function (descriptor) {
 
 /** @type {[string, Record<string, unknown>, (adapter: any) => void][]} */
 const LESSER = [
-  ["bindings of 4 kB at most", { maxBindingBytes: 4096 }, (adapter) => assert.equal(adapter.max_binding_bytes, 4096)],
+  // Three parts of its widest matrix.
+  ["bindings of 8 kB at most", { maxBindingBytes: 8192 }, (adapter) => assert.equal(adapter.max_binding_bytes, 8192)],
   ["no clock of its own", { timestamps: false }, (adapter) => assert.equal(adapter.timestamp_step_us, null)],
   ["neither subgroups nor 16-bit floats", { subgroups: false, f16: false }, (adapter) => assert.deepEqual([adapter.subgroups, adapter.f16], [false, false])],
 ];
 
 for (const [what, webgpu, check] of LESSER) {
   test(`an adapter with ${what} gives the reference's logits`, () => withModule(async (page) => {
-    const result = await loadAndRun(page, { source: source(FIXTURE), backend: "webgpu", webgpu }, expected(FIXTURE).input_ids, 0);
+    const result = await loadAndRun(page, { source: source(FIXTURE), backend: "webgpu", webgpu, context: 24 }, expected(FIXTURE).input_ids, 0);
     assertRight(result, FIXTURE);
     check(result.info.adapter);
   }));
@@ -193,6 +194,16 @@ test("a device without room for the weights gives them to the CPU, which goes on
   assert.equal(auto.info.backend_reason, "device_memory");
   assert.match(auto.info.backend_fact, /out of memory/i);
 }, DISGUISE + FULL));
+
+test("a context whose keys are more than an adapter binds is computed on the CPU, and refused to who asked for WebGPU", () => withModule(async (page) => {
+  const webgpu = { maxBindingBytes: 8192 };
+  const auto = await loadAndRun(page, { source: source(FIXTURE), webgpu }, expected(FIXTURE).input_ids, 0);
+  assertRight(auto, FIXTURE);
+  assert.equal(auto.info.backend_reason, "device_limit");
+  const asked = await loadAndRun(page, { source: source(FIXTURE), backend: "webgpu", webgpu }, [1], 0);
+  assert.equal(asked.error?.code, "device_limit");
+  assert.match(String(asked.error?.message), /keys of \d+ positions take \d+ bytes/);
+}, DISGUISE));
 
 for (const [name, value] of [["maxBindingBytes", 0], ["maxBindingBytes", "all"], ["subgroups", 1], ["f32", true]]) {
   test(`option webgpu.${name}: ${value} is refused by name`, () => withModule(async (page) => {

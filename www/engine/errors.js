@@ -84,5 +84,5 @@ export function isFatal(report) {
 
 /** Whether the graphics device is what failed: the weights are gone with it, and the engine itself is sound. @param {ErrorReport} report */
 export function isDeviceFault(report) {
-  return ["device", "device_lost", "device_memory"].includes(report.code);
+  return ["device", "device_limit", "device_lost", "device_memory"].includes(report.code);
 }

@@ -74,10 +74,11 @@ export interface WebGpuOptions {
 /**
  * Why `info.backend` is what it is: the default, the option, or why no graphics adapter computes. The browser has no
  * WebGPU (or not for this page); there is no adapter; it is the processor in disguise; it computes wrongly; its device was
- * lost too often, had no memory left, or failed.
+ * lost too often, had no memory left, has no room for sizes of this model, or failed.
  */
 export type BackendReason =
-  | "auto" | "asked" | "no_webgpu" | "no_adapter" | "software_adapter" | "self_test" | "device_lost" | "device_memory" | "device";
+  | "auto" | "asked" | "no_webgpu" | "no_adapter" | "software_adapter" | "self_test" | "device_lost" | "device_memory"
+  | "device_limit" | "device";
 
 export interface AdapterInfo {
   /** As far as the browser tells it. */
@@ -423,7 +424,7 @@ export interface Model {
  * missing_tensor, bad_shape, non_finite_weight, bad_tokenizer. From reading: network, http_status, io. From a call:
  * no_chat_template, bad_chat_template, chat_refused, bad_snapshot, other_model, empty_prompt, prompt_too_long, bad_token,
  * bad_option, bad_run, busy, disposed, out_of_order. From the machine: out_of_memory, unsupported_browser, internal. From a graphics
- * adapter: no_webgpu, no_adapter, software_adapter, self_test, device_lost, device_memory, device.
+ * adapter: no_webgpu, no_adapter, software_adapter, self_test, device_lost, device_memory, device_limit, device.
  */
 export class Zamba2Error extends Error {
   constructor(code: string, message: string, more?: { file?: string | null; nextStep?: string; cause?: unknown });
