@@ -21,7 +21,7 @@ pub struct WebGpuWeight {
     pub format: WeightFormat,
     pub rows: usize,
     pub cols: usize,
-    /// Groups of [`GROUP`] columns in a row, the last one padded with zeros; blocks are whole.
+    /// Groups of eight columns in a row, the last one padded with zeros; blocks are whole.
     pub n_groups: usize,
     pub parts: Vec<Part>,
     pub bytes: usize,
