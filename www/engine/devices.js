@@ -14,6 +14,10 @@ import { reportFromThrown, Zamba2Error } from "./errors.js";
 /** A driver that compiles this long will not answer. */
 const OPENING_MS = 60_000;
 
+/** After the loss of a device the browser may be starting its graphics anew, and has no adapter meanwhile. */
+const RESTART_TRIES = 10;
+const RESTART_WAIT_MS = 300;
+
 /** @param {BackendReason} reason @param {string | null} [fact] @returns {Device} */
 const processor = (reason, fact = null) => ({ webgpu: false, reason, fact, adapter: null });
 
@@ -23,12 +27,13 @@ const gpu = () => /** @type {any} */ (navigator).gpu;
 /**
  * Opens the adapter for `engine` where one is wanted and there. After a refusal the engine must not be used.
  * @param {WasmEngine} engine @param {"auto" | "cpu" | "webgpu"} wanted @param {WebGpuWishes} wishes
+ * @param {boolean} after_loss  of the device before
  * @returns {Promise<Device>}
  */
-export async function chooseDevice(engine, wanted, wishes) {
+export async function chooseDevice(engine, wanted, wishes, after_loss) {
   if (wanted === "cpu") return processor("asked");
   try {
-    return { webgpu: true, reason: wanted === "auto" ? "auto" : "asked", fact: null, adapter: await openAdapter(engine, wanted, wishes) };
+    return { webgpu: true, reason: wanted === "auto" ? "auto" : "asked", fact: null, adapter: await openAdapter(engine, wanted, wishes, after_loss) };
   } catch (thrown) {
     if (wanted === "webgpu") throw thrown;
     const { code, message } = reportFromThrown(thrown);
@@ -42,10 +47,23 @@ const isReason = (code) => ["no_webgpu", "no_adapter", "software_adapter", "devi
 /** @param {string} code @param {string} message */
 const refused = (code, message) => new Zamba2Error(code, message, { nextStep: "Choose the CPU, or a browser with WebGPU and a graphics driver that it accepts." });
 
-/** @param {WasmEngine} engine @param {"auto" | "webgpu"} wanted @param {WebGpuWishes} wishes @returns {Promise<OpenAdapter>} */
-async function openAdapter(engine, wanted, wishes) {
+/** @param {boolean} after_loss */
+async function requestAdapter(after_loss) {
+  for (let left = after_loss ? RESTART_TRIES : 1; ; ) {
+    const adapter = await gpu().requestAdapter({ powerPreference: "high-performance" });
+    left -= 1;
+    if (adapter || left === 0) return adapter;
+    await new Promise((resolve) => setTimeout(resolve, RESTART_WAIT_MS));
+  }
+}
+
+/**
+ * @param {WasmEngine} engine @param {"auto" | "webgpu"} wanted @param {WebGpuWishes} wishes @param {boolean} after_loss
+ * @returns {Promise<OpenAdapter>}
+ */
+async function openAdapter(engine, wanted, wishes, after_loss) {
   if (!gpu()) throw refused("no_webgpu", isSecureContext ? "this browser has no WebGPU" : "browsers offer WebGPU to secure pages only (https or localhost)");
-  const adapter = await gpu().requestAdapter({ powerPreference: "high-performance" });
+  const adapter = await requestAdapter(after_loss);
   if (!adapter) throw refused("no_adapter", "the browser has no graphics adapter for this page");
   const software = Boolean(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
   const name = adapterName(adapter.info) || (software ? "software adapter" : "graphics adapter");

@@ -102,6 +102,7 @@ const THREADS_START_MS = 5_000;
  * @property {"auto" | false} relaxed_simd
  * @property {"auto" | "cpu" | "webgpu"} backend
  * @property {WebGpuWishes} webgpu
+ * @property {boolean} [after_loss]  of the device that the engine before had
  */
 
 /** The module of this worker and its threads, which serve one engine after another. @type {Promise<{ bindings: Bindings, build: Build }> | null} */
@@ -117,7 +118,7 @@ export async function createEngine(options) {
   const { bindings, build } = await started;
   const fresh = () => new bindings.Engine({ weights: options.weights, context: options.context, threads: build.threads });
   const engine = fresh();
-  const device = await chooseDevice(engine, options.backend, options.webgpu);
+  const device = await chooseDevice(engine, options.backend, options.webgpu, options.after_loss ?? false);
   if (device.webgpu || device.reason === "asked") return { engine, build, device };
   // A refused adapter may have left its engine half open.
   return { engine: fresh(), build, device };

@@ -365,7 +365,7 @@ async function rebuild(fault, { signal, emit }) {
   emit("device", { state: "lost", fault });
   engine?.free();
   engine = null;
-  const info = again ? await loadModel(options, { signal, emit: reloading }) : await loadOnDevice({ ...options, backend: "cpu" }, fault, { signal, emit: reloading });
+  const info = again ? await loadModel({ ...options, after_loss: true }, { signal, emit: reloading }) : await loadOnDevice({ ...options, backend: "cpu" }, fault, { signal, emit: reloading });
   device_fault = null;
   emit("device", { state: "ready", info });
 }
