@@ -119,12 +119,12 @@ impl Variant {
 
     fn compile(self, workspace: &Workspace, folder: &Path) -> Result<()> {
         println!("Compiling pkg/{}/", self.name);
-        let subcommand = ["rustc", "--release", "--crate-type", "cdylib"];
+        let subcommand = ["rustc", "--profile", "web", "--crate-type", "cdylib"];
         run(&mut self.cargo(workspace, &subcommand, &[]))?;
         let module = self
             .target(workspace)
             .join(BROWSER_TARGET)
-            .join("release/zamba2.wasm");
+            .join("web/zamba2.wasm");
         let bytes =
             fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
         self.check(&bytes, &module)?;
