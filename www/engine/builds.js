@@ -1,7 +1,8 @@
 // @ts-check
-// What this browser and this page allow, and which of the four builds of the engine therefore runs, on how many
-// threads, and why. It stands below wasm_engine.js, runs in the engine's worker, and loads nothing.
+// What this browser and this page allow, and which of the package's builds of the engine therefore runs, on how many
+// threads, and why. It runs in the engine's worker and loads nothing.
 
+import { BUILT } from "./built.js";
 import { Zamba2Error } from "./errors.js";
 
 /** @import { ThreadsReason } from "./zamba2.d.ts" */
@@ -55,9 +56,45 @@ export function withoutThreads({ relaxed_simd }) {
 
 /** @param {boolean} relaxed_simd @param {{ threads: number, threads_reason: ThreadsReason }} chosen @returns {Build} */
 function build(relaxed_simd, { threads, threads_reason }) {
-  const folder = (threads > 1 ? "threads" : "single") + (relaxed_simd ? "-relaxed" : "");
-  return { folder, relaxed_simd, threads, threads_reason };
+  const folder = nearestBuild(BUILT, { threads: threads > 1, relaxed: relaxed_simd }, {
+    threads: threads_reason !== "no_shared_memory" && sharesMemory(),
+    relaxed: relaxed_simd,
+  });
+  if (folder === null) {
+    throw new Zamba2Error("missing_file", `this package has no build for this browser, only ${BUILT.join(", ")}`, {
+      nextStep: "Use a complete package. While `cargo xtask serve` is still compiling, wait until it has all builds.",
+    });
+  }
+  const has_threads = folder.startsWith("threads");
+  return {
+    folder,
+    relaxed_simd: folder.endsWith("-relaxed"),
+    threads: has_threads ? threads : 1,
+    threads_reason: threads > 1 && !has_threads ? "not_built" : threads_reason,
+  };
 }
+
+/**
+ * The build that is wanted or, in a package that lacks it, the nearest one: the number of threads matters more than the
+ * kind of SIMD, and all builds compute the same numbers.
+ * @param {string[]} built @param {{ threads: boolean, relaxed: boolean }} wanted
+ * @param {{ threads: boolean, relaxed: boolean }} allowed  by this browser and page
+ * @returns {string | null}
+ */
+export function nearestBuild(built, wanted, allowed) {
+  for (const threads of [wanted.threads, !wanted.threads]) {
+    for (const relaxed of [wanted.relaxed, !wanted.relaxed]) {
+      const folder = (threads ? "threads" : "single") + (relaxed ? "-relaxed" : "");
+      const runs = (allowed.threads || !threads) && (allowed.relaxed || !relaxed);
+      if (runs && built.includes(folder)) return folder;
+    }
+  }
+  return null;
+}
+
+/** Whether threads can share memory here. */
+const sharesMemory = () =>
+  crossOriginIsolated && typeof SharedArrayBuffer === "function" && WebAssembly.validate(ATOMICS_PROBE);
 
 /** @param {"auto" | number} asked @returns {{ threads: number, threads_reason: ThreadsReason }} */
 function chooseThreads(asked) {

@@ -188,7 +188,7 @@ export interface LoadTiming {
  * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. The page is
  * not cross-origin isolated; the browser gives no shared WebAssembly memory; some workers did not start within seconds.
  */
-export type ThreadsReason = "auto" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed";
+export type ThreadsReason = "auto" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed" | "not_built";
 
 export interface LoadedInfo extends ModelInfo {
   backend: "cpu-simd128" | "cpu-relaxed-simd" | "webgpu";

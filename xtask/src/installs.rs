@@ -1,20 +1,28 @@
 //! Installs what a bare machine lacks: Rust targets and components, Node.js, a browser, a graphics driver.
 //!
-//! Every install is announced before it happens. What cannot be installed is an error that says what
-//! to do by hand; nothing is skipped in silence. Rust itself and a C linker are taken as given,
-//! because this program could not have been built without them.
+//! Every install is announced with its reason before it happens, and what needs `sudo` is asked for. What cannot be
+//! installed is an error that says what to do by hand; nothing is skipped in silence. Rust itself and a C linker are
+//! taken as given, because this program could not have been built without them.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::workspace::{Workspace, first_line, run};
+use crate::steps::{Step, Steps};
+use crate::workspace::{Workspace, first_line};
 
 /// The environment variable that names the browser of the browser tests.
 pub const BROWSER_VARIABLE: &str = "ZAMBA2_CHROMIUM";
+
+const INSTALL: Step = Step {
+    name: "install",
+    purpose: "what was announced above",
+    usual_s: 40,
+};
 
 // Any Chromium-based browser runs the tests; these are the names that packages give it.
 const BROWSERS: [&str; 5] = [
@@ -35,7 +43,7 @@ const OWN_NODE: &str = "node@22.23.3";
 const VULKAN_DRIVERS: [&str; 2] = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
 
 /// Makes sure that Rust can compile for `target`.
-pub fn rust_target(workspace: &Workspace, target: &str) -> Result<()> {
+pub fn rust_target(workspace: &Workspace, steps: &Steps, target: &str) -> Result<()> {
     // rustc answers for every way Rust is installed; rustup only for its own toolchains.
     let libraries = first_line(workspace.program("rustc").args([
         "--print",
@@ -46,28 +54,33 @@ pub fn rust_target(workspace: &Workspace, target: &str) -> Result<()> {
     if libraries.is_some_and(|folder| Path::new(&folder).is_dir()) {
         return Ok(());
     }
-    rustup(workspace, &["target", "add", target])
+    rustup(workspace, steps, &["target", "add", target])
 }
 
 /// Makes sure that the standard library's sources are there, for the builds that compile it themselves.
-pub fn rust_sources(workspace: &Workspace) -> Result<()> {
+pub fn rust_sources(workspace: &Workspace, steps: &Steps) -> Result<()> {
     let root = first_line(workspace.program("rustc").args(["--print", "sysroot"]));
     let manifest = "lib/rustlib/src/rust/library/std/Cargo.toml";
     if root.is_some_and(|root| Path::new(&root).join(manifest).is_file()) {
         return Ok(());
     }
-    rustup(workspace, &["component", "add", "rust-src"])
+    rustup(workspace, steps, &["component", "add", "rust-src"])
 }
 
 /// Makes sure that `cargo <subcommand>` exists, which the rustup component `component` brings.
-pub fn rust_component(workspace: &Workspace, subcommand: &str, component: &str) -> Result<()> {
+pub fn rust_component(
+    workspace: &Workspace,
+    steps: &Steps,
+    subcommand: &str,
+    component: &str,
+) -> Result<()> {
     if first_line(workspace.cargo().args([subcommand, "--version"])).is_some() {
         return Ok(());
     }
-    rustup(workspace, &["component", "add", component])
+    rustup(workspace, steps, &["component", "add", component])
 }
 
-fn rustup(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
+fn rustup(workspace: &Workspace, steps: &Steps, arguments: &[&str]) -> Result<()> {
     let shown = arguments.join(" ");
     if first_line(Command::new("rustup").arg("--version")).is_none() {
         bail!(
@@ -77,18 +90,28 @@ fn rustup(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
             arguments[2]
         );
     }
-    println!("Installing: rustup {shown}");
-    run(workspace.program("rustup").args(arguments))
+    steps.say(&format!("Installing a part of Rust: rustup {shown}"));
+    steps.run(&INSTALL, workspace.program("rustup").args(arguments))
 }
 
 /// Gives the PATH under which `node` and `npm` are there and new enough.
-pub fn node(workspace: &Workspace) -> Result<OsString> {
+pub fn node(workspace: &Workspace, steps: &Steps) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
     if node_major(&path).is_none() {
-        debian_packages(workspace, "Node.js", &["nodejs"])?;
+        debian_packages(
+            workspace,
+            steps,
+            "Node.js, which runs the tests of the page,",
+            &["nodejs"],
+        )?;
     }
     if first_line(Command::new("npm").arg("--version")).is_none() {
-        debian_packages(workspace, "npm", &["npm"])?;
+        debian_packages(
+            workspace,
+            steps,
+            "npm, which installs what those tests need,",
+            &["npm"],
+        )?;
     }
     if node_major(&path).is_some_and(|major| major >= OLDEST_NODE) {
         return Ok(path);
@@ -100,12 +123,16 @@ pub fn node(workspace: &Workspace) -> Result<OsString> {
     let own = env::join_paths(folders.into_iter().chain(env::split_paths(&path)))
         .context("the build folder's path cannot stand in PATH; move the repository")?;
     if node_major(&own).is_none_or(|major| major < OLDEST_NODE) {
-        println!("Installing {OWN_NODE} with npm into {}", folder.display());
-        let prefix = folder.as_os_str();
-        run(workspace
-            .program("npm")
-            .args(["install", "--no-save", "--prefix"])
-            .args([prefix, OWN_NODE.as_ref()]))?;
+        steps.say(&format!(
+            "Installing {OWN_NODE} with npm into {}: this machine's Node.js is older than {OLDEST_NODE}",
+            folder.display()
+        ));
+        let mut install = workspace.program("npm");
+        install.args(["install", "--no-save", "--prefix"]);
+        steps.run(
+            &INSTALL,
+            install.args([folder.as_os_str(), OWN_NODE.as_ref()]),
+        )?;
     }
     if node_major(&own).is_none_or(|major| major < OLDEST_NODE) {
         bail!("Node.js is older than {OLDEST_NODE}; install a newer one and run again");
@@ -120,7 +147,7 @@ fn node_major(path: &OsStr) -> Option<u32> {
 }
 
 /// Finds a Chromium-based browser, or installs one.
-pub fn browser(workspace: &Workspace) -> Result<PathBuf> {
+pub fn browser(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     if let Some(named) = env::var_os(BROWSER_VARIABLE) {
         let named = PathBuf::from(named);
         if !named.is_file() {
@@ -134,7 +161,12 @@ pub fn browser(workspace: &Workspace) -> Result<PathBuf> {
     if let Some(found) = browser_on_path() {
         return Ok(found);
     }
-    debian_packages(workspace, "A Chromium-based browser", &["chromium"])?;
+    debian_packages(
+        workspace,
+        steps,
+        "A Chromium-based browser, which the page is tested in,",
+        &["chromium"],
+    )?;
     browser_on_path().with_context(|| {
         format!("chromium was installed but is not on PATH; set {BROWSER_VARIABLE} to its path")
     })
@@ -151,7 +183,7 @@ fn browser_on_path() -> Option<PathBuf> {
 
 /// Gives the tests of WebGPU a graphics adapter, a software one if need be. Without any they say that they were skipped, so a
 /// machine that can't install one loses nothing else.
-pub fn graphics_adapter(workspace: &Workspace) {
+pub fn graphics_adapter(workspace: &Workspace, steps: &Steps) {
     let is_linux = env::consts::OS == "linux";
     if !is_linux
         || VULKAN_DRIVERS
@@ -161,12 +193,19 @@ pub fn graphics_adapter(workspace: &Workspace) {
         return;
     }
     let packages = ["libvulkan1", "mesa-vulkan-drivers"];
-    if let Err(error) = debian_packages(workspace, "A Vulkan driver", &packages) {
-        println!("The tests of WebGPU will be skipped: {error:#}");
+    let wanted = "A Vulkan driver, which WebGPU is tested on,";
+    if let Err(error) = debian_packages(workspace, steps, wanted, &packages) {
+        steps.say(&format!("The tests of WebGPU will be skipped: {error:#}"));
     }
 }
 
-fn debian_packages(workspace: &Workspace, wanted: &str, packages: &[&str]) -> Result<()> {
+/// `wanted` says what is missing and what for, ending in a comma if it has one.
+fn debian_packages(
+    workspace: &Workspace,
+    steps: &Steps,
+    wanted: &str,
+    packages: &[&str],
+) -> Result<()> {
     let list = packages.join(" ");
     let by_hand = format!(
         "{wanted} is missing; install it (on Debian: `apt-get install {list}`) and run again"
@@ -178,18 +217,49 @@ fn debian_packages(workspace: &Workspace, wanted: &str, packages: &[&str]) -> Re
     if !is_root && first_line(Command::new("sudo").arg("--version")).is_none() {
         bail!("{by_hand} (neither root nor sudo is at hand to do it here)");
     }
-    println!("Installing with apt-get: {list}");
-    apt_get(workspace, is_root, &["update", "--quiet"]).context(by_hand.clone())?;
+    if !is_root && !may_use_sudo(workspace, wanted, &list)? {
+        bail!("{by_hand}");
+    }
+    steps.say(&format!(
+        "{wanted} is missing; installing with apt-get: {list}"
+    ));
+    apt_get(workspace, steps, is_root, &["update", "--quiet"]).context(by_hand.clone())?;
     let mut install = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
     install.extend(packages);
-    apt_get(workspace, is_root, &install).context(by_hand)
+    apt_get(workspace, steps, is_root, &install).context(by_hand)
 }
 
-fn apt_get(workspace: &Workspace, is_root: bool, arguments: &[&str]) -> Result<()> {
+fn may_use_sudo(workspace: &Workspace, wanted: &str, list: &str) -> Result<bool> {
+    if workspace.agrees {
+        return Ok(true);
+    }
+    if !io::stdin().is_terminal() {
+        // Nobody is there to be asked; `--yes` says so beforehand.
+        return Ok(false);
+    }
+    print!("{wanted} is missing. Install it with `sudo apt-get install {list}`? [y/N] ");
+    io::stdout().flush().context("cannot ask")?;
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .context("cannot read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn apt_get(workspace: &Workspace, steps: &Steps, is_root: bool, arguments: &[&str]) -> Result<()> {
     let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
     words.extend(arguments);
     if !is_root {
+        // The password is asked for here, because the command itself runs without a terminal.
+        let mut ask = workspace.program("sudo");
+        let status = ask
+            .arg("--validate")
+            .status()
+            .context("cannot start sudo")?;
+        if !status.success() {
+            bail!("sudo was refused");
+        }
         words.insert(0, "sudo");
     }
-    run(workspace.program(words[0]).args(&words[1..]))
+    steps.run(&INSTALL, workspace.program(words[0]).args(&words[1..]))
 }

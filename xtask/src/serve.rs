@@ -1,62 +1,35 @@
-//! The local web server: the page, the package, and checkpoints from this machine's disk.
+//! `cargo xtask serve`: the page on this machine as soon as one build exists, the other builds behind it, and a reload
+//! of the page after every edit.
 //!
-//! It serves files that it is told of and nothing else, to one developer or one test run. It is no
-//! production server: no TLS, no compression, no log.
+//! The server is the program `xtask-web`; here is decided what it serves and when it says that something changed.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use axum::Router;
-use axum::extract::Request;
-use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
-use tokio::runtime::Runtime;
-use tower_http::services::{ServeDir, ServeFile};
 
-use crate::wasm;
+use crate::builds::{self, BUILDS, Build, Effort};
+use crate::package::{self, Made};
+use crate::steps::{Steps, in_words};
 use crate::workspace::Workspace;
 
-// Few enough that a wrong --host fails soon, enough for every server a developer runs.
-const PORTS_TO_TRY: u16 = 20;
+/// Edits that come closer together than this are one.
+const BURST: Duration = Duration::from_millis(100);
 
-// Checkpoints are read in pieces of this size: large enough that the disk, not the loop, is the limit.
-const PIECE: usize = 1 << 20;
-
-/// Builds the package and serves the page until the process is stopped.
-pub fn build_and_serve(
-    workspace: &Workspace,
-    host: &str,
-    port: u16,
-    checkpoints: &[PathBuf],
-    isolation: Isolation,
-) -> Result<()> {
-    let checkpoints = checkpoints
-        .iter()
-        .map(|folder| named_checkpoint(folder))
-        .collect::<Result<Vec<_>>>()?;
-    let mut folders = page_folders(workspace);
-    for (name, folder) in &checkpoints {
-        let path = format!("/checkpoints/{name}");
-        if folders.iter().any(|(taken, _)| *taken == path) {
-            bail!("two checkpoint folders are named {name}; rename one of them");
-        }
-        folders.push((path, folder.clone()));
-    }
-    wasm::build(workspace)?;
-
-    let listener = listen(host, port)?;
-    let server = Server::start(listener, site(&workspace.root, &folders, isolation))?;
-    for (name, _) in &checkpoints {
-        println!("Checkpoint: {}checkpoints/{name}/", server.url());
-    }
-    println!("Zamba2 is at {} (Ctrl-C stops it)", server.url());
-    server.wait()
+/// What the user asked of `serve`.
+pub struct Options {
+    pub host: String,
+    pub port: u16,
+    pub checkpoints: Vec<PathBuf>,
+    pub isolation: Isolation,
+    /// The build that is made first.
+    pub first: Build,
 }
 
 /// Whether answers carry the headers that let the page share memory between threads.
@@ -67,14 +40,320 @@ pub enum Isolation {
     LeftToThePage,
 }
 
-// The page, and its service worker, which must lie beside it; the only files outside the folders.
-const TOP_FILES: [(&str, &str); 2] = [("/", "index.html"), ("/isolation.js", "isolation.js")];
-
-/// The folders that the page needs, by the path they are served under.
+/// The folders of the page, by the path they are served under.
 pub fn page_folders(workspace: &Workspace) -> Vec<(String, PathBuf)> {
     ["www", "pkg"]
         .map(|name| (format!("/{name}"), workspace.root.join(name)))
         .into()
+}
+
+/// Builds what is missing, and serves the page until the process is stopped.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let checkpoints = options.checkpoints.iter();
+    let checkpoints = checkpoints
+        .map(|folder| named_checkpoint(folder))
+        .collect::<Result<Vec<_>>>()?;
+    let mut folders = page_folders(workspace);
+    for (name, folder) in &checkpoints {
+        let path = format!("/checkpoints/{name}");
+        if folders.iter().any(|(taken, _)| *taken == path) {
+            bail!("two checkpoint folders are named {name}; rename one of them");
+        }
+        folders.push((path, folder.clone()));
+    }
+
+    let start = Instant::now();
+    let steps = Steps::new(&workspace.target)?;
+    if !builds::is_made(workspace, options.first) {
+        let about_s = builds::first_build_s(&steps, options.first);
+        steps.say(&format!(
+            "Compiling the engine and the server: about {} the first time, seconds later on.",
+            in_words(about_s)
+        ));
+    }
+    let site = Site {
+        workspace,
+        steps: &steps,
+        packaged: Mutex::default(),
+    };
+    site.make(&[options.first], 0)?;
+
+    let mut server = Server::start(
+        workspace,
+        &options.host,
+        options.port,
+        &folders,
+        options.isolation,
+        Watch::Edits,
+    )?;
+    if options.port != 0 && !server.url.ends_with(&format!(":{}/", options.port)) {
+        steps.say(&format!(
+            "Port {} is taken, so another is used.",
+            options.port
+        ));
+    }
+    for (name, _) in &checkpoints {
+        steps.say(&format!("Checkpoint: {}checkpoints/{name}/", server.url));
+    }
+    steps.say(&format!(
+        "Zamba2 is at {} after {} (Ctrl-C stops it; an edit rebuilds and reloads the page)",
+        server.url,
+        in_words(start.elapsed().as_secs_f32())
+    ));
+    thread::scope(|scope| {
+        scope.spawn(|| site.make_others(options.first));
+        site.follow_edits(&mut server, options.first)
+    })
+}
+
+/// The package that is served, and what it was made of.
+struct Site<'a> {
+    workspace: &'a Workspace,
+    steps: &'a Steps,
+    packaged: Mutex<Packaged>,
+}
+
+#[derive(Default)]
+struct Packaged {
+    made: Made,
+    /// Counts the edits of the engine; builds from before the last one are stale.
+    edition: u32,
+}
+
+impl Site<'_> {
+    fn packaged(&self) -> MutexGuard<'_, Packaged> {
+        self.packaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes builds of the engine as it was at `edition`, and serves each as soon as it is there.
+    fn make(&self, builds: &[Build], edition: u32) -> Result<()> {
+        let keep = |build: Build, bindings: PathBuf| {
+            let mut packaged = self.packaged();
+            if packaged.edition != edition {
+                return Ok(());
+            }
+            packaged.made.retain(|(other, _)| *other != build);
+            packaged.made.push((build, bindings));
+            package::put_in_place(self.workspace, &packaged.made)
+        };
+        package::make_each(self.workspace, self.steps, builds, Effort::Quick, &keep)
+    }
+
+    fn make_others(&self, first: Build) {
+        let start = Instant::now();
+        let others: Vec<Build> = BUILDS.into_iter().filter(|other| *other != first).collect();
+        match self.make(&others, 0) {
+            Ok(()) => self.steps.say(&format!(
+                "All {} builds are there after {} more.",
+                BUILDS.len(),
+                in_words(start.elapsed().as_secs_f32())
+            )),
+            Err(error) => self.steps.say(&format!(
+                "The page works, but not every build could be made: {error:#}"
+            )),
+        }
+    }
+
+    fn follow_edits(&self, server: &mut Server, first: Build) -> Result<()> {
+        let mut in_use = first;
+        loop {
+            let events = server.next_events()?;
+            for event in &events {
+                if let Event::Loaded(build) = event {
+                    in_use = *build;
+                }
+            }
+            let edited = events.iter().filter_map(|event| match event {
+                Event::Edited(path) => {
+                    Some(Part::of(path.strip_prefix(&self.workspace.root).ok()?))
+                }
+                Event::Loaded(_) => None,
+            });
+            let result = match edited.max() {
+                None | Some(Part::Nothing) => continue,
+                Some(Part::Page) => Ok(()),
+                Some(Part::Package) => package::put_in_place(self.workspace, &self.packaged().made),
+                Some(Part::Engine) => self.make_again(in_use),
+            };
+            match result {
+                Ok(()) => server.reload()?,
+                Err(error) => self
+                    .steps
+                    .say(&format!("{error:#}\nThe page is as it was.")),
+            }
+        }
+    }
+
+    // The other builds are of the source before the edit, so they leave the package.
+    fn make_again(&self, in_use: Build) -> Result<()> {
+        let edition = {
+            let mut packaged = self.packaged();
+            packaged.edition += 1;
+            packaged.edition
+        };
+        let start = Instant::now();
+        let keep = |build: Build, bindings: PathBuf| {
+            let mut packaged = self.packaged();
+            packaged.made = vec![(build, bindings)];
+            package::put_in_place(self.workspace, &packaged.made)
+        };
+        let steps = self.steps;
+        package::make_each(self.workspace, steps, &[in_use], Effort::Quick, &keep)?;
+        steps.say(&format!(
+            "Edit {edition}: {} was rebuilt in {}, and the page reloads.",
+            in_use.name,
+            in_words(start.elapsed().as_secs_f32())
+        ));
+        Ok(())
+    }
+}
+
+/// What an edited file is a part of, in the order of the work that it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Nothing,
+    /// Served as it is.
+    Page,
+    /// Copied into the package.
+    Package,
+    /// Compiled.
+    Engine,
+}
+
+impl Part {
+    /// `path` is relative to the repository's root.
+    fn of(path: &Path) -> Part {
+        let is_engine = path.starts_with("src") || path.starts_with(".cargo");
+        if is_engine || path == Path::new("Cargo.toml") || path == Path::new("Cargo.lock") {
+            Part::Engine
+        } else if path.starts_with("www/engine") {
+            Part::Package
+        } else if path.starts_with("www") || is_top_file(path) {
+            Part::Page
+        } else {
+            Part::Nothing
+        }
+    }
+}
+
+fn is_top_file(path: &Path) -> bool {
+    path == Path::new("index.html") || path == Path::new("isolation.js")
+}
+
+/// What the server tells.
+enum Event {
+    Edited(PathBuf),
+    /// A page took this build.
+    Loaded(Build),
+}
+
+/// Whether a server tells of edits and reloads its pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    Nothing,
+    Edits,
+}
+
+/// A running `xtask-web serve`; dropping it ends the program.
+pub struct Server {
+    child: Child,
+    events: Receiver<Event>,
+    /// The address of the page, with a slash at its end.
+    pub url: String,
+}
+
+impl Server {
+    /// Starts a server of the page and of `folders`, by the path they are served under.
+    pub fn start(
+        workspace: &Workspace,
+        host: &str,
+        port: u16,
+        folders: &[(String, PathBuf)],
+        isolation: Isolation,
+        watch: Watch,
+    ) -> Result<Server> {
+        let root = &workspace.root;
+        let mut command: Command = workspace.program(builds::tools_program(workspace));
+        command
+            .arg("serve")
+            .arg(root)
+            .args([host, &port.to_string()]);
+        if isolation == Isolation::LeftToThePage {
+            command.arg("--no-isolation");
+        }
+        if watch == Watch::Edits {
+            command.arg("--reload");
+            command.arg("--watch-files").arg(root);
+            for folder in ["src", "www", ".cargo"] {
+                command.arg("--watch").arg(root.join(folder));
+            }
+        }
+        for (path, folder) in folders {
+            let mut argument = OsString::from(format!("{path}="));
+            argument.push(folder);
+            command.arg(argument);
+        }
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.context("cannot start the server")?;
+        let output = child.stdout.take().context("the server has no output")?;
+        let mut lines = BufReader::new(output).lines();
+        // Its error is above.
+        let url = lines.next().context("the server did not start")??;
+        let (sender, events) = mpsc::channel();
+        thread::spawn(move || {
+            // Where a line can't be read or nobody listens, the server or this command has ended.
+            while let Some(Ok(line)) = lines.next() {
+                if let Some(event) = Event::of(&line)
+                    && sender.send(event).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok(Server { child, events, url })
+    }
+
+    /// Waits for an event, and for those that come close behind it.
+    fn next_events(&self) -> Result<Vec<Event>> {
+        let mut events = vec![self.events.recv().context("the server ended")?];
+        loop {
+            match self.events.recv_timeout(BURST) {
+                Ok(event) => events.push(event),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return Ok(events);
+                }
+            }
+        }
+    }
+
+    /// Makes every page that the server has given reload itself.
+    fn reload(&mut self) -> Result<()> {
+        let input = self.child.stdin.as_mut();
+        let input = input.context("the server has no input")?;
+        input.write_all(b"\n").context("the server ended")
+    }
+}
+
+impl Event {
+    fn of(line: &str) -> Option<Event> {
+        let (kind, what) = line.split_once(' ')?;
+        match kind {
+            "edited" => Some(Event::Edited(what.into())),
+            "loaded" => {
+                let build = BUILDS.into_iter().find(|build| build.name == what)?;
+                Some(Event::Loaded(build))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended by itself needs no end.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
 }
 
 fn named_checkpoint(folder: &Path) -> Result<(String, PathBuf)> {
@@ -99,163 +378,39 @@ fn named_checkpoint(folder: &Path) -> Result<(String, PathBuf)> {
     Ok((name.to_owned(), folder))
 }
 
-/// Listens on `port`, or on the next free port after it.
-pub fn listen(host: &str, port: u16) -> Result<TcpListener> {
-    for candidate in port..=port.saturating_add(PORTS_TO_TRY) {
-        match TcpListener::bind((host, candidate)) {
-            Ok(listener) => {
-                if candidate != port {
-                    println!("Port {port} is taken; using {candidate} instead.");
-                }
-                return Ok(listener);
-            }
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot listen on {host}:{candidate}"));
-            }
-        }
-    }
-    bail!(
-        "port {port} and the {PORTS_TO_TRY} after it are all taken on {host}; name one with --port"
-    )
-}
-
-/// The whole site: the page at `root` and some folders, each under its own path.
-pub fn site(root: &Path, folders: &[(String, PathBuf)], isolation: Isolation) -> Router {
-    let mut site = Router::new();
-    for (path, name) in TOP_FILES {
-        site = site.route_service(path, ServeFile::new(root.join(name)));
-    }
-    for (path, folder) in folders {
-        let files = ServeDir::new(folder)
-            .append_index_html_on_directories(false)
-            .with_buf_chunk_size(PIECE)
-            .not_found_service(tower_fallback());
-        site = site.nest_service(path, files);
-    }
-    let site = site
-        .fallback(not_found)
-        .layer(middleware::from_fn(refuse_hidden))
-        .layer(middleware::map_response(add_headers));
-    match isolation {
-        Isolation::ByHeaders => site.layer(middleware::from_fn(isolate)),
-        Isolation::LeftToThePage => site,
-    }
-}
-
-fn tower_fallback() -> Router {
-    Router::new().fallback(not_found)
-}
-
-async fn not_found() -> Response {
-    let text =
-        "Not found. This server has /, /isolation.js, /www/, /pkg/ and the folders given to it.\n";
-    (StatusCode::NOT_FOUND, text).into_response()
-}
-
-// Folders may hold .git or .env beside the weights. A `..` segment starts with a dot as well.
-async fn refuse_hidden(request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_ascii_lowercase();
-    let plain = path
-        .replace("%2e", ".")
-        .replace("%2f", "/")
-        .replace("%5c", "/");
-    if plain.split(['/', '\\']).any(|part| part.starts_with('.')) {
-        return not_found().await;
-    }
-    next.run(request).await
-}
-
-async fn add_headers(mut response: Response) -> Response {
-    let status = response.status();
-    let headers = response.headers_mut();
-    let mut set = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
-    set(HeaderName::from_static("x-content-type-options"), "nosniff");
-    // The browser may keep a file but asks each time whether it changed.
-    set(CACHE_CONTROL, "no-cache");
-    set(ACCEPT_RANGES, "bytes");
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        set(CONTENT_TYPE, "text/plain; charset=utf-8");
-        *response.body_mut() = "Only GET and HEAD are served here.\n".into();
-    }
-    response
-}
-
-// An isolated page keeps no handle on windows that it opens, and this one lives from that.
-const NOT_ISOLATED: &str = "/www/perfetto.html";
-
-// These three make the page cross-origin isolated: threads need SharedArrayBuffer.
-async fn isolate(request: Request, next: Next) -> Response {
-    let isolated = request.uri().path() != NOT_ISOLATED;
-    let mut response = next.run(request).await;
-    if !isolated {
-        return response;
-    }
-    for (name, value) in [
-        ("cross-origin-opener-policy", "same-origin"),
-        ("cross-origin-embedder-policy", "require-corp"),
-        ("cross-origin-resource-policy", "same-origin"),
-    ] {
-        let headers = response.headers_mut();
-        headers.insert(
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        );
-    }
-    response
-}
-
-/// A server at work on its own threads; dropping it stops it.
-pub struct Server {
-    address: SocketAddr,
-    end: mpsc::Receiver<std::io::Result<()>>,
-    _runtime: Runtime,
-}
-
-impl Server {
-    /// Starts serving `site` on `listener`.
-    pub fn start(listener: TcpListener, site: Router) -> Result<Self> {
-        let address = listener.local_addr().context("the socket has no address")?;
-        listener
-            .set_nonblocking(true)
-            .context("the socket cannot be made non-blocking")?;
-        let runtime = Runtime::new().context("cannot start the server's threads")?;
-        let (sender, end) = mpsc::channel();
-        runtime.spawn(async move {
-            let result = accept(listener, site).await;
-            // Nobody listens once the server is dropped, and then the result is of no use.
-            sender.send(result).ok();
-        });
-        Ok(Self {
-            address,
-            end,
-            _runtime: runtime,
-        })
-    }
-
-    /// The address of the page, with a slash at its end.
-    pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
-    }
-
-    /// Waits for the server's end, which only a fault brings.
-    fn wait(self) -> Result<()> {
-        self.end
-            .recv()
-            .context("the server's thread is gone")?
-            .context("the server stopped")
-    }
-}
-
-async fn accept(listener: TcpListener, site: Router) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
-        // A range's head and body are two writes; without this the second waits for the first's
-        // acknowledgement. A refusal only costs that delay.
-        stream.set_nodelay(true).ok();
-    });
-    axum::serve(listener, site).await
-}
-
 #[cfg(test)]
-#[path = "serve_tests.rs"]
-mod tests;
+mod tests {
+    use std::path::Path;
+
+    use super::{Event, Part};
+
+    #[test]
+    fn an_edit_makes_no_more_work_than_its_file_needs() {
+        for (path, part) in [
+            ("src/model/forward.rs", Part::Engine),
+            ("src/backend/webgpu/shaders/add.wgsl", Part::Engine),
+            ("Cargo.toml", Part::Engine),
+            (".cargo/config.toml", Part::Engine),
+            ("www/engine/worker.js", Part::Package),
+            ("www/app.css", Part::Page),
+            ("index.html", Part::Page),
+            ("pkg/zamba2.js", Part::Nothing),
+            ("README.md", Part::Nothing),
+        ] {
+            assert_eq!(Part::of(Path::new(path)), part, "{path}");
+        }
+        assert!(Part::Engine > Part::Package && Part::Package > Part::Page);
+    }
+
+    #[test]
+    fn a_line_of_the_server_is_an_edit_or_a_build_that_a_page_took() {
+        assert!(
+            matches!(Event::of("edited /a b.rs"), Some(Event::Edited(path)) if path == Path::new("/a b.rs"))
+        );
+        assert!(
+            matches!(Event::of("loaded single"), Some(Event::Loaded(build)) if build.name == "single")
+        );
+        assert!(Event::of("loaded nothing").is_none());
+        assert!(Event::of("hello").is_none());
+    }
+}

@@ -1,262 +1,540 @@
 //! Every check of the repository, in stages: `cargo xtask test`.
 //!
-//! A failed stage does not stop the ones after it; the run's last line counts both kinds. The stages
-//! run other programs and judge their exit status. What they check is written elsewhere.
+//! A failed stage does not stop the others. The stages run other programs and judge their exit status and their
+//! counts; what they check is written elsewhere. Two lanes run side by side, because compiling leaves a core idle now
+//! and then; the browser has the machine to itself, because a page that waits for a core looks like one that hangs.
 
 use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 
+use crate::builds::{BUILDS, Build, Effort};
 use crate::installs;
-use crate::serve::{Isolation, Server, listen, page_folders, site};
-use crate::wasm::{self, VARIANTS};
-use crate::workspace::{self, Workspace};
+use crate::package;
+use crate::serve::{Isolation, Server, Watch, page_folders};
+use crate::steps::{Step, Steps, in_words};
+use crate::workspace::Workspace;
 
 const KERNEL_TARGET: &str = "wasm32-wasip1";
 
-// The tests that also run as wasm: arithmetic whose SIMD code differs there. Files under tests/.
-const KERNEL_TESTS: [&str; 1] = ["kernels"];
-
-// The kernels' two vector instruction sets in browsers. The first is what .cargo/config.toml says.
+/// The kernels' two vector instruction sets in browsers. The first is what .cargo/config.toml says.
 const KERNEL_RUSTFLAGS: [&str; 2] = [
     "-C target-feature=+simd128",
     "-C target-feature=+simd128,+relaxed-simd",
 ];
 
-/// A part of the whole check that can be run alone.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Stage {
-    /// Rust formatting
-    Format,
-    /// Rust lints, for this machine and for the browser
-    Lint,
-    /// Rust tests on this machine
-    Native,
-    /// The kernels' tests and the crate's own as WebAssembly, plain and relaxed, in Node.js
-    Kernels,
-    /// Types of the JavaScript modules
-    Types,
-    /// The page and the package in a real browser
-    Browser,
-    /// Rust documentation
-    Docs,
+/// How much is checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    Whole,
+    /// The main path, for every commit.
+    Quick,
 }
 
+/// A part of the whole check that can be run alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Format,
+    Lint,
+    Native,
+    Docs,
+    Kernels,
+    Types,
+    Browser,
+}
+
+/// In the order in which they are listed.
+pub const STAGES: [Stage; 7] = [
+    Stage::Format,
+    Stage::Lint,
+    Stage::Native,
+    Stage::Docs,
+    Stage::Kernels,
+    Stage::Types,
+    Stage::Browser,
+];
+
+/// The stages that run side by side, each lane in its order. They lock different build folders.
+const LANES: [&[Stage]; 2] = [
+    &[Stage::Format, Stage::Lint, Stage::Native, Stage::Docs],
+    &[Stage::Types, Stage::Kernels],
+];
+
 impl Stage {
-    fn check(self, workspace: &Workspace) -> Result<()> {
+    pub fn name(self) -> &'static str {
         match self {
-            Stage::Format => format(workspace),
-            Stage::Lint => lint(workspace),
-            Stage::Native => native(workspace),
-            Stage::Kernels => kernels(workspace),
-            Stage::Types => types(workspace),
-            Stage::Browser => browser(workspace),
-            Stage::Docs => docs(workspace),
+            Stage::Format => "format",
+            Stage::Lint => "lint",
+            Stage::Native => "native",
+            Stage::Docs => "docs",
+            Stage::Kernels => "kernels",
+            Stage::Types => "types",
+            Stage::Browser => "browser",
         }
     }
 
-    fn name_and_purpose(self) -> (String, String) {
-        let value = self.to_possible_value();
-        let name = value.as_ref().map(|value| value.get_name().to_owned());
-        let purpose = value.as_ref().and_then(|value| value.get_help());
-        (
-            name.unwrap_or_default(),
-            purpose.map(ToString::to_string).unwrap_or_default(),
-        )
+    fn purpose(self) -> &'static str {
+        match self {
+            Stage::Format => "the formatting of Rust",
+            Stage::Lint => "lints of Rust, for this machine and for the browser",
+            Stage::Native => "Rust tests on this machine",
+            Stage::Docs => "the documentation of Rust",
+            Stage::Kernels => {
+                "the kernels' tests and the crate's own as WebAssembly in Node.js, plain and relaxed"
+            }
+            Stage::Types => "types of the JavaScript modules",
+            Stage::Browser => "the page and the package in a real browser",
+        }
+    }
+
+    fn check(self, run: &Run) -> Result<Counts> {
+        match self {
+            Stage::Format => run.format(),
+            Stage::Lint => run.lint(),
+            Stage::Native => run.native(),
+            Stage::Docs => run.docs(),
+            Stage::Kernels => run.kernels(),
+            Stage::Types => run.types(),
+            Stage::Browser => run.browser(),
+        }
     }
 }
 
 /// Prints every stage with what it checks.
 pub fn list() {
-    for stage in Stage::value_variants() {
-        let (name, purpose) = stage.name_and_purpose();
-        println!("{name:<8} {purpose}");
+    for stage in STAGES {
+        println!("{:<8} {}", stage.name(), stage.purpose());
     }
 }
 
-/// Runs the stages of `only`, or all of them, and tells whether every one passed.
-pub fn run(workspace: &Workspace, only: &[Stage]) -> bool {
-    let stages = Stage::value_variants()
-        .iter()
-        .filter(|stage| only.is_empty() || only.contains(stage));
-    let (mut passed, mut failures) = (0, Vec::new());
-    for stage in stages {
-        let (name, purpose) = stage.name_and_purpose();
-        println!("\n== {name}: {purpose}");
-        let start = Instant::now();
-        let result = stage.check(workspace);
-        let seconds = start.elapsed().as_secs_f32();
-        match result {
-            Ok(()) => {
-                println!("== {name} passed in {seconds:.1} s");
-                passed += 1;
-            }
-            Err(error) => {
-                println!("== {name} FAILED in {seconds:.1} s: {error:#}");
-                failures.push(format!("{name}: {error:#}"));
-            }
-        }
-    }
-    println!();
-    for failure in &failures {
-        println!("failed: {failure}");
-    }
-    if !failures.is_empty() {
-        println!("Run one stage alone with `cargo xtask test --only STAGE`.");
-    }
-    println!("{passed} passed, {} failed", failures.len());
-    failures.is_empty()
-}
-
-fn format(workspace: &Workspace) -> Result<()> {
-    installs::rust_component(workspace, "fmt", "rustfmt")?;
-    cargo(workspace, &["fmt", "--all", "--check"])
-}
-
-fn lint(workspace: &Workspace) -> Result<()> {
-    installs::rust_component(workspace, "clippy", "clippy")?;
-    let strict = ["--deny", "warnings"];
-    let native = ["clippy", "--workspace", "--all-targets", "--"];
-    cargo(workspace, &[&native[..], &strict].concat())?;
-    for variant in VARIANTS {
-        variant.install(workspace)?;
-        workspace::run(&mut variant.cargo(workspace, &["clippy"], &strict))?;
-    }
-    Ok(())
-}
-
-fn native(workspace: &Workspace) -> Result<()> {
-    installs::graphics_adapter(workspace);
-    // xtask is tested under the profile it already runs in, which spares compiling it once more.
-    cargo(
+/// Runs the stages of `only`, or all of them, and tells whether every fact holds.
+pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool> {
+    let wanted = |stage: &Stage| match extent {
+        _ if !only.is_empty() => only.contains(stage),
+        Extent::Whole => true,
+        // They compile the crate once more for what the native tests show already.
+        Extent::Quick => !matches!(stage, Stage::Kernels | Stage::Docs),
+    };
+    let steps = Steps::new(&workspace.target)?;
+    let run = Run {
         workspace,
-        &["test", "--package", "xtask", "--profile", "xtask"],
-    )?;
-    cargo(workspace, &["test", "--workspace", "--exclude", "xtask"])
-}
-
-fn kernels(workspace: &Workspace) -> Result<()> {
-    installs::rust_target(workspace, KERNEL_TARGET)?;
-    let path = installs::node(workspace)?;
-    let mut arguments = vec!["test", "--package", "zamba2", "--target", KERNEL_TARGET];
-    arguments.push("--lib");
-    for test in KERNEL_TESTS {
-        arguments.extend(["--test", test]);
-    }
-    // A failed assertion ends a wasm program at once, and a captured message would be lost with it.
-    arguments.extend(["--", "--nocapture"]);
-    for flags in KERNEL_RUSTFLAGS {
-        println!("With {flags}:");
-        // The runner in .cargo/config.toml is `node`.
-        workspace::run(
-            workspace
-                .cargo()
-                .args(&arguments)
-                .env("PATH", &path)
-                .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags),
-        )?;
-    }
-    Ok(())
-}
-
-fn types(workspace: &Workspace) -> Result<()> {
-    let path = node_packages(workspace)?;
-    require(workspace, "jsconfig.json")?;
-    // The tests import the package's types from pkg/, which must be those of this source.
-    wasm::build(workspace)?;
-    // `--no` keeps npx from fetching a compiler that the lock file does not name.
-    let arguments = ["--no", "--", "tsc", "--noEmit", "-p", "jsconfig.json"];
-    workspace::run(workspace.program("npx").args(arguments).env("PATH", path))
-}
-
-fn browser(workspace: &Workspace) -> Result<()> {
-    let path = node_packages(workspace)?;
-    let tests = browser_tests(workspace)?;
-    let browser = installs::browser(workspace)?;
-    wasm::build(workspace)?;
-
-    let mut folders = page_folders(workspace);
-    folders.push((
-        "/tests/fixtures".to_owned(),
-        workspace.root.join("tests/fixtures"),
-    ));
-    let server = |isolation| {
-        let site = site(&workspace.root, &folders, isolation);
-        Server::start(listen("127.0.0.1", 0)?, site)
+        steps: &steps,
+        extent,
     };
-    let isolated = server(Isolation::ByHeaders)?;
-    let plain = server(Isolation::LeftToThePage)?;
-    let run = |tests: Vec<PathBuf>, browsers: usize| {
-        let mut node = workspace.program("node");
-        node.args(["--test", &format!("--test-concurrency={browsers}")]);
-        node.args(tests).env("PATH", &path);
-        node.env("ZAMBA2_URL", isolated.url().trim_end_matches('/'));
-        node.env("ZAMBA2_PLAIN_URL", plain.url().trim_end_matches('/'));
-        workspace::run(node.env(installs::BROWSER_VARIABLE, &browser))
+    let start = Instant::now();
+    let results = Mutex::new(Vec::new());
+    let check = |stage: Stage| {
+        let start = Instant::now();
+        let counts = stage.check(&run);
+        let seconds = start.elapsed().as_secs_f32();
+        let result = StageResult::new(stage, seconds, counts);
+        steps.say(&result.line());
+        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.push(result);
     };
-    // A software adapter compiles shaders on one core, and these tests wait for nothing else.
-    let is_webgpu = |test: &PathBuf| test.to_string_lossy().contains("webgpu");
-    let (webgpu, others) = tests.into_iter().partition(is_webgpu);
-    // One browser at a time: several would starve one another of the machine's cores.
-    let (others, webgpu) = (run(others, 1), run(webgpu, 2));
-    others.and(webgpu)
+    let browser = wanted(&Stage::Browser);
+    thread::scope(|scope| {
+        scope.spawn(|| LANES[0].iter().copied().filter(wanted).for_each(check));
+        scope.spawn(|| {
+            // The stage comes to the same error, and reports it.
+            if browser {
+                run.make_package().ok();
+            }
+            LANES[1].iter().copied().filter(wanted).for_each(check);
+        });
+    });
+    if browser {
+        check(Stage::Browser);
+    }
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|result| STAGES.iter().position(|stage| *stage == result.stage));
+    println!("{}", summary(&results, start.elapsed().as_secs_f32()));
+    Ok(results.iter().all(StageResult::passed))
 }
 
-// The files are named one by one because Node's reading of a folder after `--test` differs between
-// its releases.
-fn browser_tests(workspace: &Workspace) -> Result<Vec<PathBuf>> {
-    let folder = Path::new("tests/browser");
-    require(workspace, "tests/browser")?;
-    let mut tests = Vec::new();
-    for entry in fs::read_dir(workspace.root.join(folder)).context("cannot read tests/browser")? {
-        let name = entry.context("cannot read tests/browser")?.file_name();
-        let text = name.to_string_lossy();
-        if text.ends_with(".test.js") || text.ends_with(".test.mjs") {
-            tests.push(folder.join(name));
+/// How many facts a stage has checked.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    /// What was not checked, and why.
+    skipped: Vec<String>,
+}
+
+impl Counts {
+    /// A check that is one fact.
+    fn one() -> Counts {
+        Counts {
+            passed: 1,
+            ..Counts::default()
         }
     }
-    if tests.is_empty() {
-        bail!("tests/browser has no file named *.test.js or *.test.mjs");
+
+    fn add(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped.extend(other.skipped);
     }
-    tests.sort();
-    Ok(tests)
-}
 
-fn docs(workspace: &Workspace) -> Result<()> {
-    workspace::run(
-        workspace
-            .cargo()
-            .args(["doc", "--workspace", "--no-deps"])
-            .env("RUSTDOCFLAGS", "--deny warnings"),
-    )
-}
-
-// Installs exactly what package-lock.json names and gives the PATH for it. npm writes its record last,
-// so a record that is newer than the lock file means a complete folder.
-fn node_packages(workspace: &Workspace) -> Result<OsString> {
-    let path = installs::node(workspace)?;
-    require(workspace, "package-lock.json")?;
-    let changed = |path: &str| workspace.root.join(path).metadata()?.modified();
-    let lock = changed("package-lock.json").context("cannot read package-lock.json")?;
-    if changed("node_modules/.package-lock.json").is_ok_and(|record| record >= lock) {
-        return Ok(path);
+    /// Reads what test runners print: their totals, and the tests' own lines about what they skip.
+    fn of_output(output: &str) -> Counts {
+        let mut counts = Counts::default();
+        for line in output.lines() {
+            if let Some((_, reason)) = line.split_once("SKIPPED: ") {
+                counts.skipped.push(reason.to_owned());
+                continue;
+            }
+            // "test result: ok. 12 passed; 0 failed; …" of Rust, and "12 passed, 0 failed" of tests/browser/run.js.
+            let totals = line.strip_prefix("test result: ").unwrap_or(line);
+            let totals = totals
+                .trim_start_matches("ok. ")
+                .trim_start_matches("FAILED. ");
+            let (Some(passed), Some(failed)) =
+                (number_of("passed", totals), number_of("failed", totals))
+            else {
+                continue;
+            };
+            counts.passed += passed;
+            counts.failed += failed;
+        }
+        counts
     }
-    println!("Installing what package-lock.json names: npm ci");
-    workspace::run(workspace.program("npm").arg("ci").env("PATH", &path))?;
-    Ok(path)
 }
 
-fn require(workspace: &Workspace, path: &str) -> Result<()> {
-    if workspace.root.join(path).exists() {
-        return Ok(());
+/// The number before a word in "12 passed; 0 failed".
+fn number_of(word: &str, totals: &str) -> Option<usize> {
+    let part = totals.split([';', ',']).find(|part| part.ends_with(word))?;
+    part.trim().strip_suffix(word)?.trim().parse().ok()
+}
+
+struct StageResult {
+    stage: Stage,
+    seconds: f32,
+    counts: Counts,
+    error: Option<String>,
+}
+
+impl StageResult {
+    fn new(stage: Stage, seconds: f32, counts: Result<Counts>) -> StageResult {
+        let (mut counts, error) = match counts {
+            Ok(counts) => (counts, None),
+            Err(error) => (Counts::default(), Some(format!("{error:#}"))),
+        };
+        if error.is_some() {
+            counts.failed += 1;
+        }
+        StageResult {
+            stage,
+            seconds,
+            counts,
+            error,
+        }
     }
-    bail!("{path} is missing from the repository; restore it and run again")
+
+    fn passed(&self) -> bool {
+        self.counts.failed == 0
+    }
+
+    fn line(&self) -> String {
+        let verdict = if self.passed() { "passed" } else { "FAILED" };
+        let error = self.error.iter().map(|error| format!(": {error}"));
+        format!(
+            "== {} {verdict}{}",
+            self.stage.name(),
+            error.collect::<String>()
+        )
+    }
 }
 
-fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
-    workspace::run(workspace.cargo().args(arguments))
+/// A table of the stages, what was skipped, and the totals in the last line.
+fn summary(results: &[StageResult], seconds: f32) -> String {
+    let mut lines = vec![format!(
+        "\n{:<8} {:>7} {:>7} {:>8}",
+        "stage", "passed", "failed", "time"
+    )];
+    let mut total = Counts::default();
+    for result in results {
+        let Counts {
+            passed,
+            failed,
+            skipped,
+        } = &result.counts;
+        let time = in_words(result.seconds);
+        lines.push(format!(
+            "{:<8} {passed:>7} {failed:>7} {time:>8}",
+            result.stage.name()
+        ));
+        total.passed += passed;
+        total.failed += failed;
+        total.skipped.extend(
+            skipped
+                .iter()
+                .map(|why| format!("{}: {why}", result.stage.name())),
+        );
+    }
+    lines.extend(total.skipped.iter().map(|why| format!("skipped in {why}")));
+    if total.failed > 0 {
+        lines.push("Run one stage alone with `cargo xtask test --only STAGE`.".to_owned());
+    }
+    lines.push(format!("The whole took {}.", in_words(seconds)));
+    lines.push(format!(
+        "{} passed, {} failed, {} skipped",
+        total.passed,
+        total.failed,
+        total.skipped.len()
+    ));
+    lines.join("\n")
+}
+
+/// What the stages run with.
+struct Run<'a> {
+    workspace: &'a Workspace,
+    steps: &'a Steps,
+    extent: Extent,
+}
+
+const fn step(name: &'static str, purpose: &'static str, usual_s: u32) -> Step {
+    Step {
+        name,
+        purpose,
+        usual_s,
+    }
+}
+
+impl Run<'_> {
+    fn format(&self) -> Result<Counts> {
+        installs::rust_component(self.workspace, self.steps, "fmt", "rustfmt")?;
+        self.cargo(
+            step("rustfmt", "formatting", 2),
+            &["fmt", "--all", "--check"],
+        )?;
+        Ok(Counts::one())
+    }
+
+    fn lint(&self) -> Result<Counts> {
+        installs::rust_component(self.workspace, self.steps, "clippy", "clippy")?;
+        let strict = ["--deny", "warnings"];
+        let native = ["clippy", "--workspace", "--all-targets", "--"];
+        let mut counts = Counts::one();
+        self.cargo(
+            step("clippy", "lints for this machine", 100),
+            &[&native[..], &strict].concat(),
+        )?;
+        if self.extent == Extent::Quick {
+            return Ok(counts);
+        }
+        // Threads and relaxed SIMD choose modules independently, so these two have every line between them.
+        for (build, step) in [
+            (
+                BUILDS[0],
+                step("clippy-threads", "lints for the browser, with threads", 30),
+            ),
+            (
+                BUILDS[3],
+                step("clippy-single", "lints for the browser, on one thread", 30),
+            ),
+        ] {
+            installs::rust_target(self.workspace, self.steps, crate::builds::BROWSER_TARGET)?;
+            self.steps
+                .run(&step, &mut build.clippy(self.workspace, &strict))?;
+            counts.add(Counts::one());
+        }
+        Ok(counts)
+    }
+
+    fn native(&self) -> Result<Counts> {
+        installs::graphics_adapter(self.workspace, self.steps);
+        // The commands are tested under the profile they already run in, which spares compiling them once more.
+        let own = [
+            "test",
+            "--package",
+            "xtask",
+            "--package",
+            "xtask-web",
+            "--profile",
+            "xtask",
+        ];
+        let mut counts = self.tests(
+            step("xtask tests", "tests of these commands", 20),
+            self.workspace.cargo().args(own),
+        )?;
+        let mut all = self.workspace.cargo();
+        all.args(["test", "--package", "zamba2"]);
+        counts.add(self.tests(
+            step("native tests", "Rust tests on this machine", 200),
+            &mut all,
+        )?);
+        Ok(counts)
+    }
+
+    fn kernels(&self) -> Result<Counts> {
+        installs::rust_target(self.workspace, self.steps, KERNEL_TARGET)?;
+        let path = installs::node(self.workspace, self.steps)?;
+        let mut counts = Counts::default();
+        let steps = [
+            step("kernels", "the kernels' tests as WebAssembly", 90),
+            step("kernels-relaxed", "the same with relaxed SIMD", 90),
+        ];
+        for (flags, step) in KERNEL_RUSTFLAGS.into_iter().zip(steps) {
+            let mut command = self.workspace.cargo();
+            // A failed assertion ends a wasm program at once, and a captured message would be lost with it.
+            command.args(["test", "--package", "zamba2", "--target", KERNEL_TARGET]);
+            command.args(["--lib", "--test", "kernels", "--", "--nocapture"]);
+            // The runner in .cargo/config.toml is `node`.
+            command.env("PATH", &path);
+            command.env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags);
+            counts.add(self.tests(step, &mut command)?);
+        }
+        Ok(counts)
+    }
+
+    fn types(&self) -> Result<Counts> {
+        let path = self.node_packages()?;
+        // `--no` keeps npx from fetching a compiler that the lock file does not name.
+        let arguments = ["--no", "--", "tsc", "--noEmit", "-p", "jsconfig.json"];
+        let mut command = self.workspace.program("npx");
+        let tsc = step("tsc", "types of the JavaScript modules", 10);
+        self.steps
+            .run(&tsc, command.args(arguments).env("PATH", path))?;
+        Ok(Counts::one())
+    }
+
+    fn docs(&self) -> Result<Counts> {
+        let mut command = self.workspace.cargo();
+        command.args(["doc", "--workspace", "--no-deps"]);
+        command.env("RUSTDOCFLAGS", "--deny warnings");
+        self.steps
+            .run(&step("rustdoc", "documentation", 20), &mut command)?;
+        Ok(Counts::one())
+    }
+
+    fn browser(&self) -> Result<Counts> {
+        let path = self.node_packages()?;
+        let browser = installs::browser(self.workspace, self.steps)?;
+        self.make_package()?;
+        let mut folders = page_folders(self.workspace);
+        let fixtures = self.workspace.root.join("tests/fixtures");
+        folders.push(("/tests/fixtures".to_owned(), fixtures));
+        let server = |isolation| {
+            Server::start(
+                self.workspace,
+                "127.0.0.1",
+                0,
+                &folders,
+                isolation,
+                Watch::Nothing,
+            )
+        };
+        let isolated = server(Isolation::ByHeaders)?;
+        let plain = server(Isolation::LeftToThePage)?;
+        let mut node = self.workspace.program("node");
+        node.arg("tests/browser/run.js");
+        if self.extent == Extent::Quick {
+            node.arg("--quick");
+        }
+        node.env("PATH", &path);
+        node.env("ZAMBA2_URL", isolated.url.trim_end_matches('/'));
+        node.env("ZAMBA2_PLAIN_URL", plain.url.trim_end_matches('/'));
+        node.env(installs::BROWSER_VARIABLE, &browser);
+        self.tests(
+            step("browser tests", "the page in Chromium", 240),
+            &mut node,
+        )
+    }
+
+    fn make_package(&self) -> Result<()> {
+        let builds: &[Build] = match self.extent {
+            Extent::Whole => &BUILDS,
+            Extent::Quick => &BUILDS[..1],
+        };
+        package::make(self.workspace, self.steps, builds, Effort::Quick)
+    }
+
+    /// Runs tests and counts them. Their output is shown where one fails.
+    fn tests(&self, step: Step, command: &mut Command) -> Result<Counts> {
+        let finished = self.steps.finish(&step, command)?;
+        let counts = Counts::of_output(&finished.output);
+        if !finished.succeeded {
+            self.steps.say(&crate::steps::tail(&finished.output));
+            if counts.failed == 0 {
+                bail!("{} ended without a result; its output is above", step.name);
+            }
+        } else if counts.passed + counts.failed == 0 {
+            bail!("{} ran no test", step.name);
+        }
+        Ok(counts)
+    }
+
+    fn cargo(&self, step: Step, arguments: &[&str]) -> Result<()> {
+        self.steps
+            .run(&step, self.workspace.cargo().args(arguments))
+    }
+
+    // Installs exactly what package-lock.json names and gives the PATH for it. npm writes its record last, so a record
+    // that is newer than the lock file means a complete folder.
+    fn node_packages(&self) -> Result<OsString> {
+        let path = installs::node(self.workspace, self.steps)?;
+        let changed = |path: &str| self.workspace.root.join(path).metadata()?.modified();
+        let lock = changed("package-lock.json").context("cannot read package-lock.json")?;
+        if changed("node_modules/.package-lock.json").is_ok_and(|record| record >= lock) {
+            return Ok(path);
+        }
+        let mut command = self.workspace.program("npm");
+        let npm = step(
+            "npm",
+            "what package-lock.json names, for the tests of the page",
+            10,
+        );
+        self.steps.run(&npm, command.arg("ci").env("PATH", &path))?;
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, LANES, STAGES, Stage, StageResult, summary};
+
+    #[test]
+    fn totals_of_both_runners_are_added_up() {
+        let output = "running 2 tests\n\
+            test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.00s\n\
+            SKIPPED: no adapter\n\
+            test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured\n\
+            40 passed, 2 failed, 1 skipped\n\
+            the page passed, which failed nobody\n";
+        let counts = Counts {
+            passed: 45,
+            failed: 3,
+            skipped: vec!["no adapter".to_owned()],
+        };
+        assert_eq!(Counts::of_output(output), counts);
+    }
+
+    #[test]
+    fn every_stage_runs_in_one_lane_or_alone() {
+        for stage in STAGES {
+            let lanes = LANES.iter().filter(|lane| lane.contains(&stage)).count();
+            assert_eq!(
+                lanes,
+                usize::from(stage != Stage::Browser),
+                "{}",
+                stage.name()
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_line_is_the_totals_and_a_stage_that_broke_counts_as_failed() {
+        let results = [
+            StageResult::new(Stage::Format, 1.0, Ok(Counts::one())),
+            StageResult::new(Stage::Lint, 2.0, Err(anyhow::anyhow!("no clippy"))),
+        ];
+        assert_eq!(results[1].line(), "== lint FAILED: no clippy");
+        let text = summary(&results, 3.0);
+        assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 0 skipped"));
+    }
 }

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::process;
 use std::time::Duration;
 
-use super::{Isolation, Server, listen, site};
+use tokio::sync::watch;
+
+use super::{Isolation, Server, Site, listen};
 
 /// A folder of its own for one test, removed with it, and a server over it.
 struct Fixture {
@@ -24,9 +26,13 @@ impl Fixture {
     }
 
     fn with(name: &str, isolation: Isolation) -> Self {
+        Self::serving(name, isolation, None)
+    }
+
+    fn serving(name: &str, isolation: Isolation, version: Option<watch::Receiver<u64>>) -> Self {
         let folder = env::temp_dir().join(format!("zamba2-serve-{name}-{}", process::id()));
         for (path, text) in [
-            ("index.html", "<!doctype html>"),
+            ("index.html", "<!doctype html><head></head>"),
             ("isolation.js", "export {};"),
             ("Cargo.toml", "secret"),
             ("www/app.js", "export {};"),
@@ -45,8 +51,14 @@ impl Fixture {
             fs::write(file, text).unwrap();
         }
         let folders = ["/www", "/pkg", "/checkpoints/tiny"]
-            .map(|path| (path.to_owned(), folder.join(&path[1..])));
-        let site = site(&folder, &folders, isolation);
+            .map(|path| (path.to_owned(), folder.join(&path[1..])))
+            .into();
+        let site = Site {
+            root: folder.clone(),
+            folders,
+            isolation,
+            version,
+        };
         let server = Server::start(listen("127.0.0.1", 0).unwrap(), site).unwrap();
         Self { folder, server }
     }
@@ -334,4 +346,42 @@ fn a_taken_port_gives_way_to_the_next_free_one() {
     let port = first.local_addr().unwrap().port();
     let second = listen("127.0.0.1", port).unwrap();
     assert!(second.local_addr().unwrap().port() > port);
+}
+
+#[test]
+fn a_page_that_reloads_itself_is_told_of_the_version_after_its_own() {
+    let (version, seen) = watch::channel(7);
+    let fixture = Fixture::serving("reload", Isolation::ByHeaders, Some(seen));
+    let page = fixture.get("/");
+    assert!(page.body.contains("dev/reload.js"), "{}", page.body);
+    assert_eq!(
+        page.header("cross-origin-opener-policy"),
+        Some("same-origin")
+    );
+    assert!(fixture.get("/dev/reload.js").body.contains("/dev/change?7"));
+    assert_eq!(fixture.get("/isolation.js").status, 200);
+
+    // A version that is already another is answered at once, the same one only when it changes.
+    assert_eq!(fixture.get("/dev/change?6").body, "changed");
+    let mut waiting = fixture.connect();
+    let request = "GET /dev/change?7 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    waiting.write_all(request.as_bytes()).unwrap();
+    waiting
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let mut text = String::new();
+    assert!(waiting.read_to_string(&mut text).is_err(), "{text}");
+    version.send(8).unwrap();
+    waiting
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    waiting.read_to_string(&mut text).unwrap();
+    assert!(text.ends_with("changed"), "{text}");
+}
+
+#[test]
+fn a_page_that_does_not_reload_itself_has_no_script_for_it() {
+    let fixture = Fixture::new("still");
+    assert!(!fixture.get("/").body.contains("reload"));
+    assert_eq!(fixture.get("/dev/reload.js").status, 404);
 }

@@ -1,0 +1,61 @@
+//! Folders and files, with errors that say which.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// The names of a folder's files, in order. Hidden files are editors' business.
+pub fn file_names(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let reading = || format!("cannot read the folder {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(reading)? {
+        let entry = entry.with_context(reading)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_file() && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Copies the files of a folder, not what lies in folders below it.
+pub fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    make_folder(to)?;
+    for name in file_names(from)? {
+        copy(&from.join(&name), &to.join(&name))?;
+    }
+    Ok(())
+}
+
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to)
+        .map(drop)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| {
+        format!(
+            "cannot move {} to {}; both must be on one disk",
+            from.display(),
+            to.display()
+        )
+    })
+}
+
+pub fn make_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+pub fn remove_folder(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
+}
