@@ -32,10 +32,7 @@ impl Session<Cpu> {
     /// the fastest number and gives it. A model that is incomplete or large keeps all.
     pub fn choose_threads(&mut self) -> usize {
         let all = self.be.threads();
-        if all == 1
-            || self.check_complete().is_err()
-            || self.weights_bytes() > MAX_WEIGHTS_BYTES
-        {
+        if all == 1 || self.check_complete().is_err() || self.weights_bytes() > MAX_WEIGHTS_BYTES {
             return all;
         }
         let level = self.be.profiler().level();
@@ -71,9 +68,7 @@ impl Session<Cpu> {
                 }
                 // The first round warms up: a browser runs new code in its baseline compiler.
                 if round > 0 {
-                    candidate
-                        .step_us
-                        .push((now_us() - from_us) / STEPS as f64);
+                    candidate.step_us.push((now_us() - from_us) / STEPS as f64);
                 }
             }
             if now_us() - start_us > BUDGET_US {
@@ -103,7 +98,10 @@ fn fastest(candidates: Vec<Candidate>) -> Option<usize> {
         Some((candidate.threads, *middle))
     });
     let medians: Vec<(usize, f64)> = medians.collect::<Option<_>>()?;
-    let best_us = medians.iter().map(|(_, us)| *us).fold(f64::INFINITY, f64::min);
+    let best_us = medians
+        .iter()
+        .map(|(_, us)| *us)
+        .fold(f64::INFINITY, f64::min);
     let near = medians.iter().filter(|(_, us)| *us <= best_us * TOLERANCE);
     near.map(|(threads, _)| *threads).max()
 }

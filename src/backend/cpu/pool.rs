@@ -115,7 +115,9 @@ impl Pool {
         };
         match self.threads().min(parts) {
             0 | 1 => share(),
-            2 => drop(self.run_with(1, &share)),
+            2 => {
+                self.run_with(1, &share);
+            }
             // Only of several helpers one may be too many, so only then the clock is read.
             threads => {
                 let start_us = now_us();
@@ -489,16 +491,85 @@ mod tests {
         });
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     #[test]
-    fn a_panic_on_a_worker_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(2);
-        let run = std::panic::AssertUnwindSafe(|| {
-            pool.run(2, (), |index, ()| assert_eq!(index, 0, "meant to fail"));
-        });
-        assert!(std::panic::catch_unwind(run).is_err());
-        let mut data = vec![0.0; 2];
-        pool.run(2, Pieces::new(&mut data, 1), |_, piece| piece[0] = 1.0);
-        assert_eq!(data, [1.0, 1.0]);
+    fn a_worker_that_never_comes_holds_no_job_up() {
+        let mut pool = Pool::new(1);
+        // It ends without ever looking for work. Where there are no threads there is nothing to wait for either.
+        pool.workers.extend(threads::spawn("idle".into(), || ()));
+        pool.set_threads(2);
+        let mut data = vec![0.0; 64];
+        pool.run(64, Pieces::new(&mut data, 1), |_, piece| piece[0] = 1.0);
+        assert_eq!(data, [1.0; 64]);
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    mod threaded {
+        use std::collections::HashSet;
+        use std::panic::{AssertUnwindSafe, catch_unwind};
+        use std::sync::Barrier;
+        use std::thread::{self, ThreadId, sleep};
+
+        use super::*;
+
+        #[test]
+        fn a_job_wakes_a_worker_whether_it_polls_or_sleeps() {
+            let pool = Pool::new(2);
+            // No thread gets past it alone, so a job that the worker misses would never end.
+            let both = Barrier::new(2);
+            for pause_us in [0, 20, 45, 50, 55, 100, 500].repeat(40) {
+                sleep(Duration::from_micros(pause_us));
+                pool.run(2, (), |_, ()| drop(both.wait()));
+            }
+        }
+
+        #[test]
+        fn no_more_threads_compute_than_were_set() {
+            let pool = Pool::new(5);
+            for (threads, most) in [(1, 1), (2, 2), (3, 3), (9, 5), (0, 1)] {
+                pool.set_threads(threads);
+                assert_eq!(pool.threads(), most);
+                for _ in 0..10 {
+                    let seen: Mutex<HashSet<ThreadId>> = Mutex::default();
+                    pool.run(16, (), |_, ()| {
+                        seen.lock().unwrap().insert(thread::current().id());
+                        // Long enough for every worker to come that may.
+                        sleep(Duration::from_micros(100));
+                    });
+                    assert!(seen.into_inner().unwrap().len() <= most);
+                }
+            }
+        }
+
+        #[test]
+        fn a_panic_on_any_thread_reaches_the_caller_and_the_pool_lives_on() {
+            let pool = Pool::new(2);
+            let caller = thread::current().id();
+            for on_worker in [true, false] {
+                let both = Barrier::new(2);
+                let run = AssertUnwindSafe(|| {
+                    pool.run(2, (), |_, ()| {
+                        both.wait();
+                        let is_worker = thread::current().id() != caller;
+                        assert_ne!(is_worker, on_worker, "meant to fail");
+                    });
+                });
+                assert!(catch_unwind(run).is_err());
+                let mut data = vec![0.0; 2];
+                pool.run(2, Pieces::new(&mut data, 1), |_, piece| piece[0] = 1.0);
+                assert_eq!(data, [1.0, 1.0]);
+            }
+        }
+
+        #[test]
+        fn more_threads_than_any_machine_has_cores_lose_no_part() {
+            let pool = Pool::new(64);
+            for parts in (1..200).rev() {
+                let mut data = vec![0.0; parts];
+                pool.run(parts, Pieces::new(&mut data, 1), |index, piece| {
+                    piece[0] += index as f32;
+                });
+                assert!(data.iter().enumerate().all(|(i, v)| *v == i as f32));
+            }
+        }
     }
 }
