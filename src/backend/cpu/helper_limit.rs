@@ -22,7 +22,7 @@ const MAX_PATIENCE: u32 = 1 << 17;
 pub struct JobTimes {
     /// For how long the caller computed.
     pub share_us: f64,
-    /// For how long it then slept until its helpers were done.
+    /// For how long it then waited for its helpers, if it had to sleep.
     pub wait_us: f64,
     /// Helpers that had to be woken.
     pub calls: usize,

@@ -123,6 +123,8 @@ impl Pool {
                 let start_us = now_us();
                 let outcome = self.run_with(self.limit.helpers_of(threads - 1), &share);
                 let (slept_us, wait_us) = outcome.sleep.unwrap_or_else(|| (now_us(), 0.0));
+                // With one part for each thread the slowest core is waited for however many there are.
+                let wait_us = if parts < 2 * threads { 0.0 } else { wait_us };
                 self.limit.note(&JobTimes {
                     share_us: slept_us - start_us,
                     wait_us,
