@@ -1,8 +1,5 @@
 //! The native binary from outside: its numbers against the reference's, and what it says about checkpoints, prompts
 //! and options that are wrong.
-#![cfg(not(target_arch = "wasm32"))]
-
-mod support;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
-use support::{Golden, goldens, max_difference};
 use tempfile::TempDir;
 use zamba2::report::run::Run;
+
+use crate::support::{Golden, goldens, max_difference};
 
 /// As in `tests/model.rs`: f32 sums in another order than the reference's.
 const TOLERANCE: f32 = 1e-3;

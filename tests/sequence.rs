@@ -1,10 +1,7 @@
 //! Going back in a sequence, going on from it, and keeping it as bytes. The oracle is the run that was never left: the
 //! same tokens, the same text, the same bits of probability.
 
-mod support;
-
 use pollster::block_on;
-use support::{Golden, goldens};
 use zamba2::backend::cpu::Cpu;
 use zamba2::error::Error;
 use zamba2::folder;
@@ -12,6 +9,8 @@ use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
 use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, LoadSettings, Session, Step, StopReason};
+
+use crate::support::{Golden, goldens};
 
 /// Past the second mark, which is kept after 32 tokens.
 const TOKENS: usize = 40;
