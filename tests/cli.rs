@@ -723,7 +723,7 @@ fn a_prompt_that_is_empty_too_long_or_outside_the_vocabulary_is_refused() {
     ];
     refused(&too_far, "prompt_too_long", None);
     refused(
-        &["bench", folder, "--context", "40"],
+        &["bench", folder, "--threads", "1", "--context", "40"],
         "prompt_too_long",
         None,
     );
@@ -889,6 +889,12 @@ fn profile_says_what_does_not_fit_and_what_can_not_be_written() {
         "profile",
         dir,
         "--json",
+        "--threads",
+        "1",
+        "--decode",
+        "2",
+        "--runs",
+        "2",
         "--no-ceilings",
         "--out",
         "/nowhere/at/all",

@@ -42,11 +42,11 @@ struct Net {
     prompt: Vec<u32>,
 }
 
-/// One with shared blocks, rotation and adapters, and one without.
+/// One with shared blocks, rotation and adapters, and one without. Each run reads its prompt anew, so it is short.
 fn nets() -> Vec<Net> {
     let nets = goldens().into_iter().take(2);
     let net = |golden: Golden| Net {
-        prompt: golden.ids("input_ids"),
+        prompt: golden.ids("input_ids")[..5].to_vec(),
         dir: golden.dir,
     };
     nets.map(net).collect()

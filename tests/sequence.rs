@@ -22,7 +22,7 @@ fn open(golden: &Golden, weights: WeightFormat, context: usize) -> Session<Cpu> 
         numeric: NumericSettings::default(),
         memory_limit_bytes: None,
     };
-    folder::open(Cpu::new(2), &golden.dir, settings).unwrap()
+    folder::open(Cpu::new(1), &golden.dir, settings).unwrap()
 }
 
 /// A net with shared blocks of each kind that the fixtures have: the first ones do.
@@ -218,7 +218,7 @@ fn a_snapshot_goes_on_bit_by_bit_in_another_session_with_other_threads_and_conte
                 numeric: NumericSettings::default(),
                 memory_limit_bytes: None,
             };
-            let mut other = folder::open(Cpu::new(1), &golden.dir, settings).unwrap();
+            let mut other = folder::open(Cpu::new(2), &golden.dir, settings).unwrap();
             let restored = block_on(other.restore(&bytes)).unwrap();
             assert_eq!(restored.note, "a note");
             assert_eq!(restored.prompt_tokens, prompt.len());
