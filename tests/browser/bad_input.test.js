@@ -2,15 +2,9 @@
 // Bad checkpoints, bad servers and bad prompts: each ends in a typed error that names the file and the next step.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { asBase64, EMBEDDED, fixtureFiles, launch, openModule, repositoryFile } from "./harness.js";
+import { asBase64, EMBEDDED, fixtureFiles, openModule, repositoryFile, test, withModule } from "./harness.js";
 
-/** @import { Browser, Page } from "playwright-core" */
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
+/** @import { Page } from "playwright-core" */
 
 const WEIGHTS = "model.safetensors";
 
@@ -45,17 +39,6 @@ function refusalOf(page, { files, source, prompt, options = {}, retry = { first_
     }
     return { code: "none", file: null, nextStep: "", message: "nothing was refused", typed: false };
   }, { contents: files && asBase64(files), source, prompt, options, retry });
-}
-
-/** @param {(page: Page) => Promise<void>} body */
-async function withModule(body) {
-  const { context, page, faults } = await openModule(browser);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
 }
 
 /** @param {Record<string, Buffer>} files @param {string} name */
@@ -167,7 +150,7 @@ async function replaceEngine(page, body) {
 
 test("a panic of the engine becomes an internal error that carries its text, and the model is dead", async () => {
   // The panic is also written to the console, so the faults of this page are its subject and not checked.
-  const { context, page } = await openModule(browser);
+  const { context, page } = await openModule();
   await replaceEngine(page, 'this.open_config = () => { console.error("panicked at src/model.rs:1: oh"); throw new WebAssembly.RuntimeError("unreachable"); }');
   const refusal = await refusalOf(page, { source: EMBEDDED });
   assertRefusal(refusal, "internal", null);

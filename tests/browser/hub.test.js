@@ -3,11 +3,10 @@
 // Most facts are about UrlSource alone, whose bytes are compared with the fixture's own; a few load a whole model.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { expected, fixtureFiles, launch, openModule, SITE } from "./harness.js";
+import { expected, fixtureFiles, openModule, SITE, test } from "./harness.js";
 import { MockHub, sha256 } from "./mock_hub.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 /** @import { Wait, RetryPolicy } from "../../www/engine/retrying.js" */
 /** @import { Fault } from "./mock_hub.js" */
 
@@ -25,15 +24,10 @@ const QUICK = { attempts: 4, first_delay_ms: 1, stall_ms: 20_000 };
 /** For the facts about stalls. A reply that is wrongly taken for stalled is asked for again, and changes no result. */
 const IMPATIENT = { attempts: 4, first_delay_ms: 1, stall_ms: 300 };
 
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
 /** @param {(page: Page, hub: MockHub) => Promise<void>} body @param {string} [fixture] */
 async function withHub(body, fixture = FIXTURE) {
   const hub = await MockHub.start(fixtureFiles(fixture));
-  const { context, page, faults } = await openModule(browser);
+  const { context, page, faults } = await openModule();
   await page.evaluate(async (address) => {
     const scope = /** @type {any} */ (globalThis);
     Object.assign(scope, await import(address));

@@ -2,32 +2,15 @@
 // The JS module in a real browser: its numbers against the reference, its text, and how it stops.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { asBase64, EMBEDDED, expected, FIXTURES, fixtureFiles, launch, maxDifference, openModule } from "./harness.js";
+import { asBase64, EMBEDDED, expected, fixtureFiles, FIXTURES, maxDifference, test, withModule } from "./harness.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 
 /**
  * f32 sums in another order than the reference's: an independent f32 implementation was measured at 3.2e-4 on logits
  * with a standard deviation of about 3. Three times that is still far below what any wrong term would cause.
  */
 const MAX_LOGIT_DIFFERENCE = 1e-3;
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body */
-async function withModule(body) {
-  const { context, page, faults } = await openModule(browser);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
 
 /** @param {Page} page @param {string} fixture @param {string} weights @param {number[]} ids */
 function runFixture(page, fixture, weights, ids) {

@@ -2,27 +2,10 @@
 // The page as its reader meets it: loading, running, stopping, failing, by keyboard, in both themes and widths.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
 import { assertAccessible } from "./accessibility.js";
-import { continuation, launch, openPage, openReadyPage, SITE, waitForStatus } from "./harness.js";
+import { continuation, openReadyPage, SITE, test, waitForStatus, withPage } from "./harness.js";
 
-/** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body @param {BrowserContextOptions} [options] */
-async function withPage(body, options) {
-  const { context, page, faults } = await openPage(browser, options);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
+/** @import { Page } from "playwright-core" */
 
 /** Settings are folded on a narrow page. @param {Page} page @param {string} name @param {string} value */
 async function setOption(page, name, value) {
@@ -38,7 +21,7 @@ test("the page loads the embedded model by itself and generates text", () => wit
   assert.notEqual((await continuation(page)).trim(), "");
   assert.equal(await page.locator("#metrics > div").count(), 7);
   assert.equal(await page.locator(".cell.timed").count(), await page.locator(".cell[data-kind=mamba], .cell[data-kind=hybrid]").count());
-}));
+}), { quick: true });
 
 test("every cell of the strip is ready once the model is", () => withPage(async (page) => {
   await openReadyPage(page);
@@ -72,7 +55,7 @@ test("Stop ends a run, keeps its text and says why it ended", () => withPage(asy
   assert.match(await page.textContent("#status") ?? "", /stopped/);
   assert.ok((await continuation(page)).length > 10);
   assert.equal(await page.textContent("#run"), "Run");
-}));
+}), { quick: true });
 
 test("Run without a prompt explains instead of failing", () => withPage(async (page) => {
   await openReadyPage(page);

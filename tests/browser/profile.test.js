@@ -3,29 +3,11 @@
 // themes, languages and widths. Figures on the page are held against the module's own summary of the saved run.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
 import { assertAccessible } from "./accessibility.js";
-import { launch, openPage, openReadyPage, SITE, waitForStatus } from "./harness.js";
+import { download, openPage, openReadyPage, SITE, test, waitForStatus, withPage } from "./harness.js";
 
-/** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 /** @import { Run, Summary } from "../../www/engine/zamba2.d.ts" */
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body @param {BrowserContextOptions} [options] */
-async function withPage(body, options) {
-  const { context, page, faults } = await openPage(browser, options);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
 
 /** Few runs: these tests ask whether figures are shown, not how steady they are. @param {Page} page */
 async function profile(page) {
@@ -36,14 +18,6 @@ async function profile(page) {
   await page.waitForFunction(() => /^(Measured|Измерено)/.test(document.getElementById("profile-status")?.textContent ?? ""), undefined, { timeout: 120_000 });
   // Pictures are drawn in the frame after their place has got its size.
   await page.waitForSelector("#chart-memory .plot");
-}
-
-/** @param {Page} page @param {string} selector of a button @returns {Promise<{ name: string, bytes: Buffer }>} */
-async function download(page, selector) {
-  const waiting = page.waitForEvent("download");
-  await page.click(selector);
-  const file = await waiting;
-  return { name: file.suggestedFilename(), bytes: readFileSync(await file.path()) };
 }
 
 /** @param {Page} page @returns {Promise<Run>} */
@@ -113,7 +87,7 @@ test("a profile of the embedded model fills every table and every chart", () => 
   assert.equal(await page.locator("#profile-blocks tbody tr").count(), n_blocks);
   assert.equal(await page.locator("#profile-modules tbody tr").count(), 20);
   assert.equal(await page.locator("#profile-kinds tbody tr").count(), 4);
-}));
+}), { quick: true });
 
 test("every picture has its finding as its label and a table with the same figures", () => withPage(async (page) => {
   await openReadyPage(page);
@@ -215,7 +189,7 @@ test("pictures are saved as SVG with colours of their own and as PNG", () => wit
 }));
 
 test("Open in Perfetto hands the trace over by message, through a page that is not isolated", async () => {
-  const { context, page, faults } = await openPage(browser);
+  const { context, page, faults } = await openPage();
   try {
     // A stand-in that answers as Perfetto does and keeps what it gets.
     await context.route("https://ui.perfetto.dev/**", (route) => route.fulfill({

@@ -2,27 +2,10 @@
 // Reports through the module in Chromium: a measured run, what is derived from it, its exports, and run files of others.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { EMBEDDED, launch, openModule, openPage, PLAIN_SITE } from "./harness.js";
+import { EMBEDDED, openPage, PLAIN_SITE, test, withModule } from "./harness.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 /** @import { Run, Summary, ReferenceReport } from "../../www/engine/report.d.ts" */
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body */
-async function withModule(body) {
-  const { context, page, faults } = await openModule(browser);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
 
 /** A small run of the embedded model, with what the module makes of it. @param {Page} page @param {object} options */
 const measured = (page, options) => page.evaluate(async ([source, options]) => {
@@ -91,7 +74,7 @@ test("a run is exported in every form and read back the same", () => withModule(
 }));
 
 test("without isolation a report says so, and the four functions work there too", async () => {
-  const { context, page, faults } = await openPage(browser);
+  const { context, page, faults } = await openPage();
   await page.goto(`${PLAIN_SITE}/pkg/zamba2.js`);
   const { isolated, advice } = await page.evaluate(async ([site, source]) => {
     const zamba2 = await import(`${site}/pkg/zamba2.js`);

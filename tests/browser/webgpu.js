@@ -2,9 +2,9 @@
 // What the WebGPU tests share: a page with the module on Chromium's software adapter, and a load with its logits.
 
 import assert from "node:assert/strict";
-import { expected, maxDifference, SITE } from "./harness.js";
+import { expected, importModule, maxDifference, sharedBrowser, SITE } from "./harness.js";
 
-/** @import { Browser, BrowserContext, Page } from "playwright-core" */
+/** @import { BrowserContext, Page } from "playwright-core" */
 
 /** What WGSL allows an exponential to be off adds to another order of sums; a wrong term would show a hundred times more. */
 export const MAX_LOGIT_DIFFERENCE = 2e-3;
@@ -21,14 +21,13 @@ export async function modulePage(context, script) {
     });
   }
   const page = await context.newPage();
-  await page.goto(`${SITE}/pkg/zamba2.js`);
-  await page.evaluate(async (address) => { /** @type {any} */ (globalThis).zamba2 = await import(address); }, `${SITE}/pkg/zamba2.js`);
+  await importModule(page);
   return page;
 }
 
-/** @param {Browser} browser @param {(page: Page) => Promise<void>} body @param {string} [script] */
-export async function withModulePage(browser, body, script) {
-  const context = await browser.newContext();
+/** @param {(page: Page) => Promise<void>} body @param {string} [script] */
+export async function withModule(body, script) {
+  const context = await (await sharedBrowser("webgpu")).newContext();
   try {
     await body(await modulePage(context, script));
   } finally {

@@ -3,22 +3,13 @@
 // whose adapter is bad, small, full or lost. Numbers are in webgpu_numbers.test.js; it measures no speed.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { expected, fixtureFiles, launch, openPage, SITE, SOFTWARE_ADAPTER } from "./harness.js";
+import { expected, fixtureFiles, launch, sharedBrowser, SITE, test, waitForStatus, withPage } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
-import { assertRight, loadAndRun, modulePage, source, withModulePage } from "./webgpu.js";
+import { assertRight, loadAndRun, modulePage, source, withModule } from "./webgpu.js";
 
 /** @import { Browser, Page } from "playwright-core" */
 
 const FIXTURE = "one_block_adapters_rope";
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(SOFTWARE_ADAPTER); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body @param {string} [script] */
-const withModule = (body, script) => withModulePage(browser, body, script);
 
 /** Makes the software adapter pass for a real one, as far as a page can tell. */
 const DISGUISE = `
@@ -123,9 +114,9 @@ test("a profile of an adapter without a clock has the time of every block, by wa
 // ---- the choice ----
 
 test("without any adapter `auto` takes the CPU and says why, and `webgpu` is refused with a way out", async () => {
-  const bare = await launch();
+  const context = await (await sharedBrowser("cpu")).newContext();
   try {
-    const page = await modulePage(await bare.newContext());
+    const page = await modulePage(context);
     const ids = expected(FIXTURE).input_ids;
     const auto = await loadAndRun(page, { source: source(FIXTURE) }, ids, 0);
     assertRight(auto, FIXTURE);
@@ -136,7 +127,7 @@ test("without any adapter `auto` takes the CPU and says why, and `webgpu` is ref
     assert.equal(asked.error?.code, "no_adapter");
     assert.match(String(asked.error?.next), /CPU/);
   } finally {
-    await bare.close();
+    await context.close();
   }
 });
 
@@ -227,7 +218,7 @@ async function loseEveryDevice(browser) {
 test("a device that is lost in the middle of a run is made good from what is kept here, and the run goes on as if nothing had been", async () => {
   const hub = await MockHub.start(fixtureFiles(FIXTURE));
   try {
-    const own = await launch(SOFTWARE_ADAPTER);
+    const own = await launch("webgpu");
     try {
       const page = await modulePage(await own.newContext());
       const prompt = expected(FIXTURE).input_ids;
@@ -285,7 +276,7 @@ GPU.prototype.requestAdapter = async function (...args) {
 };`;
 
 test("a device that is lost between two runs is made good by the next one, even if there is no adapter for a moment", async () => {
-  const own = await launch(SOFTWARE_ADAPTER);
+  const own = await launch("webgpu");
   try {
     const page = await modulePage(await own.newContext(), RESTARTING);
     const reference = expected(FIXTURE);
@@ -310,17 +301,11 @@ test("a device that is lost between two runs is made good by the next one, even 
 
 // ---- the page ----
 
-test("the page names the adapter that computes, and lets another backend be chosen", async () => {
-  const { context, page, faults } = await openPage(browser);
-  try {
-    await page.goto(`${SITE}/?backend=webgpu`);
-    await page.waitForFunction(() => document.getElementById("status")?.textContent?.startsWith("Ready"), null, { timeout: 120_000 });
-    assert.match(String(await page.textContent("#capability")), /^WebGPU · .*swiftshader/i);
-    assert.match(String(await page.textContent("#capability-reasons")), /software/);
-    await page.selectOption("#backend", "cpu");
-    await page.waitForFunction(() => document.getElementById("capability")?.textContent?.startsWith("CPU"), null, { timeout: 120_000 });
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-});
+test("the page names the adapter that computes, and lets another backend be chosen", () => withPage(async (page) => {
+  await page.goto(`${SITE}/?backend=webgpu`);
+  await waitForStatus(page, "Ready");
+  assert.match(String(await page.textContent("#capability")), /^WebGPU · .*swiftshader/i);
+  assert.match(String(await page.textContent("#capability-reasons")), /software/);
+  await page.selectOption("#backend", "cpu");
+  await page.waitForFunction(() => document.getElementById("capability")?.textContent?.startsWith("CPU"));
+}, {}, "webgpu"));
