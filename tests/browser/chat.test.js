@@ -3,7 +3,7 @@
 // the model, what is said about templates that are broken or absent, and the conversation on the page.
 
 import assert from "node:assert/strict";
-import { asBase64, EMBEDDED, openModule, openPage, repositoryFile, SITE, test, waitForStatus } from "./harness.js";
+import { asBase64, EMBEDDED, openModule, openPage, repositoryFile, SITE, test, waitForStatus, withSharedModule } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
 
 /** @import { Page } from "playwright-core" */
@@ -30,16 +30,10 @@ async function serveBeside(page, files) {
 }
 
 /** @param {(page: Page) => Promise<void>} body @param {Record<string, string | null>} [files] */
-async function withModule(body, files = {}) {
-  const { context, page, faults } = await openModule();
-  try {
-    await serveBeside(page, files);
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
+const withModule = (body, files = {}) => withSharedModule(async (page) => {
+  await serveBeside(page, files);
+  await body(page);
+});
 
 /** @param {(page: Page) => Promise<void>} body @param {Record<string, string | null>} [files] */
 async function withPage(body, files = { "tokenizer_config.json": CONFIG }) {

@@ -1,7 +1,7 @@
 // @ts-check
 // What the browser tests share: the one set-up (test, browsers, pages that watch for faults), fixtures, and a reader for
 // safetensors. The servers come from outside (`cargo xtask test` starts them), so that the suite tests what developers serve;
-// run.js starts the browsers that all files share, and a file that is run alone starts its own.
+// run.js starts the browser that all files share, and a file that is run alone starts its own.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -11,7 +11,7 @@ import { after, test as nodeTest } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
-import { BROWSERS, chromiumPath, required } from "./browsers.js";
+import { BROWSERS, chromiumPath, required, SHARED } from "./browsers.js";
 
 /** @import { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core" */
 /** @import { BrowserKind } from "./browsers.js" */
@@ -45,14 +45,18 @@ export function test(name, body, { quick = false } = {}) {
 // ---- browsers ----
 
 /** A browser of the test's own. @param {BrowserKind} kind */
-export const launch = (kind) => chromium.launch({ executablePath: chromiumPath(), args: BROWSERS[kind].args });
+export const launch = (kind) => chromium.launch({ executablePath: chromiumPath(), args: BROWSERS[kind] });
 
 /** @type {Map<BrowserKind, Promise<Browser>>} */
 const shared = new Map();
 
-/** The browser that all tests of a kind share; each opens contexts of its own in it. @param {BrowserKind} [kind] */
+/**
+ * The browser of all files, in which tests open contexts of their own. Only those with WebGPU have one for each file: shaders are
+ * compiled in one thread of a browser, and the files run side by side.
+ * @param {BrowserKind} [kind]
+ */
 export function sharedBrowser(kind = "cpu") {
-  const endpoint = process.env[BROWSERS[kind].variable];
+  const endpoint = kind === "cpu" ? process.env[SHARED] : undefined;
   const browser = shared.get(kind) ?? (endpoint ? chromium.connect(endpoint) : launch(kind));
   shared.set(kind, browser);
   return browser;
@@ -102,6 +106,51 @@ export async function withPage(body, options, kind) {
   }
 }
 
+/**
+ * One page for several facts, each of which leaves it as the next one needs it. `prepare` makes it ready for the first, and anew
+ * after a fact that failed; `again` for each of the others.
+ * @param {(page: Page) => Promise<void>} prepare @param {(page: Page) => Promise<void>} [again]
+ * @param {BrowserContextOptions} [options] @param {BrowserKind} [kind]
+ * @returns {(body: (page: Page) => Promise<void>, origins?: string[]) => Promise<void>} `origins` are those of the fact's own servers
+ */
+export function onePage(prepare, again, options, kind) {
+  /** @type {Awaited<ReturnType<typeof openPage>> | null} */
+  let opened = null;
+  /** @type {string[]} */
+  const own = [];
+  return async (body, origins = []) => {
+    own.push(...origins);
+    try {
+      if (opened) {
+        await again?.(opened.page);
+      } else {
+        opened = await openPage(options, kind);
+        await prepare(opened.page);
+      }
+      // What comes late from the fact before is not this one's.
+      const { page, faults } = opened;
+      faults.length = 0;
+      await body(page);
+      assert.deepEqual(faults.filter((fault) => !own.some((origin) => fault.startsWith(`left the origin: ${origin}/`))), []);
+    } catch (error) {
+      await opened?.context.close();
+      opened = null;
+      throw error;
+    }
+  };
+}
+
+/**
+ * The page itself, loaded anew for each fact in a context that they share: with the code and the weights that are kept there, a
+ * load takes a third of the first one's time. What it remembers of its user is deleted before. For facts on what a first visit
+ * loads, keeps or says, `withPage` opens a context of its own.
+ */
+export const withReadyPage = onePage((page) => openReadyPage(page), async (page) => {
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  await page.evaluate(() => { localStorage.clear(); sessionStorage.clear(); });
+  await openReadyPage(page);
+});
+
 /** Goes to a document of the site that has no scripts of its own and gives it the module as `zamba2`. @param {Page} page */
 export async function importModule(page) {
   // The source shown as text.
@@ -130,6 +179,15 @@ export const withModule = (body) => withPage(async (page) => {
   await body(page);
 });
 
+/** A page with the module for all facts of a file that end what they begin; nothing is kept or rerouted between two. */
+export const withSharedModule = onePage(importModule, async (page) => {
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  await page.evaluate(async () => {
+    const { zamba2 } = /** @type {any} */ (globalThis);
+    for (const { key } of await zamba2.keptModels()) await zamba2.forgetModel(key);
+  });
+});
+
 /**
  * Waits until `holds` answers true in the page. Playwright's own waitForFunction takes the promise of an async function
  * for a yes.
@@ -149,7 +207,7 @@ export async function until(page, holds, argument) {
  */
 export async function withProfile(body) {
   const folder = mkdtempSync(join(tmpdir(), "zamba2-profile-"));
-  const context = await chromium.launchPersistentContext(folder, { executablePath: chromiumPath(), args: BROWSERS.cpu.args });
+  const context = await chromium.launchPersistentContext(folder, { executablePath: chromiumPath(), args: BROWSERS.cpu });
   try {
     await body(context);
   } finally {

@@ -3,9 +3,10 @@
 // links, exports, the context meter, and prompts that come before the model has loaded.
 
 import assert from "node:assert/strict";
-import { assertAccessible } from "./accessibility.js";
+import { inBothSchemes } from "./accessibility.js";
 import {
   continuation, download, EMBEDDED, openPage, openReadyPage, SITE, test, waitForStatus, withModule, withPage,
+  withReadyPage,
 } from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
@@ -113,8 +114,7 @@ test("a run whose state another call has replaced can't be branched from", () =>
   assert.deepEqual(codes, [null, "out_of_order", "out_of_order", "out_of_order"]);
 }));
 
-test("each token has its probability, rank, time and alternatives, by keyboard", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("each token has its probability, rank, time and alternatives, by keyboard", () => withReadyPage(async (page) => {
   await setOptions(page, { max_tokens: "12", seed: "7" });
   await page.check("#view [value=tokens]");
   await run(page);
@@ -139,8 +139,7 @@ test("each token has its probability, rank, time and alternatives, by keyboard",
   assert.equal(await page.evaluate(() => document.activeElement === document.querySelector(".token:last-child")), true);
 }));
 
-test("an alternative becomes the token, what stands before it stays, and the text is that of the tokens", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("an alternative becomes the token, what stands before it stays, and the text is that of the tokens", () => withReadyPage(async (page) => {
   await setOptions(page, { max_tokens: "24", temperature: "0", seed: "7" });
   await run(page);
   const text = await continuation(page);
@@ -164,8 +163,7 @@ test("an alternative becomes the token, what stands before it stays, and the tex
   assert.equal(await continuation(page), text);
 }));
 
-test("Continue gives what a longer run would have given, and the meter counts along", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("Continue gives what a longer run would have given, and the meter counts along", () => withReadyPage(async (page) => {
   assert.ok(await page.isDisabled("#resume"));
   await setOptions(page, { max_tokens: "16", seed: "5" });
   await run(page);
@@ -179,8 +177,7 @@ test("Continue gives what a longer run would have given, and the meter counts al
   assert.match(await page.textContent("#context-text") ?? "", new RegExp(`^Context: ${prompt_tokens + 16} of [\\d,]+ tokens$`));
 }));
 
-test("a state in a file brings text, tokens and settings back after a reload, and goes on from there", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("a state in a file brings text, tokens and settings back after a reload, and goes on from there", () => withReadyPage(async (page) => {
   await setOptions(page, { max_tokens: "20", seed: "11", temperature: "0.9" });
   await run(page);
   const whole = await continuation(page);
@@ -210,8 +207,7 @@ test("a state in a file brings text, tokens and settings back after a reload, an
   await page.waitForSelector(".error-card[data-code=bad_snapshot]");
 }));
 
-test("a state that another program saved is told apart from this page's own", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("a state that another program saved is told apart from this page's own", () => withReadyPage(async (page) => {
   const bytes = await page.evaluate(async (source) => {
     const { load } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
     const model = await load({ source, keep: false });
@@ -228,8 +224,7 @@ test("a state that another program saved is told apart from this page's own", ()
   assert.ok(await page.isDisabled("#resume"));
 }));
 
-test("what was run is in the history after a reload, until it is deleted, and nowhere when that is off", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("what was run is in the history after a reload, until it is deleted, and nowhere when that is off", () => withReadyPage(async (page) => {
   await page.evaluate(() => { /** @type {HTMLDetailsElement} */ (document.getElementById("history")).open = true; });
   await setOptions(page, { max_tokens: "6", seed: "9" });
   await page.fill("#prompt", "A trait object");
@@ -252,8 +247,7 @@ test("what was run is in the history after a reload, until it is deleted, and no
   assert.equal(await page.evaluate(() => localStorage.getItem("history")), null);
 }));
 
-test("the history keeps the newest fifty", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("the history keeps the newest fifty", () => withReadyPage(async (page) => {
   await page.evaluate(() => {
     const entry = { mode: "raw", prompt: "old", system: "", turns: [], settings: {}, model: { name: "m", weights: "q8" }, text: "er", summary: null };
     localStorage.setItem("history", JSON.stringify(Array.from({ length: 50 }, (_, i) => ({ ...entry, made_ms: i }))));
@@ -266,8 +260,7 @@ test("the history keeps the newest fifty", () => withPage(async (page) => {
   assert.equal(kept[0].prompt, "Ownership is");
 }));
 
-test("a link brings prompt and settings, never the answer, and runs nothing", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("a link brings prompt and settings, never the answer, and runs nothing", () => withReadyPage(async (page) => {
   await setOptions(page, { max_tokens: "9", seed: "123", temperature: "0.35", stop: "\\n\\n" });
   await page.fill("#prompt", "Привет, ownership 🦀");
   await run(page);
@@ -314,8 +307,7 @@ test("a link that is none is explained, and the page works", () => withPage(asyn
   await run(page);
 }));
 
-test("exports hold the whole exchange: JSON for programs, Markdown for people", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("exports hold the whole exchange: JSON for programs, Markdown for people", () => withReadyPage(async (page) => {
   assert.ok(await page.isDisabled("#export-json"));
   await setOptions(page, { max_tokens: "8", seed: "2" });
   await run(page);
@@ -386,21 +378,22 @@ for (const width of [320, 390, 1280]) {
 }
 
 for (const width of [390, 1280]) {
-  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
-    test(`axe finds no fault in tokens, an open token, history and chat at ${width} px, ${colorScheme}`, () => withPage(async (page) => {
-      const template = "{% for m in messages %}## {{ m.role }}\n{{ m.content }}\n{% endfor %}## assistant\n";
-      await page.route(`**${EMBEDDED}tokenizer_config.json`, (route) => route.fulfill({ body: JSON.stringify({ chat_template: template }) }));
-      await openReadyPage(page);
-      await setOptions(page, { max_tokens: "30" });
-      await page.evaluate(() => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
-      await run(page);
-      await assertAccessible(page, "chat");
-      await page.check("#mode [value=raw]");
-      await page.fill("#prompt", "Ownership is");
-      await page.check("#view [value=tokens]");
-      await run(page);
-      await page.locator(".token").nth(4).click();
-      await assertAccessible(page, "tokens, one open");
-    }, { viewport: { width, height: 844 }, colorScheme }));
+  const walked = inBothSchemes((check) => withPage(async (page) => {
+    const template = "{% for m in messages %}## {{ m.role }}\n{{ m.content }}\n{% endfor %}## assistant\n";
+    await page.route(`**${EMBEDDED}tokenizer_config.json`, (route) => route.fulfill({ body: JSON.stringify({ chat_template: template }) }));
+    await openReadyPage(page);
+    await setOptions(page, { max_tokens: "30" });
+    await page.evaluate(() => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
+    await run(page);
+    await check(page, "chat");
+    await page.check("#mode [value=raw]");
+    await page.fill("#prompt", "Ownership is");
+    await page.check("#view [value=tokens]");
+    await run(page);
+    await page.locator(".token").nth(4).click();
+    await check(page, "tokens, one open");
+  }, { viewport: { width, height: 844 } }));
+  for (const scheme of /** @type {const} */ (["light", "dark"])) {
+    test(`axe finds no fault in tokens, an open token, history and chat at ${width} px, ${scheme}`, () => walked(scheme));
   }
 }

@@ -1,7 +1,7 @@
 // @ts-check
 // Sends the result of every test to run.js, which started this process.
 
-import { inspect } from "node:util";
+import { inspect, stripVTControlCharacters } from "node:util";
 
 /** @typedef {{ name: string, seconds: number, skipped: string | null, failure: string | null }} Result */
 
@@ -16,7 +16,7 @@ export default async function* reporter(events) {
       name,
       seconds: details.duration_ms / 1000,
       skipped: skip === undefined || skip === false ? null : String(skip),
-      failure: type === "test:fail" ? inspect(cause) : null,
+      failure: type === "test:fail" ? stripVTControlCharacters(cause?.stack ?? inspect(cause)) : null,
     };
     process.send?.(result);
   }

@@ -1,9 +1,9 @@
 // @ts-check
 // Runs the browser tests: `node tests/browser/run.js [--list] [--quick] [FILE or part of a test's name ...]`.
 //
-// It starts one Chromium of each kind for all files and runs the files side by side, each in a process of its own, in
-// contexts of its own. `cargo xtask test` gives it the servers (ZAMBA2_URL, ZAMBA2_PLAIN_URL), the browser
-// (ZAMBA2_CHROMIUM) and, where it wants one, a path for the summary as JSON (ZAMBA2_SUMMARY).
+// It starts one Chromium for all files and runs the files side by side, each in a process of its own. `cargo xtask test` gives
+// it the servers (ZAMBA2_URL, ZAMBA2_PLAIN_URL), the browser (ZAMBA2_CHROMIUM) and, where it wants one, a path for the summary
+// as JSON (ZAMBA2_SUMMARY).
 
 import { fork } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -11,10 +11,8 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
-import { BROWSERS, chromiumPath } from "./browsers.js";
+import { BROWSERS, chromiumPath, SHARED } from "./browsers.js";
 
-/** @import { BrowserServer } from "playwright-core" */
-/** @import { BrowserKind } from "./browsers.js" */
 /** @import { Result } from "./reporter.js" */
 
 const FOLDER = fileURLToPath(new URL(".", import.meta.url));
@@ -52,18 +50,18 @@ const environment = { ...process.env, ZAMBA2_CHOICE: JSON.stringify({ list: flag
 /** What went wrong outside of any test. @type {string[]} */
 const faults = [];
 
-/** @type {BrowserServer[]} */
-const servers = [];
-let is_over = false;
-
-/** @param {BrowserKind} kind */
-async function startBrowser(kind) {
-  const server = await chromium.launchServer({ executablePath: chromiumPath(), args: BROWSERS[kind].args });
-  servers.push(server);
-  environment[BROWSERS[kind].variable] = server.wsEndpoint();
+/** @returns {Promise<() => Promise<void>>} what closes it */
+async function startBrowser() {
+  const server = await chromium.launchServer({ executablePath: chromiumPath(), args: BROWSERS.cpu });
+  environment[SHARED] = server.wsEndpoint();
+  let is_wanted = true;
   server.on("close", () => {
-    if (!is_over) faults.push(`the shared ${kind} browser ended before the tests did`);
+    if (is_wanted) faults.push("the shared browser ended before the tests did");
   });
+  return () => {
+    is_wanted = false;
+    return server.close();
+  };
 }
 
 /** @param {string} stem @returns {Promise<FileRun>} */
@@ -128,12 +126,9 @@ async function list() {
 /** @returns {Promise<boolean>} whether all passed */
 async function runTests() {
   const start_ms = performance.now();
-  const is_webgpu = (/** @type {string} */ stem) => stem.startsWith("webgpu");
-  if (chosen.some(is_webgpu)) await startBrowser("webgpu");
-  await startBrowser("cpu");
+  const close = await startBrowser();
   const runs = await runAll();
-  is_over = true;
-  await Promise.all(servers.map((server) => server.close()));
+  await close();
 
   faults.push(...runs.flatMap(({ fault }) => fault ?? []));
   const results = runs.flatMap((run) => run.results.map((result) => ({ ...result, file: run.stem })));
