@@ -977,6 +977,26 @@ fn markdown_has_the_headings_of_the_reference_report_in_its_order() {
     }
 }
 
+/// `UPDATE_EXAMPLES=1 cargo test` writes the files anew, for a change of wording.
+#[test]
+fn the_example_reports_are_what_their_run_gives() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/example");
+    let run = Run::parse(&fs::read_to_string(dir.join("run.json")).unwrap()).unwrap();
+    for (file, format, language) in [
+        ("report.md", Format::Markdown, Language::En),
+        ("report.ru.md", Format::Markdown, Language::Ru),
+        ("tables.csv", Format::Csv, Language::En),
+    ] {
+        let text = export(&run, format, language);
+        if std::env::var_os("UPDATE_EXAMPLES").is_some() {
+            fs::write(dir.join(file), &text).unwrap();
+        }
+        let kept = fs::read_to_string(dir.join(file)).unwrap();
+        let differs = text.lines().zip(kept.lines()).find(|(a, b)| a != b);
+        assert!(text == kept, "{file}: (now, kept) = {differs:?}");
+    }
+}
+
 #[test]
 fn a_name_from_a_file_breaks_neither_markdown_nor_a_spreadsheet() {
     let mut run = measured(HYBRID, RecordedLevel::Module, 20, 1, 1);
