@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, KvFormat, ModelSizes};
 use crate::clock::now_us;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::loader::safetensors::Shard;
 use crate::loader::schedule::LoadSchedule;
 use crate::loader::{Rest, WeightStream};
@@ -66,7 +66,9 @@ pub fn context_length(
         if context == 0 || context > limit {
             return Err(Error::Setting {
                 name: "context".into(),
-                fact: format!("{context} is not within 1 to {limit}, what the model was made for"),
+                fact: Fact::new("context_range")
+                    .with("value", context)
+                    .with("limit", limit),
             });
         }
         return Ok(context);
@@ -410,7 +412,7 @@ impl<B: Backend> Session<B> {
             if options.max_tokens == 0 {
                 return Err(Error::Setting {
                     name: "max_tokens".into(),
-                    fact: "0 tokens would be no answer; it must be at least 1".into(),
+                    fact: Fact::new("no_tokens"),
                 });
             }
             let sampler = Sampler::new(options.sampling.clone())?;
@@ -420,7 +422,7 @@ impl<B: Backend> Session<B> {
         let (sampler, stops) = checked?;
         if self.model.embed_tokens.is_none() {
             return Err(Error::Sequence {
-                fact: "the embedding has not arrived".into(),
+                fact: Fact::new("no_embedding"),
             });
         }
         self.reset();
@@ -486,7 +488,7 @@ impl<B: Backend> Session<B> {
         let run = self.run.as_ref().ok_or_else(not_started)?;
         if run.finished {
             return Err(Error::Sequence {
-                fact: "the generation has ended; start a new one".into(),
+                fact: Fact::new("generation_ended"),
             });
         }
         let read_from_us = now_us();
@@ -702,7 +704,7 @@ fn standing(
 
 fn not_started() -> Error {
     Error::Sequence {
-        fact: "no generation has been started".into(),
+        fact: Fact::new("not_started"),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use crate::error::Error;
+use crate::error::{Error, Fact};
 
 include!(concat!(env!("OUT_DIR"), "/words.rs"));
 
@@ -26,7 +26,7 @@ impl FromStr for Language {
             .find(|language| language.code() == code);
         found.copied().ok_or_else(|| Error::Setting {
             name: "language".into(),
-            fact: format!("`{code}` is not one of {}", CODES.join(", ")),
+            fact: Fact::not_one_of(code, &CODES.join(", ")),
         })
     }
 }

@@ -2,15 +2,15 @@
 // Renders sentences of the report, which come as keys with values, in the language of the page. Switching the language
 // needs no new summary. `src/report/sentence.rs` does the same for Markdown.
 
-import { bytesText, number, significant, t } from "./strings.js";
+import { bytesText, number, significant, t } from "./words.js";
 
 /** @import { Sentence, SentenceValue } from "./engine/zamba2.d.ts" */
-/** @import { StringKey } from "./strings.js" */
+/** @import { Key } from "./words.js" */
 
 /** @param {Sentence} sentence */
 export function sentenceText({ key, values }) {
   const texts = Object.entries(values).map(([name, value]) => [name, valueText(value)]);
-  return t(/** @type {StringKey} */ (key), Object.fromEntries(texts));
+  return t(/** @type {Key} */ (key), Object.fromEntries(texts));
 }
 
 /** @param {SentenceValue} value */
@@ -21,7 +21,7 @@ function valueText(value) {
   if ("whole" in value) return number(value.whole);
   if ("giga" in value) return number(value.giga[0] / 1e9, value.giga[1]);
   if ("grouped" in value) return number(value.grouped);
-  if ("word" in value) return t(/** @type {StringKey} */ (value.word));
+  if ("word" in value) return t(/** @type {Key} */ (value.word));
   return value.text;
 }
 

@@ -5,7 +5,7 @@ use crate::quant::WeightFormat;
 use crate::report::count::{Formats, ModuleWork};
 use crate::report::modules;
 use crate::report::run::{RecordedLevel, Run};
-use crate::report::sentence::{Sentence, Value};
+use crate::report::sentence::{Sentence, SentenceValue};
 use crate::report::summary::{PhaseSummary, Summary, ratio, works};
 use crate::report::verdict::{Roof, Verdict};
 
@@ -34,8 +34,8 @@ fn decode(run: &Run, summary: &Summary) -> Option<Sentence> {
     let decode = &summary.decode;
     let (percent, ceilings) = (decode.percent_of_ceiling?, run.ceilings?);
     let mut values = vec![
-        ("time", Value::Us(decode.wall_us.median)),
-        ("percent", Value::Whole(percent)),
+        ("time", SentenceValue::Us(decode.wall_us.median)),
+        ("percent", SentenceValue::Whole(percent)),
     ];
     let key = match decode.verdict {
         Verdict::AboveCeiling | Verdict::NoCeilings => return None,
@@ -43,19 +43,19 @@ fn decode(run: &Run, summary: &Summary) -> Option<Sentence> {
         Verdict::NearestArithmetic | Verdict::NearestMemory => {
             let slowest = decode.types.first()?;
             values.extend([
-                ("type", Value::Text(slowest.class.clone())),
-                ("share", Value::Whole(slowest.time_percent)),
+                ("type", SentenceValue::Text(slowest.class.clone())),
+                ("share", SentenceValue::Whole(slowest.time_percent)),
             ]);
             "advice.decode.neither"
         }
         Verdict::HeldByMemory => {
             values.extend([
-                ("read", Value::Figure(ceilings.read_gb_per_s)),
-                ("bytes", Value::Bytes(decode.bytes)),
+                ("read", SentenceValue::Figure(ceilings.read_gb_per_s)),
+                ("bytes", SentenceValue::Bytes(decode.bytes)),
             ]);
             let share = q4_share(run);
             if share < WORTHWHILE_SHARE {
-                values.push(("share", Value::Whole(100.0 * share)));
+                values.push(("share", SentenceValue::Whole(100.0 * share)));
                 "advice.decode.memory_q4"
             } else {
                 "advice.decode.memory"
@@ -89,10 +89,10 @@ fn farthest(summary: &Summary) -> Option<Sentence> {
     Some(Sentence::new(
         key,
         [
-            ("module", Value::Text(lost.name)),
-            ("share", Value::Whole(share)),
-            ("percent", Value::Whole(percent)),
-            ("gain", Value::Us(lost.us - lost.allowed_us)),
+            ("module", SentenceValue::Text(lost.name)),
+            ("share", SentenceValue::Whole(share)),
+            ("percent", SentenceValue::Whole(percent)),
+            ("gain", SentenceValue::Us(lost.us - lost.allowed_us)),
         ],
     ))
 }
@@ -137,12 +137,15 @@ fn threads(run: &Run) -> Option<Sentence> {
 /// What to know before relying on the figures.
 pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
     let phases = [
-        (&summary.prefill, Value::Word("advice.phase.prefill")),
-        (&summary.decode, Value::Word("advice.phase.decode")),
+        (
+            &summary.prefill,
+            SentenceValue::Word("advice.phase.prefill"),
+        ),
+        (&summary.decode, SentenceValue::Word("advice.phase.decode")),
     ];
     let mut sentences = Vec::new();
     if run.conditions.hidden_ms > 0.0 {
-        let time = Value::Us(run.conditions.hidden_ms * 1e3);
+        let time = SentenceValue::Us(run.conditions.hidden_ms * 1e3);
         sentences.push(Sentence::new("advice.caution.hidden", [("time", time)]));
     }
     for (phase, name) in &phases {
@@ -150,7 +153,7 @@ pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
     }
     let n_runs = run.runs.len();
     if n_runs < ENOUGH_RUNS {
-        let runs = Value::Whole(n_runs as f64);
+        let runs = SentenceValue::Whole(n_runs as f64);
         sentences.push(Sentence::new("advice.caution.few_runs", [("runs", runs)]));
     }
     for (phase, name) in &phases {
@@ -168,24 +171,33 @@ pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
     sentences
 }
 
-fn above_ceiling(run: &Run, phase: &PhaseSummary, name: &Value) -> Option<Sentence> {
+fn above_ceiling(run: &Run, phase: &PhaseSummary, name: &SentenceValue) -> Option<Sentence> {
     let percent = phase.percent_of_ceiling?;
     if phase.verdict != Verdict::AboveCeiling {
         return None;
     }
-    let mut values = vec![("phase", name.clone()), ("percent", Value::Whole(percent))];
+    let mut values = vec![
+        ("phase", name.clone()),
+        ("percent", SentenceValue::Whole(percent)),
+    ];
     if run.memory.weights_bytes < CACHED_BYTES && phase.roof == Roof::Memory {
-        values.push(("bytes", Value::Bytes(run.memory.weights_bytes as f64)));
+        values.push((
+            "bytes",
+            SentenceValue::Bytes(run.memory.weights_bytes as f64),
+        ));
         return Some(Sentence::new("advice.caution.cached", values));
     }
     Some(Sentence::new("advice.caution.above_ceiling", values))
 }
 
-fn spread_or_recording(phase: &PhaseSummary, name: &Value) -> Vec<Sentence> {
+fn spread_or_recording(phase: &PhaseSummary, name: &SentenceValue) -> Vec<Sentence> {
     let apart_us = phase.wall_us.p95 - phase.wall_us.p5;
     let wide = 100.0 * ratio(apart_us, phase.wall_us.median);
     let sentence = |key, percent| {
-        let values = [("phase", name.clone()), ("percent", Value::Whole(percent))];
+        let values = [
+            ("phase", name.clone()),
+            ("percent", SentenceValue::Whole(percent)),
+        ];
         Sentence::new(key, values)
     };
     let mut sentences = Vec::new();
@@ -210,8 +222,8 @@ fn coarse_clock(run: &Run, summary: &Summary) -> Option<Sentence> {
     let step_us = run.timer.resolution_us;
     (shortest_us.is_finite() && step_us > shortest_us * QUIET_PERCENT / 100.0).then(|| {
         let values = [
-            ("step", Value::Us(step_us)),
-            ("block", Value::Us(shortest_us)),
+            ("step", SentenceValue::Us(step_us)),
+            ("block", SentenceValue::Us(shortest_us)),
         ];
         Sentence::new("advice.caution.coarse_clock", values)
     })

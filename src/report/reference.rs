@@ -3,13 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::loader::schedule::parameters;
 use crate::quant::WeightFormat;
 use crate::report::count::{self, Formats, ModuleWork};
 use crate::report::modules;
 use crate::report::run::Shapes;
-use crate::report::sentence::{Sentence, Value};
+use crate::report::sentence::{Sentence, SentenceValue};
 use crate::report::summary::{FlopsByKind, Parts};
 
 /// The published figures, to their printed digits, and the sizes of their model.
@@ -31,7 +31,7 @@ impl std::str::FromStr for ReferenceKind {
             "recomputed" => Ok(ReferenceKind::Recomputed),
             _ => Err(Error::Setting {
                 name: "kind".into(),
-                fact: format!("`{name}` is not one of published, recomputed"),
+                fact: Fact::not_one_of(name, "published, recomputed"),
             }),
         }
     }
@@ -149,10 +149,10 @@ pub fn report(kind: ReferenceKind) -> ReferenceReport {
     let explanation = Sentence::new(
         "report.reference.explanation",
         [
-            ("published", Value::Giga(published.flops, 2)),
-            ("recomputed", Value::Giga(recomputed.flops, 3)),
-            ("last", Value::Giga(last_flops, 3)),
-            ("parameters", Value::Grouped(recomputed.parameters)),
+            ("published", SentenceValue::Giga(published.flops, 2)),
+            ("recomputed", SentenceValue::Giga(recomputed.flops, 3)),
+            ("last", SentenceValue::Giga(last_flops, 3)),
+            ("parameters", SentenceValue::Grouped(recomputed.parameters)),
         ],
     );
     let report = match kind {

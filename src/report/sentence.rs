@@ -10,13 +10,13 @@ use crate::words::{self, Language};
 pub struct Sentence {
     pub key: &'static str,
     #[serde(serialize_with = "as_map")]
-    pub values: Vec<(&'static str, Value)>,
+    pub values: Vec<(&'static str, SentenceValue)>,
 }
 
 /// A value with its unit, which decides how it is written.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Value {
+pub enum SentenceValue {
     /// A time in microseconds.
     Us(f64),
     Bytes(f64),
@@ -37,7 +37,7 @@ pub enum Value {
 impl Sentence {
     pub fn new(
         key: &'static str,
-        values: impl IntoIterator<Item = (&'static str, Value)>,
+        values: impl IntoIterator<Item = (&'static str, SentenceValue)>,
     ) -> Sentence {
         Sentence {
             key,
@@ -56,23 +56,23 @@ impl Sentence {
     }
 }
 
-impl Value {
+impl SentenceValue {
     fn text(&self, language: Language) -> String {
         match self {
-            Value::Us(us) => numbers::time(language, *us),
-            Value::Bytes(bytes) => numbers::bytes(language, *bytes),
-            Value::Figure(value) => numbers::figure(language, *value),
-            Value::Whole(value) => numbers::decimal(language, *value, 0),
-            Value::Giga(value, digits) => numbers::decimal(language, value / 1e9, *digits),
-            Value::Grouped(number) => numbers::grouped(*number),
-            Value::Text(text) => text.clone(),
-            Value::Word(key) => words::get(language, key).into(),
+            SentenceValue::Us(us) => numbers::time(language, *us),
+            SentenceValue::Bytes(bytes) => numbers::bytes(language, *bytes),
+            SentenceValue::Figure(value) => numbers::figure(language, *value),
+            SentenceValue::Whole(value) => numbers::decimal(language, *value, 0),
+            SentenceValue::Giga(value, digits) => numbers::decimal(language, value / 1e9, *digits),
+            SentenceValue::Grouped(number) => numbers::grouped(*number),
+            SentenceValue::Text(text) => text.clone(),
+            SentenceValue::Word(key) => words::get(language, key).into(),
         }
     }
 }
 
 fn as_map<S: serde::Serializer>(
-    values: &[(&'static str, Value)],
+    values: &[(&'static str, SentenceValue)],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_map(values.iter().map(|(name, value)| (name, value)))

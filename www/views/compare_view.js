@@ -8,7 +8,7 @@ import { dataTable } from "../charts/data_table.js";
 import { changeText, deltaFinding, deltaStrip, deltaTable } from "../charts/delta_strip.js";
 import { dumbbell, dumbbellFinding, dumbbellTable } from "../charts/dumbbell.js";
 import { sentenceText } from "../sentence.js";
-import { msText, number, significant, t } from "../strings.js";
+import { msText, number, significant, t } from "../words.js";
 import { blockPairs, comparisonRows, typePairs, unlike, withinSpread } from "./comparison.js";
 import { card, element, scrollBox } from "./elements.js";
 
