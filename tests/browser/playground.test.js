@@ -6,7 +6,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { continuation, EMBEDDED, launch, openModule, openPage, openReadyPage, SITE, waitForStatus } from "./harness.js";
+import {
+  continuation, EMBEDDED, launch, openModule, openPage, openReadyPage, SITE, switchLanguage, waitForStatus,
+} from "./harness.js";
 
 /** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
 
@@ -415,7 +417,7 @@ for (const width of [320, 390, 1280]) {
     for (let language = 0; language < 2; language++) {
       await page.locator(".token").nth(3).click();
       assert.equal(await overflow(), 0);
-      await page.click("#language");
+      await switchLanguage(page);
     }
   }, { viewport: { width, height: 844 } }));
 }

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { assertAccessible } from "./accessibility.js";
-import { launch, openPage, openReadyPage, SITE, waitForStatus } from "./harness.js";
+import { launch, openPage, openReadyPage, SITE, switchLanguage, waitForStatus } from "./harness.js";
 
 /** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
 /** @import { Run, Summary } from "../../www/engine/zamba2.d.ts" */
@@ -278,7 +278,7 @@ test("switching views and languages loses neither text nor profile", () => withP
   const forward = await page.textContent("[data-figure=forward] dd:last-child");
   await page.click("#tab-compare");
   await page.waitForSelector("#compare-reference");
-  await page.click("#language");
+  await switchLanguage(page);
   await page.click("#tab-profile");
   await page.waitForFunction(() => document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время по блокам"));
   assert.match(await page.textContent("[data-figure=forward] dd:last-child") ?? "", new RegExp(`^${(forward ?? "").replace(" ms", "").replace(".", ",")}`));
@@ -402,14 +402,14 @@ for (const width of [390, 1280]) {
       await page.locator(".cell").nth(7).click();
       await assertAccessible(page, "prefill, with a block open");
       await page.locator("#profile-summary input[value=decode]").check({ force: true });
-      await page.click("#language");
+      await switchLanguage(page);
       await page.waitForFunction(() => document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время"));
       await assertAccessible(page, "decode, in Russian");
       await page.click("#tab-compare");
       await page.waitForSelector("#compare-banner");
       await page.evaluate(() => document.querySelectorAll("#view-compare details").forEach((details) => details.setAttribute("open", "")));
       await assertAccessible(page, "against the reference, in Russian");
-      await page.click("#language");
+      await switchLanguage(page);
       await page.selectOption("#compare-a", "published");
       await page.waitForFunction(() => document.querySelectorAll("#compare-banner").length === 0);
       await assertAccessible(page, "published against recomputed");
@@ -426,7 +426,7 @@ for (const width of [320, 390, 1280]) {
     await profile(page);
     await page.evaluate(() => document.querySelectorAll("details").forEach((details) => details.setAttribute("open", "")));
     for (const language of ["en", "ru"]) {
-      if (language === "ru") await page.click("#language");
+      if (language === "ru") await switchLanguage(page);
       await page.click("#tab-profile");
       assert.equal(await overflow(page), 0, `Profile, ${language}`);
       await page.click("#tab-compare");

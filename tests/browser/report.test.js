@@ -88,7 +88,7 @@ test("a run is exported in every form and read back the same", () => withModule(
   assert.match(exported.csv, /^table,phase,/);
   assert.ok(exported.trace.traceEvents.length > 38);
   assert.ok(exported.cautions.some((/** @type {Sentence} */ { key }) => key === "advice.caution.no_ceilings"));
-  assert.match(exported.markdown, /Потолки не измерены/);
+  assert.match(exported.markdown, /Пределы не измерены/);
 }));
 
 test("without isolation a report says so, and the four functions work there too", async () => {
