@@ -129,8 +129,8 @@ const playground = new Playground(sampling, {
   onFault: (title, thrown) => showFault(title, faultOf(thrown)),
 });
 
-/** After these two the engine is gone, and trying again would only repeat the message. @param {import("./errors.js").Fault} fault */
-const isGone = (fault) => /** @type {any} */ (fault).fatal === true;
+/** The engine is gone, and trying again would only repeat the message. @param {import("./errors.js").Fault} fault */
+const isGone = (fault) => fault.fatal === true;
 
 /** @param {string} text */
 function detail(text) {
