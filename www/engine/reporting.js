@@ -41,7 +41,7 @@ export function sourceName(source) {
 /**
  * @param {WasmEngine} engine
  * @param {LoadedFacts} loaded
- * @param {{ prefill: number | null, decode: number, runs: number, warmup: number, level: "block" | "module", ids: Uint32Array | null, prompt: string | null, vocab_size: number, ceilings: boolean }} options
+ * @param {{ prefill: number | null, decode: number, runs: number, warmup: number, level: "block" | "module", ids: Uint32Array | null, prompt: string | null, ceilings: boolean }} options
  * @param {{ signal: AbortSignal, yieldToMessages: () => Promise<void>, clockResolutionUs: () => number, onProgress: (progress: ReportProgress) => void }} hooks
  * @returns {Promise<Run>}
  */
@@ -122,9 +122,9 @@ function plainSpans(spans) {
 /** Calls of a worker that has no model. @type {Record<string, (args: any) => Promise<unknown>>} */
 export const reportCalls = {
   parse_run: async ({ text }) => (await loadReports()).parse_run(text),
-  summarise: async ({ text, language }) => (await loadReports()).summarise(text, language),
+  summarise: async ({ text }) => (await loadReports()).summarise(text),
   export_run: async ({ text, format, language }) => (await loadReports()).export_run(text, format, language),
-  reference_report: async ({ kind, language }) => (await loadReports()).reference_report(kind, language),
+  reference_report: async ({ kind }) => (await loadReports()).reference_report(kind),
 };
 
 /** How long the page was in the background. Only the page can see it. */

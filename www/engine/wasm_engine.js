@@ -60,6 +60,8 @@ import { Zamba2Error } from "./errors.js";
  * @property {() => ProfileSpans} take_profile
  * @property {() => MemoryReport} memory
  * @property {(name: string) => { model: Run["model"], memory: Run["memory"], context: number, prompt: string }} run_facts
+ * @property {(warmup: number, runs: number, n_done: number) => "warm_up" | "unprofiled" | "profiled" | undefined} next_run
+ * @property {(ids: Uint32Array | undefined, length: number) => Uint32Array} measured_prompt
  * @property {() => Promise<import("./zamba2.d.ts").Ceilings>} ceilings
  * @property {() => Omit<import("./zamba2.d.ts").KernelReport, "relaxed_simd">} bench_kernels
  */
@@ -75,9 +77,9 @@ import { Zamba2Error } from "./errors.js";
  * What a build exports for reports, which need no engine. Runs cross as the text of a run file.
  * @typedef {object} Reports
  * @property {(text: string) => Run} parse_run
- * @property {(text: string, language: string) => Summary} summarise
+ * @property {(text: string) => Summary} summarise
  * @property {(text: string, format: string, language: string) => string} export_run
- * @property {(kind: string, language: string) => ReferenceReport} reference_report
+ * @property {(kind: string) => ReferenceReport} reference_report
  */
 
 /** @type {Promise<Reports> | null} */

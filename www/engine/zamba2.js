@@ -399,7 +399,6 @@ class Model {
   profile({ prompt, ids, prefill, decode = 8, runs = 3, warmup = 1, level = "module", signal } = {}) {
     const args = {
       prompt: prompt ?? null, ids: ids ? Uint32Array.from(ids) : null, prefill: prefill ?? null, decode, runs, warmup, level,
-      vocab_size: this.info.vocab_size,
     };
     return this.#link.start("profile", args, { signal }).answer;
   }
@@ -415,7 +414,6 @@ class Model {
     oneOf("level", level, ["block", "module"]);
     const args = {
       prompt: prompt ?? null, ids: ids ? Uint32Array.from(ids) : null, prefill: prefill ?? null, decode, runs, warmup, level, ceilings,
-      vocab_size: this.info.vocab_size,
     };
     const hidden = new HiddenTime();
     try {
@@ -445,13 +443,13 @@ function askReports(call, args) {
 }
 
 /** @type {typeof api.summarise} */
-export async function summarise(run, language = "en") {
-  return askReports("summarise", { text: runText(run), language });
+export async function summarise(run) {
+  return askReports("summarise", { text: runText(run) });
 }
 
 /** @type {typeof api.referenceReport} */
-export async function referenceReport(kind, language = "en") {
-  return askReports("reference_report", { kind, language });
+export async function referenceReport(kind) {
+  return askReports("reference_report", { kind });
 }
 
 /** @type {typeof api.exportRun} */
