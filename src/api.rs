@@ -15,7 +15,7 @@ use crate::backend::cpu::threads;
 use crate::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
 use crate::bench;
 use crate::chat::{ChatTemplate, Message};
-use crate::error::{Error, ErrorReport, Result};
+use crate::error::{Error, ErrorReport, Fact, Result};
 use crate::loader::packed::Manifest;
 use crate::loader::safetensors::{self, Shard};
 use crate::loader::schedule::{ByteRange, PlannedUnit, Unit, parameters};
@@ -224,7 +224,7 @@ impl Engine {
     /// `no_adapter`; the model can then be on the processor.
     pub async fn open_webgpu(&mut self, options: JsValue) -> JsResult<JsValue> {
         if self.session.is_some() {
-            return Err(to_js_error(out_of_order("open_webgpu comes before plan")));
+            return Err(to_js_error(out_of_order("before_plan")));
         }
         let options: WebGpuOptions = from_js("webgpu", &options)?;
         let options = AdapterOptions {
@@ -373,7 +373,9 @@ impl Engine {
         if here != wanted {
             return Err(to_js_error(Error::Setting {
                 name: "weights".into(),
-                fact: format!("the folder holds {here} and not {wanted}"),
+                fact: Fact::new("other_weights")
+                    .with("found", &here[..])
+                    .with("wanted", wanted),
             }));
         }
         to_js(&manifest)
@@ -583,7 +585,7 @@ impl Engine {
             "module" => Ok(Level::Module),
             _ => Err(Error::Setting {
                 name: "level".into(),
-                fact: format!("`{level}` is not one of off, block, module"),
+                fact: Fact::not_one_of(level, "off, block, module"),
             }),
         };
         let level = level.map_err(to_js_error)?;
@@ -629,7 +631,7 @@ impl Engine {
     /// A loading or loaded model has the threads for itself.
     pub fn bench_kernels(&self) -> JsResult<JsValue> {
         if self.session.is_some() {
-            return Err(to_js_error(out_of_order("bench_kernels comes before plan")));
+            return Err(to_js_error(out_of_order("before_plan")));
         }
         to_js(&bench::run(&mut Cpu::new(self.threads)))
     }
@@ -685,7 +687,7 @@ impl Engine {
     fn config(&self) -> Result<&Config> {
         self.config
             .as_ref()
-            .ok_or_else(|| out_of_order("config.json comes first"))
+            .ok_or_else(|| out_of_order("no_config"))
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {
@@ -695,13 +697,13 @@ impl Engine {
     fn session(&self) -> Result<&AnySession> {
         self.session
             .as_ref()
-            .ok_or_else(|| out_of_order("the model is not loaded"))
+            .ok_or_else(|| out_of_order("not_loaded"))
     }
 
     fn session_mut(&mut self) -> Result<&mut AnySession> {
         self.session
             .as_mut()
-            .ok_or_else(|| out_of_order("the model is not loaded"))
+            .ok_or_else(|| out_of_order("not_loaded"))
     }
 }
 
@@ -763,8 +765,10 @@ fn unit_info(planned: &PlannedUnit) -> UnitInfo<'_> {
     }
 }
 
-fn out_of_order(fact: &str) -> Error {
-    Error::Sequence { fact: fact.into() }
+fn out_of_order(fact: &'static str) -> Error {
+    Error::Sequence {
+        fact: Fact::new(fact),
+    }
 }
 
 fn to_js_error(error: Error) -> JsValue {
@@ -788,7 +792,7 @@ fn from_js<T: for<'a> Deserialize<'a>>(name: &str, value: &JsValue) -> JsResult<
     serde_json::from_str(&text).map_err(|error| {
         to_js_error(Error::Setting {
             name: name.into(),
-            fact: error.to_string(),
+            fact: error.to_string().into(),
         })
     })
 }

@@ -1,226 +1,225 @@
-//! The one error type of the crate. It stands on floor 0: every floor may return it, and it knows none of them.
-//! Each error says what is wrong, in which file, and what to do next; it never carries a secret or a prompt.
+//! The one error type of the crate: a code and values. The sentences are `error.<code>` in `www/words/`, and what to do
+//! next is `error.<code>.next`. An error never carries a secret or a prompt.
+
+use std::fmt;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
-/// Anything a user, a checkpoint or a device can get wrong. Programmer errors assert instead.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Error {
-    #[error("{file} is missing")]
-    MissingFile { file: String },
-    #[error("{file} could not be read: {fact}")]
-    Io { file: String, fact: String },
-    #[error("{file} could not be written: {fact}")]
-    Write { file: String, fact: String },
-    #[error("{file} ends after {actual_bytes} bytes where {expected_bytes} are needed")]
-    Truncated {
-        file: String,
-        expected_bytes: u64,
-        actual_bytes: u64,
-    },
-    #[error("{file} is damaged: its size or SHA-256 is not the manifest's")]
-    Damaged { file: String },
-    #[error("{file} has a bad safetensors header: {fact}")]
-    Header { file: String, fact: String },
-    #[error("{file}: {fact}")]
-    Config { file: String, fact: String },
-    #[error("{file} describes `{found}`, and only `zamba2` is supported")]
-    Architecture { file: String, found: String },
-    #[error("{file}: tensor {tensor} has dtype {dtype}; F32, F16 and BF16 are supported")]
-    Dtype {
-        file: String,
-        tensor: String,
-        dtype: String,
-    },
-    #[error("{file}: tensor {tensor} is missing")]
-    MissingTensor { file: String, tensor: String },
-    #[error("{file}: tensor {tensor} has shape {found:?}, and config.json implies {expected:?}")]
-    Shape {
-        file: String,
-        tensor: String,
-        expected: Vec<usize>,
-        found: Vec<usize>,
-    },
-    #[error("{file}: tensor {tensor} holds a NaN or an infinity in row {row}")]
-    NonFinite {
-        file: String,
-        tensor: String,
-        row: usize,
-    },
-    #[error("{file}: {fact}")]
-    Tokenizer { file: String, fact: String },
-    #[error("{file}: {fact}")]
-    ChatTemplate { file: String, fact: String },
-    #[error("the chat template refuses this conversation: {words}")]
-    ChatRefused { file: String, words: String },
-    #[error("the checkpoint has no chat template")]
-    NoChatTemplate,
-    #[error("the prompt is empty")]
-    EmptyPrompt,
-    #[error("the prompt has {tokens} tokens, and the context holds {limit}")]
-    PromptTooLong { tokens: usize, limit: usize },
-    #[error("token {token} is outside the vocabulary of {vocab_size}")]
-    Token { token: u32, vocab_size: usize },
-    #[error("option `{name}`: {fact}")]
-    Setting { name: String, fact: String },
-    #[error(
-        "the model needs about {:.2} GB of memory, and {:.2} GB can be had",
-        *needed_bytes as f64 / 1e9,
-        *limit_bytes as f64 / 1e9
-    )]
-    Memory { needed_bytes: u64, limit_bytes: u64 },
-    #[error("{fact}")]
-    Sequence { fact: String },
-    #[error("the run file is not valid: {field}: {fact}")]
-    Run { field: String, fact: String },
-    #[error("this is not a saved state that can be used: {fact}")]
-    Snapshot { fact: String },
-    #[error(
-        "the saved state belongs to another model or to other weights (its fingerprint is {found}, this model's is {own})"
-    )]
-    OtherModel { found: String, own: String },
-    #[error("there is no graphics adapter to compute on: {fact}")]
-    NoAdapter { fact: String },
-    #[error("the graphics adapter computes wrongly: {fact}")]
-    SelfTest { fact: String },
-    #[error("the graphics device was lost: {fact}")]
-    DeviceLost { fact: String },
-    #[error("the graphics device has no memory left: {fact}")]
-    DeviceMemory { fact: String },
-    #[error("the graphics device can't take this model: {fact}")]
-    DeviceLimit { fact: String },
-    #[error("the device failed: {fact}")]
-    Device { fact: String },
-}
+use crate::words::{self, Language};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The form in which an error crosses to JavaScript and into `--json`.
+/// The placeholders of a sentence. Text, numbers, lists of numbers and [`Fact`]s.
+pub type Values = Map<String, Value>;
+
+/// The one list of errors: variant, code, fields. From it come the enum, [`Error::code`], [`Error::values`] and
+/// [`Error::CODES`].
+macro_rules! errors {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal $({ $($field:ident: $type:ty),* })?,)*) => {
+        /// Anything a user, a checkpoint or a device can get wrong. Programmer errors assert instead.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Error {
+            $($(#[$doc])* $variant $({ $($field: $type),* })?,)*
+        }
+
+        impl Error {
+            /// Every code that Rust can return; `www/engine/zamba2.d.ts` has them all as a type.
+            pub const CODES: &'static [&'static str] = &[$($code),*];
+
+            /// A stable name for programs.
+            pub fn code(&self) -> &'static str {
+                match self {
+                    $(Error::$variant { .. } => $code,)*
+                }
+            }
+
+            /// The fields by name.
+            pub fn values(&self) -> Values {
+                match self {
+                    $(Error::$variant $({ $($field),* })? => Values::from_iter([
+                        $($((stringify!($field).to_owned(), value_of($field)),)*)?
+                    ]),)*
+                }
+            }
+        }
+    };
+}
+
+errors! {
+    MissingFile = "missing_file" { file: String },
+    Io = "io" { file: String, fact: Fact },
+    Write = "write" { file: String, fact: Fact },
+    FolderNotEmpty = "folder_not_empty" { file: String },
+    Truncated = "truncated" { file: String, expected_bytes: u64, actual_bytes: u64 },
+    /// Its size or SHA-256 is not the manifest's.
+    Damaged = "damaged" { file: String },
+    /// A bad header of a safetensors file.
+    Header = "bad_header" { file: String, fact: Fact },
+    Config = "bad_config" { file: String, fact: Fact },
+    Architecture = "wrong_architecture" { file: String, found: String },
+    Dtype = "unknown_dtype" { file: String, tensor: String, dtype: String },
+    MissingTensor = "missing_tensor" { file: String, tensor: String },
+    Shape = "bad_shape" { file: String, tensor: String, expected: Vec<usize>, found: Vec<usize> },
+    NonFinite = "non_finite_weight" { file: String, tensor: String, row: usize },
+    Tokenizer = "bad_tokenizer" { file: String, fact: Fact },
+    ChatTemplate = "bad_chat_template" { file: String, fact: Fact },
+    /// `words` are those of the template's `raise_exception`.
+    ChatRefused = "chat_refused" { file: String, words: String },
+    NoChatTemplate = "no_chat_template",
+    EmptyPrompt = "empty_prompt",
+    PromptTooLong = "prompt_too_long" { tokens: usize, limit: usize },
+    Token = "bad_token" { token: u32, vocab_size: usize },
+    Setting = "bad_option" { name: String, fact: Fact },
+    /// A plan that is refused before anything is allocated. An allocation that fails is `out_of_memory`, which only
+    /// JavaScript can observe.
+    Memory = "memory_limit" { needed_bytes: u64, limit_bytes: u64 },
+    /// A call that the present state does not allow.
+    Sequence = "out_of_order" { fact: Fact },
+    Run = "bad_run" { field: String, fact: Fact },
+    Snapshot = "bad_snapshot" { fact: Fact },
+    OtherModel = "other_model" { found: String, own: String },
+    /// A NaN or an infinity among the logits. The numbers are at fault, not the device: computing them again gives the
+    /// same.
+    NonFiniteLogits = "non_finite_logits" { token: u32, logit: String },
+    NoAdapter = "no_adapter" { fact: Fact },
+    SelfTest = "self_test" { fact: Fact },
+    DeviceLost = "device_lost" { fact: Fact },
+    DeviceMemory = "device_memory" { fact: Fact },
+    DeviceLimit = "device_limit" { fact: Fact },
+    Device = "device" { fact: Fact },
+}
+
+/// Why: a sentence `fact.<id>` of `www/words/` with its values, or the text of the system or a library as it came.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Fact {
+    Known {
+        id: &'static str,
+        #[serde(flatten)]
+        values: Values,
+    },
+    Text(String),
+}
+
+impl Fact {
+    /// The sentence `fact.<id>`.
+    pub fn new(id: &'static str) -> Fact {
+        Fact::Known {
+            id,
+            values: Values::new(),
+        }
+    }
+
+    /// Gives the placeholder `name` its value. A float that may be NaN goes in as text: JSON has no NaN.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Fact {
+        let Fact::Known { values, .. } = &mut self else {
+            panic!("a text has no placeholders");
+        };
+        values.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// A value that is none of a fixed list.
+    pub fn not_one_of(value: &str, allowed: &str) -> Fact {
+        Fact::new("not_one_of")
+            .with("value", value)
+            .with("allowed", allowed)
+    }
+}
+
+impl From<String> for Fact {
+    fn from(text: String) -> Fact {
+        Fact::Text(text)
+    }
+}
+
+impl From<&str> for Fact {
+    fn from(text: &str) -> Fact {
+        Fact::Text(text.to_owned())
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fact::Known { id, values } => f.write_str(&english(&format!("fact.{id}"), values)),
+            Fact::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The form in which an error leaves the program, to JavaScript or as `--json`, with its English sentences.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ErrorReport {
     pub code: &'static str,
+    pub values: Values,
     pub message: String,
-    pub file: Option<String>,
     pub next_step: &'static str,
 }
 
 impl Error {
-    /// A stable name for programs; the message is for people and may change.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Error::MissingFile { .. } => "missing_file",
-            Error::Io { .. } => "io",
-            Error::Write { .. } => "write",
-            Error::Truncated { .. } => "truncated",
-            Error::Damaged { .. } => "damaged",
-            Error::Header { .. } => "bad_header",
-            Error::Config { .. } => "bad_config",
-            Error::Architecture { .. } => "wrong_architecture",
-            Error::Dtype { .. } => "unknown_dtype",
-            Error::MissingTensor { .. } => "missing_tensor",
-            Error::Shape { .. } => "bad_shape",
-            Error::NonFinite { .. } => "non_finite_weight",
-            Error::Tokenizer { .. } => "bad_tokenizer",
-            Error::ChatTemplate { .. } => "bad_chat_template",
-            Error::ChatRefused { .. } => "chat_refused",
-            Error::NoChatTemplate => "no_chat_template",
-            Error::EmptyPrompt => "empty_prompt",
-            Error::PromptTooLong { .. } => "prompt_too_long",
-            Error::Token { .. } => "bad_token",
-            Error::Setting { .. } => "bad_option",
-            Error::Memory { .. } => "out_of_memory",
-            Error::Sequence { .. } => "out_of_order",
-            Error::Run { .. } => "bad_run",
-            Error::Snapshot { .. } => "bad_snapshot",
-            Error::OtherModel { .. } => "other_model",
-            Error::NoAdapter { .. } => "no_adapter",
-            Error::SelfTest { .. } => "self_test",
-            Error::DeviceLost { .. } => "device_lost",
-            Error::DeviceMemory { .. } => "device_memory",
-            Error::DeviceLimit { .. } => "device_limit",
-            Error::Device { .. } => "device",
-        }
-    }
-
     /// The file at fault, if one is.
-    pub fn file(&self) -> Option<&str> {
-        match self {
-            Error::MissingFile { file }
-            | Error::Io { file, .. }
-            | Error::Write { file, .. }
-            | Error::Truncated { file, .. }
-            | Error::Damaged { file }
-            | Error::Header { file, .. }
-            | Error::Config { file, .. }
-            | Error::Architecture { file, .. }
-            | Error::Dtype { file, .. }
-            | Error::MissingTensor { file, .. }
-            | Error::Shape { file, .. }
-            | Error::NonFinite { file, .. }
-            | Error::Tokenizer { file, .. }
-            | Error::ChatTemplate { file, .. }
-            | Error::ChatRefused { file, .. } => Some(file),
-            _ => None,
-        }
+    pub fn file(&self) -> Option<String> {
+        self.values()
+            .get("file")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
     }
 
-    /// One sentence on what the reader can do about it.
+    /// One English sentence on what to do about it.
     pub fn next_step(&self) -> &'static str {
-        match self {
-            Error::MissingFile { .. } => {
-                "Check the folder: it needs config.json and model.safetensors (or its shards and their index)."
-            }
-            Error::Io { .. } => "Check that the file is there and readable, then load again.",
-            Error::Write { .. } => "Make room or choose another place, then run again.",
-            Error::Damaged { .. } => "Fetch the file again, or pack the checkpoint anew.",
-            Error::Truncated { .. } => "The download was cut short: fetch the file again.",
-            Error::Header { .. } => "The file is damaged or not safetensors: fetch it again.",
-            Error::Config { .. } => "Take config.json from the checkpoint's own repository.",
-            Error::Architecture { .. } => "Choose a Zamba2 checkpoint (1.2B, 2.7B or 7B).",
-            Error::Dtype { .. } => "Save the checkpoint in bf16, f16 or f32.",
-            Error::MissingTensor { .. } | Error::Shape { .. } => {
-                "config.json and the weights do not belong together: take both from one revision."
-            }
-            Error::NonFinite { .. } => "The weights are damaged: fetch the file again.",
-            Error::Tokenizer { .. } => "Take tokenizer.json from the checkpoint's own repository.",
-            Error::ChatTemplate { .. } => {
-                "Take tokenizer_config.json and chat_template.jinja from the checkpoint's own repository, or continue plain text."
-            }
-            Error::ChatRefused { .. } => {
-                "Change the conversation as the template asks, or continue plain text."
-            }
-            Error::NoChatTemplate => "Continue plain text, or choose an instruct checkpoint.",
-            Error::EmptyPrompt => "Type a prompt.",
-            Error::PromptTooLong { .. } => "Shorten the prompt or load with a larger context.",
-            Error::Token { .. } => "Use token ids of this model's own tokenizer.",
-            Error::Setting { .. } => "Change the option and run again.",
-            Error::Memory { .. } => "Choose q4 weights, a smaller context or a smaller model.",
-            Error::Sequence { .. } => "Reload the model.",
-            Error::Run { .. } => "Take a run file that this program wrote, whole and unchanged.",
-            Error::Snapshot { .. } => "Choose a file that was saved here, or run the prompt again.",
-            Error::OtherModel { .. } => {
-                "Load the model with the weight format that the state was saved with, then open it again."
-            }
-            Error::NoAdapter { .. } => {
-                "Choose the CPU backend, or install a driver for Vulkan, Metal or DirectX 12."
-            }
-            Error::SelfTest { .. } => "Choose the CPU backend, or update the graphics driver.",
-            Error::DeviceMemory { .. } => {
-                "Choose the CPU backend, q4 weights or a smaller model, or close what else uses the graphics card."
-            }
-            Error::DeviceLimit { .. } => "Choose the CPU backend, or a smaller context.",
-            Error::DeviceLost { .. } | Error::Device { .. } => {
-                "Load the model again, or choose the CPU backend."
-            }
-        }
+        words::get(Language::En, &format!("error.{}.next", self.code()))
     }
 
     pub fn report(&self) -> ErrorReport {
         ErrorReport {
             code: self.code(),
+            values: self.values(),
             message: self.to_string(),
-            file: self.file().map(str::to_owned),
             next_step: self.next_step(),
         }
     }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&english(&format!("error.{}", self.code()), &self.values()))
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn value_of(field: &impl Serialize) -> Value {
+    serde_json::to_value(field).expect("fields are text, integers, lists of them and facts")
+}
+
+/// The English sentence of `key`. `www/engine/errors.js` formats values the same way.
+fn english(key: &str, values: &Values) -> String {
+    let mut texts: Vec<(String, String)> = Vec::new();
+    for (name, value) in values {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Object(fact) => fact_text(fact),
+            Value::Array(list) => {
+                let list: Vec<String> = list.iter().map(Value::to_string).collect();
+                format!("[{}]", list.join(", "))
+            }
+            other => other.to_string(),
+        };
+        if let Some(bytes) = value.as_f64().filter(|_| name.ends_with("_bytes")) {
+            texts.push((format!("{name}:size"), format!("{:.2} GB", bytes / 1e9)));
+        }
+        texts.push((name.clone(), text));
+    }
+    let texts: Vec<(&str, &str)> = texts
+        .iter()
+        .map(|(name, text)| (&name[..], &text[..]))
+        .collect();
+    words::sentence(Language::En, key, &texts)
+}
+
+fn fact_text(fact: &Values) -> String {
+    let id = fact["id"].as_str().expect("a fact has an id");
+    english(&format!("fact.{id}"), fact)
 }

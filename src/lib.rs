@@ -10,6 +10,7 @@ pub mod quant;
 pub mod sampling;
 mod simd;
 pub mod tokenizer;
+pub mod words;
 
 // Floor 1: the vocabulary of ops; its devices stand on floor 2.
 pub mod backend;

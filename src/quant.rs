@@ -8,7 +8,7 @@
 use crate::simd::{F32x4, I32x4, fold};
 use std::str::FromStr;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 
 /// Columns that share one block scale. The last block of a row may be partly padding, which is zero.
 pub const BLOCK: usize = 32;
@@ -60,7 +60,7 @@ impl FromStr for WeightFormat {
             "q4" => Ok(WeightFormat::Q4),
             _ => Err(Error::Setting {
                 name: "weights".into(),
-                fact: format!("`{name}` is not one of f32, q8, q4"),
+                fact: Fact::not_one_of(name, "f32, q8, q4"),
             }),
         }
     }

@@ -9,7 +9,7 @@ use crate::backend::{
     AttentionShape, Backend, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm, Rope, Ssm,
     SsmInput, split,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::loader::WeightStream;
 use crate::loader::safetensors::Shard;
 use crate::loader::schedule::{LoadSchedule, SharedLayout, TensorSpec, tensors, units};
@@ -60,18 +60,19 @@ fn compare(name: &str, got: &[f32], expected: &[f32]) -> Result<()> {
         let off = (got - expected).abs();
         off.is_nan() || off > TOLERANCE * largest
     });
-    let fact = match wrong {
-        _ if got.len() != expected.len() => {
-            format!(
-                "{name}: {} numbers where {} belong",
-                got.len(),
-                expected.len()
-            )
-        }
-        Some(at) => format!("{name}: {} where {} belongs", got[at], expected[at]),
+    let (id, got, expected) = match wrong {
+        _ if got.len() != expected.len() => (
+            "op_length",
+            got.len().to_string(),
+            expected.len().to_string(),
+        ),
+        Some(at) => ("op_value", got[at].to_string(), expected[at].to_string()),
         None => return Ok(()),
     };
-    Err(Error::SelfTest { fact })
+    let fact = Fact::new(id).with("op", name).with("got", got);
+    Err(Error::SelfTest {
+        fact: fact.with("expected", expected),
+    })
 }
 
 /// Numbers that look random and are the same everywhere.

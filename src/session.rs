@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, KvFormat, ModelSizes};
 use crate::clock::now_us;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::loader::safetensors::Shard;
 use crate::loader::schedule::LoadSchedule;
 use crate::loader::{Rest, WeightStream};
@@ -67,7 +67,9 @@ pub fn context_length(
         if context == 0 || context > limit {
             return Err(Error::Setting {
                 name: "context".into(),
-                fact: format!("{context} is not within 1 to {limit}, what the model was made for"),
+                fact: Fact::new("context_range")
+                    .with("value", context)
+                    .with("limit", limit),
             });
         }
         return Ok(context);
@@ -411,7 +413,7 @@ impl<B: Backend> Session<B> {
             if options.max_tokens == 0 {
                 return Err(Error::Setting {
                     name: "max_tokens".into(),
-                    fact: "0 tokens would be no answer; it must be at least 1".into(),
+                    fact: Fact::new("no_tokens"),
                 });
             }
             let sampler = Sampler::new(options.sampling.clone())?;
@@ -421,7 +423,7 @@ impl<B: Backend> Session<B> {
         let (sampler, stops) = checked?;
         if self.model.embed_tokens.is_none() {
             return Err(Error::Sequence {
-                fact: "the embedding has not arrived".into(),
+                fact: Fact::new("no_embedding"),
             });
         }
         self.reset();
@@ -487,7 +489,7 @@ impl<B: Backend> Session<B> {
         let run = self.run.as_ref().ok_or_else(not_started)?;
         if run.finished {
             return Err(Error::Sequence {
-                fact: "the generation has ended; start a new one".into(),
+                fact: Fact::new("generation_ended"),
             });
         }
         let read_from_us = now_us();
@@ -703,7 +705,7 @@ fn standing(
 
 fn not_started() -> Error {
     Error::Sequence {
-        fact: "no generation has been started".into(),
+        fact: Fact::new("not_started"),
     }
 }
 

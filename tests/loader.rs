@@ -649,7 +649,7 @@ fn a_file_cut_short_on_disk_is_reported_as_such() {
         let opened = folder::open(Cpu::new(1), &folder, settings(WeightFormat::F32));
         let error = opened.err().expect("the file is too short");
         assert_eq!(
-            (error.code(), error.file()),
+            (error.code(), error.file().as_deref()),
             (code, Some("model.safetensors")),
             "{kept} bytes"
         );

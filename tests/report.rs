@@ -1109,7 +1109,7 @@ fn a_bad_file_is_refused_with_the_field_and_what_it_must_be() {
             "/conditions/weights",
             json!("q5"),
             "conditions.weights",
-            "f32, q8 or q4",
+            "f32, q8, q4",
         ),
         (
             "/conditions/level",

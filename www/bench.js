@@ -4,7 +4,7 @@
 // module only. It decides nothing: the figures come from the engine.
 
 import { benchKernels } from "../pkg/zamba2.js";
-import { figure, number, t } from "./strings.js";
+import { figure, number, t } from "./words.js";
 
 /** @import { KernelReport, Model, ProfileReport } from "./engine/zamba2.d.ts" */
 

@@ -1,10 +1,12 @@
 // @ts-check
-// A conversation with an instruct model: whether there is one, its system message and its turns. It stands on strings.js
+// A conversation with an instruct model: whether there is one, its system message and its turns. It stands on words.js
 // and makes the prompt that playground.js runs. It renders no template, which is the engine's business, and asks nothing.
 
-import { t } from "./strings.js";
+import { faultText } from "./errors.js";
+import { t } from "./words.js";
 
 /** @import { ChatMessage } from "./engine/zamba2.d.ts" */
+/** @import { Fault } from "./errors.js" */
 
 /** @template {HTMLElement} [T=HTMLElement] @param {string} id */
 const byId = (id) => /** @type {T} */ (document.getElementById(id));
@@ -16,7 +18,7 @@ export class Chat {
     this.turns = [];
     /** The turns that are still being made. @type {HTMLElement[]} */
     this.pending = [];
-    /** @type {string | null} */
+    /** Why the checkpoint has no chat. @type {Fault | null} */
     this.fault = null;
     /** What a link or an earlier exchange asks for. @type {"raw" | "chat"} */
     this.wanted = "chat";
@@ -39,7 +41,7 @@ export class Chat {
     return /** @type {HTMLInputElement} */ (this.choice.querySelector(`[value=${value}]`));
   }
 
-  /** A model comes: one with a template is asked through it, until the reader chooses otherwise. @param {boolean} chat @param {string | null} fault */
+  /** A model comes: one with a template is asked through it, until the user chooses otherwise. @param {boolean} chat @param {Fault | null} fault */
   offer(chat, fault) {
     this.fault = fault;
     if (chat === this.choice.hidden) this.radio(chat ? this.wanted : "raw").checked = true;
@@ -56,7 +58,7 @@ export class Chat {
     const { on } = this;
     const fault = byId("chat-fault");
     fault.hidden = this.fault === null;
-    fault.textContent = this.fault === null ? "" : t("chat.fault", { reason: this.fault });
+    fault.textContent = this.fault === null ? "" : t("chat.fault", { reason: faultText(this.fault) });
     byId("chat").hidden = !on;
     for (const id of ["examples", "prompt-note", "output-title"]) byId(id).hidden = on;
     byId("prompt-label").classList.toggle("visually-hidden", !on);

@@ -1,11 +1,12 @@
 // @ts-check
 // One exchange with the model, as it is kept, exported and saved: what was asked, how, and what came. It stands on
-// strings.js and asks nothing of the engine.
+// words.js and asks nothing of the engine.
 
-import { number, t } from "./strings.js";
+import { PageError } from "./errors.js";
+import { number, t } from "./words.js";
 
 /** @import { ChatMessage, GenerateOptions, Piece, RunSummary } from "./engine/zamba2.d.ts" */
-/** @import { StringKey } from "./strings.js" */
+/** @import { Key } from "./words.js" */
 
 /**
  * A generated token as the page keeps it.
@@ -61,7 +62,7 @@ export function parseExchange(text) {
   if (isEntry(exchange) && Array.isArray(/** @type {any} */ (exchange).tokens) && /** @type {any} */ (exchange).tokens.every(isToken)) {
     return /** @type {Exchange} */ (exchange);
   }
-  throw Object.assign(new Error(t("state.foreign")), { code: "bad_snapshot", file: null, nextStep: t("state.foreign.next") });
+  throw new PageError("bad_snapshot", "state.foreign", "state.foreign.next");
 }
 
 /** Whether it has what an exchange has, tokens aside. @param {any} entry @returns {entry is Omit<Exchange, "tokens">} */
@@ -78,8 +79,8 @@ const isToken = (token) => typeof token?.text === "string" && Array.isArray(toke
 /** The exchange for people, in the page's language. @param {Exchange} exchange */
 export function asMarkdown(exchange) {
   const { model, settings, summary, made_ms } = exchange;
-  const lines = [`# ${t("export.heading", { model: model.name })}`, ""];
-  lines.push(`- ${t("export.made")}: ${new Date(made_ms).toISOString()}`, `- ${t("model.weights")}: ${model.weights}`);
+  const lines = [`# ${t("exchange.heading", { model: model.name })}`, ""];
+  lines.push(`- ${t("exchange.made")}: ${new Date(made_ms).toISOString()}`, `- ${t("model.weights")}: ${model.weights}`);
   for (const [name, value] of Object.entries(settings)) {
     const label = name in SETTING_LABELS ? t(SETTING_LABELS[/** @type {keyof typeof SETTING_LABELS} */ (name)]) : name;
     const shown = Array.isArray(value) ? value.map((stop) => JSON.stringify(stop)).join(", ") : String(value);
@@ -88,7 +89,7 @@ export function asMarkdown(exchange) {
   if (summary) {
     lines.push(`- ${t("metric.tokens")}: ${summary.tokens}`);
     if (summary.decode_tokens_per_s) lines.push(`- ${t("metric.decode")}: ${number(summary.decode_tokens_per_s, 2)}`);
-    lines.push(`- ${t("metric.reason")}: ${t(/** @type {StringKey} */ (`reason.${summary.reason}`))}`);
+    lines.push(`- ${t("metric.reason")}: ${t(/** @type {Key} */ (`reason.${summary.reason}`))}`);
   }
   const said = exchange.mode === "raw"
     ? [[t("prompt.title"), exchange.prompt], [t("output.title"), exchange.text]]
@@ -103,7 +104,7 @@ export function asMarkdown(exchange) {
 
 const SETTING_LABELS = /** @type {const} */ ({
   temperature: "option.temperature", top_k: "option.top_k", top_p: "option.top_p", min_p: "option.min_p",
-  repetition_penalty: "option.repetition_penalty", seed: "option.seed", max_tokens: "option.max_tokens", stop: "export.stop",
+  repetition_penalty: "option.repetition_penalty", seed: "option.seed", max_tokens: "option.max_tokens", stop: "exchange.stop",
 });
 
 /** Text that may hold Markdown of its own, kept as it is. @param {string} text */

@@ -4,7 +4,7 @@
 // those of charts/token_heat.js; the same figures are in a table.
 
 import { heatChannel, heatFinding, heatOfRatio, heatRows, kindMedians } from "./charts/token_heat.js";
-import { number, t } from "./strings.js";
+import { number, t } from "./words.js";
 
 /** @import { ModelInfo } from "./engine/zamba2.d.ts" */
 

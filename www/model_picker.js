@@ -4,7 +4,7 @@
 // by two inputs or by dropping a folder anywhere on the page.
 
 import { hubFolder } from "../pkg/zamba2.js";
-import { t } from "./strings.js";
+import { PageError } from "./errors.js";
 
 /** @import { Weights } from "./engine/zamba2.d.ts" */
 
@@ -19,7 +19,7 @@ const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
 const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 export class ModelPicker {
-  /** @param {{ onChoice: (choice: Choice) => void, onFault: (message: string, nextStep: string) => void }} hooks */
+  /** @param {{ onChoice: (choice: Choice) => void, onFault: (error: import("./errors.js").PageError) => void }} hooks */
   constructor({ onChoice, onFault }) {
     this.onChoice = onChoice;
     this.onFault = onFault;
@@ -106,7 +106,7 @@ export class ModelPicker {
 
   chooseAddress() {
     const text = this.address.value.trim();
-    if (text === "") return this.onFault(t("model.address.empty"), t("model.address.empty.next"));
+    if (text === "") return this.onFault(new PageError("bad_option", "model.address.empty", "model.address.empty.next"));
     // A leading slash or dot would make it an address on this site.
     if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(text)) {
       const name = text.split("/")[1];
@@ -115,7 +115,8 @@ export class ModelPicker {
     const url = URL.parse(text, document.baseURI);
     // The page's own policy blocks other origins; saying so beats a network error without a reason.
     if (url === null || ![location.origin, HUB_ORIGIN].includes(url.origin)) {
-      return this.onFault(t("model.address.foreign", { origin: location.origin }), t("model.address.foreign.next"));
+      const origin = { origin: location.origin };
+      return this.onFault(new PageError("bad_option", "model.address.foreign", "model.address.foreign.next", origin));
     }
     const name = url.pathname.split("/").filter(Boolean).at(-1) ?? url.host;
     this.choose({ source: url.href, name, weights: this.weightsValue(), ...this.machine() });

@@ -1,6 +1,6 @@
 // @ts-check
 // One run at a time: prompt in, text out, and the run's figures; going on from a run, branching from a token, keeping and
-// bringing back what was asked and said. It stands on the JS module and on strings.js. It draws neither strip nor heat
+// bringing back what was asked and said. It stands on the JS module and on words.js. It draws neither strip nor heat
 // map: it hands them each token's block times.
 
 import { Chat } from "./chat.js";
@@ -9,14 +9,14 @@ import { asJson, asMarkdown, download, parseExchange, tokenOf } from "./exchange
 import { History } from "./history.js";
 import { askInHash, linkOf } from "./share.js";
 import { PacedFrame } from "./paced_frame.js";
-import { bytesText, figure, number, plural, t } from "./strings.js";
+import { bytesText, erase, figure, number, plural, t, write } from "./words.js";
 import { TokenView } from "./token_view.js";
 
 /** @import { Exchange } from "./exchange.js" */
 /** @import { Entry } from "./history.js" */
 /** @import { GenerateOptions, LoadProgress, Model, Piece, Prompt, RunOptions, RunSummary } from "./engine/zamba2.d.ts" */
 /** @import { Sampling } from "./sampling.js" */
-/** @import { StringKey } from "./strings.js" */
+/** @import { Key, Values } from "./words.js" */
 
 /** What the embedded model has read about: Rust's books, as light Markdown. */
 const EXAMPLES = ["Ownership is", "A trait object", "The borrow checker", "To create a new project with Cargo,", "## Error handling\n\n"];
@@ -34,7 +34,7 @@ const ALTERNATIVES = 5;
  * @property {(live: { tokens_per_s: number | null, ttft_ms: number, used: number }) => void} onLive
  * @property {(summary: RunSummary, ttft_ms: number) => void} onEnd
  * @property {(thrown: unknown) => void} onError  a run has failed
- * @property {(title: StringKey, thrown: unknown) => void} onFault  something else has
+ * @property {(title: Key, thrown: unknown) => void} onFault  something else has
  */
 
 /** @template {HTMLElement} [T=HTMLElement] @param {string} id */
@@ -147,7 +147,7 @@ export class Playground {
     this.chat.offer(progress.chat, null);
     this.showView();
     // What a link has brought is the news that counts.
-    if (!this.running && byId("prompt-told").textContent === "") this.tell(t("prompt.early"));
+    if (!this.running && byId("prompt-told").textContent === "") this.tell("prompt.early");
   }
 
   /** The model has loaded. */
@@ -157,17 +157,17 @@ export class Playground {
     this.ready = true;
     this.context = info.context;
     this.has_tokenizer = info.tokenizer;
-    if (this.message.textContent === t("prompt.not_ready")) this.say("");
-    if (byId("prompt-told").textContent === t("prompt.early")) this.tell("");
-    this.chat.offer(info.chat, info.chat_fault?.message ?? null);
+    if (this.message.dataset.t === "prompt.not_ready") this.say(null);
+    if (byId("prompt-told").dataset.t === "prompt.early") this.tell(null);
+    this.chat.offer(info.chat, info.chat_fault);
     this.showView();
     this.showButtons();
     this.countTokens();
   }
 
   promptChanged() {
-    this.say("");
-    this.tell("");
+    this.say(null);
+    this.tell(null);
     clearTimeout(this.count_timer);
     this.count_timer = window.setTimeout(() => this.countTokens(true), COUNT_AFTER_MS);
   }
@@ -183,7 +183,7 @@ export class Playground {
     try {
       const { length } = await this.promptTokens(model, text);
       if (text !== this.prompt.value) return;
-      place.textContent = `${plural("prompt.tokens", length)} · `;
+      place.textContent = `${plural("count.tokens", length)} · `;
       if (metered || !this.alive) this.used = length;
       this.showContext();
     } catch {
@@ -197,14 +197,16 @@ export class Playground {
     return model.tokenize(await model.renderChat(this.chat.messages(text)), { special: false });
   }
 
-  /** What is wrong with the prompt. @param {string} text */
-  say(text) {
-    this.message.textContent = text;
+  /** What is wrong with the prompt. @param {Key | null} key @param {Values} [values] */
+  say(key, values) {
+    if (key) write(this.message, key, values);
+    else erase(this.message);
   }
 
-  /** What is good to know. @param {string} text */
-  tell(text) {
-    byId("prompt-told").textContent = text;
+  /** What is good to know. @param {Key | null} key @param {Values} [values] */
+  tell(key, values) {
+    if (key) write(byId("prompt-told"), key, values);
+    else erase(byId("prompt-told"));
   }
 
   stop() {
@@ -223,11 +225,11 @@ export class Playground {
 
   async run() {
     const { model } = this;
-    if (!model || !(this.ready || this.has_tokenizer)) return this.say(t("prompt.not_ready"));
+    if (!model || !(this.ready || this.has_tokenizer)) return this.say("prompt.not_ready");
     const text = this.prompt.value;
     const chat = this.chat.on;
     if (text === "") {
-      this.say(t(chat ? "chat.empty" : "prompt.empty"));
+      this.say(chat ? "chat.empty" : "prompt.empty");
       this.prompt.focus();
       return;
     }
@@ -285,8 +287,8 @@ export class Playground {
     const controller = new AbortController();
     this.running = controller;
     clearErrorCards(byId("errors"));
-    this.say("");
-    this.tell("");
+    this.say(null);
+    this.tell(null);
     this.setAlive(false);
     this.button.textContent = t("stop");
     this.output.setAttribute("aria-busy", "true");
@@ -421,10 +423,10 @@ export class Playground {
     history.replaceState(null, "", link);
     try {
       await navigator.clipboard.writeText(link);
-      this.tell(t("share.copied"));
+      this.tell("share.copied");
     } catch {
       // Some browsers refuse; the address bar has the link by now.
-      this.tell(t("share.note"));
+      this.tell("share.note");
     }
   }
 
@@ -438,9 +440,9 @@ export class Playground {
       this.sampling.write(ask.settings);
       this.showView();
       this.promptChanged();
-      this.tell(t("share.opened"));
+      this.tell("share.opened");
     } catch (error) {
-      this.say(`${t("share.bad", { reason: /** @type {Error} */ (error).message })}. ${t("share.bad.next")}`);
+      this.say("share.bad", { reason: /** @type {Error} */ (error).message });
     }
   }
 
@@ -451,14 +453,14 @@ export class Playground {
       const bytes = await model.snapshot({ note: asJson(exchange) });
       download(`zamba2-${exchange.model.name}.state`, bytes, "application/octet-stream");
     } catch (thrown) {
-      this.hooks.onFault("error.state", thrown);
+      this.hooks.onFault("card.state", thrown);
     }
   }
 
   /** @param {File} file */
   async openState(file) {
     const { model } = this;
-    if (!model || this.running) return this.say(t("state.busy"));
+    if (!model || this.running) return this.say("state.busy");
     try {
       const { note, tokens, prompt_tokens } = await model.restore(await file.arrayBuffer());
       this.setAlive(false);
@@ -467,9 +469,9 @@ export class Playground {
       this.used = tokens.length;
       this.setAlive(tokens.length > prompt_tokens);
       this.showContext();
-      this.tell(t("state.opened", { tokens: number(tokens.length) }));
+      this.tell("state.opened", { tokens: () => plural("count.tokens", tokens.length) });
     } catch (thrown) {
-      this.hooks.onFault("error.state", thrown);
+      this.hooks.onFault("card.state", thrown);
     }
   }
 
@@ -485,7 +487,7 @@ export class Playground {
   /** Shows an exchange from elsewhere, with its settings. @param {Exchange} exchange */
   present(exchange) {
     this.exchange = exchange;
-    this.say("");
+    this.say(null);
     this.sampling.write(exchange.settings);
     this.chat.want(exchange.mode);
     if (exchange.mode === "chat" && this.chat.on) {
@@ -533,7 +535,7 @@ export class Playground {
       [`${or(summary.gap_ms_p50)} / ${or(summary.gap_ms_p95)}`, t("metric.gaps")],
       [number(summary.tokens), t("metric.tokens")],
       [memory ? bytesText(memory.wasm_bytes) : "–", t("metric.memory")],
-      [t(/** @type {StringKey} */ (`reason.${summary.reason}`)), t("metric.reason")],
+      [t(/** @type {Key} */ (`reason.${summary.reason}`)), t("metric.reason")],
     ];
     byId("metrics-none").hidden = true;
     const list = byId("metrics");

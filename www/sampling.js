@@ -2,10 +2,11 @@
 // The sampling controls: presets, and reading the fields into the engine's options. It checks that fields hold numbers
 // in range, naming the field; what a number means is the engine's business.
 
-import { number, t } from "./strings.js";
+import { PageError } from "./errors.js";
+import { number, t } from "./words.js";
 
 /** @import { GenerateOptions } from "./engine/zamba2.d.ts" */
-/** @import { StringKey } from "./strings.js" */
+/** @import { Key } from "./words.js" */
 
 /** @type {Record<string, Partial<GenerateOptions>>} */
 const PRESETS = {
@@ -13,18 +14,6 @@ const PRESETS = {
   balanced: { temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0, repetition_penalty: 1 },
   creative: { temperature: 1, top_k: 0, top_p: 1, min_p: 0.05, repetition_penalty: 1.1 },
 };
-
-/** A field that the reader has to correct. */
-export class FieldError extends Error {
-  code = "bad_option";
-  file = null;
-
-  /** @param {string} message */
-  constructor(message) {
-    super(message);
-    this.nextStep = t("option.next");
-  }
-}
 
 export class Sampling {
   /** @param {HTMLElement} root */
@@ -75,9 +64,9 @@ export class Sampling {
       // A step that is a whole number asks for whole numbers; other steps are only for the arrows.
       const whole = input.step === "1";
       if (!(value >= low && value <= high) || (whole && !Number.isInteger(value))) {
-        throw new FieldError(t("option.number", {
-          name: t(/** @type {StringKey} */ (`option.${input.name}`)), low: number(low, low % 1 ? 2 : 0), high: number(high),
-        }));
+        throw new PageError("bad_option", "option.number", "option.next", {
+          name: () => t(/** @type {Key} */ (`option.${input.name}`)), low: () => number(low, low % 1 ? 2 : 0), high: () => number(high),
+        });
       }
       values[input.name] = value;
     }

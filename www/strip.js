@@ -1,9 +1,9 @@
 // @ts-check
 // The block strip: progress bar while the model loads, a live timing display while it generates, and the way into a
-// block. It stands on strings.js; main.js feeds it. It measures nothing: times come from the engine.
+// block. It stands on words.js; main.js feeds it. It measures nothing: times come from the engine.
 
 import { PacedFrame } from "./paced_frame.js";
-import { figure, number, t } from "./strings.js";
+import { figure, number, t } from "./words.js";
 import { median } from "./statistics.js";
 
 /** @import { LoadProgress, ModelInfo } from "./engine/zamba2.d.ts" */

@@ -14,7 +14,7 @@ use rand_pcg::Pcg64Mcg;
 use serde::Serialize;
 use serde_json::{Value, json};
 use zamba2::clock::now_us;
-use zamba2::error::Error;
+use zamba2::error::{Error, Fact};
 use zamba2::loader::schedule::{Role, SharedLayout, TensorSpec, tensors, units};
 use zamba2::model::config::Config;
 
@@ -155,11 +155,11 @@ pub fn config_json(shape: &str) -> Result<String, Error> {
     fs::read_to_string(shape).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::Setting {
             name: "shape".into(),
-            fact: format!("`{shape}` is neither zamba2-1.2b, zamba2-2.7b or zamba2-7b nor a file"),
+            fact: Fact::new("unknown_shape").with("value", shape),
         },
         _ => Error::Io {
             file: shape.into(),
-            fact: error.to_string(),
+            fact: error.to_string().into(),
         },
     })
 }

@@ -10,7 +10,7 @@ pub mod schedule;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::loader::assemble::Parts;
 use crate::loader::safetensors::Dtype;
 use crate::loader::schedule::{ByteRange, LoadSchedule, PlannedTensor, Role};
@@ -124,12 +124,12 @@ impl<B: Backend> WeightStream<B> {
         while !bytes.is_empty() {
             let Some(unit) = self.schedule.units.get(self.unit) else {
                 return Err(Error::Sequence {
-                    fact: format!("{} bytes came after the last weight", bytes.len()),
+                    fact: Fact::new("bytes_after_end").with("bytes", bytes.len()),
                 });
             };
             if !self.partial_row.is_empty() && self.partial_form != form {
                 return Err(Error::Sequence {
-                    fact: "a row began in one form and went on in another".into(),
+                    fact: Fact::new("mixed_row"),
                 });
             }
             let tensor = &unit.tensors[self.tensor];

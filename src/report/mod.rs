@@ -15,7 +15,7 @@ pub mod words;
 
 use std::str::FromStr;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::report::run::Run;
 use crate::report::summary::summarise;
 use crate::report::words::Language;
@@ -46,7 +46,7 @@ impl FromStr for Format {
             "trace" => Ok(Format::Trace),
             _ => Err(Error::Setting {
                 name: "format".into(),
-                fact: format!("`{name}` is not one of markdown, json, csv, trace"),
+                fact: Fact::not_one_of(name, "markdown, json, csv, trace"),
             }),
         }
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::loader::schedule::parameters;
 use crate::quant::WeightFormat;
 use crate::report::count::{self, Formats, Kind};
@@ -31,7 +31,7 @@ impl std::str::FromStr for ReferenceKind {
             "recomputed" => Ok(ReferenceKind::Recomputed),
             _ => Err(Error::Setting {
                 name: "kind".into(),
-                fact: format!("`{name}` is not one of published, recomputed"),
+                fact: Fact::not_one_of(name, "published, recomputed"),
             }),
         }
     }

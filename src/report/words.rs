@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use crate::error::Error;
+use crate::error::{Error, Fact};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Language {
@@ -21,7 +21,7 @@ impl FromStr for Language {
             "ru" => Ok(Language::Ru),
             _ => Err(Error::Setting {
                 name: "language".into(),
-                fact: format!("`{name}` is not one of en, ru"),
+                fact: Fact::not_one_of(name, "en, ru"),
             }),
         }
     }

@@ -4,7 +4,7 @@
 
 use crate::backend::Backend;
 use crate::clock::now_us;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::profile::Level;
 use crate::sampling::{Ranked, Sampled, Top, standings};
 use crate::session::{Run, Session, not_started};
@@ -171,7 +171,7 @@ impl<B: Backend> Session<B> {
         let run = self.run.as_mut().ok_or_else(not_started)?;
         if !std::mem::take(&mut run.is_predicted) {
             return Err(Error::Sequence {
-                fact: "the device failed before; start again or go back".into(),
+                fact: Fact::new("device_failed_before"),
             });
         }
         let run = self.run.as_ref().ok_or_else(not_started)?;

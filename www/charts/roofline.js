@@ -3,7 +3,7 @@
 // The roofs are measured in the same run, never looked up. Prefill points are discs and decode points are squares; the
 // two phases share axes and roofs, and no figure is made of both. It stands on svg.js and parts.js.
 
-import { number, significant, t } from "../strings.js";
+import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
 import { partOf } from "./parts.js";
 import { box, decades, diamond, label, line, logarithmic, picture, svg, widthOf } from "./svg.js";

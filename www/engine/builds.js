@@ -41,9 +41,7 @@ const ATOMICS_PROBE = new Uint8Array([
  */
 export function chooseBuild(options) {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_PROBE)) {
-    throw new Zamba2Error("unsupported_browser", "this browser has no WebAssembly SIMD", {
-      nextStep: "Use Chrome 91, Edge 91, Firefox 89, Safari 16.4 or newer.",
-    });
+    throw new Zamba2Error("unsupported_browser");
   }
   const relaxed_simd = options.relaxed_simd === "auto" && WebAssembly.validate(RELAXED_SIMD_PROBE);
   return build(relaxed_simd, chooseThreads(options.threads));
@@ -61,9 +59,7 @@ function build(relaxed_simd, { threads, threads_reason }) {
     relaxed: relaxed_simd,
   });
   if (folder === null) {
-    throw new Zamba2Error("missing_file", `this package has no build for this browser, only ${BUILT.join(", ")}`, {
-      nextStep: "Use a complete package. While `cargo xtask serve` is still compiling, wait until it has all builds.",
-    });
+    throw new Zamba2Error("no_build", { builds: BUILT.join(", ") });
   }
   const has_threads = folder.startsWith("threads");
   return {

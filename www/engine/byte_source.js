@@ -3,7 +3,7 @@
 // It stands on errors.js, retrying.js and whole_file.js and is used by loading.js. It knows byte ranges only: no tensor and no header,
 // and it keeps nothing between page loads.
 
-import { Zamba2Error } from "./errors.js";
+import { badOption, fact, Zamba2Error } from "./errors.js";
 import { Interruption, Retries, RETRY_DEFAULTS, retryAfterMs, Waits } from "./retrying.js";
 import { WholeFile } from "./whole_file.js";
 
@@ -27,10 +27,6 @@ import { WholeFile } from "./whole_file.js";
 /** Local files are read in pieces of this size, so that an abort is heard and progress is seen between them. */
 const BLOB_PIECE_BYTES = 4 << 20;
 
-const FOLDER_STEP = "Check the folder: it needs config.json and model.safetensors (or its shards and their index).";
-const TRUNCATED_STEP = "The download was cut short: fetch the file again.";
-const SERVER_STEP = "Use another server: this one answers range requests wrongly.";
-
 /**
  * The address of a repository on the Hugging Face Hub, as a source.
  * @param {string} repo owner/name @param {string} [revision] a branch, tag or commit
@@ -38,27 +34,20 @@ const SERVER_STEP = "Use another server: this one answers range requests wrongly
 export function hubFolder(repo, revision = "main") {
   // A name of dots alone would climb out of its folder.
   if (!/^(?!\.+\/)[\w.-]+\/(?!\.+$)[\w.-]+$/.test(repo)) {
-    throw new Zamba2Error("bad_option", `option \`repo\`: "${repo}" is not the name of a repository`, {
-      nextStep: "Give owner/name, such as Zyphra/Zamba2-1.2B.",
-    });
+    throw badOption("repo", fact("not_a_repository", { value: repo }), { next: "repo" });
   }
   if (/^\.*$/.test(revision)) {
-    throw new Zamba2Error("bad_option", `option \`revision\`: "${revision}" is not a branch, tag or commit`, {
-      nextStep: "Give the name of a branch or tag, or a commit; without one it is main.",
-    });
+    throw badOption("revision", fact("not_a_revision", { value: revision }), { next: "revision" });
   }
   return `https://huggingface.co/${repo}/resolve/${encodeURIComponent(revision)}/`;
 }
 
 /** @param {string} file */
-const missingFile = (file) => new Zamba2Error("missing_file", `${file} is missing`, { file, nextStep: FOLDER_STEP });
+const missingFile = (file) => new Zamba2Error("missing_file", { file });
 
 /** @param {string} file @param {number} expected_bytes @param {number} actual_bytes */
 const truncated = (file, expected_bytes, actual_bytes) =>
-  new Zamba2Error("truncated", `${file} ends after ${actual_bytes} bytes where ${expected_bytes} are needed`, {
-    file,
-    nextStep: TRUNCATED_STEP,
-  });
+  new Zamba2Error("truncated", { file, expected_bytes, actual_bytes });
 
 /**
  * Pieces of a Blob. A Blob's slice clamps silently, so the length is checked here.
@@ -71,11 +60,7 @@ async function* blobChunks(file, blob, start, end, signal) {
     try {
       yield new Uint8Array(await blob.slice(at, Math.min(at + BLOB_PIECE_BYTES, end)).arrayBuffer());
     } catch (cause) {
-      throw new Zamba2Error("io", `${file} could not be read: ${/** @type {Error} */ (cause).message}`, {
-        file,
-        nextStep: "The file changed or moved since it was chosen: choose the folder again.",
-        cause,
-      });
+      throw new Zamba2Error("io", { file, fact: /** @type {Error} */ (cause).message }, { next: "file", cause });
     }
   }
 }
@@ -252,10 +237,7 @@ export class UrlSource {
     // Another origin may hide Content-Range; its Content-Length is always readable.
     const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("Content-Range") ?? "");
     if (range && Number(range[1]) !== at) {
-      throw new Zamba2Error("io", `${file} could not be read: the server sent bytes from ${range[1]} where ${at} was asked`, {
-        file,
-        nextStep: SERVER_STEP,
-      });
+      throw new Zamba2Error("io", { file, fact: fact("wrong_range", { found: range[1], at }) }, { next: "server" });
     }
     const file_bytes = range && range[3] !== "*" ? Number(range[3]) : null;
     this.identify(file, response, file_bytes);
@@ -364,10 +346,7 @@ export class UrlSource {
         if (!response.ok) throw this.refusal(exchange, response);
         const length = response.headers.get("Content-Length");
         if (length === null) {
-          throw new Zamba2Error("io", `${file} could not be read: the server does not tell its size`, {
-            file,
-            nextStep: "Download the folder and open it as local files.",
-          });
+          throw new Zamba2Error("io", { file, fact: fact("no_size") }, { next: "download" });
         }
         this.identify(file, response, Number(length));
         retries.answered();
@@ -479,35 +458,19 @@ async function joined(chunks) {
 }
 
 /** @param {string} file */
-const tooLong = (file) => new Zamba2Error("io", `${file} could not be read: the server sent more bytes than were asked for`, {
-  file,
-  nextStep: SERVER_STEP,
-});
+const tooLong = (file) => new Zamba2Error("io", { file, fact: fact("too_long") }, { next: "server" });
 
 /** @param {string} file */
-const changed = (file) => new Zamba2Error("changed", `${file} changed on the server while it was being read`, {
-  file,
-  nextStep: "Load the model again from the start.",
-});
+const changed = (file) => new Zamba2Error("changed", { file });
 
-/** @param {string} file @param {string} origin @param {string} what @param {number} at @param {unknown} cause */
-function networkError(file, origin, what, at, cause) {
-  return new Zamba2Error("network", `${file} could not be fetched from ${origin}: ${what} at byte ${at}`, {
-    file,
-    nextStep: "Check the connection and the address, and that the server allows this page to read from it (CORS); then try again.",
-    cause,
-  });
+/** @param {string} file @param {string} origin @param {string} detail @param {number} at @param {unknown} cause */
+function networkError(file, origin, detail, at, cause) {
+  return new Zamba2Error("network", { file, origin, detail, at }, { cause });
 }
 
 /** @param {string} file @param {Response} response @param {number} at */
 function statusError(file, { status, statusText }, at) {
   const answer = statusText ? `${status} ${statusText}` : status;
-  return new Zamba2Error("http_status", `${file} could not be fetched: the server answered ${answer} at byte ${at}`, {
-    file,
-    nextStep: status === 401 || status === 403
-      ? "The server refuses access: check the address, or download the folder and open it as local files."
-      : status === 429
-        ? "The server asks for a pause: wait a few minutes, then try again."
-        : "Try again later; if it stays, download the folder and open it as local files.",
-  });
+  const next = status === 401 || status === 403 ? "refused" : status === 429 ? "pause" : null;
+  return new Zamba2Error("http_status", { file, status: answer, at }, { next });
 }

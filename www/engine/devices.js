@@ -2,14 +2,15 @@
 // What computes, the graphics adapter or the processor, and why. It stands beside builds.js, runs in the engine's worker,
 // and leaves the opening of the adapter to the engine, which tests it later, while weights arrive.
 
-import { reportFromThrown, Zamba2Error } from "./errors.js";
+import { fact, reportFromThrown, Zamba2Error } from "./errors.js";
 
+/** @import { ErrorReport } from "./errors.js" */
 /** @import { AdapterInfo, BackendReason, LoadOptions } from "./zamba2.d.ts" */
 /** @import { WasmEngine } from "./wasm_engine.js" */
 
 /** @typedef {Required<NonNullable<LoadOptions["webgpu"]>>} WebGpuWishes */
 /** What is known of an adapter before it is tested. @typedef {Omit<AdapterInfo, "timestamp_step_us">} OpenAdapter */
-/** @typedef {{ webgpu: boolean, reason: BackendReason, fact: string | null, adapter: OpenAdapter | null }} Device */
+/** @typedef {{ webgpu: boolean, reason: BackendReason, fault: ErrorReport | null, adapter: OpenAdapter | null }} Device */
 
 /** A driver that compiles this long will not answer. */
 const OPENING_MS = 60_000;
@@ -18,8 +19,8 @@ const OPENING_MS = 60_000;
 const RESTART_TRIES = 10;
 const RESTART_WAIT_MS = 300;
 
-/** @param {BackendReason} reason @param {string | null} [fact] @returns {Device} */
-const processor = (reason, fact = null) => ({ webgpu: false, reason, fact, adapter: null });
+/** @param {BackendReason} reason @param {ErrorReport | null} [fault] @returns {Device} */
+const processor = (reason, fault = null) => ({ webgpu: false, reason, fault, adapter: null });
 
 /** The browser's own type is not among the checker's libraries. @returns {any} */
 const gpu = () => /** @type {any} */ (navigator).gpu;
@@ -33,19 +34,16 @@ const gpu = () => /** @type {any} */ (navigator).gpu;
 export async function chooseDevice(engine, wanted, wishes, after_loss) {
   if (wanted === "cpu") return processor("asked");
   try {
-    return { webgpu: true, reason: wanted === "auto" ? "auto" : "asked", fact: null, adapter: await openAdapter(engine, wanted, wishes, after_loss) };
+    return { webgpu: true, reason: wanted === "auto" ? "auto" : "asked", fault: null, adapter: await openAdapter(engine, wanted, wishes, after_loss) };
   } catch (thrown) {
     if (wanted === "webgpu") throw thrown;
-    const { code, message } = reportFromThrown(thrown);
-    return processor(isReason(code) ? code : "device", message);
+    const fault = reportFromThrown(thrown);
+    return processor(isReason(fault.code) ? fault.code : "device", fault);
   }
 }
 
 /** @param {string} code @returns {code is BackendReason} */
 const isReason = (code) => ["no_webgpu", "no_adapter", "software_adapter", "device_lost", "device_memory"].includes(code);
-
-/** @param {string} code @param {string} message */
-const refused = (code, message) => new Zamba2Error(code, message, { nextStep: "Choose the CPU, or a browser with WebGPU and a graphics driver that it accepts." });
 
 /** @param {boolean} after_loss */
 async function requestAdapter(after_loss) {
@@ -62,17 +60,17 @@ async function requestAdapter(after_loss) {
  * @returns {Promise<OpenAdapter>}
  */
 async function openAdapter(engine, wanted, wishes, after_loss) {
-  if (!gpu()) throw refused("no_webgpu", isSecureContext ? "this browser has no WebGPU" : "browsers offer WebGPU to secure pages only (https or localhost)");
+  if (!gpu()) throw new Zamba2Error("no_webgpu", { fact: fact(isSecureContext ? "no_webgpu" : "insecure_page") });
   const adapter = await requestAdapter(after_loss);
-  if (!adapter) throw refused("no_adapter", "the browser has no graphics adapter for this page");
+  if (!adapter) throw new Zamba2Error("no_adapter", { fact: fact("no_browser_adapter") });
   const software = Boolean(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
   const name = adapterName(adapter.info) || (software ? "software adapter" : "graphics adapter");
-  if (software && wanted === "auto") throw refused("software_adapter", `${name} is the processor in disguise, and slower than the processor itself`);
+  if (software && wanted === "auto") throw new Zamba2Error("software_adapter", { adapter: name });
   const subgroups = wishes.subgroups && adapter.features.has("subgroups");
   if (subgroups) requestSubgroups();
   const { maxBindingBytes: max_binding_bytes, timestamps, f16 } = wishes;
   const opening = engine.open_webgpu({ hardware_only: wanted === "auto", max_binding_bytes, timestamps, f16, subgroups });
-  const facts = await inTime(opening, () => refused("no_adapter", `${name} did not answer within ${OPENING_MS / 1000} s`));
+  const facts = await inTime(opening, () => new Zamba2Error("no_adapter", { fact: fact("no_answer", { adapter: name, seconds: OPENING_MS / 1000 }) }));
   return { name, ...facts };
 }
 

@@ -4,7 +4,7 @@
 // source is kept. It stands on byte_source.js and store.js and is called by worker.js. It parses no format itself: the
 // engine does, and answers which bytes it wants.
 
-import { reportFromThrown, Zamba2Error } from "./errors.js";
+import { fact, reportFromThrown, Zamba2Error } from "./errors.js";
 
 /** @import { ByteSource, RangeReply } from "./byte_source.js" */
 /** @import { ErrorReport } from "./errors.js" */
@@ -139,7 +139,7 @@ export async function loadCheckpoint(engine, source, kept, hooks, progress) {
       const beginning = (await kept?.beginning(unit.name)) ?? new Uint8Array(0);
       await pushStored(beginning);
       const rest = engine.rest();
-      if (!rest) throw new Zamba2Error("internal", `${unit.name} was complete before it was read`);
+      if (!rest) throw new Error(`${unit.name} was complete before it was read`);
       progress.device_bytes += rest.stored_bytes;
       progress.origin = "source";
       await kept?.startUnit(unit.name, beginning.slice(0, rest.stored_bytes));
@@ -211,9 +211,7 @@ async function smallFile(source, kept, name, signal, fresh) {
 }
 
 /** @param {string} file */
-const missing = (file) => new Zamba2Error("missing_file", `${file} is missing`, {
-  file, nextStep: "Check the folder: it needs config.json and model.safetensors (or its shards and their index).",
-});
+const missing = (file) => new Zamba2Error("missing_file", { file });
 
 /** @param {unknown} error */
 const isMissing = (error) => error instanceof Zamba2Error && error.code === "missing_file";
@@ -336,17 +334,13 @@ async function openPack(engine, source, signal, fresh) {
 }
 
 /** @param {string} file */
-const replaced = (file) => new Zamba2Error("changed", `${file} is not the file that the manifest on this device names`, {
-  file, nextStep: "Load the model again: it will be read from the start.",
-});
+const replaced = (file) => new Zamba2Error("changed", { file });
 
 /** @param {Pack} pack @param {Unit} unit */
 function packedUnit(pack, unit) {
   const stored = pack.units.find(({ name }) => name === unit.name);
   if (!stored || stored.bytes !== unit.stored_bytes) {
-    throw new Zamba2Error("bad_config", `${PACK_FILE}: ${unit.name} is not what config.json and the heads make of it`, {
-      file: PACK_FILE, nextStep: "Pack the checkpoint anew.",
-    });
+    throw new Zamba2Error("bad_config", { file: PACK_FILE, fact: fact("other_unit", { name: unit.name }) }, { next: "pack" });
   }
   return stored;
 }
@@ -362,9 +356,7 @@ async function packedFile(source, file, signal, reply) {
     const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
     if (sha256 === file.sha256) return bytes;
   }
-  throw new Zamba2Error("damaged", `${file.file} is damaged: its SHA-256 is not the manifest's`, {
-    file: file.file, nextStep: "Fetch the file again, or pack the checkpoint anew.",
-  });
+  throw new Zamba2Error("damaged", { file: file.file });
 }
 
 /** @param {WasmEngine} engine @param {ByteSource} source @param {AbortSignal} signal */
@@ -376,7 +368,7 @@ async function weightFiles(engine, source, signal) {
   } catch (error) {
     // Readers know the one file by name; that the index is missing as well would only confuse.
     if (error instanceof Zamba2Error && error.code === "missing_file") {
-      throw new Zamba2Error("missing_file", `${WEIGHTS_FILE} is missing`, { file: WEIGHTS_FILE, nextStep: error.nextStep });
+      throw missing(WEIGHTS_FILE);
     }
     throw error;
   }

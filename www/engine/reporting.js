@@ -3,7 +3,7 @@
 // run files are read, summed up and written by the wasm module; on the page one lazily started worker does the latter.
 // It draws nothing and computes no figure.
 
-import { Zamba2Error } from "./errors.js";
+import { badOption, fact, Zamba2Error } from "./errors.js";
 import { profileRuns } from "./profiling.js";
 import { loadReports } from "./wasm_engine.js";
 
@@ -157,15 +157,11 @@ export class HiddenTime {
 /** @param {string} name @param {unknown} value @param {number} least @param {number} most */
 export function checkCount(name, value, least, most) {
   if (Number.isInteger(value) && Number(value) >= least && Number(value) <= most) return;
-  throw new Zamba2Error("bad_option", `option \`${name}\`: ${String(value)} is not a whole number from ${least} to ${most}`, {
-    nextStep: "Change the option and run again.",
-  });
+  throw badOption(name, fact("not_whole_range", { value: String(value), least, most }));
 }
 
 /** @param {unknown} run */
 export function runText(run) {
   if (run && typeof run === "object") return JSON.stringify(run);
-  throw new Zamba2Error("bad_run", "the run file is not valid: the file: it is not a run", {
-    nextStep: "Take a run that `report` or `parseRun` gave.",
-  });
+  throw new Zamba2Error("bad_run", { field: "run", fact: fact("run_not_a_run") }, { next: "given" });
 }

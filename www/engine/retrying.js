@@ -107,7 +107,7 @@ export class Retries {
       }
       this.failures += 1;
       if (this.failures >= attempts) {
-        throw new Zamba2Error(error.code, `${error.message} (failed attempts: ${this.failures})`, error);
+        throw new Zamba2Error(error.code, { ...error.values, attempts: this.failures }, error);
       }
       const delay_ms = Math.max(backOff(first_delay_ms, this.failures), Math.min(retry_after_ms, MAX_RETRY_AFTER_MS));
       this.waits.begin(this, { ...wait, reason, attempt: this.failures, delay_ms });

@@ -8,7 +8,7 @@
 // taken for more than it is. The journal has two files that are written in turn; a torn one does not parse, and the other
 // still counts. Nothing waits for the disk until the end: a power cut may cost what the system had not written yet.
 
-import { Zamba2Error } from "./errors.js";
+import { fact, Zamba2Error } from "./errors.js";
 
 /**
  * @typedef {{ bytes: number, sha256: string }} Kept  a whole file, or a segment of one
@@ -149,7 +149,7 @@ export async function forgetModel(key) {
   const root = await rootFolder(true);
   await navigator.locks.request(lockName(key), { ifAvailable: true }, async (lock) => {
     if (!lock) {
-      throw new Zamba2Error("busy", "another tab is using this model", { nextStep: "Close that tab or wait for it, then delete again." });
+      throw new Zamba2Error("busy", { fact: fact("other_tab") }, { next: "tab" });
     }
     await root.removeEntry(key, { recursive: true });
   });

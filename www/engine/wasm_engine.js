@@ -158,11 +158,8 @@ async function loadBindings({ folder }) {
     const exports = await bindings.default({ module_or_path: module });
     return { bindings, address, module, memory: exports?.memory };
   } catch (cause) {
-    throw new Zamba2Error("missing_file", `the engine could not be loaded: ${/** @type {Error} */ (cause).message}`, {
-      file: "zamba2_wasm_bg.wasm",
-      nextStep: "Build it with `cargo xtask build`, and serve pkg/ beside the page.",
-      cause,
-    });
+    const detail = /** @type {Error} */ (cause).message;
+    throw new Zamba2Error("engine_missing", { file: "zamba2_wasm_bg.wasm", detail }, { cause });
   }
 }
 

@@ -6,7 +6,7 @@
 // One call runs at a time; the others wait in order. It touches no DOM and keeps nothing between page loads.
 
 import { FileListSource, UrlSource } from "./byte_source.js";
-import { isDeviceFault, isErrorReport, isFatal, reportFromThrown, Zamba2Error } from "./errors.js";
+import { fact, isDeviceFault, isErrorReport, isFatal, reportFromThrown, Zamba2Error } from "./errors.js";
 import { loadCheckpoint } from "./loading.js";
 import { openKept } from "./store.js";
 import { argmax, percentile } from "./numbers.js";
@@ -82,7 +82,7 @@ function startThreads(n, shared) {
 }
 
 function opened() {
-  if (!engine) throw new Zamba2Error("out_of_order", "no model is loaded", { nextStep: "Reload the model." });
+  if (!engine) throw new Zamba2Error("out_of_order", { fact: fact("not_loaded") });
   return engine;
 }
 
@@ -162,7 +162,7 @@ async function readAhead(loading) {
  */
 function begin(running, prompt, options) {
   // The tokenizer puts a token before any text, so the engine would not see that there is none.
-  if (prompt === "") throw new Zamba2Error("empty_prompt", "the prompt is empty", { nextStep: "Type a prompt." });
+  if (prompt === "") throw new Zamba2Error("empty_prompt");
   if (prompt instanceof Uint32Array) return started(running, prompt, options);
   if (typeof prompt === "string") return started(running, running.tokenize(prompt, true), options);
   // The template has put in the special tokens that the model expects.
@@ -262,10 +262,13 @@ let device_fault = null;
 let losses = 0;
 const MOST_LOSSES = 3;
 
+/** Whether loading again may mend `fault`. On the CPU it would only end the same way. @param {import("./errors.js").ErrorReport} fault */
+const isMendable = (fault) => isDeviceFault(fault) && loaded_facts?.backend === "webgpu";
+
 /**
  * Loads the model into a new engine; where only the adapter fails and the choice is ours, on the processor.
  * @param {EngineOptions} options @param {Pick<CallContext, "signal" | "emit">} context
- * @returns {Promise<Omit<LoadedInfo, "weights" | "chat_fault"> & { chat_fault: import("./errors.js").ErrorReport | null }>}
+ * @returns {Promise<Omit<LoadedInfo, "weights" | "backend_fault" | "chat_fault"> & Record<"backend_fault" | "chat_fault", import("./errors.js").ErrorReport | null>>}
  */
 async function loadModel(options, context) {
   try {
@@ -351,7 +354,7 @@ async function loadOnDevice(options, fault, { signal, emit }) {
   const running = {
     backend: /** @type {LoadedInfo["backend"]} */ (device.webgpu ? "webgpu" : processor),
     backend_reason: fault ? /** @type {LoadedInfo["backend_reason"]} */ (fault.code) : device.reason,
-    backend_fact: fault?.message ?? device.fact,
+    backend_fault: fault ?? device.fault,
     adapter,
     threads,
     threads_reason,
@@ -406,7 +409,7 @@ let taken = { prompt: new Uint32Array(0), generated: [], options: {} };
  */
 async function takenUp(thrown, forced, context) {
   const fault = reportFromThrown(thrown, panicText);
-  if (!isDeviceFault(fault)) throw thrown;
+  if (!isMendable(fault)) throw thrown;
   await rebuild(fault, context);
   const running = opened();
   const { prompt, generated, options } = taken;
@@ -446,7 +449,7 @@ const KEEPS_SEQUENCE = new Set(["tokenize", "detokenize", "render_chat", "branch
 /** @param {number} wanted  the sequence that the caller means */
 function withSequence(wanted) {
   if (wanted === sequence) return opened();
-  throw new Zamba2Error("out_of_order", "another call has taken the place of this run's state", { nextStep: "Run the prompt again." });
+  throw new Zamba2Error("out_of_order", { fact: fact("replaced") }, { next: "prompt" });
 }
 
 /** @type {Record<string, (args: any, context: CallContext) => Promise<unknown>>} */
@@ -555,7 +558,7 @@ function answerError(id, thrown) {
   const error = reportFromThrown(thrown, panicText);
   panicText = null;
   if (isFatal(error)) engine = null;
-  if (isDeviceFault(error) && engine) device_fault = error;
+  if (isMendable(error) && engine) device_fault = error;
   postMessage({ id, error });
 }
 

@@ -84,7 +84,7 @@ export type BackendReason =
 export interface AdapterInfo {
   /** As far as the browser tells it. */
   name: string;
-  /** The processor plays the graphics card: right, and slower than the CPU backend. */
+  /** A software adapter: correct, but slower than the CPU backend. */
   software: boolean;
   max_binding_bytes: number;
   /** The step of the device's own clock, as measured; null where spans are waited for instead. */
@@ -196,8 +196,8 @@ export type ThreadsReason =
 export interface LoadedInfo extends ModelInfo {
   backend: "cpu-simd128" | "cpu-relaxed-simd" | "webgpu";
   backend_reason: BackendReason;
-  /** The words of the browser or the engine, where an adapter was wanted and is not used. */
-  backend_fact: string | null;
+  /** Why an adapter that was wanted is not used. */
+  backend_fault: Zamba2Error | null;
   /** If `backend` is "webgpu". */
   adapter: AdapterInfo | null;
   threads: number;
@@ -364,7 +364,7 @@ export interface ProfileReport {
 
 /**
  * A loaded model. Calls queue behind one another, except that a second `generate` during a first one throws `busy`.
- * After an `internal` or `out_of_memory` error every call rejects; load the model again.
+ * After a `fatal` error every call rejects; load the model again.
  */
 export interface Model {
   /** Resolves when the model has loaded, rejects with what kept it from it. */
@@ -422,19 +422,38 @@ export interface Model {
   dispose(): void;
 }
 
+/** The stable names of errors, for programs. */
+export type ErrorCode =
+  | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_run" | "bad_shape"
+  | "bad_snapshot" | "bad_token" | "bad_tokenizer" | "busy" | "changed" | "chat_refused" | "damaged"
+  | "device" | "device_limit" | "device_lost" | "device_memory" | "disposed" | "empty_prompt"
+  | "engine_missing" | "folder_not_empty" | "http_status" | "internal" | "io" | "memory_limit"
+  | "missing_file" | "missing_tensor" | "network" | "no_adapter" | "no_build" | "no_chat_template"
+  | "no_webgpu" | "non_finite_logits" | "non_finite_weight" | "other_model" | "out_of_memory"
+  | "out_of_order" | "prompt_too_long" | "self_test" | "software_adapter" | "truncated" | "unknown_dtype"
+  | "unsupported_browser" | "write" | "wrong_architecture";
+
+/** A reason: the sentence `fact.<id>` with its placeholders, or the text of a library or the browser. */
+export type ErrorFact = string | { id: string; [placeholder: string]: unknown };
+
+/** The placeholders of an error's sentence. */
+export type ErrorValues = Record<string, string | number | number[] | ErrorFact>;
+
 /**
- * Codes from the checkpoint: missing_file, truncated, bad_header, bad_config, wrong_architecture, unknown_dtype,
- * missing_tensor, bad_shape, non_finite_weight, bad_tokenizer. From reading: network, http_status, io. From a call:
- * no_chat_template, bad_chat_template, chat_refused, bad_snapshot, other_model, empty_prompt, prompt_too_long, bad_token,
- * bad_option, bad_run, busy, disposed, out_of_order. From the machine: out_of_memory, unsupported_browser, internal. From a graphics
- * adapter: no_webgpu, no_adapter, software_adapter, self_test, device_lost, device_memory, device_limit, device.
+ * Everything that a call can reject with, beside an AbortError. `message` is English; an application in another language
+ * renders `code` and `values`.
  */
 export class Zamba2Error extends Error {
-  constructor(code: string, message: string, more?: { file?: string | null; nextStep?: string; cause?: unknown });
-  readonly code: string;
+  constructor(code: ErrorCode, values?: ErrorValues, more?: { next?: string | null; cause?: unknown });
+  readonly code: ErrorCode;
+  readonly values: ErrorValues;
+  /** Which of the code's other next steps applies; null for the usual one. */
+  readonly next: string | null;
   /** The file at fault, if one is. */
   readonly file: string | null;
-  /** One sentence on what to do next. */
+  /** Whether the engine is gone: every further call would fail, and the model has to be loaded again. */
+  readonly fatal: boolean;
+  /** One English sentence on what to do next. */
   readonly nextStep: string;
 }
 
@@ -516,10 +535,10 @@ export interface ReportOptions extends ProfileOptions {
 }
 
 /** Everything derived from a run. These four need no model; the first call starts a worker that stays. */
-export function summarise(run: Run, language?: "en" | "ru"): Promise<Summary>;
+export function summarise(run: Run, language?: string): Promise<Summary>;
 /** The report that this one succeeds, as published or counted anew. */
-export function referenceReport(kind: "published" | "recomputed", language?: "en" | "ru"): Promise<ReferenceReport>;
+export function referenceReport(kind: "published" | "recomputed", language?: string): Promise<ReferenceReport>;
 /** The run as text: a report, the run file itself, a table, or a trace for Perfetto and speedscope. */
-export function exportRun(run: Run, format: "markdown" | "json" | "csv" | "trace", language?: "en" | "ru"): Promise<string>;
+export function exportRun(run: Run, format: "markdown" | "json" | "csv" | "trace", language?: string): Promise<string>;
 /** Reads and checks a run file; rejects with the code "bad_run", which says what is wrong and where. */
 export function parseRun(text: string): Promise<Run>;

@@ -3,7 +3,7 @@
 // It runs on the page and only passes messages to worker.js; no weight and no computation lives on this side.
 
 import { hubFolder } from "./byte_source.js";
-import { errorFromReport, Zamba2Error } from "./errors.js";
+import { badOption, errorFromReport, fact, isFatal, Zamba2Error } from "./errors.js";
 import { Threads } from "./start_threads.js";
 import { checkCount, HiddenTime, runText } from "./reporting.js";
 import { forgetModel, keptModels } from "./store.js";
@@ -49,10 +49,7 @@ class WorkerLink {
     this.worker.onmessage = ({ data }) => ("start_threads" in data ? this.startThreads(data.start_threads, data.shared) : this.receive(data));
     this.worker.onerror = (event) => {
       event.preventDefault();
-      this.close(new Zamba2Error("internal", `the worker stopped: ${event.message || "its script could not be loaded"}`, {
-        file: "worker.js",
-        nextStep: "Reload the page; if it stays, check that pkg/ is served whole.",
-      }));
+      this.close(new Zamba2Error("internal", { file: "worker.js", detail: event.message || "worker.js" }, { next: "reload" }));
     };
   }
 
@@ -73,7 +70,7 @@ class WorkerLink {
     if (error.code === "aborted") return call.reject(new DOMException("The operation was aborted.", "AbortError"));
     const thrown = errorFromReport(error);
     call.reject(thrown);
-    if (error.code === "internal" || error.code === "out_of_memory") this.close(thrown);
+    if (isFatal(error)) this.close(thrown);
   }
 
   /**
@@ -119,17 +116,12 @@ function sourceForWorker(source) {
     try {
       return new URL(source, document.baseURI).href;
     } catch (cause) {
-      throw new Zamba2Error("bad_option", `option \`source\`: ${source} is not an address`, {
-        nextStep: "Give the address of a folder, such as https://example.org/zamba2/, or files.",
-        cause,
-      });
+      throw badOption("source", fact("not_an_address", { value: String(source) }), { next: "source", cause });
     }
   }
   const files = [...source];
   if (!files.every((file) => file instanceof File)) {
-    throw new Zamba2Error("bad_option", "option `source`: neither an address nor a list of files", {
-      nextStep: "Give the address of a folder, or the checkpoint's files.",
-    });
+    throw badOption("source", fact("not_a_source"), { next: "source" });
   }
   return files;
 }
@@ -137,18 +129,14 @@ function sourceForWorker(source) {
 /** @param {string} name @param {unknown} value @param {readonly unknown[]} allowed */
 function oneOf(name, value, allowed) {
   if (allowed.includes(value)) return;
-  throw new Zamba2Error("bad_option", `option \`${name}\`: ${String(value)} is not one of ${allowed.join(", ")}`, {
-    nextStep: "Change the option and run again.",
-  });
+  throw badOption(name, fact("not_one_of", { value: String(value), allowed: allowed.join(", ") }));
 }
 
 /** @param {"auto" | number} threads @param {"auto" | false} relaxedSimd */
 function checkBuildOptions(threads, relaxedSimd) {
   oneOf("relaxedSimd", relaxedSimd, ["auto", false]);
   if (threads !== "auto" && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
-    throw new Zamba2Error("bad_option", `option \`threads\`: ${String(threads)} is neither "auto" nor a whole number from 1 to ${MAX_THREADS}`, {
-      nextStep: "Change the option and run again.",
-    });
+    throw badOption("threads", fact("not_threads", { value: String(threads), most: MAX_THREADS }));
   }
 }
 
@@ -158,15 +146,11 @@ function checkRetry(retry) {
   for (const [name, value] of Object.entries(retry)) {
     const least = known[/** @type {keyof typeof known} */ (name)];
     if (least === undefined) {
-      throw new Zamba2Error("bad_option", `option \`retry.${name}\` does not exist`, {
-        nextStep: `Use ${Object.keys(known).join(", ")}.`,
-      });
+      throw badOption(`retry.${name}`, fact("no_such_option", { allowed: Object.keys(known).join(", ") }));
     }
     // Browsers' timers take 32 bits, and run at once beyond.
     if (!(Number.isInteger(value) && value >= least && value < 2 ** 31)) {
-      throw new Zamba2Error("bad_option", `option \`retry.${name}\`: ${String(value)} is not a whole number from ${least} on`, {
-        nextStep: "Change the option and load again.",
-      });
+      throw badOption(`retry.${name}`, fact("not_whole_from", { value: String(value), least }));
     }
   }
 }
@@ -179,7 +163,7 @@ export async function benchKernels({ threads = "auto", relaxedSimd = "auto", sig
   try {
     return await link.start("bench_kernels", { threads, relaxed_simd: relaxedSimd }, { signal }).answer;
   } finally {
-    link.close(new Zamba2Error("disposed", "the measurement has ended", { nextStep: "Start it again." }));
+    link.close(new Zamba2Error("disposed", { fact: fact("measurement_ended") }));
   }
 }
 
@@ -205,9 +189,13 @@ export function open({
   const link = new WorkerLink();
   const { answer } = link.start("load", args, { signal, onEvent: (_, data) => onProgress?.(data) });
   /** @param {any} info @returns {api.LoadedInfo} */
-  const described = (info) => ({ ...info, weights, chat_fault: info.chat_fault && errorFromReport(info.chat_fault) });
+  const described = (info) => ({
+    ...info, weights,
+    backend_fault: info.backend_fault && errorFromReport(info.backend_fault),
+    chat_fault: info.chat_fault && errorFromReport(info.chat_fault),
+  });
   const model = new Model(link, answer.then(described, (error) => {
-    link.close(new Zamba2Error("disposed", "the model was not loaded", { nextStep: "Load it again." }));
+    link.close(new Zamba2Error("disposed", { fact: fact("load_failed") }));
     throw error;
   }));
   // Whatever call meets the loss of a device, the model is loaded again in its course.
@@ -227,9 +215,8 @@ function checkWebGpu(wishes) {
     const known = name in WEBGPU_DEFAULTS;
     const fits = name === "maxBindingBytes" ? value === null || (Number.isInteger(value) && value > 0) : typeof value === "boolean";
     if (known && fits) continue;
-    throw new Zamba2Error("bad_option", `option \`webgpu.${name}\`: ${known ? `${String(value)} is no such value` : "it does not exist"}`, {
-      nextStep: `Use ${Object.keys(WEBGPU_DEFAULTS).join(", ")}.`,
-    });
+    const allowed = Object.keys(WEBGPU_DEFAULTS).join(", ");
+    throw badOption(`webgpu.${name}`, known ? fact("wrong_value", { value: String(value) }) : fact("no_such_option", { allowed }));
   }
 }
 
@@ -269,7 +256,7 @@ class Model {
 
   /** @type {api.Model["info"]} */
   get info() {
-    if (!this.#info) throw new Zamba2Error("out_of_order", "the model is still loading", { nextStep: "Await `ready` first." });
+    if (!this.#info) throw new Zamba2Error("out_of_order", { fact: fact("still_loading") }, { next: "ready" });
     return this.#info;
   }
 
@@ -334,9 +321,7 @@ class Model {
   /** @param {string} call @param {object} what @param {api.RunOptions} [options] @returns {AsyncGenerator<api.Piece, void, void>} */
   async *#run(call, what, { signal, onPrefill, onKept, ...given } = {}) {
     if (this.#generating) {
-      throw new Zamba2Error("busy", "this model is generating already", {
-        nextStep: "Wait for the present run, or stop it first.",
-      });
+      throw new Zamba2Error("busy", { fact: fact("generating") });
     }
     this.#generating = true;
     this.last = null;
@@ -444,7 +429,7 @@ class Model {
 
   /** @type {api.Model["dispose"]} */
   dispose() {
-    this.#link.close(new Zamba2Error("disposed", "the model was disposed of", { nextStep: "Load it again." }));
+    this.#link.close(new Zamba2Error("disposed", { fact: fact("disposed") }));
   }
 }
 

@@ -7,7 +7,7 @@ import { ChartFrame, segmented } from "../charts/chart_frame.js";
 import { dataTable } from "../charts/data_table.js";
 import { changeText, deltaFinding, deltaStrip, deltaTable } from "../charts/delta_strip.js";
 import { dumbbell, dumbbellFinding, dumbbellTable } from "../charts/dumbbell.js";
-import { currentLanguage, msText, number, significant, t } from "../strings.js";
+import { currentLanguage, msText, number, significant, t } from "../words.js";
 import { blockPairs, comparisonRows, typePairs, unlike, withinSpread } from "./comparison.js";
 import { card, element, scrollBox } from "./elements.js";
 

@@ -2,7 +2,7 @@
 // Two sides of a comparison in one form, whether measured here, opened from a file or printed in the reference report;
 // and what makes two sides unlike. It draws nothing and stands on the contract's types and the page's words.
 
-import { bytesText, msText, number, significant, t } from "../strings.js";
+import { bytesText, msText, number, significant, t } from "../words.js";
 
 /** @import { ReferenceReport, Run, Spread, Summary } from "../engine/zamba2.d.ts" */
 /** @import { BlockPair } from "../charts/delta_strip.js" */

@@ -1,8 +1,8 @@
 // @ts-check
 // The conditions of a run in the page's language: format of the weights, threads, vector instructions. A run's own label
-// says the same in English. It stands on strings.js alone.
+// says the same in English. It stands on words.js alone.
 
-import { plural, t } from "../strings.js";
+import { plural, t } from "../words.js";
 
 /** @param {{ weights: string, threads: number, backend: string }} conditions */
 export function conditionsText({ weights, threads, backend }) {

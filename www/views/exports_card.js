@@ -3,7 +3,7 @@
 // the module's exportRun alone.
 
 import { exportRun } from "../../pkg/zamba2.js";
-import { currentLanguage, t } from "../strings.js";
+import { currentLanguage, t } from "../words.js";
 import { button, card, element } from "./elements.js";
 import { saveFile } from "./save_file.js";
 import { leaveTrace } from "./trace_handover.js";

@@ -12,7 +12,7 @@ import { PARTS, partOf } from "../charts/parts.js";
 import { roofline, rooflineFinding, rooflineTable } from "../charts/roofline.js";
 import { heatFinding, heatTable, tokenHeat } from "../charts/token_heat.js";
 import { typeFinding, typeTable } from "../charts/type_table.js";
-import { bytesText, figure, msText, number, significant, t } from "../strings.js";
+import { bytesText, figure, msText, number, significant, t } from "../words.js";
 import { blockProfile } from "./block_profile.js";
 import { button, card, element, factList, scrollBox, tiles } from "./elements.js";
 import { exportsCard } from "./exports_card.js";

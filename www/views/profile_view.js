@@ -2,7 +2,7 @@
 // The Profile view: the form, the measurement and its progress. The loaded model is measured with a fixed prompt; the run
 // goes to the session's shelf, and profile_result.js shows what its summary says.
 
-import { number, t } from "../strings.js";
+import { number, t } from "../words.js";
 import { ProfileResult } from "./profile_result.js";
 
 /** @import { Model, ReportProgress } from "../engine/zamba2.d.ts" */

@@ -3,7 +3,7 @@
 // among them. Summaries are made by the engine, once per run and language. Nothing is stored on the device.
 
 import { summarise } from "../../pkg/zamba2.js";
-import { currentLanguage, number, t } from "../strings.js";
+import { currentLanguage, number, t } from "../words.js";
 import { conditionsText } from "./conditions.js";
 
 /** @import { Run, Summary } from "../engine/zamba2.d.ts" */

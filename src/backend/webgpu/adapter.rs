@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::webgpu::kernels::Variants;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 
 /// What is known of the adapter that was chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +72,7 @@ impl Faults {
 
 /// What the device reported by itself, as an error of ours.
 fn fault(error: &wgpu::Error) -> Error {
-    let fact = error.to_string();
+    let fact = error.to_string().into();
     match error {
         wgpu::Error::OutOfMemory { .. } => Error::DeviceMemory { fact },
         wgpu::Error::Validation { .. } | wgpu::Error::Internal { .. } => Error::Device { fact },
@@ -97,13 +97,13 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
         ..wgpu::RequestAdapterOptions::default()
     };
     let adapter = (instance.request_adapter(&wanted).await).map_err(|error| Error::NoAdapter {
-        fact: error.to_string(),
+        fact: error.to_string().into(),
     })?;
     let (info, limits) = (adapter.get_info(), adapter.limits());
     let software = info.device_type == wgpu::DeviceType::Cpu;
     if software && options.hardware_only {
         return Err(Error::NoAdapter {
-            fact: format!("{} is a software adapter", info.name),
+            fact: Fact::new("software_adapter").with("adapter", info.name),
         });
     }
     let max_binding_bytes = limits
@@ -130,7 +130,9 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     };
     let (device, queue) =
         (adapter.request_device(&descriptor).await).map_err(|error| Error::NoAdapter {
-            fact: format!("{} gives no device: {error}", info.name),
+            fact: Fact::new("no_device")
+                .with("adapter", &info.name[..])
+                .with("detail", error.to_string()),
         })?;
     let faults = Faults::default();
     let uncaptured = faults.clone();
@@ -141,7 +143,9 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     device.set_device_lost_callback(move |reason, message| {
         // Letting go of the device is not a fault.
         if reason != wgpu::DeviceLostReason::Destroyed {
-            lost.note(Error::DeviceLost { fact: message });
+            lost.note(Error::DeviceLost {
+                fact: message.into(),
+            });
         }
     });
     let has_timestamps = features.contains(wgpu::Features::TIMESTAMP_QUERY);

@@ -16,7 +16,7 @@ use crate::backend::{
     ModelSizes, Norm, Rope, Ssm, SsmInput,
 };
 use crate::clock::now_us;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::profile::{Level, NameId, OpenSpan, Profiler, SpanId, Work};
 use crate::quant::{QMatrix, WeightFormat};
 use crate::sampling::Top;
@@ -493,16 +493,16 @@ impl Backend for WebGpu {
         let kv_bytes = kv_format.bytes(attention, *context) / 2;
         let limit_bytes = self.facts.max_binding_bytes;
         let fact = match () {
-            () if attention.head_dim > WIDEST_HEAD => format!(
-                "its heads have {} numbers, and the attention kernel takes {WIDEST_HEAD}",
-                attention.head_dim
-            ),
-            () if *d_state > WIDEST_STATE => format!(
-                "its states have {d_state} numbers per channel, and the scan takes {WIDEST_STATE}"
-            ),
-            () if kv_bytes > limit_bytes => format!(
-                "the keys of {context} positions take {kv_bytes} bytes, and the adapter binds {limit_bytes} at once"
-            ),
+            () if attention.head_dim > WIDEST_HEAD => Fact::new("wide_heads")
+                .with("head_dim", attention.head_dim)
+                .with("limit", WIDEST_HEAD),
+            () if *d_state > WIDEST_STATE => Fact::new("wide_states")
+                .with("d_state", *d_state)
+                .with("limit", WIDEST_STATE),
+            () if kv_bytes > limit_bytes => Fact::new("large_keys")
+                .with("context", *context)
+                .with("kv_bytes", kv_bytes)
+                .with("limit_bytes", limit_bytes),
             () => return Ok(()),
         };
         Err(Error::DeviceLimit { fact })

@@ -94,7 +94,7 @@ impl Readback {
 
 fn device_error(error: &dyn std::error::Error) -> Error {
     Error::Device {
-        fact: error.to_string(),
+        fact: error.to_string().into(),
     }
 }
 
