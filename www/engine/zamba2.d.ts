@@ -258,13 +258,13 @@ export interface RunOptions extends GenerateOptions {
   signal?: AbortSignal;
   /** Called after each block of prefill. */
   onPrefill?: (progress: { block: number; prompt_tokens: number; done: boolean }) => void;
-  /** Called by `branch` and `extend` before the first piece, with the generated text and the number of tokens that stay. */
+  /** Called by `branch` and `continue` before the first piece, with the generated text and the number of tokens that stay. */
   onKept?: (kept: { text: string; tokens: number }) => void;
 }
 
-/** Where a token stands among all that the model could have said, before penalty, temperature and filters. */
-export interface Standing {
-  /** The token as people may read it by itself; its name where it is no whole character. */
+/** The rank of a token in the model's distribution, before penalty, temperature and filters. */
+export interface TokenRank {
+  /** The token as text; its name where it is no whole character. */
   text: string;
   /** 1 is the most probable. */
   rank: number;
@@ -282,7 +282,7 @@ export interface Piece {
   /** Of this token among those that sampling allowed. */
   probability: number;
   /** null unless alternatives were asked for. */
-  standing: Standing | null;
+  token_rank: TokenRank | null;
   /** The whole step, measured in the worker. The first step samples from the prefill's logits and costs no pass. */
   us: number;
   /** Time of each block in this step; empty in the first step. */
@@ -300,7 +300,7 @@ export interface RunSummary {
   prefill_ms?: number;
   /** From the first token to the last, in the worker; it includes waiting for a slow reader. */
   decode_ms?: number;
-  /** null where a sequence was gone on from. */
+  /** null when the run continued an existing sequence. */
   prefill_tokens_per_s?: number | null;
   /** (tokens - 1) / time between first and last token; null for fewer than two tokens. */
   decode_tokens_per_s?: number | null;
@@ -371,9 +371,9 @@ export interface Model {
   readonly ready: Promise<void>;
   /** Throws before `ready`. */
   readonly info: LoadedInfo;
-  /** Holds the load back; what has been asked for already still arrives. */
-  pause(): void;
-  resume(): void;
+  /** Pauses the load; requests in flight still finish. */
+  pauseLoading(): void;
+  resumeLoading(): void;
   /** The last run's figures: set when its loop has ended, null before and during a run. */
   readonly last: RunSummary | null;
   /** `special` (default true) adds the tokens that the tokenizer puts around a text. */
@@ -397,21 +397,21 @@ export interface Model {
    */
   branch(index: number, token: number, options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
-   * Goes on after the last token of the last run or of a restored one. `max_tokens` counts from the prompt. With the same
-   * options the pieces are those of a run that was never left.
+   * Continues after the last token of the last run or of a restored one. `max_tokens` counts from the prompt. With the same
+   * options the pieces are those of an uninterrupted run.
    */
-  extend(options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  continue(options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
    * The sequence so far as bytes: tokens, state, keys and values, no weights. `note` is kept with it. Rejects with
    * "out_of_order" before the first token.
    */
   snapshot(options?: { note?: string }): Promise<Uint8Array<ArrayBuffer>>;
   /**
-   * Takes a snapshot in the place of the present sequence, for `extend` and `branch`. Rejects with "bad_snapshot" for bytes
+   * Takes a snapshot in the place of the present sequence, for `continue` and `branch`. Rejects with "bad_snapshot" for bytes
    * that are none, "other_model" for those of another model, weight format or setting.
    */
-  restore(bytes: ArrayBuffer | Uint8Array): Promise<{ tokens: Uint32Array; prompt_tokens: number; note: string }>;
-  /** One row of `vocab_size` logits per id. */
+  restore(bytes: ArrayBuffer | Uint8Array): Promise<RestoredSequence<Uint32Array>>;
+  /** A new sequence: one row of `vocab_size` logits per id. Ids that are refused leave the present sequence. */
   logits(ids: ArrayLike<number>): Promise<Float32Array[]>;
   /** `n` cached greedy steps; row i is what token i was taken from. */
   greedy(ids: ArrayLike<number>, n: number): Promise<{ tokens: number[]; logits: Float32Array[] }>;
@@ -420,6 +420,12 @@ export interface Model {
   report(options?: ReportOptions): Promise<Run>;
   /** Ends the worker and frees its memory. Every call that still waits rejects with the code "disposed". */
   dispose(): void;
+}
+
+export interface RestoredSequence<Tokens> {
+  tokens: Tokens;
+  prompt_tokens: number;
+  note: string;
 }
 
 /** The stable names of errors, for programs. */
