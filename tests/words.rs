@@ -237,6 +237,23 @@ fn every_key_in_the_markup_and_in_rust_exists() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
+/// The markup is what is seen before the words have arrived.
+#[test]
+fn the_markup_says_what_the_english_words_say() {
+    let words = words_of(Language::En);
+    for path in ["index.html", "www/perfetto.html"] {
+        let html = text_of(path);
+        for part in html.split("data-t=\"").skip(1) {
+            let (key, rest) = part.split_once('"').unwrap();
+            let text = rest.split_once('>').unwrap().1.split_once('<').unwrap().0;
+            assert!(
+                text.is_empty() || text == words[key],
+                "{path}: {key}: {text}"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_error_has_a_sentence_and_a_next_step() {
     let words = words_of(Language::En);

@@ -7,13 +7,16 @@ import { isKey, t } from "./words.js";
 /** @import { Key, Values } from "./words.js" */
 
 /**
- * What a card shows: an error of the engine, or one of the page with sentences of its own.
- * @typedef {{ code: string, message: string, values?: Values, next?: string | null, file?: string | null }} Fault
+ * What a card shows: an error of the engine, whose sentences follow from `code` and `next`, or a `PageError`.
+ * @typedef {{ code: string, message: string, values?: Values, next?: string | null, file?: string | null, fatal?: boolean,
+ *   key?: Key, next_key?: Key }} Fault
  */
 /** @typedef {{ label: Key, act: () => void }} Remedy */
 /** @typedef {{ remedies: Remedy[], facts: Record<string, string | number | boolean> }} CardOptions */
 
-/** The card that is open, to be written again in another language. @type {{ place: HTMLElement, title: Key, fault: Fault, options: CardOptions } | null} */
+/** @typedef {{ place: HTMLElement, title: Key, fault: Fault, options: CardOptions }} Card */
+
+/** The card that is open, to be written again in another language. @type {Card | null} */
 let open_card = null;
 
 /** An error of the page itself, with sentences of its own. */
@@ -21,7 +24,10 @@ export class PageError extends Error {
   /** @param {string} code @param {Key} key @param {Key} next @param {Values} [values] */
   constructor(code, key, next, values = {}) {
     super(t(key, values));
-    Object.assign(this, { code, key, next_key: next, values });
+    this.code = code;
+    this.key = key;
+    this.next_key = next;
+    this.values = values;
   }
 }
 
@@ -31,9 +37,9 @@ export function faultOf(thrown) {
   return { code: "page", message: thrown instanceof Error ? thrown.message : String(thrown) };
 }
 
-/** What happened, in the present language; an error that the words do not know is shown as it came. @param {Fault} fault */
+/** What happened, in the present language; an error without a sentence is shown as it came. @param {Fault} fault */
 export function faultText(fault) {
-  const key = /** @type {any} */ (fault).key ?? `error.${fault.code}`;
+  const key = fault.key ?? `error.${fault.code}`;
   if (!fault.values || !isKey(key)) return fault.message;
   return t(key, fault.values) + ("attempts" in fault.values ? t("fact.attempts", fault.values) : "");
 }
@@ -41,7 +47,7 @@ export function faultText(fault) {
 /** @param {Fault} fault */
 function nextStep(fault) {
   const usual = `error.${fault.code}.next`;
-  const key = /** @type {any} */ (fault).next_key ?? (fault.next ? `${usual}.${fault.next}` : usual);
+  const key = fault.next_key ?? (fault.next ? `${usual}.${fault.next}` : usual);
   return isKey(key) ? t(key, fault.values) : "";
 }
 
@@ -63,7 +69,7 @@ export function redrawErrorCard() {
   if (details) details.open = was_open;
 }
 
-/** @param {NonNullable<typeof open_card>} card */
+/** @param {Card} card */
 function drawCard({ place, title, fault, options: { remedies, facts } }) {
   const card = document.createElement("section");
   card.className = "card error-card";
@@ -85,7 +91,12 @@ function drawCard({ place, title, fault, options: { remedies, facts } }) {
 
   const row = document.createElement("div");
   row.className = "row";
-  remedies.forEach(({ label, act }, i) => row.append(button(t(label), i === 0, () => { clearErrorCards(place); act(); })));
+  remedies.forEach(({ label, act }, i) => {
+    row.append(button(t(label), i === 0, () => {
+      clearErrorCards(place);
+      act();
+    }));
+  });
   row.append(button(t("card.dismiss"), false, () => clearErrorCards(place)));
   card.append(row);
 
@@ -136,8 +147,12 @@ function button(label, primary, act) {
   return element;
 }
 
-/** Everything a bug report needs; the prompt is left out because it is the user's own. @param {Fault} fault @param {Record<string, string | number | boolean>} facts */
+/**
+ * Everything a bug report needs; the prompt is left out because it is the user's own.
+ * @param {Fault} fault @param {CardOptions["facts"]} facts
+ */
 function reportText(fault, facts) {
-  const lines = { code: fault.code, message: fault.message, file: fault.file ?? "-", ...facts, browser: navigator.userAgent };
+  const { code, message } = fault;
+  const lines = { code, message, file: fault.file ?? "-", ...facts, browser: navigator.userAgent };
   return Object.entries(lines).map(([name, value]) => `${name}: ${value}`).join("\n");
 }

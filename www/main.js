@@ -129,8 +129,8 @@ const playground = new Playground(sampling, {
   onFault: (title, thrown) => showFault(title, faultOf(thrown)),
 });
 
-/** After these two the engine is gone, and trying again would only repeat the message. @param {import("./errors.js").Fault} fault */
-const isGone = (fault) => /** @type {any} */ (fault).fatal === true;
+/** The engine is gone, and trying again would only repeat the message. @param {import("./errors.js").Fault} fault */
+const isGone = (fault) => fault.fatal === true;
 
 /** @param {string} text */
 function detail(text) {
@@ -164,7 +164,7 @@ async function loadModel(choice) {
   write(status, "status.starting");
   detail("");
   cancel.hidden = false;
-  cancel.textContent = t("load.cancel");
+  write(cancel, "load.cancel");
 
   const started_ms = performance.now();
   /** @type {LoadProgress | null} */
@@ -202,7 +202,7 @@ async function loadModel(choice) {
       playground.setModel(null);
       write(status, "status.cancelled");
       detail("");
-      cancel.textContent = t("load.again");
+      write(cancel, "load.again");
       return;
     }
     loading = null;
@@ -294,7 +294,8 @@ function showCapability() {
     const parts = { simd: t(relaxed ? "cap.simd.relaxed" : "cap.simd.plain"), threads, isolation: isolation_word, adapter: info.adapter?.name ?? "" };
     byId("capability").textContent = t(info.adapter ? "cap.line.webgpu" : "cap.line", parts);
     if (info.adapter) reasons.push(...adapterReasons(info.adapter));
-    reasons.push(t(`cap.why.backend.${info.backend_reason}`, { fact: info.backend_fault ? faultText(info.backend_fault) : "" }));
+    if (info.backend_fault) reasons.push(t("cap.why.backend.fault", { fact: faultText(info.backend_fault) }));
+    else reasons.push(t(info.backend_reason === "auto" ? "cap.why.backend.auto" : "cap.why.backend.asked"));
     reasons.push(t(`cap.why.threads.${info.threads_reason}`, { threads }));
     if (!info.adapter) reasons.push(t(relaxed ? "cap.why.simd.relaxed" : picker.relaxedSimd === false ? "cap.why.simd.asked" : "cap.why.simd.plain"));
   } else {

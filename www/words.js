@@ -1,6 +1,6 @@
 // @ts-check
-// Every word the page shows, in its language, and how numbers are written in it. The sentences are words/*.json, one file
-// per language; importing this module waits for the present language's.
+// Every word the page shows, in its language, and how numbers are written in it. The sentences are words/*.json, one
+// file per language; importing this module waits for the present language's.
 
 /** @typedef {keyof typeof import("./words/en.json")} Key */
 /** @template {string} K @typedef {K extends `${infer Base}.other` ? Base : never} BaseOf */
@@ -85,7 +85,10 @@ function render(element) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Gives `element` words that follow the language. @param {Element} element @param {Key} key @param {Values} [values] */
+/**
+ * Gives `element` words that follow the language.
+ * @param {Element} element @param {Key} key @param {Values} [values]
+ */
 export function write(element, key, values = {}) {
   written.set(element, values);
   element.setAttribute("data-t", key);
@@ -101,7 +104,9 @@ export function erase(element) {
 /** @param {Key} key @param {Values} [values] @returns {string} */
 export function t(key, values = {}) {
   const template = words[key] ?? key;
-  return template.replace(/\{(\w+)(:size)?\}/g, (_, name, size) => size ? bytesText(Number(values[name])) : valueText(values[name]));
+  return template.replace(/\{(\w+)(:size)?\}/g, (_, name, size) => {
+    return size ? bytesText(Number(values[name])) : valueText(values[name]);
+  });
 }
 
 /** @param {any} value @returns {string} */
@@ -123,7 +128,8 @@ export function plural(key, n) {
 
 /** @param {number} value @param {number} [digits] decimals, always written */
 export function number(value, digits = 0) {
-  return new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return new Intl.NumberFormat(language, options).format(value);
 }
 
 /** Three significant digits, for times that span microseconds to seconds. @param {number} value */

@@ -3,31 +3,14 @@
 // do. How a page becomes isolated is in isolation.test.js.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { EMBEDDED, expected, launch, openModule } from "./harness.js";
+import { EMBEDDED, expected, openModule, sharedBrowser, test, withModule } from "./harness.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 
 /** Of module.test.js, where its reason stands. */
 const MAX_LOGIT_DIFFERENCE = 1e-3;
 /** Between them every op, at sizes that no tile divides. */
 const FIXTURES = ["odd_sizes", "two_blocks_groups2_rope", "one_block_adapters_rope", "biases"];
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body */
-async function withModule(body) {
-  const { context, page, faults } = await openModule(browser);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
 
 /** @typedef {{ threads?: "auto" | number, relaxedSimd?: "auto" | false, weights?: string }} Options */
 
@@ -151,7 +134,7 @@ test("a browser that refuses the shared memory gets an engine of one thread that
 
 test("a thread that traps becomes an internal error of the call, not a wait without end", async () => {
   // The panic is also written to the console, so the faults of this page are its subject and not checked.
-  const { context, page } = await openModule(browser);
+  const { context, page } = await openModule();
   const body = `onmessage = async ({ data: { address, module, memory } }) => {
     if (!address) return;
     const engine = await import(address);
@@ -187,7 +170,7 @@ for (const [what, options] of BAD_OPTIONS) {
 }
 
 test("disposing of a model ends its threads", () => withModule(async (page) => {
-  const session = await browser.newBrowserCDPSession();
+  const session = await (await sharedBrowser()).newBrowserCDPSession();
   const own = await page.context().newCDPSession(page);
   const { targetInfo: { browserContextId } } = await own.send("Target.getTargetInfo");
   const workers = async () => {

@@ -188,10 +188,10 @@ export interface LoadTiming {
 /**
  * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. A trial after the
  * load found fewer threads faster; the page is not cross-origin isolated; the browser gives no shared WebAssembly memory;
- * some workers did not start within seconds.
+ * some workers did not start within seconds; the package has no build with threads yet.
  */
 export type ThreadsReason =
-  | "auto" | "measured" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed" | "not_built";
+  "auto" | "measured" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed" | "not_built";
 
 export interface LoadedInfo extends ModelInfo {
   backend: "cpu-simd128" | "cpu-relaxed-simd" | "webgpu";

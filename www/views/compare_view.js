@@ -7,7 +7,7 @@ import { ChartFrame, segmented } from "../charts/chart_frame.js";
 import { dataTable } from "../charts/data_table.js";
 import { changeText, deltaFinding, deltaStrip, deltaTable } from "../charts/delta_strip.js";
 import { dumbbell, dumbbellFinding, dumbbellTable } from "../charts/dumbbell.js";
-import { currentLanguage, msText, number, significant, t } from "../words.js";
+import { currentLanguage, msText, number, significant, t, write } from "../words.js";
 import { blockPairs, comparisonRows, typePairs, unlike, withinSpread } from "./comparison.js";
 import { card, element, scrollBox } from "./elements.js";
 
@@ -80,7 +80,7 @@ export class CompareView {
       // The first file is what the page's own run is compared with.
       this.chosen.b = shelved.id;
       this.hooks.onOpened();
-      this.status.textContent = t("compare.opened", { file: file.name });
+      write(this.status, "compare.opened", { file: file.name });
       await this.draw();
     } catch (thrown) {
       this.hooks.onFault(thrown, file.name);
