@@ -2,7 +2,7 @@
 // Saves a chart as a file that looks as on the page: colours and type come from the page's style sheet, so they are
 // written into the copy. It stands on nothing else of the page but saving a file.
 
-import { saveFile } from "../views/save_file.js";
+import { saveFile } from "../save_file.js";
 
 const STYLES = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "font-family", "font-size", "font-weight", "opacity"];
 /** Sharp on dense screens and in slides. */

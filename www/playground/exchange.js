@@ -2,11 +2,11 @@
 // One exchange with the model, as it is kept, exported and saved: what was asked, how, and what came. It stands on
 // words.js and asks nothing of the engine.
 
-import { PageError } from "./errors.js";
-import { number, t } from "./words.js";
+import { PageError } from "../errors.js";
+import { number, t } from "../words.js";
 
-/** @import { ChatMessage, GenerateOptions, Piece, RunSummary } from "./engine/zamba2.d.ts" */
-/** @import { Key } from "./words.js" */
+/** @import { ChatMessage, GenerateOptions, Piece, RunSummary } from "../engine/zamba2.d.ts" */
+/** @import { Key } from "../words.js" */
 
 /**
  * A generated token as the page keeps it.

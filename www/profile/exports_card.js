@@ -4,8 +4,8 @@
 
 import { exportRun } from "../../pkg/zamba2.js";
 import { currentLanguage, t } from "../words.js";
-import { button, card, element } from "./elements.js";
-import { saveFile } from "./save_file.js";
+import { button, card, element } from "../dom.js";
+import { saveFile } from "../save_file.js";
 import { leaveTrace } from "./trace_handover.js";
 
 /** @import { Run } from "../engine/zamba2.d.ts" */

@@ -6,7 +6,7 @@ import { number, t } from "../words.js";
 import { ProfileResult } from "./profile_result.js";
 
 /** @import { Model, ReportProgress } from "../engine/zamba2.d.ts" */
-/** @import { Strip } from "../strip.js" */
+/** @import { Strip } from "../blocks/strip.js" */
 /** @import { RunShelf, ShelvedRun } from "./run_shelf.js" */
 
 /** @typedef {{ tokens: number, decode: number, runs: number, level: "block" | "module" }} Settings */

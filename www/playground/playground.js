@@ -4,19 +4,19 @@
 // map: it hands them each token's block times.
 
 import { Chat } from "./chat.js";
-import { clearErrorCards } from "./errors.js";
+import { clearErrorCards } from "../errors.js";
 import { asJson, asMarkdown, download, parseExchange, tokenOf } from "./exchange.js";
 import { History } from "./history.js";
 import { askInHash, linkOf } from "./share.js";
-import { PacedFrame } from "./paced_frame.js";
-import { bytesText, erase, figure, number, plural, t, write } from "./words.js";
+import { PacedFrame } from "../paced_frame.js";
+import { bytesText, erase, figure, number, plural, t, write } from "../words.js";
 import { TokenView } from "./token_view.js";
 
 /** @import { Exchange } from "./exchange.js" */
 /** @import { Entry } from "./history.js" */
-/** @import { GenerateOptions, LoadProgress, Model, Piece, Prompt, RunOptions, RunSummary } from "./engine/zamba2.d.ts" */
+/** @import { GenerateOptions, LoadProgress, Model, Piece, Prompt, RunOptions, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Sampling } from "./sampling.js" */
-/** @import { Key, Values } from "./words.js" */
+/** @import { Key, Values } from "../words.js" */
 
 /** What the embedded model has read about: Rust's books, as light Markdown. */
 const EXAMPLES = ["Ownership is", "A trait object", "The borrow checker", "To create a new project with Cargo,", "## Error handling\n\n"];
