@@ -3,6 +3,7 @@
 // The parts know nothing of one another; what each does is in its own file.
 
 import { open } from "../pkg/zamba2.js";
+import { byId } from "./dom.js";
 import { Bench } from "./profile/bench.js";
 import { BlockPanel } from "./blocks/block_panel.js";
 import { clearErrorCards, faultOf, faultText, redrawErrorCard, showErrorCard } from "./errors.js";
@@ -30,9 +31,6 @@ import { readHash, Tabs } from "./tabs.js";
 const DETAIL_INTERVAL_MS = 250;
 /** Speed and time left are guesses before this. */
 const SPEED_AFTER_MS = 300;
-
-/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
-const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 const errors = byId("errors");
 const status = byId("status");
@@ -398,8 +396,8 @@ byId("theme").addEventListener("click", () => {
 darkScheme.addEventListener("change", showTheme);
 pause.addEventListener("click", () => {
   setPaused(!paused);
-  if (paused) arriving?.pause();
-  else arriving?.resume();
+  if (paused) arriving?.pauseLoading();
+  else arriving?.resumeLoading();
 });
 cancel.addEventListener("click", () => (loading ? loading.abort() : loadModel(picker.chosen)));
 for (const event of ["error", "unhandledrejection"]) {

@@ -1,14 +1,14 @@
 // @ts-check
-// Hands a file to the reader through the browser's own download. It knows nothing of what is in it.
+// Saves a file through the browser's own download.
 
-/** Long enough for every browser to have taken the contents; they are freed after. */
-const KEEP_MS = 60_000;
+/** No event says when a download has read the blob; a URL that is revoked too early leaves an empty or broken file. */
+const REVOKE_AFTER_MS = 60_000;
 
-/** @param {string} name @param {string} type @param {string | Blob} contents */
-export function saveFile(name, type, contents) {
+/** @param {string} name @param {string | Blob | Uint8Array<ArrayBuffer>} content @param {string} type */
+export function saveFile(name, content, type) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([contents], { type }));
+  link.href = URL.createObjectURL(new Blob([content], { type }));
   link.download = name;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), KEEP_MS);
+  setTimeout(() => URL.revokeObjectURL(link.href), REVOKE_AFTER_MS);
 }

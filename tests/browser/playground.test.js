@@ -36,7 +36,7 @@ test("in the browser a branch into the token that was there gives the same piece
     /** @param {AsyncIterable<any>} pieces */
     const read = async (pieces) => {
       const all = [];
-      for await (const { token, text, index, probability, standing } of pieces) all.push({ token, text, index, probability, standing });
+      for await (const { token, text, index, probability, token_rank } of pieces) all.push({ token, text, index, probability, token_rank });
       return all;
     };
     const whole = await read(model.generate("Ownership is", options));
@@ -64,7 +64,7 @@ test("a state goes on in another load with other threads, bit by bit, and other 
     /** @param {AsyncIterable<any>} pieces */
     const read = async (pieces) => {
       const all = [];
-      for await (const { token, text, probability, standing } of pieces) all.push({ token, text, probability, standing });
+      for await (const { token, text, probability, token_rank } of pieces) all.push({ token, text, probability, token_rank });
       return all;
     };
     /** @param {Promise<unknown>} promise */
@@ -77,12 +77,12 @@ test("a state goes on in another load with other threads, bit by bit, and other 
     const spoiled = bytes.slice();
     spoiled[spoiled.length - 3] ^= 1;
     const damaged = await code(model.restore(spoiled));
-    const rest_here = await read(model.extend(options));
+    const rest_here = await read(model.continue(options));
     model.dispose();
 
     const other = await zamba2.load({ source, keep: false, threads: 1, relaxedSimd: false });
     const { note, prompt_tokens, tokens } = await other.restore(bytes);
-    const rest_there = await read(other.extend(options));
+    const rest_there = await read(other.continue(options));
     other.dispose();
     const q4 = await zamba2.load({ source, keep: false, weights: "q4" });
     const refused = await code(q4.restore(bytes));

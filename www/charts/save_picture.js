@@ -31,7 +31,7 @@ const groundOf = (drawing) => getComputedStyle(drawing.closest(".card") ?? docum
 
 /** @param {Element} drawing @param {string} name */
 export async function saveAsSvg(drawing, name) {
-  saveFile(`${name}.svg`, "image/svg+xml", standalone(drawing));
+  saveFile(`${name}.svg`, standalone(drawing), "image/svg+xml");
 }
 
 /** @param {Element} drawing an SVG element or a canvas @param {string} name */
@@ -54,5 +54,5 @@ export async function saveAsPng(drawing, name) {
     context.drawImage(image, 0, 0, canvas.width, canvas.height);
   }
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  if (blob) saveFile(`${name}.png`, "image/png", blob);
+  if (blob) saveFile(`${name}.png`, blob, "image/png");
 }

@@ -9,7 +9,7 @@ import { changeText, deltaFinding, deltaStrip, deltaTable } from "../charts/delt
 import { dumbbell, dumbbellFinding, dumbbellTable } from "../charts/dumbbell.js";
 import { currentLanguage, msText, number, significant, t, write } from "../words.js";
 import { blockPairs, comparisonRows, typePairs, unlike, withinSpread } from "./comparison.js";
-import { card, element, scrollBox } from "../dom.js";
+import { byId, card, element, scrollBox } from "../dom.js";
 
 /** @import { ReferenceReport } from "../engine/zamba2.d.ts" */
 /** @import { Phase, Side } from "./comparison.js" */
@@ -18,9 +18,6 @@ import { card, element, scrollBox } from "../dom.js";
 
 const FLOP_KINDS = /** @type {const} */ (["linear", "conv1d", "attention", "ssm"]);
 const REFERENCES = /** @type {const} */ (["published", "recomputed"]);
-
-/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
-const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 export class CompareView {
   /** @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, file: string) => void, onOpened: () => void }} hooks */

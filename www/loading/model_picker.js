@@ -4,6 +4,7 @@
 // by two inputs or by dropping a folder anywhere on the page.
 
 import { hubFolder } from "../../pkg/zamba2.js";
+import { byId } from "../dom.js";
 import { PageError } from "../errors.js";
 
 /** @import { Weights } from "../engine/zamba2.d.ts" */
@@ -14,9 +15,6 @@ const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
 
 /** @typedef {"auto" | "cpu" | "webgpu"} Backend */
 /** @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto" | number }} Choice */
-
-/** @param {string} id */
-const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 export class ModelPicker {
   /** @param {{ onChoice: (choice: Choice) => void, onFault: (error: import("../errors.js").PageError) => void }} hooks */

@@ -49,7 +49,7 @@ async function save(run, one, onFault) {
   const model = run.model.name.replace(/[^\w.-]+/g, "-");
   try {
     const contents = await exportRun(run, one.format, currentLanguage());
-    saveFile(`${model}-${run.conditions.weights}-${run.prompt_tokens}-tokens.${one.suffix}`, one.type, contents);
+    saveFile(`${model}-${run.conditions.weights}-${run.prompt_tokens}-tokens.${one.suffix}`, contents, one.type);
   } catch (thrown) {
     onFault(thrown, () => void save(run, one, onFault));
   }
