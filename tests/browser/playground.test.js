@@ -57,6 +57,34 @@ test("in the browser a branch into the token that was there gives the same piece
   }
 }));
 
+test("a refused prompt leaves the sequence, whichever call had it, and other calls replace it", () => withModule(async (page) => {
+  const { rest, codes } = await page.evaluate(async (source) => {
+    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+    const options = { max_tokens: 8, temperature: 0, ignore_eos: true };
+    /** @param {AsyncIterable<any>} pieces */
+    const read = async (pieces) => {
+      const tokens = [];
+      for await (const { token } of pieces) tokens.push(token);
+      return tokens;
+    };
+    const code = (/** @type {Promise<unknown>} */ answer) => answer.then(() => "none", (error) => error.code);
+    const whole = await read(model.generate("Ownership is", options));
+    await read(model.generate("Ownership is", { ...options, max_tokens: 3 }));
+    const codes = [
+      await code(model.logits([1 << 30])),
+      await code(model.greedy([], 2)),
+      await code(read(model.generate([1 << 30]))),
+      await code(read(model.generate("Ownership is", { max_tokens: 0 }))),
+    ];
+    const rest = await read(model.continue(options));
+    await model.logits([1, 2]);
+    codes.push(await code(read(model.continue(options))));
+    return { rest: { given: rest, expected: whole.slice(3) }, codes };
+  }, EMBEDDED);
+  assert.deepEqual(codes, ["bad_token", "empty_prompt", "bad_token", "bad_option", "out_of_order"]);
+  assert.deepEqual(rest.given, rest.expected);
+}));
+
 test("a state goes on in another load with other threads, bit by bit, and other weights refuse it", () => withModule(async (page) => {
   const result = await page.evaluate(async (source) => {
     const { zamba2 } = /** @type {any} */ (globalThis);

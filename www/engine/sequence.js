@@ -44,7 +44,7 @@ export class Sequence {
 
   // ---- prompts that come while the model is loading ----
 
-  /** From now on each block reads this prompt as soon as it has arrived. One prompt can be ahead of the load. @param {QueuedPrompt} queued */
+  /** From now on each block runs on this prompt as soon as it has arrived. Only the first prompt is queued. @param {QueuedPrompt} queued */
   queuePrompt(queued) {
     this.#queued_prompt ??= queued;
   }

@@ -66,6 +66,11 @@ export interface Step {
   blocks_us: Float32Array<ArrayBuffer>;
 }
 
+/** `end_tokens` end a chat's turn, beside the tokens of config.json. */
+export interface StartOptions extends GenerateOptions {
+  end_tokens?: number[];
+}
+
 /** What is kept of a sequence before the next token. */
 export interface KeptTokens {
   text: string;
@@ -106,7 +111,7 @@ export interface WasmEngine {
   render_chat(messages: ChatMessage[]): string;
   chat_end_tokens(): Uint32Array;
 
-  start(prompt: Uint32Array, options: GenerateOptions & { end_tokens?: number[] }): void;
+  start(prompt: Uint32Array, options: StartOptions): void;
   /** `block` is the next one to run; `waiting` if it has not arrived. */
   advance(max_blocks: number): Promise<{ done: boolean; block: number; waiting: boolean }>;
   step(): Promise<Step>;
