@@ -2,6 +2,9 @@
 //! file that knows JavaScript exists. Plain data crosses it: JSON for small things, typed arrays for numbers. One call
 //! is in flight at a time; the worker sees to that, because an `async fn(&mut self)` holds its borrow while it waits.
 
+use std::panic;
+use std::sync::{Mutex, Once, PoisonError};
+
 use js_sys::{
     Float32Array, Float64Array, Int32Array, JSON, Object, Reflect, Uint16Array, Uint32Array,
 };
@@ -33,6 +36,27 @@ use crate::tokenizer::Tokenizer;
 /// What wasm32 can address, less room for code, stacks, activations and the pieces in flight.
 const MEMORY_LIMIT_BYTES: u64 = (4 << 30) - (384 << 20);
 const PAGE_BYTES: u64 = 1 << 16;
+
+/// The first panic that JavaScript has not taken, on whichever thread: a panic that follows it is its consequence.
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Makes every panic write to the console, and keeps its text for `take_panic`. The trap that ends a panic carries none.
+fn keep_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        panic::set_hook(Box::new(|info| {
+            console_error_panic_hook::hook(info);
+            let mut kept = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.get_or_insert_with(|| info.to_string());
+        }));
+    });
+}
+
+/// The text of the first panic since the last call, if there was one.
+#[wasm_bindgen]
+pub fn take_panic() -> Option<String> {
+    PANIC.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
 
 type JsResult<T> = std::result::Result<T, JsValue>;
 
@@ -195,7 +219,7 @@ impl Engine {
     /// `options`: `{ weights: "f32" | "q8" | "q4", threads?, context?, dt_min_prefill?, dt_min_step? }`.
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue) -> JsResult<Engine> {
-        console_error_panic_hook::set_once();
+        keep_panics();
         let options: EngineOptions = from_js("options", &options)?;
         Ok(Engine {
             settings: LoadSettings {
@@ -494,7 +518,7 @@ impl Engine {
         })
     }
 
-    /// Makes one token: `{ token, text, done, probability, standing, us, blocks_us }`.
+    /// Makes one token: `{ token, text, done, probability, token_rank, us, blocks_us }`.
     pub async fn step(&mut self) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;
         let step = on_session!(session, s => s.step().await).map_err(to_js_error)?;
@@ -503,7 +527,7 @@ impl Engine {
         set(&object, "text", step.text.into())?;
         set(&object, "done", to_js(&step.done)?)?;
         set(&object, "probability", step.probability.into())?;
-        set(&object, "standing", to_js(&step.standing)?)?;
+        set(&object, "token_rank", to_js(&step.standing)?)?;
         set(&object, "us", step.us.into())?;
         set(
             &object,
@@ -514,7 +538,7 @@ impl Engine {
     }
 
     /// Goes back to generated token `index` and puts `token` in its place: `{ text, tokens, prompt_tokens }` of what is
-    /// kept before it. What has to be read again runs in `advance` and `reread`, and the next `step` gives the token.
+    /// kept before it. `advance` and `replay` then bring the state there, and the next `step` gives the token.
     pub fn branch(&mut self, index: usize, token: u32, options: JsValue) -> JsResult<JsValue> {
         let options: GenerateOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
@@ -522,16 +546,16 @@ impl Engine {
         to_js(&kept.map_err(to_js_error)?)
     }
 
-    /// Goes on after the last token of the sequence: `{ text, tokens, prompt_tokens }` of what is there.
-    pub fn resume(&mut self, options: JsValue) -> JsResult<JsValue> {
+    /// Continues after the last token of the sequence: `{ text, tokens, prompt_tokens }` of what is there.
+    pub fn continue_sequence(&mut self, options: JsValue) -> JsResult<JsValue> {
         let options: GenerateOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
         to_js(&on_session!(session, s => s.resume(options)).map_err(to_js_error)?)
     }
 
-    /// Takes up a sequence that another engine had begun, after `generated`: `{ text, tokens, prompt_tokens }` of what is
-    /// there. What has to be read runs in `advance` and `reread`.
-    pub fn take_up(
+    /// Takes the sequence of another engine, after `generated`: `{ text, tokens, prompt_tokens }` of what is there. `advance`
+    /// and `replay` then bring the state there.
+    pub fn adopt(
         &mut self,
         prompt: &[u32],
         generated: &[u32],
@@ -543,8 +567,8 @@ impl Engine {
         to_js(&kept.map_err(to_js_error)?)
     }
 
-    /// Reads at most `max` tokens again that going back has left unread; gives how many are left.
-    pub async fn reread(&mut self, max: usize) -> JsResult<usize> {
+    /// Replays at most `max` tokens of a rewound sequence; gives how many are left.
+    pub async fn replay(&mut self, max: usize) -> JsResult<usize> {
         let session = self.session_mut().map_err(to_js_error)?;
         on_session!(session, s => s.reread(max).await).map_err(to_js_error)
     }
@@ -568,7 +592,7 @@ impl Engine {
     }
 
     /// Appends one token to the sequence and gives the logits that follow it. `[vocab]`
-    pub async fn decode(&mut self, token: u32) -> JsResult<Vec<f32>> {
+    pub async fn append(&mut self, token: u32) -> JsResult<Vec<f32>> {
         let session = self.session_mut().map_err(to_js_error)?;
         on_session!(session, s => s.extend(&[token]).await).map_err(to_js_error)
     }

@@ -401,6 +401,14 @@ impl<B: Backend> Session<B> {
         Ok(())
     }
 
+    /// Checks `tokens` as the beginning of a new sequence, and leaves the present one.
+    fn check_new_sequence(&mut self, tokens: &[u32]) -> Result<()> {
+        let kept = std::mem::replace(&mut self.cache.len, 0);
+        let checked = self.check_tokens(tokens);
+        self.cache.len = kept;
+        checked
+    }
+
     /// Begins a new sequence with `prompt`; the embedding must have arrived. The blocks run in [`Session::advance`], as far
     /// as they are there.
     ///
@@ -408,19 +416,15 @@ impl<B: Backend> Session<B> {
     /// An empty or too long prompt, a token outside the vocabulary, an option out of range. The old sequence is gone
     /// only when there is no error.
     pub fn start(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<()> {
-        let kept = std::mem::replace(&mut self.cache.len, 0);
-        let checked = self.check_tokens(prompt).and_then(|()| {
-            if options.max_tokens == 0 {
-                return Err(Error::Setting {
-                    name: "max_tokens".into(),
-                    fact: Fact::new("no_tokens"),
-                });
-            }
-            let sampler = Sampler::new(options.sampling.clone())?;
-            Ok((sampler, StopStrings::new(options.stop.clone())?))
-        });
-        self.cache.len = kept;
-        let (sampler, stops) = checked?;
+        self.check_new_sequence(prompt)?;
+        if options.max_tokens == 0 {
+            return Err(Error::Setting {
+                name: "max_tokens".into(),
+                fact: Fact::new("no_tokens"),
+            });
+        }
+        let sampler = Sampler::new(options.sampling.clone())?;
+        let stops = StopStrings::new(options.stop.clone())?;
         if self.model.embed_tokens.is_none() {
             return Err(Error::Sequence {
                 fact: Fact::new("no_embedding"),
@@ -591,8 +595,8 @@ impl<B: Backend> Session<B> {
     /// Starts a new sequence and gives the logits of every token, row-major. `[tokens, vocab]`
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.check_complete()?;
+        self.check_new_sequence(tokens)?;
         self.reset();
-        self.check_tokens(tokens)?;
         self.begin_pass(0);
         let (be, model) = (&mut self.be, &self.model);
         let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
@@ -609,8 +613,8 @@ impl<B: Backend> Session<B> {
     /// `[blocks + 1][tokens, h]`
     pub async fn hidden_states(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
         self.check_complete()?;
+        self.check_new_sequence(tokens)?;
         self.reset();
-        self.check_tokens(tokens)?;
         self.begin_pass(0);
         let (be, model) = (&mut self.be, &self.model);
         let mut pass = ForwardPass::new(be, model, &self.cache, tokens);

@@ -3,36 +3,34 @@
 // The parts know nothing of one another; what each does is in its own file.
 
 import { open } from "../pkg/zamba2.js";
-import { Bench } from "./bench.js";
-import { BlockPanel } from "./block_panel.js";
+import { byId } from "./dom.js";
+import { Bench } from "./profile/bench.js";
+import { BlockPanel } from "./blocks/block_panel.js";
 import { clearErrorCards, faultOf, faultText, redrawErrorCard, showErrorCard } from "./errors.js";
-import { HeatMap } from "./heat_map.js";
+import { HeatMap } from "./blocks/heat_map.js";
 import { isolate } from "./isolate.js";
-import { ModelPicker } from "./model_picker.js";
-import { Playground } from "./playground.js";
-import { Sampling } from "./sampling.js";
+import { ModelPicker } from "./loading/model_picker.js";
+import { Playground } from "./playground/playground.js";
+import { Sampling } from "./playground/sampling.js";
 import {
   bytesText, countText, currentLanguage, figure, nextLanguage, number, plural, renderMarkup, setLanguage, t, write,
 } from "./words.js";
-import { StoragePanel } from "./storage_panel.js";
-import { Strip } from "./strip.js";
-import { CompareView } from "./views/compare_view.js";
-import { ProfileView } from "./views/profile_view.js";
-import { RunShelf } from "./views/run_shelf.js";
-import { readHash, Tabs } from "./views/tabs.js";
+import { StoragePanel } from "./loading/storage_panel.js";
+import { Strip } from "./blocks/strip.js";
+import { CompareView } from "./compare/compare_view.js";
+import { ProfileView } from "./profile/profile_view.js";
+import { RunShelf } from "./profile/run_shelf.js";
+import { readHash, Tabs } from "./tabs.js";
 
 /** @import { LoadProgress, Model } from "./engine/zamba2.d.ts" */
 /** @import { Isolation } from "./isolate.js" */
-/** @import { Choice } from "./model_picker.js" */
+/** @import { Choice } from "./loading/model_picker.js" */
 /** @import { Key } from "./words.js" */
 
 /** The figures beside the status are no live region, so this is a matter of reading, not of announcing. */
 const DETAIL_INTERVAL_MS = 250;
 /** Speed and time left are guesses before this. */
 const SPEED_AFTER_MS = 300;
-
-/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
-const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 const errors = byId("errors");
 const status = byId("status");
@@ -398,8 +396,8 @@ byId("theme").addEventListener("click", () => {
 darkScheme.addEventListener("change", showTheme);
 pause.addEventListener("click", () => {
   setPaused(!paused);
-  if (paused) arriving?.pause();
-  else arriving?.resume();
+  if (paused) arriving?.pauseLoading();
+  else arriving?.resumeLoading();
 });
 cancel.addEventListener("click", () => (loading ? loading.abort() : loadModel(picker.chosen)));
 for (const event of ["error", "unhandledrejection"]) {

@@ -77,7 +77,7 @@ test("an isolated page takes one thread per core by itself, or the fewer ones th
 test("what the trial chose is what computes, and it changes no bit", () => withModule(async (page) => {
   const { input_ids } = expected("biases");
   // The trial runs whatever was asked for, so that there are threads to choose from on any machine.
-  await page.route("**/pkg/worker.js", async (route) => {
+  await page.route("**/pkg/host.js", async (route) => {
     const response = await route.fetch();
     await route.fulfill({ response, body: (await response.text()).replace('build.threads_reason !== "auto"', "false") });
   });

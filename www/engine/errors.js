@@ -11,6 +11,8 @@ import { SENTENCES } from "./error_words.js";
  *   The form that the wasm engine throws and that messages carry. `code` "aborted" stands for an AbortError.
  */
 
+/** The engine refuses such input before it changes anything. */
+const REFUSED_INPUT = new Set(["bad_token", "empty_prompt", "prompt_too_long"]);
 /** After one of these the wasm memory may hold half-written state, so no later answer could be trusted. */
 const FATAL = new Set(["internal", "out_of_memory"]);
 /** The graphics device is what failed: the weights are gone with it, and the engine itself is sound. */
@@ -86,34 +88,36 @@ export function errorFromReport({ code, values, next }) {
 }
 
 /**
- * What a thrown value becomes in a message. A wasm trap loses its stack of Rust frames, so the panic text that the hook
- * wrote to the console is passed in: without it the user would learn only "unreachable".
+ * What a thrown value becomes in a message. A wasm trap says only "unreachable", so the text of the panic before it is
+ * passed in.
  * @param {unknown} thrown
- * @param {string | null} [panicText]
+ * @param {string | null} [panic]
  * @returns {ErrorReport}
  */
-export function reportFromThrown(thrown, panicText = null) {
+export function reportFromThrown(thrown, panic = null) {
   if (isErrorReport(thrown)) return { code: thrown.code, values: thrown.values, next: thrown.next ?? null };
   if (thrown instanceof Zamba2Error) return { code: thrown.code, values: thrown.values, next: thrown.next };
   if (thrown instanceof DOMException && thrown.name === "AbortError") return { code: "aborted", values: {} };
   const text = thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);
-  if (isOutOfMemory(thrown, panicText)) return { code: "out_of_memory", values: { detail: text } };
-  return { code: "internal", values: { detail: panicText ?? text } };
+  if (isOutOfMemory(thrown, panic)) return { code: "out_of_memory", values: { detail: text } };
+  return { code: "internal", values: { detail: panic ?? text } };
 }
 
 /**
- * An allocation that fails inside wasm ends in the `unreachable` trap like a panic does, but the panic hook never
- * runs; the missing panic text is what tells the two apart.
+ * An allocation that fails inside wasm ends in the `unreachable` trap as a panic does, but without a panic.
  * @param {unknown} thrown
- * @param {string | null} panicText
+ * @param {string | null} panic
  */
-function isOutOfMemory(thrown, panicText) {
+function isOutOfMemory(thrown, panic) {
   if (thrown instanceof RangeError) return /memory|allocation|array (buffer )?length/i.test(thrown.message);
-  return thrown instanceof WebAssembly.RuntimeError && /unreachable/i.test(thrown.message) && panicText === null;
+  return thrown instanceof WebAssembly.RuntimeError && /unreachable/i.test(thrown.message) && panic === null;
 }
 
 /** @param {{ code: string }} error */
 export const isFatal = ({ code }) => FATAL.has(code);
+
+/** @param {unknown} thrown */
+export const isRefusedInput = (thrown) => isErrorReport(thrown) && REFUSED_INPUT.has(thrown.code);
 
 /** @param {{ code: string }} error */
 export const isDeviceFault = ({ code }) => DEVICE_FAULTS.has(code);

@@ -2,19 +2,26 @@
 // Makes the runs of Model.profile() and Model.report(): which ones and in which order is decided by
 // src/report/measure.rs. It sums nothing: the report keeps every run, so that each figure can be recomputed.
 
+import { yieldToMessages } from "./gates.js";
+
 /** @import { WasmEngine } from "./wasm_engine.js" */
-/** @import { ProfileReport, ProfileOptions } from "./zamba2.d.ts" */
+/** @import { ProfileOptions, ProfileReport } from "./zamba2.d.ts" */
 
 /** As in `src/report/measure.rs`. */
 const PROMPT_TOKENS = 35;
 
 /**
- * @param {WasmEngine} engine
- * @param {Required<Pick<ProfileOptions, "decode" | "runs" | "warmup" | "level">> & { prefill: number | null, ids: Uint32Array | null, prompt: string | null }} options
- * @param {{ signal: AbortSignal, yieldToMessages: () => Promise<void>, onProgress?: (runs_done: number) => void }} hooks
+ * `ProfileOptions` with every default filled in; null where the engine chooses.
+ * @typedef {Required<Pick<ProfileOptions, "decode" | "runs" | "warmup" | "level">>
+ *   & { prefill: number | null, ids: Uint32Array | null, prompt: string | null }} ProfileRequest
+ */
+
+/**
+ * @param {WasmEngine} engine @param {ProfileRequest} options
+ * @param {{ signal: AbortSignal, onProgress?: (runs_done: number) => void }} hooks
  * @returns {Promise<ProfileReport>}
  */
-export async function profileRuns(engine, options, { signal, yieldToMessages, onProgress }) {
+export async function profileRuns(engine, options, { signal, onProgress }) {
   const given = options.ids ?? (options.prompt === null ? undefined : engine.tokenize(options.prompt, true));
   const ids = engine.measured_prompt(given, options.prefill ?? given?.length ?? PROMPT_TOKENS);
 
@@ -39,7 +46,7 @@ export async function profileRuns(engine, options, { signal, yieldToMessages, on
     for (let i = 0; i < options.decode; i++) {
       await yieldToMessages();
       signal.throwIfAborted();
-      // One readback may bring several tokens: the engine knows the time of each.
+      // With multi-step decoding one readback brings several tokens; the engine gives the share of each.
       step_ms.push((await engine.step()).us / 1000);
     }
     return { prefill_ms, forward_ms, step_ms, spans: level === "off" ? null : engine.take_profile() };
@@ -56,7 +63,8 @@ export async function profileRuns(engine, options, { signal, yieldToMessages, on
       if (next === "unprofiled") unprofiled.push(measured);
       if (next === "profiled") onProgress?.(runs.push(measured));
     }
-    return { level: options.level, prompt_tokens: ids.length, decode_tokens: options.decode, warmup: options.warmup, runs, unprofiled };
+    const { level, decode: decode_tokens, warmup } = options;
+    return { level, prompt_tokens: ids.length, decode_tokens, warmup, runs, unprofiled };
   } finally {
     engine.set_profiling("off");
     engine.reset();

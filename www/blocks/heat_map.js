@@ -3,10 +3,10 @@
 // block, scaled up by CSS. Bright means slower than the median of the block's own kind. Colours, finding and table rows are
 // those of charts/token_heat.js; the same figures are in a table.
 
-import { heatChannel, heatFinding, heatOfRatio, heatRows, kindMedians } from "./charts/token_heat.js";
-import { number, t } from "./words.js";
+import { heatChannel, heatFinding, heatOfRatio, heatRows, kindMedians } from "../charts/token_heat.js";
+import { number, t } from "../words.js";
 
-/** @import { ModelInfo } from "./engine/zamba2.d.ts" */
+/** @import { ModelInfo } from "../engine/zamba2.d.ts" */
 
 const MAX_TOKENS = 512;
 /** Fewer columns than this would be drawn as wide bars and look like a chart of something else. */

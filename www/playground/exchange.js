@@ -2,11 +2,11 @@
 // One exchange with the model, as it is kept, exported and saved: what was asked, how, and what came. It stands on
 // words.js and asks nothing of the engine.
 
-import { PageError } from "./errors.js";
-import { number, t } from "./words.js";
+import { PageError } from "../errors.js";
+import { number, t } from "../words.js";
 
-/** @import { ChatMessage, GenerateOptions, Piece, RunSummary } from "./engine/zamba2.d.ts" */
-/** @import { Key } from "./words.js" */
+/** @import { ChatMessage, GenerateOptions, Piece, RunSummary, TokenRank } from "../engine/zamba2.d.ts" */
+/** @import { Key } from "../words.js" */
 
 /**
  * A generated token as the page keeps it.
@@ -36,10 +36,9 @@ import { number, t } from "./words.js";
  */
 
 /** @param {Piece} piece @returns {Token} */
-export function tokenOf({ token, probability, standing, us }) {
-  const { text, rank, alternatives } = /** @type {NonNullable<Piece["standing"]>} */ (standing);
-  const plain = /** @type {NonNullable<Piece["standing"]>} */ (standing).probability;
-  return { token, text, probability: plain, drawn_probability: probability, rank, us, alternatives };
+export function tokenOf({ token, probability: drawn_probability, token_rank, us }) {
+  const { text, rank, probability, alternatives } = /** @type {TokenRank} */ (token_rank);
+  return { token, text, probability, drawn_probability, rank, us, alternatives };
 }
 
 /** @param {Exchange} exchange */
@@ -112,14 +111,4 @@ function fenced(text) {
   const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map((ticks) => ticks.length));
   const fence = "`".repeat(longest + 1);
   return `${fence}text\n${text}\n${fence}`;
-}
-
-/** Hands the reader a file. @param {string} name @param {string | Uint8Array<ArrayBuffer>} content @param {string} type */
-export function download(name, content, type) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([content], { type }));
-  link.download = name;
-  link.click();
-  // The download has its own hold on the data by the next turn of the event loop.
-  setTimeout(() => URL.revokeObjectURL(link.href));
 }

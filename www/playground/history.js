@@ -3,7 +3,7 @@
 // one by one or whole. It stands on exchange.js and words.js. Token details are not kept; files are for those.
 
 import { isEntry } from "./exchange.js";
-import { currentLanguage, t } from "./words.js";
+import { currentLanguage, t } from "../words.js";
 
 /** @import { Exchange } from "./exchange.js" */
 

@@ -6,7 +6,7 @@ import { dataTable } from "../charts/data_table.js";
 import { PARTS, partOf } from "../charts/parts.js";
 import { msText, number, significant, t } from "../words.js";
 import { conditionsText } from "./conditions.js";
-import { element, factList, scrollBox } from "./elements.js";
+import { element, factList, scrollBox } from "../dom.js";
 
 /** @import { PhaseSummary, Summary } from "../engine/zamba2.d.ts" */
 

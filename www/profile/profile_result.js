@@ -15,7 +15,7 @@ import { typeFinding, typeTable } from "../charts/type_table.js";
 import { sentenceText } from "../sentence.js";
 import { bytesText, figure, msText, number, significant, t } from "../words.js";
 import { blockProfile } from "./block_profile.js";
-import { button, card, element, factList, scrollBox, tiles } from "./elements.js";
+import { button, card, element, factList, scrollBox, tiles } from "../dom.js";
 import { exportsCard } from "./exports_card.js";
 import { tokenTimes } from "./token_times.js";
 
@@ -24,7 +24,7 @@ import { tokenTimes } from "./token_times.js";
 /** @import { IcicleState } from "../charts/icicle.js" */
 /** @import { HeatScale, TokenTimes } from "../charts/token_heat.js" */
 /** @import { TimeKind } from "../charts/type_table.js" */
-/** @import { Strip } from "../strip.js" */
+/** @import { Strip } from "../blocks/strip.js" */
 
 /** @typedef {"prefill" | "decode"} Phase */
 

@@ -2,7 +2,7 @@
 // The panel that opens under the strip for one cell: what it is, what it weighs, what it costs now.
 // It shows the strip's own figures and, below, what the last profile says; it keeps none of its own.
 
-import { bytesText, countText, figure, number, t } from "./words.js";
+import { bytesText, countText, figure, number, t } from "../words.js";
 import { cellName } from "./strip.js";
 
 /** @import { Cell, Strip } from "./strip.js" */

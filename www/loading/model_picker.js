@@ -3,10 +3,11 @@
 // takes. The page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. It loads nothing itself. Files arrive
 // by two inputs or by dropping a folder anywhere on the page.
 
-import { hubFolder } from "../pkg/zamba2.js";
-import { PageError } from "./errors.js";
+import { hubFolder } from "../../pkg/zamba2.js";
+import { byId } from "../dom.js";
+import { PageError } from "../errors.js";
 
-/** @import { Weights } from "./engine/zamba2.d.ts" */
+/** @import { Weights } from "../engine/zamba2.d.ts" */
 
 const HUB_ORIGIN = "https://huggingface.co";
 /** Relative to the page, so that the site also works in a sub-folder of a host. */
@@ -15,11 +16,8 @@ const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
 /** @typedef {"auto" | "cpu" | "webgpu"} Backend */
 /** @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto" | number }} Choice */
 
-/** @param {string} id */
-const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
-
 export class ModelPicker {
-  /** @param {{ onChoice: (choice: Choice) => void, onFault: (error: import("./errors.js").PageError) => void }} hooks */
+  /** @param {{ onChoice: (choice: Choice) => void, onFault: (error: import("../errors.js").PageError) => void }} hooks */
   constructor({ onChoice, onFault }) {
     this.onChoice = onChoice;
     this.onFault = onFault;

@@ -2,11 +2,11 @@
 // The sampling controls: presets, and reading the fields into the engine's options. It checks that fields hold numbers
 // in range, naming the field; what a number means is the engine's business.
 
-import { PageError } from "./errors.js";
-import { number, t } from "./words.js";
+import { PageError } from "../errors.js";
+import { number, t } from "../words.js";
 
-/** @import { GenerateOptions } from "./engine/zamba2.d.ts" */
-/** @import { Key } from "./words.js" */
+/** @import { GenerateOptions } from "../engine/zamba2.d.ts" */
+/** @import { Key } from "../words.js" */
 
 /** @type {Record<string, Partial<GenerateOptions>>} */
 const PRESETS = {

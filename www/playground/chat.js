@@ -2,14 +2,12 @@
 // A conversation with an instruct model: whether there is one, its system message and its turns. It stands on words.js
 // and makes the prompt that playground.js runs. It renders no template, which is the engine's business, and asks nothing.
 
-import { faultText } from "./errors.js";
-import { t } from "./words.js";
+import { byId } from "../dom.js";
+import { faultText } from "../errors.js";
+import { t } from "../words.js";
 
-/** @import { ChatMessage } from "./engine/zamba2.d.ts" */
-/** @import { Fault } from "./errors.js" */
-
-/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
-const byId = (id) => /** @type {T} */ (document.getElementById(id));
+/** @import { ChatMessage } from "../engine/zamba2.d.ts" */
+/** @import { Fault } from "../errors.js" */
 
 export class Chat {
   /** @param {{ onMode: () => void, onNew: () => void }} hooks  the reader has chosen text or chat, or begins anew */

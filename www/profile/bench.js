@@ -3,10 +3,10 @@
 // machine, measured in one run, as a table and as JSON to copy. It stands beside the other parts of the page and on the
 // module only. It decides nothing: the figures come from the engine.
 
-import { benchKernels } from "../pkg/zamba2.js";
-import { figure, number, t } from "./words.js";
+import { benchKernels } from "../../pkg/zamba2.js";
+import { figure, number, t } from "../words.js";
 
-/** @import { KernelReport, Model, ProfileReport } from "./engine/zamba2.d.ts" */
+/** @import { KernelReport, Model, ProfileReport } from "../engine/zamba2.d.ts" */
 
 const RUNS = 5;
 const DECODE_STEPS = 16;

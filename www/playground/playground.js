@@ -1,28 +1,27 @@
 // @ts-check
-// One run at a time: prompt in, text out, and the run's figures; going on from a run, branching from a token, keeping and
-// bringing back what was asked and said. It stands on the JS module and on words.js. It draws neither strip nor heat
-// map: it hands them each token's block times.
+// Runs the model, one run at a time: prompt in, text and the run's figures out; continuing a run, branching from a token,
+// saving and opening states and links. Block times go to its hooks: it draws no block.
 
+import { byId } from "../dom.js";
+import { clearErrorCards } from "../errors.js";
+import { saveFile } from "../save_file.js";
+import { plural, t } from "../words.js";
 import { Chat } from "./chat.js";
-import { clearErrorCards } from "./errors.js";
-import { asJson, asMarkdown, download, parseExchange, tokenOf } from "./exchange.js";
+import { asJson, asMarkdown, parseExchange, tokenOf } from "./exchange.js";
 import { History } from "./history.js";
+import { PromptPanel } from "./prompt_panel.js";
+import { showRunMetrics } from "./run_metrics.js";
 import { askInHash, linkOf } from "./share.js";
-import { PacedFrame } from "./paced_frame.js";
-import { bytesText, erase, figure, number, plural, t, write } from "./words.js";
+import { TextPainter } from "./text_painter.js";
 import { TokenView } from "./token_view.js";
 
 /** @import { Exchange } from "./exchange.js" */
 /** @import { Entry } from "./history.js" */
-/** @import { GenerateOptions, LoadProgress, Model, Piece, Prompt, RunOptions, RunSummary } from "./engine/zamba2.d.ts" */
+/** @import { GenerateOptions, LoadProgress, Model, Piece, Prompt, RunOptions, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Sampling } from "./sampling.js" */
-/** @import { Key, Values } from "./words.js" */
+/** @import { Key, Values } from "../words.js" */
 
-/** What the embedded model has read about: Rust's books, as light Markdown. */
-const EXAMPLES = ["Ownership is", "A trait object", "The borrow checker", "To create a new project with Cargo,", "## Error handling\n\n"];
 const COUNT_AFTER_MS = 250;
-const PAINT_INTERVAL_MS = 100;
-const LIVE_INTERVAL_MS = 400;
 /** Shown for each token. */
 const ALTERNATIVES = 5;
 
@@ -36,9 +35,6 @@ const ALTERNATIVES = 5;
  * @property {(thrown: unknown) => void} onError  a run has failed
  * @property {(title: Key, thrown: unknown) => void} onFault  something else has
  */
-
-/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
-const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 export class Playground {
   /** @param {Sampling} sampling @param {RunHooks} hooks */
@@ -65,11 +61,10 @@ export class Playground {
     this.used = 0;
     this.count_timer = 0;
 
-    this.prompt = /** @type {HTMLTextAreaElement} */ (byId("prompt"));
+    this.prompt = new PromptPanel(() => this.promptChanged());
     this.button = /** @type {HTMLButtonElement} */ (byId("run"));
     this.copy = /** @type {HTMLButtonElement} */ (byId("copy"));
     this.output = byId("output");
-    this.message = byId("prompt-message");
     this.chat = new Chat({
       onMode: () => {
         this.showView();
@@ -79,7 +74,6 @@ export class Playground {
     });
     this.tokens = new TokenView({ place: byId("tokens"), panel: byId("token-panel") }, (index, token) => this.branch(index, token));
     this.history = new History(byId("history"), (entry) => this.openEntry(entry));
-    this.prompt.value = EXAMPLES[0];
     this.listen();
     this.showView();
     this.openLink();
@@ -88,7 +82,6 @@ export class Playground {
   listen() {
     this.button.addEventListener("click", () => (this.running ? this.stop() : this.run()));
     byId("resume").addEventListener("click", () => this.resume());
-    this.prompt.addEventListener("input", () => this.promptChanged());
     byId("view").addEventListener("change", () => this.showView());
     document.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
@@ -96,23 +89,12 @@ export class Playground {
         if (!this.running) this.run();
       } else if (event.key === "Escape" && this.running) this.stop();
     });
-    for (const example of EXAMPLES) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = example.trim();
-      button.addEventListener("click", () => {
-        this.prompt.value = example;
-        this.promptChanged();
-        this.prompt.focus();
-      });
-      byId("examples").append(button);
-    }
     this.copy.addEventListener("click", async () => {
       await navigator.clipboard.writeText(this.shownText());
       this.copy.textContent = t("copied");
     });
     /** @param {string} ending @param {string} type @param {(exchange: Exchange) => string} write */
-    const exporting = (ending, type, write) => () => this.exchange && download(`zamba2.${ending}`, write(this.exchange), type);
+    const exporting = (ending, type, write) => () => this.exchange && saveFile(`zamba2.${ending}`, write(this.exchange), type);
     byId("export-markdown").addEventListener("click", exporting("md", "text/markdown", asMarkdown));
     byId("export-json").addEventListener("click", exporting("json", "application/json", asJson));
     byId("share").addEventListener("click", () => this.share());
@@ -147,7 +129,7 @@ export class Playground {
     this.chat.offer(progress.chat, null);
     this.showView();
     // What a link has brought is the news that counts.
-    if (!this.running && byId("prompt-told").textContent === "") this.tell("prompt.early");
+    if (!this.running && !this.prompt.has_note) this.prompt.tell("prompt.early");
   }
 
   /** The model has loaded. */
@@ -157,8 +139,8 @@ export class Playground {
     this.ready = true;
     this.context = info.context;
     this.has_tokenizer = info.tokenizer;
-    if (this.message.dataset.t === "prompt.not_ready") this.say(null);
-    if (byId("prompt-told").dataset.t === "prompt.early") this.tell(null);
+    if (this.prompt.says("prompt.not_ready")) this.prompt.say(null);
+    if (this.prompt.tells("prompt.early")) this.prompt.tell(null);
     this.chat.offer(info.chat, info.chat_fault);
     this.showView();
     this.showButtons();
@@ -166,24 +148,23 @@ export class Playground {
   }
 
   promptChanged() {
-    this.say(null);
-    this.tell(null);
+    this.prompt.say(null);
+    this.prompt.tell(null);
     clearTimeout(this.count_timer);
     this.count_timer = window.setTimeout(() => this.countTokens(true), COUNT_AFTER_MS);
   }
 
   /** @param {boolean} [metered] whether the meter shows this prompt instead of the last run */
   async countTokens(metered = false) {
-    const place = byId("prompt-tokens");
     const text = this.prompt.value;
-    place.textContent = "";
+    this.prompt.showCount("");
     // During a load or a run the answer would wait for its end.
     if (!this.ready || !this.has_tokenizer || this.running || text === "") return this.showContext();
     const model = /** @type {Model} */ (this.model);
     try {
       const { length } = await this.promptTokens(model, text);
       if (text !== this.prompt.value) return;
-      place.textContent = `${plural("count.tokens", length)} · `;
+      this.prompt.showCount(`${plural("count.tokens", length)} · `);
       if (metered || !this.alive) this.used = length;
       this.showContext();
     } catch {
@@ -195,18 +176,6 @@ export class Playground {
   async promptTokens(model, text) {
     if (!this.chat.on) return model.tokenize(text);
     return model.tokenize(await model.renderChat(this.chat.messages(text)), { special: false });
-  }
-
-  /** What is wrong with the prompt. @param {Key | null} key @param {Values} [values] */
-  say(key, values) {
-    if (key) write(this.message, key, values);
-    else erase(this.message);
-  }
-
-  /** What is good to know. @param {Key | null} key @param {Values} [values] */
-  tell(key, values) {
-    if (key) write(byId("prompt-told"), key, values);
-    else erase(byId("prompt-told"));
   }
 
   stop() {
@@ -225,11 +194,11 @@ export class Playground {
 
   async run() {
     const { model } = this;
-    if (!model || !(this.ready || this.has_tokenizer)) return this.say("prompt.not_ready");
+    if (!model || !(this.ready || this.has_tokenizer)) return this.prompt.say("prompt.not_ready");
     const text = this.prompt.value;
     const chat = this.chat.on;
     if (text === "") {
-      this.say(chat ? "chat.empty" : "prompt.empty");
+      this.prompt.say(chat ? "chat.empty" : "prompt.empty");
       this.prompt.focus();
       return;
     }
@@ -261,7 +230,7 @@ export class Playground {
     if (!model || !exchange || !settings) return;
     exchange.settings = settings;
     const max_tokens = exchange.tokens.length + (settings.max_tokens ?? 0);
-    await this.write(exchange, (options) => model.extend({ ...options, max_tokens }));
+    await this.write(exchange, (options) => model.continue({ ...options, max_tokens }));
     if (exchange.mode === "chat") this.chat.amend(exchange.text);
   }
 
@@ -287,8 +256,8 @@ export class Playground {
     const controller = new AbortController();
     this.running = controller;
     clearErrorCards(byId("errors"));
-    this.say(null);
-    this.tell(null);
+    this.prompt.say(null);
+    this.prompt.tell(null);
     this.setAlive(false);
     this.button.textContent = t("stop");
     this.output.setAttribute("aria-busy", "true");
@@ -402,15 +371,7 @@ export class Playground {
   }
 
   showContext() {
-    const meter = /** @type {HTMLMeterElement} */ (byId("context-meter"));
-    const part = /** @type {HTMLElement} */ (meter.parentElement);
-    part.hidden = this.context === 0;
-    if (this.context === 0) return;
-    meter.max = this.context;
-    meter.high = this.context * 0.8;
-    meter.optimum = 0;
-    meter.value = this.used;
-    byId("context-text").textContent = t("context.text", { used: number(this.used), context: number(this.context) });
+    this.prompt.showContext(this.used, this.context);
   }
 
   async share() {
@@ -423,10 +384,10 @@ export class Playground {
     history.replaceState(null, "", link);
     try {
       await navigator.clipboard.writeText(link);
-      this.tell("share.copied");
+      this.prompt.tell("share.copied");
     } catch {
       // Some browsers refuse; the address bar has the link by now.
-      this.tell("share.note");
+      this.prompt.tell("share.note");
     }
   }
 
@@ -440,9 +401,9 @@ export class Playground {
       this.sampling.write(ask.settings);
       this.showView();
       this.promptChanged();
-      this.tell("share.opened");
+      this.prompt.tell("share.opened");
     } catch (error) {
-      this.say("share.bad", { reason: /** @type {Error} */ (error).message });
+      this.prompt.say("share.bad", { reason: /** @type {Error} */ (error).message });
     }
   }
 
@@ -451,7 +412,7 @@ export class Playground {
     if (!model || !exchange) return;
     try {
       const bytes = await model.snapshot({ note: asJson(exchange) });
-      download(`zamba2-${exchange.model.name}.state`, bytes, "application/octet-stream");
+      saveFile(`zamba2-${exchange.model.name}.state`, bytes, "application/octet-stream");
     } catch (thrown) {
       this.hooks.onFault("card.state", thrown);
     }
@@ -460,7 +421,7 @@ export class Playground {
   /** @param {File} file */
   async openState(file) {
     const { model } = this;
-    if (!model || this.running) return this.say("state.busy");
+    if (!model || this.running) return this.prompt.say("state.busy");
     try {
       const { note, tokens, prompt_tokens } = await model.restore(await file.arrayBuffer());
       this.setAlive(false);
@@ -469,7 +430,7 @@ export class Playground {
       this.used = tokens.length;
       this.setAlive(tokens.length > prompt_tokens);
       this.showContext();
-      this.tell("state.opened", { tokens: () => plural("count.tokens", tokens.length) });
+      this.prompt.tell("state.opened", { tokens: () => plural("count.tokens", tokens.length) });
     } catch (thrown) {
       this.hooks.onFault("card.state", thrown);
     }
@@ -487,7 +448,7 @@ export class Playground {
   /** Shows an exchange from elsewhere, with its settings. @param {Exchange} exchange */
   present(exchange) {
     this.exchange = exchange;
-    this.say(null);
+    this.prompt.say(null);
     this.sampling.write(exchange.settings);
     this.chat.want(exchange.mode);
     if (exchange.mode === "chat" && this.chat.on) {
@@ -522,78 +483,6 @@ export class Playground {
   }
 
   showMetrics() {
-    if (!this.shown) return;
-    const { summary, ttft_ms } = this.shown;
-    const { memory } = summary;
-    /** @type {(value: number | null | undefined) => string} */
-    const or = (value) => (value === null || value === undefined ? "–" : figure(value));
-    /** @type {[string, string][]} */
-    const rows = [
-      [number(ttft_ms, ttft_ms < 100 ? 1 : 0), t("metric.ttft")],
-      [or(summary.prefill_tokens_per_s), t("metric.prefill", { tokens: summary.prompt_tokens ?? 0 })],
-      [or(summary.decode_tokens_per_s), t("metric.decode")],
-      [`${or(summary.gap_ms_p50)} / ${or(summary.gap_ms_p95)}`, t("metric.gaps")],
-      [number(summary.tokens), t("metric.tokens")],
-      [memory ? bytesText(memory.wasm_bytes) : "–", t("metric.memory")],
-      [t(/** @type {Key} */ (`reason.${summary.reason}`)), t("metric.reason")],
-    ];
-    byId("metrics-none").hidden = true;
-    const list = byId("metrics");
-    list.hidden = false;
-    list.replaceChildren(...rows.map(([value, name], i) => {
-      const row = document.createElement("div");
-      const term = document.createElement("dt");
-      const detail = document.createElement("dd");
-      term.textContent = name;
-      detail.textContent = value;
-      if (i === rows.length - 1) row.className = "word";
-      row.append(term, detail);
-      return row;
-    }));
-  }
-}
-
-/** Appends the text of several tokens at once: a node per token would lay the page out more often than anyone reads. */
-class TextPainter {
-  /** @param {HTMLElement} place @param {{ onPaint: () => void, onLive: () => void }} hooks */
-  constructor(place, { onPaint, onLive }) {
-    this.place = place;
-    this.onPaint = onPaint;
-    this.onLive = onLive;
-    this.waiting = "";
-    this.pace = new PacedFrame(PAINT_INTERVAL_MS, () => this.paint());
-    this.first_ms = 0;
-    /** When the first text was on the screen; 0 before. */
-    this.painted_ms = 0;
-    this.live_ms = 0;
-  }
-
-  /** @param {string} text */
-  add(text) {
-    if (this.first_ms === 0) this.first_ms = performance.now();
-    this.waiting += text;
-    this.pace.ask();
-  }
-
-  paint() {
-    this.flush();
-    this.onPaint();
-    const now_ms = performance.now();
-    if (this.painted_ms === 0) this.painted_ms = now_ms;
-    if (now_ms - this.live_ms < LIVE_INTERVAL_MS) return;
-    this.live_ms = now_ms;
-    this.onLive();
-  }
-
-  flush() {
-    if (this.waiting === "") return;
-    this.place.append(document.createTextNode(this.waiting));
-    this.waiting = "";
-  }
-
-  /** Frames stop in a hidden tab, so the end does not wait for one. */
-  finish() {
-    this.pace.cancel();
-    this.flush();
+    if (this.shown) showRunMetrics(this.shown.summary, this.shown.ttft_ms);
   }
 }

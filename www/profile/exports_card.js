@@ -4,8 +4,8 @@
 
 import { exportRun } from "../../pkg/zamba2.js";
 import { currentLanguage, t } from "../words.js";
-import { button, card, element } from "./elements.js";
-import { saveFile } from "./save_file.js";
+import { button, card, element } from "../dom.js";
+import { saveFile } from "../save_file.js";
 import { leaveTrace } from "./trace_handover.js";
 
 /** @import { Run } from "../engine/zamba2.d.ts" */
@@ -49,7 +49,7 @@ async function save(run, one, onFault) {
   const model = run.model.name.replace(/[^\w.-]+/g, "-");
   try {
     const contents = await exportRun(run, one.format, currentLanguage());
-    saveFile(`${model}-${run.conditions.weights}-${run.prompt_tokens}-tokens.${one.suffix}`, one.type, contents);
+    saveFile(`${model}-${run.conditions.weights}-${run.prompt_tokens}-tokens.${one.suffix}`, contents, one.type);
   } catch (thrown) {
     onFault(thrown, () => void save(run, one, onFault));
   }

@@ -12,7 +12,7 @@ const UNPACKED_LIMIT_BYTES = 1 << 20;
  * @property {"raw" | "chat"} mode
  * @property {string} prompt
  * @property {string} system
- * @property {import("./engine/zamba2.d.ts").GenerateOptions} settings
+ * @property {import("../engine/zamba2.d.ts").GenerateOptions} settings
  */
 
 /** The page's address with the ask in its hash. @param {Ask} ask */

@@ -2,11 +2,11 @@
 // The block strip: progress bar while the model loads, a live timing display while it generates, and the way into a
 // block. It stands on words.js; main.js feeds it. It measures nothing: times come from the engine.
 
-import { PacedFrame } from "./paced_frame.js";
-import { figure, number, t } from "./words.js";
-import { median } from "./statistics.js";
+import { PacedFrame } from "../paced_frame.js";
+import { figure, number, t } from "../words.js";
+import { median } from "../statistics.js";
 
-/** @import { LoadProgress, ModelInfo } from "./engine/zamba2.d.ts" */
+/** @import { LoadProgress, ModelInfo } from "../engine/zamba2.d.ts" */
 
 /**
  * A block's time is the median over this many tokens. A mean would show whichever block was running when the system

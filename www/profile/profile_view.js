@@ -2,11 +2,12 @@
 // The Profile view: the form, the measurement and its progress. The loaded model is measured with a fixed prompt; the run
 // goes to the session's shelf, and profile_result.js shows what its summary says.
 
+import { byId } from "../dom.js";
 import { number, t } from "../words.js";
 import { ProfileResult } from "./profile_result.js";
 
 /** @import { Model, ReportProgress } from "../engine/zamba2.d.ts" */
-/** @import { Strip } from "../strip.js" */
+/** @import { Strip } from "../blocks/strip.js" */
 /** @import { RunShelf, ShelvedRun } from "./run_shelf.js" */
 
 /** @typedef {{ tokens: number, decode: number, runs: number, level: "block" | "module" }} Settings */
@@ -14,9 +15,6 @@ import { ProfileResult } from "./profile_result.js";
 const TICK_MS = 250;
 /** What a field may hold; the engine checks again, this is for words beside the field. */
 const LIMITS = { tokens: [1, 4096], decode: [1, 512], runs: [1, 50] };
-
-/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
-const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 export class ProfileView {
   /**

@@ -10,18 +10,15 @@ import { dumbbell, dumbbellFinding, dumbbellTable } from "../charts/dumbbell.js"
 import { sentenceText } from "../sentence.js";
 import { msText, number, significant, t, write } from "../words.js";
 import { blockPairs, comparisonRows, typePairs, unlike, withinSpread } from "./comparison.js";
-import { card, element, scrollBox } from "./elements.js";
+import { byId, card, element, scrollBox } from "../dom.js";
 
 /** @import { ReferenceReport } from "../engine/zamba2.d.ts" */
 /** @import { Phase, Side } from "./comparison.js" */
-/** @import { RunShelf } from "./run_shelf.js" */
-/** @import { Strip } from "../strip.js" */
+/** @import { RunShelf } from "../profile/run_shelf.js" */
+/** @import { Strip } from "../blocks/strip.js" */
 
 const FLOP_KINDS = /** @type {const} */ (["linear", "conv1d", "attention", "ssm"]);
 const REFERENCES = /** @type {const} */ (["published", "recomputed"]);
-
-/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
-const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 export class CompareView {
   /** @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, file: string) => void, onOpened: () => void }} hooks */

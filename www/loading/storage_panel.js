@@ -2,8 +2,8 @@
 // The models that are kept on this device: what, how much, and deleting. It stands on the public module and words.js,
 // fills one element of the page and loads nothing.
 
-import { forgetModel, keptModels } from "../pkg/zamba2.js";
-import { bytesText, t } from "./words.js";
+import { forgetModel, keptModels } from "../../pkg/zamba2.js";
+import { bytesText, t } from "../words.js";
 
 export class StoragePanel {
   /** @param {HTMLElement} place @param {(thrown: unknown) => void} onFault */

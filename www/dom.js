@@ -1,5 +1,8 @@
 // @ts-check
-// Small pieces that the Profile and Compare views are made of: titled cards, tiles with one figure each, lists of facts.
+// Small DOM helpers that the views share: lookup, elements, titled cards, tiles with one figure each, lists of facts.
+
+/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
+export const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 /** @param {string} tag @param {string} kind @param {(Node | string)[]} children */
 export function element(tag, kind, ...children) {
