@@ -5,7 +5,7 @@ mod support;
 
 use pollster::block_on;
 use support::{Golden, goldens, max_difference};
-use zamba2::backend::cpu::Cpu;
+use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;

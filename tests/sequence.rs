@@ -5,7 +5,7 @@ mod support;
 
 use pollster::block_on;
 use support::{Golden, goldens};
-use zamba2::backend::cpu::Cpu;
+use zamba2::device::cpu::Cpu;
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;

@@ -17,13 +17,15 @@ use cases::*;
 use pollster::block_on;
 use reference::Scan;
 use support::{Golden, goldens, max_difference};
-use zamba2::backend::cpu::Cpu;
-use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
-use zamba2::backend::{AttentionShape, Backend, KvCache, KvFormat, ModelSizes};
+use zamba2::device::cpu::Cpu;
+use zamba2::device::webgpu::{AdapterOptions, WebGpu};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::profile::Level;
+use zamba2::ops::Ops;
+use zamba2::ops::device::{AttentionShape, Device, KvFormat, ModelSizes};
+use zamba2::ops::trace::Level;
+use zamba2::ops::trace::ModuleId;
 use zamba2::quant::{QMatrix, WeightFormat};
 use zamba2::sampling::SamplingOptions;
 use zamba2::self_test;
@@ -45,14 +47,14 @@ fn device(test: &str, options: AdapterOptions) -> Option<WebGpu> {
 }
 
 /// Runs `body` on a device.
-fn on_device(test: &str, body: impl FnOnce(&mut WebGpu)) {
-    if let Some(mut be) = device(test, AdapterOptions::default()) {
-        body(&mut be);
+fn on_device(test: &str, body: impl FnOnce(&mut Ops<WebGpu>)) {
+    if let Some(be) = device(test, AdapterOptions::default()) {
+        body(&mut Ops::new(be));
     }
 }
 
 /// Runs `body` on a device with the floor of WebGPU's features, and with each that changes a kernel's text.
-fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut WebGpu)) {
+fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut Ops<WebGpu>)) {
     let floor = AdapterOptions {
         no_subgroups: true,
         no_f16: true,
@@ -67,7 +69,7 @@ fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut WebGpu)) {
         ..floor
     };
     for (form, options) in [("floor", floor), ("subgroups", subgroups), ("f16", f16)] {
-        let Some(mut be) = device(test, options) else {
+        let Some(be) = device(test, options) else {
             return;
         };
         let facts = be.adapter();
@@ -76,7 +78,7 @@ fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut WebGpu)) {
             println!("SKIPPED: {test}: {} has no {form}", facts.name);
             continue;
         }
-        body(form, &mut be);
+        body(form, &mut Ops::new(be));
     }
 }
 
@@ -443,7 +445,7 @@ fn attention_to_one_overwhelming_key_gives_its_value() {
 #[test]
 fn keys_and_values_move_between_devices() {
     on_device("kv", |be| {
-        let cpu = &mut Cpu::new(1);
+        let cpu = &mut Ops::new(Cpu::new(1));
         let mut random = Random(22);
         for (n_kv_heads, head_dim) in [(2, 12), (1, 5), (3, 31)] {
             let shape = AttentionShape {
@@ -469,22 +471,19 @@ fn keys_and_values_move_between_devices() {
 }
 
 /// The bytes of four positions, after they went out of a cache and into another.
-fn kept<B: Backend>(
-    be: &mut B,
+fn kept<D: Device>(
+    be: &mut Ops<D>,
     shape: &AttentionShape,
     format: KvFormat,
     k: &[f32],
     v: &[f32],
 ) -> Vec<u8> {
     let width = shape.n_kv_heads * shape.head_dim;
-    let mut caches = [6, 9].map(|context| KvCache {
-        rows: be.kv_rows(shape, context, format),
-        len: 0,
-    });
+    let mut caches = [6, 9].map(|context| be.kv_cache(shape, context, format));
     let [first, second] = &mut caches;
     let (k, v) = (rows(be, width, k), rows(be, width, v));
-    be.append_kv(&k, &v, first);
-    assert_eq!(be.kv_format(&first.rows), format);
+    be.append_kv(MODULE, &k, &v, first);
+    assert_eq!(first.format, format);
     let bytes = block_on(be.read_kv(first)).unwrap();
     be.write_kv(&bytes, second);
     assert_eq!(second.len, 4);
@@ -578,14 +577,14 @@ fn a_step_that_repeats_makes_no_new_bind_group_and_one_submission() {
     on_device("steps", |be| {
         let mut y = be.tensor(1, 5);
         let (a, b) = (rows(be, 5, &[1.0; 5]), rows(be, 5, &[2.0; 5]));
-        be.add(&a, &b, &mut y);
+        be.add(MODULE, &a, &b, &mut y);
         be.flush();
-        let first = be.counts();
+        let first = be.device().counts();
         for _ in 0..3 {
-            be.add(&a, &b, &mut y);
+            be.add(MODULE, &a, &b, &mut y);
         }
         be.flush();
-        let then = be.counts();
+        let then = be.device().counts();
         assert_eq!(then.dispatches - first.dispatches, 3);
         assert_eq!(then.submissions - first.submissions, 1);
         assert_eq!(then.bind_groups_made, first.bind_groups_made);
@@ -600,20 +599,20 @@ fn every_span_has_the_time_of_its_work_and_lies_within_the_span_around_it() {
             no_timestamps,
             ..AdapterOptions::default()
         };
-        let Some(mut be) = device("spans", options) else {
+        let Some(be) = device("spans", options) else {
             return;
         };
-        let be = &mut be;
-        assert!(!no_timestamps || be.adapter().timestamp_period_ns.is_none());
+        let be = &mut Ops::new(be);
+        assert!(!no_timestamps || be.device().adapter().timestamp_period_ns.is_none());
         let weight = Random(17).matrix(WeightFormat::Q4, 512, 512);
         let layer = linear(be, &weight, None);
         be.profiler().set_level(Level::Module);
-        let name = be.profiler().intern("layers.0");
+        be.profiler().set_modules(["op", "layers.0"]);
         let x = rows(be, 512, &[1.0; 512]);
         let (mut y, mut z) = (be.tensor(1, 512), be.tensor(1, 512));
-        be.scope(name, |be| {
+        be.scope(ModuleId(1), |be| {
             be.linear(&layer, &x, &mut y);
-            be.add(&x, &y, &mut z);
+            be.add(MODULE, &x, &y, &mut z);
         });
         assert_eq!(read(be, &z).len(), 512);
         let profile = be.profiler().take();
@@ -714,7 +713,7 @@ fn the_embedded_model_says_the_same_as_on_the_processor() {
 }
 
 /// Greedy text after a fixed prompt.
-fn said<B: Backend>(mut session: Session<B>) -> String {
+fn said<D: Device>(mut session: Session<D>) -> String {
     let tokenizer = session.tokenizer().unwrap();
     let prompt = tokenizer.encode("Returns the number of", true).unwrap();
     let options = GenerateOptions {

@@ -17,12 +17,12 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use support::max_difference;
 use tempfile::TempDir;
-use zamba2::backend::Backend;
-use zamba2::backend::cpu::Cpu;
-use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
+use zamba2::device::cpu::Cpu;
+use zamba2::device::webgpu::{AdapterOptions, WebGpu};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
+use zamba2::ops::device::Device;
 use zamba2::quant::{QMatrixBuilder, WeightFormat};
 use zamba2::session::{LoadSettings, Session, argmax};
 
@@ -40,7 +40,7 @@ fn device(test: &str) -> Option<WebGpu> {
     }
 }
 
-fn open<B: Backend>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
+fn open<B: Device>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
     let settings = LoadSettings {
         weights,
         context: Some(64),
@@ -51,7 +51,7 @@ fn open<B: Backend>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
 }
 
 /// The logits of a prompt, and of two steps after it that are the same on every device.
-fn logits<B: Backend>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
+fn logits<B: Device>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
     let mut all = block_on(session.logits(prompt)).unwrap();
     for token in [7, 3] {
         all.extend(block_on(session.extend(&[token])).unwrap());

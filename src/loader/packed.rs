@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::loader::schedule::LoadSchedule;
 
 /// The manifest's name in the folder.

@@ -1,19 +1,13 @@
-//! The vocabulary of ops between the model and a device. It stands on floor 1: the model is written against
-//! [`Backend`], each device implements it, and neither sees the other. It computes nothing.
+//! What a device must be able to do: the vocabulary of ops with their parameters, memory and readback. Names, spans,
+//! counts of work and checks of shapes are [`Ops`](crate::ops::Ops)' business. This file computes nothing.
 //!
-//! The contract: after an op returns, its result is defined by *order*, not by time. A device may compute at once
-//! (the CPU) or record and answer later (a GPU); only [`Backend::read`] waits. Ops therefore do not fail: wrong
-//! shapes are programmer errors and assert, and a device's own failure comes out of `read`, or of [`Backend::check`]
-//! where nothing is to be read.
+//! After an op returns, its result is defined by *order*, not by time. A device may compute at once (the CPU) or record
+//! and run later (a GPU); only readbacks wait. So ops do not fail: wrong shapes are programmer errors, which `Ops` asserts,
+//! and a device's own failure comes out of [`Device::read`], or of [`Device::check`] where nothing is to be read.
 
-pub mod cpu;
-// wasip1, where the kernels of the CPU are tested, has no graphics.
-#[cfg(not(target_os = "wasi"))]
-pub mod webgpu;
-
-use crate::error::Result;
-use crate::profile::{NameId, Profiler, Work};
-use crate::quant::QMatrix;
+use crate::base::error::Result;
+use crate::base::quant::{QMatrix, WeightFormat};
+use crate::ops::trace::{ModuleId, SpanId, SpanTime};
 
 /// Columns `start .. start + len` of a tensor.
 pub struct Cols<'a, T> {
@@ -32,46 +26,49 @@ pub fn split<T, const N: usize>(tensor: &T, widths: [usize; N]) -> [Cols<'_, T>;
     })
 }
 
-/// A linear layer y = W·x + bias. Every parameter struct carries its module's name for the profile.
-pub struct Linear<B: Backend> {
-    pub name: &'static str,
-    pub weight: B::Weight,       // [d_out, d_in]
-    pub bias: Option<B::Tensor>, // [1, d_out]
+/// A linear layer y = W·x + bias.
+pub struct Linear<D: Device> {
+    pub module: ModuleId,
+    pub weight: D::Weight,       // [d_out, d_in]
+    pub bias: Option<D::Tensor>, // [1, d_out]
 }
 
 /// RMSNorm: weight · x / sqrt(mean(x²) + eps).
-pub struct Norm<B: Backend> {
-    pub name: &'static str,
-    pub weight: B::Tensor, // [1, d]
+pub struct Norm<D: Device> {
+    pub module: ModuleId,
+    pub weight: D::Tensor, // [1, d]
     pub eps: f32,
 }
 
 /// RMSNorm of x · silu(gate), with one mean per group of channels.
-pub struct GatedNorm<B: Backend> {
-    pub weight: B::Tensor, // [1, d_inner]
+pub struct GatedNorm<D: Device> {
+    pub module: ModuleId,
+    pub weight: D::Tensor, // [1, d_inner]
     pub n_groups: usize,
     pub eps: f32,
 }
 
 /// The causal depthwise convolution and its SiLU.
-pub struct Conv1d<B: Backend> {
+pub struct Conv1d<D: Device> {
+    pub module: ModuleId,
     /// Tap k of every channel in row k: the last row multiplies the current token.
-    pub weight: B::Tensor, // [d_conv, conv_dim]
-    pub bias: B::Tensor, // [1, conv_dim]
+    pub weight: D::Tensor, // [d_conv, conv_dim]
+    pub bias: D::Tensor, // [1, conv_dim]
 }
 
 /// Parameters of the selective state-space scan (Mamba-2, arXiv:2405.21060).
-pub struct Ssm<B: Backend> {
-    pub a: B::Tensor,       // [1, H], −exp(A_log)
-    pub d: B::Tensor,       // [1, H]
-    pub dt_bias: B::Tensor, // [1, H]
+pub struct Ssm<D: Device> {
+    pub module: ModuleId,
+    pub a: D::Tensor,       // [1, H], −exp(A_log)
+    pub d: D::Tensor,       // [1, H]
+    pub dt_bias: D::Tensor, // [1, H]
     pub n_heads: usize,
     pub head_dim: usize,
     pub d_state: usize,
     pub n_groups: usize,
 }
 
-/// What one call of the scan reads; x, b and c are columns of one tensor.
+/// The input of one call of the scan. x, b and c are columns of one tensor.
 pub struct SsmInput<'a, T> {
     pub x: Cols<'a, T>,  // [T, H·P]
     pub b: Cols<'a, T>,  // [T, G·N]
@@ -101,7 +98,6 @@ pub struct AttentionShape {
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvFormat {
-    /// As they came.
     F32,
     /// Eight bits with a scale per head and position.
     I8,
@@ -122,9 +118,15 @@ impl KvFormat {
     }
 }
 
-/// Keys (already rotated) and values of one hybrid layer.
-pub struct KvCache<B: Backend> {
-    pub rows: B::KvRows,
+/// Keys (already rotated) and values of one hybrid block.
+pub struct KvCache<D: Device> {
+    pub rows: D::KvRows,
+    pub shape: AttentionShape,
+    /// How they are kept, which may be more exact than what was asked for.
+    pub format: KvFormat,
+    /// Positions that there is room for.
+    pub context: usize,
+    /// Positions that are filled.
     pub len: usize,
 }
 
@@ -153,52 +155,78 @@ pub struct Ceilings {
     pub read_gb_per_s: f64,
 }
 
-/// A device that can run the model. Destination last; `y` takes the row count of `x`.
+/// The shape of a tensor on a device.
+pub trait Tensor {
+    fn rows(&self) -> usize;
+    fn cols(&self) -> usize;
+    /// The row count it was made with.
+    fn max_rows(&self) -> usize;
+}
+
+/// The shape and format of a weight matrix on a device.
+pub trait Weight {
+    fn rows(&self) -> usize;
+    fn cols(&self) -> usize;
+    fn format(&self) -> WeightFormat;
+}
+
+/// A device that can run the model. Destination last; `y` takes the row count of `x`. Shapes have been checked.
 #[expect(
     async_fn_in_trait,
     reason = "an engine lives on one thread; no Send bound is wanted"
 )]
-pub trait Backend: Sized {
+pub trait Device: Sized {
     /// f32 `[rows, cols]`, made once with its largest row count.
-    type Tensor;
-    /// A weight matrix in the layout that this device's kernels like best.
-    type Weight;
+    type Tensor: Tensor;
+    /// A weight matrix in the layout of this device's kernels.
+    type Weight: Weight;
     /// Room for the keys and values of a sequence.
     type KvRows;
 
-    /// Tokens that the device likes to choose by itself before the host reads any of them. 1: it is as fast where the host
-    /// reads all logits of each.
+    /// Decode steps to chain on the device per readback. 1: read the logits back after every token.
     const TOKENS_AHEAD: usize;
 
-    /// Asked before anything is made for a model.
+    /// Called before anything is made for a model.
     ///
     /// # Errors
-    /// [`crate::error::Error::DeviceLimit`] with the size that is too large.
+    /// [`crate::base::error::Error::DeviceLimit`] with the size that is too large.
     fn check_sizes(&self, _sizes: &ModelSizes) -> Result<()> {
         Ok(())
     }
+
+    // Memory.
 
     /// A tensor of zeros with room for `rows`.
     fn tensor(&mut self, rows: usize, cols: usize) -> Self::Tensor;
     /// A tensor of given numbers, `values[rows · cols]`.
     fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> Self::Tensor;
-    /// Calls `body` with each piece of `data` and its number, on whatever threads the host has for this backend.
+    /// Calls `body` with each piece of `data` and its number, on the host's threads that this device may use.
     fn for_each_piece(
         &self,
         data: &mut [u8],
         piece: usize,
         body: &(dyn Fn(usize, &mut [u8]) + Sync),
     );
-    /// Takes the host matrix, repacks it and lets it go.
+    /// Repacks the host matrix for the kernels and drops it.
     fn upload(&mut self, matrix: QMatrix) -> Self::Weight;
-    /// Room for `context` positions. A device that can't keep `format` keeps what is more exact.
+    /// Room for `context` positions. A device that can't keep `format` keeps something more exact.
     fn kv_rows(&mut self, shape: &AttentionShape, context: usize, format: KvFormat)
     -> Self::KvRows;
+    /// How `rows` are kept; see [`Device::kv_rows`].
+    fn kv_format(&self, rows: &Self::KvRows) -> KvFormat;
     /// Sets every number of `x` to zero.
     fn clear(&mut self, x: &mut Self::Tensor);
+    /// y = x.
+    fn copy(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
+    /// Overwrites all numbers of x, row-major, with as many `values`.
+    fn write(&mut self, values: &[f32], x: &mut Self::Tensor);
+    /// Bytes of device memory that `weight` takes.
+    fn weight_bytes(&self, weight: &Self::Weight) -> usize;
+
+    // Kernels.
 
     /// Row t of y is row `tokens[t]` of the table.
-    fn embed(&mut self, table: &Linear<Self>, tokens: &[u32], y: &mut Self::Tensor);
+    fn embed(&mut self, table: &Self::Weight, tokens: &[u32], y: &mut Self::Tensor);
     fn rms_norm(&mut self, norm: &Norm<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
     fn gated_rms_norm(
         &mut self,
@@ -210,7 +238,7 @@ pub trait Backend: Sized {
     fn linear(&mut self, linear: &Linear<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
     /// y += W·x + bias.
     fn linear_add(&mut self, linear: &Linear<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
-    /// y = silu(conv(x) + bias); `state` `[d_conv − 1, conv_dim]` holds the inputs before x and is moved on.
+    /// y = silu(conv(x) + bias); `state` `[d_conv − 1, conv_dim]` holds the inputs before x and is updated.
     fn causal_conv1d(
         &mut self,
         conv: &Conv1d<Self>,
@@ -218,7 +246,7 @@ pub trait Backend: Sized {
         state: &mut Self::Tensor,
         y: &mut Self::Tensor,
     );
-    /// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x; `state` `[H·P, N]` is moved on.
+    /// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x; `state` `[H·P, N]` is updated.
     fn ssm_scan(
         &mut self,
         ssm: &Ssm<Self>,
@@ -226,9 +254,9 @@ pub trait Backend: Sized {
         state: &mut Self::Tensor,
         y: &mut Self::Tensor,
     );
-    /// Rotates each head of each row of x; row t stands at `position + t`.
+    /// Rotates each head of each row of x; row t is at `position + t`.
     fn rope(&mut self, rope: &Rope, position: usize, x: &mut Self::Tensor);
-    /// Appends the rows of k and v and counts them in.
+    /// Writes the rows of k and v to the positions from `cache.len` on, which the caller then counts.
     fn append_kv(&mut self, k: &Self::Tensor, v: &Self::Tensor, cache: &mut KvCache<Self>);
     /// Causal attention of the last `q.rows` positions in the cache.
     fn attention(
@@ -245,63 +273,51 @@ pub trait Backend: Sized {
     fn add(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
     /// y = the last row of x.
     fn last_row(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
-
-    /// Row `row` of y, which becomes its last one, says which of the one row of logits are the largest: a
-    /// [`Top`](crate::sampling::Top) with as many places as y is wide.
+    /// Writes the [`Top`](crate::sampling::Top) of the one row of logits to row `row` of y, which becomes its last one.
+    /// It has as many places as fit the width of y.
     fn top(&mut self, logits: &Self::Tensor, row: usize, y: &mut Self::Tensor);
-    /// y = the row of the table that belongs to the most probable token of row `row` of `top`; any row, where that has a
-    /// fault. The host does not know the token yet.
+    /// y = the row of the table for the most probable token of row `row` of `top`; any row if that one has a fault. The host
+    /// does not know the token yet.
     fn embed_top(
         &mut self,
-        table: &Linear<Self>,
+        table: &Self::Weight,
         top: &Self::Tensor,
         row: usize,
         y: &mut Self::Tensor,
     );
 
-    /// y = x.
-    fn copy(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
+    // Running and reading back.
 
-    /// Lets the device start on what is encoded.
+    /// Starts what is encoded.
     fn flush(&mut self);
-    /// Whether spans have times without anyone waiting for each block. Where they have none, [`Backend::fence`] after a
-    /// block gives that block its time, and ops have none.
-    fn times_spans(&self) -> bool {
-        true
-    }
-    /// Waits until what is encoded has run. It matters where [`Backend::times_spans`] does not hold.
+    /// Waits until what is encoded has run. It matters where [`Device::times_spans`] is false.
     async fn fence(&mut self) -> Result<()> {
         Ok(())
     }
-    /// The first failure that the device has told by itself; it may tell late.
+    /// The first failure that the device has reported by itself; it may report late.
     fn check(&self) -> Result<()> {
         Ok(())
     }
-    /// The numbers of x, row-major. The only wait, and the only op that fails.
+    /// The numbers of x, row-major.
     async fn read(&mut self, x: &Self::Tensor) -> Result<Vec<f32>>;
-
-    /// Puts `values` in the place of all numbers of x, row-major; what [`Backend::read`] gave of one as large.
-    fn write(&mut self, values: &[f32], x: &mut Self::Tensor);
-    /// How many numbers x has.
-    fn numbers(&self, x: &Self::Tensor) -> usize;
-    /// The keys and values of a cache as it holds them, by position and independent of layout. // [len][kv heads][k, v]
+    /// Keys and values of a cache as they are kept, by position and independent of layout. // [len][kv heads][k, v]
     async fn read_kv(&mut self, cache: &KvCache<Self>) -> Result<Vec<u8>>;
-    /// Takes what [`Backend::read_kv`] gave, in the place of what the cache held.
+    /// Writes the positions that [`Device::read_kv`] gave to the start of the cache; the caller counts them.
     fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<Self>);
-    /// Bytes of each position in [`Backend::read_kv`].
-    fn kv_position_bytes(&self, cache: &KvCache<Self>) -> usize;
 
-    /// Bytes of weights that the device holds for `weight`.
-    fn weight_bytes(&self, weight: &Self::Weight) -> usize;
-    /// How `rows` are really kept; see [`Backend::kv_rows`].
-    fn kv_format(&self, rows: &Self::KvRows) -> KvFormat;
-    fn profiler(&mut self) -> &mut Profiler;
+    // Timing. A device that computes at once is timed by the host and needs none of these.
 
-    /// Runs `body` under a block-level span.
-    fn scope<R>(&mut self, name: NameId, body: impl FnOnce(&mut Self) -> R) -> R {
-        let span = self.profiler().open_block(name);
-        let result = body(self);
-        self.profiler().close(span, Work::NONE);
-        result
+    /// Whether spans have times without a wait for each block. If not, a fence after a block gives that block its time,
+    /// and ops have none.
+    fn times_spans(&self) -> bool {
+        true
+    }
+    /// What is encoded from here on belongs to `span`, the innermost one that is recorded.
+    fn enter_span(&mut self, _span: Option<SpanId>) {}
+    /// A recorded span is about to close: a device without a clock may wait here until its work is done.
+    fn leave_span(&mut self) {}
+    /// The device's own times of spans, as far as they have been read back since the last call.
+    fn take_span_times(&mut self) -> Vec<SpanTime> {
+        Vec::new()
     }
 }

@@ -1,7 +1,8 @@
-//! Records what ran when and how much had to be done, in columns that cross to JavaScript as typed arrays. It stands on
-//! floor 0: backends open the spans and know the work, the session takes the result. It does not count, draw or print.
+//! Spans: what ran when, and how much work it was, in columns that cross to JavaScript as typed arrays. [`Ops`](crate::ops::Ops)
+//! opens the spans, the session takes the result. This file counts, draws and prints nothing.
 
-use crate::clock::now_us;
+use crate::base::clock::now_us;
+use crate::ops::work::Work;
 
 /// How much is recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,63 +10,62 @@ pub enum Level {
     /// Nothing; one branch per span.
     #[default]
     Off,
-    /// One span per block, and one for each use of a shared block.
+    /// One span per block, and one for each call of a shared transformer.
     Block,
-    /// Every op of the backend too.
+    /// Every op too.
     Module,
 }
 
-/// What an op must do on any device, from its shapes alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
-    /// A multiplication with its addition is two.
-    pub flops: u64,
-    /// Weights read, states read and written, keys and values read and written; activations are not in it.
-    pub bytes: u64,
-}
+/// A module of the model, by its index in the model's tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleId(pub u16);
 
-impl Work {
-    pub const NONE: Work = Work { flops: 0, bytes: 0 };
-
-    /// An op whose arithmetic is not counted: norms, copies, activation functions.
-    pub fn moving(bytes: usize) -> Work {
-        Work {
-            flops: 0,
-            bytes: bytes as u64,
-        }
+impl ModuleId {
+    pub fn index(self) -> usize {
+        usize::from(self.0)
     }
 }
 
-/// An interned span name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NameId(u16);
-
-/// A span of the present record, for a device that tells its times later.
+/// A span of the current record, for a device that reports its times later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpanId {
     index: usize,
-    /// Which record it is in: of one that was taken or discarded no time is wanted any more.
+    /// The record it belongs to; times of a record that was taken or discarded are dropped.
     record: u32,
 }
 
-/// A span that is open, or the fact that nothing is recorded at its level.
+/// When a part of a span ran, by the device's own clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SpanTime {
+    pub span: SpanId,
+    pub start_us: f64,
+    pub end_us: f64,
+}
+
+/// Handle to an open span; empty if spans of this level are not recorded.
 #[must_use]
 #[derive(Debug)]
 pub struct OpenSpan(Option<usize>);
 
+impl OpenSpan {
+    pub fn is_recorded(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 /// The finished record: one entry per span in every column, in the order in which the spans opened.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
-    /// The table that `name` points into: module names as the checkpoint spells them.
+    /// The table that `name` indexes: names of modules within their block.
     pub names: Vec<String>,
     pub name: Vec<u16>,
-    /// The index of the span that was open around this one, or −1.
+    /// The index of the enclosing span, or −1.
     pub parent: Vec<i32>,
     /// Which pass of the session the span belongs to: 0 is the prefill, n the n-th decode step.
     pub pass: Vec<u32>,
     pub start_us: Vec<f64>,
     pub duration_us: Vec<f32>,
-    /// [`Work::flops`] of an op; 0 of a block, whose ops have them.
+    /// [`Work::flops`] of an op; 0 for a block, whose work is that of its ops.
     pub flops: Vec<f64>,
     /// [`Work::bytes`] of an op.
     pub bytes: Vec<f64>,
@@ -91,7 +91,14 @@ impl Profile {
     }
 }
 
-/// The recorder that a backend owns.
+/// A module's span name, and its place in [`Profile::names`] from its first span on.
+#[derive(Debug)]
+struct SpanName {
+    text: String,
+    interned: Option<u16>,
+}
+
+/// Records spans.
 #[derive(Debug, Default)]
 pub struct Profiler {
     level: Level,
@@ -101,8 +108,8 @@ pub struct Profiler {
     record: u32,
     /// Whether the times of each span are the device's own.
     is_device_time: Vec<bool>,
-    /// Names that came as literals, found again by address: no string is compared on the hot path.
-    literals: Vec<(*const u8, NameId)>,
+    /// By [`ModuleId`]: a span costs an index, no comparison of strings.
+    modules: Vec<SpanName>,
     pass: u32,
 }
 
@@ -115,49 +122,60 @@ impl Profiler {
         self.level
     }
 
-    /// All spans from here on belong to pass `pass`.
+    /// Assigns all later spans to pass `pass`.
     pub fn set_pass(&mut self, pass: u32) {
         self.pass = pass;
     }
 
-    /// The id of `name`, which stays valid for the life of the profiler.
-    pub fn intern(&mut self, name: &str) -> NameId {
-        let known = self.profile.names.iter().position(|n| n == name);
-        let index = known.unwrap_or_else(|| {
-            self.profile.names.push(name.to_owned());
-            self.profile.names.len() - 1
-        });
-        NameId(u16::try_from(index).expect("a model has fewer than 65,536 module names"))
+    /// Sets the span name of every module, in the order of the ids.
+    pub fn set_modules<'a>(&mut self, span_names: impl IntoIterator<Item = &'a str>) {
+        let name = |text: &str| SpanName {
+            text: text.into(),
+            interned: None,
+        };
+        self.modules = span_names.into_iter().map(name).collect();
     }
 
-    /// Opens the span of a block. Close it with [`Profiler::close`].
-    pub fn open_block(&mut self, name: NameId) -> OpenSpan {
-        if self.level < Level::Block {
-            return OpenSpan(None);
+    fn name(&mut self, module: ModuleId) -> u16 {
+        let text = match self.modules.get(module.index()) {
+            Some(SpanName {
+                interned: Some(name),
+                ..
+            }) => return *name,
+            Some(name) => &name.text[..],
+            // Ops that run without a model, as in the self-test.
+            None => "unnamed",
+        };
+        let names = &mut self.profile.names;
+        let known = names.iter().position(|name| name == text);
+        let name = known.unwrap_or_else(|| {
+            names.push(text.to_owned());
+            names.len() - 1
+        });
+        let name = u16::try_from(name).expect("a model has fewer than 65,536 span names");
+        if let Some(module) = self.modules.get_mut(module.index()) {
+            module.interned = Some(name);
         }
-        self.open_span(name)
+        name
+    }
+
+    /// Opens the span of a block or of a call of a shared transformer. Close it with [`Profiler::close`].
+    pub fn open_block(&mut self, module: ModuleId) -> OpenSpan {
+        self.open(Level::Block, module)
     }
 
     /// Opens the span of one op.
-    pub fn open_op(&mut self, name: &'static str) -> OpenSpan {
-        if self.level < Level::Module {
-            return OpenSpan(None);
-        }
-        let known = self.literals.iter().find(|(at, _)| *at == name.as_ptr());
-        let id = match known {
-            Some((_, id)) => *id,
-            None => {
-                let id = self.intern(name);
-                self.literals.push((name.as_ptr(), id));
-                id
-            }
-        };
-        self.open_span(id)
+    pub fn open_op(&mut self, module: ModuleId) -> OpenSpan {
+        self.open(Level::Module, module)
     }
 
-    fn open_span(&mut self, name: NameId) -> OpenSpan {
+    fn open(&mut self, level: Level, module: ModuleId) -> OpenSpan {
+        if self.level < level {
+            return OpenSpan(None);
+        }
+        let name = self.name(module);
         let index = self.profile.len();
-        self.profile.name.push(name.0);
+        self.profile.name.push(name);
         let parent = self.open.last().map_or(-1, |&at| at as i32);
         self.profile.parent.push(parent);
         self.profile.pass.push(self.pass);
@@ -171,17 +189,18 @@ impl Profiler {
         OpenSpan(Some(index))
     }
 
-    /// Closes `span`, in which `work` was done.
-    pub fn close(&mut self, span: OpenSpan, work: Work) {
+    /// Closes `span`; `work` is evaluated only if the span is recorded.
+    pub fn close(&mut self, span: OpenSpan, work: impl FnOnce() -> Work) {
         let Some(index) = span.0 else { return };
         self.profile.duration_us[index] = (now_us() - self.profile.start_us[index]) as f32;
-        self.profile.flops[index] = work.flops as f64;
-        self.profile.bytes[index] = work.bytes as f64;
+        let work = work();
+        self.profile.flops[index] = work.flops;
+        self.profile.bytes[index] = work.bytes();
         let last = self.open.pop();
         debug_assert_eq!(last, Some(index), "spans close in reverse order of opening");
     }
 
-    /// The span in which everything is that is recorded now.
+    /// The innermost open span.
     pub fn innermost(&self) -> Option<SpanId> {
         self.open.last().map(|&index| SpanId {
             index,
@@ -189,9 +208,14 @@ impl Profiler {
         })
     }
 
-    /// A part of `span` ran on the device from `start_us` to `end_us`. The device's times take the place of the host's in
-    /// it and in the spans around it, each of which reaches from the first of its parts to the last.
-    pub fn note_device_time(&mut self, span: SpanId, start_us: f64, end_us: f64) {
+    /// Replaces the host's times of a span and of the spans around it by the device's: each then reaches from the start of
+    /// its first part to the end of its last.
+    pub fn note_device_time(&mut self, time: SpanTime) {
+        let SpanTime {
+            span,
+            start_us,
+            end_us,
+        } = time;
         if span.record != self.record {
             return;
         }
@@ -212,15 +236,18 @@ impl Profiler {
         }
     }
 
-    /// What was recorded since the last call; the names stay interned.
+    /// The spans recorded since the last call; the names stay interned.
     pub fn take(&mut self) -> Profile {
         let taken = self.profile.clone();
         self.discard();
         taken
     }
 
-    /// The durations of the spans of the latest pass `pass` whose name is in `names`, summed per name.
-    pub fn durations_us(&self, names: &[NameId], pass: u32) -> Vec<f32> {
+    /// For each of `modules` the summed duration of its spans in the latest pass `pass`. Modules with the same span name
+    /// are not told apart.
+    pub fn durations_us(&self, modules: &[ModuleId], pass: u32) -> Vec<f32> {
+        let name_of = |module: &ModuleId| self.modules.get(module.index())?.interned;
+        let names: Vec<Option<u16>> = modules.iter().map(name_of).collect();
         let mut sums = vec![0.0; names.len()];
         let Profile {
             name,
@@ -233,14 +260,14 @@ impl Profiler {
             .skip_while(|(of, _)| **of != pass)
             .take_while(|(of, _)| **of == pass);
         for (_, (name, duration_us)) in spans {
-            if let Some(at) = names.iter().position(|n| n.0 == *name) {
+            if let Some(at) = names.iter().position(|n| *n == Some(*name)) {
                 sums[at] += duration_us;
             }
         }
         sums
     }
 
-    /// Forgets what was recorded since `take`.
+    /// Drops the spans recorded since `take`.
     pub fn discard(&mut self) {
         self.profile.clear();
         self.is_device_time.clear();
@@ -252,31 +279,40 @@ impl Profiler {
 mod tests {
     use super::*;
 
-    #[test]
-    fn nothing_is_recorded_when_profiling_is_off() {
+    const BLOCK: ModuleId = ModuleId(0);
+    const OPS: [ModuleId; 2] = [ModuleId(1), ModuleId(2)];
+
+    fn profiler(level: Level) -> Profiler {
         let mut profiler = Profiler::default();
-        let name = profiler.intern("layers.0");
-        let block = profiler.open_block(name);
-        let op = profiler.open_op("in_proj");
-        profiler.close(op, Work::moving(1));
-        profiler.close(block, Work::NONE);
+        profiler.set_modules(["layers.0", "in_proj", "out_proj"]);
+        profiler.set_level(level);
+        profiler
+    }
+
+    #[test]
+    fn nothing_is_recorded_or_counted_when_profiling_is_off() {
+        let mut profiler = profiler(Level::Off);
+        let block = profiler.open_block(BLOCK);
+        let op = profiler.open_op(OPS[0]);
+        profiler.close(op, || panic!("work is counted for recorded spans only"));
+        profiler.close(block, Work::default);
         assert!(profiler.take().is_empty());
     }
 
     #[test]
     fn an_op_is_the_child_of_the_block_around_it() {
-        let mut profiler = Profiler::default();
-        profiler.set_level(Level::Module);
-        let name = profiler.intern("layers.0");
-        let block = profiler.open_block(name);
-        let op = profiler.open_op("in_proj");
-        let work = Work {
-            flops: 512,
-            bytes: 128,
+        let mut profiler = profiler(Level::Module);
+        let block = profiler.open_block(BLOCK);
+        let op = profiler.open_op(OPS[0]);
+        let work = || Work {
+            flops: 512.0,
+            weight_bytes: 96.0,
+            state_bytes: 32.0,
         };
         profiler.close(op, work);
-        profiler.close(block, Work::NONE);
+        profiler.close(block, Work::default);
         let profile = profiler.take();
+        assert_eq!(profile.names, ["layers.0", "in_proj"]);
         assert_eq!(profile.parent, [-1, 0]);
         assert_eq!(profile.flops, [0.0, 512.0]);
         assert_eq!(profile.bytes, [0.0, 128.0]);
@@ -284,36 +320,51 @@ mod tests {
     }
 
     #[test]
-    fn times_of_a_device_replace_those_of_the_host_in_a_span_and_around_it() {
+    fn modules_with_one_span_name_share_an_entry_of_the_table() {
         let mut profiler = Profiler::default();
+        profiler.set_modules(["in_proj", "in_proj"]);
         profiler.set_level(Level::Module);
-        let name = profiler.intern("layers.0");
-        let block = profiler.open_block(name);
-        let mut ids = Vec::new();
-        for name in ["in_proj", "out_proj"] {
-            let op = profiler.open_op(name);
-            ids.push(profiler.innermost().unwrap());
-            profiler.close(op, Work::NONE);
+        for module in [0, 1, 0, 7] {
+            let op = profiler.open_op(ModuleId(module));
+            profiler.close(op, Work::default);
         }
-        profiler.close(block, Work::NONE);
-        profiler.note_device_time(ids[0], 100.0, 110.0);
-        profiler.note_device_time(ids[1], 112.0, 120.0);
+        let profile = profiler.take();
+        assert_eq!(profile.names, ["in_proj", "unnamed"]);
+        assert_eq!(profile.name, [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn times_of_a_device_replace_those_of_the_host_in_a_span_and_around_it() {
+        let mut profiler = profiler(Level::Module);
+        let block = profiler.open_block(BLOCK);
+        let mut ids = Vec::new();
+        for module in OPS {
+            let op = profiler.open_op(module);
+            ids.push(profiler.innermost().unwrap());
+            profiler.close(op, Work::default);
+        }
+        profiler.close(block, Work::default);
+        let time = |at: usize, start_us, end_us| SpanTime {
+            span: ids[at],
+            start_us,
+            end_us,
+        };
+        profiler.note_device_time(time(0, 100.0, 110.0));
+        profiler.note_device_time(time(1, 112.0, 120.0));
         let profile = profiler.take();
         assert_eq!(profile.start_us, [100.0, 100.0, 112.0]);
         assert_eq!(profile.duration_us, [20.0, 10.0, 8.0]);
-        profiler.note_device_time(ids[0], 1.0, 2.0);
+        profiler.note_device_time(time(0, 1.0, 2.0));
         assert!(profiler.take().is_empty());
     }
 
     #[test]
     fn block_level_leaves_the_ops_out() {
-        let mut profiler = Profiler::default();
-        profiler.set_level(Level::Block);
-        let name = profiler.intern("layers.0");
-        let block = profiler.open_block(name);
-        let op = profiler.open_op("in_proj");
-        profiler.close(op, Work::moving(1));
-        profiler.close(block, Work::NONE);
+        let mut profiler = profiler(Level::Block);
+        let block = profiler.open_block(BLOCK);
+        let op = profiler.open_op(OPS[0]);
+        profiler.close(op, Work::default);
+        profiler.close(block, Work::default);
         assert_eq!(profiler.take().len(), 1);
     }
 }

@@ -4,10 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::loader::schedule::parameters;
+use crate::family;
 use crate::quant::WeightFormat;
 use crate::report::count::{self, Formats, Kind};
-use crate::report::modules;
 use crate::report::run::Shapes;
 use crate::report::summary::{FlopsByKind, Parts};
 use crate::report::words::Language;
@@ -227,11 +226,11 @@ fn recomputed(mut report: ReferenceReport, shapes: &Shapes) -> ReferenceReport {
     };
     report.flops = works.iter().map(|work| work.flops).sum();
     report.tflops = report.flops / report.forward_us / 1e6;
-    report.parameters = parameters(&config);
+    report.parameters = family::full_plan(&config).parameters();
     for row in &mut report.blocks {
         let mut parts = Parts::default();
         for work in works.iter().filter(|work| work.block == Some(row.block)) {
-            *parts.of(modules::part(&work.path)) += work.flops;
+            *parts.of(work.part) += work.flops;
         }
         *row = ReferenceBlock {
             block: row.block,

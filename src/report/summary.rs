@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use crate::backend::Ceilings;
-use crate::loader::schedule::SharedLayout;
+use crate::family;
 use crate::model::config::{BlockKind, Config};
 use crate::report::advice;
 use crate::report::count::{self, Arithmetic, Formats, Kind, ModuleWork};
@@ -527,20 +527,22 @@ impl Phase<'_> {
         samples: &[Samples],
     ) -> Vec<BlockRow> {
         let config = self.config;
-        let shared = SharedLayout::new(config, |_| true);
+        let plan = family::full_plan(config);
+        let hybrids_of = plan.blocks.iter().filter_map(|block| block.hybrid);
+        let shared: Vec<usize> = hybrids_of.map(|hybrid| hybrid.shared).collect();
         let hybrids = config.hybrid_blocks();
         let mut rows: Vec<BlockRow> = (config.kinds.iter().enumerate())
             .map(|(block, &kind)| {
                 let hybrid = hybrids.iter().position(|&hybrid| hybrid == block);
-                let shared_block = hybrid.map(|at| shared.block_of[at]);
+                let shared_block = hybrid.map(|at| shared[at]);
                 let calls = hybrid.map(|at| {
-                    let before = shared.block_of[..=at].iter();
+                    let before = shared[..=at].iter();
                     before.filter(|&&b| Some(b) == shared_block).count()
                 });
                 let (mut total, mut flops) = (Total::default(), Parts::default());
                 for work in works.iter().filter(|work| work.block == Some(block)) {
                     total.add(total_of(work));
-                    *flops.of(modules::part(&work.path)) += work.flops;
+                    *flops.of(work.part) += work.flops;
                 }
                 let node = tree.by_path.get(&format!("model.layers.{block}"));
                 let us = node.map_or_else(Spread::default, |&node| {

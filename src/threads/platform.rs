@@ -1,5 +1,5 @@
-//! Where the pool's threads come from: the operating system, or the web workers that JavaScript lends. It stands below
-//! `pool.rs`, which is its only caller but for the door (`api.rs`); it knows no work and no JavaScript.
+//! Where the pool's threads come from: the operating system, or the web workers that JavaScript lends. Only
+//! `pool.rs` and the JavaScript API call it; it knows neither their work nor JavaScript.
 
 pub use platform::{Thread, spawn, trapped};
 #[cfg(target_feature = "atomics")]

@@ -1,5 +1,5 @@
 //! Threads for the CPU kernels: a fixed set of workers that wake within microseconds, and a safe way to hand each of
-//! them its own stripe of an output. It stands inside the CPU backend; it steals no work and allocates nothing per
+//! them its own stripe of an output. It steals no work and allocates nothing per
 //! call. With one thread it is a plain loop, which is what a browser without shared memory gets.
 
 use std::marker::PhantomData;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::backend::cpu::threads::{self, Thread};
+use crate::threads::platform::{self, Thread};
 
 /// Polls before a thread goes to sleep: some tens of microseconds, longer than the gap between two ops of one token,
 /// short enough that an oversubscribed machine gets its core back.
@@ -49,7 +49,7 @@ impl Pool {
         });
         let spawn = |index: usize| {
             let shared = Arc::clone(&shared);
-            threads::spawn(format!("cpu-{index}"), move || work(&shared, index))
+            platform::spawn(format!("cpu-{index}"), move || work(&shared, index))
         };
         let workers = (1..threads.max(1)).map_while(spawn).collect();
         Pool { shared, workers }
@@ -129,7 +129,7 @@ impl Drop for Finish<'_> {
         }
         let mut slot = lock(&self.0.task);
         while self.0.busy.load(Ordering::Acquire) != 0 {
-            assert!(!threads::trapped(), "a worker thread panicked");
+            assert!(!platform::trapped(), "a worker thread panicked");
             let woken = self.0.done.wait_timeout(slot, TRAP_CHECK_INTERVAL);
             (slot, _) = woken.unwrap_or_else(PoisonError::into_inner);
         }

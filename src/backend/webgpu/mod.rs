@@ -11,13 +11,12 @@ mod recorder;
 mod timers;
 mod weight;
 
-use crate::backend::{
-    AttentionShape, Backend, Ceilings, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear,
+use crate::error::{Error, Result};
+use crate::ops::device::{
+    self, AttentionShape, Ceilings, Cols, Conv1d, Device, GatedNorm, KvCache, KvFormat, Linear,
     ModelSizes, Norm, Rope, Ssm, SsmInput,
 };
-use crate::clock::now_us;
-use crate::error::{Error, Result};
-use crate::profile::{Level, NameId, OpenSpan, Profiler, SpanId, Work};
+use crate::ops::trace::{SpanId, SpanTime};
 use crate::quant::{QMatrix, WeightFormat};
 use crate::sampling::Top;
 pub use adapter::{AdapterFacts, AdapterOptions};
@@ -64,6 +63,53 @@ const TOP_GROUP: usize = 1024;
 /// Flags of a linear kernel.
 const ADD_BIAS: u32 = 1;
 const ADD_TO_Y: u32 = 2;
+
+/// Until the ops have their files: counted by `Ops`.
+struct Work {
+    #[expect(dead_code)]
+    flops: u64,
+    #[expect(dead_code)]
+    bytes: u64,
+}
+
+impl Work {
+    const NONE: Work = Work { flops: 0, bytes: 0 };
+
+    fn moving(bytes: usize) -> Work {
+        Work {
+            flops: 0,
+            bytes: bytes as u64,
+        }
+    }
+}
+
+impl device::Tensor for WebGpuTensor {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    fn max_rows(&self) -> usize {
+        self.most_rows
+    }
+}
+
+impl device::Weight for WebGpuWeight {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    fn format(&self) -> WeightFormat {
+        self.format
+    }
+}
 
 /// f32 `[rows, cols]`, row-major; the memory of the largest row count stays.
 pub struct WebGpuTensor {
@@ -167,7 +213,7 @@ struct RopeTable {
     turns: Memory,
 }
 
-/// Calls the body with each piece of the bytes and its number; see [`Backend::for_each_piece`].
+/// Calls the body with each piece of the bytes and its number; see [`Device::for_each_piece`].
 pub type HostThreads = Box<dyn Fn(&mut [u8], usize, &(dyn Fn(usize, &mut [u8]) + Sync))>;
 
 pub struct WebGpu {
@@ -175,9 +221,7 @@ pub struct WebGpu {
     host: HostThreads,
     recorder: Recorder,
     facts: AdapterFacts,
-    profiler: Profiler,
-    /// The block that was recorded last, and when that began.
-    unfenced: Option<(SpanId, f64)>,
+    span_times: Vec<SpanTime>,
     /// For bindings that a call has nothing for.
     nothing: Memory,
     /// C·B of every two tokens of a chunk, and what is left of each, between the kernels of the scan's dual form.
@@ -233,8 +277,7 @@ impl WebGpu {
             top_groups: Scratch::new(&mut recorder),
             recorder,
             facts,
-            profiler: Profiler::default(),
-            unfenced: None,
+            span_times: Vec::new(),
             rope_table: None,
         })
     }
@@ -262,26 +305,17 @@ impl WebGpu {
 
     /// Records one op, whose work is `work`, under a span.
     fn op(&mut self, name: &'static str, work: Work, body: impl FnOnce(&mut Recorder)) {
-        let span = self.open_op(name);
+        self.open_op(name);
         body(&mut self.recorder);
-        self.close_op(span, work);
+        self.close_op((), work);
     }
 
-    fn open_op(&mut self, name: &'static str) -> OpenSpan {
-        let span = self.profiler.open_op(name);
-        self.recorder.set_span(self.profiler.innermost());
-        span
-    }
+    fn open_op(&mut self, _name: &'static str) {}
 
-    fn close_op(&mut self, span: OpenSpan, work: Work) {
-        if self.profiler.level() == Level::Module {
-            self.end_work();
-        }
-        self.profiler.close(span, work);
-    }
+    fn close_op(&mut self, (): (), _work: Work) {}
 
     /// Without a clock of the device the host's must do: then a span ends when its work is done. In a browser nobody can
-    /// wait inside an op, and [`Backend::fence`] does it from block to block.
+    /// wait inside an op, and [`Device::fence`] does it from block to block.
     fn end_work(&mut self) {
         if self.facts.timestamp_period_ns.is_none() {
             self.recorder.finish();
@@ -290,10 +324,7 @@ impl WebGpu {
 
     async fn read_memory(&mut self, memory: &Memory, bytes: u64) -> Result<Vec<u8>> {
         let (read, times) = self.recorder.read(memory, bytes).await?;
-        for time in times {
-            self.profiler
-                .note_device_time(time.span, time.start_us, time.end_us);
-        }
+        self.span_times.extend(times);
         Ok(read)
     }
 
@@ -305,12 +336,7 @@ impl WebGpu {
         y: &mut WebGpuTensor,
     ) {
         let weight = &linear.weight;
-        assert_eq!(
-            (x.cols, y.cols),
-            (weight.cols, weight.rows),
-            "{}",
-            linear.name
-        );
+        assert_eq!((x.cols, y.cols), (weight.cols, weight.rows), "{}", "");
         y.resize(x.rows);
         let bias_bytes = linear.bias.as_ref().map_or(0, WebGpuTensor::bytes);
         let work = Work {
@@ -356,7 +382,7 @@ impl WebGpu {
             WeightFormat::Q8 => kernels[1],
             WeightFormat::Q4 => kernels[2],
         };
-        let span = self.open_op(linear.name);
+        self.open_op("");
         let (bias, add) = match &linear.bias {
             Some(bias) => (&bias.memory, add | ADD_BIAS),
             None => (&self.nothing, add),
@@ -384,20 +410,20 @@ impl WebGpu {
                 [part.rows.div_ceil(rows), x.rows.div_ceil(tokens), 1],
             );
         }
-        self.close_op(span, work);
+        self.close_op((), work);
     }
 
     /// Row `first_token + t` of y is row `tokens[t]` of the table, or, for one token that the host does not know, the row
     /// with the number at `chosen` of a tensor.
     fn look_up(
         &mut self,
-        table: &Linear<WebGpu>,
+        table: &WebGpuWeight,
         tokens: &[u32],
         first_token: usize,
         chosen: Option<(&WebGpuTensor, usize)>,
         y: &mut WebGpuTensor,
     ) {
-        let weight = &table.weight;
+        let weight = table;
         assert_eq!(y.cols, weight.cols);
         y.resize(first_token + tokens.len());
         let kernel = match weight.format {
@@ -406,7 +432,7 @@ impl WebGpu {
             WeightFormat::Q4 => Kernel::EmbedQ4,
         };
         let work = Work::moving(tokens.len() * weight.bytes / weight.rows);
-        let span = self.open_op("embed_tokens");
+        self.open_op("embed_tokens");
         let (numbers, chosen_end) = match chosen {
             Some((tensor, at)) => (&tensor.memory, at + 1),
             None => (&self.nothing, 0),
@@ -430,7 +456,7 @@ impl WebGpu {
                 per_number(weight.n_groups, tokens.len()),
             );
         }
-        self.close_op(span, work);
+        self.close_op((), work);
     }
 
     /// The table of `rope` with at least `positions` positions.
@@ -474,7 +500,7 @@ fn whole(tensor: &WebGpuTensor) -> Place<'_> {
     }
 }
 
-impl Backend for WebGpu {
+impl Device for WebGpu {
     type Tensor = WebGpuTensor;
     type Weight = WebGpuWeight;
     type KvRows = WebGpuKvRows;
@@ -570,7 +596,7 @@ impl Backend for WebGpu {
         self.recorder.clear(&x.memory);
     }
 
-    fn embed(&mut self, table: &Linear<WebGpu>, tokens: &[u32], y: &mut WebGpuTensor) {
+    fn embed(&mut self, table: &WebGpuWeight, tokens: &[u32], y: &mut WebGpuTensor) {
         for (i, tokens) in tokens.chunks(EMBED_TOKENS).enumerate() {
             self.look_up(table, tokens, i * EMBED_TOKENS, None, y);
         }
@@ -579,7 +605,7 @@ impl Backend for WebGpu {
     fn rms_norm(&mut self, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
         assert_eq!((x.cols, y.cols), (norm.weight.cols, norm.weight.cols));
         y.resize(x.rows);
-        self.op(norm.name, Work::moving(norm.weight.bytes()), |recorder| {
+        self.op("", Work::moving(norm.weight.bytes()), |recorder| {
             recorder.dispatch(
                 Kernel::RmsNorm,
                 &[&norm.weight.memory, &x.memory, &y.memory],
@@ -695,7 +721,7 @@ impl Backend for WebGpu {
             ]),
             bytes: (parameters.iter().sum::<usize>() + 2 * state.bytes()) as u64,
         };
-        let span = self.open_op("mamba.ssm");
+        self.open_op("mamba.ssm");
         let uniforms = |first: usize, n_tokens: usize| {
             let sizes = [
                 first,
@@ -732,7 +758,7 @@ impl Backend for WebGpu {
                 &uniforms(0, rows),
                 [x.len.div_ceil(SCAN_CHANNELS), 1, 1],
             );
-            self.close_op(span, work);
+            self.close_op((), work);
             return;
         }
         let cb = (self.ssm_cb).at_least(recorder, ssm.n_groups * CHUNK * CHUNK);
@@ -774,11 +800,11 @@ impl Backend for WebGpu {
                 [channels, states, n_heads],
             );
         }
-        self.close_op(span, work);
+        self.close_op((), work);
     }
 
     fn rope(&mut self, rope: &Rope, position: usize, x: &mut WebGpuTensor) {
-        let span = self.open_op("self_attn.rope");
+        self.open_op("self_attn.rope");
         self.turns(rope, position + x.rows);
         let table = self.rope_table.as_ref().expect("it was just made");
         let (half, n_pairs) = (rope.head_dim / 2, x.cols / 2);
@@ -788,7 +814,7 @@ impl Backend for WebGpu {
             &[position, half, n_pairs].map(word),
             per_number(n_pairs, x.rows),
         );
-        self.close_op(span, Work::NONE);
+        self.close_op((), Work::NONE);
     }
 
     fn append_kv(&mut self, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
@@ -808,7 +834,6 @@ impl Backend for WebGpu {
                 [rows.n_kv_heads, k.rows, 2],
             );
         });
-        cache.len += k.rows;
     }
 
     fn attention(
@@ -851,7 +876,7 @@ impl Backend for WebGpu {
         ];
         let [n_heads, n_kv_heads, head_dim, seen, splits, len, columns] = sizes.map(word);
         let part_numbers = q.rows * shape.n_heads * n_splits * (2 + shape.head_dim);
-        let span = self.open_op("self_attn.attention");
+        self.open_op("self_attn.attention");
         let rows = &cache.rows;
         let parts = if n_splits == 1 {
             &self.nothing
@@ -882,7 +907,7 @@ impl Backend for WebGpu {
                 [shape.n_heads, q.rows, 1],
             );
         }
-        self.close_op(span, work);
+        self.close_op((), work);
     }
 
     fn gelu_mul(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
@@ -931,7 +956,6 @@ impl Backend for WebGpu {
             start: (x.rows - 1) * x.cols,
             ..whole(x)
         };
-        self.recorder.set_span(self.profiler.innermost());
         copy_rows(&mut self.recorder, from, whole(y), 1, x.cols);
     }
 
@@ -943,7 +967,7 @@ impl Backend for WebGpu {
         let n_groups = n.div_ceil(TOP_GROUP);
         let numbers = n_groups * (2 + 2 * k);
         self.top_groups.at_least(&mut self.recorder, numbers);
-        let span = self.open_op("sampling");
+        self.open_op("sampling");
         self.recorder.dispatch(
             Kernel::TopGroups,
             &[&logits.memory, &self.top_groups.memory],
@@ -956,12 +980,12 @@ impl Backend for WebGpu {
             &[n_groups, k, row * y.cols].map(word),
             [1, 1, 1],
         );
-        self.close_op(span, Work::NONE);
+        self.close_op((), Work::NONE);
     }
 
     fn embed_top(
         &mut self,
-        table: &Linear<WebGpu>,
+        table: &WebGpuWeight,
         top: &WebGpuTensor,
         row: usize,
         y: &mut WebGpuTensor,
@@ -973,7 +997,6 @@ impl Backend for WebGpu {
     fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
         assert_eq!(x.cols, y.cols);
         y.resize(x.rows);
-        self.recorder.set_span(self.profiler.innermost());
         copy_rows(&mut self.recorder, whole(x), whole(y), x.rows, x.cols);
     }
 
@@ -988,9 +1011,6 @@ impl Backend for WebGpu {
     async fn fence(&mut self) -> Result<()> {
         // Reading waits for everything before it.
         self.recorder.read(&self.nothing, 4).await?;
-        if let Some((block, start_us)) = self.unfenced.take() {
-            self.profiler.note_device_time(block, start_us, now_us());
-        }
         Ok(())
     }
 
@@ -1005,13 +1025,8 @@ impl Backend for WebGpu {
     }
 
     fn write(&mut self, values: &[f32], x: &mut WebGpuTensor) {
-        assert_eq!(values.len(), self.numbers(x));
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.recorder.write(&x.memory, &bytes);
-    }
-
-    fn numbers(&self, x: &WebGpuTensor) -> usize {
-        x.rows * x.cols
     }
 
     async fn read_kv(&mut self, cache: &KvCache<WebGpu>) -> Result<Vec<u8>> {
@@ -1037,7 +1052,6 @@ impl Backend for WebGpu {
     }
 
     fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<WebGpu>) {
-        cache.len = bytes.len() / self.kv_position_bytes(cache);
         let rows = &cache.rows;
         let scale_bytes = rows.format.head_bytes(rows.head_dim) - rows.number_bytes();
         let (mut kept, mut scales) = ([Vec::new(), Vec::new()], Vec::new());
@@ -1055,11 +1069,6 @@ impl Backend for WebGpu {
         self.recorder.write(&rows.scales, &scales);
     }
 
-    fn kv_position_bytes(&self, cache: &KvCache<WebGpu>) -> usize {
-        let rows = &cache.rows;
-        2 * rows.n_kv_heads * rows.format.head_bytes(rows.head_dim)
-    }
-
     fn weight_bytes(&self, weight: &WebGpuWeight) -> usize {
         weight.bytes
     }
@@ -1068,20 +1077,15 @@ impl Backend for WebGpu {
         rows.format
     }
 
-    fn profiler(&mut self) -> &mut Profiler {
-        &mut self.profiler
+    fn enter_span(&mut self, span: Option<SpanId>) {
+        self.recorder.set_span(span);
     }
 
-    fn scope<R>(&mut self, name: NameId, body: impl FnOnce(&mut Self) -> R) -> R {
-        let span = self.profiler.open_block(name);
-        let (block, start_us) = (self.profiler.innermost(), now_us());
-        let result = body(self);
-        if self.profiler.level() >= Level::Block {
-            self.end_work();
-        }
-        self.profiler.close(span, Work::NONE);
-        // The outermost one of nested blocks closes last.
-        self.unfenced = block.map(|block| (block, start_us));
-        result
+    fn leave_span(&mut self) {
+        self.end_work();
+    }
+
+    fn take_span_times(&mut self) -> Vec<SpanTime> {
+        std::mem::take(&mut self.span_times)
     }
 }

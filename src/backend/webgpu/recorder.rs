@@ -11,10 +11,10 @@ use crate::backend::webgpu::adapter::{Faults, OpenDevice};
 use crate::backend::webgpu::kernels::{Access, Kernel, Variants};
 use crate::backend::webgpu::memory::{Allocator, Memory};
 use crate::backend::webgpu::readback::{Readback, wait};
-use crate::backend::webgpu::timers::{DeviceTime, Timers};
+use crate::backend::webgpu::timers::Timers;
 use crate::clock::now_us;
 use crate::error::Result;
-use crate::profile::SpanId;
+use crate::ops::trace::{SpanId, SpanTime};
 
 /// What every device accepts as the distance of two uniform blocks.
 const UNIFORM_STEP: usize = 256;
@@ -291,11 +291,7 @@ impl Recorder {
     ///
     /// # Errors
     /// Whatever has failed on the device up to now.
-    pub async fn read(
-        &mut self,
-        memory: &Memory,
-        bytes: u64,
-    ) -> Result<(Vec<u8>, Vec<DeviceTime>)> {
+    pub async fn read(&mut self, memory: &Memory, bytes: u64) -> Result<(Vec<u8>, Vec<SpanTime>)> {
         self.flush();
         let mut encoder = (self.device).create_command_encoder(&Default::default());
         let timers = self.timers.as_mut();

@@ -1,18 +1,10 @@
 //! Times that the device takes itself: a pair of timestamps around each pass, told when something is read back. It stands
 //! inside the WebGPU backend. Timestamps exist at the ends of passes only, so a pass ends where a span does.
 
-use crate::profile::SpanId;
+use crate::ops::trace::{SpanId, SpanTime};
 
 /// Passes of a query set; WebGPU allows 4096 queries.
 const SET_PASSES: usize = 2048;
-
-/// When a pass of a span ran, on the host's clock as far as it can be known: the first pass of a reading is taken to begin
-/// with its submission, and the others keep their distance from it.
-pub struct DeviceTime {
-    pub span: SpanId,
-    pub start_us: f64,
-    pub end_us: f64,
-}
 
 pub struct Timers {
     period_us: f64,
@@ -110,7 +102,7 @@ impl Timers {
     }
 
     /// What the bytes of [`Timers::resolve`] say; the next reading begins anew.
-    pub fn times(&mut self, bytes: &[u8]) -> Vec<DeviceTime> {
+    pub fn times(&mut self, bytes: &[u8]) -> Vec<SpanTime> {
         let ticks = bytes
             .as_chunks()
             .0
@@ -126,7 +118,7 @@ impl Timers {
         let us = |tick: u64| submitted_us + tick.saturating_sub(first) as f64 * self.period_us;
         let times = self.spans.drain(..).zip(pairs);
         times
-            .map(|(span, [start, end])| DeviceTime {
+            .map(|(span, [start, end])| SpanTime {
                 span,
                 start_us: us(*start),
                 // A device that is reset in between may count from zero again.

@@ -3,12 +3,12 @@
 
 use std::hint::black_box;
 
-use crate::backend::Ceilings;
-use crate::backend::cpu::pool::{Pieces, Pool};
-use crate::clock::now_us;
-use crate::simd::{
+use crate::base::clock::now_us;
+use crate::base::simd::{
     F32x4, I8x16, I16x8, I32x4, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
 };
+use crate::ops::device::Ceilings;
+use crate::threads::pool::{Pieces, Pool};
 
 /// The best of these counts. Many short ones: a browser runs the first calls of a function in a baseline compiler, and
 /// leaves it only between calls.

@@ -1,15 +1,47 @@
-//! The causal depthwise convolution with its state and SiLU. It stands inside the CPU backend. Rows are tokens, so
-//! every tap is a contiguous run of channels.
+//! The causal depthwise convolution with its state and SiLU. Rows are tokens, so every tap is a contiguous run of channels.
 
-use crate::backend::cpu::vecmath::silu;
-use crate::simd::map_in_place;
+use crate::base::simd::map_in_place;
+use crate::device::cpu::Cpu;
+use crate::device::cpu::tensor::CpuTensor;
+use crate::device::cpu::vecmath::silu;
+use crate::ops::device::{Cols, Conv1d};
+use crate::threads::pool::{Pool, Stripes};
 
-/// Where the inputs of the convolution are. // x [T, stride] from column `start`; state [d_conv − 1, conv_dim]
-pub struct ConvInput<'a> {
-    pub x: &'a [f32],
-    pub start: usize,
-    pub stride: usize,
-    pub state: &'a [f32],
+/// y = silu(conv(x) + bias); `state` `[d_conv − 1, conv_dim]` is updated.
+pub fn causal_conv1d(
+    pool: &Pool,
+    conv: &Conv1d<Cpu>,
+    x: &Cols<CpuTensor>,
+    state: &mut CpuTensor,
+    y: &mut CpuTensor,
+) {
+    let (t_rows, conv_dim) = (x.tensor.rows(), x.len);
+    let (weight, bias) = (conv.weight.values(), conv.bias.values());
+    let input = ConvInput {
+        x: x.tensor.values(),
+        start: x.start,
+        stride: x.tensor.cols(),
+        state: state.values(),
+    };
+    // One row's channels cross from one thread to another more slowly than one thread computes them.
+    let parts = if t_rows == 1 { 1 } else { pool.threads() };
+    let width = conv_dim.div_ceil(parts);
+    let stripes = Stripes::of_columns(y.resize(t_rows), conv_dim, width);
+    // Rounding the width up may leave the last threads without a channel.
+    pool.run(conv_dim.div_ceil(width), stripes, |part, mut y| {
+        for t in 0..t_rows {
+            conv1d_row(weight, bias, &input, t, part * width, y.row(t));
+        }
+    });
+    next_state(x, t_rows, conv_dim, state.values_mut());
+}
+
+/// The inputs of the convolution. // x [T, stride] from column `start`; state [d_conv − 1, conv_dim]
+struct ConvInput<'a> {
+    x: &'a [f32],
+    start: usize,
+    stride: usize,
+    state: &'a [f32],
 }
 
 impl ConvInput<'_> {
@@ -26,7 +58,7 @@ impl ConvInput<'_> {
 }
 
 /// y[c] = silu(bias[c] + Σₖ weight[k, c] · x[t − d_conv + 1 + k, c]) for the channels from `from`. // y [len]
-pub fn conv1d_row(
+fn conv1d_row(
     weight: &[f32],
     bias: &[f32],
     input: &ConvInput,
@@ -52,21 +84,14 @@ pub fn conv1d_row(
     map_in_place(y, silu);
 }
 
-/// Moves the state on by `t_rows` tokens: it then ends with the newest inputs.
-pub fn next_state(
-    x: &[f32],
-    start: usize,
-    stride: usize,
-    t_rows: usize,
-    conv_dim: usize,
-    state: &mut [f32],
-) {
+/// Shifts the state by `t_rows` tokens: it then ends with the newest inputs.
+fn next_state(x: &Cols<CpuTensor>, t_rows: usize, conv_dim: usize, state: &mut [f32]) {
     let kept = state.len() / conv_dim;
     let fresh = kept.min(t_rows);
     state.copy_within(fresh * conv_dim.., 0);
     for i in 0..fresh {
-        let t = t_rows - fresh + i;
+        let from = x.tensor.row(t_rows - fresh + i);
         let row = (kept - fresh + i) * conv_dim;
-        state[row..row + conv_dim].copy_from_slice(&x[t * stride + start..][..conv_dim]);
+        state[row..row + conv_dim].copy_from_slice(&from[x.start..][..conv_dim]);
     }
 }

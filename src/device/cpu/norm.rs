@@ -1,29 +1,41 @@
-//! RMSNorm and its gated, grouped form. It stands inside the CPU backend. Statistics are f32, as in the reference.
+//! RMSNorm and its gated, grouped form. Statistics are f32, as in the reference.
 
-use crate::backend::cpu::vecmath::silu;
-use crate::simd::{F32x4, dot, map_with};
+use crate::base::simd::{F32x4, dot, map_with};
+use crate::device::cpu::Cpu;
+use crate::device::cpu::tensor::{CpuTensor, Rows};
+use crate::device::cpu::vecmath::silu;
+use crate::ops::device::{Cols, GatedNorm, Norm};
+use crate::threads::pool::{Pieces, Pool};
 
-/// y = weight · x · rsqrt(mean(x²) + eps). // x, y, weight [d]
-pub fn rms_norm_row(weight: &[f32], eps: f32, x: &[f32], y: &mut [f32]) {
-    y.copy_from_slice(x);
-    normalize(weight, eps, y);
+/// y = weight · x · rsqrt(mean(x²) + eps), row by row.
+pub fn rms_norm(pool: &Pool, norm: &Norm<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
+    let weight = norm.weight.values();
+    let pieces = Pieces::new(y.resize(x.rows()), x.cols());
+    pool.run(x.rows(), pieces, |t, y| {
+        y.copy_from_slice(x.row(t));
+        normalize(weight, norm.eps, y);
+    });
 }
 
-/// The same for x · silu(gate), with one mean for each of `n_groups` equal groups. // row of x, gate, weight, y [d]
-pub fn gated_rms_norm_row(
-    weight: &[f32],
-    n_groups: usize,
-    eps: f32,
-    x: &[f32],
-    gate: &[f32],
-    y: &mut [f32],
+/// The same for x · silu(gate), with one mean for each of `n_groups` equal groups.
+pub fn gated_rms_norm(
+    pool: &Pool,
+    norm: &GatedNorm<Cpu>,
+    x: &CpuTensor,
+    gate: &Cols<CpuTensor>,
+    y: &mut CpuTensor,
 ) {
-    y.copy_from_slice(x);
-    map_with(y, gate, |x, gate| x.mul(silu(gate)));
-    let group = weight.len() / n_groups;
-    for (weight, y) in weight.chunks(group).zip(y.chunks_mut(group)) {
-        normalize(weight, eps, y);
-    }
+    let weight = norm.weight.values();
+    let gate = Rows::from(gate);
+    let group = weight.len() / norm.n_groups;
+    let pieces = Pieces::new(y.resize(x.rows()), x.cols());
+    pool.run(x.rows(), pieces, |t, y| {
+        y.copy_from_slice(x.row(t));
+        map_with(y, gate.row(t), |x, gate| x.mul(silu(gate)));
+        for (weight, y) in weight.chunks(group).zip(y.chunks_mut(group)) {
+            normalize(weight, norm.eps, y);
+        }
+    });
 }
 
 fn normalize(weight: &[f32], eps: f32, y: &mut [f32]) {

@@ -1,27 +1,144 @@
-//! The selective scan of Mamba-2 for one head (arXiv:2405.21060). It stands inside the CPU backend and has two forms.
+//! The selective scan of Mamba-2 (arXiv:2405.21060), head by head, in two forms.
 //!
 //! One token: the recurrence (section 3; reference: `mamba2_selective_state_update`), bound by reading and writing the
 //! state once. Several: the dual form (section 6), where a chunk of tokens meets one another as a masked product and
 //! the state is touched once per chunk. Both agree up to the order of f32 additions.
 
-use crate::backend::cpu::Rows;
-use crate::backend::cpu::pool::Stripe;
-use crate::backend::cpu::vecmath::{exp, softplus};
-use crate::simd::{F32x4, dot, map_in_place, map_with};
+use crate::base::simd::{F32x4, dot, map_in_place, map_with};
+use crate::device::cpu::Cpu;
+use crate::device::cpu::tensor::{CpuTensor, Rows};
+use crate::device::cpu::vecmath::{exp, softplus};
+use crate::ops::device::{Ssm, SsmInput};
+use crate::threads::pool::{Pieces, Pool, Stripe, Stripes};
 
 /// Tokens that meet one another in the dual form: more of them cost quadratically, fewer touch the state more often.
-pub const CHUNK: usize = 64;
+const CHUNK: usize = 64;
 /// From about here on the dual form is faster than as many steps of the recurrence: it has a fixed cost of some ten
 /// steps for each call.
-pub const DUAL_FROM: usize = 12;
+const DUAL_FROM: usize = 12;
+
+/// C·B of every two tokens of a chunk, for each group of heads. Kept from call to call.
+#[derive(Default)]
+pub struct ScanScratch {
+    cb: Vec<[f32; CHUNK]>, // [G, T]
+}
+
+/// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x; `state` `[H·P, N]` is updated.
+pub fn ssm_scan(
+    pool: &Pool,
+    scratch: &mut ScanScratch,
+    ssm: &Ssm<Cpu>,
+    input: &SsmInput<CpuTensor>,
+    state: &mut CpuTensor,
+    y: &mut CpuTensor,
+) {
+    let t_rows = input.x.tensor.rows();
+    let scan = Scan {
+        ssm,
+        dt_min: input.dt_min,
+        x: Rows::from(&input.x),
+        b: Rows::from(&input.b),
+        c: Rows::from(&input.c),
+        dt: Rows::from(&input.dt),
+    };
+    let (outputs, state) = (y.resize(t_rows), state.values_mut());
+    if t_rows < DUAL_FROM {
+        scan.steps(pool, t_rows, state, outputs);
+        return;
+    }
+    for first in (0..t_rows).step_by(CHUNK) {
+        let len = CHUNK.min(t_rows - first);
+        scan.chunk(pool, scratch, first, len, state, outputs);
+    }
+}
+
+/// One call of the scan.
+struct Scan<'a> {
+    ssm: &'a Ssm<Cpu>,
+    dt_min: f32,
+    x: Rows<'a>,  // [T, H·P]
+    b: Rows<'a>,  // [T, G·N]
+    c: Rows<'a>,  // [T, G·N]
+    dt: Rows<'a>, // [T, H]
+}
+
+impl<'a> Scan<'a> {
+    /// The recurrence, token by token.
+    fn steps(&self, pool: &Pool, t_rows: usize, state: &mut [f32], outputs: &mut [f32]) {
+        let p = self.ssm.head_dim;
+        let states = Pieces::new(state, p * self.ssm.d_state);
+        let outputs = Stripes::of_columns(outputs, self.x.width, p);
+        pool.run(self.ssm.n_heads, (states, outputs), |h, (state, mut y)| {
+            let (mut head, [x, b, c]) = (self.head(h, state), self.of_head(h));
+            for t in 0..t_rows {
+                head.step(self.dt.row(t)[h], x.row(t), b.row(t), c.row(t), y.row(t));
+            }
+        });
+    }
+
+    /// The dual form for the tokens `first .. first + len`.
+    fn chunk(
+        &self,
+        pool: &Pool,
+        scratch: &mut ScanScratch,
+        first: usize,
+        len: usize,
+        state: &mut [f32],
+        outputs: &mut [f32],
+    ) {
+        let (p, n) = (self.ssm.head_dim, self.ssm.d_state);
+        let cb = &mut scratch.cb;
+        cb.resize(self.ssm.n_groups * len, [0.0; CHUNK]);
+        pool.run(cb.len(), Pieces::new(cb, 1), |i, row| {
+            let (group, i) = (i / len * n, i % len);
+            let c = self.c.columns(group, n).row(first + i);
+            for (j, cb) in row[0][..=i].iter_mut().enumerate() {
+                *cb = dot(c, self.b.columns(group, n).row(first + j));
+            }
+        });
+        let states = Pieces::new(state, p * n);
+        let outputs = Stripes::of_columns(outputs, self.x.width, p);
+        pool.run(self.ssm.n_heads, (states, outputs), |h, (state, mut y)| {
+            let cb = &cb[self.group(h) * len..][..len];
+            let rows = self.of_head(h).map(|rows| rows.rows_from(first));
+            let dt = |i: usize| self.dt.row(first + i)[h];
+            self.head(h, state).chunk(dt, rows, cb, first, &mut y);
+        });
+    }
+
+    fn group(&self, h: usize) -> usize {
+        h / (self.ssm.n_heads / self.ssm.n_groups)
+    }
+
+    /// x, B and C of head `h`. // [T, P], [T, N], [T, N]
+    fn of_head(&self, h: usize) -> [Rows<'a>; 3] {
+        let (p, n) = (self.ssm.head_dim, self.ssm.d_state);
+        let group = self.group(h) * n;
+        [
+            self.x.columns(h * p, p),
+            self.b.columns(group, n),
+            self.c.columns(group, n),
+        ]
+    }
+
+    fn head<'s>(&self, h: usize, state: &'s mut [f32]) -> Head<'s> {
+        Head {
+            a: self.ssm.a.values()[h],
+            d: self.ssm.d.values()[h],
+            dt_bias: self.ssm.dt_bias.values()[h],
+            dt_min: self.dt_min,
+            state,
+        }
+    }
+}
 
 /// The numbers of one head.
-pub struct Head<'a> {
-    pub a: f32,
-    pub d: f32,
-    pub dt_bias: f32,
-    pub dt_min: f32,
-    pub state: &'a mut [f32], // [P, N]
+struct Head<'a> {
+    a: f32,
+    d: f32,
+    dt_bias: f32,
+    dt_min: f32,
+    state: &'a mut [f32], // [P, N]
 }
 
 impl Head<'_> {
@@ -34,7 +151,7 @@ impl Head<'_> {
     }
 
     /// One step: S ← exp(dt·A)·S + dt·x⊗B, y = S·C + D·x. // x, y [P]; b, c [N]
-    pub fn step(&mut self, dt: f32, x: &[f32], b: &[f32], c: &[f32], y: &mut [f32]) {
+    fn step(&mut self, dt: f32, x: &[f32], b: &[f32], c: &[f32], y: &mut [f32]) {
         let (dt, decay) = self.rates(dt);
         for ((state, x), y) in self.state.chunks_mut(b.len()).zip(x).zip(y) {
             *y = step_row(state, decay, dt * x, b, c) + self.d * x;
@@ -43,7 +160,7 @@ impl Head<'_> {
 
     /// At most [`CHUNK`] steps at once. `cb` holds C·B of every token with itself and those before it; its first row
     /// goes to row `first` of y. // dt(t), x [T, P], b, c [T, N], cb [T, CHUNK]
-    pub fn chunk(
+    fn chunk(
         &mut self,
         dt: impl Fn(usize) -> f32,
         [x, b, c]: [Rows; 3],

@@ -3,7 +3,7 @@
 //! each function against f64. Everything is multiplication, addition, division and bits, so that every platform gives
 //! the same numbers.
 
-use crate::simd::{F32x4, I32x4};
+use crate::base::simd::{F32x4, I32x4};
 
 /// 1.5·2²³: adding it to |x| < 2²² leaves the nearest integer in the low bits.
 const SHIFT: f32 = 12_582_912.0;

@@ -1,9 +1,9 @@
 //! Activations for the quantised kernels: integers with a scale per block of 64 (q4) or 32 (q8), made once per product and read by all
 //! its rows. It stands below the kernels of `linear/`. The memory is kept from call to call.
 
-use crate::backend::cpu::pool::{Pieces, Pool};
-use crate::quant::BLOCK;
-use crate::simd::{F32x4, I32x4, Narrow};
+use crate::base::quant::BLOCK;
+use crate::base::simd::{F32x4, I32x4, Narrow};
+use crate::threads::pool::{Pieces, Pool};
 
 /// Columns of an activation for q4, which meets two blocks of weights: their products are added as integers.
 pub const Q4_COLUMNS: usize = 2 * BLOCK;

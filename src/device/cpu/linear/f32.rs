@@ -2,8 +2,8 @@
 //! stands inside `linear/`. Relaxed SIMD's fused multiply-add is left alone: engines may or may not fuse it, and the
 //! same model would give other logits on another machine.
 
-use crate::backend::cpu::linear::{GROUP, PANEL, Product};
-use crate::simd::F32x4;
+use crate::base::simd::F32x4;
+use crate::device::cpu::linear::{GROUP, PANEL, Product};
 
 /// Columns of activations that share one reading of four rows.
 const COLUMNS: usize = 3;

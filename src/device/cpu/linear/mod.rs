@@ -1,5 +1,5 @@
-//! y = W·x in f32, q8 and q4. It stands inside the CPU backend, above the vector operations; each format has a file
-//! with its layout and its two kernels, and this one shares the rows of W among the threads and writes the results.
+//! y = W·x in f32, q8 and q4. Each format has a file with its layout and its two kernels; this one shares the rows of W among
+//! the threads and writes the results.
 //!
 //! Rows go in groups of four, so that the four sums of a group sit in the lanes of one vector. One row of activations
 //! is a matrix-vector product, bound by memory: each thread reads four distant regions of its rows at once, because
@@ -14,9 +14,12 @@ mod f32;
 mod q4;
 mod q8;
 
-use crate::backend::cpu::pool::{Pool, Stripe, Stripes};
-use crate::quant::{BLOCK, QMatrix, Values, WeightFormat};
-use crate::simd::F32x4;
+use crate::base::quant::{BLOCK, QMatrix, Values, WeightFormat};
+use crate::base::simd::F32x4;
+use crate::device::cpu::Cpu;
+use crate::device::cpu::tensor::CpuTensor;
+use crate::ops::device::{Linear, Weight};
+use crate::threads::pool::{Pool, Stripe, Stripes};
 pub use activations::Activations;
 use f32::F32Product;
 use q4::{Q4Pair, Q4Product};
@@ -36,11 +39,44 @@ const STRIP: usize = 64;
 /// The sums of a panel's groups for each row of a strip.
 type PanelSums = [[F32x4; PANEL]; STRIP];
 
+/// y = W·x + bias, or y += W·x + bias.
+pub fn linear(
+    pool: &Pool,
+    activations: &mut Activations,
+    linear: &Linear<Cpu>,
+    x: &CpuTensor,
+    accumulate: bool,
+    y: &mut CpuTensor,
+) {
+    let bias = linear.bias.as_ref().map(CpuTensor::values);
+    let y = y.resize(x.rows());
+    let weight = &linear.weight;
+    weight.multiply(pool, activations, x.values(), bias, accumulate, y);
+}
+
 /// A weight matrix `[rows, cols]` in the kernels' layout.
 pub struct CpuWeight {
     pub rows: usize,
     pub cols: usize,
     layout: Layout,
+}
+
+impl Weight for CpuWeight {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    fn format(&self) -> WeightFormat {
+        match &self.layout {
+            Layout::F32(_) => WeightFormat::F32,
+            Layout::Q8 { .. } => WeightFormat::Q8,
+            Layout::Q4 { .. } => WeightFormat::Q4,
+        }
+    }
 }
 
 enum Layout {
@@ -173,23 +209,6 @@ impl CpuWeight {
         }
     }
 
-    fn format(&self) -> WeightFormat {
-        match &self.layout {
-            Layout::F32(_) => WeightFormat::F32,
-            Layout::Q8 { .. } => WeightFormat::Q8,
-            Layout::Q4 { .. } => WeightFormat::Q4,
-        }
-    }
-
-    /// Bytes that a product must read: the layout's without what pads its groups.
-    pub fn stored_bytes(&self) -> u64 {
-        self.format().bytes(self.rows, self.cols)
-    }
-
-    pub fn row_bytes(&self) -> usize {
-        self.format().bytes(1, self.cols) as usize
-    }
-
     /// Writes row `row` as f32. `out` is `[cols]`.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         let n_blocks = self.cols.div_ceil(BLOCK);
@@ -211,7 +230,7 @@ impl CpuWeight {
     }
 
     /// y = W·x + bias, or y += W·x + bias. `x [T, cols]`, `y [T, rows]`, `bias [rows]`
-    pub fn multiply(
+    fn multiply(
         &self,
         pool: &Pool,
         activations: &mut Activations,
@@ -325,7 +344,7 @@ fn run_matrix<P: Product>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{QMatrixBuilder, WeightFormat};
+    use crate::base::quant::{QMatrixBuilder, WeightFormat};
 
     #[test]
     fn a_packed_row_reads_back_as_the_host_row() {

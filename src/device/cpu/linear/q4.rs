@@ -10,14 +10,14 @@
 
 use std::hint::black_box;
 
-use crate::backend::cpu::linear::activations::Q4Activation;
-use crate::backend::cpu::linear::{GROUP, PANEL, Product, Tiles};
-use crate::backend::cpu::pool::{Pieces, Pool};
-use crate::quant::{BLOCK, Q4Values};
-use crate::simd::{
+use crate::base::quant::{BLOCK, Q4Values};
+use crate::base::simd::{
     F32x4, I8x16, I32x4, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
     unpack,
 };
+use crate::device::cpu::linear::activations::Q4Activation;
+use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles};
+use crate::threads::pool::{Pieces, Pool};
 
 /// Steps of a matrix kernel in one block.
 const STEPS: usize = BLOCK / STEP_COLUMNS;

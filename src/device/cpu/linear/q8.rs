@@ -4,11 +4,11 @@
 
 use std::hint::black_box;
 
-use crate::backend::cpu::linear::activations::Q8Activation;
-use crate::backend::cpu::linear::{GROUP, PANEL, Product, Tiles};
-use crate::backend::cpu::pool::{Pieces, Pool};
-use crate::quant::{BLOCK, Q8Values};
-use crate::simd::{F32x4, I8x16, I16x8, I32x4};
+use crate::base::quant::{BLOCK, Q8Values};
+use crate::base::simd::{F32x4, I8x16, I16x8, I32x4};
+use crate::device::cpu::linear::activations::Q8Activation;
+use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles};
+use crate::threads::pool::{Pieces, Pool};
 
 /// Blocks of a panel that are unpacked at once: 12 KB.
 const RUN: usize = 16;
