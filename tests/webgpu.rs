@@ -4,19 +4,9 @@
 //! Tolerances are the CPU's where the sums are the same, and wider where WGSL promises less than IEEE: an exponential may
 //! be off by 3 + 2·|x| units in the last place.
 
-#![cfg(not(target_arch = "wasm32"))]
-
-mod adapter;
-mod cases;
-mod reference;
-mod support;
-
 use std::path::Path;
 
-use cases::*;
 use pollster::block_on;
-use reference::Scan;
-use support::{Golden, goldens, max_difference};
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterOptions, WebGpu};
 use zamba2::error::Error;
@@ -30,6 +20,11 @@ use zamba2::quant::{QMatrix, WeightFormat};
 use zamba2::sampling::SamplingOptions;
 use zamba2::self_test;
 use zamba2::session::{self, GenerateOptions, LoadSettings, Session, argmax};
+
+use crate::adapter;
+use crate::cases::*;
+use crate::reference::{self, Scan};
+use crate::support::{Golden, goldens, max_difference};
 
 /// 10⁻⁶ for the exponential of a score within ±10, twice, beside what the CPU has.
 const EXPONENTIAL: f64 = 1e-5;

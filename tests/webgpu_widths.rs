@@ -2,11 +2,6 @@
 //! Zamba2-1.2B, where the difference at q4 comes from, and how many kernels a token starts. Single ops are in
 //! `tests/webgpu.rs`. Without any adapter each test says that it was skipped.
 
-#![cfg(not(target_arch = "wasm32"))]
-
-mod adapter;
-mod support;
-
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +10,6 @@ use std::process::Command;
 use candle_core::{DType, Device, Tensor, safetensors};
 use pollster::block_on;
 use serde_json::{Value, json};
-use support::max_difference;
 use tempfile::TempDir;
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterOptions, WebGpu};
@@ -25,6 +19,9 @@ use zamba2::model::NumericSettings;
 use zamba2::ops::device::Device;
 use zamba2::quant::{QMatrixBuilder, WeightFormat};
 use zamba2::session::{LoadSettings, Session, argmax};
+
+use crate::adapter;
+use crate::support::max_difference;
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/rustdoc-5m");
 
