@@ -4,7 +4,7 @@
 use crate::backend::Ceilings;
 use crate::backend::webgpu::WebGpu;
 use crate::backend::webgpu::kernels::Kernel;
-use crate::backend::webgpu::memory::Memory;
+use crate::backend::webgpu::buffer::Memory;
 use crate::clock::now_us;
 use crate::error::Result;
 

@@ -130,10 +130,10 @@ impl Kernel {
     pub fn text(self, variants: Variants) -> String {
         let (extension, form) = match self.form() {
             Form::Only => ("", ""),
-            Form::Sum if variants.subgroups => (ENABLE_SUBGROUPS, text!("sum_subgroups")),
-            Form::Sum => ("", text!("sum_tree")),
-            Form::Tile if variants.f16 => ("enable f16;\n", text!("tile_f16")),
-            Form::Tile | Form::TileF32 => ("", text!("tile_f32")),
+            Form::Sum if variants.subgroups => (ENABLE_SUBGROUPS, text!("shared/sum_subgroups")),
+            Form::Sum => ("", text!("shared/sum_tree")),
+            Form::Tile if variants.f16 => ("enable f16;\n", text!("shared/tile_f16")),
+            Form::Tile | Form::TileF32 => ("", text!("shared/tile_f32")),
         };
         [extension, form, self.own_text()].concat()
     }
@@ -158,53 +158,53 @@ impl Kernel {
     /// What all forms of the shader have in common.
     fn own_text(self) -> &'static str {
         match self {
-            Kernel::Add => text!("add"),
-            Kernel::AppendKvF32 => text!("kv_f32" "append_kv" "append_kv_f32"),
-            Kernel::AppendKvI8 => text!("kv_i8" "append_kv" "append_kv_i8"),
-            Kernel::AttentionF32 => text!("activations" "kv_f32" "attention"),
-            Kernel::AttentionI8 => text!("activations" "kv_i8" "attention"),
-            Kernel::AttentionMerge => text!("activations" "attention_merge"),
-            Kernel::Concat => text!("concat"),
-            Kernel::Conv1d => text!("activations" "conv1d_x" "conv1d"),
-            Kernel::Conv1dRows => text!("activations" "conv1d_x" "conv1d_rows"),
-            Kernel::Conv1dState => text!("activations" "conv1d_x" "conv1d_state"),
-            Kernel::Copy => text!("copy"),
-            Kernel::EmbedF32 => text!("weights_f32" "eight" "embed"),
-            Kernel::EmbedQ8 => text!("weights_q8" "scales" "eight" "embed"),
-            Kernel::EmbedQ4 => text!("weights_q4" "scales" "eight" "embed"),
-            Kernel::GatedRmsNorm => text!("activations" "gated_rms_norm"),
-            Kernel::GeluMul => text!("activations" "gelu_mul"),
-            Kernel::LinearFewF32 => text!("weights_f32" "linear_x" "linear_few" "linear_vec"),
+            Kernel::Add => text!("elementwise/add"),
+            Kernel::AppendKvF32 => text!("shared/kv_f32" "shared/append_kv" "attention/append_kv_f32"),
+            Kernel::AppendKvI8 => text!("shared/kv_i8" "shared/append_kv" "attention/append_kv_i8"),
+            Kernel::AttentionF32 => text!("shared/activations" "shared/kv_f32" "attention/attention"),
+            Kernel::AttentionI8 => text!("shared/activations" "shared/kv_i8" "attention/attention"),
+            Kernel::AttentionMerge => text!("shared/activations" "attention/merge"),
+            Kernel::Concat => text!("elementwise/concat"),
+            Kernel::Conv1d => text!("shared/activations" "shared/conv1d" "conv1d/conv1d"),
+            Kernel::Conv1dRows => text!("shared/activations" "shared/conv1d" "conv1d/rows"),
+            Kernel::Conv1dState => text!("shared/activations" "shared/conv1d" "conv1d/state"),
+            Kernel::Copy => text!("elementwise/copy"),
+            Kernel::EmbedF32 => text!("shared/weights_f32" "shared/eight" "embed/embed"),
+            Kernel::EmbedQ8 => text!("shared/weights_q8" "shared/scales" "shared/eight" "embed/embed"),
+            Kernel::EmbedQ4 => text!("shared/weights_q4" "shared/scales" "shared/eight" "embed/embed"),
+            Kernel::GatedRmsNorm => text!("shared/activations" "norm/gated_rms_norm"),
+            Kernel::GeluMul => text!("shared/activations" "elementwise/gelu_mul"),
+            Kernel::LinearFewF32 => text!("shared/weights_f32" "shared/linear" "shared/linear_few" "linear/vec"),
             Kernel::LinearFewQ8 => {
-                text!("weights_q8" "scales" "linear_x" "linear_few" "linear_vec")
+                text!("shared/weights_q8" "shared/scales" "shared/linear" "shared/linear_few" "linear/vec")
             }
             Kernel::LinearFewQ4 => {
-                text!("weights_q4" "scales" "linear_x" "linear_few" "linear_vec")
+                text!("shared/weights_q4" "shared/scales" "shared/linear" "shared/linear_few" "linear/vec")
             }
-            Kernel::LinearMatF32 => text!("weights_f32" "linear_x" "linear_mat"),
-            Kernel::LinearMatQ8 => text!("weights_q8" "scales" "linear_x" "linear_mat"),
-            Kernel::LinearMatQ4 => text!("weights_q4" "scales" "linear_x" "linear_mat"),
-            Kernel::LinearOneF32 => text!("weights_f32" "linear_x" "linear_one" "linear_vec"),
+            Kernel::LinearMatF32 => text!("shared/weights_f32" "shared/linear" "linear/mat"),
+            Kernel::LinearMatQ8 => text!("shared/weights_q8" "shared/scales" "shared/linear" "linear/mat"),
+            Kernel::LinearMatQ4 => text!("shared/weights_q4" "shared/scales" "shared/linear" "linear/mat"),
+            Kernel::LinearOneF32 => text!("shared/weights_f32" "shared/linear" "shared/linear_one" "linear/vec"),
             Kernel::LinearOneQ8 => {
-                text!("weights_q8" "scales" "linear_x" "linear_one" "linear_vec")
+                text!("shared/weights_q8" "shared/scales" "shared/linear" "shared/linear_one" "linear/vec")
             }
             Kernel::LinearOneQ4 => {
-                text!("weights_q4" "scales" "linear_x" "linear_one" "linear_vec")
+                text!("shared/weights_q4" "shared/scales" "shared/linear" "shared/linear_one" "linear/vec")
             }
-            Kernel::LinearShortF32 => text!("weights_f32" "linear_x" "linear_short"),
-            Kernel::LinearShortQ8 => text!("weights_q8" "scales" "linear_x" "linear_short"),
-            Kernel::LinearShortQ4 => text!("weights_q4" "scales" "linear_x" "linear_short"),
-            Kernel::PeakF32 => text!("peak_f32"),
-            Kernel::PeakRead => text!("peak_read"),
-            Kernel::RmsNorm => text!("rms_norm"),
-            Kernel::Rope => text!("rope"),
-            Kernel::SsmCb => text!("activations" "ssm" "ssm_cb" "product"),
-            Kernel::SsmDecays => text!("activations" "ssm" "ssm_decays"),
-            Kernel::SsmOutputs => text!("activations" "ssm" "ssm_outputs" "product"),
-            Kernel::SsmScan => text!("activations" "ssm" "ssm_scan"),
-            Kernel::SsmState => text!("activations" "ssm" "ssm_state" "product"),
-            Kernel::TopGroups => text!("top_sort" "top_groups"),
-            Kernel::TopMerge => text!("top_sort" "top_merge"),
+            Kernel::LinearShortF32 => text!("shared/weights_f32" "shared/linear" "linear/short"),
+            Kernel::LinearShortQ8 => text!("shared/weights_q8" "shared/scales" "shared/linear" "linear/short"),
+            Kernel::LinearShortQ4 => text!("shared/weights_q4" "shared/scales" "shared/linear" "linear/short"),
+            Kernel::PeakF32 => text!("ceilings/peak_f32"),
+            Kernel::PeakRead => text!("ceilings/peak_read"),
+            Kernel::RmsNorm => text!("norm/rms_norm"),
+            Kernel::Rope => text!("elementwise/rope"),
+            Kernel::SsmCb => text!("shared/activations" "shared/ssm" "ssm/cb" "shared/tiled_product"),
+            Kernel::SsmDecays => text!("shared/activations" "shared/ssm" "ssm/decay"),
+            Kernel::SsmOutputs => text!("shared/activations" "shared/ssm" "ssm/outputs" "shared/tiled_product"),
+            Kernel::SsmScan => text!("shared/activations" "shared/ssm" "ssm/scan"),
+            Kernel::SsmState => text!("shared/activations" "shared/ssm" "ssm/state" "shared/tiled_product"),
+            Kernel::TopGroups => text!("shared/top_sort" "top/groups"),
+            Kernel::TopMerge => text!("shared/top_sort" "top/merge"),
         }
     }
 

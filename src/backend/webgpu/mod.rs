@@ -5,7 +5,7 @@
 mod adapter;
 mod ceilings;
 mod kernels;
-mod memory;
+mod buffer;
 mod readback;
 mod recorder;
 mod timers;
@@ -22,7 +22,7 @@ use crate::quant::{QMatrix, WeightFormat};
 use crate::sampling::Top;
 pub use adapter::{AdapterFacts, AdapterOptions};
 use kernels::Kernel;
-use memory::Memory;
+use buffer::Memory;
 use readback::CAN_WAIT;
 pub use recorder::Counts;
 use recorder::Recorder;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::backend::webgpu::adapter::{Faults, OpenDevice};
 use crate::backend::webgpu::kernels::{Access, Kernel, Variants};
-use crate::backend::webgpu::memory::{Allocator, Memory};
+use crate::backend::webgpu::buffer::{Allocator, Memory};
 use crate::backend::webgpu::readback::{Readback, wait};
 use crate::backend::webgpu::timers::{DeviceTime, Timers};
 use crate::clock::now_us;

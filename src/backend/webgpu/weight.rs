@@ -1,7 +1,7 @@
 //! Weight matrices as the kernels read them: quants in words, scales beside them, split by rows where a matrix is larger
 //! than a binding. It stands inside the WebGPU backend.
 
-use crate::backend::webgpu::memory::Memory;
+use crate::backend::webgpu::buffer::Memory;
 use crate::backend::webgpu::recorder::Recorder;
 use crate::quant::{QMatrix, Values, WeightFormat};
 
