@@ -1,15 +1,10 @@
-// The most that the device reads: every sixteen bytes of a long buffer once, by threads whose neighbours read neighbours.
-struct Params {
-    n_fours: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+// Peak read bandwidth: every 16 bytes of a long buffer once, neighbouring threads reading neighbouring addresses.
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // [n_fours]
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // [threads]
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let n_threads = 64u * groups.x;
+    let n_threads = THREADS * groups.x;
     var sum = vec4<f32>();
     for (var at = id.x; at < params.n_fours; at += n_threads) {
         sum += x[at];

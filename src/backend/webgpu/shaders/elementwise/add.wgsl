@@ -1,14 +1,9 @@
-// y = a + b. One thread per number. // a, b, y [T, width]
-struct Params {
-    width: u32,
-}
+// y = a + b. One thread per number.
+@group(0) @binding(1) var<storage, read> a: array<f32>; // [T, width]
+@group(0) @binding(2) var<storage, read> b: array<f32>; // [T, width]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [T, width]
 
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= params.width {
         return;

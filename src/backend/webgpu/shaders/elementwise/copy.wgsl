@@ -1,17 +1,8 @@
-// Moves a rectangle of numbers: every copy, concatenation and append. One thread per number.
-struct Params {
-    width: u32,
-    from_start: u32,
-    from_stride: u32,
-    to_start: u32,
-    to_stride: u32,
-}
+// Copies a rectangle of numbers from one tensor to another. One thread per number.
+@group(0) @binding(1) var<storage, read> source: array<f32>; // [rows, from_stride] from from_start
+@group(0) @binding(2) var<storage, read_write> destination: array<f32>; // [rows, to_stride] from to_start
 
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> source: array<f32>;
-@group(0) @binding(2) var<storage, read_write> destination: array<f32>;
-
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= params.width {
         return;

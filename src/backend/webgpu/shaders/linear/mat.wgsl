@@ -1,16 +1,12 @@
-// y = W·x for many tokens: a workgroup makes 64 rows of 32 tokens, and a thread eight by four of them. Weights are
-// unpacked once per 32 tokens into the workgroup's memory, without their scales, which multiply the sum of a block.
-// A `tile_*.wgsl` comes before it. CPU twin: `cpu/linear`.
-const THREADS = 64u;
-const SIDE = 8u; // of the square of threads
-const OWN_ROWS = 8u;
-const OWN_TOKENS = 4u;
-const ROWS = SIDE * OWN_ROWS;
-const TOKENS = SIDE * OWN_TOKENS;
-// Fours of columns that a step takes: a block of a quantised matrix.
-const STEP = 8u;
+// y = W·x for many tokens: a workgroup computes ROWS rows of TOKENS tokens, each thread OWN_ROWS by OWN_TOKENS of
+// them. Weights are unpacked once per workgroup into its memory, unscaled; the scale multiplies the sum over a block.
+const SIDE = 8u; // of the square of threads: SIDE² = THREADS
+const OWN_ROWS = ROWS / SIDE;
+const OWN_TOKENS = TOKENS / SIDE; // 4, the lanes of a vector
+// Vectors of four columns per step: a block of a quantised matrix.
+const STEP = BLOCK / 4u;
 const UNITS = STEP / UNIT;
-// One four more than there is, so that rows begin in different banks.
+// One more than a step has, so that rows start in different memory banks.
 const STRIDE = STEP + 1u;
 var<workgroup> w_tile: array<TileFour, ROWS * STRIDE>;
 var<workgroup> x_tile: array<vec4<f32>, TOKENS * STRIDE>;
@@ -22,17 +18,17 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     let own_row = thread % SIDE;
     let own_token = thread / SIDE;
     let n_units = n_units();
-    // A short prompt, or the end of a long one, fills half of the tokens only.
+    // A short prompt, or the end of a long one, fills only half of the tokens.
     let is_half = params.n_tokens - first_token <= TOKENS / 2u;
-    var sums: array<vec4<f32>, OWN_ROWS>; // tokens in the lanes
+    var sums: array<vec4<f32>, OWN_ROWS>; // one token per lane
     for (var start = 0u; start < n_units; start += UNITS) {
         for (var i = thread; i < ROWS * UNITS; i += THREADS) {
             let row = i / UNITS;
             let unit = start + i % UNITS;
-            // Beyond the last row, and the last token below, it is computed again and thrown away.
-            let weights = unit_of(min(first_row + row, params.rows - 1u), min(unit, n_units - 1u), n_units);
+            // Past the last row (below: the last token) the last one is computed again and the result is not stored.
+            let weights = unit_of(min(first_row + row, params.n_rows - 1u), min(unit, n_units - 1u), n_units);
             for (var k = 0u; k < UNIT; k++) {
-                // Beyond the last column x is zero, and the weight is a number.
+                // Past the last column x is zero and the weight is finite.
                 w_tile[row * STRIDE + i % UNITS * UNIT + k] = TileFour(four(weights, k));
             }
         }
@@ -42,7 +38,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         }
         workgroupBarrier();
         var products: array<vec4<f32>, OWN_ROWS>;
-        // An adapter was seen to keep in a loop's variable what it held the turn before.
+        // Workaround: Chromium 156's software adapter does not re-zero a `var` declared in a loop.
         for (var i = 0u; i < OWN_ROWS; i++) {
             products[i] = vec4<f32>();
         }
@@ -62,8 +58,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
             }
         }
         for (var i = 0u; i < OWN_ROWS; i++) {
-            let row = min(first_row + own_row + SIDE * i, params.rows - 1u);
-            sums[i] += scale(row, start * UNIT / 2u, params.n_groups) * products[i];
+            let row = min(first_row + own_row + SIDE * i, params.n_rows - 1u);
+            sums[i] += scale(row, start * UNIT / GROUP_FOURS, params.n_groups) * products[i];
         }
         workgroupBarrier();
     }
@@ -71,8 +67,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         for (var j = 0u; j < OWN_TOKENS; j++) {
             let row = first_row + own_row + SIDE * i;
             let token = first_token + own_token + SIDE * j;
-            if row < params.rows && token < params.n_tokens {
-                finish(token, row, sums[i][j]);
+            if row < params.n_rows && token < params.n_tokens {
+                store(token, row, sums[i][j]);
             }
         }
     }

@@ -1,9 +1,9 @@
-// y = W·x for a few tokens and a matrix with short rows, as the adapters' second ones: a thread makes a row alone, since
-// a workgroup that shared a row would have more threads than the row has blocks. CPU twin: `cpu/linear`.
-@compute @workgroup_size(64)
+// y = W·x for a few tokens and a matrix with short rows, such as the second matrix of a LoRA adapter: one thread per
+// row, because a workgroup would have more threads than the row has blocks.
+@compute @workgroup_size(THREADS)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = id.x;
-    if row >= params.rows {
+    if row >= params.n_rows {
         return;
     }
     let n_units = n_units();
@@ -14,7 +14,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         for (var k = 0u; k < UNIT; k++) {
             product += dot(four(weights, k), x_four(id.y, unit * UNIT + k));
         }
-        sum += scale(row, unit * UNIT / 2u, params.n_groups) * product;
+        sum += scale(row, unit * UNIT / GROUP_FOURS, params.n_groups) * product;
     }
-    finish(id.y, row, sum);
+    store(id.y, row, sum);
 }

@@ -1,21 +1,14 @@
-// y = weight · x / sqrt(mean(x²) + eps). One workgroup per row, which reads x twice. A `sum_*.wgsl` comes before it.
-// CPU twin: `cpu/norm.rs`. // x, y [T, width], weight [width]
-struct Params {
-    width: u32,
-    eps: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+// y = weight · x / sqrt(mean(x²) + eps). One workgroup per row, which reads x twice.
+@group(0) @binding(1) var<storage, read> weight: array<f32>; // [width]
+@group(0) @binding(2) var<storage, read> x: array<f32>; // [T, width]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [T, width]
 
 const SUMS = 1u;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     let start = id.x * params.width;
-    // Four sums, so that four additions are under way at a time.
+    // Four independent sums, so that additions do not wait for one another.
     var squares: Sums;
     for (var i = thread.lane; i < params.width; i += 4u * THREADS) {
         for (var k = 0u; k < 4u; k++) {

@@ -1,7 +1,7 @@
-// Functions that several kernels put before their own text. Their CPU twins are in `cpu/vecmath.rs`; the polynomials are
-// the same, because WGSL bounds neither log near 1 nor an error function well enough.
+// Exponential, SiLU, softplus and GELU. The polynomials are those of the CPU's `vecmath.rs`: WGSL bounds neither the
+// error of log near 1 nor that of an error function well enough.
 
-// Exponents are bounded so that nothing overflows: WGSL lets a device assume that there are no infinities.
+// The argument is clamped so that nothing overflows: WGSL lets a device assume that there are no infinities.
 fn bounded_exp(x: f32) -> f32 {
     return exp(clamp(x, -87.0, 87.0));
 }
@@ -10,7 +10,7 @@ fn silu(x: f32) -> f32 {
     return x / (1.0 + bounded_exp(-x));
 }
 
-// ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|), the last by the series of artanh(y / (2 + y)).
+// ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|), the second term by the series of artanh(y / (2 + y)).
 fn softplus(x: f32) -> f32 {
     let y = bounded_exp(-abs(x));
     let s = y / (y + 2.0);

@@ -1,8 +1,8 @@
-// Keys and values in f32; a head is padded with zeros to whole fours. This text comes before a kernel of attention.
-alias KvFour = vec4<f32>; // [context, kv heads, fours]
+// KV cache in f32. A head is padded with zeros to a multiple of four columns. Same interface as `kv_i8.wgsl`.
+alias KvFour = vec4<f32>;
 
-fn four(kept: KvFour) -> vec4<f32> {
-    return kept;
+fn four(stored: KvFour) -> vec4<f32> {
+    return stored;
 }
 
 fn scale_of(scale: f32) -> f32 {

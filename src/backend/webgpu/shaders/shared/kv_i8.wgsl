@@ -1,9 +1,10 @@
-// Keys and values in eight bits with a scale per head and position, four to a word; a head is padded with zeros to whole
-// fours. This text comes before a kernel of attention. The processor keeps the same numbers (`cpu/attention.rs`).
-alias KvFour = u32; // [context, kv heads, fours]
+// KV cache in eight bits, four numbers to a word, with a scale per head and position. A head is padded with zeros to a
+// multiple of four columns. The CPU stores the same numbers.
+alias KvFour = u32;
 
-fn four(kept: KvFour) -> vec4<f32> {
-    let shifted = vec4<u32>(kept << 24u, kept << 16u, kept << 8u, kept);
+// Unscaled.
+fn four(stored: KvFour) -> vec4<f32> {
+    let shifted = vec4<u32>(stored << 24u, stored << 16u, stored << 8u, stored);
     return vec4<f32>(bitcast<vec4<i32>>(shifted) >> vec4<u32>(24u));
 }
 

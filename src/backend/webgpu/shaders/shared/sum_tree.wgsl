@@ -1,5 +1,5 @@
-// The sum over all threads of a workgroup, through its memory. `SUMS` and what is summed are the kernel's own.
-const THREADS = 64u;
+// Sum over the threads of a workgroup by a tree in workgroup memory. The kernel defines `SUMS`, the number of vectors
+// to sum. Same interface as `sum_subgroups.wgsl`.
 alias Sums = array<vec4<f32>, SUMS>;
 
 struct Thread {
@@ -8,7 +8,7 @@ struct Thread {
 
 var<workgroup> partial: array<Sums, THREADS>;
 
-// To be called once and by all threads.
+// Call once per kernel, from all threads.
 fn sum_over_workgroup(thread: Thread, own: Sums) -> Sums {
     partial[thread.lane] = own;
     for (var half = THREADS / 2u; half > 0u; half /= 2u) {

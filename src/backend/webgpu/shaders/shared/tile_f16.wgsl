@@ -1,3 +1,3 @@
-// How `linear_mat.wgsl` keeps unscaled weights in the workgroup's memory: as f16, in which quants of up to eight bits
-// are exact. Products and sums are f32 all the same, so the results are those of `tile_f32.wgsl`.
+// Element type of the weight tile in `linear/mat.wgsl`: f16, which represents quants of up to eight bits exactly.
+// Products and sums are f32, so results equal those of `tile_f32.wgsl` bit for bit.
 alias TileFour = vec4<f16>;

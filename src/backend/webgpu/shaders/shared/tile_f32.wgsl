@@ -1,2 +1,2 @@
-// How `linear_mat.wgsl` keeps unscaled weights in the workgroup's memory: as f32.
+// Element type of the weight tile in `linear/mat.wgsl`: f32.
 alias TileFour = vec4<f32>;

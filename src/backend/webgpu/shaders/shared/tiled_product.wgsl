@@ -1,50 +1,48 @@
-// A product Aᵢₖ·Bⱼₖ of numbers that the text before it computes: `sizes` gives how many there are of i, j and k, and
-// `left_factor`, `right_factor` and `put` take the number of the product first, which is the workgroup's z. A workgroup
-// makes a square of 32 by 32 and a thread four by four of it.
-const THREADS = 64u;
-const SIDE = 8u; // of the square of threads
-const OWN = 4u;
-const TILE = SIDE * OWN;
-// Fours of k that a step takes, and one more, so that rows begin in different banks.
+// A batch of products Cᵢⱼ = Σₖ Aᵢₖ·Bⱼₖ whose elements the kernel computes: it defines `sizes`, the counts of i, j and
+// k, and `a_element`, `b_element` and `store`, whose first argument is the product's number, the workgroup's z. A
+// workgroup computes a square of PRODUCT_SIDE by PRODUCT_SIDE, a thread OWN by OWN of it.
+const SIDE = 8u; // of the square of threads: SIDE² = THREADS
+const OWN = PRODUCT_SIDE / SIDE; // 4, the lanes of a vector
+// Vectors of four k per step, and one more, so that rows start in different memory banks.
 const STEP = 8u;
 const STRIDE = STEP + 1u;
-var<workgroup> a_tile: array<vec4<f32>, TILE * STRIDE>;
-var<workgroup> b_tile: array<vec4<f32>, TILE * STRIDE>;
+var<workgroup> a_tile: array<vec4<f32>, PRODUCT_SIDE * STRIDE>;
+var<workgroup> b_tile: array<vec4<f32>, PRODUCT_SIDE * STRIDE>;
 
-fn left_four(z: u32, i: u32, k: u32, n: vec3<u32>) -> vec4<f32> {
+fn a_four(z: u32, i: u32, k: u32, n: vec3<u32>) -> vec4<f32> {
     var four = vec4<f32>();
     for (var at = 0u; at < 4u; at++) {
         if i < n.x && k + at < n.z {
-            four[at] = left_factor(z, i, k + at);
+            four[at] = a_element(z, i, k + at);
         }
     }
     return four;
 }
 
-fn right_four(z: u32, j: u32, k: u32, n: vec3<u32>) -> vec4<f32> {
+fn b_four(z: u32, j: u32, k: u32, n: vec3<u32>) -> vec4<f32> {
     var four = vec4<f32>();
     for (var at = 0u; at < 4u; at++) {
         if j < n.y && k + at < n.z {
-            four[at] = right_factor(z, j, k + at);
+            four[at] = b_element(z, j, k + at);
         }
     }
     return four;
 }
 
-@compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+// The workgroup `id` computes its square. Call once per kernel, from all threads.
+fn tiled_product(id: vec3<u32>, thread: u32) {
     let n = sizes();
-    let first_i = id.x * TILE;
-    let first_j = id.y * TILE;
+    let first_i = id.x * PRODUCT_SIDE;
+    let first_j = id.y * PRODUCT_SIDE;
     let own_i = thread / SIDE;
     let own_j = thread % SIDE;
-    var sums: array<vec4<f32>, OWN>; // j in the lanes
+    var sums: array<vec4<f32>, OWN>; // one j per lane
     for (var start = 0u; start < n.z; start += 4u * STEP) {
-        for (var at = thread; at < TILE * STEP; at += THREADS) {
-            let row = at % TILE;
-            let four = at / TILE;
-            a_tile[row * STRIDE + four] = left_four(id.z, first_i + row, start + 4u * four, n);
-            b_tile[row * STRIDE + four] = right_four(id.z, first_j + row, start + 4u * four, n);
+        for (var at = thread; at < PRODUCT_SIDE * STEP; at += THREADS) {
+            let row = at % PRODUCT_SIDE;
+            let four = at / PRODUCT_SIDE;
+            a_tile[row * STRIDE + four] = a_four(id.z, first_i + row, start + 4u * four, n);
+            b_tile[row * STRIDE + four] = b_four(id.z, first_j + row, start + 4u * four, n);
         }
         workgroupBarrier();
         for (var k = 0u; k < STEP; k++) {
@@ -64,7 +62,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
             let at_i = first_i + own_i + SIDE * i;
             let at_j = first_j + own_j + SIDE * j;
             if at_i < n.x && at_j < n.y {
-                put(id.z, at_i, at_j, sums[i][j]);
+                store(id.z, at_i, at_j, sums[i][j]);
             }
         }
     }

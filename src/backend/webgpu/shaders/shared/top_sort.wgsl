@@ -1,18 +1,14 @@
-// A bitonic sort of keys and their tokens in the memory of one workgroup, for the kernels that come after it. A key orders
-// as its number does, the largest first, and among equals the lowest token; an empty place has key 0, below all numbers.
-const THREADS = 256u;
-const PLACES = 1024u;
+// Bitonic sort of PLACES keys with their tokens in the memory of one workgroup. Keys order like logits, largest first,
+// and equal keys by token, lowest first; an empty place has key 0, below every finite number.
 const NONE = 0xffffffffu;
-// Numbers of a group's result before its keys: the sum of its weights, and its fault.
-const BEFORE_KEYS = 2u;
 
 var<workgroup> keys: array<u32, PLACES>;
 var<workgroup> tokens: array<u32, PLACES>;
-var<workgroup> sums: array<f32, THREADS>;
-var<workgroup> faults: array<u32, THREADS>;
+var<workgroup> sums: array<f32, SORT_THREADS>;
+var<workgroup> faults: array<u32, SORT_THREADS>;
 
 fn key_of(bits: u32) -> u32 {
-    // −0 is 0.
+    // −0 equals 0.
     if bits == 0x80000000u {
         return 0x80000000u;
     }
@@ -36,7 +32,7 @@ fn sort(lane: u32) {
     for (var size = 2u; size <= PLACES; size *= 2u) {
         for (var distance = size / 2u; distance > 0u; distance /= 2u) {
             workgroupBarrier();
-            for (var pair = lane; pair < PLACES / 2u; pair += THREADS) {
+            for (var pair = lane; pair < PLACES / 2u; pair += SORT_THREADS) {
                 let low = 2u * pair - pair % distance;
                 let high = low + distance;
                 let is_descending = (low & size) == 0u;
@@ -54,11 +50,11 @@ fn sort(lane: u32) {
     workgroupBarrier();
 }
 
-// Leaves the sum and the least fault of all threads in the first places.
-fn gather(lane: u32, sum: f32, fault: u32) {
+// Reduces over all threads: the sum goes to sums[0], the lowest fault to faults[0].
+fn reduce(lane: u32, sum: f32, fault: u32) {
     sums[lane] = sum;
     faults[lane] = fault;
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    for (var half = SORT_THREADS / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if lane < half {
             sums[lane] += sums[lane + half];

@@ -1,8 +1,8 @@
-// A matrix with eight bits per weight. This text comes before a kernel that reads weights.
+// Weight matrix with eight bits per weight. `scales.wgsl` has its scales.
 @group(0) @binding(1) var<storage, read> quants: array<vec4<u32>>; // [rows, blocks, 2], 16 columns each
 @group(0) @binding(2) var<storage, read> scales: array<u32>; // [rows, 1 + ⌈blocks / 2⌉]
 
-// Fours of columns in what a thread reads at once: half a block.
+// Vectors of four columns in what a thread loads at once: half a block.
 const UNIT = 4u;
 alias Unit = vec4<u32>;
 
@@ -10,7 +10,7 @@ fn unit_of(row: u32, unit: u32, n_units: u32) -> Unit {
     return quants[row * n_units + unit];
 }
 
-// The k-th four columns of a unit, without their scale.
+// The k-th four columns of a unit, unscaled.
 fn four(unit: Unit, k: u32) -> vec4<f32> {
     let word = unit[k];
     let shifted = vec4<u32>(word << 24u, word << 16u, word << 8u, word);

@@ -1,27 +1,25 @@
-// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x, token by token, for a few tokens. A workgroup has four channels with sixteen
-// threads each, which share the state's numbers among them: the state passes memory once each way, which is what bounds
-// a step. `ssm.wgsl` comes before it. CPU twin: `step` in `cpu/ssm_scan.rs`. // y [T, H·P]
-@group(0) @binding(1) var<storage, read> xbc: array<f32>;
-@group(0) @binding(2) var<storage, read> dt: array<f32>;
-@group(0) @binding(3) var<storage, read> dt_bias: array<f32>;
-@group(0) @binding(4) var<storage, read> a: array<f32>;
-@group(0) @binding(5) var<storage, read> d: array<f32>;
-@group(0) @binding(6) var<storage, read_write> state: array<f32>;
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x, token by token, for a few tokens. A workgroup handles SCAN_CHANNELS
+// channels with LANES threads each, which split the numbers of a channel's state and keep them in registers: the state
+// is read and written once, which is what bounds a decode step.
+@group(0) @binding(1) var<storage, read> xbc: array<f32>; // [T, xbc_stride]
+@group(0) @binding(2) var<storage, read> dt: array<f32>; // [T, dt_stride]
+@group(0) @binding(3) var<storage, read> dt_bias: array<f32>; // [H]
+@group(0) @binding(4) var<storage, read> a: array<f32>; // [H]
+@group(0) @binding(5) var<storage, read> d: array<f32>; // [H]
+@group(0) @binding(6) var<storage, read_write> state: array<f32>; // [H, P, N]
+@group(0) @binding(7) var<storage, read_write> y: array<f32>; // [T, H, P]
 
-const CHANNELS = 4u;
-const LANES = 16u;
-// States of up to 256 numbers; the host asserts it.
-const PER_LANE = 16u;
-var<workgroup> sums: array<f32, CHANNELS * LANES>;
+const LANES = THREADS / SCAN_CHANNELS;
+const PER_LANE = MAX_STATE / LANES;
+var<workgroup> sums: array<f32, THREADS>;
 
-@compute @workgroup_size(CHANNELS * LANES)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let n_channels = params.n_heads * params.head_dim;
     let lane = thread % LANES;
-    // Threads beyond the last channel walk along with it, because they meet the barriers, and write nothing.
-    let wanted = id.x * CHANNELS + thread / LANES;
-    let channel = min(wanted, n_channels - 1u);
+    // Threads past the last channel repeat it, because every thread must reach the barriers, and store nothing.
+    let own_channel = id.x * SCAN_CHANNELS + thread / LANES;
+    let channel = min(own_channel, n_channels - 1u);
     let head = channel / params.head_dim;
     let group = group_of(head) * params.d_state;
     let state_start = channel * params.d_state;
@@ -31,7 +29,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         s[i] = state[state_start + i * LANES + lane];
     }
     for (var t = 0u; t < params.n_tokens; t++) {
-        let step = step_of(dt[dt_at(t, head)] + dt_bias[head]);
+        let step = step_size(dt[dt_at(t, head)] + dt_bias[head]);
         let decay = bounded_exp(step * a[head]);
         let row = xbc_row(t);
         let value = xbc[row + params.x_start + channel];
@@ -45,7 +43,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         }
         sums[thread] = sum;
         workgroupBarrier();
-        if lane == 0u && wanted < n_channels {
+        if lane == 0u && own_channel < n_channels {
             var total = d[head] * value;
             for (var i = 0u; i < LANES; i++) {
                 total += sums[thread + i];
@@ -54,7 +52,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         }
         workgroupBarrier();
     }
-    if wanted < n_channels {
+    if own_channel < n_channels {
         for (var i = 0u; i * LANES + lane < params.d_state; i++) {
             state[state_start + i * LANES + lane] = s[i];
         }
