@@ -446,6 +446,15 @@ impl Engine {
         self.memory()
     }
 
+    /// After `finish`, where nobody asked for a number: computes on as many threads as a short trial found fastest, and
+    /// gives their number.
+    pub fn choose_threads(&mut self) -> JsResult<usize> {
+        match self.session_mut().map_err(to_js_error)? {
+            AnySession::Cpu(session) => Ok(session.choose_threads()),
+            AnySession::WebGpu(_) => Ok(self.threads),
+        }
+    }
+
     pub fn tokenize(&self, text: &str, add_special: bool) -> JsResult<Vec<u32>> {
         let ids = self.tokenizer().and_then(|t| t.encode(text, add_special));
         ids.map_err(to_js_error)

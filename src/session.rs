@@ -5,6 +5,7 @@
 mod ahead;
 mod rewind;
 mod snapshot;
+mod thread_trial;
 
 use std::collections::VecDeque;
 

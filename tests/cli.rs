@@ -1,8 +1,5 @@
 //! The native binary from outside: its numbers against the reference's, and what it says about checkpoints, prompts
 //! and options that are wrong.
-#![cfg(not(target_arch = "wasm32"))]
-
-mod support;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
-use support::{Golden, goldens, max_difference};
 use tempfile::TempDir;
 use zamba2::report::run::Run;
+
+use crate::support::{Golden, goldens, max_difference};
 
 /// As in `tests/model.rs`: f32 sums in another order than the reference's.
 const TOLERANCE: f32 = 1e-3;
@@ -725,7 +723,7 @@ fn a_prompt_that_is_empty_too_long_or_outside_the_vocabulary_is_refused() {
     ];
     refused(&too_far, "prompt_too_long", None);
     refused(
-        &["bench", folder, "--context", "40"],
+        &["bench", folder, "--threads", "1", "--context", "40"],
         "prompt_too_long",
         None,
     );
@@ -891,6 +889,12 @@ fn profile_says_what_does_not_fit_and_what_can_not_be_written() {
         "profile",
         dir,
         "--json",
+        "--threads",
+        "1",
+        "--decode",
+        "2",
+        "--runs",
+        "2",
         "--no-ceilings",
         "--out",
         "/nowhere/at/all",

@@ -1,15 +1,14 @@
 //! The whole model against the reference's outputs (transformers 5.23.0, f32), net by net, first block by block so
 //! that a fault is found where it is, then logits, then greedy decoding.
 
-mod support;
-
 use pollster::block_on;
-use support::{Golden, goldens, max_difference};
 use zamba2::backend::cpu::Cpu;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
 use zamba2::session::{LoadSettings, Session, argmax};
+
+use crate::support::{Golden, goldens, max_difference};
 
 /// f32 sums in another order: an independent implementation differs from the reference by 1.1e-4 in prefill and 3.2e-4
 /// after 24 steps on nets of this size, whose logits spread by about 3.

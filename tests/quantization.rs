@@ -1,7 +1,7 @@
 //! What q8 and q4 cost: the logits of each net in these formats against the same net in f32, as a table and as bounds.
 //! It prints the table of `docs/quantization.md`:
 //!
-//!     cargo test --release --test quantization -- --nocapture
+//!     cargo test --release --test integration quantization:: -- --nocapture
 //!
 //! The f32 logits are taken as true here; `tests/model.rs` shows that they are. Single products are compared in
 //! `tests/kernels.rs`.
@@ -38,7 +38,7 @@ fn open(dir: &Path, weights: WeightFormat) -> Session<Cpu> {
         numeric: NumericSettings::default(),
         memory_limit_bytes: None,
     };
-    let session = folder::open(Cpu::new(2), dir, settings);
+    let session = folder::open(Cpu::new(1), dir, settings);
     session.unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
 }
 

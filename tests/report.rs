@@ -1,6 +1,5 @@
 //! The report: counts against arithmetic written out from shapes, spans against counts, derived figures against runs
 //! whose answer is known, the exported forms, and files that nobody should have written.
-#![cfg(not(target_arch = "wasm32"))]
 
 use std::collections::BTreeMap;
 use std::fs;

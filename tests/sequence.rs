@@ -1,10 +1,7 @@
 //! Going back in a sequence, going on from it, and keeping it as bytes. The oracle is the run that was never left: the
 //! same tokens, the same text, the same bits of probability.
 
-mod support;
-
 use pollster::block_on;
-use support::{Golden, goldens};
 use zamba2::backend::cpu::Cpu;
 use zamba2::error::Error;
 use zamba2::folder;
@@ -12,6 +9,8 @@ use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
 use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, LoadSettings, Session, Step, StopReason};
+
+use crate::support::{Golden, goldens};
 
 /// Past the second mark, which is kept after 32 tokens.
 const TOKENS: usize = 40;
@@ -23,7 +22,7 @@ fn open(golden: &Golden, weights: WeightFormat, context: usize) -> Session<Cpu> 
         numeric: NumericSettings::default(),
         memory_limit_bytes: None,
     };
-    folder::open(Cpu::new(2), &golden.dir, settings).unwrap()
+    folder::open(Cpu::new(1), &golden.dir, settings).unwrap()
 }
 
 /// A net with shared blocks of each kind that the fixtures have: the first ones do.
@@ -219,7 +218,7 @@ fn a_snapshot_goes_on_bit_by_bit_in_another_session_with_other_threads_and_conte
                 numeric: NumericSettings::default(),
                 memory_limit_bytes: None,
             };
-            let mut other = folder::open(Cpu::new(1), &golden.dir, settings).unwrap();
+            let mut other = folder::open(Cpu::new(2), &golden.dir, settings).unwrap();
             let restored = block_on(other.restore(&bytes)).unwrap();
             assert_eq!(restored.note, "a note");
             assert_eq!(restored.prompt_tokens, prompt.len());

@@ -1,22 +1,12 @@
-//! The WebGPU backend on this machine's adapter, software adapters included: every op on the cases of the CPU's tests, and
-//! whole models against the reference. Without an adapter each test prints that it was skipped.
+//! The WebGPU backend on this machine's adapter, software adapters included: every op on the cases of the CPU's tests,
+//! and whole models against the reference. Without an adapter each test prints that it was skipped.
 //!
 //! Tolerances are the CPU's where the sums are the same, and wider where WGSL guarantees less than IEEE: an exponential
 //! may be off by 3 + 2·|x| units in the last place.
 
-#![cfg(not(target_arch = "wasm32"))]
-
-mod adapter;
-mod cases;
-mod reference;
-mod support;
-
 use std::path::Path;
 
-use cases::*;
 use pollster::block_on;
-use reference::Scan;
-use support::{Golden, goldens, max_difference};
 use zamba2::backend::cpu::Cpu;
 use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
 use zamba2::backend::{AttentionShape, Backend, KvCache, KvFormat, ModelSizes};
@@ -28,6 +18,11 @@ use zamba2::quant::{QMatrix, WeightFormat};
 use zamba2::sampling::SamplingOptions;
 use zamba2::self_test;
 use zamba2::session::{self, GenerateOptions, LoadSettings, Session, argmax};
+
+use crate::adapter;
+use crate::cases::*;
+use crate::reference::{self, Scan};
+use crate::support::{Golden, goldens, max_difference};
 
 /// The CPU's tolerance, plus twice 10⁻⁶ for the exponential of a score within ±10.
 const EXPONENTIAL: f64 = 1e-5;
@@ -186,8 +181,8 @@ fn a_nan_in_one_row_stays_there() {
     });
 }
 
-/// Beyond 1e19 the squares overflow f32. WGSL has no infinities, so a device may give zero, as the CPU does, or the result
-/// of dividing by the largest number; it must not give a NaN.
+/// Beyond 1e19 the squares overflow f32. WGSL has no infinities, so a device may give zero, as the CPU does, or the
+/// result of dividing by the largest number; it must not give a NaN.
 #[test]
 fn the_norms_stay_finite_on_zeros_and_huge_values() {
     in_every_form("huge values", |form, be| {
@@ -344,8 +339,8 @@ fn ssm_scan_equals_the_recurrence_however_the_sequence_is_cut() {
     });
 }
 
-/// A huge dt forgets everything, a hugely negative one changes nothing but D·x; in the dual form the tokens after a huge
-/// one must not lose their own decays to it.
+/// A huge dt forgets everything, a hugely negative one changes nothing but D·x; in the dual form the tokens after a
+/// huge one must not lose their own decays to it.
 #[test]
 fn ssm_scan_is_right_for_every_size_of_dt() {
     on_device("dt", |be| {
@@ -697,8 +692,8 @@ fn greedy_decoding_equals_the_reference_for_24_steps() {
     });
 }
 
-/// Quantised activations make the CPU's q8 and q4 slightly less exact than the adapter's; for this text no two candidates
-/// are close enough to swap.
+/// Quantised activations make the CPU's q8 and q4 slightly less exact than the adapter's; for this text no two
+/// candidates are close enough to swap.
 #[test]
 fn the_embedded_model_generates_the_same_text_as_on_the_cpu() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/rustdoc-5m");

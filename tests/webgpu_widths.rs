@@ -1,11 +1,6 @@
-//! Whole models on a graphics adapter compared with the CPU: one block of each kind at the full widths of Zamba2-1.2B, the
-//! cause of the difference at q4, and the number of dispatches per decode step. Single ops are in `tests/webgpu.rs`.
-//! Without an adapter each test prints that it was skipped.
-
-#![cfg(not(target_arch = "wasm32"))]
-
-mod adapter;
-mod support;
+//! Whole models on a graphics adapter compared with the CPU: one block of each kind at the full widths of Zamba2-1.2B,
+//! the cause of the difference at q4, and the number of dispatches per decode step. Single ops are in
+//! `tests/webgpu.rs`. Without an adapter each test prints that it was skipped.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,7 +10,6 @@ use std::process::Command;
 use candle_core::{DType, Device, Tensor, safetensors};
 use pollster::block_on;
 use serde_json::{Value, json};
-use support::max_difference;
 use tempfile::TempDir;
 use zamba2::backend::Backend;
 use zamba2::backend::cpu::Cpu;
@@ -25,6 +19,9 @@ use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::quant::{QMatrixBuilder, WeightFormat};
 use zamba2::session::{LoadSettings, Session, argmax};
+
+use crate::adapter;
+use crate::support::max_difference;
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/rustdoc-5m");
 
@@ -59,7 +56,8 @@ fn logits<B: Backend>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
     all
 }
 
-/// A plain block and a hybrid block of Zamba2-1.2B (`transformers`' names); of the sizes only the vocabulary is reduced.
+/// A plain block and a hybrid block of Zamba2-1.2B (`transformers`' names); of the sizes only the vocabulary is
+/// reduced.
 fn cut_to_two_blocks(dir: &Path) -> PathBuf {
     let config = json!({
         "model_type": "zamba2",
@@ -111,8 +109,8 @@ fn cut_to_two_blocks(dir: &Path) -> PathBuf {
     out
 }
 
-/// In f32 the devices sum up to 8192 products in different orders, which changes logits of about 5 by some 10⁻⁵. At q4 the
-/// CPU also rounds activations to eight bits; `at_q4_…` below shows that this is the difference.
+/// In f32 the devices sum up to 8192 products in different orders, which changes logits of about 5 by some 10⁻⁵. At q4
+/// the CPU also rounds activations to eight bits; `at_q4_…` below shows that this is the difference.
 #[test]
 fn blocks_of_the_smallest_published_models_widths_give_the_cpus_logits() {
     let Some(be) = device("full widths") else {
@@ -218,8 +216,8 @@ fn at_q4_the_adapter_is_closer_to_exact_activations_than_the_cpu_is() {
     assert!(f32s < 1e-3, "{f32s}");
 }
 
-/// The embedded model has the blocks of Zamba2-1.2B, so a decode step has as many dispatches: 6 per mixer, 24 per call of
-/// the shared transformer with its LoRA adapters and rotary embedding, and 5 around them.
+/// The embedded model has the blocks of Zamba2-1.2B, so a decode step has as many dispatches: 6 per mixer, 24 per call
+/// of the shared transformer with its LoRA adapters and rotary embedding, and 5 around them.
 #[test]
 fn a_decode_step_of_the_smallest_published_models_blocks_is_377_dispatches() {
     let Some(be) = device("kernels") else {

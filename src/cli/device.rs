@@ -8,6 +8,7 @@ use zamba2::backend::cpu::Cpu;
 use zamba2::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
 use zamba2::backend::{Backend, Ceilings};
 use zamba2::error::Error;
+use zamba2::session::Session;
 
 use super::say;
 
@@ -59,6 +60,10 @@ pub trait Device: Backend {
     fn label(&self) -> &'static str;
     /// Threads of this machine that compute.
     fn threads(&self) -> usize;
+    /// Computes `session` on the number of this machine's threads that suits the model, where nobody asked for one.
+    fn choose_threads(session: &mut Session<Self>)
+    where
+        Self: Sized;
     /// What the device can do at best.
     ///
     /// # Errors
@@ -78,6 +83,10 @@ impl Device for Cpu {
 
     fn threads(&self) -> usize {
         self.threads()
+    }
+
+    fn choose_threads(session: &mut Session<Self>) {
+        session.choose_threads();
     }
 
     fn ceilings(&mut self) -> Result<Ceilings, Error> {
@@ -105,6 +114,9 @@ impl Device for WebGpu {
     fn threads(&self) -> usize {
         1
     }
+
+    /// The adapter computes; the threads only quantise while weights load.
+    fn choose_threads(_session: &mut Session<Self>) {}
 
     fn ceilings(&mut self) -> Result<Ceilings, Error> {
         block_on(WebGpu::ceilings(self))

@@ -4,7 +4,6 @@
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::backend::Backend;
 use zamba2::chat::Message;
 use zamba2::clock::now_us;
 use zamba2::error::Error;
@@ -14,7 +13,7 @@ use zamba2::quant::WeightFormat;
 use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, StopReason};
 
-use super::device::Opened;
+use super::device::{Device, Opened};
 use super::{Failure, OpenArguments, print, print_json, say};
 
 /// Continue a prompt or answer in a chat, and print the text as it comes.
@@ -175,7 +174,7 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn run_on<B: Backend>(
+fn run_on<B: Device>(
     be: B,
     arguments: &Arguments,
     prompt: Prompt,

@@ -6,13 +6,12 @@ use std::str::FromStr;
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::backend::Backend;
 use zamba2::error::Error;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
 use zamba2::session::argmax;
 
-use super::device::Opened;
+use super::device::{Device, Opened};
 use super::{Failure, OpenArguments, print_json};
 
 /// Print the logits of a prompt, and of greedy decoding after it, as one JSON object.
@@ -90,7 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-fn run_on<B: Backend>(be: B, arguments: &Arguments) -> Result<(), Failure> {
+fn run_on<B: Device>(be: B, arguments: &Arguments) -> Result<(), Failure> {
     let Tokens(tokens) = &arguments.tokens;
     let numeric = NumericSettings {
         dt_min_prefill: bound("dt_min_prefill", arguments.dt_min_prefill)?,

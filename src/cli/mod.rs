@@ -19,14 +19,13 @@ use std::thread;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use zamba2::backend::Backend;
 use zamba2::error::{Error, ErrorReport};
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
 use zamba2::session::{LoadSettings, Session};
 
-use device::{BackendChoice, Opened};
+use device::{BackendChoice, Device, Opened};
 
 /// Run Zamba2 language models on this machine's processor or graphics adapter.
 ///
@@ -60,7 +59,8 @@ struct OpenArguments {
     /// The checkpoint folder.
     dir: PathBuf,
 
-    /// Threads to compute on; as many as the machine has, if not given.
+    /// Threads to compute on. If not given, as many as the machine has, or for a small model the fewer ones that a trial
+    /// of a tenth of a second finds faster.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
 
@@ -83,7 +83,7 @@ impl OpenArguments {
         self.backend.open(self.threads())
     }
 
-    fn open<B: Backend>(
+    fn open<B: Device>(
         &self,
         be: B,
         weights: WeightFormat,
@@ -101,7 +101,11 @@ impl OpenArguments {
             // Without this the system would end the process in the middle of loading, and say nothing.
             memory_limit_bytes: proc_bytes("/proc/meminfo", "MemAvailable"),
         };
-        folder::open(be, &self.dir, settings)
+        let mut session = folder::open(be, &self.dir, settings)?;
+        if self.threads.is_none() {
+            Device::choose_threads(&mut session);
+        }
+        Ok(session)
     }
 }
 

@@ -8,14 +8,52 @@ import { createRequire } from "node:module";
 /** @import { Page } from "playwright-core" */
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+
+/** @typedef {{ type: "tag" | "rule", values: string[] }} Rules */
+
+/** @type {Rules} */
+const ALL = { type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] };
+/** The rules among them that look at colours. @type {Rules} */
+const ON_COLOURS = { type: "rule", values: ["color-contrast", "link-in-text-block"] };
+
+/** @param {Page} page @param {Rules} rules @returns {Promise<string[]>} */
+async function violationsOf(page, rules) {
+  if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(AXE);
+  return page.evaluate(async (rules) => {
+    const { violations } = await /** @type {any} */ (globalThis).axe.run({ runOnly: rules });
+    return violations.flatMap((/** @type {any} */ { id, nodes }) =>
+      nodes.map((/** @type {any} */ node) => `${id}: ${node.target} ${node.any[0]?.message ?? ""}`));
+  }, rules);
+}
 
 /** @param {Page} page @param {string} state */
 export async function assertAccessible(page, state) {
-  await page.evaluate(AXE);
-  const violations = await page.evaluate(async (tags) => {
-    const { violations } = await /** @type {any} */ (globalThis).axe.run({ runOnly: { type: "tag", values: tags } });
-    return violations.flatMap((/** @type {any} */ { id, nodes }) => nodes.map((/** @type {any} */ node) => `${id}: ${node.target} ${node.any[0]?.message ?? ""}`));
-  }, AXE_TAGS);
-  assert.deepEqual(violations, [], state);
+  assert.deepEqual(await violationsOf(page, ALL), [], state);
+}
+
+/**
+ * Walks once through states of a page and looks at each in both colour schemes; gives a test's body for each scheme. The page is
+ * the same in both but for its colours, so that in the dark one only the rules on them can answer otherwise.
+ * @param {(check: (page: Page, state: string) => Promise<void>) => Promise<void>} walk
+ */
+export function inBothSchemes(walk) {
+  /** @type {Promise<Record<"light" | "dark", [string, string[]][]>> | null} */
+  let walked = null;
+  const found = async () => {
+    /** @type {Record<"light" | "dark", [string, string[]][]>} */
+    const found = { light: [], dark: [] };
+    await walk(async (page, state) => {
+      for (const colorScheme of /** @type {const} */ (["dark", "light"])) {
+        await page.emulateMedia({ colorScheme });
+        found[colorScheme].push([state, await violationsOf(page, colorScheme === "light" ? ALL : ON_COLOURS)]);
+      }
+    });
+    return found;
+  };
+  return async (/** @type {"light" | "dark"} */ scheme) => {
+    walked ??= found();
+    const states = (await walked)[scheme];
+    assert.ok(states.length > 0);
+    for (const [state, violations] of states) assert.deepEqual(violations, [], state);
+  };
 }

@@ -2,15 +2,9 @@
 // Bad checkpoints, bad servers and bad prompts: each ends in a typed error that names the file and the next step.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { asBase64, EMBEDDED, fixtureFiles, launch, openModule, repositoryFile } from "./harness.js";
+import { asBase64, EMBEDDED, fixtureFiles, openModule, repositoryFile, test, withSharedModule } from "./harness.js";
 
-/** @import { Browser, Page } from "playwright-core" */
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
+/** @import { Page } from "playwright-core" */
 
 const WEIGHTS = "model.safetensors";
 
@@ -45,17 +39,6 @@ function refusalOf(page, { files, source, prompt, options = {}, retry = { first_
     }
     return { code: "none", file: null, nextStep: "", message: "nothing was refused", typed: false };
   }, { contents: files && asBase64(files), source, prompt, options, retry });
-}
-
-/** @param {(page: Page) => Promise<void>} body */
-async function withModule(body) {
-  const { context, page, faults } = await openModule(browser);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
 }
 
 /** @param {Record<string, Buffer>} files @param {string} name */
@@ -108,18 +91,18 @@ const BAD_FILES = [
 ];
 
 for (const [what, files, code, file] of BAD_FILES) {
-  test(`${what} is refused as ${code}, naming ${file}`, () => withModule(async (page) => {
+  test(`${what} is refused as ${code}, naming ${file}`, () => withSharedModule(async (page) => {
     assertRefusal(await refusalOf(page, { files: files() }), code, file);
   }));
 }
 
-test("a missing shard is refused by its own name", () => withModule(async (page) => {
+test("a missing shard is refused by its own name", () => withSharedModule(async (page) => {
   const files = fixtureFiles("sharded_bf16");
   const shard = Object.keys(files).filter((name) => name.endsWith(".safetensors")).sort()[1];
   assertRefusal(await refusalOf(page, { files: without(files, shard) }), "missing_file", shard);
 }));
 
-test("a folder that is not there is refused, naming config.json", () => withModule(async (page) => {
+test("a folder that is not there is refused, naming config.json", () => withSharedModule(async (page) => {
   assertRefusal(await refusalOf(page, { source: "/tests/fixtures/nowhere/" }), "missing_file", "config.json");
 }));
 
@@ -141,19 +124,19 @@ const partial = (start, end, bytes) => ({
   status: 206, headers: { "Content-Range": `bytes ${start}-${end}/${bytes.length}` }, body: bytes.subarray(start, end + 1),
 });
 
-test("a range that comes back too short is refused as truncated", () => withModule(async (page) => {
+test("a range that comes back too short is refused as truncated", () => withSharedModule(async (page) => {
   await serveBadly(page, ([start, end], bytes) => ({ ...partial(start, end, bytes), body: bytes.subarray(start, end - start > 2000 ? end - 10 : end + 1) }));
   assertRefusal(await refusalOf(page, { source: "/badly/" }), "truncated", WEIGHTS);
 }));
 
-test("a server error is refused with its status", () => withModule(async (page) => {
+test("a server error is refused with its status", () => withSharedModule(async (page) => {
   await serveBadly(page, ([start, end], bytes) => (end - start > 2000 ? { status: 503 } : partial(start, end, bytes)));
   const refusal = await refusalOf(page, { source: "/badly/" });
   assertRefusal(refusal, "http_status", WEIGHTS);
   assert.match(refusal.message, /503/);
 }));
 
-test("a connection that breaks is refused as a network fault", () => withModule(async (page) => {
+test("a connection that breaks is refused as a network fault", () => withSharedModule(async (page) => {
   await serveBadly(page, ([start, end], bytes) => (end - start > 2000 ? "offline" : partial(start, end, bytes)));
   assertRefusal(await refusalOf(page, { source: "/badly/" }), "network", WEIGHTS);
 }));
@@ -167,7 +150,7 @@ async function replaceEngine(page, body) {
 
 test("a panic of the engine becomes an internal error that carries its text, and the model is dead", async () => {
   // The panic is also written to the console, so the faults of this page are its subject and not checked.
-  const { context, page } = await openModule(browser);
+  const { context, page } = await openModule();
   await replaceEngine(page, 'this.open_config = () => { console.error("panicked at src/model.rs:1: oh"); throw new WebAssembly.RuntimeError("unreachable"); }');
   const refusal = await refusalOf(page, { source: EMBEDDED });
   assertRefusal(refusal, "internal", null);
@@ -176,12 +159,12 @@ test("a panic of the engine becomes an internal error that carries its text, and
   await context.close();
 });
 
-test("a trap without a panic is an allocation that failed, and becomes out_of_memory", () => withModule(async (page) => {
+test("a trap without a panic is an allocation that failed, and becomes out_of_memory", () => withSharedModule(async (page) => {
   await replaceEngine(page, 'throw new WebAssembly.RuntimeError("unreachable")');
   assertRefusal(await refusalOf(page, { source: EMBEDDED }), "out_of_memory", null);
 }));
 
-test("an engine that is not there is refused by its file name", () => withModule(async (page) => {
+test("an engine that is not there is refused by its file name", () => withSharedModule(async (page) => {
   await page.route("**/zamba2_wasm_bg.wasm", (route) => route.fulfill({ status: 404 }));
   const refusal = await refusalOf(page, { source: EMBEDDED });
   assert.equal(refusal.code, "missing_file");
@@ -199,7 +182,7 @@ const BAD_RUNS = [
 ];
 
 for (const [what, prompt, options, code] of BAD_RUNS) {
-  test(`${what} is refused as ${code}, and the model stays usable`, () => withModule(async (page) => {
+  test(`${what} is refused as ${code}, and the model stays usable`, () => withSharedModule(async (page) => {
     assertRefusal(await refusalOf(page, { source: EMBEDDED, prompt, options }), code, null);
     const text = await page.evaluate(async ({ source, prompt, options }) => {
       const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
@@ -213,13 +196,13 @@ for (const [what, prompt, options, code] of BAD_RUNS) {
 }
 
 for (const retry of [{ attempts: 0 }, { attempts: 2.5 }, { first_delay_ms: -1 }, { stall_ms: Number.NaN }, { stall_ms: 2 ** 31 }, { tries: 3 }]) {
-  test(`the retry option ${JSON.stringify(retry)} is refused by name`, () => withModule(async (page) => {
+  test(`the retry option ${JSON.stringify(retry)} is refused by name`, () => withSharedModule(async (page) => {
     const refusal = await refusalOf(page, { source: EMBEDDED, retry });
     assertRefusal(refusal, "bad_option", null);
     assert.match(refusal.message, new RegExp(`retry\\.${Object.keys(retry)[0]}`));
   }));
 }
 
-test("text without a tokenizer is refused as missing_file, naming tokenizer.json", () => withModule(async (page) => {
+test("text without a tokenizer is refused as missing_file, naming tokenizer.json", () => withSharedModule(async (page) => {
   assertRefusal(await refusalOf(page, { files: good(), prompt: "Rust" }), "missing_file", "tokenizer.json");
 }));

@@ -2,18 +2,11 @@
 // The page's bench (`?bench`): every figure is there, adds up, and can be copied. How fast anything is, is no test.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { launch, openPage, SITE, waitForStatus } from "./harness.js";
+import { openPage, SITE, test, waitForStatus } from "./harness.js";
 
-/** @import { Browser } from "playwright-core" */
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
 
 test("the bench measures ceilings, kernels and the loaded model, and says what no span covers", async () => {
-  const { context, page, faults } = await openPage(browser);
+  const { context, page, faults } = await openPage();
   await page.goto(`${SITE}/?bench`);
   await waitForStatus(page, "Ready");
   await page.click("#bench-run");
@@ -41,7 +34,7 @@ test("the bench measures ceilings, kernels and the loaded model, and says what n
 });
 
 test("without ?bench in the address there is no bench on the page", async () => {
-  const { context, page } = await openPage(browser);
+  const { context, page } = await openPage();
   await page.goto(`${SITE}/`);
   await waitForStatus(page, "Ready");
   assert.equal(await page.locator("#bench").isVisible(), false);

@@ -3,11 +3,10 @@
 // the model, what is said about templates that are broken or absent, and the conversation on the page.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { asBase64, EMBEDDED, launch, openModule, openPage, repositoryFile, SITE, waitForStatus } from "./harness.js";
+import { asBase64, EMBEDDED, openModule, openPage, repositoryFile, SITE, test, waitForStatus, withSharedModule } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 /** @import { ChatMessage } from "../../www/engine/zamba2.d.ts" */
 
 /**
@@ -23,11 +22,6 @@ const TEMPLATE = "{{ bos_token }}{% for m in messages %}{% if m.content == 'no' 
   + "## {{ m.role }}\n{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}## assistant\n{% endif %}";
 const CONFIG = JSON.stringify({ bos_token: "<s>", eos_token: "</s>", chat_template: TEMPLATE });
 
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
 /** The embedded model with other files beside it; null takes one away. @param {Page} page @param {Record<string, string | null>} files */
 async function serveBeside(page, files) {
   for (const [name, text] of Object.entries(files)) {
@@ -36,20 +30,14 @@ async function serveBeside(page, files) {
 }
 
 /** @param {(page: Page) => Promise<void>} body @param {Record<string, string | null>} [files] */
-async function withModule(body, files = {}) {
-  const { context, page, faults } = await openModule(browser);
-  try {
-    await serveBeside(page, files);
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
+const withModule = (body, files = {}) => withSharedModule(async (page) => {
+  await serveBeside(page, files);
+  await body(page);
+});
 
 /** @param {(page: Page) => Promise<void>} body @param {Record<string, string | null>} [files] */
 async function withPage(body, files = { "tokenizer_config.json": CONFIG }) {
-  const { context, page, faults } = await openPage(browser);
+  const { context, page, faults } = await openPage();
   try {
     await serveBeside(page, files);
     await page.goto(`${SITE}/`);
@@ -160,7 +148,7 @@ for (const [what, files, file] of /** @type {[string, Record<string, string>, st
 }
 
 test("a template that can't be fetched refuses the chat with its reason, and the model loads", async () => {
-  const { context, page } = await openModule(browser);
+  const { context, page } = await openModule();
   try {
     await page.route("**/chat_template.jinja", (route) => route.fulfill({ status: 403 }));
     const { chat, fault } = await rendered(page, []);
@@ -190,7 +178,7 @@ function embeddedFiles() {
 
 test("a second visit without network still chats", async () => {
   const hub = await MockHub.start(embeddedFiles());
-  const { context, page } = await openPage(browser);
+  const { context, page } = await openPage();
   try {
     await page.goto(`${SITE}/pkg/zamba2.js`);
     const visit = () => page.evaluate(async ({ address, source }) => {
@@ -249,7 +237,7 @@ test("a model with a template is asked by chat, and the conversation grows", () 
   assert.deepEqual(await turns(page), []);
   await say(page, "What is ownership?");
   assert.deepEqual(await turns(page), said.slice(0, 2));
-}));
+}), { quick: true });
 
 test("the system message stands before the conversation", () => withPage(async (page) => {
   await page.click("#system-part summary");

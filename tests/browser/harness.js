@@ -1,21 +1,20 @@
 // @ts-check
-// What the browser tests share: one Chromium, pages that watch for faults, fixtures, and a reader for safetensors.
-// The server comes from outside (`cargo xtask test` starts it), so that the suite tests what developers serve.
+// What the browser tests share: the one set-up (test, browsers, pages that watch for faults), fixtures, and a reader for
+// safetensors. The servers come from outside (`cargo xtask test` starts them), so that the suite tests what developers serve;
+// run.js starts the browser that all files share, and a file that is run alone starts its own.
 
+import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { after, test as nodeTest } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
-/** @import { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core" */
+import { BROWSERS, chromiumPath, required, SHARED } from "./browsers.js";
 
-/** @param {string} name */
-function required(name) {
-  const value = process.env[name];
-  if (!value) throw new Error(`${name} is not set: run the browser tests with \`cargo xtask test\``);
-  return value;
-}
+/** @import { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core" */
+/** @import { BrowserKind } from "./browsers.js" */
 
 export const SITE = required("ZAMBA2_URL").replace(/\/$/, "");
 /** The same site without isolation headers. */
@@ -25,19 +24,56 @@ export const FIXTURES = readdirSync(`${ROOT}tests/fixtures`, { withFileTypes: tr
   .filter((entry) => entry.isDirectory()).map((entry) => entry.name);
 export const EMBEDDED = "/www/models/rustdoc-5m/";
 
-/** Gives Chromium without a graphics card its software adapter. Without the flag there is no adapter at all. */
-export const SOFTWARE_ADAPTER = "--enable-unsafe-webgpu";
+// ---- tests ----
 
-/** Chromium refuses its sandbox to root, and the suite often runs as root in a container. @param {string[]} flags */
-export function launch(...flags) {
-  return chromium.launch({ executablePath: required("ZAMBA2_CHROMIUM"), args: ["--no-sandbox", ...flags] });
+/** Which tests run.js asks for; all of them without it. @type {{ list: boolean, quick: boolean, names: string[] }} */
+const CHOICE = { list: false, quick: false, names: [], ...JSON.parse(process.env.ZAMBA2_CHOICE ?? "{}") };
+
+/** Ends a test that would never end, as one may that waits inside a page. */
+const HANG_MS = 300_000;
+
+/**
+ * States a fact. `quick` facts are the main path, which `run.js --quick` shows.
+ * @param {string} name @param {() => Promise<void> | void} body @param {{ quick?: boolean }} [kind]
+ */
+export function test(name, body, { quick = false } = {}) {
+  if (CHOICE.quick && !quick) return;
+  if (CHOICE.names.length > 0 && !CHOICE.names.some((part) => name.includes(part))) return;
+  nodeTest(name, { skip: CHOICE.list, timeout: HANG_MS }, body);
 }
+
+// ---- browsers ----
+
+/** A browser of the test's own. @param {BrowserKind} kind */
+export const launch = (kind) => chromium.launch({ executablePath: chromiumPath(), args: BROWSERS[kind] });
+
+/** @type {Map<BrowserKind, Promise<Browser>>} */
+const shared = new Map();
+
+/**
+ * The browser of all files, in which tests open contexts of their own. Only those with WebGPU have one for each file: shaders are
+ * compiled in one thread of a browser, and the files run side by side.
+ * @param {BrowserKind} [kind]
+ */
+export function sharedBrowser(kind = "cpu") {
+  const endpoint = kind === "cpu" ? process.env[SHARED] : undefined;
+  const browser = shared.get(kind) ?? (endpoint ? chromium.connect(endpoint) : launch(kind));
+  shared.set(kind, browser);
+  return browser;
+}
+
+after(async () => {
+  for (const browser of shared.values()) await (await browser).close();
+});
+
+// ---- pages ----
 
 /**
  * A fresh context and page. `faults` collects uncaught errors, console errors and requests to other origins.
- * @param {Browser} browser @param {BrowserContextOptions} [options]
+ * @param {BrowserContextOptions} [options] @param {BrowserKind} [kind]
  */
-export async function openPage(browser, options = {}) {
+export async function openPage(options = {}, kind) {
+  const browser = await sharedBrowser(kind);
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
   /** @type {string[]} */
@@ -45,14 +81,112 @@ export async function openPage(browser, options = {}) {
   page.on("pageerror", (error) => faults.push(`uncaught: ${error.message}`));
   page.on("console", (message) => {
     // The browser itself logs every 404, and a missing optional file is an expected one.
-    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) faults.push(`console: ${message.text()}`);
+    const is_fault = message.type() === "error" && !message.text().startsWith("Failed to load resource");
+    if (is_fault) faults.push(`console: ${message.text()}`);
   });
   context.on("request", (request) => {
-    const url = new URL(request.url());
-    if (url.origin !== SITE && url.origin !== PLAIN_SITE && url.protocol !== "data:" && url.protocol !== "blob:") faults.push(`left the origin: ${url}`);
+    const { origin, protocol } = new URL(request.url());
+    const is_ours = origin === SITE || origin === PLAIN_SITE || protocol === "data:" || protocol === "blob:";
+    if (!is_ours) faults.push(`left the origin: ${request.url()}`);
   });
   return { context, page, faults };
 }
+
+/**
+ * A fresh page in which nothing may go wrong.
+ * @param {(page: Page) => Promise<void>} body @param {BrowserContextOptions} [options] @param {BrowserKind} [kind]
+ */
+export async function withPage(body, options, kind) {
+  const { context, page, faults } = await openPage(options, kind);
+  try {
+    await body(page);
+    assert.deepEqual(faults, []);
+  } finally {
+    await context.close();
+  }
+}
+
+/**
+ * One page for several facts, each of which leaves it as the next one needs it. `prepare` makes it ready for the first, and anew
+ * after a fact that failed; `again` for each of the others.
+ * @param {(page: Page) => Promise<void>} prepare @param {(page: Page) => Promise<void>} [again]
+ * @param {BrowserContextOptions} [options] @param {BrowserKind} [kind]
+ * @returns {(body: (page: Page) => Promise<void>, origins?: string[]) => Promise<void>} `origins` are those of the fact's own servers
+ */
+export function onePage(prepare, again, options, kind) {
+  /** @type {Awaited<ReturnType<typeof openPage>> | null} */
+  let opened = null;
+  /** @type {string[]} */
+  const own = [];
+  return async (body, origins = []) => {
+    own.push(...origins);
+    try {
+      if (opened) {
+        await again?.(opened.page);
+      } else {
+        opened = await openPage(options, kind);
+        await prepare(opened.page);
+      }
+      // What comes late from the fact before is not this one's.
+      const { page, faults } = opened;
+      faults.length = 0;
+      await body(page);
+      assert.deepEqual(faults.filter((fault) => !own.some((origin) => fault.startsWith(`left the origin: ${origin}/`))), []);
+    } catch (error) {
+      await opened?.context.close();
+      opened = null;
+      throw error;
+    }
+  };
+}
+
+/**
+ * The page itself, loaded anew for each fact in a context that they share: with the code and the weights that are kept there, a
+ * load takes a third of the first one's time. What it remembers of its user is deleted before. For facts on what a first visit
+ * loads, keeps or says, `withPage` opens a context of its own.
+ */
+export const withReadyPage = onePage((page) => openReadyPage(page), async (page) => {
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  await page.evaluate(() => { localStorage.clear(); sessionStorage.clear(); });
+  await openReadyPage(page);
+});
+
+/** Goes to a document of the site that has no scripts of its own and gives it the module as `zamba2`. @param {Page} page */
+export async function importModule(page) {
+  // The source shown as text.
+  await page.goto(`${SITE}/pkg/zamba2.js`);
+  await page.evaluate(async (address) => {
+    const scope = /** @type {any} */ (globalThis);
+    scope.zamba2 = await import(address);
+    scope.filesOf = async (/** @type {Record<string, string>} */ contents) =>
+      Promise.all(Object.entries(contents).map(async ([name, base64]) => {
+        const response = await fetch(`data:application/octet-stream;base64,${base64}`);
+        return new File([await response.blob()], name);
+      }));
+  }, `${SITE}/pkg/zamba2.js`);
+}
+
+/** A fresh page that holds nothing but the module, as `zamba2`, and `filesOf` to make Files from base64. */
+export async function openModule() {
+  const opened = await openPage();
+  await importModule(opened.page);
+  return opened;
+}
+
+/** @param {(page: Page) => Promise<void>} body */
+export const withModule = (body) => withPage(async (page) => {
+  await importModule(page);
+  await body(page);
+});
+
+/** A page with the module for all facts of a file that end what they begin; nothing is kept or rerouted between two. */
+export const withSharedModule = onePage(importModule, async (page) => {
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  await page.evaluate(async () => {
+    const { zamba2 } = /** @type {any} */ (globalThis);
+    for (const { key } of await zamba2.keptModels()) await zamba2.forgetModel(key);
+  });
+});
 
 /**
  * Waits until `holds` answers true in the page. Playwright's own waitForFunction takes the promise of an async function
@@ -73,33 +207,13 @@ export async function until(page, holds, argument) {
  */
 export async function withProfile(body) {
   const folder = mkdtempSync(join(tmpdir(), "zamba2-profile-"));
-  const context = await chromium.launchPersistentContext(folder, { executablePath: required("ZAMBA2_CHROMIUM"), args: ["--no-sandbox"] });
+  const context = await chromium.launchPersistentContext(folder, { executablePath: chromiumPath(), args: BROWSERS.cpu });
   try {
     await body(context);
   } finally {
     await context.close();
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/**
- * A page of the site that holds nothing but the module, as `zamba2`, and `filesOf` to make Files from base64.
- * @param {Browser} browser
- */
-export async function openModule(browser) {
-  const opened = await openPage(browser);
-  // The source shown as text: a document of this origin with no scripts of its own.
-  await opened.page.goto(`${SITE}/pkg/zamba2.js`);
-  await opened.page.evaluate(async (address) => {
-    const scope = /** @type {any} */ (globalThis);
-    scope.zamba2 = await import(address);
-    scope.filesOf = async (/** @type {Record<string, string>} */ contents) =>
-      Promise.all(Object.entries(contents).map(async ([name, base64]) => {
-        const response = await fetch(`data:application/octet-stream;base64,${base64}`);
-        return new File([await response.blob()], name);
-      }));
-  }, `${SITE}/pkg/zamba2.js`);
-  return opened;
 }
 
 /** The files of a fixture that a loader reads. @param {string} name @returns {Record<string, Buffer>} */
@@ -144,6 +258,13 @@ export function expected(fixture) {
   };
 }
 
+/** What a click on a button saves. @param {Page} page @param {string} button */
+export async function download(page, button) {
+  const [file] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
+  // A shared browser is a remote one, whose files have no path here.
+  return { name: file.suggestedFilename(), bytes: Buffer.concat(await (await file.createReadStream()).toArray()) };
+}
+
 /** Opens the page itself and waits until the embedded model can run. @param {Page} page */
 export async function openReadyPage(page) {
   await page.goto(`${SITE}/`);
@@ -152,7 +273,7 @@ export async function openReadyPage(page) {
 
 /** @param {Page} page @param {string} beginning */
 export async function waitForStatus(page, beginning) {
-  await page.waitForFunction((text) => document.getElementById("status")?.textContent?.startsWith(text), beginning, { timeout: 60_000 });
+  await page.waitForFunction((text) => document.getElementById("status")?.textContent?.startsWith(text), beginning, { timeout: 120_000 });
 }
 
 /** Text without the prompt that the output repeats. @param {Page} page */

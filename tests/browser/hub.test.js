@@ -3,11 +3,10 @@
 // Most facts are about UrlSource alone, whose bytes are compared with the fixture's own; a few load a whole model.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { expected, fixtureFiles, launch, openModule, SITE } from "./harness.js";
+import { expected, fixtureFiles, importModule, onePage, SITE, test } from "./harness.js";
 import { MockHub, sha256 } from "./mock_hub.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 /** @import { Wait, RetryPolicy } from "../../www/engine/retrying.js" */
 /** @import { Fault } from "./mock_hub.js" */
 
@@ -25,15 +24,8 @@ const QUICK = { attempts: 4, first_delay_ms: 1, stall_ms: 20_000 };
 /** For the facts about stalls. A reply that is wrongly taken for stalled is asked for again, and changes no result. */
 const IMPATIENT = { attempts: 4, first_delay_ms: 1, stall_ms: 300 };
 
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page, hub: MockHub) => Promise<void>} body @param {string} [fixture] */
-async function withHub(body, fixture = FIXTURE) {
-  const hub = await MockHub.start(fixtureFiles(fixture));
-  const { context, page, faults } = await openModule(browser);
+const withPage = onePage(async (page) => {
+  await importModule(page);
   await page.evaluate(async (address) => {
     const scope = /** @type {any} */ (globalThis);
     Object.assign(scope, await import(address));
@@ -65,14 +57,19 @@ async function withHub(body, fixture = FIXTURE) {
       return { bytes: bytes.length, sha256, file_bytes, error };
     };
   }, `${SITE}/www/engine/byte_source.js`);
+}, (page) => page.context().setOffline(false));
+
+/** @param {(page: Page, hub: MockHub) => Promise<void>} body @param {string} [fixture] */
+async function withHub(body, fixture = FIXTURE) {
+  const hub = await MockHub.start(fixtureFiles(fixture));
   try {
-    await body(page, hub);
-    const unexpected = faults.filter((fault) => !hub.origins.some((origin) => fault.startsWith(`left the origin: ${origin}/`)));
-    assert.deepEqual(unexpected, []);
+    await withPage(async (page) => {
+      await page.evaluate(() => { /** @type {any} */ (globalThis).waits = []; });
+      await body(page, hub);
+    }, hub.origins);
     // A preflight would be an OPTIONS request, and the true Hub has refused those.
     assert.deepEqual(hub.contacts.filter(({ method }) => method !== "GET"), []);
   } finally {
-    await context.close();
     await hub.stop();
   }
 }

@@ -3,23 +3,17 @@
 // another version on the server; and on prompts that are read while the weights arrive. Chromium, real OPFS.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { EMBEDDED, SITE, expected, fixtureFiles, launch, openPage, until, withProfile } from "./harness.js";
+import { EMBEDDED, expected, fixtureFiles, importModule, openPage, SITE, test, until, withProfile } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
 
-/** @import { Browser, BrowserContext, Page } from "playwright-core" */
+/** @import { BrowserContext, Page } from "playwright-core" */
 
 const FIXTURE = "two_blocks_groups2_rope";
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
 
 /** @param {(hub: MockHub, context: BrowserContext) => Promise<void>} body */
 async function withHub(body) {
   const hub = await MockHub.start(fixtureFiles(FIXTURE));
-  const { context, page } = await openPage(browser);
+  const { context, page } = await openPage();
   await page.close();
   try {
     await body(hub, context);
@@ -32,8 +26,7 @@ async function withHub(body) {
 /** A page with the module as `zamba2`. @param {BrowserContext} context */
 async function modulePage(context) {
   const page = await context.newPage();
-  await page.goto(`${SITE}/pkg/zamba2.js`);
-  await page.evaluate(async (address) => { /** @type {any} */ (globalThis).zamba2 = await import(address); }, `${SITE}/pkg/zamba2.js`);
+  await importModule(page);
   return page;
 }
 
@@ -263,7 +256,7 @@ test("where the browser gives no room the model runs from memory and says so", (
 
 test("a disk that fills up in the middle of a load costs what did not fit, and the next visit goes on from what did", async () => {
   const hub = await MockHub.start(withLargeEmbedding(300_000));
-  const { context, page: first } = await openPage(browser);
+  const { context, page: first } = await openPage();
   try {
     // The first page stays: what it keeps in memory for this context would go with it.
     await first.goto(`${SITE}/pkg/zamba2.js`);

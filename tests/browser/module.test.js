@@ -2,32 +2,15 @@
 // The JS module in a real browser: its numbers against the reference, its text, and how it stops.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { asBase64, EMBEDDED, expected, FIXTURES, fixtureFiles, launch, maxDifference, openModule } from "./harness.js";
+import { asBase64, EMBEDDED, expected, fixtureFiles, FIXTURES, maxDifference, test, withSharedModule } from "./harness.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 
 /**
  * f32 sums in another order than the reference's: an independent f32 implementation was measured at 3.2e-4 on logits
  * with a standard deviation of about 3. Three times that is still far below what any wrong term would cause.
  */
 const MAX_LOGIT_DIFFERENCE = 1e-3;
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body */
-async function withModule(body) {
-  const { context, page, faults } = await openModule(browser);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
 
 /** @param {Page} page @param {string} fixture @param {string} weights @param {number[]} ids */
 function runFixture(page, fixture, weights, ids) {
@@ -43,7 +26,7 @@ function runFixture(page, fixture, weights, ids) {
 test("there are fixtures to compare with", () => assert.ok(FIXTURES.length >= 5));
 
 for (const fixture of FIXTURES) {
-  test(`${fixture}: prefill logits and 24 greedy steps agree with the reference`, () => withModule(async (page) => {
+  test(`${fixture}: prefill logits and 24 greedy steps agree with the reference`, () => withSharedModule(async (page) => {
     const reference = expected(fixture);
     const { logits, tokens, greedy_logits } = await runFixture(page, fixture, "f32", reference.input_ids);
     assert.deepEqual(tokens, reference.greedy_ids);
@@ -55,7 +38,7 @@ for (const fixture of FIXTURES) {
 }
 
 for (const weights of ["q8", "q4"]) {
-  test(`${weights} weights load and run, and give finite logits`, () => withModule(async (page) => {
+  test(`${weights} weights load and run, and give finite logits`, () => withSharedModule(async (page) => {
     const { input_ids, greedy_logits } = expected("one_block_adapters_rope");
     const run = await runFixture(page, "one_block_adapters_rope", weights, input_ids);
     assert.equal(run.tokens.length, 24);
@@ -65,7 +48,7 @@ for (const weights of ["q8", "q4"]) {
   }));
 }
 
-test("files give the same logits as their address", () => withModule(async (page) => {
+test("files give the same logits as their address", () => withSharedModule(async (page) => {
   const { input_ids } = expected("sharded_bf16");
   const byAddress = await runFixture(page, "sharded_bf16", "f32", input_ids);
   const byFiles = await page.evaluate(async ({ contents, ids }) => {
@@ -76,7 +59,7 @@ test("files give the same logits as their address", () => withModule(async (page
   assert.deepEqual(byFiles, byAddress.logits);
 }));
 
-test("a server that ignores Range is read once, as a whole", () => withModule(async (page) => {
+test("a server that ignores Range is read once, as a whole", () => withSharedModule(async (page) => {
   const { input_ids, prefill_logits } = expected("untied");
   const files = fixtureFiles("untied");
   let requests = 0;
@@ -108,7 +91,7 @@ function generate(page, options) {
   }, { source: EMBEDDED, options });
 }
 
-test("the same seed gives the same text and another seed another", () => withModule(async (page) => {
+test("the same seed gives the same text and another seed another", () => withSharedModule(async (page) => {
   const first = await generate(page, { max_tokens: 24, seed: 7 });
   assert.notEqual(first.text, "");
   assert.equal(first.tokens.length, first.last.tokens);
@@ -116,7 +99,7 @@ test("the same seed gives the same text and another seed another", () => withMod
   assert.notDeepEqual((await generate(page, { max_tokens: 24, seed: 8 })).tokens, first.tokens);
 }));
 
-test("greedy text ends at its token limit and says so", () => withModule(async (page) => {
+test("greedy text ends at its token limit and says so", () => withSharedModule(async (page) => {
   const { text, last } = await generate(page, { max_tokens: 12, temperature: 0, ignore_eos: true });
   assert.notEqual(text, "");
   assert.equal(last.reason, "length");
@@ -124,7 +107,7 @@ test("greedy text ends at its token limit and says so", () => withModule(async (
   assert.ok(last.decode_tokens_per_s > 0 && last.ttft_ms > 0 && last.prefill_tokens_per_s > 0);
 }));
 
-test("progress names every unit in execution order and ends ready", () => withModule(async (page) => {
+test("progress names every unit in execution order and ends ready", () => withSharedModule(async (page) => {
   const reports = await page.evaluate(async (source) => {
     /** @type {any[]} */
     const reports = [];
@@ -140,7 +123,7 @@ test("progress names every unit in execution order and ends ready", () => withMo
   assert.equal(last.blocks_ready, last.n_blocks);
 }));
 
-test("an AbortSignal stops generation within one token", () => withModule(async (page) => {
+test("an AbortSignal stops generation within one token", () => withSharedModule(async (page) => {
   const { name, seen, last, after } = await page.evaluate(async (source) => {
     const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
     const controller = new AbortController();
@@ -166,7 +149,7 @@ test("an AbortSignal stops generation within one token", () => withModule(async 
   assert.equal(after, 3);
 }));
 
-test("leaving the loop stops the engine as well", () => withModule(async (page) => {
+test("leaving the loop stops the engine as well", () => withSharedModule(async (page) => {
   const tokens = await page.evaluate(async (source) => {
     const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
     for await (const _ of model.generate("A trait object", { max_tokens: 500, ignore_eos: true })) break;
@@ -175,7 +158,7 @@ test("leaving the loop stops the engine as well", () => withModule(async (page) 
   assert.ok(tokens <= 2);
 }));
 
-test("aborting a load rejects with the signal's own reason", () => withModule(async (page) => {
+test("aborting a load rejects with the signal's own reason", () => withSharedModule(async (page) => {
   await page.route("**/model.safetensors", () => {});
   const message = await page.evaluate(async (source) => {
     const controller = new AbortController();
@@ -186,7 +169,7 @@ test("aborting a load rejects with the signal's own reason", () => withModule(as
   assert.equal(message, "the reader went away");
 }));
 
-test("a second generate during a first one is refused as busy", () => withModule(async (page) => {
+test("a second generate during a first one is refused as busy", () => withSharedModule(async (page) => {
   const code = await page.evaluate(async (source) => {
     const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
     for await (const _ of model.generate("Rust", { max_tokens: 5 })) {
@@ -200,7 +183,7 @@ test("a second generate during a first one is refused as busy", () => withModule
   assert.equal(code, "busy");
 }));
 
-test("dispose rejects every call that still waits", () => withModule(async (page) => {
+test("dispose rejects every call that still waits", () => withSharedModule(async (page) => {
   const codes = await page.evaluate(async (source) => {
     const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
     const waiting = [model.tokenize("Rust"), model.logits([1, 2, 3])].map((call) => call.then(() => "answered", (/** @type {any} */ error) => error.code));
@@ -210,7 +193,7 @@ test("dispose rejects every call that still waits", () => withModule(async (page
   assert.deepEqual(codes, ["disposed", "disposed", "disposed"]);
 }));
 
-test("a profile keeps every run with its spans, and as many without", () => withModule(async (page) => {
+test("a profile keeps every run with its spans, and as many without", () => withSharedModule(async (page) => {
   const report = await page.evaluate(async (source) => {
     const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
     const report = await model.profile({ prefill: 6, decode: 2, runs: 2, level: "block" });

@@ -3,26 +3,19 @@
 // the device, damage noticed. tests/loader.rs holds the committed folder to what the program writes.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { SITE, expected, fixtureFiles, launch, openPage, packedFiles } from "./harness.js";
+import { expected, fixtureFiles, importModule, openPage, packedFiles, test } from "./harness.js";
 import { MockHub, sha256 } from "./mock_hub.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 
 const FIXTURE = "two_blocks_groups2_rope";
 const PACKED = `${FIXTURE}_q8`;
 
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
 /** @param {Record<string, Buffer>} files @param {(hub: MockHub, page: Page) => Promise<void>} body */
 async function withHub(files, body) {
   const hub = await MockHub.start(files);
-  const { context, page } = await openPage(browser);
-  await page.goto(`${SITE}/pkg/zamba2.js`);
-  await page.evaluate(async (address) => { /** @type {any} */ (globalThis).zamba2 = await import(address); }, `${SITE}/pkg/zamba2.js`);
+  const { context, page } = await openPage();
+  await importModule(page);
   try {
     await body(hub, page);
   } finally {

@@ -2,27 +2,10 @@
 // The page as its reader meets it: loading, running, stopping, failing, by keyboard, in both themes and widths.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { assertAccessible } from "./accessibility.js";
-import { continuation, launch, openPage, openReadyPage, SITE, waitForStatus } from "./harness.js";
+import { inBothSchemes } from "./accessibility.js";
+import { continuation, openReadyPage, SITE, test, waitForStatus, withPage, withReadyPage } from "./harness.js";
 
-/** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body @param {BrowserContextOptions} [options] */
-async function withPage(body, options) {
-  const { context, page, faults } = await openPage(browser, options);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
+/** @import { Page } from "playwright-core" */
 
 /** Settings are folded on a narrow page. @param {Page} page @param {string} name @param {string} value */
 async function setOption(page, name, value) {
@@ -38,17 +21,15 @@ test("the page loads the embedded model by itself and generates text", () => wit
   assert.notEqual((await continuation(page)).trim(), "");
   assert.equal(await page.locator("#metrics > div").count(), 7);
   assert.equal(await page.locator(".cell.timed").count(), await page.locator(".cell[data-kind=mamba], .cell[data-kind=hybrid]").count());
-}));
+}), { quick: true });
 
-test("every cell of the strip is ready once the model is", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("every cell of the strip is ready once the model is", () => withReadyPage(async (page) => {
   const states = await page.locator(".cell").evaluateAll((cells) => cells.map((cell) => /** @type {HTMLElement} */ (cell).dataset.state));
   assert.equal(states.length, 40);
   assert.deepEqual([...new Set(states)], ["ready"]);
 }));
 
-test("the same seed writes the same text again, and another seed another", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("the same seed writes the same text again, and another seed another", () => withReadyPage(async (page) => {
   await setOption(page, "max_tokens", "20");
   const texts = [];
   for (const seed of ["5", "5", "6"]) {
@@ -62,8 +43,7 @@ test("the same seed writes the same text again, and another seed another", () =>
   assert.notEqual(texts[0], texts[2]);
 }));
 
-test("Stop ends a run, keeps its text and says why it ended", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("Stop ends a run, keeps its text and says why it ended", () => withReadyPage(async (page) => {
   await setOption(page, "max_tokens", "1500");
   await page.click("#run");
   await page.waitForFunction(() => (document.querySelector("#output > span:last-child")?.textContent ?? "").length > 10);
@@ -72,18 +52,16 @@ test("Stop ends a run, keeps its text and says why it ended", () => withPage(asy
   assert.match(await page.textContent("#status") ?? "", /stopped/);
   assert.ok((await continuation(page)).length > 10);
   assert.equal(await page.textContent("#run"), "Run");
-}));
+}), { quick: true });
 
-test("Run without a prompt explains instead of failing", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("Run without a prompt explains instead of failing", () => withReadyPage(async (page) => {
   await page.fill("#prompt", "");
   await page.click("#run");
   assert.match(await page.textContent("#prompt-message") ?? "", /Type some text first/);
   assert.equal(await page.locator(".error-card[data-code]").count(), 0);
 }));
 
-test("a field out of range is named in a card, and the prompt stays", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("a field out of range is named in a card, and the prompt stays", () => withReadyPage(async (page) => {
   await page.fill("#prompt", "My own words");
   await setOption(page, "temperature", "99");
   await page.click("#run");
@@ -91,8 +69,7 @@ test("a field out of range is named in a card, and the prompt stays", () => with
   assert.equal(await page.inputValue("#prompt"), "My own words");
 }));
 
-test("a prompt that is too long becomes a card, and the prompt stays", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("a prompt that is too long becomes a card, and the prompt stays", () => withReadyPage(async (page) => {
   const prompt = "word ".repeat(6000);
   await page.fill("#prompt", prompt);
   await page.click("#run");
@@ -100,8 +77,7 @@ test("a prompt that is too long becomes a card, and the prompt stays", () => wit
   assert.equal(await page.inputValue("#prompt"), prompt);
 }));
 
-test("weights that cannot be loaded become a card whose button brings the embedded model back", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("weights that cannot be loaded become a card whose button brings the embedded model back", () => withReadyPage(async (page) => {
   await page.fill("#prompt", "My own words");
   await page.selectOption("#source", "url");
   await page.fill("#address", "/tests/fixtures/nowhere/");
@@ -115,16 +91,14 @@ test("weights that cannot be loaded become a card whose button brings the embedd
   assert.equal(await page.inputValue("#prompt"), "My own words");
 }));
 
-test("an address of another origin is refused before any request", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("an address of another origin is refused before any request", () => withReadyPage(async (page) => {
   await page.selectOption("#source", "url");
   await page.fill("#address", "https://example.org/zamba2/");
   await page.click("#load-url");
   assert.match(await page.locator(".error-card[data-code=bad_option]").textContent() ?? "", /local files/);
 }));
 
-test("files from this device load, and weights can be changed", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("files from this device load, and weights can be changed", () => withReadyPage(async (page) => {
   await page.setInputFiles("#files-input", ["config.json", "model.safetensors", "tokenizer.json"].map((name) => `www/models/rustdoc-5m/${name}`));
   for (const weights of ["f32", "q4"]) {
     await page.evaluate(() => { /** @type {HTMLElement} */ (document.getElementById("status")).textContent = ""; });
@@ -134,8 +108,7 @@ test("files from this device load, and weights can be changed", () => withPage(a
   }
 }));
 
-test("a whole run needs no pointer", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("a whole run needs no pointer", () => withReadyPage(async (page) => {
   await setOption(page, "max_tokens", "8");
   await page.focus("#prompt");
   await page.keyboard.press("Control+a");
@@ -156,8 +129,7 @@ test("a whole run needs no pointer", () => withPage(async (page) => {
   assert.equal(await page.evaluate(() => document.activeElement?.textContent), "0");
 }));
 
-test("Escape stops a run", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("Escape stops a run", () => withReadyPage(async (page) => {
   await setOption(page, "max_tokens", "1500");
   await page.focus("#prompt");
   await page.keyboard.press("Control+Enter");
@@ -167,8 +139,7 @@ test("Escape stops a run", () => withPage(async (page) => {
   assert.match(await page.textContent("#status") ?? "", /stopped/);
 }));
 
-test("Russian has a word for everything the page shows", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("Russian has a word for everything the page shows", () => withReadyPage(async (page) => {
   await page.click("#language");
   assert.equal(await page.getAttribute("html", "lang"), "ru");
   assert.equal(await page.textContent("#status"), "Готово");
@@ -196,39 +167,40 @@ test("on a phone every hybrid block stands in the sixth column", () => withPage(
 }, { viewport: { width: 390, height: 844 } }));
 
 for (const width of [390, 1280]) {
-  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
-    test(`axe finds no fault while loading, ready, generating or failed at ${width} px, ${colorScheme}`, () => withPage(async (page) => {
-      // The last block's bytes are held back, so that loading stays where it is.
-      let release = () => {};
-      const held = new Promise((resolve) => { release = () => resolve(undefined); });
-      let requests = 0;
-      await page.route("**/model.safetensors", async (route) => {
-        requests += 1;
-        if (requests > 20) await held;
-        await route.continue();
-      });
-      await page.goto(`${SITE}/`);
-      await waitForStatus(page, "Loading");
-      await assertAccessible(page, "loading");
-      release();
-      await waitForStatus(page, "Ready");
-      await assertAccessible(page, "ready");
+  const walked = inBothSchemes((check) => withPage(async (page) => {
+    // The last block's bytes are held back, so that loading stays where it is.
+    let release = () => {};
+    const held = new Promise((resolve) => { release = () => resolve(undefined); });
+    let requests = 0;
+    await page.route("**/model.safetensors", async (route) => {
+      requests += 1;
+      if (requests > 20) await held;
+      await route.continue();
+    });
+    await page.goto(`${SITE}/`);
+    await waitForStatus(page, "Loading");
+    await check(page, "loading");
+    release();
+    await waitForStatus(page, "Ready");
+    await check(page, "ready");
 
-      await setOption(page, "max_tokens", "1900");
-      await page.click("#run");
-      await waitForStatus(page, "Generating");
-      await assertAccessible(page, "generating");
-      await page.keyboard.press("Escape");
-      await waitForStatus(page, "Done");
-      await page.locator(".cell").nth(7).click();
-      await assertAccessible(page, "done, with a block open");
+    await setOption(page, "max_tokens", "1900");
+    await page.click("#run");
+    await waitForStatus(page, "Generating");
+    await check(page, "generating");
+    await page.keyboard.press("Escape");
+    await waitForStatus(page, "Done");
+    await page.locator(".cell").nth(7).click();
+    await check(page, "done, with a block open");
 
-      await page.evaluate(() => document.getElementById("model")?.setAttribute("open", ""));
-      await page.selectOption("#source", "url");
-      await page.fill("#address", "/tests/fixtures/nowhere/");
-      await page.click("#load-url");
-      await page.waitForSelector(".error-card[data-code=missing_file]");
-      await assertAccessible(page, "failed");
-    }, { viewport: { width, height: 844 }, colorScheme }));
+    await page.evaluate(() => document.getElementById("model")?.setAttribute("open", ""));
+    await page.selectOption("#source", "url");
+    await page.fill("#address", "/tests/fixtures/nowhere/");
+    await page.click("#load-url");
+    await page.waitForSelector(".error-card[data-code=missing_file]");
+    await check(page, "failed");
+  }, { viewport: { width, height: 844 } }));
+  for (const scheme of /** @type {const} */ (["light", "dark"])) {
+    test(`axe finds no fault while loading, ready, generating or failed at ${width} px, ${scheme}`, () => walked(scheme));
   }
 }

@@ -3,42 +3,13 @@
 // links, exports, the context meter, and prompts that come before the model has loaded.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { after, before, test } from "node:test";
-import { continuation, EMBEDDED, launch, openModule, openPage, openReadyPage, SITE, waitForStatus } from "./harness.js";
+import { inBothSchemes } from "./accessibility.js";
+import {
+  continuation, download, EMBEDDED, openPage, openReadyPage, SITE, test, waitForStatus, withModule, withPage,
+  withReadyPage,
+} from "./harness.js";
 
-/** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body */
-async function withModule(body) {
-  const { context, page, faults } = await openModule(browser);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
-
-/** @param {(page: Page) => Promise<void>} body @param {BrowserContextOptions} [options] */
-async function withPage(body, options) {
-  const { context, page, faults } = await openPage(browser, options);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
+/** @import { Page } from "playwright-core" */
 
 /** @param {Page} page @param {Record<string, string>} options */
 async function setOptions(page, options) {
@@ -58,12 +29,6 @@ const run = (page) => untilDone(page, () => page.click("#run"));
 
 /** The tokens as the page shows them. @param {Page} page */
 const tokens = (page) => page.locator(".token").allTextContents();
-
-/** @param {Page} page @param {string} button */
-async function downloaded(page, button) {
-  const [download] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
-  return { name: download.suggestedFilename(), path: await download.path() };
-}
 
 test("in the browser a branch into the token that was there gives the same pieces, bit by bit", () => withModule(async (page) => {
   const { whole, again, kept } = await page.evaluate(async (source) => {
@@ -149,8 +114,7 @@ test("a run whose state another call has replaced can't be branched from", () =>
   assert.deepEqual(codes, [null, "out_of_order", "out_of_order", "out_of_order"]);
 }));
 
-test("each token has its probability, rank, time and alternatives, by keyboard", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("each token has its probability, rank, time and alternatives, by keyboard", () => withReadyPage(async (page) => {
   await setOptions(page, { max_tokens: "12", seed: "7" });
   await page.check("#view [value=tokens]");
   await run(page);
@@ -175,8 +139,7 @@ test("each token has its probability, rank, time and alternatives, by keyboard",
   assert.equal(await page.evaluate(() => document.activeElement === document.querySelector(".token:last-child")), true);
 }));
 
-test("an alternative becomes the token, what stands before it stays, and the text is that of the tokens", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("an alternative becomes the token, what stands before it stays, and the text is that of the tokens", () => withReadyPage(async (page) => {
   await setOptions(page, { max_tokens: "24", temperature: "0", seed: "7" });
   await run(page);
   const text = await continuation(page);
@@ -200,8 +163,7 @@ test("an alternative becomes the token, what stands before it stays, and the tex
   assert.equal(await continuation(page), text);
 }));
 
-test("Continue gives what a longer run would have given, and the meter counts along", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("Continue gives what a longer run would have given, and the meter counts along", () => withReadyPage(async (page) => {
   assert.ok(await page.isDisabled("#resume"));
   await setOptions(page, { max_tokens: "16", seed: "5" });
   await run(page);
@@ -215,19 +177,19 @@ test("Continue gives what a longer run would have given, and the meter counts al
   assert.match(await page.textContent("#context-text") ?? "", new RegExp(`^Context: ${prompt_tokens + 16} of [\\d,]+ tokens$`));
 }));
 
-test("a state in a file brings text, tokens and settings back after a reload, and goes on from there", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("a state in a file brings text, tokens and settings back after a reload, and goes on from there", () => withReadyPage(async (page) => {
   await setOptions(page, { max_tokens: "20", seed: "11", temperature: "0.9" });
   await run(page);
   const whole = await continuation(page);
   await setOptions(page, { max_tokens: "10" });
   await run(page);
   const half = await continuation(page);
-  const { path, name } = await downloaded(page, "#save-state");
+  const { bytes, name } = await download(page, "#save-state");
+  const state = { name, mimeType: "application/octet-stream", buffer: bytes };
   assert.match(name, /^zamba2-rustdoc-5m\.state$/);
 
   await openReadyPage(page);
-  await page.setInputFiles("#state-input", path);
+  await page.setInputFiles("#state-input", state);
   await page.waitForFunction(() => document.getElementById("prompt-told")?.textContent?.startsWith("The state is back"));
   assert.equal(await continuation(page), half);
   assert.equal(await page.inputValue("#sampling [name=seed]"), "11");
@@ -239,14 +201,13 @@ test("a state in a file brings text, tokens and settings back after a reload, an
   // The same model in another format.
   await page.selectOption("#weights", "q4");
   await page.waitForFunction(() => document.getElementById("status-detail")?.textContent?.includes("q4"));
-  await page.setInputFiles("#state-input", path);
+  await page.setInputFiles("#state-input", state);
   await page.waitForSelector(".error-card[data-code=other_model]");
   await page.setInputFiles("#state-input", "package.json");
   await page.waitForSelector(".error-card[data-code=bad_snapshot]");
 }));
 
-test("a state that another program saved is told apart from this page's own", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("a state that another program saved is told apart from this page's own", () => withReadyPage(async (page) => {
   const bytes = await page.evaluate(async (source) => {
     const { load } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
     const model = await load({ source, keep: false });
@@ -263,8 +224,7 @@ test("a state that another program saved is told apart from this page's own", ()
   assert.ok(await page.isDisabled("#resume"));
 }));
 
-test("what was run is in the history after a reload, until it is deleted, and nowhere when that is off", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("what was run is in the history after a reload, until it is deleted, and nowhere when that is off", () => withReadyPage(async (page) => {
   await page.evaluate(() => { /** @type {HTMLDetailsElement} */ (document.getElementById("history")).open = true; });
   await setOptions(page, { max_tokens: "6", seed: "9" });
   await page.fill("#prompt", "A trait object");
@@ -287,8 +247,7 @@ test("what was run is in the history after a reload, until it is deleted, and no
   assert.equal(await page.evaluate(() => localStorage.getItem("history")), null);
 }));
 
-test("the history keeps the newest fifty", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("the history keeps the newest fifty", () => withReadyPage(async (page) => {
   await page.evaluate(() => {
     const entry = { mode: "raw", prompt: "old", system: "", turns: [], settings: {}, model: { name: "m", weights: "q8" }, text: "er", summary: null };
     localStorage.setItem("history", JSON.stringify(Array.from({ length: 50 }, (_, i) => ({ ...entry, made_ms: i }))));
@@ -301,8 +260,7 @@ test("the history keeps the newest fifty", () => withPage(async (page) => {
   assert.equal(kept[0].prompt, "Ownership is");
 }));
 
-test("a link brings prompt and settings, never the answer, and runs nothing", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("a link brings prompt and settings, never the answer, and runs nothing", () => withReadyPage(async (page) => {
   await setOptions(page, { max_tokens: "9", seed: "123", temperature: "0.35", stop: "\\n\\n" });
   await page.fill("#prompt", "Привет, ownership 🦀");
   await run(page);
@@ -317,7 +275,7 @@ test("a link brings prompt and settings, never the answer, and runs nothing", ()
   assert.deepEqual(Object.keys(JSON.parse(unpacked)), ["version", "mode", "prompt", "system", "settings"]);
   assert.ok(!unpacked.includes(JSON.stringify(text).slice(1, -1)));
 
-  const { context, page: visitor, faults } = await openPage(browser);
+  const { context, page: visitor, faults } = await openPage();
   await visitor.goto(address);
   await waitForStatus(visitor, "Ready");
   assert.equal(await visitor.inputValue("#prompt"), "Привет, ownership 🦀");
@@ -349,18 +307,17 @@ test("a link that is none is explained, and the page works", () => withPage(asyn
   await run(page);
 }));
 
-test("exports hold the whole exchange: JSON for programs, Markdown for people", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("exports hold the whole exchange: JSON for programs, Markdown for people", () => withReadyPage(async (page) => {
   assert.ok(await page.isDisabled("#export-json"));
   await setOptions(page, { max_tokens: "8", seed: "2" });
   await run(page);
   const text = await continuation(page);
-  const json = JSON.parse(readFileSync((await downloaded(page, "#export-json")).path, "utf8"));
+  const json = JSON.parse((await download(page, "#export-json")).bytes.toString("utf8"));
   assert.deepEqual([json.schema, json.prompt, json.text, json.settings.seed], ["zamba2-exchange/1", "Ownership is", text, 2]);
   assert.equal(json.tokens.length, 8);
   assert.equal(json.tokens[0].alternatives.length, 5);
   assert.equal(json.summary.reason, "length");
-  const markdown = readFileSync((await downloaded(page, "#export-markdown")).path, "utf8");
+  const markdown = (await download(page, "#export-markdown")).bytes.toString("utf8");
   assert.ok(markdown.includes("## Prompt\n\n```text\nOwnership is\n```"), markdown);
   assert.ok(markdown.includes(text));
 }));
@@ -421,30 +378,22 @@ for (const width of [320, 390, 1280]) {
 }
 
 for (const width of [390, 1280]) {
-  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
-    test(`axe finds no fault in tokens, an open token, history and chat at ${width} px, ${colorScheme}`, () => withPage(async (page) => {
-      const template = "{% for m in messages %}## {{ m.role }}\n{{ m.content }}\n{% endfor %}## assistant\n";
-      await page.route(`**${EMBEDDED}tokenizer_config.json`, (route) => route.fulfill({ body: JSON.stringify({ chat_template: template }) }));
-      await openReadyPage(page);
-      await page.evaluate(AXE);
-      /** @param {string} state */
-      const assertAccessible = async (state) => {
-        const violations = await page.evaluate(async (tags) => {
-          const { violations } = await /** @type {any} */ (globalThis).axe.run({ runOnly: { type: "tag", values: tags } });
-          return violations.flatMap((/** @type {any} */ { id, nodes }) => nodes.map((/** @type {any} */ node) => `${id}: ${node.target} ${node.any[0]?.message ?? ""}`));
-        }, AXE_TAGS);
-        assert.deepEqual(violations, [], state);
-      };
-      await setOptions(page, { max_tokens: "30" });
-      await page.evaluate(() => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
-      await run(page);
-      await assertAccessible("chat");
-      await page.check("#mode [value=raw]");
-      await page.fill("#prompt", "Ownership is");
-      await page.check("#view [value=tokens]");
-      await run(page);
-      await page.locator(".token").nth(4).click();
-      await assertAccessible("tokens, one open");
-    }, { viewport: { width, height: 844 }, colorScheme }));
+  const walked = inBothSchemes((check) => withPage(async (page) => {
+    const template = "{% for m in messages %}## {{ m.role }}\n{{ m.content }}\n{% endfor %}## assistant\n";
+    await page.route(`**${EMBEDDED}tokenizer_config.json`, (route) => route.fulfill({ body: JSON.stringify({ chat_template: template }) }));
+    await openReadyPage(page);
+    await setOptions(page, { max_tokens: "30" });
+    await page.evaluate(() => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
+    await run(page);
+    await check(page, "chat");
+    await page.check("#mode [value=raw]");
+    await page.fill("#prompt", "Ownership is");
+    await page.check("#view [value=tokens]");
+    await run(page);
+    await page.locator(".token").nth(4).click();
+    await check(page, "tokens, one open");
+  }, { viewport: { width, height: 844 } }));
+  for (const scheme of /** @type {const} */ (["light", "dark"])) {
+    test(`axe finds no fault in tokens, an open token, history and chat at ${width} px, ${scheme}`, () => walked(scheme));
   }
 }

@@ -3,29 +3,13 @@
 // themes, languages and widths. Figures on the page are held against the module's own summary of the saved run.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
-import { assertAccessible } from "./accessibility.js";
-import { launch, openPage, openReadyPage, SITE, waitForStatus } from "./harness.js";
+import { assertAccessible, inBothSchemes } from "./accessibility.js";
+import {
+  download, onePage, openPage, openReadyPage, SITE, test, waitForStatus, withPage, withReadyPage,
+} from "./harness.js";
 
-/** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 /** @import { Run, Summary } from "../../www/engine/zamba2.d.ts" */
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body @param {BrowserContextOptions} [options] */
-async function withPage(body, options) {
-  const { context, page, faults } = await openPage(browser, options);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
 
 /** Few runs: these tests ask whether figures are shown, not how steady they are. @param {Page} page */
 async function profile(page) {
@@ -38,13 +22,15 @@ async function profile(page) {
   await page.waitForSelector("#chart-memory .plot");
 }
 
-/** @param {Page} page @param {string} selector of a button @returns {Promise<{ name: string, bytes: Buffer }>} */
-async function download(page, selector) {
-  const waiting = page.waitForEvent("download");
-  await page.click(selector);
-  const file = await waiting;
-  return { name: file.suggestedFilename(), bytes: readFileSync(await file.path()) };
-}
+/** A page with one measured profile, in its Profile view, for the facts that need no other. */
+const withMeasured = onePage(async (page) => {
+  await openReadyPage(page);
+  await profile(page);
+}, async (page) => {
+  if (await page.getAttribute("html", "lang") === "ru") await page.click("#language");
+  await page.click("#tab-profile");
+  await page.locator("#profile-summary input[value=prefill]").check({ force: true });
+});
 
 /** @param {Page} page @returns {Promise<Run>} */
 async function savedRun(page) {
@@ -82,8 +68,7 @@ async function drop(page, name, contents) {
   }, [name, contents]);
 }
 
-test("before anything is measured the Profile view says what to do", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("before anything is measured the Profile view says what to do", () => withReadyPage(async (page) => {
   await page.click("#tab-profile");
   assert.match(await page.textContent("#profile-empty") ?? "", /Press Profile/);
   assert.ok(await page.locator("#profile-result").isHidden());
@@ -97,9 +82,7 @@ test("without a model Profile explains instead of failing", () => withPage(async
   assert.match(await page.textContent("#profile-status") ?? "", /No model is ready yet/);
 }));
 
-test("a profile of the embedded model fills every table and every chart", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
+test("a profile of the embedded model fills every table and every chart", () => withMeasured(async (page) => {
   const summary = await summaryOf(page, await savedRun(page));
   const n_blocks = summary.general.n_blocks;
   assert.equal(await page.locator("#chart-blocks .bar").count(), n_blocks);
@@ -113,11 +96,9 @@ test("a profile of the embedded model fills every table and every chart", () => 
   assert.equal(await page.locator("#profile-blocks tbody tr").count(), n_blocks);
   assert.equal(await page.locator("#profile-modules tbody tr").count(), 20);
   assert.equal(await page.locator("#profile-kinds tbody tr").count(), 4);
-}));
+}), { quick: true });
 
-test("every picture has its finding as its label and a table with the same figures", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
+test("every picture has its finding as its label and a table with the same figures", () => withMeasured(async (page) => {
   for (const id of ["chart-blocks", "chart-roofline", "chart-icicle", "chart-heat", "chart-memory"]) {
     const finding = await page.textContent(`#${id} .finding`);
     assert.ok((finding ?? "").length > 20, id);
@@ -127,9 +108,7 @@ test("every picture has its finding as its label and a table with the same figur
   }
 }));
 
-test("the figures on the page are those of the summary, in both phases", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
+test("the figures on the page are those of the summary, in both phases", () => withMeasured(async (page) => {
   const summary = await summaryOf(page, await savedRun(page));
   for (const name of /** @type {const} */ (["prefill", "decode"])) {
     await page.locator(`#profile-summary .segmented input[value=${name}]`).check({ force: true });
@@ -151,18 +130,14 @@ test("the figures on the page are those of the summary, in both phases", () => w
   }
 }));
 
-test("self times and the untracked rest sum to the whole pass", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
+test("self times and the untracked rest sum to the whole pass", () => withMeasured(async (page) => {
   const percents = await page.locator("#chart-types tbody tr td:nth-child(3)").allTextContents();
   const sum = percents.reduce((total, text) => total + Number(text), 0);
   // Each row is rounded to a tenth.
   assert.ok(Math.abs(sum - 100) <= 0.05 * percents.length, `the shares sum to ${sum} %`);
 }));
 
-test("a bar, a row and the strip all open the same block with its profile", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
+test("a bar, a row and the strip all open the same block with its profile", () => withMeasured(async (page) => {
   for (const opener of [".bar[data-block='5']", "#profile-blocks tbody tr:nth-child(6) .opener", ".cell:nth-child(8)"]) {
     await page.locator(opener).click();
     assert.equal(await page.textContent("#block-title"), "Block 5");
@@ -172,20 +147,18 @@ test("a bar, a row and the strip all open the same block with its profile", () =
   }
 }));
 
-test("columns sort by click, and the sorted column says so", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
+test("columns sort by click, and the sorted column says so", () => withMeasured(async (page) => {
   const blocks = () => page.locator("#profile-blocks tbody th").allTextContents();
   assert.equal((await blocks())[0], "0");
   await page.click("#profile-blocks .sorter[data-column=block]");
   assert.equal((await blocks())[0], "37");
   assert.equal(await page.getAttribute("#profile-blocks thead th:first-child", "aria-sort"), "descending");
   assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("data-column")), "block");
+  await page.click("#profile-blocks .sorter[data-column=block]");
+  assert.equal((await blocks())[0], "0");
 }));
 
-test("exports are whole files: the run parses back, the trace and the table too", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
+test("exports are whole files: the run parses back, the trace and the table too", () => withMeasured(async (page) => {
   const json = await download(page, "[data-format=json]");
   assert.match(json.name, /^rustdoc-5m-q8-35-tokens\.json$/);
   const parsed = await page.evaluate(async ([address, text]) => (await import(address)).parseRun(text), [`${SITE}/pkg/zamba2.js`, json.bytes.toString("utf8")]);
@@ -199,9 +172,7 @@ test("exports are whole files: the run parses back, the trace and the table too"
   assert.ok(trace.traceEvents.length > 100);
 }));
 
-test("pictures are saved as SVG with colours of their own and as PNG", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
+test("pictures are saved as SVG with colours of their own and as PNG", () => withMeasured(async (page) => {
   for (const id of ["chart-blocks", "chart-roofline", "chart-icicle", "chart-memory"]) {
     const svg = (await download(page, `#${id} .chart-saves button:first-child`)).bytes.toString("utf8");
     assert.match(svg, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/, id);
@@ -215,7 +186,7 @@ test("pictures are saved as SVG with colours of their own and as PNG", () => wit
 }));
 
 test("Open in Perfetto hands the trace over by message, through a page that is not isolated", async () => {
-  const { context, page, faults } = await openPage(browser);
+  const { context, page, faults } = await openPage();
   try {
     // A stand-in that answers as Perfetto does and keeps what it gets.
     await context.route("https://ui.perfetto.dev/**", (route) => route.fulfill({
@@ -248,8 +219,7 @@ test("a link with settings fills the fields and opens the view, and measures not
   assert.ok(await page.locator("#profile-result").isHidden());
 }));
 
-test("a field out of range is named, and nothing runs", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("a field out of range is named, and nothing runs", () => withReadyPage(async (page) => {
   await page.click("#tab-profile");
   await page.fill("#profile-form [name=runs]", "0");
   await page.click("#profile-run");
@@ -258,23 +228,10 @@ test("a field out of range is named, and nothing runs", () => withPage(async (pa
   assert.equal(await page.textContent("#profile-run"), "Profile");
 }));
 
-test("Stop ends a profile, and what was measured before stays", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
-  await page.fill("#profile-form [name=runs]", "50");
-  await page.fill("#profile-form [name=decode]", "512");
-  await page.click("#profile-run");
-  await page.waitForFunction(() => document.getElementById("profile-run")?.textContent === "Stop");
-  await page.click("#profile-run");
-  await page.waitForFunction(() => document.getElementById("profile-status")?.textContent?.startsWith("Stopped"));
-  assert.equal(await page.locator("#chart-blocks .bar").count(), 38);
-  await profile(page);
-}));
-
-test("switching views and languages loses neither text nor profile", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("switching views and languages loses neither text nor profile", () => withMeasured(async (page) => {
+  await page.click("#tab-playground");
   await page.fill("#prompt", "My own words");
-  await profile(page);
+  await page.click("#tab-profile");
   const forward = await page.textContent("[data-figure=forward] dd:last-child");
   await page.click("#tab-compare");
   await page.waitForSelector("#compare-reference");
@@ -286,8 +243,7 @@ test("switching views and languages loses neither text nor profile", () => withP
   assert.equal(await page.inputValue("#prompt"), "My own words");
 }));
 
-test("the reference report is compared with itself before anything was measured", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("the reference report is compared with itself before anything was measured", () => withReadyPage(async (page) => {
   await page.click("#tab-compare");
   await page.waitForSelector("#compare-reference tbody tr");
   const text = await page.textContent("#compare-reference") ?? "";
@@ -299,9 +255,7 @@ test("the reference report is compared with itself before anything was measured"
   assert.equal(cells[0], "−75");
 }));
 
-test("a run against the reference carries a banner for what is unlike, and no time per block", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
+test("a run against the reference carries a banner for what is unlike, and no time per block", () => withMeasured(async (page) => {
   await page.click("#tab-compare");
   await page.waitForSelector("#compare-banner");
   const banner = await page.textContent("#compare-banner") ?? "";
@@ -312,11 +266,10 @@ test("a run against the reference carries a banner for what is unlike, and no ti
   await page.locator("#compare-phase input[value=decode]").check({ force: true });
   await page.waitForFunction(() => /no decode/.test(document.getElementById("compare-banner")?.textContent ?? ""));
   assert.equal(await page.locator("#chart-delta").count(), 0);
+  await page.locator("#compare-phase input[value=prefill]").check({ force: true });
 }));
 
-test("a dropped run becomes B, and equal runs differ in no block", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
+test("a dropped run becomes B, and equal runs differ in no block", () => withMeasured(async (page) => {
   const run = JSON.stringify(await savedRun(page));
   await page.click("#tab-compare");
   await page.waitForSelector("#compare-reference");
@@ -328,8 +281,18 @@ test("a dropped run becomes B, and equal runs differ in no block", () => withPag
   assert.deepEqual([...new Set(await page.locator("#chart-delta .delta-text").allTextContents())], ["±0"]);
 }));
 
-test("a broken run file becomes a card that names the file, and the comparison stays", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("Stop ends a profile, and what was measured before stays", () => withMeasured(async (page) => {
+  await page.fill("#profile-form [name=runs]", "50");
+  await page.fill("#profile-form [name=decode]", "512");
+  await page.click("#profile-run");
+  await page.waitForFunction(() => document.getElementById("profile-run")?.textContent === "Stop");
+  await page.click("#profile-run");
+  await page.waitForFunction(() => document.getElementById("profile-status")?.textContent?.startsWith("Stopped"));
+  assert.equal(await page.locator("#chart-blocks .bar").count(), 38);
+  await profile(page);
+}));
+
+test("a broken run file becomes a card that names the file, and the comparison stays", () => withReadyPage(async (page) => {
   await page.click("#tab-compare");
   await page.waitForSelector("#compare-reference");
   for (const contents of ["{", "[]", '{"schema":"zamba2-run/1"}', '{"schema":"other/1"}']) {
@@ -342,8 +305,7 @@ test("a broken run file becomes a card that names the file, and the comparison s
   assert.ok(await page.locator("#compare-reference").isVisible());
 }));
 
-test("the views need no pointer", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("the views need no pointer", () => withReadyPage(async (page) => {
   await page.keyboard.press("2");
   assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-profile");
   assert.match(page.url(), /#profile$/);
@@ -379,8 +341,7 @@ test("the views need no pointer", () => withPage(async (page) => {
   assert.ok(await page.locator("#view-compare").isVisible());
 }));
 
-test("letter keys can be turned off, and never act inside fields", () => withPage(async (page) => {
-  await openReadyPage(page);
+test("letter keys can be turned off, and never act inside fields", () => withReadyPage(async (page) => {
   await page.focus("#prompt");
   await page.keyboard.press("2");
   assert.ok(await page.locator("#view-playground").isVisible());
@@ -392,31 +353,32 @@ test("letter keys can be turned off, and never act inside fields", () => withPag
 }));
 
 for (const width of [390, 1280]) {
-  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
-    test(`axe finds no fault in Profile and Compare at ${width} px, ${colorScheme}, in both languages`, () => withPage(async (page) => {
-      await openReadyPage(page);
-      await page.click("#tab-profile");
-      await assertAccessible(page, "nothing profiled");
-      await profile(page);
-      await page.evaluate(() => document.querySelectorAll("#view-profile details").forEach((details) => details.setAttribute("open", "")));
-      await page.locator(".cell").nth(7).click();
-      await assertAccessible(page, "prefill, with a block open");
-      await page.locator("#profile-summary input[value=decode]").check({ force: true });
-      await page.click("#language");
-      await page.waitForFunction(() => document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время"));
-      await assertAccessible(page, "decode, in Russian");
-      await page.click("#tab-compare");
-      await page.waitForSelector("#compare-banner");
-      await page.evaluate(() => document.querySelectorAll("#view-compare details").forEach((details) => details.setAttribute("open", "")));
-      await assertAccessible(page, "against the reference, in Russian");
-      await page.click("#language");
-      await page.selectOption("#compare-a", "published");
-      await page.waitForFunction(() => document.querySelectorAll("#compare-banner").length === 0);
-      await assertAccessible(page, "published against recomputed");
-      await drop(page, "broken.json", "{");
-      await page.waitForSelector(".error-card[data-code=bad_run]");
-      await assertAccessible(page, "a broken file");
-    }, { viewport: { width, height: 844 }, colorScheme }));
+  const walked = inBothSchemes((check) => withPage(async (page) => {
+    await openReadyPage(page);
+    await page.click("#tab-profile");
+    await check(page, "nothing profiled");
+    await profile(page);
+    await page.evaluate(() => document.querySelectorAll("#view-profile details").forEach((details) => details.setAttribute("open", "")));
+    await page.locator(".cell").nth(7).click();
+    await check(page, "prefill, with a block open");
+    await page.locator("#profile-summary input[value=decode]").check({ force: true });
+    await page.click("#language");
+    await page.waitForFunction(() => document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время"));
+    await check(page, "decode, in Russian");
+    await page.click("#tab-compare");
+    await page.waitForSelector("#compare-banner");
+    await page.evaluate(() => document.querySelectorAll("#view-compare details").forEach((details) => details.setAttribute("open", "")));
+    await check(page, "against the reference, in Russian");
+    await page.click("#language");
+    await page.selectOption("#compare-a", "published");
+    await page.waitForFunction(() => document.querySelectorAll("#compare-banner").length === 0);
+    await check(page, "published against recomputed");
+    await drop(page, "broken.json", "{");
+    await page.waitForSelector(".error-card[data-code=bad_run]");
+    await check(page, "a broken file");
+  }, { viewport: { width, height: 844 } }));
+  for (const scheme of /** @type {const} */ (["light", "dark"])) {
+    test(`axe finds no fault in Profile and Compare at ${width} px, ${scheme}, in both languages`, () => walked(scheme));
   }
 }
 

@@ -2,27 +2,10 @@
 // Reports through the module in Chromium: a measured run, what is derived from it, its exports, and run files of others.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { EMBEDDED, launch, openModule, openPage, PLAIN_SITE } from "./harness.js";
+import { EMBEDDED, openPage, PLAIN_SITE, test, withSharedModule } from "./harness.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 /** @import { Run, Summary, ReferenceReport } from "../../www/engine/report.d.ts" */
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body */
-async function withModule(body) {
-  const { context, page, faults } = await openModule(browser);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
 
 /** A small run of the embedded model, with what the module makes of it. @param {Page} page @param {object} options */
 const measured = (page, options) => page.evaluate(async ([source, options]) => {
@@ -37,7 +20,7 @@ const measured = (page, options) => page.evaluate(async ([source, options]) => {
   return { run, summary, progress, parameters };
 }, /** @type {const} */ ([EMBEDDED, options]));
 
-test("a report has the conditions of its run, and its figures add up", () => withModule(async (page) => {
+test("a report has the conditions of its run, and its figures add up", () => withSharedModule(async (page) => {
   /** @type {{ run: Run, summary: Summary, progress: any[], parameters: number }} */
   const { run, summary, progress, parameters } = await measured(page, { decode: 4, runs: 2 });
   assert.equal(run.schema, "zamba2-run/1");
@@ -71,7 +54,7 @@ test("a report has the conditions of its run, and its figures add up", () => wit
   assert.equal(summary.memory.length, 5);
 }));
 
-test("a run is exported in every form and read back the same", () => withModule(async (page) => {
+test("a run is exported in every form and read back the same", () => withSharedModule(async (page) => {
   const { run } = await measured(page, { decode: 1, runs: 1, level: "block", ceilings: false, prefill: 7 });
   assert.equal(run.ceilings, null);
   assert.equal(run.prompt_tokens, 7);
@@ -91,7 +74,7 @@ test("a run is exported in every form and read back the same", () => withModule(
 }));
 
 test("without isolation a report says so, and the four functions work there too", async () => {
-  const { context, page, faults } = await openPage(browser);
+  const { context, page, faults } = await openPage();
   await page.goto(`${PLAIN_SITE}/pkg/zamba2.js`);
   const { isolated, advice } = await page.evaluate(async ([site, source]) => {
     const zamba2 = await import(`${site}/pkg/zamba2.js`);
@@ -105,7 +88,7 @@ test("without isolation a report says so, and the four functions work there too"
   await context.close();
 });
 
-test("the reference report comes without a model, published and recomputed", () => withModule(async (page) => {
+test("the reference report comes without a model, published and recomputed", () => withSharedModule(async (page) => {
   /** @type {ReferenceReport[]} */
   const [published, recomputed] = await page.evaluate(async () => {
     const { referenceReport } = /** @type {any} */ (globalThis).zamba2;
@@ -119,7 +102,7 @@ test("the reference report comes without a model, published and recomputed", () 
   assert.deepEqual([published.blocks.length, published.types.length, published.slowest.length], [38, 13, 20]);
 }));
 
-test("a file that is no run is refused with its field, and the next call still works", () => withModule(async (page) => {
+test("a file that is no run is refused with its field, and the next call still works", () => withSharedModule(async (page) => {
   const errors = await page.evaluate(async () => {
     const { parseRun, summarise, exportRun, referenceReport } = /** @type {any} */ (globalThis).zamba2;
     const failure = async (/** @type {Promise<unknown>} */ call) => call.then(() => null, ({ code, message, nextStep }) => ({ code, message, nextStep }));
@@ -137,7 +120,7 @@ test("a file that is no run is refused with its field, and the next call still w
   assert.equal(errors.alive, 38);
 }));
 
-test("a report stops when it is asked to, and the model goes on", () => withModule(async (page) => {
+test("a report stops when it is asked to, and the model goes on", () => withSharedModule(async (page) => {
   const outcome = await page.evaluate(async (source) => {
     const zamba2 = /** @type {any} */ (globalThis).zamba2;
     const model = await zamba2.load({ source, weights: "q4", threads: 1, keep: false });

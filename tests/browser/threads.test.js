@@ -3,31 +3,14 @@
 // do. How a page becomes isolated is in isolation.test.js.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { EMBEDDED, expected, launch, openModule } from "./harness.js";
+import { EMBEDDED, expected, openModule, sharedBrowser, test, withModule } from "./harness.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 
 /** Of module.test.js, where its reason stands. */
 const MAX_LOGIT_DIFFERENCE = 1e-3;
 /** Between them every op, at sizes that no tile divides. */
 const FIXTURES = ["odd_sizes", "two_blocks_groups2_rope", "one_block_adapters_rope", "biases"];
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body */
-async function withModule(body) {
-  const { context, page, faults } = await openModule(browser);
-  try {
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
 
 /** @typedef {{ threads?: "auto" | number, relaxedSimd?: "auto" | false, weights?: string }} Options */
 
@@ -48,12 +31,11 @@ function run(page, fixture, ids, options) {
 }
 
 /**
- * Gives the engine another script for its threads. Requests of a worker's own workers can't be answered by a test, so
- * it changes the file that names the script.
+ * Gives the engine another script for its threads.
  * @param {Page} page @param {string} address a JavaScript expression
  */
 function replaceThread(page, address) {
-  return page.route("**/pkg/wasm_engine.js", async (route) => {
+  return page.route("**/pkg/start_threads.js", async (route) => {
     const response = await route.fetch();
     await route.fulfill({ response, body: (await response.text()).replace('"./thread.js"', address) });
   });
@@ -83,11 +65,52 @@ for (const fixture of FIXTURES) {
   }));
 }
 
-test("an isolated page takes one thread per core by itself", () => withModule(async (page) => {
+test("an isolated page takes one thread per core by itself, or the fewer ones that a trial found faster", () => withModule(async (page) => {
   const { input_ids } = expected("biases");
-  const cores = await page.evaluate(() => navigator.hardwareConcurrency);
+  const all = await page.evaluate(() => Math.min(navigator.hardwareConcurrency, 8));
   const { info } = await run(page, "biases", input_ids, {});
-  assert.deepEqual([info.threads, info.threads_reason, info.isolated], [Math.min(cores, 8), "auto", true]);
+  assert.ok([1, Math.floor(all / 2), all].includes(info.threads), `${info.threads} threads`);
+  assert.deepEqual([info.threads_reason, info.isolated], [info.threads === all ? "auto" : "measured", true]);
+}));
+
+test("what the trial chose is what computes, and it changes no bit", () => withModule(async (page) => {
+  const { input_ids } = expected("biases");
+  // The trial runs whatever was asked for, so that there are threads to choose from on any machine.
+  await page.route("**/pkg/worker.js", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: (await response.text()).replace('build.threads_reason !== "auto"', "false") });
+  });
+  const whole = await run(page, "biases", input_ids, { threads: 1 });
+  const { info, bits } = await run(page, "biases", input_ids, { threads: 4 });
+  assert.ok([1, 2, 4].includes(info.threads), `${info.threads} threads`);
+  assert.deepEqual(bits, whole.bits);
+  const { threads, report } = await page.evaluate(async (source) => {
+    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 4 });
+    const report = await model.report({ runs: 1, warmup: 0, decode: 1 });
+    const { threads } = model.info;
+    model.dispose();
+    return { threads, report };
+  }, "/tests/fixtures/biases/");
+  assert.deepEqual([report.conditions.threads, report.ceilings.threads], [threads, threads]);
+}));
+
+test("far more threads than cores start, and give the same bits", () => withModule(async (page) => {
+  const { input_ids } = expected("biases");
+  const whole = await run(page, "biases", input_ids, { threads: 1 });
+  const { info, bits } = await run(page, "biases", input_ids, { threads: 24 });
+  assert.deepEqual([info.threads, info.threads_reason], [24, "asked"]);
+  assert.deepEqual(bits, whole.bits);
+}));
+
+test("a thread that never answers leaves an engine with the others", () => withModule(async (page) => {
+  const { input_ids } = expected("biases");
+  const whole = await run(page, "biases", input_ids, { threads: 1 });
+  const script = (/** @type {string} */ thread) => `import ${JSON.stringify(thread)}; if (name.endsWith("-2")) onmessage = () => {};`;
+  const address = JSON.stringify(script(new URL("/pkg/thread.js", page.url()).href));
+  await replaceThread(page, `URL.createObjectURL(new Blob([${address}], { type: "text/javascript" }))`);
+  const { info, bits } = await run(page, "biases", input_ids, { threads: 4 });
+  assert.deepEqual([info.threads, info.threads_reason], [3, "workers_failed"]);
+  assert.deepEqual(bits, whole.bits);
 }));
 
 test("threads that can't start leave an engine with fewer, which gives the same bits and says why", () => withModule(async (page) => {
@@ -111,8 +134,9 @@ test("a browser that refuses the shared memory gets an engine of one thread that
 
 test("a thread that traps becomes an internal error of the call, not a wait without end", async () => {
   // The panic is also written to the console, so the faults of this page are its subject and not checked.
-  const { context, page } = await openModule(browser);
+  const { context, page } = await openModule();
   const body = `onmessage = async ({ data: { address, module, memory } }) => {
+    if (!address) return;
     const engine = await import(address);
     engine.initSync({ module, memory });
     engine.note_thread_trap();
@@ -146,7 +170,7 @@ for (const [what, options] of BAD_OPTIONS) {
 }
 
 test("disposing of a model ends its threads", () => withModule(async (page) => {
-  const session = await browser.newBrowserCDPSession();
+  const session = await (await sharedBrowser()).newBrowserCDPSession();
   const own = await page.context().newCDPSession(page);
   const { targetInfo: { browserContextId } } = await own.send("Target.getTargetInfo");
   const workers = async () => {

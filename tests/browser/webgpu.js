@@ -2,39 +2,54 @@
 // What the WebGPU tests share: a page with the module on Chromium's software adapter, and a load with its logits.
 
 import assert from "node:assert/strict";
-import { expected, maxDifference, SITE } from "./harness.js";
+import { expected, importModule, maxDifference, onePage, sharedBrowser, SITE } from "./harness.js";
 
-/** @import { Browser, BrowserContext, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 
 /** What WGSL allows an exponential to be off adds to another order of sums; a wrong term would show a hundred times more. */
 export const MAX_LOGIT_DIFFERENCE = 2e-3;
 
-/**
- * A page that holds the module as `zamba2`; the engine's worker begins with `script`.
- * @param {BrowserContext} context @param {string} [script]
- */
-export async function modulePage(context, script) {
+/** Gives a page the module as `zamba2`; the engine's worker begins with `script`. @param {Page} page @param {string} [script] */
+export async function prepareModule(page, script) {
   if (script) {
-    await context.route("**/pkg/worker.js", async (route) => {
+    await page.route("**/pkg/worker.js", async (route) => {
       const reply = await route.fetch();
       await route.fulfill({ response: reply, body: `${script}\n${await reply.text()}` });
     });
   }
-  const page = await context.newPage();
-  await page.goto(`${SITE}/pkg/zamba2.js`);
-  await page.evaluate(async (address) => { /** @type {any} */ (globalThis).zamba2 = await import(address); }, `${SITE}/pkg/zamba2.js`);
-  return page;
+  await importModule(page);
 }
 
-/** @param {Browser} browser @param {(page: Page) => Promise<void>} body @param {string} [script] */
-export async function withModulePage(browser, body, script) {
-  const context = await browser.newContext();
+/** @param {(page: Page) => Promise<void>} body @param {string} [script] */
+export async function withModule(body, script) {
+  const context = await (await sharedBrowser("webgpu")).newContext();
   try {
-    await body(await modulePage(context, script));
+    const page = await context.newPage();
+    await prepareModule(page, script);
+    await body(page);
   } finally {
     await context.close();
   }
 }
+
+/**
+ * A page for several facts on one load of a fixture, whose model is `model` there: on a software adapter each load takes long.
+ * @param {string} fixture @param {Record<string, unknown>} options for `load` @param {string} [script]
+ */
+export const withLoaded = (fixture, options, script) => onePage(async (page) => {
+  await prepareModule(page, script);
+  await page.evaluate(async (options) => {
+    const scope = /** @type {any} */ (globalThis);
+    scope.model = await scope.zamba2.load({ weights: "f32", keep: false, ...options });
+  }, { source: source(fixture), ...options });
+}, undefined, {}, "webgpu");
+
+/** The model of `withLoaded`. @param {Page} page @param {number[]} ids @returns {Promise<{ info: any, logits: number[], error: null }>} */
+export const runLoaded = (page, ids) => page.evaluate(async (ids) => {
+  const { model } = /** @type {any} */ (globalThis);
+  const logits = (await model.logits(ids)).flatMap((/** @type {Float32Array} */ row) => [...row]);
+  return { info: model.info, logits, error: null };
+}, ids);
 
 /**
  * Loads, and gives what the model says of itself and its logits, or the error.

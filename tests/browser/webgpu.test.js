@@ -3,22 +3,13 @@
 // whose adapter is bad, small, full or lost. Numbers are in webgpu_numbers.test.js; it measures no speed.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { expected, fixtureFiles, launch, openPage, SITE, SOFTWARE_ADAPTER } from "./harness.js";
+import { expected, fixtureFiles, launch, onePage, sharedBrowser, SITE, test, waitForStatus, withPage } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
-import { assertRight, loadAndRun, modulePage, source, withModulePage } from "./webgpu.js";
+import { assertRight, loadAndRun, prepareModule, runLoaded, source, withLoaded, withModule } from "./webgpu.js";
 
 /** @import { Browser, Page } from "playwright-core" */
 
 const FIXTURE = "one_block_adapters_rope";
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(SOFTWARE_ADAPTER); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body @param {string} [script] */
-const withModule = (body, script) => withModulePage(browser, body, script);
 
 /** Makes the software adapter pass for a real one, as far as a page can tell. */
 const DISGUISE = `
@@ -47,24 +38,60 @@ GPUDevice.prototype.createBuffer = function (descriptor) {
 
 // ---- lesser adapters ----
 
-/** @type {[string, Record<string, unknown>, (adapter: any) => void][]} */
+// Three parts of its widest matrix; shaders that do without.
+const withLesser = withLoaded(FIXTURE, { backend: "webgpu", context: 24, webgpu: { maxBindingBytes: 8192, timestamps: false } });
+const withPlain = withLoaded(FIXTURE, { backend: "webgpu", context: 24, webgpu: { subgroups: false, f16: false } });
+
+/** @type {[string, typeof withPlain, (adapter: any) => void][]} */
 const LESSER = [
-  // Three parts of its widest matrix.
-  ["bindings of 8 kB at most", { maxBindingBytes: 8192 }, (adapter) => assert.equal(adapter.max_binding_bytes, 8192)],
-  ["no clock of its own", { timestamps: false }, (adapter) => assert.equal(adapter.timestamp_step_us, null)],
-  ["neither subgroups nor 16-bit floats", { subgroups: false, f16: false }, (adapter) => assert.deepEqual([adapter.subgroups, adapter.f16], [false, false])],
+  ["bindings of 8 kB at most", withLesser, (adapter) => assert.equal(adapter.max_binding_bytes, 8192)],
+  ["no clock of its own", withLesser, (adapter) => assert.equal(adapter.timestamp_step_us, null)],
+  ["neither subgroups nor 16-bit floats", withPlain, (adapter) => assert.deepEqual([adapter.subgroups, adapter.f16], [false, false])],
 ];
 
-for (const [what, webgpu, check] of LESSER) {
-  test(`an adapter with ${what} gives the reference's logits`, () => withModule(async (page) => {
-    const result = await loadAndRun(page, { source: source(FIXTURE), backend: "webgpu", webgpu, context: 24 }, expected(FIXTURE).input_ids, 0);
+for (const [what, withAdapter, check] of LESSER) {
+  test(`an adapter with ${what} gives the reference's logits`, () => withAdapter(async (page) => {
+    const result = await runLoaded(page, expected(FIXTURE).input_ids);
     assertRight(result, FIXTURE);
     check(result.info.adapter);
   }));
 }
 
-test("the adapter's clock and what it can do are told as they are", () => withModule(async (page) => {
-  const { info } = await loadAndRun(page, { source: source(FIXTURE), backend: "webgpu" }, [1], 0);
+test("a profile of an adapter without a clock has the time of every block, by waiting for it, and says so", () => withLesser(async (page) => {
+  const { run, pieces } = await page.evaluate(async () => {
+    const { model } = /** @type {any} */ (globalThis);
+    const run = await model.report({ ids: [1, 2, 3], decode: 2, runs: 1, warmup: 0, ceilings: false });
+    const pieces = [];
+    for await (const piece of model.generate([1, 2, 3], { max_tokens: 3, ignore_eos: true })) pieces.push([...piece.blocks_us]);
+    return { run, pieces };
+  });
+  assert.match(run.timer.source, /waiting for the adapter after each block/);
+  assert.equal(run.conditions.level, "block");
+  const { spans, prefill_us, step_us } = run.runs[0];
+  const wall_us = [prefill_us, ...step_us];
+  for (const [pass, us] of wall_us.entries()) {
+    const of_pass = spans.duration_us.filter((/** @type {number} */ _, /** @type {number} */ i) => spans.pass[i] === pass && spans.parent[i] === -1);
+    const sum_us = of_pass.reduce((/** @type {number} */ sum, /** @type {number} */ each) => sum + each, 0);
+    assert.ok(of_pass.every((/** @type {number} */ each) => each > 0), "every block has a time");
+    // What is not in blocks: the embedding, the logits, the reading.
+    assert.ok(sum_us <= us && sum_us > us / 10, `pass ${pass}: blocks take ${sum_us} of ${us} µs`);
+  }
+  assert.deepEqual(pieces, [[], [], []], "without a record no time of a block is made up");
+}));
+
+// ---- an adapter that passes for real ----
+
+const withDisguised = withLoaded(FIXTURE, {}, DISGUISE);
+
+test("`auto` takes an adapter that passes for real", () => withDisguised(async (page) => {
+  const result = await runLoaded(page, expected(FIXTURE).input_ids);
+  assertRight(result, FIXTURE);
+  assert.equal(result.info.backend, "webgpu");
+  assert.equal(result.info.backend_reason, "auto");
+}));
+
+test("the adapter's clock and what it can do are told as they are", () => withDisguised(async (page) => {
+  const { info } = await runLoaded(page, [1]);
   const has = await page.evaluate(async () => {
     const adapter = await /** @type {any} */ (navigator).gpu.requestAdapter();
     return { subgroups: adapter.features.has("subgroups"), f16: adapter.features.has("shader-f16"), timestamps: adapter.features.has("timestamp-query") };
@@ -75,13 +102,9 @@ test("the adapter's clock and what it can do are told as they are", () => withMo
   assert.match(info.adapter.name, /swiftshader/i);
 }));
 
-test("a profile of the adapter has times of its own clock for every block and module", () => withModule(async (page) => {
-  const run = await page.evaluate(async (source) => {
-    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, backend: "webgpu", weights: "f32", keep: false });
-    const run = await model.report({ ids: [1, 2, 3], decode: 1, runs: 1, warmup: 1 });
-    model.dispose();
-    return run;
-  }, source(FIXTURE));
+test("a profile of the adapter has times of its own clock for every block and module", () => withDisguised(async (page) => {
+  const run = await page.evaluate(() =>
+    /** @type {any} */ (globalThis).model.report({ ids: [1, 2, 3], decode: 1, runs: 1, warmup: 1 }));
   assert.equal(run.timer.source, "timestamp-query of the adapter");
   assert.equal(run.conditions.backend, "webgpu");
   assert.ok(run.ceilings.read_gb_per_s > 0 && run.ceilings.f32_gmacs_per_s > 0);
@@ -97,35 +120,13 @@ test("a profile of the adapter has times of its own clock for every block and mo
     .reduce((/** @type {number} */ sum, /** @type {number} */ us) => sum + us, 0) <= prefill_us + step_us[0], "blocks take no longer than the passes");
 }));
 
-test("a profile of an adapter without a clock has the time of every block, by waiting for it, and says so", () => withModule(async (page) => {
-  const { run, pieces } = await page.evaluate(async (source) => {
-    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, backend: "webgpu", weights: "f32", keep: false, webgpu: { timestamps: false } });
-    const run = await model.report({ ids: [1, 2, 3], decode: 2, runs: 1, warmup: 0, ceilings: false });
-    const pieces = [];
-    for await (const piece of model.generate([1, 2, 3], { max_tokens: 3, ignore_eos: true })) pieces.push([...piece.blocks_us]);
-    model.dispose();
-    return { run, pieces };
-  }, source(FIXTURE));
-  assert.match(run.timer.source, /waiting for the adapter after each block/);
-  assert.equal(run.conditions.level, "block");
-  const { spans, prefill_us, step_us } = run.runs[0];
-  const wall_us = [prefill_us, ...step_us];
-  for (const [pass, us] of wall_us.entries()) {
-    const of_pass = spans.duration_us.filter((/** @type {number} */ _, /** @type {number} */ i) => spans.pass[i] === pass && spans.parent[i] === -1);
-    const sum_us = of_pass.reduce((/** @type {number} */ sum, /** @type {number} */ each) => sum + each, 0);
-    assert.ok(of_pass.every((/** @type {number} */ each) => each > 0), "every block has a time");
-    // What is not in blocks: the embedding, the logits, the reading.
-    assert.ok(sum_us <= us && sum_us > us / 10, `pass ${pass}: blocks take ${sum_us} of ${us} µs`);
-  }
-  assert.deepEqual(pieces, [[], [], []], "without a record no time of a block is made up");
-}));
-
 // ---- the choice ----
 
 test("without any adapter `auto` takes the CPU and says why, and `webgpu` is refused with a way out", async () => {
-  const bare = await launch();
+  const context = await (await sharedBrowser("cpu")).newContext();
   try {
-    const page = await modulePage(await bare.newContext());
+    const page = await context.newPage();
+    await prepareModule(page);
     const ids = expected(FIXTURE).input_ids;
     const auto = await loadAndRun(page, { source: source(FIXTURE) }, ids, 0);
     assertRight(auto, FIXTURE);
@@ -136,7 +137,7 @@ test("without any adapter `auto` takes the CPU and says why, and `webgpu` is ref
     assert.equal(asked.error?.code, "no_adapter");
     assert.match(String(asked.error?.next), /CPU/);
   } finally {
-    await bare.close();
+    await context.close();
   }
 });
 
@@ -159,13 +160,6 @@ test("`cpu` asks for no adapter", () => withModule(async (page) => {
   assertRight(result, FIXTURE);
   assert.equal(result.info.backend_reason, "asked");
 }, `Object.defineProperty(WorkerNavigator.prototype, "gpu", { get: () => { throw new Error("asked for an adapter"); } });`));
-
-test("`auto` takes an adapter that passes for real", () => withModule(async (page) => {
-  const result = await loadAndRun(page, { source: source(FIXTURE) }, expected(FIXTURE).input_ids, 0);
-  assertRight(result, FIXTURE);
-  assert.equal(result.info.backend, "webgpu");
-  assert.equal(result.info.backend_reason, "auto");
-}, DISGUISE));
 
 /** One sum of each kernel's kind goes wrong. @type {[string, string, string][]} */
 const BROKEN = [
@@ -205,8 +199,10 @@ test("a context whose keys are more than an adapter binds is computed on the CPU
   assert.match(String(asked.error?.message), /keys of \d+ positions take \d+ bytes/);
 }, DISGUISE));
 
+const withOptions = onePage((page) => prepareModule(page), undefined, {}, "webgpu");
+
 for (const [name, value] of [["maxBindingBytes", 0], ["maxBindingBytes", "all"], ["subgroups", 1], ["f32", true]]) {
-  test(`option webgpu.${name}: ${value} is refused by name`, () => withModule(async (page) => {
+  test(`option webgpu.${name}: ${value} is refused by name`, () => withOptions(async (page) => {
     const { error } = await loadAndRun(page, { source: source(FIXTURE), webgpu: { [String(name)]: value } }, [1], 0);
     assert.equal(error?.code, "bad_option");
     assert.match(String(error?.message), new RegExp(`webgpu.${name}`));
@@ -227,9 +223,10 @@ async function loseEveryDevice(browser) {
 test("a device that is lost in the middle of a run is made good from what is kept here, and the run goes on as if nothing had been", async () => {
   const hub = await MockHub.start(fixtureFiles(FIXTURE));
   try {
-    const own = await launch(SOFTWARE_ADAPTER);
+    const own = await launch("webgpu");
     try {
-      const page = await modulePage(await own.newContext());
+      const page = await own.newPage();
+      await prepareModule(page);
       const prompt = expected(FIXTURE).input_ids;
       const options = { temperature: 0, max_tokens: 24, ignore_eos: true };
       await page.evaluate(async ({ source, prompt, options }) => {
@@ -248,7 +245,7 @@ test("a device that is lost in the middle of a run is made good from what is kep
           }
         })();
       }, { source: hub.folder, prompt, options });
-      await page.waitForFunction(() => /** @type {any} */ (globalThis).goOn !== undefined);
+      await page.waitForFunction(() => /** @type {any} */ (globalThis).goOn !== undefined, null, { timeout: 120_000 });
       const contacts = hub.contacts.length;
       await loseEveryDevice(own);
       const result = await page.evaluate(async () => {
@@ -285,9 +282,10 @@ GPU.prototype.requestAdapter = async function (...args) {
 };`;
 
 test("a device that is lost between two runs is made good by the next one, even if there is no adapter for a moment", async () => {
-  const own = await launch(SOFTWARE_ADAPTER);
+  const own = await launch("webgpu");
   try {
-    const page = await modulePage(await own.newContext(), RESTARTING);
+    const page = await own.newPage();
+    await prepareModule(page, RESTARTING);
     const reference = expected(FIXTURE);
     const load = { source: source(FIXTURE), backend: "webgpu", weights: "f32", keep: false };
     await page.evaluate(async (load) => {
@@ -310,17 +308,11 @@ test("a device that is lost between two runs is made good by the next one, even 
 
 // ---- the page ----
 
-test("the page names the adapter that computes, and lets another backend be chosen", async () => {
-  const { context, page, faults } = await openPage(browser);
-  try {
-    await page.goto(`${SITE}/?backend=webgpu`);
-    await page.waitForFunction(() => document.getElementById("status")?.textContent?.startsWith("Ready"), null, { timeout: 120_000 });
-    assert.match(String(await page.textContent("#capability")), /^WebGPU · .*swiftshader/i);
-    assert.match(String(await page.textContent("#capability-reasons")), /software/);
-    await page.selectOption("#backend", "cpu");
-    await page.waitForFunction(() => document.getElementById("capability")?.textContent?.startsWith("CPU"), null, { timeout: 120_000 });
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-});
+test("the page names the adapter that computes, and lets another backend be chosen", () => withPage(async (page) => {
+  await page.goto(`${SITE}/?backend=webgpu`);
+  await waitForStatus(page, "Ready");
+  assert.match(String(await page.textContent("#capability")), /^WebGPU · .*swiftshader/i);
+  assert.match(String(await page.textContent("#capability-reasons")), /software/);
+  await page.selectOption("#backend", "cpu");
+  await page.waitForFunction(() => document.getElementById("capability")?.textContent?.startsWith("CPU"));
+}, {}, "webgpuAsItComes"));

@@ -3,19 +3,10 @@
 // speed: this adapter is the processor.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { EMBEDDED, expected, FIXTURES, launch, maxDifference, SITE, SOFTWARE_ADAPTER } from "./harness.js";
-import { assertRight, loadAndRun, MAX_LOGIT_DIFFERENCE, source, withModulePage } from "./webgpu.js";
+import { EMBEDDED, expected, FIXTURES, maxDifference, SITE, test } from "./harness.js";
+import { assertRight, loadAndRun, MAX_LOGIT_DIFFERENCE, source, withModule } from "./webgpu.js";
 
-/** @import { Browser, Page } from "playwright-core" */
-
-/** @type {Browser} */
-let browser;
-before(async () => { browser = await launch(SOFTWARE_ADAPTER); });
-after(() => browser.close());
-
-/** @param {(page: Page) => Promise<void>} body */
-const withModule = (body) => withModulePage(browser, body);
+/** @import { Page } from "playwright-core" */
 
 for (const fixture of FIXTURES) {
   test(`${fixture}: on the adapter, prefill logits and 24 greedy steps agree with the reference`, () => withModule(async (page) => {

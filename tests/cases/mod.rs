@@ -379,7 +379,7 @@ pub fn attention<B: Backend>(
     all
 }
 
-/// Scores of up to 30 products within ±8, so exponentials are off by some 1e-6; up to 600 of them are summed.
+/// Scores of up to 30 products within ±8, so exponentials are off by some 1e-6; up to 520 of them are summed.
 pub const ATTENTION: f64 = 5e-6;
 /// Queries and weights are integers of 16 bits in an 8-bit cache: a score within ±10 is off by up to 3e-4, which is how
 /// far its weight is off, and hundreds of them average.
@@ -499,32 +499,34 @@ pub fn rope<B: Backend>(be: &mut B, case: &RopeCase, position: usize, x: &[f32])
     read(be, &x)
 }
 
-/// `body(what, tokens, shape, [q, k, v])`. 600 positions take more than two blocks of any kernel.
+/// `body(what, tokens, shape, [q, k, v])`. 520 positions take more than two blocks of any kernel.
 pub fn for_attention_cases(mut body: impl FnMut(&str, usize, AttentionShape, [&[f32]; 3])) {
     let mut random = Random(14);
-    for (n_heads, n_kv_heads, head_dim) in [
+    let shapes = [
         (1, 1, 1),
         (4, 4, 5),
         (4, 2, 12),
         (6, 1, 31),
         (3, 3, 8),
         (2, 1, 128),
-    ] {
+    ];
+    let cases = shapes
+        .into_iter()
+        .flat_map(|shape| ROWS.map(|t_rows| (t_rows, shape)));
+    // More positions than one workgroup of a device takes. Their work grows with the square, so few heads must do.
+    let many = [(520, (2, 2, 12)), (520, (2, 1, 31))];
+    for (t_rows, (n_heads, n_kv_heads, head_dim)) in cases.chain(many) {
         let shape = AttentionShape {
             n_heads,
             n_kv_heads,
             head_dim,
             scale: (head_dim as f32 / 2.0).powf(-0.5),
         };
-        // More positions than one workgroup of a device takes; two shapes tell as much as all.
-        let many = [12, 31].contains(&head_dim).then_some(600);
-        for t_rows in ROWS.into_iter().chain(many) {
-            let q = random.numbers(t_rows * n_heads * head_dim, -2.0, 2.0);
-            let k = random.numbers(t_rows * n_kv_heads * head_dim, -2.0, 2.0);
-            let v = random.numbers(t_rows * n_kv_heads * head_dim, -2.0, 2.0);
-            let what = format!("{t_rows} tokens, {shape:?}");
-            body(&what, t_rows, shape, [&q, &k, &v]);
-        }
+        let q = random.numbers(t_rows * n_heads * head_dim, -2.0, 2.0);
+        let k = random.numbers(t_rows * n_kv_heads * head_dim, -2.0, 2.0);
+        let v = random.numbers(t_rows * n_kv_heads * head_dim, -2.0, 2.0);
+        let what = format!("{t_rows} tokens, {shape:?}");
+        body(&what, t_rows, shape, [&q, &k, &v]);
     }
 }
 

@@ -1,6 +1,6 @@
 // @ts-check
-// The types of the wasm door, as src/api.rs offers it, and the one place that loads the wasm module and starts its
-// threads. builds.js has chosen which module.
+// The types of the wasm door, as src/api.rs offers it, and the one place that loads the wasm module. builds.js has chosen
+// which one; the page starts its threads (start_threads.js).
 // The generated bindings exist only after a build, so the checker reads these types instead of theirs.
 
 import { chooseBuild, withoutThreads } from "./builds.js";
@@ -9,6 +9,7 @@ import { Zamba2Error } from "./errors.js";
 
 /** @import { Build } from "./builds.js" */
 /** @import { Device, WebGpuWishes } from "./devices.js" */
+/** @import { SharedModule } from "./start_threads.js" */
 /** @import { GenerateOptions, ProfileSpans, ReferenceReport, Run, Summary } from "./zamba2.d.ts" */
 
 /** @typedef {import("./zamba2.d.ts").ModelInfo} ModelInfo */
@@ -40,6 +41,7 @@ import { Zamba2Error } from "./errors.js";
  * @property {() => { stored_bytes: number, ranges: Unit["ranges"] } | null} rest
  * @property {(text: string) => unknown} open_manifest
  * @property {() => Promise<MemoryReport>} finish
+ * @property {() => number} choose_threads  on the CPU, by a short trial; gives how many compute from now on
  * @property {(text: string, add_special: boolean) => Uint32Array} tokenize
  * @property {(ids: Uint32Array) => string} detokenize
  * @property {(prompt: Uint32Array, options: GenerateOptions) => void} start
@@ -91,9 +93,6 @@ export function loadReports() {
   return loaded;
 }
 
-/** Starting a worker takes tens of milliseconds. After this the engine goes on with the threads that are up. */
-const THREADS_START_MS = 5_000;
-
 /**
  * @typedef {object} EngineOptions
  * @property {string} weights
@@ -111,10 +110,11 @@ let started = null;
 /**
  * An engine without a model. One that came before must have been freed.
  * @param {EngineOptions} options
+ * @param {(n: number, shared: SharedModule) => Promise<number>} startThreads  gives how many are up
  * @returns {Promise<{ engine: WasmEngine, build: Build, device: Device }>} the build with the threads that are really there
  */
-export async function createEngine(options) {
-  started ??= startModule(options);
+export async function createEngine(options, startThreads) {
+  started ??= startModule(options, startThreads);
   const { bindings, build } = await started;
   const fresh = () => new bindings.Engine({ weights: options.weights, context: options.context, threads: build.threads });
   const engine = fresh();
@@ -124,8 +124,8 @@ export async function createEngine(options) {
   return { engine: fresh(), build, device };
 }
 
-/** @param {EngineOptions} options */
-async function startModule(options) {
+/** @param {EngineOptions} options @param {(n: number, shared: SharedModule) => Promise<number>} startThreads */
+async function startModule(options, startThreads) {
   let build = chooseBuild(options);
   let loaded;
   try {
@@ -148,7 +148,7 @@ async function startModule(options) {
 
 /**
  * @param {Build} build
- * @returns {Promise<{ bindings: Bindings, address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }>}
+ * @returns {Promise<{ bindings: Bindings } & SharedModule>}
  */
 async function loadBindings({ folder }) {
   // Computed addresses: the files are made by the build, and the checker must not look for them in the sources.
@@ -173,29 +173,4 @@ async function compile(address) {
   // Compiling while the bytes arrive is refused where the host does not know the file's media type.
   const typed = response.headers.get("Content-Type")?.startsWith("application/wasm");
   return typed ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
-}
-
-/**
- * Starts workers that serve as threads, and tells how many of them are up. They end with this worker.
- * @param {number} n @param {{ address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} shared
- */
-async function startThreads(n, shared) {
-  const starts = Array.from({ length: n }, (_, i) => new Promise((resolve) => {
-    const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: `zamba2-thread-${i + 1}` });
-    const late = setTimeout(() => settle(false), THREADS_START_MS);
-    /** @param {boolean} up */
-    const settle = (up) => {
-      clearTimeout(late);
-      // One that would come up later must not take the work of those that are counted.
-      if (!up) worker.terminate();
-      resolve(up);
-    };
-    worker.onmessage = ({ data }) => settle(data === "ready");
-    worker.onerror = (event) => {
-      event.preventDefault();
-      settle(false);
-    };
-    worker.postMessage(shared);
-  }));
-  return (await Promise.all(starts)).filter(Boolean).length;
 }

@@ -1,7 +1,8 @@
 // @ts-check
 // The module worker that owns the wasm engine, so that the page stays responsive while a token is computed.
-// Messages in: `{ id, call, args }`, and outside the queue `{ abort: id }` and `{ read: id }`.
-// Messages out: `{ id, value }` or `{ id, error }` once per call, and `{ id, event, data }` before that.
+// Messages in: `{ id, call, args }`, and outside the queue `{ abort: id }`, `{ read: id }` and `{ threads_up: n }`.
+// Messages out: `{ id, value }` or `{ id, error }` once per call, and `{ id, event, data }` before that; once at most
+// `{ start_threads: n, shared }`.
 // One call runs at a time; the others wait in order. It touches no DOM and keeps nothing between page loads.
 
 import { FileListSource, UrlSource } from "./byte_source.js";
@@ -64,6 +65,19 @@ function yieldToMessages() {
   return new Promise((resolve) => {
     yielding.push(resolve);
     channel.port2.postMessage(0);
+  });
+}
+
+/** @type {(up: number) => void} */
+let onThreadsUp = () => {};
+/**
+ * Asks the page for workers that serve as threads; gives how many do.
+ * @param {number} n @param {import("./start_threads.js").SharedModule} shared @returns {Promise<number>}
+ */
+function startThreads(n, shared) {
+  return new Promise((resolve) => {
+    onThreadsUp = resolve;
+    postMessage({ start_threads: n, shared });
   });
 }
 
@@ -298,7 +312,7 @@ async function loadOnDevice(options, fault, { signal, emit }) {
   const wasm_from_ms = performance.now();
   let wasm_ms = 0;
   try {
-    created = await createEngine(options);
+    created = await createEngine(options, startThreads);
     wasm_ms = performance.now() - wasm_from_ms;
     const loading = created.engine;
     // Files that the reader chose are on this device already.
@@ -328,6 +342,7 @@ async function loadOnDevice(options, fault, { signal, emit }) {
     await opened?.kept?.close();
   }
   engine = created.engine;
+  const { threads, threads_reason } = chooseThreads(created);
   const load_ms = performance.now() - started_ms;
   const { build, device } = created;
   const adapter = device.adapter && { ...device.adapter, timestamp_step_us };
@@ -338,16 +353,27 @@ async function loadOnDevice(options, fault, { signal, emit }) {
     backend_reason: fault ? /** @type {LoadedInfo["backend_reason"]} */ (fault.code) : device.reason,
     backend_fact: fault?.message ?? device.fact,
     adapter,
-    threads: build.threads,
-    threads_reason: build.threads_reason,
+    threads,
+    threads_reason,
     isolated: crossOriginIsolated,
     keeping: progress.keeping,
   };
   loaded_facts = {
     name: sourceName(source), weights: /** @type {import("./zamba2.d.ts").Weights} */ (weights), tokenizer,
-    relaxed_simd: build.relaxed_simd, backend: running.backend, threads: build.threads, adapter,
+    relaxed_simd: build.relaxed_simd, backend: running.backend, threads, adapter,
   };
   return { ...info, ...running, tokenizer, chat, chat_fault, memory, timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() } };
+}
+
+/**
+ * The threads that the loaded model computes on, and why. Where the choice is ours, a trial may find fewer faster.
+ * @param {Awaited<ReturnType<typeof createEngine>>} created
+ * @returns {{ threads: number, threads_reason: LoadedInfo["threads_reason"] }}
+ */
+function chooseThreads({ engine, build, device }) {
+  if (build.threads_reason !== "auto" || device.webgpu) return build;
+  const threads = engine.choose_threads();
+  return { threads, threads_reason: threads < build.threads ? "measured" : "auto" };
 }
 
 /**
@@ -512,7 +538,7 @@ const calls = {
   async bench_kernels({ threads, relaxed_simd }) {
     const { engine: idle, build } = await createEngine({
       weights: "q4", context: null, threads, relaxed_simd, backend: "cpu", webgpu: { maxBindingBytes: null, timestamps: true, subgroups: true, f16: true },
-    });
+    }, startThreads);
     return { ...idle.bench_kernels(), relaxed_simd: build.relaxed_simd };
   },
 };
@@ -574,6 +600,8 @@ onmessage = ({ data }) => {
     if (entry) for (let left = 0; left < 2; left++) entry.readers.take();
   } else if ("read" in data) {
     waiting.get(data.read)?.readers.take();
+  } else if ("threads_up" in data) {
+    onThreadsUp(data.threads_up);
   } else if ("pause" in data) {
     pause.set(data.pause);
     pausing?.(data.pause);

@@ -32,8 +32,9 @@ export interface LoadOptions {
   /** Default "q8". The checkpoint's own dtype (f32, f16, bf16) is converted while it loads. */
   weights?: Weights;
   /**
-   * Workers that compute, the engine's own included: 1 to 64. "auto" (the default) takes one per core, at most 8. More
-   * than one needs a cross-origin isolated page; elsewhere one thread runs, and `info.threads_reason` says so.
+   * Workers that compute, the engine's own included: 1 to 64. "auto" (the default) takes one per core, at most 8, or
+   * fewer if a trial of about 0.1 s after the load finds them faster, as for small models. More than one needs a
+   * cross-origin isolated page; elsewhere one thread runs, and `info.threads_reason` says so.
    * The number changes no bit of any result.
    */
   threads?: "auto" | number;
@@ -185,10 +186,13 @@ export interface LoadTiming {
 }
 
 /**
- * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. The page is
- * not cross-origin isolated; the browser gives no shared WebAssembly memory; some workers did not start within seconds.
+ * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. A trial after the
+ * load found fewer threads faster; the page is not cross-origin isolated; the browser gives no shared WebAssembly memory;
+ * some workers did not start within seconds; the
+ * package has no build with threads yet.
  */
-export type ThreadsReason = "auto" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed" | "not_built";
+export type ThreadsReason =
+  "auto" | "measured" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed" | "not_built";
 
 export interface LoadedInfo extends ModelInfo {
   backend: "cpu-simd128" | "cpu-relaxed-simd" | "webgpu";

@@ -4,6 +4,7 @@
 
 import { hubFolder } from "./byte_source.js";
 import { errorFromReport, Zamba2Error } from "./errors.js";
+import { Threads } from "./start_threads.js";
 import { checkCount, HiddenTime, runText } from "./reporting.js";
 import { forgetModel, keptModels } from "./store.js";
 
@@ -37,6 +38,7 @@ const abortReason = (signal) => signal?.reason ?? new DOMException("The operatio
 class WorkerLink {
   constructor() {
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "zamba2" });
+    this.threads = new Threads();
     /** @type {Map<number, PendingCall>} */
     this.pending = new Map();
     this.next_id = 1;
@@ -44,7 +46,7 @@ class WorkerLink {
     this.dead = null;
     /** Hears of a device that is lost and made good while some other call is answered. @type {(event: string, data: any) => void} */
     this.onAside = () => {};
-    this.worker.onmessage = ({ data }) => this.receive(data);
+    this.worker.onmessage = ({ data }) => ("start_threads" in data ? this.startThreads(data.start_threads, data.shared) : this.receive(data));
     this.worker.onerror = (event) => {
       event.preventDefault();
       this.close(new Zamba2Error("internal", `the worker stopped: ${event.message || "its script could not be loaded"}`, {
@@ -52,6 +54,12 @@ class WorkerLink {
         nextStep: "Reload the page; if it stays, check that pkg/ is served whole.",
       }));
     };
+  }
+
+  /** @param {number} n @param {import("./start_threads.js").SharedModule} shared */
+  async startThreads(n, shared) {
+    const threads_up = await this.threads.start(n, shared);
+    this.worker.postMessage({ threads_up });
   }
 
   /** @param {{ id: number, event?: string, data?: any, value?: any, error?: import("./errors.js").ErrorReport }} message */
@@ -99,6 +107,7 @@ class WorkerLink {
     if (this.dead) return;
     this.dead = reason;
     this.worker.terminate();
+    this.threads.end();
     for (const call of this.pending.values()) call.reject(reason);
     this.pending.clear();
   }

@@ -5,6 +5,7 @@ mod attention;
 mod ceilings;
 mod conv1d;
 mod elementwise;
+mod helper_limit;
 mod linear;
 mod norm;
 mod pool;
@@ -133,8 +134,14 @@ impl Cpu {
         }
     }
 
+    /// The threads that compute.
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// From now on `threads` threads compute, as far as there are so many.
+    pub fn set_threads(&mut self, threads: usize) {
+        self.pool.set_threads(threads);
     }
 
     /// Measures what this machine can do at best on these threads; takes about a second.

@@ -1,69 +1,109 @@
-//! Threads for the CPU kernels: a fixed set of workers that wake within microseconds, and a safe way to hand each of
-//! them its own stripe of an output. It stands inside the CPU backend; it steals no work and allocates nothing per
-//! call. With one thread it is a plain loop, which is what a browser without shared memory gets.
+//! Threads for the CPU kernels: a fixed set of workers, and a safe way to hand each of them its own stripe of an output.
+//! It steals no work and allocates nothing per call. With one thread it is a plain loop, which is what a browser without
+//! shared memory gets.
+//!
+//! A job has places, and a worker computes for it only after it has taken one. Whoever finds no part left closes the
+//! job, so the caller waits for the workers that are inside and never for one that sleeps, comes late or has lost its
+//! core.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::backend::cpu::helper_limit::{HelperLimit, JobTimes};
 use crate::backend::cpu::threads::{self, Thread};
+use crate::clock::now_us;
 
-/// Polls before a thread goes to sleep: some tens of microseconds, longer than the gap between two ops of one token,
-/// short enough that an oversubscribed machine gets its core back.
-const SPINS: u32 = 20_000;
+/// How long a thread polls before it sleeps: about what falling asleep and being woken cost, and longer than the gap
+/// between two ops of a token.
+const SPIN_US: f64 = 50.0;
+/// Polls between two readings of the clock. A poll takes from 1 to 50 ns: processors differ in what `spin_loop` does.
+const POLLS: u32 = 64;
+/// Ends the polling where a browser rounds its clock to milliseconds.
+const MAX_POLLS: u32 = 1 << 15;
 
 /// How often a caller that sleeps looks whether the thread it waits for has died. Only a fault ever takes so long.
 const TRAP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-type Task = &'static (dyn Fn(usize) + Sync);
+/// The share of one thread in a job: it computes parts until none is left.
+type Share<'a> = &'a (dyn Fn() + Sync + 'a);
+
+// The fields of `Shared::state`, which change together: no thread ever sees one of them without the others.
+/// Workers that compute for the job.
+const INSIDE: u64 = 0xffff;
+const ONE_INSIDE: u64 = 1;
+/// Workers that may still join the job; 0 when it is closed.
+const PLACES: u64 = 0xffff << 16;
+const ONE_PLACE: u64 = 1 << 16;
+/// Workers that sleep and have not been called.
+const ASLEEP: u64 = 0xffff << 32;
+const ONE_ASLEEP: u64 = 1 << 32;
+/// The caller sleeps until nobody is inside.
+const CALLER_ASLEEP: u64 = 1 << 48;
+/// The pool is being dropped.
+const STOP: u64 = 1 << 49;
 
 struct Shared {
-    /// Counts the jobs; a change wakes the workers.
-    epoch: AtomicU32,
-    task: Mutex<Option<Task>>,
-    wake: Condvar,
-    /// Workers that have not finished the current job.
-    busy: AtomicUsize,
+    state: AtomicU64,
+    /// Of the open job. It is written while no worker is inside or can join.
+    share: AtomicPtr<Share<'static>>,
+    /// Sleepers that have been called and have not woken yet.
+    calls: Mutex<usize>,
+    called: Condvar,
     done: Condvar,
     panicked: AtomicBool,
-    stop: AtomicBool,
 }
 
+/// It is not `Sync`, so one job runs at a time and a job's body can't start another.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<Thread>,
+    /// The threads that compute, the calling one included.
+    threads: Cell<usize>,
+    limit: HelperLimit,
 }
 
 impl Pool {
     /// A pool of `threads` threads, the calling one included. Where threads can't be had it has fewer.
     pub fn new(threads: usize) -> Pool {
         let shared = Arc::new(Shared {
-            epoch: AtomicU32::new(0),
-            task: Mutex::new(None),
-            wake: Condvar::new(),
-            busy: AtomicUsize::new(0),
+            state: AtomicU64::new(0),
+            share: AtomicPtr::default(),
+            calls: Mutex::new(0),
+            called: Condvar::new(),
             done: Condvar::new(),
             panicked: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
         });
         let spawn = |index: usize| {
             let shared = Arc::clone(&shared);
-            threads::spawn(format!("cpu-{index}"), move || work(&shared, index))
+            threads::spawn(format!("cpu-{index}"), move || work(&shared))
         };
-        let workers = (1..threads.max(1)).map_while(spawn).collect();
-        Pool { shared, workers }
+        let workers: Vec<Thread> = (1..threads.max(1)).map_while(spawn).collect();
+        Pool {
+            threads: Cell::new(workers.len() + 1),
+            limit: HelperLimit::new(workers.len()),
+            shared,
+            workers,
+        }
     }
 
+    /// The threads that compute.
     pub fn threads(&self) -> usize {
-        self.workers.len() + 1
+        self.threads.get()
+    }
+
+    /// From now on `threads` threads compute, as far as there are so many; the others sleep.
+    pub fn set_threads(&self, threads: usize) {
+        self.threads.set(threads.clamp(1, self.workers.len() + 1));
     }
 
     /// Calls `body(i, part i of outputs)` for every `i < parts`. A thread takes the next part when it is done with one:
     /// processors that share their core with others run at unequal speeds.
     pub fn run<S: Split>(&self, parts: usize, outputs: S, body: impl Fn(usize, S::Part) + Sync) {
         let next = AtomicUsize::new(0);
-        let share = |_thread: usize| {
+        let share = || {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= parts {
@@ -73,113 +113,223 @@ impl Pool {
                 body(index, unsafe { outputs.part(index) });
             }
         };
-        if self.workers.is_empty() || parts == 1 {
-            share(0);
-        } else {
-            self.run_on_all(&share);
+        match self.threads().min(parts) {
+            0 | 1 => share(),
+            2 => {
+                self.run_with(1, &share);
+            }
+            // Only of several helpers one may be too many, so only then the clock is read.
+            threads => {
+                let start_us = now_us();
+                let outcome = self.run_with(self.limit.helpers_of(threads - 1), &share);
+                let (slept_us, wait_us) = outcome.sleep.unwrap_or_else(|| (now_us(), 0.0));
+                // With one part for each thread the slowest core is waited for however many there are.
+                let wait_us = if parts < 2 * threads { 0.0 } else { wait_us };
+                self.limit.note(&JobTimes {
+                    share_us: slept_us - start_us,
+                    wait_us,
+                    calls: outcome.calls,
+                });
+            }
         }
     }
 
-    fn run_on_all(&self, task: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: only the lifetime changes. The reference is used by the workers between the change of epoch and
-        // the moment `busy` is zero, and `Finish` waits for that moment before `task` can go out of scope, also
-        // when the caller's own share panics.
-        let task = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Task>(task) };
-        {
-            let mut slot = lock(&self.shared.task);
-            *slot = Some(task);
-            self.shared
-                .busy
-                .store(self.workers.len(), Ordering::Relaxed);
-            self.shared.epoch.fetch_add(1, Ordering::Release);
-        }
-        self.shared.wake.notify_all();
-        let finish = Finish(&self.shared);
-        task(0);
-        drop(finish);
-        let panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
+    /// Computes `share` here and on at most `helpers` workers.
+    fn run_with(&self, helpers: usize, share: Share) -> Outcome {
+        let shared = &*self.shared;
+        assert!(!threads::trapped(), "a worker thread panicked");
+        let closing = Closing(shared);
+        shared
+            .share
+            .store((&raw const share).cast_mut().cast(), Ordering::Relaxed);
+        let places = helpers as u64 * ONE_PLACE;
+        let before = shared.state.fetch_add(places, Ordering::AcqRel);
+        let asleep = ((before & ASLEEP) / ONE_ASLEEP) as usize;
+        let calls = helpers.saturating_sub(self.workers.len() - asleep);
+        shared.call(calls);
+        share();
+        std::mem::forget(closing);
+        let sleep = shared.close();
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         assert!(!panicked, "a worker thread panicked");
+        Outcome { calls, sleep }
     }
+}
+
+/// Of one job.
+struct Outcome {
+    /// Workers that had to be woken.
+    calls: usize,
+    /// When the caller began to wait for its helpers and for how long, in microseconds; if it had to sleep.
+    sleep: Option<(f64, f64)>,
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        {
-            let _slot = lock(&self.shared.task);
-            self.shared.stop.store(true, Ordering::Relaxed);
-            self.shared.epoch.fetch_add(1, Ordering::Release);
-        }
-        self.shared.wake.notify_all();
+        let before = self.shared.state.fetch_or(STOP, Ordering::AcqRel);
+        self.shared.call(((before & ASLEEP) / ONE_ASLEEP) as usize);
         for worker in self.workers.drain(..) {
             worker.end();
         }
     }
 }
 
-/// Waits, when dropped, until no worker is busy.
-struct Finish<'a>(&'a Shared);
+/// Closes the job when the caller's own share panics.
+struct Closing<'a>(&'a Shared);
 
-impl Drop for Finish<'_> {
+impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        for _ in 0..SPINS {
-            if self.0.busy.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            std::hint::spin_loop();
-        }
-        let mut slot = lock(&self.0.task);
-        while self.0.busy.load(Ordering::Acquire) != 0 {
-            assert!(!threads::trapped(), "a worker thread panicked");
-            let woken = self.0.done.wait_timeout(slot, TRAP_CHECK_INTERVAL);
-            (slot, _) = woken.unwrap_or_else(PoisonError::into_inner);
-        }
+        self.0.close();
     }
 }
 
-fn work(shared: &Shared, thread: usize) {
-    let mut seen = 0;
-    loop {
-        seen = next_epoch(shared, seen);
-        if shared.stop.load(Ordering::Relaxed) {
+/// What a worker finds when it looks for work.
+#[derive(PartialEq)]
+enum Offer {
+    /// It has taken a place.
+    Job,
+    Nothing,
+    Stop,
+}
+
+impl Shared {
+    /// Lets no worker join any more and waits until nobody is inside; from when and for how long, if the caller slept.
+    fn close(&self) -> Option<(f64, f64)> {
+        let is_over = || self.state.load(Ordering::Acquire) & INSIDE == 0;
+        self.state.fetch_and(!PLACES, Ordering::AcqRel);
+        if is_over() {
+            return None;
+        }
+        let from_us = now_us();
+        if spin_until(is_over) {
+            return None;
+        }
+        let mut calls = lock(&self.calls);
+        self.state.fetch_or(CALLER_ASLEEP, Ordering::AcqRel);
+        while !is_over() {
+            assert!(!threads::trapped(), "a worker thread panicked");
+            let woken = self.done.wait_timeout(calls, TRAP_CHECK_INTERVAL);
+            (calls, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        self.state.fetch_and(!CALLER_ASLEEP, Ordering::AcqRel);
+        Some((from_us, now_us() - from_us))
+    }
+
+    /// Takes a place in the job if there is one.
+    fn join(&self) -> Offer {
+        let mut state = self.state.load(Ordering::Relaxed);
+        loop {
+            if state & STOP != 0 {
+                return Offer::Stop;
+            }
+            if state & PLACES == 0 {
+                return Offer::Nothing;
+            }
+            let joined = state - ONE_PLACE + ONE_INSIDE;
+            let swapped = self.state.compare_exchange_weak(
+                state,
+                joined,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            match swapped {
+                Ok(_) => return Offer::Job,
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// After a worker's share: no part is left, so nobody else may join.
+    fn leave(&self) {
+        let leave = |state: u64| Some((state & !PLACES) - ONE_INSIDE);
+        let before = self
+            .state
+            .fetch_update(Ordering::Release, Ordering::Relaxed, leave);
+        let (Ok(before) | Err(before)) = before;
+        if before & (CALLER_ASLEEP | INSIDE) == CALLER_ASLEEP | ONE_INSIDE {
+            // Under the lock, so that the wake-up can't fall between the caller's check and its wait.
+            let _calls = lock(&self.calls);
+            self.done.notify_one();
+        }
+    }
+
+    /// Sleeps until the worker is called, unless there is work.
+    fn sleep(&self) {
+        let mut calls = lock(&self.calls);
+        // One step with the look for work: a job that opens after it finds this worker counted, and calls it.
+        let asleep = |state: u64| (state & (PLACES | STOP) == 0).then_some(state + ONE_ASLEEP);
+        let counted = self
+            .state
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, asleep);
+        if counted.is_err() {
             return;
         }
-        let task = lock(&shared.task).expect("a new epoch comes with a task");
-        let run = std::panic::AssertUnwindSafe(|| task(thread));
-        if std::panic::catch_unwind(run).is_err() {
-            shared.panicked.store(true, Ordering::Relaxed);
+        while *calls == 0 {
+            calls = self
+                .called
+                .wait(calls)
+                .unwrap_or_else(PoisonError::into_inner);
         }
-        if shared.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Under the lock, so that the wake-up can't fall between the caller's check and its wait.
-            let _slot = lock(&shared.task);
-            shared.done.notify_one();
+        *calls -= 1;
+    }
+
+    /// Wakes `n` of the workers that are asleep.
+    fn call(&self, n: usize) {
+        if n == 0 {
+            return;
+        }
+        *lock(&self.calls) += n;
+        self.state
+            .fetch_sub(n as u64 * ONE_ASLEEP, Ordering::Relaxed);
+        for _ in 0..n {
+            self.called.notify_one();
         }
     }
 }
 
-/// Waits until the epoch is no longer `seen`: first by spinning, then asleep.
-fn next_epoch(shared: &Shared, seen: u32) -> u32 {
-    for _ in 0..SPINS {
-        let epoch = shared.epoch.load(Ordering::Acquire);
-        if epoch != seen {
-            return epoch;
-        }
-        std::hint::spin_loop();
-    }
-    let mut slot = lock(&shared.task);
+fn work(shared: &Shared) {
     loop {
-        let epoch = shared.epoch.load(Ordering::Acquire);
-        if epoch != seen {
-            return epoch;
+        let mut offer = Offer::Nothing;
+        spin_until(|| {
+            offer = shared.join();
+            offer != Offer::Nothing
+        });
+        match offer {
+            Offer::Stop => return,
+            Offer::Nothing => shared.sleep(),
+            Offer::Job => {
+                // SAFETY: the caller's frame holds the share until nobody is inside, and this worker is.
+                let share = unsafe { *shared.share.load(Ordering::Relaxed) };
+                let run = std::panic::AssertUnwindSafe(share);
+                if std::panic::catch_unwind(run).is_err() {
+                    shared.panicked.store(true, Ordering::Relaxed);
+                }
+                shared.leave();
+            }
         }
-        slot = shared
-            .wake
-            .wait(slot)
-            .unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-fn lock(task: &Mutex<Option<Task>>) -> MutexGuard<'_, Option<Task>> {
-    task.lock().unwrap_or_else(PoisonError::into_inner)
+/// Polls `holds` for a short while; whether it came to hold.
+fn spin_until(mut holds: impl FnMut() -> bool) -> bool {
+    if holds() {
+        return true;
+    }
+    let start_us = now_us();
+    for poll in 1..=MAX_POLLS {
+        std::hint::spin_loop();
+        if holds() {
+            return true;
+        }
+        if poll % POLLS == 0 && now_us() - start_us > SPIN_US {
+            return false;
+        }
+    }
+    false
+}
+
+fn lock(calls: &Mutex<usize>) -> MutexGuard<'_, usize> {
+    calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Something that falls into disjoint parts, one for each index.
@@ -343,16 +493,85 @@ mod tests {
         });
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     #[test]
-    fn a_panic_on_a_worker_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(2);
-        let run = std::panic::AssertUnwindSafe(|| {
-            pool.run(2, (), |index, ()| assert_eq!(index, 0, "meant to fail"));
-        });
-        assert!(std::panic::catch_unwind(run).is_err());
-        let mut data = vec![0.0; 2];
-        pool.run(2, Pieces::new(&mut data, 1), |_, piece| piece[0] = 1.0);
-        assert_eq!(data, [1.0, 1.0]);
+    fn a_worker_that_never_comes_holds_no_job_up() {
+        let mut pool = Pool::new(1);
+        // It ends without ever looking for work. Where there are no threads there is nothing to wait for either.
+        pool.workers.extend(threads::spawn("idle".into(), || ()));
+        pool.set_threads(2);
+        let mut data = vec![0.0; 64];
+        pool.run(64, Pieces::new(&mut data, 1), |_, piece| piece[0] = 1.0);
+        assert_eq!(data, [1.0; 64]);
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    mod threaded {
+        use std::collections::HashSet;
+        use std::panic::{AssertUnwindSafe, catch_unwind};
+        use std::sync::Barrier;
+        use std::thread::{self, ThreadId, sleep};
+
+        use super::*;
+
+        #[test]
+        fn a_job_wakes_a_worker_whether_it_polls_or_sleeps() {
+            let pool = Pool::new(2);
+            // No thread gets past it alone, so a job that the worker misses would never end.
+            let both = Barrier::new(2);
+            for pause_us in [0, 20, 45, 50, 55, 100, 500].repeat(40) {
+                sleep(Duration::from_micros(pause_us));
+                pool.run(2, (), |_, ()| drop(both.wait()));
+            }
+        }
+
+        #[test]
+        fn no_more_threads_compute_than_were_set() {
+            let pool = Pool::new(5);
+            for (threads, most) in [(1, 1), (2, 2), (3, 3), (9, 5), (0, 1)] {
+                pool.set_threads(threads);
+                assert_eq!(pool.threads(), most);
+                for _ in 0..10 {
+                    let seen: Mutex<HashSet<ThreadId>> = Mutex::default();
+                    pool.run(16, (), |_, ()| {
+                        seen.lock().unwrap().insert(thread::current().id());
+                        // Long enough for every worker to come that may.
+                        sleep(Duration::from_micros(100));
+                    });
+                    assert!(seen.into_inner().unwrap().len() <= most);
+                }
+            }
+        }
+
+        #[test]
+        fn a_panic_on_any_thread_reaches_the_caller_and_the_pool_lives_on() {
+            let pool = Pool::new(2);
+            let caller = thread::current().id();
+            for on_worker in [true, false] {
+                let both = Barrier::new(2);
+                let run = AssertUnwindSafe(|| {
+                    pool.run(2, (), |_, ()| {
+                        both.wait();
+                        let is_worker = thread::current().id() != caller;
+                        assert_ne!(is_worker, on_worker, "meant to fail");
+                    });
+                });
+                assert!(catch_unwind(run).is_err());
+                let mut data = vec![0.0; 2];
+                pool.run(2, Pieces::new(&mut data, 1), |_, piece| piece[0] = 1.0);
+                assert_eq!(data, [1.0, 1.0]);
+            }
+        }
+
+        #[test]
+        fn more_threads_than_any_machine_has_cores_lose_no_part() {
+            let pool = Pool::new(64);
+            for parts in (1..200).rev() {
+                let mut data = vec![0.0; parts];
+                pool.run(parts, Pieces::new(&mut data, 1), |index, piece| {
+                    piece[0] += index as f32;
+                });
+                assert!(data.iter().enumerate().all(|(i, v)| *v == i as f32));
+            }
+        }
     }
 }

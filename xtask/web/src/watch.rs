@@ -1,7 +1,8 @@
 //! Edited files, told on the standard output: one line per file, after the editor has been still for a moment.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use notify_debouncer_mini::notify::{RecommendedWatcher, RecursiveMode};
@@ -20,10 +21,13 @@ pub enum Watched {
 
 /// Watches until the result is dropped.
 pub fn start(watched: &[Watched]) -> Result<Debouncer<RecommendedWatcher>> {
-    let tell = |events: DebounceEventResult| {
+    let mut edits = Edits::since(SystemTime::now());
+    let tell = move |events: DebounceEventResult| {
         // What cannot be watched for a moment, such as a folder that was replaced, is no reason to stop.
         for event in events.unwrap_or_default() {
-            println!("edited {}", event.path.display());
+            if edits.is_new(&event.path) {
+                println!("edited {}", event.path.display());
+            }
         }
     };
     let mut debouncer = new_debouncer(STILL, tell).context("cannot watch files for edits")?;
@@ -39,4 +43,58 @@ pub fn start(watched: &[Watched]) -> Result<Debouncer<RecommendedWatcher>> {
             .with_context(watching)?;
     }
     Ok(debouncer)
+}
+
+/// Tells edits from mere events: the system also reports files that were only read, and the compiler reads all.
+struct Edits {
+    start: SystemTime,
+    /// When each file was edited last, as far as that is later than the start.
+    told: HashMap<PathBuf, SystemTime>,
+}
+
+impl Edits {
+    fn since(start: SystemTime) -> Edits {
+        Edits {
+            start,
+            told: HashMap::new(),
+        }
+    }
+
+    /// Whether the file was edited since it was asked for last.
+    fn is_new(&mut self, path: &Path) -> bool {
+        let Ok(metadata) = path.metadata() else {
+            return true; // it is gone
+        };
+        // A folder changes with the files in it, which are reported themselves.
+        let Some(edited) = metadata.modified().ok().filter(|_| metadata.is_file()) else {
+            return false;
+        };
+        let before = self.told.insert(path.to_owned(), edited);
+        edited > before.unwrap_or(self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::{Duration, SystemTime};
+
+    use super::Edits;
+
+    #[test]
+    fn a_file_that_was_only_read_was_not_edited() {
+        let path = std::env::temp_dir().join(format!("zamba2-watch-{}", std::process::id()));
+        fs::write(&path, "text").unwrap();
+        let mut edits = Edits::since(SystemTime::now() - Duration::from_secs(60));
+        assert!(edits.is_new(&path));
+        fs::read(&path).unwrap();
+        assert!(!edits.is_new(&path));
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(5))
+            .unwrap();
+        assert!(edits.is_new(&path));
+        fs::remove_file(&path).unwrap();
+        assert!(edits.is_new(&path));
+        assert!(!edits.is_new(&std::env::temp_dir()));
+    }
 }

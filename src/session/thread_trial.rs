@@ -1,0 +1,153 @@
+//! How many of the CPU backend's threads to compute on, by a short trial. The cores of a hybrid processor differ, a small
+//! model has little to share, and other programs want cores too: none of this can be asked for, so it is measured. The
+//! sequence, its logits and the profile are left as they are.
+
+use crate::backend::Backend;
+use crate::backend::cpu::Cpu;
+use crate::clock::now_us;
+use crate::model::cache::Cache;
+use crate::model::forward::{ForwardPass, Scratch};
+use crate::profile::Level;
+use crate::session::Session;
+
+/// A decode step that reads more weights than this takes many milliseconds, which memory decides: all threads help, and
+/// a trial would be long.
+const MAX_WEIGHTS_BYTES: u64 = 128 << 20;
+/// No round begins after this, and a trial whose first round takes longer on this machine is given up.
+const BUDGET_US: f64 = 120e3;
+const MAX_ROUNDS: usize = 9;
+/// Of each candidate in each round. The step before them is not measured: threads that have slept wake in it.
+const STEPS: usize = 2;
+/// More threads win when they are slower by no more than this: a prompt gains from them more than one token does.
+const TOLERANCE: f64 = 1.05;
+
+/// One candidate with the time of a decode step in each round.
+struct Candidate {
+    threads: usize,
+    step_us: Vec<f64>,
+}
+
+impl Session<Cpu> {
+    /// Times decode steps of the loaded model on one thread, half of the threads and all of them in turn, goes on with
+    /// the fastest number and gives it. A model that is incomplete or large keeps all.
+    pub fn choose_threads(&mut self) -> usize {
+        let all = self.be.threads();
+        if all == 1 || self.check_complete().is_err() || self.weights_bytes() > MAX_WEIGHTS_BYTES {
+            return all;
+        }
+        let level = self.be.profiler().level();
+        self.be.profiler().set_level(Level::Off);
+        let chosen = self.time_threads(all).unwrap_or(all);
+        self.be.set_threads(chosen);
+        self.be.profiler().set_level(level);
+        chosen
+    }
+
+    /// The fastest number of threads; none where a step takes too long to try.
+    fn time_threads(&mut self, all: usize) -> Option<usize> {
+        let mut candidates = candidates(all);
+        let (be, model) = (&mut self.be, &self.model);
+        // Memory of its own, so that the sequence and what it predicts stay.
+        let mut cache = Cache::new(be, &model.config, STEPS + 1, self.kv_format);
+        let mut scratch = Scratch::new(be, &model.config);
+        let mut pass = ForwardPass::with_room(be, &model.config, 1);
+        let mut step = |be: &mut Cpu, cache: &mut Cache<Cpu>| {
+            pass.restart(be, model, cache, &[0]);
+            pass.advance(be, model, cache, &mut scratch, usize::MAX);
+            pass.last_logits(be, model, &mut scratch);
+        };
+        let start_us = now_us();
+        for round in 0..MAX_ROUNDS {
+            for candidate in &mut candidates {
+                be.set_threads(candidate.threads);
+                cache.reset(be);
+                step(be, &mut cache);
+                let from_us = now_us();
+                for _ in 0..STEPS {
+                    step(be, &mut cache);
+                }
+                // The first round warms up: a browser runs new code in its baseline compiler.
+                if round > 0 {
+                    candidate.step_us.push((now_us() - from_us) / STEPS as f64);
+                }
+            }
+            if now_us() - start_us > BUDGET_US {
+                break;
+            }
+        }
+        fastest(candidates)
+    }
+}
+
+/// One thread, half of them and all, each number once.
+fn candidates(all: usize) -> Vec<Candidate> {
+    let mut counts = vec![1, all / 2, all];
+    counts.dedup();
+    let candidate = |threads| Candidate {
+        threads,
+        step_us: Vec::with_capacity(MAX_ROUNDS),
+    };
+    counts.into_iter().map(candidate).collect()
+}
+
+/// The most threads whose median is within [`TOLERANCE`] of the best; none if nothing was measured.
+fn fastest(candidates: Vec<Candidate>) -> Option<usize> {
+    let medians = candidates.into_iter().map(|mut candidate| {
+        candidate.step_us.sort_by(f64::total_cmp);
+        let middle = candidate.step_us.get(candidate.step_us.len() / 2)?;
+        Some((candidate.threads, *middle))
+    });
+    let medians: Vec<(usize, f64)> = medians.collect::<Option<_>>()?;
+    let best_us = medians
+        .iter()
+        .map(|(_, us)| *us)
+        .fold(f64::INFINITY, f64::min);
+    let near = medians.iter().filter(|(_, us)| *us <= best_us * TOLERANCE);
+    near.map(|(threads, _)| *threads).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timed(times: &[(usize, &[f64])]) -> Option<usize> {
+        let candidate = |(threads, step_us): &(usize, &[f64])| Candidate {
+            threads: *threads,
+            step_us: step_us.to_vec(),
+        };
+        fastest(times.iter().map(candidate).collect())
+    }
+
+    #[test]
+    fn the_candidates_are_one_thread_half_of_them_and_all() {
+        let counts = |all| -> Vec<usize> {
+            let candidates = candidates(all).into_iter();
+            candidates.map(|candidate| candidate.threads).collect()
+        };
+        assert_eq!(counts(2), [1, 2]);
+        assert_eq!(counts(3), [1, 3]);
+        assert_eq!(counts(8), [1, 4, 8]);
+    }
+
+    #[test]
+    fn the_number_of_threads_with_the_lowest_median_is_chosen() {
+        // A single outlier in either direction decides nothing.
+        let times: [(usize, &[f64]); 3] = [
+            (1, &[4.0, 4.0, 1.0]),
+            (4, &[2.0, 2.0, 9.0]),
+            (8, &[3.0, 3.0, 3.0]),
+        ];
+        assert_eq!(timed(&times), Some(4));
+    }
+
+    #[test]
+    fn more_threads_win_a_near_tie() {
+        assert_eq!(timed(&[(1, &[1.0]), (2, &[1.04])]), Some(2));
+        assert_eq!(timed(&[(1, &[1.0]), (2, &[1.06])]), Some(1));
+    }
+
+    #[test]
+    fn without_a_measurement_nothing_is_chosen() {
+        assert_eq!(timed(&[(1, &[]), (2, &[])]), None);
+    }
+}

@@ -1,0 +1,21 @@
+//! Every test of the crate from outside but `kernels`, as one program: it is linked once, and what the files share is
+//! compiled once. `kernels` is apart because it also runs as wasm. A file here is named before its tests:
+//! `cargo test --test integration model::`.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod adapter;
+mod architecture;
+mod cases;
+mod chat;
+mod cli;
+mod loader;
+mod lookahead;
+mod model;
+mod quantization;
+mod reference;
+mod report;
+mod sequence;
+mod support;
+mod threads;
+mod webgpu;
+mod webgpu_widths;

@@ -1,0 +1,70 @@
+// @ts-check
+// The page's part in the engine's threads: it starts the workers that serve as threads and ends them. The engine's
+// worker asks for them by message, because it could not watch over them: in Firefox 153 `new Worker` inside a worker may
+// block for ever while workers that it started before are loading, and its timers with it.
+
+/** What a thread needs. @typedef {{ address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} SharedModule */
+
+/** Starting a worker takes tens of milliseconds. After this the engine goes on with the threads that are up. */
+const START_MS = 5_000;
+/** The time is counted in ticks of the page's own: while the page is busy it can't hear a worker, and none is late. */
+const TICK_MS = 100;
+
+/** The workers that serve one engine as threads. */
+export class Threads {
+  /** @type {Worker[]} */
+  #workers = [];
+  #ended = false;
+
+  /** Starts `n` threads; gives how many of them serve. @param {number} n @param {SharedModule} shared */
+  async start(n, shared) {
+    const started = await Promise.all(Array.from({ length: n }, (_, i) => this.#startOne(i + 1, shared)));
+    const serving = this.#ended ? [] : started.filter((worker) => worker !== null);
+    // Only now: one that was given up must not hold a lock of the shared memory, or work that is counted on.
+    for (const worker of serving) worker.postMessage("serve");
+    return serving.length;
+  }
+
+  end() {
+    this.#ended = true;
+    for (const worker of this.#workers.splice(0)) worker.terminate();
+  }
+
+  /** @param {number} number */
+  #create(number) {
+    if (this.#ended) return null;
+    try {
+      const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: `zamba2-thread-${number}` });
+      this.#workers.push(worker);
+      return worker;
+    } catch {
+      // A page's policy may forbid it; the engine then has fewer threads.
+      return null;
+    }
+  }
+
+  /** @param {number} number @param {SharedModule} shared @returns {Promise<Worker | null>} */
+  #startOne(number, shared) {
+    return new Promise((resolve) => {
+      const worker = this.#create(number);
+      if (!worker) return resolve(null);
+      let ticks = 0;
+      const ticking = setInterval(() => {
+        ticks += 1;
+        if (this.#ended || ticks * TICK_MS >= START_MS) settle(false);
+      }, TICK_MS);
+      /** @param {boolean} up */
+      const settle = (up) => {
+        clearInterval(ticking);
+        if (!up) worker.terminate();
+        resolve(up ? worker : null);
+      };
+      worker.onmessage = ({ data }) => settle(data === "ready");
+      worker.onerror = (event) => {
+        event.preventDefault();
+        settle(false);
+      };
+      worker.postMessage(shared);
+    });
+  }
+}
