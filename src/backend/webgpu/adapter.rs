@@ -1,58 +1,56 @@
-//! The choice of an adapter and the opening of a device on it. It stands inside the WebGPU backend. It makes no buffer
-//! and runs no kernel.
+//! Requests an adapter and a device, and collects the device's failures.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::backend::webgpu::kernels::Variants;
+use crate::backend::webgpu::kernels::OptionalFeatures;
 use crate::error::{Error, Result};
 
-/// What is known of the adapter that was chosen.
+/// What is known about the adapter in use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterFacts {
-    /// As the driver names it; a browser may give nothing.
+    /// The driver's name for it; may be empty in a browser.
     pub name: String,
-    /// The interface below: Vulkan, Metal, Dx12 or the browser's WebGPU.
+    /// The graphics API underneath: Vulkan, Metal, Dx12 or the browser's WebGPU.
     pub interface: String,
-    /// The processor plays the graphics card: right, and slower than the CPU backend.
+    /// A software adapter: correct, but slower than the CPU backend.
     pub software: bool,
-    /// The most bytes that a kernel can be given at once; larger matrices are split.
+    /// The largest binding in bytes; larger matrices are split.
     pub max_binding_bytes: u64,
-    /// The step of the device's own clock; none if the device can't be asked for times, and spans are then taken by waiting
-    /// for each of them.
+    /// Nanoseconds per tick of timestamp queries; none without them, and spans are then timed by waiting for each.
     pub timestamp_period_ns: Option<f32>,
-    /// Kernels add up by subgroups.
+    /// See [`OptionalFeatures`].
     pub subgroups: bool,
-    /// Kernels keep small whole numbers as f16.
+    /// See [`OptionalFeatures`].
     pub f16: bool,
 }
 
-/// How a device is to be opened.
+/// How to open a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdapterOptions {
-    /// Takes no software adapter.
+    /// Refuse a software adapter.
     pub hardware_only: bool,
-    /// A bound below the adapter's own, for finding out what a smaller one would do.
+    /// A limit below the adapter's own, for testing how a device with smaller bindings behaves.
     pub max_binding_bytes: Option<u64>,
-    /// Does without the device's own clock.
+    /// Do not use timestamp queries.
     pub no_timestamps: bool,
-    /// Does without subgroups.
+    /// Do not use subgroups.
     pub no_subgroups: bool,
-    /// Does without f16.
+    /// Do not use f16.
     pub no_f16: bool,
-    /// Whoever opened the browser's adapter has asked it for subgroups, which wgpu can't there.
+    /// The page requests subgroups from the browser itself, because wgpu cannot.
     pub browser_subgroups: bool,
 }
 
-/// Which of the features that change a kernel's text a device is to have.
-fn variants(features: wgpu::Features, options: AdapterOptions) -> Variants {
-    Variants {
+/// The optional features that kernels will use.
+fn kernel_features(features: wgpu::Features, options: AdapterOptions) -> OptionalFeatures {
+    OptionalFeatures {
         subgroups: (features.contains(wgpu::Features::SUBGROUP) || options.browser_subgroups)
             && !options.no_subgroups,
         f16: features.contains(wgpu::Features::SHADER_F16) && !options.no_f16,
     }
 }
 
-/// The first failure that the device reported by itself. Failures come late and from another thread.
+/// The first failure that the device reported. Reports are asynchronous and may come from another thread.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Option<Error>>>);
 
@@ -63,14 +61,13 @@ impl Faults {
     }
 
     /// # Errors
-    /// The first fault, once there is one; nothing that was computed since can be trusted.
+    /// The first failure; results computed since then are invalid.
     pub fn check(&self) -> Result<()> {
         let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         first.clone().map_or(Ok(()), Err)
     }
 }
 
-/// What the device reported by itself, as an error of ours.
 fn fault(error: &wgpu::Error) -> Error {
     let fact = error.to_string();
     match error {
@@ -86,7 +83,7 @@ pub struct OpenDevice {
     pub faults: Faults,
 }
 
-/// Opens the adapter that the system likes best for computing.
+/// Opens the system's preferred adapter for high performance.
 ///
 /// # Errors
 /// [`Error::NoAdapter`] with the reason.
@@ -109,18 +106,21 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     let max_binding_bytes = limits
         .max_storage_buffer_binding_size
         .min(limits.max_buffer_size);
-    let mut features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+    let available = adapter.features();
+    let kernel_features = kernel_features(available, options);
+    let mut features = available & wgpu::Features::TIMESTAMP_QUERY;
     if options.no_timestamps {
         features = wgpu::Features::empty();
     }
-    let variants = variants(adapter.features(), options);
-    let own = adapter.features();
-    features.set(wgpu::Features::SUBGROUP & own, variants.subgroups);
-    features.set(wgpu::Features::SHADER_F16, variants.f16);
+    features.set(
+        wgpu::Features::SUBGROUP & available,
+        kernel_features.subgroups,
+    );
+    features.set(wgpu::Features::SHADER_F16, kernel_features.f16);
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("zamba2"),
         required_features: features,
-        // What every WebGPU device has, and more only where weights are as large as they are.
+        // The limits that every WebGPU device supports, except for the sizes that weights need.
         required_limits: wgpu::Limits {
             max_storage_buffer_binding_size: max_binding_bytes,
             max_buffer_size: limits.max_buffer_size,
@@ -139,7 +139,7 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     }));
     let lost = faults.clone();
     device.set_device_lost_callback(move |reason, message| {
-        // Letting go of the device is not a fault.
+        // Destroying the device ourselves is not a failure.
         if reason != wgpu::DeviceLostReason::Destroyed {
             lost.note(Error::DeviceLost { fact: message });
         }
@@ -153,8 +153,8 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
             software,
             max_binding_bytes: max_binding_bytes.min(bound),
             timestamp_period_ns: has_timestamps.then(|| queue.get_timestamp_period()),
-            subgroups: variants.subgroups,
-            f16: variants.f16,
+            subgroups: kernel_features.subgroups,
+            f16: kernel_features.f16,
         },
         device,
         queue,

@@ -1,5 +1,5 @@
-//! The way back from the device: a buffer that the host can map, and the wait for it. It stands inside the WebGPU
-//! backend. A browser answers by itself; a native device has to be asked.
+//! Reads device memory back through a staging buffer. A browser resolves the mapping by itself; a native device must be
+//! polled.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,24 +7,24 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::{Error, Result};
 
-/// What a callback leaves behind.
+/// What the mapping's callback shares with the future.
 #[derive(Default)]
-struct Answer {
+struct MappingState {
     mapped: Option<Result<(), wgpu::BufferAsyncError>>,
     waker: Option<Waker>,
 }
 
 /// Ready when the buffer is mapped.
-pub struct Mapping(Arc<Mutex<Answer>>);
+pub struct Mapping(Arc<Mutex<MappingState>>);
 
 impl Future for Mapping {
     type Output = Result<()>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
-        let mut answer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match answer.mapped.take() {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.mapped.take() {
             None => {
-                answer.waker = Some(context.waker().clone());
+                state.waker = Some(context.waker().clone());
                 Poll::Pending
             }
             Some(mapped) => Poll::Ready(mapped.map_err(|error| device_error(&error))),
@@ -32,7 +32,7 @@ impl Future for Mapping {
     }
 }
 
-/// The buffer that is mapped again and again.
+/// The staging buffer, which is reused.
 #[derive(Default)]
 pub struct Readback {
     buffer: Option<wgpu::Buffer>,
@@ -40,7 +40,7 @@ pub struct Readback {
 }
 
 impl Readback {
-    /// Copies the first bytes of each source, one after the other and after what is encoded, and maps them.
+    /// Copies the first bytes of each source, one after the other, after everything encoded, and maps them.
     pub fn start<'a>(
         &mut self,
         device: &wgpu::Device,
@@ -64,12 +64,12 @@ impl Readback {
             end += bytes;
         }
         queue.submit([encoder.finish()]);
-        let answer = Arc::new(Mutex::new(Answer::default()));
-        let mapping = Mapping(Arc::clone(&answer));
+        let state = Arc::new(Mutex::new(MappingState::default()));
+        let mapping = Mapping(Arc::clone(&state));
         buffer.map_async(wgpu::MapMode::Read, ..bytes, move |mapped| {
-            let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
-            answer.mapped = Some(mapped);
-            if let Some(waker) = answer.waker.take() {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.mapped = Some(mapped);
+            if let Some(waker) = state.waker.take() {
                 waker.wake();
             }
         });
@@ -78,7 +78,7 @@ impl Readback {
         mapping
     }
 
-    /// The bytes, once they are mapped.
+    /// The bytes. Call once the mapping is ready.
     pub fn finish(&self) -> Result<Vec<u8>> {
         let Some(buffer) = &self.buffer else {
             return Ok(Vec::new());
@@ -98,13 +98,13 @@ fn device_error(error: &dyn std::error::Error) -> Error {
     }
 }
 
-/// Whether [`wait`] waits: a browser answers between its tasks only.
+/// Whether [`wait`] can block: a browser runs callbacks only between its tasks.
 #[cfg(not(target_arch = "wasm32"))]
 pub const CAN_WAIT: bool = true;
 #[cfg(target_arch = "wasm32")]
 pub const CAN_WAIT: bool = false;
 
-/// Lets the device finish and its callbacks run. A device that can't be waited for says so in its callbacks.
+/// Waits for the device and runs callbacks, where [`CAN_WAIT`]. Errors arrive through the callbacks.
 pub fn wait(device: &wgpu::Device) {
     let _ = device.poll(wgpu::PollType::wait_indefinitely());
 }

@@ -1,39 +1,41 @@
-//! What is to run and how it gets to the device: commands are recorded as data and encoded in one go. It stands inside
-//! the WebGPU backend and knows kernels and buffers, but no op.
+//! Records dispatches as data and submits them together. It knows kernels and buffers, but no op.
 //!
-//! Everything that changes from call to call is in the uniform block of a dispatch. All blocks of a flush are written at
-//! once and bound with an offset, so that bind groups depend on buffers only and are found again for every token.
+//! Everything that changes from call to call is in the uniform block of a dispatch. The blocks of a submission are
+//! written at once and bound with a dynamic offset, so bind groups depend on buffers only and are reused for every
+//! token.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::backend::webgpu::adapter::{Faults, OpenDevice};
-use crate::backend::webgpu::kernels::{Access, Kernel, Variants};
-use crate::backend::webgpu::memory::{Allocator, Memory};
+use crate::backend::webgpu::buffer::{BufferAllocator, DeviceBuffer};
+use crate::backend::webgpu::kernels::{Access, Kernel, OptionalFeatures};
 use crate::backend::webgpu::readback::{Readback, wait};
 use crate::backend::webgpu::timers::Timers;
+use crate::backend::webgpu::uniforms::Uniforms;
 use crate::clock::now_us;
 use crate::error::Result;
 use crate::ops::trace::{SpanId, SpanTime};
 
-/// What every device accepts as the distance of two uniform blocks.
+/// Distance of two uniform blocks: the alignment of dynamic offsets that every device supports.
 const UNIFORM_STEP: usize = 256;
-/// The longest uniform block: a few numbers and the tokens to embed.
+/// Upper bound of a uniform block's size. The longest is that of `embed`, with its tokens.
 const UNIFORM_BYTES: usize = 512;
-/// Uniform blocks of one submission; a token of the largest model needs fewer than half of them.
+/// Steps of the uniform buffer, which bound the dispatches of one submission. A decode step of the largest model needs
+/// fewer than half of them.
 const UNIFORM_STEPS: usize = 1024;
-/// Workgroups along one axis that every device takes.
-const MOST_WORKGROUPS: usize = 65_535;
-/// Storage buffers that every device gives a kernel.
-const MOST_BINDINGS: usize = 8;
+/// Workgroups along one axis that every device supports.
+const MAX_WORKGROUPS: usize = 65_535;
+/// Storage buffers per kernel that every device supports.
+const MAX_BINDINGS: usize = 8;
 
-struct Pipeline {
+struct CompiledKernel {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
 }
 
-/// A kernel and the numbers of its buffers; unused places are `u32::MAX`.
-type BindGroupKey = (Kernel, [u32; MOST_BINDINGS]);
+/// A kernel and the ids of its buffers, filled up with `u32::MAX`.
+type BindGroupKey = (Kernel, [u32; MAX_BINDINGS]);
 
 enum Command {
     Dispatch {
@@ -46,13 +48,12 @@ enum Command {
     Clear(wgpu::Buffer),
 }
 
-/// What has been done since the start.
+/// Totals since the device was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub dispatches: u64,
     pub submissions: u64,
     pub bind_groups_made: u64,
-    /// Waits for something that is read.
     pub readbacks: u64,
 }
 
@@ -60,17 +61,17 @@ pub struct Recorder {
     device: wgpu::Device,
     queue: wgpu::Queue,
     faults: Faults,
-    allocator: Allocator,
-    variants: Variants,
-    pipelines: [Option<Pipeline>; Kernel::ALL.len()],
+    allocator: BufferAllocator,
+    features: OptionalFeatures,
+    pipelines: [Option<CompiledKernel>; Kernel::ALL.len()],
     bind_groups: HashMap<BindGroupKey, wgpu::BindGroup>,
     commands: Vec<Command>,
     uniforms: Vec<u8>,
     uniform_buffer: wgpu::Buffer,
     readback: Readback,
-    /// If the device has a clock.
+    /// None without timestamp queries.
     timers: Option<Timers>,
-    /// What the following dispatches are a part of.
+    /// The span that the following dispatches belong to.
     span: Option<SpanId>,
     counts: Counts,
 }
@@ -85,7 +86,7 @@ impl Recorder {
         } = open;
         let uniform_buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
-            // A block that is bound at the last step reaches beyond it.
+            // A binding at the last step extends past it.
             size: (UNIFORM_STEPS * UNIFORM_STEP + UNIFORM_BYTES) as u64,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
@@ -94,8 +95,8 @@ impl Recorder {
             device,
             queue,
             faults,
-            allocator: Allocator::default(),
-            variants: Variants {
+            allocator: BufferAllocator::default(),
+            features: OptionalFeatures {
                 subgroups: facts.subgroups,
                 f16: facts.f16,
             },
@@ -112,7 +113,7 @@ impl Recorder {
     }
 
     /// # Errors
-    /// The first fault that the device has told by itself.
+    /// The first failure that the device has reported.
     pub fn check(&self) -> Result<()> {
         self.faults.check()
     }
@@ -121,61 +122,62 @@ impl Recorder {
         self.counts
     }
 
-    /// The real step of the device's clock in microseconds, if it has one.
+    /// The observed resolution of timestamp queries in microseconds, if the device has them.
     pub fn timestamp_step_us(&self) -> Option<f64> {
         self.timers.as_ref().map(Timers::step_us)
     }
 
-    /// What is recorded from here on is a part of `span`.
+    /// Dispatches from here on belong to `span`.
     pub fn set_span(&mut self, span: Option<SpanId>) {
         self.span = span;
     }
 
     /// A buffer of zeros.
-    pub fn make(&mut self, bytes: u64) -> Memory {
-        self.allocator.make(&self.device, bytes)
+    pub fn create(&mut self, bytes: u64) -> DeviceBuffer {
+        self.allocator.create(&self.device, bytes)
     }
 
-    /// A buffer of given bytes. They are handed on at once, so that the copies on their way don't pile up.
-    pub fn make_from(&mut self, bytes: &[u8]) -> Memory {
-        let memory = self.make(bytes.len() as u64);
+    /// A buffer with the given contents. They are submitted at once, so that staging buffers do not pile up.
+    pub fn create_from(&mut self, bytes: &[u8]) -> DeviceBuffer {
+        let buffer = self.create(bytes.len() as u64);
         self.queue
-            .write_buffer(&memory.buffer, 0, &to_whole_words(bytes));
+            .write_buffer(&buffer.buffer, 0, &to_whole_words(bytes));
         self.queue.submit([]);
-        memory
+        buffer
     }
 
-    /// Puts bytes in the place of the first of `memory`, after everything recorded before.
-    pub fn write(&mut self, memory: &Memory, bytes: &[u8]) {
+    /// Overwrites the start of `buffer`, after everything recorded before.
+    pub fn write(&mut self, buffer: &DeviceBuffer, bytes: &[u8]) {
         self.flush();
         self.queue
-            .write_buffer(&memory.buffer, 0, &to_whole_words(bytes));
+            .write_buffer(&buffer.buffer, 0, &to_whole_words(bytes));
     }
 
-    pub fn clear(&mut self, memory: &Memory) {
-        self.commands.push(Command::Clear(memory.buffer.clone()));
+    /// Sets `buffer` to zeros.
+    pub fn clear(&mut self, buffer: &DeviceBuffer) {
+        self.commands.push(Command::Clear(buffer.buffer.clone()));
     }
 
-    /// Records a run of `kernel` on `buffers`, in the order of its bindings, with `uniforms` as 32-bit words.
-    pub fn dispatch(
+    /// Records a dispatch of `kernel` on `buffers`, in the order of its bindings. `uniforms` is the block that the
+    /// kernel's table entry names.
+    pub fn dispatch<U: Uniforms>(
         &mut self,
         kernel: Kernel,
-        buffers: &[&Memory],
-        uniforms: &[u32],
+        buffers: &[&DeviceBuffer],
+        uniforms: &U,
         workgroups: [usize; 3],
     ) {
         assert!(
-            workgroups.iter().all(|&n| n <= MOST_WORKGROUPS),
+            workgroups.iter().all(|&n| n <= MAX_WORKGROUPS),
             "{kernel:?} in {workgroups:?} workgroups"
         );
-        let block_bytes = (4 * uniforms.len()).next_multiple_of(UNIFORM_STEP);
-        assert!(block_bytes <= UNIFORM_BYTES);
+        const { assert!(U::BYTES <= UNIFORM_BYTES) };
+        let block_bytes = U::BYTES.next_multiple_of(UNIFORM_STEP);
         if self.uniforms.len() + block_bytes > UNIFORM_STEPS * UNIFORM_STEP {
             self.flush();
         }
         let start = self.uniforms.len();
-        self.uniforms
-            .extend(uniforms.iter().flat_map(|word| word.to_le_bytes()));
+        uniforms.append_to(&mut self.uniforms);
         self.uniforms.resize(start + block_bytes, 0);
         let bind_group = self.bind_group(kernel, buffers);
         self.commands.push(Command::Dispatch {
@@ -188,16 +190,16 @@ impl Recorder {
         self.counts.dispatches += 1;
     }
 
-    fn bind_group(&mut self, kernel: Kernel, buffers: &[&Memory]) -> wgpu::BindGroup {
-        let mut ids = [u32::MAX; MOST_BINDINGS];
-        for (id, memory) in ids.iter_mut().zip(buffers) {
-            *id = memory.id;
+    fn bind_group(&mut self, kernel: Kernel, buffers: &[&DeviceBuffer]) -> wgpu::BindGroup {
+        let mut ids = [u32::MAX; MAX_BINDINGS];
+        for (id, buffer) in ids.iter_mut().zip(buffers) {
+            *id = buffer.id;
         }
-        if let Some(known) = self.bind_groups.get(&(kernel, ids)) {
-            return known.clone();
+        if let Some(cached) = self.bind_groups.get(&(kernel, ids)) {
+            return cached.clone();
         }
         let pipeline = self.pipelines[kernel as usize]
-            .get_or_insert_with(|| compile(&self.device, kernel, self.variants));
+            .get_or_insert_with(|| compile(&self.device, kernel, self.features));
         let uniforms = wgpu::BufferBinding {
             buffer: &self.uniform_buffer,
             offset: 0,
@@ -209,9 +211,9 @@ impl Recorder {
         };
         let storage = (1..)
             .zip(buffers)
-            .map(|(binding, memory)| wgpu::BindGroupEntry {
+            .map(|(binding, buffer)| wgpu::BindGroupEntry {
                 binding,
-                resource: memory.buffer.as_entire_binding(),
+                resource: buffer.buffer.as_entire_binding(),
             });
         let entries: Vec<_> = std::iter::once(uniforms).chain(storage).collect();
         let bind_group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -224,7 +226,7 @@ impl Recorder {
         bind_group
     }
 
-    /// Hands everything recorded to the device.
+    /// Submits everything recorded.
     pub fn flush(&mut self) {
         if self.commands.is_empty() {
             return;
@@ -261,7 +263,8 @@ impl Recorder {
                         };
                         encoder.begin_compute_pass(&descriptor).forget_lifetime()
                     });
-                    if let Some(Pipeline { pipeline, .. }) = &self.pipelines[kernel as usize] {
+                    if let Some(CompiledKernel { pipeline, .. }) = &self.pipelines[kernel as usize]
+                    {
                         pass.set_pipeline(pipeline);
                     }
                     pass.set_bind_group(0, &bind_group, &[uniform_offset]);
@@ -275,11 +278,11 @@ impl Recorder {
         }
         self.queue.submit([encoder.finish()]);
         self.counts.submissions += 1;
-        self.forget_freed();
+        self.drop_stale_bind_groups();
     }
 
-    /// Lets go of bind groups whose buffers are gone, and with them of the buffers.
-    fn forget_freed(&mut self) {
+    /// Drops cached bind groups of freed buffers: they keep the buffers' memory alive.
+    fn drop_stale_bind_groups(&mut self) {
         let freed = std::mem::take(&mut *self.allocator.freed.borrow_mut());
         if !freed.is_empty() {
             self.bind_groups
@@ -287,21 +290,26 @@ impl Recorder {
         }
     }
 
-    /// The first `bytes` of a buffer, after everything recorded before, and when the passes since the last reading ran.
+    /// Reads back the first `bytes` of a buffer after everything recorded before, and the times of the compute passes
+    /// since the last readback.
     ///
     /// # Errors
-    /// Whatever has failed on the device up to now.
-    pub async fn read(&mut self, memory: &Memory, bytes: u64) -> Result<(Vec<u8>, Vec<SpanTime>)> {
+    /// The first failure on the device up to now.
+    pub async fn read(
+        &mut self,
+        buffer: &DeviceBuffer,
+        bytes: u64,
+    ) -> Result<(Vec<u8>, Vec<SpanTime>)> {
         self.flush();
         let mut encoder = (self.device).create_command_encoder(&Default::default());
         let timers = self.timers.as_mut();
         let times = timers.and_then(|timers| timers.resolve(&self.device, &mut encoder));
-        let sources = std::iter::once((&memory.buffer, bytes)).chain(times);
+        let sources = std::iter::once((&buffer.buffer, bytes)).chain(times);
         let mapped = (self.readback).start(&self.device, &self.queue, encoder, sources);
         self.counts.readbacks += 1;
         wait(&self.device);
         let mapped = mapped.await;
-        // The device's own words say more than a mapping that failed.
+        // The device's own report is more specific than the mapping's.
         self.faults.check()?;
         mapped?;
         let mut read = self.readback.finish()?;
@@ -310,21 +318,21 @@ impl Recorder {
         Ok((read, times.unwrap_or_default()))
     }
 
-    /// Runs everything recorded and waits for it.
+    /// Submits everything recorded and waits for it, where waiting is possible.
     pub fn finish(&mut self) {
         self.flush();
         wait(&self.device);
     }
 }
 
-/// Memory on a device is scarce, and a browser would keep it until its next collection.
+/// A browser would otherwise keep the device's memory until its next garbage collection.
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.device.destroy();
     }
 }
 
-/// Copies go by words of four bytes.
+/// Buffers are written in words of four bytes.
 fn to_whole_words(bytes: &[u8]) -> Cow<'_, [u8]> {
     if bytes.len().is_multiple_of(4) {
         return bytes.into();
@@ -334,7 +342,7 @@ fn to_whole_words(bytes: &[u8]) -> Cow<'_, [u8]> {
     padded.into()
 }
 
-fn compile(device: &wgpu::Device, kernel: Kernel, variants: Variants) -> Pipeline {
+fn compile(device: &wgpu::Device, kernel: Kernel, features: OptionalFeatures) -> CompiledKernel {
     let label = format!("{kernel:?}");
     let label = Some(&label[..]);
     let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
@@ -363,7 +371,7 @@ fn compile(device: &wgpu::Device, kernel: Kernel, variants: Variants) -> Pipelin
     });
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label,
-        source: wgpu::ShaderSource::Wgsl(kernel.text(variants).into()),
+        source: wgpu::ShaderSource::Wgsl(kernel.source(features).into()),
     });
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label,
@@ -378,5 +386,5 @@ fn compile(device: &wgpu::Device, kernel: Kernel, variants: Variants) -> Pipelin
         compilation_options: wgpu::PipelineCompilationOptions::default(),
         cache: None,
     });
-    Pipeline { pipeline, layout }
+    CompiledKernel { pipeline, layout }
 }

@@ -1,19 +1,19 @@
-//! Times that the device takes itself: a pair of timestamps around each pass, told when something is read back. It stands
-//! inside the WebGPU backend. Timestamps exist at the ends of passes only, so a pass ends where a span does.
+//! Timestamp queries: a pair around each compute pass, resolved with the next readback. WebGPU has timestamps only at
+//! the ends of passes, so a new span starts a new pass.
 
 use crate::ops::trace::{SpanId, SpanTime};
 
-/// Passes of a query set; WebGPU allows 4096 queries.
+/// Passes of a query set: WebGPU allows 4096 queries.
 const SET_PASSES: usize = 2048;
 
 pub struct Timers {
     period_us: f64,
     sets: Vec<wgpu::QuerySet>,
     resolved: Option<wgpu::Buffer>,
-    /// The span of each pass since the last reading.
+    /// The span of each pass since the last readback.
     spans: Vec<SpanId>,
     submitted_us: Option<f64>,
-    /// The largest step that all distances between ticks so far are multiples of: browsers round them.
+    /// The greatest common divisor of all differences between timestamps so far: browsers round them.
     step_ticks: u64,
 }
 
@@ -36,12 +36,12 @@ impl Timers {
         }
     }
 
-    /// The real step of the device's clock, as far as it has been read; 0 before the first reading.
+    /// The observed resolution; 0 before the first readback.
     pub fn step_us(&self) -> f64 {
         self.step_ticks as f64 * self.period_us
     }
 
-    /// The timestamps of a pass that is about to begin.
+    /// The timestamp writes of a pass that is about to begin.
     pub fn next_pass(
         &mut self,
         device: &wgpu::Device,
@@ -70,7 +70,7 @@ impl Timers {
         }
     }
 
-    /// Encodes the way of all timestamps into a buffer, which it gives with the bytes that count.
+    /// Encodes the copy of all timestamps into a buffer, and returns it with the number of bytes used.
     pub fn resolve(
         &mut self,
         device: &wgpu::Device,
@@ -101,7 +101,8 @@ impl Timers {
         ))
     }
 
-    /// What the bytes of [`Timers::resolve`] say; the next reading begins anew.
+    /// Decodes the bytes of the buffer that [`Timers::resolve`] returned, and starts over. The times are on the host's clock,
+    /// aligned by assuming that the first pass since the last readback began when it was submitted.
     pub fn times(&mut self, bytes: &[u8]) -> Vec<SpanTime> {
         let ticks = bytes
             .as_chunks()
@@ -121,7 +122,7 @@ impl Timers {
             .map(|(span, [start, end])| SpanTime {
                 span,
                 start_us: us(*start),
-                // A device that is reset in between may count from zero again.
+                // The counter may restart from zero in between.
                 end_us: us(*end.max(start)),
             })
             .collect()

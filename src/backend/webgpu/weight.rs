@@ -1,33 +1,51 @@
-//! Weight matrices as the kernels read them: quants in words, scales beside them, split by rows where a matrix is larger
-//! than a binding. It stands inside the WebGPU backend.
+//! Weight matrices in the layout of the kernels: quants and scales in separate buffers, split by rows where a matrix is
+//! larger than a binding.
 
-use crate::backend::webgpu::memory::Memory;
+use crate::backend::webgpu::buffer::DeviceBuffer;
+use crate::backend::webgpu::kernels::Kernel;
 use crate::backend::webgpu::recorder::Recorder;
-use crate::quant::{QMatrix, Values, WeightFormat};
+use crate::ops::device::Weight;
+use crate::quant::{BLOCK, QMatrix, Values, WeightFormat};
 
-/// Columns that a kernel reads at a time.
+/// Columns of a group. Rows are padded to whole groups.
 pub const GROUP: usize = 8;
 
-/// Consecutive rows of a matrix.
-pub struct Part {
+/// Consecutive rows of a matrix, in one binding.
+pub struct WeightPart {
     pub first_row: usize,
     pub rows: usize,
-    pub quants: Memory,
-    /// Per row its f32 scale, then the i16 scales of its blocks, two to a word; of an f32 matrix it is empty.
-    pub scales: Memory,
+    /// Quants, or numbers in f32, of each row's groups.
+    pub quants: DeviceBuffer,
+    /// Per row an f32 scale, then the i16 scales of its blocks, two to a word. Empty in f32.
+    pub scales: DeviceBuffer,
 }
 
 pub struct WebGpuWeight {
-    pub format: WeightFormat,
-    pub rows: usize,
-    pub cols: usize,
-    /// Groups of eight columns in a row, the last one padded with zeros; blocks are whole.
-    pub n_groups: usize,
-    pub parts: Vec<Part>,
-    pub bytes: usize,
+    pub(super) format: WeightFormat,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    /// Groups in a row, padded with zeros; quantised rows have whole blocks.
+    pub(super) n_groups: usize,
+    pub(super) parts: Vec<WeightPart>,
+    /// Of all parts, with padding.
+    pub(super) bytes: usize,
 }
 
-/// Bytes of the quants, or numbers, of a group.
+impl Weight for WebGpuWeight {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    fn format(&self) -> WeightFormat {
+        self.format
+    }
+}
+
+/// Bytes of a group without scales.
 fn group_bytes(format: WeightFormat) -> usize {
     match format {
         WeightFormat::F32 => 4 * GROUP,
@@ -37,9 +55,18 @@ fn group_bytes(format: WeightFormat) -> usize {
 }
 
 impl WebGpuWeight {
-    /// Bytes of a row without its scales.
+    /// Bytes of a row without scales.
     pub fn row_bytes(&self) -> usize {
         self.n_groups * group_bytes(self.format)
+    }
+
+    /// The kernel for this format, of those for f32, q8 and q4.
+    pub fn kernel(&self, [f32, q8, q4]: [Kernel; 3]) -> Kernel {
+        match self.format {
+            WeightFormat::F32 => f32,
+            WeightFormat::Q8 => q8,
+            WeightFormat::Q4 => q4,
+        }
     }
 
     /// Repacks `matrix` into buffers of at most `max_binding_bytes` each.
@@ -47,7 +74,7 @@ impl WebGpuWeight {
         let (rows, cols) = (matrix.rows, matrix.cols);
         let n_groups = match matrix.values {
             Values::F32(_) => cols.div_ceil(GROUP),
-            Values::Q8(_) | Values::Q4(_) => matrix.blocks() * 4,
+            Values::Q8(_) | Values::Q4(_) => matrix.blocks() * (BLOCK / GROUP),
         };
         let row_bytes = n_groups * group_bytes(matrix.format());
         let part_rows = (max_binding_bytes as usize / row_bytes).clamp(1, rows.max(1));
@@ -56,11 +83,11 @@ impl WebGpuWeight {
             let rows = part_rows.min(rows - first_row);
             let (quants, scales) = packed_rows(matrix, first_row, rows, row_bytes);
             bytes += quants.len() + scales.len();
-            Part {
+            WeightPart {
                 first_row,
                 rows,
-                quants: recorder.make_from(&quants),
-                scales: recorder.make_from(&scales),
+                quants: recorder.create_from(&quants),
+                scales: recorder.create_from(&scales),
             }
         });
         WebGpuWeight {

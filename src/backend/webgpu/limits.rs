@@ -1,0 +1,35 @@
+//! Which models the kernels and the adapter's bindings have room for.
+
+use crate::backend::ModelSizes;
+use crate::backend::webgpu::attention::MAX_HEAD_DIM;
+use crate::backend::webgpu::ssm_scan::MAX_STATE;
+use crate::error::{Error, Result};
+
+/// # Errors
+/// [`Error::DeviceLimit`] with the size that is too large.
+pub fn check_sizes(sizes: &ModelSizes, max_binding_bytes: u64) -> Result<()> {
+    let ModelSizes {
+        attention,
+        d_state,
+        context,
+        kv_format,
+    } = sizes;
+    let head_dim = attention.head_dim;
+    // Keys are one binding, and so are values.
+    let key_bytes = kv_format.bytes(attention, *context) / 2;
+    let fact = if head_dim > MAX_HEAD_DIM {
+        format!(
+            "its head_dim is {head_dim}, and the attention kernel supports at most {MAX_HEAD_DIM}"
+        )
+    } else if *d_state > MAX_STATE {
+        format!("its d_state is {d_state}, and the scan supports at most {MAX_STATE}")
+    } else if key_bytes > max_binding_bytes {
+        format!(
+            "the keys of {context} positions take {key_bytes} bytes, and the adapter's largest binding is \
+             {max_binding_bytes}"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::DeviceLimit { fact })
+}
