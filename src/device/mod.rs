@@ -3,5 +3,4 @@
 pub mod cpu;
 // wasip1, where the kernels of the CPU are tested, has no graphics.
 #[cfg(not(target_os = "wasi"))]
-#[path = "../backend/webgpu/mod.rs"]
 pub mod webgpu;

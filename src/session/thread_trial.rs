@@ -2,11 +2,11 @@
 //! model has little to share, and other programs want cores too: none of this can be asked for, so it is measured. The
 //! sequence, its logits and the profile are left as they are.
 
-use crate::ops::Ops;
-use crate::device::cpu::Cpu;
 use crate::clock::now_us;
+use crate::device::cpu::Cpu;
 use crate::model::cache::Cache;
 use crate::model::forward::{ForwardPass, Scratch};
+use crate::ops::Ops;
 use crate::profile::Level;
 use crate::session::Session;
 

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::backend::webgpu::kernels::OptionalFeatures;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::device::webgpu::kernels::OptionalFeatures;
 
 /// What is known about the adapter in use.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,10 +1,10 @@
 //! Causal attention over the KV cache. A single query is split over positions among workgroups (flash-decoding).
 
-use crate::backend::webgpu::WebGpu;
-use crate::backend::webgpu::kernels::{Constant, Kernel, THREADS, constants};
-use crate::backend::webgpu::tensor::WebGpuTensor;
-use crate::backend::webgpu::uniforms::uniforms;
-use crate::backend::{AttentionShape, KvCache, KvFormat};
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
+use crate::ops::device::{AttentionShape, KvCache, KvFormat};
 
 /// The widest head for which the kernel has registers.
 pub const MAX_HEAD_DIM: usize = 512;

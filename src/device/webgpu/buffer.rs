@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::backend::webgpu::recorder::Recorder;
+use crate::device::webgpu::recorder::Recorder;
 
 /// Ids of dropped buffers, for caches that are keyed by id.
 pub type FreedIds = Rc<RefCell<Vec<u32>>>;

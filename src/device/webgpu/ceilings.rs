@@ -1,13 +1,13 @@
 //! Measures what the device can do at best, by two kernels that do nothing else. All products are f32, whatever the
 //! weights are, so the three rates of multiply-adds are one.
 
-use crate::backend::Ceilings;
-use crate::backend::webgpu::WebGpu;
-use crate::backend::webgpu::buffer::DeviceBuffer;
-use crate::backend::webgpu::kernels::{Constant, Kernel, THREADS, constants};
-use crate::backend::webgpu::uniforms::{Uniforms, uniforms};
-use crate::clock::now_us;
-use crate::error::Result;
+use crate::base::clock::now_us;
+use crate::base::error::Result;
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::buffer::DeviceBuffer;
+use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
+use crate::device::webgpu::uniforms::{Uniforms, uniforms};
+use crate::ops::device::Ceilings;
 
 /// Workgroups of both kernels: enough threads for the widest device.
 const WORKGROUPS: usize = 4096;

@@ -1,10 +1,10 @@
 //! The causal depthwise convolution with its SiLU and its state.
 
-use crate::backend::webgpu::WebGpu;
-use crate::backend::webgpu::kernels::{Kernel, per_number};
-use crate::backend::webgpu::tensor::WebGpuTensor;
-use crate::backend::webgpu::uniforms::uniforms;
-use crate::backend::{Cols, Conv1d};
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::kernels::{Kernel, per_number};
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
+use crate::ops::device::{Cols, Conv1d};
 
 /// From this many tokens on each has threads of its own, and the state is updated by a kernel that runs afterwards.
 const PARALLEL_FROM: usize = 5;

@@ -1,12 +1,12 @@
 //! Ops with one thread per number or pair: copies, sums, the gated activation and the rotary embedding.
 
-use crate::backend::Rope;
-use crate::backend::webgpu::WebGpu;
-use crate::backend::webgpu::buffer::DeviceBuffer;
-use crate::backend::webgpu::kernels::{Kernel, per_number};
-use crate::backend::webgpu::recorder::Recorder;
-use crate::backend::webgpu::tensor::{Region, WebGpuTensor, to_bytes};
-use crate::backend::webgpu::uniforms::uniforms;
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::buffer::DeviceBuffer;
+use crate::device::webgpu::kernels::{Kernel, per_number};
+use crate::device::webgpu::recorder::Recorder;
+use crate::device::webgpu::tensor::{Region, WebGpuTensor, to_bytes};
+use crate::device::webgpu::uniforms::uniforms;
+use crate::ops::device::Rope;
 
 uniforms! {
     /// Of `add` and `gelu_mul`.

@@ -1,11 +1,11 @@
 //! Rows of the embedding table, for tokens that the host knows or that the device has chosen itself.
 
-use crate::backend::webgpu::WebGpu;
-use crate::backend::webgpu::kernels::{Constant, Kernel, constants, per_number};
-use crate::backend::webgpu::tensor::WebGpuTensor;
-use crate::backend::webgpu::uniforms::uniforms;
-use crate::backend::webgpu::weight::{GROUP, WebGpuWeight};
-use crate::quant::BLOCK;
+use crate::base::quant::BLOCK;
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::kernels::{Constant, Kernel, constants, per_number};
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
+use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
 use crate::sampling::Top;
 
 /// Tokens of one dispatch; they are in its uniform block.

@@ -1,17 +1,17 @@
 //! The table of compute shaders, one entry each. A kernel is compiled on first use, once per device, in the form that
 //! the device's optional features allow.
 
-use crate::backend::webgpu::attention::{ATTENTION, AttentionParams, MergeParams};
-use crate::backend::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakReadParams};
-use crate::backend::webgpu::conv1d::Conv1dParams;
-use crate::backend::webgpu::elementwise::{ConcatParams, CopyParams, RopeParams, WidthParams};
-use crate::backend::webgpu::embed::{EMBED, EmbedParams};
-use crate::backend::webgpu::kv_cache::AppendKvParams;
-use crate::backend::webgpu::linear::{LinearParams, MAT, SHORT, VEC_FEW, VEC_ONE};
-use crate::backend::webgpu::norm::{GatedRmsNormParams, RmsNormParams};
-use crate::backend::webgpu::ssm_scan::{DUAL, SCAN, SsmParams};
-use crate::backend::webgpu::top::{TOP, TopGroupsParams, TopMergeParams};
-use crate::backend::webgpu::uniforms::Uniforms;
+use crate::device::webgpu::attention::{ATTENTION, AttentionParams, MergeParams};
+use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakReadParams};
+use crate::device::webgpu::conv1d::Conv1dParams;
+use crate::device::webgpu::elementwise::{ConcatParams, CopyParams, RopeParams, WidthParams};
+use crate::device::webgpu::embed::{EMBED, EmbedParams};
+use crate::device::webgpu::kv_cache::AppendKvParams;
+use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC_FEW, VEC_ONE};
+use crate::device::webgpu::norm::{GatedRmsNormParams, RmsNormParams};
+use crate::device::webgpu::ssm_scan::{DUAL, SCAN, SsmParams};
+use crate::device::webgpu::top::{TOP, TopGroupsParams, TopMergeParams};
+use crate::device::webgpu::uniforms::Uniforms;
 
 /// Threads of a workgroup, except where a kernel has a constant of its own.
 pub const THREADS: usize = 64;

@@ -1,14 +1,14 @@
 //! Keys and values of one layer on the device, and their byte form that is independent of the layout.
 
-use crate::backend::webgpu::attention::MAX_HEAD_DIM;
-use crate::backend::webgpu::buffer::DeviceBuffer;
-use crate::backend::webgpu::kernels::Kernel;
-use crate::backend::webgpu::recorder::Recorder;
-use crate::backend::webgpu::tensor::WebGpuTensor;
-use crate::backend::webgpu::uniforms::uniforms;
-use crate::backend::webgpu::{WebGpu, product};
-use crate::backend::{AttentionShape, KvCache, KvFormat};
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::device::webgpu::attention::MAX_HEAD_DIM;
+use crate::device::webgpu::buffer::DeviceBuffer;
+use crate::device::webgpu::kernels::Kernel;
+use crate::device::webgpu::recorder::Recorder;
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
+use crate::device::webgpu::{WebGpu, product};
+use crate::ops::device::{AttentionShape, KvCache, KvFormat};
 
 /// Numbers in a vector of WGSL; a head is padded to a multiple of it.
 const FOUR: usize = 4;

@@ -1,9 +1,9 @@
 //! Which models the kernels and the adapter's bindings have room for.
 
-use crate::backend::ModelSizes;
-use crate::backend::webgpu::attention::MAX_HEAD_DIM;
-use crate::backend::webgpu::ssm_scan::MAX_STATE;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::device::webgpu::attention::MAX_HEAD_DIM;
+use crate::device::webgpu::ssm_scan::MAX_STATE;
+use crate::ops::device::ModelSizes;
 
 /// # Errors
 /// [`Error::DeviceLimit`] with the size that is too large.

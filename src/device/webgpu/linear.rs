@@ -1,16 +1,16 @@
 //! Linear layers y = W·x + bias. One token and many are different kernels: few tokens are bound by reading W, many by
 //! the multiplications. The layout of W is in `weight.rs`.
 
-use crate::backend::Linear;
-use crate::backend::webgpu::WebGpu;
-use crate::backend::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
-use crate::backend::webgpu::elementwise::copy_rows;
-use crate::backend::webgpu::kernels::{Constant, Kernel, THREADS, constants};
-use crate::backend::webgpu::recorder::Recorder;
-use crate::backend::webgpu::tensor::{Region, WebGpuTensor};
-use crate::backend::webgpu::uniforms::uniforms;
-use crate::backend::webgpu::weight::{GROUP, WebGpuWeight};
-use crate::quant::BLOCK;
+use crate::base::quant::BLOCK;
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
+use crate::device::webgpu::elementwise::copy_rows;
+use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
+use crate::device::webgpu::recorder::Recorder;
+use crate::device::webgpu::tensor::{Region, WebGpuTensor};
+use crate::device::webgpu::uniforms::uniforms;
+use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
+use crate::ops::device::Linear;
 
 /// Rows that a workgroup of `linear/vec.wgsl` computes for one token: many, so that a number of x that was loaded
 /// serves many weights.

@@ -1,10 +1,10 @@
 //! RMSNorm and its gated form.
 
-use crate::backend::webgpu::WebGpu;
-use crate::backend::webgpu::kernels::Kernel;
-use crate::backend::webgpu::tensor::WebGpuTensor;
-use crate::backend::webgpu::uniforms::uniforms;
-use crate::backend::{Cols, GatedNorm, Norm};
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::kernels::Kernel;
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
+use crate::ops::device::{Cols, GatedNorm, Norm};
 
 uniforms! {
     pub struct RmsNormParams {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// What the mapping's callback shares with the future.
 #[derive(Default)]

@@ -7,14 +7,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::backend::webgpu::adapter::{Faults, OpenDevice};
-use crate::backend::webgpu::buffer::{BufferAllocator, DeviceBuffer};
-use crate::backend::webgpu::kernels::{Access, Kernel, OptionalFeatures};
-use crate::backend::webgpu::readback::{Readback, wait};
-use crate::backend::webgpu::timers::Timers;
-use crate::backend::webgpu::uniforms::Uniforms;
-use crate::clock::now_us;
-use crate::error::Result;
+use crate::base::clock::now_us;
+use crate::base::error::Result;
+use crate::device::webgpu::adapter::{Faults, OpenDevice};
+use crate::device::webgpu::buffer::{BufferAllocator, DeviceBuffer};
+use crate::device::webgpu::kernels::{Access, Kernel, OptionalFeatures};
+use crate::device::webgpu::readback::{Readback, wait};
+use crate::device::webgpu::timers::Timers;
+use crate::device::webgpu::uniforms::Uniforms;
 use crate::ops::trace::{SpanId, SpanTime};
 
 /// Distance of two uniform blocks: the alignment of dynamic offsets that every device supports.

@@ -1,13 +1,13 @@
 //! The selective state-space scan of Mamba-2 (arXiv:2405.21060): the recurrence for a few tokens, the dual form in
 //! chunks for more.
 
-use crate::backend::webgpu::WebGpu;
-use crate::backend::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
-use crate::backend::webgpu::kernels::{Constant, Kernel, constants};
-use crate::backend::webgpu::recorder::Recorder;
-use crate::backend::webgpu::tensor::WebGpuTensor;
-use crate::backend::webgpu::uniforms::uniforms;
-use crate::backend::{Ssm, SsmInput};
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
+use crate::device::webgpu::kernels::{Constant, Kernel, constants};
+use crate::device::webgpu::recorder::Recorder;
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
+use crate::ops::device::{Ssm, SsmInput};
 
 /// Tokens of a chunk of the dual form.
 const CHUNK: usize = 64;

@@ -1,8 +1,8 @@
 //! Activations on the device.
 
-use crate::backend::webgpu::buffer::DeviceBuffer;
-use crate::backend::webgpu::product;
-use crate::backend::webgpu::recorder::Recorder;
+use crate::device::webgpu::buffer::DeviceBuffer;
+use crate::device::webgpu::product;
+use crate::device::webgpu::recorder::Recorder;
 use crate::ops::device::Tensor;
 
 /// f32 `[rows, cols]`, row-major, with room for `max_rows`.

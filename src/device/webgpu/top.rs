@@ -1,9 +1,9 @@
 //! The most probable tokens of a row of logits, found on the device.
 
-use crate::backend::webgpu::WebGpu;
-use crate::backend::webgpu::kernels::{Constant, Kernel, constants};
-use crate::backend::webgpu::tensor::WebGpuTensor;
-use crate::backend::webgpu::uniforms::uniforms;
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::kernels::{Constant, Kernel, constants};
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
 use crate::sampling::Top;
 
 /// Logits that a workgroup sorts.

@@ -69,18 +69,18 @@ macro_rules! uniforms {
             $($(#[$note])* pub $field: $type,)+
         }
 
-        impl crate::backend::webgpu::uniforms::Uniforms for $name {
-            const BYTES: usize = 0 $(+ <$type as crate::backend::webgpu::uniforms::UniformField>::BYTES)+;
+        impl crate::device::webgpu::uniforms::Uniforms for $name {
+            const BYTES: usize = 0 $(+ <$type as crate::device::webgpu::uniforms::UniformField>::BYTES)+;
 
             fn wgsl() -> String {
-                use crate::backend::webgpu::uniforms::UniformField;
+                use crate::device::webgpu::uniforms::UniformField;
                 let fields = [$((stringify!($field), <$type as UniformField>::wgsl_type())),+];
                 let fields = fields.map(|(name, wgsl_type)| format!("    {name}: {wgsl_type},\n"));
                 format!("struct Params {{\n{}}}\n", fields.concat())
             }
 
             fn append_to(&self, block: &mut Vec<u8>) {
-                use crate::backend::webgpu::uniforms::UniformField;
+                use crate::device::webgpu::uniforms::UniformField;
                 $(self.$field.append_to(block);)+
             }
         }

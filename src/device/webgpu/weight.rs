@@ -1,11 +1,11 @@
 //! Weight matrices in the layout of the kernels: quants and scales in separate buffers, split by rows where a matrix is
 //! larger than a binding.
 
-use crate::backend::webgpu::buffer::DeviceBuffer;
-use crate::backend::webgpu::kernels::Kernel;
-use crate::backend::webgpu::recorder::Recorder;
+use crate::base::quant::{BLOCK, QMatrix, Values, WeightFormat};
+use crate::device::webgpu::buffer::DeviceBuffer;
+use crate::device::webgpu::kernels::Kernel;
+use crate::device::webgpu::recorder::Recorder;
 use crate::ops::device::Weight;
-use crate::quant::{BLOCK, QMatrix, Values, WeightFormat};
 
 /// Columns of a group. Rows are padded to whole groups.
 pub const GROUP: usize = 8;
