@@ -30,10 +30,6 @@ fn cpu(threads: usize) -> Ops<Cpu> {
     Ops::new(Cpu::new(threads))
 }
 
-fn cpu(threads: usize) -> Ops<Cpu> {
-    Ops::new(Cpu::new(threads))
-}
-
 /// What `body` gives, which must be the same to the bit on every number of threads.
 fn on_any_threads(what: &str, body: impl Fn(&mut Ops<Cpu>) -> Vec<f32>) -> Vec<f32> {
     let [first, others @ ..] = THREADS.map(|threads| body(&mut cpu(threads)));
@@ -615,4 +611,76 @@ fn a_scope_contains_the_spans_of_its_ops_with_their_work() {
     assert_eq!(profile.parent, [-1, 0]);
     assert_eq!(profile.flops, [0.0, 2.0 * 8.0 * 33.0]);
     assert_eq!(profile.bytes, [0.0, WeightFormat::Q4.bytes(8, 33) as f64]);
+}
+
+/// The checks stand before the device, so what holds here holds for every one.
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn a_wrong_shape_is_refused_by_name_before_the_device_sees_it() {
+    let refused = |op: &str, body: &dyn Fn(&mut Ops<Cpu>)| {
+        let run = std::panic::AssertUnwindSafe(|| body(&mut cpu(1)));
+        let panic = std::panic::catch_unwind(run).expect_err(op);
+        let literal = panic.downcast_ref::<&str>().map(|text| text.to_string());
+        let message = panic.downcast_ref::<String>().cloned().or(literal);
+        let message = message.expect("a panic with words");
+        assert!(message.contains(&format!("{op}: ")), "{op}: {message}");
+    };
+    let weight = Random(21).matrix(WeightFormat::Q8, 4, 8);
+    let row = |be: &mut Ops<Cpu>, n: usize| rows(be, n, &vec![1.0; n]);
+    refused("linear", &|be| {
+        let (layer, x) = (linear(be, &weight, None), row(be, 9));
+        let mut y = be.tensor(1, 4);
+        be.linear(&layer, &x, &mut y);
+    });
+    refused("linear", &|be| {
+        let (layer, x) = (linear(be, &weight, None), rows(be, 8, &[1.0; 16]));
+        let mut y = be.tensor(1, 4);
+        be.linear(&layer, &x, &mut y);
+    });
+    refused("linear_add", &|be| {
+        let (layer, x) = (linear(be, &weight, None), rows(be, 8, &[1.0; 16]));
+        let mut y = be.tensor(3, 4);
+        be.linear_add(&layer, &x, &mut y);
+    });
+    refused("embed", &|be| {
+        let table = be.upload(weight.clone());
+        let mut y = be.tensor(1, 8);
+        be.embed(MODULE, &table, &[4], &mut y);
+    });
+    refused("add", &|be| {
+        let (a, b) = (row(be, 3), row(be, 4));
+        let mut y = be.tensor(1, 3);
+        be.add(MODULE, &a, &b, &mut y);
+    });
+    refused("concat", &|be| {
+        let (a, b) = (row(be, 3), row(be, 4));
+        let mut y = be.tensor(1, 8);
+        be.concat(MODULE, &a, &b, &mut y);
+    });
+    refused("gelu_mul", &|be| {
+        let x = row(be, 5);
+        let mut y = be.tensor(1, 2);
+        be.gelu_mul(MODULE, &x, &mut y);
+    });
+    refused("copy", &|be| {
+        let x = row(be, 5);
+        let mut y = be.tensor(1, 6);
+        be.copy(&x, &mut y);
+    });
+    let shape = AttentionShape {
+        n_heads: 2,
+        n_kv_heads: 1,
+        head_dim: 4,
+        scale: 1.0,
+    };
+    refused("append_kv", &|be| {
+        let mut cache = be.kv_cache(&shape, 1, KvFormat::F32);
+        let k = rows(be, 4, &[1.0; 8]);
+        be.append_kv(MODULE, &k, &k, &mut cache);
+    });
+    refused("attention", &|be| {
+        let cache = be.kv_cache(&shape, 1, KvFormat::F32);
+        let (q, mut y) = (row(be, 8), be.tensor(1, 8));
+        be.attention(MODULE, &shape, &q, &cache, &mut y);
+    });
 }

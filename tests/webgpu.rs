@@ -221,9 +221,10 @@ fn a_matrix_larger_than_a_binding_is_split_by_rows_and_gives_the_same() {
         max_binding_bytes: Some(1000),
         ..AdapterOptions::default()
     };
-    let Some(mut split) = device("split matrices", narrow) else {
+    let Some(split) = device("split matrices", narrow) else {
         return;
     };
+    let mut split = Ops::new(split);
     let mut random = Random(20);
     for format in FORMATS {
         let weight = random.matrix(format, 100, 100);
@@ -537,9 +538,10 @@ fn embed_top_gives_the_row_of_a_token_that_the_host_does_not_know() {
         ..AdapterOptions::default()
     };
     for options in [AdapterOptions::default(), narrow] {
-        let Some(be) = &mut device("embed_top", options) else {
+        let Some(be) = device("embed_top", options) else {
             return;
         };
+        let be = &mut Ops::new(be);
         for_embed_cases(|what, table| {
             for token in TOKENS {
                 let expected = embed(be, table, &[token]);
@@ -708,7 +710,7 @@ fn the_embedded_model_generates_the_same_text_as_on_the_cpu() {
 }
 
 /// Greedy text after a fixed prompt.
-fn said<D: Device>(mut session: Session<D>) -> String {
+fn greedy_text<D: Device>(mut session: Session<D>) -> String {
     let tokenizer = session.tokenizer().unwrap();
     let prompt = tokenizer.encode("Returns the number of", true).unwrap();
     let options = GenerateOptions {

@@ -16,7 +16,7 @@ use zamba2::device::webgpu::{AdapterOptions, WebGpu};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::ops::device::Device;
+use zamba2::ops::device;
 use zamba2::quant::{QMatrixBuilder, WeightFormat};
 use zamba2::session::{LoadSettings, Session, argmax};
 
@@ -37,7 +37,7 @@ fn device(test: &str) -> Option<WebGpu> {
     }
 }
 
-fn open<B: Device>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
+fn open<B: device::Device>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
     let settings = LoadSettings {
         weights,
         context: Some(64),
@@ -48,7 +48,7 @@ fn open<B: Device>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
 }
 
 /// The logits of a prompt, and of two decode steps after it with the same tokens on every device.
-fn logits<B: Device>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
+fn logits<B: device::Device>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
     let mut all = block_on(session.logits(prompt)).unwrap();
     for token in [7, 3] {
         all.extend(block_on(session.extend(&[token])).unwrap());

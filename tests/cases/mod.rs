@@ -1,5 +1,5 @@
-//! The cases of every op, at every awkward shape, and how a device runs them: one table for all devices. What an op should give is in `reference`; how near a device must come is said here, and what else holds for
-//! a device is in the tests that walk the table.
+//! The cases of every op, at every awkward shape, and how a device runs them: one table for all devices. What an op should
+//! give is in `reference`; tolerances are here, and what else holds for a device is in the tests that walk the table.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
@@ -14,9 +14,6 @@ use zamba2::quant::{BLOCK, Q4Values, Q8Values, QMatrix, Values, WeightFormat};
 use zamba2::sampling::Top;
 
 use crate::reference::Scan;
-
-/// The module of every op here; its span is the first one of a table of names.
-pub const MODULE: ModuleId = ModuleId(0);
 
 /// The module of every op here; its span is the first one of a table of names.
 pub const MODULE: ModuleId = ModuleId(0);
@@ -196,7 +193,6 @@ pub fn gated_rms_norm<D: Device>(
     let weight = rows(be, d, weight);
     let norm = GatedNorm {
         module: MODULE,
-        module: MODULE,
         weight,
         n_groups,
         eps: 1e-5,
@@ -217,7 +213,6 @@ pub fn gated_rms_norm<D: Device>(
 pub fn conv1d<D: Device>(be: &mut Ops<D>, case: &ConvCase, pieces: &[usize]) -> Vec<f32> {
     let conv_dim = case.bias.len();
     let conv = Conv1d {
-        module: MODULE,
         module: MODULE,
         weight: rows(be, conv_dim, &case.weight),
         bias: rows(be, conv_dim, &case.bias),
@@ -272,7 +267,6 @@ pub fn ssm_scan<D: Device>(be: &mut Ops<D>, scan: &Scan, pieces: &[usize]) -> Ve
     let (heads, n) = (scan.n_heads, scan.d_state);
     let widths = [heads * scan.head_dim, scan.n_groups * n, scan.n_groups * n];
     let ssm = Ssm {
-        module: MODULE,
         module: MODULE,
         a: rows(be, heads, &scan.a),
         d: rows(be, heads, &scan.d),
