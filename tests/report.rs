@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use pollster::block_on;
 use serde_json::{Value, json};
-use zamba2::backend::Ceilings;
-use zamba2::backend::cpu::Cpu;
 use zamba2::clock::now_us;
+use zamba2::device::cpu::Cpu;
+use zamba2::family;
 use zamba2::folder;
-use zamba2::loader::schedule::parameters;
 use zamba2::model::NumericSettings;
 use zamba2::model::config::{BlockKind, Config};
-use zamba2::profile::{Level, Profile};
+use zamba2::ops::device::Ceilings;
+use zamba2::ops::trace::{Level, Profile};
 use zamba2::quant::WeightFormat;
 use zamba2::report::count::{self, Formats, Kind, ModuleWork};
 use zamba2::report::measure::{NextRun, Protocol};
@@ -198,7 +198,7 @@ fn sum(works: &[ModuleWork], of: impl Fn(&ModuleWork) -> f64) -> f64 {
 fn counts_of_the_published_models_equal_arithmetic_from_their_shapes() {
     for model in [SMALL, MIDDLE, LARGE] {
         let config = model.config();
-        assert_eq!(parameters(&config), model.parameters);
+        assert_eq!(family::full_plan(&config).parameters(), model.parameters);
         for (t, past) in [(35, 0), (1, 35), (1, 4095), (64, 100)] {
             let works = count::pass(&config, t as usize, past as usize, f32_formats(&config));
             assert_eq!(
