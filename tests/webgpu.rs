@@ -709,7 +709,7 @@ fn the_embedded_model_generates_the_same_text_as_on_the_cpu() {
 }
 
 /// Greedy text after a fixed prompt.
-fn said<B: Backend>(mut session: Session<B>) -> String {
+fn greedy_text<B: Backend>(mut session: Session<B>) -> String {
     let tokenizer = session.tokenizer().unwrap();
     let prompt = tokenizer.encode("Returns the number of", true).unwrap();
     let options = GenerateOptions {

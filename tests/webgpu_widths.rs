@@ -209,9 +209,7 @@ fn at_q4_the_adapter_is_closer_to_exact_activations_than_the_cpu_is() {
     let adapter = max_difference(&on_adapter, &exact);
     let cpu = max_difference(&on_cpu, &exact);
     let f32s = max_difference(&same_weights, &exact);
-    println!(
-        "from exact activations: adapter {adapter}, CPU {cpu}, adapter in f32 {f32s}"
-    );
+    println!("from exact activations: adapter {adapter}, CPU {cpu}, adapter in f32 {f32s}");
     assert!(3.0 * adapter < cpu, "{adapter} {cpu}");
     assert!(f32s < 1e-3, "{f32s}");
 }
