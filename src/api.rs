@@ -2,6 +2,9 @@
 //! file that knows JavaScript exists. Plain data crosses it: JSON for small things, typed arrays for numbers. One call
 //! is in flight at a time; the worker sees to that, because an `async fn(&mut self)` holds its borrow while it waits.
 
+use std::panic;
+use std::sync::{Mutex, Once, PoisonError};
+
 use js_sys::{
     Float32Array, Float64Array, Int32Array, JSON, Object, Reflect, Uint16Array, Uint32Array,
 };
@@ -10,28 +13,52 @@ use wasm_bindgen::prelude::*;
 
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
-#[cfg(target_feature = "atomics")]
-use crate::backend::cpu::threads;
 use crate::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
 use crate::bench;
 use crate::chat::{ChatTemplate, Message};
-use crate::error::{Error, ErrorReport, Result};
+use crate::error::{Error, ErrorReport, Fact, Result};
+use crate::family;
 use crate::loader::packed::Manifest;
 use crate::loader::safetensors::{self, Shard};
-use crate::loader::schedule::{ByteRange, PlannedUnit, Unit, parameters};
+use crate::loader::schedule::{ByteRange, PlannedUnit};
 use crate::model::NumericSettings;
 use crate::model::config::{BlockKind, Config};
 use crate::model::forward::Progress;
+use crate::model::module::Unit;
 use crate::profile::Level;
+use crate::report::measure::{self, Protocol};
 use crate::report::run::{Memory, ModelFacts, Run};
 use crate::report::{self, reference, summary};
 use crate::self_test;
 use crate::session::{self, GenerateOptions, LoadSettings, Session, context_length};
+#[cfg(target_feature = "atomics")]
+use crate::threads::platform as threads;
 use crate::tokenizer::Tokenizer;
 
 /// What wasm32 can address, less room for code, stacks, activations and the pieces in flight.
 const MEMORY_LIMIT_BYTES: u64 = (4 << 30) - (384 << 20);
 const PAGE_BYTES: u64 = 1 << 16;
+
+/// The first panic that JavaScript has not taken, on whichever thread: a panic that follows it is its consequence.
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Makes every panic write to the console, and keeps its text for `take_panic`. The trap that ends a panic carries none.
+fn keep_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        panic::set_hook(Box::new(|info| {
+            console_error_panic_hook::hook(info);
+            let mut kept = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.get_or_insert_with(|| info.to_string());
+        }));
+    });
+}
+
+/// The text of the first panic since the last call, if there was one.
+#[wasm_bindgen]
+pub fn take_panic() -> Option<String> {
+    PANIC.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
 
 type JsResult<T> = std::result::Result<T, JsValue>;
 
@@ -194,7 +221,7 @@ impl Engine {
     /// `options`: `{ weights: "f32" | "q8" | "q4", threads?, context?, dt_min_prefill?, dt_min_step? }`.
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue) -> JsResult<Engine> {
-        console_error_panic_hook::set_once();
+        keep_panics();
         let options: EngineOptions = from_js("options", &options)?;
         Ok(Engine {
             settings: LoadSettings {
@@ -224,7 +251,7 @@ impl Engine {
     /// `no_adapter`; the model can then be on the processor.
     pub async fn open_webgpu(&mut self, options: JsValue) -> JsResult<JsValue> {
         if self.session.is_some() {
-            return Err(to_js_error(out_of_order("open_webgpu comes before plan")));
+            return Err(to_js_error(out_of_order("before_plan")));
         }
         let options: WebGpuOptions = from_js("webgpu", &options)?;
         let options = AdapterOptions {
@@ -262,14 +289,14 @@ impl Engine {
         match self.session_mut().map_err(to_js_error)? {
             AnySession::Cpu(_) => Ok(JsValue::NULL),
             AnySession::WebGpu(session) => {
-                let webgpu = session.backend_mut();
+                let ops = session.ops_mut();
                 // With times, which tell the step of the clock.
-                webgpu.profiler().set_level(Level::Module);
-                let tested = self_test::run(webgpu, weights, session::kv_format(weights)).await;
-                webgpu.profiler().set_level(Level::Off);
-                webgpu.profiler().discard();
+                ops.profiler().set_level(Level::Module);
+                let tested = self_test::run(ops, weights, session::kv_format(weights)).await;
+                ops.profiler().set_level(Level::Off);
+                ops.profiler().discard();
                 tested.map_err(to_js_error)?;
-                to_js(&webgpu.timestamp_step_us())
+                to_js(&ops.device().timestamp_step_us())
             }
         }
     }
@@ -291,7 +318,7 @@ impl Engine {
             context,
             bos_token_id: config.bos_token_id,
             eos_token_ids: &config.eos_token_ids,
-            parameters: parameters(&config),
+            parameters: family::full_plan(&config).parameters(),
             rope: config.use_mem_rope,
             attention_adapters: config.use_shared_attention_adapter,
             tied: config.tie_word_embeddings,
@@ -373,7 +400,9 @@ impl Engine {
         if here != wanted {
             return Err(to_js_error(Error::Setting {
                 name: "weights".into(),
-                fact: format!("the folder holds {here} and not {wanted}"),
+                fact: Fact::new("other_weights")
+                    .with("found", &here[..])
+                    .with("wanted", wanted),
             }));
         }
         to_js(&manifest)
@@ -491,7 +520,7 @@ impl Engine {
         })
     }
 
-    /// Makes one token: `{ token, text, done, probability, standing, us, blocks_us }`.
+    /// Makes one token: `{ token, text, done, probability, token_rank, us, blocks_us }`.
     pub async fn step(&mut self) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;
         let step = on_session!(session, s => s.step().await).map_err(to_js_error)?;
@@ -500,7 +529,7 @@ impl Engine {
         set(&object, "text", step.text.into())?;
         set(&object, "done", to_js(&step.done)?)?;
         set(&object, "probability", step.probability.into())?;
-        set(&object, "standing", to_js(&step.standing)?)?;
+        set(&object, "token_rank", to_js(&step.standing)?)?;
         set(&object, "us", step.us.into())?;
         set(
             &object,
@@ -511,7 +540,7 @@ impl Engine {
     }
 
     /// Goes back to generated token `index` and puts `token` in its place: `{ text, tokens, prompt_tokens }` of what is
-    /// kept before it. What has to be read again runs in `advance` and `reread`, and the next `step` gives the token.
+    /// kept before it. `advance` and `replay` then bring the state there, and the next `step` gives the token.
     pub fn branch(&mut self, index: usize, token: u32, options: JsValue) -> JsResult<JsValue> {
         let options: GenerateOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
@@ -519,16 +548,16 @@ impl Engine {
         to_js(&kept.map_err(to_js_error)?)
     }
 
-    /// Goes on after the last token of the sequence: `{ text, tokens, prompt_tokens }` of what is there.
-    pub fn resume(&mut self, options: JsValue) -> JsResult<JsValue> {
+    /// Continues after the last token of the sequence: `{ text, tokens, prompt_tokens }` of what is there.
+    pub fn continue_sequence(&mut self, options: JsValue) -> JsResult<JsValue> {
         let options: GenerateOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
         to_js(&on_session!(session, s => s.resume(options)).map_err(to_js_error)?)
     }
 
-    /// Takes up a sequence that another engine had begun, after `generated`: `{ text, tokens, prompt_tokens }` of what is
-    /// there. What has to be read runs in `advance` and `reread`.
-    pub fn take_up(
+    /// Takes the sequence of another engine, after `generated`: `{ text, tokens, prompt_tokens }` of what is there. `advance`
+    /// and `replay` then bring the state there.
+    pub fn adopt(
         &mut self,
         prompt: &[u32],
         generated: &[u32],
@@ -540,8 +569,8 @@ impl Engine {
         to_js(&kept.map_err(to_js_error)?)
     }
 
-    /// Reads at most `max` tokens again that going back has left unread; gives how many are left.
-    pub async fn reread(&mut self, max: usize) -> JsResult<usize> {
+    /// Replays at most `max` tokens of a rewound sequence; gives how many are left.
+    pub async fn replay(&mut self, max: usize) -> JsResult<usize> {
         let session = self.session_mut().map_err(to_js_error)?;
         on_session!(session, s => s.reread(max).await).map_err(to_js_error)
     }
@@ -565,7 +594,7 @@ impl Engine {
     }
 
     /// Appends one token to the sequence and gives the logits that follow it. `[vocab]`
-    pub async fn decode(&mut self, token: u32) -> JsResult<Vec<f32>> {
+    pub async fn append(&mut self, token: u32) -> JsResult<Vec<f32>> {
         let session = self.session_mut().map_err(to_js_error)?;
         on_session!(session, s => s.extend(&[token]).await).map_err(to_js_error)
     }
@@ -583,7 +612,7 @@ impl Engine {
             "module" => Ok(Level::Module),
             _ => Err(Error::Setting {
                 name: "level".into(),
-                fact: format!("`{level}` is not one of off, block, module"),
+                fact: Fact::not_one_of(level, "off, block, module"),
             }),
         };
         let level = level.map_err(to_js_error)?;
@@ -629,9 +658,9 @@ impl Engine {
     /// A loading or loaded model has the threads for itself.
     pub fn bench_kernels(&self) -> JsResult<JsValue> {
         if self.session.is_some() {
-            return Err(to_js_error(out_of_order("bench_kernels comes before plan")));
+            return Err(to_js_error(out_of_order("before_plan")));
         }
-        to_js(&bench::run(&mut Cpu::new(self.threads)))
+        to_js(&bench::run(Cpu::new(self.threads)))
     }
 
     // ---- reports on this model ----
@@ -654,6 +683,23 @@ impl Engine {
             context,
             prompt: report::PROMPT,
         })
+    }
+
+    /// What the measuring protocol runs after `n_done` runs: `warm_up`, `unprofiled`, `profiled`, or nothing more.
+    pub fn next_run(&self, warmup: usize, runs: usize, n_done: usize) -> Option<String> {
+        let protocol = Protocol {
+            warmup,
+            runs,
+            is_recorded: true,
+        };
+        protocol.next(n_done).map(|next| next.name().into())
+    }
+
+    /// The ids to measure with: `ids` cut or repeated to `length`, or a walk through the vocabulary.
+    pub fn measured_prompt(&self, ids: Option<Vec<u32>>, length: usize) -> JsResult<Vec<u32>> {
+        let session = self.session().map_err(to_js_error)?;
+        let vocab_size = on_session!(session, s => s.config().vocab_size);
+        Ok(measure::prompt(ids.as_deref(), length, vocab_size))
     }
 
     /// What the model's device can do at best; takes about a second.
@@ -685,7 +731,7 @@ impl Engine {
     fn config(&self) -> Result<&Config> {
         self.config
             .as_ref()
-            .ok_or_else(|| out_of_order("config.json comes first"))
+            .ok_or_else(|| out_of_order("no_config"))
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {
@@ -695,13 +741,13 @@ impl Engine {
     fn session(&self) -> Result<&AnySession> {
         self.session
             .as_ref()
-            .ok_or_else(|| out_of_order("the model is not loaded"))
+            .ok_or_else(|| out_of_order("not_loaded"))
     }
 
     fn session_mut(&mut self) -> Result<&mut AnySession> {
         self.session
             .as_mut()
-            .ok_or_else(|| out_of_order("the model is not loaded"))
+            .ok_or_else(|| out_of_order("not_loaded"))
     }
 }
 
@@ -721,12 +767,11 @@ pub fn parse_run(text: &str) -> JsResult<JsValue> {
     to_js(&Run::parse(text).map_err(to_js_error)?)
 }
 
-/// Everything that is derived from the run in `text`. `language`: `en` or `ru`.
+/// Everything that is derived from the run in `text`.
 #[wasm_bindgen]
-pub fn summarise(text: &str, language: &str) -> JsResult<JsValue> {
-    let language = language.parse().map_err(to_js_error)?;
+pub fn summarise(text: &str) -> JsResult<JsValue> {
     let run = Run::parse(text).map_err(to_js_error)?;
-    to_js(&summary::summarise(&run, language))
+    to_js(&summary::summarise(&run))
 }
 
 /// The run in `text` as `markdown`, `json`, `csv` or `trace`.
@@ -740,10 +785,9 @@ pub fn export_run(text: &str, format: &str, language: &str) -> JsResult<String> 
 
 /// The reference report, `published` or `recomputed`.
 #[wasm_bindgen]
-pub fn reference_report(kind: &str, language: &str) -> JsResult<JsValue> {
-    let language = language.parse().map_err(to_js_error)?;
+pub fn reference_report(kind: &str) -> JsResult<JsValue> {
     let kind = kind.parse().map_err(to_js_error)?;
-    to_js(&reference::report(kind, language))
+    to_js(&reference::report(kind))
 }
 
 fn unit_info(planned: &PlannedUnit) -> UnitInfo<'_> {
@@ -763,8 +807,10 @@ fn unit_info(planned: &PlannedUnit) -> UnitInfo<'_> {
     }
 }
 
-fn out_of_order(fact: &str) -> Error {
-    Error::Sequence { fact: fact.into() }
+fn out_of_order(fact: &'static str) -> Error {
+    Error::Sequence {
+        fact: Fact::new(fact),
+    }
 }
 
 fn to_js_error(error: Error) -> JsValue {
@@ -788,7 +834,7 @@ fn from_js<T: for<'a> Deserialize<'a>>(name: &str, value: &JsValue) -> JsResult<
     serde_json::from_str(&text).map_err(|error| {
         to_js_error(Error::Setting {
             name: name.into(),
-            fact: error.to_string(),
+            fact: error.to_string().into(),
         })
     })
 }

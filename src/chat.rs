@@ -10,7 +10,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, Value, escape
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 
 /// Where checkpoints keep the template and the special tokens.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -80,7 +80,7 @@ impl SpecialTokens {
             let token = token.ok_or_else(|| {
                 damaged(
                     TOKENIZER_CONFIG,
-                    format!("{name} is neither a string nor an object with content"),
+                    Fact::new("token_not_text").with("name", name),
                 )
             })?;
             tokens.insert(name, token.to_owned());
@@ -132,8 +132,12 @@ impl ChatTemplate {
     ) -> Result<Option<ChatTemplate>> {
         let text = |file: &str, bytes: Option<&'_ [u8]>| {
             let text = bytes.map(|bytes| str::from_utf8(bytes).map(str::to_owned));
-            text.transpose()
-                .map_err(|error| damaged(file, format!("it is not UTF-8: {error}")))
+            text.transpose().map_err(|error| {
+                damaged(
+                    file,
+                    Fact::new("not_utf8").with("detail", error.to_string()),
+                )
+            })
         };
         let tokenizer_config = text(TOKENIZER_CONFIG, tokenizer_config)?;
         let jinja = text(JINJA, jinja)?;
@@ -195,7 +199,7 @@ impl ChatTemplate {
 
 fn parsed(text: &str) -> Result<serde_json::Map<String, serde_json::Value>> {
     serde_json::from_str(text).map_err(|error| {
-        let fact = format!("it is not a JSON object: {error}");
+        let fact = Fact::new("not_json_object").with("detail", error.to_string());
         damaged(TOKENIZER_CONFIG, fact)
     })
 }
@@ -208,8 +212,7 @@ fn chosen(named: serde_json::Value) -> Result<Option<String>> {
         template: String,
     }
     let named: Vec<Named> = serde_json::from_value(named).map_err(|error| {
-        let fact =
-            format!("chat_template is neither a string nor a list of name and template: {error}");
+        let fact = Fact::new("template_list").with("detail", error.to_string());
         damaged(TOKENIZER_CONFIG, fact)
     })?;
     let default = named.iter().position(|entry| entry.name == "default");
@@ -241,7 +244,7 @@ fn compile(file: &'static str, source: &str, tokens: SpecialTokens) -> Result<Ch
     // jinja2 reads every kind of line end as a line feed.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     if longest_tag(&source) > TAG_LIMIT_BYTES {
-        let fact = format!("the chat template has a tag of more than {TAG_LIMIT_BYTES} bytes");
+        let fact = Fact::new("long_tag").with("limit", TAG_LIMIT_BYTES);
         return Err(damaged(file, fact));
     }
     environment
@@ -330,7 +333,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-fn damaged(file: &str, fact: String) -> Error {
+fn damaged(file: &str, fact: Fact) -> Error {
     Error::ChatTemplate {
         file: file.to_owned(),
         fact,
@@ -352,14 +355,13 @@ fn failure(file: &'static str, error: &minijinja::Error) -> Error {
         source = next.source();
     }
     let line = innermost.line().or_else(|| error.line());
-    let line = line.map_or(String::new(), |line| format!(" in line {line}"));
     let detail = innermost.detail().map(|detail| format!(": {detail}"));
-    let fact = format!(
-        "the chat template fails{line}: {}{}",
-        innermost.kind(),
-        detail.unwrap_or_default()
-    );
-    damaged(file, fact)
+    let detail = format!("{}{}", innermost.kind(), detail.unwrap_or_default());
+    let fact = match line {
+        Some(line) => Fact::new("template_fails_at").with("line", line),
+        None => Fact::new("template_fails"),
+    };
+    damaged(file, fact.with("detail", detail))
 }
 
 /// The bytes of the longest tag, without those inside its strings.

@@ -329,7 +329,7 @@ fn io_error(file: &str, error: &std::io::Error) -> Error {
         ErrorKind::NotFound => missing(file),
         _ => Error::Io {
             file: file.into(),
-            fact: error.to_string(),
+            fact: error.to_string().into(),
         },
     }
 }
@@ -337,6 +337,6 @@ fn io_error(file: &str, error: &std::io::Error) -> Error {
 fn write_error(file: &str, error: &std::io::Error) -> Error {
     Error::Write {
         file: file.into(),
-        fact: error.to_string(),
+        fact: error.to_string().into(),
     }
 }

@@ -10,7 +10,7 @@ use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 pub use crate::sampling::top::Top;
 use crate::sampling::top::{by_logit_then_token, no_logits, not_finite};
 
@@ -48,22 +48,17 @@ impl Default for SamplingOptions {
 impl SamplingOptions {
     /// Refuses NaN, infinities and values outside the ranges above with [`Error::Setting`].
     pub fn validate(&self) -> Result<()> {
-        check(
-            "temperature",
-            self.temperature,
-            "finite and at least 0",
-            |t| t >= 0.0,
-        )?;
-        check("top_p", self.top_p, "above 0 and at most 1", |p| {
+        check("temperature", self.temperature, "not_from_0", |t| t >= 0.0)?;
+        check("top_p", self.top_p, "not_above_0_to_1", |p| {
             p > 0.0 && p <= 1.0
         })?;
-        check("min_p", self.min_p, "from 0 to 1", |p| {
+        check("min_p", self.min_p, "not_from_0_to_1", |p| {
             (0.0..=1.0).contains(&p)
         })?;
         check(
             "repetition_penalty",
             self.repetition_penalty,
-            "finite and above 0",
+            "not_above_0",
             |r| r > 0.0,
         )
     }
@@ -82,13 +77,13 @@ impl SamplingOptions {
     }
 }
 
-fn check(name: &str, value: f64, range: &str, holds: fn(f64) -> bool) -> Result<()> {
+fn check(name: &str, value: f64, fact: &'static str, holds: fn(f64) -> bool) -> Result<()> {
     if value.is_finite() && holds(value) {
         return Ok(());
     }
     Err(Error::Setting {
         name: name.to_owned(),
-        fact: format!("{value} is not {range}"),
+        fact: Fact::new(fact).with("value", value.to_string()),
     })
 }
 
@@ -198,8 +193,7 @@ impl Sampler {
     /// Chooses the next token. `logits` has one entry per token of the vocabulary, and the penalty is applied to it
     /// in place; `history` is what the penalty looks at, usually the prompt and all tokens since.
     ///
-    /// Fails with [`Error::Device`] if a logit is NaN or infinite, because a device that wrote one has gone wrong,
-    /// and with [`Error::Token`] if the history leaves the vocabulary. A failure consumes no random number.
+    /// Fails with [`Error::NonFiniteLogits`] if a logit is NaN or infinite, and with [`Error::Token`] if the history leaves the vocabulary. A failure consumes no random number.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<Sampled> {
         check_logits(logits)?;
         self.penalise(logits, history)?;
@@ -782,10 +776,10 @@ mod tests {
             let mut sampler = sampler(options);
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let error = sampler.sample(&mut [0.0, bad, 1.0], &[]).unwrap_err();
-                let Error::Device { fact } = error else {
+                let Error::NonFiniteLogits { token, .. } = error else {
                     panic!("{error}");
                 };
-                assert!(fact.contains("token 1"), "{fact}");
+                assert_eq!(token, 1);
             }
             assert!(matches!(
                 sampler.sample(&mut [], &[]),

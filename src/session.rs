@@ -8,12 +8,13 @@ mod snapshot;
 mod thread_trial;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, KvFormat, ModelSizes};
 use crate::clock::now_us;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::loader::safetensors::Shard;
 use crate::loader::schedule::LoadSchedule;
 use crate::loader::{Rest, WeightStream};
@@ -21,7 +22,9 @@ use crate::model::cache::Cache;
 use crate::model::config::Config;
 use crate::model::forward::{ForwardPass, Progress, Scratch};
 use crate::model::{NumericSettings, Zamba2};
-use crate::profile::{Level, Profile, Work};
+use crate::ops::Ops;
+use crate::ops::work::Work;
+use crate::profile::{Level, Profile};
 use crate::quant::WeightFormat;
 use crate::sampling::{Sampler, SamplingOptions};
 pub use crate::session::ahead::Lookahead;
@@ -67,7 +70,9 @@ pub fn context_length(
         if context == 0 || context > limit {
             return Err(Error::Setting {
                 name: "context".into(),
-                fact: format!("{context} is not within 1 to {limit}, what the model was made for"),
+                fact: Fact::new("context_range")
+                    .with("value", context)
+                    .with("limit", limit),
             });
         }
         return Ok(context);
@@ -186,7 +191,7 @@ struct Run<B: Backend> {
 
 /// A model, whose weights may still be arriving, and its one sequence.
 pub struct Session<B: Backend> {
-    be: B,
+    be: Ops<B>,
     model: Zamba2<B>,
     stream: WeightStream<B>,
     cache: Cache<B>,
@@ -209,12 +214,13 @@ impl<B: Backend> Session<B> {
     /// # Errors
     /// A tensor that is missing or does not fit the configuration; too little memory.
     pub fn open(
-        mut be: B,
+        be: B,
         config: Config,
         shards: &[Shard],
         tokenizer: Option<Tokenizer>,
         settings: LoadSettings,
     ) -> Result<Self> {
+        let mut be = Ops::new(be);
         let schedule = LoadSchedule::new(&config, shards, settings.weights)?;
         let context = context_length(&config, settings.weights, settings.context)?;
         let kv_format = kv_format(settings.weights);
@@ -234,8 +240,8 @@ impl<B: Backend> Session<B> {
             context,
             kv_format,
         })?;
-        let n_shared_blocks = schedule.shared.source_layer.len();
-        let model = Zamba2::empty(&mut be, config, settings.numeric, n_shared_blocks);
+        let plan = Arc::clone(&schedule.plan);
+        let model = Zamba2::empty(&mut be, config, settings.numeric, plan);
         Ok(Session {
             cache: Cache::new(&mut be, &model.config, context, kv_format),
             scratch: Scratch::new(&mut be, &model.config),
@@ -317,20 +323,22 @@ impl<B: Backend> Session<B> {
     }
 
     pub fn backend(&self) -> &B {
-        &self.be
+        self.be.device()
+    }
+
+    pub fn backend_mut(&mut self) -> &mut B {
+        self.be.device_mut()
     }
 
     /// For a test of the device; the model's own tensors are out of its reach.
-    pub fn backend_mut(&mut self) -> &mut B {
+    pub fn ops_mut(&mut self) -> &mut Ops<B> {
         &mut self.be
     }
 
     /// How keys and values are really kept; as asked for where no block has any.
     pub fn kv_format(&self) -> KvFormat {
         let mut caches = self.cache.kv.iter().flatten();
-        caches
-            .next()
-            .map_or(self.kv_format, |kv| self.be.kv_format(&kv.rows))
+        caches.next().map_or(self.kv_format, |kv| kv.format)
     }
 
     pub fn weights_bytes(&self) -> u64 {
@@ -399,6 +407,14 @@ impl<B: Backend> Session<B> {
         Ok(())
     }
 
+    /// Checks `tokens` as the beginning of a new sequence, and leaves the present one.
+    fn check_new_sequence(&mut self, tokens: &[u32]) -> Result<()> {
+        let kept = std::mem::replace(&mut self.cache.len, 0);
+        let checked = self.check_tokens(tokens);
+        self.cache.len = kept;
+        checked
+    }
+
     /// Begins a new sequence with `prompt`; the embedding must have arrived. The blocks run in [`Session::advance`], as far
     /// as they are there.
     ///
@@ -406,22 +422,18 @@ impl<B: Backend> Session<B> {
     /// An empty or too long prompt, a token outside the vocabulary, an option out of range. The old sequence is gone
     /// only when there is no error.
     pub fn start(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<()> {
-        let kept = std::mem::replace(&mut self.cache.len, 0);
-        let checked = self.check_tokens(prompt).and_then(|()| {
-            if options.max_tokens == 0 {
-                return Err(Error::Setting {
-                    name: "max_tokens".into(),
-                    fact: "0 tokens would be no answer; it must be at least 1".into(),
-                });
-            }
-            let sampler = Sampler::new(options.sampling.clone())?;
-            Ok((sampler, StopStrings::new(options.stop.clone())?))
-        });
-        self.cache.len = kept;
-        let (sampler, stops) = checked?;
+        self.check_new_sequence(prompt)?;
+        if options.max_tokens == 0 {
+            return Err(Error::Setting {
+                name: "max_tokens".into(),
+                fact: Fact::new("no_tokens"),
+            });
+        }
+        let sampler = Sampler::new(options.sampling.clone())?;
+        let stops = StopStrings::new(options.stop.clone())?;
         if self.model.embed_tokens.is_none() {
             return Err(Error::Sequence {
-                fact: "the embedding has not arrived".into(),
+                fact: Fact::new("no_embedding"),
             });
         }
         self.reset();
@@ -487,7 +499,7 @@ impl<B: Backend> Session<B> {
         let run = self.run.as_ref().ok_or_else(not_started)?;
         if run.finished {
             return Err(Error::Sequence {
-                fact: "the generation has ended; start a new one".into(),
+                fact: Fact::new("generation_ended"),
             });
         }
         let read_from_us = now_us();
@@ -495,9 +507,9 @@ impl<B: Backend> Session<B> {
         let others_us = now_us() - read_from_us - outlook.us;
 
         let run = self.run.as_mut().ok_or_else(not_started)?;
-        let span = self.be.profiler().open_op("sampling");
+        let span = self.be.profiler().open_op(self.model.plan.sampling);
         let drawn = run.draw(outlook.told);
-        self.be.profiler().close(span, Work::NONE);
+        self.be.profiler().close(span, Work::default);
         if drawn.is_err() {
             // They were chosen after a fault.
             run.ahead.clear();
@@ -589,8 +601,8 @@ impl<B: Backend> Session<B> {
     /// Starts a new sequence and gives the logits of every token, row-major. `[tokens, vocab]`
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.check_complete()?;
+        self.check_new_sequence(tokens)?;
         self.reset();
-        self.check_tokens(tokens)?;
         self.begin_pass(0);
         let (be, model) = (&mut self.be, &self.model);
         let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
@@ -607,8 +619,8 @@ impl<B: Backend> Session<B> {
     /// `[blocks + 1][tokens, h]`
     pub async fn hidden_states(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
         self.check_complete()?;
+        self.check_new_sequence(tokens)?;
         self.reset();
-        self.check_tokens(tokens)?;
         self.begin_pass(0);
         let (be, model) = (&mut self.be, &self.model);
         let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
@@ -619,7 +631,7 @@ impl<B: Backend> Session<B> {
                 state.extend(be.read(pass.stream(chunk)).await?);
             }
             states.push(state);
-            if states.len() > model.layers.len() {
+            if states.len() > model.blocks.len() {
                 return Ok(states);
             }
             pass.advance(be, model, &mut self.cache, &mut self.scratch, 1);
@@ -703,7 +715,7 @@ fn standing(
 
 fn not_started() -> Error {
     Error::Sequence {
-        fact: "no generation has been started".into(),
+        fact: Fact::new("not_started"),
     }
 }
 

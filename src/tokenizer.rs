@@ -9,7 +9,7 @@ use tokenizers::decoders::strip::Strip;
 use tokenizers::pre_tokenizers::metaspace::Metaspace;
 use tokenizers::{Decoder, Model};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 
 /// A tokenizer.json, checked against the model's vocabulary.
 #[derive(Clone, Debug)]
@@ -31,31 +31,33 @@ impl Tokenizer {
     ///
     /// Truncation and padding in the file are training leftovers and switched off: a prompt is never cut silently.
     pub fn from_bytes(file: &str, bytes: &[u8], vocab_size: usize) -> Result<Tokenizer> {
-        let refuse = |fact: String| Error::Tokenizer {
+        let refuse = |fact: Fact| Error::Tokenizer {
             file: file.to_owned(),
             fact,
         };
         let text = std::str::from_utf8(bytes)
-            .map_err(|error| refuse(format!("it is not UTF-8 text: {error}")))?;
-        let mut inner: tokenizers::Tokenizer = text.parse().map_err(|error| {
-            // The second, cheap parse tells a cut download from JSON that is something else.
-            match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-                Err(syntax) => refuse(format!("it is not valid JSON: {syntax}")),
-                Ok(_) => refuse(format!("it describes no tokenizer: {error}")),
-            }
-        })?;
+            .map_err(|error| refuse(Fact::new("not_utf8").with("detail", error.to_string())))?;
+        let mut inner: tokenizers::Tokenizer =
+            text.parse().map_err(|error: tokenizers::Error| {
+                // The second, cheap parse tells a cut download from JSON that is something else.
+                match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+                    Err(syntax) => refuse(Fact::new("not_json").with("detail", syntax.to_string())),
+                    Ok(_) => refuse(Fact::new("not_a_tokenizer").with("detail", error.to_string())),
+                }
+            })?;
         inner
             .with_padding(None)
             .with_truncation(None)
-            .map_err(|error| refuse(error.to_string()))?;
+            .map_err(|error| refuse(error.to_string().into()))?;
 
         let Some(largest_id) = inner.get_vocab(true).into_values().max() else {
-            return Err(refuse("its vocabulary is empty".to_owned()));
+            return Err(refuse(Fact::new("empty_vocabulary")));
         };
         if largest_id as usize >= vocab_size {
-            return Err(refuse(format!(
-                "its largest token id is {largest_id}, and the model's vocabulary has {vocab_size} tokens"
-            )));
+            let fact = Fact::new("large_token_id")
+                .with("largest", largest_id)
+                .with("vocab_size", vocab_size);
+            return Err(refuse(fact));
         }
         let streaming = Streaming::of(inner.get_decoder()).map_err(refuse)?;
         Ok(Tokenizer {
@@ -133,7 +135,7 @@ impl Tokenizer {
     fn failure(&self, error: tokenizers::Error) -> Error {
         Error::Tokenizer {
             file: self.file.clone(),
-            fact: error.to_string(),
+            fact: error.to_string().into(),
         }
     }
 }
@@ -157,8 +159,8 @@ enum Streaming {
 }
 
 impl Streaming {
-    /// Reads the decoder; the error is a fact for the message.
-    fn of(decoder: Option<&DecoderWrapper>) -> Result<Streaming, String> {
+    /// Reads the decoder; the error goes into the message.
+    fn of(decoder: Option<&DecoderWrapper>) -> Result<Streaming, Fact> {
         let stages = match decoder {
             None => return Ok(Streaming::Words),
             Some(DecoderWrapper::Sequence(sequence)) => sequence.get_decoders(),
@@ -187,11 +189,7 @@ impl Streaming {
                 Some(strip.clone())
             }
             _ => {
-                return Err(
-                    "its decoder is none of ByteLevel, Metaspace, or Replace, ByteFallback, Fuse \
-                     and Strip from the left in this order"
-                        .to_owned(),
-                );
+                return Err(Fact::new("unknown_decoder"));
             }
         };
         Ok(Streaming::Pieces {
@@ -440,7 +438,7 @@ impl StopStrings {
         if stops.iter().any(String::is_empty) {
             return Err(Error::Setting {
                 name: "stop".to_owned(),
-                fact: "a stop string is empty".to_owned(),
+                fact: Fact::new("empty_stop"),
             });
         }
         Ok(StopStrings {
@@ -932,7 +930,7 @@ mod tests {
         match Tokenizer::from_bytes("a/tokenizer.json", bytes, vocab_size) {
             Err(Error::Tokenizer { file, fact }) => {
                 assert_eq!(file, "a/tokenizer.json");
-                fact
+                fact.to_string()
             }
             other => panic!("{other:?}"),
         }

@@ -149,7 +149,11 @@ fn a_tokenizer_config_that_is_none_is_named() {
     ] {
         let error = ChatTemplate::from_tokenizer_config(config).expect_err(config);
         assert_eq!(error.code(), "bad_chat_template", "{config}");
-        assert_eq!(error.file(), Some("tokenizer_config.json"), "{config}");
+        assert_eq!(
+            error.file().as_deref(),
+            Some("tokenizer_config.json"),
+            "{config}"
+        );
     }
 }
 
@@ -157,7 +161,7 @@ fn a_tokenizer_config_that_is_none_is_named() {
 fn a_template_that_is_broken_is_named_with_its_line() {
     let error = ChatTemplate::from_jinja("fine\n{% for %}", SpecialTokens::default());
     let error = error.expect_err("a loop over nothing");
-    assert_eq!(error.file(), Some("chat_template.jinja"));
+    assert_eq!(error.file().as_deref(), Some("chat_template.jinja"));
     assert!(error.to_string().contains("in line 2: "), "{error}");
     for source in [
         "\n{{ nobody.knows.this }}",

@@ -479,8 +479,9 @@ fn refused(arguments: &[&str], code: &str, file: Option<&str>) {
     let programs = zamba2(&[arguments, &["--json"]].concat());
     assert_eq!(programs.status.code(), Some(1), "{arguments:?}");
     let report: Value = serde_json::from_slice(&programs.stdout).unwrap();
-    let expected =
-        json!({"error": {"code": code, "message": message, "file": file, "next_step": next}});
+    let error = &report["error"];
+    assert_eq!(error["values"]["file"].as_str(), file, "{arguments:?}");
+    let expected = json!({"error": {"code": code, "values": error["values"], "message": message, "next_step": next}});
     assert_eq!(report, expected, "{arguments:?}");
     assert!(programs.stderr.is_empty(), "{arguments:?}");
 }

@@ -11,12 +11,12 @@ use candle_core::{DType, Device, Tensor, safetensors};
 use pollster::block_on;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use zamba2::backend::Backend;
-use zamba2::backend::cpu::Cpu;
-use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
+use zamba2::device::cpu::Cpu;
+use zamba2::device::webgpu::{AdapterOptions, WebGpu};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
+use zamba2::ops::device;
 use zamba2::quant::{QMatrixBuilder, WeightFormat};
 use zamba2::session::{LoadSettings, Session, argmax};
 
@@ -37,7 +37,7 @@ fn device(test: &str) -> Option<WebGpu> {
     }
 }
 
-fn open<B: Backend>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
+fn open<B: device::Device>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
     let settings = LoadSettings {
         weights,
         context: Some(64),
@@ -48,7 +48,7 @@ fn open<B: Backend>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
 }
 
 /// The logits of a prompt, and of two decode steps after it with the same tokens on every device.
-fn logits<B: Backend>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
+fn logits<B: device::Device>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
     let mut all = block_on(session.logits(prompt)).unwrap();
     for token in [7, 3] {
         all.extend(block_on(session.extend(&[token])).unwrap());

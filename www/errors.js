@@ -1,27 +1,76 @@
 // @ts-check
-// Error cards: what happened, in which file, what to do next, with buttons; never a dialog. It stands on strings.js.
+// Error cards: what happened, in which file, what to do next, with buttons; never a dialog. It stands on words.js.
 // It decides nothing about recovery: the caller says which buttons make sense and what they do.
 
-import { t } from "./strings.js";
+import { isKey, t } from "./words.js";
 
-/** @import { StringKey } from "./strings.js" */
+/** @import { Key, Values } from "./words.js" */
 
-/** @typedef {{ code: string, message: string, file: string | null, nextStep: string }} Fault */
-/** @typedef {{ label: StringKey, act: () => void }} Remedy */
+/**
+ * What a card shows: an error of the engine, whose sentences follow from `code` and `next`, or a `PageError`.
+ * @typedef {{ code: string, message: string, values?: Values, next?: string | null, file?: string | null, fatal?: boolean,
+ *   key?: Key, next_key?: Key }} Fault
+ */
+/** @typedef {{ label: Key, act: () => void }} Remedy */
+/** @typedef {{ remedies: Remedy[], facts: Record<string, string | number | boolean> }} CardOptions */
+
+/** @typedef {{ place: HTMLElement, title: Key, fault: Fault, options: CardOptions }} Card */
+
+/** The card that is open, to be written again in another language. @type {Card | null} */
+let open_card = null;
+
+/** An error of the page itself, with sentences of its own. */
+export class PageError extends Error {
+  /** @param {string} code @param {Key} key @param {Key} next @param {Values} [values] */
+  constructor(code, key, next, values = {}) {
+    super(t(key, values));
+    this.code = code;
+    this.key = key;
+    this.next_key = next;
+    this.values = values;
+  }
+}
 
 /** Any thrown value in the card's terms. @param {unknown} thrown @returns {Fault} */
 export function faultOf(thrown) {
-  if (thrown instanceof Error && "code" in thrown && "nextStep" in thrown) return /** @type {any} */ (thrown);
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
-  return { code: "page", message, file: null, nextStep: "" };
+  if (thrown instanceof Error && "code" in thrown && "values" in thrown) return /** @type {any} */ (thrown);
+  return { code: "page", message: thrown instanceof Error ? thrown.message : String(thrown) };
+}
+
+/** What happened, in the present language; an error without a sentence is shown as it came. @param {Fault} fault */
+export function faultText(fault) {
+  const key = fault.key ?? `error.${fault.code}`;
+  if (!fault.values || !isKey(key)) return fault.message;
+  return t(key, fault.values) + ("attempts" in fault.values ? t("fact.attempts", fault.values) : "");
+}
+
+/** @param {Fault} fault */
+function nextStep(fault) {
+  const usual = `error.${fault.code}.next`;
+  const key = fault.next_key ?? (fault.next ? `${usual}.${fault.next}` : usual);
+  return isKey(key) ? t(key, fault.values) : "";
 }
 
 /**
  * Shows one card in `place`, replacing an older one, and moves the keyboard to it.
- * @param {HTMLElement} place @param {StringKey} title @param {Fault} fault
- * @param {{ remedies: Remedy[], facts: Record<string, string | number | boolean> }} options
+ * @param {HTMLElement} place @param {Key} title @param {Fault} fault @param {CardOptions} options
  */
-export function showErrorCard(place, title, fault, { remedies, facts }) {
+export function showErrorCard(place, title, fault, options) {
+  open_card = { place, title, fault, options };
+  drawCard(open_card).focus();
+}
+
+/** Writes the open card again, after the language has changed. */
+export function redrawErrorCard() {
+  if (!open_card) return;
+  const was_open = open_card.place.querySelector("details")?.open ?? false;
+  drawCard(open_card);
+  const details = open_card.place.querySelector("details");
+  if (details) details.open = was_open;
+}
+
+/** @param {Card} card */
+function drawCard({ place, title, fault, options: { remedies, facts } }) {
   const card = document.createElement("section");
   card.className = "card error-card";
   card.dataset.code = fault.code;
@@ -30,29 +79,35 @@ export function showErrorCard(place, title, fault, { remedies, facts }) {
   const heading = document.createElement("h2");
   heading.textContent = t(title);
   heading.tabIndex = -1;
-  const what = paragraph(sentence(fault.message));
+  const what = paragraph(sentence(faultText(fault)));
   card.append(heading, what);
   if (fault.file) {
-    const where = paragraph(t("error.file", { file: fault.file }));
+    const where = paragraph(t("card.file", { file: fault.file }));
     where.className = "error-file";
     card.append(where);
   }
-  if (fault.nextStep) card.append(paragraph(fault.nextStep));
+  const next = nextStep(fault);
+  if (next) card.append(paragraph(next));
 
   const row = document.createElement("div");
   row.className = "row";
-  remedies.forEach(({ label, act }, i) => row.append(button(t(label), i === 0, () => { clearErrorCards(place); act(); })));
-  row.append(button(t("error.dismiss"), false, () => clearErrorCards(place)));
+  remedies.forEach(({ label, act }, i) => {
+    row.append(button(t(label), i === 0, () => {
+      clearErrorCards(place);
+      act();
+    }));
+  });
+  row.append(button(t("card.dismiss"), false, () => clearErrorCards(place)));
   card.append(row);
 
   const report = reportText(fault, facts);
   const details = document.createElement("details");
   const summary = document.createElement("summary");
-  summary.textContent = t("error.details");
+  summary.textContent = t("card.details");
   const text = document.createElement("pre");
   text.textContent = report;
   text.tabIndex = 0;
-  const copy = button(t("error.report"), false, async () => {
+  const copy = button(t("card.report"), false, async () => {
     await navigator.clipboard.writeText(report);
     copy.textContent = t("copied");
   });
@@ -60,11 +115,12 @@ export function showErrorCard(place, title, fault, { remedies, facts }) {
   card.append(details);
 
   place.replaceChildren(card);
-  heading.focus();
+  return heading;
 }
 
 /** @param {HTMLElement} place */
 export function clearErrorCards(place) {
+  open_card = null;
   place.replaceChildren();
 }
 
@@ -91,8 +147,12 @@ function button(label, primary, act) {
   return element;
 }
 
-/** Everything a bug report needs; the prompt is left out because it is the reader's own. @param {Fault} fault @param {Record<string, string | number | boolean>} facts */
+/**
+ * Everything a bug report needs; the prompt is left out because it is the user's own.
+ * @param {Fault} fault @param {CardOptions["facts"]} facts
+ */
 function reportText(fault, facts) {
-  const lines = { code: fault.code, message: fault.message, file: fault.file ?? "-", ...facts, browser: navigator.userAgent };
+  const { code, message } = fault;
+  const lines = { code, message, file: fault.file ?? "-", ...facts, browser: navigator.userAgent };
   return Object.entries(lines).map(([name, value]) => `${name}: ${value}`).join("\n");
 }

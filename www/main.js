@@ -3,36 +3,37 @@
 // The parts know nothing of one another; what each does is in its own file.
 
 import { open } from "../pkg/zamba2.js";
-import { Bench } from "./bench.js";
-import { BlockPanel } from "./block_panel.js";
-import { clearErrorCards, faultOf, showErrorCard } from "./errors.js";
-import { HeatMap } from "./heat_map.js";
+import { byId } from "./dom.js";
+import { Bench } from "./profile/bench.js";
+import { BlockPanel } from "./blocks/block_panel.js";
+import { clearErrorCards, faultOf, faultText, redrawErrorCard, showErrorCard } from "./errors.js";
+import { HeatMap } from "./blocks/heat_map.js";
 import { isolate } from "./isolate.js";
-import { ModelPicker } from "./model_picker.js";
-import { Playground } from "./playground.js";
-import { Sampling } from "./sampling.js";
-import { bytesText, countText, currentLanguage, figure, number, plural, setLanguage, t } from "./strings.js";
-import { StoragePanel } from "./storage_panel.js";
-import { Strip } from "./strip.js";
-import { CompareView } from "./views/compare_view.js";
-import { ProfileView } from "./views/profile_view.js";
-import { RunShelf } from "./views/run_shelf.js";
-import { readHash, Tabs } from "./views/tabs.js";
+import { ModelPicker } from "./loading/model_picker.js";
+import { Playground } from "./playground/playground.js";
+import { Sampling } from "./playground/sampling.js";
+import {
+  bytesText, countText, currentLanguage, figure, nextLanguage, number, plural, renderMarkup, setLanguage, t, write,
+} from "./words.js";
+import { StoragePanel } from "./loading/storage_panel.js";
+import { Strip } from "./blocks/strip.js";
+import { CompareView } from "./compare/compare_view.js";
+import { ProfileView } from "./profile/profile_view.js";
+import { RunShelf } from "./profile/run_shelf.js";
+import { readHash, Tabs } from "./tabs.js";
 
 /** @import { LoadProgress, Model } from "./engine/zamba2.d.ts" */
 /** @import { Isolation } from "./isolate.js" */
-/** @import { Choice } from "./model_picker.js" */
-/** @import { StringKey } from "./strings.js" */
+/** @import { Choice } from "./loading/model_picker.js" */
+/** @import { Key } from "./words.js" */
 
 /** The figures beside the status are no live region, so this is a matter of reading, not of announcing. */
 const DETAIL_INTERVAL_MS = 250;
 /** Speed and time left are guesses before this. */
 const SPEED_AFTER_MS = 300;
 
-/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
-const byId = (id) => /** @type {T} */ (document.getElementById(id));
-
 const errors = byId("errors");
+const status = byId("status");
 const cancel = byId("cancel-load");
 const pause = byId("pause-load");
 /** The model that is loading, for the pause button. @type {Model | null} */
@@ -53,15 +54,15 @@ const heat = new HeatMap({
 const sampling = new Sampling(byId("sampling"));
 const picker = new ModelPicker({
   onChoice: (choice) => loadModel(choice),
-  onFault: (message, nextStep) => showFault("error.load", { code: "bad_option", message, file: null, nextStep }),
+  onFault: (error) => showFault("card.load", faultOf(error)),
 });
-const kept = new StoragePanel(byId("kept"), (thrown) => showFault("error.page", faultOf(thrown)));
+const kept = new StoragePanel(byId("kept"), (thrown) => showFault("card.page", faultOf(thrown)));
 const shelf = new RunShelf();
 const profile = new ProfileView({
   shelf, strip,
   onFault(thrown, retry) {
     const fault = faultOf(thrown);
-    showFault("error.profile", fault, isGone(fault) ? () => loadModel(picker.chosen) : retry);
+    showFault("card.profile", fault, isGone(fault) ? () => loadModel(picker.chosen) : retry);
   },
   openBlock: (block) => strip.open(block),
   onShown: () => panel.renderProfile(),
@@ -69,8 +70,8 @@ const profile = new ProfileView({
 const compare = new CompareView({
   shelf, strip,
   onFault(thrown, file) {
-    const { code, message, nextStep } = faultOf(thrown);
-    showFault("error.run_file", { code, message, nextStep, file });
+    const { code, message, values, next } = faultOf(thrown);
+    showFault("card.run_file", { code, message, values, next, file });
   },
   onOpened: () => clearErrorCards(errors),
 });
@@ -87,7 +88,7 @@ const tabs = new Tabs({
 });
 const playground = new Playground(sampling, {
   onStart() {
-    status(model ? "status.prefill" : "status.early");
+    write(status, model ? "status.prefill" : "status.early");
     heat.start(strip.info?.kinds ?? []);
   },
   onPrefill(block, prompt_tokens) {
@@ -99,17 +100,18 @@ const playground = new Playground(sampling, {
     heat.token(blocks_us);
   },
   onLive({ tokens_per_s, ttft_ms, used }) {
-    status("status.generating");
+    write(status, "status.generating");
     detail(t("status.generating.detail", {
       speed: tokens_per_s === null ? "–" : figure(tokens_per_s), ttft: number(ttft_ms), used: number(used),
       context: number(playground.context),
     }));
   },
   onEnd(summary) {
-    const reason = t(/** @type {StringKey} */ (`reason.${summary.reason}`));
-    const tokens = number(summary.tokens);
     const speed = summary.decode_tokens_per_s;
-    status(speed ? "status.done" : "status.done.short", { tokens, reason, speed: speed ? figure(speed) : "" });
+    write(status, speed ? "status.done" : "status.done.short", {
+      tokens: () => plural("count.tokens", summary.tokens), reason: () => t(/** @type {Key} */ (`reason.${summary.reason}`)),
+      speed: () => figure(speed ?? 0),
+    });
     detail("");
     strip.settle();
     heat.finish();
@@ -118,33 +120,25 @@ const playground = new Playground(sampling, {
     strip.settle();
     heat.finish();
     const fault = faultOf(thrown);
-    status("status.failed");
+    write(status, "status.failed");
     detail("");
-    showFault("error.run", fault, isGone(fault) ? () => loadModel(picker.chosen) : () => playground.run());
+    showFault("card.run", fault, isGone(fault) ? () => loadModel(picker.chosen) : () => playground.run());
   },
   onFault: (title, thrown) => showFault(title, faultOf(thrown)),
 });
 
-/** After these two the engine is gone, and trying again would only repeat the message. @param {import("./errors.js").Fault} fault */
-const isGone = ({ code }) => code === "internal" || code === "out_of_memory";
-
-/** @param {StringKey} key @param {Record<string, string>} [values] */
-function status(key, values) {
-  const text = t(key, values);
-  const place = byId("status");
-  // Writing the same words again would make a screen reader say them again.
-  if (place.textContent !== text) place.textContent = text;
-}
+/** The engine is gone, and trying again would only repeat the message. @param {import("./errors.js").Fault} fault */
+const isGone = (fault) => fault.fatal === true;
 
 /** @param {string} text */
 function detail(text) {
   byId("status-detail").textContent = text;
 }
 
-/** @param {StringKey} title @param {import("./errors.js").Fault} fault @param {() => void} [retry] */
+/** @param {Key} title @param {import("./errors.js").Fault} fault @param {() => void} [retry] */
 function showFault(title, fault, retry) {
-  const remedies = retry ? [{ label: /** @type {StringKey} */ ("error.retry"), act: retry }] : [];
-  if (title === "error.load") remedies.push({ label: "error.embedded", act: () => picker.useEmbedded() });
+  const remedies = retry ? [{ label: /** @type {Key} */ ("card.retry"), act: retry }] : [];
+  if (title === "card.load") remedies.push({ label: "card.embedded", act: () => picker.useEmbedded() });
   showErrorCard(errors, title, fault, {
     remedies,
     facts: { source: picker.chosen.name, weights: picker.chosen.weights, backend: picker.chosen.backend, threads: picker.chosen.threads, isolated: crossOriginIsolated, cores: navigator.hardwareConcurrency },
@@ -165,10 +159,10 @@ async function loadModel(choice) {
   strip.clear();
   clearErrorCards(errors);
   showTitle(choice.name);
-  status("status.starting");
+  write(status, "status.starting");
   detail("");
   cancel.hidden = false;
-  cancel.textContent = t("load.cancel");
+  write(cancel, "load.cancel");
 
   const started_ms = performance.now();
   /** @type {LoadProgress | null} */
@@ -204,18 +198,18 @@ async function loadModel(choice) {
       if (loading !== controller) return;
       loading = null;
       playground.setModel(null);
-      status("status.cancelled");
+      write(status, "status.cancelled");
       detail("");
-      cancel.textContent = t("load.again");
+      write(cancel, "load.again");
       return;
     }
     loading = null;
     playground.setModel(null);
     cancel.hidden = true;
     strip.fail();
-    status("status.failed");
+    write(status, "status.failed");
     detail("");
-    return showFault("error.load", faultOf(thrown), () => loadModel(choice));
+    return showFault("card.load", faultOf(thrown), () => loadModel(choice));
   } finally {
     clearInterval(ticking);
     if (loading === controller || loading === null) {
@@ -237,7 +231,7 @@ async function loadModel(choice) {
 function showProgress(progress, elapsed_ms) {
   if (progress.phase === "ready") return;
   const from_device = progress.phase === "weights" && progress.origin === "device";
-  status(playground.running ? "status.early" : from_device ? "status.reading" : `status.${progress.phase}`);
+  write(status, playground.running ? "status.early" : from_device ? "status.reading" : `status.${progress.phase}`);
   if (progress.phase !== "weights") return detail("");
   // What was kept comes much faster, and would promise too much.
   const bytes_per_s = (progress.received_bytes || progress.loaded_bytes) / (elapsed_ms / 1000);
@@ -272,7 +266,7 @@ function keepingText({ state, reason }) {
 function showReady() {
   if (!model) return;
   const { info } = model;
-  status("status.ready");
+  write(status, "status.ready");
   detail(t("status.ready.detail", {
     bytes: bytesText(strip.cells.reduce((sum, { bytes }) => sum + bytes, 0)), seconds: number(info.timing.load_ms / 1000, 1),
     parameters: countText(info.parameters), weights: info.weights,
@@ -298,7 +292,8 @@ function showCapability() {
     const parts = { simd: t(relaxed ? "cap.simd.relaxed" : "cap.simd.plain"), threads, isolation: isolation_word, adapter: info.adapter?.name ?? "" };
     byId("capability").textContent = t(info.adapter ? "cap.line.webgpu" : "cap.line", parts);
     if (info.adapter) reasons.push(...adapterReasons(info.adapter));
-    reasons.push(t(`cap.why.backend.${info.backend_reason}`, { fact: info.backend_fact ?? "" }));
+    if (info.backend_fault) reasons.push(t("cap.why.backend.fault", { fact: faultText(info.backend_fault) }));
+    else reasons.push(t(info.backend_reason === "auto" ? "cap.why.backend.auto" : "cap.why.backend.asked"));
     reasons.push(t(`cap.why.threads.${info.threads_reason}`, { threads }));
     if (!info.adapter) reasons.push(t(relaxed ? "cap.why.simd.relaxed" : picker.relaxedSimd === false ? "cap.why.simd.asked" : "cap.why.simd.plain"));
   } else {
@@ -328,12 +323,12 @@ function adapterReasons({ software, timestamp_step_us, subgroups, f16, max_bindi
 function onDevice(event) {
   if (event.state === "lost") {
     strip.clear();
-    status("status.device_lost");
-    detail(event.fault.message);
+    write(status, "status.device_lost");
+    detail(faultText(event.fault));
     return;
   }
   strip.settle();
-  if (playground.running) status("status.generating");
+  if (playground.running) write(status, "status.generating");
   else showReady();
   showCapability();
 }
@@ -367,15 +362,17 @@ function remembered(name) {
 
 /** Every word on the page in the present language. */
 function renderWords() {
-  setLanguage(currentLanguage(), document);
-  // The button names the other language in that language.
-  byId("language").lang = currentLanguage() === "en" ? "ru" : "en";
+  renderMarkup();
+  redrawErrorCard();
+  const other = nextLanguage();
+  byId("language").lang = other.code;
+  byId("language").textContent = other.name;
   showTitle(picker.chosen.name);
   showCapability();
   showTheme();
   playground.showWords();
   if (playground.running) byId("run").textContent = t("stop");
-  if (model && !playground.running) showReady();
+  if (status.dataset.t === "status.ready") showReady();
   strip.settle();
   heat.finish();
   panel.render();
@@ -386,8 +383,8 @@ function renderWords() {
   kept.show();
 }
 
-byId("language").addEventListener("click", () => {
-  setLanguage(currentLanguage() === "en" ? "ru" : "en", document);
+byId("language").addEventListener("click", async () => {
+  await setLanguage(nextLanguage().code);
   remember("language", currentLanguage());
   renderWords();
 });
@@ -399,19 +396,18 @@ byId("theme").addEventListener("click", () => {
 darkScheme.addEventListener("change", showTheme);
 pause.addEventListener("click", () => {
   setPaused(!paused);
-  if (paused) arriving?.pause();
-  else arriving?.resume();
+  if (paused) arriving?.pauseLoading();
+  else arriving?.resumeLoading();
 });
 cancel.addEventListener("click", () => (loading ? loading.abort() : loadModel(picker.chosen)));
 for (const event of ["error", "unhandledrejection"]) {
   window.addEventListener(event, (/** @type {any} */ { error, reason, message }) => {
-    showFault("error.page", faultOf(error ?? reason ?? message));
+    showFault("card.page", faultOf(error ?? reason ?? message));
   });
 }
 
 const theme = remembered("theme");
 if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
-setLanguage(remembered("language") === "ru" ? "ru" : "en", document);
 // On a phone the settings would push the text off the screen; the wide layout has room for all of them.
 if (matchMedia("(max-width: 700px)").matches) {
   for (const id of ["sampling", "model"]) byId(id).removeAttribute("open");
@@ -427,5 +423,5 @@ isolation = await isolate();
 showCapability();
 if (isolation !== "reloading") loadModel(picker.chosen);
 if (new URLSearchParams(location.search).has("bench")) {
-  new Bench(byId("bench"), () => model, (thrown) => showFault("error.page", faultOf(thrown)));
+  new Bench(byId("bench"), () => model, (thrown) => showFault("card.page", faultOf(thrown)));
 }

@@ -1,9 +1,9 @@
 // @ts-check
 // Behaviour of perfetto.html: takes the trace that the Profile view left on this device and gives it to ui.perfetto.dev by
-// message, when the reader asks for it. Nothing is uploaded: Perfetto works inside its own tab.
+// message, when the user asks for it. Nothing is uploaded: Perfetto works inside its own tab.
 
-import { takeTrace } from "./views/trace_handover.js";
-import { bytesText, setLanguage, t } from "./strings.js";
+import { takeTrace } from "./profile/trace_handover.js";
+import { bytesText, renderMarkup, t } from "./words.js";
 
 const PERFETTO = "https://ui.perfetto.dev";
 /** Perfetto answers a PING only once it can take a trace. */
@@ -30,13 +30,7 @@ function handOver(trace) {
   });
 }
 
-let language = null;
-try {
-  language = localStorage.getItem("language");
-} catch {
-  // Refused storage leaves English.
-}
-setLanguage(language === "ru" ? "ru" : "en", document);
+renderMarkup();
 document.title = t("perfetto.title");
 const trace = await takeTrace();
 if (trace) {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::error::Error;
+use zamba2::error::{Error, Fact};
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
 use zamba2::session::argmax;
@@ -133,7 +133,7 @@ fn bound(name: &str, value: Option<f32>) -> Result<Option<f32>, Error> {
     match value {
         Some(bad) if !(bad.is_finite() && bad >= 0.0) => Err(Error::Setting {
             name: name.into(),
-            fact: format!("{bad} is not finite and at least 0"),
+            fact: Fact::new("not_from_0").with("value", bad.to_string()),
         }),
         value => Ok(value),
     }

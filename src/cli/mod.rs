@@ -148,18 +148,12 @@ impl Failure {
     fn report(&self) -> Option<ErrorReport> {
         Some(match self {
             Failure::Model(error) => error.report(),
-            Failure::Occupied { dir } => ErrorReport {
-                code: "folder_not_empty",
-                message: format!("{dir} is not empty"),
-                file: Some(dir.clone()),
-                next_step: "Name another folder, or add --force to replace the checkpoint in this one.",
-            },
-            Failure::Write { file, fact } => ErrorReport {
-                code: "write",
-                message: format!("{file} could not be written: {fact}"),
-                file: Some(file.clone()),
-                next_step: "Make room or choose another place, then run again.",
-            },
+            Failure::Occupied { dir } => Error::FolderNotEmpty { file: dir.clone() }.report(),
+            Failure::Write { file, fact } => Error::Write {
+                file: file.clone(),
+                fact: fact[..].into(),
+            }
+            .report(),
             Failure::OutputClosed => return None,
         })
     }

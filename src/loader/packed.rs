@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Fact, Result};
 use crate::loader::schedule::LoadSchedule;
 
 /// The manifest's name in the folder.
@@ -67,22 +67,24 @@ impl Manifest {
     /// # Errors
     /// Text that is not such a manifest, another version of it, or names that leave the folder.
     pub fn parse(text: &str) -> Result<Manifest> {
-        let bad = |fact: String| Error::Config {
+        let bad = |fact: Fact| Error::Config {
             file: MANIFEST.into(),
             fact,
         };
         let manifest: Manifest =
-            serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+            serde_json::from_str(text).map_err(|error| bad(error.to_string().into()))?;
         if manifest.format != FORMAT {
             let found = &manifest.format;
-            return Err(bad(format!("the format is `{found}` and not `{FORMAT}`")));
+            return Err(bad(Fact::new("manifest_format")
+                .with("found", &found[..])
+                .with("expected", FORMAT)));
         }
         let shards = manifest.shards.iter().map(|shard| &shard.head.file);
         let units = manifest.units.iter().map(|unit| &unit.stored.file);
         let files = manifest.files.iter().map(|file| &file.file);
         for file in files.chain(shards).chain(units) {
             if file.starts_with('/') || file.contains("..") || file.contains(['\\', ':']) {
-                return Err(bad(format!("`{file}` leaves the folder")));
+                return Err(bad(Fact::new("leaves_folder").with("name", &file[..])));
             }
         }
         Ok(manifest)
@@ -94,7 +96,9 @@ impl Manifest {
         if self.weights != weights {
             return Err(Error::Setting {
                 name: "weights".into(),
-                fact: format!("the folder holds {} and not {weights}", self.weights),
+                fact: Fact::new("other_weights")
+                    .with("found", &self.weights[..])
+                    .with("wanted", weights),
             });
         }
         let here = self
@@ -108,7 +112,7 @@ impl Manifest {
         if !here.eq(planned) {
             return Err(Error::Config {
                 file: MANIFEST.into(),
-                fact: "its units are not those of config.json and the heads".into(),
+                fact: Fact::new("other_units"),
             });
         }
         Ok(())

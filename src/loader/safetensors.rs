@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Fact, Result};
 
 /// A header of a 7B checkpoint has about 0.1 MB; anything near this bound is not a header.
 const MAX_HEADER_BYTES: u64 = 100 << 20;
@@ -99,7 +99,9 @@ pub fn header_bytes(file: &str, file_bytes: u64, first8: &[u8]) -> Result<u64> {
     if length < 2 || !fits {
         return Err(Error::Header {
             file: file.into(),
-            fact: format!("it claims a header of {length} bytes, and the file has {file_bytes}"),
+            fact: Fact::new("header_length")
+                .with("length", length)
+                .with("file_bytes", file_bytes),
         });
     }
     Ok(length)
@@ -108,26 +110,32 @@ pub fn header_bytes(file: &str, file_bytes: u64, first8: &[u8]) -> Result<u64> {
 impl Shard {
     /// Reads the JSON header of `file`, which is `file_bytes` long.
     pub fn parse(file: &str, file_bytes: u64, header: &[u8]) -> Result<Shard> {
-        let wrong = |fact: String| Error::Header {
+        let wrong = |fact: Fact| Error::Header {
             file: file.into(),
             fact,
         };
-        let raw: BTreeMap<String, Value> = serde_json::from_slice(header)
-            .map_err(|error| wrong(format!("it is not a JSON object ({error})")))?;
+        let raw: BTreeMap<String, Value> = serde_json::from_slice(header).map_err(|error| {
+            wrong(Fact::new("not_json_object").with("detail", error.to_string()))
+        })?;
         let data_start = 8 + header.len() as u64;
         let mut tensors = BTreeMap::new();
         for (name, value) in raw {
             if name == "__metadata__" {
                 continue;
             }
-            let entry: RawEntry = serde_json::from_value(value)
-                .map_err(|error| wrong(format!("tensor {name}: {error}")))?;
+            let entry: RawEntry = serde_json::from_value(value).map_err(|error| {
+                wrong(
+                    Fact::new("tensor_entry")
+                        .with("tensor", &name[..])
+                        .with("detail", error.to_string()),
+                )
+            })?;
             let [start, end] = entry.data_offsets;
             if start > end {
-                return Err(wrong(format!("tensor {name} ends before it starts")));
+                return Err(wrong(Fact::new("tensor_reversed").with("tensor", name)));
             }
             let Some(end) = data_start.checked_add(end) else {
-                return Err(wrong(format!("tensor {name} has offsets beyond any file")));
+                return Err(wrong(Fact::new("tensor_offsets").with("tensor", name)));
             };
             if end > file_bytes {
                 return Err(Error::Truncated {
@@ -142,12 +150,12 @@ impl Shard {
             if let Some(bytes) = dtype.bytes() {
                 let needed = count.and_then(|count| count.checked_mul(bytes as u64));
                 if needed != Some(end - start) {
-                    return Err(wrong(format!(
-                        "tensor {name} has shape {:?} in {}, but its offsets cover {} bytes",
-                        entry.shape,
-                        entry.dtype,
-                        end - start
-                    )));
+                    let fact = Fact::new("tensor_size")
+                        .with("tensor", name)
+                        .with("shape", entry.shape);
+                    return Err(wrong(
+                        fact.with("dtype", entry.dtype).with("found", end - start),
+                    ));
                 }
             }
             let shape = entry.shape.iter().map(|d| *d as usize).collect();
@@ -180,7 +188,9 @@ impl Shard {
             if pair[1].0 < pair[0].1 {
                 return Err(Error::Header {
                     file: self.file.clone(),
-                    fact: format!("tensors {} and {} overlap", pair[0].2, pair[1].2),
+                    fact: Fact::new("tensors_overlap")
+                        .with("first", &pair[0].2[..])
+                        .with("second", &pair[1].2[..]),
                 });
             }
         }
@@ -196,7 +206,7 @@ pub fn shard_files(file: &str, text: &str) -> Result<Vec<String>> {
     }
     let index: Index = serde_json::from_str(text).map_err(|error| Error::Header {
         file: file.into(),
-        fact: format!("it is not an index of shards ({error})"),
+        fact: Fact::new("not_an_index").with("detail", error.to_string()),
     })?;
     let mut files: Vec<String> = index.weight_map.into_values().collect();
     files.sort();
@@ -208,7 +218,7 @@ pub fn shard_files(file: &str, text: &str) -> Result<Vec<String>> {
     {
         return Err(Error::Header {
             file: file.into(),
-            fact: format!("it names the shard `{bad}`, which is not a file beside it"),
+            fact: Fact::new("shard_outside").with("name", &bad[..]),
         });
     }
     Ok(files)
@@ -272,7 +282,7 @@ mod tests {
         ] {
             let error = parse(header, data_bytes).unwrap_err();
             assert_eq!(
-                (error.code(), error.file()),
+                (error.code(), error.file().as_deref()),
                 (code, Some("m.safetensors")),
                 "{header}"
             );

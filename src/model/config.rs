@@ -1,11 +1,11 @@
-//! `config.json`, in both spellings in use, checked and completed with the sizes that follow from it. It stands on
-//! floor 2 at the root of the model; it reads text, never files.
+//! The sizes of a model: `config.json`, in both spellings in use, checked and completed with the sizes that follow from
+//! it. It reads text, never files.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::backend::AttentionShape;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Fact, Result};
+use crate::ops::device::AttentionShape;
 
 const FILE: &str = "config.json";
 
@@ -15,7 +15,7 @@ const FILE: &str = "config.json";
 pub enum BlockKind {
     /// A Mamba-2 mixer alone.
     Mamba,
-    /// A call of a shared transformer block, whose result enters the block's own mixer.
+    /// A call of a shared transformer, whose output enters the block's own mixer.
     Hybrid,
 }
 
@@ -33,7 +33,7 @@ pub struct Config {
     pub n_attention_heads: usize,
     pub n_kv_heads: usize,
     pub intermediate_size: usize,
-    /// Shared blocks of a tied model; an untied one has a block for each hybrid layer.
+    /// Shared transformers of a tied model; an untied one has one for each hybrid block.
     pub num_mem_blocks: usize,
     pub use_shared_attention_adapter: bool,
     pub adapter_rank: usize,
@@ -52,10 +52,11 @@ pub struct Config {
 impl Config {
     /// Reads `config.json`. Errors name the field and what it must be.
     pub fn from_json(text: &str) -> Result<Config> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| config_error(format!("it is not valid JSON ({error})")))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            config_error(Fact::new("not_json").with("detail", error.to_string()))
+        })?;
         let Value::Object(map) = value else {
-            return Err(config_error("it is not a JSON object".into()));
+            return Err(config_error(Fact::new("not_an_object")));
         };
         let fields = Fields(map);
         let model_type = fields.text("model_type")?;
@@ -130,16 +131,12 @@ impl Config {
             self.n_kv_heads,
         )?;
         if self.n_kv_heads != self.n_attention_heads && self.use_shared_attention_adapter {
-            return Err(config_error(
-                "`num_key_value_heads` below `num_attention_heads` does not go with `use_shared_attention_adapter`"
-                    .into(),
-            ));
+            return Err(config_error(Fact::new("kv_heads_with_adapter")));
         }
         if self.use_mem_rope && !self.head_dim().is_multiple_of(2) {
-            return Err(config_error(format!(
-                "`use_mem_rope` needs an even attention head size, and it is {}",
-                self.head_dim()
-            )));
+            return Err(config_error(
+                Fact::new("odd_head_size").with("head_dim", self.head_dim()),
+            ));
         }
         Ok(())
     }
@@ -169,7 +166,7 @@ impl Config {
         self.d_inner / self.n_mamba_heads
     }
 
-    /// The shared block works on `[x, embedding]`, twice as wide as the stream.
+    /// The shared transformer works on `[x, embedding]`, twice as wide as the stream.
     pub fn attention_width(&self) -> usize {
         2 * self.hidden_size
     }
@@ -194,18 +191,26 @@ impl Config {
     }
 }
 
-fn config_error(fact: String) -> Error {
+fn config_error(fact: Fact) -> Error {
     Error::Config {
         file: FILE.into(),
         fact,
     }
 }
 
+/// A field whose value is not of the kind that `id` names.
+fn not_expected(id: &'static str, field: &str, found: &Value) -> Fact {
+    Fact::new(id)
+        .with("field", field)
+        .with("found", found.to_string())
+}
+
 fn divide(name: &str, value: usize, by_name: &str, by: usize) -> Result<usize> {
     if by == 0 || !value.is_multiple_of(by) {
-        return Err(config_error(format!(
-            "`{name}` = {value} is not a multiple of `{by_name}` = {by}"
-        )));
+        let fact = Fact::new("not_a_multiple")
+            .with("name", name)
+            .with("value", value);
+        return Err(config_error(fact.with("by_name", by_name).with("by", by)));
     }
     Ok(value / by)
 }
@@ -225,25 +230,25 @@ fn kinds(fields: &Fields) -> Result<Vec<BlockKind>> {
     let n_blocks = fields.required_size("num_hidden_layers", 1 << 10)?;
     if let Some(Value::Array(names)) = fields.0.get("layers_block_type") {
         if names.len() != n_blocks {
-            return Err(config_error(format!(
-                "`layers_block_type` has {} entries, and `num_hidden_layers` is {n_blocks}",
-                names.len()
-            )));
+            let fact = Fact::new("layer_count")
+                .with("found", names.len())
+                .with("expected", n_blocks);
+            return Err(config_error(fact));
         }
         return names
             .iter()
             .map(|name| match name.as_str() {
                 Some("mamba" | "linear_attention") => Ok(BlockKind::Mamba),
                 Some("hybrid") => Ok(BlockKind::Hybrid),
-                _ => Err(config_error(format!(
-                    "`layers_block_type` holds {name}; `mamba`, `linear_attention` and `hybrid` are known"
-                ))),
+                _ => Err(config_error(
+                    Fact::new("layer_kind").with("found", name.to_string()),
+                )),
             })
             .collect();
     }
     let Some(Value::Array(ids)) = fields.0.get("hybrid_layer_ids") else {
         return Err(config_error(
-            "the field `layers_block_type` is missing".into(),
+            Fact::new("field_missing").with("field", "layers_block_type"),
         ));
     };
     let mut kinds = vec![BlockKind::Mamba; n_blocks];
@@ -252,9 +257,11 @@ fn kinds(fields: &Fields) -> Result<Vec<BlockKind>> {
         match index.and_then(|index| kinds.get_mut(index)) {
             Some(kind) => *kind = BlockKind::Hybrid,
             None => {
-                return Err(config_error(format!(
-                    "`hybrid_layer_ids` holds {id}, and there are {n_blocks} layers"
-                )));
+                return Err(config_error(
+                    Fact::new("hybrid_layer_id")
+                        .with("found", id.to_string())
+                        .with("n_blocks", n_blocks),
+                ));
             }
         }
     }
@@ -271,16 +278,16 @@ impl Fields {
 
     fn text(&self, name: &str) -> Result<&str> {
         let Some(value) = self.get(name) else {
-            return Err(config_error(format!("the field `{name}` is missing")));
+            return Err(config_error(Fact::new("field_missing").with("field", name)));
         };
         value
             .as_str()
-            .ok_or_else(|| config_error(format!("`{name}` must be a string, found {value}")))
+            .ok_or_else(|| config_error(not_expected("field_text", name, value)))
     }
 
     fn required_size(&self, name: &str, max: usize) -> Result<usize> {
         if self.get(name).is_none() {
-            return Err(config_error(format!("the field `{name}` is missing")));
+            return Err(config_error(Fact::new("field_missing").with("field", name)));
         }
         self.size(name, 0, max)
     }
@@ -292,11 +299,8 @@ impl Fields {
         let size = value
             .as_u64()
             .filter(|&size| size >= 1 && size <= max as u64);
-        size.map(|size| size as usize).ok_or_else(|| {
-            config_error(format!(
-                "`{name}` must be a whole number from 1 to {max}, found {value}"
-            ))
-        })
+        size.map(|size| size as usize)
+            .ok_or_else(|| config_error(not_expected("field_size", name, value).with("max", max)))
     }
 
     fn number(&self, name: &str, default: f32, min: f64, max: f64) -> Result<f32> {
@@ -305,9 +309,11 @@ impl Fields {
         };
         let number = value.as_f64().filter(|number| (min..=max).contains(number));
         number.map(|number| number as f32).ok_or_else(|| {
-            config_error(format!(
-                "`{name}` must be a number from {min} to {max}, found {value}"
-            ))
+            config_error(
+                not_expected("field_number", name, value)
+                    .with("min", min)
+                    .with("max", max),
+            )
         })
     }
 
@@ -317,16 +323,12 @@ impl Fields {
         };
         value
             .as_bool()
-            .ok_or_else(|| config_error(format!("`{name}` must be true or false, found {value}")))
+            .ok_or_else(|| config_error(not_expected("field_flag", name, value)))
     }
 
     /// One id, a list of ids, or none.
     fn token_ids(&self, name: &str) -> Result<Vec<u32>> {
-        let wrong = |value: &Value| {
-            config_error(format!(
-                "`{name}` must be a token id or a list of them, found {value}"
-            ))
-        };
+        let wrong = |value: &Value| config_error(not_expected("field_token_ids", name, value));
         let id = |value: &Value| {
             let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
             id.ok_or_else(|| wrong(value))

@@ -4,15 +4,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::backend::Ceilings;
-use crate::backend::KvFormat;
-use crate::error::{Error, Result};
-use crate::loader::schedule::{LoadSchedule, Unit};
+use crate::base::error::{Error, Fact, Result};
+use crate::base::quant::WeightFormat;
+use crate::family;
+use crate::loader::schedule::LoadSchedule;
 use crate::model::config::{BlockKind, Config};
-use crate::profile::Profile;
-use crate::quant::WeightFormat;
+use crate::model::module::Unit;
+use crate::ops::device::{Ceilings, KvFormat};
+use crate::ops::trace::Profile;
 use crate::report::count::Formats;
-use crate::report::modules;
 
 pub const SCHEMA: &str = "zamba2-run/1";
 
@@ -171,7 +171,7 @@ impl Shapes {
     pub fn config(&self) -> Result<Config> {
         let expand = self.d_inner / self.hidden_size.max(1);
         if expand * self.hidden_size != self.d_inner {
-            let fact = "it must be a multiple of hidden_size";
+            let fact = Fact::new("run_multiple_of_hidden_size");
             return Err(bad("model.config.d_inner", fact));
         }
         let text = json!({
@@ -196,7 +196,7 @@ impl Shapes {
             "tie_word_embeddings": self.tie_word_embeddings,
         });
         Config::from_json(&text.to_string()).map_err(|error| match error {
-            Error::Config { fact, .. } => bad("model.config", &fact),
+            Error::Config { fact, .. } => bad("model.config", fact),
             other => other,
         })
     }
@@ -205,7 +205,7 @@ impl Shapes {
 impl Memory {
     /// What `schedule`'s weights and the caches of `config` take.
     pub fn new(config: &Config, schedule: &LoadSchedule, kv: KvFormat) -> Memory {
-        let shared = |unit: Unit| matches!(unit, Unit::SharedBlock(_));
+        let shared = |unit: Unit| matches!(unit, Unit::SharedTransformer(_));
         let units = schedule.units.iter().filter(|unit| shared(unit.unit));
         let n_blocks = config.n_blocks() as u64;
         let kv_position_bytes = kv.bytes(&config.attention_shape(), 1);
@@ -274,14 +274,14 @@ pub fn rounded(ceilings: Ceilings) -> Ceilings {
     }
 }
 
-fn bad(field: &str, fact: &str) -> Error {
+fn bad(field: &str, fact: Fact) -> Error {
     Error::Run {
         field: field.into(),
-        fact: fact.into(),
+        fact,
     }
 }
 
-fn check(holds: bool, field: &str, fact: &str) -> Result<()> {
+fn check(holds: bool, field: &str, fact: Fact) -> Result<()> {
     if holds { Ok(()) } else { Err(bad(field, fact)) }
 }
 
@@ -294,27 +294,27 @@ impl Run {
         check(
             text.len() <= LONGEST_FILE_BYTES,
             "the file",
-            "it is larger than any run of this program, 64 MB",
+            Fact::new("run_too_large"),
         )?;
         #[derive(Deserialize)]
         struct Head {
             schema: Option<String>,
         }
         let head: Head = serde_json::from_str(text).map_err(|error| {
-            let fact = format!("it is not a JSON object with a `schema` ({error})");
-            bad("the file", &fact)
+            let fact = Fact::new("run_no_schema").with("detail", error.to_string());
+            bad("the file", fact)
         })?;
         if head.schema.as_deref() != Some(SCHEMA) {
-            let fact = format!(
-                "it must be \"{SCHEMA}\", found {}",
-                json!(head.schema.map(|found| shortened(&found)))
-            );
-            return Err(bad("schema", &fact));
+            let found = json!(head.schema.map(|found| shortened(&found))).to_string();
+            let fact = Fact::new("run_schema")
+                .with("expected", SCHEMA)
+                .with("found", found);
+            return Err(bad("schema", fact));
         }
         let reader = &mut serde_json::Deserializer::from_str(text);
         let run: Run = serde_path_to_error::deserialize(reader).map_err(|error| {
             let (field, fact) = (error.path().to_string(), error.inner().to_string());
-            bad(&shortened(&field), &shortened(&fact))
+            bad(&shortened(&field), shortened(&fact).into())
         })?;
         run.check()?;
         Ok(run)
@@ -361,17 +361,21 @@ impl Run {
         let n_blocks = self.model.config.config()?.n_blocks();
         let weights = &self.conditions.weights;
         let known = weights.parse::<WeightFormat>().is_ok();
-        check(known, "conditions.weights", "it must be f32, q8 or q4")?;
+        check(
+            known,
+            "conditions.weights",
+            Fact::not_one_of(weights, "f32, q8, q4"),
+        )?;
         for (field, value) in [
             ("made_ms", self.made_ms),
             ("conditions.hidden_ms", self.conditions.hidden_ms),
             ("timer.resolution_us", self.timer.resolution_us),
         ] {
             let sane = (0.0..=1e15).contains(&value);
-            check(sane, field, "it must be a time of at least 0")?;
+            check(sane, field, Fact::new("run_time"))?;
         }
         let threads = (1..=1 << 16).contains(&self.conditions.threads);
-        check(threads, "conditions.threads", "it must be at least 1")?;
+        check(threads, "conditions.threads", Fact::new("run_at_least_1"))?;
         if let Some(c) = self.ceilings {
             for (field, rate) in [
                 ("ceilings.int8_gmacs_per_s", c.int8_gmacs_per_s),
@@ -380,7 +384,7 @@ impl Run {
                 ("ceilings.read_gb_per_s", c.read_gb_per_s),
             ] {
                 let sane = (1e-6..=1e9).contains(&rate);
-                check(sane, field, "it must be a rate above 0")?;
+                check(sane, field, Fact::new("run_rate"))?;
             }
         }
         for (field, tokens, least) in [
@@ -388,16 +392,20 @@ impl Run {
             ("decode_tokens", self.decode_tokens, 0),
         ] {
             let sane = (least..=MOST_TOKENS).contains(&tokens);
-            let fact = format!("it must be from {least} to {MOST_TOKENS}");
-            check(sane, field, &fact)?;
+            let fact = Fact::new("run_range")
+                .with("least", least)
+                .with("most", MOST_TOKENS);
+            check(sane, field, fact)?;
         }
         for (field, length) in [
             ("runs", self.runs.len()),
             ("unprofiled", self.unprofiled.len()),
         ] {
             let sane = (1..=MOST_RUNS).contains(&length);
-            let fact = format!("it must have from 1 to {MOST_RUNS} entries, found {length}");
-            check(sane, field, &fact)?;
+            let fact = Fact::new("run_entries")
+                .with("most", MOST_RUNS)
+                .with("found", length);
+            check(sane, field, fact)?;
         }
         for (i, run) in self.runs.iter().enumerate() {
             let field = format!("runs[{i}]");
@@ -413,19 +421,19 @@ impl Run {
 
     fn check_times(&self, field: &str, prefill_us: f64, step_us: &[f64]) -> Result<()> {
         let positive = |us: &f64| (1e-9..=1e15).contains(us);
-        let fact = "it must be a time above 0";
-        check(positive(&prefill_us), &format!("{field}.prefill_us"), fact)?;
+        let fact = || Fact::new("run_time_above_0");
+        check(
+            positive(&prefill_us),
+            &format!("{field}.prefill_us"),
+            fact(),
+        )?;
         let field = format!("{field}.step_us");
         if step_us.len() != self.decode_tokens {
-            let fact = format!(
-                "it must have {} entries (decode_tokens), found {}",
-                self.decode_tokens,
-                step_us.len()
-            );
-            return Err(bad(&field, &fact));
+            let fact = Fact::new("run_steps").with("expected", self.decode_tokens);
+            return Err(bad(&field, fact.with("found", step_us.len())));
         }
         match step_us.iter().position(|us| !positive(us)) {
-            Some(at) => Err(bad(&format!("{field}[{at}]"), fact)),
+            Some(at) => Err(bad(&format!("{field}[{at}]"), fact())),
             None => Ok(()),
         }
     }
@@ -449,34 +457,32 @@ impl Spans {
             ("flops", self.flops.len()),
             ("bytes", self.bytes.len()),
         ] {
-            let fact = format!(
-                "it must be as long as `name`, {} entries, found {length}",
-                self.len()
-            );
-            check(length == self.len(), &format!("{field}.{column}"), &fact)?;
+            let fact = Fact::new("run_column")
+                .with("expected", self.len())
+                .with("found", length);
+            check(length == self.len(), &format!("{field}.{column}"), fact)?;
         }
         for (i, name) in self.names.iter().enumerate() {
             let field = format!("{field}.names[{i}]");
             check_text(&field, name)?;
-            let fact = format!("`{name}` is not one of the {n_blocks} blocks");
-            let inside = modules::block_of(name).is_none_or(|block| block < n_blocks);
-            check(inside, &field, &fact)?;
+            let fact = Fact::new("run_block")
+                .with("name", &name[..])
+                .with("n_blocks", n_blocks);
+            let inside = family::block_of_span(name).is_none_or(|block| block < n_blocks);
+            check(inside, &field, fact)?;
         }
         for i in 0..self.len() {
             let at = |column: &str| format!("{field}.{column}[{i}]");
-            let fact = format!(
-                "it must be below {}, the length of `names`",
-                self.names.len()
-            );
-            check(self.name[i] < self.names.len(), &at("name"), &fact)?;
-            let fact = format!("it must be at most {decode_tokens} (decode_tokens)");
-            check(self.pass[i] <= decode_tokens, &at("pass"), &fact)?;
+            let fact = Fact::new("run_name").with("length", self.names.len());
+            check(self.name[i] < self.names.len(), &at("name"), fact)?;
+            let fact = Fact::new("run_pass").with("most", decode_tokens);
+            check(self.pass[i] <= decode_tokens, &at("pass"), fact)?;
             let parent = self.parent[i];
-            let fact = "it must be -1 or the row of an earlier span of the same pass";
+            let fact = || Fact::new("run_parent");
             let earlier = (-1..i as i64).contains(&parent);
-            check(earlier, &at("parent"), fact)?;
+            check(earlier, &at("parent"), fact())?;
             let same = parent < 0 || self.pass[parent as usize] == self.pass[i];
-            check(same, &at("parent"), fact)?;
+            check(same, &at("parent"), fact())?;
             for (column, value) in [
                 ("start_us", self.start_us[i]),
                 ("duration_us", self.duration_us[i]),
@@ -484,7 +490,7 @@ impl Spans {
                 ("bytes", self.bytes[i]),
             ] {
                 let sane = (0.0..=1e18).contains(&value);
-                check(sane, &at(column), "it must be a number of at least 0")?;
+                check(sane, &at(column), Fact::new("run_number"))?;
             }
         }
         Ok(())
@@ -492,9 +498,9 @@ impl Spans {
 }
 
 fn check_text(field: &str, text: &str) -> Result<()> {
-    let fact = format!("it must be one line of at most {LONGEST_TEXT_CHARS} characters");
+    let fact = Fact::new("run_text").with("most", LONGEST_TEXT_CHARS);
     let sane = text.chars().count() <= LONGEST_TEXT_CHARS && !text.contains(char::is_control);
-    check(sane, field, &fact)
+    check(sane, field, fact)
 }
 
 /// What a file says, as far as an error needs it.

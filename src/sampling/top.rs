@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::sampling::Ranked;
 
 /// Numbers of a row before the tokens: the sum, the token at fault and what is wrong with it.
@@ -133,12 +133,13 @@ pub(crate) fn by_logit_then_token(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
 
 pub(crate) fn no_logits() -> Error {
     Error::Device {
-        fact: "it returned no logits".to_owned(),
+        fact: Fact::new("no_logits"),
     }
 }
 
 pub(crate) fn not_finite(token: u32, logit: f32) -> Error {
-    Error::Device {
-        fact: format!("the logit of token {token} is {logit}"),
+    Error::NonFiniteLogits {
+        token,
+        logit: logit.to_string(),
     }
 }

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::model::cache::{MambaState, empty_mamba, mamba_bytes};
 use crate::model::forward::ForwardPass;
 use crate::sampling::Sampler;
@@ -52,7 +52,9 @@ impl<B: Backend> Session<B> {
         if index >= generated {
             return Err(Error::Setting {
                 name: "index".into(),
-                fact: format!("there is no generated token {index}; there are {generated}"),
+                fact: Fact::new("no_such_token")
+                    .with("index", index)
+                    .with("generated", generated),
             });
         }
         let history = run.history[..run.n_prompt + index].to_vec();

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fact, Result};
 use crate::model::cache::{Cache, mamba_bytes};
 use crate::model::forward::ForwardPass;
 use crate::profile::Level;
@@ -61,7 +61,7 @@ impl<B: Backend> Session<B> {
             run.prefill.is_none() && (run.n_prompt..run.history.len()).contains(&self.cache.len)
         });
         let run = run.ok_or_else(|| Error::Sequence {
-            fact: "there is no state to save before the first generated token".into(),
+            fact: Fact::new("no_state"),
         })?;
         let header = Header {
             fingerprint,
@@ -111,7 +111,7 @@ impl<B: Backend> Session<B> {
         if header.prompt_tokens == 0
             || !(header.prompt_tokens..header.tokens.len()).contains(&n_read)
         {
-            return Err(damaged("its counts of tokens do not fit one another"));
+            return Err(damaged("snapshot_counts"));
         }
         if header.tokens.len() > self.cache.context {
             return Err(Error::PromptTooLong {
@@ -123,7 +123,7 @@ impl<B: Backend> Session<B> {
         let kv = self.cache.kv.iter().flatten();
         let kv_bytes: usize = kv.map(|kv| n_read * self.be.kv_position_bytes(kv)).sum();
         if body.len() != mamba_bytes + kv_bytes {
-            return Err(damaged("its state does not have this model's size"));
+            return Err(damaged("snapshot_size"));
         }
 
         self.reset();
@@ -204,7 +204,7 @@ impl<B: Backend> Session<B> {
 fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
     let prefix = bytes.get(..PREFIX_BYTES);
     let prefix = prefix.filter(|prefix| prefix.starts_with(MAGIC));
-    let prefix = prefix.ok_or_else(|| damaged("it does not begin like one"))?;
+    let prefix = prefix.ok_or_else(|| damaged("not_a_snapshot"))?;
     let word = |at: usize| {
         u64::from_le_bytes(
             *prefix[at..]
@@ -213,18 +213,21 @@ fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
         )
     };
     if fnv1a(&bytes[CHECKSUM_END..]) != word(MAGIC.len()) {
-        return Err(damaged("it is damaged or cut short"));
+        return Err(damaged("snapshot_checksum"));
     }
     let header_bytes = usize::try_from(word(CHECKSUM_END)).ok();
     let parts = header_bytes.and_then(|n| bytes[PREFIX_BYTES..].split_at_checked(n));
-    let (header, body) = parts.ok_or_else(|| damaged("it ends inside its header"))?;
-    let header = serde_json::from_slice(header)
-        .map_err(|error| damaged(&format!("its header can't be read: {error}")))?;
+    let (header, body) = parts.ok_or_else(|| damaged("snapshot_cut"))?;
+    let header = serde_json::from_slice(header).map_err(|error| Error::Snapshot {
+        fact: Fact::new("snapshot_header").with("detail", error.to_string()),
+    })?;
     Ok((header, body))
 }
 
-fn damaged(fact: &str) -> Error {
-    Error::Snapshot { fact: fact.into() }
+fn damaged(fact: &'static str) -> Error {
+    Error::Snapshot {
+        fact: Fact::new(fact),
+    }
 }
 
 /// FNV-1a over words of eight bytes: enough against accidents, and a gigabyte takes about a second.

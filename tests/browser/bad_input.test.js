@@ -141,17 +141,17 @@ test("a connection that breaks is refused as a network fault", () => withSharedM
   assertRefusal(await refusalOf(page, { source: "/badly/" }), "network", WEIGHTS);
 }));
 
-/** @param {Page} page @param {string} body of the engine's constructor */
-async function replaceEngine(page, body) {
-  await page.route("**/zamba2_wasm.js", (route) => route.fulfill({
-    contentType: "text/javascript", body: `export default async () => {}; export class Engine { constructor() { ${body} } }`,
-  }));
+/** @param {Page} page @param {string} body of the engine's constructor @param {string | null} panic */
+async function replaceEngine(page, body, panic = null) {
+  const bindings = `export default async () => {}; export class Engine { constructor() { ${body} } }
+    export const take_panic = () => ${JSON.stringify(panic)};`;
+  await page.route("**/zamba2_wasm.js", (route) => route.fulfill({ contentType: "text/javascript", body: bindings }));
 }
 
 test("a panic of the engine becomes an internal error that carries its text, and the model is dead", async () => {
-  // The panic is also written to the console, so the faults of this page are its subject and not checked.
   const { context, page } = await openModule();
-  await replaceEngine(page, 'this.open_config = () => { console.error("panicked at src/model.rs:1: oh"); throw new WebAssembly.RuntimeError("unreachable"); }');
+  const trap = 'this.open_config = () => { throw new WebAssembly.RuntimeError("unreachable"); }';
+  await replaceEngine(page, trap, "panicked at src/model.rs:1: oh");
   const refusal = await refusalOf(page, { source: EMBEDDED });
   assertRefusal(refusal, "internal", null);
   assert.match(refusal.message, /panicked at src\/model\.rs:1/);
@@ -167,9 +167,42 @@ test("a trap without a panic is an allocation that failed, and becomes out_of_me
 test("an engine that is not there is refused by its file name", () => withSharedModule(async (page) => {
   await page.route("**/zamba2_wasm_bg.wasm", (route) => route.fulfill({ status: 404 }));
   const refusal = await refusalOf(page, { source: EMBEDDED });
-  assert.equal(refusal.code, "missing_file");
+  assert.equal(refusal.code, "engine_missing");
   assert.equal(refusal.file, "zamba2_wasm_bg.wasm");
   assert.match(refusal.nextStep, /cargo xtask build/);
+}));
+
+/** The final norm's weights become as large as a float can be, so that every logit overflows. */
+function withOverflow() {
+  const files = good();
+  const bytes = Buffer.from(files[WEIGHTS]);
+  const header_bytes = Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.toString("utf8", 8, 8 + header_bytes));
+  const { dtype, data_offsets: [start, end] } = header["model.final_layernorm.weight"];
+  const data = bytes.subarray(8 + header_bytes + start, 8 + header_bytes + end);
+  if (dtype === "BF16") data.fill(Buffer.from([0x7f, 0x7f]));
+  else for (let at = 0; at < data.length; at += 4) data.writeFloatLE(3e38, at);
+  return { ...files, [WEIGHTS]: bytes };
+}
+
+test("logits that overflow are refused as non_finite_logits, and the model is not loaded again", () => withSharedModule(async (page) => {
+  const files = withOverflow();
+  assertRefusal(await refusalOf(page, { files }), "non_finite_logits", null);
+  const seen = await page.evaluate(async (contents) => {
+    const { zamba2, filesOf } = /** @type {any} */ (globalThis);
+    /** @type {string[]} */
+    const seen = [];
+    const model = await zamba2.load({
+      source: await filesOf(contents), weights: "f32", backend: "auto",
+      onDevice: (/** @type {{ state: string }} */ { state }) => seen.push(`device ${state}`),
+    });
+    for (let run = 0; run < 2; run++) {
+      await model.generate([1, 2], { max_tokens: 2 }).next().catch((/** @type {{ code: string }} */ { code }) => seen.push(code));
+    }
+    model.dispose();
+    return seen;
+  }, asBase64(files));
+  assert.deepEqual(seen, ["non_finite_logits", "non_finite_logits"]);
 }));
 
 /** @type {[string, string | number[], object, string][]} */

@@ -266,7 +266,7 @@ test("an answer that goes on stays one turn, comes back from the history, and is
   await page.click("#share");
   await page.waitForFunction(() => location.hash.startsWith("#ask="));
   const link = await page.evaluate(async () => {
-    const { askInHash } = await import(/** @type {any} */ ("/www/share.js"));
+    const { askInHash } = await import(/** @type {any} */ ("/www/playground/share.js"));
     return askInHash();
   });
   assert.deepEqual([link.mode, link.prompt], ["chat", "What is ownership?"]);

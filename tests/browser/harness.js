@@ -276,6 +276,13 @@ export async function waitForStatus(page, beginning) {
   await page.waitForFunction((text) => document.getElementById("status")?.textContent?.startsWith(text), beginning, { timeout: 120_000 });
 }
 
+/** Changes the page to its other language, whose words may have to come first. @param {Page} page */
+export async function switchLanguage(page) {
+  const other = await page.getAttribute("#language", "lang");
+  await page.click("#language");
+  await page.waitForSelector(`html[lang=${other}]`);
+}
+
 /** Text without the prompt that the output repeats. @param {Page} page */
 export async function continuation(page) {
   return page.evaluate(() => document.querySelector("#output > span:last-child")?.textContent ?? "");

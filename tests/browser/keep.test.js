@@ -363,11 +363,11 @@ test("a paused load takes no more bytes, and goes on where it was", () => withHu
     /** @type {any} */
     let last = null;
     const model = zamba2.open({ source, weights: "q8", keep: false, onProgress: (/** @type {any} */ p) => (last = p) });
-    model.pause();
+    model.pauseLoading();
     // Long enough for a load that did not pause to end.
     await new Promise((resolve) => setTimeout(resolve, 1500));
     const while_paused = last;
-    model.resume();
+    model.resumeLoading();
     await model.ready;
     model.dispose();
     return { while_paused, at_the_end: last };

@@ -3,7 +3,9 @@
 
 import assert from "node:assert/strict";
 import { inBothSchemes } from "./accessibility.js";
-import { continuation, openReadyPage, SITE, test, waitForStatus, withPage, withReadyPage } from "./harness.js";
+import {
+  continuation, openReadyPage, SITE, switchLanguage, test, waitForStatus, withPage, withReadyPage,
+} from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -140,10 +142,47 @@ test("Escape stops a run", () => withReadyPage(async (page) => {
 }));
 
 test("Russian has a word for everything the page shows", () => withReadyPage(async (page) => {
-  await page.click("#language");
+  await switchLanguage(page);
   assert.equal(await page.getAttribute("html", "lang"), "ru");
   assert.equal(await page.textContent("#status"), "Готово");
   assert.equal(await page.textContent("#run"), "Запуск");
+}));
+
+test("the first visit is in the browser's language", () => withPage(async (page) => {
+  await page.goto(`${SITE}/`);
+  await waitForStatus(page, "Готово");
+  assert.equal(await page.getAttribute("html", "lang"), "ru");
+  assert.equal(await page.textContent("#language"), "English");
+}, { locale: "ru-RU" }));
+
+test("an open error card and the status follow the language", () => withPage(async (page) => {
+  await openReadyPage(page);
+  await setOption(page, "temperature", "99");
+  await page.fill("#prompt", "Rust");
+  await page.click("#run");
+  const card = page.locator("#errors .error-card");
+  const english = /^The run failed\s+Temperature is not a number in its range \(0 to 5\)\.\s+Change the value/;
+  assert.match(await card.innerText(), english);
+  await switchLanguage(page);
+  assert.match(await card.innerText(), /^Не удалось выполнить запуск\s+Температура: нужно число от 0 до 5\.\s+Исправьте/);
+  assert.equal(await page.textContent("#status"), "Остановлено из-за ошибки");
+}));
+
+test("an error of the engine is Russian on the Russian page, reason and next step included", () => withPage(async (page) => {
+  await page.route("**/rustdoc-5m/config.json", (route) => route.fulfill({ body: '{"model_type": "zamba2"}' }));
+  await page.goto(`${SITE}/`);
+  const card = page.locator("#errors .error-card");
+  await card.waitFor();
+  assert.equal(await card.getAttribute("data-code"), "bad_config");
+  const text = await card.innerText();
+  assert.match(text, /^Не удалось загрузить модель\s+config\.json: нет поля `hidden_size`\./);
+  assert.match(text, /Возьмите config\.json из репозитория этого чекпойнта\./);
+}, { locale: "ru-RU" }));
+
+test("views and the form of the answer have labels of their own", () => withReadyPage(async (page) => {
+  assert.equal(await page.getAttribute(".tabs", "aria-label"), "Views");
+  assert.equal(await page.textContent("#view legend"), "How the answer is shown");
+  assert.equal(await page.textContent("#export-markdown"), "Export Markdown");
 }));
 
 for (const width of [320, 390, 1280]) {
@@ -155,7 +194,7 @@ for (const width of [320, 390, 1280]) {
     await page.evaluate(() => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
     const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.equal(await overflow(), 0);
-    await page.click("#language");
+    await switchLanguage(page);
     assert.equal(await overflow(), 0);
   }, { viewport: { width, height: 844 } }));
 }

@@ -5,8 +5,7 @@
 import assert from "node:assert/strict";
 import { inBothSchemes } from "./accessibility.js";
 import {
-  continuation, download, EMBEDDED, openPage, openReadyPage, SITE, test, waitForStatus, withModule, withPage,
-  withReadyPage,
+  continuation, download, EMBEDDED, openPage, openReadyPage, SITE, switchLanguage, test, waitForStatus, withModule, withPage, withReadyPage,
 } from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
@@ -37,7 +36,7 @@ test("in the browser a branch into the token that was there gives the same piece
     /** @param {AsyncIterable<any>} pieces */
     const read = async (pieces) => {
       const all = [];
-      for await (const { token, text, index, probability, standing } of pieces) all.push({ token, text, index, probability, standing });
+      for await (const { token, text, index, probability, token_rank } of pieces) all.push({ token, text, index, probability, token_rank });
       return all;
     };
     const whole = await read(model.generate("Ownership is", options));
@@ -58,6 +57,34 @@ test("in the browser a branch into the token that was there gives the same piece
   }
 }));
 
+test("a refused prompt leaves the sequence, whichever call had it, and other calls replace it", () => withModule(async (page) => {
+  const { rest, codes } = await page.evaluate(async (source) => {
+    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+    const options = { max_tokens: 8, temperature: 0, ignore_eos: true };
+    /** @param {AsyncIterable<any>} pieces */
+    const read = async (pieces) => {
+      const tokens = [];
+      for await (const { token } of pieces) tokens.push(token);
+      return tokens;
+    };
+    const code = (/** @type {Promise<unknown>} */ answer) => answer.then(() => "none", (error) => error.code);
+    const whole = await read(model.generate("Ownership is", options));
+    await read(model.generate("Ownership is", { ...options, max_tokens: 3 }));
+    const codes = [
+      await code(model.logits([1 << 30])),
+      await code(model.greedy([], 2)),
+      await code(read(model.generate([1 << 30]))),
+      await code(read(model.generate("Ownership is", { max_tokens: 0 }))),
+    ];
+    const rest = await read(model.continue(options));
+    await model.logits([1, 2]);
+    codes.push(await code(read(model.continue(options))));
+    return { rest: { given: rest, expected: whole.slice(3) }, codes };
+  }, EMBEDDED);
+  assert.deepEqual(codes, ["bad_token", "empty_prompt", "bad_token", "bad_option", "out_of_order"]);
+  assert.deepEqual(rest.given, rest.expected);
+}));
+
 test("a state goes on in another load with other threads, bit by bit, and other weights refuse it", () => withModule(async (page) => {
   const result = await page.evaluate(async (source) => {
     const { zamba2 } = /** @type {any} */ (globalThis);
@@ -65,7 +92,7 @@ test("a state goes on in another load with other threads, bit by bit, and other 
     /** @param {AsyncIterable<any>} pieces */
     const read = async (pieces) => {
       const all = [];
-      for await (const { token, text, probability, standing } of pieces) all.push({ token, text, probability, standing });
+      for await (const { token, text, probability, token_rank } of pieces) all.push({ token, text, probability, token_rank });
       return all;
     };
     /** @param {Promise<unknown>} promise */
@@ -78,12 +105,12 @@ test("a state goes on in another load with other threads, bit by bit, and other 
     const spoiled = bytes.slice();
     spoiled[spoiled.length - 3] ^= 1;
     const damaged = await code(model.restore(spoiled));
-    const rest_here = await read(model.extend(options));
+    const rest_here = await read(model.continue(options));
     model.dispose();
 
     const other = await zamba2.load({ source, keep: false, threads: 1, relaxedSimd: false });
     const { note, prompt_tokens, tokens } = await other.restore(bytes);
-    const rest_there = await read(other.extend(options));
+    const rest_there = await read(other.continue(options));
     other.dispose();
     const q4 = await zamba2.load({ source, keep: false, weights: "q4" });
     const refused = await code(q4.restore(bytes));
@@ -372,7 +399,7 @@ for (const width of [320, 390, 1280]) {
     for (let language = 0; language < 2; language++) {
       await page.locator(".token").nth(3).click();
       assert.equal(await overflow(), 0);
-      await page.click("#language");
+      await switchLanguage(page);
     }
   }, { viewport: { width, height: 844 } }));
 }

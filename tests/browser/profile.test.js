@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { assertAccessible, inBothSchemes } from "./accessibility.js";
 import {
-  download, onePage, openPage, openReadyPage, SITE, test, waitForStatus, withPage, withReadyPage,
+  download, onePage, openPage, openReadyPage, SITE, switchLanguage, test, waitForStatus, withPage, withReadyPage,
 } from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
@@ -27,7 +27,7 @@ const withMeasured = onePage(async (page) => {
   await openReadyPage(page);
   await profile(page);
 }, async (page) => {
-  if (await page.getAttribute("html", "lang") === "ru") await page.click("#language");
+  if (await page.getAttribute("html", "lang") === "ru") await switchLanguage(page);
   await page.click("#tab-profile");
   await page.locator("#profile-summary input[value=prefill]").check({ force: true });
 });
@@ -40,7 +40,7 @@ async function savedRun(page) {
 
 /** The module's summary of a run, in the page that shows it. @param {Page} page @param {Run} run @returns {Promise<Summary>} */
 function summaryOf(page, run) {
-  return page.evaluate(async ([address, given]) => (await import(String(address))).summarise(given, "en"), /** @type {const} */ ([`${SITE}/pkg/zamba2.js`, run]));
+  return page.evaluate(async ([address, given]) => (await import(String(address))).summarise(given), /** @type {const} */ ([`${SITE}/pkg/zamba2.js`, run]));
 }
 
 /** @param {Page} page @param {string} selector */
@@ -235,7 +235,7 @@ test("switching views and languages loses neither text nor profile", () => withM
   const forward = await page.textContent("[data-figure=forward] dd:last-child");
   await page.click("#tab-compare");
   await page.waitForSelector("#compare-reference");
-  await page.click("#language");
+  await switchLanguage(page);
   await page.click("#tab-profile");
   await page.waitForFunction(() => document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время по блокам"));
   assert.match(await page.textContent("[data-figure=forward] dd:last-child") ?? "", new RegExp(`^${(forward ?? "").replace(" ms", "").replace(".", ",")}`));
@@ -362,14 +362,14 @@ for (const width of [390, 1280]) {
     await page.locator(".cell").nth(7).click();
     await check(page, "prefill, with a block open");
     await page.locator("#profile-summary input[value=decode]").check({ force: true });
-    await page.click("#language");
+    await switchLanguage(page);
     await page.waitForFunction(() => document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время"));
     await check(page, "decode, in Russian");
     await page.click("#tab-compare");
     await page.waitForSelector("#compare-banner");
     await page.evaluate(() => document.querySelectorAll("#view-compare details").forEach((details) => details.setAttribute("open", "")));
     await check(page, "against the reference, in Russian");
-    await page.click("#language");
+    await switchLanguage(page);
     await page.selectOption("#compare-a", "published");
     await page.waitForFunction(() => document.querySelectorAll("#compare-banner").length === 0);
     await check(page, "published against recomputed");
@@ -388,7 +388,7 @@ for (const width of [320, 390, 1280]) {
     await profile(page);
     await page.evaluate(() => document.querySelectorAll("details").forEach((details) => details.setAttribute("open", "")));
     for (const language of ["en", "ru"]) {
-      if (language === "ru") await page.click("#language");
+      if (language === "ru") await switchLanguage(page);
       await page.click("#tab-profile");
       assert.equal(await overflow(page), 0, `Profile, ${language}`);
       await page.click("#tab-compare");

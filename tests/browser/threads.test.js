@@ -3,7 +3,7 @@
 // do. How a page becomes isolated is in isolation.test.js.
 
 import assert from "node:assert/strict";
-import { EMBEDDED, expected, openModule, sharedBrowser, test, withModule } from "./harness.js";
+import { EMBEDDED, expected, importModule, openModule, sharedBrowser, test, withModule } from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -31,14 +31,15 @@ function run(page, fixture, ids, options) {
 }
 
 /**
- * Gives the engine another script for its threads.
+ * Gives the engine another script for its threads, and the page the module anew.
  * @param {Page} page @param {string} address a JavaScript expression
  */
-function replaceThread(page, address) {
-  return page.route("**/pkg/start_threads.js", async (route) => {
+async function replaceThread(page, address) {
+  await page.route("**/pkg/start_threads.js", async (route) => {
     const response = await route.fetch();
     await route.fulfill({ response, body: (await response.text()).replace('"./thread.js"', address) });
   });
+  await importModule(page);
 }
 
 for (const fixture of FIXTURES) {
@@ -76,7 +77,7 @@ test("an isolated page takes one thread per core by itself, or the fewer ones th
 test("what the trial chose is what computes, and it changes no bit", () => withModule(async (page) => {
   const { input_ids } = expected("biases");
   // The trial runs whatever was asked for, so that there are threads to choose from on any machine.
-  await page.route("**/pkg/worker.js", async (route) => {
+  await page.route("**/pkg/host.js", async (route) => {
     const response = await route.fetch();
     await route.fulfill({ response, body: (await response.text()).replace('build.threads_reason !== "auto"', "false") });
   });

@@ -18,7 +18,9 @@ const { values } = parseArgs({
   },
 });
 /** A load takes about a second; on a busy machine several. */
-const HANGS_AFTER_MS = 40_000;
+const HANGS_AFTER_MS = 60_000;
+/** For the browser itself. */
+const START_MS = 180_000;
 
 // Only this script speaks to Firefox, so its driver is not among the repository's dependencies.
 const DRIVER = "puppeteer-core";
@@ -44,6 +46,7 @@ const threads = values.threads === "auto" ? "auto" : Number(values.threads);
 const n_loads = Number(values.loads);
 const browser = await puppeteer.launch({
   browser: "firefox", headless: true, executablePath: process.env.ZAMBA2_FIREFOX ?? "/usr/bin/firefox",
+  timeout: START_MS,
 });
 console.log(`${await browser.version()}, ${n_loads} loads of ${values.model} with ${threads} threads`);
 let n_hung = 0;

@@ -3,7 +3,7 @@
 // whisker and a diamond on blocks that call the shared transformer. Where the strip is one row, the bars stand under its
 // cells. It stands on svg.js, parts.js and the page's words.
 
-import { msText, number, significant, t } from "../strings.js";
+import { msText, number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
 import { PARTS } from "./parts.js";
 import { box, diamond, label, line, linear, picture, svg, ticks } from "./svg.js";

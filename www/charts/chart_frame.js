@@ -3,10 +3,10 @@
 // with the same figures, and buttons that save the picture. The picture is drawn anew at real pixels when its place
 // changes size. It knows no data: a chart is given as functions.
 
-import { t } from "../strings.js";
+import { t } from "../words.js";
 import { saveAsPng, saveAsSvg } from "./save_picture.js";
 
-/** @import { StringKey } from "../strings.js" */
+/** @import { Key } from "../words.js" */
 
 /**
  * @typedef {object} Chart
@@ -17,7 +17,7 @@ import { saveAsPng, saveAsSvg } from "./save_picture.js";
 
 export class ChartFrame {
   /**
-   * @param {{ id: string, title: StringKey, note?: StringKey, flush?: boolean }} options
+   * @param {{ id: string, title: Key, note?: Key, flush?: boolean }} options
    * `flush`: the picture reaches the card's edges, so that its columns stand under the strip's
    */
   constructor({ id, title, note, flush = false }) {

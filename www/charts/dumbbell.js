@@ -2,7 +2,7 @@
 // Two measurements of the same things as dumbbells on a logarithmic axis: A is a disc, B a ring, and the factor between
 // them is printed. It stands on svg.js and knows nothing of what is compared.
 
-import { number, significant, t } from "../strings.js";
+import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
 import { decades, label, line, logarithmic, picture, svg, widthOf } from "./svg.js";
 

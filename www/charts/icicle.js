@@ -2,7 +2,7 @@
 // Where the time lies inside the model: model → block → module, each child inside its parent. In time order the picture
 // reads from left to right as the pass ran; left-heavy puts the longest first. Click or Enter zooms. It stands on svg.js.
 
-import { msText, number, t } from "../strings.js";
+import { msText, number, t } from "../words.js";
 import { dataTable } from "./data_table.js";
 import { partOf } from "./parts.js";
 import { box, linear, svg, widthOf } from "./svg.js";

@@ -3,7 +3,7 @@
 // values, which grow with every token; weights can be added below. Beyond the measured tokens the picture goes on to the
 // full context: sizes follow from shapes, so nothing is guessed. It stands on svg.js.
 
-import { bytesText, number, t } from "../strings.js";
+import { bytesText, number, t } from "../words.js";
 import { dataTable } from "./data_table.js";
 import { label, line, linear, picture, svg, ticks } from "./svg.js";
 

@@ -3,7 +3,7 @@
 // The roofs are measured in the same run, never looked up. Prefill points are discs and decode points are squares; the
 // two phases share axes and roofs, and no figure is made of both. It stands on svg.js and parts.js.
 
-import { number, significant, t } from "../strings.js";
+import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
 import { partOf } from "./parts.js";
 import { box, decades, diamond, label, line, logarithmic, picture, svg, widthOf } from "./svg.js";
@@ -73,8 +73,9 @@ export function rooflineFinding(summary) {
   const above = rooflinePoints(summary).filter((point) => point.above);
   if (above.length) return t("roof.above", { names: above.slice(0, 3).map(({ name }) => name).join(", ") });
   const words = /** @type {const} */ (["prefill", "decode"]).map((name) => {
-    const { bound, percent_of_ceiling } = summary[name];
-    return t("roof.finding.phase", { phase: t(`phase.${name}`), bound: t(`bound.${bound}`), percent: number(percent_of_ceiling ?? 0) });
+    const { verdict, percent_of_ceiling } = summary[name];
+    const percent = number(percent_of_ceiling ?? 0);
+    return t("roof.finding.phase", { phase: t(`phase.${name}`), verdict: t(`report.verdict.${verdict}`), percent });
   });
   return t("roof.finding", { prefill: words[0], decode: words[1] });
 }

@@ -2,7 +2,7 @@
 // Saves a chart as a file that looks as on the page: colours and type come from the page's style sheet, so they are
 // written into the copy. It stands on nothing else of the page but saving a file.
 
-import { saveFile } from "../views/save_file.js";
+import { saveFile } from "../save_file.js";
 
 const STYLES = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "font-family", "font-size", "font-weight", "opacity"];
 /** Sharp on dense screens and in slides. */
@@ -31,7 +31,7 @@ const groundOf = (drawing) => getComputedStyle(drawing.closest(".card") ?? docum
 
 /** @param {Element} drawing @param {string} name */
 export async function saveAsSvg(drawing, name) {
-  saveFile(`${name}.svg`, "image/svg+xml", standalone(drawing));
+  saveFile(`${name}.svg`, standalone(drawing), "image/svg+xml");
 }
 
 /** @param {Element} drawing an SVG element or a canvas @param {string} name */
@@ -54,5 +54,5 @@ export async function saveAsPng(drawing, name) {
     context.drawImage(image, 0, 0, canvas.width, canvas.height);
   }
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  if (blob) saveFile(`${name}.png`, "image/png", blob);
+  if (blob) saveFile(`${name}.png`, blob, "image/png");
 }

@@ -3,7 +3,7 @@
 // kind, which shows what is unusual, and absolute time, which shows where it goes. One row can be singled out. The
 // playground's live map (heat_map.js) takes its colours from here.
 
-import { msText, number, t } from "../strings.js";
+import { msText, number, t } from "../words.js";
 import { median } from "../statistics.js";
 import { dataTable } from "./data_table.js";
 

@@ -2,7 +2,7 @@
 // Time by module type as a sorted table with bars in its cells: the share of time beside the share of FLOPs. In the self
 // view the rows and the untracked rest sum to the whole pass; inclusive rows overlap and are never summed.
 
-import { msText, number, significant, t } from "../strings.js";
+import { msText, number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
 
 /** @import { PhaseSummary, TypeRow } from "../engine/zamba2.d.ts" */

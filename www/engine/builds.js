@@ -1,6 +1,5 @@
 // @ts-check
-// What this browser and this page allow, and which of the package's builds of the engine therefore runs, on how many
-// threads, and why. It runs in the engine's worker and loads nothing.
+// Chooses the build of the engine and the number of threads by what browser and page allow, and says why. It loads nothing.
 
 import { BUILT } from "./built.js";
 import { Zamba2Error } from "./errors.js";
@@ -8,16 +7,14 @@ import { Zamba2Error } from "./errors.js";
 /** @import { ThreadsReason } from "./zamba2.d.ts" */
 
 /**
- * The folder of the build in the package, how many threads are wanted with the engine's worker among them, and why not
- * more or fewer.
+ * The folder of the build in the package, and the number of threads, this worker included.
  * @typedef {{ folder: string, relaxed_simd: boolean, threads: number, threads_reason: ThreadsReason }} Build
  */
 
-/** More threads than this only wait for the same memory. */
+/** More threads than this are limited by memory bandwidth. */
 const MAX_AUTO_THREADS = 8;
 
-// Each probe is a module of one function. `validate` answers whether this browser knows its instructions without
-// compiling the engine first.
+// Feature detection: each probe is a module of one function, and `validate` says whether the browser supports it.
 
 /** i8x16.popcnt, from SIMD128. */
 const SIMD_PROBE = new Uint8Array([
@@ -41,15 +38,13 @@ const ATOMICS_PROBE = new Uint8Array([
  */
 export function chooseBuild(options) {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_PROBE)) {
-    throw new Zamba2Error("unsupported_browser", "this browser has no WebAssembly SIMD", {
-      nextStep: "Use Chrome 91, Edge 91, Firefox 89, Safari 16.4 or newer.",
-    });
+    throw new Zamba2Error("unsupported_browser");
   }
   const relaxed_simd = options.relaxed_simd === "auto" && WebAssembly.validate(RELAXED_SIMD_PROBE);
   return build(relaxed_simd, chooseThreads(options.threads));
 }
 
-/** What runs where the browser refuses the memory that threads would share. @param {Build} refused @returns {Build} */
+/** The build to use when the browser refuses shared memory. @param {Build} refused @returns {Build} */
 export function withoutThreads({ relaxed_simd }) {
   return build(relaxed_simd, { threads: 1, threads_reason: "no_shared_memory" });
 }
@@ -61,9 +56,7 @@ function build(relaxed_simd, { threads, threads_reason }) {
     relaxed: relaxed_simd,
   });
   if (folder === null) {
-    throw new Zamba2Error("missing_file", `this package has no build for this browser, only ${BUILT.join(", ")}`, {
-      nextStep: "Use a complete package. While `cargo xtask serve` is still compiling, wait until it has all builds.",
-    });
+    throw new Zamba2Error("no_build", { builds: BUILT.join(", ") });
   }
   const has_threads = folder.startsWith("threads");
   return {
@@ -75,8 +68,8 @@ function build(relaxed_simd, { threads, threads_reason }) {
 }
 
 /**
- * The build that is wanted or, in a package that lacks it, the nearest one: the number of threads matters more than the
- * kind of SIMD, and all builds compute the same numbers.
+ * The build that is wanted or, if the package lacks it, the nearest one: threads matter more than relaxed SIMD. All builds
+ * give the same results.
  * @param {string[]} built @param {{ threads: boolean, relaxed: boolean }} wanted
  * @param {{ threads: boolean, relaxed: boolean }} allowed  by this browser and page
  * @returns {string | null}
@@ -99,7 +92,7 @@ const sharesMemory = () =>
 /** @param {"auto" | number} asked @returns {{ threads: number, threads_reason: ThreadsReason }} */
 function chooseThreads(asked) {
   const threads = asked === "auto" ? Math.min(navigator.hardwareConcurrency, MAX_AUTO_THREADS) : asked;
-  // One thread is one thread whatever the host allows, unless the host is why.
+  // An explicit choice of one thread needs no isolation.
   if (asked === 1) return { threads, threads_reason: "asked" };
   if (!crossOriginIsolated) return { threads: 1, threads_reason: "not_isolated" };
   if (typeof SharedArrayBuffer !== "function" || !WebAssembly.validate(ATOMICS_PROBE)) {

@@ -1,6 +1,5 @@
 // @ts-check
-// The builds of the engine that this package has, by the folders they lie in. The package's own copy is written with
-// the package (xtask/src/package.rs): while a developer's other builds are still being compiled, it lists those that
-// are there.
+// The builds of the engine in this package, by folder. xtask/src/package.rs writes the package's own copy, which lists the
+// builds that have been compiled.
 
 export const BUILT = ["threads-relaxed", "threads", "single-relaxed", "single"];

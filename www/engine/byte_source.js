@@ -1,9 +1,8 @@
 // @ts-check
-// Where a checkpoint's bytes come from: a folder behind a URL, or files that the reader chose.
-// It stands on errors.js, retrying.js and whole_file.js and is used by loading.js. It knows byte ranges only: no tensor and no header,
-// and it keeps nothing between page loads.
+// The sources of a checkpoint's bytes: a folder behind a URL, or files that the user chose. It knows byte ranges, but no
+// tensor and no header, and stores nothing.
 
-import { Zamba2Error } from "./errors.js";
+import { badOption, fact, Zamba2Error } from "./errors.js";
 import { Interruption, Retries, RETRY_DEFAULTS, retryAfterMs, Waits } from "./retrying.js";
 import { WholeFile } from "./whole_file.js";
 
@@ -15,7 +14,7 @@ import { WholeFile } from "./whole_file.js";
  * @property {(file: string, start: number, end: number, signal: AbortSignal) => Promise<RangeReply>} range
  *   starts reading [start, end); the reply's `chunks` bring exactly end - start bytes or throw
  *
- * @property {(file: string) => string | null} [etag]  the version of a file that has been read, where the server tells it
+ * @property {(file: string) => string | null} [etag]  the version of a file that has been read, if the server sends one
  * @property {(file: string, identity: { file_bytes: number, etag: string | null }) => void} [expect]
  *   the version that replies must be of; another one fails with the code "changed"
  *
@@ -24,44 +23,33 @@ import { WholeFile } from "./whole_file.js";
  * @property {AsyncIterable<Uint8Array>} chunks
  */
 
-/** Local files are read in pieces of this size, so that an abort is heard and progress is seen between them. */
+/** Local files are read in pieces of this size, with aborts and progress between them. */
 const BLOB_PIECE_BYTES = 4 << 20;
-
-const FOLDER_STEP = "Check the folder: it needs config.json and model.safetensors (or its shards and their index).";
-const TRUNCATED_STEP = "The download was cut short: fetch the file again.";
-const SERVER_STEP = "Use another server: this one answers range requests wrongly.";
 
 /**
  * The address of a repository on the Hugging Face Hub, as a source.
  * @param {string} repo owner/name @param {string} [revision] a branch, tag or commit
  */
 export function hubFolder(repo, revision = "main") {
-  // A name of dots alone would climb out of its folder.
+  // A name of dots would leave its folder.
   if (!/^(?!\.+\/)[\w.-]+\/(?!\.+$)[\w.-]+$/.test(repo)) {
-    throw new Zamba2Error("bad_option", `option \`repo\`: "${repo}" is not the name of a repository`, {
-      nextStep: "Give owner/name, such as Zyphra/Zamba2-1.2B.",
-    });
+    throw badOption("repo", fact("not_a_repository", { value: repo }), { next: "repo" });
   }
   if (/^\.*$/.test(revision)) {
-    throw new Zamba2Error("bad_option", `option \`revision\`: "${revision}" is not a branch, tag or commit`, {
-      nextStep: "Give the name of a branch or tag, or a commit; without one it is main.",
-    });
+    throw badOption("revision", fact("not_a_revision", { value: revision }), { next: "revision" });
   }
   return `https://huggingface.co/${repo}/resolve/${encodeURIComponent(revision)}/`;
 }
 
 /** @param {string} file */
-const missingFile = (file) => new Zamba2Error("missing_file", `${file} is missing`, { file, nextStep: FOLDER_STEP });
+const missingFile = (file) => new Zamba2Error("missing_file", { file });
 
 /** @param {string} file @param {number} expected_bytes @param {number} actual_bytes */
 const truncated = (file, expected_bytes, actual_bytes) =>
-  new Zamba2Error("truncated", `${file} ends after ${actual_bytes} bytes where ${expected_bytes} are needed`, {
-    file,
-    nextStep: TRUNCATED_STEP,
-  });
+  new Zamba2Error("truncated", { file, expected_bytes, actual_bytes });
 
 /**
- * Pieces of a Blob. A Blob's slice clamps silently, so the length is checked here.
+ * Pieces of a Blob. `slice` clamps silently, so the length is checked here.
  * @param {string} file @param {Blob} blob @param {number} start @param {number} end @param {AbortSignal} signal
  */
 async function* blobChunks(file, blob, start, end, signal) {
@@ -71,17 +59,13 @@ async function* blobChunks(file, blob, start, end, signal) {
     try {
       yield new Uint8Array(await blob.slice(at, Math.min(at + BLOB_PIECE_BYTES, end)).arrayBuffer());
     } catch (cause) {
-      throw new Zamba2Error("io", `${file} could not be read: ${/** @type {Error} */ (cause).message}`, {
-        file,
-        nextStep: "The file changed or moved since it was chosen: choose the folder again.",
-        cause,
-      });
+      throw new Zamba2Error("io", { file, fact: /** @type {Error} */ (cause).message }, { next: "file", cause });
     }
   }
 }
 
 /**
- * Files chosen or dropped by the reader. Folders inside are ignored: a checkpoint is flat.
+ * Files that the user chose or dropped. Folders inside are ignored: a checkpoint is flat.
  * @implements {ByteSource}
  */
 export class FileListSource {
@@ -114,21 +98,21 @@ export class FileListSource {
 }
 
 /**
- * What the first good reply told of a file; later ones must agree.
+ * Size and version of a file from its first good reply; later replies must agree.
  * @typedef {{ file_bytes: number | null, etag: string | null }} Identity
  */
 
 /**
- * A folder behind a URL, read with plain single-range GETs. `Range: bytes=a-b` is the one form that other origins
- * accept without a preflight request, so no other header is sent. Every request asks the folder's own address: where
- * that redirects to a signed address, the signature may have expired since.
+ * A folder behind a URL, read with single-range GETs. `Range: bytes=a-b` is the only form that needs no preflight request
+ * to another origin, so no other header is sent. Every request goes to the folder's own URL: if that redirects to a signed
+ * URL, an earlier signature may have expired.
  * @implements {ByteSource}
  */
 export class UrlSource {
   /** @param {string} folder @param {{ retry?: Partial<RetryPolicy>, onWait?: WaitListener }} [options] */
   constructor(folder, { retry = {}, onWait = () => {} } = {}) {
     const url = new URL(folder);
-    // Relative names replace the last path segment, so a folder without a final slash would lose its name.
+    // Without a final slash a relative name would replace the folder's own.
     if (!url.pathname.endsWith("/")) url.pathname += "/";
     this.folder = url;
     this.waits = new Waits({ ...RETRY_DEFAULTS, ...retry }, onWait);
@@ -163,9 +147,9 @@ export class UrlSource {
       try {
         const response = await exchange.reply({});
         if (!response.ok) throw this.refusal(exchange, response);
-        // Only that it was readable: this reply may be compressed, and its size and tag then differ from a range's.
+        // Only that it was readable: a compressed reply has another size and ETag than a range.
         if (!this.known.has(file)) this.known.set(file, { file_bytes: null, etag: null });
-        // Interrupted, it starts over: what arrived may be compressed, and could not be joined with a range.
+        // After an interruption it starts over: a compressed reply cannot be continued by a range.
         retries.answered();
         return await joined(exchange.body(response));
       } catch (thrown) {
@@ -187,7 +171,7 @@ export class UrlSource {
   }
 
   /**
-   * The bytes of a range from as many replies as it takes.
+   * The bytes of a range, resumed as often as it is interrupted.
    * @param {string} file @param {number} start @param {number} end @param {AsyncIterable<Uint8Array>} chunks @param {Retries} retries
    */
   async *continued(file, start, end, chunks, retries) {
@@ -203,14 +187,14 @@ export class UrlSource {
       } catch (thrown) {
         if (at < end || !(thrown instanceof Interruption)) await retries.pause(thrown, at);
       }
-      // A connection may break after the last byte, which is no loss.
+      // The connection broke after the last byte.
       if (at === end) return;
       ({ chunks } = await this.opened(file, at, end, retries));
     }
   }
 
   /**
-   * Asks for [at, end) until a good reply comes.
+   * Requests [at, end) until a good reply comes.
    * @param {string} file @param {number} at @param {number} end @param {Retries} retries
    * @returns {Promise<{ file_bytes: number | null, chunks: AsyncIterable<Uint8Array> }>}
    */
@@ -235,7 +219,7 @@ export class UrlSource {
     const { file } = exchange;
     const response = await exchange.reply({ headers: { Range: `bytes=${at}-${end - 1}` } });
     if (response.status === 200) {
-      // This server does not know ranges and is sending everything. Keep it, or each range would fetch it again.
+      // The server ignores ranges and sends the whole file: keep it, or each range would fetch it again.
       const known = this.wholes.get(file);
       if (known) exchange.close();
       const whole = known ?? this.arriving(exchange, response);
@@ -249,13 +233,10 @@ export class UrlSource {
     }
     if (response.status !== 206) throw this.refusal(exchange, response);
 
-    // Another origin may hide Content-Range; its Content-Length is always readable.
+    // Another origin may hide Content-Range, but not Content-Length.
     const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("Content-Range") ?? "");
     if (range && Number(range[1]) !== at) {
-      throw new Zamba2Error("io", `${file} could not be read: the server sent bytes from ${range[1]} where ${at} was asked`, {
-        file,
-        nextStep: SERVER_STEP,
-      });
+      throw new Zamba2Error("io", { file, fact: fact("wrong_range", { found: range[1], at }) }, { next: "server" });
     }
     const file_bytes = range && range[3] !== "*" ? Number(range[3]) : null;
     this.identify(file, response, file_bytes);
@@ -264,18 +245,18 @@ export class UrlSource {
     const length = response.headers.get("Content-Length");
     const body_end = length === null ? announced_end : at + Number(length);
     if (announced_end > end || body_end > end) throw tooLong(file);
-    // Nobody knows which bytes such a reply leaves out, so its beginning is not to be trusted either.
+    // Which bytes are missing is unknown, so none of them can be used.
     if (range && body_end < announced_end) throw truncated(file, announced_end, body_end);
     return { file_bytes: this.known.get(file)?.file_bytes ?? null, chunks: exchange.body(response) };
   }
 
   /**
-   * Takes in a file that is sent whole, beside whoever reads from it.
+   * Receives a file that is sent whole, while others read from it.
    * @param {Exchange} exchange @param {Response} response
    */
   arriving(exchange, response) {
     const { file } = exchange;
-    // What was compressed on its way is longer than its Content-Length.
+    // Content-Length counts compressed bytes.
     const length = response.headers.has("Content-Encoding") ? null : response.headers.get("Content-Length");
     const whole = new WholeFile(length === null ? null : Number(length));
     this.identify(file, response, whole.file_bytes);
@@ -307,7 +288,7 @@ export class UrlSource {
   }
 
   /**
-   * What is missing of a file that broke off: by a range after all, or by another whole file whose beginning is skipped.
+   * The rest of an interrupted file: as a range if the server sends one, otherwise from the whole file without its beginning.
    * @param {string} file @param {WholeFile} whole @param {Retries} retries
    */
   async refilled(file, whole, retries) {
@@ -328,7 +309,7 @@ export class UrlSource {
   }
 
   /**
-   * Bytes of two versions of a file must never be joined. The tag is hidden unless the server exposes it.
+   * Bytes of two versions of a file must not be mixed. Other origins must expose ETag, or it is hidden.
    * @param {string} file @param {Response} response @param {number | null} file_bytes
    */
   identify(file, response, file_bytes) {
@@ -345,29 +326,26 @@ export class UrlSource {
     const { status } = response;
     if (status === 404 || status === 410) return missingFile(file);
     const error = statusError(file, response, at);
-    // A file that was readable a moment ago is refused when the signature of its address has expired.
+    // A file that was readable before is refused when the signature in its URL has expired.
     const passing = status >= 500 || status === 408 || status === 429 || (status === 403 && this.known.has(file));
     return passing ? new Interruption("status", error, { status, retry_after_ms: retryAfterMs(response) }) : error;
   }
 
   /**
-   * The size of a file whose server hides Content-Range: the Content-Length of a reply that is not read any further.
-   * Not HEAD, because signed addresses are often signed for GET alone.
+   * The size of a file whose server hides Content-Range: the Content-Length of a reply that is then cancelled.
+   * Not HEAD: signed URLs are often valid for GET only.
    * @param {string} file @param {Retries} retries
    */
   async sizeByGet(file, retries) {
     for (;;) {
       const exchange = new Exchange(file, this.address(file), 0, retries);
       try {
-        // Without a range the reply could be compressed, and its length then another.
+        // Without a range the reply could be compressed, with another length.
         const response = await exchange.reply({ headers: { Range: "bytes=0-" } });
         if (!response.ok) throw this.refusal(exchange, response);
         const length = response.headers.get("Content-Length");
         if (length === null) {
-          throw new Zamba2Error("io", `${file} could not be read: the server does not tell its size`, {
-            file,
-            nextStep: "Download the folder and open it as local files.",
-          });
+          throw new Zamba2Error("io", { file, fact: fact("no_size") }, { next: "download" });
         }
         this.identify(file, response, Number(length));
         retries.answered();
@@ -381,7 +359,7 @@ export class UrlSource {
   }
 }
 
-/** One request with its reply, given up when nothing arrives for a while. */
+/** One request with its reply, cancelled when nothing arrives for a while. */
 class Exchange {
   /** @param {string} file @param {URL} url @param {number} at the first byte asked for @param {Retries} retries */
   constructor(file, url, at, retries) {
@@ -398,8 +376,8 @@ class Exchange {
   /** @param {RequestInit} init */
   reply(init) {
     this.retries.signal.throwIfAborted();
-    // A browser's cache keeps redirects whose signature has expired; Chromium's answers parts of a range itself, shows the
-    // old tag of a file that changed (seen with tests/browser/hub.test.js), and has ranges of one file wait for one another.
+    // The HTTP cache keeps redirects whose signature has expired. Chromium's also serves parts of a range itself, with the
+    // old ETag of a file that changed (seen with tests/browser/hub.test.js), and serialises ranges of one file.
     return this.watched(() => fetch(this.url, { ...init, cache: "no-store", signal: this.controller.signal }));
   }
 
@@ -414,13 +392,13 @@ class Exchange {
         yield value;
       }
     } finally {
-      // A reader that stops early must not leave the rest of the file on its way.
+      // A consumer that stops early must also stop the transfer.
       this.close();
     }
   }
 
   /**
-   * The clock runs only while something is awaited: a reader that is busy with the last chunk is no stall.
+   * The timer runs only while a chunk is awaited: a consumer that is busy with the last one is no stall.
    * @template T @param {() => Promise<T>} step @returns {Promise<T>}
    */
   async watched(step) {
@@ -479,35 +457,19 @@ async function joined(chunks) {
 }
 
 /** @param {string} file */
-const tooLong = (file) => new Zamba2Error("io", `${file} could not be read: the server sent more bytes than were asked for`, {
-  file,
-  nextStep: SERVER_STEP,
-});
+const tooLong = (file) => new Zamba2Error("io", { file, fact: fact("too_long") }, { next: "server" });
 
 /** @param {string} file */
-const changed = (file) => new Zamba2Error("changed", `${file} changed on the server while it was being read`, {
-  file,
-  nextStep: "Load the model again from the start.",
-});
+const changed = (file) => new Zamba2Error("changed", { file });
 
-/** @param {string} file @param {string} origin @param {string} what @param {number} at @param {unknown} cause */
-function networkError(file, origin, what, at, cause) {
-  return new Zamba2Error("network", `${file} could not be fetched from ${origin}: ${what} at byte ${at}`, {
-    file,
-    nextStep: "Check the connection and the address, and that the server allows this page to read from it (CORS); then try again.",
-    cause,
-  });
+/** @param {string} file @param {string} origin @param {string} detail @param {number} at @param {unknown} cause */
+function networkError(file, origin, detail, at, cause) {
+  return new Zamba2Error("network", { file, origin, detail, at }, { cause });
 }
 
 /** @param {string} file @param {Response} response @param {number} at */
 function statusError(file, { status, statusText }, at) {
   const answer = statusText ? `${status} ${statusText}` : status;
-  return new Zamba2Error("http_status", `${file} could not be fetched: the server answered ${answer} at byte ${at}`, {
-    file,
-    nextStep: status === 401 || status === 403
-      ? "The server refuses access: check the address, or download the folder and open it as local files."
-      : status === 429
-        ? "The server asks for a pause: wait a few minutes, then try again."
-        : "Try again later; if it stays, download the folder and open it as local files.",
-  });
+  const next = status === 401 || status === 403 ? "refused" : status === 429 ? "pause" : null;
+  return new Zamba2Error("http_status", { file, status: answer, at }, { next });
 }

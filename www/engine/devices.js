@@ -1,51 +1,51 @@
 // @ts-check
-// What computes, the graphics adapter or the processor, and why. It stands beside builds.js, runs in the engine's worker,
-// and leaves the opening of the adapter to the engine, which tests it later, while weights arrive.
+// Chooses what computes, a graphics adapter or the CPU, and says why. It runs in the worker. The engine opens the adapter
+// and tests it later, while weights arrive.
 
-import { reportFromThrown, Zamba2Error } from "./errors.js";
+import { fact, reportFromThrown, Zamba2Error } from "./errors.js";
+import { requestSubgroups } from "./subgroups.js";
 
+/** @import { ErrorReport } from "./errors.js" */
 /** @import { AdapterInfo, BackendReason, LoadOptions } from "./zamba2.d.ts" */
 /** @import { WasmEngine } from "./wasm_engine.js" */
 
 /** @typedef {Required<NonNullable<LoadOptions["webgpu"]>>} WebGpuWishes */
-/** What is known of an adapter before it is tested. @typedef {Omit<AdapterInfo, "timestamp_step_us">} OpenAdapter */
-/** @typedef {{ webgpu: boolean, reason: BackendReason, fact: string | null, adapter: OpenAdapter | null }} Device */
+/** Facts of an adapter before its self-test. @typedef {Omit<AdapterInfo, "timestamp_step_us">} OpenAdapter */
+/** @typedef {{ webgpu: boolean, reason: BackendReason, fault: ErrorReport | null, adapter: OpenAdapter | null }} Device */
 
-/** A driver that compiles this long will not answer. */
+/** Some drivers never answer. */
 const OPENING_MS = 60_000;
 
-/** After the loss of a device the browser may be starting its graphics anew, and has no adapter meanwhile. */
+/** After a lost device the browser may have no adapter while it restarts its graphics process. */
 const RESTART_TRIES = 10;
 const RESTART_WAIT_MS = 300;
 
-/** @param {BackendReason} reason @param {string | null} [fact] @returns {Device} */
-const processor = (reason, fact = null) => ({ webgpu: false, reason, fact, adapter: null });
+/** @param {BackendReason} reason @param {ErrorReport | null} [fault] @returns {Device} */
+const cpu = (reason, fault = null) => ({ webgpu: false, reason, fault, adapter: null });
 
-/** The browser's own type is not among the checker's libraries. @returns {any} */
+/** The type checker's library has no WebGPU. @returns {any} */
 const gpu = () => /** @type {any} */ (navigator).gpu;
 
 /**
- * Opens the adapter for `engine` where one is wanted and there. After a refusal the engine must not be used.
+ * Opens an adapter for `engine` if one is wanted and available. An engine whose adapter was refused must not be used.
  * @param {WasmEngine} engine @param {"auto" | "cpu" | "webgpu"} wanted @param {WebGpuWishes} wishes
- * @param {boolean} after_loss  of the device before
+ * @param {boolean} after_loss  the previous device was lost
  * @returns {Promise<Device>}
  */
 export async function chooseDevice(engine, wanted, wishes, after_loss) {
-  if (wanted === "cpu") return processor("asked");
+  if (wanted === "cpu") return cpu("asked");
   try {
-    return { webgpu: true, reason: wanted === "auto" ? "auto" : "asked", fact: null, adapter: await openAdapter(engine, wanted, wishes, after_loss) };
+    const adapter = await openAdapter(engine, wanted, wishes, after_loss);
+    return { webgpu: true, reason: wanted === "auto" ? "auto" : "asked", fault: null, adapter };
   } catch (thrown) {
     if (wanted === "webgpu") throw thrown;
-    const { code, message } = reportFromThrown(thrown);
-    return processor(isReason(code) ? code : "device", message);
+    const fault = reportFromThrown(thrown);
+    return cpu(isReason(fault.code) ? fault.code : "device", fault);
   }
 }
 
 /** @param {string} code @returns {code is BackendReason} */
 const isReason = (code) => ["no_webgpu", "no_adapter", "software_adapter", "device_lost", "device_memory"].includes(code);
-
-/** @param {string} code @param {string} message */
-const refused = (code, message) => new Zamba2Error(code, message, { nextStep: "Choose the CPU, or a browser with WebGPU and a graphics driver that it accepts." });
 
 /** @param {boolean} after_loss */
 async function requestAdapter(after_loss) {
@@ -62,37 +62,24 @@ async function requestAdapter(after_loss) {
  * @returns {Promise<OpenAdapter>}
  */
 async function openAdapter(engine, wanted, wishes, after_loss) {
-  if (!gpu()) throw refused("no_webgpu", isSecureContext ? "this browser has no WebGPU" : "browsers offer WebGPU to secure pages only (https or localhost)");
+  if (!gpu()) throw new Zamba2Error("no_webgpu", { fact: fact(isSecureContext ? "no_webgpu" : "insecure_page") });
   const adapter = await requestAdapter(after_loss);
-  if (!adapter) throw refused("no_adapter", "the browser has no graphics adapter for this page");
+  if (!adapter) throw new Zamba2Error("no_adapter", { fact: fact("no_browser_adapter") });
   const software = Boolean(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
   const name = adapterName(adapter.info) || (software ? "software adapter" : "graphics adapter");
-  if (software && wanted === "auto") throw refused("software_adapter", `${name} is the processor in disguise, and slower than the processor itself`);
+  if (software && wanted === "auto") throw new Zamba2Error("software_adapter", { adapter: name });
   const subgroups = wishes.subgroups && adapter.features.has("subgroups");
   if (subgroups) requestSubgroups();
   const { maxBindingBytes: max_binding_bytes, timestamps, f16 } = wishes;
   const opening = engine.open_webgpu({ hardware_only: wanted === "auto", max_binding_bytes, timestamps, f16, subgroups });
-  const facts = await inTime(opening, () => refused("no_adapter", `${name} did not answer within ${OPENING_MS / 1000} s`));
+  const no_answer = fact("no_answer", { adapter: name, seconds: OPENING_MS / 1000 });
+  const facts = await inTime(opening, () => new Zamba2Error("no_adapter", { fact: no_answer }));
   return { name, ...facts };
 }
 
 /** @param {any} info  the browser's GPUAdapterInfo; browsers may leave any of it empty */
 function adapterName(info) {
   return info?.description || [info?.vendor, info?.architecture, info?.device].filter(Boolean).join(" ");
-}
-
-let subgroups_requested = false;
-
-/** wgpu knows no subgroups in browsers, but hands the shaders on as they are: the device only has to be asked for them. */
-function requestSubgroups() {
-  if (subgroups_requested) return;
-  subgroups_requested = true;
-  const { prototype } = /** @type {any} */ (globalThis).GPUAdapter;
-  const request = prototype.requestDevice;
-  /** @param {any} [descriptor] */
-  prototype.requestDevice = function (descriptor = {}) {
-    return request.call(this, { ...descriptor, requiredFeatures: [...(descriptor.requiredFeatures ?? []), "subgroups"] });
-  };
 }
 
 /** @template T @param {Promise<T>} promise @param {() => Error} late @returns {Promise<T>} */

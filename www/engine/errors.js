@@ -1,88 +1,123 @@
 // @ts-check
-// The one error class of the JS module, and the plain form in which errors cross from the worker to the page.
-// It stands below every other file of www/engine/. It does not translate, log or show anything.
+// The one error class of the module, and the plain form `{ code, values }` in which errors cross from the worker to the
+// page. Sentences are rendered here in English; whoever wants another language renders code and values.
+
+import { SENTENCES } from "./error_words.js";
+
+/** @import { ErrorCode, ErrorFact, ErrorValues } from "./zamba2.d.ts" */
 
 /**
- * An error with a stable `code`, the file at fault (if one is) and one sentence on what to do next.
+ * @typedef {{ code: ErrorCode | "aborted", values: ErrorValues, next?: string | null }} ErrorReport
+ *   The form that the wasm engine throws and that messages carry. `code` "aborted" stands for an AbortError.
  */
+
+/** The engine refuses such input before it changes anything. */
+const REFUSED_INPUT = new Set(["bad_token", "empty_prompt", "prompt_too_long"]);
+/** After one of these the wasm memory may hold half-written state, so no later answer could be trusted. */
+const FATAL = new Set(["internal", "out_of_memory"]);
+/** The graphics device is what failed: the weights are gone with it, and the engine itself is sound. */
+const DEVICE_FAULTS = new Set(["device", "device_limit", "device_lost", "device_memory"]);
+
+/** An error with a stable code, its values, and what to do next. */
 export class Zamba2Error extends Error {
   /**
-   * @param {string} code
-   * @param {string} message
-   * @param {{ file?: string | null, nextStep?: string, cause?: unknown }} [more]
+   * @param {ErrorCode} code
+   * @param {ErrorValues} [values]  the placeholders of the sentence `error.<code>`
+   * @param {{ next?: string | null, cause?: unknown }} [more]  `next` names one of the code's other next steps
    */
-  constructor(code, message, { file = null, nextStep = "", cause } = {}) {
-    super(message, cause === undefined ? undefined : { cause });
+  constructor(code, values = {}, { next = null, cause } = {}) {
+    super(sentence(code, values), cause === undefined ? undefined : { cause });
     this.name = "Zamba2Error";
     this.code = code;
-    this.file = file;
-    this.nextStep = nextStep;
+    this.values = values;
+    this.next = next;
+  }
+
+  /** The file at fault, if one is. */
+  get file() {
+    return typeof this.values.file === "string" ? this.values.file : null;
+  }
+
+  /** Whether the engine is gone: every further call would fail. */
+  get fatal() {
+    return isFatal(this);
+  }
+
+  get nextStep() {
+    const key = `error.${this.code}.next`;
+    return fill(SENTENCES[this.next ? `${key}.${this.next}` : key] ?? "", this.values);
   }
 }
 
-/**
- * @typedef {{ code: string, message: string, file: string | null, next_step: string }} ErrorReport
- *   The form that the wasm engine throws and that messages carry. `code` "aborted" stands for an AbortError.
- */
+/** @param {string} code @param {ErrorValues} values */
+function sentence(code, values) {
+  const text = fill(SENTENCES[`error.${code}`] ?? code, values);
+  return "attempts" in values ? text + fill(SENTENCES["fact.attempts"] ?? "", values) : text;
+}
+
+/** As `english` in src/error.rs. @param {string} template @param {ErrorValues} values @returns {string} */
+function fill(template, values) {
+  return template.replace(/\{(\w+)(:size)?\}/g, (_, name, size) => {
+    const value = values[name];
+    if (size) return `${(Number(value) / 1e9).toFixed(2)} GB`;
+    if (Array.isArray(value)) return `[${value.join(", ")}]`;
+    if (typeof value !== "object" || value === null) return String(value);
+    return fill(SENTENCES[`fact.${value.id}`] ?? value.id, /** @type {ErrorValues} */ (value));
+  });
+}
+
+/** A reason as a value: the sentence `fact.<id>`. @param {string} id @param {Record<string, unknown>} [values] */
+export function fact(id, values = {}) {
+  return /** @type {ErrorFact} */ ({ id, ...values });
+}
+
+/** @param {string} name  the option @param {ErrorFact} why @param {{ next?: string, cause?: unknown }} [more] */
+export function badOption(name, why, more) {
+  return new Zamba2Error("bad_option", { name, fact: why }, more);
+}
 
 /** @param {unknown} value @returns {value is ErrorReport} */
 export function isErrorReport(value) {
   return typeof value === "object" && value !== null && !(value instanceof Error)
-    && typeof (/** @type {any} */ (value).code) === "string" && typeof (/** @type {any} */ (value).message) === "string";
+    && typeof (/** @type {any} */ (value).code) === "string" && typeof (/** @type {any} */ (value).values) === "object";
 }
 
 /** @param {ErrorReport} report */
-export function errorFromReport(report) {
-  return new Zamba2Error(report.code, report.message, { file: report.file ?? null, nextStep: report.next_step });
+export function errorFromReport({ code, values, next }) {
+  return new Zamba2Error(/** @type {ErrorCode} */ (code), values, { next });
 }
 
 /**
- * What a thrown value becomes in a message. A wasm trap loses its stack of Rust frames, so the panic text that the
- * hook wrote to the console is passed in: without it the reader would learn only "unreachable".
+ * What a thrown value becomes in a message. A wasm trap says only "unreachable", so the text of the panic before it is
+ * passed in.
  * @param {unknown} thrown
- * @param {string | null} [panicText]
+ * @param {string | null} [panic]
  * @returns {ErrorReport}
  */
-export function reportFromThrown(thrown, panicText = null) {
-  if (isErrorReport(thrown)) return { code: thrown.code, message: thrown.message, file: thrown.file ?? null, next_step: thrown.next_step };
-  if (thrown instanceof Zamba2Error) return { code: thrown.code, message: thrown.message, file: thrown.file, next_step: thrown.nextStep };
-  if (thrown instanceof DOMException && thrown.name === "AbortError") {
-    return { code: "aborted", message: thrown.message, file: null, next_step: "" };
-  }
+export function reportFromThrown(thrown, panic = null) {
+  if (isErrorReport(thrown)) return { code: thrown.code, values: thrown.values, next: thrown.next ?? null };
+  if (thrown instanceof Zamba2Error) return { code: thrown.code, values: thrown.values, next: thrown.next };
+  if (thrown instanceof DOMException && thrown.name === "AbortError") return { code: "aborted", values: {} };
   const text = thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);
-  if (isOutOfMemory(thrown, panicText)) {
-    return {
-      code: "out_of_memory",
-      message: `the browser gave no more memory (${text})`,
-      file: null,
-      next_step: "Load again with q4 weights, a smaller context or a smaller model.",
-    };
-  }
-  return {
-    code: "internal",
-    message: `the engine stopped: ${panicText ?? text}`,
-    file: null,
-    next_step: "Reload the model. If it happens again, report it with the details.",
-  };
+  if (isOutOfMemory(thrown, panic)) return { code: "out_of_memory", values: { detail: text } };
+  return { code: "internal", values: { detail: panic ?? text } };
 }
 
 /**
- * An allocation that fails inside wasm ends in the `unreachable` trap like a panic does, but the panic hook never
- * runs; the missing panic text is what tells the two apart.
+ * An allocation that fails inside wasm ends in the `unreachable` trap as a panic does, but without a panic.
  * @param {unknown} thrown
- * @param {string | null} panicText
+ * @param {string | null} panic
  */
-function isOutOfMemory(thrown, panicText) {
+function isOutOfMemory(thrown, panic) {
   if (thrown instanceof RangeError) return /memory|allocation|array (buffer )?length/i.test(thrown.message);
-  return thrown instanceof WebAssembly.RuntimeError && /unreachable/i.test(thrown.message) && panicText === null;
+  return thrown instanceof WebAssembly.RuntimeError && /unreachable/i.test(thrown.message) && panic === null;
 }
 
-/** After a trap the wasm memory may hold half-written state, so no later answer could be trusted. @param {ErrorReport} report */
-export function isFatal(report) {
-  return report.code === "internal" || report.code === "out_of_memory";
-}
+/** @param {{ code: string }} error */
+export const isFatal = ({ code }) => FATAL.has(code);
 
-/** Whether the graphics device is what failed: the weights are gone with it, and the engine itself is sound. @param {ErrorReport} report */
-export function isDeviceFault(report) {
-  return ["device", "device_limit", "device_lost", "device_memory"].includes(report.code);
-}
+/** @param {unknown} thrown */
+export const isRefusedInput = (thrown) => isErrorReport(thrown) && REFUSED_INPUT.has(thrown.code);
+
+/** @param {{ code: string }} error */
+export const isDeviceFault = ({ code }) => DEVICE_FAULTS.has(code);

@@ -1,5 +1,5 @@
 // @ts-check
-// Two small reductions that several calls of the worker share. No model knowledge.
+// Small reductions and measurements that several calls of the worker share. They know no model.
 
 /** The first index of the largest value, as every greedy decoder breaks ties. @param {Float32Array} row */
 export function argmax(row) {
@@ -16,4 +16,16 @@ export function percentile(samples, p) {
   const low = Math.floor(rank);
   const high = Math.ceil(rank);
   return sorted[low] + (sorted[high] - sorted[low]) * (rank - low);
+}
+
+/** The smallest step of this thread's clock, over a few steps. */
+export function clockResolutionUs() {
+  let smallest_ms = Infinity;
+  for (let round = 0; round < 8; round++) {
+    const from_ms = performance.now();
+    let to_ms = from_ms;
+    while (to_ms === from_ms) to_ms = performance.now();
+    smallest_ms = Math.min(smallest_ms, to_ms - from_ms);
+  }
+  return Math.round(smallest_ms * 1e5) / 100;
 }

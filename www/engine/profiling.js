@@ -1,19 +1,29 @@
 // @ts-check
-// Runs one prompt several times with and without spans, for Model.profile(). It stands on the wasm door and is called
-// by worker.js. It sums nothing: the report keeps every run, so that a reader can recompute each figure.
+// Makes the runs of Model.profile() and Model.report(): which ones and in which order is decided by
+// src/report/measure.rs. It sums nothing: the report keeps every run, so that each figure can be recomputed.
+
+import { yieldToMessages } from "./gates.js";
 
 /** @import { WasmEngine } from "./wasm_engine.js" */
-/** @import { ProfileReport, ProfileOptions } from "./zamba2.d.ts" */
+/** @import { ProfileOptions, ProfileReport } from "./zamba2.d.ts" */
+
+/** As in `src/report/measure.rs`. */
+const PROMPT_TOKENS = 35;
 
 /**
- * @param {WasmEngine} engine
- * @param {Required<Pick<ProfileOptions, "decode" | "runs" | "warmup" | "level">> & { prefill: number | null, ids: Uint32Array | null, prompt: string | null, vocab_size: number }} options
- * @param {{ signal: AbortSignal, yieldToMessages: () => Promise<void>, onProgress?: (runs_done: number) => void }} hooks
+ * `ProfileOptions` with every default filled in; null where the engine chooses.
+ * @typedef {Required<Pick<ProfileOptions, "decode" | "runs" | "warmup" | "level">>
+ *   & { prefill: number | null, ids: Uint32Array | null, prompt: string | null }} ProfileRequest
+ */
+
+/**
+ * @param {WasmEngine} engine @param {ProfileRequest} options
+ * @param {{ signal: AbortSignal, onProgress?: (runs_done: number) => void }} hooks
  * @returns {Promise<ProfileReport>}
  */
-export async function profileRuns(engine, options, { signal, yieldToMessages, onProgress }) {
-  const given = options.ids ?? (options.prompt === null ? null : engine.tokenize(options.prompt, true));
-  const ids = fitted(given ?? countedIds(options.vocab_size), given && options.prefill === null ? given.length : options.prefill ?? 35);
+export async function profileRuns(engine, options, { signal, onProgress }) {
+  const given = options.ids ?? (options.prompt === null ? undefined : engine.tokenize(options.prompt, true));
+  const ids = engine.measured_prompt(given, options.prefill ?? given?.length ?? PROMPT_TOKENS);
 
   /** @param {"off" | "block" | "module"} level */
   const run = async (level) => {
@@ -36,7 +46,7 @@ export async function profileRuns(engine, options, { signal, yieldToMessages, on
     for (let i = 0; i < options.decode; i++) {
       await yieldToMessages();
       signal.throwIfAborted();
-      // A device may have made several tokens before the first of them is given: the engine knows the share of each.
+      // With multi-step decoding one readback brings several tokens; the engine gives the share of each.
       step_ms.push((await engine.step()).us / 1000);
     }
     return { prefill_ms, forward_ms, step_ms, spans: level === "off" ? null : engine.take_profile() };
@@ -44,28 +54,19 @@ export async function profileRuns(engine, options, { signal, yieldToMessages, on
 
   try {
     onProgress?.(0);
-    for (let i = 0; i < options.warmup; i++) await run("off");
     const unprofiled = [];
     const runs = [];
-    // Alternating, so that a clock or temperature drift falls on both kinds alike.
-    for (let i = 0; i < options.runs; i++) {
-      unprofiled.push(await run("off"));
-      runs.push(await run(options.level));
-      onProgress?.(i + 1);
+    for (let n_done = 0; ; n_done++) {
+      const next = engine.next_run(options.warmup, options.runs, n_done);
+      if (next === undefined) break;
+      const measured = await run(next === "profiled" ? options.level : "off");
+      if (next === "unprofiled") unprofiled.push(measured);
+      if (next === "profiled") onProgress?.(runs.push(measured));
     }
-    return { level: options.level, prompt_tokens: ids.length, decode_tokens: options.decode, warmup: options.warmup, runs, unprofiled };
+    const { level, decode: decode_tokens, warmup } = options;
+    return { level, prompt_tokens: ids.length, decode_tokens, warmup, runs, unprofiled };
   } finally {
     engine.set_profiling("off");
     engine.reset();
   }
-}
-
-/** Cut or repeated to `length`. @param {Uint32Array} ids @param {number} length */
-function fitted(ids, length) {
-  return ids.length === 0 ? ids : Uint32Array.from({ length }, (_, i) => ids[i % ids.length]);
-}
-
-/** Any ids cost the same time; a fixed walk through the vocabulary keeps runs comparable. @param {number} vocab_size */
-function countedIds(vocab_size) {
-  return Uint32Array.from({ length: 256 }, (_, i) => 3 + ((i * 7919) % (vocab_size - 3)));
 }

@@ -1,17 +1,20 @@
 // @ts-check
-// Reports: in the worker a run is put together from what profiling.js measured and what the engine says of itself, and
-// run files are read, summed up and written by the wasm module; on the page one lazily started worker does the latter.
-// It draws nothing and computes no figure.
+// Reports in the worker: it assembles a run from the measurements and the facts of model and device, and passes run files
+// to the wasm module. It computes no figure.
 
-import { Zamba2Error } from "./errors.js";
+import { yieldToMessages } from "./gates.js";
+import { clockResolutionUs } from "./numbers.js";
 import { profileRuns } from "./profiling.js";
 import { loadReports } from "./wasm_engine.js";
 
+/** @import { ProfileRequest } from "./profiling.js" */
 /** @import { WasmEngine } from "./wasm_engine.js" */
-/** @import { ReportProgress, Run, Spans, ProfileSpans } from "./zamba2.d.ts" */
+/** @import { AdapterInfo, ProfileRun, ProfileSpans, ReferenceReport, ReportProgress, Run, Spans, Summary } from "./zamba2.d.ts" */
+
+/** @typedef {ProfileRequest & { ceilings: boolean }} ReportRequest */
 
 /**
- * What the worker knows of the model that it loaded.
+ * The loaded model and what it runs on.
  * @typedef {object} LoadedFacts
  * @property {string} name
  * @property {string} backend
@@ -19,11 +22,11 @@ import { loadReports } from "./wasm_engine.js";
  * @property {number} threads
  * @property {boolean} relaxed_simd
  * @property {boolean} tokenizer
- * @property {import("./zamba2.d.ts").AdapterInfo | null} adapter
+ * @property {AdapterInfo | null} adapter
  */
 
 /**
- * The last part of an address, or the folder that files came from. The Hub's addresses end with a revision.
+ * The last part of a URL, or the folder that files came from. URLs of the Hub end with a revision.
  * @param {string | File[]} source
  */
 export function sourceName(source) {
@@ -39,13 +42,11 @@ export function sourceName(source) {
 }
 
 /**
- * @param {WasmEngine} engine
- * @param {LoadedFacts} loaded
- * @param {{ prefill: number | null, decode: number, runs: number, warmup: number, level: "block" | "module", ids: Uint32Array | null, prompt: string | null, vocab_size: number, ceilings: boolean }} options
- * @param {{ signal: AbortSignal, yieldToMessages: () => Promise<void>, clockResolutionUs: () => number, onProgress: (progress: ReportProgress) => void }} hooks
+ * @param {WasmEngine} engine @param {LoadedFacts} loaded @param {ReportRequest} options
+ * @param {{ signal: AbortSignal, onProgress: (progress: ReportProgress) => void }} hooks
  * @returns {Promise<Run>}
  */
-export async function measureRun(engine, loaded, options, { signal, yieldToMessages, clockResolutionUs, onProgress }) {
+export async function measureRun(engine, loaded, options, { signal, onProgress }) {
   const { prompt: built_in, context, ...facts } = engine.run_facts(loaded.name);
   const given = options.prompt ?? (options.ids || !loaded.tokenizer ? null : built_in);
   const prefill = options.prefill ?? (given === built_in ? BUILT_IN_TOKENS : null);
@@ -54,22 +55,22 @@ export async function measureRun(engine, loaded, options, { signal, yieldToMessa
     onProgress({ phase: "ceilings", run: 0, runs: options.runs });
     await yieldToMessages();
     const { threads, ...rates } = await engine.ceilings();
-    ceilings = /** @type {Run["ceilings"]} */ ({ threads, ...Object.fromEntries(Object.entries(rates).map(([name, rate]) => [name, thousandths(rate)])) });
+    const rounded = Object.entries(rates).map(([name, rate]) => [name, thousandths(rate)]);
+    ceilings = /** @type {Run["ceilings"]} */ ({ threads, ...Object.fromEntries(rounded) });
   }
   const measured = await profileRuns(engine, { ...options, prompt: given, prefill }, {
     signal,
-    yieldToMessages,
     onProgress: (run) => onProgress({ phase: "runs", run, runs: options.runs }),
   });
   const { weights, threads, backend, relaxed_simd, adapter } = loaded;
-  // Then each block is waited for, and its modules can't be.
+  // Without timestamp queries each block is waited for, but not its modules.
   const untimed = adapter !== null && adapter.timestamp_step_us === null;
-  /** @param {import("./zamba2.d.ts").ProfileRun} run */
-  const times = (run) => ({ prefill_us: thousandths(run.forward_ms * 1000), step_us: run.step_ms.map((ms) => thousandths(ms * 1000)) });
+  const us = (/** @type {number} */ ms) => thousandths(ms * 1000);
+  const times = (/** @type {ProfileRun} */ run) => ({ prefill_us: us(run.forward_ms), step_us: run.step_ms.map(us) });
   return {
     schema: "zamba2-run/1",
     made_ms: Date.now(),
-    label: adapter ? `${weights} · WebGPU · ${adapter.name}` : `${weights} · ${threads} thread${threads === 1 ? "" : "s"} · ${relaxed_simd ? "relaxed SIMD" : "SIMD128"}`,
+    label: labelOf(loaded),
     model: facts.model,
     conditions: {
       backend, weights, threads, isolated: crossOriginIsolated, context, level: untimed ? "block" : options.level,
@@ -86,21 +87,29 @@ export async function measureRun(engine, loaded, options, { signal, yieldToMessa
   };
 }
 
+/** @param {LoadedFacts} loaded */
+function labelOf({ weights, threads, relaxed_simd, adapter }) {
+  if (adapter) return `${weights} · WebGPU · ${adapter.name}`;
+  return `${weights} · ${threads} thread${threads === 1 ? "" : "s"} · ${relaxed_simd ? "relaxed SIMD" : "SIMD128"}`;
+}
+
 /**
- * What measures the spans: the device itself, or this worker's clock around what it waits for.
- * @param {import("./zamba2.d.ts").AdapterInfo | null} adapter @param {number} clock_us @returns {Run["timer"]}
+ * What measures the spans: timestamp queries of the device, or this worker's clock.
+ * @param {AdapterInfo | null} adapter @param {number} clock_us @returns {Run["timer"]}
  */
 function timerOf(adapter, clock_us) {
   if (!adapter) return { source: "performance.now", resolution_us: clock_us };
-  if (adapter.timestamp_step_us === null) return { source: "performance.now, waiting for the adapter after each block", resolution_us: clock_us };
+  if (adapter.timestamp_step_us === null) {
+    return { source: "performance.now, waiting for the adapter after each block", resolution_us: clock_us };
+  }
   return { source: "timestamp-query of the adapter", resolution_us: adapter.timestamp_step_us };
 }
 
 const BUILT_IN_TOKENS = 35;
-/** What a run file takes at most. */
+/** The limit of a run file. */
 const LONGEST_HOST = 400;
 
-/** Further digits of a time or a rate are noise, and a number of at most fifteen is read back the same. @param {number} value */
+/** Further digits of times and rates are noise, and at most fifteen digits are read back exactly. @param {number} value */
 const thousandths = (value) => Math.round(value * 1000) / 1000;
 
 /** Typed arrays would become objects in JSON. @param {ProfileSpans} spans @returns {Spans} */
@@ -119,53 +128,18 @@ function plainSpans(spans) {
   };
 }
 
-/** Calls of a worker that has no model. @type {Record<string, (args: any) => Promise<unknown>>} */
+/**
+ * @typedef {object} ReportCalls
+ * @property {(args: { text: string }) => Run} parse_run
+ * @property {(args: { text: string }) => Summary} summarise
+ * @property {(args: { text: string, format: string, language: string }) => string} export_run
+ * @property {(args: { kind: string }) => ReferenceReport} reference_report
+ */
+
+/** Calls that need no model. @type {{ [K in keyof ReportCalls]: (args: Parameters<ReportCalls[K]>[0]) => Promise<ReturnType<ReportCalls[K]>> }} */
 export const reportCalls = {
   parse_run: async ({ text }) => (await loadReports()).parse_run(text),
-  summarise: async ({ text, language }) => (await loadReports()).summarise(text, language),
+  summarise: async ({ text }) => (await loadReports()).summarise(text),
   export_run: async ({ text, format, language }) => (await loadReports()).export_run(text, format, language),
-  reference_report: async ({ kind, language }) => (await loadReports()).reference_report(kind, language),
+  reference_report: async ({ kind }) => (await loadReports()).reference_report(kind),
 };
-
-/** How long the page was in the background. Only the page can see it. */
-export class HiddenTime {
-  #total_ms = 0;
-  /** @type {number | null} */
-  #since_ms = null;
-  #watch = () => {
-    if (document.hidden) this.#since_ms ??= performance.now();
-    else this.#add();
-  };
-
-  constructor() {
-    document.addEventListener("visibilitychange", this.#watch);
-    this.#watch();
-  }
-
-  #add() {
-    if (this.#since_ms !== null) this.#total_ms += performance.now() - this.#since_ms;
-    this.#since_ms = null;
-  }
-
-  stop() {
-    document.removeEventListener("visibilitychange", this.#watch);
-    this.#add();
-    return this.#total_ms;
-  }
-}
-
-/** @param {string} name @param {unknown} value @param {number} least @param {number} most */
-export function checkCount(name, value, least, most) {
-  if (Number.isInteger(value) && Number(value) >= least && Number(value) <= most) return;
-  throw new Zamba2Error("bad_option", `option \`${name}\`: ${String(value)} is not a whole number from ${least} to ${most}`, {
-    nextStep: "Change the option and run again.",
-  });
-}
-
-/** @param {unknown} run */
-export function runText(run) {
-  if (run && typeof run === "object") return JSON.stringify(run);
-  throw new Zamba2Error("bad_run", "the run file is not valid: the file: it is not a run", {
-    nextStep: "Take a run that `report` or `parseRun` gave.",
-  });
-}

@@ -1,36 +1,35 @@
 // @ts-check
-// What happens between a failed request and the next one: how long to wait, for what, and when to give up.
-// It stands on errors.js and is used by byte_source.js. It sends no request and knows no range, file or header.
+// Retry with backoff: how long to wait after a failed request, for what, and when to give up. It sends no request.
 
 import { Zamba2Error } from "./errors.js";
 
 /**
  * @typedef {object} RetryPolicy
- * @property {number} attempts  failures in a row, without a byte between them, until the reading fails
+ * @property {number} attempts  failures in a row, without a byte between them, after which the read fails
  * @property {number} first_delay_ms  the wait after the first failure; each further one doubles it
- * @property {number} stall_ms  a request that brings nothing for so long is given up
+ * @property {number} stall_ms  a request without a byte for this long is cancelled
  *
  * @typedef {object} Wait
  * @property {string} file
- * @property {number} at  the byte at which reading will go on
+ * @property {number} at  the byte at which the read resumes
  * @property {"offline" | "stalled" | "dropped" | "status"} reason
  * @property {number | null} status  the HTTP status, if that is the reason
  * @property {number} attempt  failures in a row so far
- * @property {number} delay_ms  0 for "offline": nobody knows how long that will be
+ * @property {number} delay_ms  0 for "offline", which has no known end
  *
- * @typedef {(wait: Wait | null) => void} WaitListener  null: nothing waits any more
+ * @typedef {(wait: Wait | null) => void} WaitListener  null: no read waits
  */
 
 /** @type {RetryPolicy} */
 export const RETRY_DEFAULTS = { attempts: 6, first_delay_ms: 500, stall_ms: 20_000 };
 
 const MAX_DELAY_MS = 15_000;
-/** A server may ask for hours; a reader who watches a progress bar is better served by an error. */
+/** Retry-After may be hours; then an error serves the user better than a wait. */
 const MAX_RETRY_AFTER_MS = 120_000;
-/** Not every browser tells its workers that it is online again, so the flag is looked at as well. */
+/** Some browsers send workers no "online" event, so the flag is polled as well. */
 const ONLINE_POLL_MS = 1_000;
 
-/** A failure that another request may cure; `error` is what it becomes when none does. */
+/** A failure that a retry may fix; `error` is thrown if none does. */
 export class Interruption extends Error {
   /**
    * @param {Exclude<Wait["reason"], "offline">} reason @param {Zamba2Error} error
@@ -45,7 +44,7 @@ export class Interruption extends Error {
   }
 }
 
-/** The waits of one source, so that its listener hears of the end only when the last of them is over. */
+/** The waits of one source; the listener gets null when the last of them ends. */
 export class Waits {
   /** @param {RetryPolicy} policy @param {WaitListener} listener */
   constructor(policy, listener) {
@@ -68,7 +67,7 @@ export class Waits {
   }
 }
 
-/** The failures of one reading, of which each byte that arrives forgives all. */
+/** The failures of one read in a row; a byte resets them. */
 export class Retries {
   /** @param {Waits} waits @param {string} file @param {AbortSignal} signal */
   constructor(waits, file, signal) {
@@ -78,18 +77,18 @@ export class Retries {
     this.failures = 0;
   }
 
-  /** An answer came; a wait, if there was one, is over. */
+  /** A reply came, which ends any wait. */
   answered() {
     this.waits.end(this);
   }
 
-  /** Bytes came. */
+  /** Bytes arrived. */
   progressed() {
     this.failures = 0;
   }
 
   /**
-   * Returns when it is time to ask again, and throws if there is no use in asking.
+   * Returns when it is time to retry, and throws if a retry is of no use.
    * @param {unknown} thrown @param {number} at
    */
   async pause(thrown, at) {
@@ -99,7 +98,7 @@ export class Retries {
       const { reason, status, retry_after_ms, error } = thrown;
       const { attempts, first_delay_ms } = this.waits.policy;
       const wait = { file: this.file, at, status };
-      // A status proves a connection, whatever the browser believes.
+      // A status proves that there is a connection, whatever the flag says.
       if (reason !== "status" && navigator.onLine === false) {
         this.waits.begin(this, { ...wait, reason: "offline", attempt: this.failures, delay_ms: 0 });
         await online(this.signal);
@@ -107,7 +106,7 @@ export class Retries {
       }
       this.failures += 1;
       if (this.failures >= attempts) {
-        throw new Zamba2Error(error.code, `${error.message} (failed attempts: ${this.failures})`, error);
+        throw new Zamba2Error(error.code, { ...error.values, attempts: this.failures }, error);
       }
       const delay_ms = Math.max(backOff(first_delay_ms, this.failures), Math.min(retry_after_ms, MAX_RETRY_AFTER_MS));
       this.waits.begin(this, { ...wait, reason, attempt: this.failures, delay_ms });
@@ -120,7 +119,7 @@ export class Retries {
 }
 
 /**
- * Half of the delay is left to chance: readers who lost the same server would otherwise all return at once.
+ * Half of the delay is random (jitter), or all clients of a server that failed would return at once.
  * @param {number} first_delay_ms @param {number} failures
  */
 function backOff(first_delay_ms, failures) {
@@ -145,8 +144,8 @@ function slept(delay_ms, signal) {
 }
 
 /**
- * Until the browser says that it is online, but no longer than the longest back-off: its flag can be wrong, and a
- * server on this machine answers all the same.
+ * Until the browser is online, but no longer than the longest backoff: the flag can be wrong, and a server on this machine
+ * answers anyway.
  * @param {AbortSignal} signal
  */
 async function online(signal) {

@@ -1,13 +1,13 @@
 // @ts-check
-// The page's part in the engine's threads: it starts the workers that serve as threads and ends them. The engine's
-// worker asks for them by message, because it could not watch over them: in Firefox 153 `new Worker` inside a worker may
-// block for ever while workers that it started before are loading, and its timers with it.
+// Starts and ends the engine's threads from the page. The engine's worker requests them by message instead of starting them
+// itself: in Firefox 153 `new Worker` inside a worker may block for ever while other nested workers load, and with it the
+// timers that would detect this.
 
 /** What a thread needs. @typedef {{ address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} SharedModule */
 
-/** Starting a worker takes tens of milliseconds. After this the engine goes on with the threads that are up. */
+/** A worker starts in tens of milliseconds. After this the engine runs with the threads that are up. */
 const START_MS = 5_000;
-/** The time is counted in ticks of the page's own: while the page is busy it can't hear a worker, and none is late. */
+/** Time is counted in ticks: while the page is busy it receives no message, and no worker counts as late. */
 const TICK_MS = 100;
 
 /** The workers that serve one engine as threads. */
@@ -20,7 +20,7 @@ export class Threads {
   async start(n, shared) {
     const started = await Promise.all(Array.from({ length: n }, (_, i) => this.#startOne(i + 1, shared)));
     const serving = this.#ended ? [] : started.filter((worker) => worker !== null);
-    // Only now: one that was given up must not hold a lock of the shared memory, or work that is counted on.
+    // Only now: a worker that was given up must never hold a lock in the shared memory.
     for (const worker of serving) worker.postMessage("serve");
     return serving.length;
   }
@@ -38,7 +38,7 @@ export class Threads {
       this.#workers.push(worker);
       return worker;
     } catch {
-      // A page's policy may forbid it; the engine then has fewer threads.
+      // A content security policy may forbid it; the engine then has fewer threads.
       return null;
     }
   }

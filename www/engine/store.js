@@ -1,34 +1,33 @@
 // @ts-check
-// Quantised weights kept on this device, in the origin's private file system (OPFS). It stands on errors.js and is used
-// by loading.js (in the worker, where files can be written in place) and by zamba2.js (to list and to delete). It knows
-// files, sizes and hashes; what a unit's bytes mean is the engine's business.
+// Stores quantised weights on this device, in the origin's private file system (OPFS). The worker writes them, the page
+// lists and deletes them. It knows files, sizes and hashes; it does not interpret what it stores.
 //
-// One folder per source and weight format. A journal says what in it counts: data is written first, the journal with the
-// data's hashes after, and what is read is held to them, so that a tab that is closed at any byte leaves nothing that is
-// taken for more than it is. The journal has two files that are written in turn; a torn one does not parse, and the other
-// still counts. Nothing waits for the disk until the end: a power cut may cost what the system had not written yet.
+// One folder per source and weight format. A journal lists the valid data: data is written first, then the journal with
+// the hashes of the data, and everything read is checked against its hash. So a tab that is closed at any byte leaves no
+// invalid data behind. The journal has two files that are written in turn: a torn one does not parse, and the other is
+// still valid. Nothing is flushed until the end, so a power cut may lose what the system had not written.
 
-import { Zamba2Error } from "./errors.js";
+import { fact, Zamba2Error } from "./errors.js";
 
 /**
- * @typedef {{ bytes: number, sha256: string }} Kept  a whole file, or a segment of one
+ * @typedef {{ bytes: number, sha256: string }} StoredFile  a file, or a segment of one
  * @typedef {{ file: string, file_bytes: number, etag: string | null }} Shard  a weight file of the source, and its version
- * @typedef {{ name: string, segments: Kept[] }} Partial  the unit that is being written, as far as it is
+ * @typedef {{ name: string, segments: StoredFile[] }} Partial  the unit that is being written, as far as it is
  * @typedef {object} Journal
  * @property {2} version
  * @property {number} serial  the larger of two counts
  * @property {string} source
  * @property {string} weights
- * @property {Record<string, Kept | null>} files  small files; null is one that the source does not have
+ * @property {Record<string, StoredFile | null>} files  small files; null: the source does not have it
  * @property {Shard[]} shards
- * @property {Record<string, Kept[]>} units  by their segments
+ * @property {Record<string, StoredFile[]>} units  by their segments
  * @property {Partial | null} partial
  * @property {boolean} complete
  * @property {number} saved_ms  since 1970
  *
  * @typedef {import("./zamba2.d.ts").KeptModel} KeptModelInfo
  *
- * The handle that only workers have, and that the checker's library of pages does not know.
+ * Only workers have it, so the type checker's library for pages lacks it.
  * @typedef {object} SyncHandle
  * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} read
  * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} write
@@ -38,11 +37,11 @@ import { Zamba2Error } from "./errors.js";
 
 const ROOT = "zamba2";
 const JOURNALS = ["journal.0.json", "journal.1.json"];
-/** Weights are written and hashed in segments: each write asks the browser for room, and a crash costs at most one. */
+/** Weights are written and hashed in segments: each write is a request to the browser, and a crash loses at most one. */
 const SEGMENT_BYTES = 8 << 20;
-/** Writing and hashing go on beside the loading; this much may wait for them. */
+/** Writing and hashing run beside the load; at most this much is queued. */
 const QUEUE_BYTES = 32 << 20;
-/** A tab that is being closed or loaded anew lets go of its model within this time; one that stays open does not. */
+/** A tab that is closing or reloading releases its lock within this time. */
 const LOCK_WAIT_MS = 2_000;
 
 /** @param {Uint8Array<ArrayBuffer>} bytes */
@@ -60,19 +59,19 @@ async function keyOf(source, weights) {
 const lockName = (key) => `zamba2-store-${key}`;
 
 /** @type {Set<object>} */
-const asked = new Set();
+const in_use = new Set();
 
 /**
- * Asks something of a handle and holds on to it until the answer: Chromium 156 never answers what was asked of a handle
- * that the garbage collector took meanwhile (seen while gigabytes pass by).
+ * Calls a method of a handle and keeps a reference to the handle until it settles. Workaround: in Chromium 156 the promise
+ * never settles if the handle is garbage collected meanwhile (seen while gigabytes were loading).
  * @template H, T @param {H & object} handle @param {(handle: H) => Promise<T>} ask @returns {Promise<T>}
  */
 async function ofHandle(handle, ask) {
-  asked.add(handle);
+  in_use.add(handle);
   try {
     return await ask(handle);
   } finally {
-    asked.delete(handle);
+    in_use.delete(handle);
   }
 }
 
@@ -111,19 +110,19 @@ async function readJournal(folder) {
       const journal = /** @type {Journal} */ (JSON.parse(new TextDecoder().decode(bytes)));
       if (journal.version === 2 && journal.serial > (newest?.serial ?? -1)) newest = journal;
     } catch {
-      // Torn while it was written.
+      // Torn: the tab was closed while it was written.
     }
   }
   return newest;
 }
 
-/** What a model takes on the device. @param {Journal} journal */
-function keptBytes(journal) {
+/** The size of a model on the device. @param {Journal} journal */
+function storedBytes(journal) {
   const files = [...Object.values(journal.files), ...Object.values(journal.units).flat(), ...(journal.partial?.segments ?? [])];
   return files.reduce((sum, file) => sum + (file?.bytes ?? 0), 0);
 }
 
-/** Models on this device. Empty where the browser gives no storage. @returns {Promise<KeptModelInfo[]>} */
+/** The models on this device; none if the browser has no storage. @returns {Promise<KeptModelInfo[]>} */
 export async function keptModels() {
   /** @type {KeptModelInfo[]} */
   const models = [];
@@ -138,7 +137,7 @@ export async function keptModels() {
     const journal = await readJournal(folder);
     models.push({
       key, source: journal?.source ?? "", weights: /** @type {KeptModelInfo["weights"]} */ (journal?.weights ?? "q4"),
-      bytes: journal ? keptBytes(journal) : 0, complete: journal?.complete ?? false, saved_ms: journal?.saved_ms ?? 0,
+      bytes: journal ? storedBytes(journal) : 0, complete: journal?.complete ?? false, saved_ms: journal?.saved_ms ?? 0,
     });
   }
   return models.sort((a, b) => b.saved_ms - a.saved_ms);
@@ -149,19 +148,19 @@ export async function forgetModel(key) {
   const root = await rootFolder(true);
   await navigator.locks.request(lockName(key), { ifAvailable: true }, async (lock) => {
     if (!lock) {
-      throw new Zamba2Error("busy", "another tab is using this model", { nextStep: "Close that tab or wait for it, then delete again." });
+      throw new Zamba2Error("busy", { fact: fact("other_tab") }, { next: "tab" });
     }
     await root.removeEntry(key, { recursive: true });
   });
 }
 
 /**
- * Opens the folder of a model. `kept` is null with a reason where nothing can be kept: "no_storage" (the browser has
- * none or refuses it, as in some private windows) or "other_tab" (another one is writing this model).
+ * Opens the folder of a model. Without one: "no_storage" (the browser has none or refuses it, as in some private windows)
+ * or "other_tab" (another tab is writing this model).
  * @param {string} source @param {string} weights
- * @returns {Promise<{ kept: KeptFolder | null, reason: "no_storage" | "other_tab" | null }>}
+ * @returns {Promise<{ stored: StoreFolder | null, reason: "no_storage" | "other_tab" | null }>}
  */
-export async function openKept(source, weights) {
+export async function openStored(source, weights) {
   const key = await keyOf(source, weights);
   let folder;
   let journal;
@@ -169,21 +168,21 @@ export async function openKept(source, weights) {
     folder = await (await rootFolder(true)).getDirectoryHandle(key, { create: true });
     journal = await readJournal(folder);
   } catch {
-    return { kept: null, reason: "no_storage" };
+    return { stored: null, reason: "no_storage" };
   }
-  // Any number of tabs may read a complete model; a growing one belongs to one of them.
+  // Any number of tabs may read a complete model; only one may write.
   const release = await holdLock(lockName(key), journal?.complete ? "shared" : "exclusive");
-  if (!release) return { kept: null, reason: "other_tab" };
-  // The other tab may have finished between the reading and the lock.
+  if (!release) return { stored: null, reason: "other_tab" };
+  // Another tab may have finished it before this one had the lock.
   journal = await readJournal(folder);
   /** @type {Journal} */
   const empty = {
     version: 2, serial: 0, source, weights, files: {}, shards: [], units: {}, partial: null, complete: false, saved_ms: Date.now(),
   };
-  return { kept: new KeptFolder(folder, journal ?? empty, release), reason: null };
+  return { stored: new StoreFolder(folder, journal ?? empty, release), reason: null };
 }
 
-/** @param {string} name @param {LockMode} mode @returns {Promise<(() => void) | null>} null when another keeps it */
+/** @param {string} name @param {LockMode} mode @returns {Promise<(() => void) | null>} null if another tab holds it */
 function holdLock(name, mode) {
   return new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(LOCK_WAIT_MS);
@@ -193,17 +192,17 @@ function holdLock(name, mode) {
 }
 
 /**
- * One model's folder, while it is being loaded. What is to be written waits in a queue, so that hashing does not hold the
- * loading up. Writing stops for good at the first refusal; reading goes on.
+ * One model's folder during a load. Writes are queued, so that the load does not wait for hashing. The first write that
+ * fails ends all writing; reading goes on.
  */
-export class KeptFolder {
+export class StoreFolder {
   /** Why nothing more is written. @type {string | null} */
   refused = null;
   /** @type {SyncHandle | null} */
   #open = null;
   /** Where the next segment of the open unit begins. */
   #at = 0;
-  /** Bytes of the open unit that are not written yet. @type {Uint8Array[]} */
+  /** Bytes of the open unit that have not been written. @type {Uint8Array[]} */
   #pending = [];
   #pending_bytes = 0;
   /** @type {Promise<void>} */
@@ -226,19 +225,18 @@ export class KeptFolder {
     return name in this.journal.units;
   }
 
-  bytes() {
-    return keptBytes(this.journal);
-  }
-
-  /** A small file: its bytes, null for one that the source does not have, undefined for one that is not kept. @param {string} name */
+  /**
+   * A small file: its bytes; null if the source does not have it; undefined if that is not stored.
+   * @param {string} name
+   */
   async small(name) {
-    const kept = this.journal.files[name];
-    if (kept === undefined || kept === null) return kept;
-    return (await this.#verified(fileName(name), kept)) ?? undefined;
+    const file = this.journal.files[name];
+    if (file === undefined || file === null) return file;
+    return (await this.#verified(fileName(name), file)) ?? undefined;
   }
 
   /** @param {string} name @param {Uint8Array | null} bytes */
-  async keepSmall(name, bytes) {
+  async storeSmall(name, bytes) {
     await this.#writing(async () => {
       if (bytes) {
         const own = new Uint8Array(bytes);
@@ -252,14 +250,14 @@ export class KeptFolder {
   }
 
   /** @param {Shard[]} shards */
-  async keepShards(shards) {
+  async storeShards(shards) {
     await this.#writing(async () => {
       this.journal.shards = shards;
       await this.#record();
     });
   }
 
-  /** A whole unit, or null when it is not here or damaged; a damaged one is forgotten. @param {string} name */
+  /** A whole unit; null if it is missing or damaged. A damaged one is removed. @param {string} name */
   async unit(name) {
     const segments = this.journal.units[name];
     if (!segments) return null;
@@ -270,13 +268,13 @@ export class KeptFolder {
     return null;
   }
 
-  /** The beginning of a unit that was being written, as far as it is whole. @param {string} name */
+  /** The valid beginning of a unit that was being written. @param {string} name */
   async beginning(name) {
     const { partial } = this.journal;
     return partial?.name === name ? this.#segments(name, partial.segments) : new Uint8Array(0);
   }
 
-  /** The segments of a unit up to the first that is damaged. @param {string} name @param {Kept[]} segments */
+  /** The segments of a unit up to the first that is damaged. @param {string} name @param {StoredFile[]} segments */
   async #segments(name, segments) {
     const bytes = (await fileBytes(this.folder, unitFile(name))) ?? new Uint8Array(0);
     let at = 0;
@@ -288,7 +286,7 @@ export class KeptFolder {
     return bytes.subarray(0, at);
   }
 
-  /** Starts or continues a unit, of which `beginning` counts. @param {string} name @param {Uint8Array<ArrayBuffer>} beginning */
+  /** Starts to write a unit after its valid `beginning`. @param {string} name @param {Uint8Array<ArrayBuffer>} beginning */
   async startUnit(name, beginning) {
     await this.#writing(async () => {
       this.#open = await openFile(this.folder, unitFile(name));
@@ -311,7 +309,7 @@ export class KeptFolder {
     }, bytes.byteLength);
   }
 
-  /** Ends the unit: from now on it counts as a whole. */
+  /** Ends the unit; it is valid from now on. */
   async endUnit() {
     await this.#writing(async () => {
       await this.#writeSegment();
@@ -332,8 +330,8 @@ export class KeptFolder {
     await this.#written;
   }
 
-  /** Lets go of everything that was kept: the source has another version now. */
-  async forget() {
+  /** Removes everything: the source has another version now. */
+  async clear() {
     await this.#writing(async () => {
       this.#close();
       Object.assign(this.journal, { files: {}, shards: [], units: {}, partial: null, complete: false });
@@ -341,7 +339,7 @@ export class KeptFolder {
     });
   }
 
-  /** Lets other tabs in, when what is queued has been written. A unit that was begun keeps its whole segments. */
+  /** Waits for queued writes, then releases the lock. An incomplete unit keeps its whole segments. */
   async close() {
     await this.#written;
     this.#close();
@@ -368,7 +366,7 @@ export class KeptFolder {
     writeWhole(/** @type {SyncHandle} */ (this.#open), segment, this.#at);
     this.#at += segment.byteLength;
     const partial = /** @type {Partial} */ (this.journal.partial);
-    // Of what was to be written, so that a disk that wrote something else is noticed.
+    // The hash of what should be on the disk, so that a wrong write is noticed.
     partial.segments.push({ bytes: segment.byteLength, sha256: await sha256(segment) });
   }
 
@@ -389,14 +387,14 @@ export class KeptFolder {
     }
   }
 
-  /** @param {string} name @param {Kept} kept */
-  async #verified(name, kept) {
+  /** @param {string} name @param {StoredFile} file */
+  async #verified(name, file) {
     const bytes = await fileBytes(this.folder, name);
-    if (!bytes || bytes.byteLength !== kept.bytes || (await sha256(bytes)) !== kept.sha256) return null;
+    if (!bytes || bytes.byteLength !== file.bytes || (await sha256(bytes)) !== file.sha256) return null;
     return bytes;
   }
 
-  /** Queues a write. One that fails ends the keeping and not the loading. @param {() => Promise<void>} write */
+  /** Queues a write. A failure ends all writing, but not the load. @param {() => Promise<void>} write */
   async #writing(write, bytes = 0) {
     this.#queued_bytes += bytes;
     this.#written = this.#written.then(async () => {
@@ -419,7 +417,7 @@ const unitFile = (name) => `unit.${name}.bin`;
 const fileName = (name) => `file.${name.replaceAll("/", "!")}`;
 
 /**
- * A full disk or quota is told in two ways: by an exception, and in some contexts by a count that is not the length.
+ * A full disk or quota shows as an exception or, in some contexts, as a short count.
  * @param {SyncHandle} handle @param {Uint8Array<ArrayBuffer>} bytes @param {number} at
  */
 function writeWhole(handle, bytes, at) {

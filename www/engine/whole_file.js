@@ -1,10 +1,10 @@
 // @ts-check
-// A file whose server sends it only from its start to its end: what has arrived is kept and can be read in any order,
-// while the rest is still on its way. It stands on nothing and is used by byte_source.js. It sends no request.
+// A file from a server without ranges: it arrives from start to end, and what has arrived can be read in any order. It sends
+// no request.
 
-/** A Blob leaves the page's memory for the browser's, so what has arrived becomes one in pieces of this size. */
+/** Bytes that have arrived become Blobs of this size, which browsers keep outside of the page's memory. */
 const PIECE_BYTES = 16 << 20;
-/** Readers get no more than this at once, so that an abort is heard and progress is seen in between. */
+/** The largest chunk, so that there are aborts and progress between chunks. */
 const CHUNK_BYTES = 4 << 20;
 
 export class WholeFile {
@@ -21,7 +21,7 @@ export class WholeFile {
   /** @type {(() => void)[]} */
   #waiting = [];
 
-  /** @param {number | null} file_bytes  null where the server does not tell */
+  /** @param {number | null} file_bytes  null if the server does not send it */
   constructor(file_bytes) {
     this.file_bytes = file_bytes;
   }
@@ -50,7 +50,7 @@ export class WholeFile {
     this.#wake();
   }
 
-  /** The size, for which a reader may have to wait until the end. */
+  /** The size, which may be known only at the end. */
   async size() {
     while (this.file_bytes === null) await this.#more();
     return this.file_bytes;

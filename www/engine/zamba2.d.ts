@@ -16,55 +16,53 @@ export type Weights = "f32" | "q8" | "q4";
 
 export interface LoadOptions {
   /**
-   * The address of a checkpoint folder (relative ones are resolved against the page), or the files themselves:
-   * config.json, model.safetensors or its shards with model.safetensors.index.json, tokenizer.json if text is wanted, and
-   * tokenizer_config.json or chat_template.jinja if there is to be a chat.
+   * The URL of a checkpoint folder (a relative one is resolved against the page), or its files: config.json,
+   * model.safetensors or its shards with model.safetensors.index.json, tokenizer.json for text, and tokenizer_config.json or
+   * chat_template.jinja for chats.
    */
   source: string | URL | Iterable<File>;
   /**
-   * What computes. "auto" (the default) takes WebGPU where a real graphics adapter passes a self-test (every kernel and a
-   * small model against the CPU), and the CPU elsewhere; `info.backend_reason` says why. "webgpu" takes a software adapter,
-   * too, and fails where there is none. "cpu" asks for no adapter.
+   * Default "auto": WebGPU if a hardware adapter passes a self-test (every kernel and a small model against the CPU), otherwise
+   * the CPU; `info.backend_reason` says why. "webgpu" also takes a software adapter, and fails without any. "cpu" requests no
+   * adapter.
    */
   backend?: "auto" | "cpu" | "webgpu";
-  /** What of a graphics adapter may be used, for finding out what a lesser one would do. */
+  /** Features of the graphics adapter that may be used, to simulate lesser ones. */
   webgpu?: WebGpuOptions;
   /** Default "q8". The checkpoint's own dtype (f32, f16, bf16) is converted while it loads. */
   weights?: Weights;
   /**
-   * Workers that compute, the engine's own included: 1 to 64. "auto" (the default) takes one per core, at most 8, or
-   * fewer if a trial of about 0.1 s after the load finds them faster, as for small models. More than one needs a
-   * cross-origin isolated page; elsewhere one thread runs, and `info.threads_reason` says so.
-   * The number changes no bit of any result.
+   * Threads, the engine's worker included: 1 to 64. Default "auto": one per core, at most 8, or fewer if a trial of about
+   * 0.1 s after the load finds them faster, as for small models. More than one needs a cross-origin isolated page; otherwise
+   * one thread runs, and `info.threads_reason` says so. Results do not depend on the number.
    */
   threads?: "auto" | number;
   /**
-   * "auto" (the default) uses relaxed SIMD where the browser knows it; false keeps to plain SIMD128, for comparison.
-   * The results are the same.
+   * Default "auto": relaxed SIMD if the browser supports it. False: SIMD128 only, for comparison. Results are the same.
    */
   relaxedSimd?: "auto" | false;
   /** Tokens that prompt and answer may fill together. Default and upper limit: the checkpoint's own. */
   context?: number;
   /**
-   * Default true: weights from an address are kept on this device in their quantised form, and the next load of the same
-   * address and format reads them there, without network. Where the browser gives no room the load goes on in memory, and
-   * `info.keeping` says so. Files that were chosen are not kept.
+   * Default true: quantised weights from a URL are stored on this device, and the next load of the same URL and format needs
+   * no network. If the browser refuses storage the load goes on in memory, and `info.keeping` says so. Chosen files are not
+   * stored.
    */
   keep?: boolean;
-  /** How a broken connection is met. Defaults: 6 attempts without a byte in between, 500 ms before the first, 20 s of silence. */
+  /** Retry with backoff. Defaults: 6 attempts without a byte between them, 500 ms before the first, 20 s until a stall. */
   retry?: { attempts?: number; first_delay_ms?: number; stall_ms?: number };
-  /** Called at most about 20 times a second, and at the end of every unit; again when a lost device is made good. */
+  /** Called at most about 20 times a second, and at the end of every unit; again when the model is reloaded after a lost device. */
   onProgress?: (progress: LoadProgress) => void;
-  /** Called when a graphics device fails in the middle of things, and when the model is there again. */
+  /** Called when the graphics device fails, and when the model has been reloaded. */
   onDevice?: (event: DeviceEvent) => void;
   /** Aborting rejects at once with the signal's reason; the worker ends. */
   signal?: AbortSignal;
 }
 
 export interface WebGpuOptions {
-  /** The most bytes that are bound at once; larger matrices are split. Default null: what the adapter can do. */
+  /** The largest binding; larger matrices are split. Default null: the adapter's limit. */
   maxBindingBytes?: number | null;
-  /** Default true: block and module times by the device's own clock. Otherwise each span is waited for. */
+  /** Default true: timestamp queries measure blocks and modules. Otherwise each span is waited for. */
   timestamps?: boolean;
   /** Default true: kernels for adapters with subgroups. */
   subgroups?: boolean;
@@ -73,35 +71,35 @@ export interface WebGpuOptions {
 }
 
 /**
- * Why `info.backend` is what it is: the default, the option, or why no graphics adapter computes. The browser has no
- * WebGPU (or not for this page); there is no adapter; it is the processor in disguise; it computes wrongly; its device was
- * lost too often, had no memory left, has no room for sizes of this model, or failed.
+ * Why `info.backend` is what it is: the default, the option, or why no graphics adapter is used. The browser has no WebGPU
+ * (or not for this page); there is no adapter; it is a software adapter; it failed the self-test; its device was lost too
+ * often, ran out of memory, has too small limits for this model, or failed otherwise.
  */
 export type BackendReason =
   | "auto" | "asked" | "no_webgpu" | "no_adapter" | "software_adapter" | "self_test" | "device_lost" | "device_memory"
   | "device_limit" | "device";
 
 export interface AdapterInfo {
-  /** As far as the browser tells it. */
+  /** As far as the browser exposes it. */
   name: string;
-  /** The processor plays the graphics card: right, and slower than the CPU backend. */
+  /** A software adapter: correct, but slower than the CPU backend. */
   software: boolean;
   max_binding_bytes: number;
-  /** The step of the device's own clock, as measured; null where spans are waited for instead. */
+  /** The measured step of timestamp queries; null if spans are waited for instead. */
   timestamp_step_us: number | null;
   subgroups: boolean;
   f16: boolean;
 }
 
 /**
- * The graphics device failed: the weights have gone with it and are loaded again, from this device if they are kept there.
- * A run that was in progress goes on after its last token.
+ * The graphics device was lost, and the weights with it: they are loaded again, from this device if they are stored there. A
+ * run in progress continues after its last token.
  */
 export type DeviceEvent =
   | { state: "lost"; fault: Zamba2Error }
   | { state: "ready"; info: LoadedInfo };
 
-/** Whether the weights are kept on this device, and why not: "no_storage", "other_tab", or the browser's own words. */
+/** Whether the weights are stored on this device, and why not: "no_storage", "other_tab", or the browser's message. */
 export interface Keeping {
   state: "off" | "kept" | "refused";
   reason: string | null;
@@ -121,18 +119,18 @@ export interface KeptModel {
 
 export interface LoadProgress {
   phase: "config" | "header" | "weights" | "ready";
-  /** Where the present unit comes from. */
+  /** The origin of the current unit. */
   origin: "device" | "source" | null;
-  /** Of the checkpoint, whether they were received or stand for what was kept. */
+  /** In bytes of the source, also for units that are read from this device. */
   loaded_bytes: number;
   /** 0 until the headers are read. */
   total_bytes: number;
-  /** Weights that came over the network, or from the chosen files, in this load. */
+  /** Bytes of weights from the network, or from the chosen files, in this load. */
   received_bytes: number;
-  /** Quantised weights read from this device in this load. */
+  /** Bytes of quantised weights from this device in this load. */
   device_bytes: number;
   paused: boolean;
-  /** What the source waits for after a fault; null while bytes flow. */
+  /** The wait before a retry; null without one. */
   waiting: { file: string; at: number; reason: "offline" | "stalled" | "dropped" | "status"; status: number | null; attempt: number; delay_ms: number } | null;
   keeping: Keeping;
   /** "embed_tokens", "blocks.N", "shared_transformer.B", "final_layernorm", "lm_head"; null outside "weights". */
@@ -143,9 +141,9 @@ export interface LoadProgress {
   unit_bytes: number;
   blocks_ready: number;
   n_blocks: number;
-  /** What config.json says; null before it is read. */
+  /** From config.json; null before it is read. */
   info: ModelInfo | null;
-  /** Whether a prompt can be given, and whether it may be a conversation; false before that is known. */
+  /** Whether there is a tokenizer, and whether there is a chat template; false before that is known. */
   tokenizer: boolean;
   chat: boolean;
 }
@@ -172,7 +170,7 @@ export interface ModelInfo {
 export interface MemoryReport {
   weights_bytes: number;
   cache_bytes: number;
-  /** The whole WebAssembly memory, which never shrinks. */
+  /** Of the WebAssembly memory, which never shrinks. */
   wasm_bytes: number;
 }
 
@@ -188,8 +186,7 @@ export interface LoadTiming {
 /**
  * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. A trial after the
  * load found fewer threads faster; the page is not cross-origin isolated; the browser gives no shared WebAssembly memory;
- * some workers did not start within seconds; the
- * package has no build with threads yet.
+ * some workers did not start within seconds; the package has no build with threads yet.
  */
 export type ThreadsReason =
   "auto" | "measured" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed" | "not_built";
@@ -197,8 +194,8 @@ export type ThreadsReason =
 export interface LoadedInfo extends ModelInfo {
   backend: "cpu-simd128" | "cpu-relaxed-simd" | "webgpu";
   backend_reason: BackendReason;
-  /** The words of the browser or the engine, where an adapter was wanted and is not used. */
-  backend_fact: string | null;
+  /** Why an adapter that was wanted is not used. */
+  backend_fault: Zamba2Error | null;
   /** If `backend` is "webgpu". */
   adapter: AdapterInfo | null;
   threads: number;
@@ -211,7 +208,7 @@ export interface LoadedInfo extends ModelInfo {
   tokenizer: boolean;
   /** Whether the checkpoint has a chat template that can be used. */
   chat: boolean;
-  /** What is wrong with a template that is there, or why it did not come; the model works without it. */
+  /** What is wrong with the chat template, or why it could not be fetched; the model works without it. */
   chat_fault: Zamba2Error | null;
   timing: LoadTiming;
   memory: MemoryReport;
@@ -234,13 +231,13 @@ export interface GenerateOptions {
   seed?: number;
   /** The text ends before the first of these. Default none. */
   stop?: string[];
-  /** Go on past an end-of-text token. Default false. */
+  /** Continue past an end-of-text token. Default false. */
   ignore_eos?: boolean;
-  /** How many of the most probable tokens each piece tells. Default 0, which spares the work. */
+  /** How many of the most probable tokens each piece lists. Default 0. */
   alternatives?: number;
   /**
-   * Default false. Keeps the state after the prompt and every 32 tokens, as far as 192 MB hold them, so that `branch` has less
-   * to read again.
+   * Default false. Keeps state checkpoints after the prompt and every 32 tokens, up to 192 MB, so that `branch` has less to
+   * replay.
    */
   marks?: boolean;
 }
@@ -251,7 +248,7 @@ export interface ChatMessage {
   content: string;
 }
 
-/** Text to continue, token ids, or a conversation that the assistant is to answer. */
+/** Text to continue, token ids, or a conversation for the assistant to answer. */
 export type Prompt = string | ArrayLike<number> | { messages: ChatMessage[] };
 
 export interface RunOptions extends GenerateOptions {
@@ -259,13 +256,13 @@ export interface RunOptions extends GenerateOptions {
   signal?: AbortSignal;
   /** Called after each block of prefill. */
   onPrefill?: (progress: { block: number; prompt_tokens: number; done: boolean }) => void;
-  /** Called by `branch` and `extend` before the first piece, with the generated text and the number of tokens that stay. */
+  /** Called by `branch` and `continue` before the first piece, with the generated text and the number of tokens that are kept. */
   onKept?: (kept: { text: string; tokens: number }) => void;
 }
 
-/** Where a token stands among all that the model could have said, before penalty, temperature and filters. */
-export interface Standing {
-  /** The token as people may read it by itself; its name where it is no whole character. */
+/** The rank of a token in the model's distribution, before penalty, temperature and filters. */
+export interface TokenRank {
+  /** The token as text; its name where it is no whole character. */
   text: string;
   /** 1 is the most probable. */
   rank: number;
@@ -280,10 +277,10 @@ export interface Piece {
   token: number;
   /** 0 for the first generated token. */
   index: number;
-  /** Of this token among those that sampling allowed. */
+  /** Of this token in the distribution that was sampled from. */
   probability: number;
-  /** null unless alternatives were asked for. */
-  standing: Standing | null;
+  /** null unless `alternatives` is set. */
+  token_rank: TokenRank | null;
   /** The whole step, measured in the worker. The first step samples from the prefill's logits and costs no pass. */
   us: number;
   /** Time of each block in this step; empty in the first step. */
@@ -299,9 +296,9 @@ export interface RunSummary {
   /** From the call of `generate` to the first piece on the page. */
   ttft_ms: number;
   prefill_ms?: number;
-  /** From the first token to the last, in the worker; it includes waiting for a slow reader. */
+  /** From the first token to the last, in the worker; including waits for a slow consumer. */
   decode_ms?: number;
-  /** null where a sequence was gone on from. */
+  /** null when the run continued an existing sequence. */
   prefill_tokens_per_s?: number | null;
   /** (tokens - 1) / time between first and last token; null for fewer than two tokens. */
   decode_tokens_per_s?: number | null;
@@ -321,7 +318,7 @@ export interface ProfileOptions {
   decode?: number;
   /** Default 3, each once with and once without spans. */
   runs?: number;
-  /** Runs that are thrown away first. Default 1. */
+  /** Discarded runs before the measured ones. Default 1. */
   warmup?: number;
   /** Default "module". */
   level?: "block" | "module";
@@ -346,7 +343,7 @@ export interface ProfileSpans {
 export interface ProfileRun {
   /** The blocks alone. */
   prefill_ms: number;
-  /** From handing over the ids to having the first token. */
+  /** From the token ids to the first token. */
   forward_ms: number;
   step_ms: number[];
   /** null where spans were off. */
@@ -359,90 +356,115 @@ export interface ProfileReport {
   decode_tokens: number;
   warmup: number;
   runs: ProfileRun[];
-  /** The same work without spans: the difference is what measuring costs. */
+  /** The same work without spans: the difference is the overhead of measuring. */
   unprofiled: ProfileRun[];
 }
 
 /**
  * A loaded model. Calls queue behind one another, except that a second `generate` during a first one throws `busy`.
- * After an `internal` or `out_of_memory` error every call rejects; load the model again.
+ * After a `fatal` error every call rejects; load the model again.
  */
 export interface Model {
-  /** Resolves when the model has loaded, rejects with what kept it from it. */
+  /** Resolves when the model has loaded, rejects if it cannot. */
   readonly ready: Promise<void>;
   /** Throws before `ready`. */
   readonly info: LoadedInfo;
-  /** Holds the load back; what has been asked for already still arrives. */
-  pause(): void;
-  resume(): void;
+  /** Pauses the load; requests in flight still finish. */
+  pauseLoading(): void;
+  resumeLoading(): void;
   /** The last run's figures: set when its loop has ended, null before and during a run. */
   readonly last: RunSummary | null;
-  /** `special` (default true) adds the tokens that the tokenizer puts around a text. */
+  /** `special` (default true) adds the tokenizer's special tokens. */
   tokenize(text: string, options?: { special?: boolean }): Promise<Uint32Array>;
   detokenize(ids: ArrayLike<number>): Promise<string>;
-  /** A conversation as the text that the model reads, up to the assistant's next turn. Tokenize it with `special: false`. */
+  /** The text of a conversation up to the assistant's next turn. Tokenize it with `special: false`. */
   renderChat(messages: ChatMessage[]): Promise<string>;
   /**
-   * Continues a prompt. While the model is still loading each block reads the prompt as soon as it is there, and the first
-   * token comes after the last block. The worker is at most one token ahead of the loop; leaving the loop stops it.
-   * An iterator that is neither read to its end nor returned keeps the model busy.
+   * Continues a prompt. While the model is loading, each block runs on the prompt as soon as it has arrived. The worker is at
+   * most one token ahead of the loop; leaving the loop stops it. An iterator that is neither read to its end nor returned
+   * keeps the model busy.
    *
-   * A conversation goes through the checkpoint's own chat template, and its answer ends with the turn. It rejects with
-   * "no_chat_template", "bad_chat_template", or "chat_refused" and the template's own words.
+   * A conversation is rendered with the checkpoint's chat template, and its answer ends with the turn. It rejects with
+   * "no_chat_template", "bad_chat_template", or "chat_refused" and the template's own message.
    */
   generate(prompt: Prompt, options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
-   * Goes back to generated token `index` of the last run and on from there with `token` in its place; the first piece is
-   * that token. What must be read again is read as it was the first time, so with the token that was there and the same
-   * options the same pieces come again, bit by bit. Rejects with "out_of_order" when another call has replaced the run.
+   * Rewinds the last run to generated token `index` and continues with `token` in its place; the first piece is that token.
+   * Tokens are replayed as they were computed before: with the original token and options the pieces are bit-identical.
+   * Rejects with "out_of_order" when another call has replaced the run.
    */
   branch(index: number, token: number, options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
-   * Goes on after the last token of the last run or of a restored one. `max_tokens` counts from the prompt. With the same
-   * options the pieces are those of a run that was never left.
+   * Continues after the last token of the last run or of a restored one. `max_tokens` counts from the prompt. With the same
+   * options the pieces are those of an uninterrupted run.
    */
-  extend(options?: RunOptions): AsyncGenerator<Piece, void, void>;
+  continue(options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
    * The sequence so far as bytes: tokens, state, keys and values, no weights. `note` is kept with it. Rejects with
    * "out_of_order" before the first token.
    */
   snapshot(options?: { note?: string }): Promise<Uint8Array<ArrayBuffer>>;
   /**
-   * Takes a snapshot in the place of the present sequence, for `extend` and `branch`. Rejects with "bad_snapshot" for bytes
-   * that are none, "other_model" for those of another model, weight format or setting.
+   * Replaces the present sequence by a snapshot, for `continue` and `branch`. Rejects with "bad_snapshot" for other
+   * bytes, "other_model" for another model, weight format or setting.
    */
-  restore(bytes: ArrayBuffer | Uint8Array): Promise<{ tokens: Uint32Array; prompt_tokens: number; note: string }>;
-  /** One row of `vocab_size` logits per id. */
+  restore(bytes: ArrayBuffer | Uint8Array): Promise<RestoredSequence<Uint32Array>>;
+  /** A new sequence: one row of `vocab_size` logits per id. Ids that are refused leave the present sequence. */
   logits(ids: ArrayLike<number>): Promise<Float32Array[]>;
-  /** `n` cached greedy steps; row i is what token i was taken from. */
+  /** `n` greedy decode steps after `logits(ids)`; row i is what token i was chosen from. */
   greedy(ids: ArrayLike<number>, n: number): Promise<{ tokens: number[]; logits: Float32Array[] }>;
   profile(options?: ProfileOptions): Promise<ProfileReport>;
-  /** Measures a run with all its conditions; `summarise` and `exportRun` make something of it. */
+  /** Measures a run with all its conditions, for `summarise` and `exportRun`. */
   report(options?: ReportOptions): Promise<Run>;
-  /** Ends the worker and frees its memory. Every call that still waits rejects with the code "disposed". */
+  /** Ends the worker and frees its memory. Calls in flight reject with the code "disposed". */
   dispose(): void;
 }
 
+export interface RestoredSequence<Tokens> {
+  tokens: Tokens;
+  prompt_tokens: number;
+  note: string;
+}
+
+/** The stable names of errors, for programs. */
+export type ErrorCode =
+  | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_run" | "bad_shape"
+  | "bad_snapshot" | "bad_token" | "bad_tokenizer" | "busy" | "changed" | "chat_refused" | "damaged"
+  | "device" | "device_limit" | "device_lost" | "device_memory" | "disposed" | "empty_prompt"
+  | "engine_missing" | "folder_not_empty" | "http_status" | "internal" | "io" | "memory_limit"
+  | "missing_file" | "missing_tensor" | "network" | "no_adapter" | "no_build" | "no_chat_template"
+  | "no_webgpu" | "non_finite_logits" | "non_finite_weight" | "other_model" | "out_of_memory"
+  | "out_of_order" | "prompt_too_long" | "self_test" | "software_adapter" | "truncated" | "unknown_dtype"
+  | "unsupported_browser" | "write" | "wrong_architecture";
+
+/** A reason: the sentence `fact.<id>` with its placeholders, or the text of a library or the browser. */
+export type ErrorFact = string | { id: string; [placeholder: string]: unknown };
+
+/** The placeholders of an error's sentence. */
+export type ErrorValues = Record<string, string | number | number[] | ErrorFact>;
+
 /**
- * Codes from the checkpoint: missing_file, truncated, bad_header, bad_config, wrong_architecture, unknown_dtype,
- * missing_tensor, bad_shape, non_finite_weight, bad_tokenizer. From reading: network, http_status, io. From a call:
- * no_chat_template, bad_chat_template, chat_refused, bad_snapshot, other_model, empty_prompt, prompt_too_long, bad_token,
- * bad_option, bad_run, busy, disposed, out_of_order. From the machine: out_of_memory, unsupported_browser, internal. From a graphics
- * adapter: no_webgpu, no_adapter, software_adapter, self_test, device_lost, device_memory, device_limit, device.
+ * Everything that a call can reject with, beside an AbortError. `message` is English; an application in another language
+ * renders `code` and `values`.
  */
 export class Zamba2Error extends Error {
-  constructor(code: string, message: string, more?: { file?: string | null; nextStep?: string; cause?: unknown });
-  readonly code: string;
+  constructor(code: ErrorCode, values?: ErrorValues, more?: { next?: string | null; cause?: unknown });
+  readonly code: ErrorCode;
+  readonly values: ErrorValues;
+  /** Which of the code's other next steps applies; null for the usual one. */
+  readonly next: string | null;
   /** The file at fault, if one is. */
   readonly file: string | null;
-  /** One sentence on what to do next. */
+  /** Whether the engine is gone: every further call would fail, and the model has to be loaded again. */
+  readonly fatal: boolean;
+  /** One English sentence on what to do next. */
   readonly nextStep: string;
 }
 
-/** What a machine can do at best with the instructions of the kernels; all threads together. */
+/** The ceilings of the machine for the kernels' instructions, with all threads. */
 export interface Ceilings {
   threads: number;
-  /** int8 products with the addition that collects them. */
+  /** int8 multiply-adds. */
   int8_gmacs_per_s: number;
   /** 16-bit products summed in 32 bits. */
   int16_gmacs_per_s: number;
@@ -459,9 +481,9 @@ export interface KernelTime {
   us: number;
   gmacs_per_s: number;
   gb_per_s: number;
-  /** What holds the kernel back at best. */
+  /** The nearer ceiling of its roofline. */
   bound: "arithmetic" | "memory";
-  /** The time that the ceilings allow, divided by the time taken. */
+  /** The time at the ceiling, divided by the time taken. */
   percent_of_ceiling: number;
 }
 
@@ -478,8 +500,8 @@ export interface BenchOptions {
 }
 
 /**
- * Measures single kernels at the sizes of Zamba2-1.2B against the machine's ceilings, in about ten seconds and 0.6 GB.
- * No model is needed; one that generates meanwhile disturbs the figures.
+ * Measures single kernels at the sizes of Zamba2-1.2B against the machine's ceilings, in about ten seconds and 0.6 GB. It
+ * needs no model; one that runs meanwhile disturbs the figures.
  */
 export function benchKernels(options?: BenchOptions): Promise<KernelReport>;
 
@@ -488,9 +510,9 @@ export function benchKernels(options?: BenchOptions): Promise<KernelReport>;
  * Rejects with a Zamba2Error, or with the signal's reason after an abort.
  */
 export function load(options: LoadOptions): Promise<Model>;
-/** A model that is still loading: for pausing, and for prompts that are read while the weights arrive. */
+/** A model that is still loading: it can be paused, and takes prompts while the weights arrive. */
 export function open(options: LoadOptions): Model;
-/** The address of a repository on the Hugging Face Hub, as a `source`. `repository` is "owner/name". */
+/** The URL of a repository on the Hugging Face Hub, as a `source`. `repository` is "owner/name". */
 export function hubFolder(repository: string, revision?: string): string;
 /** The models on this device. */
 export function keptModels(): Promise<KeptModel[]>;
@@ -511,16 +533,16 @@ export interface ReportProgress {
 
 /** As for `profile`, with other defaults: 16 decode steps, 5 runs, a built-in text of 35 tokens. */
 export interface ReportOptions extends ProfileOptions {
-  /** Default true: measures what the machine can do at best first, which takes a few seconds. */
+  /** Default true: measures the machine's ceilings first, which takes a few seconds. */
   ceilings?: boolean;
   onProgress?: (progress: ReportProgress) => void;
 }
 
 /** Everything derived from a run. These four need no model; the first call starts a worker that stays. */
-export function summarise(run: Run, language?: "en" | "ru"): Promise<Summary>;
-/** The report that this one succeeds, as published or counted anew. */
-export function referenceReport(kind: "published" | "recomputed", language?: "en" | "ru"): Promise<ReferenceReport>;
+export function summarise(run: Run): Promise<Summary>;
+/** The report that this one replaces, as published or counted again. */
+export function referenceReport(kind: "published" | "recomputed"): Promise<ReferenceReport>;
 /** The run as text: a report, the run file itself, a table, or a trace for Perfetto and speedscope. */
-export function exportRun(run: Run, format: "markdown" | "json" | "csv" | "trace", language?: "en" | "ru"): Promise<string>;
+export function exportRun(run: Run, format: "markdown" | "json" | "csv" | "trace", language?: string): Promise<string>;
 /** Reads and checks a run file; rejects with the code "bad_run", which says what is wrong and where. */
 export function parseRun(text: string): Promise<Run>;

@@ -11,7 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 
 use crate::builds::{BUILDS, Build, Effort, lanes, make_tools};
-use crate::files::{copy, copy_files, file_names, make_folder, remove_folder, rename, write};
+use crate::files::{copy, copy_files, file_names, make_folder, read, remove_folder, rename, write};
 use crate::steps::Steps;
 use crate::workspace::Workspace;
 
@@ -82,6 +82,8 @@ pub fn put_in_place(workspace: &Workspace, made: &[(Build, PathBuf)]) -> Result<
         copy_files(bindings, &fresh.join(build.name))?;
     }
     write(&fresh.join("built.js"), &list_of(made))?;
+    let words = read(&workspace.root.join("www/words/en.json"))?;
+    write(&fresh.join("error_words.js"), &error_words(&words))?;
     for name in file_names(&workspace.root)? {
         if name.starts_with("LICENSE") || name == "README.md" {
             copy(&workspace.root.join(&name), &fresh.join(&name))?;
@@ -133,6 +135,19 @@ fn list_of(made: &[(Build, PathBuf)]) -> String {
     )
 }
 
+/// Replaces www/engine/error_words.js: the English sentences of errors. `words` has one entry per line.
+fn error_words(words: &str) -> String {
+    let is_error = |line: &&str| {
+        let key = line.trim_start();
+        key.starts_with("\"error.") || key.starts_with("\"fact.")
+    };
+    let lines: Vec<&str> = words.lines().filter(is_error).collect();
+    format!(
+        "// The English sentences of errors, from www/words/en.json.\nexport const SENTENCES = {{\n{}\n}};\n",
+        lines.join("\n")
+    )
+}
+
 fn write_manifest(folder: &Path) -> Result<()> {
     let mut names = file_names(folder)?;
     names.extend(BUILDS.map(|build| build.name.to_owned()));
@@ -160,7 +175,7 @@ fn write_manifest(folder: &Path) -> Result<()> {
 mod tests {
     use std::path::PathBuf;
 
-    use super::list_of;
+    use super::{error_words, list_of};
     use crate::builds::{BUILDS, lanes};
 
     #[test]
@@ -172,6 +187,15 @@ mod tests {
             "{list}"
         );
         assert!(list_of(&[]).ends_with("export const BUILT = [];\n"));
+    }
+
+    #[test]
+    fn the_package_has_the_sentences_of_errors_and_no_others() {
+        let words = "{\n  \"error.a\": \"A {b}\",\n  \"fact.c\": \"C\",\n  \"run\": \"Run\"\n}\n";
+        let made = error_words(words);
+        let expected =
+            "export const SENTENCES = {\n  \"error.a\": \"A {b}\",\n  \"fact.c\": \"C\",\n};\n";
+        assert!(made.ends_with(expected), "{made}");
     }
 
     #[test]

@@ -223,7 +223,10 @@ enum Part {
 impl Part {
     /// `path` is relative to the repository's root.
     fn of(path: &Path) -> Part {
-        let is_engine = path.starts_with("src") || path.starts_with(".cargo");
+        // Rust has the sentences of errors and reports from www/words.
+        let is_engine = ["src", ".cargo", "www/words"]
+            .iter()
+            .any(|folder| path.starts_with(folder));
         if is_engine || path == Path::new("Cargo.toml") || path == Path::new("Cargo.lock") {
             Part::Engine
         } else if path.starts_with("www/engine") {
@@ -392,6 +395,7 @@ mod tests {
             ("Cargo.toml", Part::Engine),
             (".cargo/config.toml", Part::Engine),
             ("www/engine/worker.js", Part::Package),
+            ("www/words/en.json", Part::Engine),
             ("www/app.css", Part::Page),
             ("index.html", Part::Page),
             ("pkg/zamba2.js", Part::Nothing),

@@ -1,0 +1,53 @@
+// @ts-check
+// The types of the wasm door (www/engine/wasm_door.d.ts) against the generated bindings, which are there after a build and
+// type every plain object as `any`. Needs no browser.
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+/**
+ * Functions of an interface, a class or a module: the names of their parameters, and whether they return a promise.
+ * @param {string} text @param {RegExp} signature with groups for name, parameters and result
+ */
+function signatures(text, signature) {
+  const found = [...text.replaceAll(/\/\*[^]*?\*\//g, "").matchAll(signature)];
+  const names = (/** @type {string} */ list) => [...list.matchAll(/(\w+)\??: /g)].map(([, name]) => name);
+  return Object.fromEntries(found.map(([, name, list, result]) => [name, [names(list), result.startsWith("Promise")]]));
+}
+
+/** @param {string} text @param {string} head */
+function bodyOf(text, head) {
+  const from = text.indexOf(`${head} {\n`);
+  assert.ok(from >= 0, `${head} is not there`);
+  return text.slice(from, text.indexOf("\n}", from));
+}
+
+const METHOD = /^ +(\w+)\(([^()]*)\): ([^;]*);/gm;
+const FUNCTION = /^export function (\w+)\(([^()]*)\): ([^;]*);/gm;
+
+const builds = readdirSync(`${ROOT}pkg`, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+const door = readFileSync(`${ROOT}www/engine/wasm_door.d.ts`, "utf8");
+
+for (const { name } of builds) {
+  const bindings = readFileSync(`${ROOT}pkg/${name}/zamba2_wasm.d.ts`, "utf8");
+
+  test(`the engine of the build \`${name}\` has the methods that the worker calls, with the same parameters`, () => {
+    const theirs = signatures(bodyOf(bindings, "export class Engine"), METHOD);
+    assert.deepEqual(signatures(bodyOf(door, "export interface WasmEngine"), METHOD), theirs);
+  });
+
+  test(`the build \`${name}\` exports the functions that need no engine`, () => {
+    const theirs = signatures(bindings, FUNCTION);
+    // A thread's own, which thread.js calls.
+    for (const thread_call of ["serve_as_thread", "note_thread_trap", "initSync"]) delete theirs[thread_call];
+    const reports = signatures(bodyOf(door, "export interface ReportFunctions"), METHOD);
+    const { default: _, ...others } = signatures(bodyOf(door, "export interface Bindings extends ReportFunctions"), METHOD);
+    assert.deepEqual({ ...reports, ...others }, theirs);
+  });
+}
+
+test("the package has builds", () => assert.ok(builds.length > 0));

@@ -1,0 +1,223 @@
+// @ts-check
+// The Compare view: two sides chosen from this session's runs, opened files and the reference report, and what changed from
+// A to B. It stands on comparison.js, the charts and the shelf; what is unlike is said before any figure.
+
+import { parseRun, referenceReport } from "../../pkg/zamba2.js";
+import { ChartFrame, segmented } from "../charts/chart_frame.js";
+import { dataTable } from "../charts/data_table.js";
+import { changeText, deltaFinding, deltaStrip, deltaTable } from "../charts/delta_strip.js";
+import { dumbbell, dumbbellFinding, dumbbellTable } from "../charts/dumbbell.js";
+import { sentenceText } from "../sentence.js";
+import { msText, number, significant, t, write } from "../words.js";
+import { blockPairs, comparisonRows, typePairs, unlike, withinSpread } from "./comparison.js";
+import { byId, card, element, scrollBox } from "../dom.js";
+
+/** @import { ReferenceReport } from "../engine/zamba2.d.ts" */
+/** @import { Phase, Side } from "./comparison.js" */
+/** @import { RunShelf } from "../profile/run_shelf.js" */
+/** @import { Strip } from "../blocks/strip.js" */
+
+const FLOP_KINDS = /** @type {const} */ (["linear", "conv1d", "attention", "ssm"]);
+const REFERENCES = /** @type {const} */ (["published", "recomputed"]);
+
+export class CompareView {
+  /** @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, file: string) => void, onOpened: () => void }} hooks */
+  constructor(hooks) {
+    this.hooks = hooks;
+    /** What was chosen, by id; null follows the newest run, and the recomputed reference. @type {{ a: string | null, b: string | null }} */
+    this.chosen = { a: null, b: null };
+    /** @type {Phase} */
+    this.phase = "prefill";
+    this.drawing = 0;
+    this.a = /** @type {HTMLSelectElement} */ (byId("compare-a"));
+    this.b = /** @type {HTMLSelectElement} */ (byId("compare-b"));
+    this.result = byId("compare-result");
+    this.place = byId("compare-phase");
+    this.status = byId("compare-status");
+    this.frames = {
+      delta: new ChartFrame({ id: "chart-delta", title: "delta.title", flush: true }),
+      types: new ChartFrame({ id: "chart-dumbbell", title: "dumbbell.title", note: "dumbbell.note" }),
+    };
+    for (const side of /** @type {const} */ (["a", "b"])) {
+      this[side].addEventListener("change", () => {
+        this.chosen[side] = this[side].value;
+        void this.draw();
+      });
+    }
+    byId("compare-swap").addEventListener("click", () => {
+      this.chosen = { a: this.b.value, b: this.a.value };
+      void this.draw();
+    });
+    const input = /** @type {HTMLInputElement} */ (byId("compare-input"));
+    byId("compare-open").addEventListener("click", () => input.click());
+    input.addEventListener("change", async () => {
+      for (const file of [...(input.files ?? [])]) await this.open(file);
+      input.value = "";
+    });
+    this.listenForDrops(byId("view-compare"));
+    hooks.shelf.listeners.push(() => void this.draw());
+  }
+
+  /** A run dropped on this view is no checkpoint, so the page's own listener must not see it. @param {HTMLElement} view */
+  listenForDrops(view) {
+    document.addEventListener("drop", async (event) => {
+      if (view.hidden) return;
+      const files = [...(event.dataTransfer?.files ?? [])];
+      if (files.length === 0 || !files.every(({ name }) => name.endsWith(".json"))) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      document.body.classList.remove("dropping");
+      for (const file of files) await this.open(file);
+    }, { capture: true });
+  }
+
+  /** @param {File} file */
+  async open(file) {
+    try {
+      const shelved = this.hooks.shelf.add(await parseRun(await file.text()), "file");
+      // The first file is what the page's own run is compared with.
+      this.chosen.b = shelved.id;
+      this.hooks.onOpened();
+      write(this.status, "compare.opened", { file: file.name });
+      await this.draw();
+    } catch (thrown) {
+      this.hooks.onFault(thrown, file.name);
+    }
+  }
+
+  /** @returns {{ id: string, name: string }[]} */
+  choices() {
+    const { shelf } = this.hooks;
+    return [
+      ...[...shelf.runs].reverse().map((shelved) => ({ id: shelved.id, name: shelf.name(shelved) })),
+      ...REFERENCES.map((kind) => ({ id: kind, name: t(`reference.${kind}`) })),
+    ];
+  }
+
+  /** @param {string} id @returns {Promise<Side>} */
+  async side(id) {
+    const { shelf } = this.hooks;
+    const shelved = shelf.runs.find((one) => one.id === id);
+    if (shelved) return { id, name: shelf.name(shelved), run: shelved.run, summary: await shelf.summary(shelved), reference: null };
+    const kind = id === "published" ? "published" : "recomputed";
+    return { id, name: t(`reference.${kind}`), run: null, summary: null, reference: await referenceReport(kind) };
+  }
+
+  /** Only while the view is shown: the figures take a worker, which nobody needs who never comes here. */
+  async draw() {
+    if (byId("view-compare").hidden) return;
+    const turn = ++this.drawing;
+    const choices = this.choices();
+    const [newest] = choices;
+    const a_id = this.chosen.a ?? (newest.id === "published" ? "published" : newest.id);
+    const b_id = this.chosen.b ?? "recomputed";
+    for (const [select, id] of /** @type {const} */ ([[this.a, a_id], [this.b, b_id]])) {
+      select.replaceChildren(...choices.map(({ id: value, name }) => new Option(name, value)));
+      select.value = id;
+    }
+    byId("compare-empty").hidden = this.hooks.shelf.runs.length > 0;
+    const [a, b, published, recomputed] = await Promise.all([
+      this.side(a_id), this.side(b_id), referenceReport("published"), referenceReport("recomputed"),
+    ]);
+    // A later choice has been made meanwhile.
+    if (turn !== this.drawing) return;
+    this.show(a, b);
+    this.result.append(referenceCard(published, recomputed));
+  }
+
+  /** @param {Side} a @param {Side} b */
+  show(a, b) {
+    this.place.replaceChildren(segmented({
+      name: "compare-phase", label: t("phase.label"), chosen: this.phase,
+      choices: [{ value: /** @type {Phase} */ ("prefill"), label: t("phase.prefill") }, { value: "decode", label: t("phase.decode") }],
+      onChoose: (phase) => {
+        this.phase = phase;
+        void this.draw().then(() => /** @type {HTMLElement | null} */ (this.place.querySelector(`input[value=${phase}]`))?.focus());
+      },
+    }));
+    /** @type {Node[]} */
+    const parts = [];
+    const differences = a.id === b.id ? [t("unlike.same")] : unlike(a, b, this.phase);
+    if (differences.length) {
+      const banner = element("section", "card banner", element("h2", "", t("unlike.title")), element("ul", "", ...differences.map((text) => element("li", "", text))));
+      banner.id = "compare-banner";
+      parts.push(banner);
+    }
+    parts.push(comparisonCard(a, b, this.phase));
+    const blocks = blockPairs(a, b, this.phase);
+    if (blocks) {
+      const unit = blocks.measure === "ms" ? t("axis.ms") : "GF";
+      this.frames.delta.show({
+        finding: deltaFinding(blocks.pairs, unit),
+        draw: (width, readout) => deltaStrip(blocks.pairs, { width, unit, readout, columns: this.hooks.strip.columnsOver(this.frames.delta.place, blocks.pairs.length) }),
+        table: () => deltaTable(blocks.pairs, unit),
+      });
+      this.frames.delta.heading.textContent = t(blocks.measure === "ms" ? "delta.title" : "delta.title.gf");
+      parts.push(this.frames.delta.element);
+    }
+    const types = typePairs(a, b, this.phase);
+    // Both references have the same times, and a row of coinciding dots would say nothing.
+    if (types.some(({ a_ms, b_ms }) => a_ms !== b_ms)) {
+      const key = element("p", "legend", element("span", "key", element("i", "dot end-a"), `A: ${a.name}`), element("span", "key", element("i", "dot end-b"), `B: ${b.name}`));
+      this.frames.types.controls.replaceChildren(key);
+      this.frames.types.show({
+        finding: dumbbellFinding(types), draw: (width, readout) => dumbbell(types, { width, readout }), table: () => dumbbellTable(types),
+      });
+      parts.push(this.frames.types.element);
+    }
+    this.result.replaceChildren(...parts);
+  }
+}
+
+/** @param {Side} a @param {Side} b @param {Phase} phase */
+function comparisonCard(a, b, phase) {
+  const rows = comparisonRows(phase).filter(({ of }) => of(a) !== "–" || of(b) !== "–");
+  const table = dataTable([
+    { key: "label", label: t("compare.what"), words: true, value: () => null, text: (row) => row.label },
+    { key: "a", label: "A", value: () => null, text: (row) => row.of(a) },
+    { key: "b", label: "B", value: () => null, text: (row) => row.of(b) },
+    {
+      key: "change", label: t("compare.change"), value: () => null, text: (row) => {
+        const [x, y] = [row.value?.(a) ?? null, row.value?.(b) ?? null];
+        if (x === null || y === null) return "";
+        return row.key === "ms" && withinSpread(a, b, phase) ? t("compare.within_spread", { change: changeText(x, y) }) : changeText(x, y);
+      },
+    },
+  ], rows, { label: t("compare.table") });
+  return card("compare-table", `A: ${a.name} · B: ${b.name}`, element("p", "note", t("compare.change.note")), scrollBox(t("compare.table"), table));
+}
+
+/** @param {ReferenceReport} published @param {ReferenceReport} recomputed */
+function referenceCard(published, recomputed) {
+  const gf = (/** @type {number} */ flops) => significant(flops / 1e9, 5);
+  /** @type {[string, (report: ReferenceReport) => string][]} */
+  const rows = [
+    [t("compare.forward"), ({ forward_us }) => t("unit.ms", { value: number(forward_us / 1000, 2) })],
+    [t("general.parameters"), ({ parameters }) => number(parameters)],
+    [t("compare.flops"), ({ flops }) => gf(flops)],
+    ...FLOP_KINDS.map((kind) => kindRow(kind, gf)),
+    ["TFLOPS", ({ tflops }) => significant(tflops, 2)],
+    [t("reference.block", { block: 0 }), ({ blocks }) => gf(sumOf(blocks[0]))],
+    [t("reference.block", { block: 5 }), ({ blocks }) => gf(sumOf(blocks[5]))],
+    [t("reference.block", { block: 11 }), ({ blocks }) => gf(sumOf(blocks[11]))],
+  ];
+  const table = dataTable([
+    { key: "label", label: t("compare.what"), words: true, value: () => null, text: ([name]) => name },
+    { key: "published", label: t("reference.col.published"), value: () => null, text: ([, of]) => of(published) },
+    { key: "recomputed", label: t("reference.col.recomputed"), value: () => null, text: ([, of]) => of(recomputed) },
+  ], rows, { label: t("reference.title") });
+  return card("compare-reference", t("reference.title"), element("p", "", sentenceText(recomputed.explanation)), scrollBox(t("reference.title"), table),
+    element("p", "note", t("reference.note", { ms: msText(published.forward_us) })));
+}
+
+/**
+ * The published report prints one figure for linear layers and convolutions together.
+ * @param {typeof FLOP_KINDS[number]} kind @param {(flops: number) => string} gf @returns {[string, (report: ReferenceReport) => string]}
+ */
+const kindRow = (kind, gf) => [
+  `${t(`flops.${kind}`)}, GF`,
+  ({ flops_by_kind }) => (flops_by_kind[kind] > 0 ? gf(flops_by_kind[kind]) : t("reference.in_linear")),
+];
+
+/** @param {ReferenceReport["blocks"][number]} row */
+const sumOf = (row) => row.mamba_flops + row.attention_flops + row.ffn_flops + row.other_flops;

@@ -1,0 +1,144 @@
+// @ts-check
+// Two sides of a comparison in one form, whether measured here, opened from a file or printed in the reference report;
+// and what makes two sides unlike. It draws nothing and stands on the contract's types and the page's words.
+
+import { bytesText, msText, number, significant, t } from "../words.js";
+
+/** @import { ReferenceReport, Run, Spread, Summary } from "../engine/zamba2.d.ts" */
+/** @import { BlockPair } from "../charts/delta_strip.js" */
+/** @import { Pair } from "../charts/dumbbell.js" */
+
+/** @typedef {{ id: string, name: string, run: Run, summary: Summary, reference: null }} MeasuredSide */
+/** @typedef {{ id: string, name: string, run: null, summary: null, reference: ReferenceReport }} ReferenceSide */
+/** @typedef {MeasuredSide | ReferenceSide} Side */
+/** @typedef {"prefill" | "decode"} Phase */
+
+/** The reference has no decode. @param {Side} side @param {Phase} phase */
+const phaseOf = (side, phase) => side.summary?.[phase] ?? null;
+
+/** The general figures of a side. @param {Side} side */
+function generalOf({ summary, reference }) {
+  if (reference) {
+    const { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens } = reference;
+    return { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights: null, backend: null, threads: null, host: null };
+  }
+  const { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights, backend, threads, host } = summary.general;
+  return { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights, backend, threads, host };
+}
+
+/** @param {string | number} value */
+const written = (value) => (typeof value === "number" ? number(value) : value);
+
+/**
+ * Every condition in which the sides differ, in words; a comparison across them says less than it seems to.
+ * @param {Side} a @param {Side} b @param {Phase} phase
+ */
+export function unlike(a, b, phase) {
+  const [x, y] = [generalOf(a), generalOf(b)];
+  /** @type {string[]} */
+  const words = [];
+  if ((a.reference || b.reference) && phase === "decode") words.push(t("unlike.phase"));
+  /** @type {string[]} */
+  const unknown = [];
+  for (const name of /** @type {const} */ (["model", "hidden_size", "prompt_tokens", "weights", "backend", "threads"])) {
+    const [left, right] = [x[name], y[name]];
+    // Two spellings of one size of model are no difference; the hidden size tells models apart.
+    if (name === "model" && x.hidden_size === y.hidden_size && x.n_blocks === y.n_blocks) continue;
+    if (left === right) continue;
+    if (left === null || right === null) unknown.push(t(`general.${name}`).toLocaleLowerCase());
+    else words.push(t(`unlike.${name}`, { a: written(left), b: written(right) }));
+  }
+  if (unknown.length) words.push(t("unlike.unknown", { what: unknown.join(", ") }));
+  return words;
+}
+
+/** Whether the sides' runs overlap, so that their difference may be chance. @param {Side} a @param {Side} b @param {Phase} phase */
+export function withinSpread(a, b, phase) {
+  const [x, y] = [phaseOf(a, phase)?.wall_us, phaseOf(b, phase)?.wall_us];
+  return x !== undefined && y !== undefined && x.p5 <= y.p95 && y.p5 <= x.p95;
+}
+
+/** @param {Spread | undefined} spread */
+const spreadText = (spread) =>
+  (spread ? t("tile.spread", { low: msText(spread.p5), high: msText(spread.p95), n: number(spread.n) }) : "–");
+
+/**
+ * The rows of the comparison table.
+ * @param {Phase} phase
+ * @returns {{ key: string, label: string, of: (side: Side) => string, value?: (side: Side) => number | null }[]}
+ */
+export function comparisonRows(phase) {
+  const dash = (/** @type {string | null | undefined} */ text) => text ?? "–";
+  /** @param {Side} side */
+  const us = (side) => phaseOf(side, phase)?.wall_us.median ?? (phase === "prefill" ? side.reference?.forward_us ?? null : null);
+  /** @param {Side} side */
+  const flops = (side) => phaseOf(side, phase)?.flops ?? (phase === "prefill" ? side.reference?.flops ?? null : null);
+  /** @param {Side} side */
+  const tflops = (side) => phaseOf(side, phase)?.tflops ?? (phase === "prefill" ? side.reference?.tflops ?? null : null);
+  /** @param {(side: Side) => number | null} value @param {(value: number) => string} write */
+  const measured = (value, write) => ({
+    value,
+    of: (/** @type {Side} */ side) => {
+      const got = value(side);
+      return got === null ? "–" : write(got);
+    },
+  });
+  return [
+    { key: "ms", label: t(phase === "prefill" ? "compare.forward" : "compare.step"), ...measured(us, (value) => t("unit.ms", { value: msText(value) })) },
+    { key: "spread", label: t("compare.spread"), of: (side) => spreadText(phaseOf(side, phase)?.wall_us) },
+    { key: "flops", label: t("compare.flops"), ...measured(flops, (value) => significant(value / 1e9, 5)) },
+    { key: "tflops", label: "TFLOPS", ...measured(tflops, (value) => significant(value)) },
+    { key: "ceiling", label: t("col.ceiling_percent"), ...measured((side) => phaseOf(side, phase)?.percent_of_ceiling ?? null, (value) => `${number(value)} %`) },
+    { key: "gb", label: t("col.gb_per_s"), ...measured((side) => phaseOf(side, phase)?.gb_per_s ?? null, (value) => significant(value)) },
+    { key: "parameters", label: t("general.parameters"), of: (side) => number(generalOf(side).parameters) },
+    { key: "prompt_tokens", label: t("general.prompt_tokens"), of: (side) => number(generalOf(side).prompt_tokens) },
+    { key: "hidden_size", label: t("general.hidden_size"), of: (side) => number(generalOf(side).hidden_size) },
+    { key: "n_blocks", label: t("general.n_blocks"), of: (side) => number(generalOf(side).n_blocks) },
+    { key: "weights", label: t("general.weights"), of: (side) => dash(generalOf(side).weights) },
+    { key: "threads", label: t("general.threads"), ...measured((side) => generalOf(side).threads, (value) => number(value)), value: undefined },
+    { key: "backend", label: t("general.backend"), of: (side) => dash(generalOf(side).backend) },
+    { key: "memory", label: t("general.memory"), ...measured((side) => side.summary?.process_bytes ?? null, bytesText), value: undefined },
+    { key: "host", label: t("general.host"), of: (side) => dash(generalOf(side).host) },
+  ];
+}
+
+/**
+ * Each block on both sides: by time, or by FLOPs where a side has no time per block. Null where the sides have different
+ * numbers of blocks or nothing in common.
+ * @param {Side} a @param {Side} b @param {Phase} phase @returns {{ measure: "ms" | "gf", pairs: BlockPair[] } | null}
+ */
+export function blockPairs(a, b, phase) {
+  if ((a.reference || b.reference) && phase === "decode") return null;
+  const measure = a.summary && b.summary ? "ms" : "gf";
+  const [x, y] = [blockValues(a, phase, measure), blockValues(b, phase, measure)];
+  if (x.length === 0 || x.length !== y.length) return null;
+  return { measure, pairs: x.map(({ block, kind, value }, at) => ({ block, kind: kind ?? y[at].kind ?? "mamba", a: value, b: y[at].value })) };
+}
+
+/** @param {Side} side @param {Phase} phase @param {"ms" | "gf"} measure @returns {{ block: number, kind: "mamba" | "hybrid" | null, value: number }[]} */
+function blockValues({ summary, reference }, phase, measure) {
+  if (reference) {
+    // Published or recomputed, only hybrid blocks have more of Mamba's FLOPs than block 0, or any of attention's.
+    const [first] = reference.blocks;
+    return reference.blocks.map((row) => ({
+      block: row.block, kind: row.attention_flops > 0 || row.mamba_flops > 1.01 * first.mamba_flops ? "hybrid" : "mamba",
+      value: (row.mamba_flops + row.attention_flops + row.ffn_flops + row.other_flops) / 1e9,
+    }));
+  }
+  return summary[phase].blocks.map(({ block, kind, us, flops }) => ({ block, kind, value: measure === "ms" ? us.median / 1000 : flops.total / 1e9 }));
+}
+
+/** Inclusive time of the module types that both sides have. @param {Side} a @param {Side} b @param {Phase} phase @returns {Pair[]} */
+export function typePairs(a, b, phase) {
+  if ((a.reference || b.reference) && phase === "decode") return [];
+  const other = new Map(typeTimes(b, phase));
+  return typeTimes(a, phase).flatMap(([name, a_ms]) => {
+    const b_ms = other.get(name);
+    return b_ms !== undefined && a_ms > 0 && b_ms > 0 ? [{ name, a_ms, b_ms }] : [];
+  }).sort((x, y) => Math.max(y.a_ms, y.b_ms) - Math.max(x.a_ms, x.b_ms));
+}
+
+/** @param {Side} side @param {Phase} phase @returns {[string, number][]} */
+function typeTimes({ summary, reference }, phase) {
+  return reference ? reference.types.map(({ type, total_us }) => [type, total_us / 1000]) : summary[phase].types.map(({ type, us }) => [type, us / 1000]);
+}

@@ -1,0 +1,55 @@
+// @ts-check
+// Small DOM helpers that the views share: lookup, elements, titled cards, tiles with one figure each, lists of facts.
+
+/** @template {HTMLElement} [T=HTMLElement] @param {string} id */
+export const byId = (id) => /** @type {T} */ (document.getElementById(id));
+
+/** @param {string} tag @param {string} kind @param {(Node | string)[]} children */
+export function element(tag, kind, ...children) {
+  const made = document.createElement(tag);
+  if (kind) made.className = kind;
+  made.append(...children);
+  return made;
+}
+
+/** @param {string} id @param {string} title @param {(Node | string)[]} children */
+export function card(id, title, ...children) {
+  const heading = element("h2", "", title);
+  heading.id = `${id}-title`;
+  const made = element("section", "card", heading, ...children);
+  made.id = id;
+  made.setAttribute("aria-labelledby", heading.id);
+  return made;
+}
+
+/** A figure, what it is, and what qualifies it. @param {{ name: string, value: string, label: string, note?: string, hero?: boolean }[]} figures */
+export function tiles(figures) {
+  return element("dl", "metrics tiles", ...figures.map(({ name, value, label, note, hero }) => {
+    const tile = element("div", hero ? "hero" : "", element("dt", "", label), element("dd", "", value));
+    tile.dataset.figure = name;
+    if (note) tile.prepend(element("dd", "tile-note", note));
+    return tile;
+  }));
+}
+
+/** @param {[string, string][]} rows */
+export function factList(rows) {
+  return element("dl", "facts", ...rows.map(([name, value]) => element("div", "", element("dt", "", name), element("dd", "", value))));
+}
+
+/** Focusable, so that a keyboard can scroll it. @param {string} label @param {Node} child */
+export function scrollBox(label, child) {
+  const box = element("div", "scroll", child);
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", label);
+  return box;
+}
+
+/** @param {string} text @param {() => void} act @param {string} [kind] */
+export function button(text, act, kind = "") {
+  const made = /** @type {HTMLButtonElement} */ (element("button", kind, text));
+  made.type = "button";
+  made.addEventListener("click", act);
+  return made;
+}

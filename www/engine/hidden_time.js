@@ -1,0 +1,28 @@
+// @ts-check
+// How long the page is hidden. Only the page can measure it.
+
+export class HiddenTime {
+  #total_ms = 0;
+  /** @type {number | null} */
+  #since_ms = null;
+  #watch = () => {
+    if (document.hidden) this.#since_ms ??= performance.now();
+    else this.#add();
+  };
+
+  constructor() {
+    document.addEventListener("visibilitychange", this.#watch);
+    this.#watch();
+  }
+
+  #add() {
+    if (this.#since_ms !== null) this.#total_ms += performance.now() - this.#since_ms;
+    this.#since_ms = null;
+  }
+
+  stop() {
+    document.removeEventListener("visibilitychange", this.#watch);
+    this.#add();
+    return this.#total_ms;
+  }
+}

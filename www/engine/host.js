@@ -1,0 +1,256 @@
+// @ts-check
+// The engine of this worker and the device that it computes on: loading a model, falling back to the CPU, and loading
+// the model again after the device was lost. It knows no sequence and posts no message.
+
+import { FileListSource, UrlSource } from "./byte_source.js";
+import { fact, isDeviceFault, isErrorReport, isFatal, reportFromThrown, Zamba2Error } from "./errors.js";
+import { PauseGate } from "./gates.js";
+import { loadCheckpoint } from "./loading.js";
+import { clockResolutionUs } from "./numbers.js";
+import { sourceName } from "./reporting.js";
+import { openStored } from "./store.js";
+import { createEngine, takePanic } from "./wasm_engine.js";
+
+/** @import { ErrorReport } from "./errors.js" */
+/** @import { Loaded } from "./loading.js" */
+/** @import { LoadedFacts } from "./reporting.js" */
+/** @import { SharedModule } from "./start_threads.js" */
+/** @import { EngineOptions, OpenEngine, WasmEngine } from "./wasm_engine.js" */
+/** @import { CallContext, LoadedReport, LoadRequest } from "./worker.js" */
+/** @import { LoadedInfo, LoadProgress } from "./zamba2.d.ts" */
+
+/** @typedef {Pick<CallContext, "signal" | "emit">} LoadContext */
+
+/**
+ * @typedef {object} HostHooks
+ * @property {(n: number, shared: SharedModule) => Promise<number>} startThreads  gives how many are up
+ * @property {(engine: WasmEngine) => Promise<void>} onUnit  after each unit of a load
+ * @property {() => void} onLoadFailed  the engine of a load is gone; another load may follow
+ */
+
+/** Losses of the device after which the model moves to the CPU, or, where WebGPU was asked for, the fault is final. */
+const MAX_LOSSES = 3;
+
+export class Host {
+  #hooks;
+  /** @type {WasmEngine | null} */
+  #engine = null;
+  /** @type {LoadedFacts | null} */
+  #facts = null;
+  /** Kept for another load after the device was lost. @type {LoadRequest | null} */
+  #request = null;
+  /** A device fault that has not been recovered from: the weights are gone. @type {ErrorReport | null} */
+  #device_fault = null;
+  #n_losses = 0;
+  #pause = new PauseGate();
+  /** Reports a pause as progress of the load in flight. @type {((paused: boolean) => void) | null} */
+  #onPauseChange = null;
+
+  /** @param {HostHooks} hooks */
+  constructor(hooks) {
+    this.#hooks = hooks;
+  }
+
+  engine() {
+    if (!this.#engine) throw new Zamba2Error("out_of_order", { fact: fact("not_loaded") });
+    return this.#engine;
+  }
+
+  facts() {
+    if (!this.#facts) throw new Zamba2Error("out_of_order", { fact: fact("not_loaded") });
+    return this.#facts;
+  }
+
+  get is_loading() {
+    return this.#onPauseChange !== null;
+  }
+
+  /** @param {boolean} paused */
+  setPaused(paused) {
+    this.#pause.set(paused);
+    this.#onPauseChange?.(paused);
+  }
+
+  /** @param {LoadRequest} request @param {LoadContext} context */
+  load(request, context) {
+    this.#request = request;
+    return this.#load(request.engine, context);
+  }
+
+  /** Loads the model again if a call before has lost the device. @param {LoadContext} context */
+  async ensureDevice(context) {
+    if (this.#device_fault) await this.#rebuild(this.#device_fault, context);
+  }
+
+  /** Gives a new engine if `thrown` is a fault of the device, and rethrows it otherwise. @param {unknown} thrown @param {LoadContext} context */
+  async recover(thrown, context) {
+    if (!isErrorReport(thrown) || !this.#isRecoverable(thrown)) throw thrown;
+    await this.#rebuild(thrown, context);
+    return this.engine();
+  }
+
+  /** What a call that failed reports. The engine is given up where no later answer could be trusted. @param {unknown} thrown */
+  failed(thrown) {
+    const report = reportFromThrown(thrown, takePanic());
+    if (isFatal(report)) this.#engine = null;
+    if (this.#engine && this.#isRecoverable(report)) this.#device_fault = report;
+    return report;
+  }
+
+  /** Whether loading again may help. On the CPU it would only fail the same way. @param {ErrorReport} fault */
+  #isRecoverable(fault) {
+    return isDeviceFault(fault) && this.#facts?.backend === "webgpu";
+  }
+
+  /**
+   * Loads the model again after its device has failed: on the same kind of device if it was lost, on the CPU if it
+   * failed otherwise or too often and the choice is ours. Every path is bounded: a device is opened at most `MAX_LOSSES`
+   * times, and nothing is recoverable on the CPU.
+   * @param {ErrorReport} fault @param {LoadContext} context
+   */
+  async #rebuild(fault, { signal, emit }) {
+    const { engine: options } = /** @type {LoadRequest} */ (this.#request);
+    this.#n_losses += 1;
+    const same_device = fault.code === "device_lost" && this.#n_losses < MAX_LOSSES;
+    if (!same_device && options.backend !== "auto") throw fault;
+    emit("device", { state: "lost", fault });
+    this.#engine?.free();
+    this.#engine = null;
+    // The page must not take this load for the progress of its own call.
+    /** @type {LoadContext} */
+    const context = { signal, emit: (event, data) => emit(event === "progress" ? "reload" : event, /** @type {any} */ (data)) };
+    const info = same_device
+      ? await this.#load({ ...options, after_loss: true }, context)
+      : await this.#loadOnDevice({ ...options, backend: "cpu" }, fault, context);
+    this.#device_fault = null;
+    emit("device", { state: "ready", info });
+  }
+
+  /** Loads the model; if only the device fails and the choice is ours, on the CPU. @param {EngineOptions} options @param {LoadContext} context */
+  async #load(options, context) {
+    try {
+      return await this.#loadOnDevice(options, null, context);
+    } catch (thrown) {
+      const is_device_fault = isErrorReport(thrown) && (isDeviceFault(thrown) || thrown.code === "self_test");
+      if (!is_device_fault || options.backend !== "auto") throw thrown;
+      return this.#loadOnDevice({ ...options, backend: "cpu" }, thrown, context);
+    }
+  }
+
+  /**
+   * @param {EngineOptions} options @param {ErrorReport | null} fault  why the CPU was chosen instead of the adapter
+   * @param {LoadContext} context @returns {Promise<LoadedReport>}
+   */
+  async #loadOnDevice(options, fault, { signal, emit }) {
+    const from_ms = performance.now();
+    const progress = initialProgress();
+    const report = () => emit("progress", { ...progress });
+    this.#onPauseChange = (paused) => {
+      progress.paused = paused;
+      report();
+    };
+    // Requests in flight when a load fails would keep connections from the next one.
+    const attempt = new AbortController();
+    /** @type {OpenEngine | null} */
+    let opened = null;
+    try {
+      opened = await createEngine(options, this.#hooks.startThreads);
+      const wasm_ms = performance.now() - from_ms;
+      const loaded = await this.#loadWeights(opened.engine, progress, report, AbortSignal.any([signal, attempt.signal]));
+      this.#engine = opened.engine;
+      const running = runningOn(opened, fault, loaded.timestamp_step_us);
+      const { source, engine: { weights } } = /** @type {LoadRequest} */ (this.#request);
+      const { relaxed_simd } = opened.build;
+      this.#facts = { name: sourceName(source), weights, tokenizer: loaded.tokenizer, relaxed_simd, ...running };
+      const { info, timing, memory, tokenizer, chat, chat_fault } = loaded;
+      const load_ms = performance.now() - from_ms;
+      return {
+        ...info, ...running, isolated: crossOriginIsolated, keeping: progress.keeping, tokenizer, chat, chat_fault, memory,
+        timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() },
+      };
+    } catch (thrown) {
+      attempt.abort();
+      this.#hooks.onLoadFailed();
+      // Only the device is at fault, and another engine may follow.
+      if (opened?.device.webgpu && isErrorReport(thrown)) opened.engine.free();
+      throw thrown;
+    } finally {
+      this.#onPauseChange = null;
+    }
+  }
+
+  /**
+   * @param {WasmEngine} engine @param {LoadProgress} progress @param {() => void} report @param {AbortSignal} signal
+   * @returns {Promise<Loaded & { timestamp_step_us: number | null }>}
+   */
+  async #loadWeights(engine, progress, report, signal) {
+    const { source, keep, retry, engine: { weights } } = /** @type {LoadRequest} */ (this.#request);
+    const onWait = (/** @type {LoadProgress["waiting"]} */ waiting) => {
+      progress.waiting = waiting;
+      report();
+    };
+    const is_url = typeof source === "string";
+    const bytes = is_url ? new UrlSource(source, { retry: retry ?? undefined, onWait }) : new FileListSource(source);
+    // Files that the user chose are on this device already.
+    const { stored, reason } = keep && is_url ? await openStored(source, weights) : { stored: null, reason: null };
+    if (stored) progress.keeping = { state: "kept", reason: null };
+    else if (reason) progress.keeping = { state: "refused", reason };
+    /** @type {number | null} */
+    let timestamp_step_us = null;
+    try {
+      const loaded = await loadCheckpoint(engine, bytes, stored, {
+        signal,
+        unpaused: () => this.#pause.opened(signal),
+        onPlanned: async () => {
+          timestamp_step_us = await engine.prove_device();
+        },
+        onUnit: () => this.#hooks.onUnit(engine),
+        onProgress: report,
+      }, progress);
+      return { ...loaded, timestamp_step_us };
+    } catch (thrown) {
+      // What is stored belongs to another version of the files, and every later load would fail the same way.
+      if (thrown instanceof Zamba2Error && thrown.code === "changed") await stored?.clear();
+      throw thrown;
+    } finally {
+      await stored?.close();
+    }
+  }
+}
+
+/** @returns {LoadProgress} */
+function initialProgress() {
+  return {
+    phase: "config", origin: null, loaded_bytes: 0, total_bytes: 0, received_bytes: 0, device_bytes: 0, unit: null,
+    block: null, unit_loaded_bytes: 0, unit_bytes: 0, blocks_ready: 0, n_blocks: 0, paused: false, waiting: null,
+    keeping: { state: "off", reason: null }, info: null, tokenizer: false, chat: false,
+  };
+}
+
+/**
+ * What computes, and why.
+ * @param {OpenEngine} opened @param {ErrorReport | null} fault @param {number | null} timestamp_step_us
+ */
+function runningOn(opened, fault, timestamp_step_us) {
+  const { build, device } = opened;
+  const cpu = build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128";
+  return {
+    backend: /** @type {LoadedInfo["backend"]} */ (device.webgpu ? "webgpu" : cpu),
+    backend_reason: fault ? /** @type {LoadedInfo["backend_reason"]} */ (fault.code) : device.reason,
+    backend_fault: fault ?? device.fault,
+    adapter: device.adapter && { ...device.adapter, timestamp_step_us },
+    ...chooseThreads(opened),
+  };
+}
+
+/**
+ * The threads that the loaded model computes on. Where the choice is ours, a trial may find fewer faster.
+ * @param {OpenEngine} opened @returns {Pick<LoadedInfo, "threads" | "threads_reason">}
+ */
+function chooseThreads({ engine, build, device }) {
+  if (build.threads_reason !== "auto" || device.webgpu) {
+    return { threads: build.threads, threads_reason: build.threads_reason };
+  }
+  const threads = engine.choose_threads();
+  return { threads, threads_reason: threads < build.threads ? "measured" : "auto" };
+}

@@ -1,0 +1,314 @@
+// @ts-check
+// The engine's one sequence: starting it from a prompt, branching, continuing and running it, and bringing it back after
+// a lost device. It owns no device and posts no message: the host has the engine, the call's context the events.
+
+import { isRefusedInput, Zamba2Error, fact } from "./errors.js";
+import { yieldToMessages } from "./gates.js";
+import { argmax, percentile } from "./numbers.js";
+
+/** @import { Host } from "./host.js" */
+/** @import { KeptTokens, Step, WasmEngine } from "./wasm_engine.js" */
+/** @import { CallContext, RunFigures, WorkerPrompt } from "./worker.js" */
+/** @import { GenerateOptions, RestoredSequence } from "./zamba2.d.ts" */
+
+/** Tokens to replay before the worker looks at its messages again. */
+const REPLAY_TOKENS = 4;
+
+/**
+ * A `generate` call that waits for the model to load. `ids` once the sequence was started, `done` after its last block.
+ * @typedef {object} QueuedPrompt
+ * @property {WorkerPrompt} prompt
+ * @property {GenerateOptions} options
+ * @property {CallContext} context
+ * @property {Uint32Array | null} ids
+ * @property {boolean} done
+ */
+
+export class Sequence {
+  #host;
+  /** The call that made the engine's present sequence; null without one that can be continued. @type {number | null} */
+  #id = null;
+  /** The tokens, which outlive a device. @type {Uint32Array} */
+  #prompt = new Uint32Array(0);
+  /** @type {number[]} */
+  #generated = [];
+  /** @type {GenerateOptions} */
+  #options = {};
+  /** @type {QueuedPrompt | null} */
+  #queued_prompt = null;
+
+  /** @param {Host} host */
+  constructor(host) {
+    this.#host = host;
+  }
+
+  // ---- prompts that come while the model is loading ----
+
+  /** From now on each block runs on this prompt as soon as it has arrived. Only the first prompt is queued. @param {QueuedPrompt} queued */
+  queuePrompt(queued) {
+    this.#queued_prompt ??= queued;
+  }
+
+  /** After a unit has been loaded. @param {WasmEngine} engine */
+  async prefillAhead(engine) {
+    const queued = this.#queued_prompt;
+    if (!queued) return;
+    const { context, prompt, options } = queued;
+    if (context.signal.aborted) {
+      this.#queued_prompt = null;
+      return;
+    }
+    try {
+      queued.ids ??= this.#start(engine, prompt, options, context.id);
+    } catch {
+      // Ignored here: the queued call will fail the same way and report it.
+      this.#queued_prompt = null;
+      return;
+    }
+    while (!queued.done) {
+      const { done, block, waiting } = await engine.advance(1);
+      if (waiting) return;
+      queued.done = done;
+      context.emit("prefill", { block, prompt_tokens: queued.ids.length, done });
+    }
+  }
+
+  /** The engine that was loading is gone, and the queued prompt's progress with it. */
+  restartQueuedPrompt() {
+    if (this.#queued_prompt) Object.assign(this.#queued_prompt, { ids: null, done: false });
+  }
+
+  // ---- runs ----
+
+  /** @param {{ prompt: WorkerPrompt, options: GenerateOptions }} args @param {CallContext} context */
+  async generate({ prompt, options }, context) {
+    const engine = this.#host.engine();
+    const queued = this.#queued_prompt?.context.id === context.id ? this.#queued_prompt : null;
+    this.#queued_prompt = null;
+    const ids = queued?.ids ?? this.#start(engine, prompt, options, context.id);
+    return this.#run(engine, { tokens: 0, prompt_tokens: ids.length }, null, context);
+  }
+
+  /** @param {{ sequence: number, index: number, token: number, options: GenerateOptions }} args @param {CallContext} context */
+  async branch({ sequence, index, token, options }, context) {
+    const engine = this.#engineWith(sequence);
+    return this.#runOn(engine, engine.branch(index, token, options), options, token, context);
+  }
+
+  /** @param {{ sequence: number, options: GenerateOptions }} args @param {CallContext} context */
+  async continue({ sequence, options }, context) {
+    const engine = this.#engineWith(sequence);
+    return this.#runOn(engine, engine.continue_sequence(options), options, null, context);
+  }
+
+  /** @param {{ sequence: number, note: string }} args */
+  async snapshot({ sequence, note }) {
+    return this.#engineWith(sequence).snapshot(note);
+  }
+
+  /** @param {{ bytes: Uint8Array }} args @param {CallContext} context @returns {Promise<RestoredSequence<number[]>>} */
+  async restore({ bytes }, { id }) {
+    // Bytes that are refused replace nothing.
+    const restored = await this.#host.engine().restore(bytes);
+    const { tokens, prompt_tokens } = restored;
+    this.#id = id;
+    this.#prompt = Uint32Array.from(tokens.slice(0, prompt_tokens));
+    this.#generated = tokens.slice(prompt_tokens);
+    this.#options = {};
+    return restored;
+  }
+
+  // ---- calls that need logits and leave nothing to continue ----
+
+  /** @param {{ ids: Uint32Array }} args */
+  async logits({ ids }) {
+    const engine = this.#host.engine();
+    try {
+      const logits = await engine.logits(ids);
+      this.drop();
+      return logits;
+    } catch (thrown) {
+      // The engine checks its input before it touches the sequence.
+      if (!isRefusedInput(thrown)) this.drop();
+      throw thrown;
+    }
+  }
+
+  /** @param {{ ids: Uint32Array, n: number }} args @param {CallContext} context */
+  async greedy({ ids, n }, { signal }) {
+    const all = await this.logits({ ids });
+    const vocab_size = all.length / ids.length;
+    const logits = [all.slice(all.length - vocab_size)];
+    const tokens = [argmax(logits[0])];
+    while (tokens.length < n) {
+      await yieldToMessages();
+      signal.throwIfAborted();
+      const row = await this.#host.engine().append(tokens[tokens.length - 1]);
+      logits.push(row);
+      tokens.push(argmax(row));
+    }
+    return { tokens, logits };
+  }
+
+  /** Another call uses the engine for sequences of its own. */
+  drop() {
+    this.#id = null;
+  }
+
+  // ---- inside ----
+
+  /** @param {number} wanted  the sequence that the caller means */
+  #engineWith(wanted) {
+    if (wanted === this.#id) return this.#host.engine();
+    throw new Zamba2Error("out_of_order", { fact: fact("replaced") }, { next: "prompt" });
+  }
+
+  /**
+   * Starts a new sequence; gives the prompt's tokens. What the engine refuses leaves the present one.
+   * @param {WasmEngine} engine @param {WorkerPrompt} prompt @param {GenerateOptions} options @param {number} id
+   */
+  #start(engine, prompt, options, id) {
+    const { ids, end_tokens } = promptTokens(engine, prompt);
+    const engine_options = end_tokens ? { ...options, end_tokens } : options;
+    engine.start(ids, engine_options);
+    this.#id = id;
+    this.#prompt = ids;
+    this.#generated = [];
+    this.#options = engine_options;
+    return ids;
+  }
+
+  /**
+   * Runs a sequence that is there after what is kept of it.
+   * @param {WasmEngine} engine @param {KeptTokens} kept @param {GenerateOptions} options
+   * @param {number | null} forced_token @param {CallContext} context
+   */
+  #runOn(engine, kept, options, forced_token, context) {
+    this.#generated.length = kept.tokens;
+    this.#options = options;
+    context.emit("kept", { text: kept.text, tokens: kept.tokens });
+    return this.#run(engine, kept, forced_token, context);
+  }
+
+  /**
+   * Prefill or replay, then decode steps until one ends the run.
+   * @param {WasmEngine} engine @param {{ tokens: number, prompt_tokens: number }} kept  what comes before the first token
+   * @param {number | null} forced_token  what the first step gives @param {CallContext} context
+   * @returns {Promise<RunFigures>}
+   */
+  async #run(engine, kept, forced_token, context) {
+    const { signal, emit, pieces } = context;
+    const { prompt_tokens } = kept;
+    const prefill_from_ms = performance.now();
+    try {
+      await prefillAndReplay(engine, signal, ({ block, done }) => emit("prefill", { block, prompt_tokens, done }));
+    } catch (thrown) {
+      engine = await this.#recover(thrown, forced_token, context);
+    }
+    const prefill_ms = performance.now() - prefill_from_ms;
+
+    const times = new DecodeTimes();
+    /** @type {Step["done"]} */
+    let reason = null;
+    while (reason === null) {
+      await pieces.opened(times.n_tokens);
+      await yieldToMessages();
+      if (signal.aborted) break;
+      let step;
+      try {
+        step = await engine.step();
+      } catch (thrown) {
+        engine = await this.#recover(thrown, times.n_tokens === 0 ? forced_token : null, context);
+        continue;
+      }
+      const { done, ...piece } = step;
+      this.#generated.push(piece.token);
+      emit("piece", { ...piece, index: kept.tokens + times.n_tokens }, [piece.blocks_us.buffer]);
+      times.add(piece.us);
+      reason = done;
+    }
+    return {
+      reason: reason ?? "aborted",
+      prompt_tokens,
+      prefill_ms,
+      // The tokens of a continued sequence took no time to read.
+      prefill_tokens_per_s: kept.tokens === 0 ? prompt_tokens / (prefill_ms / 1000) : null,
+      ...times.figures(),
+      memory: engine.memory(),
+    };
+  }
+
+  /**
+   * Brings the sequence onto a new device if `thrown` is the loss of the old one, and rethrows it otherwise. Pieces that
+   * were sent are not sent again.
+   * @param {unknown} thrown @param {number | null} forced_token  what the next step was to give @param {CallContext} context
+   */
+  async #recover(thrown, forced_token, context) {
+    const engine = await this.#host.recover(thrown, context);
+    const tokens = forced_token === null ? this.#generated : [...this.#generated, forced_token];
+    engine.adopt(this.#prompt, Uint32Array.from(tokens), this.#options);
+    if (forced_token !== null) engine.branch(this.#generated.length, forced_token, this.#options);
+    await prefillAndReplay(engine, context.signal, () => {});
+    return engine;
+  }
+}
+
+/** @param {WasmEngine} engine @param {WorkerPrompt} prompt @returns {{ ids: Uint32Array, end_tokens?: number[] }} */
+function promptTokens(engine, prompt) {
+  // The tokenizer puts a token before any text, so the engine would not see that there is none.
+  if (prompt === "") throw new Zamba2Error("empty_prompt");
+  if (prompt instanceof Uint32Array) return { ids: prompt };
+  if (typeof prompt === "string") return { ids: engine.tokenize(prompt, true) };
+  // The chat template adds the special tokens itself.
+  const ids = engine.tokenize(engine.render_chat(prompt.messages), false);
+  return { ids, end_tokens: [...engine.chat_end_tokens()] };
+}
+
+/**
+ * @param {WasmEngine} engine @param {AbortSignal} signal
+ * @param {(advanced: { block: number, done: boolean }) => void} onBlock
+ */
+async function prefillAndReplay(engine, signal, onBlock) {
+  for (let done = false; !done; ) {
+    await yieldToMessages();
+    signal.throwIfAborted();
+    const advanced = await engine.advance(1);
+    done = advanced.done;
+    onBlock(advanced);
+  }
+  // Only a rewound sequence has tokens to replay.
+  for (let left = Infinity; left > 0; ) {
+    left = await engine.replay(REPLAY_TOKENS);
+    await yieldToMessages();
+    signal.throwIfAborted();
+  }
+}
+
+/** The times of a run's decode steps. */
+class DecodeTimes {
+  n_tokens = 0;
+  #first_ms = 0;
+  #last_ms = 0;
+  /** @type {number[]} */
+  #gaps_ms = [];
+
+  /** @param {number} us  the step's own time: with multi-step decoding, its share of the readback */
+  add(us) {
+    this.#last_ms = performance.now();
+    if (this.n_tokens === 0) this.#first_ms = this.#last_ms;
+    else this.#gaps_ms.push(us / 1000);
+    this.n_tokens += 1;
+  }
+
+  figures() {
+    const decode_ms = this.#last_ms - this.#first_ms;
+    return {
+      tokens: this.n_tokens,
+      decode_ms,
+      // n tokens are n - 1 gaps.
+      decode_tokens_per_s: this.n_tokens > 1 && decode_ms > 0 ? (this.n_tokens - 1) / (decode_ms / 1000) : null,
+      gap_ms_p50: percentile(this.#gaps_ms, 0.5),
+      gap_ms_p95: percentile(this.#gaps_ms, 0.95),
+    };
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * What `src/api.rs` exports, with the shapes of the plain objects that cross. The generated bindings type every such object
+ * as `any`, and exist only after a build; tests/browser/door.test.js compares their names and parameters with these.
+ * Calls that wait are exclusive: during one, every other call would find the Rust object borrowed.
+ */
+
+import type {
+  Ceilings, ChatMessage, GenerateOptions, KernelReport, MemoryReport, ModelInfo, ProfileSpans, ReferenceReport,
+  RestoredSequence, Run, Summary, TokenRank, Weights,
+} from "./zamba2.d.ts";
+import type { ErrorReport } from "./errors.js";
+
+/** Bytes of a checkpoint's file. */
+export interface ByteRange {
+  file: string;
+  start: number;
+  end: number;
+}
+
+/** What is loaded at once: the embedding, a block, a shared transformer, the final norm, the output matrix. */
+export interface Unit {
+  name: string;
+  block: number | null;
+  /** In the checkpoint. */
+  bytes: number;
+  /** Quantised, as it is stored. */
+  stored_bytes: number;
+  ranges: ByteRange[];
+}
+
+export interface PackedFile {
+  file: string;
+  bytes: number;
+  sha256: string;
+}
+
+/** The manifest of a packed folder. */
+export interface Pack {
+  weights: Weights;
+  shards: ({ shard: string; shard_bytes: number } & PackedFile)[];
+  units: ({ name: string } & PackedFile)[];
+}
+
+export interface OpenedAdapter {
+  software: boolean;
+  max_binding_bytes: number;
+  subgroups: boolean;
+  f16: boolean;
+}
+
+export interface AdapterOptions {
+  hardware_only: boolean;
+  max_binding_bytes: number | null;
+  timestamps: boolean;
+  subgroups: boolean;
+  f16: boolean;
+}
+
+export interface Step {
+  token: number;
+  text: string;
+  done: "eos" | "length" | "stop" | "context" | null;
+  probability: number;
+  token_rank: TokenRank | null;
+  us: number;
+  blocks_us: Float32Array<ArrayBuffer>;
+}
+
+/** `end_tokens` end a chat's turn, beside the tokens of config.json. */
+export interface StartOptions extends GenerateOptions {
+  end_tokens?: number[];
+}
+
+/** What is kept of a sequence before the next token. */
+export interface KeptTokens {
+  text: string;
+  tokens: number;
+  prompt_tokens: number;
+}
+
+/** One model: first its files, then its one sequence. */
+export interface WasmEngine {
+  /** Frees memory and device; no call may follow. */
+  free(): void;
+
+  open_webgpu(options: AdapterOptions): Promise<OpenedAdapter>;
+  open_config(text: string): ModelInfo;
+  open_tokenizer(bytes: Uint8Array): void;
+  open_chat_template(
+    tokenizer_config: Uint8Array | null, jinja: Uint8Array | null,
+  ): { chat: boolean; fault: ErrorReport | null };
+  open_index(text: string): string[];
+  header_bytes(file: string, file_bytes: number, first8: Uint8Array): number;
+  open_shard(file: string, file_bytes: number, header: Uint8Array): void;
+  open_manifest(text: string): Pack;
+  plan(): Unit[];
+  /** After `plan`. Gives the step of the device's clock in microseconds. */
+  prove_device(): Promise<number | null>;
+
+  push(bytes: Uint8Array): void;
+  push_stored(bytes: Uint8Array): void;
+  keep_stored(): void;
+  take_stored(): Uint8Array<ArrayBuffer>;
+  rest(): { stored_bytes: number; ranges: ByteRange[] } | null;
+  finish(): Promise<MemoryReport>;
+  /** On the CPU, by a short trial; gives how many threads compute from now on. */
+  choose_threads(): number;
+
+  tokenize(text: string, add_special: boolean): Uint32Array<ArrayBuffer>;
+  detokenize(ids: Uint32Array): string;
+  render_chat(messages: ChatMessage[]): string;
+  chat_end_tokens(): Uint32Array;
+
+  start(prompt: Uint32Array, options: StartOptions): void;
+  /** `block` is the next one to run; `waiting` if it has not arrived. */
+  advance(max_blocks: number): Promise<{ done: boolean; block: number; waiting: boolean }>;
+  step(): Promise<Step>;
+  branch(index: number, token: number, options: GenerateOptions): KeptTokens;
+  continue_sequence(options: GenerateOptions): KeptTokens;
+  /** Takes the sequence of an engine that is gone. */
+  adopt(prompt: Uint32Array, generated: Uint32Array, options: GenerateOptions): KeptTokens;
+  /** Gives how many tokens are left to replay. */
+  replay(max: number): Promise<number>;
+  snapshot(note: string): Promise<Uint8Array<ArrayBuffer>>;
+  restore(bytes: Uint8Array): Promise<RestoredSequence<number[]>>;
+  reset(): void;
+
+  /** A new sequence; one row per token. */
+  logits(ids: Uint32Array): Promise<Float32Array<ArrayBuffer>>;
+  /** Appends a token to the sequence. */
+  append(token: number): Promise<Float32Array<ArrayBuffer>>;
+
+  set_profiling(level: "off" | "block" | "module"): void;
+  take_profile(): ProfileSpans;
+  memory(): MemoryReport;
+  run_facts(name: string): { model: Run["model"]; memory: Run["memory"]; context: number; prompt: string };
+  /** What `report/measure.rs` runs after `n_done` runs; nothing when all are done. */
+  next_run(warmup: number, runs: number, n_done: number): "warm_up" | "unprofiled" | "profiled" | undefined;
+  /** The prompt cut or repeated to `length`, or a fixed one. */
+  measured_prompt(ids: Uint32Array | undefined, length: number): Uint32Array<ArrayBuffer>;
+  ceilings(): Promise<Ceilings>;
+  bench_kernels(): Omit<KernelReport, "relaxed_simd">;
+}
+
+/** Functions on run files, which need no engine. Runs cross as the text of a run file. */
+export interface ReportFunctions {
+  parse_run(text: string): Run;
+  summarise(text: string): Summary;
+  export_run(text: string, format: string, language: string): string;
+  reference_report(kind: string): ReferenceReport;
+}
+
+export interface Bindings extends ReportFunctions {
+  default(input: { module_or_path: WebAssembly.Module }): Promise<{ memory: WebAssembly.Memory }>;
+  Engine: new (options: { weights: Weights; context: number | null; threads: number }) => WasmEngine;
+  /** The text of the first panic since the last call, on whichever thread. */
+  take_panic(): string | undefined;
+}

@@ -1,0 +1,180 @@
+// @ts-check
+// Where the model comes from, how its weights are kept and what computes: the reader's choice, turned into what `load`
+// takes. The page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. It loads nothing itself. Files arrive
+// by two inputs or by dropping a folder anywhere on the page.
+
+import { hubFolder } from "../../pkg/zamba2.js";
+import { byId } from "../dom.js";
+import { PageError } from "../errors.js";
+
+/** @import { Weights } from "../engine/zamba2.d.ts" */
+
+const HUB_ORIGIN = "https://huggingface.co";
+/** Relative to the page, so that the site also works in a sub-folder of a host. */
+const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
+
+/** @typedef {"auto" | "cpu" | "webgpu"} Backend */
+/** @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto" | number }} Choice */
+
+export class ModelPicker {
+  /** @param {{ onChoice: (choice: Choice) => void, onFault: (error: import("../errors.js").PageError) => void }} hooks */
+  constructor({ onChoice, onFault }) {
+    this.onChoice = onChoice;
+    this.onFault = onFault;
+    this.kind = /** @type {HTMLSelectElement} */ (byId("source"));
+    this.weights = /** @type {HTMLSelectElement} */ (byId("weights"));
+    this.backend = /** @type {HTMLSelectElement} */ (byId("backend"));
+    this.threads = /** @type {HTMLSelectElement} */ (byId("threads"));
+    this.address = /** @type {HTMLInputElement} */ (byId("address"));
+    const wishes = new URLSearchParams(location.search);
+    /** For measurements, and so without a field of its own. @type {"auto" | false} */
+    this.relaxedSimd = wishes.get("simd") === "plain" ? false : "auto";
+    const backend = wishes.get("backend");
+    if (backend === "cpu" || backend === "webgpu") this.backend.value = backend;
+    this.offerThreads(wishes.get("threads") ?? "auto");
+    /** @type {Choice} */
+    this.chosen = this.embedded();
+
+    this.kind.addEventListener("change", () => {
+      this.showFields();
+      if (this.kind.value === "embedded") this.choose(this.embedded());
+    });
+    this.weights.addEventListener("change", () => this.choose({ ...this.chosen, weights: this.weightsValue() }));
+    for (const field of [this.backend, this.threads]) {
+      field.addEventListener("change", () => this.choose({ ...this.chosen, ...this.machine() }));
+    }
+    byId("load-url").addEventListener("click", () => this.chooseAddress());
+    this.address.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") this.chooseAddress();
+    });
+    for (const [button, input] of [["choose-folder", "folder-input"], ["choose-files", "files-input"]]) {
+      const field = /** @type {HTMLInputElement} */ (byId(input));
+      byId(button).addEventListener("click", () => field.click());
+      field.addEventListener("change", () => {
+        const files = [...(field.files ?? [])];
+        // Cleared, so that choosing the same folder again counts as a change.
+        field.value = "";
+        if (files.length) this.chooseFiles(files);
+      });
+    }
+    this.listenForDrops();
+    this.showFields();
+  }
+
+  weightsValue() {
+    return /** @type {Weights} */ (this.weights.value);
+  }
+
+  /** What computes. @returns {Pick<Choice, "backend" | "threads">} */
+  machine() {
+    const threads = this.threads.value === "auto" ? "auto" : Number(this.threads.value);
+    return { backend: /** @type {Backend} */ (this.backend.value), threads };
+  }
+
+  /** One entry per core, and the one that the page's address asks for. @param {string} chosen */
+  offerThreads(chosen) {
+    const counts = Array.from({ length: navigator.hardwareConcurrency }, (_, i) => String(i + 1));
+    // A number that is none goes on to `load`, which says what is wrong with it.
+    if (chosen !== "auto" && !counts.includes(chosen)) counts.push(chosen);
+    this.threads.append(...counts.map((count) => new Option(count, count)));
+    this.threads.value = chosen;
+  }
+
+  /** @returns {Choice} */
+  embedded() {
+    return { source: EMBEDDED_FOLDER, name: "rustdoc-5m", weights: this.weightsValue(), ...this.machine() };
+  }
+
+  useEmbedded() {
+    this.kind.value = "embedded";
+    this.showFields();
+    this.choose(this.embedded());
+  }
+
+  showFields() {
+    byId("source-url").hidden = this.kind.value !== "url";
+    byId("source-files").hidden = this.kind.value !== "files";
+  }
+
+  /** @param {Choice} choice */
+  choose(choice) {
+    this.chosen = choice;
+    this.onChoice(choice);
+  }
+
+  chooseAddress() {
+    const text = this.address.value.trim();
+    if (text === "") return this.onFault(new PageError("bad_option", "model.address.empty", "model.address.empty.next"));
+    // A leading slash or dot would make it an address on this site.
+    if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(text)) {
+      const name = text.split("/")[1];
+      return this.choose({ source: hubFolder(text), name, weights: this.weightsValue(), ...this.machine() });
+    }
+    const url = URL.parse(text, document.baseURI);
+    // The page's own policy blocks other origins; saying so beats a network error without a reason.
+    if (url === null || ![location.origin, HUB_ORIGIN].includes(url.origin)) {
+      const origin = { origin: location.origin };
+      return this.onFault(new PageError("bad_option", "model.address.foreign", "model.address.foreign.next", origin));
+    }
+    const name = url.pathname.split("/").filter(Boolean).at(-1) ?? url.host;
+    this.choose({ source: url.href, name, weights: this.weightsValue(), ...this.machine() });
+  }
+
+  /** @param {File[]} files */
+  chooseFiles(files) {
+    const folder = files[0].webkitRelativePath.split("/")[0];
+    this.kind.value = "files";
+    this.showFields();
+    this.choose({ source: files, name: folder || "Zamba2", weights: this.weightsValue(), ...this.machine() });
+  }
+
+  listenForDrops() {
+    const mark = (/** @type {boolean} */ on) => document.body.classList.toggle("dropping", on);
+    document.addEventListener("dragover", (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      mark(true);
+    });
+    document.addEventListener("dragleave", (event) => {
+      if (event.relatedTarget === null) mark(false);
+    });
+    document.addEventListener("drop", async (event) => {
+      mark(false);
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      const files = await droppedFiles(event.dataTransfer);
+      if (files.length) this.chooseFiles(files);
+    });
+  }
+}
+
+/** The dropped files, and the files directly inside dropped folders. @param {DataTransfer} transfer */
+async function droppedFiles(transfer) {
+  // The list empties as soon as the event handler yields, so every entry is taken first.
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+  /** @type {File[]} */
+  const files = [];
+  for (const entry of entries) {
+    if (entry.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (entry)));
+    else for (const inner of await entriesOf(/** @type {FileSystemDirectoryEntry} */ (entry))) {
+      if (inner.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (inner)));
+    }
+  }
+  return files;
+}
+
+/** @param {FileSystemFileEntry} entry @returns {Promise<File>} */
+const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
+
+/** A directory reader hands out at most 100 entries per call. @param {FileSystemDirectoryEntry} folder */
+async function entriesOf(folder) {
+  const reader = folder.createReader();
+  /** @type {FileSystemEntry[]} */
+  const all = [];
+  for (;;) {
+    /** @type {FileSystemEntry[]} */
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (some.length === 0) return all;
+    all.push(...some);
+  }
+}

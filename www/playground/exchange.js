@@ -1,0 +1,114 @@
+// @ts-check
+// One exchange with the model, as it is kept, exported and saved: what was asked, how, and what came. It stands on
+// words.js and asks nothing of the engine.
+
+import { PageError } from "../errors.js";
+import { number, t } from "../words.js";
+
+/** @import { ChatMessage, GenerateOptions, Piece, RunSummary, TokenRank } from "../engine/zamba2.d.ts" */
+/** @import { Key } from "../words.js" */
+
+/**
+ * A generated token as the page keeps it.
+ * @typedef {object} Token
+ * @property {number} token
+ * @property {string} text  as it reads by itself
+ * @property {number} probability  before penalty, temperature and filters
+ * @property {number} drawn_probability  among those that sampling allowed
+ * @property {number} rank
+ * @property {number} us
+ * @property {{ token: number, text: string, probability: number }[]} alternatives
+ */
+
+/**
+ * @typedef {object} Exchange
+ * @property {"raw" | "chat"} mode
+ * @property {string} prompt  the text, or the newest message
+ * @property {string} system
+ * @property {ChatMessage[]} turns  what had been said before, without the system message
+ * @property {GenerateOptions} settings
+ * @property {{ name: string, weights: string }} model
+ * @property {string} text  what was generated
+ * @property {Token[]} tokens
+ * @property {number | null} prompt_tokens
+ * @property {RunSummary | null} summary
+ * @property {number} made_ms  since 1970
+ */
+
+/** @param {Piece} piece @returns {Token} */
+export function tokenOf({ token, probability: drawn_probability, token_rank, us }) {
+  const { text, rank, probability, alternatives } = /** @type {TokenRank} */ (token_rank);
+  return { token, text, probability, drawn_probability, rank, us, alternatives };
+}
+
+/** @param {Exchange} exchange */
+export function asJson(exchange) {
+  return JSON.stringify({ schema: "zamba2-exchange/1", ...exchange }, null, 1);
+}
+
+/**
+ * What `asJson` wrote. Fails for anything else, which this page could not show.
+ * @param {string} text @returns {Exchange}
+ */
+export function parseExchange(text) {
+  /** @type {any} */
+  let exchange = null;
+  try {
+    exchange = JSON.parse(text);
+  } catch {
+    // Said below.
+  }
+  if (isEntry(exchange) && Array.isArray(/** @type {any} */ (exchange).tokens) && /** @type {any} */ (exchange).tokens.every(isToken)) {
+    return /** @type {Exchange} */ (exchange);
+  }
+  throw new PageError("bad_snapshot", "state.foreign", "state.foreign.next");
+}
+
+/** Whether it has what an exchange has, tokens aside. @param {any} entry @returns {entry is Omit<Exchange, "tokens">} */
+export const isEntry = (entry) => ["raw", "chat"].includes(entry?.mode) && typeof entry.prompt === "string"
+  && typeof entry.text === "string" && typeof entry.system === "string" && Number.isFinite(entry.made_ms)
+  && Array.isArray(entry.turns) && entry.turns.every((/** @type {any} */ turn) => typeof turn?.role === "string" && typeof turn.content === "string")
+  && typeof entry.settings === "object" && entry.settings !== null && typeof entry.model?.name === "string" && typeof entry.model.weights === "string";
+
+/** @param {any} token */
+const isToken = (token) => typeof token?.text === "string" && Array.isArray(token.alternatives)
+  && [token.token, token.probability, token.drawn_probability, token.rank, token.us].every(Number.isFinite)
+  && token.alternatives.every((/** @type {any} */ one) => typeof one?.text === "string" && Number.isFinite(one.token) && Number.isFinite(one.probability));
+
+/** The exchange for people, in the page's language. @param {Exchange} exchange */
+export function asMarkdown(exchange) {
+  const { model, settings, summary, made_ms } = exchange;
+  const lines = [`# ${t("exchange.heading", { model: model.name })}`, ""];
+  lines.push(`- ${t("exchange.made")}: ${new Date(made_ms).toISOString()}`, `- ${t("model.weights")}: ${model.weights}`);
+  for (const [name, value] of Object.entries(settings)) {
+    const label = name in SETTING_LABELS ? t(SETTING_LABELS[/** @type {keyof typeof SETTING_LABELS} */ (name)]) : name;
+    const shown = Array.isArray(value) ? value.map((stop) => JSON.stringify(stop)).join(", ") : String(value);
+    if (shown !== "") lines.push(`- ${label}: ${shown}`);
+  }
+  if (summary) {
+    lines.push(`- ${t("metric.tokens")}: ${summary.tokens}`);
+    if (summary.decode_tokens_per_s) lines.push(`- ${t("metric.decode")}: ${number(summary.decode_tokens_per_s, 2)}`);
+    lines.push(`- ${t("metric.reason")}: ${t(/** @type {Key} */ (`reason.${summary.reason}`))}`);
+  }
+  const said = exchange.mode === "raw"
+    ? [[t("prompt.title"), exchange.prompt], [t("output.title"), exchange.text]]
+    : [
+      ...(exchange.system ? [[t("chat.system"), exchange.system]] : []),
+      ...exchange.turns.map(({ role, content }) => [t(role === "user" ? "chat.user" : "chat.assistant"), content]),
+      [t("chat.user"), exchange.prompt], [t("chat.assistant"), exchange.text],
+    ];
+  for (const [heading, text] of said) lines.push("", `## ${heading}`, "", fenced(text));
+  return `${lines.join("\n")}\n`;
+}
+
+const SETTING_LABELS = /** @type {const} */ ({
+  temperature: "option.temperature", top_k: "option.top_k", top_p: "option.top_p", min_p: "option.min_p",
+  repetition_penalty: "option.repetition_penalty", seed: "option.seed", max_tokens: "option.max_tokens", stop: "exchange.stop",
+});
+
+/** Text that may hold Markdown of its own, kept as it is. @param {string} text */
+function fenced(text) {
+  const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map((ticks) => ticks.length));
+  const fence = "`".repeat(longest + 1);
+  return `${fence}text\n${text}\n${fence}`;
+}

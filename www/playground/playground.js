@@ -1,0 +1,488 @@
+// @ts-check
+// Runs the model, one run at a time: prompt in, text and the run's figures out; continuing a run, branching from a token,
+// saving and opening states and links. Block times go to its hooks: it draws no block.
+
+import { byId } from "../dom.js";
+import { clearErrorCards } from "../errors.js";
+import { saveFile } from "../save_file.js";
+import { plural, t } from "../words.js";
+import { Chat } from "./chat.js";
+import { asJson, asMarkdown, parseExchange, tokenOf } from "./exchange.js";
+import { History } from "./history.js";
+import { PromptPanel } from "./prompt_panel.js";
+import { showRunMetrics } from "./run_metrics.js";
+import { askInHash, linkOf } from "./share.js";
+import { TextPainter } from "./text_painter.js";
+import { TokenView } from "./token_view.js";
+
+/** @import { Exchange } from "./exchange.js" */
+/** @import { Entry } from "./history.js" */
+/** @import { GenerateOptions, LoadProgress, Model, Piece, Prompt, RunOptions, RunSummary } from "../engine/zamba2.d.ts" */
+/** @import { Sampling } from "./sampling.js" */
+/** @import { Key, Values } from "../words.js" */
+
+const COUNT_AFTER_MS = 250;
+/** Shown for each token. */
+const ALTERNATIVES = 5;
+
+/**
+ * @typedef {object} RunHooks
+ * @property {() => void} onStart
+ * @property {(block: number, prompt_tokens: number) => void} onPrefill
+ * @property {(blocks_us: Float32Array) => void} onToken
+ * @property {(live: { tokens_per_s: number | null, ttft_ms: number, used: number }) => void} onLive
+ * @property {(summary: RunSummary, ttft_ms: number) => void} onEnd
+ * @property {(thrown: unknown) => void} onError  a run has failed
+ * @property {(title: Key, thrown: unknown) => void} onFault  something else has
+ */
+
+export class Playground {
+  /** @param {Sampling} sampling @param {RunHooks} hooks */
+  constructor(sampling, hooks) {
+    this.sampling = sampling;
+    this.hooks = hooks;
+    /** Loaded or still loading. @type {Model | null} */
+    this.model = null;
+    this.name = "";
+    this.weights = "";
+    this.context = 0;
+    this.has_tokenizer = false;
+    this.ready = false;
+    /** @type {AbortController | null} */
+    this.running = null;
+    /** What the page shows. @type {Exchange | null} */
+    this.exchange = null;
+    /** Whether the model's state is that of the exchange, so that it can go on. */
+    this.alive = false;
+    /** Where the generated text stands. */
+    this.place = document.createElement("span");
+    /** @type {{ summary: RunSummary, ttft_ms: number } | null} */
+    this.shown = null;
+    this.used = 0;
+    this.count_timer = 0;
+
+    this.prompt = new PromptPanel(() => this.promptChanged());
+    this.button = /** @type {HTMLButtonElement} */ (byId("run"));
+    this.copy = /** @type {HTMLButtonElement} */ (byId("copy"));
+    this.output = byId("output");
+    this.chat = new Chat({
+      onMode: () => {
+        this.showView();
+        this.promptChanged();
+      },
+      onNew: () => this.forget(),
+    });
+    this.tokens = new TokenView({ place: byId("tokens"), panel: byId("token-panel") }, (index, token) => this.branch(index, token));
+    this.history = new History(byId("history"), (entry) => this.openEntry(entry));
+    this.listen();
+    this.showView();
+    this.openLink();
+  }
+
+  listen() {
+    this.button.addEventListener("click", () => (this.running ? this.stop() : this.run()));
+    byId("resume").addEventListener("click", () => this.resume());
+    byId("view").addEventListener("change", () => this.showView());
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        if (!this.running) this.run();
+      } else if (event.key === "Escape" && this.running) this.stop();
+    });
+    this.copy.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(this.shownText());
+      this.copy.textContent = t("copied");
+    });
+    /** @param {string} ending @param {string} type @param {(exchange: Exchange) => string} write */
+    const exporting = (ending, type, write) => () => this.exchange && saveFile(`zamba2.${ending}`, write(this.exchange), type);
+    byId("export-markdown").addEventListener("click", exporting("md", "text/markdown", asMarkdown));
+    byId("export-json").addEventListener("click", exporting("json", "application/json", asJson));
+    byId("share").addEventListener("click", () => this.share());
+    byId("save-state").addEventListener("click", () => this.saveState());
+    const input = /** @type {HTMLInputElement} */ (byId("state-input"));
+    byId("open-state").addEventListener("click", () => input.click());
+    input.addEventListener("change", () => {
+      const file = input.files?.[0];
+      input.value = "";
+      if (file) this.openState(file);
+    });
+    window.addEventListener("hashchange", () => this.openLink());
+  }
+
+  /** A model begins to load, or there is none. @param {Model | null} model @param {{ name: string, weights: string }} [which] */
+  setModel(model, which = { name: "", weights: "" }) {
+    this.stop();
+    this.model = model;
+    this.name = which.name;
+    this.weights = which.weights;
+    this.has_tokenizer = false;
+    this.ready = false;
+    this.setAlive(false);
+    this.countTokens();
+  }
+
+  /** As soon as there is a tokenizer, a prompt can be read block by block. @param {LoadProgress} progress */
+  onProgress(progress) {
+    this.context = progress.info?.context ?? this.context;
+    if (this.has_tokenizer || !progress.tokenizer) return;
+    this.has_tokenizer = true;
+    this.chat.offer(progress.chat, null);
+    this.showView();
+    // What a link has brought is the news that counts.
+    if (!this.running && !this.prompt.has_note) this.prompt.tell("prompt.early");
+  }
+
+  /** The model has loaded. */
+  setReady() {
+    if (!this.model) return;
+    const { info } = this.model;
+    this.ready = true;
+    this.context = info.context;
+    this.has_tokenizer = info.tokenizer;
+    if (this.prompt.says("prompt.not_ready")) this.prompt.say(null);
+    if (this.prompt.tells("prompt.early")) this.prompt.tell(null);
+    this.chat.offer(info.chat, info.chat_fault);
+    this.showView();
+    this.showButtons();
+    this.countTokens();
+  }
+
+  promptChanged() {
+    this.prompt.say(null);
+    this.prompt.tell(null);
+    clearTimeout(this.count_timer);
+    this.count_timer = window.setTimeout(() => this.countTokens(true), COUNT_AFTER_MS);
+  }
+
+  /** @param {boolean} [metered] whether the meter shows this prompt instead of the last run */
+  async countTokens(metered = false) {
+    const text = this.prompt.value;
+    this.prompt.showCount("");
+    // During a load or a run the answer would wait for its end.
+    if (!this.ready || !this.has_tokenizer || this.running || text === "") return this.showContext();
+    const model = /** @type {Model} */ (this.model);
+    try {
+      const { length } = await this.promptTokens(model, text);
+      if (text !== this.prompt.value) return;
+      this.prompt.showCount(`${plural("count.tokens", length)} · `);
+      if (metered || !this.alive) this.used = length;
+      this.showContext();
+    } catch {
+      // A count is a courtesy; if the model has gone, its own card says why.
+    }
+  }
+
+  /** What the model would read. @param {Model} model @param {string} text */
+  async promptTokens(model, text) {
+    if (!this.chat.on) return model.tokenize(text);
+    return model.tokenize(await model.renderChat(this.chat.messages(text)), { special: false });
+  }
+
+  stop() {
+    this.running?.abort();
+  }
+
+  /** The sampling fields; null after a card that names the wrong one. @returns {GenerateOptions | null} */
+  settings() {
+    try {
+      return this.sampling.read();
+    } catch (thrown) {
+      this.hooks.onError(thrown);
+      return null;
+    }
+  }
+
+  async run() {
+    const { model } = this;
+    if (!model || !(this.ready || this.has_tokenizer)) return this.prompt.say("prompt.not_ready");
+    const text = this.prompt.value;
+    const chat = this.chat.on;
+    if (text === "") {
+      this.prompt.say(chat ? "chat.empty" : "prompt.empty");
+      this.prompt.focus();
+      return;
+    }
+    const settings = this.settings();
+    if (!settings) return;
+    /** @type {Prompt} */
+    const prompt = chat ? { messages: this.chat.messages(text) } : text;
+    this.exchange = {
+      mode: chat ? "chat" : "raw", prompt: text, system: chat ? this.chat.system.value : "", turns: chat ? [...this.chat.turns] : [],
+      settings, model: { name: this.name, weights: this.weights }, text: "", tokens: [], prompt_tokens: null, summary: null,
+      made_ms: Date.now(),
+    };
+    this.place = chat ? this.chat.begin(text) : this.beginOutput(text);
+    const done = await this.write(this.exchange, (options) => model.generate(prompt, options));
+    if (!chat) return;
+    if (!done || this.exchange.text === "") {
+      this.chat.withdraw();
+      return this.setAlive(false);
+    }
+    this.chat.keep(text, this.exchange.text);
+    // A message that was answered makes room for the next one.
+    if (this.prompt.value === text) this.prompt.value = "";
+  }
+
+  /** Goes on after the last token. */
+  async resume() {
+    const { model, exchange } = this;
+    const settings = this.settings();
+    if (!model || !exchange || !settings) return;
+    exchange.settings = settings;
+    const max_tokens = exchange.tokens.length + (settings.max_tokens ?? 0);
+    await this.write(exchange, (options) => model.continue({ ...options, max_tokens }));
+    if (exchange.mode === "chat") this.chat.amend(exchange.text);
+  }
+
+  /** Goes back to a token and on from there. @param {number} index @param {number} token */
+  async branch(index, token) {
+    const { model, exchange } = this;
+    const settings = this.settings();
+    if (!model || !exchange || !settings) return;
+    exchange.settings = settings;
+    this.button.focus();
+    const max_tokens = Math.max(index + 1, settings.max_tokens ?? 0);
+    await this.write(exchange, (options) => model.branch(index, token, { ...options, max_tokens }));
+    if (exchange.mode === "chat") this.chat.amend(exchange.text);
+    this.tokens.focus(index);
+  }
+
+  /**
+   * Fills the exchange's text from what the model writes. Tells whether the run came to an end that is none by an error.
+   * @param {Exchange} exchange @param {(options: RunOptions) => AsyncGenerator<Piece, void, void>} start
+   */
+  async write(exchange, start) {
+    const model = /** @type {Model} */ (this.model);
+    const controller = new AbortController();
+    this.running = controller;
+    clearErrorCards(byId("errors"));
+    this.prompt.say(null);
+    this.prompt.tell(null);
+    this.setAlive(false);
+    this.button.textContent = t("stop");
+    this.output.setAttribute("aria-busy", "true");
+    this.tokens.set(exchange.tokens);
+    this.showView();
+    const pressed_ms = performance.now();
+    let n_tokens = 0;
+    const painter = new TextPainter(this.place, {
+      onPaint: () => this.tokens.grown(),
+      onLive: () => this.showLive(pressed_ms, painter, n_tokens),
+    });
+    this.hooks.onStart();
+    let failed = false;
+    try {
+      const pieces = start({
+        ...exchange.settings,
+        alternatives: ALTERNATIVES,
+        marks: true,
+        signal: controller.signal,
+        onPrefill: ({ block, prompt_tokens }) => {
+          exchange.prompt_tokens = prompt_tokens;
+          this.used = prompt_tokens + exchange.tokens.length;
+          this.hooks.onPrefill(block, prompt_tokens);
+        },
+        onKept: ({ text, tokens }) => {
+          exchange.text = text;
+          this.place.textContent = text;
+          exchange.tokens.length = tokens;
+          this.tokens.set(exchange.tokens);
+        },
+      });
+      for await (const piece of pieces) {
+        n_tokens += 1;
+        this.used = (exchange.prompt_tokens ?? 0) + exchange.tokens.push(tokenOf(piece));
+        exchange.text += piece;
+        painter.add(piece.text);
+        this.hooks.onToken(piece.blocks_us);
+      }
+    } catch (thrown) {
+      failed = !controller.signal.aborted;
+      // A model that is given up has its own words for it.
+      if (failed && /** @type {any} */ (thrown)?.code !== "disposed") this.hooks.onError(thrown);
+    }
+    painter.finish();
+    this.tokens.grown();
+    this.running = null;
+    this.output.setAttribute("aria-busy", "false");
+    this.button.textContent = t("run");
+    this.copy.textContent = t("copy");
+    this.setAlive(!failed && this.model === model && exchange.tokens.length > 0);
+    this.countTokens();
+    const summary = model.last;
+    if (failed || !summary) return false;
+    exchange.summary = summary;
+    // Too short a run ends before its first paint; then the module's own figure stands in.
+    this.shown = { summary, ttft_ms: painter.painted_ms ? painter.painted_ms - pressed_ms : summary.ttft_ms };
+    this.showMetrics();
+    if (exchange.text !== "") this.history.add(exchange);
+    this.hooks.onEnd(summary, this.shown.ttft_ms);
+    return true;
+  }
+
+  /** The place where the text goes, after the prompt. @param {string} prompt @returns {HTMLElement} */
+  beginOutput(prompt) {
+    const given = document.createElement("span");
+    given.className = "given";
+    given.textContent = prompt;
+    const generated = document.createElement("span");
+    this.output.replaceChildren(given, generated);
+    return generated;
+  }
+
+  /** @param {boolean} alive */
+  setAlive(alive) {
+    this.alive = alive;
+    this.tokens.alive = alive;
+    this.showButtons();
+  }
+
+  /** Nothing is shown any more. */
+  forget() {
+    this.exchange = null;
+    this.used = 0;
+    this.tokens.set([]);
+    this.setAlive(false);
+    this.showView();
+    this.countTokens();
+  }
+
+  showButtons() {
+    const has_text = this.exchange !== null && this.exchange.text !== "" && !this.running;
+    for (const id of ["copy", "export-markdown", "export-json"]) /** @type {HTMLButtonElement} */ (byId(id)).disabled = !has_text;
+    for (const id of ["resume", "save-state"]) /** @type {HTMLButtonElement} */ (byId(id)).disabled = !this.alive;
+    /** @type {HTMLButtonElement} */ (byId("open-state")).disabled = !this.ready || this.running !== null;
+  }
+
+  /** Text or tokens, raw or chat. */
+  showView() {
+    const tokens = /** @type {HTMLInputElement} */ (byId("view").querySelector("[value=tokens]")).checked;
+    this.chat.show();
+    this.output.hidden = this.chat.on || tokens;
+    byId("token-part").hidden = !tokens;
+    byId("tokens-none").hidden = !this.exchange || this.exchange.tokens.length > 0 || this.running !== null;
+    if (this.tokens.on !== tokens) this.tokens.turn(tokens);
+  }
+
+  /** What Copy gives: the text with its prompt, or the answer. */
+  shownText() {
+    if (!this.exchange) return "";
+    return this.exchange.mode === "raw" ? this.exchange.prompt + this.exchange.text : this.exchange.text;
+  }
+
+  showContext() {
+    this.prompt.showContext(this.used, this.context);
+  }
+
+  async share() {
+    const settings = this.settings();
+    if (!settings) return;
+    const { on, system, turns } = this.chat;
+    const last = turns.findLast(({ role }) => role === "user")?.content ?? "";
+    const prompt = this.prompt.value || (on ? last : "");
+    const link = await linkOf({ version: 1, mode: on ? "chat" : "raw", prompt, system: on ? system.value : "", settings });
+    history.replaceState(null, "", link);
+    try {
+      await navigator.clipboard.writeText(link);
+      this.prompt.tell("share.copied");
+    } catch {
+      // Some browsers refuse; the address bar has the link by now.
+      this.prompt.tell("share.note");
+    }
+  }
+
+  async openLink() {
+    try {
+      const ask = await askInHash();
+      if (!ask) return;
+      this.chat.want(ask.mode);
+      this.chat.system.value = ask.system;
+      this.prompt.value = ask.prompt;
+      this.sampling.write(ask.settings);
+      this.showView();
+      this.promptChanged();
+      this.prompt.tell("share.opened");
+    } catch (error) {
+      this.prompt.say("share.bad", { reason: /** @type {Error} */ (error).message });
+    }
+  }
+
+  async saveState() {
+    const { model, exchange } = this;
+    if (!model || !exchange) return;
+    try {
+      const bytes = await model.snapshot({ note: asJson(exchange) });
+      saveFile(`zamba2-${exchange.model.name}.state`, bytes, "application/octet-stream");
+    } catch (thrown) {
+      this.hooks.onFault("card.state", thrown);
+    }
+  }
+
+  /** @param {File} file */
+  async openState(file) {
+    const { model } = this;
+    if (!model || this.running) return this.prompt.say("state.busy");
+    try {
+      const { note, tokens, prompt_tokens } = await model.restore(await file.arrayBuffer());
+      this.setAlive(false);
+      clearErrorCards(byId("errors"));
+      this.present(parseExchange(note));
+      this.used = tokens.length;
+      this.setAlive(tokens.length > prompt_tokens);
+      this.showContext();
+      this.prompt.tell("state.opened", { tokens: () => plural("count.tokens", tokens.length) });
+    } catch (thrown) {
+      this.hooks.onFault("card.state", thrown);
+    }
+  }
+
+  /** @param {Entry} entry */
+  openEntry(entry) {
+    if (this.running) return;
+    this.present({ ...entry, tokens: [] });
+    this.setAlive(false);
+    this.countTokens(true);
+    this.prompt.focus();
+  }
+
+  /** Shows an exchange from elsewhere, with its settings. @param {Exchange} exchange */
+  present(exchange) {
+    this.exchange = exchange;
+    this.prompt.say(null);
+    this.sampling.write(exchange.settings);
+    this.chat.want(exchange.mode);
+    if (exchange.mode === "chat" && this.chat.on) {
+      this.chat.system.value = exchange.system;
+      this.prompt.value = "";
+      this.place = this.chat.load(exchange);
+    } else {
+      this.prompt.value = exchange.prompt;
+      this.place = this.beginOutput(exchange.prompt);
+      this.place.textContent = exchange.text;
+    }
+    this.tokens.set(exchange.tokens);
+    this.showView();
+    this.showButtons();
+  }
+
+  /** @param {number} pressed_ms @param {TextPainter} painter @param {number} n_tokens */
+  showLive(pressed_ms, painter, n_tokens) {
+    const since_first_s = (performance.now() - painter.first_ms) / 1000;
+    const tokens_per_s = n_tokens > 1 ? (n_tokens - 1) / since_first_s : null;
+    this.showContext();
+    this.hooks.onLive({ tokens_per_s, ttft_ms: painter.painted_ms - pressed_ms, used: this.used });
+  }
+
+  /** After the language has changed. */
+  showWords() {
+    this.showView();
+    this.tokens.set(this.tokens.tokens);
+    this.history.show();
+    this.showMetrics();
+    this.countTokens();
+  }
+
+  showMetrics() {
+    if (this.shown) showRunMetrics(this.shown.summary, this.shown.ttft_ms);
+  }
+}

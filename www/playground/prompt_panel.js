@@ -1,0 +1,91 @@
+// @ts-check
+// The prompt's text field, with examples, a message below it, its number of tokens and the context meter.
+
+import { byId } from "../dom.js";
+import { erase, number, t, write } from "../words.js";
+
+/** @import { Key, Values } from "../words.js" */
+
+/** What the embedded model was trained on: Rust's books, as light Markdown. */
+const EXAMPLES = [
+  "Ownership is", "A trait object", "The borrow checker", "To create a new project with Cargo,", "## Error handling\n\n",
+];
+
+export class PromptPanel {
+  #field = /** @type {HTMLTextAreaElement} */ (byId("prompt"));
+  #fault = byId("prompt-message");
+  #note = byId("prompt-told");
+
+  /** @param {() => void} onChange  the text has changed */
+  constructor(onChange) {
+    this.#field.value = EXAMPLES[0];
+    this.#field.addEventListener("input", onChange);
+    for (const example of EXAMPLES) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = example.trim();
+      button.addEventListener("click", () => {
+        this.#field.value = example;
+        onChange();
+        this.#field.focus();
+      });
+      byId("examples").append(button);
+    }
+  }
+
+  get value() {
+    return this.#field.value;
+  }
+
+  set value(text) {
+    this.#field.value = text;
+  }
+
+  focus() {
+    this.#field.focus();
+  }
+
+  /** What is wrong with the prompt. @param {Key | null} key @param {Values} [values] */
+  say(key, values) {
+    if (key) write(this.#fault, key, values);
+    else erase(this.#fault);
+  }
+
+  /** A note beside the prompt. @param {Key | null} key @param {Values} [values] */
+  tell(key, values) {
+    if (key) write(this.#note, key, values);
+    else erase(this.#note);
+  }
+
+  /** @param {Key} key */
+  says(key) {
+    return this.#fault.dataset.t === key;
+  }
+
+  /** @param {Key} key */
+  tells(key) {
+    return this.#note.dataset.t === key;
+  }
+
+  get has_note() {
+    return this.#note.textContent !== "";
+  }
+
+  /** @param {string} text */
+  showCount(text) {
+    byId("prompt-tokens").textContent = text;
+  }
+
+  /** @param {number} used @param {number} context  in tokens; 0 while it is unknown */
+  showContext(used, context) {
+    const meter = /** @type {HTMLMeterElement} */ (byId("context-meter"));
+    const part = /** @type {HTMLElement} */ (meter.parentElement);
+    part.hidden = context === 0;
+    if (context === 0) return;
+    meter.max = context;
+    meter.high = context * 0.8;
+    meter.optimum = 0;
+    meter.value = used;
+    byId("context-text").textContent = t("context.text", { used: number(used), context: number(context) });
+  }
+}

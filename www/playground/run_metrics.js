@@ -1,0 +1,37 @@
+// @ts-check
+// The figures of the last run, as a list.
+
+import { byId } from "../dom.js";
+import { bytesText, figure, number, t } from "../words.js";
+
+/** @import { RunSummary } from "../engine/zamba2.d.ts" */
+/** @import { Key } from "../words.js" */
+
+/** @param {RunSummary} summary @param {number} ttft_ms */
+export function showRunMetrics(summary, ttft_ms) {
+  const { memory } = summary;
+  const orDash = (/** @type {number | null | undefined} */ value) => (value == null ? "–" : figure(value));
+  /** @type {[string, string][]} */
+  const rows = [
+    [number(ttft_ms, ttft_ms < 100 ? 1 : 0), t("metric.ttft")],
+    [orDash(summary.prefill_tokens_per_s), t("metric.prefill", { tokens: summary.prompt_tokens ?? 0 })],
+    [orDash(summary.decode_tokens_per_s), t("metric.decode")],
+    [`${orDash(summary.gap_ms_p50)} / ${orDash(summary.gap_ms_p95)}`, t("metric.gaps")],
+    [number(summary.tokens), t("metric.tokens")],
+    [memory ? bytesText(memory.wasm_bytes) : "–", t("metric.memory")],
+    [t(/** @type {Key} */ (`reason.${summary.reason}`)), t("metric.reason")],
+  ];
+  byId("metrics-none").hidden = true;
+  const list = byId("metrics");
+  list.hidden = false;
+  list.replaceChildren(...rows.map(([value, name], i) => {
+    const row = document.createElement("div");
+    const term = document.createElement("dt");
+    const detail = document.createElement("dd");
+    term.textContent = name;
+    detail.textContent = value;
+    if (i === rows.length - 1) row.className = "word";
+    row.append(term, detail);
+    return row;
+  }));
+}

@@ -1,0 +1,52 @@
+// @ts-check
+// Appends generated text to the page, several tokens at a time: a text node per token would cause more layouts than anyone
+// can read.
+
+import { PacedFrame } from "../paced_frame.js";
+
+const PAINT_INTERVAL_MS = 100;
+const LIVE_INTERVAL_MS = 400;
+
+export class TextPainter {
+  /** @param {HTMLElement} place @param {{ onPaint: () => void, onLive: () => void }} hooks */
+  constructor(place, { onPaint, onLive }) {
+    this.place = place;
+    this.onPaint = onPaint;
+    this.onLive = onLive;
+    this.waiting = "";
+    this.pace = new PacedFrame(PAINT_INTERVAL_MS, () => this.paint());
+    this.first_ms = 0;
+    /** When the first text was on the screen; 0 before. */
+    this.painted_ms = 0;
+    this.live_ms = 0;
+  }
+
+  /** @param {string} text */
+  add(text) {
+    if (this.first_ms === 0) this.first_ms = performance.now();
+    this.waiting += text;
+    this.pace.ask();
+  }
+
+  paint() {
+    this.flush();
+    this.onPaint();
+    const now_ms = performance.now();
+    if (this.painted_ms === 0) this.painted_ms = now_ms;
+    if (now_ms - this.live_ms < LIVE_INTERVAL_MS) return;
+    this.live_ms = now_ms;
+    this.onLive();
+  }
+
+  flush() {
+    if (this.waiting === "") return;
+    this.place.append(document.createTextNode(this.waiting));
+    this.waiting = "";
+  }
+
+  /** Frames stop in a hidden tab, so the end does not wait for one. */
+  finish() {
+    this.pace.cancel();
+    this.flush();
+  }
+}

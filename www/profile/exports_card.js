@@ -1,0 +1,66 @@
+// @ts-check
+// What a run can be taken away as: files that the engine writes, a link with its settings, a trace for Perfetto. It stands on
+// the module's exportRun alone.
+
+import { exportRun } from "../../pkg/zamba2.js";
+import { currentLanguage, t } from "../words.js";
+import { button, card, element } from "../dom.js";
+import { saveFile } from "../save_file.js";
+import { leaveTrace } from "./trace_handover.js";
+
+/** @import { Run } from "../engine/zamba2.d.ts" */
+
+/** @typedef {(thrown: unknown, retry: () => void) => void} OnFault */
+
+const FORMATS = /** @type {const} */ ([
+  { format: "markdown", suffix: "md", type: "text/markdown", key: "export.markdown" },
+  { format: "json", suffix: "json", type: "application/json", key: "export.json" },
+  { format: "csv", suffix: "csv", type: "text/csv", key: "export.csv" },
+  { format: "trace", suffix: "trace.json", type: "application/json", key: "export.trace" },
+]);
+
+/** @param {Run} run @param {OnFault} onFault */
+export function exportsCard(run, onFault) {
+  /** @param {string} name @param {HTMLButtonElement} made */
+  const named = (name, made) => {
+    made.dataset.format = name;
+    return made;
+  };
+  const link = named("link", button(t("export.link"), async () => {
+    await navigator.clipboard.writeText(linkOf(run));
+    link.textContent = t("copied");
+  }));
+  const row = element("div", "row",
+    ...FORMATS.map((one) => named(one.format, button(t(one.key), () => void save(run, one, onFault)))),
+    named("perfetto", button(t("export.perfetto"), () => void openPerfetto(run, onFault))), link);
+  return card("profile-exports", t("export.title"), element("p", "note", t("export.note")), row);
+}
+
+/** The page's address with the settings of this run. @param {Run} run */
+function linkOf({ prompt_tokens, decode_tokens, runs, conditions }) {
+  const settings = new URLSearchParams({
+    tokens: String(prompt_tokens), decode: String(decode_tokens), runs: String(runs.length), level: conditions.level,
+  });
+  return `${location.origin}${location.pathname}${location.search}#profile?${settings}`;
+}
+
+/** @param {Run} run @param {typeof FORMATS[number]} one @param {OnFault} onFault */
+async function save(run, one, onFault) {
+  const model = run.model.name.replace(/[^\w.-]+/g, "-");
+  try {
+    const contents = await exportRun(run, one.format, currentLanguage());
+    saveFile(`${model}-${run.conditions.weights}-${run.prompt_tokens}-tokens.${one.suffix}`, contents, one.type);
+  } catch (thrown) {
+    onFault(thrown, () => void save(run, one, onFault));
+  }
+}
+
+/** The trace is written first; that takes less than the seconds for which a click still lets a page open a window. @param {Run} run @param {OnFault} onFault */
+async function openPerfetto(run, onFault) {
+  try {
+    await leaveTrace(await exportRun(run, "trace", currentLanguage()));
+    window.open("www/perfetto.html", "_blank");
+  } catch (thrown) {
+    onFault(thrown, () => void openPerfetto(run, onFault));
+  }
+}

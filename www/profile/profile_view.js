@@ -1,0 +1,164 @@
+// @ts-check
+// The Profile view: the form, the measurement and its progress. The loaded model is measured with a fixed prompt; the run
+// goes to the session's shelf, and profile_result.js shows what its summary says.
+
+import { byId } from "../dom.js";
+import { number, t } from "../words.js";
+import { ProfileResult } from "./profile_result.js";
+
+/** @import { Model, ReportProgress } from "../engine/zamba2.d.ts" */
+/** @import { Strip } from "../blocks/strip.js" */
+/** @import { RunShelf, ShelvedRun } from "./run_shelf.js" */
+
+/** @typedef {{ tokens: number, decode: number, runs: number, level: "block" | "module" }} Settings */
+
+const TICK_MS = 250;
+/** What a field may hold; the engine checks again, this is for words beside the field. */
+const LIMITS = { tokens: [1, 4096], decode: [1, 512], runs: [1, 50] };
+
+export class ProfileView {
+  /**
+   * @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, retry: () => void) => void, openBlock: (block: number) => void, onShown: () => void }} hooks
+   */
+  constructor(hooks) {
+    this.hooks = hooks;
+    /** @type {Model | null} */
+    this.model = null;
+    /** @type {AbortController | null} */
+    this.running = null;
+    /** @type {ShelvedRun | null} */
+    this.shelved = null;
+    this.button = byId("profile-run");
+    this.form = byId("profile-form");
+    this.status = byId("profile-status");
+    this.empty = byId("profile-empty");
+    this.progress = /** @type {HTMLProgressElement} */ (byId("profile-progress"));
+    this.result = new ProfileResult(byId("profile-result"), hooks);
+    this.button.addEventListener("click", () => (this.running ? this.stop() : void this.run()));
+    this.form.addEventListener("submit", (event) => event.preventDefault());
+    this.form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && event.target instanceof HTMLInputElement && !this.running) void this.run();
+    });
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && this.running && !byId("view-profile").hidden) this.stop();
+    });
+  }
+
+  /** @param {Model | null} model */
+  setModel(model) {
+    this.stop();
+    this.model = model;
+    this.showEmpty();
+  }
+
+  /** @param {URLSearchParams} settings of a link; what it doesn't name stays as it is */
+  useSettings(settings) {
+    for (const name of ["tokens", "decode", "runs", "level"]) {
+      const value = settings.get(name);
+      const field = this.field(name);
+      if (value !== null && (field instanceof HTMLInputElement || [...field.options].some((option) => option.value === value))) field.value = value;
+    }
+  }
+
+  /** @param {string} name @returns {HTMLInputElement | HTMLSelectElement} */
+  field(name) {
+    return /** @type {any} */ (this.form.querySelector(`[name=${name}]`));
+  }
+
+  /** The fields' values, or null after a field out of range was named. @returns {Settings | null} */
+  settings() {
+    const read = { tokens: 0, decode: 0, runs: 0 };
+    for (const name of /** @type {const} */ (["tokens", "decode", "runs"])) {
+      const field = this.field(name);
+      const [low, high] = LIMITS[name];
+      const value = Number(field.value);
+      const fits = Number.isInteger(value) && value >= low && value <= high;
+      field.setAttribute("aria-invalid", String(!fits));
+      if (!fits) {
+        this.say(t("option.number", { name: t(`profile.${name}`), low, high }));
+        field.focus();
+        return null;
+      }
+      read[name] = value;
+    }
+    return { ...read, level: this.field("level").value === "block" ? "block" : "module" };
+  }
+
+  stop() {
+    this.running?.abort();
+  }
+
+  /** @param {string} text */
+  say(text) {
+    if (this.status.textContent !== text) this.status.textContent = text;
+  }
+
+  async run() {
+    const { model } = this;
+    if (!model) return this.say(t("profile.no_model"));
+    const settings = this.settings();
+    if (!settings) return;
+    const controller = new AbortController();
+    this.running = controller;
+    this.button.textContent = t("stop");
+    this.progress.hidden = false;
+    const started_ms = performance.now();
+    const tick = () => {
+      const seconds = number((performance.now() - started_ms) / 1000);
+      byId("profile-elapsed").textContent = t("profile.elapsed", { seconds });
+    };
+    this.progress.removeAttribute("value");
+    this.say(t("profile.running"));
+    tick();
+    const ticking = setInterval(tick, TICK_MS);
+    try {
+      const run = await model.report({
+        prefill: settings.tokens, decode: settings.decode, runs: settings.runs, warmup: 1, level: settings.level, signal: controller.signal,
+        onProgress: (progress) => this.showProgress(progress),
+      });
+      const shelved = this.hooks.shelf.add(run, "here");
+      await this.show(shelved);
+      this.say(t("profile.done", { seconds: number((performance.now() - started_ms) / 1000, 1) }));
+    } catch (thrown) {
+      if (controller.signal.aborted) this.say(t("profile.stopped"));
+      else {
+        this.say(t("status.failed"));
+        this.hooks.onFault(thrown, () => void this.run());
+      }
+    } finally {
+      clearInterval(ticking);
+      byId("profile-elapsed").textContent = "";
+      this.running = null;
+      this.button.textContent = t("profile.run");
+      this.progress.hidden = true;
+    }
+  }
+
+  /** @param {ReportProgress} progress */
+  showProgress({ phase, run, runs }) {
+    this.progress.max = runs;
+    if (phase === "runs") this.progress.value = run;
+    this.say(t(`profile.phase.${phase}`, { run: number(Math.min(run + 1, runs)), runs: number(runs) }));
+  }
+
+  /** @param {ShelvedRun} shelved */
+  async show(shelved) {
+    const summary = await this.hooks.shelf.summary(shelved);
+    this.shelved = shelved;
+    this.result.show(shelved.run, summary, this.hooks.shelf.name(shelved));
+    this.showEmpty();
+  }
+
+  /** In the current language. */
+  async render() {
+    this.button.textContent = t(this.running ? "stop" : "profile.run");
+    if (!this.running) this.say("");
+    this.showEmpty();
+    if (this.shelved) await this.show(this.shelved);
+  }
+
+  showEmpty() {
+    this.empty.hidden = this.shelved !== null;
+    if (!this.shelved) this.empty.textContent = t(this.model ? "profile.empty" : "profile.no_model");
+  }
+}
