@@ -893,7 +893,12 @@ fn stretch(spans: &mut Spans, us: f64) {
 
 /// A run whose passes all take a second, with ceilings at which its decode reaches `percent` of the one that binds it.
 fn decode_at(percent: f64, by_memory: bool) -> Run {
-    let mut run = measured(HYBRID, RecordedLevel::Module, 20, 2, 3);
+    let run = measured(HYBRID, RecordedLevel::Module, 20, 2, 3);
+    with_decode_at(percent, by_memory, run)
+}
+
+/// `run` with those times and ceilings.
+fn with_decode_at(percent: f64, by_memory: bool, mut run: Run) -> Run {
     for run in &mut run.unprofiled {
         (run.prefill_us, run.step_us) = (1e6, vec![1e6; 2]);
     }
@@ -926,6 +931,9 @@ fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
         change(&mut run);
         run
     };
+    let mut in_q4 = measured(HYBRID, RecordedLevel::Module, 20, 2, 3);
+    in_q4.conditions.weights = "q4".into();
+    let in_q4 = with_decode_at(70.0, true, in_q4);
     let heavy = |mut run: Run| {
         run.memory.weights_bytes = 1 << 30;
         run
@@ -934,10 +942,7 @@ fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
         ("advice.decode.neither", decode_at(7.0, true)),
         ("advice.decode.neither", decode_at(7.0, false)),
         ("advice.decode.memory_q4", decode_at(70.0, true)),
-        (
-            "advice.decode.memory",
-            changed(|run| run.conditions.weights = "q4".into()),
-        ),
+        ("advice.decode.memory", in_q4),
         ("advice.decode.arithmetic", decode_at(70.0, false)),
         ("advice.farthest.prefill", decode_at(0.01, true)),
         (

@@ -1,13 +1,13 @@
 //! Where the pool's threads come from: the operating system, or the web workers that JavaScript lends. Only
 //! `pool.rs` and the JavaScript API call it; it knows neither their work nor JavaScript.
 
-pub use platform::{Thread, spawn, trapped};
+pub use source::{Thread, spawn, trapped};
 #[cfg(target_feature = "atomics")]
-pub use platform::{note_trap, serve};
+pub use source::{note_trap, serve};
 
 /// Where there are no threads, WebAssembly without shared memory for one, the standard library refuses to spawn.
 #[cfg(not(target_feature = "atomics"))]
-mod platform {
+mod source {
     use std::thread::{Builder, JoinHandle};
 
     pub struct Thread(JoinHandle<()>);
@@ -34,7 +34,7 @@ mod platform {
 /// WebAssembly can't start a thread. The page's workers share one memory and call [`serve`]; a spawned body waits in
 /// a queue until one of them takes it.
 #[cfg(target_feature = "atomics")]
-mod platform {
+mod source {
     use std::collections::VecDeque;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -520,7 +520,9 @@ mod tests {
             let both = Barrier::new(2);
             for pause_us in [0, 20, 45, 50, 55, 100, 500].repeat(40) {
                 sleep(Duration::from_micros(pause_us));
-                pool.run(2, (), |_, ()| drop(both.wait()));
+                pool.run(2, (), |_, ()| {
+                    both.wait();
+                });
             }
         }
 

@@ -78,20 +78,9 @@ export function icicle(phase, { width, state, readout, onState }) {
     const wide = ancestor ? width : (node.us / shown.us) * width;
     if (wide < LEAST_WIDTH) return;
     const percent = (100 * node.us) / nodes[0].us;
-    const said = t("icicle.node", { path: node.path, type: node.type, ms: msText(node.us), percent: number(percent, 1), self: msText(node.self_us) });
-    const kind = node.kind === "block" && hybrids.has(node.block ?? -1) ? "part-block hybrid-block" : `part-${node.kind}`;
-    const group = svg("g", { class: `node ${kind}`, role: "button", tabindex: "-1", "aria-label": said, "data-path": node.path });
-    group.append(box(from + 0.5, node.depth * ROW + 1, wide - 1, ROW - 2, "node-box"));
-    // A block too narrow for its name still has room for its number.
-    const words = [nameOf(node), ...(node.kind === "block" ? [String(node.block)] : [])].find((name, at) => widthOf(name) + (at === 0 ? 6 : 0) < wide);
-    if (words) {
-      const text = svg("text", { x: from + Math.min(5, (wide - widthOf(words)) / 2), y: node.depth * ROW + 17, class: "node-text" }, words);
-      const ms = `${msText(node.us)} ${t("axis.ms")}`;
-      if (widthOf(words) + widthOf(ms) + 20 < wide) text.append(" ", svg("tspan", { dx: 4, class: "node-ms" }, ms));
-      group.append(text);
-      // Who steers by voice says what is written, so the name begins with it.
-      group.setAttribute("aria-label", `${text.textContent}, ${said}`);
-    }
+    const ms = msText(node.us);
+    const said = t("icicle.node", { path: node.path, type: node.type, ms, percent: number(percent, 1), self: msText(node.self_us) });
+    const group = nodeShape(node, from, wide, said, hybrids.has(node.block ?? -1));
     group.addEventListener("pointerenter", () => readout(said));
     group.addEventListener("pointerleave", () => readout(""));
     group.addEventListener("focus", () => {
@@ -124,20 +113,52 @@ export function icicle(phase, { width, state, readout, onState }) {
       event.stopPropagation();
       return onState({ ...state, zoom: nodes[0].path, focus: nodes[at].path }, true);
     }
-    const siblings = nodes.map((_, i) => i).filter((i) => drawn.has(i) && nodes[i].depth === nodes[at].depth)
-      .sort((a, b) => nodes[a].left_us - nodes[b].left_us);
-    const here = siblings.indexOf(at);
-    const below = nodes[at].children.filter((child) => drawn.has(child)).sort((a, b) => nodes[a].left_us - nodes[b].left_us);
-    /** @type {Record<string, number | undefined>} */
-    const target = {
-      ArrowRight: siblings[here + 1], ArrowLeft: siblings[here - 1], ArrowUp: nodes[at].parent, ArrowDown: below[0],
-      Home: siblings[0], End: siblings[siblings.length - 1],
-    };
+    const target = neighbours(nodes, at, (node) => drawn.has(node));
     if (!(event.key in target)) return;
     event.preventDefault();
     drawn.get(target[event.key] ?? at)?.focus();
   }
   return root;
+}
+
+/**
+ * The box of a node with as much text as it has room for.
+ * @param {Node} node @param {number} from @param {number} wide @param {string} said @param {boolean} is_hybrid
+ */
+function nodeShape(node, from, wide, said, is_hybrid) {
+  const is_block = node.kind === "block";
+  const kind = is_block && is_hybrid ? "part-block hybrid-block" : `part-${node.kind}`;
+  const group = svg("g", { class: `node ${kind}`, role: "button", tabindex: "-1", "aria-label": said, "data-path": node.path });
+  group.append(box(from + 0.5, node.depth * ROW + 1, wide - 1, ROW - 2, "node-box"));
+  // A block too narrow for its name still has room for its number.
+  const names = [nameOf(node), ...(is_block ? [String(node.block)] : [])];
+  const name = names.find((name, at) => widthOf(name) + (at === 0 ? 6 : 0) < wide);
+  if (!name) return group;
+  const x = from + Math.min(5, (wide - widthOf(name)) / 2);
+  const text = svg("text", { x, y: node.depth * ROW + 17, class: "node-text" }, name);
+  const ms = `${msText(node.us)} ${t("axis.ms")}`;
+  if (widthOf(name) + widthOf(ms) + 20 < wide) text.append(" ", svg("tspan", { dx: 4, class: "node-ms" }, ms));
+  group.append(text);
+  // Voice control matches the visible text, so the label begins with it.
+  group.setAttribute("aria-label", `${text.textContent}, ${said}`);
+  return group;
+}
+
+/**
+ * Where the arrow keys, Home and End lead from a node.
+ * @param {Node[]} nodes @param {number} at @param {(node: number) => boolean} isDrawn
+ * @returns {Record<string, number | undefined>}
+ */
+function neighbours(nodes, at, isDrawn) {
+  const fromLeft = (/** @type {number} */ a, /** @type {number} */ b) => nodes[a].left_us - nodes[b].left_us;
+  const drawn = nodes.map((_, node) => node).filter(isDrawn);
+  const siblings = drawn.filter((node) => nodes[node].depth === nodes[at].depth).sort(fromLeft);
+  const below = nodes[at].children.filter(isDrawn).sort(fromLeft);
+  const here = siblings.indexOf(at);
+  return {
+    ArrowRight: siblings[here + 1], ArrowLeft: siblings[here - 1], ArrowUp: nodes[at].parent, ArrowDown: below[0],
+    Home: siblings[0], End: siblings[siblings.length - 1],
+  };
 }
 
 /** Whether `above` is a strict ancestor of `node`, or the node itself when it is drawn below. @param {Node[]} nodes @param {number} above @param {number} node */
