@@ -19,7 +19,6 @@ use zamba2::ops::trace::{Level, Profile};
 use zamba2::quant::WeightFormat;
 use zamba2::report::count::{self, Formats, Kind, ModuleWork};
 use zamba2::report::measure::{NextRun, Protocol};
-use zamba2::report::modules;
 use zamba2::report::reference::{self, ReferenceKind};
 use zamba2::report::run::{
     Conditions, Memory, ModelFacts, ProfiledRun, RecordedLevel, Run, SCHEMA, Shapes, Spans, Timer,
@@ -432,7 +431,7 @@ fn measure(
 type Works = BTreeMap<String, (usize, f64, f64)>;
 
 fn recorded(config: &Config, profile: &Profile, pass: u32) -> Works {
-    let hybrids = config.hybrid_blocks();
+    let tree = family::full_plan(config).tree;
     let mut works = Works::new();
     let mut block = Vec::new();
     for row in 0..profile.len() {
@@ -441,18 +440,13 @@ fn recorded(config: &Config, profile: &Profile, pass: u32) -> Works {
             -1 => None,
             parent => block[parent as usize],
         };
-        block.push(modules::block_of(name).or(around));
+        block.push(family::block_of_span(name).or(around));
         let work = (profile.flops[row], profile.bytes[row]);
         if profile.pass[row] != pass || work == (0.0, 0.0) {
             continue;
         }
-        let path = match around {
-            Some(own) => {
-                let slot = hybrids.iter().position(|&hybrid| hybrid == own);
-                modules::path_in_block(own, slot, name)
-            }
-            None => modules::path_outside(name),
-        };
+        let module = tree.by_span(around, name);
+        let path = tree.get(module.expect(name)).path.clone();
         let sum = works.entry(path).or_default();
         *sum = (sum.0 + 1, sum.1 + work.0, sum.2 + work.1);
     }

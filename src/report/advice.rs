@@ -3,7 +3,6 @@
 use crate::model::config::BlockKind;
 use crate::quant::WeightFormat;
 use crate::report::count::{Formats, ModuleWork};
-use crate::report::modules;
 use crate::report::run::{RecordedLevel, Run};
 use crate::report::sentence::{Sentence, SentenceValue};
 use crate::report::summary::{PhaseSummary, Summary, ratio, works};
@@ -111,11 +110,11 @@ fn most_lost(phase: &PhaseSummary) -> Option<Lost> {
         let Some(percent) = row.percent_of_ceiling.filter(|_| row.us == row.self_us) else {
             continue;
         };
-        let (name, allowed_us) = (modules::leaf(&row.path), row.us * percent / 100.0);
-        match sums.iter_mut().find(|sum| sum.name == name) {
+        let (name, allowed_us) = (&row.name, row.us * percent / 100.0);
+        match sums.iter_mut().find(|sum| sum.name == *name) {
             Some(sum) => (sum.us, sum.allowed_us) = (sum.us + row.us, sum.allowed_us + allowed_us),
             None => sums.push(Lost {
-                name: name.into(),
+                name: name.clone(),
                 us: row.us,
                 allowed_us,
             }),

@@ -7,7 +7,6 @@ pub mod count;
 mod csv;
 mod markdown;
 pub mod measure;
-pub mod modules;
 mod numbers;
 pub mod reference;
 pub mod run;

@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use crate::model::config::BlockKind;
-use crate::report::modules::{self, Part};
+use crate::family;
+use crate::model::module::{OpKind, Part};
 use crate::report::run::{Run, Spans};
 
 /// All events belong to one process.
@@ -65,7 +65,7 @@ pub fn write(run: &Run) -> String {
 }
 
 fn add_run(run: &Run, number: usize, spans: &Spans, events: &mut Vec<Event>) {
-    let kinds = &run.model.config.kinds;
+    let tree = family::full_plan(&run.config()).tree;
     let mut block: Vec<Option<usize>> = Vec::with_capacity(spans.len());
     // First start and last end of each pass.
     let mut passes: Vec<Option<(f64, f64)>> = Vec::new();
@@ -74,25 +74,16 @@ fn add_run(run: &Run, number: usize, spans: &Spans, events: &mut Vec<Event>) {
         let around = usize::try_from(spans.parent[row])
             .ok()
             .and_then(|p| block[p]);
-        let whole = modules::block_of(name);
-        let own = whole.or(around);
+        let own = family::block_of_span(name).or(around);
         block.push(own);
-        let is_block = whole.is_some() || name == "shared_transformer";
-        let path = match own {
-            Some(own) if whole.is_some() => format!("model.layers.{own}"),
-            // Any slot of adapters gives the same part.
-            Some(own) => {
-                let hybrid = kinds.get(own) == Some(&BlockKind::Hybrid);
-                modules::path_in_block(own, hybrid.then_some(0), name)
-            }
-            None => modules::path_outside(name),
-        };
-        let tid = match modules::part(&path) {
-            _ if is_block => 1,
-            Part::Mamba => 2,
-            Part::Attention => 3,
-            Part::Ffn => 4,
-            Part::Other => 5,
+        let module = tree.by_span(own, name).map(|id| tree.get(id));
+        let tid = match module.map_or((None, Part::Other), |m| (Some(m.op), m.part)) {
+            // Blocks and calls of shared transformers.
+            (Some(OpKind::Container), _) => 1,
+            (_, Part::Mamba) => 2,
+            (_, Part::Attention) => 3,
+            (_, Part::Ffn) => 4,
+            (_, Part::Other) => 5,
         };
         let (start_us, duration_us) = (spans.start_us[row], spans.duration_us[row]);
         events.push(Event {

@@ -4,12 +4,11 @@
 
 import { msText, number, t } from "../words.js";
 import { dataTable } from "./data_table.js";
-import { partOf } from "./parts.js";
 import { box, linear, svg, widthOf } from "./svg.js";
 
 /** @import { PhaseSummary } from "../engine/zamba2.d.ts" */
 
-/** @typedef {PhaseSummary["tree"][number] & { parent: number, children: number[], left_us: number, part: string }} Node */
+/** @typedef {PhaseSummary["tree"][number] & { parent: number, children: number[], left_us: number, kind: string }} Node */
 /** @typedef {"time" | "heavy"} IcicleOrder */
 /** @typedef {{ order: IcicleOrder, zoom: string, focus: string }} IcicleState  paths of the node shown whole and of the keyboard's node */
 
@@ -28,7 +27,7 @@ function layout(tree, order) {
     open.length = row.depth;
     const parent = row.depth ? open[row.depth - 1] : -1;
     open[row.depth] = at;
-    nodes.push({ ...row, parent, children: [], left_us: row.start_us, part: row.depth < 2 ? (row.block === null ? "model" : "block") : partOf(row.path) });
+    nodes.push({ ...row, parent, children: [], left_us: row.start_us, kind: row.depth < 2 ? (row.block === null ? "model" : "block") : row.part });
     nodes[parent]?.children.push(at);
   });
   if (order === "heavy") {
@@ -127,8 +126,8 @@ export function icicle(phase, { width, state, readout, onState }) {
  * @param {Node} node @param {number} from @param {number} wide @param {string} said @param {boolean} is_hybrid
  */
 function nodeShape(node, from, wide, said, is_hybrid) {
-  const is_block = node.part === "block";
-  const kind = is_block && is_hybrid ? "part-block hybrid-block" : `part-${node.part}`;
+  const is_block = node.kind === "block";
+  const kind = is_block && is_hybrid ? "part-block hybrid-block" : `part-${node.kind}`;
   const group = svg("g", { class: `node ${kind}`, role: "button", tabindex: "-1", "aria-label": said, "data-path": node.path });
   group.append(box(from + 0.5, node.depth * ROW + 1, wide - 1, ROW - 2, "node-box"));
   // A block too narrow for its name still has room for its number.
@@ -169,7 +168,7 @@ function isAbove(nodes, above, node) {
 }
 
 /** @param {Node} node */
-const nameOf = (node) => (node.part === "block" ? t("cell.block", { n: node.block ?? "" }) : node.name);
+const nameOf = (node) => (node.kind === "block" ? t("cell.block", { n: node.block ?? "" }) : node.name);
 
 /** @param {PhaseSummary} phase */
 export function icicleTable({ tree }) {

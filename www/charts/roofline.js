@@ -1,11 +1,10 @@
 // @ts-check
 // The roofline: how fast each part computes against what this machine can do at best, at its number of FLOPs per byte.
 // The roofs are measured in the same run, never looked up. Prefill points are discs and decode points are squares; the
-// two phases share axes and roofs, and no figure is made of both. It stands on svg.js and parts.js.
+// two phases share axes and roofs, and no figure is made of both. It stands on svg.js.
 
 import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
-import { partOf } from "./parts.js";
 import { box, decades, diamond, label, line, logarithmic, picture, svg, widthOf } from "./svg.js";
 
 /** @import { PhaseSummary, Summary } from "../engine/zamba2.d.ts" */
@@ -55,7 +54,7 @@ function phasePoints(summary, name) {
   for (const row of phase.modules) {
     // Only leaves: a container's figures are its leaves' again.
     if (row.flops > 0 && row.bytes > 0 && row.self_us > 0.9 * row.us) {
-      add(`${row.path.replace(/^.*\.(\w+)\.(\w+)$/, "$1.$2")}`, partOf(row.path), "module", { flops: row.flops, bytes: row.bytes, us: row.us });
+      add(`${row.path.replace(/^.*\.(\w+)\.(\w+)$/, "$1.$2")}`, row.part, "module", { flops: row.flops, bytes: row.bytes, us: row.us });
     }
   }
   return [...sums].filter(([, { us, bytes, flops }]) => bytes > 0 && flops > 0 && us > LEAST_SHARE * phase.wall_us.median)

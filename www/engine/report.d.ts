@@ -44,6 +44,9 @@ export interface Spans {
   bytes: number[];                                        // that must move: weights read, states read and written, KV read and written
 }
 
+/** The part of a block that a module's time and work are attributed to. */
+export type Part = "mamba" | "attention" | "ffn" | "other";
+
 export interface Spread { median: number; p5: number; p95: number; n: number }
 
 /**
@@ -100,7 +103,7 @@ export interface PhaseSummary {
   types: TypeRow[];                                        // the reference's class names; sorted by self time
   modules: ModuleRow[];                                    // every node below the model, sorted by self time
   /** One pass, the median one, depth-first: model → block → module. Children follow one another from their parent's start. */
-  tree: { path: string; name: string; type: string; depth: number; start_us: number; us: number; self_us: number; block: number | null }[];
+  tree: { path: string; name: string; type: string; part: Part; depth: number; start_us: number; us: number; self_us: number; block: number | null }[];
   untracked_us: number;                                    // profiled wall − sum of self times
 }
 
@@ -119,7 +122,8 @@ export interface TypeRow { type: string; count: number; us: number; self_us: num
 /** `time_percent` is of self time; work and rates are of the module with all inside it. */
 export interface ModuleRow {
   path: string;                                            // "model.layers.5.shared_transformer.self_attn.q_proj"
-  type: string; block: number | null; count: number; us: number; self_us: number; time_percent: number;
+  name: string;                                            // its last step
+  type: string; part: Part; block: number | null; count: number; us: number; self_us: number; time_percent: number;
   flops: number; bytes: number; tflops: number; gb_per_s: number; intensity: number | null; percent_of_ceiling: number | null;
 }
 

@@ -3,7 +3,7 @@
 // strip's own figures. It stands on the summary alone.
 
 import { dataTable } from "../charts/data_table.js";
-import { PARTS, partOf } from "../charts/parts.js";
+import { PARTS } from "../charts/parts.js";
 import { msText, number, significant, t } from "../words.js";
 import { conditionsText } from "./conditions.js";
 import { element, factList, scrollBox } from "../dom.js";
@@ -39,7 +39,7 @@ function moduleTable(phase, block) {
     { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
     {
       key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us),
-      share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}`,
+      share: (row) => row.self_us / most_us, mark: (row) => `bar-${row.part}`,
     },
     { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
     { key: "gf", label: "GF", value: (row) => row.flops, text: (row) => (row.flops > 0 ? significant(row.flops / 1e9) : "–") },

@@ -8,7 +8,7 @@ import { ChartFrame, segmented } from "../charts/chart_frame.js";
 import { dataTable } from "../charts/data_table.js";
 import { icicle, icicleFinding, icicleTable } from "../charts/icicle.js";
 import { memoryArea, memoryFinding, memoryTable } from "../charts/memory_area.js";
-import { PARTS, partOf } from "../charts/parts.js";
+import { PARTS } from "../charts/parts.js";
 import { roofline, rooflineFinding, rooflineTable } from "../charts/roofline.js";
 import { heatFinding, heatTable, tokenHeat } from "../charts/token_heat.js";
 import { typeFinding, typeTable } from "../charts/type_table.js";
@@ -301,7 +301,7 @@ export class ProfileResult {
       { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => pathOf(row.path) },
       {
         key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us),
-        share: (row) => row.self_us / most_us, mark: (row) => `bar-${partOf(row.path)}`,
+        share: (row) => row.self_us / most_us, mark: (row) => `bar-${row.part}`,
       },
       { key: "percent", label: t("col.time_percent"), value: (row) => row.time_percent, text: (row) => number(row.time_percent, 1) },
       { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },

@@ -1,8 +1,7 @@
 //! The table of blocks.
 
-use crate::family;
-use crate::model::config::{BlockKind, Config};
-use crate::report::modules::{self, Part};
+use crate::model::config::BlockKind;
+use crate::model::module::{ModelPlan, Part};
 use crate::report::run::RecordedLevel;
 use crate::report::summary::figures::{BlockRow, Parts, PartsTotal};
 use crate::report::summary::phase::{Phase, Recorded};
@@ -10,7 +9,7 @@ use crate::report::summary::spread::{Spread, ratio};
 use crate::report::summary::workload::{WorkTotal, Workload};
 
 pub fn rows(phase: Phase, load: &Workload, recorded: &Recorded) -> Vec<BlockRow> {
-    let calls = shared_calls(phase.config);
+    let calls = shared_calls(&recorded.tree.plan);
     let mut rows: Vec<BlockRow> = (0..phase.config.n_blocks())
         .map(|block| row(phase, load, recorded, block, calls[block]))
         .collect();
@@ -25,17 +24,14 @@ pub fn rows(phase: Phase, load: &Workload, recorded: &Recorded) -> Vec<BlockRow>
 }
 
 /// The shared transformer that each block calls and the number of the call; `None` for a block without one.
-fn shared_calls(config: &Config) -> Vec<Option<(usize, usize)>> {
-    let plan = family::full_plan(config);
-    let hybrids = plan.blocks.iter().filter_map(|block| block.hybrid);
-    let shared: Vec<usize> = hybrids.map(|hybrid| hybrid.shared).collect();
-    let mut calls = vec![None; config.n_blocks()];
-    for (slot, block) in config.hybrid_blocks().into_iter().enumerate() {
-        let called = shared[slot];
-        let so_far = shared[..=slot].iter();
-        calls[block] = Some((called, so_far.filter(|&&other| other == called).count()));
-    }
-    calls
+fn shared_calls(plan: &ModelPlan) -> Vec<Option<(usize, usize)>> {
+    let mut so_far = vec![0; plan.shared.len()];
+    let calls = plan.blocks.iter().map(|block| {
+        let shared = block.hybrid?.shared;
+        so_far[shared] += 1;
+        Some((shared, so_far[shared]))
+    });
+    calls.collect()
 }
 
 fn row(
@@ -50,8 +46,8 @@ fn row(
         total.add(load.of(work));
         *flops.of(work.part) += work.flops;
     }
-    let node = recorded.tree.by_path.get(&format!("model.layers.{block}"));
-    let us = node.map_or_else(Spread::default, |&node| {
+    let module = recorded.tree.plan.blocks[block].block;
+    let us = (recorded.tree.by_module.get(&module)).map_or_else(Spread::default, |&node| {
         Spread::of(recorded.samples[node].each_us.clone())
     });
     BlockRow {
@@ -76,16 +72,16 @@ fn row(
 /// The self times inside a block by part.
 fn parts_us(phase: Phase, recorded: &Recorded, block: usize) -> Parts {
     let blocks_only = phase.run.conditions.level == RecordedLevel::Block;
-    let whole = format!("model.layers.{block}");
+    let whole = recorded.tree.plan.blocks[block].block;
     let mut parts = Parts::default();
     for (module, samples) in recorded.tree.nodes.iter().zip(&recorded.samples) {
         if module.block != Some(block) {
             continue;
         }
         // Without spans of ops, all self time of a block is its mixer's.
-        let part = match blocks_only && module.path == whole {
+        let part = match blocks_only && module.id == Some(whole) {
             true => Part::Mamba,
-            false => modules::part(&module.path),
+            false => module.part,
         };
         *parts.of(part) += samples.self_us;
     }

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::backend::Ceilings;
 use crate::model::config::BlockKind;
+use crate::model::module::Part;
 use crate::report::count::{Kind, ModuleWork};
-use crate::report::modules::Part;
 use crate::report::sentence::Sentence;
 use crate::report::summary::spread::Spread;
 use crate::report::verdict::{Roof, Verdict};
@@ -184,8 +184,11 @@ pub struct TypeRow {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModuleRow {
     pub path: String,
+    /// The last step of the path.
+    pub name: String,
     #[serde(rename = "type")]
     pub class: String,
+    pub part: Part,
     pub block: Option<usize>,
     pub count: usize,
     pub us: f64,
@@ -207,6 +210,7 @@ pub struct TreeNode {
     pub name: String,
     #[serde(rename = "type")]
     pub class: String,
+    pub part: Part,
     pub depth: usize,
     pub start_us: f64,
     pub us: f64,

@@ -2,7 +2,6 @@
 
 use crate::model::config::Config;
 use crate::report::count::Arithmetic;
-use crate::report::modules;
 use crate::report::run::Run;
 use crate::report::summary::figures::{FlopsByKind, PhaseSummary};
 use crate::report::summary::recorded::{Modules, Passes, Samples};
@@ -93,12 +92,12 @@ impl Phase<'_> {
 
     /// `profiled` are the times of all passes with spans.
     fn recorded(self, profiled: &[f64], load: &Workload) -> Recorded {
-        let mut tree = Modules::default();
+        let mut tree = Modules::new(self.config);
         let mut samples: Vec<Samples> = Vec::new();
         let middle = middle_half(profiled);
         let mut in_middle = middle.iter();
         for run in &self.run.runs {
-            let passes = Passes::new(self.config, &run.spans, &mut tree);
+            let passes = Passes::new(&run.spans, &mut tree);
             samples.resize_with(tree.nodes.len(), Samples::default);
             for pass in self.passes() {
                 let in_middle = *in_middle.next().expect("a checked run has all its passes");
@@ -134,14 +133,14 @@ impl Phase<'_> {
 fn own_work(tree: &Modules, samples: &[Samples], load: &Workload) -> Vec<WorkTotal> {
     let mut own = vec![WorkTotal::default(); tree.nodes.len()];
     for work in &load.works {
-        let mut path = Some(&work.path[..]);
-        while let Some(at) = path {
-            let node = tree.by_path.get(at).copied();
+        let mut module = Some(work.module);
+        while let Some(id) = module {
+            let node = tree.by_module.get(&id).copied();
             if let Some(node) = node.filter(|&node| samples[node].calls > 0) {
                 own[node].add(load.of(work));
                 break;
             }
-            path = modules::parent(at);
+            module = tree.plan.tree.get(id).parent;
         }
     }
     own

@@ -1,40 +1,95 @@
 //! From spans to modules: which module each span belongs to, and the times of every module in every pass.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use crate::model::config::{BlockKind, Config};
-use crate::report::modules;
+use crate::family;
+use crate::model::config::Config;
+use crate::model::module::{ModelPlan, Part};
+use crate::ops::trace::ModuleId;
 use crate::report::run::Spans;
 
 #[derive(Clone)]
 pub struct Module {
+    /// `None` for a span that is no module of the model; files may have any.
+    pub id: Option<ModuleId>,
     pub path: String,
+    /// The last step of the path.
+    pub name: String,
     pub class: String,
+    pub part: Part,
     /// A lower index than the module's own.
     pub parent: Option<usize>,
     pub block: Option<usize>,
 }
 
 /// Every module that a span belongs to, and the modules around those. Parents come before their children.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Modules {
+    pub plan: Arc<ModelPlan>,
     pub nodes: Vec<Module>,
     pub by_path: HashMap<String, usize>,
+    pub by_module: HashMap<ModuleId, usize>,
 }
 
 impl Modules {
-    fn node(&mut self, path: &str, block: Option<usize>, kinds: &[BlockKind]) -> usize {
-        if let Some(&node) = self.by_path.get(path) {
+    pub fn new(config: &Config) -> Modules {
+        Modules {
+            plan: Arc::new(family::full_plan(config)),
+            nodes: Vec::new(),
+            by_path: HashMap::new(),
+            by_module: HashMap::new(),
+        }
+    }
+
+    /// The node of the span `name` inside block `block`, or outside of all blocks.
+    fn of_span(&mut self, block: Option<usize>, name: &str) -> usize {
+        if let Some(id) = self.plan.tree.by_span(block, name) {
+            return self.of_module(id);
+        }
+        let around = block.map(|block| self.of_module(self.plan.blocks[block].block));
+        let path = match around {
+            Some(around) => format!("{}.{name}", self.nodes[around].path),
+            None => name.into(),
+        };
+        if let Some(&node) = self.by_path.get(&path) {
             return node;
         }
-        let parent = modules::parent(path).map(|outer| self.node(outer, block, kinds));
-        self.nodes.push(Module {
-            path: path.into(),
-            class: modules::class(path, kinds).into(),
-            parent,
+        let last = name.rsplit('.').next().unwrap_or(name);
+        self.push(Module {
+            id: None,
+            path,
+            name: last.into(),
+            class: last.into(),
+            part: Part::Other,
+            parent: around,
             block,
+        })
+    }
+
+    fn of_module(&mut self, id: ModuleId) -> usize {
+        if let Some(&node) = self.by_module.get(&id) {
+            return node;
+        }
+        let plan = Arc::clone(&self.plan);
+        let module = plan.tree.get(id);
+        let parent = module.parent.map(|parent| self.of_module(parent));
+        let node = self.push(Module {
+            id: Some(id),
+            path: module.path.clone(),
+            name: plan.tree.name(id).into(),
+            class: module.class.into(),
+            part: module.part,
+            parent,
+            block: module.block,
         });
-        self.by_path.insert(path.into(), self.nodes.len() - 1);
+        self.by_module.insert(id, node);
+        node
+    }
+
+    fn push(&mut self, module: Module) -> usize {
+        self.by_path.insert(module.path.clone(), self.nodes.len());
+        self.nodes.push(module);
         self.nodes.len() - 1
     }
 }
@@ -86,10 +141,9 @@ pub struct Passes<'a> {
 
 impl<'a> Passes<'a> {
     /// Adds the modules of `spans` to `tree`.
-    pub fn new(config: &Config, spans: &'a Spans, tree: &mut Modules) -> Passes<'a> {
-        let hybrids = config.hybrid_blocks();
+    pub fn new(spans: &'a Spans, tree: &mut Modules) -> Passes<'a> {
         let names = spans.names.iter();
-        let blocks: Vec<_> = names.map(|name| modules::block_of(name)).collect();
+        let blocks: Vec<_> = names.map(|name| family::block_of_span(name)).collect();
         let mut block: Vec<Option<usize>> = Vec::with_capacity(spans.len());
         let mut known: HashMap<(Option<usize>, usize), usize> = HashMap::new();
         let mut passes = Passes {
@@ -102,17 +156,9 @@ impl<'a> Passes<'a> {
             let parent = usize::try_from(spans.parent[row]).ok();
             let own = blocks[name].or(parent.and_then(|parent| block[parent]));
             block.push(own);
-            let node = *known.entry((own, name)).or_insert_with(|| {
-                let path = match own {
-                    Some(own) if blocks[name].is_some() => format!("model.layers.{own}"),
-                    Some(own) => {
-                        let slot = hybrids.iter().position(|&hybrid| hybrid == own);
-                        modules::path_in_block(own, slot, &spans.names[name])
-                    }
-                    None => modules::path_outside(&spans.names[name]),
-                };
-                tree.node(&path, own, &config.kinds)
-            });
+            let node = *known
+                .entry((own, name))
+                .or_insert_with(|| tree.of_span(own, &spans.names[name]));
             passes.node.push(node);
             let pass = spans.pass[row];
             if passes.rows.len() <= pass {

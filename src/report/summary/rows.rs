@@ -17,7 +17,9 @@ pub fn modules(recorded: &Recorded, load: &Workload, profiled_us: f64) -> Vec<Mo
         let (us, self_us) = (samples.us, samples.self_us);
         ModuleRow {
             path: module.path.clone(),
+            name: module.name.clone(),
             class: module.class.clone(),
+            part: module.part,
             block: module.block,
             count: samples.calls,
             us,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::report::modules;
+use crate::model::module::Part;
 use crate::report::summary::figures::TreeNode;
 use crate::report::summary::phase::Phase;
 use crate::report::summary::recorded::{Modules, Passes, Times};
@@ -21,12 +21,13 @@ pub fn median_pass(phase: Phase, profiled: &[f64], tree: &Modules) -> Vec<TreeNo
     };
     let spans = &phase.run.runs[run].spans;
     let mut known = tree.clone();
-    let times = Passes::new(phase.config, spans, &mut known).times(pass, tree);
+    let times = Passes::new(spans, &mut known).times(pass, tree);
     let tracked_us: f64 = times.values().map(|times| times.self_us).sum();
     let mut nodes = vec![TreeNode {
         path: "model".into(),
         name: "model".into(),
-        class: "Zamba2ForCausalLM".into(),
+        class: tree.plan.tree.class.into(),
+        part: Part::Other,
         depth: 0,
         start_us: 0.0,
         us: profiled[at],
@@ -40,8 +41,9 @@ pub fn median_pass(phase: Phase, profiled: &[f64], tree: &Modules) -> Vec<TreeNo
         let module = &tree.nodes[node];
         nodes.push(TreeNode {
             path: module.path.clone(),
-            name: modules::leaf(&module.path).into(),
+            name: module.name.clone(),
             class: module.class.clone(),
+            part: module.part,
             depth,
             start_us,
             us: times[&node].us,
