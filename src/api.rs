@@ -26,6 +26,7 @@ use crate::model::NumericSettings;
 use crate::model::config::{BlockKind, Config};
 use crate::model::forward::Progress;
 use crate::profile::Level;
+use crate::report::measure::{self, Protocol};
 use crate::report::run::{Memory, ModelFacts, Run};
 use crate::report::{self, reference, summary};
 use crate::self_test;
@@ -682,6 +683,23 @@ impl Engine {
         })
     }
 
+    /// What the measuring protocol runs after `n_done` runs: `warm_up`, `unprofiled`, `profiled`, or nothing more.
+    pub fn next_run(&self, warmup: usize, runs: usize, n_done: usize) -> Option<String> {
+        let protocol = Protocol {
+            warmup,
+            runs,
+            is_recorded: true,
+        };
+        protocol.next(n_done).map(|next| next.name().into())
+    }
+
+    /// The ids to measure with: `ids` cut or repeated to `length`, or a walk through the vocabulary.
+    pub fn measured_prompt(&self, ids: Option<Vec<u32>>, length: usize) -> JsResult<Vec<u32>> {
+        let session = self.session().map_err(to_js_error)?;
+        let vocab_size = on_session!(session, s => s.config().vocab_size);
+        Ok(measure::prompt(ids.as_deref(), length, vocab_size))
+    }
+
     /// What the model's device can do at best; takes about a second.
     pub async fn ceilings(&mut self) -> JsResult<JsValue> {
         match self.session_mut().map_err(to_js_error)? {
@@ -747,12 +765,11 @@ pub fn parse_run(text: &str) -> JsResult<JsValue> {
     to_js(&Run::parse(text).map_err(to_js_error)?)
 }
 
-/// Everything that is derived from the run in `text`. `language`: `en` or `ru`.
+/// Everything that is derived from the run in `text`.
 #[wasm_bindgen]
-pub fn summarise(text: &str, language: &str) -> JsResult<JsValue> {
-    let language = language.parse().map_err(to_js_error)?;
+pub fn summarise(text: &str) -> JsResult<JsValue> {
     let run = Run::parse(text).map_err(to_js_error)?;
-    to_js(&summary::summarise(&run, language))
+    to_js(&summary::summarise(&run))
 }
 
 /// The run in `text` as `markdown`, `json`, `csv` or `trace`.
@@ -766,10 +783,9 @@ pub fn export_run(text: &str, format: &str, language: &str) -> JsResult<String> 
 
 /// The reference report, `published` or `recomputed`.
 #[wasm_bindgen]
-pub fn reference_report(kind: &str, language: &str) -> JsResult<JsValue> {
-    let language = language.parse().map_err(to_js_error)?;
+pub fn reference_report(kind: &str) -> JsResult<JsValue> {
     let kind = kind.parse().map_err(to_js_error)?;
-    to_js(&reference::report(kind, language))
+    to_js(&reference::report(kind))
 }
 
 fn unit_info(planned: &PlannedUnit) -> UnitInfo<'_> {

@@ -19,3 +19,4 @@ mod support;
 mod threads;
 mod webgpu;
 mod webgpu_widths;
+mod words;

@@ -11,6 +11,7 @@ use zamba2::model::NumericSettings;
 use zamba2::model::config::Config;
 use zamba2::quant::WeightFormat;
 use zamba2::report::count::{self, Formats, Kind, ModuleWork};
+use zamba2::report::measure::{self, NextRun, Protocol};
 use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Session};
 
@@ -150,11 +151,15 @@ fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(),
 
     let (mut prefill_ms, mut decode_ms) = (Vec::new(), Vec::new());
     let mut decode_dispatches = None;
-    for run in 0..=arguments.runs {
+    let protocol = Protocol {
+        runs: arguments.runs as usize,
+        is_recorded: false,
+        ..Protocol::default()
+    };
+    for next in protocol.sequence() {
         let (prefill, decode, dispatches) = measure(&mut session, arguments)?;
         decode_dispatches = dispatches;
-        // The first run warms up caches, page tables and the processor's clock.
-        if run > 0 {
+        if next == NextRun::Unprofiled {
             prefill_ms.push(prefill);
             decode_ms.push(decode);
         }
@@ -211,11 +216,8 @@ fn measure<B: Device>(
     session: &mut Session<B>,
     arguments: &Arguments,
 ) -> Result<(f64, f64, Option<u64>), Failure> {
-    let vocab_size = session.config().vocab_size as u32;
-    // Steps of a prime visit different rows of the embedding.
-    let prompt: Vec<u32> = (0..arguments.prompt)
-        .map(|i| i.wrapping_mul(7919) % vocab_size)
-        .collect();
+    let vocab_size = session.config().vocab_size;
+    let prompt = measure::prompt(None, arguments.prompt as usize, vocab_size);
     let options = GenerateOptions {
         max_tokens: arguments.decode as usize + 1,
         sampling: SamplingOptions {

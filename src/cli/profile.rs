@@ -1,5 +1,5 @@
-//! `zamba2 profile`: where the time of a prompt and of each token goes. It stands on floor 6; it runs the session and the
-//! clock, and what the record says is the library's report.
+//! `zamba2 profile`: where the time of a prompt and of each token goes. It runs the session by the library's measuring
+//! protocol and writes the library's report.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,22 +13,23 @@ use zamba2::model::NumericSettings;
 use zamba2::profile::{Level, Profile};
 use zamba2::quant::WeightFormat;
 use zamba2::report;
+use zamba2::report::measure::{self, DECODE_TOKENS, NextRun, PROMPT_TOKENS, Protocol};
 use zamba2::report::run::{
     self, Conditions, Memory, ModelFacts, ProfiledRun, RecordedLevel, Run, SCHEMA, Timer,
     UnprofiledRun,
 };
 use zamba2::report::summary::summarise;
-use zamba2::report::words::Language;
 use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Session};
+use zamba2::words::Language;
 
 use super::device::{Device, Opened};
 use super::{Failure, OpenArguments, print, proc_bytes};
 
 /// Measure where the time goes, block by block and module by module, and write a report.
 ///
-/// One run warms up; then runs with and without recording alternate, so that the report can tell what recording costs.
-/// The machine's ceilings are measured first. With --json the record itself is printed (docs/run-format.md).
+/// One run warms up; then runs with and without recording alternate, which shows what recording costs. The ceilings of
+/// the machine are measured first. With --json the run file is printed (docs/run-format.md).
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -43,15 +44,30 @@ pub struct Arguments {
     prompt: Option<String>,
 
     /// Tokens of the prompt: a text is cut or repeated to this length.
-    #[arg(long, value_name = "N", default_value_t = 35, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = PROMPT_TOKENS as u32,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     prompt_tokens: u32,
 
     /// Tokens to decode in each run.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = DECODE_TOKENS as u32,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     decode: u32,
 
     /// Runs to measure, each with and without recording.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = Protocol::default().runs as u32,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
     runs: u32,
 
     /// What is recorded: every op, or blocks only, which costs less.
@@ -95,9 +111,6 @@ enum Format {
     Summary,
 }
 
-/// As long as a fixed walk through the vocabulary is until it repeats.
-const COUNTED_IDS: u32 = 256;
-
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     match arguments.open.backend()? {
         Opened::Cpu(be) => run_on(*be, arguments, json),
@@ -124,13 +137,22 @@ fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(),
         RecordAt::Module => (Level::Module, RecordedLevel::Module),
         RecordAt::Block => (Level::Block, RecordedLevel::Block),
     };
-    measure(&mut session, &ids, arguments.decode, Level::Off)?;
+    let protocol = Protocol {
+        runs: arguments.runs as usize,
+        ..Protocol::default()
+    };
     let (mut runs, mut unprofiled) = (Vec::new(), Vec::new());
-    for _ in 0..arguments.runs {
-        // In turn, so that a drift of clock or temperature falls on both kinds alike.
-        unprofiled.push(measure(&mut session, &ids, arguments.decode, Level::Off)?.0);
-        let (times, profile) = measure(&mut session, &ids, arguments.decode, level)?;
-        runs.push(ProfiledRun::new(times, profile));
+    for next in protocol.sequence() {
+        let level = match next {
+            NextRun::Profiled => level,
+            NextRun::WarmUp | NextRun::Unprofiled => Level::Off,
+        };
+        let (times, profile) = run_once(&mut session, &ids, arguments.decode, level)?;
+        match next {
+            NextRun::WarmUp => {}
+            NextRun::Unprofiled => unprofiled.push(times),
+            NextRun::Profiled => runs.push(ProfiledRun::new(times, profile)),
+        }
     }
 
     let mut memory = Memory::new(session.config(), session.schedule(), session.kv_format());
@@ -171,7 +193,7 @@ fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(),
         memory,
         prompt_tokens: ids.len(),
         decode_tokens: arguments.decode as usize,
-        warmup: 1,
+        warmup: protocol.warmup,
         runs,
         unprofiled,
     };
@@ -188,9 +210,7 @@ fn write(run: &Run, arguments: &Arguments, json: bool) -> Result<(), Failure> {
         Format::Json => export(report::Format::Json),
         Format::Csv => export(report::Format::Csv),
         Format::Trace => export(report::Format::Trace),
-        Format::Summary => {
-            serde_json::to_string(&summarise(run, language)).expect("a summary is plain data")
-        }
+        Format::Summary => serde_json::to_string(&summarise(run)).expect("a summary is plain data"),
     };
     match &arguments.out {
         Some(file) => fs::write(file, text).map_err(|error| Failure::write(file, &error)),
@@ -200,24 +220,21 @@ fn write(run: &Run, arguments: &Arguments, json: bool) -> Result<(), Failure> {
 }
 
 fn prompt<B: Device>(session: &Session<B>, arguments: &Arguments) -> Result<Vec<u32>, Failure> {
-    let vocab_size = session.config().vocab_size as u32;
     let ids = match (&arguments.prompt, session.tokenizer()) {
-        (Some(text), tokenizer) => tokenizer?.encode(text, true)?,
-        (None, Ok(tokenizer)) => tokenizer.encode(report::PROMPT, true)?,
-        // Steps of a prime visit different rows of the embedding.
-        (None, Err(_)) => (0..COUNTED_IDS)
-            .map(|i| i.wrapping_mul(7919) % vocab_size)
-            .collect(),
+        (Some(text), tokenizer) => Some(tokenizer?.encode(text, true)?),
+        (None, Ok(tokenizer)) => Some(tokenizer.encode(report::PROMPT, true)?),
+        (None, Err(_)) => None,
     };
-    if ids.is_empty() {
+    if ids.as_ref().is_some_and(Vec::is_empty) {
         return Err(Failure::Model(Error::EmptyPrompt));
     }
     let length = arguments.prompt_tokens as usize;
-    Ok(ids.iter().copied().cycle().take(length).collect())
+    let vocab_size = session.config().vocab_size;
+    Ok(measure::prompt(ids.as_deref(), length, vocab_size))
 }
 
-/// One sequence: the time from the ids to the first token, that of each step after it, and what was recorded.
-fn measure<B: Device>(
+/// One sequence: the time from the ids to the first token, the time of each step after it, and the recorded spans.
+fn run_once<B: Device>(
     session: &mut Session<B>,
     ids: &[u32],
     decode: u32,
@@ -239,7 +256,7 @@ fn measure<B: Device>(
     let prefill_us = now_us() - start_us;
     let mut step_us = Vec::with_capacity(decode as usize);
     for _ in 0..decode {
-        // Its own, since several tokens may come from the device at once.
+        // Its own time, since one readback may bring several tokens.
         step_us.push(block_on(session.step())?.us);
     }
     let times = UnprofiledRun::new(prefill_us, step_us);
@@ -255,7 +272,7 @@ fn model_name(arguments: &Arguments) -> String {
     name.map_or_else(|| "model".into(), |name| name.into_owned())
 }
 
-/// The smallest difference of two readings, seen over a few.
+/// The smallest difference of two readings of the clock.
 fn clock_step_us() -> f64 {
     let step = || {
         let start = Instant::now();

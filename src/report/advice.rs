@@ -1,84 +1,72 @@
-//! What the figures of a run suggest, and what weakens them, in whole sentences. It stands inside the report, beside
-//! the summary whose last two fields it writes. A sentence appears only where the data bear it.
+//! What the figures of a run suggest, and what weakens them. A sentence is given only if the data support it.
 
 use crate::model::config::BlockKind;
 use crate::quant::WeightFormat;
 use crate::report::count::{Formats, ModuleWork};
 use crate::report::modules;
 use crate::report::run::{RecordedLevel, Run};
-use crate::report::summary::{Bound, PhaseSummary, Summary, ratio, works};
-use crate::report::words::Language;
+use crate::report::sentence::{Sentence, SentenceValue};
+use crate::report::summary::{PhaseSummary, Summary, ratio, works};
+use crate::report::verdict::{Roof, Verdict};
 
-/// Above this a ceiling can't be one: the rest is the noise of its own measurement.
-const ABOVE_CEILING_PERCENT: f64 = 105.0;
-/// From here a phase is held by its ceiling, and only less work makes it faster.
-const HELD_PERCENT: f64 = 60.0;
-/// Weights below this may stay in a processor's last cache from pass to pass.
+/// Smaller weights may stay in the last-level cache of a CPU from pass to pass.
 const CACHED_BYTES: u64 = 64 << 20;
-/// What recording, or the difference of runs, may cost without a remark.
+/// Recording may cost this much, and runs may differ this much, without a caution.
 const QUIET_PERCENT: f64 = 10.0;
+/// Fewer runs than this give no useful spread.
+const ENOUGH_RUNS: usize = 3;
+/// q4 is worth naming only if it saves more than a twentieth of the bytes.
+const WORTHWHILE_SHARE: f64 = 0.95;
 
 /// The most useful first.
-pub fn advice(run: &Run, summary: &Summary, language: Language) -> Vec<String> {
+pub fn advice(run: &Run, summary: &Summary) -> Vec<Sentence> {
     let mut sentences = Vec::new();
     if run.decode_tokens > 0 {
-        sentences.extend(decode(run, summary, language));
+        sentences.extend(decode(run, summary));
     }
-    sentences.extend(farthest(summary, language));
-    sentences.extend(threads(run, language));
+    sentences.extend(farthest(summary));
+    sentences.extend(threads(run));
     sentences
 }
 
-/// What holds decode, and what fewer bytes would do.
-fn decode(run: &Run, summary: &Summary, language: Language) -> Option<String> {
+/// What limits decode, and what fewer bytes would change. Above its ceiling, a phase has a caution instead.
+fn decode(run: &Run, summary: &Summary) -> Option<Sentence> {
     let decode = &summary.decode;
-    // Above its ceiling, a phase has a caution instead.
-    let percent = decode
-        .percent_of_ceiling
-        .filter(|&percent| percent <= ABOVE_CEILING_PERCENT)?;
-    let (ceilings, time) = (run.ceilings?, language.time(decode.wall_us.median));
-    let percent_text = language.number(percent, 0);
-    let values = [
-        ("time", &time[..]),
-        ("percent", &percent_text),
-        ("read", &language.figure(ceilings.read_gb_per_s)),
-        ("bytes", &language.bytes(decode.bytes)),
+    let (percent, ceilings) = (decode.percent_of_ceiling?, run.ceilings?);
+    let mut values = vec![
+        ("time", SentenceValue::Us(decode.wall_us.median)),
+        ("percent", SentenceValue::Whole(percent)),
     ];
-    if percent < HELD_PERCENT {
-        let slowest = decode.types.first()?;
-        let share = language.number(slowest.time_percent, 0);
-        return Some(language.say(
-            "Decode is held neither by memory nor by arithmetic: {time} per token is {percent} % of what the ceilings allow; {type} takes the most, {share} % of the step.",
-            "Генерацию не держат ни память, ни арифметика: {time} на токен — это {percent} % от возможного; больше всего, {share} % шага, занимает {type}.",
-            &[&values[..], &[("type", &slowest.class), ("share", &share)]].concat(),
-        ));
-    }
-    let mut text = match decode.bound {
-        Bound::Memory => language.say(
-            "Decode is held by memory: each token reads {bytes}, and {time} is {percent} % of what reading at {read} GB/s allows.",
-            "Генерацию держит память: на каждый токен читается {bytes}, и {time} — это {percent} % от возможного при чтении {read} ГБ/с.",
-            &values,
-        ),
-        Bound::Arithmetic => language.say(
-            "Decode is held by arithmetic: {time} per token is {percent} % of what the ceilings allow.",
-            "Генерацию держит арифметика: {time} на токен — это {percent} % от возможного.",
-            &values,
-        ),
+    let key = match decode.verdict {
+        Verdict::AboveCeiling | Verdict::NoCeilings => return None,
+        Verdict::HeldByArithmetic => "advice.decode.arithmetic",
+        Verdict::NearestArithmetic | Verdict::NearestMemory => {
+            let slowest = decode.types.first()?;
+            values.extend([
+                ("type", SentenceValue::Text(slowest.class.clone())),
+                ("share", SentenceValue::Whole(slowest.time_percent)),
+            ]);
+            "advice.decode.neither"
+        }
+        Verdict::HeldByMemory => {
+            values.extend([
+                ("read", SentenceValue::Figure(ceilings.read_gb_per_s)),
+                ("bytes", SentenceValue::Bytes(decode.bytes)),
+            ]);
+            let share = q4_share(run);
+            if share < WORTHWHILE_SHARE {
+                values.push(("share", SentenceValue::Whole(100.0 * share)));
+                "advice.decode.memory_q4"
+            } else {
+                "advice.decode.memory"
+            }
+        }
     };
-    let fewer = fewer_bytes(run);
-    if decode.bound == Bound::Memory && fewer < 0.95 {
-        text.push(' ');
-        text.push_str(&language.say(
-            "q4 would read {share} % of the bytes.",
-            "q4 читал бы {share} % этих байтов.",
-            &[("share", &language.number(100.0 * fewer, 0))],
-        ));
-    }
-    Some(text)
+    Some(Sentence::new(key, values))
 }
 
-/// Bytes of a decode step with q4 weights, for one byte of this run's.
-fn fewer_bytes(run: &Run) -> f64 {
+/// Bytes of a decode step with q4 weights over those with this run's weights.
+fn q4_share(run: &Run) -> f64 {
     let (config, formats) = (run.config(), run.formats());
     let bytes = |weights: WeightFormat| -> f64 {
         let works = works(run, &config, Formats { weights, ..formats }, true);
@@ -87,178 +75,156 @@ fn fewer_bytes(run: &Run) -> f64 {
     ratio(bytes(WeightFormat::Q4), bytes(formats.weights))
 }
 
-/// The kind of module that would give back the most time at its ceiling.
-fn farthest(summary: &Summary, language: Language) -> Option<String> {
-    let prefill = lost(&summary.prefill).map(|lost| (lost, true));
-    let decode = lost(&summary.decode).map(|lost| (lost, false));
-    let ((name, us, allowed_us), is_prefill) = prefill.or(decode)?;
-    let phase = match is_prefill {
-        true => &summary.prefill,
-        false => &summary.decode,
+/// The module name whose calls together would gain the most time at their ceiling.
+fn farthest(summary: &Summary) -> Option<Sentence> {
+    let prefill = most_lost(&summary.prefill).map(|lost| (lost, true));
+    let decode = most_lost(&summary.decode).map(|lost| (lost, false));
+    let (lost, is_prefill) = prefill.or(decode)?;
+    let (key, phase) = match is_prefill {
+        true => ("advice.farthest.prefill", &summary.prefill),
+        false => ("advice.farthest.decode", &summary.decode),
     };
-    let share = 100.0 * ratio(us, phase.profiled_us.median);
-    let percent = 100.0 * ratio(allowed_us, us);
-    let values = [
-        ("module", &name[..]),
-        ("share", &language.number(share, 0)),
-        ("percent", &language.number(percent, 0)),
-        ("gain", &language.time(us - allowed_us)),
-    ];
-    Some(match is_prefill {
-        true => language.say(
-            "In the prefill {module} is farthest from its ceiling: {share} % of the time at {percent} % of what is possible; {gain} could be gained there.",
-            "При чтении запроса дальше всего от потолка {module}: {share} % времени при {percent} % от возможного; там можно выиграть {gain}.",
-            &values,
-        ),
-        false => language.say(
-            "In decode {module} is farthest from its ceiling: {share} % of the time at {percent} % of what is possible; {gain} per token could be gained there.",
-            "При генерации дальше всего от потолка {module}: {share} % времени при {percent} % от возможного; там можно выиграть {gain} на токен.",
-            &values,
-        ),
-    })
+    let share = 100.0 * ratio(lost.us, phase.profiled_us.median);
+    let percent = 100.0 * ratio(lost.allowed_us, lost.us);
+    Some(Sentence::new(
+        key,
+        [
+            ("module", SentenceValue::Text(lost.name)),
+            ("share", SentenceValue::Whole(share)),
+            ("percent", SentenceValue::Whole(percent)),
+            ("gain", SentenceValue::Us(lost.us - lost.allowed_us)),
+        ],
+    ))
 }
 
-/// Name, time and allowed time of the modules of one name with the largest difference.
-fn lost(phase: &PhaseSummary) -> Option<(String, f64, f64)> {
-    let mut sums: Vec<(&str, f64, f64)> = Vec::new();
+struct Lost {
+    name: String,
+    us: f64,
+    allowed_us: f64,
+}
+
+/// Sums the modules by name and takes the one with the largest time above the allowed one.
+fn most_lost(phase: &PhaseSummary) -> Option<Lost> {
+    let mut sums: Vec<Lost> = Vec::new();
     for row in &phase.modules {
-        // Only leaves: what a block loses is lost inside it.
+        // Only leaves: the modules around them lose the same time again.
         let Some(percent) = row.percent_of_ceiling.filter(|_| row.us == row.self_us) else {
             continue;
         };
         let (name, allowed_us) = (modules::leaf(&row.path), row.us * percent / 100.0);
-        match sums.iter_mut().find(|sum| sum.0 == name) {
-            Some(sum) => (sum.1, sum.2) = (sum.1 + row.us, sum.2 + allowed_us),
-            None => sums.push((name, row.us, allowed_us)),
+        match sums.iter_mut().find(|sum| sum.name == name) {
+            Some(sum) => (sum.us, sum.allowed_us) = (sum.us + row.us, sum.allowed_us + allowed_us),
+            None => sums.push(Lost {
+                name: name.into(),
+                us: row.us,
+                allowed_us,
+            }),
         }
     }
+    let gain = |lost: &Lost| lost.us - lost.allowed_us;
     let most = sums
         .into_iter()
-        .max_by(|a, b| (a.1 - a.2).total_cmp(&(b.1 - b.2)));
-    most.filter(|(_, us, allowed_us)| us > allowed_us)
-        .map(|(name, us, allowed_us)| (name.into(), us, allowed_us))
+        .max_by(|a, b| gain(a).total_cmp(&gain(b)))?;
+    (gain(&most) > 0.0).then_some(most)
 }
 
-fn threads(run: &Run, language: Language) -> Option<String> {
+fn threads(run: &Run) -> Option<Sentence> {
     let conditions = &run.conditions;
-    (conditions.threads == 1 && conditions.isolated == Some(false)).then(|| {
-        language.say(
-            "One thread computed, because the page is not isolated: on a host that sends the isolation headers the other cores would help.",
-            "Считал один поток, потому что страница не изолирована: на сервере с заголовками изоляции помогли бы остальные ядра.",
-            &[],
-        )
-    })
+    (conditions.threads == 1 && conditions.isolated == Some(false))
+        .then(|| Sentence::new("advice.threads", []))
 }
 
-/// What a reader should know before believing the figures.
-pub fn cautions(run: &Run, summary: &Summary, language: Language) -> Vec<String> {
-    let mut sentences = Vec::new();
-    let mut say = |english: &str, russian: &str, values: &[(&str, &str)]| {
-        sentences.push(language.say(english, russian, values));
-    };
+/// What to know before relying on the figures.
+pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
     let phases = [
-        (&summary.prefill, language.word("Prefill", "Чтение запроса")),
-        (&summary.decode, language.word("Decode", "Генерация")),
+        (
+            &summary.prefill,
+            SentenceValue::Word("advice.phase.prefill"),
+        ),
+        (&summary.decode, SentenceValue::Word("advice.phase.decode")),
     ];
+    let mut sentences = Vec::new();
     if run.conditions.hidden_ms > 0.0 {
-        let time = language.time(run.conditions.hidden_ms * 1e3);
-        say(
-            "The tab was in the background for {time}: browsers slow such tabs down.",
-            "Вкладка {time} была в фоне: браузеры замедляют такие вкладки.",
-            &[("time", &time)],
-        );
+        let time = SentenceValue::Us(run.conditions.hidden_ms * 1e3);
+        sentences.push(Sentence::new("advice.caution.hidden", [("time", time)]));
     }
-    for (phase, name) in phases {
-        let percent = phase.percent_of_ceiling.unwrap_or(0.0);
-        if percent <= ABOVE_CEILING_PERCENT {
-            continue;
-        }
-        let values = [
-            ("phase", name),
-            ("percent", &language.number(percent, 0)),
-            ("bytes", &language.bytes(run.memory.weights_bytes as f64)),
-        ];
-        if run.memory.weights_bytes < CACHED_BYTES && phase.bound == Bound::Memory {
-            say(
-                "{phase}: {percent} % of the ceiling. The ceiling is that of memory, and {bytes} of weights may stay in a cache, which is faster.",
-                "{phase}: {percent} % от потолка. Потолок измерен по памяти, а {bytes} весов могут оставаться в кэше, который быстрее.",
-                &values,
-            );
-        } else {
-            say(
-                "{phase}: {percent} % of the ceiling, so the ceiling was measured too low. Measure again with nothing else running.",
-                "{phase}: {percent} % от потолка, значит, потолок измерен слишком низко. Повторите измерение, закрыв остальное.",
-                &values,
-            );
-        }
+    for (phase, name) in &phases {
+        sentences.extend(above_ceiling(run, phase, name));
     }
-    if run.runs.len() < 3 {
-        let runs = run.runs.len().to_string();
-        say(
-            "Measured runs: {runs}. With fewer than three, the spread says little.",
-            "Измеренных прогонов: {runs}. При числе меньше трёх разброс мало о чём говорит.",
-            &[("runs", &runs)],
-        );
+    let n_runs = run.runs.len();
+    if n_runs < ENOUGH_RUNS {
+        let runs = SentenceValue::Whole(n_runs as f64);
+        sentences.push(Sentence::new("advice.caution.few_runs", [("runs", runs)]));
     }
-    for (phase, name) in phases {
-        let wide = 100.0 * ratio(phase.wall_us.p95 - phase.wall_us.p5, phase.wall_us.median);
-        if wide > 2.0 * QUIET_PERCENT {
-            say(
-                "{phase}: the times lie {percent} % apart (5th to 95th percentile): something else used the machine, or its clock changed.",
-                "{phase}: времена расходятся на {percent} % (5–95-й процентили): машину занимало что-то ещё, или менялась её частота.",
-                &[("phase", name), ("percent", &language.number(wide, 0))],
-            );
-        }
-        // Within the spread of the runs it can't be told from what disturbed them.
-        let apart_us = phase.wall_us.p95 - phase.wall_us.p5;
-        let told = phase.profiled_us.median - phase.wall_us.median > apart_us;
-        if phase.recording_percent > QUIET_PERCENT && told {
-            say(
-                "{phase}: recording cost {percent} %. Times of modules contain it; those of whole passes don't.",
-                "{phase}: запись стоила {percent} %. Она входит во время модулей, но не во время целых проходов.",
-                &[
-                    ("phase", name),
-                    ("percent", &language.number(phase.recording_percent, 0)),
-                ],
-            );
-        }
+    for (phase, name) in &phases {
+        sentences.extend(spread_or_recording(phase, name));
     }
-    let plain = summary
-        .decode
-        .blocks
-        .iter()
-        .filter(|row| row.kind == BlockKind::Mamba);
-    let shortest_us = plain.map(|row| row.us.median).fold(f64::INFINITY, f64::min);
-    let step_us = run.timer.resolution_us;
-    if shortest_us.is_finite() && step_us > shortest_us * QUIET_PERCENT / 100.0 {
-        say(
-            "The clock moves in steps of {step}, and a block takes {block} per token: single times are coarse, means over many steps less so.",
-            "Часы идут шагами по {step}, а блок занимает {block} на токен: отдельные времена грубы, средние по многим шагам точнее.",
-            &[
-                ("step", &language.time(step_us)),
-                ("block", &language.time(shortest_us)),
-            ],
-        );
-    }
+    sentences.extend(coarse_clock(run, summary));
     if run.conditions.level == RecordedLevel::Block
-        && summary
-            .prefill
-            .blocks
-            .iter()
-            .any(|row| row.kind == BlockKind::Hybrid)
+        && run.model.config.kinds.contains(&BlockKind::Hybrid)
     {
-        say(
-            "Only blocks were recorded: the attention and the FFN of a hybrid block are one time, shown as other.",
-            "Записаны только блоки: внимание и FFN гибридного блока — одно время, показанное как прочее.",
-            &[],
-        );
+        sentences.push(Sentence::new("advice.caution.blocks_only", []));
     }
     if run.ceilings.is_none() {
-        say(
-            "No ceilings were measured, so no percentage of them can be given.",
-            "Потолки не измерены, поэтому доли от них нет.",
-            &[],
-        );
+        sentences.push(Sentence::new("advice.caution.no_ceilings", []));
     }
     sentences
+}
+
+fn above_ceiling(run: &Run, phase: &PhaseSummary, name: &SentenceValue) -> Option<Sentence> {
+    let percent = phase.percent_of_ceiling?;
+    if phase.verdict != Verdict::AboveCeiling {
+        return None;
+    }
+    let mut values = vec![
+        ("phase", name.clone()),
+        ("percent", SentenceValue::Whole(percent)),
+    ];
+    if run.memory.weights_bytes < CACHED_BYTES && phase.roof == Roof::Memory {
+        values.push((
+            "bytes",
+            SentenceValue::Bytes(run.memory.weights_bytes as f64),
+        ));
+        return Some(Sentence::new("advice.caution.cached", values));
+    }
+    Some(Sentence::new("advice.caution.above_ceiling", values))
+}
+
+fn spread_or_recording(phase: &PhaseSummary, name: &SentenceValue) -> Vec<Sentence> {
+    let apart_us = phase.wall_us.p95 - phase.wall_us.p5;
+    let wide = 100.0 * ratio(apart_us, phase.wall_us.median);
+    let sentence = |key, percent| {
+        let values = [
+            ("phase", name.clone()),
+            ("percent", SentenceValue::Whole(percent)),
+        ];
+        Sentence::new(key, values)
+    };
+    let mut sentences = Vec::new();
+    if wide > 2.0 * QUIET_PERCENT {
+        sentences.push(sentence("advice.caution.spread", wide));
+    }
+    // Within the spread of the runs, the cost of recording can't be distinguished from noise.
+    let is_distinct = phase.profiled_us.median - phase.wall_us.median > apart_us;
+    if phase.recording_percent > QUIET_PERCENT && is_distinct {
+        sentences.push(sentence(
+            "advice.caution.recording",
+            phase.recording_percent,
+        ));
+    }
+    sentences
+}
+
+fn coarse_clock(run: &Run, summary: &Summary) -> Option<Sentence> {
+    let blocks = summary.decode.blocks.iter();
+    let plain = blocks.filter(|row| row.kind == BlockKind::Mamba);
+    let shortest_us = plain.map(|row| row.us.median).fold(f64::INFINITY, f64::min);
+    let step_us = run.timer.resolution_us;
+    (shortest_us.is_finite() && step_us > shortest_us * QUIET_PERCENT / 100.0).then(|| {
+        let values = [
+            ("step", SentenceValue::Us(step_us)),
+            ("block", SentenceValue::Us(shortest_us)),
+        ];
+        Sentence::new("advice.caution.coarse_clock", values)
+    })
 }

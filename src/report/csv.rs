@@ -1,5 +1,5 @@
-//! A run as one table for spreadsheets: rows of blocks, module types, modules and tokens, told apart by the first
-//! column, with every column in every row (docs/run-format.md). It stands inside the report.
+//! A run as one CSV table for spreadsheets: rows of blocks, module types, modules and tokens, distinguished by the
+//! first column; every row has every column (docs/run-format.md).
 
 use crate::report::run::Run;
 use crate::report::summary::{PhaseSummary, Summary};
@@ -45,7 +45,7 @@ struct Row<'a> {
     tflops: Option<f64>,
     gb_per_s: Option<f64>,
     percent_of_ceiling: Option<f64>,
-    /// Whether spans were recorded meanwhile.
+    /// Whether spans were recorded during this run.
     recorded: Option<bool>,
 }
 
@@ -57,32 +57,34 @@ pub fn write(run: &Run, summary: &Summary) -> String {
             write_phase(phase, name, &mut text);
         }
     }
-    let recorded = run.runs.iter().map(|run| (run.prefill_us, &run.step_us));
-    let plain = run
-        .unprofiled
-        .iter()
-        .map(|run| (run.prefill_us, &run.step_us));
-    let runs = plain
-        .map(|run| (run, false))
-        .chain(recorded.map(|run| (run, true)));
-    let mut numbers = [0; 2];
-    for ((prefill_us, step_us), recorded) in runs {
-        let number = numbers[usize::from(recorded)];
-        numbers[usize::from(recorded)] += 1;
-        for (step, &us) in [prefill_us].iter().chain(step_us).enumerate() {
-            Row {
-                table: "tokens",
-                phase: if step == 0 { "prefill" } else { "decode" },
-                run: Some(number),
-                step: Some(step),
-                us,
-                recorded: Some(recorded),
-                ..Row::default()
-            }
-            .write(&mut text);
-        }
+    for (number, run) in run.unprofiled.iter().enumerate() {
+        write_tokens(number, false, run.prefill_us, &run.step_us, &mut text);
+    }
+    for (number, run) in run.runs.iter().enumerate() {
+        write_tokens(number, true, run.prefill_us, &run.step_us, &mut text);
     }
     text
+}
+
+fn write_tokens(
+    run: usize,
+    is_recorded: bool,
+    prefill_us: f64,
+    step_us: &[f64],
+    text: &mut String,
+) {
+    for (step, &us) in [prefill_us].iter().chain(step_us).enumerate() {
+        Row {
+            table: "tokens",
+            phase: if step == 0 { "prefill" } else { "decode" },
+            run: Some(run),
+            step: Some(step),
+            us,
+            recorded: Some(is_recorded),
+            ..Row::default()
+        }
+        .write(text);
+    }
 }
 
 fn write_phase(phase: &PhaseSummary, name: &str, text: &mut String) {
@@ -172,8 +174,8 @@ impl Row<'_> {
     }
 }
 
-/// As RFC 4180 wants it. A name that a spreadsheet would run as a formula gets an apostrophe: names may come from a
-/// file that someone else made.
+/// Quoted by RFC 4180. A name that a spreadsheet would take for a formula gets an apostrophe, since names may come from
+/// an untrusted file.
 fn quoted(name: &str) -> String {
     let formula = name.starts_with(['=', '+', '-', '@']);
     let name = if formula {

@@ -1,31 +1,34 @@
-//! What a measured run says about the model: counts from shapes, times, their ceilings, and reports for people and
-//! programs. It stands on floor 4 beside the session, which it does not know: a run comes as data, from this machine
-//! or from a file. It measures nothing, reads no file and knows no device beyond its ceilings.
+//! What a measured run shows about a model: counts from shapes, times, ceilings, and reports for people and programs.
+//! A run comes as data, from this machine or from a file. This module measures nothing, reads no file and knows no
+//! device beyond its ceilings.
 
 mod advice;
 pub mod count;
 mod csv;
 mod markdown;
+pub mod measure;
 pub mod modules;
+mod numbers;
 pub mod reference;
 pub mod run;
+pub mod sentence;
 pub mod summary;
 mod trace;
-pub mod words;
+pub mod verdict;
 
 use std::str::FromStr;
 
 use crate::error::{Error, Fact, Result};
 use crate::report::run::Run;
 use crate::report::summary::summarise;
-use crate::report::words::Language;
+use crate::words::Language;
 
-/// What a report reads where no prompt is given. It says nothing that matters: any ids cost the same time.
-pub const PROMPT: &str = "A state space model reads a text once and keeps what matters in a state of constant size, while \
-attention keeps every token and looks at all of them again. A hybrid does both, and this report shows what each part \
-costs.";
+/// The prompt of a measurement without one of its own. Its content doesn't matter: any token ids cost the same time.
+pub const PROMPT: &str = "A state space model reads a text once and keeps what matters in a state of constant size, \
+while attention keeps every token and looks at all of them again. A hybrid does both, and this report shows what each \
+part costs.";
 
-/// A form in which a run leaves the program.
+/// The formats in which a run can be exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Markdown,
@@ -52,12 +55,12 @@ impl FromStr for Format {
     }
 }
 
-/// A checked run as text. Only Markdown has words of a language.
+/// A checked run as text. Only Markdown depends on the language.
 pub fn export(run: &Run, format: Format, language: Language) -> String {
     match format {
-        Format::Markdown => markdown::write(run, &summarise(run, language), language),
+        Format::Markdown => markdown::write(run, &summarise(run), language),
         Format::Json => run.to_json(),
-        Format::Csv => csv::write(run, &summarise(run, language)),
+        Format::Csv => csv::write(run, &summarise(run)),
         Format::Trace => trace::write(run),
     }
 }

@@ -1,18 +1,18 @@
-//! The reference report that this one succeeds: its figures as published, and the same pass counted anew. It stands
-//! inside the report. Times can't be recomputed and are the published ones in both.
+//! The reference report, which this report replaces: its figures as published, and the same pass counted again. Times
+//! can't be recomputed: both have the published ones.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Fact, Result};
 use crate::loader::schedule::parameters;
 use crate::quant::WeightFormat;
-use crate::report::count::{self, Formats, Kind};
+use crate::report::count::{self, Formats, ModuleWork};
 use crate::report::modules;
 use crate::report::run::Shapes;
+use crate::report::sentence::{Sentence, SentenceValue};
 use crate::report::summary::{FlopsByKind, Parts};
-use crate::report::words::Language;
 
-/// The published figures, to their printed digits, and the shapes of the model that they are about.
+/// The published figures, to their printed digits, and the sizes of their model.
 const DATA: &str = include_str!("reference.json");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,13 +48,14 @@ pub struct ReferenceReport {
     pub n_blocks: usize,
     pub parameters: u64,
     pub flops: f64,
-    /// The published report has one figure for linear layers and convolutions, which stands under `linear`.
+    /// The published report has one figure for linear layers and convolutions together, here under `linear`.
     pub flops_by_kind: FlopsByKind,
     pub tflops: f64,
     pub blocks: Vec<ReferenceBlock>,
     pub types: Vec<ReferenceType>,
     pub slowest: Vec<ReferenceModule>,
-    pub explanation: String,
+    /// What differs between published and recomputed.
+    pub explanation: Sentence,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -64,7 +65,7 @@ pub struct ReferenceBlock {
     pub attention_flops: f64,
     pub ffn_flops: f64,
     pub other_flops: f64,
-    /// Unknown where FLOPs are recomputed: no time of a block was published.
+    /// `None` if FLOPs are recomputed: no time of a block was published.
     pub tflops: Option<f64>,
 }
 
@@ -135,50 +136,67 @@ struct PublishedModule {
     class: String,
 }
 
-/// Of a printed figure, without what binary fractions add to it.
+/// A printed figure in units of its last digits, without binary rounding errors.
 fn scaled(printed: f64, by: f64) -> f64 {
     (printed * by).round()
 }
 
-pub fn report(kind: ReferenceKind, language: Language) -> ReferenceReport {
-    let published: Published = serde_json::from_str(DATA).expect("the file is our own");
-    let explanation = language.say(
-        "The published report counts the depthwise convolution as a dense one, the parts of hybrid blocks twice, and all six calls of the shared block on block 5; its parameters have the tied embedding twice and no norms. Counted from the shapes, the same pass is {recomputed} GFLOP instead of {published} ({last} with the logits of the last token only), and the model has 1 215 064 704 parameters; the times are the published ones in both.",
-        "В опубликованном отчёте поканальная свёртка посчитана как плотная, части гибридных блоков — дважды, а все шесть вызовов общего блока записаны на блок 5; среди параметров связанная матрица эмбеддингов посчитана дважды, а нормы не посчитаны. По размерам матриц тот же проход — {recomputed} GFLOP вместо {published} ({last}, если логиты нужны только для последнего токена), а параметров 1 215 064 704; времена в обоих случаях опубликованные.",
-        &[
-            ("recomputed", &language.number(126.758, 3)),
-            ("published", &language.number(436.29, 2)),
-            ("last", &language.number(122.302, 3)),
+pub fn report(kind: ReferenceKind) -> ReferenceReport {
+    let data: Published = serde_json::from_str(DATA).expect("the file is our own");
+    let shapes = data.config.clone();
+    let published = published(data);
+    let (recomputed, last_flops) = recomputed(published.clone(), &shapes);
+    let explanation = Sentence::new(
+        "report.reference.explanation",
+        [
+            ("published", SentenceValue::Giga(published.flops, 2)),
+            ("recomputed", SentenceValue::Giga(recomputed.flops, 3)),
+            ("last", SentenceValue::Giga(last_flops, 3)),
+            ("parameters", SentenceValue::Grouped(recomputed.parameters)),
         ],
     );
-    let report = ReferenceReport {
+    let report = match kind {
+        ReferenceKind::Published => published,
+        ReferenceKind::Recomputed => recomputed,
+    };
+    ReferenceReport {
         kind,
-        model: published.model,
-        forward_us: scaled(published.forward_ms, 1e3),
-        hidden_size: published.hidden_size,
-        vocab_size: published.vocab_size,
-        prompt_tokens: published.prompt_tokens,
-        n_blocks: published.n_blocks,
-        parameters: published.parameters,
-        flops: scaled(published.gflops.total, 1e9),
+        explanation,
+        ..report
+    }
+}
+
+/// The published figures; the explanation is still empty.
+fn published(data: Published) -> ReferenceReport {
+    let flops = |gflops| scaled(gflops, 1e9);
+    ReferenceReport {
+        kind: ReferenceKind::Published,
+        model: data.model,
+        forward_us: scaled(data.forward_ms, 1e3),
+        hidden_size: data.hidden_size,
+        vocab_size: data.vocab_size,
+        prompt_tokens: data.prompt_tokens,
+        n_blocks: data.n_blocks,
+        parameters: data.parameters,
+        flops: flops(data.gflops.total),
         flops_by_kind: FlopsByKind {
-            linear: scaled(published.gflops.linear_and_conv1d, 1e9),
+            linear: flops(data.gflops.linear_and_conv1d),
             conv1d: 0.0,
-            attention: scaled(published.gflops.attention_kernel, 1e9),
-            ssm: scaled(published.gflops.ssm, 1e9),
+            attention: flops(data.gflops.attention_kernel),
+            ssm: flops(data.gflops.ssm),
         },
-        tflops: published.tflops,
-        blocks: (published.blocks.iter().enumerate())
+        tflops: data.tflops,
+        blocks: (data.blocks.iter().enumerate())
             .map(|(block, row)| ReferenceBlock {
                 block,
-                mamba_flops: scaled(row.mamba_gflops, 1e9),
-                attention_flops: scaled(row.attention_gflops, 1e9),
-                ffn_flops: scaled(row.ffn_gflops, 1e9),
+                mamba_flops: flops(row.mamba_gflops),
+                attention_flops: flops(row.attention_gflops),
+                ffn_flops: flops(row.ffn_gflops),
                 other_flops: 0.0,
                 tflops: Some(row.tflops),
             })
             .collect(),
-        types: (published.types.into_iter())
+        types: (data.types.into_iter())
             .map(|row| ReferenceType {
                 class: row.class,
                 count: row.count,
@@ -186,46 +204,35 @@ pub fn report(kind: ReferenceKind, language: Language) -> ReferenceReport {
                 mean_us: scaled(row.mean_ms, 1e4) / 10.0,
             })
             .collect(),
-        slowest: (published.slowest.into_iter())
+        slowest: (data.slowest.into_iter())
             .map(|row| ReferenceModule {
                 path: row.path,
                 class: row.class,
                 us: scaled(row.ms, 1e3),
             })
             .collect(),
-        explanation,
-    };
-    match kind {
-        ReferenceKind::Published => report,
-        ReferenceKind::Recomputed => recomputed(report, &published.config),
+        explanation: Sentence::new("", []),
     }
 }
 
-/// The same pass with every operation counted once, under the block that it belongs to.
-fn recomputed(mut report: ReferenceReport, shapes: &Shapes) -> ReferenceReport {
+/// The FLOPs of a pass with every operation counted once, under its block; second, the total with the logits of the
+/// last token only.
+fn recomputed(mut report: ReferenceReport, shapes: &Shapes) -> (ReferenceReport, f64) {
     let config = shapes.config().expect("the file is our own");
     let tokens = report.prompt_tokens;
-    // The reference's weights were not quantised; FLOPs don't depend on it.
+    // FLOPs don't depend on the format of the weights.
     let formats = Formats {
         weights: WeightFormat::F32,
         kv_position_bytes: 0.0,
     };
     let mut works = count::pass(&config, tokens, 0, formats);
+    let last_flops = total_flops(&works);
     if let Some(head) = works.last_mut() {
-        // Called by itself and not to generate, the reference computes the logits of every token.
+        // The reference was called directly, not to generate, and computed the logits of every token.
         head.flops *= tokens as f64;
     }
-    let of_kind = |kind: Kind| -> f64 {
-        let alike = works.iter().filter(|work| work.kind == kind);
-        alike.map(|work| work.flops).sum()
-    };
-    report.flops_by_kind = FlopsByKind {
-        linear: of_kind(Kind::Linear),
-        conv1d: of_kind(Kind::Conv1d),
-        attention: of_kind(Kind::Attention),
-        ssm: of_kind(Kind::Ssm),
-    };
-    report.flops = works.iter().map(|work| work.flops).sum();
+    report.flops_by_kind = FlopsByKind::of(&works);
+    report.flops = total_flops(&works);
     report.tflops = report.flops / report.forward_us / 1e6;
     report.parameters = parameters(&config);
     for row in &mut report.blocks {
@@ -242,5 +249,9 @@ fn recomputed(mut report: ReferenceReport, shapes: &Shapes) -> ReferenceReport {
             tflops: None,
         };
     }
-    report
+    (report, last_flops)
+}
+
+fn total_flops(works: &[ModuleWork]) -> f64 {
+    works.iter().map(|work| work.flops).sum()
 }

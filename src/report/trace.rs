@@ -1,13 +1,13 @@
-//! A run in the Trace Event Format that Perfetto, speedscope and chrome://tracing open: one track for whole passes and
-//! blocks, one for each part of a block, and the memory as counters. It stands inside the report and keeps the order of
-//! time; the spans themselves are not changed.
+//! A run in the Trace Event Format of Perfetto, speedscope and chrome://tracing: a track each for whole passes, for
+//! blocks and for every part of a block, and memory as counters.
 
 use serde::Serialize;
 
+use crate::model::config::BlockKind;
 use crate::report::modules::{self, Part};
 use crate::report::run::{Run, Spans};
 
-/// All of one process.
+/// All events belong to one process.
 const PROCESS: u32 = 1;
 const TRACKS: [&str; 6] = ["passes", "blocks", "mamba", "attention", "ffn", "other"];
 
@@ -21,7 +21,7 @@ struct Trace {
 #[derive(Serialize)]
 struct Event {
     name: String,
-    /// X is a span, C a counter, M a name of a track.
+    /// Phase: `X` is a span, `C` a counter, `M` the name of a track.
     ph: char,
     /// Microseconds.
     ts: f64,
@@ -37,7 +37,7 @@ pub fn write(run: &Run) -> String {
     for (number, measured) in run.runs.iter().enumerate() {
         add_run(run, number, &measured.spans, &mut events);
     }
-    // What lies around another span comes first, as viewers expect.
+    // Viewers expect enclosing spans first.
     events.sort_by(|a, b| {
         (a.ts.total_cmp(&b.ts)).then(b.dur.unwrap_or(0.0).total_cmp(&a.dur.unwrap_or(0.0)))
     });
@@ -80,9 +80,9 @@ fn add_run(run: &Run, number: usize, spans: &Spans, events: &mut Vec<Event>) {
         let is_block = whole.is_some() || name == "shared_transformer";
         let path = match own {
             Some(own) if whole.is_some() => format!("model.layers.{own}"),
-            // The part needs no slot of adapters.
+            // Any slot of adapters gives the same part.
             Some(own) => {
-                let hybrid = kinds.get(own) == Some(&crate::model::config::BlockKind::Hybrid);
+                let hybrid = kinds.get(own) == Some(&BlockKind::Hybrid);
                 modules::path_in_block(own, hybrid.then_some(0), name)
             }
             None => modules::path_outside(name),
@@ -114,31 +114,41 @@ fn add_run(run: &Run, number: usize, spans: &Spans, events: &mut Vec<Event>) {
         passes[pass] = Some((first.min(start_us), last.max(start_us + duration_us)));
     }
     for (pass, times) in passes.into_iter().enumerate() {
-        let Some((first_us, last_us)) = times else {
-            continue;
-        };
-        let name = match pass {
-            0 => format!("run {number}: prefill"),
-            step => format!("run {number}: token {step}"),
-        };
-        let event = |name: String, ph: char, ts: f64, dur: Option<f64>, args| Event {
-            name,
-            ph,
-            ts,
-            dur,
-            pid: PROCESS,
-            tid: 0,
-            args,
-        };
-        let positions = (run.prompt_tokens + pass) as f64;
-        let memory = serde_json::json!({
-            "weights": run.memory.weights_bytes,
-            "ssm_state": run.memory.ssm_state_bytes,
-            "conv_state": run.memory.conv_state_bytes,
-            "kv": run.memory.kv_bytes_per_token as f64 * positions,
-        });
-        let args = serde_json::json!({ "pass": pass });
-        events.push(event(name, 'X', first_us, Some(last_us - first_us), args));
-        events.push(event("memory_bytes".into(), 'C', last_us, None, memory));
+        if let Some(times) = times {
+            add_pass(run, number, pass, times, events);
+        }
     }
+}
+
+/// A whole pass, and memory at its end.
+fn add_pass(
+    run: &Run,
+    number: usize,
+    pass: usize,
+    (first_us, last_us): (f64, f64),
+    events: &mut Vec<Event>,
+) {
+    let name = match pass {
+        0 => format!("run {number}: prefill"),
+        step => format!("run {number}: token {step}"),
+    };
+    let event = |name: String, ph: char, ts: f64, dur: Option<f64>, args| Event {
+        name,
+        ph,
+        ts,
+        dur,
+        pid: PROCESS,
+        tid: 0,
+        args,
+    };
+    let positions = (run.prompt_tokens + pass) as f64;
+    let memory = serde_json::json!({
+        "weights": run.memory.weights_bytes,
+        "ssm_state": run.memory.ssm_state_bytes,
+        "conv_state": run.memory.conv_state_bytes,
+        "kv": run.memory.kv_bytes_per_token as f64 * positions,
+    });
+    let args = serde_json::json!({ "pass": pass });
+    events.push(event(name, 'X', first_us, Some(last_us - first_us), args));
+    events.push(event("memory_bytes".into(), 'C', last_us, None, memory));
 }

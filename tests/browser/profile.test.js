@@ -40,7 +40,7 @@ async function savedRun(page) {
 
 /** The module's summary of a run, in the page that shows it. @param {Page} page @param {Run} run @returns {Promise<Summary>} */
 function summaryOf(page, run) {
-  return page.evaluate(async ([address, given]) => (await import(String(address))).summarise(given, "en"), /** @type {const} */ ([`${SITE}/pkg/zamba2.js`, run]));
+  return page.evaluate(async ([address, given]) => (await import(String(address))).summarise(given), /** @type {const} */ ([`${SITE}/pkg/zamba2.js`, run]));
 }
 
 /** @param {Page} page @param {string} selector */

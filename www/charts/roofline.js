@@ -73,8 +73,9 @@ export function rooflineFinding(summary) {
   const above = rooflinePoints(summary).filter((point) => point.above);
   if (above.length) return t("roof.above", { names: above.slice(0, 3).map(({ name }) => name).join(", ") });
   const words = /** @type {const} */ (["prefill", "decode"]).map((name) => {
-    const { bound, percent_of_ceiling } = summary[name];
-    return t("roof.finding.phase", { phase: t(`phase.${name}`), bound: t(`bound.${bound}`), percent: number(percent_of_ceiling ?? 0) });
+    const { verdict, percent_of_ceiling } = summary[name];
+    const percent = number(percent_of_ceiling ?? 0);
+    return t("roof.finding.phase", { phase: t(`phase.${name}`), verdict: t(`report.verdict.${verdict}`), percent });
   });
   return t("roof.finding", { prefill: words[0], decode: words[1] });
 }

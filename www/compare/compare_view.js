@@ -7,7 +7,8 @@ import { ChartFrame, segmented } from "../charts/chart_frame.js";
 import { dataTable } from "../charts/data_table.js";
 import { changeText, deltaFinding, deltaStrip, deltaTable } from "../charts/delta_strip.js";
 import { dumbbell, dumbbellFinding, dumbbellTable } from "../charts/dumbbell.js";
-import { currentLanguage, msText, number, significant, t, write } from "../words.js";
+import { sentenceText } from "../sentence.js";
+import { msText, number, significant, t, write } from "../words.js";
 import { blockPairs, comparisonRows, typePairs, unlike, withinSpread } from "./comparison.js";
 import { byId, card, element, scrollBox } from "../dom.js";
 
@@ -99,7 +100,7 @@ export class CompareView {
     const shelved = shelf.runs.find((one) => one.id === id);
     if (shelved) return { id, name: shelf.name(shelved), run: shelved.run, summary: await shelf.summary(shelved), reference: null };
     const kind = id === "published" ? "published" : "recomputed";
-    return { id, name: t(`reference.${kind}`), run: null, summary: null, reference: await referenceReport(kind, currentLanguage()) };
+    return { id, name: t(`reference.${kind}`), run: null, summary: null, reference: await referenceReport(kind) };
   }
 
   /** Only while the view is shown: the figures take a worker, which nobody needs who never comes here. */
@@ -116,7 +117,7 @@ export class CompareView {
     }
     byId("compare-empty").hidden = this.hooks.shelf.runs.length > 0;
     const [a, b, published, recomputed] = await Promise.all([
-      this.side(a_id), this.side(b_id), referenceReport("published", currentLanguage()), referenceReport("recomputed", currentLanguage()),
+      this.side(a_id), this.side(b_id), referenceReport("published"), referenceReport("recomputed"),
     ]);
     // A later choice has been made meanwhile.
     if (turn !== this.drawing) return;
@@ -205,7 +206,7 @@ function referenceCard(published, recomputed) {
     { key: "published", label: t("reference.col.published"), value: () => null, text: ([, of]) => of(published) },
     { key: "recomputed", label: t("reference.col.recomputed"), value: () => null, text: ([, of]) => of(recomputed) },
   ], rows, { label: t("reference.title") });
-  return card("compare-reference", t("reference.title"), element("p", "", recomputed.explanation), scrollBox(t("reference.title"), table),
+  return card("compare-reference", t("reference.title"), element("p", "", sentenceText(recomputed.explanation)), scrollBox(t("reference.title"), table),
     element("p", "note", t("reference.note", { ms: msText(published.forward_us) })));
 }
 

@@ -1,16 +1,19 @@
 // @ts-check
-// Runs one prompt several times with and without spans, for Model.profile() and Model.report(). It sums nothing: every run
-// is kept, so that each figure can be recomputed.
+// Makes the runs of Model.profile() and Model.report(); src/report/measure.rs decides which ones, in which order. It sums
+// nothing: every run is kept, so that each figure can be recomputed.
 
 import { yieldToMessages } from "./gates.js";
 
 /** @import { WasmEngine } from "./wasm_engine.js" */
 /** @import { ProfileOptions, ProfileReport } from "./zamba2.d.ts" */
 
+/** As in `src/report/measure.rs`. */
+const PROMPT_TOKENS = 35;
+
 /**
  * `ProfileOptions` with every default filled in; null where the engine chooses.
  * @typedef {Required<Pick<ProfileOptions, "decode" | "runs" | "warmup" | "level">>
- *   & { prefill: number | null, ids: Uint32Array | null, prompt: string | null, vocab_size: number }} ProfileRequest
+ *   & { prefill: number | null, ids: Uint32Array | null, prompt: string | null }} ProfileRequest
  */
 
 /**
@@ -19,9 +22,8 @@ import { yieldToMessages } from "./gates.js";
  * @returns {Promise<ProfileReport>}
  */
 export async function profileRuns(engine, options, { signal, onProgress }) {
-  const given = options.ids ?? (options.prompt === null ? null : engine.tokenize(options.prompt, true));
-  const length = options.prefill ?? (given ? given.length : 35);
-  const ids = fitted(given ?? fixedIds(options.vocab_size), length);
+  const given = options.ids ?? (options.prompt === null ? undefined : engine.tokenize(options.prompt, true));
+  const ids = engine.measured_prompt(given, options.prefill ?? given?.length ?? PROMPT_TOKENS);
 
   /** @param {"off" | "block" | "module"} level */
   const run = async (level) => {
@@ -52,14 +54,14 @@ export async function profileRuns(engine, options, { signal, onProgress }) {
 
   try {
     onProgress?.(0);
-    for (let i = 0; i < options.warmup; i++) await run("off");
     const unprofiled = [];
     const runs = [];
-    // Interleaved, so that a drift of clock or temperature affects both alike.
-    for (let i = 0; i < options.runs; i++) {
-      unprofiled.push(await run("off"));
-      runs.push(await run(options.level));
-      onProgress?.(i + 1);
+    for (let n_done = 0; ; n_done++) {
+      const next = engine.next_run(options.warmup, options.runs, n_done);
+      if (next === undefined) break;
+      const measured = await run(next === "profiled" ? options.level : "off");
+      if (next === "unprofiled") unprofiled.push(measured);
+      if (next === "profiled") onProgress?.(runs.push(measured));
     }
     const { level, decode: decode_tokens, warmup } = options;
     return { level, prompt_tokens: ids.length, decode_tokens, warmup, runs, unprofiled };
@@ -67,14 +69,4 @@ export async function profileRuns(engine, options, { signal, onProgress }) {
     engine.set_profiling("off");
     engine.reset();
   }
-}
-
-/** Cut or repeated to `length`. @param {Uint32Array} ids @param {number} length */
-function fitted(ids, length) {
-  return ids.length === 0 ? ids : Uint32Array.from({ length }, (_, i) => ids[i % ids.length]);
-}
-
-/** All ids take the same time; fixed ones keep runs comparable. @param {number} vocab_size */
-function fixedIds(vocab_size) {
-  return Uint32Array.from({ length: 256 }, (_, i) => 3 + ((i * 7919) % (vocab_size - 3)));
 }

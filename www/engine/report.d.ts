@@ -63,11 +63,22 @@ export interface Summary {
   memory: { step: number; weights_bytes: number; shared_bytes: number; ssm_state_bytes: number; conv_state_bytes: number; kv_bytes: number }[];
   process_bytes: number | null;
   ceilings: Run["ceilings"];
-  /** Whole sentences in the asked language, the most useful first; each derived from the figures. */
-  advice: string[];
-  /** Facts that weaken the figures (hidden tab, one run, coarse clock, above a ceiling: measure it again), in words. */
-  cautions: string[];
+  /** The most useful first; each derived from the figures. */
+  advice: Sentence[];
+  /** Facts that weaken the figures: hidden tab, one run, coarse clock, above a ceiling. */
+  cautions: Sentence[];
 }
+
+/** A key of `words/*.json` with the values of its placeholders; the units decide how they are written. */
+export interface Sentence { key: string; values: Record<string, SentenceValue> }
+
+export type SentenceValue =
+  | { us: number } | { bytes: number }
+  | { figure: number }                                     // three significant digits
+  | { whole: number }                                      // no decimals
+  | { giga: [value: number, decimals: number] }            // in billions
+  | { grouped: number } | { text: string }
+  | { word: string };                                      // the key of a word
 
 export interface PhaseSummary {
   wall_us: Spread;                                         // without spans
@@ -80,7 +91,9 @@ export interface PhaseSummary {
   tflops: number;                                          // flops / wall median
   gb_per_s: number;
   intensity: number;                                       // flops / bytes
-  bound: "arithmetic" | "memory";
+  roof: "arithmetic" | "memory";                           // the nearer ceiling
+  /** What limits the phase: a ceiling only if its time is near what that ceiling allows. */
+  verdict: "held_by_arithmetic" | "held_by_memory" | "nearest_arithmetic" | "nearest_memory" | "above_ceiling" | "no_ceilings";
   peak_gflops: number | null;                              // the arithmetic ceiling that applies to these weights (2 × GMAC/s)
   percent_of_ceiling: number | null;                       // time the roofline allows / time taken
   blocks: BlockRow[];
@@ -119,6 +132,6 @@ export interface ReferenceReport {
   blocks: { block: number; mamba_flops: number; attention_flops: number; ffn_flops: number; other_flops: number; tflops: number | null }[];
   types: { type: string; count: number; total_us: number; mean_us: number }[];
   slowest: { path: string; type: string; us: number }[];
-  /** Two sentences: what differs between published and recomputed. */
-  explanation: string;
+  /** What differs between published and recomputed. */
+  explanation: Sentence;
 }

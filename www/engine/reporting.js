@@ -131,15 +131,15 @@ function plainSpans(spans) {
 /**
  * @typedef {object} ReportCalls
  * @property {(args: { text: string }) => Run} parse_run
- * @property {(args: { text: string, language: string }) => Summary} summarise
+ * @property {(args: { text: string }) => Summary} summarise
  * @property {(args: { text: string, format: string, language: string }) => string} export_run
- * @property {(args: { kind: string, language: string }) => ReferenceReport} reference_report
+ * @property {(args: { kind: string }) => ReferenceReport} reference_report
  */
 
 /** Calls that need no model. @type {{ [K in keyof ReportCalls]: (args: Parameters<ReportCalls[K]>[0]) => Promise<ReturnType<ReportCalls[K]>> }} */
 export const reportCalls = {
   parse_run: async ({ text }) => (await loadReports()).parse_run(text),
-  summarise: async ({ text, language }) => (await loadReports()).summarise(text, language),
+  summarise: async ({ text }) => (await loadReports()).summarise(text),
   export_run: async ({ text, format, language }) => (await loadReports()).export_run(text, format, language),
-  reference_report: async ({ kind, language }) => (await loadReports()).reference_report(kind, language),
+  reference_report: async ({ kind }) => (await loadReports()).reference_report(kind),
 };

@@ -134,6 +134,10 @@ export interface WasmEngine {
   take_profile(): ProfileSpans;
   memory(): MemoryReport;
   run_facts(name: string): { model: Run["model"]; memory: Run["memory"]; context: number; prompt: string };
+  /** Which of the runs comes after `n_done` others; undefined after the last one. */
+  next_run(warmup: number, runs: number, n_done: number): "warm_up" | "unprofiled" | "profiled" | undefined;
+  /** `ids`, or fixed ones without them, cut or repeated to `length`. */
+  measured_prompt(ids: Uint32Array | undefined, length: number): Uint32Array;
   ceilings(): Promise<Ceilings>;
   bench_kernels(): Omit<KernelReport, "relaxed_simd">;
 }
@@ -141,9 +145,9 @@ export interface WasmEngine {
 /** Functions on run files, which need no engine. Runs cross as the text of a run file. */
 export interface ReportFunctions {
   parse_run(text: string): Run;
-  summarise(text: string, language: string): Summary;
+  summarise(text: string): Summary;
   export_run(text: string, format: string, language: string): string;
-  reference_report(kind: string, language: string): ReferenceReport;
+  reference_report(kind: string): ReferenceReport;
 }
 
 export interface Bindings extends ReportFunctions {

@@ -539,9 +539,9 @@ export interface ReportOptions extends ProfileOptions {
 }
 
 /** Everything derived from a run. These four need no model; the first call starts a worker that stays. */
-export function summarise(run: Run, language?: string): Promise<Summary>;
-/** The report that this one succeeds, as published or counted anew. */
-export function referenceReport(kind: "published" | "recomputed", language?: string): Promise<ReferenceReport>;
+export function summarise(run: Run): Promise<Summary>;
+/** The report that this one replaces, as published or counted again. */
+export function referenceReport(kind: "published" | "recomputed"): Promise<ReferenceReport>;
 /** The run as text: a report, the run file itself, a table, or a trace for Perfetto and speedscope. */
 export function exportRun(run: Run, format: "markdown" | "json" | "csv" | "trace", language?: string): Promise<string>;
 /** Reads and checks a run file; rejects with the code "bad_run", which says what is wrong and where. */

@@ -287,8 +287,7 @@ class Model {
 
   /** @param {Pick<api.ProfileOptions, "prompt" | "ids" | "prefill">} options */
   #profileRequest({ prompt, ids, prefill }) {
-    const { vocab_size } = this.info;
-    return { prompt: prompt ?? null, ids: ids ? Uint32Array.from(ids) : null, prefill: prefill ?? null, vocab_size };
+    return { prompt: prompt ?? null, ids: ids ? Uint32Array.from(ids) : null, prefill: prefill ?? null };
   }
 
   /** @type {api.Model["dispose"]} */
@@ -309,13 +308,13 @@ function reportsLink() {
 }
 
 /** @type {typeof api.summarise} */
-export async function summarise(run, language = "en") {
-  return reportsLink().start("summarise", { text: runText(run), language }).answer;
+export async function summarise(run) {
+  return reportsLink().start("summarise", { text: runText(run) }).answer;
 }
 
 /** @type {typeof api.referenceReport} */
-export async function referenceReport(kind, language = "en") {
-  return reportsLink().start("reference_report", { kind, language }).answer;
+export async function referenceReport(kind) {
+  return reportsLink().start("reference_report", { kind }).answer;
 }
 
 /** @type {typeof api.exportRun} */

@@ -12,13 +12,14 @@ import { PARTS, partOf } from "../charts/parts.js";
 import { roofline, rooflineFinding, rooflineTable } from "../charts/roofline.js";
 import { heatFinding, heatTable, tokenHeat } from "../charts/token_heat.js";
 import { typeFinding, typeTable } from "../charts/type_table.js";
+import { sentenceText } from "../sentence.js";
 import { bytesText, figure, msText, number, significant, t } from "../words.js";
 import { blockProfile } from "./block_profile.js";
 import { button, card, element, factList, scrollBox, tiles } from "../dom.js";
 import { exportsCard } from "./exports_card.js";
 import { tokenTimes } from "./token_times.js";
 
-/** @import { BlockRow, ModuleRow, PhaseSummary, Run, Summary } from "../engine/zamba2.d.ts" */
+/** @import { BlockRow, ModuleRow, PhaseSummary, Run, Sentence, Summary } from "../engine/zamba2.d.ts" */
 /** @import { Order } from "../charts/data_table.js" */
 /** @import { IcicleState } from "../charts/icicle.js" */
 /** @import { HeatScale, TokenTimes } from "../charts/token_heat.js" */
@@ -89,7 +90,7 @@ export class ProfileResult {
     );
   }
 
-  /** @param {Run} run @param {Summary} summary in the present language @param {string} name */
+  /** @param {Run} run @param {Summary} summary @param {string} name */
   show(run, summary, name) {
     if (this.run !== run) {
       this.icicle = { ...this.icicle, zoom: "", focus: "" };
@@ -148,7 +149,7 @@ export class ProfileResult {
     const per_run = t("tile.spread", { low: msText(phase.wall_us.p5), high: msText(phase.wall_us.p95), n: number(phase.wall_us.n) });
     const ceiling = {
       name: "ceiling", value: percentText(phase.percent_of_ceiling),
-      label: t("tile.ceiling"), note: t(phase.percent_of_ceiling === null ? "roof.none" : `tile.bound.${phase.bound}`), hero: this.phase === "decode",
+      label: t("tile.ceiling"), note: t(`report.verdict.${phase.verdict}`), hero: this.phase === "decode",
     };
     const forward = {
       name: "forward", value: t("unit.ms", { value: msText(phase.wall_us.median) }),
@@ -452,9 +453,9 @@ export class ProfileResult {
   }
 }
 
-/** @param {"ol" | "ul"} tag @param {string} kind @param {string} title @param {string[]} texts */
-const sentences = (tag, kind, title, texts) =>
-  element("div", "", element("h2", "", title), element(tag, kind, ...texts.map((text) => element("li", "", text))));
+/** @param {"ol" | "ul"} tag @param {string} kind @param {string} title @param {Sentence[]} given */
+const sentences = (tag, kind, title, given) =>
+  element("div", "", element("h2", "", title), element(tag, kind, ...given.map((one) => element("li", "", sentenceText(one)))));
 
 /** @param {number | null} percent */
 const percentText = (percent) => (percent === null ? "–" : `${number(percent)} %`);

@@ -149,7 +149,7 @@ export class ProfileView {
     this.showEmpty();
   }
 
-  /** In the present language; a summary in another is asked for anew. */
+  /** In the current language. */
   async render() {
     this.button.textContent = t(this.running ? "stop" : "profile.run");
     if (!this.running) this.say("");

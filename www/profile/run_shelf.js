@@ -1,6 +1,6 @@
 // @ts-check
 // The runs of this session, measured here or opened from files: the Profile view adds to them, the Compare view chooses
-// among them. Summaries are made by the engine, once per run and language. Nothing is stored on the device.
+// among them. Summaries are made by the engine, once per run. Nothing is stored on the device.
 
 import { summarise } from "../../pkg/zamba2.js";
 import { currentLanguage, number, t } from "../words.js";
@@ -8,7 +8,7 @@ import { conditionsText } from "./conditions.js";
 
 /** @import { Run, Summary } from "../engine/zamba2.d.ts" */
 
-/** @typedef {{ id: string, run: Run, from: "here" | "file", summaries: Map<string, Promise<Summary>> }} ShelvedRun */
+/** @typedef {{ id: string, run: Run, from: "here" | "file", summary: Promise<Summary> | null }} ShelvedRun */
 
 export class RunShelf {
   constructor() {
@@ -21,20 +21,16 @@ export class RunShelf {
   /** @param {Run} run @param {"here" | "file"} from */
   add(run, from) {
     /** @type {ShelvedRun} */
-    const shelved = { id: `run-${this.runs.length + 1}`, run, from, summaries: new Map() };
+    const shelved = { id: `run-${this.runs.length + 1}`, run, from, summary: null };
     this.runs.push(shelved);
     for (const listener of this.listeners) listener();
     return shelved;
   }
 
   /** @param {ShelvedRun} shelved */
-  summary({ run, summaries }) {
-    const language = currentLanguage();
-    const known = summaries.get(language);
-    if (known) return known;
-    const made = summarise(run, language);
-    summaries.set(language, made);
-    return made;
+  summary(shelved) {
+    shelved.summary ??= summarise(shelved.run);
+    return shelved.summary;
   }
 
   /** @param {ShelvedRun} shelved */

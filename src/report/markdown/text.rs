@@ -1,0 +1,112 @@
+//! Figures, dates and foreign text as they are written in Markdown.
+
+use crate::report::numbers::digits;
+use crate::report::summary::ratio;
+
+/// Characters of the longest bar.
+const BAR: f64 = 40.0;
+
+/// Bars of text, scaled to the largest value.
+pub fn chart(caption: &str, bars: &[(String, f64)]) -> String {
+    let most = bars.iter().map(|(_, us)| *us).fold(0.0, f64::max);
+    let lengths = bars.iter().map(|(name, _)| name.chars().count());
+    let width = lengths.max().unwrap_or(0);
+    let mut text = format!("\n{caption}\n\n```text\n");
+    for (name, us) in bars {
+        let bar = "█".repeat((BAR * ratio(*us, most)).round() as usize);
+        let name = name.replace('`', "'");
+        text.push_str(&format!("{name:<width$} {bar} {}\n", ms(*us)));
+    }
+    text + "```"
+}
+
+/// Microseconds as milliseconds with three digits after the point, more for short times.
+pub fn ms(us: f64) -> String {
+    fixed(us / 1e3, 3)
+}
+
+/// Billions.
+pub fn giga(number: f64, places: usize) -> String {
+    fixed(number / 1e9, places)
+}
+
+/// `places` digits after the point, more if they would leave fewer than two significant ones.
+pub fn fixed(value: f64, places: usize) -> String {
+    let places = if value == 0.0 {
+        places
+    } else {
+        places.max(digits(value).saturating_sub(1))
+    };
+    format!("{value:.places$}")
+}
+
+/// Three significant digits.
+pub fn figure(value: f64) -> String {
+    let places = digits(value);
+    format!("{value:.places$}")
+}
+
+pub fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".into(), |value| format!("{value:.0}"))
+}
+
+/// Text from a file or a browser, its Markdown characters escaped.
+pub fn plain(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        if "|<>`*[]\\".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+/// Year, month, day, hours and minutes of a time since 1970, in the Gregorian calendar.
+pub fn date(made_ms: f64) -> String {
+    let minutes = (made_ms / 6e4) as i64;
+    let (days, minute) = (minutes.div_euclid(1440), minutes.rem_euclid(1440));
+    // Years begin in March here, so that the leap day is the last day of a year.
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}",
+        minute / 60,
+        minute % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (ms, text) in [
+            (0.0, "1970-01-01 00:00"),
+            (951_782_400_000.0, "2000-02-29 00:00"),
+            (1_795_564_740_000.0, "2026-11-24 23:59"),
+        ] {
+            assert_eq!(date(ms), text);
+        }
+    }
+
+    #[test]
+    fn short_times_keep_two_digits() {
+        assert_eq!(ms(7_387_660.0), "7387.660");
+        assert_eq!(ms(0.28), "0.00028");
+        assert_eq!(ms(0.0), "0.000");
+    }
+}

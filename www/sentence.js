@@ -1,0 +1,33 @@
+// @ts-check
+// Renders sentences of the report, which come as keys with values, in the language of the page. Switching the language
+// needs no new summary. `src/report/sentence.rs` does the same for Markdown.
+
+import { bytesText, number, significant, t } from "./words.js";
+
+/** @import { Sentence, SentenceValue } from "./engine/zamba2.d.ts" */
+/** @import { Key } from "./words.js" */
+
+/** @param {Sentence} sentence */
+export function sentenceText({ key, values }) {
+  const texts = Object.entries(values).map(([name, value]) => [name, valueText(value)]);
+  return t(/** @type {Key} */ (key), Object.fromEntries(texts));
+}
+
+/** @param {SentenceValue} value */
+function valueText(value) {
+  if ("us" in value) return timeText(value.us);
+  if ("bytes" in value) return bytesText(value.bytes);
+  if ("figure" in value) return significant(value.figure);
+  if ("whole" in value) return number(value.whole);
+  if ("giga" in value) return number(value.giga[0] / 1e9, value.giga[1]);
+  if ("grouped" in value) return number(value.grouped);
+  if ("word" in value) return t(/** @type {Key} */ (value.word));
+  return value.text;
+}
+
+/** @param {number} us */
+function timeText(us) {
+  if (us >= 1e6) return `${significant(us / 1e6)} ${t("report.unit.s")}`;
+  if (us >= 1e3) return `${significant(us / 1e3)} ${t("report.unit.ms")}`;
+  return `${significant(us)} ${t("report.unit.us")}`;
+}
