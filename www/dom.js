@@ -24,17 +24,25 @@ export function card(id, title, ...children) {
 
 /** A figure, what it is, and what qualifies it. @param {{ name: string, value: string, label: string, note?: string, hero?: boolean }[]} figures */
 export function tiles(figures) {
-  return element("dl", "metrics tiles", ...figures.map(({ name, value, label, note, hero }) => {
-    const tile = element("div", hero ? "hero" : "", element("dt", "", label), element("dd", "", value));
-    tile.dataset.figure = name;
-    if (note) tile.prepend(element("dd", "tile-note", note));
-    return tile;
-  }));
+  return element(
+    "dl",
+    "metrics tiles",
+    ...figures.map(({ name, value, label, note, hero }) => {
+      const tile = element("div", hero ? "hero" : "", element("dt", "", label), element("dd", "", value));
+      tile.dataset.figure = name;
+      if (note) tile.prepend(element("dd", "tile-note", note));
+      return tile;
+    }),
+  );
 }
 
 /** @param {[string, string][]} rows */
 export function factList(rows) {
-  return element("dl", "facts", ...rows.map(([name, value]) => element("div", "", element("dt", "", name), element("dd", "", value))));
+  return element(
+    "dl",
+    "facts",
+    ...rows.map(([name, value]) => element("div", "", element("dt", "", name), element("dd", "", value))),
+  );
 }
 
 /** Focusable, so that a keyboard can scroll it. @param {string} label @param {Node} child */

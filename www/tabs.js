@@ -16,7 +16,8 @@ export function readHash(hash) {
 }
 
 /** @param {Element | null} element */
-const isField = (element) => element?.matches("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]") ?? false;
+const isField = (element) =>
+  element?.matches("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]") ?? false;
 
 export class Tabs {
   /**
@@ -34,7 +35,15 @@ export class Tabs {
     });
     letters.addEventListener("change", () => remember(letters.checked));
     document.addEventListener("keydown", (event) => {
-      if (!letters.checked || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isField(document.activeElement)) return;
+      if (
+        !letters.checked
+        || event.defaultPrevented
+        || event.ctrlKey
+        || event.metaKey
+        || event.altKey
+        || isField(document.activeElement)
+      )
+        return;
       const view = VIEWS[Number(event.key) - 1];
       const act = view ? () => this.show(view, true, true) : Object.hasOwn(keys, event.key) ? keys[event.key] : null;
       if (!act) return;

@@ -45,7 +45,10 @@ for (const { name } of builds) {
     // A thread's own, which thread.js calls.
     for (const thread_call of ["serve_as_thread", "note_thread_trap", "initSync"]) delete theirs[thread_call];
     const reports = signatures(bodyOf(door, "export interface ReportFunctions"), METHOD);
-    const { default: _, ...others } = signatures(bodyOf(door, "export interface Bindings extends ReportFunctions"), METHOD);
+    const { default: _, ...others } = signatures(
+      bodyOf(door, "export interface Bindings extends ReportFunctions"),
+      METHOD,
+    );
     assert.deepEqual({ ...reports, ...others }, theirs);
   });
 }

@@ -36,20 +36,30 @@ export async function withModule(body, script) {
  * A page for several facts on one load of a fixture, whose model is `model` there: on a software adapter each load takes long.
  * @param {string} fixture @param {Record<string, unknown>} options for `load` @param {string} [script]
  */
-export const withLoaded = (fixture, options, script) => onePage(async (page) => {
-  await prepareModule(page, script);
-  await page.evaluate(async (options) => {
-    const scope = /** @type {any} */ (globalThis);
-    scope.model = await scope.zamba2.load({ weights: "f32", keep: false, ...options });
-  }, { source: source(fixture), ...options });
-}, undefined, {}, "webgpu");
+export const withLoaded = (fixture, options, script) =>
+  onePage(
+    async (page) => {
+      await prepareModule(page, script);
+      await page.evaluate(
+        async (options) => {
+          const scope = /** @type {any} */ (globalThis);
+          scope.model = await scope.zamba2.load({ weights: "f32", keep: false, ...options });
+        },
+        { source: source(fixture), ...options },
+      );
+    },
+    undefined,
+    {},
+    "webgpu",
+  );
 
 /** The model of `withLoaded`. @param {Page} page @param {number[]} ids @returns {Promise<{ info: any, logits: number[], error: null }>} */
-export const runLoaded = (page, ids) => page.evaluate(async (ids) => {
-  const { model } = /** @type {any} */ (globalThis);
-  const logits = (await model.logits(ids)).flatMap((/** @type {Float32Array} */ row) => [...row]);
-  return { info: model.info, logits, error: null };
-}, ids);
+export const runLoaded = (page, ids) =>
+  page.evaluate(async (ids) => {
+    const { model } = /** @type {any} */ (globalThis);
+    const logits = (await model.logits(ids)).flatMap((/** @type {Float32Array} */ row) => [...row]);
+    return { info: model.info, logits, error: null };
+  }, ids);
 
 /**
  * Loads, and gives what the model says of itself and its logits, or the error.
@@ -57,21 +67,24 @@ export const runLoaded = (page, ids) => page.evaluate(async (ids) => {
  * @returns {Promise<{ info: any, logits: number[], tokens: number[], greedy_logits: number[], error: { code: string, message: string, next: string } | null }>}
  */
 export function loadAndRun(page, options, ids, n) {
-  return page.evaluate(async ({ options, ids, n }) => {
-    const { zamba2 } = /** @type {any} */ (globalThis);
-    try {
-      const model = await zamba2.load({ weights: "f32", keep: false, ...options });
-      const flat = (/** @type {Float32Array[]} */ rows) => rows.flatMap((row) => [...row]);
-      const logits = flat(await model.logits(ids));
-      const greedy = n > 0 ? await model.greedy(ids, n) : { tokens: [], logits: [] };
-      const { info } = model;
-      model.dispose();
-      return { info, logits, tokens: greedy.tokens, greedy_logits: flat(greedy.logits), error: null };
-    } catch (error) {
-      const { code, message, nextStep } = /** @type {any} */ (error);
-      return { info: null, logits: [], tokens: [], greedy_logits: [], error: { code, message, next: nextStep } };
-    }
-  }, { options, ids, n });
+  return page.evaluate(
+    async ({ options, ids, n }) => {
+      const { zamba2 } = /** @type {any} */ (globalThis);
+      try {
+        const model = await zamba2.load({ weights: "f32", keep: false, ...options });
+        const flat = (/** @type {Float32Array[]} */ rows) => rows.flatMap((row) => [...row]);
+        const logits = flat(await model.logits(ids));
+        const greedy = n > 0 ? await model.greedy(ids, n) : { tokens: [], logits: [] };
+        const { info } = model;
+        model.dispose();
+        return { info, logits, tokens: greedy.tokens, greedy_logits: flat(greedy.logits), error: null };
+      } catch (error) {
+        const { code, message, nextStep } = /** @type {any} */ (error);
+        return { info: null, logits: [], tokens: [], greedy_logits: [], error: { code, message, next: nextStep } };
+      }
+    },
+    { options, ids, n },
+  );
 }
 
 /** @param {string} fixture */

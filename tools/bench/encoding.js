@@ -12,7 +12,10 @@
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
 
-const { positionals: [site], values } = parseArgs({
+const {
+  positionals: [site],
+  values,
+} = parseArgs({
   allowPositionals: true,
   options: { weights: { type: "string", default: "q4" }, tokens: { type: "string", default: "24" } },
 });
@@ -38,7 +41,10 @@ channel.onmessage = () => channel.postMessage(notes);
 }
 `;
 
-const browser = await chromium.launch({ executablePath: process.env.ZAMBA2_CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--enable-unsafe-webgpu"] });
+const browser = await chromium.launch({
+  executablePath: process.env.ZAMBA2_CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--enable-unsafe-webgpu"],
+});
 try {
   const context = await browser.newContext();
   await context.route("**/pkg/worker.js", async (route) => {
@@ -48,25 +54,40 @@ try {
   const page = await context.newPage();
   const module = new URL("/pkg/zamba2.js", site).href;
   await page.goto(module);
-  const result = await page.evaluate(async ({ module, weights, tokens }) => {
-    const model = await (await import(module)).load({ source: "/www/models/rustdoc-5m/", backend: "webgpu", weights, keep: false });
-    // Drawn from a list, so that each token has a reading of its own.
-    const options = { temperature: 0.7, top_k: 40, max_tokens: tokens + 2, ignore_eos: true };
-    for await (const _ of model.generate("Ownership is", options));
-    const channel = new BroadcastChannel("notes");
-    /** @type {Promise<{ host_ms: number, encoding_ms: number, dispatches: number }[]>} */
-    const told = new Promise((resolve) => { channel.onmessage = ({ data }) => resolve(data); });
-    channel.postMessage("");
-    const notes = (await told).slice(-tokens);
-    const { adapter } = model.info;
-    const token_ms = model.last.gap_ms_p50;
-    model.dispose();
-    return { adapter: adapter.name, token_ms, notes };
-  }, { module, weights: values.weights, tokens: Number(values.tokens) });
+  const result = await page.evaluate(
+    async ({ module, weights, tokens }) => {
+      const model = await (
+        await import(module)
+      ).load({ source: "/www/models/rustdoc-5m/", backend: "webgpu", weights, keep: false });
+      // Drawn from a list, so that each token has a reading of its own.
+      const options = { temperature: 0.7, top_k: 40, max_tokens: tokens + 2, ignore_eos: true };
+      for await (const _ of model.generate("Ownership is", options));
+      const channel = new BroadcastChannel("notes");
+      /** @type {Promise<{ host_ms: number, encoding_ms: number, dispatches: number }[]>} */
+      const told = new Promise((resolve) => {
+        channel.onmessage = ({ data }) => resolve(data);
+      });
+      channel.postMessage("");
+      const notes = (await told).slice(-tokens);
+      const { adapter } = model.info;
+      const token_ms = model.last.gap_ms_p50;
+      model.dispose();
+      return { adapter: adapter.name, token_ms, notes };
+    },
+    { module, weights: values.weights, tokens: Number(values.tokens) },
+  );
   /** @param {"host_ms" | "encoding_ms"} of */
   const median = (of) => result.notes.map((note) => note[of]).sort((a, b) => a - b)[result.notes.length >> 1];
   const { dispatches } = result.notes[0];
-  console.log(JSON.stringify({ adapter: result.adapter, dispatches, host_ms: median("host_ms"), encoding_ms: median("encoding_ms"), token_ms: result.token_ms }));
+  console.log(
+    JSON.stringify({
+      adapter: result.adapter,
+      dispatches,
+      host_ms: median("host_ms"),
+      encoding_ms: median("encoding_ms"),
+      token_ms: result.token_ms,
+    }),
+  );
 } finally {
   await browser.close();
 }

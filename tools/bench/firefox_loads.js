@@ -36,7 +36,9 @@ async function loadInPage({ model, threads, hangs_after_ms }) {
   const { load } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
   const from_ms = performance.now();
   let first_progress_ms = 0;
-  const onProgress = () => { first_progress_ms ||= performance.now() - from_ms; };
+  const onProgress = () => {
+    first_progress_ms ||= performance.now() - from_ms;
+  };
   const given_up = new Promise((resolve) => setTimeout(resolve, hangs_after_ms, null));
   const loaded = await Promise.race([load({ source: model, threads, keep: false, onProgress }), given_up]);
   return { first_progress_ms, load_ms: loaded && performance.now() - from_ms, info: loaded?.info };
@@ -45,7 +47,9 @@ async function loadInPage({ model, threads, hangs_after_ms }) {
 const threads = values.threads === "auto" ? "auto" : Number(values.threads);
 const n_loads = Number(values.loads);
 const browser = await puppeteer.launch({
-  browser: "firefox", headless: true, executablePath: process.env.ZAMBA2_FIREFOX ?? "/usr/bin/firefox",
+  browser: "firefox",
+  headless: true,
+  executablePath: process.env.ZAMBA2_FIREFOX ?? "/usr/bin/firefox",
   timeout: START_MS,
 });
 console.log(`${await browser.version()}, ${n_loads} loads of ${values.model} with ${threads} threads`);
@@ -54,10 +58,17 @@ for (let i = 1; i <= n_loads; i++) {
   const page = await browser.newPage();
   // The source shown as text: an isolated document without scripts of its own.
   await page.goto(`${values.site}/pkg/zamba2.js`);
-  const { first_progress_ms, load_ms, info } = await page.evaluate(loadInPage, { model: values.model, threads, hangs_after_ms: HANGS_AFTER_MS });
+  const { first_progress_ms, load_ms, info } = await page.evaluate(loadInPage, {
+    model: values.model,
+    threads,
+    hangs_after_ms: HANGS_AFTER_MS,
+  });
   if (load_ms === null) n_hung += 1;
   const progress = first_progress_ms ? `first progress after ${first_progress_ms.toFixed(0)} ms` : "no progress";
-  const end = load_ms === null ? "HANGS" : `loaded after ${load_ms.toFixed(0)} ms on ${info.threads} threads (${info.threads_reason})`;
+  const end =
+    load_ms === null
+      ? "HANGS"
+      : `loaded after ${load_ms.toFixed(0)} ms on ${info.threads} threads (${info.threads_reason})`;
   console.log(`${i}: ${progress}, ${end}`);
   await page.close();
 }

@@ -15,9 +15,16 @@ import { chromium } from "playwright-core";
 
 /** @import { Page } from "playwright-core" */
 
-const { positionals: [folder], values } = parseArgs({
+const {
+  positionals: [folder],
+  values,
+} = parseArgs({
   allowPositionals: true,
-  options: { "mb-per-s": { type: "string", default: "100" }, weights: { type: "string", default: "q4" }, threads: { type: "string", default: "auto" } },
+  options: {
+    "mb-per-s": { type: "string", default: "100" },
+    weights: { type: "string", default: "q4" },
+    threads: { type: "string", default: "auto" },
+  },
 });
 if (!folder) throw new Error("name the folder of a checkpoint");
 const bytes_per_ms = Number(values["mb-per-s"]) * 1000;
@@ -84,7 +91,8 @@ const { port } = /** @type {import("node:net").AddressInfo} */ (server.address()
 async function inNewProfile(measure) {
   const profile = mkdtempSync(join(tmpdir(), "zamba2-loading-"));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.ZAMBA2_CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"],
+    executablePath: process.env.ZAMBA2_CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox"],
   });
   try {
     const page = await context.newPage();
@@ -97,45 +105,61 @@ async function inNewProfile(measure) {
 }
 
 /** The weight files' bytes, read and dropped. @param {Page} page @param {string[]} files */
-const fetched = (page, files) => page.evaluate(async (files) => {
-  const from_ms = performance.now();
-  let bytes = 0;
-  for (const file of files) {
-    const reader = /** @type {ReadableStream<Uint8Array>} */ ((await fetch(`/checkpoint/${file}`, { cache: "no-store" })).body).getReader();
-    for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) bytes += chunk.value.length;
-  }
-  return { seconds: (performance.now() - from_ms) / 1000, bytes };
-}, files);
+const fetched = (page, files) =>
+  page.evaluate(async (files) => {
+    const from_ms = performance.now();
+    let bytes = 0;
+    for (const file of files) {
+      const reader = /** @type {ReadableStream<Uint8Array>} */ (
+        (await fetch(`/checkpoint/${file}`, { cache: "no-store" })).body
+      ).getReader();
+      for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) bytes += chunk.value.length;
+    }
+    return { seconds: (performance.now() - from_ms) / 1000, bytes };
+  }, files);
 
 /** @param {Page} page @param {{ prompt: "early" | "late" | null, keep: boolean }} how */
-const loaded = (page, how) => page.evaluate(async ({ weights, threads, prompt, keep }) => {
-  const { open } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
-  const ids = Uint32Array.from({ length: 35 }, (_, i) => 3 + ((i * 7919) % 31_000));
-  const from_ms = performance.now();
-  let last_byte_ms = from_ms;
-  let received_bytes = 0;
-  let device_bytes = 0;
-  let first_token_ms = 0;
-  const model = open({
-    source: "/checkpoint/", weights, threads: threads === "auto" ? threads : Number(threads), context: 1024, keep,
-    onProgress: (/** @type {any} */ progress) => {
-      if (progress.received_bytes > received_bytes) last_byte_ms = performance.now();
-      ({ received_bytes, device_bytes } = progress);
+const loaded = (page, how) =>
+  page.evaluate(
+    async ({ weights, threads, prompt, keep }) => {
+      const { open } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
+      const ids = Uint32Array.from({ length: 35 }, (_, i) => 3 + ((i * 7919) % 31_000));
+      const from_ms = performance.now();
+      let last_byte_ms = from_ms;
+      let received_bytes = 0;
+      let device_bytes = 0;
+      let first_token_ms = 0;
+      const model = open({
+        source: "/checkpoint/",
+        weights,
+        threads: threads === "auto" ? threads : Number(threads),
+        context: 1024,
+        keep,
+        onProgress: (/** @type {any} */ progress) => {
+          if (progress.received_bytes > received_bytes) last_byte_ms = performance.now();
+          ({ received_bytes, device_bytes } = progress);
+        },
+      });
+      const firstToken = async () => {
+        for await (const _ of model.generate(ids, { max_tokens: 1, ignore_eos: true }))
+          first_token_ms = performance.now();
+      };
+      const early = prompt === "early" ? firstToken() : null;
+      await model.ready;
+      const ready_ms = performance.now();
+      if (prompt) await (early ?? firstToken());
+      const wasm_bytes = model.info.memory.wasm_bytes;
+      model.dispose();
+      return {
+        seconds: (ready_ms - from_ms) / 1000,
+        after_last_byte_ms: first_token_ms - last_byte_ms,
+        received_bytes,
+        device_bytes,
+        wasm_bytes,
+      };
     },
-  });
-  const firstToken = async () => {
-    for await (const _ of model.generate(ids, { max_tokens: 1, ignore_eos: true })) first_token_ms = performance.now();
-  };
-  const early = prompt === "early" ? firstToken() : null;
-  await model.ready;
-  const ready_ms = performance.now();
-  if (prompt) await (early ?? firstToken());
-  const wasm_bytes = model.info.memory.wasm_bytes;
-  model.dispose();
-  return {
-    seconds: (ready_ms - from_ms) / 1000, after_last_byte_ms: first_token_ms - last_byte_ms, received_bytes, device_bytes, wasm_bytes,
-  };
-}, { weights: values.weights, threads: values.threads, ...how });
+    { weights: values.weights, threads: values.threads, ...how },
+  );
 
 const files = readdirSync(folder).filter((file) => file.endsWith(".safetensors"));
 /** @param {number} value @param {number} [digits] */
@@ -144,7 +168,8 @@ const figure = (value, digits = 1) => value.toFixed(digits);
 const plain = await inNewProfile((page) => fetched(page, files));
 const memory_only = await inNewProfile((page) => loaded(page, { prompt: "late", keep: false }));
 const [late, again] = await inNewProfile(async (page) => [
-  await loaded(page, { prompt: "late", keep: true }), await loaded(page, { prompt: null, keep: true }),
+  await loaded(page, { prompt: "late", keep: true }),
+  await loaded(page, { prompt: null, keep: true }),
 ]);
 const early = await inNewProfile((page) => loaded(page, { prompt: "early", keep: true }));
 server.close();

@@ -28,7 +28,13 @@ function layout(tree, order) {
     open.length = row.depth;
     const parent = row.depth ? open[row.depth - 1] : -1;
     open[row.depth] = at;
-    nodes.push({ ...row, parent, children: [], left_us: row.start_us, part: row.depth < 2 ? (row.block === null ? "model" : "block") : partOf(row.path) });
+    nodes.push({
+      ...row,
+      parent,
+      children: [],
+      left_us: row.start_us,
+      part: row.depth < 2 ? (row.block === null ? "model" : "block") : partOf(row.path),
+    });
     nodes[parent]?.children.push(at);
   });
   if (order === "heavy") {
@@ -63,14 +69,27 @@ export function icicle(phase, { width, state, readout, onState }) {
   const hybrids = new Set(phase.blocks.filter(({ kind }) => kind === "hybrid").map(({ block }) => block));
   const deepest = Math.max(0, ...nodes.map(({ depth }) => depth));
   const height = (deepest + 1) * ROW + 2;
-  const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "plot icicle", role: "group", "aria-label": icicleFinding(phase) });
-  const whole = Math.max(0, nodes.findIndex(({ path }) => path === state.zoom));
+  const root = svg("svg", {
+    width,
+    height,
+    viewBox: `0 0 ${width} ${height}`,
+    class: "plot icicle",
+    role: "group",
+    "aria-label": icicleFinding(phase),
+  });
+  const whole = Math.max(
+    0,
+    nodes.findIndex(({ path }) => path === state.zoom),
+  );
   const shown = nodes[whole];
   if (!shown) return root;
   const x = linear([shown.left_us, shown.left_us + shown.us], [0, width]);
   /** @type {Map<number, SVGElement>} */
   const drawn = new Map();
-  const focused = Math.max(whole, nodes.findIndex(({ path }) => path === state.focus));
+  const focused = Math.max(
+    whole,
+    nodes.findIndex(({ path }) => path === state.focus),
+  );
 
   nodes.forEach((node, at) => {
     const ancestor = isAbove(nodes, at, whole);
@@ -80,7 +99,13 @@ export function icicle(phase, { width, state, readout, onState }) {
     if (wide < LEAST_WIDTH) return;
     const percent = (100 * node.us) / nodes[0].us;
     const ms = msText(node.us);
-    const said = t("icicle.node", { path: node.path, type: node.type, ms, percent: number(percent, 1), self: msText(node.self_us) });
+    const said = t("icicle.node", {
+      path: node.path,
+      type: node.type,
+      ms,
+      percent: number(percent, 1),
+      self: msText(node.self_us),
+    });
     const group = nodeShape(node, from, wide, said, hybrids.has(node.block ?? -1));
     group.addEventListener("pointerenter", () => readout(said));
     group.addEventListener("pointerleave", () => readout(""));
@@ -129,7 +154,13 @@ export function icicle(phase, { width, state, readout, onState }) {
 function nodeShape(node, from, wide, said, is_hybrid) {
   const is_block = node.part === "block";
   const kind = is_block && is_hybrid ? "part-block hybrid-block" : `part-${node.part}`;
-  const group = svg("g", { class: `node ${kind}`, role: "button", tabindex: "-1", "aria-label": said, "data-path": node.path });
+  const group = svg("g", {
+    class: `node ${kind}`,
+    role: "button",
+    tabindex: "-1",
+    "aria-label": said,
+    "data-path": node.path,
+  });
   group.append(box(from + 0.5, node.depth * ROW + 1, wide - 1, ROW - 2, "node-box"));
   // A block too narrow for its name still has room for its number.
   const names = [nameOf(node), ...(is_block ? [String(node.block)] : [])];
@@ -157,8 +188,12 @@ function neighbours(nodes, at, isDrawn) {
   const below = nodes[at].children.filter(isDrawn).sort(fromLeft);
   const here = siblings.indexOf(at);
   return {
-    ArrowRight: siblings[here + 1], ArrowLeft: siblings[here - 1], ArrowUp: nodes[at].parent, ArrowDown: below[0],
-    Home: siblings[0], End: siblings[siblings.length - 1],
+    ArrowRight: siblings[here + 1],
+    ArrowLeft: siblings[here - 1],
+    ArrowUp: nodes[at].parent,
+    ArrowDown: below[0],
+    Home: siblings[0],
+    End: siblings[siblings.length - 1],
   };
 }
 
@@ -174,11 +209,20 @@ const nameOf = (node) => (node.part === "block" ? t("cell.block", { n: node.bloc
 /** @param {PhaseSummary} phase */
 export function icicleTable({ tree }) {
   const rows = [...tree].sort((a, b) => b.us - a.us).slice(0, MOST_ROWS_IN_TABLE);
-  return dataTable([
-    { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => row.path },
-    { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
-    { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
-    { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us) },
-    { key: "percent", label: t("col.time_percent"), value: (row) => row.us, text: (row) => number((100 * row.us) / tree[0].us, 1) },
-  ], rows, { label: t("icicle.title") });
+  return dataTable(
+    [
+      { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => row.path },
+      { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
+      { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
+      { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us) },
+      {
+        key: "percent",
+        label: t("col.time_percent"),
+        value: (row) => row.us,
+        text: (row) => number((100 * row.us) / tree[0].us, 1),
+      },
+    ],
+    rows,
+    { label: t("icicle.title") },
+  );
 }

@@ -50,15 +50,24 @@ function phasePoints(summary, name) {
   };
   add(t("roof.whole"), "model", "whole", { flops: phase.flops, bytes: phase.bytes, us: phase.wall_us.median });
   for (const row of phase.blocks) {
-    add(t(`kind.${row.kind}`), row.kind === "hybrid" ? "attention" : "mamba", "block", { flops: row.flops.total, bytes: row.bytes, us: row.us.median });
+    add(t(`kind.${row.kind}`), row.kind === "hybrid" ? "attention" : "mamba", "block", {
+      flops: row.flops.total,
+      bytes: row.bytes,
+      us: row.us.median,
+    });
   }
   for (const row of phase.modules) {
     // Only leaves: a container's figures are its leaves' again.
     if (row.flops > 0 && row.bytes > 0 && row.self_us > 0.9 * row.us) {
-      add(`${row.path.replace(/^.*\.(\w+)\.(\w+)$/, "$1.$2")}`, partOf(row.path), "module", { flops: row.flops, bytes: row.bytes, us: row.us });
+      add(`${row.path.replace(/^.*\.(\w+)\.(\w+)$/, "$1.$2")}`, partOf(row.path), "module", {
+        flops: row.flops,
+        bytes: row.bytes,
+        us: row.us,
+      });
     }
   }
-  return [...sums].filter(([, { us, bytes, flops }]) => bytes > 0 && flops > 0 && us > LEAST_SHARE * phase.wall_us.median)
+  return [...sums]
+    .filter(([, { us, bytes, flops }]) => bytes > 0 && flops > 0 && us > LEAST_SHARE * phase.wall_us.median)
     .map(([key, { part, group, flops, bytes, us }]) => {
       const gflops = flops / us / 1000;
       const intensity = flops / bytes;
@@ -71,7 +80,13 @@ function phasePoints(summary, name) {
 export function rooflineFinding(summary) {
   if (!summary.ceilings) return t("roof.none");
   const above = rooflinePoints(summary).filter((point) => point.above);
-  if (above.length) return t("roof.above", { names: above.slice(0, 3).map(({ name }) => name).join(", ") });
+  if (above.length)
+    return t("roof.above", {
+      names: above
+        .slice(0, 3)
+        .map(({ name }) => name)
+        .join(", "),
+    });
   const words = /** @type {const} */ (["prefill", "decode"]).map((name) => {
     const { verdict, percent_of_ceiling } = summary[name];
     const percent = number(percent_of_ceiling ?? 0);
@@ -95,12 +110,21 @@ export function roofline(summary, { width, readout }) {
   const y = logarithmic([least_y, most_y], [HEIGHT - BOTTOM, TOP]);
 
   for (const value of decades(least_x, most_x)) {
-    root.append(line(x(value), TOP, x(value), HEIGHT - BOTTOM, "grid"), label(x(value), HEIGHT - BOTTOM + 16, significant(value), { anchor: "middle" }));
+    root.append(
+      line(x(value), TOP, x(value), HEIGHT - BOTTOM, "grid"),
+      label(x(value), HEIGHT - BOTTOM + 16, significant(value), { anchor: "middle" }),
+    );
   }
   for (const value of decades(least_y, most_y)) {
-    root.append(line(LEFT, y(value), width - RIGHT, y(value), "grid"), label(LEFT - 6, y(value) + 4, significant(value), { anchor: "end" }));
+    root.append(
+      line(LEFT, y(value), width - RIGHT, y(value), "grid"),
+      label(LEFT - 6, y(value) + 4, significant(value), { anchor: "end" }),
+    );
   }
-  root.append(label((LEFT + width - RIGHT) / 2, HEIGHT - 6, t("roof.axis.x"), { anchor: "middle" }), label(LEFT + 4, TOP + 6, t("roof.axis.y")));
+  root.append(
+    label((LEFT + width - RIGHT) / 2, HEIGHT - 6, t("roof.axis.x"), { anchor: "middle" }),
+    label(LEFT + 4, TOP + 6, t("roof.axis.y")),
+  );
 
   if (peak && read) {
     const ridge = peak / read;
@@ -108,11 +132,23 @@ export function roofline(summary, { width, readout }) {
     const slope = Math.atan2(y(10) - y(1), x(10) - x(1));
     const start = from * 1.15;
     root.append(
-      svg("path", { d: `M${x(from)} ${y(from * read)}L${x(ridge)} ${y(peak)}L${width - RIGHT} ${y(peak)}`, class: "roof" }),
-      label(width - RIGHT - 2, y(peak) - 7, t("roof.peak", { value: significant(peak) }), { anchor: "end", kind: "roof-text" }),
-      label(x(start) + 9 * Math.sin(slope), y(start * read) - 9 * Math.cos(slope), t("roof.read", { value: significant(read) }), {
-        kind: "roof-text", rotate: (slope * 180) / Math.PI,
+      svg("path", {
+        d: `M${x(from)} ${y(from * read)}L${x(ridge)} ${y(peak)}L${width - RIGHT} ${y(peak)}`,
+        class: "roof",
       }),
+      label(width - RIGHT - 2, y(peak) - 7, t("roof.peak", { value: significant(peak) }), {
+        anchor: "end",
+        kind: "roof-text",
+      }),
+      label(
+        x(start) + 9 * Math.sin(slope),
+        y(start * read) - 9 * Math.cos(slope),
+        t("roof.read", { value: significant(read) }),
+        {
+          kind: "roof-text",
+          rotate: (slope * 180) / Math.PI,
+        },
+      ),
     );
   }
   /** Labels that would touch are left out; the readout and the table name every point. @type {{ x: number, y: number, wide: number }[]} */
@@ -122,12 +158,21 @@ export function roofline(summary, { width, readout }) {
     const [px, py] = [x(point.intensity), y(point.gflops)];
     const radius = point.group === "whole" ? 8 : point.group === "block" ? 6.5 : 4;
     const kind = `point ${point.group} part-${point.part}`;
-    const shape = point.phase === "decode" ? box(px - radius * 0.9, py - radius * 0.9, radius * 1.8, radius * 1.8, kind)
-      : svg("circle", { cx: px, cy: py, r: radius, class: kind });
+    const shape =
+      point.phase === "decode"
+        ? box(px - radius * 0.9, py - radius * 0.9, radius * 1.8, radius * 1.8, kind)
+        : svg("circle", { cx: px, cy: py, r: radius, class: kind });
     if (point.above) root.append(diamond(px, py, radius + 6, "point-above"));
-    shape.addEventListener("pointerenter", () => readout(t("roof.point", {
-      name: point.name, phase: t(`phase.${point.phase}`), gflops: significant(point.gflops), intensity: significant(point.intensity),
-    })));
+    shape.addEventListener("pointerenter", () =>
+      readout(
+        t("roof.point", {
+          name: point.name,
+          phase: t(`phase.${point.phase}`),
+          gflops: significant(point.gflops),
+          intensity: significant(point.intensity),
+        }),
+      ),
+    );
     shape.addEventListener("pointerleave", () => readout(""));
     root.append(shape);
   }
@@ -147,10 +192,18 @@ export function roofline(summary, { width, readout }) {
  * @param {number} px @param {number} py @param {number} wide @param {number} width @param {{ x: number, y: number, wide: number }[]} taken
  */
 function placeFor(px, py, wide, width, taken) {
-  const tries = [[px + 12, py + 4], [px - 12 - wide, py + 4], [px + 8, py + 20], [px + 8, py - 12], [px - 8 - wide, py + 20]];
+  const tries = [
+    [px + 12, py + 4],
+    [px - 12 - wide, py + 4],
+    [px + 8, py + 20],
+    [px + 8, py - 12],
+    [px - 8 - wide, py + 20],
+  ];
   for (const [left, base] of tries) {
     const inside = left > LEFT && left + wide < width - RIGHT && base > TOP + 12 && base < HEIGHT - BOTTOM - 2;
-    const free = taken.every((other) => Math.abs(other.y - base) > 14 || left + wide < other.x || left > other.x + other.wide);
+    const free = taken.every(
+      (other) => Math.abs(other.y - base) > 14 || left + wide < other.x || left > other.x + other.wide,
+    );
     if (inside && free) return { x: left, y: base, wide };
   }
   return null;
@@ -158,11 +211,32 @@ function placeFor(px, py, wide, width, taken) {
 
 /** @param {Summary} summary */
 export function rooflineTable(summary) {
-  return dataTable([
-    { key: "name", label: t("col.module"), words: true, value: (row) => row.name, text: (row) => row.name },
-    { key: "phase", label: t("col.phase"), words: true, value: (row) => row.phase, text: (row) => t(`phase.${row.phase}`) },
-    { key: "intensity", label: t("col.intensity"), value: (row) => row.intensity, text: (row) => significant(row.intensity) },
-    { key: "gflops", label: "GFLOP/s", value: (row) => row.gflops, text: (row) => significant(row.gflops) },
-    { key: "above", label: t("roof.col.roof"), words: true, value: (row) => Number(row.above), text: (row) => t(row.above ? "roof.col.above" : "roof.col.below") },
-  ], rooflinePoints(summary), { label: t("roof.title") });
+  return dataTable(
+    [
+      { key: "name", label: t("col.module"), words: true, value: (row) => row.name, text: (row) => row.name },
+      {
+        key: "phase",
+        label: t("col.phase"),
+        words: true,
+        value: (row) => row.phase,
+        text: (row) => t(`phase.${row.phase}`),
+      },
+      {
+        key: "intensity",
+        label: t("col.intensity"),
+        value: (row) => row.intensity,
+        text: (row) => significant(row.intensity),
+      },
+      { key: "gflops", label: "GFLOP/s", value: (row) => row.gflops, text: (row) => significant(row.gflops) },
+      {
+        key: "above",
+        label: t("roof.col.roof"),
+        words: true,
+        value: (row) => Number(row.above),
+        text: (row) => t(row.above ? "roof.col.above" : "roof.col.below"),
+      },
+    ],
+    rooflinePoints(summary),
+    { label: t("roof.title") },
+  );
 }

@@ -51,10 +51,14 @@ export function withoutThreads({ relaxed_simd }) {
 
 /** @param {boolean} relaxed_simd @param {{ threads: number, threads_reason: ThreadsReason }} chosen @returns {Build} */
 function build(relaxed_simd, { threads, threads_reason }) {
-  const folder = nearestBuild(BUILT, { threads: threads > 1, relaxed: relaxed_simd }, {
-    threads: threads_reason !== "no_shared_memory" && sharesMemory(),
-    relaxed: relaxed_simd,
-  });
+  const folder = nearestBuild(
+    BUILT,
+    { threads: threads > 1, relaxed: relaxed_simd },
+    {
+      threads: threads_reason !== "no_shared_memory" && sharesMemory(),
+      relaxed: relaxed_simd,
+    },
+  );
   if (folder === null) {
     throw new Zamba2Error("no_build", { builds: BUILT.join(", ") });
   }

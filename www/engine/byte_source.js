@@ -166,7 +166,7 @@ export class UrlSource {
   async range(file, start, end, signal) {
     const retries = new Retries(this.waits, file, signal);
     const first = await this.opened(file, start, end, retries);
-    const file_bytes = first.file_bytes ?? await this.sizeByGet(file, retries);
+    const file_bytes = first.file_bytes ?? (await this.sizeByGet(file, retries));
     return { file_bytes, chunks: this.continued(file, start, end, first.chunks, retries) };
   }
 
@@ -175,7 +175,7 @@ export class UrlSource {
    * @param {string} file @param {number} start @param {number} end @param {AsyncIterable<Uint8Array>} chunks @param {Retries} retries
    */
   async *continued(file, start, end, chunks, retries) {
-    for (let at = start; ; ) {
+    for (let at = start; ;) {
       try {
         for await (const chunk of chunks) {
           if (chunk.byteLength > end - at) throw tooLong(file);
@@ -261,10 +261,12 @@ export class UrlSource {
     const whole = new WholeFile(length === null ? null : Number(length));
     this.identify(file, response, whole.file_bytes);
     this.wholes.set(file, whole);
-    this.fill(file, whole, exchange.body(response), new Retries(this.waits, file, exchange.retries.signal)).catch((reason) => {
-      this.wholes.delete(file);
-      whole.fail(reason);
-    });
+    this.fill(file, whole, exchange.body(response), new Retries(this.waits, file, exchange.retries.signal)).catch(
+      (reason) => {
+        this.wholes.delete(file);
+        whole.fail(reason);
+      },
+    );
     return whole;
   }
 
@@ -278,7 +280,8 @@ export class UrlSource {
         }
         const { bytes, file_bytes } = whole;
         if (file_bytes !== null && bytes > file_bytes) throw tooLong(file);
-        if (file_bytes !== null && bytes < file_bytes) throw new Interruption("dropped", truncated(file, file_bytes, bytes));
+        if (file_bytes !== null && bytes < file_bytes)
+          throw new Interruption("dropped", truncated(file, file_bytes, bytes));
         return whole.end();
       } catch (thrown) {
         await retries.pause(thrown, whole.bytes);
@@ -402,8 +405,16 @@ class Exchange {
    * @template T @param {() => Promise<T>} step @returns {Promise<T>}
    */
   async watched(step) {
-    const { signal, waits: { policy: { stall_ms } } } = this.retries;
-    const timer = setTimeout(() => { this.stalled = true; this.controller.abort(); }, stall_ms);
+    const {
+      signal,
+      waits: {
+        policy: { stall_ms },
+      },
+    } = this.retries;
+    const timer = setTimeout(() => {
+      this.stalled = true;
+      this.controller.abort();
+    }, stall_ms);
     try {
       return await step();
     } catch (cause) {

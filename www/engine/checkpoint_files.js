@@ -46,7 +46,8 @@ export async function openCheckpoint(engine, source, stored, signal, onFacts) {
   const tokenizer = await openTokenizer(engine, files);
   const chat_template = tokenizer ? await openChat(engine, files, signal) : { chat: false, fault: null };
   onFacts({ tokenizer, chat: chat_template.chat, phase: "header" });
-  const { shards, ...headers } = (await openStoredHeaders(engine, source, stored)) ?? (await openHeaders(engine, source, files, signal));
+  const { shards, ...headers } =
+    (await openStoredHeaders(engine, source, stored)) ?? (await openHeaders(engine, source, files, signal));
   const units = engine.plan();
   await files.storeNew(shards);
   return { info, tokenizer, chat: chat_template.chat, chat_fault: chat_template.fault, units, ...headers };

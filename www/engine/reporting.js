@@ -32,7 +32,10 @@ import { loadReports } from "./wasm_engine.js";
 export function sourceName(source) {
   if (typeof source !== "string") return source[0]?.webkitRelativePath.split("/").at(-2) ?? "files";
   const { pathname, host } = new URL(source);
-  const parts = pathname.replace(/\/resolve\/[^/]+\/?$/, "").split("/").filter(Boolean);
+  const parts = pathname
+    .replace(/\/resolve\/[^/]+\/?$/, "")
+    .split("/")
+    .filter(Boolean);
   const last = parts.at(-1) ?? host;
   try {
     return decodeURIComponent(last);
@@ -58,10 +61,14 @@ export async function measureRun(engine, loaded, options, { signal, onProgress }
     const rounded = Object.entries(rates).map(([name, rate]) => [name, thousandths(rate)]);
     ceilings = /** @type {Run["ceilings"]} */ ({ threads, ...Object.fromEntries(rounded) });
   }
-  const measured = await profileRuns(engine, { ...options, prompt: given, prefill }, {
-    signal,
-    onProgress: (run) => onProgress({ phase: "runs", run, runs: options.runs }),
-  });
+  const measured = await profileRuns(
+    engine,
+    { ...options, prompt: given, prefill },
+    {
+      signal,
+      onProgress: (run) => onProgress({ phase: "runs", run, runs: options.runs }),
+    },
+  );
   const { weights, threads, backend, relaxed_simd, adapter } = loaded;
   // Without timestamp queries each block is waited for, but not its modules.
   const untimed = adapter !== null && adapter.timestamp_step_us === null;
@@ -73,8 +80,14 @@ export async function measureRun(engine, loaded, options, { signal, onProgress }
     label: labelOf(loaded),
     model: facts.model,
     conditions: {
-      backend, weights, threads, isolated: crossOriginIsolated, context, level: untimed ? "block" : options.level,
-      host: (adapter ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, LONGEST_HOST), hidden_ms: 0,
+      backend,
+      weights,
+      threads,
+      isolated: crossOriginIsolated,
+      context,
+      level: untimed ? "block" : options.level,
+      host: (adapter ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, LONGEST_HOST),
+      hidden_ms: 0,
     },
     timer: timerOf(adapter, clockResolutionUs()),
     ceilings,

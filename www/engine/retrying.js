@@ -137,8 +137,14 @@ export function retryAfterMs(response) {
 /** @param {number} delay_ms @param {AbortSignal} signal @returns {Promise<void>} */
 function slept(delay_ms, signal) {
   return new Promise((resolve, reject) => {
-    const stop = () => { clearTimeout(timer); reject(signal.reason); };
-    const timer = setTimeout(() => { signal.removeEventListener("abort", stop); resolve(); }, delay_ms);
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", stop);
+      resolve();
+    }, delay_ms);
     signal.addEventListener("abort", stop, { once: true });
   });
 }

@@ -269,7 +269,7 @@ function promptTokens(engine, prompt) {
  * @param {(advanced: { block: number, done: boolean }) => void} onBlock
  */
 async function prefillAndReplay(engine, signal, onBlock) {
-  for (let done = false; !done; ) {
+  for (let done = false; !done;) {
     await yieldToMessages();
     signal.throwIfAborted();
     const advanced = await engine.advance(1);
@@ -277,7 +277,7 @@ async function prefillAndReplay(engine, signal, onBlock) {
     onBlock(advanced);
   }
   // Only a rewound sequence has tokens to replay.
-  for (let left = Infinity; left > 0; ) {
+  for (let left = Infinity; left > 0;) {
     left = await engine.replay(REPLAY_TOKENS);
     await yieldToMessages();
     signal.throwIfAborted();

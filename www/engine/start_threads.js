@@ -34,7 +34,10 @@ export class Threads {
   #create(number) {
     if (this.#ended) return null;
     try {
-      const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: `zamba2-thread-${number}` });
+      const worker = new Worker(new URL("./thread.js", import.meta.url), {
+        type: "module",
+        name: `zamba2-thread-${number}`,
+      });
       this.#workers.push(worker);
       return worker;
     } catch {

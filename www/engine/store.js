@@ -94,7 +94,8 @@ async function fileBytes(folder, name) {
     const file = await ofHandle(handle, () => handle.getFile());
     return new Uint8Array(await ofHandle(file, () => file.arrayBuffer()));
   } catch (error) {
-    if (error instanceof DOMException && (error.name === "NotFoundError" || error.name === "NotReadableError")) return null;
+    if (error instanceof DOMException && (error.name === "NotFoundError" || error.name === "NotReadableError"))
+      return null;
     throw error;
   }
 }
@@ -118,7 +119,11 @@ async function readJournal(folder) {
 
 /** The size of a model on the device. @param {Journal} journal */
 function storedBytes(journal) {
-  const files = [...Object.values(journal.files), ...Object.values(journal.units).flat(), ...(journal.partial?.segments ?? [])];
+  const files = [
+    ...Object.values(journal.files),
+    ...Object.values(journal.units).flat(),
+    ...(journal.partial?.segments ?? []),
+  ];
   return files.reduce((sum, file) => sum + (file?.bytes ?? 0), 0);
 }
 
@@ -136,8 +141,12 @@ export async function keptModels() {
     if (!(folder instanceof FileSystemDirectoryHandle)) continue;
     const journal = await readJournal(folder);
     models.push({
-      key, source: journal?.source ?? "", weights: /** @type {KeptModelInfo["weights"]} */ (journal?.weights ?? "q4"),
-      bytes: journal ? storedBytes(journal) : 0, complete: journal?.complete ?? false, saved_ms: journal?.saved_ms ?? 0,
+      key,
+      source: journal?.source ?? "",
+      weights: /** @type {KeptModelInfo["weights"]} */ (journal?.weights ?? "q4"),
+      bytes: journal ? storedBytes(journal) : 0,
+      complete: journal?.complete ?? false,
+      saved_ms: journal?.saved_ms ?? 0,
     });
   }
   return models.sort((a, b) => b.saved_ms - a.saved_ms);
@@ -177,7 +186,16 @@ export async function openStored(source, weights) {
   journal = await readJournal(folder);
   /** @type {Journal} */
   const empty = {
-    version: 2, serial: 0, source, weights, files: {}, shards: [], units: {}, partial: null, complete: false, saved_ms: Date.now(),
+    version: 2,
+    serial: 0,
+    source,
+    weights,
+    files: {},
+    shards: [],
+    units: {},
+    partial: null,
+    complete: false,
+    saved_ms: Date.now(),
   };
   return { stored: new StoreFolder(folder, journal ?? empty, release), reason: null };
 }
@@ -186,7 +204,8 @@ export async function openStored(source, weights) {
 function holdLock(name, mode) {
   return new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(LOCK_WAIT_MS);
-    navigator.locks.request(name, { mode, signal }, () => new Promise((release) => resolve(() => release(undefined))))
+    navigator.locks
+      .request(name, { mode, signal }, () => new Promise((release) => resolve(() => release(undefined))))
       .catch((thrown) => (signal.aborted ? resolve(null) : reject(thrown)));
   });
 }

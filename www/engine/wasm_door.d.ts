@@ -5,8 +5,19 @@
  */
 
 import type {
-  Ceilings, ChatMessage, GenerateOptions, KernelReport, MemoryReport, ModelInfo, ProfileSpans, ReferenceReport,
-  RestoredSequence, Run, Summary, TokenRank, Weights,
+  Ceilings,
+  ChatMessage,
+  GenerateOptions,
+  KernelReport,
+  MemoryReport,
+  ModelInfo,
+  ProfileSpans,
+  ReferenceReport,
+  RestoredSequence,
+  Run,
+  Summary,
+  TokenRank,
+  Weights,
 } from "./zamba2.d.ts";
 import type { ErrorReport } from "./errors.js";
 
@@ -87,7 +98,8 @@ export interface WasmEngine {
   open_config(text: string): ModelInfo;
   open_tokenizer(bytes: Uint8Array): void;
   open_chat_template(
-    tokenizer_config: Uint8Array | null, jinja: Uint8Array | null,
+    tokenizer_config: Uint8Array | null,
+    jinja: Uint8Array | null,
   ): { chat: boolean; fault: ErrorReport | null };
   open_index(text: string): string[];
   header_bytes(file: string, file_bytes: number, first8: Uint8Array): number;

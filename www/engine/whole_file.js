@@ -58,7 +58,7 @@ export class WholeFile {
 
   /** The bytes [start, end) as they arrive; fewer where the file ends before. @param {number} start @param {number} end */
   async *chunks(start, end) {
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end;) {
       while (this.bytes <= at && !this.#ended) await this.#more();
       if (this.bytes <= at) return;
       const chunk = await this.#at(at, Math.min(end, this.bytes, at + CHUNK_BYTES));

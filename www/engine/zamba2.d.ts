@@ -76,8 +76,16 @@ export interface WebGpuOptions {
  * often, ran out of memory, has too small limits for this model, or failed otherwise.
  */
 export type BackendReason =
-  | "auto" | "asked" | "no_webgpu" | "no_adapter" | "software_adapter" | "self_test" | "device_lost" | "device_memory"
-  | "device_limit" | "device";
+  | "auto"
+  | "asked"
+  | "no_webgpu"
+  | "no_adapter"
+  | "software_adapter"
+  | "self_test"
+  | "device_lost"
+  | "device_memory"
+  | "device_limit"
+  | "device";
 
 export interface AdapterInfo {
   /** As far as the browser exposes it. */
@@ -95,9 +103,7 @@ export interface AdapterInfo {
  * The graphics device was lost, and the weights with it: they are loaded again, from this device if they are stored there. A
  * run in progress continues after its last token.
  */
-export type DeviceEvent =
-  | { state: "lost"; fault: Zamba2Error }
-  | { state: "ready"; info: LoadedInfo };
+export type DeviceEvent = { state: "lost"; fault: Zamba2Error } | { state: "ready"; info: LoadedInfo };
 
 /** Whether the weights are stored on this device, and why not: "no_storage", "other_tab", or the browser's message. */
 export interface Keeping {
@@ -131,7 +137,14 @@ export interface LoadProgress {
   device_bytes: number;
   paused: boolean;
   /** The wait before a retry; null without one. */
-  waiting: { file: string; at: number; reason: "offline" | "stalled" | "dropped" | "status"; status: number | null; attempt: number; delay_ms: number } | null;
+  waiting: {
+    file: string;
+    at: number;
+    reason: "offline" | "stalled" | "dropped" | "status";
+    status: number | null;
+    attempt: number;
+    delay_ms: number;
+  } | null;
   keeping: Keeping;
   /** "embed_tokens", "blocks.N", "shared_transformer.B", "final_layernorm", "lm_head"; null outside "weights". */
   unit: string | null;
@@ -428,14 +441,51 @@ export interface RestoredSequence<Tokens> {
 
 /** The stable names of errors, for programs. */
 export type ErrorCode =
-  | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_run" | "bad_shape"
-  | "bad_snapshot" | "bad_token" | "bad_tokenizer" | "busy" | "changed" | "chat_refused" | "damaged"
-  | "device" | "device_limit" | "device_lost" | "device_memory" | "disposed" | "empty_prompt"
-  | "engine_missing" | "folder_not_empty" | "http_status" | "internal" | "io" | "memory_limit"
-  | "missing_file" | "missing_tensor" | "network" | "no_adapter" | "no_build" | "no_chat_template"
-  | "no_webgpu" | "non_finite_logits" | "non_finite_weight" | "other_model" | "out_of_memory"
-  | "out_of_order" | "prompt_too_long" | "self_test" | "software_adapter" | "truncated" | "unknown_dtype"
-  | "unsupported_browser" | "write" | "wrong_architecture";
+  | "bad_chat_template"
+  | "bad_config"
+  | "bad_header"
+  | "bad_option"
+  | "bad_run"
+  | "bad_shape"
+  | "bad_snapshot"
+  | "bad_token"
+  | "bad_tokenizer"
+  | "busy"
+  | "changed"
+  | "chat_refused"
+  | "damaged"
+  | "device"
+  | "device_limit"
+  | "device_lost"
+  | "device_memory"
+  | "disposed"
+  | "empty_prompt"
+  | "engine_missing"
+  | "folder_not_empty"
+  | "http_status"
+  | "internal"
+  | "io"
+  | "memory_limit"
+  | "missing_file"
+  | "missing_tensor"
+  | "network"
+  | "no_adapter"
+  | "no_build"
+  | "no_chat_template"
+  | "no_webgpu"
+  | "non_finite_logits"
+  | "non_finite_weight"
+  | "other_model"
+  | "out_of_memory"
+  | "out_of_order"
+  | "prompt_too_long"
+  | "self_test"
+  | "software_adapter"
+  | "truncated"
+  | "unknown_dtype"
+  | "unsupported_browser"
+  | "write"
+  | "wrong_architecture";
 
 /** A reason: the sentence `fact.<id>` with its placeholders, or the text of a library or the browser. */
 export type ErrorFact = string | { id: string; [placeholder: string]: unknown };

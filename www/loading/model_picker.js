@@ -47,7 +47,10 @@ export class ModelPicker {
     this.address.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.chooseAddress();
     });
-    for (const [button, input] of [["choose-folder", "folder-input"], ["choose-files", "files-input"]]) {
+    for (const [button, input] of [
+      ["choose-folder", "folder-input"],
+      ["choose-files", "files-input"],
+    ]) {
       const field = /** @type {HTMLInputElement} */ (byId(input));
       byId(button).addEventListener("click", () => field.click());
       field.addEventListener("change", () => {
@@ -104,7 +107,8 @@ export class ModelPicker {
 
   chooseAddress() {
     const text = this.address.value.trim();
-    if (text === "") return this.onFault(new PageError("bad_option", "model.address.empty", "model.address.empty.next"));
+    if (text === "")
+      return this.onFault(new PageError("bad_option", "model.address.empty", "model.address.empty.next"));
     // A leading slash or dot would make it an address on this site.
     if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(text)) {
       const name = text.split("/")[1];
@@ -156,9 +160,10 @@ async function droppedFiles(transfer) {
   const files = [];
   for (const entry of entries) {
     if (entry.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (entry)));
-    else for (const inner of await entriesOf(/** @type {FileSystemDirectoryEntry} */ (entry))) {
-      if (inner.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (inner)));
-    }
+    else
+      for (const inner of await entriesOf(/** @type {FileSystemDirectoryEntry} */ (entry))) {
+        if (inner.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (inner)));
+      }
   }
   return files;
 }

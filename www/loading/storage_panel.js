@@ -20,7 +20,10 @@ export class StoragePanel {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = t("kept.delete");
-      button.setAttribute("aria-label", t("kept.delete.name", { name: sourceName(model.source), weights: model.weights }));
+      button.setAttribute(
+        "aria-label",
+        t("kept.delete.name", { name: sourceName(model.source), weights: model.weights }),
+      );
       button.addEventListener("click", async () => {
         try {
           await forgetModel(model.key);
@@ -45,7 +48,9 @@ export class StoragePanel {
 /** What this site uses of what the browser would give it. */
 async function roomText() {
   const { usage, quota } = (await navigator.storage?.estimate?.()) ?? {};
-  return usage === undefined || quota === undefined ? "" : t("kept.room", { used: bytesText(usage), quota: bytesText(quota) });
+  return usage === undefined || quota === undefined
+    ? ""
+    : t("kept.room", { used: bytesText(usage), quota: bytesText(quota) });
 }
 
 /** The part of an address that a reader knows. @param {string} source */

@@ -62,7 +62,9 @@ export class Chat {
     byId("prompt-label").classList.toggle("visually-hidden", !on);
     byId("prompt-label").textContent = t(on ? "chat.message" : "prompt.title");
     for (const turn of /** @type {NodeListOf<HTMLElement>} */ (this.place.querySelectorAll(".turn"))) {
-      /** @type {HTMLElement} */ (turn.firstChild).textContent = t(turn.dataset.role === "user" ? "chat.user" : "chat.assistant");
+      /** @type {HTMLElement} */ (turn.firstChild).textContent = t(
+        turn.dataset.role === "user" ? "chat.user" : "chat.assistant",
+      );
     }
   }
 

@@ -72,7 +72,9 @@ export class Playground {
       },
       onNew: () => this.forget(),
     });
-    this.tokens = new TokenView({ place: byId("tokens"), panel: byId("token-panel") }, (index, token) => this.branch(index, token));
+    this.tokens = new TokenView({ place: byId("tokens"), panel: byId("token-panel") }, (index, token) =>
+      this.branch(index, token),
+    );
     this.history = new History(byId("history"), (entry) => this.openEntry(entry));
     this.listen();
     this.showView();
@@ -94,7 +96,8 @@ export class Playground {
       this.copy.textContent = t("copied");
     });
     /** @param {string} ending @param {string} type @param {(exchange: Exchange) => string} write */
-    const exporting = (ending, type, write) => () => this.exchange && saveFile(`zamba2.${ending}`, write(this.exchange), type);
+    const exporting = (ending, type, write) => () =>
+      this.exchange && saveFile(`zamba2.${ending}`, write(this.exchange), type);
     byId("export-markdown").addEventListener("click", exporting("md", "text/markdown", asMarkdown));
     byId("export-json").addEventListener("click", exporting("json", "application/json", asJson));
     byId("share").addEventListener("click", () => this.share());
@@ -207,8 +210,16 @@ export class Playground {
     /** @type {Prompt} */
     const prompt = chat ? { messages: this.chat.messages(text) } : text;
     this.exchange = {
-      mode: chat ? "chat" : "raw", prompt: text, system: chat ? this.chat.system.value : "", turns: chat ? [...this.chat.turns] : [],
-      settings, model: { name: this.name, weights: this.weights }, text: "", tokens: [], prompt_tokens: null, summary: null,
+      mode: chat ? "chat" : "raw",
+      prompt: text,
+      system: chat ? this.chat.system.value : "",
+      turns: chat ? [...this.chat.turns] : [],
+      settings,
+      model: { name: this.name, weights: this.weights },
+      text: "",
+      tokens: [],
+      prompt_tokens: null,
+      summary: null,
       made_ms: Date.now(),
     };
     this.place = chat ? this.chat.begin(text) : this.beginOutput(text);
@@ -349,7 +360,8 @@ export class Playground {
 
   showButtons() {
     const has_text = this.exchange !== null && this.exchange.text !== "" && !this.running;
-    for (const id of ["copy", "export-markdown", "export-json"]) /** @type {HTMLButtonElement} */ (byId(id)).disabled = !has_text;
+    for (const id of ["copy", "export-markdown", "export-json"])
+      /** @type {HTMLButtonElement} */ (byId(id)).disabled = !has_text;
     for (const id of ["resume", "save-state"]) /** @type {HTMLButtonElement} */ (byId(id)).disabled = !this.alive;
     /** @type {HTMLButtonElement} */ (byId("open-state")).disabled = !this.ready || this.running !== null;
   }
@@ -380,7 +392,13 @@ export class Playground {
     const { on, system, turns } = this.chat;
     const last = turns.findLast(({ role }) => role === "user")?.content ?? "";
     const prompt = this.prompt.value || (on ? last : "");
-    const link = await linkOf({ version: 1, mode: on ? "chat" : "raw", prompt, system: on ? system.value : "", settings });
+    const link = await linkOf({
+      version: 1,
+      mode: on ? "chat" : "raw",
+      prompt,
+      system: on ? system.value : "",
+      settings,
+    });
     history.replaceState(null, "", link);
     try {
       await navigator.clipboard.writeText(link);

@@ -36,8 +36,13 @@ export async function askInHash() {
   const packed = Uint8Array.from(binary, (character) => character.charCodeAt(0));
   const unpacked = await through(packed, new DecompressionStream("deflate-raw"));
   const ask = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(unpacked));
-  const whole = ask?.version === 1 && ["raw", "chat"].includes(ask.mode) && typeof ask.prompt === "string"
-    && typeof ask.system === "string" && typeof ask.settings === "object" && ask.settings !== null;
+  const whole =
+    ask?.version === 1
+    && ["raw", "chat"].includes(ask.mode)
+    && typeof ask.prompt === "string"
+    && typeof ask.system === "string"
+    && typeof ask.settings === "object"
+    && ask.settings !== null;
   if (!whole) throw new TypeError("the fields of the link are not those of this page");
   return ask;
 }

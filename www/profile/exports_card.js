@@ -26,20 +26,38 @@ export function exportsCard(run, onFault) {
     made.dataset.format = name;
     return made;
   };
-  const link = named("link", button(t("export.link"), async () => {
-    await navigator.clipboard.writeText(linkOf(run));
-    link.textContent = t("copied");
-  }));
-  const row = element("div", "row",
-    ...FORMATS.map((one) => named(one.format, button(t(one.key), () => void save(run, one, onFault)))),
-    named("perfetto", button(t("export.perfetto"), () => void openPerfetto(run, onFault))), link);
+  const link = named(
+    "link",
+    button(t("export.link"), async () => {
+      await navigator.clipboard.writeText(linkOf(run));
+      link.textContent = t("copied");
+    }),
+  );
+  const row = element(
+    "div",
+    "row",
+    ...FORMATS.map((one) =>
+      named(
+        one.format,
+        button(t(one.key), () => void save(run, one, onFault)),
+      ),
+    ),
+    named(
+      "perfetto",
+      button(t("export.perfetto"), () => void openPerfetto(run, onFault)),
+    ),
+    link,
+  );
   return card("profile-exports", t("export.title"), element("p", "note", t("export.note")), row);
 }
 
 /** The page's address with the settings of this run. @param {Run} run */
 function linkOf({ prompt_tokens, decode_tokens, runs, conditions }) {
   const settings = new URLSearchParams({
-    tokens: String(prompt_tokens), decode: String(decode_tokens), runs: String(runs.length), level: conditions.level,
+    tokens: String(prompt_tokens),
+    decode: String(decode_tokens),
+    runs: String(runs.length),
+    level: conditions.level,
   });
   return `${location.origin}${location.pathname}${location.search}#profile?${settings}`;
 }

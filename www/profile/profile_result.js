@@ -52,7 +52,11 @@ export class ProfileResult {
     /** @type {TimeKind} */
     this.times = "self";
     /** @type {Record<"types" | "blocks" | "modules", Order>} */
-    this.orders = { types: { key: "us", descending: true }, blocks: { key: "block", descending: false }, modules: { key: "self", descending: true } };
+    this.orders = {
+      types: { key: "us", descending: true },
+      blocks: { key: "block", descending: false },
+      modules: { key: "self", descending: true },
+    };
     /** @type {IcicleState} */
     this.icicle = { order: "time", zoom: "", focus: "" };
     this.with_weights = false;
@@ -81,7 +85,8 @@ export class ProfileResult {
     this.general = element("section", "card", "");
     this.exports = element("section", "card", "");
     this.root.append(
-      this.headline, bars.element,
+      this.headline,
+      bars.element,
       element("div", "pair-grid", types.element, roofline.element),
       icicle.element,
       element("div", "pair-grid wide-left", this.blocks, this.modules),
@@ -131,7 +136,9 @@ export class ProfileResult {
     this.drawBars(phase);
     this.drawTypes(phase);
     this.frames.roofline.show({
-      finding: rooflineFinding(summary), draw: (width, readout) => roofline(summary, { width, readout }), table: () => rooflineTable(summary),
+      finding: rooflineFinding(summary),
+      draw: (width, readout) => roofline(summary, { width, readout }),
+      table: () => rooflineTable(summary),
     });
     this.drawIcicle(phase);
     this.drawBlocks(phase);
@@ -147,38 +154,68 @@ export class ProfileResult {
   /** @param {PhaseSummary} phase */
   drawBars(phase) {
     const frame = this.frames.bars;
-    frame.controls.replaceChildren(element("p", "legend", ...PARTS.map((part) => element("span", "key", element("i", `swatch part-${part}`), t(`part.${part}`)))));
-    frame.show({
-      finding: blockBarsFinding(phase),
-      draw: (width, readout) => blockBars(phase, { width, columns: this.hooks.strip.columnsOver(frame.place, phase.blocks.length), readout, onOpen: this.hooks.openBlock }),
-      table: () => blockBarsTable(phase),
-    }, t(`phase.${this.phase}`));
+    frame.controls.replaceChildren(
+      element(
+        "p",
+        "legend",
+        ...PARTS.map((part) => element("span", "key", element("i", `swatch part-${part}`), t(`part.${part}`))),
+      ),
+    );
+    frame.show(
+      {
+        finding: blockBarsFinding(phase),
+        draw: (width, readout) =>
+          blockBars(phase, {
+            width,
+            columns: this.hooks.strip.columnsOver(frame.place, phase.blocks.length),
+            readout,
+            onOpen: this.hooks.openBlock,
+          }),
+        table: () => blockBarsTable(phase),
+      },
+      t(`phase.${this.phase}`),
+    );
   }
 
   /** @param {PhaseSummary} phase */
   drawTypes(phase) {
     const frame = this.frames.types;
-    frame.controls.replaceChildren(segmented({
-      name: "times", label: t("types.switch"), chosen: this.times,
-      choices: [{ value: /** @type {TimeKind} */ ("self"), label: t("types.self") }, { value: "inclusive", label: t("types.inclusive") }],
-      onChoose: (times) => {
-        this.setTimes(times);
-        /** @type {HTMLElement | null} */ (frame.controls.querySelector(`input[value=${times}]`))?.focus();
-      },
-    }));
-    frame.details.hidden = true;
-    frame.show({
-      finding: typeFinding(phase),
-      draw: () => scrollBox(t("types.title"), typeTable(phase, {
-        times: this.times, order: this.orders.types,
-        onSort: (order) => {
-          this.orders.types = order;
-          frame.draw();
-          sorterOf(frame.place, order)?.focus();
+    frame.controls.replaceChildren(
+      segmented({
+        name: "times",
+        label: t("types.switch"),
+        chosen: this.times,
+        choices: [
+          { value: /** @type {TimeKind} */ ("self"), label: t("types.self") },
+          { value: "inclusive", label: t("types.inclusive") },
+        ],
+        onChoose: (times) => {
+          this.setTimes(times);
+          /** @type {HTMLElement | null} */ (frame.controls.querySelector(`input[value=${times}]`))?.focus();
         },
-      })),
-      table: () => typeTable(phase, { times: this.times, order: null, onSort: () => {} }),
-    }, t(`phase.${this.phase}`));
+      }),
+    );
+    frame.details.hidden = true;
+    frame.show(
+      {
+        finding: typeFinding(phase),
+        draw: () =>
+          scrollBox(
+            t("types.title"),
+            typeTable(phase, {
+              times: this.times,
+              order: this.orders.types,
+              onSort: (order) => {
+                this.orders.types = order;
+                frame.draw();
+                sorterOf(frame.place, order)?.focus();
+              },
+            }),
+          ),
+        table: () => typeTable(phase, { times: this.times, order: null, onSort: () => {} }),
+      },
+      t(`phase.${this.phase}`),
+    );
   }
 
   /** @param {PhaseSummary} phase */
@@ -187,14 +224,22 @@ export class ProfileResult {
     const controls = () => {
       const out = button(t("icicle.out"), () => move({ ...this.icicle, zoom: "", focus: "" }, false), "small");
       out.disabled = this.icicle.zoom === "" || this.icicle.zoom === phase.tree[0]?.path;
-      frame.controls.replaceChildren(out, segmented({
-        name: "icicle-order", label: t("icicle.switch"), chosen: this.icicle.order,
-        choices: [{ value: /** @type {const} */ ("time"), label: t("icicle.time") }, { value: "heavy", label: t("icicle.heavy") }],
-        onChoose: (order) => {
-          move({ ...this.icicle, order }, false);
-          /** @type {HTMLElement | null} */ (frame.controls.querySelector(`input[value=${order}]`))?.focus();
-        },
-      }));
+      frame.controls.replaceChildren(
+        out,
+        segmented({
+          name: "icicle-order",
+          label: t("icicle.switch"),
+          chosen: this.icicle.order,
+          choices: [
+            { value: /** @type {const} */ ("time"), label: t("icicle.time") },
+            { value: "heavy", label: t("icicle.heavy") },
+          ],
+          onChoose: (order) => {
+            move({ ...this.icicle, order }, false);
+            /** @type {HTMLElement | null} */ (frame.controls.querySelector(`input[value=${order}]`))?.focus();
+          },
+        }),
+      );
     };
     /** @param {IcicleState} state @param {boolean} take */
     const move = (state, take) => {
@@ -204,11 +249,14 @@ export class ProfileResult {
       if (take) /** @type {SVGElement | null} */ (frame.place.querySelector("[tabindex='0']"))?.focus();
     };
     controls();
-    frame.show({
-      finding: icicleFinding(phase),
-      draw: (width, readout) => icicle(phase, { width, state: this.icicle, readout, onState: move }),
-      table: () => icicleTable(phase),
-    }, t(`phase.${this.phase}`));
+    frame.show(
+      {
+        finding: icicleFinding(phase),
+        draw: (width, readout) => icicle(phase, { width, state: this.icicle, readout, onState: move }),
+        table: () => icicleTable(phase),
+      },
+      t(`phase.${this.phase}`),
+    );
   }
 
   /** @param {Summary} summary */
@@ -226,7 +274,8 @@ export class ProfileResult {
   drawBlocks(phase) {
     const title = `${t("blocks.title")} · ${t(`phase.${this.phase}`)}`;
     this.fillTableCard(this.blocks, "profile-blocks", title, t("blocks.note"), "blocks", (options) =>
-      dataTable(blockColumns(phase, this.hooks.openBlock), phase.blocks, { label: t("blocks.title"), ...options }));
+      dataTable(blockColumns(phase, this.hooks.openBlock), phase.blocks, { label: t("blocks.title"), ...options }),
+    );
   }
 
   /** @param {PhaseSummary} phase */
@@ -235,7 +284,8 @@ export class ProfileResult {
     const label = t("modules.title", { n: number(rows.length) });
     const title = `${label} · ${t(`phase.${this.phase}`)}`;
     this.fillTableCard(this.modules, "profile-modules", title, "", "modules", (options) =>
-      dataTable(moduleColumns(rows), rows, { label, ...options }));
+      dataTable(moduleColumns(rows), rows, { label, ...options }),
+    );
   }
 
   /**
@@ -245,14 +295,22 @@ export class ProfileResult {
   fillTableCard(place, id, title, note, name, make) {
     if (!place) return;
     const fill = () => {
-      const made = card(id, title, ...(note ? [element("p", "note", note)] : []), scrollBox(title, make({
-        order: this.orders[name],
-        onSort: (order) => {
-          this.orders[name] = order;
-          fill();
-          sorterOf(place, order)?.focus();
-        },
-      })));
+      const made = card(
+        id,
+        title,
+        ...(note ? [element("p", "note", note)] : []),
+        scrollBox(
+          title,
+          make({
+            order: this.orders[name],
+            onSort: (order) => {
+              this.orders[name] = order;
+              fill();
+              sorterOf(place, order)?.focus();
+            },
+          }),
+        ),
+      );
       place.id = id;
       place.setAttribute("aria-labelledby", `${id}-title`);
       place.replaceChildren(...made.childNodes);
@@ -263,26 +321,43 @@ export class ProfileResult {
   drawHeat() {
     const frame = this.frames.heat;
     const redraw = () => {
-      frame.controls.replaceChildren(segmented({
-        name: "heat-scale", label: t("heat.switch"), chosen: this.heat_scale,
-        choices: [{ value: /** @type {HeatScale} */ ("ratio"), label: t("heat.scale.ratio") }, { value: "absolute", label: t("heat.scale.absolute") }],
-        onChoose: (scale) => {
-          this.heat_scale = scale;
-          redraw();
-          /** @type {HTMLElement | null} */ (frame.controls.querySelector(`input[value=${scale}]`))?.focus();
-        },
-      }), this.heatRowChoice(redraw));
-      frame.show({
-        finding: heatFinding(this.token_times),
-        draw: (width, readout) => tokenHeat({ ...this.token_times, scale: this.heat_scale }, {
-          width, row: this.heat_row, readout,
-          onRow: (block) => {
-            this.heat_row = this.heat_row === block ? null : block;
+      frame.controls.replaceChildren(
+        segmented({
+          name: "heat-scale",
+          label: t("heat.switch"),
+          chosen: this.heat_scale,
+          choices: [
+            { value: /** @type {HeatScale} */ ("ratio"), label: t("heat.scale.ratio") },
+            { value: "absolute", label: t("heat.scale.absolute") },
+          ],
+          onChoose: (scale) => {
+            this.heat_scale = scale;
             redraw();
+            /** @type {HTMLElement | null} */ (frame.controls.querySelector(`input[value=${scale}]`))?.focus();
           },
         }),
-        table: () => heatTable(this.token_times),
-      }, t("phase.decode"));
+        this.heatRowChoice(redraw),
+      );
+      frame.show(
+        {
+          finding: heatFinding(this.token_times),
+          draw: (width, readout) =>
+            tokenHeat(
+              { ...this.token_times, scale: this.heat_scale },
+              {
+                width,
+                row: this.heat_row,
+                readout,
+                onRow: (block) => {
+                  this.heat_row = this.heat_row === block ? null : block;
+                  redraw();
+                },
+              },
+            ),
+          table: () => heatTable(this.token_times),
+        },
+        t("phase.decode"),
+      );
     };
     redraw();
   }
@@ -292,7 +367,10 @@ export class ProfileResult {
     const choice = document.createElement("select");
     choice.className = "small";
     choice.setAttribute("aria-label", t("heat.row"));
-    choice.append(new Option(t("heat.row.all"), ""), ...this.token_times.kinds.map((_, block) => new Option(t("cell.block", { n: block }), String(block))));
+    choice.append(
+      new Option(t("heat.row.all"), ""),
+      ...this.token_times.kinds.map((_, block) => new Option(t("cell.block", { n: block }), String(block))),
+    );
     choice.value = this.heat_row === null ? "" : String(this.heat_row);
     choice.addEventListener("change", () => {
       this.heat_row = choice.value === "" ? null : Number(choice.value);
@@ -305,15 +383,22 @@ export class ProfileResult {
   /** @param {Summary} summary */
   drawMemory(summary) {
     const frame = this.frames.memory;
-    frame.controls.replaceChildren(segmented({
-      name: "memory-parts", label: t("memory.switch"), chosen: this.with_weights ? "all" : "states",
-      choices: [{ value: "states", label: t("memory.states") }, { value: "all", label: t("memory.all") }],
-      onChoose: (chosen) => {
-        this.with_weights = chosen === "all";
-        this.drawMemory(summary);
-        /** @type {HTMLElement | null} */ (frame.controls.querySelector(`input[value=${chosen}]`))?.focus();
-      },
-    }));
+    frame.controls.replaceChildren(
+      segmented({
+        name: "memory-parts",
+        label: t("memory.switch"),
+        chosen: this.with_weights ? "all" : "states",
+        choices: [
+          { value: "states", label: t("memory.states") },
+          { value: "all", label: t("memory.all") },
+        ],
+        onChoose: (chosen) => {
+          this.with_weights = chosen === "all";
+          this.drawMemory(summary);
+          /** @type {HTMLElement | null} */ (frame.controls.querySelector(`input[value=${chosen}]`))?.focus();
+        },
+      }),
+    );
     frame.show({
       finding: memoryFinding(summary),
       draw: (width, readout) => memoryArea(summary, { width, weights: this.with_weights, readout }),

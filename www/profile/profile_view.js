@@ -56,7 +56,11 @@ export class ProfileView {
     for (const name of ["tokens", "decode", "runs", "level"]) {
       const value = settings.get(name);
       const field = this.field(name);
-      if (value !== null && (field instanceof HTMLInputElement || [...field.options].some((option) => option.value === value))) field.value = value;
+      if (
+        value !== null
+        && (field instanceof HTMLInputElement || [...field.options].some((option) => option.value === value))
+      )
+        field.value = value;
     }
   }
 
@@ -113,7 +117,12 @@ export class ProfileView {
     const ticking = setInterval(tick, TICK_MS);
     try {
       const run = await model.report({
-        prefill: settings.tokens, decode: settings.decode, runs: settings.runs, warmup: 1, level: settings.level, signal: controller.signal,
+        prefill: settings.tokens,
+        decode: settings.decode,
+        runs: settings.runs,
+        warmup: 1,
+        level: settings.level,
+        signal: controller.signal,
         onProgress: (progress) => this.showProgress(progress),
       });
       const shelved = this.hooks.shelf.add(run, "here");
