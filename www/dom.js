@@ -22,7 +22,10 @@ export function card(id, title, ...children) {
   return made;
 }
 
-/** A figure, what it is, and what qualifies it. @param {{ name: string, value: string, label: string, note?: string, hero?: boolean }[]} figures */
+/**
+ * A figure, what it is, and what qualifies it.
+ * @param {{ name: string, value: string, label: string, note?: string, hero?: boolean }[]} figures
+ */
 export function tiles(figures) {
   return element(
     "dl",

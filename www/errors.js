@@ -8,7 +8,8 @@ import { isKey, t } from "./words.js";
 
 /**
  * What a card shows: an error of the engine, whose sentences follow from `code` and `next`, or a `PageError`.
- * @typedef {{ code: string, message: string, values?: Values, next?: string | null, file?: string | null, fatal?: boolean,
+ * @typedef {{ code: string, message: string, values?: Values, next?: string | null, file?: string | null,
+ *   fatal?: boolean,
  *   key?: Key, next_key?: Key }} Fault
  */
 /** @typedef {{ label: Key, act: () => void }} Remedy */

@@ -278,7 +278,11 @@ function showProgress(progress, elapsed_ms) {
   );
 }
 
-/** What the load is doing just now, where it isn't simply receiving. @param {LoadProgress} progress @param {string} left */
+/**
+ * What the load is doing just now, where it isn't simply receiving.
+ * @param {LoadProgress} progress
+ * @param {string} left
+ */
 function arrival({ paused, waiting }, left) {
   if (paused) return t("status.paused");
   if (waiting)
@@ -381,7 +385,10 @@ function adapterReasons({ software, timestamp_step_us, subgroups, f16, max_bindi
   return words;
 }
 
-/** A graphics device that failed, and the model that is there again. @param {import("./engine/zamba2.d.ts").DeviceEvent} event */
+/**
+ * A graphics device that failed, and the model that is there again.
+ * @param {import("./engine/zamba2.d.ts").DeviceEvent} event
+ */
 function onDevice(event) {
   if (event.state === "lost") {
     strip.clear();
@@ -404,7 +411,11 @@ function showTheme() {
   byId("theme").textContent = t(isDark() ? "theme.light" : "theme.dark");
 }
 
-/** Storage can be refused, in private windows for one; the choice then lasts as long as the page. @param {string} name @param {string} value */
+/**
+ * Storage can be refused, in private windows for one; the choice then lasts as long as the page.
+ * @param {string} name
+ * @param {string} value
+ */
 function remember(name, value) {
   try {
     localStorage.setItem(name, value);

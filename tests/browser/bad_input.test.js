@@ -21,7 +21,9 @@ function assertRefusal(refusal, code, file) {
 
 /**
  * What loading (and then an optional run) ends in.
- * @param {Page} page @param {{ files?: Record<string, Buffer>, source?: string, prompt?: string | number[], options?: object, retry?: object }} given
+ * @param {Page} page
+ * @param {{ files?: Record<string, Buffer>, source?: string, prompt?: string | number[], options?: object,
+ *   retry?: object }} given
  * @returns {Promise<Refusal>}
  */
 function refusalOf(page, { files, source, prompt, options = {}, retry = { first_delay_ms: 1 } }) {
@@ -62,7 +64,10 @@ function withHeader(files, edit) {
   return { ...files, [WEIGHTS]: bytes };
 }
 
-/** Writes a NaN into the last element of the file, which belongs to some tensor. @param {Record<string, Buffer>} files */
+/**
+ * Writes a NaN into the last element of the file, which belongs to some tensor.
+ * @param {Record<string, Buffer>} files
+ */
 function withNaN(files) {
   const bytes = Buffer.from(files[WEIGHTS]);
   bytes.writeFloatLE(NaN, bytes.length - 4);
@@ -139,7 +144,10 @@ test("a folder that is not there is refused, naming config.json", () =>
     assertRefusal(await refusalOf(page, { source: "/tests/fixtures/nowhere/" }), "missing_file", "config.json");
   }));
 
-/** @param {Page} page @param {(range: [number, number], bytes: Buffer) => object | "offline"} answer for each range request */
+/**
+ * @param {Page} page
+ * @param {(range: [number, number], bytes: Buffer) => object | "offline"} answer for each range request
+ */
 async function serveBadly(page, answer) {
   const files = good();
   await page.route("**/badly/*", (route) => {

@@ -1,6 +1,6 @@
 // @ts-check
-// Facts on chat in the browser: every template of the fixture renders as the reference does, what a conversation makes of
-// the model, what is said about templates that are broken or absent, and the conversation on the page.
+// Facts on chat in the browser: every template of the fixture renders as the reference does, what a conversation makes
+// of the model, what is said about templates that are broken or absent, and the conversation on the page.
 
 import assert from "node:assert/strict";
 import {
@@ -20,7 +20,8 @@ import { MockHub } from "./mock_hub.js";
 /** @import { ChatMessage } from "../../www/engine/zamba2.d.ts" */
 
 /**
- * @typedef {{ messages: ChatMessage[], add_generation_prompt: boolean, expect: { text?: string, refused?: string, fails?: true } }} Case
+ * @typedef {{ messages: ChatMessage[], add_generation_prompt: boolean, expect: { text?: string, refused?: string,
+ *   fails?: true } }} Case
  * @typedef {{ name: string, tokenizer_config: string, jinja: string | null, cases: Case[] }} Checkpoint
  */
 
@@ -33,7 +34,11 @@ const TEMPLATE =
   + "## {{ m.role }}\n{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}## assistant\n{% endif %}";
 const CONFIG = JSON.stringify({ bos_token: "<s>", eos_token: "</s>", chat_template: TEMPLATE });
 
-/** The embedded model with other files beside it; null takes one away. @param {Page} page @param {Record<string, string | null>} files */
+/**
+ * The embedded model with other files beside it; null takes one away.
+ * @param {Page} page
+ * @param {Record<string, string | null>} files
+ */
 async function serveBeside(page, files) {
   for (const [name, text] of Object.entries(files)) {
     await page.route(`**${EMBEDDED}${name}`, (route) =>
@@ -64,7 +69,12 @@ async function withPage(body, files = { "tokenizer_config.json": CONFIG }) {
   }
 }
 
-/** Loads, and renders or answers. @param {Page} page @param {ChatMessage[][]} conversations @param {unknown} [source] */
+/**
+ * Loads, and renders or answers.
+ * @param {Page} page
+ * @param {ChatMessage[][]} conversations
+ * @param {unknown} [source]
+ */
 function rendered(page, conversations, source = EMBEDDED) {
   return page.evaluate(
     async ({ conversations, source }) => {

@@ -1,6 +1,6 @@
 // @ts-check
-// The types of the wasm door (www/engine/wasm_door.d.ts) against the generated bindings, which are there after a build and
-// type every plain object as `any`. Needs no browser.
+// The types of the wasm door (www/engine/wasm_door.d.ts) against the generated bindings, which are there after a build
+// and type every plain object as `any`. Needs no browser.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";

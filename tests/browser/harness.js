@@ -1,7 +1,7 @@
 // @ts-check
-// What the browser tests share: the one set-up (test, browsers, pages that watch for faults), fixtures, and a reader for
-// safetensors. The servers come from outside (`cargo xtask test` starts them), so that the suite tests what developers serve;
-// run.js starts the browser that all files share, and a file that is run alone starts its own.
+// What the browser tests share: the one set-up (test, browsers, pages that watch for faults), fixtures, and a reader
+// for safetensors. The servers come from outside (`cargo xtask test` starts them), so that the suite tests what
+// developers serve; run.js starts the browser that all files share, and a file that is run alone starts its own.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -52,8 +52,8 @@ export const launch = (kind) => chromium.launch({ executablePath: chromiumPath()
 const shared = new Map();
 
 /**
- * The browser of all files, in which tests open contexts of their own. Only those with WebGPU have one for each file: shaders are
- * compiled in one thread of a browser, and the files run side by side.
+ * The browser of all files, in which tests open contexts of their own. Only those with WebGPU have one for each file:
+ * shaders are compiled in one thread of a browser, and the files run side by side.
  * @param {BrowserKind} [kind]
  */
 export function sharedBrowser(kind = "cpu") {
@@ -108,11 +108,12 @@ export async function withPage(body, options, kind) {
 }
 
 /**
- * One page for several facts, each of which leaves it as the next one needs it. `prepare` makes it ready for the first, and anew
- * after a fact that failed; `again` for each of the others.
+ * One page for several facts, each of which leaves it as the next one needs it. `prepare` makes it ready for the first,
+ * and anew after a fact that failed; `again` for each of the others.
  * @param {(page: Page) => Promise<void>} prepare @param {(page: Page) => Promise<void>} [again]
  * @param {BrowserContextOptions} [options] @param {BrowserKind} [kind]
- * @returns {(body: (page: Page) => Promise<void>, origins?: string[]) => Promise<void>} `origins` are those of the fact's own servers
+ * @returns {(body: (page: Page) => Promise<void>,
+ *   origins?: string[]) => Promise<void>} `origins` are those of the fact's own servers
  */
 export function onePage(prepare, again, options, kind) {
   /** @type {Awaited<ReturnType<typeof openPage>> | null} */
@@ -145,9 +146,9 @@ export function onePage(prepare, again, options, kind) {
 }
 
 /**
- * The page itself, loaded anew for each fact in a context that they share: with the code and the weights that are kept there, a
- * load takes a third of the first one's time. What it remembers of its user is deleted before. For facts on what a first visit
- * loads, keeps or says, `withPage` opens a context of its own.
+ * The page itself, loaded anew for each fact in a context that they share: with the code and the weights that are kept
+ * there, a load takes a third of the first one's time. What it remembers of its user is deleted before. For facts on
+ * what a first visit loads, keeps or says, `withPage` opens a context of its own.
  */
 export const withReadyPage = onePage(
   (page) => openReadyPage(page),
@@ -161,7 +162,10 @@ export const withReadyPage = onePage(
   },
 );
 
-/** Goes to a document of the site that has no scripts of its own and gives it the module as `zamba2`. @param {Page} page */
+/**
+ * Goes to a document of the site that has no scripts of its own and gives it the module as `zamba2`.
+ * @param {Page} page
+ */
 export async function importModule(page) {
   // The source shown as text.
   await page.goto(`${SITE}/pkg/zamba2.js`);
@@ -215,7 +219,8 @@ export async function until(page, holds, argument) {
 }
 
 /**
- * A profile on disk. An ordinary context keeps storage in memory, and Chromium forgets that with the last page of the site.
+ * A profile on disk. An ordinary context keeps storage in memory, and Chromium forgets that with the last page of the
+ * site.
  * @param {(context: BrowserContext) => Promise<void>} body
  */
 export async function withProfile(body) {

@@ -130,7 +130,8 @@ test("a load that broke off goes on after the last whole unit", () =>
 
 /**
  * Stops in the middle of a load, in a profile on disk, and gives what the next load makes of it.
- * @param {Record<string, Buffer>} files @param {{ stall_at: number, kept_bytes: number, stop: (page: Page) => Promise<unknown> }} stop
+ * @param {Record<string, Buffer>} files
+ * @param {{ stall_at: number, kept_bytes: number, stop: (page: Page) => Promise<unknown> }} stop
  * @param {(hub: MockHub, page: Page) => Promise<void>} body with a new page
  */
 async function afterStop(files, { stall_at, kept_bytes, stop }, body) {
@@ -219,7 +220,9 @@ function withLargeEmbedding(rows) {
   };
 }
 
-/** Loads and gives a hash of the last row of logits: of this vocabulary the numbers themselves would take long to pass. */
+/**
+ * Loads and gives a hash of the last row of logits: of this vocabulary the numbers themselves would take long to pass.
+ */
 const hashOfRun = (/** @type {Page} */ page, /** @type {string} */ source, keep = true) =>
   page.evaluate(
     async ({ source, keep }) => {

@@ -176,7 +176,10 @@ export class MockHub {
 
   /**
    * Whether it is a read. Anything else, a preflight above all, is refused in the way that makes a browser fail it.
-   * @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request @param {ServerResponse} response
+   * @param {"hub" | "cdn"} server
+   * @param {string} file
+   * @param {IncomingMessage} request
+   * @param {ServerResponse} response
    */
   reads(server, file, request, response) {
     if (request.method === "GET") return true;
@@ -186,7 +189,10 @@ export class MockHub {
   }
 
   /**
-   * @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request @param {ServerResponse} response
+   * @param {"hub" | "cdn"} server
+   * @param {string} file
+   * @param {IncomingMessage} request
+   * @param {ServerResponse} response
    * @param {number} status @param {Record<string, string>} headers
    */
   refuse(server, file, request, response, status, headers) {

@@ -1,6 +1,6 @@
 // @ts-check
-// Facts on packed checkpoints (`zamba2 pack`) in Chromium: the same bits as the checkpoint quantised in the page, kept on
-// the device, damage noticed. tests/loader.rs holds the committed folder to what the program writes.
+// Facts on packed checkpoints (`zamba2 pack`) in Chromium: the same bits as the checkpoint quantised in the page, kept
+// on the device, damage noticed. tests/loader.rs holds the committed folder to what the program writes.
 
 import assert from "node:assert/strict";
 import { expected, fixtureFiles, importModule, openPage, packedFiles, test } from "./harness.js";

@@ -1,6 +1,6 @@
 // @ts-check
-// Facts on the playground: going back to a token and on from it, states in files, tokens and their alternatives, history,
-// links, exports, the context meter, and prompts that come before the model has loaded.
+// Facts on the playground: going back to a token and on from it, states in files, tokens and their alternatives,
+// history, links, exports, the context meter, and prompts that come before the model has loaded.
 
 import assert from "node:assert/strict";
 import { inBothSchemes } from "./accessibility.js";

@@ -54,7 +54,12 @@ async function savedRun(page) {
   return JSON.parse(bytes.toString("utf8"));
 }
 
-/** The module's summary of a run, in the page that shows it. @param {Page} page @param {Run} run @returns {Promise<Summary>} */
+/**
+ * The module's summary of a run, in the page that shows it.
+ * @param {Page} page
+ * @param {Run} run
+ * @returns {Promise<Summary>}
+ */
 function summaryOf(page, run) {
   return page.evaluate(
     async ([address, given]) => (await import(String(address))).summarise(given),

@@ -1,5 +1,6 @@
 // @ts-check
-// Reports through the module in Chromium: a measured run, what is derived from it, its exports, and run files of others.
+// Reports through the module in Chromium: a measured run, what is derived from it, its exports, and run files of
+// others.
 
 import assert from "node:assert/strict";
 import { EMBEDDED, openPage, PLAIN_SITE, test, withSharedModule } from "./harness.js";

@@ -1,9 +1,9 @@
 // @ts-check
 // Runs the browser tests: `node tests/browser/run.js [--list] [--quick] [FILE or part of a test's name ...]`.
 //
-// It starts one Chromium for all files and runs the files side by side, each in a process of its own. `cargo xtask test` gives
-// it the servers (ZAMBA2_URL, ZAMBA2_PLAIN_URL), the browser (ZAMBA2_CHROMIUM) and, where it wants one, a path for the summary
-// as JSON (ZAMBA2_SUMMARY).
+// It starts one Chromium for all files and runs the files side by side, each in a process of its own. `cargo xtask
+// test` gives it the servers (ZAMBA2_URL, ZAMBA2_PLAIN_URL), the browser (ZAMBA2_CHROMIUM) and, where it wants one, a
+// path for the summary as JSON (ZAMBA2_SUMMARY).
 
 import { fork } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 // @ts-check
-// WebGPU on Chromium's software adapter: the choice of what computes, what an adapter has and lacks, and what becomes of a run
-// whose adapter is bad, small, full or lost. Numbers are in webgpu_numbers.test.js; it measures no speed.
+// WebGPU on Chromium's software adapter: the choice of what computes, what an adapter has and lacks, and what becomes
+// of a run whose adapter is bad, small, full or lost. Numbers are in webgpu_numbers.test.js; it measures no speed.
 
 import assert from "node:assert/strict";
 import {
@@ -34,7 +34,9 @@ GPUDevice.prototype.createShaderModule = function (descriptor) {
   return createShaderModule.call(this, { ...descriptor, code: descriptor.code.replaceAll(${JSON.stringify(from)}, ${JSON.stringify(to)}) });
 };`;
 
-/** The device says that its memory is full when a buffer of so many bytes is made: more than any of the self-test has. */
+/**
+ * The device says that its memory is full when a buffer of so many bytes is made: more than any of the self-test has.
+ */
 const FULL = `
 const createBuffer = GPUDevice.prototype.createBuffer;
 GPUDevice.prototype.createBuffer = function (descriptor) {

@@ -1,6 +1,6 @@
 // @ts-check
-// WebGPU on Chromium's software adapter: the same numbers as the reference, and the same text as on the CPU. It measures no
-// speed: this adapter is the processor.
+// WebGPU on Chromium's software adapter: the same numbers as the reference, and the same text as on the CPU. It
+// measures no speed: this adapter is the processor.
 
 import assert from "node:assert/strict";
 import { EMBEDDED, expected, FIXTURES, maxDifference, SITE, test } from "./harness.js";

@@ -1,13 +1,13 @@
 // @ts-check
-// Measures what a decoded token costs the host in Chromium when a graphics adapter computes: from the arrival of the last
-// reading to the request for the next, and within that from the first command to the last. It stands outside the page and the
-// tests, and needs the page served:
+// Measures what a decoded token costs the host in Chromium when a graphics adapter computes: from the arrival of the
+// last reading to the request for the next, and within that from the first command to the last. It stands outside the
+// page and the tests, and needs the page served:
 //
 //   cargo xtask serve        # in another terminal
 //   node tools/bench/encoding.js http://127.0.0.1:8080 [--weights q4] [--tokens 24]
 //
-// On a machine without a graphics card it takes Chromium's software adapter, whose own time says nothing about a card; the
-// host's does not depend on it. It prints one line of JSON and judges nothing.
+// On a machine without a graphics card it takes Chromium's software adapter, whose own time says nothing about a card;
+// the host's does not depend on it. It prints one line of JSON and judges nothing.
 
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";

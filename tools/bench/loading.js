@@ -1,6 +1,7 @@
 // @ts-check
-// Measures what loading costs in Chromium over a link of a given speed: the same bytes fetched to nowhere, a load that keeps
-// the weights, a prompt given before and after the weights, and a second visit. It stands outside the page and the tests:
+// Measures what loading costs in Chromium over a link of a given speed: the same bytes fetched to nowhere, a load that
+// keeps the weights, a prompt given before and after the weights, and a second visit. It stands outside the page and
+// the tests:
 //
 //   cargo xtask build && node tools/bench/loading.js CHECKPOINT_FOLDER [--mb-per-s 100] [--weights q4] [--threads auto]
 //
@@ -34,8 +35,8 @@ const MEDIA_TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".j
 const ROOTS = { "/pkg/": resolve(import.meta.dirname, "../../pkg"), "/checkpoint/": resolve(folder) };
 
 /**
- * A pause of the reader, or of this process, may be caught up with for so long: what a receive window of 6 MB, the largest
- * that Linux gives by itself, holds at 100 MB/s.
+ * A pause of the reader, or of this process, may be caught up with for so long: what a receive window of 6 MB, the
+ * largest that Linux gives by itself, holds at 100 MB/s.
  */
 const CATCH_UP_MS = 60;
 /** Bytes already promised are on the line until here. */
@@ -48,7 +49,11 @@ async function onTheLine(bytes) {
   if (busy_until_ms - now_ms > 1) await new Promise((done) => setTimeout(done, busy_until_ms - now_ms));
 }
 
-/** Until more may be written, or nobody reads any more. @param {import("node:http").ServerResponse} response @returns {Promise<void>} */
+/**
+ * Until more may be written, or nobody reads any more.
+ * @param {import("node:http").ServerResponse} response
+ * @returns {Promise<void>}
+ */
 function drained(response) {
   return new Promise((done) => {
     const go = () => {

@@ -1,6 +1,6 @@
 // @ts-check
-// Makes docs/example/: the page's own report of a checkpoint, taken in Chromium by pressing its buttons. It stands outside the
-// page and the tests.
+// Makes docs/example/: the page's own report of a checkpoint, taken in Chromium by pressing its buttons. It stands
+// outside the page and the tests.
 //
 //   cargo xtask build && cargo xtask serve --checkpoint random-1.2b
 //   node tools/example/make.js http://127.0.0.1:8080/ /checkpoints/random-1.2b/ docs/example [WEIGHTS]

@@ -23,8 +23,8 @@ const relaxedProbe = new Uint8Array([
 // Node 20 has relaxed SIMD behind a flag, and newer ones have no such flag. It holds for what is compiled after it.
 if (!WebAssembly.validate(relaxedProbe)) setFlagsFromString("--experimental-wasm-relaxed-simd");
 
-// Node 20.20 has died of "unreachable code" in a collection that the growth of a test's memory finished early. Marking in
-// one go never gets there, and a program of wasm leaves next to nothing to mark.
+// Node 20.20 has died of "unreachable code" in a collection that the growth of a test's memory finished early. Marking
+// in one go never gets there, and a program of wasm leaves next to nothing to mark.
 setFlagsFromString("--no-incremental-marking");
 
 const here = cwd();

@@ -196,7 +196,10 @@ export class Strip {
     if (this.scale.textContent !== scale) this.scale.textContent = scale;
   }
 
-  /** Ratios within each kind, and a scale that grows at once but shrinks only when well below, so that it does not flicker. */
+  /**
+   * Ratios within each kind, and a scale that grows at once but shrinks only when well below, so that it does not
+   * flicker.
+   */
   compare() {
     for (const kind of ["mamba", "hybrid"]) {
       const cells = this.blocks.filter((cell) => cell.kind === kind);
@@ -257,7 +260,10 @@ export class Strip {
     if (take) this.cells[at].button.focus();
   }
 
-  /** The toolbar pattern: one tab stop; arrows move, up and down by one row of the present layout. @param {KeyboardEvent} event */
+  /**
+   * The toolbar pattern: one tab stop; arrows move, up and down by one row of the present layout.
+   * @param {KeyboardEvent} event
+   */
   onKey(event) {
     const columns = getComputedStyle(this.root).gridTemplateColumns.split(" ").length;
     const last = this.cells.length - 1;

@@ -122,7 +122,8 @@ export class ChartFrame {
 /**
  * A group of radio buttons that looks like one switch.
  * @template {string} Value
- * @param {{ name: string, label: string, choices: { value: Value, label: string }[], chosen: Value, onChoose: (value: Value) => void }} options
+ * @param {{ name: string, label: string, choices: { value: Value, label: string }[], chosen: Value,
+ *   onChoose: (value: Value) => void }} options
  */
 export function segmented({ name, label, choices, chosen, onChoose }) {
   const group = document.createElement("div");

@@ -1,6 +1,6 @@
 // @ts-check
-// The change from A to B for each block, in the strip's order: tint by direction and size, sign and figure printed, so that
-// colour is never the only cue. It stands on svg.js and knows nothing of what the values are.
+// The change from A to B for each block, in the strip's order: tint by direction and size, sign and figure printed, so
+// that colour is never the only cue. It stands on svg.js and knows nothing of what the values are.
 
 import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -57,8 +57,10 @@ export function deltaFinding(pairs, unit) {
 
 /**
  * @param {BlockPair[]} pairs
- * @param {{ width: number, unit: string, columns: { x: number, width: number }[] | null, readout: (text: string) => void }} options
- * `columns`: where the strip's cells stand, from the picture's left edge; null spreads the cells over as many rows as needed
+ * @param {{ width: number, unit: string, columns: { x: number, width: number }[] | null,
+ *   readout: (text: string) => void }} options
+ * `columns`: where the strip's cells stand, from the picture's left edge; null spreads the cells over as many rows as
+ * needed
  */
 export function deltaStrip(pairs, { width, unit, columns, readout }) {
   const across = width < 700 ? NARROW_COLUMNS : Math.min(pairs.length, Math.floor(width / LEAST_CELL));

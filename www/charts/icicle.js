@@ -1,6 +1,7 @@
 // @ts-check
 // Where the time lies inside the model: model → block → module, each child inside its parent. In time order the picture
-// reads from left to right as the pass ran; left-heavy puts the longest first. Click or Enter zooms. It stands on svg.js.
+// reads from left to right as the pass ran; left-heavy puts the longest first. Click or Enter zooms. It stands on
+// svg.js.
 
 import { msText, number, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -9,16 +10,25 @@ import { box, linear, svg, widthOf } from "./svg.js";
 
 /** @import { PhaseSummary } from "../engine/zamba2.d.ts" */
 
-/** @typedef {PhaseSummary["tree"][number] & { parent: number, children: number[], left_us: number, part: string }} Node */
+/**
+ * @typedef {PhaseSummary["tree"][number] & { parent: number, children: number[], left_us: number, part: string }} Node
+ */
 /** @typedef {"time" | "heavy"} IcicleOrder */
-/** @typedef {{ order: IcicleOrder, zoom: string, focus: string }} IcicleState  paths of the node shown whole and of the keyboard's node */
+/**
+ * @typedef {{ order: IcicleOrder, zoom: string,
+ *   focus: string }} IcicleState  paths of the node shown whole and of the keyboard's node
+ */
 
 const ROW = 26;
 /** Narrower than this a rectangle is neither seen nor hit. */
 const LEAST_WIDTH = 0.6;
 const MOST_ROWS_IN_TABLE = 60;
 
-/** Parents, children and the left edge of every node in the chosen order. @param {PhaseSummary["tree"]} tree @param {IcicleOrder} order */
+/**
+ * Parents, children and the left edge of every node in the chosen order.
+ * @param {PhaseSummary["tree"]} tree
+ * @param {IcicleOrder} order
+ */
 function layout(tree, order) {
   /** @type {Node[]} */
   const nodes = [];
@@ -61,7 +71,8 @@ export function icicleFinding({ tree }) {
 
 /**
  * @param {PhaseSummary} phase
- * @param {{ width: number, state: IcicleState, readout: (text: string) => void, onState: (state: IcicleState, take: boolean) => void }} options
+ * @param {{ width: number, state: IcicleState, readout: (text: string) => void, onState: (state: IcicleState,
+ *   take: boolean) => void }} options
  * `onState` gets the next state and whether the keyboard stays in the picture
  */
 export function icicle(phase, { width, state, readout, onState }) {
@@ -197,7 +208,12 @@ function neighbours(nodes, at, isDrawn) {
   };
 }
 
-/** Whether `above` is a strict ancestor of `node`, or the node itself when it is drawn below. @param {Node[]} nodes @param {number} above @param {number} node */
+/**
+ * Whether `above` is a strict ancestor of `node`, or the node itself when it is drawn below.
+ * @param {Node[]} nodes
+ * @param {number} above
+ * @param {number} node
+ */
 function isAbove(nodes, above, node) {
   for (let at = node; at >= 0; at = nodes[at].parent) if (at === above) return true;
   return false;

@@ -1,6 +1,6 @@
 // @ts-check
-// The four parts that a block's time falls into, in the order in which they are stacked, and which part a module belongs
-// to. Colours of the parts are classes `part-…` of profile.css. It stands below all charts.
+// The four parts that a block's time falls into, in the order in which they are stacked, and which part a module
+// belongs to. Colours of the parts are classes `part-…` of profile.css. It stands below all charts.
 
 /** @typedef {"mamba" | "attention" | "ffn" | "other"} Part */
 

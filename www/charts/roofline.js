@@ -43,7 +43,12 @@ function phasePoints(summary, name) {
   const read_gb_per_s = summary.ceilings?.read_gb_per_s ?? 0;
   /** @type {Map<string, { part: string, group: Point["group"], flops: number, bytes: number, us: number }>} */
   const sums = new Map();
-  /** @param {string} key @param {string} part @param {Point["group"]} group @param {{ flops: number, bytes: number, us: number }} add */
+  /**
+   * @param {string} key
+   * @param {string} part
+   * @param {Point["group"]} group
+   * @param {{ flops: number, bytes: number, us: number }} add
+   */
   const add = (key, part, group, { flops, bytes, us }) => {
     const sum = sums.get(key) ?? { part, group, flops: 0, bytes: 0, us: 0 };
     sums.set(key, { ...sum, flops: sum.flops + flops, bytes: sum.bytes + bytes, us: sum.us + us });
@@ -151,7 +156,10 @@ export function roofline(summary, { width, readout }) {
       ),
     );
   }
-  /** Labels that would touch are left out; the readout and the table name every point. @type {{ x: number, y: number, wide: number }[]} */
+  /**
+   * Labels that would touch are left out; the readout and the table name every point.
+   * @type {{ x: number, y: number, wide: number }[]}
+   */
   const taken = [];
   const order = { module: 0, block: 1, whole: 2 };
   for (const point of [...points].sort((a, b) => order[a.group] - order[b.group])) {
@@ -189,7 +197,11 @@ export function roofline(summary, { width, readout }) {
 
 /**
  * A free place for words beside a point, or null.
- * @param {number} px @param {number} py @param {number} wide @param {number} width @param {{ x: number, y: number, wide: number }[]} taken
+ * @param {number} px
+ * @param {number} py
+ * @param {number} wide
+ * @param {number} width
+ * @param {{ x: number, y: number, wide: number }[]} taken
  */
 function placeFor(px, py, wide, width, taken) {
   const tries = [

@@ -17,7 +17,12 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** The root of a picture: one image with one sentence. @param {number} width @param {number} height @param {string} finding */
+/**
+ * The root of a picture: one image with one sentence.
+ * @param {number} width
+ * @param {number} height
+ * @param {string} finding
+ */
 export function picture(width, height, finding) {
   const root = /** @type {SVGSVGElement} */ (
     svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img" })

@@ -8,7 +8,10 @@ import { median } from "../statistics.js";
 import { dataTable } from "./data_table.js";
 
 /** @typedef {"ratio" | "absolute"} HeatScale */
-/** @typedef {{ kinds: ("mamba" | "hybrid")[], columns: Float32Array[] }} TokenTimes  one column of µs per block for each token */
+/**
+ * @typedef {{ kinds: ("mamba" | "hybrid")[],
+ *   columns: Float32Array[] }} TokenTimes  one column of µs per block for each token
+ */
 /** @typedef {TokenTimes & { scale: HeatScale }} HeatData */
 
 /** From the median (dark) to twice the median (bright), dark enough at rest to be quiet on both themes. */
@@ -24,7 +27,11 @@ export const heatChannel = (heat, channel) => COLD[channel] + heat * (WARM[chann
 /** 0.8 of the median and less is dark, twice the median is bright. @param {number} ratio */
 export const heatOfRatio = (ratio) => Math.min(1, Math.max(0, ratio - 0.8) / 1.2);
 
-/** The median of each kind in one token's times. @param {ArrayLike<number>} blocks_us @param {TokenTimes["kinds"]} kinds */
+/**
+ * The median of each kind in one token's times.
+ * @param {ArrayLike<number>} blocks_us
+ * @param {TokenTimes["kinds"]} kinds
+ */
 export function kindMedians(blocks_us, kinds) {
   const all = Array.from(blocks_us);
   return {
@@ -59,7 +66,8 @@ export function heatFinding(data) {
 
 /**
  * @param {HeatData} data
- * @param {{ width: number, row: number | null, readout: (text: string) => void, onRow: (block: number) => void }} options
+ * @param {{ width: number, row: number | null, readout: (text: string) => void,
+ *   onRow: (block: number) => void }} options
  * `row`: the block that is singled out; `onRow` is called when another is pointed at and clicked
  */
 export function tokenHeat(data, { width, row, readout, onRow }) {

@@ -1,6 +1,6 @@
 // @ts-check
-// The Compare view: two sides chosen from this session's runs, opened files and the reference report, and what changed from
-// A to B. It stands on comparison.js, the charts and the shelf; what is unlike is said before any figure.
+// The Compare view: two sides chosen from this session's runs, opened files and the reference report, and what changed
+// from A to B. It stands on comparison.js, the charts and the shelf; what is unlike is said before any figure.
 
 import { parseRun, referenceReport } from "../../pkg/zamba2.js";
 import { ChartFrame, segmented } from "../charts/chart_frame.js";
@@ -21,10 +21,16 @@ const FLOP_KINDS = /** @type {const} */ (["linear", "conv1d", "attention", "ssm"
 const REFERENCES = /** @type {const} */ (["published", "recomputed"]);
 
 export class CompareView {
-  /** @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, file: string) => void, onOpened: () => void }} hooks */
+  /**
+   * @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, file: string) => void,
+   *   onOpened: () => void }} hooks
+   */
   constructor(hooks) {
     this.hooks = hooks;
-    /** What was chosen, by id; null follows the newest run, and the recomputed reference. @type {{ a: string | null, b: string | null }} */
+    /**
+     * What was chosen, by id; null follows the newest run, and the recomputed reference.
+     * @type {{ a: string | null, b: string | null }}
+     */
     this.chosen = { a: null, b: null };
     /** @type {Phase} */
     this.phase = "prefill";
@@ -58,7 +64,10 @@ export class CompareView {
     hooks.shelf.listeners.push(() => void this.draw());
   }
 
-  /** A run dropped on this view is no checkpoint, so the page's own listener must not see it. @param {HTMLElement} view */
+  /**
+   * A run dropped on this view is no checkpoint, so the page's own listener must not see it.
+   * @param {HTMLElement} view
+   */
   listenForDrops(view) {
     document.addEventListener(
       "drop",
@@ -279,7 +288,9 @@ function referenceCard(published, recomputed) {
 
 /**
  * The published report prints one figure for linear layers and convolutions together.
- * @param {typeof FLOP_KINDS[number]} kind @param {(flops: number) => string} gf @returns {[string, (report: ReferenceReport) => string]}
+ * @param {typeof FLOP_KINDS[number]} kind
+ * @param {(flops: number) => string} gf
+ * @returns {[string, (report: ReferenceReport) => string]}
  */
 const kindRow = (kind, gf) => [
   `${t(`flops.${kind}`)}, GF`,

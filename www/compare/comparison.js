@@ -71,7 +71,12 @@ export function unlike(a, b, phase) {
   return words;
 }
 
-/** Whether the sides' runs overlap, so that their difference may be chance. @param {Side} a @param {Side} b @param {Phase} phase */
+/**
+ * Whether the sides' runs overlap, so that their difference may be chance.
+ * @param {Side} a
+ * @param {Side} b
+ * @param {Phase} phase
+ */
 export function withinSpread(a, b, phase) {
   const [x, y] = [phaseOf(a, phase)?.wall_us, phaseOf(b, phase)?.wall_us];
   return x !== undefined && y !== undefined && x.p5 <= y.p95 && y.p5 <= x.p95;
@@ -155,8 +160,8 @@ export function comparisonRows(phase) {
 }
 
 /**
- * Each block on both sides: by time, or by FLOPs where a side has no time per block. Null where the sides have different
- * numbers of blocks or nothing in common.
+ * Each block on both sides: by time, or by FLOPs where a side has no time per block. Null where the sides have
+ * different numbers of blocks or nothing in common.
  * @param {Side} a @param {Side} b @param {Phase} phase @returns {{ measure: "ms" | "gf", pairs: BlockPair[] } | null}
  */
 export function blockPairs(a, b, phase) {
@@ -175,7 +180,12 @@ export function blockPairs(a, b, phase) {
   };
 }
 
-/** @param {Side} side @param {Phase} phase @param {"ms" | "gf"} measure @returns {{ block: number, kind: "mamba" | "hybrid" | null, value: number }[]} */
+/**
+ * @param {Side} side
+ * @param {Phase} phase
+ * @param {"ms" | "gf"} measure
+ * @returns {{ block: number, kind: "mamba" | "hybrid" | null, value: number }[]}
+ */
 function blockValues({ summary, reference }, phase, measure) {
   if (reference) {
     // Published or recomputed, only hybrid blocks have more of Mamba's FLOPs than block 0, or any of attention's.
@@ -193,7 +203,13 @@ function blockValues({ summary, reference }, phase, measure) {
   }));
 }
 
-/** Inclusive time of the module types that both sides have. @param {Side} a @param {Side} b @param {Phase} phase @returns {Pair[]} */
+/**
+ * Inclusive time of the module types that both sides have.
+ * @param {Side} a
+ * @param {Side} b
+ * @param {Phase} phase
+ * @returns {Pair[]}
+ */
 export function typePairs(a, b, phase) {
   if ((a.reference || b.reference) && phase === "decode") return [];
   const other = new Map(typeTimes(b, phase));

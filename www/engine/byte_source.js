@@ -1,6 +1,6 @@
 // @ts-check
-// The sources of a checkpoint's bytes: a folder behind a URL, or files that the user chose. It knows byte ranges, but no
-// tensor and no header, and stores nothing.
+// The sources of a checkpoint's bytes: a folder behind a URL, or files that the user chose. It knows byte ranges, but
+// no tensor and no header, and stores nothing.
 
 import { badOption, fact, Zamba2Error } from "./errors.js";
 import { Interruption, Retries, RETRY_DEFAULTS, retryAfterMs, Waits } from "./retrying.js";
@@ -103,9 +103,9 @@ export class FileListSource {
  */
 
 /**
- * A folder behind a URL, read with single-range GETs. `Range: bytes=a-b` is the only form that needs no preflight request
- * to another origin, so no other header is sent. Every request goes to the folder's own URL: if that redirects to a signed
- * URL, an earlier signature may have expired.
+ * A folder behind a URL, read with single-range GETs. `Range: bytes=a-b` is the only form that needs no preflight
+ * request to another origin, so no other header is sent. Every request goes to the folder's own URL: if that redirects
+ * to a signed URL, an earlier signature may have expired.
  * @implements {ByteSource}
  */
 export class UrlSource {
@@ -172,7 +172,11 @@ export class UrlSource {
 
   /**
    * The bytes of a range, resumed as often as it is interrupted.
-   * @param {string} file @param {number} start @param {number} end @param {AsyncIterable<Uint8Array>} chunks @param {Retries} retries
+   * @param {string} file
+   * @param {number} start
+   * @param {number} end
+   * @param {AsyncIterable<Uint8Array>} chunks
+   * @param {Retries} retries
    */
   async *continued(file, start, end, chunks, retries) {
     for (let at = start; ;) {
@@ -270,7 +274,12 @@ export class UrlSource {
     return whole;
   }
 
-  /** @param {string} file @param {WholeFile} whole @param {AsyncIterable<Uint8Array>} chunks @param {Retries} retries */
+  /**
+   * @param {string} file
+   * @param {WholeFile} whole
+   * @param {AsyncIterable<Uint8Array>} chunks
+   * @param {Retries} retries
+   */
   async fill(file, whole, chunks, retries) {
     for (;;) {
       try {
@@ -291,7 +300,8 @@ export class UrlSource {
   }
 
   /**
-   * The rest of an interrupted file: as a range if the server sends one, otherwise from the whole file without its beginning.
+   * The rest of an interrupted file: as a range if the server sends one, otherwise from the whole file without its
+   * beginning.
    * @param {string} file @param {WholeFile} whole @param {Retries} retries
    */
   async refilled(file, whole, retries) {
@@ -379,8 +389,8 @@ class Exchange {
   /** @param {RequestInit} init */
   reply(init) {
     this.retries.signal.throwIfAborted();
-    // The HTTP cache keeps redirects whose signature has expired. Chromium's also serves parts of a range itself, with the
-    // old ETag of a file that changed (seen with tests/browser/hub.test.js), and serialises ranges of one file.
+    // The HTTP cache keeps redirects whose signature has expired. Chromium's also serves parts of a range itself, with
+    // the old ETag of a file that changed (seen with tests/browser/hub.test.js), and serialises ranges of one file.
     return this.watched(() => fetch(this.url, { ...init, cache: "no-store", signal: this.controller.signal }));
   }
 

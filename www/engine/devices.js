@@ -1,6 +1,6 @@
 // @ts-check
-// Chooses what computes, a graphics adapter or the CPU, and says why. It runs in the worker. The engine opens the adapter
-// and tests it later, while weights arrive.
+// Chooses what computes, a graphics adapter or the CPU, and says why. It runs in the worker. The engine opens the
+// adapter and tests it later, while weights arrive.
 
 import { fact, reportFromThrown, Zamba2Error } from "./errors.js";
 import { requestSubgroups } from "./subgroups.js";
@@ -11,7 +11,9 @@ import { requestSubgroups } from "./subgroups.js";
 
 /** @typedef {Required<NonNullable<LoadOptions["webgpu"]>>} WebGpuWishes */
 /** Facts of an adapter before its self-test. @typedef {Omit<AdapterInfo, "timestamp_step_us">} OpenAdapter */
-/** @typedef {{ webgpu: boolean, reason: BackendReason, fault: ErrorReport | null, adapter: OpenAdapter | null }} Device */
+/**
+ * @typedef {{ webgpu: boolean, reason: BackendReason, fault: ErrorReport | null, adapter: OpenAdapter | null }} Device
+ */
 
 /** Some drivers never answer. */
 const OPENING_MS = 60_000;

@@ -82,14 +82,21 @@ export class Host {
     if (this.#device_fault) await this.#rebuild(this.#device_fault, context);
   }
 
-  /** Gives a new engine if `thrown` is a fault of the device, and rethrows it otherwise. @param {unknown} thrown @param {LoadContext} context */
+  /**
+   * Gives a new engine if `thrown` is a fault of the device, and rethrows it otherwise.
+   * @param {unknown} thrown
+   * @param {LoadContext} context
+   */
   async recover(thrown, context) {
     if (!isErrorReport(thrown) || !this.#isRecoverable(thrown)) throw thrown;
     await this.#rebuild(thrown, context);
     return this.engine();
   }
 
-  /** What a call that failed reports. The engine is given up where no later answer could be trusted. @param {unknown} thrown */
+  /**
+   * What a call that failed reports. The engine is given up where no later answer could be trusted.
+   * @param {unknown} thrown
+   */
   failed(thrown) {
     const report = reportFromThrown(thrown, takePanic());
     if (isFatal(report)) this.#engine = null;
@@ -104,8 +111,8 @@ export class Host {
 
   /**
    * Loads the model again after its device has failed: on the same kind of device if it was lost, on the CPU if it
-   * failed otherwise or too often and the choice is ours. Every path is bounded: a device is opened at most `MAX_LOSSES`
-   * times, and nothing is recoverable on the CPU.
+   * failed otherwise or too often and the choice is ours. Every path is bounded: a device is opened at most
+   * `MAX_LOSSES` times, and nothing is recoverable on the CPU.
    * @param {ErrorReport} fault @param {LoadContext} context
    */
   async #rebuild(fault, { signal, emit }) {
@@ -129,7 +136,11 @@ export class Host {
     emit("device", { state: "ready", info });
   }
 
-  /** Loads the model; if only the device fails and the choice is ours, on the CPU. @param {EngineOptions} options @param {LoadContext} context */
+  /**
+   * Loads the model; if only the device fails and the choice is ours, on the CPU.
+   * @param {EngineOptions} options
+   * @param {LoadContext} context
+   */
   async #load(options, context) {
     try {
       return await this.#loadOnDevice(options, null, context);

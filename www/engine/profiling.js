@@ -1,6 +1,6 @@
 // @ts-check
-// Makes the runs of Model.profile() and Model.report(); src/report/measure.rs decides which ones, in which order. It sums
-// nothing: every run is kept, so that each figure can be recomputed.
+// Makes the runs of Model.profile() and Model.report(); src/report/measure.rs decides which ones, in which order. It
+// sums nothing: every run is kept, so that each figure can be recomputed.
 
 import { yieldToMessages } from "./gates.js";
 

@@ -2,7 +2,10 @@
 // Times are in microseconds, sizes in bytes, and a multiplication with its addition is two FLOPs. src/report/ has the
 // same structs.
 
-/** `zamba2-run/1`: what was measured, raw, with all conditions; a reader can recompute every figure. JSON-serialisable (plain arrays). */
+/**
+ * `zamba2-run/1`: what was measured, raw, with all conditions; a reader can recompute every figure. JSON-serialisable
+ * (plain arrays).
+ */
 export interface Run {
   schema: "zamba2-run/1";
   made_ms: number; // since 1970
@@ -85,8 +88,9 @@ export interface Spread {
 }
 
 /**
- * Everything derived from a Run. Whole passes and blocks have medians; modules and types have means over the middle half of
- * the passes, in proportion to the median pass, so that self times and `untracked_us` sum to `profiled_us.median`.
+ * Everything derived from a Run. Whole passes and blocks have medians; modules and types have means over the middle
+ * half of the passes, in proportion to the median pass, so that self times and `untracked_us` sum to
+ * `profiled_us.median`.
  */
 export interface Summary {
   label: string;
@@ -164,7 +168,10 @@ export interface PhaseSummary {
   blocks: BlockRow[];
   types: TypeRow[]; // the reference's class names; sorted by self time
   modules: ModuleRow[]; // every node below the model, sorted by self time
-  /** One pass, the median one, depth-first: model → block → module. Children follow one another from their parent's start. */
+  /**
+   * One pass, the median one, depth-first: model → block → module. Children follow one another from their parent's
+   * start.
+   */
   tree: {
     path: string;
     name: string;
@@ -222,7 +229,10 @@ export interface ModuleRow {
   percent_of_ceiling: number | null;
 }
 
-/** The report that this one succeeds. `published`: the printed digits; `recomputed`: every operation counted once, for the same times. */
+/**
+ * The report that this one succeeds. `published`: the printed digits; `recomputed`: every operation counted once, for
+ * the same times.
+ */
 export interface ReferenceReport {
   kind: "published" | "recomputed";
   model: string;

@@ -1,6 +1,6 @@
 // @ts-check
-// Reports in the worker: it assembles a run from the measurements and the facts of model and device, and passes run files
-// to the wasm module. It computes no figure.
+// Reports in the worker: it assembles a run from the measurements and the facts of model and device, and passes run
+// files to the wasm module. It computes no figure.
 
 import { yieldToMessages } from "./gates.js";
 import { clockResolutionUs } from "./numbers.js";
@@ -122,7 +122,10 @@ const BUILT_IN_TOKENS = 35;
 /** The limit of a run file. */
 const LONGEST_HOST = 400;
 
-/** Further digits of times and rates are noise, and at most fifteen digits are read back exactly. @param {number} value */
+/**
+ * Further digits of times and rates are noise, and at most fifteen digits are read back exactly.
+ * @param {number} value
+ */
 const thousandths = (value) => Math.round(value * 1000) / 1000;
 
 /** Typed arrays would become objects in JSON. @param {ProfileSpans} spans @returns {Spans} */
@@ -149,7 +152,10 @@ function plainSpans(spans) {
  * @property {(args: { kind: string }) => ReferenceReport} reference_report
  */
 
-/** Calls that need no model. @type {{ [K in keyof ReportCalls]: (args: Parameters<ReportCalls[K]>[0]) => Promise<ReturnType<ReportCalls[K]>> }} */
+/**
+ * Calls that need no model.
+ * @type {{ [K in keyof ReportCalls]: (args: Parameters<ReportCalls[K]>[0]) => Promise<ReturnType<ReportCalls[K]>> }}
+ */
 export const reportCalls = {
   parse_run: async ({ text }) => (await loadReports()).parse_run(text),
   summarise: async ({ text }) => (await loadReports()).summarise(text),

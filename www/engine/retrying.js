@@ -150,8 +150,8 @@ function slept(delay_ms, signal) {
 }
 
 /**
- * Until the browser is online, but no longer than the longest backoff: the flag can be wrong, and a server on this machine
- * answers anyway.
+ * Until the browser is online, but no longer than the longest backoff: the flag can be wrong, and a server on this
+ * machine answers anyway.
  * @param {AbortSignal} signal
  */
 async function online(signal) {

@@ -3,15 +3,16 @@
 // lists and deletes them. It knows files, sizes and hashes; it does not interpret what it stores.
 //
 // One folder per source and weight format. A journal lists the valid data: data is written first, then the journal with
-// the hashes of the data, and everything read is checked against its hash. So a tab that is closed at any byte leaves no
-// invalid data behind. The journal has two files that are written in turn: a torn one does not parse, and the other is
-// still valid. Nothing is flushed until the end, so a power cut may lose what the system had not written.
+// the hashes of the data, and everything read is checked against its hash. So a tab that is closed at any byte leaves
+// no invalid data behind. The journal has two files that are written in turn: a torn one does not parse, and the other
+// is still valid. Nothing is flushed until the end, so a power cut may lose what the system had not written.
 
 import { fact, Zamba2Error } from "./errors.js";
 
 /**
  * @typedef {{ bytes: number, sha256: string }} StoredFile  a file, or a segment of one
- * @typedef {{ file: string, file_bytes: number, etag: string | null }} Shard  a weight file of the source, and its version
+ * @typedef {{ file: string, file_bytes: number, etag: string | null }} Shard  a weight file of the source,
+ *   and its version
  * @typedef {{ name: string, segments: StoredFile[] }} Partial  the unit that is being written, as far as it is
  * @typedef {object} Journal
  * @property {2} version
@@ -37,7 +38,9 @@ import { fact, Zamba2Error } from "./errors.js";
 
 const ROOT = "zamba2";
 const JOURNALS = ["journal.0.json", "journal.1.json"];
-/** Weights are written and hashed in segments: each write is a request to the browser, and a crash loses at most one. */
+/**
+ * Weights are written and hashed in segments: each write is a request to the browser, and a crash loses at most one.
+ */
 const SEGMENT_BYTES = 8 << 20;
 /** Writing and hashing run beside the load; at most this much is queued. */
 const QUEUE_BYTES = 32 << 20;
@@ -62,8 +65,8 @@ const lockName = (key) => `zamba2-store-${key}`;
 const in_use = new Set();
 
 /**
- * Calls a method of a handle and keeps a reference to the handle until it settles. Workaround: in Chromium 156 the promise
- * never settles if the handle is garbage collected meanwhile (seen while gigabytes were loading).
+ * Calls a method of a handle and keeps a reference to the handle until it settles. Workaround: in Chromium 156 the
+ * promise never settles if the handle is garbage collected meanwhile (seen while gigabytes were loading).
  * @template H, T @param {H & object} handle @param {(handle: H) => Promise<T>} ask @returns {Promise<T>}
  */
 async function ofHandle(handle, ask) {
@@ -164,8 +167,8 @@ export async function forgetModel(key) {
 }
 
 /**
- * Opens the folder of a model. Without one: "no_storage" (the browser has none or refuses it, as in some private windows)
- * or "other_tab" (another tab is writing this model).
+ * Opens the folder of a model. Without one: "no_storage" (the browser has none or refuses it, as in some private
+ * windows) or "other_tab" (another tab is writing this model).
  * @param {string} source @param {string} weights
  * @returns {Promise<{ stored: StoreFolder | null, reason: "no_storage" | "other_tab" | null }>}
  */
@@ -305,7 +308,11 @@ export class StoreFolder {
     return bytes.subarray(0, at);
   }
 
-  /** Starts to write a unit after its valid `beginning`. @param {string} name @param {Uint8Array<ArrayBuffer>} beginning */
+  /**
+   * Starts to write a unit after its valid `beginning`.
+   * @param {string} name
+   * @param {Uint8Array<ArrayBuffer>} beginning
+   */
   async startUnit(name, beginning) {
     await this.#writing(async () => {
       this.#open = await openFile(this.folder, unitFile(name));

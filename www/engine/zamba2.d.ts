@@ -17,14 +17,14 @@ export type Weights = "f32" | "q8" | "q4";
 export interface LoadOptions {
   /**
    * The URL of a checkpoint folder (a relative one is resolved against the page), or its files: config.json,
-   * model.safetensors or its shards with model.safetensors.index.json, tokenizer.json for text, and tokenizer_config.json or
-   * chat_template.jinja for chats.
+   * model.safetensors or its shards with model.safetensors.index.json, tokenizer.json for text, and
+   * tokenizer_config.json or chat_template.jinja for chats.
    */
   source: string | URL | Iterable<File>;
   /**
-   * Default "auto": WebGPU if a hardware adapter passes a self-test (every kernel and a small model against the CPU), otherwise
-   * the CPU; `info.backend_reason` says why. "webgpu" also takes a software adapter, and fails without any. "cpu" requests no
-   * adapter.
+   * Default "auto": WebGPU if a hardware adapter passes a self-test (every kernel and a small model against the CPU),
+   * otherwise the CPU; `info.backend_reason` says why. "webgpu" also takes a software adapter, and fails without any.
+   * "cpu" requests no adapter.
    */
   backend?: "auto" | "cpu" | "webgpu";
   /** Features of the graphics adapter that may be used, to simulate lesser ones. */
@@ -32,9 +32,9 @@ export interface LoadOptions {
   /** Default "q8". The checkpoint's own dtype (f32, f16, bf16) is converted while it loads. */
   weights?: Weights;
   /**
-   * Threads, the engine's worker included: 1 to 64. Default "auto": one per core, at most 8, or fewer if a trial of about
-   * 0.1 s after the load finds them faster, as for small models. More than one needs a cross-origin isolated page; otherwise
-   * one thread runs, and `info.threads_reason` says so. Results do not depend on the number.
+   * Threads, the engine's worker included: 1 to 64. Default "auto": one per core, at most 8, or fewer if a trial of
+   * about 0.1 s after the load finds them faster, as for small models. More than one needs a cross-origin isolated
+   * page; otherwise one thread runs, and `info.threads_reason` says so. Results do not depend on the number.
    */
   threads?: "auto" | number;
   /**
@@ -44,14 +44,19 @@ export interface LoadOptions {
   /** Tokens that prompt and answer may fill together. Default and upper limit: the checkpoint's own. */
   context?: number;
   /**
-   * Default true: quantised weights from a URL are stored on this device, and the next load of the same URL and format needs
-   * no network. If the browser refuses storage the load goes on in memory, and `info.keeping` says so. Chosen files are not
-   * stored.
+   * Default true: quantised weights from a URL are stored on this device, and the next load of the same URL and format
+   * needs no network. If the browser refuses storage the load goes on in memory, and `info.keeping` says so. Chosen
+   * files are not stored.
    */
   keep?: boolean;
-  /** Retry with backoff. Defaults: 6 attempts without a byte between them, 500 ms before the first, 20 s until a stall. */
+  /**
+   * Retry with backoff. Defaults: 6 attempts without a byte between them, 500 ms before the first, 20 s until a stall.
+   */
   retry?: { attempts?: number; first_delay_ms?: number; stall_ms?: number };
-  /** Called at most about 20 times a second, and at the end of every unit; again when the model is reloaded after a lost device. */
+  /**
+   * Called at most about 20 times a second, and at the end of every unit; again when the model is reloaded after a lost
+   * device.
+   */
   onProgress?: (progress: LoadProgress) => void;
   /** Called when the graphics device fails, and when the model has been reloaded. */
   onDevice?: (event: DeviceEvent) => void;
@@ -71,9 +76,9 @@ export interface WebGpuOptions {
 }
 
 /**
- * Why `info.backend` is what it is: the default, the option, or why no graphics adapter is used. The browser has no WebGPU
- * (or not for this page); there is no adapter; it is a software adapter; it failed the self-test; its device was lost too
- * often, ran out of memory, has too small limits for this model, or failed otherwise.
+ * Why `info.backend` is what it is: the default, the option, or why no graphics adapter is used. The browser has no
+ * WebGPU (or not for this page); there is no adapter; it is a software adapter; it failed the self-test; its device was
+ * lost too often, ran out of memory, has too small limits for this model, or failed otherwise.
  */
 export type BackendReason =
   | "auto"
@@ -100,8 +105,8 @@ export interface AdapterInfo {
 }
 
 /**
- * The graphics device was lost, and the weights with it: they are loaded again, from this device if they are stored there. A
- * run in progress continues after its last token.
+ * The graphics device was lost, and the weights with it: they are loaded again, from this device if they are stored
+ * there. A run in progress continues after its last token.
  */
 export type DeviceEvent = { state: "lost"; fault: Zamba2Error } | { state: "ready"; info: LoadedInfo };
 
@@ -197,9 +202,9 @@ export interface LoadTiming {
 }
 
 /**
- * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. A trial after the
- * load found fewer threads faster; the page is not cross-origin isolated; the browser gives no shared WebAssembly memory;
- * some workers did not start within seconds; the package has no build with threads yet.
+ * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. A trial after
+ * the load found fewer threads faster; the page is not cross-origin isolated; the browser gives no shared WebAssembly
+ * memory; some workers did not start within seconds; the package has no build with threads yet.
  */
 export type ThreadsReason =
   "auto" | "measured" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed" | "not_built";
@@ -249,8 +254,8 @@ export interface GenerateOptions {
   /** How many of the most probable tokens each piece lists. Default 0. */
   alternatives?: number;
   /**
-   * Default false. Keeps state checkpoints after the prompt and every 32 tokens, up to 192 MB, so that `branch` has less to
-   * replay.
+   * Default false. Keeps state checkpoints after the prompt and every 32 tokens, up to 192 MB, so that `branch` has
+   * less to replay.
    */
   marks?: boolean;
 }
@@ -269,7 +274,10 @@ export interface RunOptions extends GenerateOptions {
   signal?: AbortSignal;
   /** Called after each block of prefill. */
   onPrefill?: (progress: { block: number; prompt_tokens: number; done: boolean }) => void;
-  /** Called by `branch` and `continue` before the first piece, with the generated text and the number of tokens that are kept. */
+  /**
+   * Called by `branch` and `continue` before the first piece, with the generated text and the number of tokens that are
+   * kept.
+   */
   onKept?: (kept: { text: string; tokens: number }) => void;
 }
 
@@ -393,23 +401,23 @@ export interface Model {
   /** The text of a conversation up to the assistant's next turn. Tokenize it with `special: false`. */
   renderChat(messages: ChatMessage[]): Promise<string>;
   /**
-   * Continues a prompt. While the model is loading, each block runs on the prompt as soon as it has arrived. The worker is at
-   * most one token ahead of the loop; leaving the loop stops it. An iterator that is neither read to its end nor returned
-   * keeps the model busy.
+   * Continues a prompt. While the model is loading, each block runs on the prompt as soon as it has arrived. The worker
+   * is at most one token ahead of the loop; leaving the loop stops it. An iterator that is neither read to its end nor
+   * returned keeps the model busy.
    *
    * A conversation is rendered with the checkpoint's chat template, and its answer ends with the turn. It rejects with
    * "no_chat_template", "bad_chat_template", or "chat_refused" and the template's own message.
    */
   generate(prompt: Prompt, options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
-   * Rewinds the last run to generated token `index` and continues with `token` in its place; the first piece is that token.
-   * Tokens are replayed as they were computed before: with the original token and options the pieces are bit-identical.
-   * Rejects with "out_of_order" when another call has replaced the run.
+   * Rewinds the last run to generated token `index` and continues with `token` in its place; the first piece is that
+   * token. Tokens are replayed as they were computed before: with the original token and options the pieces are
+   * bit-identical. Rejects with "out_of_order" when another call has replaced the run.
    */
   branch(index: number, token: number, options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
-   * Continues after the last token of the last run or of a restored one. `max_tokens` counts from the prompt. With the same
-   * options the pieces are those of an uninterrupted run.
+   * Continues after the last token of the last run or of a restored one. `max_tokens` counts from the prompt. With the
+   * same options the pieces are those of an uninterrupted run.
    */
   continue(options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
@@ -494,8 +502,8 @@ export type ErrorFact = string | { id: string; [placeholder: string]: unknown };
 export type ErrorValues = Record<string, string | number | number[] | ErrorFact>;
 
 /**
- * Everything that a call can reject with, beside an AbortError. `message` is English; an application in another language
- * renders `code` and `values`.
+ * Everything that a call can reject with, beside an AbortError. `message` is English; an application in another
+ * language renders `code` and `values`.
  */
 export class Zamba2Error extends Error {
   constructor(code: ErrorCode, values?: ErrorValues, more?: { next?: string | null; cause?: unknown });
@@ -550,8 +558,8 @@ export interface BenchOptions {
 }
 
 /**
- * Measures single kernels at the sizes of Zamba2-1.2B against the machine's ceilings, in about ten seconds and 0.6 GB. It
- * needs no model; one that runs meanwhile disturbs the figures.
+ * Measures single kernels at the sizes of Zamba2-1.2B against the machine's ceilings, in about ten seconds and 0.6 GB.
+ * It needs no model; one that runs meanwhile disturbs the figures.
  */
 export function benchKernels(options?: BenchOptions): Promise<KernelReport>;
 

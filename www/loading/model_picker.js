@@ -1,7 +1,7 @@
 // @ts-check
 // Where the model comes from, how its weights are kept and what computes: the reader's choice, turned into what `load`
-// takes. The page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. It loads nothing itself. Files arrive
-// by two inputs or by dropping a folder anywhere on the page.
+// takes. The page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. It loads nothing itself. Files
+// arrive by two inputs or by dropping a folder anywhere on the page.
 
 import { hubFolder } from "../../pkg/zamba2.js";
 import { byId } from "../dom.js";
@@ -14,10 +14,15 @@ const HUB_ORIGIN = "https://huggingface.co";
 const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
 
 /** @typedef {"auto" | "cpu" | "webgpu"} Backend */
-/** @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto" | number }} Choice */
+/**
+ * @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto"
+ *   | number }} Choice
+ */
 
 export class ModelPicker {
-  /** @param {{ onChoice: (choice: Choice) => void, onFault: (error: import("../errors.js").PageError) => void }} hooks */
+  /**
+   * @param {{ onChoice: (choice: Choice) => void, onFault: (error: import("../errors.js").PageError) => void }} hooks
+   */
   constructor({ onChoice, onFault }) {
     this.onChoice = onChoice;
     this.onFault = onFault;

@@ -1,6 +1,7 @@
 // @ts-check
 // A conversation with an instruct model: whether there is one, its system message and its turns. It stands on words.js
-// and makes the prompt that playground.js runs. It renders no template, which is the engine's business, and asks nothing.
+// and makes the prompt that playground.js runs. It renders no template, which is the engine's business, and asks
+// nothing.
 
 import { byId } from "../dom.js";
 import { faultText } from "../errors.js";
@@ -39,7 +40,11 @@ export class Chat {
     return /** @type {HTMLInputElement} */ (this.choice.querySelector(`[value=${value}]`));
   }
 
-  /** A model comes: one with a template is asked through it, until the user chooses otherwise. @param {boolean} chat @param {Fault | null} fault */
+  /**
+   * A model comes: one with a template is asked through it, until the user chooses otherwise.
+   * @param {boolean} chat
+   * @param {Fault | null} fault
+   */
   offer(chat, fault) {
     this.fault = fault;
     if (chat === this.choice.hidden) this.radio(chat ? this.wanted : "raw").checked = true;

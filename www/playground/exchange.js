@@ -68,7 +68,11 @@ export function parseExchange(text) {
   throw new PageError("bad_snapshot", "state.foreign", "state.foreign.next");
 }
 
-/** Whether it has what an exchange has, tokens aside. @param {any} entry @returns {entry is Omit<Exchange, "tokens">} */
+/**
+ * Whether it has what an exchange has, tokens aside.
+ * @param {any} entry
+ * @returns {entry is Omit<Exchange, "tokens">}
+ */
 export const isEntry = (entry) =>
   ["raw", "chat"].includes(entry?.mode)
   && typeof entry.prompt === "string"

@@ -1,6 +1,6 @@
 // @ts-check
-// Runs the model, one run at a time: prompt in, text and the run's figures out; continuing a run, branching from a token,
-// saving and opening states and links. Block times go to its hooks: it draws no block.
+// Runs the model, one run at a time: prompt in, text and the run's figures out; continuing a run, branching from a
+// token, saving and opening states and links. Block times go to its hooks: it draws no block.
 
 import { byId } from "../dom.js";
 import { clearErrorCards } from "../errors.js";
@@ -112,7 +112,11 @@ export class Playground {
     window.addEventListener("hashchange", () => this.openLink());
   }
 
-  /** A model begins to load, or there is none. @param {Model | null} model @param {{ name: string, weights: string }} [which] */
+  /**
+   * A model begins to load, or there is none.
+   * @param {Model | null} model
+   * @param {{ name: string, weights: string }} [which]
+   */
   setModel(model, which = { name: "", weights: "" }) {
     this.stop();
     this.model = model;
@@ -259,7 +263,8 @@ export class Playground {
   }
 
   /**
-   * Fills the exchange's text from what the model writes. Tells whether the run came to an end that is none by an error.
+   * Fills the exchange's text from what the model writes. Tells whether the run came to an end that is none by an
+   * error.
    * @param {Exchange} exchange @param {(options: RunOptions) => AsyncGenerator<Piece, void, void>} start
    */
   async write(exchange, start) {

@@ -1,6 +1,6 @@
 // @ts-check
-// Appends generated text to the page, several tokens at a time: a text node per token would cause more layouts than anyone
-// can read.
+// Appends generated text to the page, several tokens at a time: a text node per token would cause more layouts than
+// anyone can read.
 
 import { PacedFrame } from "../paced_frame.js";
 

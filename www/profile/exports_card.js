@@ -1,6 +1,6 @@
 // @ts-check
-// What a run can be taken away as: files that the engine writes, a link with its settings, a trace for Perfetto. It stands on
-// the module's exportRun alone.
+// What a run can be taken away as: files that the engine writes, a link with its settings, a trace for Perfetto. It
+// stands on the module's exportRun alone.
 
 import { exportRun } from "../../pkg/zamba2.js";
 import { currentLanguage, t } from "../words.js";
@@ -73,7 +73,11 @@ async function save(run, one, onFault) {
   }
 }
 
-/** The trace is written first; that takes less than the seconds for which a click still lets a page open a window. @param {Run} run @param {OnFault} onFault */
+/**
+ * The trace is written first; that takes less than the seconds for which a click still lets a page open a window.
+ * @param {Run} run
+ * @param {OnFault} onFault
+ */
 async function openPerfetto(run, onFault) {
   try {
     await leaveTrace(await exportRun(run, "trace", currentLanguage()));

@@ -1,6 +1,6 @@
 // @ts-check
-// Shows one measured run in the Profile view: headline, charts, tables and exports, for one phase at a time. It keeps the
-// user's choices (phase, order, zoom). All figures come from the summary that the engine made.
+// Shows one measured run in the Profile view: headline, charts, tables and exports, for one phase at a time. It keeps
+// the user's choices (phase, order, zoom). All figures come from the summary that the engine made.
 
 import { blockBars, blockBarsFinding, blockBarsTable } from "../charts/block_bars.js";
 import { ChartFrame, segmented } from "../charts/chart_frame.js";
@@ -34,7 +34,8 @@ const SLOWEST = 20;
 export class ProfileResult {
   /**
    * @param {HTMLElement} root
-   * @param {{ strip: Strip, openBlock: (block: number) => void, onFault: (thrown: unknown, retry: () => void) => void, onShown: () => void }} hooks
+   * @param {{ strip: Strip, openBlock: (block: number) => void, onFault: (thrown: unknown, retry: () => void) => void,
+   *   onShown: () => void }} hooks
    * `onShown` is called whenever another summary or phase is shown
    */
   constructor(root, hooks) {
@@ -289,7 +290,11 @@ export class ProfileResult {
   }
 
   /**
-   * @param {HTMLElement | undefined} place @param {string} id @param {string} title @param {string} note @param {"blocks" | "modules"} name
+   * @param {HTMLElement | undefined} place
+   * @param {string} id
+   * @param {string} title
+   * @param {string} note
+   * @param {"blocks" | "modules"} name
    * @param {(options: { order: Order, onSort: (order: Order) => void }) => HTMLTableElement} make
    */
   fillTableCard(place, id, title, note, name, make) {
@@ -406,7 +411,11 @@ export class ProfileResult {
     });
   }
 
-  /** A card keeps its place in the layout and gets new contents. @param {HTMLElement | undefined} place @param {HTMLElement} made */
+  /**
+   * A card keeps its place in the layout and gets new contents.
+   * @param {HTMLElement | undefined} place
+   * @param {HTMLElement} made
+   */
   replaceCard(place, made) {
     if (!place) return;
     place.id = made.id;

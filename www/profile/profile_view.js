@@ -1,6 +1,6 @@
 // @ts-check
-// The Profile view: the form, the measurement and its progress. The loaded model is measured with a fixed prompt; the run
-// goes to the session's shelf, and profile_result.js shows what its summary says.
+// The Profile view: the form, the measurement and its progress. The loaded model is measured with a fixed prompt; the
+// run goes to the session's shelf, and profile_result.js shows what its summary says.
 
 import { byId } from "../dom.js";
 import { number, t } from "../words.js";
@@ -18,7 +18,8 @@ const LIMITS = { tokens: [1, 4096], decode: [1, 512], runs: [1, 50] };
 
 export class ProfileView {
   /**
-   * @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, retry: () => void) => void, openBlock: (block: number) => void, onShown: () => void }} hooks
+   * @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, retry: () => void) => void,
+   *   openBlock: (block: number) => void, onShown: () => void }} hooks
    */
   constructor(hooks) {
     this.hooks = hooks;
