@@ -4,6 +4,22 @@
 /** @template {HTMLElement} [T=HTMLElement] @param {string} id */
 export const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
+/**
+ * A button that opens the file dialog of an input.
+ * @param {HTMLElement} button
+ * @param {HTMLInputElement} input
+ * @param {(file: File) => void} act
+ */
+export function onFile(button, input, act) {
+  button.addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    const file = input.files?.[0];
+    // So that the same file can be chosen again.
+    input.value = "";
+    if (file) act(file);
+  });
+}
+
 /** @param {string} tag @param {string} kind @param {(Node | string)[]} children */
 export function element(tag, kind, ...children) {
   const made = document.createElement(tag);

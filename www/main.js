@@ -9,6 +9,7 @@ import { BlockPanel } from "./blocks/block_panel.js";
 import { clearErrorCards, faultOf, faultText, redrawErrorCard, showErrorCard } from "./errors.js";
 import { HeatMap } from "./blocks/heat_map.js";
 import { isolate } from "./isolate.js";
+import { remember, remembered } from "./preferences.js";
 import { ModelPicker } from "./loading/model_picker.js";
 import { Playground } from "./playground/playground.js";
 import { Sampling } from "./playground/sampling.js";
@@ -409,28 +410,6 @@ function isDark() {
 
 function showTheme() {
   byId("theme").textContent = t(isDark() ? "theme.light" : "theme.dark");
-}
-
-/**
- * Storage can be refused, in private windows for one; the choice then lasts as long as the page.
- * @param {string} name
- * @param {string} value
- */
-function remember(name, value) {
-  try {
-    localStorage.setItem(name, value);
-  } catch {
-    // Nothing to do: the page works without it.
-  }
-}
-
-/** @param {string} name */
-function remembered(name) {
-  try {
-    return localStorage.getItem(name);
-  } catch {
-    return null;
-  }
 }
 
 /** Every word on the page in the present language. */

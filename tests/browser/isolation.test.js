@@ -53,7 +53,7 @@ test("on a server without the headers, the service worker isolates the page afte
     assert.equal(loads, 3);
   }));
 
-test("the service worker adds headers to documents, workers and scripts, and leaves weights and other fetches alone", () =>
+test("the service worker adds headers to documents, workers and scripts, not to weights and other fetches", () =>
   withPage(async (page) => {
     /** @type {Map<string, boolean>} */
     const by_worker = new Map();

@@ -244,7 +244,7 @@ const hashOfRun = (/** @type {Page} */ page, /** @type {string} */ source, keep 
     { source, keep },
   );
 
-test("a page that is killed in the middle of a large unit goes on inside it, with the bits of a load that did not stop", () => {
+test("a load killed in the middle of a large unit resumes inside it, with the bits of an uninterrupted one", () => {
   const files = withLargeEmbedding(300_000);
   const file_bytes = files["model.safetensors"].length;
   // The embedding is the first unit and most of the file. Two pieces of 8 MB are flushed of it.
@@ -299,7 +299,7 @@ test("where the browser gives no room the model runs from memory and says so", (
     assert.ok(run.keeping?.reason, "and the browser's reason is told");
   }));
 
-test("a disk that fills up in the middle of a load costs what did not fit, and the next visit goes on from what did", async () => {
+test("a disk that fills up during a load costs what did not fit, and the next visit resumes there", async () => {
   const hub = await MockHub.start(withLargeEmbedding(300_000));
   const { context, page: first } = await openPage();
   try {

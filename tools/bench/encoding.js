@@ -33,9 +33,15 @@ GPUBuffer.prototype.mapAsync = function (...args) {
   return mapAsync.apply(this, args).then((mapped) => { arrived_ms = performance.now(); return mapped; });
 };
 const { dispatchWorkgroups } = GPUComputePassEncoder.prototype;
-GPUComputePassEncoder.prototype.dispatchWorkgroups = function (...args) { dispatches += 1; return dispatchWorkgroups.apply(this, args); };
+GPUComputePassEncoder.prototype.dispatchWorkgroups = function (...args) {
+  dispatches += 1;
+  return dispatchWorkgroups.apply(this, args);
+};
 const { createCommandEncoder } = GPUDevice.prototype;
-GPUDevice.prototype.createCommandEncoder = function (...args) { first_ms ||= performance.now(); return createCommandEncoder.apply(this, args); };
+GPUDevice.prototype.createCommandEncoder = function (...args) {
+  first_ms ||= performance.now();
+  return createCommandEncoder.apply(this, args);
+};
 const channel = new BroadcastChannel("notes");
 channel.onmessage = () => channel.postMessage(notes);
 }

@@ -3,7 +3,8 @@
 // outside the page and the tests, which run in Chromium:
 //
 //   npm install --no-save puppeteer-core && cargo xtask serve &
-//   node tools/bench/firefox_loads.js [--site http://127.0.0.1:8080] [--loads 40] [--threads 8] [--model /www/models/rustdoc-5m/]
+//   node tools/bench/firefox_loads.js [--site http://127.0.0.1:8080] [--loads 40] [--threads 8]
+//     [--model /www/models/rustdoc-5m/]
 //
 // It prints one line per load and a summary, and fails if a load hangs. Firefox comes from ZAMBA2_FIREFOX or
 // /usr/bin/firefox.

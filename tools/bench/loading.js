@@ -180,9 +180,12 @@ const early = await inNewProfile((page) => loaded(page, { prompt: "early", keep:
 server.close();
 
 /** @param {string} what @param {{ seconds: number, after_last_byte_ms?: number }} run @param {boolean} prompt */
-const row = (what, { seconds, after_last_byte_ms = 0 }, prompt) =>
-  `| ${what} | ${figure(seconds)} s | ${figure(seconds / plain.seconds, 2)} | ${prompt ? `${figure(after_last_byte_ms, 0)} ms` : ""} |`;
-console.log(`${figure(plain.bytes / 1e9, 2)} GB at ${values["mb-per-s"]} MB/s, ${values.weights}, threads ${values.threads}
+const row = (what, { seconds, after_last_byte_ms = 0 }, prompt) => {
+  const after = prompt ? `${figure(after_last_byte_ms, 0)} ms` : "";
+  return `| ${what} | ${figure(seconds)} s | ${figure(seconds / plain.seconds, 2)} | ${after} |`;
+};
+const gigabytes = (/** @type {number} */ bytes) => figure(bytes / 1e9, 2);
+console.log(`${gigabytes(plain.bytes)} GB at ${values["mb-per-s"]} MB/s, ${values.weights}, threads ${values.threads}
 
 | | whole | against fetch | first token after the last byte |
 |---|---:|---:|---:|
@@ -192,5 +195,5 @@ ${row("load and keep, then the prompt", late, true)}
 ${row("load and keep, the prompt given at the start", early, true)}
 ${row("second visit, from this device", again, false)}
 
-The second visit received ${again.received_bytes} bytes over the link and read ${figure(again.device_bytes / 1e9, 2)} GB from the device.
+Second visit: ${again.received_bytes} bytes over the link, ${gigabytes(again.device_bytes)} GB from this device.
 wasm memory after loading: ${figure(late.wasm_bytes / 1e9, 2)} GB.`);

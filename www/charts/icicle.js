@@ -80,14 +80,8 @@ export function icicle(phase, { width, state, readout, onState }) {
   const hybrids = new Set(phase.blocks.filter(({ kind }) => kind === "hybrid").map(({ block }) => block));
   const deepest = Math.max(0, ...nodes.map(({ depth }) => depth));
   const height = (deepest + 1) * ROW + 2;
-  const root = svg("svg", {
-    width,
-    height,
-    viewBox: `0 0 ${width} ${height}`,
-    class: "plot icicle",
-    role: "group",
-    "aria-label": icicleFinding(phase),
-  });
+  const view = { width, height, viewBox: `0 0 ${width} ${height}` };
+  const root = svg("svg", { ...view, class: "plot icicle", role: "group", "aria-label": icicleFinding(phase) });
   const whole = Math.max(
     0,
     nodes.findIndex(({ path }) => path === state.zoom),

@@ -100,6 +100,35 @@ export function rooflineFinding(summary) {
   return t("roof.finding", { prefill: words[0], decode: words[1] });
 }
 
+/**
+ * The grid with its numbers, and the names of the axes.
+ * @param {number} width
+ * @param {[number, number]} x_range
+ * @param {[number, number]} y_range
+ * @param {(value: number) => number} x
+ * @param {(value: number) => number} y
+ */
+function axes(width, x_range, y_range, x, y) {
+  const drawn = [];
+  for (const value of decades(...x_range)) {
+    drawn.push(
+      line(x(value), TOP, x(value), HEIGHT - BOTTOM, "grid"),
+      label(x(value), HEIGHT - BOTTOM + 16, significant(value), { anchor: "middle" }),
+    );
+  }
+  for (const value of decades(...y_range)) {
+    drawn.push(
+      line(LEFT, y(value), width - RIGHT, y(value), "grid"),
+      label(LEFT - 6, y(value) + 4, significant(value), { anchor: "end" }),
+    );
+  }
+  drawn.push(
+    label((LEFT + width - RIGHT) / 2, HEIGHT - 6, t("roof.axis.x"), { anchor: "middle" }),
+    label(LEFT + 4, TOP + 6, t("roof.axis.y")),
+  );
+  return drawn;
+}
+
 /** @param {Summary} summary @param {{ width: number, readout: (text: string) => void }} options */
 export function roofline(summary, { width, readout }) {
   const root = picture(width, HEIGHT, rooflineFinding(summary));
@@ -114,22 +143,7 @@ export function roofline(summary, { width, readout }) {
   const x = logarithmic([least_x, most_x], [LEFT, width - RIGHT]);
   const y = logarithmic([least_y, most_y], [HEIGHT - BOTTOM, TOP]);
 
-  for (const value of decades(least_x, most_x)) {
-    root.append(
-      line(x(value), TOP, x(value), HEIGHT - BOTTOM, "grid"),
-      label(x(value), HEIGHT - BOTTOM + 16, significant(value), { anchor: "middle" }),
-    );
-  }
-  for (const value of decades(least_y, most_y)) {
-    root.append(
-      line(LEFT, y(value), width - RIGHT, y(value), "grid"),
-      label(LEFT - 6, y(value) + 4, significant(value), { anchor: "end" }),
-    );
-  }
-  root.append(
-    label((LEFT + width - RIGHT) / 2, HEIGHT - 6, t("roof.axis.x"), { anchor: "middle" }),
-    label(LEFT + 4, TOP + 6, t("roof.axis.y")),
-  );
+  root.append(...axes(width, [least_x, most_x], [least_y, most_y], x, y));
 
   if (peak && read) {
     const ridge = peak / read;

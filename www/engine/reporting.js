@@ -9,7 +9,8 @@ import { loadReports } from "./wasm_engine.js";
 
 /** @import { ProfileRequest } from "./profiling.js" */
 /** @import { WasmEngine } from "./wasm_engine.js" */
-/** @import { AdapterInfo, ProfileRun, ProfileSpans, ReferenceReport, ReportProgress, Run, Spans, Summary } from "./zamba2.d.ts" */
+/** @import { AdapterInfo, ProfileRun, ProfileSpans, ReportProgress } from "./zamba2.d.ts" */
+/** @import { ReferenceReport, Run, Spans, Summary } from "./report.d.ts" */
 
 /** @typedef {ProfileRequest & { ceilings: boolean }} ReportRequest */
 

@@ -16,7 +16,9 @@ export class StoragePanel {
     const models = await keptModels();
     const items = models.map((model) => {
       const item = document.createElement("li");
-      item.textContent = `${sourceName(model.source)} · ${model.weights} · ${bytesText(model.bytes)}${model.complete ? "" : ` · ${t("kept.partly")}`} `;
+      const facts = [sourceName(model.source), model.weights, bytesText(model.bytes)];
+      if (!model.complete) facts.push(t("kept.partly"));
+      item.textContent = `${facts.join(" · ")} `;
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = t("kept.delete");

@@ -2,7 +2,7 @@
 // Runs the model, one run at a time: prompt in, text and the run's figures out; continuing a run, branching from a
 // token, saving and opening states and links. Block times go to its hooks: it draws no block.
 
-import { byId } from "../dom.js";
+import { byId, onFile } from "../dom.js";
 import { clearErrorCards } from "../errors.js";
 import { saveFile } from "../save_file.js";
 import { plural, t } from "../words.js";
@@ -12,12 +12,13 @@ import { History } from "./history.js";
 import { PromptPanel } from "./prompt_panel.js";
 import { showRunMetrics } from "./run_metrics.js";
 import { askInHash, linkOf } from "./share.js";
-import { TextPainter } from "./text_painter.js";
+import { beginOutput, TextPainter } from "./text_painter.js";
 import { TokenView } from "./token_view.js";
 
 /** @import { Exchange } from "./exchange.js" */
 /** @import { Entry } from "./history.js" */
-/** @import { GenerateOptions, LoadProgress, Model, Piece, Prompt, RunOptions, RunSummary } from "../engine/zamba2.d.ts" */
+/** @import { GenerateOptions, LoadProgress, Model, Piece } from "../engine/zamba2.d.ts" */
+/** @import { Prompt, RunOptions, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Sampling } from "./sampling.js" */
 /** @import { Key, Values } from "../words.js" */
 
@@ -102,13 +103,7 @@ export class Playground {
     byId("export-json").addEventListener("click", exporting("json", "application/json", asJson));
     byId("share").addEventListener("click", () => this.share());
     byId("save-state").addEventListener("click", () => this.saveState());
-    const input = /** @type {HTMLInputElement} */ (byId("state-input"));
-    byId("open-state").addEventListener("click", () => input.click());
-    input.addEventListener("change", () => {
-      const file = input.files?.[0];
-      input.value = "";
-      if (file) this.openState(file);
-    });
+    onFile(byId("open-state"), byId("state-input"), (file) => this.openState(file));
     window.addEventListener("hashchange", () => this.openLink());
   }
 
@@ -226,7 +221,7 @@ export class Playground {
       summary: null,
       made_ms: Date.now(),
     };
-    this.place = chat ? this.chat.begin(text) : this.beginOutput(text);
+    this.place = chat ? this.chat.begin(text) : beginOutput(this.output, text);
     const done = await this.write(this.exchange, (options) => model.generate(prompt, options));
     if (!chat) return;
     if (!done || this.exchange.text === "") {
@@ -334,16 +329,6 @@ export class Playground {
     if (exchange.text !== "") this.history.add(exchange);
     this.hooks.onEnd(summary, this.shown.ttft_ms);
     return true;
-  }
-
-  /** The place where the text goes, after the prompt. @param {string} prompt @returns {HTMLElement} */
-  beginOutput(prompt) {
-    const given = document.createElement("span");
-    given.className = "given";
-    given.textContent = prompt;
-    const generated = document.createElement("span");
-    this.output.replaceChildren(given, generated);
-    return generated;
   }
 
   /** @param {boolean} alive */
@@ -480,7 +465,7 @@ export class Playground {
       this.place = this.chat.load(exchange);
     } else {
       this.prompt.value = exchange.prompt;
-      this.place = this.beginOutput(exchange.prompt);
+      this.place = beginOutput(this.output, exchange.prompt);
       this.place.textContent = exchange.text;
     }
     this.tokens.set(exchange.tokens);

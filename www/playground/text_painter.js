@@ -50,3 +50,18 @@ export class TextPainter {
     this.flush();
   }
 }
+
+/**
+ * Shows the prompt, and gives the place after it for the generated text.
+ * @param {HTMLElement} output
+ * @param {string} prompt
+ * @returns {HTMLElement}
+ */
+export function beginOutput(output, prompt) {
+  const given = document.createElement("span");
+  given.className = "given";
+  given.textContent = prompt;
+  const generated = document.createElement("span");
+  output.replaceChildren(given, generated);
+  return generated;
+}
