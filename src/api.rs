@@ -13,24 +13,26 @@ use wasm_bindgen::prelude::*;
 
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
-#[cfg(target_feature = "atomics")]
-use crate::backend::cpu::threads;
 use crate::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
 use crate::bench;
 use crate::chat::{ChatTemplate, Message};
 use crate::error::{Error, ErrorReport, Fact, Result};
+use crate::family;
 use crate::loader::packed::Manifest;
 use crate::loader::safetensors::{self, Shard};
-use crate::loader::schedule::{ByteRange, PlannedUnit, Unit, parameters};
+use crate::loader::schedule::{ByteRange, PlannedUnit};
 use crate::model::NumericSettings;
 use crate::model::config::{BlockKind, Config};
 use crate::model::forward::Progress;
+use crate::model::module::Unit;
 use crate::profile::Level;
 use crate::report::measure::{self, Protocol};
 use crate::report::run::{Memory, ModelFacts, Run};
 use crate::report::{self, reference, summary};
 use crate::self_test;
 use crate::session::{self, GenerateOptions, LoadSettings, Session, context_length};
+#[cfg(target_feature = "atomics")]
+use crate::threads::platform as threads;
 use crate::tokenizer::Tokenizer;
 
 /// What wasm32 can address, less room for code, stacks, activations and the pieces in flight.
@@ -287,14 +289,14 @@ impl Engine {
         match self.session_mut().map_err(to_js_error)? {
             AnySession::Cpu(_) => Ok(JsValue::NULL),
             AnySession::WebGpu(session) => {
-                let webgpu = session.backend_mut();
+                let ops = session.ops_mut();
                 // With times, which tell the step of the clock.
-                webgpu.profiler().set_level(Level::Module);
-                let tested = self_test::run(webgpu, weights, session::kv_format(weights)).await;
-                webgpu.profiler().set_level(Level::Off);
-                webgpu.profiler().discard();
+                ops.profiler().set_level(Level::Module);
+                let tested = self_test::run(ops, weights, session::kv_format(weights)).await;
+                ops.profiler().set_level(Level::Off);
+                ops.profiler().discard();
                 tested.map_err(to_js_error)?;
-                to_js(&webgpu.timestamp_step_us())
+                to_js(&ops.device().timestamp_step_us())
             }
         }
     }
@@ -316,7 +318,7 @@ impl Engine {
             context,
             bos_token_id: config.bos_token_id,
             eos_token_ids: &config.eos_token_ids,
-            parameters: parameters(&config),
+            parameters: family::full_plan(&config).parameters(),
             rope: config.use_mem_rope,
             attention_adapters: config.use_shared_attention_adapter,
             tied: config.tie_word_embeddings,
@@ -658,7 +660,7 @@ impl Engine {
         if self.session.is_some() {
             return Err(to_js_error(out_of_order("before_plan")));
         }
-        to_js(&bench::run(&mut Cpu::new(self.threads)))
+        to_js(&bench::run(Cpu::new(self.threads)))
     }
 
     // ---- reports on this model ----

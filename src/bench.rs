@@ -1,16 +1,20 @@
-//! Single kernels at the sizes of Zamba2-1.2B against what the machine can do at best, measured in the same run. It
-//! stands on floor 4 beside the session, which it does not use: the command line and the page both call it. It
-//! measures no model; `zamba2 bench` and the page's profile do.
+//! Single kernels at the sizes of Zamba2-1.2B against what the machine can do at best, measured in the same run. The command
+//! line and the page both call it. It measures no model; `zamba2 bench` and the page's profile do.
 
 use serde::Serialize;
 
-use crate::backend::cpu::{Cpu, Tensor};
-use crate::backend::{
-    AttentionShape, Backend, Ceilings, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Ssm,
-    SsmInput, split,
+use crate::base::clock::now_us;
+use crate::base::quant::{BLOCK, Q4Values, Q8Values, QMatrix, Values, WeightFormat};
+use crate::device::cpu::{Cpu, CpuTensor};
+use crate::ops::Ops;
+use crate::ops::device::{
+    AttentionShape, Ceilings, Cols, Conv1d, GatedNorm, KvFormat, Linear, Ssm, SsmInput, split,
 };
-use crate::clock::now_us;
-use crate::quant::{BLOCK, Q4Values, Q8Values, QMatrix, Values, WeightFormat};
+use crate::ops::trace::ModuleId;
+use crate::ops::work::{self, Work};
+
+/// The kernels here belong to no model.
+const MODULE: ModuleId = ModuleId(0);
 
 /// What holds a kernel back at best.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -46,8 +50,9 @@ const WARM_UP: usize = 3;
 /// Weights are taken in turn from copies of at least this much together, so that decode reads memory and not a cache.
 const COPIES_BYTES: usize = 64 << 20;
 
-/// The work of one call.
-struct Work {
+/// One call of a kernel.
+struct Load {
+    /// Multiplications, each with an addition.
     macs: f64,
     /// Bytes that have to come from memory.
     bytes: f64,
@@ -55,9 +60,29 @@ struct Work {
     peak: f64,
 }
 
+impl Load {
+    fn new(work: Work, peak: f64) -> Load {
+        Load {
+            macs: work.flops / 2.0,
+            bytes: work.bytes(),
+            peak,
+        }
+    }
+
+    /// Norms and activation functions count no FLOPs in a report. Here they have about `macs` for each of `n` numbers.
+    fn elementwise(macs: usize, n: usize, work: Work, ceilings: &Ceilings) -> Load {
+        Load {
+            macs: (macs * n) as f64,
+            bytes: work.bytes(),
+            peak: ceilings.f32_gmacs_per_s,
+        }
+    }
+}
+
 /// Measures the ceilings and every kernel: about ten seconds.
-pub fn run(be: &mut Cpu) -> KernelReport {
-    let ceilings = be.ceilings();
+pub fn run(cpu: Cpu) -> KernelReport {
+    let ops = &mut Ops::new(cpu);
+    let ceilings = ops.device().ceilings();
     let mut kernels = Vec::new();
     let (hidden, d_inner, d_in_proj, d_state, n_heads) = (2048, 4096, 8512, 128, 64);
     for format in [WeightFormat::Q4, WeightFormat::Q8, WeightFormat::F32] {
@@ -67,35 +92,35 @@ pub fn run(be: &mut Cpu) -> KernelReport {
         ] {
             for tokens in [1, 35] {
                 let kernel = format!("linear {} {name}", format.name());
-                kernels.push(linear(be, &ceilings, kernel, format, [rows, cols], tokens));
+                kernels.push(linear(ops, &ceilings, kernel, format, [rows, cols], tokens));
             }
         }
     }
     for tokens in [1, 35] {
-        kernels.push(conv1d(be, &ceilings, d_inner + 2 * d_state, tokens));
+        kernels.push(conv1d(ops, &ceilings, d_inner + 2 * d_state, tokens));
         kernels.push(ssm_scan(
-            be,
+            ops,
             &ceilings,
             [n_heads, d_inner / n_heads, d_state],
             tokens,
         ));
-        kernels.push(gated_rms_norm(be, &ceilings, d_inner, tokens));
-        kernels.push(gelu_mul(be, &ceilings, 4 * hidden, tokens));
+        kernels.push(gated_rms_norm(ops, &ceilings, d_inner, tokens));
+        kernels.push(gelu_mul(ops, &ceilings, 4 * hidden, tokens));
     }
     for format in [KvFormat::I8, KvFormat::F32] {
         for context in [64, 4096] {
-            kernels.push(attention(be, &ceilings, format, context));
+            kernels.push(attention(ops, &ceilings, format, context));
         }
     }
     KernelReport { ceilings, kernels }
 }
 
-/// Times `body`, which does `work` at each of its calls `0 .. calls`.
+/// Times `body`, which does `load` at each of its calls `0 .. calls`.
 fn time(
     ceilings: &Ceilings,
     kernel: String,
     tokens: usize,
-    work: Work,
+    load: Load,
     calls: usize,
     mut body: impl FnMut(usize),
 ) -> KernelTime {
@@ -109,14 +134,14 @@ fn time(
         .collect();
     rounds.sort_by(f64::total_cmp);
     let us = rounds[ROUNDS / 2];
-    let arithmetic_us = work.macs / work.peak / 1e3;
-    let memory_us = work.bytes / ceilings.read_gb_per_s / 1e3;
+    let arithmetic_us = load.macs / load.peak / 1e3;
+    let memory_us = load.bytes / ceilings.read_gb_per_s / 1e3;
     KernelTime {
         kernel,
         tokens,
         us,
-        gmacs_per_s: work.macs / us / 1e3,
-        gb_per_s: work.bytes / us / 1e3,
+        gmacs_per_s: load.macs / us / 1e3,
+        gb_per_s: load.bytes / us / 1e3,
         bound: if arithmetic_us > memory_us {
             Bound::Arithmetic
         } else {
@@ -137,8 +162,8 @@ fn numbers(n: usize) -> Vec<f32> {
         .collect()
 }
 
-fn tensor(be: &mut Cpu, rows: usize, cols: usize) -> Tensor {
-    be.constant(rows, cols, numbers(rows * cols))
+fn tensor(ops: &mut Ops<Cpu>, rows: usize, cols: usize) -> CpuTensor {
+    ops.constant(rows, cols, numbers(rows * cols))
 }
 
 fn matrix(format: WeightFormat, [rows, cols]: [usize; 2]) -> QMatrix {
@@ -163,7 +188,7 @@ fn matrix(format: WeightFormat, [rows, cols]: [usize; 2]) -> QMatrix {
 }
 
 fn linear(
-    be: &mut Cpu,
+    ops: &mut Ops<Cpu>,
     ceilings: &Ceilings,
     kernel: String,
     format: WeightFormat,
@@ -174,78 +199,69 @@ fn linear(
     let copies = COPIES_BYTES.div_ceil(format.bytes(shape[0], shape[1]) as usize);
     let linears: Vec<Linear<Cpu>> = (0..copies)
         .map(|_| Linear {
-            name: "linear",
-            weight: be.upload(host.clone()),
+            module: MODULE,
+            weight: ops.upload(host.clone()),
             bias: None,
         })
         .collect();
-    let x = tensor(be, tokens, shape[1]);
-    let mut y = be.tensor(tokens, shape[0]);
-    let work = Work {
-        macs: (tokens * shape[0] * shape[1]) as f64,
-        bytes: be.weight_bytes(&linears[0].weight) as f64,
-        peak: match format {
-            WeightFormat::Q4 => ceilings.int8_gmacs_per_s,
-            // Sixteen-bit operands: half as many in a vector.
-            WeightFormat::Q8 => ceilings.int16_gmacs_per_s,
-            WeightFormat::F32 => ceilings.f32_gmacs_per_s,
-        },
+    let x = tensor(ops, tokens, shape[1]);
+    let mut y = ops.tensor(tokens, shape[0]);
+    let peak = match format {
+        WeightFormat::Q4 => ceilings.int8_gmacs_per_s,
+        // Sixteen-bit operands: half as many in a vector.
+        WeightFormat::Q8 => ceilings.int16_gmacs_per_s,
+        WeightFormat::F32 => ceilings.f32_gmacs_per_s,
     };
-    time(ceilings, kernel, tokens, work, copies, |call| {
-        be.linear(&linears[call], &x, &mut y);
+    let load = Load::new(work::linear(tokens, shape, format, false), peak);
+    time(ceilings, kernel, tokens, load, copies, |call| {
+        ops.linear(&linears[call], &x, &mut y);
     })
 }
 
-fn conv1d(be: &mut Cpu, ceilings: &Ceilings, conv_dim: usize, tokens: usize) -> KernelTime {
+fn conv1d(ops: &mut Ops<Cpu>, ceilings: &Ceilings, conv_dim: usize, tokens: usize) -> KernelTime {
     let conv = Conv1d {
-        weight: tensor(be, 4, conv_dim),
-        bias: tensor(be, 1, conv_dim),
+        module: MODULE,
+        weight: tensor(ops, 4, conv_dim),
+        bias: tensor(ops, 1, conv_dim),
     };
-    let (x, mut state) = (tensor(be, tokens, conv_dim), be.tensor(3, conv_dim));
-    let mut y = be.tensor(tokens, conv_dim);
-    let work = Work {
-        macs: (4 * tokens * conv_dim) as f64,
-        bytes: (4 * 5 * conv_dim) as f64,
-        peak: ceilings.f32_gmacs_per_s,
-    };
-    time(ceilings, "conv1d + silu".into(), tokens, work, 20, |_| {
+    let (x, mut state) = (tensor(ops, tokens, conv_dim), ops.tensor(3, conv_dim));
+    let mut y = ops.tensor(tokens, conv_dim);
+    let work = work::causal_conv1d(tokens, 4, conv_dim);
+    let load = Load::new(work, ceilings.f32_gmacs_per_s);
+    time(ceilings, "conv1d + silu".into(), tokens, load, 20, |_| {
         let [x] = split(&x, [conv_dim]);
-        be.causal_conv1d(&conv, x, &mut state, &mut y);
+        ops.causal_conv1d(&conv, x, &mut state, &mut y);
     })
 }
 
 fn ssm_scan(
-    be: &mut Cpu,
+    ops: &mut Ops<Cpu>,
     ceilings: &Ceilings,
     [n_heads, head_dim, d_state]: [usize; 3],
     tokens: usize,
 ) -> KernelTime {
     let d_inner = n_heads * head_dim;
     let ssm = Ssm {
-        a: be.constant(1, n_heads, vec![-1.0; n_heads]),
-        d: tensor(be, 1, n_heads),
-        dt_bias: be.constant(1, n_heads, vec![-3.0; n_heads]),
+        module: MODULE,
+        a: ops.constant(1, n_heads, vec![-1.0; n_heads]),
+        d: tensor(ops, 1, n_heads),
+        dt_bias: ops.constant(1, n_heads, vec![-3.0; n_heads]),
         n_heads,
         head_dim,
         d_state,
         n_groups: 1,
     };
     let (xbc, dt) = (
-        tensor(be, tokens, d_inner + 2 * d_state),
-        tensor(be, tokens, n_heads),
+        tensor(ops, tokens, d_inner + 2 * d_state),
+        tensor(ops, tokens, n_heads),
     );
-    let mut y = be.tensor(tokens, d_inner);
+    let mut y = ops.tensor(tokens, d_inner);
     // As many states as the model has layers: each is touched once per token.
-    let mut states: Vec<Tensor> = (0..38).map(|_| tensor(be, d_inner, d_state)).collect();
-    let state_bytes = 4.0 * (d_inner * d_state) as f64;
-    let work = Work {
-        // The recurrence: decay, input and output of every number of the state.
-        macs: 3.0 * (tokens * d_inner * d_state) as f64,
-        bytes: 2.0 * state_bytes,
-        peak: ceilings.f32_gmacs_per_s,
-    };
+    let mut states: Vec<CpuTensor> = (0..38).map(|_| tensor(ops, d_inner, d_state)).collect();
+    let work = work::ssm_scan(tokens, n_heads, head_dim, d_state);
+    let load = Load::new(work, ceilings.f32_gmacs_per_s);
     let calls = states.len();
-    time(ceilings, "ssm_scan".into(), tokens, work, calls, |call| {
+    time(ceilings, "ssm_scan".into(), tokens, load, calls, |call| {
         let [x, b, c] = split(&xbc, [d_inner, d_state, d_state]);
         let dt = Cols {
             tensor: &dt,
@@ -259,42 +275,45 @@ fn ssm_scan(
             dt,
             dt_min: 0.001,
         };
-        be.ssm_scan(&ssm, input, &mut states[call], &mut y);
+        ops.ssm_scan(&ssm, input, &mut states[call], &mut y);
     })
 }
 
-fn gated_rms_norm(be: &mut Cpu, ceilings: &Ceilings, d_inner: usize, tokens: usize) -> KernelTime {
+fn gated_rms_norm(
+    ops: &mut Ops<Cpu>,
+    ceilings: &Ceilings,
+    d_inner: usize,
+    tokens: usize,
+) -> KernelTime {
     let norm = GatedNorm {
-        weight: tensor(be, 1, d_inner),
+        module: MODULE,
+        weight: tensor(ops, 1, d_inner),
         n_groups: 1,
         eps: 1e-5,
     };
-    let (x, gate) = (tensor(be, tokens, d_inner), tensor(be, tokens, d_inner));
-    let mut y = be.tensor(tokens, d_inner);
-    let work = Work {
-        macs: (4 * tokens * d_inner) as f64,
-        bytes: (4 * d_inner) as f64,
-        peak: ceilings.f32_gmacs_per_s,
-    };
-    time(ceilings, "gated_rms_norm".into(), tokens, work, 20, |_| {
+    let (x, gate) = (tensor(ops, tokens, d_inner), tensor(ops, tokens, d_inner));
+    let mut y = ops.tensor(tokens, d_inner);
+    let load = Load::elementwise(4, tokens * d_inner, work::norm(d_inner), ceilings);
+    time(ceilings, "gated_rms_norm".into(), tokens, load, 20, |_| {
         let [gate] = split(&gate, [d_inner]);
-        be.gated_rms_norm(&norm, &x, gate, &mut y);
+        ops.gated_rms_norm(&norm, &x, gate, &mut y);
     })
 }
 
-fn gelu_mul(be: &mut Cpu, ceilings: &Ceilings, width: usize, tokens: usize) -> KernelTime {
-    let (x, mut y) = (tensor(be, tokens, 2 * width), be.tensor(tokens, width));
-    let work = Work {
-        macs: (2 * tokens * width) as f64,
-        bytes: 0.0,
-        peak: ceilings.f32_gmacs_per_s,
-    };
-    time(ceilings, "gelu_mul".into(), tokens, work, 20, |_| {
-        be.gelu_mul(&x, &mut y)
+fn gelu_mul(ops: &mut Ops<Cpu>, ceilings: &Ceilings, width: usize, tokens: usize) -> KernelTime {
+    let (x, mut y) = (tensor(ops, tokens, 2 * width), ops.tensor(tokens, width));
+    let load = Load::elementwise(2, tokens * width, Work::default(), ceilings);
+    time(ceilings, "gelu_mul".into(), tokens, load, 20, |_| {
+        ops.gelu_mul(MODULE, &x, &mut y)
     })
 }
 
-fn attention(be: &mut Cpu, ceilings: &Ceilings, format: KvFormat, context: usize) -> KernelTime {
+fn attention(
+    ops: &mut Ops<Cpu>,
+    ceilings: &Ceilings,
+    format: KvFormat,
+    context: usize,
+) -> KernelTime {
     let shape = AttentionShape {
         n_heads: 32,
         n_kv_heads: 32,
@@ -302,23 +321,18 @@ fn attention(be: &mut Cpu, ceilings: &Ceilings, format: KvFormat, context: usize
         scale: 0.125,
     };
     let width = shape.n_heads * shape.head_dim;
-    let mut cache = KvCache {
-        rows: be.kv_rows(&shape, context, format),
-        len: 0,
+    let mut cache = ops.kv_cache(&shape, context, format);
+    let kv = tensor(ops, context, width);
+    ops.append_kv(MODULE, &kv, &kv, &mut cache);
+    let (q, mut y) = (tensor(ops, 1, width), ops.tensor(1, width));
+    let peak = match format {
+        KvFormat::F32 => ceilings.f32_gmacs_per_s,
+        KvFormat::I8 => ceilings.int16_gmacs_per_s,
     };
-    let kv = tensor(be, context, width);
-    be.append_kv(&kv, &kv, &mut cache);
-    let (q, mut y) = (tensor(be, 1, width), be.tensor(1, width));
-    let work = Work {
-        macs: (2 * context * width) as f64,
-        bytes: format.bytes(&shape, context) as f64,
-        peak: match format {
-            KvFormat::F32 => ceilings.f32_gmacs_per_s,
-            KvFormat::I8 => ceilings.int16_gmacs_per_s,
-        },
-    };
+    let position_bytes = format.bytes(&shape, 1) as f64;
+    let load = Load::new(work::attention(1, context - 1, width, position_bytes), peak);
     let kernel = format!("attention {format:?} over {context}");
-    time(ceilings, kernel, 1, work, 20, |_| {
-        be.attention(&shape, &q, &cache, &mut y)
+    time(ceilings, kernel, 1, load, 20, |_| {
+        ops.attention(MODULE, &shape, &q, &cache, &mut y)
     })
 }

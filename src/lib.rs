@@ -1,34 +1,45 @@
 //! Zamba2 in the browser. This page is the map of the floors; a module imports only from floors below its own
 //! (`tests/architecture.rs` holds that). ARCHITECTURE.md tells why.
 
-// Floor 0: know nothing of the rest.
+// Floor 0: what everything stands on, and threads that compute.
+pub mod base;
+pub(crate) mod threads;
+
+// Text: tokens, templates, the choice of a token.
 pub mod chat;
-pub mod clock;
-pub mod error;
-pub mod profile;
-pub mod quant;
 pub mod sampling;
-mod simd;
 pub mod tokenizer;
 pub mod words;
 
-// Floor 1: the vocabulary of ops; its devices stand on floor 2.
-pub mod backend;
+// Floor 1: the vocabulary of ops, checked, counted and recorded.
+pub mod ops;
 
-// Floor 2: the model, which sees no device.
+// Floor 2: the devices, and the model, which sees none of them.
+pub mod device;
 pub mod model;
 
-// Floor 3: bytes become blocks.
+// Floor 3: how a family of models spells what it consists of.
+pub mod family;
+
+// Floor 4: bytes become blocks.
 pub mod loader;
 
-// Floor 4: one conversation; the kernels alone, against the clock and against each other; what a measured run says.
+// Floor 5: one conversation; the kernels alone, against the clock and against each other; what a measured run says.
 pub mod bench;
 pub mod report;
 pub mod self_test;
 pub mod session;
 
-// Floor 5: the doors, one for each world.
+// Floor 6: the doors, one for each world.
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 pub mod api;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod folder;
+
+// Former paths, until every branch is in.
+pub mod backend;
+pub(crate) use base::simd;
+pub use base::{clock, error, quant};
+pub mod profile {
+    pub use crate::ops::trace::*;
+}

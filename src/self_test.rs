@@ -1,26 +1,31 @@
-//! What a device must show before it is trusted with a model: every op gives what the processor gives, and a small model
-//! says the same. It stands on floor 4 beside the session, which it does not use. It takes a moment and no file: weights
-//! and inputs are made up here. It proves no speed.
+//! The self-test of a device before it runs a model: every op, and a small model, must give what the CPU gives. It takes a
+//! moment and no file: weights and inputs are generated here. It measures no speed.
 
 use serde_json::json;
 
-use crate::backend::cpu::Cpu;
-use crate::backend::{
-    AttentionShape, Backend, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm, Rope, Ssm,
-    SsmInput, split,
-};
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
+use crate::base::quant::{BLOCK, QMatrix, QMatrixBuilder, WeightFormat};
+use crate::device::cpu::Cpu;
+use crate::family;
 use crate::loader::WeightStream;
 use crate::loader::safetensors::Shard;
-use crate::loader::schedule::{LoadSchedule, SharedLayout, TensorSpec, tensors, units};
+use crate::loader::schedule::LoadSchedule;
 use crate::model::cache::Cache;
 use crate::model::config::Config;
 use crate::model::forward::{ForwardPass, Scratch};
+use crate::model::module::{Role, Slot, TensorSpec};
 use crate::model::{NumericSettings, Zamba2};
-use crate::quant::{BLOCK, QMatrix, QMatrixBuilder, WeightFormat};
+use crate::ops::Ops;
+use crate::ops::device::{
+    AttentionShape, Conv1d, Device, GatedNorm, KvFormat, Linear, Norm, Rope, Ssm, SsmInput, split,
+};
+use crate::ops::trace::ModuleId;
 use crate::sampling::Top;
 
-/// Where sums differ in their order only, and exponentials in their last bits. A wrong kernel is off by its results' size.
+/// The ops here belong to no model.
+const MODULE: ModuleId = ModuleId(0);
+/// Relative to the largest result. Sums differ in their order only, exponentials in their last bits; a wrong kernel is off by
+/// about the results themselves.
 const TOLERANCE: f32 = 1e-3;
 /// Rows of activations: a decode step, a few tokens, a prompt that fills no tile.
 const ROWS: [usize; 3] = [1, 3, 37];
@@ -34,21 +39,20 @@ const ATTENTION: AttentionShape = AttentionShape {
     scale: 0.22,
 };
 
-/// Compares every op of `be`, and a small model on it, with the processor.
+/// Compares every op of a device, and a small model on it, with the CPU.
 ///
 /// # Errors
 /// [`Error::SelfTest`] naming the first op that is wrong; the device's own failure.
-pub async fn run<B: Backend>(be: &mut B, weights: WeightFormat, kv: KvFormat) -> Result<()> {
-    let mut cpu = Cpu::new(1);
+pub async fn run<D: Device>(ops: &mut Ops<D>, weights: WeightFormat, kv: KvFormat) -> Result<()> {
+    let mut cpu = Ops::new(Cpu::new(1));
     // A device may keep keys and values more exactly than it was asked to.
-    let rows = be.kv_rows(&ATTENTION, 1, kv);
-    let kv = be.kv_format(&rows);
-    let expected = ops(&mut cpu, weights, kv).await?;
-    for ((name, got), (_, expected)) in ops(be, weights, kv).await?.iter().zip(&expected) {
+    let kv = ops.kv_cache(&ATTENTION, 1, kv).format;
+    let expected = all_ops(&mut cpu, weights, kv).await?;
+    for ((name, got), (_, expected)) in all_ops(ops, weights, kv).await?.iter().zip(&expected) {
         compare(name, got, expected)?;
     }
     let expected = small_model(&mut cpu).await?;
-    for (step, (got, expected)) in small_model(be).await?.iter().zip(&expected).enumerate() {
+    for (step, (got, expected)) in small_model(ops).await?.iter().zip(&expected).enumerate() {
         compare(&format!("token {step} of a small model"), got, expected)?;
     }
     Ok(())
@@ -89,7 +93,7 @@ impl Numbers {
         (0..n).map(|_| self.next()).collect()
     }
 
-    /// Whole numbers that the processor's activations of eight bits hold exactly: the largest of each block is 127.
+    /// Whole numbers that the CPU's activations of eight bits hold exactly: the largest of each block is 127.
     fn whole(&mut self, rows: usize, cols: usize) -> Vec<f32> {
         let mut numbers = self.take(rows * cols);
         for row in numbers.chunks_mut(cols) {
@@ -107,9 +111,9 @@ impl Numbers {
         builder.finish()
     }
 
-    fn tensor<B: Backend>(&mut self, be: &mut B, rows: usize, cols: usize) -> B::Tensor {
+    fn tensor<D: Device>(&mut self, ops: &mut Ops<D>, rows: usize, cols: usize) -> D::Tensor {
         let values = self.take(rows * cols);
-        be.constant(rows, cols, values) // [rows, cols]
+        ops.constant(rows, cols, values) // [rows, cols]
     }
 
     /// Between `least` and `most`.
@@ -124,34 +128,38 @@ impl Numbers {
 type Named = (String, Vec<f32>);
 
 /// The results of every op on made-up inputs, in one order.
-async fn ops<B: Backend>(be: &mut B, weights: WeightFormat, kv: KvFormat) -> Result<Vec<Named>> {
+async fn all_ops<D: Device>(
+    ops: &mut Ops<D>,
+    weights: WeightFormat,
+    kv: KvFormat,
+) -> Result<Vec<Named>> {
     let mut results = Vec::new();
     for rows in ROWS {
         let mut numbers = Numbers(rows as u32);
-        linear_ops(be, &mut numbers, weights, rows, &mut results).await?;
-        norm_ops(be, &mut numbers, rows, &mut results).await?;
-        mixer_ops(be, &mut numbers, rows, &mut results).await?;
-        attention_ops(be, &mut numbers, kv, rows, &mut results).await?;
-        elementwise_ops(be, &mut numbers, rows, &mut results).await?;
+        linear_ops(ops, &mut numbers, weights, rows, &mut results).await?;
+        norm_ops(ops, &mut numbers, rows, &mut results).await?;
+        mixer_ops(ops, &mut numbers, rows, &mut results).await?;
+        attention_ops(ops, &mut numbers, kv, rows, &mut results).await?;
+        elementwise_ops(ops, &mut numbers, rows, &mut results).await?;
     }
-    top_ops(be, weights, &mut results).await?;
+    top_ops(ops, weights, &mut results).await?;
     Ok(results)
 }
 
-async fn keep<B: Backend>(
-    be: &mut B,
+async fn keep<D: Device>(
+    ops: &mut Ops<D>,
     results: &mut Vec<Named>,
     op: &str,
     rows: usize,
-    y: &B::Tensor,
+    y: &D::Tensor,
 ) -> Result<()> {
-    let values = be.read(y).await?;
+    let values = ops.read(y).await?;
     results.push((format!("{op} of {rows} rows"), values));
     Ok(())
 }
 
-async fn linear_ops<B: Backend>(
-    be: &mut B,
+async fn linear_ops<D: Device>(
+    ops: &mut Ops<D>,
     numbers: &mut Numbers,
     weights: WeightFormat,
     rows: usize,
@@ -161,54 +169,55 @@ async fn linear_ops<B: Backend>(
     for (d_out, d_in) in [(96, 128), (75, 101), (20, 4128)] {
         let matrix = numbers.matrix(weights, d_out, d_in);
         let layer = Linear {
-            name: "linear",
-            weight: be.upload(matrix),                // [d_out, d_in]
-            bias: Some(numbers.tensor(be, 1, d_out)), // [1, d_out]
+            module: MODULE,
+            weight: ops.upload(matrix),                // [d_out, d_in]
+            bias: Some(numbers.tensor(ops, 1, d_out)), // [1, d_out]
         };
         let x = numbers.whole(rows, d_in);
-        let x = be.constant(rows, d_in, x); // [T, d_in]
-        let mut y = be.tensor(rows, d_out); // [T, d_out]
-        be.linear(&layer, &x, &mut y);
-        keep(be, results, "linear", rows, &y).await?;
-        be.linear_add(&layer, &x, &mut y);
-        keep(be, results, "linear_add", rows, &y).await?;
+        let x = ops.constant(rows, d_in, x); // [T, d_in]
+        let mut y = ops.tensor(rows, d_out); // [T, d_out]
+        ops.linear(&layer, &x, &mut y);
+        keep(ops, results, "linear", rows, &y).await?;
+        ops.linear_add(&layer, &x, &mut y);
+        keep(ops, results, "linear_add", rows, &y).await?;
         let tokens: Vec<u32> = (0..rows as u32).map(|t| t * 31 % d_out as u32).collect();
-        let mut y = be.tensor(rows, d_in); // [T, d_in]
-        be.embed(&layer, &tokens, &mut y);
-        keep(be, results, "embed", rows, &y).await?;
+        let mut y = ops.tensor(rows, d_in); // [T, d_in]
+        ops.embed(MODULE, &layer.weight, &tokens, &mut y);
+        keep(ops, results, "embed", rows, &y).await?;
     }
     Ok(())
 }
 
-async fn norm_ops<B: Backend>(
-    be: &mut B,
+async fn norm_ops<D: Device>(
+    ops: &mut Ops<D>,
     numbers: &mut Numbers,
     rows: usize,
     results: &mut Vec<Named>,
 ) -> Result<()> {
     let width = 100;
-    let x = numbers.tensor(be, rows, width); // [T, width]
-    let mut y = be.tensor(rows, width); // [T, width]
+    let x = numbers.tensor(ops, rows, width); // [T, width]
+    let mut y = ops.tensor(rows, width); // [T, width]
     let norm = Norm {
-        name: "norm",
-        weight: numbers.tensor(be, 1, width),
+        module: MODULE,
+        weight: numbers.tensor(ops, 1, width),
         eps: 1e-5,
     };
-    be.rms_norm(&norm, &x, &mut y);
-    keep(be, results, "rms_norm", rows, &y).await?;
+    ops.rms_norm(&norm, &x, &mut y);
+    keep(ops, results, "rms_norm", rows, &y).await?;
     let gated = GatedNorm {
-        weight: numbers.tensor(be, 1, width),
+        module: MODULE,
+        weight: numbers.tensor(ops, 1, width),
         n_groups: 2,
         eps: 1e-5,
     };
-    let wide = numbers.tensor(be, rows, 2 * width); // [T, 2 · width]
+    let wide = numbers.tensor(ops, rows, 2 * width); // [T, 2 · width]
     let [_, gate] = split(&wide, [width, width]);
-    be.gated_rms_norm(&gated, &x, gate, &mut y);
-    keep(be, results, "gated_rms_norm", rows, &y).await
+    ops.gated_rms_norm(&gated, &x, gate, &mut y);
+    keep(ops, results, "gated_rms_norm", rows, &y).await
 }
 
-async fn mixer_ops<B: Backend>(
-    be: &mut B,
+async fn mixer_ops<D: Device>(
+    ops: &mut Ops<D>,
     numbers: &mut Numbers,
     rows: usize,
     results: &mut Vec<Named>,
@@ -216,30 +225,32 @@ async fn mixer_ops<B: Backend>(
     let (n_heads, head_dim, d_state, n_groups, d_conv) = (4, 12, 20, 2, 4);
     let (d_inner, d_groups) = (n_heads * head_dim, n_groups * d_state);
     let channels = d_inner + 2 * d_groups;
-    let xbc = numbers.tensor(be, rows, channels); // [T, channels]
+    let xbc = numbers.tensor(ops, rows, channels); // [T, channels]
     let conv = Conv1d {
-        weight: numbers.tensor(be, d_conv, channels),
-        bias: numbers.tensor(be, 1, channels),
+        module: MODULE,
+        weight: numbers.tensor(ops, d_conv, channels),
+        bias: numbers.tensor(ops, 1, channels),
     };
-    let mut state = numbers.tensor(be, d_conv - 1, channels); // [d_conv − 1, channels]
-    let mut y = be.tensor(rows, channels); // [T, channels]
+    let mut state = numbers.tensor(ops, d_conv - 1, channels); // [d_conv − 1, channels]
+    let mut y = ops.tensor(rows, channels); // [T, channels]
     let [all] = split(&xbc, [channels]);
-    be.causal_conv1d(&conv, all, &mut state, &mut y);
-    keep(be, results, "causal_conv1d", rows, &y).await?;
-    keep(be, results, "causal_conv1d's state", rows, &state).await?;
+    ops.causal_conv1d(&conv, all, &mut state, &mut y);
+    keep(ops, results, "causal_conv1d", rows, &y).await?;
+    keep(ops, results, "causal_conv1d's state", rows, &state).await?;
 
     let ssm = Ssm {
-        a: be.constant(1, n_heads, numbers.between(n_heads, -8.0, -0.5)), // [1, H]
-        d: numbers.tensor(be, 1, n_heads),
-        dt_bias: numbers.tensor(be, 1, n_heads),
+        module: MODULE,
+        a: ops.constant(1, n_heads, numbers.between(n_heads, -8.0, -0.5)), // [1, H]
+        d: numbers.tensor(ops, 1, n_heads),
+        dt_bias: numbers.tensor(ops, 1, n_heads),
         n_heads,
         head_dim,
         d_state,
         n_groups,
     };
-    let mut state = numbers.tensor(be, d_inner, d_state); // [H·P, N]
-    let mut scanned = be.tensor(rows, d_inner); // [T, H·P]
-    let dt = numbers.tensor(be, rows, n_heads); // [T, H]
+    let mut state = numbers.tensor(ops, d_inner, d_state); // [H·P, N]
+    let mut scanned = ops.tensor(rows, d_inner); // [T, H·P]
+    let dt = numbers.tensor(ops, rows, n_heads); // [T, H]
     let [x, b, c] = split(&y, [d_inner, d_groups, d_groups]);
     let [dt] = split(&dt, [n_heads]);
     let input = SsmInput {
@@ -249,13 +260,13 @@ async fn mixer_ops<B: Backend>(
         dt,
         dt_min: 1e-3,
     };
-    be.ssm_scan(&ssm, input, &mut state, &mut scanned);
-    keep(be, results, "ssm_scan", rows, &scanned).await?;
-    keep(be, results, "ssm_scan's state", rows, &state).await
+    ops.ssm_scan(&ssm, input, &mut state, &mut scanned);
+    keep(ops, results, "ssm_scan", rows, &scanned).await?;
+    keep(ops, results, "ssm_scan's state", rows, &state).await
 }
 
-async fn attention_ops<B: Backend>(
-    be: &mut B,
+async fn attention_ops<D: Device>(
+    ops: &mut Ops<D>,
     numbers: &mut Numbers,
     kv: KvFormat,
     rows: usize,
@@ -270,66 +281,59 @@ async fn attention_ops<B: Backend>(
         inv_freq: (0..10).map(|k| 0.4 / (k + 1) as f32).collect(),
         head_dim: shape.head_dim,
     };
-    let mut cache = KvCache {
-        rows: be.kv_rows(&shape, 2 * rows, kv),
-        len: 0,
-    };
+    let mut cache = ops.kv_cache(&shape, 2 * rows, kv);
     for pass in ["a first pass", "a second pass"] {
-        let mut q = numbers.tensor(be, rows, width); // [T, heads · d]
-        let mut k = numbers.tensor(be, rows, kv_width); // [T, kv heads · d]
-        let v = numbers.tensor(be, rows, kv_width); // [T, kv heads · d]
-        be.rope(&rope, cache.len, &mut q);
-        be.rope(&rope, cache.len, &mut k);
-        keep(be, results, &format!("rope in {pass}"), rows, &q).await?;
-        be.append_kv(&k, &v, &mut cache);
-        let mut y = be.tensor(rows, width); // [T, heads · d]
-        be.attention(&shape, &q, &cache, &mut y);
-        keep(be, results, &format!("attention in {pass}"), rows, &y).await?;
+        let mut q = numbers.tensor(ops, rows, width); // [T, heads · d]
+        let mut k = numbers.tensor(ops, rows, kv_width); // [T, kv heads · d]
+        let v = numbers.tensor(ops, rows, kv_width); // [T, kv heads · d]
+        ops.rope(MODULE, &rope, cache.len, &mut q);
+        ops.rope(MODULE, &rope, cache.len, &mut k);
+        keep(ops, results, &format!("rope in {pass}"), rows, &q).await?;
+        ops.append_kv(MODULE, &k, &v, &mut cache);
+        let mut y = ops.tensor(rows, width); // [T, heads · d]
+        ops.attention(MODULE, &shape, &q, &cache, &mut y);
+        keep(ops, results, &format!("attention in {pass}"), rows, &y).await?;
     }
     Ok(())
 }
 
-async fn elementwise_ops<B: Backend>(
-    be: &mut B,
+async fn elementwise_ops<D: Device>(
+    ops: &mut Ops<D>,
     numbers: &mut Numbers,
     rows: usize,
     results: &mut Vec<Named>,
 ) -> Result<()> {
     let width = 75;
-    let a = numbers.tensor(be, rows, width); // [T, width]
-    let b = numbers.tensor(be, rows, width); // [T, width]
-    let mut y = be.tensor(rows, width); // [T, width]
-    let mut wide = be.tensor(rows, 2 * width); // [T, 2 · width]
-    be.concat(&a, &b, &mut wide);
-    keep(be, results, "concat", rows, &wide).await?;
-    be.gelu_mul(&wide, &mut y);
-    keep(be, results, "gelu_mul", rows, &y).await?;
-    be.add(&a, &b, &mut y);
-    keep(be, results, "add", rows, &y).await?;
-    be.copy(&b, &mut y);
-    keep(be, results, "copy", rows, &y).await?;
-    let mut last = be.tensor(1, width); // [1, width]
-    be.last_row(&a, &mut last);
-    keep(be, results, "last_row", rows, &last).await
+    let a = numbers.tensor(ops, rows, width); // [T, width]
+    let b = numbers.tensor(ops, rows, width); // [T, width]
+    let mut y = ops.tensor(rows, width); // [T, width]
+    let mut wide = ops.tensor(rows, 2 * width); // [T, 2 · width]
+    ops.concat(MODULE, &a, &b, &mut wide);
+    keep(ops, results, "concat", rows, &wide).await?;
+    ops.gelu_mul(MODULE, &wide, &mut y);
+    keep(ops, results, "gelu_mul", rows, &y).await?;
+    ops.add(MODULE, &a, &b, &mut y);
+    keep(ops, results, "add", rows, &y).await?;
+    ops.copy(&b, &mut y);
+    keep(ops, results, "copy", rows, &y).await?;
+    let mut last = ops.tensor(1, width); // [1, width]
+    ops.last_row(&a, &mut last);
+    keep(ops, results, "last_row", rows, &last).await
 }
 
 /// More logits than one workgroup takes, and what is embedded of the largest.
-async fn top_ops<B: Backend>(
-    be: &mut B,
+async fn top_ops<D: Device>(
+    ops: &mut Ops<D>,
     weights: WeightFormat,
     results: &mut Vec<Named>,
 ) -> Result<()> {
     let (vocab, width, k) = (3000, 64, 5);
     let mut numbers = Numbers(11);
-    let table = Linear {
-        name: "embed_tokens",
-        weight: be.upload(numbers.matrix(weights, vocab, width)), // [vocab, width]
-        bias: None,
-    };
-    let logits = numbers.tensor(be, 1, vocab); // [1, vocab]
-    let mut top = be.tensor(1, Top::row_len(k));
-    be.top(&logits, 0, &mut top);
-    let row = be.read(&top).await?;
+    let table = ops.upload(numbers.matrix(weights, vocab, width)); // [vocab, width]
+    let logits = numbers.tensor(ops, 1, vocab); // [1, vocab]
+    let mut top = ops.tensor(1, Top::row_len(k));
+    ops.top(MODULE, &logits, 0, &mut top);
+    let row = ops.read(&top).await?;
     let listed = Top::from_row(&row);
     // By hexadecimal digits: a tolerance that is a part of the largest would let neighbouring tokens pass.
     let digits = |(token, _): &(u32, f32)| [0, 4, 8].map(|at| (token >> at & 15) as f32);
@@ -338,24 +342,21 @@ async fn top_ops<B: Backend>(
     let logits = listed.tokens.iter().map(|(_, logit)| *logit).collect();
     results.push(("top's logits".into(), logits));
     results.push(("top's sum".into(), vec![listed.sum as f32]));
-    let mut y = be.tensor(1, width); // [1, width]
-    be.embed_top(&table, &top, 0, &mut y);
-    keep(be, results, "embed_top", 1, &y).await
+    let mut y = ops.tensor(1, width); // [1, width]
+    ops.embed_top(MODULE, &table, &top, 0, &mut y);
+    keep(ops, results, "embed_top", 1, &y).await
 }
 
 /// A model of both kinds of blocks, in f32, whose weights are made up: its prompt's logits and those of the steps after it.
 /// Both devices are given the same tokens.
-async fn small_model<B: Backend>(be: &mut B) -> Result<Vec<Vec<f32>>> {
+async fn small_model<D: Device>(ops: &mut Ops<D>) -> Result<Vec<Vec<f32>>> {
     let config = Config::from_json(&small_config())?;
-    let shared = SharedLayout::new(&config, |_| true);
-    let specs: Vec<TensorSpec> = units(&config, &shared, false)
-        .into_iter()
-        .flat_map(|unit| tensors(&config, &shared, unit))
-        .collect();
-    let shard = Shard::parse("weights made up", shard_bytes(&specs), &header(&specs))?;
+    let plan = family::full_plan(&config);
+    let specs = plan.all_tensors();
+    let shard = Shard::parse("generated weights", shard_bytes(&specs), &header(&specs))?;
     let schedule = LoadSchedule::new(&config, &[shard], WeightFormat::F32)?;
-    let n_shared_blocks = schedule.shared.source_layer.len();
-    let mut model = Zamba2::empty(be, config, NumericSettings::default(), n_shared_blocks);
+    let settings = NumericSettings::default();
+    let mut model = Zamba2::empty(ops, config, settings, schedule.plan.clone());
     let mut stream = WeightStream::new(schedule, WeightFormat::F32);
     let mut numbers = Numbers(7);
     for spec in &specs {
@@ -363,20 +364,20 @@ async fn small_model<B: Backend>(be: &mut B) -> Result<Vec<Vec<f32>>> {
             .into_iter()
             .flat_map(f32::to_le_bytes)
             .collect();
-        stream.push(be, &mut model, &bytes)?;
+        stream.push(ops, &mut model, &bytes)?;
     }
     stream.finish()?;
 
     let context = PROMPT.len() + STEPS;
-    let mut cache = Cache::new(be, &model.config, context, KvFormat::F32);
-    let mut scratch = Scratch::new(be, &model.config);
+    let mut cache = Cache::new(ops, &model.config, context, KvFormat::F32);
+    let mut scratch = Scratch::new(ops, &model.config);
     let mut said = Vec::new();
     let mut tokens = PROMPT.to_vec();
     for step in 0..=STEPS {
-        let mut pass = ForwardPass::new(be, &model, &cache, &tokens);
-        pass.advance(be, &model, &mut cache, &mut scratch, usize::MAX);
-        pass.last_logits(be, &model, &mut scratch);
-        said.push(be.read(&scratch.logits).await?); // [vocab]
+        let mut pass = ForwardPass::new(ops, &model, &cache, &tokens);
+        pass.advance(ops, &model, &mut cache, &mut scratch, usize::MAX);
+        pass.last_logits(ops, &model, &mut scratch);
+        said.push(ops.read(&scratch.logits).await?); // [vocab]
         tokens = vec![PROMPT[step % PROMPT.len()]];
     }
     Ok(said)
@@ -424,12 +425,12 @@ fn spec_bytes(spec: &TensorSpec) -> u64 {
     4 * spec.shape.iter().map(|&size| size as u64).product::<u64>()
 }
 
-fn shard_bytes(specs: &[TensorSpec]) -> u64 {
-    8 + header(specs).len() as u64 + specs.iter().map(spec_bytes).sum::<u64>()
+fn shard_bytes(specs: &[&TensorSpec]) -> u64 {
+    8 + header(specs).len() as u64 + specs.iter().map(|spec| spec_bytes(spec)).sum::<u64>()
 }
 
 /// The header of a file that holds the tensors one after the other.
-fn header(specs: &[TensorSpec]) -> Vec<u8> {
+fn header(specs: &[&TensorSpec]) -> Vec<u8> {
     let mut end = 0;
     let entries = specs.iter().map(|spec| {
         let start = end;
@@ -444,21 +445,17 @@ fn header(specs: &[TensorSpec]) -> Vec<u8> {
 /// Numbers with which activations neither die nor grow.
 fn weights(spec: &TensorSpec, numbers: &mut Numbers) -> Vec<f32> {
     let n: usize = spec.shape.iter().product();
-    let name = spec.name.as_str();
-    if name.ends_with("A_log") {
-        return numbers.between(n, 0.0, 2.7);
+    match (spec.slot, spec.role) {
+        (Slot::ALog, _) => numbers.between(n, 0.0, 2.7),
+        (Slot::DtBias, _) => numbers.between(n, -6.0, -2.0),
+        // Norms and D.
+        (Slot::Weight, Role::Vector) | (Slot::D, _) => numbers.between(n, 0.9, 1.1),
+        _ => {
+            let d_in = spec.shape.get(1);
+            let radius = d_in.map_or(0.1, |&d_in| (3.0 / d_in as f32).sqrt());
+            numbers.between(n, -radius, radius)
+        }
     }
-    if name.ends_with("dt_bias") {
-        return numbers.between(n, -6.0, -2.0);
-    }
-    if name.ends_with("norm.weight") || name.contains("layernorm") || name.ends_with(".D") {
-        return numbers.between(n, 0.9, 1.1);
-    }
-    let radius = spec
-        .shape
-        .get(1)
-        .map_or(0.1, |&d_in| (3.0 / d_in as f32).sqrt());
-    numbers.between(n, -radius, radius)
 }
 
 #[cfg(test)]
@@ -466,10 +463,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_processor_passes_against_itself_in_every_format() {
+    fn the_cpu_passes_against_itself_in_every_format() {
         for weights in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
             for kv in [KvFormat::F32, KvFormat::I8] {
-                pollster::block_on(run(&mut Cpu::new(2), weights, kv)).unwrap();
+                pollster::block_on(run(&mut Ops::new(Cpu::new(2)), weights, kv)).unwrap();
             }
         }
     }
@@ -484,7 +481,7 @@ mod tests {
 
     #[test]
     fn the_small_model_says_something_else_at_each_step() {
-        let said = pollster::block_on(small_model(&mut Cpu::new(1))).unwrap();
+        let said = pollster::block_on(small_model(&mut Ops::new(Cpu::new(1)))).unwrap();
         assert_eq!(said.len(), STEPS + 1);
         for pair in said.windows(2) {
             assert_ne!(pair[0], pair[1]);

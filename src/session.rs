@@ -8,6 +8,7 @@ mod snapshot;
 mod thread_trial;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,9 @@ use crate::model::cache::Cache;
 use crate::model::config::Config;
 use crate::model::forward::{ForwardPass, Progress, Scratch};
 use crate::model::{NumericSettings, Zamba2};
-use crate::profile::{Level, Profile, Work};
+use crate::ops::Ops;
+use crate::ops::work::Work;
+use crate::profile::{Level, Profile};
 use crate::quant::WeightFormat;
 use crate::sampling::{Sampler, SamplingOptions};
 pub use crate::session::ahead::Lookahead;
@@ -188,7 +191,7 @@ struct Run<B: Backend> {
 
 /// A model, whose weights may still be arriving, and its one sequence.
 pub struct Session<B: Backend> {
-    be: B,
+    be: Ops<B>,
     model: Zamba2<B>,
     stream: WeightStream<B>,
     cache: Cache<B>,
@@ -211,12 +214,13 @@ impl<B: Backend> Session<B> {
     /// # Errors
     /// A tensor that is missing or does not fit the configuration; too little memory.
     pub fn open(
-        mut be: B,
+        be: B,
         config: Config,
         shards: &[Shard],
         tokenizer: Option<Tokenizer>,
         settings: LoadSettings,
     ) -> Result<Self> {
+        let mut be = Ops::new(be);
         let schedule = LoadSchedule::new(&config, shards, settings.weights)?;
         let context = context_length(&config, settings.weights, settings.context)?;
         let kv_format = kv_format(settings.weights);
@@ -236,8 +240,8 @@ impl<B: Backend> Session<B> {
             context,
             kv_format,
         })?;
-        let n_shared_blocks = schedule.shared.source_layer.len();
-        let model = Zamba2::empty(&mut be, config, settings.numeric, n_shared_blocks);
+        let plan = Arc::clone(&schedule.plan);
+        let model = Zamba2::empty(&mut be, config, settings.numeric, plan);
         Ok(Session {
             cache: Cache::new(&mut be, &model.config, context, kv_format),
             scratch: Scratch::new(&mut be, &model.config),
@@ -319,20 +323,22 @@ impl<B: Backend> Session<B> {
     }
 
     pub fn backend(&self) -> &B {
-        &self.be
+        self.be.device()
+    }
+
+    pub fn backend_mut(&mut self) -> &mut B {
+        self.be.device_mut()
     }
 
     /// For a test of the device; the model's own tensors are out of its reach.
-    pub fn backend_mut(&mut self) -> &mut B {
+    pub fn ops_mut(&mut self) -> &mut Ops<B> {
         &mut self.be
     }
 
     /// How keys and values are really kept; as asked for where no block has any.
     pub fn kv_format(&self) -> KvFormat {
         let mut caches = self.cache.kv.iter().flatten();
-        caches
-            .next()
-            .map_or(self.kv_format, |kv| self.be.kv_format(&kv.rows))
+        caches.next().map_or(self.kv_format, |kv| kv.format)
     }
 
     pub fn weights_bytes(&self) -> u64 {
@@ -501,9 +507,9 @@ impl<B: Backend> Session<B> {
         let others_us = now_us() - read_from_us - outlook.us;
 
         let run = self.run.as_mut().ok_or_else(not_started)?;
-        let span = self.be.profiler().open_op("sampling");
+        let span = self.be.profiler().open_op(self.model.plan.sampling);
         let drawn = run.draw(outlook.told);
-        self.be.profiler().close(span, Work::NONE);
+        self.be.profiler().close(span, Work::default);
         if drawn.is_err() {
             // They were chosen after a fault.
             run.ahead.clear();
@@ -625,7 +631,7 @@ impl<B: Backend> Session<B> {
                 state.extend(be.read(pass.stream(chunk)).await?);
             }
             states.push(state);
-            if states.len() > model.layers.len() {
+            if states.len() > model.blocks.len() {
                 return Ok(states);
             }
             pass.advance(be, model, &mut self.cache, &mut self.scratch, 1);

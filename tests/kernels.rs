@@ -1,5 +1,5 @@
-//! Every op of the `Backend` trait on the CPU, at every awkward shape, against references that are obviously right. It
-//! sees the trait and the CPU's constructor only. It runs no model (`tests/model.rs` does), and it runs as wasm too,
+//! Every op on the CPU, at every awkward shape, against references that are obviously right. It sees `Ops` and the CPU's
+//! constructor only. It runs no model (`tests/model.rs` does), and it runs as wasm too,
 //! where the vector operations are the engine's own (`cargo xtask test`).
 //!
 //! Three facts hold for every op and are checked with every case: the bits don't depend on the number of threads, a
@@ -10,10 +10,13 @@ mod cases;
 mod reference;
 
 use cases::*;
-use zamba2::backend::cpu::Cpu;
-use zamba2::backend::{AttentionShape, Backend, KvFormat};
-use zamba2::profile::Level;
-use zamba2::quant::{BLOCK, Q4Values, Q8Values, QMatrix, QMatrixBuilder, Values, WeightFormat};
+use zamba2::base::quant::{
+    BLOCK, Q4Values, Q8Values, QMatrix, QMatrixBuilder, Values, WeightFormat,
+};
+use zamba2::device::cpu::Cpu;
+use zamba2::ops::Ops;
+use zamba2::ops::device::{AttentionShape, KvFormat};
+use zamba2::ops::trace::{Level, ModuleId};
 
 use crate::reference::Scan;
 
@@ -23,9 +26,13 @@ const THREADS: [usize; 2] = [1, 3];
 #[cfg(target_arch = "wasm32")]
 const THREADS: [usize; 1] = [1];
 
+fn cpu(threads: usize) -> Ops<Cpu> {
+    Ops::new(Cpu::new(threads))
+}
+
 /// What `body` gives, which must be the same to the bit on every number of threads.
-fn on_any_threads(what: &str, body: impl Fn(&mut Cpu) -> Vec<f32>) -> Vec<f32> {
-    let [first, others @ ..] = THREADS.map(|threads| body(&mut Cpu::new(threads)));
+fn on_any_threads(what: &str, body: impl Fn(&mut Ops<Cpu>) -> Vec<f32>) -> Vec<f32> {
+    let [first, others @ ..] = THREADS.map(|threads| body(&mut cpu(threads)));
     for other in others {
         assert_same_bits(
             &format!("{what}, another number of threads"),
@@ -112,7 +119,7 @@ fn the_matrices_of_the_published_models_multiply_exactly() {
 #[test]
 fn a_row_of_a_batch_has_the_bits_of_the_row_alone() {
     for_linear_cases(&FORMATS, |what, weight, x| {
-        let be = &mut Cpu::new(1);
+        let be = &mut cpu(1);
         let whole = product(be, weight, x);
         let t_rows = x.len() / weight.cols;
         for t in [0, t_rows / 2, t_rows - 1] {
@@ -138,7 +145,7 @@ fn a_bias_is_added_once_and_linear_add_keeps_what_is_there() {
                 random.numbers(t_rows * cols, -2.0, 2.0),
             );
             let before = random.numbers(t_rows * d_out, -3.0, 3.0);
-            let plain = product(&mut Cpu::new(1), &weight, &x);
+            let plain = product(&mut cpu(1), &weight, &x);
             let both = on_any_threads(&what, |be| {
                 let linear = linear(be, &weight, Some(&bias));
                 let x = rows(be, cols, &x);
@@ -188,7 +195,7 @@ fn the_largest_quants_do_not_overflow() {
                 };
                 let weight = filled(format, 5, cols, quant);
                 let x: Vec<f32> = (0..cols).map(activation).collect();
-                let y = product(&mut Cpu::new(1), &weight, &x.repeat(5));
+                let y = product(&mut cpu(1), &weight, &x.repeat(5));
                 check_quantized(
                     &format!("{format:?} {cols} pattern {pattern}"),
                     &weight,
@@ -271,13 +278,13 @@ fn extreme_activations_give_the_exact_sums_too() {
 
 #[test]
 fn top_is_the_front_of_all_logits_in_their_order_and_their_sum() {
-    let be = &mut Cpu::new(1);
+    let be = &mut cpu(1);
     for_top_cases(|case| check_top(case, &top(be, &case.logits, case.k)));
 }
 
 #[test]
 fn top_names_the_first_logit_that_is_not_finite() {
-    let be = &mut Cpu::new(1);
+    let be = &mut cpu(1);
     for_fault_cases(|what, logits, token| {
         let (at, logit) = top(be, logits, 3).fault.expect(what);
         assert_eq!(at, token, "{what}");
@@ -291,7 +298,7 @@ fn top_names_the_first_logit_that_is_not_finite() {
 
 #[test]
 fn embed_top_gives_the_row_of_the_token_that_a_list_has_first() {
-    let be = &mut Cpu::new(1);
+    let be = &mut cpu(1);
     for_embed_cases(|what, table| {
         for token in TOKENS {
             assert_eq!(
@@ -320,7 +327,7 @@ fn a_weight_holds_the_bytes_of_its_format() {
     for format in FORMATS {
         // Whole groups of rows and pairs of blocks, as in every published model: the rest is padded.
         for (rows, cols) in [(4, 64), (8, 33), (64, 100)] {
-            let be = &mut Cpu::new(1);
+            let be = &mut cpu(1);
             let weight = be.upload(random.matrix(format, rows, cols));
             assert_eq!(be.weight_bytes(&weight) as u64, format.bytes(rows, cols));
         }
@@ -333,7 +340,7 @@ fn rms_norm_equals_candle_at_every_shape() {
         let y = on_any_threads(what, |be| rms_norm(be, weight, 1e-5, x));
         assert_close(what, NORM, &y, &reference::rms_norm(weight, 1e-5, x));
         let last = x.len() - weight.len();
-        let alone = rms_norm(&mut Cpu::new(1), weight, 1e-5, &x[last..]);
+        let alone = rms_norm(&mut cpu(1), weight, 1e-5, &x[last..]);
         assert_same_bits(what, &y[last..], &alone);
     });
 }
@@ -345,17 +352,14 @@ fn the_norms_stay_finite_on_zeros_and_huge_values() {
         let mut x = vec![1.0; 33];
         x[7] = value;
         for x in [x, vec![value; 33]] {
-            let y = rms_norm(&mut Cpu::new(1), &[1.0; 33], 1e-5, &x);
+            let y = rms_norm(&mut cpu(1), &[1.0; 33], 1e-5, &x);
             assert!(y.iter().all(|v| v.is_finite()), "{value}: {y:?}");
             let gate: Vec<f32> = x.iter().map(|v| -v).collect();
-            let y = gated_rms_norm(&mut Cpu::new(1), &[1.0; 33], 3, &x, &gate);
+            let y = gated_rms_norm(&mut cpu(1), &[1.0; 33], 3, &x, &gate);
             assert!(y.iter().all(|v| v.is_finite()), "{value}: {y:?}");
         }
     }
-    assert_eq!(
-        rms_norm(&mut Cpu::new(1), &[1.0; 5], 1e-5, &[0.0; 5]),
-        [0.0; 5]
-    );
+    assert_eq!(rms_norm(&mut cpu(1), &[1.0; 5], 1e-5, &[0.0; 5]), [0.0; 5]);
 }
 
 #[test]
@@ -365,7 +369,7 @@ fn gated_rms_norm_equals_the_loops_at_every_shape_and_in_groups() {
         let expected = reference::gated_rms_norm(weight, n_groups, 1e-5, x, gate);
         assert_close(what, NORM, &y, &expected);
         let last = x.len() - weight.len();
-        let be = &mut Cpu::new(1);
+        let be = &mut cpu(1);
         let alone = gated_rms_norm(be, weight, n_groups, &x[last..], &gate[last..]);
         assert_same_bits(what, &y[last..], &alone);
     });
@@ -381,7 +385,7 @@ fn causal_conv1d_equals_the_loops_and_does_not_care_how_the_sequence_is_cut() {
         assert_close(what, CONV, y, &expected);
         assert_same_bits(what, state, &inputs[case.x.len()..]);
         for pieces in ways_to_cut(t_rows) {
-            let cut = conv1d(&mut Cpu::new(1), case, &pieces);
+            let cut = conv1d(&mut cpu(1), case, &pieces);
             assert_same_bits(&format!("{what} as {pieces:?}"), &cut, &got);
         }
     });
@@ -396,7 +400,7 @@ fn causal_conv1d_stays_finite_on_huge_inputs() {
             state: vec![0.0; 6],
             x: vec![value, 1.0, 0.0, -1.0],
         };
-        let y = conv1d(&mut Cpu::new(1), &case, &[2]);
+        let y = conv1d(&mut cpu(1), &case, &[2]);
         assert!(y.iter().all(|v| v.is_finite()), "{value}: {y:?}");
     }
 }
@@ -412,7 +416,7 @@ fn ssm_scan_equals_the_recurrence_however_the_sequence_is_cut() {
         // One token is a step of the recurrence and several are a product, so pieces differ in their roundings.
         for pieces in ways_to_cut(t_rows) {
             let what = format!("{what} as {} pieces", pieces.len());
-            let cut = ssm_scan(&mut Cpu::new(1), scan, &pieces);
+            let cut = ssm_scan(&mut cpu(1), scan, &pieces);
             assert_close(&what, SCAN, &cut, &expected);
         }
     });
@@ -452,7 +456,7 @@ fn a_cleared_state_is_that_of_a_new_sequence() {
         state: vec![0.0; scan.state.len()],
         ..random_scan(&mut Random(12), 5, [4, 5, 6, 2])
     };
-    let be = &mut Cpu::new(1);
+    let be = &mut cpu(1);
     let mut state = rows(be, scan.d_state, &scan.state);
     be.clear(&mut state);
     let cleared = Scan {
@@ -468,11 +472,11 @@ fn a_cleared_state_is_that_of_a_new_sequence() {
     // Rows that a shorter use left out are cleared as well.
     let mut wide = rows(be, 2, &[1.0; 8]);
     let (a, b) = (rows(be, 2, &[1.0; 2]), rows(be, 2, &[1.0; 2]));
-    be.add(&a, &b, &mut wide);
+    be.add(MODULE, &a, &b, &mut wide);
     be.clear(&mut wide);
     let (a, b) = (rows(be, 1, &[1.0; 4]), rows(be, 1, &[2.0; 4]));
     assert_same_bits("the short tensor", &read(be, &wide), &[0.0; 2]);
-    be.concat(&a, &b, &mut wide);
+    be.concat(MODULE, &a, &b, &mut wide);
     assert_same_bits("the tall tensor", &read(be, &wide), &[1.0, 2.0].repeat(4));
 }
 
@@ -485,7 +489,7 @@ fn rope_equals_candle_at_every_position() {
         assert_close(what, ROPE, &y, &expected);
         let cols = 2 * case.inv_freq.len() * case.n_heads;
         let last = x.len() - cols;
-        let alone = rope(&mut Cpu::new(1), case, position + last / cols, &x[last..]);
+        let alone = rope(&mut cpu(1), case, position + last / cols, &x[last..]);
         assert_same_bits(what, &y[last..], &alone);
         if position == 0 {
             assert_same_bits("position 0", &y[..cols], &x[..cols]);
@@ -510,7 +514,7 @@ fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
             });
             assert_close(&what, tolerance, &y, &expected);
             for pieces in ways_to_cut(t_rows) {
-                let cut = attention(&mut Cpu::new(1), shape, format, [q, k, v], &pieces);
+                let cut = attention(&mut cpu(1), shape, format, [q, k, v], &pieces);
                 assert_same_bits(&format!("{what} as {} pieces", pieces.len()), &cut, &y);
             }
         }
@@ -543,7 +547,7 @@ fn attention_to_one_overwhelming_key_gives_its_value() {
         [1.0, 0.0, 1e30, 0.0, -1e30, 0.0],
         [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
     );
-    let y = attention(&mut Cpu::new(1), shape, KvFormat::F32, [&q, &k, &v], &[3]);
+    let y = attention(&mut cpu(1), shape, KvFormat::F32, [&q, &k, &v], &[3]);
     assert_eq!(y[4..], [3.0, 4.0]);
     assert_eq!(y[2..4], [2.0, 3.0], "equal scores share");
 }
@@ -554,11 +558,11 @@ fn gelu_mul_equals_the_exact_gelu_of_candle() {
         let y = on_any_threads(what, |be| gelu_mul(be, d, x));
         assert_close(what, GELU, &y, &reference::gelu_mul(x, d));
         let last = x.len() / (2 * d) - 1;
-        let alone = gelu_mul(&mut Cpu::new(1), d, &x[last * 2 * d..]);
+        let alone = gelu_mul(&mut cpu(1), d, &x[last * 2 * d..]);
         assert_same_bits(what, &y[last * d..], &alone);
     });
     let x = [1e30, -1e30, 0.0, -0.0, 1.0, 1.0, 1.0, 1.0];
-    assert_eq!(gelu_mul(&mut Cpu::new(1), 4, &x), [1e30, 0.0, 0.0, 0.0]);
+    assert_eq!(gelu_mul(&mut cpu(1), 4, &x), [1e30, 0.0, 0.0, 0.0]);
 }
 
 #[test]
@@ -571,7 +575,7 @@ fn concat_add_and_last_row_move_numbers_unchanged() {
 
 #[test]
 fn a_destination_takes_the_row_count_of_its_source_up_and_down() {
-    let be = &mut Cpu::new(1);
+    let be = &mut cpu(1);
     let mut builder = QMatrixBuilder::new(1, 1, WeightFormat::F32);
     builder.push_row(&[2.0]);
     let double = linear(be, &builder.finish(), None);
@@ -585,12 +589,12 @@ fn a_destination_takes_the_row_count_of_its_source_up_and_down() {
 
 #[test]
 fn a_scope_contains_the_spans_of_its_ops_with_their_work() {
-    let be = &mut Cpu::new(1);
+    let be = &mut cpu(1);
     let weight = Random(17).matrix(WeightFormat::Q4, 8, 33);
     let layer = linear(be, &weight, None);
     be.profiler().set_level(Level::Module);
-    let name = be.profiler().intern("layers.0");
-    let y = be.scope(name, |be| {
+    be.profiler().set_modules(["a linear", "layers.0"]);
+    let y = be.scope(ModuleId(1), |be| {
         let x = rows(be, 33, &[1.0; 33]);
         let mut y = be.tensor(1, 8);
         be.linear(&layer, &x, &mut y);
@@ -607,4 +611,76 @@ fn a_scope_contains_the_spans_of_its_ops_with_their_work() {
     assert_eq!(profile.parent, [-1, 0]);
     assert_eq!(profile.flops, [0.0, 2.0 * 8.0 * 33.0]);
     assert_eq!(profile.bytes, [0.0, WeightFormat::Q4.bytes(8, 33) as f64]);
+}
+
+/// The checks stand before the device, so what holds here holds for every one.
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn a_wrong_shape_is_refused_by_name_before_the_device_sees_it() {
+    let refused = |op: &str, body: &dyn Fn(&mut Ops<Cpu>)| {
+        let run = std::panic::AssertUnwindSafe(|| body(&mut cpu(1)));
+        let panic = std::panic::catch_unwind(run).expect_err(op);
+        let literal = panic.downcast_ref::<&str>().map(|text| text.to_string());
+        let message = panic.downcast_ref::<String>().cloned().or(literal);
+        let message = message.expect("a panic with words");
+        assert!(message.contains(&format!("{op}: ")), "{op}: {message}");
+    };
+    let weight = Random(21).matrix(WeightFormat::Q8, 4, 8);
+    let row = |be: &mut Ops<Cpu>, n: usize| rows(be, n, &vec![1.0; n]);
+    refused("linear", &|be| {
+        let (layer, x) = (linear(be, &weight, None), row(be, 9));
+        let mut y = be.tensor(1, 4);
+        be.linear(&layer, &x, &mut y);
+    });
+    refused("linear", &|be| {
+        let (layer, x) = (linear(be, &weight, None), rows(be, 8, &[1.0; 16]));
+        let mut y = be.tensor(1, 4);
+        be.linear(&layer, &x, &mut y);
+    });
+    refused("linear_add", &|be| {
+        let (layer, x) = (linear(be, &weight, None), rows(be, 8, &[1.0; 16]));
+        let mut y = be.tensor(3, 4);
+        be.linear_add(&layer, &x, &mut y);
+    });
+    refused("embed", &|be| {
+        let table = be.upload(weight.clone());
+        let mut y = be.tensor(1, 8);
+        be.embed(MODULE, &table, &[4], &mut y);
+    });
+    refused("add", &|be| {
+        let (a, b) = (row(be, 3), row(be, 4));
+        let mut y = be.tensor(1, 3);
+        be.add(MODULE, &a, &b, &mut y);
+    });
+    refused("concat", &|be| {
+        let (a, b) = (row(be, 3), row(be, 4));
+        let mut y = be.tensor(1, 8);
+        be.concat(MODULE, &a, &b, &mut y);
+    });
+    refused("gelu_mul", &|be| {
+        let x = row(be, 5);
+        let mut y = be.tensor(1, 2);
+        be.gelu_mul(MODULE, &x, &mut y);
+    });
+    refused("copy", &|be| {
+        let x = row(be, 5);
+        let mut y = be.tensor(1, 6);
+        be.copy(&x, &mut y);
+    });
+    let shape = AttentionShape {
+        n_heads: 2,
+        n_kv_heads: 1,
+        head_dim: 4,
+        scale: 1.0,
+    };
+    refused("append_kv", &|be| {
+        let mut cache = be.kv_cache(&shape, 1, KvFormat::F32);
+        let k = rows(be, 4, &[1.0; 8]);
+        be.append_kv(MODULE, &k, &k, &mut cache);
+    });
+    refused("attention", &|be| {
+        let cache = be.kv_cache(&shape, 1, KvFormat::F32);
+        let (q, mut y) = (row(be, 8), be.tensor(1, 8));
+        be.attention(MODULE, &shape, &q, &cache, &mut y);
+    });
 }

@@ -8,18 +8,21 @@ use std::path::{Path, PathBuf};
 
 use pollster::block_on;
 use serde_json::{Map, Value, json};
-use zamba2::backend::cpu::Cpu;
-use zamba2::backend::{Backend, KvFormat};
+use zamba2::device::cpu::Cpu;
 use zamba2::error::Error;
+use zamba2::family;
 use zamba2::folder;
 use zamba2::loader::WeightStream;
 use zamba2::loader::packed::{MANIFEST, Manifest, PackedFile};
 use zamba2::loader::safetensors::{Dtype, Shard, TensorEntry, header_bytes};
-use zamba2::loader::schedule::{LoadSchedule, SharedLayout, Unit, tensors, units};
+use zamba2::loader::schedule::LoadSchedule;
 use zamba2::model::cache::Cache;
 use zamba2::model::config::Config;
 use zamba2::model::forward::{ForwardPass, Progress, Scratch};
+use zamba2::model::module::Unit;
 use zamba2::model::{NumericSettings, Zamba2};
+use zamba2::ops::Ops;
+use zamba2::ops::device::KvFormat;
 use zamba2::quant::WeightFormat;
 use zamba2::session::{LoadSettings, Session};
 
@@ -267,16 +270,16 @@ fn a_block_runs_before_the_next_has_arrived() {
         let expected = checkpoint.logits(WeightFormat::Q4, usize::MAX);
         let schedule = checkpoint.schedule(WeightFormat::Q4);
         let order: Vec<Unit> = schedule.units.iter().map(|unit| unit.unit).collect();
-        let (config, be) = (checkpoint.config(), &mut Cpu::new(1));
-        let n_shared = schedule.shared.source_layer.len();
+        let (config, be) = (checkpoint.config(), &mut Ops::new(Cpu::new(1)));
+        let plan = schedule.plan.clone();
         let mut cache = Cache::new(be, &config, 128, KvFormat::I8);
         let mut scratch = Scratch::new(be, &config);
-        let mut model = Zamba2::empty(be, config, NumericSettings::default(), n_shared);
+        let mut model = Zamba2::empty(be, config, NumericSettings::default(), plan);
         let mut stream = WeightStream::new(schedule, WeightFormat::Q4);
 
         let mut pass = None;
         let mut blocks_done = 0;
-        let n_blocks = model.layers.len();
+        let n_blocks = model.blocks.len();
         for (i, (unit, bytes)) in order.iter().zip(checkpoint.units()).enumerate() {
             let (last, first) = bytes.split_last().unwrap();
             stream.push(be, &mut model, first).unwrap();
@@ -743,24 +746,22 @@ fn seven_billion() -> (Config, Shard) {
         "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
     });
     let config = Config::from_json(&config.to_string()).unwrap();
-    let shared = SharedLayout::new(&config, |_| false);
+    let plan = family::plan(&config, |_| false);
     let mut shard = Shard {
         file: "model.safetensors".into(),
         tensors: BTreeMap::new(),
     };
     let mut start = 0;
-    for unit in units(&config, &shared, false) {
-        for spec in tensors(&config, &shared, unit) {
-            let end = start + 2 * spec.shape.iter().product::<usize>() as u64;
-            let entry = TensorEntry {
-                dtype: Dtype::Bf16,
-                shape: spec.shape,
-                start,
-                end,
-            };
-            assert!(shard.tensors.insert(spec.name, entry).is_none());
-            start = end;
-        }
+    for spec in plan.all_tensors() {
+        let end = start + 2 * spec.shape.iter().product::<usize>() as u64;
+        let entry = TensorEntry {
+            dtype: Dtype::Bf16,
+            shape: spec.shape.clone(),
+            start,
+            end,
+        };
+        assert!(shard.tensors.insert(spec.name.clone(), entry).is_none());
+        start = end;
     }
     (config, shard)
 }

@@ -6,13 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use pollster::block_on;
-use zamba2::backend::Backend;
-use zamba2::backend::cpu::Cpu;
-use zamba2::backend::webgpu::{AdapterOptions, Counts, WebGpu};
+use zamba2::device::cpu::Cpu;
+use zamba2::device::webgpu::{AdapterOptions, Counts, WebGpu};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::profile::Level;
+use zamba2::ops::device::Device;
+use zamba2::ops::trace::Level;
 use zamba2::quant::WeightFormat;
 use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Lookahead, Session, Step, StopReason};
@@ -60,7 +60,7 @@ fn embedded() -> Net {
     }
 }
 
-fn open<B: Backend>(be: B, net: &Net, lookahead: Lookahead, context: usize) -> Session<B> {
+fn open<B: Device>(be: B, net: &Net, lookahead: Lookahead, context: usize) -> Session<B> {
     let settings = zamba2::session::LoadSettings {
         weights: WeightFormat::Q8,
         context: Some(context),
@@ -99,7 +99,7 @@ fn greedy(max_tokens: usize) -> GenerateOptions {
 }
 
 /// At most `n` steps.
-fn steps<B: Backend>(session: &mut Session<B>, n: usize) -> Vec<Step> {
+fn steps<B: Device>(session: &mut Session<B>, n: usize) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     while steps.len() < n && steps.last().is_none_or(|step| step.done.is_none()) {
         steps.push(block_on(session.step()).unwrap());
@@ -107,7 +107,7 @@ fn steps<B: Backend>(session: &mut Session<B>, n: usize) -> Vec<Step> {
     steps
 }
 
-fn run<B: Backend>(session: &mut Session<B>, net: &Net, options: &GenerateOptions) -> Vec<Step> {
+fn run<B: Device>(session: &mut Session<B>, net: &Net, options: &GenerateOptions) -> Vec<Step> {
     session.start(&net.prompt, options.clone()).unwrap();
     steps(session, usize::MAX)
 }
@@ -161,7 +161,7 @@ fn assert_same(what: &str, got: &[Step], expected: &[Step]) {
 }
 
 /// Two sessions of the same net: what is asked, and the oracle.
-fn pair<B: Backend>(make: &dyn Fn() -> B, net: &Net, context: usize) -> [Session<B>; 2] {
+fn pair<B: Device>(make: &dyn Fn() -> B, net: &Net, context: usize) -> [Session<B>; 2] {
     [BURSTS, HOST].map(|lookahead| open(make(), net, lookahead, context))
 }
 
@@ -233,7 +233,7 @@ fn options_of_every_reading() -> Vec<(&'static str, GenerateOptions)> {
     ]
 }
 
-fn check_every_reading<B: Backend>(make: &dyn Fn() -> B) {
+fn check_every_reading<B: Device>(make: &dyn Fn() -> B) {
     for net in nets() {
         let [mut bursts, mut host] = pair(make, &net, 200);
         for (what, options) in options_of_every_reading() {
@@ -250,7 +250,7 @@ fn every_way_of_reading_gives_the_tokens_and_standings_of_all_logits() {
 }
 
 /// What can come after an end is the same as after the oracle's, and as if there had been no end.
-fn check_goes_on<B: Backend>(
+fn check_goes_on<B: Device>(
     what: &str,
     [bursts, host]: &mut [Session<B>; 2],
     net: &Net,
@@ -303,7 +303,7 @@ fn check_goes_on<B: Backend>(
 }
 
 /// A token that comes for the first time at each place of a reading, as far as the net says new ones.
-fn check_end_tokens<B: Backend>(make: &dyn Fn() -> B) {
+fn check_end_tokens<B: Device>(make: &dyn Fn() -> B) {
     let net = &nets()[0];
     let mut both = pair(make, net, 200);
     let whole = run(&mut both[1], net, &greedy(20));
@@ -337,7 +337,7 @@ fn an_end_token_ends_at_every_place_of_a_burst_and_the_run_can_go_on() {
     on_both!(check_end_tokens);
 }
 
-fn check_limits<B: Backend>(make: &dyn Fn() -> B) {
+fn check_limits<B: Device>(make: &dyn Fn() -> B) {
     let net = &nets()[0];
     let mut both = pair(make, net, 200);
     let whole = run(&mut both[1], net, &greedy(12));
@@ -352,7 +352,7 @@ fn max_tokens_ends_at_every_place_of_a_burst_and_the_run_can_go_on() {
     on_both!(check_limits);
 }
 
-fn check_contexts<B: Backend>(make: &dyn Fn() -> B) {
+fn check_contexts<B: Device>(make: &dyn Fn() -> B) {
     let net = &nets()[0];
     for room in [0, 1, 2, 3, 5, 8, 9] {
         let both = pair(make, net, net.prompt.len() + room);
@@ -374,7 +374,7 @@ fn a_full_context_ends_at_every_place_of_a_burst() {
     on_both!(check_contexts);
 }
 
-fn check_stop_strings<B: Backend>(make: &dyn Fn() -> B) {
+fn check_stop_strings<B: Device>(make: &dyn Fn() -> B) {
     let net = embedded();
     let mut both = pair(make, &net, 200);
     let whole = run(&mut both[1], &net, &greedy(12));
@@ -416,7 +416,7 @@ fn a_stop_string_ends_within_a_burst_and_the_run_can_go_on() {
 }
 
 /// The caller stops calling, and then does each thing that it can do, at every place of a burst.
-fn check_pauses<B: Backend>(make: &dyn Fn() -> B) {
+fn check_pauses<B: Device>(make: &dyn Fn() -> B) {
     let net = &nets()[0];
     let [mut bursts, mut host] = pair(make, net, 200);
     let whole = run(&mut host, net, &greedy(TOKENS));
@@ -463,7 +463,7 @@ fn a_run_that_is_left_in_a_burst_is_saved_branched_extended_and_gone_on_with() {
 }
 
 /// Each token has the times of its own pass, and the record has every block of every pass once.
-fn check_block_times<B: Backend>(make: &dyn Fn() -> B) {
+fn check_block_times<B: Device>(make: &dyn Fn() -> B) {
     let net = embedded();
     let mut session = open(make(), &net, BURSTS, 200);
     let n_blocks = session.config().n_blocks();

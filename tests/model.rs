@@ -2,7 +2,7 @@
 //! that a fault is found where it is, then logits, then greedy decoding.
 
 use pollster::block_on;
-use zamba2::backend::cpu::Cpu;
+use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use pollster::block_on;
-use zamba2::backend::cpu::Cpu;
+use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use pollster::block_on;
 use serde_json::{Value, json};
-use zamba2::backend::Ceilings;
-use zamba2::backend::cpu::Cpu;
 use zamba2::clock::now_us;
+use zamba2::device::cpu::Cpu;
+use zamba2::family;
 use zamba2::folder;
-use zamba2::loader::schedule::parameters;
 use zamba2::model::NumericSettings;
 use zamba2::model::config::{BlockKind, Config};
-use zamba2::profile::{Level, Profile};
+use zamba2::ops::device::Ceilings;
+use zamba2::ops::trace::{Level, Profile};
 use zamba2::quant::WeightFormat;
 use zamba2::report::count::{self, Formats, Kind, ModuleWork};
 use zamba2::report::measure::{NextRun, Protocol};
@@ -198,7 +198,7 @@ fn sum(works: &[ModuleWork], of: impl Fn(&ModuleWork) -> f64) -> f64 {
 fn counts_of_the_published_models_equal_arithmetic_from_their_shapes() {
     for model in [SMALL, MIDDLE, LARGE] {
         let config = model.config();
-        assert_eq!(parameters(&config), model.parameters);
+        assert_eq!(family::full_plan(&config).parameters(), model.parameters);
         for (t, past) in [(35, 0), (1, 35), (1, 4095), (64, 100)] {
             let works = count::pass(&config, t as usize, past as usize, f32_formats(&config));
             assert_eq!(
@@ -899,7 +899,12 @@ fn stretch(spans: &mut Spans, us: f64) {
 
 /// A run whose passes all take a second, with ceilings at which its decode reaches `percent` of the one that binds it.
 fn decode_at(percent: f64, by_memory: bool) -> Run {
-    let mut run = measured(HYBRID, RecordedLevel::Module, 20, 2, 3);
+    let run = measured(HYBRID, RecordedLevel::Module, 20, 2, 3);
+    with_decode_at(percent, by_memory, run)
+}
+
+/// `run` with those times and ceilings.
+fn with_decode_at(percent: f64, by_memory: bool, mut run: Run) -> Run {
     for run in &mut run.unprofiled {
         (run.prefill_us, run.step_us) = (1e6, vec![1e6; 2]);
     }
@@ -932,6 +937,9 @@ fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
         change(&mut run);
         run
     };
+    let mut in_q4 = measured(HYBRID, RecordedLevel::Module, 20, 2, 3);
+    in_q4.conditions.weights = "q4".into();
+    let in_q4 = with_decode_at(70.0, true, in_q4);
     let heavy = |mut run: Run| {
         run.memory.weights_bytes = 1 << 30;
         run
@@ -940,10 +948,7 @@ fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
         ("advice.decode.neither", decode_at(7.0, true)),
         ("advice.decode.neither", decode_at(7.0, false)),
         ("advice.decode.memory_q4", decode_at(70.0, true)),
-        (
-            "advice.decode.memory",
-            changed(|run| run.conditions.weights = "q4".into()),
-        ),
+        ("advice.decode.memory", in_q4),
         ("advice.decode.arithmetic", decode_at(70.0, false)),
         ("advice.farthest.prefill", decode_at(0.01, true)),
         (

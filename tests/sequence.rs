@@ -2,7 +2,7 @@
 //! same tokens, the same text, the same bits of probability.
 
 use pollster::block_on;
-use zamba2::backend::cpu::Cpu;
+use zamba2::device::cpu::Cpu;
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;

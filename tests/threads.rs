@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use pollster::block_on;
-use zamba2::backend::cpu::Cpu;
+use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::profile::Level;
+use zamba2::ops::trace::Level;
 use zamba2::quant::WeightFormat;
 use zamba2::session::{GenerateOptions, LoadSettings, Session};
 

@@ -1,19 +1,21 @@
-//! The WebGPU backend on whatever adapter this machine has, a software one included: every op on the table of cases that
-//! the CPU passes too, and whole models against the reference. Without any adapter each test says that it was skipped.
+//! The WebGPU backend on this machine's adapter, software adapters included: every op on the cases of the CPU's tests,
+//! and whole models against the reference. Without an adapter each test prints that it was skipped.
 //!
-//! Tolerances are the CPU's where the sums are the same, and wider where WGSL promises less than IEEE: an exponential may
-//! be off by 3 + 2·|x| units in the last place.
+//! Tolerances are the CPU's where the sums are the same, and wider where WGSL guarantees less than IEEE: an exponential
+//! may be off by 3 + 2·|x| units in the last place.
 
 use std::path::Path;
 
 use pollster::block_on;
-use zamba2::backend::cpu::Cpu;
-use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
-use zamba2::backend::{AttentionShape, Backend, KvCache, KvFormat, ModelSizes};
+use zamba2::device::cpu::Cpu;
+use zamba2::device::webgpu::{AdapterOptions, WebGpu};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::profile::Level;
+use zamba2::ops::Ops;
+use zamba2::ops::device::{AttentionShape, Device, KvFormat, ModelSizes};
+use zamba2::ops::trace::Level;
+use zamba2::ops::trace::ModuleId;
 use zamba2::quant::{QMatrix, WeightFormat};
 use zamba2::sampling::SamplingOptions;
 use zamba2::self_test;
@@ -24,10 +26,10 @@ use crate::cases::*;
 use crate::reference::{self, Scan};
 use crate::support::{Golden, goldens, max_difference};
 
-/// 10⁻⁶ for the exponential of a score within ±10, twice, beside what the CPU has.
+/// The CPU's tolerance, plus twice 10⁻⁶ for the exponential of a score within ±10.
 const EXPONENTIAL: f64 = 1e-5;
 
-/// A device for one test, unless the machine has none.
+/// A device for one test, or none if the machine has no adapter.
 fn device(test: &str, options: AdapterOptions) -> Option<WebGpu> {
     match adapter::open(options) {
         Ok(be) => Some(be),
@@ -40,14 +42,14 @@ fn device(test: &str, options: AdapterOptions) -> Option<WebGpu> {
 }
 
 /// Runs `body` on a device.
-fn on_device(test: &str, body: impl FnOnce(&mut WebGpu)) {
-    if let Some(mut be) = device(test, AdapterOptions::default()) {
-        body(&mut be);
+fn on_device(test: &str, body: impl FnOnce(&mut Ops<WebGpu>)) {
+    if let Some(be) = device(test, AdapterOptions::default()) {
+        body(&mut Ops::new(be));
     }
 }
 
-/// Runs `body` on a device with the floor of WebGPU's features, and with each that changes a kernel's text.
-fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut WebGpu)) {
+/// Runs `body` on a device without optional features, and with each feature that selects a kernel variant.
+fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut Ops<WebGpu>)) {
     let floor = AdapterOptions {
         no_subgroups: true,
         no_f16: true,
@@ -62,7 +64,7 @@ fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut WebGpu)) {
         ..floor
     };
     for (form, options) in [("floor", floor), ("subgroups", subgroups), ("f16", f16)] {
-        let Some(mut be) = device(test, options) else {
+        let Some(be) = device(test, options) else {
             return;
         };
         let facts = be.adapter();
@@ -71,12 +73,12 @@ fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut WebGpu)) {
             println!("SKIPPED: {test}: {} has no {form}", facts.name);
             continue;
         }
-        body(form, &mut be);
+        body(form, &mut Ops::new(be));
     }
 }
 
-/// The weights are exact, so only the sum is rounded: in the worst case once for each of its terms and a few times more
-/// for scales and the sum over threads.
+/// The weights are exact, so only the sum is rounded: in the worst case once per term, and a few times more for scales
+/// and the sum over threads.
 fn check_linear(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
     let worst = (weight.cols + 16) as f64 * f64::from(f32::EPSILON) / 2.0;
     let exact = reference::linear(weight, x);
@@ -91,7 +93,7 @@ fn check_linear(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
     }
 }
 
-/// All kernels and every remainder of their tiles.
+/// All linear kernels and every remainder of their tiles.
 #[test]
 fn a_linear_layer_equals_candle_in_every_format_and_shape() {
     in_every_form("linear", |form, be| {
@@ -106,7 +108,7 @@ fn a_linear_layer_equals_candle_in_every_format_and_shape() {
     });
 }
 
-/// Rows that a workgroup shares, around the length from which it does, with one token and with a few.
+/// Row lengths around the threshold from which a workgroup shares a row, with one token and with a few.
 #[test]
 fn long_rows_multiply_for_every_number_of_tokens_and_rows() {
     in_every_form("long rows", |form, be| {
@@ -124,9 +126,9 @@ fn long_rows_multiply_for_every_number_of_tokens_and_rows() {
     });
 }
 
-/// Quants are whole numbers that f16 holds, and products and sums are f32 in both forms.
+/// Quants are integers that f16 represents exactly, and products and sums are f32 in both variants.
 #[test]
-fn weights_that_pass_as_f16_give_the_same_bits() {
+fn weight_tiles_in_f16_give_the_same_bits() {
     let mut expected = Vec::new();
     in_every_form("f16", |form, be| {
         let mut got = Vec::new();
@@ -181,8 +183,8 @@ fn a_nan_in_one_row_stays_there() {
     });
 }
 
-/// Beyond 1e19 the squares leave f32. WGSL knows no infinities, so a device may give zero, as the processor does, or what
-/// the division by the largest number gives; it must not give a NaN.
+/// Beyond 1e19 the squares overflow f32. WGSL has no infinities, so a device may give zero, as the CPU does, or the
+/// result of dividing by the largest number; it must not give a NaN.
 #[test]
 fn the_norms_stay_finite_on_zeros_and_huge_values() {
     in_every_form("huge values", |form, be| {
@@ -219,9 +221,10 @@ fn a_matrix_larger_than_a_binding_is_split_by_rows_and_gives_the_same() {
         max_binding_bytes: Some(1000),
         ..AdapterOptions::default()
     };
-    let Some(mut split) = device("split matrices", narrow) else {
+    let Some(split) = device("split matrices", narrow) else {
         return;
     };
+    let mut split = Ops::new(split);
     let mut random = Random(20);
     for format in FORMATS {
         let weight = random.matrix(format, 100, 100);
@@ -339,10 +342,10 @@ fn ssm_scan_equals_the_recurrence_however_the_sequence_is_cut() {
     });
 }
 
-/// A huge dt forgets everything, a hugely negative one changes nothing but D·x; in the dual form the tokens after a huge
-/// one must not lose their own decays to it.
+/// A huge dt forgets everything, a hugely negative one changes nothing but D·x; in the dual form the tokens after a
+/// huge one must not lose their own decays to it.
 #[test]
-fn ssm_scan_takes_every_size_of_dt() {
+fn ssm_scan_is_right_for_every_size_of_dt() {
     on_device("dt", |be| {
         let mut random = Random(11);
         for dt in [-1e30, -100.0, 0.0, 19.9, 20.1, 100.0, 1e30] {
@@ -377,7 +380,7 @@ fn rope_equals_candle_at_every_position() {
     });
 }
 
-/// A prompt, its pieces, and single tokens after it, whose positions are split among workgroups from 256 on.
+/// A prompt, its pieces, and single tokens after it; beyond 256 positions a single query is split among workgroups.
 #[test]
 fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
     on_device("attention", |be| {
@@ -411,7 +414,7 @@ fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
     });
 }
 
-/// The largest score may be in any split, and the others' values must vanish beside it.
+/// The largest score may be in any split, and the other values must not contribute.
 #[test]
 fn attention_to_one_overwhelming_key_gives_its_value() {
     on_device("one key", |be| {
@@ -434,11 +437,11 @@ fn attention_to_one_overwhelming_key_gives_its_value() {
     });
 }
 
-/// What either device wrote is what the other takes.
+/// Saved bytes of one device can be restored on the other.
 #[test]
 fn keys_and_values_move_between_devices() {
     on_device("kv", |be| {
-        let cpu = &mut Cpu::new(1);
+        let cpu = &mut Ops::new(Cpu::new(1));
         let mut random = Random(22);
         for (n_kv_heads, head_dim) in [(2, 12), (1, 5), (3, 31)] {
             let shape = AttentionShape {
@@ -455,31 +458,28 @@ fn keys_and_values_move_between_devices() {
             for format in [KvFormat::F32, KvFormat::I8] {
                 let what = format!("{format:?} {n_kv_heads}×{head_dim}");
                 let on_adapter = kept(be, &shape, format, &k, &v);
-                let on_processor = kept(cpu, &shape, format, &k, &v);
+                let on_cpu = kept(cpu, &shape, format, &k, &v);
                 assert_eq!(on_adapter.len() as u64, format.bytes(&shape, 4), "{what}");
-                assert_eq!(on_adapter, on_processor, "{what}");
+                assert_eq!(on_adapter, on_cpu, "{what}");
             }
         }
     });
 }
 
-/// The bytes of four positions, after they went out of a cache and into another.
-fn kept<B: Backend>(
-    be: &mut B,
+/// The bytes of four positions, after a round trip through a second cache.
+fn kept<D: Device>(
+    be: &mut Ops<D>,
     shape: &AttentionShape,
     format: KvFormat,
     k: &[f32],
     v: &[f32],
 ) -> Vec<u8> {
     let width = shape.n_kv_heads * shape.head_dim;
-    let mut caches = [6, 9].map(|context| KvCache {
-        rows: be.kv_rows(shape, context, format),
-        len: 0,
-    });
+    let mut caches = [6, 9].map(|context| be.kv_cache(shape, context, format));
     let [first, second] = &mut caches;
     let (k, v) = (rows(be, width, k), rows(be, width, v));
-    be.append_kv(&k, &v, first);
-    assert_eq!(be.kv_format(&first.rows), format);
+    be.append_kv(MODULE, &k, &v, first);
+    assert_eq!(first.format, format);
     let bytes = block_on(be.read_kv(first)).unwrap();
     be.write_kv(&bytes, second);
     assert_eq!(second.len, 4);
@@ -538,9 +538,10 @@ fn embed_top_gives_the_row_of_a_token_that_the_host_does_not_know() {
         ..AdapterOptions::default()
     };
     for options in [AdapterOptions::default(), narrow] {
-        let Some(be) = &mut device("embed_top", options) else {
+        let Some(be) = device("embed_top", options) else {
             return;
         };
+        let be = &mut Ops::new(be);
         for_embed_cases(|what, table| {
             for token in TOKENS {
                 let expected = embed(be, table, &[token]);
@@ -550,7 +551,7 @@ fn embed_top_gives_the_row_of_a_token_that_the_host_does_not_know() {
     }
 }
 
-/// What was recorded before a write still sees the old numbers, and what comes after it the new ones.
+/// Dispatches recorded before a write read the old numbers, later ones the new.
 #[test]
 fn clear_copy_and_write_take_effect_in_the_order_of_the_calls() {
     on_device("order", |be| {
@@ -573,21 +574,21 @@ fn a_step_that_repeats_makes_no_new_bind_group_and_one_submission() {
     on_device("steps", |be| {
         let mut y = be.tensor(1, 5);
         let (a, b) = (rows(be, 5, &[1.0; 5]), rows(be, 5, &[2.0; 5]));
-        be.add(&a, &b, &mut y);
+        be.add(MODULE, &a, &b, &mut y);
         be.flush();
-        let first = be.counts();
+        let first = be.device().counts();
         for _ in 0..3 {
-            be.add(&a, &b, &mut y);
+            be.add(MODULE, &a, &b, &mut y);
         }
         be.flush();
-        let then = be.counts();
+        let then = be.device().counts();
         assert_eq!(then.dispatches - first.dispatches, 3);
         assert_eq!(then.submissions - first.submissions, 1);
         assert_eq!(then.bind_groups_made, first.bind_groups_made);
     });
 }
 
-/// Both ways of taking times: by the device's clock, where it has one, and by waiting for each span.
+/// Both ways of timing: timestamp queries, where the device has them, and waiting for each span.
 #[test]
 fn every_span_has_the_time_of_its_work_and_lies_within_the_span_around_it() {
     for no_timestamps in [false, true] {
@@ -595,20 +596,20 @@ fn every_span_has_the_time_of_its_work_and_lies_within_the_span_around_it() {
             no_timestamps,
             ..AdapterOptions::default()
         };
-        let Some(mut be) = device("spans", options) else {
+        let Some(be) = device("spans", options) else {
             return;
         };
-        let be = &mut be;
-        assert!(!no_timestamps || be.adapter().timestamp_period_ns.is_none());
+        let be = &mut Ops::new(be);
+        assert!(!no_timestamps || be.device().adapter().timestamp_period_ns.is_none());
         let weight = Random(17).matrix(WeightFormat::Q4, 512, 512);
         let layer = linear(be, &weight, None);
         be.profiler().set_level(Level::Module);
-        let name = be.profiler().intern("layers.0");
+        be.profiler().set_modules(["op", "layers.0"]);
         let x = rows(be, 512, &[1.0; 512]);
         let (mut y, mut z) = (be.tensor(1, 512), be.tensor(1, 512));
-        be.scope(name, |be| {
+        be.scope(ModuleId(1), |be| {
             be.linear(&layer, &x, &mut y);
-            be.add(&x, &y, &mut z);
+            be.add(MODULE, &x, &y, &mut z);
         });
         assert_eq!(read(be, &z).len(), 512);
         let profile = be.profiler().take();
@@ -692,24 +693,24 @@ fn greedy_decoding_equals_the_reference_for_24_steps() {
     });
 }
 
-/// Quantised activations make the processor's q8 and q4 a little less exact than the adapter's; on this text no choice is
-/// near enough to turn.
+/// Quantised activations make the CPU's q8 and q4 slightly less exact than the adapter's; for this text no two
+/// candidates are close enough to swap.
 #[test]
-fn the_embedded_model_says_the_same_as_on_the_processor() {
+fn the_embedded_model_generates_the_same_text_as_on_the_cpu() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/rustdoc-5m");
     for weights in FORMATS {
         let Some(be) = device("the embedded model", AdapterOptions::default()) else {
             return;
         };
         let settings = LoadSettings { weights, ..F32 };
-        let on_processor = said(folder::open(Cpu::new(1), &dir, settings).unwrap());
-        let on_adapter = said(folder::open(be, &dir, settings).unwrap());
-        assert_eq!(on_adapter, on_processor, "{weights:?}");
+        let on_cpu = greedy_text(folder::open(Cpu::new(1), &dir, settings).unwrap());
+        let on_adapter = greedy_text(folder::open(be, &dir, settings).unwrap());
+        assert_eq!(on_adapter, on_cpu, "{weights:?}");
     }
 }
 
 /// Greedy text after a fixed prompt.
-fn said<B: Backend>(mut session: Session<B>) -> String {
+fn greedy_text<D: Device>(mut session: Session<D>) -> String {
     let tokenizer = session.tokenizer().unwrap();
     let prompt = tokenizer.encode("Returns the number of", true).unwrap();
     let options = GenerateOptions {
@@ -731,9 +732,9 @@ fn said<B: Backend>(mut session: Session<B>) -> String {
     }
 }
 
-/// Keys, values and states go out and in again as bytes, and going back reads again what came after a mark.
+/// Keys, values and states make a round trip as bytes, and a rewind replays the tokens after a state checkpoint.
 #[test]
-fn a_sequence_goes_on_from_its_snapshot_as_if_it_had_never_stopped() {
+fn a_sequence_continues_from_its_snapshot_as_if_it_had_never_stopped() {
     for_goldens("snapshot", |golden, mut session| {
         let options = GenerateOptions {
             max_tokens: 8,
@@ -772,7 +773,7 @@ fn a_sequence_goes_on_from_its_snapshot_as_if_it_had_never_stopped() {
 }
 
 #[test]
-fn a_model_that_the_kernels_or_the_bindings_have_no_room_for_is_refused_by_its_size() {
+fn a_model_too_large_for_kernels_or_bindings_is_refused_with_its_size() {
     let narrow = AdapterOptions {
         max_binding_bytes: Some(1 << 20),
         ..AdapterOptions::default()
@@ -808,7 +809,7 @@ fn a_model_that_the_kernels_or_the_bindings_have_no_room_for_is_refused_by_its_s
     }
 }
 
-/// What decides in a browser whether this backend is taken.
+/// The self-test that decides in a browser whether this backend is used.
 #[test]
 fn the_self_test_passes_in_every_format() {
     for weights in FORMATS {

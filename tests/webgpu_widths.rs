@@ -1,6 +1,6 @@
-//! Whole models on a graphics adapter beside the same on the processor: one block of each kind at the full widths of
-//! Zamba2-1.2B, where the difference at q4 comes from, and how many kernels a token starts. Single ops are in
-//! `tests/webgpu.rs`. Without any adapter each test says that it was skipped.
+//! Whole models on a graphics adapter compared with the CPU: one block of each kind at the full widths of Zamba2-1.2B,
+//! the cause of the difference at q4, and the number of dispatches per decode step. Single ops are in
+//! `tests/webgpu.rs`. Without an adapter each test prints that it was skipped.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,12 +11,12 @@ use candle_core::{DType, Device, Tensor, safetensors};
 use pollster::block_on;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use zamba2::backend::Backend;
-use zamba2::backend::cpu::Cpu;
-use zamba2::backend::webgpu::{AdapterOptions, WebGpu};
+use zamba2::device::cpu::Cpu;
+use zamba2::device::webgpu::{AdapterOptions, WebGpu};
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
+use zamba2::ops::device;
 use zamba2::quant::{QMatrixBuilder, WeightFormat};
 use zamba2::session::{LoadSettings, Session, argmax};
 
@@ -25,7 +25,7 @@ use crate::support::max_difference;
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/rustdoc-5m");
 
-/// A device for one test, unless the machine has none.
+/// A device for one test, or none if the machine has no adapter.
 fn device(test: &str) -> Option<WebGpu> {
     match adapter::open(AdapterOptions::default()) {
         Ok(be) => Some(be),
@@ -37,7 +37,7 @@ fn device(test: &str) -> Option<WebGpu> {
     }
 }
 
-fn open<B: Backend>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
+fn open<B: device::Device>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
     let settings = LoadSettings {
         weights,
         context: Some(64),
@@ -47,8 +47,8 @@ fn open<B: Backend>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
     folder::open(be, dir, settings).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
 }
 
-/// The logits of a prompt, and of two steps after it that are the same on every device.
-fn logits<B: Backend>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
+/// The logits of a prompt, and of two decode steps after it with the same tokens on every device.
+fn logits<B: device::Device>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
     let mut all = block_on(session.logits(prompt)).unwrap();
     for token in [7, 3] {
         all.extend(block_on(session.extend(&[token])).unwrap());
@@ -56,7 +56,8 @@ fn logits<B: Backend>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
     all
 }
 
-/// A plain block and a hybrid block of Zamba2-1.2B (`transformers`' names), whose vocabulary alone is cut.
+/// A plain block and a hybrid block of Zamba2-1.2B (`transformers`' names); of the sizes only the vocabulary is
+/// reduced.
 fn cut_to_two_blocks(dir: &Path) -> PathBuf {
     let config = json!({
         "model_type": "zamba2",
@@ -108,25 +109,25 @@ fn cut_to_two_blocks(dir: &Path) -> PathBuf {
     out
 }
 
-/// In f32 both devices round sums of up to 8192 products in different orders, which moves logits of about 5 by some 10⁻⁵.
-/// At q4 the processor rounds activations to eight bits besides; `at_q4_…` below shows that this is the difference.
+/// In f32 the devices sum up to 8192 products in different orders, which changes logits of about 5 by some 10⁻⁵. At q4
+/// the CPU also rounds activations to eight bits; `at_q4_…` below shows that this is the difference.
 #[test]
-fn blocks_of_the_smallest_published_models_widths_give_the_processors_logits() {
+fn blocks_of_the_smallest_published_models_widths_give_the_cpus_logits() {
     let Some(be) = device("full widths") else {
         return;
     };
     let temporary = TempDir::new().unwrap();
     let dir = cut_to_two_blocks(temporary.path());
-    // Enough for the matrix kernels and the scan's dual form, with a tail in each.
+    // Enough tokens for the matrix kernels and the scan's dual form, with a partial tile in each.
     let prompt: Vec<u32> = (0..9).map(|i| i * 7 % 64).collect();
     let on_adapter = logits(open(be, &dir, WeightFormat::F32), &prompt);
-    let on_processor = logits(open(Cpu::new(2), &dir, WeightFormat::F32), &prompt);
-    let peak = on_processor.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let difference = max_difference(&on_adapter, &on_processor);
+    let on_cpu = logits(open(Cpu::new(2), &dir, WeightFormat::F32), &prompt);
+    let peak = on_cpu.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let difference = max_difference(&on_adapter, &on_cpu);
     println!("f32: {difference:e} of {peak}");
     assert!(difference <= 3e-5 * peak, "{difference} of {peak}");
 
-    // Packed, the weights are quantised once and not by each device.
+    // A packed model is quantised once, not on each device.
     let packed = temporary.path().join("packed");
     let settings = LoadSettings {
         weights: WeightFormat::Q4,
@@ -136,19 +137,19 @@ fn blocks_of_the_smallest_published_models_widths_give_the_processors_logits() {
     };
     folder::pack(Cpu::new(2), &dir, &packed, settings, |_| {}).unwrap();
     let be = device("full widths").unwrap();
-    // Fewer tokens go by the kernel that shares one reading of the weights among them.
+    // With fewer tokens another kernel computes them together.
     let prompt = &prompt[..3];
     let on_adapter = logits(open(be, &packed, WeightFormat::Q4), prompt);
-    let on_processor = logits(open(Cpu::new(2), &packed, WeightFormat::Q4), prompt);
-    let difference = max_difference(&on_adapter, &on_processor);
+    let on_cpu = logits(open(Cpu::new(2), &packed, WeightFormat::Q4), prompt);
+    let difference = max_difference(&on_adapter, &on_cpu);
     println!("q4: {difference:e} of {peak}");
     assert!(difference <= 0.1 * peak, "{difference} of {peak}");
-    for (adapter, processor) in on_adapter.chunks(64).zip(on_processor.chunks(64)) {
-        assert_eq!(argmax(adapter), argmax(processor));
+    for (adapter, cpu) in on_adapter.chunks(64).zip(on_cpu.chunks(64)) {
+        assert_eq!(argmax(adapter), argmax(cpu));
     }
 }
 
-/// The checkpoint of `dir` with every matrix rounded to the numbers that q4 stands for, in f32.
+/// The checkpoint of `dir` in f32, with every matrix rounded to the values that q4 represents.
 fn as_q4_rounds(dir: &Path, out: &Path) {
     let tensors = safetensors::load(dir.join("model.safetensors"), &Device::Cpu).unwrap();
     let rounded = tensors.into_iter().map(|(name, tensor)| {
@@ -181,11 +182,10 @@ fn as_q4_rounds(dir: &Path, out: &Path) {
     fs::copy(dir.join("config.json"), out.join("config.json")).unwrap();
 }
 
-/// With the same rounded weights as f32 matrices the processor rounds no activation and keeps keys and values in f32. What
-/// is left between it and the adapter at q4 is the adapter's cache in eight bits; between the two at q4 it is several
-/// times as much.
+/// With the same rounded weights as f32 matrices the CPU rounds no activations and stores keys and values in f32. The
+/// adapter at q4 differs from that only by its KV cache in eight bits; the CPU at q4 differs several times as much.
 #[test]
-fn at_q4_the_adapter_is_nearer_to_exact_activations_than_the_processor_is() {
+fn at_q4_the_adapter_is_closer_to_exact_activations_than_the_cpu_is() {
     let Some(be) = device("rounded activations") else {
         return;
     };
@@ -197,7 +197,7 @@ fn at_q4_the_adapter_is_nearer_to_exact_activations_than_the_processor_is() {
         &prompt,
     );
     let on_adapter = logits(open(be, Path::new(MODEL), WeightFormat::Q4), &prompt);
-    let on_processor = logits(
+    let on_cpu = logits(
         open(Cpu::new(1), Path::new(MODEL), WeightFormat::Q4),
         &prompt,
     );
@@ -207,19 +207,17 @@ fn at_q4_the_adapter_is_nearer_to_exact_activations_than_the_processor_is() {
         &prompt,
     );
     let adapter = max_difference(&on_adapter, &exact);
-    let processor = max_difference(&on_processor, &exact);
+    let cpu = max_difference(&on_cpu, &exact);
     let f32s = max_difference(&same_weights, &exact);
-    println!(
-        "from exact activations: adapter {adapter}, processor {processor}, adapter in f32 {f32s}"
-    );
-    assert!(3.0 * adapter < processor, "{adapter} {processor}");
+    println!("from exact activations: adapter {adapter}, CPU {cpu}, adapter in f32 {f32s}");
+    assert!(3.0 * adapter < cpu, "{adapter} {cpu}");
     assert!(f32s < 1e-3, "{f32s}");
 }
 
-/// The embedded model has the plan of Zamba2-1.2B, so a token starts as many kernels: 6 for each mixer, 24 for each call
-/// of the shared block with its adapters and rotation, and 5 around them.
+/// The embedded model has the blocks of Zamba2-1.2B, so a decode step has as many dispatches: 6 per mixer, 24 per call
+/// of the shared transformer with its LoRA adapters and rotary embedding, and 5 around them.
 #[test]
-fn a_token_of_the_smallest_published_models_plan_starts_377_kernels() {
+fn a_decode_step_of_the_smallest_published_models_blocks_is_377_dispatches() {
     let Some(be) = device("kernels") else {
         return;
     };

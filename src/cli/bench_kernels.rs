@@ -23,7 +23,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let available = || thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.map_or_else(available, usize::from);
-    let report = bench::run(&mut Cpu::new(threads));
+    let report = bench::run(Cpu::new(threads));
     if json {
         return print_json(&report);
     }

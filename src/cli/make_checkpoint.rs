@@ -15,8 +15,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use zamba2::clock::now_us;
 use zamba2::error::{Error, Fact};
-use zamba2::loader::schedule::{Role, SharedLayout, TensorSpec, tensors, units};
+use zamba2::family;
 use zamba2::model::config::Config;
+use zamba2::model::module::{Role, Slot, TensorSpec};
 
 use super::{Failure, print, print_json, say};
 
@@ -166,13 +167,9 @@ pub fn config_json(shape: &str) -> Result<String, Error> {
 
 /// Every tensor of the model, in the order in which a forward pass needs them.
 fn model_tensors(config: &Config) -> Vec<TensorSpec> {
-    // What may be there, is: an untied model gets all blocks of its own and an lm_head.
-    let shared = SharedLayout::new(config, |_| true);
-    let units = units(config, &shared, !config.tie_word_embeddings);
-    units
-        .into_iter()
-        .flat_map(|unit| tensors(config, &shared, unit))
-        .collect()
+    // An untied model gets a shared transformer for each hybrid block and an output matrix.
+    let plan = family::full_plan(config);
+    plan.all_tensors().into_iter().cloned().collect()
 }
 
 fn numbers(spec: &TensorSpec) -> u64 {
@@ -234,29 +231,24 @@ fn fill(
     write: &mut impl FnMut(&[u8]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let count = numbers(spec);
-    let name = spec.name.as_str();
     if spec.role != Role::Vector {
         // Uniform with variance 1 / d_in: outputs are as large as inputs.
         let radius = (3.0 / spec.shape[1] as f32).sqrt();
         return fill_with(count, rng, write, |u| radius * u);
     }
-    if name.ends_with(".A_log") {
-        return fill_with(count, rng, write, |u| libm::logf(8.5 + 7.5 * u)); // ln of 1 to 16
+    match spec.slot {
+        // ln of 1 to 16.
+        Slot::ALog => fill_with(count, rng, write, |u| libm::logf(8.5 + 7.5 * u)),
+        Slot::D => fill_with(count, rng, write, |_| 1.0),
+        Slot::DtBias => fill_with(count, rng, write, |u| dt_bias(0.5 + 0.5 * u)),
+        Slot::Taps => {
+            let radius = (1.0 / spec.shape[2] as f32).sqrt();
+            fill_with(count, rng, write, |u| radius * u)
+        }
+        Slot::Bias => fill_with(count, rng, write, |u| 0.02 * u),
+        // Norms.
+        Slot::Weight => fill_with(count, rng, write, |u| 1.0 + 0.1 * u),
     }
-    if name.ends_with(".D") {
-        return fill_with(count, rng, write, |_| 1.0);
-    }
-    if name.ends_with(".dt_bias") {
-        return fill_with(count, rng, write, |u| dt_bias(0.5 + 0.5 * u));
-    }
-    if name.ends_with(".conv1d.weight") {
-        let radius = (1.0 / spec.shape[2] as f32).sqrt();
-        return fill_with(count, rng, write, |u| radius * u);
-    }
-    if name.ends_with(".bias") {
-        return fill_with(count, rng, write, |u| 0.02 * u);
-    }
-    fill_with(count, rng, write, |u| 1.0 + 0.1 * u) // norms
 }
 
 /// The bias whose softplus is a dt from 0.001 to 0.1, log-uniform in `share`.

@@ -1,25 +1,29 @@
-//! Finished tensors become the model's structs. It stands on floor 3, beside `schedule.rs`, whose names it takes;
-//! the schedule has checked that every tensor is there and has its shape.
+//! Finished tensors become the model's structs. The plan says which modules they belong to; the schedule has checked that
+//! every tensor is there and has its shape.
 
 use std::collections::HashMap;
 
-use crate::backend::{Backend, Conv1d, GatedNorm, Linear, Norm, Ssm};
-use crate::loader::schedule::{SharedLayout, Unit, tensors};
-use crate::model::config::{BlockKind, Config};
-use crate::model::mamba2::{Mamba2Mixer, MambaLayer};
-use crate::model::shared_block::{Adapter, Adapters, SharedBlock};
-use crate::model::{HybridLayer, Layer, Zamba2};
+use crate::model::config::Config;
+use crate::model::mixer::Mixer;
+use crate::model::module::{
+    AdapterModules, HybridModules, MixerModules, SharedModules, Slot, Unit,
+};
+use crate::model::shared_transformer::{Adapter, Adapters, SharedTransformer};
+use crate::model::{Block, Hybrid, Zamba2};
+use crate::ops::Ops;
+use crate::ops::device::{Conv1d, Device, GatedNorm, Linear, Norm, Ssm};
+use crate::ops::trace::ModuleId;
 
-/// The reference's gated norm has this written into it; `rms_norm_eps` does not reach there.
+/// The reference hard-codes this in its gated norm; `rms_norm_eps` does not apply there.
 const GATED_NORM_EPS: f32 = 1e-5;
 
 /// The tensors of the unit that is arriving.
-pub struct Parts<B: Backend> {
-    pub matrices: HashMap<String, B::Weight>,
-    pub vectors: HashMap<String, Vec<f32>>,
+pub struct Parts<D: Device> {
+    pub matrices: HashMap<ModuleId, D::Weight>,
+    pub vectors: HashMap<(ModuleId, Slot), Vec<f32>>,
 }
 
-impl<B: Backend> Default for Parts<B> {
+impl<D: Device> Default for Parts<D> {
     fn default() -> Self {
         Parts {
             matrices: HashMap::new(),
@@ -28,51 +32,31 @@ impl<B: Backend> Default for Parts<B> {
     }
 }
 
-impl<B: Backend> Parts<B> {
+impl<D: Device> Parts<D> {
     /// Moves the unit's tensors into its slot of the model.
-    pub fn assemble(
-        &mut self,
-        be: &mut B,
-        model: &mut Zamba2<B>,
-        shared: &SharedLayout,
-        unit: Unit,
-    ) {
-        let config = model.config.clone();
-        let eps = config.rms_norm_eps;
+    pub fn assemble(&mut self, ops: &mut Ops<D>, model: &mut Zamba2<D>, unit: Unit) {
+        let (plan, config) = (&model.plan, &model.config);
         match unit {
             Unit::Embedding => {
-                model.embed_tokens = Some(self.linear(be, "lm_head", "model.embed_tokens"));
+                let mut table = self.linear(ops, plan.embed_tokens);
+                // As a matrix it makes logits; its look-ups have a module of their own.
+                table.module = plan.lm_head;
+                model.embed_tokens = Some(table);
             }
-            Unit::LmHead => model.lm_head = Some(self.linear(be, "lm_head", "lm_head")),
+            Unit::LmHead => model.lm_head = Some(self.linear(ops, plan.lm_head)),
             Unit::FinalNorm => {
-                let name = "model.final_layernorm";
-                model.final_layernorm = Some(self.norm(be, "final_layernorm", name, eps));
+                let norm = self.norm(ops, plan.final_layernorm, config.rms_norm_eps);
+                model.final_layernorm = Some(norm);
             }
-            Unit::SharedBlock(block) => {
-                let specs = tensors(&config, shared, unit);
-                let prefix = module_prefix(&specs[0].name, ".input_layernorm.weight");
-                model.blocks[block] = Some(self.shared_block(be, &config, prefix));
+            Unit::SharedTransformer(index) => {
+                let shared = self.shared_transformer(ops, config, plan.shared[index]);
+                model.shared_transformers[index] = Some(shared);
             }
             Unit::Block(index) => {
-                let prefix = format!("model.layers.{index}");
-                model.layers[index] = Some(match config.kinds[index] {
-                    BlockKind::Mamba => Layer::Mamba(self.mamba(be, &config, &prefix)),
-                    BlockKind::Hybrid => {
-                        let hybrids = config.hybrid_blocks();
-                        let ordinal = hybrids
-                            .iter()
-                            .position(|&l| l == index)
-                            .expect("it is hybrid");
-                        let block = shared.block_of[ordinal];
-                        let source = shared.source_layer[block];
-                        let source = format!("model.layers.{source}.shared_transformer");
-                        Layer::Hybrid(HybridLayer {
-                            block,
-                            adapters: self.adapters(be, &config, &source, ordinal),
-                            linear: self.linear(be, "linear", &format!("{prefix}.linear")),
-                            mamba: self.mamba(be, &config, &format!("{prefix}.mamba_decoder")),
-                        })
-                    }
+                let modules = plan.blocks[index];
+                model.blocks[index] = Some(Block {
+                    hybrid: modules.hybrid.map(|modules| self.hybrid(ops, modules)),
+                    mixer: self.mixer(ops, config, modules.mixer),
                 });
             }
         }
@@ -82,169 +66,117 @@ impl<B: Backend> Parts<B> {
         );
     }
 
-    fn vector(&mut self, name: &str) -> Vec<f32> {
-        self.vectors.remove(name).expect("the schedule checked it")
+    fn vector(&mut self, module: ModuleId, slot: Slot) -> Vec<f32> {
+        let values = self.vectors.remove(&(module, slot));
+        values.expect("the schedule checked it")
     }
 
-    fn tensor(&mut self, be: &mut B, name: &str) -> B::Tensor {
-        let values = self.vector(name);
-        be.constant(1, values.len(), values)
+    fn tensor(&mut self, ops: &mut Ops<D>, module: ModuleId, slot: Slot) -> D::Tensor {
+        let values = self.vector(module, slot);
+        ops.constant(1, values.len(), values) // [1, n]
     }
 
-    /// The linear of module `module`, with its bias if the checkpoint has one. `name` is for the profile.
-    fn linear(&mut self, be: &mut B, name: &'static str, module: &str) -> Linear<B> {
-        let weight = self.matrices.remove(&format!("{module}.weight"));
-        let bias = self.vectors.remove(&format!("{module}.bias"));
+    /// A linear layer, with its bias if the checkpoint has one.
+    fn linear(&mut self, ops: &mut Ops<D>, module: ModuleId) -> Linear<D> {
+        let weight = self.matrices.remove(&module);
+        let bias = self.vectors.remove(&(module, Slot::Bias));
         Linear {
-            name,
+            module,
             weight: weight.expect("the schedule checked it"),
-            bias: bias.map(|values| be.constant(1, values.len(), values)),
+            bias: bias.map(|values| ops.constant(1, values.len(), values)),
         }
     }
 
-    fn norm(&mut self, be: &mut B, name: &'static str, module: &str, eps: f32) -> Norm<B> {
+    fn norm(&mut self, ops: &mut Ops<D>, module: ModuleId, eps: f32) -> Norm<D> {
         Norm {
-            name,
-            weight: self.tensor(be, &format!("{module}.weight")),
+            module,
+            weight: self.tensor(ops, module, Slot::Weight),
             eps,
         }
     }
 
-    fn mamba(&mut self, be: &mut B, config: &Config, prefix: &str) -> MambaLayer<B> {
-        let input_layernorm = format!("{prefix}.input_layernorm");
-        let prefix = format!("{prefix}.mamba");
+    fn mixer(&mut self, ops: &mut Ops<D>, config: &Config, modules: MixerModules) -> Mixer<D> {
+        Mixer {
+            input_layernorm: self.norm(ops, modules.input_layernorm, config.rms_norm_eps),
+            in_proj: self.linear(ops, modules.in_proj),
+            conv1d: self.conv1d(ops, config, modules.conv1d),
+            ssm: self.ssm(ops, config, modules.ssm),
+            norm: GatedNorm {
+                module: modules.norm,
+                weight: self.tensor(ops, modules.norm, Slot::Weight),
+                n_groups: config.n_groups,
+                eps: GATED_NORM_EPS,
+            },
+            out_proj: self.linear(ops, modules.out_proj),
+            d_inner: config.d_inner,
+            d_groups: config.n_groups * config.d_state,
+        }
+    }
+
+    fn conv1d(&mut self, ops: &mut Ops<D>, config: &Config, module: ModuleId) -> Conv1d<D> {
         let (conv_dim, d_conv) = (config.conv_dim(), config.d_conv);
-        let by_channel = self.vector(&format!("{prefix}.conv1d.weight")); // [conv_dim, 1, d_conv]
+        let by_channel = self.vector(module, Slot::Taps); // [conv_dim, 1, d_conv]
         let by_tap =
             (0..d_conv * conv_dim).map(|i| by_channel[i % conv_dim * d_conv + i / conv_dim]);
-        let weight = be.constant(d_conv, conv_dim, by_tap.collect()); // [d_conv, conv_dim]
-        let a_log = self.vector(&format!("{prefix}.A_log"));
+        Conv1d {
+            module,
+            weight: ops.constant(d_conv, conv_dim, by_tap.collect()), // [d_conv, conv_dim]
+            bias: self.tensor(ops, module, Slot::Bias),
+        }
+    }
+
+    fn ssm(&mut self, ops: &mut Ops<D>, config: &Config, module: ModuleId) -> Ssm<D> {
+        let a_log = self.vector(module, Slot::ALog);
         let a: Vec<f32> = a_log.into_iter().map(|v| -v.exp()).collect();
-        MambaLayer {
-            input_layernorm: self.norm(
-                be,
-                "input_layernorm",
-                &input_layernorm,
-                config.rms_norm_eps,
-            ),
-            mamba: Mamba2Mixer {
-                in_proj: self.linear(be, "mamba.in_proj", &format!("{prefix}.in_proj")),
-                conv1d: Conv1d {
-                    weight,
-                    bias: self.tensor(be, &format!("{prefix}.conv1d.bias")),
-                },
-                ssm: Ssm {
-                    a: be.constant(1, a.len(), a),
-                    d: self.tensor(be, &format!("{prefix}.D")),
-                    dt_bias: self.tensor(be, &format!("{prefix}.dt_bias")),
-                    n_heads: config.n_mamba_heads,
-                    head_dim: config.mamba_head_dim(),
-                    d_state: config.d_state,
-                    n_groups: config.n_groups,
-                },
-                norm: GatedNorm {
-                    weight: self.tensor(be, &format!("{prefix}.norm.weight")),
-                    n_groups: config.n_groups,
-                    eps: GATED_NORM_EPS,
-                },
-                out_proj: self.linear(be, "mamba.out_proj", &format!("{prefix}.out_proj")),
-                d_inner: config.d_inner,
-                d_groups: config.n_groups * config.d_state,
+        Ssm {
+            module,
+            a: ops.constant(1, a.len(), a), // [1, H]
+            d: self.tensor(ops, module, Slot::D),
+            dt_bias: self.tensor(ops, module, Slot::DtBias),
+            n_heads: config.n_mamba_heads,
+            head_dim: config.mamba_head_dim(),
+            d_state: config.d_state,
+            n_groups: config.n_groups,
+        }
+    }
+
+    fn hybrid(&mut self, ops: &mut Ops<D>, modules: HybridModules) -> Hybrid<D> {
+        let attention = modules.attention_adapters;
+        Hybrid {
+            shared: modules.shared,
+            adapters: Adapters {
+                attention: attention.map(|of| of.map(|modules| self.adapter(ops, modules))),
+                gate_up: self.adapter(ops, modules.gate_up_adapter),
             },
+            linear: self.linear(ops, modules.linear),
+            add: modules.add,
         }
     }
 
-    fn adapter(&mut self, be: &mut B, [a, b]: [&'static str; 2], list: &str) -> Adapter<B> {
+    fn adapter(&mut self, ops: &mut Ops<D>, modules: AdapterModules) -> Adapter<D> {
         Adapter {
-            a: self.linear(be, a, &format!("{list}.0")),
-            b: self.linear(be, b, &format!("{list}.1")),
+            a: self.linear(ops, modules.a),
+            b: self.linear(ops, modules.b),
         }
     }
 
-    fn adapters(&mut self, be: &mut B, config: &Config, source: &str, slot: usize) -> Adapters<B> {
-        let attention = config.use_shared_attention_adapter.then(|| {
-            [
-                (
-                    "q",
-                    [
-                        "self_attn.linear_q_adapter.0",
-                        "self_attn.linear_q_adapter.1",
-                    ],
-                ),
-                (
-                    "k",
-                    [
-                        "self_attn.linear_k_adapter.0",
-                        "self_attn.linear_k_adapter.1",
-                    ],
-                ),
-                (
-                    "v",
-                    [
-                        "self_attn.linear_v_adapter.0",
-                        "self_attn.linear_v_adapter.1",
-                    ],
-                ),
-            ]
-            .map(|(letter, names)| {
-                let list = format!("{source}.self_attn.linear_{letter}_adapter_list.{slot}");
-                self.adapter(be, names, &list)
-            })
-        });
-        let list = format!("{source}.feed_forward.gate_up_proj_adapter_list.{slot}");
-        Adapters {
-            attention,
-            gate_up: self.adapter(
-                be,
-                [
-                    "feed_forward.gate_up_proj_adapter.0",
-                    "feed_forward.gate_up_proj_adapter.1",
-                ],
-                &list,
-            ),
-        }
-    }
-
-    fn shared_block(&mut self, be: &mut B, config: &Config, prefix: &str) -> SharedBlock<B> {
+    fn shared_transformer(
+        &mut self,
+        ops: &mut Ops<D>,
+        config: &Config,
+        modules: SharedModules,
+    ) -> SharedTransformer<D> {
+        let (attention, ffn) = (modules.attention, modules.ffn);
         let eps = config.rms_norm_eps;
-        let input_layernorm = format!("{prefix}.input_layernorm");
-        let pre_ff_layernorm = format!("{prefix}.pre_ff_layernorm");
-        let qkv = [
-            ("self_attn.q_proj", "q_proj"),
-            ("self_attn.k_proj", "k_proj"),
-            ("self_attn.v_proj", "v_proj"),
-        ];
-        SharedBlock {
-            input_layernorm: self.norm(
-                be,
-                "shared_transformer.input_layernorm",
-                &input_layernorm,
-                eps,
-            ),
-            qkv: qkv
-                .map(|(name, leaf)| self.linear(be, name, &format!("{prefix}.self_attn.{leaf}"))),
-            o_proj: self.linear(
-                be,
-                "self_attn.o_proj",
-                &format!("{prefix}.self_attn.o_proj"),
-            ),
-            pre_ff_layernorm: self.norm(be, "pre_ff_layernorm", &pre_ff_layernorm, eps),
-            gate_up_proj: self.linear(
-                be,
-                "feed_forward.gate_up_proj",
-                &format!("{prefix}.feed_forward.gate_up_proj"),
-            ),
-            down_proj: self.linear(
-                be,
-                "feed_forward.down_proj",
-                &format!("{prefix}.feed_forward.down_proj"),
-            ),
+        SharedTransformer {
+            modules,
+            input_layernorm: self.norm(ops, attention.input_layernorm, eps),
+            qkv: attention.qkv.map(|module| self.linear(ops, module)),
+            o_proj: self.linear(ops, attention.o_proj),
+            pre_ff_layernorm: self.norm(ops, ffn.pre_ff_layernorm, eps),
+            gate_up_proj: self.linear(ops, ffn.gate_up_proj),
+            down_proj: self.linear(ops, ffn.down_proj),
             attention: config.attention_shape(),
         }
     }
-}
-
-fn module_prefix<'a>(name: &'a str, ending: &str) -> &'a str {
-    name.strip_suffix(ending)
-        .expect("the first tensor of a shared block is its norm")
 }

@@ -1,6 +1,6 @@
-//! Bytes in, blocks out. It stands on floor 3, does no I/O and is fed in schedule order, in pieces of any size: the
-//! same code runs natively, in the tests and in the browser. A matrix is quantised row by row as it arrives and handed
-//! to the backend when it is whole, so the peak is one tensor above the finished model.
+//! Bytes in, blocks out. It does no I/O and takes bytes in schedule order, in pieces of any size: the same code runs natively,
+//! in the tests and in the browser. A matrix is quantised row by row as it arrives and uploaded to the device when it is
+//! whole, so the peak is one tensor above the finished model.
 
 mod assemble;
 pub mod packed;
@@ -9,13 +9,15 @@ pub mod schedule;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::backend::Backend;
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
+use crate::base::quant::{QMatrixBuilder, WeightFormat, all_finite, store_row};
 use crate::loader::assemble::Parts;
 use crate::loader::safetensors::Dtype;
-use crate::loader::schedule::{ByteRange, LoadSchedule, PlannedTensor, Role};
+use crate::loader::schedule::{ByteRange, LoadSchedule, PlannedTensor};
 use crate::model::Zamba2;
-use crate::quant::{QMatrixBuilder, WeightFormat, all_finite, store_row};
+use crate::model::module::Role;
+use crate::ops::Ops;
+use crate::ops::device::Device;
 
 /// Rows that a thread quantises before it asks for more.
 const ROWS_AT_ONCE: usize = 8;
@@ -43,7 +45,7 @@ pub struct Rest {
 }
 
 /// Turns the bytes of a [`LoadSchedule`] into the slots of a model.
-pub struct WeightStream<B: Backend> {
+pub struct WeightStream<D: Device> {
     schedule: LoadSchedule,
     format: WeightFormat,
     unit: usize,
@@ -56,12 +58,12 @@ pub struct WeightStream<B: Backend> {
     /// Rows in their stored form, on their way to the matrix.
     batch: Vec<u8>,
     rows_done: usize,
-    parts: Parts<B>,
+    parts: Parts<D>,
     /// The stored form of rows from the checkpoint, if anyone wants it.
     stored: Option<Vec<u8>>,
 }
 
-impl<B: Backend> WeightStream<B> {
+impl<D: Device> WeightStream<D> {
     pub fn new(schedule: LoadSchedule, format: WeightFormat) -> Self {
         WeightStream {
             schedule,
@@ -102,22 +104,27 @@ impl<B: Backend> WeightStream<B> {
     ///
     /// # Errors
     /// `NonFinite` for a NaN or an infinity; `Sequence` for bytes past the end.
-    pub fn push(&mut self, be: &mut B, model: &mut Zamba2<B>, bytes: &[u8]) -> Result<()> {
-        self.take(be, model, bytes, Form::Checkpoint)
+    pub fn push(&mut self, ops: &mut Ops<D>, model: &mut Zamba2<D>, bytes: &[u8]) -> Result<()> {
+        self.take(ops, model, bytes, Form::Checkpoint)
     }
 
     /// Takes the next bytes in their stored form: what [`WeightStream::take_stored`] gave, in the same order.
     ///
     /// # Errors
     /// As for [`WeightStream::push`].
-    pub fn push_stored(&mut self, be: &mut B, model: &mut Zamba2<B>, bytes: &[u8]) -> Result<()> {
-        self.take(be, model, bytes, Form::Stored)
+    pub fn push_stored(
+        &mut self,
+        ops: &mut Ops<D>,
+        model: &mut Zamba2<D>,
+        bytes: &[u8],
+    ) -> Result<()> {
+        self.take(ops, model, bytes, Form::Stored)
     }
 
     fn take(
         &mut self,
-        be: &mut B,
-        model: &mut Zamba2<B>,
+        ops: &mut Ops<D>,
+        model: &mut Zamba2<D>,
         mut bytes: &[u8],
         form: Form,
     ) -> Result<()> {
@@ -142,9 +149,9 @@ impl<B: Backend> WeightStream<B> {
             if whole > 1 && self.partial_row.is_empty() && form == Form::Checkpoint {
                 let (now, later) = bytes.split_at(whole * row_bytes);
                 bytes = later;
-                self.take_rows(be, now, whole)?;
+                self.take_rows(ops, now, whole)?;
                 if whole == left {
-                    self.finish_tensor(be, model);
+                    self.finish_tensor(ops, model);
                 }
                 continue;
             }
@@ -165,14 +172,14 @@ impl<B: Backend> WeightStream<B> {
                 self.partial_row.clear();
             }
             if self.rows_done == self.schedule.units[self.unit].tensors[self.tensor].rows() {
-                self.finish_tensor(be, model);
+                self.finish_tensor(ops, model);
             }
         }
         Ok(())
     }
 
-    /// Takes whole rows of the matrix that is arriving, quantised on as many threads as the backend has.
-    fn take_rows(&mut self, be: &B, bytes: &[u8], n: usize) -> Result<()> {
+    /// Takes whole rows of the matrix that is arriving, quantised on as many threads as the device may use.
+    fn take_rows(&mut self, ops: &Ops<D>, bytes: &[u8], n: usize) -> Result<()> {
         let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
         let format = tensor.spec.role.format(self.format);
         let (dtype, cols) = (&tensor.entry.dtype, tensor.cols());
@@ -180,7 +187,7 @@ impl<B: Backend> WeightStream<B> {
         let stored_bytes = tensor.stored_row_bytes(self.format) as usize;
         let not_finite = AtomicUsize::new(usize::MAX);
         self.batch.resize(n * stored_bytes, 0);
-        be.for_each_piece(
+        ops.for_each_piece(
             &mut self.batch,
             ROWS_AT_ONCE * stored_bytes,
             &|piece, out| {
@@ -296,23 +303,22 @@ impl<B: Backend> WeightStream<B> {
         })
     }
 
-    fn finish_tensor(&mut self, be: &mut B, model: &mut Zamba2<B>) {
+    fn finish_tensor(&mut self, ops: &mut Ops<D>, model: &mut Zamba2<D>) {
         let unit = &self.schedule.units[self.unit];
-        let name = unit.tensors[self.tensor].spec.name.clone();
+        let PlannedTensor { module, spec, .. } = &unit.tensors[self.tensor];
         match self.growing.take().expect("a row has just come") {
             Growing::Matrix(builder) => {
-                let weight = be.upload(builder.finish());
-                self.parts.matrices.insert(name, weight);
+                let weight = ops.upload(builder.finish());
+                self.parts.matrices.insert(*module, weight);
             }
             Growing::Vector(values) => {
-                self.parts.vectors.insert(name, values);
+                self.parts.vectors.insert((*module, spec.slot), values);
             }
         }
         self.rows_done = 0;
         self.tensor += 1;
         if self.tensor == unit.tensors.len() {
-            self.parts
-                .assemble(be, model, &self.schedule.shared, unit.unit);
+            self.parts.assemble(ops, model, unit.unit);
             self.tensor = 0;
             self.unit += 1;
         }

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
 use crate::loader::schedule::LoadSchedule;
 
 /// The manifest's name in the folder.

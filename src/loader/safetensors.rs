@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
 
 /// A header of a 7B checkpoint has about 0.1 MB; anything near this bound is not a header.
 const MAX_HEADER_BYTES: u64 = 100 << 20;

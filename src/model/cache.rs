@@ -1,50 +1,47 @@
-//! What a sequence remembers: a constant-size state per mixer and a key/value cache per hybrid block. It stands on
-//! floor 2. Weights may be shared between blocks; caches never are.
+//! The state of a sequence: a conv state and an SSM state per mixer, of constant size, and a KV cache per hybrid block.
+//! Weights may be shared between blocks; caches never are.
 
-use crate::backend::{Backend, KvCache, KvFormat};
 use crate::model::config::{BlockKind, Config};
+use crate::ops::Ops;
+use crate::ops::device::{Device, KvCache, KvFormat};
 
-pub struct MambaState<B: Backend> {
+pub struct MambaState<D: Device> {
     /// The last inputs of the convolution, oldest first; zeros before the first token.
-    pub conv: B::Tensor, // [d_conv − 1, conv_dim]
+    pub conv: D::Tensor, // [d_conv − 1, conv_dim]
     /// f32 whatever the weights are, as in the reference.
-    pub ssm: B::Tensor, // [H·P, N]
+    pub ssm: D::Tensor, // [H·P, N]
 }
 
-pub struct Cache<B: Backend> {
-    pub mamba: Vec<MambaState<B>>,
+pub struct Cache<D: Device> {
+    pub mamba: Vec<MambaState<D>>,
     /// One per block; `None` for a plain one.
-    pub kv: Vec<Option<KvCache<B>>>,
+    pub kv: Vec<Option<KvCache<D>>>,
     /// Tokens read so far.
     pub len: usize,
     pub context: usize,
 }
 
-impl<B: Backend> Cache<B> {
+impl<D: Device> Cache<D> {
     /// An empty cache with room for `context` tokens, allocated whole: a token allocates nothing.
-    pub fn new(be: &mut B, config: &Config, context: usize, format: KvFormat) -> Self {
-        let mamba = empty_mamba(be, config);
-        let kv = (config.kinds.iter())
-            .map(|kind| {
-                (*kind == BlockKind::Hybrid).then(|| KvCache {
-                    rows: be.kv_rows(&config.attention_shape(), context, format),
-                    len: 0,
-                })
-            })
-            .collect();
+    pub fn new(ops: &mut Ops<D>, config: &Config, context: usize, format: KvFormat) -> Self {
+        let mamba = empty_mamba(ops, config);
+        let shape = config.attention_shape();
+        let kv = config.kinds.iter().map(|kind| {
+            (*kind == BlockKind::Hybrid).then(|| ops.kv_cache(&shape, context, format))
+        });
         Cache {
             mamba,
-            kv,
+            kv: kv.collect(),
             len: 0,
             context,
         }
     }
 
-    /// Forgets the sequence and keeps the memory.
-    pub fn reset(&mut self, be: &mut B) {
+    /// Drops the sequence and keeps the memory.
+    pub fn reset(&mut self, ops: &mut Ops<D>) {
         for state in &mut self.mamba {
-            be.clear(&mut state.conv);
-            be.clear(&mut state.ssm);
+            ops.clear(&mut state.conv);
+            ops.clear(&mut state.ssm);
         }
         for kv in self.kv.iter_mut().flatten() {
             kv.len = 0;
@@ -52,8 +49,8 @@ impl<B: Backend> Cache<B> {
         self.len = 0;
     }
 
-    /// Forgets the keys and values from position `len` on. The mixers' states have no positions: the caller puts back
-    /// those of that time.
+    /// Drops the keys and values from position `len` on. Conv and SSM states have no positions: the caller restores those of
+    /// that time.
     pub fn truncate(&mut self, len: usize) {
         for kv in self.kv.iter_mut().flatten() {
             kv.len = kv.len.min(len);
@@ -69,10 +66,10 @@ impl<B: Backend> Cache<B> {
 }
 
 /// The states of all mixers before the first token.
-pub fn empty_mamba<B: Backend>(be: &mut B, config: &Config) -> Vec<MambaState<B>> {
+pub fn empty_mamba<D: Device>(ops: &mut Ops<D>, config: &Config) -> Vec<MambaState<D>> {
     let states = (0..config.n_blocks()).map(|_| MambaState {
-        conv: be.tensor(config.d_conv - 1, config.conv_dim()),
-        ssm: be.tensor(config.d_inner, config.d_state),
+        conv: ops.tensor(config.d_conv - 1, config.conv_dim()), // [d_conv − 1, conv_dim]
+        ssm: ops.tensor(config.d_inner, config.d_state),        // [H·P, N]
     });
     states.collect()
 }

@@ -1,11 +1,11 @@
-//! `config.json`, in both spellings in use, checked and completed with the sizes that follow from it. It stands on
-//! floor 2 at the root of the model; it reads text, never files.
+//! The sizes of a model: `config.json`, in both spellings in use, checked and completed with the sizes that follow from
+//! it. It reads text, never files.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::backend::AttentionShape;
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
+use crate::ops::device::AttentionShape;
 
 const FILE: &str = "config.json";
 
@@ -15,7 +15,7 @@ const FILE: &str = "config.json";
 pub enum BlockKind {
     /// A Mamba-2 mixer alone.
     Mamba,
-    /// A call of a shared transformer block, whose result enters the block's own mixer.
+    /// A call of a shared transformer, whose output enters the block's own mixer.
     Hybrid,
 }
 
@@ -33,7 +33,7 @@ pub struct Config {
     pub n_attention_heads: usize,
     pub n_kv_heads: usize,
     pub intermediate_size: usize,
-    /// Shared blocks of a tied model; an untied one has a block for each hybrid layer.
+    /// Shared transformers of a tied model; an untied one has one for each hybrid block.
     pub num_mem_blocks: usize,
     pub use_shared_attention_adapter: bool,
     pub adapter_rank: usize,
@@ -166,7 +166,7 @@ impl Config {
         self.d_inner / self.n_mamba_heads
     }
 
-    /// The shared block works on `[x, embedding]`, twice as wide as the stream.
+    /// The shared transformer works on `[x, embedding]`, twice as wide as the stream.
     pub fn attention_width(&self) -> usize {
         2 * self.hidden_size
     }

@@ -1,17 +1,22 @@
-//! Zamba2 as mathematics over a [`Backend`]: configuration, blocks, caches and the walk over them. It stands on
-//! floor 2 and names no device, no file, no clock and no JavaScript.
+//! Zamba2 as mathematics over [`Ops`](crate::ops::Ops): sizes, modules, blocks, caches and the walk over them. It names no
+//! device, no tensor of a checkpoint, no file, no clock and no JavaScript.
 
 pub mod cache;
 pub mod config;
 pub mod forward;
-pub mod mamba2;
-pub mod shared_block;
+pub mod mixer;
+pub mod module;
+pub mod shared_transformer;
 
-use crate::backend::{Backend, Linear, Norm, Rope};
+use std::sync::Arc;
+
 use crate::model::config::{BlockKind, Config};
-use crate::model::mamba2::MambaLayer;
-use crate::model::shared_block::{Adapters, SharedBlock};
-use crate::profile::NameId;
+use crate::model::mixer::Mixer;
+use crate::model::module::ModelPlan;
+use crate::model::shared_transformer::{Adapters, SharedTransformer};
+use crate::ops::Ops;
+use crate::ops::device::{Device, Linear, Norm, Rope};
+use crate::ops::trace::ModuleId;
 
 /// Where the reference's own versions differ, a named choice; the default is the reference of today
 /// (transformers 5.23, `modeling_zamba2.py`).
@@ -25,75 +30,76 @@ pub struct NumericSettings {
     pub rescale_rope_for_long_context: bool,
 }
 
-/// A block that calls a shared transformer block before its own mixer.
-pub struct HybridLayer<B: Backend> {
-    /// Which shared block it calls.
-    pub block: usize,
-    pub adapters: Adapters<B>,
-    pub linear: Linear<B>, // [h, h]
-    pub mamba: MambaLayer<B>,
+/// What a hybrid block does before its mixer: it calls a shared transformer, whose output enters the mixer's input.
+pub struct Hybrid<D: Device> {
+    /// Which shared transformer it calls.
+    pub shared: usize,
+    pub adapters: Adapters<D>,
+    pub linear: Linear<D>, // [h, h]
+    /// The sum of the stream and the call's output.
+    pub add: ModuleId,
 }
 
 /// Block `i` of the model.
-pub enum Layer<B: Backend> {
-    Mamba(MambaLayer<B>),
-    Hybrid(HybridLayer<B>),
+pub struct Block<D: Device> {
+    /// `None` in a plain block.
+    pub hybrid: Option<Hybrid<D>>,
+    pub mixer: Mixer<D>,
 }
 
 /// The model: slots that the loader fills in the order in which the forward pass needs them.
-pub struct Zamba2<B: Backend> {
+pub struct Zamba2<D: Device> {
     pub config: Config,
     pub settings: NumericSettings,
-    pub embed_tokens: Option<Linear<B>>, // [vocab, h]
-    pub layers: Vec<Option<Layer<B>>>,
+    pub plan: Arc<ModelPlan>,
+    pub embed_tokens: Option<Linear<D>>, // [vocab, h]
+    pub blocks: Vec<Option<Block<D>>>,
     /// Each stored once, however often it is called.
-    pub blocks: Vec<Option<SharedBlock<B>>>,
-    pub final_layernorm: Option<Norm<B>>,
+    pub shared_transformers: Vec<Option<SharedTransformer<D>>>,
+    pub final_layernorm: Option<Norm<D>>,
     /// Only an untied model has one; a tied one multiplies by the embedding.
-    pub lm_head: Option<Linear<B>>, // [vocab, h]
+    pub lm_head: Option<Linear<D>>, // [vocab, h]
     pub rope: Option<Rope>,
-    /// `layers.0`, `layers.1`, …: the spans of the profile.
-    pub layer_names: Vec<NameId>,
-    /// `shared_transformer`: the span around each call of a shared block.
-    pub shared_name: NameId,
+    /// The module of each block, whose spans have the block's time.
+    pub block_modules: Vec<ModuleId>,
 }
 
-impl<B: Backend> Zamba2<B> {
-    /// A model whose slots are empty. `n_shared_blocks` is the number of distinct shared blocks in the checkpoint.
+impl<D: Device> Zamba2<D> {
+    /// A model whose slots are empty. From here on `ops` knows the names of its modules.
     pub fn empty(
-        be: &mut B,
+        ops: &mut Ops<D>,
         config: Config,
         settings: NumericSettings,
-        n_shared_blocks: usize,
+        plan: Arc<ModelPlan>,
     ) -> Self {
-        let n_blocks = config.n_blocks();
-        let names = (0..n_blocks).map(|i| be.profiler().intern(&format!("layers.{i}")));
+        let spans = plan.tree.modules.iter().map(|module| &module.span[..]);
+        ops.profiler().set_modules(spans);
         Zamba2 {
-            layer_names: names.collect(),
-            shared_name: be.profiler().intern("shared_transformer"),
+            block_modules: plan.blocks.iter().map(|modules| modules.block).collect(),
             embed_tokens: None,
-            layers: (0..n_blocks).map(|_| None).collect(),
-            blocks: (0..n_shared_blocks).map(|_| None).collect(),
+            blocks: plan.blocks.iter().map(|_| None).collect(),
+            shared_transformers: plan.shared.iter().map(|_| None).collect(),
             final_layernorm: None,
             lm_head: None,
             rope: config.use_mem_rope.then(|| rope(&config, &settings)),
+            plan,
             config,
             settings,
         }
     }
 
     /// The matrix that turns the last hidden state into logits.
-    pub fn output_matrix(&self) -> Option<&Linear<B>> {
+    pub fn output_matrix(&self) -> Option<&Linear<D>> {
         self.lm_head.as_ref().or(self.embed_tokens.as_ref())
     }
 
-    /// Whether block `index` and the shared block that it calls have arrived.
-    pub fn has_layer(&self, index: usize) -> bool {
-        match &self.layers[index] {
-            None => false,
-            Some(Layer::Mamba(_)) => true,
-            Some(Layer::Hybrid(hybrid)) => self.blocks[hybrid.block].is_some(),
-        }
+    /// Whether block `index` and the shared transformer that it calls have arrived.
+    pub fn has_block(&self, index: usize) -> bool {
+        let block = self.blocks[index].as_ref();
+        block.is_some_and(|block| {
+            let shared = block.hybrid.as_ref().map(|hybrid| hybrid.shared);
+            shared.is_none_or(|shared| self.shared_transformers[shared].is_some())
+        })
     }
 
     pub fn kind(&self, index: usize) -> BlockKind {

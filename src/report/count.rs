@@ -1,17 +1,13 @@
-//! What a pass must do, from the configuration alone: FLOPs, bytes and calls of every module, without a model. It stands
-//! inside the report; matrices and vectors come from the loader's own list, so a tensor that is loaded is counted.
-//!
-//! Conventions: a multiplication with its addition is two FLOPs; a linear layer is 2·T·in·out and its bias is not
-//! counted; the convolution is depthwise, 2·K·channels·T; the scan is the recurrence, 5·H·P·N + 3·H·P per token; causal
-//! attention is 4·width for each pair of a query and a key not after it; norms and activation functions are not
-//! counted. Bytes are weights once per call, states read and written, keys and values read and written; activations
-//! are not in them. A shared block is counted at each of its calls, under the block that calls it.
+//! What a pass must do, from the configuration alone: the work of every module of the plan, without a model. The formulas are
+//! those of [`crate::ops::work`]; a shared transformer is counted at each of its calls, under the block that calls it.
 
-use crate::loader::schedule::{Role, SharedLayout, TensorSpec, Unit, tensors};
-use crate::model::config::{BlockKind, Config};
+use crate::base::quant::WeightFormat;
+use crate::family;
+use crate::model::config::Config;
 use crate::model::forward::CHUNK;
-use crate::quant::WeightFormat;
-use crate::report::modules;
+use crate::model::module::{Module, OpKind, Part};
+use crate::ops::trace::ModuleId;
+use crate::ops::work::{self, Work};
 
 /// What makes up the FLOPs of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +42,11 @@ impl Arithmetic {
 /// One module in a pass, all its calls together. The numbers are whole and exact up to 2⁵³.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleWork {
+    pub module: ModuleId,
     /// The checkpoint's path, as if each block had its own copy of what it shares.
     pub path: String,
     pub block: Option<usize>,
+    pub part: Part,
     pub kind: Kind,
     pub arithmetic: Arithmetic,
     pub calls: usize,
@@ -72,176 +70,125 @@ pub struct Formats {
     pub kv_position_bytes: f64,
 }
 
-/// `embed` fills the stream and the kept embedding one after the other (ARCHITECTURE.md, "Known leaks").
+/// `embed` runs twice per chunk (ARCHITECTURE.md, "Known leaks").
 const EMBEDDINGS: usize = 2;
 
-/// Every module of a pass over `tokens` new tokens after `past` earlier ones, in the order of the forward pass. Only
-/// the last token gets logits.
+/// Every module that has work in a pass over `tokens` new tokens after `past` earlier ones, in the order of the forward
+/// pass. Only the last token gets logits.
 pub fn pass(config: &Config, tokens: usize, past: usize, formats: Formats) -> Vec<ModuleWork> {
-    let pass = Pass {
+    let all = Pass {
         config,
         formats,
-        tokens: tokens as f64,
-        past: past as f64,
-        chunks: tokens.div_ceil(CHUNK),
-        // What each chunk finds in the cache: all before it and itself.
-        positions_read: (1..=tokens.div_ceil(CHUNK))
-            .map(|chunk| (past + tokens.min(chunk * CHUNK)) as f64)
-            .sum(),
+        tokens,
+        past,
     };
-    // An untied model has a block of its own under each hybrid layer.
-    let shared = SharedLayout::new(config, |_| true);
-    let mut works = vec![pass.embedding(&tensors(config, &shared, Unit::Embedding)[0])];
-    let mut hybrids = 0;
-    for (index, kind) in config.kinds.iter().enumerate() {
-        let own = tensors(config, &shared, Unit::Block(index));
-        match kind {
-            BlockKind::Mamba => works.extend(pass.block(index, own)),
-            BlockKind::Hybrid => {
-                let block = shared.block_of[hybrids];
-                let prefix = |layer: usize| format!("model.layers.{layer}.shared_transformer.");
-                let (source, called) = (prefix(shared.source_layer[block]), prefix(index));
-                let mut specs = tensors(config, &shared, Unit::SharedBlock(block));
-                specs.extend(own);
-                for spec in &mut specs {
-                    if let Some(rest) = spec.name.strip_prefix(&source) {
-                        spec.name = format!("{called}{rest}");
-                    }
-                }
-                works.extend(pass.block(index, specs));
-                hybrids += 1;
-            }
-        }
-    }
-    let last = Pass {
-        tokens: 1.0,
-        chunks: 1,
-        ..pass
-    };
-    works.extend(last.weights(None, tensors(config, &shared, Unit::FinalNorm)));
-    // The tied output matrix is the embedding's.
-    let head = tensors(config, &shared, Unit::LmHead);
-    works.extend(last.weights(None, head));
+    let last = Pass { tokens: 1, ..all };
+    let plan = family::full_plan(config);
+    let works = plan.tree.modules.iter().map(|module| {
+        let is_output = module.id == plan.final_layernorm || module.id == plan.lm_head;
+        if is_output { &last } else { &all }.module(module)
+    });
     works
+        .filter(|work| work.flops + work.bytes() > 0.0)
+        .collect()
 }
 
+/// Some tokens that go through all modules in chunks.
 struct Pass<'a> {
     config: &'a Config,
     formats: Formats,
-    tokens: f64,
-    past: f64,
-    chunks: usize,
-    positions_read: f64,
+    tokens: usize,
+    past: usize,
 }
 
 impl Pass<'_> {
-    fn embedding(&self, spec: &TensorSpec) -> ModuleWork {
-        let format = spec.role.format(self.formats.weights);
-        ModuleWork {
-            path: modules::path_outside("embed_tokens"),
-            block: None,
-            kind: Kind::Memory,
-            arithmetic: Arithmetic::F32,
-            calls: EMBEDDINGS * self.chunks,
-            flops: 0.0,
-            weight_bytes: EMBEDDINGS as f64 * self.tokens * format.bytes(1, spec.shape[1]) as f64,
-            state_bytes: 0.0,
-        }
-    }
-
-    /// The modules of one block, in the order of their tensors, and those that only move states.
-    fn block(&self, index: usize, specs: Vec<TensorSpec>) -> Vec<ModuleWork> {
-        let config = self.config;
-        let mut works = self.weights(Some(index), specs);
-        for work in &mut works {
-            let leaf = modules::leaf(&work.path);
-            let state = match leaf {
-                "conv1d" => {
-                    work.kind = Kind::Conv1d;
-                    work.flops = 2.0 * self.tokens * (config.d_conv * config.conv_dim()) as f64;
-                    (config.d_conv - 1) * config.conv_dim()
-                }
-                "ssm" => {
-                    work.kind = Kind::Ssm;
-                    let (channels, n) = (config.d_inner as f64, config.d_state as f64);
-                    work.flops = self.tokens * (5.0 * channels * n + 3.0 * channels);
-                    config.d_inner * config.d_state
-                }
-                _ => 0,
-            };
-            // Read and written, four bytes each time.
-            work.state_bytes = (2 * 4 * self.chunks) as f64 * state as f64;
-        }
-        if config.kinds[index] == BlockKind::Hybrid {
-            works.extend(self.attention(index));
-        }
-        works
-    }
-
-    /// The two ops that work on the cache.
-    fn attention(&self, index: usize) -> [ModuleWork; 2] {
-        let pairs = self.tokens * self.past + self.tokens * (self.tokens + 1.0) / 2.0;
-        let arithmetic = match self.formats.weights {
-            WeightFormat::F32 => Arithmetic::F32,
-            // Eight-bit keys and values meet 16-bit queries and shares.
-            WeightFormat::Q8 | WeightFormat::Q4 => Arithmetic::Int16,
+    fn module(&self, module: &Module) -> ModuleWork {
+        let matrix = module.tensors.first().map(|tensor| tensor.role);
+        let format = matrix.map(|role| role.format(self.formats.weights));
+        let (kind, arithmetic) = match module.op {
+            OpKind::Linear => {
+                let format = format.expect("a linear layer has a matrix");
+                (Kind::Linear, Arithmetic::of(format))
+            }
+            OpKind::CausalConv1d => (Kind::Conv1d, Arithmetic::F32),
+            OpKind::SsmScan => (Kind::Ssm, Arithmetic::F32),
+            OpKind::Attention => (Kind::Attention, self.cache_arithmetic()),
+            OpKind::AppendKv => (Kind::Memory, self.cache_arithmetic()),
+            _ => (Kind::Memory, Arithmetic::F32),
         };
-        let work = |name: &str, kind: Kind, flops: f64, positions: f64| ModuleWork {
-            path: format!("model.layers.{index}.shared_transformer.self_attn.{name}"),
-            block: Some(index),
+        let calls = self.tokens.div_ceil(CHUNK);
+        let (calls, work) = match module.op {
+            OpKind::Embed => (EMBEDDINGS * calls, self.work(module).times(EMBEDDINGS)),
+            _ => (calls, self.work(module)),
+        };
+        ModuleWork {
+            module: module.id,
+            path: module.path.clone(),
+            block: module.block,
+            part: module.part,
             kind,
             arithmetic,
-            calls: self.chunks,
-            flops,
-            weight_bytes: 0.0,
-            state_bytes: positions * self.formats.kv_position_bytes,
-        };
-        let flops = 4.0 * self.config.attention_width() as f64 * pairs;
-        [
-            work("append_kv", Kind::Memory, 0.0, self.tokens),
-            work("attention", Kind::Attention, flops, self.positions_read),
-        ]
+            calls,
+            flops: work.flops,
+            weight_bytes: work.weight_bytes,
+            state_bytes: work.state_bytes,
+        }
     }
 
-    /// One entry for each module that has tensors.
-    fn weights(&self, block: Option<usize>, specs: Vec<TensorSpec>) -> Vec<ModuleWork> {
-        let mut works: Vec<ModuleWork> = Vec::new();
-        for spec in specs {
-            let (module, tensor) = spec.name.rsplit_once('.').unwrap_or(("", &spec.name));
-            let path = match tensor {
-                "weight" | "bias" => module.to_owned(),
-                // A_log, D and dt_bias have no module below the mixer.
-                _ => format!("{module}.ssm"),
-            };
-            let format = spec.role.format(self.formats.weights);
-            let numbers = spec.shape.iter().map(|&size| size as f64).product::<f64>();
-            let matrix = spec.role != Role::Vector;
-            let bytes = match (matrix, &spec.shape[..]) {
-                (true, &[rows, cols]) => rows as f64 * format.bytes(1, cols) as f64,
-                _ => 4.0 * numbers,
-            };
-            let at = works.iter().position(|work| work.path == path);
-            let at = at.unwrap_or_else(|| {
-                works.push(ModuleWork {
-                    path,
-                    block,
-                    kind: Kind::Memory,
-                    arithmetic: Arithmetic::F32,
-                    calls: self.chunks,
-                    flops: 0.0,
-                    weight_bytes: 0.0,
-                    state_bytes: 0.0,
-                });
-                works.len() - 1
-            });
-            let work = &mut works[at];
-            work.weight_bytes += self.chunks as f64 * bytes;
-            if matrix {
-                work.kind = Kind::Linear;
-                work.arithmetic = Arithmetic::of(format);
-                work.flops += 2.0 * self.tokens * numbers;
-            }
+    /// Eight-bit keys and values meet 16-bit queries and weights.
+    fn cache_arithmetic(&self) -> Arithmetic {
+        match self.formats.weights {
+            WeightFormat::F32 => Arithmetic::F32,
+            WeightFormat::Q8 | WeightFormat::Q4 => Arithmetic::Int16,
         }
-        works
+    }
+
+    /// The work of all chunks.
+    fn work(&self, module: &Module) -> Work {
+        let (whole, rest) = (self.tokens / CHUNK, self.tokens % CHUNK);
+        if module.op != OpKind::Attention {
+            // It does not depend on the tokens before.
+            let mut sum = self.chunk(module, CHUNK, 0).times(whole);
+            if rest > 0 {
+                sum += self.chunk(module, rest, 0);
+            }
+            return sum;
+        }
+        let mut sum = Work::default();
+        for start in (0..self.tokens).step_by(CHUNK) {
+            let rows = CHUNK.min(self.tokens - start);
+            sum += self.chunk(module, rows, self.past + start);
+        }
+        sum
+    }
+
+    /// The work of one call on `rows` rows.
+    fn chunk(&self, module: &Module, rows: usize, past: usize) -> Work {
+        let config = self.config;
+        let [matrix, bias] = [0, 1].map(|at| module.tensors.get(at));
+        let shape = |axis: usize| matrix.map_or(0, |tensor| tensor.shape[axis]);
+        let role = matrix.map(|tensor| tensor.role);
+        let format = role.map_or(WeightFormat::F32, |role| role.format(self.formats.weights));
+        let position_bytes = self.formats.kv_position_bytes;
+        match module.op {
+            OpKind::Embed => work::embed(rows, shape(1), format),
+            OpKind::Linear => work::linear(rows, [shape(0), shape(1)], format, bias.is_some()),
+            OpKind::RmsNorm | OpKind::GatedRmsNorm => work::norm(shape(0)),
+            OpKind::CausalConv1d => work::causal_conv1d(rows, config.d_conv, config.conv_dim()),
+            OpKind::SsmScan => {
+                let head_dim = config.mamba_head_dim();
+                work::ssm_scan(rows, config.n_mamba_heads, head_dim, config.d_state)
+            }
+            OpKind::AppendKv => work::append_kv(rows, position_bytes),
+            OpKind::Attention => {
+                work::attention(rows, past, config.attention_width(), position_bytes)
+            }
+            OpKind::Container
+            | OpKind::Rope
+            | OpKind::GeluMul
+            | OpKind::Concat
+            | OpKind::Add
+            | OpKind::Top => Work::default(),
+        }
     }
 }

@@ -2,15 +2,7 @@
 //! block that they belong to. It stands inside the report; the tensor names themselves are the loader's.
 
 use crate::model::config::BlockKind;
-
-/// What a module's time and work are booked under within its block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    Mamba,
-    Attention,
-    Ffn,
-    Other,
-}
+pub use crate::model::module::Part;
 
 /// The path of the span `name` inside block `block`. Spans are named within their block, without what lies around a
 /// module only in hybrid blocks; `hybrid` is the block's place among those, which is also its slot of adapters.

@@ -4,10 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Fact, Result};
-use crate::loader::schedule::parameters;
+use crate::family;
 use crate::quant::WeightFormat;
 use crate::report::count::{self, Formats, ModuleWork};
-use crate::report::modules;
 use crate::report::run::Shapes;
 use crate::report::sentence::{Sentence, SentenceValue};
 use crate::report::summary::{FlopsByKind, Parts};
@@ -234,11 +233,11 @@ fn recomputed(mut report: ReferenceReport, shapes: &Shapes) -> (ReferenceReport,
     report.flops_by_kind = FlopsByKind::of(&works);
     report.flops = total_flops(&works);
     report.tflops = report.flops / report.forward_us / 1e6;
-    report.parameters = parameters(&config);
+    report.parameters = family::full_plan(&config).parameters();
     for row in &mut report.blocks {
         let mut parts = Parts::default();
         for work in works.iter().filter(|work| work.block == Some(row.block)) {
-            *parts.of(modules::part(&work.path)) += work.flops;
+            *parts.of(work.part) += work.flops;
         }
         *row = ReferenceBlock {
             block: row.block,

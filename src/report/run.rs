@@ -4,15 +4,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::backend::Ceilings;
-use crate::backend::KvFormat;
-use crate::error::{Error, Fact, Result};
-use crate::loader::schedule::{LoadSchedule, Unit};
+use crate::base::error::{Error, Fact, Result};
+use crate::base::quant::WeightFormat;
+use crate::family;
+use crate::loader::schedule::LoadSchedule;
 use crate::model::config::{BlockKind, Config};
-use crate::profile::Profile;
-use crate::quant::WeightFormat;
+use crate::model::module::Unit;
+use crate::ops::device::{Ceilings, KvFormat};
+use crate::ops::trace::Profile;
 use crate::report::count::Formats;
-use crate::report::modules;
 
 pub const SCHEMA: &str = "zamba2-run/1";
 
@@ -205,7 +205,7 @@ impl Shapes {
 impl Memory {
     /// What `schedule`'s weights and the caches of `config` take.
     pub fn new(config: &Config, schedule: &LoadSchedule, kv: KvFormat) -> Memory {
-        let shared = |unit: Unit| matches!(unit, Unit::SharedBlock(_));
+        let shared = |unit: Unit| matches!(unit, Unit::SharedTransformer(_));
         let units = schedule.units.iter().filter(|unit| shared(unit.unit));
         let n_blocks = config.n_blocks() as u64;
         let kv_position_bytes = kv.bytes(&config.attention_shape(), 1);
@@ -468,7 +468,7 @@ impl Spans {
             let fact = Fact::new("run_block")
                 .with("name", &name[..])
                 .with("n_blocks", n_blocks);
-            let inside = modules::block_of(name).is_none_or(|block| block < n_blocks);
+            let inside = family::block_of_span(name).is_none_or(|block| block < n_blocks);
             check(inside, &field, fact)?;
         }
         for i in 0..self.len() {

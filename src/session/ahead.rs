@@ -5,6 +5,7 @@
 use crate::backend::Backend;
 use crate::clock::now_us;
 use crate::error::{Error, Fact, Result};
+use crate::model::forward;
 use crate::profile::Level;
 use crate::sampling::{Ranked, Sampled, Top, standings};
 use crate::session::{Run, Session, not_started};
@@ -188,7 +189,7 @@ impl<B: Backend> Session<B> {
             let pass = n_history - n_prompt + i;
             let has_pass = knows_times && pass > 0 && (i > 0 || n_before < n_history);
             let blocks_us = if has_pass {
-                profiler.durations_us(&self.model.layer_names, pass as u32)
+                profiler.durations_us(&self.model.block_modules, pass as u32)
             } else {
                 Vec::new()
             };
@@ -215,14 +216,20 @@ impl<B: Backend> Session<B> {
             k,
             rows: (self.be).tensor(self.lookahead.most_tokens, Top::row_len(k)),
         });
-        self.be.top(&self.scratch.logits, 0, &mut lists.rows);
+        forward::top(&mut self.be, &self.model, &self.scratch, 0, &mut lists.rows);
         for row in 1..n {
             let n_prompt = self.run.as_ref().map_or(0, |run| run.n_prompt);
             let pass = self.cache.len + 1 - n_prompt;
             self.be.profiler().set_pass(pass as u32);
             self.encode_chosen(&lists.rows, row - 1);
             self.mark();
-            self.be.top(&self.scratch.logits, row, &mut lists.rows);
+            forward::top(
+                &mut self.be,
+                &self.model,
+                &self.scratch,
+                row,
+                &mut lists.rows,
+            );
         }
         let numbers = self.be.read(&lists.rows).await;
         self.lists = Some(lists);

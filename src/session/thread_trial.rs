@@ -2,11 +2,11 @@
 //! model has little to share, and other programs want cores too: none of this can be asked for, so it is measured. The
 //! sequence, its logits and the profile are left as they are.
 
-use crate::backend::Backend;
-use crate::backend::cpu::Cpu;
 use crate::clock::now_us;
+use crate::device::cpu::Cpu;
 use crate::model::cache::Cache;
 use crate::model::forward::{ForwardPass, Scratch};
+use crate::ops::Ops;
 use crate::profile::Level;
 use crate::session::Session;
 
@@ -31,14 +31,14 @@ impl Session<Cpu> {
     /// Times decode steps of the loaded model on one thread, half of the threads and all of them in turn, goes on with
     /// the fastest number and gives it. A model that is incomplete or large keeps all.
     pub fn choose_threads(&mut self) -> usize {
-        let all = self.be.threads();
+        let all = self.be.device().threads();
         if all == 1 || self.check_complete().is_err() || self.weights_bytes() > MAX_WEIGHTS_BYTES {
             return all;
         }
         let level = self.be.profiler().level();
         self.be.profiler().set_level(Level::Off);
         let chosen = self.time_threads(all).unwrap_or(all);
-        self.be.set_threads(chosen);
+        self.be.device_mut().set_threads(chosen);
         self.be.profiler().set_level(level);
         chosen
     }
@@ -51,7 +51,7 @@ impl Session<Cpu> {
         let mut cache = Cache::new(be, &model.config, STEPS + 1, self.kv_format);
         let mut scratch = Scratch::new(be, &model.config);
         let mut pass = ForwardPass::with_room(be, &model.config, 1);
-        let mut step = |be: &mut Cpu, cache: &mut Cache<Cpu>| {
+        let mut step = |be: &mut Ops<Cpu>, cache: &mut Cache<Cpu>| {
             pass.restart(be, model, cache, &[0]);
             pass.advance(be, model, cache, &mut scratch, usize::MAX);
             pass.last_logits(be, model, &mut scratch);
@@ -59,7 +59,7 @@ impl Session<Cpu> {
         let start_us = now_us();
         for round in 0..MAX_ROUNDS {
             for candidate in &mut candidates {
-                be.set_threads(candidate.threads);
+                be.device_mut().set_threads(candidate.threads);
                 cache.reset(be);
                 step(be, &mut cache);
                 let from_us = now_us();

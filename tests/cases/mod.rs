@@ -1,18 +1,22 @@
-//! The cases of every op of the `Backend` trait, at every awkward shape, and how a backend runs them: one table for all
-//! devices. What an op should give is in `reference`; how near a device must come is said here, and what else holds for
-//! a device is in the tests that walk the table.
+//! The cases of every op, at every awkward shape, and how a device runs them: one table for all devices. What an op should
+//! give is in `reference`; tolerances are here, and what else holds for a device is in the tests that walk the table.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use pollster::block_on;
-use zamba2::backend::{
-    AttentionShape, Backend, Cols, Conv1d, GatedNorm, KvCache, KvFormat, Linear, Norm, Rope, Ssm,
-    SsmInput, split,
+use zamba2::ops::Ops;
+use zamba2::ops::device::{
+    AttentionShape, Cols, Conv1d, Device, GatedNorm, KvFormat, Linear, Norm, Rope, Ssm, SsmInput,
+    split,
 };
+use zamba2::ops::trace::ModuleId;
 use zamba2::quant::{BLOCK, Q4Values, Q8Values, QMatrix, Values, WeightFormat};
 use zamba2::sampling::Top;
 
 use crate::reference::Scan;
+
+/// The module of every op here; its span is the first one of a table of names.
+pub const MODULE: ModuleId = ModuleId(0);
 
 /// Every remainder of a tile of four rows, a chunk of a prompt and its neighbours, and an ordinary prompt.
 pub const ROWS: [usize; 8] = [1, 2, 3, 4, 35, 63, 64, 65];
@@ -87,12 +91,12 @@ impl Random {
     }
 }
 
-pub fn read<B: Backend>(be: &mut B, x: &B::Tensor) -> Vec<f32> {
+pub fn read<D: Device>(be: &mut Ops<D>, x: &D::Tensor) -> Vec<f32> {
     block_on(be.read(x)).unwrap()
 }
 
 /// A tensor of rows of `cols` numbers.
-pub fn rows<B: Backend>(be: &mut B, cols: usize, values: &[f32]) -> B::Tensor {
+pub fn rows<D: Device>(be: &mut Ops<D>, cols: usize, values: &[f32]) -> D::Tensor {
     be.constant(values.len() / cols, cols, values.to_vec())
 }
 
@@ -119,16 +123,16 @@ pub fn assert_close(what: &str, tolerance: f64, got: &[f32], expected: &[f64]) {
     }
 }
 
-pub fn linear<B: Backend>(be: &mut B, weight: &QMatrix, bias: Option<&[f32]>) -> Linear<B> {
+pub fn linear<D: Device>(be: &mut Ops<D>, weight: &QMatrix, bias: Option<&[f32]>) -> Linear<D> {
     Linear {
-        name: "a linear",
+        module: MODULE,
         weight: be.upload(weight.clone()),
         bias: bias.map(|bias| rows(be, bias.len(), bias)),
     }
 }
 
 /// W·x without a bias. // x [T, cols] → [T, rows]
-pub fn product<B: Backend>(be: &mut B, weight: &QMatrix, x: &[f32]) -> Vec<f32> {
+pub fn product<D: Device>(be: &mut Ops<D>, weight: &QMatrix, x: &[f32]) -> Vec<f32> {
     let linear = linear(be, weight, None);
     let x = rows(be, weight.cols, x);
     let mut y = be.tensor(65, weight.rows);
@@ -162,10 +166,10 @@ pub const LINEAR_F32: f64 = 2e-6;
 /// A mean of at most 100 squares, a root and two products.
 pub const NORM: f64 = 2e-6;
 
-pub fn rms_norm<B: Backend>(be: &mut B, weight: &[f32], eps: f32, x: &[f32]) -> Vec<f32> {
+pub fn rms_norm<D: Device>(be: &mut Ops<D>, weight: &[f32], eps: f32, x: &[f32]) -> Vec<f32> {
     let d = weight.len();
     let norm = Norm {
-        name: "a norm",
+        module: MODULE,
         weight: rows(be, d, weight),
         eps,
     };
@@ -176,8 +180,8 @@ pub fn rms_norm<B: Backend>(be: &mut B, weight: &[f32], eps: f32, x: &[f32]) -> 
 }
 
 /// The gate lies inside a wider tensor, as z does in zxbcdt.
-pub fn gated_rms_norm<B: Backend>(
-    be: &mut B,
+pub fn gated_rms_norm<D: Device>(
+    be: &mut Ops<D>,
     weight: &[f32],
     n_groups: usize,
     x: &[f32],
@@ -188,6 +192,7 @@ pub fn gated_rms_norm<B: Backend>(
     let gate = rows(be, d + 6, &beside(t_rows, &[&around, gate, &around]));
     let weight = rows(be, d, weight);
     let norm = GatedNorm {
+        module: MODULE,
         weight,
         n_groups,
         eps: 1e-5,
@@ -205,9 +210,10 @@ pub fn gated_rms_norm<B: Backend>(
 
 /// The convolution of `t_rows` tokens that come in pieces of the given lengths; gives y and then the state.
 /// // x [T, conv_dim], state [d_conv − 1, conv_dim]
-pub fn conv1d<B: Backend>(be: &mut B, case: &ConvCase, pieces: &[usize]) -> Vec<f32> {
+pub fn conv1d<D: Device>(be: &mut Ops<D>, case: &ConvCase, pieces: &[usize]) -> Vec<f32> {
     let conv_dim = case.bias.len();
     let conv = Conv1d {
+        module: MODULE,
         weight: rows(be, conv_dim, &case.weight),
         bias: rows(be, conv_dim, &case.bias),
     };
@@ -257,10 +263,11 @@ pub const CONV: f64 = 1e-6;
 
 /// The scan with x, B and C side by side and dt at the end of a wider tensor, as in the model; gives y and then the
 /// state.
-pub fn ssm_scan<B: Backend>(be: &mut B, scan: &Scan, pieces: &[usize]) -> Vec<f32> {
+pub fn ssm_scan<D: Device>(be: &mut Ops<D>, scan: &Scan, pieces: &[usize]) -> Vec<f32> {
     let (heads, n) = (scan.n_heads, scan.d_state);
     let widths = [heads * scan.head_dim, scan.n_groups * n, scan.n_groups * n];
     let ssm = Ssm {
+        module: MODULE,
         a: rows(be, heads, &scan.a),
         d: rows(be, heads, &scan.d),
         dt_bias: rows(be, heads, &scan.dt_bias),
@@ -342,8 +349,8 @@ pub const ROPE: f64 = 1e-6;
 
 /// Keys and values that come in pieces, each followed by the attention of its queries. Positions that have not come
 /// are NaN: whoever reads them is found. // q [T, heads · d], k, v [T, kv · d]
-pub fn attention<B: Backend>(
-    be: &mut B,
+pub fn attention<D: Device>(
+    be: &mut Ops<D>,
     shape: AttentionShape,
     format: KvFormat,
     qkv: [&[f32]; 3],
@@ -356,12 +363,9 @@ pub fn attention<B: Backend>(
         shape.n_kv_heads * d,
     ];
     let context = qkv[0].len() / widths[0] + 2;
-    let mut cache = KvCache {
-        rows: be.kv_rows(&shape, context, format),
-        len: 0,
-    };
+    let mut cache = be.kv_cache(&shape, context, format);
     let unread = rows(be, widths[1], &vec![f32::NAN; context * widths[1]]);
-    be.append_kv(&unread, &unread, &mut cache);
+    be.append_kv(MODULE, &unread, &unread, &mut cache);
     cache.len = 0;
     let mut all = Vec::new();
     for &piece in pieces {
@@ -370,10 +374,10 @@ pub fn attention<B: Backend>(
             let width = widths[i];
             rows(be, width, &qkv[i][done * width..][..piece * width])
         });
-        be.append_kv(&k, &v, &mut cache);
+        be.append_kv(MODULE, &k, &v, &mut cache);
         assert_eq!(cache.len, done + piece);
         let mut y = be.tensor(piece, widths[0]);
-        be.attention(&shape, &q, &cache, &mut y);
+        be.attention(MODULE, &shape, &q, &cache, &mut y);
         all.extend(read(be, &y));
     }
     all
@@ -488,14 +492,14 @@ pub fn for_rope_cases(mut body: impl FnMut(&str, &RopeCase)) {
 }
 
 /// Rotates `x`, which stands at `position`, with the frequencies of `case`.
-pub fn rope<B: Backend>(be: &mut B, case: &RopeCase, position: usize, x: &[f32]) -> Vec<f32> {
+pub fn rope<D: Device>(be: &mut Ops<D>, case: &RopeCase, position: usize, x: &[f32]) -> Vec<f32> {
     let head_dim = 2 * case.inv_freq.len();
     let rope = Rope {
         inv_freq: case.inv_freq.clone(),
         head_dim,
     };
     let mut x = rows(be, case.n_heads * head_dim, x);
-    be.rope(&rope, position, &mut x);
+    be.rope(MODULE, &rope, position, &mut x);
     read(be, &x)
 }
 
@@ -541,10 +545,10 @@ pub fn for_gelu_cases(mut body: impl FnMut(&str, usize, &[f32])) {
     }
 }
 
-pub fn gelu_mul<B: Backend>(be: &mut B, d: usize, x: &[f32]) -> Vec<f32> {
+pub fn gelu_mul<D: Device>(be: &mut Ops<D>, d: usize, x: &[f32]) -> Vec<f32> {
     let x = rows(be, 2 * d, x);
     let mut y = be.tensor(65, d);
-    be.gelu_mul(&x, &mut y);
+    be.gelu_mul(MODULE, &x, &mut y);
     read(be, &y)
 }
 
@@ -560,15 +564,15 @@ pub struct MoveCase {
 
 impl MoveCase {
     /// [a, b], then a + c, then the last row of the first.
-    pub fn run<B: Backend>(&self, be: &mut B) -> Vec<f32> {
+    pub fn run<D: Device>(&self, be: &mut Ops<D>) -> Vec<f32> {
         let a = rows(be, self.left, &self.a);
         let b = rows(be, self.right, &self.b);
         let c = rows(be, self.left, &self.c);
         let both = self.left + self.right;
         let (mut wide, mut sum) = (be.tensor(65, both), be.tensor(65, self.left));
         let mut last = be.tensor(1, both);
-        be.concat(&a, &b, &mut wide);
-        be.add(&a, &c, &mut sum);
+        be.concat(MODULE, &a, &b, &mut wide);
+        be.add(MODULE, &a, &c, &mut sum);
         be.last_row(&wide, &mut last);
         be.flush();
         [read(be, &wide), read(be, &sum), read(be, &last)].concat()
@@ -614,10 +618,10 @@ pub fn for_embed_cases(mut body: impl FnMut(&str, &QMatrix)) {
     }
 }
 
-pub fn embed<B: Backend>(be: &mut B, table: &QMatrix, tokens: &[u32]) -> Vec<f32> {
+pub fn embed<D: Device>(be: &mut Ops<D>, table: &QMatrix, tokens: &[u32]) -> Vec<f32> {
     let mut y = be.tensor(tokens.len() + 3, table.cols);
-    let table = linear(be, table, None);
-    be.embed(&table, tokens, &mut y);
+    let table = be.upload(table.clone());
+    be.embed(MODULE, &table, tokens, &mut y);
     read(be, &y)
 }
 
@@ -660,14 +664,14 @@ pub fn for_top_cases(mut body: impl FnMut(&TopCase)) {
 }
 
 /// What the device says in the second of two rows; the first one stays.
-pub fn top<B: Backend>(be: &mut B, logits: &[f32], k: usize) -> Top {
+pub fn top<D: Device>(be: &mut Ops<D>, logits: &[f32], k: usize) -> Top {
     let width = Top::row_len(k);
     let zeros = rows(be, logits.len(), &vec![0.0; logits.len()]);
     let logits = rows(be, logits.len(), logits);
     let mut y = be.tensor(3, width);
-    be.top(&zeros, 0, &mut y);
+    be.top(MODULE, &zeros, 0, &mut y);
     let before = read(be, &y);
-    be.top(&logits, 1, &mut y);
+    be.top(MODULE, &logits, 1, &mut y);
     let both = read(be, &y);
     assert_eq!(both.len(), 2 * width);
     assert_eq!(both[..width], before);
@@ -711,17 +715,17 @@ pub fn for_fault_cases(mut body: impl FnMut(&str, &[f32], u32)) {
 }
 
 /// The embedding of the token that a list has first, in the second row of the lists.
-pub fn embed_top<B: Backend>(be: &mut B, table: &QMatrix, token: u32) -> Vec<f32> {
+pub fn embed_top<D: Device>(be: &mut Ops<D>, table: &QMatrix, token: u32) -> Vec<f32> {
     let mut logits = vec![0.0; table.rows];
     let mut lists = be.tensor(2, Top::row_len(2));
     for (row, largest) in [(0, (token + 1) % table.rows as u32), (1, token)] {
         logits.fill(0.0);
         logits[largest as usize] = 1.0;
         let logits = rows(be, table.rows, &logits);
-        be.top(&logits, row, &mut lists);
+        be.top(MODULE, &logits, row, &mut lists);
     }
     let mut y = be.tensor(1, table.cols);
-    let table = linear(be, table, None);
-    be.embed_top(&table, &lists, 1, &mut y);
+    let table = be.upload(table.clone());
+    be.embed_top(MODULE, &table, &lists, 1, &mut y);
     read(be, &y)
 }

@@ -1,6 +1,6 @@
 //! The table of blocks.
 
-use crate::loader::schedule::SharedLayout;
+use crate::family;
 use crate::model::config::{BlockKind, Config};
 use crate::report::modules::{self, Part};
 use crate::report::run::RecordedLevel;
@@ -26,11 +26,13 @@ pub fn rows(phase: Phase, load: &Workload, recorded: &Recorded) -> Vec<BlockRow>
 
 /// The shared transformer that each block calls and the number of the call; `None` for a block without one.
 fn shared_calls(config: &Config) -> Vec<Option<(usize, usize)>> {
-    let shared = SharedLayout::new(config, |_| true);
+    let plan = family::full_plan(config);
+    let hybrids = plan.blocks.iter().filter_map(|block| block.hybrid);
+    let shared: Vec<usize> = hybrids.map(|hybrid| hybrid.shared).collect();
     let mut calls = vec![None; config.n_blocks()];
     for (slot, block) in config.hybrid_blocks().into_iter().enumerate() {
-        let called = shared.block_of[slot];
-        let so_far = shared.block_of[..=slot].iter();
+        let called = shared[slot];
+        let so_far = shared[..=slot].iter();
         calls[block] = Some((called, so_far.filter(|&&other| other == called).count()));
     }
     calls
@@ -46,7 +48,7 @@ fn row(
     let (mut total, mut flops) = (WorkTotal::default(), Parts::default());
     for work in load.works.iter().filter(|work| work.block == Some(block)) {
         total.add(load.of(work));
-        *flops.of(modules::part(&work.path)) += work.flops;
+        *flops.of(work.part) += work.flops;
     }
     let node = recorded.tree.by_path.get(&format!("model.layers.{block}"));
     let us = node.map_or_else(Spread::default, |&node| {

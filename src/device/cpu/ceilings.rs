@@ -1,0 +1,125 @@
+//! What this machine can do at best: the roofs that the kernels are measured against. It stands inside the CPU
+//! backend and uses the same vector operations, so a roof is what the same instructions reach with nothing else to do.
+
+use std::hint::black_box;
+
+use crate::base::clock::now_us;
+use crate::base::simd::{
+    F32x4, I8x16, I16x8, I32x4, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
+};
+use crate::ops::device::Ceilings;
+use crate::threads::pool::{Pieces, Pool};
+
+/// The best of these counts. Many short ones: a browser runs the first calls of a function in a baseline compiler, and
+/// leaves it only between calls.
+const ROUNDS: usize = 60;
+/// More than the last-level cache of a large server has for one core.
+const READ_BYTES: usize = 96 << 20;
+/// Sums that don't wait for one another: enough to hide the latency of a sum's own operations, few enough for the
+/// registers, which hold the other operand of each int8 product as well.
+const INT8_CHAINS: usize = 6;
+const F32_CHAINS: usize = 12;
+const STEPS: u32 = 400_000;
+const WARM_UP_US: f64 = 3e5;
+
+/// Measures the roofs of `pool`; about a second.
+pub fn measure(pool: &Pool) -> Ceilings {
+    let threads = pool.threads();
+    let mut results = vec![0.0f32; threads];
+    let best_us = |results: &mut [f32], body: &(dyn Fn(usize) -> f32 + Sync)| {
+        let rounds = (0..ROUNDS).map(|_| {
+            let start_us = now_us();
+            pool.run(threads, Pieces::new(results, 1), |thread, result| {
+                result[0] += body(thread);
+            });
+            now_us() - start_us
+        });
+        rounds.fold(f64::INFINITY, f64::min)
+    };
+    // The system spreads threads over the processors only after they have been busy for a while.
+    let start_us = now_us();
+    while now_us() - start_us < WARM_UP_US {
+        pool.run(threads, (), |_, ()| {
+            black_box(int8());
+        });
+    }
+    let products = |chains: usize| f64::from(STEPS) * (chains * threads) as f64;
+    let int8_us = best_us(&mut results, &|_| int8());
+    let int16_us = best_us(&mut results, &|_| int16());
+    let f32_us = best_us(&mut results, &|_| f32());
+    // Each thread reads its own part, in four streams as the matrix-vector kernels do.
+    let memory = vec![[1i8; 16]; READ_BYTES / 16];
+    let share = memory.len() / threads;
+    let read_us = best_us(&mut results, &|thread| {
+        read(&memory[thread * share..][..share])
+    });
+    black_box(results);
+    Ceilings {
+        threads,
+        int8_gmacs_per_s: products(INT8_CHAINS) * (4 * STEP_COLUMNS) as f64 / int8_us / 1e3,
+        int16_gmacs_per_s: products(INT8_CHAINS) * 8.0 / int16_us / 1e3,
+        f32_gmacs_per_s: products(F32_CHAINS) * 4.0 / f32_us / 1e3,
+        read_gb_per_s: (share * threads * 16) as f64 / read_us / 1e3,
+    }
+}
+
+#[inline(never)]
+fn int8() -> f32 {
+    const KEPT: usize = 64;
+    let weights = black_box([StepWeights::default(); KEPT]);
+    let activations = black_box([[1; STEP_COLUMNS]; INT8_CHAINS]);
+    let a = activations.each_ref().map(StepActivations::load);
+    let mut sums = [StepSums::start(&[0; 2]); INT8_CHAINS];
+    for step in 0..STEPS as usize {
+        // Other weights each time, or the products would be taken out of the loop.
+        let weights = &weights[step % KEPT];
+        for (sum, a) in sums.iter_mut().zip(a) {
+            *sum = sum.add_step(a, weights);
+        }
+    }
+    let total = sums.map(|sum| sum.scaled(&[1; 4]).to_f32().sum());
+    total.iter().sum()
+}
+
+#[inline(never)]
+fn int16() -> f32 {
+    const KEPT: usize = 64;
+    let weights = black_box([[1i16; 8]; KEPT]);
+    let activations = black_box([[1i16; 2]; INT8_CHAINS]);
+    let a = activations.each_ref().map(I16x8::splat_pair);
+    let mut sums = [I32x4::splat(0); INT8_CHAINS];
+    for step in 0..STEPS as usize {
+        let weights = I16x8::load(&weights[step % KEPT]);
+        for (sum, a) in sums.iter_mut().zip(a) {
+            *sum = sum.add(weights.dot_pairs(a));
+        }
+    }
+    sums.iter().map(|sum| sum.to_f32().sum()).sum()
+}
+
+#[inline(never)]
+fn f32() -> f32 {
+    let (a, b) = (F32x4::splat(black_box(1e-9)), F32x4::splat(black_box(0.5)));
+    let mut sums = [F32x4::splat(0.0); F32_CHAINS];
+    for _ in 0..STEPS {
+        for sum in &mut sums {
+            // The sum is multiplied, or the compiler would take the product out of the loop.
+            *sum = a.mul_add(*sum, b);
+        }
+    }
+    sums.map(F32x4::sum).iter().sum()
+}
+
+#[inline(never)]
+fn read(memory: &[[i8; 16]]) -> f32 {
+    let quarter = memory.len() / 4;
+    let streams: [&[[i8; 16]]; 4] = std::array::from_fn(|s| &memory[s * quarter..][..quarter]);
+    let mut sums = [I32x4::splat(0); 4];
+    for i in 0..quarter {
+        for (sum, stream) in sums.iter_mut().zip(streams) {
+            let bytes = I8x16::load(&stream[i]).widen_low();
+            *sum = sum.add(bytes.dot_pairs(bytes));
+        }
+    }
+    sums.map(|sum| sum.to_f32().sum()).iter().sum()
+}

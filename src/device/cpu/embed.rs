@@ -1,0 +1,21 @@
+//! Look-ups in the embedding table.
+
+use crate::device::cpu::linear::CpuWeight;
+use crate::device::cpu::tensor::CpuTensor;
+use crate::sampling::Top;
+
+/// Row t of y is row `tokens[t]` of the table.
+pub fn embed(table: &CpuWeight, tokens: &[u32], y: &mut CpuTensor) {
+    let cols = table.cols;
+    for (token, y) in tokens.iter().zip(y.resize(tokens.len()).chunks_mut(cols)) {
+        table.row(*token as usize, y);
+    }
+}
+
+/// y = the row for the most probable token of row `row` of `top`, or the first row if that one has a fault.
+pub fn embed_top(table: &CpuWeight, top: &CpuTensor, row: usize, y: &mut CpuTensor) {
+    let top = Top::from_row(top.row(row));
+    let known = |token: &u32| (*token as usize) < table.rows;
+    let token = top.tokens.first().map(|(token, _)| *token).filter(known);
+    embed(table, &[token.unwrap_or(0)], y);
+}

@@ -1,0 +1,164 @@
+//! Activations for the quantised kernels: integers with a scale per block of 64 (q4) or 32 (q8), made once per product and read by all
+//! its rows. It stands below the kernels of `linear/`. The memory is kept from call to call.
+
+use crate::base::quant::BLOCK;
+use crate::base::simd::{F32x4, I32x4, Narrow};
+use crate::threads::pool::{Pieces, Pool};
+
+/// Columns of an activation for q4, which meets two blocks of weights: their products are added as integers.
+pub const Q4_COLUMNS: usize = 2 * BLOCK;
+
+/// [`Q4_COLUMNS`] for q4 in int8 with one scale.
+#[derive(Clone, Copy)]
+pub struct Q4Activation {
+    pub halves: [Q4Half; 2],
+    pub scale: f32,
+}
+
+/// The values that meet one block of weights, by fours as the kernels read them.
+#[derive(Clone, Copy)]
+pub struct Q4Half {
+    pub quads: [[Narrow; 4]; 8],
+    /// −8·Σ over the columns 0 and 1 of every four, and over 2 and 3: what the nibbles' offset takes away.
+    pub correction: [i16; 2],
+}
+
+/// One block for q8: 16 bits, which keeps the activations' error two orders below the weights'.
+#[derive(Clone, Copy)]
+pub struct Q8Activation {
+    pub pairs: [[i16; 2]; 16],
+    pub scale: f32,
+}
+
+#[derive(Default)]
+pub struct Activations {
+    q8: Vec<Q8Activation>, // [T, blocks]
+    q4: Vec<Q4Activation>, // [T, ⌈blocks / 2⌉]
+}
+
+impl Activations {
+    /// `x [T, cols]` → `[T, ⌈blocks / 2⌉]`
+    pub fn q4(&mut self, pool: &Pool, x: &[f32], cols: usize) -> &[Q4Activation] {
+        let half = Q4Half {
+            quads: [[0; 4]; 8],
+            correction: [0; 2],
+        };
+        let empty = Q4Activation {
+            halves: [half; 2],
+            scale: 0.0,
+        };
+        fill(&mut self.q4, empty, pool, x, cols, Q4Activation::new)
+    }
+
+    /// `x [T, cols]` → `[T, blocks]`
+    pub fn q8(&mut self, pool: &Pool, x: &[f32], cols: usize) -> &[Q8Activation] {
+        let empty = Q8Activation {
+            pairs: [[0; 2]; 16],
+            scale: 0.0,
+        };
+        fill(&mut self.q8, empty, pool, x, cols, Q8Activation::new)
+    }
+}
+
+/// One row is quantised by the caller, since waking the others would take as long; several are shared.
+fn fill<'a, T: Copy + Send + Sync, const COLUMNS: usize>(
+    out: &'a mut Vec<T>,
+    empty: T,
+    pool: &Pool,
+    x: &[f32],
+    cols: usize,
+    quantize: impl Fn(&[f32; COLUMNS]) -> T + Sync,
+) -> &'a [T] {
+    let (t_rows, n_blocks) = (x.len() / cols, cols.div_ceil(COLUMNS));
+    if out.len() < t_rows * n_blocks {
+        out.resize(t_rows * n_blocks, empty);
+    }
+    let used = &mut out[..t_rows * n_blocks];
+    pool.run(t_rows, Pieces::new(used, n_blocks), |t, out| {
+        let (blocks, tail) = x[t * cols..][..cols].as_chunks::<COLUMNS>();
+        for (out, block) in out.iter_mut().zip(blocks) {
+            *out = quantize(block);
+        }
+        if !tail.is_empty() {
+            let mut block = [0.0; COLUMNS];
+            block[..tail.len()].copy_from_slice(tail);
+            out[blocks.len()] = quantize(&block);
+        }
+    });
+    used
+}
+
+/// The nearest integers within ±high, halves to even, and the scale that turns them back. A block with a NaN or an
+/// infinity gets a NaN for its scale: a fault must show in the result.
+#[inline(always)]
+fn quantize<const V: usize>(block: &[[f32; 4]], high: f32) -> ([I32x4; V], f32) {
+    let x: [F32x4; V] = std::array::from_fn(|i| F32x4::load(&block[i]));
+    let mut peak = F32x4::splat(0.0);
+    let mut poison = F32x4::splat(0.0);
+    for x in x {
+        peak = peak.max(x.abs());
+        poison = poison.add(x.mul(F32x4::splat(0.0)));
+    }
+    let [a, b, c, d] = peak.to_array();
+    let peak = a.max(b).max(c.max(d));
+    let inverse = high / peak;
+    // Zeros, and numbers so small that their inverse leaves f32: quants made from an infinity would be wrong.
+    if inverse.is_infinite() {
+        return ([I32x4::splat(0); V], 0.0);
+    }
+    // Adding 1.5·2²³ leaves the nearest integer in the low bits of the sum.
+    const SHIFT: f32 = 12_582_912.0;
+    let inverse = F32x4::splat(inverse);
+    let quants = x.map(|x| {
+        let shifted = x.mul(inverse).add(F32x4::splat(SHIFT));
+        shifted.bits().sub(I32x4::splat(SHIFT.to_bits() as i32))
+    });
+    (quants, peak / high + poison.sum())
+}
+
+impl Q4Activation {
+    fn new(block: &[f32; Q4_COLUMNS]) -> Self {
+        let (quants, scale) = quantize::<16>(block.as_chunks().0, 127.0);
+        let [low, high] = [0, 8].map(|first| Q4Half::new(&quants[first..]));
+        Q4Activation {
+            halves: [low, high],
+            scale,
+        }
+    }
+}
+
+impl Q4Half {
+    fn new(quants: &[I32x4]) -> Self {
+        let quants: [I32x4; 8] = std::array::from_fn(|i| quants[i]);
+        let mut bytes = [[0i8; 16]; 2];
+        let [a, b, c, d, e, f, g, h] = quants;
+        a.narrow(b).narrow(c.narrow(d)).store(&mut bytes[0]);
+        e.narrow(f).narrow(g.narrow(h)).store(&mut bytes[1]);
+        let mut sums = [0i32; 4];
+        let sum = (a.add(b).add(c.add(d))).add(e.add(f).add(g.add(h)));
+        sum.store(&mut sums);
+        let quads = bytes.as_flattened().as_chunks::<4>().0;
+        Q4Half {
+            quads: std::array::from_fn(|i| quads[i].map(Narrow::from)),
+            correction: [
+                (-8 * (sums[0] + sums[1])) as i16,
+                (-8 * (sums[2] + sums[3])) as i16,
+            ],
+        }
+    }
+}
+
+impl Q8Activation {
+    fn new(block: &[f32; BLOCK]) -> Self {
+        let (quants, scale) = quantize::<8>(block.as_chunks().0, 32767.0);
+        let mut eights = [[0i16; 8]; 4];
+        for (eight, two) in eights.iter_mut().zip(quants.as_chunks::<2>().0) {
+            two[0].narrow(two[1]).store(eight);
+        }
+        let pairs = eights.as_flattened().as_chunks::<2>().0;
+        Q8Activation {
+            pairs: std::array::from_fn(|i| pairs[i]),
+            scale,
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! y = W·x in f32, q8 and q4. Each format has a file with its layout and its two kernels; this one shares the rows of W among
+//! the threads and writes the results.
+//!
+//! Rows go in groups of four, so that the four sums of a group sit in the lanes of one vector. One row of activations
+//! is a matrix-vector product, bound by memory: each thread reads four distant regions of its rows at once, because
+//! one stream of loads does not fill the memory system. Several rows are a matrix-matrix product, bound by
+//! arithmetic: a panel of twelve rows is unpacked into the first-level cache and met by three columns at a time.
+//!
+//! Every row is summed in the same order whatever the number of threads or of rows beside it, so that prefill and
+//! decode agree bit for bit on equal inputs.
+
+mod activations;
+mod f32;
+mod q4;
+mod q8;
+
+use crate::base::quant::{BLOCK, QMatrix, Values, WeightFormat};
+use crate::base::simd::F32x4;
+use crate::device::cpu::Cpu;
+use crate::device::cpu::tensor::CpuTensor;
+use crate::ops::device::{Linear, Weight};
+use crate::threads::pool::{Pool, Stripe, Stripes};
+pub use activations::Activations;
+use f32::F32Product;
+use q4::{Q4Pair, Q4Product};
+use q8::{Q8Block, Q8Product};
+
+/// Rows whose sums share a vector.
+const GROUP: usize = 4;
+/// Groups that a matrix-vector kernel reads at once.
+const STREAMS: usize = 4;
+/// Groups of a panel of a matrix-matrix kernel.
+const PANEL: usize = 3;
+/// Parts of W for each thread: enough that a slower one holds the others up little, few enough for long streams.
+const SHARES: usize = 6;
+/// Rows of activations that go through a panel before the next one is unpacked.
+const STRIP: usize = 64;
+
+/// The sums of a panel's groups for each row of a strip.
+type PanelSums = [[F32x4; PANEL]; STRIP];
+
+/// y = W·x + bias, or y += W·x + bias.
+pub fn linear(
+    pool: &Pool,
+    activations: &mut Activations,
+    linear: &Linear<Cpu>,
+    x: &CpuTensor,
+    accumulate: bool,
+    y: &mut CpuTensor,
+) {
+    let bias = linear.bias.as_ref().map(CpuTensor::values);
+    let y = y.resize(x.rows());
+    let weight = &linear.weight;
+    weight.multiply(pool, activations, x.values(), bias, accumulate, y);
+}
+
+/// A weight matrix `[rows, cols]` in the kernels' layout.
+pub struct CpuWeight {
+    pub rows: usize,
+    pub cols: usize,
+    layout: Layout,
+}
+
+impl Weight for CpuWeight {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    fn format(&self) -> WeightFormat {
+        match &self.layout {
+            Layout::F32(_) => WeightFormat::F32,
+            Layout::Q8 { .. } => WeightFormat::Q8,
+            Layout::Q4 { .. } => WeightFormat::Q4,
+        }
+    }
+}
+
+enum Layout {
+    F32(Vec<f32>), // [rows, cols]
+    Q8 {
+        row_scale: Vec<[f32; GROUP]>, // [groups]
+        blocks: Vec<Q8Block>,         // [groups, blocks]
+    },
+    Q4 {
+        row_scale: Vec<[f32; GROUP]>, // [groups]
+        pairs: Vec<Q4Pair>,           // [groups, ⌈blocks / 2⌉]
+    },
+}
+
+/// A matrix and the activations that it meets.
+trait Product: Sync {
+    /// What a thread unpacks a panel into.
+    type Panel;
+
+    fn panel() -> Self::Panel;
+    /// The sums of `N` groups for row `t` of the activations, up to the row scales.
+    fn vector<const N: usize>(&self, groups: [usize; N], t: usize) -> [F32x4; N];
+    /// The sums of the groups `first .. first + n` for the rows of activations from `t` to fill the start of `sums`.
+    /// What it leaves beyond group `n` has no meaning.
+    fn matrix(
+        &self,
+        first: usize,
+        n: usize,
+        t: usize,
+        panel: &mut Self::Panel,
+        sums: &mut [[F32x4; PANEL]],
+    );
+}
+
+/// A panel that is ready to meet columns of activations.
+trait Tiles {
+    /// Adds the products with the rows `t .. t + C` of the activations.
+    fn tile<const C: usize>(&self, t: usize, sums: &mut [[F32x4; PANEL]; C]);
+
+    /// Adds the products with all rows from `t` on: by threes, whose nine sums fill the registers, and by twos where
+    /// one would be left over, since a single column can't hide the latency of its sums.
+    fn all(&self, mut t: usize, sums: &mut [[F32x4; PANEL]]) {
+        let singles = usize::from(sums.len() == 1);
+        let twos = [0, 2, 1][sums.len() % 3].min(sums.len() / 2);
+        let (threes, rest) = sums.split_at_mut(sums.len() - 2 * twos - singles);
+        for sums in threes.as_chunks_mut::<3>().0 {
+            self.tile(t, sums);
+            t += 3;
+        }
+        let (twos, single) = rest.as_chunks_mut::<2>();
+        for sums in twos {
+            self.tile(t, sums);
+            t += 2;
+        }
+        for sums in single {
+            self.tile(t, std::array::from_mut(sums));
+        }
+    }
+}
+
+/// What happens to a finished sum.
+struct Finish<'a> {
+    row_scale: Option<&'a [[f32; GROUP]]>, // [groups]
+    bias: Option<&'a [f32]>,               // [rows]
+    accumulate: bool,
+}
+
+impl Finish<'_> {
+    /// Writes the sums of `group`, one for each row of the stripe from `t` on. The stripe's first column is row `first`
+    /// of W.
+    fn write(
+        &self,
+        stripe: &mut Stripe,
+        first: usize,
+        group: usize,
+        t: usize,
+        sums: impl IntoIterator<Item = F32x4>,
+    ) {
+        let row = group * GROUP;
+        let scale = F32x4::load(self.row_scale.map_or(&[1.0; GROUP], |scale| &scale[group]));
+        let mut bias = [0.0; GROUP];
+        if let Some(all) = self.bias {
+            let inside = &all[row..all.len().min(row + GROUP)];
+            bias[..inside.len()].copy_from_slice(inside);
+        }
+        let bias = F32x4::load(&bias);
+        for (t, sums) in (t..).zip(sums) {
+            let sums = sums.mul(scale).add(bias);
+            let inside = &mut stripe.row(t)[row - first..];
+            match inside.first_chunk_mut::<GROUP>() {
+                Some(y) if self.accumulate => F32x4::load(y).add(sums).store(y),
+                Some(y) => sums.store(y),
+                None => {
+                    for (y, sum) in inside.iter_mut().zip(sums.to_array()) {
+                        *y = if self.accumulate { *y + sum } else { sum };
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl CpuWeight {
+    /// Repacks the host form; the host matrix is gone afterwards.
+    pub fn new(pool: &Pool, matrix: QMatrix) -> CpuWeight {
+        let (rows, cols, n_blocks) = (matrix.rows, matrix.cols, matrix.blocks());
+        let layout = match matrix.values {
+            Values::F32(values) => Layout::F32(values),
+            Values::Q8(q) => Layout::Q8 {
+                row_scale: in_groups(&q.row_scale),
+                blocks: q8::pack(pool, &q, rows, n_blocks),
+            },
+            Values::Q4(q) => Layout::Q4 {
+                row_scale: in_groups(&q.row_scale),
+                pairs: q4::pack(pool, &q, rows, n_blocks),
+            },
+        };
+        CpuWeight { rows, cols, layout }
+    }
+
+    pub fn bytes(&self) -> usize {
+        match &self.layout {
+            Layout::F32(values) => size_of_val(&values[..]),
+            Layout::Q8 { row_scale, blocks } => {
+                size_of_val(&row_scale[..]) + size_of_val(&blocks[..])
+            }
+            Layout::Q4 { row_scale, pairs } => {
+                size_of_val(&row_scale[..]) + size_of_val(&pairs[..])
+            }
+        }
+    }
+
+    /// Writes row `row` as f32. `out` is `[cols]`.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        let n_blocks = self.cols.div_ceil(BLOCK);
+        let (group, r) = (row / GROUP, row % GROUP);
+        match &self.layout {
+            Layout::F32(values) => out.copy_from_slice(&values[row * self.cols..][..self.cols]),
+            Layout::Q8 { row_scale, blocks } => {
+                for (block, out) in blocks[group * n_blocks..].iter().zip(out.chunks_mut(BLOCK)) {
+                    block.dequantize(r, row_scale[group][r], out);
+                }
+            }
+            Layout::Q4 { row_scale, pairs } => {
+                let blocks = pairs[group * n_blocks.div_ceil(2)..].as_flattened();
+                for (block, out) in blocks.iter().zip(out.chunks_mut(BLOCK)) {
+                    block.dequantize(r, row_scale[group][r], out);
+                }
+            }
+        }
+    }
+
+    /// y = W·x + bias, or y += W·x + bias. `x [T, cols]`, `y [T, rows]`, `bias [rows]`
+    fn multiply(
+        &self,
+        pool: &Pool,
+        activations: &mut Activations,
+        x: &[f32],
+        bias: Option<&[f32]>,
+        accumulate: bool,
+        y: &mut [f32],
+    ) {
+        let (rows, cols) = (self.rows, self.cols);
+        let n_blocks = cols.div_ceil(BLOCK);
+        let finish = |row_scale| Finish {
+            row_scale,
+            bias,
+            accumulate,
+        };
+        match &self.layout {
+            Layout::F32(values) => {
+                let product = F32Product {
+                    values,
+                    x,
+                    rows,
+                    cols,
+                };
+                run(pool, &product, rows, &finish(None), y);
+            }
+            Layout::Q8 { row_scale, blocks } => {
+                let activations = activations.q8(pool, x, cols);
+                let product = Q8Product::new(blocks, activations, n_blocks);
+                run(pool, &product, rows, &finish(Some(row_scale)), y);
+            }
+            Layout::Q4 { row_scale, pairs } => {
+                let activations = activations.q4(pool, x, cols);
+                let product = Q4Product::new(pairs, activations, n_blocks.div_ceil(2));
+                run(pool, &product, rows, &finish(Some(row_scale)), y);
+            }
+        }
+    }
+}
+
+/// The scales of the rows by groups; the missing rows of the last group get zero.
+fn in_groups(row_scale: &[f32]) -> Vec<[f32; GROUP]> {
+    let groups = row_scale.chunks(GROUP).map(|scales| {
+        let mut group = [0.0; GROUP];
+        group[..scales.len()].copy_from_slice(scales);
+        group
+    });
+    groups.collect()
+}
+
+/// Shares the groups of W among the threads. // y [T, rows]
+fn run<P: Product>(pool: &Pool, product: &P, rows: usize, finish: &Finish, y: &mut [f32]) {
+    let groups = rows.div_ceil(GROUP);
+    let share = (groups.div_ceil(pool.threads() * SHARES)).next_multiple_of(PANEL * STREAMS);
+    let t_rows = y.len() / rows;
+    let stripes = Stripes::of_columns(y, rows, share * GROUP);
+    pool.run(groups.div_ceil(share), stripes, |part, mut stripe| {
+        let start = part * share;
+        let n = share.min(groups - start);
+        if t_rows == 1 {
+            run_vector(product, start, n, finish, &mut stripe);
+        } else {
+            run_matrix(product, start, n, t_rows, finish, &mut stripe);
+        }
+    });
+}
+
+fn run_vector<P: Product>(
+    product: &P,
+    start: usize,
+    n: usize,
+    finish: &Finish,
+    stripe: &mut Stripe,
+) {
+    let region = n / STREAMS;
+    for i in 0..region {
+        let groups: [usize; STREAMS] = std::array::from_fn(|s| start + s * region + i);
+        let sums = product.vector(groups, 0);
+        for (group, sums) in groups.into_iter().zip(sums) {
+            finish.write(stripe, start * GROUP, group, 0, [sums]);
+        }
+    }
+    for group in start + region * STREAMS..start + n {
+        let [sums] = product.vector([group], 0);
+        finish.write(stripe, start * GROUP, group, 0, [sums]);
+    }
+}
+
+fn run_matrix<P: Product>(
+    product: &P,
+    start: usize,
+    n: usize,
+    t_rows: usize,
+    finish: &Finish,
+    stripe: &mut Stripe,
+) {
+    let mut panel = P::panel();
+    let mut sums: PanelSums = [[F32x4::splat(0.0); PANEL]; STRIP];
+    for first in (start..start + n).step_by(PANEL) {
+        let in_panel = PANEL.min(start + n - first);
+        for t in (0..t_rows).step_by(STRIP) {
+            let sums = &mut sums[..STRIP.min(t_rows - t)];
+            product.matrix(first, in_panel, t, &mut panel, sums);
+            for g in 0..in_panel {
+                let sums = sums.iter().map(|sums| sums[g]);
+                finish.write(stripe, start * GROUP, first + g, t, sums);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::quant::{QMatrixBuilder, WeightFormat};
+
+    #[test]
+    fn a_packed_row_reads_back_as_the_host_row() {
+        for format in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
+            let (rows, cols) = (6, 45);
+            let mut builder = QMatrixBuilder::new(rows, cols, format);
+            for r in 0..rows {
+                let row: Vec<f32> = (0..cols)
+                    .map(|c| ((r * 31 + c * 17) % 23) as f32 - 11.0)
+                    .collect();
+                builder.push_row(&row);
+            }
+            let host = builder.finish();
+            let packed = CpuWeight::new(&Pool::new(1), host.clone());
+            for r in 0..rows {
+                let (mut a, mut b) = (vec![0.0; cols], vec![0.0; cols]);
+                host.dequantize_row(r, &mut a);
+                packed.row(r, &mut b);
+                assert_eq!(a, b, "{format:?} row {r}");
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! q4 times int8 activations. A group's block is four rows by 32 columns: 64 bytes of nibbles and four i16 scales.
+//! Two blocks meet one block of activations. It stands inside `linear/`.
+//!
+//! The nibble operand is 0..=15; the −8 of every weight is one correction per block, −8·Σa, which starts the sum. A
+//! 16-bit lane sees at most 16 products of 127·8 in any order of addition, which is below 2¹⁵; a row's two blocks times
+//! their scales are below 2·32·127·8·32767 < 2³¹.
+//!
+//! The loops over a block's steps have bounds that the compiler can't see: unrolled, LLVM would reorder them into one
+//! long chain per accumulator, and the engine behind it would spill.
+
+use std::hint::black_box;
+
+use crate::base::quant::{BLOCK, Q4Values};
+use crate::base::simd::{
+    F32x4, I8x16, I32x4, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
+    unpack,
+};
+use crate::device::cpu::linear::activations::Q4Activation;
+use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles};
+use crate::threads::pool::{Pieces, Pool};
+
+/// Steps of a matrix kernel in one block.
+const STEPS: usize = BLOCK / STEP_COLUMNS;
+/// Pairs of blocks of a panel that are unpacked at once: 13 KB (24 without relaxed SIMD), which leaves the first-level cache room for activations.
+const RUN: usize = 16;
+
+/// 32 columns of four rows. Vector v holds, in bytes 4r..4r+4, the columns 8v..8v+4 of row r in its low nibbles and
+/// 8v+4..8v+8 in its high ones.
+#[derive(Clone, Copy)]
+pub struct Q4Block {
+    nibbles: [[i8; 16]; 4],
+    scale: [i16; GROUP],
+}
+
+/// The blocks of a group that meet one block of activations.
+pub type Q4Pair = [Q4Block; 2];
+
+/// The canonical form, interleaved. Missing rows of the last group and a missing block of the last pair have scales of
+/// zero. // [groups, ⌈blocks / 2⌉]
+pub fn pack(pool: &Pool, q: &Q4Values, rows: usize, n_blocks: usize) -> Vec<Q4Pair> {
+    let (groups, n_pairs) = (rows.div_ceil(GROUP), n_blocks.div_ceil(2));
+    let mut pairs = vec![[EMPTY; 2]; groups * n_pairs];
+    pool.run(groups, Pieces::new(&mut pairs, n_pairs), |group, pairs| {
+        let packed = pairs.as_flattened_mut();
+        for r in 0..GROUP.min(rows - group * GROUP) {
+            let first = (group * GROUP + r) * n_blocks;
+            let scales = &q.block_scale[first..][..n_blocks];
+            let nibbles = q.nibbles[first * BLOCK / 2..].chunks(BLOCK / 2);
+            for ((packed, scale), nibbles) in packed.iter_mut().zip(scales).zip(nibbles) {
+                packed.scale[r] = *scale;
+                packed.set_row(r, nibbles);
+            }
+        }
+    });
+    pairs
+}
+
+const EMPTY: Q4Block = Q4Block {
+    nibbles: [[0; 16]; 4],
+    scale: [0; GROUP],
+};
+
+impl Q4Block {
+    /// Puts the canonical bytes of one row (column 2k low, 2k+1 high) in their interleaved places.
+    fn set_row(&mut self, r: usize, bytes: &[u8]) {
+        for (vector, bytes) in self.nibbles.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            let [ab, cd, ef, gh] = *bytes;
+            let interleaved = [
+                ab & 15 | ef << 4,
+                ab >> 4 | ef & 0xf0,
+                cd & 15 | gh << 4,
+                cd >> 4 | gh & 0xf0,
+            ];
+            vector[4 * r..4 * r + 4].copy_from_slice(&interleaved.map(|v| v as i8));
+        }
+    }
+
+    fn nibble(&self, r: usize, col: usize) -> u8 {
+        let byte = self.nibbles[col / 8][4 * r + col % 4] as u8;
+        if col % 8 < 4 { byte & 15 } else { byte >> 4 }
+    }
+
+    /// Writes row `r` of the block as f32.
+    pub fn dequantize(&self, r: usize, row_scale: f32, out: &mut [f32]) {
+        let scale = row_scale * f32::from(self.scale[r]);
+        for (col, out) in out.iter_mut().enumerate() {
+            *out = scale * (f32::from(self.nibble(r, col)) - 8.0);
+        }
+    }
+}
+
+pub struct Q4Product<'a> {
+    pairs: &'a [Q4Pair],             // [groups, n_pairs]
+    activations: &'a [Q4Activation], // [T, n_pairs]
+    n_pairs: usize,
+    /// Four and [`STEPS`], hidden from the optimiser.
+    n_vectors: usize,
+    n_steps: usize,
+}
+
+/// One unpacked block of a panel: its steps, the groups beside one another.
+#[derive(Clone, Copy)]
+#[repr(align(16))]
+pub struct PanelBlock {
+    steps: [[StepWeights; PANEL]; STEPS],
+    scale: [[i16; GROUP]; PANEL],
+}
+
+impl<'a> Q4Product<'a> {
+    pub fn new(pairs: &'a [Q4Pair], activations: &'a [Q4Activation], n_pairs: usize) -> Self {
+        Q4Product {
+            pairs,
+            activations,
+            n_pairs,
+            n_vectors: black_box(4),
+            n_steps: black_box(STEPS),
+        }
+    }
+
+    fn group(&self, group: usize) -> &'a [Q4Pair] {
+        &self.pairs[group * self.n_pairs..][..self.n_pairs]
+    }
+}
+
+impl Product for Q4Product<'_> {
+    type Panel = [[PanelBlock; 2]; RUN];
+
+    fn panel() -> Self::Panel {
+        let empty = PanelBlock {
+            steps: [[StepWeights::default(); PANEL]; STEPS],
+            scale: [[0; GROUP]; PANEL],
+        };
+        [[empty; 2]; RUN]
+    }
+
+    fn vector<const N: usize>(&self, groups: [usize; N], t: usize) -> [F32x4; N] {
+        let activations = &self.activations[t * self.n_pairs..][..self.n_pairs];
+        vector_kernel(
+            groups.map(|group| self.group(group)),
+            activations,
+            self.n_vectors,
+        )
+    }
+
+    fn matrix(
+        &self,
+        first: usize,
+        n: usize,
+        t: usize,
+        panel: &mut Self::Panel,
+        sums: &mut [[F32x4; PANEL]],
+    ) {
+        sums.fill([F32x4::splat(0.0); PANEL]);
+        for start in (0..self.n_pairs).step_by(RUN) {
+            let n_pairs = RUN.min(self.n_pairs - start);
+            let panel = &mut panel[..n_pairs];
+            for g in 0..n {
+                let pairs = &self.group(first + g)[start..][..n_pairs];
+                unpack_group(pairs.as_flattened(), g, panel.as_flattened_mut());
+            }
+            let run = PanelRun {
+                product: self,
+                start,
+                panel,
+            };
+            run.all(t, sums);
+        }
+    }
+}
+
+/// Some blocks of a panel, unpacked.
+struct PanelRun<'a> {
+    product: &'a Q4Product<'a>,
+    start: usize,
+    panel: &'a [[PanelBlock; 2]],
+}
+
+impl Tiles for PanelRun<'_> {
+    fn tile<const C: usize>(&self, t: usize, sums: &mut [[F32x4; PANEL]; C]) {
+        let product = self.product;
+        let columns = std::array::from_fn(|c| {
+            &product.activations[(t + c) * product.n_pairs + self.start..][..self.panel.len()]
+        });
+        matrix_kernel(self.panel, columns, product.n_steps, sums);
+    }
+}
+
+/// `N` groups times one column, each group from its own region of memory.
+#[inline(never)]
+fn vector_kernel<const N: usize>(
+    groups: [&[Q4Pair]; N],
+    activations: &[Q4Activation],
+    n_vectors: usize,
+) -> [F32x4; N] {
+    let groups = groups.map(|pairs| &pairs[..activations.len()]);
+    let mut sums = [F32x4::splat(0.0); N];
+    for (pair, activation) in activations.iter().enumerate() {
+        let mut scaled = [I32x4::splat(0); N];
+        for (half, a) in activation.halves.iter().enumerate() {
+            let blocks = groups.map(|pairs| &pairs[pair][half]);
+            let mut products = [NibbleSums::start(&a.correction); N];
+            for v in 0..n_vectors.min(4) {
+                let (even, odd) = (Quad::load(&a.quads[2 * v]), Quad::load(&a.quads[2 * v + 1]));
+                for n in 0..N {
+                    let bytes = I8x16::load(&blocks[n].nibbles[v]);
+                    products[n] = (products[n].add_products(even, bytes.low_nibbles()))
+                        .add_products(odd, bytes.high_nibbles());
+                }
+            }
+            for n in 0..N {
+                scaled[n] = scaled[n].add(products[n].scaled(&blocks[n].scale));
+            }
+        }
+        let scale = F32x4::splat(activation.scale);
+        for n in 0..N {
+            sums[n] = sums[n].mul_add(scaled[n].to_f32(), scale);
+        }
+    }
+    sums
+}
+
+/// Writes the blocks of a group to column `g` of the panel.
+fn unpack_group(blocks: &[Q4Block], g: usize, panel: &mut [PanelBlock]) {
+    for (block, unpacked) in blocks.iter().zip(panel) {
+        let steps = unpacked.steps.as_chunks_mut::<{ STEPS / 4 }>().0;
+        for (bytes, steps) in block.nibbles.iter().zip(steps) {
+            unpack(
+                I8x16::load(bytes),
+                steps.each_mut().map(|step| &mut step[g]),
+            );
+        }
+        unpacked.scale[g] = block.scale;
+    }
+}
+
+/// A panel times `C` columns, added to `sums`.
+#[inline(never)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "one index for the weights and every column, in loops of this shape only"
+)]
+fn matrix_kernel<const C: usize>(
+    panel: &[[PanelBlock; 2]],
+    columns: [&[Q4Activation]; C],
+    n_steps: usize,
+    sums: &mut [[F32x4; PANEL]; C],
+) {
+    let columns = columns.map(|column| &column[..panel.len()]);
+    for (pair, weights) in panel.iter().enumerate() {
+        let columns = columns.map(|column| &column[pair]);
+        let mut scaled = [[I32x4::splat(0); PANEL]; C];
+        for (half, weights) in weights.iter().enumerate() {
+            let columns = columns.map(|a| &a.halves[half]);
+            let steps = columns.map(|a| a.quads.as_flattened().as_chunks::<STEP_COLUMNS>().0);
+            let mut products = columns.map(|a| [StepSums::start(&a.correction); PANEL]);
+            for step in 0..n_steps.min(STEPS) {
+                for c in 0..C {
+                    let a = StepActivations::load(&steps[c][step]);
+                    for g in 0..PANEL {
+                        products[c][g] = products[c][g].add_step(a, &weights.steps[step][g]);
+                    }
+                }
+            }
+            for c in 0..C {
+                for g in 0..PANEL {
+                    scaled[c][g] = scaled[c][g].add(products[c][g].scaled(&weights.scale[g]));
+                }
+            }
+        }
+        for c in 0..C {
+            let scale = F32x4::splat(columns[c].scale);
+            for g in 0..PANEL {
+                sums[c][g] = sums[c][g].mul_add(scaled[c][g].to_f32(), scale);
+            }
+        }
+    }
+}

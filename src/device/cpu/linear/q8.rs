@@ -1,0 +1,236 @@
+//! q8 times 16-bit activations: exact whole numbers in 32 bits, at about half the speed of q4 in the first-level cache
+//! and at the same speed where memory is the bound. A group's block is four rows by 32 columns: 128 bytes of weights
+//! and four i16 scales. It stands inside `linear/`.
+
+use std::hint::black_box;
+
+use crate::base::quant::{BLOCK, Q8Values};
+use crate::base::simd::{F32x4, I8x16, I16x8, I32x4};
+use crate::device::cpu::linear::activations::Q8Activation;
+use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles};
+use crate::threads::pool::{Pieces, Pool};
+
+/// Blocks of a panel that are unpacked at once: 12 KB.
+const RUN: usize = 16;
+
+/// 32 columns of four rows. Half h of vector v holds, in bytes 2r and 2r+1, the columns 4v+2h and 4v+2h+1 of row r.
+#[derive(Clone, Copy)]
+pub struct Q8Block {
+    quants: [[i8; 16]; 8],
+    scale: [i16; GROUP],
+}
+
+/// The canonical form, interleaved. Missing rows of the last group have scales of zero. // [groups, blocks]
+pub fn pack(pool: &Pool, q: &Q8Values, rows: usize, n_blocks: usize) -> Vec<Q8Block> {
+    let groups = rows.div_ceil(GROUP);
+    let empty = Q8Block {
+        quants: [[0; 16]; 8],
+        scale: [0; GROUP],
+    };
+    let mut blocks = vec![empty; groups * n_blocks];
+    pool.run(
+        groups,
+        Pieces::new(&mut blocks, n_blocks),
+        |group, blocks| {
+            for r in 0..GROUP.min(rows - group * GROUP) {
+                let first = (group * GROUP + r) * n_blocks;
+                let scales = &q.block_scale[first..][..n_blocks];
+                let quants = q.quants[first * BLOCK..].chunks(BLOCK);
+                for ((packed, scale), quants) in blocks.iter_mut().zip(scales).zip(quants) {
+                    packed.scale[r] = *scale;
+                    let fours = quants.as_chunks::<4>().0;
+                    for (vector, [a, b, c, d]) in packed.quants.iter_mut().zip(fours) {
+                        vector[2 * r..2 * r + 2].copy_from_slice(&[*a, *b]);
+                        vector[8 + 2 * r..8 + 2 * r + 2].copy_from_slice(&[*c, *d]);
+                    }
+                }
+            }
+        },
+    );
+    blocks
+}
+
+impl Q8Block {
+    /// Writes row `r` of the block as f32.
+    pub fn dequantize(&self, r: usize, row_scale: f32, out: &mut [f32]) {
+        let scale = row_scale * f32::from(self.scale[r]);
+        for (col, out) in out.iter_mut().enumerate() {
+            let quant = self.quants[col / 4][8 * (col % 4 / 2) + 2 * r + col % 2];
+            *out = scale * f32::from(quant);
+        }
+    }
+}
+
+pub struct Q8Product<'a> {
+    blocks: &'a [Q8Block],           // [groups, n_blocks]
+    activations: &'a [Q8Activation], // [T, n_blocks]
+    n_blocks: usize,
+    /// Eight and sixteen, hidden from the optimiser as in `q4.rs`.
+    n_vectors: usize,
+    n_steps: usize,
+}
+
+/// One unpacked block of a panel: its steps of two columns, the groups beside one another.
+#[derive(Clone, Copy)]
+pub struct PanelBlock {
+    steps: [[[i16; 8]; PANEL]; 16],
+    scale: [[i16; GROUP]; PANEL],
+}
+
+impl<'a> Q8Product<'a> {
+    pub fn new(blocks: &'a [Q8Block], activations: &'a [Q8Activation], n_blocks: usize) -> Self {
+        Q8Product {
+            blocks,
+            activations,
+            n_blocks,
+            n_vectors: black_box(8),
+            n_steps: black_box(16),
+        }
+    }
+
+    fn group(&self, group: usize) -> &'a [Q8Block] {
+        &self.blocks[group * self.n_blocks..][..self.n_blocks]
+    }
+}
+
+impl Product for Q8Product<'_> {
+    type Panel = [PanelBlock; RUN];
+
+    fn panel() -> Self::Panel {
+        let empty = PanelBlock {
+            steps: [[[0; 8]; PANEL]; 16],
+            scale: [[0; GROUP]; PANEL],
+        };
+        [empty; RUN]
+    }
+
+    fn vector<const N: usize>(&self, groups: [usize; N], t: usize) -> [F32x4; N] {
+        let activations = &self.activations[t * self.n_blocks..][..self.n_blocks];
+        vector_kernel(
+            groups.map(|group| self.group(group)),
+            activations,
+            self.n_vectors,
+        )
+    }
+
+    fn matrix(
+        &self,
+        first: usize,
+        n: usize,
+        t: usize,
+        panel: &mut Self::Panel,
+        sums: &mut [[F32x4; PANEL]],
+    ) {
+        sums.fill([F32x4::splat(0.0); PANEL]);
+        for start in (0..self.n_blocks).step_by(RUN) {
+            let n_blocks = RUN.min(self.n_blocks - start);
+            let panel = &mut panel[..n_blocks];
+            for g in 0..n {
+                unpack(&self.group(first + g)[start..][..n_blocks], g, panel);
+            }
+            let run = PanelRun {
+                product: self,
+                start,
+                panel,
+            };
+            run.all(t, sums);
+        }
+    }
+}
+
+/// Some blocks of a panel, unpacked.
+struct PanelRun<'a> {
+    product: &'a Q8Product<'a>,
+    start: usize,
+    panel: &'a [PanelBlock],
+}
+
+impl Tiles for PanelRun<'_> {
+    fn tile<const C: usize>(&self, t: usize, sums: &mut [[F32x4; PANEL]; C]) {
+        let product = self.product;
+        let columns = std::array::from_fn(|c| {
+            &product.activations[(t + c) * product.n_blocks + self.start..][..self.panel.len()]
+        });
+        matrix_kernel(self.panel, columns, product.n_steps, sums);
+    }
+}
+
+/// The sums of a block times its two scales, added to `sum`.
+#[inline(always)]
+fn add_scaled(sum: F32x4, products: I32x4, scale: &[i16; GROUP], a_scale: F32x4) -> F32x4 {
+    let scale = I16x8::widen_four(scale).to_f32().mul(a_scale);
+    sum.mul_add(products.to_f32(), scale)
+}
+
+/// `N` groups times one column, each group from its own region of memory.
+#[inline(never)]
+fn vector_kernel<const N: usize>(
+    groups: [&[Q8Block]; N],
+    activations: &[Q8Activation],
+    n_vectors: usize,
+) -> [F32x4; N] {
+    let groups = groups.map(|blocks| &blocks[..activations.len()]);
+    let mut sums = [F32x4::splat(0.0); N];
+    for (block, a) in activations.iter().enumerate() {
+        let mut products = [I32x4::splat(0); N];
+        for v in 0..n_vectors.min(8) {
+            let low = I16x8::splat_pair(&a.pairs[2 * v]);
+            let high = I16x8::splat_pair(&a.pairs[2 * v + 1]);
+            for n in 0..N {
+                let bytes = I8x16::load(&groups[n][block].quants[v]);
+                products[n] = (products[n].add(bytes.widen_low().dot_pairs(low)))
+                    .add(bytes.widen_high().dot_pairs(high));
+            }
+        }
+        let scale = F32x4::splat(a.scale);
+        for n in 0..N {
+            sums[n] = add_scaled(sums[n], products[n], &groups[n][block].scale, scale);
+        }
+    }
+    sums
+}
+
+/// Writes the blocks of a group to column `g` of the panel.
+fn unpack(blocks: &[Q8Block], g: usize, panel: &mut [PanelBlock]) {
+    for (block, unpacked) in blocks.iter().zip(panel) {
+        for (bytes, steps) in block
+            .quants
+            .iter()
+            .zip(unpacked.steps.as_chunks_mut::<2>().0)
+        {
+            let bytes = I8x16::load(bytes);
+            bytes.widen_low().store(&mut steps[0][g]);
+            bytes.widen_high().store(&mut steps[1][g]);
+        }
+        unpacked.scale[g] = block.scale;
+    }
+}
+
+/// A panel times `C` columns, added to `sums`.
+#[inline(never)]
+fn matrix_kernel<const C: usize>(
+    panel: &[PanelBlock],
+    columns: [&[Q8Activation]; C],
+    n_steps: usize,
+    sums: &mut [[F32x4; PANEL]; C],
+) {
+    let columns = columns.map(|column| &column[..panel.len()]);
+    for (block, weights) in panel.iter().enumerate() {
+        let mut products = [[I32x4::splat(0); PANEL]; C];
+        for step in 0..n_steps.min(16) {
+            let weights = weights.steps[step].each_ref().map(I16x8::load);
+            for c in 0..C {
+                let a = I16x8::splat_pair(&columns[c][block].pairs[step]);
+                for g in 0..PANEL {
+                    products[c][g] = products[c][g].add(weights[g].dot_pairs(a));
+                }
+            }
+        }
+        for c in 0..C {
+            let scale = F32x4::splat(columns[c][block].scale);
+            for g in 0..PANEL {
+                sums[c][g] = add_scaled(sums[c][g], products[c][g], &weights.scale[g], scale);
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The CPU: ops that compute at once, on the calling thread and the pool's. Each op is a file of its name.
+
+mod attention;
+mod ceilings;
+mod conv1d;
+mod elementwise;
+mod embed;
+mod kv_cache;
+mod linear;
+mod norm;
+mod ssm_scan;
+mod tensor;
+mod top;
+mod vecmath;
+
+use crate::base::error::Result;
+use crate::base::quant::QMatrix;
+use crate::ops::device::{
+    AttentionShape, Ceilings, Cols, Conv1d, Device, GatedNorm, KvCache, KvFormat, Linear, Norm,
+    Rope, Ssm, SsmInput,
+};
+use crate::threads::pool::{Pieces, Pool};
+pub use kv_cache::CpuKvRows;
+use linear::Activations;
+pub use linear::CpuWeight;
+use ssm_scan::ScanScratch;
+pub use tensor::CpuTensor;
+
+pub struct Cpu {
+    pool: Pool,
+    activations: Activations,
+    scan: ScanScratch,
+}
+
+impl Cpu {
+    /// A device that computes on `threads` threads, the caller's included.
+    pub fn new(threads: usize) -> Cpu {
+        Cpu {
+            pool: Pool::new(threads),
+            activations: Activations::default(),
+            scan: ScanScratch::default(),
+        }
+    }
+
+    /// The threads that compute.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// From now on `threads` threads compute, as far as there are so many.
+    pub fn set_threads(&mut self, threads: usize) {
+        self.pool.set_threads(threads);
+    }
+
+    /// Measures what this machine can do at best on these threads; takes about a second.
+    pub fn ceilings(&self) -> Ceilings {
+        ceilings::measure(&self.pool)
+    }
+}
+
+impl Device for Cpu {
+    type Tensor = CpuTensor;
+    type Weight = CpuWeight;
+    type KvRows = CpuKvRows;
+
+    const TOKENS_AHEAD: usize = 1;
+
+    fn tensor(&mut self, rows: usize, cols: usize) -> CpuTensor {
+        CpuTensor::new(rows, cols, vec![0.0; rows * cols])
+    }
+
+    fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> CpuTensor {
+        CpuTensor::new(rows, cols, values)
+    }
+
+    fn for_each_piece(
+        &self,
+        data: &mut [u8],
+        piece: usize,
+        body: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) {
+        let pieces = data.len().div_ceil(piece);
+        self.pool.run(pieces, Pieces::new(data, piece), body);
+    }
+
+    fn upload(&mut self, matrix: QMatrix) -> CpuWeight {
+        CpuWeight::new(&self.pool, matrix)
+    }
+
+    fn kv_rows(&mut self, shape: &AttentionShape, context: usize, format: KvFormat) -> CpuKvRows {
+        CpuKvRows::new(shape, context, format)
+    }
+
+    fn kv_format(&self, rows: &CpuKvRows) -> KvFormat {
+        rows.format()
+    }
+
+    fn clear(&mut self, x: &mut CpuTensor) {
+        x.clear();
+    }
+
+    fn copy(&mut self, x: &CpuTensor, y: &mut CpuTensor) {
+        elementwise::copy(x, y);
+    }
+
+    fn write(&mut self, values: &[f32], x: &mut CpuTensor) {
+        x.values_mut().copy_from_slice(values);
+    }
+
+    fn weight_bytes(&self, weight: &CpuWeight) -> usize {
+        weight.bytes()
+    }
+
+    fn embed(&mut self, table: &CpuWeight, tokens: &[u32], y: &mut CpuTensor) {
+        embed::embed(table, tokens, y);
+    }
+
+    fn rms_norm(&mut self, norm: &Norm<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
+        norm::rms_norm(&self.pool, norm, x, y);
+    }
+
+    fn gated_rms_norm(
+        &mut self,
+        norm: &GatedNorm<Cpu>,
+        x: &CpuTensor,
+        gate: Cols<CpuTensor>,
+        y: &mut CpuTensor,
+    ) {
+        norm::gated_rms_norm(&self.pool, norm, x, &gate, y);
+    }
+
+    fn linear(&mut self, linear: &Linear<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
+        linear::linear(&self.pool, &mut self.activations, linear, x, false, y);
+    }
+
+    fn linear_add(&mut self, linear: &Linear<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
+        linear::linear(&self.pool, &mut self.activations, linear, x, true, y);
+    }
+
+    fn causal_conv1d(
+        &mut self,
+        conv: &Conv1d<Cpu>,
+        x: Cols<CpuTensor>,
+        state: &mut CpuTensor,
+        y: &mut CpuTensor,
+    ) {
+        conv1d::causal_conv1d(&self.pool, conv, &x, state, y);
+    }
+
+    fn ssm_scan(
+        &mut self,
+        ssm: &Ssm<Cpu>,
+        input: SsmInput<CpuTensor>,
+        state: &mut CpuTensor,
+        y: &mut CpuTensor,
+    ) {
+        ssm_scan::ssm_scan(&self.pool, &mut self.scan, ssm, &input, state, y);
+    }
+
+    fn rope(&mut self, rope: &Rope, position: usize, x: &mut CpuTensor) {
+        elementwise::rope(rope, position, x);
+    }
+
+    fn append_kv(&mut self, k: &CpuTensor, v: &CpuTensor, cache: &mut KvCache<Cpu>) {
+        attention::append_kv(k, v, cache);
+    }
+
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        q: &CpuTensor,
+        cache: &KvCache<Cpu>,
+        y: &mut CpuTensor,
+    ) {
+        attention::attention(&self.pool, shape, q, cache, y);
+    }
+
+    fn gelu_mul(&mut self, x: &CpuTensor, y: &mut CpuTensor) {
+        elementwise::gelu_mul(&self.pool, x, y);
+    }
+
+    fn concat(&mut self, a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
+        elementwise::concat(a, b, y);
+    }
+
+    fn add(&mut self, a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
+        elementwise::add(a, b, y);
+    }
+
+    fn last_row(&mut self, x: &CpuTensor, y: &mut CpuTensor) {
+        elementwise::last_row(x, y);
+    }
+
+    fn top(&mut self, logits: &CpuTensor, row: usize, y: &mut CpuTensor) {
+        top::top(logits, row, y);
+    }
+
+    fn embed_top(&mut self, table: &CpuWeight, top: &CpuTensor, row: usize, y: &mut CpuTensor) {
+        embed::embed_top(table, top, row, y);
+    }
+
+    fn flush(&mut self) {}
+
+    async fn read(&mut self, x: &CpuTensor) -> Result<Vec<f32>> {
+        Ok(x.values().to_vec())
+    }
+
+    async fn read_kv(&mut self, cache: &KvCache<Cpu>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for position in 0..cache.len {
+            cache.rows.save(position, &mut bytes);
+        }
+        Ok(bytes)
+    }
+
+    fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<Cpu>) {
+        let position_bytes = cache.format.bytes(&cache.shape, 1) as usize;
+        for (position, bytes) in bytes.chunks(position_bytes).enumerate() {
+            cache.rows.restore(position, bytes);
+        }
+    }
+}

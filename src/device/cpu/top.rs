@@ -1,0 +1,11 @@
+//! The most probable tokens.
+
+use crate::device::cpu::tensor::CpuTensor;
+use crate::sampling::Top;
+
+/// Writes the [`Top`] of the one row of logits to row `row` of y.
+pub fn top(logits: &CpuTensor, row: usize, y: &mut CpuTensor) {
+    let cols = y.cols();
+    let top = Top::of(logits.values(), Top::places(cols));
+    top.write(&mut y.resize(row + 1)[row * cols..]);
+}

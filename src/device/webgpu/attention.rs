@@ -1,0 +1,112 @@
+//! Causal attention over the KV cache. A single query is split over positions among workgroups (flash-decoding).
+
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
+use crate::ops::device::{AttentionShape, KvCache, KvFormat};
+
+/// The widest head for which the kernel has registers.
+pub const MAX_HEAD_DIM: usize = 512;
+/// Positions of a split, unless that makes more than [`MAX_SPLITS`].
+const SPLIT_LEN: usize = 256;
+const MAX_SPLITS: usize = 32;
+/// From this many queries on positions are not split: the queries fill a device by themselves.
+const UNSPLIT_FROM: usize = 5;
+/// Numbers of a split's result before its sums: the largest score and the sum of exponentials.
+const PART_HEADER: usize = 2;
+/// Numbers in a vector of WGSL.
+const FOUR: usize = 4;
+
+pub const ATTENTION: &[Constant] = &constants![MAX_HEAD_DIM, PART_HEADER];
+
+uniforms! {
+    pub struct AttentionParams {
+        n_heads: usize,
+        n_kv_heads: usize,
+        head_dim: usize,
+        /// Positions that the first query sees; each further query sees one more.
+        n_visible: usize,
+        scale: f32,
+        n_splits: usize,
+        split_len: usize,
+        /// Threads that have different columns when values are summed: a power of two.
+        column_threads: usize,
+    }
+}
+
+uniforms! {
+    pub struct MergeParams {
+        n_heads: usize,
+        head_dim: usize,
+        n_splits: usize,
+    }
+}
+
+pub fn attention(
+    be: &mut WebGpu,
+    shape: &AttentionShape,
+    q: &WebGpuTensor,
+    cache: &KvCache<WebGpu>,
+    y: &mut WebGpuTensor,
+) {
+    y.resize(q.rows);
+    let rows = &cache.rows;
+    let kernel = match rows.format {
+        KvFormat::F32 => Kernel::AttentionF32,
+        KvFormat::I8 => Kernel::AttentionI8,
+    };
+    let (n_splits, split_len) = splits(q.rows, cache.len);
+    let parts = if n_splits == 1 {
+        &be.dummy
+    } else {
+        let n_numbers = q.rows * shape.n_heads * n_splits * (PART_HEADER + shape.head_dim);
+        be.attention_parts.at_least(&mut be.recorder, n_numbers) // [T, heads, splits, 2 + d]
+    };
+    let n_fours = shape.head_dim.div_ceil(FOUR);
+    be.recorder.dispatch(
+        kernel,
+        &[
+            &q.buffer,
+            &rows.keys,
+            &rows.values,
+            &rows.scales,
+            &y.buffer,
+            parts,
+        ],
+        &AttentionParams {
+            n_heads: shape.n_heads,
+            n_kv_heads: shape.n_kv_heads,
+            head_dim: shape.head_dim,
+            n_visible: cache.len - q.rows + 1,
+            scale: shape.scale,
+            n_splits,
+            split_len,
+            column_threads: n_fours.next_power_of_two().min(THREADS),
+        },
+        [shape.n_heads, q.rows, n_splits],
+    );
+    if n_splits > 1 {
+        be.recorder.dispatch(
+            Kernel::AttentionMerge,
+            &[parts, &y.buffer],
+            &MergeParams {
+                n_heads: shape.n_heads,
+                head_dim: shape.head_dim,
+                n_splits,
+            },
+            [shape.n_heads, q.rows, 1],
+        );
+    }
+}
+
+/// How many splits of `len` positions there are, and how long they are.
+fn splits(n_queries: usize, len: usize) -> (usize, usize) {
+    let wanted = if n_queries < UNSPLIT_FROM {
+        len.div_ceil(SPLIT_LEN).min(MAX_SPLITS)
+    } else {
+        1
+    };
+    let split_len = len.div_ceil(wanted);
+    (len.div_ceil(split_len), split_len)
+}

@@ -1,0 +1,76 @@
+//! Storage buffers on the device, identified by number so that bind groups can be cached. It knows nothing of what a
+//! buffer holds.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::device::webgpu::recorder::Recorder;
+
+/// Ids of dropped buffers, for caches that are keyed by id.
+pub type FreedIds = Rc<RefCell<Vec<u32>>>;
+
+/// A storage buffer. Its id is never reused.
+pub struct DeviceBuffer {
+    pub id: u32,
+    pub buffer: wgpu::Buffer,
+    freed: FreedIds,
+}
+
+impl Drop for DeviceBuffer {
+    fn drop(&mut self) {
+        self.freed.borrow_mut().push(self.id);
+    }
+}
+
+/// Creates buffers and numbers them.
+#[derive(Default)]
+pub struct BufferAllocator {
+    n_created: u32,
+    pub freed: FreedIds,
+}
+
+impl BufferAllocator {
+    /// A buffer of zeros. Its size is rounded up to what can be bound and copied.
+    pub fn create(&mut self, device: &wgpu::Device, bytes: u64) -> DeviceBuffer {
+        let id = self.n_created;
+        self.n_created += 1;
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            // The largest array element in a shader is a vector of four words.
+            size: bytes.next_multiple_of(16).max(16),
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_SRC
+                | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        DeviceBuffer {
+            id,
+            buffer,
+            freed: Rc::clone(&self.freed),
+        }
+    }
+}
+
+/// A buffer for intermediate results of one op. It grows on demand and is reused.
+pub struct ScratchBuffer {
+    n_numbers: usize,
+    buffer: DeviceBuffer,
+}
+
+impl ScratchBuffer {
+    pub fn new(recorder: &mut Recorder) -> ScratchBuffer {
+        ScratchBuffer {
+            n_numbers: 0,
+            buffer: recorder.create(0),
+        }
+    }
+
+    /// The buffer, with room for at least `n_numbers` f32 or u32. Its contents are undefined.
+    pub fn at_least(&mut self, recorder: &mut Recorder, n_numbers: usize) -> &DeviceBuffer {
+        if self.n_numbers < n_numbers {
+            self.n_numbers = n_numbers;
+            self.buffer = recorder.create(4 * n_numbers as u64);
+        }
+        &self.buffer
+    }
+}

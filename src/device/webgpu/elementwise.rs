@@ -1,0 +1,165 @@
+//! Ops with one thread per number or pair: copies, sums, the gated activation and the rotary embedding.
+
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::buffer::DeviceBuffer;
+use crate::device::webgpu::kernels::{Kernel, per_number};
+use crate::device::webgpu::recorder::Recorder;
+use crate::device::webgpu::tensor::{Region, WebGpuTensor, to_bytes};
+use crate::device::webgpu::uniforms::uniforms;
+use crate::ops::device::Rope;
+
+uniforms! {
+    /// Of `add` and `gelu_mul`.
+    pub struct WidthParams {
+        width: usize,
+    }
+}
+
+uniforms! {
+    pub struct ConcatParams {
+        a_cols: usize,
+        b_cols: usize,
+    }
+}
+
+uniforms! {
+    pub struct CopyParams {
+        width: usize,
+        from_start: usize,
+        from_stride: usize,
+        to_start: usize,
+        to_stride: usize,
+    }
+}
+
+uniforms! {
+    pub struct RopeParams {
+        /// Of the first row.
+        position: usize,
+        /// Pairs of a head.
+        half: usize,
+        /// Pairs of a row.
+        n_pairs: usize,
+    }
+}
+
+pub fn gelu_mul(be: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+    y.resize(x.rows);
+    be.recorder.dispatch(
+        Kernel::GeluMul,
+        &[&x.buffer, &y.buffer],
+        &WidthParams { width: y.cols },
+        per_number(y.cols, x.rows),
+    );
+}
+
+pub fn concat(be: &mut WebGpu, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
+    y.resize(a.rows);
+    be.recorder.dispatch(
+        Kernel::Concat,
+        &[&a.buffer, &b.buffer, &y.buffer],
+        &ConcatParams {
+            a_cols: a.cols,
+            b_cols: b.cols,
+        },
+        per_number(y.cols, a.rows),
+    );
+}
+
+pub fn add(be: &mut WebGpu, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
+    y.resize(a.rows);
+    be.recorder.dispatch(
+        Kernel::Add,
+        &[&a.buffer, &b.buffer, &y.buffer],
+        &WidthParams { width: a.cols },
+        per_number(a.cols, a.rows),
+    );
+}
+
+pub fn last_row(be: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+    y.resize(1);
+    let from = Region {
+        start: (x.rows - 1) * x.cols,
+        ..x.region()
+    };
+    copy_rows(&mut be.recorder, from, y.region(), 1, x.cols);
+}
+
+pub fn copy(be: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+    y.resize(x.rows);
+    copy_rows(&mut be.recorder, x.region(), y.region(), x.rows, x.cols);
+}
+
+/// Records the copy of `rows` rows of `width` numbers.
+pub fn copy_rows(recorder: &mut Recorder, from: Region, to: Region, rows: usize, width: usize) {
+    recorder.dispatch(
+        Kernel::Copy,
+        &[from.buffer, to.buffer],
+        &CopyParams {
+            width,
+            from_start: from.start,
+            from_stride: from.stride,
+            to_start: to.start,
+            to_stride: to.stride,
+        },
+        per_number(width, rows),
+    );
+}
+
+pub fn rope(be: &mut WebGpu, rope: &Rope, position: usize, x: &mut WebGpuTensor) {
+    let table = RopeTable::covering(
+        &mut be.rope_table,
+        &mut be.recorder,
+        rope,
+        position + x.rows,
+    );
+    let n_pairs = x.cols / 2;
+    be.recorder.dispatch(
+        Kernel::Rope,
+        &[&table.cos_sin, &x.buffer],
+        &RopeParams {
+            position,
+            half: rope.head_dim / 2,
+            n_pairs,
+        },
+        per_number(n_pairs, x.rows),
+    );
+}
+
+/// Cosines and sines of every position and frequency.
+pub struct RopeTable {
+    inv_freq: Vec<f32>,
+    n_positions: usize,
+    cos_sin: DeviceBuffer, // [n_positions, half, 2]
+}
+
+impl RopeTable {
+    /// The cached table if it is that of `rope` and has at least `n_positions` positions, otherwise a new one.
+    fn covering<'a>(
+        cached: &'a mut Option<RopeTable>,
+        recorder: &mut Recorder,
+        rope: &Rope,
+        n_positions: usize,
+    ) -> &'a RopeTable {
+        let table = cached
+            .take()
+            .filter(|t| t.inv_freq == rope.inv_freq && t.n_positions >= n_positions)
+            .unwrap_or_else(|| RopeTable::new(recorder, rope, n_positions));
+        cached.insert(table)
+    }
+
+    fn new(recorder: &mut Recorder, rope: &Rope, n_positions: usize) -> RopeTable {
+        // It grows by doubling, so that a long sequence rebuilds it only a few times.
+        let n_positions = n_positions.next_power_of_two().max(256);
+        let cos_sin = (0..n_positions).flat_map(|position| {
+            let angles = rope.inv_freq.iter().map(move |freq| position as f32 * freq);
+            angles.flat_map(|angle| [angle.cos(), angle.sin()])
+        });
+        let cos_sin: Vec<f32> = cos_sin.collect();
+        RopeTable {
+            inv_freq: rope.inv_freq.clone(),
+            n_positions,
+            cos_sin: recorder.create_from(&to_bytes(&cos_sin)),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Rows of the embedding table, for tokens that the host knows or that the device has chosen itself.
+
+use crate::base::quant::BLOCK;
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::kernels::{Constant, Kernel, constants, per_number};
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
+use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
+use crate::sampling::Top;
+
+/// Tokens of one dispatch; they are in its uniform block.
+const EMBED_TOKENS: usize = 64;
+
+pub const EMBED: &[Constant] = &constants![BLOCK, GROUP];
+
+uniforms! {
+    pub struct EmbedParams {
+        tokens: [u32; EMBED_TOKENS],
+        /// Groups of columns in a row.
+        n_groups: usize,
+        cols: usize,
+        /// The rows of the table that are bound.
+        first_row: usize,
+        n_rows: usize,
+        /// The row of y for the first token.
+        first_token: usize,
+        /// One past the index of the only token in the tensor that holds it; 0 if `tokens` has the tokens.
+        chosen_end: usize,
+    }
+}
+
+/// Row t of y is row `tokens[t]` of the table.
+pub fn embed(be: &mut WebGpu, weight: &WebGpuWeight, tokens: &[u32], y: &mut WebGpuTensor) {
+    for (i, tokens) in tokens.chunks(EMBED_TOKENS).enumerate() {
+        embed_impl(be, weight, tokens, i * EMBED_TOKENS, None, y);
+    }
+}
+
+/// y is the table's row for the most probable token of row `row` of `top`.
+pub fn embed_top(
+    be: &mut WebGpu,
+    weight: &WebGpuWeight,
+    top: &WebGpuTensor,
+    row: usize,
+    y: &mut WebGpuTensor,
+) {
+    let index = row * top.cols + Top::FIRST_TOKEN;
+    embed_impl(be, weight, &[0], 0, Some((top, index)), y);
+}
+
+/// Row `first_token + t` of y is row `tokens[t]` of the table, or with `chosen`, for one token, the row whose number is
+/// at that index of a tensor.
+fn embed_impl(
+    be: &mut WebGpu,
+    weight: &WebGpuWeight,
+    tokens: &[u32],
+    first_token: usize,
+    chosen: Option<(&WebGpuTensor, usize)>,
+    y: &mut WebGpuTensor,
+) {
+    y.resize(first_token + tokens.len());
+    let kernel = weight.kernel([Kernel::EmbedF32, Kernel::EmbedQ8, Kernel::EmbedQ4]);
+    let (chosen, chosen_end) = match chosen {
+        Some((tensor, index)) => (&tensor.buffer, index + 1),
+        None => (&be.dummy, 0),
+    };
+    let mut uniform_tokens = [0; EMBED_TOKENS];
+    uniform_tokens[..tokens.len()].copy_from_slice(tokens);
+    for part in &weight.parts {
+        be.recorder.dispatch(
+            kernel,
+            &[&part.quants, &part.scales, chosen, &y.buffer],
+            &EmbedParams {
+                tokens: uniform_tokens,
+                n_groups: weight.n_groups,
+                cols: weight.cols,
+                first_row: part.first_row,
+                n_rows: part.rows,
+                first_token,
+                chosen_end,
+            },
+            per_number(weight.n_groups, tokens.len()),
+        );
+    }
+}

@@ -1,0 +1,275 @@
+//! The table of compute shaders, one entry each. A kernel is compiled on first use, once per device, in the form that
+//! the device's optional features allow.
+
+use crate::device::webgpu::attention::{ATTENTION, AttentionParams, MergeParams};
+use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakReadParams};
+use crate::device::webgpu::conv1d::Conv1dParams;
+use crate::device::webgpu::elementwise::{ConcatParams, CopyParams, RopeParams, WidthParams};
+use crate::device::webgpu::embed::{EMBED, EmbedParams};
+use crate::device::webgpu::kv_cache::AppendKvParams;
+use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC_FEW, VEC_ONE};
+use crate::device::webgpu::norm::{GatedRmsNormParams, RmsNormParams};
+use crate::device::webgpu::ssm_scan::{DUAL, SCAN, SsmParams};
+use crate::device::webgpu::top::{TOP, TopGroupsParams, TopMergeParams};
+use crate::device::webgpu::uniforms::Uniforms;
+
+/// Threads of a workgroup, except where a kernel has a constant of its own.
+pub const THREADS: usize = 64;
+
+/// What a kernel does to a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    /// Read and write.
+    Write,
+}
+use Access::{Read, Write};
+
+/// Optional WebGPU features that select a kernel variant. They do not change results beyond the order of sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OptionalFeatures {
+    /// Sums over a workgroup use subgroups.
+    pub subgroups: bool,
+    /// Weight tiles of quants are f16.
+    pub f16: bool,
+}
+
+/// A fragment that depends on an optional feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    Nothing,
+    /// How a workgroup sums: by subgroups or by a tree.
+    Sum,
+    /// The element type of a weight tile: f16 or f32.
+    Tile,
+}
+
+/// A constant in WGSL: its name and value. A number that a kernel shares with its host side is written in Rust only.
+pub type Constant = (&'static str, usize);
+
+/// `constants![A, B = 1]`: the constant A, and another named B.
+macro_rules! constants {
+    (@value $name:ident) => { $name };
+    (@value $name:ident = $value:expr) => { $value };
+    ($($name:ident $(= $value:expr)?),+) => {
+        [$((stringify!($name), constants!(@value $name $(= $value)?))),+]
+    };
+}
+pub(crate) use constants;
+
+/// What a shader is made of.
+struct Definition {
+    uniforms: fn() -> String,
+    /// The storage buffers, bound from 1 on; binding 0 is the uniform block.
+    bindings: &'static [Access],
+    constants: &'static [Constant],
+    variant: Variant,
+    /// Texts of the files; the last one has the entry point.
+    files: &'static [&'static str],
+}
+
+macro_rules! kernels {
+    ($($kernel:ident: $uniforms:ty, $bindings:expr, $constants:expr, $variant:ident, [$($file:literal)+];)+) => {
+        /// A compute shader.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kernel {
+            $($kernel),+
+        }
+
+        impl Kernel {
+            pub const ALL: &[Kernel] = &[$(Kernel::$kernel),+];
+
+            fn definition(self) -> Definition {
+                match self {
+                    $(Kernel::$kernel => Definition {
+                        uniforms: <$uniforms>::wgsl,
+                        bindings: &$bindings,
+                        constants: $constants,
+                        variant: Variant::$variant,
+                        files: &[$(include_str!(concat!("shaders/", $file, ".wgsl"))),+],
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+// Kernels that share their bindings.
+const APPEND_KV: [Access; 5] = [Read, Read, Write, Write, Write];
+const ATTEND: [Access; 6] = [Read, Read, Read, Read, Write, Write];
+const CONV1D: [Access; 5] = [Read, Read, Read, Write, Write];
+const EMBEDDING: [Access; 4] = [Read, Read, Read, Write];
+const LINEAR: [Access; 5] = [Read, Read, Read, Read, Write];
+
+kernels! {
+    // kernel: uniform block, bindings, constants, variant, files below `shaders/`
+    Add: WidthParams, [Read, Read, Write], &[], Nothing, ["elementwise/add"];
+    AppendKvF32: AppendKvParams, APPEND_KV, &[], Nothing,
+        ["shared/kv_f32" "shared/append_kv" "attention/append_kv_f32"];
+    AppendKvI8: AppendKvParams, APPEND_KV, &[], Nothing,
+        ["shared/kv_i8" "shared/append_kv" "attention/append_kv_i8"];
+    AttentionF32: AttentionParams, ATTEND, ATTENTION, Nothing,
+        ["shared/activations" "shared/kv_f32" "attention/attention"];
+    AttentionI8: AttentionParams, ATTEND, ATTENTION, Nothing,
+        ["shared/activations" "shared/kv_i8" "attention/attention"];
+    AttentionMerge: MergeParams, [Read, Write], ATTENTION, Nothing, ["shared/activations" "attention/merge"];
+    Concat: ConcatParams, [Read, Read, Write], &[], Nothing, ["elementwise/concat"];
+    Conv1d: Conv1dParams, CONV1D, &[], Nothing, ["shared/activations" "shared/conv1d" "conv1d/conv1d"];
+    Conv1dRows: Conv1dParams, CONV1D, &[], Nothing, ["shared/activations" "shared/conv1d" "conv1d/rows"];
+    Conv1dState: Conv1dParams, CONV1D, &[], Nothing, ["shared/activations" "shared/conv1d" "conv1d/state"];
+    Copy: CopyParams, [Read, Write], &[], Nothing, ["elementwise/copy"];
+    EmbedF32: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_f32" "embed/embed"];
+    EmbedQ8: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_q8" "shared/scales" "embed/embed"];
+    EmbedQ4: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_q4" "shared/scales" "embed/embed"];
+    GatedRmsNorm: GatedRmsNormParams, [Read, Read, Read, Write], &[], Sum, ["shared/activations" "norm/gated_rms_norm"];
+    GeluMul: WidthParams, [Read, Write], &[], Nothing, ["shared/activations" "elementwise/gelu_mul"];
+    LinearFewF32: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_f32" "shared/linear" "linear/vec"];
+    LinearFewQ8: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_q8" "shared/scales" "shared/linear" "linear/vec"];
+    LinearFewQ4: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_q4" "shared/scales" "shared/linear" "linear/vec"];
+    // Only quants are small integers, which f16 represents exactly.
+    LinearMatF32: LinearParams, LINEAR, MAT, Nothing,
+        ["shared/tile_f32" "shared/weights_f32" "shared/linear" "linear/mat"];
+    LinearMatQ8: LinearParams, LINEAR, MAT, Tile, ["shared/weights_q8" "shared/scales" "shared/linear" "linear/mat"];
+    LinearMatQ4: LinearParams, LINEAR, MAT, Tile, ["shared/weights_q4" "shared/scales" "shared/linear" "linear/mat"];
+    LinearOneF32: LinearParams, LINEAR, VEC_ONE, Sum, ["shared/weights_f32" "shared/linear" "linear/vec"];
+    LinearOneQ8: LinearParams, LINEAR, VEC_ONE, Sum, ["shared/weights_q8" "shared/scales" "shared/linear" "linear/vec"];
+    LinearOneQ4: LinearParams, LINEAR, VEC_ONE, Sum, ["shared/weights_q4" "shared/scales" "shared/linear" "linear/vec"];
+    LinearShortF32: LinearParams, LINEAR, SHORT, Nothing, ["shared/weights_f32" "shared/linear" "linear/short"];
+    LinearShortQ8: LinearParams, LINEAR, SHORT, Nothing,
+        ["shared/weights_q8" "shared/scales" "shared/linear" "linear/short"];
+    LinearShortQ4: LinearParams, LINEAR, SHORT, Nothing,
+        ["shared/weights_q4" "shared/scales" "shared/linear" "linear/short"];
+    PeakF32: PeakF32Params, [Write], PEAK_F32, Nothing, ["ceilings/peak_f32"];
+    PeakRead: PeakReadParams, [Read, Write], &[], Nothing, ["ceilings/peak_read"];
+    RmsNorm: RmsNormParams, [Read, Read, Write], &[], Sum, ["norm/rms_norm"];
+    Rope: RopeParams, [Read, Write], &[], Nothing, ["elementwise/rope"];
+    SsmCb: SsmParams, [Read, Write], DUAL, Nothing,
+        ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/cb"];
+    SsmDecay: SsmParams, [Read, Read, Read, Write], DUAL, Nothing, ["shared/activations" "shared/ssm" "ssm/decay"];
+    SsmOutputs: SsmParams, [Read, Read, Read, Read, Read, Write], DUAL, Nothing,
+        ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/outputs"];
+    SsmScan: SsmParams, [Read, Read, Read, Read, Read, Write, Write], SCAN, Nothing,
+        ["shared/activations" "shared/ssm" "ssm/scan"];
+    SsmState: SsmParams, [Read, Read, Write], DUAL, Nothing,
+        ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/state"];
+    TopGroups: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_sort" "top/groups"];
+    TopMerge: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_sort" "top/merge"];
+}
+
+/// Browsers need the directive for subgroups; naga, which compiles shaders natively, rejects it.
+#[cfg(not(target_arch = "wasm32"))]
+const ENABLE_SUBGROUPS: &str = "";
+#[cfg(target_arch = "wasm32")]
+const ENABLE_SUBGROUPS: &str = "enable subgroups;\n";
+
+impl Variant {
+    /// The directive that must open the shader, and the fragment.
+    fn text(self, features: OptionalFeatures) -> (&'static str, &'static str) {
+        match self {
+            Variant::Nothing => ("", ""),
+            Variant::Sum if features.subgroups => (
+                ENABLE_SUBGROUPS,
+                include_str!("shaders/shared/sum_subgroups.wgsl"),
+            ),
+            Variant::Sum => ("", include_str!("shaders/shared/sum_tree.wgsl")),
+            Variant::Tile if features.f16 => (
+                "enable f16;\n",
+                include_str!("shaders/shared/tile_f16.wgsl"),
+            ),
+            Variant::Tile => ("", include_str!("shaders/shared/tile_f32.wgsl")),
+        }
+    }
+}
+
+impl Kernel {
+    /// The storage buffers, in order.
+    pub fn bindings(self) -> &'static [Access] {
+        self.definition().bindings
+    }
+
+    /// The shader's whole text for a device.
+    pub fn source(self, features: OptionalFeatures) -> String {
+        let Definition {
+            uniforms,
+            constants,
+            variant,
+            files,
+            ..
+        } = self.definition();
+        let (directive, fragment) = variant.text(features);
+        let all_constants = [("THREADS", THREADS)].iter().chain(constants);
+        let constants: String = all_constants
+            .map(|(name, value)| format!("const {name}: u32 = {value};\n"))
+            .collect();
+        let params = uniforms() + "@group(0) @binding(0) var<uniform> params: Params;\n";
+        [directive, &constants, &params, fragment, &files.concat()].concat()
+    }
+}
+
+/// Workgroups of a kernel with one thread for each of `width` numbers in each of `rows` rows.
+pub fn per_number(width: usize, rows: usize) -> [usize; 3] {
+    [width.div_ceil(THREADS), rows, 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use wgpu::naga::valid::{Capabilities, ValidationFlags, Validator};
+    use wgpu::naga::{AddressSpace, StorageAccess};
+
+    use super::*;
+
+    const ALL_FEATURES: [OptionalFeatures; 3] = [
+        OptionalFeatures {
+            subgroups: false,
+            f16: false,
+        },
+        OptionalFeatures {
+            subgroups: true,
+            f16: false,
+        },
+        OptionalFeatures {
+            subgroups: false,
+            f16: true,
+        },
+    ];
+
+    #[test]
+    fn every_kernel_is_valid_wgsl_and_binds_what_the_table_says() {
+        for &kernel in Kernel::ALL {
+            for features in ALL_FEATURES {
+                let source = kernel.source(features);
+                let module = wgpu::naga::front::wgsl::parse_str(&source).unwrap_or_else(|error| {
+                    panic!("{kernel:?}: {}", error.emit_to_string(&source))
+                });
+                let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
+                validator.validate(&module).unwrap_or_else(|error| {
+                    panic!("{kernel:?}: {}", error.emit_to_string(&source))
+                });
+                let mut bindings: Vec<_> = (module.global_variables.iter())
+                    .filter_map(|(_, variable)| {
+                        let AddressSpace::Storage { access } = variable.space else {
+                            return None;
+                        };
+                        let written = access.contains(StorageAccess::STORE);
+                        let binding = variable.binding.as_ref().unwrap().binding;
+                        Some((binding, if written { Write } else { Read }))
+                    })
+                    .collect();
+                bindings.sort_by_key(|(binding, _)| *binding);
+                let expected: Vec<_> = (1..).zip(kernel.bindings().iter().copied()).collect();
+                assert_eq!(bindings, expected, "{kernel:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_storage_binding_states_its_shape() {
+        for kernel in Kernel::ALL {
+            for line in kernel.source(OptionalFeatures::default()).lines() {
+                if line.contains("var<storage") {
+                    assert!(line.contains("; // ["), "{kernel:?}: {line}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Keys and values of one layer on the device, and their byte form that is independent of the layout.
+
+use crate::base::error::Result;
+use crate::device::webgpu::attention::MAX_HEAD_DIM;
+use crate::device::webgpu::buffer::DeviceBuffer;
+use crate::device::webgpu::kernels::Kernel;
+use crate::device::webgpu::recorder::Recorder;
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
+use crate::device::webgpu::{WebGpu, product};
+use crate::ops::device::{AttentionShape, KvCache, KvFormat};
+
+/// Numbers in a vector of WGSL; a head is padded to a multiple of it.
+const FOUR: usize = 4;
+
+uniforms! {
+    pub struct AppendKvParams {
+        n_kv_heads: usize,
+        head_dim: usize,
+        /// Of the first row that is appended.
+        position: usize,
+    }
+}
+
+pub struct WebGpuKvRows {
+    pub(super) format: KvFormat,
+    pub(super) keys: DeviceBuffer,   // [context, kv heads, ⌈d / 4⌉]
+    pub(super) values: DeviceBuffer, // [context, kv heads, ⌈d / 4⌉]
+    /// A key's and a value's scale; empty in f32.
+    pub(super) scales: DeviceBuffer, // [context, kv heads, 2]
+    n_kv_heads: usize,
+    head_dim: usize,
+}
+
+impl WebGpuKvRows {
+    pub fn new(
+        recorder: &mut Recorder,
+        shape: &AttentionShape,
+        context: usize,
+        format: KvFormat,
+    ) -> WebGpuKvRows {
+        assert!(
+            shape.head_dim <= MAX_HEAD_DIM,
+            "head_dim is {}, the attention kernel supports at most {MAX_HEAD_DIM}",
+            shape.head_dim
+        );
+        let heads = context * shape.n_kv_heads;
+        let bytes = product([heads, padded_head_bytes(format, shape.head_dim)]);
+        let scale_bytes = match format {
+            KvFormat::F32 => 0,
+            KvFormat::I8 => 2 * 4 * heads as u64,
+        };
+        WebGpuKvRows {
+            format,
+            keys: recorder.create(bytes),
+            values: recorder.create(bytes),
+            scales: recorder.create(scale_bytes),
+            n_kv_heads: shape.n_kv_heads,
+            head_dim: shape.head_dim,
+        }
+    }
+
+    /// Bytes of one head's keys, or values, at one position as the device stores them, without the scale.
+    fn padded_head_bytes(&self) -> usize {
+        padded_head_bytes(self.format, self.head_dim)
+    }
+
+    /// Bytes of the numbers of one head's keys, or values, at one position, without padding and scale.
+    fn number_bytes(&self) -> usize {
+        match self.format {
+            KvFormat::F32 => 4 * self.head_dim,
+            KvFormat::I8 => self.head_dim,
+        }
+    }
+
+    /// Bytes of one scale.
+    fn scale_bytes(&self) -> usize {
+        self.format.head_bytes(self.head_dim) - self.number_bytes()
+    }
+}
+
+fn padded_head_bytes(format: KvFormat, head_dim: usize) -> usize {
+    let four_bytes = match format {
+        KvFormat::F32 => 4 * FOUR,
+        KvFormat::I8 => FOUR,
+    };
+    head_dim.div_ceil(FOUR) * four_bytes
+}
+
+pub fn append_kv(be: &mut WebGpu, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
+    let rows = &cache.rows;
+    let kernel = match rows.format {
+        KvFormat::F32 => Kernel::AppendKvF32,
+        KvFormat::I8 => Kernel::AppendKvI8,
+    };
+    be.recorder.dispatch(
+        kernel,
+        &[&k.buffer, &v.buffer, &rows.keys, &rows.values, &rows.scales],
+        &AppendKvParams {
+            n_kv_heads: rows.n_kv_heads,
+            head_dim: rows.head_dim,
+            position: cache.len,
+        },
+        // Keys and values are the two layers of workgroups.
+        [rows.n_kv_heads, k.rows, 2],
+    );
+}
+
+/// The cache's contents. // [len, kv heads, k and v]: numbers, then the scale if the format has one
+pub async fn read(be: &mut WebGpu, cache: &KvCache<WebGpu>) -> Result<Vec<u8>> {
+    let rows = &cache.rows;
+    let heads = cache.len * rows.n_kv_heads;
+    let stored_bytes = rows.padded_head_bytes();
+    let bytes = product([heads, stored_bytes]);
+    let keys = be.read_buffer(&rows.keys, bytes).await?;
+    let values = be.read_buffer(&rows.values, bytes).await?;
+    let scale_bytes = rows.scale_bytes();
+    let scales = match scale_bytes {
+        0 => Vec::new(),
+        _ => {
+            let bytes = product([2, heads, scale_bytes]);
+            be.read_buffer(&rows.scales, bytes).await?
+        }
+    };
+    let number_bytes = rows.number_bytes();
+    let mut all = Vec::with_capacity(2 * heads * (number_bytes + scale_bytes));
+    for head in 0..heads {
+        for (half, stored) in [&keys, &values].into_iter().enumerate() {
+            all.extend_from_slice(&stored[head * stored_bytes..][..number_bytes]);
+            all.extend_from_slice(&scales[(2 * head + half) * scale_bytes..][..scale_bytes]);
+        }
+    }
+    Ok(all)
+}
+
+/// Replaces the cache's contents by what [`read`] returned.
+pub fn write(be: &mut WebGpu, bytes: &[u8], cache: &mut KvCache<WebGpu>) {
+    let rows = &cache.rows;
+    let (mut stored, mut scales) = ([Vec::new(), Vec::new()], Vec::new());
+    let head_bytes = rows.number_bytes() + rows.scale_bytes();
+    for (i, head) in bytes.chunks(head_bytes).enumerate() {
+        let (numbers, scale) = head.split_at(rows.number_bytes());
+        let stored = &mut stored[i % 2];
+        let end = stored.len() + rows.padded_head_bytes();
+        stored.extend_from_slice(numbers);
+        stored.resize(end, 0);
+        scales.extend_from_slice(scale);
+    }
+    let [keys, values] = stored;
+    be.recorder.write(&rows.keys, &keys);
+    be.recorder.write(&rows.values, &values);
+    be.recorder.write(&rows.scales, &scales);
+}

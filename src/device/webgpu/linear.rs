@@ -1,0 +1,170 @@
+//! Linear layers y = W·x + bias. One token and many are different kernels: few tokens are bound by reading W, many by
+//! the multiplications. The layout of W is in `weight.rs`.
+
+use crate::base::quant::BLOCK;
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
+use crate::device::webgpu::elementwise::copy_rows;
+use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
+use crate::device::webgpu::recorder::Recorder;
+use crate::device::webgpu::tensor::{Region, WebGpuTensor};
+use crate::device::webgpu::uniforms::uniforms;
+use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
+use crate::ops::device::Linear;
+
+/// Rows that a workgroup of `linear/vec.wgsl` computes for one token: many, so that a number of x that was loaded
+/// serves many weights.
+const ONE_ROWS: usize = 8;
+/// Rows that it computes for a few tokens, and how many tokens those may be. They share one reading of the weights.
+const FEW_ROWS: usize = 4;
+const FEW_TOKENS: usize = 4;
+/// Rows and tokens that a workgroup of `linear/mat.wgsl` computes.
+const MAT_ROWS: usize = 64;
+const MAT_TOKENS: usize = 32;
+/// With a few tokens, rows of up to this many bytes are computed by one thread each: a workgroup that shared a row
+/// would be mostly idle.
+const SHORT_ROW_BYTES: usize = 256;
+/// Bits of [`LinearParams::flags`].
+const ADD_BIAS: usize = 1;
+const ADD_TO_Y: usize = 2;
+/// Numbers in a vector of WGSL.
+const FOUR: usize = 4;
+
+pub const SHORT: &[Constant] = &constants![BLOCK, GROUP, ADD_BIAS, ADD_TO_Y];
+pub const VEC_ONE: &[Constant] = &constants![
+    BLOCK,
+    GROUP,
+    ADD_BIAS,
+    ADD_TO_Y,
+    ROWS = ONE_ROWS,
+    TOKENS = 1
+];
+pub const VEC_FEW: &[Constant] = &constants![
+    BLOCK,
+    GROUP,
+    ADD_BIAS,
+    ADD_TO_Y,
+    ROWS = FEW_ROWS,
+    TOKENS = FEW_TOKENS
+];
+pub const MAT: &[Constant] = &constants![
+    BLOCK,
+    GROUP,
+    ADD_BIAS,
+    ADD_TO_Y,
+    ROWS = MAT_ROWS,
+    TOKENS = MAT_TOKENS
+];
+
+uniforms! {
+    pub struct LinearParams {
+        n_tokens: usize,
+        /// Of this part of the matrix.
+        n_rows: usize,
+        /// Groups of columns in a row.
+        n_groups: usize,
+        /// Vectors of four numbers in a row of x.
+        x_fours: usize,
+        /// The column of y that the first row computes.
+        y_start: usize,
+        y_stride: usize,
+        flags: usize,
+    }
+}
+
+/// y = W·x + bias, or y += W·x + bias.
+pub fn linear_impl(
+    be: &mut WebGpu,
+    linear: &Linear<WebGpu>,
+    x: &WebGpuTensor,
+    add_to_y: bool,
+    y: &mut WebGpuTensor,
+) {
+    let weight = &linear.weight;
+    y.resize(x.rows);
+    let (bias, bias_flag) = match &linear.bias {
+        Some(bias) => (&bias.buffer, ADD_BIAS),
+        None => (&be.dummy, 0),
+    };
+    let add_flag = if add_to_y { ADD_TO_Y } else { 0 };
+    let x_cols = x.cols.next_multiple_of(FOUR);
+    let x_buffer = if x_cols == x.cols {
+        &x.buffer
+    } else {
+        padded_rows(&mut be.padded_x, &mut be.recorder, x, x_cols)
+    };
+    let tile = Tile::of(weight, x.rows);
+    for part in &weight.parts {
+        be.recorder.dispatch(
+            tile.kernel,
+            &[&part.quants, &part.scales, bias, x_buffer, &y.buffer],
+            &LinearParams {
+                n_tokens: x.rows,
+                n_rows: part.rows,
+                n_groups: weight.n_groups,
+                x_fours: x_cols / FOUR,
+                y_start: part.first_row,
+                y_stride: weight.rows,
+                flags: bias_flag | add_flag,
+            },
+            [
+                part.rows.div_ceil(tile.rows),
+                x.rows.div_ceil(tile.tokens),
+                1,
+            ],
+        );
+    }
+}
+
+/// A kernel, and the part of y that one of its workgroups computes.
+struct Tile {
+    kernel: Kernel,
+    rows: usize,
+    tokens: usize,
+}
+
+impl Tile {
+    /// The fastest for `weight` and `n_tokens` tokens.
+    fn of(weight: &WebGpuWeight, n_tokens: usize) -> Tile {
+        use Kernel::*;
+        let (kernels, rows, tokens) = match n_tokens {
+            ..=FEW_TOKENS if weight.row_bytes() <= SHORT_ROW_BYTES => {
+                ([LinearShortF32, LinearShortQ8, LinearShortQ4], THREADS, 1)
+            }
+            1 => ([LinearOneF32, LinearOneQ8, LinearOneQ4], ONE_ROWS, 1),
+            2..=FEW_TOKENS => (
+                [LinearFewF32, LinearFewQ8, LinearFewQ4],
+                FEW_ROWS,
+                FEW_TOKENS,
+            ),
+            _ => (
+                [LinearMatF32, LinearMatQ8, LinearMatQ4],
+                MAT_ROWS,
+                MAT_TOKENS,
+            ),
+        };
+        Tile {
+            kernel: weight.kernel(kernels),
+            rows,
+            tokens,
+        }
+    }
+}
+
+/// The rows of `x`, each padded with zeros to `cols` numbers. No published model needs it.
+fn padded_rows<'a>(
+    padded: &'a mut ScratchBuffer,
+    recorder: &mut Recorder,
+    x: &WebGpuTensor,
+    cols: usize,
+) -> &'a DeviceBuffer {
+    let buffer = padded.at_least(recorder, x.rows * cols);
+    recorder.clear(buffer);
+    let to = Region {
+        buffer,
+        start: 0,
+        stride: cols,
+    };
+    copy_rows(recorder, x.region(), to, x.rows, x.cols);
+    buffer
+}

@@ -1,0 +1,323 @@
+//! WebGPU: ops are recorded and run by a graphics adapter, with the same shaders natively and in a browser.
+//! Sums are f32. Results are within the tolerances of `tests/webgpu.rs`, not bit for bit those of the CPU.
+//!
+//! An op's file has its constants, uniform blocks and host side; `kernels.rs` names its shader files.
+
+mod adapter;
+mod attention;
+mod buffer;
+mod ceilings;
+mod conv1d;
+mod elementwise;
+mod embed;
+mod kernels;
+mod kv_cache;
+mod limits;
+mod linear;
+mod norm;
+mod readback;
+mod recorder;
+mod ssm_scan;
+mod tensor;
+mod timers;
+mod top;
+mod uniforms;
+mod weight;
+
+use crate::base::error::Result;
+use crate::base::quant::QMatrix;
+use crate::ops::device::{
+    AttentionShape, Ceilings, Cols, Conv1d, Device, GatedNorm, KvCache, KvFormat, Linear,
+    ModelSizes, Norm, Rope, Ssm, SsmInput,
+};
+use crate::ops::trace::{SpanId, SpanTime};
+pub use adapter::{AdapterFacts, AdapterOptions};
+use buffer::{DeviceBuffer, ScratchBuffer};
+use elementwise::RopeTable;
+pub use kv_cache::WebGpuKvRows;
+use readback::CAN_WAIT;
+pub use recorder::Counts;
+use recorder::Recorder;
+use ssm_scan::DualScratch;
+pub use tensor::WebGpuTensor;
+pub use weight::WebGpuWeight;
+
+/// Calls the body with each piece of the bytes and its number; see [`Device::for_each_piece`].
+pub type HostThreads = Box<dyn Fn(&mut [u8], usize, &(dyn Fn(usize, &mut [u8]) + Sync))>;
+
+pub struct WebGpu {
+    /// The CPU's threads: weights are quantised there before they are uploaded.
+    host: HostThreads,
+    recorder: Recorder,
+    facts: AdapterFacts,
+    /// Bound where a call has nothing to bind.
+    dummy: DeviceBuffer,
+    rope_table: Option<RopeTable>,
+    /// Rows of x whose length is not a multiple of four, padded.
+    padded_x: ScratchBuffer, // [T, 4 · ⌈cols / 4⌉]
+    dual_scratch: DualScratch,
+    attention_parts: ScratchBuffer, // [T, heads, splits, 2 + d]
+    top_groups: ScratchBuffer,      // [groups, 2 + 2k]
+    /// See [`Device::take_span_times`].
+    span_times: Vec<SpanTime>,
+}
+
+impl WebGpu {
+    /// Opens the system's preferred adapter.
+    ///
+    /// # Errors
+    /// [`crate::base::error::Error::NoAdapter`] with the reason.
+    pub async fn open(options: AdapterOptions, host: HostThreads) -> Result<WebGpu> {
+        let open = adapter::open(options).await?;
+        let facts = open.facts.clone();
+        let mut recorder = Recorder::new(open);
+        Ok(WebGpu {
+            host,
+            dummy: recorder.create(0),
+            rope_table: None,
+            padded_x: ScratchBuffer::new(&mut recorder),
+            dual_scratch: DualScratch::new(&mut recorder),
+            attention_parts: ScratchBuffer::new(&mut recorder),
+            top_groups: ScratchBuffer::new(&mut recorder),
+            recorder,
+            facts,
+            span_times: Vec::new(),
+        })
+    }
+
+    pub fn adapter(&self) -> &AdapterFacts {
+        &self.facts
+    }
+
+    /// The observed resolution of timestamp queries in microseconds; none if the device has none.
+    pub fn timestamp_step_us(&self) -> Option<f64> {
+        self.recorder.timestamp_step_us()
+    }
+
+    /// Measures what the device can do at best.
+    ///
+    /// # Errors
+    /// The device's own failure.
+    pub async fn ceilings(&mut self) -> Result<Ceilings> {
+        ceilings::measure(self).await
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.recorder.counts()
+    }
+
+    /// Reads back and keeps the span times that come with it.
+    async fn read_buffer(&mut self, buffer: &DeviceBuffer, bytes: u64) -> Result<Vec<u8>> {
+        let (read, times) = self.recorder.read(buffer, bytes).await?;
+        self.span_times.extend(times);
+        Ok(read)
+    }
+}
+
+/// A product in 64 bits: counts of operations and bytes do not fit wasm's 32-bit usize.
+fn product<const N: usize>(sizes: [usize; N]) -> u64 {
+    sizes.into_iter().map(|size| size as u64).product()
+}
+
+impl Device for WebGpu {
+    type Tensor = WebGpuTensor;
+    type Weight = WebGpuWeight;
+    type KvRows = WebGpuKvRows;
+
+    /// A readback costs most where decode steps are fast: eight of them share one.
+    const TOKENS_AHEAD: usize = 8;
+
+    fn check_sizes(&self, sizes: &ModelSizes) -> Result<()> {
+        limits::check_sizes(sizes, self.facts.max_binding_bytes)
+    }
+
+    fn tensor(&mut self, rows: usize, cols: usize) -> WebGpuTensor {
+        WebGpuTensor::zeros(&mut self.recorder, rows, cols)
+    }
+
+    fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> WebGpuTensor {
+        WebGpuTensor::from_values(&mut self.recorder, rows, cols, &values)
+    }
+
+    fn for_each_piece(
+        &self,
+        data: &mut [u8],
+        piece: usize,
+        body: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) {
+        (self.host)(data, piece, body);
+    }
+
+    fn upload(&mut self, matrix: QMatrix) -> WebGpuWeight {
+        WebGpuWeight::new(&mut self.recorder, &matrix, self.facts.max_binding_bytes)
+    }
+
+    fn kv_rows(
+        &mut self,
+        shape: &AttentionShape,
+        context: usize,
+        format: KvFormat,
+    ) -> WebGpuKvRows {
+        WebGpuKvRows::new(&mut self.recorder, shape, context, format)
+    }
+
+    fn clear(&mut self, x: &mut WebGpuTensor) {
+        self.recorder.clear(&x.buffer);
+    }
+
+    fn embed(&mut self, table: &WebGpuWeight, tokens: &[u32], y: &mut WebGpuTensor) {
+        embed::embed(self, table, tokens, y);
+    }
+
+    fn rms_norm(&mut self, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        norm::rms_norm(self, norm, x, y);
+    }
+
+    fn gated_rms_norm(
+        &mut self,
+        norm: &GatedNorm<WebGpu>,
+        x: &WebGpuTensor,
+        gate: Cols<WebGpuTensor>,
+        y: &mut WebGpuTensor,
+    ) {
+        norm::gated_rms_norm(self, norm, x, gate, y);
+    }
+
+    fn linear(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        linear::linear_impl(self, linear, x, false, y);
+    }
+
+    fn linear_add(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        linear::linear_impl(self, linear, x, true, y);
+    }
+
+    fn causal_conv1d(
+        &mut self,
+        conv: &Conv1d<WebGpu>,
+        x: Cols<WebGpuTensor>,
+        state: &mut WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        conv1d::causal_conv1d(self, conv, x, state, y);
+    }
+
+    fn ssm_scan(
+        &mut self,
+        ssm: &Ssm<WebGpu>,
+        input: SsmInput<WebGpuTensor>,
+        state: &mut WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        ssm_scan::ssm_scan(self, ssm, input, state, y);
+    }
+
+    fn rope(&mut self, rope: &Rope, position: usize, x: &mut WebGpuTensor) {
+        elementwise::rope(self, rope, position, x);
+    }
+
+    fn append_kv(&mut self, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
+        kv_cache::append_kv(self, k, v, cache);
+    }
+
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        q: &WebGpuTensor,
+        cache: &KvCache<WebGpu>,
+        y: &mut WebGpuTensor,
+    ) {
+        attention::attention(self, shape, q, cache, y);
+    }
+
+    fn gelu_mul(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        elementwise::gelu_mul(self, x, y);
+    }
+
+    fn concat(&mut self, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
+        elementwise::concat(self, a, b, y);
+    }
+
+    fn add(&mut self, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
+        elementwise::add(self, a, b, y);
+    }
+
+    fn last_row(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        elementwise::last_row(self, x, y);
+    }
+
+    fn top(&mut self, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTensor) {
+        top::top(self, logits, row, y);
+    }
+
+    fn embed_top(
+        &mut self,
+        table: &WebGpuWeight,
+        top: &WebGpuTensor,
+        row: usize,
+        y: &mut WebGpuTensor,
+    ) {
+        embed::embed_top(self, table, top, row, y);
+    }
+
+    fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        elementwise::copy(self, x, y);
+    }
+
+    fn flush(&mut self) {
+        self.recorder.flush();
+    }
+
+    fn times_spans(&self) -> bool {
+        self.facts.timestamp_period_ns.is_some() || CAN_WAIT
+    }
+
+    async fn fence(&mut self) -> Result<()> {
+        // A readback waits for everything before it.
+        self.recorder.read(&self.dummy, 4).await.map(drop)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.recorder.check()
+    }
+
+    async fn read(&mut self, x: &WebGpuTensor) -> Result<Vec<f32>> {
+        let bytes = self.read_buffer(&x.buffer, x.bytes() as u64).await?;
+        Ok(tensor::from_bytes(&bytes))
+    }
+
+    fn write(&mut self, values: &[f32], x: &mut WebGpuTensor) {
+        self.recorder.write(&x.buffer, &tensor::to_bytes(values));
+    }
+
+    async fn read_kv(&mut self, cache: &KvCache<WebGpu>) -> Result<Vec<u8>> {
+        kv_cache::read(self, cache).await
+    }
+
+    fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<WebGpu>) {
+        kv_cache::write(self, bytes, cache);
+    }
+
+    fn weight_bytes(&self, weight: &WebGpuWeight) -> usize {
+        weight.bytes
+    }
+
+    fn kv_format(&self, rows: &WebGpuKvRows) -> KvFormat {
+        rows.format
+    }
+
+    fn enter_span(&mut self, span: Option<SpanId>) {
+        self.recorder.set_span(span);
+    }
+
+    /// Without timestamp queries a span is timed by the host's clock, and ends when its work is done. A browser cannot
+    /// wait inside an op; there a fence waits after each block.
+    fn leave_span(&mut self) {
+        if self.facts.timestamp_period_ns.is_none() {
+            self.recorder.finish();
+        }
+    }
+
+    fn take_span_times(&mut self) -> Vec<SpanTime> {
+        std::mem::take(&mut self.span_times)
+    }
+}

@@ -1,0 +1,390 @@
+//! Records dispatches as data and submits them together. It knows kernels and buffers, but no op.
+//!
+//! Everything that changes from call to call is in the uniform block of a dispatch. The blocks of a submission are
+//! written at once and bound with a dynamic offset, so bind groups depend on buffers only and are reused for every
+//! token.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::base::clock::now_us;
+use crate::base::error::Result;
+use crate::device::webgpu::adapter::{Faults, OpenDevice};
+use crate::device::webgpu::buffer::{BufferAllocator, DeviceBuffer};
+use crate::device::webgpu::kernels::{Access, Kernel, OptionalFeatures};
+use crate::device::webgpu::readback::{Readback, wait};
+use crate::device::webgpu::timers::Timers;
+use crate::device::webgpu::uniforms::Uniforms;
+use crate::ops::trace::{SpanId, SpanTime};
+
+/// Distance of two uniform blocks: the alignment of dynamic offsets that every device supports.
+const UNIFORM_STEP: usize = 256;
+/// Upper bound of a uniform block's size. The longest is that of `embed`, with its tokens.
+const UNIFORM_BYTES: usize = 512;
+/// Steps of the uniform buffer, which bound the dispatches of one submission. A decode step of the largest model needs
+/// fewer than half of them.
+const UNIFORM_STEPS: usize = 1024;
+/// Workgroups along one axis that every device supports.
+const MAX_WORKGROUPS: usize = 65_535;
+/// Storage buffers per kernel that every device supports.
+const MAX_BINDINGS: usize = 8;
+
+struct CompiledKernel {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// A kernel and the ids of its buffers, filled up with `u32::MAX`.
+type BindGroupKey = (Kernel, [u32; MAX_BINDINGS]);
+
+enum Command {
+    Dispatch {
+        kernel: Kernel,
+        bind_group: wgpu::BindGroup,
+        uniform_offset: u32,
+        workgroups: [u32; 3],
+        span: Option<SpanId>,
+    },
+    Clear(wgpu::Buffer),
+}
+
+/// Totals since the device was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub dispatches: u64,
+    pub submissions: u64,
+    pub bind_groups_made: u64,
+    pub readbacks: u64,
+}
+
+pub struct Recorder {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    faults: Faults,
+    allocator: BufferAllocator,
+    features: OptionalFeatures,
+    pipelines: [Option<CompiledKernel>; Kernel::ALL.len()],
+    bind_groups: HashMap<BindGroupKey, wgpu::BindGroup>,
+    commands: Vec<Command>,
+    uniforms: Vec<u8>,
+    uniform_buffer: wgpu::Buffer,
+    readback: Readback,
+    /// None without timestamp queries.
+    timers: Option<Timers>,
+    /// The span that the following dispatches belong to.
+    span: Option<SpanId>,
+    counts: Counts,
+}
+
+impl Recorder {
+    pub fn new(open: OpenDevice) -> Recorder {
+        let OpenDevice {
+            device,
+            queue,
+            faults,
+            facts,
+        } = open;
+        let uniform_buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("uniforms"),
+            // A binding at the last step extends past it.
+            size: (UNIFORM_STEPS * UNIFORM_STEP + UNIFORM_BYTES) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        Recorder {
+            device,
+            queue,
+            faults,
+            allocator: BufferAllocator::default(),
+            features: OptionalFeatures {
+                subgroups: facts.subgroups,
+                f16: facts.f16,
+            },
+            pipelines: [const { None }; Kernel::ALL.len()],
+            bind_groups: HashMap::new(),
+            commands: Vec::new(),
+            uniforms: Vec::new(),
+            uniform_buffer,
+            readback: Readback::default(),
+            timers: facts.timestamp_period_ns.map(Timers::new),
+            span: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// # Errors
+    /// The first failure that the device has reported.
+    pub fn check(&self) -> Result<()> {
+        self.faults.check()
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The observed resolution of timestamp queries in microseconds, if the device has them.
+    pub fn timestamp_step_us(&self) -> Option<f64> {
+        self.timers.as_ref().map(Timers::step_us)
+    }
+
+    /// Dispatches from here on belong to `span`.
+    pub fn set_span(&mut self, span: Option<SpanId>) {
+        self.span = span;
+    }
+
+    /// A buffer of zeros.
+    pub fn create(&mut self, bytes: u64) -> DeviceBuffer {
+        self.allocator.create(&self.device, bytes)
+    }
+
+    /// A buffer with the given contents. They are submitted at once, so that staging buffers do not pile up.
+    pub fn create_from(&mut self, bytes: &[u8]) -> DeviceBuffer {
+        let buffer = self.create(bytes.len() as u64);
+        self.queue
+            .write_buffer(&buffer.buffer, 0, &to_whole_words(bytes));
+        self.queue.submit([]);
+        buffer
+    }
+
+    /// Overwrites the start of `buffer`, after everything recorded before.
+    pub fn write(&mut self, buffer: &DeviceBuffer, bytes: &[u8]) {
+        self.flush();
+        self.queue
+            .write_buffer(&buffer.buffer, 0, &to_whole_words(bytes));
+    }
+
+    /// Sets `buffer` to zeros.
+    pub fn clear(&mut self, buffer: &DeviceBuffer) {
+        self.commands.push(Command::Clear(buffer.buffer.clone()));
+    }
+
+    /// Records a dispatch of `kernel` on `buffers`, in the order of its bindings. `uniforms` is the block that the
+    /// kernel's table entry names.
+    pub fn dispatch<U: Uniforms>(
+        &mut self,
+        kernel: Kernel,
+        buffers: &[&DeviceBuffer],
+        uniforms: &U,
+        workgroups: [usize; 3],
+    ) {
+        assert!(
+            workgroups.iter().all(|&n| n <= MAX_WORKGROUPS),
+            "{kernel:?} in {workgroups:?} workgroups"
+        );
+        const { assert!(U::BYTES <= UNIFORM_BYTES) };
+        let block_bytes = U::BYTES.next_multiple_of(UNIFORM_STEP);
+        if self.uniforms.len() + block_bytes > UNIFORM_STEPS * UNIFORM_STEP {
+            self.flush();
+        }
+        let start = self.uniforms.len();
+        uniforms.append_to(&mut self.uniforms);
+        self.uniforms.resize(start + block_bytes, 0);
+        let bind_group = self.bind_group(kernel, buffers);
+        self.commands.push(Command::Dispatch {
+            kernel,
+            bind_group,
+            uniform_offset: start as u32,
+            workgroups: workgroups.map(|n| n as u32),
+            span: self.span,
+        });
+        self.counts.dispatches += 1;
+    }
+
+    fn bind_group(&mut self, kernel: Kernel, buffers: &[&DeviceBuffer]) -> wgpu::BindGroup {
+        let mut ids = [u32::MAX; MAX_BINDINGS];
+        for (id, buffer) in ids.iter_mut().zip(buffers) {
+            *id = buffer.id;
+        }
+        if let Some(cached) = self.bind_groups.get(&(kernel, ids)) {
+            return cached.clone();
+        }
+        let pipeline = self.pipelines[kernel as usize]
+            .get_or_insert_with(|| compile(&self.device, kernel, self.features));
+        let uniforms = wgpu::BufferBinding {
+            buffer: &self.uniform_buffer,
+            offset: 0,
+            size: wgpu::BufferSize::new(UNIFORM_BYTES as u64),
+        };
+        let uniforms = wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(uniforms),
+        };
+        let storage = (1..)
+            .zip(buffers)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                binding,
+                resource: buffer.buffer.as_entire_binding(),
+            });
+        let entries: Vec<_> = std::iter::once(uniforms).chain(storage).collect();
+        let bind_group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        self.counts.bind_groups_made += 1;
+        self.bind_groups.insert((kernel, ids), bind_group.clone());
+        bind_group
+    }
+
+    /// Submits everything recorded.
+    pub fn flush(&mut self) {
+        if self.commands.is_empty() {
+            return;
+        }
+        self.queue
+            .write_buffer(&self.uniform_buffer, 0, &self.uniforms);
+        self.uniforms.clear();
+        let mut encoder = (self.device).create_command_encoder(&Default::default());
+        let mut pass = None;
+        let mut pass_span = None;
+        for command in self.commands.drain(..) {
+            match command {
+                Command::Clear(buffer) => {
+                    pass = None;
+                    encoder.clear_buffer(&buffer, 0, None);
+                }
+                Command::Dispatch {
+                    kernel,
+                    bind_group,
+                    uniform_offset,
+                    workgroups: [x, y, z],
+                    span,
+                } => {
+                    if self.timers.is_some() && span != pass_span {
+                        pass = None;
+                        pass_span = span;
+                    }
+                    let pass = pass.get_or_insert_with(|| {
+                        let timed = self.timers.as_mut().zip(span);
+                        let descriptor = wgpu::ComputePassDescriptor {
+                            label: None,
+                            timestamp_writes: timed
+                                .map(|(timers, span)| timers.next_pass(&self.device, span)),
+                        };
+                        encoder.begin_compute_pass(&descriptor).forget_lifetime()
+                    });
+                    if let Some(CompiledKernel { pipeline, .. }) = &self.pipelines[kernel as usize]
+                    {
+                        pass.set_pipeline(pipeline);
+                    }
+                    pass.set_bind_group(0, &bind_group, &[uniform_offset]);
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
+        }
+        drop(pass);
+        if let Some(timers) = &mut self.timers {
+            timers.note_submission(now_us());
+        }
+        self.queue.submit([encoder.finish()]);
+        self.counts.submissions += 1;
+        self.drop_stale_bind_groups();
+    }
+
+    /// Drops cached bind groups of freed buffers: they keep the buffers' memory alive.
+    fn drop_stale_bind_groups(&mut self) {
+        let freed = std::mem::take(&mut *self.allocator.freed.borrow_mut());
+        if !freed.is_empty() {
+            self.bind_groups
+                .retain(|(_, ids), _| !ids.iter().any(|id| freed.contains(id)));
+        }
+    }
+
+    /// Reads back the first `bytes` of a buffer after everything recorded before, and the times of the compute passes
+    /// since the last readback.
+    ///
+    /// # Errors
+    /// The first failure on the device up to now.
+    pub async fn read(
+        &mut self,
+        buffer: &DeviceBuffer,
+        bytes: u64,
+    ) -> Result<(Vec<u8>, Vec<SpanTime>)> {
+        self.flush();
+        let mut encoder = (self.device).create_command_encoder(&Default::default());
+        let timers = self.timers.as_mut();
+        let times = timers.and_then(|timers| timers.resolve(&self.device, &mut encoder));
+        let sources = std::iter::once((&buffer.buffer, bytes)).chain(times);
+        let mapped = (self.readback).start(&self.device, &self.queue, encoder, sources);
+        self.counts.readbacks += 1;
+        wait(&self.device);
+        let mapped = mapped.await;
+        // The device's own report is more specific than the mapping's.
+        self.faults.check()?;
+        mapped?;
+        let mut read = self.readback.finish()?;
+        let times = read.split_off(bytes as usize);
+        let times = self.timers.as_mut().map(|timers| timers.times(&times));
+        Ok((read, times.unwrap_or_default()))
+    }
+
+    /// Submits everything recorded and waits for it, where waiting is possible.
+    pub fn finish(&mut self) {
+        self.flush();
+        wait(&self.device);
+    }
+}
+
+/// A browser would otherwise keep the device's memory until its next garbage collection.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.device.destroy();
+    }
+}
+
+/// Buffers are written in words of four bytes.
+fn to_whole_words(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if bytes.len().is_multiple_of(4) {
+        return bytes.into();
+    }
+    let mut padded = bytes.to_vec();
+    padded.resize(bytes.len().next_multiple_of(4), 0);
+    padded.into()
+}
+
+fn compile(device: &wgpu::Device, kernel: Kernel, features: OptionalFeatures) -> CompiledKernel {
+    let label = format!("{kernel:?}");
+    let label = Some(&label[..]);
+    let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty,
+            has_dynamic_offset,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    let storage = (1..).zip(kernel.bindings()).map(|(binding, access)| {
+        let read_only = *access == Access::Read;
+        entry(
+            binding,
+            wgpu::BufferBindingType::Storage { read_only },
+            false,
+        )
+    });
+    let uniforms = entry(0, wgpu::BufferBindingType::Uniform, true);
+    let entries: Vec<_> = std::iter::once(uniforms).chain(storage).collect();
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label,
+        entries: &entries,
+    });
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label,
+        source: wgpu::ShaderSource::Wgsl(kernel.source(features).into()),
+    });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label,
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label,
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions::default(),
+        cache: None,
+    });
+    CompiledKernel { pipeline, layout }
+}

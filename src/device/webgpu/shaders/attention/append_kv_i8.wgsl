@@ -1,0 +1,34 @@
+// Appends keys and values to a cache in eight bits: the nearest multiples of 1/127 of the head's largest magnitude, as
+// the CPU's `quantize` in `attention.rs`.
+var<workgroup> peaks: array<u32, THREADS>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let n_fours = (params.head_dim + 3u) / 4u;
+    // Magnitudes are compared by their bits, which have the same order and put a NaN above all, so that it propagates.
+    var peak_bits = 0u;
+    for (var at = lane; at < n_fours; at += THREADS) {
+        let bits = bitcast<vec4<u32>>(new_four(id, at)) & vec4<u32>(0x7fffffffu);
+        peak_bits = max(peak_bits, max(max(bits.x, bits.y), max(bits.z, bits.w)));
+    }
+    peaks[lane] = peak_bits;
+    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if lane < half {
+            peaks[lane] = max(peaks[lane], peaks[lane + half]);
+        }
+    }
+    workgroupBarrier();
+    let peak = bitcast<f32>(peaks[0]);
+    // Zeros, or numbers so small that the inverse would overflow.
+    let is_tiny = peaks[0] < bitcast<u32>(3.8e-37);
+    let inverse = select(127.0 / peak, 0.0, is_tiny);
+    for (var at = lane; at < n_fours; at += THREADS) {
+        let quants = bitcast<vec4<u32>>(vec4<i32>(round(new_four(id, at) * inverse))) & vec4<u32>(255u);
+        store(id, at, n_fours, quants.x | (quants.y << 8u) | (quants.z << 16u) | (quants.w << 24u));
+    }
+    if lane == 0u {
+        let head = (params.position + id.y) * params.n_kv_heads + id.x;
+        scales[2u * head + id.z] = select(peak / 127.0, 0.0, is_tiny);
+    }
+}

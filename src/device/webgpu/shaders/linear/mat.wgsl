@@ -1,0 +1,75 @@
+// y = W·x for many tokens: a workgroup computes ROWS rows of TOKENS tokens, each thread OWN_ROWS by OWN_TOKENS of
+// them. Weights are unpacked once per workgroup into its memory, unscaled; the scale multiplies the sum over a block.
+const SIDE = 8u; // of the square of threads: SIDE² = THREADS
+const OWN_ROWS = ROWS / SIDE;
+const OWN_TOKENS = TOKENS / SIDE; // 4, the lanes of a vector
+// Vectors of four columns per step: a block of a quantised matrix.
+const STEP = BLOCK / 4u;
+const UNITS = STEP / UNIT;
+// One more than a step has, so that rows start in different memory banks.
+const STRIDE = STEP + 1u;
+var<workgroup> w_tile: array<TileFour, ROWS * STRIDE>;
+var<workgroup> x_tile: array<vec4<f32>, TOKENS * STRIDE>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let first_row = id.x * ROWS;
+    let first_token = id.y * TOKENS;
+    let own_row = thread % SIDE;
+    let own_token = thread / SIDE;
+    let n_units = n_units();
+    // A short prompt, or the end of a long one, fills only half of the tokens.
+    let is_half = params.n_tokens - first_token <= TOKENS / 2u;
+    var sums: array<vec4<f32>, OWN_ROWS>; // one token per lane
+    for (var start = 0u; start < n_units; start += UNITS) {
+        for (var i = thread; i < ROWS * UNITS; i += THREADS) {
+            let row = i / UNITS;
+            let unit = start + i % UNITS;
+            // Past the last row (below: the last token) the last one is computed again and the result is not stored.
+            let weights = unit_of(min(first_row + row, params.n_rows - 1u), min(unit, n_units - 1u), n_units);
+            for (var k = 0u; k < UNIT; k++) {
+                // Past the last column x is zero and the weight is finite.
+                w_tile[row * STRIDE + i % UNITS * UNIT + k] = TileFour(four(weights, k));
+            }
+        }
+        for (var i = thread; i < TOKENS * STEP; i += THREADS) {
+            let token = min(first_token + i / STEP, params.n_tokens - 1u);
+            x_tile[i / STEP * STRIDE + i % STEP] = x_four(token, start * UNIT + i % STEP);
+        }
+        workgroupBarrier();
+        var products: array<vec4<f32>, OWN_ROWS>;
+        // Workaround: Chromium 156's software adapter does not re-zero a `var` declared in a loop.
+        for (var i = 0u; i < OWN_ROWS; i++) {
+            products[i] = vec4<f32>();
+        }
+        for (var k = 0u; k < STEP; k++) {
+            var inputs: array<vec4<f32>, OWN_TOKENS>;
+            for (var j = 0u; j < OWN_TOKENS; j++) {
+                inputs[j] = x_tile[(own_token + SIDE * j) * STRIDE + k];
+            }
+            for (var i = 0u; i < OWN_ROWS; i++) {
+                let weights = vec4<f32>(w_tile[(own_row + SIDE * i) * STRIDE + k]);
+                products[i].x += dot(weights, inputs[0]);
+                products[i].y += dot(weights, inputs[1]);
+                if !is_half {
+                    products[i].z += dot(weights, inputs[2]);
+                    products[i].w += dot(weights, inputs[3]);
+                }
+            }
+        }
+        for (var i = 0u; i < OWN_ROWS; i++) {
+            let row = min(first_row + own_row + SIDE * i, params.n_rows - 1u);
+            sums[i] += scale(row, start * UNIT / GROUP_FOURS, params.n_groups) * products[i];
+        }
+        workgroupBarrier();
+    }
+    for (var i = 0u; i < OWN_ROWS; i++) {
+        for (var j = 0u; j < OWN_TOKENS; j++) {
+            let row = first_row + own_row + SIDE * i;
+            let token = first_token + own_token + SIDE * j;
+            if row < params.n_rows && token < params.n_tokens {
+                store(token, row, sums[i][j]);
+            }
+        }
+    }
+}

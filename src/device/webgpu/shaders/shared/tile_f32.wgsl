@@ -1,0 +1,2 @@
+// Element type of the weight tile in `linear/mat.wgsl`: f32.
+alias TileFour = vec4<f32>;

@@ -1,0 +1,18 @@
+// Weight matrix with eight bits per weight. `scales.wgsl` has its scales.
+@group(0) @binding(1) var<storage, read> quants: array<vec4<u32>>; // [rows, blocks, 2], 16 columns each
+@group(0) @binding(2) var<storage, read> scales: array<u32>; // [rows, 1 + ⌈blocks / 2⌉]
+
+// Vectors of four columns in what a thread loads at once: half a block.
+const UNIT = 4u;
+alias Unit = vec4<u32>;
+
+fn unit_of(row: u32, unit: u32, n_units: u32) -> Unit {
+    return quants[row * n_units + unit];
+}
+
+// The k-th four columns of a unit, unscaled.
+fn four(unit: Unit, k: u32) -> vec4<f32> {
+    let word = unit[k];
+    let shifted = vec4<u32>(word << 24u, word << 16u, word << 8u, word);
+    return vec4<f32>(bitcast<vec4<i32>>(shifted) >> vec4<u32>(24u));
+}

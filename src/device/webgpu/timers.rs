@@ -1,0 +1,130 @@
+//! Timestamp queries: a pair around each compute pass, resolved with the next readback. WebGPU has timestamps only at
+//! the ends of passes, so a new span starts a new pass.
+
+use crate::ops::trace::{SpanId, SpanTime};
+
+/// Passes of a query set: WebGPU allows 4096 queries.
+const SET_PASSES: usize = 2048;
+
+pub struct Timers {
+    period_us: f64,
+    sets: Vec<wgpu::QuerySet>,
+    resolved: Option<wgpu::Buffer>,
+    /// The span of each pass since the last readback.
+    spans: Vec<SpanId>,
+    submitted_us: Option<f64>,
+    /// The greatest common divisor of all differences between timestamps so far: browsers round them.
+    step_ticks: u64,
+}
+
+fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+impl Timers {
+    pub fn new(period_ns: f32) -> Timers {
+        Timers {
+            period_us: f64::from(period_ns) / 1e3,
+            sets: Vec::new(),
+            resolved: None,
+            spans: Vec::new(),
+            submitted_us: None,
+            step_ticks: 0,
+        }
+    }
+
+    /// The observed resolution; 0 before the first readback.
+    pub fn step_us(&self) -> f64 {
+        self.step_ticks as f64 * self.period_us
+    }
+
+    /// The timestamp writes of a pass that is about to begin.
+    pub fn next_pass(
+        &mut self,
+        device: &wgpu::Device,
+        span: SpanId,
+    ) -> wgpu::ComputePassTimestampWrites<'_> {
+        let (set, pass) = (self.spans.len() / SET_PASSES, self.spans.len() % SET_PASSES);
+        self.spans.push(span);
+        if set == self.sets.len() {
+            self.sets
+                .push(device.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: Some("timestamps"),
+                    ty: wgpu::QueryType::Timestamp,
+                    count: 2 * SET_PASSES as u32,
+                }));
+        }
+        wgpu::ComputePassTimestampWrites {
+            query_set: &self.sets[set],
+            beginning_of_pass_write_index: Some(2 * pass as u32),
+            end_of_pass_write_index: Some(2 * pass as u32 + 1),
+        }
+    }
+
+    pub fn note_submission(&mut self, now_us: f64) {
+        if !self.spans.is_empty() {
+            self.submitted_us.get_or_insert(now_us);
+        }
+    }
+
+    /// Encodes the copy of all timestamps into a buffer, and returns it with the number of bytes used.
+    pub fn resolve(
+        &mut self,
+        device: &wgpu::Device,
+        encoder: &mut wgpu::CommandEncoder,
+    ) -> Option<(&wgpu::Buffer, u64)> {
+        const PASS_BYTES: usize = 16;
+        if self.spans.is_empty() {
+            return None;
+        }
+        let needed_bytes = (self.sets.len() * SET_PASSES * PASS_BYTES) as u64;
+        let large_enough = (self.resolved.take()).filter(|buffer| buffer.size() >= needed_bytes);
+        let buffer = large_enough.unwrap_or_else(|| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timestamps"),
+                size: needed_bytes,
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            })
+        });
+        let passes_of_sets = self.spans.chunks(SET_PASSES).map(<[SpanId]>::len);
+        for (i, (set, passes)) in self.sets.iter().zip(passes_of_sets).enumerate() {
+            let start = (i * SET_PASSES * PASS_BYTES) as u64;
+            encoder.resolve_query_set(set, 0..2 * passes as u32, &buffer, start);
+        }
+        Some((
+            self.resolved.insert(buffer),
+            (self.spans.len() * PASS_BYTES) as u64,
+        ))
+    }
+
+    /// Decodes the bytes of the buffer that [`Timers::resolve`] returned, and starts over. The times are on the host's clock,
+    /// aligned by assuming that the first pass since the last readback began when it was submitted.
+    pub fn times(&mut self, bytes: &[u8]) -> Vec<SpanTime> {
+        let ticks = bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|tick| u64::from_le_bytes(*tick));
+        let ticks: Vec<u64> = ticks.collect();
+        for pair in ticks.windows(2) {
+            self.step_ticks = greatest_common_divisor(self.step_ticks, pair[1].abs_diff(pair[0]));
+        }
+        let pairs = ticks.as_chunks::<2>().0;
+        let first = pairs.first().map_or(0, |[start, _]| *start);
+        let submitted_us = self.submitted_us.take().unwrap_or_default();
+        let us = |tick: u64| submitted_us + tick.saturating_sub(first) as f64 * self.period_us;
+        let times = self.spans.drain(..).zip(pairs);
+        times
+            .map(|(span, [start, end])| SpanTime {
+                span,
+                start_us: us(*start),
+                // The counter may restart from zero in between.
+                end_us: us(*end.max(start)),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,63 @@
+//! The most probable tokens of a row of logits, found on the device.
+
+use crate::device::webgpu::WebGpu;
+use crate::device::webgpu::kernels::{Constant, Kernel, constants};
+use crate::device::webgpu::tensor::WebGpuTensor;
+use crate::device::webgpu::uniforms::uniforms;
+use crate::sampling::Top;
+
+/// Logits that a workgroup sorts.
+const PLACES: usize = 1024;
+/// Threads of a workgroup that sorts.
+const SORT_THREADS: usize = 256;
+/// Numbers of a group's result before its tokens: the sum of exponentials and the first logit that is not finite.
+const GROUP_HEADER: usize = 2;
+
+pub const TOP: &[Constant] = &constants![
+    PLACES,
+    SORT_THREADS,
+    GROUP_HEADER,
+    TOP_HEADER = Top::FIRST_TOKEN
+];
+
+uniforms! {
+    pub struct TopGroupsParams {
+        n_logits: usize,
+        k: usize,
+    }
+}
+
+uniforms! {
+    pub struct TopMergeParams {
+        n_groups: usize,
+        k: usize,
+        /// The index in y of the row to write.
+        y_start: usize,
+    }
+}
+
+/// Row `row` of y becomes a [`Top`] of the logits.
+pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTensor) {
+    let (n_logits, k) = (logits.cols, Top::places(y.cols));
+    assert!((1..=Top::MOST).contains(&k) && n_logits <= Top::MOST_VOCAB);
+    y.resize(row + 1);
+    let n_groups = n_logits.div_ceil(PLACES);
+    let n_numbers = n_groups * (GROUP_HEADER + 2 * k);
+    let groups = be.top_groups.at_least(&mut be.recorder, n_numbers); // [groups, GROUP_HEADER + 2k]
+    be.recorder.dispatch(
+        Kernel::TopGroups,
+        &[&logits.buffer, groups],
+        &TopGroupsParams { n_logits, k },
+        [n_groups, 1, 1],
+    );
+    be.recorder.dispatch(
+        Kernel::TopMerge,
+        &[groups, &y.buffer],
+        &TopMergeParams {
+            n_groups,
+            k,
+            y_start: row * y.cols,
+        },
+        [1, 1, 1],
+    );
+}

@@ -1,0 +1,51 @@
+//! The Mamba-2 mixer and the norm before it (arXiv:2405.21060; reference: `Zamba2MambaMixer`). Prefill and decode are one
+//! function: a decode step is a chunk of one row.
+
+use crate::model::cache::MambaState;
+use crate::model::forward::Scratch;
+use crate::ops::Ops;
+use crate::ops::device::{Conv1d, Device, GatedNorm, Linear, Norm, Ssm, SsmInput, split};
+
+pub struct Mixer<D: Device> {
+    pub input_layernorm: Norm<D>, // [h]
+    pub in_proj: Linear<D>,       // [d_in_proj, h]
+    pub conv1d: Conv1d<D>,
+    pub ssm: Ssm<D>,
+    pub norm: GatedNorm<D>,
+    pub out_proj: Linear<D>, // [h, d_inner]
+    pub d_inner: usize,
+    pub d_groups: usize, // G·N
+}
+
+impl<D: Device> Mixer<D> {
+    /// stream += mixer(norm(x)). In a plain block x is the stream itself, so `x` is `None`; in a hybrid block it is the
+    /// stream plus the shared transformer's output, while the residual stays the unchanged stream.
+    pub fn forward(
+        &self,
+        ops: &mut Ops<D>,
+        x: Option<&D::Tensor>,
+        state: &mut MambaState<D>,
+        dt_min: f32,
+        s: &mut Scratch<D>,
+        stream: &mut D::Tensor, // [T, h]
+    ) {
+        ops.rms_norm(&self.input_layernorm, x.unwrap_or(stream), &mut s.normed); // [T, h]
+        ops.linear(&self.in_proj, &s.normed, &mut s.zxbcdt); // [T, d_in_proj]
+        let conv_dim = self.d_inner + 2 * self.d_groups;
+        let [z, xbc, dt] = split(&s.zxbcdt, [self.d_inner, conv_dim, self.ssm.n_heads]);
+
+        ops.causal_conv1d(&self.conv1d, xbc, &mut state.conv, &mut s.xbc); // [T, conv_dim]
+        let [x, b, c] = split(&s.xbc, [self.d_inner, self.d_groups, self.d_groups]);
+
+        let input = SsmInput {
+            x,
+            b,
+            c,
+            dt,
+            dt_min,
+        };
+        ops.ssm_scan(&self.ssm, input, &mut state.ssm, &mut s.y); // [T, d_inner]
+        ops.gated_rms_norm(&self.norm, &s.y, z, &mut s.y_normed); // [T, d_inner]
+        ops.linear_add(&self.out_proj, &s.y_normed, stream); // the residual, folded in
+    }
+}

@@ -1,0 +1,98 @@
+//! The transformer whose weights several hybrid blocks share, with the LoRA adapters that make each call its own
+//! (reference: `Zamba2AttentionDecoderLayer`). It has no residual inside: its output enters the mixer of the calling
+//! block only.
+
+use crate::model::forward::Scratch;
+use crate::model::module::SharedModules;
+use crate::ops::Ops;
+use crate::ops::device::{AttentionShape, Device, KvCache, Linear, Norm, Rope};
+
+/// A low-rank correction B·(A·x), one per call of the shared transformer.
+pub struct Adapter<D: Device> {
+    pub a: Linear<D>, // [rank, d_in]
+    pub b: Linear<D>, // [d_out, rank]
+}
+
+/// What one hybrid block adds to the shared weights.
+pub struct Adapters<D: Device> {
+    /// q, k, v; only with `use_shared_attention_adapter`.
+    pub attention: Option<[Adapter<D>; 3]>,
+    pub gate_up: Adapter<D>,
+}
+
+pub struct SharedTransformer<D: Device> {
+    pub modules: SharedModules,
+    pub input_layernorm: Norm<D>,  // [2h]
+    pub qkv: [Linear<D>; 3],       // [2h, 2h], [kv_width, 2h], [kv_width, 2h]
+    pub o_proj: Linear<D>,         // [h, 2h]
+    pub pre_ff_layernorm: Norm<D>, // [h]
+    pub gate_up_proj: Linear<D>,   // [2I, h]; gate rows first
+    pub down_proj: Linear<D>,      // [h, I]
+    pub attention: AttentionShape,
+}
+
+/// The input of a call: the residual stream and the model's input embeddings, which are read side by side.
+pub struct SharedInput<'a, D: Device> {
+    pub stream: &'a D::Tensor,    // [T, h]
+    pub embedding: &'a D::Tensor, // [T, h]
+}
+
+impl<D: Device> SharedTransformer<D> {
+    /// Leaves the output [T, h] in `s.shared_out`.
+    pub fn forward(
+        &self,
+        ops: &mut Ops<D>,
+        input: SharedInput<D>,
+        adapters: &Adapters<D>,
+        rope: Option<&Rope>,
+        kv: &mut KvCache<D>,
+        s: &mut Scratch<D>,
+    ) {
+        ops.scope(self.modules.call, |ops| {
+            self.attention(ops, input, adapters, rope, kv, s);
+            self.feed_forward(ops, adapters, s);
+        });
+    }
+
+    fn attention(
+        &self,
+        ops: &mut Ops<D>,
+        input: SharedInput<D>,
+        adapters: &Adapters<D>,
+        rope: Option<&Rope>,
+        kv: &mut KvCache<D>,
+        s: &mut Scratch<D>,
+    ) {
+        let modules = &self.modules.attention;
+        ops.concat(modules.concat, input.stream, input.embedding, &mut s.concat); // [T, 2h]
+        ops.rms_norm(&self.input_layernorm, &s.concat, &mut s.concat_normed); // [T, 2h]
+
+        let [q_proj, k_proj, v_proj] = &self.qkv;
+        ops.linear(q_proj, &s.concat_normed, &mut s.q); // [T, 2h]
+        ops.linear(k_proj, &s.concat_normed, &mut s.k); // [T, kv_width]
+        ops.linear(v_proj, &s.concat_normed, &mut s.v); // [T, kv_width]
+        if let Some([q, k, v]) = &adapters.attention {
+            for (adapter, y) in [(q, &mut s.q), (k, &mut s.k), (v, &mut s.v)] {
+                ops.linear(&adapter.a, &s.concat_normed, &mut s.rank); // [T, rank]
+                ops.linear_add(&adapter.b, &s.rank, y);
+            }
+        }
+        if let Some(rope) = rope {
+            ops.rope(modules.rope, rope, kv.len, &mut s.q);
+            ops.rope(modules.rope, rope, kv.len, &mut s.k);
+        }
+        ops.append_kv(modules.append_kv, &s.k, &s.v, kv);
+        let shape = &self.attention;
+        ops.attention(modules.attention, shape, &s.q, kv, &mut s.attn_out); // [T, 2h]
+        ops.linear(&self.o_proj, &s.attn_out, &mut s.shared_out); // [T, h]
+    }
+
+    fn feed_forward(&self, ops: &mut Ops<D>, adapters: &Adapters<D>, s: &mut Scratch<D>) {
+        ops.rms_norm(&self.pre_ff_layernorm, &s.shared_out, &mut s.normed); // [T, h]
+        ops.linear(&self.gate_up_proj, &s.normed, &mut s.gate_up); // [T, 2I]
+        ops.linear(&adapters.gate_up.a, &s.normed, &mut s.rank); // [T, rank]
+        ops.linear_add(&adapters.gate_up.b, &s.rank, &mut s.gate_up);
+        ops.gelu_mul(self.modules.ffn.act_fn, &s.gate_up, &mut s.activated); // [T, I]
+        ops.linear(&self.down_proj, &s.activated, &mut s.shared_out); // [T, h]
+    }
+}

@@ -1,0 +1,223 @@
+//! The ops that the model is written in. [`Ops`] checks the shapes of a call, opens its span, calls the device and counts
+//! the work, so that each of these is written once for all devices. It computes nothing itself.
+
+pub mod device;
+mod kernels;
+pub mod trace;
+pub mod work;
+
+use crate::base::clock::now_us;
+use crate::base::error::Result;
+use crate::base::quant::QMatrix;
+use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, ModelSizes, Tensor};
+use crate::ops::trace::{ModuleId, Profiler, SpanId, SpanTime};
+use crate::ops::work::Work;
+
+/// A device and the record of what runs on it.
+pub struct Ops<D: Device> {
+    device: D,
+    profiler: Profiler,
+    /// The outermost block that was encoded last, and when that began.
+    unfenced: Option<(SpanId, f64)>,
+}
+
+impl<D: Device> Ops<D> {
+    pub fn new(device: D) -> Self {
+        Ops {
+            device,
+            profiler: Profiler::default(),
+            unfenced: None,
+        }
+    }
+
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    pub fn profiler(&mut self) -> &mut Profiler {
+        &mut self.profiler
+    }
+
+    /// Runs `body` under a block-level span.
+    pub fn scope<R>(&mut self, module: ModuleId, body: impl FnOnce(&mut Self) -> R) -> R {
+        let span = self.profiler.open_block(module);
+        let (block, start_us) = (self.profiler.innermost(), now_us());
+        let result = body(self);
+        if span.is_recorded() {
+            self.device.leave_span();
+        }
+        self.profiler.close(span, Work::default);
+        // The outermost one of nested blocks closes last.
+        self.unfenced = block.map(|block| (block, start_us));
+        result
+    }
+
+    /// Runs one op under its span.
+    fn op(&mut self, module: ModuleId, work: impl FnOnce() -> Work, body: impl FnOnce(&mut D)) {
+        let span = self.profiler.open_op(module);
+        self.device.enter_span(self.profiler.innermost());
+        body(&mut self.device);
+        if span.is_recorded() {
+            self.device.leave_span();
+        }
+        self.profiler.close(span, work);
+    }
+
+    /// Runs an op that is too small for a span of its own.
+    fn unrecorded(&mut self, body: impl FnOnce(&mut D)) {
+        self.device.enter_span(self.profiler.innermost());
+        body(&mut self.device);
+    }
+}
+
+/// Memory.
+impl<D: Device> Ops<D> {
+    /// # Errors
+    /// [`crate::base::error::Error::DeviceLimit`] with the size that the device has no kernel or room for.
+    pub fn check_sizes(&self, sizes: &ModelSizes) -> Result<()> {
+        self.device.check_sizes(sizes)
+    }
+
+    /// A tensor of zeros with room for `rows`.
+    pub fn tensor(&mut self, rows: usize, cols: usize) -> D::Tensor {
+        self.device.tensor(rows, cols)
+    }
+
+    /// A tensor of given numbers, `values[rows · cols]`.
+    pub fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> D::Tensor {
+        assert_eq!(values.len(), rows * cols, "constant: [{rows}, {cols}]");
+        self.device.constant(rows, cols, values)
+    }
+
+    /// Calls `body` with each piece of `data` and its number, on the host's threads.
+    pub fn for_each_piece(
+        &self,
+        data: &mut [u8],
+        piece: usize,
+        body: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) {
+        self.device.for_each_piece(data, piece, body);
+    }
+
+    /// Repacks the host matrix for the device and drops it.
+    pub fn upload(&mut self, matrix: QMatrix) -> D::Weight {
+        self.device.upload(matrix)
+    }
+
+    /// An empty cache with room for `context` positions, kept in `format` or more exactly.
+    pub fn kv_cache(
+        &mut self,
+        shape: &AttentionShape,
+        context: usize,
+        format: KvFormat,
+    ) -> KvCache<D> {
+        let rows = self.device.kv_rows(shape, context, format);
+        KvCache {
+            format: self.device.kv_format(&rows),
+            rows,
+            shape: *shape,
+            context,
+            len: 0,
+        }
+    }
+
+    /// Sets every number of `x` to zero.
+    pub fn clear(&mut self, x: &mut D::Tensor) {
+        self.device.clear(x);
+    }
+
+    /// Overwrites all numbers of x, row-major.
+    pub fn write(&mut self, values: &[f32], x: &mut D::Tensor) {
+        assert_eq!(values.len(), self.numbers(x), "write: all numbers of x");
+        self.device.write(values, x);
+    }
+
+    /// How many numbers x has.
+    pub fn numbers(&self, x: &D::Tensor) -> usize {
+        x.rows() * x.cols()
+    }
+
+    /// Replaces the positions of a cache by those that [`Ops::read_kv`] gave.
+    pub fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<D>) {
+        let len = bytes.len() / self.kv_position_bytes(cache);
+        assert!(len <= cache.context, "write_kv: more positions than fit");
+        self.device.write_kv(bytes, cache);
+        cache.len = len;
+    }
+
+    /// Bytes of each position in [`Ops::read_kv`].
+    pub fn kv_position_bytes(&self, cache: &KvCache<D>) -> usize {
+        cache.format.bytes(&cache.shape, 1) as usize
+    }
+
+    /// Bytes of device memory that `weight` takes.
+    pub fn weight_bytes(&self, weight: &D::Weight) -> usize {
+        self.device.weight_bytes(weight)
+    }
+}
+
+/// Running and reading back: the only waits.
+impl<D: Device> Ops<D> {
+    /// Starts what is encoded.
+    pub fn flush(&mut self) {
+        self.device.flush();
+    }
+
+    /// Whether spans have times without [`Ops::fence`].
+    pub fn times_spans(&self) -> bool {
+        self.device.times_spans()
+    }
+
+    /// Waits until what is encoded has run, and gives the last block its time where the device can't.
+    ///
+    /// # Errors
+    /// The device's own failure.
+    pub async fn fence(&mut self) -> Result<()> {
+        self.device.fence().await?;
+        let unfenced = self.unfenced.take();
+        if let Some((span, start_us)) = unfenced.filter(|_| !self.times_spans()) {
+            self.profiler.note_device_time(SpanTime {
+                span,
+                start_us,
+                end_us: now_us(),
+            });
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// The first failure that the device has reported by itself; it may report late.
+    pub fn check(&self) -> Result<()> {
+        self.device.check()
+    }
+
+    /// The numbers of x, row-major.
+    ///
+    /// # Errors
+    /// The device's own failure.
+    pub async fn read(&mut self, x: &D::Tensor) -> Result<Vec<f32>> {
+        let numbers = self.device.read(x).await;
+        self.note_span_times();
+        numbers
+    }
+
+    /// Keys and values of a cache by position. // [len][kv heads][k, v]
+    ///
+    /// # Errors
+    /// The device's own failure.
+    pub async fn read_kv(&mut self, cache: &KvCache<D>) -> Result<Vec<u8>> {
+        let bytes = self.device.read_kv(cache).await;
+        self.note_span_times();
+        bytes
+    }
+
+    fn note_span_times(&mut self) {
+        for time in self.device.take_span_times() {
+            self.profiler.note_device_time(time);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Spans: what ran when, and how much work it was, in columns that cross to JavaScript as typed arrays. [`Ops`](crate::ops::Ops)
+//! opens the spans, the session takes the result. This file counts, draws and prints nothing.
+
+use crate::base::clock::now_us;
+use crate::ops::work::Work;
+
+/// How much is recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing; one branch per span.
+    #[default]
+    Off,
+    /// One span per block, and one for each call of a shared transformer.
+    Block,
+    /// Every op too.
+    Module,
+}
+
+/// A module of the model, by its index in the model's tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleId(pub u16);
+
+impl ModuleId {
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A span of the current record, for a device that reports its times later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanId {
+    index: usize,
+    /// The record it belongs to; times of a record that was taken or discarded are dropped.
+    record: u32,
+}
+
+/// When a part of a span ran, by the device's own clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SpanTime {
+    pub span: SpanId,
+    pub start_us: f64,
+    pub end_us: f64,
+}
+
+/// Handle to an open span; empty if spans of this level are not recorded.
+#[must_use]
+#[derive(Debug)]
+pub struct OpenSpan(Option<usize>);
+
+impl OpenSpan {
+    pub fn is_recorded(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// The finished record: one entry per span in every column, in the order in which the spans opened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Profile {
+    /// The table that `name` indexes: names of modules within their block.
+    pub names: Vec<String>,
+    pub name: Vec<u16>,
+    /// The index of the enclosing span, or −1.
+    pub parent: Vec<i32>,
+    /// Which pass of the session the span belongs to: 0 is the prefill, n the n-th decode step.
+    pub pass: Vec<u32>,
+    pub start_us: Vec<f64>,
+    pub duration_us: Vec<f32>,
+    /// [`Work::flops`] of an op; 0 for a block, whose work is that of its ops.
+    pub flops: Vec<f64>,
+    /// [`Work::bytes`] of an op.
+    pub bytes: Vec<f64>,
+}
+
+impl Profile {
+    pub fn len(&self) -> usize {
+        self.name.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.name.clear();
+        self.parent.clear();
+        self.pass.clear();
+        self.start_us.clear();
+        self.duration_us.clear();
+        self.flops.clear();
+        self.bytes.clear();
+    }
+}
+
+/// A module's span name, and its place in [`Profile::names`] from its first span on.
+#[derive(Debug)]
+struct SpanName {
+    text: String,
+    interned: Option<u16>,
+}
+
+/// Records spans.
+#[derive(Debug, Default)]
+pub struct Profiler {
+    level: Level,
+    profile: Profile,
+    open: Vec<usize>,
+    /// Records taken or discarded so far.
+    record: u32,
+    /// Whether the times of each span are the device's own.
+    is_device_time: Vec<bool>,
+    /// By [`ModuleId`]: a span costs an index, no comparison of strings.
+    modules: Vec<SpanName>,
+    pass: u32,
+}
+
+impl Profiler {
+    pub fn set_level(&mut self, level: Level) {
+        self.level = level;
+    }
+
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Assigns all later spans to pass `pass`.
+    pub fn set_pass(&mut self, pass: u32) {
+        self.pass = pass;
+    }
+
+    /// Sets the span name of every module, in the order of the ids.
+    pub fn set_modules<'a>(&mut self, span_names: impl IntoIterator<Item = &'a str>) {
+        let name = |text: &str| SpanName {
+            text: text.into(),
+            interned: None,
+        };
+        self.modules = span_names.into_iter().map(name).collect();
+    }
+
+    fn name(&mut self, module: ModuleId) -> u16 {
+        let text = match self.modules.get(module.index()) {
+            Some(SpanName {
+                interned: Some(name),
+                ..
+            }) => return *name,
+            Some(name) => &name.text[..],
+            // Ops that run without a model, as in the self-test.
+            None => "unnamed",
+        };
+        let names = &mut self.profile.names;
+        let known = names.iter().position(|name| name == text);
+        let name = known.unwrap_or_else(|| {
+            names.push(text.to_owned());
+            names.len() - 1
+        });
+        let name = u16::try_from(name).expect("a model has fewer than 65,536 span names");
+        if let Some(module) = self.modules.get_mut(module.index()) {
+            module.interned = Some(name);
+        }
+        name
+    }
+
+    /// Opens the span of a block or of a call of a shared transformer. Close it with [`Profiler::close`].
+    pub fn open_block(&mut self, module: ModuleId) -> OpenSpan {
+        self.open(Level::Block, module)
+    }
+
+    /// Opens the span of one op.
+    pub fn open_op(&mut self, module: ModuleId) -> OpenSpan {
+        self.open(Level::Module, module)
+    }
+
+    fn open(&mut self, level: Level, module: ModuleId) -> OpenSpan {
+        if self.level < level {
+            return OpenSpan(None);
+        }
+        let name = self.name(module);
+        let index = self.profile.len();
+        self.profile.name.push(name);
+        let parent = self.open.last().map_or(-1, |&at| at as i32);
+        self.profile.parent.push(parent);
+        self.profile.pass.push(self.pass);
+        self.profile.duration_us.push(0.0);
+        self.profile.flops.push(0.0);
+        self.profile.bytes.push(0.0);
+        self.is_device_time.push(false);
+        self.open.push(index);
+        // The clock is read last, so that the bookkeeping is charged to the parent.
+        self.profile.start_us.push(now_us());
+        OpenSpan(Some(index))
+    }
+
+    /// Closes `span`; `work` is evaluated only if the span is recorded.
+    pub fn close(&mut self, span: OpenSpan, work: impl FnOnce() -> Work) {
+        let Some(index) = span.0 else { return };
+        self.profile.duration_us[index] = (now_us() - self.profile.start_us[index]) as f32;
+        let work = work();
+        self.profile.flops[index] = work.flops;
+        self.profile.bytes[index] = work.bytes();
+        let last = self.open.pop();
+        debug_assert_eq!(last, Some(index), "spans close in reverse order of opening");
+    }
+
+    /// The innermost open span.
+    pub fn innermost(&self) -> Option<SpanId> {
+        self.open.last().map(|&index| SpanId {
+            index,
+            record: self.record,
+        })
+    }
+
+    /// Replaces the host's times of a span and of the spans around it by the device's: each then reaches from the start of
+    /// its first part to the end of its last.
+    pub fn note_device_time(&mut self, time: SpanTime) {
+        let SpanTime {
+            span,
+            start_us,
+            end_us,
+        } = time;
+        if span.record != self.record {
+            return;
+        }
+        let mut at = Some(span.index);
+        while let Some(index) = at {
+            let start = &mut self.profile.start_us[index];
+            let duration = &mut self.profile.duration_us[index];
+            if self.is_device_time[index] {
+                let end_us = end_us.max(*start + f64::from(*duration));
+                *start = start.min(start_us);
+                *duration = (end_us - *start) as f32;
+            } else {
+                self.is_device_time[index] = true;
+                *start = start_us;
+                *duration = (end_us - start_us) as f32;
+            }
+            at = usize::try_from(self.profile.parent[index]).ok();
+        }
+    }
+
+    /// The spans recorded since the last call; the names stay interned.
+    pub fn take(&mut self) -> Profile {
+        let taken = self.profile.clone();
+        self.discard();
+        taken
+    }
+
+    /// For each of `modules` the summed duration of its spans in the latest pass `pass`. Modules with the same span name
+    /// are not told apart.
+    pub fn durations_us(&self, modules: &[ModuleId], pass: u32) -> Vec<f32> {
+        let name_of = |module: &ModuleId| self.modules.get(module.index())?.interned;
+        let names: Vec<Option<u16>> = modules.iter().map(name_of).collect();
+        let mut sums = vec![0.0; names.len()];
+        let Profile {
+            name,
+            pass: passes,
+            duration_us,
+            ..
+        } = &self.profile;
+        let spans = passes.iter().zip(name.iter().zip(duration_us)).rev();
+        let spans = spans
+            .skip_while(|(of, _)| **of != pass)
+            .take_while(|(of, _)| **of == pass);
+        for (_, (name, duration_us)) in spans {
+            if let Some(at) = names.iter().position(|n| *n == Some(*name)) {
+                sums[at] += duration_us;
+            }
+        }
+        sums
+    }
+
+    /// Drops the spans recorded since `take`.
+    pub fn discard(&mut self) {
+        self.profile.clear();
+        self.is_device_time.clear();
+        self.record += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: ModuleId = ModuleId(0);
+    const OPS: [ModuleId; 2] = [ModuleId(1), ModuleId(2)];
+
+    fn profiler(level: Level) -> Profiler {
+        let mut profiler = Profiler::default();
+        profiler.set_modules(["layers.0", "in_proj", "out_proj"]);
+        profiler.set_level(level);
+        profiler
+    }
+
+    #[test]
+    fn nothing_is_recorded_or_counted_when_profiling_is_off() {
+        let mut profiler = profiler(Level::Off);
+        let block = profiler.open_block(BLOCK);
+        let op = profiler.open_op(OPS[0]);
+        profiler.close(op, || panic!("work is counted for recorded spans only"));
+        profiler.close(block, Work::default);
+        assert!(profiler.take().is_empty());
+    }
+
+    #[test]
+    fn an_op_is_the_child_of_the_block_around_it() {
+        let mut profiler = profiler(Level::Module);
+        let block = profiler.open_block(BLOCK);
+        let op = profiler.open_op(OPS[0]);
+        let work = || Work {
+            flops: 512.0,
+            weight_bytes: 96.0,
+            state_bytes: 32.0,
+        };
+        profiler.close(op, work);
+        profiler.close(block, Work::default);
+        let profile = profiler.take();
+        assert_eq!(profile.names, ["layers.0", "in_proj"]);
+        assert_eq!(profile.parent, [-1, 0]);
+        assert_eq!(profile.flops, [0.0, 512.0]);
+        assert_eq!(profile.bytes, [0.0, 128.0]);
+        assert!(profile.duration_us[0] >= profile.duration_us[1]);
+    }
+
+    #[test]
+    fn modules_with_one_span_name_share_an_entry_of_the_table() {
+        let mut profiler = Profiler::default();
+        profiler.set_modules(["in_proj", "in_proj"]);
+        profiler.set_level(Level::Module);
+        for module in [0, 1, 0, 7] {
+            let op = profiler.open_op(ModuleId(module));
+            profiler.close(op, Work::default);
+        }
+        let profile = profiler.take();
+        assert_eq!(profile.names, ["in_proj", "unnamed"]);
+        assert_eq!(profile.name, [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn times_of_a_device_replace_those_of_the_host_in_a_span_and_around_it() {
+        let mut profiler = profiler(Level::Module);
+        let block = profiler.open_block(BLOCK);
+        let mut ids = Vec::new();
+        for module in OPS {
+            let op = profiler.open_op(module);
+            ids.push(profiler.innermost().unwrap());
+            profiler.close(op, Work::default);
+        }
+        profiler.close(block, Work::default);
+        let time = |at: usize, start_us, end_us| SpanTime {
+            span: ids[at],
+            start_us,
+            end_us,
+        };
+        profiler.note_device_time(time(0, 100.0, 110.0));
+        profiler.note_device_time(time(1, 112.0, 120.0));
+        let profile = profiler.take();
+        assert_eq!(profile.start_us, [100.0, 100.0, 112.0]);
+        assert_eq!(profile.duration_us, [20.0, 10.0, 8.0]);
+        profiler.note_device_time(time(0, 1.0, 2.0));
+        assert!(profiler.take().is_empty());
+    }
+
+    #[test]
+    fn block_level_leaves_the_ops_out() {
+        let mut profiler = profiler(Level::Block);
+        let block = profiler.open_block(BLOCK);
+        let op = profiler.open_op(OPS[0]);
+        profiler.close(op, Work::default);
+        profiler.close(block, Work::default);
+        assert_eq!(profiler.take().len(), 1);
+    }
+}
