@@ -295,7 +295,7 @@ test("a state in a file brings text, tokens and settings back after a reload, an
     await openReadyPage(page);
     await page.setInputFiles("#state-input", state);
     await page.waitForFunction(() =>
-      document.getElementById("prompt-told")?.textContent?.startsWith("The state is back"),
+      document.getElementById("prompt-told")?.textContent?.startsWith("State restored"),
     );
     assert.equal(await continuation(page), half);
     assert.equal(await page.inputValue("#sampling [name=seed]"), "11");
@@ -503,7 +503,7 @@ test("a load that fails while a prompt waits tells of the load alone", () =>
     await waitForStatus(page, "Loading");
     await page.click("#run");
     await page.waitForSelector(".error-card[data-code=http_status]");
-    assert.equal(await page.locator(".error-card").filter({ hasText: "could not be loaded" }).count(), 1);
+    assert.equal(await page.locator("#errors .error-card").filter({ hasText: "could not be loaded" }).count(), 1);
     assert.equal(await page.textContent("#run"), "Run");
   }));
 
