@@ -60,7 +60,7 @@ const withPage = onePage(
         const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
         return { bytes: bytes.length, sha256, file_bytes, error };
       };
-    }, `${SITE}/www/engine/byte_source.js`);
+    }, `${SITE}/pkg/byte_source.js`);
   },
   (page) => page.context().setOffline(false),
 );

@@ -432,8 +432,10 @@ test("a paused load takes no more bytes, and goes on where it was", () =>
         onProgress: (/** @type {any} */ p) => (last = p),
       });
       model.pauseLoading();
+      const wait = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
+      while (last?.phase !== "weights") await wait(50);
       // Long enough for a load that did not pause to end.
-      await new Promise((resolve) => setTimeout(resolve, 1500));
+      await wait(1500);
       const while_paused = last;
       model.resumeLoading();
       await model.ready;
