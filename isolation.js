@@ -25,7 +25,8 @@ scope.addEventListener("fetch", (/** @type {any} */ event) => {
   /** @type {Request} */
   const request = event.request;
   const { origin, pathname } = new URL(request.url);
-  if (origin !== location.origin || !DESTINATIONS.includes(request.destination) || pathname.endsWith(NOT_ISOLATED)) return;
+  if (origin !== location.origin || !DESTINATIONS.includes(request.destination) || pathname.endsWith(NOT_ISOLATED))
+    return;
   event.respondWith(withHeaders(request));
 });
 

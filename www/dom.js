@@ -4,6 +4,22 @@
 /** @template {HTMLElement} [T=HTMLElement] @param {string} id */
 export const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
+/**
+ * A button that opens the file dialog of an input.
+ * @param {HTMLElement} button
+ * @param {HTMLInputElement} input
+ * @param {(file: File) => void} act
+ */
+export function onFile(button, input, act) {
+  button.addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    const file = input.files?.[0];
+    // So that the same file can be chosen again.
+    input.value = "";
+    if (file) act(file);
+  });
+}
+
 /** @param {string} tag @param {string} kind @param {(Node | string)[]} children */
 export function element(tag, kind, ...children) {
   const made = document.createElement(tag);
@@ -22,19 +38,30 @@ export function card(id, title, ...children) {
   return made;
 }
 
-/** A figure, what it is, and what qualifies it. @param {{ name: string, value: string, label: string, note?: string, hero?: boolean }[]} figures */
+/**
+ * A figure, what it is, and what qualifies it.
+ * @param {{ name: string, value: string, label: string, note?: string, hero?: boolean }[]} figures
+ */
 export function tiles(figures) {
-  return element("dl", "metrics tiles", ...figures.map(({ name, value, label, note, hero }) => {
-    const tile = element("div", hero ? "hero" : "", element("dt", "", label), element("dd", "", value));
-    tile.dataset.figure = name;
-    if (note) tile.prepend(element("dd", "tile-note", note));
-    return tile;
-  }));
+  return element(
+    "dl",
+    "metrics tiles",
+    ...figures.map(({ name, value, label, note, hero }) => {
+      const tile = element("div", hero ? "hero" : "", element("dt", "", label), element("dd", "", value));
+      tile.dataset.figure = name;
+      if (note) tile.prepend(element("dd", "tile-note", note));
+      return tile;
+    }),
+  );
 }
 
 /** @param {[string, string][]} rows */
 export function factList(rows) {
-  return element("dl", "facts", ...rows.map(([name, value]) => element("div", "", element("dt", "", name), element("dd", "", value))));
+  return element(
+    "dl",
+    "facts",
+    ...rows.map(([name, value]) => element("div", "", element("dt", "", name), element("dd", "", value))),
+  );
 }
 
 /** Focusable, so that a keyboard can scroll it. @param {string} label @param {Node} child */

@@ -8,7 +8,8 @@ import { isKey, t } from "./words.js";
 
 /**
  * What a card shows: an error of the engine, whose sentences follow from `code` and `next`, or a `PageError`.
- * @typedef {{ code: string, message: string, values?: Values, next?: string | null, file?: string | null, fatal?: boolean,
+ * @typedef {{ code: string, message: string, values?: Values, next?: string | null, file?: string | null,
+ *   fatal?: boolean,
  *   key?: Key, next_key?: Key }} Fault
  */
 /** @typedef {{ label: Key, act: () => void }} Remedy */
@@ -92,10 +93,12 @@ function drawCard({ place, title, fault, options: { remedies, facts } }) {
   const row = document.createElement("div");
   row.className = "row";
   remedies.forEach(({ label, act }, i) => {
-    row.append(button(t(label), i === 0, () => {
-      clearErrorCards(place);
-      act();
-    }));
+    row.append(
+      button(t(label), i === 0, () => {
+        clearErrorCards(place);
+        act();
+      }),
+    );
   });
   row.append(button(t("card.dismiss"), false, () => clearErrorCards(place)));
   card.append(row);
@@ -154,5 +157,7 @@ function button(label, primary, act) {
 function reportText(fault, facts) {
   const { code, message } = fault;
   const lines = { code, message, file: fault.file ?? "-", ...facts, browser: navigator.userAgent };
-  return Object.entries(lines).map(([name, value]) => `${name}: ${value}`).join("\n");
+  return Object.entries(lines)
+    .map(([name, value]) => `${name}: ${value}`)
+    .join("\n");
 }

@@ -9,11 +9,22 @@ import { BlockPanel } from "./blocks/block_panel.js";
 import { clearErrorCards, faultOf, faultText, redrawErrorCard, showErrorCard } from "./errors.js";
 import { HeatMap } from "./blocks/heat_map.js";
 import { isolate } from "./isolate.js";
+import { remember, remembered } from "./preferences.js";
 import { ModelPicker } from "./loading/model_picker.js";
 import { Playground } from "./playground/playground.js";
 import { Sampling } from "./playground/sampling.js";
 import {
-  bytesText, countText, currentLanguage, figure, nextLanguage, number, plural, renderMarkup, setLanguage, t, write,
+  bytesText,
+  countText,
+  currentLanguage,
+  figure,
+  nextLanguage,
+  number,
+  plural,
+  renderMarkup,
+  setLanguage,
+  t,
+  write,
 } from "./words.js";
 import { StoragePanel } from "./loading/storage_panel.js";
 import { Strip } from "./blocks/strip.js";
@@ -49,7 +60,10 @@ let isolation = null;
 const strip = new Strip(byId("strip"), byId("strip-scale"), (cell) => panel.open(cell));
 const panel = new BlockPanel(byId("block-panel"), strip, (block) => profile.result.ofBlock(block));
 const heat = new HeatMap({
-  canvas: byId("heat"), finding: byId("heat-finding"), table: byId("heat-table"), details: byId("heat-details"),
+  canvas: byId("heat"),
+  finding: byId("heat-finding"),
+  table: byId("heat-table"),
+  details: byId("heat-details"),
 });
 const sampling = new Sampling(byId("sampling"));
 const picker = new ModelPicker({
@@ -59,7 +73,8 @@ const picker = new ModelPicker({
 const kept = new StoragePanel(byId("kept"), (thrown) => showFault("card.page", faultOf(thrown)));
 const shelf = new RunShelf();
 const profile = new ProfileView({
-  shelf, strip,
+  shelf,
+  strip,
   onFault(thrown, retry) {
     const fault = faultOf(thrown);
     showFault("card.profile", fault, isGone(fault) ? () => loadModel(picker.chosen) : retry);
@@ -68,7 +83,8 @@ const profile = new ProfileView({
   onShown: () => panel.renderProfile(),
 });
 const compare = new CompareView({
-  shelf, strip,
+  shelf,
+  strip,
   onFault(thrown, file) {
     const { code, message, values, next } = faultOf(thrown);
     showFault("card.run_file", { code, message, values, next, file });
@@ -101,15 +117,20 @@ const playground = new Playground(sampling, {
   },
   onLive({ tokens_per_s, ttft_ms, used }) {
     write(status, "status.generating");
-    detail(t("status.generating.detail", {
-      speed: tokens_per_s === null ? "–" : figure(tokens_per_s), ttft: number(ttft_ms), used: number(used),
-      context: number(playground.context),
-    }));
+    detail(
+      t("status.generating.detail", {
+        speed: tokens_per_s === null ? "–" : figure(tokens_per_s),
+        ttft: number(ttft_ms),
+        used: number(used),
+        context: number(playground.context),
+      }),
+    );
   },
   onEnd(summary) {
     const speed = summary.decode_tokens_per_s;
     write(status, speed ? "status.done" : "status.done.short", {
-      tokens: () => plural("count.tokens", summary.tokens), reason: () => t(/** @type {Key} */ (`reason.${summary.reason}`)),
+      tokens: () => plural("count.tokens", summary.tokens),
+      reason: () => t(/** @type {Key} */ (`reason.${summary.reason}`)),
       speed: () => figure(speed ?? 0),
     });
     detail("");
@@ -141,7 +162,14 @@ function showFault(title, fault, retry) {
   if (title === "card.load") remedies.push({ label: "card.embedded", act: () => picker.useEmbedded() });
   showErrorCard(errors, title, fault, {
     remedies,
-    facts: { source: picker.chosen.name, weights: picker.chosen.weights, backend: picker.chosen.backend, threads: picker.chosen.threads, isolated: crossOriginIsolated, cores: navigator.hardwareConcurrency },
+    facts: {
+      source: picker.chosen.name,
+      weights: picker.chosen.weights,
+      backend: picker.chosen.backend,
+      threads: picker.chosen.threads,
+      isolated: crossOriginIsolated,
+      cores: navigator.hardwareConcurrency,
+    },
   });
 }
 
@@ -236,17 +264,30 @@ function showProgress(progress, elapsed_ms) {
   // What was kept comes much faster, and would promise too much.
   const bytes_per_s = (progress.received_bytes || progress.loaded_bytes) / (elapsed_ms / 1000);
   const left_s = (progress.total_bytes - progress.loaded_bytes) / bytes_per_s;
-  const left = elapsed_ms > SPEED_AFTER_MS && Number.isFinite(left_s) ? t("status.left", { seconds: number(Math.ceil(left_s)) }) : "";
-  detail(t("status.weights.detail", {
-    ready: progress.blocks_ready, blocks: progress.n_blocks, loaded: bytesText(progress.loaded_bytes),
-    total: bytesText(progress.total_bytes), speed: bytesText(bytes_per_s),
-  }) + arrival(progress, left));
+  const left =
+    elapsed_ms > SPEED_AFTER_MS && Number.isFinite(left_s)
+      ? t("status.left", { seconds: number(Math.ceil(left_s)) })
+      : "";
+  detail(
+    t("status.weights.detail", {
+      ready: progress.blocks_ready,
+      blocks: progress.n_blocks,
+      loaded: bytesText(progress.loaded_bytes),
+      total: bytesText(progress.total_bytes),
+      speed: bytesText(bytes_per_s),
+    }) + arrival(progress, left),
+  );
 }
 
-/** What the load is doing just now, where it isn't simply receiving. @param {LoadProgress} progress @param {string} left */
+/**
+ * What the load is doing just now, where it isn't simply receiving.
+ * @param {LoadProgress} progress
+ * @param {string} left
+ */
 function arrival({ paused, waiting }, left) {
   if (paused) return t("status.paused");
-  if (waiting) return t(`status.wait.${waiting.reason}`, { attempt: number(waiting.attempt), status: String(waiting.status) });
+  if (waiting)
+    return t(`status.wait.${waiting.reason}`, { attempt: number(waiting.attempt), status: String(waiting.status) });
   return left;
 }
 
@@ -260,17 +301,23 @@ function setPaused(on) {
 function keepingText({ state, reason }) {
   if (state === "off") return "";
   if (state === "kept") return t("status.kept");
-  return reason === "no_storage" || reason === "other_tab" ? t(`status.not_kept.${reason}`) : t("status.not_kept", { reason: reason ?? "" });
+  return reason === "no_storage" || reason === "other_tab"
+    ? t(`status.not_kept.${reason}`)
+    : t("status.not_kept", { reason: reason ?? "" });
 }
 
 function showReady() {
   if (!model) return;
   const { info } = model;
   write(status, "status.ready");
-  detail(t("status.ready.detail", {
-    bytes: bytesText(strip.cells.reduce((sum, { bytes }) => sum + bytes, 0)), seconds: number(info.timing.load_ms / 1000, 1),
-    parameters: countText(info.parameters), weights: info.weights,
-  }) + keepingText(info.keeping));
+  detail(
+    t("status.ready.detail", {
+      bytes: bytesText(strip.cells.reduce((sum, { bytes }) => sum + bytes, 0)),
+      seconds: number(info.timing.load_ms / 1000, 1),
+      parameters: countText(info.parameters),
+      weights: info.weights,
+    }) + keepingText(info.keeping),
+  );
 }
 
 /** @param {string} name */
@@ -289,37 +336,60 @@ function showCapability() {
     const { info } = model;
     const relaxed = info.backend !== "cpu-simd128" && picker.relaxedSimd !== false;
     const threads = plural("cap.threads", info.threads);
-    const parts = { simd: t(relaxed ? "cap.simd.relaxed" : "cap.simd.plain"), threads, isolation: isolation_word, adapter: info.adapter?.name ?? "" };
+    const parts = {
+      simd: t(relaxed ? "cap.simd.relaxed" : "cap.simd.plain"),
+      threads,
+      isolation: isolation_word,
+      adapter: info.adapter?.name ?? "",
+    };
     byId("capability").textContent = t(info.adapter ? "cap.line.webgpu" : "cap.line", parts);
     if (info.adapter) reasons.push(...adapterReasons(info.adapter));
     if (info.backend_fault) reasons.push(t("cap.why.backend.fault", { fact: faultText(info.backend_fault) }));
     else reasons.push(t(info.backend_reason === "auto" ? "cap.why.backend.auto" : "cap.why.backend.asked"));
     reasons.push(t(`cap.why.threads.${info.threads_reason}`, { threads }));
-    if (!info.adapter) reasons.push(t(relaxed ? "cap.why.simd.relaxed" : picker.relaxedSimd === false ? "cap.why.simd.asked" : "cap.why.simd.plain"));
+    if (!info.adapter)
+      reasons.push(
+        t(
+          relaxed ? "cap.why.simd.relaxed" : picker.relaxedSimd === false ? "cap.why.simd.asked" : "cap.why.simd.plain",
+        ),
+      );
   } else {
     byId("capability").textContent = t("cap.line.loading", { isolation: isolation_word });
   }
   if (isolation) reasons.push(t(`cap.why.${isolation}`));
   if (model) reasons.push(t("cap.why.clock", { us: figure(model.info.timing.clock_resolution_us) }));
-  byId("capability-reasons").replaceChildren(...reasons.map((reason) => {
-    const item = document.createElement("li");
-    item.textContent = reason;
-    return item;
-  }));
+  byId("capability-reasons").replaceChildren(
+    ...reasons.map((reason) => {
+      const item = document.createElement("li");
+      item.textContent = reason;
+      return item;
+    }),
+  );
 }
 
 /** What the graphics adapter is and has. @param {import("./engine/zamba2.d.ts").AdapterInfo} adapter */
 function adapterReasons({ software, timestamp_step_us, subgroups, f16, max_binding_bytes }) {
   const words = [];
   if (software) words.push(t("cap.why.software"));
-  words.push(timestamp_step_us === null ? t("cap.why.no_timestamps") : t("cap.why.timestamps", { us: figure(timestamp_step_us) }));
-  words.push(t("cap.why.features", {
-    subgroups: t(subgroups ? "cap.has" : "cap.has_not"), f16: t(f16 ? "cap.has" : "cap.has_not"), binding: bytesText(max_binding_bytes),
-  }));
+  words.push(
+    timestamp_step_us === null
+      ? t("cap.why.no_timestamps")
+      : t("cap.why.timestamps", { us: figure(timestamp_step_us) }),
+  );
+  words.push(
+    t("cap.why.features", {
+      subgroups: t(subgroups ? "cap.has" : "cap.has_not"),
+      f16: t(f16 ? "cap.has" : "cap.has_not"),
+      binding: bytesText(max_binding_bytes),
+    }),
+  );
   return words;
 }
 
-/** A graphics device that failed, and the model that is there again. @param {import("./engine/zamba2.d.ts").DeviceEvent} event */
+/**
+ * A graphics device that failed, and the model that is there again.
+ * @param {import("./engine/zamba2.d.ts").DeviceEvent} event
+ */
 function onDevice(event) {
   if (event.state === "lost") {
     strip.clear();
@@ -340,24 +410,6 @@ function isDark() {
 
 function showTheme() {
   byId("theme").textContent = t(isDark() ? "theme.light" : "theme.dark");
-}
-
-/** Storage can be refused, in private windows for one; the choice then lasts as long as the page. @param {string} name @param {string} value */
-function remember(name, value) {
-  try {
-    localStorage.setItem(name, value);
-  } catch {
-    // Nothing to do: the page works without it.
-  }
-}
-
-/** @param {string} name */
-function remembered(name) {
-  try {
-    return localStorage.getItem(name);
-  } catch {
-    return null;
-  }
 }
 
 /** Every word on the page in the present language. */
@@ -423,5 +475,9 @@ isolation = await isolate();
 showCapability();
 if (isolation !== "reloading") loadModel(picker.chosen);
 if (new URLSearchParams(location.search).has("bench")) {
-  new Bench(byId("bench"), () => model, (thrown) => showFault("card.page", faultOf(thrown)));
+  new Bench(
+    byId("bench"),
+    () => model,
+    (thrown) => showFault("card.page", faultOf(thrown)),
+  );
 }

@@ -1,6 +1,6 @@
 // @ts-check
-// Behaviour of perfetto.html: takes the trace that the Profile view left on this device and gives it to ui.perfetto.dev by
-// message, when the user asks for it. Nothing is uploaded: Perfetto works inside its own tab.
+// Behaviour of perfetto.html: takes the trace that the Profile view left on this device and gives it to ui.perfetto.dev
+// by message, when the user asks for it. Nothing is uploaded: Perfetto works inside its own tab.
 
 import { takeTrace } from "./profile/trace_handover.js";
 import { bytesText, renderMarkup, t } from "./words.js";

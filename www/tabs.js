@@ -1,14 +1,17 @@
 // @ts-check
-// The three views under the strip, as tabs: which one is shown is in the address (#profile), so that a link and the Back
-// button lead to it. It also owns the single-letter keys and the switch that turns them off. It knows nothing of what a
-// view shows; hidden views keep all they have.
+// The three views under the strip, as tabs: which one is shown is in the address (#profile), so that a link and the
+// Back button lead to it. It also owns the single-letter keys and the switch that turns them off. It knows nothing of
+// what a view shows; hidden views keep all they have.
 
 /** @typedef {"playground" | "profile" | "compare"} ViewName */
 
 /** @type {ViewName[]} */
 export const VIEWS = ["playground", "profile", "compare"];
 
-/** The view and the settings that an address names: `#profile?tokens=35`. Another hash is not ours. @param {string} hash */
+/**
+ * The view and the settings that an address names: `#profile?tokens=35`. Another hash is not ours.
+ * @param {string} hash
+ */
 export function readHash(hash) {
   const [name, settings = ""] = hash.replace(/^#/, "").split("?");
   const view = VIEWS.find((known) => known === name) ?? null;
@@ -16,11 +19,13 @@ export function readHash(hash) {
 }
 
 /** @param {Element | null} element */
-const isField = (element) => element?.matches("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]") ?? false;
+const isField = (element) =>
+  element?.matches("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]") ?? false;
 
 export class Tabs {
   /**
-   * @param {{ letters: HTMLInputElement, onShow: (view: ViewName) => void, keys: Record<string, () => void>, remember: (on: boolean) => void }} options
+   * @param {{ letters: HTMLInputElement, onShow: (view: ViewName) => void, keys: Record<string, () => void>,
+   *   remember: (on: boolean) => void }} options
    * `letters`: the switch; `keys`: what further letters do
    */
   constructor({ letters, onShow, keys, remember }) {
@@ -34,7 +39,15 @@ export class Tabs {
     });
     letters.addEventListener("change", () => remember(letters.checked));
     document.addEventListener("keydown", (event) => {
-      if (!letters.checked || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isField(document.activeElement)) return;
+      if (
+        !letters.checked
+        || event.defaultPrevented
+        || event.ctrlKey
+        || event.metaKey
+        || event.altKey
+        || isField(document.activeElement)
+      )
+        return;
       const view = VIEWS[Number(event.key) - 1];
       const act = view ? () => this.show(view, true, true) : Object.hasOwn(keys, event.key) ? keys[event.key] : null;
       if (!act) return;
@@ -48,7 +61,11 @@ export class Tabs {
     });
   }
 
-  /** @param {ViewName} name @param {boolean} write whether the address follows @param {boolean} [take] whether the keyboard goes to the tab */
+  /**
+   * @param {ViewName} name
+   * @param {boolean} write whether the address follows
+   * @param {boolean} [take] whether the keyboard goes to the tab
+   */
   show(name, write, take = false) {
     const changed = name !== this.shown;
     this.shown = name;

@@ -22,7 +22,8 @@ async function violationsOf(page, rules) {
   return page.evaluate(async (rules) => {
     const { violations } = await /** @type {any} */ (globalThis).axe.run({ runOnly: rules });
     return violations.flatMap((/** @type {any} */ { id, nodes }) =>
-      nodes.map((/** @type {any} */ node) => `${id}: ${node.target} ${node.any[0]?.message ?? ""}`));
+      nodes.map((/** @type {any} */ node) => `${id}: ${node.target} ${node.any[0]?.message ?? ""}`),
+    );
   }, rules);
 }
 
@@ -32,8 +33,9 @@ export async function assertAccessible(page, state) {
 }
 
 /**
- * Walks once through states of a page and looks at each in both colour schemes; gives a test's body for each scheme. The page is
- * the same in both but for its colours, so that in the dark one only the rules on them can answer otherwise.
+ * Walks once through states of a page and looks at each in both colour schemes; gives a test's body for each scheme.
+ * The page is the same in both but for its colours, so that in the dark one only the rules on them can answer
+ * otherwise.
  * @param {(check: (page: Page, state: string) => Promise<void>) => Promise<void>} walk
  */
 export function inBothSchemes(walk) {

@@ -21,24 +21,31 @@ function assertRefusal(refusal, code, file) {
 
 /**
  * What loading (and then an optional run) ends in.
- * @param {Page} page @param {{ files?: Record<string, Buffer>, source?: string, prompt?: string | number[], options?: object, retry?: object }} given
+ * @param {Page} page
+ * @param {{ files?: Record<string, Buffer>, source?: string, prompt?: string | number[], options?: object,
+ *   retry?: object }} given
  * @returns {Promise<Refusal>}
  */
 function refusalOf(page, { files, source, prompt, options = {}, retry = { first_delay_ms: 1 } }) {
-  return page.evaluate(async ({ contents, source, prompt, options, retry }) => {
-    const { zamba2, filesOf } = /** @type {any} */ (globalThis);
-    let model;
-    try {
-      model = await zamba2.load({ source: contents ? await filesOf(contents) : source, weights: "f32", retry });
-      for await (const _ of model.generate(prompt ?? [1, 2], { max_tokens: 2, ...options })) { /* only its failure matters */ }
-    } catch (error) {
-      const { code, file, nextStep, message } = /** @type {any} */ (error);
-      return { code, file, nextStep, message, typed: error instanceof zamba2.Zamba2Error };
-    } finally {
-      model?.dispose();
-    }
-    return { code: "none", file: null, nextStep: "", message: "nothing was refused", typed: false };
-  }, { contents: files && asBase64(files), source, prompt, options, retry });
+  return page.evaluate(
+    async ({ contents, source, prompt, options, retry }) => {
+      const { zamba2, filesOf } = /** @type {any} */ (globalThis);
+      let model;
+      try {
+        model = await zamba2.load({ source: contents ? await filesOf(contents) : source, weights: "f32", retry });
+        for await (const _ of model.generate(prompt ?? [1, 2], { max_tokens: 2, ...options })) {
+          /* only its failure matters */
+        }
+      } catch (error) {
+        const { code, file, nextStep, message } = /** @type {any} */ (error);
+        return { code, file, nextStep, message, typed: error instanceof zamba2.Zamba2Error };
+      } finally {
+        model?.dispose();
+      }
+      return { code: "none", file: null, nextStep: "", message: "nothing was refused", typed: false };
+    },
+    { contents: files && asBase64(files), source, prompt, options, retry },
+  );
 }
 
 /** @param {Record<string, Buffer>} files @param {string} name */
@@ -57,7 +64,10 @@ function withHeader(files, edit) {
   return { ...files, [WEIGHTS]: bytes };
 }
 
-/** Writes a NaN into the last element of the file, which belongs to some tensor. @param {Record<string, Buffer>} files */
+/**
+ * Writes a NaN into the last element of the file, which belongs to some tensor.
+ * @param {Record<string, Buffer>} files
+ */
 function withNaN(files) {
   const bytes = Buffer.from(files[WEIGHTS]);
   bytes.writeFloatLE(NaN, bytes.length - 4);
@@ -65,7 +75,10 @@ function withNaN(files) {
 }
 
 /** @param {Record<string, Buffer>} files @param {object} changes */
-const withConfig = (files, changes) => ({ ...files, "config.json": Buffer.from(JSON.stringify({ ...JSON.parse(files["config.json"].toString()), ...changes })) });
+const withConfig = (files, changes) => ({
+  ...files,
+  "config.json": Buffer.from(JSON.stringify({ ...JSON.parse(files["config.json"].toString()), ...changes })),
+});
 
 const good = () => fixtureFiles("one_block_adapters_rope");
 
@@ -77,36 +90,64 @@ const BAD_FILES = [
   ["another architecture", () => withConfig(good(), { model_type: "llama" }), "wrong_architecture", "config.json"],
   ["weights cut short", () => ({ ...good(), [WEIGHTS]: good()[WEIGHTS].subarray(0, -100) }), "truncated", WEIGHTS],
   ["an empty weight file", () => ({ ...good(), [WEIGHTS]: Buffer.alloc(0) }), "truncated", WEIGHTS],
-  ["a header that claims more than the file", () => {
-    const bytes = Buffer.from(good()[WEIGHTS]);
-    bytes.writeBigUInt64LE(1n << 60n, 0);
-    return { ...good(), [WEIGHTS]: bytes };
-  }, "bad_header", WEIGHTS],
+  [
+    "a header that claims more than the file",
+    () => {
+      const bytes = Buffer.from(good()[WEIGHTS]);
+      bytes.writeBigUInt64LE(1n << 60n, 0);
+      return { ...good(), [WEIGHTS]: bytes };
+    },
+    "bad_header",
+    WEIGHTS,
+  ],
   ["a header that is not JSON", () => withHeader(good(), (header) => header.replace("{", "[")), "bad_header", WEIGHTS],
-  ["a dtype that is not a float", () => withHeader(good(), (header) => header.replace('"BF16"', '"I16" ')), "unknown_dtype", WEIGHTS],
+  [
+    "a dtype that is not a float",
+    () => withHeader(good(), (header) => header.replace('"BF16"', '"I16" ')),
+    "unknown_dtype",
+    WEIGHTS,
+  ],
   ["a NaN among the weights", () => withNaN(good()), "non_finite_weight", WEIGHTS],
   ["a config of another size", () => withConfig(good(), { intermediate_size: 7 }), "bad_shape", WEIGHTS],
-  ["a tokenizer that is not JSON", () => ({ ...good(), "tokenizer.json": Buffer.from("no") }), "bad_tokenizer", "tokenizer.json"],
-  ["a tokenizer of a larger vocabulary", () => ({ ...good(), "tokenizer.json": repositoryFile(`${EMBEDDED.slice(1)}tokenizer.json`) }), "bad_tokenizer", "tokenizer.json"],
+  [
+    "a tokenizer that is not JSON",
+    () => ({ ...good(), "tokenizer.json": Buffer.from("no") }),
+    "bad_tokenizer",
+    "tokenizer.json",
+  ],
+  [
+    "a tokenizer of a larger vocabulary",
+    () => ({ ...good(), "tokenizer.json": repositoryFile(`${EMBEDDED.slice(1)}tokenizer.json`) }),
+    "bad_tokenizer",
+    "tokenizer.json",
+  ],
 ];
 
 for (const [what, files, code, file] of BAD_FILES) {
-  test(`${what} is refused as ${code}, naming ${file}`, () => withSharedModule(async (page) => {
-    assertRefusal(await refusalOf(page, { files: files() }), code, file);
-  }));
+  test(`${what} is refused as ${code}, naming ${file}`, () =>
+    withSharedModule(async (page) => {
+      assertRefusal(await refusalOf(page, { files: files() }), code, file);
+    }));
 }
 
-test("a missing shard is refused by its own name", () => withSharedModule(async (page) => {
-  const files = fixtureFiles("sharded_bf16");
-  const shard = Object.keys(files).filter((name) => name.endsWith(".safetensors")).sort()[1];
-  assertRefusal(await refusalOf(page, { files: without(files, shard) }), "missing_file", shard);
-}));
+test("a missing shard is refused by its own name", () =>
+  withSharedModule(async (page) => {
+    const files = fixtureFiles("sharded_bf16");
+    const shard = Object.keys(files)
+      .filter((name) => name.endsWith(".safetensors"))
+      .sort()[1];
+    assertRefusal(await refusalOf(page, { files: without(files, shard) }), "missing_file", shard);
+  }));
 
-test("a folder that is not there is refused, naming config.json", () => withSharedModule(async (page) => {
-  assertRefusal(await refusalOf(page, { source: "/tests/fixtures/nowhere/" }), "missing_file", "config.json");
-}));
+test("a folder that is not there is refused, naming config.json", () =>
+  withSharedModule(async (page) => {
+    assertRefusal(await refusalOf(page, { source: "/tests/fixtures/nowhere/" }), "missing_file", "config.json");
+  }));
 
-/** @param {Page} page @param {(range: [number, number], bytes: Buffer) => object | "offline"} answer for each range request */
+/**
+ * @param {Page} page
+ * @param {(range: [number, number], bytes: Buffer) => object | "offline"} answer for each range request
+ */
 async function serveBadly(page, answer) {
   const files = good();
   await page.route("**/badly/*", (route) => {
@@ -121,25 +162,35 @@ async function serveBadly(page, answer) {
 
 /** @param {number} start @param {number} end @param {Buffer} bytes */
 const partial = (start, end, bytes) => ({
-  status: 206, headers: { "Content-Range": `bytes ${start}-${end}/${bytes.length}` }, body: bytes.subarray(start, end + 1),
+  status: 206,
+  headers: { "Content-Range": `bytes ${start}-${end}/${bytes.length}` },
+  body: bytes.subarray(start, end + 1),
 });
 
-test("a range that comes back too short is refused as truncated", () => withSharedModule(async (page) => {
-  await serveBadly(page, ([start, end], bytes) => ({ ...partial(start, end, bytes), body: bytes.subarray(start, end - start > 2000 ? end - 10 : end + 1) }));
-  assertRefusal(await refusalOf(page, { source: "/badly/" }), "truncated", WEIGHTS);
-}));
+test("a range that comes back too short is refused as truncated", () =>
+  withSharedModule(async (page) => {
+    await serveBadly(page, ([start, end], bytes) => ({
+      ...partial(start, end, bytes),
+      body: bytes.subarray(start, end - start > 2000 ? end - 10 : end + 1),
+    }));
+    assertRefusal(await refusalOf(page, { source: "/badly/" }), "truncated", WEIGHTS);
+  }));
 
-test("a server error is refused with its status", () => withSharedModule(async (page) => {
-  await serveBadly(page, ([start, end], bytes) => (end - start > 2000 ? { status: 503 } : partial(start, end, bytes)));
-  const refusal = await refusalOf(page, { source: "/badly/" });
-  assertRefusal(refusal, "http_status", WEIGHTS);
-  assert.match(refusal.message, /503/);
-}));
+test("a server error is refused with its status", () =>
+  withSharedModule(async (page) => {
+    await serveBadly(page, ([start, end], bytes) =>
+      end - start > 2000 ? { status: 503 } : partial(start, end, bytes),
+    );
+    const refusal = await refusalOf(page, { source: "/badly/" });
+    assertRefusal(refusal, "http_status", WEIGHTS);
+    assert.match(refusal.message, /503/);
+  }));
 
-test("a connection that breaks is refused as a network fault", () => withSharedModule(async (page) => {
-  await serveBadly(page, ([start, end], bytes) => (end - start > 2000 ? "offline" : partial(start, end, bytes)));
-  assertRefusal(await refusalOf(page, { source: "/badly/" }), "network", WEIGHTS);
-}));
+test("a connection that breaks is refused as a network fault", () =>
+  withSharedModule(async (page) => {
+    await serveBadly(page, ([start, end], bytes) => (end - start > 2000 ? "offline" : partial(start, end, bytes)));
+    assertRefusal(await refusalOf(page, { source: "/badly/" }), "network", WEIGHTS);
+  }));
 
 /** @param {Page} page @param {string} body of the engine's constructor @param {string | null} panic */
 async function replaceEngine(page, body, panic = null) {
@@ -159,18 +210,20 @@ test("a panic of the engine becomes an internal error that carries its text, and
   await context.close();
 });
 
-test("a trap without a panic is an allocation that failed, and becomes out_of_memory", () => withSharedModule(async (page) => {
-  await replaceEngine(page, 'throw new WebAssembly.RuntimeError("unreachable")');
-  assertRefusal(await refusalOf(page, { source: EMBEDDED }), "out_of_memory", null);
-}));
+test("a trap without a panic is an allocation that failed, and becomes out_of_memory", () =>
+  withSharedModule(async (page) => {
+    await replaceEngine(page, 'throw new WebAssembly.RuntimeError("unreachable")');
+    assertRefusal(await refusalOf(page, { source: EMBEDDED }), "out_of_memory", null);
+  }));
 
-test("an engine that is not there is refused by its file name", () => withSharedModule(async (page) => {
-  await page.route("**/zamba2_wasm_bg.wasm", (route) => route.fulfill({ status: 404 }));
-  const refusal = await refusalOf(page, { source: EMBEDDED });
-  assert.equal(refusal.code, "engine_missing");
-  assert.equal(refusal.file, "zamba2_wasm_bg.wasm");
-  assert.match(refusal.nextStep, /cargo xtask build/);
-}));
+test("an engine that is not there is refused by its file name", () =>
+  withSharedModule(async (page) => {
+    await page.route("**/zamba2_wasm_bg.wasm", (route) => route.fulfill({ status: 404 }));
+    const refusal = await refusalOf(page, { source: EMBEDDED });
+    assert.equal(refusal.code, "engine_missing");
+    assert.equal(refusal.file, "zamba2_wasm_bg.wasm");
+    assert.match(refusal.nextStep, /cargo xtask build/);
+  }));
 
 /** The final norm's weights become as large as a float can be, so that every logit overflows. */
 function withOverflow() {
@@ -178,32 +231,41 @@ function withOverflow() {
   const bytes = Buffer.from(files[WEIGHTS]);
   const header_bytes = Number(bytes.readBigUInt64LE(0));
   const header = JSON.parse(bytes.toString("utf8", 8, 8 + header_bytes));
-  const { dtype, data_offsets: [start, end] } = header["model.final_layernorm.weight"];
+  const {
+    dtype,
+    data_offsets: [start, end],
+  } = header["model.final_layernorm.weight"];
   const data = bytes.subarray(8 + header_bytes + start, 8 + header_bytes + end);
   if (dtype === "BF16") data.fill(Buffer.from([0x7f, 0x7f]));
   else for (let at = 0; at < data.length; at += 4) data.writeFloatLE(3e38, at);
   return { ...files, [WEIGHTS]: bytes };
 }
 
-test("logits that overflow are refused as non_finite_logits, and the model is not loaded again", () => withSharedModule(async (page) => {
-  const files = withOverflow();
-  assertRefusal(await refusalOf(page, { files }), "non_finite_logits", null);
-  const seen = await page.evaluate(async (contents) => {
-    const { zamba2, filesOf } = /** @type {any} */ (globalThis);
-    /** @type {string[]} */
-    const seen = [];
-    const model = await zamba2.load({
-      source: await filesOf(contents), weights: "f32", backend: "auto",
-      onDevice: (/** @type {{ state: string }} */ { state }) => seen.push(`device ${state}`),
-    });
-    for (let run = 0; run < 2; run++) {
-      await model.generate([1, 2], { max_tokens: 2 }).next().catch((/** @type {{ code: string }} */ { code }) => seen.push(code));
-    }
-    model.dispose();
-    return seen;
-  }, asBase64(files));
-  assert.deepEqual(seen, ["non_finite_logits", "non_finite_logits"]);
-}));
+test("logits that overflow are refused as non_finite_logits, and the model is not loaded again", () =>
+  withSharedModule(async (page) => {
+    const files = withOverflow();
+    assertRefusal(await refusalOf(page, { files }), "non_finite_logits", null);
+    const seen = await page.evaluate(async (contents) => {
+      const { zamba2, filesOf } = /** @type {any} */ (globalThis);
+      /** @type {string[]} */
+      const seen = [];
+      const model = await zamba2.load({
+        source: await filesOf(contents),
+        weights: "f32",
+        backend: "auto",
+        onDevice: (/** @type {{ state: string }} */ { state }) => seen.push(`device ${state}`),
+      });
+      for (let run = 0; run < 2; run++) {
+        await model
+          .generate([1, 2], { max_tokens: 2 })
+          .next()
+          .catch((/** @type {{ code: string }} */ { code }) => seen.push(code));
+      }
+      model.dispose();
+      return seen;
+    }, asBase64(files));
+    assert.deepEqual(seen, ["non_finite_logits", "non_finite_logits"]);
+  }));
 
 /** @type {[string, string | number[], object, string][]} */
 const BAD_RUNS = [
@@ -215,27 +277,43 @@ const BAD_RUNS = [
 ];
 
 for (const [what, prompt, options, code] of BAD_RUNS) {
-  test(`${what} is refused as ${code}, and the model stays usable`, () => withSharedModule(async (page) => {
-    assertRefusal(await refusalOf(page, { source: EMBEDDED, prompt, options }), code, null);
-    const text = await page.evaluate(async ({ source, prompt, options }) => {
-      const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
-      await model.generate(prompt, options).next().catch(() => {});
-      let text = "";
-      for await (const piece of model.generate("Rust is", { max_tokens: 4, ignore_eos: true })) text += piece;
-      return text;
-    }, { source: EMBEDDED, prompt, options });
-    assert.notEqual(text, "");
-  }));
+  test(`${what} is refused as ${code}, and the model stays usable`, () =>
+    withSharedModule(async (page) => {
+      assertRefusal(await refusalOf(page, { source: EMBEDDED, prompt, options }), code, null);
+      const text = await page.evaluate(
+        async ({ source, prompt, options }) => {
+          const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
+          await model
+            .generate(prompt, options)
+            .next()
+            .catch(() => {});
+          let text = "";
+          for await (const piece of model.generate("Rust is", { max_tokens: 4, ignore_eos: true })) text += piece;
+          return text;
+        },
+        { source: EMBEDDED, prompt, options },
+      );
+      assert.notEqual(text, "");
+    }));
 }
 
-for (const retry of [{ attempts: 0 }, { attempts: 2.5 }, { first_delay_ms: -1 }, { stall_ms: Number.NaN }, { stall_ms: 2 ** 31 }, { tries: 3 }]) {
-  test(`the retry option ${JSON.stringify(retry)} is refused by name`, () => withSharedModule(async (page) => {
-    const refusal = await refusalOf(page, { source: EMBEDDED, retry });
-    assertRefusal(refusal, "bad_option", null);
-    assert.match(refusal.message, new RegExp(`retry\\.${Object.keys(retry)[0]}`));
-  }));
+for (const retry of [
+  { attempts: 0 },
+  { attempts: 2.5 },
+  { first_delay_ms: -1 },
+  { stall_ms: Number.NaN },
+  { stall_ms: 2 ** 31 },
+  { tries: 3 },
+]) {
+  test(`the retry option ${JSON.stringify(retry)} is refused by name`, () =>
+    withSharedModule(async (page) => {
+      const refusal = await refusalOf(page, { source: EMBEDDED, retry });
+      assertRefusal(refusal, "bad_option", null);
+      assert.match(refusal.message, new RegExp(`retry\\.${Object.keys(retry)[0]}`));
+    }));
 }
 
-test("text without a tokenizer is refused as missing_file, naming tokenizer.json", () => withSharedModule(async (page) => {
-  assertRefusal(await refusalOf(page, { files: good(), prompt: "Rust" }), "missing_file", "tokenizer.json");
-}));
+test("text without a tokenizer is refused as missing_file, naming tokenizer.json", () =>
+  withSharedModule(async (page) => {
+    assertRefusal(await refusalOf(page, { files: good(), prompt: "Rust" }), "missing_file", "tokenizer.json");
+  }));

@@ -1,5 +1,6 @@
 // @ts-check
-// The browsers of the suite, for run.js, which starts the one that all files share, and for the harness, which uses them.
+// The browsers of the suite, for run.js, which starts the one that all files share, and for the harness, which uses
+// them.
 
 /** @param {string} name */
 export function required(name) {
@@ -17,8 +18,9 @@ const NO_SANDBOX = "--no-sandbox";
 const SOFTWARE_ADAPTER = "--enable-unsafe-webgpu";
 
 /**
- * Workgroup memory is not set to zero before a shader runs. Zeroing it is four fifths of what the software adapter compiles, and
- * no kernel reads such memory before it has written it: one that did would read anything here, and fail its test.
+ * Workgroup memory is not set to zero before a shader runs. Zeroing it is four fifths of what the software adapter
+ * compiles, and no kernel reads such memory before it has written it: one that did would read anything here, and fail
+ * its test.
  */
 const NO_ZEROING = "--enable-dawn-features=disable_workgroup_init";
 

@@ -1,16 +1,27 @@
 // @ts-check
-// Facts on chat in the browser: every template of the fixture renders as the reference does, what a conversation makes of
-// the model, what is said about templates that are broken or absent, and the conversation on the page.
+// Facts on chat in the browser: every template of the fixture renders as the reference does, what a conversation makes
+// of the model, what is said about templates that are broken or absent, and the conversation on the page.
 
 import assert from "node:assert/strict";
-import { asBase64, EMBEDDED, openModule, openPage, repositoryFile, SITE, test, waitForStatus, withSharedModule } from "./harness.js";
+import {
+  asBase64,
+  EMBEDDED,
+  openModule,
+  openPage,
+  repositoryFile,
+  SITE,
+  test,
+  waitForStatus,
+  withSharedModule,
+} from "./harness.js";
 import { MockHub } from "./mock_hub.js";
 
 /** @import { Page } from "playwright-core" */
 /** @import { ChatMessage } from "../../www/engine/zamba2.d.ts" */
 
 /**
- * @typedef {{ messages: ChatMessage[], add_generation_prompt: boolean, expect: { text?: string, refused?: string, fails?: true } }} Case
+ * @typedef {{ messages: ChatMessage[], add_generation_prompt: boolean, expect: { text?: string, refused?: string,
+ *   fails?: true } }} Case
  * @typedef {{ name: string, tokenizer_config: string, jinja: string | null, cases: Case[] }} Checkpoint
  */
 
@@ -18,22 +29,30 @@ import { MockHub } from "./mock_hub.js";
 const CHECKPOINTS = JSON.parse(repositoryFile("tests/fixtures/chat.json").toString()).checkpoints;
 
 /** A template in the manner of ChatML, whose turns end with a token of the embedded model's vocabulary. */
-const TEMPLATE = "{{ bos_token }}{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('Say yes.') }}{% endif %}"
+const TEMPLATE =
+  "{{ bos_token }}{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('Say yes.') }}{% endif %}"
   + "## {{ m.role }}\n{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}## assistant\n{% endif %}";
 const CONFIG = JSON.stringify({ bos_token: "<s>", eos_token: "</s>", chat_template: TEMPLATE });
 
-/** The embedded model with other files beside it; null takes one away. @param {Page} page @param {Record<string, string | null>} files */
+/**
+ * The embedded model with other files beside it; null takes one away.
+ * @param {Page} page
+ * @param {Record<string, string | null>} files
+ */
 async function serveBeside(page, files) {
   for (const [name, text] of Object.entries(files)) {
-    await page.route(`**${EMBEDDED}${name}`, (route) => (text === null ? route.fulfill({ status: 404 }) : route.fulfill({ body: text })));
+    await page.route(`**${EMBEDDED}${name}`, (route) =>
+      text === null ? route.fulfill({ status: 404 }) : route.fulfill({ body: text }),
+    );
   }
 }
 
 /** @param {(page: Page) => Promise<void>} body @param {Record<string, string | null>} [files] */
-const withModule = (body, files = {}) => withSharedModule(async (page) => {
-  await serveBeside(page, files);
-  await body(page);
-});
+const withModule = (body, files = {}) =>
+  withSharedModule(async (page) => {
+    await serveBeside(page, files);
+    await body(page);
+  });
 
 /** @param {(page: Page) => Promise<void>} body @param {Record<string, string | null>} [files] */
 async function withPage(body, files = { "tokenizer_config.json": CONFIG }) {
@@ -50,101 +69,149 @@ async function withPage(body, files = { "tokenizer_config.json": CONFIG }) {
   }
 }
 
-/** Loads, and renders or answers. @param {Page} page @param {ChatMessage[][]} conversations @param {unknown} [source] */
+/**
+ * Loads, and renders or answers.
+ * @param {Page} page
+ * @param {ChatMessage[][]} conversations
+ * @param {unknown} [source]
+ */
 function rendered(page, conversations, source = EMBEDDED) {
-  return page.evaluate(async ({ conversations, source }) => {
-    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
-    const results = [];
-    for (const messages of conversations) {
-      try {
-        results.push({ text: await model.renderChat(messages) });
-      } catch (error) {
-        const { code, message, file } = /** @type {any} */ (error);
-        results.push({ code, message, file });
+  return page.evaluate(
+    async ({ conversations, source }) => {
+      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+      const results = [];
+      for (const messages of conversations) {
+        try {
+          results.push({ text: await model.renderChat(messages) });
+        } catch (error) {
+          const { code, message, file } = /** @type {any} */ (error);
+          results.push({ code, message, file });
+        }
       }
-    }
-    const { chat, chat_fault } = model.info;
-    model.dispose();
-    return { chat, fault: chat_fault && { code: chat_fault.code, message: chat_fault.message, file: chat_fault.file }, results };
-  }, { conversations, source });
+      const { chat, chat_fault } = model.info;
+      model.dispose();
+      return {
+        chat,
+        fault: chat_fault && { code: chat_fault.code, message: chat_fault.message, file: chat_fault.file },
+        results,
+      };
+    },
+    { conversations, source },
+  );
 }
 
 for (const { name, tokenizer_config, jinja, cases } of CHECKPOINTS) {
-  test(`${name}: the template renders in the browser as in the reference`, () => withModule(async (page) => {
-    const asked = cases.filter(({ add_generation_prompt }) => add_generation_prompt);
-    assert.ok(asked.length > 0);
-    const { chat, fault, results } = await rendered(page, asked.map(({ messages }) => messages));
-    assert.deepEqual({ chat, fault }, { chat: true, fault: null });
-    for (const [i, { expect }] of asked.entries()) {
-      const { text, code, message } = results[i];
-      if (expect.text !== undefined) assert.equal(text, expect.text, `case ${i}`);
-      else if (expect.refused !== undefined) {
-        assert.equal(code, "chat_refused", `case ${i}`);
-        assert.ok(message.includes(expect.refused), message);
-      } else assert.equal(code, "bad_chat_template", `case ${i}`);
-    }
-  }, { "tokenizer_config.json": tokenizer_config, "chat_template.jinja": jinja }));
+  test(`${name}: the template renders in the browser as in the reference`, () =>
+    withModule(
+      async (page) => {
+        const asked = cases.filter(({ add_generation_prompt }) => add_generation_prompt);
+        assert.ok(asked.length > 0);
+        const { chat, fault, results } = await rendered(
+          page,
+          asked.map(({ messages }) => messages),
+        );
+        assert.deepEqual({ chat, fault }, { chat: true, fault: null });
+        for (const [i, { expect }] of asked.entries()) {
+          const { text, code, message } = results[i];
+          if (expect.text !== undefined) assert.equal(text, expect.text, `case ${i}`);
+          else if (expect.refused !== undefined) {
+            assert.equal(code, "chat_refused", `case ${i}`);
+            assert.ok(message.includes(expect.refused), message);
+          } else assert.equal(code, "bad_chat_template", `case ${i}`);
+        }
+      },
+      { "tokenizer_config.json": tokenizer_config, "chat_template.jinja": jinja },
+    ));
 }
 
-test("a conversation is read as its rendered text, with no second start token", () => withModule(async (page) => {
-  const { rendered, chat, plain } = await page.evaluate(async (source) => {
-    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
-    const messages = [{ role: "system", content: "Be brief." }, { role: "user", content: "What is ownership?" }];
-    const rendered = await model.tokenize(await model.renderChat(messages), { special: false });
-    /** @param {any} prompt */
-    const tokens = async (prompt) => {
-      const all = [];
-      for await (const { token } of model.generate(prompt, { temperature: 0, max_tokens: 12, ignore_eos: true })) all.push(token);
-      return { tokens: all, prompt_tokens: model.last.prompt_tokens };
-    };
-    return { rendered: [...rendered], chat: await tokens({ messages }), plain: await tokens(rendered) };
-  }, EMBEDDED);
-  assert.deepEqual(rendered.filter((id) => id === 1), [1], "one <s>");
-  assert.deepEqual(chat, plain);
-}, { "tokenizer_config.json": CONFIG }));
+test("a conversation is read as its rendered text, with no second start token", () =>
+  withModule(
+    async (page) => {
+      const { rendered, chat, plain } = await page.evaluate(async (source) => {
+        const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+        const messages = [
+          { role: "system", content: "Be brief." },
+          { role: "user", content: "What is ownership?" },
+        ];
+        const rendered = await model.tokenize(await model.renderChat(messages), { special: false });
+        /** @param {any} prompt */
+        const tokens = async (prompt) => {
+          const all = [];
+          for await (const { token } of model.generate(prompt, { temperature: 0, max_tokens: 12, ignore_eos: true }))
+            all.push(token);
+          return { tokens: all, prompt_tokens: model.last.prompt_tokens };
+        };
+        return { rendered: [...rendered], chat: await tokens({ messages }), plain: await tokens(rendered) };
+      }, EMBEDDED);
+      assert.deepEqual(
+        rendered.filter((id) => id === 1),
+        [1],
+        "one <s>",
+      );
+      assert.deepEqual(chat, plain);
+    },
+    { "tokenizer_config.json": CONFIG },
+  ));
 
-test("an answer ends with the token that ends a turn, and plain text goes past it", () => withModule(async (page) => {
-  const reasons = await page.evaluate(async (source) => {
-    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
-    /** @param {any} prompt */
-    const reason = async (prompt) => {
-      for await (const _ of model.generate(prompt, { temperature: 0, max_tokens: 60 }));
-      return { reason: model.last.reason, tokens: model.last.tokens };
-    };
-    const messages = [{ role: "user", content: "What is ownership?" }];
-    const ids = await model.tokenize(await model.renderChat(messages), { special: false });
-    return [await reason({ messages }), await reason(ids)];
-  }, EMBEDDED);
-  assert.equal(reasons[0].reason, "eos");
-  assert.ok(reasons[1].tokens > reasons[0].tokens);
-  // The full stop stands for what ends a turn: this model writes one soon.
-}, { "tokenizer_config.json": JSON.stringify({ bos_token: "<s>", eos_token: ".", chat_template: TEMPLATE }) }));
+test("an answer ends with the token that ends a turn, and plain text goes past it", () =>
+  withModule(
+    async (page) => {
+      const reasons = await page.evaluate(async (source) => {
+        const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+        /** @param {any} prompt */
+        const reason = async (prompt) => {
+          for await (const _ of model.generate(prompt, { temperature: 0, max_tokens: 60 }));
+          return { reason: model.last.reason, tokens: model.last.tokens };
+        };
+        const messages = [{ role: "user", content: "What is ownership?" }];
+        const ids = await model.tokenize(await model.renderChat(messages), { special: false });
+        return [await reason({ messages }), await reason(ids)];
+      }, EMBEDDED);
+      assert.equal(reasons[0].reason, "eos");
+      assert.ok(reasons[1].tokens > reasons[0].tokens);
+      // The full stop stands for what ends a turn: this model writes one soon.
+    },
+    { "tokenizer_config.json": JSON.stringify({ bos_token: "<s>", eos_token: ".", chat_template: TEMPLATE }) },
+  ));
 
-test("a conversation that comes while the model loads is answered like one after it", () => withModule(async (page) => {
-  const [early, late] = await page.evaluate(async (source) => {
-    const model = /** @type {any} */ (globalThis).zamba2.open({ source, keep: false });
-    const tokens = async () => {
-      const all = [];
-      const messages = [{ role: "user", content: "What is ownership?" }];
-      for await (const { token } of model.generate({ messages }, { temperature: 0, max_tokens: 12, ignore_eos: true })) all.push(token);
-      return all;
-    };
-    return [await tokens(), await tokens()];
-  }, EMBEDDED);
-  assert.equal(early.length, 12);
-  assert.deepEqual(early, late);
-}, { "tokenizer_config.json": CONFIG }));
+test("a conversation that comes while the model loads is answered like one after it", () =>
+  withModule(
+    async (page) => {
+      const [early, late] = await page.evaluate(async (source) => {
+        const model = /** @type {any} */ (globalThis).zamba2.open({ source, keep: false });
+        const tokens = async () => {
+          const all = [];
+          const messages = [{ role: "user", content: "What is ownership?" }];
+          for await (const { token } of model.generate(
+            { messages },
+            { temperature: 0, max_tokens: 12, ignore_eos: true },
+          ))
+            all.push(token);
+          return all;
+        };
+        return [await tokens(), await tokens()];
+      }, EMBEDDED);
+      assert.equal(early.length, 12);
+      assert.deepEqual(early, late);
+    },
+    { "tokenizer_config.json": CONFIG },
+  ));
 
 for (const [what, files, file] of /** @type {[string, Record<string, string>, string][]} */ ([
   ["a template that does not parse", { "chat_template.jinja": "{% if %}" }, "chat_template.jinja"],
   ["a tokenizer_config.json that is no JSON", { "tokenizer_config.json": "{" }, "tokenizer_config.json"],
 ])) {
-  test(`${what} refuses the chat with its reason, and the model loads`, () => withModule(async (page) => {
-    const { chat, fault, results: [result] } = await rendered(page, [[{ role: "user", content: "Hello" }]]);
-    assert.equal(chat, false);
-    assert.deepEqual([fault?.code, fault?.file], ["bad_chat_template", file]);
-    assert.deepEqual(result, fault);
-  }, files));
+  test(`${what} refuses the chat with its reason, and the model loads`, () =>
+    withModule(async (page) => {
+      const {
+        chat,
+        fault,
+        results: [result],
+      } = await rendered(page, [[{ role: "user", content: "Hello" }]]);
+      assert.equal(chat, false);
+      assert.deepEqual([fault?.code, fault?.file], ["bad_chat_template", file]);
+      assert.deepEqual(result, fault);
+    }, files));
 }
 
 test("a template that can't be fetched refuses the chat with its reason, and the model loads", async () => {
@@ -159,15 +226,27 @@ test("a template that can't be fetched refuses the chat with its reason, and the
   }
 });
 
-test("a checkpoint without a template says so", () => withModule(async (page) => {
-  const { chat, fault, results: [result] } = await rendered(page, [[{ role: "user", content: "Hello" }]]);
-  assert.deepEqual({ chat, fault, code: result.code }, { chat: false, fault: null, code: "no_chat_template" });
-}));
+test("a checkpoint without a template says so", () =>
+  withModule(async (page) => {
+    const {
+      chat,
+      fault,
+      results: [result],
+    } = await rendered(page, [[{ role: "user", content: "Hello" }]]);
+    assert.deepEqual({ chat, fault, code: result.code }, { chat: false, fault: null, code: "no_chat_template" });
+  }));
 
-test("messages that are none are a bad option", () => withModule(async (page) => {
-  const { results } = await rendered(page, /** @type {any} */ ([[{ content: "Hello" }], "Hello"]));
-  assert.deepEqual(results.map(({ code }) => code), ["bad_option", "bad_option"]);
-}, { "tokenizer_config.json": CONFIG }));
+test("messages that are none are a bad option", () =>
+  withModule(
+    async (page) => {
+      const { results } = await rendered(page, /** @type {any} */ ([[{ content: "Hello" }], "Hello"]));
+      assert.deepEqual(
+        results.map(({ code }) => code),
+        ["bad_option", "bad_option"],
+      );
+    },
+    { "tokenizer_config.json": CONFIG },
+  ));
 
 /** @returns {Record<string, Buffer>} */
 function embeddedFiles() {
@@ -181,13 +260,17 @@ test("a second visit without network still chats", async () => {
   const { context, page } = await openPage();
   try {
     await page.goto(`${SITE}/pkg/zamba2.js`);
-    const visit = () => page.evaluate(async ({ address, source }) => {
-      const { load } = await import(address);
-      const model = await load({ source });
-      const text = await model.renderChat([{ role: "user", content: "Hello" }]);
-      model.dispose();
-      return text;
-    }, { address: `${SITE}/pkg/zamba2.js`, source: hub.folder });
+    const visit = () =>
+      page.evaluate(
+        async ({ address, source }) => {
+          const { load } = await import(address);
+          const model = await load({ source });
+          const text = await model.renderChat([{ role: "user", content: "Hello" }]);
+          model.dispose();
+          return text;
+        },
+        { address: `${SITE}/pkg/zamba2.js`, source: hub.folder },
+      );
     const first = await visit();
     assert.match(first, /^<s>## user\nHello/);
     const contacts = hub.contacts.length;
@@ -199,104 +282,131 @@ test("a second visit without network still chats", async () => {
   }
 });
 
-test("chosen files chat as well", () => withModule(async (page) => {
-  const text = await page.evaluate(async (files) => {
-    const { zamba2, filesOf } = /** @type {any} */ (globalThis);
-    const model = await zamba2.load({ source: await filesOf(files) });
-    return model.renderChat([{ role: "user", content: "Hello" }]);
-  }, asBase64(embeddedFiles()));
-  assert.match(text, /^<s>## user\nHello/);
-}));
+test("chosen files chat as well", () =>
+  withModule(async (page) => {
+    const text = await page.evaluate(async (files) => {
+      const { zamba2, filesOf } = /** @type {any} */ (globalThis);
+      const model = await zamba2.load({ source: await filesOf(files) });
+      return model.renderChat([{ role: "user", content: "Hello" }]);
+    }, asBase64(embeddedFiles()));
+    assert.match(text, /^<s>## user\nHello/);
+  }));
 
 /** @param {Page} page @param {string} text */
 async function say(page, text) {
-  await page.evaluate(() => { /** @type {HTMLElement} */ (document.getElementById("status")).textContent = ""; });
+  await page.evaluate(() => {
+    /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
+  });
   await page.fill("#prompt", text);
   await page.click("#run");
   await waitForStatus(page, "Done");
 }
 
 /** @param {Page} page */
-const turns = (page) => page.locator(".turn").evaluateAll((all) => all.map((turn) => [turn.firstChild?.textContent, turn.lastChild?.textContent]));
+const turns = (page) =>
+  page
+    .locator(".turn")
+    .evaluateAll((all) => all.map((turn) => [turn.firstChild?.textContent, turn.lastChild?.textContent]));
 
-test("a model with a template is asked by chat, and the conversation grows", () => withPage(async (page) => {
-  assert.ok(await page.isChecked("#mode [value=chat]"));
-  const lengths = [];
-  for (const text of ["What is ownership?", "And a trait?"]) {
-    await say(page, text);
-    lengths.push(Number((await page.locator("#metrics dt").nth(1).textContent() ?? "").replace(/\D/g, "")));
-    assert.equal(await page.inputValue("#prompt"), "");
-  }
-  const said = await turns(page);
-  assert.deepEqual(said.map(([who]) => who), ["You", "Model", "You", "Model"]);
-  assert.deepEqual([said[0][1], said[2][1]], ["What is ownership?", "And a trait?"]);
-  assert.notEqual(said[1][1], "");
-  assert.ok(lengths[1] > lengths[0] + 10, "the second prompt holds the first and its answer");
+test(
+  "a model with a template is asked by chat, and the conversation grows",
+  () =>
+    withPage(async (page) => {
+      assert.ok(await page.isChecked("#mode [value=chat]"));
+      const lengths = [];
+      for (const text of ["What is ownership?", "And a trait?"]) {
+        await say(page, text);
+        lengths.push(Number(((await page.locator("#metrics dt").nth(1).textContent()) ?? "").replace(/\D/g, "")));
+        assert.equal(await page.inputValue("#prompt"), "");
+      }
+      const said = await turns(page);
+      assert.deepEqual(
+        said.map(([who]) => who),
+        ["You", "Model", "You", "Model"],
+      );
+      assert.deepEqual([said[0][1], said[2][1]], ["What is ownership?", "And a trait?"]);
+      assert.notEqual(said[1][1], "");
+      assert.ok(lengths[1] > lengths[0] + 10, "the second prompt holds the first and its answer");
 
-  await page.click("#new-conversation");
-  assert.deepEqual(await turns(page), []);
-  await say(page, "What is ownership?");
-  assert.deepEqual(await turns(page), said.slice(0, 2));
-}), { quick: true });
+      await page.click("#new-conversation");
+      assert.deepEqual(await turns(page), []);
+      await say(page, "What is ownership?");
+      assert.deepEqual(await turns(page), said.slice(0, 2));
+    }),
+  { quick: true },
+);
 
-test("the system message stands before the conversation", () => withPage(async (page) => {
-  await page.click("#system-part summary");
-  await page.fill("#system", "no");
-  await page.fill("#prompt", "Hello");
-  await page.click("#run");
-  // This template refuses those words wherever they stand.
-  const card = page.locator(".error-card[data-code=chat_refused]");
-  assert.match(await card.textContent() ?? "", /Say yes\./);
-  assert.deepEqual(await turns(page), []);
-  assert.equal(await page.inputValue("#prompt"), "Hello");
-}));
+test("the system message stands before the conversation", () =>
+  withPage(async (page) => {
+    await page.click("#system-part summary");
+    await page.fill("#system", "no");
+    await page.fill("#prompt", "Hello");
+    await page.click("#run");
+    // This template refuses those words wherever they stand.
+    const card = page.locator(".error-card[data-code=chat_refused]");
+    assert.match((await card.textContent()) ?? "", /Say yes\./);
+    assert.deepEqual(await turns(page), []);
+    assert.equal(await page.inputValue("#prompt"), "Hello");
+  }));
 
-test("an answer that goes on stays one turn, comes back from the history, and is in no link", () => withPage(async (page) => {
-  await page.evaluate(() => { /** @type {HTMLDetailsElement} */ (document.getElementById("history")).open = true; });
-  await page.fill("#sampling [name=max_tokens]", "5");
-  await say(page, "What is ownership?");
-  const [, [, short]] = await turns(page);
-  await page.evaluate(() => { /** @type {HTMLElement} */ (document.getElementById("status")).textContent = ""; });
-  await page.click("#resume");
-  await waitForStatus(page, "Done");
-  const said = await turns(page);
-  assert.equal(said.length, 2);
-  assert.ok(said[1][1]?.startsWith(short ?? "?") && said[1][1].length > (short ?? "").length);
+test("an answer that goes on stays one turn, comes back from the history, and is in no link", () =>
+  withPage(async (page) => {
+    await page.evaluate(() => {
+      /** @type {HTMLDetailsElement} */ (document.getElementById("history")).open = true;
+    });
+    await page.fill("#sampling [name=max_tokens]", "5");
+    await say(page, "What is ownership?");
+    const [, [, short]] = await turns(page);
+    await page.evaluate(() => {
+      /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
+    });
+    await page.click("#resume");
+    await waitForStatus(page, "Done");
+    const said = await turns(page);
+    assert.equal(said.length, 2);
+    assert.ok(said[1][1]?.startsWith(short ?? "?") && said[1][1].length > (short ?? "").length);
 
-  await page.click("#share");
-  await page.waitForFunction(() => location.hash.startsWith("#ask="));
-  const link = await page.evaluate(async () => {
-    const { askInHash } = await import(/** @type {any} */ ("/www/playground/share.js"));
-    return askInHash();
-  });
-  assert.deepEqual([link.mode, link.prompt], ["chat", "What is ownership?"]);
-  assert.deepEqual(Object.keys(link), ["version", "mode", "prompt", "system", "settings"]);
+    await page.click("#share");
+    await page.waitForFunction(() => location.hash.startsWith("#ask="));
+    const link = await page.evaluate(async () => {
+      const { askInHash } = await import(/** @type {any} */ ("/www/playground/share.js"));
+      return askInHash();
+    });
+    assert.deepEqual([link.mode, link.prompt], ["chat", "What is ownership?"]);
+    assert.deepEqual(Object.keys(link), ["version", "mode", "prompt", "system", "settings"]);
 
-  await page.click("#new-conversation");
-  assert.ok(await page.isDisabled("#resume"));
-  assert.equal(await page.locator(".history li").count(), 1);
-  await page.click(".history .entry");
-  assert.deepEqual(await turns(page), said);
-  // What comes back is the conversation, so the next message follows it.
-  await say(page, "And a trait?");
-  assert.equal((await turns(page)).length, 4);
-}));
+    await page.click("#new-conversation");
+    assert.ok(await page.isDisabled("#resume"));
+    assert.equal(await page.locator(".history li").count(), 1);
+    await page.click(".history .entry");
+    assert.deepEqual(await turns(page), said);
+    // What comes back is the conversation, so the next message follows it.
+    await say(page, "And a trait?");
+    assert.equal((await turns(page)).length, 4);
+  }));
 
-test("the same model continues plain text when asked to", () => withPage(async (page) => {
-  await page.check("#mode [value=raw]");
-  await say(page, "Ownership is");
-  assert.match(await page.textContent("#output") ?? "", /^Ownership is./);
-  assert.ok(await page.isHidden("#turns"));
-}));
+test("the same model continues plain text when asked to", () =>
+  withPage(async (page) => {
+    await page.check("#mode [value=raw]");
+    await say(page, "Ownership is");
+    assert.match((await page.textContent("#output")) ?? "", /^Ownership is./);
+    assert.ok(await page.isHidden("#turns"));
+  }));
 
 test("without a template there is no choice, and a broken one is explained", async () => {
   await withPage(async (page) => {
     assert.ok(await page.isHidden("#mode"));
     assert.ok(await page.isHidden("#chat-fault"));
   }, {});
-  await withPage(async (page) => {
-    assert.ok(await page.isHidden("#mode"));
-    assert.match(await page.textContent("#chat-fault") ?? "", /No chat with this checkpoint: .*chat_template\.jinja/);
-    await say(page, "Ownership is");
-  }, { "chat_template.jinja": "{% if %}" });
+  await withPage(
+    async (page) => {
+      assert.ok(await page.isHidden("#mode"));
+      assert.match(
+        (await page.textContent("#chat-fault")) ?? "",
+        /No chat with this checkpoint: .*chat_template\.jinja/,
+      );
+      await say(page, "Ownership is");
+    },
+    { "chat_template.jinja": "{% if %}" },
+  );
 });

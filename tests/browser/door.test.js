@@ -1,6 +1,6 @@
 // @ts-check
-// The types of the wasm door (www/engine/wasm_door.d.ts) against the generated bindings, which are there after a build and
-// type every plain object as `any`. Needs no browser.
+// The types of the wasm door (www/engine/wasm_door.d.ts) against the generated bindings, which are there after a build
+// and type every plain object as `any`. Needs no browser.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -45,7 +45,10 @@ for (const { name } of builds) {
     // A thread's own, which thread.js calls.
     for (const thread_call of ["serve_as_thread", "note_thread_trap", "initSync"]) delete theirs[thread_call];
     const reports = signatures(bodyOf(door, "export interface ReportFunctions"), METHOD);
-    const { default: _, ...others } = signatures(bodyOf(door, "export interface Bindings extends ReportFunctions"), METHOD);
+    const { default: _, ...others } = signatures(
+      bodyOf(door, "export interface Bindings extends ReportFunctions"),
+      METHOD,
+    );
     assert.deepEqual({ ...reports, ...others }, theirs);
   });
 }

@@ -10,7 +10,9 @@ import { fileURLToPath } from "node:url";
 const WWW = fileURLToPath(new URL("../../www/", import.meta.url));
 const TESTS = fileURLToPath(new URL(".", import.meta.url));
 
-/** Folders from top to bottom; those of one row do not import from one another. `.` are the files beside the folders. */
+/**
+ * Folders from top to bottom; those of one row do not import from one another. `.` are the files beside the folders.
+ */
 const PAGE_FLOORS = [["playground", "loading", "profile", "compare"], ["blocks"], ["charts"], ["."]];
 /** They import from every folder, and nothing imports them. */
 const ENTRIES = ["main.js", "perfetto.js"];

@@ -1,7 +1,7 @@
 // @ts-check
-// What the browser tests share: the one set-up (test, browsers, pages that watch for faults), fixtures, and a reader for
-// safetensors. The servers come from outside (`cargo xtask test` starts them), so that the suite tests what developers serve;
-// run.js starts the browser that all files share, and a file that is run alone starts its own.
+// What the browser tests share: the one set-up (test, browsers, pages that watch for faults), fixtures, and a reader
+// for safetensors. The servers come from outside (`cargo xtask test` starts them), so that the suite tests what
+// developers serve; run.js starts the browser that all files share, and a file that is run alone starts its own.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -21,7 +21,8 @@ export const SITE = required("ZAMBA2_URL").replace(/\/$/, "");
 export const PLAIN_SITE = required("ZAMBA2_PLAIN_URL").replace(/\/$/, "");
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 export const FIXTURES = readdirSync(`${ROOT}tests/fixtures`, { withFileTypes: true })
-  .filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+  .filter((entry) => entry.isDirectory())
+  .map((entry) => entry.name);
 export const EMBEDDED = "/www/models/rustdoc-5m/";
 
 // ---- tests ----
@@ -51,8 +52,8 @@ export const launch = (kind) => chromium.launch({ executablePath: chromiumPath()
 const shared = new Map();
 
 /**
- * The browser of all files, in which tests open contexts of their own. Only those with WebGPU have one for each file: shaders are
- * compiled in one thread of a browser, and the files run side by side.
+ * The browser of all files, in which tests open contexts of their own. Only those with WebGPU have one for each file:
+ * shaders are compiled in one thread of a browser, and the files run side by side.
  * @param {BrowserKind} [kind]
  */
 export function sharedBrowser(kind = "cpu") {
@@ -107,11 +108,12 @@ export async function withPage(body, options, kind) {
 }
 
 /**
- * One page for several facts, each of which leaves it as the next one needs it. `prepare` makes it ready for the first, and anew
- * after a fact that failed; `again` for each of the others.
+ * One page for several facts, each of which leaves it as the next one needs it. `prepare` makes it ready for the first,
+ * and anew after a fact that failed; `again` for each of the others.
  * @param {(page: Page) => Promise<void>} prepare @param {(page: Page) => Promise<void>} [again]
  * @param {BrowserContextOptions} [options] @param {BrowserKind} [kind]
- * @returns {(body: (page: Page) => Promise<void>, origins?: string[]) => Promise<void>} `origins` are those of the fact's own servers
+ * @returns {(body: (page: Page) => Promise<void>,
+ *   origins?: string[]) => Promise<void>} `origins` are those of the fact's own servers
  */
 export function onePage(prepare, again, options, kind) {
   /** @type {Awaited<ReturnType<typeof openPage>> | null} */
@@ -131,7 +133,10 @@ export function onePage(prepare, again, options, kind) {
       const { page, faults } = opened;
       faults.length = 0;
       await body(page);
-      assert.deepEqual(faults.filter((fault) => !own.some((origin) => fault.startsWith(`left the origin: ${origin}/`))), []);
+      assert.deepEqual(
+        faults.filter((fault) => !own.some((origin) => fault.startsWith(`left the origin: ${origin}/`))),
+        [],
+      );
     } catch (error) {
       await opened?.context.close();
       opened = null;
@@ -141,17 +146,26 @@ export function onePage(prepare, again, options, kind) {
 }
 
 /**
- * The page itself, loaded anew for each fact in a context that they share: with the code and the weights that are kept there, a
- * load takes a third of the first one's time. What it remembers of its user is deleted before. For facts on what a first visit
- * loads, keeps or says, `withPage` opens a context of its own.
+ * The page itself, loaded anew for each fact in a context that they share: with the code and the weights that are kept
+ * there, a load takes a third of the first one's time. What it remembers of its user is deleted before. For facts on
+ * what a first visit loads, keeps or says, `withPage` opens a context of its own.
  */
-export const withReadyPage = onePage((page) => openReadyPage(page), async (page) => {
-  await page.unrouteAll({ behavior: "ignoreErrors" });
-  await page.evaluate(() => { localStorage.clear(); sessionStorage.clear(); });
-  await openReadyPage(page);
-});
+export const withReadyPage = onePage(
+  (page) => openReadyPage(page),
+  async (page) => {
+    await page.unrouteAll({ behavior: "ignoreErrors" });
+    await page.evaluate(() => {
+      localStorage.clear();
+      sessionStorage.clear();
+    });
+    await openReadyPage(page);
+  },
+);
 
-/** Goes to a document of the site that has no scripts of its own and gives it the module as `zamba2`. @param {Page} page */
+/**
+ * Goes to a document of the site that has no scripts of its own and gives it the module as `zamba2`.
+ * @param {Page} page
+ */
 export async function importModule(page) {
   // The source shown as text.
   await page.goto(`${SITE}/pkg/zamba2.js`);
@@ -159,10 +173,12 @@ export async function importModule(page) {
     const scope = /** @type {any} */ (globalThis);
     scope.zamba2 = await import(address);
     scope.filesOf = async (/** @type {Record<string, string>} */ contents) =>
-      Promise.all(Object.entries(contents).map(async ([name, base64]) => {
-        const response = await fetch(`data:application/octet-stream;base64,${base64}`);
-        return new File([await response.blob()], name);
-      }));
+      Promise.all(
+        Object.entries(contents).map(async ([name, base64]) => {
+          const response = await fetch(`data:application/octet-stream;base64,${base64}`);
+          return new File([await response.blob()], name);
+        }),
+      );
   }, `${SITE}/pkg/zamba2.js`);
 }
 
@@ -174,10 +190,11 @@ export async function openModule() {
 }
 
 /** @param {(page: Page) => Promise<void>} body */
-export const withModule = (body) => withPage(async (page) => {
-  await importModule(page);
-  await body(page);
-});
+export const withModule = (body) =>
+  withPage(async (page) => {
+    await importModule(page);
+    await body(page);
+  });
 
 /** A page with the module for all facts of a file that end what they begin; nothing is kept or rerouted between two. */
 export const withSharedModule = onePage(importModule, async (page) => {
@@ -202,12 +219,16 @@ export async function until(page, holds, argument) {
 }
 
 /**
- * A profile on disk. An ordinary context keeps storage in memory, and Chromium forgets that with the last page of the site.
+ * A profile on disk. An ordinary context keeps storage in memory, and Chromium forgets that with the last page of the
+ * site.
  * @param {(context: BrowserContext) => Promise<void>} body
  */
 export async function withProfile(body) {
   const folder = mkdtempSync(join(tmpdir(), "zamba2-profile-"));
-  const context = await chromium.launchPersistentContext(folder, { executablePath: chromiumPath(), args: BROWSERS.cpu });
+  const context = await chromium.launchPersistentContext(folder, {
+    executablePath: chromiumPath(),
+    args: BROWSERS.cpu,
+  });
   try {
     await body(context);
   } finally {
@@ -227,17 +248,20 @@ export function fixtureFiles(name) {
 export function packedFiles(name) {
   const folder = `${ROOT}tests/packed/${name}/`;
   const entries = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-  return Object.fromEntries(entries.map(({ parentPath, name }) => {
-    const path = `${parentPath}/${name}`;
-    return [path.slice(folder.length).replace(/^\/+/, ""), readFileSync(path)];
-  }));
+  return Object.fromEntries(
+    entries.map(({ parentPath, name }) => {
+      const path = `${parentPath}/${name}`;
+      return [path.slice(folder.length).replace(/^\/+/, ""), readFileSync(path)];
+    }),
+  );
 }
 
 /** @param {string} path from the top of the repository */
 export const repositoryFile = (path) => readFileSync(ROOT + path);
 
 /** @param {Record<string, Buffer>} files */
-export const asBase64 = (files) => Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, bytes.toString("base64")]));
+export const asBase64 = (files) =>
+  Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, bytes.toString("base64")]));
 
 /** The tensors of expect.safetensors that the tests need. @param {string} fixture */
 export function expected(fixture) {
@@ -246,14 +270,23 @@ export function expected(fixture) {
   const header = JSON.parse(file.toString("utf8", 8, 8 + header_bytes));
   /** @param {string} name @returns {{ shape: number[], values: number[] }} */
   const tensor = (name) => {
-    const { dtype, shape, data_offsets: [start, end] } = header[name];
-    const bytes = file.buffer.slice(file.byteOffset + 8 + header_bytes + start, file.byteOffset + 8 + header_bytes + end);
+    const {
+      dtype,
+      shape,
+      data_offsets: [start, end],
+    } = header[name];
+    const bytes = file.buffer.slice(
+      file.byteOffset + 8 + header_bytes + start,
+      file.byteOffset + 8 + header_bytes + end,
+    );
     if (dtype === "F32") return { shape, values: [...new Float32Array(bytes)] };
     if (dtype === "I64") return { shape, values: [...new BigInt64Array(bytes)].map(Number) };
     throw new Error(`${fixture}: tensor ${name} has dtype ${dtype}, which this reader does not know`);
   };
   return {
-    input_ids: tensor("input_ids").values, prefill_logits: tensor("prefill_logits"), greedy_ids: tensor("greedy_ids").values,
+    input_ids: tensor("input_ids").values,
+    prefill_logits: tensor("prefill_logits"),
+    greedy_ids: tensor("greedy_ids").values,
     greedy_logits: tensor("greedy_logits"),
   };
 }
@@ -273,7 +306,9 @@ export async function openReadyPage(page) {
 
 /** @param {Page} page @param {string} beginning */
 export async function waitForStatus(page, beginning) {
-  await page.waitForFunction((text) => document.getElementById("status")?.textContent?.startsWith(text), beginning, { timeout: 120_000 });
+  await page.waitForFunction((text) => document.getElementById("status")?.textContent?.startsWith(text), beginning, {
+    timeout: 120_000,
+  });
 }
 
 /** Changes the page to its other language, whose words may have to come first. @param {Page} page */

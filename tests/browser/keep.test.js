@@ -32,23 +32,36 @@ async function modulePage(context) {
 
 /** Loads from the hub and gives what came of it. @param {Page} page @param {string} source @param {object} [more] */
 function loadAndRun(page, source, more = {}) {
-  return page.evaluate(async ({ source, ids, more }) => {
-    const { zamba2 } = /** @type {any} */ (globalThis);
-    /** @type {any} */
-    let last = null;
-    try {
-      const model = await zamba2.load({
-        source, weights: "f32", retry: { first_delay_ms: 1, attempts: 3 }, onProgress: (/** @type {any} */ p) => (last = p), ...more,
-      });
-      const rows = await model.logits(ids);
-      const { keeping, kinds } = model.info;
-      model.dispose();
-      return { logits: rows.map((/** @type {Float32Array} */ row) => [...row]), keeping, kinds, progress: { ...last, info: null }, error: null };
-    } catch (error) {
-      const { code, message, nextStep } = /** @type {any} */ (error);
-      return { logits: [], keeping: null, progress: { ...last, info: null }, error: { code, message, nextStep } };
-    }
-  }, { source, ids: expected(FIXTURE).input_ids, more });
+  return page.evaluate(
+    async ({ source, ids, more }) => {
+      const { zamba2 } = /** @type {any} */ (globalThis);
+      /** @type {any} */
+      let last = null;
+      try {
+        const model = await zamba2.load({
+          source,
+          weights: "f32",
+          retry: { first_delay_ms: 1, attempts: 3 },
+          onProgress: (/** @type {any} */ p) => (last = p),
+          ...more,
+        });
+        const rows = await model.logits(ids);
+        const { keeping, kinds } = model.info;
+        model.dispose();
+        return {
+          logits: rows.map((/** @type {Float32Array} */ row) => [...row]),
+          keeping,
+          kinds,
+          progress: { ...last, info: null },
+          error: null,
+        };
+      } catch (error) {
+        const { code, message, nextStep } = /** @type {any} */ (error);
+        return { logits: [], keeping: null, progress: { ...last, info: null }, error: { code, message, nextStep } };
+      }
+    },
+    { source, ids: expected(FIXTURE).input_ids, more },
+  );
 }
 
 /** Equal to the reference's logits within 2e-3, the tolerance of the model tests in f32. @param {number[][]} logits */
@@ -56,63 +69,69 @@ function assertRight(logits) {
   const { values } = expected(FIXTURE).prefill_logits;
   const got = logits.flat();
   assert.equal(got.length, values.length);
-  for (const [i, value] of got.entries()) assert.ok(Math.abs(value - values[i]) < 2e-3, `logit ${i} is ${value} and not ${values[i]}`);
+  for (const [i, value] of got.entries())
+    assert.ok(Math.abs(value - values[i]) < 2e-3, `logit ${i} is ${value} and not ${values[i]}`);
 }
 
 /** @param {MockHub} hub @param {string} [file] */
-const requests = (hub, file) => hub.contacts.filter((contact) => contact.server === "cdn" && (!file || contact.file === file)).length;
+const requests = (hub, file) =>
+  hub.contacts.filter((contact) => contact.server === "cdn" && (!file || contact.file === file)).length;
 
-test("a second visit reads this device only and gives the same bits", () => withHub(async (hub, context) => {
-  const first = await loadAndRun(await modulePage(context), hub.folder);
-  assert.equal(first.error, null);
-  assertRight(first.logits);
-  assert.deepEqual(first.keeping, { state: "kept", reason: null });
-  const contacts = hub.contacts.length;
-  assert.ok(contacts > 0);
+test("a second visit reads this device only and gives the same bits", () =>
+  withHub(async (hub, context) => {
+    const first = await loadAndRun(await modulePage(context), hub.folder);
+    assert.equal(first.error, null);
+    assertRight(first.logits);
+    assert.deepEqual(first.keeping, { state: "kept", reason: null });
+    const contacts = hub.contacts.length;
+    assert.ok(contacts > 0);
 
-  const second = await loadAndRun(await modulePage(context), hub.folder);
-  assert.equal(hub.contacts.length, contacts, "nothing was asked");
-  assert.deepEqual(second.logits, first.logits);
-  assert.equal(second.progress.received_bytes, 0);
-  assert.ok(second.progress.device_bytes > 0);
-  assert.equal(second.progress.origin, "device");
-}));
+    const second = await loadAndRun(await modulePage(context), hub.folder);
+    assert.equal(hub.contacts.length, contacts, "nothing was asked");
+    assert.deepEqual(second.logits, first.logits);
+    assert.equal(second.progress.received_bytes, 0);
+    assert.ok(second.progress.device_bytes > 0);
+    assert.equal(second.progress.origin, "device");
+  }));
 
-test("what is kept is listed and can be deleted, after which everything is fetched again", () => withHub(async (hub, context) => {
-  const page = await modulePage(context);
-  await loadAndRun(page, hub.folder);
-  const kept = await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels());
-  assert.equal(kept.length, 1);
-  assert.equal(kept[0].source, hub.folder);
-  assert.equal(kept[0].weights, "f32");
-  assert.equal(kept[0].complete, true);
-  assert.ok(kept[0].bytes > fixtureFiles(FIXTURE)["model.safetensors"].length);
-  await page.evaluate((key) => /** @type {any} */ (globalThis).zamba2.forgetModel(key), kept[0].key);
-  assert.deepEqual(await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels()), []);
-  const contacts = hub.contacts.length;
-  assertRight((await loadAndRun(page, hub.folder)).logits);
-  assert.ok(hub.contacts.length > contacts);
-}));
+test("what is kept is listed and can be deleted, after which everything is fetched again", () =>
+  withHub(async (hub, context) => {
+    const page = await modulePage(context);
+    await loadAndRun(page, hub.folder);
+    const kept = await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels());
+    assert.equal(kept.length, 1);
+    assert.equal(kept[0].source, hub.folder);
+    assert.equal(kept[0].weights, "f32");
+    assert.equal(kept[0].complete, true);
+    assert.ok(kept[0].bytes > fixtureFiles(FIXTURE)["model.safetensors"].length);
+    await page.evaluate((key) => /** @type {any} */ (globalThis).zamba2.forgetModel(key), kept[0].key);
+    assert.deepEqual(await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels()), []);
+    const contacts = hub.contacts.length;
+    assertRight((await loadAndRun(page, hub.folder)).logits);
+    assert.ok(hub.contacts.length > contacts);
+  }));
 
-test("a load that broke off goes on after the last whole unit", () => withHub(async (hub, context) => {
-  const bytes = fixtureFiles(FIXTURE)["model.safetensors"].length;
-  // From the middle of the file on the connection breaks, again and again.
-  hub.faults.push({ file: "model.safetensors", drop_at: Math.floor(bytes * 0.6), times: 1000 });
-  const broken = await loadAndRun(await modulePage(context), hub.folder);
-  assert.equal(broken.error?.code, "network");
-  assert.ok(broken.progress.received_bytes > 0);
-  hub.faults.length = 0;
+test("a load that broke off goes on after the last whole unit", () =>
+  withHub(async (hub, context) => {
+    const bytes = fixtureFiles(FIXTURE)["model.safetensors"].length;
+    // From the middle of the file on the connection breaks, again and again.
+    hub.faults.push({ file: "model.safetensors", drop_at: Math.floor(bytes * 0.6), times: 1000 });
+    const broken = await loadAndRun(await modulePage(context), hub.folder);
+    assert.equal(broken.error?.code, "network");
+    assert.ok(broken.progress.received_bytes > 0);
+    hub.faults.length = 0;
 
-  const resumed = await loadAndRun(await modulePage(context), hub.folder);
-  assert.equal(resumed.error, null);
-  assertRight(resumed.logits);
-  assert.ok(resumed.progress.device_bytes > 0, "what was there was not fetched again");
-  assert.ok(resumed.progress.received_bytes < resumed.progress.total_bytes);
-}));
+    const resumed = await loadAndRun(await modulePage(context), hub.folder);
+    assert.equal(resumed.error, null);
+    assertRight(resumed.logits);
+    assert.ok(resumed.progress.device_bytes > 0, "what was there was not fetched again");
+    assert.ok(resumed.progress.received_bytes < resumed.progress.total_bytes);
+  }));
 
 /**
  * Stops in the middle of a load, in a profile on disk, and gives what the next load makes of it.
- * @param {Record<string, Buffer>} files @param {{ stall_at: number, kept_bytes: number, stop: (page: Page) => Promise<unknown> }} stop
+ * @param {Record<string, Buffer>} files
+ * @param {{ stall_at: number, kept_bytes: number, stop: (page: Page) => Promise<unknown> }} stop
  * @param {(hub: MockHub, page: Page) => Promise<void>} body with a new page
  */
 async function afterStop(files, { stall_at, kept_bytes, stop }, body) {
@@ -125,8 +144,11 @@ async function afterStop(files, { stall_at, kept_bytes, stop }, body) {
         const { zamba2 } = /** @type {any} */ (globalThis);
         zamba2.open({ source, weights: "f32" }).ready.catch(() => {});
       }, hub.folder);
-      await until(page, async (kept_bytes) =>
-        (await /** @type {any} */ (globalThis).zamba2.keptModels())[0]?.bytes > kept_bytes, kept_bytes);
+      await until(
+        page,
+        async (kept_bytes) => (await /** @type {any} */ (globalThis).zamba2.keptModels())[0]?.bytes > kept_bytes,
+        kept_bytes,
+      );
       await stop(page);
       hub.faults.length = 0;
       hub.sent_bytes.clear();
@@ -176,7 +198,10 @@ function withLargeEmbedding(rows) {
     if (name === "__metadata__") continue;
     let bytes = weights.subarray(header_end + tensor.data_offsets[0], header_end + tensor.data_offsets[1]);
     if (name === "model.embed_tokens.weight") {
-      const numbers = Float32Array.from({ length: rows * tensor.shape[1] }, (_, i) => ((i * 7919) % 1009) / 10_090 - 0.05);
+      const numbers = Float32Array.from(
+        { length: rows * tensor.shape[1] },
+        (_, i) => ((i * 7919) % 1009) / 10_090 - 0.05,
+      );
       Object.assign(tensor, { dtype: "F32", shape: [rows, tensor.shape[1]] });
       bytes = Buffer.from(numbers.buffer);
     }
@@ -188,23 +213,38 @@ function withLargeEmbedding(rows) {
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(json.length));
   const config = { ...JSON.parse(files["config.json"].toString()), vocab_size: rows };
-  return { ...files, "config.json": Buffer.from(JSON.stringify(config)), "model.safetensors": Buffer.concat([length, json, ...data]) };
+  return {
+    ...files,
+    "config.json": Buffer.from(JSON.stringify(config)),
+    "model.safetensors": Buffer.concat([length, json, ...data]),
+  };
 }
 
-/** Loads and gives a hash of the last row of logits: of this vocabulary the numbers themselves would take long to pass. */
-const hashOfRun = (/** @type {Page} */ page, /** @type {string} */ source, keep = true) => page.evaluate(async ({ source, keep }) => {
-  const { zamba2 } = /** @type {any} */ (globalThis);
-  /** @type {any} */
-  let last = null;
-  const model = await zamba2.load({ source, weights: "f32", keep, onProgress: (/** @type {any} */ p) => (last = p) });
-  const rows = await model.logits([1, 5, 9]);
-  const { keeping } = model.info;
-  model.dispose();
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", rows.at(-1)));
-  return { hash: digest.join(), keeping, received_bytes: last.received_bytes, device_bytes: last.device_bytes };
-}, { source, keep });
+/**
+ * Loads and gives a hash of the last row of logits: of this vocabulary the numbers themselves would take long to pass.
+ */
+const hashOfRun = (/** @type {Page} */ page, /** @type {string} */ source, keep = true) =>
+  page.evaluate(
+    async ({ source, keep }) => {
+      const { zamba2 } = /** @type {any} */ (globalThis);
+      /** @type {any} */
+      let last = null;
+      const model = await zamba2.load({
+        source,
+        weights: "f32",
+        keep,
+        onProgress: (/** @type {any} */ p) => (last = p),
+      });
+      const rows = await model.logits([1, 5, 9]);
+      const { keeping } = model.info;
+      model.dispose();
+      const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", rows.at(-1)));
+      return { hash: digest.join(), keeping, received_bytes: last.received_bytes, device_bytes: last.device_bytes };
+    },
+    { source, keep },
+  );
 
-test("a page that is killed in the middle of a large unit goes on inside it, with the bits of a load that did not stop", () => {
+test("a load killed in the middle of a large unit resumes inside it, with the bits of an uninterrupted one", () => {
   const files = withLargeEmbedding(300_000);
   const file_bytes = files["model.safetensors"].length;
   // The embedding is the first unit and most of the file. Two pieces of 8 MB are flushed of it.
@@ -212,7 +252,10 @@ test("a page that is killed in the middle of a large unit goes on inside it, wit
   return afterStop(files, stop, async (hub, page) => {
     const resumed = await hashOfRun(page, hub.folder);
     assert.ok(resumed.device_bytes >= 16 << 20);
-    assert.ok((hub.sent_bytes.get("model.safetensors") ?? 0) < file_bytes - (15 << 20), "what was flushed was not sent again");
+    assert.ok(
+      (hub.sent_bytes.get("model.safetensors") ?? 0) < file_bytes - (15 << 20),
+      "what was flushed was not sent again",
+    );
     const straight = await hashOfRun(page, hub.folder, false);
     assert.equal(resumed.hash, straight.hash);
     const second = await hashOfRun(page, hub.folder);
@@ -221,40 +264,42 @@ test("a page that is killed in the middle of a large unit goes on inside it, wit
   });
 });
 
-test("a damaged unit on the device is fetched again, and only it", () => withHub(async (hub, context) => {
-  const page = await modulePage(context);
-  await loadAndRun(page, hub.folder);
-  await page.evaluate(async () => {
-    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("zamba2");
-    for await (const folder of /** @type {any} */ (root).values()) {
-      const file = await folder.getFileHandle("unit.blocks.1.bin");
-      const bytes = new Uint8Array(await (await file.getFile()).arrayBuffer());
-      bytes[bytes.length >> 1] ^= 1;
-      const writable = await file.createWritable();
-      await writable.write(bytes);
-      await writable.close();
-    }
-  });
-  const repaired = await loadAndRun(page, hub.folder);
-  assertRight(repaired.logits);
-  assert.ok(repaired.progress.received_bytes > 0);
-  assert.ok(repaired.progress.received_bytes < repaired.progress.total_bytes / 2, "one block of several");
-  const again = await loadAndRun(page, hub.folder);
-  assert.equal(again.progress.received_bytes, 0, "and it is kept again");
-}));
+test("a damaged unit on the device is fetched again, and only it", () =>
+  withHub(async (hub, context) => {
+    const page = await modulePage(context);
+    await loadAndRun(page, hub.folder);
+    await page.evaluate(async () => {
+      const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("zamba2");
+      for await (const folder of /** @type {any} */ (root).values()) {
+        const file = await folder.getFileHandle("unit.blocks.1.bin");
+        const bytes = new Uint8Array(await (await file.getFile()).arrayBuffer());
+        bytes[bytes.length >> 1] ^= 1;
+        const writable = await file.createWritable();
+        await writable.write(bytes);
+        await writable.close();
+      }
+    });
+    const repaired = await loadAndRun(page, hub.folder);
+    assertRight(repaired.logits);
+    assert.ok(repaired.progress.received_bytes > 0);
+    assert.ok(repaired.progress.received_bytes < repaired.progress.total_bytes / 2, "one block of several");
+    const again = await loadAndRun(page, hub.folder);
+    assert.equal(again.progress.received_bytes, 0, "and it is kept again");
+  }));
 
-test("where the browser gives no room the model runs from memory and says so", () => withHub(async (hub, context) => {
-  const page = await modulePage(context);
-  const devtools = await context.newCDPSession(page);
-  await devtools.send("Storage.overrideQuotaForOrigin", { origin: new URL(SITE).origin, quotaSize: 20_000 });
-  const run = await loadAndRun(page, hub.folder);
-  assert.equal(run.error, null);
-  assertRight(run.logits);
-  assert.equal(run.keeping?.state, "refused");
-  assert.ok(run.keeping?.reason, "and the browser's reason is told");
-}));
+test("where the browser gives no room the model runs from memory and says so", () =>
+  withHub(async (hub, context) => {
+    const page = await modulePage(context);
+    const devtools = await context.newCDPSession(page);
+    await devtools.send("Storage.overrideQuotaForOrigin", { origin: new URL(SITE).origin, quotaSize: 20_000 });
+    const run = await loadAndRun(page, hub.folder);
+    assert.equal(run.error, null);
+    assertRight(run.logits);
+    assert.equal(run.keeping?.state, "refused");
+    assert.ok(run.keeping?.reason, "and the browser's reason is told");
+  }));
 
-test("a disk that fills up in the middle of a load costs what did not fit, and the next visit goes on from what did", async () => {
+test("a disk that fills up during a load costs what did not fit, and the next visit resumes there", async () => {
   const hub = await MockHub.start(withLargeEmbedding(300_000));
   const { context, page: first } = await openPage();
   try {
@@ -282,99 +327,128 @@ test("a disk that fills up in the middle of a load costs what did not fit, and t
   }
 });
 
-test("a second tab that loads the same model at once runs from memory, and both are right", () => withHub(async (hub, context) => {
-  hub.faults.push({ file: "model.safetensors", stall_at: 20_000, times: 1 });
-  // The first tab holds its model for longer than the second one waits for it.
-  const [one, two] = [await modulePage(context), await modulePage(context)];
-  const slow = loadAndRun(one, hub.folder, { retry: { first_delay_ms: 1, stall_ms: 8000 } });
-  await until(one, async () => (await navigator.locks.query()).held?.some(({ name }) => name?.startsWith("zamba2-store")) ?? false, null);
-  const beside = await loadAndRun(two, hub.folder);
-  assert.deepEqual(beside.keeping, { state: "refused", reason: "other_tab" });
-  assertRight(beside.logits);
-  const first = await slow;
-  assert.deepEqual(first.keeping, { state: "kept", reason: null });
-  assertRight(first.logits);
-}));
+test("a second tab that loads the same model at once runs from memory, and both are right", () =>
+  withHub(async (hub, context) => {
+    hub.faults.push({ file: "model.safetensors", stall_at: 20_000, times: 1 });
+    // The first tab holds its model for longer than the second one waits for it.
+    const [one, two] = [await modulePage(context), await modulePage(context)];
+    const slow = loadAndRun(one, hub.folder, { retry: { first_delay_ms: 1, stall_ms: 8000 } });
+    await until(
+      one,
+      async () => (await navigator.locks.query()).held?.some(({ name }) => name?.startsWith("zamba2-store")) ?? false,
+      null,
+    );
+    const beside = await loadAndRun(two, hub.folder);
+    assert.deepEqual(beside.keeping, { state: "refused", reason: "other_tab" });
+    assertRight(beside.logits);
+    const first = await slow;
+    assert.deepEqual(first.keeping, { state: "kept", reason: null });
+    assertRight(first.logits);
+  }));
 
-test("weights of two versions are never joined: the load fails once, and the next one starts over", () => withHub(async (hub, context) => {
-  const whole = fixtureFiles(FIXTURE)["model.safetensors"];
-  hub.faults.push({ file: "model.safetensors", drop_at: Math.floor(whole.length * 0.6), times: 1000 });
-  const page = await modulePage(context);
-  assert.equal((await loadAndRun(page, hub.folder)).error?.code, "network");
-  hub.faults.length = 0;
-  // The same header and size, other weights.
-  const other = Buffer.from(whole);
-  other.fill(0, other.length - 64);
-  hub.replace("model.safetensors", other);
-  const mixed = await loadAndRun(page, hub.folder);
-  assert.equal(mixed.error?.code, "changed");
-  const fresh = await loadAndRun(page, hub.folder);
-  assert.equal(fresh.error, null);
-  assert.equal(fresh.progress.device_bytes, 0);
-}));
+test("weights of two versions are never joined: the load fails once, and the next one starts over", () =>
+  withHub(async (hub, context) => {
+    const whole = fixtureFiles(FIXTURE)["model.safetensors"];
+    hub.faults.push({ file: "model.safetensors", drop_at: Math.floor(whole.length * 0.6), times: 1000 });
+    const page = await modulePage(context);
+    assert.equal((await loadAndRun(page, hub.folder)).error?.code, "network");
+    hub.faults.length = 0;
+    // The same header and size, other weights.
+    const other = Buffer.from(whole);
+    other.fill(0, other.length - 64);
+    hub.replace("model.safetensors", other);
+    const mixed = await loadAndRun(page, hub.folder);
+    assert.equal(mixed.error?.code, "changed");
+    const fresh = await loadAndRun(page, hub.folder);
+    assert.equal(fresh.error, null);
+    assert.equal(fresh.progress.device_bytes, 0);
+  }));
 
-test("a bad config.json does not stay: once the server has the right one, the model loads", () => withHub(async (hub, context) => {
-  const page = await modulePage(context);
-  hub.replace("config.json", Buffer.from("{"));
-  assert.equal((await loadAndRun(page, hub.folder)).error?.code, "bad_config");
-  hub.replace("config.json", fixtureFiles(FIXTURE)["config.json"]);
-  assertRight((await loadAndRun(page, hub.folder)).logits);
-}));
+test("a bad config.json does not stay: once the server has the right one, the model loads", () =>
+  withHub(async (hub, context) => {
+    const page = await modulePage(context);
+    hub.replace("config.json", Buffer.from("{"));
+    assert.equal((await loadAndRun(page, hub.folder)).error?.code, "bad_config");
+    hub.replace("config.json", fixtureFiles(FIXTURE)["config.json"]);
+    assertRight((await loadAndRun(page, hub.folder)).logits);
+  }));
 
-test("with `keep: false` nothing is written", () => withHub(async (hub, context) => {
-  const page = await modulePage(context);
-  const run = await loadAndRun(page, hub.folder, { keep: false });
-  assert.deepEqual(run.keeping, { state: "off", reason: null });
-  assert.deepEqual(await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels()), []);
-}));
+test("with `keep: false` nothing is written", () =>
+  withHub(async (hub, context) => {
+    const page = await modulePage(context);
+    const run = await loadAndRun(page, hub.folder, { keep: false });
+    assert.deepEqual(run.keeping, { state: "off", reason: null });
+    assert.deepEqual(await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels()), []);
+  }));
 
-test("a prompt that came while the blocks arrived gives the text of one that came after", () => withHub(async (hub, context) => {
-  const page = await modulePage(context);
-  const result = await page.evaluate(async (source) => {
-    const { zamba2 } = /** @type {any} */ (globalThis);
-    const options = { temperature: 0, max_tokens: 24 };
-    const read = async (/** @type {any} */ model, /** @type {number[]} */ blocks) => {
-      let text = "";
-      for await (const piece of model.generate("The borrow checker", { ...options, onPrefill: (/** @type {any} */ p) => blocks.push(p.block) })) text += piece;
-      return text;
-    };
-    /** @type {number[]} */
-    const early_blocks = [];
-    let blocks_before_ready = 0;
-    const model = zamba2.open({ source, weights: "q8", keep: false });
-    const early = read(model, early_blocks);
-    await model.ready;
-    blocks_before_ready = early_blocks.length;
-    const early_text = await early;
-    const late_text = await read(model, []);
-    const n_blocks = model.info.n_blocks;
-    model.dispose();
-    return { early_text, late_text, blocks_before_ready, n_blocks };
-  }, `${SITE}${EMBEDDED}`);
-  assert.equal(result.early_text, result.late_text);
-  assert.ok(result.early_text.length > 0);
-  assert.equal(result.blocks_before_ready, result.n_blocks, "every block had read the prompt when the last weight came");
-}));
+test("a prompt that came while the blocks arrived gives the text of one that came after", () =>
+  withHub(async (hub, context) => {
+    const page = await modulePage(context);
+    const result = await page.evaluate(async (source) => {
+      const { zamba2 } = /** @type {any} */ (globalThis);
+      const options = { temperature: 0, max_tokens: 24 };
+      const read = async (/** @type {any} */ model, /** @type {number[]} */ blocks) => {
+        let text = "";
+        for await (const piece of model.generate("The borrow checker", {
+          ...options,
+          onPrefill: (/** @type {any} */ p) => blocks.push(p.block),
+        }))
+          text += piece;
+        return text;
+      };
+      /** @type {number[]} */
+      const early_blocks = [];
+      let blocks_before_ready = 0;
+      const model = zamba2.open({ source, weights: "q8", keep: false });
+      const early = read(model, early_blocks);
+      await model.ready;
+      blocks_before_ready = early_blocks.length;
+      const early_text = await early;
+      const late_text = await read(model, []);
+      const n_blocks = model.info.n_blocks;
+      model.dispose();
+      return { early_text, late_text, blocks_before_ready, n_blocks };
+    }, `${SITE}${EMBEDDED}`);
+    assert.equal(result.early_text, result.late_text);
+    assert.ok(result.early_text.length > 0);
+    assert.equal(
+      result.blocks_before_ready,
+      result.n_blocks,
+      "every block had read the prompt when the last weight came",
+    );
+  }));
 
-test("a paused load takes no more bytes, and goes on where it was", () => withHub(async (hub, context) => {
-  const page = await modulePage(context);
-  const result = await page.evaluate(async (source) => {
-    const { zamba2 } = /** @type {any} */ (globalThis);
-    /** @type {any} */
-    let last = null;
-    const model = zamba2.open({ source, weights: "q8", keep: false, onProgress: (/** @type {any} */ p) => (last = p) });
-    model.pauseLoading();
-    // Long enough for a load that did not pause to end.
-    await new Promise((resolve) => setTimeout(resolve, 1500));
-    const while_paused = last;
-    model.resumeLoading();
-    await model.ready;
-    model.dispose();
-    return { while_paused, at_the_end: last };
-  }, `${SITE}${EMBEDDED}`);
-  assert.equal(result.while_paused.phase, "weights", "what the weights are read by is small, and read before the pause holds");
-  assert.ok(result.while_paused.total_bytes > 0, "a paused page can tell how much there is");
-  assert.ok(result.while_paused.loaded_bytes < result.while_paused.total_bytes);
-  assert.equal(result.while_paused.total_bytes, result.at_the_end.total_bytes);
-  assert.equal(result.at_the_end.loaded_bytes, result.at_the_end.total_bytes);
-}));
+test("a paused load takes no more bytes, and goes on where it was", () =>
+  withHub(async (hub, context) => {
+    const page = await modulePage(context);
+    const result = await page.evaluate(async (source) => {
+      const { zamba2 } = /** @type {any} */ (globalThis);
+      /** @type {any} */
+      let last = null;
+      const model = zamba2.open({
+        source,
+        weights: "q8",
+        keep: false,
+        onProgress: (/** @type {any} */ p) => (last = p),
+      });
+      model.pauseLoading();
+      const wait = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
+      while (last?.phase !== "weights") await wait(50);
+      // Long enough for a load that did not pause to end.
+      await wait(1500);
+      const while_paused = last;
+      model.resumeLoading();
+      await model.ready;
+      model.dispose();
+      return { while_paused, at_the_end: last };
+    }, `${SITE}${EMBEDDED}`);
+    assert.equal(
+      result.while_paused.phase,
+      "weights",
+      "what the weights are read by is small, and read before the pause holds",
+    );
+    assert.ok(result.while_paused.total_bytes > 0, "a paused page can tell how much there is");
+    assert.ok(result.while_paused.loaded_bytes < result.while_paused.total_bytes);
+    assert.equal(result.while_paused.total_bytes, result.at_the_end.total_bytes);
+    assert.equal(result.at_the_end.loaded_bytes, result.at_the_end.total_bytes);
+  }));

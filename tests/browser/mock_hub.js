@@ -117,7 +117,7 @@ export class MockHub {
     const expires = Math.floor(Date.now() / 1000) + 3600;
     response.writeHead(302, {
       ...CORS,
-      "Location": `${origin(this.cdn)}/${file}?sig=${this.epoch}&expires=${expires}`,
+      Location: `${origin(this.cdn)}/${file}?sig=${this.epoch}&expires=${expires}`,
       ...(this.redirect_max_age_s > 0 ? { "Cache-Control": `max-age=${this.redirect_max_age_s}` } : {}),
     });
     response.end();
@@ -155,7 +155,7 @@ export class MockHub {
       "Access-Control-Expose-Headers": this.exposed,
       "Accept-Ranges": "bytes",
       "Cache-Control": "max-age=31536000",
-      "ETag": `"${sha256(bytes).slice(0, 16)}"`,
+      ETag: `"${sha256(bytes).slice(0, 16)}"`,
       ...(range ? { "Content-Range": `bytes ${start}-${end - 1}/${bytes.length}` } : {}),
       ...(fault.chunked ? {} : { "Content-Length": body.length }),
       ...fault.headers,
@@ -167,14 +167,19 @@ export class MockHub {
     }
     this.count(file, broken_at - start);
     response.flushHeaders();
-    const sent = () => { if (fault.drop_at !== undefined) response.destroy(); };
+    const sent = () => {
+      if (fault.drop_at !== undefined) response.destroy();
+    };
     if (broken_at > start) response.write(body.subarray(0, broken_at - start), sent);
     else sent();
   }
 
   /**
    * Whether it is a read. Anything else, a preflight above all, is refused in the way that makes a browser fail it.
-   * @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request @param {ServerResponse} response
+   * @param {"hub" | "cdn"} server
+   * @param {string} file
+   * @param {IncomingMessage} request
+   * @param {ServerResponse} response
    */
   reads(server, file, request, response) {
     if (request.method === "GET") return true;
@@ -184,12 +189,20 @@ export class MockHub {
   }
 
   /**
-   * @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request @param {ServerResponse} response
+   * @param {"hub" | "cdn"} server
+   * @param {string} file
+   * @param {IncomingMessage} request
+   * @param {ServerResponse} response
    * @param {number} status @param {Record<string, string>} headers
    */
   refuse(server, file, request, response, status, headers) {
     this.note(server, file, request, status);
-    response.writeHead(status, { ...CORS, "Access-Control-Expose-Headers": this.exposed, "Content-Length": 0, ...headers });
+    response.writeHead(status, {
+      ...CORS,
+      "Access-Control-Expose-Headers": this.exposed,
+      "Content-Length": 0,
+      ...headers,
+    });
     response.end();
   }
 

@@ -1,6 +1,6 @@
 // @ts-check
-// Facts on packed checkpoints (`zamba2 pack`) in Chromium: the same bits as the checkpoint quantised in the page, kept on
-// the device, damage noticed. tests/loader.rs holds the committed folder to what the program writes.
+// Facts on packed checkpoints (`zamba2 pack`) in Chromium: the same bits as the checkpoint quantised in the page, kept
+// on the device, damage noticed. tests/loader.rs holds the committed folder to what the program writes.
 
 import assert from "node:assert/strict";
 import { expected, fixtureFiles, importModule, openPage, packedFiles, test } from "./harness.js";
@@ -26,60 +26,78 @@ async function withHub(files, body) {
 
 /** @param {Page} page @param {string} source @param {object} [more] */
 function loadAndRun(page, source, more = {}) {
-  return page.evaluate(async ({ source, ids, more }) => {
-    const { zamba2 } = /** @type {any} */ (globalThis);
-    /** @type {any} */
-    let last = null;
-    try {
-      const model = await zamba2.load({
-        source, weights: "q8", retry: { first_delay_ms: 1, attempts: 3 }, onProgress: (/** @type {any} */ p) => (last = p), ...more,
-      });
-      const rows = await model.logits(ids);
-      model.dispose();
-      return { logits: rows.map((/** @type {Float32Array} */ row) => [...row]), progress: { ...last, info: null }, error: null };
-    } catch (error) {
-      const { code, message, file, nextStep } = /** @type {any} */ (error);
-      return { logits: [], progress: { ...last, info: null }, error: { code, message, file, nextStep } };
-    }
-  }, { source, ids: expected(FIXTURE).input_ids, more });
+  return page.evaluate(
+    async ({ source, ids, more }) => {
+      const { zamba2 } = /** @type {any} */ (globalThis);
+      /** @type {any} */
+      let last = null;
+      try {
+        const model = await zamba2.load({
+          source,
+          weights: "q8",
+          retry: { first_delay_ms: 1, attempts: 3 },
+          onProgress: (/** @type {any} */ p) => (last = p),
+          ...more,
+        });
+        const rows = await model.logits(ids);
+        model.dispose();
+        return {
+          logits: rows.map((/** @type {Float32Array} */ row) => [...row]),
+          progress: { ...last, info: null },
+          error: null,
+        };
+      } catch (error) {
+        const { code, message, file, nextStep } = /** @type {any} */ (error);
+        return { logits: [], progress: { ...last, info: null }, error: { code, message, file, nextStep } };
+      }
+    },
+    { source, ids: expected(FIXTURE).input_ids, more },
+  );
 }
 
 /** The files of the model on this device, by the names of their units. @param {Page} page */
-const keptUnits = (page) => page.evaluate(async () => {
-  const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("zamba2");
-  /** @type {Record<string, number[]>} */
-  const units = {};
-  for await (const folder of /** @type {any} */ (root).values()) {
-    for await (const [name, handle] of folder.entries()) {
-      const unit = /^unit\.(.+)\.bin$/.exec(name)?.[1];
-      if (unit) units[unit] = [...new Uint8Array(await (await handle.getFile()).arrayBuffer())];
+const keptUnits = (page) =>
+  page.evaluate(async () => {
+    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("zamba2");
+    /** @type {Record<string, number[]>} */
+    const units = {};
+    for await (const folder of /** @type {any} */ (root).values()) {
+      for await (const [name, handle] of folder.entries()) {
+        const unit = /^unit\.(.+)\.bin$/.exec(name)?.[1];
+        if (unit) units[unit] = [...new Uint8Array(await (await handle.getFile()).arrayBuffer())];
+      }
     }
-  }
-  return units;
-});
+    return units;
+  });
 
-test("what a page has quantised and kept is byte for byte what `zamba2 pack` writes", () => withHub(fixtureFiles(FIXTURE), async (hub, page) => {
-  assert.equal((await loadAndRun(page, hub.folder)).error, null);
-  const units = await keptUnits(page);
-  const packed = packedFiles(PACKED);
-  const names = Object.keys(packed).filter((file) => file.startsWith("units/"));
-  assert.equal(names.length, Object.keys(units).length);
-  for (const file of names) {
-    const unit = file.slice("units/".length, -".bin".length);
-    assert.ok(Buffer.from(units[unit]).equals(packed[file]), unit);
-  }
-}));
+test("what a page has quantised and kept is byte for byte what `zamba2 pack` writes", () =>
+  withHub(fixtureFiles(FIXTURE), async (hub, page) => {
+    assert.equal((await loadAndRun(page, hub.folder)).error, null);
+    const units = await keptUnits(page);
+    const packed = packedFiles(PACKED);
+    const names = Object.keys(packed).filter((file) => file.startsWith("units/"));
+    assert.equal(names.length, Object.keys(units).length);
+    for (const file of names) {
+      const unit = file.slice("units/".length, -".bin".length);
+      assert.ok(Buffer.from(units[unit]).equals(packed[file]), unit);
+    }
+  }));
 
 test("a packed folder gives the bits of its checkpoint, fetches each byte once, and is kept", async () => {
   /** @type {number[][]} */
   let logits = [];
-  await withHub(fixtureFiles(FIXTURE), async (hub, page) => { ({ logits } = await loadAndRun(page, hub.folder)); });
+  await withHub(fixtureFiles(FIXTURE), async (hub, page) => {
+    ({ logits } = await loadAndRun(page, hub.folder));
+  });
   const packed = packedFiles(PACKED);
   await withHub(packed, async (hub, page) => {
     const first = await loadAndRun(page, hub.folder);
     assert.equal(first.error, null);
     assert.deepEqual(first.logits, logits);
-    const units_bytes = Object.entries(packed).reduce((sum, [file, { length }]) => sum + (file.startsWith("units/") ? length : 0), 0);
+    const units_bytes = Object.entries(packed).reduce(
+      (sum, [file, { length }]) => sum + (file.startsWith("units/") ? length : 0),
+      0,
+    );
     assert.equal(first.progress.received_bytes, units_bytes);
     assert.equal(first.progress.total_bytes, units_bytes, "progress counts what comes over the line");
     assert.equal(first.progress.loaded_bytes, units_bytes);
@@ -95,47 +113,54 @@ test("a packed folder gives the bits of its checkpoint, fetches each byte once, 
   });
 });
 
-test("a load of a packed folder that broke off fetches what is missing and nothing else", () => withHub(packedFiles(PACKED), async (hub, page) => {
-  hub.faults.push({ file: "units/blocks.3.bin", status: 404, times: 1 });
-  const broken = await loadAndRun(page, hub.folder);
-  assert.equal(broken.error?.code, "missing_file");
-  assert.equal(broken.error?.file, "units/blocks.3.bin");
-  const resumed = await loadAndRun(page, hub.folder);
-  assert.equal(resumed.error, null);
-  assert.ok(resumed.progress.device_bytes > 0);
-  assert.equal(hub.contactsOf("cdn", "units/blocks.0.bin").length, 1);
-}));
+test("a load of a packed folder that broke off fetches what is missing and nothing else", () =>
+  withHub(packedFiles(PACKED), async (hub, page) => {
+    hub.faults.push({ file: "units/blocks.3.bin", status: 404, times: 1 });
+    const broken = await loadAndRun(page, hub.folder);
+    assert.equal(broken.error?.code, "missing_file");
+    assert.equal(broken.error?.file, "units/blocks.3.bin");
+    const resumed = await loadAndRun(page, hub.folder);
+    assert.equal(resumed.error, null);
+    assert.ok(resumed.progress.device_bytes > 0);
+    assert.equal(hub.contactsOf("cdn", "units/blocks.0.bin").length, 1);
+  }));
 
-test("a damaged file of a packed folder is fetched once more, and refused by name if it stays so", () => withHub(packedFiles(PACKED), async (hub, page) => {
-  const spoiled = { file: "units/blocks.1.bin", patch: { at: 100, bytes: new Uint8Array([1, 2, 3]) } };
-  hub.faults.push({ ...spoiled, times: 1 });
-  assert.equal((await loadAndRun(page, hub.folder, { keep: false })).error, null);
-  assert.equal(hub.contactsOf("cdn", "units/blocks.1.bin").length, 2);
-  hub.faults.push({ ...spoiled, times: Infinity });
-  const { error } = await loadAndRun(page, hub.folder, { keep: false });
-  assert.equal(error?.code, "damaged");
-  assert.equal(error?.file, "units/blocks.1.bin");
-  assert.match(error?.message ?? "", /SHA-256/);
-}));
+test("a damaged file of a packed folder is fetched once more, and refused by name if it stays so", () =>
+  withHub(packedFiles(PACKED), async (hub, page) => {
+    const spoiled = { file: "units/blocks.1.bin", patch: { at: 100, bytes: new Uint8Array([1, 2, 3]) } };
+    hub.faults.push({ ...spoiled, times: 1 });
+    assert.equal((await loadAndRun(page, hub.folder, { keep: false })).error, null);
+    assert.equal(hub.contactsOf("cdn", "units/blocks.1.bin").length, 2);
+    hub.faults.push({ ...spoiled, times: Infinity });
+    const { error } = await loadAndRun(page, hub.folder, { keep: false });
+    assert.equal(error?.code, "damaged");
+    assert.equal(error?.file, "units/blocks.1.bin");
+    assert.match(error?.message ?? "", /SHA-256/);
+  }));
 
-test("a packed folder that holds other weights than those asked for says which", () => withHub(packedFiles(PACKED), async (hub, page) => {
-  const { error } = await loadAndRun(page, hub.folder, { weights: "q4", keep: false });
-  assert.equal(error?.code, "bad_option");
-  assert.match(error?.message ?? "", /q8/);
-}));
+test("a packed folder that holds other weights than those asked for says which", () =>
+  withHub(packedFiles(PACKED), async (hub, page) => {
+    const { error } = await loadAndRun(page, hub.folder, { weights: "q4", keep: false });
+    assert.equal(error?.code, "bad_option");
+    assert.match(error?.message ?? "", /q8/);
+  }));
 
-test("a folder that was packed anew since the last visit is told as changed, and the next load starts over", () => withHub(packedFiles(PACKED), async (hub, page) => {
-  hub.faults.push({ file: "units/blocks.3.bin", status: 404, times: 1 });
-  assert.equal((await loadAndRun(page, hub.folder)).error?.code, "missing_file");
-  // Another packing: the unit differs, and so does the manifest.
-  const file = "units/blocks.4.bin";
-  const files = packedFiles(PACKED);
-  const other = Buffer.from(files[file]);
-  other[other.length - 1] ^= 1;
-  hub.replace(file, other);
-  hub.replace("zamba2-pack.json", Buffer.from(files["zamba2-pack.json"].toString().replace(sha256(files[file]), sha256(other))));
-  assert.equal((await loadAndRun(page, hub.folder)).error?.code, "changed");
-  const fresh = await loadAndRun(page, hub.folder);
-  assert.equal(fresh.error, null);
-  assert.equal(fresh.progress.device_bytes, 0);
-}));
+test("a folder that was packed anew since the last visit is told as changed, and the next load starts over", () =>
+  withHub(packedFiles(PACKED), async (hub, page) => {
+    hub.faults.push({ file: "units/blocks.3.bin", status: 404, times: 1 });
+    assert.equal((await loadAndRun(page, hub.folder)).error?.code, "missing_file");
+    // Another packing: the unit differs, and so does the manifest.
+    const file = "units/blocks.4.bin";
+    const files = packedFiles(PACKED);
+    const other = Buffer.from(files[file]);
+    other[other.length - 1] ^= 1;
+    hub.replace(file, other);
+    hub.replace(
+      "zamba2-pack.json",
+      Buffer.from(files["zamba2-pack.json"].toString().replace(sha256(files[file]), sha256(other))),
+    );
+    assert.equal((await loadAndRun(page, hub.folder)).error?.code, "changed");
+    const fresh = await loadAndRun(page, hub.folder);
+    assert.equal(fresh.error, null);
+    assert.equal(fresh.progress.device_bytes, 0);
+  }));

@@ -4,7 +4,14 @@
 import assert from "node:assert/strict";
 import { inBothSchemes } from "./accessibility.js";
 import {
-  continuation, openReadyPage, SITE, switchLanguage, test, waitForStatus, withPage, withReadyPage,
+  continuation,
+  openReadyPage,
+  SITE,
+  switchLanguage,
+  test,
+  waitForStatus,
+  withPage,
+  withReadyPage,
 } from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
@@ -15,231 +22,309 @@ async function setOption(page, name, value) {
   await page.fill(`#sampling [name=${name}]`, value);
 }
 
-test("the page loads the embedded model by itself and generates text", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await setOption(page, "max_tokens", "20");
-  await page.click("#run");
-  await waitForStatus(page, "Done");
-  assert.notEqual((await continuation(page)).trim(), "");
-  assert.equal(await page.locator("#metrics > div").count(), 7);
-  assert.equal(await page.locator(".cell.timed").count(), await page.locator(".cell[data-kind=mamba], .cell[data-kind=hybrid]").count());
-}), { quick: true });
+test(
+  "the page loads the embedded model by itself and generates text",
+  () =>
+    withPage(async (page) => {
+      await openReadyPage(page);
+      await setOption(page, "max_tokens", "20");
+      await page.click("#run");
+      await waitForStatus(page, "Done");
+      assert.notEqual((await continuation(page)).trim(), "");
+      assert.equal(await page.locator("#metrics > div").count(), 7);
+      assert.equal(
+        await page.locator(".cell.timed").count(),
+        await page.locator(".cell[data-kind=mamba], .cell[data-kind=hybrid]").count(),
+      );
+    }),
+  { quick: true },
+);
 
-test("every cell of the strip is ready once the model is", () => withReadyPage(async (page) => {
-  const states = await page.locator(".cell").evaluateAll((cells) => cells.map((cell) => /** @type {HTMLElement} */ (cell).dataset.state));
-  assert.equal(states.length, 40);
-  assert.deepEqual([...new Set(states)], ["ready"]);
-}));
+test("every cell of the strip is ready once the model is", () =>
+  withReadyPage(async (page) => {
+    const states = await page
+      .locator(".cell")
+      .evaluateAll((cells) => cells.map((cell) => /** @type {HTMLElement} */ (cell).dataset.state));
+    assert.equal(states.length, 40);
+    assert.deepEqual([...new Set(states)], ["ready"]);
+  }));
 
-test("the same seed writes the same text again, and another seed another", () => withReadyPage(async (page) => {
-  await setOption(page, "max_tokens", "20");
-  const texts = [];
-  for (const seed of ["5", "5", "6"]) {
-    await setOption(page, "seed", seed);
+test("the same seed writes the same text again, and another seed another", () =>
+  withReadyPage(async (page) => {
+    await setOption(page, "max_tokens", "20");
+    const texts = [];
+    for (const seed of ["5", "5", "6"]) {
+      await setOption(page, "seed", seed);
+      await page.click("#run");
+      await waitForStatus(page, "Done");
+      texts.push(await continuation(page));
+      await page.evaluate(() => {
+        /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
+      });
+    }
+    assert.equal(texts[0], texts[1]);
+    assert.notEqual(texts[0], texts[2]);
+  }));
+
+test(
+  "Stop ends a run, keeps its text and says why it ended",
+  () =>
+    withReadyPage(async (page) => {
+      await setOption(page, "max_tokens", "1500");
+      await page.click("#run");
+      await page.waitForFunction(
+        () => (document.querySelector("#output > span:last-child")?.textContent ?? "").length > 10,
+      );
+      await page.click("#run");
+      await waitForStatus(page, "Done");
+      assert.match((await page.textContent("#status")) ?? "", /stopped/);
+      assert.ok((await continuation(page)).length > 10);
+      assert.equal(await page.textContent("#run"), "Run");
+    }),
+  { quick: true },
+);
+
+test("Run without a prompt explains instead of failing", () =>
+  withReadyPage(async (page) => {
+    await page.fill("#prompt", "");
     await page.click("#run");
-    await waitForStatus(page, "Done");
-    texts.push(await continuation(page));
-    await page.evaluate(() => { /** @type {HTMLElement} */ (document.getElementById("status")).textContent = ""; });
-  }
-  assert.equal(texts[0], texts[1]);
-  assert.notEqual(texts[0], texts[2]);
-}));
+    assert.match((await page.textContent("#prompt-message")) ?? "", /Type some text first/);
+    assert.equal(await page.locator(".error-card[data-code]").count(), 0);
+  }));
 
-test("Stop ends a run, keeps its text and says why it ended", () => withReadyPage(async (page) => {
-  await setOption(page, "max_tokens", "1500");
-  await page.click("#run");
-  await page.waitForFunction(() => (document.querySelector("#output > span:last-child")?.textContent ?? "").length > 10);
-  await page.click("#run");
-  await waitForStatus(page, "Done");
-  assert.match(await page.textContent("#status") ?? "", /stopped/);
-  assert.ok((await continuation(page)).length > 10);
-  assert.equal(await page.textContent("#run"), "Run");
-}), { quick: true });
-
-test("Run without a prompt explains instead of failing", () => withReadyPage(async (page) => {
-  await page.fill("#prompt", "");
-  await page.click("#run");
-  assert.match(await page.textContent("#prompt-message") ?? "", /Type some text first/);
-  assert.equal(await page.locator(".error-card[data-code]").count(), 0);
-}));
-
-test("a field out of range is named in a card, and the prompt stays", () => withReadyPage(async (page) => {
-  await page.fill("#prompt", "My own words");
-  await setOption(page, "temperature", "99");
-  await page.click("#run");
-  assert.match(await page.locator(".error-card[data-code]").textContent() ?? "", /Temperature/);
-  assert.equal(await page.inputValue("#prompt"), "My own words");
-}));
-
-test("a prompt that is too long becomes a card, and the prompt stays", () => withReadyPage(async (page) => {
-  const prompt = "word ".repeat(6000);
-  await page.fill("#prompt", prompt);
-  await page.click("#run");
-  await page.waitForSelector(".error-card[data-code=prompt_too_long]");
-  assert.equal(await page.inputValue("#prompt"), prompt);
-}));
-
-test("weights that cannot be loaded become a card whose button brings the embedded model back", () => withReadyPage(async (page) => {
-  await page.fill("#prompt", "My own words");
-  await page.selectOption("#source", "url");
-  await page.fill("#address", "/tests/fixtures/nowhere/");
-  await page.click("#load-url");
-  const card = page.locator(".error-card[data-code=missing_file]");
-  await card.waitFor();
-  assert.match(await card.textContent() ?? "", /config\.json/);
-  await card.getByRole("button", { name: "Use embedded model" }).click();
-  await waitForStatus(page, "Ready");
-  assert.equal(await page.locator(".error-card[data-code]").count(), 0);
-  assert.equal(await page.inputValue("#prompt"), "My own words");
-}));
-
-test("an address of another origin is refused before any request", () => withReadyPage(async (page) => {
-  await page.selectOption("#source", "url");
-  await page.fill("#address", "https://example.org/zamba2/");
-  await page.click("#load-url");
-  assert.match(await page.locator(".error-card[data-code=bad_option]").textContent() ?? "", /local files/);
-}));
-
-test("files from this device load, and weights can be changed", () => withReadyPage(async (page) => {
-  await page.setInputFiles("#files-input", ["config.json", "model.safetensors", "tokenizer.json"].map((name) => `www/models/rustdoc-5m/${name}`));
-  for (const weights of ["f32", "q4"]) {
-    await page.evaluate(() => { /** @type {HTMLElement} */ (document.getElementById("status")).textContent = ""; });
-    await page.selectOption("#weights", weights);
-    await waitForStatus(page, "Ready");
-    assert.match(await page.textContent("#status-detail") ?? "", new RegExp(weights));
-  }
-}));
-
-test("a whole run needs no pointer", () => withReadyPage(async (page) => {
-  await setOption(page, "max_tokens", "8");
-  await page.focus("#prompt");
-  await page.keyboard.press("Control+a");
-  await page.keyboard.type("The borrow checker");
-  await page.keyboard.press("Control+Enter");
-  await waitForStatus(page, "Done");
-  assert.match(await page.textContent("#output") ?? "", /^The borrow checker./);
-
-  await page.focus(".cell[tabindex='0']");
-  for (const [key, cell] of [["End", "37"], ["Home", "E"], ["ArrowRight", "S"], ["ArrowRight", "0"]]) {
-    await page.keyboard.press(key);
-    assert.equal(await page.evaluate(() => document.activeElement?.textContent), cell);
-  }
-  await page.keyboard.press("Enter");
-  assert.equal(await page.textContent("#block-title"), "Block 0");
-  await page.keyboard.press("Escape");
-  assert.ok(await page.locator("#block-panel").isHidden());
-  assert.equal(await page.evaluate(() => document.activeElement?.textContent), "0");
-}));
-
-test("Escape stops a run", () => withReadyPage(async (page) => {
-  await setOption(page, "max_tokens", "1500");
-  await page.focus("#prompt");
-  await page.keyboard.press("Control+Enter");
-  await page.waitForFunction(() => (document.querySelector("#output > span:last-child")?.textContent ?? "").length > 0);
-  await page.keyboard.press("Escape");
-  await waitForStatus(page, "Done");
-  assert.match(await page.textContent("#status") ?? "", /stopped/);
-}));
-
-test("Russian has a word for everything the page shows", () => withReadyPage(async (page) => {
-  await switchLanguage(page);
-  assert.equal(await page.getAttribute("html", "lang"), "ru");
-  assert.equal(await page.textContent("#status"), "Готово");
-  assert.equal(await page.textContent("#run"), "Запуск");
-}));
-
-test("the first visit is in the browser's language", () => withPage(async (page) => {
-  await page.goto(`${SITE}/`);
-  await waitForStatus(page, "Готово");
-  assert.equal(await page.getAttribute("html", "lang"), "ru");
-  assert.equal(await page.textContent("#language"), "English");
-}, { locale: "ru-RU" }));
-
-test("an open error card and the status follow the language", () => withPage(async (page) => {
-  await openReadyPage(page);
-  await setOption(page, "temperature", "99");
-  await page.fill("#prompt", "Rust");
-  await page.click("#run");
-  const card = page.locator("#errors .error-card");
-  const english = /^The run failed\s+Temperature is not a number in its range \(0 to 5\)\.\s+Change the value/;
-  assert.match(await card.innerText(), english);
-  await switchLanguage(page);
-  assert.match(await card.innerText(), /^Не удалось выполнить запуск\s+Температура: нужно число от 0 до 5\.\s+Исправьте/);
-  assert.equal(await page.textContent("#status"), "Остановлено из-за ошибки");
-}));
-
-test("an error of the engine is Russian on the Russian page, reason and next step included", () => withPage(async (page) => {
-  await page.route("**/rustdoc-5m/config.json", (route) => route.fulfill({ body: '{"model_type": "zamba2"}' }));
-  await page.goto(`${SITE}/`);
-  const card = page.locator("#errors .error-card");
-  await card.waitFor();
-  assert.equal(await card.getAttribute("data-code"), "bad_config");
-  const text = await card.innerText();
-  assert.match(text, /^Не удалось загрузить модель\s+config\.json: нет поля `hidden_size`\./);
-  assert.match(text, /Возьмите config\.json из репозитория этого чекпойнта\./);
-}, { locale: "ru-RU" }));
-
-test("views and the form of the answer have labels of their own", () => withReadyPage(async (page) => {
-  assert.equal(await page.getAttribute(".tabs", "aria-label"), "Views");
-  assert.equal(await page.textContent("#view legend"), "How the answer is shown");
-  assert.equal(await page.textContent("#export-markdown"), "Export Markdown");
-}));
-
-for (const width of [320, 390, 1280]) {
-  test(`nothing overflows sideways at ${width} px, in either language`, () => withPage(async (page) => {
-    await openReadyPage(page);
-    await setOption(page, "max_tokens", "8");
+test("a field out of range is named in a card, and the prompt stays", () =>
+  withReadyPage(async (page) => {
+    await page.fill("#prompt", "My own words");
+    await setOption(page, "temperature", "99");
     await page.click("#run");
-    await waitForStatus(page, "Done");
-    await page.evaluate(() => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
-    const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    assert.equal(await overflow(), 0);
-    await switchLanguage(page);
-    assert.equal(await overflow(), 0);
-  }, { viewport: { width, height: 844 } }));
-}
+    assert.match((await page.locator(".error-card[data-code]").textContent()) ?? "", /Temperature/);
+    assert.equal(await page.inputValue("#prompt"), "My own words");
+  }));
 
-test("on a phone every hybrid block stands in the sixth column", () => withPage(async (page) => {
-  await openReadyPage(page);
-  const left = await page.locator(".cell[data-kind=hybrid]").evaluateAll((cells) => cells.map((cell) => cell.getBoundingClientRect().left));
-  assert.equal(new Set(left).size, 1);
-}, { viewport: { width: 390, height: 844 } }));
-
-for (const width of [390, 1280]) {
-  const walked = inBothSchemes((check) => withPage(async (page) => {
-    // The last block's bytes are held back, so that loading stays where it is.
-    let release = () => {};
-    const held = new Promise((resolve) => { release = () => resolve(undefined); });
-    let requests = 0;
-    await page.route("**/model.safetensors", async (route) => {
-      requests += 1;
-      if (requests > 20) await held;
-      await route.continue();
-    });
-    await page.goto(`${SITE}/`);
-    await waitForStatus(page, "Loading");
-    await check(page, "loading");
-    release();
-    await waitForStatus(page, "Ready");
-    await check(page, "ready");
-
-    await setOption(page, "max_tokens", "1900");
+test("a prompt that is too long becomes a card, and the prompt stays", () =>
+  withReadyPage(async (page) => {
+    const prompt = "word ".repeat(6000);
+    await page.fill("#prompt", prompt);
     await page.click("#run");
-    await waitForStatus(page, "Generating");
-    await check(page, "generating");
-    await page.keyboard.press("Escape");
-    await waitForStatus(page, "Done");
-    await page.locator(".cell").nth(7).click();
-    await check(page, "done, with a block open");
+    await page.waitForSelector(".error-card[data-code=prompt_too_long]");
+    assert.equal(await page.inputValue("#prompt"), prompt);
+  }));
 
-    await page.evaluate(() => document.getElementById("model")?.setAttribute("open", ""));
+test("weights that cannot be loaded become a card whose button brings the embedded model back", () =>
+  withReadyPage(async (page) => {
+    await page.fill("#prompt", "My own words");
     await page.selectOption("#source", "url");
     await page.fill("#address", "/tests/fixtures/nowhere/");
     await page.click("#load-url");
-    await page.waitForSelector(".error-card[data-code=missing_file]");
-    await check(page, "failed");
-  }, { viewport: { width, height: 844 } }));
+    const card = page.locator(".error-card[data-code=missing_file]");
+    await card.waitFor();
+    assert.match((await card.textContent()) ?? "", /config\.json/);
+    await card.getByRole("button", { name: "Use embedded model" }).click();
+    await waitForStatus(page, "Ready");
+    assert.equal(await page.locator(".error-card[data-code]").count(), 0);
+    assert.equal(await page.inputValue("#prompt"), "My own words");
+  }));
+
+test("an address of another origin is refused before any request", () =>
+  withReadyPage(async (page) => {
+    await page.selectOption("#source", "url");
+    await page.fill("#address", "https://example.org/zamba2/");
+    await page.click("#load-url");
+    assert.match((await page.locator(".error-card[data-code=bad_option]").textContent()) ?? "", /local files/);
+  }));
+
+test("files from this device load, and weights can be changed", () =>
+  withReadyPage(async (page) => {
+    await page.setInputFiles(
+      "#files-input",
+      ["config.json", "model.safetensors", "tokenizer.json"].map((name) => `www/models/rustdoc-5m/${name}`),
+    );
+    for (const weights of ["f32", "q4"]) {
+      await page.evaluate(() => {
+        /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
+      });
+      await page.selectOption("#weights", weights);
+      await waitForStatus(page, "Ready");
+      assert.match((await page.textContent("#status-detail")) ?? "", new RegExp(weights));
+    }
+  }));
+
+test("a whole run needs no pointer", () =>
+  withReadyPage(async (page) => {
+    await setOption(page, "max_tokens", "8");
+    await page.focus("#prompt");
+    await page.keyboard.press("Control+a");
+    await page.keyboard.type("The borrow checker");
+    await page.keyboard.press("Control+Enter");
+    await waitForStatus(page, "Done");
+    assert.match((await page.textContent("#output")) ?? "", /^The borrow checker./);
+
+    await page.focus(".cell[tabindex='0']");
+    for (const [key, cell] of [
+      ["End", "37"],
+      ["Home", "E"],
+      ["ArrowRight", "S"],
+      ["ArrowRight", "0"],
+    ]) {
+      await page.keyboard.press(key);
+      assert.equal(await page.evaluate(() => document.activeElement?.textContent), cell);
+    }
+    await page.keyboard.press("Enter");
+    assert.equal(await page.textContent("#block-title"), "Block 0");
+    await page.keyboard.press("Escape");
+    assert.ok(await page.locator("#block-panel").isHidden());
+    assert.equal(await page.evaluate(() => document.activeElement?.textContent), "0");
+  }));
+
+test("Escape stops a run", () =>
+  withReadyPage(async (page) => {
+    await setOption(page, "max_tokens", "1500");
+    await page.focus("#prompt");
+    await page.keyboard.press("Control+Enter");
+    await page.waitForFunction(
+      () => (document.querySelector("#output > span:last-child")?.textContent ?? "").length > 0,
+    );
+    await page.keyboard.press("Escape");
+    await waitForStatus(page, "Done");
+    assert.match((await page.textContent("#status")) ?? "", /stopped/);
+  }));
+
+test("Russian has a word for everything the page shows", () =>
+  withReadyPage(async (page) => {
+    await switchLanguage(page);
+    assert.equal(await page.getAttribute("html", "lang"), "ru");
+    assert.equal(await page.textContent("#status"), "Готово");
+    assert.equal(await page.textContent("#run"), "Запуск");
+  }));
+
+test("the first visit is in the browser's language", () =>
+  withPage(
+    async (page) => {
+      await page.goto(`${SITE}/`);
+      await waitForStatus(page, "Готово");
+      assert.equal(await page.getAttribute("html", "lang"), "ru");
+      assert.equal(await page.textContent("#language"), "English");
+    },
+    { locale: "ru-RU" },
+  ));
+
+test("an open error card and the status follow the language", () =>
+  withPage(async (page) => {
+    await openReadyPage(page);
+    await setOption(page, "temperature", "99");
+    await page.fill("#prompt", "Rust");
+    await page.click("#run");
+    const card = page.locator("#errors .error-card");
+    const english = /^The run failed\s+Temperature is not a number in its range \(0 to 5\)\.\s+Change the value/;
+    assert.match(await card.innerText(), english);
+    await switchLanguage(page);
+    assert.match(
+      await card.innerText(),
+      /^Не удалось выполнить запуск\s+Температура: нужно число от 0 до 5\.\s+Исправьте/,
+    );
+    assert.equal(await page.textContent("#status"), "Остановлено из-за ошибки");
+  }));
+
+test("an error of the engine is Russian on the Russian page, reason and next step included", () =>
+  withPage(
+    async (page) => {
+      await page.route("**/rustdoc-5m/config.json", (route) => route.fulfill({ body: '{"model_type": "zamba2"}' }));
+      await page.goto(`${SITE}/`);
+      const card = page.locator("#errors .error-card");
+      await card.waitFor();
+      assert.equal(await card.getAttribute("data-code"), "bad_config");
+      const text = await card.innerText();
+      assert.match(text, /^Не удалось загрузить модель\s+config\.json: нет поля `hidden_size`\./);
+      assert.match(text, /Возьмите config\.json из репозитория этого чекпойнта\./);
+    },
+    { locale: "ru-RU" },
+  ));
+
+test("views and the form of the answer have labels of their own", () =>
+  withReadyPage(async (page) => {
+    assert.equal(await page.getAttribute(".tabs", "aria-label"), "Views");
+    assert.equal(await page.textContent("#view legend"), "How the answer is shown");
+    assert.equal(await page.textContent("#export-markdown"), "Export Markdown");
+  }));
+
+for (const width of [320, 390, 1280]) {
+  test(`nothing overflows sideways at ${width} px, in either language`, () =>
+    withPage(
+      async (page) => {
+        await openReadyPage(page);
+        await setOption(page, "max_tokens", "8");
+        await page.click("#run");
+        await waitForStatus(page, "Done");
+        await page.evaluate(() =>
+          document.querySelectorAll("details").forEach((details) => {
+            details.open = true;
+          }),
+        );
+        const overflow = () =>
+          page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        assert.equal(await overflow(), 0);
+        await switchLanguage(page);
+        assert.equal(await overflow(), 0);
+      },
+      { viewport: { width, height: 844 } },
+    ));
+}
+
+test("on a phone every hybrid block stands in the sixth column", () =>
+  withPage(
+    async (page) => {
+      await openReadyPage(page);
+      const left = await page
+        .locator(".cell[data-kind=hybrid]")
+        .evaluateAll((cells) => cells.map((cell) => cell.getBoundingClientRect().left));
+      assert.equal(new Set(left).size, 1);
+    },
+    { viewport: { width: 390, height: 844 } },
+  ));
+
+for (const width of [390, 1280]) {
+  const walked = inBothSchemes((check) =>
+    withPage(
+      async (page) => {
+        // The last block's bytes are held back, so that loading stays where it is.
+        let release = () => {};
+        const held = new Promise((resolve) => {
+          release = () => resolve(undefined);
+        });
+        let requests = 0;
+        await page.route("**/model.safetensors", async (route) => {
+          requests += 1;
+          if (requests > 20) await held;
+          await route.continue();
+        });
+        await page.goto(`${SITE}/`);
+        await waitForStatus(page, "Loading");
+        await check(page, "loading");
+        release();
+        await waitForStatus(page, "Ready");
+        await check(page, "ready");
+
+        await setOption(page, "max_tokens", "1900");
+        await page.click("#run");
+        await waitForStatus(page, "Generating");
+        await check(page, "generating");
+        await page.keyboard.press("Escape");
+        await waitForStatus(page, "Done");
+        await page.locator(".cell").nth(7).click();
+        await check(page, "done, with a block open");
+
+        await page.evaluate(() => document.getElementById("model")?.setAttribute("open", ""));
+        await page.selectOption("#source", "url");
+        await page.fill("#address", "/tests/fixtures/nowhere/");
+        await page.click("#load-url");
+        await page.waitForSelector(".error-card[data-code=missing_file]");
+        await check(page, "failed");
+      },
+      { viewport: { width, height: 844 } },
+    ),
+  );
   for (const scheme of /** @type {const} */ (["light", "dark"])) {
-    test(`axe finds no fault while loading, ready, generating or failed at ${width} px, ${scheme}`, () => walked(scheme));
+    test(`axe finds no fault while loading, ready, generating or failed at ${width} px, ${scheme}`, () =>
+      walked(scheme));
   }
 }

@@ -5,7 +5,16 @@
 import assert from "node:assert/strict";
 import { assertAccessible, inBothSchemes } from "./accessibility.js";
 import {
-  download, onePage, openPage, openReadyPage, SITE, switchLanguage, test, waitForStatus, withPage, withReadyPage,
+  download,
+  onePage,
+  openPage,
+  openReadyPage,
+  SITE,
+  switchLanguage,
+  test,
+  waitForStatus,
+  withPage,
+  withReadyPage,
 } from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
@@ -17,20 +26,27 @@ async function profile(page) {
   await page.fill("#profile-form [name=runs]", "2");
   await page.fill("#profile-form [name=decode]", "4");
   await page.click("#profile-run");
-  await page.waitForFunction(() => /^(Measured|Измерено)/.test(document.getElementById("profile-status")?.textContent ?? ""), undefined, { timeout: 120_000 });
+  await page.waitForFunction(
+    () => /^(Measured|Измерено)/.test(document.getElementById("profile-status")?.textContent ?? ""),
+    undefined,
+    { timeout: 120_000 },
+  );
   // Pictures are drawn in the frame after their place has got its size.
   await page.waitForSelector("#chart-memory .plot");
 }
 
 /** A page with one measured profile, in its Profile view, for the facts that need no other. */
-const withMeasured = onePage(async (page) => {
-  await openReadyPage(page);
-  await profile(page);
-}, async (page) => {
-  if (await page.getAttribute("html", "lang") === "ru") await switchLanguage(page);
-  await page.click("#tab-profile");
-  await page.locator("#profile-summary input[value=prefill]").check({ force: true });
-});
+const withMeasured = onePage(
+  async (page) => {
+    await openReadyPage(page);
+    await profile(page);
+  },
+  async (page) => {
+    if ((await page.getAttribute("html", "lang")) === "ru") await switchLanguage(page);
+    await page.click("#tab-profile");
+    await page.locator("#profile-summary input[value=prefill]").check({ force: true });
+  },
+);
 
 /** @param {Page} page @returns {Promise<Run>} */
 async function savedRun(page) {
@@ -38,14 +54,22 @@ async function savedRun(page) {
   return JSON.parse(bytes.toString("utf8"));
 }
 
-/** The module's summary of a run, in the page that shows it. @param {Page} page @param {Run} run @returns {Promise<Summary>} */
+/**
+ * The module's summary of a run, in the page that shows it.
+ * @param {Page} page
+ * @param {Run} run
+ * @returns {Promise<Summary>}
+ */
 function summaryOf(page, run) {
-  return page.evaluate(async ([address, given]) => (await import(String(address))).summarise(given), /** @type {const} */ ([`${SITE}/pkg/zamba2.js`, run]));
+  return page.evaluate(
+    async ([address, given]) => (await import(String(address))).summarise(given),
+    /** @type {const} */ ([`${SITE}/pkg/zamba2.js`, run]),
+  );
 }
 
 /** @param {Page} page @param {string} selector */
 async function figureOf(page, selector) {
-  return Number.parseFloat((await page.textContent(selector) ?? "").replace(/,/g, "").replace("−", "-"));
+  return Number.parseFloat(((await page.textContent(selector)) ?? "").replace(/,/g, "").replace("−", "-"));
 }
 
 /** The page writes three significant digits, so half a step of the third is the most that rounding moves. */
@@ -53,149 +77,202 @@ const ROUNDING = 0.006;
 
 /** @param {number} shown @param {number} expected @param {string} what */
 function assertClose(shown, expected, what) {
-  assert.ok(Math.abs(shown - expected) <= ROUNDING * Math.abs(expected) + 1e-9, `${what}: the page shows ${shown}, the summary has ${expected}`);
+  assert.ok(
+    Math.abs(shown - expected) <= ROUNDING * Math.abs(expected) + 1e-9,
+    `${what}: the page shows ${shown}, the summary has ${expected}`,
+  );
 }
 
 /** @param {Page} page */
-const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+const overflow = (page) =>
+  page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 
 /** Drops one file onto the page, as a reader would. @param {Page} page @param {string} name @param {string} contents */
 async function drop(page, name, contents) {
-  await page.evaluate(([file_name, text]) => {
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([text], file_name, { type: "application/json" }));
-    document.getElementById("view-compare")?.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
-  }, [name, contents]);
+  await page.evaluate(
+    ([file_name, text]) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([text], file_name, { type: "application/json" }));
+      document
+        .getElementById("view-compare")
+        ?.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    },
+    [name, contents],
+  );
 }
 
-test("before anything is measured the Profile view says what to do", () => withReadyPage(async (page) => {
-  await page.click("#tab-profile");
-  assert.match(await page.textContent("#profile-empty") ?? "", /Press Profile/);
-  assert.ok(await page.locator("#profile-result").isHidden());
-}));
+test("before anything is measured the Profile view says what to do", () =>
+  withReadyPage(async (page) => {
+    await page.click("#tab-profile");
+    assert.match((await page.textContent("#profile-empty")) ?? "", /Press Profile/);
+    assert.ok(await page.locator("#profile-result").isHidden());
+  }));
 
-test("without a model Profile explains instead of failing", () => withPage(async (page) => {
-  await page.route("**/config.json", (route) => route.fulfill({ status: 404 }));
-  await page.goto(`${SITE}/#profile`);
-  await waitForStatus(page, "Stopped by an error");
-  await page.click("#profile-run");
-  assert.match(await page.textContent("#profile-status") ?? "", /No model is ready yet/);
-}));
+test("without a model Profile explains instead of failing", () =>
+  withPage(async (page) => {
+    await page.route("**/config.json", (route) => route.fulfill({ status: 404 }));
+    await page.goto(`${SITE}/#profile`);
+    await waitForStatus(page, "Stopped by an error");
+    await page.click("#profile-run");
+    assert.match((await page.textContent("#profile-status")) ?? "", /No model is ready yet/);
+  }));
 
-test("a profile of the embedded model fills every table and every chart", () => withMeasured(async (page) => {
-  const summary = await summaryOf(page, await savedRun(page));
-  const n_blocks = summary.general.n_blocks;
-  assert.equal(await page.locator("#chart-blocks .bar").count(), n_blocks);
-  assert.equal(await page.locator("#chart-blocks .diamond").count(), summary.prefill.blocks.filter(({ kind }) => kind === "hybrid").length);
-  assert.equal(await page.locator("#chart-types tbody tr").count(), summary.prefill.types.length + 1);
-  assert.ok(await page.locator("#chart-roofline .point.whole").count() === 2);
-  assert.equal(await page.locator("#chart-roofline .roof").count(), 1);
-  assert.ok(await page.locator("#chart-icicle .node").count() > n_blocks);
-  assert.deepEqual(await page.locator("#chart-heat canvas").evaluate((canvas) => [/** @type {HTMLCanvasElement} */ (canvas).width, /** @type {HTMLCanvasElement} */ (canvas).height]), [4, n_blocks]);
-  assert.equal(await page.locator("#chart-memory .area").count(), 3);
-  assert.equal(await page.locator("#profile-blocks tbody tr").count(), n_blocks);
-  assert.equal(await page.locator("#profile-modules tbody tr").count(), 20);
-  assert.equal(await page.locator("#profile-kinds tbody tr").count(), 4);
-}), { quick: true });
+test(
+  "a profile of the embedded model fills every table and every chart",
+  () =>
+    withMeasured(async (page) => {
+      const summary = await summaryOf(page, await savedRun(page));
+      const n_blocks = summary.general.n_blocks;
+      assert.equal(await page.locator("#chart-blocks .bar").count(), n_blocks);
+      assert.equal(
+        await page.locator("#chart-blocks .diamond").count(),
+        summary.prefill.blocks.filter(({ kind }) => kind === "hybrid").length,
+      );
+      assert.equal(await page.locator("#chart-types tbody tr").count(), summary.prefill.types.length + 1);
+      assert.ok((await page.locator("#chart-roofline .point.whole").count()) === 2);
+      assert.equal(await page.locator("#chart-roofline .roof").count(), 1);
+      assert.ok((await page.locator("#chart-icicle .node").count()) > n_blocks);
+      assert.deepEqual(
+        await page
+          .locator("#chart-heat canvas")
+          .evaluate((canvas) => [
+            /** @type {HTMLCanvasElement} */ (canvas).width,
+            /** @type {HTMLCanvasElement} */ (canvas).height,
+          ]),
+        [4, n_blocks],
+      );
+      assert.equal(await page.locator("#chart-memory .area").count(), 3);
+      assert.equal(await page.locator("#profile-blocks tbody tr").count(), n_blocks);
+      assert.equal(await page.locator("#profile-modules tbody tr").count(), 20);
+      assert.equal(await page.locator("#profile-kinds tbody tr").count(), 4);
+    }),
+  { quick: true },
+);
 
-test("every picture has its finding as its label and a table with the same figures", () => withMeasured(async (page) => {
-  for (const id of ["chart-blocks", "chart-roofline", "chart-icicle", "chart-heat", "chart-memory"]) {
-    const finding = await page.textContent(`#${id} .finding`);
-    assert.ok((finding ?? "").length > 20, id);
-    assert.equal(await page.getAttribute(`#${id} .drawing > *`, "aria-label"), finding, id);
-    await page.evaluate((chart) => document.querySelector(`#${chart} details`)?.setAttribute("open", ""), id);
-    await page.waitForSelector(`#${id} details tbody tr`);
-  }
-}));
-
-test("the figures on the page are those of the summary, in both phases", () => withMeasured(async (page) => {
-  const summary = await summaryOf(page, await savedRun(page));
-  for (const name of /** @type {const} */ (["prefill", "decode"])) {
-    await page.locator(`#profile-summary .segmented input[value=${name}]`).check({ force: true });
-    const phase = summary[name];
-    assertClose(await figureOf(page, "[data-figure=forward] dd:last-child"), phase.wall_us.median / 1000, `${name} time`);
-    assertClose(await figureOf(page, "[data-figure=flops] dd:last-child"), phase.flops / 1e9, `${name} GF`);
-    assertClose(await figureOf(page, "[data-figure=tflops] dd:last-child"), phase.tflops, `${name} TFLOPS`);
-    assertClose(await figureOf(page, "[data-figure=bytes] dd:last-child"), phase.gb_per_s, `${name} GB/s`);
-    assert.equal(await figureOf(page, "[data-figure=ceiling] dd:last-child"), Math.round(phase.percent_of_ceiling ?? NaN));
-    const slowest = await page.textContent("#profile-modules tbody tr:first-child th");
-    assert.equal(`model.${slowest}`.replace("model.model.", "model."), phase.modules[0].path.startsWith("model.") ? phase.modules[0].path : `model.${phase.modules[0].path}`);
-    for (const block of [0, 5]) {
-      const row = phase.blocks[block];
-      const shown = await page.locator(`#profile-blocks tbody tr:nth-child(${block + 1}) td`).allTextContents();
-      assertClose(Number(shown[0]), row.flops.mamba / 1e9, `${name} block ${block} Mamba`);
-      assertClose(Number(shown[1]), row.flops.attention / 1e9, `${name} block ${block} attention`);
-      assertClose(Number(shown[4]), row.tflops, `${name} block ${block} TFLOPS`);
+test("every picture has its finding as its label and a table with the same figures", () =>
+  withMeasured(async (page) => {
+    for (const id of ["chart-blocks", "chart-roofline", "chart-icicle", "chart-heat", "chart-memory"]) {
+      const finding = await page.textContent(`#${id} .finding`);
+      assert.ok((finding ?? "").length > 20, id);
+      assert.equal(await page.getAttribute(`#${id} .drawing > *`, "aria-label"), finding, id);
+      await page.evaluate((chart) => document.querySelector(`#${chart} details`)?.setAttribute("open", ""), id);
+      await page.waitForSelector(`#${id} details tbody tr`);
     }
-  }
-}));
+  }));
 
-test("self times and the untracked rest sum to the whole pass", () => withMeasured(async (page) => {
-  const percents = await page.locator("#chart-types tbody tr td:nth-child(3)").allTextContents();
-  const sum = percents.reduce((total, text) => total + Number(text), 0);
-  // Each row is rounded to a tenth.
-  assert.ok(Math.abs(sum - 100) <= 0.05 * percents.length, `the shares sum to ${sum} %`);
-}));
+test("the figures on the page are those of the summary, in both phases", () =>
+  withMeasured(async (page) => {
+    const summary = await summaryOf(page, await savedRun(page));
+    for (const name of /** @type {const} */ (["prefill", "decode"])) {
+      await page.locator(`#profile-summary .segmented input[value=${name}]`).check({ force: true });
+      const phase = summary[name];
+      assertClose(
+        await figureOf(page, "[data-figure=forward] dd:last-child"),
+        phase.wall_us.median / 1000,
+        `${name} time`,
+      );
+      assertClose(await figureOf(page, "[data-figure=flops] dd:last-child"), phase.flops / 1e9, `${name} GF`);
+      assertClose(await figureOf(page, "[data-figure=tflops] dd:last-child"), phase.tflops, `${name} TFLOPS`);
+      assertClose(await figureOf(page, "[data-figure=bytes] dd:last-child"), phase.gb_per_s, `${name} GB/s`);
+      assert.equal(
+        await figureOf(page, "[data-figure=ceiling] dd:last-child"),
+        Math.round(phase.percent_of_ceiling ?? NaN),
+      );
+      const slowest = await page.textContent("#profile-modules tbody tr:first-child th");
+      assert.equal(
+        `model.${slowest}`.replace("model.model.", "model."),
+        phase.modules[0].path.startsWith("model.") ? phase.modules[0].path : `model.${phase.modules[0].path}`,
+      );
+      for (const block of [0, 5]) {
+        const row = phase.blocks[block];
+        const shown = await page.locator(`#profile-blocks tbody tr:nth-child(${block + 1}) td`).allTextContents();
+        assertClose(Number(shown[0]), row.flops.mamba / 1e9, `${name} block ${block} Mamba`);
+        assertClose(Number(shown[1]), row.flops.attention / 1e9, `${name} block ${block} attention`);
+        assertClose(Number(shown[4]), row.tflops, `${name} block ${block} TFLOPS`);
+      }
+    }
+  }));
 
-test("a bar, a row and the strip all open the same block with its profile", () => withMeasured(async (page) => {
-  for (const opener of [".bar[data-block='5']", "#profile-blocks tbody tr:nth-child(6) .opener", ".cell:nth-child(8)"]) {
-    await page.locator(opener).click();
-    assert.equal(await page.textContent("#block-title"), "Block 5");
-    assert.match(await page.textContent("#block-profile") ?? "", /TFLOPS.*FLOP\/byte/s);
-    assert.ok(await page.locator("#block-profile tbody tr").count() > 5);
-    await page.keyboard.press("Escape");
-  }
-}));
+test("self times and the untracked rest sum to the whole pass", () =>
+  withMeasured(async (page) => {
+    const percents = await page.locator("#chart-types tbody tr td:nth-child(3)").allTextContents();
+    const sum = percents.reduce((total, text) => total + Number(text), 0);
+    // Each row is rounded to a tenth.
+    assert.ok(Math.abs(sum - 100) <= 0.05 * percents.length, `the shares sum to ${sum} %`);
+  }));
 
-test("columns sort by click, and the sorted column says so", () => withMeasured(async (page) => {
-  const blocks = () => page.locator("#profile-blocks tbody th").allTextContents();
-  assert.equal((await blocks())[0], "0");
-  await page.click("#profile-blocks .sorter[data-column=block]");
-  assert.equal((await blocks())[0], "37");
-  assert.equal(await page.getAttribute("#profile-blocks thead th:first-child", "aria-sort"), "descending");
-  assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("data-column")), "block");
-  await page.click("#profile-blocks .sorter[data-column=block]");
-  assert.equal((await blocks())[0], "0");
-}));
+test("a bar, a row and the strip all open the same block with its profile", () =>
+  withMeasured(async (page) => {
+    for (const opener of [
+      ".bar[data-block='5']",
+      "#profile-blocks tbody tr:nth-child(6) .opener",
+      ".cell:nth-child(8)",
+    ]) {
+      await page.locator(opener).click();
+      assert.equal(await page.textContent("#block-title"), "Block 5");
+      assert.match((await page.textContent("#block-profile")) ?? "", /TFLOPS.*FLOP\/byte/s);
+      assert.ok((await page.locator("#block-profile tbody tr").count()) > 5);
+      await page.keyboard.press("Escape");
+    }
+  }));
 
-test("exports are whole files: the run parses back, the trace and the table too", () => withMeasured(async (page) => {
-  const json = await download(page, "[data-format=json]");
-  assert.match(json.name, /^rustdoc-5m-q8-35-tokens\.json$/);
-  const parsed = await page.evaluate(async ([address, text]) => (await import(address)).parseRun(text), [`${SITE}/pkg/zamba2.js`, json.bytes.toString("utf8")]);
-  assert.equal(parsed.schema, "zamba2-run/1");
-  assert.equal(parsed.runs.length, 2);
-  const markdown = await download(page, "[data-format=markdown]");
-  assert.match(markdown.bytes.toString("utf8"), /^# .*\n/);
-  const csv = await download(page, "[data-format=csv]");
-  assert.ok(csv.bytes.toString("utf8").split("\n").length > 38);
-  const trace = JSON.parse((await download(page, "[data-format=trace]")).bytes.toString("utf8"));
-  assert.ok(trace.traceEvents.length > 100);
-}));
+test("columns sort by click, and the sorted column says so", () =>
+  withMeasured(async (page) => {
+    const blocks = () => page.locator("#profile-blocks tbody th").allTextContents();
+    assert.equal((await blocks())[0], "0");
+    await page.click("#profile-blocks .sorter[data-column=block]");
+    assert.equal((await blocks())[0], "37");
+    assert.equal(await page.getAttribute("#profile-blocks thead th:first-child", "aria-sort"), "descending");
+    assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("data-column")), "block");
+    await page.click("#profile-blocks .sorter[data-column=block]");
+    assert.equal((await blocks())[0], "0");
+  }));
 
-test("pictures are saved as SVG with colours of their own and as PNG", () => withMeasured(async (page) => {
-  for (const id of ["chart-blocks", "chart-roofline", "chart-icicle", "chart-memory"]) {
-    const svg = (await download(page, `#${id} .chart-saves button:first-child`)).bytes.toString("utf8");
-    assert.match(svg, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/, id);
-    assert.match(svg, /fill="rgb/, id);
-    assert.doesNotMatch(svg, /var\(|class=/, id);
-    const png = await download(page, `#${id} .chart-saves button:last-child`);
-    assert.equal(png.bytes.subarray(1, 4).toString(), "PNG", id);
-    assert.ok(png.bytes.length > 4000, `${id}: ${png.bytes.length} bytes can't be a whole picture`);
-  }
-  assert.equal((await download(page, "#chart-heat .chart-saves button")).bytes.subarray(1, 4).toString(), "PNG");
-}));
+test("exports are whole files: the run parses back, the trace and the table too", () =>
+  withMeasured(async (page) => {
+    const json = await download(page, "[data-format=json]");
+    assert.match(json.name, /^rustdoc-5m-q8-35-tokens\.json$/);
+    const parsed = await page.evaluate(
+      async ([address, text]) => (await import(address)).parseRun(text),
+      [`${SITE}/pkg/zamba2.js`, json.bytes.toString("utf8")],
+    );
+    assert.equal(parsed.schema, "zamba2-run/1");
+    assert.equal(parsed.runs.length, 2);
+    const markdown = await download(page, "[data-format=markdown]");
+    assert.match(markdown.bytes.toString("utf8"), /^# .*\n/);
+    const csv = await download(page, "[data-format=csv]");
+    assert.ok(csv.bytes.toString("utf8").split("\n").length > 38);
+    const trace = JSON.parse((await download(page, "[data-format=trace]")).bytes.toString("utf8"));
+    assert.ok(trace.traceEvents.length > 100);
+  }));
+
+test("pictures are saved as SVG with colours of their own and as PNG", () =>
+  withMeasured(async (page) => {
+    for (const id of ["chart-blocks", "chart-roofline", "chart-icicle", "chart-memory"]) {
+      const svg = (await download(page, `#${id} .chart-saves button:first-child`)).bytes.toString("utf8");
+      assert.match(svg, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/, id);
+      assert.match(svg, /fill="rgb/, id);
+      assert.doesNotMatch(svg, /var\(|class=/, id);
+      const png = await download(page, `#${id} .chart-saves button:last-child`);
+      assert.equal(png.bytes.subarray(1, 4).toString(), "PNG", id);
+      assert.ok(png.bytes.length > 4000, `${id}: ${png.bytes.length} bytes can't be a whole picture`);
+    }
+    assert.equal((await download(page, "#chart-heat .chart-saves button")).bytes.subarray(1, 4).toString(), "PNG");
+  }));
 
 test("Open in Perfetto hands the trace over by message, through a page that is not isolated", async () => {
   const { context, page, faults } = await openPage();
   try {
     // A stand-in that answers as Perfetto does and keeps what it gets.
-    await context.route("https://ui.perfetto.dev/**", (route) => route.fulfill({
-      contentType: "text/html",
-      body: `<script>addEventListener("message", (event) => {
+    await context.route("https://ui.perfetto.dev/**", (route) =>
+      route.fulfill({
+        contentType: "text/html",
+        body: `<script>addEventListener("message", (event) => {
         if (event.data === "PING") event.source.postMessage("PONG", event.origin);
         else document.title = new TextDecoder().decode(event.data.perfetto.buffer).slice(0, 200);
       });</script>`,
-    }));
+      }),
+    );
     await openReadyPage(page);
     await profile(page);
     const [hand_over] = await Promise.all([context.waitForEvent("page"), page.click("[data-format=perfetto]")]);
@@ -205,195 +282,245 @@ test("Open in Perfetto hands the trace over by message, through a page that is n
     const [perfetto] = await Promise.all([context.waitForEvent("page"), hand_over.click("#open")]);
     await perfetto.waitForFunction(() => document.title.includes("traceEvents"));
     assert.equal(await hand_over.textContent("#state"), "Handed over.");
-    assert.deepEqual(faults.filter((fault) => !fault.includes("https://ui.perfetto.dev")), []);
+    assert.deepEqual(
+      faults.filter((fault) => !fault.includes("https://ui.perfetto.dev")),
+      [],
+    );
   } finally {
     await context.close();
   }
 });
 
-test("a link with settings fills the fields and opens the view, and measures nothing by itself", () => withPage(async (page) => {
-  await page.goto(`${SITE}/#profile?tokens=12&decode=3&runs=2&level=block`);
-  await waitForStatus(page, "Ready");
-  assert.ok(await page.locator("#view-profile").isVisible());
-  assert.deepEqual(await page.evaluate(() => ["tokens", "decode", "runs", "level"].map((name) => /** @type {HTMLInputElement} */ (document.querySelector(`#profile-form [name=${name}]`)).value)), ["12", "3", "2", "block"]);
-  assert.ok(await page.locator("#profile-result").isHidden());
-}));
+test("a link with settings fills the fields and opens the view, and measures nothing by itself", () =>
+  withPage(async (page) => {
+    await page.goto(`${SITE}/#profile?tokens=12&decode=3&runs=2&level=block`);
+    await waitForStatus(page, "Ready");
+    assert.ok(await page.locator("#view-profile").isVisible());
+    assert.deepEqual(
+      await page.evaluate(() =>
+        ["tokens", "decode", "runs", "level"].map(
+          (name) => /** @type {HTMLInputElement} */ (document.querySelector(`#profile-form [name=${name}]`)).value,
+        ),
+      ),
+      ["12", "3", "2", "block"],
+    );
+    assert.ok(await page.locator("#profile-result").isHidden());
+  }));
 
-test("a field out of range is named, and nothing runs", () => withReadyPage(async (page) => {
-  await page.click("#tab-profile");
-  await page.fill("#profile-form [name=runs]", "0");
-  await page.click("#profile-run");
-  assert.match(await page.textContent("#profile-status") ?? "", /^Runs is not a number in its range \(1 to 50\)/);
-  assert.equal(await page.getAttribute("#profile-form [name=runs]", "aria-invalid"), "true");
-  assert.equal(await page.textContent("#profile-run"), "Profile");
-}));
-
-test("switching views and languages loses neither text nor profile", () => withMeasured(async (page) => {
-  await page.click("#tab-playground");
-  await page.fill("#prompt", "My own words");
-  await page.click("#tab-profile");
-  const forward = await page.textContent("[data-figure=forward] dd:last-child");
-  await page.click("#tab-compare");
-  await page.waitForSelector("#compare-reference");
-  await switchLanguage(page);
-  await page.click("#tab-profile");
-  await page.waitForFunction(() => document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время по блокам"));
-  assert.match(await page.textContent("[data-figure=forward] dd:last-child") ?? "", new RegExp(`^${(forward ?? "").replace(" ms", "").replace(".", ",")}`));
-  await page.click("#tab-playground");
-  assert.equal(await page.inputValue("#prompt"), "My own words");
-}));
-
-test("the reference report is compared with itself before anything was measured", () => withReadyPage(async (page) => {
-  await page.click("#tab-compare");
-  await page.waitForSelector("#compare-reference tbody tr");
-  const text = await page.textContent("#compare-reference") ?? "";
-  for (const figure of ["7,387.66 ms", "1,280,351,744", "1,215,064,704", "436.29", "126.76", "0.06"]) assert.ok(text.includes(figure), figure);
-  assert.equal(await page.inputValue("#compare-a"), "published");
-  assert.equal(await page.inputValue("#compare-b"), "recomputed");
-  assert.equal(await page.locator("#chart-delta .delta").count(), 38);
-  const cells = await page.locator("#chart-delta .delta-text").allTextContents();
-  assert.equal(cells[0], "−75");
-}));
-
-test("a run against the reference carries a banner for what is unlike, and no time per block", () => withMeasured(async (page) => {
-  await page.click("#tab-compare");
-  await page.waitForSelector("#compare-banner");
-  const banner = await page.textContent("#compare-banner") ?? "";
-  assert.match(banner, /hidden size 128 and 2,048/);
-  assert.match(banner, /does not say: weights, backend, threads/);
-  assert.match(await page.textContent("#chart-delta h2") ?? "", /FLOPs/);
-  assert.ok(await page.locator("#chart-dumbbell .pair").count() > 5);
-  await page.locator("#compare-phase input[value=decode]").check({ force: true });
-  await page.waitForFunction(() => /no decode/.test(document.getElementById("compare-banner")?.textContent ?? ""));
-  assert.equal(await page.locator("#chart-delta").count(), 0);
-  await page.locator("#compare-phase input[value=prefill]").check({ force: true });
-}));
-
-test("a dropped run becomes B, and equal runs differ in no block", () => withMeasured(async (page) => {
-  const run = JSON.stringify(await savedRun(page));
-  await page.click("#tab-compare");
-  await page.waitForSelector("#compare-reference");
-  await drop(page, "other.json", run);
-  await page.waitForFunction(() => document.getElementById("compare-status")?.textContent?.includes("other.json"));
-  await page.waitForFunction(() => /** @type {HTMLSelectElement} */ (document.getElementById("compare-b")).value === "run-2");
-  await page.selectOption("#compare-a", "run-1");
-  await page.waitForFunction(() => /No block differs/.test(document.querySelector("#chart-delta .finding")?.textContent ?? ""));
-  assert.deepEqual([...new Set(await page.locator("#chart-delta .delta-text").allTextContents())], ["±0"]);
-}));
-
-test("Stop ends a profile, and what was measured before stays", () => withMeasured(async (page) => {
-  await page.fill("#profile-form [name=runs]", "50");
-  await page.fill("#profile-form [name=decode]", "512");
-  await page.click("#profile-run");
-  await page.waitForFunction(() => document.getElementById("profile-run")?.textContent === "Stop");
-  await page.click("#profile-run");
-  await page.waitForFunction(() => document.getElementById("profile-status")?.textContent?.startsWith("Stopped"));
-  assert.equal(await page.locator("#chart-blocks .bar").count(), 38);
-  await profile(page);
-}));
-
-test("a broken run file becomes a card that names the file, and the comparison stays", () => withReadyPage(async (page) => {
-  await page.click("#tab-compare");
-  await page.waitForSelector("#compare-reference");
-  for (const contents of ["{", "[]", '{"schema":"zamba2-run/1"}', '{"schema":"other/1"}']) {
-    await drop(page, "broken.json", contents);
-    const card = page.locator(".error-card[data-code=bad_run]");
-    await card.waitFor();
-    assert.match(await card.textContent() ?? "", /broken\.json/);
-    await card.getByRole("button", { name: "Dismiss" }).click();
-  }
-  assert.ok(await page.locator("#compare-reference").isVisible());
-}));
-
-test("the views need no pointer", () => withReadyPage(async (page) => {
-  await page.keyboard.press("2");
-  assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-profile");
-  assert.match(page.url(), /#profile$/);
-  await page.focus("#profile-form [name=runs]");
-  await page.keyboard.press("Control+a");
-  await page.keyboard.type("2");
-  await page.keyboard.press("Enter");
-  await page.waitForFunction(() => document.getElementById("profile-status")?.textContent?.startsWith("Measured in"), undefined, { timeout: 120_000 });
-
-  await page.focus("#tab-profile");
-  await page.keyboard.press("s");
-  assert.ok(await page.locator("#chart-types input[value=inclusive]").isChecked());
-  await page.keyboard.press("e");
-  assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("data-format")), "markdown");
-  await page.keyboard.press("b");
-  assert.ok(await page.evaluate(() => document.activeElement?.classList.contains("cell")));
-
-  await page.focus("#chart-icicle [tabindex='0']");
-  await page.keyboard.press("ArrowDown");
-  await page.keyboard.press("ArrowRight");
-  const path = await page.evaluate(() => document.activeElement?.getAttribute("data-path"));
-  assert.ok(path && path !== "model");
-  await page.keyboard.press("Enter");
-  assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("data-path")), path);
-  await page.keyboard.press("Escape");
-  assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("data-path")), path);
-
-  await page.keyboard.press("3");
-  assert.ok(await page.locator("#view-compare").isVisible());
-  await page.keyboard.press("ArrowLeft");
-  assert.ok(await page.locator("#view-profile").isVisible());
-  await page.goBack();
-  assert.ok(await page.locator("#view-compare").isVisible());
-}));
-
-test("letter keys can be turned off, and never act inside fields", () => withReadyPage(async (page) => {
-  await page.focus("#prompt");
-  await page.keyboard.press("2");
-  assert.ok(await page.locator("#view-playground").isVisible());
-  await page.uncheck("#letter-keys");
-  await page.keyboard.press("2");
-  assert.ok(await page.locator("#view-playground").isVisible());
-  await page.reload();
-  assert.ok(!(await page.isChecked("#letter-keys")));
-}));
-
-for (const width of [390, 1280]) {
-  const walked = inBothSchemes((check) => withPage(async (page) => {
-    await openReadyPage(page);
+test("a field out of range is named, and nothing runs", () =>
+  withReadyPage(async (page) => {
     await page.click("#tab-profile");
-    await check(page, "nothing profiled");
-    await profile(page);
-    await page.evaluate(() => document.querySelectorAll("#view-profile details").forEach((details) => details.setAttribute("open", "")));
-    await page.locator(".cell").nth(7).click();
-    await check(page, "prefill, with a block open");
-    await page.locator("#profile-summary input[value=decode]").check({ force: true });
+    await page.fill("#profile-form [name=runs]", "0");
+    await page.click("#profile-run");
+    assert.match((await page.textContent("#profile-status")) ?? "", /^Runs is not a number in its range \(1 to 50\)/);
+    assert.equal(await page.getAttribute("#profile-form [name=runs]", "aria-invalid"), "true");
+    assert.equal(await page.textContent("#profile-run"), "Profile");
+  }));
+
+test("switching views and languages loses neither text nor profile", () =>
+  withMeasured(async (page) => {
+    await page.click("#tab-playground");
+    await page.fill("#prompt", "My own words");
+    await page.click("#tab-profile");
+    const forward = await page.textContent("[data-figure=forward] dd:last-child");
+    await page.click("#tab-compare");
+    await page.waitForSelector("#compare-reference");
     await switchLanguage(page);
-    await page.waitForFunction(() => document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время"));
-    await check(page, "decode, in Russian");
+    await page.click("#tab-profile");
+    await page.waitForFunction(() =>
+      document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время по блокам"),
+    );
+    assert.match(
+      (await page.textContent("[data-figure=forward] dd:last-child")) ?? "",
+      new RegExp(`^${(forward ?? "").replace(" ms", "").replace(".", ",")}`),
+    );
+    await page.click("#tab-playground");
+    assert.equal(await page.inputValue("#prompt"), "My own words");
+  }));
+
+test("the reference report is compared with itself before anything was measured", () =>
+  withReadyPage(async (page) => {
+    await page.click("#tab-compare");
+    await page.waitForSelector("#compare-reference tbody tr");
+    const text = (await page.textContent("#compare-reference")) ?? "";
+    for (const figure of ["7,387.66 ms", "1,280,351,744", "1,215,064,704", "436.29", "126.76", "0.06"])
+      assert.ok(text.includes(figure), figure);
+    assert.equal(await page.inputValue("#compare-a"), "published");
+    assert.equal(await page.inputValue("#compare-b"), "recomputed");
+    assert.equal(await page.locator("#chart-delta .delta").count(), 38);
+    const cells = await page.locator("#chart-delta .delta-text").allTextContents();
+    assert.equal(cells[0], "−75");
+  }));
+
+test("a run against the reference carries a banner for what is unlike, and no time per block", () =>
+  withMeasured(async (page) => {
     await page.click("#tab-compare");
     await page.waitForSelector("#compare-banner");
-    await page.evaluate(() => document.querySelectorAll("#view-compare details").forEach((details) => details.setAttribute("open", "")));
-    await check(page, "against the reference, in Russian");
-    await switchLanguage(page);
-    await page.selectOption("#compare-a", "published");
-    await page.waitForFunction(() => document.querySelectorAll("#compare-banner").length === 0);
-    await check(page, "published against recomputed");
-    await drop(page, "broken.json", "{");
-    await page.waitForSelector(".error-card[data-code=bad_run]");
-    await check(page, "a broken file");
-  }, { viewport: { width, height: 844 } }));
+    const banner = (await page.textContent("#compare-banner")) ?? "";
+    assert.match(banner, /hidden size 128 and 2,048/);
+    assert.match(banner, /does not say: weights, backend, threads/);
+    assert.match((await page.textContent("#chart-delta h2")) ?? "", /FLOPs/);
+    assert.ok((await page.locator("#chart-dumbbell .pair").count()) > 5);
+    await page.locator("#compare-phase input[value=decode]").check({ force: true });
+    await page.waitForFunction(() => /no decode/.test(document.getElementById("compare-banner")?.textContent ?? ""));
+    assert.equal(await page.locator("#chart-delta").count(), 0);
+    await page.locator("#compare-phase input[value=prefill]").check({ force: true });
+  }));
+
+test("a dropped run becomes B, and equal runs differ in no block", () =>
+  withMeasured(async (page) => {
+    const run = JSON.stringify(await savedRun(page));
+    await page.click("#tab-compare");
+    await page.waitForSelector("#compare-reference");
+    await drop(page, "other.json", run);
+    await page.waitForFunction(() => document.getElementById("compare-status")?.textContent?.includes("other.json"));
+    await page.waitForFunction(
+      () => /** @type {HTMLSelectElement} */ (document.getElementById("compare-b")).value === "run-2",
+    );
+    await page.selectOption("#compare-a", "run-1");
+    await page.waitForFunction(() =>
+      /No block differs/.test(document.querySelector("#chart-delta .finding")?.textContent ?? ""),
+    );
+    assert.deepEqual([...new Set(await page.locator("#chart-delta .delta-text").allTextContents())], ["±0"]);
+  }));
+
+test("Stop ends a profile, and what was measured before stays", () =>
+  withMeasured(async (page) => {
+    await page.fill("#profile-form [name=runs]", "50");
+    await page.fill("#profile-form [name=decode]", "512");
+    await page.click("#profile-run");
+    await page.waitForFunction(() => document.getElementById("profile-run")?.textContent === "Stop");
+    await page.click("#profile-run");
+    await page.waitForFunction(() => document.getElementById("profile-status")?.textContent?.startsWith("Stopped"));
+    assert.equal(await page.locator("#chart-blocks .bar").count(), 38);
+    await profile(page);
+  }));
+
+test("a broken run file becomes a card that names the file, and the comparison stays", () =>
+  withReadyPage(async (page) => {
+    await page.click("#tab-compare");
+    await page.waitForSelector("#compare-reference");
+    for (const contents of ["{", "[]", '{"schema":"zamba2-run/1"}', '{"schema":"other/1"}']) {
+      await drop(page, "broken.json", contents);
+      const card = page.locator(".error-card[data-code=bad_run]");
+      await card.waitFor();
+      assert.match((await card.textContent()) ?? "", /broken\.json/);
+      await card.getByRole("button", { name: "Dismiss" }).click();
+    }
+    assert.ok(await page.locator("#compare-reference").isVisible());
+  }));
+
+test("the views need no pointer", () =>
+  withReadyPage(async (page) => {
+    await page.keyboard.press("2");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-profile");
+    assert.match(page.url(), /#profile$/);
+    await page.focus("#profile-form [name=runs]");
+    await page.keyboard.press("Control+a");
+    await page.keyboard.type("2");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(
+      () => document.getElementById("profile-status")?.textContent?.startsWith("Measured in"),
+      undefined,
+      { timeout: 120_000 },
+    );
+
+    await page.focus("#tab-profile");
+    await page.keyboard.press("s");
+    assert.ok(await page.locator("#chart-types input[value=inclusive]").isChecked());
+    await page.keyboard.press("e");
+    assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("data-format")), "markdown");
+    await page.keyboard.press("b");
+    assert.ok(await page.evaluate(() => document.activeElement?.classList.contains("cell")));
+
+    await page.focus("#chart-icicle [tabindex='0']");
+    await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("ArrowRight");
+    const path = await page.evaluate(() => document.activeElement?.getAttribute("data-path"));
+    assert.ok(path && path !== "model");
+    await page.keyboard.press("Enter");
+    assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("data-path")), path);
+    await page.keyboard.press("Escape");
+    assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("data-path")), path);
+
+    await page.keyboard.press("3");
+    assert.ok(await page.locator("#view-compare").isVisible());
+    await page.keyboard.press("ArrowLeft");
+    assert.ok(await page.locator("#view-profile").isVisible());
+    await page.goBack();
+    assert.ok(await page.locator("#view-compare").isVisible());
+  }));
+
+test("letter keys can be turned off, and never act inside fields", () =>
+  withReadyPage(async (page) => {
+    await page.focus("#prompt");
+    await page.keyboard.press("2");
+    assert.ok(await page.locator("#view-playground").isVisible());
+    await page.uncheck("#letter-keys");
+    await page.keyboard.press("2");
+    assert.ok(await page.locator("#view-playground").isVisible());
+    await page.reload();
+    assert.ok(!(await page.isChecked("#letter-keys")));
+  }));
+
+for (const width of [390, 1280]) {
+  const walked = inBothSchemes((check) =>
+    withPage(
+      async (page) => {
+        await openReadyPage(page);
+        await page.click("#tab-profile");
+        await check(page, "nothing profiled");
+        await profile(page);
+        await page.evaluate(() =>
+          document.querySelectorAll("#view-profile details").forEach((details) => details.setAttribute("open", "")),
+        );
+        await page.locator(".cell").nth(7).click();
+        await check(page, "prefill, with a block open");
+        await page.locator("#profile-summary input[value=decode]").check({ force: true });
+        await switchLanguage(page);
+        await page.waitForFunction(() => document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время"));
+        await check(page, "decode, in Russian");
+        await page.click("#tab-compare");
+        await page.waitForSelector("#compare-banner");
+        await page.evaluate(() =>
+          document.querySelectorAll("#view-compare details").forEach((details) => details.setAttribute("open", "")),
+        );
+        await check(page, "against the reference, in Russian");
+        await switchLanguage(page);
+        await page.selectOption("#compare-a", "published");
+        await page.waitForFunction(() => document.querySelectorAll("#compare-banner").length === 0);
+        await check(page, "published against recomputed");
+        await drop(page, "broken.json", "{");
+        await page.waitForSelector(".error-card[data-code=bad_run]");
+        await check(page, "a broken file");
+      },
+      { viewport: { width, height: 844 } },
+    ),
+  );
   for (const scheme of /** @type {const} */ (["light", "dark"])) {
-    test(`axe finds no fault in Profile and Compare at ${width} px, ${scheme}, in both languages`, () => walked(scheme));
+    test(`axe finds no fault in Profile and Compare at ${width} px, ${scheme}, in both languages`, () =>
+      walked(scheme));
   }
 }
 
 for (const width of [320, 390, 1280]) {
-  test(`nothing overflows sideways in Profile and Compare at ${width} px, in either language`, () => withPage(async (page) => {
-    await openReadyPage(page);
-    await profile(page);
-    await page.evaluate(() => document.querySelectorAll("details").forEach((details) => details.setAttribute("open", "")));
-    for (const language of ["en", "ru"]) {
-      if (language === "ru") await switchLanguage(page);
-      await page.click("#tab-profile");
-      assert.equal(await overflow(page), 0, `Profile, ${language}`);
-      await page.click("#tab-compare");
-      await page.waitForSelector("#compare-reference");
-      assert.equal(await overflow(page), 0, `Compare, ${language}`);
-    }
-  }, { viewport: { width, height: 844 } }));
+  test(`nothing overflows sideways in Profile and Compare at ${width} px, in either language`, () =>
+    withPage(
+      async (page) => {
+        await openReadyPage(page);
+        await profile(page);
+        await page.evaluate(() =>
+          document.querySelectorAll("details").forEach((details) => details.setAttribute("open", "")),
+        );
+        for (const language of ["en", "ru"]) {
+          if (language === "ru") await switchLanguage(page);
+          await page.click("#tab-profile");
+          assert.equal(await overflow(page), 0, `Profile, ${language}`);
+          await page.click("#tab-compare");
+          await page.waitForSelector("#compare-reference");
+          assert.equal(await overflow(page), 0, `Compare, ${language}`);
+        }
+      },
+      { viewport: { width, height: 844 } },
+    ));
 }

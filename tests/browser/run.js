@@ -1,9 +1,9 @@
 // @ts-check
 // Runs the browser tests: `node tests/browser/run.js [--list] [--quick] [FILE or part of a test's name ...]`.
 //
-// It starts one Chromium for all files and runs the files side by side, each in a process of its own. `cargo xtask test` gives
-// it the servers (ZAMBA2_URL, ZAMBA2_PLAIN_URL), the browser (ZAMBA2_CHROMIUM) and, where it wants one, a path for the summary
-// as JSON (ZAMBA2_SUMMARY).
+// It starts one Chromium for all files and runs the files side by side, each in a process of its own. `cargo xtask
+// test` gives it the servers (ZAMBA2_URL, ZAMBA2_PLAIN_URL), the browser (ZAMBA2_CHROMIUM) and, where it wants one, a
+// path for the summary as JSON (ZAMBA2_SUMMARY).
 
 import { fork } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -26,14 +26,17 @@ const FIRST = ["webgpu", "webgpu_numbers", "profile", "page"];
 const N_SLOWEST = 10;
 
 const { values: flags, positionals } = parseArgs({
-  options: { list: { type: "boolean", default: false }, quick: { type: "boolean", default: false } }, allowPositionals: true,
+  options: { list: { type: "boolean", default: false }, quick: { type: "boolean", default: false } },
+  allowPositionals: true,
 });
 
 /** @typedef {{ stem: string, results: Result[], seconds: number, fault: string | null }} FileRun */
 
 const stemOf = (/** @type {string} */ path) => basename(path).replace(/(\.test)?\.js$/, "");
-const stems = readdirSync(FOLDER).filter((name) => name.endsWith(".test.js")).map(stemOf);
-const rank = (/** @type {string} */ stem) => (FIRST.indexOf(stem) + 1) || FIRST.length + 1;
+const stems = readdirSync(FOLDER)
+  .filter((name) => name.endsWith(".test.js"))
+  .map(stemOf);
+const rank = (/** @type {string} */ stem) => FIRST.indexOf(stem) + 1 || FIRST.length + 1;
 stems.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
 
 const named = positionals.map(stemOf).filter((stem) => stems.includes(stem));
@@ -74,13 +77,17 @@ function runFile(stem) {
     env: environment,
   });
   child.on("message", (result) => results.push(/** @type {Result} */ (result)));
-  return new Promise((resolve) => child.on("close", (code, signal) => {
-    const seconds = (performance.now() - start_ms) / 1000;
-    // A failed test is an exit status of 1 as well; without one, the file itself is at fault.
-    const is_unexplained = code !== 0 && !results.some(({ failure }) => failure !== null);
-    const fault = is_unexplained ? `the process of ${stem}.test.js ended with ${signal ?? `exit status ${code}`}` : null;
-    resolve({ stem, results, seconds, fault });
-  }));
+  return new Promise((resolve) =>
+    child.on("close", (code, signal) => {
+      const seconds = (performance.now() - start_ms) / 1000;
+      // A failed test is an exit status of 1 as well; without one, the file itself is at fault.
+      const is_unexplained = code !== 0 && !results.some(({ failure }) => failure !== null);
+      const fault = is_unexplained
+        ? `the process of ${stem}.test.js ended with ${signal ?? `exit status ${code}`}`
+        : null;
+      resolve({ stem, results, seconds, fault });
+    }),
+  );
 }
 
 /** @param {FileRun} run */

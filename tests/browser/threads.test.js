@@ -20,14 +20,20 @@ const FIXTURES = ["odd_sizes", "two_blocks_groups2_rope", "one_block_adapters_ro
  * @returns {Promise<{ info: any, logits: number[], bits: number[] }>}
  */
 function run(page, fixture, ids, options) {
-  return page.evaluate(async ({ fixture, ids, options }) => {
-    const model = await /** @type {any} */ (globalThis).zamba2.load({ source: `/tests/fixtures/${fixture}/`, ...options });
-    const rows = [...await model.logits(ids), ...(await model.greedy(ids, 8)).logits];
-    const logits = Float32Array.from(rows.flatMap((row) => [...row]));
-    const { info } = model;
-    model.dispose();
-    return { info, logits: [...logits], bits: [...new Uint32Array(logits.buffer)] };
-  }, { fixture, ids, options });
+  return page.evaluate(
+    async ({ fixture, ids, options }) => {
+      const model = await /** @type {any} */ (globalThis).zamba2.load({
+        source: `/tests/fixtures/${fixture}/`,
+        ...options,
+      });
+      const rows = [...(await model.logits(ids)), ...(await model.greedy(ids, 8)).logits];
+      const logits = Float32Array.from(rows.flatMap((row) => [...row]));
+      const { info } = model;
+      model.dispose();
+      return { info, logits: [...logits], bits: [...new Uint32Array(logits.buffer)] };
+    },
+    { fixture, ids, options },
+  );
 }
 
 /**
@@ -43,95 +49,107 @@ async function replaceThread(page, address) {
 }
 
 for (const fixture of FIXTURES) {
-  test(`${fixture}: every build gives the same bits on any number of threads`, () => withModule(async (page) => {
-    const { input_ids, prefill_logits } = expected(fixture);
-    for (const weights of ["f32", "q8", "q4"]) {
-      /** @type {number[] | null} */
-      let first = null;
-      for (const relaxedSimd of /** @type {const} */ ([false, "auto"])) {
-        for (const threads of [1, 2, 3]) {
-          const { info, logits, bits } = await run(page, fixture, input_ids, { weights, relaxedSimd, threads });
-          const what = `${weights}, ${info.backend}, ${info.threads} threads`;
-          assert.equal(info.backend, relaxedSimd === "auto" ? "cpu-relaxed-simd" : "cpu-simd128", what);
-          assert.deepEqual([info.threads, info.threads_reason], [threads, "asked"], what);
-          first ??= bits;
-          assert.deepEqual(bits, first, `${what}: other bits than plain SIMD on one thread`);
-          if (weights !== "f32") continue;
-          const prefill = prefill_logits.values;
-          const worst = prefill.reduce((most, value, i) => Math.max(most, Math.abs(logits[i] - value)), 0);
-          assert.ok(worst <= MAX_LOGIT_DIFFERENCE, `${what}: logits differ from the reference by ${worst}`);
+  test(`${fixture}: every build gives the same bits on any number of threads`, () =>
+    withModule(async (page) => {
+      const { input_ids, prefill_logits } = expected(fixture);
+      for (const weights of ["f32", "q8", "q4"]) {
+        /** @type {number[] | null} */
+        let first = null;
+        for (const relaxedSimd of /** @type {const} */ ([false, "auto"])) {
+          for (const threads of [1, 2, 3]) {
+            const { info, logits, bits } = await run(page, fixture, input_ids, { weights, relaxedSimd, threads });
+            const what = `${weights}, ${info.backend}, ${info.threads} threads`;
+            assert.equal(info.backend, relaxedSimd === "auto" ? "cpu-relaxed-simd" : "cpu-simd128", what);
+            assert.deepEqual([info.threads, info.threads_reason], [threads, "asked"], what);
+            first ??= bits;
+            assert.deepEqual(bits, first, `${what}: other bits than plain SIMD on one thread`);
+            if (weights !== "f32") continue;
+            const prefill = prefill_logits.values;
+            const worst = prefill.reduce((most, value, i) => Math.max(most, Math.abs(logits[i] - value)), 0);
+            assert.ok(worst <= MAX_LOGIT_DIFFERENCE, `${what}: logits differ from the reference by ${worst}`);
+          }
         }
       }
-    }
-  }));
+    }));
 }
 
-test("an isolated page takes one thread per core by itself, or the fewer ones that a trial found faster", () => withModule(async (page) => {
-  const { input_ids } = expected("biases");
-  const all = await page.evaluate(() => Math.min(navigator.hardwareConcurrency, 8));
-  const { info } = await run(page, "biases", input_ids, {});
-  assert.ok([1, Math.floor(all / 2), all].includes(info.threads), `${info.threads} threads`);
-  assert.deepEqual([info.threads_reason, info.isolated], [info.threads === all ? "auto" : "measured", true]);
-}));
+test("an isolated page takes one thread per core by itself, or the fewer ones that a trial found faster", () =>
+  withModule(async (page) => {
+    const { input_ids } = expected("biases");
+    const all = await page.evaluate(() => Math.min(navigator.hardwareConcurrency, 8));
+    const { info } = await run(page, "biases", input_ids, {});
+    assert.ok([1, Math.floor(all / 2), all].includes(info.threads), `${info.threads} threads`);
+    assert.deepEqual([info.threads_reason, info.isolated], [info.threads === all ? "auto" : "measured", true]);
+  }));
 
-test("what the trial chose is what computes, and it changes no bit", () => withModule(async (page) => {
-  const { input_ids } = expected("biases");
-  // The trial runs whatever was asked for, so that there are threads to choose from on any machine.
-  await page.route("**/pkg/host.js", async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, body: (await response.text()).replace('build.threads_reason !== "auto"', "false") });
-  });
-  const whole = await run(page, "biases", input_ids, { threads: 1 });
-  const { info, bits } = await run(page, "biases", input_ids, { threads: 4 });
-  assert.ok([1, 2, 4].includes(info.threads), `${info.threads} threads`);
-  assert.deepEqual(bits, whole.bits);
-  const { threads, report } = await page.evaluate(async (source) => {
-    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 4 });
-    const report = await model.report({ runs: 1, warmup: 0, decode: 1 });
-    const { threads } = model.info;
-    model.dispose();
-    return { threads, report };
-  }, "/tests/fixtures/biases/");
-  assert.deepEqual([report.conditions.threads, report.ceilings.threads], [threads, threads]);
-}));
+test("what the trial chose is what computes, and it changes no bit", () =>
+  withModule(async (page) => {
+    const { input_ids } = expected("biases");
+    // The trial runs whatever was asked for, so that there are threads to choose from on any machine.
+    await page.route("**/pkg/host.js", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({
+        response,
+        body: (await response.text()).replace('build.threads_reason !== "auto"', "false"),
+      });
+    });
+    const whole = await run(page, "biases", input_ids, { threads: 1 });
+    const { info, bits } = await run(page, "biases", input_ids, { threads: 4 });
+    assert.ok([1, 2, 4].includes(info.threads), `${info.threads} threads`);
+    assert.deepEqual(bits, whole.bits);
+    const { threads, report } = await page.evaluate(async (source) => {
+      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 4 });
+      const report = await model.report({ runs: 1, warmup: 0, decode: 1 });
+      const { threads } = model.info;
+      model.dispose();
+      return { threads, report };
+    }, "/tests/fixtures/biases/");
+    assert.deepEqual([report.conditions.threads, report.ceilings.threads], [threads, threads]);
+  }));
 
-test("far more threads than cores start, and give the same bits", () => withModule(async (page) => {
-  const { input_ids } = expected("biases");
-  const whole = await run(page, "biases", input_ids, { threads: 1 });
-  const { info, bits } = await run(page, "biases", input_ids, { threads: 24 });
-  assert.deepEqual([info.threads, info.threads_reason], [24, "asked"]);
-  assert.deepEqual(bits, whole.bits);
-}));
+test("far more threads than cores start, and give the same bits", () =>
+  withModule(async (page) => {
+    const { input_ids } = expected("biases");
+    const whole = await run(page, "biases", input_ids, { threads: 1 });
+    const { info, bits } = await run(page, "biases", input_ids, { threads: 24 });
+    assert.deepEqual([info.threads, info.threads_reason], [24, "asked"]);
+    assert.deepEqual(bits, whole.bits);
+  }));
 
-test("a thread that never answers leaves an engine with the others", () => withModule(async (page) => {
-  const { input_ids } = expected("biases");
-  const whole = await run(page, "biases", input_ids, { threads: 1 });
-  const script = (/** @type {string} */ thread) => `import ${JSON.stringify(thread)}; if (name.endsWith("-2")) onmessage = () => {};`;
-  const address = JSON.stringify(script(new URL("/pkg/thread.js", page.url()).href));
-  await replaceThread(page, `URL.createObjectURL(new Blob([${address}], { type: "text/javascript" }))`);
-  const { info, bits } = await run(page, "biases", input_ids, { threads: 4 });
-  assert.deepEqual([info.threads, info.threads_reason], [3, "workers_failed"]);
-  assert.deepEqual(bits, whole.bits);
-}));
+test("a thread that never answers leaves an engine with the others", () =>
+  withModule(async (page) => {
+    const { input_ids } = expected("biases");
+    const whole = await run(page, "biases", input_ids, { threads: 1 });
+    const script = (/** @type {string} */ thread) =>
+      `import ${JSON.stringify(thread)}; if (name.endsWith("-2")) onmessage = () => {};`;
+    const address = JSON.stringify(script(new URL("/pkg/thread.js", page.url()).href));
+    await replaceThread(page, `URL.createObjectURL(new Blob([${address}], { type: "text/javascript" }))`);
+    const { info, bits } = await run(page, "biases", input_ids, { threads: 4 });
+    assert.deepEqual([info.threads, info.threads_reason], [3, "workers_failed"]);
+    assert.deepEqual(bits, whole.bits);
+  }));
 
-test("threads that can't start leave an engine with fewer, which gives the same bits and says why", () => withModule(async (page) => {
-  const { input_ids } = expected("biases");
-  const whole = await run(page, "biases", input_ids, { threads: 1 });
-  await replaceThread(page, '"./nowhere.js"');
-  const { info, bits } = await run(page, "biases", input_ids, { threads: 3 });
-  assert.deepEqual([info.threads, info.threads_reason], [1, "workers_failed"]);
-  assert.deepEqual(bits, whole.bits);
-}));
+test("threads that can't start leave an engine with fewer, which gives the same bits and says why", () =>
+  withModule(async (page) => {
+    const { input_ids } = expected("biases");
+    const whole = await run(page, "biases", input_ids, { threads: 1 });
+    await replaceThread(page, '"./nowhere.js"');
+    const { info, bits } = await run(page, "biases", input_ids, { threads: 3 });
+    assert.deepEqual([info.threads, info.threads_reason], [1, "workers_failed"]);
+    assert.deepEqual(bits, whole.bits);
+  }));
 
-test("a browser that refuses the shared memory gets an engine of one thread that says why", () => withModule(async (page) => {
-  await page.route("**/pkg/wasm_engine.js", async (route) => {
-    const response = await route.fetch();
-    const refusal = 'WebAssembly.Memory = class { constructor() { throw new RangeError("could not allocate memory"); } };';
-    await route.fulfill({ response, body: `${await response.text()}\n${refusal}` });
-  });
-  const { info } = await run(page, "biases", expected("biases").input_ids, { threads: 2 });
-  assert.deepEqual([info.threads, info.threads_reason], [1, "no_shared_memory"]);
-}));
+test("a browser that refuses the shared memory gets an engine of one thread that says why", () =>
+  withModule(async (page) => {
+    await page.route("**/pkg/wasm_engine.js", async (route) => {
+      const response = await route.fetch();
+      const refusal =
+        'WebAssembly.Memory = class { constructor() { throw new RangeError("could not allocate memory"); } };';
+      await route.fulfill({ response, body: `${await response.text()}\n${refusal}` });
+    });
+    const { info } = await run(page, "biases", expected("biases").input_ids, { threads: 2 });
+    assert.deepEqual([info.threads, info.threads_reason], [1, "no_shared_memory"]);
+  }));
 
 test("a thread that traps becomes an internal error of the call, not a wait without end", async () => {
   // The panic is also written to the console, so the faults of this page are its subject and not checked.
@@ -145,9 +163,17 @@ test("a thread that traps becomes an internal error of the call, not a wait with
   };`;
   await replaceThread(page, `URL.createObjectURL(new Blob([${JSON.stringify(body)}], { type: "text/javascript" }))`);
   // Loading computes on the threads as well, so the trap may show there first.
-  const refusal = await page.evaluate((source) => /** @type {any} */ (globalThis).zamba2.load({ source, threads: 2 })
-    .then((/** @type {any} */ model) => model.logits([1, 2, 3]))
-    .then(() => "answered", (/** @type {any} */ error) => `${error.code}: ${error.message}`), "/tests/fixtures/biases/");
+  const refusal = await page.evaluate(
+    (source) =>
+      /** @type {any} */ (globalThis).zamba2
+        .load({ source, threads: 2 })
+        .then((/** @type {any} */ model) => model.logits([1, 2, 3]))
+        .then(
+          () => "answered",
+          (/** @type {any} */ error) => `${error.code}: ${error.message}`,
+        ),
+    "/tests/fixtures/biases/",
+  );
   assert.match(refusal, /^internal: [^]*a worker thread panicked/);
   await context.close();
 });
@@ -162,41 +188,55 @@ const BAD_OPTIONS = [
 ];
 
 for (const [what, options] of BAD_OPTIONS) {
-  test(`${what} is refused as bad_option, naming the option`, () => withModule(async (page) => {
-    const { code, message } = await page.evaluate(({ source, options }) => /** @type {any} */ (globalThis).zamba2.load({ source, ...options })
-      .then(() => ({ code: "none" }), (/** @type {any} */ { code, message }) => ({ code, message })), { source: EMBEDDED, options });
-    assert.equal(code, "bad_option");
-    assert.match(message, new RegExp(Object.keys(options)[0]));
-  }));
+  test(`${what} is refused as bad_option, naming the option`, () =>
+    withModule(async (page) => {
+      const { code, message } = await page.evaluate(
+        ({ source, options }) =>
+          /** @type {any} */ (globalThis).zamba2.load({ source, ...options }).then(
+            () => ({ code: "none" }),
+            (/** @type {any} */ { code, message }) => ({ code, message }),
+          ),
+        { source: EMBEDDED, options },
+      );
+      assert.equal(code, "bad_option");
+      assert.match(message, new RegExp(Object.keys(options)[0]));
+    }));
 }
 
-test("disposing of a model ends its threads", () => withModule(async (page) => {
-  const session = await (await sharedBrowser()).newBrowserCDPSession();
-  const own = await page.context().newCDPSession(page);
-  const { targetInfo: { browserContextId } } = await own.send("Target.getTargetInfo");
-  const workers = async () => {
-    const { targetInfos } = await session.send("Target.getTargets", { filter: [{}] });
-    return targetInfos.filter((target) => target.type === "worker" && target.browserContextId === browserContextId).length;
-  };
-  await page.evaluate(async (source) => {
-    /** @type {any} */ (globalThis).model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 3 });
-  }, "/tests/fixtures/biases/");
-  assert.equal(await workers(), 3);
-  await page.evaluate(() => /** @type {any} */ (globalThis).model.dispose());
-  while (await workers() > 0) await new Promise((resolve) => setTimeout(resolve, 20));
-}));
+test("disposing of a model ends its threads", () =>
+  withModule(async (page) => {
+    const session = await (await sharedBrowser()).newBrowserCDPSession();
+    const own = await page.context().newCDPSession(page);
+    const {
+      targetInfo: { browserContextId },
+    } = await own.send("Target.getTargetInfo");
+    const workers = async () => {
+      const { targetInfos } = await session.send("Target.getTargets", { filter: [{}] });
+      return targetInfos.filter((target) => target.type === "worker" && target.browserContextId === browserContextId)
+        .length;
+    };
+    await page.evaluate(async (source) => {
+      /** @type {any} */ (globalThis).model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 3 });
+    }, "/tests/fixtures/biases/");
+    assert.equal(await workers(), 3);
+    await page.evaluate(() => /** @type {any} */ (globalThis).model.dispose());
+    while ((await workers()) > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  }));
 
-test("the page's own thread goes on while two threads generate", () => withModule(async (page) => {
-  const { ticks, tokens } = await page.evaluate(async (source) => {
-    const model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 2 });
-    let ticks = 0;
-    let tokens = 0;
-    const ticking = setInterval(() => { ticks += 1; }, 1);
-    for await (const _ of model.generate("Ownership is", { max_tokens: 100, ignore_eos: true })) tokens += 1;
-    clearInterval(ticking);
-    model.dispose();
-    return { ticks, tokens };
-  }, EMBEDDED);
-  assert.equal(tokens, 100);
-  assert.ok(ticks > 1, `${ticks} ticks`);
-}));
+test("the page's own thread goes on while two threads generate", () =>
+  withModule(async (page) => {
+    const { ticks, tokens } = await page.evaluate(async (source) => {
+      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 2 });
+      let ticks = 0;
+      let tokens = 0;
+      const ticking = setInterval(() => {
+        ticks += 1;
+      }, 1);
+      for await (const _ of model.generate("Ownership is", { max_tokens: 100, ignore_eos: true })) tokens += 1;
+      clearInterval(ticking);
+      model.dispose();
+      return { ticks, tokens };
+    }, EMBEDDED);
+    assert.equal(tokens, 100);
+    assert.ok(ticks > 1, `${ticks} ticks`);
+  }));

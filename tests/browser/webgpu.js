@@ -6,10 +6,17 @@ import { expected, importModule, maxDifference, onePage, sharedBrowser, SITE } f
 
 /** @import { Page } from "playwright-core" */
 
-/** What WGSL allows an exponential to be off adds to another order of sums; a wrong term would show a hundred times more. */
+/**
+ * What WGSL allows an exponential to be off adds to another order of sums; a wrong term would show a hundred times
+ * more.
+ */
 export const MAX_LOGIT_DIFFERENCE = 2e-3;
 
-/** Gives a page the module as `zamba2`; the engine's worker begins with `script`. @param {Page} page @param {string} [script] */
+/**
+ * Gives a page the module as `zamba2`; the engine's worker begins with `script`.
+ * @param {Page} page
+ * @param {string} [script]
+ */
 export async function prepareModule(page, script) {
   if (script) {
     await page.route("**/pkg/worker.js", async (route) => {
@@ -33,45 +40,68 @@ export async function withModule(body, script) {
 }
 
 /**
- * A page for several facts on one load of a fixture, whose model is `model` there: on a software adapter each load takes long.
+ * A page for several facts on one load of a fixture, whose model is `model` there: on a software adapter each load
+ * takes long.
  * @param {string} fixture @param {Record<string, unknown>} options for `load` @param {string} [script]
  */
-export const withLoaded = (fixture, options, script) => onePage(async (page) => {
-  await prepareModule(page, script);
-  await page.evaluate(async (options) => {
-    const scope = /** @type {any} */ (globalThis);
-    scope.model = await scope.zamba2.load({ weights: "f32", keep: false, ...options });
-  }, { source: source(fixture), ...options });
-}, undefined, {}, "webgpu");
+export const withLoaded = (fixture, options, script) =>
+  onePage(
+    async (page) => {
+      await prepareModule(page, script);
+      await page.evaluate(
+        async (options) => {
+          const scope = /** @type {any} */ (globalThis);
+          scope.model = await scope.zamba2.load({ weights: "f32", keep: false, ...options });
+        },
+        { source: source(fixture), ...options },
+      );
+    },
+    undefined,
+    {},
+    "webgpu",
+  );
 
-/** The model of `withLoaded`. @param {Page} page @param {number[]} ids @returns {Promise<{ info: any, logits: number[], error: null }>} */
-export const runLoaded = (page, ids) => page.evaluate(async (ids) => {
-  const { model } = /** @type {any} */ (globalThis);
-  const logits = (await model.logits(ids)).flatMap((/** @type {Float32Array} */ row) => [...row]);
-  return { info: model.info, logits, error: null };
-}, ids);
+/**
+ * The model of `withLoaded`.
+ * @param {Page} page
+ * @param {number[]} ids
+ * @returns {Promise<{ info: any, logits: number[], error: null }>}
+ */
+export const runLoaded = (page, ids) =>
+  page.evaluate(async (ids) => {
+    const { model } = /** @type {any} */ (globalThis);
+    const logits = (await model.logits(ids)).flatMap((/** @type {Float32Array} */ row) => [...row]);
+    return { info: model.info, logits, error: null };
+  }, ids);
 
 /**
  * Loads, and gives what the model says of itself and its logits, or the error.
- * @param {Page} page @param {Record<string, unknown>} options for `load` @param {number[]} ids @param {number} n  greedy steps
- * @returns {Promise<{ info: any, logits: number[], tokens: number[], greedy_logits: number[], error: { code: string, message: string, next: string } | null }>}
+ * @param {Page} page
+ * @param {Record<string, unknown>} options for `load`
+ * @param {number[]} ids
+ * @param {number} n  greedy steps
+ * @returns {Promise<{ info: any, logits: number[], tokens: number[], greedy_logits: number[], error: { code: string,
+ *   message: string, next: string } | null }>}
  */
 export function loadAndRun(page, options, ids, n) {
-  return page.evaluate(async ({ options, ids, n }) => {
-    const { zamba2 } = /** @type {any} */ (globalThis);
-    try {
-      const model = await zamba2.load({ weights: "f32", keep: false, ...options });
-      const flat = (/** @type {Float32Array[]} */ rows) => rows.flatMap((row) => [...row]);
-      const logits = flat(await model.logits(ids));
-      const greedy = n > 0 ? await model.greedy(ids, n) : { tokens: [], logits: [] };
-      const { info } = model;
-      model.dispose();
-      return { info, logits, tokens: greedy.tokens, greedy_logits: flat(greedy.logits), error: null };
-    } catch (error) {
-      const { code, message, nextStep } = /** @type {any} */ (error);
-      return { info: null, logits: [], tokens: [], greedy_logits: [], error: { code, message, next: nextStep } };
-    }
-  }, { options, ids, n });
+  return page.evaluate(
+    async ({ options, ids, n }) => {
+      const { zamba2 } = /** @type {any} */ (globalThis);
+      try {
+        const model = await zamba2.load({ weights: "f32", keep: false, ...options });
+        const flat = (/** @type {Float32Array[]} */ rows) => rows.flatMap((row) => [...row]);
+        const logits = flat(await model.logits(ids));
+        const greedy = n > 0 ? await model.greedy(ids, n) : { tokens: [], logits: [] };
+        const { info } = model;
+        model.dispose();
+        return { info, logits, tokens: greedy.tokens, greedy_logits: flat(greedy.logits), error: null };
+      } catch (error) {
+        const { code, message, nextStep } = /** @type {any} */ (error);
+        return { info: null, logits: [], tokens: [], greedy_logits: [], error: { code, message, next: nextStep } };
+      }
+    },
+    { options, ids, n },
+  );
 }
 
 /** @param {string} fixture */

@@ -1,6 +1,7 @@
 // @ts-check
-// Measures what loading costs in Chromium over a link of a given speed: the same bytes fetched to nowhere, a load that keeps
-// the weights, a prompt given before and after the weights, and a second visit. It stands outside the page and the tests:
+// Measures what loading costs in Chromium over a link of a given speed: the same bytes fetched to nowhere, a load that
+// keeps the weights, a prompt given before and after the weights, and a second visit. It stands outside the page and
+// the tests:
 //
 //   cargo xtask build && node tools/bench/loading.js CHECKPOINT_FOLDER [--mb-per-s 100] [--weights q4] [--threads auto]
 //
@@ -15,9 +16,16 @@ import { chromium } from "playwright-core";
 
 /** @import { Page } from "playwright-core" */
 
-const { positionals: [folder], values } = parseArgs({
+const {
+  positionals: [folder],
+  values,
+} = parseArgs({
   allowPositionals: true,
-  options: { "mb-per-s": { type: "string", default: "100" }, weights: { type: "string", default: "q4" }, threads: { type: "string", default: "auto" } },
+  options: {
+    "mb-per-s": { type: "string", default: "100" },
+    weights: { type: "string", default: "q4" },
+    threads: { type: "string", default: "auto" },
+  },
 });
 if (!folder) throw new Error("name the folder of a checkpoint");
 const bytes_per_ms = Number(values["mb-per-s"]) * 1000;
@@ -27,8 +35,8 @@ const MEDIA_TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".j
 const ROOTS = { "/pkg/": resolve(import.meta.dirname, "../../pkg"), "/checkpoint/": resolve(folder) };
 
 /**
- * A pause of the reader, or of this process, may be caught up with for so long: what a receive window of 6 MB, the largest
- * that Linux gives by itself, holds at 100 MB/s.
+ * A pause of the reader, or of this process, may be caught up with for so long: what a receive window of 6 MB, the
+ * largest that Linux gives by itself, holds at 100 MB/s.
  */
 const CATCH_UP_MS = 60;
 /** Bytes already promised are on the line until here. */
@@ -41,7 +49,11 @@ async function onTheLine(bytes) {
   if (busy_until_ms - now_ms > 1) await new Promise((done) => setTimeout(done, busy_until_ms - now_ms));
 }
 
-/** Until more may be written, or nobody reads any more. @param {import("node:http").ServerResponse} response @returns {Promise<void>} */
+/**
+ * Until more may be written, or nobody reads any more.
+ * @param {import("node:http").ServerResponse} response
+ * @returns {Promise<void>}
+ */
 function drained(response) {
   return new Promise((done) => {
     const go = () => {
@@ -84,7 +96,8 @@ const { port } = /** @type {import("node:net").AddressInfo} */ (server.address()
 async function inNewProfile(measure) {
   const profile = mkdtempSync(join(tmpdir(), "zamba2-loading-"));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.ZAMBA2_CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"],
+    executablePath: process.env.ZAMBA2_CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox"],
   });
   try {
     const page = await context.newPage();
@@ -97,45 +110,61 @@ async function inNewProfile(measure) {
 }
 
 /** The weight files' bytes, read and dropped. @param {Page} page @param {string[]} files */
-const fetched = (page, files) => page.evaluate(async (files) => {
-  const from_ms = performance.now();
-  let bytes = 0;
-  for (const file of files) {
-    const reader = /** @type {ReadableStream<Uint8Array>} */ ((await fetch(`/checkpoint/${file}`, { cache: "no-store" })).body).getReader();
-    for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) bytes += chunk.value.length;
-  }
-  return { seconds: (performance.now() - from_ms) / 1000, bytes };
-}, files);
+const fetched = (page, files) =>
+  page.evaluate(async (files) => {
+    const from_ms = performance.now();
+    let bytes = 0;
+    for (const file of files) {
+      const reader = /** @type {ReadableStream<Uint8Array>} */ (
+        (await fetch(`/checkpoint/${file}`, { cache: "no-store" })).body
+      ).getReader();
+      for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) bytes += chunk.value.length;
+    }
+    return { seconds: (performance.now() - from_ms) / 1000, bytes };
+  }, files);
 
 /** @param {Page} page @param {{ prompt: "early" | "late" | null, keep: boolean }} how */
-const loaded = (page, how) => page.evaluate(async ({ weights, threads, prompt, keep }) => {
-  const { open } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
-  const ids = Uint32Array.from({ length: 35 }, (_, i) => 3 + ((i * 7919) % 31_000));
-  const from_ms = performance.now();
-  let last_byte_ms = from_ms;
-  let received_bytes = 0;
-  let device_bytes = 0;
-  let first_token_ms = 0;
-  const model = open({
-    source: "/checkpoint/", weights, threads: threads === "auto" ? threads : Number(threads), context: 1024, keep,
-    onProgress: (/** @type {any} */ progress) => {
-      if (progress.received_bytes > received_bytes) last_byte_ms = performance.now();
-      ({ received_bytes, device_bytes } = progress);
+const loaded = (page, how) =>
+  page.evaluate(
+    async ({ weights, threads, prompt, keep }) => {
+      const { open } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
+      const ids = Uint32Array.from({ length: 35 }, (_, i) => 3 + ((i * 7919) % 31_000));
+      const from_ms = performance.now();
+      let last_byte_ms = from_ms;
+      let received_bytes = 0;
+      let device_bytes = 0;
+      let first_token_ms = 0;
+      const model = open({
+        source: "/checkpoint/",
+        weights,
+        threads: threads === "auto" ? threads : Number(threads),
+        context: 1024,
+        keep,
+        onProgress: (/** @type {any} */ progress) => {
+          if (progress.received_bytes > received_bytes) last_byte_ms = performance.now();
+          ({ received_bytes, device_bytes } = progress);
+        },
+      });
+      const firstToken = async () => {
+        for await (const _ of model.generate(ids, { max_tokens: 1, ignore_eos: true }))
+          first_token_ms = performance.now();
+      };
+      const early = prompt === "early" ? firstToken() : null;
+      await model.ready;
+      const ready_ms = performance.now();
+      if (prompt) await (early ?? firstToken());
+      const wasm_bytes = model.info.memory.wasm_bytes;
+      model.dispose();
+      return {
+        seconds: (ready_ms - from_ms) / 1000,
+        after_last_byte_ms: first_token_ms - last_byte_ms,
+        received_bytes,
+        device_bytes,
+        wasm_bytes,
+      };
     },
-  });
-  const firstToken = async () => {
-    for await (const _ of model.generate(ids, { max_tokens: 1, ignore_eos: true })) first_token_ms = performance.now();
-  };
-  const early = prompt === "early" ? firstToken() : null;
-  await model.ready;
-  const ready_ms = performance.now();
-  if (prompt) await (early ?? firstToken());
-  const wasm_bytes = model.info.memory.wasm_bytes;
-  model.dispose();
-  return {
-    seconds: (ready_ms - from_ms) / 1000, after_last_byte_ms: first_token_ms - last_byte_ms, received_bytes, device_bytes, wasm_bytes,
-  };
-}, { weights: values.weights, threads: values.threads, ...how });
+    { weights: values.weights, threads: values.threads, ...how },
+  );
 
 const files = readdirSync(folder).filter((file) => file.endsWith(".safetensors"));
 /** @param {number} value @param {number} [digits] */
@@ -144,15 +173,19 @@ const figure = (value, digits = 1) => value.toFixed(digits);
 const plain = await inNewProfile((page) => fetched(page, files));
 const memory_only = await inNewProfile((page) => loaded(page, { prompt: "late", keep: false }));
 const [late, again] = await inNewProfile(async (page) => [
-  await loaded(page, { prompt: "late", keep: true }), await loaded(page, { prompt: null, keep: true }),
+  await loaded(page, { prompt: "late", keep: true }),
+  await loaded(page, { prompt: null, keep: true }),
 ]);
 const early = await inNewProfile((page) => loaded(page, { prompt: "early", keep: true }));
 server.close();
 
 /** @param {string} what @param {{ seconds: number, after_last_byte_ms?: number }} run @param {boolean} prompt */
-const row = (what, { seconds, after_last_byte_ms = 0 }, prompt) =>
-  `| ${what} | ${figure(seconds)} s | ${figure(seconds / plain.seconds, 2)} | ${prompt ? `${figure(after_last_byte_ms, 0)} ms` : ""} |`;
-console.log(`${figure(plain.bytes / 1e9, 2)} GB at ${values["mb-per-s"]} MB/s, ${values.weights}, threads ${values.threads}
+const row = (what, { seconds, after_last_byte_ms = 0 }, prompt) => {
+  const after = prompt ? `${figure(after_last_byte_ms, 0)} ms` : "";
+  return `| ${what} | ${figure(seconds)} s | ${figure(seconds / plain.seconds, 2)} | ${after} |`;
+};
+const gigabytes = (/** @type {number} */ bytes) => figure(bytes / 1e9, 2);
+console.log(`${gigabytes(plain.bytes)} GB at ${values["mb-per-s"]} MB/s, ${values.weights}, threads ${values.threads}
 
 | | whole | against fetch | first token after the last byte |
 |---|---:|---:|---:|
@@ -162,5 +195,5 @@ ${row("load and keep, then the prompt", late, true)}
 ${row("load and keep, the prompt given at the start", early, true)}
 ${row("second visit, from this device", again, false)}
 
-The second visit received ${again.received_bytes} bytes over the link and read ${figure(again.device_bytes / 1e9, 2)} GB from the device.
+Second visit: ${again.received_bytes} bytes over the link, ${gigabytes(again.device_bytes)} GB from this device.
 wasm memory after loading: ${figure(late.wasm_bytes / 1e9, 2)} GB.`);

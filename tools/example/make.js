@@ -1,6 +1,6 @@
 // @ts-check
-// Makes docs/example/: the page's own report of a checkpoint, taken in Chromium by pressing its buttons. It stands outside the
-// page and the tests.
+// Makes docs/example/: the page's own report of a checkpoint, taken in Chromium by pressing its buttons. It stands
+// outside the page and the tests.
 //
 //   cargo xtask build && cargo xtask serve --checkpoint random-1.2b
 //   node tools/example/make.js http://127.0.0.1:8080/ /checkpoints/random-1.2b/ docs/example [WEIGHTS]
@@ -18,14 +18,20 @@ mkdirSync(folder, { recursive: true });
 /** Reading 2.43 GB and measuring five runs take a while on two processors. */
 const PATIENCE_MS = 600_000;
 
-const browser = await chromium.launch({ executablePath: process.env.ZAMBA2_CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+const browser = await chromium.launch({
+  executablePath: process.env.ZAMBA2_CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox"],
+});
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme: "light" });
 const page = await context.newPage();
 page.setDefaultTimeout(PATIENCE_MS);
 
 /** Waits for words in a place of the page. @param {string} id @param {RegExp} words */
-const shows = (id, words) => page.waitForFunction(
-  ({ id, words }) => new RegExp(words).test(document.getElementById(id)?.textContent ?? ""), { id, words: words.source });
+const shows = (id, words) =>
+  page.waitForFunction(({ id, words }) => new RegExp(words).test(document.getElementById(id)?.textContent ?? ""), {
+    id,
+    words: words.source,
+  });
 
 /** @param {string} format @param {string} file */
 async function save(format, file) {
@@ -48,20 +54,20 @@ await page.click("#load-url");
 await shows("status", /Loading|Reading/);
 await shows("status", /Ready/);
 
-await page.click('#tab-profile');
+await page.click("#tab-profile");
 await page.click("#profile-run");
 await shows("profile-status", /Measured/);
 await save("json", "run.json");
 await save("csv", "tables.csv");
 await save("markdown", "report.md");
 await picture("profile.png");
-await page.click('#tab-compare');
+await page.click("#tab-compare");
 await shows("compare-banner", /reference/i);
 await picture("compare.png");
 
 await page.click("#language");
 await page.click("#theme");
-await page.click('#tab-profile');
+await page.click("#tab-profile");
 await save("markdown", "report.ru.md");
 await picture("profile-ru-dark.png");
 await browser.close();

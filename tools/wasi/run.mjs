@@ -4,14 +4,14 @@
 // runs tests as it does anywhere else. The program sees the current folder and nothing above it,
 // and no network.
 
-import { readFile } from 'node:fs/promises';
-import { cwd, env, exit } from 'node:process';
-import { setFlagsFromString } from 'node:v8';
-import { WASI } from 'node:wasi';
+import { readFile } from "node:fs/promises";
+import { cwd, env, exit } from "node:process";
+import { setFlagsFromString } from "node:v8";
+import { WASI } from "node:wasi";
 
 const [file, ...args] = process.argv.slice(2);
 if (file === undefined) {
-  console.error('usage: node tools/wasi/run.mjs PROGRAM.wasm [ARGUMENT]...');
+  console.error("usage: node tools/wasi/run.mjs PROGRAM.wasm [ARGUMENT]...");
   exit(2);
 }
 
@@ -21,19 +21,19 @@ const relaxedProbe = new Uint8Array([
   253, 128, 2, 11,
 ]);
 // Node 20 has relaxed SIMD behind a flag, and newer ones have no such flag. It holds for what is compiled after it.
-if (!WebAssembly.validate(relaxedProbe)) setFlagsFromString('--experimental-wasm-relaxed-simd');
+if (!WebAssembly.validate(relaxedProbe)) setFlagsFromString("--experimental-wasm-relaxed-simd");
 
-// Node 20.20 has died of "unreachable code" in a collection that the growth of a test's memory finished early. Marking in
-// one go never gets there, and a program of wasm leaves next to nothing to mark.
-setFlagsFromString('--no-incremental-marking');
+// Node 20.20 has died of "unreachable code" in a collection that the growth of a test's memory finished early. Marking
+// in one go never gets there, and a program of wasm leaves next to nothing to mark.
+setFlagsFromString("--no-incremental-marking");
 
 const here = cwd();
 const wasi = new WASI({
-  version: 'preview1',
+  version: "preview1",
   args: [file, ...args],
   env,
   // Tests name fixtures by a relative path or by CARGO_MANIFEST_DIR.
-  preopens: { '.': here, [here]: here },
+  preopens: { ".": here, [here]: here },
   returnOnExit: true,
 });
 const module = await WebAssembly.compile(await readFile(file));

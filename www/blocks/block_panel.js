@@ -101,7 +101,10 @@ function factsOf(cell, strip) {
     facts.push([t("panel.kind"), t(`panel.kind.${cell.kind}`)]);
     if (cell.kind === "hybrid") {
       const call = hybrids.indexOf(cell);
-      facts.push([t("panel.call"), t("panel.call.value", { call: call + 1, calls: hybrids.length, shared: call % info.n_shared_blocks })]);
+      facts.push([
+        t("panel.call"),
+        t("panel.call.value", { call: call + 1, calls: hybrids.length, shared: call % info.n_shared_blocks }),
+      ]);
     }
     facts.push([t("panel.ms"), cell.ms > 0 ? t("panel.ms.value", { ms: figure(cell.ms) }) : t("panel.ms.none")]);
     if (cell.ms > 0) facts.push([t("panel.ratio"), t("panel.ratio.value", { ratio: number(cell.ratio, 2) })]);
@@ -111,7 +114,10 @@ function factsOf(cell, strip) {
     // Every tensor of a checkpoint has one dtype as a rule, so the share of bytes is the share of parameters.
     const total_bytes = strip.cells.reduce((sum, { bytes }) => sum + bytes, 0);
     const share = cell.bytes / total_bytes;
-    facts.push([t("panel.parameters"), t("panel.parameters.value", { parameters: countText(share * info.parameters), percent: number(share * 100, 1) })]);
+    facts.push([
+      t("panel.parameters"),
+      t("panel.parameters.value", { parameters: countText(share * info.parameters), percent: number(share * 100, 1) }),
+    ]);
   }
   return facts;
 }

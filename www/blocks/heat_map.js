@@ -1,7 +1,7 @@
 // @ts-check
-// Token × block time of the present run as a canvas that grows while tokens come: one pixel column per token, one row per
-// block, scaled up by CSS. Bright means slower than the median of the block's own kind. Colours, finding and table rows are
-// those of charts/token_heat.js; the same figures are in a table.
+// Token × block time of the present run as a canvas that grows while tokens come: one pixel column per token, one row
+// per block, scaled up by CSS. Bright means slower than the median of the block's own kind. Colours, finding and table
+// rows are those of charts/token_heat.js; the same figures are in a table.
 
 import { heatChannel, heatFinding, heatOfRatio, heatRows, kindMedians } from "../charts/token_heat.js";
 import { number, t } from "../words.js";
@@ -13,7 +13,10 @@ const MAX_TOKENS = 512;
 const MIN_COLUMNS = 64;
 
 export class HeatMap {
-  /** @param {{ canvas: HTMLCanvasElement, finding: HTMLElement, table: HTMLTableElement, details: HTMLDetailsElement }} parts */
+  /**
+   * @param {{ canvas: HTMLCanvasElement, finding: HTMLElement, table: HTMLTableElement,
+   *   details: HTMLDetailsElement }} parts
+   */
   constructor({ canvas, finding, table, details }) {
     this.canvas = canvas;
     this.finding = finding;

@@ -68,7 +68,9 @@ export class Strip {
   build(info) {
     this.info = info;
     this.focused = 0;
-    const shared = Array.from({ length: info.n_shared_blocks }, (_, i) => this.makeCell("S", i, `shared_transformer.${i}`));
+    const shared = Array.from({ length: info.n_shared_blocks }, (_, i) =>
+      this.makeCell("S", i, `shared_transformer.${i}`),
+    );
     this.blocks = info.kinds.map((kind, i) => this.makeCell(kind, i, `blocks.${i}`));
     this.cells = [this.makeCell("E", 0, "embed_tokens"), ...shared, ...this.blocks];
     this.root.replaceChildren(...this.cells.map(({ button }) => button));
@@ -94,7 +96,19 @@ export class Strip {
     const many = (this.info?.n_shared_blocks ?? 1) > 1;
     name.textContent = kind === "E" ? "E" : kind === "S" ? (many ? `S${index}` : "S") : String(index);
     button.append(fill, name);
-    return { button, kind, index, unit, state: "absent", received: 0, bytes: 0, recent_ms: [], ms: 0, ratio: 1, shown: "" };
+    return {
+      button,
+      kind,
+      index,
+      unit,
+      state: "absent",
+      received: 0,
+      bytes: 0,
+      recent_ms: [],
+      ms: 0,
+      ratio: 1,
+      shown: "",
+    };
   }
 
   /** @param {LoadProgress} progress */
@@ -122,7 +136,8 @@ export class Strip {
 
   /** Marks what was being read when loading failed. */
   fail() {
-    const cell = this.cells.find(({ state }) => state === "receiving") ?? this.cells.find(({ state }) => state === "absent");
+    const cell =
+      this.cells.find(({ state }) => state === "receiving") ?? this.cells.find(({ state }) => state === "absent");
     if (!cell) return;
     cell.state = "error";
     this.label(cell);
@@ -181,7 +196,10 @@ export class Strip {
     if (this.scale.textContent !== scale) this.scale.textContent = scale;
   }
 
-  /** Ratios within each kind, and a scale that grows at once but shrinks only when well below, so that it does not flicker. */
+  /**
+   * Ratios within each kind, and a scale that grows at once but shrinks only when well below, so that it does not
+   * flicker.
+   */
   compare() {
     for (const kind of ["mamba", "hybrid"]) {
       const cells = this.blocks.filter((cell) => cell.kind === kind);
@@ -225,9 +243,12 @@ export class Strip {
     if (!cell) return;
     const parts = [cellName(cell)];
     if (cell.kind === "hybrid") parts.push(t("cell.hybrid"));
-    const state = cell.ms > 0
-      ? t("cell.time", { ms: figure(cell.ms), ratio: number(cell.ratio, 2) })
-      : cell.state === "receiving" ? t("cell.receiving", { percent: number(cell.received * 100) }) : t(`cell.${cell.state}`);
+    const state =
+      cell.ms > 0
+        ? t("cell.time", { ms: figure(cell.ms), ratio: number(cell.ratio, 2) })
+        : cell.state === "receiving"
+          ? t("cell.receiving", { percent: number(cell.received * 100) })
+          : t(`cell.${cell.state}`);
     cell.button.setAttribute("aria-label", `${parts.join(", ")}: ${state}`);
   }
 
@@ -239,14 +260,21 @@ export class Strip {
     if (take) this.cells[at].button.focus();
   }
 
-  /** The toolbar pattern: one tab stop; arrows move, up and down by one row of the present layout. @param {KeyboardEvent} event */
+  /**
+   * The toolbar pattern: one tab stop; arrows move, up and down by one row of the present layout.
+   * @param {KeyboardEvent} event
+   */
   onKey(event) {
     const columns = getComputedStyle(this.root).gridTemplateColumns.split(" ").length;
     const last = this.cells.length - 1;
     /** @type {Record<string, number>} */
     const target = {
-      ArrowRight: this.focused + 1, ArrowLeft: this.focused - 1, ArrowDown: this.focused + columns,
-      ArrowUp: this.focused - columns, Home: 0, End: last,
+      ArrowRight: this.focused + 1,
+      ArrowLeft: this.focused - 1,
+      ArrowDown: this.focused + columns,
+      ArrowUp: this.focused - columns,
+      Home: 0,
+      End: last,
     };
     if (!(event.key in target) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();

@@ -1,7 +1,7 @@
 // @ts-check
 // Time of each block as a stacked bar: Mamba, attention, feed-forward and the rest, with the spread over runs as a
-// whisker and a diamond on blocks that call the shared transformer. Where the strip is one row, the bars stand under its
-// cells. It stands on svg.js, parts.js and the page's words.
+// whisker and a diamond on blocks that call the shared transformer. Where the strip is one row, the bars stand under
+// its cells. It stands on svg.js, parts.js and the page's words.
 
 import { msText, number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -13,7 +13,9 @@ import { box, diamond, label, line, linear, picture, svg, ticks } from "./svg.js
 const HEIGHT = 270;
 const TOP = 26;
 const BOTTOM = 24;
-/** One run that the system interrupted would flatten all bars; a whisker above this multiple of the tallest bar is cut. */
+/**
+ * One run that the system interrupted would flatten all bars; a whisker above this multiple of the tallest bar is cut.
+ */
 const WHISKER_LIMIT = 1.25;
 
 /** @param {BlockRow[]} blocks */
@@ -26,23 +28,30 @@ export function blockBarsFinding({ blocks }) {
   const total_us = blocks.reduce((sum, { us }) => sum + us.median, 0);
   const hybrids_us = hybrids.reduce((sum, { us }) => sum + us.median, 0);
   return t(hybrids.length ? "bars.finding" : "bars.finding.plain", {
-    hybrids: number(hybrids.length), percent: number((100 * hybrids_us) / total_us), blocks: number(blocks.length),
-    slowest: slowest.block, ms: msText(slowest.us.median),
+    hybrids: number(hybrids.length),
+    percent: number((100 * hybrids_us) / total_us),
+    blocks: number(blocks.length),
+    slowest: slowest.block,
+    ms: msText(slowest.us.median),
   });
 }
 
 /** @param {BlockRow} row */
-const readoutOf = (row) => [
-  t("cell.block", { n: row.block }),
-  t("unit.ms", { value: msText(row.us.median) }),
-  t("bars.spread", { low: msText(row.us.p5), high: msText(row.us.p95) }),
-  ...PARTS.filter((part) => row.parts_us[part] > 0).map((part) => `${t(`part.${part}`)} ${msText(row.parts_us[part])}`),
-  t("bars.ratio", { ratio: number(row.ratio, 2) }),
-].join(" · ");
+const readoutOf = (row) =>
+  [
+    t("cell.block", { n: row.block }),
+    t("unit.ms", { value: msText(row.us.median) }),
+    t("bars.spread", { low: msText(row.us.p5), high: msText(row.us.p95) }),
+    ...PARTS.filter((part) => row.parts_us[part] > 0).map(
+      (part) => `${t(`part.${part}`)} ${msText(row.parts_us[part])}`,
+    ),
+    t("bars.ratio", { ratio: number(row.ratio, 2) }),
+  ].join(" · ");
 
 /**
  * @param {PhaseSummary} phase
- * @param {{ width: number, columns: { x: number, width: number }[] | null, readout: (text: string) => void, onOpen: (block: number) => void }} options
+ * @param {{ width: number, columns: { x: number, width: number }[] | null, readout: (text: string) => void,
+ *   onOpen: (block: number) => void }} options
  * `columns`: where the strip's cells stand, from the picture's left edge; null spreads the bars evenly
  */
 export function blockBars(phase, { width, columns, readout, onOpen }) {
@@ -58,7 +67,10 @@ export function blockBars(phase, { width, columns, readout, onOpen }) {
   const places = columns ?? blocks.map((_, at) => ({ x: left + at * step + step * 0.1, width: step * 0.8 }));
 
   for (const ms of ticks(top_ms, 5)) {
-    root.append(line(left, y(ms), right, y(ms), ms === 0 ? "axis" : "grid"), label(left - 6, y(ms) + 4, significant(ms), { anchor: "end" }));
+    root.append(
+      line(left, y(ms), right, y(ms), ms === 0 ? "axis" : "grid"),
+      label(left - 6, y(ms) + 4, significant(ms), { anchor: "end" }),
+    );
   }
   root.append(label(Math.max(4, left - 44), 14, t("axis.ms")));
   const every = places[0].width >= 18 ? 1 : places[0].width >= 9 ? 2 : 6;
@@ -78,11 +90,17 @@ export function blockBars(phase, { width, columns, readout, onOpen }) {
     const low = y(row.us.p5 / 1000);
     const cap = Math.min(4, wide / 3);
     group.append(line(middle, low, middle, high, "whisker"), line(middle - cap, low, middle + cap, low, "whisker"));
-    group.append(cut
-      ? svg("path", { d: `M${middle - cap} ${high + 5}L${middle} ${high}L${middle + cap} ${high + 5}`, class: "whisker" })
-      : line(middle - cap, high, middle + cap, high, "whisker"));
+    group.append(
+      cut
+        ? svg("path", {
+            d: `M${middle - cap} ${high + 5}L${middle} ${high}L${middle + cap} ${high + 5}`,
+            class: "whisker",
+          })
+        : line(middle - cap, high, middle + cap, high, "whisker"),
+    );
     if (row.kind === "hybrid") group.append(diamond(middle, TOP - 10, Math.min(5, wide / 2), "diamond"));
-    if (row.block % every === (every === 6 ? 5 : 0)) group.append(label(middle, HEIGHT - 7, String(row.block), { anchor: "middle" }));
+    if (row.block % every === (every === 6 ? 5 : 0))
+      group.append(label(middle, HEIGHT - 7, String(row.block), { anchor: "middle" }));
     group.addEventListener("pointerenter", () => readout(readoutOf(row)));
     group.addEventListener("pointerleave", () => readout(""));
     group.addEventListener("click", () => onOpen(row.block));
@@ -93,15 +111,27 @@ export function blockBars(phase, { width, columns, readout, onOpen }) {
 
 /** @param {PhaseSummary} phase */
 export function blockBarsTable({ blocks }) {
-  return dataTable([
-    { key: "block", label: t("col.block"), value: (row) => row.block, text: (row) => String(row.block) },
-    { key: "kind", label: t("col.kind"), words: true, value: (row) => row.kind, text: (row) => t(`kind.${row.kind}`) },
-    ...PARTS.map((part) => ({
-      key: part, label: `${t(`part.${part}`)}, ${t("axis.ms")}`,
-      value: (/** @type {BlockRow} */ row) => row.parts_us[part], text: (/** @type {BlockRow} */ row) => msText(row.parts_us[part]),
-    })),
-    { key: "median", label: t("col.median_ms"), value: (row) => row.us.median, text: (row) => msText(row.us.median) },
-    { key: "p5", label: "p5", value: (row) => row.us.p5, text: (row) => msText(row.us.p5) },
-    { key: "p95", label: "p95", value: (row) => row.us.p95, text: (row) => msText(row.us.p95) },
-  ], blocks, { label: t("bars.title") });
+  return dataTable(
+    [
+      { key: "block", label: t("col.block"), value: (row) => row.block, text: (row) => String(row.block) },
+      {
+        key: "kind",
+        label: t("col.kind"),
+        words: true,
+        value: (row) => row.kind,
+        text: (row) => t(`kind.${row.kind}`),
+      },
+      ...PARTS.map((part) => ({
+        key: part,
+        label: `${t(`part.${part}`)}, ${t("axis.ms")}`,
+        value: (/** @type {BlockRow} */ row) => row.parts_us[part],
+        text: (/** @type {BlockRow} */ row) => msText(row.parts_us[part]),
+      })),
+      { key: "median", label: t("col.median_ms"), value: (row) => row.us.median, text: (row) => msText(row.us.median) },
+      { key: "p5", label: "p5", value: (row) => row.us.p5, text: (row) => msText(row.us.p5) },
+      { key: "p95", label: "p95", value: (row) => row.us.p95, text: (row) => msText(row.us.p95) },
+    ],
+    blocks,
+    { label: t("bars.title") },
+  );
 }

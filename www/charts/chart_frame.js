@@ -81,7 +81,9 @@ export class ChartFrame {
     if (!this.chart || this.width < 40) return;
     this.finding.textContent = this.chart.finding;
     const idle = this.note ? t(this.note) : "";
-    const drawing = this.chart.draw(this.width, (text) => { this.readout.textContent = text || idle; });
+    const drawing = this.chart.draw(this.width, (text) => {
+      this.readout.textContent = text || idle;
+    });
     this.place.replaceChildren(drawing);
     this.offerSaves(drawing);
   }
@@ -97,26 +99,31 @@ export class ChartFrame {
     const kinds = drawing instanceof SVGElement ? ["SVG", "PNG"] : drawing instanceof HTMLCanvasElement ? ["PNG"] : [];
     // A redraw while the pointer is on a button must not take the button away.
     if (this.saves.childElementCount !== kinds.length) {
-      this.saves.replaceChildren(...kinds.map((kind) => {
-        const button = document.createElement("button");
-        button.type = "button";
-        button.className = "small";
-        button.textContent = kind;
-        button.addEventListener("click", () => {
-          const shown = this.place.firstElementChild;
-          if (shown) void (kind === "SVG" ? saveAsSvg(shown, this.id) : saveAsPng(shown, this.id));
-        });
-        return button;
-      }));
+      this.saves.replaceChildren(
+        ...kinds.map((kind) => {
+          const button = document.createElement("button");
+          button.type = "button";
+          button.className = "small";
+          button.textContent = kind;
+          button.addEventListener("click", () => {
+            const shown = this.place.firstElementChild;
+            if (shown) void (kind === "SVG" ? saveAsSvg(shown, this.id) : saveAsPng(shown, this.id));
+          });
+          return button;
+        }),
+      );
     }
-    [...this.saves.children].forEach((button, at) => button.setAttribute("aria-label", t("chart.save", { name, kind: kinds[at] })));
+    [...this.saves.children].forEach((button, at) =>
+      button.setAttribute("aria-label", t("chart.save", { name, kind: kinds[at] })),
+    );
   }
 }
 
 /**
  * A group of radio buttons that looks like one switch.
  * @template {string} Value
- * @param {{ name: string, label: string, choices: { value: Value, label: string }[], chosen: Value, onChoose: (value: Value) => void }} options
+ * @param {{ name: string, label: string, choices: { value: Value, label: string }[], chosen: Value,
+ *   onChoose: (value: Value) => void }} options
  */
 export function segmented({ name, label, choices, chosen, onChoose }) {
   const group = document.createElement("div");

@@ -1,6 +1,6 @@
 // @ts-check
-// The change from A to B for each block, in the strip's order: tint by direction and size, sign and figure printed, so that
-// colour is never the only cue. It stands on svg.js and knows nothing of what the values are.
+// The change from A to B for each block, in the strip's order: tint by direction and size, sign and figure printed, so
+// that colour is never the only cue. It stands on svg.js and knows nothing of what the values are.
 
 import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -46,15 +46,21 @@ export function deltaFinding(pairs, unit) {
   const sum = (/** @type {"a" | "b"} */ side) => pairs.reduce((total, pair) => total + pair[side], 0);
   const most = pairs.reduce((x, y) => (Math.abs(changePercent(y)) > Math.abs(changePercent(x)) ? y : x));
   return t("delta.finding", {
-    all: changeText(sum("a"), sum("b")), block: most.block, most: changeText(most.a, most.b),
-    a: significant(most.a), b: significant(most.b), unit,
+    all: changeText(sum("a"), sum("b")),
+    block: most.block,
+    most: changeText(most.a, most.b),
+    a: significant(most.a),
+    b: significant(most.b),
+    unit,
   });
 }
 
 /**
  * @param {BlockPair[]} pairs
- * @param {{ width: number, unit: string, columns: { x: number, width: number }[] | null, readout: (text: string) => void }} options
- * `columns`: where the strip's cells stand, from the picture's left edge; null spreads the cells over as many rows as needed
+ * @param {{ width: number, unit: string, columns: { x: number, width: number }[] | null,
+ *   readout: (text: string) => void }} options
+ * `columns`: where the strip's cells stand, from the picture's left edge; null spreads the cells over as many rows as
+ * needed
  */
 export function deltaStrip(pairs, { width, unit, columns, readout }) {
   const across = width < 700 ? NARROW_COLUMNS : Math.min(pairs.length, Math.floor(width / LEAST_CELL));
@@ -72,11 +78,26 @@ export function deltaStrip(pairs, { width, unit, columns, readout }) {
     colour.setAttribute("fill-opacity", tint.toFixed(3));
     const text = factor(percent) ?? signed(percent);
     const kind = text.length > 3 && wide < 40 ? "delta-text tight" : "delta-text";
-    group.append(ground, colour, label(left + wide / 2, top + 21, text, { anchor: "middle", kind }),
-      label(left + wide / 2, top + CELL - 7, `${pair.kind === "hybrid" ? "◇" : ""}${pair.block}`, { anchor: "middle", kind: "axis-text" }));
-    group.addEventListener("pointerenter", () => readout(t("delta.block", {
-      block: pair.block, a: significant(pair.a), b: significant(pair.b), change: changeText(pair.a, pair.b), unit,
-    })));
+    group.append(
+      ground,
+      colour,
+      label(left + wide / 2, top + 21, text, { anchor: "middle", kind }),
+      label(left + wide / 2, top + CELL - 7, `${pair.kind === "hybrid" ? "◇" : ""}${pair.block}`, {
+        anchor: "middle",
+        kind: "axis-text",
+      }),
+    );
+    group.addEventListener("pointerenter", () =>
+      readout(
+        t("delta.block", {
+          block: pair.block,
+          a: significant(pair.a),
+          b: significant(pair.b),
+          change: changeText(pair.a, pair.b),
+          unit,
+        }),
+      ),
+    );
     group.addEventListener("pointerleave", () => readout(""));
     root.append(group);
   });
@@ -85,11 +106,21 @@ export function deltaStrip(pairs, { width, unit, columns, readout }) {
 
 /** @param {BlockPair[]} pairs @param {string} unit */
 export function deltaTable(pairs, unit) {
-  return dataTable([
-    { key: "block", label: t("col.block"), value: (row) => row.block, text: (row) => String(row.block) },
-    { key: "kind", label: t("col.kind"), words: true, value: (row) => row.kind, text: (row) => t(`kind.${row.kind}`) },
-    { key: "a", label: `A, ${unit}`, value: (row) => row.a, text: (row) => significant(row.a) },
-    { key: "b", label: `B, ${unit}`, value: (row) => row.b, text: (row) => significant(row.b) },
-    { key: "percent", label: "Δ %", value: changePercent, text: (row) => signed(changePercent(row)) },
-  ], pairs, { label: t("delta.title") });
+  return dataTable(
+    [
+      { key: "block", label: t("col.block"), value: (row) => row.block, text: (row) => String(row.block) },
+      {
+        key: "kind",
+        label: t("col.kind"),
+        words: true,
+        value: (row) => row.kind,
+        text: (row) => t(`kind.${row.kind}`),
+      },
+      { key: "a", label: `A, ${unit}`, value: (row) => row.a, text: (row) => significant(row.a) },
+      { key: "b", label: `B, ${unit}`, value: (row) => row.b, text: (row) => significant(row.b) },
+      { key: "percent", label: "Δ %", value: changePercent, text: (row) => signed(changePercent(row)) },
+    ],
+    pairs,
+    { label: t("delta.title") },
+  );
 }

@@ -21,7 +21,12 @@ const factor = ({ a_ms, b_ms }) => b_ms / a_ms;
 export function dumbbellFinding(pairs) {
   if (pairs.length === 0) return t("dumbbell.none");
   const most = pairs.reduce((x, y) => (Math.abs(Math.log(factor(y))) > Math.abs(Math.log(factor(x))) ? y : x));
-  return t("dumbbell.finding", { name: most.name, a: significant(most.a_ms), b: significant(most.b_ms), factor: factorText(factor(most)) });
+  return t("dumbbell.finding", {
+    name: most.name,
+    a: significant(most.a_ms),
+    b: significant(most.b_ms),
+    factor: factorText(factor(most)),
+  });
 }
 
 /** @param {number} value */
@@ -41,7 +46,8 @@ export function dumbbell(pairs, { width, readout }) {
   const x = logarithmic([least, most], [left, width - RIGHT]);
   for (const ms of decades(least, most)) {
     root.append(
-      line(x(ms), TOP - 6, x(ms), height - BOTTOM, "grid"), label(x(ms), 14, `${significant(ms)} ${t("axis.ms")}`, { anchor: "middle" }),
+      line(x(ms), TOP - 6, x(ms), height - BOTTOM, "grid"),
+      label(x(ms), 14, `${significant(ms)} ${t("axis.ms")}`, { anchor: "middle" }),
     );
   }
   pairs.forEach((pair, at) => {
@@ -50,15 +56,24 @@ export function dumbbell(pairs, { width, readout }) {
     const group = svg("g", { class: "pair" });
     group.append(
       svg("rect", { x: 0, y: y - ROW / 2, width, height: ROW, class: "hover-area" }),
-      narrow ? label(12, y - 14, pair.name, { kind: "row-text" }) : label(left - 10, y + 4, pair.name, { anchor: "end", kind: "row-text" }),
+      narrow
+        ? label(12, y - 14, pair.name, { kind: "row-text" })
+        : label(left - 10, y + 4, pair.name, { anchor: "end", kind: "row-text" }),
       line(a, y, b, y, factor(pair) > 1 ? "bond slower" : "bond faster"),
       svg("circle", { cx: b, cy: y, r: 6, class: "end-b" }),
       svg("circle", { cx: a, cy: y, r: 5, class: "end-a" }),
       label(width - 4, y + 4, factorText(factor(pair)), { anchor: "end", kind: "row-text" }),
     );
-    group.addEventListener("pointerenter", () => readout(t("dumbbell.pair", {
-      name: pair.name, a: significant(pair.a_ms), b: significant(pair.b_ms), factor: factorText(factor(pair)),
-    })));
+    group.addEventListener("pointerenter", () =>
+      readout(
+        t("dumbbell.pair", {
+          name: pair.name,
+          a: significant(pair.a_ms),
+          b: significant(pair.b_ms),
+          factor: factorText(factor(pair)),
+        }),
+      ),
+    );
     group.addEventListener("pointerleave", () => readout(""));
     root.append(group);
   });
@@ -67,10 +82,14 @@ export function dumbbell(pairs, { width, readout }) {
 
 /** @param {Pair[]} pairs */
 export function dumbbellTable(pairs) {
-  return dataTable([
-    { key: "name", label: t("col.type"), words: true, value: (row) => row.name, text: (row) => row.name },
-    { key: "a", label: t("dumbbell.col.a"), value: (row) => row.a_ms, text: (row) => significant(row.a_ms) },
-    { key: "b", label: t("dumbbell.col.b"), value: (row) => row.b_ms, text: (row) => significant(row.b_ms) },
-    { key: "factor", label: "B ÷ A", value: factor, text: (row) => factorText(factor(row)) },
-  ], pairs, { label: t("dumbbell.title") });
+  return dataTable(
+    [
+      { key: "name", label: t("col.type"), words: true, value: (row) => row.name, text: (row) => row.name },
+      { key: "a", label: t("dumbbell.col.a"), value: (row) => row.a_ms, text: (row) => significant(row.a_ms) },
+      { key: "b", label: t("dumbbell.col.b"), value: (row) => row.b_ms, text: (row) => significant(row.b_ms) },
+      { key: "factor", label: "B ÷ A", value: factor, text: (row) => factorText(factor(row)) },
+    ],
+    pairs,
+    { label: t("dumbbell.title") },
+  );
 }

@@ -1,6 +1,7 @@
 // @ts-check
 // Where the time lies inside the model: model → block → module, each child inside its parent. In time order the picture
-// reads from left to right as the pass ran; left-heavy puts the longest first. Click or Enter zooms. It stands on svg.js.
+// reads from left to right as the pass ran; left-heavy puts the longest first. Click or Enter zooms. It stands on
+// svg.js.
 
 import { msText, number, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -8,16 +9,25 @@ import { box, linear, svg, widthOf } from "./svg.js";
 
 /** @import { PhaseSummary } from "../engine/zamba2.d.ts" */
 
-/** @typedef {PhaseSummary["tree"][number] & { parent: number, children: number[], left_us: number, kind: string }} Node */
+/**
+ * @typedef {PhaseSummary["tree"][number] & { parent: number, children: number[], left_us: number, kind: string }} Node
+ */
 /** @typedef {"time" | "heavy"} IcicleOrder */
-/** @typedef {{ order: IcicleOrder, zoom: string, focus: string }} IcicleState  paths of the node shown whole and of the keyboard's node */
+/**
+ * @typedef {{ order: IcicleOrder, zoom: string,
+ *   focus: string }} IcicleState  paths of the node shown whole and of the keyboard's node
+ */
 
 const ROW = 26;
 /** Narrower than this a rectangle is neither seen nor hit. */
 const LEAST_WIDTH = 0.6;
 const MOST_ROWS_IN_TABLE = 60;
 
-/** Parents, children and the left edge of every node in the chosen order. @param {PhaseSummary["tree"]} tree @param {IcicleOrder} order */
+/**
+ * Parents, children and the left edge of every node in the chosen order.
+ * @param {PhaseSummary["tree"]} tree
+ * @param {IcicleOrder} order
+ */
 function layout(tree, order) {
   /** @type {Node[]} */
   const nodes = [];
@@ -27,7 +37,13 @@ function layout(tree, order) {
     open.length = row.depth;
     const parent = row.depth ? open[row.depth - 1] : -1;
     open[row.depth] = at;
-    nodes.push({ ...row, parent, children: [], left_us: row.start_us, kind: row.depth < 2 ? (row.block === null ? "model" : "block") : row.part });
+    nodes.push({
+      ...row,
+      parent,
+      children: [],
+      left_us: row.start_us,
+      kind: row.depth < 2 ? (row.block === null ? "model" : "block") : row.part,
+    });
     nodes[parent]?.children.push(at);
   });
   if (order === "heavy") {
@@ -54,7 +70,8 @@ export function icicleFinding({ tree }) {
 
 /**
  * @param {PhaseSummary} phase
- * @param {{ width: number, state: IcicleState, readout: (text: string) => void, onState: (state: IcicleState, take: boolean) => void }} options
+ * @param {{ width: number, state: IcicleState, readout: (text: string) => void, onState: (state: IcicleState,
+ *   take: boolean) => void }} options
  * `onState` gets the next state and whether the keyboard stays in the picture
  */
 export function icicle(phase, { width, state, readout, onState }) {
@@ -62,14 +79,21 @@ export function icicle(phase, { width, state, readout, onState }) {
   const hybrids = new Set(phase.blocks.filter(({ kind }) => kind === "hybrid").map(({ block }) => block));
   const deepest = Math.max(0, ...nodes.map(({ depth }) => depth));
   const height = (deepest + 1) * ROW + 2;
-  const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "plot icicle", role: "group", "aria-label": icicleFinding(phase) });
-  const whole = Math.max(0, nodes.findIndex(({ path }) => path === state.zoom));
+  const view = { width, height, viewBox: `0 0 ${width} ${height}` };
+  const root = svg("svg", { ...view, class: "plot icicle", role: "group", "aria-label": icicleFinding(phase) });
+  const whole = Math.max(
+    0,
+    nodes.findIndex(({ path }) => path === state.zoom),
+  );
   const shown = nodes[whole];
   if (!shown) return root;
   const x = linear([shown.left_us, shown.left_us + shown.us], [0, width]);
   /** @type {Map<number, SVGElement>} */
   const drawn = new Map();
-  const focused = Math.max(whole, nodes.findIndex(({ path }) => path === state.focus));
+  const focused = Math.max(
+    whole,
+    nodes.findIndex(({ path }) => path === state.focus),
+  );
 
   nodes.forEach((node, at) => {
     const ancestor = isAbove(nodes, at, whole);
@@ -79,7 +103,13 @@ export function icicle(phase, { width, state, readout, onState }) {
     if (wide < LEAST_WIDTH) return;
     const percent = (100 * node.us) / nodes[0].us;
     const ms = msText(node.us);
-    const said = t("icicle.node", { path: node.path, type: node.type, ms, percent: number(percent, 1), self: msText(node.self_us) });
+    const said = t("icicle.node", {
+      path: node.path,
+      type: node.type,
+      ms,
+      percent: number(percent, 1),
+      self: msText(node.self_us),
+    });
     const group = nodeShape(node, from, wide, said, hybrids.has(node.block ?? -1));
     group.addEventListener("pointerenter", () => readout(said));
     group.addEventListener("pointerleave", () => readout(""));
@@ -128,7 +158,13 @@ export function icicle(phase, { width, state, readout, onState }) {
 function nodeShape(node, from, wide, said, is_hybrid) {
   const is_block = node.kind === "block";
   const kind = is_block && is_hybrid ? "part-block hybrid-block" : `part-${node.kind}`;
-  const group = svg("g", { class: `node ${kind}`, role: "button", tabindex: "-1", "aria-label": said, "data-path": node.path });
+  const group = svg("g", {
+    class: `node ${kind}`,
+    role: "button",
+    tabindex: "-1",
+    "aria-label": said,
+    "data-path": node.path,
+  });
   group.append(box(from + 0.5, node.depth * ROW + 1, wide - 1, ROW - 2, "node-box"));
   // A block too narrow for its name still has room for its number.
   const names = [nameOf(node), ...(is_block ? [String(node.block)] : [])];
@@ -156,12 +192,21 @@ function neighbours(nodes, at, isDrawn) {
   const below = nodes[at].children.filter(isDrawn).sort(fromLeft);
   const here = siblings.indexOf(at);
   return {
-    ArrowRight: siblings[here + 1], ArrowLeft: siblings[here - 1], ArrowUp: nodes[at].parent, ArrowDown: below[0],
-    Home: siblings[0], End: siblings[siblings.length - 1],
+    ArrowRight: siblings[here + 1],
+    ArrowLeft: siblings[here - 1],
+    ArrowUp: nodes[at].parent,
+    ArrowDown: below[0],
+    Home: siblings[0],
+    End: siblings[siblings.length - 1],
   };
 }
 
-/** Whether `above` is a strict ancestor of `node`, or the node itself when it is drawn below. @param {Node[]} nodes @param {number} above @param {number} node */
+/**
+ * Whether `above` is a strict ancestor of `node`, or the node itself when it is drawn below.
+ * @param {Node[]} nodes
+ * @param {number} above
+ * @param {number} node
+ */
 function isAbove(nodes, above, node) {
   for (let at = node; at >= 0; at = nodes[at].parent) if (at === above) return true;
   return false;
@@ -173,11 +218,20 @@ const nameOf = (node) => (node.kind === "block" ? t("cell.block", { n: node.bloc
 /** @param {PhaseSummary} phase */
 export function icicleTable({ tree }) {
   const rows = [...tree].sort((a, b) => b.us - a.us).slice(0, MOST_ROWS_IN_TABLE);
-  return dataTable([
-    { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => row.path },
-    { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
-    { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
-    { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us) },
-    { key: "percent", label: t("col.time_percent"), value: (row) => row.us, text: (row) => number((100 * row.us) / tree[0].us, 1) },
-  ], rows, { label: t("icicle.title") });
+  return dataTable(
+    [
+      { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => row.path },
+      { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
+      { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
+      { key: "self", label: t("col.self_ms"), value: (row) => row.self_us, text: (row) => msText(row.self_us) },
+      {
+        key: "percent",
+        label: t("col.time_percent"),
+        value: (row) => row.us,
+        text: (row) => number((100 * row.us) / tree[0].us, 1),
+      },
+    ],
+    rows,
+    { label: t("icicle.title") },
+  );
 }

@@ -1,7 +1,7 @@
 // @ts-check
 // Memory against tokens as stacked areas: the states of the Mamba blocks, whose size never changes, under keys and
-// values, which grow with every token; weights can be added below. Beyond the measured tokens the picture goes on to the
-// full context: sizes follow from shapes, so nothing is guessed. It stands on svg.js.
+// values, which grow with every token; weights can be added below. Beyond the measured tokens the picture goes on to
+// the full context: sizes follow from shapes, so nothing is guessed. It stands on svg.js.
 
 import { bytesText, number, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -26,12 +26,20 @@ const ALL = ["weights", "shared", ...STATES];
 export function memoryRows(summary) {
   const { general, memory } = summary;
   const rows = memory.map((at) => ({
-    tokens: general.prompt_tokens + at.step, measured: true, weights: at.weights_bytes - at.shared_bytes, shared: at.shared_bytes,
-    ssm: at.ssm_state_bytes, conv: at.conv_state_bytes, kv: at.kv_bytes,
+    tokens: general.prompt_tokens + at.step,
+    measured: true,
+    weights: at.weights_bytes - at.shared_bytes,
+    shared: at.shared_bytes,
+    ssm: at.ssm_state_bytes,
+    conv: at.conv_state_bytes,
+    kv: at.kv_bytes,
   }));
   const last = rows[rows.length - 1];
   if (!last || last.tokens >= general.context) return rows;
-  return [...rows, { ...last, tokens: general.context, measured: false, kv: (last.kv / last.tokens) * general.context }];
+  return [
+    ...rows,
+    { ...last, tokens: general.context, measured: false, kv: (last.kv / last.tokens) * general.context },
+  ];
 }
 
 /** @param {Summary} summary */
@@ -40,7 +48,11 @@ export function memoryFinding(summary) {
   const [first, last] = [rows[0], rows[rows.length - 1]];
   if (!first || !last) return t("memory.none");
   return t("memory.finding", {
-    state: bytesText(first.ssm + first.conv), kv: bytesText(first.kv), tokens: number(first.tokens), kv_full: bytesText(last.kv), context: number(last.tokens),
+    state: bytesText(first.ssm + first.conv),
+    kv: bytesText(first.kv),
+    tokens: number(first.tokens),
+    kv_full: bytesText(last.kv),
+    context: number(last.tokens),
   });
 }
 
@@ -58,7 +70,10 @@ export function memoryArea(summary, { width, weights, readout }) {
   const x = linear([0, last.tokens], [LEFT, width - RIGHT]);
   const y = linear([0, most], [HEIGHT - BOTTOM, TOP]);
   for (const bytes of ticks(most, 4)) {
-    root.append(line(LEFT, y(bytes), width - RIGHT, y(bytes), bytes === 0 ? "axis" : "grid"), label(LEFT - 6, y(bytes) + 4, bytesText(bytes), { anchor: "end" }));
+    root.append(
+      line(LEFT, y(bytes), width - RIGHT, y(bytes), bytes === 0 ? "axis" : "grid"),
+      label(LEFT - 6, y(bytes) + 4, bytesText(bytes), { anchor: "end" }),
+    );
   }
   for (const tokens of ticks(last.tokens, Math.max(2, Math.floor(width / 120)))) {
     root.append(label(x(tokens), HEIGHT - BOTTOM + 16, number(tokens), { anchor: "middle" }));
@@ -76,7 +91,9 @@ export function memoryArea(summary, { width, weights, readout }) {
     // A name stands in its band where the band is high enough for it.
     if (y(floor[at]) - y(ceiling[at]) > 18) {
       const words = `${t(`memory.${part}`)} ${bytesText(all[at][part])}`;
-      root.append(label(width - RIGHT - 8, (y(floor[at]) + y(ceiling[at])) / 2 + 4, words, { anchor: "end", kind: "area-text" }));
+      root.append(
+        label(width - RIGHT - 8, (y(floor[at]) + y(ceiling[at])) / 2 + 4, words, { anchor: "end", kind: "area-text" }),
+      );
     }
     floor = ceiling;
   }
@@ -84,15 +101,25 @@ export function memoryArea(summary, { width, weights, readout }) {
   if (measured && measured.tokens < last.tokens) {
     root.append(line(x(measured.tokens), TOP, x(measured.tokens), HEIGHT - BOTTOM, "marker"));
     const right = x(measured.tokens) < width / 2;
-    root.append(label(x(measured.tokens) + (right ? 6 : -6), TOP + 2, t("memory.measured", { tokens: number(measured.tokens) }), {
-      anchor: right ? "start" : "end", kind: "marker-text",
-    }));
+    root.append(
+      label(x(measured.tokens) + (right ? 6 : -6), TOP + 2, t("memory.measured", { tokens: number(measured.tokens) }), {
+        anchor: right ? "start" : "end",
+        kind: "marker-text",
+      }),
+    );
   }
   root.addEventListener("pointermove", (event) => {
     const left = root.getBoundingClientRect().left;
-    const tokens = Math.round(Math.min(last.tokens, Math.max(0, ((event.clientX - left - LEFT) / (width - LEFT - RIGHT)) * last.tokens)));
+    const tokens = Math.round(
+      Math.min(last.tokens, Math.max(0, ((event.clientX - left - LEFT) / (width - LEFT - RIGHT)) * last.tokens)),
+    );
     const kv = (last.kv / last.tokens) * tokens;
-    readout([t("memory.at", { tokens: number(tokens) }), ...parts.map((part) => `${t(`memory.${part}`)} ${bytesText(part === "kv" ? kv : last[part])}`)].join(" · "));
+    readout(
+      [
+        t("memory.at", { tokens: number(tokens) }),
+        ...parts.map((part) => `${t(`memory.${part}`)} ${bytesText(part === "kv" ? kv : last[part])}`),
+      ].join(" · "),
+    );
   });
   root.addEventListener("pointerleave", () => readout(""));
   return root;
@@ -100,10 +127,17 @@ export function memoryArea(summary, { width, weights, readout }) {
 
 /** @param {Summary} summary */
 export function memoryTable(summary) {
-  return dataTable([
-    { key: "tokens", label: t("col.tokens"), value: (row) => row.tokens, text: (row) => number(row.tokens) },
-    ...ALL.map((part) => ({
-      key: part, label: t(`memory.${part}`), value: (/** @type {MemoryRow} */ row) => row[part], text: (/** @type {MemoryRow} */ row) => bytesText(row[part]),
-    })),
-  ], memoryRows(summary), { label: t("memory.title") });
+  return dataTable(
+    [
+      { key: "tokens", label: t("col.tokens"), value: (row) => row.tokens, text: (row) => number(row.tokens) },
+      ...ALL.map((part) => ({
+        key: part,
+        label: t(`memory.${part}`),
+        value: (/** @type {MemoryRow} */ row) => row[part],
+        text: (/** @type {MemoryRow} */ row) => bytesText(row[part]),
+      })),
+    ],
+    memoryRows(summary),
+    { label: t("memory.title") },
+  );
 }

@@ -42,22 +42,36 @@ function phasePoints(summary, name) {
   const read_gb_per_s = summary.ceilings?.read_gb_per_s ?? 0;
   /** @type {Map<string, { part: string, group: Point["group"], flops: number, bytes: number, us: number }>} */
   const sums = new Map();
-  /** @param {string} key @param {string} part @param {Point["group"]} group @param {{ flops: number, bytes: number, us: number }} add */
+  /**
+   * @param {string} key
+   * @param {string} part
+   * @param {Point["group"]} group
+   * @param {{ flops: number, bytes: number, us: number }} add
+   */
   const add = (key, part, group, { flops, bytes, us }) => {
     const sum = sums.get(key) ?? { part, group, flops: 0, bytes: 0, us: 0 };
     sums.set(key, { ...sum, flops: sum.flops + flops, bytes: sum.bytes + bytes, us: sum.us + us });
   };
   add(t("roof.whole"), "model", "whole", { flops: phase.flops, bytes: phase.bytes, us: phase.wall_us.median });
   for (const row of phase.blocks) {
-    add(t(`kind.${row.kind}`), row.kind === "hybrid" ? "attention" : "mamba", "block", { flops: row.flops.total, bytes: row.bytes, us: row.us.median });
+    add(t(`kind.${row.kind}`), row.kind === "hybrid" ? "attention" : "mamba", "block", {
+      flops: row.flops.total,
+      bytes: row.bytes,
+      us: row.us.median,
+    });
   }
   for (const row of phase.modules) {
     // Only leaves: a container's figures are its leaves' again.
     if (row.flops > 0 && row.bytes > 0 && row.self_us > 0.9 * row.us) {
-      add(`${row.path.replace(/^.*\.(\w+)\.(\w+)$/, "$1.$2")}`, row.part, "module", { flops: row.flops, bytes: row.bytes, us: row.us });
+      add(`${row.path.replace(/^.*\.(\w+)\.(\w+)$/, "$1.$2")}`, row.part, "module", {
+        flops: row.flops,
+        bytes: row.bytes,
+        us: row.us,
+      });
     }
   }
-  return [...sums].filter(([, { us, bytes, flops }]) => bytes > 0 && flops > 0 && us > LEAST_SHARE * phase.wall_us.median)
+  return [...sums]
+    .filter(([, { us, bytes, flops }]) => bytes > 0 && flops > 0 && us > LEAST_SHARE * phase.wall_us.median)
     .map(([key, { part, group, flops, bytes, us }]) => {
       const gflops = flops / us / 1000;
       const intensity = flops / bytes;
@@ -70,13 +84,48 @@ function phasePoints(summary, name) {
 export function rooflineFinding(summary) {
   if (!summary.ceilings) return t("roof.none");
   const above = rooflinePoints(summary).filter((point) => point.above);
-  if (above.length) return t("roof.above", { names: above.slice(0, 3).map(({ name }) => name).join(", ") });
+  if (above.length)
+    return t("roof.above", {
+      names: above
+        .slice(0, 3)
+        .map(({ name }) => name)
+        .join(", "),
+    });
   const words = /** @type {const} */ (["prefill", "decode"]).map((name) => {
     const { verdict, percent_of_ceiling } = summary[name];
     const percent = number(percent_of_ceiling ?? 0);
     return t("roof.finding.phase", { phase: t(`phase.${name}`), verdict: t(`report.verdict.${verdict}`), percent });
   });
   return t("roof.finding", { prefill: words[0], decode: words[1] });
+}
+
+/**
+ * The grid with its numbers, and the names of the axes.
+ * @param {number} width
+ * @param {[number, number]} x_range
+ * @param {[number, number]} y_range
+ * @param {(value: number) => number} x
+ * @param {(value: number) => number} y
+ */
+function axes(width, x_range, y_range, x, y) {
+  const drawn = [];
+  for (const value of decades(...x_range)) {
+    drawn.push(
+      line(x(value), TOP, x(value), HEIGHT - BOTTOM, "grid"),
+      label(x(value), HEIGHT - BOTTOM + 16, significant(value), { anchor: "middle" }),
+    );
+  }
+  for (const value of decades(...y_range)) {
+    drawn.push(
+      line(LEFT, y(value), width - RIGHT, y(value), "grid"),
+      label(LEFT - 6, y(value) + 4, significant(value), { anchor: "end" }),
+    );
+  }
+  drawn.push(
+    label((LEFT + width - RIGHT) / 2, HEIGHT - 6, t("roof.axis.x"), { anchor: "middle" }),
+    label(LEFT + 4, TOP + 6, t("roof.axis.y")),
+  );
+  return drawn;
 }
 
 /** @param {Summary} summary @param {{ width: number, readout: (text: string) => void }} options */
@@ -93,13 +142,7 @@ export function roofline(summary, { width, readout }) {
   const x = logarithmic([least_x, most_x], [LEFT, width - RIGHT]);
   const y = logarithmic([least_y, most_y], [HEIGHT - BOTTOM, TOP]);
 
-  for (const value of decades(least_x, most_x)) {
-    root.append(line(x(value), TOP, x(value), HEIGHT - BOTTOM, "grid"), label(x(value), HEIGHT - BOTTOM + 16, significant(value), { anchor: "middle" }));
-  }
-  for (const value of decades(least_y, most_y)) {
-    root.append(line(LEFT, y(value), width - RIGHT, y(value), "grid"), label(LEFT - 6, y(value) + 4, significant(value), { anchor: "end" }));
-  }
-  root.append(label((LEFT + width - RIGHT) / 2, HEIGHT - 6, t("roof.axis.x"), { anchor: "middle" }), label(LEFT + 4, TOP + 6, t("roof.axis.y")));
+  root.append(...axes(width, [least_x, most_x], [least_y, most_y], x, y));
 
   if (peak && read) {
     const ridge = peak / read;
@@ -107,26 +150,50 @@ export function roofline(summary, { width, readout }) {
     const slope = Math.atan2(y(10) - y(1), x(10) - x(1));
     const start = from * 1.15;
     root.append(
-      svg("path", { d: `M${x(from)} ${y(from * read)}L${x(ridge)} ${y(peak)}L${width - RIGHT} ${y(peak)}`, class: "roof" }),
-      label(width - RIGHT - 2, y(peak) - 7, t("roof.peak", { value: significant(peak) }), { anchor: "end", kind: "roof-text" }),
-      label(x(start) + 9 * Math.sin(slope), y(start * read) - 9 * Math.cos(slope), t("roof.read", { value: significant(read) }), {
-        kind: "roof-text", rotate: (slope * 180) / Math.PI,
+      svg("path", {
+        d: `M${x(from)} ${y(from * read)}L${x(ridge)} ${y(peak)}L${width - RIGHT} ${y(peak)}`,
+        class: "roof",
       }),
+      label(width - RIGHT - 2, y(peak) - 7, t("roof.peak", { value: significant(peak) }), {
+        anchor: "end",
+        kind: "roof-text",
+      }),
+      label(
+        x(start) + 9 * Math.sin(slope),
+        y(start * read) - 9 * Math.cos(slope),
+        t("roof.read", { value: significant(read) }),
+        {
+          kind: "roof-text",
+          rotate: (slope * 180) / Math.PI,
+        },
+      ),
     );
   }
-  /** Labels that would touch are left out; the readout and the table name every point. @type {{ x: number, y: number, wide: number }[]} */
+  /**
+   * Labels that would touch are left out; the readout and the table name every point.
+   * @type {{ x: number, y: number, wide: number }[]}
+   */
   const taken = [];
   const order = { module: 0, block: 1, whole: 2 };
   for (const point of [...points].sort((a, b) => order[a.group] - order[b.group])) {
     const [px, py] = [x(point.intensity), y(point.gflops)];
     const radius = point.group === "whole" ? 8 : point.group === "block" ? 6.5 : 4;
     const kind = `point ${point.group} part-${point.part}`;
-    const shape = point.phase === "decode" ? box(px - radius * 0.9, py - radius * 0.9, radius * 1.8, radius * 1.8, kind)
-      : svg("circle", { cx: px, cy: py, r: radius, class: kind });
+    const shape =
+      point.phase === "decode"
+        ? box(px - radius * 0.9, py - radius * 0.9, radius * 1.8, radius * 1.8, kind)
+        : svg("circle", { cx: px, cy: py, r: radius, class: kind });
     if (point.above) root.append(diamond(px, py, radius + 6, "point-above"));
-    shape.addEventListener("pointerenter", () => readout(t("roof.point", {
-      name: point.name, phase: t(`phase.${point.phase}`), gflops: significant(point.gflops), intensity: significant(point.intensity),
-    })));
+    shape.addEventListener("pointerenter", () =>
+      readout(
+        t("roof.point", {
+          name: point.name,
+          phase: t(`phase.${point.phase}`),
+          gflops: significant(point.gflops),
+          intensity: significant(point.intensity),
+        }),
+      ),
+    );
     shape.addEventListener("pointerleave", () => readout(""));
     root.append(shape);
   }
@@ -143,13 +210,25 @@ export function roofline(summary, { width, readout }) {
 
 /**
  * A free place for words beside a point, or null.
- * @param {number} px @param {number} py @param {number} wide @param {number} width @param {{ x: number, y: number, wide: number }[]} taken
+ * @param {number} px
+ * @param {number} py
+ * @param {number} wide
+ * @param {number} width
+ * @param {{ x: number, y: number, wide: number }[]} taken
  */
 function placeFor(px, py, wide, width, taken) {
-  const tries = [[px + 12, py + 4], [px - 12 - wide, py + 4], [px + 8, py + 20], [px + 8, py - 12], [px - 8 - wide, py + 20]];
+  const tries = [
+    [px + 12, py + 4],
+    [px - 12 - wide, py + 4],
+    [px + 8, py + 20],
+    [px + 8, py - 12],
+    [px - 8 - wide, py + 20],
+  ];
   for (const [left, base] of tries) {
     const inside = left > LEFT && left + wide < width - RIGHT && base > TOP + 12 && base < HEIGHT - BOTTOM - 2;
-    const free = taken.every((other) => Math.abs(other.y - base) > 14 || left + wide < other.x || left > other.x + other.wide);
+    const free = taken.every(
+      (other) => Math.abs(other.y - base) > 14 || left + wide < other.x || left > other.x + other.wide,
+    );
     if (inside && free) return { x: left, y: base, wide };
   }
   return null;
@@ -157,11 +236,32 @@ function placeFor(px, py, wide, width, taken) {
 
 /** @param {Summary} summary */
 export function rooflineTable(summary) {
-  return dataTable([
-    { key: "name", label: t("col.module"), words: true, value: (row) => row.name, text: (row) => row.name },
-    { key: "phase", label: t("col.phase"), words: true, value: (row) => row.phase, text: (row) => t(`phase.${row.phase}`) },
-    { key: "intensity", label: t("col.intensity"), value: (row) => row.intensity, text: (row) => significant(row.intensity) },
-    { key: "gflops", label: "GFLOP/s", value: (row) => row.gflops, text: (row) => significant(row.gflops) },
-    { key: "above", label: t("roof.col.roof"), words: true, value: (row) => Number(row.above), text: (row) => t(row.above ? "roof.col.above" : "roof.col.below") },
-  ], rooflinePoints(summary), { label: t("roof.title") });
+  return dataTable(
+    [
+      { key: "name", label: t("col.module"), words: true, value: (row) => row.name, text: (row) => row.name },
+      {
+        key: "phase",
+        label: t("col.phase"),
+        words: true,
+        value: (row) => row.phase,
+        text: (row) => t(`phase.${row.phase}`),
+      },
+      {
+        key: "intensity",
+        label: t("col.intensity"),
+        value: (row) => row.intensity,
+        text: (row) => significant(row.intensity),
+      },
+      { key: "gflops", label: "GFLOP/s", value: (row) => row.gflops, text: (row) => significant(row.gflops) },
+      {
+        key: "above",
+        label: t("roof.col.roof"),
+        words: true,
+        value: (row) => Number(row.above),
+        text: (row) => t(row.above ? "roof.col.above" : "roof.col.below"),
+      },
+    ],
+    rooflinePoints(summary),
+    { label: t("roof.title") },
+  );
 }

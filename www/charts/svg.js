@@ -17,9 +17,16 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** The root of a picture: one image with one sentence. @param {number} width @param {number} height @param {string} finding */
+/**
+ * The root of a picture: one image with one sentence.
+ * @param {number} width
+ * @param {number} height
+ * @param {string} finding
+ */
 export function picture(width, height, finding) {
-  const root = /** @type {SVGSVGElement} */ (svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img" }));
+  const root = /** @type {SVGSVGElement} */ (
+    svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "plot", role: "img" })
+  );
   root.setAttribute("aria-label", finding);
   return root;
 }
@@ -30,7 +37,9 @@ export function picture(width, height, finding) {
  */
 export function label(x, y, words, { anchor = "start", kind = "axis-text", rotate = 0 } = {}) {
   /** @type {Record<string, string | number>} */
-  const place = rotate ? { transform: `translate(${Math.round(x)} ${Math.round(y)}) rotate(${Math.round(rotate * 10) / 10})` } : { x, y };
+  const place = rotate
+    ? { transform: `translate(${Math.round(x)} ${Math.round(y)}) rotate(${Math.round(rotate * 10) / 10})` }
+    : { x, y };
   return svg("text", { ...place, "text-anchor": anchor, class: kind }, words);
 }
 

@@ -8,7 +8,10 @@ import { median } from "../statistics.js";
 import { dataTable } from "./data_table.js";
 
 /** @typedef {"ratio" | "absolute"} HeatScale */
-/** @typedef {{ kinds: ("mamba" | "hybrid")[], columns: Float32Array[] }} TokenTimes  one column of µs per block for each token */
+/**
+ * @typedef {{ kinds: ("mamba" | "hybrid")[],
+ *   columns: Float32Array[] }} TokenTimes  one column of µs per block for each token
+ */
 /** @typedef {TokenTimes & { scale: HeatScale }} HeatData */
 
 /** From the median (dark) to twice the median (bright), dark enough at rest to be quiet on both themes. */
@@ -24,7 +27,11 @@ export const heatChannel = (heat, channel) => COLD[channel] + heat * (WARM[chann
 /** 0.8 of the median and less is dark, twice the median is bright. @param {number} ratio */
 export const heatOfRatio = (ratio) => Math.min(1, Math.max(0, ratio - 0.8) / 1.2);
 
-/** The median of each kind in one token's times. @param {ArrayLike<number>} blocks_us @param {TokenTimes["kinds"]} kinds */
+/**
+ * The median of each kind in one token's times.
+ * @param {ArrayLike<number>} blocks_us
+ * @param {TokenTimes["kinds"]} kinds
+ */
 export function kindMedians(blocks_us, kinds) {
   const all = Array.from(blocks_us);
   return {
@@ -38,7 +45,9 @@ export function heatRows({ kinds, columns }) {
   const totals_us = kinds.map((_, block) => columns.reduce((sum, us) => sum + us[block], 0));
   const all_us = totals_us.reduce((sum, us) => sum + us, 0);
   return kinds.map((kind, block) => ({
-    block, kind, share: totals_us[block] / all_us,
+    block,
+    kind,
+    share: totals_us[block] / all_us,
     median_ms: median(columns.map((us) => us[block])) / 1000,
     max_ms: columns.reduce((most, us) => Math.max(most, us[block]), 0) / 1000,
   }));
@@ -48,12 +57,17 @@ export function heatRows({ kinds, columns }) {
 export function heatFinding(data) {
   if (data.columns.length === 0) return t("heat.none");
   const slowest = heatRows(data).reduce((a, b) => (b.median_ms > a.median_ms ? b : a));
-  return t("heat.finding", { block: slowest.block, ms: msText(1000 * slowest.median_ms), tokens: number(data.columns.length) });
+  return t("heat.finding", {
+    block: slowest.block,
+    ms: msText(1000 * slowest.median_ms),
+    tokens: number(data.columns.length),
+  });
 }
 
 /**
  * @param {HeatData} data
- * @param {{ width: number, row: number | null, readout: (text: string) => void, onRow: (block: number) => void }} options
+ * @param {{ width: number, row: number | null, readout: (text: string) => void,
+ *   onRow: (block: number) => void }} options
  * `row`: the block that is singled out; `onRow` is called when another is pointed at and clicked
  */
 export function tokenHeat(data, { width, row, readout, onRow }) {
@@ -85,7 +99,10 @@ export function tokenHeat(data, { width, row, readout, onRow }) {
   const under = (event) => {
     const area = canvas.getBoundingClientRect();
     const token = Math.min(n - 1, Math.max(0, Math.floor(((event.clientX - area.left) / area.width) * n)));
-    const block = Math.min(kinds.length - 1, Math.max(0, Math.floor(((event.clientY - area.top) / area.height) * kinds.length)));
+    const block = Math.min(
+      kinds.length - 1,
+      Math.max(0, Math.floor(((event.clientY - area.top) / area.height) * kinds.length)),
+    );
     return { token, block };
   };
   canvas.addEventListener("pointermove", (event) => {
@@ -102,11 +119,31 @@ export function tokenHeat(data, { width, row, readout, onRow }) {
 
 /** @param {TokenTimes} data */
 export function heatTable(data) {
-  return dataTable([
-    { key: "block", label: t("heat.col.block"), value: (row) => row.block, text: (row) => String(row.block) },
-    { key: "kind", label: t("heat.col.kind"), words: true, value: (row) => row.kind, text: (row) => t(`kind.${row.kind}`) },
-    { key: "median", label: t("heat.col.median"), value: (row) => row.median_ms, text: (row) => msText(1000 * row.median_ms) },
-    { key: "max", label: t("heat.col.max"), value: (row) => row.max_ms, text: (row) => msText(1000 * row.max_ms) },
-    { key: "share", label: t("heat.col.share"), value: (row) => row.share, text: (row) => `${number(row.share * 100, 1)} %` },
-  ], heatRows(data), { label: t("heat.title") });
+  return dataTable(
+    [
+      { key: "block", label: t("heat.col.block"), value: (row) => row.block, text: (row) => String(row.block) },
+      {
+        key: "kind",
+        label: t("heat.col.kind"),
+        words: true,
+        value: (row) => row.kind,
+        text: (row) => t(`kind.${row.kind}`),
+      },
+      {
+        key: "median",
+        label: t("heat.col.median"),
+        value: (row) => row.median_ms,
+        text: (row) => msText(1000 * row.median_ms),
+      },
+      { key: "max", label: t("heat.col.max"), value: (row) => row.max_ms, text: (row) => msText(1000 * row.max_ms) },
+      {
+        key: "share",
+        label: t("heat.col.share"),
+        value: (row) => row.share,
+        text: (row) => `${number(row.share * 100, 1)} %`,
+      },
+    ],
+    heatRows(data),
+    { label: t("heat.title") },
+  );
 }

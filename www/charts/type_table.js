@@ -1,6 +1,6 @@
 // @ts-check
-// Time by module type as a sorted table with bars in its cells: the share of time beside the share of FLOPs. In the self
-// view the rows and the untracked rest sum to the whole pass; inclusive rows overlap and are never summed.
+// Time by module type as a sorted table with bars in its cells: the share of time beside the share of FLOPs. In the
+// self view the rows and the untracked rest sum to the whole pass; inclusive rows overlap and are never summed.
 
 import { msText, number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -27,21 +27,58 @@ export function typeTable(phase, { times, order, onSort }) {
   const percent = (row) => (100 * time_us(row)) / whole_us;
   /** @type {TypeRow} */
   const untracked = {
-    type: t("types.untracked"), count: 0, us: phase.untracked_us, self_us: phase.untracked_us, mean_us: 0, time_percent: 0, flops: 0, flops_percent: 0,
+    type: t("types.untracked"),
+    count: 0,
+    us: phase.untracked_us,
+    self_us: phase.untracked_us,
+    mean_us: 0,
+    time_percent: 0,
+    flops: 0,
+    flops_percent: 0,
   };
-  return dataTable([
-    { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
-    { key: "us", label: t(times === "self" ? "col.self_ms" : "col.inclusive_ms"), value: time_us, text: (row) => msText(time_us(row)) },
-    { key: "percent", label: t("col.time_percent"), value: percent, text: (row) => number(percent(row), 1), share: (row) => percent(row) / 100 },
-    {
-      key: "flops", label: t("col.flops_percent"), value: (row) => row.flops_percent, part: "flops",
-      text: (row) => (row.flops > 0 ? (row.flops_percent >= 0.05 ? number(row.flops_percent, 1) : significant(row.flops_percent, 1)) : "–"),
-      share: (row) => row.flops_percent / 100,
-    },
-    { key: "count", label: t("col.count"), value: (row) => row.count, text: (row) => (row === untracked ? "" : number(row.count)) },
-    {
-      key: "mean", label: t("col.mean_ms"), value: (row) => time_us(row) / Math.max(1, row.count),
-      text: (row) => (row === untracked ? "" : msText(time_us(row) / Math.max(1, row.count))),
-    },
-  ], times === "self" ? [...phase.types, untracked] : phase.types, { label: t("types.title"), order, onSort });
+  return dataTable(
+    [
+      { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
+      {
+        key: "us",
+        label: t(times === "self" ? "col.self_ms" : "col.inclusive_ms"),
+        value: time_us,
+        text: (row) => msText(time_us(row)),
+      },
+      {
+        key: "percent",
+        label: t("col.time_percent"),
+        value: percent,
+        text: (row) => number(percent(row), 1),
+        share: (row) => percent(row) / 100,
+      },
+      {
+        key: "flops",
+        label: t("col.flops_percent"),
+        value: (row) => row.flops_percent,
+        part: "flops",
+        text: (row) =>
+          row.flops > 0
+            ? row.flops_percent >= 0.05
+              ? number(row.flops_percent, 1)
+              : significant(row.flops_percent, 1)
+            : "–",
+        share: (row) => row.flops_percent / 100,
+      },
+      {
+        key: "count",
+        label: t("col.count"),
+        value: (row) => row.count,
+        text: (row) => (row === untracked ? "" : number(row.count)),
+      },
+      {
+        key: "mean",
+        label: t("col.mean_ms"),
+        value: (row) => time_us(row) / Math.max(1, row.count),
+        text: (row) => (row === untracked ? "" : msText(time_us(row) / Math.max(1, row.count))),
+      },
+    ],
+    times === "self" ? [...phase.types, untracked] : phase.types,
+    { label: t("types.title"), order, onSort },
+  );
 }

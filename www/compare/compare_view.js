@@ -1,6 +1,6 @@
 // @ts-check
-// The Compare view: two sides chosen from this session's runs, opened files and the reference report, and what changed from
-// A to B. It stands on comparison.js, the charts and the shelf; what is unlike is said before any figure.
+// The Compare view: two sides chosen from this session's runs, opened files and the reference report, and what changed
+// from A to B. It stands on comparison.js, the charts and the shelf; what is unlike is said before any figure.
 
 import { parseRun, referenceReport } from "../../pkg/zamba2.js";
 import { ChartFrame, segmented } from "../charts/chart_frame.js";
@@ -21,10 +21,16 @@ const FLOP_KINDS = /** @type {const} */ (["linear", "conv1d", "attention", "ssm"
 const REFERENCES = /** @type {const} */ (["published", "recomputed"]);
 
 export class CompareView {
-  /** @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, file: string) => void, onOpened: () => void }} hooks */
+  /**
+   * @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, file: string) => void,
+   *   onOpened: () => void }} hooks
+   */
   constructor(hooks) {
     this.hooks = hooks;
-    /** What was chosen, by id; null follows the newest run, and the recomputed reference. @type {{ a: string | null, b: string | null }} */
+    /**
+     * What was chosen, by id; null follows the newest run, and the recomputed reference.
+     * @type {{ a: string | null, b: string | null }}
+     */
     this.chosen = { a: null, b: null };
     /** @type {Phase} */
     this.phase = "prefill";
@@ -58,17 +64,24 @@ export class CompareView {
     hooks.shelf.listeners.push(() => void this.draw());
   }
 
-  /** A run dropped on this view is no checkpoint, so the page's own listener must not see it. @param {HTMLElement} view */
+  /**
+   * A run dropped on this view is no checkpoint, so the page's own listener must not see it.
+   * @param {HTMLElement} view
+   */
   listenForDrops(view) {
-    document.addEventListener("drop", async (event) => {
-      if (view.hidden) return;
-      const files = [...(event.dataTransfer?.files ?? [])];
-      if (files.length === 0 || !files.every(({ name }) => name.endsWith(".json"))) return;
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      document.body.classList.remove("dropping");
-      for (const file of files) await this.open(file);
-    }, { capture: true });
+    document.addEventListener(
+      "drop",
+      async (event) => {
+        if (view.hidden) return;
+        const files = [...(event.dataTransfer?.files ?? [])];
+        if (files.length === 0 || !files.every(({ name }) => name.endsWith(".json"))) return;
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        document.body.classList.remove("dropping");
+        for (const file of files) await this.open(file);
+      },
+      { capture: true },
+    );
   }
 
   /** @param {File} file */
@@ -98,7 +111,14 @@ export class CompareView {
   async side(id) {
     const { shelf } = this.hooks;
     const shelved = shelf.runs.find((one) => one.id === id);
-    if (shelved) return { id, name: shelf.name(shelved), run: shelved.run, summary: await shelf.summary(shelved), reference: null };
+    if (shelved)
+      return {
+        id,
+        name: shelf.name(shelved),
+        run: shelved.run,
+        summary: await shelf.summary(shelved),
+        reference: null,
+      };
     const kind = id === "published" ? "published" : "recomputed";
     return { id, name: t(`reference.${kind}`), run: null, summary: null, reference: await referenceReport(kind) };
   }
@@ -111,13 +131,19 @@ export class CompareView {
     const [newest] = choices;
     const a_id = this.chosen.a ?? (newest.id === "published" ? "published" : newest.id);
     const b_id = this.chosen.b ?? "recomputed";
-    for (const [select, id] of /** @type {const} */ ([[this.a, a_id], [this.b, b_id]])) {
+    for (const [select, id] of /** @type {const} */ ([
+      [this.a, a_id],
+      [this.b, b_id],
+    ])) {
       select.replaceChildren(...choices.map(({ id: value, name }) => new Option(name, value)));
       select.value = id;
     }
     byId("compare-empty").hidden = this.hooks.shelf.runs.length > 0;
     const [a, b, published, recomputed] = await Promise.all([
-      this.side(a_id), this.side(b_id), referenceReport("published"), referenceReport("recomputed"),
+      this.side(a_id),
+      this.side(b_id),
+      referenceReport("published"),
+      referenceReport("recomputed"),
     ]);
     // A later choice has been made meanwhile.
     if (turn !== this.drawing) return;
@@ -127,19 +153,33 @@ export class CompareView {
 
   /** @param {Side} a @param {Side} b */
   show(a, b) {
-    this.place.replaceChildren(segmented({
-      name: "compare-phase", label: t("phase.label"), chosen: this.phase,
-      choices: [{ value: /** @type {Phase} */ ("prefill"), label: t("phase.prefill") }, { value: "decode", label: t("phase.decode") }],
-      onChoose: (phase) => {
-        this.phase = phase;
-        void this.draw().then(() => /** @type {HTMLElement | null} */ (this.place.querySelector(`input[value=${phase}]`))?.focus());
-      },
-    }));
+    this.place.replaceChildren(
+      segmented({
+        name: "compare-phase",
+        label: t("phase.label"),
+        chosen: this.phase,
+        choices: [
+          { value: /** @type {Phase} */ ("prefill"), label: t("phase.prefill") },
+          { value: "decode", label: t("phase.decode") },
+        ],
+        onChoose: (phase) => {
+          this.phase = phase;
+          void this.draw().then(() =>
+            /** @type {HTMLElement | null} */ (this.place.querySelector(`input[value=${phase}]`))?.focus(),
+          );
+        },
+      }),
+    );
     /** @type {Node[]} */
     const parts = [];
     const differences = a.id === b.id ? [t("unlike.same")] : unlike(a, b, this.phase);
     if (differences.length) {
-      const banner = element("section", "card banner", element("h2", "", t("unlike.title")), element("ul", "", ...differences.map((text) => element("li", "", text))));
+      const banner = element(
+        "section",
+        "card banner",
+        element("h2", "", t("unlike.title")),
+        element("ul", "", ...differences.map((text) => element("li", "", text))),
+      );
       banner.id = "compare-banner";
       parts.push(banner);
     }
@@ -149,7 +189,13 @@ export class CompareView {
       const unit = blocks.measure === "ms" ? t("axis.ms") : "GF";
       this.frames.delta.show({
         finding: deltaFinding(blocks.pairs, unit),
-        draw: (width, readout) => deltaStrip(blocks.pairs, { width, unit, readout, columns: this.hooks.strip.columnsOver(this.frames.delta.place, blocks.pairs.length) }),
+        draw: (width, readout) =>
+          deltaStrip(blocks.pairs, {
+            width,
+            unit,
+            readout,
+            columns: this.hooks.strip.columnsOver(this.frames.delta.place, blocks.pairs.length),
+          }),
         table: () => deltaTable(blocks.pairs, unit),
       });
       this.frames.delta.heading.textContent = t(blocks.measure === "ms" ? "delta.title" : "delta.title.gf");
@@ -158,10 +204,17 @@ export class CompareView {
     const types = typePairs(a, b, this.phase);
     // Both references have the same times, and a row of coinciding dots would say nothing.
     if (types.some(({ a_ms, b_ms }) => a_ms !== b_ms)) {
-      const key = element("p", "legend", element("span", "key", element("i", "dot end-a"), `A: ${a.name}`), element("span", "key", element("i", "dot end-b"), `B: ${b.name}`));
+      const key = element(
+        "p",
+        "legend",
+        element("span", "key", element("i", "dot end-a"), `A: ${a.name}`),
+        element("span", "key", element("i", "dot end-b"), `B: ${b.name}`),
+      );
       this.frames.types.controls.replaceChildren(key);
       this.frames.types.show({
-        finding: dumbbellFinding(types), draw: (width, readout) => dumbbell(types, { width, readout }), table: () => dumbbellTable(types),
+        finding: dumbbellFinding(types),
+        draw: (width, readout) => dumbbell(types, { width, readout }),
+        table: () => dumbbellTable(types),
       });
       parts.push(this.frames.types.element);
     }
@@ -172,19 +225,33 @@ export class CompareView {
 /** @param {Side} a @param {Side} b @param {Phase} phase */
 function comparisonCard(a, b, phase) {
   const rows = comparisonRows(phase).filter(({ of }) => of(a) !== "–" || of(b) !== "–");
-  const table = dataTable([
-    { key: "label", label: t("compare.what"), words: true, value: () => null, text: (row) => row.label },
-    { key: "a", label: "A", value: () => null, text: (row) => row.of(a) },
-    { key: "b", label: "B", value: () => null, text: (row) => row.of(b) },
-    {
-      key: "change", label: t("compare.change"), value: () => null, text: (row) => {
-        const [x, y] = [row.value?.(a) ?? null, row.value?.(b) ?? null];
-        if (x === null || y === null) return "";
-        return row.key === "ms" && withinSpread(a, b, phase) ? t("compare.within_spread", { change: changeText(x, y) }) : changeText(x, y);
+  const table = dataTable(
+    [
+      { key: "label", label: t("compare.what"), words: true, value: () => null, text: (row) => row.label },
+      { key: "a", label: "A", value: () => null, text: (row) => row.of(a) },
+      { key: "b", label: "B", value: () => null, text: (row) => row.of(b) },
+      {
+        key: "change",
+        label: t("compare.change"),
+        value: () => null,
+        text: (row) => {
+          const [x, y] = [row.value?.(a) ?? null, row.value?.(b) ?? null];
+          if (x === null || y === null) return "";
+          return row.key === "ms" && withinSpread(a, b, phase)
+            ? t("compare.within_spread", { change: changeText(x, y) })
+            : changeText(x, y);
+        },
       },
-    },
-  ], rows, { label: t("compare.table") });
-  return card("compare-table", `A: ${a.name} · B: ${b.name}`, element("p", "note", t("compare.change.note")), scrollBox(t("compare.table"), table));
+    ],
+    rows,
+    { label: t("compare.table") },
+  );
+  return card(
+    "compare-table",
+    `A: ${a.name} · B: ${b.name}`,
+    element("p", "note", t("compare.change.note")),
+    scrollBox(t("compare.table"), table),
+  );
 }
 
 /** @param {ReferenceReport} published @param {ReferenceReport} recomputed */
@@ -201,18 +268,29 @@ function referenceCard(published, recomputed) {
     [t("reference.block", { block: 5 }), ({ blocks }) => gf(sumOf(blocks[5]))],
     [t("reference.block", { block: 11 }), ({ blocks }) => gf(sumOf(blocks[11]))],
   ];
-  const table = dataTable([
-    { key: "label", label: t("compare.what"), words: true, value: () => null, text: ([name]) => name },
-    { key: "published", label: t("reference.col.published"), value: () => null, text: ([, of]) => of(published) },
-    { key: "recomputed", label: t("reference.col.recomputed"), value: () => null, text: ([, of]) => of(recomputed) },
-  ], rows, { label: t("reference.title") });
-  return card("compare-reference", t("reference.title"), element("p", "", sentenceText(recomputed.explanation)), scrollBox(t("reference.title"), table),
-    element("p", "note", t("reference.note", { ms: msText(published.forward_us) })));
+  const table = dataTable(
+    [
+      { key: "label", label: t("compare.what"), words: true, value: () => null, text: ([name]) => name },
+      { key: "published", label: t("reference.col.published"), value: () => null, text: ([, of]) => of(published) },
+      { key: "recomputed", label: t("reference.col.recomputed"), value: () => null, text: ([, of]) => of(recomputed) },
+    ],
+    rows,
+    { label: t("reference.title") },
+  );
+  return card(
+    "compare-reference",
+    t("reference.title"),
+    element("p", "", sentenceText(recomputed.explanation)),
+    scrollBox(t("reference.title"), table),
+    element("p", "note", t("reference.note", { ms: msText(published.forward_us) })),
+  );
 }
 
 /**
  * The published report prints one figure for linear layers and convolutions together.
- * @param {typeof FLOP_KINDS[number]} kind @param {(flops: number) => string} gf @returns {[string, (report: ReferenceReport) => string]}
+ * @param {typeof FLOP_KINDS[number]} kind
+ * @param {(flops: number) => string} gf
+ * @returns {[string, (report: ReferenceReport) => string]}
  */
 const kindRow = (kind, gf) => [
   `${t(`flops.${kind}`)}, GF`,

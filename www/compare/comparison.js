@@ -20,9 +20,21 @@ const phaseOf = (side, phase) => side.summary?.[phase] ?? null;
 function generalOf({ summary, reference }) {
   if (reference) {
     const { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens } = reference;
-    return { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights: null, backend: null, threads: null, host: null };
+    return {
+      model,
+      parameters,
+      hidden_size,
+      vocab_size,
+      n_blocks,
+      prompt_tokens,
+      weights: null,
+      backend: null,
+      threads: null,
+      host: null,
+    };
   }
-  const { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights, backend, threads, host } = summary.general;
+  const { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights, backend, threads, host } =
+    summary.general;
   return { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens, weights, backend, threads, host };
 }
 
@@ -40,7 +52,14 @@ export function unlike(a, b, phase) {
   if ((a.reference || b.reference) && phase === "decode") words.push(t("unlike.phase"));
   /** @type {string[]} */
   const unknown = [];
-  for (const name of /** @type {const} */ (["model", "hidden_size", "prompt_tokens", "weights", "backend", "threads"])) {
+  for (const name of /** @type {const} */ ([
+    "model",
+    "hidden_size",
+    "prompt_tokens",
+    "weights",
+    "backend",
+    "threads",
+  ])) {
     const [left, right] = [x[name], y[name]];
     // Two spellings of one size of model are no difference; the hidden size tells models apart.
     if (name === "model" && x.hidden_size === y.hidden_size && x.n_blocks === y.n_blocks) continue;
@@ -52,7 +71,12 @@ export function unlike(a, b, phase) {
   return words;
 }
 
-/** Whether the sides' runs overlap, so that their difference may be chance. @param {Side} a @param {Side} b @param {Phase} phase */
+/**
+ * Whether the sides' runs overlap, so that their difference may be chance.
+ * @param {Side} a
+ * @param {Side} b
+ * @param {Phase} phase
+ */
 export function withinSpread(a, b, phase) {
   const [x, y] = [phaseOf(a, phase)?.wall_us, phaseOf(b, phase)?.wall_us];
   return x !== undefined && y !== undefined && x.p5 <= y.p95 && y.p5 <= x.p95;
@@ -60,7 +84,7 @@ export function withinSpread(a, b, phase) {
 
 /** @param {Spread | undefined} spread */
 const spreadText = (spread) =>
-  (spread ? t("tile.spread", { low: msText(spread.p5), high: msText(spread.p95), n: number(spread.n) }) : "–");
+  spread ? t("tile.spread", { low: msText(spread.p5), high: msText(spread.p95), n: number(spread.n) }) : "–";
 
 /**
  * The rows of the comparison table.
@@ -70,11 +94,13 @@ const spreadText = (spread) =>
 export function comparisonRows(phase) {
   const dash = (/** @type {string | null | undefined} */ text) => text ?? "–";
   /** @param {Side} side */
-  const us = (side) => phaseOf(side, phase)?.wall_us.median ?? (phase === "prefill" ? side.reference?.forward_us ?? null : null);
+  const us = (side) =>
+    phaseOf(side, phase)?.wall_us.median ?? (phase === "prefill" ? (side.reference?.forward_us ?? null) : null);
   /** @param {Side} side */
-  const flops = (side) => phaseOf(side, phase)?.flops ?? (phase === "prefill" ? side.reference?.flops ?? null : null);
+  const flops = (side) => phaseOf(side, phase)?.flops ?? (phase === "prefill" ? (side.reference?.flops ?? null) : null);
   /** @param {Side} side */
-  const tflops = (side) => phaseOf(side, phase)?.tflops ?? (phase === "prefill" ? side.reference?.tflops ?? null : null);
+  const tflops = (side) =>
+    phaseOf(side, phase)?.tflops ?? (phase === "prefill" ? (side.reference?.tflops ?? null) : null);
   /** @param {(side: Side) => number | null} value @param {(value: number) => string} write */
   const measured = (value, write) => ({
     value,
@@ -84,27 +110,58 @@ export function comparisonRows(phase) {
     },
   });
   return [
-    { key: "ms", label: t(phase === "prefill" ? "compare.forward" : "compare.step"), ...measured(us, (value) => t("unit.ms", { value: msText(value) })) },
+    {
+      key: "ms",
+      label: t(phase === "prefill" ? "compare.forward" : "compare.step"),
+      ...measured(us, (value) => t("unit.ms", { value: msText(value) })),
+    },
     { key: "spread", label: t("compare.spread"), of: (side) => spreadText(phaseOf(side, phase)?.wall_us) },
     { key: "flops", label: t("compare.flops"), ...measured(flops, (value) => significant(value / 1e9, 5)) },
     { key: "tflops", label: "TFLOPS", ...measured(tflops, (value) => significant(value)) },
-    { key: "ceiling", label: t("col.ceiling_percent"), ...measured((side) => phaseOf(side, phase)?.percent_of_ceiling ?? null, (value) => `${number(value)} %`) },
-    { key: "gb", label: t("col.gb_per_s"), ...measured((side) => phaseOf(side, phase)?.gb_per_s ?? null, (value) => significant(value)) },
+    {
+      key: "ceiling",
+      label: t("col.ceiling_percent"),
+      ...measured(
+        (side) => phaseOf(side, phase)?.percent_of_ceiling ?? null,
+        (value) => `${number(value)} %`,
+      ),
+    },
+    {
+      key: "gb",
+      label: t("col.gb_per_s"),
+      ...measured(
+        (side) => phaseOf(side, phase)?.gb_per_s ?? null,
+        (value) => significant(value),
+      ),
+    },
     { key: "parameters", label: t("general.parameters"), of: (side) => number(generalOf(side).parameters) },
     { key: "prompt_tokens", label: t("general.prompt_tokens"), of: (side) => number(generalOf(side).prompt_tokens) },
     { key: "hidden_size", label: t("general.hidden_size"), of: (side) => number(generalOf(side).hidden_size) },
     { key: "n_blocks", label: t("general.n_blocks"), of: (side) => number(generalOf(side).n_blocks) },
     { key: "weights", label: t("general.weights"), of: (side) => dash(generalOf(side).weights) },
-    { key: "threads", label: t("general.threads"), ...measured((side) => generalOf(side).threads, (value) => number(value)), value: undefined },
+    {
+      key: "threads",
+      label: t("general.threads"),
+      ...measured(
+        (side) => generalOf(side).threads,
+        (value) => number(value),
+      ),
+      value: undefined,
+    },
     { key: "backend", label: t("general.backend"), of: (side) => dash(generalOf(side).backend) },
-    { key: "memory", label: t("general.memory"), ...measured((side) => side.summary?.process_bytes ?? null, bytesText), value: undefined },
+    {
+      key: "memory",
+      label: t("general.memory"),
+      ...measured((side) => side.summary?.process_bytes ?? null, bytesText),
+      value: undefined,
+    },
     { key: "host", label: t("general.host"), of: (side) => dash(generalOf(side).host) },
   ];
 }
 
 /**
- * Each block on both sides: by time, or by FLOPs where a side has no time per block. Null where the sides have different
- * numbers of blocks or nothing in common.
+ * Each block on both sides: by time, or by FLOPs where a side has no time per block. Null where the sides have
+ * different numbers of blocks or nothing in common.
  * @param {Side} a @param {Side} b @param {Phase} phase @returns {{ measure: "ms" | "gf", pairs: BlockPair[] } | null}
  */
 export function blockPairs(a, b, phase) {
@@ -112,33 +169,61 @@ export function blockPairs(a, b, phase) {
   const measure = a.summary && b.summary ? "ms" : "gf";
   const [x, y] = [blockValues(a, phase, measure), blockValues(b, phase, measure)];
   if (x.length === 0 || x.length !== y.length) return null;
-  return { measure, pairs: x.map(({ block, kind, value }, at) => ({ block, kind: kind ?? y[at].kind ?? "mamba", a: value, b: y[at].value })) };
+  return {
+    measure,
+    pairs: x.map(({ block, kind, value }, at) => ({
+      block,
+      kind: kind ?? y[at].kind ?? "mamba",
+      a: value,
+      b: y[at].value,
+    })),
+  };
 }
 
-/** @param {Side} side @param {Phase} phase @param {"ms" | "gf"} measure @returns {{ block: number, kind: "mamba" | "hybrid" | null, value: number }[]} */
+/**
+ * @param {Side} side
+ * @param {Phase} phase
+ * @param {"ms" | "gf"} measure
+ * @returns {{ block: number, kind: "mamba" | "hybrid" | null, value: number }[]}
+ */
 function blockValues({ summary, reference }, phase, measure) {
   if (reference) {
     // Published or recomputed, only hybrid blocks have more of Mamba's FLOPs than block 0, or any of attention's.
     const [first] = reference.blocks;
     return reference.blocks.map((row) => ({
-      block: row.block, kind: row.attention_flops > 0 || row.mamba_flops > 1.01 * first.mamba_flops ? "hybrid" : "mamba",
+      block: row.block,
+      kind: row.attention_flops > 0 || row.mamba_flops > 1.01 * first.mamba_flops ? "hybrid" : "mamba",
       value: (row.mamba_flops + row.attention_flops + row.ffn_flops + row.other_flops) / 1e9,
     }));
   }
-  return summary[phase].blocks.map(({ block, kind, us, flops }) => ({ block, kind, value: measure === "ms" ? us.median / 1000 : flops.total / 1e9 }));
+  return summary[phase].blocks.map(({ block, kind, us, flops }) => ({
+    block,
+    kind,
+    value: measure === "ms" ? us.median / 1000 : flops.total / 1e9,
+  }));
 }
 
-/** Inclusive time of the module types that both sides have. @param {Side} a @param {Side} b @param {Phase} phase @returns {Pair[]} */
+/**
+ * Inclusive time of the module types that both sides have.
+ * @param {Side} a
+ * @param {Side} b
+ * @param {Phase} phase
+ * @returns {Pair[]}
+ */
 export function typePairs(a, b, phase) {
   if ((a.reference || b.reference) && phase === "decode") return [];
   const other = new Map(typeTimes(b, phase));
-  return typeTimes(a, phase).flatMap(([name, a_ms]) => {
-    const b_ms = other.get(name);
-    return b_ms !== undefined && a_ms > 0 && b_ms > 0 ? [{ name, a_ms, b_ms }] : [];
-  }).sort((x, y) => Math.max(y.a_ms, y.b_ms) - Math.max(x.a_ms, x.b_ms));
+  return typeTimes(a, phase)
+    .flatMap(([name, a_ms]) => {
+      const b_ms = other.get(name);
+      return b_ms !== undefined && a_ms > 0 && b_ms > 0 ? [{ name, a_ms, b_ms }] : [];
+    })
+    .sort((x, y) => Math.max(y.a_ms, y.b_ms) - Math.max(x.a_ms, x.b_ms));
 }
 
 /** @param {Side} side @param {Phase} phase @returns {[string, number][]} */
 function typeTimes({ summary, reference }, phase) {
-  return reference ? reference.types.map(({ type, total_us }) => [type, total_us / 1000]) : summary[phase].types.map(({ type, us }) => [type, us / 1000]);
+  return reference
+    ? reference.types.map(({ type, total_us }) => [type, total_us / 1000])
+    : summary[phase].types.map(({ type, us }) => [type, us / 1000]);
 }

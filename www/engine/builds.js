@@ -1,5 +1,6 @@
 // @ts-check
-// Chooses the build of the engine and the number of threads by what browser and page allow, and says why. It loads nothing.
+// Chooses the build of the engine and the number of threads by what browser and page allow, and says why. It loads
+// nothing.
 
 import { BUILT } from "./built.js";
 import { Zamba2Error } from "./errors.js";
@@ -51,10 +52,14 @@ export function withoutThreads({ relaxed_simd }) {
 
 /** @param {boolean} relaxed_simd @param {{ threads: number, threads_reason: ThreadsReason }} chosen @returns {Build} */
 function build(relaxed_simd, { threads, threads_reason }) {
-  const folder = nearestBuild(BUILT, { threads: threads > 1, relaxed: relaxed_simd }, {
-    threads: threads_reason !== "no_shared_memory" && sharesMemory(),
-    relaxed: relaxed_simd,
-  });
+  const folder = nearestBuild(
+    BUILT,
+    { threads: threads > 1, relaxed: relaxed_simd },
+    {
+      threads: threads_reason !== "no_shared_memory" && sharesMemory(),
+      relaxed: relaxed_simd,
+    },
+  );
   if (folder === null) {
     throw new Zamba2Error("no_build", { builds: BUILT.join(", ") });
   }
@@ -68,8 +73,8 @@ function build(relaxed_simd, { threads, threads_reason }) {
 }
 
 /**
- * The build that is wanted or, if the package lacks it, the nearest one: threads matter more than relaxed SIMD. All builds
- * give the same results.
+ * The build that is wanted or, if the package lacks it, the nearest one: threads matter more than relaxed SIMD. All
+ * builds give the same results.
  * @param {string[]} built @param {{ threads: boolean, relaxed: boolean }} wanted
  * @param {{ threads: boolean, relaxed: boolean }} allowed  by this browser and page
  * @returns {string | null}

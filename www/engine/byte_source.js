@@ -1,6 +1,6 @@
 // @ts-check
-// The sources of a checkpoint's bytes: a folder behind a URL, or files that the user chose. It knows byte ranges, but no
-// tensor and no header, and stores nothing.
+// The sources of a checkpoint's bytes: a folder behind a URL, or files that the user chose. It knows byte ranges, but
+// no tensor and no header, and stores nothing.
 
 import { badOption, fact, Zamba2Error } from "./errors.js";
 import { Interruption, Retries, RETRY_DEFAULTS, retryAfterMs, Waits } from "./retrying.js";
@@ -103,9 +103,9 @@ export class FileListSource {
  */
 
 /**
- * A folder behind a URL, read with single-range GETs. `Range: bytes=a-b` is the only form that needs no preflight request
- * to another origin, so no other header is sent. Every request goes to the folder's own URL: if that redirects to a signed
- * URL, an earlier signature may have expired.
+ * A folder behind a URL, read with single-range GETs. `Range: bytes=a-b` is the only form that needs no preflight
+ * request to another origin, so no other header is sent. Every request goes to the folder's own URL: if that redirects
+ * to a signed URL, an earlier signature may have expired.
  * @implements {ByteSource}
  */
 export class UrlSource {
@@ -166,16 +166,20 @@ export class UrlSource {
   async range(file, start, end, signal) {
     const retries = new Retries(this.waits, file, signal);
     const first = await this.opened(file, start, end, retries);
-    const file_bytes = first.file_bytes ?? await this.sizeByGet(file, retries);
+    const file_bytes = first.file_bytes ?? (await this.sizeByGet(file, retries));
     return { file_bytes, chunks: this.continued(file, start, end, first.chunks, retries) };
   }
 
   /**
    * The bytes of a range, resumed as often as it is interrupted.
-   * @param {string} file @param {number} start @param {number} end @param {AsyncIterable<Uint8Array>} chunks @param {Retries} retries
+   * @param {string} file
+   * @param {number} start
+   * @param {number} end
+   * @param {AsyncIterable<Uint8Array>} chunks
+   * @param {Retries} retries
    */
   async *continued(file, start, end, chunks, retries) {
-    for (let at = start; ; ) {
+    for (let at = start; ;) {
       try {
         for await (const chunk of chunks) {
           if (chunk.byteLength > end - at) throw tooLong(file);
@@ -261,14 +265,21 @@ export class UrlSource {
     const whole = new WholeFile(length === null ? null : Number(length));
     this.identify(file, response, whole.file_bytes);
     this.wholes.set(file, whole);
-    this.fill(file, whole, exchange.body(response), new Retries(this.waits, file, exchange.retries.signal)).catch((reason) => {
-      this.wholes.delete(file);
-      whole.fail(reason);
-    });
+    this.fill(file, whole, exchange.body(response), new Retries(this.waits, file, exchange.retries.signal)).catch(
+      (reason) => {
+        this.wholes.delete(file);
+        whole.fail(reason);
+      },
+    );
     return whole;
   }
 
-  /** @param {string} file @param {WholeFile} whole @param {AsyncIterable<Uint8Array>} chunks @param {Retries} retries */
+  /**
+   * @param {string} file
+   * @param {WholeFile} whole
+   * @param {AsyncIterable<Uint8Array>} chunks
+   * @param {Retries} retries
+   */
   async fill(file, whole, chunks, retries) {
     for (;;) {
       try {
@@ -278,7 +289,8 @@ export class UrlSource {
         }
         const { bytes, file_bytes } = whole;
         if (file_bytes !== null && bytes > file_bytes) throw tooLong(file);
-        if (file_bytes !== null && bytes < file_bytes) throw new Interruption("dropped", truncated(file, file_bytes, bytes));
+        if (file_bytes !== null && bytes < file_bytes)
+          throw new Interruption("dropped", truncated(file, file_bytes, bytes));
         return whole.end();
       } catch (thrown) {
         await retries.pause(thrown, whole.bytes);
@@ -288,7 +300,8 @@ export class UrlSource {
   }
 
   /**
-   * The rest of an interrupted file: as a range if the server sends one, otherwise from the whole file without its beginning.
+   * The rest of an interrupted file: as a range if the server sends one, otherwise from the whole file without its
+   * beginning.
    * @param {string} file @param {WholeFile} whole @param {Retries} retries
    */
   async refilled(file, whole, retries) {
@@ -376,8 +389,8 @@ class Exchange {
   /** @param {RequestInit} init */
   reply(init) {
     this.retries.signal.throwIfAborted();
-    // The HTTP cache keeps redirects whose signature has expired. Chromium's also serves parts of a range itself, with the
-    // old ETag of a file that changed (seen with tests/browser/hub.test.js), and serialises ranges of one file.
+    // The HTTP cache keeps redirects whose signature has expired. Chromium's also serves parts of a range itself, with
+    // the old ETag of a file that changed (seen with tests/browser/hub.test.js), and serialises ranges of one file.
     return this.watched(() => fetch(this.url, { ...init, cache: "no-store", signal: this.controller.signal }));
   }
 
@@ -402,8 +415,16 @@ class Exchange {
    * @template T @param {() => Promise<T>} step @returns {Promise<T>}
    */
   async watched(step) {
-    const { signal, waits: { policy: { stall_ms } } } = this.retries;
-    const timer = setTimeout(() => { this.stalled = true; this.controller.abort(); }, stall_ms);
+    const {
+      signal,
+      waits: {
+        policy: { stall_ms },
+      },
+    } = this.retries;
+    const timer = setTimeout(() => {
+      this.stalled = true;
+      this.controller.abort();
+    }, stall_ms);
     try {
       return await step();
     } catch (cause) {

@@ -1,6 +1,7 @@
 // @ts-check
-// Opens a checkpoint: config, tokenizer, chat template and the headers of its weight files, each from this device if it is
-// stored there and otherwise from the source. A checkpoint is single or sharded safetensors, or what `zamba2 pack` wrote.
+// Opens a checkpoint: config, tokenizer, chat template and the headers of its weight files, each from this device if it
+// is stored there and otherwise from the source. A checkpoint is single or sharded safetensors, or what `zamba2 pack`
+// wrote.
 
 import { reportFromThrown, Zamba2Error } from "./errors.js";
 import { bytesOf, fetchPacked, PACK_FILE } from "./ranges.js";
@@ -46,7 +47,8 @@ export async function openCheckpoint(engine, source, stored, signal, onFacts) {
   const tokenizer = await openTokenizer(engine, files);
   const chat_template = tokenizer ? await openChat(engine, files, signal) : { chat: false, fault: null };
   onFacts({ tokenizer, chat: chat_template.chat, phase: "header" });
-  const { shards, ...headers } = (await openStoredHeaders(engine, source, stored)) ?? (await openHeaders(engine, source, files, signal));
+  const { shards, ...headers } =
+    (await openStoredHeaders(engine, source, stored)) ?? (await openHeaders(engine, source, files, signal));
   const units = engine.plan();
   await files.storeNew(shards);
   return { info, tokenizer, chat: chat_template.chat, chat_fault: chat_template.fault, units, ...headers };
@@ -54,7 +56,10 @@ export async function openCheckpoint(engine, source, stored, signal, onFacts) {
 
 /** The small files of a checkpoint. */
 class CheckpointFiles {
-  /** To be stored once the engine has accepted all of them, so that a bad file does not come back. @type {[string, Uint8Array | null][]} */
+  /**
+   * To be stored once the engine has accepted all of them, so that a bad file does not come back.
+   * @type {[string, Uint8Array | null][]}
+   */
   #new = [];
 
   /** @param {ByteSource} source @param {StoreFolder | null} stored @param {AbortSignal} signal */
@@ -86,7 +91,11 @@ class CheckpointFiles {
   }
 }
 
-/** A checkpoint without tokenizer.json still runs on token ids. @param {WasmEngine} engine @param {CheckpointFiles} files */
+/**
+ * A checkpoint without tokenizer.json still runs on token ids.
+ * @param {WasmEngine} engine
+ * @param {CheckpointFiles} files
+ */
 async function openTokenizer(engine, files) {
   const bytes = await files.small("tokenizer.json");
   if (bytes) engine.open_tokenizer(bytes);
@@ -94,8 +103,8 @@ async function openTokenizer(engine, files) {
 }
 
 /**
- * The chat template, if there is one. A fault of it, or of its transfer, refuses chats but not the model; a file that did
- * not arrive is not stored.
+ * The chat template, if there is one. A fault of it, or of its transfer, refuses chats but not the model; a file that
+ * did not arrive is not stored.
  * @param {WasmEngine} engine @param {CheckpointFiles} files @param {AbortSignal} signal
  * @returns {Promise<{ chat: boolean, fault: ErrorReport | null }>}
  */
@@ -111,7 +120,10 @@ async function openChat(engine, files, signal) {
 
 /**
  * The headers from this device; null unless all of them are there.
- * @param {WasmEngine} engine @param {ByteSource} source @param {StoreFolder | null} stored @returns {Promise<Headers | null>}
+ * @param {WasmEngine} engine
+ * @param {ByteSource} source
+ * @param {StoreFolder | null} stored
+ * @returns {Promise<Headers | null>}
  */
 async function openStoredHeaders(engine, source, stored) {
   if (!stored || stored.journal.shards.length === 0) return null;
@@ -169,7 +181,12 @@ async function openPack(engine, source, files, signal) {
   return { pack, is_pack_stored: false, shards };
 }
 
-/** The safetensors files; null if there are none. @param {WasmEngine} engine @param {ByteSource} source @param {AbortSignal} signal */
+/**
+ * The safetensors files; null if there are none.
+ * @param {WasmEngine} engine
+ * @param {ByteSource} source
+ * @param {AbortSignal} signal
+ */
 async function weightFiles(engine, source, signal) {
   if (await exists(source, WEIGHTS_FILE, signal)) return [WEIGHTS_FILE];
   const index = await orNull(source.whole(INDEX_FILE, signal));
@@ -204,7 +221,13 @@ function openHead(engine, file, file_bytes, head) {
   engine.open_shard(file, file_bytes, head.subarray(8, 8 + header_bytes));
 }
 
-/** @param {ByteSource} source @param {string} file @param {number} start @param {number} end @param {AbortSignal} signal */
+/**
+ * @param {ByteSource} source
+ * @param {string} file
+ * @param {number} start
+ * @param {number} end
+ * @param {AbortSignal} signal
+ */
 async function readRange(source, file, start, end, signal) {
   const reply = await source.range(file, start, end, signal);
   return { file_bytes: reply.file_bytes, bytes: await bytesOf(reply, end - start) };

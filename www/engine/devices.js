@@ -1,6 +1,6 @@
 // @ts-check
-// Chooses what computes, a graphics adapter or the CPU, and says why. It runs in the worker. The engine opens the adapter
-// and tests it later, while weights arrive.
+// Chooses what computes, a graphics adapter or the CPU, and says why. It runs in the worker. The engine opens the
+// adapter and tests it later, while weights arrive.
 
 import { fact, reportFromThrown, Zamba2Error } from "./errors.js";
 import { requestSubgroups } from "./subgroups.js";
@@ -11,7 +11,9 @@ import { requestSubgroups } from "./subgroups.js";
 
 /** @typedef {Required<NonNullable<LoadOptions["webgpu"]>>} WebGpuWishes */
 /** Facts of an adapter before its self-test. @typedef {Omit<AdapterInfo, "timestamp_step_us">} OpenAdapter */
-/** @typedef {{ webgpu: boolean, reason: BackendReason, fault: ErrorReport | null, adapter: OpenAdapter | null }} Device */
+/**
+ * @typedef {{ webgpu: boolean, reason: BackendReason, fault: ErrorReport | null, adapter: OpenAdapter | null }} Device
+ */
 
 /** Some drivers never answer. */
 const OPENING_MS = 60_000;
@@ -45,11 +47,12 @@ export async function chooseDevice(engine, wanted, wishes, after_loss) {
 }
 
 /** @param {string} code @returns {code is BackendReason} */
-const isReason = (code) => ["no_webgpu", "no_adapter", "software_adapter", "device_lost", "device_memory"].includes(code);
+const isReason = (code) =>
+  ["no_webgpu", "no_adapter", "software_adapter", "device_lost", "device_memory"].includes(code);
 
 /** @param {boolean} after_loss */
 async function requestAdapter(after_loss) {
-  for (let left = after_loss ? RESTART_TRIES : 1; ; ) {
+  for (let left = after_loss ? RESTART_TRIES : 1; ;) {
     const adapter = await gpu().requestAdapter({ powerPreference: "high-performance" });
     left -= 1;
     if (adapter || left === 0) return adapter;
@@ -71,7 +74,13 @@ async function openAdapter(engine, wanted, wishes, after_loss) {
   const subgroups = wishes.subgroups && adapter.features.has("subgroups");
   if (subgroups) requestSubgroups();
   const { maxBindingBytes: max_binding_bytes, timestamps, f16 } = wishes;
-  const opening = engine.open_webgpu({ hardware_only: wanted === "auto", max_binding_bytes, timestamps, f16, subgroups });
+  const opening = engine.open_webgpu({
+    hardware_only: wanted === "auto",
+    max_binding_bytes,
+    timestamps,
+    f16,
+    subgroups,
+  });
   const no_answer = fact("no_answer", { adapter: name, seconds: OPENING_MS / 1000 });
   const facts = await inTime(opening, () => new Zamba2Error("no_adapter", { fact: no_answer }));
   return { name, ...facts };

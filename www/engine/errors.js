@@ -78,8 +78,13 @@ export function badOption(name, why, more) {
 
 /** @param {unknown} value @returns {value is ErrorReport} */
 export function isErrorReport(value) {
-  return typeof value === "object" && value !== null && !(value instanceof Error)
-    && typeof (/** @type {any} */ (value).code) === "string" && typeof (/** @type {any} */ (value).values) === "object";
+  return (
+    typeof value === "object"
+    && value !== null
+    && !(value instanceof Error)
+    && typeof (/** @type {any} */ (value).code) === "string"
+    && typeof (/** @type {any} */ (value).values) === "object"
+  );
 }
 
 /** @param {ErrorReport} report */

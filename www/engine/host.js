@@ -82,14 +82,21 @@ export class Host {
     if (this.#device_fault) await this.#rebuild(this.#device_fault, context);
   }
 
-  /** Gives a new engine if `thrown` is a fault of the device, and rethrows it otherwise. @param {unknown} thrown @param {LoadContext} context */
+  /**
+   * Gives a new engine if `thrown` is a fault of the device, and rethrows it otherwise.
+   * @param {unknown} thrown
+   * @param {LoadContext} context
+   */
   async recover(thrown, context) {
     if (!isErrorReport(thrown) || !this.#isRecoverable(thrown)) throw thrown;
     await this.#rebuild(thrown, context);
     return this.engine();
   }
 
-  /** What a call that failed reports. The engine is given up where no later answer could be trusted. @param {unknown} thrown */
+  /**
+   * What a call that failed reports. The engine is given up where no later answer could be trusted.
+   * @param {unknown} thrown
+   */
   failed(thrown) {
     const report = reportFromThrown(thrown, takePanic());
     if (isFatal(report)) this.#engine = null;
@@ -104,8 +111,8 @@ export class Host {
 
   /**
    * Loads the model again after its device has failed: on the same kind of device if it was lost, on the CPU if it
-   * failed otherwise or too often and the choice is ours. Every path is bounded: a device is opened at most `MAX_LOSSES`
-   * times, and nothing is recoverable on the CPU.
+   * failed otherwise or too often and the choice is ours. Every path is bounded: a device is opened at most
+   * `MAX_LOSSES` times, and nothing is recoverable on the CPU.
    * @param {ErrorReport} fault @param {LoadContext} context
    */
   async #rebuild(fault, { signal, emit }) {
@@ -118,7 +125,10 @@ export class Host {
     this.#engine = null;
     // The page must not take this load for the progress of its own call.
     /** @type {LoadContext} */
-    const context = { signal, emit: (event, data) => emit(event === "progress" ? "reload" : event, /** @type {any} */ (data)) };
+    const context = {
+      signal,
+      emit: (event, data) => emit(event === "progress" ? "reload" : event, /** @type {any} */ (data)),
+    };
     const info = same_device
       ? await this.#load({ ...options, after_loss: true }, context)
       : await this.#loadOnDevice({ ...options, backend: "cpu" }, fault, context);
@@ -126,7 +136,11 @@ export class Host {
     emit("device", { state: "ready", info });
   }
 
-  /** Loads the model; if only the device fails and the choice is ours, on the CPU. @param {EngineOptions} options @param {LoadContext} context */
+  /**
+   * Loads the model; if only the device fails and the choice is ours, on the CPU.
+   * @param {EngineOptions} options
+   * @param {LoadContext} context
+   */
   async #load(options, context) {
     try {
       return await this.#loadOnDevice(options, null, context);
@@ -156,16 +170,31 @@ export class Host {
     try {
       opened = await createEngine(options, this.#hooks.startThreads);
       const wasm_ms = performance.now() - from_ms;
-      const loaded = await this.#loadWeights(opened.engine, progress, report, AbortSignal.any([signal, attempt.signal]));
+      const loaded = await this.#loadWeights(
+        opened.engine,
+        progress,
+        report,
+        AbortSignal.any([signal, attempt.signal]),
+      );
       this.#engine = opened.engine;
       const running = runningOn(opened, fault, loaded.timestamp_step_us);
-      const { source, engine: { weights } } = /** @type {LoadRequest} */ (this.#request);
+      const {
+        source,
+        engine: { weights },
+      } = /** @type {LoadRequest} */ (this.#request);
       const { relaxed_simd } = opened.build;
       this.#facts = { name: sourceName(source), weights, tokenizer: loaded.tokenizer, relaxed_simd, ...running };
       const { info, timing, memory, tokenizer, chat, chat_fault } = loaded;
       const load_ms = performance.now() - from_ms;
       return {
-        ...info, ...running, isolated: crossOriginIsolated, keeping: progress.keeping, tokenizer, chat, chat_fault, memory,
+        ...info,
+        ...running,
+        isolated: crossOriginIsolated,
+        keeping: progress.keeping,
+        tokenizer,
+        chat,
+        chat_fault,
+        memory,
         timing: { load_ms, wasm_ms, ...timing, clock_resolution_us: clockResolutionUs() },
       };
     } catch (thrown) {
@@ -184,7 +213,12 @@ export class Host {
    * @returns {Promise<Loaded & { timestamp_step_us: number | null }>}
    */
   async #loadWeights(engine, progress, report, signal) {
-    const { source, keep, retry, engine: { weights } } = /** @type {LoadRequest} */ (this.#request);
+    const {
+      source,
+      keep,
+      retry,
+      engine: { weights },
+    } = /** @type {LoadRequest} */ (this.#request);
     const onWait = (/** @type {LoadProgress["waiting"]} */ waiting) => {
       progress.waiting = waiting;
       report();
@@ -198,15 +232,21 @@ export class Host {
     /** @type {number | null} */
     let timestamp_step_us = null;
     try {
-      const loaded = await loadCheckpoint(engine, bytes, stored, {
-        signal,
-        unpaused: () => this.#pause.opened(signal),
-        onPlanned: async () => {
-          timestamp_step_us = await engine.prove_device();
+      const loaded = await loadCheckpoint(
+        engine,
+        bytes,
+        stored,
+        {
+          signal,
+          unpaused: () => this.#pause.opened(signal),
+          onPlanned: async () => {
+            timestamp_step_us = await engine.prove_device();
+          },
+          onUnit: () => this.#hooks.onUnit(engine),
+          onProgress: report,
         },
-        onUnit: () => this.#hooks.onUnit(engine),
-        onProgress: report,
-      }, progress);
+        progress,
+      );
       return { ...loaded, timestamp_step_us };
     } catch (thrown) {
       // What is stored belongs to another version of the files, and every later load would fail the same way.
@@ -221,9 +261,24 @@ export class Host {
 /** @returns {LoadProgress} */
 function initialProgress() {
   return {
-    phase: "config", origin: null, loaded_bytes: 0, total_bytes: 0, received_bytes: 0, device_bytes: 0, unit: null,
-    block: null, unit_loaded_bytes: 0, unit_bytes: 0, blocks_ready: 0, n_blocks: 0, paused: false, waiting: null,
-    keeping: { state: "off", reason: null }, info: null, tokenizer: false, chat: false,
+    phase: "config",
+    origin: null,
+    loaded_bytes: 0,
+    total_bytes: 0,
+    received_bytes: 0,
+    device_bytes: 0,
+    unit: null,
+    block: null,
+    unit_loaded_bytes: 0,
+    unit_bytes: 0,
+    blocks_ready: 0,
+    n_blocks: 0,
+    paused: false,
+    waiting: null,
+    keeping: { state: "off", reason: null },
+    info: null,
+    tokenizer: false,
+    chat: false,
   };
 }
 

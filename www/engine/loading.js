@@ -1,7 +1,7 @@
 // @ts-check
-// Loads a checkpoint into the wasm engine: small files, then headers, then every unit's weights in the order of the forward
-// pass. Each unit comes from this device if it is stored there, otherwise from the source, and is then stored. The engine
-// parses every format and answers which bytes it needs.
+// Loads a checkpoint into the wasm engine: small files, then headers, then every unit's weights in the order of the
+// forward pass. Each unit comes from this device if it is stored there, otherwise from the source, and is then stored.
+// The engine parses every format and answers which bytes it needs.
 
 import { openCheckpoint } from "./checkpoint_files.js";
 import { Zamba2Error } from "./errors.js";
@@ -185,7 +185,11 @@ class WeightsLoad {
     }
   }
 
-  /** The reply that was requested ahead for `unit`; null if none was. @param {Unit} unit @returns {Promise<RangeReply | null>} */
+  /**
+   * The reply that was requested ahead for `unit`; null if none was.
+   * @param {Unit} unit
+   * @returns {Promise<RangeReply | null>}
+   */
   async #nextReply(unit) {
     return this.#prefetched_units.has(unit) ? /** @type {RangeReply} */ ((await this.#replies.next()).value) : null;
   }

@@ -8,7 +8,11 @@ export function argmax(row) {
   return best;
 }
 
-/** Linear interpolation between the two nearest ranks; null without samples. @param {number[]} samples @param {number} p */
+/**
+ * Linear interpolation between the two nearest ranks; null without samples.
+ * @param {number[]} samples
+ * @param {number} p
+ */
 export function percentile(samples, p) {
   if (samples.length === 0) return null;
   const sorted = [...samples].sort((a, b) => a - b);

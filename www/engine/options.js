@@ -8,8 +8,17 @@ import { badOption, fact, Zamba2Error } from "./errors.js";
 
 /** @type {Required<api.GenerateOptions>} */
 export const GENERATE_DEFAULTS = {
-  max_tokens: 256, temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0, repetition_penalty: 1, seed: 42, stop: [],
-  ignore_eos: false, alternatives: 0, marks: false,
+  max_tokens: 256,
+  temperature: 0.7,
+  top_k: 40,
+  top_p: 0.95,
+  min_p: 0,
+  repetition_penalty: 1,
+  seed: 42,
+  stop: [],
+  ignore_eos: false,
+  alternatives: 0,
+  marks: false,
 };
 
 /** @type {Required<api.WebGpuOptions>} */

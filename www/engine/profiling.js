@@ -1,6 +1,6 @@
 // @ts-check
-// Makes the runs of Model.profile() and Model.report(): which ones and in which order is decided by
-// src/report/measure.rs. It sums nothing: the report keeps every run, so that each figure can be recomputed.
+// Makes the runs of Model.profile() and Model.report(); src/report/measure.rs decides which ones, in which order. It
+// sums nothing: every run is kept, so that each figure can be recomputed.
 
 import { yieldToMessages } from "./gates.js";
 
@@ -30,8 +30,15 @@ export async function profileRuns(engine, options, { signal, onProgress }) {
     engine.set_profiling(level);
     const from_ms = performance.now();
     engine.start(ids, {
-      max_tokens: options.decode + 1, temperature: 0, top_k: 0, top_p: 1, min_p: 0, repetition_penalty: 1, seed: 0,
-      stop: [], ignore_eos: true,
+      max_tokens: options.decode + 1,
+      temperature: 0,
+      top_k: 0,
+      top_p: 1,
+      min_p: 0,
+      repetition_penalty: 1,
+      seed: 0,
+      stop: [],
+      ignore_eos: true,
     });
     const prefill_from_ms = performance.now();
     while (!(await engine.advance(1)).done) {

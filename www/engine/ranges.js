@@ -55,7 +55,11 @@ export function prefetched(requests, source, signal) {
 export function packedUnit(pack, unit) {
   const packed = pack.units.find(({ name }) => name === unit.name);
   if (!packed || packed.bytes !== unit.stored_bytes) {
-    throw new Zamba2Error("bad_config", { file: PACK_FILE, fact: fact("other_unit", { name: unit.name }) }, { next: "pack" });
+    throw new Zamba2Error(
+      "bad_config",
+      { file: PACK_FILE, fact: fact("other_unit", { name: unit.name }) },
+      { next: "pack" },
+    );
   }
   return packed;
 }

@@ -2,31 +2,63 @@
 // Times are in microseconds, sizes in bytes, and a multiplication with its addition is two FLOPs. src/report/ has the
 // same structs.
 
-/** `zamba2-run/1`: what was measured, raw, with all conditions; a reader can recompute every figure. JSON-serialisable (plain arrays). */
+/**
+ * `zamba2-run/1`: what was measured, raw, with all conditions; a reader can recompute every figure. JSON-serialisable
+ * (plain arrays).
+ */
 export interface Run {
   schema: "zamba2-run/1";
-  made_ms: number;                       // since 1970
-  label: string;                         // e.g. "q4 · 2 threads · relaxed SIMD"
+  made_ms: number; // since 1970
+  label: string; // e.g. "q4 · 2 threads · relaxed SIMD"
   model: {
-    name: string;                        // last part of the source's address, or the folder's name
-    parameters: number;                  // 1 215 064 704 for 1.2B: norms, A_log, D, dt_bias included, tied embedding once
-    config: {                            // what counting needs, the checkpoint's names
-      hidden_size: number; vocab_size: number; kinds: ("mamba" | "hybrid")[]; d_state: number; d_conv: number; d_inner: number;
-      n_mamba_heads: number; n_groups: number; n_attention_heads: number; n_kv_heads: number; intermediate_size: number;
-      num_mem_blocks: number; use_shared_attention_adapter: boolean; adapter_rank: number; use_mem_rope: boolean;
-      add_bias_linear: boolean; tie_word_embeddings: boolean;
+    name: string; // last part of the source's address, or the folder's name
+    parameters: number; // 1 215 064 704 for 1.2B: norms, A_log, D, dt_bias included, tied embedding once
+    config: {
+      // what counting needs, the checkpoint's names
+      hidden_size: number;
+      vocab_size: number;
+      kinds: ("mamba" | "hybrid")[];
+      d_state: number;
+      d_conv: number;
+      d_inner: number;
+      n_mamba_heads: number;
+      n_groups: number;
+      n_attention_heads: number;
+      n_kv_heads: number;
+      intermediate_size: number;
+      num_mem_blocks: number;
+      use_shared_attention_adapter: boolean;
+      adapter_rank: number;
+      use_mem_rope: boolean;
+      add_bias_linear: boolean;
+      tie_word_embeddings: boolean;
     };
   };
   conditions: {
-    backend: string; weights: "f32" | "q8" | "q4"; threads: number; isolated: boolean | null; context: number;
-    level: "block" | "module"; host: string;            // user agent, or "native x86_64-linux"
-    hidden_ms: number;                                   // time for which the tab was in the background
+    backend: string;
+    weights: "f32" | "q8" | "q4";
+    threads: number;
+    isolated: boolean | null;
+    context: number;
+    level: "block" | "module";
+    host: string; // user agent, or "native x86_64-linux"
+    hidden_ms: number; // time for which the tab was in the background
   };
   timer: { source: string; resolution_us: number };
-  ceilings: { threads: number; int8_gmacs_per_s: number; int16_gmacs_per_s: number; f32_gmacs_per_s: number; read_gb_per_s: number } | null;
+  ceilings: {
+    threads: number;
+    int8_gmacs_per_s: number;
+    int16_gmacs_per_s: number;
+    f32_gmacs_per_s: number;
+    read_gb_per_s: number;
+  } | null;
   memory: {
-    weights_bytes: number; shared_bytes: number;         // shared_bytes: part of weights_bytes that the shared blocks hold
-    ssm_state_bytes: number; conv_state_bytes: number; kv_bytes_per_token: number; process_bytes: number | null;
+    weights_bytes: number;
+    shared_bytes: number; // shared_bytes: part of weights_bytes that the shared blocks hold
+    ssm_state_bytes: number;
+    conv_state_bytes: number;
+    kv_bytes_per_token: number;
+    process_bytes: number | null;
   };
   prompt_tokens: number;
   decode_tokens: number;
@@ -38,32 +70,63 @@ export interface Run {
 
 /** Columns of equal length. */
 export interface Spans {
-  names: string[]; name: number[]; parent: number[]; pass: number[];   // pass 0 = prefill, n = n-th decode step
-  start_us: number[]; duration_us: number[];
-  flops: number[];                                        // exact from shapes
-  bytes: number[];                                        // that must move: weights read, states read and written, KV read and written
+  names: string[];
+  name: number[];
+  parent: number[];
+  pass: number[]; // pass 0 = prefill, n = n-th decode step
+  start_us: number[];
+  duration_us: number[];
+  flops: number[]; // exact from shapes
+  bytes: number[]; // that must move: weights read, states read and written, KV read and written
 }
 
 /** The part of a block that a module's time and work are attributed to. */
 export type Part = "mamba" | "attention" | "ffn" | "other";
 
-export interface Spread { median: number; p5: number; p95: number; n: number }
+export interface Spread {
+  median: number;
+  p5: number;
+  p95: number;
+  n: number;
+}
 
 /**
- * Everything derived from a Run. Whole passes and blocks have medians; modules and types have means over the middle half of
- * the passes, in proportion to the median pass, so that self times and `untracked_us` sum to `profiled_us.median`.
+ * Everything derived from a Run. Whole passes and blocks have medians; modules and types have means over the middle
+ * half of the passes, in proportion to the median pass, so that self times and `untracked_us` sum to
+ * `profiled_us.median`.
  */
 export interface Summary {
   label: string;
   general: {
-    model: string; forward_us: Spread; hidden_size: number; vocab_size: number; prompt_tokens: number; decode_tokens: number;
-    n_blocks: number; parameters: number; runs: number; warmup: number; backend: string; weights: string; threads: number; host: string;
-    context: number; timer_source: string; timer_resolution_us: number;
+    model: string;
+    forward_us: Spread;
+    hidden_size: number;
+    vocab_size: number;
+    prompt_tokens: number;
+    decode_tokens: number;
+    n_blocks: number;
+    parameters: number;
+    runs: number;
+    warmup: number;
+    backend: string;
+    weights: string;
+    threads: number;
+    host: string;
+    context: number;
+    timer_source: string;
+    timer_resolution_us: number;
   };
   prefill: PhaseSummary;
-  decode: PhaseSummary;                                    // per token
+  decode: PhaseSummary; // per token
   /** One entry per token of the sequence: 0 = after the prompt. */
-  memory: { step: number; weights_bytes: number; shared_bytes: number; ssm_state_bytes: number; conv_state_bytes: number; kv_bytes: number }[];
+  memory: {
+    step: number;
+    weights_bytes: number;
+    shared_bytes: number;
+    ssm_state_bytes: number;
+    conv_state_bytes: number;
+    kv_bytes: number;
+  }[];
   process_bytes: number | null;
   ceilings: Run["ceilings"];
   /** The most useful first; each derived from the figures. */
@@ -73,67 +136,129 @@ export interface Summary {
 }
 
 /** A key of `words/*.json` with the values of its placeholders; the units decide how they are written. */
-export interface Sentence { key: string; values: Record<string, SentenceValue> }
+export interface Sentence {
+  key: string;
+  values: Record<string, SentenceValue>;
+}
 
 export type SentenceValue =
-  | { us: number } | { bytes: number }
-  | { figure: number }                                     // three significant digits
-  | { whole: number }                                      // no decimals
-  | { giga: [value: number, decimals: number] }            // in billions
-  | { grouped: number } | { text: string }
-  | { word: string };                                      // the key of a word
+  | { us: number }
+  | { bytes: number }
+  | { figure: number } // three significant digits
+  | { whole: number } // no decimals
+  | { giga: [value: number, decimals: number] } // in billions
+  | { grouped: number }
+  | { text: string }
+  | { word: string }; // the key of a word
 
 export interface PhaseSummary {
-  wall_us: Spread;                                         // without spans
-  profiled_us: Spread;                                     // with spans
-  recording_percent: number;                               // (profiled − wall) / wall of the medians
-  tokens: number;                                          // L for prefill, 1 for decode
+  wall_us: Spread; // without spans
+  profiled_us: Spread; // with spans
+  recording_percent: number; // (profiled − wall) / wall of the medians
+  tokens: number; // L for prefill, 1 for decode
   flops: number;
   flops_by_kind: { linear: number; conv1d: number; attention: number; ssm: number };
   bytes: number;
-  tflops: number;                                          // flops / wall median
+  tflops: number; // flops / wall median
   gb_per_s: number;
-  intensity: number;                                       // flops / bytes
-  roof: "arithmetic" | "memory";                           // the nearer ceiling
+  intensity: number; // flops / bytes
+  roof: "arithmetic" | "memory"; // the nearer ceiling
   /** What limits the phase: a ceiling only if its time is near what that ceiling allows. */
-  verdict: "held_by_arithmetic" | "held_by_memory" | "nearest_arithmetic" | "nearest_memory" | "above_ceiling" | "no_ceilings";
-  peak_gflops: number | null;                              // the arithmetic ceiling that applies to these weights (2 × GMAC/s)
-  percent_of_ceiling: number | null;                       // time the roofline allows / time taken
+  verdict:
+    "held_by_arithmetic" | "held_by_memory" | "nearest_arithmetic" | "nearest_memory" | "above_ceiling" | "no_ceilings";
+  peak_gflops: number | null; // the arithmetic ceiling that applies to these weights (2 × GMAC/s)
+  percent_of_ceiling: number | null; // time the roofline allows / time taken
   blocks: BlockRow[];
-  types: TypeRow[];                                        // the reference's class names; sorted by self time
-  modules: ModuleRow[];                                    // every node below the model, sorted by self time
-  /** One pass, the median one, depth-first: model → block → module. Children follow one another from their parent's start. */
-  tree: { path: string; name: string; type: string; part: Part; depth: number; start_us: number; us: number; self_us: number; block: number | null }[];
-  untracked_us: number;                                    // profiled wall − sum of self times
+  types: TypeRow[]; // the reference's class names; sorted by self time
+  modules: ModuleRow[]; // every node below the model, sorted by self time
+  /**
+   * One pass, the median one, depth-first: model → block → module. Children follow one another from their parent's
+   * start.
+   */
+  tree: {
+    path: string;
+    name: string;
+    type: string;
+    part: Part;
+    depth: number;
+    start_us: number;
+    us: number;
+    self_us: number;
+    block: number | null;
+  }[];
+  untracked_us: number; // profiled wall − sum of self times
 }
 
 export interface BlockRow {
-  block: number; kind: "mamba" | "hybrid"; shared_block: number | null; call: number | null;   // the n-th call of its shared block, from 1
+  block: number;
+  kind: "mamba" | "hybrid";
+  shared_block: number | null;
+  call: number | null; // the n-th call of its shared block, from 1
   us: Spread;
-  parts_us: { mamba: number; attention: number; ffn: number; other: number };   // sums to us.median
+  parts_us: { mamba: number; attention: number; ffn: number; other: number }; // sums to us.median
   flops: { mamba: number; attention: number; ffn: number; other: number; total: number };
-  bytes: number; tflops: number; gb_per_s: number; percent_of_ceiling: number | null;
-  ratio: number;                                           // us ÷ median of its own kind
+  bytes: number;
+  tflops: number;
+  gb_per_s: number;
+  percent_of_ceiling: number | null;
+  ratio: number; // us ÷ median of its own kind
 }
 
 /** `time_percent` is of self time; `flops` are without those of modules inside. */
-export interface TypeRow { type: string; count: number; us: number; self_us: number; mean_us: number; time_percent: number; flops: number; flops_percent: number }
+export interface TypeRow {
+  type: string;
+  count: number;
+  us: number;
+  self_us: number;
+  mean_us: number;
+  time_percent: number;
+  flops: number;
+  flops_percent: number;
+}
 
 /** `time_percent` is of self time; work and rates are of the module with all inside it. */
 export interface ModuleRow {
-  path: string;                                            // "model.layers.5.shared_transformer.self_attn.q_proj"
-  name: string;                                            // its last step
-  type: string; part: Part; block: number | null; count: number; us: number; self_us: number; time_percent: number;
-  flops: number; bytes: number; tflops: number; gb_per_s: number; intensity: number | null; percent_of_ceiling: number | null;
+  path: string; // "model.layers.5.shared_transformer.self_attn.q_proj"
+  name: string; // its last step
+  type: string;
+  part: Part;
+  block: number | null;
+  count: number;
+  us: number;
+  self_us: number;
+  time_percent: number;
+  flops: number;
+  bytes: number;
+  tflops: number;
+  gb_per_s: number;
+  intensity: number | null;
+  percent_of_ceiling: number | null;
 }
 
-/** The report that this one succeeds. `published`: the printed digits; `recomputed`: every operation counted once, for the same times. */
+/**
+ * The report that this one succeeds. `published`: the printed digits; `recomputed`: every operation counted once, for
+ * the same times.
+ */
 export interface ReferenceReport {
   kind: "published" | "recomputed";
   model: string;
-  forward_us: number; hidden_size: number; vocab_size: number; prompt_tokens: number; n_blocks: number; parameters: number;
-  flops: number; flops_by_kind: { linear: number; conv1d: number; attention: number; ssm: number }; tflops: number;
-  blocks: { block: number; mamba_flops: number; attention_flops: number; ffn_flops: number; other_flops: number; tflops: number | null }[];
+  forward_us: number;
+  hidden_size: number;
+  vocab_size: number;
+  prompt_tokens: number;
+  n_blocks: number;
+  parameters: number;
+  flops: number;
+  flops_by_kind: { linear: number; conv1d: number; attention: number; ssm: number };
+  tflops: number;
+  blocks: {
+    block: number;
+    mamba_flops: number;
+    attention_flops: number;
+    ffn_flops: number;
+    other_flops: number;
+    tflops: number | null;
+  }[];
   types: { type: string; count: number; total_us: number; mean_us: number }[];
   slowest: { path: string; type: string; us: number }[];
   /** What differs between published and recomputed. */

@@ -1,6 +1,6 @@
 // @ts-check
-// Reports in the worker: it assembles a run from the measurements and the facts of model and device, and passes run files
-// to the wasm module. It computes no figure.
+// Reports in the worker: it assembles a run from the measurements and the facts of model and device, and passes run
+// files to the wasm module. It computes no figure.
 
 import { yieldToMessages } from "./gates.js";
 import { clockResolutionUs } from "./numbers.js";
@@ -9,7 +9,8 @@ import { loadReports } from "./wasm_engine.js";
 
 /** @import { ProfileRequest } from "./profiling.js" */
 /** @import { WasmEngine } from "./wasm_engine.js" */
-/** @import { AdapterInfo, ProfileRun, ProfileSpans, ReferenceReport, ReportProgress, Run, Spans, Summary } from "./zamba2.d.ts" */
+/** @import { AdapterInfo, ProfileRun, ProfileSpans, ReportProgress } from "./zamba2.d.ts" */
+/** @import { ReferenceReport, Run, Spans, Summary } from "./report.d.ts" */
 
 /** @typedef {ProfileRequest & { ceilings: boolean }} ReportRequest */
 
@@ -32,7 +33,10 @@ import { loadReports } from "./wasm_engine.js";
 export function sourceName(source) {
   if (typeof source !== "string") return source[0]?.webkitRelativePath.split("/").at(-2) ?? "files";
   const { pathname, host } = new URL(source);
-  const parts = pathname.replace(/\/resolve\/[^/]+\/?$/, "").split("/").filter(Boolean);
+  const parts = pathname
+    .replace(/\/resolve\/[^/]+\/?$/, "")
+    .split("/")
+    .filter(Boolean);
   const last = parts.at(-1) ?? host;
   try {
     return decodeURIComponent(last);
@@ -58,10 +62,14 @@ export async function measureRun(engine, loaded, options, { signal, onProgress }
     const rounded = Object.entries(rates).map(([name, rate]) => [name, thousandths(rate)]);
     ceilings = /** @type {Run["ceilings"]} */ ({ threads, ...Object.fromEntries(rounded) });
   }
-  const measured = await profileRuns(engine, { ...options, prompt: given, prefill }, {
-    signal,
-    onProgress: (run) => onProgress({ phase: "runs", run, runs: options.runs }),
-  });
+  const measured = await profileRuns(
+    engine,
+    { ...options, prompt: given, prefill },
+    {
+      signal,
+      onProgress: (run) => onProgress({ phase: "runs", run, runs: options.runs }),
+    },
+  );
   const { weights, threads, backend, relaxed_simd, adapter } = loaded;
   // Without timestamp queries each block is waited for, but not its modules.
   const untimed = adapter !== null && adapter.timestamp_step_us === null;
@@ -73,8 +81,14 @@ export async function measureRun(engine, loaded, options, { signal, onProgress }
     label: labelOf(loaded),
     model: facts.model,
     conditions: {
-      backend, weights, threads, isolated: crossOriginIsolated, context, level: untimed ? "block" : options.level,
-      host: (adapter ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, LONGEST_HOST), hidden_ms: 0,
+      backend,
+      weights,
+      threads,
+      isolated: crossOriginIsolated,
+      context,
+      level: untimed ? "block" : options.level,
+      host: (adapter ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, LONGEST_HOST),
+      hidden_ms: 0,
     },
     timer: timerOf(adapter, clockResolutionUs()),
     ceilings,
@@ -109,7 +123,10 @@ const BUILT_IN_TOKENS = 35;
 /** The limit of a run file. */
 const LONGEST_HOST = 400;
 
-/** Further digits of times and rates are noise, and at most fifteen digits are read back exactly. @param {number} value */
+/**
+ * Further digits of times and rates are noise, and at most fifteen digits are read back exactly.
+ * @param {number} value
+ */
 const thousandths = (value) => Math.round(value * 1000) / 1000;
 
 /** Typed arrays would become objects in JSON. @param {ProfileSpans} spans @returns {Spans} */
@@ -136,7 +153,10 @@ function plainSpans(spans) {
  * @property {(args: { kind: string }) => ReferenceReport} reference_report
  */
 
-/** Calls that need no model. @type {{ [K in keyof ReportCalls]: (args: Parameters<ReportCalls[K]>[0]) => Promise<ReturnType<ReportCalls[K]>> }} */
+/**
+ * Calls that need no model.
+ * @type {{ [K in keyof ReportCalls]: (args: Parameters<ReportCalls[K]>[0]) => Promise<ReturnType<ReportCalls[K]>> }}
+ */
 export const reportCalls = {
   parse_run: async ({ text }) => (await loadReports()).parse_run(text),
   summarise: async ({ text }) => (await loadReports()).summarise(text),

@@ -137,15 +137,21 @@ export function retryAfterMs(response) {
 /** @param {number} delay_ms @param {AbortSignal} signal @returns {Promise<void>} */
 function slept(delay_ms, signal) {
   return new Promise((resolve, reject) => {
-    const stop = () => { clearTimeout(timer); reject(signal.reason); };
-    const timer = setTimeout(() => { signal.removeEventListener("abort", stop); resolve(); }, delay_ms);
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", stop);
+      resolve();
+    }, delay_ms);
     signal.addEventListener("abort", stop, { once: true });
   });
 }
 
 /**
- * Until the browser is online, but no longer than the longest backoff: the flag can be wrong, and a server on this machine
- * answers anyway.
+ * Until the browser is online, but no longer than the longest backoff: the flag can be wrong, and a server on this
+ * machine answers anyway.
  * @param {AbortSignal} signal
  */
 async function online(signal) {

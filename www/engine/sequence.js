@@ -1,6 +1,6 @@
 // @ts-check
-// The engine's one sequence: starting it from a prompt, branching, continuing and running it, and bringing it back after
-// a lost device. It owns no device and posts no message: the host has the engine, the call's context the events.
+// The engine's one sequence: starting it from a prompt, branching, continuing and running it, and bringing it back
+// after a lost device. It owns no device and posts no message: the host has the engine, the call's context the events.
 
 import { isRefusedInput, Zamba2Error, fact } from "./errors.js";
 import { yieldToMessages } from "./gates.js";
@@ -44,7 +44,10 @@ export class Sequence {
 
   // ---- prompts that come while the model is loading ----
 
-  /** From now on each block runs on this prompt as soon as it has arrived. Only the first prompt is queued. @param {QueuedPrompt} queued */
+  /**
+   * From now on each block runs on this prompt as soon as it has arrived. Only the first prompt is queued.
+   * @param {QueuedPrompt} queued
+   */
   queuePrompt(queued) {
     this.#queued_prompt ??= queued;
   }
@@ -89,7 +92,10 @@ export class Sequence {
     return this.#run(engine, { tokens: 0, prompt_tokens: ids.length }, null, context);
   }
 
-  /** @param {{ sequence: number, index: number, token: number, options: GenerateOptions }} args @param {CallContext} context */
+  /**
+   * @param {{ sequence: number, index: number, token: number, options: GenerateOptions }} args
+   * @param {CallContext} context
+   */
   async branch({ sequence, index, token, options }, context) {
     const engine = this.#engineWith(sequence);
     return this.#runOn(engine, engine.branch(index, token, options), options, token, context);
@@ -192,7 +198,8 @@ export class Sequence {
 
   /**
    * Prefill or replay, then decode steps until one ends the run.
-   * @param {WasmEngine} engine @param {{ tokens: number, prompt_tokens: number }} kept  what comes before the first token
+   * @param {WasmEngine} engine
+   * @param {{ tokens: number, prompt_tokens: number }} kept  what comes before the first token
    * @param {number | null} forced_token  what the first step gives @param {CallContext} context
    * @returns {Promise<RunFigures>}
    */
@@ -239,9 +246,11 @@ export class Sequence {
   }
 
   /**
-   * Brings the sequence onto a new device if `thrown` is the loss of the old one, and rethrows it otherwise. Pieces that
-   * were sent are not sent again.
-   * @param {unknown} thrown @param {number | null} forced_token  what the next step was to give @param {CallContext} context
+   * Brings the sequence onto a new device if `thrown` is the loss of the old one, and rethrows it otherwise. Pieces
+   * that were sent are not sent again.
+   * @param {unknown} thrown
+   * @param {number | null} forced_token  what the next step was to give
+   * @param {CallContext} context
    */
   async #recover(thrown, forced_token, context) {
     const engine = await this.#host.recover(thrown, context);
@@ -269,7 +278,7 @@ function promptTokens(engine, prompt) {
  * @param {(advanced: { block: number, done: boolean }) => void} onBlock
  */
 async function prefillAndReplay(engine, signal, onBlock) {
-  for (let done = false; !done; ) {
+  for (let done = false; !done;) {
     await yieldToMessages();
     signal.throwIfAborted();
     const advanced = await engine.advance(1);
@@ -277,7 +286,7 @@ async function prefillAndReplay(engine, signal, onBlock) {
     onBlock(advanced);
   }
   // Only a rewound sequence has tokens to replay.
-  for (let left = Infinity; left > 0; ) {
+  for (let left = Infinity; left > 0;) {
     left = await engine.replay(REPLAY_TOKENS);
     await yieldToMessages();
     signal.throwIfAborted();

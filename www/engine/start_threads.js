@@ -1,9 +1,12 @@
 // @ts-check
-// Starts and ends the engine's threads from the page. The engine's worker requests them by message instead of starting them
-// itself: in Firefox 153 `new Worker` inside a worker may block for ever while other nested workers load, and with it the
-// timers that would detect this.
+// Starts and ends the engine's threads from the page. The engine's worker requests them by message instead of starting
+// them itself: in Firefox 153 `new Worker` inside a worker may block for ever while other nested workers load, and with
+// it the timers that would detect this.
 
-/** What a thread needs. @typedef {{ address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} SharedModule */
+/**
+ * What a thread needs.
+ * @typedef {{ address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} SharedModule
+ */
 
 /** A worker starts in tens of milliseconds. After this the engine runs with the threads that are up. */
 const START_MS = 5_000;
@@ -34,7 +37,10 @@ export class Threads {
   #create(number) {
     if (this.#ended) return null;
     try {
-      const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: `zamba2-thread-${number}` });
+      const worker = new Worker(new URL("./thread.js", import.meta.url), {
+        type: "module",
+        name: `zamba2-thread-${number}`,
+      });
       this.#workers.push(worker);
       return worker;
     } catch {

@@ -3,15 +3,16 @@
 // lists and deletes them. It knows files, sizes and hashes; it does not interpret what it stores.
 //
 // One folder per source and weight format. A journal lists the valid data: data is written first, then the journal with
-// the hashes of the data, and everything read is checked against its hash. So a tab that is closed at any byte leaves no
-// invalid data behind. The journal has two files that are written in turn: a torn one does not parse, and the other is
-// still valid. Nothing is flushed until the end, so a power cut may lose what the system had not written.
+// the hashes of the data, and everything read is checked against its hash. So a tab that is closed at any byte leaves
+// no invalid data behind. The journal has two files that are written in turn: a torn one does not parse, and the other
+// is still valid. Nothing is flushed until the end, so a power cut may lose what the system had not written.
 
 import { fact, Zamba2Error } from "./errors.js";
 
 /**
  * @typedef {{ bytes: number, sha256: string }} StoredFile  a file, or a segment of one
- * @typedef {{ file: string, file_bytes: number, etag: string | null }} Shard  a weight file of the source, and its version
+ * @typedef {{ file: string, file_bytes: number, etag: string | null }} Shard  a weight file of the source,
+ *   and its version
  * @typedef {{ name: string, segments: StoredFile[] }} Partial  the unit that is being written, as far as it is
  * @typedef {object} Journal
  * @property {2} version
@@ -37,7 +38,9 @@ import { fact, Zamba2Error } from "./errors.js";
 
 const ROOT = "zamba2";
 const JOURNALS = ["journal.0.json", "journal.1.json"];
-/** Weights are written and hashed in segments: each write is a request to the browser, and a crash loses at most one. */
+/**
+ * Weights are written and hashed in segments: each write is a request to the browser, and a crash loses at most one.
+ */
 const SEGMENT_BYTES = 8 << 20;
 /** Writing and hashing run beside the load; at most this much is queued. */
 const QUEUE_BYTES = 32 << 20;
@@ -62,8 +65,8 @@ const lockName = (key) => `zamba2-store-${key}`;
 const in_use = new Set();
 
 /**
- * Calls a method of a handle and keeps a reference to the handle until it settles. Workaround: in Chromium 156 the promise
- * never settles if the handle is garbage collected meanwhile (seen while gigabytes were loading).
+ * Calls a method of a handle and keeps a reference to the handle until it settles. Workaround: in Chromium 156 the
+ * promise never settles if the handle is garbage collected meanwhile (seen while gigabytes were loading).
  * @template H, T @param {H & object} handle @param {(handle: H) => Promise<T>} ask @returns {Promise<T>}
  */
 async function ofHandle(handle, ask) {
@@ -94,7 +97,8 @@ async function fileBytes(folder, name) {
     const file = await ofHandle(handle, () => handle.getFile());
     return new Uint8Array(await ofHandle(file, () => file.arrayBuffer()));
   } catch (error) {
-    if (error instanceof DOMException && (error.name === "NotFoundError" || error.name === "NotReadableError")) return null;
+    if (error instanceof DOMException && (error.name === "NotFoundError" || error.name === "NotReadableError"))
+      return null;
     throw error;
   }
 }
@@ -118,7 +122,11 @@ async function readJournal(folder) {
 
 /** The size of a model on the device. @param {Journal} journal */
 function storedBytes(journal) {
-  const files = [...Object.values(journal.files), ...Object.values(journal.units).flat(), ...(journal.partial?.segments ?? [])];
+  const files = [
+    ...Object.values(journal.files),
+    ...Object.values(journal.units).flat(),
+    ...(journal.partial?.segments ?? []),
+  ];
   return files.reduce((sum, file) => sum + (file?.bytes ?? 0), 0);
 }
 
@@ -136,8 +144,12 @@ export async function keptModels() {
     if (!(folder instanceof FileSystemDirectoryHandle)) continue;
     const journal = await readJournal(folder);
     models.push({
-      key, source: journal?.source ?? "", weights: /** @type {KeptModelInfo["weights"]} */ (journal?.weights ?? "q4"),
-      bytes: journal ? storedBytes(journal) : 0, complete: journal?.complete ?? false, saved_ms: journal?.saved_ms ?? 0,
+      key,
+      source: journal?.source ?? "",
+      weights: /** @type {KeptModelInfo["weights"]} */ (journal?.weights ?? "q4"),
+      bytes: journal ? storedBytes(journal) : 0,
+      complete: journal?.complete ?? false,
+      saved_ms: journal?.saved_ms ?? 0,
     });
   }
   return models.sort((a, b) => b.saved_ms - a.saved_ms);
@@ -155,8 +167,8 @@ export async function forgetModel(key) {
 }
 
 /**
- * Opens the folder of a model. Without one: "no_storage" (the browser has none or refuses it, as in some private windows)
- * or "other_tab" (another tab is writing this model).
+ * Opens the folder of a model. Without one: "no_storage" (the browser has none or refuses it, as in some private
+ * windows) or "other_tab" (another tab is writing this model).
  * @param {string} source @param {string} weights
  * @returns {Promise<{ stored: StoreFolder | null, reason: "no_storage" | "other_tab" | null }>}
  */
@@ -177,7 +189,16 @@ export async function openStored(source, weights) {
   journal = await readJournal(folder);
   /** @type {Journal} */
   const empty = {
-    version: 2, serial: 0, source, weights, files: {}, shards: [], units: {}, partial: null, complete: false, saved_ms: Date.now(),
+    version: 2,
+    serial: 0,
+    source,
+    weights,
+    files: {},
+    shards: [],
+    units: {},
+    partial: null,
+    complete: false,
+    saved_ms: Date.now(),
   };
   return { stored: new StoreFolder(folder, journal ?? empty, release), reason: null };
 }
@@ -186,7 +207,8 @@ export async function openStored(source, weights) {
 function holdLock(name, mode) {
   return new Promise((resolve, reject) => {
     const signal = AbortSignal.timeout(LOCK_WAIT_MS);
-    navigator.locks.request(name, { mode, signal }, () => new Promise((release) => resolve(() => release(undefined))))
+    navigator.locks
+      .request(name, { mode, signal }, () => new Promise((release) => resolve(() => release(undefined))))
       .catch((thrown) => (signal.aborted ? resolve(null) : reject(thrown)));
   });
 }
@@ -286,7 +308,11 @@ export class StoreFolder {
     return bytes.subarray(0, at);
   }
 
-  /** Starts to write a unit after its valid `beginning`. @param {string} name @param {Uint8Array<ArrayBuffer>} beginning */
+  /**
+   * Starts to write a unit after its valid `beginning`.
+   * @param {string} name
+   * @param {Uint8Array<ArrayBuffer>} beginning
+   */
   async startUnit(name, beginning) {
     await this.#writing(async () => {
       this.#open = await openFile(this.folder, unitFile(name));

@@ -1,7 +1,8 @@
 // @ts-check
 // Makes a browser's device have subgroups. wgpu cannot request them: on the web it maps a fixed set of its features to
-// WebGPU's, without subgroups, and calls `requestDevice` itself. But it passes WGSL on as it is, so a device that has the
-// feature runs the shaders. The only place left to add it is the browser's own `requestDevice`, in this worker only.
+// WebGPU's, without subgroups, and calls `requestDevice` itself. But it passes WGSL on as it is, so a device that has
+// the feature runs the shaders. The only place left to add it is the browser's own `requestDevice`, in this worker
+// only.
 
 let is_installed = false;
 

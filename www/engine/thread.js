@@ -1,7 +1,7 @@
 // @ts-check
-// One thread of the engine: a worker with the memory of the engine's worker. It runs the jobs of the thread pool and, once it
-// serves, handles no messages any more.
-// Messages in: `{ address, module, memory }` (`address` of the bindings), then "serve". Message out, once: "ready" or an error.
+// One thread of the engine: a worker with the memory of the engine's worker. It runs the jobs of the thread pool and,
+// once it serves, handles no messages any more. Messages in: `{ address, module, memory }` (`address` of the bindings),
+// then "serve". Message out, once: "ready" or an error.
 
 /** The bindings, whose types exist only after a build. @type {any} */
 let engine;

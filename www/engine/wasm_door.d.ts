@@ -1,12 +1,23 @@
 /**
- * What `src/api.rs` exports, with the shapes of the plain objects that cross. The generated bindings type every such object
- * as `any`, and exist only after a build; tests/browser/door.test.js compares their names and parameters with these.
- * Calls that wait are exclusive: during one, every other call would find the Rust object borrowed.
+ * What `src/api.rs` exports, with the shapes of the plain objects that cross. The generated bindings type every such
+ * object as `any`, and exist only after a build; tests/browser/door.test.js compares their names and parameters with
+ * these. Calls that wait are exclusive: during one, every other call would find the Rust object borrowed.
  */
 
 import type {
-  Ceilings, ChatMessage, GenerateOptions, KernelReport, MemoryReport, ModelInfo, ProfileSpans, ReferenceReport,
-  RestoredSequence, Run, Summary, TokenRank, Weights,
+  Ceilings,
+  ChatMessage,
+  GenerateOptions,
+  KernelReport,
+  MemoryReport,
+  ModelInfo,
+  ProfileSpans,
+  ReferenceReport,
+  RestoredSequence,
+  Run,
+  Summary,
+  TokenRank,
+  Weights,
 } from "./zamba2.d.ts";
 import type { ErrorReport } from "./errors.js";
 
@@ -87,7 +98,8 @@ export interface WasmEngine {
   open_config(text: string): ModelInfo;
   open_tokenizer(bytes: Uint8Array): void;
   open_chat_template(
-    tokenizer_config: Uint8Array | null, jinja: Uint8Array | null,
+    tokenizer_config: Uint8Array | null,
+    jinja: Uint8Array | null,
   ): { chat: boolean; fault: ErrorReport | null };
   open_index(text: string): string[];
   header_bytes(file: string, file_bytes: number, first8: Uint8Array): number;
@@ -134,10 +146,10 @@ export interface WasmEngine {
   take_profile(): ProfileSpans;
   memory(): MemoryReport;
   run_facts(name: string): { model: Run["model"]; memory: Run["memory"]; context: number; prompt: string };
-  /** What `report/measure.rs` runs after `n_done` runs; nothing when all are done. */
+  /** Which of the runs comes after `n_done` others; undefined after the last one. */
   next_run(warmup: number, runs: number, n_done: number): "warm_up" | "unprofiled" | "profiled" | undefined;
-  /** The prompt cut or repeated to `length`, or a fixed one. */
-  measured_prompt(ids: Uint32Array | undefined, length: number): Uint32Array<ArrayBuffer>;
+  /** `ids`, or fixed ones without them, cut or repeated to `length`. */
+  measured_prompt(ids: Uint32Array | undefined, length: number): Uint32Array;
   ceilings(): Promise<Ceilings>;
   bench_kernels(): Omit<KernelReport, "relaxed_simd">;
 }

@@ -23,7 +23,10 @@ import { Zamba2Error } from "./errors.js";
 /** @type {Promise<ReportFunctions> | null} */
 let reports = null;
 
-/** The functions on reports, from the plain build, which runs in every browser; loaded once. @returns {Promise<ReportFunctions>} */
+/**
+ * The functions on reports, from the plain build, which runs in every browser; loaded once.
+ * @returns {Promise<ReportFunctions>}
+ */
 export function loadReports() {
   reports ??= loadBindings(chooseBuild({ threads: 1, relaxed_simd: false })).then(({ bindings }) => bindings);
   // The next call may find the network back.
@@ -42,9 +45,15 @@ export function loadReports() {
  * @property {boolean} [after_loss]  the engine before this one lost its device
  */
 
-/** The build names the threads that are really up. @typedef {{ engine: WasmEngine, build: Build, device: Device }} OpenEngine */
+/**
+ * The build names the threads that are really up.
+ * @typedef {{ engine: WasmEngine, build: Build, device: Device }} OpenEngine
+ */
 
-/** The module of this worker and its threads; they serve one engine after another. @type {Promise<{ bindings: Bindings, build: Build }> | null} */
+/**
+ * The module of this worker and its threads; they serve one engine after another.
+ * @type {Promise<{ bindings: Bindings, build: Build }> | null}
+ */
 let started = null;
 /** Of the module that `started` brings. @type {Bindings | null} */
 let started_bindings = null;

@@ -1,6 +1,6 @@
 // @ts-check
-// A file from a server without ranges: it arrives from start to end, and what has arrived can be read in any order. It sends
-// no request.
+// A file from a server without ranges: it arrives from start to end, and what has arrived can be read in any order. It
+// sends no request.
 
 /** Bytes that have arrived become Blobs of this size, which browsers keep outside of the page's memory. */
 const PIECE_BYTES = 16 << 20;
@@ -56,9 +56,13 @@ export class WholeFile {
     return this.file_bytes;
   }
 
-  /** The bytes [start, end) as they arrive; fewer where the file ends before. @param {number} start @param {number} end */
+  /**
+   * The bytes [start, end) as they arrive; fewer where the file ends before.
+   * @param {number} start
+   * @param {number} end
+   */
   async *chunks(start, end) {
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end;) {
       while (this.bytes <= at && !this.#ended) await this.#more();
       if (this.bytes <= at) return;
       const chunk = await this.#at(at, Math.min(end, this.bytes, at + CHUNK_BYTES));
@@ -67,7 +71,12 @@ export class WholeFile {
     }
   }
 
-  /** Some of the bytes that have arrived, from `start` on. @param {number} start @param {number} end @returns {Promise<Uint8Array>} */
+  /**
+   * Some of the bytes that have arrived, from `start` on.
+   * @param {number} start
+   * @param {number} end
+   * @returns {Promise<Uint8Array>}
+   */
   async #at(start, end) {
     const piece = this.#pieces.findLast((piece) => piece.start <= start);
     if (piece && start < piece.start + piece.blob.size) {

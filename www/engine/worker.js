@@ -21,7 +21,8 @@ import { createEngine } from "./wasm_engine.js";
 
 /**
  * Messages to the worker.
- * @typedef {{ [K in keyof Calls]: { kind: "call", id: number, call: K, args: Parameters<Calls[K]>[0] } }[keyof Calls]} CallMessage
+ * @typedef {{ [K in keyof Calls]: { kind: "call", id: number, call: K,
+ *   args: Parameters<Calls[K]>[0] } }[keyof Calls]} CallMessage
  * @typedef {CallMessage
  *   | { kind: "abort", id: number }
  *   | { kind: "read", id: number }
@@ -78,7 +79,8 @@ import { createEngine } from "./wasm_engine.js";
  */
 /**
  * `LoadedInfo` with errors in the form that crosses to the page.
- * @typedef {Omit<api.LoadedInfo, "weights" | "backend_fault" | "chat_fault"> & Record<"backend_fault" | "chat_fault", ErrorReport | null>} LoadedReport
+ * @typedef {Omit<api.LoadedInfo, "weights" | "backend_fault" | "chat_fault"> & Record<"backend_fault" | "chat_fault",
+ *   ErrorReport | null>} LoadedReport
  */
 /**
  * What a call may use while it runs.
@@ -95,7 +97,12 @@ const post = (message, transfer = []) => postMessage(message, { transfer });
 /** Answers the present request for threads. @type {(n_up: number) => void} */
 let onThreadsUp = () => {};
 
-/** Asks the page for threads; gives how many are up. @param {number} n @param {SharedModule} shared @returns {Promise<number>} */
+/**
+ * Asks the page for threads; gives how many are up.
+ * @param {number} n
+ * @param {SharedModule} shared
+ * @returns {Promise<number>}
+ */
 function startThreads(n, shared) {
   post({ kind: "start_threads", n, shared });
   return new Promise((resolve) => (onThreadsUp = resolve));
@@ -108,7 +115,10 @@ const host = new Host({
 });
 const sequence = new Sequence(host);
 
-/** @type {{ [K in keyof Calls]: (args: Parameters<Calls[K]>[0], context: CallContext) => Promise<ReturnType<Calls[K]>> }} */
+/**
+ * @type {{ [K in keyof Calls]: (args: Parameters<Calls[K]>[0],
+ *   context: CallContext) => Promise<ReturnType<Calls[K]>> }}
+ */
 const calls = {
   load: (args, context) => host.load(args, context),
 

@@ -17,14 +17,14 @@ export type Weights = "f32" | "q8" | "q4";
 export interface LoadOptions {
   /**
    * The URL of a checkpoint folder (a relative one is resolved against the page), or its files: config.json,
-   * model.safetensors or its shards with model.safetensors.index.json, tokenizer.json for text, and tokenizer_config.json or
-   * chat_template.jinja for chats.
+   * model.safetensors or its shards with model.safetensors.index.json, tokenizer.json for text, and
+   * tokenizer_config.json or chat_template.jinja for chats.
    */
   source: string | URL | Iterable<File>;
   /**
-   * Default "auto": WebGPU if a hardware adapter passes a self-test (every kernel and a small model against the CPU), otherwise
-   * the CPU; `info.backend_reason` says why. "webgpu" also takes a software adapter, and fails without any. "cpu" requests no
-   * adapter.
+   * Default "auto": WebGPU if a hardware adapter passes a self-test (every kernel and a small model against the CPU),
+   * otherwise the CPU; `info.backend_reason` says why. "webgpu" also takes a software adapter, and fails without any.
+   * "cpu" requests no adapter.
    */
   backend?: "auto" | "cpu" | "webgpu";
   /** Features of the graphics adapter that may be used, to simulate lesser ones. */
@@ -32,9 +32,9 @@ export interface LoadOptions {
   /** Default "q8". The checkpoint's own dtype (f32, f16, bf16) is converted while it loads. */
   weights?: Weights;
   /**
-   * Threads, the engine's worker included: 1 to 64. Default "auto": one per core, at most 8, or fewer if a trial of about
-   * 0.1 s after the load finds them faster, as for small models. More than one needs a cross-origin isolated page; otherwise
-   * one thread runs, and `info.threads_reason` says so. Results do not depend on the number.
+   * Threads, the engine's worker included: 1 to 64. Default "auto": one per core, at most 8, or fewer if a trial of
+   * about 0.1 s after the load finds them faster, as for small models. More than one needs a cross-origin isolated
+   * page; otherwise one thread runs, and `info.threads_reason` says so. Results do not depend on the number.
    */
   threads?: "auto" | number;
   /**
@@ -44,14 +44,19 @@ export interface LoadOptions {
   /** Tokens that prompt and answer may fill together. Default and upper limit: the checkpoint's own. */
   context?: number;
   /**
-   * Default true: quantised weights from a URL are stored on this device, and the next load of the same URL and format needs
-   * no network. If the browser refuses storage the load goes on in memory, and `info.keeping` says so. Chosen files are not
-   * stored.
+   * Default true: quantised weights from a URL are stored on this device, and the next load of the same URL and format
+   * needs no network. If the browser refuses storage the load goes on in memory, and `info.keeping` says so. Chosen
+   * files are not stored.
    */
   keep?: boolean;
-  /** Retry with backoff. Defaults: 6 attempts without a byte between them, 500 ms before the first, 20 s until a stall. */
+  /**
+   * Retry with backoff. Defaults: 6 attempts without a byte between them, 500 ms before the first, 20 s until a stall.
+   */
   retry?: { attempts?: number; first_delay_ms?: number; stall_ms?: number };
-  /** Called at most about 20 times a second, and at the end of every unit; again when the model is reloaded after a lost device. */
+  /**
+   * Called at most about 20 times a second, and at the end of every unit; again when the model is reloaded after a lost
+   * device.
+   */
   onProgress?: (progress: LoadProgress) => void;
   /** Called when the graphics device fails, and when the model has been reloaded. */
   onDevice?: (event: DeviceEvent) => void;
@@ -71,13 +76,21 @@ export interface WebGpuOptions {
 }
 
 /**
- * Why `info.backend` is what it is: the default, the option, or why no graphics adapter is used. The browser has no WebGPU
- * (or not for this page); there is no adapter; it is a software adapter; it failed the self-test; its device was lost too
- * often, ran out of memory, has too small limits for this model, or failed otherwise.
+ * Why `info.backend` is what it is: the default, the option, or why no graphics adapter is used. The browser has no
+ * WebGPU (or not for this page); there is no adapter; it is a software adapter; it failed the self-test; its device was
+ * lost too often, ran out of memory, has too small limits for this model, or failed otherwise.
  */
 export type BackendReason =
-  | "auto" | "asked" | "no_webgpu" | "no_adapter" | "software_adapter" | "self_test" | "device_lost" | "device_memory"
-  | "device_limit" | "device";
+  | "auto"
+  | "asked"
+  | "no_webgpu"
+  | "no_adapter"
+  | "software_adapter"
+  | "self_test"
+  | "device_lost"
+  | "device_memory"
+  | "device_limit"
+  | "device";
 
 export interface AdapterInfo {
   /** As far as the browser exposes it. */
@@ -92,12 +105,10 @@ export interface AdapterInfo {
 }
 
 /**
- * The graphics device was lost, and the weights with it: they are loaded again, from this device if they are stored there. A
- * run in progress continues after its last token.
+ * The graphics device was lost, and the weights with it: they are loaded again, from this device if they are stored
+ * there. A run in progress continues after its last token.
  */
-export type DeviceEvent =
-  | { state: "lost"; fault: Zamba2Error }
-  | { state: "ready"; info: LoadedInfo };
+export type DeviceEvent = { state: "lost"; fault: Zamba2Error } | { state: "ready"; info: LoadedInfo };
 
 /** Whether the weights are stored on this device, and why not: "no_storage", "other_tab", or the browser's message. */
 export interface Keeping {
@@ -131,7 +142,14 @@ export interface LoadProgress {
   device_bytes: number;
   paused: boolean;
   /** The wait before a retry; null without one. */
-  waiting: { file: string; at: number; reason: "offline" | "stalled" | "dropped" | "status"; status: number | null; attempt: number; delay_ms: number } | null;
+  waiting: {
+    file: string;
+    at: number;
+    reason: "offline" | "stalled" | "dropped" | "status";
+    status: number | null;
+    attempt: number;
+    delay_ms: number;
+  } | null;
   keeping: Keeping;
   /** "embed_tokens", "blocks.N", "shared_transformer.B", "final_layernorm", "lm_head"; null outside "weights". */
   unit: string | null;
@@ -184,9 +202,9 @@ export interface LoadTiming {
 }
 
 /**
- * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. A trial after the
- * load found fewer threads faster; the page is not cross-origin isolated; the browser gives no shared WebAssembly memory;
- * some workers did not start within seconds; the package has no build with threads yet.
+ * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. A trial after
+ * the load found fewer threads faster; the page is not cross-origin isolated; the browser gives no shared WebAssembly
+ * memory; some workers did not start within seconds; the package has no build with threads yet.
  */
 export type ThreadsReason =
   "auto" | "measured" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed" | "not_built";
@@ -236,8 +254,8 @@ export interface GenerateOptions {
   /** How many of the most probable tokens each piece lists. Default 0. */
   alternatives?: number;
   /**
-   * Default false. Keeps state checkpoints after the prompt and every 32 tokens, up to 192 MB, so that `branch` has less to
-   * replay.
+   * Default false. Keeps state checkpoints after the prompt and every 32 tokens, up to 192 MB, so that `branch` has
+   * less to replay.
    */
   marks?: boolean;
 }
@@ -256,7 +274,10 @@ export interface RunOptions extends GenerateOptions {
   signal?: AbortSignal;
   /** Called after each block of prefill. */
   onPrefill?: (progress: { block: number; prompt_tokens: number; done: boolean }) => void;
-  /** Called by `branch` and `continue` before the first piece, with the generated text and the number of tokens that are kept. */
+  /**
+   * Called by `branch` and `continue` before the first piece, with the generated text and the number of tokens that are
+   * kept.
+   */
   onKept?: (kept: { text: string; tokens: number }) => void;
 }
 
@@ -308,58 +329,6 @@ export interface RunSummary {
   memory?: MemoryReport;
 }
 
-export interface ProfileOptions {
-  /** A prompt or token ids; without either, a fixed sequence of ids. */
-  prompt?: string;
-  ids?: ArrayLike<number>;
-  /** Cuts or repeats the prompt to this many tokens. Default: a given prompt's own length, else 35. */
-  prefill?: number;
-  /** Decode steps per run. Default 8. */
-  decode?: number;
-  /** Default 3, each once with and once without spans. */
-  runs?: number;
-  /** Discarded runs before the measured ones. Default 1. */
-  warmup?: number;
-  /** Default "module". */
-  level?: "block" | "module";
-  signal?: AbortSignal;
-}
-
-/** Spans as columns of equal length; `name` points into `names`, `parent` is a row number or -1. */
-export interface ProfileSpans {
-  names: string[];
-  name: Uint16Array;
-  parent: Int32Array;
-  /** 0 is the prefill, n the n-th decode step. */
-  pass: Uint32Array;
-  start_us: Float64Array;
-  duration_us: Float32Array;
-  /** From shapes: a multiplication with its addition is 2; norms, activations and biases are not counted. */
-  flops: Float64Array;
-  /** Weights read, states read and written, keys and values read and written. */
-  bytes: Float64Array;
-}
-
-export interface ProfileRun {
-  /** The blocks alone. */
-  prefill_ms: number;
-  /** From the token ids to the first token. */
-  forward_ms: number;
-  step_ms: number[];
-  /** null where spans were off. */
-  spans: ProfileSpans | null;
-}
-
-export interface ProfileReport {
-  level: "block" | "module";
-  prompt_tokens: number;
-  decode_tokens: number;
-  warmup: number;
-  runs: ProfileRun[];
-  /** The same work without spans: the difference is the overhead of measuring. */
-  unprofiled: ProfileRun[];
-}
-
 /**
  * A loaded model. Calls queue behind one another, except that a second `generate` during a first one throws `busy`.
  * After a `fatal` error every call rejects; load the model again.
@@ -380,23 +349,23 @@ export interface Model {
   /** The text of a conversation up to the assistant's next turn. Tokenize it with `special: false`. */
   renderChat(messages: ChatMessage[]): Promise<string>;
   /**
-   * Continues a prompt. While the model is loading, each block runs on the prompt as soon as it has arrived. The worker is at
-   * most one token ahead of the loop; leaving the loop stops it. An iterator that is neither read to its end nor returned
-   * keeps the model busy.
+   * Continues a prompt. While the model is loading, each block runs on the prompt as soon as it has arrived. The worker
+   * is at most one token ahead of the loop; leaving the loop stops it. An iterator that is neither read to its end nor
+   * returned keeps the model busy.
    *
    * A conversation is rendered with the checkpoint's chat template, and its answer ends with the turn. It rejects with
    * "no_chat_template", "bad_chat_template", or "chat_refused" and the template's own message.
    */
   generate(prompt: Prompt, options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
-   * Rewinds the last run to generated token `index` and continues with `token` in its place; the first piece is that token.
-   * Tokens are replayed as they were computed before: with the original token and options the pieces are bit-identical.
-   * Rejects with "out_of_order" when another call has replaced the run.
+   * Rewinds the last run to generated token `index` and continues with `token` in its place; the first piece is that
+   * token. Tokens are replayed as they were computed before: with the original token and options the pieces are
+   * bit-identical. Rejects with "out_of_order" when another call has replaced the run.
    */
   branch(index: number, token: number, options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
-   * Continues after the last token of the last run or of a restored one. `max_tokens` counts from the prompt. With the same
-   * options the pieces are those of an uninterrupted run.
+   * Continues after the last token of the last run or of a restored one. `max_tokens` counts from the prompt. With the
+   * same options the pieces are those of an uninterrupted run.
    */
   continue(options?: RunOptions): AsyncGenerator<Piece, void, void>;
   /**
@@ -427,15 +396,15 @@ export interface RestoredSequence<Tokens> {
 }
 
 /** The stable names of errors, for programs. */
+// prettier-ignore
 export type ErrorCode =
-  | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_run" | "bad_shape"
-  | "bad_snapshot" | "bad_token" | "bad_tokenizer" | "busy" | "changed" | "chat_refused" | "damaged"
-  | "device" | "device_limit" | "device_lost" | "device_memory" | "disposed" | "empty_prompt"
-  | "engine_missing" | "folder_not_empty" | "http_status" | "internal" | "io" | "memory_limit"
-  | "missing_file" | "missing_tensor" | "network" | "no_adapter" | "no_build" | "no_chat_template"
-  | "no_webgpu" | "non_finite_logits" | "non_finite_weight" | "other_model" | "out_of_memory"
-  | "out_of_order" | "prompt_too_long" | "self_test" | "software_adapter" | "truncated" | "unknown_dtype"
-  | "unsupported_browser" | "write" | "wrong_architecture";
+  | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_run" | "bad_shape" | "bad_snapshot"
+  | "bad_token" | "bad_tokenizer" | "busy" | "changed" | "chat_refused" | "damaged" | "device" | "device_limit"
+  | "device_lost" | "device_memory" | "disposed" | "empty_prompt" | "engine_missing" | "folder_not_empty"
+  | "http_status" | "internal" | "io" | "memory_limit" | "missing_file" | "missing_tensor" | "network"
+  | "no_adapter" | "no_build" | "no_chat_template" | "no_webgpu" | "non_finite_logits" | "non_finite_weight"
+  | "other_model" | "out_of_memory" | "out_of_order" | "prompt_too_long" | "self_test" | "software_adapter"
+  | "truncated" | "unknown_dtype" | "unsupported_browser" | "write" | "wrong_architecture";
 
 /** A reason: the sentence `fact.<id>` with its placeholders, or the text of a library or the browser. */
 export type ErrorFact = string | { id: string; [placeholder: string]: unknown };
@@ -444,8 +413,8 @@ export type ErrorFact = string | { id: string; [placeholder: string]: unknown };
 export type ErrorValues = Record<string, string | number | number[] | ErrorFact>;
 
 /**
- * Everything that a call can reject with, beside an AbortError. `message` is English; an application in another language
- * renders `code` and `values`.
+ * Everything that a call can reject with, beside an AbortError. `message` is English; an application in another
+ * language renders `code` and `values`.
  */
 export class Zamba2Error extends Error {
   constructor(code: ErrorCode, values?: ErrorValues, more?: { next?: string | null; cause?: unknown });
@@ -461,47 +430,9 @@ export class Zamba2Error extends Error {
   readonly nextStep: string;
 }
 
-/** The ceilings of the machine for the kernels' instructions, with all threads. */
-export interface Ceilings {
-  threads: number;
-  /** int8 multiply-adds. */
-  int8_gmacs_per_s: number;
-  /** 16-bit products summed in 32 bits. */
-  int16_gmacs_per_s: number;
-  f32_gmacs_per_s: number;
-  /** Reading memory far larger than any cache. */
-  read_gb_per_s: number;
-}
-
-export interface KernelTime {
-  kernel: string;
-  /** Rows of activations: 1 is decode. */
-  tokens: number;
-  /** The median of nine rounds. */
-  us: number;
-  gmacs_per_s: number;
-  gb_per_s: number;
-  /** The nearer ceiling of its roofline. */
-  bound: "arithmetic" | "memory";
-  /** The time at the ceiling, divided by the time taken. */
-  percent_of_ceiling: number;
-}
-
-export interface KernelReport {
-  ceilings: Ceilings;
-  kernels: KernelTime[];
-  relaxed_simd: boolean;
-}
-
-export interface BenchOptions {
-  threads?: "auto" | number;
-  relaxedSimd?: "auto" | false;
-  signal?: AbortSignal;
-}
-
 /**
- * Measures single kernels at the sizes of Zamba2-1.2B against the machine's ceilings, in about ten seconds and 0.6 GB. It
- * needs no model; one that runs meanwhile disturbs the figures.
+ * Measures single kernels at the sizes of Zamba2-1.2B against the machine's ceilings, in about ten seconds and 0.6 GB.
+ * It needs no model; one that runs meanwhile disturbs the figures.
  */
 export function benchKernels(options?: BenchOptions): Promise<KernelReport>;
 
@@ -521,22 +452,10 @@ export function forgetModel(key: string): Promise<void>;
 
 // ---- reports ----
 
+export type * from "./profile.d.ts";
 export type * from "./report.d.ts";
+import type { BenchOptions, KernelReport, ProfileOptions, ProfileReport, ReportOptions } from "./profile.d.ts";
 import type { ReferenceReport, Run, Summary } from "./report.d.ts";
-
-/** What `report` is doing: `run` of `runs` measured so far. */
-export interface ReportProgress {
-  phase: "ceilings" | "runs";
-  run: number;
-  runs: number;
-}
-
-/** As for `profile`, with other defaults: 16 decode steps, 5 runs, a built-in text of 35 tokens. */
-export interface ReportOptions extends ProfileOptions {
-  /** Default true: measures the machine's ceilings first, which takes a few seconds. */
-  ceilings?: boolean;
-  onProgress?: (progress: ReportProgress) => void;
-}
 
 /** Everything derived from a run. These four need no model; the first call starts a worker that stays. */
 export function summarise(run: Run): Promise<Summary>;

@@ -6,8 +6,16 @@ import { hubFolder } from "./byte_source.js";
 import { errorFromReport, fact, Zamba2Error } from "./errors.js";
 import { HiddenTime } from "./hidden_time.js";
 import {
-  checkBuildOptions, checkCount, checkOneOf, checkRetry, checkWebGpu, GENERATE_DEFAULTS, promptForWorker, runText,
-  sourceForWorker, WEBGPU_DEFAULTS,
+  checkBuildOptions,
+  checkCount,
+  checkOneOf,
+  checkRetry,
+  checkWebGpu,
+  GENERATE_DEFAULTS,
+  promptForWorker,
+  runText,
+  sourceForWorker,
+  WEBGPU_DEFAULTS,
 } from "./options.js";
 import { forgetModel, keptModels } from "./store.js";
 import { abortReason, WorkerLink } from "./worker_link.js";
@@ -32,8 +40,18 @@ export async function benchKernels({ threads = "auto", relaxedSimd = "auto", sig
 
 /** @type {typeof api.open} */
 export function open({
-  source, backend = "auto", webgpu = {}, weights = "q8", threads = "auto", relaxedSimd = "auto", context, keep = true, retry,
-  onProgress, onDevice, signal,
+  source,
+  backend = "auto",
+  webgpu = {},
+  weights = "q8",
+  threads = "auto",
+  relaxedSimd = "auto",
+  context,
+  keep = true,
+  retry,
+  onProgress,
+  onDevice,
+  signal,
 }) {
   signal?.throwIfAborted();
   checkOneOf("backend", backend, ["auto", "cpu", "webgpu"]);
@@ -43,9 +61,15 @@ export function open({
   checkRetry(retry ?? {});
   checkWebGpu(webgpu);
   const args = {
-    source: sourceForWorker(source), keep, retry: retry ?? null,
+    source: sourceForWorker(source),
+    keep,
+    retry: retry ?? null,
     engine: {
-      weights, context: context ?? null, threads, relaxed_simd: relaxedSimd, backend,
+      weights,
+      context: context ?? null,
+      threads,
+      relaxed_simd: relaxedSimd,
+      backend,
       webgpu: { ...WEBGPU_DEFAULTS, ...webgpu },
     },
   };
@@ -53,14 +77,18 @@ export function open({
   const { answer } = link.start("load", args, { signal, on: { progress: onProgress } });
   /** @param {LoadedReport} info @returns {api.LoadedInfo} */
   const described = (info) => ({
-    ...info, weights,
+    ...info,
+    weights,
     backend_fault: info.backend_fault && errorFromReport(info.backend_fault),
     chat_fault: info.chat_fault && errorFromReport(info.chat_fault),
   });
-  const model = new Model(link, answer.then(described, (error) => {
-    link.close(new Zamba2Error("disposed", { fact: fact("load_failed") }));
-    throw error;
-  }));
+  const model = new Model(
+    link,
+    answer.then(described, (error) => {
+      link.close(new Zamba2Error("disposed", { fact: fact("load_failed") }));
+      throw error;
+    }),
+  );
   link.onAside = {
     reload: onProgress,
     device: (event) => {
@@ -96,7 +124,9 @@ class Model {
   /** @param {WorkerLink} link @param {Promise<api.LoadedInfo>} loaded */
   constructor(link, loaded) {
     this.#link = link;
-    this.ready = loaded.then((info) => { this.#info = info; });
+    this.ready = loaded.then((info) => {
+      this.#info = info;
+    });
     // Avoids an unhandled rejection; callers that skip `ready` get the error from their first call.
     this.ready.catch(() => {});
   }
@@ -212,7 +242,14 @@ class Model {
     /** @type {{ value: RunFigures } | { error: unknown } | null} */
     let end = null;
     const settled = answer
-      .then((value) => { end = { value: /** @type {RunFigures} */ (value) }; }, (error) => { end = { error }; })
+      .then(
+        (value) => {
+          end = { value: /** @type {RunFigures} */ (value) };
+        },
+        (error) => {
+          end = { error };
+        },
+      )
       .then(() => wake());
 
     try {
@@ -265,7 +302,16 @@ class Model {
 
   /** @type {api.Model["report"]} */
   async report({
-    prompt, ids, prefill, decode = 16, runs = 5, warmup = 1, level = "module", ceilings = true, signal, onProgress,
+    prompt,
+    ids,
+    prefill,
+    decode = 16,
+    runs = 5,
+    warmup = 1,
+    level = "module",
+    ceilings = true,
+    signal,
+    onProgress,
   } = {}) {
     checkCount("runs", runs, 1, 1000);
     checkCount("warmup", warmup, 0, 1000);
@@ -273,7 +319,12 @@ class Model {
     if (prefill !== undefined) checkCount("prefill", prefill, 1, 1 << 20);
     checkOneOf("level", level, ["block", "module"]);
     const args = {
-      ...this.#profileRequest({ prompt, ids, prefill }), decode, runs, warmup, level, ceilings,
+      ...this.#profileRequest({ prompt, ids, prefill }),
+      decode,
+      runs,
+      warmup,
+      level,
+      ceilings,
     };
     const hidden = new HiddenTime();
     try {

@@ -1,7 +1,7 @@
 // @ts-check
 // Where the model comes from, how its weights are kept and what computes: the reader's choice, turned into what `load`
-// takes. The page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. It loads nothing itself. Files arrive
-// by two inputs or by dropping a folder anywhere on the page.
+// takes. The page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. It loads nothing itself. Files
+// arrive by two inputs or by dropping a folder anywhere on the page.
 
 import { hubFolder } from "../../pkg/zamba2.js";
 import { byId } from "../dom.js";
@@ -14,10 +14,15 @@ const HUB_ORIGIN = "https://huggingface.co";
 const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
 
 /** @typedef {"auto" | "cpu" | "webgpu"} Backend */
-/** @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto" | number }} Choice */
+/**
+ * @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto"
+ *   | number }} Choice
+ */
 
 export class ModelPicker {
-  /** @param {{ onChoice: (choice: Choice) => void, onFault: (error: import("../errors.js").PageError) => void }} hooks */
+  /**
+   * @param {{ onChoice: (choice: Choice) => void, onFault: (error: import("../errors.js").PageError) => void }} hooks
+   */
   constructor({ onChoice, onFault }) {
     this.onChoice = onChoice;
     this.onFault = onFault;
@@ -47,7 +52,10 @@ export class ModelPicker {
     this.address.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.chooseAddress();
     });
-    for (const [button, input] of [["choose-folder", "folder-input"], ["choose-files", "files-input"]]) {
+    for (const [button, input] of [
+      ["choose-folder", "folder-input"],
+      ["choose-files", "files-input"],
+    ]) {
       const field = /** @type {HTMLInputElement} */ (byId(input));
       byId(button).addEventListener("click", () => field.click());
       field.addEventListener("change", () => {
@@ -104,7 +112,8 @@ export class ModelPicker {
 
   chooseAddress() {
     const text = this.address.value.trim();
-    if (text === "") return this.onFault(new PageError("bad_option", "model.address.empty", "model.address.empty.next"));
+    if (text === "")
+      return this.onFault(new PageError("bad_option", "model.address.empty", "model.address.empty.next"));
     // A leading slash or dot would make it an address on this site.
     if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(text)) {
       const name = text.split("/")[1];
@@ -156,9 +165,10 @@ async function droppedFiles(transfer) {
   const files = [];
   for (const entry of entries) {
     if (entry.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (entry)));
-    else for (const inner of await entriesOf(/** @type {FileSystemDirectoryEntry} */ (entry))) {
-      if (inner.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (inner)));
-    }
+    else
+      for (const inner of await entriesOf(/** @type {FileSystemDirectoryEntry} */ (entry))) {
+        if (inner.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (inner)));
+      }
   }
   return files;
 }

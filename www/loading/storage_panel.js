@@ -16,11 +16,16 @@ export class StoragePanel {
     const models = await keptModels();
     const items = models.map((model) => {
       const item = document.createElement("li");
-      item.textContent = `${sourceName(model.source)} · ${model.weights} · ${bytesText(model.bytes)}${model.complete ? "" : ` · ${t("kept.partly")}`} `;
+      const facts = [sourceName(model.source), model.weights, bytesText(model.bytes)];
+      if (!model.complete) facts.push(t("kept.partly"));
+      item.textContent = `${facts.join(" · ")} `;
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = t("kept.delete");
-      button.setAttribute("aria-label", t("kept.delete.name", { name: sourceName(model.source), weights: model.weights }));
+      button.setAttribute(
+        "aria-label",
+        t("kept.delete.name", { name: sourceName(model.source), weights: model.weights }),
+      );
       button.addEventListener("click", async () => {
         try {
           await forgetModel(model.key);
@@ -45,7 +50,9 @@ export class StoragePanel {
 /** What this site uses of what the browser would give it. */
 async function roomText() {
   const { usage, quota } = (await navigator.storage?.estimate?.()) ?? {};
-  return usage === undefined || quota === undefined ? "" : t("kept.room", { used: bytesText(usage), quota: bytesText(quota) });
+  return usage === undefined || quota === undefined
+    ? ""
+    : t("kept.room", { used: bytesText(usage), quota: bytesText(quota) });
 }
 
 /** The part of an address that a reader knows. @param {string} source */

@@ -1,6 +1,7 @@
 // @ts-check
 // A conversation with an instruct model: whether there is one, its system message and its turns. It stands on words.js
-// and makes the prompt that playground.js runs. It renders no template, which is the engine's business, and asks nothing.
+// and makes the prompt that playground.js runs. It renders no template, which is the engine's business, and asks
+// nothing.
 
 import { byId } from "../dom.js";
 import { faultText } from "../errors.js";
@@ -39,7 +40,11 @@ export class Chat {
     return /** @type {HTMLInputElement} */ (this.choice.querySelector(`[value=${value}]`));
   }
 
-  /** A model comes: one with a template is asked through it, until the user chooses otherwise. @param {boolean} chat @param {Fault | null} fault */
+  /**
+   * A model comes: one with a template is asked through it, until the user chooses otherwise.
+   * @param {boolean} chat
+   * @param {Fault | null} fault
+   */
   offer(chat, fault) {
     this.fault = fault;
     if (chat === this.choice.hidden) this.radio(chat ? this.wanted : "raw").checked = true;
@@ -62,7 +67,9 @@ export class Chat {
     byId("prompt-label").classList.toggle("visually-hidden", !on);
     byId("prompt-label").textContent = t(on ? "chat.message" : "prompt.title");
     for (const turn of /** @type {NodeListOf<HTMLElement>} */ (this.place.querySelectorAll(".turn"))) {
-      /** @type {HTMLElement} */ (turn.firstChild).textContent = t(turn.dataset.role === "user" ? "chat.user" : "chat.assistant");
+      /** @type {HTMLElement} */ (turn.firstChild).textContent = t(
+        turn.dataset.role === "user" ? "chat.user" : "chat.assistant",
+      );
     }
   }
 

@@ -58,28 +58,52 @@ export function parseExchange(text) {
   } catch {
     // Said below.
   }
-  if (isEntry(exchange) && Array.isArray(/** @type {any} */ (exchange).tokens) && /** @type {any} */ (exchange).tokens.every(isToken)) {
+  if (
+    isEntry(exchange)
+    && Array.isArray(/** @type {any} */ (exchange).tokens)
+    && /** @type {any} */ (exchange).tokens.every(isToken)
+  ) {
     return /** @type {Exchange} */ (exchange);
   }
   throw new PageError("bad_snapshot", "state.foreign", "state.foreign.next");
 }
 
-/** Whether it has what an exchange has, tokens aside. @param {any} entry @returns {entry is Omit<Exchange, "tokens">} */
-export const isEntry = (entry) => ["raw", "chat"].includes(entry?.mode) && typeof entry.prompt === "string"
-  && typeof entry.text === "string" && typeof entry.system === "string" && Number.isFinite(entry.made_ms)
-  && Array.isArray(entry.turns) && entry.turns.every((/** @type {any} */ turn) => typeof turn?.role === "string" && typeof turn.content === "string")
-  && typeof entry.settings === "object" && entry.settings !== null && typeof entry.model?.name === "string" && typeof entry.model.weights === "string";
+/**
+ * Whether it has what an exchange has, tokens aside.
+ * @param {any} entry
+ * @returns {entry is Omit<Exchange, "tokens">}
+ */
+export const isEntry = (entry) =>
+  ["raw", "chat"].includes(entry?.mode)
+  && typeof entry.prompt === "string"
+  && typeof entry.text === "string"
+  && typeof entry.system === "string"
+  && Number.isFinite(entry.made_ms)
+  && Array.isArray(entry.turns)
+  && entry.turns.every((/** @type {any} */ turn) => typeof turn?.role === "string" && typeof turn.content === "string")
+  && typeof entry.settings === "object"
+  && entry.settings !== null
+  && typeof entry.model?.name === "string"
+  && typeof entry.model.weights === "string";
 
 /** @param {any} token */
-const isToken = (token) => typeof token?.text === "string" && Array.isArray(token.alternatives)
+const isToken = (token) =>
+  typeof token?.text === "string"
+  && Array.isArray(token.alternatives)
   && [token.token, token.probability, token.drawn_probability, token.rank, token.us].every(Number.isFinite)
-  && token.alternatives.every((/** @type {any} */ one) => typeof one?.text === "string" && Number.isFinite(one.token) && Number.isFinite(one.probability));
+  && token.alternatives.every(
+    (/** @type {any} */ one) =>
+      typeof one?.text === "string" && Number.isFinite(one.token) && Number.isFinite(one.probability),
+  );
 
 /** The exchange for people, in the page's language. @param {Exchange} exchange */
 export function asMarkdown(exchange) {
   const { model, settings, summary, made_ms } = exchange;
   const lines = [`# ${t("exchange.heading", { model: model.name })}`, ""];
-  lines.push(`- ${t("exchange.made")}: ${new Date(made_ms).toISOString()}`, `- ${t("model.weights")}: ${model.weights}`);
+  lines.push(
+    `- ${t("exchange.made")}: ${new Date(made_ms).toISOString()}`,
+    `- ${t("model.weights")}: ${model.weights}`,
+  );
   for (const [name, value] of Object.entries(settings)) {
     const label = name in SETTING_LABELS ? t(SETTING_LABELS[/** @type {keyof typeof SETTING_LABELS} */ (name)]) : name;
     const shown = Array.isArray(value) ? value.map((stop) => JSON.stringify(stop)).join(", ") : String(value);
@@ -90,20 +114,31 @@ export function asMarkdown(exchange) {
     if (summary.decode_tokens_per_s) lines.push(`- ${t("metric.decode")}: ${number(summary.decode_tokens_per_s, 2)}`);
     lines.push(`- ${t("metric.reason")}: ${t(/** @type {Key} */ (`reason.${summary.reason}`))}`);
   }
-  const said = exchange.mode === "raw"
-    ? [[t("prompt.title"), exchange.prompt], [t("output.title"), exchange.text]]
-    : [
-      ...(exchange.system ? [[t("chat.system"), exchange.system]] : []),
-      ...exchange.turns.map(({ role, content }) => [t(role === "user" ? "chat.user" : "chat.assistant"), content]),
-      [t("chat.user"), exchange.prompt], [t("chat.assistant"), exchange.text],
-    ];
+  const said =
+    exchange.mode === "raw"
+      ? [
+          [t("prompt.title"), exchange.prompt],
+          [t("output.title"), exchange.text],
+        ]
+      : [
+          ...(exchange.system ? [[t("chat.system"), exchange.system]] : []),
+          ...exchange.turns.map(({ role, content }) => [t(role === "user" ? "chat.user" : "chat.assistant"), content]),
+          [t("chat.user"), exchange.prompt],
+          [t("chat.assistant"), exchange.text],
+        ];
   for (const [heading, text] of said) lines.push("", `## ${heading}`, "", fenced(text));
   return `${lines.join("\n")}\n`;
 }
 
 const SETTING_LABELS = /** @type {const} */ ({
-  temperature: "option.temperature", top_k: "option.top_k", top_p: "option.top_p", min_p: "option.min_p",
-  repetition_penalty: "option.repetition_penalty", seed: "option.seed", max_tokens: "option.max_tokens", stop: "exchange.stop",
+  temperature: "option.temperature",
+  top_k: "option.top_k",
+  top_p: "option.top_p",
+  min_p: "option.min_p",
+  repetition_penalty: "option.repetition_penalty",
+  seed: "option.seed",
+  max_tokens: "option.max_tokens",
+  stop: "exchange.stop",
 });
 
 /** Text that may hold Markdown of its own, kept as it is. @param {string} text */

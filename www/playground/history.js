@@ -1,6 +1,6 @@
 // @ts-check
-// What was run on this device, kept by the browser for this page alone: a bounded list that can be switched off, deleted
-// one by one or whole. It stands on exchange.js and words.js. Token details are not kept; files are for those.
+// What was run on this device, kept by the browser for this page alone: a bounded list that can be switched off,
+// deleted one by one or whole. It stands on exchange.js and words.js. Token details are not kept; files are for those.
 
 import { isEntry } from "./exchange.js";
 import { currentLanguage, t } from "../words.js";
@@ -56,24 +56,26 @@ export class History {
     this.none.hidden = this.entries.length > 0;
     this.clear.hidden = this.entries.length === 0;
     const time = new Intl.DateTimeFormat(currentLanguage(), { dateStyle: "short", timeStyle: "short" });
-    this.list.replaceChildren(...this.entries.map((entry) => {
-      const item = document.createElement("li");
-      const title = `${entry.prompt}${entry.mode === "raw" ? entry.text : ""}`.trim().replace(/\s+/g, " ");
-      const open = button(title.length > TITLE_CHARACTERS ? `${title.slice(0, TITLE_CHARACTERS)}…` : title);
-      open.className = "entry";
-      open.addEventListener("click", () => this.onOpen(entry));
-      const remove = button(t("history.delete"));
-      remove.setAttribute("aria-label", t("history.delete.name", { title: open.textContent ?? "" }));
-      remove.addEventListener("click", () => {
-        this.set(this.entries.filter((other) => other !== entry));
-        this.keeping.focus();
-      });
-      const when = document.createElement("span");
-      when.className = "note";
-      when.textContent = `${time.format(entry.made_ms)} · ${entry.model.name} ${entry.model.weights}`;
-      item.append(open, when, remove);
-      return item;
-    }));
+    this.list.replaceChildren(
+      ...this.entries.map((entry) => {
+        const item = document.createElement("li");
+        const title = `${entry.prompt}${entry.mode === "raw" ? entry.text : ""}`.trim().replace(/\s+/g, " ");
+        const open = button(title.length > TITLE_CHARACTERS ? `${title.slice(0, TITLE_CHARACTERS)}…` : title);
+        open.className = "entry";
+        open.addEventListener("click", () => this.onOpen(entry));
+        const remove = button(t("history.delete"));
+        remove.setAttribute("aria-label", t("history.delete.name", { title: open.textContent ?? "" }));
+        remove.addEventListener("click", () => {
+          this.set(this.entries.filter((other) => other !== entry));
+          this.keeping.focus();
+        });
+        const when = document.createElement("span");
+        when.className = "note";
+        when.textContent = `${time.format(entry.made_ms)} · ${entry.model.name} ${entry.model.weights}`;
+        item.append(open, when, remove);
+        return item;
+      }),
+    );
   }
 }
 

@@ -1,8 +1,8 @@
 // @ts-check
-// Runs the model, one run at a time: prompt in, text and the run's figures out; continuing a run, branching from a token,
-// saving and opening states and links. Block times go to its hooks: it draws no block.
+// Runs the model, one run at a time: prompt in, text and the run's figures out; continuing a run, branching from a
+// token, saving and opening states and links. Block times go to its hooks: it draws no block.
 
-import { byId } from "../dom.js";
+import { byId, onFile } from "../dom.js";
 import { clearErrorCards } from "../errors.js";
 import { saveFile } from "../save_file.js";
 import { plural, t } from "../words.js";
@@ -12,12 +12,13 @@ import { History } from "./history.js";
 import { PromptPanel } from "./prompt_panel.js";
 import { showRunMetrics } from "./run_metrics.js";
 import { askInHash, linkOf } from "./share.js";
-import { TextPainter } from "./text_painter.js";
+import { beginOutput, TextPainter } from "./text_painter.js";
 import { TokenView } from "./token_view.js";
 
 /** @import { Exchange } from "./exchange.js" */
 /** @import { Entry } from "./history.js" */
-/** @import { GenerateOptions, LoadProgress, Model, Piece, Prompt, RunOptions, RunSummary } from "../engine/zamba2.d.ts" */
+/** @import { GenerateOptions, LoadProgress, Model, Piece } from "../engine/zamba2.d.ts" */
+/** @import { Prompt, RunOptions, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Sampling } from "./sampling.js" */
 /** @import { Key, Values } from "../words.js" */
 
@@ -72,7 +73,9 @@ export class Playground {
       },
       onNew: () => this.forget(),
     });
-    this.tokens = new TokenView({ place: byId("tokens"), panel: byId("token-panel") }, (index, token) => this.branch(index, token));
+    this.tokens = new TokenView({ place: byId("tokens"), panel: byId("token-panel") }, (index, token) =>
+      this.branch(index, token),
+    );
     this.history = new History(byId("history"), (entry) => this.openEntry(entry));
     this.listen();
     this.showView();
@@ -94,22 +97,21 @@ export class Playground {
       this.copy.textContent = t("copied");
     });
     /** @param {string} ending @param {string} type @param {(exchange: Exchange) => string} write */
-    const exporting = (ending, type, write) => () => this.exchange && saveFile(`zamba2.${ending}`, write(this.exchange), type);
+    const exporting = (ending, type, write) => () =>
+      this.exchange && saveFile(`zamba2.${ending}`, write(this.exchange), type);
     byId("export-markdown").addEventListener("click", exporting("md", "text/markdown", asMarkdown));
     byId("export-json").addEventListener("click", exporting("json", "application/json", asJson));
     byId("share").addEventListener("click", () => this.share());
     byId("save-state").addEventListener("click", () => this.saveState());
-    const input = /** @type {HTMLInputElement} */ (byId("state-input"));
-    byId("open-state").addEventListener("click", () => input.click());
-    input.addEventListener("change", () => {
-      const file = input.files?.[0];
-      input.value = "";
-      if (file) this.openState(file);
-    });
+    onFile(byId("open-state"), byId("state-input"), (file) => this.openState(file));
     window.addEventListener("hashchange", () => this.openLink());
   }
 
-  /** A model begins to load, or there is none. @param {Model | null} model @param {{ name: string, weights: string }} [which] */
+  /**
+   * A model begins to load, or there is none.
+   * @param {Model | null} model
+   * @param {{ name: string, weights: string }} [which]
+   */
   setModel(model, which = { name: "", weights: "" }) {
     this.stop();
     this.model = model;
@@ -207,11 +209,19 @@ export class Playground {
     /** @type {Prompt} */
     const prompt = chat ? { messages: this.chat.messages(text) } : text;
     this.exchange = {
-      mode: chat ? "chat" : "raw", prompt: text, system: chat ? this.chat.system.value : "", turns: chat ? [...this.chat.turns] : [],
-      settings, model: { name: this.name, weights: this.weights }, text: "", tokens: [], prompt_tokens: null, summary: null,
+      mode: chat ? "chat" : "raw",
+      prompt: text,
+      system: chat ? this.chat.system.value : "",
+      turns: chat ? [...this.chat.turns] : [],
+      settings,
+      model: { name: this.name, weights: this.weights },
+      text: "",
+      tokens: [],
+      prompt_tokens: null,
+      summary: null,
       made_ms: Date.now(),
     };
-    this.place = chat ? this.chat.begin(text) : this.beginOutput(text);
+    this.place = chat ? this.chat.begin(text) : beginOutput(this.output, text);
     const done = await this.write(this.exchange, (options) => model.generate(prompt, options));
     if (!chat) return;
     if (!done || this.exchange.text === "") {
@@ -248,7 +258,8 @@ export class Playground {
   }
 
   /**
-   * Fills the exchange's text from what the model writes. Tells whether the run came to an end that is none by an error.
+   * Fills the exchange's text from what the model writes. Tells whether the run came to an end that is none by an
+   * error.
    * @param {Exchange} exchange @param {(options: RunOptions) => AsyncGenerator<Piece, void, void>} start
    */
   async write(exchange, start) {
@@ -320,16 +331,6 @@ export class Playground {
     return true;
   }
 
-  /** The place where the text goes, after the prompt. @param {string} prompt @returns {HTMLElement} */
-  beginOutput(prompt) {
-    const given = document.createElement("span");
-    given.className = "given";
-    given.textContent = prompt;
-    const generated = document.createElement("span");
-    this.output.replaceChildren(given, generated);
-    return generated;
-  }
-
   /** @param {boolean} alive */
   setAlive(alive) {
     this.alive = alive;
@@ -349,7 +350,8 @@ export class Playground {
 
   showButtons() {
     const has_text = this.exchange !== null && this.exchange.text !== "" && !this.running;
-    for (const id of ["copy", "export-markdown", "export-json"]) /** @type {HTMLButtonElement} */ (byId(id)).disabled = !has_text;
+    for (const id of ["copy", "export-markdown", "export-json"])
+      /** @type {HTMLButtonElement} */ (byId(id)).disabled = !has_text;
     for (const id of ["resume", "save-state"]) /** @type {HTMLButtonElement} */ (byId(id)).disabled = !this.alive;
     /** @type {HTMLButtonElement} */ (byId("open-state")).disabled = !this.ready || this.running !== null;
   }
@@ -380,7 +382,13 @@ export class Playground {
     const { on, system, turns } = this.chat;
     const last = turns.findLast(({ role }) => role === "user")?.content ?? "";
     const prompt = this.prompt.value || (on ? last : "");
-    const link = await linkOf({ version: 1, mode: on ? "chat" : "raw", prompt, system: on ? system.value : "", settings });
+    const link = await linkOf({
+      version: 1,
+      mode: on ? "chat" : "raw",
+      prompt,
+      system: on ? system.value : "",
+      settings,
+    });
     history.replaceState(null, "", link);
     try {
       await navigator.clipboard.writeText(link);
@@ -457,7 +465,7 @@ export class Playground {
       this.place = this.chat.load(exchange);
     } else {
       this.prompt.value = exchange.prompt;
-      this.place = this.beginOutput(exchange.prompt);
+      this.place = beginOutput(this.output, exchange.prompt);
       this.place.textContent = exchange.text;
     }
     this.tokens.set(exchange.tokens);

@@ -8,7 +8,11 @@ import { erase, number, t, write } from "../words.js";
 
 /** What the embedded model was trained on: Rust's books, as light Markdown. */
 const EXAMPLES = [
-  "Ownership is", "A trait object", "The borrow checker", "To create a new project with Cargo,", "## Error handling\n\n",
+  "Ownership is",
+  "A trait object",
+  "The borrow checker",
+  "To create a new project with Cargo,",
+  "## Error handling\n\n",
 ];
 
 export class PromptPanel {

@@ -24,14 +24,16 @@ export function showRunMetrics(summary, ttft_ms) {
   byId("metrics-none").hidden = true;
   const list = byId("metrics");
   list.hidden = false;
-  list.replaceChildren(...rows.map(([value, name], i) => {
-    const row = document.createElement("div");
-    const term = document.createElement("dt");
-    const detail = document.createElement("dd");
-    term.textContent = name;
-    detail.textContent = value;
-    if (i === rows.length - 1) row.className = "word";
-    row.append(term, detail);
-    return row;
-  }));
+  list.replaceChildren(
+    ...rows.map(([value, name], i) => {
+      const row = document.createElement("div");
+      const term = document.createElement("dt");
+      const detail = document.createElement("dd");
+      term.textContent = name;
+      detail.textContent = value;
+      if (i === rows.length - 1) row.className = "word";
+      row.append(term, detail);
+      return row;
+    }),
+  );
 }

@@ -46,10 +46,11 @@ export class Sampling {
     }
     const stops = Array.isArray(options.stop) ? options.stop.filter((stop) => typeof stop === "string") : [];
     this.stop.value = stops.map((stop) => stop.replaceAll("\n", "\\n")).join("\n");
-    const fits = (/** @type {string} */ preset) => this.inputs.every(({ name, valueAsNumber }) => {
-      const wanted = /** @type {Record<string, unknown>} */ (PRESETS[preset])[name];
-      return wanted === undefined || wanted === valueAsNumber;
-    });
+    const fits = (/** @type {string} */ preset) =>
+      this.inputs.every(({ name, valueAsNumber }) => {
+        const wanted = /** @type {Record<string, unknown>} */ (PRESETS[preset])[name];
+        return wanted === undefined || wanted === valueAsNumber;
+      });
     this.preset.value = Object.keys(PRESETS).find(fits) ?? "custom";
   }
 
@@ -65,12 +66,17 @@ export class Sampling {
       const whole = input.step === "1";
       if (!(value >= low && value <= high) || (whole && !Number.isInteger(value))) {
         throw new PageError("bad_option", "option.number", "option.next", {
-          name: () => t(/** @type {Key} */ (`option.${input.name}`)), low: () => number(low, low % 1 ? 2 : 0), high: () => number(high),
+          name: () => t(/** @type {Key} */ (`option.${input.name}`)),
+          low: () => number(low, low % 1 ? 2 : 0),
+          high: () => number(high),
         });
       }
       values[input.name] = value;
     }
-    const stop = this.stop.value.split("\n").filter((line) => line !== "").map((line) => line.replaceAll("\\n", "\n"));
+    const stop = this.stop.value
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => line.replaceAll("\\n", "\n"));
     return { ...values, stop };
   }
 }

@@ -1,6 +1,6 @@
 // @ts-check
-// A link that holds what was asked and how, never what was answered: JSON, deflated, base64url, in the hash, which browsers
-// send to no server. It stands on nothing; what the fields mean is the playground's business.
+// A link that holds what was asked and how, never what was answered: JSON, deflated, base64url, in the hash, which
+// browsers send to no server. It stands on nothing; what the fields mean is the playground's business.
 
 const KEY = "ask";
 /** A link of more is no link; and a small one may unpack into more than any memory holds. */
@@ -36,8 +36,13 @@ export async function askInHash() {
   const packed = Uint8Array.from(binary, (character) => character.charCodeAt(0));
   const unpacked = await through(packed, new DecompressionStream("deflate-raw"));
   const ask = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(unpacked));
-  const whole = ask?.version === 1 && ["raw", "chat"].includes(ask.mode) && typeof ask.prompt === "string"
-    && typeof ask.system === "string" && typeof ask.settings === "object" && ask.settings !== null;
+  const whole =
+    ask?.version === 1
+    && ["raw", "chat"].includes(ask.mode)
+    && typeof ask.prompt === "string"
+    && typeof ask.system === "string"
+    && typeof ask.settings === "object"
+    && ask.settings !== null;
   if (!whole) throw new TypeError("the fields of the link are not those of this page");
   return ask;
 }

@@ -1,6 +1,6 @@
 // @ts-check
-// Appends generated text to the page, several tokens at a time: a text node per token would cause more layouts than anyone
-// can read.
+// Appends generated text to the page, several tokens at a time: a text node per token would cause more layouts than
+// anyone can read.
 
 import { PacedFrame } from "../paced_frame.js";
 
@@ -49,4 +49,19 @@ export class TextPainter {
     this.pace.cancel();
     this.flush();
   }
+}
+
+/**
+ * Shows the prompt, and gives the place after it for the generated text.
+ * @param {HTMLElement} output
+ * @param {string} prompt
+ * @returns {HTMLElement}
+ */
+export function beginOutput(output, prompt) {
+  const given = document.createElement("span");
+  given.className = "given";
+  given.textContent = prompt;
+  const generated = document.createElement("span");
+  output.replaceChildren(given, generated);
+  return generated;
 }

@@ -1,6 +1,7 @@
 // @ts-check
 // The answer as its tokens: each a control with its probability as a tint, and for the chosen one a panel with rank,
-// time and what else could have come. It stands on words.js. Branching is asked of the playground, which asks the model.
+// time and what else could have come. It stands on words.js. Branching is asked of the playground, which asks the
+// model.
 
 import { figure, number, t } from "../words.js";
 
@@ -75,7 +76,10 @@ export class TokenView {
     cell.textContent = visible(token.text);
     const surprise = Math.min(1, Math.log(token.probability) / Math.log(LEAST_PROBABILITY));
     cell.style.setProperty("--tint", `${cssNumber(surprise * MAX_TINT_PERCENT)}%`);
-    cell.setAttribute("aria-label", t("token.label", { text: spoken(token.text), percent: percent(token.probability) }));
+    cell.setAttribute(
+      "aria-label",
+      t("token.label", { text: spoken(token.text), percent: percent(token.probability) }),
+    );
     cell.setAttribute("aria-expanded", "false");
     return cell;
   }
@@ -90,7 +94,14 @@ export class TokenView {
     const index = this.indexOf(event.target);
     if (index < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
     const last = this.place.childElementCount - 1;
-    const next = { ArrowRight: index + 1, ArrowDown: index + 1, ArrowLeft: index - 1, ArrowUp: index - 1, Home: 0, End: last }[event.key];
+    const next = {
+      ArrowRight: index + 1,
+      ArrowDown: index + 1,
+      ArrowLeft: index - 1,
+      ArrowUp: index - 1,
+      Home: 0,
+      End: last,
+    }[event.key];
     if (next !== undefined) this.focus(Math.max(0, Math.min(last, next)));
     else if (event.key === "Enter" || event.key === " ") this.choose(index);
     else return;

@@ -26,18 +26,22 @@ function table(columns, rows) {
   const element = document.createElement("table");
   const head = document.createElement("thead");
   const headRow = document.createElement("tr");
-  headRow.append(...columns.map((column) => {
-    const header = cell("th", column);
-    header.setAttribute("scope", "col");
-    return header;
-  }));
+  headRow.append(
+    ...columns.map((column) => {
+      const header = cell("th", column);
+      header.setAttribute("scope", "col");
+      return header;
+    }),
+  );
   head.append(headRow);
   const body = document.createElement("tbody");
-  body.append(...rows.map((row) => {
-    const line = document.createElement("tr");
-    line.append(...row.map((text) => cell("td", text)));
-    return line;
-  }));
+  body.append(
+    ...rows.map((row) => {
+      const line = document.createElement("tr");
+      line.append(...row.map((text) => cell("td", text)));
+      return line;
+    }),
+  );
   element.append(head, body);
   return element;
 }
@@ -59,12 +63,21 @@ export function decodeModules(report) {
       if (spans.pass[i] === 0 || isParent.has(i)) continue;
       const name = spans.names[spans.name[i]];
       const module = modules.get(name) ?? { calls: 0, us: 0, bytes: 0 };
-      modules.set(name, { calls: module.calls + 1, us: module.us + spans.duration_us[i], bytes: module.bytes + spans.bytes[i] });
+      modules.set(name, {
+        calls: module.calls + 1,
+        us: module.us + spans.duration_us[i],
+        bytes: module.bytes + spans.bytes[i],
+      });
       covered_us += spans.duration_us[i];
     }
   }
   const steps = report.runs.length * report.decode_tokens;
-  const rows = [...modules].map(([name, { calls, us, bytes }]) => ({ name, calls: calls / steps, us: us / steps, bytes: bytes / steps }));
+  const rows = [...modules].map(([name, { calls, us, bytes }]) => ({
+    name,
+    calls: calls / steps,
+    us: us / steps,
+    bytes: bytes / steps,
+  }));
   rows.sort((a, b) => b.us - a.us);
   return { rows, step_us: wall_us / steps, untracked_us: (wall_us - covered_us) / steps };
 }
@@ -79,16 +92,25 @@ export class Bench {
     this.result = /** @type {HTMLElement} */ (section.querySelector("#bench-result"));
     this.json = /** @type {HTMLTextAreaElement} */ (section.querySelector("#bench-json"));
     section.hidden = false;
-    this.button.addEventListener("click", () => this.run().catch(onFault).finally(() => { this.button.disabled = false; }));
+    this.button.addEventListener("click", () =>
+      this.run()
+        .catch(onFault)
+        .finally(() => {
+          this.button.disabled = false;
+        }),
+    );
   }
 
   async run() {
     this.button.disabled = true;
     const model = this.model();
     this.status.textContent = t("bench.kernels");
-    const kernels = await benchKernels(model ? { threads: model.info.threads, relaxedSimd: model.info.backend === "cpu-simd128" ? false : "auto" } : {});
+    const kernels = await benchKernels(
+      model ? { threads: model.info.threads, relaxedSimd: model.info.backend === "cpu-simd128" ? false : "auto" } : {},
+    );
     this.status.textContent = t("bench.model");
-    const profile = model && await model.profile({ prefill: 35, decode: DECODE_STEPS, runs: RUNS, warmup: 1, level: "module" });
+    const profile =
+      model && (await model.profile({ prefill: 35, decode: DECODE_STEPS, runs: RUNS, warmup: 1, level: "module" }));
     this.show(kernels, model, profile);
     this.status.textContent = t("bench.done");
   }
@@ -96,14 +118,30 @@ export class Bench {
   /** @param {KernelReport} kernels @param {Model | null} model @param {ProfileReport | null} profile */
   show(kernels, model, profile) {
     const { ceilings } = kernels;
-    const line = cell("p", t("bench.ceilings", {
-      threads: number(ceilings.threads), int8: figure(ceilings.int8_gmacs_per_s), int16: figure(ceilings.int16_gmacs_per_s),
-      f32: figure(ceilings.f32_gmacs_per_s), read: figure(ceilings.read_gb_per_s),
-    }));
-    const parts = [line, table(
-      [t("bench.kernel"), t("bench.tokens"), "µs", "GMAC/s", "GB/s", t("bench.percent")],
-      kernels.kernels.map((k) => [k.kernel, number(k.tokens), figure(k.us), figure(k.gmacs_per_s), figure(k.gb_per_s), `${number(k.percent_of_ceiling)} %`]),
-    )];
+    const line = cell(
+      "p",
+      t("bench.ceilings", {
+        threads: number(ceilings.threads),
+        int8: figure(ceilings.int8_gmacs_per_s),
+        int16: figure(ceilings.int16_gmacs_per_s),
+        f32: figure(ceilings.f32_gmacs_per_s),
+        read: figure(ceilings.read_gb_per_s),
+      }),
+    );
+    const parts = [
+      line,
+      table(
+        [t("bench.kernel"), t("bench.tokens"), "µs", "GMAC/s", "GB/s", t("bench.percent")],
+        kernels.kernels.map((k) => [
+          k.kernel,
+          number(k.tokens),
+          figure(k.us),
+          figure(k.gmacs_per_s),
+          figure(k.gb_per_s),
+          `${number(k.percent_of_ceiling)} %`,
+        ]),
+      ),
+    ];
     /** @type {Record<string, unknown>} */
     const record = { browser: navigator.userAgent, kernels };
     if (model && profile) {
@@ -112,16 +150,30 @@ export class Bench {
       const modules = decodeModules(profile);
       Object.assign(record, { info: model.info, prompt_tokens: profile.prompt_tokens, prefill_ms, decode_ms, modules });
       parts.push(
-        cell("p", t("bench.whole", { tokens: number(profile.prompt_tokens), prefill: figure(prefill_ms), decode: figure(decode_ms), speed: figure(1000 / decode_ms) })),
+        cell(
+          "p",
+          t("bench.whole", {
+            tokens: number(profile.prompt_tokens),
+            prefill: figure(prefill_ms),
+            decode: figure(decode_ms),
+            speed: figure(1000 / decode_ms),
+          }),
+        ),
         table(
           [t("bench.module"), t("bench.calls"), t("bench.per_step"), "%", "GB/s", t("bench.percent")],
-          [...modules.rows, { name: t("bench.untracked"), calls: 0, us: modules.untracked_us, bytes: 0 }].map(({ name, calls, us, bytes }) => {
-            const gb_per_s = bytes / us / 1000;
-            return [
-              name, number(calls), figure(us), number((100 * us) / modules.step_us, 1), bytes ? figure(gb_per_s) : "",
-              bytes ? `${number((100 * gb_per_s) / ceilings.read_gb_per_s)} %` : "",
-            ];
-          }),
+          [...modules.rows, { name: t("bench.untracked"), calls: 0, us: modules.untracked_us, bytes: 0 }].map(
+            ({ name, calls, us, bytes }) => {
+              const gb_per_s = bytes / us / 1000;
+              return [
+                name,
+                number(calls),
+                figure(us),
+                number((100 * us) / modules.step_us, 1),
+                bytes ? figure(gb_per_s) : "",
+                bytes ? `${number((100 * gb_per_s) / ceilings.read_gb_per_s)} %` : "",
+              ];
+            },
+          ),
         ),
       );
     }

@@ -1,6 +1,6 @@
 // @ts-check
-// What a run can be taken away as: files that the engine writes, a link with its settings, a trace for Perfetto. It stands on
-// the module's exportRun alone.
+// What a run can be taken away as: files that the engine writes, a link with its settings, a trace for Perfetto. It
+// stands on the module's exportRun alone.
 
 import { exportRun } from "../../pkg/zamba2.js";
 import { currentLanguage, t } from "../words.js";
@@ -26,20 +26,38 @@ export function exportsCard(run, onFault) {
     made.dataset.format = name;
     return made;
   };
-  const link = named("link", button(t("export.link"), async () => {
-    await navigator.clipboard.writeText(linkOf(run));
-    link.textContent = t("copied");
-  }));
-  const row = element("div", "row",
-    ...FORMATS.map((one) => named(one.format, button(t(one.key), () => void save(run, one, onFault)))),
-    named("perfetto", button(t("export.perfetto"), () => void openPerfetto(run, onFault))), link);
+  const link = named(
+    "link",
+    button(t("export.link"), async () => {
+      await navigator.clipboard.writeText(linkOf(run));
+      link.textContent = t("copied");
+    }),
+  );
+  const row = element(
+    "div",
+    "row",
+    ...FORMATS.map((one) =>
+      named(
+        one.format,
+        button(t(one.key), () => void save(run, one, onFault)),
+      ),
+    ),
+    named(
+      "perfetto",
+      button(t("export.perfetto"), () => void openPerfetto(run, onFault)),
+    ),
+    link,
+  );
   return card("profile-exports", t("export.title"), element("p", "note", t("export.note")), row);
 }
 
 /** The page's address with the settings of this run. @param {Run} run */
 function linkOf({ prompt_tokens, decode_tokens, runs, conditions }) {
   const settings = new URLSearchParams({
-    tokens: String(prompt_tokens), decode: String(decode_tokens), runs: String(runs.length), level: conditions.level,
+    tokens: String(prompt_tokens),
+    decode: String(decode_tokens),
+    runs: String(runs.length),
+    level: conditions.level,
   });
   return `${location.origin}${location.pathname}${location.search}#profile?${settings}`;
 }
@@ -55,7 +73,11 @@ async function save(run, one, onFault) {
   }
 }
 
-/** The trace is written first; that takes less than the seconds for which a click still lets a page open a window. @param {Run} run @param {OnFault} onFault */
+/**
+ * The trace is written first; that takes less than the seconds for which a click still lets a page open a window.
+ * @param {Run} run
+ * @param {OnFault} onFault
+ */
 async function openPerfetto(run, onFault) {
   try {
     await leaveTrace(await exportRun(run, "trace", currentLanguage()));

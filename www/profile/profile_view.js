@@ -1,6 +1,6 @@
 // @ts-check
-// The Profile view: the form, the measurement and its progress. The loaded model is measured with a fixed prompt; the run
-// goes to the session's shelf, and profile_result.js shows what its summary says.
+// The Profile view: the form, the measurement and its progress. The loaded model is measured with a fixed prompt; the
+// run goes to the session's shelf, and profile_result.js shows what its summary says.
 
 import { byId } from "../dom.js";
 import { number, t } from "../words.js";
@@ -18,7 +18,8 @@ const LIMITS = { tokens: [1, 4096], decode: [1, 512], runs: [1, 50] };
 
 export class ProfileView {
   /**
-   * @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, retry: () => void) => void, openBlock: (block: number) => void, onShown: () => void }} hooks
+   * @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, retry: () => void) => void,
+   *   openBlock: (block: number) => void, onShown: () => void }} hooks
    */
   constructor(hooks) {
     this.hooks = hooks;
@@ -56,7 +57,11 @@ export class ProfileView {
     for (const name of ["tokens", "decode", "runs", "level"]) {
       const value = settings.get(name);
       const field = this.field(name);
-      if (value !== null && (field instanceof HTMLInputElement || [...field.options].some((option) => option.value === value))) field.value = value;
+      if (
+        value !== null
+        && (field instanceof HTMLInputElement || [...field.options].some((option) => option.value === value))
+      )
+        field.value = value;
     }
   }
 
@@ -113,7 +118,12 @@ export class ProfileView {
     const ticking = setInterval(tick, TICK_MS);
     try {
       const run = await model.report({
-        prefill: settings.tokens, decode: settings.decode, runs: settings.runs, warmup: 1, level: settings.level, signal: controller.signal,
+        prefill: settings.tokens,
+        decode: settings.decode,
+        runs: settings.runs,
+        warmup: 1,
+        level: settings.level,
+        signal: controller.signal,
         onProgress: (progress) => this.showProgress(progress),
       });
       const shelved = this.hooks.shelf.add(run, "here");

@@ -37,6 +37,11 @@ export class RunShelf {
   name(shelved) {
     const { run, from } = shelved;
     const time = new Intl.DateTimeFormat(currentLanguage(), { hour: "2-digit", minute: "2-digit" }).format(run.made_ms);
-    return t(`run.name.${from}`, { n: number(this.runs.indexOf(shelved) + 1), model: run.model.name, conditions: conditionsText(run.conditions), time });
+    return t(`run.name.${from}`, {
+      n: number(this.runs.indexOf(shelved) + 1),
+      model: run.model.name,
+      conditions: conditionsText(run.conditions),
+      time,
+    });
   }
 }

@@ -1,6 +1,6 @@
 // @ts-check
-// Time of each block in each decode step, read from a run's spans: the median over the runs, so that one interruption does
-// not pass for a pattern. It stands on the run's columns alone.
+// Time of each block in each decode step, read from a run's spans: the median over the runs, so that one interruption
+// does not pass for a pattern. It stands on the run's columns alone.
 
 import { median } from "../statistics.js";
 
@@ -14,14 +14,21 @@ export function blockOf(name) {
 }
 
 /** @param {Run} run @returns {TokenTimes} */
-export function tokenTimes({ runs, decode_tokens, model: { config: { kinds } } }) {
+export function tokenTimes({
+  runs,
+  decode_tokens,
+  model: {
+    config: { kinds },
+  },
+}) {
   /** @type {number[][][]} times by step and block, one entry per run */
   const times = Array.from({ length: decode_tokens }, () => kinds.map(() => []));
   for (const { spans } of runs) {
     const blocks = spans.names.map(blockOf);
     spans.name.forEach((name, row) => {
       const block = blocks[name];
-      if (block >= 0 && block < kinds.length && spans.pass[row] > 0) times[spans.pass[row] - 1]?.[block].push(spans.duration_us[row]);
+      if (block >= 0 && block < kinds.length && spans.pass[row] > 0)
+        times[spans.pass[row] - 1]?.[block].push(spans.duration_us[row]);
     });
   }
   return { kinds, columns: times.map((blocks) => Float32Array.from(blocks, median)) };

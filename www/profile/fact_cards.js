@@ -1,0 +1,85 @@
+// @ts-check
+// The Profile view's cards of facts: the kinds of operations, and the conditions of the run.
+
+import { dataTable } from "../charts/data_table.js";
+import { card, element, factList, scrollBox } from "../dom.js";
+import { bytesText, figure, msText, number, significant, t } from "../words.js";
+
+/** @import { PhaseSummary, Summary } from "../engine/zamba2.d.ts" */
+/** @import { Phase } from "./profile_result.js" */
+
+/** @param {PhaseSummary} phase @param {Phase} phase_name */
+export function kindsCard(phase, phase_name) {
+  const rows = Object.entries(phase.flops_by_kind).map(([kind, flops]) => ({
+    kind: /** @type {keyof PhaseSummary["flops_by_kind"]} */ (kind),
+    flops,
+  }));
+  const table = dataTable(
+    [
+      {
+        key: "kind",
+        label: t("col.kind"),
+        words: true,
+        value: (row) => row.kind,
+        text: (row) => t(`flops.${row.kind}`),
+      },
+      { key: "gf", label: "GF", value: (row) => row.flops, text: (row) => significant(row.flops / 1e9) },
+      {
+        key: "percent",
+        label: "%",
+        value: (row) => row.flops,
+        part: "flops",
+        text: (row) => number((100 * row.flops) / phase.flops, 1),
+        share: (row) => row.flops / phase.flops,
+      },
+    ],
+    rows,
+    { label: t("kinds.title") },
+  );
+  const note = t("kinds.note", { phase: t(`phase.${phase_name}`), total: significant(phase.flops / 1e9) });
+  return card("profile-kinds", t("kinds.title"), element("p", "note", note), scrollBox(t("kinds.title"), table));
+}
+
+/** @param {Summary} summary @param {PhaseSummary} phase */
+export function generalCard({ general, process_bytes, ceilings }, phase) {
+  /** @type {[string, string][]} */
+  const facts = [
+    [t("general.model"), general.model],
+    [t("general.parameters"), number(general.parameters)],
+    [t("general.hidden_size"), number(general.hidden_size)],
+    [t("general.vocab_size"), number(general.vocab_size)],
+    [t("general.prompt_tokens"), number(general.prompt_tokens)],
+    [t("general.decode_tokens"), number(general.decode_tokens)],
+    [t("general.n_blocks"), number(general.n_blocks)],
+    [t("general.context"), number(general.context)],
+    [t("general.runs"), t("general.runs.value", { runs: number(general.runs), warmup: number(general.warmup) })],
+    [t("general.backend"), general.backend],
+    [t("general.weights"), general.weights],
+    [t("general.threads"), number(general.threads)],
+    [
+      t("general.timer"),
+      t("general.timer.value", { source: general.timer_source, us: figure(general.timer_resolution_us) }),
+    ],
+    [
+      t("general.untracked"),
+      t("general.untracked.value", {
+        ms: msText(phase.untracked_us),
+        percent: number((100 * phase.untracked_us) / phase.profiled_us.median, 1),
+      }),
+    ],
+  ];
+  if (process_bytes !== null) facts.push([t("general.memory"), bytesText(process_bytes)]);
+  if (ceilings) {
+    facts.push([
+      t("general.ceilings"),
+      t("general.ceilings.value", {
+        int8: significant(2 * ceilings.int8_gmacs_per_s),
+        int16: significant(2 * ceilings.int16_gmacs_per_s),
+        f32: significant(2 * ceilings.f32_gmacs_per_s),
+        read: significant(ceilings.read_gb_per_s),
+      }),
+    ]);
+  }
+  facts.push([t("general.host"), general.host]);
+  return card("profile-general", t("general.title"), factList(facts));
+}

@@ -1,0 +1,87 @@
+// @ts-check
+// The columns of the Profile view's tables of blocks and of modules.
+
+import { button, element } from "../dom.js";
+import { msText, number, significant, t } from "../words.js";
+
+/** @import { Column } from "../charts/data_table.js" */
+/** @import { BlockRow, ModuleRow, PhaseSummary } from "../engine/zamba2.d.ts" */
+
+/** @param {PhaseSummary} phase @param {(block: number) => void} openBlock @returns {Column<BlockRow>[]} */
+export function blockColumns(phase, openBlock) {
+  const most_us = Math.max(...phase.blocks.map(({ us }) => us.median));
+  const gf = (/** @type {number} */ flops) => (flops > 0 ? significant(flops / 1e9) : "0");
+  return [
+    {
+      key: "block",
+      label: t("col.block"),
+      value: (row) => row.block,
+      text: (row) => {
+        const opener = button(`${row.block}${row.kind === "hybrid" ? " ◇" : ""}`, () => openBlock(row.block), "opener");
+        opener.setAttribute("aria-label", t("blocks.open", { block: row.block }));
+        return opener;
+      },
+    },
+    { key: "mamba", label: t("col.mamba_gf"), value: (row) => row.flops.mamba, text: (row) => gf(row.flops.mamba) },
+    {
+      key: "attention",
+      label: t("col.attention_gf"),
+      value: (row) => row.flops.attention,
+      text: (row) => gf(row.flops.attention),
+    },
+    { key: "ffn", label: t("col.ffn_gf"), value: (row) => row.flops.ffn, text: (row) => gf(row.flops.ffn) },
+    {
+      key: "ms",
+      label: t("col.ms"),
+      value: (row) => row.us.median,
+      text: (row) => msText(row.us.median),
+      share: (row) => row.us.median / most_us,
+    },
+    { key: "tflops", label: "TFLOPS", value: (row) => row.tflops, text: (row) => significant(row.tflops) },
+    { key: "gb", label: t("col.gb_per_s"), value: (row) => row.gb_per_s, text: (row) => significant(row.gb_per_s) },
+    {
+      key: "ceiling",
+      label: t("col.ceiling_percent"),
+      value: (row) => row.percent_of_ceiling,
+      text: (row) => percentText(row.percent_of_ceiling),
+    },
+  ];
+}
+
+/** @param {ModuleRow[]} rows @returns {Column<ModuleRow>[]} */
+export function moduleColumns(rows) {
+  const most_us = Math.max(...rows.map(({ self_us }) => self_us), 1e-9);
+  return [
+    { key: "path", label: t("col.module"), words: true, value: (row) => row.path, text: (row) => pathOf(row.path) },
+    {
+      key: "self",
+      label: t("col.self_ms"),
+      value: (row) => row.self_us,
+      text: (row) => msText(row.self_us),
+      share: (row) => row.self_us / most_us,
+      mark: (row) => `bar-${row.part}`,
+    },
+    {
+      key: "percent",
+      label: t("col.time_percent"),
+      value: (row) => row.time_percent,
+      text: (row) => number(row.time_percent, 1),
+    },
+    { key: "type", label: t("col.type"), words: true, value: (row) => row.type, text: (row) => row.type },
+    {
+      key: "ceiling",
+      label: t("col.ceiling_percent"),
+      value: (row) => row.percent_of_ceiling,
+      text: (row) => percentText(row.percent_of_ceiling),
+    },
+  ];
+}
+
+/** @param {number | null} percent */
+export const percentText = (percent) => (percent === null ? "–" : `${number(percent)} %`);
+
+/** A module's path, which may break after its dots. @param {string} path */
+function pathOf(path) {
+  const parts = path.replace(/^model\./, "").split(/(?<=\.)/);
+  return element("code", "path", ...parts.flatMap((part) => [part, document.createElement("wbr")]));
+}
