@@ -68,7 +68,10 @@ export async function profileRuns(engine, options, { signal, onProgress }) {
       if (next === undefined) break;
       const measured = await run(next === "profiled" ? options.level : "off");
       if (next === "unprofiled") unprofiled.push(measured);
-      if (next === "profiled") onProgress?.(runs.push(measured));
+      if (next === "profiled") {
+        runs.push(measured);
+        onProgress?.(runs.length);
+      }
     }
     const { level, decode: decode_tokens, warmup } = options;
     return { level, prompt_tokens: ids.length, decode_tokens, warmup, runs, unprofiled };
