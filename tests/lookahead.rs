@@ -14,7 +14,7 @@ use zamba2::model::NumericSettings;
 use zamba2::ops::device::Device;
 use zamba2::ops::trace::Level;
 use zamba2::quant::WeightFormat;
-use zamba2::sampling::SamplingOptions;
+use zamba2::text::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Lookahead, Session, Step, StopReason};
 
 use crate::adapter;

@@ -12,7 +12,7 @@ use zamba2::model::config::Config;
 use zamba2::quant::WeightFormat;
 use zamba2::report::count::{self, Formats, Kind, ModuleWork};
 use zamba2::report::measure::{self, NextRun, Protocol};
-use zamba2::sampling::SamplingOptions;
+use zamba2::text::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Session};
 
 use super::device::{AdapterRecord, Device, Opened};

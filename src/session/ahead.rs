@@ -7,7 +7,7 @@ use crate::clock::now_us;
 use crate::error::{Error, Fact, Result};
 use crate::model::forward;
 use crate::profile::Level;
-use crate::sampling::{Ranked, Sampled, Top, standings};
+use crate::text::sampling::{Ranked, Sampled, Top, standings};
 use crate::session::{Run, Session, not_started};
 
 /// Longer bursts are seen as such.

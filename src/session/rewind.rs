@@ -8,9 +8,9 @@ use crate::backend::Backend;
 use crate::error::{Error, Fact, Result};
 use crate::model::cache::{MambaState, empty_mamba, mamba_bytes};
 use crate::model::forward::ForwardPass;
-use crate::sampling::Sampler;
+use crate::text::sampling::Sampler;
 use crate::session::{GenerateOptions, Run, Session, not_started};
-use crate::tokenizer::{StopStrings, TextStream, Tokenizer};
+use crate::text::tokenizer::{StopStrings, TextStream, Tokenizer};
 
 /// Generated tokens between two marks: going back costs half as many steps on average.
 const MARK_EVERY: usize = 32;

@@ -11,8 +11,8 @@ use rand_pcg::Pcg64Mcg;
 use serde::Deserialize;
 
 use crate::error::{Error, Fact, Result};
-pub use crate::sampling::top::Top;
-use crate::sampling::top::{by_logit_then_token, no_logits, not_finite};
+pub use crate::text::sampling::top::Top;
+use crate::text::sampling::top::{by_logit_then_token, no_logits, not_finite};
 
 /// How tokens are chosen. [`Sampler`] tells in which order the options act. A field that is absent takes its default.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

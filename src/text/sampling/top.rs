@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 
 use crate::error::{Error, Fact, Result};
-use crate::sampling::Ranked;
+use crate::text::sampling::Ranked;
 
 /// Numbers of a row before the tokens: the sum, the token at fault and what is wrong with it.
 const BEFORE_TOKENS: usize = 3;
@@ -110,7 +110,7 @@ impl Top {
         }
     }
 
-    /// [`crate::sampling::standings`], as far as the list goes: `chosen` must be in it.
+    /// [`crate::text::sampling::standings`], as far as the list goes: `chosen` must be in it.
     pub fn standings(&self, n: usize, chosen: u32) -> (Vec<Ranked>, usize, f64) {
         let largest = self
             .tokens
