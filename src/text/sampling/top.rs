@@ -1,69 +1,61 @@
-//! The few most probable tokens in the place of all logits: what a device that chooses by itself tells the host. It stands
-//! on floor 0 beside the sampler, and says how such a list lies in a row of numbers, which is all that devices share. It
-//! chooses nothing.
+//! A top-k list of logits, read back instead of all of them, and its layout as a row of f32 in device memory.
 
-use std::cmp::Ordering;
+use crate::base::error::Result;
+use crate::text::sampling::logits::{
+    TokenProbability, largest_logits, no_logits, not_finite, with_tokens,
+};
 
-use crate::error::{Error, Fact, Result};
-use crate::text::sampling::Ranked;
-
-/// Numbers of a row before the tokens: the sum, the token at fault and what is wrong with it.
+/// Values of a row before the tokens: the sum, the faulty token, and what is wrong with it.
 const BEFORE_TOKENS: usize = 3;
-/// The place of a token where there is none. Tokens are numbers of f32, which has every integer below 2²⁴.
+/// In the place of a token where there is none. Tokens are stored as f32, which is exact for integers up to 2²⁴.
 const NO_TOKEN: f32 = -1.0;
 
-/// The largest logits with their tokens, and what makes probabilities of them.
+/// The largest logits with their tokens, and the denominator of the softmax.
 ///
-/// As a row of numbers: the sum, the lowest token whose logit is not finite (or −1), 0 for a NaN and the sign for an
-/// infinity there, then token and logit of each place; −1 and 0 where the vocabulary is at its end.
+/// Layout of a row: the sum; the lowest token whose logit is not finite, or −1; 0 if that logit is NaN, the sign if it
+/// is infinite; then k pairs of token and logit, −1 and 0 where the vocabulary has fewer than k tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Top {
-    /// Token and logit, the largest first and by token on a tie. −0 is 0.
+    /// Token and logit, the largest first and by token on a tie. −0 is stored as 0.
     pub tokens: Vec<(u32, f32)>,
-    /// Over the whole vocabulary, of exp(logit − largest).
+    /// The sum of exp(logit − largest) over the whole vocabulary.
     pub sum: f64,
-    /// The lowest token whose logit is not finite, with its logit; nothing else here means anything then.
+    /// The lowest token whose logit is not finite, with its logit; the other fields are meaningless then.
     pub fault: Option<(u32, f32)>,
 }
 
 impl Top {
-    /// The longest list. A device sorts this many in the memory of one workgroup.
+    /// The largest k. A device sorts this many in the memory of one workgroup.
     pub const MOST: usize = 64;
-    /// Larger vocabularies have tokens that a row can't name.
+    /// The largest vocabulary whose tokens a row can store.
     pub const MOST_VOCAB: usize = 1 << 24;
 
-    /// Numbers in a row with `k` places.
+    /// Values in a row of `k` tokens.
     pub fn row_len(k: usize) -> usize {
         BEFORE_TOKENS + 2 * k
     }
 
-    /// Places of a row of `len` numbers.
+    /// The `k` of a row of `len` values.
     pub fn places(len: usize) -> usize {
         (len - BEFORE_TOKENS) / 2
     }
 
-    /// Where the first token of a row stands in it.
+    /// The index of the first token in a row.
     pub const FIRST_TOKEN: usize = BEFORE_TOKENS;
 
     /// The `k` largest of `logits`.
     pub fn of(logits: &[f32], k: usize) -> Top {
-        let all = || (0u32..).zip(logits.iter().map(|logit| logit + 0.0));
-        let mut tokens: Vec<(u32, f32)> = all().collect();
-        if k < tokens.len() {
-            tokens.select_nth_unstable_by(k, by_logit_then_token);
-            tokens.truncate(k);
-        }
-        tokens.sort_unstable_by(by_logit_then_token);
+        let tokens = largest_logits(logits, k);
         let largest = tokens.first().map_or(0.0, |(_, logit)| f64::from(*logit));
-        let weights = all().map(|(_, logit)| libm::exp(f64::from(logit) - largest));
+        let weights = with_tokens(logits).map(|(_, logit)| libm::exp(f64::from(logit) - largest));
         Top {
             sum: weights.sum(),
-            fault: all().find(|(_, logit)| !logit.is_finite()),
+            fault: with_tokens(logits).find(|(_, logit)| !logit.is_finite()),
             tokens,
         }
     }
 
-    /// What a row says.
+    /// Reads a row.
     pub fn from_row(row: &[f32]) -> Top {
         let fault = match row[2] {
             0.0 => f32::NAN,
@@ -80,7 +72,7 @@ impl Top {
         }
     }
 
-    /// Makes `row` say this.
+    /// Writes the list into a row.
     pub fn write(&self, row: &mut [f32]) {
         let (token, logit) = self.fault.unwrap_or((0, 0.0));
         row[0] = self.sum as f32;
@@ -101,8 +93,8 @@ impl Top {
         }
     }
 
-    /// The same error as all logits would have given.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// The same error as for all logits.
+    pub(super) fn check(&self) -> Result<()> {
         match self.fault {
             Some((token, logit)) => Err(not_finite(token, logit)),
             None if self.tokens.is_empty() => Err(no_logits()),
@@ -110,36 +102,26 @@ impl Top {
         }
     }
 
-    /// [`crate::text::sampling::standings`], as far as the list goes: `chosen` must be in it.
-    pub fn standings(&self, n: usize, chosen: u32) -> (Vec<Ranked>, usize, f64) {
+    /// As [`rank_of`](crate::text::sampling::rank_of), for at most the tokens of the list.
+    ///
+    /// # Panics
+    /// If `chosen` is not in the list.
+    pub fn rank_of(&self, chosen: u32, n: usize) -> (Vec<TokenProbability>, usize, f64) {
         let largest = self
             .tokens
             .first()
             .map_or(0.0, |(_, logit)| f64::from(*logit));
-        let ranked = |(token, logit): &(u32, f32)| Ranked {
+        let with_probability = |(token, logit): &(u32, f32)| TokenProbability {
             token: *token,
             probability: libm::exp(f64::from(*logit) - largest) / self.sum,
         };
         let place = self.tokens.iter().position(|(token, _)| *token == chosen);
-        let place = place.expect("a token is chosen from the list");
-        let top = self.tokens.iter().take(n).map(ranked).collect();
-        (top, place + 1, ranked(&self.tokens[place]).probability)
-    }
-}
-
-pub(crate) fn by_logit_then_token(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
-    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
-}
-
-pub(crate) fn no_logits() -> Error {
-    Error::Device {
-        fact: Fact::new("no_logits"),
-    }
-}
-
-pub(crate) fn not_finite(token: u32, logit: f32) -> Error {
-    Error::NonFiniteLogits {
-        token,
-        logit: logit.to_string(),
+        let place = place.expect("the token is sampled from the list");
+        let top = self.tokens.iter().take(n).map(with_probability).collect();
+        (
+            top,
+            place + 1,
+            with_probability(&self.tokens[place]).probability,
+        )
     }
 }
