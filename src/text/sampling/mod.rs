@@ -16,9 +16,7 @@ use crate::base::error::Result;
 use crate::text::sampling::candidates::Candidates;
 pub use crate::text::sampling::logits::{TokenProbability, rank_of};
 use crate::text::sampling::logits::{argmax, check_finite};
-pub use crate::text::sampling::options::{
-    MAX_TOKENS, NUMBER_OPTIONS, NumberOption, SamplingOptions,
-};
+pub use crate::text::sampling::options::{NUMBER_OPTIONS, NumberOption, SamplingOptions};
 use crate::text::sampling::penalty::RepetitionPenalty;
 pub use crate::text::sampling::top::Top;
 

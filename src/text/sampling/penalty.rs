@@ -50,3 +50,31 @@ impl RepetitionPenalty {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_penalty_applies_once_to_each_token_of_the_history() {
+        let mut penalty = RepetitionPenalty::default();
+        let mut logits = [4.0, -4.0, 4.0, 0.0];
+        let history = [0, 1, 0, 0, 1, 3];
+        penalty.apply(2.0, &history, &mut logits).unwrap();
+        assert_eq!(logits, [2.0, -8.0, 4.0, 0.0]);
+        penalty.apply(2.0, &[0], &mut logits).unwrap();
+        assert_eq!(logits, [1.0, -8.0, 4.0, 0.0]);
+    }
+
+    #[test]
+    fn a_history_outside_the_vocabulary_is_an_error_and_changes_no_logit() {
+        let mut logits = [1.0, 2.0];
+        let refused = RepetitionPenalty::default().apply(1.5, &[0, 2], &mut logits);
+        let expected = Error::Token {
+            token: 2,
+            vocab_size: 2,
+        };
+        assert_eq!(refused, Err(expected));
+        assert_eq!(logits, [1.0, 2.0]);
+    }
+}

@@ -264,19 +264,6 @@ fn min_p_is_relative_to_the_most_probable_token() {
 }
 
 #[test]
-fn the_penalty_applies_once_to_each_token_of_the_history() {
-    let mut logits = [4.0, -4.0, 4.0, 0.0];
-    let mut sampler = sampler(SamplingOptions {
-        repetition_penalty: 2.0,
-        ..plain()
-    });
-    sampler.sample(&mut logits, &[0, 1, 0, 0, 1, 3]).unwrap();
-    assert_eq!(logits, [2.0, -8.0, 4.0, 0.0]);
-    sampler.sample(&mut logits, &[0]).unwrap();
-    assert_eq!(logits, [1.0, -8.0, 4.0, 0.0]);
-}
-
-#[test]
 fn the_penalty_changes_a_greedy_choice() {
     let mut sampler = sampler(SamplingOptions {
         temperature: 0.0,
@@ -285,23 +272,6 @@ fn the_penalty_changes_a_greedy_choice() {
     });
     assert_eq!(sampler.sample(&mut [3.0, 2.5], &[]).unwrap().token, 0);
     assert_eq!(sampler.sample(&mut [3.0, 2.5], &[0]).unwrap().token, 1);
-}
-
-#[test]
-fn a_history_outside_the_vocabulary_is_named() {
-    let mut sampler = sampler(SamplingOptions {
-        repetition_penalty: 1.5,
-        ..plain()
-    });
-    let mut logits = [1.0, 2.0];
-    assert_eq!(
-        sampler.sample(&mut logits, &[0, 2]),
-        Err(Error::Token {
-            token: 2,
-            vocab_size: 2
-        })
-    );
-    assert_eq!(logits, [1.0, 2.0]);
 }
 
 #[test]
