@@ -15,7 +15,6 @@ use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
 use crate::bench;
-use crate::chat::{ChatTemplate, Message};
 use crate::error::{Error, ErrorReport, Fact, Result};
 use crate::family;
 use crate::loader::packed::Manifest;
@@ -31,9 +30,10 @@ use crate::report::run::{Memory, ModelFacts, Run};
 use crate::report::{self, reference, summary};
 use crate::self_test;
 use crate::session::{self, GenerateOptions, LoadSettings, Session, context_length};
+use crate::text::chat::{ChatTemplate, Message};
+use crate::text::tokenizer::Tokenizer;
 #[cfg(target_feature = "atomics")]
 use crate::threads::platform as threads;
-use crate::tokenizer::Tokenizer;
 
 /// What wasm32 can address, less room for code, stacks, activations and the pieces in flight.
 const MEMORY_LIMIT_BYTES: u64 = (4 << 30) - (384 << 20);

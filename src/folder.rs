@@ -8,7 +8,6 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::backend::Backend;
-use crate::chat::{self, ChatTemplate};
 use crate::error::{Error, Result};
 use crate::loader::packed::{
     FORMAT, MANIFEST, Manifest, PackedFile, PackedShard, PackedUnit, head_file, unit_file,
@@ -17,7 +16,8 @@ use crate::loader::safetensors::{Shard, header_bytes, shard_files};
 use crate::loader::schedule::ByteRange;
 use crate::model::config::Config;
 use crate::session::{LoadSettings, Session};
-use crate::tokenizer::Tokenizer;
+use crate::text::chat::{self, ChatTemplate};
+use crate::text::tokenizer::Tokenizer;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

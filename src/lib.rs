@@ -5,10 +5,8 @@
 pub mod base;
 pub(crate) mod threads;
 
-// Text: tokens, templates, the choice of a token.
-pub mod chat;
-pub mod sampling;
-pub mod tokenizer;
+// Text around the model, and the sentences of reports and errors.
+pub mod text;
 pub mod words;
 
 // Floor 1: the vocabulary of ops, checked, counted and recorded.

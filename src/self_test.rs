@@ -20,7 +20,7 @@ use crate::ops::device::{
     AttentionShape, Conv1d, Device, GatedNorm, KvFormat, Linear, Norm, Rope, Ssm, SsmInput, split,
 };
 use crate::ops::trace::ModuleId;
-use crate::sampling::Top;
+use crate::text::sampling::Top;
 
 /// The ops here belong to no model.
 const MODULE: ModuleId = ModuleId(0);

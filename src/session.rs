@@ -26,13 +26,15 @@ use crate::ops::Ops;
 use crate::ops::work::Work;
 use crate::profile::{Level, Profile};
 use crate::quant::WeightFormat;
-use crate::sampling::{Sampler, SamplingOptions};
 pub use crate::session::ahead::Lookahead;
 use crate::session::ahead::{Lists, Outlook, Standings};
 pub use crate::session::rewind::Kept;
 use crate::session::rewind::Mark;
 pub use crate::session::snapshot::Restored;
-use crate::tokenizer::{StopStrings, TextStream, Tokenizer};
+use crate::text::sampling::{Sampler, SamplingOptions};
+use crate::text::stop_strings::StopStrings;
+use crate::text::stream::TextStream;
+use crate::text::tokenizer::Tokenizer;
 
 /// The context that is taken when none is asked for: as long as the model knows, up to this many tokens …
 const DEFAULT_CONTEXT: usize = 2048;

@@ -5,15 +5,13 @@ use std::fs;
 use std::path::Path;
 
 /// Each module with its floor. A file belongs to the longest name that fits its path.
-const FLOORS: [(&str, u8); 23] = [
+const FLOORS: [(&str, u8); 21] = [
     ("base::clock", 0),
     ("base::error", 0),
     ("base::quant", 0),
     ("base::simd", 0),
     ("threads", 0),
-    ("chat", 0),
-    ("sampling", 0),
-    ("tokenizer", 0),
+    ("text", 0),
     ("words", 0),
     ("ops", 1),
     ("device::cpu", 2),
@@ -403,7 +401,7 @@ fn the_check_finds_what_it_is_for() {
         ("device/cpu/mod.rs", "use crate::model::config::Config;"),
         ("loader/mod.rs", "use crate::session::Session;"),
         ("folder.rs", "use crate::api::Engine;"),
-        ("base/quant.rs", "use crate::sampling::Sampler;"),
+        ("base/quant.rs", "use crate::text::sampling::Sampler;"),
         ("base/quant.rs", "use crate::ops::Ops;"),
         ("base/quant.rs", "use crate::nowhere::Thing;"),
         ("somewhere.rs", "pub struct Thing;"),

@@ -3,8 +3,8 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use zamba2::chat::{ChatTemplate, Message, SpecialTokens};
 use zamba2::error::Error;
+use zamba2::text::chat::{ChatTemplate, Message, SpecialTokens};
 
 /// What `tools/fixtures/make_chat.py` wrote.
 const REFERENCE: &str = include_str!("fixtures/chat.json");

@@ -14,6 +14,7 @@ mod model;
 mod quantization;
 mod reference;
 mod report;
+mod sampling_options;
 mod sequence;
 mod support;
 mod threads;

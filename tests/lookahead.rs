@@ -14,8 +14,8 @@ use zamba2::model::NumericSettings;
 use zamba2::ops::device::Device;
 use zamba2::ops::trace::Level;
 use zamba2::quant::WeightFormat;
-use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Lookahead, Session, Step, StopReason};
+use zamba2::text::sampling::SamplingOptions;
 
 use crate::adapter;
 use crate::support::{Golden, goldens};

@@ -28,8 +28,8 @@ use zamba2::report::sentence::Sentence;
 use zamba2::report::summary::{PhaseSummary, summarise};
 use zamba2::report::verdict::Verdict;
 use zamba2::report::{Format, export};
-use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, LoadSettings, Session};
+use zamba2::text::sampling::SamplingOptions;
 use zamba2::words::{self, Language};
 
 /// Every checkpoint of `tests/fixtures`.

@@ -7,8 +7,8 @@ use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
-use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, LoadSettings, Session, Step, StopReason};
+use zamba2::text::sampling::SamplingOptions;
 
 use crate::support::{Golden, goldens};
 

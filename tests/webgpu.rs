@@ -17,9 +17,9 @@ use zamba2::ops::device::{AttentionShape, Device, KvFormat, ModelSizes};
 use zamba2::ops::trace::Level;
 use zamba2::ops::trace::ModuleId;
 use zamba2::quant::{QMatrix, WeightFormat};
-use zamba2::sampling::SamplingOptions;
 use zamba2::self_test;
 use zamba2::session::{self, GenerateOptions, LoadSettings, Session, argmax};
+use zamba2::text::sampling::SamplingOptions;
 
 use crate::adapter;
 use crate::cases::*;

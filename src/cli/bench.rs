@@ -12,8 +12,8 @@ use zamba2::model::config::Config;
 use zamba2::quant::WeightFormat;
 use zamba2::report::count::{self, Formats, Kind, ModuleWork};
 use zamba2::report::measure::{self, NextRun, Protocol};
-use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Session};
+use zamba2::text::sampling::SamplingOptions;
 
 use super::device::{AdapterRecord, Device, Opened};
 use super::{Failure, OpenArguments, print, print_json, proc_bytes};

@@ -4,14 +4,14 @@
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::chat::Message;
 use zamba2::clock::now_us;
 use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::quant::WeightFormat;
-use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, StopReason};
+use zamba2::text::chat::Message;
+use zamba2::text::sampling::SamplingOptions;
 
 use super::device::{Device, Opened};
 use super::{Failure, OpenArguments, print, print_json, say};
@@ -56,23 +56,23 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = GenerateOptions::default().max_tokens)]
     max_tokens: usize,
 
-    /// How freely tokens are drawn; 0 always takes the most probable one.
+    /// Randomness of the sampled tokens; 0 is greedy.
     #[arg(long, default_value_t = SamplingOptions::default().temperature, allow_negative_numbers = true)]
     temperature: f64,
 
-    /// Draw among this many most probable tokens; 0 is no limit.
+    /// Sample from this many most probable tokens; 0 is off.
     #[arg(long, value_name = "K", default_value_t = SamplingOptions::default().top_k)]
     top_k: usize,
 
-    /// Draw among the most probable tokens that make up this share of the probability; 1 is all.
+    /// Sample from the most probable tokens that reach this cumulative probability; 1 is off.
     #[arg(long, value_name = "P", default_value_t = SamplingOptions::default().top_p, allow_negative_numbers = true)]
     top_p: f64,
 
-    /// Leave out tokens less probable than this share of the most probable one; 0 leaves out none.
+    /// Least probability of a token, relative to the most probable one; 0 is off.
     #[arg(long, value_name = "P", default_value_t = SamplingOptions::default().min_p, allow_negative_numbers = true)]
     min_p: f64,
 
-    /// Push down tokens that were already used; 1 does not.
+    /// How much tokens that already occurred are made less probable; 1 is off.
     #[arg(
         long,
         value_name = "FACTOR",
@@ -81,7 +81,7 @@ pub struct Arguments {
     )]
     repetition_penalty: f64,
 
-    /// Where the random numbers start: the same seed gives the same text.
+    /// Seed of the random numbers: the same seed gives the same text.
     #[arg(long, default_value_t = SamplingOptions::default().seed)]
     seed: u64,
 

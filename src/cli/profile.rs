@@ -19,8 +19,8 @@ use zamba2::report::run::{
     UnprofiledRun,
 };
 use zamba2::report::summary::summarise;
-use zamba2::sampling::SamplingOptions;
 use zamba2::session::{GenerateOptions, Session};
+use zamba2::text::sampling::SamplingOptions;
 use zamba2::words::Language;
 
 use super::device::{Device, Opened};

@@ -273,7 +273,7 @@ pub trait Device: Sized {
     fn add(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
     /// y = the last row of x.
     fn last_row(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
-    /// Writes the [`Top`](crate::sampling::Top) of the one row of logits to row `row` of y, which becomes its last one.
+    /// Writes the [`Top`](crate::text::sampling::Top) of the one row of logits to row `row` of y, which becomes its last one.
     /// It has as many places as fit the width of y.
     fn top(&mut self, logits: &Self::Tensor, row: usize, y: &mut Self::Tensor);
     /// y = the row of the table for the most probable token of row `row` of `top`; any row if that one has a fault. The host

@@ -7,7 +7,7 @@ use crate::ops::device::{
 };
 use crate::ops::trace::ModuleId;
 use crate::ops::work::{self, Work};
-use crate::sampling::Top;
+use crate::text::sampling::Top;
 
 impl<D: Device> Ops<D> {
     /// Row t of y is row `tokens[t]` of the table. The table may be another module's: a tied output matrix is one.

@@ -7,8 +7,8 @@ use crate::clock::now_us;
 use crate::error::{Error, Fact, Result};
 use crate::model::forward;
 use crate::profile::Level;
-use crate::sampling::{Ranked, Sampled, Top, standings};
 use crate::session::{Run, Session, not_started};
+use crate::text::sampling::{Sampled, TokenProbability, Top, rank_of};
 
 /// Longer bursts are seen as such.
 const BURST_US: f64 = 50_000.0;
@@ -65,7 +65,7 @@ pub(crate) struct Lists<B: Backend> {
 }
 
 /// The most probable tokens, and the place and probability of the one that was chosen.
-pub(crate) type Standings = (Vec<Ranked>, usize, f64);
+pub(crate) type Standings = (Vec<TokenProbability>, usize, f64);
 
 impl<B: Backend> Run<B> {
     /// Chooses the token that comes next.
@@ -74,20 +74,20 @@ impl<B: Backend> Run<B> {
         match told {
             Told::Top(top) => {
                 let sampled = self.sampler.sample_top(&top)?;
-                let standings = (n > 0).then(|| top.standings(n, sampled.token));
+                let standings = (n > 0).then(|| top.rank_of(sampled.token, n));
                 Ok((sampled, standings))
             }
             Told::Logits(mut logits) => {
                 let plain = (n > 0 || self.forced.is_some()).then(|| logits.clone());
                 let mut sampled = self.sampler.sample(&mut logits, &self.history)?;
                 if let (Some(token), Some(plain)) = (self.forced.take(), &plain) {
-                    let (_, _, probability) = standings(plain, 0, token);
+                    let (_, _, probability) = rank_of(token, plain, 0);
                     sampled = Sampled { token, probability };
                 }
                 let plain = plain.filter(|_| n > 0);
                 Ok((
                     sampled,
-                    plain.map(|plain| standings(&plain, n, sampled.token)),
+                    plain.map(|plain| rank_of(sampled.token, &plain, n)),
                 ))
             }
         }
@@ -104,7 +104,7 @@ impl<B: Backend> Session<B> {
     /// The one place that decides what is read.
     fn reading(&self, run: &Run<B>) -> Reading {
         let sampling = &run.options.sampling;
-        let k = sampling.deciding();
+        let k = sampling.sufficient_top_k();
         let k = k.map(|k| k.max(run.options.alternatives));
         let k = k.filter(|k| *k <= Top::MOST);
         let is_host = self.lookahead.most_tokens <= 1

@@ -8,9 +8,11 @@ use crate::backend::Backend;
 use crate::error::{Error, Fact, Result};
 use crate::model::cache::{MambaState, empty_mamba, mamba_bytes};
 use crate::model::forward::ForwardPass;
-use crate::sampling::Sampler;
 use crate::session::{GenerateOptions, Run, Session, not_started};
-use crate::tokenizer::{StopStrings, TextStream, Tokenizer};
+use crate::text::sampling::Sampler;
+use crate::text::stop_strings::StopStrings;
+use crate::text::stream::TextStream;
+use crate::text::tokenizer::Tokenizer;
 
 /// Generated tokens between two marks: going back costs half as many steps on average.
 const MARK_EVERY: usize = 32;

@@ -15,9 +15,10 @@ use crate::error::{Error, Fact, Result};
 use crate::model::cache::{Cache, mamba_bytes};
 use crate::model::forward::ForwardPass;
 use crate::profile::Level;
-use crate::sampling::Sampler;
 use crate::session::{GenerateOptions, Run, Session};
-use crate::tokenizer::{StopStrings, TextStream};
+use crate::text::sampling::Sampler;
+use crate::text::stop_strings::StopStrings;
+use crate::text::stream::TextStream;
 
 /// With the version of the form as its last character.
 const MAGIC: &[u8; 8] = b"ZMB2SEQ1";

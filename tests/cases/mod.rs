@@ -11,7 +11,7 @@ use zamba2::ops::device::{
 };
 use zamba2::ops::trace::ModuleId;
 use zamba2::quant::{BLOCK, Q4Values, Q8Values, QMatrix, Values, WeightFormat};
-use zamba2::sampling::Top;
+use zamba2::text::sampling::Top;
 
 use crate::reference::Scan;
 

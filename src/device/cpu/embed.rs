@@ -2,7 +2,7 @@
 
 use crate::device::cpu::linear::CpuWeight;
 use crate::device::cpu::tensor::CpuTensor;
-use crate::sampling::Top;
+use crate::text::sampling::Top;
 
 /// Row t of y is row `tokens[t]` of the table.
 pub fn embed(table: &CpuWeight, tokens: &[u32], y: &mut CpuTensor) {

@@ -1,7 +1,7 @@
 //! The most probable tokens.
 
 use crate::device::cpu::tensor::CpuTensor;
-use crate::sampling::Top;
+use crate::text::sampling::Top;
 
 /// Writes the [`Top`] of the one row of logits to row `row` of y.
 pub fn top(logits: &CpuTensor, row: usize, y: &mut CpuTensor) {

@@ -6,7 +6,7 @@ use crate::device::webgpu::kernels::{Constant, Kernel, constants, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
-use crate::sampling::Top;
+use crate::text::sampling::Top;
 
 /// Tokens of one dispatch; they are in its uniform block.
 const EMBED_TOKENS: usize = 64;

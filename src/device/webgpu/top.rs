@@ -4,7 +4,7 @@ use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::kernels::{Constant, Kernel, constants};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
-use crate::sampling::Top;
+use crate::text::sampling::Top;
 
 /// Logits that a workgroup sorts.
 const PLACES: usize = 1024;

@@ -1,0 +1,92 @@
+//! Plain logits, before any option applies: whether they are finite, the argmax, and the ranks of tokens.
+
+use std::cmp::Ordering;
+
+use crate::base::error::{Error, Fact, Result};
+use crate::text::sampling::Sampled;
+
+/// A token and its probability in the plain softmax of the logits, before penalty, temperature and filters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenProbability {
+    pub token: u32,
+    pub probability: f64,
+}
+
+/// The `n` most probable tokens, most probable first and by id on a tie; the rank of `chosen`, counted from 1; and its
+/// probability.
+pub fn rank_of(chosen: u32, logits: &[f32], n: usize) -> (Vec<TokenProbability>, usize, f64) {
+    let own = logits[chosen as usize];
+    let before = |&(token, logit): &(u32, f32)| logit > own || logit == own && token < chosen;
+    let rank = 1 + with_tokens(logits).filter(before).count();
+    let top = largest_logits(logits, n);
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weight = |logit: f32| libm::exp(f64::from(logit) - f64::from(largest));
+    let sum: f64 = logits.iter().map(|&logit| weight(logit)).sum();
+    let top = top.into_iter().map(|(token, logit)| TokenProbability {
+        token,
+        probability: weight(logit) / sum,
+    });
+    (top.collect(), rank, weight(own) / sum)
+}
+
+/// Token and logit; −0 becomes 0, to which it is equal.
+pub(super) fn with_tokens(logits: &[f32]) -> impl Iterator<Item = (u32, f32)> {
+    (0u32..).zip(logits.iter().map(|logit| logit + 0.0))
+}
+
+/// The `n` largest logits, the largest first and by token on a tie.
+pub(super) fn largest_logits(logits: &[f32], n: usize) -> Vec<(u32, f32)> {
+    let mut top: Vec<(u32, f32)> = with_tokens(logits).collect();
+    if n < top.len() {
+        top.select_nth_unstable_by(n, by_logit_then_token);
+        top.truncate(n);
+    }
+    top.sort_unstable_by(by_logit_then_token);
+    top
+}
+
+fn by_logit_then_token(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+pub(super) fn argmax(logits: &[f32]) -> Sampled {
+    let mut token = 0;
+    for (candidate, &logit) in logits.iter().enumerate() {
+        // Strictly larger, so that the lowest id of a tie stays.
+        if logit > logits[token] {
+            token = candidate;
+        }
+    }
+    let largest = f64::from(logits[token]);
+    let weights = logits
+        .iter()
+        .map(|&logit| libm::exp(f64::from(logit) - largest));
+    let sum: f64 = weights.sum();
+    Sampled {
+        token: token as u32,
+        probability: 1.0 / sum,
+    }
+}
+
+pub(super) fn check_finite(logits: &[f32]) -> Result<()> {
+    if logits.is_empty() {
+        return Err(no_logits());
+    }
+    match logits.iter().position(|logit| !logit.is_finite()) {
+        None => Ok(()),
+        Some(token) => Err(not_finite(token as u32, logits[token])),
+    }
+}
+
+pub(super) fn no_logits() -> Error {
+    Error::Device {
+        fact: Fact::new("no_logits"),
+    }
+}
+
+pub(super) fn not_finite(token: u32, logit: f32) -> Error {
+    Error::NonFiniteLogits {
+        token,
+        logit: logit.to_string(),
+    }
+}

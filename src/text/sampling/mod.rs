@@ -1,0 +1,120 @@
+//! Sampling of the next token from the logits of the last position, or from a top-k list of them. The end of generation
+//! (eos, stop strings, lengths) is the caller's.
+
+mod candidates;
+mod logits;
+mod options;
+mod penalty;
+#[cfg(test)]
+mod tests;
+mod top;
+
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use crate::base::error::Result;
+use crate::text::sampling::candidates::Candidates;
+pub use crate::text::sampling::logits::{TokenProbability, rank_of};
+use crate::text::sampling::logits::{argmax, check_finite};
+pub use crate::text::sampling::options::{NUMBER_OPTIONS, NumberOption, SamplingOptions};
+use crate::text::sampling::penalty::RepetitionPenalty;
+pub use crate::text::sampling::top::Top;
+
+/// A sampled token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampled {
+    pub token: u32,
+    /// The token's probability in the distribution that it was sampled from, after every filter; for greedy, in the
+    /// plain softmax of the (penalised) logits. In (0, 1].
+    pub probability: f64,
+}
+
+/// Samples one token at a time:
+///
+/// 1. **Repetition penalty** on the logits of the tokens in the history.
+/// 2. **Temperature**: logits are divided by it. At 0 the largest logit is taken, on a tie the lowest id, and the steps
+///    below do not run.
+/// 3. **Top-k**: the k largest logits stay; of equal ones at the edge, the lower ids.
+/// 4. **Softmax** over the remaining tokens.
+/// 5. **Top-p**: the fewest most probable tokens whose sum reaches `top_p` stay, including the token that reaches it
+///    (Holtzman et al. 2019).
+/// 6. **Min-p**: tokens with at least `min_p` times the largest probability stay (Nguyen et al. 2024).
+/// 7. **Sample**: one uniform number selects among the remaining tokens, most probable first. Greedy uses no random
+///    number, every other setting exactly one.
+///
+/// The same logits, history and seed give the same tokens on every platform. Sums run in `f64` from the largest logit
+/// to the smallest with ties by id, the generator is PCG, and the exponential is `libm`'s: `f64::exp` of std differs in
+/// its last bit between platforms, and one bit can change a token.
+#[derive(Debug)]
+pub struct Sampler {
+    options: SamplingOptions,
+    rng: Pcg64Mcg,
+    candidates: Candidates,
+    penalty: RepetitionPenalty,
+}
+
+impl Sampler {
+    /// A sampler whose random numbers start at the seed.
+    ///
+    /// # Errors
+    /// Those of [`SamplingOptions::validate`].
+    pub fn new(options: SamplingOptions) -> Result<Sampler> {
+        options.validate()?;
+        Ok(Sampler {
+            rng: Pcg64Mcg::seed_from_u64(options.seed),
+            options,
+            candidates: Candidates::default(),
+            penalty: RepetitionPenalty::default(),
+        })
+    }
+
+    /// Samples the next token. The penalty is applied to `logits` in place; `history` is the tokens that it applies to,
+    /// usually the prompt and all generated ones.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteLogits`](crate::base::error::Error::NonFiniteLogits) if a logit is NaN or infinite;
+    /// [`Error::Token`](crate::base::error::Error::Token) if the history leaves the vocabulary. No random number is
+    /// consumed then.
+    pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<Sampled> {
+        check_finite(logits)?;
+        self.penalty
+            .apply(self.options.repetition_penalty, history, logits)?;
+        if self.options.temperature == 0.0 {
+            return Ok(argmax(logits));
+        }
+        self.candidates.select(logits, self.options.top_k);
+        Ok(self.sample_candidates())
+    }
+
+    /// As [`Sampler::sample`], from the list of at least [`SamplingOptions::sufficient_top_k`] logits.
+    pub fn sample_top(&mut self, top: &Top) -> Result<Sampled> {
+        top.check()?;
+        if self.options.temperature == 0.0 {
+            return Ok(Sampled {
+                token: top.tokens[0].0,
+                probability: 1.0 / top.sum,
+            });
+        }
+        let n = self.options.top_k.min(top.tokens.len());
+        self.candidates.set(&top.tokens[..n]);
+        Ok(self.sample_candidates())
+    }
+
+    fn sample_candidates(&mut self) -> Sampled {
+        self.candidates.softmax(self.options.temperature);
+        self.candidates.keep_top_p(self.options.top_p);
+        self.candidates.keep_min_p(self.options.min_p);
+        // The upper 53 bits fill the mantissa of an f64 exactly: uniform on [0, 1).
+        let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        self.candidates.sample(uniform)
+    }
+
+    /// Consumes the random numbers of `n` tokens, so that a restored sequence continues as if never interrupted.
+    pub fn skip(&mut self, n: usize) {
+        if self.options.temperature > 0.0 {
+            for _ in 0..n {
+                self.rng.next_u64();
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Streamed pieces of text from tokens, whole UTF-8 only.
+
+use std::mem;
+
+use tokenizers::Decoder;
+use tokenizers::decoders::DecoderWrapper;
+use tokenizers::decoders::strip::Strip;
+use tokenizers::pre_tokenizers::metaspace::Metaspace;
+
+use crate::base::error::{Fact, Result};
+use crate::text::tokenizer::Tokenizer;
+
+/// The file's decoder in a form that works token by token.
+#[derive(Clone, Debug)]
+pub(super) enum StreamDecoder {
+    /// No decoder: tokens are joined by spaces.
+    Words,
+    /// Each character of a token encodes one byte (GPT-2); UTF-8 sequences may be split over tokens.
+    ByteLevel,
+    /// `▁` is a space, except in the first token (SentencePiece without byte fallback).
+    Metaspace(Metaspace),
+    /// The Llama and Mistral chain, each part optional: replacements inside each token, tokens `<0x00>` to `<0xFF>`
+    /// for single bytes, and characters stripped from the beginning of the whole text.
+    Pieces {
+        replacements: Vec<DecoderWrapper>,
+        byte_fallback: bool,
+        strip: Option<Strip>,
+    },
+}
+
+impl StreamDecoder {
+    /// # Errors
+    /// The reason, for a decoder that needs the whole text.
+    pub(super) fn new(decoder: Option<&DecoderWrapper>) -> Result<StreamDecoder, Fact> {
+        let stages = match decoder {
+            None => return Ok(StreamDecoder::Words),
+            Some(DecoderWrapper::Sequence(sequence)) => sequence.get_decoders(),
+            Some(single) => std::slice::from_ref(single),
+        };
+        match stages {
+            [DecoderWrapper::ByteLevel(_)] => return Ok(StreamDecoder::ByteLevel),
+            [DecoderWrapper::Metaspace(metaspace)] => {
+                return Ok(StreamDecoder::Metaspace(metaspace.clone()));
+            }
+            _ => {}
+        }
+        let n_replacements = stages
+            .iter()
+            .take_while(|stage| matches!(stage, DecoderWrapper::Replace(_)))
+            .count();
+        let (replacements, rest) = stages.split_at(n_replacements);
+        let (byte_fallback, rest) = match rest {
+            [DecoderWrapper::ByteFallback(_), rest @ ..] => (true, rest),
+            rest => (false, rest),
+        };
+        let strip = match rest {
+            [] | [DecoderWrapper::Fuse(_)] => None,
+            // Stripping at the end would need the end of the text, which a stream does not have.
+            [DecoderWrapper::Fuse(_), DecoderWrapper::Strip(strip)] if strip.stop == 0 => {
+                Some(strip.clone())
+            }
+            _ => {
+                return Err(Fact::new("unknown_decoder"));
+            }
+        };
+        Ok(StreamDecoder::Pieces {
+            replacements: replacements.to_vec(),
+            byte_fallback,
+            strip,
+        })
+    }
+}
+
+/// Incremental detokenisation. Each piece is whole characters that no later token can change; all pieces, with the one
+/// of [`finish`](TextStream::finish), concatenate to [`Tokenizer::decode`] of all ids.
+///
+/// Byte-level tokens hold back at most the three bytes of an incomplete character. Byte-fallback tokens hold back
+/// more, because their decoder works on whole runs: one invalid byte turns its run of byte tokens into U+FFFD. A valid
+/// run is therefore held until the next ordinary token; an invalid one is released as soon as it is known to be so:
+///
+/// ```text
+/// <0xC3>  <0xA9>  ▁a      →  ""  ""   "é a"
+/// <0xC3>  <0x28>  <0xA9>  →  ""  "��" "�"
+/// ```
+///
+/// The cost per token does not grow with the text.
+#[derive(Clone, Debug, Default)]
+pub struct TextStream {
+    held: Held,
+    /// What the decoder still strips at the start of the text; `None` before the first visible token.
+    leading: Option<Leading>,
+}
+
+/// Bytes whose text depends on later tokens.
+#[derive(Clone, Debug, Default, PartialEq)]
+enum Held {
+    #[default]
+    Nothing,
+    /// The first bytes of one character.
+    Character(Vec<u8>),
+    /// A run of byte tokens that is, or may become, valid UTF-8; the first `n_valid` bytes are whole characters.
+    Run { bytes: Vec<u8>, n_valid: usize },
+    /// A run already known to be invalid: each further byte of it is U+FFFD.
+    InvalidRun,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Leading {
+    content: char,
+    n_left: usize,
+}
+
+impl TextStream {
+    pub fn new() -> TextStream {
+        TextStream::default()
+    }
+
+    /// Adds one token and returns the text that it completes, often none. All tokens of a stream must come from one
+    /// tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::Token`](crate::base::error::Error::Token) for an id outside the embedding; the stream is unchanged.
+    pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> Result<String> {
+        let Some(token) = tokenizer.visible_token(id)? else {
+            return Ok(String::new());
+        };
+        let first = self.leading.is_none();
+        let leading = self.leading.get_or_insert(Leading {
+            content: ' ',
+            n_left: 0,
+        });
+        match &tokenizer.stream_decoder {
+            StreamDecoder::Words if first => Ok(token),
+            StreamDecoder::Words => Ok(format!(" {token}")),
+            StreamDecoder::ByteLevel => Ok(self.push_bytes(&token)),
+            StreamDecoder::Metaspace(metaspace) => {
+                // The decoder strips the first token of its list, so a later token gets an empty one in front.
+                let mut tokens = vec![token];
+                if !first {
+                    tokens.insert(0, String::new());
+                }
+                metaspace
+                    .decode(tokens)
+                    .map_err(|error| tokenizer.failure(error))
+            }
+            StreamDecoder::Pieces {
+                replacements,
+                byte_fallback,
+                strip,
+            } => {
+                if let Some(strip) = strip.as_ref().filter(|_| first) {
+                    *leading = Leading {
+                        content: strip.content,
+                        n_left: strip.start,
+                    };
+                }
+                let mut piece = token;
+                for replacement in replacements {
+                    piece = replacement
+                        .decode(vec![piece])
+                        .map_err(|error| tokenizer.failure(error))?;
+                }
+                let text = match fallback_byte(&piece).filter(|_| *byte_fallback) {
+                    Some(byte) => self.push_fallback_byte(byte),
+                    None => self.take_held() + &piece,
+                };
+                Ok(self.strip_leading(text))
+            }
+        }
+    }
+
+    /// Ends the text: returns what was held, with U+FFFD for incomplete characters. The stream can then be reused.
+    pub fn finish(&mut self) -> String {
+        let text = self.take_held();
+        let text = self.strip_leading(text);
+        self.leading = None;
+        text
+    }
+
+    fn push_bytes(&mut self, token: &str) -> String {
+        let mut bytes = match mem::take(&mut self.held) {
+            Held::Character(bytes) => bytes,
+            _ => Vec::new(),
+        };
+        // A token with a character outside the byte alphabet is an added token: its text is literal.
+        match token.chars().map(byte_of_char).collect::<Option<Vec<u8>>>() {
+            Some(mapped) => bytes.extend(mapped),
+            None => bytes.extend(token.as_bytes()),
+        }
+        let n_whole = bytes.len() - incomplete_bytes(&bytes);
+        let text = String::from_utf8_lossy(&bytes[..n_whole]).into_owned();
+        bytes.drain(..n_whole);
+        if !bytes.is_empty() {
+            self.held = Held::Character(bytes);
+        }
+        text
+    }
+
+    fn push_fallback_byte(&mut self, byte: u8) -> String {
+        let (mut bytes, n_valid) = match mem::take(&mut self.held) {
+            Held::Run { bytes, n_valid } => (bytes, n_valid),
+            Held::InvalidRun => {
+                self.held = Held::InvalidRun;
+                return String::from(char::REPLACEMENT_CHARACTER);
+            }
+            Held::Nothing | Held::Character(_) => (Vec::new(), 0),
+        };
+        bytes.push(byte);
+        // At most one character follows `n_valid`, so the cost does not grow with the run.
+        match std::str::from_utf8(&bytes[n_valid..]) {
+            Ok(_) => {
+                let n_valid = bytes.len();
+                self.held = Held::Run { bytes, n_valid };
+                String::new()
+            }
+            Err(error) if error.error_len().is_none() => {
+                self.held = Held::Run { bytes, n_valid };
+                String::new()
+            }
+            Err(_) => {
+                self.held = Held::InvalidRun;
+                replacements_for(bytes.len())
+            }
+        }
+    }
+
+    /// The held bytes as text, given that nothing follows that could complete them.
+    fn take_held(&mut self) -> String {
+        match mem::take(&mut self.held) {
+            Held::Nothing | Held::InvalidRun => String::new(),
+            Held::Character(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Held::Run { bytes, .. } => {
+                let n_bytes = bytes.len();
+                String::from_utf8(bytes).unwrap_or_else(|_| replacements_for(n_bytes))
+            }
+        }
+    }
+
+    fn strip_leading(&mut self, mut text: String) -> String {
+        let Some(leading) = &mut self.leading else {
+            return text;
+        };
+        while leading.n_left > 0 && text.starts_with(leading.content) {
+            text.drain(..leading.content.len_utf8());
+            leading.n_left -= 1;
+        }
+        if !text.is_empty() {
+            leading.n_left = 0;
+        }
+        text
+    }
+}
+
+/// The byte-fallback decoder writes one U+FFFD per byte, not one per invalid sequence.
+fn replacements_for(n_bytes: usize) -> String {
+    String::from(char::REPLACEMENT_CHARACTER).repeat(n_bytes)
+}
+
+/// The byte of a byte-fallback token such as `<0xE2>`.
+fn fallback_byte(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    if digits.len() != 2 {
+        return None;
+    }
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// The byte that a character of a byte-level token encodes (GPT-2, `bytes_to_unicode`): printable Latin-1 characters
+/// are their own bytes, and the 68 other bytes are U+0100 and up, in order.
+fn byte_of_char(c: char) -> Option<u8> {
+    let byte = match u32::from(c) {
+        code @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => code,
+        code @ 0x100..=0x120 => code - 0x100,
+        code @ 0x121..=0x142 => code - 0x121 + 0x7F,
+        0x143 => 0xAD,
+        _ => return None,
+    };
+    u8::try_from(byte).ok()
+}
+
+/// Bytes at the end that begin a character which later bytes may complete; at most 3.
+fn incomplete_bytes(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    loop {
+        let Err(error) = std::str::from_utf8(rest) else {
+            return 0;
+        };
+        let Some(n_invalid) = error.error_len() else {
+            return rest.len() - error.valid_up_to();
+        };
+        rest = &rest[error.valid_up_to() + n_invalid..];
+    }
+}
+
+#[cfg(test)]
+mod tests;
