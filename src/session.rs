@@ -46,7 +46,8 @@ pub struct LoadSettings {
     /// Tokens that the cache has room for.
     pub context: Option<usize>,
     pub numeric: NumericSettings,
-    /// What the platform can give; loading refuses early when the model needs more.
+    /// Host memory for weights and cache: a model that needs more is refused before it is loaded. A device with memory
+    /// of its own is not bound by it.
     pub memory_limit_bytes: Option<u64>,
 }
 
@@ -227,7 +228,7 @@ impl<B: Backend> Session<B> {
         let needed_bytes = schedule.weights_bytes + Cache::<B>::bytes(&config, context, kv_format);
         if let Some(limit_bytes) = settings
             .memory_limit_bytes
-            .filter(|&limit| needed_bytes > limit)
+            .filter(|&limit| B::USES_HOST_MEMORY && needed_bytes > limit)
         {
             return Err(Error::Memory {
                 needed_bytes,

@@ -652,6 +652,23 @@ fn for_goldens(test: &str, mut body: impl FnMut(&Golden, Session<WebGpu>)) {
 }
 
 #[test]
+fn the_limit_of_host_memory_refuses_a_model_on_the_cpu_and_not_on_webgpu() {
+    let Some(be) = device("memory limit", AdapterOptions::default()) else {
+        return;
+    };
+    let settings = LoadSettings {
+        memory_limit_bytes: Some(1),
+        ..F32
+    };
+    let dir = &goldens()[0].dir;
+    let loaded = folder::open(be, dir, settings);
+    assert!(loaded.is_ok(), "{:?}", loaded.err());
+    let refused = folder::open(Cpu::new(1), dir, settings).err();
+    let code = refused.as_ref().map(zamba2::error::Error::code);
+    assert_eq!(code, Some("memory_limit"), "{refused:?}");
+}
+
+#[test]
 fn hidden_states_and_logits_of_a_prompt_equal_the_reference() {
     for_goldens("prefill", |golden, mut session| {
         let ids = golden.ids("input_ids");
