@@ -702,7 +702,7 @@ fn greedy_decoding_equals_the_reference_for_24_steps() {
             let id = argmax(&row);
             ids.push(id);
             logits.extend_from_slice(&row);
-            row = block_on(session.extend(&[id])).unwrap();
+            row = block_on(session.append(&[id])).unwrap();
         }
         assert_eq!(ids, golden.ids("greedy_ids"), "{}", golden.name());
         let difference = max_difference(&logits, &golden.numbers("greedy_logits"));
@@ -781,7 +781,7 @@ fn a_sequence_continues_from_its_snapshot_as_if_it_had_never_stopped() {
         for _ in 0..4 {
             // The last token of the snapshot is chosen and not read yet.
             let unread = &tokens[session.len()..];
-            let logits = block_on(session.extend(unread)).unwrap();
+            let logits = block_on(session.append(unread)).unwrap();
             tokens.push(argmax(&logits));
             again.push(argmax(&logits));
         }

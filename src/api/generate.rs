@@ -115,7 +115,7 @@ impl Engine {
         set(&object, "text", step.text.into())?;
         set(&object, "done", to_js(&step.done)?)?;
         set(&object, "probability", step.probability.into())?;
-        set(&object, "token_rank", to_js(&step.standing)?)?;
+        set(&object, "token_rank", to_js(&step.token_rank)?)?;
         set(&object, "us", step.us.into())?;
         set(
             &object,
@@ -138,7 +138,7 @@ impl Engine {
     pub fn continue_sequence(&mut self, options: JsValue) -> JsResult<JsValue> {
         let options: GenerateOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
-        to_js(&on_session!(session, s => s.resume(options)).map_err(to_js_error)?)
+        to_js(&on_session!(session, s => s.continue_sequence(options)).map_err(to_js_error)?)
     }
 
     /// Adopts the sequence of another engine, after `generated`: `{ text, tokens, prompt_tokens }` of it. `advance` and
@@ -151,14 +151,14 @@ impl Engine {
     ) -> JsResult<JsValue> {
         let options: GenerateOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
-        let kept = on_session!(session, s => s.take_up(prompt, generated, options));
+        let kept = on_session!(session, s => s.adopt(prompt, generated, options));
         to_js(&kept.map_err(to_js_error)?)
     }
 
     /// Replays at most `max` tokens of a rewound sequence; returns how many are left.
     pub async fn replay(&mut self, max: usize) -> JsResult<usize> {
         let session = self.session_mut().map_err(to_js_error)?;
-        on_session!(session, s => s.reread(max).await).map_err(to_js_error)
+        on_session!(session, s => s.replay(max).await).map_err(to_js_error)
     }
 
     /// The sequence as bytes, for `restore` in this model or a later load of it.
@@ -182,7 +182,7 @@ impl Engine {
     /// Appends one token to the sequence and returns the logits after it. `[vocab]`
     pub async fn append(&mut self, token: u32) -> JsResult<Vec<f32>> {
         let session = self.session_mut().map_err(to_js_error)?;
-        on_session!(session, s => s.extend(&[token]).await).map_err(to_js_error)
+        on_session!(session, s => s.append(&[token]).await).map_err(to_js_error)
     }
 
     pub fn reset(&mut self) -> JsResult<()> {
