@@ -77,14 +77,14 @@ const ZAMBA2_NAMES: [&str; 22] = [
 
 /// Words that only the given files may use (a folder ends with a slash).
 const RESERVED: [(&str, &[&str]); 15] = [
-    ("wasm_bindgen", &["api.rs", "base/clock.rs"]),
-    ("wasm_bindgen_futures", &["api.rs"]),
-    ("web_sys", &["api.rs", "base/clock.rs"]),
-    ("js_sys", &["api.rs", "base/clock.rs"]),
-    ("JsValue", &["api.rs"]),
+    ("wasm_bindgen", &["api/", "base/clock.rs"]),
+    ("wasm_bindgen_futures", &["api/"]),
+    ("web_sys", &["api/", "base/clock.rs"]),
+    ("js_sys", &["api/", "base/clock.rs"]),
+    ("JsValue", &["api/"]),
     ("unsafe", &["base/simd/", "threads/pool.rs"]),
-    // api.rs asks for the size of wasm's memory, which has no other name.
-    ("core::arch", &["base/simd/", "api.rs"]),
+    // api/ asks for the size of wasm's memory, which has no other name.
+    ("core::arch", &["base/simd/", "api/"]),
     ("std::arch", &[]),
     ("std::fs", &["folder.rs", "cli/"]),
     ("File", &["folder.rs", "cli/"]),
@@ -405,7 +405,7 @@ fn the_check_finds_what_it_is_for() {
         ("base/quant.rs", "use crate::ops::Ops;"),
         ("base/quant.rs", "use crate::nowhere::Thing;"),
         ("somewhere.rs", "pub struct Thing;"),
-        ("session.rs", "use wasm_bindgen::prelude::*;"),
+        ("session/mod.rs", "use wasm_bindgen::prelude::*;"),
         ("model/mod.rs", "fn f(v: JsValue) {}"),
         ("loader/mod.rs", "use std::fs;"),
         (

@@ -584,7 +584,7 @@ fn a_budget_of_blocks_changes_nothing_but_the_pauses() {
         Ok(Progress::Done),
         "a finished prompt stays finished"
     );
-    let next = block_on(session.extend(&[5])).unwrap();
+    let next = block_on(session.append(&[5])).unwrap();
     let longer = block_on(session.logits(&[tokens(), vec![5]].concat())).unwrap();
     let n = whole.len();
     assert!(bits(longer[..n].to_vec()) == bits(whole));

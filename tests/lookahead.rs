@@ -27,13 +27,13 @@ const TOKENS: usize = 40;
 /// The prefill's token is read alone, and then one, two, four and eight at once.
 const FIRST_OF_READING: [usize; 8] = [0, 1, 2, 4, 8, 16, 24, 32];
 const HOST: Lookahead = Lookahead {
-    most_tokens: 1,
-    burst_us: 0.0,
+    max_steps: 1,
+    max_read_us: 0.0,
 };
 /// Whatever the speed, so that it is known which tokens come together.
 const BURSTS: Lookahead = Lookahead {
-    most_tokens: 8,
-    burst_us: f64::INFINITY,
+    max_steps: 8,
+    max_read_us: f64::INFINITY,
 };
 
 /// A checkpoint with a context, and the prompt that it goes on from.
@@ -134,8 +134,8 @@ fn assert_same(what: &str, got: &[Step], expected: &[Step]) {
             near(got.probability, expected.probability),
             "{what}: {got:?} {expected:?}"
         );
-        let (Some(got), Some(expected)) = (&got.standing, &expected.standing) else {
-            assert_eq!(got.standing, expected.standing, "{what}");
+        let (Some(got), Some(expected)) = (&got.token_rank, &expected.token_rank) else {
+            assert_eq!(got.token_rank, expected.token_rank, "{what}");
             continue;
         };
         assert_eq!(
@@ -279,7 +279,8 @@ fn check_goes_on<B: Device>(
     };
     for (then, options) in [("as before", greedy(n)), ("drawn", hot), ("wider", wide)] {
         let what = format!("{what}, then {then}");
-        let [got, expected] = both(&|session| drop(session.resume(options.clone()).unwrap()));
+        let [got, expected] =
+            both(&|session| drop(session.continue_sequence(options.clone()).unwrap()));
         assert_same(&what, &got.0, &expected.0);
         assert_eq!(got.1, expected.1, "{what}");
         assert_same(&what, &got.2, &expected.2);
@@ -296,7 +297,7 @@ fn check_goes_on<B: Device>(
     let saved = |session: &mut Session<B>| {
         let bytes = block_on(session.snapshot("")).unwrap();
         block_on(session.restore(&bytes)).unwrap();
-        drop(session.resume(greedy(n)).unwrap());
+        drop(session.continue_sequence(greedy(n)).unwrap());
     };
     let [got, expected] = both(&saved);
     assert_same(&format!("{what}, then restored"), &got.2, &expected.2);
@@ -358,7 +359,7 @@ fn check_contexts<B: Device>(make: &dyn Fn() -> B) {
         let both = pair(make, net, net.prompt.len() + room);
         let [got, expected] = both.map(|mut session| {
             let steps = run(&mut session, net, &greedy(TOKENS));
-            session.resume(greedy(TOKENS)).unwrap();
+            session.continue_sequence(greedy(TOKENS)).unwrap();
             let more = block_on(session.step()).unwrap_err();
             (steps, more.code())
         });
@@ -400,7 +401,7 @@ fn check_stop_strings<B: Device>(make: &dyn Fn() -> B) {
         let [got, expected] = [0, 1].map(|i| {
             let session = &mut both[i];
             let first = run(session, &net, &ended);
-            session.resume(greedy(12)).unwrap();
+            session.continue_sequence(greedy(12)).unwrap();
             (first, steps(session, 3))
         });
         assert_eq!(got.0.last().unwrap().done, Some(StopReason::Stop));
@@ -434,7 +435,7 @@ fn check_pauses<B: Device>(make: &dyn Fn() -> B) {
         assert_same(&what, &steps(&mut bursts, TOKENS - n), &whole[n..]);
         block_on(other.restore(&bytes)).unwrap();
         if n < TOKENS {
-            other.resume(greedy(TOKENS)).unwrap();
+            other.continue_sequence(greedy(TOKENS)).unwrap();
             assert_same(&what, &steps(&mut other, TOKENS - n), &whole[n..]);
         }
         // Back to some tokens before, around a mark where there is one.
@@ -443,15 +444,15 @@ fn check_pauses<B: Device>(make: &dyn Fn() -> B) {
             bursts
                 .branch(index, whole[index].token, greedy(TOKENS))
                 .unwrap();
-            while block_on(bursts.reread(3)).unwrap() > 0 {}
+            while block_on(bursts.replay(3)).unwrap() > 0 {}
             let again = steps(&mut bursts, TOKENS);
             assert_same(&what, &again[1..], &whole[index + 1..]);
-            assert_eq!(again[0].standing.as_ref().unwrap().rank, 1);
+            assert_eq!(again[0].token_rank.as_ref().unwrap().rank, 1);
         }
         // The sequence goes on with tokens from elsewhere.
         let logits = [&mut bursts, &mut host].map(|session| {
             pause(session);
-            block_on(session.extend(&[whole[n - 1].token, 5, 6])).unwrap()
+            block_on(session.append(&[whole[n - 1].token, 5, 6])).unwrap()
         });
         assert_eq!(logits[0], logits[1], "{what}");
     }
@@ -541,7 +542,7 @@ fn a_burst_is_one_submission_for_each_token_and_one_reading() {
     assert_eq!((recorded.readbacks, recorded.submissions), one_by_one);
     session.set_recording(Level::Off);
     session.set_lookahead(Lookahead {
-        burst_us: 0.0,
+        max_read_us: 0.0,
         ..BURSTS
     });
     let slow = counts(&mut session, net, &options);

@@ -72,7 +72,7 @@ fn greedy(session: &mut Session<Cpu>, prompt: &[u32], n: usize) -> (Vec<u32>, Ve
         let id = argmax(&row);
         ids.push(id);
         rows.extend_from_slice(&row);
-        row = block_on(session.extend(&[id])).unwrap();
+        row = block_on(session.append(&[id])).unwrap();
     }
     (ids, rows)
 }
@@ -124,7 +124,7 @@ fn a_prompt_read_in_two_parts_gives_the_logits_of_the_whole() {
         let whole = block_on(session.logits(&prompt)).unwrap();
         for cut in [1, prompt.len() / 2, prompt.len() - 2] {
             block_on(session.logits(&prompt[..cut])).unwrap();
-            let last = block_on(session.extend(&prompt[cut..])).unwrap();
+            let last = block_on(session.append(&prompt[cut..])).unwrap();
             let difference = max_difference(&last, &whole[whole.len() - vocab_size..]);
             assert!(
                 difference <= 1e-4,

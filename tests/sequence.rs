@@ -91,7 +91,7 @@ fn a_branch_into_the_token_that_was_there_gives_the_same_steps_bit_by_bit() {
                 );
                 // The probability of a token that was put in is the plain one, not that of the draw.
                 assert_eq!(again[1..], whole[index + 1..]);
-                assert_eq!(again[0].standing, whole[index].standing);
+                assert_eq!(again[0].token_rank, whole[index].token_rank);
             }
         }
     }
@@ -127,25 +127,25 @@ fn a_branch_into_another_token_is_the_run_that_was_asked_with_it() {
     };
     session.start(&prompt, greedy.clone()).unwrap();
     let whole = steps(&mut session, TOKENS);
-    let standing = whole[35].standing.as_ref().unwrap();
+    let standing = whole[35].token_rank.as_ref().unwrap();
     assert_eq!((standing.rank, standing.alternatives.len()), (1, 5));
     let other = standing.alternatives[1].token;
     session.branch(35, other, greedy).unwrap();
     let branched = steps(&mut session, 5);
     assert_eq!(branched[0].token, other);
-    assert_eq!(branched[0].standing.as_ref().unwrap().rank, 2);
+    assert_eq!(branched[0].token_rank.as_ref().unwrap().rank, 2);
 
     // The same tokens, read one by one after the prompt, with the largest logit taken each time.
     let mut naive = open(golden, WeightFormat::F32, 200);
     let mut logits = block_on(naive.logits(&prompt)).unwrap();
     let kept = tokens(&whole[..35]).into_iter().chain([other]);
     for token in kept {
-        logits = block_on(naive.extend(&[token])).unwrap();
+        logits = block_on(naive.append(&[token])).unwrap();
     }
     for step in &branched[1..] {
         let best = zamba2::session::argmax(&logits);
         assert_eq!(step.token, best);
-        logits = block_on(naive.extend(&[best])).unwrap();
+        logits = block_on(naive.append(&[best])).unwrap();
     }
 }
 
@@ -158,7 +158,7 @@ fn what_is_stopped_at_a_limit_goes_on_as_if_there_had_been_none() {
     session.start(&prompt, options(7)).unwrap();
     let first = steps(&mut session, 7);
     assert_eq!(first[6].done, Some(StopReason::Length));
-    let kept = session.resume(options(TOKENS)).unwrap();
+    let kept = session.continue_sequence(options(TOKENS)).unwrap();
     assert_eq!((kept.tokens, kept.prompt_tokens), (7, prompt.len()));
     assert_eq!(steps(&mut session, TOKENS - 7), whole[7..]);
 }
@@ -182,7 +182,7 @@ fn alternatives_are_the_most_probable_tokens_of_the_plain_softmax() {
 
     session.start(&prompt, options(1)).unwrap();
     let step = block_on(session.step()).unwrap();
-    let standing = step.standing.unwrap();
+    let standing = step.token_rank.unwrap();
     for (ours, (token, probability)) in standing.alternatives.iter().zip(&all) {
         assert_eq!(ours.token, *token);
         // Sums in another order, and libm's exponential instead of std's.
@@ -195,7 +195,7 @@ fn alternatives_are_the_most_probable_tokens_of_the_plain_softmax() {
         ..options(1)
     };
     session.start(&prompt, unasked).unwrap();
-    assert_eq!(block_on(session.step()).unwrap().standing, None);
+    assert_eq!(block_on(session.step()).unwrap().token_rank, None);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_snapshot_goes_on_bit_by_bit_in_another_session_with_other_threads_and_conte
             let kept = steps(&mut session, 20);
             let bytes = block_on(session.snapshot("a note")).unwrap();
             // Taking it changes nothing.
-            session.resume(options(TOKENS)).unwrap();
+            session.continue_sequence(options(TOKENS)).unwrap();
             assert_eq!(steps(&mut session, TOKENS - 20), whole[20..]);
 
             let settings = LoadSettings {
@@ -223,7 +223,7 @@ fn a_snapshot_goes_on_bit_by_bit_in_another_session_with_other_threads_and_conte
             assert_eq!(restored.note, "a note");
             assert_eq!(restored.prompt_tokens, prompt.len());
             assert_eq!(restored.tokens[prompt.len()..], tokens(&kept));
-            other.resume(options(TOKENS)).unwrap();
+            other.continue_sequence(options(TOKENS)).unwrap();
             assert_eq!(
                 steps(&mut other, TOKENS - 20),
                 whole[20..],
@@ -248,7 +248,7 @@ fn reading_again_in_parts_is_reading_again_at_once() {
     let mut left = usize::MAX;
     while left > 0 {
         session.advance(1).unwrap();
-        let now = block_on(session.reread(4)).unwrap();
+        let now = block_on(session.replay(4)).unwrap();
         assert!(now < left);
         left = now;
     }
@@ -295,7 +295,7 @@ fn bytes_that_are_no_state_of_this_model_are_refused_and_the_sequence_stays() {
     let error = block_on(short.restore(&bytes)).unwrap_err();
     assert_eq!(error.code(), "prompt_too_long");
 
-    session.resume(options(TOKENS)).unwrap();
+    session.continue_sequence(options(TOKENS)).unwrap();
     assert_eq!(steps(&mut session, TOKENS - 20), whole[20..]);
 }
 
@@ -309,7 +309,7 @@ fn a_branch_that_is_none_is_refused_and_the_sequence_stays() {
         "out_of_order"
     );
     assert_eq!(
-        session.resume(options(5)).unwrap_err().code(),
+        session.continue_sequence(options(5)).unwrap_err().code(),
         "out_of_order"
     );
     let whole = run(&mut session, &prompt);
@@ -331,6 +331,6 @@ fn a_branch_that_is_none_is_refused_and_the_sequence_stays() {
         let error = session.branch(index, token, options).unwrap_err();
         assert_eq!(error.code(), code);
     }
-    session.resume(options(TOKENS)).unwrap();
+    session.continue_sequence(options(TOKENS)).unwrap();
     assert_eq!(steps(&mut session, TOKENS - 20), whole[20..]);
 }

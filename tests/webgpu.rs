@@ -652,6 +652,23 @@ fn for_goldens(test: &str, mut body: impl FnMut(&Golden, Session<WebGpu>)) {
 }
 
 #[test]
+fn the_limit_of_host_memory_refuses_a_model_on_the_cpu_and_not_on_webgpu() {
+    let Some(be) = device("memory limit", AdapterOptions::default()) else {
+        return;
+    };
+    let settings = LoadSettings {
+        memory_limit_bytes: Some(1),
+        ..F32
+    };
+    let dir = &goldens()[0].dir;
+    let loaded = folder::open(be, dir, settings);
+    assert!(loaded.is_ok(), "{:?}", loaded.err());
+    let refused = folder::open(Cpu::new(1), dir, settings).err();
+    let code = refused.as_ref().map(zamba2::error::Error::code);
+    assert_eq!(code, Some("memory_limit"), "{refused:?}");
+}
+
+#[test]
 fn hidden_states_and_logits_of_a_prompt_equal_the_reference() {
     for_goldens("prefill", |golden, mut session| {
         let ids = golden.ids("input_ids");
@@ -685,7 +702,7 @@ fn greedy_decoding_equals_the_reference_for_24_steps() {
             let id = argmax(&row);
             ids.push(id);
             logits.extend_from_slice(&row);
-            row = block_on(session.extend(&[id])).unwrap();
+            row = block_on(session.append(&[id])).unwrap();
         }
         assert_eq!(ids, golden.ids("greedy_ids"), "{}", golden.name());
         let difference = max_difference(&logits, &golden.numbers("greedy_logits"));
@@ -764,7 +781,7 @@ fn a_sequence_continues_from_its_snapshot_as_if_it_had_never_stopped() {
         for _ in 0..4 {
             // The last token of the snapshot is chosen and not read yet.
             let unread = &tokens[session.len()..];
-            let logits = block_on(session.extend(unread)).unwrap();
+            let logits = block_on(session.append(unread)).unwrap();
             tokens.push(argmax(&logits));
             again.push(argmax(&logits));
         }

@@ -51,7 +51,7 @@ fn open<B: device::Device>(be: B, dir: &Path, weights: WeightFormat) -> Session<
 fn logits<B: device::Device>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32> {
     let mut all = block_on(session.logits(prompt)).unwrap();
     for token in [7, 3] {
-        all.extend(block_on(session.extend(&[token])).unwrap());
+        all.extend(block_on(session.append(&[token])).unwrap());
     }
     all
 }
@@ -228,7 +228,7 @@ fn a_decode_step_of_the_smallest_published_models_blocks_is_377_dispatches() {
     let mut session = open(be, Path::new(MODEL), WeightFormat::Q4);
     block_on(session.logits(&[1, 2, 3])).unwrap();
     let before = session.backend().counts();
-    block_on(session.extend(&[4])).unwrap();
+    block_on(session.append(&[4])).unwrap();
     let after = session.backend().counts();
     assert_eq!(after.dispatches - before.dispatches, 38 * 6 + 6 * 24 + 5);
 }

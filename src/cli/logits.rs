@@ -115,7 +115,7 @@ fn run_on<B: Device>(be: B, arguments: &Arguments) -> Result<(), Failure> {
         decode_tokens.push(token);
         // The last token is chosen, not read: what would follow it is not asked for.
         let next = match decode_tokens.len() {
-            n if n < arguments.decode => block_on(session.extend(&[token]))?,
+            n if n < arguments.decode => block_on(session.append(&[token]))?,
             _ => Vec::new(),
         };
         decode_logits.push(std::mem::replace(&mut row, next));

@@ -185,6 +185,8 @@ pub trait Device: Sized {
 
     /// Decode steps to chain on the device per readback. 1: read the logits back after every token.
     const TOKENS_AHEAD: usize;
+    /// Whether weights and cache stay in the host's memory, whose limit then applies to them.
+    const USES_HOST_MEMORY: bool;
 
     /// Called before anything is made for a model.
     ///

@@ -1,74 +1,74 @@
-//! A sequence as bytes: its tokens, the state of every mixer and the keys and values so far, to be kept in a file and
-//! gone on from later. It stands on floor 4 as a part of the session. The form is independent of layouts, threads and
-//! context; weights are not in it, and a state is only taken by the model that made it.
+//! Snapshots: a sequence as bytes, with its tokens, SSM and conv states and the KV cache, to be continued later. The
+//! format is independent of layouts, threads and context. It does not contain weights, and only the model that made a
+//! snapshot accepts it.
 //!
-//! Layout: [`MAGIC`], a checksum of all that comes after it in eight bytes (little-endian), the header's length in eight
-//! bytes, the header as JSON, then for each block its convolution's and its scan's numbers in f32, then for each hybrid
-//! block its keys and values by position.
-
-use std::collections::VecDeque;
+//! Layout: [`MAGIC`], a checksum of everything after it in eight bytes (little-endian), the header's length in eight
+//! bytes, the header as JSON, then for each block its conv state and SSM state in f32, then for each hybrid block its
+//! keys and values by position.
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Backend;
 use crate::error::{Error, Fact, Result};
 use crate::model::cache::{Cache, mamba_bytes};
 use crate::model::forward::ForwardPass;
+use crate::ops::device::Device;
 use crate::profile::Level;
-use crate::session::{GenerateOptions, Run, Session};
+use crate::session::sequence::{DeviceState, NextToken, Sequence};
+use crate::session::{GenerateOptions, Session};
 use crate::text::sampling::Sampler;
 use crate::text::stop_strings::StopStrings;
 use crate::text::stream::TextStream;
 
-/// With the version of the form as its last character.
+/// Its last character is the version of the format.
 const MAGIC: &[u8; 8] = b"ZMB2SEQ1";
 const CHECKSUM_END: usize = MAGIC.len() + 8;
 /// What precedes the header.
 const PREFIX_BYTES: usize = CHECKSUM_END + 8;
-/// The fixed token whose logits tell models apart.
+/// The token whose logits are the fingerprint of a model.
 const PROBE: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
-    /// What the model says after a fixed token, down to the last bit. All builds give the same bits, so another
-    /// fingerprint is another model, or the same one with other weights or settings.
+    /// Checksum of the model's logits after a fixed token. All builds compute the same bits, so another fingerprint
+    /// means another model, or other weights or settings.
     fingerprint: String,
-    /// The caller's own words, such as the settings of the run.
+    /// Text of the caller, such as the settings of the run.
     note: String,
     prompt_tokens: usize,
     tokens: Vec<u32>,
-    /// Of the tokens, those that the state has read.
+    /// Number of tokens that the state includes.
     read_tokens: usize,
 }
 
-/// What a restored sequence consists of.
+/// A restored sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Restored {
+pub struct RestoredSequence {
     pub tokens: Vec<u32>,
     pub prompt_tokens: usize,
-    /// What the snapshot was made with.
+    /// The note that the snapshot was made with.
     pub note: String,
 }
 
-impl<B: Backend> Session<B> {
-    /// The sequence as bytes, with a note of the caller's for [`Restored::note`].
+impl<B: Device> Session<B> {
+    /// The sequence as bytes, with a note for [`RestoredSequence::note`].
     ///
     /// # Errors
     /// Nothing has been generated yet, or the device fails.
     pub async fn snapshot(&mut self, note: &str) -> Result<Vec<u8>> {
         let fingerprint = self.fingerprint().await?;
-        self.settle().await?;
-        let run = self.run.as_ref().filter(|run| {
-            run.prefill.is_none() && (run.n_prompt..run.history.len()).contains(&self.cache.len)
+        self.sync_to_history().await?;
+        let sequence = self.sequence.as_ref().filter(|sequence| {
+            !sequence.is_prefill()
+                && (sequence.n_prompt..sequence.history.len()).contains(&self.cache.len)
         });
-        let run = run.ok_or_else(|| Error::Sequence {
+        let sequence = sequence.ok_or_else(|| Error::Sequence {
             fact: Fact::new("no_state"),
         })?;
         let header = Header {
             fingerprint,
             note: note.into(),
-            prompt_tokens: run.n_prompt,
-            tokens: run.history.clone(),
+            prompt_tokens: sequence.n_prompt,
+            tokens: sequence.history.clone(),
             read_tokens: self.cache.len,
         };
         let header = serde_json::to_vec(&header).expect("a header is plain data");
@@ -85,17 +85,17 @@ impl<B: Backend> Session<B> {
         for kv in self.cache.kv.iter().flatten() {
             bytes.extend(self.be.read_kv(kv).await?);
         }
-        let checksum = fnv1a(&bytes[CHECKSUM_END..]);
+        let checksum = checksum64(&bytes[CHECKSUM_END..]);
         bytes[MAGIC.len()..CHECKSUM_END].copy_from_slice(&checksum.to_le_bytes());
         Ok(bytes)
     }
 
-    /// Takes the place of the present sequence; [`Session::resume`] and [`Session::branch`] go on from it.
+    /// Replaces the present sequence; [`Session::continue_sequence`] and [`Session::branch`] work on it.
     ///
     /// # Errors
     /// [`Error::Snapshot`] if the bytes are no snapshot or a damaged one, [`Error::OtherModel`] if another model or
-    /// other weights made them, [`Error::PromptTooLong`] if the context is too short. The present sequence then stays.
-    pub async fn restore(&mut self, bytes: &[u8]) -> Result<Restored> {
+    /// other weights made them, [`Error::PromptTooLong`] if the context is too short. The present sequence is kept.
+    pub async fn restore(&mut self, bytes: &[u8]) -> Result<RestoredSequence> {
         let (header, body) = parse(bytes)?;
         let own = self.fingerprint().await?;
         if header.fingerprint != own {
@@ -147,22 +147,19 @@ impl<B: Backend> Session<B> {
         }
         self.cache.len = n_read;
         let options = GenerateOptions::default();
-        self.run = Some(Run {
-            prefill: None,
+        self.sequence = Some(Sequence {
             sampler: Sampler::new(options.sampling.clone())?,
             options,
             text: TextStream::new(),
             stops: StopStrings::default(),
             history: header.tokens.clone(),
             n_prompt: header.prompt_tokens,
-            finished: true,
-            forced: None,
-            is_predicted: false,
-            ahead: VecDeque::new(),
-            burst: 1,
-            marks: Vec::new(),
+            next: NextToken::None,
+            device: DeviceState::nothing_pending(),
+            steps_per_read: 1,
+            checkpoints: Vec::new(),
         });
-        Ok(Restored {
+        Ok(RestoredSequence {
             tokens: header.tokens,
             prompt_tokens: header.prompt_tokens,
             note: header.note,
@@ -176,12 +173,12 @@ impl<B: Backend> Session<B> {
         }
         self.begin_pass(0);
         let (be, model) = (&mut self.be, &self.model);
-        // A cache of its own, so that the sequence is not touched.
+        // A separate cache, so that the sequence is not changed.
         let mut cache = Cache::new(be, &model.config, 1, self.kv_format);
         let token = PROBE.min(model.config.vocab_size as u32 - 1);
         let mut pass = ForwardPass::new(be, model, &cache, &[token]);
         pass.advance(be, model, &mut cache, &mut self.scratch, usize::MAX);
-        // Those in the scratch may be what the sequence goes on from.
+        // The logits in the scratch may still be needed by the sequence.
         let mut logits = be.tensor(1, model.config.vocab_size);
         std::mem::swap(&mut self.scratch.logits, &mut logits);
         pass.last_logits(be, model, &mut self.scratch);
@@ -194,9 +191,9 @@ impl<B: Backend> Session<B> {
             .iter()
             .flat_map(|logit| logit.to_le_bytes())
             .collect();
-        // One token alone is a prefill, so the bound of a step would not show.
+        // A single token is a prefill, so its logits do not depend on the settings of decode steps.
         bytes.extend(format!("{:?}", model.settings).bytes());
-        let fingerprint = hex(fnv1a(&bytes));
+        let fingerprint = hex(checksum64(&bytes));
         self.fingerprint = Some(fingerprint.clone());
         Ok(fingerprint)
     }
@@ -213,7 +210,7 @@ fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
                 .expect("the prefix has two words"),
         )
     };
-    if fnv1a(&bytes[CHECKSUM_END..]) != word(MAGIC.len()) {
+    if checksum64(&bytes[CHECKSUM_END..]) != word(MAGIC.len()) {
         return Err(damaged("snapshot_checksum"));
     }
     let header_bytes = usize::try_from(word(CHECKSUM_END)).ok();
@@ -231,14 +228,15 @@ fn damaged(fact: &'static str) -> Error {
     }
 }
 
-/// FNV-1a over words of eight bytes: enough against accidents, and a gigabyte takes about a second.
-fn fnv1a(bytes: &[u8]) -> u64 {
+/// A checksum in the manner of FNV-1a, over words of eight bytes and with an extra shift: detects accidental damage, at
+/// about a gigabyte per second. Part of the format.
+fn checksum64(bytes: &[u8]) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let (words, rest) = bytes.as_chunks();
     let words = words.iter().map(|word| u64::from_le_bytes(*word));
     let all = words.chain(rest.iter().map(|&byte| u64::from(byte)));
-    // The shift brings the upper half down, which multiplication alone never does.
+    // Multiplication carries bits only upwards; the shift brings the upper half down.
     all.fold(OFFSET, |hash, word| {
         let mixed = (hash ^ word).wrapping_mul(PRIME);
         mixed ^ mixed >> 32

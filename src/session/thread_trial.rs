@@ -1,6 +1,6 @@
-//! How many of the CPU backend's threads to compute on, by a short trial. The cores of a hybrid processor differ, a small
-//! model has little to share, and other programs want cores too: none of this can be asked for, so it is measured. The
-//! sequence, its logits and the profile are left as they are.
+//! Chooses the number of CPU threads by a short trial. The cores of a hybrid CPU differ, a small model has little work
+//! to share, and other programs use cores too: there is no way to query this, so it is measured. The sequence, its
+//! logits and the profile are not changed.
 
 use crate::clock::now_us;
 use crate::device::cpu::Cpu;
@@ -10,15 +10,15 @@ use crate::ops::Ops;
 use crate::profile::Level;
 use crate::session::Session;
 
-/// A decode step that reads more weights than this takes many milliseconds, which memory decides: all threads help, and
-/// a trial would be long.
+/// A decode step that reads more weights than this is bound by memory and takes many milliseconds: all threads help,
+/// and a trial would take long.
 const MAX_WEIGHTS_BYTES: u64 = 128 << 20;
-/// No round begins after this, and a trial whose first round takes longer on this machine is given up.
+/// No round begins after this, and a trial whose first round takes longer has no result.
 const BUDGET_US: f64 = 120e3;
 const MAX_ROUNDS: usize = 9;
-/// Of each candidate in each round. The step before them is not measured: threads that have slept wake in it.
+/// Measured steps of each candidate in each round. One step before them is not measured: it wakes sleeping threads.
 const STEPS: usize = 2;
-/// More threads win when they are slower by no more than this: a prompt gains from them more than one token does.
+/// More threads are preferred if they are slower by no more than this factor: a prefill gains more from them.
 const TOLERANCE: f64 = 1.05;
 
 /// One candidate with the time of a decode step in each round.
@@ -28,8 +28,8 @@ struct Candidate {
 }
 
 impl Session<Cpu> {
-    /// Times decode steps of the loaded model on one thread, half of the threads and all of them in turn, goes on with
-    /// the fastest number and gives it. A model that is incomplete or large keeps all.
+    /// Times decode steps of the loaded model on one thread, half of the threads and all of them in turn, then uses the
+    /// fastest number and returns it. A model that is incomplete or large keeps all threads.
     pub fn choose_threads(&mut self) -> usize {
         let all = self.be.device().threads();
         if all == 1 || self.check_complete().is_err() || self.weights_bytes() > MAX_WEIGHTS_BYTES {
@@ -43,11 +43,11 @@ impl Session<Cpu> {
         chosen
     }
 
-    /// The fastest number of threads; none where a step takes too long to try.
+    /// The fastest number of threads; none if a step takes too long for a trial.
     fn time_threads(&mut self, all: usize) -> Option<usize> {
         let mut candidates = candidates(all);
         let (be, model) = (&mut self.be, &self.model);
-        // Memory of its own, so that the sequence and what it predicts stay.
+        // Separate memory, so that the sequence and its logits are not changed.
         let mut cache = Cache::new(be, &model.config, STEPS + 1, self.kv_format);
         let mut scratch = Scratch::new(be, &model.config);
         let mut pass = ForwardPass::with_room(be, &model.config, 1);

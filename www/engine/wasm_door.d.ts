@@ -1,5 +1,5 @@
 /**
- * What `src/api.rs` exports, with the shapes of the plain objects that cross. The generated bindings type every such
+ * What `src/api/` exports, with the shapes of the plain objects that cross. The generated bindings type every such
  * object as `any`, and exist only after a build; tests/browser/door.test.js compares their names and parameters with
  * these. Calls that wait are exclusive: during one, every other call would find the Rust object borrowed.
  */

@@ -391,7 +391,10 @@ mod tests {
     fn an_edit_makes_no_more_work_than_its_file_needs() {
         for (path, part) in [
             ("src/model/forward.rs", Part::Engine),
-            ("src/device/webgpu/shaders/elementwise/add.wgsl", Part::Engine),
+            (
+                "src/device/webgpu/shaders/elementwise/add.wgsl",
+                Part::Engine,
+            ),
             ("Cargo.toml", Part::Engine),
             (".cargo/config.toml", Part::Engine),
             ("www/engine/worker.js", Part::Package),

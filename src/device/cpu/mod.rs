@@ -64,6 +64,7 @@ impl Device for Cpu {
     type KvRows = CpuKvRows;
 
     const TOKENS_AHEAD: usize = 1;
+    const USES_HOST_MEMORY: bool = true;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> CpuTensor {
         CpuTensor::new(rows, cols, vec![0.0; rows * cols])

@@ -126,6 +126,7 @@ impl Device for WebGpu {
 
     /// A readback costs most where decode steps are fast: eight of them share one.
     const TOKENS_AHEAD: usize = 8;
+    const USES_HOST_MEMORY: bool = false;
 
     fn check_sizes(&self, sizes: &ModelSizes) -> Result<()> {
         limits::check_sizes(sizes, self.facts.max_binding_bytes)

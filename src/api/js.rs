@@ -1,0 +1,39 @@
+//! Conversions between Rust and JavaScript values.
+
+use js_sys::{JSON, Object, Reflect};
+use serde::{Deserialize, Serialize};
+use wasm_bindgen::JsValue;
+
+use crate::error::{Error, ErrorReport};
+
+pub(super) type JsResult<T> = std::result::Result<T, JsValue>;
+
+pub(super) fn to_js_error(error: Error) -> JsValue {
+    report_to_js(&error.report())
+}
+
+pub(super) fn report_to_js(report: &ErrorReport) -> JsValue {
+    to_js(report).unwrap_or_else(|_| JsValue::from_str(&report.message))
+}
+
+/// A plain JavaScript object, by way of JSON.
+pub(super) fn to_js(value: &impl Serialize) -> JsResult<JsValue> {
+    let text = serde_json::to_string(value);
+    let text = text.map_err(|error| JsValue::from_str(&error.to_string()))?;
+    JSON::parse(&text)
+}
+
+/// A Rust value from a plain object. A mismatch is reported as an invalid option `name`.
+pub(super) fn from_js<T: for<'a> Deserialize<'a>>(name: &str, value: &JsValue) -> JsResult<T> {
+    let text = JSON::stringify(value)?.as_string().unwrap_or_default();
+    serde_json::from_str(&text).map_err(|error| {
+        to_js_error(Error::Setting {
+            name: name.into(),
+            fact: error.to_string().into(),
+        })
+    })
+}
+
+pub(super) fn set(object: &Object, name: &str, value: JsValue) -> JsResult<()> {
+    Reflect::set(object, &name.into(), &value).map(drop)
+}

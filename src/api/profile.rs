@@ -1,0 +1,160 @@
+//! Profiles, benchmarks and what a run file records about the loaded model.
+
+use js_sys::{Float32Array, Float64Array, Int32Array, Object, Uint16Array, Uint32Array};
+use serde::Serialize;
+use wasm_bindgen::prelude::*;
+
+use crate::api::js::{JsResult, set, to_js, to_js_error};
+use crate::api::{AnySession, Engine, out_of_order};
+use crate::bench;
+use crate::device::cpu::Cpu;
+use crate::error::{Error, Fact};
+use crate::profile::Level;
+use crate::report;
+use crate::report::measure::{self, Protocol};
+use crate::report::run::{Memory, ModelFacts};
+
+const PAGE_BYTES: u64 = 1 << 16;
+
+#[derive(Serialize)]
+struct MemoryInfo {
+    weights_bytes: u64,
+    cache_bytes: u64,
+    wasm_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct RunFacts {
+    model: ModelFacts,
+    memory: Memory,
+    context: usize,
+    prompt: &'static str,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// `level`: `off`, `block` or `module`.
+    pub fn set_profiling(&mut self, level: &str) -> JsResult<()> {
+        let level = match level {
+            "off" => Ok(Level::Off),
+            "block" => Ok(Level::Block),
+            "module" => Ok(Level::Module),
+            _ => Err(Error::Setting {
+                name: "level".into(),
+                fact: Fact::not_one_of(level, "off, block, module"),
+            }),
+        };
+        let level = level.map_err(to_js_error)?;
+        let session = self.session_mut().map_err(to_js_error)?;
+        on_session!(session, s => s.set_recording(level));
+        Ok(())
+    }
+
+    /// The spans recorded since the last call, in columns.
+    pub fn take_profile(&mut self) -> JsResult<JsValue> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        let profile = on_session!(session, s => s.take_profile());
+        let object = Object::new();
+        set(&object, "names", to_js(&profile.names)?)?;
+        set(&object, "name", Uint16Array::from(&profile.name[..]).into())?;
+        set(
+            &object,
+            "parent",
+            Int32Array::from(&profile.parent[..]).into(),
+        )?;
+        set(&object, "pass", Uint32Array::from(&profile.pass[..]).into())?;
+        set(
+            &object,
+            "start_us",
+            Float64Array::from(&profile.start_us[..]).into(),
+        )?;
+        let duration_us = Float32Array::from(&profile.duration_us[..]);
+        set(&object, "duration_us", duration_us.into())?;
+        set(
+            &object,
+            "flops",
+            Float64Array::from(&profile.flops[..]).into(),
+        )?;
+        set(
+            &object,
+            "bytes",
+            Float64Array::from(&profile.bytes[..]).into(),
+        )?;
+        Ok(object.into())
+    }
+
+    /// Measures single kernels and the ceilings of this machine, on this engine's threads. Only before `plan`: a model
+    /// needs the threads for itself.
+    pub fn bench_kernels(&self) -> JsResult<JsValue> {
+        if self.session.is_some() {
+            return Err(to_js_error(out_of_order("before_plan")));
+        }
+        to_js(&bench::run(Cpu::new(self.threads)))
+    }
+
+    /// What a run file records about the loaded model, independent of the measurement:
+    /// `{ model, memory, context, prompt }`. `prompt` is the default prompt of a report.
+    pub fn run_facts(&self, name: &str) -> JsResult<JsValue> {
+        let session = self.session().map_err(to_js_error)?;
+        let (config, schedule, context, kv_format) =
+            on_session!(session, s => (s.config(), s.schedule(), s.context(), s.kv_format()));
+        let mut memory = Memory::new(config, schedule, kv_format);
+        memory.process_bytes = Some(wasm_bytes());
+        to_js(&RunFacts {
+            model: ModelFacts {
+                name: name.into(),
+                parameters: schedule.parameters,
+                config: config.into(),
+            },
+            memory,
+            context,
+            prompt: report::PROMPT,
+        })
+    }
+
+    /// The kind of the run that follows `n_done` runs: `warm_up`, `unprofiled` or `profiled`; none after the last run.
+    pub fn next_run(&self, warmup: usize, runs: usize, n_done: usize) -> Option<String> {
+        let protocol = Protocol {
+            warmup,
+            runs,
+            is_recorded: true,
+        };
+        protocol.next(n_done).map(|next| next.name().into())
+    }
+
+    /// The ids to measure with: `ids` cut or repeated to `length`, or a walk through the vocabulary.
+    pub fn measured_prompt(&self, ids: Option<Vec<u32>>, length: usize) -> JsResult<Vec<u32>> {
+        let session = self.session().map_err(to_js_error)?;
+        let vocab_size = on_session!(session, s => s.config().vocab_size);
+        Ok(measure::prompt(ids.as_deref(), length, vocab_size))
+    }
+
+    /// The ceilings of the model's device; takes about a second.
+    pub async fn ceilings(&mut self) -> JsResult<JsValue> {
+        match self.session_mut().map_err(to_js_error)? {
+            AnySession::Cpu(session) => to_js(&session.backend().ceilings()),
+            AnySession::WebGpu(session) => {
+                let ceilings = session.backend_mut().ceilings().await;
+                to_js(&ceilings.map_err(to_js_error)?)
+            }
+        }
+    }
+
+    /// `{ weights_bytes, cache_bytes, wasm_bytes }`.
+    pub fn memory(&self) -> JsResult<JsValue> {
+        let (weights_bytes, cache_bytes) = match &self.session {
+            Some(session) => on_session!(session, s => (s.weights_bytes(), s.cache_bytes())),
+            None => (0, 0),
+        };
+        to_js(&MemoryInfo {
+            weights_bytes,
+            cache_bytes,
+            wasm_bytes: wasm_bytes(),
+        })
+    }
+}
+
+/// Size of WebAssembly's linear memory.
+fn wasm_bytes() -> u64 {
+    core::arch::wasm32::memory_size(0) as u64 * PAGE_BYTES
+}

@@ -1,0 +1,166 @@
+//! Loading: settings and limits, the plan, then the bytes of the weights.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Fact, Result};
+use crate::loader::safetensors::Shard;
+use crate::loader::schedule::LoadSchedule;
+use crate::loader::{Rest, WeightStream};
+use crate::model::cache::Cache;
+use crate::model::config::Config;
+use crate::model::forward::{ForwardPass, Scratch};
+use crate::model::{NumericSettings, Zamba2};
+use crate::ops::Ops;
+use crate::ops::device::{Device, KvFormat, ModelSizes};
+use crate::profile::Level;
+use crate::quant::WeightFormat;
+use crate::session::{Lookahead, Session};
+use crate::text::tokenizer::Tokenizer;
+
+/// The default context is the longest that the model supports, up to this many tokens ...
+const DEFAULT_CONTEXT: usize = 2048;
+/// ... and up to this size of the KV cache.
+const DEFAULT_KV_BYTES: u64 = 256 << 20;
+
+/// Settings of a load.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LoadSettings {
+    pub weights: WeightFormat,
+    /// Tokens that the cache has room for; [`context_length`] has the default.
+    pub context: Option<usize>,
+    pub numeric: NumericSettings,
+    /// Host memory for weights and cache: a model that needs more is refused before it is loaded. A device with memory
+    /// of its own is not bound by it.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// The format of the KV cache: f32 with f32 weights, 8 bits with quantised ones, which takes a quarter of the bytes
+/// (`docs/quantization.md` has the effect).
+pub fn kv_format(weights: WeightFormat) -> KvFormat {
+    match weights {
+        WeightFormat::F32 => KvFormat::F32,
+        WeightFormat::Q8 | WeightFormat::Q4 => KvFormat::I8,
+    }
+}
+
+/// The context of a session: as asked for, or the default for this model.
+pub fn context_length(
+    config: &Config,
+    weights: WeightFormat,
+    wanted: Option<usize>,
+) -> Result<usize> {
+    let limit = config.max_position_embeddings;
+    if let Some(context) = wanted {
+        if context == 0 || context > limit {
+            return Err(Error::Setting {
+                name: "context".into(),
+                fact: Fact::new("context_range")
+                    .with("value", context)
+                    .with("limit", limit),
+            });
+        }
+        return Ok(context);
+    }
+    let kv_bytes = kv_format(weights).bytes(&config.attention_shape(), 1)
+        * config.hybrid_blocks().len().max(1) as u64;
+    let fits = (DEFAULT_KV_BYTES / kv_bytes).max(64) as usize;
+    Ok(limit.min(DEFAULT_CONTEXT).min(fits))
+}
+
+impl<B: Device> Session<B> {
+    /// Plans the load. It needs only the headers of the shards.
+    ///
+    /// # Errors
+    /// A tensor that is missing or does not fit the configuration, too little memory, or a size that exceeds a limit of
+    /// the device.
+    pub fn open(
+        be: B,
+        config: Config,
+        shards: &[Shard],
+        tokenizer: Option<Tokenizer>,
+        settings: LoadSettings,
+    ) -> Result<Self> {
+        let mut be = Ops::new(be);
+        let schedule = LoadSchedule::new(&config, shards, settings.weights)?;
+        let context = context_length(&config, settings.weights, settings.context)?;
+        let kv_format = kv_format(settings.weights);
+        let needed_bytes = schedule.weights_bytes + Cache::<B>::bytes(&config, context, kv_format);
+        if let Some(limit_bytes) = settings
+            .memory_limit_bytes
+            .filter(|&limit| B::USES_HOST_MEMORY && needed_bytes > limit)
+        {
+            return Err(Error::Memory {
+                needed_bytes,
+                limit_bytes,
+            });
+        }
+        be.check_sizes(&ModelSizes {
+            attention: config.attention_shape(),
+            d_state: config.d_state,
+            context,
+            kv_format,
+        })?;
+        let plan = Arc::clone(&schedule.plan);
+        let model = Zamba2::empty(&mut be, config, settings.numeric, plan);
+        Ok(Session {
+            cache: Cache::new(&mut be, &model.config, context, kv_format),
+            scratch: Scratch::new(&mut be, &model.config),
+            decode_pass: ForwardPass::with_room(&mut be, &model.config, 1),
+            lookahead: Lookahead::of::<B>(),
+            top_k_rows: None,
+            stream: WeightStream::new(schedule, settings.weights),
+            be,
+            model,
+            tokenizer,
+            sequence: None,
+            recording: Level::Off,
+            kv_format,
+            fingerprint: None,
+        })
+    }
+
+    pub fn schedule(&self) -> &LoadSchedule {
+        self.stream.schedule()
+    }
+
+    /// Takes the next bytes of the schedule's ranges, in pieces of any size.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.push(&mut self.be, &mut self.model, bytes)?;
+        self.be.check()
+    }
+
+    /// Takes the next bytes in the stored form, as [`Session::take_stored`] returns it.
+    pub fn push_stored(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream
+            .push_stored(&mut self.be, &mut self.model, bytes)?;
+        self.be.check()
+    }
+
+    /// From now on [`Session::take_stored`] returns the stored form of what [`Session::push`] takes.
+    pub fn keep_stored(&mut self) {
+        self.stream.keep_stored();
+    }
+
+    /// The stored form of what was pushed since the last call.
+    pub fn take_stored(&mut self) -> Vec<u8> {
+        self.stream.take_stored()
+    }
+
+    /// What is missing of the unit that is being loaded. Drops an incomplete row.
+    pub fn rest(&mut self) -> Option<Rest> {
+        self.stream.rest()
+    }
+
+    /// Fails if weights are missing.
+    pub fn check_complete(&self) -> Result<()> {
+        self.stream.finish()
+    }
+
+    /// Waits until the device has everything that was pushed.
+    ///
+    /// # Errors
+    /// Failures of earlier calls: a device without memory left reports it late.
+    pub async fn check_device(&mut self) -> Result<()> {
+        self.be.read(&self.scratch.last).await.map(drop)
+    }
+}

@@ -1,0 +1,187 @@
+//! One model with one sequence: prompt -> tokens -> logits -> tokens -> text. The caller owns the loop: one call of
+//! [`Session::step`] generates one token, and generation stops when it is not called again.
+
+mod load;
+mod readback;
+mod rewind;
+mod runner;
+mod sequence;
+mod snapshot;
+mod thread_trial;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Fact, Result};
+use crate::loader::WeightStream;
+use crate::model::Zamba2;
+use crate::model::cache::Cache;
+use crate::model::config::Config;
+use crate::model::forward::{ForwardPass, Scratch};
+use crate::ops::Ops;
+use crate::ops::device::{Device, KvFormat};
+use crate::profile::{Level, Profile};
+pub use crate::session::load::{LoadSettings, context_length, kv_format};
+pub use crate::session::readback::Lookahead;
+use crate::session::readback::TopKRows;
+pub use crate::session::rewind::KeptPrefix;
+use crate::session::sequence::Sequence;
+pub use crate::session::sequence::{Alternative, Step, TokenRank};
+pub use crate::session::snapshot::RestoredSequence;
+use crate::text::sampling::SamplingOptions;
+use crate::text::tokenizer::Tokenizer;
+
+/// What to generate and when to stop.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct GenerateOptions {
+    pub max_tokens: usize,
+    #[serde(flatten)]
+    pub sampling: SamplingOptions,
+    /// The generation ends before the first of these in the text.
+    pub stop: Vec<String>,
+    /// In addition to the configuration's end tokens: a chat may end its turns with a token that config.json does not
+    /// name.
+    pub end_tokens: Vec<u32>,
+    pub ignore_eos: bool,
+    /// How many of the most probable tokens each step returns; 0 avoids the work.
+    pub alternatives: usize,
+    /// Keeps state checkpoints, so that [`Session::branch`] has less to replay.
+    pub marks: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        GenerateOptions {
+            max_tokens: 256,
+            sampling: SamplingOptions::default(),
+            stop: Vec::new(),
+            end_tokens: Vec::new(),
+            ignore_eos: false,
+            alternatives: 0,
+            marks: false,
+        }
+    }
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopReason {
+    Eos,
+    Length,
+    Stop,
+    Context,
+}
+
+/// A model, whose weights may still be loading, and its one sequence.
+pub struct Session<B: Device> {
+    be: Ops<B>,
+    model: Zamba2<B>,
+    stream: WeightStream<B>,
+    cache: Cache<B>,
+    scratch: Scratch<B>,
+    tokenizer: Option<Tokenizer>,
+    decode_pass: ForwardPass<B>,
+    lookahead: Lookahead,
+    /// Allocated on first use.
+    top_k_rows: Option<TopKRows<B>>,
+    sequence: Option<Sequence<B>>,
+    recording: Level,
+    kv_format: KvFormat,
+    /// Computed on first use.
+    fingerprint: Option<String>,
+}
+
+impl<B: Device> Session<B> {
+    pub fn config(&self) -> &Config {
+        &self.model.config
+    }
+
+    pub fn context(&self) -> usize {
+        self.cache.context
+    }
+
+    /// Tokens of the sequence in the cache, without those that the device is ahead.
+    pub fn len(&self) -> usize {
+        let sequence = self.sequence.as_ref().filter(|_| self.is_ahead());
+        sequence.map_or(self.cache.len, |sequence| sequence.history.len() - 1)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn backend(&self) -> &B {
+        self.be.device()
+    }
+
+    pub fn backend_mut(&mut self) -> &mut B {
+        self.be.device_mut()
+    }
+
+    /// For self-tests of the device; gives no access to the model's tensors.
+    pub fn ops_mut(&mut self) -> &mut Ops<B> {
+        &mut self.be
+    }
+
+    /// The actual format of the KV cache, which may be more exact than what was asked for.
+    pub fn kv_format(&self) -> KvFormat {
+        let mut caches = self.cache.kv.iter().flatten();
+        caches.next().map_or(self.kv_format, |kv| kv.format)
+    }
+
+    pub fn weights_bytes(&self) -> u64 {
+        self.schedule().weights_bytes
+    }
+
+    pub fn cache_bytes(&self) -> u64 {
+        Cache::<B>::bytes(&self.model.config, self.cache.context, self.kv_format)
+    }
+
+    /// The tokenizer, or the error for a checkpoint without one.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| Error::MissingFile {
+            file: "tokenizer.json".into(),
+        })
+    }
+
+    /// Drops the sequence.
+    pub fn reset(&mut self) {
+        self.sequence = None;
+        self.cache.reset(&mut self.be);
+    }
+
+    /// Sets the level of [`Session::take_profile`]. Block times are always measured: two clock reads per block.
+    pub fn set_recording(&mut self, level: Level) {
+        // Ops have no times if blocks are timed by fences.
+        let most = if self.be.times_spans() {
+            Level::Module
+        } else {
+            Level::Block
+        };
+        self.recording = level.min(most);
+        self.be.profiler().discard();
+    }
+
+    /// The spans since the last call, if recording is on.
+    pub fn take_profile(&mut self) -> Profile {
+        self.be.profiler().take()
+    }
+}
+
+fn not_started() -> Error {
+    Error::Sequence {
+        fact: Fact::new("not_started"),
+    }
+}
+
+/// The index of the largest logit; the lowest one of several.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (id, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = id;
+        }
+    }
+    best as u32
+}

@@ -1,0 +1,228 @@
+//! Multi-step decoding: how many tokens are argmaxed on the device per readback, and whether a readback is full logits
+//! or a top-k list. Sampling is in `sampling`.
+
+use std::collections::VecDeque;
+
+use crate::clock::now_us;
+use crate::error::{Error, Fact, Result};
+use crate::model::forward;
+use crate::ops::device::Device;
+use crate::profile::Level;
+use crate::session::sequence::{DeviceState, Sequence};
+use crate::session::{Session, not_started};
+use crate::text::sampling::Top;
+
+/// Text that appears in larger intervals looks jerky.
+const MAX_READ_US: f64 = 50_000.0;
+
+/// Bounds for the steps that the device chains before a readback.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lookahead {
+    /// Steps per readback. 1: read all logits back after every token.
+    pub max_steps: usize,
+    /// Time of one readback's steps, at the speed of those before.
+    pub max_read_us: f64,
+}
+
+impl Lookahead {
+    /// The default of device `B`.
+    pub fn of<B: Device>() -> Lookahead {
+        Lookahead {
+            max_steps: B::TOKENS_AHEAD,
+            max_read_us: MAX_READ_US,
+        }
+    }
+}
+
+/// What the next readback contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadMode {
+    /// All logits of one step.
+    Logits,
+    /// The k most probable tokens of one step, from which the host samples.
+    TopK { k: usize },
+    /// The k most probable tokens of each of several steps. The first of them is the chosen one.
+    MultiStep { k: usize },
+}
+
+/// The part of a readback that belongs to one step.
+pub(super) enum StepOutput {
+    Logits(Vec<f32>),
+    TopK(Top),
+}
+
+/// A step that was read back, with its timing; its token is not chosen yet.
+pub(super) struct PendingToken {
+    pub output: StepOutput,
+    /// Time per block; empty if no pass was made for this token, or if blocks have no times.
+    pub blocks_us: Vec<f32>,
+    /// Its share of the readback's time.
+    pub us: f64,
+}
+
+/// Top-k lists in device memory, one row per step.
+pub(super) struct TopKRows<B: Device> {
+    k: usize,
+    rows: B::Tensor, // [max_steps, Top::row_len(k)]
+}
+
+impl<B: Device> Session<B> {
+    /// Bounds the steps of the next readbacks; [`Lookahead::of`] is the default.
+    pub fn set_lookahead(&mut self, lookahead: Lookahead) {
+        self.lookahead = lookahead;
+        self.top_k_rows = None;
+    }
+
+    fn read_mode(&self, sequence: &Sequence<B>) -> ReadMode {
+        let sampling = &sequence.options.sampling;
+        let k = sampling.sufficient_top_k();
+        let k = k.map(|k| k.max(sequence.options.alternatives));
+        let k = k.filter(|k| *k <= Top::MOST);
+        let needs_logits = self.lookahead.max_steps <= 1
+            || self.model.config.vocab_size > Top::MOST_VOCAB
+            // A forced token may not be in the list.
+            || sequence.is_forced();
+        match k {
+            Some(k) if !needs_logits && sampling.temperature == 0.0 => ReadMode::MultiStep { k },
+            Some(k) if !needs_logits => ReadMode::TopK { k },
+            _ => ReadMode::Logits,
+        }
+    }
+
+    /// Steps of the next readback, none of them beyond the end of the generation.
+    fn steps_per_read(&self, sequence: &Sequence<B>) -> usize {
+        if self.recording == Level::Module || self.waits_for_blocks() {
+            return 1;
+        }
+        let options = &sequence.options;
+        let wanted = options.max_tokens.saturating_sub(sequence.generated());
+        let room = (self.cache.context + 1).saturating_sub(sequence.history.len());
+        sequence.steps_per_read.min(wanted).min(room).max(1)
+    }
+
+    /// Whether the cache is ahead of the history: tokens are pending, or a step failed after they were read back.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.sequence.as_ref().is_some_and(|sequence| {
+            let has_more = self.cache.len > sequence.history.len();
+            match &sequence.device {
+                DeviceState::Prefill(_) => false,
+                DeviceState::LogitsReady => has_more,
+                DeviceState::ReadBack(pending) => !pending.is_empty() || has_more,
+            }
+        })
+    }
+
+    /// Whether the pending tokens are what the present options would read.
+    pub(super) fn matches_mode(&self) -> bool {
+        let (sequence, rows) = (self.sequence.as_ref(), self.top_k_rows.as_ref());
+        sequence.zip(rows).is_some_and(|(sequence, rows)| {
+            self.read_mode(sequence) == ReadMode::MultiStep { k: rows.k }
+        })
+    }
+
+    /// If the cache is ahead, brings it back to all tokens of the history but the last one.
+    pub(super) async fn sync_to_history(&mut self) -> Result<()> {
+        if !self.is_ahead() {
+            return Ok(());
+        }
+        let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
+        let (generated, until) = (sequence.generated(), sequence.history.len() - 1);
+        self.rewind_to(generated.saturating_sub(1));
+        self.read_until(until).await
+    }
+
+    /// The output from which the next token is chosen, from an earlier readback if one is pending.
+    pub(super) async fn next_pending(&mut self) -> Result<PendingToken> {
+        let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
+        if let Some(pending) = sequence.pop_pending() {
+            return Ok(pending);
+        }
+        self.read_back().await?;
+        let pending = self.sequence.as_mut().and_then(Sequence::pop_pending);
+        pending.ok_or_else(not_started)
+    }
+
+    async fn read_back(&mut self) -> Result<()> {
+        let start_us = now_us();
+        let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
+        let (n_history, n_prompt) = (sequence.history.len(), sequence.n_prompt);
+        let (n_before, was_prefill) = (self.cache.len, sequence.is_prefill());
+        self.read_until(n_history).await?;
+        let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
+        let DeviceState::LogitsReady = sequence.device else {
+            return Err(Error::Sequence {
+                fact: Fact::new("device_failed_before"),
+            });
+        };
+        // From here on, a failure leaves no logits to choose from.
+        sequence.device = DeviceState::nothing_pending();
+        let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
+        let outputs = match self.read_mode(sequence) {
+            ReadMode::Logits => {
+                vec![StepOutput::Logits(
+                    self.be.read(&self.scratch.logits).await?,
+                )]
+            }
+            ReadMode::TopK { k } => self.read_top_k(k, 1).await?,
+            ReadMode::MultiStep { k } => self.read_top_k(k, self.steps_per_read(sequence)).await?,
+        };
+        let n = outputs.len();
+        let us = (now_us() - start_us) / n as f64;
+        let has_times = self.be.times_spans() || self.waits_for_blocks();
+        let profiler = self.be.profiler();
+        let pending = (0..).zip(outputs).map(|(i, output)| {
+            let pass = n_history - n_prompt + i;
+            let has_pass = has_times && pass > 0 && (i > 0 || n_before < n_history);
+            let blocks_us = if has_pass {
+                profiler.durations_us(&self.model.block_modules, pass as u32)
+            } else {
+                Vec::new()
+            };
+            PendingToken {
+                output,
+                blocks_us,
+                us,
+            }
+        });
+        let pending: VecDeque<_> = pending.collect();
+        let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
+        sequence.device = DeviceState::ReadBack(pending);
+        if !was_prefill && n_before + 1 == n_history {
+            let affordable = (self.lookahead.max_read_us / us) as usize;
+            let most = self.lookahead.max_steps.min(2 * n);
+            sequence.steps_per_read = affordable.clamp(1, most);
+        }
+        Ok(())
+    }
+
+    /// Top-k lists of `n` steps: of the present logits, and of those after the first token of each list.
+    async fn read_top_k(&mut self, k: usize, n: usize) -> Result<Vec<StepOutput>> {
+        let lists = self.top_k_rows.take().filter(|lists| lists.k == k);
+        let mut lists = lists.unwrap_or_else(|| TopKRows {
+            k,
+            rows: (self.be).tensor(self.lookahead.max_steps, Top::row_len(k)),
+        });
+        forward::top(&mut self.be, &self.model, &self.scratch, 0, &mut lists.rows);
+        for row in 1..n {
+            let n_prompt = self.sequence.as_ref().map_or(0, |s| s.n_prompt);
+            let pass = self.cache.len + 1 - n_prompt;
+            self.be.profiler().set_pass(pass as u32);
+            self.encode_chosen(&lists.rows, row - 1);
+            self.keep_checkpoint();
+            forward::top(
+                &mut self.be,
+                &self.model,
+                &self.scratch,
+                row,
+                &mut lists.rows,
+            );
+        }
+        let numbers = self.be.read(&lists.rows).await;
+        self.top_k_rows = Some(lists);
+        let numbers = numbers?;
+        let rows = numbers.chunks(Top::row_len(k));
+        Ok(rows
+            .map(|row| StepOutput::TopK(Top::from_row(row)))
+            .collect())
+    }
+}

@@ -1,0 +1,214 @@
+//! Forward passes: the prefill, block by block, and decode steps over one token. Also the calls without sampling:
+//! logits of every token, hidden states, and `append`. Choosing tokens is in `sequence`.
+
+use crate::error::{Error, Result};
+use crate::model::forward::{ForwardPass, Progress};
+use crate::ops::device::Device;
+use crate::profile::Level;
+use crate::session::sequence::{DeviceState, Sequence};
+use crate::session::{Session, not_started};
+
+impl<B: Device> Session<B> {
+    /// Starts a new sequence and returns the logits of every token, row-major. `[tokens, vocab]`
+    pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.check_complete()?;
+        self.check_new_sequence(tokens)?;
+        self.reset();
+        self.begin_pass(0);
+        let (be, model) = (&mut self.be, &self.model);
+        let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
+        pass.advance(be, model, &mut self.cache, &mut self.scratch, usize::MAX);
+        let mut rows = Vec::with_capacity(tokens.len() * model.config.vocab_size);
+        for chunk in 0..pass.n_chunks() {
+            pass.chunk_logits(be, model, chunk, &mut self.scratch);
+            rows.extend(be.read(&self.scratch.logits).await?);
+        }
+        Ok(rows)
+    }
+
+    /// The residual stream after the embedding and after each block, to find the block where results differ.
+    /// `[blocks + 1][tokens, h]`
+    pub async fn hidden_states(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+        self.check_complete()?;
+        self.check_new_sequence(tokens)?;
+        self.reset();
+        self.begin_pass(0);
+        let (be, model) = (&mut self.be, &self.model);
+        let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
+        let mut states = Vec::new();
+        loop {
+            let mut state = Vec::new();
+            for chunk in 0..pass.n_chunks() {
+                state.extend(be.read(pass.stream(chunk)).await?);
+            }
+            states.push(state);
+            if states.len() > model.blocks.len() {
+                return Ok(states);
+            }
+            pass.advance(be, model, &mut self.cache, &mut self.scratch, 1);
+        }
+    }
+
+    /// Appends `tokens` to the sequence and returns the logits after the last one. `[vocab]`
+    pub async fn append(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.check_complete()?;
+        self.check_tokens(tokens)?;
+        self.sync_to_history().await?;
+        // The sampler and text of a generation do not include these tokens.
+        self.sequence = None;
+        self.begin_pass(1);
+        if let [token] = tokens {
+            self.encode_token(*token).await?;
+            return self.be.read(&self.scratch.logits).await;
+        }
+        let (be, model) = (&mut self.be, &self.model);
+        let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
+        pass.advance(be, model, &mut self.cache, &mut self.scratch, usize::MAX);
+        pass.last_logits(be, model, &mut self.scratch);
+        be.read(&self.scratch.logits).await
+    }
+
+    /// Runs at most `max_blocks` more blocks of the prefill.
+    pub fn advance(&mut self, max_blocks: usize) -> Result<Progress> {
+        let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
+        let pass = match &mut sequence.device {
+            DeviceState::Prefill(pass) if self.cache.len == 0 => pass,
+            _ => return Ok(Progress::Done),
+        };
+        let (be, s) = (&mut self.be, &mut self.scratch);
+        Ok(pass.advance(be, &self.model, &mut self.cache, s, max_blocks))
+    }
+
+    /// After [`Session::advance`]: waits for the device, where the time of a block is not measured otherwise.
+    ///
+    /// # Errors
+    /// The device's own failure.
+    pub async fn fence(&mut self) -> Result<()> {
+        if self.waits_for_blocks() {
+            self.be.fence().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_pass(&mut self, pass: usize) {
+        let level = self.recording.max(Level::Block);
+        let profiler = self.be.profiler();
+        profiler.set_level(level);
+        profiler.set_pass(pass as u32);
+        if self.recording == Level::Off {
+            profiler.discard();
+        }
+    }
+
+    pub(super) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let vocab_size = self.model.config.vocab_size;
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            return Err(Error::Token { token, vocab_size });
+        }
+        if self.cache.len + tokens.len() > self.cache.context {
+            return Err(Error::PromptTooLong {
+                tokens: self.cache.len + tokens.len(),
+                limit: self.cache.context,
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks `tokens` as the beginning of a new sequence, without a change to the present one.
+    pub(super) fn check_new_sequence(&mut self, tokens: &[u32]) -> Result<()> {
+        let kept = std::mem::replace(&mut self.cache.len, 0);
+        let checked = self.check_tokens(tokens);
+        self.cache.len = kept;
+        checked
+    }
+
+    /// Whether each block is fenced, because its time is not measured otherwise. That is slow, so only when recording.
+    pub(super) fn waits_for_blocks(&self) -> bool {
+        self.recording != Level::Off && !self.be.times_spans()
+    }
+
+    /// How many blocks run before the next fence.
+    pub(super) fn blocks_at_once(&self) -> usize {
+        if self.waits_for_blocks() {
+            1
+        } else {
+            usize::MAX
+        }
+    }
+
+    /// Encodes the first `until` tokens of the history, as far as the cache lacks them: the prompt at once, then one
+    /// token after the other. The scratch will then have the logits after the last one.
+    pub(super) async fn read_until(&mut self, until: usize) -> Result<()> {
+        self.check_complete()?;
+        let at_once = self.blocks_at_once();
+        while let Progress::Paused { .. } = self.advance(at_once)? {
+            self.fence().await?;
+        }
+        self.fence().await?;
+        let pass = self.sequence.as_mut().and_then(Sequence::take_prefill);
+        if let Some(pass) = pass {
+            pass.last_logits(&mut self.be, &self.model, &mut self.scratch);
+            self.note_logits();
+        }
+        while self.cache.len < until {
+            let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
+            let token = sequence.history[self.cache.len];
+            self.begin_pass(self.cache.len + 1 - sequence.n_prompt);
+            self.encode_token(token).await?;
+            self.note_logits();
+            if self.cache.len < until {
+                self.wait().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the device has run the last token.
+    pub(super) async fn wait(&mut self) -> Result<()> {
+        self.be.read(&self.scratch.last).await.map(drop)
+    }
+
+    pub(super) fn note_logits(&mut self) {
+        if let Some(sequence) = &mut self.sequence {
+            sequence.device = DeviceState::LogitsReady;
+        }
+        self.keep_checkpoint();
+    }
+
+    /// Encodes one decode step over `token`, in memory that is reused from step to step.
+    async fn encode_token(&mut self, token: u32) -> Result<()> {
+        self.check_tokens(&[token])?;
+        let (be, model, cache) = (&mut self.be, &self.model, &self.cache);
+        self.decode_pass.restart(be, model, cache, &[token]);
+        let at_once = self.blocks_at_once();
+        while let Progress::Paused { .. } = self.advance_step(at_once) {
+            self.fence().await?;
+        }
+        self.fence().await?;
+        self.encode_logits();
+        Ok(())
+    }
+
+    /// Encodes one decode step over the first token of row `row` of `lists`, which the host does not know yet.
+    pub(super) fn encode_chosen(&mut self, lists: &B::Tensor, row: usize) {
+        let (be, model, cache) = (&mut self.be, &self.model, &self.cache);
+        self.decode_pass
+            .restart_chosen(be, model, cache, lists, row);
+        self.advance_step(usize::MAX);
+        self.encode_logits();
+    }
+
+    fn advance_step(&mut self, max_blocks: usize) -> Progress {
+        let (be, model, s) = (&mut self.be, &self.model, &mut self.scratch);
+        let pass = &mut self.decode_pass;
+        pass.advance(be, model, &mut self.cache, s, max_blocks)
+    }
+
+    fn encode_logits(&mut self) {
+        let (be, model, s) = (&mut self.be, &self.model, &mut self.scratch);
+        self.decode_pass.last_logits(be, model, s);
+    }
+}

@@ -1,0 +1,311 @@
+//! The sequence: prompt, generated tokens, sampler and text, and the choice of the next token. Forward passes are in
+//! `runner`, readbacks in `readback`.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use serde::Serialize;
+
+use crate::clock::now_us;
+use crate::error::{Error, Fact, Result};
+use crate::model::forward::ForwardPass;
+use crate::ops::device::Device;
+use crate::ops::work::Work;
+use crate::session::readback::{PendingToken, StepOutput};
+use crate::session::rewind::StateCheckpoint;
+use crate::session::{GenerateOptions, Session, StopReason, not_started};
+use crate::text::sampling::{Sampled, Sampler, TokenProbability, rank_of};
+use crate::text::stop_strings::StopStrings;
+use crate::text::stream::TextStream;
+use crate::text::tokenizer::Tokenizer;
+
+/// One of the most probable tokens.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Alternative {
+    pub token: u32,
+    /// The token decoded on its own.
+    pub text: String,
+    /// Before penalty, temperature and filters.
+    pub probability: f64,
+}
+
+/// The rank of a token in the whole vocabulary, before penalty, temperature and filters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TokenRank {
+    /// The token decoded on its own.
+    pub text: String,
+    /// 1 is the most probable.
+    pub rank: usize,
+    pub probability: f64,
+    /// The most probable tokens, in descending order.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// One generated token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    pub token: u32,
+    /// The text that this token completes; it may be empty or cover several tokens.
+    pub text: String,
+    pub done: Option<StopReason>,
+    /// The token's probability in the distribution that it was drawn from; for a forced token, in the model's own.
+    pub probability: f64,
+    /// If alternatives were asked for.
+    pub token_rank: Option<TokenRank>,
+    /// Tokens of one readback share its time evenly.
+    pub us: f64,
+    /// Time per block; empty for the first token, whose logits are the prefill's, and after a rewind to a state
+    /// checkpoint, which has the logits.
+    pub blocks_us: Vec<f32>,
+}
+
+/// Where the device is in relation to the tokens that were returned.
+pub(super) enum DeviceState<B: Device> {
+    /// The pass over the prompt is being encoded, or has not begun.
+    Prefill(ForwardPass<B>),
+    /// The scratch has the logits after the last token of the cache, and no token was chosen from them.
+    LogitsReady,
+    /// Tokens were chosen from those logits. These have been read back and not returned yet; with several steps per
+    /// readback, the cache is ahead of the history by all of them but one.
+    ReadBack(VecDeque<PendingToken>),
+}
+
+/// The most probable tokens, and rank and probability of the chosen one.
+type Rank = (Vec<TokenProbability>, usize, f64);
+
+/// How the next step gets its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextToken {
+    Sampled,
+    /// Replaces the token that the sampler draws, which keeps the sampler's random numbers in step.
+    Forced(u32),
+    /// The generation has ended.
+    None,
+}
+
+/// The tokens of a generation and all of its state outside the cache.
+pub(super) struct Sequence<B: Device> {
+    pub options: GenerateOptions,
+    pub sampler: Sampler,
+    pub text: TextStream,
+    pub stops: StopStrings,
+    /// The prompt and the generated tokens. The cache usually has all but the last one; fewer after a rewind, and more
+    /// if read-back tokens are pending.
+    pub history: Vec<u32>,
+    pub n_prompt: usize,
+    pub next: NextToken,
+    pub device: DeviceState<B>,
+    /// Upper bound for the steps of the next readback, from the speed of those before.
+    pub steps_per_read: usize,
+    pub checkpoints: Vec<StateCheckpoint<B>>,
+}
+
+impl<B: Device> DeviceState<B> {
+    pub fn nothing_pending() -> Self {
+        DeviceState::ReadBack(VecDeque::new())
+    }
+}
+
+impl<B: Device> Sequence<B> {
+    /// Tokens after the prompt.
+    pub fn generated(&self) -> usize {
+        self.history.len() - self.n_prompt
+    }
+
+    pub fn is_prefill(&self) -> bool {
+        matches!(self.device, DeviceState::Prefill(_))
+    }
+
+    /// The pass over the prompt, once.
+    pub fn take_prefill(&mut self) -> Option<ForwardPass<B>> {
+        match mem::replace(&mut self.device, DeviceState::nothing_pending()) {
+            DeviceState::Prefill(pass) => Some(pass),
+            other => {
+                self.device = other;
+                None
+            }
+        }
+    }
+
+    pub fn is_forced(&self) -> bool {
+        matches!(self.next, NextToken::Forced(_))
+    }
+
+    pub fn pop_pending(&mut self) -> Option<PendingToken> {
+        match &mut self.device {
+            DeviceState::ReadBack(pending) => pending.pop_front(),
+            _ => None,
+        }
+    }
+
+    /// Chooses the next token; with its rank, if alternatives were asked for.
+    fn choose(&mut self, output: StepOutput) -> Result<(Sampled, Option<Rank>)> {
+        let n = self.options.alternatives;
+        match output {
+            StepOutput::TopK(top) => {
+                let sampled = self.sampler.sample_top(&top)?;
+                let rank = (n > 0).then(|| top.rank_of(sampled.token, n));
+                Ok((sampled, rank))
+            }
+            StepOutput::Logits(mut logits) => {
+                let plain = (n > 0 || self.is_forced()).then(|| logits.clone());
+                let mut sampled = self.sampler.sample(&mut logits, &self.history)?;
+                if let (NextToken::Forced(token), Some(plain)) = (self.next, &plain) {
+                    let (_, _, probability) = rank_of(token, plain, 0);
+                    sampled = Sampled { token, probability };
+                    self.next = NextToken::Sampled;
+                }
+                let plain = plain.filter(|_| n > 0);
+                let rank = plain.map(|plain| rank_of(sampled.token, &plain, n));
+                Ok((sampled, rank))
+            }
+        }
+    }
+
+    /// Appends `token`: the text that it completes, and the reason if the generation ends with it.
+    fn push(
+        &mut self,
+        token: u32,
+        is_eos: bool,
+        tokenizer: Option<&Tokenizer>,
+        context: usize,
+    ) -> Result<(String, Option<StopReason>)> {
+        self.history.push(token);
+        let ends_turn = is_eos || self.options.end_tokens.contains(&token);
+        let ended_by_eos = ends_turn && !self.options.ignore_eos;
+        let mut text = String::new();
+        let mut done = None;
+        if let (Some(tokenizer), false) = (tokenizer, ended_by_eos) {
+            let (piece, stopped) = self.stops.push(&self.text.push(tokenizer, token)?);
+            text = piece;
+            done = stopped.then_some(StopReason::Stop);
+        }
+        if done.is_none() {
+            done = match () {
+                () if ended_by_eos => Some(StopReason::Eos),
+                () if self.generated() >= self.options.max_tokens => Some(StopReason::Length),
+                () if self.history.len() > context => Some(StopReason::Context),
+                () => None,
+            };
+            if done.is_some() {
+                let (piece, stopped) = self.stops.push(&self.text.finish());
+                text.push_str(&piece);
+                if stopped {
+                    done = Some(StopReason::Stop);
+                } else {
+                    text.push_str(&self.stops.finish());
+                }
+            }
+        }
+        if done.is_some() {
+            self.next = NextToken::None;
+        }
+        Ok((text, done))
+    }
+}
+
+impl<B: Device> Session<B> {
+    /// Starts a new sequence with `prompt`; the embedding must be loaded. The blocks run in [`Session::advance`], as
+    /// far as they are loaded.
+    ///
+    /// # Errors
+    /// An empty or too long prompt, a token outside the vocabulary, an option out of range. The old sequence is kept if
+    /// there is an error.
+    pub fn start(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<()> {
+        self.check_new_sequence(prompt)?;
+        if options.max_tokens == 0 {
+            return Err(Error::Setting {
+                name: "max_tokens".into(),
+                fact: Fact::new("no_tokens"),
+            });
+        }
+        let sampler = Sampler::new(options.sampling.clone())?;
+        let stops = StopStrings::new(options.stop.clone())?;
+        if self.model.embed_tokens.is_none() {
+            return Err(Error::Sequence {
+                fact: Fact::new("no_embedding"),
+            });
+        }
+        self.reset();
+        self.begin_pass(0);
+        let prefill = ForwardPass::new(&mut self.be, &self.model, &self.cache, prompt);
+        self.sequence = Some(Sequence {
+            options,
+            sampler,
+            text: TextStream::new(),
+            stops,
+            history: prompt.to_vec(),
+            n_prompt: prompt.len(),
+            next: NextToken::Sampled,
+            device: DeviceState::Prefill(prefill),
+            steps_per_read: 1,
+            checkpoints: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Generates the next token: from the prefill's logits the first time, then with a decode step over the last token.
+    ///
+    /// # Errors
+    /// No sequence, or one that has ended; weights that are not loaded; the device's own failure.
+    pub async fn step(&mut self) -> Result<Step> {
+        let start_us = now_us();
+        self.check_complete()?;
+        let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
+        if sequence.next == NextToken::None {
+            return Err(Error::Sequence {
+                fact: Fact::new("generation_ended"),
+            });
+        }
+        let read_from_us = now_us();
+        let pending = self.next_pending().await?;
+        // The other tokens of the readback count their own share of its time.
+        let others_us = now_us() - read_from_us - pending.us;
+
+        let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
+        let tokenizer = self.tokenizer.as_ref();
+        let span = self.be.profiler().open_op(self.model.plan.sampling);
+        let chosen = sequence.choose(pending.output);
+        self.be.profiler().close(span, Work::default);
+        if chosen.is_err() {
+            // The pending tokens were chosen after the fault.
+            sequence.device = DeviceState::nothing_pending();
+        }
+        let (sampled, rank) = chosen?;
+        let token_rank = rank.map(|rank| token_rank(tokenizer, rank, sampled.token));
+        let token_rank = token_rank.transpose()?;
+        let is_eos = self.model.config.eos_token_ids.contains(&sampled.token);
+        let context = self.cache.context;
+        let (text, done) = sequence.push(sampled.token, is_eos, tokenizer, context)?;
+        Ok(Step {
+            token: sampled.token,
+            text,
+            done,
+            probability: sampled.probability,
+            token_rank,
+            us: now_us() - start_us - others_us,
+            blocks_us: pending.blocks_us,
+        })
+    }
+}
+
+fn token_rank(
+    tokenizer: Option<&Tokenizer>,
+    (top, rank, probability): Rank,
+    chosen: u32,
+) -> Result<TokenRank> {
+    let text = |token| tokenizer.map_or(Ok(String::new()), |tokenizer| tokenizer.token_text(token));
+    let alternatives = top.iter().map(|ranked| {
+        Ok(Alternative {
+            token: ranked.token,
+            text: text(ranked.token)?,
+            probability: ranked.probability,
+        })
+    });
+    Ok(TokenRank {
+        text: text(chosen)?,
+        rank,
+        probability,
+        alternatives: alternatives.collect::<Result<_>>()?,
+    })
+}
