@@ -27,6 +27,16 @@ const KERNEL_RUSTFLAGS: [&str; 2] = [
     "-C target-feature=+simd128,+relaxed-simd",
 ];
 
+/// Native tests whose names have one of these compute for most of the stage's time.
+const SLOW: [&str; 6] = [
+    "webgpu",
+    "graphics_adapter",
+    "lookahead::",
+    "quantization::",
+    "cli::bench",
+    "cli::profile",
+];
+
 /// How much is checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -86,7 +96,7 @@ impl Stage {
             Stage::Kernels => {
                 "the kernels' tests and the crate's own as WebAssembly in Node.js, plain and relaxed"
             }
-            Stage::Types => "types of the JavaScript modules",
+            Stage::Types => "types and formatting of the JavaScript modules",
             Stage::Browser => "the page and the package in a real browser",
         }
     }
@@ -364,6 +374,10 @@ impl Run<'_> {
         )?;
         let mut all = self.workspace.cargo();
         all.args(["test", "--package", "zamba2"]);
+        if self.extent == Extent::Quick {
+            all.args(["--lib", "--test", "integration", "--"]);
+            all.args(SLOW.iter().flat_map(|name| ["--skip", name]));
+        }
         counts.add(self.tests(
             step("native tests", "Rust tests on this machine", 200),
             &mut all,
@@ -399,8 +413,15 @@ impl Run<'_> {
         let mut command = self.workspace.program("npx");
         let tsc = step("tsc", "types of the JavaScript modules", 10);
         self.steps
-            .run(&tsc, command.args(arguments).env("PATH", path))?;
-        Ok(Counts::one())
+            .run(&tsc, command.args(arguments).env("PATH", &path))?;
+        let mut command = self.workspace.program("npm");
+        command.args(["run", "--silent", "format:check"]);
+        let prettier = step("prettier", "the formatting of JavaScript", 5);
+        self.steps.run(&prettier, command.env("PATH", &path))?;
+        Ok(Counts {
+            passed: 2,
+            ..Counts::default()
+        })
     }
 
     fn docs(&self) -> Result<Counts> {
