@@ -1,4 +1,4 @@
-//! Zamba2 as mathematics over [`Ops`](crate::ops::Ops): sizes, modules, blocks, caches and the walk over them. It names no
+//! Zamba2 as mathematics over [`Ops`]: sizes, modules, blocks, caches and the walk over them. It names no
 //! device, no tensor of a checkpoint, no file, no clock and no JavaScript.
 
 pub mod cache;

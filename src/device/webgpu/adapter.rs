@@ -18,9 +18,9 @@ pub struct AdapterFacts {
     pub max_binding_bytes: u64,
     /// Nanoseconds per tick of timestamp queries; none without them, and spans are then timed by waiting for each.
     pub timestamp_period_ns: Option<f32>,
-    /// See [`OptionalFeatures`].
+    /// Whether kernels use subgroups.
     pub subgroups: bool,
-    /// See [`OptionalFeatures`].
+    /// Whether kernels use f16.
     pub f16: bool,
 }
 
