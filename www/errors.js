@@ -1,5 +1,5 @@
 // @ts-check
-// Error cards: what happened, in which file, what to do next, with buttons; never a dialog. It stands on words.js.
+// Error cards: what happened, in which file, what to do next, with buttons; never a dialog. It uses words.js.
 // It decides nothing about recovery: the caller says which buttons make sense and what they do.
 
 import { isKey, t } from "./words.js";

@@ -1,7 +1,7 @@
 // @ts-check
 // Draws at most every so often. Each frame that a page asks for has all of it looked over, styled and painted, on the
 // processors that compute the model; so tokens wait for one another, and nobody asks for frames until the time is over.
-// It stands on nothing and draws nothing itself.
+// It imports nothing and draws nothing itself.
 
 export class PacedFrame {
   /** @param {number} interval_ms @param {() => void} draw */

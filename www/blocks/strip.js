@@ -1,6 +1,6 @@
 // @ts-check
 // The block strip: progress bar while the model loads, a live timing display while it generates, and the way into a
-// block. It stands on words.js; main.js feeds it. It measures nothing: times come from the engine.
+// block. It uses words.js; main.js feeds it. It measures nothing: times come from the engine.
 
 import { PacedFrame } from "../paced_frame.js";
 import { figure, number, t } from "../words.js";

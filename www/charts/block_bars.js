@@ -1,7 +1,7 @@
 // @ts-check
 // Time of each block as a stacked bar: Mamba, attention, feed-forward and the rest, with the spread over runs as a
 // whisker and a diamond on blocks that call the shared transformer. Where the strip is one row, the bars stand under
-// its cells. It stands on svg.js, parts.js and the page's words.
+// its cells. It uses svg.js, parts.js and the page's words.
 
 import { msText, number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";

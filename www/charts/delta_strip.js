@@ -1,6 +1,6 @@
 // @ts-check
 // The change from A to B for each block, in the strip's order: tint by direction and size, sign and figure printed, so
-// that colour is never the only cue. It stands on svg.js and knows nothing of what the values are.
+// that colour is never the only cue. It uses svg.js and knows nothing of what the values are.
 
 import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";

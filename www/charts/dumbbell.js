@@ -1,6 +1,6 @@
 // @ts-check
 // Two measurements of the same things as dumbbells on a logarithmic axis: A is a disc, B a ring, and the factor between
-// them is printed. It stands on svg.js and knows nothing of what is compared.
+// them is printed. It uses svg.js and knows nothing of what is compared.
 
 import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";

@@ -1,7 +1,7 @@
 // @ts-check
 // Memory against tokens as stacked areas: the states of the Mamba blocks, whose size never changes, under keys and
 // values, which grow with every token; weights can be added below. Beyond the measured tokens the picture goes on to
-// the full context: sizes follow from shapes, so nothing is guessed. It stands on svg.js.
+// the full context: sizes follow from shapes, so nothing is guessed. It uses svg.js.
 
 import { bytesText, number, t } from "../words.js";
 import { dataTable } from "./data_table.js";

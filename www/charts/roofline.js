@@ -1,7 +1,7 @@
 // @ts-check
 // The roofline: how fast each part computes against what this machine can do at best, at its number of FLOPs per byte.
 // The roofs are measured in the same run, never looked up. Prefill points are discs and decode points are squares; the
-// two phases share axes and roofs, and no figure is made of both. It stands on svg.js.
+// two phases share axes and roofs, and no figure is made of both. It uses svg.js.
 
 import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";

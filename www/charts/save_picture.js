@@ -1,6 +1,6 @@
 // @ts-check
 // Saves a chart as a file that looks as on the page: colours and type come from the page's style sheet, so they are
-// written into the copy. It stands on nothing else of the page but saving a file.
+// written into the copy. It imports nothing else of the page but saving a file.
 
 import { saveFile } from "../save_file.js";
 

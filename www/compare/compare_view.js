@@ -1,6 +1,6 @@
 // @ts-check
 // The Compare view: two sides chosen from this session's runs, opened files and the reference report, and what changed
-// from A to B. It stands on comparison.js, the charts and the shelf; what is unlike is said before any figure.
+// from A to B. It uses comparison.js, the charts and the shelf; what is unlike is said before any figure.
 
 import { parseRun, referenceReport } from "../../pkg/zamba2.js";
 import { ChartFrame, segmented } from "../charts/chart_frame.js";

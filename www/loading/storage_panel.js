@@ -1,5 +1,5 @@
 // @ts-check
-// The models that are kept on this device: what, how much, and deleting. It stands on the public module and words.js,
+// The models that are kept on this device: what, how much, and deleting. It uses the public module and words.js,
 // fills one element of the page and loads nothing.
 
 import { forgetModel, keptModels } from "../../pkg/zamba2.js";

@@ -1,5 +1,5 @@
 // @ts-check
-// A conversation with an instruct model: whether there is one, its system message and its turns. It stands on words.js
+// A conversation with an instruct model: whether there is one, its system message and its turns. It uses words.js
 // and makes the prompt that playground.js runs. It renders no template, which is the engine's business, and asks
 // nothing.
 

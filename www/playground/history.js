@@ -1,6 +1,6 @@
 // @ts-check
 // What was run on this device, kept by the browser for this page alone: a bounded list that can be switched off,
-// deleted one by one or whole. It stands on exchange.js and words.js. Token details are not kept; files are for those.
+// deleted one by one or whole. It uses exchange.js and words.js. Token details are not kept; files are for those.
 
 import { isEntry } from "./exchange.js";
 import { currentLanguage, t } from "../words.js";

@@ -1,6 +1,6 @@
 // @ts-check
 // A link that holds what was asked and how, never what was answered: JSON, deflated, base64url, in the hash, which
-// browsers send to no server. It stands on nothing; what the fields mean is the playground's business.
+// browsers send to no server. It imports nothing; what the fields mean is the playground's business.
 
 const KEY = "ask";
 /** A link of more is no link; and a small one may unpack into more than any memory holds. */

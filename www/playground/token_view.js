@@ -1,6 +1,6 @@
 // @ts-check
 // The answer as its tokens: each a control with its probability as a tint, and for the chosen one a panel with rank,
-// time and what else could have come. It stands on words.js. Branching is asked of the playground, which asks the
+// time and what else could have come. It uses words.js. Branching is asked of the playground, which asks the
 // model.
 
 import { figure, number, t } from "../words.js";

@@ -1,6 +1,6 @@
 // @ts-check
 // One block in the words of the last profile: its counts, its speed, its modules. The block panel shows it under the
-// strip's own figures. It stands on the summary alone.
+// strip's own figures. It uses the summary alone.
 
 import { dataTable } from "../charts/data_table.js";
 import { PARTS } from "../charts/parts.js";

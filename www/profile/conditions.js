@@ -1,6 +1,6 @@
 // @ts-check
 // The conditions of a run in the page's language: format of the weights, threads, vector instructions. A run's own
-// label says the same in English. It stands on words.js alone.
+// label says the same in English. It uses words.js alone.
 
 import { plural, t } from "../words.js";
 

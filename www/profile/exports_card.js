@@ -1,6 +1,6 @@
 // @ts-check
 // What a run can be taken away as: files that the engine writes, a link with its settings, a trace for Perfetto. It
-// stands on the module's exportRun alone.
+// uses the module's exportRun alone.
 
 import { exportRun } from "../../pkg/zamba2.js";
 import { currentLanguage, t } from "../words.js";

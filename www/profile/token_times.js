@@ -1,6 +1,6 @@
 // @ts-check
 // Time of each block in each decode step, read from a run's spans: the median over the runs, so that one interruption
-// does not pass for a pattern. It stands on the run's columns alone.
+// does not pass for a pattern. It uses the run's columns alone.
 
 import { median } from "../statistics.js";
 
