@@ -7,14 +7,14 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::loader::packed::{
     FORMAT, MANIFEST, Manifest, PackedFile, PackedShard, PackedUnit, head_file, unit_file,
 };
 use crate::loader::safetensors::{Shard, header_bytes, shard_files};
 use crate::loader::schedule::ByteRange;
 use crate::model::config::Config;
+use crate::ops::device::Device;
 use crate::session::{LoadSettings, Session};
 use crate::text::chat::{self, ChatTemplate};
 use crate::text::tokenizer::Tokenizer;
@@ -44,7 +44,7 @@ struct Head {
 ///
 /// # Errors
 /// The file at fault and what is wrong with it.
-pub fn open<B: Backend>(be: B, dir: &Path, settings: LoadSettings) -> Result<Session<B>> {
+pub fn open<B: Device>(be: B, dir: &Path, settings: LoadSettings) -> Result<Session<B>> {
     let config = read_config(dir)?;
     let manifest = packed(dir)?;
     let heads = match &manifest {
@@ -76,7 +76,7 @@ pub fn open<B: Backend>(be: B, dir: &Path, settings: LoadSettings) -> Result<Ses
 ///
 /// # Errors
 /// As for [`open`]; a file that can't be written.
-pub fn pack<B: Backend>(
+pub fn pack<B: Device>(
     be: B,
     dir: &Path,
     out: &Path,
@@ -147,7 +147,7 @@ pub fn pack<B: Backend>(
 }
 
 /// A session of the folder's configuration and tokenizer, without weights.
-fn empty<B: Backend>(
+fn empty<B: Device>(
     be: B,
     config: Config,
     dir: &Path,

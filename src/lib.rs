@@ -33,11 +33,3 @@ pub mod session;
 pub mod api;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod folder;
-
-// Former paths, until every branch is in.
-pub mod backend;
-pub(crate) use base::simd;
-pub use base::{clock, error, quant};
-pub mod profile {
-    pub use crate::ops::trace::*;
-}

@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use crate::error::{Error, Fact};
+use crate::base::error::{Error, Fact};
 
 include!(concat!(env!("OUT_DIR"), "/words.rs"));
 

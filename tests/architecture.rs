@@ -36,18 +36,6 @@ const LISTS: [&str; 3] = ["lib.rs", "base/mod.rs", "device/mod.rs"];
 /// The modules that their own floor may use: every floor fails, quants are made by vectors.
 const GROUND: [&str; 4] = ["base::error", "base::clock", "base::simd", "words"];
 
-/// Former paths, which `lib.rs` still exports until every branch is in.
-const FORMER: [(&str, &str); 8] = [
-    ("error", "base::error"),
-    ("clock", "base::clock"),
-    ("quant", "base::quant"),
-    ("simd", "base::simd"),
-    ("profile", "ops::trace"),
-    ("backend::cpu", "device::cpu"),
-    ("backend::webgpu", "device::webgpu"),
-    ("backend", "ops::device"),
-];
-
 /// Parts of Zamba2's tensor names, and its classes. `family/zamba2.rs` alone has them; the class of the whole model is also
 /// in the config.json that `cli/make_checkpoint.rs` writes.
 const ZAMBA2_NAMES: [&str; 22] = [
@@ -153,19 +141,18 @@ fn module(path: &str) -> Option<(&'static str, u8)> {
 }
 
 fn floor_problems(path: &str, code: &str) -> Vec<String> {
-    if LISTS.contains(&path) || path == "backend/mod.rs" {
+    if LISTS.contains(&path) {
         return Vec::new();
     }
     let own = path
         .trim_end_matches(".rs")
         .trim_end_matches("/mod")
         .replace('/', "::");
-    let own = present(&own);
     let Some((own, own_floor)) = module(&own) else {
         return vec!["the file has no floor; put it in the table and in ARCHITECTURE.md".into()];
     };
     let mut problems = Vec::new();
-    for import in imports(code).iter().map(|import| present(import)) {
+    for import in imports(code) {
         let Some((target, floor)) = module(&import) else {
             problems.push(format!("`crate::{import}` has no floor"));
             continue;
@@ -186,18 +173,6 @@ fn floor_problems(path: &str, code: &str) -> Vec<String> {
         problems.push("other modules are named from `crate::`, not from `super::`".into());
     }
     problems
-}
-
-/// The path that a former one stands for.
-fn present(path: &str) -> String {
-    for (former, now) in FORMER {
-        if let Some(rest) = path.strip_prefix(former)
-            && (rest.is_empty() || rest.starts_with("::"))
-        {
-            return format!("{now}{rest}");
-        }
-    }
-    path.to_owned()
 }
 
 /// Every path after `crate::`, with the braces multiplied out.

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use zamba2::error::Error;
+use zamba2::base::error::Error;
 use zamba2::text::chat::{ChatTemplate, Message, SpecialTokens};
 
 /// What `tools/fixtures/make_chat.py` wrote.

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use pollster::block_on;
 use serde_json::{Map, Value, json};
+use zamba2::base::error::Error;
+use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
-use zamba2::error::Error;
 use zamba2::family;
 use zamba2::folder;
 use zamba2::loader::WeightStream;
@@ -23,7 +24,6 @@ use zamba2::model::module::Unit;
 use zamba2::model::{NumericSettings, Zamba2};
 use zamba2::ops::Ops;
 use zamba2::ops::device::KvFormat;
-use zamba2::quant::WeightFormat;
 use zamba2::session::{LoadSettings, Session};
 
 const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4];

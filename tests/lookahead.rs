@@ -6,14 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use pollster::block_on;
+use zamba2::base::error::Error;
+use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterOptions, Counts, WebGpu};
-use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::ops::device::Device;
 use zamba2::ops::trace::Level;
-use zamba2::quant::WeightFormat;
 use zamba2::session::{GenerateOptions, Lookahead, Session, Step, StopReason};
 use zamba2::text::sampling::SamplingOptions;
 

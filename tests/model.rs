@@ -2,10 +2,10 @@
 //! that a fault is found where it is, then logits, then greedy decoding.
 
 use pollster::block_on;
+use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::quant::WeightFormat;
 use zamba2::session::{LoadSettings, Session, argmax};
 
 use crate::support::{Golden, goldens, max_difference};

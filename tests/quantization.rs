@@ -9,10 +9,10 @@
 use std::path::{Path, PathBuf};
 
 use pollster::block_on;
+use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::quant::WeightFormat;
 use zamba2::session::{LoadSettings, Session, argmax};
 
 const QUANTIZED: [WeightFormat; 2] = [WeightFormat::Q8, WeightFormat::Q4];

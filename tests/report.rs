@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use pollster::block_on;
 use serde_json::{Value, json};
-use zamba2::clock::now_us;
+use zamba2::base::clock::now_us;
+use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::family;
 use zamba2::folder;
@@ -16,7 +17,6 @@ use zamba2::model::NumericSettings;
 use zamba2::model::config::{BlockKind, Config};
 use zamba2::ops::device::Ceilings;
 use zamba2::ops::trace::{Level, Profile};
-use zamba2::quant::WeightFormat;
 use zamba2::report::count::{self, Formats, Kind, ModuleWork};
 use zamba2::report::measure::{NextRun, Protocol};
 use zamba2::report::reference::{self, ReferenceKind};

@@ -2,11 +2,11 @@
 //! same tokens, the same text, the same bits of probability.
 
 use pollster::block_on;
+use zamba2::base::error::Error;
+use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
-use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::quant::WeightFormat;
 use zamba2::session::{GenerateOptions, LoadSettings, Session, Step, StopReason};
 use zamba2::text::sampling::SamplingOptions;
 

@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use pollster::block_on;
+use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::ops::trace::Level;
-use zamba2::quant::WeightFormat;
 use zamba2::session::{GenerateOptions, LoadSettings, Session};
 
 fn open(threads: usize) -> Session<Cpu> {

@@ -7,16 +7,16 @@
 use std::path::Path;
 
 use pollster::block_on;
+use zamba2::base::error::Error;
+use zamba2::base::quant::{QMatrix, WeightFormat};
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterOptions, WebGpu};
-use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::ops::Ops;
 use zamba2::ops::device::{AttentionShape, Device, KvFormat, ModelSizes};
 use zamba2::ops::trace::Level;
 use zamba2::ops::trace::ModuleId;
-use zamba2::quant::{QMatrix, WeightFormat};
 use zamba2::self_test;
 use zamba2::session::{self, GenerateOptions, LoadSettings, Session, argmax};
 use zamba2::text::sampling::SamplingOptions;
@@ -664,7 +664,7 @@ fn the_limit_of_host_memory_refuses_a_model_on_the_cpu_and_not_on_webgpu() {
     let loaded = folder::open(be, dir, settings);
     assert!(loaded.is_ok(), "{:?}", loaded.err());
     let refused = folder::open(Cpu::new(1), dir, settings).err();
-    let code = refused.as_ref().map(zamba2::error::Error::code);
+    let code = refused.as_ref().map(zamba2::base::error::Error::code);
     assert_eq!(code, Some("memory_limit"), "{refused:?}");
 }
 

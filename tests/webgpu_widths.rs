@@ -11,13 +11,13 @@ use candle_core::{DType, Device, Tensor, safetensors};
 use pollster::block_on;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use zamba2::base::error::Error;
+use zamba2::base::quant::{QMatrixBuilder, WeightFormat};
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterOptions, WebGpu};
-use zamba2::error::Error;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::ops::device;
-use zamba2::quant::{QMatrixBuilder, WeightFormat};
 use zamba2::session::{LoadSettings, Session, argmax};
 
 use crate::adapter;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use zamba2::error::{Error, Fact};
+use zamba2::base::error::{Error, Fact};
 use zamba2::words::Language;
 
 type Words = BTreeMap<String, String>;

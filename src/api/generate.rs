@@ -6,7 +6,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::api::Engine;
 use crate::api::js::{JsResult, from_js, report_to_js, set, to_js, to_js_error};
-use crate::error::{Error, ErrorReport};
+use crate::base::error::{Error, ErrorReport};
 use crate::model::forward::Progress;
 use crate::session::GenerateOptions;
 use crate::text::chat::{ChatTemplate, Message};

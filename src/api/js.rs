@@ -4,7 +4,7 @@ use js_sys::{JSON, Object, Reflect};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
 
-use crate::error::{Error, ErrorReport};
+use crate::base::error::{Error, ErrorReport};
 
 pub(super) type JsResult<T> = std::result::Result<T, JsValue>;
 

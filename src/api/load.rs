@@ -5,8 +5,8 @@ use wasm_bindgen::prelude::*;
 
 use crate::api::js::{JsResult, to_js, to_js_error};
 use crate::api::{AnySession, Engine};
+use crate::base::error::{Error, Fact};
 use crate::device::cpu::Cpu;
-use crate::error::{Error, Fact};
 use crate::family;
 use crate::loader::packed::Manifest;
 use crate::loader::safetensors::{self, Shard};

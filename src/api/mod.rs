@@ -27,14 +27,14 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
 use crate::api::js::{JsResult, from_js, to_js, to_js_error};
+use crate::base::error::{Error, Fact, Result};
 use crate::device::cpu::Cpu;
 use crate::device::webgpu::{AdapterOptions, HostThreads, WebGpu};
-use crate::error::{Error, Fact, Result};
 use crate::loader::safetensors::Shard;
 use crate::model::NumericSettings;
 use crate::model::config::Config;
 use crate::ops::device::Device;
-use crate::profile::Level;
+use crate::ops::trace::Level;
 use crate::self_test;
 use crate::session::{self, LoadSettings, Session};
 use crate::text::chat::ChatTemplate;

@@ -6,10 +6,10 @@ use wasm_bindgen::prelude::*;
 
 use crate::api::js::{JsResult, set, to_js, to_js_error};
 use crate::api::{AnySession, Engine, out_of_order};
+use crate::base::error::{Error, Fact};
 use crate::bench;
 use crate::device::cpu::Cpu;
-use crate::error::{Error, Fact};
-use crate::profile::Level;
+use crate::ops::trace::Level;
 use crate::report;
 use crate::report::measure::{self, Protocol};
 use crate::report::run::{Memory, ModelFacts};

@@ -5,10 +5,10 @@
 //! f32 scale per row and an i16 scale per block: a kernel can then fold the block scale in with integer arithmetic,
 //! and a block costs two bytes of scale (4.5 bits per weight at q4, 8.5 at q8).
 
-use crate::simd::{F32x4, I32x4, fold};
+use crate::base::simd::{F32x4, I32x4, fold};
 use std::str::FromStr;
 
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
 
 /// Columns that share one block scale. The last block of a row may be partly padding, which is zero.
 pub const BLOCK: usize = 32;

@@ -4,12 +4,12 @@
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::backend::Ceilings;
-use zamba2::clock::now_us;
-use zamba2::error::Error;
+use zamba2::base::clock::now_us;
+use zamba2::base::error::Error;
+use zamba2::base::quant::WeightFormat;
 use zamba2::model::NumericSettings;
 use zamba2::model::config::Config;
-use zamba2::quant::WeightFormat;
+use zamba2::ops::device::Ceilings;
 use zamba2::report::count::{self, Formats, Kind, ModuleWork};
 use zamba2::report::measure::{self, NextRun, Protocol};
 use zamba2::session::{GenerateOptions, Session};

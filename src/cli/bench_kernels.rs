@@ -4,8 +4,8 @@
 use std::thread;
 
 use clap::Args;
-use zamba2::backend::cpu::Cpu;
 use zamba2::bench::{self, KernelReport};
+use zamba2::device::cpu::Cpu;
 
 use super::{Failure, print, print_json};
 

@@ -4,10 +4,11 @@
 use clap::ValueEnum;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::backend::cpu::Cpu;
-use zamba2::backend::webgpu::{AdapterOptions, HostThreads, WebGpu};
-use zamba2::backend::{Backend, Ceilings};
-use zamba2::error::Error;
+use zamba2::base::error::Error;
+use zamba2::device::cpu::Cpu;
+use zamba2::device::webgpu::{AdapterOptions, HostThreads, WebGpu};
+use zamba2::ops::device;
+use zamba2::ops::device::Ceilings;
 use zamba2::session::Session;
 
 use super::say;
@@ -55,7 +56,7 @@ pub struct AdapterRecord {
     software: bool,
 }
 
-pub trait Device: Backend {
+pub trait Device: device::Device {
     /// As records name it.
     fn label(&self) -> &'static str;
     /// Threads of this machine that compute.

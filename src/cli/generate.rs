@@ -4,11 +4,11 @@
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::clock::now_us;
-use zamba2::error::Error;
+use zamba2::base::clock::now_us;
+use zamba2::base::error::Error;
+use zamba2::base::quant::WeightFormat;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::quant::WeightFormat;
 use zamba2::session::{GenerateOptions, StopReason};
 use zamba2::text::chat::Message;
 use zamba2::text::sampling::SamplingOptions;

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use clap::Args;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::error::{Error, Fact};
+use zamba2::base::error::{Error, Fact};
+use zamba2::base::quant::WeightFormat;
 use zamba2::model::NumericSettings;
-use zamba2::quant::WeightFormat;
 use zamba2::session::argmax;
 
 use super::device::{Device, Opened};

@@ -19,10 +19,10 @@ use std::thread;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use zamba2::error::{Error, ErrorReport};
+use zamba2::base::error::{Error, ErrorReport};
+use zamba2::base::quant::WeightFormat;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::quant::WeightFormat;
 use zamba2::session::{LoadSettings, Session};
 
 use device::{BackendChoice, Device, Opened};

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use zamba2::backend::cpu::Cpu;
-use zamba2::error::Error;
+use zamba2::base::error::Error;
+use zamba2::base::quant::WeightFormat;
+use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::loader::packed::MANIFEST;
 use zamba2::model::NumericSettings;
-use zamba2::quant::WeightFormat;
 use zamba2::session::LoadSettings;
 
 use super::{Failure, print, print_json, proc_bytes, say};

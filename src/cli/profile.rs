@@ -7,11 +7,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use pollster::block_on;
-use zamba2::clock::now_us;
-use zamba2::error::Error;
+use zamba2::base::clock::now_us;
+use zamba2::base::error::Error;
+use zamba2::base::quant::WeightFormat;
 use zamba2::model::NumericSettings;
-use zamba2::profile::{Level, Profile};
-use zamba2::quant::WeightFormat;
+use zamba2::ops::trace::{Level, Profile};
 use zamba2::report;
 use zamba2::report::measure::{self, DECODE_TOKENS, NextRun, PROMPT_TOKENS, Protocol};
 use zamba2::report::run::{

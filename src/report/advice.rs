@@ -1,7 +1,7 @@
 //! What the figures of a run suggest, and what weakens them. A sentence is given only if the data support it.
 
+use crate::base::quant::WeightFormat;
 use crate::model::config::BlockKind;
-use crate::quant::WeightFormat;
 use crate::report::count::{Formats, ModuleWork};
 use crate::report::run::{RecordedLevel, Run};
 use crate::report::sentence::{Sentence, SentenceValue};

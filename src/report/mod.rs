@@ -17,7 +17,7 @@ pub mod verdict;
 
 use std::str::FromStr;
 
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
 use crate::report::run::Run;
 use crate::report::summary::summarise;
 use crate::words::Language;

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
+use crate::base::quant::WeightFormat;
 use crate::family;
-use crate::quant::WeightFormat;
 use crate::report::count::{self, Formats, ModuleWork};
 use crate::report::run::Shapes;
 use crate::report::sentence::{Sentence, SentenceValue};

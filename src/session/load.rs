@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
+use crate::base::quant::WeightFormat;
 use crate::loader::safetensors::Shard;
 use crate::loader::schedule::LoadSchedule;
 use crate::loader::{Rest, WeightStream};
@@ -12,8 +13,7 @@ use crate::model::forward::{ForwardPass, Scratch};
 use crate::model::{NumericSettings, Zamba2};
 use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat, ModelSizes};
-use crate::profile::Level;
-use crate::quant::WeightFormat;
+use crate::ops::trace::Level;
 use crate::session::{Lookahead, Session};
 use crate::text::tokenizer::Tokenizer;
 

@@ -11,7 +11,7 @@ mod thread_trial;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
 use crate::loader::WeightStream;
 use crate::model::Zamba2;
 use crate::model::cache::Cache;
@@ -19,7 +19,7 @@ use crate::model::config::Config;
 use crate::model::forward::{ForwardPass, Scratch};
 use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat};
-use crate::profile::{Level, Profile};
+use crate::ops::trace::{Level, Profile};
 pub use crate::session::load::{LoadSettings, context_length, kv_format};
 pub use crate::session::readback::Lookahead;
 use crate::session::readback::TopKRows;

@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 
-use crate::clock::now_us;
-use crate::error::{Error, Fact, Result};
+use crate::base::clock::now_us;
+use crate::base::error::{Error, Fact, Result};
 use crate::model::forward;
 use crate::ops::device::Device;
-use crate::profile::Level;
+use crate::ops::trace::Level;
 use crate::session::sequence::{DeviceState, Sequence};
 use crate::session::{Session, not_started};
 use crate::text::sampling::Top;

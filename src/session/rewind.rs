@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
 use crate::model::cache::{MambaState, empty_mamba, mamba_bytes};
 use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;

@@ -1,10 +1,10 @@
 //! Forward passes: the prefill, block by block, and decode steps over one token. Also the calls without sampling:
 //! logits of every token, hidden states, and `append`. Choosing tokens is in `sequence`.
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::model::forward::{ForwardPass, Progress};
 use crate::ops::device::Device;
-use crate::profile::Level;
+use crate::ops::trace::Level;
 use crate::session::sequence::{DeviceState, Sequence};
 use crate::session::{Session, not_started};
 

@@ -6,8 +6,8 @@ use std::mem;
 
 use serde::Serialize;
 
-use crate::clock::now_us;
-use crate::error::{Error, Fact, Result};
+use crate::base::clock::now_us;
+use crate::base::error::{Error, Fact, Result};
 use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;
 use crate::ops::work::Work;

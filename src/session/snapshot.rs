@@ -8,11 +8,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Fact, Result};
+use crate::base::error::{Error, Fact, Result};
 use crate::model::cache::{Cache, mamba_bytes};
 use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;
-use crate::profile::Level;
+use crate::ops::trace::Level;
 use crate::session::sequence::{DeviceState, NextToken, Sequence};
 use crate::session::{GenerateOptions, Session};
 use crate::text::sampling::Sampler;

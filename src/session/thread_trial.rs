@@ -2,12 +2,12 @@
 //! to share, and other programs use cores too: there is no way to query this, so it is measured. The sequence, its
 //! logits and the profile are not changed.
 
-use crate::clock::now_us;
+use crate::base::clock::now_us;
 use crate::device::cpu::Cpu;
 use crate::model::cache::Cache;
 use crate::model::forward::{ForwardPass, Scratch};
 use crate::ops::Ops;
-use crate::profile::Level;
+use crate::ops::trace::Level;
 use crate::session::Session;
 
 /// A decode step that reads more weights than this is bound by memory and takes many milliseconds: all threads help,

@@ -1,8 +1,8 @@
 //! Opening this machine's graphics adapter for a test. It tests nothing itself.
 
 use pollster::block_on;
+use zamba2::base::error::Result;
 use zamba2::device::webgpu::{AdapterOptions, HostThreads, WebGpu};
-use zamba2::error::Result;
 
 /// The adapter that the system likes best, with one thread of the host for quantising.
 pub fn open(options: AdapterOptions) -> Result<WebGpu> {

@@ -4,13 +4,13 @@
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use pollster::block_on;
+use zamba2::base::quant::{BLOCK, Q4Values, Q8Values, QMatrix, Values, WeightFormat};
 use zamba2::ops::Ops;
 use zamba2::ops::device::{
     AttentionShape, Cols, Conv1d, Device, GatedNorm, KvFormat, Linear, Norm, Rope, Ssm, SsmInput,
     split,
 };
 use zamba2::ops::trace::ModuleId;
-use zamba2::quant::{BLOCK, Q4Values, Q8Values, QMatrix, Values, WeightFormat};
 use zamba2::text::sampling::Top;
 
 use crate::reference::Scan;

@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use candle_core::{D, Device, Tensor};
-use zamba2::quant::{BLOCK, QMatrix, Values};
+use zamba2::base::quant::{BLOCK, QMatrix, Values};
 
 /// A matrix of candle in f64. // values [rows · cols]
 pub fn matrix(values: &[f32], rows: usize, cols: usize) -> Tensor {

@@ -137,8 +137,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use crate::simd::portable as oracle;
-    use crate::simd::{F32x4, I8x16, I16x8, I32x4};
+    use crate::base::simd::portable as oracle;
+    use crate::base::simd::{F32x4, I8x16, I16x8, I32x4};
 
     fn random(seed: &mut u32) -> u32 {
         *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -349,10 +349,10 @@ mod tests {
     }
     nibble_products_are_exact!(
         nibble_products_are_exact_by_this_processors_instructions,
-        crate::simd
+        crate::base::simd
     );
     nibble_products_are_exact!(
         nibble_products_are_exact_on_plain_arrays,
-        crate::simd::portable
+        crate::base::simd::portable
     );
 }

@@ -4,7 +4,7 @@
 use core::arch::wasm32::*;
 
 #[derive(Clone, Copy)]
-pub struct F32x4(pub(in crate::simd) v128);
+pub struct F32x4(pub(in crate::base::simd) v128);
 
 impl F32x4 {
     #[inline(always)]
@@ -81,7 +81,7 @@ impl F32x4 {
 }
 
 #[derive(Clone, Copy)]
-pub struct I32x4(pub(in crate::simd) v128);
+pub struct I32x4(pub(in crate::base::simd) v128);
 
 impl I32x4 {
     #[inline(always)]
@@ -129,7 +129,7 @@ impl I32x4 {
 }
 
 #[derive(Clone, Copy)]
-pub struct I16x8(pub(in crate::simd) v128);
+pub struct I16x8(pub(in crate::base::simd) v128);
 
 impl I16x8 {
     #[inline(always)]
@@ -172,7 +172,7 @@ impl I16x8 {
 }
 
 #[derive(Clone, Copy)]
-pub struct I8x16(pub(in crate::simd) v128);
+pub struct I8x16(pub(in crate::base::simd) v128);
 
 impl I8x16 {
     #[inline(always)]

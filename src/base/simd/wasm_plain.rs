@@ -3,7 +3,7 @@
 
 use core::arch::wasm32::*;
 
-use crate::simd::wasm::{I8x16, I16x8, I32x4};
+use crate::base::simd::wasm::{I8x16, I16x8, I32x4};
 
 /// Four int8 activations as i16, twice: a₀ a₁ a₂ a₃ a₀ a₁ a₂ a₃.
 #[derive(Clone, Copy)]

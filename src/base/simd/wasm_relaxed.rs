@@ -6,7 +6,7 @@
 
 use core::arch::wasm32::*;
 
-use crate::simd::wasm::{I8x16, I16x8, I32x4};
+use crate::base::simd::wasm::{I8x16, I16x8, I32x4};
 
 /// Four int8 activations a₀ a₁ a₂ a₃, repeated for the four rows of a group.
 #[derive(Clone, Copy)]

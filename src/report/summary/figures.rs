@@ -3,9 +3,9 @@
 
 use serde::Serialize;
 
-use crate::backend::Ceilings;
 use crate::model::config::BlockKind;
 use crate::model::module::Part;
+use crate::ops::device::Ceilings;
 use crate::report::count::{Kind, ModuleWork};
 use crate::report::sentence::Sentence;
 use crate::report::summary::spread::Spread;

@@ -1,7 +1,7 @@
 //! The work of a pass against the measured ceilings.
 
-use crate::backend::Ceilings;
 use crate::model::config::Config;
+use crate::ops::device::Ceilings;
 use crate::report::count::{self, Arithmetic, Formats, ModuleWork};
 use crate::report::run::Run;
 use crate::report::summary::spread::ratio;
