@@ -1,5 +1,5 @@
-//! The one error type of the crate: a code and values. The sentences are `error.<code>` in `www/words/`, and what to do
-//! next is `error.<code>.next`. An error never carries a secret or a prompt.
+//! The one error type of the crate: a code and its values. The sentences are in `www/words/`: `error.<code>`, and
+//! `error.<code>.next` for what to do about it. An error never contains a secret or a prompt.
 
 use std::fmt;
 
