@@ -79,7 +79,7 @@ impl<D: Device> Ops<D> {
     /// Checks that the device supports a model of these sizes.
     ///
     /// # Errors
-    /// [`crate::base::error::Error::DeviceLimit`] with the size that the device has no kernel or room for.
+    /// [`crate::base::error::Error::DeviceLimit`] with the size that exceeds the device's kernels or memory.
     pub fn check_sizes(&self, sizes: &ModelSizes) -> Result<()> {
         self.device.check_sizes(sizes)
     }
