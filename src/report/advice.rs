@@ -134,7 +134,7 @@ fn threads(run: &Run) -> Option<Sentence> {
         .then(|| Sentence::new("advice.threads", []))
 }
 
-/// What to know before relying on the figures.
+/// Reasons to distrust figures of the run.
 pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
     let phases = [
         (
