@@ -89,8 +89,8 @@ errors! {
     Device = "device" { fact: Fact },
 }
 
-/// The reason of an error: a sentence `fact.<id>` of `www/words/` with its values, or the unchanged message of the system
-/// or of a library.
+/// The reason of an error: a sentence `fact.<id>` of `www/words/` with its values, or the unchanged message of the
+/// system or of a library.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Fact {
