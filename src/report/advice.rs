@@ -14,7 +14,7 @@ const CACHED_BYTES: u64 = 64 << 20;
 /// No caution if recording costs at most this much, and if runs differ by at most twice as much.
 const QUIET_PERCENT: f64 = 10.0;
 /// Fewer runs than this give no useful spread.
-const ENOUGH_RUNS: usize = 3;
+const MIN_RUNS: usize = 3;
 /// q4 is suggested only if it saves more than a twentieth of the bytes.
 const WORTHWHILE_SHARE: f64 = 0.95;
 
@@ -152,7 +152,7 @@ pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
         sentences.extend(above_ceiling(run, phase, name));
     }
     let n_runs = run.runs.len();
-    if n_runs < ENOUGH_RUNS {
+    if n_runs < MIN_RUNS {
         let runs = SentenceValue::Whole(n_runs as f64);
         sentences.push(Sentence::new("advice.caution.few_runs", [("runs", runs)]));
     }

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_of_a_verdict_is_the_end_of_its_key() {
+    fn the_key_of_a_verdict_ends_in_its_json_name() {
         for roof in [Roof::Arithmetic, Roof::Memory] {
             for percent in [None, Some(1.0), Some(80.0), Some(200.0)] {
                 let verdict = Verdict::of(roof, percent);

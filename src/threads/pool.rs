@@ -248,7 +248,7 @@ impl Shared {
         let (Ok(before) | Err(before)) = before;
         if before & (CALLER_ASLEEP | ACTIVE) == CALLER_ASLEEP | ONE_ACTIVE {
             // Under the lock, so that the notification can't fall between the caller's check and its wait.
-            let _calls = lock(&self.wakes);
+            let _guard = lock(&self.wakes);
             self.done.notify_one();
         }
     }

@@ -9,10 +9,10 @@ use crate::family;
 use crate::report::run::{Run, SCHEMA, Spans};
 
 /// About twenty-five times the size of a run of Zamba2-1.2B with default settings.
-const LONGEST_FILE_BYTES: usize = 64 << 20;
-const MOST_TOKENS: usize = 1 << 20;
-const MOST_RUNS: usize = 1000;
-const LONGEST_TEXT_CHARS: usize = 400;
+const MAX_FILE_BYTES: usize = 64 << 20;
+const MAX_TOKENS: usize = 1 << 20;
+const MAX_RUNS: usize = 1000;
+const MAX_TEXT_CHARS: usize = 400;
 
 impl Run {
     /// Reads and checks the text of a run file.
@@ -21,7 +21,7 @@ impl Run {
     /// The invalid field, and what it must be.
     pub fn parse(text: &str) -> Result<Run> {
         check(
-            text.len() <= LONGEST_FILE_BYTES,
+            text.len() <= MAX_FILE_BYTES,
             "the file",
             Fact::new("run_too_large"),
         )?;
@@ -96,19 +96,19 @@ impl Run {
             ("prompt_tokens", self.prompt_tokens, 1),
             ("decode_tokens", self.decode_tokens, 0),
         ] {
-            let sane = (least..=MOST_TOKENS).contains(&tokens);
+            let sane = (least..=MAX_TOKENS).contains(&tokens);
             let fact = Fact::new("run_range")
                 .with("least", least)
-                .with("most", MOST_TOKENS);
+                .with("most", MAX_TOKENS);
             check(sane, field, fact)?;
         }
         for (field, length) in [
             ("runs", self.runs.len()),
             ("unprofiled", self.unprofiled.len()),
         ] {
-            let sane = (1..=MOST_RUNS).contains(&length);
+            let sane = (1..=MAX_RUNS).contains(&length);
             let fact = Fact::new("run_entries")
-                .with("most", MOST_RUNS)
+                .with("most", MAX_RUNS)
                 .with("found", length);
             check(sane, field, fact)?;
         }
@@ -206,8 +206,8 @@ fn check(holds: bool, field: &str, fact: Fact) -> Result<()> {
 }
 
 fn check_text(field: &str, text: &str) -> Result<()> {
-    let fact = Fact::new("run_text").with("most", LONGEST_TEXT_CHARS);
-    let sane = text.chars().count() <= LONGEST_TEXT_CHARS && !text.contains(char::is_control);
+    let fact = Fact::new("run_text").with("most", MAX_TEXT_CHARS);
+    let sane = text.chars().count() <= MAX_TEXT_CHARS && !text.contains(char::is_control);
     check(sane, field, fact)
 }
 
