@@ -1,14 +1,15 @@
-//! Turns the sentences of `www/words/*.json` that Rust writes into static tables, and the files' names into
-//! `enum Language` (see `src/words.rs`). The rest of the words belongs to the page and would only make the wasm larger.
+//! Generates `enum Language` and the static tables of sentences for `src/words.rs` from `www/words/*.json`. Sentences
+//! that only the page uses are left out, because they would only make the wasm larger.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 const FOLDER: &str = "www/words";
-/// Reports are written in every language.
+/// Prefixes of keys that are needed in every language: reports and advice.
 const IN_EVERY_LANGUAGE: [&str; 2] = ["report.", "advice."];
-/// Errors are English for the command line and `Error.message`; the page renders their code and values itself.
+/// Prefixes of keys that Rust needs in English only, for the command line and `Error.message`; the page renders the
+/// code and values of an error itself.
 const IN_ENGLISH: [&str; 2] = ["error.", "fact."];
 
 fn main() {
@@ -58,8 +59,8 @@ fn code_of(folder: &Path) -> String {
     )
 }
 
-/// The entries of one file as Rust. The files have one entry per line and no escapes but `\"`, `\\` and `\n`, which
-/// Rust and JSON share (`tests/words.rs` holds both).
+/// The entries of one file as Rust source. The files have one entry per line and no escapes but `\"`, `\\` and `\n`,
+/// which Rust and JSON share (checked by `tests/words.rs`).
 fn table(json: &str, is_english: bool) -> String {
     let used = |key: &str| {
         let prefixes = IN_ENGLISH

@@ -1,5 +1,5 @@
-//! Single kernels at the sizes of Zamba2-1.2B against what the machine can do at best, measured in the same run. The command
-//! line and the page both call it. It measures no model; `zamba2 bench` and the page's profile do.
+//! Benchmarks of single CPU kernels at the sizes of Zamba2-1.2B, relative to ceilings measured in the same run. Used by
+//! the command line and the page. Whole models are measured by `zamba2 bench` and the page's profile.
 
 use serde::Serialize;
 
@@ -13,10 +13,10 @@ use crate::ops::device::{
 use crate::ops::trace::ModuleId;
 use crate::ops::work::{self, Work};
 
-/// The kernels here belong to no model.
+/// Placeholder: the kernels here are not part of a model.
 const MODULE: ModuleId = ModuleId(0);
 
-/// What holds a kernel back at best.
+/// The ceiling that limits a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
@@ -30,7 +30,7 @@ pub struct KernelTime {
     pub kernel: String,
     /// Rows of activations: 1 is decode.
     pub tokens: usize,
-    /// The median of the rounds.
+    /// Median over the rounds, per call.
     pub us: f64,
     pub gmacs_per_s: f64,
     pub gb_per_s: f64,
@@ -45,33 +45,34 @@ pub struct KernelReport {
 }
 
 const ROUNDS: usize = 9;
-/// Rounds that don't count: caches fill, and a browser's optimising compiler takes over from its baseline.
+/// Discarded rounds: caches fill, and a browser switches from its baseline to its optimising compiler.
 const WARM_UP: usize = 3;
-/// Weights are taken in turn from copies of at least this much together, so that decode reads memory and not a cache.
+/// Calls cycle through copies of the weights of at least this size in total, so that decode reads memory and not a
+/// cache.
 const COPIES_BYTES: usize = 64 << 20;
 
-/// One call of a kernel.
-struct Load {
-    /// Multiplications, each with an addition.
+/// The cost of one call of a kernel.
+struct CallCost {
+    /// Multiply-adds.
     macs: f64,
-    /// Bytes that have to come from memory.
+    /// Bytes that have to be read from or written to memory.
     bytes: f64,
-    /// Peak of the multiplications, in GMAC/s.
+    /// Peak rate of the multiply-adds, in GMAC/s.
     peak: f64,
 }
 
-impl Load {
-    fn new(work: Work, peak: f64) -> Load {
-        Load {
+impl CallCost {
+    fn new(work: Work, peak: f64) -> CallCost {
+        CallCost {
             macs: work.flops / 2.0,
             bytes: work.bytes(),
             peak,
         }
     }
 
-    /// Norms and activation functions count no FLOPs in a report. Here they have about `macs` for each of `n` numbers.
-    fn elementwise(macs: usize, n: usize, work: Work, ceilings: &Ceilings) -> Load {
-        Load {
+    /// For ops that count no FLOPs in a report (norms, activation functions): about `macs` for each of `n` elements.
+    fn elementwise(macs: usize, n: usize, work: Work, ceilings: &Ceilings) -> CallCost {
+        CallCost {
             macs: (macs * n) as f64,
             bytes: work.bytes(),
             peak: ceilings.f32_gmacs_per_s,
@@ -79,7 +80,7 @@ impl Load {
     }
 }
 
-/// Measures the ceilings and every kernel: about ten seconds.
+/// Measures the ceilings and all kernels; takes about ten seconds.
 pub fn run(cpu: Cpu) -> KernelReport {
     let ops = &mut Ops::new(cpu);
     let ceilings = ops.device().ceilings();
@@ -115,12 +116,12 @@ pub fn run(cpu: Cpu) -> KernelReport {
     KernelReport { ceilings, kernels }
 }
 
-/// Times `body`, which does `load` at each of its calls `0 .. calls`.
+/// Times `body`, whose calls `0 .. calls` cost `cost` each.
 fn time(
     ceilings: &Ceilings,
     kernel: String,
     tokens: usize,
-    load: Load,
+    cost: CallCost,
     calls: usize,
     mut body: impl FnMut(usize),
 ) -> KernelTime {
@@ -134,14 +135,14 @@ fn time(
         .collect();
     rounds.sort_by(f64::total_cmp);
     let us = rounds[ROUNDS / 2];
-    let arithmetic_us = load.macs / load.peak / 1e3;
-    let memory_us = load.bytes / ceilings.read_gb_per_s / 1e3;
+    let arithmetic_us = cost.macs / cost.peak / 1e3;
+    let memory_us = cost.bytes / ceilings.read_gb_per_s / 1e3;
     KernelTime {
         kernel,
         tokens,
         us,
-        gmacs_per_s: load.macs / us / 1e3,
-        gb_per_s: load.bytes / us / 1e3,
+        gmacs_per_s: cost.macs / us / 1e3,
+        gb_per_s: cost.bytes / us / 1e3,
         bound: if arithmetic_us > memory_us {
             Bound::Arithmetic
         } else {
@@ -151,7 +152,7 @@ fn time(
     }
 }
 
-/// Numbers within ±1 that look random and are the same everywhere.
+/// Deterministic pseudo-random numbers within ±1.
 fn numbers(n: usize) -> Vec<f32> {
     let mut state = 1u32;
     (0..n)
@@ -208,12 +209,12 @@ fn linear(
     let mut y = ops.tensor(tokens, shape[0]);
     let peak = match format {
         WeightFormat::Q4 => ceilings.int8_gmacs_per_s,
-        // Sixteen-bit operands: half as many in a vector.
+        // 16-bit operands: half as many per vector.
         WeightFormat::Q8 => ceilings.int16_gmacs_per_s,
         WeightFormat::F32 => ceilings.f32_gmacs_per_s,
     };
-    let load = Load::new(work::linear(tokens, shape, format, false), peak);
-    time(ceilings, kernel, tokens, load, copies, |call| {
+    let cost = CallCost::new(work::linear(tokens, shape, format, false), peak);
+    time(ceilings, kernel, tokens, cost, copies, |call| {
         ops.linear(&linears[call], &x, &mut y);
     })
 }
@@ -227,8 +228,8 @@ fn conv1d(ops: &mut Ops<Cpu>, ceilings: &Ceilings, conv_dim: usize, tokens: usiz
     let (x, mut state) = (tensor(ops, tokens, conv_dim), ops.tensor(3, conv_dim));
     let mut y = ops.tensor(tokens, conv_dim);
     let work = work::causal_conv1d(tokens, 4, conv_dim);
-    let load = Load::new(work, ceilings.f32_gmacs_per_s);
-    time(ceilings, "conv1d + silu".into(), tokens, load, 20, |_| {
+    let cost = CallCost::new(work, ceilings.f32_gmacs_per_s);
+    time(ceilings, "conv1d + silu".into(), tokens, cost, 20, |_| {
         let [x] = split(&x, [conv_dim]);
         ops.causal_conv1d(&conv, x, &mut state, &mut y);
     })
@@ -256,12 +257,12 @@ fn ssm_scan(
         tensor(ops, tokens, n_heads),
     );
     let mut y = ops.tensor(tokens, d_inner);
-    // As many states as the model has layers: each is touched once per token.
+    // One state per layer of the model, since a decode step touches each once.
     let mut states: Vec<CpuTensor> = (0..38).map(|_| tensor(ops, d_inner, d_state)).collect();
     let work = work::ssm_scan(tokens, n_heads, head_dim, d_state);
-    let load = Load::new(work, ceilings.f32_gmacs_per_s);
+    let cost = CallCost::new(work, ceilings.f32_gmacs_per_s);
     let calls = states.len();
-    time(ceilings, "ssm_scan".into(), tokens, load, calls, |call| {
+    time(ceilings, "ssm_scan".into(), tokens, cost, calls, |call| {
         let [x, b, c] = split(&xbc, [d_inner, d_state, d_state]);
         let dt = Cols {
             tensor: &dt,
@@ -293,8 +294,8 @@ fn gated_rms_norm(
     };
     let (x, gate) = (tensor(ops, tokens, d_inner), tensor(ops, tokens, d_inner));
     let mut y = ops.tensor(tokens, d_inner);
-    let load = Load::elementwise(4, tokens * d_inner, work::norm(d_inner), ceilings);
-    time(ceilings, "gated_rms_norm".into(), tokens, load, 20, |_| {
+    let cost = CallCost::elementwise(4, tokens * d_inner, work::norm(d_inner), ceilings);
+    time(ceilings, "gated_rms_norm".into(), tokens, cost, 20, |_| {
         let [gate] = split(&gate, [d_inner]);
         ops.gated_rms_norm(&norm, &x, gate, &mut y);
     })
@@ -302,8 +303,8 @@ fn gated_rms_norm(
 
 fn gelu_mul(ops: &mut Ops<Cpu>, ceilings: &Ceilings, width: usize, tokens: usize) -> KernelTime {
     let (x, mut y) = (tensor(ops, tokens, 2 * width), ops.tensor(tokens, width));
-    let load = Load::elementwise(2, tokens * width, Work::default(), ceilings);
-    time(ceilings, "gelu_mul".into(), tokens, load, 20, |_| {
+    let cost = CallCost::elementwise(2, tokens * width, Work::default(), ceilings);
+    time(ceilings, "gelu_mul".into(), tokens, cost, 20, |_| {
         ops.gelu_mul(MODULE, &x, &mut y)
     })
 }
@@ -330,9 +331,9 @@ fn attention(
         KvFormat::I8 => ceilings.int16_gmacs_per_s,
     };
     let position_bytes = format.bytes(&shape, 1) as f64;
-    let load = Load::new(work::attention(1, context - 1, width, position_bytes), peak);
+    let cost = CallCost::new(work::attention(1, context - 1, width, position_bytes), peak);
     let kernel = format!("attention {format:?} over {context}");
-    time(ceilings, kernel, 1, load, 20, |_| {
+    time(ceilings, kernel, 1, cost, 20, |_| {
         ops.attention(MODULE, &shape, &q, &cache, &mut y)
     })
 }

@@ -1,34 +1,32 @@
-//! Zamba2 in the browser. This page is the map of the floors; a module imports only from floors below its own
-//! (`tests/architecture.rs` holds that). ARCHITECTURE.md tells why.
+//! Zamba2 in the browser. The modules are listed by floor: a module imports only from floors below its own, which
+//! `tests/architecture.rs` checks. ARCHITECTURE.md gives the reasons.
 
-// Floor 0: what everything stands on, and threads that compute.
+// Floor 0: foundations, multithreading, text processing, and the sentences of reports and errors by language.
 pub mod base;
-pub(crate) mod threads;
-
-// Text around the model, and the sentences of reports and errors.
 pub mod text;
+pub(crate) mod threads;
 pub mod words;
 
-// Floor 1: the vocabulary of ops, checked, counted and recorded.
+// Floor 1: the op vocabulary, with shape checks, work counts and spans.
 pub mod ops;
 
-// Floor 2: the devices, and the model, which sees none of them.
+// Floor 2: the devices, and the model, which is independent of them.
 pub mod device;
 pub mod model;
 
-// Floor 3: how a family of models spells what it consists of.
+// Floor 3: model families: from a configuration to the module tree.
 pub mod family;
 
-// Floor 4: bytes become blocks.
+// Floor 4: from the bytes of a checkpoint to weights on a device.
 pub mod loader;
 
-// Floor 5: one conversation; the kernels alone, against the clock and against each other; what a measured run says.
+// Floor 5: a conversation; benchmarks and self-test of a device; the report of a measured run.
 pub mod bench;
 pub mod report;
 pub mod self_test;
 pub mod session;
 
-// Floor 6: the doors, one for each world.
+// Floor 6: the entry points, for JavaScript and for the file system.
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 pub mod api;
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,5 +1,5 @@
-//! The self-test of a device before it runs a model: every op, and a small model, must give what the CPU gives. It takes a
-//! moment and no file: weights and inputs are generated here. It measures no speed.
+//! Checks a device before it runs a model: the results of every op, and of a small model, are compared with the CPU's.
+//! Weights and inputs are generated, so it needs no file; it measures no speed.
 
 use serde_json::json;
 
@@ -22,14 +22,14 @@ use crate::ops::device::{
 use crate::ops::trace::ModuleId;
 use crate::text::sampling::Top;
 
-/// The ops here belong to no model.
+/// Placeholder: the ops here are not part of a model.
 const MODULE: ModuleId = ModuleId(0);
-/// Relative to the largest result. Sums differ in their order only, exponentials in their last bits; a wrong kernel is off by
-/// about the results themselves.
+/// Relative to the largest result. Devices differ in the order of sums and the last bits of exponentials; a wrong
+/// kernel is off by about the magnitude of the results.
 const TOLERANCE: f32 = 1e-3;
-/// Rows of activations: a decode step, a few tokens, a prompt that fills no tile.
+/// Rows of activations: a decode step, a few tokens, a prompt that does not fill a tile.
 const ROWS: [usize; 3] = [1, 3, 37];
-/// Tokens that the small model reads, then makes.
+/// Prompt of the small model; the decode steps read its tokens again.
 const PROMPT: [u32; 9] = [1, 17, 80, 3, 44, 61, 9, 25, 70];
 const STEPS: usize = 8;
 const ATTENTION: AttentionShape = AttentionShape {
@@ -45,7 +45,7 @@ const ATTENTION: AttentionShape = AttentionShape {
 /// [`Error::SelfTest`] naming the first op that is wrong; the device's own failure.
 pub async fn run<D: Device>(ops: &mut Ops<D>, weights: WeightFormat, kv: KvFormat) -> Result<()> {
     let mut cpu = Ops::new(Cpu::new(1));
-    // A device may keep keys and values more exactly than it was asked to.
+    // A device may store keys and values more exactly than requested.
     let kv = ops.kv_cache(&ATTENTION, 1, kv).format;
     let expected = all_ops(&mut cpu, weights, kv).await?;
     for ((name, got), (_, expected)) in all_ops(ops, weights, kv).await?.iter().zip(&expected) {
@@ -79,11 +79,11 @@ fn compare(name: &str, got: &[f32], expected: &[f32]) -> Result<()> {
     })
 }
 
-/// Numbers that look random and are the same everywhere.
+/// Deterministic pseudo-random numbers.
 struct Numbers(u32);
 
 impl Numbers {
-    /// Within −1 .. 1.
+    /// In −1 .. 1.
     fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (self.0 >> 8) as f32 / (1 << 23) as f32 - 1.0
@@ -93,8 +93,8 @@ impl Numbers {
         (0..n).map(|_| self.next()).collect()
     }
 
-    /// Whole numbers that the CPU's activations of eight bits hold exactly: the largest of each block is 127.
-    fn whole(&mut self, rows: usize, cols: usize) -> Vec<f32> {
+    /// Integers that the CPU's int8 activations represent exactly: the largest of each block is 127.
+    fn integers(&mut self, rows: usize, cols: usize) -> Vec<f32> {
         let mut numbers = self.take(rows * cols);
         for row in numbers.chunks_mut(cols) {
             row.iter_mut().for_each(|v| *v = (*v * 126.0).trunc());
@@ -116,7 +116,7 @@ impl Numbers {
         ops.constant(rows, cols, values) // [rows, cols]
     }
 
-    /// Between `least` and `most`.
+    /// In `least ..= most`.
     fn between(&mut self, n: usize, least: f32, most: f32) -> Vec<f32> {
         let share = self.take(n).into_iter();
         share
@@ -127,7 +127,7 @@ impl Numbers {
 
 type Named = (String, Vec<f32>);
 
-/// The results of every op on made-up inputs, in one order.
+/// The results of every op on generated inputs, always in the same order.
 async fn all_ops<D: Device>(
     ops: &mut Ops<D>,
     weights: WeightFormat,
@@ -146,7 +146,7 @@ async fn all_ops<D: Device>(
     Ok(results)
 }
 
-async fn keep<D: Device>(
+async fn push_result<D: Device>(
     ops: &mut Ops<D>,
     results: &mut Vec<Named>,
     op: &str,
@@ -165,7 +165,7 @@ async fn linear_ops<D: Device>(
     rows: usize,
     results: &mut Vec<Named>,
 ) -> Result<()> {
-    // The second divides by nothing; the third is so wide that the threads of a workgroup come round twice.
+    // The second has no round sizes; in the third, each thread of a workgroup loads more than one unit per row.
     for (d_out, d_in) in [(96, 128), (75, 101), (20, 4128)] {
         let matrix = numbers.matrix(weights, d_out, d_in);
         let layer = Linear {
@@ -173,17 +173,17 @@ async fn linear_ops<D: Device>(
             weight: ops.upload(matrix),                // [d_out, d_in]
             bias: Some(numbers.tensor(ops, 1, d_out)), // [1, d_out]
         };
-        let x = numbers.whole(rows, d_in);
+        let x = numbers.integers(rows, d_in);
         let x = ops.constant(rows, d_in, x); // [T, d_in]
         let mut y = ops.tensor(rows, d_out); // [T, d_out]
         ops.linear(&layer, &x, &mut y);
-        keep(ops, results, "linear", rows, &y).await?;
+        push_result(ops, results, "linear", rows, &y).await?;
         ops.linear_add(&layer, &x, &mut y);
-        keep(ops, results, "linear_add", rows, &y).await?;
+        push_result(ops, results, "linear_add", rows, &y).await?;
         let tokens: Vec<u32> = (0..rows as u32).map(|t| t * 31 % d_out as u32).collect();
         let mut y = ops.tensor(rows, d_in); // [T, d_in]
         ops.embed(MODULE, &layer.weight, &tokens, &mut y);
-        keep(ops, results, "embed", rows, &y).await?;
+        push_result(ops, results, "embed", rows, &y).await?;
     }
     Ok(())
 }
@@ -203,17 +203,17 @@ async fn norm_ops<D: Device>(
         eps: 1e-5,
     };
     ops.rms_norm(&norm, &x, &mut y);
-    keep(ops, results, "rms_norm", rows, &y).await?;
+    push_result(ops, results, "rms_norm", rows, &y).await?;
     let gated = GatedNorm {
         module: MODULE,
         weight: numbers.tensor(ops, 1, width),
         n_groups: 2,
         eps: 1e-5,
     };
-    let wide = numbers.tensor(ops, rows, 2 * width); // [T, 2 · width]
-    let [_, gate] = split(&wide, [width, width]);
+    let z_gate = numbers.tensor(ops, rows, 2 * width); // [T, 2 · width]
+    let [_, gate] = split(&z_gate, [width, width]);
     ops.gated_rms_norm(&gated, &x, gate, &mut y);
-    keep(ops, results, "gated_rms_norm", rows, &y).await
+    push_result(ops, results, "gated_rms_norm", rows, &y).await
 }
 
 async fn mixer_ops<D: Device>(
@@ -235,8 +235,8 @@ async fn mixer_ops<D: Device>(
     let mut y = ops.tensor(rows, channels); // [T, channels]
     let [all] = split(&xbc, [channels]);
     ops.causal_conv1d(&conv, all, &mut state, &mut y);
-    keep(ops, results, "causal_conv1d", rows, &y).await?;
-    keep(ops, results, "causal_conv1d's state", rows, &state).await?;
+    push_result(ops, results, "causal_conv1d", rows, &y).await?;
+    push_result(ops, results, "causal_conv1d's state", rows, &state).await?;
 
     let ssm = Ssm {
         module: MODULE,
@@ -261,8 +261,8 @@ async fn mixer_ops<D: Device>(
         dt_min: 1e-3,
     };
     ops.ssm_scan(&ssm, input, &mut state, &mut scanned);
-    keep(ops, results, "ssm_scan", rows, &scanned).await?;
-    keep(ops, results, "ssm_scan's state", rows, &state).await
+    push_result(ops, results, "ssm_scan", rows, &scanned).await?;
+    push_result(ops, results, "ssm_scan's state", rows, &state).await
 }
 
 async fn attention_ops<D: Device>(
@@ -288,11 +288,11 @@ async fn attention_ops<D: Device>(
         let v = numbers.tensor(ops, rows, kv_width); // [T, kv heads · d]
         ops.rope(MODULE, &rope, cache.len, &mut q);
         ops.rope(MODULE, &rope, cache.len, &mut k);
-        keep(ops, results, &format!("rope in {pass}"), rows, &q).await?;
+        push_result(ops, results, &format!("rope in {pass}"), rows, &q).await?;
         ops.append_kv(MODULE, &k, &v, &mut cache);
         let mut y = ops.tensor(rows, width); // [T, heads · d]
         ops.attention(MODULE, &shape, &q, &cache, &mut y);
-        keep(ops, results, &format!("attention in {pass}"), rows, &y).await?;
+        push_result(ops, results, &format!("attention in {pass}"), rows, &y).await?;
     }
     Ok(())
 }
@@ -307,21 +307,21 @@ async fn elementwise_ops<D: Device>(
     let a = numbers.tensor(ops, rows, width); // [T, width]
     let b = numbers.tensor(ops, rows, width); // [T, width]
     let mut y = ops.tensor(rows, width); // [T, width]
-    let mut wide = ops.tensor(rows, 2 * width); // [T, 2 · width]
-    ops.concat(MODULE, &a, &b, &mut wide);
-    keep(ops, results, "concat", rows, &wide).await?;
-    ops.gelu_mul(MODULE, &wide, &mut y);
-    keep(ops, results, "gelu_mul", rows, &y).await?;
+    let mut concat = ops.tensor(rows, 2 * width); // [T, 2 · width]
+    ops.concat(MODULE, &a, &b, &mut concat);
+    push_result(ops, results, "concat", rows, &concat).await?;
+    ops.gelu_mul(MODULE, &concat, &mut y);
+    push_result(ops, results, "gelu_mul", rows, &y).await?;
     ops.add(MODULE, &a, &b, &mut y);
-    keep(ops, results, "add", rows, &y).await?;
+    push_result(ops, results, "add", rows, &y).await?;
     ops.copy(&b, &mut y);
-    keep(ops, results, "copy", rows, &y).await?;
+    push_result(ops, results, "copy", rows, &y).await?;
     let mut last = ops.tensor(1, width); // [1, width]
     ops.last_row(&a, &mut last);
-    keep(ops, results, "last_row", rows, &last).await
+    push_result(ops, results, "last_row", rows, &last).await
 }
 
-/// More logits than one workgroup takes, and what is embedded of the largest.
+/// Top-k of more logits than one workgroup sorts, and the embedding of the first.
 async fn top_ops<D: Device>(
     ops: &mut Ops<D>,
     weights: WeightFormat,
@@ -335,7 +335,7 @@ async fn top_ops<D: Device>(
     ops.top(MODULE, &logits, 0, &mut top);
     let row = ops.read(&top).await?;
     let listed = Top::from_row(&row);
-    // By hexadecimal digits: a tolerance that is a part of the largest would let neighbouring tokens pass.
+    // Compared by hexadecimal digit: with a tolerance relative to the largest value, neighbouring tokens would pass.
     let digits = |(token, _): &(u32, f32)| [0, 4, 8].map(|at| (token >> at & 15) as f32);
     let tokens = listed.tokens.iter().flat_map(digits).collect();
     results.push(("top's tokens".into(), tokens));
@@ -344,11 +344,11 @@ async fn top_ops<D: Device>(
     results.push(("top's sum".into(), vec![listed.sum as f32]));
     let mut y = ops.tensor(1, width); // [1, width]
     ops.embed_top(MODULE, &table, &top, 0, &mut y);
-    keep(ops, results, "embed_top", 1, &y).await
+    push_result(ops, results, "embed_top", 1, &y).await
 }
 
-/// A model of both kinds of blocks, in f32, whose weights are made up: its prompt's logits and those of the steps after it.
-/// Both devices are given the same tokens.
+/// The logits of a small f32 model with both kinds of blocks, after its prompt and after each decode step. Both devices
+/// get the same tokens.
 async fn small_model<D: Device>(ops: &mut Ops<D>) -> Result<Vec<Vec<f32>>> {
     let config = Config::from_json(&small_config())?;
     let plan = family::full_plan(&config);
@@ -371,16 +371,16 @@ async fn small_model<D: Device>(ops: &mut Ops<D>) -> Result<Vec<Vec<f32>>> {
     let context = PROMPT.len() + STEPS;
     let mut cache = Cache::new(ops, &model.config, context, KvFormat::F32);
     let mut scratch = Scratch::new(ops, &model.config);
-    let mut said = Vec::new();
+    let mut logits = Vec::new();
     let mut tokens = PROMPT.to_vec();
     for step in 0..=STEPS {
         let mut pass = ForwardPass::new(ops, &model, &cache, &tokens);
         pass.advance(ops, &model, &mut cache, &mut scratch, usize::MAX);
         pass.last_logits(ops, &model, &mut scratch);
-        said.push(ops.read(&scratch.logits).await?); // [vocab]
+        logits.push(ops.read(&scratch.logits).await?); // [vocab]
         tokens = vec![PROMPT[step % PROMPT.len()]];
     }
-    Ok(said)
+    Ok(logits)
 }
 
 fn small_config() -> String {
@@ -429,7 +429,7 @@ fn shard_bytes(specs: &[&TensorSpec]) -> u64 {
     8 + header(specs).len() as u64 + specs.iter().map(|spec| spec_bytes(spec)).sum::<u64>()
 }
 
-/// The header of a file that holds the tensors one after the other.
+/// The safetensors header of a file with the tensors one after another.
 fn header(specs: &[&TensorSpec]) -> Vec<u8> {
     let mut end = 0;
     let entries = specs.iter().map(|spec| {
@@ -442,7 +442,7 @@ fn header(specs: &[&TensorSpec]) -> Vec<u8> {
     json!(entries).to_string().into_bytes()
 }
 
-/// Numbers with which activations neither die nor grow.
+/// Weights in a range that keeps activations from vanishing or exploding.
 fn weights(spec: &TensorSpec, numbers: &mut Numbers) -> Vec<f32> {
     let n: usize = spec.shape.iter().product();
     match (spec.slot, spec.role) {
@@ -463,7 +463,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_passes_against_itself_in_every_format() {
+    fn the_cpu_passes_its_own_self_test_in_every_format() {
         for weights in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
             for kv in [KvFormat::F32, KvFormat::I8] {
                 pollster::block_on(run(&mut Ops::new(Cpu::new(2)), weights, kv)).unwrap();
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_off_or_none_or_missing_is_refused() {
+    fn a_wrong_or_missing_or_nan_result_fails_the_comparison() {
         compare("op", &[1.0, 2.0], &[1.0, 2.0]).unwrap();
         for got in [&[1.0, 2.1][..], &[f32::NAN, 2.0], &[1.0]] {
             assert!(compare("op", got, &[1.0, 2.0]).is_err());
@@ -480,12 +480,12 @@ mod tests {
     }
 
     #[test]
-    fn the_small_model_says_something_else_at_each_step() {
-        let said = pollster::block_on(small_model(&mut Ops::new(Cpu::new(1)))).unwrap();
-        assert_eq!(said.len(), STEPS + 1);
-        for pair in said.windows(2) {
+    fn the_small_models_logits_are_finite_and_differ_at_each_step() {
+        let logits = pollster::block_on(small_model(&mut Ops::new(Cpu::new(1)))).unwrap();
+        assert_eq!(logits.len(), STEPS + 1);
+        for pair in logits.windows(2) {
             assert_ne!(pair[0], pair[1]);
         }
-        assert!(said.iter().flatten().all(|v| v.is_finite()));
+        assert!(logits.iter().flatten().all(|v| v.is_finite()));
     }
 }

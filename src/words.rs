@@ -1,5 +1,5 @@
-//! Sentences by key, from `www/words/*.json`: those of reports and advice in every language, those of errors in
-//! English. It does not format numbers: values arrive as text.
+//! Looks up sentences of `www/words/*.json` by key: reports and advice in every language, errors in English. It does
+//! not format numbers: values are passed as text.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use crate::base::error::{Error, Fact};
 include!(concat!(env!("OUT_DIR"), "/words.rs"));
 
 impl Language {
-    /// English first, the others by code.
+    /// All languages: English first, the others sorted by code.
     pub const ALL: &'static [Language] = &ALL;
 
     /// The file's name, a BCP 47 tag: `en`.
@@ -31,11 +31,11 @@ impl FromStr for Language {
     }
 }
 
-/// The sentence of `key`, its `{placeholders}` not yet replaced; the English one where this language has none.
+/// The sentence of `key` with its `{placeholders}`. Falls back to English if this language does not have it.
 ///
 /// # Panics
 ///
-/// If English has none either: `tests/words.rs` holds that every key in the sources exists.
+/// If English does not have it either; `tests/words.rs` checks that every key in the sources exists.
 pub fn get(language: Language, key: &str) -> &'static str {
     find(language, key)
         .or_else(|| find(Language::En, key))
@@ -48,7 +48,7 @@ fn find(language: Language, key: &str) -> Option<&'static str> {
     found.ok().map(|index| table[index].1)
 }
 
-/// `template` with each `{name}` replaced by its value. Braces in a value stay as they are.
+/// Replaces each `{name}` in `template` by its value. Braces in values are left alone.
 ///
 /// # Panics
 ///
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_that_a_language_lacks_is_english() {
+    fn a_missing_sentence_falls_back_to_english() {
         let key = "error.empty_prompt";
         assert_eq!(get(Language::Ru, key), get(Language::En, key));
     }

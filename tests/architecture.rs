@@ -1,10 +1,10 @@
-//! The map in `src/lib.rs` as facts: who imports whom, and which words belong to which file. It reads the sources as
-//! text, so its rules are about how they are written; what the compiler already checks is not repeated here.
+//! Checks the structure of `src/`: which modules import which, and which identifiers are limited to which files. The
+//! sources are read as text; what the compiler already checks is not repeated.
 
 use std::fs;
 use std::path::Path;
 
-/// Each module with its floor. A file belongs to the longest name that fits its path.
+/// Each module and its floor. A file's module is the longest path here that is a prefix of the file's.
 const FLOORS: [(&str, u8); 21] = [
     ("base::clock", 0),
     ("base::error", 0),
@@ -30,14 +30,14 @@ const FLOORS: [(&str, u8); 21] = [
 ];
 const TOP_FLOOR: u8 = 7;
 
-/// Lists of modules, which import nothing.
-const LISTS: [&str; 3] = ["lib.rs", "base/mod.rs", "device/mod.rs"];
+/// Files that only declare modules.
+const DECLARATIONS_ONLY: [&str; 3] = ["lib.rs", "base/mod.rs", "device/mod.rs"];
 
-/// The modules that their own floor may use: every floor fails, quants are made by vectors.
-const GROUND: [&str; 4] = ["base::error", "base::clock", "base::simd", "words"];
+/// Modules on floor 0 that others on floor 0 may import.
+const SHARED_FLOOR_0: [&str; 4] = ["base::error", "base::clock", "base::simd", "words"];
 
-/// Parts of Zamba2's tensor names, and its classes. `family/zamba2.rs` alone has them; the class of the whole model is also
-/// in the config.json that `cli/make_checkpoint.rs` writes.
+/// Fragments of Zamba2's tensor and class names, allowed only in `family/zamba2.rs`. The class of the whole model is
+/// not listed, because the config.json that `cli/make_checkpoint.rs` writes needs it.
 const ZAMBA2_NAMES: [&str; 22] = [
     "A_log",
     "_adapter_list",
@@ -63,7 +63,7 @@ const ZAMBA2_NAMES: [&str; 22] = [
     "Attention kernel",
 ];
 
-/// Words that only the given files may use (a folder ends with a slash).
+/// Identifiers that only the given files may use (a folder ends with a slash).
 const RESERVED: [(&str, &[&str]); 15] = [
     ("wasm_bindgen", &["api/", "base/clock.rs"]),
     ("wasm_bindgen_futures", &["api/"]),
@@ -71,7 +71,7 @@ const RESERVED: [(&str, &[&str]); 15] = [
     ("js_sys", &["api/", "base/clock.rs"]),
     ("JsValue", &["api/"]),
     ("unsafe", &["base/simd/", "threads/pool.rs"]),
-    // api/ asks for the size of wasm's memory, which has no other name.
+    // api/ measures wasm's memory, which is only possible with `core::arch`.
     ("core::arch", &["base/simd/", "api/"]),
     ("std::arch", &[]),
     ("std::fs", &["folder.rs", "cli/"]),
@@ -83,10 +83,7 @@ const RESERVED: [(&str, &[&str]); 15] = [
     ("candle_core", &[]),
 ];
 
-/// A file beyond this is worth a look, not an error.
-const LONG_FILE_LINES: usize = 500;
-
-/// Everything that is wrong with the file at `path` below `src/`.
+/// All violations in the file at `path` below `src/`.
 fn problems(path: &str, text: &str) -> Vec<String> {
     let code = without_comments(text);
     let mut problems = floor_problems(path, &code);
@@ -96,7 +93,7 @@ fn problems(path: &str, text: &str) -> Vec<String> {
             None => path == *file,
         });
         if !allowed && contains_word(&code, word) {
-            problems.push(format!("`{word}` does not belong here"));
+            problems.push(format!("`{word}` is not allowed in this file"));
         }
     }
     problems.extend(safety_problems(text));
@@ -109,7 +106,7 @@ fn problems(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The text with comments blanked and its lines kept. A `//` after a colon is an address in a string.
+/// The text with comments removed but all lines kept. A `//` after a colon is part of a URL in a string.
 fn without_comments(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let comment = line
@@ -130,7 +127,7 @@ fn contains_word(code: &str, word: &str) -> bool {
     })
 }
 
-/// The module in [`FLOORS`] that `path` (`a::b::c`) belongs to.
+/// The entry of [`FLOORS`] for the module path `path` (`a::b::c`).
 fn module(path: &str) -> Option<(&'static str, u8)> {
     let inside = |name: &str| {
         let rest = path.strip_prefix(name);
@@ -141,7 +138,7 @@ fn module(path: &str) -> Option<(&'static str, u8)> {
 }
 
 fn floor_problems(path: &str, code: &str) -> Vec<String> {
-    if LISTS.contains(&path) {
+    if DECLARATIONS_ONLY.contains(&path) {
         return Vec::new();
     }
     let own = path
@@ -149,7 +146,7 @@ fn floor_problems(path: &str, code: &str) -> Vec<String> {
         .trim_end_matches("/mod")
         .replace('/', "::");
     let Some((own, own_floor)) = module(&own) else {
-        return vec!["the file has no floor; put it in the table and in ARCHITECTURE.md".into()];
+        return vec!["the file has no floor; add it to the table and to ARCHITECTURE.md".into()];
     };
     let mut problems = Vec::new();
     for import in imports(code) {
@@ -157,25 +154,25 @@ fn floor_problems(path: &str, code: &str) -> Vec<String> {
             problems.push(format!("`crate::{import}` has no floor"));
             continue;
         };
-        let ground = own_floor == 0 && GROUND.contains(&target);
-        if target != own && floor >= own_floor && !ground {
+        let is_shared = own_floor == 0 && SHARED_FLOOR_0.contains(&target);
+        if target != own && floor >= own_floor && !is_shared {
             problems.push(format!(
                 "`{own}` on floor {own_floor} uses `{target}` on floor {floor}"
             ));
         }
     }
-    // `super` would be a way around; a unit test's `super::*` names its own file. On the top floor nothing is above.
+    // `super` would bypass this check, except for `super::*` in unit tests. The top floor has nothing above it.
     let mut supers = code.match_indices("super::");
     if own_floor < TOP_FLOOR
         && supers
             .any(|(at, _)| !code[at..].starts_with("super::*") || code[..at].ends_with("super::"))
     {
-        problems.push("other modules are named from `crate::`, not from `super::`".into());
+        problems.push("other modules must be named from `crate::`, not from `super::`".into());
     }
     problems
 }
 
-/// Every path after `crate::`, with the braces multiplied out.
+/// Every path after `crate::`, with braces expanded.
 fn imports(code: &str) -> Vec<String> {
     let after = code
         .match_indices("crate::")
@@ -185,7 +182,7 @@ fn imports(code: &str) -> Vec<String> {
         .collect()
 }
 
-/// The paths that the text begins with: `a::{b, c::d}` gives `a::b` and `a::c::d`.
+/// The paths at the start of the text: `a::{b, c::d}` gives `a::b` and `a::c::d`.
 fn paths(text: &str) -> Vec<String> {
     let Some(group) = text.strip_prefix('{') else {
         let end = text.find(|c| !is_name(c)).unwrap_or(text.len());
@@ -219,7 +216,7 @@ fn paths(text: &str) -> Vec<String> {
     found
 }
 
-/// Each unsafe block and impl has its reason directly above; each unsafe function of a trait has its contract.
+/// Each unsafe block and impl needs a reason directly above it, each unsafe function of a trait a contract.
 fn safety_problems(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let mut problems = Vec::new();
@@ -237,7 +234,7 @@ fn safety_problems(text: &str) -> Vec<String> {
                 i + 1
             ));
         }
-        // With a body it fulfils a trait's contract, or is public and has one of its own.
+        // A function with a body implements a trait's contract, unless it is public and has its own.
         let contract =
             code.contains("unsafe fn") && (code.ends_with(';') || code.starts_with("pub"));
         if contract && !above.contains("/// # Safety") {
@@ -250,7 +247,7 @@ fn safety_problems(text: &str) -> Vec<String> {
     problems
 }
 
-/// `cfg` chooses modules and items; inside a function a platform would hide in the middle of an algorithm.
+/// `cfg` may select modules and items. Inside a function it would interleave platforms with the algorithm.
 fn cfg_problems(code: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let lines: Vec<&str> = code.lines().collect();
@@ -264,21 +261,18 @@ fn cfg_problems(code: &str) -> Vec<String> {
         let on_an_item = of_a_module.iter().any(|start| next.starts_with(start));
         let inside = item.starts_with("#[cfg") && !(indent == 0 || indent == 4 && on_an_item);
         if inside || line.contains("cfg!(") {
-            problems.push(format!(
-                "line {} chooses a platform inside a function",
-                i + 1
-            ));
+            problems.push(format!("line {} has a cfg inside a function", i + 1));
         }
     }
     problems
 }
 
-/// The code without its unit tests, which stand at the end of a file.
-fn without_tests(code: &str) -> &str {
+/// The code before the unit tests, which are at the end of a file.
+pub fn without_tests(code: &str) -> &str {
     code.split("#[cfg(test)]\nmod tests").next().unwrap_or(code)
 }
 
-/// The names of a family's tensors and classes stand in its own file.
+/// Names of a family's tensors and classes are only in its own file.
 fn family_problems(path: &str, code: &str) -> Vec<String> {
     if path == "family/zamba2.rs" {
         return Vec::new();
@@ -286,11 +280,11 @@ fn family_problems(path: &str, code: &str) -> Vec<String> {
     let literals = string_literals(without_tests(code)).concat();
     let names = ZAMBA2_NAMES.iter().filter(|name| literals.contains(*name));
     names
-        .map(|name| format!("`{name}` belongs into family/zamba2.rs"))
+        .map(|name| format!("`{name}` is only allowed in family/zamba2.rs"))
         .collect()
 }
 
-/// What stands between two quotes of a line, each with a line end. A literal over several lines counts line by line.
+/// The contents of string literals, each followed by a line end. A literal over several lines is split by line.
 fn string_literals(code: &str) -> Vec<String> {
     let lines = code.lines().map(|line| line.replace("\\\"", ""));
     let literals = lines.flat_map(|line| {
@@ -300,7 +294,7 @@ fn string_literals(code: &str) -> Vec<String> {
     literals.collect()
 }
 
-/// FLOPs and bytes of an op come from `ops/work.rs`: nobody else makes a `Work` by hand.
+/// FLOPs and bytes of ops come from `ops/work.rs`: no other file constructs a `Work`.
 fn work_problems(path: &str, code: &str) -> Vec<String> {
     if path == "ops/work.rs" {
         return Vec::new();
@@ -315,17 +309,20 @@ fn work_problems(path: &str, code: &str) -> Vec<String> {
     made.map(problem).collect()
 }
 
-/// The sources below `folder`, by their path below `src/`.
-fn sources(src: &Path, folder: &Path) -> Vec<(String, String)> {
+/// The files below `folder` with one of these extensions: paths relative to `folder`, with `/`, and contents.
+pub fn files(folder: &Path, extensions: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
-            found.extend(sources(src, &path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let parts = path.strip_prefix(src).unwrap().iter();
-            let parts: Vec<_> = parts.map(|part| part.to_string_lossy()).collect();
-            found.push((parts.join("/"), fs::read_to_string(&path).unwrap()));
+            let inside = files(&path, extensions).into_iter();
+            found.extend(inside.map(|(path, text)| (format!("{name}/{path}"), text)));
+        } else if extensions
+            .iter()
+            .any(|extension| path.extension() == Some(extension.as_ref()))
+        {
+            found.push((name, fs::read_to_string(&path).unwrap()));
         }
     }
     found.sort();
@@ -333,21 +330,17 @@ fn sources(src: &Path, folder: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_module_imports_only_from_floors_below_its_own_and_keeps_to_its_words() {
+fn modules_import_only_from_floors_below_and_use_only_allowed_identifiers() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
-    for (path, text) in sources(&src, &src) {
+    for (path, text) in files(&src, &["rs"]) {
         found.extend(problems(&path, &text));
-        let lines = text.lines().count();
-        if lines > LONG_FILE_LINES {
-            println!("src/{path} has {lines} lines");
-        }
     }
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
 #[test]
-fn every_module_of_the_map_is_there() {
+fn every_module_in_the_table_exists() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for (name, _) in FLOORS {
         let path = src.join(name.replace("::", "/"));
@@ -359,7 +352,7 @@ fn every_module_of_the_map_is_there() {
 }
 
 #[test]
-fn the_check_finds_what_it_is_for() {
+fn every_kind_of_violation_is_found() {
     let simd = "base/simd/x86.rs";
     for (path, text) in [
         ("model/forward.rs", "use crate::device::cpu::Cpu;"),
@@ -427,7 +420,7 @@ fn the_check_finds_what_it_is_for() {
 }
 
 #[test]
-fn the_check_lets_good_code_pass() {
+fn valid_code_has_no_violations() {
     let simd = "base/simd/x86.rs";
     for (path, text) in [
         (

@@ -16,6 +16,7 @@ mod reference;
 mod report;
 mod sampling_options;
 mod sequence;
+mod sizes;
 mod support;
 mod threads;
 mod webgpu;

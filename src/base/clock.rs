@@ -1,5 +1,5 @@
-//! One monotonic clock in microseconds. It stands on floor 0; only `profile` and the session's figures read it,
-//! and the model never does.
+//! One monotonic clock in microseconds, natively and in a browser worker. Spans, the thread pool and session timings
+//! read it; the model does not.
 
 pub use platform::now_us;
 
@@ -22,12 +22,12 @@ mod platform {
     use web_sys::{Performance, WorkerGlobalScope};
 
     thread_local! {
-        // Looked up once: the engine lives in a worker, and reflection per reading would cost more than the span.
+        // Cached per thread: a lookup by reflection on every call would take longer than many spans.
         static PERFORMANCE: Option<Performance> =
             js_sys::global().unchecked_into::<WorkerGlobalScope>().performance();
     }
 
-    /// Microseconds since the worker started; browsers round it to 5 µs when isolated and to 100 µs otherwise.
+    /// Microseconds since the worker started. Browsers round it to 5 µs when isolated and to 100 µs otherwise.
     pub fn now_us() -> f64 {
         PERFORMANCE.with(|clock| clock.as_ref().map_or(0.0, |clock| clock.now() * 1e3))
     }

@@ -1,5 +1,5 @@
-//! The one error type of the crate: a code and values. The sentences are `error.<code>` in `www/words/`, and what to do
-//! next is `error.<code>.next`. An error never carries a secret or a prompt.
+//! The one error type of the crate: a code and its values. The sentences are in `www/words/`: `error.<code>`, and
+//! `error.<code>.next` for what to do about it. An error never contains a secret or a prompt.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use crate::words::{self, Language};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The placeholders of a sentence. Text, numbers, lists of numbers and [`Fact`]s.
+/// Values of the placeholders of a sentence: text, numbers, lists of numbers and [`Fact`]s.
 pub type Values = Map<String, Value>;
 
-/// The one list of errors: variant, code, fields. From it come the enum, [`Error::code`], [`Error::values`] and
+/// Defines all errors by variant, code and fields. Generates the enum, [`Error::code`], [`Error::values`] and
 /// [`Error::CODES`].
 macro_rules! errors {
     ($($(#[$doc:meta])* $variant:ident = $code:literal $({ $($field:ident: $type:ty),* })?,)*) => {
-        /// Anything a user, a checkpoint or a device can get wrong. Programmer errors assert instead.
+        /// Errors caused by a user, a checkpoint or a device. Programmer errors are assertions instead.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Error {
             $($(#[$doc])* $variant $({ $($field: $type),* })?,)*
@@ -52,9 +52,9 @@ errors! {
     Write = "write" { file: String, fact: Fact },
     FolderNotEmpty = "folder_not_empty" { file: String },
     Truncated = "truncated" { file: String, expected_bytes: u64, actual_bytes: u64 },
-    /// Its size or SHA-256 is not the manifest's.
+    /// Size or SHA-256 differ from the manifest.
     Damaged = "damaged" { file: String },
-    /// A bad header of a safetensors file.
+    /// Invalid header of a safetensors file.
     Header = "bad_header" { file: String, fact: Fact },
     Config = "bad_config" { file: String, fact: Fact },
     Architecture = "wrong_architecture" { file: String, found: String },
@@ -64,23 +64,22 @@ errors! {
     NonFinite = "non_finite_weight" { file: String, tensor: String, row: usize },
     Tokenizer = "bad_tokenizer" { file: String, fact: Fact },
     ChatTemplate = "bad_chat_template" { file: String, fact: Fact },
-    /// `words` are those of the template's `raise_exception`.
+    /// `words` is the message of the template's `raise_exception`.
     ChatRefused = "chat_refused" { file: String, words: String },
     NoChatTemplate = "no_chat_template",
     EmptyPrompt = "empty_prompt",
     PromptTooLong = "prompt_too_long" { tokens: usize, limit: usize },
     Token = "bad_token" { token: u32, vocab_size: usize },
     Setting = "bad_option" { name: String, fact: Fact },
-    /// A plan that is refused before anything is allocated. An allocation that fails is `out_of_memory`, which only
-    /// JavaScript can observe.
+    /// Too large for the memory limit, refused before anything is allocated. A failed allocation is `out_of_memory`,
+    /// which only JavaScript can observe.
     Memory = "memory_limit" { needed_bytes: u64, limit_bytes: u64 },
-    /// A call that the present state does not allow.
+    /// A call that is not allowed in the current state.
     Sequence = "out_of_order" { fact: Fact },
     Run = "bad_run" { field: String, fact: Fact },
     Snapshot = "bad_snapshot" { fact: Fact },
     OtherModel = "other_model" { found: String, own: String },
-    /// A NaN or an infinity among the logits. The numbers are at fault, not the device: computing them again gives the
-    /// same.
+    /// NaN or infinity in the logits, which comes from the weights and not from the device: a retry gives the same.
     NonFiniteLogits = "non_finite_logits" { token: u32, logit: String },
     NoAdapter = "no_adapter" { fact: Fact },
     SelfTest = "self_test" { fact: Fact },
@@ -90,7 +89,8 @@ errors! {
     Device = "device" { fact: Fact },
 }
 
-/// Why: a sentence `fact.<id>` of `www/words/` with its values, or the text of the system or a library as it came.
+/// The reason of an error: a sentence `fact.<id>` of `www/words/` with its values, or the unchanged message of the
+/// system or of a library.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Fact {
@@ -111,7 +111,7 @@ impl Fact {
         }
     }
 
-    /// Gives the placeholder `name` its value. A float that may be NaN goes in as text: JSON has no NaN.
+    /// Sets the value of the placeholder `name`. A float that may be NaN must be passed as text: JSON has no NaN.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Fact {
         let Fact::Known { values, .. } = &mut self else {
             panic!("a text has no placeholders");
@@ -120,7 +120,7 @@ impl Fact {
         self
     }
 
-    /// A value that is none of a fixed list.
+    /// A value outside a list of allowed ones.
     pub fn not_one_of(value: &str, allowed: &str) -> Fact {
         Fact::new("not_one_of")
             .with("value", value)
@@ -149,7 +149,7 @@ impl fmt::Display for Fact {
     }
 }
 
-/// The form in which an error leaves the program, to JavaScript or as `--json`, with its English sentences.
+/// An error as passed to JavaScript or printed by `--json`, with its English sentences.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ErrorReport {
     pub code: &'static str,
@@ -159,7 +159,7 @@ pub struct ErrorReport {
 }
 
 impl Error {
-    /// The file at fault, if one is.
+    /// The file concerned, if any.
     pub fn file(&self) -> Option<String> {
         self.values()
             .get("file")

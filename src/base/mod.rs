@@ -1,4 +1,5 @@
-//! What every other module stands on and what knows nothing of them: errors, the clock, vectors, weight formats.
+//! Foundations that every other module may import: errors, clock, SIMD vectors, weight formats. Nothing here depends on
+//! the rest of the crate, except error messages on `words`.
 
 pub mod clock;
 pub mod error;

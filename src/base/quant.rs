@@ -1,19 +1,19 @@
-//! The host form of a weight matrix and the quantisers that make it row by row. It stands on floor 0: the loader
-//! fills a [`QMatrixBuilder`], a backend repacks the finished [`QMatrix`] for its own kernels. It multiplies nothing.
+//! Weight formats: the host form of a weight matrix, its quantisation row by row, and the stored form of a row. It
+//! multiplies nothing; each device repacks a finished [`QMatrix`] for its own kernels.
 //!
-//! A quantised row is cut into blocks of [`BLOCK`] columns. A weight is `row_scale · block_scale · quant`, with an
-//! f32 scale per row and an i16 scale per block: a kernel can then fold the block scale in with integer arithmetic,
-//! and a block costs two bytes of scale (4.5 bits per weight at q4, 8.5 at q8).
+//! A quantised row consists of blocks of [`BLOCK`] columns. A weight is `row_scale · block_scale · quant`, with an f32
+//! scale per row and an i16 scale per block: a kernel can then multiply by the block scale in integer arithmetic, and a
+//! block's scale costs two bytes (4.5 bits per weight at q4, 8.5 at q8).
 
 use crate::base::simd::{F32x4, I32x4, fold};
 use std::str::FromStr;
 
 use crate::base::error::{Error, Fact, Result};
 
-/// Columns that share one block scale. The last block of a row may be partly padding, which is zero.
+/// Columns that share one block scale. The last block of a row may be padded with zeros.
 pub const BLOCK: usize = 32;
 
-/// The weight formats of the runtime.
+/// The supported weight formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WeightFormat {
     F32,
@@ -30,8 +30,8 @@ impl WeightFormat {
         }
     }
 
-    /// The format of the matrix that makes the logits (and, tied, the embeddings): every error in it goes straight
-    /// into the choice of a token, so at q4 it gets eight bits. `docs/quantization.md` has the effect.
+    /// The format of the output matrix (and of the tied embedding). Its errors go directly into the logits, so it stays
+    /// at eight bits when the other weights have four. `docs/quantization.md` has the measurements.
     pub fn of_output(self) -> WeightFormat {
         match self {
             WeightFormat::Q4 => WeightFormat::Q8,
@@ -39,7 +39,7 @@ impl WeightFormat {
         }
     }
 
-    /// Bytes of a `rows × cols` matrix in the host form.
+    /// Bytes of a `rows × cols` matrix in this format.
     pub fn bytes(self, rows: usize, cols: usize) -> u64 {
         let (rows, blocks) = (rows as u64, cols.div_ceil(BLOCK) as u64);
         match self {
@@ -66,7 +66,7 @@ impl FromStr for WeightFormat {
     }
 }
 
-/// A weight matrix `[rows, cols]` on the host, row-major, as PyTorch stores a Linear: y = W·x.
+/// A weight matrix `[rows, cols]` on the host, row-major like the weight of a PyTorch `Linear`: y = W·x.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QMatrix {
     pub rows: usize,
@@ -74,7 +74,7 @@ pub struct QMatrix {
     pub values: Values,
 }
 
-/// The numbers of a [`QMatrix`].
+/// The contents of a [`QMatrix`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
     /// `[rows · cols]`
@@ -144,7 +144,7 @@ impl QMatrix {
     }
 }
 
-/// Takes the rows of a matrix one after the other, as they arrive, and never holds more than one of them as f32.
+/// Builds a matrix row by row as the rows arrive; at most one of them is held as f32 at a time.
 #[derive(Debug)]
 pub struct QMatrixBuilder {
     matrix: QMatrix,
@@ -185,8 +185,8 @@ impl QMatrixBuilder {
         self.stored_row = stored;
     }
 
-    /// Takes a row in the form of [`store_row`]. False when a number in it is not finite or a
-    /// quant is out of range; the row is then not taken.
+    /// Appends a row in the form of [`store_row`]. Returns false, and appends nothing, if a number is not finite or a
+    /// quant is out of range.
     pub fn push_stored(&mut self, row: &[u8]) -> bool {
         let blocks = self.matrix.blocks();
         assert_eq!(
@@ -221,15 +221,15 @@ impl QMatrixBuilder {
         true
     }
 
-    /// The matrix, once every row has come.
+    /// Returns the matrix. Panics unless every row has been pushed.
     pub fn finish(self) -> QMatrix {
         assert_eq!(self.rows_done, self.matrix.rows, "rows are missing");
         self.matrix
     }
 }
 
-/// Writes the stored form of a row of finite weights: its f32 scale, the blocks' i16 scales and the quants (q8 an i8 each,
-/// q4 two to a byte), or plain f32; everything little-endian. `out` is [`WeightFormat::bytes`] of one row long.
+/// Writes the stored form of a row of finite weights: the row's f32 scale, the blocks' i16 scales and the quants (q8:
+/// one i8 each, q4: two per byte), or plain f32; all little-endian. `out` has [`WeightFormat::bytes`] of one row.
 pub fn store_row(format: WeightFormat, row: &[f32], out: &mut [u8]) {
     let blocks = row.len().div_ceil(BLOCK);
     let (ideal, low, high): (fn(&[f32; BLOCK]) -> f32, _, _) = match format {
@@ -245,7 +245,7 @@ pub fn store_row(format: WeightFormat, row: &[f32], out: &mut [u8]) {
     let (row_scale, rest) = out.split_at_mut(4);
     let (block_scales, quants) = rest.split_at_mut(2 * blocks);
     let quant_bytes = quants.len() / blocks;
-    // The ideal scales wait in the place of the quants until the largest is known.
+    // First pass: the unrounded block scales go where the quants will be, because the row scale depends on the largest.
     let mut largest = 0.0f32;
     for (block, out) in row.chunks(BLOCK).zip(quants.chunks_mut(quant_bytes)) {
         let scale = ideal(&padded(block));
@@ -280,7 +280,7 @@ pub fn store_row(format: WeightFormat, row: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Takes the scales of a stored row and gives what follows them.
+/// Splits the scales off a stored row and returns the bytes after them; `None` if a scale is invalid.
 fn take_scales<'a>(
     row: &'a [u8],
     blocks: usize,
@@ -291,7 +291,7 @@ fn take_scales<'a>(
     let scale = f32::from_le_bytes(*scale);
     let (scales, quants) = rest.split_at(2 * blocks);
     let scales = scales.as_chunks().0.iter().map(|b| i16::from_le_bytes(*b));
-    // The kernels count on a symmetric range.
+    // The kernels rely on a symmetric range.
     if !scale.is_finite() || scales.clone().any(|v| v == i16::MIN) {
         return None;
     }
@@ -300,13 +300,13 @@ fn take_scales<'a>(
     Some(quants)
 }
 
-/// The row scale that the blocks' integers multiply.
+/// The row scale, and the block scales as multiples of it.
 struct RowScales {
     row: f32,
 }
 
 impl RowScales {
-    /// The i16 that stands for the ideal block scale, and the scale that it really gives.
+    /// The i16 nearest to the ideal block scale, and the scale it represents.
     fn stored(&self, ideal: f32) -> (i16, f32) {
         if self.row == 0.0 {
             return (0, 0.0);
@@ -322,10 +322,10 @@ fn padded(block: &[f32]) -> [f32; BLOCK] {
     full
 }
 
-/// Adding 1.5·2²³ to a small number leaves the nearest integer, halves to even, in the low bits of the sum.
+/// Adding 1.5·2²³ to a small number leaves the nearest integer, ties to even, in the low bits of the sum.
 const SHIFT: f32 = 12_582_912.0;
 
-/// The nearest quants of `block` at `scale` within low..=high.
+/// The nearest quants of `block` at `scale`, clamped to low..=high.
 fn quantize(block: &[f32], scale: f32, low: f32, high: f32) -> [i8; BLOCK] {
     let inverse = F32x4::splat(if scale == 0.0 { 0.0 } else { 1.0 / scale });
     let block = padded(block);
@@ -342,14 +342,14 @@ fn quantize(block: &[f32], scale: f32, low: f32, high: f32) -> [i8; BLOCK] {
     quants
 }
 
-/// The nearest integers within low..=high, plus [`SHIFT`].
+/// The nearest integers clamped to low..=high, plus [`SHIFT`].
 #[inline(always)]
 fn shifted(v: F32x4, low: f32, high: f32) -> F32x4 {
     let bounded = v.max(F32x4::splat(low)).min(F32x4::splat(high));
     bounded.add(F32x4::splat(SHIFT))
 }
 
-/// Whether a row holds neither a NaN nor an infinity: both times zero are NaN.
+/// Whether a row is free of NaN and infinity: zero times either is NaN.
 pub fn all_finite(row: &[f32]) -> bool {
     let zeros = fold(row, 0.0, |sum, x| sum.mul_add(x, F32x4::splat(0.0)));
     !zeros.sum().is_nan()
@@ -358,7 +358,7 @@ pub fn all_finite(row: &[f32]) -> bool {
 /// The largest magnitude.
 fn magnitude(block: &[f32; BLOCK]) -> f32 {
     let lanes = fold(block, 0.0, |largest, x| largest.max(x.abs()));
-    // Not `f32::max`, which is a call in wasm.
+    // Not `f32::max`, which compiles to a function call in wasm.
     let [a, b, c, d] = lanes.to_array();
     let larger = |a: f32, b: f32| if a > b { a } else { b };
     larger(larger(a, b), larger(c, d))
@@ -368,11 +368,12 @@ fn q8_scale(block: &[f32; BLOCK]) -> f32 {
     magnitude(block) / 127.0
 }
 
-/// The scale with the least squared error among a few: −8 has one step more reach than 7, so the sign of the scale
-/// follows the largest weight, and a scale a little below full reach often loses less on the other 31 weights.
+/// The scale with the least squared error of a few candidates. −8 is one step farther from zero than 7, so the scale
+/// gets the sign that maps the largest weight to −8; a scale slightly below full range often loses less on the other 31
+/// weights.
 fn q4_scale(block: &[f32; BLOCK]) -> f32 {
     let magnitude = magnitude(block);
-    // Zeros, and weights so small that their inverse leaves f32.
+    // Zeros, and weights so small that 1/magnitude overflows f32.
     if magnitude < 1e-37 {
         return 0.0;
     }
@@ -381,7 +382,7 @@ fn q4_scale(block: &[f32; BLOCK]) -> f32 {
     let mut best = (f32::INFINITY, 0.0);
     for reach in [-9.0f32, -8.4, -8.0, -7.5, -7.0, 7.2] {
         let inverse = F32x4::splat(reach / peak);
-        // With the integers fixed, the best scale is the least-squares one; its error is Σx² − (Σxq)²/Σq².
+        // With the quants fixed, the best scale is the least-squares one; its error is Σx² − (Σxq)²/Σq².
         let (mut xq, mut qq) = (F32x4::splat(0.0), F32x4::splat(0.0));
         for x in block.as_chunks().0 {
             let x = F32x4::load(x);
@@ -423,12 +424,12 @@ mod tests {
     }
 
     #[test]
-    fn f32_rows_come_back_unchanged() {
+    fn f32_rows_round_trip_exactly() {
         let (there, back) = round_trip(37, WeightFormat::F32);
         assert_eq!(there, back);
     }
 
-    /// A weight is at most half a step away: 1/127/2 of the largest, plus the rounding of the i16 scale.
+    /// The largest error is half a step, 1/127/2 of the peak, plus the rounding of the i16 scale.
     #[test]
     fn q8_is_within_half_a_step_at_every_width() {
         for cols in [1, 31, 32, 33, 64, 100] {
@@ -439,7 +440,7 @@ mod tests {
         }
     }
 
-    /// One step of q4 is an eighth of the peak; the search may clip the peak by up to one step.
+    /// One step of q4 is an eighth of the peak; the scale search may clip the peak by up to one step.
     #[test]
     fn q4_is_within_a_step_at_every_width() {
         for cols in [1, 31, 32, 33, 64, 100] {
@@ -451,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn the_searched_q4_scale_is_never_worse_than_full_reach() {
+    fn the_searched_q4_scale_has_no_more_error_than_full_range() {
         for seed in 0..50 {
             let block: [f32; BLOCK] = row(BLOCK, seed).try_into().unwrap();
             let error = |scale: f32| -> f32 {
@@ -467,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_zeros_stays_zero() {
+    fn a_row_of_zeros_dequantises_to_zeros() {
         for format in [WeightFormat::Q8, WeightFormat::Q4] {
             let mut builder = QMatrixBuilder::new(1, 40, format);
             builder.push_row(&[0.0; 40]);
@@ -478,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_far_below_its_row_becomes_zero_rather_than_noise() {
+    fn a_block_far_smaller_than_its_row_dequantises_to_about_zero() {
         let mut values = vec![1e-9; 64];
         values[..32].copy_from_slice(&[1.0; 32]);
         let mut builder = QMatrixBuilder::new(1, 64, WeightFormat::Q4);
@@ -489,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stated_bytes_are_the_bytes_held() {
+    fn bytes_counts_scales_and_quants_of_padded_blocks() {
         for (format, per_block) in [(WeightFormat::Q8, 34), (WeightFormat::Q4, 18)] {
             assert_eq!(format.bytes(3, 65), 3 * (4 + 3 * per_block));
         }

@@ -1,6 +1,6 @@
-//! The devices: each implements [`crate::ops::device::Device`], and none sees another or the model.
+//! The devices: each implements [`crate::ops::device::Device`], and imports neither another device nor the model.
 
 pub mod cpu;
-// wasip1, where the kernels of the CPU are tested, has no graphics.
+// The CPU kernels are also tested on wasip1, which has no graphics.
 #[cfg(not(target_os = "wasi"))]
 pub mod webgpu;

@@ -1,4 +1,4 @@
-//! The state of a sequence: a conv state and an SSM state per mixer, of constant size, and a KV cache per hybrid block.
+//! The state of a sequence: a conv state and an SSM state of constant size per mixer, and a KV cache per hybrid block.
 //! Weights may be shared between blocks; caches never are.
 
 use crate::model::config::{BlockKind, Config};
@@ -8,21 +8,21 @@ use crate::ops::device::{Device, KvCache, KvFormat};
 pub struct MambaState<D: Device> {
     /// The last inputs of the convolution, oldest first; zeros before the first token.
     pub conv: D::Tensor, // [d_conv − 1, conv_dim]
-    /// f32 whatever the weights are, as in the reference.
+    /// Always f32, whatever the weight format, as in the reference.
     pub ssm: D::Tensor, // [H·P, N]
 }
 
 pub struct Cache<D: Device> {
     pub mamba: Vec<MambaState<D>>,
-    /// One per block; `None` for a plain one.
+    /// One per block; `None` for a block without attention.
     pub kv: Vec<Option<KvCache<D>>>,
-    /// Tokens read so far.
+    /// Tokens processed so far.
     pub len: usize,
     pub context: usize,
 }
 
 impl<D: Device> Cache<D> {
-    /// An empty cache with room for `context` tokens, allocated whole: a token allocates nothing.
+    /// An empty cache for up to `context` tokens, allocated whole, so that decoding allocates nothing.
     pub fn new(ops: &mut Ops<D>, config: &Config, context: usize, format: KvFormat) -> Self {
         let mamba = empty_mamba(ops, config);
         let shape = config.attention_shape();
@@ -37,7 +37,7 @@ impl<D: Device> Cache<D> {
         }
     }
 
-    /// Drops the sequence and keeps the memory.
+    /// Empties the cache without freeing memory.
     pub fn reset(&mut self, ops: &mut Ops<D>) {
         for state in &mut self.mamba {
             ops.clear(&mut state.conv);
@@ -49,8 +49,8 @@ impl<D: Device> Cache<D> {
         self.len = 0;
     }
 
-    /// Drops the keys and values from position `len` on. Conv and SSM states have no positions: the caller restores those of
-    /// that time.
+    /// Drops the keys and values from position `len` on. Conv and SSM states can't be truncated: the caller restores
+    /// them from a state checkpoint at `len`.
     pub fn truncate(&mut self, len: usize) {
         for kv in self.kv.iter_mut().flatten() {
             kv.len = kv.len.min(len);
@@ -58,14 +58,14 @@ impl<D: Device> Cache<D> {
         self.len = len;
     }
 
-    /// Bytes of a cache with room for `context` tokens.
+    /// Bytes of a cache for up to `context` tokens.
     pub fn bytes(config: &Config, context: usize, format: KvFormat) -> u64 {
         let kv = format.bytes(&config.attention_shape(), context);
         mamba_bytes(config) + kv * config.hybrid_blocks().len() as u64
     }
 }
 
-/// The states of all mixers before the first token.
+/// The initial states of all mixers.
 pub fn empty_mamba<D: Device>(ops: &mut Ops<D>, config: &Config) -> Vec<MambaState<D>> {
     let states = (0..config.n_blocks()).map(|_| MambaState {
         conv: ops.tensor(config.d_conv - 1, config.conv_dim()), // [d_conv − 1, conv_dim]
@@ -74,7 +74,7 @@ pub fn empty_mamba<D: Device>(ops: &mut Ops<D>, config: &Config) -> Vec<MambaSta
     states.collect()
 }
 
-/// Bytes of the states of all mixers, whatever the number of tokens.
+/// Bytes of the states of all mixers; independent of the number of tokens.
 pub fn mamba_bytes(config: &Config) -> u64 {
     let numbers = (config.d_conv - 1) * config.conv_dim() + config.d_inner * config.d_state;
     4 * (config.n_blocks() * numbers) as u64

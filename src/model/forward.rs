@@ -1,6 +1,6 @@
-//! The forward pass, which can pause between blocks and where a block has not arrived yet. It is layer-major: each block
-//! processes the whole prompt, chunk by chunk, before the next one starts, so that weights are read once per prompt
-//! and a block needs only the blocks before it.
+//! The forward pass, which can pause between blocks and at a block that has not been loaded yet. It is layer-major:
+//! each block processes the whole prompt, chunk by chunk, before the next one starts, so weights are read once per
+//! prompt and a block needs only the blocks before it. It does not sample.
 
 use crate::model::Zamba2;
 use crate::model::cache::Cache;
@@ -10,11 +10,11 @@ use crate::ops::Ops;
 use crate::ops::device::Device;
 use crate::ops::trace::ModuleId;
 
-/// Rows of a prompt that go through a block together: enough to reuse a weight while it is in a register, few enough
-/// that the widest activation of the 7B model stays within 8 MB.
+/// Rows of a prompt that are processed together: enough to reuse a weight while it is in a register, few enough that
+/// the widest activation of the 7B model stays within 8 MB.
 pub const CHUNK: usize = 64;
 
-/// Activations, allocated once. // T ≤ CHUNK
+/// Activation buffers, allocated once. // T ≤ CHUNK
 pub struct Scratch<D: Device> {
     pub normed: D::Tensor,        // [T, h]
     pub zxbcdt: D::Tensor,        // [T, d_in_proj]
@@ -63,14 +63,14 @@ impl<D: Device> Scratch<D> {
     }
 }
 
-/// The state of a pass.
+/// Progress of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The budget is spent; block `next` is the next one.
+    /// `max_blocks` have been computed; `next` is the next block.
     Paused {
         next: usize,
     },
-    /// Block `block` (or what it needs) has not arrived.
+    /// Block `block`, or the shared transformer that it calls, has not been loaded.
     Waiting {
         block: usize,
     },
@@ -79,7 +79,7 @@ pub enum Progress {
 
 /// Up to [`CHUNK`] rows of a pass.
 struct Chunk<D: Device> {
-    embedding: D::Tensor, // [T, h], kept for the shared transformers
+    embedding: D::Tensor, // [T, h], input of the shared transformers
     stream: D::Tensor,    // [T, h]
 }
 
@@ -94,8 +94,8 @@ pub struct ForwardPass<D: Device> {
 }
 
 impl<D: Device> ForwardPass<D> {
-    /// Embeds `tokens` (at least one). The first token of a fresh cache counts as prefill even when it is alone, as
-    /// in the reference; this decides which bound of dt holds.
+    /// Embeds `tokens` (at least one). The first token of an empty cache counts as prefill even if it is the only one,
+    /// as in the reference; this selects the lower bound of dt.
     pub fn new(ops: &mut Ops<D>, model: &Zamba2<D>, cache: &Cache<D>, tokens: &[u32]) -> Self {
         assert!(
             cache.len + tokens.len() <= cache.context,
@@ -106,7 +106,7 @@ impl<D: Device> ForwardPass<D> {
         pass
     }
 
-    /// The memory of a pass over `n_tokens`, which begins when it is restarted.
+    /// Allocates a pass for `n_tokens`; [`ForwardPass::restart`] starts it.
     pub fn with_room(ops: &mut Ops<D>, config: &Config, n_tokens: usize) -> Self {
         let h = config.hidden_size;
         let starts = (0..n_tokens).step_by(CHUNK);
@@ -125,7 +125,7 @@ impl<D: Device> ForwardPass<D> {
         }
     }
 
-    /// Starts over with new tokens in the memory of this pass, which must have had as many.
+    /// Reuses this pass for new tokens, whose number must be the one that it was allocated for.
     pub fn restart(
         &mut self,
         ops: &mut Ops<D>,
@@ -141,19 +141,19 @@ impl<D: Device> ForwardPass<D> {
         self.begin(model, cache, tokens.len());
     }
 
-    /// Starts over with the most probable token of row `row` of `lists`, in the memory of this pass over one token.
+    /// Reuses this pass of one token for the most probable token in row `row` of `top_rows`.
     pub fn restart_chosen(
         &mut self,
         ops: &mut Ops<D>,
         model: &Zamba2<D>,
         cache: &Cache<D>,
-        lists: &D::Tensor,
+        top_rows: &D::Tensor,
         row: usize,
     ) {
         let (module, table) = table(model);
         for chunk in &mut self.chunks {
-            ops.embed_top(module, table, lists, row, &mut chunk.embedding);
-            ops.embed_top(module, table, lists, row, &mut chunk.stream);
+            ops.embed_top(module, table, top_rows, row, &mut chunk.embedding);
+            ops.embed_top(module, table, top_rows, row, &mut chunk.stream);
         }
         self.begin(model, cache, 1);
     }
@@ -171,8 +171,7 @@ impl<D: Device> ForwardPass<D> {
         self.n_tokens = n_tokens;
     }
 
-    /// Goes through at most `max_blocks` blocks, as far as they have arrived. The cache counts the new tokens when
-    /// the last block is done.
+    /// Computes at most `max_blocks` blocks, as far as they are loaded. `cache.len` is increased after the last block.
     pub fn advance(
         &mut self,
         ops: &mut Ops<D>,
@@ -237,19 +236,19 @@ impl<D: Device> ForwardPass<D> {
         self.chunks.len()
     }
 
-    /// The residual stream of chunk `index` after the blocks done so far. // [T, h]
+    /// The residual stream of chunk `index` after the blocks computed so far. // [T, h]
     pub fn stream(&self, index: usize) -> &D::Tensor {
         &self.chunks[index].stream
     }
 
-    /// Leaves the logits of the last token in `s.logits`. // [1, vocab]
+    /// Computes the logits of the last token into `s.logits`. // [1, vocab]
     pub fn last_logits(&self, ops: &mut Ops<D>, model: &Zamba2<D>, s: &mut Scratch<D>) {
         let chunk = self.chunks.last().expect("a pass has tokens");
         ops.last_row(&chunk.stream, &mut s.last);
         head(ops, model, &s.last, &mut s.normed, &mut s.logits);
     }
 
-    /// Leaves the logits of every token of chunk `index` in `s.logits`. // [T, vocab]
+    /// Computes the logits of every token of chunk `index` into `s.logits`. // [T, vocab]
     pub fn chunk_logits(
         &self,
         ops: &mut Ops<D>,
@@ -267,7 +266,7 @@ impl<D: Device> ForwardPass<D> {
     }
 }
 
-/// The embedding, and the module whose spans its look-ups have: its matrix may be the output's, too.
+/// The embedding table and the module that its spans belong to; a tied embedding is also the output matrix.
 fn table<D: Device>(model: &Zamba2<D>) -> (ModuleId, &D::Weight) {
     let table = model.embed_tokens.as_ref();
     let table = table.expect("the embedding comes first");
@@ -287,13 +286,13 @@ fn head<D: Device>(
     ops.linear(matrix, normed, logits);
 }
 
-/// Writes the most probable tokens of the one row of `s.logits` to row `row` of `lists`.
+/// Writes the top-k of the logits in `s.logits` (one row) to row `row` of `top_rows`.
 pub fn top<D: Device>(
     ops: &mut Ops<D>,
     model: &Zamba2<D>,
     s: &Scratch<D>,
     row: usize,
-    lists: &mut D::Tensor,
+    top_rows: &mut D::Tensor,
 ) {
-    ops.top(model.plan.sampling, &s.logits, row, lists);
+    ops.top(model.plan.sampling, &s.logits, row, top_rows);
 }

@@ -1,5 +1,6 @@
-//! The Mamba-2 mixer and the norm before it (arXiv:2405.21060; reference: `Zamba2MambaMixer`). Prefill and decode are one
-//! function: a decode step is a chunk of one row.
+//! The Mamba-2 mixer and the norm before it (arXiv:2405.21060; reference: `Zamba2MambaMixer`). Prefill and decode share
+//! one function: a decode step is a chunk of one row. The shared transformer of a hybrid block is in
+//! `shared_transformer.rs`.
 
 use crate::model::cache::MambaState;
 use crate::model::forward::Scratch;
@@ -18,8 +19,8 @@ pub struct Mixer<D: Device> {
 }
 
 impl<D: Device> Mixer<D> {
-    /// stream += mixer(norm(x)). In a plain block x is the stream itself, so `x` is `None`; in a hybrid block it is the
-    /// stream plus the shared transformer's output, while the residual stays the unchanged stream.
+    /// stream += mixer(norm(x)). `x` is `None` in a plain block, whose input is the stream itself. In a hybrid block x
+    /// is the stream plus the shared transformer's output, while the residual is the unchanged stream.
     pub fn forward(
         &self,
         ops: &mut Ops<D>,
@@ -46,6 +47,6 @@ impl<D: Device> Mixer<D> {
         };
         ops.ssm_scan(&self.ssm, input, &mut state.ssm, &mut s.y); // [T, d_inner]
         ops.gated_rms_norm(&self.norm, &s.y, z, &mut s.y_normed); // [T, d_inner]
-        ops.linear_add(&self.out_proj, &s.y_normed, stream); // the residual, folded in
+        ops.linear_add(&self.out_proj, &s.y_normed, stream); // with the residual
     }
 }

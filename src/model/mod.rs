@@ -1,5 +1,5 @@
-//! Zamba2 as mathematics over [`Ops`]: sizes, modules, blocks, caches and the walk over them. It names no
-//! device, no tensor of a checkpoint, no file, no clock and no JavaScript.
+//! Zamba2 as mathematics over [`Ops`]: sizes, module tree, blocks, caches and the forward pass. It contains no device
+//! code, no checkpoint tensor names, no I/O, no clock and no JavaScript.
 
 pub mod cache;
 pub mod config;
@@ -18,25 +18,26 @@ use crate::ops::Ops;
 use crate::ops::device::{Device, Linear, Norm, Rope};
 use crate::ops::trace::ModuleId;
 
-/// Where the reference's own versions differ, a named choice; the default is the reference of today
-/// (transformers 5.23, `modeling_zamba2.py`).
+/// Choices where versions of the reference differ. The default is the current one (transformers 5.23,
+/// `modeling_zamba2.py`).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NumericSettings {
-    /// The lower bound of dt in prefill and continuation; `None` takes `time_step_min` from the configuration.
+    /// Lower bound of dt in prefill and continuation; `None` uses the configuration's `time_step_min`.
     pub dt_min_prefill: Option<f32>,
-    /// The lower bound of dt in the one-token step, where the reference has none.
+    /// Lower bound of dt in the one-token step, where the reference has none.
     pub dt_min_step: Option<f32>,
-    /// Stretch rope_theta when the checkpoint asks for a long context. Versions before 5 did, today's does not.
+    /// Scale rope_theta if the checkpoint asks for a long context. The reference did so before version 5.
     pub rescale_rope_for_long_context: bool,
 }
 
-/// What a hybrid block does before its mixer: it calls a shared transformer, whose output enters the mixer's input.
+/// The part of a hybrid block before its mixer: a call of a shared transformer, whose output is added to the mixer's
+/// input.
 pub struct Hybrid<D: Device> {
-    /// Which shared transformer it calls.
+    /// Index of the shared transformer.
     pub shared: usize,
     pub adapters: Adapters<D>,
     pub linear: Linear<D>, // [h, h]
-    /// The sum of the stream and the call's output.
+    /// The module of the sum of stream and linear output.
     pub add: ModuleId,
 }
 
@@ -47,25 +48,25 @@ pub struct Block<D: Device> {
     pub mixer: Mixer<D>,
 }
 
-/// The model: slots that the loader fills in the order in which the forward pass needs them.
+/// The model. The loader fills the optional fields in the order in which the forward pass needs them.
 pub struct Zamba2<D: Device> {
     pub config: Config,
     pub settings: NumericSettings,
     pub plan: Arc<ModelPlan>,
     pub embed_tokens: Option<Linear<D>>, // [vocab, h]
     pub blocks: Vec<Option<Block<D>>>,
-    /// Each stored once, however often it is called.
+    /// Each stored once, however many blocks call it.
     pub shared_transformers: Vec<Option<SharedTransformer<D>>>,
     pub final_layernorm: Option<Norm<D>>,
-    /// Only an untied model has one; a tied one multiplies by the embedding.
+    /// Only in an untied model; a tied one multiplies by the embedding.
     pub lm_head: Option<Linear<D>>, // [vocab, h]
     pub rope: Option<Rope>,
-    /// The module of each block, whose spans have the block's time.
+    /// The module of each block, for its span.
     pub block_modules: Vec<ModuleId>,
 }
 
 impl<D: Device> Zamba2<D> {
-    /// A model whose slots are empty. From here on `ops` knows the names of its modules.
+    /// A model without weights. Registers the names of its modules with `ops` for spans.
     pub fn empty(
         ops: &mut Ops<D>,
         config: Config,
@@ -88,12 +89,12 @@ impl<D: Device> Zamba2<D> {
         }
     }
 
-    /// The matrix that turns the last hidden state into logits.
+    /// The matrix that computes logits from the last hidden state, once loaded.
     pub fn output_matrix(&self) -> Option<&Linear<D>> {
         self.lm_head.as_ref().or(self.embed_tokens.as_ref())
     }
 
-    /// Whether block `index` and the shared transformer that it calls have arrived.
+    /// Whether block `index` and the shared transformer that it calls are loaded.
     pub fn has_block(&self, index: usize) -> bool {
         let block = self.blocks[index].as_ref();
         block.is_some_and(|block| {

@@ -1,5 +1,5 @@
-//! What a model consists of: a tree of modules in the order of the forward pass. The tensors to load, the spans to record, the
-//! work to count and the rows of a report are all derived from it. A family (`crate::family`) builds it.
+//! The module tree of a model, in the order of the forward pass. The tensors to load, the spans to record, the work to
+//! count and the rows of a report are derived from it. A family (`crate::family`) builds it; it holds no weights.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ pub enum Part {
 /// The op that computes a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpKind {
-    /// Modules with modules inside have no op of their own.
+    /// A module that only contains other modules.
     Container,
     Embed,
     Linear,
@@ -43,14 +43,14 @@ pub enum OpKind {
 pub enum Role {
     /// A matrix of a linear layer, in the chosen weight format.
     Matrix,
-    /// The embedding or the output matrix, in the format that goes with the chosen one.
+    /// The embedding or the output matrix, in [`WeightFormat::of_output`] of the chosen format.
     Output,
     /// Norms, biases, conv1d and the scan's parameters: always f32.
     Vector,
 }
 
 impl Role {
-    /// The format of a matrix of this role if `weights` is the chosen one.
+    /// The format of a tensor of this role if `weights` is the chosen one.
     pub fn format(self, weights: WeightFormat) -> WeightFormat {
         match self {
             Role::Matrix => weights,
@@ -72,34 +72,34 @@ pub enum Slot {
     DtBias,
 }
 
-/// A tensor that the checkpoint must have.
+/// A tensor that the checkpoint must contain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorSpec {
-    /// As the checkpoint spells it.
+    /// The name in the checkpoint.
     pub name: String,
     pub shape: Vec<usize>,
     pub role: Role,
     pub slot: Slot,
 }
 
-/// One module. A shared transformer is there once for each block that calls it, with the same tensors.
+/// One module. A shared transformer appears once per block that calls it, with the same tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Module {
     pub id: ModuleId,
     pub parent: Option<ModuleId>,
     pub block: Option<usize>,
-    /// The checkpoint's path, as if each block had its own copy of what it shares.
+    /// The checkpoint's path, as if each block had its own copy of shared modules.
     pub path: String,
-    /// The name of its span: unique inside a block, and the same in all blocks. Empty if it has no span.
+    /// Name of the span: unique within a block and the same in all blocks. Empty if the module has no span.
     pub span: String,
-    /// The reference's class, or a plain name for an op that is no module there.
+    /// The reference's class, or a descriptive name for an op that is not a module there.
     pub class: &'static str,
     pub part: Part,
     pub op: OpKind,
     pub tensors: Vec<TensorSpec>,
 }
 
-/// All modules; a parent comes before what is inside it.
+/// All modules; a parent comes before its children.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleTree {
     pub modules: Vec<Module>,
@@ -117,7 +117,7 @@ impl ModuleTree {
         }
     }
 
-    /// Adds `module`, whose id is set here.
+    /// Appends `module` and assigns its id.
     pub fn push(&mut self, module: Module) -> ModuleId {
         let id = u16::try_from(self.modules.len());
         let id = ModuleId(id.expect("a model has fewer than 65,536 modules"));
@@ -134,7 +134,7 @@ impl ModuleTree {
         &self.modules[id.index()]
     }
 
-    /// The last step of a module's path: what distinguishes it from its neighbours.
+    /// The last component of a module's path.
     pub fn name(&self, id: ModuleId) -> &str {
         let module = self.get(id);
         let outer = module.parent.map_or("model", |id| &self.get(id).path);
@@ -144,13 +144,13 @@ impl ModuleTree {
             .unwrap_or(&module.path)
     }
 
-    /// The module whose span is called `span` inside block `block`, or outside of all blocks.
+    /// The module whose span is named `span` in block `block`, or outside of all blocks.
     pub fn by_span(&self, block: Option<usize>, span: &str) -> Option<ModuleId> {
         self.by_span.get(&(block, span.to_owned())).copied()
     }
 }
 
-/// A piece of the model that becomes usable as a whole.
+/// A part of the model that is loaded as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     Embedding,
@@ -161,7 +161,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The unit's name in progress reports and in a packed checkpoint.
+    /// The unit's name in progress events and in a packed checkpoint.
     pub fn name(self) -> String {
         match self {
             Unit::Embedding => "embed_tokens".into(),
@@ -191,7 +191,7 @@ pub struct AdapterModules {
     pub b: ModuleId,
 }
 
-/// The modules of the first half of a shared transformer.
+/// The modules of the first half of a shared transformer: attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionModules {
     pub concat: ModuleId,
@@ -203,7 +203,7 @@ pub struct AttentionModules {
     pub o_proj: ModuleId,
 }
 
-/// The modules of its second half.
+/// The modules of its second half: the feed-forward network.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FeedForwardModules {
     pub pre_ff_layernorm: ModuleId,
@@ -212,22 +212,22 @@ pub struct FeedForwardModules {
     pub down_proj: ModuleId,
 }
 
-/// The modules of a shared transformer as one block calls it.
+/// The modules of a shared transformer as called by one block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SharedModules {
-    /// The whole call.
+    /// The module of the whole call.
     pub call: ModuleId,
     pub attention: AttentionModules,
     pub ffn: FeedForwardModules,
 }
 
-/// What a hybrid block has beside its mixer.
+/// The modules of a hybrid block besides its mixer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HybridModules {
-    /// The index of the shared transformer that it calls.
+    /// Index of the shared transformer that it calls.
     pub shared: usize,
     pub call: SharedModules,
-    /// Of q, k and v.
+    /// For q, k and v.
     pub attention_adapters: Option<[AdapterModules; 3]>,
     pub gate_up_adapter: AdapterModules,
     pub linear: ModuleId,
@@ -235,7 +235,7 @@ pub struct HybridModules {
 }
 
 impl HybridModules {
-    /// The linears of all adapters.
+    /// The linear layers of all adapters.
     pub fn adapters(&self) -> Vec<ModuleId> {
         let adapters = self.attention_adapters.into_iter().flatten();
         let adapters = adapters.chain([self.gate_up_adapter]);
@@ -253,22 +253,22 @@ pub struct BlockModules {
     pub hybrid: Option<HybridModules>,
 }
 
-/// What arrives together, in the order of the forward pass.
+/// The modules of a unit, in the order of the forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnitModules {
     pub unit: Unit,
-    /// Those whose tensors belong to the unit.
+    /// The modules whose tensors are loaded with the unit.
     pub modules: Vec<ModuleId>,
 }
 
-/// The tree with the place of each module in the computation.
+/// The module tree, and the ids of the modules by their role in the forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelPlan {
     pub tree: ModuleTree,
     pub units: Vec<UnitModules>,
     pub embed_tokens: ModuleId,
     pub blocks: Vec<BlockModules>,
-    /// For each shared transformer, its modules under the block whose names its tensors carry.
+    /// For each shared transformer, its modules below the block under whose path its tensors are stored.
     pub shared: Vec<SharedModules>,
     pub final_layernorm: ModuleId,
     pub lm_head: ModuleId,
@@ -290,7 +290,7 @@ impl ModelPlan {
         tensors.map(|(_, spec)| spec).collect()
     }
 
-    /// Weights of the model, each counted once however often it is used.
+    /// Number of weights, shared ones counted once.
     pub fn parameters(&self) -> u64 {
         let sizes = self.all_tensors().into_iter().map(|spec| &spec.shape);
         sizes

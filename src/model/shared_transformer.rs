@@ -1,6 +1,6 @@
-//! The transformer whose weights several hybrid blocks share, with the LoRA adapters that make each call its own
-//! (reference: `Zamba2AttentionDecoderLayer`). It has no residual inside: its output enters the mixer of the calling
-//! block only.
+//! The transformer whose weights several hybrid blocks share, with the LoRA adapters that are specific to each call
+//! (reference: `Zamba2AttentionDecoderLayer`). It has no residual connection: its output is only added to the mixer
+//! input of the calling block.
 
 use crate::model::forward::Scratch;
 use crate::model::module::SharedModules;
@@ -13,7 +13,7 @@ pub struct Adapter<D: Device> {
     pub b: Linear<D>, // [d_out, rank]
 }
 
-/// What one hybrid block adds to the shared weights.
+/// The adapters of one hybrid block.
 pub struct Adapters<D: Device> {
     /// q, k, v; only with `use_shared_attention_adapter`.
     pub attention: Option<[Adapter<D>; 3]>,
@@ -31,14 +31,14 @@ pub struct SharedTransformer<D: Device> {
     pub attention: AttentionShape,
 }
 
-/// The input of a call: the residual stream and the model's input embeddings, which are read side by side.
+/// The input of a call: the residual stream and the input embeddings, which are concatenated.
 pub struct SharedInput<'a, D: Device> {
     pub stream: &'a D::Tensor,    // [T, h]
     pub embedding: &'a D::Tensor, // [T, h]
 }
 
 impl<D: Device> SharedTransformer<D> {
-    /// Leaves the output [T, h] in `s.shared_out`.
+    /// Computes the output [T, h] into `s.shared_out`.
     pub fn forward(
         &self,
         ops: &mut Ops<D>,

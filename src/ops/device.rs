@@ -1,9 +1,10 @@
-//! What a device must be able to do: the vocabulary of ops with their parameters, memory and readback. Names, spans,
-//! counts of work and checks of shapes are [`Ops`](crate::ops::Ops)' business. This file computes nothing.
+//! `trait Device`: the kernels, memory and readback that a device implements, and the parameters of its ops. Shape
+//! checks, spans and work counts are in [`Ops`](crate::ops::Ops). Nothing is computed here.
 //!
-//! After an op returns, its result is defined by *order*, not by time. A device may compute at once (the CPU) or record
-//! and run later (a GPU); only readbacks wait. So ops do not fail: wrong shapes are programmer errors, which `Ops` asserts,
-//! and a device's own failure comes out of [`Device::read`], or of [`Device::check`] where nothing is to be read.
+//! Ops have encode semantics: after an op returns, its result is defined by *order*, not by time. A device may compute
+//! at once (the CPU) or record commands and run them later (a GPU); only readbacks wait. Ops therefore do not fail:
+//! wrong shapes are programmer errors, which `Ops` asserts, and failures of the device are returned by
+//! [`Device::read`], or by [`Device::check`] when nothing is read.
 
 use crate::base::error::Result;
 use crate::base::quant::{QMatrix, WeightFormat};
@@ -48,10 +49,10 @@ pub struct GatedNorm<D: Device> {
     pub eps: f32,
 }
 
-/// The causal depthwise convolution and its SiLU.
+/// Causal depthwise convolution followed by SiLU.
 pub struct Conv1d<D: Device> {
     pub module: ModuleId,
-    /// Tap k of every channel in row k: the last row multiplies the current token.
+    /// One tap of every channel per row; the last row multiplies the current token.
     pub weight: D::Tensor, // [d_conv, conv_dim]
     pub bias: D::Tensor, // [1, conv_dim]
 }
@@ -68,17 +69,17 @@ pub struct Ssm<D: Device> {
     pub n_groups: usize,
 }
 
-/// The input of one call of the scan. x, b and c are columns of one tensor.
+/// The input of one scan. x, b and c are columns of one tensor.
 pub struct SsmInput<'a, T> {
     pub x: Cols<'a, T>,  // [T, H·P]
     pub b: Cols<'a, T>,  // [T, G·N]
     pub c: Cols<'a, T>,  // [T, G·N]
     pub dt: Cols<'a, T>, // [T, H], before bias and softplus
-    /// softplus(dt + bias) is raised to at least this.
+    /// Lower bound of softplus(dt + bias).
     pub dt_min: f32,
 }
 
-/// Rotary position embedding over whole heads, in the rotate-half form.
+/// Rotary position embedding of whole heads, in the rotate-half form.
 #[derive(Clone, Debug)]
 pub struct Rope {
     /// Radians per position of each pair of channels. // [head_dim / 2]
@@ -95,7 +96,7 @@ pub struct AttentionShape {
     pub scale: f32,
 }
 
-/// How keys and values are kept.
+/// Storage format of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvFormat {
     F32,
@@ -104,7 +105,7 @@ pub enum KvFormat {
 }
 
 impl KvFormat {
-    /// Bytes of the keys and values of `context` positions in one layer, before a device's padding.
+    /// Bytes of the keys and values of `context` positions in one layer, without a device's padding.
     pub fn bytes(self, shape: &AttentionShape, context: usize) -> u64 {
         2 * (context * shape.n_kv_heads * self.head_bytes(shape.head_dim)) as u64
     }
@@ -122,36 +123,36 @@ impl KvFormat {
 pub struct KvCache<D: Device> {
     pub rows: D::KvRows,
     pub shape: AttentionShape,
-    /// How they are kept, which may be more exact than what was asked for.
+    /// The storage format, which may be more exact than requested.
     pub format: KvFormat,
-    /// Positions that there is room for.
+    /// Capacity in positions.
     pub context: usize,
-    /// Positions that are filled.
+    /// Positions in use.
     pub len: usize,
 }
 
-/// Sizes of a model that a device's kernels may have bounds for.
+/// The model sizes that a device's kernels may limit.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelSizes {
     pub attention: AttentionShape,
     pub d_state: usize,
-    /// Positions that keys and values have room for.
+    /// Capacity of the KV cache in positions.
     pub context: usize,
     pub kv_format: KvFormat,
 }
 
-/// What a device can do at best: rates of all its threads together.
+/// Peak rates of a device, measured with all its threads.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Ceilings {
-    /// Of the host.
+    /// Threads of the host.
     pub threads: usize,
-    /// int8 products with the addition that collects them, as q4's matrix kernel of the CPU does; elsewhere as f32.
+    /// int8 multiply-adds in the CPU's q4 matrix kernel; on other devices the f32 rate.
     pub int8_gmacs_per_s: f64,
-    /// 16-bit products summed in 32 bits, as q8's kernels of the CPU do; elsewhere as f32.
+    /// 16-bit multiply-adds with 32-bit sums in the CPU's q8 kernels; on other devices the f32 rate.
     pub int16_gmacs_per_s: f64,
-    /// f32 multiplications, each with an addition.
+    /// f32 multiply-adds.
     pub f32_gmacs_per_s: f64,
-    /// Reading memory far larger than any cache.
+    /// Read bandwidth of memory, measured on a buffer much larger than any cache.
     pub read_gb_per_s: f64,
 }
 
@@ -159,7 +160,7 @@ pub struct Ceilings {
 pub trait Tensor {
     fn rows(&self) -> usize;
     fn cols(&self) -> usize;
-    /// The row count it was made with.
+    /// The row count it was allocated with.
     fn max_rows(&self) -> usize;
 }
 
@@ -170,25 +171,26 @@ pub trait Weight {
     fn format(&self) -> WeightFormat;
 }
 
-/// A device that can run the model. Destination last; `y` takes the row count of `x`. Shapes have been checked.
+/// A device that can run the model. Destinations come last; `y` gets the row count of `x`. The caller has checked all
+/// shapes.
 #[expect(
     async_fn_in_trait,
     reason = "an engine lives on one thread; no Send bound is wanted"
 )]
 pub trait Device: Sized {
-    /// f32 `[rows, cols]`, made once with its largest row count.
+    /// f32 `[rows, cols]`, allocated once for its largest row count.
     type Tensor: Tensor;
     /// A weight matrix in the layout of this device's kernels.
     type Weight: Weight;
-    /// Room for the keys and values of a sequence.
+    /// Storage for the keys and values of a sequence.
     type KvRows;
 
     /// Decode steps to chain on the device per readback. 1: read the logits back after every token.
     const TOKENS_AHEAD: usize;
-    /// Whether weights and cache stay in the host's memory, whose limit then applies to them.
+    /// Whether weights and caches are allocated in host memory and count towards its limit.
     const USES_HOST_MEMORY: bool;
 
-    /// Called before anything is made for a model.
+    /// Called before anything is allocated for a model.
     ///
     /// # Errors
     /// [`crate::base::error::Error::DeviceLimit`] with the size that is too large.
@@ -198,31 +200,31 @@ pub trait Device: Sized {
 
     // Memory.
 
-    /// A tensor of zeros with room for `rows`.
+    /// A zeroed tensor with capacity for `rows`.
     fn tensor(&mut self, rows: usize, cols: usize) -> Self::Tensor;
-    /// A tensor of given numbers, `values[rows · cols]`.
+    /// A tensor initialised with `values[rows · cols]`.
     fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> Self::Tensor;
-    /// Calls `body` with each piece of `data` and its number, on the host's threads that this device may use.
+    /// Splits `data` into pieces and calls `body(index, piece)` on the host threads available to this device.
     fn for_each_piece(
         &self,
         data: &mut [u8],
         piece: usize,
         body: &(dyn Fn(usize, &mut [u8]) + Sync),
     );
-    /// Repacks the host matrix for the kernels and drops it.
+    /// Repacks a host matrix for the kernels and frees it.
     fn upload(&mut self, matrix: QMatrix) -> Self::Weight;
-    /// Room for `context` positions. A device that can't keep `format` keeps something more exact.
+    /// Storage for `context` positions. A device without kernels for `format` uses a more exact one.
     fn kv_rows(&mut self, shape: &AttentionShape, context: usize, format: KvFormat)
     -> Self::KvRows;
-    /// How `rows` are kept; see [`Device::kv_rows`].
+    /// The format of `rows`; see [`Device::kv_rows`].
     fn kv_format(&self, rows: &Self::KvRows) -> KvFormat;
-    /// Sets every number of `x` to zero.
+    /// Sets every element of `x` to zero.
     fn clear(&mut self, x: &mut Self::Tensor);
     /// y = x.
     fn copy(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
-    /// Overwrites all numbers of x, row-major, with as many `values`.
+    /// Overwrites all elements of x, row-major, with `values`.
     fn write(&mut self, values: &[f32], x: &mut Self::Tensor);
-    /// Bytes of device memory that `weight` takes.
+    /// Device memory of `weight` in bytes.
     fn weight_bytes(&self, weight: &Self::Weight) -> usize;
 
     // Kernels.
@@ -258,7 +260,7 @@ pub trait Device: Sized {
     );
     /// Rotates each head of each row of x; row t is at `position + t`.
     fn rope(&mut self, rope: &Rope, position: usize, x: &mut Self::Tensor);
-    /// Writes the rows of k and v to the positions from `cache.len` on, which the caller then counts.
+    /// Writes the rows of k and v at positions `cache.len ..`; the caller then increases `cache.len`.
     fn append_kv(&mut self, k: &Self::Tensor, v: &Self::Tensor, cache: &mut KvCache<Self>);
     /// Causal attention of the last `q.rows` positions in the cache.
     fn attention(
@@ -275,11 +277,11 @@ pub trait Device: Sized {
     fn add(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
     /// y = the last row of x.
     fn last_row(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
-    /// Writes the [`Top`](crate::text::sampling::Top) of the one row of logits to row `row` of y, which becomes its last one.
-    /// It has as many places as fit the width of y.
+    /// Writes the [`Top`](crate::text::sampling::Top) of one row of logits to row `row` of y, which becomes y's last
+    /// row. It has as many entries as fit y's width.
     fn top(&mut self, logits: &Self::Tensor, row: usize, y: &mut Self::Tensor);
-    /// y = the row of the table for the most probable token of row `row` of `top`; any row if that one has a fault. The host
-    /// does not know the token yet.
+    /// y = the embedding of the most probable token in row `row` of `top`, without a readback of that token. Any row of
+    /// the table if the logits were not finite.
     fn embed_top(
         &mut self,
         table: &Self::Weight,
@@ -290,35 +292,36 @@ pub trait Device: Sized {
 
     // Running and reading back.
 
-    /// Starts what is encoded.
+    /// Submits all encoded ops.
     fn flush(&mut self);
-    /// Waits until what is encoded has run. It matters where [`Device::times_spans`] is false.
+    /// Waits until all encoded ops have run. Needed for block times if [`Device::times_spans`] is false.
     async fn fence(&mut self) -> Result<()> {
         Ok(())
     }
-    /// The first failure that the device has reported by itself; it may report late.
+    /// The first failure that the device has reported; reports are asynchronous.
     fn check(&self) -> Result<()> {
         Ok(())
     }
-    /// The numbers of x, row-major.
+    /// The elements of x, row-major.
     async fn read(&mut self, x: &Self::Tensor) -> Result<Vec<f32>>;
-    /// Keys and values of a cache as they are kept, by position and independent of layout. // [len][kv heads][k, v]
+    /// The contents of a cache in its storage format, by position and independent of the device's layout. // [len][kv
+    /// heads][k, v]
     async fn read_kv(&mut self, cache: &KvCache<Self>) -> Result<Vec<u8>>;
-    /// Writes the positions that [`Device::read_kv`] gave to the start of the cache; the caller counts them.
+    /// Writes the bytes of [`Device::read_kv`] to the start of the cache; the caller sets `cache.len`.
     fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<Self>);
 
-    // Timing. A device that computes at once is timed by the host and needs none of these.
+    // Timing. A device that computes synchronously is timed by the host and implements none of these.
 
-    /// Whether spans have times without a wait for each block. If not, a fence after a block gives that block its time,
-    /// and ops have none.
+    /// Whether spans get times without a fence after each block. Otherwise such a fence gives the block its time, and
+    /// ops have none.
     fn times_spans(&self) -> bool {
         true
     }
-    /// What is encoded from here on belongs to `span`, the innermost one that is recorded.
+    /// The ops that follow belong to `span`, the innermost recorded one.
     fn enter_span(&mut self, _span: Option<SpanId>) {}
-    /// A recorded span is about to close: a device without a clock may wait here until its work is done.
+    /// A recorded span is about to close. A device without timestamps may wait here until its work is done.
     fn leave_span(&mut self) {}
-    /// The device's own times of spans, as far as they have been read back since the last call.
+    /// The span times measured by the device that were read back since the last call.
     fn take_span_times(&mut self) -> Vec<SpanTime> {
         Vec::new()
     }

@@ -1,4 +1,4 @@
-//! The ops with a kernel: each asserts the shapes of its call, and counts its work from them.
+//! The ops that have a kernel. Each asserts the shapes of its arguments and counts its work from them.
 
 use crate::ops::Ops;
 use crate::ops::device::{
@@ -10,7 +10,8 @@ use crate::ops::work::{self, Work};
 use crate::text::sampling::Top;
 
 impl<D: Device> Ops<D> {
-    /// Row t of y is row `tokens[t]` of the table. The table may be another module's: a tied output matrix is one.
+    /// Row t of y is row `tokens[t]` of the table. `module` may differ from the table's own: a tied output matrix is
+    /// also the embedding.
     pub fn embed(
         &mut self,
         module: ModuleId,
@@ -21,7 +22,7 @@ impl<D: Device> Ops<D> {
         assert_eq!(y.cols(), table.cols(), "embed: y is [T, d]");
         let known = |token: &u32| (*token as usize) < table.rows();
         assert!(tokens.iter().all(known), "embed: a token has no row");
-        check_room("embed", tokens.len(), y);
+        check_capacity("embed", tokens.len(), y);
         self.op(
             module,
             || work::embed(tokens.len(), table.cols(), table.format()),
@@ -29,7 +30,7 @@ impl<D: Device> Ops<D> {
         );
     }
 
-    /// y = the row of the table for the most probable token of row `row` of `top`, which the host does not know yet.
+    /// y = the embedding of the most probable token in row `row` of `top`, without a readback of that token.
     pub fn embed_top(
         &mut self,
         module: ModuleId,
@@ -40,7 +41,7 @@ impl<D: Device> Ops<D> {
     ) {
         assert_eq!(y.cols(), table.cols(), "embed_top: y is [1, d]");
         assert!(row < top.rows(), "embed_top: there is no such list");
-        check_room("embed_top", 1, y);
+        check_capacity("embed_top", 1, y);
         self.op(
             module,
             || work::embed(1, table.cols(), table.format()),
@@ -51,7 +52,7 @@ impl<D: Device> Ops<D> {
     pub fn rms_norm(&mut self, norm: &Norm<D>, x: &D::Tensor, y: &mut D::Tensor) {
         let d = norm.weight.cols();
         assert_eq!((x.cols(), y.cols()), (d, d), "rms_norm: x and y are [T, d]");
-        check_room("rms_norm", x.rows(), y);
+        check_capacity("rms_norm", x.rows(), y);
         self.op(
             norm.module,
             || work::norm(d),
@@ -71,7 +72,7 @@ impl<D: Device> Ops<D> {
         assert_eq!(widths, (d, d, d), "gated_rms_norm: all are [T, d]");
         assert!(d.is_multiple_of(norm.n_groups), "gated_rms_norm: groups");
         check_cols("gated_rms_norm", x.rows(), &gate);
-        check_room("gated_rms_norm", x.rows(), y);
+        check_capacity("gated_rms_norm", x.rows(), y);
         self.op(
             norm.module,
             || work::norm(d),
@@ -108,7 +109,7 @@ impl<D: Device> Ops<D> {
         if let Some(bias) = &linear.bias {
             assert_eq!((bias.rows(), bias.cols()), (1, d_out), "{name}: bias");
         }
-        check_room(name, x.rows(), y);
+        check_capacity(name, x.rows(), y);
         let rows = x.rows();
         let has_bias = linear.bias.is_some();
         self.op(
@@ -133,7 +134,7 @@ impl<D: Device> Ops<D> {
         let found = (state.rows(), state.cols());
         assert_eq!(found, (d_conv - 1, channels), "causal_conv1d: the state");
         check_cols("causal_conv1d", rows, &x);
-        check_room("causal_conv1d", rows, y);
+        check_capacity("causal_conv1d", rows, y);
         self.op(
             conv.module,
             || work::causal_conv1d(rows, d_conv, channels),
@@ -165,7 +166,7 @@ impl<D: Device> Ops<D> {
         for cols in [x, b, c, dt] {
             check_cols("ssm_scan", rows, cols);
         }
-        check_room("ssm_scan", rows, y);
+        check_capacity("ssm_scan", rows, y);
         self.op(
             ssm.module,
             || work::ssm_scan(rows, ssm.n_heads, ssm.head_dim, ssm.d_state),
@@ -182,7 +183,7 @@ impl<D: Device> Ops<D> {
         });
     }
 
-    /// Appends the rows of k and v and counts them.
+    /// Appends the rows of k and v and increases `cache.len`.
     pub fn append_kv(
         &mut self,
         module: ModuleId,
@@ -218,13 +219,13 @@ impl<D: Device> Ops<D> {
     ) {
         let (rows, width) = (q.rows(), shape.n_heads * shape.head_dim);
         assert_eq!((q.cols(), y.cols()), (width, width), "attention: q and y");
-        let kept = (cache.shape.n_kv_heads, cache.shape.head_dim);
+        let found = (cache.shape.n_kv_heads, cache.shape.head_dim);
         let expected = (shape.n_kv_heads, shape.head_dim);
-        assert_eq!(kept, expected, "attention: the cache");
+        assert_eq!(found, expected, "attention: the cache");
         let grouped = shape.n_heads.is_multiple_of(shape.n_kv_heads);
         assert!(grouped, "attention: heads");
         assert!(rows <= cache.len, "attention: the queries are not cached");
-        check_room("attention", rows, y);
+        check_capacity("attention", rows, y);
         let position_bytes = cache.format.bytes(shape, 1) as f64;
         self.op(
             module,
@@ -236,7 +237,7 @@ impl<D: Device> Ops<D> {
     /// y = gelu(x[:, :d])·x[:, d:], with the exact (erf) GELU.
     pub fn gelu_mul(&mut self, module: ModuleId, x: &D::Tensor, y: &mut D::Tensor) {
         assert_eq!(x.cols(), 2 * y.cols(), "gelu_mul: x is [T, 2d], y [T, d]");
-        check_room("gelu_mul", x.rows(), y);
+        check_capacity("gelu_mul", x.rows(), y);
         self.op(module, Work::default, |device| device.gelu_mul(x, y));
     }
 
@@ -244,7 +245,7 @@ impl<D: Device> Ops<D> {
     pub fn concat(&mut self, module: ModuleId, a: &D::Tensor, b: &D::Tensor, y: &mut D::Tensor) {
         let shape = (b.rows(), y.cols());
         assert_eq!(shape, (a.rows(), a.cols() + b.cols()), "concat: a, b and y");
-        check_room("concat", a.rows(), y);
+        check_capacity("concat", a.rows(), y);
         self.op(module, Work::default, |device| device.concat(a, b, y));
     }
 
@@ -252,17 +253,17 @@ impl<D: Device> Ops<D> {
     pub fn add(&mut self, module: ModuleId, a: &D::Tensor, b: &D::Tensor, y: &mut D::Tensor) {
         let shapes = (b.rows(), b.cols(), y.cols());
         assert_eq!(shapes, (a.rows(), a.cols(), a.cols()), "add: a, b and y");
-        check_room("add", a.rows(), y);
+        check_capacity("add", a.rows(), y);
         self.op(module, Work::default, |device| device.add(a, b, y));
     }
 
-    /// Writes the [`Top`] of the one row of logits to row `row` of y, which becomes its last one.
+    /// Writes the [`Top`] of one row of logits to row `row` of y, which becomes y's last row.
     pub fn top(&mut self, module: ModuleId, logits: &D::Tensor, row: usize, y: &mut D::Tensor) {
         assert_eq!(logits.rows(), 1, "top: logits are [1, vocab]");
         let places = Top::places(y.cols());
         assert!((1..=Top::MOST).contains(&places), "top: places");
         assert!(logits.cols() <= Top::MOST_VOCAB, "top: vocabulary");
-        check_room("top", row + 1, y);
+        check_capacity("top", row + 1, y);
         self.op(module, Work::default, |device| device.top(logits, row, y));
     }
 
@@ -270,25 +271,25 @@ impl<D: Device> Ops<D> {
     pub fn last_row(&mut self, x: &D::Tensor, y: &mut D::Tensor) {
         assert_eq!(x.cols(), y.cols(), "last_row: x is [T, d], y [1, d]");
         assert!(x.rows() > 0, "last_row: x has no rows");
-        check_room("last_row", 1, y);
+        check_capacity("last_row", 1, y);
         self.unrecorded(|device| device.last_row(x, y));
     }
 
     /// y = x.
     pub fn copy(&mut self, x: &D::Tensor, y: &mut D::Tensor) {
         assert_eq!(x.cols(), y.cols(), "copy: x and y");
-        check_room("copy", x.rows(), y);
+        check_capacity("copy", x.rows(), y);
         self.unrecorded(|device| device.copy(x, y));
     }
 }
 
-/// `y` was made with at least `rows` rows.
-fn check_room(op: &str, rows: usize, y: &impl Tensor) {
+/// Asserts that `y` has capacity for `rows` rows.
+fn check_capacity(op: &str, rows: usize, y: &impl Tensor) {
     let room = y.max_rows();
     assert!(rows <= room, "{op}: {rows} rows, and y was made for {room}");
 }
 
-/// The columns lie inside a tensor of `rows` rows.
+/// Asserts that the columns lie within a tensor of `rows` rows.
 fn check_cols<T: Tensor>(op: &str, rows: usize, cols: &Cols<T>) {
     assert_eq!(cols.tensor.rows(), rows, "{op}: rows");
     let end = cols.start + cols.len;

@@ -1,5 +1,5 @@
-//! The ops that the model is written in. [`Ops`] checks the shapes of a call, opens its span, calls the device and counts
-//! the work, so that each of these is written once for all devices. It computes nothing itself.
+//! The op vocabulary of the model. [`Ops`] checks the shapes of a call, opens its span, calls the device and counts the
+//! work, once for all devices. It computes nothing itself.
 
 pub mod device;
 mod kernels;
@@ -13,11 +13,11 @@ use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, ModelSizes, 
 use crate::ops::trace::{ModuleId, Profiler, SpanId, SpanTime};
 use crate::ops::work::Work;
 
-/// A device and the record of what runs on it.
+/// A device, and the profile of the ops that run on it.
 pub struct Ops<D: Device> {
     device: D,
     profiler: Profiler,
-    /// The outermost block that was encoded last, and when that began.
+    /// The outermost block encoded last and its start time, until a fence ends it.
     unfenced: Option<(SpanId, f64)>,
 }
 
@@ -51,7 +51,7 @@ impl<D: Device> Ops<D> {
             self.device.leave_span();
         }
         self.profiler.close(span, Work::default);
-        // The outermost one of nested blocks closes last.
+        // Of nested blocks the outermost closes last, so it is the one that remains.
         self.unfenced = block.map(|block| (block, start_us));
         result
     }
@@ -76,24 +76,26 @@ impl<D: Device> Ops<D> {
 
 /// Memory.
 impl<D: Device> Ops<D> {
+    /// Checks that the device supports a model of these sizes.
+    ///
     /// # Errors
-    /// [`crate::base::error::Error::DeviceLimit`] with the size that the device has no kernel or room for.
+    /// [`crate::base::error::Error::DeviceLimit`] with the size that exceeds the device's kernels or memory.
     pub fn check_sizes(&self, sizes: &ModelSizes) -> Result<()> {
         self.device.check_sizes(sizes)
     }
 
-    /// A tensor of zeros with room for `rows`.
+    /// A zeroed tensor with capacity for `rows`.
     pub fn tensor(&mut self, rows: usize, cols: usize) -> D::Tensor {
         self.device.tensor(rows, cols)
     }
 
-    /// A tensor of given numbers, `values[rows · cols]`.
+    /// A tensor initialised with `values[rows · cols]`.
     pub fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> D::Tensor {
         assert_eq!(values.len(), rows * cols, "constant: [{rows}, {cols}]");
         self.device.constant(rows, cols, values)
     }
 
-    /// Calls `body` with each piece of `data` and its number, on the host's threads.
+    /// Splits `data` into pieces and calls `body(index, piece)` on the host's threads.
     pub fn for_each_piece(
         &self,
         data: &mut [u8],
@@ -103,12 +105,12 @@ impl<D: Device> Ops<D> {
         self.device.for_each_piece(data, piece, body);
     }
 
-    /// Repacks the host matrix for the device and drops it.
+    /// Repacks a host matrix for the device and frees it.
     pub fn upload(&mut self, matrix: QMatrix) -> D::Weight {
         self.device.upload(matrix)
     }
 
-    /// An empty cache with room for `context` positions, kept in `format` or more exactly.
+    /// An empty cache with capacity for `context` positions, in `format` or a more exact one.
     pub fn kv_cache(
         &mut self,
         shape: &AttentionShape,
@@ -125,23 +127,23 @@ impl<D: Device> Ops<D> {
         }
     }
 
-    /// Sets every number of `x` to zero.
+    /// Sets every element of `x` to zero.
     pub fn clear(&mut self, x: &mut D::Tensor) {
         self.device.clear(x);
     }
 
-    /// Overwrites all numbers of x, row-major.
+    /// Overwrites all elements of x, row-major.
     pub fn write(&mut self, values: &[f32], x: &mut D::Tensor) {
         assert_eq!(values.len(), self.numbers(x), "write: all numbers of x");
         self.device.write(values, x);
     }
 
-    /// How many numbers x has.
+    /// The number of elements of x.
     pub fn numbers(&self, x: &D::Tensor) -> usize {
         x.rows() * x.cols()
     }
 
-    /// Replaces the positions of a cache by those that [`Ops::read_kv`] gave.
+    /// Replaces the contents of a cache by the bytes of [`Ops::read_kv`].
     pub fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<D>) {
         let len = bytes.len() / self.kv_position_bytes(cache);
         assert!(len <= cache.context, "write_kv: more positions than fit");
@@ -149,30 +151,30 @@ impl<D: Device> Ops<D> {
         cache.len = len;
     }
 
-    /// Bytes of each position in [`Ops::read_kv`].
+    /// Bytes per position in [`Ops::read_kv`].
     pub fn kv_position_bytes(&self, cache: &KvCache<D>) -> usize {
         cache.format.bytes(&cache.shape, 1) as usize
     }
 
-    /// Bytes of device memory that `weight` takes.
+    /// Device memory of `weight` in bytes.
     pub fn weight_bytes(&self, weight: &D::Weight) -> usize {
         self.device.weight_bytes(weight)
     }
 }
 
-/// Running and reading back: the only waits.
+/// Submission and readback: the only waits.
 impl<D: Device> Ops<D> {
-    /// Starts what is encoded.
+    /// Submits all encoded ops.
     pub fn flush(&mut self) {
         self.device.flush();
     }
 
-    /// Whether spans have times without [`Ops::fence`].
+    /// Whether spans get times without [`Ops::fence`].
     pub fn times_spans(&self) -> bool {
         self.device.times_spans()
     }
 
-    /// Waits until what is encoded has run, and gives the last block its time where the device can't.
+    /// Waits until all encoded ops have run. If the device can't time spans, this sets the time of the last block.
     ///
     /// # Errors
     /// The device's own failure.
@@ -189,13 +191,15 @@ impl<D: Device> Ops<D> {
         Ok(())
     }
 
+    /// Reports failures that the device has noticed outside of a readback.
+    ///
     /// # Errors
-    /// The first failure that the device has reported by itself; it may report late.
+    /// The first failure that the device has reported; reports are asynchronous.
     pub fn check(&self) -> Result<()> {
         self.device.check()
     }
 
-    /// The numbers of x, row-major.
+    /// The elements of x, row-major.
     ///
     /// # Errors
     /// The device's own failure.
@@ -205,7 +209,7 @@ impl<D: Device> Ops<D> {
         numbers
     }
 
-    /// Keys and values of a cache by position. // [len][kv heads][k, v]
+    /// The contents of a cache by position. // [len][kv heads][k, v]
     ///
     /// # Errors
     /// The device's own failure.

@@ -1,5 +1,5 @@
-//! Spans: what ran when, and how much work it was, in columns that cross to JavaScript as typed arrays. [`Ops`](crate::ops::Ops)
-//! opens the spans, the session takes the result. This file counts, draws and prints nothing.
+//! Spans: what ran when, and how much work it was, in columns that are passed to JavaScript as typed arrays.
+//! [`Ops`](crate::ops::Ops) opens the spans and the session takes the profile; the work is counted in `work.rs`.
 
 use crate::base::clock::now_us;
 use crate::ops::work::Work;
@@ -7,12 +7,12 @@ use crate::ops::work::Work;
 /// How much is recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Nothing; one branch per span.
+    /// Nothing; costs one branch per span.
     #[default]
     Off,
     /// One span per block, and one for each call of a shared transformer.
     Block,
-    /// Every op too.
+    /// Also one span per op.
     Module,
 }
 
@@ -26,15 +26,15 @@ impl ModuleId {
     }
 }
 
-/// A span of the current record, for a device that reports its times later.
+/// Handle to a span of the current profile, for a device that reports times later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpanId {
     index: usize,
-    /// The record it belongs to; times of a record that was taken or discarded are dropped.
+    /// Number of the profile; times for a profile that was taken or discarded are dropped.
     record: u32,
 }
 
-/// When a part of a span ran, by the device's own clock.
+/// Start and end of a part of a span, measured by the device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SpanTime {
     pub span: SpanId,
@@ -53,19 +53,19 @@ impl OpenSpan {
     }
 }
 
-/// The finished record: one entry per span in every column, in the order in which the spans opened.
+/// A finished profile: one entry per span in every column, in the order in which the spans were opened.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
-    /// The table that `name` indexes: names of modules within their block.
+    /// Names that `name` indexes: span names of modules, unique within a block.
     pub names: Vec<String>,
     pub name: Vec<u16>,
     /// The index of the enclosing span, or −1.
     pub parent: Vec<i32>,
-    /// Which pass of the session the span belongs to: 0 is the prefill, n the n-th decode step.
+    /// The pass of the session: 0 is the prefill, n the n-th decode step.
     pub pass: Vec<u32>,
     pub start_us: Vec<f64>,
     pub duration_us: Vec<f32>,
-    /// [`Work::flops`] of an op; 0 for a block, whose work is that of its ops.
+    /// [`Work::flops`] of an op; 0 for a block, whose work is the sum of its ops.
     pub flops: Vec<f64>,
     /// [`Work::bytes`] of an op.
     pub bytes: Vec<f64>,
@@ -91,7 +91,7 @@ impl Profile {
     }
 }
 
-/// A module's span name, and its place in [`Profile::names`] from its first span on.
+/// A module's span name, and its index in [`Profile::names`] once it has been interned.
 #[derive(Debug)]
 struct SpanName {
     text: String,
@@ -104,11 +104,11 @@ pub struct Profiler {
     level: Level,
     profile: Profile,
     open: Vec<usize>,
-    /// Records taken or discarded so far.
+    /// Number of profiles taken or discarded so far.
     record: u32,
-    /// Whether the times of each span are the device's own.
+    /// For each span, whether its times come from the device.
     is_device_time: Vec<bool>,
-    /// By [`ModuleId`]: a span costs an index, no comparison of strings.
+    /// By [`ModuleId`], so that opening a span compares no strings.
     modules: Vec<SpanName>,
     pass: u32,
 }
@@ -122,7 +122,7 @@ impl Profiler {
         self.level
     }
 
-    /// Assigns all later spans to pass `pass`.
+    /// Assigns the spans that follow to pass `pass`.
     pub fn set_pass(&mut self, pass: u32) {
         self.pass = pass;
     }
@@ -143,7 +143,7 @@ impl Profiler {
                 ..
             }) => return *name,
             Some(name) => &name.text[..],
-            // Ops that run without a model, as in the self-test.
+            // Ops outside a model, as in the self-test.
             None => "unnamed",
         };
         let names = &mut self.profile.names;
@@ -184,7 +184,7 @@ impl Profiler {
         self.profile.bytes.push(0.0);
         self.is_device_time.push(false);
         self.open.push(index);
-        // The clock is read last, so that the bookkeeping is charged to the parent.
+        // The clock is read last, so that bookkeeping counts towards the parent span.
         self.profile.start_us.push(now_us());
         OpenSpan(Some(index))
     }
@@ -208,8 +208,8 @@ impl Profiler {
         })
     }
 
-    /// Replaces the host's times of a span and of the spans around it by the device's: each then reaches from the start of
-    /// its first part to the end of its last.
+    /// Replaces the host's times of a span and its ancestors by the device's: each extends from the start of its first
+    /// part to the end of its last.
     pub fn note_device_time(&mut self, time: SpanTime) {
         let SpanTime {
             span,
@@ -236,15 +236,15 @@ impl Profiler {
         }
     }
 
-    /// The spans recorded since the last call; the names stay interned.
+    /// Takes the spans recorded since the last call. Interned names are kept.
     pub fn take(&mut self) -> Profile {
         let taken = self.profile.clone();
         self.discard();
         taken
     }
 
-    /// For each of `modules` the summed duration of its spans in the latest pass `pass`. Modules with the same span name
-    /// are not told apart.
+    /// The total duration of each of `modules` in the latest pass `pass`. Modules with the same span name are summed
+    /// together.
     pub fn durations_us(&self, modules: &[ModuleId], pass: u32) -> Vec<f32> {
         let name_of = |module: &ModuleId| self.modules.get(module.index())?.interned;
         let names: Vec<Option<u16>> = modules.iter().map(name_of).collect();
@@ -267,7 +267,7 @@ impl Profiler {
         sums
     }
 
-    /// Drops the spans recorded since `take`.
+    /// Discards the spans recorded since `take`.
     pub fn discard(&mut self) {
         self.profile.clear();
         self.is_device_time.clear();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_recorded_or_counted_when_profiling_is_off() {
+    fn level_off_records_no_spans_and_counts_no_work() {
         let mut profiler = profiler(Level::Off);
         let block = profiler.open_block(BLOCK);
         let op = profiler.open_op(OPS[0]);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_op_is_the_child_of_the_block_around_it() {
+    fn the_span_of_an_op_is_a_child_of_its_block() {
         let mut profiler = profiler(Level::Module);
         let block = profiler.open_block(BLOCK);
         let op = profiler.open_op(OPS[0]);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_with_one_span_name_share_an_entry_of_the_table() {
+    fn modules_with_the_same_span_name_share_a_name_entry() {
         let mut profiler = Profiler::default();
         profiler.set_modules(["in_proj", "in_proj"]);
         profiler.set_level(Level::Module);
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_a_device_replace_those_of_the_host_in_a_span_and_around_it() {
+    fn device_times_replace_host_times_of_a_span_and_its_ancestors() {
         let mut profiler = profiler(Level::Module);
         let block = profiler.open_block(BLOCK);
         let mut ids = Vec::new();
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn block_level_leaves_the_ops_out() {
+    fn block_level_records_no_spans_of_ops() {
         let mut profiler = profiler(Level::Block);
         let block = profiler.open_block(BLOCK);
         let op = profiler.open_op(OPS[0]);

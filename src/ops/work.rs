@@ -1,15 +1,15 @@
-//! The work of each op from its shapes, the same on every device: the only FLOP and byte formulas of the product. A span and
-//! the report's counts both come from here.
+//! The work of each op from its shapes, the same for every device. These are the only FLOP and byte formulas: spans and
+//! the report's counts use them.
 //!
-//! Conventions: a multiplication with its addition is two FLOPs. Norms, copies, activation functions, rotations and biases
-//! have no counted arithmetic. Bytes are what must move: weights once per call, states read and written, keys and
-//! values read and written; activations are left out, because they stay in caches.
+//! Conventions: a multiply-add is two FLOPs. Norms, copies, activation functions, rotations and biases count no FLOPs.
+//! Bytes are the traffic that can't be avoided: weights once per call, states, keys and values read and written;
+//! activations are not counted, because they stay in caches.
 //!
-//! The numbers are whole, and f64 has them exact up to 2⁵³. Sizes may come from a file, so a product must not overflow.
+//! Counts are integers, exact in f64 up to 2⁵³. Sizes may come from an untrusted file, so products must not overflow.
 
 use crate::base::quant::WeightFormat;
 
-/// What an op must do, whatever the device.
+/// FLOPs and bytes of an op.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Work {
     pub flops: f64,
@@ -23,7 +23,7 @@ impl Work {
         self.weight_bytes + self.state_bytes
     }
 
-    /// The work of `calls` such calls.
+    /// The work of `calls` identical calls.
     pub fn times(self, calls: usize) -> Work {
         let calls = calls as f64;
         Work {
@@ -42,7 +42,7 @@ impl std::ops::AddAssign for Work {
     }
 }
 
-/// In f64: a count of operations does not fit the addresses of wasm.
+/// A product in f64: an operation count may exceed wasm's 32-bit usize.
 fn product<const N: usize>(sizes: [usize; N]) -> f64 {
     sizes.into_iter().map(|size| size as f64).product()
 }
@@ -52,12 +52,12 @@ fn matrix_bytes(format: WeightFormat, rows: usize, cols: usize) -> f64 {
     rows as f64 * format.bytes(1, cols) as f64
 }
 
-/// Bytes of `n` numbers in f32.
+/// Bytes of `n` f32 values.
 fn f32_bytes(n: f64) -> f64 {
     4.0 * n
 }
 
-/// Rows of a table, one per token.
+/// Reads one row of the table per token.
 pub fn embed(tokens: usize, cols: usize, format: WeightFormat) -> Work {
     Work {
         weight_bytes: matrix_bytes(format, tokens, cols),
@@ -65,7 +65,7 @@ pub fn embed(tokens: usize, cols: usize, format: WeightFormat) -> Work {
     }
 }
 
-/// W·x of `rows` rows.
+/// W·x for `rows` rows.
 pub fn linear(
     rows: usize,
     [d_out, d_in]: [usize; 2],
@@ -88,7 +88,7 @@ pub fn norm(d: usize) -> Work {
     }
 }
 
-/// Depthwise: each channel meets its own `d_conv` taps.
+/// Depthwise: `d_conv` taps per channel.
 pub fn causal_conv1d(rows: usize, d_conv: usize, channels: usize) -> Work {
     Work {
         flops: 2.0 * product([rows, d_conv, channels]),
@@ -97,8 +97,8 @@ pub fn causal_conv1d(rows: usize, d_conv: usize, channels: usize) -> Work {
     }
 }
 
-/// The recurrence, whichever form is computed: a decay, two for the input and two for the output of each number of the
-/// state; dt·x and D·x for each channel.
+/// The recurrence, whichever form computes it. Per element of the state: the decay, a multiply-add for the input and
+/// one for the output; per channel: dt·x and D·x.
 pub fn ssm_scan(rows: usize, n_heads: usize, head_dim: usize, d_state: usize) -> Work {
     let channels = product([n_heads, head_dim]);
     let state = channels * d_state as f64;
@@ -110,7 +110,7 @@ pub fn ssm_scan(rows: usize, n_heads: usize, head_dim: usize, d_state: usize) ->
     }
 }
 
-/// `position_bytes`: keys and values of one position.
+/// `position_bytes`: bytes of the keys and values of one position.
 pub fn append_kv(rows: usize, position_bytes: f64) -> Work {
     Work {
         state_bytes: rows as f64 * position_bytes,
@@ -118,8 +118,8 @@ pub fn append_kv(rows: usize, position_bytes: f64) -> Work {
     }
 }
 
-/// `rows` queries of width `d_attention` after `past` earlier positions. Query t meets those and t + 1 more; a pair is a
-/// product of heads and a sum of values.
+/// `rows` queries of width `d_attention` after `past` earlier positions. Query t attends to `past + t + 1` positions,
+/// with one multiply-add each for the score and for the value per column.
 pub fn attention(rows: usize, past: usize, d_attention: usize, position_bytes: f64) -> Work {
     let pairs = product([rows, past]) + product([rows, rows + 1]) / 2.0;
     Work {
@@ -133,9 +133,9 @@ pub fn attention(rows: usize, past: usize, d_attention: usize, position_bytes: f
 mod tests {
     use super::*;
 
-    /// Counted on paper; `tests/report.rs` has the totals of the published models.
+    /// Calculated by hand; `tests/report.rs` has the totals of the published models.
     #[test]
-    fn the_work_of_small_ops_is_what_paper_says() {
+    fn the_work_of_small_ops_matches_hand_calculation() {
         let work = |flops, weight_bytes, state_bytes| Work {
             flops,
             weight_bytes,
@@ -150,15 +150,15 @@ mod tests {
         assert_eq!(causal_conv1d(3, 4, 10), work(240.0, 200.0, 240.0));
         assert_eq!(ssm_scan(2, 3, 4, 5), work(672.0, 36.0, 480.0));
         assert_eq!(append_kv(2, 10.0), work(0.0, 0.0, 20.0));
-        // Queries of width 6 at positions 1 and 2 meet 2 and 3 keys.
+        // Queries of width 6 at positions 1 and 2 attend to 2 and 3 keys.
         assert_eq!(attention(2, 1, 6, 10.0), work(120.0, 0.0, 30.0));
     }
 
     #[test]
-    fn sizes_of_a_hostile_file_do_not_overflow() {
+    fn huge_sizes_do_not_overflow() {
         let huge = usize::MAX / 2;
         let flops = linear(huge, [huge, 1 << 16], WeightFormat::F32, false).flops;
-        // More than any integer holds, where addresses have 32 bits too.
+        // More than any integer type holds, also with a 32-bit usize.
         assert!(flops > u64::MAX as f64 && flops.is_finite());
         assert!(ssm_scan(huge, huge, huge, huge).flops.is_finite());
     }

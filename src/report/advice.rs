@@ -1,4 +1,5 @@
-//! What the figures of a run suggest, and what weakens them. A sentence is given only if the data support it.
+//! Advice on how to make a run faster, and cautions about its figures, derived from its summary. Each sentence is given
+//! only if the data support it.
 
 use crate::base::quant::WeightFormat;
 use crate::model::config::BlockKind;
@@ -10,14 +11,14 @@ use crate::report::verdict::{Roof, Verdict};
 
 /// Smaller weights may stay in the last-level cache of a CPU from pass to pass.
 const CACHED_BYTES: u64 = 64 << 20;
-/// Recording may cost this much, and runs may differ this much, without a caution.
+/// No caution if recording costs at most this much, and if runs differ by at most twice as much.
 const QUIET_PERCENT: f64 = 10.0;
 /// Fewer runs than this give no useful spread.
-const ENOUGH_RUNS: usize = 3;
-/// q4 is worth naming only if it saves more than a twentieth of the bytes.
+const MIN_RUNS: usize = 3;
+/// q4 is suggested only if it saves more than a twentieth of the bytes.
 const WORTHWHILE_SHARE: f64 = 0.95;
 
-/// The most useful first.
+/// Advice, the most useful first.
 pub fn advice(run: &Run, summary: &Summary) -> Vec<Sentence> {
     let mut sentences = Vec::new();
     if run.decode_tokens > 0 {
@@ -28,7 +29,7 @@ pub fn advice(run: &Run, summary: &Summary) -> Vec<Sentence> {
     sentences
 }
 
-/// What limits decode, and what fewer bytes would change. Above its ceiling, a phase has a caution instead.
+/// What limits decode, and what fewer bytes would change. A phase above its ceiling gets a caution instead.
 fn decode(run: &Run, summary: &Summary) -> Option<Sentence> {
     let decode = &summary.decode;
     let (percent, ceilings) = (decode.percent_of_ceiling?, run.ceilings?);
@@ -64,7 +65,7 @@ fn decode(run: &Run, summary: &Summary) -> Option<Sentence> {
     Some(Sentence::new(key, values))
 }
 
-/// Bytes of a decode step with q4 weights over those with this run's weights.
+/// Bytes of a decode step with q4 weights relative to this run's weights.
 fn q4_share(run: &Run) -> f64 {
     let (config, formats) = (run.config(), run.formats());
     let bytes = |weights: WeightFormat| -> f64 {
@@ -74,7 +75,7 @@ fn q4_share(run: &Run) -> f64 {
     ratio(bytes(WeightFormat::Q4), bytes(formats.weights))
 }
 
-/// The module name whose calls together would gain the most time at their ceiling.
+/// The module name whose calls, taken together, would gain the most time at their ceiling.
 fn farthest(summary: &Summary) -> Option<Sentence> {
     let prefill = most_lost(&summary.prefill).map(|lost| (lost, true));
     let decode = most_lost(&summary.decode).map(|lost| (lost, false));
@@ -102,11 +103,11 @@ struct Lost {
     allowed_us: f64,
 }
 
-/// Sums the modules by name and takes the one with the largest time above the allowed one.
+/// Sums the leaf modules by name and returns the sum with the most time above what its ceiling allows.
 fn most_lost(phase: &PhaseSummary) -> Option<Lost> {
     let mut sums: Vec<Lost> = Vec::new();
     for row in &phase.modules {
-        // Only leaves: the modules around them lose the same time again.
+        // Only leaves: a module around them would count the same time again.
         let Some(percent) = row.percent_of_ceiling.filter(|_| row.us == row.self_us) else {
             continue;
         };
@@ -133,7 +134,7 @@ fn threads(run: &Run) -> Option<Sentence> {
         .then(|| Sentence::new("advice.threads", []))
 }
 
-/// What to know before relying on the figures.
+/// Reasons to distrust figures of the run.
 pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
     let phases = [
         (
@@ -151,7 +152,7 @@ pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
         sentences.extend(above_ceiling(run, phase, name));
     }
     let n_runs = run.runs.len();
-    if n_runs < ENOUGH_RUNS {
+    if n_runs < MIN_RUNS {
         let runs = SentenceValue::Whole(n_runs as f64);
         sentences.push(Sentence::new("advice.caution.few_runs", [("runs", runs)]));
     }
@@ -191,7 +192,7 @@ fn above_ceiling(run: &Run, phase: &PhaseSummary, name: &SentenceValue) -> Optio
 
 fn spread_or_recording(phase: &PhaseSummary, name: &SentenceValue) -> Vec<Sentence> {
     let apart_us = phase.wall_us.p95 - phase.wall_us.p5;
-    let wide = 100.0 * ratio(apart_us, phase.wall_us.median);
+    let spread_percent = 100.0 * ratio(apart_us, phase.wall_us.median);
     let sentence = |key, percent| {
         let values = [
             ("phase", name.clone()),
@@ -200,8 +201,8 @@ fn spread_or_recording(phase: &PhaseSummary, name: &SentenceValue) -> Vec<Senten
         Sentence::new(key, values)
     };
     let mut sentences = Vec::new();
-    if wide > 2.0 * QUIET_PERCENT {
-        sentences.push(sentence("advice.caution.spread", wide));
+    if spread_percent > 2.0 * QUIET_PERCENT {
+        sentences.push(sentence("advice.caution.spread", spread_percent));
     }
     // Within the spread of the runs, the cost of recording can't be distinguished from noise.
     let is_distinct = phase.profiled_us.median - phase.wall_us.median > apart_us;

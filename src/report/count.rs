@@ -1,5 +1,6 @@
-//! What a pass must do, from the configuration alone: the work of every module of the plan, without a model. The formulas are
-//! those of [`crate::ops::work`]; a shared transformer is counted at each of its calls, under the block that calls it.
+//! Counts the work of a pass from the configuration alone: FLOPs and bytes of every module of the plan, without a
+//! model. The formulas are in [`crate::ops::work`]; a shared transformer is counted at each of its calls, under the
+//! calling block.
 
 use crate::base::quant::WeightFormat;
 use crate::family;
@@ -9,18 +10,18 @@ use crate::model::module::{Module, OpKind, Part};
 use crate::ops::trace::ModuleId;
 use crate::ops::work::{self, Work};
 
-/// What makes up the FLOPs of a module.
+/// What the FLOPs of a module consist of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Linear,
     Conv1d,
     Attention,
     Ssm,
-    /// Reads or writes memory and has no counted arithmetic.
+    /// Memory traffic without counted FLOPs.
     Memory,
 }
 
-/// Whose peak holds for a module's arithmetic.
+/// Which peak rate applies to a module's arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
     Int8,
@@ -29,7 +30,7 @@ pub enum Arithmetic {
 }
 
 impl Arithmetic {
-    /// What the products of a matrix are computed in.
+    /// The arithmetic of a matrix product with these weights.
     pub fn of(weights: WeightFormat) -> Arithmetic {
         match weights {
             WeightFormat::Q4 => Arithmetic::Int8,
@@ -39,11 +40,11 @@ impl Arithmetic {
     }
 }
 
-/// One module in a pass, all its calls together. The numbers are whole and exact up to 2⁵³.
+/// The work of one module in a pass, all its calls together. Counts are integers, exact up to 2⁵³.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleWork {
     pub module: ModuleId,
-    /// The checkpoint's path, as if each block had its own copy of what it shares.
+    /// The checkpoint's path, as if each block had its own copy of shared modules.
     pub path: String,
     pub block: Option<usize>,
     pub part: Part,
@@ -62,11 +63,11 @@ impl ModuleWork {
     }
 }
 
-/// How a model is held while it computes.
+/// Storage formats while a model runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Formats {
     pub weights: WeightFormat,
-    /// Keys and values of one position in one hybrid block.
+    /// Bytes of the keys and values of one position in one hybrid block.
     pub kv_position_bytes: f64,
 }
 
@@ -74,7 +75,7 @@ pub struct Formats {
 const EMBEDDINGS: usize = 2;
 
 /// Every module that has work in a pass over `tokens` new tokens after `past` earlier ones, in the order of the forward
-/// pass. Only the last token gets logits.
+/// pass. Logits are computed for the last token only.
 pub fn pass(config: &Config, tokens: usize, past: usize, formats: Formats) -> Vec<ModuleWork> {
     let all = Pass {
         config,
@@ -93,7 +94,7 @@ pub fn pass(config: &Config, tokens: usize, past: usize, formats: Formats) -> Ve
         .collect()
 }
 
-/// Some tokens that go through all modules in chunks.
+/// A pass over some tokens, chunk by chunk.
 struct Pass<'a> {
     config: &'a Config,
     formats: Formats,
@@ -135,7 +136,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Eight-bit keys and values meet 16-bit queries and weights.
+    /// i8 keys and values are multiplied with 16-bit queries and attention weights.
     fn cache_arithmetic(&self) -> Arithmetic {
         match self.formats.weights {
             WeightFormat::F32 => Arithmetic::F32,
@@ -147,7 +148,7 @@ impl Pass<'_> {
     fn work(&self, module: &Module) -> Work {
         let (whole, rest) = (self.tokens / CHUNK, self.tokens % CHUNK);
         if module.op != OpKind::Attention {
-            // It does not depend on the tokens before.
+            // Independent of the tokens before.
             let mut sum = self.chunk(module, CHUNK, 0).times(whole);
             if rest > 0 {
                 sum += self.chunk(module, rest, 0);

@@ -1,24 +1,24 @@
 //! The measuring protocol of the command line, the page and the tests: which runs to make, in which order, on which
-//! prompt. It runs nothing itself, since natively a loop and in a browser a worker does that.
+//! prompt. The caller makes the runs, natively in a loop and in a browser through a worker.
 
-/// A measurement warms up first; then runs without and with recording alternate, so that a drift of clock rate or
-/// temperature affects both kinds alike.
+/// After a warm-up, unprofiled and profiled runs alternate, so that a drift of clock rate or temperature affects both
+/// kinds alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Protocol {
     /// Runs before the first measured one. They fill caches and page tables and raise the clock rate.
     pub warmup: usize,
     /// Measured runs of each kind.
     pub runs: usize,
-    /// Whether there are recorded runs at all.
+    /// Whether to make profiled runs.
     pub is_recorded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextRun {
     WarmUp,
-    /// Without spans: its times are those of whole passes.
+    /// Without spans, for the times of whole passes.
     Unprofiled,
-    /// With spans: its times are those of blocks and modules.
+    /// With spans, for the times of blocks and modules.
     Profiled,
 }
 
@@ -33,7 +33,7 @@ impl Default for Protocol {
 }
 
 impl Protocol {
-    /// What to run after `n_done` runs, warm-up included; `None` at the end.
+    /// The next run after `n_done` runs, warm-up included; `None` at the end.
     pub fn next(self, n_done: usize) -> Option<NextRun> {
         let Some(n_measured) = n_done.checked_sub(self.warmup) else {
             return Some(NextRun::WarmUp);
@@ -52,7 +52,7 @@ impl Protocol {
 }
 
 impl NextRun {
-    /// Its name on the JavaScript side.
+    /// Name used in the JavaScript API.
     pub fn name(self) -> &'static str {
         match self {
             NextRun::WarmUp => "warm_up",
@@ -62,12 +62,12 @@ impl NextRun {
     }
 }
 
-/// Tokens of the prompt and decode steps of a report where nothing else is asked for.
+/// Default number of tokens of the prompt, and of decode steps.
 pub const PROMPT_TOKENS: usize = 35;
 pub const DECODE_TOKENS: usize = 16;
 
-/// The ids to measure with: `ids` cut or repeated to `length`. Without `ids`, a fixed walk through the vocabulary: any
-/// ids take the same time, and steps of a prime read different rows of the embedding.
+/// The token ids to measure with: `ids` cut or repeated to `length`. Without `ids`, the ids step through the vocabulary
+/// by a prime: all ids take the same time, and each reads a different row of the embedding.
 pub fn prompt(ids: Option<&[u32]>, length: usize, vocab_size: usize) -> Vec<u32> {
     match ids {
         Some(ids) => ids.iter().copied().cycle().take(length).collect(),
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_of_both_kinds_alternate_after_the_warm_up() {
+    fn unprofiled_and_profiled_runs_alternate_after_the_warm_up() {
         use NextRun::{Profiled, Unprofiled, WarmUp};
         let protocol = Protocol {
             warmup: 2,

@@ -1,6 +1,6 @@
-//! What a measured run shows about a model: counts from shapes, times, ceilings, and reports for people and programs.
-//! A run comes as data, from this machine or from a file. This module measures nothing, reads no file and knows no
-//! device beyond its ceilings.
+//! Reports on measured runs: work counted from shapes, times, ceilings, and exports for people and programs. A run is
+//! plain data, from this machine or from a file. Nothing here measures, reads files or depends on a device, except for
+//! its ceilings.
 
 mod advice;
 pub mod count;
@@ -22,16 +22,16 @@ use crate::report::run::Run;
 use crate::report::summary::summarise;
 use crate::words::Language;
 
-/// The prompt of a measurement without one of its own. Its content doesn't matter: any token ids cost the same time.
+/// Default prompt of a measurement. Its content does not affect the times.
 pub const PROMPT: &str = "A state space model reads a text once and keeps what matters in a state of constant size, \
 while attention keeps every token and looks at all of them again. A hybrid does both, and this report shows what each \
 part costs.";
 
-/// The formats in which a run can be exported.
+/// Export formats of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Markdown,
-    /// The run itself.
+    /// The run file itself.
     Json,
     Csv,
     Trace,
@@ -54,7 +54,7 @@ impl FromStr for Format {
     }
 }
 
-/// A checked run as text. Only Markdown depends on the language.
+/// Exports a checked run. Only Markdown depends on the language.
 pub fn export(run: &Run, format: Format, language: Language) -> String {
     match format {
         Format::Markdown => markdown::write(run, &summarise(run), language),

@@ -1,4 +1,4 @@
-//! How numbers are written in sentences: three significant digits, units and the decimal mark of the language.
+//! Formats numbers in sentences: three significant digits, units, and the decimal mark of the language.
 
 use crate::words::{self, Language};
 
@@ -13,7 +13,7 @@ pub fn figure(language: Language, value: f64) -> String {
     decimal(language, value, digits(value))
 }
 
-/// Microseconds in a unit that suits them.
+/// Microseconds in a suitable unit.
 pub fn time(language: Language, us: f64) -> String {
     let (value, unit) = match us.abs() {
         us_abs if us_abs >= 1e6 => (us / 1e6, "report.unit.s"),
@@ -32,7 +32,7 @@ pub fn bytes(language: Language, bytes: f64) -> String {
     format!("{} {}", figure(language, value), words::get(language, unit))
 }
 
-/// Digits after the decimal mark that make three significant ones, at most six.
+/// Digits after the decimal mark for three significant digits, at most six.
 pub fn digits(value: f64) -> usize {
     let value = value.abs();
     (0..6)
@@ -43,7 +43,7 @@ pub fn digits(value: f64) -> usize {
         )
 }
 
-/// A whole number in groups of three, as the reference report writes it.
+/// An integer with its digits in groups of three, as in the reference report.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

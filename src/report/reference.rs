@@ -1,5 +1,5 @@
-//! The reference report, which this report replaces: its figures as published, and the same pass counted again. Times
-//! can't be recomputed: both have the published ones.
+//! The reference report: its figures as published, and its pass counted again with this project's formulas. Times can't
+//! be recomputed, so both versions have the published ones.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::report::run::Shapes;
 use crate::report::sentence::{Sentence, SentenceValue};
 use crate::report::summary::{FlopsByKind, Parts};
 
-/// The published figures, to their printed digits, and the sizes of their model.
+/// The published figures with their printed digits, and the shapes of the model.
 const DATA: &str = include_str!("reference.json");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -47,13 +47,13 @@ pub struct ReferenceReport {
     pub n_blocks: usize,
     pub parameters: u64,
     pub flops: f64,
-    /// The published report has one figure for linear layers and convolutions together, here under `linear`.
+    /// The published report has one figure for linear layers and convolutions together; it is in `linear`.
     pub flops_by_kind: FlopsByKind,
     pub tflops: f64,
     pub blocks: Vec<ReferenceBlock>,
     pub types: Vec<ReferenceType>,
     pub slowest: Vec<ReferenceModule>,
-    /// What differs between published and recomputed.
+    /// Why the published and the recomputed figures differ.
     pub explanation: Sentence,
 }
 
@@ -64,7 +64,7 @@ pub struct ReferenceBlock {
     pub attention_flops: f64,
     pub ffn_flops: f64,
     pub other_flops: f64,
-    /// `None` if FLOPs are recomputed: no time of a block was published.
+    /// `None` if FLOPs are recomputed: block times were not published.
     pub tflops: Option<f64>,
 }
 
@@ -135,7 +135,7 @@ struct PublishedModule {
     class: String,
 }
 
-/// A printed figure in units of its last digits, without binary rounding errors.
+/// A printed figure times `by`, without binary rounding errors.
 fn scaled(printed: f64, by: f64) -> f64 {
     (printed * by).round()
 }
@@ -165,7 +165,7 @@ pub fn report(kind: ReferenceKind) -> ReferenceReport {
     }
 }
 
-/// The published figures; the explanation is still empty.
+/// The published figures. The explanation is filled in later.
 fn published(data: Published) -> ReferenceReport {
     let flops = |gflops| scaled(gflops, 1e9);
     ReferenceReport {
@@ -214,12 +214,12 @@ fn published(data: Published) -> ReferenceReport {
     }
 }
 
-/// The FLOPs of a pass with every operation counted once, under its block; second, the total with the logits of the
-/// last token only.
+/// Each operation of the pass counted once, under its block. Also returns the total FLOPs with logits for the last
+/// token only.
 fn recomputed(mut report: ReferenceReport, shapes: &Shapes) -> (ReferenceReport, f64) {
     let config = shapes.config().expect("the file is our own");
     let tokens = report.prompt_tokens;
-    // FLOPs don't depend on the format of the weights.
+    // FLOPs are independent of the weight format.
     let formats = Formats {
         weights: WeightFormat::F32,
         kv_position_bytes: 0.0,
@@ -227,7 +227,7 @@ fn recomputed(mut report: ReferenceReport, shapes: &Shapes) -> (ReferenceReport,
     let mut works = count::pass(&config, tokens, 0, formats);
     let last_flops = total_flops(&works);
     if let Some(head) = works.last_mut() {
-        // The reference was called directly, not to generate, and computed the logits of every token.
+        // The reference timed a forward call rather than generation, and computed the logits of every token.
         head.flops *= tokens as f64;
     }
     report.flops_by_kind = FlopsByKind::of(&works);

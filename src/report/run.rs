@@ -1,26 +1,22 @@
-//! `zamba2-run/1`: a measured run as a file, with everything that a reader needs to recompute each figure
-//! (docs/run-format.md). It stands inside the report. A file may come from anyone: it is checked whole before use.
+//! `zamba2-run/1`: the file format of a measured run, with everything needed to recompute its figures
+//! (docs/run-format.md). The figures themselves are derived in `summary`.
+
+mod check;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::base::error::{Error, Fact, Result};
 use crate::base::quant::WeightFormat;
-use crate::family;
 use crate::loader::schedule::LoadSchedule;
 use crate::model::config::{BlockKind, Config};
 use crate::model::module::Unit;
 use crate::ops::device::{Ceilings, KvFormat};
 use crate::ops::trace::Profile;
 use crate::report::count::Formats;
+use check::bad;
 
 pub const SCHEMA: &str = "zamba2-run/1";
-
-/// About twenty-five times a run of Zamba2-1.2B with default settings.
-pub const LONGEST_FILE_BYTES: usize = 64 << 20;
-const MOST_TOKENS: usize = 1 << 20;
-const MOST_RUNS: usize = 1000;
-const LONGEST_TEXT_CHARS: usize = 400;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
@@ -76,7 +72,7 @@ pub struct Conditions {
     /// `f32`, `q8` or `q4`.
     pub weights: String,
     pub threads: usize,
-    /// Whether the page was cross-origin isolated; no question natively.
+    /// Whether the page was cross-origin isolated; `None` for a native run.
     pub isolated: Option<bool>,
     pub context: usize,
     pub level: RecordedLevel,
@@ -101,18 +97,18 @@ pub struct Timer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     pub weights_bytes: u64,
-    /// The part of `weights_bytes` that the shared blocks hold.
+    /// The part of `weights_bytes` in shared transformers.
     pub shared_bytes: u64,
     pub ssm_state_bytes: u64,
     pub conv_state_bytes: u64,
     pub kv_bytes_per_token: u64,
-    /// Of the whole process or of wasm's memory, where it can be told.
+    /// Memory of the process or of the wasm instance, if known.
     pub process_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProfiledRun {
-    /// From handing over the ids to having the first token.
+    /// From submitting the token ids to the first token.
     pub prefill_us: f64,
     pub step_us: Vec<f64>,
     pub spans: Spans,
@@ -129,7 +125,7 @@ pub struct UnprofiledRun {
 pub struct Spans {
     pub names: Vec<String>,
     pub name: Vec<usize>,
-    /// The row of the span around this one, or −1.
+    /// Row of the parent span, or −1.
     pub parent: Vec<i64>,
     /// 0 is the prefill, n the n-th decode step.
     pub pass: Vec<usize>,
@@ -164,10 +160,10 @@ impl From<&Config> for Shapes {
 }
 
 impl Shapes {
-    /// The configuration with these shapes, checked as a checkpoint's `config.json` is.
+    /// The configuration with these shapes, validated like a checkpoint's `config.json`.
     ///
     /// # Errors
-    /// The field at fault, by the checkpoint's name of it.
+    /// The invalid field, named as in the checkpoint.
     pub fn config(&self) -> Result<Config> {
         let expand = self.d_inner / self.hidden_size.max(1);
         if expand * self.hidden_size != self.d_inner {
@@ -203,7 +199,7 @@ impl Shapes {
 }
 
 impl Memory {
-    /// What `schedule`'s weights and the caches of `config` take.
+    /// Memory of the weights of `schedule` and of the caches of `config`.
     pub fn new(config: &Config, schedule: &LoadSchedule, kv: KvFormat) -> Memory {
         let shared = |unit: Unit| matches!(unit, Unit::SharedTransformer(_));
         let units = schedule.units.iter().filter(|unit| shared(unit.unit));
@@ -239,7 +235,8 @@ impl From<Profile> for Spans {
     }
 }
 
-/// Further digits of a time or a rate are noise, and a number of at most fifteen is read back the same by every reader.
+/// Rounds a time or a rate to three decimals: further digits are noise, and every JSON parser restores a number of at
+/// most fifteen digits exactly.
 fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
@@ -263,7 +260,7 @@ impl ProfiledRun {
     }
 }
 
-/// Rates as a run file has them.
+/// Rates rounded as in a run file.
 pub fn rounded(ceilings: Ceilings) -> Ceilings {
     Ceilings {
         threads: ceilings.threads,
@@ -274,58 +271,13 @@ pub fn rounded(ceilings: Ceilings) -> Ceilings {
     }
 }
 
-fn bad(field: &str, fact: Fact) -> Error {
-    Error::Run {
-        field: field.into(),
-        fact,
-    }
-}
-
-fn check(holds: bool, field: &str, fact: Fact) -> Result<()> {
-    if holds { Ok(()) } else { Err(bad(field, fact)) }
-}
-
 impl Run {
-    /// Reads and checks the text of a run file.
-    ///
-    /// # Errors
-    /// The field at fault and what it must be.
-    pub fn parse(text: &str) -> Result<Run> {
-        check(
-            text.len() <= LONGEST_FILE_BYTES,
-            "the file",
-            Fact::new("run_too_large"),
-        )?;
-        #[derive(Deserialize)]
-        struct Head {
-            schema: Option<String>,
-        }
-        let head: Head = serde_json::from_str(text).map_err(|error| {
-            let fact = Fact::new("run_no_schema").with("detail", error.to_string());
-            bad("the file", fact)
-        })?;
-        if head.schema.as_deref() != Some(SCHEMA) {
-            let found = json!(head.schema.map(|found| shortened(&found))).to_string();
-            let fact = Fact::new("run_schema")
-                .with("expected", SCHEMA)
-                .with("found", found);
-            return Err(bad("schema", fact));
-        }
-        let reader = &mut serde_json::Deserializer::from_str(text);
-        let run: Run = serde_path_to_error::deserialize(reader).map_err(|error| {
-            let (field, fact) = (error.path().to_string(), error.inner().to_string());
-            bad(&shortened(&field), shortened(&fact).into())
-        })?;
-        run.check()?;
-        Ok(run)
-    }
-
-    /// The run as a file.
+    /// The text of the run file.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a run is plain data")
     }
 
-    /// The form of the weights.
+    /// The weight format.
     pub fn weights(&self) -> WeightFormat {
         self.conditions.weights.parse().expect("a run is checked")
     }
@@ -343,100 +295,6 @@ impl Run {
             kv_position_bytes: self.memory.kv_bytes_per_token as f64 / hybrids.max(1) as f64,
         }
     }
-
-    /// Whether every figure is one that the rest of the report can rely on.
-    ///
-    /// # Errors
-    /// The first field that isn't.
-    pub fn check(&self) -> Result<()> {
-        for (field, text) in [
-            ("label", &self.label),
-            ("model.name", &self.model.name),
-            ("conditions.backend", &self.conditions.backend),
-            ("conditions.host", &self.conditions.host),
-            ("timer.source", &self.timer.source),
-        ] {
-            check_text(field, text)?;
-        }
-        let n_blocks = self.model.config.config()?.n_blocks();
-        let weights = &self.conditions.weights;
-        let known = weights.parse::<WeightFormat>().is_ok();
-        check(
-            known,
-            "conditions.weights",
-            Fact::not_one_of(weights, "f32, q8, q4"),
-        )?;
-        for (field, value) in [
-            ("made_ms", self.made_ms),
-            ("conditions.hidden_ms", self.conditions.hidden_ms),
-            ("timer.resolution_us", self.timer.resolution_us),
-        ] {
-            let sane = (0.0..=1e15).contains(&value);
-            check(sane, field, Fact::new("run_time"))?;
-        }
-        let threads = (1..=1 << 16).contains(&self.conditions.threads);
-        check(threads, "conditions.threads", Fact::new("run_at_least_1"))?;
-        if let Some(c) = self.ceilings {
-            for (field, rate) in [
-                ("ceilings.int8_gmacs_per_s", c.int8_gmacs_per_s),
-                ("ceilings.int16_gmacs_per_s", c.int16_gmacs_per_s),
-                ("ceilings.f32_gmacs_per_s", c.f32_gmacs_per_s),
-                ("ceilings.read_gb_per_s", c.read_gb_per_s),
-            ] {
-                let sane = (1e-6..=1e9).contains(&rate);
-                check(sane, field, Fact::new("run_rate"))?;
-            }
-        }
-        for (field, tokens, least) in [
-            ("prompt_tokens", self.prompt_tokens, 1),
-            ("decode_tokens", self.decode_tokens, 0),
-        ] {
-            let sane = (least..=MOST_TOKENS).contains(&tokens);
-            let fact = Fact::new("run_range")
-                .with("least", least)
-                .with("most", MOST_TOKENS);
-            check(sane, field, fact)?;
-        }
-        for (field, length) in [
-            ("runs", self.runs.len()),
-            ("unprofiled", self.unprofiled.len()),
-        ] {
-            let sane = (1..=MOST_RUNS).contains(&length);
-            let fact = Fact::new("run_entries")
-                .with("most", MOST_RUNS)
-                .with("found", length);
-            check(sane, field, fact)?;
-        }
-        for (i, run) in self.runs.iter().enumerate() {
-            let field = format!("runs[{i}]");
-            self.check_times(&field, run.prefill_us, &run.step_us)?;
-            run.spans
-                .check(&format!("{field}.spans"), n_blocks, self.decode_tokens)?;
-        }
-        for (i, run) in self.unprofiled.iter().enumerate() {
-            self.check_times(&format!("unprofiled[{i}]"), run.prefill_us, &run.step_us)?;
-        }
-        Ok(())
-    }
-
-    fn check_times(&self, field: &str, prefill_us: f64, step_us: &[f64]) -> Result<()> {
-        let positive = |us: &f64| (1e-9..=1e15).contains(us);
-        let fact = || Fact::new("run_time_above_0");
-        check(
-            positive(&prefill_us),
-            &format!("{field}.prefill_us"),
-            fact(),
-        )?;
-        let field = format!("{field}.step_us");
-        if step_us.len() != self.decode_tokens {
-            let fact = Fact::new("run_steps").with("expected", self.decode_tokens);
-            return Err(bad(&field, fact.with("found", step_us.len())));
-        }
-        match step_us.iter().position(|us| !positive(us)) {
-            Some(at) => Err(bad(&format!("{field}[{at}]"), fact())),
-            None => Ok(()),
-        }
-    }
 }
 
 impl Spans {
@@ -446,68 +304,5 @@ impl Spans {
 
     pub fn is_empty(&self) -> bool {
         self.name.is_empty()
-    }
-
-    fn check(&self, field: &str, n_blocks: usize, decode_tokens: usize) -> Result<()> {
-        for (column, length) in [
-            ("parent", self.parent.len()),
-            ("pass", self.pass.len()),
-            ("start_us", self.start_us.len()),
-            ("duration_us", self.duration_us.len()),
-            ("flops", self.flops.len()),
-            ("bytes", self.bytes.len()),
-        ] {
-            let fact = Fact::new("run_column")
-                .with("expected", self.len())
-                .with("found", length);
-            check(length == self.len(), &format!("{field}.{column}"), fact)?;
-        }
-        for (i, name) in self.names.iter().enumerate() {
-            let field = format!("{field}.names[{i}]");
-            check_text(&field, name)?;
-            let fact = Fact::new("run_block")
-                .with("name", &name[..])
-                .with("n_blocks", n_blocks);
-            let inside = family::block_of_span(name).is_none_or(|block| block < n_blocks);
-            check(inside, &field, fact)?;
-        }
-        for i in 0..self.len() {
-            let at = |column: &str| format!("{field}.{column}[{i}]");
-            let fact = Fact::new("run_name").with("length", self.names.len());
-            check(self.name[i] < self.names.len(), &at("name"), fact)?;
-            let fact = Fact::new("run_pass").with("most", decode_tokens);
-            check(self.pass[i] <= decode_tokens, &at("pass"), fact)?;
-            let parent = self.parent[i];
-            let fact = || Fact::new("run_parent");
-            let earlier = (-1..i as i64).contains(&parent);
-            check(earlier, &at("parent"), fact())?;
-            let same = parent < 0 || self.pass[parent as usize] == self.pass[i];
-            check(same, &at("parent"), fact())?;
-            for (column, value) in [
-                ("start_us", self.start_us[i]),
-                ("duration_us", self.duration_us[i]),
-                ("flops", self.flops[i]),
-                ("bytes", self.bytes[i]),
-            ] {
-                let sane = (0.0..=1e18).contains(&value);
-                check(sane, &at(column), Fact::new("run_number"))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn check_text(field: &str, text: &str) -> Result<()> {
-    let fact = Fact::new("run_text").with("most", LONGEST_TEXT_CHARS);
-    let sane = text.chars().count() <= LONGEST_TEXT_CHARS && !text.contains(char::is_control);
-    check(sane, field, fact)
-}
-
-/// What a file says, as far as an error needs it.
-fn shortened(text: &str) -> String {
-    let line = text.replace(char::is_control, " ");
-    match line.char_indices().nth(200) {
-        Some((end, _)) => format!("{} …", &line[..end]),
-        None => line,
     }
 }

@@ -1,5 +1,5 @@
-//! A sentence before it has a language: a key of `www/words/*.json` and the values of its placeholders. Rust renders it
-//! for Markdown, the page renders it for the views (`www/sentence.js`).
+//! A sentence independent of its language: a key of `www/words/*.json` and the values of its placeholders. Rust renders
+//! it for Markdown, and the page for its views (`www/sentence.js`).
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ pub struct Sentence {
     pub values: Vec<(&'static str, SentenceValue)>,
 }
 
-/// A value with its unit, which decides how it is written.
+/// A value with its unit, which determines its format.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SentenceValue {
@@ -22,15 +22,15 @@ pub enum SentenceValue {
     Bytes(f64),
     /// Three significant digits.
     Figure(f64),
-    /// No digits after the decimal mark.
+    /// Rounded to an integer.
     Whole(f64),
     /// Billions with this many digits after the decimal mark.
     Giga(f64, usize),
-    /// A large count, its digits in groups.
+    /// A large count, with its digits in groups.
     Grouped(u64),
     /// Names from the model.
     Text(String),
-    /// The key of a word.
+    /// The key of a translated word.
     Word(&'static str),
 }
 

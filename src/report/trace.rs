@@ -1,5 +1,5 @@
-//! A run in the Trace Event Format of Perfetto, speedscope and chrome://tracing: a track each for whole passes, for
-//! blocks and for every part of a block, and memory as counters.
+//! A run in the Trace Event Format of Perfetto, speedscope and chrome://tracing: one track for whole passes, one for
+//! blocks and one for the parts of blocks, with memory as counters.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::family;
 use crate::model::module::{OpKind, Part};
 use crate::report::run::{Run, Spans};
 
-/// All events belong to one process.
+/// Process id of all events.
 const PROCESS: u32 = 1;
 const TRACKS: [&str; 6] = ["passes", "blocks", "mamba", "attention", "ffn", "other"];
 
@@ -21,7 +21,7 @@ struct Trace {
 #[derive(Serialize)]
 struct Event {
     name: String,
-    /// Phase: `X` is a span, `C` a counter, `M` the name of a track.
+    /// Event type: `X` is a span, `C` a counter, `M` the name of a track.
     ph: char,
     /// Microseconds.
     ts: f64,
@@ -37,7 +37,7 @@ pub fn write(run: &Run) -> String {
     for (number, measured) in run.runs.iter().enumerate() {
         add_run(run, number, &measured.spans, &mut events);
     }
-    // Viewers expect enclosing spans first.
+    // Viewers expect a parent span before its children.
     events.sort_by(|a, b| {
         (a.ts.total_cmp(&b.ts)).then(b.dur.unwrap_or(0.0).total_cmp(&a.dur.unwrap_or(0.0)))
     });

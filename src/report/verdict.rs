@@ -1,11 +1,11 @@
-//! What limits a phase: the one decision that the report, the advice and the page show. A phase is "held back" by a
-//! ceiling only if its time is near what the ceiling allows; further away, the ceiling is merely the nearest one.
+//! Decides what limits a phase, for the report, the advice and the page. A phase is "held back" by a ceiling only if
+//! its time is close to what the ceiling allows; otherwise the ceiling is merely the nearest one.
 
 use serde::Serialize;
 
-/// Above this a ceiling can't be one: up to here it is the noise of measuring it.
+/// Ceilings are measured with some noise; a phase further above one than this shows that it was measured too low.
 pub const ABOVE_CEILING_PERCENT: f64 = 105.0;
-/// From here a phase is held back by its ceiling, and only less work makes it faster.
+/// From this percentage on a phase is held back by its ceiling, and only less work makes it faster.
 const HELD_PERCENT: f64 = 60.0;
 
 /// The two ceilings of the roofline model.
@@ -21,7 +21,7 @@ pub enum Roof {
 pub enum Verdict {
     HeldByArithmetic,
     HeldByMemory,
-    /// Far from both ceilings; arithmetic is the nearer one.
+    /// Far from both ceilings; arithmetic is the closer one.
     NearestArithmetic,
     NearestMemory,
     /// Faster than the ceiling, which was therefore measured too low.
@@ -30,8 +30,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// For a phase at `percent` of the ceiling `roof`, the one that allows it the least speed; `None` if no ceilings
-    /// were measured.
+    /// The verdict for a phase at `percent` of `roof`, the ceiling that limits it most; `percent` is `None` if no
+    /// ceilings were measured.
     pub fn of(roof: Roof, percent: Option<f64>) -> Verdict {
         let Some(percent) = percent else {
             return Verdict::NoCeilings;
@@ -45,7 +45,7 @@ impl Verdict {
         }
     }
 
-    /// The key of its words. The page makes the same key from the JSON.
+    /// The key of its sentence in `www/words/`. The page derives the same key from the JSON.
     pub fn key(self) -> &'static str {
         match self {
             Verdict::HeldByArithmetic => "report.verdict.held_by_arithmetic",
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_of_a_verdict_is_the_end_of_its_key() {
+    fn the_key_of_a_verdict_ends_in_its_json_name() {
         for roof in [Roof::Arithmetic, Roof::Memory] {
             for percent in [None, Some(1.0), Some(80.0), Some(200.0)] {
                 let verdict = Verdict::of(roof, percent);

@@ -1,37 +1,37 @@
-//! How many helpers a job of the pool is worth on this machine now. Where there are more threads than free cores, those
-//! that are woken take the cores of those that compute, and one that loses its core in the middle of a part keeps all
-//! others waiting; then fewer helpers are faster. It is told how jobs went, and neither reads a clock nor knows threads.
+//! How many workers ("helpers") a job of the pool wakes. With more threads than free cores, helpers displace threads
+//! that are already computing, and a job waits for every part that was interrupted; fewer helpers are then faster. It
+//! adapts to the timings of past jobs; it reads no clock and starts no threads.
 
 use std::cell::Cell;
 
-/// What waking a helper costs: it polls for as long before it sleeps again (`pool.rs`).
-const CALL_US: f64 = 50.0;
-/// A caller may wait for this part of its own time: a slow core that has begun the last part is waited for.
+/// Cost of waking a helper: it polls for this long before it sleeps again (`pool.rs`).
+const WAKE_US: f64 = 50.0;
+/// Wait allowed per unit of the caller's computing time: a slow core may be computing the last part.
 const ALLOWED_WAIT: f64 = 0.5;
-/// A helper may be woken for each so many calls' worth of the caller's time: all are, between two tokens.
-const ALLOWED_CALLS: f64 = 0.25;
-/// A caller whose share takes longer has lost its core, perhaps to those that it woke.
+/// Wake-up cost allowed per unit of the caller's computing time. Waking every helper once per token stays below it.
+const ALLOWED_WAKES: f64 = 0.25;
+/// A longer share means that the caller itself was interrupted, perhaps by a helper that it woke.
 const MAX_SHARE_US: f64 = 500.0;
-/// Losses beyond what is allowed that are forgiven: another program's turn costs no helper.
+/// Cost beyond the allowance that is tolerated, so that a short burst of other load does not lower the limit.
 const CREDIT_US: f64 = 5e3;
-/// Jobs within the credit before one helper more is tried, at first and at most: a few tokens, and some hundred.
+/// Jobs within the credit before one more helper is tried, initially and at most: a few tokens, and some hundred.
 const FIRST_PATIENCE: u32 = 1 << 10;
 const MAX_PATIENCE: u32 = 1 << 17;
 
-/// How a job of several helpers went.
+/// Timings of a job with helpers.
 pub struct JobTimes {
-    /// For how long the caller computed.
+    /// Computing time of the caller.
     pub share_us: f64,
-    /// For how long it then waited for its helpers, if it had to sleep.
+    /// How long the caller then waited for its helpers, if it had to sleep.
     pub wait_us: f64,
-    /// Helpers that had to be woken.
-    pub calls: usize,
+    /// Helpers that were asleep and had to be woken.
+    pub wakes: usize,
 }
 
 pub struct HelperLimit {
     helpers: Cell<usize>,
     credit_us: Cell<f64>,
-    /// Jobs since the last change.
+    /// Jobs since the limit last changed.
     jobs: Cell<u32>,
     patience: Cell<u32>,
 }
@@ -46,7 +46,7 @@ impl HelperLimit {
         }
     }
 
-    /// The helpers for a job that could use `wanted` of them; at least one.
+    /// The number of helpers, at least one, for a job that could use `wanted`.
     pub fn helpers_of(&self, wanted: usize) -> usize {
         if wanted > self.helpers.get() && self.jobs.get() >= self.patience.get() {
             self.change(self.helpers.get() + 1);
@@ -57,13 +57,13 @@ impl HelperLimit {
     pub fn note(&self, job: &JobTimes) {
         self.jobs.set(self.jobs.get().saturating_add(1));
         let wait_us = (job.wait_us - job.share_us * ALLOWED_WAIT).max(0.0);
-        let gain_us = job.share_us.min(MAX_SHARE_US) * ALLOWED_CALLS;
-        let credit_us = self.credit_us.get() + gain_us - wait_us - job.calls as f64 * CALL_US;
+        let gain_us = job.share_us.min(MAX_SHARE_US) * ALLOWED_WAKES;
+        let credit_us = self.credit_us.get() + gain_us - wait_us - job.wakes as f64 * WAKE_US;
         self.credit_us.set(credit_us.min(CREDIT_US));
         if credit_us >= 0.0 {
             return;
         }
-        // The helper that was added last was one too many: it is tried again later than this time.
+        // The helper added last did not pay off: wait longer before the next attempt.
         if self.jobs.get() < self.patience.get() {
             self.patience
                 .set((self.patience.get() * 2).min(MAX_PATIENCE));
@@ -82,54 +82,54 @@ impl HelperLimit {
 mod tests {
     use super::*;
 
-    fn note(limit: &HelperLimit, jobs: u32, wait_us: f64, calls: usize) {
+    fn note(limit: &HelperLimit, jobs: u32, wait_us: f64, wakes: usize) {
         let job = JobTimes {
             share_us: 100.0,
             wait_us,
-            calls,
+            wakes,
         };
         (0..jobs).for_each(|_| limit.note(&job));
     }
 
-    /// Jobs whose losses use the credit up: each loses 500 µs beyond what it may and gains 25.
-    fn strained(limit: &HelperLimit) {
+    /// Jobs that use up the credit: each costs 500 µs beyond the allowance and earns 25.
+    fn use_up_credit(limit: &HelperLimit) {
         note(limit, 11, 550.0, 0);
     }
 
     #[test]
-    fn jobs_that_wait_long_for_their_helpers_halve_them_down_to_one() {
+    fn long_waits_halve_the_limit_down_to_one_helper() {
         let limit = HelperLimit::new(15);
         let after = [(); 4].map(|()| {
-            strained(&limit);
+            use_up_credit(&limit);
             limit.helpers_of(15)
         });
         assert_eq!(after, [7, 3, 1, 1]);
     }
 
     #[test]
-    fn jobs_that_wake_their_helpers_each_time_have_too_many() {
+    fn waking_helpers_for_every_job_lowers_the_limit() {
         let limit = HelperLimit::new(15);
         note(&limit, 100, 0.0, 15);
         assert!(limit.helpers_of(15) <= 3);
     }
 
     #[test]
-    fn a_long_wait_now_and_then_and_waking_all_for_a_token_cost_no_helper() {
+    fn occasional_long_waits_and_one_wake_per_token_keep_all_helpers() {
         let limit = HelperLimit::new(15);
         for _ in 0..100 {
             note(&limit, 1, 4e3, 15);
             note(&limit, 300, 40.0, 0);
         }
-        // No more than there are, so patience decides nothing.
+        // The limit never exceeds the number of helpers, so patience does not matter here.
         assert_eq!(limit.helpers_of(15), 15);
     }
 
     #[test]
-    fn calm_jobs_bring_helpers_back_one_at_a_time() {
+    fn jobs_within_the_allowance_raise_the_limit_one_helper_at_a_time() {
         let limit = HelperLimit::new(3);
-        strained(&limit);
+        use_up_credit(&limit);
         assert_eq!(limit.helpers_of(3), 1);
-        // The credit was used up early, so patience has doubled.
+        // The limit fell before patience had elapsed, so patience has doubled.
         for helpers in [2, 3] {
             note(&limit, 2 * FIRST_PATIENCE - 1, 0.0, 0);
             assert_eq!(limit.helpers_of(3), helpers - 1);
@@ -141,10 +141,10 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_that_was_one_too_many_is_tried_again_later_each_time() {
+    fn each_failed_attempt_doubles_the_time_until_the_next() {
         let limit = HelperLimit::new(2);
         let waits = [(); 3].map(|()| {
-            strained(&limit);
+            use_up_credit(&limit);
             let jobs = (1..).find(|_| {
                 note(&limit, 1, 0.0, 0);
                 limit.helpers_of(2) == 2

@@ -1,5 +1,5 @@
-//! Threads that compute: a pool, how many of its workers a job of a kernel calls, and where threads come from on each
-//! platform.
+//! Multithreading for the CPU kernels: a thread pool, a limit on how many workers a job wakes, and where threads come
+//! from on each platform.
 
 mod helper_limit;
 pub(crate) mod platform;

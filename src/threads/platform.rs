@@ -1,38 +1,39 @@
-//! Where the pool's threads come from: the operating system, or the web workers that JavaScript lends. Only
-//! `pool.rs` and the JavaScript API call it; it knows neither their work nor JavaScript.
+//! Where the pool's threads come from: the operating system, or the web workers that JavaScript starts. It schedules
+//! nothing and calls no JavaScript.
 
 pub use source::{Thread, spawn, trapped};
 #[cfg(target_feature = "atomics")]
 pub use source::{note_trap, serve};
 
-/// Where there are no threads, WebAssembly without shared memory for one, the standard library refuses to spawn.
+/// Threads of the standard library. On targets without threads, such as WebAssembly without shared memory, spawning
+/// fails.
 #[cfg(not(target_feature = "atomics"))]
 mod source {
     use std::thread::{Builder, JoinHandle};
 
     pub struct Thread(JoinHandle<()>);
 
-    /// Runs `body` on a thread of its own, or gives nothing where none can be had.
+    /// Runs `body` on a new thread; `None` if no thread can be created.
     pub fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Option<Thread> {
         Builder::new().name(name).spawn(body).ok().map(Thread)
     }
 
     impl Thread {
-        /// Waits until the body has returned.
+        /// Joins the thread.
         pub fn end(self) {
-            // The pool's bodies catch the panics of their tasks, so there is nothing to do about one here.
+            // The pool catches panics inside its bodies, so there is no error to handle here.
             let _ = self.0.join();
         }
     }
 
-    /// Whether a thread died in the middle of its body; here a panic unwinds and the body catches it.
+    /// Whether a thread died inside its body. Never natively: a panic unwinds and the body catches it.
     pub fn trapped() -> bool {
         false
     }
 }
 
-/// WebAssembly can't start a thread. The page's workers share one memory and call [`serve`]; a spawned body waits in
-/// a queue until one of them takes it.
+/// WebAssembly can't start a thread itself. The page starts web workers on the same memory, each of which calls
+/// [`serve`]; a spawned body waits in a queue until a worker runs it.
 #[cfg(target_feature = "atomics")]
 mod source {
     use std::collections::VecDeque;
@@ -47,7 +48,7 @@ mod source {
 
     pub struct Thread;
 
-    /// Queues `body` for a worker. JavaScript says how many workers serve, so nobody asks for more than there are.
+    /// Queues `body` for a worker. The pool's size comes from JavaScript, which knows the number of workers.
     pub fn spawn(_name: String, body: impl FnOnce() + Send + 'static) -> Option<Thread> {
         waiting().push_back(Box::new(body));
         ADDED.notify_one();
@@ -55,11 +56,11 @@ mod source {
     }
 
     impl Thread {
-        /// Waits for nothing: a worker whose body returns goes back to the queue.
+        /// Does not block: a worker whose body has returned serves the queue again.
         pub fn end(self) {}
     }
 
-    /// Makes the calling worker a thread: it takes bodies and runs them, for ever.
+    /// Runs queued bodies on the calling worker, forever.
     pub fn serve() -> ! {
         loop {
             let body = next();
@@ -81,12 +82,13 @@ mod source {
         WAITING.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A trap unwinds nothing, so the body can't report it; the worker's JavaScript catches it and does.
+    /// Records that a worker trapped. A trap does not unwind, so the body can't report it; the worker's JavaScript
+    /// does.
     pub fn note_trap() {
         TRAPPED.store(true, Ordering::Release);
     }
 
-    /// Whether a thread died in the middle of its body.
+    /// Whether a worker trapped inside its body.
     pub fn trapped() -> bool {
         TRAPPED.load(Ordering::Acquire)
     }

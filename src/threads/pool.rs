@@ -1,10 +1,9 @@
-//! Threads for the CPU kernels: a fixed set of workers, and a safe way to hand each of them its own stripe of an output.
-//! It steals no work and allocates nothing per call. With one thread it is a plain loop, which is what a browser without
-//! shared memory gets.
+//! Thread pool of the CPU kernels: a fixed set of workers, and a safe way to give each part of a job its own stripe of
+//! an output. It does no work stealing and allocates nothing per job; with one thread it is a plain loop.
 //!
-//! A job has places, and a worker computes for it only after it has taken one. Whoever finds no part left closes the
-//! job, so the caller waits for the workers that are inside and never for one that sleeps, comes late or has lost its
-//! core.
+//! A job has slots, and a worker must take one before it computes. The first worker that finds no part left closes the
+//! job, so the caller waits only for workers that have joined, never for one that is asleep, late or has been
+//! preempted.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -16,63 +15,63 @@ use crate::base::clock::now_us;
 use crate::threads::helper_limit::{HelperLimit, JobTimes};
 use crate::threads::platform::{self, Thread};
 
-/// How long a thread polls before it sleeps: about what falling asleep and being woken cost, and longer than the gap
-/// between two ops of a token.
+/// How long a thread polls before it sleeps: about the cost of going to sleep and being woken, and longer than the gap
+/// between two ops of a decode step.
 const SPIN_US: f64 = 50.0;
-/// Polls between two readings of the clock. A poll takes from 1 to 50 ns: processors differ in what `spin_loop` does.
+/// Polls between two clock reads. A poll takes 1 to 50 ns: CPUs differ in what `spin_loop` does.
 const POLLS: u32 = 64;
-/// Ends the polling where a browser rounds its clock to milliseconds.
+/// Upper bound for browsers that round the clock to milliseconds.
 const MAX_POLLS: u32 = 1 << 15;
 
-/// How often a caller that sleeps looks whether the thread it waits for has died. Only a fault ever takes so long.
+/// How often a sleeping caller checks whether a worker has trapped. Only an error ever takes this long.
 const TRAP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The share of one thread in a job: it computes parts until none is left.
+/// One thread's loop over the parts of a job; it returns when no part is left.
 type Share<'a> = &'a (dyn Fn() + Sync + 'a);
 
-// The fields of `Shared::state`, which change together: no thread ever sees one of them without the others.
-/// Workers that compute for the job.
-const INSIDE: u64 = 0xffff;
-const ONE_INSIDE: u64 = 1;
+// Bit fields of `Shared::state`. They share one atomic so that they change together.
+/// Workers that are computing for the job.
+const ACTIVE: u64 = 0xffff;
+const ONE_ACTIVE: u64 = 1;
 /// Workers that may still join the job; 0 when it is closed.
-const PLACES: u64 = 0xffff << 16;
-const ONE_PLACE: u64 = 1 << 16;
-/// Workers that sleep and have not been called.
+const SLOTS: u64 = 0xffff << 16;
+const ONE_SLOT: u64 = 1 << 16;
+/// Workers that are asleep and have not been woken.
 const ASLEEP: u64 = 0xffff << 32;
 const ONE_ASLEEP: u64 = 1 << 32;
-/// The caller sleeps until nobody is inside.
+/// The caller is asleep until no worker is active.
 const CALLER_ASLEEP: u64 = 1 << 48;
 /// The pool is being dropped.
 const STOP: u64 = 1 << 49;
 
 struct Shared {
     state: AtomicU64,
-    /// Of the open job. It is written while no worker is inside or can join.
+    /// The open job's loop. Written only while no worker is active and the job is closed.
     share: AtomicPtr<Share<'static>>,
-    /// Sleepers that have been called and have not woken yet.
-    calls: Mutex<usize>,
-    called: Condvar,
+    /// Wake-ups that no worker has consumed yet.
+    wakes: Mutex<usize>,
+    wakeup: Condvar,
     done: Condvar,
     panicked: AtomicBool,
 }
 
-/// It is not `Sync`, so one job runs at a time and a job's body can't start another.
+/// Not `Sync`, so only one job runs at a time and a job can't start another.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<Thread>,
-    /// The threads that compute, the calling one included.
+    /// Number of threads in use, including the calling one.
     threads: Cell<usize>,
     limit: HelperLimit,
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the calling one included. Where threads can't be had it has fewer.
+    /// A pool of `threads` threads, including the calling one; fewer if they can't be created.
     pub fn new(threads: usize) -> Pool {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             share: AtomicPtr::default(),
-            calls: Mutex::new(0),
-            called: Condvar::new(),
+            wakes: Mutex::new(0),
+            wakeup: Condvar::new(),
             done: Condvar::new(),
             panicked: AtomicBool::new(false),
         });
@@ -89,18 +88,18 @@ impl Pool {
         }
     }
 
-    /// The threads that compute.
+    /// Number of threads in use, including the calling one.
     pub fn threads(&self) -> usize {
         self.threads.get()
     }
 
-    /// From now on `threads` threads compute, as far as there are so many; the others sleep.
+    /// Sets the number of threads in use, clamped to those that exist. The others sleep.
     pub fn set_threads(&self, threads: usize) {
         self.threads.set(threads.clamp(1, self.workers.len() + 1));
     }
 
-    /// Calls `body(i, part i of outputs)` for every `i < parts`. A thread takes the next part when it is done with one:
-    /// processors that share their core with others run at unequal speeds.
+    /// Calls `body(i, part i of outputs)` for every `i < parts`. Threads take parts dynamically: hyperthreads and cores
+    /// with other load run at unequal speeds.
     pub fn run<S: Split>(&self, parts: usize, outputs: S, body: impl Fn(usize, S::Part) + Sync) {
         let next = AtomicUsize::new(0);
         let share = || {
@@ -109,7 +108,7 @@ impl Pool {
                 if index >= parts {
                     return;
                 }
-                // SAFETY: the counter gives each index once.
+                // SAFETY: the counter returns each index once.
                 body(index, unsafe { outputs.part(index) });
             }
         };
@@ -118,85 +117,86 @@ impl Pool {
             2 => {
                 self.run_with(1, &share);
             }
-            // Only of several helpers one may be too many, so only then the clock is read.
+            // With one helper there is no limit to adapt, so the clock is read only for more.
             threads => {
                 let start_us = now_us();
                 let outcome = self.run_with(self.limit.helpers_of(threads - 1), &share);
                 let (slept_us, wait_us) = outcome.sleep.unwrap_or_else(|| (now_us(), 0.0));
-                // With one part for each thread the slowest core is waited for however many there are.
+                // With about one part per thread, the wait depends on the slowest core, not on the number of helpers.
                 let wait_us = if parts < 2 * threads { 0.0 } else { wait_us };
                 self.limit.note(&JobTimes {
                     share_us: slept_us - start_us,
                     wait_us,
-                    calls: outcome.calls,
+                    wakes: outcome.wakes,
                 });
             }
         }
     }
 
-    /// Computes `share` here and on at most `helpers` workers.
+    /// Runs `share` on the calling thread and on at most `helpers` workers.
     fn run_with(&self, helpers: usize, share: Share) -> Outcome {
         let shared = &*self.shared;
         assert!(!platform::trapped(), "a worker thread panicked");
-        let closing = Closing(shared);
+        let close_on_drop = CloseOnDrop(shared);
         shared
             .share
             .store((&raw const share).cast_mut().cast(), Ordering::Relaxed);
-        let places = helpers as u64 * ONE_PLACE;
-        let before = shared.state.fetch_add(places, Ordering::AcqRel);
+        let slots = helpers as u64 * ONE_SLOT;
+        let before = shared.state.fetch_add(slots, Ordering::AcqRel);
         let asleep = ((before & ASLEEP) / ONE_ASLEEP) as usize;
-        let calls = helpers.saturating_sub(self.workers.len() - asleep);
-        shared.call(calls);
+        let wakes = helpers.saturating_sub(self.workers.len() - asleep);
+        shared.wake(wakes);
         share();
-        std::mem::forget(closing);
+        std::mem::forget(close_on_drop);
         let sleep = shared.close();
         let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         assert!(!panicked, "a worker thread panicked");
-        Outcome { calls, sleep }
+        Outcome { wakes, sleep }
     }
 }
 
-/// Of one job.
+/// How a job was run.
 struct Outcome {
-    /// Workers that had to be woken.
-    calls: usize,
-    /// When the caller began to wait for its helpers and for how long, in microseconds; if it had to sleep.
+    /// Workers that were asleep and had to be woken.
+    wakes: usize,
+    /// If the caller slept: when it began to wait for its helpers, and for how long, in microseconds.
     sleep: Option<(f64, f64)>,
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         let before = self.shared.state.fetch_or(STOP, Ordering::AcqRel);
-        self.shared.call(((before & ASLEEP) / ONE_ASLEEP) as usize);
+        self.shared.wake(((before & ASLEEP) / ONE_ASLEEP) as usize);
         for worker in self.workers.drain(..) {
             worker.end();
         }
     }
 }
 
-/// Closes the job when the caller's own share panics.
-struct Closing<'a>(&'a Shared);
+/// Closes the job, also when the caller's own share panics.
+struct CloseOnDrop<'a>(&'a Shared);
 
-impl Drop for Closing<'_> {
+impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
-/// What a worker finds when it looks for work.
+/// Result of trying to join a job.
 #[derive(PartialEq)]
-enum Offer {
-    /// It has taken a place.
+enum JoinResult {
+    /// The worker has taken a slot.
     Job,
     Nothing,
     Stop,
 }
 
 impl Shared {
-    /// Lets no worker join any more and waits until nobody is inside; from when and for how long, if the caller slept.
+    /// Closes the job and waits until no worker is active. If the caller slept, returns when the wait began and its
+    /// length.
     fn close(&self) -> Option<(f64, f64)> {
-        let is_over = || self.state.load(Ordering::Acquire) & INSIDE == 0;
-        self.state.fetch_and(!PLACES, Ordering::AcqRel);
+        let is_over = || self.state.load(Ordering::Acquire) & ACTIVE == 0;
+        self.state.fetch_and(!SLOTS, Ordering::AcqRel);
         if is_over() {
             return None;
         }
@@ -204,28 +204,28 @@ impl Shared {
         if spin_until(is_over) {
             return None;
         }
-        let mut calls = lock(&self.calls);
+        let mut wakes = lock(&self.wakes);
         self.state.fetch_or(CALLER_ASLEEP, Ordering::AcqRel);
         while !is_over() {
             assert!(!platform::trapped(), "a worker thread panicked");
-            let woken = self.done.wait_timeout(calls, TRAP_CHECK_INTERVAL);
-            (calls, _) = woken.unwrap_or_else(PoisonError::into_inner);
+            let woken = self.done.wait_timeout(wakes, TRAP_CHECK_INTERVAL);
+            (wakes, _) = woken.unwrap_or_else(PoisonError::into_inner);
         }
         self.state.fetch_and(!CALLER_ASLEEP, Ordering::AcqRel);
         Some((from_us, now_us() - from_us))
     }
 
-    /// Takes a place in the job if there is one.
-    fn join(&self) -> Offer {
+    /// Takes a slot of the job if one is free.
+    fn join(&self) -> JoinResult {
         let mut state = self.state.load(Ordering::Relaxed);
         loop {
             if state & STOP != 0 {
-                return Offer::Stop;
+                return JoinResult::Stop;
             }
-            if state & PLACES == 0 {
-                return Offer::Nothing;
+            if state & SLOTS == 0 {
+                return JoinResult::Nothing;
             }
-            let joined = state - ONE_PLACE + ONE_INSIDE;
+            let joined = state - ONE_SLOT + ONE_ACTIVE;
             let swapped = self.state.compare_exchange_weak(
                 state,
                 joined,
@@ -233,72 +233,73 @@ impl Shared {
                 Ordering::Relaxed,
             );
             match swapped {
-                Ok(_) => return Offer::Job,
+                Ok(_) => return JoinResult::Job,
                 Err(now) => state = now,
             }
         }
     }
 
-    /// After a worker's share: no part is left, so nobody else may join.
+    /// Called after a worker's share: no part is left, so the job closes for the others too.
     fn leave(&self) {
-        let leave = |state: u64| Some((state & !PLACES) - ONE_INSIDE);
+        let leave = |state: u64| Some((state & !SLOTS) - ONE_ACTIVE);
         let before = self
             .state
             .fetch_update(Ordering::Release, Ordering::Relaxed, leave);
         let (Ok(before) | Err(before)) = before;
-        if before & (CALLER_ASLEEP | INSIDE) == CALLER_ASLEEP | ONE_INSIDE {
-            // Under the lock, so that the wake-up can't fall between the caller's check and its wait.
-            let _calls = lock(&self.calls);
+        if before & (CALLER_ASLEEP | ACTIVE) == CALLER_ASLEEP | ONE_ACTIVE {
+            // Under the lock, so that the notification can't fall between the caller's check and its wait.
+            let _guard = lock(&self.wakes);
             self.done.notify_one();
         }
     }
 
-    /// Sleeps until the worker is called, unless there is work.
+    /// Sleeps until woken, unless there is work.
     fn sleep(&self) {
-        let mut calls = lock(&self.calls);
-        // One step with the look for work: a job that opens after it finds this worker counted, and calls it.
-        let asleep = |state: u64| (state & (PLACES | STOP) == 0).then_some(state + ONE_ASLEEP);
+        let mut wakes = lock(&self.wakes);
+        // Checks for work and counts the sleeper in one step: a job opened after it sees this worker as asleep and
+        // wakes it.
+        let asleep = |state: u64| (state & (SLOTS | STOP) == 0).then_some(state + ONE_ASLEEP);
         let counted = self
             .state
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, asleep);
         if counted.is_err() {
             return;
         }
-        while *calls == 0 {
-            calls = self
-                .called
-                .wait(calls)
+        while *wakes == 0 {
+            wakes = self
+                .wakeup
+                .wait(wakes)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        *calls -= 1;
+        *wakes -= 1;
     }
 
-    /// Wakes `n` of the workers that are asleep.
-    fn call(&self, n: usize) {
+    /// Wakes `n` sleeping workers.
+    fn wake(&self, n: usize) {
         if n == 0 {
             return;
         }
-        *lock(&self.calls) += n;
+        *lock(&self.wakes) += n;
         self.state
             .fetch_sub(n as u64 * ONE_ASLEEP, Ordering::Relaxed);
         for _ in 0..n {
-            self.called.notify_one();
+            self.wakeup.notify_one();
         }
     }
 }
 
 fn work(shared: &Shared) {
     loop {
-        let mut offer = Offer::Nothing;
+        let mut result = JoinResult::Nothing;
         spin_until(|| {
-            offer = shared.join();
-            offer != Offer::Nothing
+            result = shared.join();
+            result != JoinResult::Nothing
         });
-        match offer {
-            Offer::Stop => return,
-            Offer::Nothing => shared.sleep(),
-            Offer::Job => {
-                // SAFETY: the caller's frame holds the share until nobody is inside, and this worker is.
+        match result {
+            JoinResult::Stop => return,
+            JoinResult::Nothing => shared.sleep(),
+            JoinResult::Job => {
+                // SAFETY: the caller keeps `share` alive until no worker is active, and this worker is.
                 let share = unsafe { *shared.share.load(Ordering::Relaxed) };
                 let run = std::panic::AssertUnwindSafe(share);
                 if std::panic::catch_unwind(run).is_err() {
@@ -310,7 +311,7 @@ fn work(shared: &Shared) {
     }
 }
 
-/// Polls `holds` for a short while; whether it came to hold.
+/// Polls `holds` for up to [`SPIN_US`]; returns whether it became true.
 fn spin_until(mut holds: impl FnMut() -> bool) -> bool {
     if holds() {
         return true;
@@ -328,16 +329,16 @@ fn spin_until(mut holds: impl FnMut() -> bool) -> bool {
     false
 }
 
-fn lock(calls: &Mutex<usize>) -> MutexGuard<'_, usize> {
-    calls.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(wakes: &Mutex<usize>) -> MutexGuard<'_, usize> {
+    wakes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Something that falls into disjoint parts, one for each index.
+/// A value that can be split into disjoint parts, one per index.
 pub trait Split: Sync {
     type Part;
 
     /// # Safety
-    /// Each index may be taken once in the life of the whole.
+    /// Each index may be taken at most once.
     unsafe fn part(&self, index: usize) -> Self::Part;
 }
 
@@ -351,7 +352,7 @@ impl<A: Split, B: Split> Split for (A, B) {
     type Part = (A::Part, B::Part);
 
     unsafe fn part(&self, index: usize) -> Self::Part {
-        // SAFETY: passed on unchanged.
+        // SAFETY: the caller's contract is passed on unchanged.
         unsafe { (self.0.part(index), self.1.part(index)) }
     }
 }
@@ -365,11 +366,11 @@ pub struct Stripes<'a> {
     borrow: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a `Stripes` gives out its memory only through `part`, whose contract keeps the stripes apart.
+// SAFETY: `Stripes` hands out its memory only through `part`, whose contract keeps the stripes disjoint.
 unsafe impl Sync for Stripes<'_> {}
 
 impl<'a> Stripes<'a> {
-    /// The columns of a row-major matrix.
+    /// Stripes of the columns of a row-major matrix.
     pub fn of_columns(data: &'a mut [f32], cols: usize, width: usize) -> Self {
         assert!(cols > 0 && width > 0 && data.len().is_multiple_of(cols));
         Stripes {
@@ -425,7 +426,7 @@ pub struct Pieces<'a, T> {
     borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: as for `Stripes`; the pieces go to other threads, so what they hold must be sendable.
+// SAFETY: as for `Stripes`; pieces are sent to other threads, hence `T: Send`.
 unsafe impl<T: Send> Sync for Pieces<'_, T> {}
 
 impl<'a, T> Pieces<'a, T> {
@@ -452,128 +453,4 @@ impl<'a, T: Send> Split for Pieces<'a, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_part_runs_once_whatever_the_number_of_threads() {
-        for threads in [1, 2, 3, 5] {
-            let pool = Pool::new(threads);
-            for parts in [1, 2, 7, 64] {
-                let mut data = vec![0.0; 3 * parts * 2];
-                let stripes = Stripes::of_columns(&mut data, parts * 2, 2);
-                pool.run(parts, stripes, |index, mut stripe| {
-                    for row in 0..3 {
-                        stripe
-                            .row(row)
-                            .iter_mut()
-                            .for_each(|v| *v += 1.0 + index as f32);
-                    }
-                });
-                for (i, v) in data.iter().enumerate() {
-                    assert_eq!(*v, 1.0 + (i % (parts * 2) / 2) as f32);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_last_stripe_may_be_narrow_or_empty() {
-        let mut data = vec![0.0; 5];
-        let pool = Pool::new(2);
-        pool.run(
-            4,
-            Stripes::of_columns(&mut data, 5, 2),
-            |index, mut stripe| {
-                assert_eq!(stripe.row(0).len(), [2, 2, 1, 0][index]);
-            },
-        );
-        pool.run(4, Pieces::new(&mut data, 2), |index, piece| {
-            assert_eq!(piece.len(), [2, 2, 1, 0][index]);
-        });
-    }
-
-    #[test]
-    fn a_worker_that_never_comes_holds_no_job_up() {
-        let mut pool = Pool::new(1);
-        // It ends without ever looking for work. Where there are no threads there is nothing to wait for either.
-        pool.workers.extend(platform::spawn("idle".into(), || ()));
-        pool.set_threads(2);
-        let mut data = vec![0.0; 64];
-        pool.run(64, Pieces::new(&mut data, 1), |_, piece| piece[0] = 1.0);
-        assert_eq!(data, [1.0; 64]);
-    }
-
-    #[cfg(not(target_arch = "wasm32"))]
-    mod threaded {
-        use std::collections::HashSet;
-        use std::panic::{AssertUnwindSafe, catch_unwind};
-        use std::sync::Barrier;
-        use std::thread::{self, ThreadId, sleep};
-
-        use super::*;
-
-        #[test]
-        fn a_job_wakes_a_worker_whether_it_polls_or_sleeps() {
-            let pool = Pool::new(2);
-            // No thread gets past it alone, so a job that the worker misses would never end.
-            let both = Barrier::new(2);
-            for pause_us in [0, 20, 45, 50, 55, 100, 500].repeat(40) {
-                sleep(Duration::from_micros(pause_us));
-                pool.run(2, (), |_, ()| {
-                    both.wait();
-                });
-            }
-        }
-
-        #[test]
-        fn no_more_threads_compute_than_were_set() {
-            let pool = Pool::new(5);
-            for (threads, most) in [(1, 1), (2, 2), (3, 3), (9, 5), (0, 1)] {
-                pool.set_threads(threads);
-                assert_eq!(pool.threads(), most);
-                for _ in 0..10 {
-                    let seen: Mutex<HashSet<ThreadId>> = Mutex::default();
-                    pool.run(16, (), |_, ()| {
-                        seen.lock().unwrap().insert(thread::current().id());
-                        // Long enough for every worker to come that may.
-                        sleep(Duration::from_micros(100));
-                    });
-                    assert!(seen.into_inner().unwrap().len() <= most);
-                }
-            }
-        }
-
-        #[test]
-        fn a_panic_on_any_thread_reaches_the_caller_and_the_pool_lives_on() {
-            let pool = Pool::new(2);
-            let caller = thread::current().id();
-            for on_worker in [true, false] {
-                let both = Barrier::new(2);
-                let run = AssertUnwindSafe(|| {
-                    pool.run(2, (), |_, ()| {
-                        both.wait();
-                        let is_worker = thread::current().id() != caller;
-                        assert_ne!(is_worker, on_worker, "meant to fail");
-                    });
-                });
-                assert!(catch_unwind(run).is_err());
-                let mut data = vec![0.0; 2];
-                pool.run(2, Pieces::new(&mut data, 1), |_, piece| piece[0] = 1.0);
-                assert_eq!(data, [1.0, 1.0]);
-            }
-        }
-
-        #[test]
-        fn more_threads_than_any_machine_has_cores_lose_no_part() {
-            let pool = Pool::new(64);
-            for parts in (1..200).rev() {
-                let mut data = vec![0.0; parts];
-                pool.run(parts, Pieces::new(&mut data, 1), |index, piece| {
-                    piece[0] += index as f32;
-                });
-                assert!(data.iter().enumerate().all(|(i, v)| *v == i as f32));
-            }
-        }
-    }
-}
+mod tests;

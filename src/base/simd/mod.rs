@@ -1,6 +1,6 @@
-//! The few 128-bit vector operations that the kernels need, on each processor by its own instructions and elsewhere by
-//! plain arrays that do the same arithmetic. It stands on floor 0, below all kernels. Multiplication and addition are never fused
-//! and no operation is left to an engine's choice, so that every half gives the same bits; the tests hold that.
+//! The 128-bit vector operations that the kernels use, implemented for wasm SIMD128, for SSE4.1 and on plain arrays.
+//! Multiply-add is never fused and no result is left to the engine's choice, so all implementations give the same bits;
+//! the tests compare them with `portable`.
 
 #[cfg(any(
     test,
@@ -44,13 +44,13 @@ pub use x86::{
 };
 
 impl F32x4 {
-    /// self + a·b, rounded twice.
+    /// self + a·b, with two roundings.
     #[inline(always)]
     pub fn mul_add(self, a: Self, b: Self) -> Self {
         self.add(a.mul(b))
     }
 
-    /// The four numbers.
+    /// The four lanes.
     #[inline(always)]
     pub fn to_array(self) -> [f32; 4] {
         let mut v = [0.0; 4];
@@ -66,8 +66,7 @@ impl F32x4 {
     }
 }
 
-/// Calls `body` with four numbers at a time and puts its result in their place. The last call may see zeros where the
-/// slice has ended.
+/// Replaces the elements with `body` of them, four at a time. The last call is padded with zeros.
 #[inline(always)]
 pub fn map_in_place(y: &mut [f32], body: impl Fn(F32x4) -> F32x4) {
     let (y4, tail) = y.as_chunks_mut::<4>();
@@ -81,7 +80,7 @@ pub fn map_in_place(y: &mut [f32], body: impl Fn(F32x4) -> F32x4) {
     }
 }
 
-/// The same with a second slice of the same length.
+/// [`map_in_place`] with a second slice of the same length.
 #[inline(always)]
 pub fn map_with(y: &mut [f32], x: &[f32], body: impl Fn(F32x4, F32x4) -> F32x4) {
     assert_eq!(x.len(), y.len());
@@ -99,8 +98,7 @@ pub fn map_with(y: &mut [f32], x: &[f32], body: impl Fn(F32x4, F32x4) -> F32x4) 
     }
 }
 
-/// Folds the numbers into four lanes. Where the slice has ended the last call sees `missing`, which also starts the
-/// lanes.
+/// Folds the elements into four lanes, which start as `missing`. The last call is padded with `missing`.
 #[inline(always)]
 pub fn fold(x: &[f32], missing: f32, body: impl Fn(F32x4, F32x4) -> F32x4) -> F32x4 {
     let (x4, tail) = x.as_chunks::<4>();
@@ -111,13 +109,13 @@ pub fn fold(x: &[f32], missing: f32, body: impl Fn(F32x4, F32x4) -> F32x4) -> F3
     body(lanes, F32x4::load(&four))
 }
 
-/// The largest number; a NaN is passed over.
+/// The largest element; NaNs are ignored.
 pub fn largest(x: &[f32]) -> f32 {
     let lanes = fold(x, f32::NEG_INFINITY, F32x4::max).to_array();
     lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Σ a·b over slices of one length: sixteen partial sums, so that no addition waits for the one before it.
+/// Σ a·b over slices of equal length, in sixteen partial sums to break the chain of dependent additions.
 #[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
@@ -146,7 +144,7 @@ mod tests {
     }
 
     fn floats(seed: &mut u32) -> [f32; 4] {
-        // Every sign and magnitude, and NaN now and then.
+        // All signs, many magnitudes, and sometimes NaN.
         std::array::from_fn(|_| match random(seed) % 16 {
             0 => f32::NAN,
             1 => 0.0,
@@ -156,7 +154,7 @@ mod tests {
     }
 
     fn bits(v: [f32; 4]) -> [u32; 4] {
-        // One NaN is as good as another.
+        // NaN payloads are not compared.
         v.map(|v| {
             if v.is_nan() {
                 f32::NAN.to_bits()
@@ -173,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_float_operation_has_the_bits_of_the_plain_one() {
+    fn every_float_operation_is_bit_equal_to_the_portable_one() {
         let mut seed = 1;
         for _ in 0..2000 {
             let [a, b, c] = [floats(&mut seed), floats(&mut seed), floats(&mut seed)];
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_integer_operation_equals_the_plain_one() {
+    fn every_integer_operation_equals_the_portable_one() {
         let mut seed = 2;
         for _ in 0..2000 {
             let bytes: [i8; 16] = std::array::from_fn(|_| random(&mut seed) as i8);
@@ -271,13 +269,15 @@ mod tests {
         }
     }
 
-    /// The heart of q4: whatever instructions do it, a block's sum is that of whole numbers. The largest operands come
-    /// first, where an engine that saturates or takes a nibble as signed would differ.
+    /// Every implementation gives the exact integer sum of a q4 block. The first rounds have the largest operands,
+    /// where an engine that saturates, or reads a nibble as signed, would differ.
     macro_rules! nibble_products_are_exact {
         ($name:ident, $($half:tt)*) => {
     #[test]
     fn $name() {
-        use $($half)*::{I8x16, I32x4, Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights, unpack};
+        use $($half)*::{
+            I8x16, I32x4, Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights, unpack,
+        };
         let to_array = |v: I32x4| { let mut array = [0; 4]; v.store(&mut array); array };
         let mut seed = 3;
         for round in 0..500 {
@@ -292,7 +292,7 @@ mod tests {
                 (true, _) => -127,
                 _ => (random(seed) % 255) as i32 as i16 - 127,
             };
-            // nibbles[v][byte]: column 8v + byte % 4 low, 4 further high, of row byte / 4.
+            // nibbles[v][byte]: row byte / 4, column 8v + byte % 4 in the low nibble and 4 further in the high one.
             let low: [[u8; 16]; 4] =
                 std::array::from_fn(|_| std::array::from_fn(|_| weight(&mut seed)));
             let high: [[u8; 16]; 4] =
@@ -348,7 +348,7 @@ mod tests {
         };
     }
     nibble_products_are_exact!(
-        nibble_products_are_exact_by_this_processors_instructions,
+        nibble_products_are_exact_with_this_targets_instructions,
         crate::base::simd
     );
     nibble_products_are_exact!(

@@ -1,5 +1,5 @@
-//! The vector operations on plain arrays: what each of them means, lane by lane. It is the half that runs where no
-//! other is at hand, and the oracle that the others are tested against. It is not written for speed.
+//! The vector operations on plain arrays, lane by lane. They define what each operation means: the tests compare the
+//! other implementations with them, and targets without another implementation use them. Not optimised.
 
 use std::array::from_fn;
 
@@ -42,7 +42,7 @@ impl F32x4 {
         F32x4(from_fn(|i| self.0[i] / o.0[i]))
     }
 
-    /// The larger one; self where the other is NaN.
+    /// The lanewise maximum; `self` where a lane of `o` is NaN.
     #[inline(always)]
     pub fn max(self, o: Self) -> Self {
         F32x4(from_fn(|i| {
@@ -54,7 +54,7 @@ impl F32x4 {
         }))
     }
 
-    /// The smaller one; self where the other is NaN.
+    /// The lanewise minimum; `self` where a lane of `o` is NaN.
     #[inline(always)]
     pub fn min(self, o: Self) -> Self {
         F32x4(from_fn(|i| {
@@ -83,7 +83,7 @@ impl F32x4 {
         }))
     }
 
-    /// The bits as integers.
+    /// Reinterprets the bits as integers.
     #[inline(always)]
     pub fn bits(self) -> I32x4 {
         I32x4(self.0.map(|v| v.to_bits() as i32))
@@ -119,7 +119,7 @@ impl I32x4 {
         F32x4(self.0.map(|v| v as f32))
     }
 
-    /// The floats of these bits.
+    /// Reinterprets the bits as floats.
     #[inline(always)]
     pub fn floats(self) -> F32x4 {
         F32x4(self.0.map(|v| f32::from_bits(v as u32)))
@@ -130,7 +130,7 @@ impl I32x4 {
         *v = self.0;
     }
 
-    /// Both vectors as i16, saturated.
+    /// The lanes of both vectors as i16, saturated.
     #[inline(always)]
     pub fn narrow(self, high: Self) -> I16x8 {
         let narrow = |v: i32| v.clamp(-32768, 32767) as i16;
@@ -154,26 +154,26 @@ impl I16x8 {
         *v = self.0;
     }
 
-    /// A pair in every 32 bits: a b a b a b a b.
+    /// Broadcasts a pair: a b a b a b a b.
     #[inline(always)]
     pub fn splat_pair(v: &[i16; 2]) -> Self {
         I16x8(from_fn(|i| v[i % 2]))
     }
 
-    /// Four numbers as i32.
+    /// Sign-extends four i16 to i32.
     #[inline(always)]
     pub fn widen_four(v: &[i16; 4]) -> I32x4 {
         I32x4(v.map(i32::from))
     }
 
-    /// Sums of neighbouring products, exact in i32.
+    /// Sums of products of adjacent lanes, exact in i32.
     #[inline(always)]
     pub fn dot_pairs(self, o: Self) -> I32x4 {
         let product = |i: usize| i32::from(self.0[i]) * i32::from(o.0[i]);
         I32x4(from_fn(|i| product(2 * i) + product(2 * i + 1)))
     }
 
-    /// Both vectors as i8, saturated.
+    /// The lanes of both vectors as i8, saturated.
     #[inline(always)]
     pub fn narrow(self, high: Self) -> I8x16 {
         let narrow = |v: i16| v.clamp(-128, 127) as i8;
@@ -220,7 +220,7 @@ impl I8x16 {
     }
 }
 
-/// Four int8 activations a₀ a₁ a₂ a₃, ready for the four rows of a group.
+/// Four int8 activations a₀ a₁ a₂ a₃, broadcast to the four rows of a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quad([i8; 4]);
 
@@ -231,18 +231,18 @@ impl Quad {
     }
 }
 
-/// The sums of a block's products of activations and nibbles, one for each of four rows.
+/// Σ activation · nibble of a q4 block, one sum for each of four rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NibbleSums([i16; 8]);
 
 impl NibbleSums {
-    /// Starts at `correction`: its first number counts for the columns 0 and 1 of every four, its second for 2 and 3.
+    /// Starts at `correction`: element 0 is for columns 0 and 1 of every four, element 1 for columns 2 and 3.
     #[inline(always)]
     pub fn start(correction: &[i16; 2]) -> Self {
         NibbleSums(from_fn(|i| correction[i % 2]))
     }
 
-    /// Adds four columns of four rows: bytes 4r..4r+4 of `nibbles` belong to row r and lie within 0..=15.
+    /// Adds four columns of four rows: bytes 4r..4r+4 of `nibbles` are row r, each within 0..=15.
     #[inline(always)]
     pub fn add_products(self, a: Quad, nibbles: I8x16) -> Self {
         let product = |i: usize| i16::from(a.0[i % 4]) * i16::from(nibbles.0[i]);
@@ -251,7 +251,7 @@ impl NibbleSums {
         }))
     }
 
-    /// Each row's sum times its scale: at most 32·127·8·32767 in size, so that two of them fit an i32.
+    /// Each row's sum times its scale: at most 32·127·8·32767 in magnitude, so the sum of two fits i32.
     #[inline(always)]
     pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         let sum = |r: usize| i32::from(self.0[2 * r]) + i32::from(self.0[2 * r + 1]);
@@ -259,18 +259,18 @@ impl NibbleSums {
     }
 }
 
-/// An activation as the kernels read it.
+/// An activation in the form that the kernels load.
 pub type Narrow = i8;
-/// Columns that a matrix kernel takes in one step.
+/// Columns per step of a matrix kernel.
 pub const STEP_COLUMNS: usize = 4;
-/// One step's weights of a group, unpacked.
+/// The unpacked weights of one step of a row group.
 pub type StepWeights = [i8; 16];
-/// The activations of one step, ready for a group's four rows.
+/// The activations of one step, broadcast to the four rows of a group.
 pub type StepActivations = Quad;
-/// The sums of a matrix kernel.
+/// Accumulators of a matrix kernel.
 pub type StepSums = NibbleSums;
 
-/// Writes the steps of eight columns of a group.
+/// Unpacks eight columns of a row group into steps.
 #[inline(always)]
 pub fn unpack(bytes: I8x16, [low, high]: [&mut StepWeights; 8 / STEP_COLUMNS]) {
     bytes.low_nibbles().store(low);

@@ -1,5 +1,4 @@
-//! The vector operations of WebAssembly's SIMD128. What differs with relaxed SIMD is in `wasm_nibbles.rs` and its
-//! relaxed twin.
+//! The vector operations of WebAssembly's SIMD128. The nibble products are in `wasm_plain.rs` and `wasm_relaxed.rs`.
 
 use core::arch::wasm32::*;
 
@@ -44,17 +43,18 @@ impl F32x4 {
         F32x4(f32x4_div(self.0, o.0))
     }
 
-    /// The larger one; self where the other is NaN.
+    /// The lanewise maximum; `self` where a lane of `o` is NaN.
     #[inline(always)]
     pub fn max(self, o: Self) -> Self {
-        // Not `pmax`: with relaxed SIMD on, LLVM makes a relaxed maximum of it, which leaves NaN and −0 to the engine.
+        // Not `pmax`: with relaxed SIMD, LLVM turns it into a relaxed maximum, whose result for NaN and −0 varies by
+        // engine.
         F32x4(v128_bitselect(o.0, self.0, f32x4_lt(self.0, o.0)))
     }
 
-    /// The smaller one; self where the other is NaN.
+    /// The lanewise minimum; `self` where a lane of `o` is NaN.
     #[inline(always)]
     pub fn min(self, o: Self) -> Self {
-        // As for `max`.
+        // Not `pmin`, as in `max`.
         F32x4(v128_bitselect(o.0, self.0, f32x4_lt(o.0, self.0)))
     }
 
@@ -73,7 +73,7 @@ impl F32x4 {
         ))
     }
 
-    /// The bits as integers.
+    /// Reinterprets the bits as integers.
     #[inline(always)]
     pub fn bits(self) -> I32x4 {
         I32x4(self.0)
@@ -109,7 +109,7 @@ impl I32x4 {
         F32x4(f32x4_convert_i32x4(self.0))
     }
 
-    /// The floats of these bits.
+    /// Reinterprets the bits as floats.
     #[inline(always)]
     pub fn floats(self) -> F32x4 {
         F32x4(self.0)
@@ -121,7 +121,7 @@ impl I32x4 {
         unsafe { v128_store(v.as_mut_ptr().cast(), self.0) }
     }
 
-    /// Both vectors as i16, saturated.
+    /// The lanes of both vectors as i16, saturated.
     #[inline(always)]
     pub fn narrow(self, high: Self) -> I16x8 {
         I16x8(i16x8_narrow_i32x4(self.0, high.0))
@@ -144,27 +144,27 @@ impl I16x8 {
         unsafe { v128_store(v.as_mut_ptr().cast(), self.0) }
     }
 
-    /// A pair in every 32 bits: a b a b a b a b.
+    /// Broadcasts a pair: a b a b a b a b.
     #[inline(always)]
     pub fn splat_pair(v: &[i16; 2]) -> Self {
         // SAFETY: the reference covers the 4 bytes that are read, and wasm loads need no alignment.
         I16x8(unsafe { v128_load32_splat(v.as_ptr().cast()) })
     }
 
-    /// Four numbers as i32.
+    /// Sign-extends four i16 to i32.
     #[inline(always)]
     pub fn widen_four(v: &[i16; 4]) -> I32x4 {
         // SAFETY: the reference covers the 8 bytes that are read, and wasm loads need no alignment.
         I32x4(unsafe { i32x4_load_extend_i16x4(v.as_ptr()) })
     }
 
-    /// Sums of neighbouring products, exact in i32.
+    /// Sums of products of adjacent lanes, exact in i32.
     #[inline(always)]
     pub fn dot_pairs(self, o: Self) -> I32x4 {
         I32x4(i32x4_dot_i16x8(self.0, o.0))
     }
 
-    /// Both vectors as i8, saturated.
+    /// The lanes of both vectors as i8, saturated.
     #[inline(always)]
     pub fn narrow(self, high: Self) -> I8x16 {
         I8x16(i8x16_narrow_i16x8(self.0, high.0))
@@ -196,7 +196,8 @@ impl I8x16 {
     /// The high nibble of every byte.
     #[inline(always)]
     pub fn high_nibbles(self) -> Self {
-        // x86 has no shift of bytes and engines make a long one; a shift of pairs and the mask are two instructions.
+        // x86 has no byte shift, and engines emulate one with a long sequence; shifting i16 lanes and masking is two
+        // instructions.
         I8x16(v128_and(u16x8_shr(self.0, 4), u8x16_splat(15)))
     }
 

@@ -1,5 +1,5 @@
-//! Products of activations and nibbles without relaxed SIMD: bytes are widened and multiplied as i16, at about half
-//! the speed. It adds to `wasm.rs` what `wasm_relaxed.rs` adds where the engine knows relaxed SIMD.
+//! Nibble products without relaxed SIMD: bytes are widened and multiplied as i16, at about half the speed of
+//! `wasm_relaxed.rs`, with the same results.
 
 use core::arch::wasm32::*;
 
@@ -17,7 +17,7 @@ impl Quad {
     }
 }
 
-/// The sums of a block's products of activations and nibbles: two i32 lanes for each of four rows.
+/// Σ activation · nibble of a q4 block: two i32 lanes for each of four rows.
 #[derive(Clone, Copy)]
 pub struct NibbleSums {
     rows_01: v128,
@@ -25,7 +25,7 @@ pub struct NibbleSums {
 }
 
 impl NibbleSums {
-    /// Starts at `correction`: its first number counts for the columns 0 and 1 of every four, its second for 2 and 3.
+    /// Starts at `correction`: element 0 is for columns 0 and 1 of every four, element 1 for columns 2 and 3.
     #[inline(always)]
     pub fn start(correction: &[i16; 2]) -> Self {
         // SAFETY: the reference covers the 4 bytes that are read, and wasm loads need no alignment.
@@ -37,7 +37,7 @@ impl NibbleSums {
         }
     }
 
-    /// Adds four columns of four rows: bytes 4r..4r+4 of `nibbles` belong to row r and lie within 0..=15.
+    /// Adds four columns of four rows: bytes 4r..4r+4 of `nibbles` are row r, each within 0..=15.
     #[inline(always)]
     pub fn add_products(self, a: Quad, nibbles: I8x16) -> Self {
         let low = i32x4_dot_i16x8(a.0, nibbles.widen_low().0);
@@ -48,7 +48,7 @@ impl NibbleSums {
         }
     }
 
-    /// Each row's sum times its scale: at most 32·127·8·32767 in size, so that two of them fit an i32.
+    /// Each row's sum times its scale: at most 32·127·8·32767 in magnitude, so the sum of two fits i32.
     #[inline(always)]
     pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         let even = i32x4_shuffle::<0, 2, 4, 6>(self.rows_01, self.rows_23);
@@ -59,14 +59,14 @@ impl NibbleSums {
     }
 }
 
-/// An activation as the kernels read it: an int8 value, widened once for all rows.
+/// An activation in the form that the kernels load: an int8 value, widened once for all rows.
 pub type Narrow = i16;
-/// Columns that a matrix kernel takes in one step.
+/// Columns per step of a matrix kernel.
 pub const STEP_COLUMNS: usize = 2;
-/// One step's weights of a group, unpacked: two columns of row r at 2r.
+/// The unpacked weights of one step of a row group: two columns of row r at 2r.
 pub type StepWeights = [i16; 8];
 
-/// Writes the steps of eight columns of a group.
+/// Unpacks eight columns of a row group into steps.
 #[inline(always)]
 pub fn unpack(bytes: I8x16, [a, b, c, d]: [&mut StepWeights; 8 / STEP_COLUMNS]) {
     for (nibbles, first, second) in [(bytes.low_nibbles(), a, b), (bytes.high_nibbles(), c, d)] {
@@ -76,7 +76,7 @@ pub fn unpack(bytes: I8x16, [a, b, c, d]: [&mut StepWeights; 8 / STEP_COLUMNS]) 
     }
 }
 
-/// The activations of one step, ready for a group's four rows.
+/// The activations of one step, broadcast to the four rows of a group.
 #[derive(Clone, Copy)]
 pub struct StepActivations(I16x8);
 
@@ -87,7 +87,7 @@ impl StepActivations {
     }
 }
 
-/// The sums of a matrix kernel: one i32 lane for each of four rows.
+/// Accumulators of a matrix kernel: one i32 lane for each of four rows.
 #[derive(Clone, Copy)]
 pub struct StepSums(v128);
 
@@ -106,7 +106,7 @@ impl StepSums {
         StepSums(i32x4_add(self.0, products))
     }
 
-    /// Each row's sum times its scale: at most 32·127·8·32767 in size, so that two of them fit an i32.
+    /// Each row's sum times its scale: at most 32·127·8·32767 in magnitude, so the sum of two fits i32.
     #[inline(always)]
     pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         let scale = I16x8::widen_four(scale).0;

@@ -1,8 +1,8 @@
-//! Products of activations and nibbles with relaxed SIMD: sixteen multiplications in one instruction. It adds to
-//! `wasm.rs` what `wasm_plain.rs` adds without relaxed SIMD, and gives the same integers.
+//! Nibble products with relaxed SIMD: sixteen multiplications per instruction, with the same results as
+//! `wasm_plain.rs`.
 //!
-//! The relaxed instruction may treat its second operand as signed or unsigned and may saturate or not. A nibble is
-//! within 0..=15 and a pair's sum within 2·15·127, so all these choices agree.
+//! An engine may read the second operand of the relaxed dot product as signed or unsigned, and may saturate or wrap. A
+//! nibble is within 0..=15 and the sum of a pair within 2·15·127, so all these choices agree.
 
 use core::arch::wasm32::*;
 
@@ -20,25 +20,25 @@ impl Quad {
     }
 }
 
-/// The sums of a block's products of activations and nibbles: two i16 lanes for each of four rows.
+/// Σ activation · nibble of a q4 block: two i16 lanes for each of four rows.
 #[derive(Clone, Copy)]
 pub struct NibbleSums(v128);
 
 impl NibbleSums {
-    /// Starts at `correction`: its first number counts for the columns 0 and 1 of every four, its second for 2 and 3.
+    /// Starts at `correction`: element 0 is for columns 0 and 1 of every four, element 1 for columns 2 and 3.
     #[inline(always)]
     pub fn start(correction: &[i16; 2]) -> Self {
         NibbleSums(I16x8::splat_pair(correction).0)
     }
 
-    /// Adds four columns of four rows: bytes 4r..4r+4 of `nibbles` belong to row r and lie within 0..=15.
+    /// Adds four columns of four rows: bytes 4r..4r+4 of `nibbles` are row r, each within 0..=15.
     #[inline(always)]
     pub fn add_products(self, a: Quad, nibbles: I8x16) -> Self {
         let products = i16x8_relaxed_dot_i8x16_i7x16(a.0, nibbles.0);
         NibbleSums(i16x8_add(self.0, products))
     }
 
-    /// Each row's sum times its scale: at most 32·127·8·32767 in size, so that two of them fit an i32.
+    /// Each row's sum times its scale: at most 32·127·8·32767 in magnitude, so the sum of two fits i32.
     #[inline(always)]
     pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         // SAFETY: the reference covers the 8 bytes that are read, and wasm loads need no alignment.
@@ -48,18 +48,18 @@ impl NibbleSums {
     }
 }
 
-/// An activation as the kernels read it.
+/// An activation in the form that the kernels load.
 pub type Narrow = i8;
-/// Columns that a matrix kernel takes in one step.
+/// Columns per step of a matrix kernel.
 pub const STEP_COLUMNS: usize = 4;
-/// One step's weights of a group, unpacked.
+/// The unpacked weights of one step of a row group.
 pub type StepWeights = [i8; 16];
-/// The activations of one step, ready for a group's four rows.
+/// The activations of one step, broadcast to the four rows of a group.
 pub type StepActivations = Quad;
-/// The sums of a matrix kernel.
+/// Accumulators of a matrix kernel.
 pub type StepSums = NibbleSums;
 
-/// Writes the steps of eight columns of a group.
+/// Unpacks eight columns of a row group into steps.
 #[inline(always)]
 pub fn unpack(bytes: I8x16, [low, high]: [&mut StepWeights; 8 / STEP_COLUMNS]) {
     bytes.low_nibbles().store(low);

@@ -1,13 +1,13 @@
-//! The vector operations of x86-64 with SSE4.1, which every build of this project for that processor turns on. The
-//! same width as in the browser, so that what is tuned natively is tuned there.
+//! The vector operations of x86-64 with SSE4.1, which this project's builds enable. 128 bits rather than AVX, so that
+//! kernels tuned natively are tuned for the browser too.
 
 use core::arch::x86_64::*;
 
-/// Calls intrinsics.
+/// Calls an intrinsic.
 macro_rules! sse {
     ($call:expr) => {{
-        // SAFETY: this module exists only where SSE4.1 is on for the whole build, which the intrinsics here need; they
-        // load and store at any alignment, and each is given a reference to as many bytes as it touches.
+        // SAFETY: this module is compiled only if SSE4.1 is enabled for the whole build, which is all that these
+        // intrinsics require; they load and store unaligned, through references that cover all bytes they access.
         unsafe { $call }
     }};
 }
@@ -51,13 +51,13 @@ impl F32x4 {
         F32x4(sse!(_mm_div_ps(self.0, o.0)))
     }
 
-    /// The larger one; self where the other is NaN.
+    /// The lanewise maximum; `self` where a lane of `o` is NaN.
     #[inline(always)]
     pub fn max(self, o: Self) -> Self {
         F32x4(sse!(_mm_max_ps(o.0, self.0)))
     }
 
-    /// The smaller one; self where the other is NaN.
+    /// The lanewise minimum; `self` where a lane of `o` is NaN.
     #[inline(always)]
     pub fn min(self, o: Self) -> Self {
         F32x4(sse!(_mm_min_ps(o.0, self.0)))
@@ -74,7 +74,7 @@ impl F32x4 {
         F32x4(sse!(_mm_blendv_ps(positive.0, negative.0, self.0)))
     }
 
-    /// The bits as integers.
+    /// Reinterprets the bits as integers.
     #[inline(always)]
     pub fn bits(self) -> I32x4 {
         I32x4(sse!(_mm_castps_si128(self.0)))
@@ -110,7 +110,7 @@ impl I32x4 {
         F32x4(sse!(_mm_cvtepi32_ps(self.0)))
     }
 
-    /// The floats of these bits.
+    /// Reinterprets the bits as floats.
     #[inline(always)]
     pub fn floats(self) -> F32x4 {
         F32x4(sse!(_mm_castsi128_ps(self.0)))
@@ -121,7 +121,7 @@ impl I32x4 {
         sse!(_mm_storeu_si128(v.as_mut_ptr().cast(), self.0))
     }
 
-    /// Both vectors as i16, saturated.
+    /// The lanes of both vectors as i16, saturated.
     #[inline(always)]
     pub fn narrow(self, high: Self) -> I16x8 {
         I16x8(sse!(_mm_packs_epi32(self.0, high.0)))
@@ -142,26 +142,26 @@ impl I16x8 {
         sse!(_mm_storeu_si128(v.as_mut_ptr().cast(), self.0))
     }
 
-    /// A pair in every 32 bits: a b a b a b a b.
+    /// Broadcasts a pair: a b a b a b a b.
     #[inline(always)]
     pub fn splat_pair(v: &[i16; 2]) -> Self {
         let [a, b] = v.map(|v| i32::from(v as u16));
         I16x8(sse!(_mm_set1_epi32(a | b << 16)))
     }
 
-    /// Four numbers as i32.
+    /// Sign-extends four i16 to i32.
     #[inline(always)]
     pub fn widen_four(v: &[i16; 4]) -> I32x4 {
         I32x4(sse!(_mm_cvtepi16_epi32(_mm_loadl_epi64(v.as_ptr().cast()))))
     }
 
-    /// Sums of neighbouring products, exact in i32.
+    /// Sums of products of adjacent lanes, exact in i32.
     #[inline(always)]
     pub fn dot_pairs(self, o: Self) -> I32x4 {
         I32x4(sse!(_mm_madd_epi16(self.0, o.0)))
     }
 
-    /// Both vectors as i8, saturated.
+    /// The lanes of both vectors as i8, saturated.
     #[inline(always)]
     pub fn narrow(self, high: Self) -> I8x16 {
         I8x16(sse!(_mm_packs_epi16(self.0, high.0)))
@@ -191,7 +191,7 @@ impl I8x16 {
     /// The high nibble of every byte.
     #[inline(always)]
     pub fn high_nibbles(self) -> Self {
-        // There is no shift of bytes: what comes over from the neighbour is masked away.
+        // SSE has no byte shift: shift i16 lanes and mask the bits that cross from the other byte.
         I8x16(sse!(_mm_and_si128(
             _mm_srli_epi16::<4>(self.0),
             _mm_set1_epi8(15)
@@ -209,7 +209,7 @@ impl I8x16 {
     }
 }
 
-/// Four int8 activations a₀ a₁ a₂ a₃, ready for the four rows of a group.
+/// Four int8 activations a₀ a₁ a₂ a₃, broadcast to the four rows of a group.
 #[derive(Clone, Copy)]
 pub struct Quad(__m128i);
 
@@ -220,28 +220,28 @@ impl Quad {
     }
 }
 
-/// The sums of a block's products of activations and nibbles: two i16 lanes for each of four rows.
+/// Σ activation · nibble of a q4 block: two i16 lanes for each of four rows.
 #[derive(Clone, Copy)]
 pub struct NibbleSums(__m128i);
 
 impl NibbleSums {
-    /// Starts at `correction`: its first number counts for the columns 0 and 1 of every four, its second for 2 and 3.
+    /// Starts at `correction`: element 0 is for columns 0 and 1 of every four, element 1 for columns 2 and 3.
     #[inline(always)]
     pub fn start(correction: &[i16; 2]) -> Self {
         NibbleSums(I16x8::splat_pair(correction).0)
     }
 
-    /// Adds four columns of four rows: bytes 4r..4r+4 of `nibbles` belong to row r and lie within 0..=15.
+    /// Adds four columns of four rows: bytes 4r..4r+4 of `nibbles` are row r, each within 0..=15.
     #[inline(always)]
     pub fn add_products(self, a: Quad, nibbles: I8x16) -> Self {
-        // The unsigned operand comes first; a pair's sum is at most 2·15·127 and never saturates.
+        // The first operand is unsigned; the sum of a pair is at most 2·15·127 and can't saturate.
         NibbleSums(sse!(_mm_add_epi16(
             self.0,
             _mm_maddubs_epi16(nibbles.0, a.0)
         )))
     }
 
-    /// Each row's sum times its scale: at most 32·127·8·32767 in size, so that two of them fit an i32.
+    /// Each row's sum times its scale: at most 32·127·8·32767 in magnitude, so the sum of two fits i32.
     #[inline(always)]
     pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         let scale = sse!(_mm_loadl_epi64(scale.as_ptr().cast()));
@@ -250,18 +250,18 @@ impl NibbleSums {
     }
 }
 
-/// An activation as the kernels read it.
+/// An activation in the form that the kernels load.
 pub type Narrow = i8;
-/// Columns that a matrix kernel takes in one step.
+/// Columns per step of a matrix kernel.
 pub const STEP_COLUMNS: usize = 4;
-/// One step's weights of a group, unpacked.
+/// The unpacked weights of one step of a row group.
 pub type StepWeights = [i8; 16];
-/// The activations of one step, ready for a group's four rows.
+/// The activations of one step, broadcast to the four rows of a group.
 pub type StepActivations = Quad;
-/// The sums of a matrix kernel.
+/// Accumulators of a matrix kernel.
 pub type StepSums = NibbleSums;
 
-/// Writes the steps of eight columns of a group.
+/// Unpacks eight columns of a row group into steps.
 #[inline(always)]
 pub fn unpack(bytes: I8x16, [low, high]: [&mut StepWeights; 8 / STEP_COLUMNS]) {
     bytes.low_nibbles().store(low);

@@ -1,8 +1,8 @@
-//! Causal attention over a cache of keys and values, head by head.
+//! Causal attention over the KV cache, head by head, in blocks of [`BLOCK`] positions with a running maximum (online
+//! softmax), so that no buffer grows with the context. It does not write caches beyond [`append_kv`].
 //!
-//! The cache is read in blocks of [`BLOCK`] positions with a running maximum (online softmax), so that nothing as long
-//! as the context is ever held. Blocks begin at multiples of [`BLOCK`] and every query goes its own way through them:
-//! the bits don't depend on how a prompt was cut.
+//! Blocks start at multiples of [`BLOCK`] and each query is computed independently, so results do not depend on how a
+//! prompt was split into chunks.
 
 use crate::base::simd::{F32x4, fold, largest, map_in_place};
 use crate::device::cpu::Cpu;
@@ -12,10 +12,10 @@ use crate::device::cpu::vecmath::exp;
 use crate::ops::device::{AttentionShape, KvCache};
 use crate::threads::pool::{Pool, Stripe, Stripes};
 
-/// Queries that share one reading of a block.
+/// Queries that are computed per pass over a block.
 const STRIP: usize = 64;
 
-/// Writes the rows of k and v to the positions from `cache.len` on.
+/// Writes the rows of k and v at positions `cache.len ..`.
 pub fn append_kv(k: &CpuTensor, v: &CpuTensor, cache: &mut KvCache<Cpu>) {
     for t in 0..k.rows() {
         cache.rows.append(cache.len + t, k.row(t), v.row(t));
@@ -49,7 +49,7 @@ pub fn attention(
     });
 }
 
-/// The queries of one head: query t sees the positions up to `before + t`.
+/// The queries of one head: query t attends to positions `0 ..= before + t`.
 struct Queries<'a> {
     q: Rows<'a>, // [T, head_dim]
     before: usize,
@@ -60,15 +60,15 @@ struct Queries<'a> {
 /// Row t of y = softmax(scale · q·Kᵀ)·V for the queries `first .. first + n`, at most [`STRIP`] of them.
 fn attend<R: KvRows>(rows: &R, queries: &Queries, first: usize, n: usize, y: &mut Stripe) {
     let kv_head = queries.kv_head;
-    let seen = |t: usize| queries.before + first + t + 1;
+    let n_visible = |t: usize| queries.before + first + t + 1;
     let mut peaks = [f32::NEG_INFINITY; STRIP];
     let mut totals = [0.0; STRIP];
     for t in 0..n {
         y.row(first + t).fill(0.0);
     }
-    for start in (0..seen(n - 1)).step_by(BLOCK) {
+    for start in (0..n_visible(n - 1)).step_by(BLOCK) {
         for t in 0..n {
-            let len = seen(t).saturating_sub(start).min(BLOCK);
+            let len = n_visible(t).saturating_sub(start).min(BLOCK);
             if len == 0 {
                 continue;
             }
@@ -76,16 +76,16 @@ fn attend<R: KvRows>(rows: &R, queries: &Queries, first: usize, n: usize, y: &mu
             let weights = &mut block[..len];
             let query = rows.query(queries.q.row(first + t), queries.scale);
             rows.scores(kv_head, &query, start, weights);
-            // The largest score is subtracted so that the exponentials neither overflow nor all vanish.
+            // Subtracting the largest score keeps the exponentials from overflowing or all underflowing.
             let peak = peaks[t].max(largest(weights));
-            let [kept, ..] = exp(F32x4::splat(peaks[t] - peak)).to_array();
-            // `exp` stops at its bound, and before the first block there is nothing to keep.
-            let kept = if totals[t] == 0.0 { 0.0 } else { kept };
+            let [rescale, ..] = exp(F32x4::splat(peaks[t] - peak)).to_array();
+            // Before the first block there are no sums to rescale, and the clamped `exp` would not return 0.
+            let rescale = if totals[t] == 0.0 { 0.0 } else { rescale };
             map_in_place(weights, |s| exp(s.sub(F32x4::splat(peak))));
-            totals[t] = totals[t] * kept + fold(weights, 0.0, F32x4::add).sum();
+            totals[t] = totals[t] * rescale + fold(weights, 0.0, F32x4::add).sum();
             peaks[t] = peak;
             let y = y.row(first + t);
-            map_in_place(y, |y| y.mul(F32x4::splat(kept)));
+            map_in_place(y, |y| y.mul(F32x4::splat(rescale)));
             rows.add_values(kv_head, start, weights, y);
         }
     }

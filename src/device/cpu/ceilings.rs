@@ -1,5 +1,5 @@
-//! What this machine can do at best: the roofs that the kernels are measured against. It stands inside the CPU
-//! backend and uses the same vector operations, so a roof is what the same instructions reach with nothing else to do.
+//! Measures the peak rates of this machine (the ceilings of the roofline model) with the same vector operations as the
+//! kernels. It does not time the kernels themselves.
 
 use std::hint::black_box;
 
@@ -10,19 +10,19 @@ use crate::base::simd::{
 use crate::ops::device::Ceilings;
 use crate::threads::pool::{Pieces, Pool};
 
-/// The best of these counts. Many short ones: a browser runs the first calls of a function in a baseline compiler, and
-/// leaves it only between calls.
+/// The best round counts. Many short rounds, because a browser runs the first calls of a function in its baseline
+/// compiler and switches to optimised code only between calls.
 const ROUNDS: usize = 60;
-/// More than the last-level cache of a large server has for one core.
+/// More than one core's share of the last-level cache of a large server.
 const READ_BYTES: usize = 96 << 20;
-/// Sums that don't wait for one another: enough to hide the latency of a sum's own operations, few enough for the
-/// registers, which hold the other operand of each int8 product as well.
+/// Independent accumulators: enough to hide the latency of an accumulation, few enough that they and the other operand
+/// of each int8 product fit the registers.
 const INT8_CHAINS: usize = 6;
 const F32_CHAINS: usize = 12;
 const STEPS: u32 = 400_000;
 const WARM_UP_US: f64 = 3e5;
 
-/// Measures the roofs of `pool`; about a second.
+/// Measures the ceilings of `pool`; takes about a second.
 pub fn measure(pool: &Pool) -> Ceilings {
     let threads = pool.threads();
     let mut results = vec![0.0f32; threads];
@@ -36,7 +36,7 @@ pub fn measure(pool: &Pool) -> Ceilings {
         });
         rounds.fold(f64::INFINITY, f64::min)
     };
-    // The system spreads threads over the processors only after they have been busy for a while.
+    // The operating system spreads threads over the cores only after they have been busy for a while.
     let start_us = now_us();
     while now_us() - start_us < WARM_UP_US {
         pool.run(threads, (), |_, ()| {
@@ -47,7 +47,7 @@ pub fn measure(pool: &Pool) -> Ceilings {
     let int8_us = best_us(&mut results, &|_| int8());
     let int16_us = best_us(&mut results, &|_| int16());
     let f32_us = best_us(&mut results, &|_| f32());
-    // Each thread reads its own part, in four streams as the matrix-vector kernels do.
+    // Each thread reads its own range in four streams, like the matrix-vector kernels.
     let memory = vec![[1i8; 16]; READ_BYTES / 16];
     let share = memory.len() / threads;
     let read_us = best_us(&mut results, &|thread| {
@@ -65,14 +65,14 @@ pub fn measure(pool: &Pool) -> Ceilings {
 
 #[inline(never)]
 fn int8() -> f32 {
-    const KEPT: usize = 64;
-    let weights = black_box([StepWeights::default(); KEPT]);
+    const N_WEIGHTS: usize = 64;
+    let weights = black_box([StepWeights::default(); N_WEIGHTS]);
     let activations = black_box([[1; STEP_COLUMNS]; INT8_CHAINS]);
     let a = activations.each_ref().map(StepActivations::load);
     let mut sums = [StepSums::start(&[0; 2]); INT8_CHAINS];
     for step in 0..STEPS as usize {
-        // Other weights each time, or the products would be taken out of the loop.
-        let weights = &weights[step % KEPT];
+        // Different weights in each step, or the compiler would hoist the products out of the loop.
+        let weights = &weights[step % N_WEIGHTS];
         for (sum, a) in sums.iter_mut().zip(a) {
             *sum = sum.add_step(a, weights);
         }
@@ -83,13 +83,13 @@ fn int8() -> f32 {
 
 #[inline(never)]
 fn int16() -> f32 {
-    const KEPT: usize = 64;
-    let weights = black_box([[1i16; 8]; KEPT]);
+    const N_WEIGHTS: usize = 64;
+    let weights = black_box([[1i16; 8]; N_WEIGHTS]);
     let activations = black_box([[1i16; 2]; INT8_CHAINS]);
     let a = activations.each_ref().map(I16x8::splat_pair);
     let mut sums = [I32x4::splat(0); INT8_CHAINS];
     for step in 0..STEPS as usize {
-        let weights = I16x8::load(&weights[step % KEPT]);
+        let weights = I16x8::load(&weights[step % N_WEIGHTS]);
         for (sum, a) in sums.iter_mut().zip(a) {
             *sum = sum.add(weights.dot_pairs(a));
         }
@@ -103,7 +103,7 @@ fn f32() -> f32 {
     let mut sums = [F32x4::splat(0.0); F32_CHAINS];
     for _ in 0..STEPS {
         for sum in &mut sums {
-            // The sum is multiplied, or the compiler would take the product out of the loop.
+            // The accumulator is an operand, or the compiler would hoist the product out of the loop.
             *sum = a.mul_add(*sum, b);
         }
     }

@@ -1,4 +1,4 @@
-//! The causal depthwise convolution with its state and SiLU. Rows are tokens, so every tap is a contiguous run of channels.
+//! The causal depthwise convolution with its state and SiLU. Rows are tokens, so the channels of a tap are contiguous.
 
 use crate::base::simd::map_in_place;
 use crate::device::cpu::Cpu;
@@ -23,11 +23,11 @@ pub fn causal_conv1d(
         stride: x.tensor.cols(),
         state: state.values(),
     };
-    // One row's channels cross from one thread to another more slowly than one thread computes them.
+    // Distributing the channels of a single row takes longer than computing them on one thread.
     let parts = if t_rows == 1 { 1 } else { pool.threads() };
     let width = conv_dim.div_ceil(parts);
     let stripes = Stripes::of_columns(y.resize(t_rows), conv_dim, width);
-    // Rounding the width up may leave the last threads without a channel.
+    // The width is rounded up, so the last threads may have no channels.
     pool.run(conv_dim.div_ceil(width), stripes, |part, mut y| {
         for t in 0..t_rows {
             conv1d_row(weight, bias, &input, t, part * width, y.row(t));
@@ -45,7 +45,7 @@ struct ConvInput<'a> {
 }
 
 impl ConvInput<'_> {
-    /// The input of channels `from .. from + len` at time `t`, where the state holds the times before 0.
+    /// The inputs of channels `from .. from + len` at time `t`; times before 0 are in the state.
     fn at(&self, t: isize, from: usize, len: usize, conv_dim: usize) -> &[f32] {
         let taps = self.state.len() / conv_dim;
         if t < 0 {
@@ -57,7 +57,7 @@ impl ConvInput<'_> {
     }
 }
 
-/// y[c] = silu(bias[c] + Σₖ weight[k, c] · x[t − d_conv + 1 + k, c]) for the channels from `from`. // y [len]
+/// y[c] = silu(bias[c] + Σₖ weight[k, c] · x[t − d_conv + 1 + k, c]) for the channels `from ..`. // y [len]
 fn conv1d_row(
     weight: &[f32],
     bias: &[f32],
@@ -84,14 +84,14 @@ fn conv1d_row(
     map_in_place(y, silu);
 }
 
-/// Shifts the state by `t_rows` tokens: it then ends with the newest inputs.
+/// Shifts the state by `t_rows` tokens, so that it ends with the newest inputs.
 fn next_state(x: &Cols<CpuTensor>, t_rows: usize, conv_dim: usize, state: &mut [f32]) {
-    let kept = state.len() / conv_dim;
-    let fresh = kept.min(t_rows);
-    state.copy_within(fresh * conv_dim.., 0);
-    for i in 0..fresh {
-        let from = x.tensor.row(t_rows - fresh + i);
-        let row = (kept - fresh + i) * conv_dim;
+    let n_state = state.len() / conv_dim;
+    let n_new = n_state.min(t_rows);
+    state.copy_within(n_new * conv_dim.., 0);
+    for i in 0..n_new {
+        let from = x.tensor.row(t_rows - n_new + i);
+        let row = (n_state - n_new + i) * conv_dim;
         state[row..row + conv_dim].copy_from_slice(&from[x.start..][..conv_dim]);
     }
 }

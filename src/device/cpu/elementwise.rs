@@ -1,4 +1,4 @@
-//! Ops on single numbers, and moves of rows.
+//! Elementwise ops, RoPE and row copies.
 
 use crate::base::simd::map_with;
 use crate::device::cpu::tensor::CpuTensor;
@@ -39,10 +39,10 @@ pub fn rope(rope: &Rope, position: usize, x: &mut CpuTensor) {
 
 /// y = [a, b] along the columns.
 pub fn concat(a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
-    let (left, cols) = (a.cols(), a.cols() + b.cols());
+    let (a_cols, cols) = (a.cols(), a.cols() + b.cols());
     for (t, y) in y.resize(a.rows()).chunks_mut(cols).enumerate() {
-        y[..left].copy_from_slice(a.row(t));
-        y[left..].copy_from_slice(b.row(t));
+        y[..a_cols].copy_from_slice(a.row(t));
+        y[a_cols..].copy_from_slice(b.row(t));
     }
 }
 

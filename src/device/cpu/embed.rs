@@ -1,4 +1,4 @@
-//! Look-ups in the embedding table.
+//! Embedding lookup.
 
 use crate::device::cpu::linear::CpuWeight;
 use crate::device::cpu::tensor::CpuTensor;
@@ -12,7 +12,7 @@ pub fn embed(table: &CpuWeight, tokens: &[u32], y: &mut CpuTensor) {
     }
 }
 
-/// y = the row for the most probable token of row `row` of `top`, or the first row if that one has a fault.
+/// y = the row of the most probable token in row `row` of `top`, or the first row if the logits were not finite.
 pub fn embed_top(table: &CpuWeight, top: &CpuTensor, row: usize, y: &mut CpuTensor) {
     let top = Top::from_row(top.row(row));
     let known = |token: &u32| (*token as usize) < table.rows;

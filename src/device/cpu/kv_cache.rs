@@ -1,6 +1,6 @@
-//! Keys and values of one hybrid block, in two forms. f32 keeps what came. i8 keeps a quarter of that: eight bits with a
-//! scale per head and position; queries and weights become 16-bit integers, so that both products are exact whole
-//! numbers until the scales come in.
+//! The KV cache of one hybrid block, in f32 or in i8 with a scale per head and position. In i8, queries and attention
+//! weights become 16-bit integers, so both products are exact integer sums until they are scaled. The softmax is in
+//! `attention.rs`.
 
 use crate::base::simd::{F32x4, I8x16, I16x8, I32x4, dot, fold, map_with};
 use crate::ops::device::{AttentionShape, KvFormat};
@@ -14,7 +14,7 @@ pub enum CpuKvRows {
 impl CpuKvRows {
     pub fn new(shape: &AttentionShape, context: usize, format: KvFormat) -> CpuKvRows {
         match format {
-            KvFormat::I8 if I8Cache::takes(shape) => CpuKvRows::I8(I8Cache::new(shape, context)),
+            KvFormat::I8 if I8Cache::supports(shape) => CpuKvRows::I8(I8Cache::new(shape, context)),
             KvFormat::I8 | KvFormat::F32 => CpuKvRows::F32(F32Cache::new(shape, context)),
         }
     }
@@ -26,7 +26,7 @@ impl CpuKvRows {
         }
     }
 
-    /// Writes one position's keys and values of all heads. // k, v [kv heads · head_dim]
+    /// Stores one position's keys and values of all heads. // k, v [kv heads · head_dim]
     pub fn append(&mut self, position: usize, k: &[f32], v: &[f32]) {
         match self {
             CpuKvRows::F32(rows) => rows.append(position, k, v),
@@ -34,7 +34,7 @@ impl CpuKvRows {
         }
     }
 
-    /// Appends one position's keys and values to `bytes`, as they are kept. // [kv heads][k, v]
+    /// Appends one position's keys and values to `bytes` in the storage format. // [kv heads][k, v]
     pub fn save(&self, position: usize, bytes: &mut Vec<u8>) {
         match self {
             CpuKvRows::F32(rows) => rows.save(position, bytes),
@@ -42,7 +42,7 @@ impl CpuKvRows {
         }
     }
 
-    /// Takes what `save` wrote.
+    /// Restores a position from the bytes of `save`.
     pub fn restore(&mut self, position: usize, bytes: &[u8]) {
         match self {
             CpuKvRows::F32(rows) => rows.restore(position, bytes),
@@ -51,9 +51,9 @@ impl CpuKvRows {
     }
 }
 
-/// Positions that are weighed together. In i8 a block's sum stays below 2³¹: 256 · 127 · 32767.
+/// Positions per attention block. In i8 a block's sum stays below 2³¹: 256 · 127 · 32767.
 pub const BLOCK: usize = 256;
-/// Keys in 8 bits that meet a query together.
+/// Keys in i8 that are multiplied with a query at a time.
 const KEYS: usize = 4;
 /// Columns of an i8 vector; a head is padded to a multiple of it.
 const VECTOR: usize = 16;
@@ -66,8 +66,9 @@ pub struct F32Cache {
     pub head_dim: usize,
 }
 
-/// Keys and values in 8 bits. The values of a block lie as they are read: sixteen columns of all its positions, two
-/// positions interleaved. // k [kv heads, context, d], v [kv heads, context / BLOCK, d / 16, BLOCK / 2, 16, 2]
+/// Keys and values in i8. The values of a block are stored in the order in which they are read: sixteen columns of all
+/// its positions, two positions interleaved. // k [kv heads, context, d], v [kv heads, context / BLOCK, d / 16, BLOCK /
+/// 2, 16, 2]
 pub struct I8Cache {
     k: Vec<i8>,
     v: Vec<i8>,
@@ -76,26 +77,26 @@ pub struct I8Cache {
     /// A multiple of [`BLOCK`].
     context: usize,
     pub head_dim: usize,
-    /// head_dim, padded.
+    /// head_dim padded to a multiple of [`VECTOR`].
     d: usize,
 }
 
-/// A cache that a query can meet, block by block.
+/// Attention over one storage format, block by block.
 pub trait KvRows: Sync {
-    /// A query as the cache likes it.
+    /// A query converted for the products of this format.
     type Query;
 
-    /// Takes one position's keys and values of all heads. // k, v [kv heads · head_dim]
+    /// Stores one position's keys and values of all heads. // k, v [kv heads · head_dim]
     fn append(&mut self, position: usize, k: &[f32], v: &[f32]);
     fn query(&self, q: &[f32], scale: f32) -> Self::Query;
-    /// scale · q·k of the positions from `start` to fill `scores`.
+    /// scores[i] = scale · q·k for the position `start + i`.
     fn scores(&self, head: usize, query: &Self::Query, start: usize, scores: &mut [f32]);
-    /// y += Σ weights · v of the positions from `start`, a multiple of [`BLOCK`]. The weights may be overwritten.
-    /// // y [head_dim]
+    /// y += Σ weights · v over positions `start ..`, where `start` is a multiple of [`BLOCK`]. The weights may be
+    /// overwritten. // y [head_dim]
     fn add_values(&self, head: usize, start: usize, weights: &mut [f32], y: &mut [f32]);
-    /// Appends one position's keys and values to `bytes`, as they are held. // [kv heads][k, v]
+    /// Appends one position's keys and values to `bytes` in the storage format. // [kv heads][k, v]
     fn save(&self, position: usize, bytes: &mut Vec<u8>);
-    /// Takes what `save` wrote.
+    /// Restores a position from the bytes of `save`.
     fn restore(&mut self, position: usize, bytes: &[u8]);
 }
 
@@ -168,23 +169,26 @@ impl KvRows for F32Cache {
     }
 }
 
-/// The largest head that an i8 query has room for; the published models have 128 to 224.
-const WIDEST_HEAD: usize = 512;
+/// The largest supported head_dim; the published models have 128 to 224.
+const MAX_HEAD_DIM: usize = 512;
 
-/// 16-bit integers, padded with zeros, and what turns their products back.
+/// A query as 16-bit integers, padded with zeros, and the scale of its products.
 pub struct I8Query {
-    quants: [[i16; 8]; WIDEST_HEAD / 8],
+    quants: [[i16; 8]; MAX_HEAD_DIM / 8],
     scale: f32,
 }
 
 impl I8Cache {
-    /// Whether heads of this width fit the integer products.
-    pub fn takes(shape: &AttentionShape) -> bool {
-        shape.head_dim <= WIDEST_HEAD
+    /// Whether this format supports the head size.
+    pub fn supports(shape: &AttentionShape) -> bool {
+        shape.head_dim <= MAX_HEAD_DIM
     }
 
     pub fn new(shape: &AttentionShape, context: usize) -> Self {
-        assert!(I8Cache::takes(shape), "the head is too wide for this cache");
+        assert!(
+            I8Cache::supports(shape),
+            "the head is too wide for this cache"
+        );
         let d = shape.head_dim.next_multiple_of(VECTOR);
         let context = context.next_multiple_of(BLOCK);
         let rows = shape.n_kv_heads * context;
@@ -200,25 +204,26 @@ impl I8Cache {
     }
 }
 
-/// Where column `i` of a row's value lies. Each head begins with a block, so the row tells the place in its block.
+/// The index of column `i` in the values. `context` is a multiple of [`BLOCK`], so `row % BLOCK` is the position in its
+/// block.
 fn value_at(row: usize, d: usize, i: usize) -> usize {
     let in_block = row % BLOCK;
     let first = in_block / 2 * 2 * VECTOR + in_block % 2;
     (row - in_block) * d + i / VECTOR * BLOCK * VECTOR + first + i % VECTOR * 2
 }
 
-/// The scale that follows `n` quants.
+/// Reads the scale after `n` quants.
 fn scale_after(bytes: &[u8], n: usize) -> f32 {
     f32::from_le_bytes(bytes[n..].as_chunks().0[0])
 }
 
-/// The nearest multiple of the returned scale, in −high..=high. A NaN or an infinity makes the scale NaN: a fault must
-/// show in the result.
+/// Quantises to the nearest integers in −high..=high and returns the scale. If x contains NaN or infinity the scale is
+/// NaN, so that the error propagates to the result.
 fn quantize(x: &[f32], high: f32, mut put: impl FnMut(usize, i16)) -> f32 {
     let magnitude = fold(x, 0.0, |peak, x| peak.max(x.abs()));
     let peak = magnitude.to_array().into_iter().fold(0.0, f32::max);
     let poison = fold(x, 0.0, |sum, x| sum.add(x.mul(F32x4::splat(0.0))));
-    // Zeros, or numbers so small that the inverse leaves f32.
+    // Zeros, or values so small that the inverse overflows f32.
     let (inverse, scale) = match high / peak {
         inverse if inverse.is_infinite() => (0.0, 0.0),
         inverse => (inverse, peak / high),
@@ -241,7 +246,7 @@ impl I8Cache {
         value_at(row, self.d, i)
     }
 
-    /// q·k of `N` positions in whole numbers. // keys [N, d]
+    /// Integer q·k of `N` positions. // keys [N, d]
     #[inline(always)]
     fn products<const N: usize>(&self, query: &I8Query, keys: &[i8]) -> [i32; N] {
         let keys: [&[[i8; VECTOR]]; N] =
@@ -279,8 +284,8 @@ impl KvRows for I8Cache {
     }
 
     fn query(&self, q: &[f32], scale: f32) -> I8Query {
-        let mut quants = [[0; 8]; WIDEST_HEAD / 8];
-        // Narrow enough that the sum over a head stays below 2³¹.
+        let mut quants = [[0; 8]; MAX_HEAD_DIM / 8];
+        // Small enough that the sum over a head stays below 2³¹.
         let high = (i32::MAX / (127 * self.d as i32)).min(32767) as f32;
         let flat = quants.as_flattened_mut();
         let step = quantize(q, high, |i, quant| flat[i] = quant);
@@ -318,7 +323,7 @@ impl KvRows for I8Cache {
         let scale = F32x4::splat(quantize(weights, 32767.0, |i, quant| flat[i] = quant));
         let pairs = &pairs[..weights.len().div_ceil(2)];
         let values = &self.v[row * self.d..][..BLOCK * self.d];
-        // Sixteen columns at a time: their sums stay in registers while the positions pass.
+        // Sixteen columns at a time, whose sums stay in registers over all positions.
         for (values, y) in values.chunks(BLOCK * VECTOR).zip(y.chunks_mut(VECTOR)) {
             let mut sums = [I32x4::splat(0); 4];
             let values: &[[[i8; VECTOR]; 2]] = values.as_chunks().0.as_chunks().0;
@@ -340,7 +345,7 @@ impl KvRows for I8Cache {
         }
     }
 
-    // Of each head the key's quants and scale, then the value's.
+    // Per head: quants and scale of the key, then of the value.
     fn save(&self, position: usize, bytes: &mut Vec<u8>) {
         for head in 0..self.n_kv_heads() {
             let row = head * self.context + position;

@@ -1,4 +1,4 @@
-//! The CPU: ops that compute at once, on the calling thread and the pool's. Each op is a file of its name.
+//! The CPU device: ops compute at once, on the calling thread and the thread pool. Each op is in the file of its name.
 
 mod attention;
 mod ceilings;
@@ -33,7 +33,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// A device that computes on `threads` threads, the caller's included.
+    /// A device with `threads` threads, including the caller's.
     pub fn new(threads: usize) -> Cpu {
         Cpu {
             pool: Pool::new(threads),
@@ -42,17 +42,17 @@ impl Cpu {
         }
     }
 
-    /// The threads that compute.
+    /// Number of threads in use.
     pub fn threads(&self) -> usize {
         self.pool.threads()
     }
 
-    /// From now on `threads` threads compute, as far as there are so many.
+    /// Sets the number of threads in use, clamped to those that exist.
     pub fn set_threads(&mut self, threads: usize) {
         self.pool.set_threads(threads);
     }
 
-    /// Measures what this machine can do at best on these threads; takes about a second.
+    /// Measures the peak rates of this machine with these threads; takes about a second.
     pub fn ceilings(&self) -> Ceilings {
         ceilings::measure(&self.pool)
     }

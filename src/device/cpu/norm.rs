@@ -17,7 +17,7 @@ pub fn rms_norm(pool: &Pool, norm: &Norm<Cpu>, x: &CpuTensor, y: &mut CpuTensor)
     });
 }
 
-/// The same for x · silu(gate), with one mean for each of `n_groups` equal groups.
+/// RMSNorm of x · silu(gate), with one mean for each of `n_groups` equal groups of channels.
 pub fn gated_rms_norm(
     pool: &Pool,
     norm: &GatedNorm<Cpu>,
@@ -41,6 +41,6 @@ pub fn gated_rms_norm(
 fn normalize(weight: &[f32], eps: f32, y: &mut [f32]) {
     let mean = dot(y, y) / y.len() as f32;
     let scale = F32x4::splat(1.0 / (mean + eps).sqrt());
-    // Normalise first, then weigh: the order in which the reference rounds.
+    // Normalised before the weight is applied, which is the reference's order of rounding.
     map_with(y, weight, |y, weight| weight.mul(y.mul(scale)));
 }

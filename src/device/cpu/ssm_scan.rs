@@ -1,8 +1,9 @@
-//! The selective scan of Mamba-2 (arXiv:2405.21060), head by head, in two forms.
+//! The selective scan of Mamba-2 (arXiv:2405.21060), head by head, in two forms that agree up to the order of f32
+//! additions. The convolution before it and the gated norm after it are other ops.
 //!
 //! One token: the recurrence (section 3; reference: `mamba2_selective_state_update`), bound by reading and writing the
-//! state once. Several: the dual form (section 6), where a chunk of tokens meets one another as a masked product and
-//! the state is touched once per chunk. Both agree up to the order of f32 additions.
+//! state once. Several: the dual form (section 6), in which a chunk is a masked product of its tokens and the state is
+//! read and written once per chunk.
 
 use crate::base::simd::{F32x4, dot, map_in_place, map_with};
 use crate::device::cpu::Cpu;
@@ -11,13 +12,13 @@ use crate::device::cpu::vecmath::{exp, softplus};
 use crate::ops::device::{Ssm, SsmInput};
 use crate::threads::pool::{Pieces, Pool, Stripe, Stripes};
 
-/// Tokens that meet one another in the dual form: more of them cost quadratically, fewer touch the state more often.
+/// Tokens per chunk of the dual form: the cost of a longer chunk is quadratic, a shorter one accesses the state more
+/// often.
 const CHUNK: usize = 64;
-/// From about here on the dual form is faster than as many steps of the recurrence: it has a fixed cost of some ten
-/// steps for each call.
+/// From this many tokens on the dual form is faster than the recurrence: each call has a fixed cost of about ten steps.
 const DUAL_FROM: usize = 12;
 
-/// C·B of every two tokens of a chunk, for each group of heads. Kept from call to call.
+/// C·B of every pair of tokens in a chunk, for each group of heads. Reused between calls.
 #[derive(Default)]
 pub struct ScanScratch {
     cb: Vec<[f32; CHUNK]>, // [G, T]
@@ -76,7 +77,7 @@ impl<'a> Scan<'a> {
         });
     }
 
-    /// The dual form for the tokens `first .. first + len`.
+    /// The dual form for tokens `first .. first + len`.
     fn chunk(
         &self,
         pool: &Pool,
@@ -132,7 +133,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// The numbers of one head.
+/// Parameters and state of one head.
 struct Head<'a> {
     a: f32,
     d: f32,
@@ -158,8 +159,8 @@ impl Head<'_> {
         }
     }
 
-    /// At most [`CHUNK`] steps at once. `cb` holds C·B of every token with itself and those before it; its first row
-    /// goes to row `first` of y. // dt(t), x [T, P], b, c [T, N], cb [T, CHUNK]
+    /// Up to [`CHUNK`] steps at once. Row i of `cb` is C·B of token i with each token up to itself; token i is row
+    /// `first + i` of y. // dt(t), x [T, P], b, c [T, N], cb [T, CHUNK]
     fn chunk(
         &mut self,
         dt: impl Fn(usize) -> f32,
@@ -169,39 +170,41 @@ impl Head<'_> {
         y: &mut Stripe,
     ) {
         let (t_rows, n_len) = (cb.len(), b.width);
-        let fresh = self.state.chunks(CHUNK).all(|state| {
-            // Bits, because this compiles to vectors and a search for the first number does not.
+        let state_is_zero = self.state.chunks(CHUNK).all(|state| {
+            // An OR over the bits is vectorised; a search for the first nonzero element is not.
             state.iter().fold(0, |bits, s| bits | s.to_bits()) == 0
         });
-        // What of token j's input is left after token i: dt_j · Π decay over j+1..=i; and what is left of the state.
-        let mut left = [0.0; CHUNK];
-        let mut state_left = 1.0;
+        // decayed_dt[j] = dt_j · Π decay over j+1..=i: the factor of token j's input after token i. state_decay: of the
+        // state.
+        let mut decayed_dt = [0.0; CHUNK];
+        let mut state_decay = 1.0;
         for i in 0..t_rows {
             let (dt, decay) = self.rates(dt(i));
-            for left in &mut left[..i] {
-                *left *= decay;
+            for decayed_dt in &mut decayed_dt[..i] {
+                *decayed_dt *= decay;
             }
-            left[i] = dt;
-            state_left *= decay;
+            decayed_dt[i] = dt;
+            state_decay *= decay;
 
             let y = y.row(first + i);
             y.copy_from_slice(x.row(i));
             let d = F32x4::splat(self.d);
             map_in_place(y, |x| x.mul(d));
             let mut weights = [0.0; CHUNK];
-            for ((weight, cb), left) in weights.iter_mut().zip(&cb[i]).zip(&left[..=i]) {
-                *weight = cb * left;
+            for ((weight, cb), decayed_dt) in weights.iter_mut().zip(&cb[i]).zip(&decayed_dt[..=i])
+            {
+                *weight = cb * decayed_dt;
             }
             add_weighted_rows(&weights[..=i], x, y);
-            if !fresh {
+            if !state_is_zero {
                 let c = c.row(i);
                 for (y, state) in y.iter_mut().zip(self.state.chunks(n_len)) {
-                    *y += state_left * dot(state, c);
+                    *y += state_decay * dot(state, c);
                 }
             }
         }
 
-        add_outer_products(state_left, &left[..t_rows], x, b, self.state);
+        add_outer_products(state_decay, &decayed_dt[..t_rows], x, b, self.state);
     }
 }
 
@@ -227,7 +230,7 @@ fn step_row(state: &mut [f32], decay: f32, input: f32, b: &[f32], c: &[f32]) -> 
     sum
 }
 
-/// y += Σⱼ weights[j] · x[j], sixteen columns at a time, whose sums stay in registers while j runs. // x [T, P], y [P]
+/// y += Σⱼ weights[j] · x[j], sixteen columns at a time, whose sums stay in registers. // x [T, P], y [P]
 fn add_weighted_rows(weights: &[f32], x: Rows, y: &mut [f32]) {
     const TILE: usize = 16;
     let (tiles, rest) = y.as_chunks_mut::<TILE>();
@@ -252,18 +255,18 @@ fn add_weighted_rows(weights: &[f32], x: Rows, y: &mut [f32]) {
     }
 }
 
-/// Rows and columns of the state whose sums stay in registers while the tokens go by.
+/// Rows and columns of a tile of the state, whose sums stay in registers over all tokens.
 const P_TILE: usize = 4;
 const N_TILE: usize = 8;
 
-/// state ← decay·state + Σⱼ left[j]·x[j] ⊗ b[j], in tiles. Both factors are packed by tiles first, padded with zeros.
-/// // state [P, N], x [T, P], b [T, N]
-fn add_outer_products(decay: f32, left: &[f32], x: Rows, b: Rows, state: &mut [f32]) {
-    let t_rows = left.len();
+/// state ← decay·state + Σⱼ decayed_dt[j]·x[j] ⊗ b[j], tile by tile. Both factors are first packed into tiles, padded
+/// with zeros. // state [P, N], x [T, P], b [T, N]
+fn add_outer_products(decay: f32, decayed_dt: &[f32], x: Rows, b: Rows, state: &mut [f32]) {
+    let t_rows = decayed_dt.len();
     let mut inputs = vec![[0.0; P_TILE]; x.width.div_ceil(P_TILE) * t_rows]; // [P / 4][T]
-    for (j, left) in left.iter().enumerate() {
+    for (j, decayed_dt) in decayed_dt.iter().enumerate() {
         for (p, x) in x.row(j).iter().enumerate() {
-            inputs[p / P_TILE * t_rows + j][p % P_TILE] = left * x;
+            inputs[p / P_TILE * t_rows + j][p % P_TILE] = decayed_dt * x;
         }
     }
     let mut columns = [[0.0; N_TILE]; CHUNK]; // [T]
@@ -288,7 +291,7 @@ fn add_outer_products(decay: f32, left: &[f32], x: Rows, b: Rows, state: &mut [f
     }
 }
 
-/// A whole tile of the state, at the start of `rows`.
+/// A full tile of the state, at the start of `rows`.
 #[inline(always)]
 fn outer_tile(
     decay: f32,
@@ -321,7 +324,7 @@ fn outer_tile(
     }
 }
 
-/// What the state's edges leave of a tile, number by number in the same order.
+/// A partial tile at the edges of the state, summed in the same order.
 fn outer_edge(
     decay: f32,
     inputs: &[[f32; P_TILE]],

@@ -1,8 +1,8 @@
-//! Tensors of the CPU and views of their columns.
+//! Tensors of the CPU device, and views of their columns.
 
 use crate::ops::device::{self, Cols};
 
-/// f32 `[rows, cols]`, row-major; the memory of the largest row count stays.
+/// f32 `[rows, cols]`, row-major, allocated for the largest row count.
 pub struct CpuTensor {
     rows: usize,
     cols: usize,
@@ -44,24 +44,24 @@ impl CpuTensor {
         &mut self.data[..self.rows * self.cols]
     }
 
-    /// Row `row` of those that are in use.
+    /// Row `row`, which must be in use.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.values()[row * self.cols..][..self.cols]
     }
 
-    /// Makes the tensor `rows` high for an op that writes all of it.
+    /// Sets the row count for an op that writes every row.
     pub fn resize(&mut self, rows: usize) -> &mut [f32] {
         self.rows = rows;
         self.values_mut()
     }
 
-    /// Sets every number to zero, also in rows that are not in use.
+    /// Sets every element to zero, including rows that are not in use.
     pub fn clear(&mut self) {
         self.data.fill(0.0);
     }
 }
 
-/// Some columns of a tensor's rows. // row t: `data[t · stride ..][.. width]`
+/// A range of columns of a tensor's rows. // row t: `data[t · stride ..][.. width]`
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     pub data: &'a [f32],
@@ -74,7 +74,7 @@ impl<'a> Rows<'a> {
         &self.data[t * self.stride..][..self.width]
     }
 
-    /// The rows from `first`.
+    /// The rows starting at `first`.
     pub fn rows_from(&self, first: usize) -> Rows<'a> {
         Rows {
             data: &self.data[first * self.stride..],
@@ -82,7 +82,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// `len` of these columns.
+    /// `len` of these columns, starting at `start`.
     pub fn columns(&self, start: usize, len: usize) -> Rows<'a> {
         Rows {
             data: &self.data[start..],

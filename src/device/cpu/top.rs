@@ -1,9 +1,9 @@
-//! The most probable tokens.
+//! Top-k of the logits.
 
 use crate::device::cpu::tensor::CpuTensor;
 use crate::text::sampling::Top;
 
-/// Writes the [`Top`] of the one row of logits to row `row` of y.
+/// Writes the [`Top`] of one row of logits to row `row` of y.
 pub fn top(logits: &CpuTensor, row: usize, y: &mut CpuTensor) {
     let cols = y.cols();
     let top = Top::of(logits.values(), Top::places(cols));

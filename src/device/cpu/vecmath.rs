@@ -1,7 +1,6 @@
-//! exp and what the model makes of it, four numbers at a time. It stands inside the CPU backend, above the vector
-//! operations. The polynomials were fitted for this file (Chebyshev nodes, in double precision); `tests` below holds
-//! each function against f64. Everything is multiplication, addition, division and bits, so that every platform gives
-//! the same numbers.
+//! exp and the activation functions based on it, four lanes at a time. The polynomials were fitted for this file
+//! (Chebyshev nodes, in double precision); the tests compare each function with f64. Only multiplication, addition,
+//! division and bit operations are used, so results are the same on every platform.
 
 use crate::base::simd::{F32x4, I32x4};
 
@@ -15,13 +14,14 @@ fn horner(x: F32x4, coefficients: &[f32]) -> F32x4 {
     })
 }
 
-/// eˣ within 2e-7 of it, for −87.3 ≤ x ≤ 88.3. Beyond, it stays at the value at the bound: 1e-38 or 2e38.
+/// eˣ with a relative error below 2e-7 for −87.3 ≤ x ≤ 88.3; x is clamped to this range, so the result stays within
+/// 1e-38 and 2e38.
 #[inline(always)]
 pub fn exp(x: F32x4) -> F32x4 {
     exp_of_sum(x, F32x4::splat(0.0))
 }
 
-/// e^(a + b) for a small b, without rounding the sum first. The bounds are taken on a.
+/// e^(a + b) for a small b, without rounding the sum first. Only a is clamped.
 #[inline(always)]
 fn exp_of_sum(a: F32x4, b: F32x4) -> F32x4 {
     let a = a.max(F32x4::splat(-87.3)).min(F32x4::splat(88.3));
@@ -41,7 +41,7 @@ fn exp_of_sum(a: F32x4, b: F32x4) -> F32x4 {
         ],
     );
     let fraction = F32x4::splat(1.0).add(r.mul_add(tail, r.mul(r)));
-    // Into the exponent bits: n stands in the low bits of `shifted`, whose own high bits the shift drops.
+    // Move n into the exponent bits: it is in the low bits of `shifted`, whose high bits are shifted out.
     let power = shifted.bits().shl::<23>().add(I32x4::splat(0x3f80_0000));
     fraction.mul(power.floats())
 }
@@ -53,7 +53,7 @@ pub fn silu(x: F32x4) -> F32x4 {
     x.div(F32x4::splat(1.0).add(exp(negated)))
 }
 
-/// ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|), the last by the series of artanh(y / (2 + y)).
+/// ln(1 + eˣ) = max(x, 0) + ln(1 + e^−|x|), the second term by the series of artanh(y / (2 + y)).
 #[inline(always)]
 pub fn softplus(x: F32x4) -> F32x4 {
     let y = exp(F32x4::splat(0.0).sub(x.abs()));
@@ -73,12 +73,12 @@ pub fn softplus(x: F32x4) -> F32x4 {
     larger.mul_add(s.add(s), series)
 }
 
-/// The exact GELU, x·Φ(x): the reference's `gelu`, not its tanh approximation. Φ(−u) = t·e^(−u²/2 + P(t)) with
-/// t = 1 / (1 + 0.3536·u), which keeps its relative precision far into the tail.
+/// The exact GELU x·Φ(x), which the reference uses, not its tanh approximation. Φ(−u) = t·e^(−u²/2 + P(t)) with t = 1 /
+/// (1 + 0.3536·u) keeps its relative precision far into the tail.
 #[inline(always)]
 pub fn gelu(x: F32x4) -> F32x4 {
     const C: f32 = 0.3536;
-    // At −12.9, Φ is 2e-38: the end of f32.
+    // Φ(−12.9) is 2e-38, close to the smallest normal f32.
     const END: f32 = 12.9;
     let u = x.abs().min(F32x4::splat(END));
     let t = F32x4::splat(1.0).div(F32x4::splat(1.0).mul_add(u, F32x4::splat(C)));
@@ -97,7 +97,7 @@ pub fn gelu(x: F32x4) -> F32x4 {
             0.139_461_82,
         ],
     );
-    // u² in two parts: the head of u has 12 bits, so that its square is exact.
+    // Split u² in two: the high part of u has 12 bits, so its square is exact.
     let scaled = u.mul(F32x4::splat(4097.0));
     let head = scaled.sub(scaled.sub(u));
     let half = F32x4::splat(-0.5);
@@ -112,7 +112,7 @@ pub fn gelu(x: F32x4) -> F32x4 {
 mod tests {
     use super::*;
 
-    /// Every 1/64 of the range, and its ends.
+    /// Every 1/64 of the range, and its end points.
     fn points(low: f64, high: f64) -> Vec<f32> {
         let n = ((high - low) * 64.0) as usize;
         let mut points: Vec<f32> = (0..=n).map(|i| (low + i as f64 / 64.0) as f32).collect();
@@ -120,7 +120,7 @@ mod tests {
         points
     }
 
-    /// The largest error relative to the exact value, or to `floor` where that is smaller.
+    /// The largest error relative to the exact value, or to `floor` where that is larger.
     fn worst(
         points: &[f32],
         floor: f64,
@@ -149,9 +149,9 @@ mod tests {
         assert!(softplus_error < 5e-7, "{softplus_error:e}");
     }
 
-    /// 2e-6 relative to the value itself, also in the tail, where a difference of 1 and erf would have no bits left.
+    /// Within 2e-6 of the value itself, also in the tail, where 1 − erf would have no significant bits left.
     #[test]
-    fn gelu_keeps_its_relative_precision_in_the_tail() {
+    fn gelu_has_full_relative_precision_in_the_tail() {
         let exact = |x: f64| 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2);
         let error = worst(&points(-12.5, 12.5), 1e-36, gelu, exact);
         assert!(error < 2e-6, "{error:e}");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nan_stays_a_nan_and_nothing_overflows() {
+    fn a_nan_propagates_and_large_inputs_do_not_overflow() {
         for f in [exp, silu, softplus, gelu] {
             assert!(f(F32x4::splat(f32::NAN)).to_array()[0].is_nan());
             for x in [-1e30, -1000.0, 1000.0, 1e30] {

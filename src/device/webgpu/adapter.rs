@@ -1,4 +1,4 @@
-//! Requests an adapter and a device, and collects the device's failures.
+//! Requests an adapter and a device, and collects the failures that the device reports.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,15 +8,16 @@ use crate::device::webgpu::kernels::OptionalFeatures;
 /// What is known about the adapter in use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterFacts {
-    /// The driver's name for it; may be empty in a browser.
+    /// The name that the driver reports; may be empty in a browser.
     pub name: String,
     /// The graphics API underneath: Vulkan, Metal, Dx12 or the browser's WebGPU.
     pub interface: String,
     /// A software adapter: correct, but slower than the CPU backend.
     pub software: bool,
-    /// The largest binding in bytes; larger matrices are split.
+    /// The adapter's limit of a storage binding in bytes; larger matrices are split.
     pub max_binding_bytes: u64,
-    /// Nanoseconds per tick of timestamp queries; none without them, and spans are then timed by waiting for each.
+    /// Nanoseconds per tick of timestamp queries; `None` without them, in which case spans are timed by waiting for
+    /// each.
     pub timestamp_period_ns: Option<f32>,
     /// Whether kernels use subgroups.
     pub subgroups: bool,

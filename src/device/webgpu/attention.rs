@@ -8,14 +8,14 @@ use crate::ops::device::{AttentionShape, KvCache, KvFormat};
 
 /// The widest head for which the kernel has registers.
 pub const MAX_HEAD_DIM: usize = 512;
-/// Positions of a split, unless that makes more than [`MAX_SPLITS`].
+/// Positions per split, unless that makes more than [`MAX_SPLITS`].
 const SPLIT_LEN: usize = 256;
 const MAX_SPLITS: usize = 32;
-/// From this many queries on positions are not split: the queries fill a device by themselves.
+/// From this many queries on positions are not split: the queries alone occupy the device.
 const UNSPLIT_FROM: usize = 5;
-/// Numbers of a split's result before its sums: the largest score and the sum of exponentials.
+/// Elements of a split's result before its sums: the largest score and the sum of exponentials.
 const PART_HEADER: usize = 2;
-/// Numbers in a vector of WGSL.
+/// Lanes of a WGSL vector.
 const FOUR: usize = 4;
 
 pub const ATTENTION: &[Constant] = &constants![MAX_HEAD_DIM, PART_HEADER];
@@ -25,12 +25,12 @@ uniforms! {
         n_heads: usize,
         n_kv_heads: usize,
         head_dim: usize,
-        /// Positions that the first query sees; each further query sees one more.
+        /// Positions visible to the first query; each further query sees one more.
         n_visible: usize,
         scale: f32,
         n_splits: usize,
         split_len: usize,
-        /// Threads that have different columns when values are summed: a power of two.
+        /// Threads that sum different columns of the values: a power of two.
         column_threads: usize,
     }
 }

@@ -1,4 +1,4 @@
-//! Storage buffers on the device, identified by number so that bind groups can be cached. It knows nothing of what a
+//! Storage buffers on the device, numbered so that bind groups can be cached. Their contents are up to the caller.
 //! buffer holds.
 
 use std::cell::RefCell;
@@ -22,7 +22,7 @@ impl Drop for DeviceBuffer {
     }
 }
 
-/// Creates buffers and numbers them.
+/// Creates and numbers buffers.
 #[derive(Default)]
 pub struct BufferAllocator {
     n_created: u32,
@@ -30,7 +30,7 @@ pub struct BufferAllocator {
 }
 
 impl BufferAllocator {
-    /// A buffer of zeros. Its size is rounded up to what can be bound and copied.
+    /// A zeroed buffer. Its size is rounded up to one that can be bound and copied.
     pub fn create(&mut self, device: &wgpu::Device, bytes: u64) -> DeviceBuffer {
         let id = self.n_created;
         self.n_created += 1;
@@ -65,7 +65,7 @@ impl ScratchBuffer {
         }
     }
 
-    /// The buffer, with room for at least `n_numbers` f32 or u32. Its contents are undefined.
+    /// The buffer, with capacity for at least `n_numbers` f32 or u32. Its contents are undefined.
     pub fn at_least(&mut self, recorder: &mut Recorder, n_numbers: usize) -> &DeviceBuffer {
         if self.n_numbers < n_numbers {
             self.n_numbers = n_numbers;

@@ -1,5 +1,5 @@
-//! Measures what the device can do at best, by two kernels that do nothing else. All products are f32, whatever the
-//! weights are, so the three rates of multiply-adds are one.
+//! Measures the peak rates of the device with two microbenchmark kernels. All kernels multiply in f32 whatever the
+//! weight format, so the three multiply-add rates are the same.
 
 use crate::base::clock::now_us;
 use crate::base::error::Result;
@@ -9,30 +9,30 @@ use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
 use crate::device::webgpu::uniforms::{Uniforms, uniforms};
 use crate::ops::device::Ceilings;
 
-/// Workgroups of both kernels: enough threads for the widest device.
+/// Workgroups of both kernels: enough threads for the largest device.
 const WORKGROUPS: usize = 4096;
 const N_THREADS: usize = THREADS * WORKGROUPS;
-/// Longer than the caches of a graphics card, if a binding may be as long.
+/// Larger than the caches of a graphics card; capped by the largest binding.
 const READ_BYTES: u64 = 128 << 20;
-/// Multiply-adds of a step of `peak_f32`.
+/// Multiply-adds per step of `peak_f32`.
 const STEP_MACS: usize = 64;
-/// A measurement takes at least this long, so that starting and waiting weigh little.
+/// Minimum time of a measurement, so that submission and readback take a small part of it.
 const MIN_US: f64 = 60_000.0;
-/// The best of these counts.
+/// The best round counts.
 const ROUNDS: usize = 3;
 
 pub const PEAK_F32: &[Constant] = &constants![STEP_MACS];
 
 uniforms! {
     pub struct PeakF32Params {
-        /// Of each thread.
+        /// Steps of each thread.
         n_steps: usize,
     }
 }
 
 uniforms! {
     pub struct PeakReadParams {
-        /// Vectors of four numbers in the buffer.
+        /// Vectors of four elements in the buffer.
         n_fours: usize,
     }
 }
@@ -58,7 +58,7 @@ pub async fn measure(be: &mut WebGpu) -> Result<Ceilings> {
         read_us = read_us.min(time_us(be, Kernel::PeakRead, &[&x, &y], &read, calls).await?);
     }
 
-    // Few steps at first: a driver may kill a call that takes too long on a slow device.
+    // Start with few steps: on a slow device the driver may kill a dispatch that takes too long.
     let mut peak = PeakF32Params { n_steps: 1 };
     while time_us(be, Kernel::PeakF32, &[&y], &peak, 1).await? < MIN_US {
         peak.n_steps *= 2;
@@ -78,7 +78,7 @@ pub async fn measure(be: &mut WebGpu) -> Result<Ceilings> {
     })
 }
 
-/// How long `calls` dispatches take, one after the other.
+/// Time of `calls` consecutive dispatches.
 async fn time_us(
     be: &mut WebGpu,
     kernel: Kernel,

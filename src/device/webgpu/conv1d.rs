@@ -6,7 +6,7 @@ use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Cols, Conv1d};
 
-/// From this many tokens on each has threads of its own, and the state is updated by a kernel that runs afterwards.
+/// From this many tokens on, tokens are computed in parallel and a second kernel updates the state afterwards.
 const PARALLEL_FROM: usize = 5;
 
 uniforms! {

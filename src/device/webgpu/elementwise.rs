@@ -1,4 +1,4 @@
-//! Ops with one thread per number or pair: copies, sums, the gated activation and the rotary embedding.
+//! Ops with one thread per element or pair: copies, sums, the gated activation and the rotary embedding.
 
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::buffer::DeviceBuffer;
@@ -9,7 +9,7 @@ use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::Rope;
 
 uniforms! {
-    /// Of `add` and `gelu_mul`.
+    /// Uniforms of `add` and `gelu_mul`.
     pub struct WidthParams {
         width: usize,
     }
@@ -34,11 +34,11 @@ uniforms! {
 
 uniforms! {
     pub struct RopeParams {
-        /// Of the first row.
+        /// Position of the first row.
         position: usize,
-        /// Pairs of a head.
+        /// Pairs per head.
         half: usize,
-        /// Pairs of a row.
+        /// Pairs per row.
         n_pairs: usize,
     }
 }
@@ -90,7 +90,7 @@ pub fn copy(be: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
     copy_rows(&mut be.recorder, x.region(), y.region(), x.rows, x.cols);
 }
 
-/// Records the copy of `rows` rows of `width` numbers.
+/// Records the copy of `rows` rows of `width` elements.
 pub fn copy_rows(recorder: &mut Recorder, from: Region, to: Region, rows: usize, width: usize) {
     recorder.dispatch(
         Kernel::Copy,
@@ -134,7 +134,7 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// The cached table if it is that of `rope` and has at least `n_positions` positions, otherwise a new one.
+    /// The cached table if it was made for `rope` and has at least `n_positions` positions, otherwise a new one.
     fn covering<'a>(
         cached: &'a mut Option<RopeTable>,
         recorder: &mut Recorder,

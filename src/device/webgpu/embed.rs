@@ -1,4 +1,4 @@
-//! Rows of the embedding table, for tokens that the host knows or that the device has chosen itself.
+//! Embedding lookup, for tokens known to the host or chosen on the device.
 
 use crate::base::quant::BLOCK;
 use crate::device::webgpu::WebGpu;
@@ -8,7 +8,7 @@ use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
 use crate::text::sampling::Top;
 
-/// Tokens of one dispatch; they are in its uniform block.
+/// Tokens per dispatch; they are in its uniform block.
 const EMBED_TOKENS: usize = 64;
 
 pub const EMBED: &[Constant] = &constants![BLOCK, GROUP];
@@ -19,12 +19,13 @@ uniforms! {
         /// Groups of columns in a row.
         n_groups: usize,
         cols: usize,
-        /// The rows of the table that are bound.
+        /// Rows of the table in this binding.
         first_row: usize,
         n_rows: usize,
         /// The row of y for the first token.
         first_token: usize,
-        /// One past the index of the only token in the tensor that holds it; 0 if `tokens` has the tokens.
+        /// For a token chosen on the device: its index in the tensor `chosen`, plus one. 0 if the tokens are in
+        /// `tokens`.
         chosen_end: usize,
     }
 }
@@ -48,8 +49,8 @@ pub fn embed_top(
     embed_impl(be, weight, &[0], 0, Some((top, index)), y);
 }
 
-/// Row `first_token + t` of y is row `tokens[t]` of the table, or with `chosen`, for one token, the row whose number is
-/// at that index of a tensor.
+/// Row `first_token + t` of y is row `tokens[t]` of the table. With `chosen`, the only token is read from that index of
+/// a tensor instead.
 fn embed_impl(
     be: &mut WebGpu,
     weight: &WebGpuWeight,

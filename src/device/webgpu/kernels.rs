@@ -13,10 +13,10 @@ use crate::device::webgpu::ssm_scan::{DUAL, SCAN, SsmParams};
 use crate::device::webgpu::top::{TOP, TopGroupsParams, TopMergeParams};
 use crate::device::webgpu::uniforms::Uniforms;
 
-/// Threads of a workgroup, except where a kernel has a constant of its own.
+/// Threads per workgroup, unless a kernel has a constant of its own.
 pub const THREADS: usize = 64;
 
-/// What a kernel does to a buffer.
+/// How a kernel accesses a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Read,
@@ -44,7 +44,7 @@ enum Variant {
     Tile,
 }
 
-/// A constant in WGSL: its name and value. A number that a kernel shares with its host side is written in Rust only.
+/// A WGSL constant: name and value. Constants shared by a kernel and its host side are defined in Rust only.
 pub type Constant = (&'static str, usize);
 
 /// `constants![A, B = 1]`: the constant A, and another named B.
@@ -57,14 +57,14 @@ macro_rules! constants {
 }
 pub(crate) use constants;
 
-/// What a shader is made of.
+/// Everything a shader is built from.
 struct Definition {
     uniforms: fn() -> String,
     /// The storage buffers, bound from 1 on; binding 0 is the uniform block.
     bindings: &'static [Access],
     constants: &'static [Constant],
     variant: Variant,
-    /// Texts of the files; the last one has the entry point.
+    /// Contents of the shader files; the last one has the entry point.
     files: &'static [&'static str],
 }
 
@@ -126,7 +126,7 @@ kernels! {
     LinearFewF32: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_f32" "shared/linear" "linear/vec"];
     LinearFewQ8: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_q8" "shared/scales" "shared/linear" "linear/vec"];
     LinearFewQ4: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_q4" "shared/scales" "shared/linear" "linear/vec"];
-    // Only quants are small integers, which f16 represents exactly.
+    // f16 only for quants: they are small integers, which it represents exactly.
     LinearMatF32: LinearParams, LINEAR, MAT, Nothing,
         ["shared/tile_f32" "shared/weights_f32" "shared/linear" "linear/mat"];
     LinearMatQ8: LinearParams, LINEAR, MAT, Tile, ["shared/weights_q8" "shared/scales" "shared/linear" "linear/mat"];
@@ -206,7 +206,7 @@ impl Kernel {
     }
 }
 
-/// Workgroups of a kernel with one thread for each of `width` numbers in each of `rows` rows.
+/// Workgroups of a kernel with one thread per element of a `[rows, width]` tensor.
 pub fn per_number(width: usize, rows: usize) -> [usize; 3] {
     [width.div_ceil(THREADS), rows, 1]
 }

@@ -1,4 +1,4 @@
-//! Keys and values of one layer on the device, and their byte form that is independent of the layout.
+//! The KV cache of one layer on the device, and its byte form, which is independent of the layout.
 
 use crate::base::error::Result;
 use crate::device::webgpu::attention::MAX_HEAD_DIM;
@@ -10,14 +10,14 @@ use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::{WebGpu, product};
 use crate::ops::device::{AttentionShape, KvCache, KvFormat};
 
-/// Numbers in a vector of WGSL; a head is padded to a multiple of it.
+/// Lanes of a WGSL vector; a head is padded to a multiple of it.
 const FOUR: usize = 4;
 
 uniforms! {
     pub struct AppendKvParams {
         n_kv_heads: usize,
         head_dim: usize,
-        /// Of the first row that is appended.
+        /// Position of the first appended row.
         position: usize,
     }
 }
@@ -26,7 +26,7 @@ pub struct WebGpuKvRows {
     pub(super) format: KvFormat,
     pub(super) keys: DeviceBuffer,   // [context, kv heads, ⌈d / 4⌉]
     pub(super) values: DeviceBuffer, // [context, kv heads, ⌈d / 4⌉]
-    /// A key's and a value's scale; empty in f32.
+    /// Scales of keys and values; empty in f32.
     pub(super) scales: DeviceBuffer, // [context, kv heads, 2]
     n_kv_heads: usize,
     head_dim: usize,
@@ -60,12 +60,12 @@ impl WebGpuKvRows {
         }
     }
 
-    /// Bytes of one head's keys, or values, at one position as the device stores them, without the scale.
+    /// Bytes of one head's keys, or values, at one position in the device's layout, without the scale.
     fn padded_head_bytes(&self) -> usize {
         padded_head_bytes(self.format, self.head_dim)
     }
 
-    /// Bytes of the numbers of one head's keys, or values, at one position, without padding and scale.
+    /// Bytes of one head's keys, or values, at one position, without padding and scale.
     fn number_bytes(&self) -> usize {
         match self.format {
             KvFormat::F32 => 4 * self.head_dim,
@@ -101,12 +101,12 @@ pub fn append_kv(be: &mut WebGpu, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mu
             head_dim: rows.head_dim,
             position: cache.len,
         },
-        // Keys and values are the two layers of workgroups.
+        // Workgroups with z = 0 store keys, those with z = 1 values.
         [rows.n_kv_heads, k.rows, 2],
     );
 }
 
-/// The cache's contents. // [len, kv heads, k and v]: numbers, then the scale if the format has one
+/// The cache's contents. // [len, kv heads, k and v]: elements, then the scale if the format has one
 pub async fn read(be: &mut WebGpu, cache: &KvCache<WebGpu>) -> Result<Vec<u8>> {
     let rows = &cache.rows;
     let heads = cache.len * rows.n_kv_heads;

@@ -1,4 +1,4 @@
-//! Which models the kernels and the adapter's bindings have room for.
+//! Checks that a model's sizes are supported by the kernels and fit the adapter's bindings.
 
 use crate::base::error::{Error, Fact, Result};
 use crate::device::webgpu::attention::MAX_HEAD_DIM;
@@ -15,7 +15,7 @@ pub fn check_sizes(sizes: &ModelSizes, max_binding_bytes: u64) -> Result<()> {
         kv_format,
     } = sizes;
     let head_dim = attention.head_dim;
-    // Keys are one binding, and so are values.
+    // Keys and values are one binding each.
     let key_bytes = kv_format.bytes(attention, *context) / 2;
     let fact = if head_dim > MAX_HEAD_DIM {
         Fact::new("wide_heads")

@@ -1,5 +1,5 @@
-//! Linear layers y = W·x + bias. One token and many are different kernels: few tokens are bound by reading W, many by
-//! the multiplications. The layout of W is in `weight.rs`.
+//! Linear layers y = W·x + bias. One token and many have different kernels: few tokens are bound by reading W, many by
+//! arithmetic. The layout of W is in `weight.rs`.
 
 use crate::base::quant::BLOCK;
 use crate::device::webgpu::WebGpu;
@@ -12,22 +12,21 @@ use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
 use crate::ops::device::Linear;
 
-/// Rows that a workgroup of `linear/vec.wgsl` computes for one token: many, so that a number of x that was loaded
-/// serves many weights.
+/// Rows per workgroup of `linear/vec.wgsl` for one token: several, so that each loaded element of x is multiplied with
+/// several weights.
 const ONE_ROWS: usize = 8;
-/// Rows that it computes for a few tokens, and how many tokens those may be. They share one reading of the weights.
+/// Rows per workgroup for a few tokens, and the largest number of such tokens. They share one read of the weights.
 const FEW_ROWS: usize = 4;
 const FEW_TOKENS: usize = 4;
-/// Rows and tokens that a workgroup of `linear/mat.wgsl` computes.
+/// Rows and tokens per workgroup of `linear/mat.wgsl`.
 const MAT_ROWS: usize = 64;
 const MAT_TOKENS: usize = 32;
-/// With a few tokens, rows of up to this many bytes are computed by one thread each: a workgroup that shared a row
-/// would be mostly idle.
+/// With a few tokens, rows of up to this many bytes get one thread each: a workgroup per row would be mostly idle.
 const SHORT_ROW_BYTES: usize = 256;
 /// Bits of [`LinearParams::flags`].
 const ADD_BIAS: usize = 1;
 const ADD_TO_Y: usize = 2;
-/// Numbers in a vector of WGSL.
+/// Lanes of a WGSL vector.
 const FOUR: usize = 4;
 
 pub const SHORT: &[Constant] = &constants![BLOCK, GROUP, ADD_BIAS, ADD_TO_Y];
@@ -59,13 +58,13 @@ pub const MAT: &[Constant] = &constants![
 uniforms! {
     pub struct LinearParams {
         n_tokens: usize,
-        /// Of this part of the matrix.
+        /// Rows of this part of the matrix.
         n_rows: usize,
-        /// Groups of columns in a row.
+        /// Groups of columns per row.
         n_groups: usize,
-        /// Vectors of four numbers in a row of x.
+        /// Vectors of four elements per row of x.
         x_fours: usize,
-        /// The column of y that the first row computes.
+        /// The column of y computed by the first row.
         y_start: usize,
         y_stride: usize,
         flags: usize,
@@ -116,7 +115,7 @@ pub fn linear_impl(
     }
 }
 
-/// A kernel, and the part of y that one of its workgroups computes.
+/// A kernel, and the part of y computed by one of its workgroups.
 struct Tile {
     kernel: Kernel,
     rows: usize,
@@ -124,7 +123,7 @@ struct Tile {
 }
 
 impl Tile {
-    /// The fastest for `weight` and `n_tokens` tokens.
+    /// The fastest kernel for `weight` and `n_tokens` tokens.
     fn of(weight: &WebGpuWeight, n_tokens: usize) -> Tile {
         use Kernel::*;
         let (kernels, rows, tokens) = match n_tokens {
@@ -151,7 +150,7 @@ impl Tile {
     }
 }
 
-/// The rows of `x`, each padded with zeros to `cols` numbers. No published model needs it.
+/// The rows of `x`, each padded with zeros to `cols` elements. No published model needs it.
 fn padded_rows<'a>(
     padded: &'a mut ScratchBuffer,
     recorder: &mut Recorder,

@@ -1,7 +1,7 @@
-//! WebGPU: ops are recorded and run by a graphics adapter, with the same shaders natively and in a browser.
-//! Sums are f32. Results are within the tolerances of `tests/webgpu.rs`, not bit for bit those of the CPU.
+//! The WebGPU device: ops are recorded and run on a graphics adapter, with the same shaders natively and in a browser.
+//! Sums are f32. Results agree with the CPU's within the tolerances of `tests/webgpu.rs`, not bit for bit.
 //!
-//! An op's file has its constants, uniform blocks and host side; `kernels.rs` names its shader files.
+//! An op's file has its constants, uniform blocks and host side; `kernels.rs` lists its shader files.
 
 mod adapter;
 mod attention;
@@ -42,23 +42,23 @@ use ssm_scan::DualScratch;
 pub use tensor::WebGpuTensor;
 pub use weight::WebGpuWeight;
 
-/// Calls the body with each piece of the bytes and its number; see [`Device::for_each_piece`].
+/// Splits bytes into pieces and calls the body with each index and piece; see [`Device::for_each_piece`].
 pub type HostThreads = Box<dyn Fn(&mut [u8], usize, &(dyn Fn(usize, &mut [u8]) + Sync))>;
 
 pub struct WebGpu {
-    /// The CPU's threads: weights are quantised there before they are uploaded.
+    /// Host threads, which quantise weights before they are uploaded.
     host: HostThreads,
     recorder: Recorder,
     facts: AdapterFacts,
-    /// Bound where a call has nothing to bind.
+    /// Bound where an op has no buffer for a binding.
     dummy: DeviceBuffer,
     rope_table: Option<RopeTable>,
-    /// Rows of x whose length is not a multiple of four, padded.
+    /// Rows of x padded to a multiple of four elements.
     padded_x: ScratchBuffer, // [T, 4 · ⌈cols / 4⌉]
     dual_scratch: DualScratch,
     attention_parts: ScratchBuffer, // [T, heads, splits, 2 + d]
     top_groups: ScratchBuffer,      // [groups, 2 + 2k]
-    /// See [`Device::take_span_times`].
+    /// Times waiting for [`Device::take_span_times`].
     span_times: Vec<SpanTime>,
 }
 
@@ -89,12 +89,12 @@ impl WebGpu {
         &self.facts
     }
 
-    /// The observed resolution of timestamp queries in microseconds; none if the device has none.
+    /// The observed resolution of timestamp queries in microseconds; `None` without them.
     pub fn timestamp_step_us(&self) -> Option<f64> {
         self.recorder.timestamp_step_us()
     }
 
-    /// Measures what the device can do at best.
+    /// Measures the peak rates of the device.
     ///
     /// # Errors
     /// The device's own failure.
@@ -106,7 +106,7 @@ impl WebGpu {
         self.recorder.counts()
     }
 
-    /// Reads back and keeps the span times that come with it.
+    /// Reads a buffer back, and collects the span times that arrive with it.
     async fn read_buffer(&mut self, buffer: &DeviceBuffer, bytes: u64) -> Result<Vec<u8>> {
         let (read, times) = self.recorder.read(buffer, bytes).await?;
         self.span_times.extend(times);
@@ -114,7 +114,7 @@ impl WebGpu {
     }
 }
 
-/// A product in 64 bits: counts of operations and bytes do not fit wasm's 32-bit usize.
+/// A product in 64 bits: operation and byte counts may exceed wasm's 32-bit usize.
 fn product<const N: usize>(sizes: [usize; N]) -> u64 {
     sizes.into_iter().map(|size| size as u64).product()
 }
@@ -124,7 +124,7 @@ impl Device for WebGpu {
     type Weight = WebGpuWeight;
     type KvRows = WebGpuKvRows;
 
-    /// A readback costs most where decode steps are fast: eight of them share one.
+    /// Readbacks are most expensive where decode steps are fast: eight steps share one.
     const TOKENS_AHEAD: usize = 8;
     const USES_HOST_MEMORY: bool = false;
 

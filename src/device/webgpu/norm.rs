@@ -15,7 +15,7 @@ uniforms! {
 
 uniforms! {
     pub struct GatedRmsNormParams {
-        /// Channels of a group.
+        /// Channels per group.
         width: usize,
         n_groups: usize,
         gate_start: usize,

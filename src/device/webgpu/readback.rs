@@ -1,5 +1,5 @@
-//! Reads device memory back through a staging buffer. A browser resolves the mapping by itself; a native device must be
-//! polled.
+//! Reads device memory back through a staging buffer. A browser completes the mapping by itself; a native device must
+//! be polled.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,14 +7,14 @@ use std::task::{Context, Poll, Waker};
 
 use crate::base::error::{Error, Result};
 
-/// What the mapping's callback shares with the future.
+/// State shared by the mapping's callback and the future.
 #[derive(Default)]
 struct MappingState {
     mapped: Option<Result<(), wgpu::BufferAsyncError>>,
     waker: Option<Waker>,
 }
 
-/// Ready when the buffer is mapped.
+/// Future that completes when the buffer is mapped.
 pub struct Mapping(Arc<Mutex<MappingState>>);
 
 impl Future for Mapping {
@@ -32,7 +32,7 @@ impl Future for Mapping {
     }
 }
 
-/// The staging buffer, which is reused.
+/// The staging buffer, reused between readbacks.
 #[derive(Default)]
 pub struct Readback {
     buffer: Option<wgpu::Buffer>,
@@ -40,7 +40,7 @@ pub struct Readback {
 }
 
 impl Readback {
-    /// Copies the first bytes of each source, one after the other, after everything encoded, and maps them.
+    /// After everything encoded so far, copies the first bytes of each source, one after another, and maps them.
     pub fn start<'a>(
         &mut self,
         device: &wgpu::Device,
@@ -78,7 +78,7 @@ impl Readback {
         mapping
     }
 
-    /// The bytes. Call once the mapping is ready.
+    /// The bytes read. Call once the mapping has completed.
     pub fn finish(&self) -> Result<Vec<u8>> {
         let Some(buffer) = &self.buffer else {
             return Ok(Vec::new());
@@ -98,13 +98,13 @@ fn device_error(error: &dyn std::error::Error) -> Error {
     }
 }
 
-/// Whether [`wait`] can block: a browser runs callbacks only between its tasks.
+/// Whether [`wait`] can block: a browser runs callbacks only between tasks.
 #[cfg(not(target_arch = "wasm32"))]
 pub const CAN_WAIT: bool = true;
 #[cfg(target_arch = "wasm32")]
 pub const CAN_WAIT: bool = false;
 
-/// Waits for the device and runs callbacks, where [`CAN_WAIT`]. Errors arrive through the callbacks.
+/// Waits for the device and runs callbacks, if [`CAN_WAIT`]. Errors arrive through the callbacks.
 pub fn wait(device: &wgpu::Device) {
     let _ = device.poll(wgpu::PollType::wait_indefinitely());
 }

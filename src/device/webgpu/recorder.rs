@@ -1,8 +1,8 @@
-//! Records dispatches as data and submits them together. It knows kernels and buffers, but no op.
+//! Records dispatches as data and submits them together. It handles kernels and buffers; the ops are in their own
+//! files.
 //!
-//! Everything that changes from call to call is in the uniform block of a dispatch. The blocks of a submission are
-//! written at once and bound with a dynamic offset, so bind groups depend on buffers only and are reused for every
-//! token.
+//! Everything that varies between calls is in the uniform block of a dispatch. All blocks of a submission are written
+//! at once and bound with a dynamic offset, so bind groups depend only on buffers and are reused for every token.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,12 +19,12 @@ use crate::ops::trace::{SpanId, SpanTime};
 
 /// Distance of two uniform blocks: the alignment of dynamic offsets that every device supports.
 const UNIFORM_STEP: usize = 256;
-/// Upper bound of a uniform block's size. The longest is that of `embed`, with its tokens.
+/// Upper bound of a uniform block's size. The largest is that of `embed`, which contains tokens.
 const UNIFORM_BYTES: usize = 512;
-/// Steps of the uniform buffer, which bound the dispatches of one submission. A decode step of the largest model needs
-/// fewer than half of them.
+/// Steps of the uniform buffer, the limit of dispatches per submission. A decode step of the largest model needs less
+/// than half.
 const UNIFORM_STEPS: usize = 1024;
-/// Workgroups along one axis that every device supports.
+/// Workgroups per dimension that every device supports.
 const MAX_WORKGROUPS: usize = 65_535;
 /// Storage buffers per kernel that every device supports.
 const MAX_BINDINGS: usize = 8;
@@ -34,7 +34,7 @@ struct CompiledKernel {
     layout: wgpu::BindGroupLayout,
 }
 
-/// A kernel and the ids of its buffers, filled up with `u32::MAX`.
+/// A kernel and the ids of its buffers, padded with `u32::MAX`.
 type BindGroupKey = (Kernel, [u32; MAX_BINDINGS]);
 
 enum Command {
@@ -86,7 +86,7 @@ impl Recorder {
         } = open;
         let uniform_buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
-            // A binding at the last step extends past it.
+            // Binding a full block at the last step must not exceed the buffer.
             size: (UNIFORM_STEPS * UNIFORM_STEP + UNIFORM_BYTES) as u64,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
@@ -122,7 +122,7 @@ impl Recorder {
         self.counts
     }
 
-    /// The observed resolution of timestamp queries in microseconds, if the device has them.
+    /// The observed resolution of timestamp queries in microseconds; `None` without them.
     pub fn timestamp_step_us(&self) -> Option<f64> {
         self.timers.as_ref().map(Timers::step_us)
     }
@@ -132,12 +132,12 @@ impl Recorder {
         self.span = span;
     }
 
-    /// A buffer of zeros.
+    /// A zeroed buffer.
     pub fn create(&mut self, bytes: u64) -> DeviceBuffer {
         self.allocator.create(&self.device, bytes)
     }
 
-    /// A buffer with the given contents. They are submitted at once, so that staging buffers do not pile up.
+    /// A buffer with the given contents, submitted at once so that staging buffers do not accumulate.
     pub fn create_from(&mut self, bytes: &[u8]) -> DeviceBuffer {
         let buffer = self.create(bytes.len() as u64);
         self.queue
@@ -158,7 +158,7 @@ impl Recorder {
         self.commands.push(Command::Clear(buffer.buffer.clone()));
     }
 
-    /// Records a dispatch of `kernel` on `buffers`, in the order of its bindings. `uniforms` is the block that the
+    /// Records a dispatch of `kernel` on `buffers`, in the order of its bindings. `uniforms` has the type that the
     /// kernel's table entry names.
     pub fn dispatch<U: Uniforms>(
         &mut self,
@@ -290,7 +290,7 @@ impl Recorder {
         }
     }
 
-    /// Reads back the first `bytes` of a buffer after everything recorded before, and the times of the compute passes
+    /// Reads back the first `bytes` of a buffer after everything recorded so far, and the times of the compute passes
     /// since the last readback.
     ///
     /// # Errors
@@ -309,7 +309,7 @@ impl Recorder {
         self.counts.readbacks += 1;
         wait(&self.device);
         let mapped = mapped.await;
-        // The device's own report is more specific than the mapping's.
+        // The failure that the device reported is more specific than the mapping's error.
         self.faults.check()?;
         mapped?;
         let mut read = self.readback.finish()?;

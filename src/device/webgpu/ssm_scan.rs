@@ -9,15 +9,15 @@ use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Ssm, SsmInput};
 
-/// Tokens of a chunk of the dual form.
+/// Tokens per chunk of the dual form.
 const CHUNK: usize = 64;
 /// From this many tokens on the dual form, which computes tokens in parallel, replaces the recurrence.
 const DUAL_FROM: usize = 8;
-/// Rows and columns of a product that a workgroup computes.
+/// Rows and columns of a product computed by one workgroup.
 const PRODUCT_SIDE: usize = 32;
-/// Channels of a workgroup of the recurrence.
+/// Channels per workgroup of the recurrence.
 const SCAN_CHANNELS: usize = 4;
-/// The largest state, in numbers per channel, for which the recurrence has registers.
+/// The largest d_state for which the recurrence has registers.
 pub const MAX_STATE: usize = 256;
 
 pub const SCAN: &[Constant] = &constants![SCAN_CHANNELS, MAX_STATE];
@@ -46,7 +46,7 @@ uniforms! {
 pub struct DualScratch {
     /// C·B of all pairs of tokens in a chunk. // [G, CHUNK, CHUNK]
     cb: ScratchBuffer,
-    /// What remains of the state, and of each token's input, after each token. // [H, CHUNK, 1 + CHUNK]
+    /// Factors by which the state, and each token's input, has decayed after each token. // [H, CHUNK, 1 + CHUNK]
     decay: ScratchBuffer,
 }
 
@@ -120,7 +120,7 @@ struct Call<'a> {
     dt: &'a WebGpuTensor,
     state: &'a WebGpuTensor,
     y: &'a WebGpuTensor,
-    /// Of all tokens.
+    /// Parameters for all tokens.
     params: SsmParams,
 }
 

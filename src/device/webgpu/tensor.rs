@@ -1,11 +1,11 @@
-//! Activations on the device.
+//! Activation tensors on the device.
 
 use crate::device::webgpu::buffer::DeviceBuffer;
 use crate::device::webgpu::product;
 use crate::device::webgpu::recorder::Recorder;
 use crate::ops::device::Tensor;
 
-/// f32 `[rows, cols]`, row-major, with room for `max_rows`.
+/// f32 `[rows, cols]`, row-major, with capacity for `max_rows`.
 pub struct WebGpuTensor {
     pub(super) rows: usize,
     pub(super) cols: usize,

@@ -3,7 +3,7 @@
 
 use crate::ops::trace::{SpanId, SpanTime};
 
-/// Passes of a query set: WebGPU allows 4096 queries.
+/// Passes per query set: WebGPU allows 4096 queries, two per pass.
 const SET_PASSES: usize = 2048;
 
 pub struct Timers {
@@ -13,7 +13,7 @@ pub struct Timers {
     /// The span of each pass since the last readback.
     spans: Vec<SpanId>,
     submitted_us: Option<f64>,
-    /// The greatest common divisor of all differences between timestamps so far: browsers round them.
+    /// The greatest common divisor of all timestamp differences so far: browsers round timestamps.
     step_ticks: u64,
 }
 
@@ -70,7 +70,7 @@ impl Timers {
         }
     }
 
-    /// Encodes the copy of all timestamps into a buffer, and returns it with the number of bytes used.
+    /// Encodes the copy of all timestamps into a buffer; returns the buffer and the number of bytes used.
     pub fn resolve(
         &mut self,
         device: &wgpu::Device,
@@ -101,8 +101,8 @@ impl Timers {
         ))
     }
 
-    /// Decodes the bytes of the buffer that [`Timers::resolve`] returned, and starts over. The times are on the host's clock,
-    /// aligned by assuming that the first pass since the last readback began when it was submitted.
+    /// Decodes the bytes of [`Timers::resolve`]'s buffer and starts over. Times are converted to the host's clock by
+    /// assuming that the first pass since the last readback began when it was submitted.
     pub fn times(&mut self, bytes: &[u8]) -> Vec<SpanTime> {
         let ticks = bytes
             .as_chunks()
@@ -122,7 +122,7 @@ impl Timers {
             .map(|(span, [start, end])| SpanTime {
                 span,
                 start_us: us(*start),
-                // The counter may restart from zero in between.
+                // The counter may restart from zero between two timestamps.
                 end_us: us(*end.max(start)),
             })
             .collect()

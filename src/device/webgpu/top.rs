@@ -1,4 +1,4 @@
-//! The most probable tokens of a row of logits, found on the device.
+//! Top-k of a row of logits, computed on the device.
 
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::kernels::{Constant, Kernel, constants};
@@ -6,11 +6,11 @@ use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::text::sampling::Top;
 
-/// Logits that a workgroup sorts.
+/// Logits sorted per workgroup.
 const PLACES: usize = 1024;
-/// Threads of a workgroup that sorts.
+/// Threads of the sorting workgroups.
 const SORT_THREADS: usize = 256;
-/// Numbers of a group's result before its tokens: the sum of exponentials and the first logit that is not finite.
+/// Elements of a group's result before its tokens: the sum of exponentials and the first logit that is not finite.
 const GROUP_HEADER: usize = 2;
 
 pub const TOP: &[Constant] = &constants![
@@ -36,7 +36,7 @@ uniforms! {
     }
 }
 
-/// Row `row` of y becomes a [`Top`] of the logits.
+/// Writes the [`Top`] of the logits to row `row` of y.
 pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTensor) {
     let (n_logits, k) = (logits.cols, Top::places(y.cols));
     assert!((1..=Top::MOST).contains(&k) && n_logits <= Top::MOST_VOCAB);

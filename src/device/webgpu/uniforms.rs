@@ -1,4 +1,4 @@
-//! Uniform blocks: a Rust struct per kernel, from which both the bytes of a dispatch and the WGSL declaration are made.
+//! Uniform blocks: one Rust struct per kernel, which generates both the bytes of a dispatch and the WGSL declaration.
 
 /// A uniform block.
 pub trait Uniforms {
@@ -9,7 +9,7 @@ pub trait Uniforms {
     fn append_to(&self, block: &mut Vec<u8>);
 }
 
-/// A type that a field of a uniform block may have.
+/// A type allowed for a field of a uniform block.
 pub trait UniformField {
     const BYTES: usize;
     fn wgsl_type() -> String;
@@ -41,8 +41,8 @@ impl UniformField for f32 {
     }
 }
 
-/// An array's elements have 16 bytes in a uniform block, so it comes as vectors of four, and before all other fields:
-/// they need no such alignment.
+/// Array elements take 16 bytes in a uniform block, so an array is declared as vectors of four. Arrays come before all
+/// other fields, which need no such alignment.
 impl<const N: usize> UniformField for [u32; N] {
     const BYTES: usize = 4 * N;
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wgsl_declaration_has_the_fields_in_the_order_of_their_bytes() {
+    fn the_wgsl_declaration_and_the_bytes_have_the_same_field_order() {
         let declared = "struct Params {\n    tokens: array<vec4<u32>, 1>,\n    width: u32,\n    eps: f32,\n}\n";
         assert_eq!(Example::wgsl(), declared);
         let mut block = Vec::new();

@@ -1,5 +1,5 @@
-//! Weight matrices in the layout of the kernels: quants and scales in separate buffers, split by rows where a matrix is
-//! larger than a binding.
+//! Weight matrices in the layout of the kernels: quants and scales in separate buffers, split by rows if a matrix is
+//! larger than a binding. The kernels are chosen in `linear.rs` and `embed.rs`.
 
 use crate::base::quant::{BLOCK, QMatrix, Values, WeightFormat};
 use crate::device::webgpu::buffer::DeviceBuffer;
@@ -7,16 +7,16 @@ use crate::device::webgpu::kernels::Kernel;
 use crate::device::webgpu::recorder::Recorder;
 use crate::ops::device::Weight;
 
-/// Columns of a group. Rows are padded to whole groups.
+/// Columns per group. Rows are padded to whole groups.
 pub const GROUP: usize = 8;
 
 /// Consecutive rows of a matrix, in one binding.
 pub struct WeightPart {
     pub first_row: usize,
     pub rows: usize,
-    /// Quants, or numbers in f32, of each row's groups.
+    /// The groups of each row: quants, or f32 values.
     pub quants: DeviceBuffer,
-    /// Per row an f32 scale, then the i16 scales of its blocks, two to a word. Empty in f32.
+    /// Per row an f32 scale, then the i16 scales of its blocks, two per u32. Empty in f32.
     pub scales: DeviceBuffer,
 }
 
@@ -24,10 +24,10 @@ pub struct WebGpuWeight {
     pub(super) format: WeightFormat,
     pub(super) rows: usize,
     pub(super) cols: usize,
-    /// Groups in a row, padded with zeros; quantised rows have whole blocks.
+    /// Groups per row, padded with zeros; quantised rows have whole blocks.
     pub(super) n_groups: usize,
     pub(super) parts: Vec<WeightPart>,
-    /// Of all parts, with padding.
+    /// Total of all parts, including padding.
     pub(super) bytes: usize,
 }
 
@@ -45,7 +45,7 @@ impl Weight for WebGpuWeight {
     }
 }
 
-/// Bytes of a group without scales.
+/// Bytes of a group, without scales.
 fn group_bytes(format: WeightFormat) -> usize {
     match format {
         WeightFormat::F32 => 4 * GROUP,
@@ -55,12 +55,12 @@ fn group_bytes(format: WeightFormat) -> usize {
 }
 
 impl WebGpuWeight {
-    /// Bytes of a row without scales.
+    /// Bytes of a row, without scales.
     pub fn row_bytes(&self) -> usize {
         self.n_groups * group_bytes(self.format)
     }
 
-    /// The kernel for this format, of those for f32, q8 and q4.
+    /// Selects the kernel for this format from those for f32, q8 and q4.
     pub fn kernel(&self, [f32, q8, q4]: [Kernel; 3]) -> Kernel {
         match self.format {
             WeightFormat::F32 => f32,
@@ -101,7 +101,7 @@ impl WebGpuWeight {
     }
 }
 
-/// The quants and the scales of some rows.
+/// The quants and the scales of a range of rows.
 fn packed_rows(
     matrix: &QMatrix,
     first: usize,

@@ -1,4 +1,4 @@
-//! Under which conditions the run was measured, and what the reader should conclude.
+//! Report sections: measuring conditions, advice and cautions.
 
 use crate::report::markdown::Page;
 use crate::report::markdown::text::{date, figure, plain};

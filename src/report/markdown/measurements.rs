@@ -1,4 +1,4 @@
-//! How the measurements spread, what recording cost, how near the ceilings are, and what memory holds.
+//! Report sections: spread of the measurements, cost of recording, ceilings and memory.
 
 use crate::report::markdown::Page;
 use crate::report::markdown::text::{figure, giga, ms, percent};

@@ -1,6 +1,6 @@
-//! The report as Markdown: the headings of the reference report in its order, so that the two can be compared side by
-//! side, then what that report does not have. Numbers in lists and tables have a decimal point in every language, as in
-//! the reference; sentences follow the language.
+//! The report as Markdown. It has the headings of the reference report in the same order, for comparison side by side,
+//! followed by sections of its own. Numbers in lists and tables have a decimal point in every language, as in the
+//! reference; sentences follow the language.
 
 mod conditions;
 mod measurements;
@@ -77,7 +77,7 @@ impl<'a> Page<'a> {
         self.line(&line);
     }
 
-    /// The head of a table; a column is a key, or its text if that is the same in every language.
+    /// The header of a table. Columns are keys, or the text itself if it is the same in every language.
     fn columns(&mut self, keys: &[&str]) {
         let columns: Vec<&str> = (keys.iter())
             .map(|&key| match key.starts_with("report.") {
@@ -89,7 +89,7 @@ impl<'a> Page<'a> {
         self.line(&format!("|{}", "---|".repeat(keys.len())));
     }
 
-    /// The phases that the run has, by the keys of their names.
+    /// The phases of the run, with the keys of their names.
     fn phases(&self) -> Vec<(&'static str, &'a PhaseSummary)> {
         let mut phases = vec![("report.phase.prefill", &self.summary.prefill)];
         if self.run.decode_tokens > 0 {

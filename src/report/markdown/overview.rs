@@ -1,4 +1,4 @@
-//! The first sections: general parameters, FLOPs, charts, and one block as an example.
+//! Report sections: general parameters, FLOPs, charts, and one block as an example.
 
 use crate::model::config::BlockKind;
 use crate::report::markdown::Page;
@@ -63,7 +63,7 @@ impl Page<'_> {
         }
     }
 
-    /// The first hybrid block, since it has every part; the first block of a model without one.
+    /// The first hybrid block, which has every part, or the first block of a model without one.
     pub fn one_block(&mut self) {
         self.title("report.block.title");
         let blocks = &self.summary.prefill.blocks;

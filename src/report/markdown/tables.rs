@@ -1,4 +1,4 @@
-//! The tables of blocks, module types and modules.
+//! Report sections: the tables of blocks, module types and modules.
 
 use crate::report::markdown::Page;
 use crate::report::markdown::text::{figure, fixed, giga, ms, percent, plain};

@@ -1,4 +1,4 @@
-//! Figures, dates and foreign text as they are written in Markdown.
+//! Formats figures, dates and untrusted text for Markdown.
 
 use crate::report::numbers::digits;
 use crate::report::summary::ratio;
@@ -6,7 +6,7 @@ use crate::report::summary::ratio;
 /// Characters of the longest bar.
 const BAR: f64 = 40.0;
 
-/// Bars of text, scaled to the largest value.
+/// A bar chart in text, scaled to the largest value.
 pub fn chart(caption: &str, bars: &[(String, f64)]) -> String {
     let most = bars.iter().map(|(_, us)| *us).fold(0.0, f64::max);
     let lengths = bars.iter().map(|(name, _)| name.chars().count());
@@ -25,12 +25,12 @@ pub fn ms(us: f64) -> String {
     fixed(us / 1e3, 3)
 }
 
-/// Billions.
+/// In billions.
 pub fn giga(number: f64, places: usize) -> String {
     fixed(number / 1e9, places)
 }
 
-/// `places` digits after the point, more if they would leave fewer than two significant ones.
+/// `places` digits after the point, or more if fewer than two of them would be significant.
 pub fn fixed(value: f64, places: usize) -> String {
     let places = if value == 0.0 {
         places
@@ -50,7 +50,7 @@ pub fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "–".into(), |value| format!("{value:.0}"))
 }
 
-/// Text from a file or a browser, its Markdown characters escaped.
+/// Text from a file or a browser, with its Markdown characters escaped.
 pub fn plain(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
+    fn dates_match_the_gregorian_calendar() {
         for (ms, text) in [
             (0.0, "1970-01-01 00:00"),
             (951_782_400_000.0, "2000-02-29 00:00"),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn short_times_keep_two_digits() {
+    fn short_times_have_two_significant_digits() {
         assert_eq!(ms(7_387_660.0), "7387.660");
         assert_eq!(ms(0.28), "0.00028");
         assert_eq!(ms(0.0), "0.000");

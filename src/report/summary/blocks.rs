@@ -1,4 +1,4 @@
-//! The table of blocks.
+//! The table of blocks in a summary.
 
 use crate::model::config::BlockKind;
 use crate::model::module::{ModelPlan, Part};
@@ -23,7 +23,7 @@ pub fn rows(phase: Phase, load: &Workload, recorded: &Recorded) -> Vec<BlockRow>
     rows
 }
 
-/// The shared transformer that each block calls and the number of the call; `None` for a block without one.
+/// For each block, its shared transformer and the number of the call; `None` for a block without one.
 fn shared_calls(plan: &ModelPlan) -> Vec<Option<(usize, usize)>> {
     let mut so_far = vec![0; plan.shared.len()];
     let calls = plan.blocks.iter().map(|block| {
@@ -78,7 +78,7 @@ fn parts_us(phase: Phase, recorded: &Recorded, block: usize) -> Parts {
         if module.block != Some(block) {
             continue;
         }
-        // Without spans of ops, all self time of a block is its mixer's.
+        // Without op spans, all self time of a block counts as its mixer's.
         let part = match blocks_only && module.id == Some(whole) {
             true => Part::Mamba,
             false => module.part,

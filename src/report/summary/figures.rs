@@ -1,5 +1,5 @@
-//! What a summary consists of: plain data, the same on the page (`www/engine/report.d.ts`). Without any words: advice
-//! and cautions are keys with values.
+//! The data types of a summary, which the page uses as well (`www/engine/report.d.ts`). They contain no text in a
+//! language: advice and cautions are keys with values.
 
 use serde::Serialize;
 
@@ -16,9 +16,9 @@ pub struct Summary {
     pub label: String,
     pub general: General,
     pub prefill: PhaseSummary,
-    /// Per token.
+    /// Per decode step.
     pub decode: PhaseSummary,
-    /// After the prompt and after each step.
+    /// After prefill and after each decode step.
     pub memory: Vec<MemoryAt>,
     pub process_bytes: Option<u64>,
     pub ceilings: Option<Ceilings>,
@@ -60,9 +60,9 @@ pub struct MemoryAt {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PhaseSummary {
-    /// Without spans.
+    /// From runs without spans.
     pub wall_us: Spread,
-    /// With spans.
+    /// From runs with spans.
     pub profiled_us: Spread,
     pub recording_percent: f64,
     pub tokens: usize,
@@ -113,10 +113,10 @@ pub struct BlockRow {
     pub block: usize,
     pub kind: BlockKind,
     pub shared_block: Option<usize>,
-    /// This block makes the n-th call of its shared transformer, counted from 1.
+    /// Which call of its shared transformer this block makes, counted from 1.
     pub call: Option<usize>,
     pub us: Spread,
-    /// These sum to `us.median`.
+    /// Times by part, with the sum `us.median`.
     pub parts_us: Parts,
     pub flops: PartsTotal,
     pub bytes: f64,
@@ -145,7 +145,7 @@ impl Parts {
         }
     }
 
-    /// The same proportions with the sum `total`.
+    /// Scaled to the sum `total`.
     pub fn scaled_to(self, total: f64) -> Parts {
         let sum = self.mamba + self.attention + self.ffn + self.other;
         let scale = if sum > 0.0 { total / sum } else { 0.0 };
@@ -165,7 +165,8 @@ pub struct PartsTotal {
     pub total: f64,
 }
 
-/// Percentages are of self times in the profiled time, so that the rows of a phase and `untracked_us` add up to 100.
+/// Percentages are self time relative to the profiled time, so that the rows of a phase and `untracked_us` add up to
+/// 100.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TypeRow {
     #[serde(rename = "type")]
@@ -175,16 +176,16 @@ pub struct TypeRow {
     pub self_us: f64,
     pub mean_us: f64,
     pub time_percent: f64,
-    /// Without the modules inside.
+    /// Without child modules.
     pub flops: f64,
     pub flops_percent: f64,
 }
 
-/// `time_percent` is of self time as in [`TypeRow`]; work and rates include the modules inside.
+/// `time_percent` is of self time as in [`TypeRow`]; work and rates include child modules.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModuleRow {
     pub path: String,
-    /// The last step of the path.
+    /// The last component of the path.
     pub name: String,
     #[serde(rename = "type")]
     pub class: String,
@@ -202,8 +203,8 @@ pub struct ModuleRow {
     pub percent_of_ceiling: Option<f64>,
 }
 
-/// A module in one pass. Children follow one another from the start of their parent, in the order in which they ran;
-/// the self time of the parent comes after them.
+/// A module in one pass. Children are placed one after another from the start of their parent, in the order in which
+/// they ran, followed by the parent's self time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TreeNode {
     pub path: String,

@@ -1,10 +1,10 @@
-//! Everything that is derived from a run: times of blocks, module types and modules, their work, and what the ceilings
-//! would allow. It measures nothing and has no words.
+//! Everything derived from a run: times of blocks, module types and modules, their work, and the time that the ceilings
+//! allow. It measures nothing and contains no text in a language.
 //!
 //! A phase has many passes: the prefill of each run, or each step of each run. Whole passes and blocks have their
-//! median and spread. Modules have their mean over the middle half of the passes by time, in proportion to the median
-//! pass: this leaves out disturbed passes, averages out a clock whose steps are longer than a module, and keeps the sum
-//! of self times equal to the pass. The tree is one pass, the one whose time is the median.
+//! median and spread. Modules have their mean over the middle half of the passes by time, scaled to the median pass:
+//! this leaves out disturbed passes, averages over a clock that is coarser than a module, and keeps the sum of self
+//! times equal to the pass. The tree shows one pass, the one with the median time.
 
 mod blocks;
 mod figures;
@@ -27,7 +27,7 @@ use crate::report::advice;
 use crate::report::run::Run;
 use crate::report::summary::phase::Phase;
 
-/// Derives everything from a checked run.
+/// Summarises a checked run.
 pub fn summarise(run: &Run) -> Summary {
     let config = run.config();
     let phase = |is_decode| Phase {

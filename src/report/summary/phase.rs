@@ -17,13 +17,13 @@ pub struct Phase<'a> {
     pub is_decode: bool,
 }
 
-/// The recorded modules with their times over all passes of a phase.
+/// The recorded modules, with their times over all passes of a phase.
 pub struct Recorded {
     pub tree: Modules,
     pub samples: Vec<Samples>, // [modules]
-    /// Without the modules inside.
+    /// Without child modules.
     pub own_work: Vec<WorkTotal>, // [modules]
-    /// With the modules inside.
+    /// With child modules.
     pub inclusive_work: Vec<WorkTotal>, // [modules]
 }
 
@@ -74,7 +74,7 @@ impl Phase<'_> {
         }
     }
 
-    /// The times of the passes of this phase in one run.
+    /// The times of this phase's passes in one run.
     fn walls(self, prefill_us: f64, step_us: &[f64]) -> Vec<f64> {
         match self.is_decode {
             true => step_us.to_vec(),
@@ -82,7 +82,7 @@ impl Phase<'_> {
         }
     }
 
-    /// The numbers of the passes of this phase, as spans have them.
+    /// The pass numbers of this phase in spans.
     fn passes(self) -> std::ops::RangeInclusive<usize> {
         match self.is_decode {
             true => 1..=self.run.decode_tokens,
@@ -90,7 +90,7 @@ impl Phase<'_> {
         }
     }
 
-    /// `profiled` are the times of all passes with spans.
+    /// `profiled` has the times of all passes with spans.
     fn recorded(self, profiled: &[f64], load: &Workload) -> Recorded {
         let mut tree = Modules::new(self.config);
         let mut samples: Vec<Samples> = Vec::new();
@@ -129,7 +129,7 @@ impl Phase<'_> {
     }
 }
 
-/// The work of each module. Work without a span of its own belongs to the nearest enclosing module that has one.
+/// The work of each module. Work of a module without spans counts towards the nearest ancestor that has some.
 fn own_work(tree: &Modules, samples: &[Samples], load: &Workload) -> Vec<WorkTotal> {
     let mut own = vec![WorkTotal::default(); tree.nodes.len()];
     for work in &load.works {

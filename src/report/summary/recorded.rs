@@ -1,4 +1,4 @@
-//! From spans to modules: which module each span belongs to, and the times of every module in every pass.
+//! Maps spans to modules, and computes the times of every module in every pass.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::report::run::Spans;
 
 #[derive(Clone)]
 pub struct Module {
-    /// `None` for a span that is no module of the model; files may have any.
+    /// `None` for a span that is not a module of the model; a file may contain any.
     pub id: Option<ModuleId>,
     pub path: String,
-    /// The last step of the path.
+    /// The last component of the path.
     pub name: String,
     pub class: String,
     pub part: Part,
-    /// A lower index than the module's own.
+    /// Index of the parent, which is lower than the module's own.
     pub parent: Option<usize>,
     pub block: Option<usize>,
 }
 
-/// Every module that a span belongs to, and the modules around those. Parents come before their children.
+/// All modules with spans, and their ancestors. Parents come before their children.
 #[derive(Clone)]
 pub struct Modules {
     pub plan: Arc<ModelPlan>,
@@ -42,7 +42,7 @@ impl Modules {
         }
     }
 
-    /// The node of the span `name` inside block `block`, or outside of all blocks.
+    /// The node of the span `name` in block `block`, or outside of all blocks.
     fn of_span(&mut self, block: Option<usize>, name: &str) -> usize {
         if let Some(id) = self.plan.tree.by_span(block, name) {
             return self.of_module(id);
@@ -114,7 +114,7 @@ impl Samples {
         }
     }
 
-    /// Passes without this module took no time in it; `scale` turns sums into the times of one pass.
+    /// Adds zeros for passes without this module; `scale` converts sums into the times of one pass.
     pub fn finish(&mut self, passes: usize, scale: f64) {
         self.each_us.resize(passes, 0.0);
         self.us *= scale;
@@ -128,11 +128,11 @@ pub struct Times {
     pub us: f64,
     pub self_us: f64,
     pub calls: usize,
-    /// The row of its first span or of the first one inside it.
+    /// The row of its first span, or of the first one among its children.
     pub first: usize,
 }
 
-/// The spans of one run by pass, with the module of each.
+/// The spans of one run by pass, each with its module.
 pub struct Passes<'a> {
     spans: &'a Spans,
     rows: Vec<Vec<usize>>, // [passes][spans of the pass]
@@ -169,10 +169,11 @@ impl<'a> Passes<'a> {
         passes
     }
 
-    /// The modules of `pass`. A module without a span of its own is as long as the modules inside it.
+    /// The modules of `pass`. The time of a module without spans is the sum of its children's.
     pub fn times(&self, pass: usize, tree: &Modules) -> BTreeMap<usize, Times> {
         let mut times = self.span_times(pass, tree);
-        // A child's index is above its parent's, so in descending order a module's children are complete before it.
+        // A child's index is higher than its parent's, so in descending order children are complete before their
+        // parent.
         let mut inside: BTreeMap<usize, (f64, usize)> = BTreeMap::new();
         let nodes: Vec<usize> = times.keys().copied().collect();
         for node in nodes.into_iter().rev() {
@@ -184,14 +185,14 @@ impl<'a> Passes<'a> {
             own.self_us = own.us - inside_us;
             if let Some(parent) = tree.nodes[node].parent {
                 let sum = inside.entry(parent).or_default();
-                // The first child comes last; a parent without spans has as many calls as that child.
+                // The first child is visited last; a parent without spans gets that child's number of calls.
                 *sum = (sum.0 + own.us, own.calls);
             }
         }
         times
     }
 
-    /// Times of the modules that have spans of their own; the modules around them have none yet.
+    /// Times of the modules that have spans, without those of their ancestors.
     fn span_times(&self, pass: usize, tree: &Modules) -> BTreeMap<usize, Times> {
         let mut times: BTreeMap<usize, Times> = BTreeMap::new();
         for &row in self.rows.get(pass).into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! The tables of module types and of modules.
+//! The tables of modules and of module types in a summary.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::report::summary::phase::Recorded;
 use crate::report::summary::spread::ratio;
 use crate::report::summary::workload::Workload;
 
-/// In the order of the tree; `profiled_us` is the time of the pass that percentages are of.
+/// Modules in the order of the tree. Percentages are relative to `profiled_us`, the time of the pass.
 pub fn modules(recorded: &Recorded, load: &Workload, profiled_us: f64) -> Vec<ModuleRow> {
     let called = (recorded.tree.nodes.iter())
         .zip(&recorded.samples)

@@ -43,7 +43,7 @@ pub fn ascending(values: &[f64]) -> Vec<usize> {
     order
 }
 
-/// Marks the passes that are neither in the fastest nor in the slowest quarter.
+/// Selects the passes that are neither in the fastest nor in the slowest quarter.
 pub fn middle_half(walls_us: &[f64]) -> Vec<bool> {
     let quarter = walls_us.len() / 4;
     let mut middle = vec![false; walls_us.len()];

@@ -1,4 +1,4 @@
-//! The work of a pass against the measured ceilings.
+//! The work of a pass relative to the measured ceilings.
 
 use crate::model::config::Config;
 use crate::ops::device::Ceilings;
@@ -7,16 +7,16 @@ use crate::report::run::Run;
 use crate::report::summary::spread::ratio;
 use crate::report::verdict::Roof;
 
-/// Without ceilings, the FLOPs per byte from which a pass counts as limited by arithmetic: between the values of the
+/// FLOPs per byte from which a pass counts as limited by arithmetic if there are no ceilings: between the values of the
 /// CPUs in docs/performance.md.
 const TYPICAL_BALANCE: f64 = 10.0;
 
-/// The work of one prefill, or of a decode step at the mean of the run's contexts.
+/// The work of one prefill, or of a decode step at the mean context of the run.
 pub fn works(run: &Run, config: &Config, formats: Formats, is_decode: bool) -> Vec<ModuleWork> {
     if !is_decode {
         return count::pass(config, run.prompt_tokens, 0, formats);
     }
-    // Work is linear in the context, so the mean over the steps is that of the first and the last.
+    // Work is linear in the context, so its mean over the steps is the mean of the first and the last.
     let mut works = count::pass(config, 1, run.prompt_tokens, formats);
     let last = run.prompt_tokens + run.decode_tokens.saturating_sub(1);
     for (work, last) in works.iter_mut().zip(count::pass(config, 1, last, formats)) {
@@ -26,7 +26,7 @@ pub fn works(run: &Run, config: &Config, formats: Formats, is_decode: bool) -> V
     works
 }
 
-/// A sum of work, with the time that the ceilings allow for it.
+/// A sum of work, and the time that the ceilings allow for it.
 #[derive(Clone, Copy, Default)]
 pub struct WorkTotal {
     pub flops: f64,
@@ -64,12 +64,12 @@ impl Workload<'_> {
         total
     }
 
-    /// What `work` in `us` reaches of the speed that the ceilings allow; `None` if they were not measured.
+    /// The speed of `work` in `us`, as a percentage of what the ceilings allow; `None` if they were not measured.
     pub fn percent(&self, work: WorkTotal, us: f64) -> Option<f64> {
         self.ceilings.map(|_| 100.0 * ratio(work.allowed_us, us))
     }
 
-    /// The ceiling that takes the larger part of the allowed time.
+    /// The ceiling that accounts for most of the allowed time.
     pub fn roof(&self) -> Roof {
         let arithmetic = match self.ceilings {
             Some(ceilings) => {

@@ -1,29 +1,30 @@
-//! Activations for the quantised kernels: integers with a scale per block of 64 (q4) or 32 (q8), made once per product and read by all
-//! its rows. It stands below the kernels of `linear/`. The memory is kept from call to call.
+//! Quantised activations: integers with a scale per block of 64 (q4) or 32 (q8) columns, computed once per product and
+//! used by all its rows. Buffers are reused between calls. The products are in `q4.rs` and `q8.rs`.
 
 use crate::base::quant::BLOCK;
 use crate::base::simd::{F32x4, I32x4, Narrow};
 use crate::threads::pool::{Pieces, Pool};
 
-/// Columns of an activation for q4, which meets two blocks of weights: their products are added as integers.
+/// Columns of a q4 activation block, which is multiplied with two blocks of weights: their products are added as
+/// integers.
 pub const Q4_COLUMNS: usize = 2 * BLOCK;
 
-/// [`Q4_COLUMNS`] for q4 in int8 with one scale.
+/// int8 activations for q4: [`Q4_COLUMNS`] columns with one scale.
 #[derive(Clone, Copy)]
 pub struct Q4Activation {
     pub halves: [Q4Half; 2],
     pub scale: f32,
 }
 
-/// The values that meet one block of weights, by fours as the kernels read them.
+/// The columns of one block of weights, in groups of four as the kernels load them.
 #[derive(Clone, Copy)]
 pub struct Q4Half {
     pub quads: [[Narrow; 4]; 8],
-    /// −8·Σ over the columns 0 and 1 of every four, and over 2 and 3: what the nibbles' offset takes away.
+    /// −8·Σ over the columns 0 and 1 of every four, and over 2 and 3: it corrects for the offset of 8 in the nibbles.
     pub correction: [i16; 2],
 }
 
-/// One block for q8: 16 bits, which keeps the activations' error two orders below the weights'.
+/// 16-bit activations for q8: one block. 16 bits keep their error two orders of magnitude below that of the weights.
 #[derive(Clone, Copy)]
 pub struct Q8Activation {
     pub pairs: [[i16; 2]; 16],
@@ -60,7 +61,7 @@ impl Activations {
     }
 }
 
-/// One row is quantised by the caller, since waking the others would take as long; several are shared.
+/// Quantises the rows in parallel; a single row is done by the caller, because waking a thread would take as long.
 fn fill<'a, T: Copy + Send + Sync, const COLUMNS: usize>(
     out: &'a mut Vec<T>,
     empty: T,
@@ -88,8 +89,8 @@ fn fill<'a, T: Copy + Send + Sync, const COLUMNS: usize>(
     used
 }
 
-/// The nearest integers within ±high, halves to even, and the scale that turns them back. A block with a NaN or an
-/// infinity gets a NaN for its scale: a fault must show in the result.
+/// The nearest integers within ±high, ties to even, and their scale. A block with a NaN or an infinity gets a NaN
+/// scale, so that the error propagates to the result.
 #[inline(always)]
 fn quantize<const V: usize>(block: &[[f32; 4]], high: f32) -> ([I32x4; V], f32) {
     let x: [F32x4; V] = std::array::from_fn(|i| F32x4::load(&block[i]));
@@ -102,7 +103,7 @@ fn quantize<const V: usize>(block: &[[f32; 4]], high: f32) -> ([I32x4; V], f32) 
     let [a, b, c, d] = peak.to_array();
     let peak = a.max(b).max(c.max(d));
     let inverse = high / peak;
-    // Zeros, and numbers so small that their inverse leaves f32: quants made from an infinity would be wrong.
+    // Zeros, and values so small that their inverse overflows f32: multiplying by infinity would give wrong quants.
     if inverse.is_infinite() {
         return ([I32x4::splat(0); V], 0.0);
     }

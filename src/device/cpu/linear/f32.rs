@@ -1,11 +1,11 @@
-//! f32 weights as they came: for exactness, not for speed. Four rows at a time, each in four lanes and a tail. It
-//! stands inside `linear/`. Relaxed SIMD's fused multiply-add is left alone: engines may or may not fuse it, and the
-//! same model would give other logits on another machine.
+//! The f32 product, for exactness rather than speed: unpacked weights, four rows at a time, each summed in four lanes
+//! and a tail. Relaxed SIMD's multiply-add is not used, because engines may fuse it or not, and logits would differ
+//! between machines.
 
 use crate::base::simd::F32x4;
 use crate::device::cpu::linear::{GROUP, PANEL, Product};
 
-/// Columns of activations that share one reading of four rows.
+/// Columns of activations per read of four rows.
 const COLUMNS: usize = 3;
 
 pub struct F32Product<'a> {
@@ -16,7 +16,7 @@ pub struct F32Product<'a> {
 }
 
 impl F32Product<'_> {
-    /// The dot products of a group with `C` rows of x from `t`.
+    /// The dot products of a row group with `C` rows of x, starting at `t`.
     fn group<const C: usize>(&self, group: usize, t: usize) -> [F32x4; C] {
         let first = group * GROUP;
         let last = self.rows - 1;

@@ -1,12 +1,12 @@
-//! y = W·x in f32, q8 and q4. Each format has a file with its layout and its two kernels; this one shares the rows of W among
-//! the threads and writes the results.
+//! y = W·x in f32, q8 and q4: distributes the rows of W over the threads and writes the results. Layout and kernels of
+//! each format are in its own file.
 //!
-//! Rows go in groups of four, so that the four sums of a group sit in the lanes of one vector. One row of activations
-//! is a matrix-vector product, bound by memory: each thread reads four distant regions of its rows at once, because
-//! one stream of loads does not fill the memory system. Several rows are a matrix-matrix product, bound by
-//! arithmetic: a panel of twelve rows is unpacked into the first-level cache and met by three columns at a time.
+//! Rows are processed in groups of four, one row per lane. One row of activations is a matrix-vector product, bound by
+//! memory: each thread reads four distant regions of its rows at once, because a single stream of loads does not
+//! saturate memory. Several rows are a matrix-matrix product, bound by arithmetic: a panel of twelve rows is unpacked
+//! into the L1 cache and multiplied with three columns at a time.
 //!
-//! Every row is summed in the same order whatever the number of threads or of rows beside it, so that prefill and
+//! Every row is summed in the same order whatever the number of threads or of rows of activations, so prefill and
 //! decode agree bit for bit on equal inputs.
 
 mod activations;
@@ -25,18 +25,18 @@ use f32::F32Product;
 use q4::{Q4Pair, Q4Product};
 use q8::{Q8Block, Q8Product};
 
-/// Rows whose sums share a vector.
+/// Rows per group: one per lane of a vector.
 const GROUP: usize = 4;
 /// Groups that a matrix-vector kernel reads at once.
 const STREAMS: usize = 4;
-/// Groups of a panel of a matrix-matrix kernel.
+/// Groups per panel of a matrix-matrix kernel.
 const PANEL: usize = 3;
-/// Parts of W for each thread: enough that a slower one holds the others up little, few enough for long streams.
-const SHARES: usize = 6;
-/// Rows of activations that go through a panel before the next one is unpacked.
+/// Parts of W per thread: enough that a slow thread delays the others little, few enough for long streams.
+const PARTS_PER_THREAD: usize = 6;
+/// Rows of activations that are multiplied with a panel before the next one is unpacked.
 const STRIP: usize = 64;
 
-/// The sums of a panel's groups for each row of a strip.
+/// Accumulators of a panel's groups for each row of a strip.
 type PanelSums = [[F32x4; PANEL]; STRIP];
 
 /// y = W·x + bias, or y += W·x + bias.
@@ -91,16 +91,16 @@ enum Layout {
     },
 }
 
-/// A matrix and the activations that it meets.
+/// A weight matrix and its activations.
 trait Product: Sync {
-    /// What a thread unpacks a panel into.
+    /// Buffer for an unpacked panel.
     type Panel;
 
     fn panel() -> Self::Panel;
-    /// The sums of `N` groups for row `t` of the activations, up to the row scales.
+    /// Unscaled sums of `N` groups for row `t` of the activations.
     fn vector<const N: usize>(&self, groups: [usize; N], t: usize) -> [F32x4; N];
-    /// The sums of the groups `first .. first + n` for the rows of activations from `t` to fill the start of `sums`.
-    /// What it leaves beyond group `n` has no meaning.
+    /// Unscaled sums of the groups `first .. first + n` for `sums.len()` rows of activations starting at `t`. The sums
+    /// beyond group `n` are undefined.
     fn matrix(
         &self,
         first: usize,
@@ -111,13 +111,13 @@ trait Product: Sync {
     );
 }
 
-/// A panel that is ready to meet columns of activations.
+/// An unpacked panel.
 trait Tiles {
-    /// Adds the products with the rows `t .. t + C` of the activations.
+    /// Adds the products with rows `t .. t + C` of the activations.
     fn tile<const C: usize>(&self, t: usize, sums: &mut [[F32x4; PANEL]; C]);
 
-    /// Adds the products with all rows from `t` on: by threes, whose nine sums fill the registers, and by twos where
-    /// one would be left over, since a single column can't hide the latency of its sums.
+    /// Adds the products with all rows starting at `t`: three at a time, whose nine accumulators fill the registers,
+    /// and two at a time where one would be left over, since a single column can't hide the latency of its additions.
     fn all(&self, mut t: usize, sums: &mut [[F32x4; PANEL]]) {
         let singles = usize::from(sums.len() == 1);
         let twos = [0, 2, 1][sums.len() % 3].min(sums.len() / 2);
@@ -137,16 +137,15 @@ trait Tiles {
     }
 }
 
-/// What happens to a finished sum.
-struct Finish<'a> {
+/// Epilogue of a product: scale, bias, and store or accumulate.
+struct Epilogue<'a> {
     row_scale: Option<&'a [[f32; GROUP]]>, // [groups]
     bias: Option<&'a [f32]>,               // [rows]
     accumulate: bool,
 }
 
-impl Finish<'_> {
-    /// Writes the sums of `group`, one for each row of the stripe from `t` on. The stripe's first column is row `first`
-    /// of W.
+impl Epilogue<'_> {
+    /// Writes the sums of `group` for rows `t ..` of the stripe, whose first column is row `first` of W.
     fn write(
         &self,
         stripe: &mut Stripe,
@@ -180,7 +179,7 @@ impl Finish<'_> {
 }
 
 impl CpuWeight {
-    /// Repacks the host form; the host matrix is gone afterwards.
+    /// Repacks a host matrix and frees it.
     pub fn new(pool: &Pool, matrix: QMatrix) -> CpuWeight {
         let (rows, cols, n_blocks) = (matrix.rows, matrix.cols, matrix.blocks());
         let layout = match matrix.values {
@@ -241,7 +240,7 @@ impl CpuWeight {
     ) {
         let (rows, cols) = (self.rows, self.cols);
         let n_blocks = cols.div_ceil(BLOCK);
-        let finish = |row_scale| Finish {
+        let epilogue = |row_scale| Epilogue {
             row_scale,
             bias,
             accumulate,
@@ -254,23 +253,23 @@ impl CpuWeight {
                     rows,
                     cols,
                 };
-                run(pool, &product, rows, &finish(None), y);
+                run(pool, &product, rows, &epilogue(None), y);
             }
             Layout::Q8 { row_scale, blocks } => {
                 let activations = activations.q8(pool, x, cols);
                 let product = Q8Product::new(blocks, activations, n_blocks);
-                run(pool, &product, rows, &finish(Some(row_scale)), y);
+                run(pool, &product, rows, &epilogue(Some(row_scale)), y);
             }
             Layout::Q4 { row_scale, pairs } => {
                 let activations = activations.q4(pool, x, cols);
                 let product = Q4Product::new(pairs, activations, n_blocks.div_ceil(2));
-                run(pool, &product, rows, &finish(Some(row_scale)), y);
+                run(pool, &product, rows, &epilogue(Some(row_scale)), y);
             }
         }
     }
 }
 
-/// The scales of the rows by groups; the missing rows of the last group get zero.
+/// Row scales by group; the last group is padded with zeros.
 fn in_groups(row_scale: &[f32]) -> Vec<[f32; GROUP]> {
     let groups = row_scale.chunks(GROUP).map(|scales| {
         let mut group = [0.0; GROUP];
@@ -280,19 +279,20 @@ fn in_groups(row_scale: &[f32]) -> Vec<[f32; GROUP]> {
     groups.collect()
 }
 
-/// Shares the groups of W among the threads. // y [T, rows]
-fn run<P: Product>(pool: &Pool, product: &P, rows: usize, finish: &Finish, y: &mut [f32]) {
+/// Distributes the groups of W over the threads. // y [T, rows]
+fn run<P: Product>(pool: &Pool, product: &P, rows: usize, epilogue: &Epilogue, y: &mut [f32]) {
     let groups = rows.div_ceil(GROUP);
-    let share = (groups.div_ceil(pool.threads() * SHARES)).next_multiple_of(PANEL * STREAMS);
+    let share =
+        (groups.div_ceil(pool.threads() * PARTS_PER_THREAD)).next_multiple_of(PANEL * STREAMS);
     let t_rows = y.len() / rows;
     let stripes = Stripes::of_columns(y, rows, share * GROUP);
     pool.run(groups.div_ceil(share), stripes, |part, mut stripe| {
         let start = part * share;
         let n = share.min(groups - start);
         if t_rows == 1 {
-            run_vector(product, start, n, finish, &mut stripe);
+            run_vector(product, start, n, epilogue, &mut stripe);
         } else {
-            run_matrix(product, start, n, t_rows, finish, &mut stripe);
+            run_matrix(product, start, n, t_rows, epilogue, &mut stripe);
         }
     });
 }
@@ -301,7 +301,7 @@ fn run_vector<P: Product>(
     product: &P,
     start: usize,
     n: usize,
-    finish: &Finish,
+    epilogue: &Epilogue,
     stripe: &mut Stripe,
 ) {
     let region = n / STREAMS;
@@ -309,12 +309,12 @@ fn run_vector<P: Product>(
         let groups: [usize; STREAMS] = std::array::from_fn(|s| start + s * region + i);
         let sums = product.vector(groups, 0);
         for (group, sums) in groups.into_iter().zip(sums) {
-            finish.write(stripe, start * GROUP, group, 0, [sums]);
+            epilogue.write(stripe, start * GROUP, group, 0, [sums]);
         }
     }
     for group in start + region * STREAMS..start + n {
         let [sums] = product.vector([group], 0);
-        finish.write(stripe, start * GROUP, group, 0, [sums]);
+        epilogue.write(stripe, start * GROUP, group, 0, [sums]);
     }
 }
 
@@ -323,7 +323,7 @@ fn run_matrix<P: Product>(
     start: usize,
     n: usize,
     t_rows: usize,
-    finish: &Finish,
+    epilogue: &Epilogue,
     stripe: &mut Stripe,
 ) {
     let mut panel = P::panel();
@@ -335,7 +335,7 @@ fn run_matrix<P: Product>(
             product.matrix(first, in_panel, t, &mut panel, sums);
             for g in 0..in_panel {
                 let sums = sums.iter().map(|sums| sums[g]);
-                finish.write(stripe, start * GROUP, first + g, t, sums);
+                epilogue.write(stripe, start * GROUP, first + g, t, sums);
             }
         }
     }
@@ -347,7 +347,7 @@ mod tests {
     use crate::base::quant::{QMatrixBuilder, WeightFormat};
 
     #[test]
-    fn a_packed_row_reads_back_as_the_host_row() {
+    fn a_packed_row_dequantises_to_the_host_row() {
         for format in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
             let (rows, cols) = (6, 45);
             let mut builder = QMatrixBuilder::new(rows, cols, format);

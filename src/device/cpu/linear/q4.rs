@@ -1,12 +1,12 @@
-//! q4 times int8 activations. A group's block is four rows by 32 columns: 64 bytes of nibbles and four i16 scales.
-//! Two blocks meet one block of activations. It stands inside `linear/`.
+//! q4 products with int8 activations. A block of a row group is four rows by 32 columns: 64 bytes of nibbles and four
+//! i16 scales. Two such blocks share one block of activations.
 //!
-//! The nibble operand is 0..=15; the −8 of every weight is one correction per block, −8·Σa, which starts the sum. A
-//! 16-bit lane sees at most 16 products of 127·8 in any order of addition, which is below 2¹⁵; a row's two blocks times
-//! their scales are below 2·32·127·8·32767 < 2³¹.
+//! A nibble is 0..=15; the offset of −8 per weight is one correction per block, −8·Σa, with which the sum starts. A
+//! 16-bit lane adds at most 16 products of up to 127·8, below 2¹⁵ in any order; the scaled sums of a row's two blocks
+//! are below 2·32·127·8·32767 < 2³¹.
 //!
-//! The loops over a block's steps have bounds that the compiler can't see: unrolled, LLVM would reorder them into one
-//! long chain per accumulator, and the engine behind it would spill.
+//! The loops over a block's steps have bounds that the compiler can't see: if it unrolled them, LLVM would reorder them
+//! into one long chain per accumulator and the engine would spill registers.
 
 use std::hint::black_box;
 
@@ -19,23 +19,24 @@ use crate::device::cpu::linear::activations::Q4Activation;
 use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles};
 use crate::threads::pool::{Pieces, Pool};
 
-/// Steps of a matrix kernel in one block.
+/// Steps per block in a matrix kernel.
 const STEPS: usize = BLOCK / STEP_COLUMNS;
-/// Pairs of blocks of a panel that are unpacked at once: 13 KB (24 without relaxed SIMD), which leaves the first-level cache room for activations.
+/// Pairs of blocks of a panel that are unpacked at once: 13 KB (24 without relaxed SIMD), which leaves room for the
+/// activations in the L1 cache.
 const RUN: usize = 16;
 
-/// 32 columns of four rows. Vector v holds, in bytes 4r..4r+4, the columns 8v..8v+4 of row r in its low nibbles and
-/// 8v+4..8v+8 in its high ones.
+/// 32 columns of four rows. In vector v, bytes 4r..4r+4 hold row r: columns 8v..8v+4 in the low nibbles, 8v+4..8v+8 in
+/// the high ones.
 #[derive(Clone, Copy)]
 pub struct Q4Block {
     nibbles: [[i8; 16]; 4],
     scale: [i16; GROUP],
 }
 
-/// The blocks of a group that meet one block of activations.
+/// The two blocks of a group that share a block of activations.
 pub type Q4Pair = [Q4Block; 2];
 
-/// The canonical form, interleaved. Missing rows of the last group and a missing block of the last pair have scales of
+/// Interleaves the canonical form. Missing rows of the last group and a missing block of the last pair get scales of
 /// zero. // [groups, ⌈blocks / 2⌉]
 pub fn pack(pool: &Pool, q: &Q4Values, rows: usize, n_blocks: usize) -> Vec<Q4Pair> {
     let (groups, n_pairs) = (rows.div_ceil(GROUP), n_blocks.div_ceil(2));
@@ -61,7 +62,7 @@ const EMPTY: Q4Block = Q4Block {
 };
 
 impl Q4Block {
-    /// Puts the canonical bytes of one row (column 2k low, 2k+1 high) in their interleaved places.
+    /// Interleaves the canonical bytes of one row (column 2k in the low nibble, 2k+1 in the high one).
     fn set_row(&mut self, r: usize, bytes: &[u8]) {
         for (vector, bytes) in self.nibbles.iter_mut().zip(bytes.as_chunks::<4>().0) {
             let [ab, cd, ef, gh] = *bytes;
@@ -98,7 +99,7 @@ pub struct Q4Product<'a> {
     n_steps: usize,
 }
 
-/// One unpacked block of a panel: its steps, the groups beside one another.
+/// One unpacked block of a panel: per step, its groups one after another.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
 pub struct PanelBlock {
@@ -168,7 +169,7 @@ impl Product for Q4Product<'_> {
     }
 }
 
-/// Some blocks of a panel, unpacked.
+/// A run of unpacked blocks of a panel.
 struct PanelRun<'a> {
     product: &'a Q4Product<'a>,
     start: usize,
@@ -185,7 +186,7 @@ impl Tiles for PanelRun<'_> {
     }
 }
 
-/// `N` groups times one column, each group from its own region of memory.
+/// `N` groups times one row of activations; each group is read from its own region of memory.
 #[inline(never)]
 fn vector_kernel<const N: usize>(
     groups: [&[Q4Pair]; N],
@@ -219,7 +220,7 @@ fn vector_kernel<const N: usize>(
     sums
 }
 
-/// Writes the blocks of a group to column `g` of the panel.
+/// Unpacks the blocks of a group into group `g` of the panel.
 fn unpack_group(blocks: &[Q4Block], g: usize, panel: &mut [PanelBlock]) {
     for (block, unpacked) in blocks.iter().zip(panel) {
         let steps = unpacked.steps.as_chunks_mut::<{ STEPS / 4 }>().0;
@@ -233,7 +234,7 @@ fn unpack_group(blocks: &[Q4Block], g: usize, panel: &mut [PanelBlock]) {
     }
 }
 
-/// A panel times `C` columns, added to `sums`.
+/// A panel times `C` rows of activations, added to `sums`.
 #[inline(never)]
 #[expect(
     clippy::needless_range_loop,

@@ -1,6 +1,6 @@
-//! q8 times 16-bit activations: exact whole numbers in 32 bits, at about half the speed of q4 in the first-level cache
-//! and at the same speed where memory is the bound. A group's block is four rows by 32 columns: 128 bytes of weights
-//! and four i16 scales. It stands inside `linear/`.
+//! q8 products with 16-bit activations: exact integer sums in 32 bits, at about half the speed of q4 from the L1 cache
+//! and the same speed where memory is the limit. A block of a row group is four rows by 32 columns: 128 bytes of
+//! weights and four i16 scales.
 
 use std::hint::black_box;
 
@@ -13,14 +13,14 @@ use crate::threads::pool::{Pieces, Pool};
 /// Blocks of a panel that are unpacked at once: 12 KB.
 const RUN: usize = 16;
 
-/// 32 columns of four rows. Half h of vector v holds, in bytes 2r and 2r+1, the columns 4v+2h and 4v+2h+1 of row r.
+/// 32 columns of four rows. In half h of vector v, bytes 2r and 2r+1 are the columns 4v+2h and 4v+2h+1 of row r.
 #[derive(Clone, Copy)]
 pub struct Q8Block {
     quants: [[i8; 16]; 8],
     scale: [i16; GROUP],
 }
 
-/// The canonical form, interleaved. Missing rows of the last group have scales of zero. // [groups, blocks]
+/// Interleaves the canonical form. Missing rows of the last group get scales of zero. // [groups, blocks]
 pub fn pack(pool: &Pool, q: &Q8Values, rows: usize, n_blocks: usize) -> Vec<Q8Block> {
     let groups = rows.div_ceil(GROUP);
     let empty = Q8Block {
@@ -70,7 +70,7 @@ pub struct Q8Product<'a> {
     n_steps: usize,
 }
 
-/// One unpacked block of a panel: its steps of two columns, the groups beside one another.
+/// One unpacked block of a panel: per step of two columns, its groups one after another.
 #[derive(Clone, Copy)]
 pub struct PanelBlock {
     steps: [[[i16; 8]; PANEL]; 16],
@@ -138,7 +138,7 @@ impl Product for Q8Product<'_> {
     }
 }
 
-/// Some blocks of a panel, unpacked.
+/// A run of unpacked blocks of a panel.
 struct PanelRun<'a> {
     product: &'a Q8Product<'a>,
     start: usize,
@@ -155,14 +155,14 @@ impl Tiles for PanelRun<'_> {
     }
 }
 
-/// The sums of a block times its two scales, added to `sum`.
+/// sum + block sum · weight scale · activation scale.
 #[inline(always)]
 fn add_scaled(sum: F32x4, products: I32x4, scale: &[i16; GROUP], a_scale: F32x4) -> F32x4 {
     let scale = I16x8::widen_four(scale).to_f32().mul(a_scale);
     sum.mul_add(products.to_f32(), scale)
 }
 
-/// `N` groups times one column, each group from its own region of memory.
+/// `N` groups times one row of activations; each group is read from its own region of memory.
 #[inline(never)]
 fn vector_kernel<const N: usize>(
     groups: [&[Q8Block]; N],
@@ -190,7 +190,7 @@ fn vector_kernel<const N: usize>(
     sums
 }
 
-/// Writes the blocks of a group to column `g` of the panel.
+/// Unpacks the blocks of a group into group `g` of the panel.
 fn unpack(blocks: &[Q8Block], g: usize, panel: &mut [PanelBlock]) {
     for (block, unpacked) in blocks.iter().zip(panel) {
         for (bytes, steps) in block
@@ -206,7 +206,7 @@ fn unpack(blocks: &[Q8Block], g: usize, panel: &mut [PanelBlock]) {
     }
 }
 
-/// A panel times `C` columns, added to `sums`.
+/// A panel times `C` rows of activations, added to `sums`.
 #[inline(never)]
 fn matrix_kernel<const C: usize>(
     panel: &[PanelBlock],

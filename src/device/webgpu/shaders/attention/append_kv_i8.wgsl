@@ -1,11 +1,11 @@
-// Appends keys and values to a cache in eight bits: the nearest multiples of 1/127 of the head's largest magnitude, as
-// the CPU's `quantize` in `attention.rs`.
+// Appends keys and values to a cache in eight bits: the nearest multiples of 1/127 of the head's largest magnitude,
+// like `quantize` in the CPU's `kv_cache.rs`.
 var<workgroup> peaks: array<u32, THREADS>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let n_fours = (params.head_dim + 3u) / 4u;
-    // Magnitudes are compared by their bits, which have the same order and put a NaN above all, so that it propagates.
+    // Magnitudes are compared as integers: same order as floats, and NaN is larger than all numbers, so it propagates.
     var peak_bits = 0u;
     for (var at = lane; at < n_fours; at += THREADS) {
         let bits = bitcast<vec4<u32>>(new_four(id, at)) & vec4<u32>(0x7fffffffu);

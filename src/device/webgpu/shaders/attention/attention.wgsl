@@ -24,6 +24,22 @@ fn query_number(start: u32, column: u32) -> f32 {
     return q[start + column] * params.scale;
 }
 
+fn query_four(start: u32, i: u32) -> vec4<f32> {
+    return vec4<f32>(
+        query_number(start, 4u * i), query_number(start, 4u * i + 1u),
+        query_number(start, 4u * i + 2u), query_number(start, 4u * i + 3u),
+    );
+}
+
+// Score of the key at `row` of the cache.
+fn score_of(row: u32, n_fours: u32) -> f32 {
+    var score = 0.0;
+    for (var i = 0u; i < n_fours; i++) {
+        score += dot(query[i], four(keys[row * n_fours + i]));
+    }
+    return score * scale_of(scales[2u * row]);
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let d = params.head_dim;
@@ -31,10 +47,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     let q_start = (id.y * params.n_heads + id.x) * d;
     let kv_head = id.x * params.n_kv_heads / params.n_heads;
     for (var i = lane; i < n_fours; i += THREADS) {
-        query[i] = vec4<f32>(
-            query_number(q_start, 4u * i), query_number(q_start, 4u * i + 1u),
-            query_number(q_start, 4u * i + 2u), query_number(q_start, 4u * i + 3u),
-        );
+        query[i] = query_four(q_start, i);
     }
     workgroupBarrier();
 
@@ -51,12 +64,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
         let len = min(THREADS, end - start);
         var score = LOWEST;
         if lane < len {
-            let row = (start + lane) * params.n_kv_heads + kv_head;
-            score = 0.0;
-            for (var i = 0u; i < n_fours; i++) {
-                score += dot(query[i], four(keys[row * n_fours + i]));
-            }
-            score *= scale_of(scales[2u * row]);
+            score = score_of((start + lane) * params.n_kv_heads + kv_head, n_fours);
         }
         scores[lane] = score;
         workgroupBarrier();

@@ -1,5 +1,5 @@
-// Combines the partial results of the splits of `attention.wgsl`: each counts by the exponential of its largest score
-// below the largest of all. One workgroup per query and head.
+// Combines the partial results of the splits of `attention.wgsl`, each weighted by exp(its largest score − the largest
+// of all). One workgroup per query and head.
 @group(0) @binding(1) var<storage, read> parts: array<f32>; // [T, heads, splits, PART_HEADER + d]
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // [T, heads, d]
 
@@ -8,7 +8,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     let stride = PART_HEADER + params.head_dim;
     let head = id.y * params.n_heads + id.x;
     let start = head * params.n_splits * stride;
-    // Every query sees positions of the first split; later ones may be empty, with a total of zero.
+    // The first split is visible to every query; later ones may be empty, with a total of zero.
     var peak = parts[start];
     for (var split = 1u; split < params.n_splits; split++) {
         peak = max(peak, parts[start + split * stride]);

@@ -1,5 +1,5 @@
 // Peak rate of f32 multiply-adds: independent chains of fma without memory access. Inputs depend on the thread and the
-// result is stored, so that the compiler keeps the computation.
+// result is stored, so that the compiler can't remove the computation.
 @group(0) @binding(1) var<storage, read_write> y: array<f32>; // [threads]
 
 // Four chains of four lanes.

@@ -1,4 +1,4 @@
-// Peak read bandwidth: every 16 bytes of a long buffer once, neighbouring threads reading neighbouring addresses.
+// Peak read bandwidth: reads every 16 bytes of a large buffer once; adjacent threads read adjacent addresses.
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // [n_fours]
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // [threads]
 

@@ -1,4 +1,4 @@
-// y = a + b. One thread per number.
+// y = a + b. One thread per element.
 @group(0) @binding(1) var<storage, read> a: array<f32>; // [T, width]
 @group(0) @binding(2) var<storage, read> b: array<f32>; // [T, width]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [T, width]

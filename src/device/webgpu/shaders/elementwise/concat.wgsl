@@ -1,4 +1,4 @@
-// y = [a, b] along the columns. One thread per number.
+// y = [a, b] along the columns. One thread per element.
 @group(0) @binding(1) var<storage, read> a: array<f32>; // [T, a_cols]
 @group(0) @binding(2) var<storage, read> b: array<f32>; // [T, b_cols]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [T, a_cols + b_cols]

@@ -1,4 +1,4 @@
-// Copies a rectangle of numbers from one tensor to another. One thread per number.
+// Copies a rectangle of one tensor to another. One thread per element.
 @group(0) @binding(1) var<storage, read> source: array<f32>; // [rows, from_stride] from from_start
 @group(0) @binding(2) var<storage, read_write> destination: array<f32>; // [rows, to_stride] from to_start
 

@@ -1,4 +1,4 @@
-// y = gelu(x[:, :width]) · x[:, width:], with the exact (erf) GELU. One thread per number.
+// y = gelu(x[:, :width]) · x[:, width:], with the exact (erf) GELU. One thread per element.
 @group(0) @binding(1) var<storage, read> x: array<f32>; // [T, 2 · width]
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // [T, width]
 

@@ -1,12 +1,12 @@
-// y = W·x for many tokens: a workgroup computes ROWS rows of TOKENS tokens, each thread OWN_ROWS by OWN_TOKENS of
-// them. Weights are unpacked once per workgroup into its memory, unscaled; the scale multiplies the sum over a block.
+// y = W·x for many tokens: a workgroup computes ROWS rows of TOKENS tokens, each thread OWN_ROWS by OWN_TOKENS of them.
+// Weights are unpacked once per workgroup into workgroup memory, unscaled; the scale multiplies the sum over a block.
 const SIDE = 8u; // of the square of threads: SIDE² = THREADS
 const OWN_ROWS = ROWS / SIDE;
 const OWN_TOKENS = TOKENS / SIDE; // 4, the lanes of a vector
 // Vectors of four columns per step: a block of a quantised matrix.
 const STEP = BLOCK / 4u;
 const UNITS = STEP / UNIT;
-// One more than a step has, so that rows start in different memory banks.
+// Padded by one vector, so that rows start in different memory banks.
 const STRIDE = STEP + 1u;
 var<workgroup> w_tile: array<TileFour, ROWS * STRIDE>;
 var<workgroup> x_tile: array<vec4<f32>, TOKENS * STRIDE>;
@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         for (var i = thread; i < ROWS * UNITS; i += THREADS) {
             let row = i / UNITS;
             let unit = start + i % UNITS;
-            // Past the last row (below: the last token) the last one is computed again and the result is not stored.
+            // Rows past the last one (below: tokens) repeat it; their results are not stored.
             let weights = unit_of(min(first_row + row, params.n_rows - 1u), min(unit, n_units - 1u), n_units);
             for (var k = 0u; k < UNIT; k++) {
                 // Past the last column x is zero and the weight is finite.

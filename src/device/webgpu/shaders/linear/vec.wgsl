@@ -1,17 +1,17 @@
-// y = W·x for one token or a few, bound by reading the weights: a workgroup computes ROWS rows for up to TOKENS
-// tokens, and its threads split the columns, so that neighbouring threads load neighbouring 16 bytes.
+// y = W·x for one token or a few, bound by reading the weights: a workgroup computes ROWS rows for up to TOKENS tokens,
+// and its threads split the columns, so that adjacent threads load adjacent 16 bytes.
 const SUMS = ROWS * TOKENS / 4u;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     let first = id.x * ROWS;
     let n_units = n_units();
-    // Element i belongs to token i / ROWS and row i % ROWS.
+    // Element i is row i % ROWS of token i / ROWS.
     var sums: Sums;
     for (var unit = thread.lane; unit < n_units; unit += THREADS) {
         var units: array<Unit, ROWS>;
         for (var i = 0u; i < ROWS; i++) {
-            // Past the last row (below: the last token) the last one is computed again and the result is not stored.
+            // Rows past the last one (below: tokens) repeat it; their results are not stored.
             units[i] = unit_of(min(first + i, params.n_rows - 1u), unit, n_units);
         }
         var products: Sums;

@@ -11,7 +11,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     let first = id.x * params.width;
     let start = id.y * params.n_groups * params.width + first;
     let gate_start = params.gate_start + id.y * params.gate_stride + first;
-    // Four independent sums, so that additions do not wait for one another.
+    // Four independent sums, to break the chain of dependent additions.
     var squares: Sums;
     for (var i = thread.lane; i < params.width; i += 4u * THREADS) {
         for (var k = 0u; k < 4u; k++) {
@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     }
     let sums = sum_over_workgroup(thread, squares)[0];
     let scale = 1.0 / sqrt(dot(sums, vec4<f32>(1.0)) / f32(params.width) + params.eps);
-    // Each thread reads back only what it wrote itself, so no barrier is needed.
+    // Each thread reads back only its own writes, so no barrier is needed.
     for (var i = thread.lane; i < params.width; i += THREADS) {
         y[start + i] = weight[first + i] * (y[start + i] * scale);
     }

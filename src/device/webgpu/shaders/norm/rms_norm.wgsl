@@ -8,7 +8,7 @@ const SUMS = 1u;
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     let start = id.x * params.width;
-    // Four independent sums, so that additions do not wait for one another.
+    // Four independent sums, to break the chain of dependent additions.
     var squares: Sums;
     for (var i = thread.lane; i < params.width; i += 4u * THREADS) {
         for (var k = 0u; k < 4u; k++) {

@@ -1,7 +1,7 @@
-// Exponential, SiLU, softplus and GELU. The polynomials are those of the CPU's `vecmath.rs`: WGSL bounds neither the
-// error of log near 1 nor that of an error function well enough.
+// Exponential, SiLU, softplus and GELU, with the polynomials of the CPU's `vecmath.rs`: WGSL does not bound the error
+// of `log` near 1 tightly enough and has no error function.
 
-// The argument is clamped so that nothing overflows: WGSL lets a device assume that there are no infinities.
+// The argument is clamped to avoid overflow: WGSL implementations may assume that infinities do not occur.
 fn bounded_exp(x: f32) -> f32 {
     return exp(clamp(x, -87.0, 87.0));
 }

@@ -1,5 +1,5 @@
-// What the kernels share that append to the KV cache: a workgroup handles one head of one position, keys if z is 0 and
-// values if z is 1. A `kv_*.wgsl` comes first.
+// Shared by the kernels that append to the KV cache. A workgroup handles one head of one position: its keys if z is 0,
+// its values if z is 1. Needs a `kv_*.wgsl` before it.
 @group(0) @binding(1) var<storage, read> k: array<f32>; // [T, kv heads, d]
 @group(0) @binding(2) var<storage, read> v: array<f32>; // [T, kv heads, d]
 @group(0) @binding(3) var<storage, read_write> keys: array<KvFour>; // [context, kv heads, ⌈d / 4⌉]

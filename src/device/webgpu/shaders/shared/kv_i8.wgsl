@@ -1,5 +1,5 @@
-// KV cache in eight bits, four numbers to a word, with a scale per head and position. A head is padded with zeros to a
-// multiple of four columns. The CPU stores the same numbers.
+// KV cache in eight bits, four elements per u32, with a scale per head and position. A head is padded with zeros to a
+// multiple of four columns. The CPU's cache has the same quants and scales.
 alias KvFour = u32;
 
 // Unscaled.

@@ -1,5 +1,5 @@
-// What the kernels of linear layers share: bias, activations and the store of a result. W is one part of a matrix; its
-// first row computes column `y_start` of y. A `weights_*.wgsl` comes first.
+// Shared by the kernels of linear layers: bias, activations and the store of a result. W is one part of a matrix; its
+// first row computes column `y_start` of y. Needs a `weights_*.wgsl` before it.
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [d_out]
 @group(0) @binding(4) var<storage, read> x: array<vec4<f32>>; // [T, x_fours]
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // [T, y_stride]
@@ -10,8 +10,8 @@ fn n_units() -> u32 {
     return params.n_groups * GROUP_FOURS / UNIT;
 }
 
-// Zero beyond the last column, where a padded matrix has zeros too: reading on would give the next row, and zero times
-// a number that is not finite is not zero.
+// Zero past the last column, where a padded matrix has zeros too. Reading on would load the next row of x, and zero
+// times NaN or infinity is not zero.
 fn x_four(t: u32, four: u32) -> vec4<f32> {
     if four >= params.x_fours {
         return vec4<f32>();

@@ -1,5 +1,5 @@
-// Scale of a quantised matrix at a group of GROUP columns: an f32 per row times an i16 per BLOCK columns, packed two to
-// a word after the row's f32.
+// Scale of a quantised matrix at a group of GROUP columns: the row's f32 scale times the i16 scale of BLOCK columns.
+// The i16 scales are packed in pairs after the row's f32.
 const BLOCK_GROUPS = BLOCK / GROUP;
 
 fn scale(row: u32, group: u32, n_groups: u32) -> f32 {

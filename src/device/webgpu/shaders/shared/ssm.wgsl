@@ -1,4 +1,4 @@
-// What the kernels of the scan share: where a token's numbers are, and its step size. x, B and C are columns of one
+// Shared by the kernels of the scan: addressing of a token's inputs, and its step size. x, B and C are columns of one
 // tensor `xbc` [T, xbc_stride], dt of another; `params.first` is the first token of this dispatch.
 
 fn group_of(head: u32) -> u32 {

@@ -1,6 +1,6 @@
 // Sum over the threads of a workgroup by subgroups: one barrier instead of seven. Same interface as `sum_tree.wgsl`.
-// Correct for every subgroup size and every assignment of threads to subgroups: the first lane of each subgroup stores
-// its subgroup's sum at its own index, all other lanes store zeros, then every subgroup sums the whole array.
+// Correct for every subgroup size and every mapping of threads to subgroups: the first lane of each subgroup stores its
+// subgroup's sum at its own index, all other lanes store zeros, then every subgroup sums the whole array.
 alias Sums = array<vec4<f32>, SUMS>;
 
 struct Thread {

@@ -1,5 +1,5 @@
-// Sum over the threads of a workgroup by a tree in workgroup memory. The kernel defines `SUMS`, the number of vectors
-// to sum. Same interface as `sum_subgroups.wgsl`.
+// Sum over the threads of a workgroup by a tree reduction in workgroup memory. The kernel defines `SUMS`, the number of
+// vectors to sum. Same interface as `sum_subgroups.wgsl`.
 alias Sums = array<vec4<f32>, SUMS>;
 
 struct Thread {

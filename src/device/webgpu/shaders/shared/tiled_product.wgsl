@@ -1,9 +1,9 @@
-// A batch of products Cᵢⱼ = Σₖ Aᵢₖ·Bⱼₖ whose elements the kernel computes: it defines `sizes`, the counts of i, j and
-// k, and `a_element`, `b_element` and `store`, whose first argument is the product's number, the workgroup's z. A
-// workgroup computes a square of PRODUCT_SIDE by PRODUCT_SIDE, a thread OWN by OWN of it.
+// Batched matrix product Cᵢⱼ = Σₖ Aᵢₖ·Bⱼₖ. The kernel defines `sizes` (the counts of i, j and k), `a_element`,
+// `b_element` and `store`, whose first argument is the index in the batch, the workgroup's z. A workgroup computes a
+// square of PRODUCT_SIDE by PRODUCT_SIDE, a thread OWN by OWN of it.
 const SIDE = 8u; // of the square of threads: SIDE² = THREADS
 const OWN = PRODUCT_SIDE / SIDE; // 4, the lanes of a vector
-// Vectors of four k per step, and one more, so that rows start in different memory banks.
+// Vectors of four k per step; rows are padded by one vector, so that they start in different memory banks.
 const STEP = 8u;
 const STRIDE = STEP + 1u;
 var<workgroup> a_tile: array<vec4<f32>, PRODUCT_SIDE * STRIDE>;
@@ -29,7 +29,7 @@ fn b_four(z: u32, j: u32, k: u32, n: vec3<u32>) -> vec4<f32> {
     return four;
 }
 
-// The workgroup `id` computes its square. Call once per kernel, from all threads.
+// Computes the square of workgroup `id`. Call once per kernel, from all threads.
 fn tiled_product(id: vec3<u32>, thread: u32) {
     let n = sizes();
     let first_i = id.x * PRODUCT_SIDE;

@@ -1,5 +1,5 @@
-// Bitonic sort of PLACES keys with their tokens in the memory of one workgroup. Keys order like logits, largest first,
-// and equal keys by token, lowest first; an empty place has key 0, below every finite number.
+// Bitonic sort of PLACES keys with their tokens in workgroup memory. Keys have the order of logits, largest first;
+// equal keys are ordered by token, lowest first. An empty entry has key 0, below every finite number.
 const NONE = 0xffffffffu;
 
 var<workgroup> keys: array<u32, PLACES>;
@@ -19,7 +19,7 @@ fn number_of(key: u32) -> f32 {
     return bitcast<f32>(select(~key, key ^ 0x80000000u, key >= 0x80000000u));
 }
 
-// exp(number − largest); below the bound it adds nothing to a sum that is at least 1.
+// exp(number − largest), clamped: a term that small does not change a sum of at least 1.
 fn weight(key: u32, largest: f32) -> f32 {
     return exp(max(number_of(key) - largest, -80.0));
 }

@@ -3,7 +3,7 @@
 @group(0) @binding(1) var<storage, read> numbers: array<vec4<f32>>; // [rows, groups, 2]
 @group(0) @binding(2) var<storage, read> scales: array<u32>; // [0], dummy binding
 
-// Vectors of four columns in what a thread loads at once.
+// Vectors of four columns per load of a thread.
 const UNIT = 1u;
 alias Unit = vec4<f32>;
 
@@ -11,7 +11,7 @@ fn unit_of(row: u32, unit: u32, n_units: u32) -> Unit {
     return numbers[row * n_units + unit];
 }
 
-// The k-th four columns of a unit: it has only four.
+// The k-th four columns of a unit, which has only four.
 fn four(unit: Unit, k: u32) -> vec4<f32> {
     return unit;
 }

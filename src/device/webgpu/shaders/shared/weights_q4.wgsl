@@ -1,8 +1,8 @@
-// Weight matrix with four bits per weight. `scales.wgsl` has its scales.
+// Weight matrix with four bits per weight. Its scales are read in `scales.wgsl`.
 @group(0) @binding(1) var<storage, read> quants: array<vec4<u32>>; // [rows, blocks], 32 columns each
 @group(0) @binding(2) var<storage, read> scales: array<u32>; // [rows, 1 + ⌈blocks / 2⌉]
 
-// Vectors of four columns in what a thread loads at once: a block.
+// Vectors of four columns per load of a thread: a block.
 const UNIT = 8u;
 alias Unit = vec4<u32>;
 

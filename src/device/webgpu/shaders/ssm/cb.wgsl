@@ -1,4 +1,4 @@
-// C·Bᵀ of all pairs of tokens in a chunk, once for all heads of a group.
+// C·Bᵀ of all pairs of tokens in a chunk, computed once per group of heads.
 @group(0) @binding(1) var<storage, read> xbc: array<f32>; // [T, xbc_stride]
 @group(0) @binding(2) var<storage, read_write> cb: array<f32>; // [G, CHUNK, CHUNK]
 

@@ -1,7 +1,7 @@
-// The masked matrix L of Mamba-2's dual form (arXiv:2405.21060, section 6): the factor that remains after each token of
-// a chunk of each earlier token's input, dt included, and of the state before the chunk. One workgroup per head, one
-// thread per column. An exponent is the sum over its own segment, never a difference of two prefix sums, which would
-// cancel after a large dt.
+// The masked matrix L of Mamba-2's dual form (arXiv:2405.21060, section 6): after each token of a chunk, the factor of
+// each earlier token's input, dt included, and that of the state before the chunk. One workgroup per head, one thread
+// per column. An exponent is summed over its own segment; a difference of two prefix sums would cancel after a large
+// dt.
 @group(0) @binding(1) var<storage, read> dt: array<f32>; // [T, dt_stride]
 @group(0) @binding(2) var<storage, read> dt_bias: array<f32>; // [H]
 @group(0) @binding(3) var<storage, read> a: array<f32>; // [H]

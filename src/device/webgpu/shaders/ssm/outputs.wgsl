@@ -1,6 +1,6 @@
-// y of a chunk in the dual form: [C·Bᵀ ∘ L, decay of the state · C]·[x, S] + D·x. One product per head; its sum runs
-// over the chunk's tokens first and the state's numbers after them. A token that is not finite may make earlier
-// tokens of its chunk not finite, because zero times it is not zero.
+// y of a chunk in the dual form: [C·Bᵀ ∘ L, decay of the state · C]·[x, S] + D·x. One product per head, summed over the
+// chunk's tokens first and the state second. A NaN or infinity in a token may spread to earlier tokens of its chunk,
+// because zero times it is not zero.
 @group(0) @binding(1) var<storage, read> xbc: array<f32>; // [T, xbc_stride]
 @group(0) @binding(2) var<storage, read> cb: array<f32>; // [G, CHUNK, CHUNK]
 @group(0) @binding(3) var<storage, read> decay: array<f32>; // [H, CHUNK, 1 + CHUNK]

@@ -1,6 +1,6 @@
-// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x, token by token, for a few tokens. A workgroup handles SCAN_CHANNELS
-// channels with LANES threads each, which split the numbers of a channel's state and keep them in registers: the state
-// is read and written once, which is what bounds a decode step.
+// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x, token by token, for a few tokens. A workgroup handles SCAN_CHANNELS channels
+// with LANES threads each, which split the state of a channel and keep it in registers: a decode step is bound by
+// reading and writing the state, so both happen once.
 @group(0) @binding(1) var<storage, read> xbc: array<f32>; // [T, xbc_stride]
 @group(0) @binding(2) var<storage, read> dt: array<f32>; // [T, dt_stride]
 @group(0) @binding(3) var<storage, read> dt_bias: array<f32>; // [H]
@@ -17,7 +17,7 @@ var<workgroup> sums: array<f32, THREADS>;
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let n_channels = params.n_heads * params.head_dim;
     let lane = thread % LANES;
-    // Threads past the last channel repeat it, because every thread must reach the barriers, and store nothing.
+    // Threads past the last channel repeat it, because all threads must reach the barriers, but store nothing.
     let own_channel = id.x * SCAN_CHANNELS + thread / LANES;
     let channel = min(own_channel, n_channels - 1u);
     let head = channel / params.head_dim;

@@ -1,4 +1,4 @@
-// The state after a chunk: the decayed state before it plus each token's decayed x⊗B. One product per head.
+// The state after a chunk: the decayed state before it plus each token's decayed dt·x⊗B. One product per head.
 @group(0) @binding(1) var<storage, read> xbc: array<f32>; // [T, xbc_stride]
 @group(0) @binding(2) var<storage, read> decay: array<f32>; // [H, CHUNK, 1 + CHUNK]
 @group(0) @binding(3) var<storage, read_write> state: array<f32>; // [H, P, N]

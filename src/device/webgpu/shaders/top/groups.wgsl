@@ -1,5 +1,5 @@
-// Of each PLACES logits: the k largest, the sum of exp(logit − largest), and the first that is not finite. One
-// workgroup per group of logits, which leaves the sum, the fault, and a key and a token for each of the k.
+// For each group of PLACES logits: the k largest, the sum of exp(logit − largest), and the first that is not finite.
+// One workgroup per group, which writes the sum, the fault, and key and token of each of the k.
 @group(0) @binding(1) var<storage, read> logits: array<u32>; // [n_logits], as bits
 @group(0) @binding(2) var<storage, read_write> groups: array<u32>; // [groups, GROUP_HEADER + 2k]
 

@@ -1,5 +1,5 @@
-// Merges the lists of `groups.wgsl` into one, in the layout of `Top` in Rust. One workgroup, which repeatedly sorts as
-// many candidates as fit beside the best so far.
+// Merges the groups of `groups.wgsl` into one list in the layout of `Top` (Rust). One workgroup, which repeatedly sorts
+// the best so far together with as many candidates as fit.
 @group(0) @binding(1) var<storage, read> groups: array<u32>; // [groups, GROUP_HEADER + 2k]
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // [rows, TOP_HEADER + 2k]
 
