@@ -1,5 +1,5 @@
-//! The native binary from outside: its numbers against the reference's, and what it says about checkpoints, prompts
-//! and options that are wrong.
+//! The native binary as a subprocess: its logits compared with the reference's, and its errors for invalid checkpoints,
+//! prompts and options.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use zamba2::report::run::Run;
 
 use crate::support::{Golden, goldens, max_difference};
 
-/// As in `tests/model.rs`: f32 sums in another order than the reference's.
+/// As in `tests/model.rs`: f32 sums in a different order from the reference's.
 const TOLERANCE: f32 = 1e-3;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
@@ -30,7 +30,7 @@ fn json_of(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("standard output is one JSON value")
 }
 
-/// All numbers under `value`, however deep; a null, which no f32 prints as, becomes a NaN.
+/// All numbers in nested arrays; null, which stands for a non-finite number, becomes NaN.
 fn numbers(value: &Value) -> Vec<f32> {
     match value {
         Value::Array(values) => values.iter().flat_map(numbers).collect(),
@@ -51,10 +51,10 @@ fn golden(name: &str) -> Golden {
     Golden::open(&Path::new(FIXTURES).join(name))
 }
 
-// ---- the numbers ----
+// ---- logits ----
 
 #[test]
-fn logits_equal_the_reference_and_so_do_the_greedy_ids() {
+fn logits_and_greedy_tokens_equal_the_reference() {
     for golden in goldens() {
         let tokens = list(&golden.ids("input_ids"));
         let dir = text(&golden.dir);
@@ -93,7 +93,7 @@ fn logits_equal_the_reference_and_so_do_the_greedy_ids() {
 }
 
 #[test]
-fn the_bound_of_dt_is_an_option() {
+fn the_dt_clamp_is_an_option() {
     let golden = golden("dt_clamp");
     assert!(golden.has("greedy_ids_unclamped"));
     let tokens = list(&golden.ids("input_ids"));
@@ -143,7 +143,7 @@ fn make_checkpoint(shape: &str, out: &Path, seed: &str) -> Value {
 }
 
 #[test]
-fn a_made_checkpoint_runs_in_every_weight_format_and_its_logits_are_alive() {
+fn a_generated_checkpoint_runs_in_every_weight_format_and_its_logits_vary() {
     for fixture in ["one_block_adapters_rope", "untied", "biases"] {
         let temporary = TempDir::new().unwrap();
         let out = temporary.path().join("made");
@@ -176,7 +176,7 @@ fn a_made_checkpoint_runs_in_every_weight_format_and_its_logits_are_alive() {
 }
 
 #[test]
-fn the_same_seed_makes_the_same_bytes_and_another_seed_others() {
+fn equal_seeds_make_equal_checkpoints_and_different_seeds_different_ones() {
     let temporary = TempDir::new().unwrap();
     let bytes = |name: &str, seed: &str| {
         let out = temporary.path().join(name);
@@ -189,7 +189,7 @@ fn the_same_seed_makes_the_same_bytes_and_another_seed_others() {
 }
 
 #[test]
-fn a_folder_with_something_in_it_is_left_alone_unless_forced() {
+fn a_folder_that_is_not_empty_is_not_written_to_without_force() {
     let temporary = TempDir::new().unwrap();
     let (out, note) = (text(temporary.path()), temporary.path().join("note.txt"));
     fs::write(&note, "mine").unwrap();
@@ -246,7 +246,7 @@ fn bench_prints_every_figure() {
 
 // ---- text ----
 
-/// A tokenizer of single characters for the fixtures' vocabularies: `<s>` in front, letters from id 3.
+/// A single-character tokenizer for the fixtures' vocabularies: `<s>` is prepended, letters start at `first_letter_id`.
 fn tokenizer_json(first_letter_id: u32) -> Value {
     let special = |id: u32, content: &str| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
@@ -293,7 +293,7 @@ fn generate<'a>(dir: &'a TempDir, more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn generated_tokens_are_the_greedy_ones_of_logits_and_streamed_text_is_that_of_json() {
+fn generate_gives_the_greedy_tokens_of_logits_and_streams_the_text_that_json_reports() {
     let dir = with_tokenizer(&tokenizer_json(3).to_string());
     let greedy = [
         "--prompt",
@@ -329,7 +329,7 @@ fn generated_tokens_are_the_greedy_ones_of_logits_and_streamed_text_is_that_of_j
     );
 }
 
-/// A checkpoint whose template puts the words between two letters, and which ends its turns with `eos_token`.
+/// A checkpoint whose chat template encloses messages in letters and whose turns end with `eos_token`.
 fn with_chat(eos_token: &str) -> TempDir {
     let dir = with_tokenizer(&tokenizer_json(3).to_string());
     let template = "{{ bos_token }}{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('Say yes.') }}\
@@ -341,12 +341,12 @@ fn with_chat(eos_token: &str) -> TempDir {
 }
 
 #[test]
-fn a_chat_is_its_rendered_text_with_no_second_start_token_and_ends_with_the_turn() {
+fn a_chat_prompt_is_the_rendered_template_with_one_bos_token_and_stops_at_the_end_of_the_turn() {
     let dir = with_chat("</s>");
     let greedy = ["--temperature", "0", "--max-tokens", "6", "--json"];
     let said = ["--chat", "ab", "--system", "c", "--ignore-eos"];
     let chat = json_of(&[&generate(&dir, &said)[..], &greedy].concat());
-    // <s> s c u a b z, with letters from id 3.
+    // <s> s c u a b z, with letters starting at id 3.
     let rendered = "1,21,5,23,3,4,28";
     let logits = json_of(&[
         "logits",
@@ -359,12 +359,12 @@ fn a_chat_is_its_rendered_text_with_no_second_start_token_and_ends_with_the_turn
     assert_eq!(chat["tokens"], logits["decode_tokens"]);
     assert_eq!(chat["prompt_tokens"], json!(7));
 
-    // The same chat, where the first token that comes ends a turn.
+    // The same chat, with the first generated token as the end of the turn.
     let first = logits["decode_tokens"][0].as_u64().unwrap();
     let names = tokenizer_json(3)["model"]["vocab"].clone();
     let names = names.as_object().unwrap();
     let Some((name, _)) = names.iter().find(|(_, id)| id.as_u64() == Some(first)) else {
-        panic!("token {first} of this net has no name to end with");
+        panic!("token {first} has no text to use as eos_token");
     };
     let ending = with_chat(name);
     let said = ["--chat", "ab", "--system", "c"];
@@ -376,7 +376,7 @@ fn a_chat_is_its_rendered_text_with_no_second_start_token_and_ends_with_the_turn
 }
 
 #[test]
-fn a_chat_without_a_template_or_against_it_is_refused() {
+fn a_chat_without_a_template_or_refused_by_it_is_an_error() {
     let chat = ["--chat", "no"];
     let none = with_tokenizer(&tokenizer_json(3).to_string());
     refused(&generate(&none, &chat), "no_chat_template", None);
@@ -401,7 +401,7 @@ fn a_chat_without_a_template_or_against_it_is_refused() {
 }
 
 #[test]
-fn the_seed_decides_the_text() {
+fn the_seed_determines_the_tokens() {
     let dir = with_tokenizer(&tokenizer_json(3).to_string());
     let tokens = |seed: &str| {
         let drawn = [
@@ -425,7 +425,7 @@ fn the_seed_decides_the_text() {
 }
 
 #[test]
-fn a_reader_who_leaves_early_ends_the_command_quietly() {
+fn a_closed_stdout_ends_the_command_without_an_error() {
     let golden = golden("long_chunks");
     let tokens = list(&golden.ids("input_ids"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_zamba2"));
@@ -456,14 +456,14 @@ fn a_reader_who_leaves_early_ends_the_command_quietly() {
     );
 }
 
-// ---- what is wrong is said, once and clearly ----
+// ---- errors ----
 
-/// The command must fail with exit code 1 and one error, in the form for people and in the form for programs.
+/// The command must exit with code 1 and exactly one error, as text on stderr and with `--json` as JSON on stdout.
 fn refused(arguments: &[&str], code: &str, file: Option<&str>) {
-    let people = zamba2(arguments);
-    let stderr = String::from_utf8(people.stderr).unwrap();
-    assert_eq!(people.status.code(), Some(1), "{arguments:?}: {stderr}");
-    assert!(people.stdout.is_empty(), "{arguments:?}");
+    let as_text = zamba2(arguments);
+    let stderr = String::from_utf8(as_text.stderr).unwrap();
+    assert_eq!(as_text.status.code(), Some(1), "{arguments:?}: {stderr}");
+    assert!(as_text.stdout.is_empty(), "{arguments:?}");
     let lines: Vec<&str> = stderr.lines().collect();
     let &[error, next] = &lines[..] else {
         panic!("{arguments:?}: {stderr}");
@@ -476,14 +476,14 @@ fn refused(arguments: &[&str], code: &str, file: Option<&str>) {
         .unwrap_or_else(|| panic!("{stderr}"));
     assert!(!stderr.contains("panicked"), "{stderr}");
 
-    let programs = zamba2(&[arguments, &["--json"]].concat());
-    assert_eq!(programs.status.code(), Some(1), "{arguments:?}");
-    let report: Value = serde_json::from_slice(&programs.stdout).unwrap();
+    let as_json = zamba2(&[arguments, &["--json"]].concat());
+    assert_eq!(as_json.status.code(), Some(1), "{arguments:?}");
+    let report: Value = serde_json::from_slice(&as_json.stdout).unwrap();
     let error = &report["error"];
     assert_eq!(error["values"]["file"].as_str(), file, "{arguments:?}");
     let expected = json!({"error": {"code": code, "values": error["values"], "message": message, "next_step": next}});
     assert_eq!(report, expected, "{arguments:?}");
-    assert!(programs.stderr.is_empty(), "{arguments:?}");
+    assert!(as_json.stderr.is_empty(), "{arguments:?}");
 }
 
 fn refused_checkpoint(dir: &TempDir, code: &str, file: &str) {
@@ -494,7 +494,7 @@ fn refused_checkpoint(dir: &TempDir, code: &str, file: &str) {
     );
 }
 
-/// A copy of a fixture to be damaged.
+/// A copy of a fixture, to be modified.
 fn copy(fixture: &str) -> TempDir {
     let dir = TempDir::new().unwrap();
     for entry in fs::read_dir(PathBuf::from(FIXTURES).join(fixture)).unwrap() {
@@ -566,7 +566,7 @@ fn a_missing_folder_or_file_is_named() {
 }
 
 #[test]
-fn a_model_file_that_was_cut_is_named_wherever_the_cut_is() {
+fn a_truncated_model_file_is_named_wherever_it_is_truncated() {
     for kept in [0, 5] {
         refused_checkpoint(
             &damaged_weights(|bytes| bytes.truncate(kept)),
@@ -584,7 +584,7 @@ fn a_model_file_that_was_cut_is_named_wherever_the_cut_is() {
 }
 
 #[test]
-fn a_header_that_lies_is_found_out() {
+fn a_header_that_contradicts_the_file_is_refused() {
     let longer_than_the_file =
         damaged_weights(|bytes| bytes[..8].copy_from_slice(&(1u64 << 40).to_le_bytes()));
     refused_checkpoint(&longer_than_the_file, "bad_header", WEIGHTS);
@@ -612,7 +612,7 @@ fn a_header_that_lies_is_found_out() {
 }
 
 #[test]
-fn a_tensor_that_is_missing_or_of_an_unknown_dtype_is_named() {
+fn a_missing_tensor_and_an_unknown_dtype_are_refused() {
     let missing = damaged_header(|header| {
         header.as_object_mut().unwrap().remove(NORM);
     });
@@ -624,13 +624,13 @@ fn a_tensor_that_is_missing_or_of_an_unknown_dtype_is_named() {
 }
 
 #[test]
-fn a_weight_that_is_no_number_is_found() {
+fn a_weight_that_is_nan_is_refused() {
     for name in [NORM, "model.embed_tokens.weight"] {
         let nan = damaged_weights(|bytes| {
             let (header, data_start) = header_of(bytes);
             let entry = &header[name];
             let start = data_start + entry["data_offsets"][0].as_u64().unwrap() as usize;
-            // All bits set are a NaN in each of the three dtypes.
+            // All bits set is a NaN in each of the three dtypes.
             bytes[start..start + 4].fill(0xFF);
         });
         refused_checkpoint(&nan, "non_finite_weight", WEIGHTS);
@@ -638,7 +638,7 @@ fn a_weight_that_is_no_number_is_found() {
 }
 
 #[test]
-fn a_configuration_that_is_wrong_is_refused_before_any_weight_is_read() {
+fn an_invalid_config_is_refused_before_any_weight_is_read() {
     for field in [
         "hidden_size",
         "num_hidden_layers",
@@ -647,7 +647,7 @@ fn a_configuration_that_is_wrong_is_refused_before_any_weight_is_read() {
     ] {
         let missing = damaged_config(|config| {
             config.as_object_mut().unwrap().remove(field);
-            // The other spelling of the same fact.
+            // The legacy form of the same field.
             config.as_object_mut().unwrap().remove("hybrid_layer_ids");
         });
         refused_checkpoint(&missing, "bad_config", "config.json");
@@ -677,7 +677,7 @@ fn a_configuration_that_is_wrong_is_refused_before_any_weight_is_read() {
 }
 
 #[test]
-fn a_tokenizer_that_is_absent_broken_or_of_another_model_is_refused() {
+fn a_missing_broken_or_foreign_tokenizer_is_refused() {
     let refused = |dir: &TempDir, code: &str| {
         refused(
             &generate(dir, &["--prompt", "abc"]),
@@ -697,7 +697,7 @@ fn a_tokenizer_that_is_absent_broken_or_of_another_model_is_refused() {
 }
 
 #[test]
-fn a_prompt_that_is_empty_too_long_or_outside_the_vocabulary_is_refused() {
+fn an_empty_prompt_a_too_long_one_and_tokens_outside_the_vocabulary_are_refused() {
     let dir = with_tokenizer(&tokenizer_json(3).to_string());
     let folder = text(dir.path());
     refused(&generate(&dir, &["--prompt", ""]), "empty_prompt", None);
@@ -763,7 +763,7 @@ fn an_option_out_of_range_is_refused() {
 }
 
 #[test]
-fn a_command_line_that_makes_no_sense_is_a_usage_error() {
+fn an_invalid_command_line_is_a_usage_error() {
     for arguments in [
         &["logits"][..],
         &["sing"],
@@ -785,7 +785,7 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
 }
 
 #[test]
-fn a_file_that_can_not_be_made_is_a_write_error() {
+fn a_file_that_cannot_be_created_is_a_write_error() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("file");
     fs::File::create(&file)
@@ -857,7 +857,7 @@ fn profile_writes_every_format_to_a_file_or_to_standard_output() {
 }
 
 #[test]
-fn profile_reports_in_the_language_that_is_asked_for() {
+fn profile_reports_in_the_requested_language() {
     let golden = golden("two_blocks_no_rope");
     let dir = text(&golden.dir);
     let output = zamba2(&[&["profile", dir, "--language", "ru"], &QUICK[..]].concat());
@@ -870,7 +870,7 @@ fn profile_reports_in_the_language_that_is_asked_for() {
 }
 
 #[test]
-fn profile_says_what_does_not_fit_and_what_can_not_be_written() {
+fn profile_refuses_a_prompt_longer_than_the_context_and_an_output_that_cannot_be_written() {
     let golden = golden("one_block_adapters_rope");
     let dir = text(&golden.dir);
     let output = zamba2(&[
@@ -904,9 +904,9 @@ fn profile_says_what_does_not_fit_and_what_can_not_be_written() {
     assert_eq!(error["error"]["code"], "write");
 }
 
-/// Every command that runs a model takes a graphics adapter; without one it says so.
+/// Every command that runs a model accepts `--backend webgpu`; without an adapter it fails with `no_adapter`.
 #[test]
-fn a_graphics_adapter_computes_what_the_processor_does() {
+fn every_command_runs_on_a_graphics_adapter_and_logits_equal_the_reference() {
     let golden = golden("gqa");
     let tokens = list(&golden.ids("input_ids"));
     let dir = text(&golden.dir);
@@ -929,7 +929,7 @@ fn a_graphics_adapter_computes_what_the_processor_does() {
         return;
     }
     let output: Value = serde_json::from_slice(&output.stdout).unwrap();
-    // Twice the processor's: WGSL's exponentials are less exact.
+    // Twice the CPU's tolerance: WGSL's exponentials are less exact.
     let expected = golden.numbers("prefill_logits");
     let difference = max_difference(&numbers(&output["prefill_logits"]), &expected);
     assert!(difference <= 2.0 * TOLERANCE, "{difference}");
@@ -972,10 +972,10 @@ fn a_graphics_adapter_computes_what_the_processor_does() {
     );
 }
 
-/// The loader of Vulkan takes the list of drivers from the environment.
+/// The Vulkan loader reads the list of drivers from the environment.
 #[cfg(target_os = "linux")]
 #[test]
-fn without_a_graphics_adapter_the_error_says_what_to_do() {
+fn without_a_graphics_adapter_the_error_suggests_the_cpu_backend() {
     let dir = golden("gqa").dir;
     let mut command = Command::new(env!("CARGO_BIN_EXE_zamba2"));
     command.args(["bench", text(&dir), "--backend", "webgpu", "--json"]);

@@ -1,6 +1,6 @@
-//! Bytes in, blocks out: however a checkpoint is cut into pieces and files, the model is the same to the bit, and what
-//! is missing, surplus or wrong is an error that names it. It feeds the loader from memory. What the numbers should be
-//! is the business of `tests/model.rs`; the header's own lies are tested beside `src/loader/safetensors.rs`.
+//! Loading: however a checkpoint is split into pieces and files, the loaded model is bit-identical, and missing,
+//! surplus or invalid bytes are errors that name their place. Bytes come from memory. The values themselves are checked
+//! in `tests/model.rs`; invalid headers beside `src/loader/safetensors.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,7 @@ use zamba2::ops::device::KvFormat;
 use zamba2::session::{LoadSettings, Session};
 
 const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4];
-/// Any tokens do; all nets know these, and 70 of them are more than one chunk.
+/// Any tokens will do: every fixture's vocabulary has these, and 70 are more than one chunk.
 const N_TOKENS: u32 = 70;
 
 fn tokens() -> Vec<u32> {
@@ -101,7 +101,7 @@ impl Checkpoint {
         LoadSchedule::new(&self.config(), &self.shards(), format).unwrap()
     }
 
-    /// The bytes of each unit, in the order in which the loader wants them.
+    /// The bytes of each unit, in the loader's order.
     fn units(&self) -> Vec<Vec<u8>> {
         let units = self.schedule(WeightFormat::F32).units;
         let bytes_of = |unit: &zamba2::loader::schedule::PlannedUnit| {
@@ -118,7 +118,7 @@ impl Checkpoint {
         Session::open(Cpu::new(1), config, &shards, None, settings(format)).unwrap()
     }
 
-    /// The session after all bytes have come in pieces of `piece` bytes.
+    /// The session after all bytes were pushed in pieces of `piece` bytes.
     fn load(&self, format: WeightFormat, piece: usize) -> Session<Cpu> {
         let mut loader = self.loader(format);
         for bytes in self.units().concat().chunks(piece) {
@@ -132,7 +132,7 @@ impl Checkpoint {
         bits(block_on(self.load(format, piece).logits(&tokens())).unwrap())
     }
 
-    /// The same tensors in `n` files, dealt out in turn, in the order of their names.
+    /// The same tensors in `n` files, assigned round-robin in the order of their names.
     fn resharded(&self, n: usize) -> Checkpoint {
         let mut headers = vec![Map::new(); n];
         let mut bodies = vec![Vec::new(); n];
@@ -198,7 +198,7 @@ fn pieces_of_any_size_give_the_same_bits() {
 }
 
 #[test]
-fn sharding_changes_nothing() {
+fn the_number_of_shards_does_not_change_the_logits() {
     for name in all_fixtures() {
         let checkpoint = Checkpoint::read(&name);
         let expected = checkpoint.logits(WeightFormat::F32, usize::MAX);
@@ -210,7 +210,7 @@ fn sharding_changes_nothing() {
 }
 
 #[test]
-fn a_folder_on_disk_gives_the_bits_of_the_bytes_in_memory() {
+fn a_folder_on_disk_gives_the_same_bits_as_bytes_in_memory() {
     for name in all_fixtures() {
         let expected = Checkpoint::read(&name).logits(WeightFormat::F32, usize::MAX);
         let opened = folder::open(Cpu::new(1), &fixture(&name), settings(WeightFormat::F32));
@@ -226,14 +226,14 @@ fn a_legacy_config_means_the_same_model_as_its_new_form() {
     let fields = new.config.as_object_mut().unwrap();
     let theta = fields
         .remove("rope_theta")
-        .expect("the legacy place of theta");
+        .expect("the legacy location of rope_theta");
     fields.insert(
         "rope_parameters".into(),
         json!({"rope_theta": theta, "rope_type": "default"}),
     );
     let width = fields
         .remove("ffn_hidden_size")
-        .expect("the legacy name of the width");
+        .expect("the legacy name of the intermediate size");
     fields.insert("intermediate_size".into(), width);
     let kinds = fields["layers_block_type"].as_array_mut().unwrap();
     let mut renamed = 0;
@@ -241,12 +241,12 @@ fn a_legacy_config_means_the_same_model_as_its_new_form() {
         *kind = "linear_attention".into();
         renamed += 1;
     }
-    assert!(renamed > 0, "the legacy name of a plain block");
+    assert!(renamed > 0, "the legacy name of a mamba block");
     assert_eq!(new.config(), legacy.config());
     let format = WeightFormat::F32;
     assert!(new.logits(format, usize::MAX) == legacy.logits(format, usize::MAX));
 
-    // A list of the hybrid layers says as much as a list of all kinds.
+    // A list of the hybrid layers is equivalent to a list of all kinds.
     let kinds = new
         .config
         .as_object_mut()
@@ -262,7 +262,7 @@ fn a_legacy_config_means_the_same_model_as_its_new_form() {
     assert_eq!(new.config(), legacy.config());
 }
 
-/// Each unit comes but for its last byte, then that byte, and the pass goes on whenever it can.
+/// Each unit is pushed without its last byte, then that byte; the forward pass advances as far as it can in between.
 #[test]
 fn a_block_runs_before_the_next_has_arrived() {
     for name in all_fixtures() {
@@ -286,7 +286,7 @@ fn a_block_runs_before_the_next_has_arrived() {
             assert_eq!(
                 stream.units_done(),
                 i,
-                "{name}: {unit:?} counts only when it is whole"
+                "{name}: {unit:?} must not count before it is complete"
             );
             if let Some(pass) = &mut pass {
                 let progress =
@@ -313,7 +313,7 @@ fn a_block_runs_before_the_next_has_arrived() {
         assert_eq!(blocks_done, n_blocks);
         assert_eq!(
             cache.len, N_TOKENS as usize,
-            "counted once, however often `advance` was called"
+            "the cache length must not depend on the number of `advance` calls"
         );
         stream.finish().unwrap();
         let pass = pass.unwrap();
@@ -326,10 +326,10 @@ fn a_block_runs_before_the_next_has_arrived() {
     }
 }
 
-/// A visitor comes back: of the weights in their stored form the first bytes are there, as many as the tab had written
-/// when it was closed, and the rest comes from the checkpoint.
+/// Resuming a download: some bytes of the stored (quantised) form are already there, cut at any point, and the rest
+/// comes from the checkpoint.
 #[test]
-fn a_load_goes_on_from_any_stored_byte_to_the_same_bits() {
+fn a_load_resumed_at_any_stored_byte_gives_the_same_bits() {
     let mut seed = 7u64;
     let mut random = |below: usize| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -373,7 +373,7 @@ fn a_load_goes_on_from_any_stored_byte_to_the_same_bits() {
                         }
                     }
                 }
-                assert!(taken <= at as u64, "{name}: more was counted than came");
+                assert!(taken <= at as u64, "{name}: more bytes were reported than pushed");
                 session.check_complete().unwrap();
                 let logits = block_on(session.logits(&tokens())).unwrap();
                 assert!(
@@ -385,9 +385,9 @@ fn a_load_goes_on_from_any_stored_byte_to_the_same_bits() {
     }
 }
 
-/// The stored form does not depend on how the bytes were cut.
+/// The stored form does not depend on how the checkpoint's bytes were split.
 #[test]
-fn the_stored_form_is_the_same_for_every_cut() {
+fn the_stored_form_is_the_same_for_every_piece_size() {
     let checkpoint = Checkpoint::read("odd_sizes");
     let whole = stored_units(&checkpoint, WeightFormat::Q4, usize::MAX);
     for piece in [1, 7, 64, 1000] {
@@ -399,10 +399,10 @@ fn the_stored_form_is_the_same_for_every_cut() {
 }
 
 #[test]
-fn a_damaged_stored_row_is_refused_with_its_place() {
+fn a_damaged_stored_row_is_refused_with_its_row_number() {
     let checkpoint = Checkpoint::read("gqa");
     let mut stored = stored_units(&checkpoint, WeightFormat::Q4, usize::MAX);
-    // The row scale of the embedding's first row becomes a NaN.
+    // Overwrites the row scale of the embedding's first row with a NaN.
     stored[0][..4].copy_from_slice(&f32::NAN.to_le_bytes());
     let mut session = checkpoint.loader(WeightFormat::Q4);
     let error = session.push_stored(&stored[0]).unwrap_err();
@@ -410,12 +410,12 @@ fn a_damaged_stored_row_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_row_that_began_in_one_form_can_not_end_in_another() {
+fn a_row_begun_in_one_form_cannot_be_completed_in_another() {
     let checkpoint = Checkpoint::read("gqa");
     let mut session = checkpoint.loader(WeightFormat::Q4);
     session.push_stored(&[0; 3]).unwrap();
     assert!(matches!(session.push(&[0; 3]), Err(Error::Sequence { .. })));
-    // After `rest` the row starts over.
+    // `rest` restarts the row.
     let rest = session.rest().unwrap();
     assert_eq!(rest.stored_bytes, 0);
     assert_eq!(rest.ranges, session.schedule().units[0].ranges);
@@ -423,14 +423,14 @@ fn a_row_that_began_in_one_form_can_not_end_in_another() {
 }
 
 #[test]
-fn a_prompt_may_start_before_the_last_block_has_come_and_no_token_before() {
+fn a_prompt_may_start_before_the_last_block_arrives_but_a_decode_step_may_not() {
     let checkpoint = Checkpoint::read("two_blocks_groups2_rope");
     let expected = checkpoint.logits(WeightFormat::Q4, usize::MAX);
     let mut session = checkpoint.loader(WeightFormat::Q4);
     let early = session.start(&tokens(), Default::default());
     assert!(
         matches!(early, Err(Error::Sequence { .. })),
-        "no embedding yet"
+        "started without the embedding"
     );
     let units = checkpoint.units();
     for (i, bytes) in units.iter().enumerate() {
@@ -443,11 +443,11 @@ fn a_prompt_may_start_before_the_last_block_has_come_and_no_token_before() {
         assert_eq!(step.is_ok(), i + 1 == units.len(), "{progress:?}");
     }
     let next = block_on(session.logits(&tokens())).unwrap();
-    assert!(bits(next) == expected, "and nothing is left behind");
+    assert!(bits(next) == expected, "the early prompt changed later logits");
 }
 
 #[test]
-fn a_packed_folder_gives_the_bits_of_its_checkpoint_and_of_a_page_that_stored_it() {
+fn a_packed_folder_gives_the_same_bits_as_its_checkpoint_and_as_stored_units() {
     for name in all_fixtures() {
         let checkpoint = Checkpoint::read(&name);
         for format in [WeightFormat::Q8, WeightFormat::Q4] {
@@ -470,7 +470,7 @@ fn a_packed_folder_gives_the_bits_of_its_checkpoint_and_of_a_page_that_stored_it
     }
 }
 
-/// The browser tests load this folder: it has to be what this program writes.
+/// The browser tests load this folder, so it must equal what `pack` writes.
 #[test]
 fn the_packed_folder_of_the_browser_tests_is_what_pack_writes() {
     let committed =
@@ -493,7 +493,7 @@ fn the_packed_folder_of_the_browser_tests_is_what_pack_writes() {
 }
 
 #[test]
-fn a_packed_folder_with_a_flipped_bit_a_missing_file_or_other_weights_is_refused() {
+fn a_packed_folder_with_a_flipped_bit_a_missing_file_or_another_weight_format_is_refused() {
     let out = tempfile::tempdir().unwrap();
     let settings_q4 = settings(WeightFormat::Q4);
     let manifest = folder::pack(
@@ -532,7 +532,7 @@ fn a_packed_folder_with_a_flipped_bit_a_missing_file_or_other_weights_is_refused
 }
 
 #[test]
-fn a_manifest_that_leads_out_of_its_folder_is_refused() {
+fn a_manifest_with_a_path_outside_its_folder_is_refused() {
     let out = tempfile::tempdir().unwrap();
     let settings = settings(WeightFormat::Q4);
     let mut manifest =
@@ -551,7 +551,7 @@ fn a_manifest_that_leads_out_of_its_folder_is_refused() {
     }
 }
 
-/// What a page would write down: the stored form of each unit, fed in pieces of `piece` bytes.
+/// The stored form of each unit, as a page writes it, from pieces of `piece` bytes.
 fn stored_units(checkpoint: &Checkpoint, format: WeightFormat, piece: usize) -> Vec<Vec<u8>> {
     let mut session = checkpoint.loader(format);
     session.keep_stored();
@@ -568,7 +568,7 @@ fn stored_units(checkpoint: &Checkpoint, format: WeightFormat, piece: usize) -> 
 }
 
 #[test]
-fn a_budget_of_blocks_changes_nothing_but_the_pauses() {
+fn a_prefill_advanced_block_by_block_gives_the_same_logits() {
     let checkpoint = Checkpoint::read("two_blocks_groups2_rope");
     let format = WeightFormat::F32;
     let mut session = checkpoint.load(format, usize::MAX);
@@ -582,19 +582,19 @@ fn a_budget_of_blocks_changes_nothing_but_the_pauses() {
     assert_eq!(
         session.advance(1),
         Ok(Progress::Done),
-        "a finished prompt stays finished"
+        "`advance` after the end of the prompt"
     );
     let next = block_on(session.append(&[5])).unwrap();
     let longer = block_on(session.logits(&[tokens(), vec![5]].concat())).unwrap();
     let n = whole.len();
     assert!(bits(longer[..n].to_vec()) == bits(whole));
-    // The last step is a decode and not a prefill, where dt has no lower bound: near, not equal.
+    // The last step is a decode step, where dt is not clamped, and here a prefill: close, not equal.
     let difference = next.iter().zip(&longer[n..]).map(|(a, b)| (a - b).abs());
     assert!(difference.fold(0.0, f32::max) < 0.5);
 }
 
 #[test]
-fn missing_bytes_are_reported_with_the_place_where_they_end() {
+fn missing_bytes_are_reported_with_the_file_and_the_offset_where_they_end() {
     for name in ["one_block_adapters_rope", "sharded_bf16"] {
         let checkpoint = Checkpoint::read(name);
         let bytes = checkpoint.units().concat();
@@ -636,7 +636,7 @@ fn surplus_bytes_are_refused_at_once() {
 }
 
 #[test]
-fn a_file_cut_short_on_disk_is_reported_as_such() {
+fn a_file_truncated_on_disk_is_reported_as_truncated() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cut_short");
     fs::create_dir_all(&folder).unwrap();
     let source = fixture("one_block_adapters_rope");
@@ -684,7 +684,7 @@ fn tensors_that_do_not_fit_the_config_are_named() {
 }
 
 #[test]
-fn a_weight_that_is_no_number_is_found_with_its_tensor_and_row() {
+fn a_weight_that_is_nan_is_reported_with_its_tensor_and_row() {
     let checkpoint = Checkpoint::read("one_block_adapters_rope").resharded(1);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut damaged = Checkpoint::read("one_block_adapters_rope").resharded(1);
@@ -692,7 +692,7 @@ fn a_weight_that_is_no_number_is_found_with_its_tensor_and_row() {
         assert_eq!(
             entry.dtype,
             Dtype::Bf16,
-            "the damage below is two bytes wide"
+            "the bytes overwritten below must be one bf16 number"
         );
         let at = entry.start as usize + 2 * (2 * entry.shape[1] + 3);
         let file = damaged.files.values_mut().next().unwrap();
@@ -708,7 +708,7 @@ fn a_weight_that_is_no_number_is_found_with_its_tensor_and_row() {
 }
 
 #[test]
-fn too_little_memory_is_said_before_a_byte_is_read() {
+fn too_little_memory_is_reported_before_any_byte_is_read() {
     let checkpoint = Checkpoint::read("gqa");
     let loaded = checkpoint.load(WeightFormat::Q8, usize::MAX);
     let needed = loaded.weights_bytes() + loaded.cache_bytes();
@@ -727,7 +727,7 @@ fn too_little_memory_is_said_before_a_byte_is_read() {
     }
 }
 
-/// Zyphra/Zamba2-7B as its config.json has it, and a header that names all its tensors.
+/// Zyphra/Zamba2-7B: its config.json, and a header with all its tensors.
 fn seven_billion() -> (Config, Shard) {
     let hybrid = [6, 11, 17, 23, 29, 35, 41, 47, 53, 59, 65, 71, 77];
     let kind = |index| {
@@ -767,13 +767,13 @@ fn seven_billion() -> (Config, Shard) {
 }
 
 #[test]
-fn the_largest_model_is_planned_at_q4_and_refused_with_figures_where_a_tab_can_not_hold_it() {
+fn the_largest_model_is_planned_at_q4_and_refused_with_figures_where_it_exceeds_a_tabs_memory() {
     let (config, shard) = seven_billion();
     let numbers = |entry: &TensorEntry| entry.shape.iter().product::<usize>() as u64;
     let parameters: u64 = shard.tensors.values().map(numbers).sum();
     assert_eq!((parameters, shard.tensors.len()), (7_356_749_648, 786));
 
-    // 18 bytes hold 32 numbers; the tied embedding has 34, scales of rows and f32 vectors add less than a percent.
+    // 32 numbers take 18 bytes, and 34 in the tied embedding; row scales and f32 vectors add less than one percent.
     let schedule =
         LoadSchedule::new(&config, std::slice::from_ref(&shard), WeightFormat::Q4).unwrap();
     let least = (parameters * 18 + 32_000 * 3584 * 16) / 32;
@@ -803,9 +803,10 @@ fn the_largest_model_is_planned_at_q4_and_refused_with_figures_where_a_tab_can_n
     );
 }
 
-/// Counted from the file, which has each shared weight once: two dimensions make a matrix, everything else is f32.
+/// Counted from the file, which holds each shared weight once: two-dimensional tensors are quantised, all others are
+/// f32.
 #[test]
-fn every_weight_is_held_once_however_many_blocks_share_it() {
+fn a_weight_shared_by_several_blocks_is_held_once() {
     for name in all_fixtures() {
         let checkpoint = Checkpoint::read(&name);
         for (format, block_bytes) in [
@@ -815,7 +816,7 @@ fn every_weight_is_held_once_however_many_blocks_share_it() {
         ] {
             let (mut bytes, mut numbers) = (0, 0);
             for (name, entry) in checkpoint.shards().iter().flat_map(|shard| &shard.tensors) {
-                // The embedding, which is the output matrix as well, has eight bits at q4.
+                // The tied embedding has eight bits at q4.
                 let is_output = name == "model.embed_tokens.weight" || name == "lm_head.weight";
                 let block_bytes = if is_output && format == WeightFormat::Q4 {
                     34
@@ -831,7 +832,8 @@ fn every_weight_is_held_once_however_many_blocks_share_it() {
             }
             let session = checkpoint.load(format, usize::MAX);
             if !session.config().tie_word_embeddings {
-                // Each untied block is saved with the adapters of all calls and makes only its own.
+                // A checkpoint stores the LoRA adapters of all calls in each untied block, and only the block's own are
+                // loaded.
                 assert!(session.weights_bytes() < bytes as u64, "{name} {format:?}");
                 continue;
             }

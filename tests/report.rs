@@ -1,5 +1,5 @@
-//! The report: counts against arithmetic written out from shapes, spans against counts, derived figures against runs
-//! whose answer is known, the exported forms, and files that nobody should have written.
+//! Reports: counted work compared with arithmetic written out from shapes, recorded spans compared with counted work,
+//! summaries of runs whose figures are known, the export formats, and invalid run files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -128,7 +128,8 @@ impl Model {
         ]
     }
 
-    /// Likewise of a call of the shared block, with the matrix that brings its result to the mixer.
+    /// Rows and columns of every matrix of one call of the shared transformer, including the projection that feeds its
+    /// output to the mixer.
     fn shared(&self) -> Vec<[u64; 2]> {
         let (h, wide, ffn) = (self.h, 2 * self.h, 4 * self.h);
         let mut matrices = vec![[wide, wide]; 3];
@@ -146,7 +147,7 @@ impl Model {
         matrices
     }
 
-    /// FLOPs of a pass over `t` tokens after `past`, with the logits of `rows` of them.
+    /// FLOPs of a forward pass over `t` tokens after `past`, with logits for `rows` of them.
     fn flops(&self, t: u64, past: u64, rows: u64) -> u64 {
         let linear = |matrices: &[[u64; 2]]| -> u64 {
             matrices
@@ -164,7 +165,7 @@ impl Model {
             + 2 * rows * self.h * VOCAB
     }
 
-    /// Bytes of a pass over `t` ≤ 64 tokens after `past` in f32.
+    /// Bytes of a forward pass over `t` ≤ 64 tokens after `past` in f32.
     fn bytes(&self, t: u64, past: u64) -> u64 {
         let numbers = |matrices: &[[u64; 2]]| -> u64 {
             matrices.iter().map(|[rows, cols]| rows * cols).sum()
@@ -174,7 +175,7 @@ impl Model {
         let states = 2 * (3 * self.channels() + self.d_inner() * self.d_state);
         let kv = 2 * 2 * self.h * (t + past + t);
         let hybrid = numbers(&self.shared()) + 2 * self.h + self.h + kv;
-        // The embedding is looked up twice; the final norm and the output matrix are read once.
+        // The embedding is read twice; the final norm and the output matrix are read once.
         let outside = 2 * t * self.h + self.h + self.h * VOCAB;
         4 * (self.layers * (numbers(&self.mixer()) + vectors + states)
             + self.hybrid.len() as u64 * hybrid
@@ -242,7 +243,7 @@ fn a_long_prompt_reads_its_weights_once_for_each_chunk() {
 }
 
 #[test]
-fn q4_reads_the_stored_bytes_of_each_matrix_and_a_shared_block_at_each_of_its_calls() {
+fn q4_reads_each_matrix_once_and_the_shared_transformer_once_per_call() {
     let config = SMALL.config();
     let formats = Formats {
         weights: WeightFormat::Q4,
@@ -253,7 +254,7 @@ fn q4_reads_the_stored_bytes_of_each_matrix_and_a_shared_block_at_each_of_its_ca
         .iter()
         .filter(|work| work.path.ends_with("self_attn.q_proj"));
     let q: Vec<_> = q.map(|work| (work.block, work.weight_bytes)).collect();
-    // A row is its scale and 18 bytes for each 32 columns.
+    // A row is an f32 scale and 18 bytes per 32 columns.
     let bytes = 4096.0 * (4.0 + 18.0 * 4096.0 / 32.0);
     let expected: Vec<_> = SMALL
         .hybrid
@@ -261,7 +262,7 @@ fn q4_reads_the_stored_bytes_of_each_matrix_and_a_shared_block_at_each_of_its_ca
         .map(|&b| (Some(b as usize), bytes))
         .collect();
     assert_eq!(q, expected);
-    // The output matrix has eight bits.
+    // The output matrix is stored in eight bits.
     let head = works.last().expect("there is an output matrix");
     assert_eq!((&head.path[..], head.kind), ("lm_head", Kind::Linear));
     assert_eq!(head.weight_bytes, 32000.0 * (4.0 + 34.0 * 2048.0 / 32.0));
@@ -269,10 +270,11 @@ fn q4_reads_the_stored_bytes_of_each_matrix_and_a_shared_block_at_each_of_its_ca
 
 // ---- the reference report ----
 
-/// The conventions behind the published figures: dense convolutions over the padded length, everything inside a
-/// hybrid block's mixer and the shared block twice, and all of the latter on block 5.
+/// The conventions behind the published figures: dense convolutions over the padded length, everything inside a hybrid
+/// block's mixer and the shared transformer counted twice, and all calls of the shared transformer attributed to block
+/// 5.
 #[test]
-fn every_published_count_follows_from_its_own_conventions() {
+fn every_published_count_follows_from_the_published_conventions() {
     let published = reference::report(ReferenceKind::Published);
     let t = 35u64;
     let linear = |rows: u64, cols: u64| 2 * t * rows * cols;
@@ -317,11 +319,12 @@ fn every_published_count_follows_from_its_own_conventions() {
     let tflops = total as f64 / published.forward_us / 1e6;
     assert_eq!(format!("{tflops:.2}"), format!("{:.2}", published.tflops));
 
-    // Linear, convolution and embedding modules, the tied head as a module of its own, and no norms or scan vectors.
+    // Counted: Linear, convolution and embedding modules, and the tied output matrix as a module of its own. Not
+    // counted: norms and the scan's vectors.
     let vectors = 38 * (3 * 64 + 4096 + 2048) + (4096 + 2048) + 2048;
     assert_eq!(published.parameters, 1_215_064_704 + 32000 * 2048 - vectors);
 
-    // One hook for each module, a second one for the leaves inside shared_transformer and mamba_decoder.mamba.
+    // One hook per module, and a second one for the leaves inside shared_transformer and mamba_decoder.mamba.
     let (plain, hybrid) = (32, 6);
     let mixers = plain + 2 * hybrid;
     for (class, count) in [
@@ -345,7 +348,7 @@ fn every_published_count_follows_from_its_own_conventions() {
             .find(|row| row.class == class)
             .expect(class);
         assert_eq!(row.count, count, "{class}");
-        // The sum is printed to a microsecond, the mean to a tenth of one.
+        // Totals are printed to a microsecond, means to a tenth of one.
         let slack_us = 0.5 / count as f64 + 0.06;
         assert!(
             (row.total_us / count as f64 - row.mean_us).abs() < slack_us,
@@ -357,7 +360,7 @@ fn every_published_count_follows_from_its_own_conventions() {
 }
 
 #[test]
-fn recomputed_the_same_pass_takes_less_than_a_third_of_the_published_operations() {
+fn the_recomputed_flops_of_the_same_pass_are_less_than_a_third_of_the_published_ones() {
     let recomputed = reference::report(ReferenceKind::Recomputed);
     assert_eq!(recomputed.flops, 126_758_481_920.0);
     assert_eq!(recomputed.parameters, 1_215_064_704);
@@ -380,7 +383,7 @@ fn recomputed_the_same_pass_takes_less_than_a_third_of_the_published_operations(
     }
 }
 
-// ---- spans against counts ----
+// ---- recorded spans compared with counted work ----
 
 fn open(dir: &Path, weights: WeightFormat) -> Session<Cpu> {
     let settings = LoadSettings {
@@ -392,7 +395,7 @@ fn open(dir: &Path, weights: WeightFormat) -> Session<Cpu> {
     folder::open(Cpu::new(1), dir, settings).unwrap()
 }
 
-/// Times as the command line takes them, and the spans.
+/// Times of one run, measured as the command line measures them, and the recorded profile.
 fn measure(
     session: &mut Session<Cpu>,
     tokens: usize,
@@ -427,7 +430,7 @@ fn measure(
     (times, session.take_profile())
 }
 
-/// Calls, FLOPs and bytes by module path, of those that have any work.
+/// Calls, FLOPs and bytes per module path, without modules that do no work.
 type Works = BTreeMap<String, (usize, f64, f64)>;
 
 fn recorded(config: &Config, profile: &Profile, pass: u32) -> Works {
@@ -454,12 +457,12 @@ fn recorded(config: &Config, profile: &Profile, pass: u32) -> Works {
 }
 
 #[test]
-fn the_work_of_every_span_is_what_the_configuration_says() {
+fn recorded_work_of_every_module_equals_the_work_counted_from_the_config() {
     for dir in fixtures() {
         for weights in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
             let mut session = open(&dir, weights);
             let config = session.config().clone();
-            // More than one chunk where the context allows it, and a rest.
+            // More than one chunk where the context allows it, with a partial chunk at the end.
             let tokens = (session.context() - 3).min(70);
             let profile = measure(&mut session, tokens, 2, Level::Module).1;
             let formats = Formats {
@@ -495,7 +498,7 @@ fn embedding_final_norm_output_and_sampling_are_recorded_in_every_pass() {
     }
 }
 
-// ---- what is derived ----
+// ---- summaries ----
 
 const CEILINGS: Ceilings = Ceilings {
     threads: 1,
@@ -566,14 +569,14 @@ fn measured(name: &str, level: RecordedLevel, tokens: usize, steps: usize, runs:
 const HYBRID: &str = "one_block_adapters_rope";
 
 #[test]
-fn self_times_and_what_no_span_covers_sum_to_the_profiled_time() {
+fn self_times_and_untracked_time_sum_to_the_profiled_time() {
     for level in [RecordedLevel::Module, RecordedLevel::Block] {
         let summary = summarise(&measured(HYBRID, level, 20, 3, 4));
         for phase in [&summary.prefill, &summary.decode] {
             let modules: f64 = phase.modules.iter().map(|row| row.self_us).sum();
             let types: f64 = phase.types.iter().map(|row| row.self_us).sum();
             let wall_us = phase.profiled_us.median;
-            // Sums of some hundred f64.
+            // Rounding of a sum of several hundred f64.
             let close = |a: f64| (a - wall_us).abs() < 1e-9 * wall_us;
             assert!(
                 close(modules + phase.untracked_us),
@@ -598,7 +601,7 @@ fn self_times_and_what_no_span_covers_sum_to_the_profiled_time() {
 }
 
 #[test]
-fn the_tree_holds_every_child_inside_its_parent_and_starts_with_the_whole_pass() {
+fn every_span_of_the_tree_lies_inside_its_parent_and_the_root_is_the_whole_pass() {
     let run = measured(HYBRID, RecordedLevel::Module, 20, 3, 3);
     let summary = summarise(&run);
     for (phase, walls) in [
@@ -619,7 +622,7 @@ fn the_tree_holds_every_child_inside_its_parent_and_starts_with_the_whole_pass()
             open.truncate(node.depth);
             if let Some(&parent) = open.last() {
                 let outer = &tree[parent];
-                // Durations are kept in f32.
+                // Durations are stored as f32.
                 let slack = 1e-6 * tree[0].us + 0.01;
                 assert_eq!(outer.depth + 1, node.depth);
                 assert!(node.start_us >= outer.start_us - slack, "{}", node.path);
@@ -633,10 +636,10 @@ fn the_tree_holds_every_child_inside_its_parent_and_starts_with_the_whole_pass()
 }
 
 #[test]
-fn spans_lie_within_the_time_that_another_clock_sees() {
+fn top_level_spans_take_no_longer_than_an_independent_clock_measures() {
     let dir = fixtures()[0].clone();
     let mut session = open(&dir, WeightFormat::F32);
-    // The best of many: something else may hold any one of them up between two readings of the clocks.
+    // The best of 20: any single run may be preempted between two clock readings.
     let mut best = 0.0f64;
     for _ in 0..20 {
         let outside = Instant::now();
@@ -651,7 +654,7 @@ fn spans_lie_within_the_time_that_another_clock_sees() {
     assert!(best > 0.5, "{best}");
 }
 
-/// A plain and a hybrid block with round times: five passes, of which the first and the last in time don't count.
+/// A mamba block and a hybrid block with round times. Of the five passes the fastest and the slowest are trimmed.
 fn known_run() -> Run {
     let mut run = measured(HYBRID, RecordedLevel::Module, 20, 0, 1);
     let kinds = &run.model.config.kinds;
@@ -720,7 +723,7 @@ fn module<'a>(phase: &'a PhaseSummary, path: &str) -> (f64, f64, &'a str) {
 }
 
 #[test]
-fn times_of_a_known_run_are_what_they_must_be() {
+fn the_summary_of_a_known_run_has_the_known_times() {
     let run = known_run();
     let hybrid = run.config().hybrid_blocks()[0];
     let summary = summarise(&run);
@@ -730,10 +733,10 @@ fn times_of_a_known_run_are_what_they_must_be() {
         (1000.0, 1040.0)
     );
     assert_eq!((phase.wall_us.n, phase.profiled_us.n), (3, 5));
-    // A tenth of the way from the first to the second of three.
+    // The 5th percentile of three values: a tenth of the way from the first to the second.
     assert!((phase.wall_us.p5 - 910.0).abs() < 1e-9);
     assert!((phase.recording_percent - 4.0).abs() < 1e-9);
-    // Everything twice the table: the middle three of five passes are alike. The rest of 520 is 10.
+    // All times are twice the table's, because the three middle passes are equal. 10 of 520 are untracked.
     assert!((phase.untracked_us - 20.0).abs() < 1e-9);
     let shared = format!("model.layers.{hybrid}.shared_transformer");
     for (path, us, self_us, class) in [
@@ -783,7 +786,7 @@ fn times_of_a_known_run_are_what_they_must_be() {
 }
 
 #[test]
-fn percent_of_ceiling_is_the_time_that_the_roofline_allows() {
+fn percent_of_ceiling_is_roofline_time_divided_by_measured_time() {
     let run = known_run();
     let config = run.config();
     let summary = summarise(&run);
@@ -793,7 +796,7 @@ fn percent_of_ceiling_is_the_time_that_the_roofline_allows() {
         config.hybrid_blocks()[0]
     );
     let work = works.iter().find(|work| work.path == path).unwrap();
-    // q8 multiplies in 16 bits: 50 GMAC/s are 100 GFLOP/s; reading goes at 20 GB/s.
+    // q8 multiplies in 16 bits, so 50 GMAC/s are 100 GFLOP/s. Memory reads at 20 GB/s.
     let allowed_us = (work.flops / 100e3).max(work.bytes() / 20e3);
     let row = summary
         .prefill
@@ -810,7 +813,7 @@ fn percent_of_ceiling_is_the_time_that_the_roofline_allows() {
 }
 
 #[test]
-fn without_ceilings_there_is_no_percentage_and_a_caution_says_so() {
+fn without_ceilings_there_are_no_percentages_and_a_caution_is_given() {
     let mut run = known_run();
     run.ceilings = None;
     let summary = summarise(&run);
@@ -831,13 +834,13 @@ fn without_ceilings_there_is_no_percentage_and_a_caution_says_so() {
 }
 
 #[test]
-fn what_weakens_the_figures_is_stated_in_both_languages() {
+fn cautions_are_worded_in_both_languages() {
     let mut run = known_run();
     run.conditions.hidden_ms = 12_000.0;
     run.conditions.threads = 1;
     run.conditions.isolated = Some(false);
     run.runs.truncate(2);
-    // Far more than what these ceilings allow.
+    // Far above what these ceilings allow.
     run.memory.weights_bytes = 1 << 30;
     run.ceilings = Some(Ceilings {
         int16_gmacs_per_s: 1e-4,
@@ -865,7 +868,7 @@ fn what_weakens_the_figures_is_stated_in_both_languages() {
             ],
         ),
     ] {
-        let sentences = all_sentences(&run);
+        let sentences = advice_and_cautions(&run);
         let texts: Vec<String> = sentences.iter().map(|one| one.text(language)).collect();
         let all = texts.join("\n");
         for word in words {
@@ -874,8 +877,8 @@ fn what_weakens_the_figures_is_stated_in_both_languages() {
     }
 }
 
-/// Advice and cautions on `run`.
-fn all_sentences(run: &Run) -> Vec<Sentence> {
+/// Advice and cautions for `run`.
+fn advice_and_cautions(run: &Run) -> Vec<Sentence> {
     let summary = summarise(run);
     [summary.advice, summary.cautions].concat()
 }
@@ -891,13 +894,14 @@ fn stretch(spans: &mut Spans, us: f64) {
     }
 }
 
-/// A run whose passes all take a second, with ceilings at which its decode reaches `percent` of the one that binds it.
+/// A run in which every pass takes one second, with ceilings chosen so that decoding reaches `percent` of its limiting
+/// one.
 fn decode_at(percent: f64, by_memory: bool) -> Run {
     let run = measured(HYBRID, RecordedLevel::Module, 20, 2, 3);
     with_decode_at(percent, by_memory, run)
 }
 
-/// `run` with those times and ceilings.
+/// `run` with such times and ceilings.
 fn with_decode_at(percent: f64, by_memory: bool, mut run: Run) -> Run {
     for run in &mut run.unprofiled {
         (run.prefill_us, run.step_us) = (1e6, vec![1e6; 2]);
@@ -924,7 +928,7 @@ fn with_decode_at(percent: f64, by_memory: bool, mut run: Run) -> Run {
     run
 }
 
-/// A run for every sentence, by its key.
+/// At least one run for every sentence, by the sentence's key.
 fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
     let changed = |change: fn(&mut Run)| {
         let mut run = decode_at(70.0, true);
@@ -997,7 +1001,7 @@ fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
     ]
 }
 
-/// The words of a language as its file has them.
+/// The contents of a language's file.
 fn words_of(language: Language) -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/words");
     let file = root.join(format!("{}.json", language.code()));
@@ -1005,11 +1009,11 @@ fn words_of(language: Language) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn every_sentence_of_advice_is_given_by_some_run_and_has_words_in_every_language() {
+fn every_advice_sentence_is_given_for_some_run_and_exists_in_every_language() {
     let mut given = BTreeMap::new();
     for (key, run) in runs_for_all_sentences() {
         assert_eq!(run.check(), Ok(()), "{key}");
-        let sentences = all_sentences(&run);
+        let sentences = advice_and_cautions(&run);
         let one = sentences.iter().find(|sentence| sentence.key == key);
         given.insert(key, one.unwrap_or_else(|| panic!("no {key}")).clone());
     }
@@ -1017,28 +1021,28 @@ fn every_sentence_of_advice_is_given_by_some_run_and_has_words_in_every_language
         let words = words_of(language);
         for (key, sentence) in &given {
             assert!(words.contains_key(*key), "{key} in {}", language.code());
-            // It panics if the words have a placeholder without a value.
+            // Panics if a placeholder has no value.
             assert!(!sentence.text(language).contains(['{', '}']), "{key}");
             for (name, _) in &sentence.values {
                 let placeholder = format!("{{{name}}}");
                 assert!(words[*key].contains(&placeholder), "{key}: {placeholder}");
             }
         }
-        // The other way round: no words without a run that asks for them. Titles and phases are parts of a page.
+        // Conversely, every text is used by some run. Titles and phase names are parts of the page.
         let is_sentence = |key: &&String| {
             key.starts_with("advice.")
                 && *key != "advice.title"
                 && !key.starts_with("advice.phase.")
         };
         for key in words.keys().filter(is_sentence) {
-            assert!(given.contains_key(&key[..]), "nothing gives {key}");
+            assert!(given.contains_key(&key[..]), "no run leads to {key}");
         }
     }
 }
 
-/// A key without words would be a panic in English and an English text elsewhere.
+/// A missing key would panic in English and fall back to English in other languages.
 #[test]
-fn every_key_in_the_sources_of_the_report_has_words_in_every_language() {
+fn every_key_in_the_report_sources_exists_in_every_language() {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report")];
     let mut keys = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -1054,7 +1058,7 @@ fn every_key_in_the_sources_of_the_report_has_words_in_every_language() {
             keys.extend(literals.filter(is_key).map(str::to_owned));
         }
     }
-    // A prefix alone is what a test builds keys from.
+    // A bare prefix is what code builds keys from.
     keys.retain(|key| !key.ends_with('.') && !key.contains('{'));
     assert!(keys.len() > 100, "{}", keys.len());
     for &language in Language::ALL {
@@ -1066,12 +1070,12 @@ fn every_key_in_the_sources_of_the_report_has_words_in_every_language() {
 }
 
 #[test]
-fn a_summary_has_no_words_of_any_language() {
+fn a_summary_contains_no_text_in_any_language() {
     for (_, run) in runs_for_all_sentences() {
         let json = serde_json::to_string(&summarise(&run)).unwrap();
         for &language in Language::ALL {
             for (key, text) in words_of(language) {
-                // Parts between placeholders; shorter ones also occur in keys and paths.
+                // Text between placeholders. Shorter parts also occur in keys and paths.
                 let parts = text.split(['{', '}']).filter(|part| part.len() >= 12);
                 for part in parts.filter(|_| key.starts_with("advice.")) {
                     assert!(!json.contains(part), "{part}");
@@ -1084,7 +1088,7 @@ fn a_summary_has_no_words_of_any_language() {
 }
 
 #[test]
-fn one_verdict_stands_in_the_summary_in_the_advice_and_in_the_list_of_ceilings() {
+fn summary_advice_and_ceilings_state_the_same_verdict() {
     for (percent, by_memory, verdict) in [
         (7.0, true, Verdict::NearestMemory),
         (7.0, false, Verdict::NearestArithmetic),
@@ -1094,7 +1098,7 @@ fn one_verdict_stands_in_the_summary_in_the_advice_and_in_the_list_of_ceilings()
     ] {
         let mut run = decode_at(percent, by_memory);
         assert_eq!(summarise(&run).decode.verdict, verdict);
-        // The prefill has a verdict of its own, which is not looked at here.
+        // The prefill has its own verdict, which is not checked here.
         for run in &mut run.unprofiled {
             run.prefill_us = 1e9;
         }
@@ -1115,7 +1119,7 @@ fn a_russian_report_has_no_english_units_and_headings() {
     let run = measured(HYBRID, RecordedLevel::Module, 20, 2, 2);
     let text = export(&run, Format::Markdown, Language::Ru);
     for line in text.lines() {
-        // Names and paths are the checkpoint's, and the clock names itself.
+        // Names and paths are the checkpoint's, and the clock's name is not translated.
         let words = line.split([' ', '(', ')', ',']);
         let english = [
             "ms", "s", "µs", "B", "MB", "GB", "GB/s", "True", "False", "None",
@@ -1132,7 +1136,7 @@ fn a_russian_report_has_no_english_units_and_headings() {
 }
 
 #[test]
-fn at_block_level_a_plain_block_is_its_mixer_and_counts_are_the_same() {
+fn at_block_level_a_mamba_block_is_all_mixer_and_counts_equal_those_of_module_level() {
     let blocks = summarise(&measured(HYBRID, RecordedLevel::Block, 20, 1, 1));
     let modules = summarise(&measured(HYBRID, RecordedLevel::Module, 20, 1, 1));
     for (block, module) in blocks.prefill.blocks.iter().zip(&modules.prefill.blocks) {
@@ -1152,7 +1156,7 @@ fn at_block_level_a_plain_block_is_its_mixer_and_counts_are_the_same() {
 }
 
 #[test]
-fn memory_grows_by_the_keys_and_values_of_each_token_alone() {
+fn memory_grows_per_token_by_the_kv_cache_only() {
     let run = measured(HYBRID, RecordedLevel::Block, 7, 3, 1);
     let memory = summarise(&run).memory;
     let kv: Vec<u64> = memory
@@ -1171,7 +1175,7 @@ fn memory_grows_by_the_keys_and_values_of_each_token_alone() {
     assert!(run.memory.shared_bytes > 0 && run.memory.shared_bytes < run.memory.weights_bytes);
 }
 
-// ---- exported forms ----
+// ---- export formats ----
 
 #[test]
 fn markdown_has_the_headings_of_the_reference_report_in_its_order() {

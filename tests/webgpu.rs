@@ -49,7 +49,7 @@ fn on_device(test: &str, body: impl FnOnce(&mut Ops<WebGpu>)) {
 }
 
 /// Runs `body` on a device without optional features, and with each feature that selects a kernel variant.
-fn in_every_form(test: &str, mut body: impl FnMut(&str, &mut Ops<WebGpu>)) {
+fn in_every_variant(test: &str, mut body: impl FnMut(&str, &mut Ops<WebGpu>)) {
     let floor = AdapterOptions {
         no_subgroups: true,
         no_f16: true,
@@ -88,7 +88,7 @@ fn check_linear(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
         let off = (f64::from(*got) - exact).abs();
         assert!(
             off <= worst * magnitude,
-            "{what}: number {i} is {got} and not {exact}"
+            "{what}: [{i}]: got {got}, expected {exact}"
         );
     }
 }
@@ -96,7 +96,7 @@ fn check_linear(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
 /// All linear kernels and every remainder of their tiles.
 #[test]
 fn a_linear_layer_equals_candle_in_every_format_and_shape() {
-    in_every_form("linear", |form, be| {
+    in_every_variant("linear", |form, be| {
         for_linear_cases(&FORMATS, |what, weight, x| {
             check_linear(
                 &format!("{form}: {what}"),
@@ -110,8 +110,8 @@ fn a_linear_layer_equals_candle_in_every_format_and_shape() {
 
 /// Row lengths around the threshold from which a workgroup shares a row, with one token and with a few.
 #[test]
-fn long_rows_multiply_for_every_number_of_tokens_and_rows() {
-    in_every_form("long rows", |form, be| {
+fn products_with_long_rows_equal_candle_for_every_number_of_tokens_and_rows() {
+    in_every_variant("long rows", |form, be| {
         let mut random = Random(23);
         for format in FORMATS {
             for (cols, d_out) in [(64, 65), (68, 9), (257, 7), (520, 33), (545, 8), (2080, 1)] {
@@ -130,7 +130,7 @@ fn long_rows_multiply_for_every_number_of_tokens_and_rows() {
 #[test]
 fn weight_tiles_in_f16_give_the_same_bits() {
     let mut expected = Vec::new();
-    in_every_form("f16", |form, be| {
+    in_every_variant("f16", |form, be| {
         let mut got = Vec::new();
         for_linear_cases(&QUANTIZED, |_, weight, x| {
             if x.len() / weight.cols == 35 {
@@ -147,8 +147,8 @@ fn weight_tiles_in_f16_give_the_same_bits() {
 
 /// A fault in one token's activations stays with that token, in every kernel.
 #[test]
-fn a_nan_in_one_row_stays_there() {
-    in_every_form("NaN", |form, be| {
+fn a_nan_in_one_row_does_not_affect_other_rows() {
+    in_every_variant("NaN", |form, be| {
         let mut random = Random(21);
         for format in FORMATS {
             // Read in fours as it is, after it is padded, and by a workgroup for each row.
@@ -187,7 +187,7 @@ fn a_nan_in_one_row_stays_there() {
 /// result of dividing by the largest number; it must not give a NaN.
 #[test]
 fn the_norms_stay_finite_on_zeros_and_huge_values() {
-    in_every_form("huge values", |form, be| {
+    in_every_variant("huge values", |form, be| {
         for value in [0.0, 1e-30, 1e18, 1e30] {
             let mut x = vec![1.0; 33];
             x[7] = value;
@@ -203,8 +203,8 @@ fn the_norms_stay_finite_on_zeros_and_huge_values() {
 }
 
 #[test]
-fn the_matrices_of_the_published_models_multiply() {
-    in_every_form("model matrices", |form, be| {
+fn products_with_the_published_models_matrices_equal_candle() {
+    in_every_variant("model matrices", |form, be| {
         let mut random = Random(2);
         for (name, format, cols, d_out) in MODEL_WIDTHS {
             let weight = random.matrix(format, d_out, cols);
@@ -242,7 +242,7 @@ fn a_matrix_larger_than_a_binding_is_split_by_rows_and_gives_the_same() {
 
 #[test]
 fn a_bias_is_added_once_and_linear_add_keeps_what_is_there() {
-    in_every_form("bias", |form, be| {
+    in_every_variant("bias", |form, be| {
         let mut random = Random(3);
         for format in FORMATS {
             for (t_rows, cols, d_out) in [(1, 33, 5), (3, 37, 31), (65, 5, 100)] {
@@ -274,7 +274,7 @@ fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
     on_device("embed", |be| {
         for_embed_cases(|what, table| {
             let all = reference::dequantized(table);
-            // More tokens than fit one uniform block.
+            // More tokens than one uniform block holds.
             let tokens: Vec<u32> = TOKENS.into_iter().cycle().take(130).collect();
             let rows = tokens
                 .iter()
@@ -290,7 +290,7 @@ fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
 
 #[test]
 fn rms_norm_equals_candle_at_every_shape() {
-    in_every_form("rms_norm", |form, be| {
+    in_every_variant("rms_norm", |form, be| {
         for_rms_norm_cases(|what, weight, x| {
             let what = &format!("{form}: {what}");
             let y = rms_norm(be, weight, 1e-5, x);
@@ -300,8 +300,8 @@ fn rms_norm_equals_candle_at_every_shape() {
 }
 
 #[test]
-fn gated_rms_norm_equals_the_loops_at_every_shape_and_in_groups() {
-    in_every_form("gated_rms_norm", |form, be| {
+fn gated_rms_norm_equals_the_loops_at_every_shape_and_number_of_groups() {
+    in_every_variant("gated_rms_norm", |form, be| {
         for_gated_rms_norm_cases(|what, weight, n_groups, x, gate| {
             let what = &format!("{form}: {what}");
             let y = gated_rms_norm(be, weight, n_groups, x, gate);
@@ -312,7 +312,7 @@ fn gated_rms_norm_equals_the_loops_at_every_shape_and_in_groups() {
 }
 
 #[test]
-fn causal_conv1d_equals_the_loops_and_does_not_care_how_the_sequence_is_cut() {
+fn causal_conv1d_equals_the_loops_however_the_sequence_is_split() {
     on_device("conv1d", |be| {
         for_conv_cases(|what, t_rows, case| {
             let whole = conv1d(be, case, &[t_rows]);
@@ -328,7 +328,7 @@ fn causal_conv1d_equals_the_loops_and_does_not_care_how_the_sequence_is_cut() {
 }
 
 #[test]
-fn ssm_scan_equals_the_recurrence_however_the_sequence_is_cut() {
+fn ssm_scan_equals_the_recurrence_however_the_sequence_is_split() {
     on_device("ssm_scan", |be| {
         for_scan_cases(|what, t_rows, scan| {
             let (expected_y, expected_state) = scan.run();
@@ -345,7 +345,7 @@ fn ssm_scan_equals_the_recurrence_however_the_sequence_is_cut() {
 /// A huge dt forgets everything, a hugely negative one changes nothing but D·x; in the dual form the tokens after a
 /// huge one must not lose their own decays to it.
 #[test]
-fn ssm_scan_is_right_for_every_size_of_dt() {
+fn ssm_scan_is_correct_for_every_size_of_dt() {
     on_device("dt", |be| {
         let mut random = Random(11);
         for dt in [-1e30, -100.0, 0.0, 19.9, 20.1, 100.0, 1e30] {
@@ -382,7 +382,7 @@ fn rope_equals_candle_at_every_position() {
 
 /// A prompt, its pieces, and single tokens after it; beyond 256 positions a single query is split among workgroups.
 #[test]
-fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
+fn attention_equals_candle_for_every_grouping_of_heads_and_in_pieces() {
     on_device("attention", |be| {
         for_attention_cases(|what, t_rows, shape, [q, k, v]| {
             let (d, scale) = (shape.head_dim, shape.scale);
@@ -416,7 +416,7 @@ fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
 
 /// The largest score may be in any split, and the other values must not contribute.
 #[test]
-fn attention_to_one_overwhelming_key_gives_its_value() {
+fn attention_with_one_dominant_key_gives_its_value() {
     on_device("one key", |be| {
         let shape = AttentionShape {
             n_heads: 1,
@@ -466,7 +466,7 @@ fn keys_and_values_move_between_devices() {
     });
 }
 
-/// The bytes of four positions, after a round trip through a second cache.
+/// The bytes of four positions after a round trip through a second cache.
 fn kept<D: Device>(
     be: &mut Ops<D>,
     shape: &AttentionShape,
@@ -503,14 +503,14 @@ fn gelu_mul_equals_the_exact_gelu_of_candle() {
 }
 
 #[test]
-fn concat_add_and_last_row_move_numbers_unchanged() {
+fn concat_add_and_last_row_are_exact() {
     on_device("moves", |be| {
         for_move_cases(|case| assert_eq!(case.run(be), case.expected()));
     });
 }
 
 #[test]
-fn top_is_the_front_of_all_logits_in_their_order_and_their_sum() {
+fn top_gives_the_largest_logits_in_order_and_the_softmax_sum() {
     on_device("top", |be| {
         for_top_cases(|case| check_top(case, &top(be, &case.logits, case.k)));
     });
@@ -532,7 +532,7 @@ fn top_names_the_first_logit_that_is_not_finite() {
 }
 
 #[test]
-fn embed_top_gives_the_row_of_a_token_that_the_host_does_not_know() {
+fn embed_top_gives_the_embedding_of_a_token_not_yet_read_by_the_host() {
     let narrow = AdapterOptions {
         max_binding_bytes: Some(1000),
         ..AdapterOptions::default()
@@ -590,7 +590,7 @@ fn a_step_that_repeats_makes_no_new_bind_group_and_one_submission() {
 
 /// Both ways of timing: timestamp queries, where the device has them, and waiting for each span.
 #[test]
-fn every_span_has_the_time_of_its_work_and_lies_within_the_span_around_it() {
+fn every_span_has_the_time_of_its_work_and_lies_within_its_parent() {
     for no_timestamps in [false, true] {
         let options = AdapterOptions {
             no_timestamps,
@@ -639,7 +639,7 @@ const F32: LoadSettings = LoadSettings {
     memory_limit_bytes: None,
 };
 
-/// `body` with a session for each net of the fixtures.
+/// Calls `body` with a session of each golden net.
 fn for_goldens(test: &str, mut body: impl FnMut(&Golden, Session<WebGpu>)) {
     for golden in goldens() {
         let Some(be) = device(test, AdapterOptions::default()) else {

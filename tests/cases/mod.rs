@@ -1,5 +1,5 @@
-//! The cases of every op, at every awkward shape, and how a device runs them: one table for all devices. What an op should
-//! give is in `reference`; tolerances are here, and what else holds for a device is in the tests that walk the table.
+//! Test cases of every op, at all edge-case shapes, and how a device runs them: one table for all devices. Expected
+//! results are in `reference`, tolerances are here, and further invariants are in the tests that walk the table.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
@@ -15,24 +15,24 @@ use zamba2::text::sampling::Top;
 
 use crate::reference::Scan;
 
-/// The module of every op here; its span is the first one of a table of names.
+/// Every op here belongs to the first module of a table of names.
 pub const MODULE: ModuleId = ModuleId(0);
 
-/// Every remainder of a tile of four rows, a chunk of a prompt and its neighbours, and an ordinary prompt.
+/// Every remainder of a four-row tile, a prompt chunk and its neighbours, and an ordinary prompt.
 pub const ROWS: [usize; 8] = [1, 2, 3, 4, 35, 63, 64, 65];
-/// Below, at and above four lanes, a block of 32, and three blocks; most divide by nothing.
+/// Below, at and above four lanes, one block of 32 and three blocks; most are multiples of nothing.
 pub const WIDTHS: [usize; 8] = [1, 5, 31, 32, 33, 37, 64, 100];
 pub const QUANTIZED: [WeightFormat; 2] = [WeightFormat::Q8, WeightFormat::Q4];
 pub const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4];
 
-/// Matrices of the published models, one row of activations each: format, columns, rows.
+/// Matrices of the published models, with one row of activations each: format, columns, rows.
 pub const MODEL_WIDTHS: [(&str, WeightFormat, usize, usize); 3] = [
     ("1.2B mamba.in_proj", WeightFormat::Q4, 2048, 8512),
     ("1.2B mamba.out_proj", WeightFormat::Q8, 4096, 2048),
     ("7B down_proj, its first rows", WeightFormat::Q4, 14336, 130),
 ];
 
-/// Numbers that look random and are the same everywhere (Knuth's MMIX generator).
+/// Pseudorandom numbers, the same on every platform (Knuth's MMIX generator).
 pub struct Random(pub u64);
 
 impl Random {
@@ -43,7 +43,7 @@ impl Random {
         (self.0 >> 32) as u32
     }
 
-    /// Within low .. high.
+    /// In low .. high.
     pub fn number(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * (self.bits() >> 8) as f32 / (1 << 24) as f32
     }
@@ -52,8 +52,8 @@ impl Random {
         (0..n).map(|_| self.number(low, high)).collect()
     }
 
-    /// A matrix of any quants at all: it owes nothing to the quantiser, and −8 and negative scales are as frequent as
-    /// the rest. Weights are within ±1.2; padding is zero, as the format demands.
+    /// A matrix of uniform quants, independent of the quantiser: −8 and negative scales are as frequent as others.
+    /// Weights are within ±1.2; padding is zero, as the format requires.
     pub fn matrix(&mut self, format: WeightFormat, rows: usize, cols: usize) -> QMatrix {
         let blocks = cols.div_ceil(BLOCK);
         let high = if format == WeightFormat::Q8 {
@@ -95,12 +95,12 @@ pub fn read<D: Device>(be: &mut Ops<D>, x: &D::Tensor) -> Vec<f32> {
     block_on(be.read(x)).unwrap()
 }
 
-/// A tensor of rows of `cols` numbers.
+/// A tensor with rows of `cols` numbers.
 pub fn rows<D: Device>(be: &mut Ops<D>, cols: usize, values: &[f32]) -> D::Tensor {
     be.constant(values.len() / cols, cols, values.to_vec())
 }
 
-/// Lays matrices of `t_rows` rows side by side.
+/// Concatenates matrices of `t_rows` rows column-wise.
 pub fn beside(t_rows: usize, parts: &[&[f32]]) -> Vec<f32> {
     let row = |t: usize| {
         let cut =
@@ -110,7 +110,7 @@ pub fn beside(t_rows: usize, parts: &[&[f32]]) -> Vec<f32> {
     (0..t_rows).flat_map(row).collect()
 }
 
-/// No number is further off than `tolerance` times the largest expected one.
+/// No number may differ by more than `tolerance` times the largest expected one.
 pub fn assert_close(what: &str, tolerance: f64, got: &[f32], expected: &[f64]) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let bound = tolerance * expected.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
@@ -118,7 +118,7 @@ pub fn assert_close(what: &str, tolerance: f64, got: &[f32], expected: &[f64]) {
         let difference = (f64::from(*a) - b).abs();
         assert!(
             difference <= bound,
-            "{what}: number {i} is {a} and not {b}, off by {difference:e} > {bound:e}"
+            "{what}: [{i}]: got {a}, expected {b}, difference {difference:e} > {bound:e}"
         );
     }
 }
@@ -159,11 +159,11 @@ pub fn for_linear_cases(formats: &[WeightFormat], mut body: impl FnMut(&str, &QM
     }
 }
 
-/// f32 sums of at most 100 products in four lanes: 25 additions and a rounded product each, relative to the terms,
-/// which are within a tenth of the largest result.
+/// f32 sums of at most 100 products in four lanes: 25 additions and one rounded product each, relative to the terms,
+/// which are at most ten times the largest result.
 pub const LINEAR_F32: f64 = 2e-6;
 
-/// A mean of at most 100 squares, a root and two products.
+/// A mean of at most 100 squares, a square root and two products.
 pub const NORM: f64 = 2e-6;
 
 pub fn rms_norm<D: Device>(be: &mut Ops<D>, weight: &[f32], eps: f32, x: &[f32]) -> Vec<f32> {
@@ -179,7 +179,7 @@ pub fn rms_norm<D: Device>(be: &mut Ops<D>, weight: &[f32], eps: f32, x: &[f32])
     read(be, &y)
 }
 
-/// The gate lies inside a wider tensor, as z does in zxbcdt.
+/// The gate is part of a wider tensor, as z is in zxbcdt.
 pub fn gated_rms_norm<D: Device>(
     be: &mut Ops<D>,
     weight: &[f32],
@@ -208,7 +208,7 @@ pub fn gated_rms_norm<D: Device>(
     read(be, &y)
 }
 
-/// The convolution of `t_rows` tokens that come in pieces of the given lengths; gives y and then the state.
+/// The convolution of `t_rows` tokens in pieces of the given lengths; gives y and then the state.
 /// // x [T, conv_dim], state [d_conv − 1, conv_dim]
 pub fn conv1d<D: Device>(be: &mut Ops<D>, case: &ConvCase, pieces: &[usize]) -> Vec<f32> {
     let conv_dim = case.bias.len();
@@ -244,7 +244,7 @@ pub struct ConvCase {
     pub x: Vec<f32>,
 }
 
-/// Two halves, and one token after the other.
+/// As a whole, in two halves, and token by token.
 pub fn ways_to_cut(t_rows: usize) -> [Vec<usize>; 3] {
     let half = t_rows.div_ceil(2);
     [
@@ -258,10 +258,10 @@ pub fn ways_to_cut(t_rows: usize) -> [Vec<usize>; 3] {
     })
 }
 
-/// Four products and an exponential; the sum of the terms is not far from the largest result.
+/// Four products and an exponential; the sum of magnitudes is close to the largest result.
 pub const CONV: f64 = 1e-6;
 
-/// The scan with x, B and C side by side and dt at the end of a wider tensor, as in the model; gives y and then the
+/// The scan with x, B and C in one tensor and dt at the end of a wider one, as in the model; gives y and then the
 /// state.
 pub fn ssm_scan<D: Device>(be: &mut Ops<D>, scan: &Scan, pieces: &[usize]) -> Vec<f32> {
     let (heads, n) = (scan.n_heads, scan.d_state);
@@ -330,7 +330,7 @@ pub fn random_scan(random: &mut Random, t_rows: usize, [heads, p, n, groups]: [u
     }
 }
 
-/// Heads, their width, the state's width, groups. States of 5 and 6 end in a tail of the four lanes.
+/// Heads, head_dim, d_state, groups. States of 5 and 6 end with a partial vector of four lanes.
 pub const SCANS: [[usize; 4]; 6] = [
     [1, 1, 1, 1],
     [2, 3, 5, 1],
@@ -340,15 +340,15 @@ pub const SCANS: [[usize; 4]; 6] = [
     [2, 64, 128, 1],
 ];
 
-/// Each step multiplies the state by at most one and adds a rounding of 1e-7; the slowest head remembers some hundred
-/// steps, and y sums up to 64 numbers of the state.
+/// Each step multiplies the state by at most one and adds a rounding error of 1e-7; the slowest head decays over
+/// several hundred steps, and y sums up to 64 numbers of the state.
 pub const SCAN: f64 = 1e-5;
 
-/// A sine, a cosine and two products; the angle itself is rounded to f32 on both sides.
+/// A sine, a cosine and two products; the angle itself is f32 on both sides.
 pub const ROPE: f64 = 1e-6;
 
-/// Keys and values that come in pieces, each followed by the attention of its queries. Positions that have not come
-/// are NaN: whoever reads them is found. // q [T, heads · d], k, v [T, kv · d]
+/// Keys and values arrive in pieces, each followed by the attention of its queries. Later positions are NaN, so reading
+/// them is detected. // q [T, heads · d], k, v [T, kv · d]
 pub fn attention<D: Device>(
     be: &mut Ops<D>,
     shape: AttentionShape,
@@ -383,13 +383,13 @@ pub fn attention<D: Device>(
     all
 }
 
-/// Scores of up to 30 products within ±8, so exponentials are off by some 1e-6; up to 520 of them are summed.
+/// Scores within ±8 of up to 30 products, so exponentials differ by some 1e-6; up to 520 of them are summed.
 pub const ATTENTION: f64 = 5e-6;
-/// Queries and weights are integers of 16 bits in an 8-bit cache: a score within ±10 is off by up to 3e-4, which is how
-/// far its weight is off, and hundreds of them average.
+/// With an 8-bit cache, queries and attention weights are 16-bit integers: a score within ±10 is off by up to 3e-4, and
+/// so is its weight; hundreds of them average out.
 pub const ATTENTION_I8: f64 = 5e-4;
 
-/// What an 8-bit cache keeps of keys or values: 127 steps to each side, for each head of each position.
+/// Keys or values as an 8-bit cache stores them: 127 steps to each side, one scale per head and position.
 pub fn in_eight_bits(x: &[f32], head_dim: usize) -> Vec<f32> {
     let heads = x.chunks(head_dim).flat_map(|head| {
         let peak = head.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -462,7 +462,7 @@ pub fn for_scan_cases(mut body: impl FnMut(&str, usize, &Scan)) {
     }
 }
 
-/// What is rotated: `x` stands at `position` and has `n_heads` heads. // x [T, heads · 2 · frequencies]
+/// Input of rope: `x` starts at `position` and has `n_heads` heads. // x [T, heads · 2 · frequencies]
 pub struct RopeCase {
     pub inv_freq: Vec<f32>,
     pub n_heads: usize,
@@ -491,7 +491,7 @@ pub fn for_rope_cases(mut body: impl FnMut(&str, &RopeCase)) {
     }
 }
 
-/// Rotates `x`, which stands at `position`, with the frequencies of `case`.
+/// Rotates `x`, which starts at `position`, with the frequencies of `case`.
 pub fn rope<D: Device>(be: &mut Ops<D>, case: &RopeCase, position: usize, x: &[f32]) -> Vec<f32> {
     let head_dim = 2 * case.inv_freq.len();
     let rope = Rope {
@@ -503,7 +503,7 @@ pub fn rope<D: Device>(be: &mut Ops<D>, case: &RopeCase, position: usize, x: &[f
     read(be, &x)
 }
 
-/// `body(what, tokens, shape, [q, k, v])`. 520 positions take more than two blocks of any kernel.
+/// `body(what, tokens, shape, [q, k, v])`. 520 positions are more than two blocks of any kernel.
 pub fn for_attention_cases(mut body: impl FnMut(&str, usize, AttentionShape, [&[f32]; 3])) {
     let mut random = Random(14);
     let shapes = [
@@ -517,7 +517,7 @@ pub fn for_attention_cases(mut body: impl FnMut(&str, usize, AttentionShape, [&[
     let cases = shapes
         .into_iter()
         .flat_map(|shape| ROWS.map(|t_rows| (t_rows, shape)));
-    // More positions than one workgroup of a device takes. Their work grows with the square, so few heads must do.
+    // More positions than one workgroup handles. The work grows with the square, so there are few heads.
     let many = [(520, (2, 2, 12)), (520, (2, 1, 31))];
     for (t_rows, (n_heads, n_kv_heads, head_dim)) in cases.chain(many) {
         let shape = AttentionShape {
@@ -552,7 +552,7 @@ pub fn gelu_mul<D: Device>(be: &mut Ops<D>, d: usize, x: &[f32]) -> Vec<f32> {
     read(be, &y)
 }
 
-/// Rows to be laid side by side, added, and taken the last of. // a, c [T, left], b [T, right]
+/// Inputs of concat, add and last_row. // a, c [T, left], b [T, right]
 pub struct MoveCase {
     pub t_rows: usize,
     pub left: usize,
@@ -563,7 +563,7 @@ pub struct MoveCase {
 }
 
 impl MoveCase {
-    /// [a, b], then a + c, then the last row of the first.
+    /// [a, b], then a + c, then the last row of the first result.
     pub fn run<D: Device>(&self, be: &mut Ops<D>) -> Vec<f32> {
         let a = rows(be, self.left, &self.a);
         let b = rows(be, self.right, &self.b);
@@ -602,7 +602,7 @@ pub fn for_move_cases(mut body: impl FnMut(&MoveCase)) {
     }
 }
 
-/// Tokens with repetitions and both ends of a table of eleven.
+/// Tokens with repetitions, and both ends of a table of eleven rows.
 pub const TOKENS: [u32; 5] = [10, 0, 3, 3, 7];
 
 /// `body(what, table)` for each format and width.
@@ -625,15 +625,15 @@ pub fn embed<D: Device>(be: &mut Ops<D>, table: &QMatrix, tokens: &[u32]) -> Vec
     read(be, &y)
 }
 
-/// Logits and the places of a list.
+/// Logits and the length of a top-k list.
 pub struct TopCase {
     pub what: String,
     pub logits: Vec<f32>,
     pub k: usize,
 }
 
-/// `body(case)` for vocabularies of one token, around a group of 1024, and of the published models; with ties, both zeros
-/// and the ends of f32's range; more places than tokens, and the most that there are.
+/// `body(case)` for vocabularies of one token, around a group of 1024, and of the published models; with ties, both
+/// zeros and f32's extremes; lists longer than the vocabulary, and the longest list.
 pub fn for_top_cases(mut body: impl FnMut(&TopCase)) {
     let mut random = Random(30);
     for n in [1, 5, 63, 1023, 1024, 1025, 4099, 32_000] {
@@ -663,7 +663,7 @@ pub fn for_top_cases(mut body: impl FnMut(&TopCase)) {
     }
 }
 
-/// What the device says in the second of two rows; the first one stays.
+/// The device's top-k of the second of two rows; the first must not matter.
 pub fn top<D: Device>(be: &mut Ops<D>, logits: &[f32], k: usize) -> Top {
     let width = Top::row_len(k);
     let zeros = rows(be, logits.len(), &vec![0.0; logits.len()]);
@@ -678,7 +678,7 @@ pub fn top<D: Device>(be: &mut Ops<D>, logits: &[f32], k: usize) -> Top {
     Top::from_row(&both[width..])
 }
 
-/// Sorted as a whole, with sums in f64.
+/// Compared with a full sort and sums in f64.
 pub fn check_top(case: &TopCase, got: &Top) {
     let TopCase { what, logits, k } = case;
     let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
@@ -690,17 +690,18 @@ pub fn check_top(case: &TopCase, got: &Top) {
         .iter()
         .map(|&logit| (f64::from(logit) - largest).exp())
         .sum();
-    // WGSL's exponential of −25, which still counts, may be off by 53 · 2⁻²⁴; the sums of f32 are as exact as that.
+    // WGSL's exponential of −25, the smallest that still counts, may be off by 53 · 2⁻²⁴; f32 sums are as exact as
+    // that.
     let off = (got.sum - sum).abs();
     assert!(
         off <= 5e-6 * sum,
-        "{what}: the sum is {} and not {sum}",
+        "{what}: the sum is {}, expected {sum}",
         got.sum
     );
     assert_eq!(got.fault, None, "{what}");
 }
 
-/// `body(what, logits, token)` where that token's logit is the first that is not finite.
+/// `body(what, logits, token)`, where the logit of `token` is the first that is not finite.
 pub fn for_fault_cases(mut body: impl FnMut(&str, &[f32], u32)) {
     for n in [1, 1025, 5000] {
         for fault in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -714,7 +715,7 @@ pub fn for_fault_cases(mut body: impl FnMut(&str, &[f32], u32)) {
     }
 }
 
-/// The embedding of the token that a list has first, in the second row of the lists.
+/// The embedding of the first token of a top-k list, taken from the second row of the lists.
 pub fn embed_top<D: Device>(be: &mut Ops<D>, table: &QMatrix, token: u32) -> Vec<f32> {
     let mut logits = vec![0.0; table.rows];
     let mut lists = be.tensor(2, Top::row_len(2));

@@ -1,5 +1,5 @@
-//! What several test files share: the reference's nets and its outputs, read with the `safetensors`-format reader of
-//! candle, which is not ours.
+//! Shared by several test files: the golden nets and the reference's outputs, read with candle's `safetensors` reader
+//! rather than with ours.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
-/// A net of `tests/fixtures` with what the reference makes of it.
+/// A checkpoint of `tests/fixtures` with the reference's outputs.
 pub struct Golden {
     pub dir: PathBuf,
     tensors: HashMap<String, Tensor>,
@@ -28,7 +28,7 @@ impl Golden {
         self.dir.file_name().unwrap().to_string_lossy().into_owned()
     }
 
-    /// The numbers of `name`, row-major, whatever its shape.
+    /// The numbers of tensor `name`, row-major, in any shape.
     pub fn numbers(&self, name: &str) -> Vec<f32> {
         let tensor = &self.tensors[name];
         let flat = tensor.to_dtype(DType::F32).and_then(|t| t.flatten_all());
@@ -44,7 +44,7 @@ impl Golden {
     }
 }
 
-/// Every net under `tests/fixtures`, and under `$ZAMBA2_GOLDEN` if that is set.
+/// Every golden net in `tests/fixtures`, and in `$ZAMBA2_GOLDEN` if that is set.
 pub fn goldens() -> Vec<Golden> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let more = std::env::var_os("ZAMBA2_GOLDEN").map(PathBuf::from);
@@ -60,7 +60,7 @@ pub fn goldens() -> Vec<Golden> {
     dirs.iter().map(|dir| Golden::open(dir)).collect()
 }
 
-/// The largest difference of two equally long sequences; a NaN is an infinite difference.
+/// The largest difference of two sequences of equal length; NaN counts as an infinite difference.
 pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
