@@ -133,7 +133,7 @@ pub fn attention(rows: usize, past: usize, d_attention: usize, position_bytes: f
 mod tests {
     use super::*;
 
-    /// Counted on paper; `tests/report.rs` has the totals of the published models.
+    /// Counted on paper; `tests/report/counts.rs` has the totals of the published models.
     #[test]
     fn the_work_of_small_ops_is_what_paper_says() {
         let work = |flops, weight_bytes, state_bytes| Work {

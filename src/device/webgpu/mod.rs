@@ -1,5 +1,5 @@
 //! WebGPU: ops are recorded and run by a graphics adapter, with the same shaders natively and in a browser.
-//! Sums are f32. Results are within the tolerances of `tests/webgpu.rs`, not bit for bit those of the CPU.
+//! Sums are f32. Results are within the tolerances of `tests/webgpu`, not bit for bit those of the CPU.
 //!
 //! An op's file has its constants, uniform blocks and host side; `kernels.rs` names its shader files.
 
