@@ -224,7 +224,7 @@ const BROKEN = [
 ];
 
 for (const [what, from, to] of BROKEN) {
-  test(`an adapter with ${what} off by a hundredth is refused: `auto` uses the CPU, and `webgpu` fails`, async () => {
+  test(`an adapter with ${what} off by a hundredth is refused: auto uses the CPU, and explicit WebGPU fails`, async () => {
     const ids = expected(FIXTURE).input_ids;
     await withModule(
       async (page) => {
