@@ -2,28 +2,15 @@
 //! block, which locates an error, then logits, then greedy decoding.
 
 use pollster::block_on;
-use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder;
-use zamba2::model::NumericSettings;
 use zamba2::session::{LoadSettings, Session, argmax};
 
-use crate::support::{Golden, goldens, max_difference};
+use crate::support::{F32, Golden, goldens, max_difference};
 
 /// f32 sums in a different order: an independent implementation differs from the reference by 1.1e-4 in prefill and
 /// 3.2e-4 after 24 steps on nets of this size, whose logits have a standard deviation of about 3.
 const TOLERANCE: f32 = 1e-3;
-
-const F32: LoadSettings = LoadSettings {
-    weights: WeightFormat::F32,
-    context: None,
-    numeric: NumericSettings {
-        dt_min_prefill: None,
-        dt_min_step: None,
-        rescale_rope_for_long_context: false,
-    },
-    memory_limit_bytes: None,
-};
 
 fn open(golden: &Golden, threads: usize, settings: LoadSettings) -> Session<Cpu> {
     folder::open(Cpu::new(threads), &golden.dir, settings)

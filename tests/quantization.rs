@@ -6,7 +6,7 @@
 //! The f32 logits are the baseline; `tests/model.rs` compares them with the reference. Single products are compared in
 //! `tests/kernels.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pollster::block_on;
 use zamba2::base::quant::WeightFormat;
@@ -14,6 +14,8 @@ use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::session::{LoadSettings, Session, argmax};
+
+use crate::support::fixture_dirs;
 
 const QUANTIZED: [WeightFormat; 2] = [WeightFormat::Q8, WeightFormat::Q4];
 const HEADER: &str = "\
@@ -100,22 +102,6 @@ fn loss(logits: &[f32], tokens: &[u32]) -> f64 {
     losses.sum::<f64>() / (tokens.len() - 1) as f64
 }
 
-/// The nets of `tests/fixtures`, and of `$ZAMBA2_GOLDEN` if that is set.
-fn random_nets() -> Vec<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let more = std::env::var_os("ZAMBA2_GOLDEN").map(PathBuf::from);
-    let mut dirs: Vec<PathBuf> = [Some(own), more]
-        .into_iter()
-        .flatten()
-        .flat_map(|root| std::fs::read_dir(root).expect("the folder of fixtures is there"))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("config.json").exists())
-        .collect();
-    dirs.sort();
-    assert!(!dirs.is_empty(), "there are no fixtures");
-    dirs
-}
-
 /// The worst net measured 12.9 %; the bound is twice that. Random nets are a hard case: no weight was trained to matter
 /// less, widths of 24 to 32 average out little, and each block amplifies the error of the one before.
 const RANDOM_Q8: f64 = 0.26;
@@ -125,7 +111,7 @@ const RANDOM_Q4: f64 = 1.1;
 #[test]
 fn quantisation_error_of_random_nets_is_within_the_documented_bounds() {
     let mut table = HEADER.to_owned();
-    for dir in random_nets() {
+    for dir in fixture_dirs("config.json") {
         let name = dir.file_name().unwrap().to_string_lossy().into_owned();
         let vocab_size = folder::read_config(&dir).unwrap().vocab_size as u32;
         let mut state = 1u32;

@@ -128,9 +128,9 @@ fn a_branch_with_another_token_equals_a_run_with_that_token() {
     };
     session.start(&prompt, greedy.clone()).unwrap();
     let whole = steps(&mut session, TOKENS);
-    let standing = whole[35].token_rank.as_ref().unwrap();
-    assert_eq!((standing.rank, standing.alternatives.len()), (1, 5));
-    let other = standing.alternatives[1].token;
+    let token_rank = whole[35].token_rank.as_ref().unwrap();
+    assert_eq!((token_rank.rank, token_rank.alternatives.len()), (1, 5));
+    let other = token_rank.alternatives[1].token;
     session.branch(35, other, greedy).unwrap();
     let branched = steps(&mut session, 5);
     assert_eq!(branched[0].token, other);
@@ -183,13 +183,13 @@ fn alternatives_are_the_most_probable_tokens_of_the_plain_softmax() {
 
     session.start(&prompt, options(1)).unwrap();
     let step = block_on(session.step()).unwrap();
-    let standing = step.token_rank.unwrap();
-    for (ours, (token, probability)) in standing.alternatives.iter().zip(&all) {
+    let token_rank = step.token_rank.unwrap();
+    for (ours, (token, probability)) in token_rank.alternatives.iter().zip(&all) {
         assert_eq!(ours.token, *token);
         // Sums in a different order, and libm's exponential instead of std's.
         assert!((ours.probability - probability).abs() < 1e-12);
     }
-    assert_eq!(all[standing.rank - 1].0, step.token);
+    assert_eq!(all[token_rank.rank - 1].0, step.token);
 
     let unasked = GenerateOptions {
         alternatives: 0,

@@ -524,9 +524,9 @@ for (const [what, fault, retry, reason] of ABORTED) {
       const reading = read(page, WEIGHTS, [START, END]);
       if (reason) await waitFor(page, reason);
       else while (hub.contactsOf("cdn", WEIGHTS).length === 0) await page.waitForTimeout(10);
-      await page.evaluate(() => /** @type {any} */ (globalThis).controller.abort(new Error("the reader went away")));
+      await page.evaluate(() => /** @type {any} */ (globalThis).controller.abort(new Error("the user left")));
       const { error, waits } = await reading;
-      assert.equal(error?.message, "the reader went away");
+      assert.equal(error?.message, "the user left");
       assert.equal(waits.at(-1) ?? null, null, "no wait is left open");
     }));
 }

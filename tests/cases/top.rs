@@ -97,6 +97,17 @@ pub fn for_fault_cases(mut body: impl FnMut(&str, &[f32], u32)) {
     }
 }
 
+/// The fault that the device reports is `token` with its logit; NaN is compared by its text.
+pub fn check_fault(what: &str, logits: &[f32], token: u32, got: &Top) {
+    let (at, logit) = got.fault.expect(what);
+    assert_eq!(at, token, "{what}");
+    assert_eq!(
+        format!("{logit}"),
+        format!("{}", logits[at as usize]),
+        "{what}"
+    );
+}
+
 /// The embedding of the first token of a top-k list, taken from the second row of the lists.
 pub fn embed_top<D: Device>(be: &mut Ops<D>, table: &QMatrix, token: u32) -> Vec<f32> {
     let mut logits = vec![0.0; table.rows];

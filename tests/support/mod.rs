@@ -7,6 +7,21 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use zamba2::base::quant::WeightFormat;
+use zamba2::model::NumericSettings;
+use zamba2::session::LoadSettings;
+
+/// f32 weights, with dt clamped as in the reference.
+pub const F32: LoadSettings = LoadSettings {
+    weights: WeightFormat::F32,
+    context: None,
+    numeric: NumericSettings {
+        dt_min_prefill: None,
+        dt_min_step: None,
+        rescale_rope_for_long_context: false,
+    },
+    memory_limit_bytes: None,
+};
 
 /// A checkpoint of `tests/fixtures` with the reference's outputs.
 pub struct Golden {
@@ -44,19 +59,25 @@ impl Golden {
     }
 }
 
-/// Every golden net in `tests/fixtures`, and in `$ZAMBA2_GOLDEN` if that is set.
-pub fn goldens() -> Vec<Golden> {
+/// The folders of `tests/fixtures`, and of `$ZAMBA2_GOLDEN` if that is set, that have `file`.
+pub fn fixture_dirs(file: &str) -> Vec<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let more = std::env::var_os("ZAMBA2_GOLDEN").map(PathBuf::from);
     let mut dirs: Vec<PathBuf> = [Some(own), more]
         .into_iter()
         .flatten()
-        .flat_map(|root| std::fs::read_dir(root).expect("the folder of fixtures is there"))
+        .flat_map(|root| std::fs::read_dir(root).expect("the folder of fixtures exists"))
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("expect.safetensors").exists())
+        .filter(|path| path.join(file).exists())
         .collect();
     dirs.sort();
     assert!(!dirs.is_empty(), "there are no fixtures");
+    dirs
+}
+
+/// Every golden net in `tests/fixtures`, and in `$ZAMBA2_GOLDEN` if that is set.
+pub fn goldens() -> Vec<Golden> {
+    let dirs = fixture_dirs("expect.safetensors");
     dirs.iter().map(|dir| Golden::open(dir)).collect()
 }
 

@@ -4,10 +4,8 @@ use std::path::Path;
 
 use pollster::block_on;
 use zamba2::base::error::Error;
-use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterOptions, WebGpu};
-use zamba2::model::NumericSettings;
 use zamba2::ops::device::{AttentionShape, Device, KvFormat, ModelSizes};
 use zamba2::session::{self, GenerateOptions, LoadSettings, Session, argmax};
 use zamba2::text::sampling::SamplingOptions;
@@ -15,21 +13,10 @@ use zamba2::{folder, self_test};
 
 use super::{device, on_device};
 use crate::cases::*;
-use crate::support::{Golden, goldens, max_difference};
+use crate::support::{F32, Golden, goldens, max_difference};
 
 /// f32 sums in another order and WGSL's exponentials; logits of these nets spread by about 3.
 const TOLERANCE: f32 = 2e-3;
-
-const F32: LoadSettings = LoadSettings {
-    weights: WeightFormat::F32,
-    context: None,
-    numeric: NumericSettings {
-        dt_min_prefill: None,
-        dt_min_step: None,
-        rescale_rope_for_long_context: false,
-    },
-    memory_limit_bytes: None,
-};
 
 /// Calls `body` with a session of each golden net.
 fn for_goldens(test: &str, mut body: impl FnMut(&Golden, Session<WebGpu>)) {

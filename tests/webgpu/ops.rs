@@ -283,13 +283,7 @@ fn top_gives_the_largest_logits_in_order_and_the_softmax_sum() {
 fn top_names_the_first_logit_that_is_not_finite() {
     on_device("faults", |be| {
         for_fault_cases(|what, logits, token| {
-            let (at, logit) = top(be, logits, 3).fault.expect(what);
-            assert_eq!(at, token, "{what}");
-            assert_eq!(
-                format!("{logit}"),
-                format!("{}", logits[at as usize]),
-                "{what}"
-            );
+            check_fault(what, logits, token, &top(be, logits, 3));
         });
     });
 }

@@ -50,14 +50,14 @@ pub fn start(watched: &[Watched]) -> Result<Debouncer<RecommendedWatcher>> {
 struct Edits {
     start: SystemTime,
     /// Last modification time of each file, if later than the start.
-    told: HashMap<PathBuf, SystemTime>,
+    reported: HashMap<PathBuf, SystemTime>,
 }
 
 impl Edits {
     fn since(start: SystemTime) -> Edits {
         Edits {
             start,
-            told: HashMap::new(),
+            reported: HashMap::new(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Edits {
         let Some(edited) = metadata.modified().ok().filter(|_| metadata.is_file()) else {
             return false;
         };
-        let before = self.told.insert(path.to_owned(), edited);
+        let before = self.reported.insert(path.to_owned(), edited);
         edited > before.unwrap_or(self.start)
     }
 }
