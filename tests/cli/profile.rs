@@ -94,27 +94,15 @@ fn profile_refuses_a_prompt_longer_than_the_context_and_an_output_that_cannot_be
     assert!(!output.status.success());
     let error: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["error"]["code"], "prompt_too_long");
-    let output = zamba2(&[
-        "profile",
-        dir,
-        "--json",
-        "--threads",
-        "1",
-        "--decode",
-        "2",
-        "--runs",
-        "2",
-        "--no-ceilings",
-        "--out",
-        "/nowhere/at/all",
-    ]);
+    let out = ["--out", "/nowhere/at/all"];
+    let output = zamba2(&[&["profile", dir, "--json"], &QUICK[..], &out].concat());
     let error: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(error["error"]["code"], "write");
 }
 
 /// Every command that runs a model accepts `--backend webgpu`; without an adapter it fails with `no_adapter`.
 #[test]
-fn every_command_runs_on_a_graphics_adapter_and_logits_equal_the_reference() {
+fn logits_bench_and_profile_run_on_a_graphics_adapter_and_logits_equal_the_reference() {
     let golden = golden("gqa");
     let tokens = list(&golden.ids("input_ids"));
     let dir = text(&golden.dir);
