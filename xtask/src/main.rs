@@ -11,6 +11,7 @@ mod steps;
 mod test;
 mod trace;
 mod workspace;
+mod wrapper;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +68,10 @@ enum Command {
 
 // Whether all checks passed; a command that could not run is an error instead.
 fn run() -> Result<bool> {
+    if let Some(arguments) = wrapper::arguments() {
+        wrapper::run(&arguments)?;
+        return Ok(true);
+    }
     let (command, assume_yes) = parse(Parser::from_env()).context("see `cargo xtask --help`")?;
     let workspace = Workspace::find(assume_yes)?;
     match command {
