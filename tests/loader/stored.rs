@@ -9,7 +9,6 @@ use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::loader::packed::{MANIFEST, Manifest, PackedFile};
-use zamba2::model::config::Config;
 
 use super::{Checkpoint, all_fixtures, bits, fixture, settings, tokens};
 

@@ -14,7 +14,6 @@ use zamba2::device::webgpu::{AdapterOptions, WebGpu};
 use zamba2::ops::Ops;
 
 use crate::adapter;
-use crate::cases::*;
 
 /// A device for one test, or none if the machine has no adapter.
 fn device(test: &str, options: AdapterOptions) -> Option<WebGpu> {
