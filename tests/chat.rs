@@ -1,12 +1,12 @@
-//! Chat templates against the reference's own rendering, byte for byte, and what is said about templates that are
-//! broken, hostile, or not there.
+//! Chat templates against the reference's rendering, byte for byte, and errors for broken, hostile and missing
+//! templates.
 
 use serde::Deserialize;
 use serde_json::json;
 use zamba2::base::error::Error;
 use zamba2::text::chat::{ChatTemplate, Message, SpecialTokens};
 
-/// What `tools/fixtures/make_chat.py` wrote.
+/// Written by `tools/fixtures/make_chat.py`.
 const REFERENCE: &str = include_str!("fixtures/chat.json");
 
 #[derive(Deserialize)]
@@ -61,14 +61,14 @@ fn jinja(source: &str) -> ChatTemplate {
         .unwrap_or_else(|error| panic!("{source}: {error}"))
 }
 
-/// What is wrong with the template, told by its rendering.
+/// The error of rendering a template.
 fn failure(source: &str) -> Error {
     let failed = jinja(source).render(&user("Hello"), true);
     failed.expect_err(source)
 }
 
 #[test]
-fn every_template_gives_the_reference_s_text_or_its_refusal() {
+fn every_template_renders_or_refuses_as_the_reference_does() {
     let reference: Reference = serde_json::from_str(REFERENCE).unwrap();
     let mut wrong = Vec::new();
     for checkpoint in &reference.checkpoints {
@@ -105,7 +105,7 @@ fn a_checkpoint_without_a_template_has_none() {
 }
 
 #[test]
-fn of_several_templates_the_default_is_taken_and_without_one_the_first() {
+fn of_several_templates_the_one_named_default_is_used_else_the_first() {
     let entry = |name: &str| json!({"name": name, "template": name});
     for (names, chosen) in [
         (["rag", "default"], "default"),
@@ -137,7 +137,7 @@ fn special_tokens_are_read_as_strings_and_as_objects() {
 }
 
 #[test]
-fn a_tokenizer_config_that_is_none_is_named() {
+fn an_invalid_tokenizer_config_is_an_error_that_names_the_file() {
     for config in [
         "",
         "{",
@@ -158,9 +158,9 @@ fn a_tokenizer_config_that_is_none_is_named() {
 }
 
 #[test]
-fn a_template_that_is_broken_is_named_with_its_line() {
+fn a_broken_template_is_reported_with_its_line() {
     let error = ChatTemplate::from_jinja("fine\n{% for %}", SpecialTokens::default());
-    let error = error.expect_err("a loop over nothing");
+    let error = error.expect_err("the loop is incomplete");
     assert_eq!(error.file().as_deref(), Some("chat_template.jinja"));
     assert!(error.to_string().contains("in line 2: "), "{error}");
     for source in [
@@ -186,13 +186,13 @@ fn a_template_that_is_broken_is_named_with_its_line() {
 }
 
 #[test]
-fn a_template_may_ask_for_the_clock_and_does_without() {
+fn strftime_now_is_undefined_in_templates() {
     let template = jinja("{{ strftime_now('%Y') if strftime_now is defined else 'no day' }}");
     assert_eq!(template.render(&user("Hello"), true).unwrap(), "no day");
 }
 
 #[test]
-fn a_refusal_is_told_in_the_template_s_own_words_from_however_deep() {
+fn an_exception_raised_in_a_macro_keeps_the_templates_message() {
     let source =
         "{% macro no() %}{{ raise_exception('Only \"system\" first.') }}{% endmacro %}{{ no() }}";
     assert_eq!(
@@ -205,7 +205,7 @@ fn a_refusal_is_told_in_the_template_s_own_words_from_however_deep() {
 }
 
 #[test]
-fn a_hostile_template_comes_to_an_end() {
+fn a_hostile_template_terminates_with_an_error() {
     let doubled = "{% set ns = namespace(x=['ab']) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
     let deep = "{% set ns = namespace(x=[]) %}{% for i in range(9000) %}{% set ns.x = [ns.x] %}{% endfor %}";
     for source in [
@@ -239,7 +239,7 @@ fn a_hostile_template_comes_to_an_end() {
             ChatTemplate::from_jinja(&source, SpecialTokens::default())
         };
         assert!(nested(100_000).is_err(), "{operator}");
-        // As many as one tag may hold: compiled or not, the process goes on.
+        // As many as one tag may hold: whether it compiles or not, the process survives.
         let _ = nested(1490 / operator.len());
     }
     for block in ["{% if x %}", "{% for x in y %}", "{% macro m() %}"] {
@@ -252,7 +252,7 @@ fn a_hostile_template_comes_to_an_end() {
 }
 
 #[test]
-fn a_long_string_in_a_tag_is_no_hostile_one() {
+fn a_long_string_in_a_tag_is_allowed() {
     let words = "Be kind. It's { not } hard. ".repeat(1000);
     let source = format!("{{# {words} #}}{{% raw %}}{words}{{% endraw %}}{{{{ \"{words}\" }}}}");
     let text = jinja(&source).render(&user("Hello"), true);
@@ -260,7 +260,7 @@ fn a_long_string_in_a_tag_is_no_hostile_one() {
 }
 
 #[test]
-fn a_conversation_of_thousands_of_messages_is_no_hostile_one() {
+fn a_conversation_of_thousands_of_messages_is_allowed() {
     let template = jinja(
         "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'].strip() + '<|im_end|>\n' }}{% endfor %}",
     );

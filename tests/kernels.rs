@@ -1,10 +1,10 @@
-//! Every op on the CPU, at every awkward shape, against references that are obviously right. It sees `Ops` and the CPU's
-//! constructor only. It runs no model (`tests/model.rs` does), and it runs as wasm too,
-//! where the vector operations are the engine's own (`cargo xtask test`).
+//! Every op of the CPU backend, at all edge-case shapes, against simple references. It uses only `Ops` and the CPU's
+//! constructor, and runs no model (`tests/model.rs` does). `cargo xtask test` also runs it as wasm, with the vector
+//! instructions of the wasm engine.
 //!
-//! Three facts hold for every op and are checked with every case: the bits don't depend on the number of threads, a
-//! row of a batch has the bits of that row alone, and a sequence in pieces has the bits of the sequence in one. Only
-//! the scan has two forms for one token and for several, which agree within its tolerance.
+//! Three invariants are checked for every op: results do not depend on the number of threads, a row of a batch has the
+//! same bits as the row alone, and a sequence in pieces has the same bits as the whole. Only the scan has different
+//! forms for one token and for several, which agree within its tolerance.
 
 mod cases;
 mod reference;
@@ -30,7 +30,7 @@ fn cpu(threads: usize) -> Ops<Cpu> {
     Ops::new(Cpu::new(threads))
 }
 
-/// What `body` gives, which must be the same to the bit on every number of threads.
+/// The result of `body`, which must be bit-identical for every number of threads.
 fn on_any_threads(what: &str, body: impl Fn(&mut Ops<Cpu>) -> Vec<f32>) -> Vec<f32> {
     let [first, others @ ..] = THREADS.map(|threads| body(&mut cpu(threads)));
     for other in others {
@@ -48,15 +48,15 @@ fn assert_same_bits(what: &str, got: &[f32], expected: &[f32]) {
     for (i, (a, b)) in got.iter().zip(expected).enumerate() {
         assert!(
             a.to_bits() == b.to_bits(),
-            "{what}: number {i} is {a} and not {b}"
+            "{what}: [{i}]: got {a}, expected {b}"
         );
     }
 }
 
-/// Compares a quantised product with whole-number arithmetic on the same quants, where only f32 rounding may differ,
-/// and with candle's product of the dequantised weights, where the activations' rounding may differ too.
+/// Compares a quantised product with integer arithmetic on the same quants, where only f32 rounding may differ, and
+/// with candle's product of the dequantised weights, where the rounding of activations may differ too.
 fn check_quantized(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
-    // A whole sum to 24 bits, two scales, and in the worst case one addition per block.
+    // An integer sum rounded to 24 bits, two scales, and in the worst case one addition per block.
     let tolerance = (6 + weight.blocks()) as f64 * f64::from(f32::EPSILON);
     let unquantized = reference::linear(weight, x);
     let (mut square, mut variance) = (0.0, 0.0);
@@ -64,13 +64,13 @@ fn check_quantized(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
         let (t, row) = (i / weight.rows, i % weight.rows);
         let sum = reference::quantized_sum(weight, row, &x[t * weight.cols..][..weight.cols]);
         let got = f64::from(*got);
-        // The addend is f32's own end: what is below has no bits left to be right in.
+        // The added term is f32's smallest normal number: below it no bits of precision are left.
         let rounding = tolerance.min(1e-5) * sum.magnitude + 1e-40;
         let (value, worst) = (sum.value, sum.worst_rounding + rounding);
         let off = (got - value).abs();
         assert!(
             off <= rounding,
-            "{what} [{t}, {row}]: {got} and not {value}"
+            "{what} [{t}, {row}]: got {got}, expected {value}"
         );
         let off = (got - exact).abs();
         assert!(
@@ -80,11 +80,12 @@ fn check_quantized(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
         square += off * off;
         variance += sum.rounding_variance + (1e-7 * sum.magnitude).powi(2);
     }
-    // The largest activation of each block is exact, so the theory is a little high; the rest is chance.
+    // The largest activation of each block is exact, so the theoretical variance is slightly too high; the factor
+    // covers chance.
     if y.len() >= 1000 {
         assert!(
             square <= 1.2 * variance,
-            "{what}: more than rounding: {square} {variance}"
+            "{what}: the error exceeds rounding: {square} {variance}"
         );
     }
 }
@@ -98,7 +99,7 @@ fn linear_in_f32_equals_candle_at_every_shape() {
 }
 
 #[test]
-fn quantized_products_are_exact_sums_of_whole_numbers_and_near_candle_at_every_shape() {
+fn quantized_products_are_exact_integer_sums_and_close_to_candle_at_every_shape() {
     for_linear_cases(&QUANTIZED, |what, weight, x| {
         let y = on_any_threads(what, |be| product(be, weight, x));
         check_quantized(what, weight, x, &y);
@@ -168,8 +169,8 @@ fn a_bias_is_added_once_and_linear_add_keeps_what_is_there() {
     }
 }
 
-/// Full activations, the most negative and the most positive weights, and the signs that make every product of a block
-/// positive: a 16-bit lane that is too narrow would show here, as a panic natively and as a wrong sum in wasm.
+/// Full-range activations, the most negative and the most positive weights, and signs that make every product of a
+/// block positive: a 16-bit lane that overflows panics natively and gives a wrong sum in wasm.
 #[test]
 fn the_largest_quants_do_not_overflow() {
     for format in QUANTIZED {
@@ -188,7 +189,7 @@ fn the_largest_quants_do_not_overflow() {
                 };
                 let activation = |col: usize| match pattern {
                     3 => -1.0,
-                    // With the sign of the weight, and against it.
+                    // With the sign of the weight, and with the opposite sign.
                     2 if col.is_multiple_of(2) => -1.0,
                     4 if col % 2 == 1 => -1.0,
                     _ => 1.0,
@@ -207,7 +208,7 @@ fn the_largest_quants_do_not_overflow() {
     }
 }
 
-/// A matrix with `quant(column)` in every row, and the largest scales of either sign.
+/// A matrix with `quant(column)` in every row and the largest scales of both signs.
 fn filled(format: WeightFormat, rows: usize, cols: usize, quant: impl Fn(usize) -> i8) -> QMatrix {
     let blocks = cols.div_ceil(BLOCK);
     let quants = (0..rows * blocks * BLOCK).map(|at| at % (blocks * BLOCK));
@@ -236,7 +237,7 @@ fn filled(format: WeightFormat, rows: usize, cols: usize, quant: impl Fn(usize) 
 }
 
 #[test]
-fn extreme_activations_give_the_exact_sums_too() {
+fn extreme_activations_give_exact_sums() {
     let mut random = Random(4);
     let cols = 100;
     let one_huge = |at: usize, mut x: Vec<f32>| {
@@ -265,7 +266,7 @@ fn extreme_activations_give_the_exact_sums_too() {
             let y = on_any_threads(what, |be| product(be, &weight, x));
             assert!(y.iter().all(|v| v.is_finite()), "{format:?} {what}: {y:?}");
             if format == WeightFormat::F32 {
-                // Products of subnormal numbers lose all their bits, in any order of the sum.
+                // Products of subnormal numbers lose all their bits in any order of summation.
                 let exact = reference::linear(&weight, x);
                 let kept = exact.iter().any(|v| v.abs() > 1e-36);
                 assert_close(what, if kept { LINEAR_F32 } else { 1e9 }, &y, &exact);
@@ -277,7 +278,7 @@ fn extreme_activations_give_the_exact_sums_too() {
 }
 
 #[test]
-fn top_is_the_front_of_all_logits_in_their_order_and_their_sum() {
+fn top_gives_the_largest_logits_in_order_and_the_softmax_sum() {
     let be = &mut cpu(1);
     for_top_cases(|case| check_top(case, &top(be, &case.logits, case.k)));
 }
@@ -286,18 +287,12 @@ fn top_is_the_front_of_all_logits_in_their_order_and_their_sum() {
 fn top_names_the_first_logit_that_is_not_finite() {
     let be = &mut cpu(1);
     for_fault_cases(|what, logits, token| {
-        let (at, logit) = top(be, logits, 3).fault.expect(what);
-        assert_eq!(at, token, "{what}");
-        assert_eq!(
-            format!("{logit}"),
-            format!("{}", logits[at as usize]),
-            "{what}"
-        );
+        check_fault(what, logits, token, &top(be, logits, 3));
     });
 }
 
 #[test]
-fn embed_top_gives_the_row_of_the_token_that_a_list_has_first() {
+fn embed_top_gives_the_embedding_of_the_first_token_of_a_top_k_list() {
     let be = &mut cpu(1);
     for_embed_cases(|what, table| {
         for token in TOKENS {
@@ -322,10 +317,10 @@ fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
 }
 
 #[test]
-fn a_weight_holds_the_bytes_of_its_format() {
+fn a_weight_takes_the_bytes_of_its_format() {
     let mut random = Random(6);
     for format in FORMATS {
-        // Whole groups of rows and pairs of blocks, as in every published model: the rest is padded.
+        // Full groups of rows and even numbers of blocks, as in every published model, need no padding.
         for (rows, cols) in [(4, 64), (8, 33), (64, 100)] {
             let be = &mut cpu(1);
             let weight = be.upload(random.matrix(format, rows, cols));
@@ -345,7 +340,7 @@ fn rms_norm_equals_candle_at_every_shape() {
     });
 }
 
-/// Beyond 1e19 the squares leave f32. The model's reference then divides by infinity and gives zero; so must this.
+/// Beyond 1e19 the squares overflow f32. The reference then divides by infinity and gives zero, and so must this.
 #[test]
 fn the_norms_stay_finite_on_zeros_and_huge_values() {
     for value in [0.0, 1e-30, 1e18, 1e30] {
@@ -363,7 +358,7 @@ fn the_norms_stay_finite_on_zeros_and_huge_values() {
 }
 
 #[test]
-fn gated_rms_norm_equals_the_loops_at_every_shape_and_in_groups() {
+fn gated_rms_norm_equals_the_loops_at_every_shape_and_number_of_groups() {
     for_gated_rms_norm_cases(|what, weight, n_groups, x, gate| {
         let y = on_any_threads(what, |be| gated_rms_norm(be, weight, n_groups, x, gate));
         let expected = reference::gated_rms_norm(weight, n_groups, 1e-5, x, gate);
@@ -376,7 +371,7 @@ fn gated_rms_norm_equals_the_loops_at_every_shape_and_in_groups() {
 }
 
 #[test]
-fn causal_conv1d_equals_the_loops_and_does_not_care_how_the_sequence_is_cut() {
+fn causal_conv1d_equals_the_loops_however_the_sequence_is_split() {
     for_conv_cases(|what, t_rows, case| {
         let got = on_any_threads(what, |be| conv1d(be, case, &[t_rows]));
         let (y, state) = got.split_at(case.x.len());
@@ -406,14 +401,15 @@ fn causal_conv1d_stays_finite_on_huge_inputs() {
 }
 
 #[test]
-fn ssm_scan_equals_the_recurrence_however_the_sequence_is_cut() {
+fn ssm_scan_equals_the_recurrence_however_the_sequence_is_split() {
     for_scan_cases(|what, t_rows, scan| {
         let got = on_any_threads(what, |be| ssm_scan(be, scan, &[t_rows]));
         let (expected_y, expected_state) = scan.run();
-        // Of both together: a state of one number may cancel to less than its terms' roundings.
+        // Relative to y and the state together: a state of one number may cancel to less than the rounding of its
+        // terms.
         let expected = [expected_y, expected_state].concat();
         assert_close(what, SCAN, &got, &expected);
-        // One token is a step of the recurrence and several are a product, so pieces differ in their roundings.
+        // One token is computed by the recurrence and several by a matrix product, so pieces round differently.
         for pieces in ways_to_cut(t_rows) {
             let what = format!("{what} as {} pieces", pieces.len());
             let cut = ssm_scan(&mut cpu(1), scan, &pieces);
@@ -422,9 +418,9 @@ fn ssm_scan_equals_the_recurrence_however_the_sequence_is_cut() {
     });
 }
 
-/// A huge dt forgets everything, a hugely negative one changes nothing but D·x.
+/// A huge dt clears the state; a large negative one changes nothing but D·x.
 #[test]
-fn ssm_scan_takes_every_size_of_dt() {
+fn ssm_scan_is_correct_for_every_size_of_dt() {
     let mut random = Random(11);
     for dt in [-1e30, -100.0, 0.0, 19.9, 20.1, 100.0, 1e30] {
         for t_rows in [3, 9] {
@@ -449,7 +445,7 @@ fn ssm_scan_takes_every_size_of_dt() {
 }
 
 #[test]
-fn a_cleared_state_is_that_of_a_new_sequence() {
+fn a_cleared_state_equals_that_of_a_new_sequence() {
     let mut random = Random(12);
     let scan = random_scan(&mut random, 5, [4, 5, 6, 2]);
     let fresh = Scan {
@@ -469,7 +465,7 @@ fn a_cleared_state_is_that_of_a_new_sequence() {
         &ssm_scan(be, &cleared, &[5]),
         &ssm_scan(be, &fresh, &[5]),
     );
-    // Rows that a shorter use left out are cleared as well.
+    // Rows not used by the last, shorter operation are cleared as well.
     let mut wide = rows(be, 2, &[1.0; 8]);
     let (a, b) = (rows(be, 2, &[1.0; 2]), rows(be, 2, &[1.0; 2]));
     be.add(MODULE, &a, &b, &mut wide);
@@ -498,7 +494,7 @@ fn rope_equals_candle_at_every_position() {
 }
 
 #[test]
-fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
+fn attention_equals_candle_for_every_grouping_of_heads_and_in_pieces() {
     for_attention_cases(|what, t_rows, shape, [q, k, v]| {
         let (d, scale) = (shape.head_dim, shape.scale);
         let kept = [k, v].map(|x| in_eight_bits(x, d));
@@ -522,20 +518,20 @@ fn attention_equals_candle_with_any_grouping_of_heads_and_in_pieces() {
 }
 
 #[test]
-fn a_cache_takes_the_bytes_of_its_format() {
+fn a_kv_cache_takes_the_bytes_of_its_format() {
     let shape = AttentionShape {
         n_heads: 32,
         n_kv_heads: 32,
         head_dim: 128,
         scale: 1.0,
     };
-    // 2 · 4096 numbers a position and layer; a scale per head beside them in eight bits.
+    // 2 · 4096 numbers per position and layer, plus one scale per head in eight bits.
     assert_eq!(KvFormat::F32.bytes(&shape, 10), 10 * 2 * 4096 * 4);
     assert_eq!(KvFormat::I8.bytes(&shape, 10), 10 * 2 * (4096 + 32 * 4));
 }
 
 #[test]
-fn attention_to_one_overwhelming_key_gives_its_value() {
+fn attention_with_one_dominant_key_gives_its_value() {
     let shape = AttentionShape {
         n_heads: 1,
         n_kv_heads: 1,
@@ -549,7 +545,7 @@ fn attention_to_one_overwhelming_key_gives_its_value() {
     );
     let y = attention(&mut cpu(1), shape, KvFormat::F32, [&q, &k, &v], &[3]);
     assert_eq!(y[4..], [3.0, 4.0]);
-    assert_eq!(y[2..4], [2.0, 3.0], "equal scores share");
+    assert_eq!(y[2..4], [2.0, 3.0], "equal scores have equal weights");
 }
 
 #[test]
@@ -566,7 +562,7 @@ fn gelu_mul_equals_the_exact_gelu_of_candle() {
 }
 
 #[test]
-fn concat_add_and_last_row_move_numbers_unchanged() {
+fn concat_add_and_last_row_are_exact() {
     for_move_cases(|case| {
         let got = on_any_threads("moved", |be| case.run(be));
         assert_same_bits("moved", &got, &case.expected());
@@ -574,7 +570,7 @@ fn concat_add_and_last_row_move_numbers_unchanged() {
 }
 
 #[test]
-fn a_destination_takes_the_row_count_of_its_source_up_and_down() {
+fn a_destination_grows_and_shrinks_to_the_row_count_of_its_source() {
     let be = &mut cpu(1);
     let mut builder = QMatrixBuilder::new(1, 1, WeightFormat::F32);
     builder.push_row(&[2.0]);
@@ -613,16 +609,16 @@ fn a_scope_contains_the_spans_of_its_ops_with_their_work() {
     assert_eq!(profile.bytes, [0.0, WeightFormat::Q4.bytes(8, 33) as f64]);
 }
 
-/// The checks stand before the device, so what holds here holds for every one.
+/// Shapes are checked before the device is called, so this holds for every device.
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
-fn a_wrong_shape_is_refused_by_name_before_the_device_sees_it() {
+fn a_wrong_shape_panics_with_the_tensors_name_before_the_device_is_called() {
     let refused = |op: &str, body: &dyn Fn(&mut Ops<Cpu>)| {
         let run = std::panic::AssertUnwindSafe(|| body(&mut cpu(1)));
         let panic = std::panic::catch_unwind(run).expect_err(op);
         let literal = panic.downcast_ref::<&str>().map(|text| text.to_string());
         let message = panic.downcast_ref::<String>().cloned().or(literal);
-        let message = message.expect("a panic with words");
+        let message = message.expect("the panic has a message");
         assert!(message.contains(&format!("{op}: ")), "{op}: {message}");
     };
     let weight = Random(21).matrix(WeightFormat::Q8, 4, 8);

@@ -1,7 +1,7 @@
-//! Tokens that the device chooses before they are read, and lists that are read in the place of all logits. The oracle is
-//! the same backend when it reads all logits of every token and the host chooses: the same tokens, texts, ends and
-//! standings. On the processor, which has no use for it but does the same, and on whatever adapter this machine has;
-//! without any, each test says that this half was skipped.
+//! Multi-step decoding and top-k readbacks. The oracle is the same backend reading all logits after every token with
+//! the host choosing: tokens, text, stop reasons and token ranks must be the same. It runs on the CPU backend, which
+//! supports it although it gains nothing, and on this machine's graphics adapter; without one, each test prints that
+//! this half was skipped.
 
 use std::path::{Path, PathBuf};
 
@@ -20,29 +20,30 @@ use zamba2::text::sampling::SamplingOptions;
 use crate::adapter;
 use crate::support::{Golden, goldens};
 
-/// Sums and exponentials of f32 over the vocabulary, where the host has f64.
+/// Sums and exponentials over the vocabulary are f32 on a device and f64 on the host.
 const PROBABILITY: f64 = 1e-5;
-/// Past the second mark, which is kept after 32 tokens.
+/// Past the second state checkpoint, which is taken after 32 tokens.
 const TOKENS: usize = 40;
-/// The prefill's token is read alone, and then one, two, four and eight at once.
+/// The prefill's token is read alone, then one, two, four and eight tokens per readback.
 const FIRST_OF_READING: [usize; 8] = [0, 1, 2, 4, 8, 16, 24, 32];
 const HOST: Lookahead = Lookahead {
     max_steps: 1,
     max_read_us: 0.0,
 };
-/// Whatever the speed, so that it is known which tokens come together.
-const BURSTS: Lookahead = Lookahead {
+/// Whatever the speed, so that the tokens of each readback are known.
+const MULTI_STEP: Lookahead = Lookahead {
     max_steps: 8,
     max_read_us: f64::INFINITY,
 };
 
-/// A checkpoint with a context, and the prompt that it goes on from.
+/// A checkpoint and a prompt.
 struct Net {
     dir: PathBuf,
     prompt: Vec<u32>,
 }
 
-/// One with shared blocks, rotation and adapters, and one without. Each run reads its prompt anew, so it is short.
+/// One net with shared transformers, rotary embedding and LoRA adapters, and one without. Every run prefills its prompt
+/// again, so it is short.
 fn nets() -> Vec<Net> {
     let nets = goldens().into_iter().take(2);
     let net = |golden: Golden| Net {
@@ -52,7 +53,7 @@ fn nets() -> Vec<Net> {
     nets.map(net).collect()
 }
 
-/// It has a tokenizer.
+/// The embedded model, which has a tokenizer.
 fn embedded() -> Net {
     Net {
         dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/rustdoc-5m"),
@@ -72,7 +73,7 @@ fn open<B: Device>(be: B, net: &Net, lookahead: Lookahead, context: usize) -> Se
     session
 }
 
-/// `check` with what makes the processor's backend, and then with what makes an adapter's, if there is one.
+/// Calls `check` with a constructor of the CPU backend, then with one of the adapter's if there is an adapter.
 macro_rules! on_both {
     ($check:ident) => {{
         $check(&|| Cpu::new(1));
@@ -98,7 +99,7 @@ fn greedy(max_tokens: usize) -> GenerateOptions {
     }
 }
 
-/// At most `n` steps.
+/// At most `n` decode steps.
 fn steps<B: Device>(session: &mut Session<B>, n: usize) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     while steps.len() < n && steps.last().is_none_or(|step| step.done.is_none()) {
@@ -160,12 +161,12 @@ fn assert_same(what: &str, got: &[Step], expected: &[Step]) {
     }
 }
 
-/// Two sessions of the same net: what is asked, and the oracle.
+/// Two sessions of the same net: multi-step decoding, and the oracle.
 fn pair<B: Device>(make: &dyn Fn() -> B, net: &Net, context: usize) -> [Session<B>; 2] {
-    [BURSTS, HOST].map(|lookahead| open(make(), net, lookahead, context))
+    [MULTI_STEP, HOST].map(|lookahead| open(make(), net, lookahead, context))
 }
 
-fn options_of_every_reading() -> Vec<(&'static str, GenerateOptions)> {
+fn options_for_every_read_mode() -> Vec<(&'static str, GenerateOptions)> {
     let drawn = |sampling| GenerateOptions {
         sampling,
         ..greedy(TOKENS)
@@ -186,10 +187,10 @@ fn options_of_every_reading() -> Vec<(&'static str, GenerateOptions)> {
         ("greedy", greedy(TOKENS)),
         ("greedy without alternatives", alternatives(0)),
         ("the longest list", alternatives(64)),
-        ("more than a list", alternatives(65)),
+        ("more than a top-k list holds", alternatives(65)),
         ("top-k", drawn(hot.clone())),
         (
-            "one of one",
+            "top-k of one",
             drawn(SamplingOptions {
                 top_k: 1,
                 ..hot.clone()
@@ -203,7 +204,7 @@ fn options_of_every_reading() -> Vec<(&'static str, GenerateOptions)> {
             }),
         ),
         (
-            "a larger one",
+            "a top-k too large for a list",
             drawn(SamplingOptions {
                 top_k: 65,
                 ..hot.clone()
@@ -233,32 +234,32 @@ fn options_of_every_reading() -> Vec<(&'static str, GenerateOptions)> {
     ]
 }
 
-fn check_every_reading<B: Device>(make: &dyn Fn() -> B) {
+fn check_every_read_mode<B: Device>(make: &dyn Fn() -> B) {
     for net in nets() {
-        let [mut bursts, mut host] = pair(make, &net, 200);
-        for (what, options) in options_of_every_reading() {
+        let [mut multi_step, mut host] = pair(make, &net, 200);
+        for (what, options) in options_for_every_read_mode() {
             let expected = run(&mut host, &net, &options);
             assert_eq!(expected.len(), TOKENS);
-            assert_same(what, &run(&mut bursts, &net, &options), &expected);
+            assert_same(what, &run(&mut multi_step, &net, &options), &expected);
         }
     }
 }
 
 #[test]
-fn every_way_of_reading_gives_the_tokens_and_standings_of_all_logits() {
-    on_both!(check_every_reading);
+fn every_read_mode_gives_the_tokens_and_ranks_of_full_logits() {
+    on_both!(check_every_read_mode);
 }
 
-/// What can come after an end is the same as after the oracle's, and as if there had been no end.
-fn check_goes_on<B: Device>(
+/// Whatever follows a stop equals what the oracle gives, and continuing equals a run without the stop.
+fn check_continues<B: Device>(
     what: &str,
-    [bursts, host]: &mut [Session<B>; 2],
+    [multi_step, host]: &mut [Session<B>; 2],
     net: &Net,
     ended: &GenerateOptions,
     whole: &[Step],
 ) {
     let mut both = |then: &dyn Fn(&mut Session<B>)| {
-        [&mut *bursts, &mut *host].map(|session| {
+        [&mut *multi_step, &mut *host].map(|session| {
             let first = run(session, net, ended);
             let n_read = session.len();
             then(session);
@@ -303,7 +304,7 @@ fn check_goes_on<B: Device>(
     assert_same(&format!("{what}, then restored"), &got.2, &expected.2);
 }
 
-/// A token that comes for the first time at each place of a reading, as far as the net says new ones.
+/// Stops at each position within a readback at which the net produces a token for the first time.
 fn check_end_tokens<B: Device>(make: &dyn Fn() -> B) {
     let net = &nets()[0];
     let mut both = pair(make, net, 200);
@@ -323,7 +324,7 @@ fn check_end_tokens<B: Device>(make: &dyn Fn() -> B) {
         };
         let steps = run(&mut both[0], net, &ended);
         assert_eq!((steps.len(), steps[n].done), (n + 1, Some(StopReason::Eos)));
-        check_goes_on(
+        check_continues(
             &format!("ended by token {n}"),
             &mut both,
             net,
@@ -334,7 +335,7 @@ fn check_end_tokens<B: Device>(make: &dyn Fn() -> B) {
 }
 
 #[test]
-fn an_end_token_ends_at_every_place_of_a_burst_and_the_run_can_go_on() {
+fn an_end_token_stops_at_every_position_of_a_readback_and_the_run_can_continue() {
     on_both!(check_end_tokens);
 }
 
@@ -344,12 +345,12 @@ fn check_limits<B: Device>(make: &dyn Fn() -> B) {
     let whole = run(&mut both[1], net, &greedy(12));
     for n in [1, 2, 3, 4, 5, 7, 8, 9, 11] {
         let what = format!("ended after {n}");
-        check_goes_on(&what, &mut both, net, &greedy(n), &whole);
+        check_continues(&what, &mut both, net, &greedy(n), &whole);
     }
 }
 
 #[test]
-fn max_tokens_ends_at_every_place_of_a_burst_and_the_run_can_go_on() {
+fn max_tokens_stops_at_every_position_of_a_readback_and_the_run_can_continue() {
     on_both!(check_limits);
 }
 
@@ -371,7 +372,7 @@ fn check_contexts<B: Device>(make: &dyn Fn() -> B) {
 }
 
 #[test]
-fn a_full_context_ends_at_every_place_of_a_burst() {
+fn a_full_context_stops_at_every_position_of_a_readback() {
     on_both!(check_contexts);
 }
 
@@ -388,7 +389,7 @@ fn check_stop_strings<B: Device>(make: &dyn Fn() -> B) {
         .collect();
     assert!(ends.len() > 2, "{said:?}");
     for end in ends {
-        // Up to here it has not been said before, as a rule.
+        // Text that has usually not occurred before.
         let start = said[..end]
             .char_indices()
             .rev()
@@ -412,16 +413,16 @@ fn check_stop_strings<B: Device>(make: &dyn Fn() -> B) {
 }
 
 #[test]
-fn a_stop_string_ends_within_a_burst_and_the_run_can_go_on() {
+fn a_stop_string_stops_within_a_readback_and_the_run_can_continue() {
     on_both!(check_stop_strings);
 }
 
-/// The caller stops calling, and then does each thing that it can do, at every place of a burst.
+/// The caller stops calling `step` at each position within a readback and then does everything else a session can do.
 fn check_pauses<B: Device>(make: &dyn Fn() -> B) {
     let net = &nets()[0];
-    let [mut bursts, mut host] = pair(make, net, 200);
+    let [mut multi_step, mut host] = pair(make, net, 200);
     let whole = run(&mut host, net, &greedy(TOKENS));
-    let mut other = open(make(), net, BURSTS, 200);
+    let mut other = open(make(), net, MULTI_STEP, 200);
     for n in [1, 2, 3, 5, 8, 9, 33, 37, 40] {
         let what = format!("paused after {n}");
         let pause = |session: &mut Session<B>| {
@@ -429,28 +430,28 @@ fn check_pauses<B: Device>(make: &dyn Fn() -> B) {
             assert_same(&what, &steps(session, n), &whole[..n]);
             assert_eq!(session.len(), net.prompt.len() + n - 1, "{what}");
         };
-        // Saved, and gone on here and there.
-        pause(&mut bursts);
-        let bytes = block_on(bursts.snapshot("")).unwrap();
-        assert_same(&what, &steps(&mut bursts, TOKENS - n), &whole[n..]);
+        // Save a snapshot, then continue in this session and in another one.
+        pause(&mut multi_step);
+        let bytes = block_on(multi_step.snapshot("")).unwrap();
+        assert_same(&what, &steps(&mut multi_step, TOKENS - n), &whole[n..]);
         block_on(other.restore(&bytes)).unwrap();
         if n < TOKENS {
             other.continue_sequence(greedy(TOKENS)).unwrap();
             assert_same(&what, &steps(&mut other, TOKENS - n), &whole[n..]);
         }
-        // Back to some tokens before, around a mark where there is one.
+        // Rewind by some tokens, around a state checkpoint where there is one.
         for index in [n - 1, n / 2, 0] {
-            pause(&mut bursts);
-            bursts
+            pause(&mut multi_step);
+            multi_step
                 .branch(index, whole[index].token, greedy(TOKENS))
                 .unwrap();
-            while block_on(bursts.replay(3)).unwrap() > 0 {}
-            let again = steps(&mut bursts, TOKENS);
+            while block_on(multi_step.replay(3)).unwrap() > 0 {}
+            let again = steps(&mut multi_step, TOKENS);
             assert_same(&what, &again[1..], &whole[index + 1..]);
             assert_eq!(again[0].token_rank.as_ref().unwrap().rank, 1);
         }
-        // The sequence goes on with tokens from elsewhere.
-        let logits = [&mut bursts, &mut host].map(|session| {
+        // Append the caller's own tokens.
+        let logits = [&mut multi_step, &mut host].map(|session| {
             pause(session);
             block_on(session.append(&[whole[n - 1].token, 5, 6])).unwrap()
         });
@@ -459,14 +460,14 @@ fn check_pauses<B: Device>(make: &dyn Fn() -> B) {
 }
 
 #[test]
-fn a_run_that_is_left_in_a_burst_is_saved_branched_extended_and_gone_on_with() {
+fn a_run_paused_within_a_readback_can_be_saved_branched_appended_to_and_continued() {
     on_both!(check_pauses);
 }
 
-/// Each token has the times of its own pass, and the record has every block of every pass once.
+/// Each token has the times of its own pass, and the profile has every block of every pass once.
 fn check_block_times<B: Device>(make: &dyn Fn() -> B) {
     let net = embedded();
-    let mut session = open(make(), &net, BURSTS, 200);
+    let mut session = open(make(), &net, MULTI_STEP, 200);
     let n_blocks = session.config().n_blocks();
     for recording in [Level::Off, Level::Block] {
         session.set_recording(recording);
@@ -489,11 +490,11 @@ fn check_block_times<B: Device>(make: &dyn Fn() -> B) {
 }
 
 #[test]
-fn each_token_of_a_burst_has_its_own_block_times() {
+fn each_token_of_a_readback_has_its_own_block_times() {
     on_both!(check_block_times);
 }
 
-/// What the adapter did for a run of `n` tokens.
+/// The adapter's counters over one run.
 fn counts(session: &mut Session<WebGpu>, net: &Net, options: &GenerateOptions) -> Counts {
     let before = session.backend().counts();
     assert_eq!(run(session, net, options).len(), options.max_tokens);
@@ -507,50 +508,51 @@ fn counts(session: &mut Session<WebGpu>, net: &Net, options: &GenerateOptions) -
 }
 
 #[test]
-fn a_burst_is_one_submission_for_each_token_and_one_reading() {
+fn multi_step_decoding_takes_one_submission_per_token_and_one_per_readback() {
     let be = match adapter::open(AdapterOptions::default()) {
         Ok(be) => be,
-        Err(Error::NoAdapter { fact }) => return println!("SKIPPED: bursts: {fact}"),
+        Err(Error::NoAdapter { fact }) => return println!("SKIPPED: multi-step decoding: {fact}"),
         Err(error) => panic!("{error}"),
     };
     let net = &nets()[0];
-    let mut session = open(be, net, BURSTS, 200);
-    let unmarked = |options: GenerateOptions| GenerateOptions {
+    let mut session = open(be, net, MULTI_STEP, 200);
+    let without_checkpoints = |options: GenerateOptions| GenerateOptions {
         marks: false,
         ..options
     };
-    let options = unmarked(greedy(24));
+    let options = without_checkpoints(greedy(24));
     run(&mut session, net, &options);
-    // 1 + 1 + 2 + 4 + 8 + 8 tokens; the head and the list after the last of them go with the reading.
-    let bursts = counts(&mut session, net, &options);
-    assert_eq!((bursts.readbacks, bursts.submissions), (6, 24 + 6));
-    // A prompt has new memory; a token finds the bind groups of the token before.
-    let fewer = counts(&mut session, net, &unmarked(greedy(8)));
-    assert_eq!(fewer.bind_groups_made, bursts.bind_groups_made);
+    // 1 + 1 + 2 + 4 + 8 + 8 tokens; the output matrix and top-k of a readback's last token go with the readback.
+    let multi_step = counts(&mut session, net, &options);
+    assert_eq!((multi_step.readbacks, multi_step.submissions), (6, 24 + 6));
+    // A prompt's buffers are new; a token reuses the bind groups of the token before.
+    let fewer = counts(&mut session, net, &without_checkpoints(greedy(8)));
+    assert_eq!(fewer.bind_groups_made, multi_step.bind_groups_made);
 
-    // One by one where the host draws, where a recording is to have each token alone, and where a token takes too long.
-    let drawn = unmarked(GenerateOptions {
+    // One token per readback when the host samples, when modules are recorded, and when one step exceeds the time
+    // limit.
+    let drawn = without_checkpoints(GenerateOptions {
         sampling: SamplingOptions::default(),
         ..greedy(24)
     });
     let one_by_one = (24, 2 * 24);
     let lists = counts(&mut session, net, &drawn);
     assert_eq!((lists.readbacks, lists.submissions), one_by_one);
-    assert_eq!(lists.dispatches, bursts.dispatches);
+    assert_eq!(lists.dispatches, multi_step.dispatches);
     session.set_recording(Level::Module);
     let recorded = counts(&mut session, net, &options);
     assert_eq!((recorded.readbacks, recorded.submissions), one_by_one);
     session.set_recording(Level::Off);
     session.set_lookahead(Lookahead {
         max_read_us: 0.0,
-        ..BURSTS
+        ..MULTI_STEP
     });
     let slow = counts(&mut session, net, &options);
     assert_eq!((slow.readbacks, slow.submissions), one_by_one);
 
-    // The host's own way has two kernels less for each token.
+    // Reading full logits takes two dispatches less per token.
     session.set_lookahead(HOST);
     let host = counts(&mut session, net, &options);
     assert_eq!((host.readbacks, host.submissions), one_by_one);
-    assert_eq!(host.dispatches + 2 * 24, bursts.dispatches);
+    assert_eq!(host.dispatches + 2 * 24, multi_step.dispatches);
 }

@@ -1,29 +1,16 @@
-//! The whole model against the reference's outputs (transformers 5.23.0, f32), net by net, first block by block so
-//! that a fault is found where it is, then logits, then greedy decoding.
+//! The whole model against the reference's outputs (transformers 5.23.0, f32) for every golden net: first block by
+//! block, which locates an error, then logits, then greedy decoding.
 
 use pollster::block_on;
-use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder;
-use zamba2::model::NumericSettings;
 use zamba2::session::{LoadSettings, Session, argmax};
 
-use crate::support::{Golden, goldens, max_difference};
+use crate::support::{F32, Golden, goldens, max_difference};
 
-/// f32 sums in another order: an independent implementation differs from the reference by 1.1e-4 in prefill and 3.2e-4
-/// after 24 steps on nets of this size, whose logits spread by about 3.
+/// f32 sums in a different order: an independent implementation differs from the reference by 1.1e-4 in prefill and
+/// 3.2e-4 after 24 steps on nets of this size, whose logits have a standard deviation of about 3.
 const TOLERANCE: f32 = 1e-3;
-
-const F32: LoadSettings = LoadSettings {
-    weights: WeightFormat::F32,
-    context: None,
-    numeric: NumericSettings {
-        dt_min_prefill: None,
-        dt_min_step: None,
-        rescale_rope_for_long_context: false,
-    },
-    memory_limit_bytes: None,
-};
 
 fn open(golden: &Golden, threads: usize, settings: LoadSettings) -> Session<Cpu> {
     folder::open(Cpu::new(threads), &golden.dir, settings)
@@ -89,7 +76,7 @@ fn greedy_decoding_equals_the_reference_for_24_steps() {
 }
 
 #[test]
-fn each_choice_of_the_dt_clamp_equals_the_reference_that_makes_it() {
+fn every_dt_clamp_setting_equals_the_reference_with_that_setting() {
     let mut compared = 0;
     for golden in goldens() {
         for (variant, clamped) in [
@@ -110,13 +97,12 @@ fn each_choice_of_the_dt_clamp_equals_the_reference_that_makes_it() {
             compared += 1;
         }
     }
-    assert!(compared > 0, "no fixture has the variants");
+    assert!(compared > 0, "no fixture has outputs without the dt clamp");
 }
 
-/// Continuation is exact, not approximate: the same sums in the same order, so the bound is for attention's softmax
-/// over another chunk only.
+/// The same sums in the same order; the tolerance is for attention's softmax over other chunks.
 #[test]
-fn a_prompt_read_in_two_parts_gives_the_logits_of_the_whole() {
+fn a_prompt_in_two_parts_gives_the_logits_of_the_whole_prompt() {
     for golden in goldens() {
         let prompt = golden.ids("input_ids");
         let mut session = open(&golden, 1, F32);

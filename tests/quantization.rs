@@ -1,12 +1,12 @@
-//! What q8 and q4 cost: the logits of each net in these formats against the same net in f32, as a table and as bounds.
-//! It prints the table of `docs/quantization.md`:
+//! Accuracy of q8 and q4: the logits of each net compared with the same net in f32, as a table and as bounds. It prints
+//! the table of `docs/quantization.md`:
 //!
 //!     cargo test --release --test integration quantization:: -- --nocapture
 //!
-//! The f32 logits are taken as true here; `tests/model.rs` shows that they are. Single products are compared in
+//! The f32 logits are the baseline; `tests/model.rs` compares them with the reference. Single products are compared in
 //! `tests/kernels.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pollster::block_on;
 use zamba2::base::quant::WeightFormat;
@@ -15,19 +15,21 @@ use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::session::{LoadSettings, Session, argmax};
 
+use crate::support::fixture_dirs;
+
 const QUANTIZED: [WeightFormat; 2] = [WeightFormat::Q8, WeightFormat::Q4];
 const HEADER: &str = "\
 | net | format | RMS error | relative | same top token |
 |---|---|---:|---:|---:|
 ";
 
-/// The quantised logits of one net against its own in f32.
+/// How much quantisation changes the logits of one net.
 struct Cost {
     /// Root of the mean squared difference.
     rms_error: f64,
-    /// The same, divided by the standard deviation of the f32 logits.
+    /// The same relative to the standard deviation of the f32 logits.
     relative: f64,
-    /// Positions whose most likely token is the same.
+    /// Fraction of positions whose most likely token is the same.
     top1_agreement: f64,
 }
 
@@ -68,7 +70,7 @@ fn cost(exact: &[f32], quantized: &[f32], vocab_size: usize) -> Cost {
     }
 }
 
-/// The costs of q8 and q4, and their two rows of the table.
+/// Costs of q8 and q4, and their two rows of the table.
 fn measure(
     name: &str,
     exact: &[f32],
@@ -89,7 +91,7 @@ fn measure(
     (costs, rows)
 }
 
-/// The mean of −ln p of each next token. // logits [T, vocab]
+/// Mean of −ln p of the next token. // logits [T, vocab]
 fn loss(logits: &[f32], tokens: &[u32]) -> f64 {
     let rows = logits.chunks(logits.len() / tokens.len());
     let losses = rows.zip(&tokens[1..]).map(|(row, next)| {
@@ -100,32 +102,16 @@ fn loss(logits: &[f32], tokens: &[u32]) -> f64 {
     losses.sum::<f64>() / (tokens.len() - 1) as f64
 }
 
-/// The nets of `tests/fixtures`, and of `$ZAMBA2_GOLDEN` if that is set.
-fn random_nets() -> Vec<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let more = std::env::var_os("ZAMBA2_GOLDEN").map(PathBuf::from);
-    let mut dirs: Vec<PathBuf> = [Some(own), more]
-        .into_iter()
-        .flatten()
-        .flat_map(|root| std::fs::read_dir(root).expect("the folder of fixtures is there"))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("config.json").exists())
-        .collect();
-    dirs.sort();
-    assert!(!dirs.is_empty(), "there are no fixtures");
-    dirs
-}
-
-/// The worst net measured 12.9 %; the bound is twice that. Nets of random weights are a hard case: no weight was trained
-/// to matter less, widths of 24 to 32 average little, and each block amplifies what the one before it changed.
+/// The worst net measured 12.9 %; the bound is twice that. Random nets are a hard case: no weight was trained to matter
+/// less, widths of 24 to 32 average out little, and each block amplifies the error of the one before.
 const RANDOM_Q8: f64 = 0.26;
-/// The worst net measured 79 %. Twice that would say nothing, for unrelated logits are off by √2.
+/// The worst net measured 79 %. Twice that would be no bound: unrelated logits differ by √2.
 const RANDOM_Q4: f64 = 1.1;
 
 #[test]
-fn quantisation_moves_the_logits_of_random_nets_as_much_as_stated() {
+fn quantisation_error_of_random_nets_is_within_the_documented_bounds() {
     let mut table = HEADER.to_owned();
-    for dir in random_nets() {
+    for dir in fixture_dirs("config.json") {
         let name = dir.file_name().unwrap().to_string_lossy().into_owned();
         let vocab_size = folder::read_config(&dir).unwrap().vocab_size as u32;
         let mut state = 1u32;
@@ -145,7 +131,7 @@ fn quantisation_moves_the_logits_of_random_nets_as_much_as_stated() {
     println!("\n{table}");
 }
 
-/// Prose of the kind that the embedded model knows, written for this test and so in no training set.
+/// Prose of the kind the embedded model was trained on, written for this test and so not in its training set.
 const TEXT: &str = "\
 # Handling errors without losing them
 
@@ -194,14 +180,14 @@ the `Display` trait so that it can be shown to the user. The variants can hold t
 reason for the failure available to whoever looks for it later.
 ";
 
-/// A trained net of the real architecture: its 38 blocks in a row are as many as in the 1.2B model. At q8 a position
-/// changes its most likely token only where two were level already, less than one in a hundred; at q4 the weights have
-/// 16 values, and nets this small have little to spare.
+/// A trained net of the real architecture with 38 blocks, as many as the 1.2B model has. At q8 the most likely token
+/// changes only where two were nearly tied, at fewer than one position in a hundred. q4 weights have 16 values, and a
+/// net this small has little redundancy.
 #[test]
-fn quantisation_leaves_the_embedded_model_its_choices() {
+fn quantisation_keeps_the_most_likely_tokens_of_the_embedded_model() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/rustdoc-5m");
     if !dir.join("model.safetensors").exists() {
-        println!("SKIPPED: www/models/rustdoc-5m is not there");
+        println!("SKIPPED: www/models/rustdoc-5m does not exist");
         return;
     }
     let session = open(&dir, WeightFormat::F32);
@@ -223,7 +209,7 @@ fn quantisation_leaves_the_embedded_model_its_choices() {
     );
     assert!(q8.top1_agreement >= 0.99, "q8: {}", q8.top1_agreement);
     assert!(q4.top1_agreement >= 0.92, "q4: {}", q4.top1_agreement);
-    // Measured 0.001 and 0.002. The loss is what a reader notices: at 0.05 nats each token is 5 % less likely.
+    // Measured 0.001 and 0.002. At a loss of 0.05 nats each token is 5 % less likely.
     assert!((q8_loss - f32_loss).abs() < 0.01, "{losses:?}");
     assert!(q4_loss - f32_loss < 0.05, "{losses:?}");
 }

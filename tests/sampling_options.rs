@@ -1,5 +1,5 @@
-//! The numbers of `text::sampling::NUMBER_OPTIONS` in the other places that need them before an engine is loaded: the JS
-//! module's defaults, its types, and the page's fields and presets.
+//! `text::sampling::NUMBER_OPTIONS` compared with the places that repeat its numbers because they need them before the
+//! engine is loaded: the JS module's defaults, its types, and the page's fields and presets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ fn text_of(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What follows `start` up to `end`.
+/// The text between `start` and the next `end`.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     let (_, rest) = text
         .split_once(start)
@@ -23,7 +23,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
         .0
 }
 
-/// The numbers of a flat JS object's entries; other values are left out.
+/// The numeric entries of a flat JS object.
 fn numbers_of(object: &str) -> BTreeMap<&str, f64> {
     let entries = object.split(',').filter_map(|entry| entry.split_once(':'));
     let numbers =
@@ -94,7 +94,7 @@ fn the_fields_of_the_page_offer_only_values_that_the_engine_accepts() {
             number("min") <= Some(option.default) && number("max") >= Some(option.default),
             "{name}"
         );
-        // `Sampling.read` takes a step of 1 for a whole number.
+        // `Sampling.read` treats a step of 1 as a whole number.
         assert_eq!(number("step") == Some(1.0), option.is_integer, "{name}");
     }
     let seed = between(&page, "name=\"seed\"", ">");
@@ -105,7 +105,7 @@ fn the_fields_of_the_page_offer_only_values_that_the_engine_accepts() {
 }
 
 #[test]
-fn the_presets_of_the_page_are_in_range_and_the_balanced_one_is_the_default() {
+fn the_presets_of_the_page_are_in_range_and_balanced_equals_the_defaults() {
     let script = text_of("www/playground/sampling.js");
     let presets = between(&script, "PRESETS = {", "};");
     for preset in ["greedy", "balanced", "creative"] {
@@ -118,13 +118,13 @@ fn the_presets_of_the_page_are_in_range_and_the_balanced_one_is_the_default() {
             assert!(option.contains(*value), "{preset}: {name}");
             assert!(preset != "balanced" || *value == option.default, "{name}");
         }
-        // All but the seed and the length.
+        // All options except the seed and the length.
         assert_eq!(values.len(), NUMBER_OPTIONS.len() - 2, "{preset}");
     }
 }
 
 #[test]
-fn the_defaults_of_a_generation_are_those_of_the_table() {
+fn the_default_generate_options_are_those_of_the_table() {
     let GenerateOptions {
         max_tokens,
         sampling,

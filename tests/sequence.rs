@@ -1,5 +1,5 @@
-//! Going back in a sequence, going on from it, and keeping it as bytes. The oracle is the run that was never left: the
-//! same tokens, the same text, the same bits of probability.
+//! Rewinding, continuing and branching a sequence, and snapshots. The oracle is an uninterrupted run: the same tokens,
+//! the same text, the same bits of probability.
 
 use pollster::block_on;
 use zamba2::base::error::Error;
@@ -12,7 +12,7 @@ use zamba2::text::sampling::SamplingOptions;
 
 use crate::support::{Golden, goldens};
 
-/// Past the second mark, which is kept after 32 tokens.
+/// Past the second state checkpoint, which is taken after 32 tokens.
 const TOKENS: usize = 40;
 
 fn open(golden: &Golden, weights: WeightFormat, context: usize) -> Session<Cpu> {
@@ -25,12 +25,12 @@ fn open(golden: &Golden, weights: WeightFormat, context: usize) -> Session<Cpu> 
     folder::open(Cpu::new(1), &golden.dir, settings).unwrap()
 }
 
-/// A net with shared blocks of each kind that the fixtures have: the first ones do.
+/// Two nets with shared transformers of different kinds.
 fn nets() -> Vec<Golden> {
     goldens().into_iter().take(4).collect()
 }
 
-/// Sampling that draws a number for every token, so that a random stream out of step shows.
+/// Sampling that draws a random number per token, so that a random stream out of step is detected.
 fn options(max_tokens: usize) -> GenerateOptions {
     GenerateOptions {
         max_tokens,
@@ -71,12 +71,13 @@ fn tokens(steps: &[Step]) -> Vec<u32> {
 }
 
 #[test]
-fn a_branch_into_the_token_that_was_there_gives_the_same_steps_bit_by_bit() {
+fn a_branch_with_the_original_token_gives_bit_identical_steps() {
     for golden in nets() {
         for weights in [WeightFormat::F32, WeightFormat::Q8] {
             let mut session = open(&golden, weights, 200);
             let whole = run(&mut session, &golden.ids("input_ids"));
-            // The last token, just after a mark, on it, just before it, the first one; going back again and again.
+            // The last token; just after, at and just before a state checkpoint; the first token. Repeated rewinds of
+            // one sequence.
             for index in [39, 33, 32, 31, 0] {
                 let kept = session
                     .branch(index, whole[index].token, options(TOKENS))
@@ -89,7 +90,7 @@ fn a_branch_into_the_token_that_was_there_gives_the_same_steps_bit_by_bit() {
                     "{} {weights:?} {index}",
                     golden.name()
                 );
-                // The probability of a token that was put in is the plain one, not that of the draw.
+                // A forced token's probability is the model's, not the sampler's.
                 assert_eq!(again[1..], whole[index + 1..]);
                 assert_eq!(again[0].token_rank, whole[index].token_rank);
             }
@@ -98,7 +99,7 @@ fn a_branch_into_the_token_that_was_there_gives_the_same_steps_bit_by_bit() {
 }
 
 #[test]
-fn without_marks_a_branch_reads_from_the_start_and_gives_the_same() {
+fn without_state_checkpoints_a_branch_replays_from_the_start_with_the_same_result() {
     let golden = &nets()[0];
     let mut session = open(golden, WeightFormat::Q8, 200);
     let unmarked = GenerateOptions {
@@ -114,7 +115,7 @@ fn without_marks_a_branch_reads_from_the_start_and_gives_the_same() {
 }
 
 #[test]
-fn a_branch_into_another_token_is_the_run_that_was_asked_with_it() {
+fn a_branch_with_another_token_equals_a_run_with_that_token() {
     let golden = &nets()[0];
     let prompt = golden.ids("input_ids");
     let mut session = open(golden, WeightFormat::F32, 200);
@@ -127,15 +128,15 @@ fn a_branch_into_another_token_is_the_run_that_was_asked_with_it() {
     };
     session.start(&prompt, greedy.clone()).unwrap();
     let whole = steps(&mut session, TOKENS);
-    let standing = whole[35].token_rank.as_ref().unwrap();
-    assert_eq!((standing.rank, standing.alternatives.len()), (1, 5));
-    let other = standing.alternatives[1].token;
+    let token_rank = whole[35].token_rank.as_ref().unwrap();
+    assert_eq!((token_rank.rank, token_rank.alternatives.len()), (1, 5));
+    let other = token_rank.alternatives[1].token;
     session.branch(35, other, greedy).unwrap();
     let branched = steps(&mut session, 5);
     assert_eq!(branched[0].token, other);
     assert_eq!(branched[0].token_rank.as_ref().unwrap().rank, 2);
 
-    // The same tokens, read one by one after the prompt, with the largest logit taken each time.
+    // The same tokens appended one by one after the prompt, taking the argmax each time.
     let mut naive = open(golden, WeightFormat::F32, 200);
     let mut logits = block_on(naive.logits(&prompt)).unwrap();
     let kept = tokens(&whole[..35]).into_iter().chain([other]);
@@ -150,7 +151,7 @@ fn a_branch_into_another_token_is_the_run_that_was_asked_with_it() {
 }
 
 #[test]
-fn what_is_stopped_at_a_limit_goes_on_as_if_there_had_been_none() {
+fn a_run_stopped_by_max_tokens_continues_as_without_the_limit() {
     let golden = &nets()[0];
     let prompt = golden.ids("input_ids");
     let mut session = open(golden, WeightFormat::Q8, 200);
@@ -182,13 +183,13 @@ fn alternatives_are_the_most_probable_tokens_of_the_plain_softmax() {
 
     session.start(&prompt, options(1)).unwrap();
     let step = block_on(session.step()).unwrap();
-    let standing = step.token_rank.unwrap();
-    for (ours, (token, probability)) in standing.alternatives.iter().zip(&all) {
+    let token_rank = step.token_rank.unwrap();
+    for (ours, (token, probability)) in token_rank.alternatives.iter().zip(&all) {
         assert_eq!(ours.token, *token);
-        // Sums in another order, and libm's exponential instead of std's.
+        // Sums in a different order, and libm's exponential instead of std's.
         assert!((ours.probability - probability).abs() < 1e-12);
     }
-    assert_eq!(all[standing.rank - 1].0, step.token);
+    assert_eq!(all[token_rank.rank - 1].0, step.token);
 
     let unasked = GenerateOptions {
         alternatives: 0,
@@ -199,7 +200,7 @@ fn alternatives_are_the_most_probable_tokens_of_the_plain_softmax() {
 }
 
 #[test]
-fn a_snapshot_goes_on_bit_by_bit_in_another_session_with_other_threads_and_context() {
+fn a_snapshot_continues_bit_identically_in_a_session_with_other_threads_and_context() {
     for golden in nets() {
         for weights in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
             let prompt = golden.ids("input_ids");
@@ -208,7 +209,7 @@ fn a_snapshot_goes_on_bit_by_bit_in_another_session_with_other_threads_and_conte
             session.start(&prompt, options(20)).unwrap();
             let kept = steps(&mut session, 20);
             let bytes = block_on(session.snapshot("a note")).unwrap();
-            // Taking it changes nothing.
+            // A snapshot does not change the session.
             session.continue_sequence(options(TOKENS)).unwrap();
             assert_eq!(steps(&mut session, TOKENS - 20), whole[20..]);
 
@@ -230,7 +231,7 @@ fn a_snapshot_goes_on_bit_by_bit_in_another_session_with_other_threads_and_conte
                 "{} {weights:?}",
                 golden.name()
             );
-            // Without any mark the way back is from the start.
+            // Without state checkpoints a rewind replays from the start.
             other.branch(3, whole[3].token, options(TOKENS)).unwrap();
             assert_eq!(steps(&mut other, TOKENS - 3)[1..], whole[4..]);
         }
@@ -238,7 +239,7 @@ fn a_snapshot_goes_on_bit_by_bit_in_another_session_with_other_threads_and_conte
 }
 
 #[test]
-fn reading_again_in_parts_is_reading_again_at_once() {
+fn a_replay_in_parts_equals_a_replay_at_once() {
     let golden = &nets()[0];
     let mut session = open(golden, WeightFormat::Q8, 200);
     let whole = run(&mut session, &golden.ids("input_ids"));
@@ -256,7 +257,7 @@ fn reading_again_in_parts_is_reading_again_at_once() {
 }
 
 #[test]
-fn bytes_that_are_no_state_of_this_model_are_refused_and_the_sequence_stays() {
+fn invalid_and_foreign_snapshots_are_refused_and_the_sequence_is_unchanged() {
     let nets = nets();
     let prompt = nets[0].ids("input_ids");
     let mut session = open(&nets[0], WeightFormat::F32, 200);
@@ -281,7 +282,7 @@ fn bytes_that_are_no_state_of_this_model_are_refused_and_the_sequence_stays() {
     let error = block_on(session.restore(&longer)).unwrap_err();
     assert_eq!(error.code(), "bad_snapshot");
 
-    // Another net, and the same net with its weights held otherwise.
+    // Another net, and the same net in other weight formats.
     for (golden, weights) in [
         (&nets[1], WeightFormat::F32),
         (&nets[0], WeightFormat::Q8),
@@ -300,7 +301,7 @@ fn bytes_that_are_no_state_of_this_model_are_refused_and_the_sequence_stays() {
 }
 
 #[test]
-fn a_branch_that_is_none_is_refused_and_the_sequence_stays() {
+fn an_invalid_branch_is_refused_and_the_sequence_is_unchanged() {
     let golden = &nets()[0];
     let prompt = golden.ids("input_ids");
     let mut session = open(golden, WeightFormat::F32, 200);

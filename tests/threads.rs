@@ -1,5 +1,5 @@
-//! The trial that chooses the number of threads, on a loaded model: the choice is what computes from then on, and the
-//! sequence that is under way goes on as if nothing had been.
+//! The thread trial on a loaded model: later work runs on the chosen number of threads, and a sequence in progress is
+//! unaffected.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ fn open(threads: usize) -> Session<Cpu> {
     folder::open(Cpu::new(threads), folder, settings).unwrap()
 }
 
-/// Token, probability's bits and text of each step.
+/// Token and bits of its probability per step.
 fn generate(session: &mut Session<Cpu>, steps: usize) -> Vec<(u32, u64)> {
     let step = |_| {
         let step = block_on(session.step()).unwrap();
@@ -32,7 +32,7 @@ fn generate(session: &mut Session<Cpu>, steps: usize) -> Vec<(u32, u64)> {
 }
 
 #[test]
-fn the_chosen_number_of_threads_is_what_computes() {
+fn the_session_computes_on_the_chosen_number_of_threads() {
     let mut session = open(4);
     let chosen = session.choose_threads();
     assert!([1, 2, 4].contains(&chosen), "{chosen}");
@@ -40,12 +40,12 @@ fn the_chosen_number_of_threads_is_what_computes() {
 }
 
 #[test]
-fn a_model_on_one_thread_stays_there() {
+fn a_session_on_one_thread_stays_on_one() {
     assert_eq!(open(1).choose_threads(), 1);
 }
 
 #[test]
-fn a_trial_in_the_middle_of_a_run_changes_no_token_and_leaves_no_span() {
+fn a_trial_during_a_run_changes_no_token_and_records_no_span() {
     let options = || GenerateOptions {
         max_tokens: 12,
         ignore_eos: true,
@@ -57,7 +57,7 @@ fn a_trial_in_the_middle_of_a_run_changes_no_token_and_leaves_no_span() {
 
     let mut tried = open(3);
     tried.start(&[3, 1, 4], options()).unwrap();
-    // In the middle of the prompt, then in the middle of the answer.
+    // During the prompt, then during decoding.
     tried.advance(1).unwrap();
     tried.choose_threads();
     let mut tokens = generate(&mut tried, 6);

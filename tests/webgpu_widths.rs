@@ -1,6 +1,6 @@
 //! Whole models on a graphics adapter compared with the CPU: one block of each kind at the full widths of Zamba2-1.2B,
 //! the cause of the difference at q4, and the number of dispatches per decode step. Single ops are in
-//! `tests/webgpu.rs`. Without an adapter each test prints that it was skipped.
+//! `tests/webgpu`. Without an adapter each test prints that it was skipped.
 
 use std::collections::HashMap;
 use std::fs;

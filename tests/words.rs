@@ -1,4 +1,4 @@
-//! Holds the files of www/words/ against one another and against the sources that use them.
+//! The files of www/words/ compared with each other and with the sources that use them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use zamba2::words::Language;
 
 type Words = BTreeMap<String, String>;
 
-/// The forms of a counted sentence; which of them a language has is its own affair.
+/// The plural forms of a text. Which of them a language has is up to the language.
 const PLURAL: [&str; 6] = [".zero", ".one", ".two", ".few", ".many", ".other"];
 
 fn root() -> &'static Path {
@@ -28,7 +28,7 @@ fn words_of(language: Language) -> Words {
     serde_json::from_str(&json_of(language)).unwrap()
 }
 
-/// Sources that use words, tests apart.
+/// Sources that use words, without tests.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut files = vec![root().join("index.html")];
     let mut folders = vec![root().join("src"), root().join("www")];
@@ -66,20 +66,20 @@ fn placeholders(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// What stands between quotes and backquotes, in any of the three languages of the sources.
+/// String literals of Rust, JavaScript and HTML.
 fn literals(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for quote in ['"', '\'', '`'] {
         for line in text.lines() {
             let parts: Vec<&str> = line.split(quote).collect();
-            // An apostrophe in a comment shifts which parts are inside, so all are taken.
+            // An apostrophe in a comment changes which parts are inside quotes, so all parts are taken.
             found.extend(parts);
         }
     }
     found
 }
 
-/// A literal as a pattern: the parts around `${…}` and `{…}`.
+/// Whether `key` matches a literal, with `${…}` and `{…}` as wildcards.
 fn fits(literal: &str, key: &str) -> bool {
     let mut rest = key;
     let mut parts = Vec::new();
@@ -91,7 +91,7 @@ fn fits(literal: &str, key: &str) -> bool {
         parts.push(before.to_owned());
         text = after.to_owned();
     }
-    // Without a name in front, anything would fit.
+    // Without a leading name everything would match.
     if !parts.first().is_some_and(|first| first.contains('.')) {
         return false;
     }
@@ -179,7 +179,7 @@ fn every_key_is_used() {
         .filter(|literal| literal.contains('{'))
         .collect();
     let is_used = |key: &str| {
-        // Reasons and other next steps are named by their ids alone.
+        // Facts and some next steps are named by their ids alone.
         let id = key
             .strip_prefix("fact.")
             .or_else(|| Some(key.split_once(".next.")?.1));
@@ -205,7 +205,7 @@ fn every_key_is_used() {
     assert_eq!(unused, Vec::<String>::new(), "used nowhere");
 }
 
-/// `tsc` holds this for JavaScript; these are the calls that it does not see.
+/// `tsc` checks this for JavaScript; here are the uses that it does not see.
 #[test]
 fn every_key_in_the_markup_and_in_rust_exists() {
     let words = words_of(Language::En);
@@ -237,9 +237,9 @@ fn every_key_in_the_markup_and_in_rust_exists() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
-/// The markup is what is seen before the words have arrived.
+/// The markup is shown until the words are loaded.
 #[test]
-fn the_markup_says_what_the_english_words_say() {
+fn the_text_in_the_markup_equals_the_english_words() {
     let words = words_of(Language::En);
     for path in ["index.html", "www/perfetto.html"] {
         let html = text_of(path);
@@ -291,7 +291,7 @@ fn the_package_types_every_code_of_an_error() {
 }
 
 #[test]
-fn an_error_is_its_sentence_with_its_values() {
+fn an_error_is_displayed_as_its_sentence_with_its_values() {
     let error = Error::Memory {
         needed_bytes: 2_500_000_000,
         limit_bytes: 1_000_000_000,

@@ -133,7 +133,7 @@ pub fn attention(rows: usize, past: usize, d_attention: usize, position_bytes: f
 mod tests {
     use super::*;
 
-    /// Calculated by hand; `tests/report.rs` has the totals of the published models.
+    /// Calculated by hand; `tests/report/counts.rs` has the totals of the published models.
     #[test]
     fn the_work_of_small_ops_matches_hand_calculation() {
         let work = |flops, weight_bytes, state_bytes| Work {

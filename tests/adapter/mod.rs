@@ -1,10 +1,10 @@
-//! Opening this machine's graphics adapter for a test. It tests nothing itself.
+//! Opens this machine's graphics adapter for a test.
 
 use pollster::block_on;
 use zamba2::base::error::Result;
 use zamba2::device::webgpu::{AdapterOptions, HostThreads, WebGpu};
 
-/// The adapter that the system likes best, with one thread of the host for quantising.
+/// The system's default adapter, with one host thread for quantising.
 pub fn open(options: AdapterOptions) -> Result<WebGpu> {
     let one_thread: HostThreads = Box::new(|data, piece, body| {
         let pieces = data.chunks_mut(piece).enumerate();

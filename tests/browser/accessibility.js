@@ -1,5 +1,5 @@
 // @ts-check
-// Looks for accessibility faults in a page's present state with axe, as WCAG 2.2 AA counts them.
+// Checks the current state of a page for accessibility violations with axe, at WCAG 2.2 AA.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -13,7 +13,7 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 
 /** @type {Rules} */
 const ALL = { type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] };
-/** The rules among them that look at colours. @type {Rules} */
+/** The rules about colours. @type {Rules} */
 const ON_COLOURS = { type: "rule", values: ["color-contrast", "link-in-text-block"] };
 
 /** Rows further down a table have the markup and the colours of those above; the first hybrid block is row 6. */
@@ -40,9 +40,8 @@ export async function assertAccessible(page, state) {
 }
 
 /**
- * Walks once through states of a page and looks at each in both colour schemes; gives a test's body for each scheme.
- * The page is the same in both but for its colours, so that in the dark one only the rules on them can answer
- * otherwise.
+ * Checks every state of a page in both colour schemes while walking through them once; gives a test body for each
+ * scheme. The page differs only in its colours, so in the dark scheme only the rules about colours are checked.
  * @param {(check: (page: Page, state: string) => Promise<void>) => Promise<void>} walk
  */
 export function inBothSchemes(walk) {

@@ -1,5 +1,5 @@
 // @ts-check
-// Bad checkpoints, bad servers and bad prompts: each ends in a typed error that names the file and the next step.
+// Invalid checkpoints, servers and prompts: each leads to a typed error that names the file and the next step.
 
 import assert from "node:assert/strict";
 import { asBase64, EMBEDDED, fixtureFiles, openModule, repositoryFile, test, withSharedModule } from "./harness.js";
@@ -15,12 +15,12 @@ function assertRefusal(refusal, code, file) {
   assert.equal(refusal.code, code, refusal.message);
   assert.equal(refusal.file, file, refusal.message);
   assert.ok(refusal.typed, "the error is a Zamba2Error");
-  assert.notEqual(refusal.nextStep, "", "the error says what to do next");
+  assert.notEqual(refusal.nextStep, "", "the error has a next step");
   if (file) assert.ok(refusal.message.includes(file), `"${refusal.message}" names ${file}`);
 }
 
 /**
- * What loading (and then an optional run) ends in.
+ * The error of loading, and of an optional run after it.
  * @param {Page} page
  * @param {{ files?: Record<string, Buffer>, source?: string, prompt?: string | number[], options?: object,
  *   retry?: object }} given
@@ -34,7 +34,7 @@ function refusalOf(page, { files, source, prompt, options = {}, retry = { first_
       try {
         model = await zamba2.load({ source: contents ? await filesOf(contents) : source, weights: "f32", retry });
         for await (const _ of model.generate(prompt ?? [1, 2], { max_tokens: 2, ...options })) {
-          /* only its failure matters */
+          /* only the error is checked */
         }
       } catch (error) {
         const { code, file, nextStep, message } = /** @type {any} */ (error);
@@ -42,7 +42,7 @@ function refusalOf(page, { files, source, prompt, options = {}, retry = { first_
       } finally {
         model?.dispose();
       }
-      return { code: "none", file: null, nextStep: "", message: "nothing was refused", typed: false };
+      return { code: "none", file: null, nextStep: "", message: "nothing failed", typed: false };
     },
     { contents: files && asBase64(files), source, prompt, options, retry },
   );
@@ -65,7 +65,7 @@ function withHeader(files, edit) {
 }
 
 /**
- * Writes a NaN into the last element of the file, which belongs to some tensor.
+ * Writes a NaN into the last element of the file.
  * @param {Record<string, Buffer>} files
  */
 function withNaN(files) {
@@ -88,10 +88,10 @@ const BAD_FILES = [
   ["a folder without weights", () => without(good(), WEIGHTS), "missing_file", WEIGHTS],
   ["a config that is not JSON", () => ({ ...good(), "config.json": Buffer.from("{ oh") }), "bad_config", "config.json"],
   ["another architecture", () => withConfig(good(), { model_type: "llama" }), "wrong_architecture", "config.json"],
-  ["weights cut short", () => ({ ...good(), [WEIGHTS]: good()[WEIGHTS].subarray(0, -100) }), "truncated", WEIGHTS],
+  ["truncated weights", () => ({ ...good(), [WEIGHTS]: good()[WEIGHTS].subarray(0, -100) }), "truncated", WEIGHTS],
   ["an empty weight file", () => ({ ...good(), [WEIGHTS]: Buffer.alloc(0) }), "truncated", WEIGHTS],
   [
-    "a header that claims more than the file",
+    "a header longer than the file",
     () => {
       const bytes = Buffer.from(good()[WEIGHTS]);
       bytes.writeBigUInt64LE(1n << 60n, 0);
@@ -124,13 +124,13 @@ const BAD_FILES = [
 ];
 
 for (const [what, files, code, file] of BAD_FILES) {
-  test(`${what} is refused as ${code}, naming ${file}`, () =>
+  test(`${what} is refused as ${code}, with ${file} named`, () =>
     withSharedModule(async (page) => {
       assertRefusal(await refusalOf(page, { files: files() }), code, file);
     }));
 }
 
-test("a missing shard is refused by its own name", () =>
+test("a missing shard is named in the error", () =>
   withSharedModule(async (page) => {
     const files = fixtureFiles("sharded_bf16");
     const shard = Object.keys(files)
@@ -139,7 +139,7 @@ test("a missing shard is refused by its own name", () =>
     assertRefusal(await refusalOf(page, { files: without(files, shard) }), "missing_file", shard);
   }));
 
-test("a folder that is not there is refused, naming config.json", () =>
+test("a missing folder is refused, with config.json named", () =>
   withSharedModule(async (page) => {
     assertRefusal(await refusalOf(page, { source: "/tests/fixtures/nowhere/" }), "missing_file", "config.json");
   }));
@@ -167,7 +167,7 @@ const partial = (start, end, bytes) => ({
   body: bytes.subarray(start, end + 1),
 });
 
-test("a range that comes back too short is refused as truncated", () =>
+test("a range response that is too short is refused as truncated", () =>
   withSharedModule(async (page) => {
     await serveBadly(page, ([start, end], bytes) => ({
       ...partial(start, end, bytes),
@@ -176,7 +176,7 @@ test("a range that comes back too short is refused as truncated", () =>
     assertRefusal(await refusalOf(page, { source: "/badly/" }), "truncated", WEIGHTS);
   }));
 
-test("a server error is refused with its status", () =>
+test("a server error is reported with its status", () =>
   withSharedModule(async (page) => {
     await serveBadly(page, ([start, end], bytes) =>
       end - start > 2000 ? { status: 503 } : partial(start, end, bytes),
@@ -186,7 +186,7 @@ test("a server error is refused with its status", () =>
     assert.match(refusal.message, /503/);
   }));
 
-test("a connection that breaks is refused as a network fault", () =>
+test("a dropped connection is reported as a network error", () =>
   withSharedModule(async (page) => {
     await serveBadly(page, ([start, end], bytes) => (end - start > 2000 ? "offline" : partial(start, end, bytes)));
     assertRefusal(await refusalOf(page, { source: "/badly/" }), "network", WEIGHTS);
@@ -199,7 +199,7 @@ async function replaceEngine(page, body, panic = null) {
   await page.route("**/zamba2_wasm.js", (route) => route.fulfill({ contentType: "text/javascript", body: bindings }));
 }
 
-test("a panic of the engine becomes an internal error that carries its text, and the model is dead", async () => {
+test("a panic in the engine becomes an internal error with its message, and the model is unusable", async () => {
   const { context, page } = await openModule();
   const trap = 'this.open_config = () => { throw new WebAssembly.RuntimeError("unreachable"); }';
   await replaceEngine(page, trap, "panicked at src/model.rs:1: oh");
@@ -210,13 +210,13 @@ test("a panic of the engine becomes an internal error that carries its text, and
   await context.close();
 });
 
-test("a trap without a panic is an allocation that failed, and becomes out_of_memory", () =>
+test("a trap without a panic is a failed allocation and becomes out_of_memory", () =>
   withSharedModule(async (page) => {
     await replaceEngine(page, 'throw new WebAssembly.RuntimeError("unreachable")');
     assertRefusal(await refusalOf(page, { source: EMBEDDED }), "out_of_memory", null);
   }));
 
-test("an engine that is not there is refused by its file name", () =>
+test("a missing engine file is named in the error", () =>
   withSharedModule(async (page) => {
     await page.route("**/zamba2_wasm_bg.wasm", (route) => route.fulfill({ status: 404 }));
     const refusal = await refusalOf(page, { source: EMBEDDED });
@@ -225,7 +225,7 @@ test("an engine that is not there is refused by its file name", () =>
     assert.match(refusal.nextStep, /cargo xtask build/);
   }));
 
-/** The final norm's weights become as large as a float can be, so that every logit overflows. */
+/** Sets the final norm's weights to the largest float, so that every logit overflows. */
 function withOverflow() {
   const files = good();
   const bytes = Buffer.from(files[WEIGHTS]);
@@ -241,7 +241,7 @@ function withOverflow() {
   return { ...files, [WEIGHTS]: bytes };
 }
 
-test("logits that overflow are refused as non_finite_logits, and the model is not loaded again", () =>
+test("overflowing logits are refused as non_finite_logits, and the model is not reloaded", () =>
   withSharedModule(async (page) => {
     const files = withOverflow();
     assertRefusal(await refusalOf(page, { files }), "non_finite_logits", null);
@@ -305,7 +305,7 @@ for (const retry of [
   { stall_ms: 2 ** 31 },
   { tries: 3 },
 ]) {
-  test(`the retry option ${JSON.stringify(retry)} is refused by name`, () =>
+  test(`the retry option ${JSON.stringify(retry)} is refused with its name`, () =>
     withSharedModule(async (page) => {
       const refusal = await refusalOf(page, { source: EMBEDDED, retry });
       assertRefusal(refusal, "bad_option", null);
@@ -313,7 +313,7 @@ for (const retry of [
     }));
 }
 
-test("text without a tokenizer is refused as missing_file, naming tokenizer.json", () =>
+test("a text prompt without a tokenizer is refused as missing_file, with tokenizer.json named", () =>
   withSharedModule(async (page) => {
     assertRefusal(await refusalOf(page, { files: good(), prompt: "Rust" }), "missing_file", "tokenizer.json");
   }));

@@ -1,10 +1,10 @@
 // @ts-check
-// The page's bench (`?bench`): every figure is there, adds up, and can be copied. How fast anything is, is no test.
+// The page's bench (`?bench`): all figures are present, consistent, and can be copied. Speed is not tested.
 
 import assert from "node:assert/strict";
 import { openPage, SITE, test, waitForStatus } from "./harness.js";
 
-test("the bench measures ceilings, kernels and the loaded model, and says what no span covers", async () => {
+test("the bench measures ceilings, kernels and the loaded model, and reports untracked time", async () => {
   const { context, page, faults } = await openPage();
   await page.goto(`${SITE}/?bench`);
   await waitForStatus(page, "Ready");
@@ -35,7 +35,7 @@ test("the bench measures ceilings, kernels and the loaded model, and says what n
 
   const { rows, step_us, untracked_us } = record.modules;
   const covered_us = rows.reduce((/** @type {number} */ sum, /** @type {any} */ row) => sum + row.us, 0);
-  // Spans are f32 microseconds, so the sum is good to a few parts in ten million.
+  // Durations are f32 microseconds, so the sum is exact to a few parts in ten million.
   assert.ok(
     Math.abs(covered_us + untracked_us - step_us) < 1e-4 * step_us,
     `${covered_us} + ${untracked_us} is not ${step_us}`,
@@ -48,7 +48,7 @@ test("the bench measures ceilings, kernels and the loaded model, and says what n
   await context.close();
 });
 
-test("without ?bench in the address there is no bench on the page", async () => {
+test("without ?bench in the URL the page has no bench", async () => {
   const { context, page } = await openPage();
   await page.goto(`${SITE}/`);
   await waitForStatus(page, "Ready");

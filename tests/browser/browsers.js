@@ -1,6 +1,5 @@
 // @ts-check
-// The browsers of the suite, for run.js, which starts the one that all files share, and for the harness, which uses
-// them.
+// Launch options of the browsers under test, for run.js, which starts the shared one, and for the harness.
 
 /** @param {string} name */
 export function required(name) {
@@ -11,20 +10,19 @@ export function required(name) {
 
 export const chromiumPath = () => required("ZAMBA2_CHROMIUM");
 
-/** Chromium refuses its sandbox to root, and the suite often runs as root in a container. */
+/** Chromium's sandbox does not run as root, which is the usual user in a container. */
 const NO_SANDBOX = "--no-sandbox";
 
-/** Gives Chromium without a graphics card its software adapter. Without the flag there is no adapter at all. */
+/** Enables the software adapter; without the flag Chromium has no adapter on a machine without a GPU. */
 const SOFTWARE_ADAPTER = "--enable-unsafe-webgpu";
 
 /**
- * Workgroup memory is not set to zero before a shader runs. Zeroing it is four fifths of what the software adapter
- * compiles, and no kernel reads such memory before it has written it: one that did would read anything here, and fail
- * its test.
+ * Workgroup memory is not zeroed before a shader runs. Zeroing is four fifths of what the software adapter compiles,
+ * and no kernel reads such memory before writing it: one that did would read arbitrary values and fail its test.
  */
 const NO_ZEROING = "--enable-dawn-features=disable_workgroup_init";
 
-/** The arguments of each kind of browser. */
+/** Command-line arguments of each kind of browser. */
 export const BROWSERS = {
   cpu: [NO_SANDBOX],
   webgpu: [NO_SANDBOX, SOFTWARE_ADAPTER, NO_ZEROING],
@@ -33,5 +31,5 @@ export const BROWSERS = {
 
 /** @typedef {keyof typeof BROWSERS} BrowserKind */
 
-/** The variable in which run.js names the endpoint of the browser that all files share. */
+/** The environment variable with the endpoint of the shared browser, set by run.js. */
 export const SHARED = "ZAMBA2_BROWSER";

@@ -1,5 +1,5 @@
 // @ts-check
-// Which build of the engine is taken from a package that does not have all of them. Needs no browser.
+// Which build of the engine is chosen from a package that does not contain all of them. Needs no browser.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,7 +8,7 @@ import { nearestBuild } from "../../www/engine/builds.js";
 const ALL = ["threads-relaxed", "threads", "single-relaxed", "single"];
 const flags = [true, false];
 
-test("a package with all builds gives the one that is wanted", () => {
+test("from a package with all builds the requested one is chosen", () => {
   for (const threads of flags) {
     for (const relaxed of flags) {
       const wanted = (threads ? "threads" : "single") + (relaxed ? "-relaxed" : "");
@@ -17,7 +17,7 @@ test("a package with all builds gives the one that is wanted", () => {
   }
 });
 
-test("a build that the browser can't run is never taken", () => {
+test("a build that the browser cannot run is never chosen", () => {
   for (const threads of flags) {
     for (const relaxed of flags) {
       for (const built of ALL) {
@@ -29,12 +29,12 @@ test("a build that the browser can't run is never taken", () => {
   }
 });
 
-test("threads are kept before relaxed SIMD is", () => {
+test("threads take precedence over relaxed SIMD", () => {
   const all = { threads: true, relaxed: true };
   assert.equal(nearestBuild(["single-relaxed", "threads"], all, all), "threads");
 });
 
-test("one thread runs in a build with threads where there is no other", () => {
+test("a threaded build is chosen for one thread if there is no other", () => {
   const folder = nearestBuild(["threads-relaxed"], { threads: false, relaxed: true }, { threads: true, relaxed: true });
   assert.equal(folder, "threads-relaxed");
 });

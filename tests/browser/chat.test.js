@@ -1,6 +1,6 @@
 // @ts-check
-// Facts on chat in the browser: every template of the fixture renders as the reference does, what a conversation makes
-// of the model, what is said about templates that are broken or absent, and the conversation on the page.
+// Chat in the browser: every template of the fixture renders as in the reference, conversations, broken and missing
+// templates, and the chat on the page.
 
 import assert from "node:assert/strict";
 import {
@@ -28,14 +28,14 @@ import { MockHub } from "./mock_hub.js";
 /** @type {Checkpoint[]} */
 const CHECKPOINTS = JSON.parse(repositoryFile("tests/fixtures/chat.json").toString()).checkpoints;
 
-/** A template in the manner of ChatML, whose turns end with a token of the embedded model's vocabulary. */
+/** A ChatML-like template whose turns end with a token of the embedded model's vocabulary. */
 const TEMPLATE =
   "{{ bos_token }}{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('Say yes.') }}{% endif %}"
   + "## {{ m.role }}\n{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}## assistant\n{% endif %}";
 const CONFIG = JSON.stringify({ bos_token: "<s>", eos_token: "</s>", chat_template: TEMPLATE });
 
 /**
- * The embedded model with other files beside it; null takes one away.
+ * Serves files next to the embedded model; null removes one.
  * @param {Page} page
  * @param {Record<string, string | null>} files
  */
@@ -70,7 +70,7 @@ async function withPage(body, files = { "tokenizer_config.json": CONFIG }) {
 }
 
 /**
- * Loads, and renders or answers.
+ * Loads the model and renders conversations; gives the results and errors.
  * @param {Page} page
  * @param {ChatMessage[][]} conversations
  * @param {unknown} [source]
@@ -124,7 +124,7 @@ for (const { name, tokenizer_config, jinja, cases } of CHECKPOINTS) {
     ));
 }
 
-test("a conversation is read as its rendered text, with no second start token", () =>
+test("a conversation is tokenised as its rendered text with one BOS token", () =>
   withModule(
     async (page) => {
       const { rendered, chat, plain } = await page.evaluate(async (source) => {
@@ -153,7 +153,7 @@ test("a conversation is read as its rendered text, with no second start token", 
     { "tokenizer_config.json": CONFIG },
   ));
 
-test("an answer ends with the token that ends a turn, and plain text goes past it", () =>
+test("a chat answer ends at the end-of-turn token, and plain text continues past it", () =>
   withModule(
     async (page) => {
       const reasons = await page.evaluate(async (source) => {
@@ -169,12 +169,12 @@ test("an answer ends with the token that ends a turn, and plain text goes past i
       }, EMBEDDED);
       assert.equal(reasons[0].reason, "eos");
       assert.ok(reasons[1].tokens > reasons[0].tokens);
-      // The full stop stands for what ends a turn: this model writes one soon.
+      // A full stop is used as the end-of-turn token, because this model produces one soon.
     },
     { "tokenizer_config.json": JSON.stringify({ bos_token: "<s>", eos_token: ".", chat_template: TEMPLATE }) },
   ));
 
-test("a conversation that comes while the model loads is answered like one after it", () =>
+test("a conversation sent while the model loads gets the same answer as one sent afterwards", () =>
   withModule(
     async (page) => {
       const [early, late] = await page.evaluate(async (source) => {
@@ -199,9 +199,9 @@ test("a conversation that comes while the model loads is answered like one after
 
 for (const [what, files, file] of /** @type {[string, Record<string, string>, string][]} */ ([
   ["a template that does not parse", { "chat_template.jinja": "{% if %}" }, "chat_template.jinja"],
-  ["a tokenizer_config.json that is no JSON", { "tokenizer_config.json": "{" }, "tokenizer_config.json"],
+  ["a tokenizer_config.json that is not JSON", { "tokenizer_config.json": "{" }, "tokenizer_config.json"],
 ])) {
-  test(`${what} refuses the chat with its reason, and the model loads`, () =>
+  test(`${what} disables chat with a reason, and the model loads`, () =>
     withModule(async (page) => {
       const {
         chat,
@@ -214,7 +214,7 @@ for (const [what, files, file] of /** @type {[string, Record<string, string>, st
     }, files));
 }
 
-test("a template that can't be fetched refuses the chat with its reason, and the model loads", async () => {
+test("a template that cannot be fetched disables chat with a reason, and the model loads", async () => {
   const { context, page } = await openModule();
   try {
     await page.route("**/chat_template.jinja", (route) => route.fulfill({ status: 403 }));
@@ -226,7 +226,7 @@ test("a template that can't be fetched refuses the chat with its reason, and the
   }
 });
 
-test("a checkpoint without a template says so", () =>
+test("a checkpoint without a template is reported as such", () =>
   withModule(async (page) => {
     const {
       chat,
@@ -236,7 +236,7 @@ test("a checkpoint without a template says so", () =>
     assert.deepEqual({ chat, fault, code: result.code }, { chat: false, fault: null, code: "no_chat_template" });
   }));
 
-test("messages that are none are a bad option", () =>
+test("invalid messages are refused as bad_option", () =>
   withModule(
     async (page) => {
       const { results } = await rendered(page, /** @type {any} */ ([[{ content: "Hello" }], "Hello"]));
@@ -255,7 +255,7 @@ function embeddedFiles() {
   return { ...files, "tokenizer_config.json": Buffer.from(CONFIG) };
 }
 
-test("a second visit without network still chats", async () => {
+test("chat works offline on a second visit", async () => {
   const hub = await MockHub.start(embeddedFiles());
   const { context, page } = await openPage();
   try {
@@ -275,14 +275,14 @@ test("a second visit without network still chats", async () => {
     assert.match(first, /^<s>## user\nHello/);
     const contacts = hub.contacts.length;
     assert.equal(await visit(), first);
-    assert.equal(hub.contacts.length, contacts, "nothing was asked");
+    assert.equal(hub.contacts.length, contacts, "no request was sent");
   } finally {
     await context.close();
     await hub.stop();
   }
 });
 
-test("chosen files chat as well", () =>
+test("chat works with a model loaded from files", () =>
   withModule(async (page) => {
     const text = await page.evaluate(async (files) => {
       const { zamba2, filesOf } = /** @type {any} */ (globalThis);
@@ -309,7 +309,7 @@ const turns = (page) =>
     .evaluateAll((all) => all.map((turn) => [turn.firstChild?.textContent, turn.lastChild?.textContent]));
 
 test(
-  "a model with a template is asked by chat, and the conversation grows",
+  "a model with a template is prompted by chat, and the conversation grows",
   () =>
     withPage(async (page) => {
       assert.ok(await page.isChecked("#mode [value=chat]"));
@@ -326,7 +326,7 @@ test(
       );
       assert.deepEqual([said[0][1], said[2][1]], ["What is ownership?", "And a trait?"]);
       assert.notEqual(said[1][1], "");
-      assert.ok(lengths[1] > lengths[0] + 10, "the second prompt holds the first and its answer");
+      assert.ok(lengths[1] > lengths[0] + 10, "the second prompt includes the first and its answer");
 
       await page.click("#new-conversation");
       assert.deepEqual(await turns(page), []);
@@ -336,20 +336,20 @@ test(
   { quick: true },
 );
 
-test("the system message stands before the conversation", () =>
+test("the system message comes before the conversation", () =>
   withPage(async (page) => {
     await page.click("#system-part summary");
     await page.fill("#system", "no");
     await page.fill("#prompt", "Hello");
     await page.click("#run");
-    // This template refuses those words wherever they stand.
+    // This template refuses these words in any message.
     const card = page.locator(".error-card[data-code=chat_refused]");
     assert.match((await card.textContent()) ?? "", /Say yes\./);
     assert.deepEqual(await turns(page), []);
     assert.equal(await page.inputValue("#prompt"), "Hello");
   }));
 
-test("an answer that goes on stays one turn, comes back from the history, and is in no link", () =>
+test("a continued answer is one turn, is restored from the history, and is not part of a link", () =>
   withPage(async (page) => {
     await page.evaluate(() => {
       /** @type {HTMLDetailsElement} */ (document.getElementById("history")).open = true;
@@ -380,12 +380,12 @@ test("an answer that goes on stays one turn, comes back from the history, and is
     assert.equal(await page.locator(".history li").count(), 1);
     await page.click(".history .entry");
     assert.deepEqual(await turns(page), said);
-    // What comes back is the conversation, so the next message follows it.
+    // The restored entry is the conversation, so the next message is appended to it.
     await say(page, "And a trait?");
     assert.equal((await turns(page)).length, 4);
   }));
 
-test("the same model continues plain text when asked to", () =>
+test("the same model continues plain text in plain mode", () =>
   withPage(async (page) => {
     await page.check("#mode [value=raw]");
     await say(page, "Ownership is");
@@ -393,7 +393,7 @@ test("the same model continues plain text when asked to", () =>
     assert.ok(await page.isHidden("#turns"));
   }));
 
-test("without a template there is no choice, and a broken one is explained", async () => {
+test("without a template there is no choice of mode, and the error of a broken one is shown", async () => {
   await withPage(async (page) => {
     assert.ok(await page.isHidden("#mode"));
     assert.ok(await page.isHidden("#chat-fault"));

@@ -1,6 +1,6 @@
 // @ts-check
-// The types of the wasm door (www/engine/wasm_door.d.ts) against the generated bindings, which are there after a build
-// and type every plain object as `any`. Needs no browser.
+// The types of the wasm boundary (www/engine/wasm_door.d.ts) compared with the generated bindings, which exist after a
+// build and type every plain object as `any`. Needs no browser.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 /**
- * Functions of an interface, a class or a module: the names of their parameters, and whether they return a promise.
+ * Functions of an interface, a class or a module: their parameter names, and whether they return a promise.
  * @param {string} text @param {RegExp} signature with groups for name, parameters and result
  */
 function signatures(text, signature) {
@@ -22,7 +22,7 @@ function signatures(text, signature) {
 /** @param {string} text @param {string} head */
 function bodyOf(text, head) {
   const from = text.indexOf(`${head} {\n`);
-  assert.ok(from >= 0, `${head} is not there`);
+  assert.ok(from >= 0, `${head} is missing`);
   return text.slice(from, text.indexOf("\n}", from));
 }
 
@@ -40,9 +40,9 @@ for (const { name } of builds) {
     assert.deepEqual(signatures(bodyOf(door, "export interface WasmEngine"), METHOD), theirs);
   });
 
-  test(`the build \`${name}\` exports the functions that need no engine`, () => {
+  test(`the build \`${name}\` exports the functions that do not need an engine`, () => {
     const theirs = signatures(bindings, FUNCTION);
-    // A thread's own, which thread.js calls.
+    // Used by thread.js only.
     for (const thread_call of ["serve_as_thread", "note_thread_trap", "initSync"]) delete theirs[thread_call];
     const reports = signatures(bodyOf(door, "export interface ReportFunctions"), METHOD);
     const { default: _, ...others } = signatures(

@@ -1,5 +1,5 @@
 // @ts-check
-// The structure of www/, held by its imports and sizes. Needs no browser.
+// The structure of www/: imports and sizes. Needs no browser.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -11,10 +11,10 @@ const WWW = fileURLToPath(new URL("../../www/", import.meta.url));
 const TESTS = fileURLToPath(new URL(".", import.meta.url));
 
 /**
- * Folders from top to bottom; those of one row do not import from one another. `.` are the files beside the folders.
+ * Folders from top to bottom; those of one row do not import each other. `.` is the files outside of folders.
  */
 const PAGE_FLOORS = [["playground", "loading", "profile", "compare"], ["blocks"], ["charts"], ["."]];
-/** They import from every folder, and nothing imports them. */
+/** These import from every folder and are imported by none. */
 const ENTRIES = ["main.js", "perfetto.js"];
 const MOST_LINES = 500;
 const MOST_COLUMNS = 120;
@@ -27,24 +27,24 @@ const files = filesIn(WWW);
 const source = (/** @type {string} */ name) => readFileSync(join(WWW, name), "utf8");
 const folderOf = (/** @type {string} */ name) => dirname(name).split("/")[0];
 
-/** What a file imports from www/; types, which are imported in comments, are free. @param {string} name */
+/** Imports from www/. Type imports, which are in comments, are not restricted. @param {string} name */
 function imports(name) {
   const code = source(name).replaceAll(/\/\*[^]*?\*\//g, "");
   const found = [...code.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g)];
   return found.map(([, path]) => relative(WWW, resolve(WWW, dirname(name), path)));
 }
 
-test("the engine imports nothing of the page", () => {
+test("the engine imports nothing from the page", () => {
   for (const name of files.filter((name) => folderOf(name) === "engine")) {
     for (const target of imports(name)) assert.equal(folderOf(target), "engine", `${name} imports ${target}`);
   }
 });
 
-test("the page takes the engine from the package, and its own modules from floors below", () => {
+test("the page imports the engine from the package, and its own modules from floors below", () => {
   const floor = (/** @type {string} */ folder) => PAGE_FLOORS.findIndex((row) => row.includes(folder));
   for (const name of files.filter((name) => folderOf(name) !== "engine" && !ENTRIES.includes(name))) {
     const own = folderOf(name);
-    assert.ok(floor(own) >= 0, `${own}/ has no floor`);
+    assert.ok(floor(own) >= 0, `${own}/ is not assigned to a floor`);
     for (const target of imports(name)) {
       assert.ok(!ENTRIES.includes(target), `${name} imports ${target}`);
       const theirs = folderOf(target);
@@ -74,8 +74,8 @@ test("no function of www/ is longer than 80 lines", () => {
 });
 
 /**
- * Functions and methods with their lengths. The formatter puts a body's closing brace under the line that opens it, so
- * indentation is enough to find it.
+ * Functions and methods with their lengths. The formatter aligns a body's closing brace with the line that opens it, so
+ * indentation identifies it.
  * @param {string} text @returns {Generator<[string, number]>}
  */
 function* functions(text) {

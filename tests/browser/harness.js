@@ -1,7 +1,7 @@
 // @ts-check
-// What the browser tests share: the one set-up (test, browsers, pages that watch for faults), fixtures, and a reader
-// for safetensors. The servers come from outside (`cargo xtask test` starts them), so that the suite tests what
-// developers serve; run.js starts the browser that all files share, and a file that is run alone starts its own.
+// Shared by the browser tests: `test`, browsers, pages that collect errors, fixtures, and a safetensors reader. The
+// servers are started outside (`cargo xtask test`), so that the suite tests what developers serve. run.js starts the
+// browser shared by all files; a file run alone starts its own.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -27,14 +27,14 @@ export const EMBEDDED = "/www/models/rustdoc-5m/";
 
 // ---- tests ----
 
-/** Which tests run.js asks for; all of them without it. @type {{ list: boolean, quick: boolean, names: string[] }} */
+/** The selection made by run.js; all tests without it. @type {{ list: boolean, quick: boolean, names: string[] }} */
 const CHOICE = { list: false, quick: false, names: [], ...JSON.parse(process.env.ZAMBA2_CHOICE ?? "{}") };
 
-/** Ends a test that would never end, as one may that waits inside a page. */
+/** Timeout for tests that wait forever inside a page. */
 const HANG_MS = 300_000;
 
 /**
- * States a fact. `quick` facts are the main path, which `run.js --quick` shows.
+ * Declares a test. `quick` tests cover the main path and run with `run.js --quick`.
  * @param {string} name @param {() => Promise<void> | void} body @param {{ quick?: boolean }} [kind]
  */
 export function test(name, body, { quick = false } = {}) {
@@ -45,15 +45,15 @@ export function test(name, body, { quick = false } = {}) {
 
 // ---- browsers ----
 
-/** A browser of the test's own. @param {BrowserKind} kind */
+/** A separate browser for one test. @param {BrowserKind} kind */
 export const launch = (kind) => chromium.launch({ executablePath: chromiumPath(), args: BROWSERS[kind] });
 
 /** @type {Map<BrowserKind, Promise<Browser>>} */
 const shared = new Map();
 
 /**
- * The browser of all files, in which tests open contexts of their own. Only those with WebGPU have one for each file:
- * shaders are compiled in one thread of a browser, and the files run side by side.
+ * The shared browser, in which tests open contexts. With WebGPU there is one per file: a browser compiles shaders on
+ * one thread, and files run in parallel.
  * @param {BrowserKind} [kind]
  */
 export function sharedBrowser(kind = "cpu") {
@@ -81,7 +81,7 @@ export async function openPage(options = {}, kind) {
   const faults = [];
   page.on("pageerror", (error) => faults.push(`uncaught: ${error.message}`));
   page.on("console", (message) => {
-    // The browser itself logs every 404, and a missing optional file is an expected one.
+    // The browser logs every 404 itself, and optional files may be missing.
     const is_fault = message.type() === "error" && !message.text().startsWith("Failed to load resource");
     if (is_fault) faults.push(`console: ${message.text()}`);
   });
@@ -94,7 +94,7 @@ export async function openPage(options = {}, kind) {
 }
 
 /**
- * A fresh page in which nothing may go wrong.
+ * A fresh page; any error in it fails the test.
  * @param {(page: Page) => Promise<void>} body @param {BrowserContextOptions} [options] @param {BrowserKind} [kind]
  */
 export async function withPage(body, options, kind) {
@@ -108,12 +108,12 @@ export async function withPage(body, options, kind) {
 }
 
 /**
- * One page for several facts, each of which leaves it as the next one needs it. `prepare` makes it ready for the first,
- * and anew after a fact that failed; `again` for each of the others.
+ * One page for several tests, each of which leaves it usable for the next. `prepare` sets it up for the first test and
+ * after a failed one; `again` before each of the others.
  * @param {(page: Page) => Promise<void>} prepare @param {(page: Page) => Promise<void>} [again]
  * @param {BrowserContextOptions} [options] @param {BrowserKind} [kind]
  * @returns {(body: (page: Page) => Promise<void>,
- *   origins?: string[]) => Promise<void>} `origins` are those of the fact's own servers
+ *   origins?: string[]) => Promise<void>} `origins` are those of the test's own servers
  */
 export function onePage(prepare, again, options, kind) {
   /** @type {Awaited<ReturnType<typeof openPage>> | null} */
@@ -129,7 +129,7 @@ export function onePage(prepare, again, options, kind) {
         opened = await openPage(options, kind);
         await prepare(opened.page);
       }
-      // What comes late from the fact before is not this one's.
+      // Errors that arrive late from the previous test are not this one's.
       const { page, faults } = opened;
       faults.length = 0;
       await body(page);
@@ -146,9 +146,9 @@ export function onePage(prepare, again, options, kind) {
 }
 
 /**
- * The page itself, loaded anew for each fact in a context that they share: with the code and the weights that are kept
- * there, a load takes a third of the first one's time. What it remembers of its user is deleted before. For facts on
- * what a first visit loads, keeps or says, `withPage` opens a context of its own.
+ * The page, reloaded for each test in a shared context: with code and weights stored there, a load takes a third of the
+ * time. Stored user state is deleted before each test. Tests about what a first visit loads, stores or shows use
+ * `withPage`, which opens a context of its own.
  */
 export const withReadyPage = onePage(
   (page) => openReadyPage(page),
@@ -163,11 +163,11 @@ export const withReadyPage = onePage(
 );
 
 /**
- * Goes to a document of the site that has no scripts of its own and gives it the module as `zamba2`.
+ * Opens a document of the site without scripts and imports the module as `zamba2`.
  * @param {Page} page
  */
 export async function importModule(page) {
-  // The source shown as text.
+  // The module's source, displayed as text.
   await page.goto(`${SITE}/pkg/zamba2.js`);
   await page.evaluate(async (address) => {
     const scope = /** @type {any} */ (globalThis);
@@ -182,7 +182,7 @@ export async function importModule(page) {
   }, `${SITE}/pkg/zamba2.js`);
 }
 
-/** A fresh page that holds nothing but the module, as `zamba2`, and `filesOf` to make Files from base64. */
+/** A fresh page with only the module, as `zamba2`, and `filesOf`, which makes Files from base64. */
 export async function openModule() {
   const opened = await openPage();
   await importModule(opened.page);
@@ -196,7 +196,7 @@ export const withModule = (body) =>
     await body(page);
   });
 
-/** A page with the module for all facts of a file that end what they begin; nothing is kept or rerouted between two. */
+/** A page with the module for all tests of a file; stored models and routes are removed between tests. */
 export const withSharedModule = onePage(importModule, async (page) => {
   await page.unrouteAll({ behavior: "ignoreErrors" });
   await page.evaluate(async () => {
@@ -206,21 +206,21 @@ export const withSharedModule = onePage(importModule, async (page) => {
 });
 
 /**
- * Waits until `holds` answers true in the page. Playwright's own waitForFunction takes the promise of an async function
- * for a yes.
+ * Waits until `holds` resolves to true in the page. Playwright's waitForFunction treats the promise of an async
+ * function as true.
  * @template T @param {Page} page @param {(argument: T) => Promise<boolean>} holds @param {T} argument
  */
 export async function until(page, holds, argument) {
   const give_up_ms = Date.now() + 30_000;
   while (!(await page.evaluate(/** @type {any} */ (holds), argument))) {
-    if (Date.now() > give_up_ms) throw new Error(`30 s passed and it did not become true: ${holds}`);
+    if (Date.now() > give_up_ms) throw new Error(`not true after 30 s: ${holds}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 
 /**
- * A profile on disk. An ordinary context keeps storage in memory, and Chromium forgets that with the last page of the
- * site.
+ * A profile on disk. An ordinary context keeps storage in memory, and Chromium discards it when the last page of the
+ * site closes.
  * @param {(context: BrowserContext) => Promise<void>} body
  */
 export async function withProfile(body) {
@@ -237,14 +237,14 @@ export async function withProfile(body) {
   }
 }
 
-/** The files of a fixture that a loader reads. @param {string} name @returns {Record<string, Buffer>} */
+/** The files of a fixture that are loaded. @param {string} name @returns {Record<string, Buffer>} */
 export function fixtureFiles(name) {
   const folder = `${ROOT}tests/fixtures/${name}/`;
   const names = readdirSync(folder).filter((file) => !/^(expect|generation_config)/.test(file));
   return Object.fromEntries(names.map((file) => [file, readFileSync(folder + file)]));
 }
 
-/** All files of a packed folder, by their paths in it. @param {string} name @returns {Record<string, Buffer>} */
+/** All files of a packed folder, by relative path. @param {string} name @returns {Record<string, Buffer>} */
 export function packedFiles(name) {
   const folder = `${ROOT}tests/packed/${name}/`;
   const entries = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
@@ -256,14 +256,14 @@ export function packedFiles(name) {
   );
 }
 
-/** @param {string} path from the top of the repository */
+/** @param {string} path relative to the root of the repository */
 export const repositoryFile = (path) => readFileSync(ROOT + path);
 
 /** @param {Record<string, Buffer>} files */
 export const asBase64 = (files) =>
   Object.fromEntries(Object.entries(files).map(([name, bytes]) => [name, bytes.toString("base64")]));
 
-/** The tensors of expect.safetensors that the tests need. @param {string} fixture */
+/** The tensors of expect.safetensors used by the tests. @param {string} fixture */
 export function expected(fixture) {
   const file = repositoryFile(`tests/fixtures/${fixture}/expect.safetensors`);
   const header_bytes = Number(file.readBigUInt64LE(0));
@@ -281,7 +281,7 @@ export function expected(fixture) {
     );
     if (dtype === "F32") return { shape, values: [...new Float32Array(bytes)] };
     if (dtype === "I64") return { shape, values: [...new BigInt64Array(bytes)].map(Number) };
-    throw new Error(`${fixture}: tensor ${name} has dtype ${dtype}, which this reader does not know`);
+    throw new Error(`${fixture}: tensor ${name} has dtype ${dtype}, which is not supported`);
   };
   return {
     input_ids: tensor("input_ids").values,
@@ -291,14 +291,52 @@ export function expected(fixture) {
   };
 }
 
-/** What a click on a button saves. @param {Page} page @param {string} button */
+/**
+ * Loads a fixture from `source` and gives its logits for the fixture's prompt, what was stored, and the last progress
+ * report; or the error.
+ * @param {Page} page @param {string} fixture @param {string} source @param {object} options for `load`
+ */
+export function loadFrom(page, fixture, source, options) {
+  return page.evaluate(
+    async ({ source, ids, options }) => {
+      const { zamba2 } = /** @type {any} */ (globalThis);
+      /** @type {any} */
+      let last = null;
+      try {
+        const model = await zamba2.load({
+          source,
+          retry: { first_delay_ms: 1, attempts: 3 },
+          onProgress: (/** @type {any} */ progress) => (last = progress),
+          ...options,
+        });
+        const rows = await model.logits(ids);
+        const { keeping, kinds } = model.info;
+        model.dispose();
+        const logits = rows.map((/** @type {Float32Array} */ row) => [...row]);
+        return { logits, keeping, kinds, progress: { ...last, info: null }, error: null };
+      } catch (error) {
+        const { code, message, file, nextStep } = /** @type {any} */ (error);
+        return {
+          logits: [],
+          keeping: null,
+          kinds: null,
+          progress: { ...last, info: null },
+          error: { code, message, file, nextStep },
+        };
+      }
+    },
+    { source, ids: expected(fixture).input_ids, options },
+  );
+}
+
+/** The file saved by a click on a button. @param {Page} page @param {string} button */
 export async function download(page, button) {
   const [file] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
-  // A shared browser is a remote one, whose files have no path here.
+  // The shared browser is remote, so its files have no local path.
   return { name: file.suggestedFilename(), bytes: Buffer.concat(await (await file.createReadStream()).toArray()) };
 }
 
-/** Opens the page itself and waits until the embedded model can run. @param {Page} page */
+/** Opens the page and waits until the embedded model is ready. @param {Page} page */
 export async function openReadyPage(page) {
   await page.goto(`${SITE}/`);
   await waitForStatus(page, "Ready");
@@ -311,14 +349,55 @@ export async function waitForStatus(page, beginning) {
   });
 }
 
-/** Changes the page to its other language, whose words may have to come first. @param {Page} page */
+/**
+ * Opens the page and delays the embedded model's weights after 20 requests, so that it stays in the middle of loading.
+ * @param {Page} page @returns {Promise<() => void>} a function that lets loading continue
+ */
+export async function openLoadingPage(page) {
+  let release = () => {};
+  const released = new Promise((resolve) => {
+    release = () => resolve(undefined);
+  });
+  let n_requests = 0;
+  await page.route("**/model.safetensors", async (route) => {
+    n_requests += 1;
+    if (n_requests > 20) await released;
+    await route.continue();
+  });
+  await page.goto(`${SITE}/`);
+  await waitForStatus(page, "Loading");
+  return release;
+}
+
+/**
+ * Sets sampling options, which are collapsed on a narrow page.
+ * @param {Page} page @param {Record<string, string>} options by the names of their fields
+ */
+export async function setOptions(page, options) {
+  await page.evaluate(() => document.getElementById("sampling")?.setAttribute("open", ""));
+  for (const [name, value] of Object.entries(options)) await page.fill(`#sampling [name=${name}]`, value);
+}
+
+/** Opens all `details` elements. @param {Page} page @param {string} [selector] of the part of the page */
+export const openDetails = (page, selector = "body") =>
+  page.evaluate(
+    (selector) =>
+      document.querySelectorAll(`${selector} details`).forEach((details) => details.setAttribute("open", "")),
+    selector,
+  );
+
+/** Pixels by which the page is wider than the window. @param {Page} page */
+export const horizontalOverflow = (page) =>
+  page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+
+/** Switches the page's language and waits until its words are loaded. @param {Page} page */
 export async function switchLanguage(page) {
   const other = await page.getAttribute("#language", "lang");
   await page.click("#language");
   await page.waitForSelector(`html[lang=${other}]`);
 }
 
-/** Text without the prompt that the output repeats. @param {Page} page */
+/** The output without the prompt. @param {Page} page */
 export async function continuation(page) {
   return page.evaluate(() => document.querySelector("#output > span:last-child")?.textContent ?? "");
 }
@@ -326,7 +405,7 @@ export async function continuation(page) {
 /** @param {ArrayLike<number>} actual @param {ArrayLike<number>} reference */
 export function maxDifference(actual, reference) {
   if (actual.length !== reference.length) return Infinity;
-  // NaN compares false with everything, so it must not slip through Math.max.
+  // NaN compares false with everything, and Math.max would pass it on.
   return Array.from(actual).reduce((most, value, i) => {
     const difference = Math.abs(value - reference[i]);
     return Number.isNaN(difference) ? Infinity : Math.max(most, difference);

@@ -1,6 +1,6 @@
 // @ts-check
-// How the page becomes isolated and what it says: by the server's headers, by its own service worker on a server that
-// sends none, and on one thread where neither is to be had.
+// How the page becomes cross-origin isolated and what it shows: by the server's headers, by its own service worker on a
+// server without them, and single-threaded where neither is available.
 
 import assert from "node:assert/strict";
 import { continuation, openReadyPage, PLAIN_SITE, SITE, test, waitForStatus, withPage } from "./harness.js";
@@ -21,7 +21,7 @@ function assertSays(reasons, pattern) {
   );
 }
 
-test("on a server that isolates, the page says on how many threads it runs and why", () =>
+test("on a server with isolation headers the page shows its number of threads and the reason", () =>
   withPage(async (page) => {
     await openReadyPage(page);
     const { line, reasons } = await capability(page);
@@ -53,7 +53,7 @@ test("on a server without the headers, the service worker isolates the page afte
     assert.equal(loads, 3);
   }));
 
-test("the service worker adds headers to documents, workers and scripts, not to weights and other fetches", () =>
+test("the service worker adds headers to documents, workers and scripts, but not to weights and other fetches", () =>
   withPage(async (page) => {
     /** @type {Map<string, boolean>} */
     const by_worker = new Map();
@@ -75,7 +75,7 @@ test("the service worker adds headers to documents, workers and scripts, not to 
     assert.equal(fetched, null);
   }));
 
-test("without service workers the page runs on one thread and says why", () =>
+test("without service workers the page runs on one thread and shows the reason", () =>
   withPage(
     async (page) => {
       await page.goto(`${PLAIN_SITE}/`);
@@ -92,13 +92,13 @@ test("without service workers the page runs on one thread and says why", () =>
     { serviceWorkers: "block" },
   ));
 
-test("a service worker that does not help is tried once, not for ever", () =>
+test("a service worker without effect is tried only once", () =>
   withPage(async (page) => {
     let loads = 0;
     page.on("domcontentloaded", () => {
       loads += 1;
     });
-    // Answers nothing itself, so every answer stays as the server gave it.
+    // Handles no request, so every response is the server's own.
     await page
       .context()
       .route("**/isolation.js", (route) =>
@@ -110,7 +110,7 @@ test("a service worker that does not help is tried once, not for ever", () =>
     assert.match((await capability(page)).line, /1 thread · not isolated/);
   }));
 
-test("the page's address and the Threads field choose threads and SIMD", () =>
+test("the page's URL and the Threads field choose threads and SIMD", () =>
   withPage(async (page) => {
     await page.goto(`${SITE}/?threads=1&simd=plain`);
     await waitForStatus(page, "Ready");

@@ -1,9 +1,20 @@
 // @ts-check
-// Facts on weights that stay on the device: a second visit, a tab that was closed, a damaged file, no room, two tabs,
-// another version on the server; and on prompts that are read while the weights arrive. Chromium, real OPFS.
+// Weights stored on the device: second visits, interrupted loads, damaged files, no space, two tabs, and another
+// version on the server; and prompts that are prefilled while weights arrive. Chromium with real OPFS.
 
 import assert from "node:assert/strict";
-import { EMBEDDED, expected, fixtureFiles, importModule, openPage, SITE, test, until, withProfile } from "./harness.js";
+import {
+  EMBEDDED,
+  expected,
+  fixtureFiles,
+  importModule,
+  loadFrom,
+  openPage,
+  SITE,
+  test,
+  until,
+  withProfile,
+} from "./harness.js";
 import { MockHub } from "./mock_hub.js";
 
 /** @import { BrowserContext, Page } from "playwright-core" */
@@ -23,61 +34,30 @@ async function withHub(body) {
   }
 }
 
-/** A page with the module as `zamba2`. @param {BrowserContext} context */
+/** A new page with the module as `zamba2`. @param {BrowserContext} context */
 async function modulePage(context) {
   const page = await context.newPage();
   await importModule(page);
   return page;
 }
 
-/** Loads from the hub and gives what came of it. @param {Page} page @param {string} source @param {object} [more] */
-function loadAndRun(page, source, more = {}) {
-  return page.evaluate(
-    async ({ source, ids, more }) => {
-      const { zamba2 } = /** @type {any} */ (globalThis);
-      /** @type {any} */
-      let last = null;
-      try {
-        const model = await zamba2.load({
-          source,
-          weights: "f32",
-          retry: { first_delay_ms: 1, attempts: 3 },
-          onProgress: (/** @type {any} */ p) => (last = p),
-          ...more,
-        });
-        const rows = await model.logits(ids);
-        const { keeping, kinds } = model.info;
-        model.dispose();
-        return {
-          logits: rows.map((/** @type {Float32Array} */ row) => [...row]),
-          keeping,
-          kinds,
-          progress: { ...last, info: null },
-          error: null,
-        };
-      } catch (error) {
-        const { code, message, nextStep } = /** @type {any} */ (error);
-        return { logits: [], keeping: null, progress: { ...last, info: null }, error: { code, message, nextStep } };
-      }
-    },
-    { source, ids: expected(FIXTURE).input_ids, more },
-  );
-}
+/** @param {Page} page @param {string} source @param {object} [options] for `load` */
+const loadAndRun = (page, source, options) => loadFrom(page, FIXTURE, source, { weights: "f32", ...options });
 
-/** Equal to the reference's logits within 2e-3, the tolerance of the model tests in f32. @param {number[][]} logits */
+/** Logits within 2e-3 of the reference's, the tolerance of the model tests in f32. @param {number[][]} logits */
 function assertRight(logits) {
   const { values } = expected(FIXTURE).prefill_logits;
   const got = logits.flat();
   assert.equal(got.length, values.length);
   for (const [i, value] of got.entries())
-    assert.ok(Math.abs(value - values[i]) < 2e-3, `logit ${i} is ${value} and not ${values[i]}`);
+    assert.ok(Math.abs(value - values[i]) < 2e-3, `logit ${i}: got ${value}, expected ${values[i]}`);
 }
 
 /** @param {MockHub} hub @param {string} [file] */
 const requests = (hub, file) =>
   hub.contacts.filter((contact) => contact.server === "cdn" && (!file || contact.file === file)).length;
 
-test("a second visit reads this device only and gives the same bits", () =>
+test("a second visit reads only from the device and gives the same bits", () =>
   withHub(async (hub, context) => {
     const first = await loadAndRun(await modulePage(context), hub.folder);
     assert.equal(first.error, null);
@@ -87,14 +67,14 @@ test("a second visit reads this device only and gives the same bits", () =>
     assert.ok(contacts > 0);
 
     const second = await loadAndRun(await modulePage(context), hub.folder);
-    assert.equal(hub.contacts.length, contacts, "nothing was asked");
+    assert.equal(hub.contacts.length, contacts, "no request was sent");
     assert.deepEqual(second.logits, first.logits);
     assert.equal(second.progress.received_bytes, 0);
     assert.ok(second.progress.device_bytes > 0);
     assert.equal(second.progress.origin, "device");
   }));
 
-test("what is kept is listed and can be deleted, after which everything is fetched again", () =>
+test("stored models are listed and can be deleted, after which everything is downloaded again", () =>
   withHub(async (hub, context) => {
     const page = await modulePage(context);
     await loadAndRun(page, hub.folder);
@@ -111,10 +91,10 @@ test("what is kept is listed and can be deleted, after which everything is fetch
     assert.ok(hub.contacts.length > contacts);
   }));
 
-test("a load that broke off goes on after the last whole unit", () =>
+test("an interrupted load resumes after the last complete unit", () =>
   withHub(async (hub, context) => {
     const bytes = fixtureFiles(FIXTURE)["model.safetensors"].length;
-    // From the middle of the file on the connection breaks, again and again.
+    // The connection drops in the middle of the file on every attempt.
     hub.faults.push({ file: "model.safetensors", drop_at: Math.floor(bytes * 0.6), times: 1000 });
     const broken = await loadAndRun(await modulePage(context), hub.folder);
     assert.equal(broken.error?.code, "network");
@@ -124,15 +104,15 @@ test("a load that broke off goes on after the last whole unit", () =>
     const resumed = await loadAndRun(await modulePage(context), hub.folder);
     assert.equal(resumed.error, null);
     assertRight(resumed.logits);
-    assert.ok(resumed.progress.device_bytes > 0, "what was there was not fetched again");
+    assert.ok(resumed.progress.device_bytes > 0, "stored units were not downloaded again");
     assert.ok(resumed.progress.received_bytes < resumed.progress.total_bytes);
   }));
 
 /**
- * Stops in the middle of a load, in a profile on disk, and gives what the next load makes of it.
+ * Stops in the middle of a load, in a profile on disk, and calls `body` with a new page.
  * @param {Record<string, Buffer>} files
  * @param {{ stall_at: number, kept_bytes: number, stop: (page: Page) => Promise<unknown> }} stop
- * @param {(hub: MockHub, page: Page) => Promise<void>} body with a new page
+ * @param {(hub: MockHub, page: Page) => Promise<void>} body with a new page of the same profile
  */
 async function afterStop(files, { stall_at, kept_bytes, stop }, body) {
   const hub = await MockHub.start(files);
@@ -163,12 +143,12 @@ async function afterStop(files, { stall_at, kept_bytes, stop }, body) {
 const STOPS = [
   ["closed", (page) => page.close()],
   ["loaded anew", (page) => page.reload()],
-  // The address of Chromium that ends the process of the tab; the navigation never answers.
+  // A Chromium URL that kills the tab's process; the navigation never completes.
   ["killed", (page) => page.goto("chrome://crash").catch(() => {})],
 ];
 
 for (const [how, stop] of STOPS) {
-  test(`a page that is ${how} in the middle of a load loses no whole unit`, () => {
+  test(`a page that is ${how} in the middle of a load loses no complete unit`, () => {
     const files = fixtureFiles(FIXTURE);
     const stall_at = Math.floor(files["model.safetensors"].length * 0.6);
     return afterStop(files, { stall_at, kept_bytes: 40_000, stop }, async (hub, page) => {
@@ -182,7 +162,7 @@ for (const [how, stop] of STOPS) {
 }
 
 /**
- * The fixture with an embedding of `rows` rows, so that one unit is larger than what is kept at a time.
+ * The fixture with an embedding of `rows` rows, so that one unit is larger than what is flushed at a time.
  * @param {number} rows
  */
 function withLargeEmbedding(rows) {
@@ -221,7 +201,7 @@ function withLargeEmbedding(rows) {
 }
 
 /**
- * Loads and gives a hash of the last row of logits: of this vocabulary the numbers themselves would take long to pass.
+ * Loads and gives a hash of the last row of logits, because the logits of this vocabulary are slow to transfer.
  */
 const hashOfRun = (/** @type {Page} */ page, /** @type {string} */ source, keep = true) =>
   page.evaluate(
@@ -244,17 +224,17 @@ const hashOfRun = (/** @type {Page} */ page, /** @type {string} */ source, keep 
     { source, keep },
   );
 
-test("a load killed in the middle of a large unit resumes inside it, with the bits of an uninterrupted one", () => {
+test("a load killed in the middle of a large unit resumes inside it with the same bits", () => {
   const files = withLargeEmbedding(300_000);
   const file_bytes = files["model.safetensors"].length;
-  // The embedding is the first unit and most of the file. Two pieces of 8 MB are flushed of it.
+  // The embedding is the first unit and most of the file. Two chunks of 8 MB of it are flushed.
   const stop = { stall_at: Math.floor(file_bytes * 0.75), kept_bytes: 16 << 20, stop: STOPS[2][1] };
   return afterStop(files, stop, async (hub, page) => {
     const resumed = await hashOfRun(page, hub.folder);
     assert.ok(resumed.device_bytes >= 16 << 20);
     assert.ok(
       (hub.sent_bytes.get("model.safetensors") ?? 0) < file_bytes - (15 << 20),
-      "what was flushed was not sent again",
+      "flushed bytes were not downloaded again",
     );
     const straight = await hashOfRun(page, hub.folder, false);
     assert.equal(resumed.hash, straight.hash);
@@ -264,7 +244,7 @@ test("a load killed in the middle of a large unit resumes inside it, with the bi
   });
 });
 
-test("a damaged unit on the device is fetched again, and only it", () =>
+test("only a damaged unit is downloaded again", () =>
   withHub(async (hub, context) => {
     const page = await modulePage(context);
     await loadAndRun(page, hub.folder);
@@ -284,10 +264,10 @@ test("a damaged unit on the device is fetched again, and only it", () =>
     assert.ok(repaired.progress.received_bytes > 0);
     assert.ok(repaired.progress.received_bytes < repaired.progress.total_bytes / 2, "one block of several");
     const again = await loadAndRun(page, hub.folder);
-    assert.equal(again.progress.received_bytes, 0, "and it is kept again");
+    assert.equal(again.progress.received_bytes, 0, "the unit is stored again");
   }));
 
-test("where the browser gives no room the model runs from memory and says so", () =>
+test("without storage quota the model runs from memory and reports it", () =>
   withHub(async (hub, context) => {
     const page = await modulePage(context);
     const devtools = await context.newCDPSession(page);
@@ -296,14 +276,14 @@ test("where the browser gives no room the model runs from memory and says so", (
     assert.equal(run.error, null);
     assertRight(run.logits);
     assert.equal(run.keeping?.state, "refused");
-    assert.ok(run.keeping?.reason, "and the browser's reason is told");
+    assert.ok(run.keeping?.reason, "the browser's reason is reported");
   }));
 
-test("a disk that fills up during a load costs what did not fit, and the next visit resumes there", async () => {
+test("when the disk fills up during a load, the stored bytes are kept and the next visit resumes there", async () => {
   const hub = await MockHub.start(withLargeEmbedding(300_000));
   const { context, page: first } = await openPage();
   try {
-    // The first page stays: what it keeps in memory for this context would go with it.
+    // The first page stays open: what it stores in memory for this context would be lost with it.
     await first.goto(`${SITE}/pkg/zamba2.js`);
     const page = await modulePage(context);
     const devtools = await context.newCDPSession(page);
@@ -313,7 +293,7 @@ test("a disk that fills up during a load costs what did not fit, and the next vi
     assert.equal(straight.keeping.state, "refused");
     const kept = await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels());
     assert.equal(kept[0].complete, false);
-    assert.ok(kept[0].bytes > 16 << 20 && kept[0].bytes < 20 << 20, `${kept[0].bytes} bytes are kept`);
+    assert.ok(kept[0].bytes > 16 << 20 && kept[0].bytes < 20 << 20, `${kept[0].bytes} bytes are stored`);
 
     await devtools.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 1 << 30 });
     const resumed = await hashOfRun(page, hub.folder);
@@ -327,10 +307,10 @@ test("a disk that fills up during a load costs what did not fit, and the next vi
   }
 });
 
-test("a second tab that loads the same model at once runs from memory, and both are right", () =>
+test("a second tab that loads the same model runs from memory, and both give the right logits", () =>
   withHub(async (hub, context) => {
     hub.faults.push({ file: "model.safetensors", stall_at: 20_000, times: 1 });
-    // The first tab holds its model for longer than the second one waits for it.
+    // The first tab holds its lock on the model for longer than the second one waits.
     const [one, two] = [await modulePage(context), await modulePage(context)];
     const slow = loadAndRun(one, hub.folder, { retry: { first_delay_ms: 1, stall_ms: 8000 } });
     await until(
@@ -346,14 +326,14 @@ test("a second tab that loads the same model at once runs from memory, and both 
     assertRight(first.logits);
   }));
 
-test("weights of two versions are never joined: the load fails once, and the next one starts over", () =>
+test("weights of two versions are never mixed: the load fails once, and the next one starts over", () =>
   withHub(async (hub, context) => {
     const whole = fixtureFiles(FIXTURE)["model.safetensors"];
     hub.faults.push({ file: "model.safetensors", drop_at: Math.floor(whole.length * 0.6), times: 1000 });
     const page = await modulePage(context);
     assert.equal((await loadAndRun(page, hub.folder)).error?.code, "network");
     hub.faults.length = 0;
-    // The same header and size, other weights.
+    // The same header and size, different weights.
     const other = Buffer.from(whole);
     other.fill(0, other.length - 64);
     hub.replace("model.safetensors", other);
@@ -364,7 +344,7 @@ test("weights of two versions are never joined: the load fails once, and the nex
     assert.equal(fresh.progress.device_bytes, 0);
   }));
 
-test("a bad config.json does not stay: once the server has the right one, the model loads", () =>
+test("an invalid config.json is not kept: once it is corrected on the server, the model loads", () =>
   withHub(async (hub, context) => {
     const page = await modulePage(context);
     hub.replace("config.json", Buffer.from("{"));
@@ -373,7 +353,7 @@ test("a bad config.json does not stay: once the server has the right one, the mo
     assertRight((await loadAndRun(page, hub.folder)).logits);
   }));
 
-test("with `keep: false` nothing is written", () =>
+test("with `keep: false` nothing is stored", () =>
   withHub(async (hub, context) => {
     const page = await modulePage(context);
     const run = await loadAndRun(page, hub.folder, { keep: false });
@@ -381,7 +361,7 @@ test("with `keep: false` nothing is written", () =>
     assert.deepEqual(await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels()), []);
   }));
 
-test("a prompt that came while the blocks arrived gives the text of one that came after", () =>
+test("a prompt given while blocks arrive produces the same text as one given afterwards", () =>
   withHub(async (hub, context) => {
     const page = await modulePage(context);
     const result = await page.evaluate(async (source) => {
@@ -414,11 +394,11 @@ test("a prompt that came while the blocks arrived gives the text of one that cam
     assert.equal(
       result.blocks_before_ready,
       result.n_blocks,
-      "every block had read the prompt when the last weight came",
+      "every block had processed the prompt when the last weights arrived",
     );
   }));
 
-test("a paused load takes no more bytes, and goes on where it was", () =>
+test("a paused load downloads no more bytes and resumes where it was", () =>
   withHub(async (hub, context) => {
     const page = await modulePage(context);
     const result = await page.evaluate(async (source) => {
@@ -434,7 +414,7 @@ test("a paused load takes no more bytes, and goes on where it was", () =>
       model.pauseLoading();
       const wait = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
       while (last?.phase !== "weights") await wait(50);
-      // Long enough for a load that did not pause to end.
+      // Long enough for an unpaused load to finish.
       await wait(1500);
       const while_paused = last;
       model.resumeLoading();
@@ -445,9 +425,9 @@ test("a paused load takes no more bytes, and goes on where it was", () =>
     assert.equal(
       result.while_paused.phase,
       "weights",
-      "what the weights are read by is small, and read before the pause holds",
+      "only headers, which are small, are read before the pause takes effect",
     );
-    assert.ok(result.while_paused.total_bytes > 0, "a paused page can tell how much there is");
+    assert.ok(result.while_paused.total_bytes > 0, "the total size is known while paused");
     assert.ok(result.while_paused.loaded_bytes < result.while_paused.total_bytes);
     assert.equal(result.while_paused.total_bytes, result.at_the_end.total_bytes);
     assert.equal(result.at_the_end.loaded_bytes, result.at_the_end.total_bytes);

@@ -1,6 +1,6 @@
 // @ts-check
-// A stand-in for the Hugging Face Hub: a "hub" that redirects to signed addresses of a "cdn" on another origin, with
-// faults on purpose. It knows what browsers were seen to meet there, and nothing of the Hub's own API.
+// A mock of the Hugging Face Hub: a "hub" that redirects to signed URLs of a "cdn" on another origin, with injected
+// faults. It has the Hub's behaviour seen by browsers, and none of its API.
 
 import { createHash } from "node:crypto";
 import { createServer } from "node:http";
@@ -9,29 +9,29 @@ import { createServer } from "node:http";
 /** @import { AddressInfo, Socket } from "node:net" */
 
 /**
- * What goes wrong with a request for `file`. Positions are bytes of the file; a fault with a position waits for a
- * request that covers it.
+ * A fault injected into a request for `file`. Positions are byte offsets in the file; a fault with a position waits for
+ * a request that covers it.
  * @typedef {object} Fault
  * @property {string} file
- * @property {number} [times]  how many requests it spoils; once, unless told
- * @property {number} [after]  how many requests for the file it lets pass first
- * @property {number} [drop_at]  the connection breaks before this byte
- * @property {number} [stall_at]  nothing more comes from this byte on, and the connection stays open
+ * @property {number} [times]  how many requests are affected; default 1
+ * @property {number} [after]  how many requests for the file are answered first
+ * @property {number} [drop_at]  the connection drops before this byte
+ * @property {number} [stall_at]  nothing is sent from this byte on, and the connection stays open
  * @property {number} [status]  this status instead of the file
- * @property {"hub" | "cdn"} [from]  who sends that status; the cdn, unless told
- * @property {Record<string, string>} [headers]  added to the reply
- * @property {number} [short_by]  the body ends properly, but so many bytes too early
- * @property {number} [long_by]  so many bytes too many
- * @property {boolean} [chunked]  without Content-Length: the reply does not tell how long its body is
- * @property {{ at: number, bytes: Uint8Array }} [patch]  other bytes from here on, as a bad disk or proxy would send
- * @property {boolean} [whole]  200 and the whole file, as a server without ranges would
+ * @property {"hub" | "cdn"} [from]  which server sends the status; default "cdn"
+ * @property {Record<string, string>} [headers]  added to the response
+ * @property {number} [short_by]  the body ends without an error this many bytes too early
+ * @property {number} [long_by]  this many surplus bytes
+ * @property {boolean} [chunked]  without Content-Length
+ * @property {{ at: number, bytes: Uint8Array }} [patch]  bytes replaced at an offset, as by a faulty disk or proxy
+ * @property {boolean} [whole]  200 with the whole file, as from a server without range support
  */
 
 /** @typedef {{ server: "hub" | "cdn", method: string, file: string, range: string | null, status: number }} Contact */
 
 const CORS = { "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin" };
 
-/** What the true cdn shows to pages of other origins. */
+/** Headers that the real cdn exposes to other origins. */
 const EXPOSED = "Content-Range, ETag, Accept-Ranges, Retry-After";
 
 /** @param {Uint8Array} bytes */
@@ -43,15 +43,15 @@ export class MockHub {
     this.files = new Map(Object.entries(files));
     /** @type {Fault[]} */
     this.faults = [];
-    /** Every request, in the order of the replies. @type {Contact[]} */
+    /** Every request, in the order of the responses. @type {Contact[]} */
     this.contacts = [];
-    /** Bytes of bodies handed to the network. @type {Map<string, number>} */
+    /** Bytes of bodies sent. @type {Map<string, number>} */
     this.sent_bytes = new Map();
-    /** Response headers that a page of another origin may read. */
+    /** Response headers exposed to other origins. */
     this.exposed = EXPOSED;
-    /** Lets browsers keep the redirect, and with it a signature that may expire. */
+    /** Lets browsers cache the redirect, including a signature that may expire. */
     this.redirect_max_age_s = 0;
-    /** Signatures name the epoch in which they were made; older ones have expired. */
+    /** Signatures contain the epoch in which they were made; older ones have expired. */
     this.epoch = 1;
     /** @type {Set<Socket>} */
     this.sockets = new Set();
@@ -69,7 +69,7 @@ export class MockHub {
   }
 
   async stop() {
-    // Stalled replies never end by themselves.
+    // Stalled responses never end by themselves.
     for (const socket of this.sockets) socket.destroy();
     for (const server of [this.hub, this.cdn]) await new Promise((resolve) => server.close(resolve));
   }
@@ -87,7 +87,7 @@ export class MockHub {
     this.epoch += 1;
   }
 
-  /** Another version of a file, as a push to the repository brings. @param {string} file @param {Buffer} bytes */
+  /** Replaces a file, as a push to the repository does. @param {string} file @param {Buffer} bytes */
   replace(file, bytes) {
     this.files.set(file, bytes);
   }
@@ -175,7 +175,8 @@ export class MockHub {
   }
 
   /**
-   * Whether it is a read. Anything else, a preflight above all, is refused in the way that makes a browser fail it.
+   * Whether the request is a read. Anything else, in particular a preflight, is answered in a way that makes browsers
+   * fail.
    * @param {"hub" | "cdn"} server
    * @param {string} file
    * @param {IncomingMessage} request
@@ -217,7 +218,7 @@ export class MockHub {
   }
 
   /**
-   * The fault that this request meets, if any; it is used up by that.
+   * The fault that applies to this request, if any; it is used up.
    * @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request
    */
   faultFor(server, file, request) {

@@ -1,5 +1,5 @@
 // @ts-check
-// The JS module in a real browser: its numbers against the reference, its text, and how it stops.
+// The JS module in Chromium: logits compared with the reference, text, stopping and errors.
 
 import assert from "node:assert/strict";
 import {
@@ -16,8 +16,8 @@ import {
 /** @import { Page } from "playwright-core" */
 
 /**
- * f32 sums in another order than the reference's: an independent f32 implementation was measured at 3.2e-4 on logits
- * with a standard deviation of about 3. Three times that is still far below what any wrong term would cause.
+ * f32 sums in a different order from the reference's: an independent f32 implementation differed by 3.2e-4 on logits
+ * with a standard deviation of about 3. Three times that is still far below the effect of a wrong term.
  */
 const MAX_LOGIT_DIFFERENCE = 1e-3;
 
@@ -69,7 +69,7 @@ for (const weights of ["q8", "q4"]) {
     }));
 }
 
-test("files give the same logits as their address", () =>
+test("a model loaded from files gives the same logits as from a URL", () =>
   withSharedModule(async (page) => {
     const { input_ids } = expected("sharded_bf16");
     const byAddress = await runFixture(page, "sharded_bf16", "f32", input_ids);
@@ -84,7 +84,7 @@ test("files give the same logits as their address", () =>
     assert.deepEqual(byFiles, byAddress.logits);
   }));
 
-test("a server that ignores Range is read once, as a whole", () =>
+test("from a server that ignores Range the whole file is read once", () =>
   withSharedModule(async (page) => {
     const { input_ids, prefill_logits } = expected("untied");
     const files = fixtureFiles("untied");
@@ -120,7 +120,7 @@ function generate(page, options) {
   );
 }
 
-test("the same seed gives the same text and another seed another", () =>
+test("equal seeds give equal text and different seeds different text", () =>
   withSharedModule(async (page) => {
     const first = await generate(page, { max_tokens: 24, seed: 7 });
     assert.notEqual(first.text, "");
@@ -129,7 +129,7 @@ test("the same seed gives the same text and another seed another", () =>
     assert.notDeepEqual((await generate(page, { max_tokens: 24, seed: 8 })).tokens, first.tokens);
   }));
 
-test("greedy text ends at its token limit and says so", () =>
+test("greedy text ends at max_tokens and reports it", () =>
   withSharedModule(async (page) => {
     const { text, last } = await generate(page, { max_tokens: 12, temperature: 0, ignore_eos: true });
     assert.notEqual(text, "");
@@ -187,12 +187,12 @@ test("an AbortSignal stops generation within one token", () =>
     assert.equal(name, "AbortError");
     assert.equal(seen, 5);
     assert.equal(last.reason, "aborted");
-    // The worker may be computing one token while the reader holds the one before.
+    // The worker may be computing one token while the caller holds the one before.
     assert.ok(last.tokens <= seen + 1, `${last.tokens} tokens were computed for ${seen} read`);
     assert.equal(after, 3);
   }));
 
-test("leaving the loop stops the engine as well", () =>
+test("leaving the loop stops the engine", () =>
   withSharedModule(async (page) => {
     const tokens = await page.evaluate(async (source) => {
       const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
@@ -202,22 +202,22 @@ test("leaving the loop stops the engine as well", () =>
     assert.ok(tokens <= 2);
   }));
 
-test("aborting a load rejects with the signal's own reason", () =>
+test("an aborted load rejects with the signal's reason", () =>
   withSharedModule(async (page) => {
     await page.route("**/model.safetensors", () => {});
     const message = await page.evaluate(async (source) => {
       const controller = new AbortController();
       const loading = /** @type {any} */ (globalThis).zamba2.load({ source, signal: controller.signal });
-      setTimeout(() => controller.abort(new Error("the reader went away")), 50);
+      setTimeout(() => controller.abort(new Error("the user left")), 50);
       return loading.then(
         () => "loaded",
         (/** @type {Error} */ error) => error.message,
       );
     }, EMBEDDED);
-    assert.equal(message, "the reader went away");
+    assert.equal(message, "the user left");
   }));
 
-test("a second generate during a first one is refused as busy", () =>
+test("a second generate during the first one is refused as busy", () =>
   withSharedModule(async (page) => {
     const code = await page.evaluate(async (source) => {
       const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
@@ -232,7 +232,7 @@ test("a second generate during a first one is refused as busy", () =>
     assert.equal(code, "busy");
   }));
 
-test("dispose rejects every call that still waits", () =>
+test("dispose rejects every pending call", () =>
   withSharedModule(async (page) => {
     const codes = await page.evaluate(async (source) => {
       const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
@@ -251,7 +251,7 @@ test("dispose rejects every call that still waits", () =>
     assert.deepEqual(codes, ["disposed", "disposed", "disposed"]);
   }));
 
-test("a profile keeps every run with its spans, and as many without", () =>
+test("a profile contains every run with its spans, and as many runs without recording", () =>
   withSharedModule(async (page) => {
     const report = await page.evaluate(async (source) => {
       const model = await /** @type {any} */ (globalThis).zamba2.load({ source });

@@ -1,9 +1,9 @@
 // @ts-check
-// Facts on packed checkpoints (`zamba2 pack`) in Chromium: the same bits as the checkpoint quantised in the page, kept
-// on the device, damage noticed. tests/loader.rs holds the committed folder to what the program writes.
+// Packed checkpoints (`zamba2 pack`) in Chromium: the same bits as the checkpoint quantised in the page, storage on the
+// device, and detection of damage. tests/loader checks that the committed folder is what the program writes.
 
 import assert from "node:assert/strict";
-import { expected, fixtureFiles, importModule, openPage, packedFiles, test } from "./harness.js";
+import { fixtureFiles, importModule, loadFrom, openPage, packedFiles, test } from "./harness.js";
 import { MockHub, sha256 } from "./mock_hub.js";
 
 /** @import { Page } from "playwright-core" */
@@ -24,38 +24,10 @@ async function withHub(files, body) {
   }
 }
 
-/** @param {Page} page @param {string} source @param {object} [more] */
-function loadAndRun(page, source, more = {}) {
-  return page.evaluate(
-    async ({ source, ids, more }) => {
-      const { zamba2 } = /** @type {any} */ (globalThis);
-      /** @type {any} */
-      let last = null;
-      try {
-        const model = await zamba2.load({
-          source,
-          weights: "q8",
-          retry: { first_delay_ms: 1, attempts: 3 },
-          onProgress: (/** @type {any} */ p) => (last = p),
-          ...more,
-        });
-        const rows = await model.logits(ids);
-        model.dispose();
-        return {
-          logits: rows.map((/** @type {Float32Array} */ row) => [...row]),
-          progress: { ...last, info: null },
-          error: null,
-        };
-      } catch (error) {
-        const { code, message, file, nextStep } = /** @type {any} */ (error);
-        return { logits: [], progress: { ...last, info: null }, error: { code, message, file, nextStep } };
-      }
-    },
-    { source, ids: expected(FIXTURE).input_ids, more },
-  );
-}
+/** @param {Page} page @param {string} source @param {object} [options] for `load` */
+const loadAndRun = (page, source, options) => loadFrom(page, FIXTURE, source, { weights: "q8", ...options });
 
-/** The files of the model on this device, by the names of their units. @param {Page} page */
+/** The stored files of the model, by unit. @param {Page} page */
 const keptUnits = (page) =>
   page.evaluate(async () => {
     const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("zamba2");
@@ -70,7 +42,7 @@ const keptUnits = (page) =>
     return units;
   });
 
-test("what a page has quantised and kept is byte for byte what `zamba2 pack` writes", () =>
+test("units quantised and stored by a page are byte-identical to those written by `zamba2 pack`", () =>
   withHub(fixtureFiles(FIXTURE), async (hub, page) => {
     assert.equal((await loadAndRun(page, hub.folder)).error, null);
     const units = await keptUnits(page);
@@ -83,7 +55,7 @@ test("what a page has quantised and kept is byte for byte what `zamba2 pack` wri
     }
   }));
 
-test("a packed folder gives the bits of its checkpoint, fetches each byte once, and is kept", async () => {
+test("a packed folder gives the bits of its checkpoint, is downloaded once, and is stored", async () => {
   /** @type {number[][]} */
   let logits = [];
   await withHub(fixtureFiles(FIXTURE), async (hub, page) => {
@@ -99,7 +71,7 @@ test("a packed folder gives the bits of its checkpoint, fetches each byte once, 
       0,
     );
     assert.equal(first.progress.received_bytes, units_bytes);
-    assert.equal(first.progress.total_bytes, units_bytes, "progress counts what comes over the line");
+    assert.equal(first.progress.total_bytes, units_bytes, "progress counts downloaded bytes");
     assert.equal(first.progress.loaded_bytes, units_bytes);
     for (const file of Object.keys(packed).filter((file) => file.startsWith("units/"))) {
       assert.equal(hub.contactsOf("cdn", file).length, 1, file);
@@ -107,13 +79,13 @@ test("a packed folder gives the bits of its checkpoint, fetches each byte once, 
     const contacts = hub.contacts.length;
     const second = await loadAndRun(page, hub.folder);
     assert.deepEqual(second.logits, logits);
-    assert.equal(hub.contacts.length, contacts, "a second visit asks nothing");
+    assert.equal(hub.contacts.length, contacts, "a second visit sends no request");
     assert.equal(second.progress.received_bytes, 0);
     assert.equal(second.progress.origin, "device");
   });
 });
 
-test("a load of a packed folder that broke off fetches what is missing and nothing else", () =>
+test("an interrupted load of a packed folder downloads only what is missing", () =>
   withHub(packedFiles(PACKED), async (hub, page) => {
     hub.faults.push({ file: "units/blocks.3.bin", status: 404, times: 1 });
     const broken = await loadAndRun(page, hub.folder);
@@ -125,7 +97,7 @@ test("a load of a packed folder that broke off fetches what is missing and nothi
     assert.equal(hub.contactsOf("cdn", "units/blocks.0.bin").length, 1);
   }));
 
-test("a damaged file of a packed folder is fetched once more, and refused by name if it stays so", () =>
+test("a damaged file of a packed folder is downloaded again, and refused with its name if still damaged", () =>
   withHub(packedFiles(PACKED), async (hub, page) => {
     const spoiled = { file: "units/blocks.1.bin", patch: { at: 100, bytes: new Uint8Array([1, 2, 3]) } };
     hub.faults.push({ ...spoiled, times: 1 });
@@ -138,18 +110,18 @@ test("a damaged file of a packed folder is fetched once more, and refused by nam
     assert.match(error?.message ?? "", /SHA-256/);
   }));
 
-test("a packed folder that holds other weights than those asked for says which", () =>
+test("a packed folder in another weight format than requested is refused with its format", () =>
   withHub(packedFiles(PACKED), async (hub, page) => {
     const { error } = await loadAndRun(page, hub.folder, { weights: "q4", keep: false });
     assert.equal(error?.code, "bad_option");
     assert.match(error?.message ?? "", /q8/);
   }));
 
-test("a folder that was packed anew since the last visit is told as changed, and the next load starts over", () =>
+test("a folder packed again since the last visit is reported as changed, and the next load starts over", () =>
   withHub(packedFiles(PACKED), async (hub, page) => {
     hub.faults.push({ file: "units/blocks.3.bin", status: 404, times: 1 });
     assert.equal((await loadAndRun(page, hub.folder)).error?.code, "missing_file");
-    // Another packing: the unit differs, and so does the manifest.
+    // A different packing: the unit differs, and so does the manifest.
     const file = "units/blocks.4.bin";
     const files = packedFiles(PACKED);
     const other = Buffer.from(files[file]);

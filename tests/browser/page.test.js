@@ -1,11 +1,16 @@
 // @ts-check
-// The page as its reader meets it: loading, running, stopping, failing, by keyboard, in both themes and widths.
+// The page from a user's point of view: loading, running, stopping, errors, keyboard use, both themes and several
+// widths.
 
 import assert from "node:assert/strict";
 import { inBothSchemes } from "./accessibility.js";
 import {
   continuation,
+  horizontalOverflow,
+  openDetails,
+  openLoadingPage,
   openReadyPage,
+  setOptions,
   SITE,
   switchLanguage,
   test,
@@ -16,18 +21,12 @@ import {
 
 /** @import { Page } from "playwright-core" */
 
-/** Settings are folded on a narrow page. @param {Page} page @param {string} name @param {string} value */
-async function setOption(page, name, value) {
-  await page.evaluate(() => document.getElementById("sampling")?.setAttribute("open", ""));
-  await page.fill(`#sampling [name=${name}]`, value);
-}
-
 test(
   "the page loads the embedded model by itself and generates text",
   () =>
     withPage(async (page) => {
       await openReadyPage(page);
-      await setOption(page, "max_tokens", "20");
+      await setOptions(page, { max_tokens: "20" });
       await page.click("#run");
       await waitForStatus(page, "Done");
       assert.notEqual((await continuation(page)).trim(), "");
@@ -40,7 +39,7 @@ test(
   { quick: true },
 );
 
-test("every cell of the strip is ready once the model is", () =>
+test("every cell of the strip is ready once the model is ready", () =>
   withReadyPage(async (page) => {
     const states = await page
       .locator(".cell")
@@ -49,12 +48,12 @@ test("every cell of the strip is ready once the model is", () =>
     assert.deepEqual([...new Set(states)], ["ready"]);
   }));
 
-test("the same seed writes the same text again, and another seed another", () =>
+test("equal seeds give equal text and different seeds different text", () =>
   withReadyPage(async (page) => {
-    await setOption(page, "max_tokens", "20");
+    await setOptions(page, { max_tokens: "20" });
     const texts = [];
     for (const seed of ["5", "5", "6"]) {
-      await setOption(page, "seed", seed);
+      await setOptions(page, { seed });
       await page.click("#run");
       await waitForStatus(page, "Done");
       texts.push(await continuation(page));
@@ -67,10 +66,10 @@ test("the same seed writes the same text again, and another seed another", () =>
   }));
 
 test(
-  "Stop ends a run, keeps its text and says why it ended",
+  "Stop ends a run, keeps its text and shows the reason",
   () =>
     withReadyPage(async (page) => {
-      await setOption(page, "max_tokens", "1500");
+      await setOptions(page, { max_tokens: "1500" });
       await page.click("#run");
       await page.waitForFunction(
         () => (document.querySelector("#output > span:last-child")?.textContent ?? "").length > 10,
@@ -84,7 +83,7 @@ test(
   { quick: true },
 );
 
-test("Run without a prompt explains instead of failing", () =>
+test("Run without a prompt shows an explanation instead of an error", () =>
   withReadyPage(async (page) => {
     await page.fill("#prompt", "");
     await page.click("#run");
@@ -92,16 +91,16 @@ test("Run without a prompt explains instead of failing", () =>
     assert.equal(await page.locator(".error-card[data-code]").count(), 0);
   }));
 
-test("a field out of range is named in a card, and the prompt stays", () =>
+test("a field out of range is named in an error card, and the prompt is kept", () =>
   withReadyPage(async (page) => {
     await page.fill("#prompt", "My own words");
-    await setOption(page, "temperature", "99");
+    await setOptions(page, { temperature: "99" });
     await page.click("#run");
     assert.match((await page.locator(".error-card[data-code]").textContent()) ?? "", /Temperature/);
     assert.equal(await page.inputValue("#prompt"), "My own words");
   }));
 
-test("a prompt that is too long becomes a card, and the prompt stays", () =>
+test("a prompt that is too long leads to an error card, and the prompt is kept", () =>
   withReadyPage(async (page) => {
     const prompt = "word ".repeat(6000);
     await page.fill("#prompt", prompt);
@@ -110,7 +109,7 @@ test("a prompt that is too long becomes a card, and the prompt stays", () =>
     assert.equal(await page.inputValue("#prompt"), prompt);
   }));
 
-test("weights that cannot be loaded become a card whose button brings the embedded model back", () =>
+test("weights that cannot be loaded lead to an error card whose button loads the embedded model", () =>
   withReadyPage(async (page) => {
     await page.fill("#prompt", "My own words");
     await page.selectOption("#source", "url");
@@ -125,7 +124,7 @@ test("weights that cannot be loaded become a card whose button brings the embedd
     assert.equal(await page.inputValue("#prompt"), "My own words");
   }));
 
-test("an address of another origin is refused before any request", () =>
+test("a URL of another origin is refused before any request", () =>
   withReadyPage(async (page) => {
     await page.selectOption("#source", "url");
     await page.fill("#address", "https://example.org/zamba2/");
@@ -149,9 +148,9 @@ test("files from this device load, and weights can be changed", () =>
     }
   }));
 
-test("a whole run needs no pointer", () =>
+test("a run can be done by keyboard alone", () =>
   withReadyPage(async (page) => {
-    await setOption(page, "max_tokens", "8");
+    await setOptions(page, { max_tokens: "8" });
     await page.focus("#prompt");
     await page.keyboard.press("Control+a");
     await page.keyboard.type("The borrow checker");
@@ -178,7 +177,7 @@ test("a whole run needs no pointer", () =>
 
 test("Escape stops a run", () =>
   withReadyPage(async (page) => {
-    await setOption(page, "max_tokens", "1500");
+    await setOptions(page, { max_tokens: "1500" });
     await page.focus("#prompt");
     await page.keyboard.press("Control+Enter");
     await page.waitForFunction(
@@ -189,7 +188,7 @@ test("Escape stops a run", () =>
     assert.match((await page.textContent("#status")) ?? "", /stopped/);
   }));
 
-test("Russian has a word for everything the page shows", () =>
+test("every text of the page has a Russian translation", () =>
   withReadyPage(async (page) => {
     await switchLanguage(page);
     assert.equal(await page.getAttribute("html", "lang"), "ru");
@@ -197,7 +196,7 @@ test("Russian has a word for everything the page shows", () =>
     assert.equal(await page.textContent("#run"), "Запуск");
   }));
 
-test("the first visit is in the browser's language", () =>
+test("on the first visit the page is in the browser's language", () =>
   withPage(
     async (page) => {
       await page.goto(`${SITE}/`);
@@ -211,7 +210,7 @@ test("the first visit is in the browser's language", () =>
 test("an open error card and the status follow the language", () =>
   withPage(async (page) => {
     await openReadyPage(page);
-    await setOption(page, "temperature", "99");
+    await setOptions(page, { temperature: "99" });
     await page.fill("#prompt", "Rust");
     await page.click("#run");
     const card = page.locator("#errors .error-card");
@@ -240,7 +239,7 @@ test("an error of the engine is Russian on the Russian page, reason and next ste
     { locale: "ru-RU" },
   ));
 
-test("views and the form of the answer have labels of their own", () =>
+test("the views and the answer's display modes are labelled", () =>
   withReadyPage(async (page) => {
     assert.equal(await page.getAttribute(".tabs", "aria-label"), "Views");
     assert.equal(await page.textContent("#view legend"), "How the answer is shown");
@@ -248,29 +247,23 @@ test("views and the form of the answer have labels of their own", () =>
   }));
 
 for (const width of [320, 390, 1280]) {
-  test(`nothing overflows sideways at ${width} px, in either language`, () =>
+  test(`nothing overflows horizontally at ${width} px, in either language`, () =>
     withPage(
       async (page) => {
         await openReadyPage(page);
-        await setOption(page, "max_tokens", "8");
+        await setOptions(page, { max_tokens: "8" });
         await page.click("#run");
         await waitForStatus(page, "Done");
-        await page.evaluate(() =>
-          document.querySelectorAll("details").forEach((details) => {
-            details.open = true;
-          }),
-        );
-        const overflow = () =>
-          page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-        assert.equal(await overflow(), 0);
+        await openDetails(page);
+        assert.equal(await horizontalOverflow(page), 0);
         await switchLanguage(page);
-        assert.equal(await overflow(), 0);
+        assert.equal(await horizontalOverflow(page), 0);
       },
       { viewport: { width, height: 844 } },
     ));
 }
 
-test("on a phone every hybrid block stands in the sixth column", () =>
+test("on a phone every hybrid block is in the sixth column", () =>
   withPage(
     async (page) => {
       await openReadyPage(page);
@@ -286,25 +279,13 @@ for (const width of [390, 1280]) {
   const walked = inBothSchemes((check) =>
     withPage(
       async (page) => {
-        // The last block's bytes are held back, so that loading stays where it is.
-        let release = () => {};
-        const held = new Promise((resolve) => {
-          release = () => resolve(undefined);
-        });
-        let requests = 0;
-        await page.route("**/model.safetensors", async (route) => {
-          requests += 1;
-          if (requests > 20) await held;
-          await route.continue();
-        });
-        await page.goto(`${SITE}/`);
-        await waitForStatus(page, "Loading");
+        const release = await openLoadingPage(page);
         await check(page, "loading");
         release();
         await waitForStatus(page, "Ready");
         await check(page, "ready");
 
-        await setOption(page, "max_tokens", "1900");
+        await setOptions(page, { max_tokens: "1900" });
         await page.click("#run");
         await waitForStatus(page, "Generating");
         await check(page, "generating");
@@ -324,7 +305,7 @@ for (const width of [390, 1280]) {
     ),
   );
   for (const scheme of /** @type {const} */ (["light", "dark"])) {
-    test(`axe finds no fault while loading, ready, generating or failed at ${width} px, ${scheme}`, () =>
+    test(`axe finds no violation while loading, ready, generating or failed at ${width} px, ${scheme}`, () =>
       walked(scheme));
   }
 }

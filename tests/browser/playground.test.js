@@ -1,6 +1,6 @@
 // @ts-check
-// Facts on the playground: going back to a token and on from it, states in files, tokens and their alternatives,
-// history, links, exports, the context meter, and prompts that come before the model has loaded.
+// The playground: branching and continuing, snapshots in files, tokens and their alternatives, history, links, exports,
+// the context meter, and prompts given before the model has loaded.
 
 import assert from "node:assert/strict";
 import { inBothSchemes } from "./accessibility.js";
@@ -8,8 +8,12 @@ import {
   continuation,
   download,
   EMBEDDED,
+  horizontalOverflow,
+  openDetails,
+  openLoadingPage,
   openPage,
   openReadyPage,
+  setOptions,
   SITE,
   switchLanguage,
   test,
@@ -21,13 +25,7 @@ import {
 
 /** @import { Page } from "playwright-core" */
 
-/** @param {Page} page @param {Record<string, string>} options */
-async function setOptions(page, options) {
-  await page.evaluate(() => document.getElementById("sampling")?.setAttribute("open", ""));
-  for (const [name, value] of Object.entries(options)) await page.fill(`#sampling [name=${name}]`, value);
-}
-
-/** Does what ends in a finished run. @param {Page} page @param {() => Promise<unknown>} act */
+/** Runs `act` and waits until the run it starts is done. @param {Page} page @param {() => Promise<unknown>} act */
 async function untilDone(page, act) {
   await page.evaluate(() => {
     /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
@@ -42,7 +40,7 @@ const run = (page) => untilDone(page, () => page.click("#run"));
 /** The tokens as the page shows them. @param {Page} page */
 const tokens = (page) => page.locator(".token").allTextContents();
 
-test("in the browser a branch into the token that was there gives the same pieces, bit by bit", () =>
+test("in the browser a branch with the original token gives bit-identical pieces", () =>
   withModule(async (page) => {
     const { whole, again, kept } = await page.evaluate(async (source) => {
       const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
@@ -86,7 +84,7 @@ test("in the browser a branch into the token that was there gives the same piece
     }
   }));
 
-test("a refused prompt leaves the sequence, whichever call had it, and other calls replace it", () =>
+test("a refused prompt leaves the sequence unchanged in every call, and other calls replace it", () =>
   withModule(async (page) => {
     const { rest, codes } = await page.evaluate(async (source) => {
       const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
@@ -119,7 +117,7 @@ test("a refused prompt leaves the sequence, whichever call had it, and other cal
     assert.deepEqual(rest.given, rest.expected);
   }));
 
-test("a state goes on in another load with other threads, bit by bit, and other weights refuse it", () =>
+test("a snapshot continues bit-identically in a load with other threads and is refused with other weights", () =>
   withModule(async (page) => {
     const result = await page.evaluate(async (source) => {
       const { zamba2 } = /** @type {any} */ (globalThis);
@@ -175,7 +173,7 @@ test("a state goes on in another load with other threads, bit by bit, and other 
     assert.deepEqual([result.early, result.damaged, result.refused], ["out_of_order", "bad_snapshot", "other_model"]);
   }));
 
-test("a run whose state another call has replaced can't be branched from", () =>
+test("a run whose state was replaced by another call cannot be branched from", () =>
   withModule(async (page) => {
     const codes = await page.evaluate(async (source) => {
       const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
@@ -200,7 +198,7 @@ test("a run whose state another call has replaced can't be branched from", () =>
     assert.deepEqual(codes, [null, "out_of_order", "out_of_order", "out_of_order"]);
   }));
 
-test("each token has its probability, rank, time and alternatives, by keyboard", () =>
+test("each token shows its probability, rank, time and alternatives, and is reachable by keyboard", () =>
   withReadyPage(async (page) => {
     await setOptions(page, { max_tokens: "12", seed: "7" });
     await page.check("#view [value=tokens]");
@@ -234,7 +232,7 @@ test("each token has its probability, rank, time and alternatives, by keyboard",
     );
   }));
 
-test("an alternative becomes the token, what stands before it stays, and the text is that of the tokens", () =>
+test("choosing an alternative replaces the token, keeps the tokens before it, and updates the text", () =>
   withReadyPage(async (page) => {
     await setOptions(page, { max_tokens: "24", temperature: "0", seed: "7" });
     await run(page);
@@ -252,14 +250,14 @@ test("an alternative becomes the token, what stands before it stays, and the tex
     assert.equal(after.length, 24);
     assert.notEqual(await continuation(page), text);
 
-    // Back into what was the most probable: greedy, so the first text comes again.
+    // Back to the most probable token: decoding is greedy, so the first text is generated again.
     await page.locator(".token").nth(9).click();
     await untilDone(page, () => page.locator(".alternatives button").first().click());
     assert.deepEqual(await tokens(page), before);
     assert.equal(await continuation(page), text);
   }));
 
-test("Continue gives what a longer run would have given, and the meter counts along", () =>
+test("Continue gives the text of a longer run, and the context meter is updated", () =>
   withReadyPage(async (page) => {
     assert.ok(await page.isDisabled("#resume"));
     await setOptions(page, { max_tokens: "16", seed: "5" });
@@ -280,7 +278,7 @@ test("Continue gives what a longer run would have given, and the meter counts al
     );
   }));
 
-test("a state in a file brings text, tokens and settings back after a reload, and goes on from there", () =>
+test("a snapshot file restores text, tokens and settings after a reload, and can be continued", () =>
   withReadyPage(async (page) => {
     await setOptions(page, { max_tokens: "20", seed: "11", temperature: "0.9" });
     await run(page);
@@ -302,7 +300,7 @@ test("a state in a file brings text, tokens and settings back after a reload, an
     await untilDone(page, () => page.click("#resume"));
     assert.equal(await continuation(page), whole);
 
-    // The same model in another format.
+    // The same model in another weight format.
     await page.selectOption("#weights", "q4");
     await page.waitForFunction(() => document.getElementById("status-detail")?.textContent?.includes("q4"));
     await page.setInputFiles("#state-input", state);
@@ -311,7 +309,7 @@ test("a state in a file brings text, tokens and settings back after a reload, an
     await page.waitForSelector(".error-card[data-code=bad_snapshot]");
   }));
 
-test("a state that another program saved is told apart from this page's own", () =>
+test("a snapshot saved by another program is distinguished from the page's own", () =>
   withReadyPage(async (page) => {
     const bytes = await page.evaluate(async (source) => {
       const { load } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
@@ -333,7 +331,7 @@ test("a state that another program saved is told apart from this page's own", ()
     assert.ok(await page.isDisabled("#resume"));
   }));
 
-test("what was run is in the history after a reload, until it is deleted, and nowhere when that is off", () =>
+test("runs are in the history after a reload until deleted, and are not stored when it is off", () =>
   withReadyPage(async (page) => {
     await page.evaluate(() => {
       /** @type {HTMLDetailsElement} */ (document.getElementById("history")).open = true;
@@ -351,7 +349,7 @@ test("what was run is in the history after a reload, until it is deleted, and no
     assert.equal(await page.inputValue("#prompt"), "A trait object");
     assert.equal(await page.inputValue("#sampling [name=seed]"), "9");
     assert.equal(await continuation(page), text);
-    assert.ok(await page.isDisabled("#resume"), "the model does not remember it");
+    assert.ok(await page.isDisabled("#resume"), "its state is gone");
 
     await page.uncheck("#history input");
     await run(page);
@@ -384,7 +382,7 @@ test("the history keeps the newest fifty", () =>
     assert.equal(kept[0].prompt, "Ownership is");
   }));
 
-test("a link brings prompt and settings, never the answer, and runs nothing", () =>
+test("a link contains prompt and settings but not the answer, and starts no run", () =>
   withReadyPage(async (page) => {
     await setOptions(page, { max_tokens: "9", seed: "123", temperature: "0.35", stop: "\\n\\n" });
     await page.fill("#prompt", "Привет, ownership 🦀");
@@ -425,7 +423,7 @@ test("a link brings prompt and settings, never the answer, and runs nothing", ()
     await context.close();
   }));
 
-test("a link that is none is explained, and the page works", () =>
+test("an invalid link is explained, and the page works", () =>
   withPage(async (page) => {
     for (const hash of ["#ask=", "#ask=!!!", "#ask=AAAA", "#ask=q1YqSy0qzszPU7JSMtQBAA"]) {
       await page.goto(`${SITE}/`);
@@ -438,12 +436,12 @@ test("a link that is none is explained, and the page works", () =>
     }
     await page.reload();
     await waitForStatus(page, "Ready");
-    assert.match((await page.textContent("#prompt-message")) ?? "", /can't be read/, "still there when the model is");
+    assert.match((await page.textContent("#prompt-message")) ?? "", /can't be read/, "still shown after loading");
     await setOptions(page, { max_tokens: "3" });
     await run(page);
   }));
 
-test("exports hold the whole exchange: JSON for programs, Markdown for people", () =>
+test("JSON and Markdown exports contain the whole exchange", () =>
   withReadyPage(async (page) => {
     assert.ok(await page.isDisabled("#export-json"));
     await setOptions(page, { max_tokens: "8", seed: "2" });
@@ -462,20 +460,9 @@ test("exports hold the whole exchange: JSON for programs, Markdown for people", 
     assert.ok(markdown.includes(text));
   }));
 
-test("a prompt that is run while the model loads is read as blocks arrive", () =>
+test("a prompt run while the model loads is prefilled as blocks arrive", () =>
   withPage(async (page) => {
-    let release = () => {};
-    const held = new Promise((resolve) => {
-      release = () => resolve(undefined);
-    });
-    let requests = 0;
-    await page.route("**/model.safetensors", async (route) => {
-      requests += 1;
-      if (requests > 20) await held;
-      await route.continue();
-    });
-    await page.goto(`${SITE}/`);
-    await waitForStatus(page, "Loading");
+    const release = await openLoadingPage(page);
     await setOptions(page, { max_tokens: "10", seed: "4" });
     await page.click("#run");
     await waitForStatus(page, "Reading the prompt as blocks arrive");
@@ -488,7 +475,7 @@ test("a prompt that is run while the model loads is read as blocks arrive", () =
     assert.equal(await continuation(page), early);
   }));
 
-test("a load that fails while a prompt waits tells of the load alone", () =>
+test("a load that fails while a prompt is waiting shows only the load's error", () =>
   withPage(async (page) => {
     let requests = 0;
     await page.route("**/model.safetensors", async (route) => {
@@ -506,23 +493,17 @@ test("a load that fails while a prompt waits tells of the load alone", () =>
   }));
 
 for (const width of [320, 390, 1280]) {
-  test(`tokens, panel and history overflow nowhere at ${width} px, in either language`, () =>
+  test(`tokens, panel and history do not overflow at ${width} px, in either language`, () =>
     withPage(
       async (page) => {
         await openReadyPage(page);
         await setOptions(page, { max_tokens: "12" });
         await page.check("#view [value=tokens]");
         await run(page);
-        await page.evaluate(() =>
-          document.querySelectorAll("details").forEach((details) => {
-            details.open = true;
-          }),
-        );
-        const overflow = () =>
-          page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        await openDetails(page);
         for (let language = 0; language < 2; language++) {
           await page.locator(".token").nth(3).click();
-          assert.equal(await overflow(), 0);
+          assert.equal(await horizontalOverflow(page), 0);
           await switchLanguage(page);
         }
       },
@@ -540,11 +521,7 @@ for (const width of [390, 1280]) {
         );
         await openReadyPage(page);
         await setOptions(page, { max_tokens: "30" });
-        await page.evaluate(() =>
-          document.querySelectorAll("details").forEach((details) => {
-            details.open = true;
-          }),
-        );
+        await openDetails(page);
         await run(page);
         await check(page, "chat");
         await page.check("#mode [value=raw]");
@@ -558,7 +535,7 @@ for (const width of [390, 1280]) {
     ),
   );
   for (const scheme of /** @type {const} */ (["light", "dark"])) {
-    test(`axe finds no fault in tokens, an open token, history and chat at ${width} px, ${scheme}`, () =>
+    test(`axe finds no violation in tokens, an open token, history and chat at ${width} px, ${scheme}`, () =>
       walked(scheme));
   }
 }

@@ -1,12 +1,14 @@
 // @ts-check
-// The Profile and Compare views as their reader meets them: measuring, reading, saving, comparing; by keyboard, in both
-// themes, languages and widths. Figures on the page are held against the module's own summary of the saved run.
+// The Profile and Compare views from a user's point of view: measuring, reading, saving and comparing, by keyboard, in
+// all themes, languages and widths. Figures on the page are compared with the module's summary of the saved run.
 
 import assert from "node:assert/strict";
 import { assertAccessible, inBothSchemes } from "./accessibility.js";
 import {
   download,
+  horizontalOverflow,
   onePage,
+  openDetails,
   openPage,
   openReadyPage,
   SITE,
@@ -20,7 +22,7 @@ import {
 /** @import { Page } from "playwright-core" */
 /** @import { Run, Summary } from "../../www/engine/zamba2.d.ts" */
 
-/** Few runs: these tests ask whether figures are shown, not how steady they are. @param {Page} page */
+/** Few runs: the tests check that figures are shown, not their precision. @param {Page} page */
 async function profile(page) {
   await page.click("#tab-profile");
   await page.fill("#profile-form [name=runs]", "2");
@@ -31,11 +33,11 @@ async function profile(page) {
     undefined,
     { timeout: 120_000 },
   );
-  // Pictures are drawn in the frame after their place has got its size.
+  // Charts are drawn in the frame after their container has its size.
   await page.waitForSelector("#chart-memory .plot");
 }
 
-/** A page with one measured profile, in its Profile view, for the facts that need no other. */
+/** A page with one measured profile in the Profile view, for tests that need no other. */
 const withMeasured = onePage(
   async (page) => {
     await openReadyPage(page);
@@ -55,7 +57,7 @@ async function savedRun(page) {
 }
 
 /**
- * The module's summary of a run, in the page that shows it.
+ * The module's summary of a run.
  * @param {Page} page
  * @param {Run} run
  * @returns {Promise<Summary>}
@@ -72,7 +74,7 @@ async function figureOf(page, selector) {
   return Number.parseFloat(((await page.textContent(selector)) ?? "").replace(/,/g, "").replace("−", "-"));
 }
 
-/** The page writes three significant digits, so half a step of the third is the most that rounding moves. */
+/** The page shows three significant digits, so rounding changes at most half a unit of the third. */
 const ROUNDING = 0.006;
 
 /** @param {number} shown @param {number} expected @param {string} what */
@@ -83,11 +85,7 @@ function assertClose(shown, expected, what) {
   );
 }
 
-/** @param {Page} page */
-const overflow = (page) =>
-  page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-
-/** Drops one file onto the page, as a reader would. @param {Page} page @param {string} name @param {string} contents */
+/** Drops one file onto the page. @param {Page} page @param {string} name @param {string} contents */
 async function drop(page, name, contents) {
   await page.evaluate(
     ([file_name, text]) => {
@@ -101,14 +99,14 @@ async function drop(page, name, contents) {
   );
 }
 
-test("before anything is measured the Profile view says what to do", () =>
+test("before the first measurement the Profile view says what to do", () =>
   withReadyPage(async (page) => {
     await page.click("#tab-profile");
     assert.match((await page.textContent("#profile-empty")) ?? "", /Press Profile/);
     assert.ok(await page.locator("#profile-result").isHidden());
   }));
 
-test("without a model Profile explains instead of failing", () =>
+test("without a model Profile shows an explanation", () =>
   withPage(async (page) => {
     await page.route("**/config.json", (route) => route.fulfill({ status: 404 }));
     await page.goto(`${SITE}/#profile`);
@@ -149,7 +147,7 @@ test(
   { quick: true },
 );
 
-test("every picture has its finding as its label and a table with the same figures", () =>
+test("every chart has its finding as label and a table with the same figures", () =>
   withMeasured(async (page) => {
     for (const id of ["chart-blocks", "chart-roofline", "chart-icicle", "chart-heat", "chart-memory"]) {
       const finding = await page.textContent(`#${id} .finding`);
@@ -160,7 +158,7 @@ test("every picture has its finding as its label and a table with the same figur
     }
   }));
 
-test("the figures on the page are those of the summary, in both phases", () =>
+test("the page shows the summary's figures of both phases", () =>
   withMeasured(async (page) => {
     const summary = await summaryOf(page, await savedRun(page));
     for (const name of /** @type {const} */ (["prefill", "decode"])) {
@@ -193,11 +191,11 @@ test("the figures on the page are those of the summary, in both phases", () =>
     }
   }));
 
-test("self times and the untracked rest sum to the whole pass", () =>
+test("self times and untracked time sum to the whole pass", () =>
   withMeasured(async (page) => {
     const percents = await page.locator("#chart-types tbody tr td:nth-child(3)").allTextContents();
     const sum = percents.reduce((total, text) => total + Number(text), 0);
-    // Each row is rounded to a tenth.
+    // Each row is rounded to a tenth of a percent.
     assert.ok(Math.abs(sum - 100) <= 0.05 * percents.length, `the shares sum to ${sum} %`);
   }));
 
@@ -216,7 +214,7 @@ test("a bar, a row and the strip all open the same block with its profile", () =
     }
   }));
 
-test("columns sort by click, and the sorted column says so", () =>
+test("a click sorts a column and marks it as sorted", () =>
   withMeasured(async (page) => {
     const blocks = () => page.locator("#profile-blocks tbody th").allTextContents();
     assert.equal((await blocks())[0], "0");
@@ -228,7 +226,7 @@ test("columns sort by click, and the sorted column says so", () =>
     assert.equal((await blocks())[0], "0");
   }));
 
-test("exports are whole files: the run parses back, the trace and the table too", () =>
+test("exports are complete files: run, trace and table parse", () =>
   withMeasured(async (page) => {
     const json = await download(page, "[data-format=json]");
     assert.match(json.name, /^rustdoc-5m-q8-35-tokens\.json$/);
@@ -246,7 +244,7 @@ test("exports are whole files: the run parses back, the trace and the table too"
     assert.ok(trace.traceEvents.length > 100);
   }));
 
-test("pictures are saved as SVG with colours of their own and as PNG", () =>
+test("charts are saved as SVG with inline colours and as PNG", () =>
   withMeasured(async (page) => {
     for (const id of ["chart-blocks", "chart-roofline", "chart-icicle", "chart-memory"]) {
       const svg = (await download(page, `#${id} .chart-saves button:first-child`)).bytes.toString("utf8");
@@ -255,15 +253,15 @@ test("pictures are saved as SVG with colours of their own and as PNG", () =>
       assert.doesNotMatch(svg, /var\(|class=/, id);
       const png = await download(page, `#${id} .chart-saves button:last-child`);
       assert.equal(png.bytes.subarray(1, 4).toString(), "PNG", id);
-      assert.ok(png.bytes.length > 4000, `${id}: ${png.bytes.length} bytes can't be a whole picture`);
+      assert.ok(png.bytes.length > 4000, `${id}: ${png.bytes.length} bytes cannot be a complete image`);
     }
     assert.equal((await download(page, "#chart-heat .chart-saves button")).bytes.subarray(1, 4).toString(), "PNG");
   }));
 
-test("Open in Perfetto hands the trace over by message, through a page that is not isolated", async () => {
+test("Open in Perfetto passes the trace by message through a page that is not isolated", async () => {
   const { context, page, faults } = await openPage();
   try {
-    // A stand-in that answers as Perfetto does and keeps what it gets.
+    // A mock that answers as Perfetto does and stores what it receives.
     await context.route("https://ui.perfetto.dev/**", (route) =>
       route.fulfill({
         contentType: "text/html",
@@ -278,7 +276,7 @@ test("Open in Perfetto hands the trace over by message, through a page that is n
     const [hand_over] = await Promise.all([context.waitForEvent("page"), page.click("[data-format=perfetto]")]);
     await hand_over.waitForSelector("#open:enabled");
     assert.equal(await hand_over.evaluate(() => crossOriginIsolated), false);
-    await assertAccessible(hand_over, "the page that hands over");
+    await assertAccessible(hand_over, "the page that passes the trace on");
     const [perfetto] = await Promise.all([context.waitForEvent("page"), hand_over.click("#open")]);
     await perfetto.waitForFunction(() => document.title.includes("traceEvents"));
     assert.equal(await hand_over.textContent("#state"), "Handed over.");
@@ -291,7 +289,7 @@ test("Open in Perfetto hands the trace over by message, through a page that is n
   }
 });
 
-test("a link with settings fills the fields and opens the view, and measures nothing by itself", () =>
+test("a link with settings fills the fields and opens the view without starting a measurement", () =>
   withPage(async (page) => {
     await page.goto(`${SITE}/#profile?tokens=12&decode=3&runs=2&level=block`);
     await waitForStatus(page, "Ready");
@@ -317,7 +315,7 @@ test("a field out of range is named, and nothing runs", () =>
     assert.equal(await page.textContent("#profile-run"), "Profile");
   }));
 
-test("switching views and languages loses neither text nor profile", () =>
+test("switching views and languages keeps text and profile", () =>
   withMeasured(async (page) => {
     await page.click("#tab-playground");
     await page.fill("#prompt", "My own words");
@@ -338,7 +336,7 @@ test("switching views and languages loses neither text nor profile", () =>
     assert.equal(await page.inputValue("#prompt"), "My own words");
   }));
 
-test("the reference report is compared with itself before anything was measured", () =>
+test("before the first measurement the reference report is compared with itself", () =>
   withReadyPage(async (page) => {
     await page.click("#tab-compare");
     await page.waitForSelector("#compare-reference tbody tr");
@@ -352,7 +350,7 @@ test("the reference report is compared with itself before anything was measured"
     assert.equal(cells[0], "−75");
   }));
 
-test("a run against the reference carries a banner for what is unlike, and no time per block", () =>
+test("a run compared with the reference has a banner about different conditions and no time per block", () =>
   withMeasured(async (page) => {
     await page.click("#tab-compare");
     await page.waitForSelector("#compare-banner");
@@ -367,7 +365,7 @@ test("a run against the reference carries a banner for what is unlike, and no ti
     await page.locator("#compare-phase input[value=prefill]").check({ force: true });
   }));
 
-test("a dropped run becomes B, and equal runs differ in no block", () =>
+test("a dropped run file becomes run B, and equal runs differ in no block", () =>
   withMeasured(async (page) => {
     const run = JSON.stringify(await savedRun(page));
     await page.click("#tab-compare");
@@ -384,7 +382,7 @@ test("a dropped run becomes B, and equal runs differ in no block", () =>
     assert.deepEqual([...new Set(await page.locator("#chart-delta .delta-text").allTextContents())], ["±0"]);
   }));
 
-test("Stop ends a profile, and what was measured before stays", () =>
+test("Stop ends a profile, and the previous result is kept", () =>
   withMeasured(async (page) => {
     await page.fill("#profile-form [name=runs]", "50");
     await page.fill("#profile-form [name=decode]", "512");
@@ -396,7 +394,7 @@ test("Stop ends a profile, and what was measured before stays", () =>
     await profile(page);
   }));
 
-test("a broken run file becomes a card that names the file, and the comparison stays", () =>
+test("an invalid run file leads to an error card that names it, and the comparison is kept", () =>
   withReadyPage(async (page) => {
     await page.click("#tab-compare");
     await page.waitForSelector("#compare-reference");
@@ -410,7 +408,7 @@ test("a broken run file becomes a card that names the file, and the comparison s
     assert.ok(await page.locator("#compare-reference").isVisible());
   }));
 
-test("the views need no pointer", () =>
+test("the views can be used by keyboard alone", () =>
   withReadyPage(async (page) => {
     await page.keyboard.press("2");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-profile");
@@ -451,7 +449,7 @@ test("the views need no pointer", () =>
     assert.ok(await page.locator("#view-compare").isVisible());
   }));
 
-test("letter keys can be turned off, and never act inside fields", () =>
+test("keyboard shortcuts can be turned off and have no effect inside fields", () =>
   withReadyPage(async (page) => {
     await page.focus("#prompt");
     await page.keyboard.press("2");
@@ -471,9 +469,7 @@ for (const width of [390, 1280]) {
         await page.click("#tab-profile");
         await check(page, "nothing profiled");
         await profile(page);
-        await page.evaluate(() =>
-          document.querySelectorAll("#view-profile details").forEach((details) => details.setAttribute("open", "")),
-        );
+        await openDetails(page, "#view-profile");
         await page.locator(".cell").nth(7).click();
         await check(page, "prefill, with a block open");
         await page.locator("#profile-summary input[value=decode]").check({ force: true });
@@ -482,9 +478,7 @@ for (const width of [390, 1280]) {
         await check(page, "decode, in Russian");
         await page.click("#tab-compare");
         await page.waitForSelector("#compare-banner");
-        await page.evaluate(() =>
-          document.querySelectorAll("#view-compare details").forEach((details) => details.setAttribute("open", "")),
-        );
+        await openDetails(page, "#view-compare");
         await check(page, "against the reference, in Russian");
         await switchLanguage(page);
         await page.selectOption("#compare-a", "published");
@@ -498,27 +492,25 @@ for (const width of [390, 1280]) {
     ),
   );
   for (const scheme of /** @type {const} */ (["light", "dark"])) {
-    test(`axe finds no fault in Profile and Compare at ${width} px, ${scheme}, in both languages`, () =>
+    test(`axe finds no violation in Profile and Compare at ${width} px, ${scheme}, in both languages`, () =>
       walked(scheme));
   }
 }
 
 for (const width of [320, 390, 1280]) {
-  test(`nothing overflows sideways in Profile and Compare at ${width} px, in either language`, () =>
+  test(`nothing overflows horizontally in Profile and Compare at ${width} px, in either language`, () =>
     withPage(
       async (page) => {
         await openReadyPage(page);
         await profile(page);
-        await page.evaluate(() =>
-          document.querySelectorAll("details").forEach((details) => details.setAttribute("open", "")),
-        );
+        await openDetails(page);
         for (const language of ["en", "ru"]) {
           if (language === "ru") await switchLanguage(page);
           await page.click("#tab-profile");
-          assert.equal(await overflow(page), 0, `Profile, ${language}`);
+          assert.equal(await horizontalOverflow(page), 0, `Profile, ${language}`);
           await page.click("#tab-compare");
           await page.waitForSelector("#compare-reference");
-          assert.equal(await overflow(page), 0, `Compare, ${language}`);
+          assert.equal(await horizontalOverflow(page), 0, `Compare, ${language}`);
         }
       },
       { viewport: { width, height: 844 } },

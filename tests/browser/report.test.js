@@ -1,6 +1,5 @@
 // @ts-check
-// Reports through the module in Chromium: a measured run, what is derived from it, its exports, and run files of
-// others.
+// Reports through the module in Chromium: a measured run, its summary, its exports, and invalid run files.
 
 import assert from "node:assert/strict";
 import { EMBEDDED, openPage, PLAIN_SITE, test, withSharedModule } from "./harness.js";
@@ -8,7 +7,7 @@ import { EMBEDDED, openPage, PLAIN_SITE, test, withSharedModule } from "./harnes
 /** @import { Page } from "playwright-core" */
 /** @import { ReferenceReport, Run, Sentence, Summary } from "../../www/engine/report.d.ts" */
 
-/** A small run of the embedded model, with what the module makes of it. @param {Page} page @param {object} options */
+/** A small run of the embedded model, with its summary. @param {Page} page @param {object} options */
 const measured = (page, options) =>
   page.evaluate(async ([source, options]) => {
     const zamba2 = /** @type {any} */ (globalThis).zamba2;
@@ -22,7 +21,7 @@ const measured = (page, options) =>
     return { run, summary, progress, parameters };
   }, /** @type {const} */ ([EMBEDDED, options]));
 
-test("a report has the conditions of its run, and its figures add up", () =>
+test("a report contains the conditions of its run, and its figures are consistent", () =>
   withSharedModule(async (page) => {
     /** @type {{ run: Run, summary: Summary, progress: any[], parameters: number }} */
     const { run, summary, progress, parameters } = await measured(page, { decode: 4, runs: 2 });
@@ -53,7 +52,7 @@ test("a report has the conditions of its run, and its figures add up", () =>
     const names = new Set(spans.name.map((_, row) => name(row)));
     for (const module of ["embed_tokens", "layers.37", "shared_transformer", "final_layernorm", "lm_head", "sampling"])
       assert.ok(names.has(module), module);
-    // The work of the spans is the work that the shapes give.
+    // The recorded work equals the work counted from the shapes.
     const flops = spans.flops.filter((_, row) => spans.pass[row] === 0).reduce((sum, flops) => sum + flops, 0);
     assert.equal(flops, summary.prefill.flops);
     for (const phase of [summary.prefill, summary.decode]) {
@@ -66,7 +65,7 @@ test("a report has the conditions of its run, and its figures add up", () =>
     assert.equal(summary.memory.length, 5);
   }));
 
-test("a run is exported in every form and read back the same", () =>
+test("a run is exported in every format and parses to the same run", () =>
   withSharedModule(async (page) => {
     const { run } = await measured(page, { decode: 1, runs: 1, level: "block", ceilings: false, prefill: 7 });
     assert.equal(run.ceilings, null);
@@ -90,7 +89,7 @@ test("a run is exported in every form and read back the same", () =>
     assert.match(exported.markdown, /Пределы не измерены/);
   }));
 
-test("without isolation a report says so, and the four functions work there too", async () => {
+test("without isolation a report states it, and the four report functions work", async () => {
   const { context, page, faults } = await openPage();
   await page.goto(`${PLAIN_SITE}/pkg/zamba2.js`);
   const { isolated, advice } = await page.evaluate(async ([site, source]) => {
@@ -99,7 +98,7 @@ test("without isolation a report says so, and the four functions work there too"
     const run = await model.report({ decode: 1, runs: 1, level: "block", ceilings: false });
     return { isolated: crossOriginIsolated, advice: (await zamba2.summarise(run)).advice, run };
   }, /** @type {const} */ ([PLAIN_SITE, EMBEDDED]));
-  // A server that sends the headers everywhere makes this page isolated as well.
+  // A server that sends isolation headers for all files isolates this page as well.
   assert.equal(
     advice.some((/** @type {Sentence} */ { key }) => key === "advice.threads"),
     !isolated,
@@ -108,7 +107,7 @@ test("without isolation a report says so, and the four functions work there too"
   await context.close();
 });
 
-test("the reference report comes without a model, published and recomputed", () =>
+test("the reference report, published and recomputed, needs no model", () =>
   withSharedModule(async (page) => {
     /** @type {ReferenceReport[]} */
     const [published, recomputed] = await page.evaluate(async () => {
@@ -123,7 +122,7 @@ test("the reference report comes without a model, published and recomputed", () 
     assert.deepEqual([published.blocks.length, published.types.length, published.slowest.length], [38, 13, 20]);
   }));
 
-test("a file that is no run is refused with its field, and the next call still works", () =>
+test("an invalid run is refused with its field, and the next call still works", () =>
   withSharedModule(async (page) => {
     const errors = await page.evaluate(async () => {
       const { parseRun, summarise, exportRun, referenceReport } = /** @type {any} */ (globalThis).zamba2;
@@ -150,7 +149,7 @@ test("a file that is no run is refused with its field, and the next call still w
     assert.equal(errors.alive, 38);
   }));
 
-test("a report stops when it is asked to, and the model goes on", () =>
+test("a report can be aborted, and the model stays usable", () =>
   withSharedModule(async (page) => {
     const outcome = await page.evaluate(async (source) => {
       const zamba2 = /** @type {any} */ (globalThis).zamba2;

@@ -1,9 +1,9 @@
 // @ts-check
 // Runs the browser tests: `node tests/browser/run.js [--list] [--quick] [FILE or part of a test's name ...]`.
 //
-// It starts one Chromium for all files and runs the files side by side, each in a process of its own. `cargo xtask
-// test` gives it the servers (ZAMBA2_URL, ZAMBA2_PLAIN_URL), the browser (ZAMBA2_CHROMIUM) and, where it wants one, a
-// path for the summary as JSON (ZAMBA2_SUMMARY).
+// Starts one Chromium for all files and runs the files in parallel, each in its own process. `cargo xtask test` sets
+// the servers (ZAMBA2_URL, ZAMBA2_PLAIN_URL), the browser (ZAMBA2_CHROMIUM) and optionally a path for a JSON summary
+// (ZAMBA2_SUMMARY).
 
 import { fork } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -17,10 +17,10 @@ import { BROWSERS, chromiumPath, SHARED } from "./browsers.js";
 
 const FOLDER = fileURLToPath(new URL(".", import.meta.url));
 
-/** Files at once. Most tests keep one core busy, and no test measures time. */
+/** Files that run at once. Most tests keep one core busy, and none measures time. */
 const LANES = 2;
 
-/** These come first: the longest files, so that none of them is left over for the end. */
+/** The longest files come first, so that none of them is the last to finish. */
 const FIRST = ["webgpu", "webgpu_numbers", "profile", "page"];
 
 const N_SLOWEST = 10;
@@ -44,22 +44,22 @@ const names = positionals.filter((part) => !stems.includes(stemOf(part)));
 const source = (/** @type {string} */ stem) => readFileSync(join(FOLDER, `${stem}.test.js`), "utf8");
 const chosen = stems
   .filter((stem) => named.length === 0 || named.includes(stem))
-  // Spares the start of processes in which no test would run.
+  // Avoids starting processes in which no test would run.
   .filter((stem) => !flags.quick || source(stem).includes("quick: true"));
 
 /** @type {NodeJS.ProcessEnv} */
 const environment = { ...process.env, ZAMBA2_CHOICE: JSON.stringify({ list: flags.list, quick: flags.quick, names }) };
 
-/** What went wrong outside of any test. @type {string[]} */
+/** Failures outside of any test. @type {string[]} */
 const faults = [];
 
-/** @returns {Promise<() => Promise<void>>} what closes it */
+/** @returns {Promise<() => Promise<void>>} a function that closes it */
 async function startBrowser() {
   const server = await chromium.launchServer({ executablePath: chromiumPath(), args: BROWSERS.cpu });
   environment[SHARED] = server.wsEndpoint();
   let is_wanted = true;
   server.on("close", () => {
-    if (is_wanted) faults.push("the shared browser ended before the tests did");
+    if (is_wanted) faults.push("the shared browser exited before the tests");
   });
   return () => {
     is_wanted = false;
@@ -80,7 +80,7 @@ function runFile(stem) {
   return new Promise((resolve) =>
     child.on("close", (code, signal) => {
       const seconds = (performance.now() - start_ms) / 1000;
-      // A failed test is an exit status of 1 as well; without one, the file itself is at fault.
+      // A failed test also gives exit status 1; without one, the file itself has failed.
       const is_unexplained = code !== 0 && !results.some(({ failure }) => failure !== null);
       const fault = is_unexplained
         ? `the process of ${stem}.test.js ended with ${signal ?? `exit status ${code}`}`
@@ -139,7 +139,7 @@ async function runTests() {
 
   faults.push(...runs.flatMap(({ fault }) => fault ?? []));
   const results = runs.flatMap((run) => run.results.map((result) => ({ ...result, file: run.stem })));
-  if (results.length === 0) faults.push("no test has such a name");
+  if (results.length === 0) faults.push("no test matches");
   const slowest = results.toSorted((a, b) => b.seconds - a.seconds).slice(0, N_SLOWEST);
   console.log("\nSlowest:");
   for (const { file, name, seconds } of slowest) console.log(`${seconds.toFixed(1).padStart(6)} s  ${file}: ${name}`);

@@ -6,7 +6,7 @@ import { resolveObjectURL } from "node:buffer";
 import { mock, test } from "node:test";
 import { saveFile } from "../../www/save_file.js";
 
-test("a saved file can still be read long after the click, and is freed in the end", async () => {
+test("a saved file can be read long after the click and is released later", async () => {
   const link = { href: "", download: "", click() {} };
   /** @type {any} */ (globalThis).document = { createElement: () => link };
   mock.timers.enable({ apis: ["setTimeout"] });

@@ -1,21 +1,21 @@
 // @ts-check
-// The four builds of the engine and their threads: the same bits from all of them, and why fewer threads run where they
-// do. How a page becomes isolated is in isolation.test.js.
+// The four builds of the engine and their threads: all give the same bits, and fewer threads than requested are
+// explained. Isolation is tested in isolation.test.js.
 
 import assert from "node:assert/strict";
 import { EMBEDDED, expected, importModule, openModule, sharedBrowser, test, withModule } from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
 
-/** Of module.test.js, where its reason stands. */
+/** As in module.test.js. */
 const MAX_LOGIT_DIFFERENCE = 1e-3;
-/** Between them every op, at sizes that no tile divides. */
+/** Together they use every op, at sizes that are not multiples of any tile. */
 const FIXTURES = ["odd_sizes", "two_blocks_groups2_rope", "one_block_adapters_rope", "biases"];
 
 /** @typedef {{ threads?: "auto" | number, relaxedSimd?: "auto" | false, weights?: string }} Options */
 
 /**
- * What the engine says of itself, and the logits of a prefill and some decode steps as their bits.
+ * The engine's info, and the bits of the logits of a prefill and some decode steps.
  * @param {Page} page @param {string} fixture @param {number[]} ids @param {Options} options
  * @returns {Promise<{ info: any, logits: number[], bits: number[] }>}
  */
@@ -37,7 +37,7 @@ function run(page, fixture, ids, options) {
 }
 
 /**
- * Gives the engine another script for its threads, and the page the module anew.
+ * Replaces the engine's thread script, and reloads the module in the page.
  * @param {Page} page @param {string} address a JavaScript expression
  */
 async function replaceThread(page, address) {
@@ -62,7 +62,7 @@ for (const fixture of FIXTURES) {
             assert.equal(info.backend, relaxedSimd === "auto" ? "cpu-relaxed-simd" : "cpu-simd128", what);
             assert.deepEqual([info.threads, info.threads_reason], [threads, "asked"], what);
             first ??= bits;
-            assert.deepEqual(bits, first, `${what}: other bits than plain SIMD on one thread`);
+            assert.deepEqual(bits, first, `${what}: bits differ from plain SIMD on one thread`);
             if (weights !== "f32") continue;
             const prefill = prefill_logits.values;
             const worst = prefill.reduce((most, value, i) => Math.max(most, Math.abs(logits[i] - value)), 0);
@@ -73,7 +73,7 @@ for (const fixture of FIXTURES) {
     }));
 }
 
-test("an isolated page takes one thread per core by itself, or the fewer ones that a trial found faster", () =>
+test("an isolated page uses one thread per core, or fewer if a trial found them faster", () =>
   withModule(async (page) => {
     const { input_ids } = expected("biases");
     const all = await page.evaluate(() => Math.min(navigator.hardwareConcurrency, 8));
@@ -82,10 +82,10 @@ test("an isolated page takes one thread per core by itself, or the fewer ones th
     assert.deepEqual([info.threads_reason, info.isolated], [info.threads === all ? "auto" : "measured", true]);
   }));
 
-test("what the trial chose is what computes, and it changes no bit", () =>
+test("the engine computes on the threads chosen by the trial, with the same bits", () =>
   withModule(async (page) => {
     const { input_ids } = expected("biases");
-    // The trial runs whatever was asked for, so that there are threads to choose from on any machine.
+    // The trial is forced to run, so that there is a choice of threads on any machine.
     await page.route("**/pkg/host.js", async (route) => {
       const response = await route.fetch();
       await route.fulfill({
@@ -107,7 +107,7 @@ test("what the trial chose is what computes, and it changes no bit", () =>
     assert.deepEqual([report.conditions.threads, report.ceilings.threads], [threads, threads]);
   }));
 
-test("far more threads than cores start, and give the same bits", () =>
+test("many more threads than cores start and give the same bits", () =>
   withModule(async (page) => {
     const { input_ids } = expected("biases");
     const whole = await run(page, "biases", input_ids, { threads: 1 });
@@ -116,7 +116,7 @@ test("far more threads than cores start, and give the same bits", () =>
     assert.deepEqual(bits, whole.bits);
   }));
 
-test("a thread that never answers leaves an engine with the others", () =>
+test("the engine runs without a thread that never answers", () =>
   withModule(async (page) => {
     const { input_ids } = expected("biases");
     const whole = await run(page, "biases", input_ids, { threads: 1 });
@@ -129,7 +129,7 @@ test("a thread that never answers leaves an engine with the others", () =>
     assert.deepEqual(bits, whole.bits);
   }));
 
-test("threads that can't start leave an engine with fewer, which gives the same bits and says why", () =>
+test("if threads cannot start, the engine runs on fewer with the same bits and reports the reason", () =>
   withModule(async (page) => {
     const { input_ids } = expected("biases");
     const whole = await run(page, "biases", input_ids, { threads: 1 });
@@ -139,7 +139,7 @@ test("threads that can't start leave an engine with fewer, which gives the same 
     assert.deepEqual(bits, whole.bits);
   }));
 
-test("a browser that refuses the shared memory gets an engine of one thread that says why", () =>
+test("if shared memory cannot be allocated, the engine runs on one thread and reports the reason", () =>
   withModule(async (page) => {
     await page.route("**/pkg/wasm_engine.js", async (route) => {
       const response = await route.fetch();
@@ -151,8 +151,8 @@ test("a browser that refuses the shared memory gets an engine of one thread that
     assert.deepEqual([info.threads, info.threads_reason], [1, "no_shared_memory"]);
   }));
 
-test("a thread that traps becomes an internal error of the call, not a wait without end", async () => {
-  // The panic is also written to the console, so the faults of this page are its subject and not checked.
+test("a trap in a thread becomes an internal error of the call instead of an endless wait", async () => {
+  // The panic is also written to the console, so console errors of this page are expected and not checked.
   const { context, page } = await openModule();
   const body = `onmessage = async ({ data: { address, module, memory } }) => {
     if (!address) return;
@@ -162,7 +162,7 @@ test("a thread that traps becomes an internal error of the call, not a wait with
     postMessage("ready");
   };`;
   await replaceThread(page, `URL.createObjectURL(new Blob([${JSON.stringify(body)}], { type: "text/javascript" }))`);
-  // Loading computes on the threads as well, so the trap may show there first.
+  // Loading also computes on the threads, so the trap may occur there first.
   const refusal = await page.evaluate(
     (source) =>
       /** @type {any} */ (globalThis).zamba2
@@ -188,7 +188,7 @@ const BAD_OPTIONS = [
 ];
 
 for (const [what, options] of BAD_OPTIONS) {
-  test(`${what} is refused as bad_option, naming the option`, () =>
+  test(`${what} is refused as bad_option, with the option named`, () =>
     withModule(async (page) => {
       const { code, message } = await page.evaluate(
         ({ source, options }) =>
@@ -203,7 +203,7 @@ for (const [what, options] of BAD_OPTIONS) {
     }));
 }
 
-test("disposing of a model ends its threads", () =>
+test("dispose ends a model's threads", () =>
   withModule(async (page) => {
     const session = await (await sharedBrowser()).newBrowserCDPSession();
     const own = await page.context().newCDPSession(page);
@@ -223,7 +223,7 @@ test("disposing of a model ends its threads", () =>
     while ((await workers()) > 0) await new Promise((resolve) => setTimeout(resolve, 20));
   }));
 
-test("the page's own thread goes on while two threads generate", () =>
+test("the main thread stays responsive while two threads generate", () =>
   withModule(async (page) => {
     const { ticks, tokens } = await page.evaluate(async (source) => {
       const model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 2 });

@@ -1,5 +1,5 @@
 // @ts-check
-// What the WebGPU tests share: a page with the module on Chromium's software adapter, and a load with its logits.
+// Shared by the WebGPU tests: a page with the module on Chromium's software adapter, and a load with its logits.
 
 import assert from "node:assert/strict";
 import { expected, importModule, maxDifference, onePage, sharedBrowser, SITE } from "./harness.js";
@@ -7,13 +7,13 @@ import { expected, importModule, maxDifference, onePage, sharedBrowser, SITE } f
 /** @import { Page } from "playwright-core" */
 
 /**
- * What WGSL allows an exponential to be off adds to another order of sums; a wrong term would show a hundred times
- * more.
+ * WGSL's tolerance for exponentials adds to the different order of sums; a wrong term would be a hundred times as
+ * large.
  */
 export const MAX_LOGIT_DIFFERENCE = 2e-3;
 
 /**
- * Gives a page the module as `zamba2`; the engine's worker begins with `script`.
+ * Imports the module as `zamba2` in a page whose engine worker runs `script` first.
  * @param {Page} page
  * @param {string} [script]
  */
@@ -40,8 +40,7 @@ export async function withModule(body, script) {
 }
 
 /**
- * A page for several facts on one load of a fixture, whose model is `model` there: on a software adapter each load
- * takes long.
+ * A page for several tests with one loaded fixture as `model`, because a load on a software adapter takes long.
  * @param {string} fixture @param {Record<string, unknown>} options for `load` @param {string} [script]
  */
 export const withLoaded = (fixture, options, script) =>
@@ -62,7 +61,7 @@ export const withLoaded = (fixture, options, script) =>
   );
 
 /**
- * The model of `withLoaded`.
+ * Logits of the model of `withLoaded`.
  * @param {Page} page
  * @param {number[]} ids
  * @returns {Promise<{ info: any, logits: number[], error: null }>}
@@ -75,7 +74,7 @@ export const runLoaded = (page, ids) =>
   }, ids);
 
 /**
- * Loads, and gives what the model says of itself and its logits, or the error.
+ * Loads, and gives the model's info and logits, or the error.
  * @param {Page} page
  * @param {Record<string, unknown>} options for `load`
  * @param {number[]} ids

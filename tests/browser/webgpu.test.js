@@ -1,6 +1,6 @@
 // @ts-check
-// WebGPU on Chromium's software adapter: the choice of what computes, what an adapter has and lacks, and what becomes
-// of a run whose adapter is bad, small, full or lost. Numbers are in webgpu_numbers.test.js; it measures no speed.
+// WebGPU on Chromium's software adapter: choice of the backend, adapters with fewer features, and runs whose adapter
+// computes wrongly, is too small, out of memory or lost. Numbers are in webgpu_numbers.test.js; speed is not measured.
 
 import assert from "node:assert/strict";
 import {
@@ -21,14 +21,14 @@ import { assertRight, loadAndRun, prepareModule, runLoaded, source, withLoaded, 
 
 const FIXTURE = "one_block_adapters_rope";
 
-/** Makes the software adapter pass for a real one, as far as a page can tell. */
+/** Makes the software adapter appear to be a hardware adapter. */
 const DISGUISE = `
 for (const kind of [globalThis.GPUAdapterInfo, globalThis.GPUAdapter]) {
   if (!kind || !("isFallbackAdapter" in kind.prototype)) continue;
   Object.defineProperty(kind.prototype, "isFallbackAdapter", { get: () => false });
 }`;
 
-/** Gives every shader that has `from` the text `to` in its place. @param {string} from @param {string} to */
+/** Replaces `from` by `to` in every shader. @param {string} from @param {string} to */
 const spoiled = (from, to) => `
 const createShaderModule = GPUDevice.prototype.createShaderModule;
 GPUDevice.prototype.createShaderModule = function (descriptor) {
@@ -37,22 +37,22 @@ GPUDevice.prototype.createShaderModule = function (descriptor) {
 };`;
 
 /**
- * The device says that its memory is full when a buffer of so many bytes is made: more than any of the self-test has.
+ * The device reports out of memory when a buffer of this size is created; the self-test creates none as large.
  */
 const FULL = `
 const createBuffer = GPUDevice.prototype.createBuffer;
 GPUDevice.prototype.createBuffer = function (descriptor) {
   const is_storage = (descriptor.usage & GPUBufferUsage.STORAGE) !== 0;
   if (is_storage && descriptor.size >= 30_000) {
-    const error = new GPUOutOfMemoryError("no room for another buffer");
+    const error = new GPUOutOfMemoryError("out of memory");
     setTimeout(() => this.dispatchEvent(new GPUUncapturedErrorEvent("uncapturederror", { error, cancelable: true })));
   }
   return createBuffer.call(this, descriptor);
 };`;
 
-// ---- lesser adapters ----
+// ---- adapters with fewer features ----
 
-// Three parts of its widest matrix; shaders that do without.
+// The widest matrix is split into three parts; no timestamp queries.
 const withLesser = withLoaded(FIXTURE, {
   backend: "webgpu",
   context: 24,
@@ -80,7 +80,7 @@ for (const [what, withAdapter, check] of LESSER) {
     }));
 }
 
-test("a profile of an adapter without a clock has the time of every block, by waiting for it, and says so", () =>
+test("without timestamp queries a profile times every block by waiting for it, and says so", () =>
   withLesser(async (page) => {
     const { run, pieces } = await page.evaluate(async () => {
       const { model } = /** @type {any} */ (globalThis);
@@ -103,17 +103,17 @@ test("a profile of an adapter without a clock has the time of every block, by wa
         of_pass.every((/** @type {number} */ each) => each > 0),
         "every block has a time",
       );
-      // What is not in blocks: the embedding, the logits, the reading.
+      // Outside of blocks: the embedding, the logits and the readback.
       assert.ok(sum_us <= us && sum_us > us / 10, `pass ${pass}: blocks take ${sum_us} of ${us} µs`);
     }
-    assert.deepEqual(pieces, [[], [], []], "without a record no time of a block is made up");
+    assert.deepEqual(pieces, [[], [], []], "without recording there are no block times");
   }));
 
-// ---- an adapter that passes for real ----
+// ---- a hardware adapter ----
 
 const withDisguised = withLoaded(FIXTURE, {}, DISGUISE);
 
-test("`auto` takes an adapter that passes for real", () =>
+test("`auto` chooses a hardware adapter", () =>
   withDisguised(async (page) => {
     const result = await runLoaded(page, expected(FIXTURE).input_ids);
     assertRight(result, FIXTURE);
@@ -121,7 +121,7 @@ test("`auto` takes an adapter that passes for real", () =>
     assert.equal(result.info.backend_reason, "auto");
   }));
 
-test("the adapter's clock and what it can do are told as they are", () =>
+test("timestamp step and features of the adapter are reported", () =>
   withDisguised(async (page) => {
     const { info } = await runLoaded(page, [1]);
     const has = await page.evaluate(async () => {
@@ -138,7 +138,7 @@ test("the adapter's clock and what it can do are told as they are", () =>
     assert.match(info.adapter.name, /swiftshader/i);
   }));
 
-test("a profile of the adapter has times of its own clock for every block and module", () =>
+test("a profile has times of the adapter's clock for every block and module", () =>
   withDisguised(async (page) => {
     const run = await page.evaluate(() =>
       /** @type {any} */ (globalThis).model.report({ ids: [1, 2, 3], decode: 1, runs: 1, warmup: 1 }),
@@ -146,11 +146,7 @@ test("a profile of the adapter has times of its own clock for every block and mo
     assert.equal(run.timer.source, "timestamp-query of the adapter");
     assert.equal(run.conditions.backend, "webgpu");
     assert.ok(run.ceilings.read_gb_per_s > 0 && run.ceilings.f32_gmacs_per_s > 0);
-    assert.equal(
-      run.ceilings.int8_gmacs_per_s,
-      run.ceilings.f32_gmacs_per_s,
-      "every product on an adapter is an f32 one",
-    );
+    assert.equal(run.ceilings.int8_gmacs_per_s, run.ceilings.f32_gmacs_per_s, "every product on an adapter is in f32");
     const { spans, prefill_us, step_us } = run.runs[0];
     const blocks = spans.parent.filter((/** @type {number} */ parent) => parent === -1);
     assert.ok(blocks.length > 0);
@@ -168,9 +164,9 @@ test("a profile of the adapter has times of its own clock for every block and mo
     );
   }));
 
-// ---- the choice ----
+// ---- choice of the backend ----
 
-test("without any adapter `auto` takes the CPU and says why, and `webgpu` is refused with a way out", async () => {
+test("without an adapter `auto` chooses the CPU with a reason, and `webgpu` is refused with a next step", async () => {
   const context = await (await sharedBrowser("cpu")).newContext();
   try {
     const page = await context.newPage();
@@ -189,14 +185,14 @@ test("without any adapter `auto` takes the CPU and says why, and `webgpu` is ref
   }
 });
 
-test("a browser without WebGPU computes on the CPU and says so", () =>
+test("a browser without WebGPU computes on the CPU and reports the reason", () =>
   withModule(async (page) => {
     const result = await loadAndRun(page, { source: source(FIXTURE) }, expected(FIXTURE).input_ids, 0);
     assertRight(result, FIXTURE);
     assert.equal(result.info.backend_reason, "no_webgpu");
   }, `Object.defineProperty(WorkerNavigator.prototype, "gpu", { get: () => undefined });`));
 
-test("a software adapter is called that and not chosen", () =>
+test("a software adapter is reported as such and not chosen", () =>
   withModule(async (page) => {
     const result = await loadAndRun(page, { source: source(FIXTURE) }, expected(FIXTURE).input_ids, 0);
     assertRight(result, FIXTURE);
@@ -205,26 +201,26 @@ test("a software adapter is called that and not chosen", () =>
     assert.match(result.info.backend_fault.message, /swiftshader/i);
   }));
 
-/** Asking the browser for an adapter throws. */
+/** Requesting an adapter throws. */
 const NO_GPU = `Object.defineProperty(WorkerNavigator.prototype, "gpu", {
   get: () => { throw new Error("asked for an adapter"); },
 });`;
 
-test("`cpu` asks for no adapter", () =>
+test("`cpu` requests no adapter", () =>
   withModule(async (page) => {
     const result = await loadAndRun(page, { source: source(FIXTURE), backend: "cpu" }, expected(FIXTURE).input_ids, 0);
     assertRight(result, FIXTURE);
     assert.equal(result.info.backend_reason, "asked");
   }, NO_GPU));
 
-/** One sum of each kernel's kind goes wrong. @type {[string, string, string][]} */
+/** Wrong results in one kind of kernel. @type {[string, string, string][]} */
 const BROKEN = [
   ["an exponential", "exp(clamp(x, -87.0, 87.0))", "exp(clamp(x * 1.02, -87.0, 87.0))"],
   ["a norm", "1.0 / sqrt(", "1.01 / sqrt("],
 ];
 
 for (const [what, from, to] of BROKEN) {
-  test(`an adapter with ${what} that is off by a hundredth is refused: the CPU computes, or WebGPU fails`, async () => {
+  test(`an adapter with ${what} off by a hundredth is refused: auto uses the CPU, explicit WebGPU fails`, async () => {
     const ids = expected(FIXTURE).input_ids;
     await withModule(
       async (page) => {
@@ -240,7 +236,7 @@ for (const [what, from, to] of BROKEN) {
   });
 }
 
-test("a device without room for the weights gives them to the CPU, which goes on", () =>
+test("if the weights do not fit on the device, loading continues on the CPU", () =>
   withModule(async (page) => {
     const auto = await loadAndRun(page, { source: source(FIXTURE) }, expected(FIXTURE).input_ids, 0);
     assertRight(auto, FIXTURE);
@@ -249,7 +245,7 @@ test("a device without room for the weights gives them to the CPU, which goes on
     assert.match(auto.info.backend_fault.message, /out of memory/i);
   }, DISGUISE + FULL));
 
-test("a context whose keys are more than an adapter binds runs on the CPU, and is refused for an explicit WebGPU", () =>
+test("a KV cache beyond the adapter's binding limit runs on the CPU, and is refused with an explicit `webgpu`", () =>
   withModule(async (page) => {
     const webgpu = { maxBindingBytes: 8192 };
     const auto = await loadAndRun(page, { source: source(FIXTURE), webgpu }, expected(FIXTURE).input_ids, 0);
@@ -268,7 +264,7 @@ for (const [name, value] of [
   ["subgroups", 1],
   ["f32", true],
 ]) {
-  test(`option webgpu.${name}: ${value} is refused by name`, () =>
+  test(`option webgpu.${name}: ${value} is refused with its name`, () =>
     withOptions(async (page) => {
       const { error } = await loadAndRun(page, { source: source(FIXTURE), webgpu: { [String(name)]: value } }, [1], 0);
       assert.equal(error?.code, "bad_option");
@@ -276,18 +272,18 @@ for (const [name, value] of [
     }));
 }
 
-// ---- the loss of a device ----
+// ---- device lost ----
 
-/** Ends the browser's process for graphics, and with it every device. @param {Browser} browser */
+/** Kills the browser's GPU process, and with it every device. @param {Browser} browser */
 async function loseEveryDevice(browser) {
   const session = await browser.newBrowserCDPSession();
   const { processInfo } = await session.send("SystemInfo.getProcessInfo");
   const graphics = processInfo.find(({ type }) => type === "GPU");
-  assert.ok(graphics, "there is a process for graphics");
+  assert.ok(graphics, "there is a GPU process");
   process.kill(graphics.id, "SIGKILL");
 }
 
-test("after a loss during a run the model is loaded from this device, and the run continues unchanged", async () => {
+test("after a device loss during a run the model is reloaded from storage, and the run continues", async () => {
   const hub = await MockHub.start(fixtureFiles(FIXTURE));
   try {
     const own = await launch("webgpu");
@@ -311,7 +307,7 @@ test("after a loss during a run the model is loaded from this device, and the ru
           scope.running = (async () => {
             for await (const piece of scope.model.generate(prompt, options)) {
               scope.ids.push(piece.token);
-              // The test takes the device away here; the engine is one token ahead at most.
+              // The test kills the GPU process at this point; the engine is at most one token ahead.
               if (scope.ids.length === 5) await new Promise((resolve) => (scope.goOn = resolve));
             }
           })();
@@ -329,7 +325,7 @@ test("after a loss during a run the model is loaded from this device, and the ru
       });
       assert.deepEqual(result.ids, expected(FIXTURE).greedy_ids);
       assert.deepEqual(result.devices, ["lost: device_lost", "ready: webgpu"]);
-      assert.equal(hub.contacts.length, contacts, "nothing was asked of the network");
+      assert.equal(hub.contacts.length, contacts, "no network request was sent");
     } finally {
       await own.close();
     }
@@ -338,7 +334,7 @@ test("after a loss during a run the model is loaded from this device, and the ru
   }
 });
 
-/** After a loss the browser has no adapter twice, as while its process for graphics starts anew. */
+/** After a loss the browser twice has no adapter, as while its GPU process restarts. */
 const RESTARTING = `
 let missing = 0;
 const { requestDevice } = GPUAdapter.prototype;
@@ -354,7 +350,7 @@ GPU.prototype.requestAdapter = async function (...args) {
   return null;
 };`;
 
-test("a device lost between two runs is replaced by the next one, even without an adapter for a moment", async () => {
+test("a device lost between runs is replaced in the next, even if there is no adapter for a moment", async () => {
   const own = await launch("webgpu");
   try {
     const page = await own.newPage();
@@ -368,7 +364,7 @@ test("a device lost between two runs is replaced by the next one, even without a
     await loseEveryDevice(own);
     const greedy = await page.evaluate(async (ids) => {
       const { model } = /** @type {any} */ (globalThis);
-      // The call that meets the loss can't be saved; it says what happened.
+      // The call during which the loss is noticed fails and reports it.
       const fault = await model.greedy(ids, 8).then(
         () => null,
         (/** @type {any} */ error) => error.code,
@@ -384,7 +380,7 @@ test("a device lost between two runs is replaced by the next one, even without a
 
 // ---- the page ----
 
-test("the page names the adapter that computes, and lets another backend be chosen", () =>
+test("the page shows the adapter in use and offers a choice of backend", () =>
   withPage(
     async (page) => {
       await page.goto(`${SITE}/?backend=webgpu`);

@@ -1,6 +1,6 @@
 // @ts-check
-// WebGPU on Chromium's software adapter: the same numbers as the reference, and the same text as on the CPU. It
-// measures no speed: this adapter is the processor.
+// WebGPU on Chromium's software adapter: logits compared with the reference, and text compared with the CPU's. Speed is
+// not measured: this adapter runs on the CPU.
 
 import assert from "node:assert/strict";
 import { EMBEDDED, expected, FIXTURES, maxDifference, SITE, test } from "./harness.js";
@@ -36,7 +36,7 @@ const embeddedText = (page, backend, weights) =>
   );
 
 for (const weights of /** @type {const} */ (["q8", "q4"])) {
-  test(`the embedded model in ${weights} says greedily on the adapter what it says on the CPU`, () =>
+  test(`the embedded model in ${weights} generates the same greedy text on the adapter as on the CPU`, () =>
     withModule(async (page) => {
       const text = await embeddedText(page, "webgpu", weights);
       assert.ok(text.length > 0);

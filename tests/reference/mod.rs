@@ -1,13 +1,12 @@
-//! What every op of the CPU should give, in f64 and in the order of its definition: candle where it has the op, plain
-//! loops where it has none. `tests/kernels.rs` compares with it. Nothing here is fast, and nothing is shared with the
-//! crate but the format of a weight matrix.
+//! Expected results of every CPU op, in f64 and in the order of the op's definition: candle where it has the op, plain
+//! loops elsewhere. Nothing here is optimised, and only the format of a weight matrix is shared with the crate.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use candle_core::{D, Device, Tensor};
 use zamba2::base::quant::{BLOCK, QMatrix, Values};
 
-/// A matrix of candle in f64. // values [rows · cols]
+/// A candle matrix in f64. // values [rows · cols]
 pub fn matrix(values: &[f32], rows: usize, cols: usize) -> Tensor {
     let values = values.iter().map(|v| f64::from(*v)).collect();
     Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap()
@@ -17,7 +16,7 @@ fn numbers(tensor: candle_core::Result<Tensor>) -> Vec<f64> {
     tensor.unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The weights that a host matrix stands for, row-major.
+/// The weights that a stored matrix represents, row-major.
 pub fn dequantized(matrix: &QMatrix) -> Vec<f32> {
     let mut values = vec![0.0; matrix.rows * matrix.cols];
     for (row, out) in values.chunks_mut(matrix.cols).enumerate() {
@@ -26,14 +25,14 @@ pub fn dequantized(matrix: &QMatrix) -> Vec<f32> {
     values
 }
 
-/// x·Wᵀ with the weights as they are after quantisation. // x [T, cols] → [T, rows]
+/// x·Wᵀ with the dequantised weights. // x [T, cols] → [T, rows]
 pub fn linear(weight: &QMatrix, x: &[f32]) -> Vec<f64> {
     let (rows, cols) = (weight.rows, weight.cols);
     let w = matrix(&dequantized(weight), rows, cols);
     numbers(matrix(x, x.len() / cols, cols).matmul(&w.t().unwrap()))
 }
 
-/// Σ|w·x| of every output: what the rounding of f32 sums is relative to. // x [T, cols] → [T, rows]
+/// Σ|w·x| of every output, which the rounding of f32 sums is relative to. // x [T, cols] → [T, rows]
 pub fn linear_magnitudes(weight: &QMatrix, x: &[f32]) -> Vec<f64> {
     let (rows, cols) = (weight.rows, weight.cols);
     let w = matrix(&dequantized(weight), rows, cols).abs().unwrap();
@@ -43,18 +42,19 @@ pub fn linear_magnitudes(weight: &QMatrix, x: &[f32]) -> Vec<f64> {
 
 /// One output of a quantised product.
 pub struct QuantizedSum {
-    /// The sum over whole numbers, with the activations quantised as the kernel quantises them.
+    /// The integer sum, with activations quantised as the kernel does it.
     pub value: f64,
-    /// Σ|w·x|: what the rounding of f32 sums is relative to.
+    /// Σ|w·x|, which the rounding of f32 sums is relative to.
     pub magnitude: f64,
-    /// The most that rounding the activations can change: half a step each.
+    /// The largest change that rounding the activations can cause: half a step each.
     pub worst_rounding: f64,
-    /// The variance of that change when every remainder is equally likely: step²/12 each.
+    /// Its variance if every remainder is equally likely: step²/12 each.
     pub rounding_variance: f64,
 }
 
-/// The product of row `row` of a q8 or q4 matrix with `x`, whose blocks become integers in f32, up to 32767 by 32 (q8) or
-/// up to 127 by 64 (q4), halves to even, as `src/backend/cpu/linear.rs` documents. The rest is exact. // x [cols]
+/// The product of row `row` of a q8 or q4 matrix with `x`. Blocks of activations are quantised in f32 to at most 32767
+/// per 32 (q8) or 127 per 64 (q4), rounding half to even, as `src/device/cpu/linear/activations.rs` does. The rest is
+/// exact. // x [cols]
 pub fn quantized_sum(weight: &QMatrix, row: usize, x: &[f32]) -> QuantizedSum {
     let (high, columns) = match weight.values {
         Values::F32(_) => panic!("f32 has no quants"),
@@ -80,7 +80,7 @@ pub fn quantized_sum(weight: &QMatrix, row: usize, x: &[f32]) -> QuantizedSum {
             let w = scale * weight_quant(weight, row, column) as f64;
             sum.value += w * f64::from((x * inverse).round_ties_even()) * step;
             sum.magnitude += (w * f64::from(*x)).abs();
-            // A block too small for f32's range of scales is taken as zero: its error is itself.
+            // A block whose scale would be outside f32's range is quantised to zero, so its error is the block itself.
             let step = if inverse == 0.0 {
                 2.0 * f64::from(peak)
             } else {
@@ -167,7 +167,7 @@ pub fn causal_conv1d(weight: &[f32], bias: &[f32], inputs: &[f32]) -> Vec<f64> {
     y
 }
 
-/// Everything that a scan reads; H heads of width P, states of N, G groups.
+/// All inputs of a scan; H heads of width P, states of width N, G groups.
 pub struct Scan {
     pub n_heads: usize,
     pub head_dim: usize,
@@ -194,7 +194,7 @@ impl Scan {
         for t in 0..self.dt.len() / n_heads {
             for h in 0..n_heads {
                 let raw = f64::from(self.dt[t * n_heads + h]) + f64::from(self.dt_bias[h]);
-                // Above 700 eˣ leaves f64, and softplus(x) is x long before.
+                // Above 700 eˣ overflows f64, and softplus(x) equals x long before.
                 let softplus = if raw > 700.0 { raw } else { raw.exp().ln_1p() };
                 let dt = softplus.max(f64::from(self.dt_min));
                 let group = h / (n_heads / self.n_groups);

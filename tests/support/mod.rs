@@ -1,5 +1,5 @@
-//! What several test files share: the reference's nets and its outputs, read with the `safetensors`-format reader of
-//! candle, which is not ours.
+//! Shared by several test files: the golden nets and the reference's outputs, read with candle's `safetensors` reader
+//! rather than with ours.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
@@ -7,8 +7,23 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use zamba2::base::quant::WeightFormat;
+use zamba2::model::NumericSettings;
+use zamba2::session::LoadSettings;
 
-/// A net of `tests/fixtures` with what the reference makes of it.
+/// f32 weights, with dt clamped as in the reference.
+pub const F32: LoadSettings = LoadSettings {
+    weights: WeightFormat::F32,
+    context: None,
+    numeric: NumericSettings {
+        dt_min_prefill: None,
+        dt_min_step: None,
+        rescale_rope_for_long_context: false,
+    },
+    memory_limit_bytes: None,
+};
+
+/// A checkpoint of `tests/fixtures` with the reference's outputs.
 pub struct Golden {
     pub dir: PathBuf,
     tensors: HashMap<String, Tensor>,
@@ -28,7 +43,7 @@ impl Golden {
         self.dir.file_name().unwrap().to_string_lossy().into_owned()
     }
 
-    /// The numbers of `name`, row-major, whatever its shape.
+    /// The numbers of tensor `name`, row-major, in any shape.
     pub fn numbers(&self, name: &str) -> Vec<f32> {
         let tensor = &self.tensors[name];
         let flat = tensor.to_dtype(DType::F32).and_then(|t| t.flatten_all());
@@ -44,23 +59,29 @@ impl Golden {
     }
 }
 
-/// Every net under `tests/fixtures`, and under `$ZAMBA2_GOLDEN` if that is set.
-pub fn goldens() -> Vec<Golden> {
+/// The folders of `tests/fixtures`, and of `$ZAMBA2_GOLDEN` if that is set, that have `file`.
+pub fn fixture_dirs(file: &str) -> Vec<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let more = std::env::var_os("ZAMBA2_GOLDEN").map(PathBuf::from);
     let mut dirs: Vec<PathBuf> = [Some(own), more]
         .into_iter()
         .flatten()
-        .flat_map(|root| std::fs::read_dir(root).expect("the folder of fixtures is there"))
+        .flat_map(|root| std::fs::read_dir(root).expect("the folder of fixtures exists"))
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("expect.safetensors").exists())
+        .filter(|path| path.join(file).exists())
         .collect();
     dirs.sort();
     assert!(!dirs.is_empty(), "there are no fixtures");
+    dirs
+}
+
+/// Every golden net in `tests/fixtures`, and in `$ZAMBA2_GOLDEN` if that is set.
+pub fn goldens() -> Vec<Golden> {
+    let dirs = fixture_dirs("expect.safetensors");
     dirs.iter().map(|dir| Golden::open(dir)).collect()
 }
 
-/// The largest difference of two equally long sequences; a NaN is an infinite difference.
+/// The largest difference of two sequences of equal length; NaN counts as an infinite difference.
 pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());

@@ -1,11 +1,11 @@
 // @ts-check
-// Compares the speed of built packages, paired: every package has the same checkpoint loaded in a page of its own, and
-// the pages take turns in every round, so that a machine that gets slower gets slower for all.
+// Paired benchmark of built packages: each package loads the same checkpoint in its own page, and the pages take turns
+// in every round, so that changes in the machine's speed affect all packages.
 //
 //   node tools/bench/builds.js CHECKPOINT_FOLDER PKG_FOLDER PKG_FOLDER… [--weights q4] [--threads 2] [--rounds 7]
 //                              [--prompt 35] [--decode 16]
 //
-// It prints medians as Markdown, and for every package but the first the median of the rounds' ratios to the first.
+// It prints medians as Markdown, and for every package but the first the median of its ratios to the first.
 
 import { createReadStream, existsSync, statSync } from "node:fs";
 import { createServer } from "node:http";
@@ -26,7 +26,7 @@ const { positionals, values } = parseArgs({
   },
 });
 const [folder, ...packages] = positionals;
-if (!folder || packages.length === 0) throw new Error("name the folder of a checkpoint and at least one package");
+if (!folder || packages.length === 0) throw new Error("usage: node tools/bench/builds.js CHECKPOINT_FOLDER PKG_FOLDER...");
 
 /** @type {Record<string, string>} */
 const MEDIA_TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".json": "application/json" };

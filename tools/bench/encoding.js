@@ -1,13 +1,13 @@
 // @ts-check
-// Measures what a decoded token costs the host in Chromium when a graphics adapter computes: from the arrival of the
-// last reading to the request for the next, and within that from the first command to the last. It stands outside the
-// page and the tests, and needs the page served:
+// Measures the host time of a decode step in Chromium on a graphics adapter: from the arrival of one readback to the
+// next readback request, and within it from the first command to the last. It is not part of the page or the tests, and
+// needs a served page:
 //
 //   cargo xtask serve        # in another terminal
 //   node tools/bench/encoding.js http://127.0.0.1:8080 [--weights q4] [--tokens 24]
 //
-// On a machine without a graphics card it takes Chromium's software adapter, whose own time says nothing about a card;
-// the host's does not depend on it. It prints one line of JSON and judges nothing.
+// On a machine without a GPU it uses Chromium's software adapter, whose own time is not representative; the host time
+// does not depend on the adapter. It prints one line of JSON.
 
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
@@ -19,16 +19,16 @@ const {
   allowPositionals: true,
   options: { weights: { type: "string", default: "q4" }, tokens: { type: "string", default: "24" } },
 });
-if (!site) throw new Error("name the address of the served page");
+if (!site) throw new Error("usage: node tools/bench/encoding.js URL");
 
-/** Runs at the beginning of the engine's worker, and notes what it asks of the device. */
-const NOTES = `{
-const notes = [];
+/** Runs at the start of the engine's worker and records its WebGPU calls. */
+const RECORDER = `{
+const records = [];
 let arrived_ms = 0, first_ms = 0, dispatches = 0;
 const { mapAsync } = GPUBuffer.prototype;
 GPUBuffer.prototype.mapAsync = function (...args) {
   const now_ms = performance.now();
-  notes.push({ host_ms: now_ms - arrived_ms, encoding_ms: now_ms - first_ms, dispatches });
+  records.push({ host_ms: now_ms - arrived_ms, encoding_ms: now_ms - first_ms, dispatches });
   first_ms = dispatches = 0;
   return mapAsync.apply(this, args).then((mapped) => { arrived_ms = performance.now(); return mapped; });
 };
@@ -42,8 +42,8 @@ GPUDevice.prototype.createCommandEncoder = function (...args) {
   first_ms ||= performance.now();
   return createCommandEncoder.apply(this, args);
 };
-const channel = new BroadcastChannel("notes");
-channel.onmessage = () => channel.postMessage(notes);
+const channel = new BroadcastChannel("records");
+channel.onmessage = () => channel.postMessage(records);
 }
 `;
 
@@ -55,7 +55,7 @@ try {
   const context = await browser.newContext();
   await context.route("**/pkg/worker.js", async (route) => {
     const response = await route.fetch();
-    await route.fulfill({ response, body: NOTES + (await response.text()) });
+    await route.fulfill({ response, body: RECORDER + (await response.text()) });
   });
   const page = await context.newPage();
   const module = new URL("/pkg/zamba2.js", site).href;
@@ -65,26 +65,26 @@ try {
       const model = await (
         await import(module)
       ).load({ source: "/www/models/rustdoc-5m/", backend: "webgpu", weights, keep: false });
-      // Drawn from a list, so that each token has a reading of its own.
+      // Sampled from a top-k list, so that each token has its own readback.
       const options = { temperature: 0.7, top_k: 40, max_tokens: tokens + 2, ignore_eos: true };
       for await (const _ of model.generate("Ownership is", options));
-      const channel = new BroadcastChannel("notes");
+      const channel = new BroadcastChannel("records");
       /** @type {Promise<{ host_ms: number, encoding_ms: number, dispatches: number }[]>} */
-      const told = new Promise((resolve) => {
+      const received = new Promise((resolve) => {
         channel.onmessage = ({ data }) => resolve(data);
       });
       channel.postMessage("");
-      const notes = (await told).slice(-tokens);
+      const records = (await received).slice(-tokens);
       const { adapter } = model.info;
       const token_ms = model.last.gap_ms_p50;
       model.dispose();
-      return { adapter: adapter.name, token_ms, notes };
+      return { adapter: adapter.name, token_ms, records };
     },
     { module, weights: values.weights, tokens: Number(values.tokens) },
   );
   /** @param {"host_ms" | "encoding_ms"} of */
-  const median = (of) => result.notes.map((note) => note[of]).sort((a, b) => a - b)[result.notes.length >> 1];
-  const { dispatches } = result.notes[0];
+  const median = (of) => result.records.map((record) => record[of]).sort((a, b) => a - b)[result.records.length >> 1];
+  const { dispatches } = result.records[0];
   console.log(
     JSON.stringify({
       adapter: result.adapter,

@@ -1,12 +1,12 @@
 // @ts-check
-// Loads a model again and again in Firefox, each time in a fresh page, and counts the loads that never end. It stands
-// outside the page and the tests, which run in Chromium:
+// Loads a model repeatedly in Firefox, each time in a fresh page, and counts loads that hang. It is not part of the
+// page or the tests, which run in Chromium:
 //
 //   npm install --no-save puppeteer-core && cargo xtask serve &
 //   node tools/bench/firefox_loads.js [--site http://127.0.0.1:8080] [--loads 40] [--threads 8]
 //     [--model /www/models/rustdoc-5m/]
 //
-// It prints one line per load and a summary, and fails if a load hangs. Firefox comes from ZAMBA2_FIREFOX or
+// It prints one line per load and a summary, and fails if a load hangs. The Firefox binary is ZAMBA2_FIREFOX or
 // /usr/bin/firefox.
 
 import { parseArgs } from "node:util";
@@ -19,12 +19,12 @@ const { values } = parseArgs({
     model: { type: "string", default: "/www/models/rustdoc-5m/" },
   },
 });
-/** A load takes about a second; on a busy machine several. */
+/** A load takes about a second, or several on a busy machine. */
 const HANGS_AFTER_MS = 60_000;
-/** For the browser itself. */
+/** Timeout for starting the browser. */
 const START_MS = 180_000;
 
-// Only this script speaks to Firefox, so its driver is not among the repository's dependencies.
+// Only this script uses Firefox, so its driver is not among the repository's dependencies.
 const DRIVER = "puppeteer-core";
 const { default: puppeteer } = await import(DRIVER).catch(() => {
   throw new Error(`${DRIVER} is missing: npm install --no-save ${DRIVER}`);
@@ -58,7 +58,7 @@ console.log(`${await browser.version()}, ${n_loads} loads of ${values.model} wit
 let n_hung = 0;
 for (let i = 1; i <= n_loads; i++) {
   const page = await browser.newPage();
-  // The source shown as text: an isolated document without scripts of its own.
+  // The module's source, displayed as text: an isolated document without scripts of its own.
   await page.goto(`${values.site}/pkg/zamba2.js`);
   const { first_progress_ms, load_ms, info } = await page.evaluate(loadInPage, {
     model: values.model,

@@ -1,11 +1,10 @@
 // @ts-check
-// Measures what loading costs in Chromium over a link of a given speed: the same bytes fetched to nowhere, a load that
-// keeps the weights, a prompt given before and after the weights, and a second visit. It stands outside the page and
-// the tests:
+// Measures loading in Chromium over a link of a given speed: a plain fetch of the same bytes, a load that stores the
+// weights, a prompt given before and after the weights, and a second visit. It is not part of the page or the tests:
 //
 //   cargo xtask build && node tools/bench/loading.js CHECKPOINT_FOLDER [--mb-per-s 100] [--weights q4] [--threads auto]
 //
-// The link is one budget of bytes for all connections, kept by the server below. It prints Markdown. It judges nothing.
+// The link's bandwidth is shared by all connections and limited by the server below. It prints Markdown.
 
 import { createReadStream, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { createServer } from "node:http";
@@ -27,7 +26,7 @@ const {
     threads: { type: "string", default: "auto" },
   },
 });
-if (!folder) throw new Error("name the folder of a checkpoint");
+if (!folder) throw new Error("usage: node tools/bench/loading.js CHECKPOINT_FOLDER");
 const bytes_per_ms = Number(values["mb-per-s"]) * 1000;
 
 /** @type {Record<string, string>} */
@@ -35,11 +34,11 @@ const MEDIA_TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".j
 const ROOTS = { "/pkg/": resolve(import.meta.dirname, "../../pkg"), "/checkpoint/": resolve(folder) };
 
 /**
- * A pause of the reader, or of this process, may be caught up with for so long: what a receive window of 6 MB, the
- * largest that Linux gives by itself, holds at 100 MB/s.
+ * How far transmission may catch up after a pause of the reader or of this process: a receive window of 6 MB, the
+ * largest Linux default, at 100 MB/s.
  */
 const CATCH_UP_MS = 60;
-/** Bytes already promised are on the line until here. */
+/** The link is busy with scheduled bytes until this time. */
 let busy_until_ms = performance.now();
 
 /** @param {number} bytes */
@@ -50,7 +49,7 @@ async function onTheLine(bytes) {
 }
 
 /**
- * Until more may be written, or nobody reads any more.
+ * Until more can be written, or the connection is closed.
  * @param {import("node:http").ServerResponse} response
  * @returns {Promise<void>}
  */
@@ -90,7 +89,7 @@ await new Promise((done) => server.listen(0, "127.0.0.1", () => done(undefined))
 const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
 
 /**
- * In a profile of its own, so that nothing is on the device before.
+ * In a new profile, so that nothing is stored on the device.
  * @template T @param {(page: Page) => Promise<T>} measure @returns {Promise<T>}
  */
 async function inNewProfile(measure) {
@@ -109,7 +108,7 @@ async function inNewProfile(measure) {
   }
 }
 
-/** The weight files' bytes, read and dropped. @param {Page} page @param {string[]} files */
+/** Reads and discards the weight files. @param {Page} page @param {string[]} files */
 const fetched = (page, files) =>
   page.evaluate(async (files) => {
     const from_ms = performance.now();
@@ -187,12 +186,12 @@ const row = (what, { seconds, after_last_byte_ms = 0 }, prompt) => {
 const gigabytes = (/** @type {number} */ bytes) => figure(bytes / 1e9, 2);
 console.log(`${gigabytes(plain.bytes)} GB at ${values["mb-per-s"]} MB/s, ${values.weights}, threads ${values.threads}
 
-| | whole | against fetch | first token after the last byte |
+| | total | relative to fetch | first token after the last byte |
 |---|---:|---:|---:|
-${row("fetch to nowhere", plain, false)}
+${row("fetch, bytes discarded", plain, false)}
 ${row("load into memory, then a prompt of 35 tokens", memory_only, true)}
-${row("load and keep, then the prompt", late, true)}
-${row("load and keep, the prompt given at the start", early, true)}
+${row("load and store, then the prompt", late, true)}
+${row("load and store, with the prompt given at the start", early, true)}
 ${row("second visit, from this device", again, false)}
 
 Second visit: ${again.received_bytes} bytes over the link, ${gigabytes(again.device_bytes)} GB from this device.

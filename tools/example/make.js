@@ -1,6 +1,6 @@
 // @ts-check
-// Makes docs/example/: the page's own report of a checkpoint, taken in Chromium by pressing its buttons. It stands
-// outside the page and the tests.
+// Makes docs/example/: the page's report of a checkpoint, measured in Chromium through the page's buttons. It is not
+// part of the page or the tests.
 //
 //   cargo xtask build && cargo xtask serve --checkpoint random-1.2b
 //   node tools/example/make.js http://127.0.0.1:8080/ /checkpoints/random-1.2b/ docs/example [WEIGHTS]
@@ -12,11 +12,11 @@ import { chromium } from "playwright-core";
 /** @import { Page } from "playwright-core" */
 
 const [page_address, checkpoint, folder, weights = "q4"] = process.argv.slice(2);
-if (!folder) throw new Error("name the page's address, the checkpoint's address on it and the folder to write");
+if (!folder) throw new Error("usage: node tools/example/make.js PAGE_URL CHECKPOINT_PATH OUTPUT_FOLDER [WEIGHTS]");
 mkdirSync(folder, { recursive: true });
 
-/** Reading 2.43 GB and measuring five runs take a while on two processors. */
-const PATIENCE_MS = 600_000;
+/** Reading 2.43 GB and measuring five runs take minutes on two cores. */
+const TIMEOUT_MS = 600_000;
 
 const browser = await chromium.launch({
   executablePath: process.env.ZAMBA2_CHROMIUM ?? "/usr/bin/chromium",
@@ -24,9 +24,9 @@ const browser = await chromium.launch({
 });
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme: "light" });
 const page = await context.newPage();
-page.setDefaultTimeout(PATIENCE_MS);
+page.setDefaultTimeout(TIMEOUT_MS);
 
-/** Waits for words in a place of the page. @param {string} id @param {RegExp} words */
+/** Waits until an element's text matches. @param {string} id @param {RegExp} words */
 const shows = (id, words) =>
   page.waitForFunction(({ id, words }) => new RegExp(words).test(document.getElementById(id)?.textContent ?? ""), {
     id,
@@ -39,7 +39,7 @@ async function save(format, file) {
   await download.saveAs(join(folder, file));
 }
 
-/** The whole page, from its top: the strip sticks to where the reader is. @param {string} file */
+/** The whole page, scrolled to the top because the strip is sticky. @param {string} file */
 async function picture(file) {
   await page.evaluate(() => scrollTo(0, 0));
   await page.screenshot({ path: join(folder, file), fullPage: true });

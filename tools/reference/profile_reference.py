@@ -3,8 +3,8 @@
     python3 -m venv venv && venv/bin/pip install -r tools/fixtures/requirements.txt
     venv/bin/python tools/reference/profile_reference.py CHECKPOINT_FOLDER [--threads 2] [--runs 5] > report.md
 
-Forward hooks give each module's inclusive time in one forward pass of 35 tokens; the pass itself is timed without hooks.
-It is what `docs/example/` sets beside the page's own report. It counts no FLOPs.
+Forward hooks measure each module's inclusive time in one forward pass of 35 tokens; the pass itself is timed without
+hooks. `docs/example/` has its output next to the page's report. FLOPs are not counted.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main():
                 calls.setdefault(name, [kind, []])[1].append(took_ms)
             return hook
 
-        # Each module object once: a shared one has several names, and its calls are those of all of them.
+        # Each module object once: a shared one has several names, and its calls include those under all of them.
         for name, module in model.named_modules():
             module.register_forward_pre_hook(before(name))
             module.register_forward_hook(after(name, type(module).__name__))

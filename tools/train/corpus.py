@@ -2,7 +2,7 @@
 
 First step of the recipe (corpus -> tokenizer -> train -> export -> evaluate). Reads the mdBook pages of the
 books listed below and writes one JSON line per page, `{"path", "text"}`, into train.jsonl and validation.jsonl.
-It does not read the API pages of std, core and alloc: generated signatures teach a small model no prose.
+The API pages of std, core and alloc are left out: their generated signatures are not prose.
 """
 
 import argparse
@@ -32,7 +32,7 @@ BLOCKS = {
     "p", "div", "section", "blockquote", "table", "tr", "dl", "dt", "dd", "details", "summary", "main", "figure",
     "figcaption", "hr",
 }
-# Readers type the ASCII forms, so the model had better know one spelling.
+# Users type the ASCII forms, so the training text uses only these.
 ASCII = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "\u00a0": " ", "\u200b": None})
 
 
@@ -169,7 +169,7 @@ def pages(root):
             if path.name in SKIPPED_PAGES or SKIPPED_FOLDERS & set(relative.parts):
                 continue
             html = path.read_text(encoding="utf-8")
-            # Pages kept only so that old links work.
+            # Pages that exist only so that old links work.
             if "<main" not in html or 'http-equiv="refresh"' in html:
                 continue
             parser = PageText()
@@ -200,7 +200,7 @@ def main():
     with open(options.out / "train.jsonl", "w", encoding="utf-8") as train, \
             open(options.out / "validation.jsonl", "w", encoding="utf-8") as validation:
         for path, text in pages(root):
-            # index.html often repeats a book's first chapter: one copy, or it could sit on both sides of the split.
+            # index.html often repeats a book's first chapter; two copies could end up on both sides of the split.
             digest = hashlib.sha256(text.encode()).digest()
             if len(text) < MIN_CHARACTERS or digest in seen:
                 continue

@@ -1,9 +1,9 @@
 """Measure an exported folder on the validation pages and against the reference implementation.
 
-Last step of the recipe. Prints, as JSON: loss per token, perplexity and bits per byte beside a unigram baseline; the
-same for weights on the 8-bit and 4-bit grids of the runtime, and how often their first choice is that of f32 (q4_peak
-is the grid seen in training); and the largest difference of logits from `transformers`. Everything in f32. The grids
-touch weights only: a runtime that also quantises activations will agree a little less.
+Last step of the recipe. Prints, as JSON: loss per token, perplexity and bits per byte with a unigram baseline; the
+same for weights on the 8-bit and 4-bit grids of the runtime, and how often their most likely token equals that of f32
+(q4_peak is the grid used in training); and the largest difference of logits from `transformers`. All in f32. Only
+weights are quantised: a runtime that also quantises activations agrees slightly less.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def windows(stream, length):
 
 
 def unigram(train, validation, vocabulary):
-    """Loss of the training frequencies, every count plus one."""
+    """Loss of the unigram frequencies of the training text, with add-one smoothing."""
     counts = numpy.bincount(train, minlength=vocabulary) + 1.0
     return float(-numpy.log(counts / counts.sum())[validation].mean())
 
@@ -50,7 +50,7 @@ def unigram(train, validation, vocabulary):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--model", type=Path, required=True)
-    arguments.add_argument("--data", type=Path, required=True, help="folder tokenizer.py wrote")
+    arguments.add_argument("--data", type=Path, required=True, help="output folder of tokenizer.py")
     arguments.add_argument("--reference-tokens", type=int, default=256)
     options = arguments.parse_args()
     model = load(options.model)
@@ -58,7 +58,7 @@ def main():
     rows = windows(validation, SEQUENCE)
     targets = rows[:, 1:].flatten()
     tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
-    # </s> and <s> are the model's to predict but stand for no bytes.
+    # </s> and <s> are predicted by the model but have no bytes.
     size = sum(len(tokenizer.decode(row[1:].tolist(), skip_special_tokens=True).encode()) for row in rows)
 
     losses, choices = {}, {}

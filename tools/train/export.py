@@ -1,8 +1,8 @@
 """Write a training checkpoint as the folder that `transformers` and the Rust runtime load.
 
-Fourth step of the recipe. Matrices and convolutions in BF16; norms, A_log, D and dt_bias in F32, as they weigh nothing
-and decide the decay. Shared weights appear once, under the first hybrid layer; the head is the embedding and is not
-written. Files are replaced one by one and atomically: a page that is loading them sees old or new, never half.
+Fourth step of the recipe. Matrices and convolutions are BF16; norms, A_log, D and dt_bias are F32, because they are
+small and determine the decay. Shared weights are written once, under the first hybrid layer; the output matrix is tied
+to the embedding and not written. Each file is replaced atomically: a page that loads it sees the old or the new one.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from quantise import q4, snap
 
 
 def configuration(config):
-    """The keys transformers 5 writes for Zamba2. `linear_attention` is its name for a plain Mamba-2 layer."""
+    """The keys transformers 5 writes for Zamba2. `linear_attention` is its name for a mamba layer."""
     layers = range(config["num_hidden_layers"])
     return {
         "architectures": ["Zamba2ForCausalLM"],
@@ -78,7 +78,7 @@ def main():
     arguments.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.json")
     arguments.add_argument("--out", type=Path, required=True)
     arguments.add_argument("--on-grid", action="store_true", help="put the matrices on the runtime's 4-bit grid: q4 "
-                           "then agrees with f32 by construction, and f32 loses what q4 loses")
+                           "then agrees with f32 by construction, and f32 has the loss of q4")
     options = arguments.parse_args()
     state = torch.load(options.checkpoint, weights_only=True)
     config = configuration(state["config"])

@@ -1,9 +1,9 @@
 """The network: Zamba2 in plain PyTorch, for training on a CPU.
 
-Parameters carry the names of the published checkpoints, so export is a copy. The topology is that of Zamba2-1.2B:
-one attention+MLP block whose weights serve every hybrid layer, told apart by low-rank adapters. What it does not do:
-several shared blocks, several B/C groups, grouped queries, caches and decoding; the reference implementation
-(`transformers`) and the Rust runtime do those.
+Parameters have the names of the published checkpoints, so export is a copy. The topology is that of Zamba2-1.2B: one
+shared transformer, used by every hybrid layer with LoRA adapters of its own. Not supported: several shared
+transformers, several B/C groups, grouped queries, caches and decoding; the reference implementation (`transformers`)
+and the Rust runtime have those.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -45,9 +45,9 @@ class Config:
         return asdict(self)
 
 
-# Positions handled by one masked product. Shorter means less work in the product and more states to hand on.
+# Positions per masked product. Shorter chunks mean less work per product and more states to pass on.
 CHUNK = 32
-# RMSNormGated has its own epsilon in the reference, whatever rms_norm_eps says.
+# RMSNormGated has its own epsilon in the reference, independent of rms_norm_eps.
 GATED_NORM_EPS = 1e-5
 
 
@@ -69,14 +69,14 @@ def ssd_scan(x, dt, a, b, c, chunk):
     decay = (dt * a).view(batch, chunks, chunk, heads).transpose(2, 3)  # logarithms, [batch, chunks, heads, chunk]
     total = decay.cumsum(-1)
 
-    # Within a chunk: a masked, decayed C Bᵀ. The mask goes on before exp, or future positions overflow.
+    # Within a chunk: a masked, decayed C Bᵀ. The mask is applied before exp, otherwise future positions overflow.
     causal = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).tril()
     difference = (total[..., :, None] - total[..., None, :]).masked_fill(~causal, float("-inf"))
     mix = (c @ b.transpose(-1, -2))[:, :, None] * difference.exp()
     x_heads = x.transpose(2, 3)  # [batch, chunks, heads, chunk, p]
     y = mix @ x_heads
 
-    # What each chunk leaves behind, and what each receives from all before it.
+    # The final state of each chunk, and the initial state of each from all chunks before it.
     left = x_heads * (total[..., -1:] - total).exp()[..., None]
     left = left.transpose(-1, -2).reshape(batch, chunks, heads * p, chunk) @ b
     ends = total[..., -1].transpose(1, 2).cumsum(-1)  # [batch, heads, chunks]
@@ -92,11 +92,11 @@ def ssd_scan(x, dt, a, b, c, chunk):
 
 def mix_tokens(x, norm_in, in_proj, conv_weight, conv_bias, dt_bias, a_log, d, norm_out, out_proj,
                heads, n, dt_min, eps, chunk):
-    """Norm and Mamba-2 mixer of one layer. A function of tensors: compiled once, it serves all layers."""
+    """Norm and Mamba-2 mixer of one layer. A function of tensors, so that it is compiled once for all layers."""
     batch, length, _ = x.shape
     d_inner = out_proj.shape[1]
     z, xbc, dt = F.linear(rms(x, norm_in, eps), in_proj).split([d_inner, d_inner + 2 * n, heads], -1)
-    # Depthwise causal convolution as a sum of shifted copies: it fuses, a grouped convolution does not.
+    # Depthwise causal convolution as a sum of shifted copies, which the compiler fuses, unlike a grouped convolution.
     width = conv_weight.shape[-1]
     padded = F.pad(xbc.float(), (0, 0, width - 1, 0))
     xbc = conv_bias + sum(padded[:, k:k + length] * conv_weight[:, 0, k] for k in range(width))
@@ -149,7 +149,7 @@ class MixerLayer(nn.Module):
 
 
 def adapters(inputs, rank, outputs, count):
-    """Low-rank pairs, one per hybrid layer. The second matrix starts at zero: at first the layers do share."""
+    """LoRA adapters, one per hybrid layer. The second matrix is initialised to zero, so layers start out equal."""
     pairs = nn.ModuleList()
     for _ in range(count):
         down, up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=False)
@@ -205,7 +205,7 @@ class SharedBlock(nn.Module):
             for name in "qkv"
         )
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        # The published model divides by the root of HALF the head size.
+        # The published model scales by the square root of half the head size.
         a = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=(q.shape[-1] / 2) ** -0.5)
         a = attention.o_proj(a.transpose(1, 2).reshape(batch, length, -1))
         m = rms(a, self.pre_ff_layernorm.weight, config.rms_norm_eps)
@@ -248,7 +248,7 @@ class Zamba2(nn.Module):
         self.mix = mix_tokens
 
     def compile(self):
-        """Fuses the elementwise chains; all mixers run one compiled function."""
+        """Compiles the mixer, which fuses elementwise operations; all layers use the one compiled function."""
         self.mix = torch.compile(mix_tokens)
 
     def forward(self, ids):
@@ -264,7 +264,7 @@ class Zamba2(nn.Module):
         for i, layer in enumerate(model.layers):
             if i in hybrid:
                 t = layer.linear(block(x, embeddings, hybrid.index(i), cos, sin))
-                # The shared block reaches the mixer's input only; it has no path of its own into the stream.
+                # The shared transformer's output is added to the mixer's input only, not to the residual stream.
                 x = x + layer.mamba_decoder(x + t, self.mix)
             else:
                 x = x + layer(x, self.mix)

@@ -1,7 +1,7 @@
 """The 4-bit and 8-bit weight grids of the runtime, for fake quantisation in training and for the evaluation.
 
-Symmetric, blocks of 32 along the input dimension, one scale per block. It does not pack anything: weights keep their
-shape and type and only move onto the grid. Norms, convolutions, A_log, D and dt_bias are left as they are.
+Symmetric, blocks of 32 along the input dimension, one scale per block. Nothing is packed: weights keep their shape and
+type and are rounded to the grid. Norms, convolutions, A_log, D and dt_bias are unchanged.
 """
 
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 BLOCK = 32
-# The runtime tries these reaches of the largest weight, fits the scale by least squares and keeps the best.
+# The runtime tries these fractions of the largest weight as range, fits the scale by least squares and keeps the best.
 Q4_REACHES = (-9.0, -8.4, -8.0, -7.5, -7.0, 7.2)
 
 
@@ -29,13 +29,13 @@ def q8(blocks):
 
 
 def q4_peak(blocks):
-    """The largest weight, with its sign, on -8. Cheap enough to run in every other training step."""
+    """Maps the largest weight, with its sign, to -8. Fast enough for every other training step."""
     scale = peak(blocks) / -8
     return scale * steps(blocks, scale, -8, 7)
 
 
 def q4(blocks):
-    """The search of the runtime. Its errors are a little smaller than those of q4_peak."""
+    """The runtime's search. Its errors are slightly smaller than those of q4_peak."""
     best_error = torch.full_like(blocks[..., :1], float("inf"))
     best = torch.zeros_like(blocks)
     largest = peak(blocks)
@@ -46,14 +46,14 @@ def q4(blocks):
         error = -product * scale
         better = error < best_error
         best_error = torch.where(better, error, best_error)
-        # The integers are taken once more with the fitted scale, as the runtime does.
+        # Rounded again with the fitted scale, as in the runtime.
         best = torch.where(better, scale * steps(blocks, scale, -8, 7), best)
     return best
 
 
 def snap(weight, grid):
     rows, columns = weight.shape
-    # A row that ends inside a block (the adapters' rank is 16) has a short last block.
+    # The last block of a row may be short (the LoRA rank is 16).
     blocks = F.pad(weight, (0, -columns % BLOCK)).view(rows, -1, BLOCK)
     return grid(blocks).view(rows, -1)[:, :columns]
 
@@ -64,8 +64,8 @@ def matrices(model):
 
 @contextmanager
 def quantised(model, grid):
-    """Within it every matrix lies on the grid. Gradients taken inside apply to the kept values outside, which is
-    exactly the straight-through estimator. grid=None changes nothing."""
+    """Within the context every matrix is rounded to the grid. Gradients computed inside are applied to the original
+    values afterwards, which is the straight-through estimator. grid=None changes nothing."""
     if grid is None:
         yield
         return

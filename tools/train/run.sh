@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole recipe: corpus, tokenizer, training, export, evaluation. Needs `rustc` with the rust-docs component and
-# the Python packages of requirements.txt. Resumes an interrupted training. It installs nothing.
+# The complete recipe: corpus, tokenizer, training, export, evaluation. Needs `rustc` with the rust-docs component and
+# the Python packages of requirements.txt. Resumes an interrupted training. Installs nothing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}

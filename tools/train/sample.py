@@ -1,4 +1,4 @@
-"""Print sampled continuations of an exported folder, by the reference implementation. For reading, not for scores."""
+"""Print sampled continuations of an exported folder by the reference implementation, for inspection."""
 
 import argparse
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Train the tokenizer: byte-level BPE of 4,096 tokens over the training pages.
 
 Second step of the recipe. Writes tokenizer.json (for the `tokenizers` library, Python and Rust), and the token
-streams train.npy and validation.npy, documents separated by </s><s>. Byte-level: any text round-trips, and the
-split pattern is the built-in GPT-2 one, which needs no particular regex engine. Validation pages are not seen.
+streams train.npy and validation.npy, documents separated by </s><s>. Byte-level, so any text round-trips; the split
+pattern is the built-in GPT-2 one, which needs no special regex engine. Validation pages are not used.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import numpy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 VOCABULARY = 4096
-SPECIAL = ["<pad>", "<s>", "</s>"]  # ids 0, 1, 2: the ids Zamba2's configuration names
+SPECIAL = ["<pad>", "<s>", "</s>"]  # ids 0, 1, 2, as in Zamba2's configuration
 BOS, EOS = 1, 2
 
 
@@ -48,11 +48,11 @@ def stream(tokenizer, texts):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--data", type=Path, required=True, help="folder corpus.py wrote")
+    arguments.add_argument("--data", type=Path, required=True, help="output folder of corpus.py")
     data = arguments.parse_args().data
     tokenizer = train_tokenizer(read_pages(data / "train.jsonl"))
     if tokenizer.get_vocab_size() != VOCABULARY:
-        raise SystemExit(f"{tokenizer.get_vocab_size()} tokens, wanted {VOCABULARY}")
+        raise SystemExit(f"{tokenizer.get_vocab_size()} tokens, expected {VOCABULARY}")
     tokenizer.save(str(data / "tokenizer.json"))
     for part in ("train", "validation"):
         texts = read_pages(data / f"{part}.jsonl")

@@ -1,9 +1,9 @@
 """Train the model: Muon for the hidden matrices, AdamW for the rest, warm-up, plateau, decay to zero.
 
-Third step of the recipe. The number of steps may be decided late: both ends of the decay can come from a control file
-that is read before every step. In the decay every other step sees 4-bit weights (straight-through), so that the
-finished weights work both as they are and quantised. Writes a checkpoint every few minutes, from which the run
-resumes, and loss.csv. One process on a CPU; no data parallelism.
+Third step of the recipe. The number of steps can be changed during training: start and end of the decay may come from
+a control file that is read before every step. During the decay every other step uses 4-bit weights (straight-through),
+so that the final weights work both unquantised and quantised. Writes a checkpoint every few minutes, from which the
+run resumes, and loss.csv. One process on a CPU; no data parallelism.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SEED = 1
 
 
 def orthogonalise(stack):
-    """Newton-Schulz towards U Vᵀ of every matrix of a stack; the quintic and five rounds are Muon's."""
+    """Newton-Schulz iteration towards U Vᵀ for a stack of matrices, with Muon's quintic and five iterations."""
     x = stack
     transposed = x.shape[-2] > x.shape[-1]
     if transposed:
@@ -49,7 +49,7 @@ def orthogonalise(stack):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised; matrices of one shape are handled as one stack."""
+    """Orthogonalised momentum; matrices of equal shape are processed as one stack."""
 
     def __init__(self, parameters, rate, momentum, weight_decay):
         super().__init__(parameters, {"lr": rate, "momentum": momentum, "weight_decay": weight_decay})
@@ -103,7 +103,7 @@ def rate_factor(step, steps, decay_from):
 
 
 class Windows:
-    """Every pass cuts the stream at a new random offset and visits the windows in a new random order."""
+    """Every epoch splits the stream at a new random offset and visits the windows in a new random order."""
 
     def __init__(self, stream, length, seed):
         self.stream = torch.from_numpy(stream.astype(numpy.int64))
@@ -147,7 +147,7 @@ def validate(model, stream):
     stream = torch.from_numpy(stream.astype(numpy.int64))
     count = (len(stream) - 1) // SEQUENCE
     batches = torch.stack([stream[i * SEQUENCE:(i + 1) * SEQUENCE + 1] for i in range(count)]).split(BATCH)
-    # The compiled mixer has one shape: a short last batch would compile another.
+    # A short last batch is dropped, because it would compile the mixer for another shape.
     losses = [loss_of(model, batch).item() for batch in batches if len(batch) == BATCH]
     return sum(losses) / len(losses)
 
@@ -164,7 +164,7 @@ def save(path, model, optims, windows, step, seconds):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--data", type=Path, required=True, help="folder tokenizer.py wrote")
+    arguments.add_argument("--data", type=Path, required=True, help="output folder of tokenizer.py")
     arguments.add_argument("--out", type=Path, required=True, help="folder for checkpoint.pt and loss.csv")
     arguments.add_argument("--steps", type=int, default=STEPS)
     arguments.add_argument("--decay-from", type=int, default=DECAY_FROM)
@@ -210,7 +210,7 @@ def main():
         for optimiser in optims:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * factor
-        # Alternating, so that the plain and the 4-bit weights stay good together.
+        # Alternating, so that the loss stays low with both f32 and 4-bit weights.
         grid = q4_peak if step >= decay_from and step % 2 else None
         with quantised(model, grid):
             loss = loss_of(model, windows.batch(BATCH))

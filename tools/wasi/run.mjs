@@ -1,8 +1,7 @@
 // Runs a wasm32-wasip1 program, here a Rust test binary, in Node's WASI.
 //
-// .cargo/config.toml names it as the runner of that target, so `cargo test --target wasm32-wasip1`
-// runs tests as it does anywhere else. The program sees the current folder and nothing above it,
-// and no network.
+// .cargo/config.toml sets it as the runner of that target, so `cargo test --target wasm32-wasip1` runs tests as for
+// other targets. The program has access to the current folder only, and not to the network.
 
 import { readFile } from "node:fs/promises";
 import { cwd, env, exit } from "node:process";
@@ -15,16 +14,16 @@ if (file === undefined) {
   exit(2);
 }
 
-// i8x16.relaxed_swizzle of two splats.
+// Uses i8x16.relaxed_swizzle on two splats.
 const relaxedProbe = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15,
   253, 128, 2, 11,
 ]);
-// Node 20 has relaxed SIMD behind a flag, and newer ones have no such flag. It holds for what is compiled after it.
+// Node 20 has relaxed SIMD behind a flag, which newer versions lack. The flag affects modules compiled afterwards.
 if (!WebAssembly.validate(relaxedProbe)) setFlagsFromString("--experimental-wasm-relaxed-simd");
 
-// Node 20.20 has died of "unreachable code" in a collection that the growth of a test's memory finished early. Marking
-// in one go never gets there, and a program of wasm leaves next to nothing to mark.
+// Node 20.20 crashed with "unreachable code" when growing memory finished a garbage collection early. Marking
+// without steps avoids it, and a wasm program has almost nothing to mark.
 setFlagsFromString("--no-incremental-marking");
 
 const here = cwd();
@@ -32,7 +31,7 @@ const wasi = new WASI({
   version: "preview1",
   args: [file, ...args],
   env,
-  // Tests name fixtures by a relative path or by CARGO_MANIFEST_DIR.
+  // Tests locate fixtures by a relative path or by CARGO_MANIFEST_DIR.
   preopens: { ".": here, [here]: here },
   returnOnExit: true,
 });

@@ -1,4 +1,4 @@
-//! The engine as WebAssembly, in four builds, and their JavaScript bindings. `package.rs` puts them together.
+//! The engine as WebAssembly, in four builds, and its JavaScript bindings. `package.rs` assembles them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,44 +15,44 @@ use crate::wrapper;
 /// The target of the browser builds.
 pub const BROWSER_TARGET: &str = "wasm32-unknown-unknown";
 
-/// The name of the bindings; `www/engine/` imports it from a build's folder.
+/// Base name of the bindings; `www/engine/` imports it from a build's folder.
 const BINDINGS: &str = "zamba2_wasm";
 
-/// An environment variable of this name replaces the target's rustflags in .cargo/config.toml.
+/// Set, this environment variable replaces the target's rustflags in .cargo/config.toml.
 const RUSTFLAGS: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS";
 
-/// What the target's rustflags in .cargo/config.toml say, with the instructions of shared memory.
+/// The target's rustflags in .cargo/config.toml, plus the features that shared memory needs.
 const ATOMICS_RUSTFLAGS: &str = "-C target-feature=+atomics,+bulk-memory,+mutable-globals,+simd128 \
     --cfg getrandom_backend=\"wasm_js\"";
 
-/// Shared memory needs every one of these: without the first two links the memory is private or exported, without
-/// --max-memory it can't grow, and the bindings generator looks for the four exports.
+/// All of these are needed for shared memory: without the first two link arguments the memory is not shared or not
+/// imported, without --max-memory it cannot grow, and wasm-bindgen needs the four exports.
 const SHARED_MEMORY_RUSTFLAGS: &str = "-C link-arg=--shared-memory -C link-arg=--import-memory \
     -C link-arg=--max-memory=4294967296 \
     -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size \
     -C link-arg=--export=__tls_align -C link-arg=--export=__tls_base";
 
-/// The feature that chooses no code: cargo tells builds of this crate apart by features, not by compiler arguments.
+/// A feature that selects no code: cargo distinguishes builds of this crate by features, not by compiler arguments.
 const RELAXED_FEATURE: &str = "relaxed-simd";
 const RELAXED_ARGUMENTS: [&str; 2] = ["-C", "target-feature=+relaxed-simd"];
 
 const TOOLS: Step = Step {
     name: "tools",
-    purpose: "the local server and the generator of bindings",
+    purpose: "the local server and the bindings generator",
     usual_s: 45,
 };
 
-/// How much time the compiler gets.
+/// How much the compiler optimises.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
     /// For `serve` and `test`: seconds after an edit.
     Quick,
-    /// For what is given to others: every optimisation, minutes each.
+    /// For distribution: full optimisation, minutes per build.
     Full,
 }
 
 impl Effort {
-    /// The cargo profile, and so the name of its folder.
+    /// The cargo profile, which is also the name of its output folder.
     fn profile(self) -> &'static str {
         match self {
             Effort::Quick => "web",
@@ -61,20 +61,20 @@ impl Effort {
     }
 }
 
-/// One way to compile the library for browsers. The page chooses by what its browser and its host allow.
+/// One way to compile the library for browsers. The page chooses by the features of the browser and the host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Build {
     /// Its folder in pkg/.
     pub name: &'static str,
     purpose: &'static str,
     usual_s: u32,
-    /// Shared memory, for the pool's threads.
+    /// Shared memory, for the thread pool.
     pub threads: bool,
-    /// Vector instructions that leave rare cases to the CPU; the kernels keep clear of those cases.
+    /// Relaxed SIMD, whose results in some edge cases depend on the CPU; the kernels avoid those cases.
     pub relaxed_simd: bool,
 }
 
-/// All builds. The first is what most visitors run. Those that share their dependencies follow one another.
+/// All builds. The first is the one most visitors get. Builds that share dependencies are adjacent.
 pub const BUILDS: [Build; 4] = [
     Build {
         name: "threads-relaxed",
@@ -112,14 +112,14 @@ pub fn add_relaxed_simd(cargo: &mut Command) -> Result<()> {
     wrapper::add_arguments(cargo, &RELAXED_ARGUMENTS.join(" "))
 }
 
-/// Builds that share dependencies and so must wait for one another.
+/// Builds that share dependencies and therefore a build folder, which is locked by one of them at a time.
 pub fn lanes(builds: &[Build]) -> [Vec<Build>; 2] {
     let (threads, single) = builds.iter().partition(|build| build.threads);
     [threads, single]
 }
 
 impl Build {
-    /// What compiling it is called among the steps.
+    /// The step that compiles this build.
     pub fn step(self) -> Step {
         Step {
             name: self.name,
@@ -128,7 +128,7 @@ impl Build {
         }
     }
 
-    /// Installs what this build needs beyond Rust itself.
+    /// Installs what this build needs in addition to Rust.
     pub fn install(self, workspace: &Workspace, steps: &Steps) -> Result<()> {
         if self.threads {
             installs::rust_sources(workspace, steps)?;
@@ -136,7 +136,8 @@ impl Build {
         installs::rust_target(workspace, steps, BROWSER_TARGET)
     }
 
-    /// The lints over the library as this build has it. Nothing is linked, so Rust's own standard library will do.
+    /// Clippy over the library as configured for this build. Nothing is linked, so the precompiled standard library is
+    /// used.
     pub fn clippy(self, workspace: &Workspace, last: &[&str]) -> Command {
         let mut command = workspace.cargo();
         command.arg("clippy");
@@ -157,8 +158,8 @@ impl Build {
             let flags = format!("{ATOMICS_RUSTFLAGS} {SHARED_MEMORY_RUSTFLAGS}");
             command
                 .env(RUSTFLAGS, flags)
-                // The standard library that rustup brings has no atomics, and building it is not yet offered to the
-                // stable compiler. This makes the pinned release accept it, and changes nothing else.
+                // The precompiled standard library has no atomics, and stable cargo cannot build it yet. This makes the
+                // pinned release accept the option, and changes nothing else.
                 .env("RUSTC_BOOTSTRAP", "1")
                 .arg("-Zbuild-std=std,panic_abort")
                 .arg("--target-dir")
@@ -170,8 +171,8 @@ impl Build {
 
     fn finish_command(self, command: &mut Command, last: &[&str]) {
         command.args(["--lib", "--package", "zamba2", "--target", BROWSER_TARGET]);
-        // Only this crate has kernels, so only it is compiled with the relaxed instructions, and the dependencies
-        // once for both.
+        // Only this crate has kernels, so only it is compiled with relaxed instructions, and the dependencies are
+        // compiled once for both.
         let relaxed: &[&str] = if self.relaxed_simd {
             command.args(["--features", RELAXED_FEATURE]);
             &RELAXED_ARGUMENTS
@@ -179,14 +180,14 @@ impl Build {
             &[]
         };
         command.arg("--").args(relaxed).args(last);
-        // Cargo gives the file of a cdylib no hash of its own unless this is set (to anything), and the two builds
-        // would overwrite each other while each counts as fresh.
+        // Cargo gives the output of a cdylib no hash unless this is set (to anything), and the two builds would
+        // overwrite each other while both are considered fresh.
         command.env("__CARGO_DEFAULT_LIB_METADATA", "zamba2");
     }
 
     fn target(self, workspace: &Workspace) -> PathBuf {
         if self.threads {
-            // Other flags for every dependency, and a lock of its own, so that both kinds are compiled side by side.
+            // Different flags for every dependency, and a separate lock, so that both kinds compile in parallel.
             workspace.target.join("threads")
         } else {
             workspace.target.clone()
@@ -197,7 +198,7 @@ impl Build {
         steps.run(&self.step(), &mut self.rustc(workspace, effort))
     }
 
-    /// Makes the bindings of the compiled build and gives the folder they lie in. The tools must be there.
+    /// Generates the bindings of the compiled build and returns their folder. The tools must have been built.
     pub fn bind(self, workspace: &Workspace, steps: &Steps, effort: Effort) -> Result<PathBuf> {
         let module = self
             .target(workspace)
@@ -210,10 +211,10 @@ impl Build {
         self.bindings(workspace, steps, &bytes)
     }
 
-    // The linker writes the features it was given into the module. A stale or mixed-up file would run, only slower or
-    // on one thread, and nobody would see why.
+    // The linker records the enabled features in the module. A stale or mixed-up file would run, only slower or on one
+    // thread, without anyone noticing.
     fn check(self, module: &[u8], path: &Path) -> Result<()> {
-        // The section `target_features` is the last one: for each feature a plus, the name's length and the name.
+        // The section `target_features` is the last one: for each feature a plus, the length of its name, and its name.
         let end = &module[module.len().saturating_sub(1024)..];
         for (feature, wanted) in [
             ("relaxed-simd", self.relaxed_simd),
@@ -223,7 +224,7 @@ impl Build {
             let found = end.windows(entry.len()).any(|window| window == entry);
             if found != wanted {
                 bail!(
-                    "{} has {feature}: {found}, but {} wants it: {wanted}; delete it and build again",
+                    "{} has {feature}: {found}, but {} requires it: {wanted}; delete it and build again",
                     path.display(),
                     self.name,
                 );
@@ -232,7 +233,7 @@ impl Build {
         Ok(())
     }
 
-    // Making bindings takes seconds, so they stay for the next build beside the module that they were made of.
+    // Generating bindings takes seconds, so they are cached beside the module they were made from.
     fn bindings(self, workspace: &Workspace, steps: &Steps, module: &[u8]) -> Result<PathBuf> {
         let place = workspace.target.join("bindings").join(self.name);
         let (input, output) = (place.join("input.wasm"), place.join("output"));
@@ -255,12 +256,12 @@ impl Build {
             .arg(BINDINGS)
             .arg(&output);
         steps.run(&self.bindings_step(), &mut command)?;
-        // Last, so that it vouches for complete bindings.
+        // Written last, so that it marks the bindings as complete.
         fs::rename(&fresh, &input).with_context(|| format!("cannot write {}", input.display()))?;
         Ok(output)
     }
 
-    /// What making its bindings is called among the steps.
+    /// The step that generates this build's bindings.
     pub fn bindings_step(self) -> Step {
         let name = match (self.threads, self.relaxed_simd) {
             (true, true) => "bindings-tr",
@@ -283,19 +284,19 @@ pub fn make_tools(workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.run(&TOOLS, &mut command)
 }
 
-/// Where the program `xtask-web` lies.
+/// The path of the program `xtask-web`.
 pub fn tools_program(workspace: &Workspace) -> PathBuf {
     let name = format!("xtask-web{}", std::env::consts::EXE_SUFFIX);
     workspace.target.join("xtask").join(name)
 }
 
-/// Seconds until the first of `builds` can be used, as far as can be known before.
+/// Estimated seconds until the first of `builds` can be used.
 pub fn first_build_s(steps: &Steps, first: Build) -> f32 {
     let engine_s = steps.estimate_s(&first.step());
     engine_s.max(steps.estimate_s(&TOOLS)) + steps.estimate_s(&first.bindings_step())
 }
 
-/// Whether `build` has been compiled before, by either effort, so that compiling it again takes seconds.
+/// Whether `build` has been compiled before at either effort, so that compiling it again takes seconds.
 pub fn is_made(workspace: &Workspace, build: Build) -> bool {
     let place = workspace.target.join("bindings").join(build.name);
     place.join("input.wasm").is_file()

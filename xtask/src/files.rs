@@ -1,11 +1,11 @@
-//! Folders and files, with errors that say which.
+//! File operations whose errors name the path.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// The names of a folder's files, in order. Hidden files are editors' business.
+/// The names of a folder's files, sorted, without hidden ones.
 pub fn file_names(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let reading = || format!("cannot read the folder {}", folder.display());
@@ -20,7 +20,7 @@ pub fn file_names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Copies the files of a folder, not what lies in folders below it.
+/// Copies the files of a folder, but not its subfolders.
 pub fn copy_files(from: &Path, to: &Path) -> Result<()> {
     make_folder(to)?;
     for name in file_names(from)? {
@@ -46,7 +46,7 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| {
         format!(
-            "cannot move {} to {}; both must be on one disk",
+            "cannot move {} to {}; both must be on the same file system",
             from.display(),
             to.display()
         )

@@ -1,8 +1,8 @@
-//! Installs what a bare machine lacks: Rust targets and components, Node.js, a browser, a graphics driver.
+//! Installs missing prerequisites: Rust targets and components, Node.js, a browser, a graphics driver.
 //!
-//! Every install is announced with its reason before it happens, and what needs `sudo` is asked for. What cannot be
-//! installed is an error that says what to do by hand; nothing is skipped in silence. Rust itself and a C linker are
-//! taken as given, because this program could not have been built without them.
+//! Every install is announced with its reason first, and permission is asked for `sudo`. What cannot be installed is an
+//! error with instructions; nothing is skipped silently. Rust and a C linker are assumed, because this program could
+//! not have been built without them.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -15,16 +15,16 @@ use anyhow::{Context, Result, bail};
 use crate::steps::{Step, Steps};
 use crate::workspace::{Workspace, first_line};
 
-/// The environment variable that names the browser of the browser tests.
+/// The environment variable with the path of the browser for the browser tests.
 pub const BROWSER_VARIABLE: &str = "ZAMBA2_CHROMIUM";
 
 const INSTALL: Step = Step {
     name: "install",
-    purpose: "what was announced above",
+    purpose: "as announced above",
     usual_s: 40,
 };
 
-// Any Chromium-based browser runs the tests; these are the names that packages give it.
+// Any Chromium-based browser runs the tests; these are its names in package managers.
 const BROWSERS: [&str; 5] = [
     "chromium",
     "chromium-browser",
@@ -33,18 +33,18 @@ const BROWSERS: [&str; 5] = [
     "chrome",
 ];
 
-// What playwright-core asks for, and what taught Node's WASI its present form.
+// Required by playwright-core, and the first version with the present WASI API.
 const OLDEST_NODE: u32 = 20;
 
-// The npm package that carries a Node.js, for machines whose own is too old.
+// The npm package with a Node.js binary, for machines whose Node.js is too old.
 const OWN_NODE: &str = "node@22.23.3";
 
-// Where drivers of the system and of its packages say that they are there.
+// Folders in which the system and its packages register Vulkan drivers.
 const VULKAN_DRIVERS: [&str; 2] = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
 
-/// Makes sure that Rust can compile for `target`.
+/// Ensures that Rust can compile for `target`.
 pub fn rust_target(workspace: &Workspace, steps: &Steps, target: &str) -> Result<()> {
-    // rustc answers for every way Rust is installed; rustup only for its own toolchains.
+    // rustc works for every way of installing Rust; rustup only for its own toolchains.
     let libraries = first_line(workspace.program("rustc").args([
         "--print",
         "target-libdir",
@@ -57,7 +57,7 @@ pub fn rust_target(workspace: &Workspace, steps: &Steps, target: &str) -> Result
     rustup(workspace, steps, &["target", "add", target])
 }
 
-/// Makes sure that the standard library's sources are there, for the builds that compile it themselves.
+/// Ensures that the standard library's sources are installed, for the builds that compile it.
 pub fn rust_sources(workspace: &Workspace, steps: &Steps) -> Result<()> {
     let root = first_line(workspace.program("rustc").args(["--print", "sysroot"]));
     let manifest = "lib/rustlib/src/rust/library/std/Cargo.toml";
@@ -67,7 +67,7 @@ pub fn rust_sources(workspace: &Workspace, steps: &Steps) -> Result<()> {
     rustup(workspace, steps, &["component", "add", "rust-src"])
 }
 
-/// Makes sure that `cargo <subcommand>` exists, which the rustup component `component` brings.
+/// Ensures that `cargo <subcommand>` exists, which is part of the rustup component `component`.
 pub fn rust_component(
     workspace: &Workspace,
     steps: &Steps,
@@ -90,18 +90,18 @@ fn rustup(workspace: &Workspace, steps: &Steps, arguments: &[&str]) -> Result<()
             arguments[2]
         );
     }
-    steps.say(&format!("Installing a part of Rust: rustup {shown}"));
+    steps.print_line(&format!("Installing a Rust component: rustup {shown}"));
     steps.run(&INSTALL, workspace.program("rustup").args(arguments))
 }
 
-/// Gives the PATH under which `node` and `npm` are there and new enough.
+/// Returns a PATH with sufficiently new `node` and `npm`.
 pub fn node(workspace: &Workspace, steps: &Steps) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
     if node_major(&path).is_none() {
         debian_packages(
             workspace,
             steps,
-            "Node.js, which runs the tests of the page,",
+            "Node.js, which runs the browser tests,",
             &["nodejs"],
         )?;
     }
@@ -109,7 +109,7 @@ pub fn node(workspace: &Workspace, steps: &Steps) -> Result<OsString> {
         debian_packages(
             workspace,
             steps,
-            "npm, which installs what those tests need,",
+            "npm, which installs the packages of the browser tests,",
             &["npm"],
         )?;
     }
@@ -117,13 +117,13 @@ pub fn node(workspace: &Workspace, steps: &Steps) -> Result<OsString> {
         return Ok(path);
     }
 
-    // Debian 12 has Node.js 18. A newer one comes from npm into the build folder, for us alone.
+    // Debian 12 has Node.js 18. A newer one is installed with npm into the build folder.
     let folder = workspace.target.join("node");
     let folders = [folder.join("node_modules/node/bin")];
     let own = env::join_paths(folders.into_iter().chain(env::split_paths(&path)))
-        .context("the build folder's path cannot stand in PATH; move the repository")?;
+        .context("the build folder's path cannot be part of PATH; move the repository")?;
     if node_major(&own).is_none_or(|major| major < OLDEST_NODE) {
-        steps.say(&format!(
+        steps.print_line(&format!(
             "Installing {OWN_NODE} with npm into {}: this machine's Node.js is older than {OLDEST_NODE}",
             folder.display()
         ));
@@ -152,7 +152,7 @@ pub fn browser(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
         let named = PathBuf::from(named);
         if !named.is_file() {
             bail!(
-                "{BROWSER_VARIABLE} names {}, which is no file; name a Chromium or unset it",
+                "{BROWSER_VARIABLE} names {}, which is not a file; set it to a Chromium binary or unset it",
                 named.display()
             );
         }
@@ -164,7 +164,7 @@ pub fn browser(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     debian_packages(
         workspace,
         steps,
-        "A Chromium-based browser, which the page is tested in,",
+        "A Chromium-based browser, which runs the browser tests,",
         &["chromium"],
     )?;
     browser_on_path().with_context(|| {
@@ -181,8 +181,8 @@ fn browser_on_path() -> Option<PathBuf> {
     })
 }
 
-/// Gives the tests of WebGPU a graphics adapter, a software one if need be. Without any they say that they were skipped, so a
-/// machine that can't install one loses nothing else.
+/// Installs a graphics adapter for the WebGPU tests, a software adapter if needed. Without one these tests report that
+/// they were skipped, so a failed install affects nothing else.
 pub fn graphics_adapter(workspace: &Workspace, steps: &Steps) {
     let is_linux = env::consts::OS == "linux";
     if !is_linux
@@ -193,13 +193,13 @@ pub fn graphics_adapter(workspace: &Workspace, steps: &Steps) {
         return;
     }
     let packages = ["libvulkan1", "mesa-vulkan-drivers"];
-    let wanted = "A Vulkan driver, which WebGPU is tested on,";
+    let wanted = "A Vulkan driver, which the WebGPU tests need,";
     if let Err(error) = debian_packages(workspace, steps, wanted, &packages) {
-        steps.say(&format!("The tests of WebGPU will be skipped: {error:#}"));
+        steps.print_line(&format!("The WebGPU tests will be skipped: {error:#}"));
     }
 }
 
-/// `wanted` says what is missing and what for, ending in a comma if it has one.
+/// `wanted` is what is missing and its purpose, the latter between commas.
 fn debian_packages(
     workspace: &Workspace,
     steps: &Steps,
@@ -215,12 +215,12 @@ fn debian_packages(
     }
     let is_root = first_line(Command::new("id").arg("-u")).as_deref() == Some("0");
     if !is_root && first_line(Command::new("sudo").arg("--version")).is_none() {
-        bail!("{by_hand} (neither root nor sudo is at hand to do it here)");
+        bail!("{by_hand} (it cannot be installed automatically without root or sudo)");
     }
     if !is_root && !may_use_sudo(workspace, wanted, &list)? {
         bail!("{by_hand}");
     }
-    steps.say(&format!(
+    steps.print_line(&format!(
         "{wanted} is missing; installing with apt-get: {list}"
     ));
     apt_get(workspace, steps, is_root, &["update", "--quiet"]).context(by_hand.clone())?;
@@ -230,11 +230,11 @@ fn debian_packages(
 }
 
 fn may_use_sudo(workspace: &Workspace, wanted: &str, list: &str) -> Result<bool> {
-    if workspace.agrees {
+    if workspace.assume_yes {
         return Ok(true);
     }
     if !io::stdin().is_terminal() {
-        // Nobody is there to be asked; `--yes` says so beforehand.
+        // There is no terminal to ask on; `--yes` gives permission in advance.
         return Ok(false);
     }
     print!("{wanted} is missing. Install it with `sudo apt-get install {list}`? [y/N] ");
@@ -257,7 +257,7 @@ fn apt_get(workspace: &Workspace, steps: &Steps, is_root: bool, arguments: &[&st
             .status()
             .context("cannot start sudo")?;
         if !status.success() {
-            bail!("sudo was refused");
+            bail!("sudo was denied");
         }
         words.insert(0, "sudo");
     }

@@ -1,7 +1,6 @@
-//! The developer's commands of this workspace, run as `cargo xtask <command>`.
+//! Developer commands of this workspace, run as `cargo xtask <command>`.
 //!
-//! They build the browser package, serve it on this machine and run every check. They do not publish, deploy, or do
-//! anything that a user's page needs.
+//! They build the browser package, serve it locally and run all checks. They do not publish or deploy.
 
 mod builds;
 mod files;
@@ -33,14 +32,14 @@ cargo xtask serve          build what is missing and serve the page; rebuild and
     --host ADDRESS         listen on this address; only this machine can reach the default (127.0.0.1)
     --checkpoint DIR       serve this checkpoint folder under /checkpoints/NAME/; may be repeated
     --first BUILD          make this build first (threads-relaxed)
-    --no-isolation         leave the isolation headers off, as hosts do where they can't be set
-cargo xtask test           run every check, and install what this machine lacks
+    --no-isolation         send no isolation headers, as hosts that cannot set them
+cargo xtask test           run all checks, and install missing prerequisites
     --quick                the main path only, in under two minutes once everything is compiled
-    --only STAGE           this stage alone; may be repeated
-    --list                 name the stages
-cargo xtask build          make pkg/ for others: every build, with all optimisations (minutes)
-    --quick                as `serve` and `test` make it
-cargo xtask trace [FILE]   put function names into a stack trace, from FILE or the standard input
+    --only STAGE           only this stage; may be repeated
+    --list                 list the stages
+cargo xtask build          make pkg/ for distribution: all builds, fully optimised (takes minutes)
+    --quick                with the profile of `serve` and `test`: faster to build
+cargo xtask trace [FILE]   add function names to a stack trace from FILE or standard input
 
     --yes                  install Debian packages with sudo without asking
 ";
@@ -48,7 +47,7 @@ cargo xtask trace [FILE]   put function names into a stack trace, from FILE or t
 fn main() -> ExitCode {
     match run() {
         Ok(true) => ExitCode::SUCCESS,
-        // The stages have said what failed, and their count is the last line.
+        // The stages have reported what failed; their totals are the last line.
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -67,20 +66,20 @@ enum Command {
     Trace(Option<PathBuf>),
 }
 
-// Whether all went well; a fault that stops a command is an error instead.
+// Whether all checks passed; a command that could not run is an error instead.
 fn run() -> Result<bool> {
     if let Some(arguments) = wrapper::arguments() {
         wrapper::run(&arguments)?;
         return Ok(true);
     }
-    let (command, agrees) = parse(Parser::from_env()).context("see `cargo xtask --help`")?;
-    let workspace = Workspace::find(agrees)?;
+    let (command, assume_yes) = parse(Parser::from_env()).context("see `cargo xtask --help`")?;
+    let workspace = Workspace::find(assume_yes)?;
     match command {
         Command::Help => print!("{HELP}"),
         Command::Build(effort) => {
             let steps = Steps::new(&workspace.target)?;
             package::make(&workspace, &steps, &BUILDS, effort)?;
-            package::tell_sizes(&workspace, &steps)?;
+            package::print_sizes(&workspace, &steps)?;
         }
         Command::Serve(options) => serve::run(&workspace, &options)?,
         Command::Test(only, extent) => return test::run(&workspace, &only, extent),
@@ -104,11 +103,11 @@ fn parse(mut arguments: Parser) -> Result<(Command, bool)> {
         first: BUILDS[0],
     };
     let (mut only, mut is_quick, mut lists, mut file) = (Vec::new(), false, false, None);
-    let mut agrees = false;
+    let mut assume_yes = false;
     while let Some(argument) = arguments.next()? {
         match (name.as_str(), argument) {
             (_, Arg::Long("help") | Arg::Short('h')) => return Ok((Command::Help, false)),
-            (_, Arg::Long("yes")) => agrees = true,
+            (_, Arg::Long("yes")) => assume_yes = true,
             ("serve", Arg::Long("port")) => options.port = arguments.value()?.parse()?,
             ("serve", Arg::Long("host")) => options.host = arguments.value()?.string()?,
             ("serve", Arg::Long("checkpoint")) => {
@@ -133,21 +132,21 @@ fn parse(mut arguments: Parser) -> Result<(Command, bool)> {
         "build" if is_quick => Command::Build(Effort::Quick),
         "build" => Command::Build(Effort::Full),
         "trace" => Command::Trace(file),
-        other => bail!("there is no command `{other}`"),
+        other => bail!("unknown command `{other}`"),
     };
-    Ok((command, agrees))
+    Ok((command, assume_yes))
 }
 
 fn build_named(name: &str) -> Result<Build> {
     let names = BUILDS.map(|build| build.name).join(", ");
     let found = BUILDS.into_iter().find(|build| build.name == name);
-    found.with_context(|| format!("there is no build `{name}`; there are {names}"))
+    found.with_context(|| format!("unknown build `{name}`; available: {names}"))
 }
 
 fn stage_named(name: &str) -> Result<Stage> {
     let names = STAGES.map(|stage| stage.name()).join(", ");
     let found = STAGES.into_iter().find(|stage| stage.name() == name);
-    found.with_context(|| format!("there is no stage `{name}`; there are {names}"))
+    found.with_context(|| format!("unknown stage `{name}`; available: {names}"))
 }
 
 #[cfg(test)]
@@ -161,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn options_reach_their_command() {
-        let (command, agrees) =
+    fn options_are_passed_to_their_command() {
+        let (command, assume_yes) =
             parsed("serve --port 9000 --checkpoint a --checkpoint b --yes").unwrap();
         let Command::Serve(options) = command else {
             panic!("not serve");
         };
         assert_eq!(
-            (options.port, options.checkpoints.len(), agrees),
+            (options.port, options.checkpoints.len(), assume_yes),
             (9000, 2, true)
         );
         assert_eq!(options.first.name, "threads-relaxed");
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_does_not_know_is_an_error_that_names_it() {
+    fn an_unknown_argument_is_an_error_that_names_it() {
         for (words, named) in [
             ("frobnicate", "frobnicate"),
             ("build --port 1", "--port"),

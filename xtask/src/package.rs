@@ -1,7 +1,7 @@
-//! Puts `pkg/` together, the browser package: the JavaScript module, the builds that exist, and their list.
+//! Assembles `pkg/`, the browser package: the JavaScript module, the available builds, and their list.
 //!
-//! The package is assembled beside the build outputs and then put in place by a rename, so a failed build leaves the
-//! last good one.
+//! The package is assembled beside the build outputs and then moved into place by a rename, so a failed build leaves
+//! the last good one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use crate::files::{copy, copy_files, file_names, make_folder, read, remove_folde
 use crate::steps::Steps;
 use crate::workspace::Workspace;
 
-/// The builds that `pkg/` has, by the folders with their bindings.
+/// The builds in `pkg/`, with the folders of their bindings.
 pub type Made = Vec<(Build, PathBuf)>;
 
-/// Makes `builds`, two at a time, and a package of them and no others.
+/// Makes `builds`, two at a time, and a package with exactly these.
 pub fn make(workspace: &Workspace, steps: &Steps, builds: &[Build], effort: Effort) -> Result<()> {
     let made = Mutex::new(Made::new());
     make_each(workspace, steps, builds, effort, &|build, bindings| {
@@ -30,7 +30,7 @@ pub fn make(workspace: &Workspace, steps: &Steps, builds: &[Build], effort: Effo
 
 const NO_PANIC: &str = "nothing panics while it holds the list";
 
-/// Makes `builds`, two at a time, and gives each to `keep` with the folder of its bindings as soon as it is there.
+/// Makes `builds`, two at a time, and passes each to `keep` with the folder of its bindings as soon as it is ready.
 pub fn make_each(
     workspace: &Workspace,
     steps: &Steps,
@@ -41,7 +41,7 @@ pub fn make_each(
     for build in builds {
         build.install(workspace, steps)?;
     }
-    // The generator of bindings is compiled beside the first builds; who comes to it early waits.
+    // The bindings generator is compiled in parallel with the first builds; a build that is ready earlier waits for it.
     let tools = OnceLock::new();
     let need_tools = || -> Result<()> {
         let made = tools.get_or_init(|| make_tools(workspace, steps).map_err(|e| format!("{e:#}")));
@@ -66,7 +66,7 @@ pub fn make_each(
     })
 }
 
-/// Replaces `pkg/` by a package with the builds of `made`.
+/// Replaces `pkg/` with a package of the builds in `made`.
 pub fn put_in_place(workspace: &Workspace, made: &[(Build, PathBuf)]) -> Result<()> {
     let fresh = workspace.target.join("pkg-fresh");
     remove_folder(&fresh)?;
@@ -74,7 +74,7 @@ pub fn put_in_place(workspace: &Workspace, made: &[(Build, PathBuf)]) -> Result<
     let engine = workspace.root.join("www/engine");
     if !engine.join("zamba2.js").is_file() {
         bail!(
-            "www/engine/zamba2.js is missing; it is the package's entry, restore it and build again"
+            "www/engine/zamba2.js is missing; it is the package's entry point; restore it and build again"
         );
     }
     copy_files(&engine, &fresh)?;
@@ -91,7 +91,7 @@ pub fn put_in_place(workspace: &Workspace, made: &[(Build, PathBuf)]) -> Result<
     }
     write_manifest(&fresh)?;
 
-    // Two renames: whoever reads sees the old package or the new one, and for an instant none, never a mix.
+    // Two renames: a reader sees the old package or the new one, or none for an instant, but never a mix.
     let (place, stale) = (
         workspace.root.join("pkg"),
         workspace.target.join("pkg-stale"),
@@ -105,8 +105,8 @@ pub fn put_in_place(workspace: &Workspace, made: &[(Build, PathBuf)]) -> Result<
 }
 
 /// Prints the sizes of the package's modules.
-pub fn tell_sizes(workspace: &Workspace, steps: &Steps) -> Result<()> {
-    steps.say("pkg/ is ready:");
+pub fn print_sizes(workspace: &Workspace, steps: &Steps) -> Result<()> {
+    steps.print_line("pkg/ is ready:");
     for build in BUILDS {
         let path = workspace
             .root
@@ -116,26 +116,26 @@ pub fn tell_sizes(workspace: &Workspace, steps: &Steps) -> Result<()> {
         let bytes = fs::metadata(&path)
             .with_context(|| format!("cannot read {}", path.display()))?
             .len();
-        steps.say(&format!("  {bytes:>9} bytes  {} (WebAssembly)", build.name));
+        steps.print_line(&format!("  {bytes:>9} bytes  {} (WebAssembly)", build.name));
     }
     Ok(())
 }
 
-// Replaces www/engine/built.js, which lists all builds.
+// Contents that replace www/engine/built.js, which lists all builds.
 fn list_of(made: &[(Build, PathBuf)]) -> String {
-    // In one order, whichever build was ready first.
+    // In a fixed order, whichever build was ready first.
     let names: Vec<String> = BUILDS
         .iter()
         .filter(|build| made.iter().any(|(other, _)| other == *build))
         .map(|build| format!("\"{}\"", build.name))
         .collect();
     format!(
-        "// The builds of this package, by the folders they lie in.\nexport const BUILT = [{}];\n",
+        "// The builds in this package, by their folders.\nexport const BUILT = [{}];\n",
         names.join(", ")
     )
 }
 
-/// Replaces www/engine/error_words.js: the English sentences of errors. `words` has one entry per line.
+/// Contents that replace www/engine/error_words.js: the English sentences of errors. `words` has one entry per line.
 fn error_words(words: &str) -> String {
     let is_error = |line: &&str| {
         let key = line.trim_start();
@@ -179,7 +179,7 @@ mod tests {
     use crate::builds::{BUILDS, lanes};
 
     #[test]
-    fn the_list_names_the_builds_that_were_made_in_one_order() {
+    fn the_list_names_the_available_builds_in_a_fixed_order() {
         let made = [BUILDS[3], BUILDS[0]].map(|build| (build, PathBuf::new()));
         let list = list_of(&made);
         assert!(
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_package_has_the_sentences_of_errors_and_no_others() {
+    fn the_package_contains_only_the_sentences_of_errors() {
         let words = "{\n  \"error.a\": \"A {b}\",\n  \"fact.c\": \"C\",\n  \"run\": \"Run\"\n}\n";
         let made = error_words(words);
         let expected =
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_holds_builds_of_one_kind_of_memory_and_together_they_hold_all() {
+    fn each_lane_has_builds_of_one_kind_of_memory_and_together_they_have_all() {
         let [threads, single] = lanes(&BUILDS);
         assert!(threads.iter().all(|build| build.threads));
         assert!(single.iter().all(|build| !build.threads));

@@ -1,7 +1,7 @@
-//! `cargo xtask serve`: the page on this machine as soon as one build exists, the other builds behind it, and a reload
-//! of the page after every edit.
+//! `cargo xtask serve`: serves the page locally as soon as one build exists, makes the other builds in the background,
+//! and reloads the page after every edit.
 //!
-//! The server is the program `xtask-web`; here is decided what it serves and when it says that something changed.
+//! The server is the program `xtask-web`; this file decides what it serves and when pages reload.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -19,35 +19,35 @@ use crate::package::{self, Made};
 use crate::steps::{Steps, in_words};
 use crate::workspace::Workspace;
 
-/// Edits that come closer together than this are one.
+/// Edits within this time are handled together.
 const BURST: Duration = Duration::from_millis(100);
 
-/// What the user asked of `serve`.
+/// The options of `serve`.
 pub struct Options {
     pub host: String,
     pub port: u16,
     pub checkpoints: Vec<PathBuf>,
     pub isolation: Isolation,
-    /// The build that is made first.
+    /// The build to make first.
     pub first: Build,
 }
 
-/// Whether answers carry the headers that let the page share memory between threads.
+/// Whether responses have the headers that allow shared memory between threads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
     ByHeaders,
-    /// As on a host where headers can't be set: it is left to the page's service worker.
+    /// As on a host that cannot set headers: isolation is left to the page's service worker.
     LeftToThePage,
 }
 
-/// The folders of the page, by the path they are served under.
+/// The folders of the page, by URL path.
 pub fn page_folders(workspace: &Workspace) -> Vec<(String, PathBuf)> {
     ["www", "pkg"]
         .map(|name| (format!("/{name}"), workspace.root.join(name)))
         .into()
 }
 
-/// Builds what is missing, and serves the page until the process is stopped.
+/// Builds what is missing and serves the page until the process ends.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let checkpoints = options.checkpoints.iter();
     let checkpoints = checkpoints
@@ -66,8 +66,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let steps = Steps::new(&workspace.target)?;
     if !builds::is_made(workspace, options.first) {
         let about_s = builds::first_build_s(&steps, options.first);
-        steps.say(&format!(
-            "Compiling the engine and the server: about {} the first time, seconds later on.",
+        steps.print_line(&format!(
+            "Compiling the engine and the server: about {} the first time, seconds afterwards.",
             in_words(about_s)
         ));
     }
@@ -87,16 +87,16 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         Watch::Edits,
     )?;
     if options.port != 0 && !server.url.ends_with(&format!(":{}/", options.port)) {
-        steps.say(&format!(
-            "Port {} is taken, so another is used.",
+        steps.print_line(&format!(
+            "Port {} is in use; another one was chosen.",
             options.port
         ));
     }
     for (name, _) in &checkpoints {
-        steps.say(&format!("Checkpoint: {}checkpoints/{name}/", server.url));
+        steps.print_line(&format!("Checkpoint: {}checkpoints/{name}/", server.url));
     }
-    steps.say(&format!(
-        "Zamba2 is at {} after {} (Ctrl-C stops it; an edit rebuilds and reloads the page)",
+    steps.print_line(&format!(
+        "Zamba2 is served at {} after {} (Ctrl-C stops the server; edits rebuild and reload the page)",
         server.url,
         in_words(start.elapsed().as_secs_f32())
     ));
@@ -106,7 +106,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     })
 }
 
-/// The package that is served, and what it was made of.
+/// The package being served, and its builds.
 struct Site<'a> {
     workspace: &'a Workspace,
     steps: &'a Steps,
@@ -116,7 +116,7 @@ struct Site<'a> {
 #[derive(Default)]
 struct Packaged {
     made: Made,
-    /// Counts the edits of the engine; builds from before the last one are stale.
+    /// Counts edits of the engine; builds of earlier editions are stale.
     edition: u32,
 }
 
@@ -125,7 +125,7 @@ impl Site<'_> {
         self.packaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes builds of the engine as it was at `edition`, and serves each as soon as it is there.
+    /// Makes builds of the engine as of `edition`, and serves each as soon as it is ready.
     fn make(&self, builds: &[Build], edition: u32) -> Result<()> {
         let keep = |build: Build, bindings: PathBuf| {
             let mut packaged = self.packaged();
@@ -143,14 +143,14 @@ impl Site<'_> {
         let start = Instant::now();
         let others: Vec<Build> = BUILDS.into_iter().filter(|other| *other != first).collect();
         match self.make(&others, 0) {
-            Ok(()) => self.steps.say(&format!(
-                "All {} builds are there after {} more.",
+            Ok(()) => self.steps.print_line(&format!(
+                "All {} builds are ready after another {}.",
                 BUILDS.len(),
                 in_words(start.elapsed().as_secs_f32())
             )),
-            Err(error) => self.steps.say(&format!(
-                "The page works, but not every build could be made: {error:#}"
-            )),
+            Err(error) => self
+                .steps
+                .print_line(&format!("The page works, but a build failed: {error:#}")),
         }
     }
 
@@ -179,12 +179,12 @@ impl Site<'_> {
                 Ok(()) => server.reload()?,
                 Err(error) => self
                     .steps
-                    .say(&format!("{error:#}\nThe page is as it was.")),
+                    .print_line(&format!("{error:#}\nThe page is unchanged.")),
             }
         }
     }
 
-    // The other builds are of the source before the edit, so they leave the package.
+    // The other builds are of the source before the edit, so they are removed from the package.
     fn make_again(&self, in_use: Build) -> Result<()> {
         let edition = {
             let mut packaged = self.packaged();
@@ -199,7 +199,7 @@ impl Site<'_> {
         };
         let steps = self.steps;
         package::make_each(self.workspace, steps, &[in_use], Effort::Quick, &keep)?;
-        steps.say(&format!(
+        steps.print_line(&format!(
             "Edit {edition}: {} was rebuilt in {}, and the page reloads.",
             in_use.name,
             in_words(start.elapsed().as_secs_f32())
@@ -208,11 +208,11 @@ impl Site<'_> {
     }
 }
 
-/// What an edited file is a part of, in the order of the work that it makes.
+/// What an edited file belongs to, ordered by the work it causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Nothing,
-    /// Served as it is.
+    /// Served directly.
     Page,
     /// Copied into the package.
     Package,
@@ -221,9 +221,9 @@ enum Part {
 }
 
 impl Part {
-    /// `path` is relative to the repository's root.
+    /// `path` is relative to the root of the repository.
     fn of(path: &Path) -> Part {
-        // Rust has the sentences of errors and reports from www/words.
+        // Rust contains the sentences of errors and reports from www/words.
         let is_engine = ["src", ".cargo", "www/words"]
             .iter()
             .any(|folder| path.starts_with(folder));
@@ -243,30 +243,30 @@ fn is_top_file(path: &Path) -> bool {
     path == Path::new("index.html") || path == Path::new("isolation.js")
 }
 
-/// What the server tells.
+/// Events reported by the server.
 enum Event {
     Edited(PathBuf),
-    /// A page took this build.
+    /// A page loaded this build.
     Loaded(Build),
 }
 
-/// Whether a server tells of edits and reloads its pages.
+/// Whether a server reports edits and reloads its pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Watch {
     Nothing,
     Edits,
 }
 
-/// A running `xtask-web serve`; dropping it ends the program.
+/// A running `xtask-web serve`; dropping it ends the process.
 pub struct Server {
     child: Child,
     events: Receiver<Event>,
-    /// The address of the page, with a slash at its end.
+    /// The page's URL, with a trailing slash.
     pub url: String,
 }
 
 impl Server {
-    /// Starts a server of the page and of `folders`, by the path they are served under.
+    /// Starts a server for the page and for `folders`, by URL path.
     pub fn start(
         workspace: &Workspace,
         host: &str,
@@ -300,11 +300,11 @@ impl Server {
         let mut child = child.context("cannot start the server")?;
         let output = child.stdout.take().context("the server has no output")?;
         let mut lines = BufReader::new(output).lines();
-        // Its error is above.
+        // The server has printed the error.
         let url = lines.next().context("the server did not start")??;
         let (sender, events) = mpsc::channel();
         thread::spawn(move || {
-            // Where a line can't be read or nobody listens, the server or this command has ended.
+            // If a line cannot be read or nobody receives it, the server or this command has ended.
             while let Some(Ok(line)) = lines.next() {
                 if let Some(event) = Event::of(&line)
                     && sender.send(event).is_err()
@@ -316,7 +316,7 @@ impl Server {
         Ok(Server { child, events, url })
     }
 
-    /// Waits for an event, and for those that come close behind it.
+    /// Waits for an event, and for those that follow closely.
     fn next_events(&self) -> Result<Vec<Event>> {
         let mut events = vec![self.events.recv().context("the server ended")?];
         loop {
@@ -329,7 +329,7 @@ impl Server {
         }
     }
 
-    /// Makes every page that the server has given reload itself.
+    /// Reloads every page loaded from this server.
     fn reload(&mut self) -> Result<()> {
         let input = self.child.stdin.as_mut();
         let input = input.context("the server has no input")?;
@@ -353,7 +353,7 @@ impl Event {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that has ended by itself needs no end.
+        // A process that has already ended does not matter.
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -373,8 +373,7 @@ fn named_checkpoint(folder: &Path) -> Result<(String, PathBuf)> {
         .file_name()
         .and_then(|name| name.to_str())
         .with_context(|| format!("{} has no name to serve it under", folder.display()))?;
-    // The router reads braces as a pattern, a URL reads the others as syntax, and a leading dot is
-    // never served.
+    // Braces are router syntax, the others URL syntax, and names with a leading dot are never served.
     if name.starts_with('.') || name.contains(|c: char| "{}?#%*".contains(c) || c.is_whitespace()) {
         bail!("the checkpoint folder name `{name}` does not suit a URL; rename the folder");
     }
@@ -388,7 +387,7 @@ mod tests {
     use super::{Event, Part};
 
     #[test]
-    fn an_edit_makes_no_more_work_than_its_file_needs() {
+    fn an_edit_causes_only_the_work_its_file_needs() {
         for (path, part) in [
             ("src/model/forward.rs", Part::Engine),
             (
@@ -410,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_the_server_is_an_edit_or_a_build_that_a_page_took() {
+    fn a_line_from_the_server_is_an_edit_or_a_loaded_build() {
         assert!(
             matches!(Event::of("edited /a b.rs"), Some(Event::Edited(path)) if path == Path::new("/a b.rs"))
         );

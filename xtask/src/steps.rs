@@ -1,6 +1,6 @@
-//! Other programs, run as named steps: one calm line for each with its time, and its output only when it failed.
+//! Runs other programs as named steps: one line per step with its duration, and its output only on failure.
 //!
-//! It decides nothing about what is run. A step's output is kept in `target/logs/`.
+//! What to run is decided by the callers. A step's output is kept in `target/logs/`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,33 +15,33 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace::shown;
 
-/// A step that took less than this had nothing to do, and is not worth a line.
+/// A shorter step had nothing to do and gets no line.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
 
-/// What a failed step printed is shown from its end; the whole is in its log.
+/// Only the end of a failed step's output is shown; the log has all of it.
 const SHOWN_LINES: usize = 200;
 
-/// The machine that the usual times were taken on.
+/// Cores of the machine on which `usual_s` was measured.
 const USUAL_CORES: usize = 2;
 
 const REDRAW: Duration = Duration::from_millis(250);
 
-/// What a step is, in words.
+/// A step and its description.
 #[derive(Clone, Copy)]
 pub struct Step {
     pub name: &'static str,
     pub purpose: &'static str,
-    /// Seconds of a first run on two cores; later runs are estimated by the last one on this machine.
+    /// Seconds of a first run on two cores; later estimates use the last run on this machine.
     pub usual_s: u32,
 }
 
-/// A step's end. Whether its exit status was a failure is for the caller to judge.
+/// The result of a step. The caller decides which exit statuses are failures.
 pub struct Finished {
     pub succeeded: bool,
     pub output: String,
 }
 
-/// Runs steps, several at once if they are started from several threads.
+/// Runs steps, in parallel if called from several threads.
 pub struct Steps {
     board: Arc<Mutex<Board>>,
     logs: PathBuf,
@@ -51,9 +51,9 @@ pub struct Steps {
 #[derive(Default)]
 struct Board {
     running: Vec<(Step, Instant)>,
-    /// Seconds of each step's last run that had something to do.
+    /// Seconds of each step's last run that had work to do.
     last_s: BTreeMap<String, f32>,
-    /// Width of the line that shows what runs now, on a terminal.
+    /// Width of the progress line on a terminal.
     drawn: usize,
 }
 
@@ -69,7 +69,7 @@ impl Steps {
         }));
         if io::stdout().is_terminal() {
             let board = Arc::downgrade(&board);
-            // The thread ends with the steps.
+            // The thread ends together with `Steps`.
             thread::spawn(move || {
                 while let Some(board) = board.upgrade() {
                     lock(&board).draw();
@@ -80,27 +80,27 @@ impl Steps {
         Ok(Self { board, logs, times })
     }
 
-    /// Seconds that a step takes on this machine, as far as can be known before.
+    /// Estimated seconds of a step on this machine.
     pub fn estimate_s(&self, step: &Step) -> f32 {
         lock(&self.board).estimate_s(step)
     }
 
-    /// Runs a command to its end; anything but success is an error, shown with what the command printed.
+    /// Runs a command to completion; failure is an error, and the command's output is printed.
     pub fn run(&self, step: &Step, command: &mut Command) -> Result<()> {
         let finished = self.finish(step, command)?;
         if !finished.succeeded {
-            self.say(&tail(&finished.output));
+            self.print_line(&tail(&finished.output));
             bail!("`{}` failed; its output is above", shown(command));
         }
         Ok(())
     }
 
-    /// Runs a command to its end and gives what it printed.
+    /// Runs a command to completion and returns its output.
     pub fn finish(&self, step: &Step, command: &mut Command) -> Result<Finished> {
         let path = self.logs.join(format!("{}.log", step.name));
         let log =
             File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        let errors = log.try_clone().context("cannot write a log twice")?;
+        let errors = log.try_clone().context("cannot share the log file")?;
         let color = if io::stdout().is_terminal() {
             "always"
         } else {
@@ -119,7 +119,8 @@ impl Steps {
         let status = child.wait();
         let took = start.elapsed();
         self.end(step, took);
-        let status = status.with_context(|| format!("`{}` was lost", shown(command)))?;
+        let status =
+            status.with_context(|| format!("`{}` could not be waited for", shown(command)))?;
         let output = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Finished {
             succeeded: status.success(),
@@ -135,7 +136,7 @@ impl Steps {
         }
         let seconds = took.as_secs_f32();
         board.last_s.insert(step.name.to_owned(), seconds);
-        // Only the next estimate suffers if the times can't be kept.
+        // If the times cannot be saved, only the next estimate is affected.
         fs::write(&self.times, write_times(&board.last_s)).ok();
         board.print(&format!(
             "  {:<16} {:>4.0} s  {}",
@@ -143,8 +144,8 @@ impl Steps {
         ));
     }
 
-    /// Prints a line among those of the steps.
-    pub fn say(&self, line: &str) {
+    /// Prints a line between those of the steps.
+    pub fn print_line(&self, line: &str) {
         lock(&self.board).print(line);
     }
 }
@@ -176,7 +177,7 @@ impl Board {
         let line = running.join(" · ");
         self.drawn = line.chars().count();
         print!("{line}");
-        // A terminal that is gone takes no more progress, and that harms nothing.
+        // Output errors are ignored: a closed terminal needs no progress.
         io::stdout().flush().ok();
     }
 
@@ -192,7 +193,7 @@ fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
     board.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The end of an output, as much as is worth showing.
+/// The end of an output, as much as is shown.
 pub fn tail(output: &str) -> String {
     let lines: Vec<&str> = output.lines().collect();
     let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
@@ -212,7 +213,7 @@ fn write_times(times: &BTreeMap<String, f32>) -> String {
     times.iter().map(line).collect()
 }
 
-/// A duration as people say it.
+/// A duration in words.
 pub fn in_words(seconds: f32) -> String {
     if seconds < 90.0 {
         return format!("{seconds:.0} s");
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_output_of_a_command_is_given_whole() {
+    fn the_whole_output_of_a_command_is_returned() {
         let finished = steps("output").finish(&STEP, Command::new("cargo").arg("--version"));
         let finished = finished.unwrap();
         assert!(finished.succeeded);
@@ -267,12 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_time_here_is_the_next_estimate() {
+    fn the_next_estimate_is_the_last_duration_on_this_machine() {
         let steps = steps("estimate");
         assert!(steps.estimate_s(&STEP) <= 40.0);
         steps.end(&STEP, std::time::Duration::from_secs(7));
         assert_eq!(steps.estimate_s(&STEP), 7.0);
-        // A run that had nothing to do says nothing about one that has.
+        // A run that had nothing to do does not change the estimate.
         steps.end(&STEP, std::time::Duration::from_millis(3));
         assert_eq!(steps.estimate_s(&STEP), 7.0);
     }
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_said_in_seconds_and_then_in_minutes() {
+    fn durations_are_worded_in_seconds_and_then_in_minutes() {
         assert_eq!(in_words(42.4), "42 s");
         assert_eq!(in_words(168.0), "2.8 min");
     }

@@ -1,8 +1,8 @@
-//! Every check of the repository, in stages: `cargo xtask test`.
+//! `cargo xtask test`: all checks of the repository, in stages.
 //!
-//! A failed stage does not stop the others. The stages run other programs and judge their exit status and their
-//! counts; what they check is written elsewhere. Two lanes run side by side, because compiling leaves a core idle now
-//! and then; the browser has the machine to itself, because a page that waits for a core looks like one that hangs.
+//! A failed stage does not stop the others. The stages run other programs and evaluate their exit status and counts.
+//! Two lanes run in parallel, because compiling sometimes leaves a core idle; the browser stage runs alone, because a
+//! page that waits for a core looks as if it hangs.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -21,14 +21,14 @@ use crate::workspace::Workspace;
 
 const KERNEL_TARGET: &str = "wasm32-wasip1";
 
-/// Native tests whose names have one of these compute for most of the stage's time.
+/// Parts of the names of the native tests that take most of the stage's time; `--quick` skips them.
 const SLOW: [&str; 6] = [
     "webgpu",
     "graphics_adapter",
     "lookahead::",
     "quantization::",
-    "cli::bench",
-    "cli::profile",
+    "cli::logits::bench",
+    "cli::profile::",
 ];
 
 /// How much is checked.
@@ -39,7 +39,7 @@ pub enum Extent {
     Quick,
 }
 
-/// A part of the whole check that can be run alone.
+/// A part of the checks that can be run alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Format,
@@ -51,7 +51,7 @@ pub enum Stage {
     Browser,
 }
 
-/// In the order in which they are listed.
+/// In the order of `--list`.
 pub const STAGES: [Stage; 7] = [
     Stage::Format,
     Stage::Lint,
@@ -62,7 +62,7 @@ pub const STAGES: [Stage; 7] = [
     Stage::Browser,
 ];
 
-/// The stages that run side by side, each lane in its order. They lock different build folders.
+/// Stages that run in parallel, each lane in order. The lanes lock different build folders.
 const LANES: [&[Stage]; 2] = [
     &[Stage::Format, Stage::Lint, Stage::Native, Stage::Docs],
     &[Stage::Types, Stage::Kernels],
@@ -83,15 +83,15 @@ impl Stage {
 
     fn purpose(self) -> &'static str {
         match self {
-            Stage::Format => "the formatting of Rust",
-            Stage::Lint => "lints of Rust, for this machine and for the browser",
+            Stage::Format => "Rust formatting",
+            Stage::Lint => "Rust lints, for this machine and for the browser",
             Stage::Native => "Rust tests on this machine",
-            Stage::Docs => "the documentation of Rust",
+            Stage::Docs => "Rust documentation",
             Stage::Kernels => {
-                "the kernels' tests and the crate's own as WebAssembly in Node.js, plain and relaxed"
+                "kernel tests and unit tests as WebAssembly in Node.js, with plain and relaxed SIMD"
             }
-            Stage::Types => "types and formatting of the JavaScript modules",
-            Stage::Browser => "the page and the package in a real browser",
+            Stage::Types => "JavaScript types and formatting",
+            Stage::Browser => "the page and the package in Chromium",
         }
     }
 
@@ -108,19 +108,19 @@ impl Stage {
     }
 }
 
-/// Prints every stage with what it checks.
+/// Prints every stage with its description.
 pub fn list() {
     for stage in STAGES {
         println!("{:<8} {}", stage.name(), stage.purpose());
     }
 }
 
-/// Runs the stages of `only`, or all of them, and tells whether every fact holds.
+/// Runs the stages in `only`, or all of them, and returns whether all tests passed.
 pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool> {
     let wanted = |stage: &Stage| match extent {
         _ if !only.is_empty() => only.contains(stage),
         Extent::Whole => true,
-        // They compile the crate once more for what the native tests show already.
+        // These would recompile the crate for what the native tests already cover.
         Extent::Quick => !matches!(stage, Stage::Kernels | Stage::Docs),
     };
     let steps = Steps::new(&workspace.target)?;
@@ -136,7 +136,7 @@ pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool
         let counts = stage.check(&run);
         let seconds = start.elapsed().as_secs_f32();
         let result = StageResult::new(stage, seconds, counts);
-        steps.say(&result.line());
+        steps.print_line(&result.line());
         let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
         results.push(result);
     };
@@ -144,7 +144,7 @@ pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool
     thread::scope(|scope| {
         scope.spawn(|| LANES[0].iter().copied().filter(wanted).for_each(check));
         scope.spawn(|| {
-            // The stage comes to the same error, and reports it.
+            // The stage meets the same error and reports it.
             if browser {
                 run.make_package().ok();
             }
@@ -160,17 +160,17 @@ pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool
     Ok(results.iter().all(StageResult::passed))
 }
 
-/// How many facts a stage has checked.
+/// How many tests a stage has run.
 #[derive(Default, PartialEq, Eq, Debug)]
 struct Counts {
     passed: usize,
     failed: usize,
-    /// What was not checked, and why.
+    /// What was skipped, and why.
     skipped: Vec<String>,
 }
 
 impl Counts {
-    /// A check that is one fact.
+    /// A check that counts as one test.
     fn one() -> Counts {
         Counts {
             passed: 1,
@@ -184,7 +184,7 @@ impl Counts {
         self.skipped.extend(other.skipped);
     }
 
-    /// Reads what test runners print: their totals, and the tests' own lines about what they skip.
+    /// Parses the output of test runners: totals, and the tests' own lines about skipped parts.
     fn of_output(output: &str) -> Counts {
         let mut counts = Counts::default();
         for line in output.lines() {
@@ -282,9 +282,9 @@ fn summary(results: &[StageResult], seconds: f32) -> String {
     }
     lines.extend(total.skipped.iter().map(|why| format!("skipped in {why}")));
     if total.failed > 0 {
-        lines.push("Run one stage alone with `cargo xtask test --only STAGE`.".to_owned());
+        lines.push("Run a single stage with `cargo xtask test --only STAGE`.".to_owned());
     }
-    lines.push(format!("The whole took {}.", in_words(seconds)));
+    lines.push(format!("Total time: {}.", in_words(seconds)));
     lines.push(format!(
         "{} passed, {} failed, {} skipped",
         total.passed,
@@ -294,7 +294,7 @@ fn summary(results: &[StageResult], seconds: f32) -> String {
     lines.join("\n")
 }
 
-/// What the stages run with.
+/// The context of all stages.
 struct Run<'a> {
     workspace: &'a Workspace,
     steps: &'a Steps,
@@ -331,7 +331,7 @@ impl Run<'_> {
         if self.extent == Extent::Quick {
             return Ok(counts);
         }
-        // Threads and relaxed SIMD choose modules independently, so these two have every line between them.
+        // Threads and relaxed SIMD select modules independently, so these two builds cover every line.
         for (build, step) in [
             (
                 BUILDS[0],
@@ -352,7 +352,7 @@ impl Run<'_> {
 
     fn native(&self) -> Result<Counts> {
         installs::graphics_adapter(self.workspace, self.steps);
-        // The commands are tested under the profile they already run in, which spares compiling them once more.
+        // The commands are tested with the profile they run in, which avoids compiling them again.
         let own = [
             "test",
             "--package",
@@ -363,7 +363,7 @@ impl Run<'_> {
             "xtask",
         ];
         let mut counts = self.tests(
-            step("xtask tests", "tests of these commands", 20),
+            step("xtask tests", "tests of the developer commands", 20),
             self.workspace.cargo().args(own),
         )?;
         let mut all = self.workspace.cargo();
@@ -383,11 +383,11 @@ impl Run<'_> {
         installs::rust_target(self.workspace, self.steps, KERNEL_TARGET)?;
         let path = installs::node(self.workspace, self.steps)?;
         let mut counts = Counts::default();
-        let plain = step("kernels", "the kernels' tests as WebAssembly", 90);
+        let plain = step("kernels", "kernel tests as WebAssembly", 90);
         let relaxed = step("kernels-relaxed", "the same with relaxed SIMD", 45);
         for (step, is_relaxed) in [(plain, false), (relaxed, true)] {
             let mut command = self.workspace.cargo();
-            // A failed assertion ends a wasm program at once, and a captured message would be lost with it.
+            // A failed assertion ends a wasm program at once, and captured output would be lost.
             command.args(["test", "--package", "zamba2", "--target", KERNEL_TARGET]);
             command.args(["--lib", "--test", "kernels"]);
             if is_relaxed {
@@ -403,15 +403,15 @@ impl Run<'_> {
 
     fn types(&self) -> Result<Counts> {
         let path = self.node_packages()?;
-        // `--no` keeps npx from fetching a compiler that the lock file does not name.
+        // `--no` keeps npx from downloading a compiler that is not in the lock file.
         let arguments = ["--no", "--", "tsc", "--noEmit", "-p", "jsconfig.json"];
         let mut command = self.workspace.program("npx");
-        let tsc = step("tsc", "types of the JavaScript modules", 10);
+        let tsc = step("tsc", "JavaScript types", 10);
         self.steps
             .run(&tsc, command.args(arguments).env("PATH", &path))?;
         let mut command = self.workspace.program("npm");
         command.args(["run", "--silent", "format:check"]);
-        let prettier = step("prettier", "the formatting of JavaScript", 5);
+        let prettier = step("prettier", "JavaScript formatting", 5);
         self.steps.run(&prettier, command.env("PATH", &path))?;
         Ok(Counts {
             passed: 2,
@@ -470,17 +470,17 @@ impl Run<'_> {
         package::make(self.workspace, self.steps, builds, Effort::Quick)
     }
 
-    /// Runs tests and counts them. Their output is shown where one fails.
+    /// Runs tests and counts them. On failure their output is printed.
     fn tests(&self, step: Step, command: &mut Command) -> Result<Counts> {
         let finished = self.steps.finish(&step, command)?;
         let counts = Counts::of_output(&finished.output);
         if !finished.succeeded {
-            self.steps.say(&crate::steps::tail(&finished.output));
+            self.steps.print_line(&crate::steps::tail(&finished.output));
             if counts.failed == 0 {
-                bail!("{} ended without a result; its output is above", step.name);
+                bail!("{} ended without totals; its output is above", step.name);
             }
         } else if counts.passed + counts.failed == 0 {
-            bail!("{} ran no test", step.name);
+            bail!("{} ran no tests", step.name);
         }
         Ok(counts)
     }
@@ -490,8 +490,8 @@ impl Run<'_> {
             .run(&step, self.workspace.cargo().args(arguments))
     }
 
-    // Installs exactly what package-lock.json names and gives the PATH for it. npm writes its record last, so a record
-    // that is newer than the lock file means a complete folder.
+    // Installs exactly the packages in package-lock.json and returns the PATH for them. npm writes its record last, so
+    // a record newer than the lock file means a complete folder.
     fn node_packages(&self) -> Result<OsString> {
         let path = installs::node(self.workspace, self.steps)?;
         let changed = |path: &str| self.workspace.root.join(path).metadata()?.modified();
@@ -502,7 +502,7 @@ impl Run<'_> {
         let mut command = self.workspace.program("npm");
         let npm = step(
             "npm",
-            "what package-lock.json names, for the tests of the page",
+            "the packages in package-lock.json, for the browser tests",
             10,
         );
         self.steps.run(&npm, command.arg("ci").env("PATH", &path))?;
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_the_totals_and_a_stage_that_broke_counts_as_failed() {
+    fn the_last_line_has_the_totals_and_a_stage_with_an_error_counts_as_failed() {
         let results = [
             StageResult::new(Stage::Format, 1.0, Ok(Counts::one())),
             StageResult::new(Stage::Lint, 2.0, Err(anyhow::anyhow!("no clippy"))),

@@ -1,4 +1,4 @@
-//! `cargo xtask trace`: function names for a stack trace of the shipped wasm, which has none.
+//! `cargo xtask trace`: adds function names to a stack trace of the shipped wasm, which has none.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 /// How browsers write a function of a module without names.
 const MARK: &str = "wasm-function[";
 
-/// Prints the stack trace in `file`, or from the standard input, with the names of `pkg/`'s functions.
+/// Prints the stack trace in `file`, or from standard input, with the names of `pkg/`'s functions.
 pub fn run(workspace: &Workspace, file: Option<&Path>) -> Result<()> {
     let trace = match file {
         Some(path) => fs::read_to_string(path)
@@ -41,7 +41,7 @@ pub fn run(workspace: &Workspace, file: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// The build whose module a line of a trace names by its address.
+/// The build whose module is named in the URL of a trace line.
 fn build_of(line: &str) -> Option<&'static str> {
     let names = BUILDS.map(|build| build.name);
     names
@@ -49,7 +49,7 @@ fn build_of(line: &str) -> Option<&'static str> {
         .find(|name| line.contains(&format!("/{name}/")))
 }
 
-/// The line with the name of its function after the index, as far as `list` has it.
+/// The line with the function's name after its index, if `list` has it.
 fn named(line: &str, list: &str) -> Option<String> {
     let start = line.find(MARK)? + MARK.len();
     let end = start + line[start..].find(']')?;
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_javascript_or_of_an_unknown_function_stays_as_it_is() {
+    fn lines_of_javascript_and_of_unknown_functions_are_unchanged() {
         assert_eq!(named("    at step (worker.js:12:3)", LIST), None);
         assert_eq!(named("wasm-function[1]", LIST), None);
         assert_eq!(build_of("worker.js:12:3"), None);

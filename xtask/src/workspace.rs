@@ -1,6 +1,6 @@
-//! Where the repository and its build outputs lie, and how other programs are started in it.
+//! Paths of the repository and its build outputs, and how other programs are started in it.
 //!
-//! Every other file of xtask builds on this one. It decides nothing about what is run.
+//! The lowest file of xtask: all others may use it. It decides nothing about what is run.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,47 +9,47 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-/// The facts of this workspace that the commands need.
+/// Properties of this workspace that the commands need.
 pub struct Workspace {
     /// The repository's root folder.
     pub root: PathBuf,
     /// Cargo's folder for build outputs.
     pub target: PathBuf,
-    /// Whether the user has agreed beforehand to what needs `sudo`.
-    pub agrees: bool,
+    /// Whether the user has given permission for `sudo` in advance (`--yes`).
+    pub assume_yes: bool,
 }
 
 impl Workspace {
-    /// The workspace that this program was built from and in.
-    pub fn find(agrees: bool) -> Result<Self> {
-        // Cargo sets the variable for what it runs; a binary started by hand has the folder it was compiled in.
+    /// The workspace that this program was built from.
+    pub fn find(assume_yes: bool) -> Result<Self> {
+        // Cargo sets the variable for programs it runs; a binary started directly uses the folder it was compiled in.
         let package =
             env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let root = PathBuf::from(package)
             .parent()
             .map(PathBuf::from)
-            .context("xtask lies in no folder")?;
+            .context("xtask's manifest has no parent folder")?;
         // This program is target/<profile>/xtask, wherever the user's configuration puts `target`.
-        let program = env::current_exe().context("this program has no path")?;
+        let program = env::current_exe().context("the path of this program is unknown")?;
         let target = program
             .ancestors()
             .nth(2)
             .map(PathBuf::from)
-            .context("this program lies in no build folder")?;
+            .context("this program is not in a build folder")?;
         Ok(Self {
             root,
             target,
-            agrees,
+            assume_yes,
         })
     }
 
-    /// A cargo command that runs in the repository's root.
+    /// A cargo command that runs in the root of the repository.
     pub fn cargo(&self) -> Command {
-        // Under `cargo run` this is the very cargo that started us, toolchain override included.
+        // `cargo run` sets this to the running cargo, including a toolchain override.
         self.program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
     }
 
-    /// A command that runs in the repository's root.
+    /// A command that runs in the root of the repository.
     pub fn program(&self, name: impl Into<OsString>) -> Command {
         let mut command = Command::new(name.into());
         command.current_dir(&self.root);
@@ -57,7 +57,7 @@ impl Workspace {
     }
 }
 
-/// The first line a command prints, or nothing when it is missing or fails.
+/// The first line a command prints, or None if it is missing or fails.
 pub fn first_line(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -67,7 +67,7 @@ pub fn first_line(command: &mut Command) -> Option<String> {
         .then(|| text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-/// A command as one would type it.
+/// A command as typed in a shell.
 pub fn shown(command: &Command) -> String {
     let name = PathBuf::from(command.get_program());
     let name = name.file_stem().unwrap_or_else(|| name.as_os_str());

@@ -1,6 +1,7 @@
-//! This program as cargo's `RUSTC_WORKSPACE_WRAPPER`: the compiler with more arguments for the workspace's own crates.
+//! This program as cargo's `RUSTC_WORKSPACE_WRAPPER`: runs the compiler with additional arguments for the workspace's
+//! crates.
 //!
-//! `cargo test` takes no compiler arguments, and `RUSTFLAGS` would compile every dependency again.
+//! `cargo test` takes no compiler arguments, and `RUSTFLAGS` would recompile every dependency.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,12 +9,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Holds the arguments, separated by spaces. Set, it makes this program the wrapper.
+/// The environment variable with the arguments, separated by spaces. If it is set, this program is the wrapper.
 const ARGUMENTS: &str = "ZAMBA2_RUSTC_ARGUMENTS";
 
-/// Adds `arguments` to the compilations of the workspace's own crates that `cargo` starts for `--target` targets.
+/// Adds `arguments` to the compilations of the workspace's crates that `cargo` starts for a `--target`.
 pub fn add_arguments(cargo: &mut Command, arguments: &str) -> Result<()> {
-    let program = env::current_exe().context("this program has no path")?;
+    let program = env::current_exe().context("the path of this program is unknown")?;
     cargo.env("RUSTC_WORKSPACE_WRAPPER", program);
     cargo.env(ARGUMENTS, arguments);
     Ok(())
@@ -24,11 +25,11 @@ pub fn arguments() -> Option<String> {
     env::var(ARGUMENTS).ok()
 }
 
-/// Runs the compiler as cargo asks, with `arguments` where it compiles for a target other than this machine: build
-/// scripts and the questions cargo asks the compiler beforehand stay as they are.
+/// Runs the compiler as requested by cargo, with `arguments` added if it compiles for a `--target`. Build scripts and
+/// cargo's queries to the compiler are unchanged.
 pub fn run(arguments: &str) -> Result<()> {
     let mut given = env::args_os().skip(1);
-    let compiler = given.next().context("cargo has named no compiler")?;
+    let compiler = given.next().context("cargo gave no compiler")?;
     let given: Vec<OsString> = given.collect();
     let has = |name: &str| given.iter().any(|argument| argument == name);
     let mut command = Command::new(compiler);

@@ -1,5 +1,5 @@
-//! What the developer's commands need heavy libraries for, as a program that `cargo xtask` runs: the local server and
-//! the JavaScript bindings of a wasm module. It decides nothing about what is built or served.
+//! Commands of the developer tools that need heavy libraries, as a program run by `cargo xtask`: the local server and
+//! the JavaScript bindings of a wasm module. What is built or served is decided by the caller.
 //!
 //! ```text
 //! xtask-web serve ROOT HOST PORT [--no-isolation] [--reload] [--watch DIR]... [--watch-files DIR] PATH=DIR...
@@ -45,12 +45,12 @@ fn run() -> Result<()> {
                 &PathBuf::from(out?),
             )
         }
-        _ => bail!("`cargo xtask` runs this program; it has the commands serve and bindings"),
+        _ => bail!("this program is run by `cargo xtask`; its commands are serve and bindings"),
     }
 }
 
-// Serves until the standard input ends; a byte there makes pages reload. Writes the address, then a line for each
-// edited file and for each module that a page takes.
+// Serves until standard input ends; each byte there makes pages reload. Prints the URL, then a line for each edited
+// file and for each module loaded by a page.
 fn serve(mut arguments: lexopt::Parser) -> Result<()> {
     let root = PathBuf::from(arguments.value()?);
     let host = arguments.value()?.string()?;
@@ -68,7 +68,7 @@ fn serve(mut arguments: lexopt::Parser) -> Result<()> {
         }
     }
 
-    // Unlike any version of a server before this one, so that a page which outlived that one reloads.
+    // Different from the version of any earlier server, so that a page loaded from one reloads.
     let start = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let (version, seen) = tokio::sync::watch::channel(start);
     let listener = listen(&host, port)?;
@@ -82,7 +82,7 @@ fn serve(mut arguments: lexopt::Parser) -> Result<()> {
     println!("{}", server.url());
     let _watcher = watch::start(&watched)?;
     std::thread::spawn(move || {
-        // The end of the input is the end of the command that started this program.
+        // End of input means that the command that started this program has ended.
         while std::io::stdin().read(&mut [0]).is_ok_and(|bytes| bytes > 0) {
             version.send_modify(|version| *version += 1);
         }
@@ -96,6 +96,6 @@ fn served_folder(argument: OsString) -> Result<(String, PathBuf)> {
     let (path, folder) = text
         .as_deref()
         .and_then(|text| text.split_once('='))
-        .context("a served folder is written PATH=DIR")?;
+        .context("a served folder has the form PATH=DIR")?;
     Ok((path.to_owned(), folder.into()))
 }

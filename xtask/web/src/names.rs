@@ -1,4 +1,4 @@
-//! The names of a module's functions, apart from the module.
+//! Separates the function names of a wasm module from the module.
 
 use std::fmt::Write;
 
@@ -6,14 +6,14 @@ use anyhow::Result;
 use rustc_demangle::demangle;
 use wasmparser::{KnownCustom, Name, Parser, Payload};
 
-/// A module without names, and its functions' names.
+/// A module without names, and the names of its functions.
 pub struct Split {
     pub module: Vec<u8>,
-    /// A line for each function: its index, which stack traces show, a tab, and its name.
+    /// A line per function: its index as in stack traces, a tab, and its name.
     pub list: String,
 }
 
-/// Takes the section of names out of `module`.
+/// Removes the name section from `module`.
 pub fn split(module: &[u8]) -> Result<Split> {
     let mut list = String::new();
     let (mut kept, mut kept_until) = (Vec::with_capacity(module.len()), 0);
@@ -28,7 +28,7 @@ pub fn split(module: &[u8]) -> Result<Split> {
                 if let Name::Function(functions) = part? {
                     for function in functions {
                         let function = function?;
-                        // The alternate form leaves the hash off.
+                        // The alternate form omits the hash.
                         let name = demangle(function.name);
                         writeln!(list, "{}\t{name:#}", function.index)?;
                     }
@@ -53,7 +53,7 @@ pub fn split(module: &[u8]) -> Result<Split> {
 mod tests {
     use super::split;
 
-    /// A section of a module: its id, its length and its contents, all shorter than 128 bytes.
+    /// A section of a module: id, length and contents, all shorter than 128 bytes.
     fn section(id: u8, contents: &[u8]) -> Vec<u8> {
         [&[id, contents.len() as u8], contents].concat()
     }
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_leave_the_module_and_the_rest_stays_byte_for_byte() {
+    fn only_the_name_section_is_removed_from_the_module() {
         let head = [
             b"\0asm\x01\0\0\0".to_vec(),
             section(1, &[1, 0x60, 0, 0]),  // one type, () -> ()
@@ -85,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn a_module_without_names_stays_as_it_is() {
+    fn a_module_without_names_is_unchanged() {
         let module = b"\0asm\x01\0\0\0".to_vec();
         let split = split(&module).unwrap();
         assert_eq!((split.module, split.list.as_str()), (module, ""));
     }
 
     #[test]
-    fn bytes_that_are_no_module_are_an_error() {
+    fn bytes_that_are_not_a_module_are_an_error() {
         assert!(split(b"<!doctype html>").is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! The local web server: the page, the package, and checkpoints from this machine's disk.
 //!
-//! It serves files that it is told of and nothing else, to one developer or one test run. It is no
-//! production server: no TLS, no compression, no log.
+//! It serves only the given folders, to one developer or one test run. It is not a production server: no TLS, no
+//! compression, no log.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,21 +22,21 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tower_http::services::{ServeDir, ServeFile};
 
-// Few enough that a wrong --host fails soon, enough for every server a developer runs.
+// Few enough that a wrong --host fails soon, and enough for all servers of a developer.
 const PORTS_TO_TRY: u16 = 20;
 
-// Checkpoints are read in pieces of this size: large enough that the disk, not the loop, is the limit.
+// Checkpoints are read in pieces of this size, large enough that the disk is the bottleneck.
 const PIECE: usize = 1 << 20;
 
-/// Whether answers carry the headers that let the page share memory between threads.
+/// Whether responses have the headers that allow shared memory between threads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
     ByHeaders,
-    /// As on a host where headers can't be set: it is left to the page's service worker.
+    /// As on a host that cannot set headers: isolation is left to the page's service worker.
     LeftToThePage,
 }
 
-// The page, and its service worker, which must lie beside it; the only files outside the folders.
+// The page, and its service worker, which must be beside it; the only files outside of folders.
 const TOP_FILES: [(&str, &str); 2] = [("/", "index.html"), ("/isolation.js", "isolation.js")];
 
 /// Listens on `port`, or on the next free port after it.
@@ -51,18 +51,18 @@ pub fn listen(host: &str, port: u16) -> Result<TcpListener> {
         }
     }
     bail!(
-        "port {port} and the {PORTS_TO_TRY} after it are all taken on {host}; name one with --port"
+        "port {port} and the {PORTS_TO_TRY} after it are all in use on {host}; choose one with --port"
     )
 }
 
 /// What a server serves.
 pub struct Site {
-    /// Holds the page and its service worker.
+    /// The folder of the page and its service worker.
     pub root: PathBuf,
-    /// Folders by the path they are served under.
+    /// Folders by URL path.
     pub folders: Vec<(String, PathBuf)>,
     pub isolation: Isolation,
-    /// The version of what is served, where the page shall reload itself when it changes.
+    /// The version of the served files, if pages reload when it changes.
     pub version: Option<watch::Receiver<u64>>,
 }
 
@@ -85,7 +85,7 @@ impl Site {
         let site = site
             .fallback(not_found)
             .layer(middleware::from_fn(refuse_hidden))
-            .layer(middleware::from_fn(tell_of_modules))
+            .layer(middleware::from_fn(report_modules))
             .layer(middleware::map_response(add_headers));
         match self.isolation {
             Isolation::ByHeaders => site.layer(middleware::from_fn(isolate)),
@@ -94,7 +94,7 @@ impl Site {
     }
 }
 
-// The top files with a script that reloads the page. The page's policy allows no inline script, so it is a file.
+// The top files with a script that reloads the page. The page's CSP forbids inline scripts, so it is a file.
 fn reloading(root: &Path, version: watch::Receiver<u64>) -> Router {
     let [(page_path, page_name), (worker_path, worker_name)] = TOP_FILES;
     let page = root.join(page_name);
@@ -108,11 +108,11 @@ fn reloading(root: &Path, version: watch::Receiver<u64>) -> Router {
         let text = RELOAD_SCRIPT.replace("VERSION", &now.borrow().to_string());
         ([(CONTENT_TYPE, "text/javascript")], text)
     };
-    // Answers once the version is no longer the one that the page was loaded with.
+    // Responds once the version differs from the one the page was loaded with.
     let change = move |RawQuery(known): RawQuery| async move {
         let known = known.and_then(|known| known.parse().ok());
         let mut version = version;
-        // An error means that the server ends, and then the page asks the next one.
+        // An error means that the server is ending; the page then asks the next server.
         version
             .wait_for(|version| Some(*version) != known)
             .await
@@ -126,13 +126,13 @@ fn reloading(root: &Path, version: watch::Receiver<u64>) -> Router {
         .route("/dev/change", get(change))
 }
 
-// A server that is gone may come back with another version.
+// A server that stopped may come back with another version.
 const RELOAD_SCRIPT: &str = r#"// Reloads the page when what the local server serves has changed.
 for (;;) {
   try {
     if ((await fetch("/dev/change?VERSION")).ok) break;
   } catch {
-    // The server is away.
+    // The server is not running.
   }
   await new Promise((resolve) => setTimeout(resolve, 1000));
 }
@@ -149,7 +149,7 @@ async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
-// Folders may hold .git or .env beside the weights. A `..` segment starts with a dot as well.
+// Folders may contain .git or .env beside the weights. A `..` segment also starts with a dot.
 async fn refuse_hidden(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_ascii_lowercase();
     let plain = path
@@ -162,8 +162,8 @@ async fn refuse_hidden(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-// Whoever rebuilds after an edit wants to know which build the page has taken.
-async fn tell_of_modules(request: Request, next: Next) -> Response {
+// Reported so that an edit rebuilds the build that the page uses.
+async fn report_modules(request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if let Some(build) = path
         .strip_prefix("/pkg/")
@@ -181,20 +181,20 @@ async fn add_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let mut set = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
     set(HeaderName::from_static("x-content-type-options"), "nosniff");
-    // The browser may keep a file but asks each time whether it changed.
+    // Browsers may cache a file but must revalidate it every time.
     set(CACHE_CONTROL, "no-cache");
     set(ACCEPT_RANGES, "bytes");
     if status == StatusCode::METHOD_NOT_ALLOWED {
         set(CONTENT_TYPE, "text/plain; charset=utf-8");
-        *response.body_mut() = "Only GET and HEAD are served here.\n".into();
+        *response.body_mut() = "Only GET and HEAD are supported.\n".into();
     }
     response
 }
 
-// An isolated page keeps no handle on windows that it opens, and this one lives from that.
+// An isolated page gets no handle to windows it opens, and this page needs one.
 const NOT_ISOLATED: &str = "/www/perfetto.html";
 
-// These three make the page cross-origin isolated: threads need SharedArrayBuffer.
+// These three headers make the page cross-origin isolated: threads need SharedArrayBuffer.
 async fn isolate(request: Request, next: Next) -> Response {
     let isolated = request.uri().path() != NOT_ISOLATED;
     let mut response = next.run(request).await;
@@ -215,7 +215,7 @@ async fn isolate(request: Request, next: Next) -> Response {
     response
 }
 
-/// A server at work on its own threads; dropping it stops it.
+/// A server running on its own threads; dropping it stops it.
 pub struct Server {
     address: SocketAddr,
     end: mpsc::Receiver<std::io::Result<()>>,
@@ -234,7 +234,7 @@ impl Server {
         let router = site.router();
         runtime.spawn(async move {
             let result = accept(listener, router).await;
-            // Nobody listens once the server is dropped, and then the result is of no use.
+            // If the server was dropped, nobody waits for the result.
             sender.send(result).ok();
         });
         Ok(Self {
@@ -244,24 +244,24 @@ impl Server {
         })
     }
 
-    /// The address of the page, with a slash at its end.
+    /// The page's URL, with a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// Waits for the server's end, which only a fault brings.
+    /// Waits until the server stops, which only an error causes.
     pub fn wait(self) -> Result<()> {
         self.end
             .recv()
-            .context("the server's thread is gone")?
+            .context("the server's thread has ended")?
             .context("the server stopped")
     }
 }
 
 async fn accept(listener: TcpListener, site: Router) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
-        // A range's head and body are two writes; without this the second waits for the first's
-        // acknowledgement. A refusal only costs that delay.
+        // The head and body of a range response are two writes; without this the second waits for the acknowledgement
+        // of the first. An error only causes that delay.
         stream.set_nodelay(true).ok();
     });
     axum::serve(listener, site).await

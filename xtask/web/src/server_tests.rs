@@ -1,6 +1,6 @@
-//! Facts about the local server, checked over a loopback socket.
+//! Tests of the local server over a loopback socket.
 //!
-//! Requests are written by hand, because an HTTP client would tidy the paths that matter here.
+//! Requests are written by hand, because an HTTP client would normalise the paths under test.
 
 use std::env;
 use std::fs;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{Isolation, Server, Site, listen};
 
-/// A folder of its own for one test, removed with it, and a server over it.
+/// A temporary folder for one test, removed with it, and a server for it.
 struct Fixture {
     folder: PathBuf,
     server: Server,
@@ -141,7 +141,7 @@ fn each_kind_of_file_has_its_media_type() {
 }
 
 #[test]
-fn every_answer_isolates_the_page_and_is_revalidated() {
+fn every_response_has_isolation_headers_and_is_revalidated() {
     let fixture = Fixture::new("isolation");
     let answers = [
         fixture.get("/"),
@@ -175,7 +175,7 @@ fn the_page_that_opens_perfetto_is_not_isolated() {
 }
 
 #[test]
-fn a_server_told_so_sends_no_isolation_headers() {
+fn isolation_headers_can_be_turned_off() {
     let fixture = Fixture::with("plain", Isolation::LeftToThePage);
     for path in ["/", "/isolation.js", "/www/app.js", "/nothing"] {
         let answer = fixture.get(path);
@@ -191,7 +191,7 @@ fn a_server_told_so_sends_no_isolation_headers() {
 }
 
 #[test]
-fn a_range_gets_exactly_its_bytes() {
+fn a_range_request_returns_exactly_its_bytes() {
     let fixture = Fixture::new("range");
     for (range, content_range, body) in [
         ("2-4", "bytes 2-4/10", "234"),
@@ -278,7 +278,7 @@ fn an_unchanged_file_is_not_sent_twice() {
 }
 
 #[test]
-fn head_tells_the_length_and_sends_no_body() {
+fn head_gives_the_length_and_no_body() {
     let fixture = Fixture::new("head");
     let answer = fixture.ask("HEAD", "/checkpoints/tiny/model.safetensors", "");
     assert_eq!(answer.status, 200);
@@ -287,7 +287,7 @@ fn head_tells_the_length_and_sends_no_body() {
 }
 
 #[test]
-fn a_missing_file_is_a_404_that_says_so() {
+fn a_missing_file_is_a_404_with_a_message() {
     let fixture = Fixture::new("missing");
     for path in [
         "/www/none.js",
@@ -305,17 +305,17 @@ fn a_missing_file_is_a_404_that_says_so() {
 }
 
 #[test]
-fn a_method_that_changes_things_is_refused() {
+fn methods_other_than_get_and_head_are_refused() {
     let fixture = Fixture::new("method");
     for path in ["/", "/www/app.js"] {
         let answer = fixture.ask("POST", path, "");
         assert_eq!(answer.status, 405, "{path}");
-        assert_eq!(answer.body, "Only GET and HEAD are served here.\n");
+        assert_eq!(answer.body, "Only GET and HEAD are supported.\n");
     }
 }
 
 #[test]
-fn a_client_that_leaves_early_harms_nobody() {
+fn a_client_that_disconnects_early_does_not_affect_others() {
     let fixture = Fixture::new("leaving");
     let large = fs::File::create(fixture.folder.join("www/large.bin")).unwrap();
     large.set_len(64 << 20).unwrap();
@@ -341,7 +341,7 @@ fn many_slow_clients_are_served_at_once() {
 }
 
 #[test]
-fn a_taken_port_gives_way_to_the_next_free_one() {
+fn if_a_port_is_in_use_the_next_free_one_is_taken() {
     let first = listen("127.0.0.1", 0).unwrap();
     let port = first.local_addr().unwrap().port();
     let second = listen("127.0.0.1", port).unwrap();
@@ -349,7 +349,7 @@ fn a_taken_port_gives_way_to_the_next_free_one() {
 }
 
 #[test]
-fn a_page_that_reloads_itself_is_told_of_the_version_after_its_own() {
+fn a_self_reloading_page_gets_the_next_version() {
     let (version, seen) = watch::channel(7);
     let fixture = Fixture::serving("reload", Isolation::ByHeaders, Some(seen));
     let page = fixture.get("/");
@@ -361,7 +361,7 @@ fn a_page_that_reloads_itself_is_told_of_the_version_after_its_own() {
     assert!(fixture.get("/dev/reload.js").body.contains("/dev/change?7"));
     assert_eq!(fixture.get("/isolation.js").status, 200);
 
-    // A version that is already another is answered at once, the same one only when it changes.
+    // A request with an outdated version is answered at once, one with the current version when it changes.
     assert_eq!(fixture.get("/dev/change?6").body, "changed");
     let mut waiting = fixture.connect();
     let request = "GET /dev/change?7 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -380,7 +380,7 @@ fn a_page_that_reloads_itself_is_told_of_the_version_after_its_own() {
 }
 
 #[test]
-fn a_page_that_does_not_reload_itself_has_no_script_for_it() {
+fn without_reloading_the_page_has_no_reload_script() {
     let fixture = Fixture::new("still");
     assert!(!fixture.get("/").body.contains("reload"));
     assert_eq!(fixture.get("/dev/reload.js").status, 404);

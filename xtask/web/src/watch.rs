@@ -1,4 +1,4 @@
-//! Edited files, told on the standard output: one line per file, after the editor has been still for a moment.
+//! Prints edited files to standard output: one line per file, after edits have paused for a moment.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,29 +8,29 @@ use anyhow::{Context, Result};
 use notify_debouncer_mini::notify::{RecommendedWatcher, RecursiveMode};
 use notify_debouncer_mini::{DebounceEventResult, Debouncer, new_debouncer};
 
-// Editors write a file in several steps, and a change of branch touches many.
+// Editors write a file in several steps, and a branch switch touches many files.
 const STILL: Duration = Duration::from_millis(150);
 
 /// What is watched.
 pub enum Watched {
-    /// A folder with all that is below it.
+    /// A folder and everything below it.
     Tree(PathBuf),
-    /// The files of a folder. Editors replace a file instead of writing it, so it can't be watched by itself.
+    /// The files of a folder. Editors replace a file instead of writing it, so it cannot be watched by itself.
     Files(PathBuf),
 }
 
 /// Watches until the result is dropped.
 pub fn start(watched: &[Watched]) -> Result<Debouncer<RecommendedWatcher>> {
     let mut edits = Edits::since(SystemTime::now());
-    let tell = move |events: DebounceEventResult| {
-        // What cannot be watched for a moment, such as a folder that was replaced, is no reason to stop.
+    let report = move |events: DebounceEventResult| {
+        // Something that temporarily cannot be watched, such as a replaced folder, is no reason to stop.
         for event in events.unwrap_or_default() {
             if edits.is_new(&event.path) {
                 println!("edited {}", event.path.display());
             }
         }
     };
-    let mut debouncer = new_debouncer(STILL, tell).context("cannot watch files for edits")?;
+    let mut debouncer = new_debouncer(STILL, report).context("cannot watch files for edits")?;
     for watched in watched {
         let (path, mode) = match watched {
             Watched::Tree(path) => (path, RecursiveMode::Recursive),
@@ -45,31 +45,32 @@ pub fn start(watched: &[Watched]) -> Result<Debouncer<RecommendedWatcher>> {
     Ok(debouncer)
 }
 
-/// Tells edits from mere events: the system also reports files that were only read, and the compiler reads all.
+/// Distinguishes edits from other events: the system also reports files that were only read, and the compiler reads all
+/// of them.
 struct Edits {
     start: SystemTime,
-    /// When each file was edited last, as far as that is later than the start.
-    told: HashMap<PathBuf, SystemTime>,
+    /// Last modification time of each file, if later than the start.
+    reported: HashMap<PathBuf, SystemTime>,
 }
 
 impl Edits {
     fn since(start: SystemTime) -> Edits {
         Edits {
             start,
-            told: HashMap::new(),
+            reported: HashMap::new(),
         }
     }
 
-    /// Whether the file was edited since it was asked for last.
+    /// Whether the file was edited since the last call.
     fn is_new(&mut self, path: &Path) -> bool {
         let Ok(metadata) = path.metadata() else {
-            return true; // it is gone
+            return true; // it was deleted
         };
-        // A folder changes with the files in it, which are reported themselves.
+        // A folder changes together with its files, which are reported themselves.
         let Some(edited) = metadata.modified().ok().filter(|_| metadata.is_file()) else {
             return false;
         };
-        let before = self.told.insert(path.to_owned(), edited);
+        let before = self.reported.insert(path.to_owned(), edited);
         edited > before.unwrap_or(self.start)
     }
 }
@@ -82,7 +83,7 @@ mod tests {
     use super::Edits;
 
     #[test]
-    fn a_file_that_was_only_read_was_not_edited() {
+    fn reading_a_file_is_not_an_edit() {
         let path = std::env::temp_dir().join(format!("zamba2-watch-{}", std::process::id()));
         fs::write(&path, "text").unwrap();
         let mut edits = Edits::since(SystemTime::now() - Duration::from_secs(60));

@@ -1,0 +1,216 @@
+//! Whole models on an adapter compared with the reference, limits of devices, and the self-test.
+
+use std::path::Path;
+
+use pollster::block_on;
+use zamba2::base::error::Error;
+use zamba2::device::cpu::Cpu;
+use zamba2::device::webgpu::{AdapterOptions, WebGpu};
+use zamba2::ops::device::{AttentionShape, Device, KvFormat, ModelSizes};
+use zamba2::session::{self, GenerateOptions, LoadSettings, Session, argmax};
+use zamba2::text::sampling::SamplingOptions;
+use zamba2::{folder, self_test};
+
+use super::{device, on_device};
+use crate::cases::*;
+use crate::support::{F32, Golden, goldens, max_difference};
+
+/// f32 sums in another order and WGSL's exponentials; logits of these nets spread by about 3.
+const TOLERANCE: f32 = 2e-3;
+
+/// Calls `body` with a session of each golden net.
+fn for_goldens(test: &str, mut body: impl FnMut(&Golden, Session<WebGpu>)) {
+    for golden in goldens() {
+        let Some(be) = device(test, AdapterOptions::default()) else {
+            return;
+        };
+        let session = folder::open(be, &golden.dir, F32)
+            .unwrap_or_else(|error| panic!("{}: {error}", golden.name()));
+        body(&golden, session);
+    }
+}
+
+#[test]
+fn the_limit_of_host_memory_refuses_a_model_on_the_cpu_and_not_on_webgpu() {
+    let Some(be) = device("memory limit", AdapterOptions::default()) else {
+        return;
+    };
+    let settings = LoadSettings {
+        memory_limit_bytes: Some(1),
+        ..F32
+    };
+    let dir = &goldens()[0].dir;
+    let loaded = folder::open(be, dir, settings);
+    assert!(loaded.is_ok(), "{:?}", loaded.err());
+    let refused = folder::open(Cpu::new(1), dir, settings).err();
+    let code = refused.as_ref().map(Error::code);
+    assert_eq!(code, Some("memory_limit"), "{refused:?}");
+}
+
+#[test]
+fn hidden_states_and_logits_of_a_prompt_equal_the_reference() {
+    for_goldens("prefill", |golden, mut session| {
+        let ids = golden.ids("input_ids");
+        let states = block_on(session.hidden_states(&ids)).unwrap();
+        let expected = golden.numbers("hidden_states");
+        for (i, (state, expected)) in (states.iter())
+            .zip(expected.chunks(states[0].len()))
+            .enumerate()
+        {
+            let difference = max_difference(state, expected);
+            let name = golden.name();
+            assert!(
+                difference <= TOLERANCE,
+                "{name} after {i} blocks: {difference}"
+            );
+        }
+        let logits = block_on(session.logits(&ids)).unwrap();
+        let difference = max_difference(&logits, &golden.numbers("prefill_logits"));
+        assert!(difference <= TOLERANCE, "{}: {difference}", golden.name());
+    });
+}
+
+#[test]
+fn greedy_decoding_equals_the_reference_for_24_steps() {
+    for_goldens("decode", |golden, mut session| {
+        let vocab_size = session.config().vocab_size;
+        let mut row = block_on(session.logits(&golden.ids("input_ids"))).unwrap();
+        row.drain(..row.len() - vocab_size);
+        let (mut ids, mut logits) = (Vec::new(), Vec::new());
+        for _ in 0..24 {
+            let id = argmax(&row);
+            ids.push(id);
+            logits.extend_from_slice(&row);
+            row = block_on(session.append(&[id])).unwrap();
+        }
+        assert_eq!(ids, golden.ids("greedy_ids"), "{}", golden.name());
+        let difference = max_difference(&logits, &golden.numbers("greedy_logits"));
+        assert!(difference <= TOLERANCE, "{}: {difference}", golden.name());
+    });
+}
+
+/// Quantised activations make the CPU's q8 and q4 slightly less exact than the adapter's; for this text no two
+/// candidates are close enough to swap.
+#[test]
+fn the_embedded_model_generates_the_same_text_as_on_the_cpu() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/rustdoc-5m");
+    for weights in FORMATS {
+        let Some(be) = device("the embedded model", AdapterOptions::default()) else {
+            return;
+        };
+        let settings = LoadSettings { weights, ..F32 };
+        let on_cpu = greedy_text(folder::open(Cpu::new(1), &dir, settings).unwrap());
+        let on_adapter = greedy_text(folder::open(be, &dir, settings).unwrap());
+        assert_eq!(on_adapter, on_cpu, "{weights:?}");
+    }
+}
+
+/// Greedy text after a fixed prompt.
+fn greedy_text<D: Device>(mut session: Session<D>) -> String {
+    let tokenizer = session.tokenizer().unwrap();
+    let prompt = tokenizer.encode("Returns the number of", true).unwrap();
+    let options = GenerateOptions {
+        max_tokens: 8,
+        sampling: SamplingOptions {
+            temperature: 0.0,
+            ..SamplingOptions::default()
+        },
+        ..GenerateOptions::default()
+    };
+    session.start(&prompt, options).unwrap();
+    let mut text = String::new();
+    loop {
+        let step = block_on(session.step()).unwrap();
+        text.push_str(&step.text);
+        if step.done.is_some() {
+            return text;
+        }
+    }
+}
+
+/// Keys, values and states make a round trip as bytes, and a rewind replays the tokens after a state checkpoint.
+#[test]
+fn a_sequence_continues_from_its_snapshot_as_if_it_had_never_stopped() {
+    for_goldens("snapshot", |golden, mut session| {
+        let options = GenerateOptions {
+            max_tokens: 8,
+            sampling: SamplingOptions {
+                temperature: 0.0,
+                ..SamplingOptions::default()
+            },
+            ignore_eos: true,
+            ..GenerateOptions::default()
+        };
+        let n = session.context().min(8 + golden.ids("input_ids").len());
+        let prompt = &golden.ids("input_ids")[..n - 8];
+        session.start(prompt, options).unwrap();
+        for _ in 0..4 {
+            block_on(session.step()).unwrap();
+        }
+        let bytes = block_on(session.snapshot("note")).unwrap();
+        let rest = |session: &mut Session<WebGpu>| -> Vec<u32> {
+            (0..4)
+                .map(|_| block_on(session.step()).unwrap().token)
+                .collect()
+        };
+        let unbroken = rest(&mut session);
+        let restored = block_on(session.restore(&bytes)).unwrap();
+        let mut tokens = restored.tokens;
+        let mut again = Vec::new();
+        for _ in 0..4 {
+            // The last token of the snapshot is chosen and not read yet.
+            let unread = &tokens[session.len()..];
+            let logits = block_on(session.append(unread)).unwrap();
+            tokens.push(argmax(&logits));
+            again.push(argmax(&logits));
+        }
+        assert_eq!(again, unbroken, "{}", golden.name());
+    });
+}
+
+#[test]
+fn a_model_too_large_for_kernels_or_bindings_is_refused_with_its_size() {
+    let narrow = AdapterOptions {
+        max_binding_bytes: Some(1 << 20),
+        ..AdapterOptions::default()
+    };
+    let Some(be) = device("model sizes", narrow) else {
+        return;
+    };
+    let sizes = |head_dim, d_state, context, kv_format| ModelSizes {
+        attention: AttentionShape {
+            n_heads: 2,
+            n_kv_heads: 2,
+            head_dim,
+            scale: 1.0,
+        },
+        d_state,
+        context,
+        kv_format,
+    };
+    // 1024 positions of two heads of 128 numbers are exactly 1 MiB in f32.
+    be.check_sizes(&sizes(128, 256, 1024, KvFormat::F32))
+        .unwrap();
+    for (sizes, named) in [
+        (sizes(513, 16, 1, KvFormat::F32), "513"),
+        (sizes(8, 257, 1, KvFormat::F32), "257"),
+        (sizes(128, 16, 1025, KvFormat::F32), "1025 positions"),
+        (sizes(128, 16, 4096, KvFormat::I8), "4096 positions"),
+    ] {
+        let refused = be.check_sizes(&sizes);
+        let Err(Error::DeviceLimit { fact }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(fact.to_string().contains(named), "{fact}");
+    }
+}
+
+/// The self-test that decides in a browser whether this backend is used.
+#[test]
+fn the_self_test_passes_in_every_format() {
+    for weights in FORMATS {
+        on_device("self-test", |be| {
+            block_on(self_test::run(be, weights, session::kv_format(weights))).unwrap();
+        });
+    }
+}
