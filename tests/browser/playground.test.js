@@ -431,14 +431,14 @@ test("a link that is none is explained, and the page works", () =>
       await page.goto(`${SITE}/`);
       await page.goto(`${SITE}/${hash}`);
       await page.waitForFunction(
-        () => document.getElementById("prompt-message")?.textContent?.startsWith("The link can't be read"),
+        () => document.getElementById("prompt-message")?.textContent?.startsWith("The link cannot be read"),
         null,
         { timeout: 5000 },
       );
     }
     await page.reload();
     await waitForStatus(page, "Ready");
-    assert.match((await page.textContent("#prompt-message")) ?? "", /can't be read/, "still there when the model is");
+    assert.match((await page.textContent("#prompt-message")) ?? "", /cannot be read/, "still there when the model is");
     await setOptions(page, { max_tokens: "3" });
     await run(page);
   }));
@@ -478,7 +478,7 @@ test("a prompt that is run while the model loads is read as blocks arrive", () =
     await waitForStatus(page, "Loading");
     await setOptions(page, { max_tokens: "10", seed: "4" });
     await page.click("#run");
-    await waitForStatus(page, "Reading the prompt as blocks arrive");
+    await waitForStatus(page, "Prefill while blocks arrive");
     assert.ok((await page.locator(".cell[data-state=absent]").count()) > 0, "blocks are still missing");
     release();
     await waitForStatus(page, "Done");
