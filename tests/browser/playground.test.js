@@ -294,7 +294,7 @@ test("a state in a file brings text, tokens and settings back after a reload, an
 
     await openReadyPage(page);
     await page.setInputFiles("#state-input", state);
-    await page.waitForFunction(() => document.getElementById("prompt-told")?.textContent?.startsWith("State restored"));
+    await page.waitForFunction(() => document.getElementById("prompt-status")?.textContent?.startsWith("State restored"));
     assert.equal(await continuation(page), half);
     assert.equal(await page.inputValue("#sampling [name=seed]"), "11");
     await page.check("#view [value=tokens]");
@@ -418,7 +418,7 @@ test("a link brings prompt and settings, never the answer, and runs nothing", ()
     assert.equal(await visitor.inputValue("#sampling [name=stop]"), "\\n\\n");
     assert.equal(await visitor.inputValue("#preset"), "custom");
     assert.equal(await visitor.locator("#metrics").isHidden(), true);
-    assert.match((await visitor.textContent("#prompt-told")) ?? "", /Nothing has run yet/);
+    assert.match((await visitor.textContent("#prompt-status")) ?? "", /Nothing has run yet/);
     await run(visitor);
     assert.equal(await continuation(visitor), text);
     assert.deepEqual(faults, []);

@@ -1,17 +1,17 @@
 // @ts-check
-// Tables with sortable columns and bars inside cells: the charts' table alternatives, and charts of their own where the
-// data are a ranking. It knows no data; columns say how a row is read, written and compared.
+// Tables with sortable columns and bars inside cells: the table alternative of charts, and the chart itself for
+// rankings. Columns define how a row is read, formatted and compared.
 
 /**
  * @template Row
  * @typedef {object} Column
  * @property {string} key
  * @property {string} label
- * @property {(row: Row) => number | string | null} value  what sorting compares; null sorts last
+ * @property {(row: Row) => number | string | null} value  sort key; null sorts last
  * @property {(row: Row) => string | Node} text
  * @property {(row: Row) => number} [share]  length of the bar in the cell, 0 to 1
  * @property {string} [part]  colour class of the bar
- * @property {boolean} [words]  left-aligned words instead of figures
+ * @property {boolean} [words]  left-aligned text instead of numbers
  * @property {(row: Row) => string} [mark]  class of the cell
  */
 
@@ -41,7 +41,7 @@ export function dataTable(columns, rows, { label, order = null, onSort }) {
       button.dataset.column = column.key;
       button.textContent = column.label;
       button.addEventListener("click", () => {
-        // Figures are read from the largest, names from the first.
+        // Numbers sort in descending order first, names in ascending order.
         onSort({ key: column.key, descending: sorted ? !order.descending : !column.words });
       });
       cell.append(button);

@@ -1,9 +1,9 @@
 // @ts-check
-// A link that holds what was asked and how, never what was answered: JSON, deflated, base64url, in the hash, which
-// browsers send to no server. It imports nothing; what the fields mean is the playground's business.
+// Links that contain prompt and settings, never the answer: deflated JSON as base64url in the hash, which browsers do
+// not send to servers.
 
 const KEY = "ask";
-/** A link of more is no link; and a small one may unpack into more than any memory holds. */
+/** Limits the memory that decompressing a malicious link can take. */
 const UNPACKED_LIMIT_BYTES = 1 << 20;
 
 /**
@@ -15,7 +15,7 @@ const UNPACKED_LIMIT_BYTES = 1 << 20;
  * @property {import("../engine/zamba2.d.ts").GenerateOptions} settings
  */
 
-/** The page's address with the ask in its hash. @param {Ask} ask */
+/** The page's address with `ask` in its hash. @param {Ask} ask */
 export async function linkOf(ask) {
   const packed = await through(new TextEncoder().encode(JSON.stringify(ask)), new CompressionStream("deflate-raw"));
   const binary = Array.from(packed, (byte) => String.fromCharCode(byte)).join("");
@@ -26,8 +26,8 @@ export async function linkOf(ask) {
 }
 
 /**
- * The ask in the page's hash; null where there is none.
- * @returns {Promise<Ask | null>} Rejects where it can't be read.
+ * Reads prompt and settings from the page's hash; null if it has none.
+ * @returns {Promise<Ask | null>} Rejects if the link is invalid.
  */
 export async function askInHash() {
   const text = new URLSearchParams(location.hash.slice(1)).get(KEY);
@@ -43,7 +43,7 @@ export async function askInHash() {
     && typeof ask.system === "string"
     && typeof ask.settings === "object"
     && ask.settings !== null;
-  if (!whole) throw new TypeError("the fields of the link are not those of this page");
+  if (!whole) throw new TypeError("unexpected fields");
   return ask;
 }
 
@@ -56,7 +56,7 @@ async function through(bytes, transform) {
   for await (const piece of /** @type {AsyncIterable<Uint8Array>} */ (/** @type {unknown} */ (stream))) {
     pieces.push(piece);
     length += piece.byteLength;
-    if (length > UNPACKED_LIMIT_BYTES) throw new RangeError("the link holds too much");
+    if (length > UNPACKED_LIMIT_BYTES) throw new RangeError("the link is too large");
   }
   const whole = new Uint8Array(length);
   let at = 0;
