@@ -294,7 +294,9 @@ test("a state in a file brings text, tokens and settings back after a reload, an
 
     await openReadyPage(page);
     await page.setInputFiles("#state-input", state);
-    await page.waitForFunction(() => document.getElementById("prompt-status")?.textContent?.startsWith("State restored"));
+    await page.waitForFunction(() =>
+      document.getElementById("prompt-status")?.textContent?.startsWith("State restored"),
+    );
     assert.equal(await continuation(page), half);
     assert.equal(await page.inputValue("#sampling [name=seed]"), "11");
     await page.check("#view [value=tokens]");
