@@ -14,7 +14,7 @@ const TRIED = "isolation-tried";
 /** @returns {Promise<Isolation>} */
 export async function isolate() {
   if (crossOriginIsolated) {
-    mark(false);
+    remember(false);
     return navigator.serviceWorker?.controller ? "service_worker" : "host";
   }
   // Available on https and localhost only.
@@ -26,13 +26,13 @@ export async function isolate() {
     // The user may have disabled service workers or storage: then one thread is used, without a reload.
     return "failed";
   }
-  if (!mark(true)) return "failed";
+  if (!remember(true)) return "failed";
   location.reload();
   return "reloading";
 }
 
 /** Returns false if storage is not available. @param {boolean} tried */
-function mark(tried) {
+function remember(tried) {
   try {
     if (tried) sessionStorage.setItem(TRIED, "yes");
     else sessionStorage.removeItem(TRIED);

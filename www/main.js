@@ -466,9 +466,9 @@ if (matchMedia("(max-width: 700px)").matches) {
 }
 letters.checked = remembered("letter-keys") !== "off";
 renderWords();
-const asked = readHash(location.hash);
-profile.useSettings(asked.settings);
-if (asked.view) tabs.show(asked.view, false);
+const address = readHash(location.hash);
+profile.useSettings(address.settings);
+if (address.view) tabs.show(address.view, false);
 window.addEventListener("hashchange", () => profile.useSettings(readHash(location.hash).settings));
 // Before loading the model, which would otherwise load twice if the page has to reload.
 isolation = await isolate();

@@ -13,7 +13,7 @@ export class PacedFrame {
   }
 
   /** Draws in the next frame, or in the first one after the interval. */
-  ask() {
+  request() {
     if (this.timer || this.frame) return;
     const wait_ms = this.drawn_ms + this.interval_ms - performance.now();
     if (wait_ms <= 0) this.next();

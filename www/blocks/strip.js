@@ -122,7 +122,7 @@ export class Strip {
     cell.state = cell.received >= 1 ? "ready" : "receiving";
     if (cell.state !== before) this.label(cell);
     this.pace.interval_ms = DRAW_INTERVAL_MS;
-    this.pace.ask();
+    this.pace.request();
   }
 
   /** Removes all cells; the next progress event creates new ones. */
@@ -148,7 +148,7 @@ export class Strip {
   sweep(block) {
     this.swept = block;
     this.pace.interval_ms = DRAW_INTERVAL_MS;
-    this.pace.ask();
+    this.pace.request();
   }
 
   /** @param {Float32Array} blocks_us time of each block for one token */
@@ -160,7 +160,7 @@ export class Strip {
       if (cell.recent_ms.length > WINDOW_TOKENS) cell.recent_ms.shift();
     }
     this.pace.interval_ms = LIVE_INTERVAL_MS;
-    this.pace.ask();
+    this.pace.request();
   }
 
   /** Draws at once and updates all labels. */

@@ -12,7 +12,7 @@
  * @property {(row: Row) => number} [share]  length of the bar in the cell, 0 to 1
  * @property {string} [part]  colour class of the bar
  * @property {boolean} [words]  left-aligned text instead of numbers
- * @property {(row: Row) => string} [mark]  class of the cell
+ * @property {(row: Row) => string} [cell_class]  class of the cell
  */
 
 /** @typedef {{ key: string, descending: boolean } | null} Order */
@@ -61,8 +61,8 @@ function cellOf(column, row, first) {
   const cell = document.createElement(first ? "th" : "td");
   if (first) cell.setAttribute("scope", "row");
   if (column.words) cell.classList.add("words");
-  const mark = column.mark?.(row);
-  if (mark) cell.classList.add(mark);
+  const cell_class = column.cell_class?.(row);
+  if (cell_class) cell.classList.add(cell_class);
   cell.append(column.text(row));
   if (column.share) {
     cell.classList.add("in-cell", `part-${column.part ?? "accent"}`);

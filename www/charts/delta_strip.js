@@ -59,8 +59,7 @@ export function deltaFinding(pairs, unit) {
  * @param {BlockPair[]} pairs
  * @param {{ width: number, unit: string, columns: { x: number, width: number }[] | null,
  *   readout: (text: string) => void }} options
- * `columns`: where the strip's cells stand, from the picture's left edge; null spreads the cells over as many rows as
- * needed
+ * `columns`: positions of the strip's cells relative to the picture's left edge; null uses as many rows as needed
  */
 export function deltaStrip(pairs, { width, unit, columns, readout }) {
   const across = width < 700 ? NARROW_COLUMNS : Math.min(pairs.length, Math.floor(width / LEAST_CELL));

@@ -19,7 +19,7 @@ export class Chat {
     /** Why chat is not available with this checkpoint. @type {Fault | null} */
     this.fault = null;
     /** The mode requested by a link or an earlier exchange. @type {"raw" | "chat"} */
-    this.wanted = "chat";
+    this.preferred = "chat";
     this.choice = byId("mode");
     this.place = byId("turns");
     this.system = /** @type {HTMLTextAreaElement} */ (byId("system"));
@@ -44,15 +44,15 @@ export class Chat {
    * @param {boolean} chat
    * @param {Fault | null} fault
    */
-  offer(chat, fault) {
+  setAvailable(chat, fault) {
     this.fault = fault;
-    if (chat === this.choice.hidden) this.radio(chat ? this.wanted : "raw").checked = true;
+    if (chat === this.choice.hidden) this.radio(chat ? this.preferred : "raw").checked = true;
     this.choice.hidden = !chat;
   }
 
   /** @param {"raw" | "chat"} mode */
-  want(mode) {
-    this.wanted = mode;
+  setMode(mode) {
+    this.preferred = mode;
     if (!this.choice.hidden) this.radio(mode).checked = true;
   }
 
@@ -79,7 +79,7 @@ export class Chat {
   }
 
   /** Shows a message with an empty answer, whose element it returns. @param {string} text @returns {HTMLElement} */
-  begin(text) {
+  addPending(text) {
     const [message, answer] = [this.turn("user", text), this.turn("assistant", "")];
     this.pending = [message, answer];
     answer.scrollIntoView({ block: "nearest" });
@@ -87,13 +87,13 @@ export class Chat {
   }
 
   /** Adds the message and its answer to the conversation. @param {string} text @param {string} answer */
-  keep(text, answer) {
+  commit(text, answer) {
     this.turns.push({ role: "user", content: text }, { role: "assistant", content: answer });
     this.pending = [];
   }
 
   /** Replaces the last answer, after it was continued or branched. @param {string} answer */
-  amend(answer) {
+  replaceLast(answer) {
     const last = this.turns.at(-1);
     if (last) last.content = answer;
   }
@@ -110,7 +110,7 @@ export class Chat {
   }
 
   /** Removes a message that got no answer. */
-  withdraw() {
+  removePending() {
     for (const turn of this.pending) turn.remove();
     this.pending = [];
   }

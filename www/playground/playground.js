@@ -11,7 +11,7 @@ import { asJson, asMarkdown, parseExchange, tokenOf } from "./exchange.js";
 import { History } from "./history.js";
 import { PromptPanel } from "./prompt_panel.js";
 import { showRunMetrics } from "./run_metrics.js";
-import { askInHash, linkOf } from "./share.js";
+import { promptInHash, linkOf } from "./share.js";
 import { beginOutput, TextPainter } from "./text_painter.js";
 import { TokenView } from "./token_view.js";
 
@@ -71,7 +71,7 @@ export class Playground {
         this.showView();
         this.promptChanged();
       },
-      onNew: () => this.forget(),
+      onNew: () => this.clear(),
     });
     this.tokens = new TokenView({ place: byId("tokens"), panel: byId("token-panel") }, (index, token) =>
       this.branch(index, token),
@@ -128,7 +128,7 @@ export class Playground {
     this.context = progress.info?.context ?? this.context;
     if (this.has_tokenizer || !progress.tokenizer) return;
     this.has_tokenizer = true;
-    this.chat.offer(progress.chat, null);
+    this.chat.setAvailable(progress.chat, null);
     this.showView();
     // Don't overwrite the note about a link.
     if (!this.running && !this.prompt.has_note) this.prompt.showNote("prompt.early");
@@ -143,7 +143,7 @@ export class Playground {
     this.has_tokenizer = info.tokenizer;
     if (this.prompt.showsError("prompt.not_ready")) this.prompt.showError(null);
     if (this.prompt.showsNote("prompt.early")) this.prompt.showNote(null);
-    this.chat.offer(info.chat, info.chat_fault);
+    this.chat.setAvailable(info.chat, info.chat_fault);
     this.showView();
     this.showButtons();
     this.countTokens();
@@ -221,14 +221,14 @@ export class Playground {
       summary: null,
       made_ms: Date.now(),
     };
-    this.place = chat ? this.chat.begin(text) : beginOutput(this.output, text);
+    this.place = chat ? this.chat.addPending(text) : beginOutput(this.output, text);
     const done = await this.generate(this.exchange, (options) => model.generate(prompt, options));
     if (!chat) return;
     if (!done || this.exchange.text === "") {
-      this.chat.withdraw();
+      this.chat.removePending();
       return this.setCanContinue(false);
     }
-    this.chat.keep(text, this.exchange.text);
+    this.chat.commit(text, this.exchange.text);
     // The message is answered: clear the field for the next one.
     if (this.prompt.value === text) this.prompt.value = "";
   }
@@ -241,7 +241,7 @@ export class Playground {
     exchange.settings = settings;
     const max_tokens = exchange.tokens.length + (settings.max_tokens ?? 0);
     await this.generate(exchange, (options) => model.continue({ ...options, max_tokens }));
-    if (exchange.mode === "chat") this.chat.amend(exchange.text);
+    if (exchange.mode === "chat") this.chat.replaceLast(exchange.text);
   }
 
   /** Replaces the token at `index` by `token` and continues from there. @param {number} index @param {number} token */
@@ -253,7 +253,7 @@ export class Playground {
     this.button.focus();
     const max_tokens = Math.max(index + 1, settings.max_tokens ?? 0);
     await this.generate(exchange, (options) => model.branch(index, token, { ...options, max_tokens }));
-    if (exchange.mode === "chat") this.chat.amend(exchange.text);
+    if (exchange.mode === "chat") this.chat.replaceLast(exchange.text);
     this.tokens.focus(index);
   }
 
@@ -338,7 +338,7 @@ export class Playground {
   }
 
   /** Clears the page. */
-  forget() {
+  clear() {
     this.exchange = null;
     this.used = 0;
     this.tokens.set([]);
@@ -363,7 +363,7 @@ export class Playground {
     this.output.hidden = this.chat.on || tokens;
     byId("token-part").hidden = !tokens;
     byId("tokens-none").hidden = !this.exchange || this.exchange.tokens.length > 0 || this.running !== null;
-    if (this.tokens.on !== tokens) this.tokens.turn(tokens);
+    if (this.tokens.on !== tokens) this.tokens.setShown(tokens);
   }
 
   /** The text for Copy: prompt and continuation, or the answer of a chat. */
@@ -401,12 +401,12 @@ export class Playground {
 
   async openLink() {
     try {
-      const ask = await askInHash();
-      if (!ask) return;
-      this.chat.want(ask.mode);
-      this.chat.system.value = ask.system;
-      this.prompt.value = ask.prompt;
-      this.sampling.write(ask.settings);
+      const shared = await promptInHash();
+      if (!shared) return;
+      this.chat.setMode(shared.mode);
+      this.chat.system.value = shared.system;
+      this.prompt.value = shared.prompt;
+      this.sampling.write(shared.settings);
       this.showView();
       this.promptChanged();
       this.prompt.showNote("share.opened");
@@ -434,7 +434,7 @@ export class Playground {
       const { note, tokens, prompt_tokens } = await model.restore(await file.arrayBuffer());
       this.setCanContinue(false);
       clearErrorCards(byId("errors"));
-      this.present(parseExchange(note));
+      this.showExchange(parseExchange(note));
       this.used = tokens.length;
       this.setCanContinue(tokens.length > prompt_tokens);
       this.showContext();
@@ -447,18 +447,18 @@ export class Playground {
   /** @param {Entry} entry */
   openEntry(entry) {
     if (this.running) return;
-    this.present({ ...entry, tokens: [] });
+    this.showExchange({ ...entry, tokens: [] });
     this.setCanContinue(false);
     this.countTokens(true);
     this.prompt.focus();
   }
 
   /** Shows an exchange from the history or a state file, with its settings. @param {Exchange} exchange */
-  present(exchange) {
+  showExchange(exchange) {
     this.exchange = exchange;
     this.prompt.showError(null);
     this.sampling.write(exchange.settings);
-    this.chat.want(exchange.mode);
+    this.chat.setMode(exchange.mode);
     if (exchange.mode === "chat" && this.chat.on) {
       this.chat.system.value = exchange.system;
       this.prompt.value = "";

@@ -7,7 +7,7 @@ const KEY = "ask";
 const UNPACKED_LIMIT_BYTES = 1 << 20;
 
 /**
- * @typedef {object} Ask
+ * @typedef {object} SharedPrompt
  * @property {1} version
  * @property {"raw" | "chat"} mode
  * @property {string} prompt
@@ -15,9 +15,9 @@ const UNPACKED_LIMIT_BYTES = 1 << 20;
  * @property {import("../engine/zamba2.d.ts").GenerateOptions} settings
  */
 
-/** The page's address with `ask` in its hash. @param {Ask} ask */
-export async function linkOf(ask) {
-  const packed = await through(new TextEncoder().encode(JSON.stringify(ask)), new CompressionStream("deflate-raw"));
+/** The page's address with `shared` in its hash. @param {SharedPrompt} shared */
+export async function linkOf(shared) {
+  const packed = await through(new TextEncoder().encode(JSON.stringify(shared)), new CompressionStream("deflate-raw"));
   const binary = Array.from(packed, (byte) => String.fromCharCode(byte)).join("");
   const base64url = btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
   const link = new URL(location.href);
@@ -27,24 +27,24 @@ export async function linkOf(ask) {
 
 /**
  * Reads prompt and settings from the page's hash; null if it has none.
- * @returns {Promise<Ask | null>} Rejects if the link is invalid.
+ * @returns {Promise<SharedPrompt | null>} Rejects if the link is invalid.
  */
-export async function askInHash() {
+export async function promptInHash() {
   const text = new URLSearchParams(location.hash.slice(1)).get(KEY);
   if (text === null) return null;
   const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
   const packed = Uint8Array.from(binary, (character) => character.charCodeAt(0));
   const unpacked = await through(packed, new DecompressionStream("deflate-raw"));
-  const ask = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(unpacked));
+  const shared = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(unpacked));
   const whole =
-    ask?.version === 1
-    && ["raw", "chat"].includes(ask.mode)
-    && typeof ask.prompt === "string"
-    && typeof ask.system === "string"
-    && typeof ask.settings === "object"
-    && ask.settings !== null;
+    shared?.version === 1
+    && ["raw", "chat"].includes(shared.mode)
+    && typeof shared.prompt === "string"
+    && typeof shared.system === "string"
+    && typeof shared.settings === "object"
+    && shared.settings !== null;
   if (!whole) throw new TypeError("unexpected fields");
-  return ask;
+  return shared;
 }
 
 /** @param {Uint8Array<ArrayBuffer>} bytes @param {CompressionStream | DecompressionStream} transform */

@@ -24,7 +24,7 @@ export class TextPainter {
   add(text) {
     if (this.first_ms === 0) this.first_ms = performance.now();
     this.waiting += text;
-    this.pace.ask();
+    this.pace.request();
   }
 
   paint() {

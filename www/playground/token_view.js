@@ -41,7 +41,7 @@ export class TokenView {
   }
 
   /** @param {boolean} on */
-  turn(on) {
+  setShown(on) {
     this.on = on;
     this.choose(-1);
     this.draw();

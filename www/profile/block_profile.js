@@ -62,7 +62,7 @@ function moduleTable(phase, block) {
         value: (row) => row.self_us,
         text: (row) => msText(row.self_us),
         share: (row) => row.self_us / most_us,
-        mark: (row) => `bar-${row.part}`,
+        cell_class: (row) => `bar-${row.part}`,
       },
       { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
       {

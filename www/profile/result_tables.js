@@ -59,7 +59,7 @@ export function moduleColumns(rows) {
       value: (row) => row.self_us,
       text: (row) => msText(row.self_us),
       share: (row) => row.self_us / most_us,
-      mark: (row) => `bar-${row.part}`,
+      cell_class: (row) => `bar-${row.part}`,
     },
     {
       key: "percent",
