@@ -1,11 +1,11 @@
 // @ts-check
-// A service worker that makes the page cross-origin isolated on hosts that can't send headers of their own choice;
-// only isolated pages may share memory between threads. www/isolate.js registers it where it is needed, and nowhere
-// else. It lies beside index.html because a service worker reaches nothing above its own folder, and the header that
-// would let it (Service-Worker-Allowed) is one that these hosts can't send either.
+// A service worker that makes the page cross-origin isolated on hosts where custom headers cannot be set; only isolated
+// pages may share memory between threads. www/isolate.js registers it if needed. It must be in the same folder as
+// index.html: the scope of a service worker is its own folder and below, and widening it takes a header
+// (Service-Worker-Allowed) that these hosts cannot send either.
 //
-// It adds headers to this origin's own documents, workers and scripts. Weights, other fetches and other origins pass
-// it by, and it stores nothing: without a network there is no page.
+// It adds headers to documents, workers and scripts of this origin. Weights, other fetches and other origins are not
+// intercepted, and nothing is cached: the page does not work offline.
 
 const scope = /** @type {any} */ (globalThis);
 
@@ -14,9 +14,9 @@ const HEADERS = {
   "Cross-Origin-Embedder-Policy": "require-corp",
   "Cross-Origin-Resource-Policy": "same-origin",
 };
-/** An isolated page keeps no handle on windows that it opens; this one lives from that. */
+/** This page needs a handle to a window that it opens, which isolated pages do not get. */
 const NOT_ISOLATED = "/www/perfetto.html";
-/** What a page's isolation depends on; a fetch by a script has the destination "". */
+/** Requests that isolation depends on; `fetch` from a script has the destination "". */
 const DESTINATIONS = ["document", "worker", "sharedworker", "script"];
 
 scope.addEventListener("install", () => scope.skipWaiting());
@@ -33,7 +33,7 @@ scope.addEventListener("fetch", (/** @type {any} */ event) => {
 /** @param {Request} request */
 async function withHeaders(request) {
   const response = await fetch(request);
-  // Redirects are opaque here and go back to the browser as they are; so does every failure.
+  // Redirects are opaque here. They and all failures are returned unchanged.
   if (!response.ok || response.type !== "basic") return response;
   const headers = new Headers(response.headers);
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);

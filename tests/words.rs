@@ -298,7 +298,7 @@ fn an_error_is_displayed_as_its_sentence_with_its_values() {
     };
     assert_eq!(
         error.to_string(),
-        "the model needs about 2.50 GB of memory, and 1.00 GB can be had"
+        "the model needs about 2.50 GB of memory, but only 1.00 GB is available"
     );
     let fact = Fact::new("field_size")
         .with("field", "hidden_size")
@@ -310,7 +310,7 @@ fn an_error_is_displayed_as_its_sentence_with_its_values() {
     };
     assert_eq!(
         error.to_string(),
-        "config.json: `hidden_size` must be a whole number from 1 to 9, found -3"
+        "config.json: `hidden_size` must be an integer from 1 to 9, found -3"
     );
     let values = serde_json::json!({
         "file": "config.json", "fact": {"id": "field_size", "field": "hidden_size", "max": 9, "found": "-3"},

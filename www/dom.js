@@ -1,5 +1,5 @@
 // @ts-check
-// Small DOM helpers that the views share: lookup, elements, titled cards, tiles with one figure each, lists of facts.
+// DOM helpers shared by the views: lookup, elements, titled cards, metric tiles, definition lists.
 
 /** @template {HTMLElement} [T=HTMLElement] @param {string} id */
 export const byId = (id) => /** @type {T} */ (document.getElementById(id));
@@ -14,7 +14,7 @@ export function onFile(button, input, act) {
   button.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
     const file = input.files?.[0];
-    // So that the same file can be chosen again.
+    // Without this, choosing the same file again fires no event.
     input.value = "";
     if (file) act(file);
   });
@@ -39,7 +39,7 @@ export function card(id, title, ...children) {
 }
 
 /**
- * A figure, what it is, and what qualifies it.
+ * Metric tiles: a value with its label and an optional note.
  * @param {{ name: string, value: string, label: string, note?: string, hero?: boolean }[]} figures
  */
 export function tiles(figures) {
@@ -64,7 +64,7 @@ export function factList(rows) {
   );
 }
 
-/** Focusable, so that a keyboard can scroll it. @param {string} label @param {Node} child */
+/** A scrollable region; focusable for scrolling by keyboard. @param {string} label @param {Node} child */
 export function scrollBox(label, child) {
   const box = element("div", "scroll", child);
   box.tabIndex = 0;

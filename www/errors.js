@@ -1,13 +1,13 @@
 // @ts-check
-// Error cards: what happened, in which file, what to do next, with buttons; never a dialog. It uses words.js.
-// It decides nothing about recovery: the caller says which buttons make sense and what they do.
+// Error cards: the message, the file, the next step and buttons for recovery. Which buttons there are and what they do
+// is up to the caller.
 
 import { isKey, t } from "./words.js";
 
 /** @import { Key, Values } from "./words.js" */
 
 /**
- * What a card shows: an error of the engine, whose sentences follow from `code` and `next`, or a `PageError`.
+ * What a card shows: an error of the engine, whose texts are found by `code` and `next`, or a `PageError`.
  * @typedef {{ code: string, message: string, values?: Values, next?: string | null, file?: string | null,
  *   fatal?: boolean,
  *   key?: Key, next_key?: Key }} Fault
@@ -17,10 +17,10 @@ import { isKey, t } from "./words.js";
 
 /** @typedef {{ place: HTMLElement, title: Key, fault: Fault, options: CardOptions }} Card */
 
-/** The card that is open, to be written again in another language. @type {Card | null} */
+/** The open card, kept for redrawing in another language. @type {Card | null} */
 let open_card = null;
 
-/** An error of the page itself, with sentences of its own. */
+/** An error of the page itself, with its own texts. */
 export class PageError extends Error {
   /** @param {string} code @param {Key} key @param {Key} next @param {Values} [values] */
   constructor(code, key, next, values = {}) {
@@ -32,13 +32,13 @@ export class PageError extends Error {
   }
 }
 
-/** Any thrown value in the card's terms. @param {unknown} thrown @returns {Fault} */
+/** Converts any thrown value for the card. @param {unknown} thrown @returns {Fault} */
 export function faultOf(thrown) {
   if (thrown instanceof Error && "code" in thrown && "values" in thrown) return /** @type {any} */ (thrown);
   return { code: "page", message: thrown instanceof Error ? thrown.message : String(thrown) };
 }
 
-/** What happened, in the present language; an error without a sentence is shown as it came. @param {Fault} fault */
+/** The message in the current language, or `message` if there is no text for the code. @param {Fault} fault */
 export function faultText(fault) {
   const key = fault.key ?? `error.${fault.code}`;
   if (!fault.values || !isKey(key)) return fault.message;
@@ -53,7 +53,7 @@ function nextStep(fault) {
 }
 
 /**
- * Shows one card in `place`, replacing an older one, and moves the keyboard to it.
+ * Shows a card in `place`, replacing an older one, and moves focus to it.
  * @param {HTMLElement} place @param {Key} title @param {Fault} fault @param {CardOptions} options
  */
 export function showErrorCard(place, title, fault, options) {
@@ -61,7 +61,7 @@ export function showErrorCard(place, title, fault, options) {
   drawCard(open_card).focus();
 }
 
-/** Writes the open card again, after the language has changed. */
+/** Redraws the open card after a change of language. */
 export function redrawErrorCard() {
   if (!open_card) return;
   const was_open = open_card.place.querySelector("details")?.open ?? false;
@@ -134,7 +134,7 @@ function paragraph(text) {
   return p;
 }
 
-/** Engine messages are clauses; a card shows sentences. @param {string} text */
+/** Engine messages are clauses; this makes a sentence of one. @param {string} text */
 function sentence(text) {
   const upper = /^[\w-]+\.\w/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(upper) ? upper : `${upper}.`;
@@ -151,7 +151,7 @@ function button(label, primary, act) {
 }
 
 /**
- * Everything a bug report needs; the prompt is left out because it is the user's own.
+ * The text for a bug report. The prompt is left out, because it is private.
  * @param {Fault} fault @param {CardOptions["facts"]} facts
  */
 function reportText(fault, facts) {

@@ -1,38 +1,38 @@
 // @ts-check
-// Makes the page cross-origin isolated where the host sends no isolation headers: it registers the service worker
-// isolation.js, which adds them, and loads the page once more. What runs in an isolated page is not its business.
+// Makes the page cross-origin isolated if the host does not send isolation headers: registers the service worker
+// isolation.js, which adds them, and reloads the page once.
 
-/** Set between the registration and the reload, so that a host where it does not help is not reloaded for ever. */
+/** Set before the reload, so that the page does not reload forever if the service worker does not help. */
 const TRIED = "isolation-tried";
 
 /**
- * How the page came to be as it is: isolated by the host's headers or by the service worker; about to reload; or not
- * isolated, because service workers are not to be had here, or because one did not help.
+ * Isolated by the host's headers or by the service worker, about to reload, or not isolated: because service workers
+ * are not available, or because the service worker did not help.
  * @typedef {"host" | "service_worker" | "reloading" | "no_service_worker" | "failed"} Isolation
  */
 
 /** @returns {Promise<Isolation>} */
 export async function isolate() {
   if (crossOriginIsolated) {
-    mark(false);
+    remember(false);
     return navigator.serviceWorker?.controller ? "service_worker" : "host";
   }
-  // Browsers offer them on https and on this machine only.
+  // Available on https and localhost only.
   if (!("serviceWorker" in navigator)) return "no_service_worker";
   try {
     if (sessionStorage.getItem(TRIED)) return "failed";
     await active(await navigator.serviceWorker.register("isolation.js"));
   } catch {
-    // The reader may have switched off service workers, or storage: then there is one thread and no reload.
+    // The user may have disabled service workers or storage: then one thread is used, without a reload.
     return "failed";
   }
-  if (!mark(true)) return "failed";
+  if (!remember(true)) return "failed";
   location.reload();
   return "reloading";
 }
 
-/** Tells whether it could. @param {boolean} tried */
-function mark(tried) {
+/** Returns false if storage is not available. @param {boolean} tried */
+function remember(tried) {
   try {
     if (tried) sessionStorage.setItem(TRIED, "yes");
     else sessionStorage.removeItem(TRIED);
@@ -42,7 +42,7 @@ function mark(tried) {
   }
 }
 
-/** Waits until the worker answers requests. @param {ServiceWorkerRegistration} registration */
+/** Waits until the service worker handles requests. @param {ServiceWorkerRegistration} registration */
 function active(registration) {
   const worker = registration.installing ?? registration.waiting;
   if (!worker) return;

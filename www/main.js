@@ -1,6 +1,6 @@
 // @ts-check
-// Starts the page and joins its parts: it loads the chosen model, keeps the status line, and turns failures into cards.
-// The parts know nothing of one another; what each does is in its own file.
+// Entry point of the page: creates the views and connects them, loads the chosen model, updates the status line and
+// shows errors as cards. The views do not import each other.
 
 import { open } from "../pkg/zamba2.js";
 import { byId } from "./dom.js";
@@ -38,17 +38,17 @@ import { readHash, Tabs } from "./tabs.js";
 /** @import { Choice } from "./loading/model_picker.js" */
 /** @import { Key } from "./words.js" */
 
-/** The figures beside the status are no live region, so this is a matter of reading, not of announcing. */
+/** For readability only: the details beside the status are not a live region. */
 const DETAIL_INTERVAL_MS = 250;
-/** Speed and time left are guesses before this. */
+/** No remaining time is shown before this, since the speed is not yet known. */
 const SPEED_AFTER_MS = 300;
 
 const errors = byId("errors");
 const status = byId("status");
 const cancel = byId("cancel-load");
 const pause = byId("pause-load");
-/** The model that is loading, for the pause button. @type {Model | null} */
-let arriving = null;
+/** The model being loaded, for the pause button. @type {Model | null} */
+let pending = null;
 let paused = false;
 /** @type {Model | null} */
 let model = null;
@@ -148,7 +148,7 @@ const playground = new Playground(sampling, {
   onFault: (title, thrown) => showFault(title, faultOf(thrown)),
 });
 
-/** The engine is gone, and trying again would only repeat the message. @param {import("./errors.js").Fault} fault */
+/** Whether the engine is gone, so that a retry would fail too. @param {import("./errors.js").Fault} fault */
 const isGone = (fault) => fault.fatal === true;
 
 /** @param {string} text */
@@ -178,7 +178,7 @@ async function loadModel(choice) {
   loading?.abort();
   const controller = new AbortController();
   loading = controller;
-  // The old model goes first: two at once might not fit.
+  // Dispose of the old model first: two might not fit into memory.
   playground.setModel(null);
   profile.setModel(null);
   model?.dispose();
@@ -195,7 +195,7 @@ async function loadModel(choice) {
   const started_ms = performance.now();
   /** @type {LoadProgress | null} */
   let latest = null;
-  // By the clock and not by the reports: while the network stalls none arrive, and the speed should be seen to fall.
+  // On a timer, not on progress events: there are none while the network stalls, but the shown speed must fall.
   const ticking = setInterval(() => latest && showProgress(latest, performance.now() - started_ms), DETAIL_INTERVAL_MS);
   try {
     const loaded = open({
@@ -214,7 +214,7 @@ async function loadModel(choice) {
       },
       onDevice: (event) => onDevice(event),
     });
-    arriving = loaded;
+    pending = loaded;
     playground.setModel(loaded, choice);
     setPaused(false);
     pause.hidden = false;
@@ -242,7 +242,7 @@ async function loadModel(choice) {
     clearInterval(ticking);
     if (loading === controller || loading === null) {
       pause.hidden = true;
-      arriving = null;
+      pending = null;
     }
     kept.show();
   }
@@ -261,7 +261,7 @@ function showProgress(progress, elapsed_ms) {
   const from_device = progress.phase === "weights" && progress.origin === "device";
   write(status, playground.running ? "status.early" : from_device ? "status.reading" : `status.${progress.phase}`);
   if (progress.phase !== "weights") return detail("");
-  // What was kept comes much faster, and would promise too much.
+  // Stored bytes load much faster and would make the estimate too optimistic.
   const bytes_per_s = (progress.received_bytes || progress.loaded_bytes) / (elapsed_ms / 1000);
   const left_s = (progress.total_bytes - progress.loaded_bytes) / bytes_per_s;
   const left =
@@ -275,16 +275,16 @@ function showProgress(progress, elapsed_ms) {
       loaded: bytesText(progress.loaded_bytes),
       total: bytesText(progress.total_bytes),
       speed: bytesText(bytes_per_s),
-    }) + arrival(progress, left),
+    }) + loadStateText(progress, left),
   );
 }
 
 /**
- * What the load is doing just now, where it isn't simply receiving.
+ * What a load does that is paused or waiting, otherwise the remaining time.
  * @param {LoadProgress} progress
  * @param {string} left
  */
-function arrival({ paused, waiting }, left) {
+function loadStateText({ paused, waiting }, left) {
   if (paused) return t("status.paused");
   if (waiting)
     return t(`status.wait.${waiting.reason}`, { attempt: number(waiting.attempt), status: String(waiting.status) });
@@ -297,7 +297,7 @@ function setPaused(on) {
   pause.textContent = t(on ? "load.resume" : "load.pause");
 }
 
-/** Whether the weights stay on this device, in words. @param {Model["info"]["keeping"]} keeping */
+/** Whether the weights are stored on this device, as text. @param {Model["info"]["keeping"]} keeping */
 function keepingText({ state, reason }) {
   if (state === "off") return "";
   if (state === "kept") return t("status.kept");
@@ -327,9 +327,9 @@ function showTitle(name) {
   document.title = text;
 }
 
-/** Says what runs and why, because a silent slow path is the worst surprise. */
+/** Shows backend, threads and SIMD in use with the reasons, so that no slow path is hidden. */
 function showCapability() {
-  const isolation_word = t(crossOriginIsolated ? "cap.isolated" : "cap.not_isolated");
+  const isolation_text = t(crossOriginIsolated ? "cap.isolated" : "cap.not_isolated");
   /** @type {string[]} */
   const reasons = [];
   if (model) {
@@ -339,7 +339,7 @@ function showCapability() {
     const parts = {
       simd: t(relaxed ? "cap.simd.relaxed" : "cap.simd.plain"),
       threads,
-      isolation: isolation_word,
+      isolation: isolation_text,
       adapter: info.adapter?.name ?? "",
     };
     byId("capability").textContent = t(info.adapter ? "cap.line.webgpu" : "cap.line", parts);
@@ -354,7 +354,7 @@ function showCapability() {
         ),
       );
   } else {
-    byId("capability").textContent = t("cap.line.loading", { isolation: isolation_word });
+    byId("capability").textContent = t("cap.line.loading", { isolation: isolation_text });
   }
   if (isolation) reasons.push(t(`cap.why.${isolation}`));
   if (model) reasons.push(t("cap.why.clock", { us: figure(model.info.timing.clock_resolution_us) }));
@@ -367,27 +367,27 @@ function showCapability() {
   );
 }
 
-/** What the graphics adapter is and has. @param {import("./engine/zamba2.d.ts").AdapterInfo} adapter */
+/** Kind and features of the graphics adapter. @param {import("./engine/zamba2.d.ts").AdapterInfo} adapter */
 function adapterReasons({ software, timestamp_step_us, subgroups, f16, max_binding_bytes }) {
-  const words = [];
-  if (software) words.push(t("cap.why.software"));
-  words.push(
+  const texts = [];
+  if (software) texts.push(t("cap.why.software"));
+  texts.push(
     timestamp_step_us === null
       ? t("cap.why.no_timestamps")
       : t("cap.why.timestamps", { us: figure(timestamp_step_us) }),
   );
-  words.push(
+  texts.push(
     t("cap.why.features", {
       subgroups: t(subgroups ? "cap.has" : "cap.has_not"),
       f16: t(f16 ? "cap.has" : "cap.has_not"),
       binding: bytesText(max_binding_bytes),
     }),
   );
-  return words;
+  return texts;
 }
 
 /**
- * A graphics device that failed, and the model that is there again.
+ * Loss of the graphics device, and recovery from it.
  * @param {import("./engine/zamba2.d.ts").DeviceEvent} event
  */
 function onDevice(event) {
@@ -412,7 +412,7 @@ function showTheme() {
   byId("theme").textContent = t(isDark() ? "theme.light" : "theme.dark");
 }
 
-/** Every word on the page in the present language. */
+/** Renders all texts of the page in the current language. */
 function renderWords() {
   renderMarkup();
   redrawErrorCard();
@@ -448,8 +448,8 @@ byId("theme").addEventListener("click", () => {
 darkScheme.addEventListener("change", showTheme);
 pause.addEventListener("click", () => {
   setPaused(!paused);
-  if (paused) arriving?.pauseLoading();
-  else arriving?.resumeLoading();
+  if (paused) pending?.pauseLoading();
+  else pending?.resumeLoading();
 });
 cancel.addEventListener("click", () => (loading ? loading.abort() : loadModel(picker.chosen)));
 for (const event of ["error", "unhandledrejection"]) {
@@ -460,17 +460,17 @@ for (const event of ["error", "unhandledrejection"]) {
 
 const theme = remembered("theme");
 if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
-// On a phone the settings would push the text off the screen; the wide layout has room for all of them.
+// On a phone, open settings would push the output off the screen.
 if (matchMedia("(max-width: 700px)").matches) {
   for (const id of ["sampling", "model"]) byId(id).removeAttribute("open");
 }
 letters.checked = remembered("letter-keys") !== "off";
 renderWords();
-const asked = readHash(location.hash);
-profile.useSettings(asked.settings);
-if (asked.view) tabs.show(asked.view, false);
+const address = readHash(location.hash);
+profile.useSettings(address.settings);
+if (address.view) tabs.show(address.view, false);
 window.addEventListener("hashchange", () => profile.useSettings(readHash(location.hash).settings));
-// Before the model, which would be loaded twice where the page has to be reloaded.
+// Before loading the model, which would otherwise load twice if the page has to reload.
 isolation = await isolate();
 showCapability();
 if (isolation !== "reloading") loadModel(picker.chosen);

@@ -1,7 +1,6 @@
 // @ts-check
-// Draws at most every so often. Each frame that a page asks for has all of it looked over, styled and painted, on the
-// processors that compute the model; so tokens wait for one another, and nobody asks for frames until the time is over.
-// It imports nothing and draws nothing itself.
+// Limits how often a view is drawn. Every requested frame costs style, layout and paint of the page on the same cores
+// that run the model, so updates are batched and no frame is requested until the interval has passed.
 
 export class PacedFrame {
   /** @param {number} interval_ms @param {() => void} draw */
@@ -13,8 +12,8 @@ export class PacedFrame {
     this.frame = 0;
   }
 
-  /** Draws in a frame: the next one, or the first after the interval. */
-  ask() {
+  /** Draws in the next frame, or in the first one after the interval. */
+  request() {
     if (this.timer || this.frame) return;
     const wait_ms = this.drawn_ms + this.interval_ms - performance.now();
     if (wait_ms <= 0) this.next();

@@ -1,12 +1,12 @@
 // @ts-check
-// Behaviour of perfetto.html: takes the trace that the Profile view left on this device and gives it to ui.perfetto.dev
-// by message, when the user asks for it. Nothing is uploaded: Perfetto works inside its own tab.
+// Script of perfetto.html: reads the trace that the Profile view stored on this device and sends it to
+// ui.perfetto.dev with postMessage when the user clicks. Nothing is uploaded: Perfetto runs in its own tab.
 
 import { takeTrace } from "./profile/trace_handover.js";
 import { bytesText, renderMarkup, t } from "./words.js";
 
 const PERFETTO = "https://ui.perfetto.dev";
-/** Perfetto answers a PING only once it can take a trace. */
+/** Perfetto answers PING once it is ready to receive a trace. */
 const PING_INTERVAL_MS = 50;
 
 const button = /** @type {HTMLButtonElement} */ (document.getElementById("open"));

@@ -1,8 +1,8 @@
 // @ts-check
-// Choices that the browser remembers for this page.
+// Preferences of the user, in localStorage.
 
 /**
- * Storage can be refused, in private windows for one; the choice then lasts as long as the page.
+ * If storage is not available, for example in a private window, the preference lasts as long as the page.
  * @param {string} name
  * @param {string} value
  */
@@ -10,7 +10,7 @@ export function remember(name, value) {
   try {
     localStorage.setItem(name, value);
   } catch {
-    // Nothing to do: the page works without it.
+    // The page works without it.
   }
 }
 

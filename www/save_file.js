@@ -1,7 +1,7 @@
 // @ts-check
-// Saves a file through the browser's own download.
+// Saves a file as a browser download.
 
-/** No event says when a download has read the blob; a URL that is revoked too early leaves an empty or broken file. */
+/** There is no event for the end of a download, and revoking the URL too early leaves an empty or broken file. */
 const REVOKE_AFTER_MS = 60_000;
 
 /** @param {string} name @param {string | Blob | Uint8Array<ArrayBuffer>} content @param {string} type */

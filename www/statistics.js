@@ -1,5 +1,5 @@
 // @ts-check
-// Order statistics that the strip and the heat map share.
+// Order statistics.
 
 /** @param {number[]} values */
 export function median(values) {

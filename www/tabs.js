@@ -1,7 +1,7 @@
 // @ts-check
-// The three views under the strip, as tabs: which one is shown is in the address (#profile), so that a link and the
-// Back button lead to it. It also owns the single-letter keys and the switch that turns them off. It knows nothing of
-// what a view shows; hidden views keep all they have.
+// The three views below the block strip, as tabs. The view is in the address (#profile), so that links and the Back
+// button work. Also handles the single-letter shortcuts and the switch that turns them off. Hidden views keep their
+// state.
 
 /** @typedef {"playground" | "profile" | "compare"} ViewName */
 
@@ -9,7 +9,7 @@
 export const VIEWS = ["playground", "profile", "compare"];
 
 /**
- * The view and the settings that an address names: `#profile?tokens=35`. Another hash is not ours.
+ * The view and the settings in a hash such as `#profile?tokens=35`; other hashes are ignored.
  * @param {string} hash
  */
 export function readHash(hash) {
@@ -26,7 +26,7 @@ export class Tabs {
   /**
    * @param {{ letters: HTMLInputElement, onShow: (view: ViewName) => void, keys: Record<string, () => void>,
    *   remember: (on: boolean) => void }} options
-   * `letters`: the switch; `keys`: what further letters do
+   * `letters`: the switch; `keys`: further shortcuts
    */
   constructor({ letters, onShow, keys, remember }) {
     this.onShow = onShow;
@@ -63,8 +63,8 @@ export class Tabs {
 
   /**
    * @param {ViewName} name
-   * @param {boolean} write whether the address follows
-   * @param {boolean} [take] whether the keyboard goes to the tab
+   * @param {boolean} write whether to update the address
+   * @param {boolean} [take] whether to move focus to the tab
    */
   show(name, write, take = false) {
     const changed = name !== this.shown;

@@ -1,24 +1,24 @@
 // @ts-check
-// Every word the page shows, in its language, and how numbers are written in it. The sentences are words/*.json, one
-// file per language; importing this module waits for the present language's.
+// Localised texts and number formats of the page. The texts are in words/*.json, one file per language; importing this
+// module waits for the file of the current language.
 
 /** @typedef {keyof typeof import("./words/en.json")} Key */
 /** @template {string} K @typedef {K extends `${infer Base}.other` ? Base : never} BaseOf */
-/** Sentences with a form per plural category, `.one`, `.few`, `.many`, `.other`. @typedef {BaseOf<Key>} CountedKey */
-/** A value is text, a number, a list, a reason of an error, or a function for what depends on the language itself. */
+/** Texts with one form per plural category: `.one`, `.few`, `.many`, `.other`. @typedef {BaseOf<Key>} CountedKey */
+/** Values of placeholders: text, numbers, lists, reasons of errors, or functions for language-dependent values. */
 /** @typedef {Record<string, unknown>} Values */
 
-/** The files of words/. A new language is its file and its name here. */
+/** The files of words/. To add a language, add its file and its code here. */
 export const LANGUAGES = ["en", "ru"];
 
 const UNITS = /** @type {const} */ (["unit.B", "unit.kB", "unit.MB", "unit.GB"]);
 
 /** @type {Map<string, Record<string, string>>} */
 const loaded = new Map();
-/** The words of `language`. @type {Record<string, string>} */
+/** The texts of `language`. @type {Record<string, string>} */
 let words = {};
 let language = "en";
-/** Values of elements that `write` filled. @type {WeakMap<Element, Values>} */
+/** Placeholder values of elements filled by `write`. @type {WeakMap<Element, Values>} */
 const written = new WeakMap();
 
 /** Fetched, not imported: import attributes need Chrome 123, Firefox 138 or Safari 17.2. @param {string} code */
@@ -32,13 +32,13 @@ async function load(code) {
   return fresh;
 }
 
-/** The language chosen before, or the first of the browser's that there is. */
+/** The stored choice, or the browser's first supported language. */
 function preferred() {
   let chosen = null;
   try {
     chosen = localStorage.getItem("language");
   } catch {
-    // Storage is refused in some private windows.
+    // Storage is not available, for example in a private window.
   }
   const wanted = [chosen, ...navigator.languages].map((tag) => tag?.split("-")[0] ?? "");
   return wanted.find((code) => LANGUAGES.includes(code)) ?? "en";
@@ -48,7 +48,7 @@ try {
   language = preferred();
   words = await load(language);
 } catch (error) {
-  // The markup is English; nothing else can be shown without words.
+  // The markup is in English, so the page stays readable; everything else needs the texts.
   const note = document.getElementById("words-note");
   if (note) note.hidden = false;
   throw error;
@@ -56,20 +56,20 @@ try {
 
 export const currentLanguage = () => language;
 
-/** The language after the present one, as its speakers call it. */
+/** The language after the current one, named in itself. */
 export function nextLanguage() {
   const code = LANGUAGES[(LANGUAGES.indexOf(language) + 1) % LANGUAGES.length];
   const name = new Intl.DisplayNames(code, { type: "language" }).of(code) ?? code;
   return { code, name: name.charAt(0).toLocaleUpperCase(code) + name.slice(1) };
 }
 
-/** Stays with the present language if the other one's words do not arrive. @param {string} chosen */
+/** Keeps the current language if the texts of the other one cannot be loaded. @param {string} chosen */
 export async function setLanguage(chosen) {
   words = await load(chosen);
   language = chosen;
 }
 
-/** Writes the words of every element that has `data-t`, in the present language. */
+/** Fills every element that has `data-t` or `data-t-label` in the current language. */
 export function renderMarkup() {
   document.documentElement.lang = language;
   for (const element of document.querySelectorAll("[data-t]")) render(element);
@@ -81,12 +81,12 @@ export function renderMarkup() {
 /** @param {Element} element */
 function render(element) {
   const text = t(/** @type {Key} */ (element.getAttribute("data-t")), written.get(element));
-  // Writing the same words again would make a screen reader say them again.
+  // Setting the same text again would make a screen reader announce it again.
   if (element.textContent !== text) element.textContent = text;
 }
 
 /**
- * Gives `element` words that follow the language.
+ * Sets the text of `element` to a key, so that it follows changes of language.
  * @param {Element} element @param {Key} key @param {Values} [values]
  */
 export function write(element, key, values = {}) {
@@ -117,38 +117,38 @@ function valueText(value) {
   return String(value);
 }
 
-/** Whether there is such a sentence. @param {string} key @returns {key is Key} */
+/** Whether there is a text with this key. @param {string} key @returns {key is Key} */
 export const isKey = (key) => key in words;
 
-/** The form of a counted word that this language asks for. @param {CountedKey} key @param {number} n */
+/** The plural form for `n` in the current language. @param {CountedKey} key @param {number} n */
 export function plural(key, n) {
   const form = `${key}.${new Intl.PluralRules(language).select(n)}`;
   return t(isKey(form) ? form : `${key}.other`, { n: number(n) });
 }
 
-/** @param {number} value @param {number} [digits] decimals, always written */
+/** @param {number} value @param {number} [digits] fixed number of decimals */
 export function number(value, digits = 0) {
   const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
   return new Intl.NumberFormat(language, options).format(value);
 }
 
-/** Three significant digits, for times that span microseconds to seconds. @param {number} value */
+/** Three significant digits, for times from microseconds to seconds. @param {number} value */
 export function figure(value) {
   if (value >= 100) return number(value);
   return number(value, value >= 10 ? 1 : value >= 1 ? 2 : 3);
 }
 
-/** For quantities that span many powers of ten. @param {number} value @param {number} [digits] significant ones */
+/** For quantities that span many powers of ten. @param {number} value @param {number} [digits] significant digits */
 export function significant(value, digits = 3) {
   return new Intl.NumberFormat(language, { maximumSignificantDigits: digits }).format(value);
 }
 
-/** A time in milliseconds, from hours down to single microseconds. @param {number} us */
+/** A time in milliseconds, from hours down to a microsecond. @param {number} us */
 export function msText(us) {
   return us >= 100 ? figure(us / 1000) : significant(us / 1000, 2);
 }
 
-/** Decimal units, as the Hub counts. @param {number} bytes */
+/** Decimal units, as on the Hub. @param {number} bytes */
 export function bytesText(bytes) {
   let power = 0;
   while (bytes >= 1000 && power < 3) {

@@ -369,8 +369,8 @@ test("a continued answer is one turn, is restored from the history, and is not p
     await page.click("#share");
     await page.waitForFunction(() => location.hash.startsWith("#ask="));
     const link = await page.evaluate(async () => {
-      const { askInHash } = await import(/** @type {any} */ ("/www/playground/share.js"));
-      return askInHash();
+      const { promptInHash } = await import(/** @type {any} */ ("/www/playground/share.js"));
+      return promptInHash();
     });
     assert.deepEqual([link.mode, link.prompt], ["chat", "What is ownership?"]);
     assert.deepEqual(Object.keys(link), ["version", "mode", "prompt", "system", "settings"]);

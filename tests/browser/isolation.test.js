@@ -117,7 +117,7 @@ test("the page's URL and the Threads field choose threads and SIMD", () =>
     let { line, reasons } = await capability(page);
     assert.equal(line, "CPU · SIMD128 · 1 thread · isolated");
     assertSays(reasons, /^1 thread: as chosen/);
-    assertSays(reasons, /^SIMD128: the page's address/);
+    assertSays(reasons, /^SIMD128: relaxed SIMD is turned off in the page's address/);
     assert.equal(await page.inputValue("#threads"), "1");
 
     await page.evaluate(() => {

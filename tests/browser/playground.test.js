@@ -292,7 +292,9 @@ test("a snapshot file restores text, tokens and settings after a reload, and can
 
     await openReadyPage(page);
     await page.setInputFiles("#state-input", state);
-    await page.waitForFunction(() => document.getElementById("prompt-told")?.textContent?.startsWith("State restored"));
+    await page.waitForFunction(() =>
+      document.getElementById("prompt-status")?.textContent?.startsWith("State restored"),
+    );
     assert.equal(await continuation(page), half);
     assert.equal(await page.inputValue("#sampling [name=seed]"), "11");
     await page.check("#view [value=tokens]");
@@ -416,7 +418,7 @@ test("a link contains prompt and settings but not the answer, and starts no run"
     assert.equal(await visitor.inputValue("#sampling [name=stop]"), "\\n\\n");
     assert.equal(await visitor.inputValue("#preset"), "custom");
     assert.equal(await visitor.locator("#metrics").isHidden(), true);
-    assert.match((await visitor.textContent("#prompt-told")) ?? "", /Nothing has run yet/);
+    assert.match((await visitor.textContent("#prompt-status")) ?? "", /Nothing has run yet/);
     await run(visitor);
     assert.equal(await continuation(visitor), text);
     assert.deepEqual(faults, []);
@@ -429,14 +431,14 @@ test("an invalid link is explained, and the page works", () =>
       await page.goto(`${SITE}/`);
       await page.goto(`${SITE}/${hash}`);
       await page.waitForFunction(
-        () => document.getElementById("prompt-message")?.textContent?.startsWith("The link can't be read"),
+        () => document.getElementById("prompt-message")?.textContent?.startsWith("The link cannot be read"),
         null,
         { timeout: 5000 },
       );
     }
     await page.reload();
     await waitForStatus(page, "Ready");
-    assert.match((await page.textContent("#prompt-message")) ?? "", /can't be read/, "still shown after loading");
+    assert.match((await page.textContent("#prompt-message")) ?? "", /cannot be read/, "still there when the model is");
     await setOptions(page, { max_tokens: "3" });
     await run(page);
   }));
@@ -465,7 +467,7 @@ test("a prompt run while the model loads is prefilled as blocks arrive", () =>
     const release = await openLoadingPage(page);
     await setOptions(page, { max_tokens: "10", seed: "4" });
     await page.click("#run");
-    await waitForStatus(page, "Reading the prompt as blocks arrive");
+    await waitForStatus(page, "Prefill while blocks arrive");
     assert.ok((await page.locator(".cell[data-state=absent]").count()) > 0, "blocks are still missing");
     release();
     await waitForStatus(page, "Done");

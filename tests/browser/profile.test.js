@@ -356,7 +356,7 @@ test("a run compared with the reference has a banner about different conditions 
     await page.waitForSelector("#compare-banner");
     const banner = (await page.textContent("#compare-banner")) ?? "";
     assert.match(banner, /hidden size 128 and 2,048/);
-    assert.match(banner, /does not say: weights, backend, threads/);
+    assert.match(banner, /Not stated in the reference report: weights, backend, threads/);
     assert.match((await page.textContent("#chart-delta h2")) ?? "", /FLOPs/);
     assert.ok((await page.locator("#chart-dumbbell .pair").count()) > 5);
     await page.locator("#compare-phase input[value=decode]").check({ force: true });

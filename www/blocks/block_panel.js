@@ -1,6 +1,6 @@
 // @ts-check
-// The panel that opens under the strip for one cell: what it is, what it weighs, what it costs now.
-// It shows the strip's own figures and, below, what the last profile says; it keeps none of its own.
+// The panel for one cell of the strip: type, size and recent time, and the block's part of the last profile. It keeps
+// no data of its own.
 
 import { bytesText, countText, figure, number, t } from "../words.js";
 import { cellName } from "./strip.js";
@@ -12,7 +12,7 @@ const REFRESH_MS = 500;
 export class BlockPanel {
   /**
    * @param {HTMLElement} root @param {Strip} strip
-   * @param {(block: number) => Node[]} profileOf what the last profile says of a block; nothing before there is one
+   * @param {(block: number) => Node[]} profileOf the block's part of the last profile; empty without a profile
    */
   constructor(root, strip, profileOf) {
     this.root = root;
@@ -44,12 +44,12 @@ export class BlockPanel {
     this.timer = window.setInterval(() => this.render(), REFRESH_MS);
   }
 
-  /** @param {boolean} [giveBack] whether the keyboard returns to the strip */
-  close(giveBack = true) {
+  /** @param {boolean} [return_focus] whether focus returns to the strip */
+  close(return_focus = true) {
     clearInterval(this.timer);
     if (this.root.hidden) return;
     this.root.hidden = true;
-    if (giveBack && this.strip.cells.length) this.strip.focus(Math.min(this.at, this.strip.cells.length - 1));
+    if (return_focus && this.strip.cells.length) this.strip.focus(Math.min(this.at, this.strip.cells.length - 1));
   }
 
   /** @param {number} by */
@@ -60,7 +60,7 @@ export class BlockPanel {
     this.renderProfile();
   }
 
-  /** Apart from the figures that follow the run: tables that are replaced twice a second can't be read or scrolled. */
+  /** Not part of `render`: a table that is replaced twice per second cannot be read or scrolled. */
   renderProfile() {
     const cell = this.strip.cells[this.at];
     const block = cell?.kind === "mamba" || cell?.kind === "hybrid" ? cell.index : null;
@@ -94,7 +94,7 @@ function factsOf(cell, strip) {
   const facts = [];
   if (cell.kind === "E") facts.push([t("panel.kind"), t(info.tied ? "panel.kind.E" : "panel.kind.E.untied")]);
   else if (cell.kind === "S") {
-    // Shared transformers take turns over the hybrid blocks.
+    // Hybrid blocks call the shared transformers in turn.
     const callers = hybrids.filter((_, call) => call % info.n_shared_blocks === cell.index);
     facts.push([t("panel.kind"), t("panel.kind.S")], [t("panel.calls"), callers.map(({ index }) => index).join(", ")]);
   } else {
@@ -111,7 +111,7 @@ function factsOf(cell, strip) {
   }
   if (cell.bytes > 0) {
     facts.push([t("panel.bytes"), bytesText(cell.bytes)]);
-    // Every tensor of a checkpoint has one dtype as a rule, so the share of bytes is the share of parameters.
+    // Usually all tensors of a checkpoint have one dtype, so the share of bytes is the share of parameters.
     const total_bytes = strip.cells.reduce((sum, { bytes }) => sum + bytes, 0);
     const share = cell.bytes / total_bytes;
     facts.push([

@@ -1,7 +1,7 @@
 // @ts-check
-// Token × block time of the present run as a canvas that grows while tokens come: one pixel column per token, one row
-// per block, scaled up by CSS. Bright means slower than the median of the block's own kind. Colours, finding and table
-// rows are those of charts/token_heat.js; the same figures are in a table.
+// Heat map of token × block time of the current run, a canvas that grows with each token: one pixel column per token,
+// one row per block, scaled up by CSS. Bright means slower than the median of the block's type. Colours, finding and
+// table rows come from charts/token_heat.js.
 
 import { heatChannel, heatFinding, heatOfRatio, heatRows, kindMedians } from "../charts/token_heat.js";
 import { number, t } from "../words.js";
@@ -9,7 +9,7 @@ import { number, t } from "../words.js";
 /** @import { ModelInfo } from "../engine/zamba2.d.ts" */
 
 const MAX_TOKENS = 512;
-/** Fewer columns than this would be drawn as wide bars and look like a chart of something else. */
+/** With fewer columns, CSS would scale each to a wide bar. */
 const MIN_COLUMNS = 64;
 
 export class HeatMap {
@@ -47,7 +47,7 @@ export class HeatMap {
     this.drawColumn(this.columns.length - 1);
   }
 
-  /** Setting the width clears the canvas, so the past is drawn again; doubling makes that rare. */
+  /** Setting the width clears the canvas, so all columns are drawn again; doubling makes that rare. */
   widen() {
     this.canvas.width *= 2;
     for (let at = 0; at < this.columns.length; at++) this.drawColumn(at);
@@ -67,7 +67,7 @@ export class HeatMap {
     context.putImageData(pixels, at, 0);
   }
 
-  /** Writes the one-sentence finding, which is also the picture's text alternative. */
+  /** Writes the finding, which is also the text alternative of the canvas. */
   finish() {
     const any = this.columns.length > 0;
     this.details.hidden = !any;

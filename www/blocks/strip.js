@@ -1,6 +1,6 @@
 // @ts-check
-// The block strip: progress bar while the model loads, a live timing display while it generates, and the way into a
-// block. It uses words.js; main.js feeds it. It measures nothing: times come from the engine.
+// The block strip: shows progress while the model loads and block times while it generates; a click opens a block.
+// Progress and times come from the engine through main.js.
 
 import { PacedFrame } from "../paced_frame.js";
 import { figure, number, t } from "../words.js";
@@ -9,19 +9,19 @@ import { median } from "../statistics.js";
 /** @import { LoadProgress, ModelInfo } from "../engine/zamba2.d.ts" */
 
 /**
- * A block's time is the median over this many tokens. A mean would show whichever block was running when the system
- * gave the core to someone else: that pause is many times a block's own time.
+ * A block's time is the median over this many tokens. A mean would be dominated by preemptions, which take many times
+ * as long as a block.
  */
 const WINDOW_TOKENS = 8;
-/** Deviations below this are noise of the clock and of neighbours on the machine. */
+/** Smaller deviations are noise of the timer and of other load on the machine. */
 const TINT_FROM_RATIO = 1.05;
 /** At twice the median the tint is full. */
 const TINT_FULL_RATIO = 2;
 /** A stronger tint would drop the cell's number below 4.5:1 contrast in dark mode. */
 const TINT_MAX_PERCENT = 38;
-/** While weights arrive and a prompt sweeps by, a cell or two change at a time. */
+/** During loading and prefill, only one or two cells change at a time. */
 const DRAW_INTERVAL_MS = 100;
-/** While tokens come all cells change, on the processors that compute the next token. */
+/** During decode all cells change, on the same cores that compute the next token. */
 const LIVE_INTERVAL_MS = 400;
 
 /**
@@ -34,9 +34,9 @@ const LIVE_INTERVAL_MS = 400;
  * @property {number} received  share of its bytes, 0 to 1
  * @property {number} bytes  in the checkpoint; 0 until known
  * @property {number[]} recent_ms  its times for the last tokens
- * @property {number} ms  their median; 0 until it ran
+ * @property {number} ms  their median; 0 before the first token
  * @property {number} ratio  ms over the median of its kind
- * @property {string} shown  what the page shows of it just now
+ * @property {string} shown  the state last drawn
  */
 
 export class Strip {
@@ -60,7 +60,7 @@ export class Strip {
       const cell = this.cells.find(({ button }) => button.contains(/** @type {Node} */ (event.target)));
       if (cell) this.openCell(cell);
     });
-    // Labels are read only when a cell is reached, so that ten updates a second touch no accessibility tree.
+    // Labels are updated on focus only, so that frequent updates do not touch the accessibility tree.
     root.addEventListener("focusin", () => this.label(this.cells[this.focused]));
   }
 
@@ -122,10 +122,10 @@ export class Strip {
     cell.state = cell.received >= 1 ? "ready" : "receiving";
     if (cell.state !== before) this.label(cell);
     this.pace.interval_ms = DRAW_INTERVAL_MS;
-    this.pace.ask();
+    this.pace.request();
   }
 
-  /** Forgets the model; the next progress report builds the cells anew. */
+  /** Removes all cells; the next progress event creates new ones. */
   clear() {
     this.info = null;
     this.cells = [];
@@ -134,7 +134,7 @@ export class Strip {
     this.scale.textContent = "";
   }
 
-  /** Marks what was being read when loading failed. */
+  /** Marks the cell that was being read when loading failed. */
   fail() {
     const cell =
       this.cells.find(({ state }) => state === "receiving") ?? this.cells.find(({ state }) => state === "absent");
@@ -144,11 +144,11 @@ export class Strip {
     this.draw();
   }
 
-  /** @param {number} block the block that prefill has reached, or -1 */
+  /** @param {number} block the block that prefill is at, or -1 */
   sweep(block) {
     this.swept = block;
     this.pace.interval_ms = DRAW_INTERVAL_MS;
-    this.pace.ask();
+    this.pace.request();
   }
 
   /** @param {Float32Array} blocks_us time of each block for one token */
@@ -160,10 +160,10 @@ export class Strip {
       if (cell.recent_ms.length > WINDOW_TOKENS) cell.recent_ms.shift();
     }
     this.pace.interval_ms = LIVE_INTERVAL_MS;
-    this.pace.ask();
+    this.pace.request();
   }
 
-  /** Shows the last state at once and brings every label up to date. */
+  /** Draws at once and updates all labels. */
   settle() {
     this.swept = -1;
     this.draw();
@@ -178,11 +178,11 @@ export class Strip {
       const { button, kind, state } = cell;
       const timed = ran && (kind === "mamba" || kind === "hybrid");
       const swept = cell === this.blocks[this.swept];
-      // A pixel of the cell's height is 0.02 of it.
+      // One pixel is 0.02 of the cell's height.
       const fill = (timed ? cell.ms / this.scale_ms : state === "absent" ? 0 : cell.received).toFixed(2);
       const excess = (cell.ratio - TINT_FROM_RATIO) / (TINT_FULL_RATIO - TINT_FROM_RATIO);
       const tint = timed ? Math.round(Math.min(1, Math.max(0, excess)) * TINT_MAX_PERCENT) : 0;
-      // A value that is set again has its cell styled and painted again.
+      // Setting even the same value costs a restyle and a repaint of the cell.
       const shown = `${state} ${timed} ${swept} ${fill} ${tint}`;
       if (cell.shown === shown) continue;
       cell.shown = shown;
@@ -197,8 +197,8 @@ export class Strip {
   }
 
   /**
-   * Ratios within each kind, and a scale that grows at once but shrinks only when well below, so that it does not
-   * flicker.
+   * Updates the ratios within each type and the scale. The scale grows at once but shrinks with hysteresis, so that it
+   * does not flicker.
    */
   compare() {
     for (const kind of ["mamba", "hybrid"]) {
@@ -211,8 +211,8 @@ export class Strip {
   }
 
   /**
-   * Where the blocks' cells stand over `place`, from its left edge: charts put their columns under them. Null where the
-   * cells take several rows or are not `n`.
+   * Positions of the blocks' cells relative to the left edge of `place`, for charts aligned with them. Null if the
+   * cells are in several rows or there are not `n` of them.
    * @param {HTMLElement} place @param {number} n
    */
   columnsOver(place, n) {
@@ -222,7 +222,7 @@ export class Strip {
     return areas.map((area) => ({ x: area.left - left, width: area.width }));
   }
 
-  /** As a click on the block's cell does. @param {number} block */
+  /** Same as a click on the block's cell. @param {number} block */
   open(block) {
     const cell = this.blocks[block];
     if (cell) this.openCell(cell);
@@ -252,7 +252,7 @@ export class Strip {
     cell.button.setAttribute("aria-label", `${parts.join(", ")}: ${state}`);
   }
 
-  /** @param {number} at @param {boolean} [take] whether to move the keyboard there too */
+  /** @param {number} at @param {boolean} [take] whether to move focus there as well */
   focus(at, take = true) {
     this.cells[this.focused].button.tabIndex = -1;
     this.focused = at;
@@ -261,7 +261,7 @@ export class Strip {
   }
 
   /**
-   * The toolbar pattern: one tab stop; arrows move, up and down by one row of the present layout.
+   * Toolbar pattern: one tab stop; arrow keys move, up and down by one row of the current layout.
    * @param {KeyboardEvent} event
    */
   onKey(event) {

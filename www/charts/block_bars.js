@@ -1,7 +1,7 @@
 // @ts-check
-// Time of each block as a stacked bar: Mamba, attention, feed-forward and the rest, with the spread over runs as a
-// whisker and a diamond on blocks that call the shared transformer. Where the strip is one row, the bars stand under
-// its cells. It uses svg.js, parts.js and the page's words.
+// Stacked bars of the time per block: Mamba, attention, feed-forward and other, with the spread over runs as a whisker
+// and a diamond on blocks that call the shared transformer. If the strip is one row, the bars are aligned with its
+// cells.
 
 import { msText, number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -13,9 +13,7 @@ import { box, diamond, label, line, linear, picture, svg, ticks } from "./svg.js
 const HEIGHT = 270;
 const TOP = 26;
 const BOTTOM = 24;
-/**
- * One run that the system interrupted would flatten all bars; a whisker above this multiple of the tallest bar is cut.
- */
+/** Whiskers are cut at this multiple of the tallest bar: one interrupted run would flatten all bars otherwise. */
 const WHISKER_LIMIT = 1.25;
 
 /** @param {BlockRow[]} blocks */
@@ -52,7 +50,7 @@ const readoutOf = (row) =>
  * @param {PhaseSummary} phase
  * @param {{ width: number, columns: { x: number, width: number }[] | null, readout: (text: string) => void,
  *   onOpen: (block: number) => void }} options
- * `columns`: where the strip's cells stand, from the picture's left edge; null spreads the bars evenly
+ * `columns`: positions of the strip's cells relative to the picture's left edge; null spaces the bars evenly
  */
 export function blockBars(phase, { width, columns, readout, onOpen }) {
   const { blocks } = phase;

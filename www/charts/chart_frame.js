@@ -1,7 +1,7 @@
 // @ts-check
-// The frame around one chart: title, switches, the finding in words, the picture, what lies under the pointer, a table
-// with the same figures, and buttons that save the picture. The picture is drawn anew at real pixels when its place
-// changes size. It knows no data: a chart is given as functions.
+// The frame of a chart: title, switches, the finding as text, the picture, a readout for the pointer, a table with the
+// same data, and buttons that save the picture. On resize the picture is drawn again at its size in pixels. Charts are
+// passed as functions.
 
 import { t } from "../words.js";
 import { saveAsPng, saveAsSvg } from "./save_picture.js";
@@ -18,7 +18,7 @@ import { saveAsPng, saveAsSvg } from "./save_picture.js";
 export class ChartFrame {
   /**
    * @param {{ id: string, title: Key, note?: Key, flush?: boolean }} options
-   * `flush`: the picture reaches the card's edges, so that its columns stand under the strip's
+   * `flush`: the picture extends to the card's edges, so that its columns align with the strip's
    */
   constructor({ id, title, note, flush = false }) {
     this.id = id;
@@ -47,7 +47,7 @@ export class ChartFrame {
     this.place.className = flush ? "drawing flush" : "drawing";
     this.readout = document.createElement("p");
     this.readout.className = "readout";
-    // The same figures are in the table; reading each hover aloud would drown them.
+    // The table has the same data; announcing each hover would be too much.
     this.readout.setAttribute("aria-hidden", "true");
     this.details = document.createElement("details");
     this.summary = document.createElement("summary");
@@ -62,12 +62,12 @@ export class ChartFrame {
     new ResizeObserver(([{ contentRect }]) => {
       if (Math.round(contentRect.width) === this.width) return;
       this.width = Math.round(contentRect.width);
-      // In the next frame: a drawing that changes the layout from within the observer would be reported as a loop.
+      // In the next frame: changing the layout inside the observer causes a ResizeObserver loop error.
       requestAnimationFrame(() => this.draw());
     }).observe(this.place);
   }
 
-  /** @param {Chart} chart @param {string} [of] what of several the chart is about; joins the title */
+  /** @param {Chart} chart @param {string} [of] subject of the chart, appended to the title */
   show(chart, of = "") {
     this.chart = chart;
     this.heading.textContent = of ? `${t(this.title)} · ${of}` : t(this.title);
@@ -95,9 +95,9 @@ export class ChartFrame {
   /** @param {Element} drawing */
   offerSaves(drawing) {
     const name = this.heading.textContent ?? "";
-    // A table is saved with the exports; a canvas has pixels only.
+    // Tables are saved by the exports; a canvas can only be saved as PNG.
     const kinds = drawing instanceof SVGElement ? ["SVG", "PNG"] : drawing instanceof HTMLCanvasElement ? ["PNG"] : [];
-    // A redraw while the pointer is on a button must not take the button away.
+    // A redraw must not replace a button that the pointer is on.
     if (this.saves.childElementCount !== kinds.length) {
       this.saves.replaceChildren(
         ...kinds.map((kind) => {
@@ -120,7 +120,7 @@ export class ChartFrame {
 }
 
 /**
- * A group of radio buttons that looks like one switch.
+ * A segmented control: a group of radio buttons.
  * @template {string} Value
  * @param {{ name: string, label: string, choices: { value: Value, label: string }[], chosen: Value,
  *   onChoose: (value: Value) => void }} options
@@ -138,9 +138,9 @@ export function segmented({ name, label, choices, chosen, onChoose }) {
     input.value = choice.value;
     input.checked = choice.value === chosen;
     input.addEventListener("change", () => onChoose(choice.value));
-    const words = document.createElement("span");
-    words.textContent = choice.label;
-    field.append(input, words);
+    const caption = document.createElement("span");
+    caption.textContent = choice.label;
+    field.append(input, caption);
     group.append(field);
   }
   return group;

@@ -1,18 +1,18 @@
 // @ts-check
-// Tables with sortable columns and bars inside cells: the charts' table alternatives, and charts of their own where the
-// data are a ranking. It knows no data; columns say how a row is read, written and compared.
+// Tables with sortable columns and bars inside cells: the table alternative of charts, and the chart itself for
+// rankings. Columns define how a row is read, formatted and compared.
 
 /**
  * @template Row
  * @typedef {object} Column
  * @property {string} key
  * @property {string} label
- * @property {(row: Row) => number | string | null} value  what sorting compares; null sorts last
+ * @property {(row: Row) => number | string | null} value  sort key; null sorts last
  * @property {(row: Row) => string | Node} text
  * @property {(row: Row) => number} [share]  length of the bar in the cell, 0 to 1
  * @property {string} [part]  colour class of the bar
- * @property {boolean} [words]  left-aligned words instead of figures
- * @property {(row: Row) => string} [mark]  class of the cell
+ * @property {boolean} [words]  left-aligned text instead of numbers
+ * @property {(row: Row) => string} [cell_class]  class of the cell
  */
 
 /** @typedef {{ key: string, descending: boolean } | null} Order */
@@ -41,7 +41,7 @@ export function dataTable(columns, rows, { label, order = null, onSort }) {
       button.dataset.column = column.key;
       button.textContent = column.label;
       button.addEventListener("click", () => {
-        // Figures are read from the largest, names from the first.
+        // Numbers sort in descending order first, names in ascending order.
         onSort({ key: column.key, descending: sorted ? !order.descending : !column.words });
       });
       cell.append(button);
@@ -61,8 +61,8 @@ function cellOf(column, row, first) {
   const cell = document.createElement(first ? "th" : "td");
   if (first) cell.setAttribute("scope", "row");
   if (column.words) cell.classList.add("words");
-  const mark = column.mark?.(row);
-  if (mark) cell.classList.add(mark);
+  const cell_class = column.cell_class?.(row);
+  if (cell_class) cell.classList.add(cell_class);
   cell.append(column.text(row));
   if (column.share) {
     cell.classList.add("in-cell", `part-${column.part ?? "accent"}`);

@@ -1,6 +1,6 @@
 // @ts-check
-// The change from A to B for each block, in the strip's order: tint by direction and size, sign and figure printed, so
-// that colour is never the only cue. It uses svg.js and knows nothing of what the values are.
+// The change from A to B per block, in the order of the strip: tinted by direction and size, with sign and number
+// printed, so that colour is never the only cue.
 
 import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -10,20 +10,20 @@ import { box, label, picture, svg } from "./svg.js";
 
 const CELL = 46;
 const GAP = 3;
-/** The card's own padding, which a picture that reaches its edges keeps. */
+/** The card's padding, kept inside a picture that extends to the card's edges. */
 const MARGIN = 12;
 const LEAST_CELL = 29;
-/** As on the strip: with six columns the hybrids form the last one. */
+/** As on the strip: with six columns, the hybrid blocks form the last one. */
 const NARROW_COLUMNS = 6;
 /** A change of this size has the full tint. */
 const FULL_PERCENT = 50;
-/** A stronger tint would take the figures below 4.5:1 in dark mode. */
+/** A stronger tint would take the numbers below a contrast of 4.5:1 in dark mode. */
 const TINT_MAX = 0.38;
 
 /** @param {{ a: number, b: number }} pair */
 const changePercent = ({ a, b }) => (a > 0 ? 100 * (b / a - 1) : b > 0 ? Infinity : 0);
 
-/** With its sign, which is printed for no change, too. @param {number} percent */
+/** With a sign, also for no change. @param {number} percent */
 function signed(percent) {
   if (!Number.isFinite(percent)) return "+∞";
   const rounded = Math.abs(percent) < 10 ? Math.round(percent * 10) / 10 : Math.round(percent);
@@ -31,10 +31,10 @@ function signed(percent) {
   return `${sign}${number(Math.abs(rounded), Math.abs(rounded) < 10 && rounded !== 0 ? 1 : 0)}`;
 }
 
-/** Beyond a thousand percent a factor is shorter and says more. @param {number} percent */
+/** Above a thousand percent, a factor is shorter and clearer. @param {number} percent */
 const factor = (percent) => (Number.isFinite(percent) && percent >= 1000 ? `×${number(1 + percent / 100)}` : null);
 
-/** A change in running text. @param {number} a @param {number} b */
+/** A change as text. @param {number} a @param {number} b */
 export function changeText(a, b) {
   const percent = changePercent({ a, b });
   return factor(percent) ?? `${signed(percent)} %`;
@@ -59,8 +59,7 @@ export function deltaFinding(pairs, unit) {
  * @param {BlockPair[]} pairs
  * @param {{ width: number, unit: string, columns: { x: number, width: number }[] | null,
  *   readout: (text: string) => void }} options
- * `columns`: where the strip's cells stand, from the picture's left edge; null spreads the cells over as many rows as
- * needed
+ * `columns`: positions of the strip's cells relative to the picture's left edge; null uses as many rows as needed
  */
 export function deltaStrip(pairs, { width, unit, columns, readout }) {
   const across = width < 700 ? NARROW_COLUMNS : Math.min(pairs.length, Math.floor(width / LEAST_CELL));

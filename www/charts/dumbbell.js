@@ -1,6 +1,5 @@
 // @ts-check
-// Two measurements of the same things as dumbbells on a logarithmic axis: A is a disc, B a ring, and the factor between
-// them is printed. It uses svg.js and knows nothing of what is compared.
+// Dumbbell chart of paired measurements on a logarithmic axis: A is a disc, B a ring, and their ratio is printed.
 
 import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -34,7 +33,7 @@ const factorText = (value) => `×${value >= 100 ? number(value) : number(value, 
 
 /** @param {Pair[]} pairs @param {{ width: number, readout: (text: string) => void }} options */
 export function dumbbell(pairs, { width, readout }) {
-  // On a narrow page names stand above their rows.
+  // On narrow pages names are above their rows.
   const narrow = width < 520;
   const row_height = narrow ? ROW + NAME_TOP : ROW;
   const height = TOP + pairs.length * row_height + BOTTOM;

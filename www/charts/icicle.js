@@ -1,7 +1,6 @@
 // @ts-check
-// Where the time lies inside the model: model → block → module, each child inside its parent. In time order the picture
-// reads from left to right as the pass ran; left-heavy puts the longest first. Click or Enter zooms. It stands on
-// svg.js.
+// Icicle chart of the time inside the model: model → block → module, each child below its parent. Time order is the
+// order of execution from left to right; left-heavy puts the longest first. Click or Enter zooms.
 
 import { msText, number, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -15,11 +14,11 @@ import { box, linear, svg, widthOf } from "./svg.js";
 /** @typedef {"time" | "heavy"} IcicleOrder */
 /**
  * @typedef {{ order: IcicleOrder, zoom: string,
- *   focus: string }} IcicleState  paths of the node shown whole and of the keyboard's node
+ *   focus: string }} IcicleState  paths of the zoomed and of the focused node
  */
 
 const ROW = 26;
-/** Narrower than this a rectangle is neither seen nor hit. */
+/** Narrower rectangles can neither be seen nor clicked. */
 const LEAST_WIDTH = 0.6;
 const MOST_ROWS_IN_TABLE = 60;
 
@@ -47,7 +46,7 @@ function layout(tree, order) {
     nodes[parent]?.children.push(at);
   });
   if (order === "heavy") {
-    // Parents come before children, so one pass places all.
+    // Parents precede children, so one pass is enough.
     for (const node of nodes) {
       let left_us = node.left_us;
       for (const child of [...node.children].sort((a, b) => nodes[b].us - nodes[a].us)) {
@@ -72,7 +71,7 @@ export function icicleFinding({ tree }) {
  * @param {PhaseSummary} phase
  * @param {{ width: number, state: IcicleState, readout: (text: string) => void, onState: (state: IcicleState,
  *   take: boolean) => void }} options
- * `onState` gets the next state and whether the keyboard stays in the picture
+ * `onState` gets the next state and whether focus stays in the picture
  */
 export function icicle(phase, { width, state, readout, onState }) {
   const nodes = layout(phase.tree, state.order);
@@ -103,18 +102,18 @@ export function icicle(phase, { width, state, readout, onState }) {
     if (wide < LEAST_WIDTH) return;
     const percent = (100 * node.us) / nodes[0].us;
     const ms = msText(node.us);
-    const said = t("icicle.node", {
+    const description = t("icicle.node", {
       path: node.path,
       type: node.type,
       ms,
       percent: number(percent, 1),
       self: msText(node.self_us),
     });
-    const group = nodeShape(node, from, wide, said, hybrids.has(node.block ?? -1));
-    group.addEventListener("pointerenter", () => readout(said));
+    const group = nodeShape(node, from, wide, description, hybrids.has(node.block ?? -1));
+    group.addEventListener("pointerenter", () => readout(description));
     group.addEventListener("pointerleave", () => readout(""));
     group.addEventListener("focus", () => {
-      readout(said);
+      readout(description);
       state.focus = node.path;
       for (const other of drawn.values()) other.setAttribute("tabindex", "-1");
       group.setAttribute("tabindex", "0");
@@ -126,7 +125,7 @@ export function icicle(phase, { width, state, readout, onState }) {
   });
   (drawn.get(focused) ?? drawn.get(whole))?.setAttribute("tabindex", "0");
 
-  /** Zooming into what is whole already goes one level out. @param {number} at */
+  /** Zooming into the zoomed node zooms out by one level. @param {number} at */
   function zoomTo(at) {
     const to = at === whole && nodes[at].parent >= 0 ? nodes[at].parent : at;
     onState({ ...state, zoom: nodes[to].path, focus: nodes[to].path }, true);
@@ -152,21 +151,21 @@ export function icicle(phase, { width, state, readout, onState }) {
 }
 
 /**
- * The box of a node with as much text as it has room for.
- * @param {Node} node @param {number} from @param {number} wide @param {string} said @param {boolean} is_hybrid
+ * The box of a node with as much text as fits.
+ * @param {Node} node @param {number} from @param {number} wide @param {string} description @param {boolean} is_hybrid
  */
-function nodeShape(node, from, wide, said, is_hybrid) {
+function nodeShape(node, from, wide, description, is_hybrid) {
   const is_block = node.kind === "block";
   const kind = is_block && is_hybrid ? "part-block hybrid-block" : `part-${node.kind}`;
   const group = svg("g", {
     class: `node ${kind}`,
     role: "button",
     tabindex: "-1",
-    "aria-label": said,
+    "aria-label": description,
     "data-path": node.path,
   });
   group.append(box(from + 0.5, node.depth * ROW + 1, wide - 1, ROW - 2, "node-box"));
-  // A block too narrow for its name still has room for its number.
+  // A block too narrow for its name shows its number.
   const names = [nameOf(node), ...(is_block ? [String(node.block)] : [])];
   const name = names.find((name, at) => widthOf(name) + (at === 0 ? 6 : 0) < wide);
   if (!name) return group;
@@ -175,13 +174,13 @@ function nodeShape(node, from, wide, said, is_hybrid) {
   const ms = `${msText(node.us)} ${t("axis.ms")}`;
   if (widthOf(name) + widthOf(ms) + 20 < wide) text.append(" ", svg("tspan", { dx: 4, class: "node-ms" }, ms));
   group.append(text);
-  // Voice control matches the visible text, so the label begins with it.
-  group.setAttribute("aria-label", `${text.textContent}, ${said}`);
+  // The label begins with the visible text, which voice control matches.
+  group.setAttribute("aria-label", `${text.textContent}, ${description}`);
   return group;
 }
 
 /**
- * Where the arrow keys, Home and End lead from a node.
+ * Targets of the arrow keys, Home and End.
  * @param {Node[]} nodes @param {number} at @param {(node: number) => boolean} isDrawn
  * @returns {Record<string, number | undefined>}
  */
@@ -202,7 +201,7 @@ function neighbours(nodes, at, isDrawn) {
 }
 
 /**
- * Whether `above` is a strict ancestor of `node`, or the node itself when it is drawn below.
+ * Whether `above` is `node` or one of its ancestors.
  * @param {Node[]} nodes
  * @param {number} above
  * @param {number} node

@@ -1,7 +1,7 @@
 // @ts-check
-// Memory against tokens as stacked areas: the states of the Mamba blocks, whose size never changes, under keys and
-// values, which grow with every token; weights can be added below. Beyond the measured tokens the picture goes on to
-// the full context: sizes follow from shapes, so nothing is guessed. It uses svg.js.
+// Stacked areas of memory over tokens: the states of the Mamba blocks, of constant size, below the KV cache, which
+// grows with every token; optionally the weights. Beyond the measured tokens, the chart extends to the full context,
+// with sizes computed from shapes.
 
 import { bytesText, number, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -63,7 +63,7 @@ export function memoryArea(summary, { width, weights, readout }) {
   const parts = weights ? ALL : STATES;
   const last = rows[rows.length - 1];
   if (!last) return root;
-  // At no tokens there are no keys and values; the other parts are there from the start.
+  // At zero tokens the KV cache is empty; the other parts exist from the start.
   const all = [{ ...rows[0], tokens: 0, kv: 0, measured: true }, ...rows];
   const total = (/** @type {MemoryRow} */ row) => parts.reduce((sum, part) => sum + row[part], 0);
   const most = total(last) * 1.08;
@@ -88,11 +88,11 @@ export function memoryArea(summary, { width, weights, readout }) {
     const down = all.map((row, at) => `${x(row.tokens).toFixed(1)} ${y(floor[at]).toFixed(1)}`).reverse();
     root.append(svg("path", { d: `M${up.join("L")}L${down.join("L")}Z`, class: `area memory-${part}` }));
     const at = all.length - 1;
-    // A name stands in its band where the band is high enough for it.
+    // The name is drawn inside its band if the band is high enough.
     if (y(floor[at]) - y(ceiling[at]) > 18) {
-      const words = `${t(`memory.${part}`)} ${bytesText(all[at][part])}`;
+      const name = `${t(`memory.${part}`)} ${bytesText(all[at][part])}`;
       root.append(
-        label(width - RIGHT - 8, (y(floor[at]) + y(ceiling[at])) / 2 + 4, words, { anchor: "end", kind: "area-text" }),
+        label(width - RIGHT - 8, (y(floor[at]) + y(ceiling[at])) / 2 + 4, name, { anchor: "end", kind: "area-text" }),
       );
     }
     floor = ceiling;

@@ -1,6 +1,6 @@
 // @ts-check
-// The four parts that a block's time falls into, in the order in which they are stacked. Which part a module belongs to
-// is in the summary. Colours of the parts are classes `part-…` of profile.css. It stands below all charts.
+// The four parts of a block's time, in stacking order. The summary assigns modules to parts; the colours are the
+// classes `part-…` of profile.css.
 
 /** @import { Part } from "../engine/report.d.ts" */
 

@@ -1,7 +1,6 @@
 // @ts-check
-// The roofline: how fast each part computes against what this machine can do at best, at its number of FLOPs per byte.
-// The roofs are measured in the same run, never looked up. Prefill points are discs and decode points are squares; the
-// two phases share axes and roofs, and no figure is made of both. It uses svg.js.
+// Roofline chart: throughput of each part over its arithmetic intensity (FLOPs per byte), below the ceilings measured
+// in the same run. Prefill points are circles, decode points are squares; both phases share axes and ceilings.
 
 import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
@@ -18,7 +17,7 @@ import { box, decades, diamond, label, line, logarithmic, picture, svg, widthOf 
  * @property {number} gflops
  * @property {number} intensity
  * @property {number} us
- * @property {boolean} above  the roof, by more than measuring explains
+ * @property {boolean} above  above the roof by more than measurement noise
  */
 
 const HEIGHT = 360;
@@ -26,9 +25,9 @@ const LEFT = 52;
 const RIGHT = 14;
 const TOP = 14;
 const BOTTOM = 40;
-/** Clocks and medians are good to a few percent; only beyond that is the roof to blame. */
+/** Timers and medians are accurate to a few percent; beyond that, the ceiling was measured too low. */
 const ABOVE_FROM = 1.05;
-/** A module type below this share of its phase would only be dust on the plot. */
+/** Module types below this share of their phase are left out. */
 const LEAST_SHARE = 0.002;
 
 /** @param {Summary} summary @returns {Point[]} */
@@ -61,7 +60,7 @@ function phasePoints(summary, name) {
     });
   }
   for (const row of phase.modules) {
-    // Only leaves: a container's figures are its leaves' again.
+    // Leaves only: the work of a container is that of its leaves.
     if (row.flops > 0 && row.bytes > 0 && row.self_us > 0.9 * row.us) {
       add(`${row.path.replace(/^.*\.(\w+)\.(\w+)$/, "$1.$2")}`, row.part, "module", {
         flops: row.flops,
@@ -91,16 +90,16 @@ export function rooflineFinding(summary) {
         .map(({ name }) => name)
         .join(", "),
     });
-  const words = /** @type {const} */ (["prefill", "decode"]).map((name) => {
+  const findings = /** @type {const} */ (["prefill", "decode"]).map((name) => {
     const { verdict, percent_of_ceiling } = summary[name];
     const percent = number(percent_of_ceiling ?? 0);
     return t("roof.finding.phase", { phase: t(`phase.${name}`), verdict: t(`report.verdict.${verdict}`), percent });
   });
-  return t("roof.finding", { prefill: words[0], decode: words[1] });
+  return t("roof.finding", { prefill: findings[0], decode: findings[1] });
 }
 
 /**
- * The grid with its numbers, and the names of the axes.
+ * Grid lines with tick labels and axis titles.
  * @param {number} width
  * @param {[number, number]} x_range
  * @param {[number, number]} y_range
@@ -170,7 +169,7 @@ export function roofline(summary, { width, readout }) {
     );
   }
   /**
-   * Labels that would touch are left out; the readout and the table name every point.
+   * Labels that would overlap are left out; readout and table name every point.
    * @type {{ x: number, y: number, wide: number }[]}
    */
   const taken = [];
@@ -199,17 +198,17 @@ export function roofline(summary, { width, readout }) {
   }
   for (const point of [...points].sort((a, b) => order[b.group] - order[a.group])) {
     if (point.group === "module") continue;
-    const words = point.group === "whole" ? t(`phase.${point.phase}`) : point.name;
-    const place = placeFor(x(point.intensity), y(point.gflops), widthOf(words), width, taken);
+    const text = point.group === "whole" ? t(`phase.${point.phase}`) : point.name;
+    const place = placeFor(x(point.intensity), y(point.gflops), widthOf(text), width, taken);
     if (!place) continue;
     taken.push(place);
-    root.append(label(place.x, place.y, words, { kind: "point-text" }));
+    root.append(label(place.x, place.y, text, { kind: "point-text" }));
   }
   return root;
 }
 
 /**
- * A free place for words beside a point, or null.
+ * A free position for a label beside a point, or null.
  * @param {number} px
  * @param {number} py
  * @param {number} wide

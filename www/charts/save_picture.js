@@ -1,6 +1,5 @@
 // @ts-check
-// Saves a chart as a file that looks as on the page: colours and type come from the page's style sheet, so they are
-// written into the copy. It imports nothing else of the page but saving a file.
+// Saves a chart as SVG or PNG as it looks on the page: computed styles are written into a copy.
 
 import { saveFile } from "../save_file.js";
 
@@ -16,10 +15,10 @@ const STYLES = [
   "font-weight",
   "opacity",
 ];
-/** Sharp on dense screens and in slides. */
+/** Sharp on high-density screens. */
 const PNG_SCALE = 2;
 
-/** The SVG by itself, with its background. @param {Element} drawing */
+/** The chart as a self-contained SVG, with its background. @param {Element} drawing */
 export function standalone(drawing) {
   const copy = /** @type {SVGSVGElement} */ (drawing.cloneNode(true));
   const originals = [drawing, ...drawing.querySelectorAll("*")];
@@ -59,7 +58,7 @@ export async function saveAsPng(drawing, name) {
     context.drawImage(drawing, 0, 0, canvas.width, canvas.height);
   } else {
     const image = new Image();
-    // The page's policy lets images be data addresses and not blobs.
+    // The page's Content-Security-Policy allows data: images, but not blobs.
     image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(standalone(drawing))}`;
     await image.decode();
     context.drawImage(image, 0, 0, canvas.width, canvas.height);

@@ -1,6 +1,6 @@
 // @ts-check
-// What every chart is built from: SVG elements, scales and ticks. It knows no data and no words; colours are classes of
-// profile.css, so that both themes and forced colours apply to charts as to the rest of the page.
+// Building blocks of charts: SVG elements, scales and ticks. Colours are classes of profile.css, so that themes and
+// forced colours apply to charts.
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 
@@ -18,7 +18,7 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 /**
- * The root of a picture: one image with one sentence.
+ * The root element of a picture, with the finding as its text alternative.
  * @param {number} width
  * @param {number} height
  * @param {string} finding
@@ -32,15 +32,15 @@ export function picture(width, height, finding) {
 }
 
 /**
- * @param {number} x @param {number} y @param {string} words
+ * @param {number} x @param {number} y @param {string} text
  * @param {{ anchor?: "start" | "middle" | "end", kind?: string, rotate?: number }} [options]
  */
-export function label(x, y, words, { anchor = "start", kind = "axis-text", rotate = 0 } = {}) {
+export function label(x, y, text, { anchor = "start", kind = "axis-text", rotate = 0 } = {}) {
   /** @type {Record<string, string | number>} */
   const place = rotate
     ? { transform: `translate(${Math.round(x)} ${Math.round(y)}) rotate(${Math.round(rotate * 10) / 10})` }
     : { x, y };
-  return svg("text", { ...place, "text-anchor": anchor, class: kind }, words);
+  return svg("text", { ...place, "text-anchor": anchor, class: kind }, text);
 }
 
 /** @param {number} x1 @param {number} y1 @param {number} x2 @param {number} y2 @param {string} kind */
@@ -50,7 +50,7 @@ export const line = (x1, y1, x2, y2, kind) => svg("line", { x1, y1, x2, y2, clas
 export const box = (x, y, width, height, kind) =>
   svg("rect", { x, y, width: Math.max(0, width), height: Math.max(0, height), class: kind });
 
-/** The mark of a hybrid block. @param {number} x @param {number} y @param {number} radius @param {string} kind */
+/** The marker of a hybrid block. @param {number} x @param {number} y @param {number} radius @param {string} kind */
 export const diamond = (x, y, radius, kind) =>
   svg("path", { d: `M${x} ${y - radius}L${x + radius} ${y}L${x} ${y + radius}L${x - radius} ${y}Z`, class: kind });
 
@@ -82,5 +82,5 @@ export function decades(from, to) {
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => 10 ** (first + i));
 }
 
-/** How wide words are drawn at 12 px, near enough to decide whether they fit. @param {string} words */
-export const widthOf = (words) => words.length * 7.4;
+/** Approximate width of text at 12 px, to decide whether it fits. @param {string} text */
+export const widthOf = (text) => text.length * 7.4;

@@ -1,7 +1,7 @@
 // @ts-check
-// Token × block time as a canvas: one column per token, one row per block. Two scales: time ÷ median of the block's own
-// kind, which shows what is unusual, and absolute time, which shows where it goes. One row can be singled out. The
-// playground's live map (heat_map.js) takes its colours from here.
+// Heat map of token × block time on a canvas: one column per token, one row per block. Two scales: time ÷ median of the
+// block's type, which shows outliers, and absolute time, which shows where time is spent. One row can be highlighted.
+// The live heat map (blocks/heat_map.js) uses the same colours.
 
 import { msText, number, t } from "../words.js";
 import { median } from "../statistics.js";
@@ -14,7 +14,7 @@ import { dataTable } from "./data_table.js";
  */
 /** @typedef {TokenTimes & { scale: HeatScale }} HeatData */
 
-/** From the median (dark) to twice the median (bright), dark enough at rest to be quiet on both themes. */
+/** Colours from the median (dark) to twice the median (bright). */
 const COLD = [36, 52, 71];
 const WARM = [255, 214, 51];
 const DIMMED = 0.35;
@@ -24,11 +24,11 @@ const MOST_CELL = 46;
 /** @param {number} heat 0 to 1 @param {number} channel red, green, blue */
 export const heatChannel = (heat, channel) => COLD[channel] + heat * (WARM[channel] - COLD[channel]);
 
-/** 0.8 of the median and less is dark, twice the median is bright. @param {number} ratio */
+/** 0 up to 0.8 of the median, 1 from twice the median. @param {number} ratio */
 export const heatOfRatio = (ratio) => Math.min(1, Math.max(0, ratio - 0.8) / 1.2);
 
 /**
- * The median of each kind in one token's times.
+ * The median of each block type in one token's times.
  * @param {ArrayLike<number>} blocks_us
  * @param {TokenTimes["kinds"]} kinds
  */
@@ -68,7 +68,7 @@ export function heatFinding(data) {
  * @param {HeatData} data
  * @param {{ width: number, row: number | null, readout: (text: string) => void,
  *   onRow: (block: number) => void }} options
- * `row`: the block that is singled out; `onRow` is called when another is pointed at and clicked
+ * `row`: the highlighted block; `onRow` is called with the block of a click
  */
 export function tokenHeat(data, { width, row, readout, onRow }) {
   const { kinds, columns, scale } = data;

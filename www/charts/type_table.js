@@ -1,6 +1,6 @@
 // @ts-check
-// Time by module type as a sorted table with bars in its cells: the share of time beside the share of FLOPs. In the
-// self view the rows and the untracked rest sum to the whole pass; inclusive rows overlap and are never summed.
+// Time by module type as a sortable table with bars: share of time and share of FLOPs. Self times and the untracked
+// rest sum to the whole pass; inclusive times overlap and are never summed.
 
 import { msText, number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";

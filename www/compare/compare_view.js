@@ -1,6 +1,6 @@
 // @ts-check
-// The Compare view: two sides chosen from this session's runs, opened files and the reference report, and what changed
-// from A to B. It uses comparison.js, the charts and the shelf; what is unlike is said before any figure.
+// The Compare view: two sides chosen from the runs of this session, opened files and the reference report, and the
+// change from A to B. Differences in the conditions are shown first.
 
 import { parseRun, referenceReport } from "../../pkg/zamba2.js";
 import { ChartFrame, segmented } from "../charts/chart_frame.js";
@@ -28,7 +28,7 @@ export class CompareView {
   constructor(hooks) {
     this.hooks = hooks;
     /**
-     * What was chosen, by id; null follows the newest run, and the recomputed reference.
+     * Ids of the chosen sides; null means the newest run (A) or the recomputed reference (B).
      * @type {{ a: string | null, b: string | null }}
      */
     this.chosen = { a: null, b: null };
@@ -65,7 +65,7 @@ export class CompareView {
   }
 
   /**
-   * A run dropped on this view is no checkpoint, so the page's own listener must not see it.
+   * Opens dropped run files; capturing, so that the listener for checkpoints does not see them.
    * @param {HTMLElement} view
    */
   listenForDrops(view) {
@@ -88,7 +88,7 @@ export class CompareView {
   async open(file) {
     try {
       const shelved = this.hooks.shelf.add(await parseRun(await file.text()), "file");
-      // The first file is what the page's own run is compared with.
+      // An opened file becomes side B, compared with the current side A.
       this.chosen.b = shelved.id;
       this.hooks.onOpened();
       write(this.status, "compare.opened", { file: file.name });
@@ -123,7 +123,7 @@ export class CompareView {
     return { id, name: t(`reference.${kind}`), run: null, summary: null, reference: await referenceReport(kind) };
   }
 
-  /** Only while the view is shown: the figures take a worker, which nobody needs who never comes here. */
+  /** Draws only while the view is shown: the reference report starts a worker, which is not needed before. */
   async draw() {
     if (byId("view-compare").hidden) return;
     const turn = ++this.drawing;
@@ -145,7 +145,7 @@ export class CompareView {
       referenceReport("published"),
       referenceReport("recomputed"),
     ]);
-    // A later choice has been made meanwhile.
+    // Superseded by a later call.
     if (turn !== this.drawing) return;
     this.show(a, b);
     this.result.append(referenceCard(published, recomputed));
@@ -202,7 +202,7 @@ export class CompareView {
       parts.push(this.frames.delta.element);
     }
     const types = typePairs(a, b, this.phase);
-    // Both references have the same times, and a row of coinciding dots would say nothing.
+    // Both references have the same times, for which the chart would be useless.
     if (types.some(({ a_ms, b_ms }) => a_ms !== b_ms)) {
       const key = element(
         "p",
@@ -287,7 +287,7 @@ function referenceCard(published, recomputed) {
 }
 
 /**
- * The published report prints one figure for linear layers and convolutions together.
+ * The published report has one number for linear layers and convolutions together.
  * @param {typeof FLOP_KINDS[number]} kind
  * @param {(flops: number) => string} gf
  * @returns {[string, (report: ReferenceReport) => string]}

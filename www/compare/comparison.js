@@ -1,6 +1,6 @@
 // @ts-check
-// Two sides of a comparison in one form, whether measured here, opened from a file or printed in the reference report;
-// and what makes two sides unlike. It draws nothing and stands on the contract's types and the page's words.
+// Data of a comparison: sides that were measured here, opened from a file or taken from the reference report, in one
+// form, and the differences in their conditions. It draws nothing.
 
 import { bytesText, msText, number, significant, t } from "../words.js";
 
@@ -16,7 +16,7 @@ import { bytesText, msText, number, significant, t } from "../words.js";
 /** The reference has no decode. @param {Side} side @param {Phase} phase */
 const phaseOf = (side, phase) => side.summary?.[phase] ?? null;
 
-/** The general figures of a side. @param {Side} side */
+/** Model and conditions of a side. @param {Side} side */
 function generalOf({ summary, reference }) {
   if (reference) {
     const { model, parameters, hidden_size, vocab_size, n_blocks, prompt_tokens } = reference;
@@ -39,17 +39,17 @@ function generalOf({ summary, reference }) {
 }
 
 /** @param {string | number} value */
-const written = (value) => (typeof value === "number" ? number(value) : value);
+const valueText = (value) => (typeof value === "number" ? number(value) : value);
 
 /**
- * Every condition in which the sides differ, in words; a comparison across them says less than it seems to.
+ * Texts for the conditions in which the sides differ.
  * @param {Side} a @param {Side} b @param {Phase} phase
  */
 export function unlike(a, b, phase) {
   const [x, y] = [generalOf(a), generalOf(b)];
   /** @type {string[]} */
-  const words = [];
-  if ((a.reference || b.reference) && phase === "decode") words.push(t("unlike.phase"));
+  const texts = [];
+  if ((a.reference || b.reference) && phase === "decode") texts.push(t("unlike.phase"));
   /** @type {string[]} */
   const unknown = [];
   for (const name of /** @type {const} */ ([
@@ -61,18 +61,18 @@ export function unlike(a, b, phase) {
     "threads",
   ])) {
     const [left, right] = [x[name], y[name]];
-    // Two spellings of one size of model are no difference; the hidden size tells models apart.
+    // Names alone are no difference if the sizes are equal.
     if (name === "model" && x.hidden_size === y.hidden_size && x.n_blocks === y.n_blocks) continue;
     if (left === right) continue;
     if (left === null || right === null) unknown.push(t(`general.${name}`).toLocaleLowerCase());
-    else words.push(t(`unlike.${name}`, { a: written(left), b: written(right) }));
+    else texts.push(t(`unlike.${name}`, { a: valueText(left), b: valueText(right) }));
   }
-  if (unknown.length) words.push(t("unlike.unknown", { what: unknown.join(", ") }));
-  return words;
+  if (unknown.length) texts.push(t("unlike.unknown", { what: unknown.join(", ") }));
+  return texts;
 }
 
 /**
- * Whether the sides' runs overlap, so that their difference may be chance.
+ * Whether the spreads of the sides overlap, so that the difference may be noise.
  * @param {Side} a
  * @param {Side} b
  * @param {Phase} phase
@@ -160,8 +160,8 @@ export function comparisonRows(phase) {
 }
 
 /**
- * Each block on both sides: by time, or by FLOPs where a side has no time per block. Null where the sides have
- * different numbers of blocks or nothing in common.
+ * The blocks of both sides: by time, or by FLOPs if a side has no time per block. Null if the numbers of blocks differ
+ * or a side has no data for the phase.
  * @param {Side} a @param {Side} b @param {Phase} phase @returns {{ measure: "ms" | "gf", pairs: BlockPair[] } | null}
  */
 export function blockPairs(a, b, phase) {
@@ -188,7 +188,7 @@ export function blockPairs(a, b, phase) {
  */
 function blockValues({ summary, reference }, phase, measure) {
   if (reference) {
-    // Published or recomputed, only hybrid blocks have more of Mamba's FLOPs than block 0, or any of attention's.
+    // In both reports, only hybrid blocks have attention FLOPs or more Mamba FLOPs than block 0.
     const [first] = reference.blocks;
     return reference.blocks.map((row) => ({
       block: row.block,
@@ -204,7 +204,7 @@ function blockValues({ summary, reference }, phase, measure) {
 }
 
 /**
- * Inclusive time of the module types that both sides have.
+ * Inclusive times of the module types present on both sides.
  * @param {Side} a
  * @param {Side} b
  * @param {Phase} phase

@@ -1,7 +1,6 @@
 // @ts-check
-// A conversation with an instruct model: whether there is one, its system message and its turns. It uses words.js
-// and makes the prompt that playground.js runs. It renders no template, which is the engine's business, and asks
-// nothing.
+// The chat mode: system message and turns of a conversation with an instruct model. It builds the messages that
+// playground.js runs; the engine renders the chat template.
 
 import { byId } from "../dom.js";
 import { faultText } from "../errors.js";
@@ -11,16 +10,16 @@ import { t } from "../words.js";
 /** @import { Fault } from "../errors.js" */
 
 export class Chat {
-  /** @param {{ onMode: () => void, onNew: () => void }} hooks  the reader has chosen text or chat, or begins anew */
+  /** @param {{ onMode: () => void, onNew: () => void }} hooks  the mode was changed; a new conversation was started */
   constructor({ onMode, onNew }) {
-    /** What has been said, without the system message. @type {ChatMessage[]} */
+    /** The turns so far, without the system message. @type {ChatMessage[]} */
     this.turns = [];
-    /** The turns that are still being made. @type {HTMLElement[]} */
+    /** The message and the answer of the current run. @type {HTMLElement[]} */
     this.pending = [];
-    /** Why the checkpoint has no chat. @type {Fault | null} */
+    /** Why chat is not available with this checkpoint. @type {Fault | null} */
     this.fault = null;
-    /** What a link or an earlier exchange asks for. @type {"raw" | "chat"} */
-    this.wanted = "chat";
+    /** The mode requested by a link or an earlier exchange. @type {"raw" | "chat"} */
+    this.preferred = "chat";
     this.choice = byId("mode");
     this.place = byId("turns");
     this.system = /** @type {HTMLTextAreaElement} */ (byId("system"));
@@ -41,19 +40,19 @@ export class Chat {
   }
 
   /**
-   * A model comes: one with a template is asked through it, until the user chooses otherwise.
+   * Adapts to a new model: with a chat template, chat is preselected.
    * @param {boolean} chat
    * @param {Fault | null} fault
    */
-  offer(chat, fault) {
+  setAvailable(chat, fault) {
     this.fault = fault;
-    if (chat === this.choice.hidden) this.radio(chat ? this.wanted : "raw").checked = true;
+    if (chat === this.choice.hidden) this.radio(chat ? this.preferred : "raw").checked = true;
     this.choice.hidden = !chat;
   }
 
   /** @param {"raw" | "chat"} mode */
-  want(mode) {
-    this.wanted = mode;
+  setMode(mode) {
+    this.preferred = mode;
     if (!this.choice.hidden) this.radio(mode).checked = true;
   }
 
@@ -73,34 +72,34 @@ export class Chat {
     }
   }
 
-  /** The conversation with `text` as its newest message. @param {string} text @returns {ChatMessage[]} */
+  /** The conversation with `text` as its last message. @param {string} text @returns {ChatMessage[]} */
   messages(text) {
     const system = this.system.value.trim() === "" ? [] : [{ role: "system", content: this.system.value }];
     return [...system, ...this.turns, { role: "user", content: text }];
   }
 
-  /** Shows a message and an answer to fill. @param {string} text @returns {HTMLElement} */
-  begin(text) {
-    const [asked, answer] = [this.turn("user", text), this.turn("assistant", "")];
-    this.pending = [asked, answer];
+  /** Shows a message with an empty answer, whose element it returns. @param {string} text @returns {HTMLElement} */
+  addPending(text) {
+    const [message, answer] = [this.turn("user", text), this.turn("assistant", "")];
+    this.pending = [message, answer];
     answer.scrollIntoView({ block: "nearest" });
     return /** @type {HTMLElement} */ (answer.lastChild);
   }
 
-  /** Takes the message and its answer into the conversation. @param {string} text @param {string} answer */
-  keep(text, answer) {
+  /** Adds the message and its answer to the conversation. @param {string} text @param {string} answer */
+  commit(text, answer) {
     this.turns.push({ role: "user", content: text }, { role: "assistant", content: answer });
     this.pending = [];
   }
 
-  /** The newest answer has become another. @param {string} answer */
-  amend(answer) {
+  /** Replaces the last answer, after it was continued or branched. @param {string} answer */
+  replaceLast(answer) {
     const last = this.turns.at(-1);
     if (last) last.content = answer;
   }
 
   /**
-   * An exchange from elsewhere becomes the conversation. Gives the place of its answer.
+   * Shows a stored exchange as the conversation, and returns the element of its answer.
    * @param {{ turns: ChatMessage[], prompt: string, text: string }} exchange @returns {HTMLElement}
    */
   load({ turns, prompt, text }) {
@@ -110,8 +109,8 @@ export class Chat {
     return /** @type {HTMLElement} */ (shown.at(-1)?.lastChild);
   }
 
-  /** Takes a message back that came to no answer. */
-  withdraw() {
+  /** Removes a message that got no answer. */
+  removePending() {
     for (const turn of this.pending) turn.remove();
     this.pending = [];
   }
@@ -127,11 +126,11 @@ export class Chat {
     const turn = document.createElement("div");
     turn.className = "turn";
     turn.dataset.role = role;
-    const who = document.createElement("h3");
-    who.textContent = t(role === "user" ? "chat.user" : "chat.assistant");
-    const words = document.createElement("p");
-    words.textContent = text;
-    turn.append(who, words);
+    const speaker = document.createElement("h3");
+    speaker.textContent = t(role === "user" ? "chat.user" : "chat.assistant");
+    const body = document.createElement("p");
+    body.textContent = text;
+    turn.append(speaker, body);
     this.place.append(turn);
     return turn;
   }

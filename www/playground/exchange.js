@@ -1,6 +1,6 @@
 // @ts-check
-// One exchange with the model, as it is kept, exported and saved: what was asked, how, and what came. It stands on
-// words.js and asks nothing of the engine.
+// One exchange with the model (prompt, settings, answer), as it is stored in the history, exported and saved in state
+// files.
 
 import { PageError } from "../errors.js";
 import { number, t } from "../words.js";
@@ -9,12 +9,12 @@ import { number, t } from "../words.js";
 /** @import { Key } from "../words.js" */
 
 /**
- * A generated token as the page keeps it.
+ * A generated token as stored by the page.
  * @typedef {object} Token
  * @property {number} token
- * @property {string} text  as it reads by itself
+ * @property {string} text  of this token alone
  * @property {number} probability  before penalty, temperature and filters
- * @property {number} drawn_probability  among those that sampling allowed
+ * @property {number} drawn_probability  after penalty, temperature and filters
  * @property {number} rank
  * @property {number} us
  * @property {{ token: number, text: string, probability: number }[]} alternatives
@@ -23,12 +23,12 @@ import { number, t } from "../words.js";
 /**
  * @typedef {object} Exchange
  * @property {"raw" | "chat"} mode
- * @property {string} prompt  the text, or the newest message
+ * @property {string} prompt  the text, or the last message
  * @property {string} system
- * @property {ChatMessage[]} turns  what had been said before, without the system message
+ * @property {ChatMessage[]} turns  the earlier turns, without the system message
  * @property {GenerateOptions} settings
  * @property {{ name: string, weights: string }} model
- * @property {string} text  what was generated
+ * @property {string} text  the generated text
  * @property {Token[]} tokens
  * @property {number | null} prompt_tokens
  * @property {RunSummary | null} summary
@@ -47,7 +47,7 @@ export function asJson(exchange) {
 }
 
 /**
- * What `asJson` wrote. Fails for anything else, which this page could not show.
+ * Parses the output of `asJson`; throws for anything else.
  * @param {string} text @returns {Exchange}
  */
 export function parseExchange(text) {
@@ -56,7 +56,7 @@ export function parseExchange(text) {
   try {
     exchange = JSON.parse(text);
   } catch {
-    // Said below.
+    // Reported below.
   }
   if (
     isEntry(exchange)
@@ -69,7 +69,7 @@ export function parseExchange(text) {
 }
 
 /**
- * Whether it has what an exchange has, tokens aside.
+ * Whether `entry` is an exchange, apart from its tokens.
  * @param {any} entry
  * @returns {entry is Omit<Exchange, "tokens">}
  */
@@ -96,7 +96,7 @@ const isToken = (token) =>
       typeof one?.text === "string" && Number.isFinite(one.token) && Number.isFinite(one.probability),
   );
 
-/** The exchange for people, in the page's language. @param {Exchange} exchange */
+/** The exchange as Markdown, in the page's language. @param {Exchange} exchange */
 export function asMarkdown(exchange) {
   const { model, settings, summary, made_ms } = exchange;
   const lines = [`# ${t("exchange.heading", { model: model.name })}`, ""];
@@ -114,7 +114,7 @@ export function asMarkdown(exchange) {
     if (summary.decode_tokens_per_s) lines.push(`- ${t("metric.decode")}: ${number(summary.decode_tokens_per_s, 2)}`);
     lines.push(`- ${t("metric.reason")}: ${t(/** @type {Key} */ (`reason.${summary.reason}`))}`);
   }
-  const said =
+  const sections =
     exchange.mode === "raw"
       ? [
           [t("prompt.title"), exchange.prompt],
@@ -126,7 +126,7 @@ export function asMarkdown(exchange) {
           [t("chat.user"), exchange.prompt],
           [t("chat.assistant"), exchange.text],
         ];
-  for (const [heading, text] of said) lines.push("", `## ${heading}`, "", fenced(text));
+  for (const [heading, text] of sections) lines.push("", `## ${heading}`, "", fenced(text));
   return `${lines.join("\n")}\n`;
 }
 
@@ -141,7 +141,7 @@ const SETTING_LABELS = /** @type {const} */ ({
   stop: "exchange.stop",
 });
 
-/** Text that may hold Markdown of its own, kept as it is. @param {string} text */
+/** A fenced block; the fence is longer than any run of backticks in the text. @param {string} text */
 function fenced(text) {
   const longest = Math.max(2, ...(text.match(/`+/g) ?? []).map((ticks) => ticks.length));
   const fence = "`".repeat(longest + 1);

@@ -1,6 +1,6 @@
 // @ts-check
-// What was run on this device, kept by the browser for this page alone: a bounded list that can be switched off,
-// deleted one by one or whole. It uses exchange.js and words.js. Token details are not kept; files are for those.
+// The history: exchanges in localStorage, a list of limited size that can be turned off and deleted entry by entry or
+// as a whole. Details of tokens are not stored; state files have them.
 
 import { isEntry } from "./exchange.js";
 import { currentLanguage, t } from "../words.js";
@@ -12,7 +12,7 @@ import { currentLanguage, t } from "../words.js";
 const KEY = "history";
 const SWITCH_KEY = "history.off";
 const ENTRIES = 50;
-/** Browsers give about 5 MB to a whole origin, and other parts of the page want some. */
+/** The quota is about 5 MB per origin, shared with other parts of the page. */
 const CHARACTERS = 1_000_000;
 const TITLE_CHARACTERS = 60;
 
@@ -37,7 +37,7 @@ export class History {
   /** @param {Exchange} exchange */
   add({ tokens, ...entry }) {
     if (!this.keeping.checked) return;
-    // A branch or a continuation is the same exchange, grown.
+    // A branch or a continuation replaces the entry of its exchange.
     const others = this.entries.filter(({ made_ms }) => made_ms !== entry.made_ms);
     const entries = [entry, ...others].slice(0, ENTRIES);
     while (entries.length > 1 && JSON.stringify(entries).length > CHARACTERS) entries.pop();
@@ -93,12 +93,12 @@ function read() {
     const entries = JSON.parse(stored(KEY) ?? "[]");
     return Array.isArray(entries) ? entries.filter(isEntry) : [];
   } catch {
-    // Written by something else; the next entry takes its place.
+    // Not written by this page; the next entry overwrites it.
     return [];
   }
 }
 
-/** Storage can be refused, in private windows for one; the list then lasts as long as the page. @param {string} key */
+/** Without storage, as in some private windows, the list lasts as long as the page. @param {string} key */
 function stored(key) {
   try {
     return localStorage.getItem(key);
@@ -113,6 +113,6 @@ function store(key, value) {
     if (value === null) localStorage.removeItem(key);
     else localStorage.setItem(key, value);
   } catch {
-    // Full or refused; what is on the page stays there.
+    // Quota exceeded or not available; the list on the page stays.
   }
 }

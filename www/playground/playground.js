@@ -1,6 +1,6 @@
 // @ts-check
-// Runs the model, one run at a time: prompt in, text and the run's figures out; continuing a run, branching from a
-// token, saving and opening states and links. Block times go to its hooks: it draws no block.
+// The playground: runs prompts, one at a time, and shows text and metrics; continues a run, branches from a token,
+// saves and opens state files and links. Block times are passed to the hooks.
 
 import { byId, onFile } from "../dom.js";
 import { clearErrorCards } from "../errors.js";
@@ -11,7 +11,7 @@ import { asJson, asMarkdown, parseExchange, tokenOf } from "./exchange.js";
 import { History } from "./history.js";
 import { PromptPanel } from "./prompt_panel.js";
 import { showRunMetrics } from "./run_metrics.js";
-import { askInHash, linkOf } from "./share.js";
+import { promptInHash, linkOf } from "./share.js";
 import { beginOutput, TextPainter } from "./text_painter.js";
 import { TokenView } from "./token_view.js";
 
@@ -23,7 +23,7 @@ import { TokenView } from "./token_view.js";
 /** @import { Key, Values } from "../words.js" */
 
 const COUNT_AFTER_MS = 250;
-/** Shown for each token. */
+/** Alternatives shown per token. */
 const ALTERNATIVES = 5;
 
 /**
@@ -33,8 +33,8 @@ const ALTERNATIVES = 5;
  * @property {(blocks_us: Float32Array) => void} onToken
  * @property {(live: { tokens_per_s: number | null, ttft_ms: number, used: number }) => void} onLive
  * @property {(summary: RunSummary, ttft_ms: number) => void} onEnd
- * @property {(thrown: unknown) => void} onError  a run has failed
- * @property {(title: Key, thrown: unknown) => void} onFault  something else has
+ * @property {(thrown: unknown) => void} onError  a run failed
+ * @property {(title: Key, thrown: unknown) => void} onFault  something else failed
  */
 
 export class Playground {
@@ -42,7 +42,7 @@ export class Playground {
   constructor(sampling, hooks) {
     this.sampling = sampling;
     this.hooks = hooks;
-    /** Loaded or still loading. @type {Model | null} */
+    /** The model, loaded or loading. @type {Model | null} */
     this.model = null;
     this.name = "";
     this.weights = "";
@@ -51,13 +51,13 @@ export class Playground {
     this.ready = false;
     /** @type {AbortController | null} */
     this.running = null;
-    /** What the page shows. @type {Exchange | null} */
+    /** The exchange on the page. @type {Exchange | null} */
     this.exchange = null;
-    /** Whether the model's state is that of the exchange, so that it can go on. */
-    this.alive = false;
-    /** Where the generated text stands. */
+    /** Whether the model's state matches the exchange, so that it can be continued. */
+    this.can_continue = false;
+    /** The element of the generated text. */
     this.place = document.createElement("span");
-    /** @type {{ summary: RunSummary, ttft_ms: number } | null} */
+    /** The last run. @type {{ summary: RunSummary, ttft_ms: number } | null} */
     this.shown = null;
     this.used = 0;
     this.count_timer = 0;
@@ -71,7 +71,7 @@ export class Playground {
         this.showView();
         this.promptChanged();
       },
-      onNew: () => this.forget(),
+      onNew: () => this.clear(),
     });
     this.tokens = new TokenView({ place: byId("tokens"), panel: byId("token-panel") }, (index, token) =>
       this.branch(index, token),
@@ -84,7 +84,7 @@ export class Playground {
 
   listen() {
     this.button.addEventListener("click", () => (this.running ? this.stop() : this.run()));
-    byId("resume").addEventListener("click", () => this.resume());
+    byId("resume").addEventListener("click", () => this.continueRun());
     byId("view").addEventListener("change", () => this.showView());
     document.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
@@ -108,7 +108,7 @@ export class Playground {
   }
 
   /**
-   * A model begins to load, or there is none.
+   * Called when a model starts to load, and with null when there is none.
    * @param {Model | null} model
    * @param {{ name: string, weights: string }} [which]
    */
@@ -119,62 +119,62 @@ export class Playground {
     this.weights = which.weights;
     this.has_tokenizer = false;
     this.ready = false;
-    this.setAlive(false);
+    this.setCanContinue(false);
     this.countTokens();
   }
 
-  /** As soon as there is a tokenizer, a prompt can be read block by block. @param {LoadProgress} progress */
+  /** Prompts can be run, block by block, once the tokenizer is loaded. @param {LoadProgress} progress */
   onProgress(progress) {
     this.context = progress.info?.context ?? this.context;
     if (this.has_tokenizer || !progress.tokenizer) return;
     this.has_tokenizer = true;
-    this.chat.offer(progress.chat, null);
+    this.chat.setAvailable(progress.chat, null);
     this.showView();
-    // What a link has brought is the news that counts.
-    if (!this.running && !this.prompt.has_note) this.prompt.tell("prompt.early");
+    // Don't overwrite the note about a link.
+    if (!this.running && !this.prompt.has_note) this.prompt.showNote("prompt.early");
   }
 
-  /** The model has loaded. */
+  /** Called when the model has loaded. */
   setReady() {
     if (!this.model) return;
     const { info } = this.model;
     this.ready = true;
     this.context = info.context;
     this.has_tokenizer = info.tokenizer;
-    if (this.prompt.says("prompt.not_ready")) this.prompt.say(null);
-    if (this.prompt.tells("prompt.early")) this.prompt.tell(null);
-    this.chat.offer(info.chat, info.chat_fault);
+    if (this.prompt.showsError("prompt.not_ready")) this.prompt.showError(null);
+    if (this.prompt.showsNote("prompt.early")) this.prompt.showNote(null);
+    this.chat.setAvailable(info.chat, info.chat_fault);
     this.showView();
     this.showButtons();
     this.countTokens();
   }
 
   promptChanged() {
-    this.prompt.say(null);
-    this.prompt.tell(null);
+    this.prompt.showError(null);
+    this.prompt.showNote(null);
     clearTimeout(this.count_timer);
     this.count_timer = window.setTimeout(() => this.countTokens(true), COUNT_AFTER_MS);
   }
 
-  /** @param {boolean} [metered] whether the meter shows this prompt instead of the last run */
+  /** @param {boolean} [metered] whether the context meter shows this prompt instead of the last run */
   async countTokens(metered = false) {
     const text = this.prompt.value;
     this.prompt.showCount("");
-    // During a load or a run the answer would wait for its end.
+    // During a load or a run, the call would be queued until its end.
     if (!this.ready || !this.has_tokenizer || this.running || text === "") return this.showContext();
     const model = /** @type {Model} */ (this.model);
     try {
       const { length } = await this.promptTokens(model, text);
       if (text !== this.prompt.value) return;
       this.prompt.showCount(`${plural("count.tokens", length)} · `);
-      if (metered || !this.alive) this.used = length;
+      if (metered || !this.can_continue) this.used = length;
       this.showContext();
     } catch {
-      // A count is a courtesy; if the model has gone, its own card says why.
+      // The count is optional; if the model is gone, an error card says why.
     }
   }
 
-  /** What the model would read. @param {Model} model @param {string} text */
+  /** Tokens of the prompt as it would be run. @param {Model} model @param {string} text */
   async promptTokens(model, text) {
     if (!this.chat.on) return model.tokenize(text);
     return model.tokenize(await model.renderChat(this.chat.messages(text)), { special: false });
@@ -184,7 +184,7 @@ export class Playground {
     this.running?.abort();
   }
 
-  /** The sampling fields; null after a card that names the wrong one. @returns {GenerateOptions | null} */
+  /** The sampling options; null if one is invalid, after showing an error card. @returns {GenerateOptions | null} */
   settings() {
     try {
       return this.sampling.read();
@@ -196,11 +196,11 @@ export class Playground {
 
   async run() {
     const { model } = this;
-    if (!model || !(this.ready || this.has_tokenizer)) return this.prompt.say("prompt.not_ready");
+    if (!model || !(this.ready || this.has_tokenizer)) return this.prompt.showError("prompt.not_ready");
     const text = this.prompt.value;
     const chat = this.chat.on;
     if (text === "") {
-      this.prompt.say(chat ? "chat.empty" : "prompt.empty");
+      this.prompt.showError(chat ? "chat.empty" : "prompt.empty");
       this.prompt.focus();
       return;
     }
@@ -221,30 +221,30 @@ export class Playground {
       summary: null,
       made_ms: Date.now(),
     };
-    this.place = chat ? this.chat.begin(text) : beginOutput(this.output, text);
-    const done = await this.write(this.exchange, (options) => model.generate(prompt, options));
+    this.place = chat ? this.chat.addPending(text) : beginOutput(this.output, text);
+    const done = await this.generate(this.exchange, (options) => model.generate(prompt, options));
     if (!chat) return;
     if (!done || this.exchange.text === "") {
-      this.chat.withdraw();
-      return this.setAlive(false);
+      this.chat.removePending();
+      return this.setCanContinue(false);
     }
-    this.chat.keep(text, this.exchange.text);
-    // A message that was answered makes room for the next one.
+    this.chat.commit(text, this.exchange.text);
+    // The message is answered: clear the field for the next one.
     if (this.prompt.value === text) this.prompt.value = "";
   }
 
-  /** Goes on after the last token. */
-  async resume() {
+  /** Continues after the last token. */
+  async continueRun() {
     const { model, exchange } = this;
     const settings = this.settings();
     if (!model || !exchange || !settings) return;
     exchange.settings = settings;
     const max_tokens = exchange.tokens.length + (settings.max_tokens ?? 0);
-    await this.write(exchange, (options) => model.continue({ ...options, max_tokens }));
-    if (exchange.mode === "chat") this.chat.amend(exchange.text);
+    await this.generate(exchange, (options) => model.continue({ ...options, max_tokens }));
+    if (exchange.mode === "chat") this.chat.replaceLast(exchange.text);
   }
 
-  /** Goes back to a token and on from there. @param {number} index @param {number} token */
+  /** Replaces the token at `index` by `token` and continues from there. @param {number} index @param {number} token */
   async branch(index, token) {
     const { model, exchange } = this;
     const settings = this.settings();
@@ -252,24 +252,23 @@ export class Playground {
     exchange.settings = settings;
     this.button.focus();
     const max_tokens = Math.max(index + 1, settings.max_tokens ?? 0);
-    await this.write(exchange, (options) => model.branch(index, token, { ...options, max_tokens }));
-    if (exchange.mode === "chat") this.chat.amend(exchange.text);
+    await this.generate(exchange, (options) => model.branch(index, token, { ...options, max_tokens }));
+    if (exchange.mode === "chat") this.chat.replaceLast(exchange.text);
     this.tokens.focus(index);
   }
 
   /**
-   * Fills the exchange's text from what the model writes. Tells whether the run came to an end that is none by an
-   * error.
+   * Runs the model and appends to the exchange. Returns whether the run ended without an error.
    * @param {Exchange} exchange @param {(options: RunOptions) => AsyncGenerator<Piece, void, void>} start
    */
-  async write(exchange, start) {
+  async generate(exchange, start) {
     const model = /** @type {Model} */ (this.model);
     const controller = new AbortController();
     this.running = controller;
     clearErrorCards(byId("errors"));
-    this.prompt.say(null);
-    this.prompt.tell(null);
-    this.setAlive(false);
+    this.prompt.showError(null);
+    this.prompt.showNote(null);
+    this.setCanContinue(false);
     this.button.textContent = t("stop");
     this.output.setAttribute("aria-busy", "true");
     this.tokens.set(exchange.tokens);
@@ -309,7 +308,7 @@ export class Playground {
       }
     } catch (thrown) {
       failed = !controller.signal.aborted;
-      // A model that is given up has its own words for it.
+      // A model that was disposed of by the page needs no error card.
       if (failed && /** @type {any} */ (thrown)?.code !== "disposed") this.hooks.onError(thrown);
     }
     painter.finish();
@@ -318,12 +317,12 @@ export class Playground {
     this.output.setAttribute("aria-busy", "false");
     this.button.textContent = t("run");
     this.copy.textContent = t("copy");
-    this.setAlive(!failed && this.model === model && exchange.tokens.length > 0);
+    this.setCanContinue(!failed && this.model === model && exchange.tokens.length > 0);
     this.countTokens();
     const summary = model.last;
     if (failed || !summary) return false;
     exchange.summary = summary;
-    // Too short a run ends before its first paint; then the module's own figure stands in.
+    // A very short run ends before its first paint; the module's value is used then.
     this.shown = { summary, ttft_ms: painter.painted_ms ? painter.painted_ms - pressed_ms : summary.ttft_ms };
     this.showMetrics();
     if (exchange.text !== "") this.history.add(exchange);
@@ -331,19 +330,19 @@ export class Playground {
     return true;
   }
 
-  /** @param {boolean} alive */
-  setAlive(alive) {
-    this.alive = alive;
-    this.tokens.alive = alive;
+  /** @param {boolean} can_continue */
+  setCanContinue(can_continue) {
+    this.can_continue = can_continue;
+    this.tokens.can_branch = can_continue;
     this.showButtons();
   }
 
-  /** Nothing is shown any more. */
-  forget() {
+  /** Clears the page. */
+  clear() {
     this.exchange = null;
     this.used = 0;
     this.tokens.set([]);
-    this.setAlive(false);
+    this.setCanContinue(false);
     this.showView();
     this.countTokens();
   }
@@ -352,21 +351,22 @@ export class Playground {
     const has_text = this.exchange !== null && this.exchange.text !== "" && !this.running;
     for (const id of ["copy", "export-markdown", "export-json"])
       /** @type {HTMLButtonElement} */ (byId(id)).disabled = !has_text;
-    for (const id of ["resume", "save-state"]) /** @type {HTMLButtonElement} */ (byId(id)).disabled = !this.alive;
+    for (const id of ["resume", "save-state"])
+      /** @type {HTMLButtonElement} */ (byId(id)).disabled = !this.can_continue;
     /** @type {HTMLButtonElement} */ (byId("open-state")).disabled = !this.ready || this.running !== null;
   }
 
-  /** Text or tokens, raw or chat. */
+  /** Updates the page to the chosen view (text or tokens) and mode (raw or chat). */
   showView() {
     const tokens = /** @type {HTMLInputElement} */ (byId("view").querySelector("[value=tokens]")).checked;
     this.chat.show();
     this.output.hidden = this.chat.on || tokens;
     byId("token-part").hidden = !tokens;
     byId("tokens-none").hidden = !this.exchange || this.exchange.tokens.length > 0 || this.running !== null;
-    if (this.tokens.on !== tokens) this.tokens.turn(tokens);
+    if (this.tokens.on !== tokens) this.tokens.setShown(tokens);
   }
 
-  /** What Copy gives: the text with its prompt, or the answer. */
+  /** The text for Copy: prompt and continuation, or the answer of a chat. */
   shownText() {
     if (!this.exchange) return "";
     return this.exchange.mode === "raw" ? this.exchange.prompt + this.exchange.text : this.exchange.text;
@@ -392,26 +392,26 @@ export class Playground {
     history.replaceState(null, "", link);
     try {
       await navigator.clipboard.writeText(link);
-      this.prompt.tell("share.copied");
+      this.prompt.showNote("share.copied");
     } catch {
-      // Some browsers refuse; the address bar has the link by now.
-      this.prompt.tell("share.note");
+      // Clipboard not available; the link is in the address bar.
+      this.prompt.showNote("share.note");
     }
   }
 
   async openLink() {
     try {
-      const ask = await askInHash();
-      if (!ask) return;
-      this.chat.want(ask.mode);
-      this.chat.system.value = ask.system;
-      this.prompt.value = ask.prompt;
-      this.sampling.write(ask.settings);
+      const shared = await promptInHash();
+      if (!shared) return;
+      this.chat.setMode(shared.mode);
+      this.chat.system.value = shared.system;
+      this.prompt.value = shared.prompt;
+      this.sampling.write(shared.settings);
       this.showView();
       this.promptChanged();
-      this.prompt.tell("share.opened");
+      this.prompt.showNote("share.opened");
     } catch (error) {
-      this.prompt.say("share.bad", { reason: /** @type {Error} */ (error).message });
+      this.prompt.showError("share.bad", { reason: /** @type {Error} */ (error).message });
     }
   }
 
@@ -429,16 +429,16 @@ export class Playground {
   /** @param {File} file */
   async openState(file) {
     const { model } = this;
-    if (!model || this.running) return this.prompt.say("state.busy");
+    if (!model || this.running) return this.prompt.showError("state.busy");
     try {
       const { note, tokens, prompt_tokens } = await model.restore(await file.arrayBuffer());
-      this.setAlive(false);
+      this.setCanContinue(false);
       clearErrorCards(byId("errors"));
-      this.present(parseExchange(note));
+      this.showExchange(parseExchange(note));
       this.used = tokens.length;
-      this.setAlive(tokens.length > prompt_tokens);
+      this.setCanContinue(tokens.length > prompt_tokens);
       this.showContext();
-      this.prompt.tell("state.opened", { tokens: () => plural("count.tokens", tokens.length) });
+      this.prompt.showNote("state.opened", { tokens: () => plural("count.tokens", tokens.length) });
     } catch (thrown) {
       this.hooks.onFault("card.state", thrown);
     }
@@ -447,18 +447,18 @@ export class Playground {
   /** @param {Entry} entry */
   openEntry(entry) {
     if (this.running) return;
-    this.present({ ...entry, tokens: [] });
-    this.setAlive(false);
+    this.showExchange({ ...entry, tokens: [] });
+    this.setCanContinue(false);
     this.countTokens(true);
     this.prompt.focus();
   }
 
-  /** Shows an exchange from elsewhere, with its settings. @param {Exchange} exchange */
-  present(exchange) {
+  /** Shows an exchange from the history or a state file, with its settings. @param {Exchange} exchange */
+  showExchange(exchange) {
     this.exchange = exchange;
-    this.prompt.say(null);
+    this.prompt.showError(null);
     this.sampling.write(exchange.settings);
-    this.chat.want(exchange.mode);
+    this.chat.setMode(exchange.mode);
     if (exchange.mode === "chat" && this.chat.on) {
       this.chat.system.value = exchange.system;
       this.prompt.value = "";
@@ -481,7 +481,7 @@ export class Playground {
     this.hooks.onLive({ tokens_per_s, ttft_ms: painter.painted_ms - pressed_ms, used: this.used });
   }
 
-  /** After the language has changed. */
+  /** Called when the language changes. */
   showWords() {
     this.showView();
     this.tokens.set(this.tokens.tokens);

@@ -1,5 +1,5 @@
 // @ts-check
-// The prompt's text field, with examples, a message below it, its number of tokens and the context meter.
+// The prompt field with examples, messages below it, the number of tokens and the context meter.
 
 import { byId } from "../dom.js";
 import { erase, number, t, write } from "../words.js";
@@ -17,10 +17,10 @@ const EXAMPLES = [
 
 export class PromptPanel {
   #field = /** @type {HTMLTextAreaElement} */ (byId("prompt"));
-  #fault = byId("prompt-message");
-  #note = byId("prompt-told");
+  #error = byId("prompt-message");
+  #note = byId("prompt-status");
 
-  /** @param {() => void} onChange  the text has changed */
+  /** @param {() => void} onChange  called when the text changes */
   constructor(onChange) {
     this.#field.value = EXAMPLES[0];
     this.#field.addEventListener("input", onChange);
@@ -49,25 +49,25 @@ export class PromptPanel {
     this.#field.focus();
   }
 
-  /** What is wrong with the prompt. @param {Key | null} key @param {Values} [values] */
-  say(key, values) {
-    if (key) write(this.#fault, key, values);
-    else erase(this.#fault);
+  /** Shows what is wrong with the prompt; null clears it. @param {Key | null} key @param {Values} [values] */
+  showError(key, values) {
+    if (key) write(this.#error, key, values);
+    else erase(this.#error);
   }
 
-  /** A note beside the prompt. @param {Key | null} key @param {Values} [values] */
-  tell(key, values) {
+  /** Shows a note about the prompt; null clears it. @param {Key | null} key @param {Values} [values] */
+  showNote(key, values) {
     if (key) write(this.#note, key, values);
     else erase(this.#note);
   }
 
   /** @param {Key} key */
-  says(key) {
-    return this.#fault.dataset.t === key;
+  showsError(key) {
+    return this.#error.dataset.t === key;
   }
 
   /** @param {Key} key */
-  tells(key) {
+  showsNote(key) {
     return this.#note.dataset.t === key;
   }
 
@@ -80,7 +80,7 @@ export class PromptPanel {
     byId("prompt-tokens").textContent = text;
   }
 
-  /** @param {number} used @param {number} context  in tokens; 0 while it is unknown */
+  /** @param {number} used @param {number} context  in tokens; 0 if unknown */
   showContext(used, context) {
     const meter = /** @type {HTMLMeterElement} */ (byId("context-meter"));
     const part = /** @type {HTMLElement} */ (meter.parentElement);

@@ -1,5 +1,5 @@
 // @ts-check
-// The figures of the last run, as a list.
+// Metrics of the last run.
 
 import { byId } from "../dom.js";
 import { bytesText, figure, number, t } from "../words.js";

@@ -1,6 +1,6 @@
 // @ts-check
-// The sampling controls: presets, and reading the fields into the engine's options. It checks that fields hold numbers
-// in range, naming the field; what a number means is the engine's business.
+// The sampling controls: presets, and conversion between fields and options. The range of each number is checked here,
+// so that an error names its field.
 
 import { PageError } from "../errors.js";
 import { number, t } from "../words.js";
@@ -37,7 +37,7 @@ export class Sampling {
     }
   }
 
-  /** Fills the fields, as far as they are known and fit; `read` checks the ranges. @param {GenerateOptions} options */
+  /** Fills the fields, ignoring unknown options; `read` checks the ranges. @param {GenerateOptions} options */
   write(options) {
     const values = /** @type {Record<string, unknown>} */ (options);
     for (const input of this.inputs) {
@@ -62,7 +62,7 @@ export class Sampling {
       const value = input.valueAsNumber;
       const low = Number(input.min);
       const high = Number(input.max);
-      // A step that is a whole number asks for whole numbers; other steps are only for the arrows.
+      // A step of 1 means that only integers are valid; other steps are for the arrow buttons only.
       const whole = input.step === "1";
       if (!(value >= low && value <= high) || (whole && !Number.isInteger(value))) {
         throw new PageError("bad_option", "option.number", "option.next", {

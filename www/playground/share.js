@@ -1,13 +1,13 @@
 // @ts-check
-// A link that holds what was asked and how, never what was answered: JSON, deflated, base64url, in the hash, which
-// browsers send to no server. It imports nothing; what the fields mean is the playground's business.
+// Links that contain prompt and settings, never the answer: deflated JSON as base64url in the hash, which browsers do
+// not send to servers.
 
 const KEY = "ask";
-/** A link of more is no link; and a small one may unpack into more than any memory holds. */
+/** Limits the memory that decompressing a malicious link can take. */
 const UNPACKED_LIMIT_BYTES = 1 << 20;
 
 /**
- * @typedef {object} Ask
+ * @typedef {object} SharedPrompt
  * @property {1} version
  * @property {"raw" | "chat"} mode
  * @property {string} prompt
@@ -15,9 +15,9 @@ const UNPACKED_LIMIT_BYTES = 1 << 20;
  * @property {import("../engine/zamba2.d.ts").GenerateOptions} settings
  */
 
-/** The page's address with the ask in its hash. @param {Ask} ask */
-export async function linkOf(ask) {
-  const packed = await through(new TextEncoder().encode(JSON.stringify(ask)), new CompressionStream("deflate-raw"));
+/** The page's address with `shared` in its hash. @param {SharedPrompt} shared */
+export async function linkOf(shared) {
+  const packed = await through(new TextEncoder().encode(JSON.stringify(shared)), new CompressionStream("deflate-raw"));
   const binary = Array.from(packed, (byte) => String.fromCharCode(byte)).join("");
   const base64url = btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
   const link = new URL(location.href);
@@ -26,25 +26,25 @@ export async function linkOf(ask) {
 }
 
 /**
- * The ask in the page's hash; null where there is none.
- * @returns {Promise<Ask | null>} Rejects where it can't be read.
+ * Reads prompt and settings from the page's hash; null if it has none.
+ * @returns {Promise<SharedPrompt | null>} Rejects if the link is invalid.
  */
-export async function askInHash() {
+export async function promptInHash() {
   const text = new URLSearchParams(location.hash.slice(1)).get(KEY);
   if (text === null) return null;
   const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
   const packed = Uint8Array.from(binary, (character) => character.charCodeAt(0));
   const unpacked = await through(packed, new DecompressionStream("deflate-raw"));
-  const ask = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(unpacked));
+  const shared = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(unpacked));
   const whole =
-    ask?.version === 1
-    && ["raw", "chat"].includes(ask.mode)
-    && typeof ask.prompt === "string"
-    && typeof ask.system === "string"
-    && typeof ask.settings === "object"
-    && ask.settings !== null;
-  if (!whole) throw new TypeError("the fields of the link are not those of this page");
-  return ask;
+    shared?.version === 1
+    && ["raw", "chat"].includes(shared.mode)
+    && typeof shared.prompt === "string"
+    && typeof shared.system === "string"
+    && typeof shared.settings === "object"
+    && shared.settings !== null;
+  if (!whole) throw new TypeError("unexpected fields");
+  return shared;
 }
 
 /** @param {Uint8Array<ArrayBuffer>} bytes @param {CompressionStream | DecompressionStream} transform */
@@ -56,7 +56,7 @@ async function through(bytes, transform) {
   for await (const piece of /** @type {AsyncIterable<Uint8Array>} */ (/** @type {unknown} */ (stream))) {
     pieces.push(piece);
     length += piece.byteLength;
-    if (length > UNPACKED_LIMIT_BYTES) throw new RangeError("the link holds too much");
+    if (length > UNPACKED_LIMIT_BYTES) throw new RangeError("the link is too large");
   }
   const whole = new Uint8Array(length);
   let at = 0;

@@ -1,6 +1,5 @@
 // @ts-check
-// Appends generated text to the page, several tokens at a time: a text node per token would cause more layouts than
-// anyone can read.
+// Appends generated text to the page in batches: a text node per token would cause needless layouts.
 
 import { PacedFrame } from "../paced_frame.js";
 
@@ -16,7 +15,7 @@ export class TextPainter {
     this.waiting = "";
     this.pace = new PacedFrame(PAINT_INTERVAL_MS, () => this.paint());
     this.first_ms = 0;
-    /** When the first text was on the screen; 0 before. */
+    /** Time of the first paint; 0 before. */
     this.painted_ms = 0;
     this.live_ms = 0;
   }
@@ -25,7 +24,7 @@ export class TextPainter {
   add(text) {
     if (this.first_ms === 0) this.first_ms = performance.now();
     this.waiting += text;
-    this.pace.ask();
+    this.pace.request();
   }
 
   paint() {
@@ -44,7 +43,7 @@ export class TextPainter {
     this.waiting = "";
   }
 
-  /** Frames stop in a hidden tab, so the end does not wait for one. */
+  /** Does not wait for a frame: there are none in a hidden tab. */
   finish() {
     this.pace.cancel();
     this.flush();
@@ -52,7 +51,7 @@ export class TextPainter {
 }
 
 /**
- * Shows the prompt, and gives the place after it for the generated text.
+ * Shows the prompt and returns the element after it for the generated text.
  * @param {HTMLElement} output
  * @param {string} prompt
  * @returns {HTMLElement}

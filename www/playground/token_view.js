@@ -1,15 +1,14 @@
 // @ts-check
-// The answer as its tokens: each a control with its probability as a tint, and for the chosen one a panel with rank,
-// time and what else could have come. It uses words.js. Branching is asked of the playground, which asks the
-// model.
+// The answer as tokens: each is a button tinted by its probability, and a panel shows rank, time and alternatives of
+// the selected one. Branching is up to the playground.
 
 import { figure, number, t } from "../words.js";
 
 /** @import { Token } from "./exchange.js" */
 
-/** More, and dark mode's text on it falls below 4.5:1. */
+/** A stronger tint would take the text below a contrast of 4.5:1 in dark mode. */
 const MAX_TINT_PERCENT = 38;
-/** The probability of the strongest tint. On a linear scale all but the surest tokens would look alike. */
+/** The probability of the strongest tint. The scale is logarithmic: on a linear one, most tokens would look alike. */
 const LEAST_PROBABILITY = 1e-3;
 
 export class TokenView {
@@ -24,8 +23,8 @@ export class TokenView {
     /** @type {readonly Token[]} */
     this.tokens = [];
     this.on = false;
-    /** Whether the present tokens can be branched from. */
-    this.alive = false;
+    /** Whether the model's state allows branching from these tokens. */
+    this.can_branch = false;
     this.chosen = -1;
     place.addEventListener("click", (event) => {
       const index = this.indexOf(event.target);
@@ -42,13 +41,13 @@ export class TokenView {
   }
 
   /** @param {boolean} on */
-  turn(on) {
+  setShown(on) {
     this.on = on;
     this.choose(-1);
     this.draw();
   }
 
-  /** Takes the tokens of an answer, which may grow; `grown` draws what has come. @param {readonly Token[]} tokens */
+  /** Sets the tokens of an answer; call `grown` after appending to the array. @param {readonly Token[]} tokens */
   set(tokens) {
     this.tokens = tokens;
     this.choose(-1);
@@ -60,7 +59,7 @@ export class TokenView {
     this.grown();
   }
 
-  /** Draws the tokens that have come since the last call. */
+  /** Draws the tokens appended since the last call. */
   grown() {
     if (!this.on) return;
     const from = this.place.childElementCount;
@@ -78,7 +77,7 @@ export class TokenView {
     cell.style.setProperty("--tint", `${cssNumber(surprise * MAX_TINT_PERCENT)}%`);
     cell.setAttribute(
       "aria-label",
-      t("token.label", { text: spoken(token.text), percent: percent(token.probability) }),
+      t("token.label", { text: spokenText(token.text), percent: percent(token.probability) }),
     );
     cell.setAttribute("aria-expanded", "false");
     return cell;
@@ -148,26 +147,26 @@ export class TokenView {
     }
     const heading = document.createElement("p");
     heading.className = "field-label";
-    heading.textContent = t(this.alive ? "token.alternatives" : "token.alternatives.only");
+    heading.textContent = t(this.can_branch ? "token.alternatives" : "token.alternatives.only");
     const list = document.createElement("ul");
     list.className = "alternatives";
     for (const alternative of token.alternatives) {
       const item = document.createElement("li");
       const branch = document.createElement("button");
       branch.type = "button";
-      branch.disabled = !this.alive;
+      branch.disabled = !this.can_branch;
       const same = alternative.token === token.token;
-      const said = document.createElement("span");
-      said.className = "visually-hidden";
-      said.textContent = t(same ? "token.branch.same" : "token.branch", { text: spoken(alternative.text) });
-      // The marks of white space are for the eye.
+      const spoken_label = document.createElement("span");
+      spoken_label.className = "visually-hidden";
+      spoken_label.textContent = t(same ? "token.branch.same" : "token.branch", { text: spokenText(alternative.text) });
+      // Visible white space is for sighted users only.
       const text = document.createElement("span");
       text.className = "alternative-text";
       text.ariaHidden = "true";
       text.textContent = visible(alternative.text);
       const share = document.createElement("span");
       share.textContent = `${percent(alternative.probability)} %`;
-      branch.append(said, text, share);
+      branch.append(spoken_label, text, share);
       branch.style.setProperty("--share", `${cssNumber(alternative.probability * 100)}%`);
       if (same) branch.setAttribute("aria-current", "true");
       branch.addEventListener("click", () => this.onBranch(index, alternative.token));
@@ -179,20 +178,20 @@ export class TokenView {
   }
 }
 
-/** CSS wants a point, whatever the language. @param {number} value */
+/** CSS needs a decimal point in every language. @param {number} value */
 const cssNumber = (value) => value.toFixed(2);
 
 /** @param {number} probability */
 const percent = (probability) => figure(probability * 100);
 
-/** White space that can be seen. @param {string} text */
+/** Makes white space visible. @param {string} text */
 function visible(text) {
   const shown = text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·");
   return shown === "" ? "∅" : shown;
 }
 
-/** A token in words, for screen readers. @param {string} text */
-function spoken(text) {
+/** The text of a token for screen readers. @param {string} text */
+function spokenText(text) {
   if (text.trim() !== "") return text.trim();
   return t(text.includes("\n") ? "token.newline" : text === "" ? "token.empty" : "token.space");
 }

@@ -1,7 +1,6 @@
 // @ts-check
-// The page's bench, shown with `?bench` in the address: kernels and the loaded model against the ceilings of this
-// machine, measured in one run, as a table and as JSON to copy. It stands beside the other parts of the page and on the
-// module only. It decides nothing: the figures come from the engine.
+// The page's benchmark, shown with `?bench` in the address: kernels and the loaded model compared with the ceilings of
+// this machine, measured in one run, as tables and as JSON.
 
 import { benchKernels } from "../../pkg/zamba2.js";
 import { figure, number, t } from "../words.js";
@@ -47,7 +46,7 @@ function table(columns, rows) {
 }
 
 /**
- * Time and weight bytes per module in one decode step, the largest first, with what no span covers.
+ * Time and weight bytes per module in one decode step, in descending order, and the time outside all spans.
  * @param {ProfileReport} report
  */
 export function decodeModules(report) {

@@ -1,6 +1,5 @@
 // @ts-check
-// One block in the words of the last profile: its counts, its speed, its modules. The block panel shows it under the
-// strip's own figures. It uses the summary alone.
+// One block in the last profile: FLOPs, throughput and modules, for the block panel.
 
 import { dataTable } from "../charts/data_table.js";
 import { PARTS } from "../charts/parts.js";
@@ -63,7 +62,7 @@ function moduleTable(phase, block) {
         value: (row) => row.self_us,
         text: (row) => msText(row.self_us),
         share: (row) => row.self_us / most_us,
-        mark: (row) => `bar-${row.part}`,
+        cell_class: (row) => `bar-${row.part}`,
       },
       { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
       {

@@ -1,6 +1,6 @@
 // @ts-check
-// The conditions of a run in the page's language: format of the weights, threads, vector instructions. A run's own
-// label says the same in English. It uses words.js alone.
+// The conditions of a run in the page's language: weight format, threads, vector instructions. The `label` of a run is
+// the same in English.
 
 import { plural, t } from "../words.js";
 

@@ -1,6 +1,5 @@
 // @ts-check
-// What a run can be taken away as: files that the engine writes, a link with its settings, a trace for Perfetto. It
-// uses the module's exportRun alone.
+// Exports of a run: files written by the engine, a link with the settings, a trace for Perfetto.
 
 import { exportRun } from "../../pkg/zamba2.js";
 import { currentLanguage, t } from "../words.js";
@@ -51,7 +50,7 @@ export function exportsCard(run, onFault) {
   return card("profile-exports", t("export.title"), element("p", "note", t("export.note")), row);
 }
 
-/** The page's address with the settings of this run. @param {Run} run */
+/** A link to the Profile view with the settings of this run. @param {Run} run */
 function linkOf({ prompt_tokens, decode_tokens, runs, conditions }) {
   const settings = new URLSearchParams({
     tokens: String(prompt_tokens),
@@ -74,7 +73,7 @@ async function save(run, one, onFault) {
 }
 
 /**
- * The trace is written first; that takes less than the seconds for which a click still lets a page open a window.
+ * The trace is written first, which is fast enough for the click still to count as user activation for `window.open`.
  * @param {Run} run
  * @param {OnFault} onFault
  */

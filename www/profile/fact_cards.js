@@ -1,5 +1,5 @@
 // @ts-check
-// The Profile view's cards of facts: the kinds of operations, and the conditions of the run.
+// Cards of the Profile view: FLOPs by kind of operation, and general parameters of the run.
 
 import { dataTable } from "../charts/data_table.js";
 import { card, element, factList, scrollBox } from "../dom.js";

@@ -1,5 +1,5 @@
 // @ts-check
-// The head of a profile: the switch between prefill and decode, the figures of the phase, advice and cautions.
+// The head of a profile: the switch between prefill and decode, metrics of the phase, advice and cautions.
 
 import { segmented } from "../charts/chart_frame.js";
 import { element, tiles } from "../dom.js";
@@ -41,16 +41,16 @@ export function headlineCards(summary, phase_name, name, onPhase) {
   summaryCard.id = "profile-summary";
   const cards = [summaryCard];
   if (summary.advice.length || summary.cautions.length) {
-    const words = element("section", "card advice-card");
-    words.id = "profile-advice";
-    if (summary.advice.length) words.append(sentences("ol", "advice", t("advice.title"), summary.advice));
-    if (summary.cautions.length) words.append(sentences("ul", "cautions", t("cautions.title"), summary.cautions));
-    cards.push(words);
+    const advice_card = element("section", "card advice-card");
+    advice_card.id = "profile-advice";
+    if (summary.advice.length) advice_card.append(sentences("ol", "advice", t("advice.title"), summary.advice));
+    if (summary.cautions.length) advice_card.append(sentences("ul", "cautions", t("cautions.title"), summary.cautions));
+    cards.push(advice_card);
   }
   return cards;
 }
 
-/** The tiles, the most important of the phase first. @param {PhaseSummary} phase @param {Phase} phase_name */
+/** The metric tiles, most important first. @param {PhaseSummary} phase @param {Phase} phase_name */
 function figures(phase, phase_name) {
   const per_run = t("tile.spread", {
     low: msText(phase.wall_us.p5),

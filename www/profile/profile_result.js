@@ -1,6 +1,6 @@
 // @ts-check
-// Shows one measured run in the Profile view: headline, charts, tables and exports, for one phase at a time. It keeps
-// the user's choices (phase, order, zoom). All figures come from the summary that the engine made.
+// Shows one run in the Profile view: headline, charts, tables and exports, one phase at a time. It keeps the user's
+// choices (phase, order, zoom). All numbers come from the summary made by the engine.
 
 import { blockBars, blockBarsFinding, blockBarsTable } from "../charts/block_bars.js";
 import { ChartFrame, segmented } from "../charts/chart_frame.js";
@@ -36,7 +36,7 @@ export class ProfileResult {
    * @param {HTMLElement} root
    * @param {{ strip: Strip, openBlock: (block: number) => void, onFault: (thrown: unknown, retry: () => void) => void,
    *   onShown: () => void }} hooks
-   * `onShown` is called whenever another summary or phase is shown
+   * `onShown` is called when another summary or phase is shown
    */
   constructor(root, hooks) {
     this.root = root;
@@ -76,7 +76,7 @@ export class ProfileResult {
     this.layOut();
   }
 
-  /** The places of the cards; what is in them comes with a summary. */
+  /** Creates empty cards, which are filled by `draw`. */
   layOut() {
     const { bars, types, roofline, icicle, heat, memory } = this.frames;
     this.headline = element("div", "headline");
@@ -109,7 +109,7 @@ export class ProfileResult {
     this.draw();
   }
 
-  /** The block's figures for the block panel. @param {number} block @returns {Node[]} */
+  /** The block's part of the profile, for the block panel. @param {number} block @returns {Node[]} */
   ofBlock(block) {
     return this.summary ? blockProfile(this.summary, this.phase, block) : [];
   }
@@ -367,7 +367,7 @@ export class ProfileResult {
     redraw();
   }
 
-  /** Singles out one block's row, for the keyboard too. @param {() => void} redraw */
+  /** The selection of the highlighted block. @param {() => void} redraw */
   heatRowChoice(redraw) {
     const choice = document.createElement("select");
     choice.className = "small";
@@ -412,7 +412,7 @@ export class ProfileResult {
   }
 
   /**
-   * A card keeps its place in the layout and gets new contents.
+   * Replaces the contents of a card, which keeps its position in the layout.
    * @param {HTMLElement | undefined} place
    * @param {HTMLElement} made
    */
@@ -425,7 +425,7 @@ export class ProfileResult {
 }
 
 /**
- * The button of the column that was just sorted by, in the table that replaced its own.
+ * The header button of the sorted column, in the table after a redraw.
  * @param {HTMLElement} place @param {Order} order @returns {HTMLElement | null}
  */
 const sorterOf = (place, order) => place.querySelector(`.sorter[data-column="${order?.key}"]`);

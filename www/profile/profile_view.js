@@ -1,6 +1,6 @@
 // @ts-check
-// The Profile view: the form, the measurement and its progress. The loaded model is measured with a fixed prompt; the
-// run goes to the session's shelf, and profile_result.js shows what its summary says.
+// The Profile view: form, measurement and progress. The loaded model is measured with a fixed prompt; the run is added
+// to the runs of the session, and profile_result.js shows its summary.
 
 import { byId } from "../dom.js";
 import { number, t } from "../words.js";
@@ -13,7 +13,7 @@ import { ProfileResult } from "./profile_result.js";
 /** @typedef {{ tokens: number, decode: number, runs: number, level: "block" | "module" }} Settings */
 
 const TICK_MS = 250;
-/** What a field may hold; the engine checks again, this is for words beside the field. */
+/** Ranges of the fields. The engine checks as well; this is for a message that names the field. */
 const LIMITS = { tokens: [1, 4096], decode: [1, 512], runs: [1, 50] };
 
 export class ProfileView {
@@ -52,7 +52,7 @@ export class ProfileView {
     this.showEmpty();
   }
 
-  /** @param {URLSearchParams} settings of a link; what it doesn't name stays as it is */
+  /** @param {URLSearchParams} settings of a link; missing ones keep their values */
   useSettings(settings) {
     for (const name of ["tokens", "decode", "runs", "level"]) {
       const value = settings.get(name);
@@ -70,7 +70,7 @@ export class ProfileView {
     return /** @type {any} */ (this.form.querySelector(`[name=${name}]`));
   }
 
-  /** The fields' values, or null after a field out of range was named. @returns {Settings | null} */
+  /** The values of the fields; null if one is out of range, after showing a message. @returns {Settings | null} */
   settings() {
     const read = { tokens: 0, decode: 0, runs: 0 };
     for (const name of /** @type {const} */ (["tokens", "decode", "runs"])) {
@@ -80,7 +80,7 @@ export class ProfileView {
       const fits = Number.isInteger(value) && value >= low && value <= high;
       field.setAttribute("aria-invalid", String(!fits));
       if (!fits) {
-        this.say(t("option.number", { name: t(`profile.${name}`), low, high }));
+        this.showStatus(t("option.number", { name: t(`profile.${name}`), low, high }));
         field.focus();
         return null;
       }
@@ -94,13 +94,13 @@ export class ProfileView {
   }
 
   /** @param {string} text */
-  say(text) {
+  showStatus(text) {
     if (this.status.textContent !== text) this.status.textContent = text;
   }
 
   async run() {
     const { model } = this;
-    if (!model) return this.say(t("profile.no_model"));
+    if (!model) return this.showStatus(t("profile.no_model"));
     const settings = this.settings();
     if (!settings) return;
     const controller = new AbortController();
@@ -113,7 +113,7 @@ export class ProfileView {
       byId("profile-elapsed").textContent = t("profile.elapsed", { seconds });
     };
     this.progress.removeAttribute("value");
-    this.say(t("profile.running"));
+    this.showStatus(t("profile.running"));
     tick();
     const ticking = setInterval(tick, TICK_MS);
     try {
@@ -128,11 +128,11 @@ export class ProfileView {
       });
       const shelved = this.hooks.shelf.add(run, "here");
       await this.show(shelved);
-      this.say(t("profile.done", { seconds: number((performance.now() - started_ms) / 1000, 1) }));
+      this.showStatus(t("profile.done", { seconds: number((performance.now() - started_ms) / 1000, 1) }));
     } catch (thrown) {
-      if (controller.signal.aborted) this.say(t("profile.stopped"));
+      if (controller.signal.aborted) this.showStatus(t("profile.stopped"));
       else {
-        this.say(t("status.failed"));
+        this.showStatus(t("status.failed"));
         this.hooks.onFault(thrown, () => void this.run());
       }
     } finally {
@@ -148,7 +148,7 @@ export class ProfileView {
   showProgress({ phase, run, runs }) {
     this.progress.max = runs;
     if (phase === "runs") this.progress.value = run;
-    this.say(t(`profile.phase.${phase}`, { run: number(Math.min(run + 1, runs)), runs: number(runs) }));
+    this.showStatus(t(`profile.phase.${phase}`, { run: number(Math.min(run + 1, runs)), runs: number(runs) }));
   }
 
   /** @param {ShelvedRun} shelved */
@@ -162,7 +162,7 @@ export class ProfileView {
   /** In the current language. */
   async render() {
     this.button.textContent = t(this.running ? "stop" : "profile.run");
-    if (!this.running) this.say("");
+    if (!this.running) this.showStatus("");
     this.showEmpty();
     if (this.shelved) await this.show(this.shelved);
   }

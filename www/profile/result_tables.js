@@ -1,5 +1,5 @@
 // @ts-check
-// The columns of the Profile view's tables of blocks and of modules.
+// Columns of the block and module tables of the Profile view.
 
 import { button, element } from "../dom.js";
 import { msText, number, significant, t } from "../words.js";
@@ -59,7 +59,7 @@ export function moduleColumns(rows) {
       value: (row) => row.self_us,
       text: (row) => msText(row.self_us),
       share: (row) => row.self_us / most_us,
-      mark: (row) => `bar-${row.part}`,
+      cell_class: (row) => `bar-${row.part}`,
     },
     {
       key: "percent",
@@ -80,7 +80,7 @@ export function moduleColumns(rows) {
 /** @param {number | null} percent */
 export const percentText = (percent) => (percent === null ? "–" : `${number(percent)} %`);
 
-/** A module's path, which may break after its dots. @param {string} path */
+/** A module's path, with line breaks allowed after dots. @param {string} path */
 function pathOf(path) {
   const parts = path.replace(/^model\./, "").split(/(?<=\.)/);
   return element("code", "path", ...parts.flatMap((part) => [part, document.createElement("wbr")]));

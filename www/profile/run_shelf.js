@@ -1,6 +1,6 @@
 // @ts-check
-// The runs of this session, measured here or opened from files: the Profile view adds to them, the Compare view chooses
-// among them. Summaries are made by the engine, once per run. Nothing is stored on the device.
+// The runs of this session, measured here or opened from files, shared by the Profile and Compare views. The engine
+// makes the summaries, once per run. Nothing is stored on the device.
 
 import { summarise } from "../../pkg/zamba2.js";
 import { currentLanguage, number, t } from "../words.js";

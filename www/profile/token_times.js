@@ -1,13 +1,13 @@
 // @ts-check
-// Time of each block in each decode step, read from a run's spans: the median over the runs, so that one interruption
-// does not pass for a pattern. It uses the run's columns alone.
+// Time of each block in each decode step, from the spans of a run: the median over the runs, so that one interruption
+// does not look like a pattern.
 
 import { median } from "../statistics.js";
 
 /** @import { Run } from "../engine/zamba2.d.ts" */
 /** @import { TokenTimes } from "../charts/token_heat.js" */
 
-/** The number of the block that a span's name stands for, or -1. @param {string} name */
+/** The block index in a span's name, or -1. @param {string} name */
 export function blockOf(name) {
   const found = /^(?:model\.)?(?:layers|blocks)\.(\d+)$/.exec(name);
   return found ? Number(found[1]) : -1;

@@ -1,11 +1,11 @@
 // @ts-check
-// How a trace gets from the Profile view to perfetto.html: as one file in this origin's private storage, which both can
-// reach although one is isolated and the other is not. The next trace replaces it.
+// Passes a trace from the Profile view to perfetto.html as a file in the origin private file system, which both pages
+// can access although only one is isolated. The next trace replaces it.
 
 const FOLDER = "traces";
 const FILE = "perfetto.json";
 
-/** Rejects where the browser gives no storage. @param {string} trace */
+/** Rejects if storage is not available. @param {string} trace */
 export async function leaveTrace(trace) {
   const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create: true });
   const writable = await (await folder.getFileHandle(FILE, { create: true })).createWritable();
@@ -13,7 +13,7 @@ export async function leaveTrace(trace) {
   await writable.close();
 }
 
-/** The trace that was left, or null where there is none. @returns {Promise<ArrayBuffer | null>} */
+/** The stored trace, or null. @returns {Promise<ArrayBuffer | null>} */
 export async function takeTrace() {
   try {
     const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER);
