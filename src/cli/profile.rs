@@ -141,19 +141,8 @@ fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(),
         runs: arguments.runs as usize,
         ..Protocol::default()
     };
-    let (mut runs, mut unprofiled) = (Vec::new(), Vec::new());
-    for next in protocol.sequence() {
-        let level = match next {
-            NextRun::Profiled => level,
-            NextRun::WarmUp | NextRun::Unprofiled => Level::Off,
-        };
-        let (times, profile) = run_once(&mut session, &ids, arguments.decode, level)?;
-        match next {
-            NextRun::WarmUp => {}
-            NextRun::Unprofiled => unprofiled.push(times),
-            NextRun::Profiled => runs.push(ProfiledRun::new(times, profile)),
-        }
-    }
+    let decode = arguments.decode;
+    let (runs, unprofiled) = run_all(&mut session, &ids, decode, protocol, level)?;
 
     let mut memory = Memory::new(session.config(), session.schedule(), session.kv_format());
     memory.process_bytes = proc_bytes("/proc/self/status", "VmRSS");
@@ -192,7 +181,7 @@ fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(),
         ceilings: ceilings.map(run::rounded),
         memory,
         prompt_tokens: ids.len(),
-        decode_tokens: arguments.decode as usize,
+        decode_tokens: decode as usize,
         warmup: protocol.warmup,
         runs,
         unprofiled,
@@ -231,6 +220,30 @@ fn prompt<B: Device>(session: &Session<B>, arguments: &Arguments) -> Result<Vec<
     let length = arguments.prompt_tokens as usize;
     let vocab_size = session.config().vocab_size;
     Ok(measure::prompt(ids.as_deref(), length, vocab_size))
+}
+
+/// All runs in the order of `protocol`: those recorded at `level`, and those without a profile.
+fn run_all<B: Device>(
+    session: &mut Session<B>,
+    ids: &[u32],
+    decode: u32,
+    protocol: Protocol,
+    level: Level,
+) -> Result<(Vec<ProfiledRun>, Vec<UnprofiledRun>), Failure> {
+    let (mut runs, mut unprofiled) = (Vec::new(), Vec::new());
+    for next in protocol.sequence() {
+        let level = match next {
+            NextRun::Profiled => level,
+            NextRun::WarmUp | NextRun::Unprofiled => Level::Off,
+        };
+        let (times, profile) = run_once(session, ids, decode, level)?;
+        match next {
+            NextRun::WarmUp => {}
+            NextRun::Unprofiled => unprofiled.push(times),
+            NextRun::Profiled => runs.push(ProfiledRun::new(times, profile)),
+        }
+    }
+    Ok((runs, unprofiled))
 }
 
 /// One sequence: the time from the ids to the first token, the time of each step after it, and the recorded spans.

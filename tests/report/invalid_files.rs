@@ -10,6 +10,7 @@ use zamba2::words::Language;
 use super::{HYBRID, measured};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn an_invalid_file_is_refused_with_the_field_and_the_allowed_values() {
     let good = measured(HYBRID, RecordedLevel::Module, 20, 2, 1);
     let good: Value = serde_json::from_str(&good.to_json()).unwrap();
