@@ -51,6 +51,7 @@ try {
   // The markup is English; nothing else can be shown without words.
   const note = document.getElementById("words-note");
   if (note) note.hidden = false;
+  document.documentElement.dataset.stopped = "words-note";
   throw error;
 }
 
