@@ -178,12 +178,7 @@ export class Host {
     try {
       opened = await createEngine(options, this.#hooks.startThreads);
       const wasm_ms = performance.now() - from_ms;
-      const loaded = await this.#loadWeights(
-        opened.engine,
-        progress,
-        report,
-        anySignal([signal, attempt.signal]),
-      );
+      const loaded = await this.#loadWeights(opened.engine, progress, report, anySignal([signal, attempt.signal]));
       this.#engine = opened.engine;
       // After the loss of a device the same files are loaded again.
       this.#request = { .../** @type {LoadRequest} */ (this.#request), refresh: false, commit: progress.commit };
@@ -257,9 +252,7 @@ export class Host {
     };
     // Files that the user chose are on this device already.
     const { stored, reason } =
-      keep && typeof source === "string"
-        ? await openStored(source, weights, refresh)
-        : { stored: null, reason: null };
+      keep && typeof source === "string" ? await openStored(source, weights, refresh) : { stored: null, reason: null };
     if (stored) progress.keeping = { state: "kept", reason: null };
     else if (reason) progress.keeping = { state: "refused", reason };
     /** @type {number | null} */
