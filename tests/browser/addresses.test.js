@@ -20,7 +20,11 @@ const ADDRESSES = [
   ["https://huggingface.co/a/b/resolve/refs%2Fpr%2F1/model.safetensors.index.json", "refs%2Fpr%2F1/", "a/b refs/pr/1"],
   ["https://huggingface.co/a/b/tree/refs/pr/12/sub", "refs%2Fpr%2F12/sub/", "a/b refs/pr/12"],
   ["https://huggingface.co/a/b/commits/main", "main/", "a/b main"],
-  ["https://huggingface.co/a/b/commit/0123456789abcdef0123456789abcdef01234567#d2h-1", "0123456789abcdef0123456789abcdef01234567/", "a/b 0123456789abcdef0123456789abcdef01234567"],
+  [
+    "https://huggingface.co/a/b/commit/0123456789abcdef0123456789abcdef01234567#d2h-1",
+    "0123456789abcdef0123456789abcdef01234567/",
+    "a/b 0123456789abcdef0123456789abcdef01234567",
+  ],
   ["https://huggingface.co/a/b/resolve/v2/sub/model-00001-of-00002.safetensors?download=true", "v2/sub/", "a/b v2"],
   ["https://huggingface.co/a/b/tree/main/sub%20folder", "main/sub%20folder/", "a/b main"],
   ["https://huggingface.co/a/b/discussions/3", "main/", "a/b main"],
@@ -119,7 +123,14 @@ test("a web page is told from every file of a checkpoint by its beginning", () =
   for (const page of ["<!doctype html><p>", "\uFEFF\n <HTML lang=en>", "<!-- made by hand -->\n<html>", "<head>"]) {
     assert.equal(isWebPage(bytes(page)), true, page);
   }
-  for (const file of ["{}", "", "<|im_start|>{{ messages }}", "<s>{{ x }}", "{# <html> #}", "\u0010\u0002\0\0\0\0\0\0{"]) {
+  for (const file of [
+    "{}",
+    "",
+    "<|im_start|>{{ messages }}",
+    "<s>{{ x }}",
+    "{# <html> #}",
+    "\u0010\u0002\0\0\0\0\0\0{",
+  ]) {
     assert.equal(isWebPage(bytes(file)), false, file);
   }
 });

@@ -174,7 +174,9 @@ export class MockHub {
    * @param {IncomingMessage} request @param {ServerResponse} response
    */
   sendStartPage({ ranges, type }, file, request, response) {
-    const page = Buffer.from(`\n<!DOCTYPE html>\n<html lang="en"><title>Start</title>${"<p>Text</p>".repeat(100)}</html>\n`);
+    const page = Buffer.from(
+      `\n<!DOCTYPE html>\n<html lang="en"><title>Start</title>${"<p>Text</p>".repeat(100)}</html>\n`,
+    );
     const range = ranges ? rangeOf(request) : null;
     const [start, end] = range ? [range[0], Math.min(range[1], page.length)] : [0, page.length];
     this.note("hub", file, request, range ? 206 : 200);
