@@ -7,7 +7,7 @@ import { atRevision, hubFolder, hubPlaceOf, parseAddress } from "../../www/engin
 import { askedWaitMs } from "../../www/engine/retrying.js";
 import { digestOf, sha256 } from "../../www/engine/sha256.js";
 import { anySignal } from "../../www/engine/signals.js";
-import { isWebPage } from "../../www/engine/source_parts.js";
+import { isWebPage, isWebPageForWeights } from "../../www/engine/source_parts.js";
 import { test } from "./harness.js";
 
 const BASE = "https://site.example/sub/index.html";
@@ -132,6 +132,17 @@ test("a web page is told from every file of a checkpoint by its beginning", () =
     "\u0010\u0002\0\0\0\0\0\0{",
   ]) {
     assert.equal(isWebPage(bytes(file)), false, file);
+  }
+});
+
+test("a web page in the place of weights is told from the length of a header", () => {
+  const eight = (/** @type {string} */ text) => new TextEncoder().encode(text).subarray(0, 8);
+  for (const page of ["<!DOCTYPE html>", "\n\n  <html>", "\uFEFF<html>", "        <html>"]) {
+    assert.equal(isWebPageForWeights(eight(page)), true, page);
+  }
+  // 60 bytes, as the code of "<"; a git-lfs pointer, which has an error of its own.
+  for (const other of ["<\0\0\0\0\0\0\0", "\u0010\u0002\0\0\0\0\0\0", "version https://git-lfs"]) {
+    assert.equal(isWebPageForWeights(eight(other)), false, other);
   }
 });
 

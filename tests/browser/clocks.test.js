@@ -95,6 +95,7 @@ self.postMessage = (message, ...rest) => {
 `;
 
 test("an adapter with limits of 2^32 bytes takes each matrix in one part, as any other", async () => {
+  /** @type {number[]} */
   const counts = [];
   for (const limit of [null, 2 ** 32]) {
     await withModule(async (page) => {

@@ -35,8 +35,12 @@ async function framed(page, site, sandbox) {
  */
 const readableByAll = (context) =>
   context.route("**/*", async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, headers: { ...response.headers(), "access-control-allow-origin": "*" } });
+    try {
+      const response = await route.fetch();
+      await route.fulfill({ response, headers: { ...response.headers(), "access-control-allow-origin": "*" } });
+    } catch {
+      // The page is closed, and with it what it still asks for.
+    }
   });
 
 for (const [host, prepare] of /** @type {[string, (context: BrowserContext) => Promise<unknown>][]} */ ([

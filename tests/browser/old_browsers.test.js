@@ -3,7 +3,8 @@
 // cannot run.
 
 import assert from "node:assert/strict";
-import { continuation, openPage, SITE, test, waitForStatus } from "./harness.js";
+import { continuation, expected, openPage, SITE, test, waitForStatus } from "./harness.js";
+import { assertRight, loadAndRun, source, withModule } from "./webgpu.js";
 
 /** @import { BrowserContext } from "playwright-core" */
 
@@ -116,6 +117,19 @@ for (const [what, script, reason] of TOO_OLD) {
     }
   });
 }
+
+test("an early version of WebGPU leaves the CPU, and says so", () =>
+  withModule(async (page) => {
+    const fixture = "two_blocks_groups2_rope";
+    const { input_ids } = expected(fixture);
+    const result = await loadAndRun(page, { source: source(fixture) }, input_ids, 0);
+    assertRight(result, fixture);
+    assert.match(result.info.backend, /^cpu/);
+    assert.equal(result.info.backend_reason, "no_adapter");
+    const refused = await loadAndRun(page, { source: source(fixture), backend: "webgpu" }, input_ids, 0);
+    assert.equal(refused.error?.code, "no_adapter");
+    assert.match(refused.error?.message ?? "", /early version of WebGPU/);
+  }, "delete GPUAdapter.prototype.info;"));
 
 test("without light-dark() the page has its light colours", async () => {
   const { context, page } = await openPage({ colorScheme: "dark" });

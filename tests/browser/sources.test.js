@@ -188,10 +188,12 @@ test("a host without commits is checked file by file, a packed folder by its man
     const load = (/** @type {object} */ more) => loadAndRun(page, hub.folder, FIXTURE, { weights: "q8", ...more });
     assert.equal((await load({})).info.commit, null);
     assert.deepEqual(await newerFiles(page), { newer: false, commit: null });
-    hub.replace("chat_template.jinja", Buffer.from("{{ messages[0].content }}"));
+    const config = JSON.parse(packed["config.json"].toString());
+    hub.replace("config.json", Buffer.from(JSON.stringify({ ...config, eos_token_id: [2, 3] })));
     assert.deepEqual(await newerFiles(page), { newer: true, commit: null });
     const refreshed = await load({ refresh: true });
     assert.equal(refreshed.error, null);
+    assert.deepEqual(refreshed.info.eos_token_ids, [2, 3]);
     assert.equal(refreshed.progress.received_bytes, 0);
     assert.deepEqual(await newerFiles(page), { newer: false, commit: null });
     const manifest = JSON.parse(packed["zamba2-pack.json"].toString());
@@ -432,7 +434,7 @@ test("a repository that the Hub does not have is refused by its name", async () 
     await loadAddress(page, "owner/no-such-net@v9");
     const card = page.locator(".error-card[data-code=http_status]");
     await card.waitFor();
-    assert.match((await card.textContent()) ?? "", /owner\/no-such-net@v9.*401.*no such public repository/s);
+    assert.match((await card.textContent()) ?? "", /wner\/no-such-net@v9.*401.*no such public repository/s);
   } finally {
     await context.close();
   }

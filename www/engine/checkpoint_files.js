@@ -5,7 +5,7 @@
 
 import { reportFromThrown, Zamba2Error } from "./errors.js";
 import { bytesOf, fetchPacked, PACK_FILE } from "./ranges.js";
-import { isWebPage, missingFile, orNull } from "./source_parts.js";
+import { isWebPage, isWebPageForWeights, missingFile, orNull } from "./source_parts.js";
 
 /** @import { ByteSource } from "./byte_source.js" */
 /** @import { ErrorReport } from "./errors.js" */
@@ -223,8 +223,7 @@ async function exists(source, file, signal) {
 /** The length of a file's header. @param {ByteSource} source @param {string} file @param {AbortSignal} signal */
 async function readBeginning(source, file, signal) {
   const first = await readRange(source, file, 0, 8, signal);
-  // As a length these letters are far beyond any file.
-  if (isWebPage(first.bytes)) throw missingFile(file, "web_page");
+  if (isWebPageForWeights(first.bytes)) throw missingFile(file, "web_page");
   return first;
 }
 

@@ -20,6 +20,15 @@ export function isWebPage(bytes) {
   return /^<(?:!doctype|html|head|body|meta|script|title|\?xml|!--)/i.test(beginning);
 }
 
+/**
+ * Whether a weight file is a web page. Its first eight bytes are the length of a header; as such, eight letters are far
+ * beyond any file.
+ * @param {Uint8Array} bytes  the first eight
+ */
+export function isWebPageForWeights(bytes) {
+  return bytes[7] !== 0 && /^\s*(?:<|$)/.test(new TextDecoder().decode(bytes));
+}
+
 /** Null for a file that the source does not have. @template T @param {Promise<T>} file @returns {Promise<T | null>} */
 export async function orNull(file) {
   try {

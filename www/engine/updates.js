@@ -12,12 +12,12 @@ import { storedJournal } from "./store.js";
 
 /** @import { ByteSource } from "./byte_source.js" */
 /** @import { Journal, StoreFolder } from "./store.js" */
-/** @import { newerFiles as NewerFiles } from "./zamba2.d.ts" */
+/** @import * as api from "./zamba2.d.ts" */
 
 /** Headers of weight files are stored as files; they change with the weights. */
 const HEADS = "heads/";
 
-/** @type {NewerFiles} */
+/** @type {typeof api.newerFiles} */
 export async function newerFiles(key, { signal = new AbortController().signal } = {}) {
   const journal = await storedJournal(key);
   if (!journal) return { newer: false, commit: null };
