@@ -62,6 +62,9 @@ for (const [site, headers] of /** @type {[string, string][]} */ ([
         await page.click("#run");
         await waitForStatus(page, "Done");
         assert.notEqual(await continuation(page), "");
+        // There is no Clipboard API either.
+        await page.click("#copy");
+        await page.waitForFunction(() => document.getElementById("copy")?.textContent === "Copied");
         assert.equal(await page.locator(".error-card:visible").count(), 0);
       }));
   }

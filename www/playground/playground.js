@@ -2,6 +2,7 @@
 // Runs the model, one run at a time: prompt in, text and the run's figures out; continuing a run, branching from a
 // token, saving and opening states and links. Block times go to its hooks: it draws no block.
 
+import { copyText } from "../copy_text.js";
 import { byId, onFile } from "../dom.js";
 import { clearErrorCards } from "../errors.js";
 import { saveFile } from "../save_file.js";
@@ -93,7 +94,7 @@ export class Playground {
       } else if (event.key === "Escape" && this.running) this.stop();
     });
     this.copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(this.shownText());
+      await copyText(this.shownText());
       this.copy.textContent = t("copied");
     });
     /** @param {string} ending @param {string} type @param {(exchange: Exchange) => string} write */
@@ -391,7 +392,7 @@ export class Playground {
     });
     history.replaceState(null, "", link);
     try {
-      await navigator.clipboard.writeText(link);
+      await copyText(link);
       this.prompt.tell("share.copied");
     } catch {
       // Some browsers refuse; the address bar has the link by now.
