@@ -958,6 +958,8 @@ fn passes_of_no_time_are_a_run_where_the_clock_is_coarse() {
     assert!(finite(&summary.prefill) && finite(&summary.decode));
     let keys: Vec<_> = summary.cautions.iter().map(|caution| caution.key).collect();
     assert!(keys.contains(&"advice.caution.no_block_times"), "{keys:?}");
+    let of_noise = |key: &&str| key.ends_with(".spread") || key.ends_with(".recording");
+    assert!(!keys.iter().any(of_noise), "{keys:?}");
 }
 
 /// A run for every sentence, by its key.

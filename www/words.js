@@ -127,8 +127,12 @@ export function plural(key, n) {
   return t(isKey(form) ? form : `${key}.other`, { n: number(n) });
 }
 
-/** @param {number} value @param {number} [digits] decimals, always written */
+/**
+ * NaN is a dash: shares of no time, as a coarse clock measures it, are none.
+ * @param {number} value @param {number} [digits] decimals, always written
+ */
 export function number(value, digits = 0) {
+  if (Number.isNaN(value)) return "–";
   const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
   return new Intl.NumberFormat(language, options).format(value);
 }

@@ -155,8 +155,12 @@ pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
         let runs = SentenceValue::Whole(n_runs as f64);
         sentences.push(Sentence::new("advice.caution.few_runs", [("runs", runs)]));
     }
+    let step_us = run.timer.resolution_us;
     for (phase, name) in &phases {
-        sentences.extend(spread_or_recording(phase, name));
+        // Differences of a few steps of the clock are its own.
+        if step_us <= phase.wall_us.median * QUIET_PERCENT / 100.0 {
+            sentences.extend(spread_or_recording(phase, name));
+        }
     }
     sentences.extend(coarse_clock(run, summary));
     if run.conditions.level == RecordedLevel::Block

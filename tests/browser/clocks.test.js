@@ -87,10 +87,10 @@ if (${limit}) {
     return request.call(this, descriptor);
   };
 }
-const post = self.postMessage.bind(self);
+const postToPage = self.postMessage.bind(self);
 self.postMessage = (message, ...rest) => {
   if (message.kind === "value" && message.value?.adapter) message.value.n_buffers = globalThis.n_buffers;
-  post(message, ...rest);
+  postToPage(message, ...rest);
 };
 `;
 
