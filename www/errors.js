@@ -2,6 +2,7 @@
 // Error cards: the message, the file, the next step and buttons for recovery. Which buttons there are and what they do
 // is up to the caller.
 
+import { copyText } from "./copy_text.js";
 import { isKey, t } from "./words.js";
 
 /** @import { Key, Values } from "./words.js" */
@@ -111,7 +112,7 @@ function drawCard({ place, title, fault, options: { remedies, facts } }) {
   text.textContent = report;
   text.tabIndex = 0;
   const copy = button(t("card.report"), false, async () => {
-    await navigator.clipboard.writeText(report);
+    await copyText(report);
     copy.textContent = t("copied");
   });
   details.append(summary, text, copy);

@@ -9,6 +9,7 @@ import { BlockPanel } from "./blocks/block_panel.js";
 import { clearErrorCards, faultOf, faultText, redrawErrorCard, showErrorCard } from "./errors.js";
 import { HeatMap } from "./blocks/heat_map.js";
 import { isolate } from "./isolate.js";
+import { Arrival } from "./loading/arrival.js";
 import { remember, remembered } from "./preferences.js";
 import { ModelPicker } from "./loading/model_picker.js";
 import { Playground } from "./playground/playground.js";
@@ -26,7 +27,7 @@ import {
   t,
   write,
 } from "./words.js";
-import { StoragePanel } from "./loading/storage_panel.js";
+import { shortCommit, StoragePanel } from "./loading/storage_panel.js";
 import { Strip } from "./blocks/strip.js";
 import { CompareView } from "./compare/compare_view.js";
 import { ProfileView } from "./profile/profile_view.js";
@@ -67,10 +68,14 @@ const heat = new HeatMap({
 });
 const sampling = new Sampling(byId("sampling"));
 const picker = new ModelPicker({
-  onChoice: (choice) => loadModel(choice),
-  onFault: (error) => showFault("card.load", faultOf(error)),
+  onChoice: (choice, refresh) => loadModel(choice, refresh),
+  onFault: (thrown) => showFault("card.load", faultOf(thrown)),
 });
-const kept = new StoragePanel(byId("kept"), (thrown) => showFault("card.page", faultOf(thrown)));
+const arrival = new Arrival();
+const kept = new StoragePanel(byId("kept"), {
+  onFault: (title, thrown) => showFault(title, faultOf(thrown)),
+  onRefresh: (model) => picker.refresh(model),
+});
 const shelf = new RunShelf();
 const profile = new ProfileView({
   shelf,
@@ -173,8 +178,8 @@ function showFault(title, fault, retry) {
   });
 }
 
-/** @param {Choice} choice */
-async function loadModel(choice) {
+/** @param {Choice} choice @param {boolean} [refresh]  newer files of the source replace stored ones */
+async function loadModel(choice, refresh = false) {
   loading?.abort();
   const controller = new AbortController();
   loading = controller;
@@ -186,7 +191,8 @@ async function loadModel(choice) {
   panel.close(false);
   strip.clear();
   clearErrorCards(errors);
-  showTitle(choice.name);
+  const { name, ...chosen } = choice;
+  showTitle(name);
   write(status, "status.starting");
   detail("");
   cancel.hidden = false;
@@ -199,11 +205,9 @@ async function loadModel(choice) {
   const ticking = setInterval(() => latest && showProgress(latest, performance.now() - started_ms), DETAIL_INTERVAL_MS);
   try {
     const loaded = open({
-      source: choice.source,
-      weights: choice.weights,
-      backend: choice.backend,
-      threads: choice.threads,
+      ...chosen,
       relaxedSimd: picker.relaxedSimd,
+      refresh,
       signal: controller.signal,
       onProgress(progress) {
         if (controller.signal.aborted) return;
@@ -237,7 +241,7 @@ async function loadModel(choice) {
     strip.fail();
     write(status, "status.failed");
     detail("");
-    return showFault("card.load", faultOf(thrown), () => loadModel(choice));
+    return showFault("card.load", faultOf(thrown), () => loadModel(choice, refresh));
   } finally {
     clearInterval(ticking);
     if (loading === controller || loading === null) {
@@ -260,7 +264,7 @@ function showProgress(progress, elapsed_ms) {
   if (progress.phase === "ready") return;
   const from_device = progress.phase === "weights" && progress.origin === "device";
   write(status, playground.running ? "status.early" : from_device ? "status.reading" : `status.${progress.phase}`);
-  if (progress.phase !== "weights") return detail("");
+  if (progress.phase !== "weights") return detail(arrival.text(progress, "").replace(/^ · /, ""));
   // Stored bytes load much faster and would make the estimate too optimistic.
   const bytes_per_s = (progress.received_bytes || progress.loaded_bytes) / (elapsed_ms / 1000);
   const left_s = (progress.total_bytes - progress.loaded_bytes) / bytes_per_s;
@@ -275,20 +279,8 @@ function showProgress(progress, elapsed_ms) {
       loaded: bytesText(progress.loaded_bytes),
       total: bytesText(progress.total_bytes),
       speed: bytesText(bytes_per_s),
-    }) + loadStateText(progress, left),
+    }) + arrival.text(progress, left),
   );
-}
-
-/**
- * What a load does that is paused or waiting, otherwise the remaining time.
- * @param {LoadProgress} progress
- * @param {string} left
- */
-function loadStateText({ paused, waiting }, left) {
-  if (paused) return t("status.paused");
-  if (waiting)
-    return t(`status.wait.${waiting.reason}`, { attempt: number(waiting.attempt), status: String(waiting.status) });
-  return left;
 }
 
 /** @param {boolean} on */
@@ -301,7 +293,7 @@ function setPaused(on) {
 function keepingText({ state, reason }) {
   if (state === "off") return "";
   if (state === "kept") return t("status.kept");
-  return reason === "no_storage" || reason === "other_tab"
+  return reason === "insecure_page" || reason === "no_storage" || reason === "other_tab"
     ? t(`status.not_kept.${reason}`)
     : t("status.not_kept", { reason: reason ?? "" });
 }
@@ -316,7 +308,9 @@ function showReady() {
       seconds: number(info.timing.load_ms / 1000, 1),
       parameters: countText(info.parameters),
       weights: info.weights,
-    }) + keepingText(info.keeping),
+    })
+      + (info.commit ? t("status.commit", { commit: shortCommit(info.commit) }) : "")
+      + keepingText(info.keeping),
   );
 }
 
@@ -458,6 +452,15 @@ for (const event of ["error", "unhandledrejection"]) {
   });
 }
 
+// From here on this file reports failures itself, and not the script in index.html.
+const { dataset } = document.documentElement;
+dataset.started = "yes";
+if (dataset.stopped === "start-note") {
+  // A script that is not the page's had failed.
+  for (const id of ["start-note", "status-line"]) byId(id).hidden = id === "start-note";
+  delete dataset.stopped;
+}
+
 const theme = remembered("theme");
 if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
 // On a phone, open settings would push the output off the screen.
@@ -473,7 +476,8 @@ window.addEventListener("hashchange", () => profile.useSettings(readHash(locatio
 // Before loading the model, which would otherwise load twice if the page has to reload.
 isolation = await isolate();
 showCapability();
-if (isolation !== "reloading") loadModel(picker.chosen);
+// In a sandboxed frame there is a note instead of a model.
+if (isolation !== "reloading" && !dataset.stopped) loadModel(picker.chosen);
 if (new URLSearchParams(location.search).has("bench")) {
   new Bench(
     byId("bench"),

@@ -51,6 +51,7 @@ try {
   // The markup is in English, so the page stays readable; everything else needs the texts.
   const note = document.getElementById("words-note");
   if (note) note.hidden = false;
+  document.documentElement.dataset.stopped = "words-note";
   throw error;
 }
 
@@ -126,8 +127,12 @@ export function plural(key, n) {
   return t(isKey(form) ? form : `${key}.other`, { n: number(n) });
 }
 
-/** @param {number} value @param {number} [digits] fixed number of decimals */
+/**
+ * NaN is a dash: a share of no time, as measured by a coarse clock, is undefined.
+ * @param {number} value @param {number} [digits] fixed number of decimals
+ */
 export function number(value, digits = 0) {
+  if (Number.isNaN(value)) return "–";
   const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
   return new Intl.NumberFormat(language, options).format(value);
 }

@@ -156,8 +156,12 @@ pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
         let runs = SentenceValue::Whole(n_runs as f64);
         sentences.push(Sentence::new("advice.caution.few_runs", [("runs", runs)]));
     }
+    let step_us = run.timer.resolution_us;
     for (phase, name) in &phases {
-        sentences.extend(spread_or_recording(phase, name));
+        // Differences of a few steps of the clock are its own.
+        if step_us <= phase.wall_us.median * QUIET_PERCENT / 100.0 {
+            sentences.extend(spread_or_recording(phase, name));
+        }
     }
     sentences.extend(coarse_clock(run, summary));
     if run.conditions.level == RecordedLevel::Block
@@ -216,15 +220,22 @@ fn spread_or_recording(phase: &PhaseSummary, name: &SentenceValue) -> Vec<Senten
 }
 
 fn coarse_clock(run: &Run, summary: &Summary) -> Option<Sentence> {
-    let blocks = summary.decode.blocks.iter();
-    let plain = blocks.filter(|row| row.kind == BlockKind::Mamba);
+    let is_decoded = run.decode_tokens > 0;
+    let phase = if is_decoded {
+        &summary.decode
+    } else {
+        &summary.prefill
+    };
+    let plain = (phase.blocks.iter()).filter(|row| row.kind == BlockKind::Mamba);
     let shortest_us = plain.map(|row| row.us.median).fold(f64::INFINITY, f64::min);
     let step_us = run.timer.resolution_us;
-    (shortest_us.is_finite() && step_us > shortest_us * QUIET_PERCENT / 100.0).then(|| {
-        let values = [
-            ("step", SentenceValue::Us(step_us)),
-            ("block", SentenceValue::Us(shortest_us)),
-        ];
-        Sentence::new("advice.caution.coarse_clock", values)
+    let step = ("step", SentenceValue::Us(step_us));
+    // Then a block takes no time or one step, by chance.
+    if shortest_us.is_finite() && step_us > shortest_us {
+        return Some(Sentence::new("advice.caution.no_block_times", [step]));
+    }
+    (is_decoded && step_us > shortest_us * QUIET_PERCENT / 100.0).then(|| {
+        let block = ("block", SentenceValue::Us(shortest_us));
+        Sentence::new("advice.caution.coarse_clock", [step, block])
     })
 }

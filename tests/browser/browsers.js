@@ -22,9 +22,16 @@ const SOFTWARE_ADAPTER = "--enable-unsafe-webgpu";
  */
 const NO_ZEROING = "--enable-dawn-features=disable_workgroup_init";
 
+/**
+ * A host name of this machine for which a page is neither on https nor on localhost, like the address of a machine in a
+ * local network.
+ */
+export const LAN_HOST = "lan.test";
+
 /** Command-line arguments of each kind of browser. */
 export const BROWSERS = {
   cpu: [NO_SANDBOX],
+  lan: [NO_SANDBOX, `--host-resolver-rules=MAP ${LAN_HOST} 127.0.0.1`],
   webgpu: [NO_SANDBOX, SOFTWARE_ADAPTER, NO_ZEROING],
   webgpuAsItComes: [NO_SANDBOX, SOFTWARE_ADAPTER],
 };

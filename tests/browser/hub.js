@@ -22,9 +22,9 @@ export const IMPATIENT = { attempts: 4, first_delay_ms: 1, stall_ms: 300 };
 const withPage = onePage(
   async (page) => {
     await importModule(page);
-    await page.evaluate(async (address) => {
+    await page.evaluate(async (addresses) => {
       const scope = /** @type {any} */ (globalThis);
-      Object.assign(scope, await import(address));
+      for (const address of addresses) Object.assign(scope, await import(address));
       scope.waits = [];
       scope.open = (/** @type {string} */ folder, /** @type {object} */ retry) => {
         scope.controller = new AbortController();
@@ -55,7 +55,7 @@ const withPage = onePage(
         const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
         return { bytes: bytes.length, sha256, file_bytes, error };
       };
-    }, `${SITE}/pkg/byte_source.js`);
+    }, [`${SITE}/pkg/byte_source.js`, `${SITE}/pkg/addresses.js`]);
   },
   (page) => page.context().setOffline(false),
 );

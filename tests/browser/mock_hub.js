@@ -1,6 +1,6 @@
 // @ts-check
-// A mock of the Hugging Face Hub: a "hub" that redirects to signed URLs of a "cdn" on another origin, with injected
-// faults. It has the Hub's behaviour seen by browsers, and none of its API.
+// A mock of the Hugging Face Hub: a "hub" that redirects to signed URLs of a "cdn" on another origin, with commits and
+// injected faults. Of the Hub's API it has the one call that returns the commit of a revision.
 
 import { createHash } from "node:crypto";
 import { createServer } from "node:http";
@@ -9,8 +9,8 @@ import { createServer } from "node:http";
 /** @import { AddressInfo, Socket } from "node:net" */
 
 /**
- * A fault injected into a request for `file`. Positions are byte offsets in the file; a fault with a position waits for
- * a request that covers it.
+ * A fault injected into a request for `file` (`API` for the call of the API). Positions are byte offsets in
+ * the file; a fault with a position waits for a request that covers it.
  * @typedef {object} Fault
  * @property {string} file
  * @property {number} [times]  how many requests are affected; default 1
@@ -27,12 +27,19 @@ import { createServer } from "node:http";
  * @property {boolean} [whole]  200 with the whole file, as from a server without range support
  */
 
-/** @typedef {{ server: "hub" | "cdn", method: string, file: string, range: string | null, status: number }} Contact */
+/**
+ * `revision` is what a request to the hub asked for.
+ * @typedef {{ server: "hub" | "cdn", method: string, file: string, range: string | null, status: number,
+ *   revision: string | null }} Contact
+ */
+
+/** The name of the API's call in faults and contacts. */
+export const API = "api";
 
 const CORS = { "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin" };
 
 /** Headers that the real cdn exposes to other origins. */
-const EXPOSED = "Content-Range, ETag, Accept-Ranges, Retry-After";
+const EXPOSED = "Content-Range, ETag, Accept-Ranges, Retry-After, RateLimit";
 
 /** @param {Uint8Array} bytes */
 export const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
@@ -40,7 +47,18 @@ export const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex"
 export class MockHub {
   /** @param {Record<string, Buffer>} files */
   constructor(files) {
-    this.files = new Map(Object.entries(files));
+    /** The newest commit, to which every branch and tag points. */
+    this.head = commitNumber(0);
+    /** The files of each commit. @type {Map<string, Map<string, Buffer>>} */
+    this.commits = new Map([[this.head, new Map(Object.entries(files))]]);
+    /** Whether the API is there; mirrors of the Hub may lack it. */
+    this.has_api = true;
+    /**
+     * Files that are not there are answered by a start page, as hosts of single-page applications do: whole, or in the
+     * range that was asked for; as a page or without saying so.
+     * @type {null | { ranges: boolean, type: string }}
+     */
+    this.start_page = null;
     /** @type {Fault[]} */
     this.faults = [];
     /** Every request, in the order of the responses. @type {Contact[]} */
@@ -87,9 +105,22 @@ export class MockHub {
     this.epoch += 1;
   }
 
-  /** Replaces a file, as a push to the repository does. @param {string} file @param {Buffer} bytes */
+  /** Replaces a file in place, as on a host without commits. @param {string} file @param {Buffer} bytes */
   replace(file, bytes) {
-    this.files.set(file, bytes);
+    this.commits.get(this.head)?.set(file, bytes);
+  }
+
+  /** A new commit with other versions of some files. @param {Record<string, Buffer>} files */
+  push(files) {
+    const before = this.commits.get(this.head) ?? [];
+    this.head = commitNumber(this.commits.size);
+    this.commits.set(this.head, new Map([...before, ...Object.entries(files)]));
+    return this.head;
+  }
+
+  /** @param {string} revision  a commit, or the name of a branch @param {string} file */
+  file(revision, file) {
+    return (this.commits.get(revision) ?? this.commits.get(this.head))?.get(file);
   }
 
   /** @param {"hub" | "cdn"} server @param {string} file */
@@ -108,19 +139,55 @@ export class MockHub {
   /** @param {IncomingMessage} request @param {ServerResponse} response */
   redirect(request, response) {
     const { pathname } = new URL(request.url ?? "/", origin(this.hub));
-    const [, file] = /^\/[^/]+\/[^/]+\/resolve\/[^/]+\/(.+)$/.exec(pathname) ?? [];
+    const [, api_revision] = /^\/api\/models\/[^/]+\/[^/]+\/revision\/([^/]+)$/.exec(pathname) ?? [];
+    if (api_revision && this.has_api) return this.answerApi(api_revision, request, response);
+    const [, revision, file] = /^\/[^/]+\/[^/]+\/resolve\/([^/]+)\/(.+)$/.exec(pathname) ?? [];
     if (!this.reads("hub", file ?? pathname, request, response)) return;
-    if (!file || !this.files.has(file)) return this.refuse("hub", file ?? pathname, request, response, 404, {});
+    if (!file || !this.file(revision, file)) {
+      if (this.start_page) return this.sendStartPage(this.start_page, file ?? pathname, request, response);
+      return this.refuse("hub", file ?? pathname, request, response, 404, {});
+    }
     const fault = this.faultFor("hub", file, request);
     if (fault) return this.refuse("hub", file, request, response, fault.status ?? 500, fault.headers ?? {});
-    this.note("hub", file, request, 302);
+    this.note("hub", file, request, 302, revision);
     const expires = Math.floor(Date.now() / 1000) + 3600;
     response.writeHead(302, {
       ...CORS,
-      Location: `${origin(this.cdn)}/${file}?sig=${this.epoch}&expires=${expires}`,
+      Location: `${origin(this.cdn)}/${file}?sig=${this.epoch}&expires=${expires}&revision=${revision}`,
       ...(this.redirect_max_age_s > 0 ? { "Cache-Control": `max-age=${this.redirect_max_age_s}` } : {}),
     });
     response.end();
+  }
+
+  /** @param {string} revision @param {IncomingMessage} request @param {ServerResponse} response */
+  answerApi(revision, request, response) {
+    const fault = this.faultFor("hub", API, request);
+    if (fault) return this.refuse("hub", API, request, response, fault.status ?? 500, fault.headers ?? {});
+    this.note("hub", API, request, 200, revision);
+    const sha = this.commits.has(revision) ? revision : this.head;
+    response.writeHead(200, { ...CORS, "Content-Type": "application/json" });
+    response.end(JSON.stringify({ id: "owner/name", sha }));
+  }
+
+  /**
+   * @param {{ ranges: boolean, type: string }} kind @param {string} file
+   * @param {IncomingMessage} request @param {ServerResponse} response
+   */
+  sendStartPage({ ranges, type }, file, request, response) {
+    const page = Buffer.from(
+      `\n<!DOCTYPE html>\n<html lang="en"><title>Start</title>${"<p>Text</p>".repeat(100)}</html>\n`,
+    );
+    const range = ranges ? rangeOf(request) : null;
+    const [start, end] = range ? [range[0], Math.min(range[1], page.length)] : [0, page.length];
+    this.note("hub", file, request, range ? 206 : 200);
+    response.writeHead(range ? 206 : 200, {
+      ...CORS,
+      "Access-Control-Expose-Headers": this.exposed,
+      "Content-Type": type,
+      "Content-Length": end - start,
+      ...(range ? { "Content-Range": `bytes ${start}-${end - 1}/${page.length}` } : {}),
+    });
+    response.end(page.subarray(start, end));
   }
 
   /** @param {IncomingMessage} request @param {ServerResponse} response */
@@ -129,7 +196,7 @@ export class MockHub {
     const file = pathname.slice(1);
     if (!this.reads("cdn", file, request, response)) return;
     if (searchParams.get("sig") !== String(this.epoch)) return this.refuse("cdn", file, request, response, 403, {});
-    const bytes = this.files.get(file);
+    const bytes = this.file(searchParams.get("revision") ?? "", file);
     if (!bytes) return this.refuse("cdn", file, request, response, 404, {});
 
     /** @type {Fault} */
@@ -207,9 +274,12 @@ export class MockHub {
     response.end();
   }
 
-  /** @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request @param {number} status */
-  note(server, file, { method = "", headers }, status) {
-    this.contacts.push({ server, method, file, range: headers.range ?? null, status });
+  /**
+   * @param {"hub" | "cdn"} server @param {string} file @param {IncomingMessage} request @param {number} status
+   * @param {string | null} [revision]
+   */
+  note(server, file, { method = "", headers }, status, revision = null) {
+    this.contacts.push({ server, method, file, range: headers.range ?? null, status, revision });
   }
 
   /** @param {string} file @param {number} bytes */
@@ -236,6 +306,9 @@ export class MockHub {
     return fault;
   }
 }
+
+/** @param {number} n */
+const commitNumber = (n) => createHash("sha1").update(`commit ${n}`).digest("hex");
 
 /** @param {Server} server */
 const origin = (server) => `http://127.0.0.1:${/** @type {AddressInfo} */ (server.address()).port}`;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use zamba2::model::config::BlockKind;
 use zamba2::ops::device::Ceilings;
 use zamba2::report::run::{RecordedLevel, Run, Spans};
 use zamba2::report::sentence::Sentence;
-use zamba2::report::summary::summarise;
+use zamba2::report::summary::{PhaseSummary, summarise};
 use zamba2::report::verdict::Verdict;
 use zamba2::report::{Format, export};
 use zamba2::words::{self, Language};
@@ -109,6 +110,44 @@ fn with_decode_at(percent: f64, by_memory: bool, mut run: Run) -> Run {
     run
 }
 
+/// The median of the fastest ordinary block in a decode step.
+fn shortest_block_us(run: &Run) -> f64 {
+    let blocks = summarise(run).decode.blocks;
+    let plain = blocks.iter().filter(|row| row.kind == BlockKind::Mamba);
+    plain.map(|row| row.us.median).fold(f64::INFINITY, f64::min)
+}
+
+/// A clock whose steps are longer than a pass, as browsers have that resist fingerprinting.
+#[test]
+fn passes_of_no_time_are_a_run_where_the_clock_is_coarse() {
+    let mut run = measured(HYBRID, RecordedLevel::Module, 20, 2, 3);
+    run.ceilings = None;
+    for run in &mut run.unprofiled {
+        (run.prefill_us, run.step_us) = (0.0, vec![0.0; 2]);
+    }
+    for run in &mut run.runs {
+        (run.prefill_us, run.step_us) = (0.0, vec![0.0, 1e5]);
+        run.spans.duration_us.fill(0.0);
+    }
+    run.timer.resolution_us = 1.0;
+    assert!(
+        run.check().is_err(),
+        "a fine clock would have seen the pass"
+    );
+    run.timer.resolution_us = 1e5;
+    assert_eq!(run.check(), Ok(()));
+    let summary = summarise(&run);
+    let finite = |phase: &PhaseSummary| {
+        let rates = [phase.tflops, phase.gb_per_s, phase.recording_percent];
+        rates.iter().all(|rate| rate.is_finite())
+    };
+    assert!(finite(&summary.prefill) && finite(&summary.decode));
+    let keys: Vec<_> = summary.cautions.iter().map(|caution| caution.key).collect();
+    assert!(keys.contains(&"advice.caution.no_block_times"), "{keys:?}");
+    let of_noise = |key: &&str| key.ends_with(".spread") || key.ends_with(".recording");
+    assert!(!keys.iter().any(of_noise), "{keys:?}");
+}
+
 /// At least one run for every sentence, by the sentence's key.
 fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
     let changed = |change: fn(&mut Run)| {
@@ -169,6 +208,10 @@ fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
         ),
         (
             "advice.caution.coarse_clock",
+            changed(|run| run.timer.resolution_us = shortest_block_us(run) / 2.0),
+        ),
+        (
+            "advice.caution.no_block_times",
             changed(|run| run.timer.resolution_us = 1e6),
         ),
         (

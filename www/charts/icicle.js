@@ -99,7 +99,8 @@ export function icicle(phase, { width, state, readout, onState }) {
     if (!ancestor && !isAbove(nodes, whole, at)) return;
     const from = ancestor ? 0 : x(node.left_us);
     const wide = ancestor ? width : (node.us / shown.us) * width;
-    if (wide < LEAST_WIDTH) return;
+    // Also where a coarse clock gave the whole no time.
+    if (!(wide >= LEAST_WIDTH)) return;
     const percent = (100 * node.us) / nodes[0].us;
     const ms = msText(node.us);
     const description = t("icicle.node", {

@@ -3,7 +3,7 @@
 // nothing.
 
 import { BUILT } from "./built.js";
-import { Zamba2Error } from "./errors.js";
+import { fact, Zamba2Error } from "./errors.js";
 
 /** @import { ThreadsReason } from "./zamba2.d.ts" */
 
@@ -39,7 +39,7 @@ const ATOMICS_PROBE = new Uint8Array([
  */
 export function chooseBuild(options) {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_PROBE)) {
-    throw new Zamba2Error("unsupported_browser");
+    throw new Zamba2Error("unsupported_browser", { fact: fact("no_wasm_simd") });
   }
   const relaxed_simd = options.relaxed_simd === "auto" && WebAssembly.validate(RELAXED_SIMD_PROBE);
   return build(relaxed_simd, chooseThreads(options.threads));

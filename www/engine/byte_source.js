@@ -1,9 +1,11 @@
 // @ts-check
-// The sources of a checkpoint's bytes: a folder behind a URL, or files that the user chose. It knows byte ranges, but
-// no tensor and no header, and stores nothing.
+// A folder behind a URL as a source of bytes, and what every source offers. It knows byte ranges, but no tensor and no
+// header, and stores nothing. Chosen files are in file_list_source.js.
 
-import { badOption, fact, Zamba2Error } from "./errors.js";
-import { Interruption, Retries, RETRY_DEFAULTS, retryAfterMs, Waits } from "./retrying.js";
+import { fact, Zamba2Error } from "./errors.js";
+import { Exchange } from "./exchange.js";
+import { askedWaitMs, Interruption, Retries, RETRY_DEFAULTS, Waits } from "./retrying.js";
+import { isWebPage, joined, missingFile, truncated } from "./source_parts.js";
 import { WholeFile } from "./whole_file.js";
 
 /** @import { RetryPolicy, WaitListener } from "./retrying.js" */
@@ -22,80 +24,6 @@ import { WholeFile } from "./whole_file.js";
  * @property {number} file_bytes  size of the whole file
  * @property {AsyncIterable<Uint8Array>} chunks
  */
-
-/** Local files are read in pieces of this size, with aborts and progress between them. */
-const BLOB_PIECE_BYTES = 4 << 20;
-
-/**
- * The address of a repository on the Hugging Face Hub, as a source.
- * @param {string} repo owner/name @param {string} [revision] a branch, tag or commit
- */
-export function hubFolder(repo, revision = "main") {
-  // A name of dots would leave its folder.
-  if (!/^(?!\.+\/)[\w.-]+\/(?!\.+$)[\w.-]+$/.test(repo)) {
-    throw badOption("repo", fact("not_a_repository", { value: repo }), { next: "repo" });
-  }
-  if (/^\.*$/.test(revision)) {
-    throw badOption("revision", fact("not_a_revision", { value: revision }), { next: "revision" });
-  }
-  return `https://huggingface.co/${repo}/resolve/${encodeURIComponent(revision)}/`;
-}
-
-/** @param {string} file */
-const missingFile = (file) => new Zamba2Error("missing_file", { file });
-
-/** @param {string} file @param {number} expected_bytes @param {number} actual_bytes */
-const truncated = (file, expected_bytes, actual_bytes) =>
-  new Zamba2Error("truncated", { file, expected_bytes, actual_bytes });
-
-/**
- * Pieces of a Blob. `slice` clamps silently, so the length is checked here.
- * @param {string} file @param {Blob} blob @param {number} start @param {number} end @param {AbortSignal} signal
- */
-async function* blobChunks(file, blob, start, end, signal) {
-  if (end > blob.size) throw truncated(file, end, blob.size);
-  for (let at = start; at < end; at += BLOB_PIECE_BYTES) {
-    signal.throwIfAborted();
-    try {
-      yield new Uint8Array(await blob.slice(at, Math.min(at + BLOB_PIECE_BYTES, end)).arrayBuffer());
-    } catch (cause) {
-      throw new Zamba2Error("io", { file, fact: /** @type {Error} */ (cause).message }, { next: "file", cause });
-    }
-  }
-}
-
-/**
- * Files that the user chose or dropped. Folders inside are ignored: a checkpoint is flat.
- * @implements {ByteSource}
- */
-export class FileListSource {
-  /** @param {Iterable<File>} files */
-  constructor(files) {
-    /** @type {Map<string, File>} */
-    this.files = new Map();
-    for (const file of files) this.files.set(file.name, file);
-  }
-
-  /** @param {string} file */
-  find(file) {
-    const found = this.files.get(file);
-    if (!found) throw missingFile(file);
-    return found;
-  }
-
-  /** @param {string} file @param {AbortSignal} signal */
-  async whole(file, signal) {
-    const blob = this.find(file);
-    return joined(blobChunks(file, blob, 0, blob.size, signal));
-  }
-
-  /** @param {string} file @param {number} start @param {number} end @param {AbortSignal} signal */
-  async range(file, start, end, signal) {
-    const blob = this.find(file);
-    if (end > blob.size) throw truncated(file, end, blob.size);
-    return { file_bytes: blob.size, chunks: blobChunks(file, blob, start, end, signal) };
-  }
-}
 
 /**
  * Size and version of a file from its first good reply; later replies must agree.
@@ -151,7 +79,9 @@ export class UrlSource {
         if (!this.known.has(file)) this.known.set(file, { file_bytes: null, etag: null });
         // After an interruption it starts over: a compressed reply cannot be continued by a range.
         retries.answered();
-        return await joined(exchange.body(response));
+        const bytes = await joined(exchange.body(response));
+        if (isWebPage(bytes)) throw missingFile(file, "web_page");
+        return bytes;
       } catch (thrown) {
         exchange.close();
         await retries.pause(thrown, 0);
@@ -222,6 +152,8 @@ export class UrlSource {
   async asked(exchange, at, end) {
     const { file } = exchange;
     const response = await exchange.reply({ headers: { Range: `bytes=${at}-${end - 1}` } });
+    // Weights are never a web page: the host sends its start page for a file that it does not have.
+    if (response.ok && isHtml(response) && !this.known.has(file)) throw missingFile(file, "web_page");
     if (response.status === 200) {
       // The server ignores ranges and sends the whole file: keep it, or each range would fetch it again.
       const known = this.wholes.get(file);
@@ -341,7 +273,7 @@ export class UrlSource {
     const error = statusError(file, response, at);
     // A file that was readable before is refused when the signature in its URL has expired.
     const passing = status >= 500 || status === 408 || status === 429 || (status === 403 && this.known.has(file));
-    return passing ? new Interruption("status", error, { status, retry_after_ms: retryAfterMs(response) }) : error;
+    return passing ? new Interruption("status", error, { status, asked_ms: askedWaitMs(response.headers) }) : error;
   }
 
   /**
@@ -372,77 +304,6 @@ export class UrlSource {
   }
 }
 
-/** One request with its reply, cancelled when nothing arrives for a while. */
-class Exchange {
-  /** @param {string} file @param {URL} url @param {number} at the first byte asked for @param {Retries} retries */
-  constructor(file, url, at, retries) {
-    this.file = file;
-    this.url = url;
-    this.at = at;
-    this.retries = retries;
-    this.stalled = false;
-    this.controller = new AbortController();
-    this.stop = () => this.controller.abort(retries.signal.reason);
-    retries.signal.addEventListener("abort", this.stop);
-  }
-
-  /** @param {RequestInit} init */
-  reply(init) {
-    this.retries.signal.throwIfAborted();
-    // The HTTP cache keeps redirects whose signature has expired. Chromium's also serves parts of a range itself, with
-    // the old ETag of a file that changed (seen with tests/browser/hub.test.js), and serialises ranges of one file.
-    return this.watched(() => fetch(this.url, { ...init, cache: "no-store", signal: this.controller.signal }));
-  }
-
-  /** @param {Response} response */
-  async *body(response) {
-    const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
-    try {
-      for (;;) {
-        const { done, value } = await this.watched(() => reader.read());
-        if (done) return;
-        this.at += value.byteLength;
-        yield value;
-      }
-    } finally {
-      // A consumer that stops early must also stop the transfer.
-      this.close();
-    }
-  }
-
-  /**
-   * The timer runs only while a chunk is awaited: a consumer that is busy with the last one is no stall.
-   * @template T @param {() => Promise<T>} step @returns {Promise<T>}
-   */
-  async watched(step) {
-    const {
-      signal,
-      waits: {
-        policy: { stall_ms },
-      },
-    } = this.retries;
-    const timer = setTimeout(() => {
-      this.stalled = true;
-      this.controller.abort();
-    }, stall_ms);
-    try {
-      return await step();
-    } catch (cause) {
-      if (signal.aborted) throw signal.reason;
-      const what = this.stalled ? `nothing arrived for ${stall_ms / 1000} s` : "the connection failed";
-      const error = networkError(this.file, this.url.origin, what, this.at, cause);
-      throw new Interruption(this.stalled ? "stalled" : "dropped", error);
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  close() {
-    this.retries.signal.removeEventListener("abort", this.stop);
-    this.controller.abort();
-  }
-}
-
 /** @param {string} file @param {WholeFile} whole @param {number} start @param {number} end */
 async function wholeReply(file, whole, start, end) {
   const file_bytes = await whole.size();
@@ -459,34 +320,14 @@ async function* after(skipped, chunks) {
   }
 }
 
-/** @param {AsyncIterable<Uint8Array>} chunks */
-async function joined(chunks) {
-  /** @type {Uint8Array[]} */
-  const parts = [];
-  let bytes = 0;
-  for await (const chunk of chunks) {
-    parts.push(chunk);
-    bytes += chunk.byteLength;
-  }
-  const whole = new Uint8Array(bytes);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.byteLength;
-  }
-  return whole;
-}
+/** @param {Response} response */
+const isHtml = (response) => /^text\/html\b/i.test(response.headers.get("Content-Type") ?? "");
 
 /** @param {string} file */
 const tooLong = (file) => new Zamba2Error("io", { file, fact: fact("too_long") }, { next: "server" });
 
 /** @param {string} file */
 const changed = (file) => new Zamba2Error("changed", { file });
-
-/** @param {string} file @param {string} origin @param {string} detail @param {number} at @param {unknown} cause */
-function networkError(file, origin, detail, at, cause) {
-  return new Zamba2Error("network", { file, origin, detail, at }, { cause });
-}
 
 /** @param {string} file @param {Response} response @param {number} at */
 function statusError(file, { status, statusText }, at) {

@@ -5,6 +5,7 @@
 
 import { reportFromThrown, Zamba2Error } from "./errors.js";
 import { bytesOf, fetchPacked, PACK_FILE } from "./ranges.js";
+import { isWebPage, isWebPageForWeights, missingFile, orNull } from "./source_parts.js";
 
 /** @import { ByteSource } from "./byte_source.js" */
 /** @import { ErrorReport } from "./errors.js" */
@@ -40,8 +41,7 @@ const CHAT_FILES = ["tokenizer_config.json", "chat_template.jinja"];
  */
 export async function openCheckpoint(engine, source, stored, signal, onFacts) {
   const files = new CheckpointFiles(source, stored, signal);
-  const config = await files.small("config.json");
-  if (!config) throw missing("config.json");
+  const config = await files.required("config.json");
   const info = engine.open_config(textOf(config));
   onFacts({ info, n_blocks: info.n_blocks });
   const tokenizer = await openTokenizer(engine, files);
@@ -71,11 +71,27 @@ class CheckpointFiles {
 
   /** A file, or null if the checkpoint has none of this name. @param {string} name */
   async small(name) {
-    const here = await this.stored?.small(name);
+    const here = await this.#stored(name);
     if (here !== undefined) return here;
     const bytes = await orNull(this.source.whole(name, this.signal));
     this.add(name, bytes);
     return bytes;
+  }
+
+  /** A file without which there is no checkpoint. @param {string} name */
+  async required(name) {
+    const here = await this.#stored(name);
+    if (here) return here;
+    const bytes = await this.source.whole(name, this.signal);
+    this.add(name, bytes);
+    return bytes;
+  }
+
+  /** Undefined if it must be fetched. @param {string} name */
+  async #stored(name) {
+    const here = await this.stored?.small(name);
+    // Versions before this check stored the start page of a host that sends it for missing files.
+    return here && isWebPage(here) ? undefined : here;
   }
 
   /** @param {string} name @param {Uint8Array | null} bytes */
@@ -149,7 +165,7 @@ async function openHeaders(engine, source, files, signal) {
   const names = await weightFiles(engine, source, signal);
   if (!names) {
     const packed = await openPack(engine, source, files, signal);
-    if (!packed) throw missing(WEIGHTS_FILE);
+    if (!packed) throw missingFile(WEIGHTS_FILE);
     return packed;
   }
   const shards = [];
@@ -196,17 +212,24 @@ async function weightFiles(engine, source, signal) {
 /** @param {ByteSource} source @param {string} file @param {AbortSignal} signal */
 async function exists(source, file, signal) {
   try {
-    return (await orNull(readRange(source, file, 0, 1, signal))) !== null;
+    return (await orNull(readBeginning(source, file, signal))) !== null;
   } catch (thrown) {
-    // The file exists and is empty; reading its header gives the better error.
+    // The file exists and is too short; reading its header gives the better error.
     if (thrown instanceof Zamba2Error && thrown.code === "truncated") return true;
     throw thrown;
   }
 }
 
+/** The length of a file's header. @param {ByteSource} source @param {string} file @param {AbortSignal} signal */
+async function readBeginning(source, file, signal) {
+  const first = await readRange(source, file, 0, 8, signal);
+  if (isWebPageForWeights(first.bytes)) throw missingFile(file, "web_page");
+  return first;
+}
+
 /** @param {WasmEngine} engine @param {ByteSource} source @param {string} file @param {AbortSignal} signal */
 async function readHead(engine, source, file, signal) {
-  const first = await readRange(source, file, 0, 8, signal);
+  const first = await readBeginning(source, file, signal);
   const header_bytes = engine.header_bytes(file, first.file_bytes, first.bytes);
   const header = await readRange(source, file, 8, 8 + header_bytes, signal);
   const head = new Uint8Array(8 + header_bytes);
@@ -238,16 +261,3 @@ const headFile = (file) => `heads/${file}.bin`;
 
 /** @param {Uint8Array} bytes */
 const textOf = (bytes) => new TextDecoder().decode(bytes);
-
-/** Null for a file that the source does not have. @template T @param {Promise<T>} file @returns {Promise<T | null>} */
-async function orNull(file) {
-  try {
-    return await file;
-  } catch (thrown) {
-    if (thrown instanceof Zamba2Error && thrown.code === "missing_file") return null;
-    throw thrown;
-  }
-}
-
-/** @param {string} file */
-const missing = (file) => new Zamba2Error("missing_file", { file });

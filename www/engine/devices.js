@@ -1,6 +1,6 @@
 // @ts-check
-// Chooses what computes, a graphics adapter or the CPU, and says why. It runs in the worker. The engine opens the
-// adapter and tests it later, while weights arrive.
+// Chooses the backend, a graphics adapter or the CPU, with the reason. It runs in the worker. The engine opens the
+// adapter here and tests it later, while weights arrive.
 
 import { fact, reportFromThrown, Zamba2Error } from "./errors.js";
 import { requestSubgroups } from "./subgroups.js";
@@ -68,7 +68,9 @@ async function openAdapter(engine, wanted, wishes, after_loss) {
   if (!gpu()) throw new Zamba2Error("no_webgpu", { fact: fact(isSecureContext ? "no_webgpu" : "insecure_page") });
   const adapter = await requestAdapter(after_loss);
   if (!adapter) throw new Zamba2Error("no_adapter", { fact: fact("no_browser_adapter") });
-  const software = Boolean(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
+  // wgpu reads it, and would fail in the middle of a call.
+  if (!adapter.info) throw new Zamba2Error("no_adapter", { fact: fact("early_webgpu") });
+  const software = Boolean(adapter.info.isFallbackAdapter ?? adapter.isFallbackAdapter);
   const name = adapterName(adapter.info) || (software ? "software adapter" : "graphics adapter");
   if (software && wanted === "auto") throw new Zamba2Error("software_adapter", { adapter: name });
   const subgroups = wishes.subgroups && adapter.features.has("subgroups");

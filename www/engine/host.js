@@ -2,16 +2,24 @@
 // The engine of this worker and the device that it computes on: loading a model, falling back to the CPU, and loading
 // the model again after the device was lost. It knows no sequence and posts no message.
 
-import { FileListSource, UrlSource } from "./byte_source.js";
+import { atRevision, hubPlaceOf } from "./addresses.js";
+import { UrlSource } from "./byte_source.js";
 import { fact, isDeviceFault, isErrorReport, isFatal, reportFromThrown, Zamba2Error } from "./errors.js";
+import { FileListSource } from "./file_list_source.js";
 import { PauseGate } from "./gates.js";
+import { commitOf } from "./hub.js";
 import { loadCheckpoint } from "./loading.js";
 import { clockResolutionUs } from "./numbers.js";
 import { sourceName } from "./reporting.js";
+import { anySignal } from "./signals.js";
 import { openStored } from "./store.js";
+import { forgetOutdated } from "./updates.js";
 import { createEngine, takePanic } from "./wasm_engine.js";
 
+/** @import { ByteSource } from "./byte_source.js" */
 /** @import { ErrorReport } from "./errors.js" */
+/** @import { WaitListener } from "./retrying.js" */
+/** @import { StoreFolder } from "./store.js" */
 /** @import { Loaded } from "./loading.js" */
 /** @import { LoadedFacts } from "./reporting.js" */
 /** @import { SharedModule } from "./start_threads.js" */
@@ -170,13 +178,10 @@ export class Host {
     try {
       opened = await createEngine(options, this.#hooks.startThreads);
       const wasm_ms = performance.now() - from_ms;
-      const loaded = await this.#loadWeights(
-        opened.engine,
-        progress,
-        report,
-        AbortSignal.any([signal, attempt.signal]),
-      );
+      const loaded = await this.#loadWeights(opened.engine, progress, report, anySignal([signal, attempt.signal]));
       this.#engine = opened.engine;
+      // After the loss of a device the same files are loaded again.
+      this.#request = { .../** @type {LoadRequest} */ (this.#request), refresh: false, commit: progress.commit };
       const running = runningOn(opened, fault, loaded.timestamp_step_us);
       const {
         source,
@@ -191,6 +196,7 @@ export class Host {
         ...running,
         isolated: crossOriginIsolated,
         keeping: progress.keeping,
+        commit: progress.commit,
         tokenizer,
         chat,
         chat_fault,
@@ -209,6 +215,27 @@ export class Host {
   }
 
   /**
+   * The source behind `address`. All files of a load are of one commit: the one that a stored part of the model belongs
+   * to, otherwise the newest of the revision, which is asked for once.
+   * @param {string} address @param {StoreFolder | null} stored @param {LoadProgress} progress
+   * @param {AbortSignal} signal @param {WaitListener} onWait @returns {Promise<ByteSource>}
+   */
+  async #urlSource(address, stored, progress, signal, onWait) {
+    const { retry, refresh, commit } = /** @type {LoadRequest} */ (this.#request);
+    const options = { retry: retry ?? undefined, onWait };
+    const is_resumed = stored !== null && stored.has_begun && !refresh;
+    const place = hubPlaceOf(address);
+    if (is_resumed) progress.commit = stored.journal.commit ?? null;
+    else if (place) progress.commit = commit ?? (await commitOf(place, signal, options));
+    const source = new UrlSource(progress.commit ? atRevision(address, progress.commit) : address, options);
+    if (is_resumed || !stored) return source;
+    // With its own source: what it learns of the files must not count as their version during the load.
+    if (refresh) await forgetOutdated(new UrlSource(source.folder.href, options), stored, signal);
+    await stored.storeCommit(progress.commit);
+    return source;
+  }
+
+  /**
    * @param {WasmEngine} engine @param {LoadProgress} progress @param {() => void} report @param {AbortSignal} signal
    * @returns {Promise<Loaded & { timestamp_step_us: number | null }>}
    */
@@ -216,22 +243,25 @@ export class Host {
     const {
       source,
       keep,
-      retry,
+      refresh,
       engine: { weights },
     } = /** @type {LoadRequest} */ (this.#request);
     const onWait = (/** @type {LoadProgress["waiting"]} */ waiting) => {
       progress.waiting = waiting;
       report();
     };
-    const is_url = typeof source === "string";
-    const bytes = is_url ? new UrlSource(source, { retry: retry ?? undefined, onWait }) : new FileListSource(source);
     // Files that the user chose are on this device already.
-    const { stored, reason } = keep && is_url ? await openStored(source, weights) : { stored: null, reason: null };
+    const { stored, reason } =
+      keep && typeof source === "string" ? await openStored(source, weights, refresh) : { stored: null, reason: null };
     if (stored) progress.keeping = { state: "kept", reason: null };
     else if (reason) progress.keeping = { state: "refused", reason };
     /** @type {number | null} */
     let timestamp_step_us = null;
     try {
+      const bytes =
+        typeof source === "string"
+          ? await this.#urlSource(source, stored, progress, signal, onWait)
+          : new FileListSource(source);
       const loaded = await loadCheckpoint(
         engine,
         bytes,
@@ -276,6 +306,7 @@ function initialProgress() {
     paused: false,
     waiting: null,
     keeping: { state: "off", reason: null },
+    commit: null,
     info: null,
     tokenizer: false,
     chat: false,

@@ -194,9 +194,9 @@ class WeightsLoad {
     return this.#prefetched_units.has(unit) ? /** @type {RangeReply} */ ((await this.#replies.next()).value) : null;
   }
 
-  /** @param {Unit | undefined} unit */
+  /** @param {Unit | undefined} unit @returns {Promise<Uint8Array | null>} */
   #readStored(unit) {
-    const bytes = this.stored && unit ? this.stored.unit(unit.name) : Promise.resolve(null);
+    const bytes = this.stored && unit ? this.stored.unit(unit.name, unit.stored_bytes) : Promise.resolve(null);
     // A failure is thrown when the unit is loaded; until then it must not count as unhandled.
     bytes.catch(() => {});
     return bytes;

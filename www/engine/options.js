@@ -1,6 +1,7 @@
 // @ts-check
 // Options of the public module: their defaults, and checks that need no engine.
 
+import { parseAddress } from "./addresses.js";
 import { badOption, fact, Zamba2Error } from "./errors.js";
 
 /** @import * as api from "./zamba2.d.ts" */
@@ -76,11 +77,7 @@ export function checkWebGpu(wishes) {
 /** @param {api.LoadOptions["source"]} source */
 export function sourceForWorker(source) {
   if (typeof source === "string" || source instanceof URL) {
-    try {
-      return new URL(source, document.baseURI).href;
-    } catch (cause) {
-      throw badOption("source", fact("not_an_address", { value: String(source) }), { next: "source", cause });
-    }
+    return parseAddress(String(source), document.baseURI).folder;
   }
   const files = [...source];
   if (!files.every((file) => file instanceof File)) throw badOption("source", fact("not_a_source"), { next: "source" });

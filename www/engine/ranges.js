@@ -2,6 +2,7 @@
 // Requests for the weights of units: joined ranges, requests sent ahead, and packed files with their hashes.
 
 import { fact, Zamba2Error } from "./errors.js";
+import { sha256 } from "./sha256.js";
 
 /** @import { ByteSource, RangeReply } from "./byte_source.js" */
 /** @import { ByteRange, Pack, PackedFile } from "./wasm_door.d.ts" */
@@ -73,9 +74,7 @@ export async function fetchPacked(source, file, signal, reply) {
   for (let attempt = 0; attempt < 2; attempt++) {
     const present = attempt === 0 && reply ? reply : await source.range(file.file, 0, file.bytes, signal);
     const bytes = await bytesOf(present, file.bytes);
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    if (sha256 === file.sha256) return bytes;
+    if ((await sha256(bytes)) === file.sha256) return bytes;
   }
   throw new Zamba2Error("damaged", { file: file.file });
 }

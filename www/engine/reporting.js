@@ -54,8 +54,9 @@ export async function measureRun(engine, loaded, options, { signal, onProgress }
   const { prompt: built_in, context, ...facts } = engine.run_facts(loaded.name);
   const given = options.prompt ?? (options.ids || !loaded.tokenizer ? null : built_in);
   const prefill = options.prefill ?? (given === built_in ? BUILT_IN_TOKENS : null);
+  const clock_us = clockResolutionUs();
   let ceilings = null;
-  if (options.ceilings) {
+  if (options.ceilings && clock_us < COARSE_CLOCK_US) {
     onProgress({ phase: "ceilings", run: 0, runs: options.runs });
     await yieldToMessages();
     const { threads, ...rates } = await engine.ceilings();
@@ -74,7 +75,10 @@ export async function measureRun(engine, loaded, options, { signal, onProgress }
   // Without timestamp queries each block is waited for, but not its modules.
   const untimed = adapter !== null && adapter.timestamp_step_us === null;
   const us = (/** @type {number} */ ms) => thousandths(ms * 1000);
-  const times = (/** @type {ProfileRun} */ run) => ({ prefill_us: us(run.forward_ms), step_us: run.step_ms.map(us) });
+  const times = (/** @type {ProfileRun} */ { forward_ms, step_ms }) => ({
+    prefill_us: us(forward_ms),
+    step_us: (clock_us < COARSE_CLOCK_US ? step_ms : evened(step_ms)).map(us),
+  });
   return {
     schema: "zamba2-run/1",
     made_ms: Date.now(),
@@ -90,7 +94,7 @@ export async function measureRun(engine, loaded, options, { signal, onProgress }
       host: (adapter ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, LONGEST_HOST),
       hidden_ms: 0,
     },
-    timer: timerOf(adapter, clockResolutionUs()),
+    timer: timerOf(adapter, clock_us),
     ceilings,
     memory: facts.memory,
     prompt_tokens: measured.prompt_tokens,
@@ -120,8 +124,19 @@ function timerOf(adapter, clock_us) {
 }
 
 const BUILT_IN_TOKENS = 35;
+/**
+ * From here on, steps of the clock are longer than decode steps and the rounds that ceilings are measured by. Firefox
+ * steps by 16.7 or 100 ms where it resists fingerprinting.
+ */
+const COARSE_CLOCK_US = 1_000;
 /** The limit of a run file. */
 const LONGEST_HOST = 400;
+
+/** Each sample as the mean of all: by a coarse clock one step takes no time and another one the time of many. */
+function evened(/** @type {number[]} */ samples) {
+  const mean = samples.reduce((sum, sample) => sum + sample, 0) / samples.length;
+  return samples.map(() => mean);
+}
 
 /**
  * Further digits of times and rates are noise, and at most fifteen digits are read back exactly.

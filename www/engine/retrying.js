@@ -24,8 +24,12 @@ import { Zamba2Error } from "./errors.js";
 export const RETRY_DEFAULTS = { attempts: 6, first_delay_ms: 500, stall_ms: 20_000 };
 
 const MAX_DELAY_MS = 15_000;
-/** Retry-After may be hours; then an error serves the user better than a wait. */
-const MAX_RETRY_AFTER_MS = 120_000;
+/** The Hub counts requests in windows of five minutes. An error serves the user better than a longer wait than this. */
+const MAX_ASKED_MS = 15 * 60_000;
+/** "Too many requests", without saying for how long: retried much later than a failure. */
+const TOO_MANY = 429;
+const TOO_MANY_FACTOR = 16;
+const MAX_TOO_MANY_MS = 120_000;
 /** Some browsers send workers no "online" event, so the flag is polled as well. */
 const ONLINE_POLL_MS = 1_000;
 
@@ -33,14 +37,14 @@ const ONLINE_POLL_MS = 1_000;
 export class Interruption extends Error {
   /**
    * @param {Exclude<Wait["reason"], "offline">} reason @param {Zamba2Error} error
-   * @param {{ status?: number | null, retry_after_ms?: number }} [more]
+   * @param {{ status?: number | null, asked_ms?: number | null }} [more]  `asked_ms`: the wait that the server asks for
    */
-  constructor(reason, error, { status = null, retry_after_ms = 0 } = {}) {
+  constructor(reason, error, { status = null, asked_ms = null } = {}) {
     super(error.message, { cause: error });
     this.reason = reason;
     this.error = error;
     this.status = status;
-    this.retry_after_ms = retry_after_ms;
+    this.asked_ms = asked_ms;
   }
 }
 
@@ -95,7 +99,7 @@ export class Retries {
     try {
       this.signal.throwIfAborted();
       if (!(thrown instanceof Interruption)) throw thrown;
-      const { reason, status, retry_after_ms, error } = thrown;
+      const { reason, status, asked_ms, error } = thrown;
       const { attempts, first_delay_ms } = this.waits.policy;
       const wait = { file: this.file, at, status };
       // A status proves that there is a connection, whatever the flag says.
@@ -105,10 +109,15 @@ export class Retries {
         return;
       }
       this.failures += 1;
-      if (this.failures >= attempts) {
-        throw new Zamba2Error(error.code, { ...error.values, attempts: this.failures }, error);
+      if (asked_ms !== null && asked_ms > MAX_ASKED_MS) {
+        const minutes = Math.ceil(asked_ms / 60_000);
+        throw new Zamba2Error(error.code, { ...error.values, minutes }, { next: "long_pause", cause: error });
       }
-      const delay_ms = Math.max(backOff(first_delay_ms, this.failures), Math.min(retry_after_ms, MAX_RETRY_AFTER_MS));
+      if (this.failures >= attempts) {
+        const { next, cause } = error;
+        throw new Zamba2Error(error.code, { ...error.values, attempts: this.failures }, { next, cause });
+      }
+      const delay_ms = Math.max(backOff(first_delay_ms, this.failures, status), asked_ms ?? 0);
       this.waits.begin(this, { ...wait, reason, attempt: this.failures, delay_ms });
       await slept(delay_ms, this.signal);
     } catch (error) {
@@ -120,18 +129,34 @@ export class Retries {
 
 /**
  * Half of the delay is random (jitter), or all clients of a server that failed would return at once.
- * @param {number} first_delay_ms @param {number} failures
+ * @param {number} first_delay_ms @param {number} failures @param {number | null} status
  */
-function backOff(first_delay_ms, failures) {
-  const full_ms = Math.min(MAX_DELAY_MS, first_delay_ms * 2 ** (failures - 1));
+function backOff(first_delay_ms, failures, status) {
+  const [factor, max_ms] = status === TOO_MANY ? [TOO_MANY_FACTOR, MAX_TOO_MANY_MS] : [1, MAX_DELAY_MS];
+  const full_ms = Math.min(max_ms, factor * first_delay_ms * 2 ** (failures - 1));
   return full_ms * (0.5 + 0.5 * Math.random());
 }
 
-/** @param {Response} response @returns {number} 0 if the header is missing, hidden from other origins, or unreadable */
-export function retryAfterMs(response) {
-  const value = response.headers.get("Retry-After") ?? "";
-  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
-  return Number.isNaN(ms) ? 0 : Math.max(0, ms);
+/**
+ * The wait that a server asks for: `Retry-After` in seconds or as a date, else the longest `t` of a `RateLimit` policy
+ * with nothing remaining (`"api";r=0;t=140`), else `RateLimit-Reset`.
+ * @param {Headers} headers @returns {number | null} null if none is readable; other origins may hide the headers
+ */
+export function askedWaitMs(headers) {
+  const after = headers.get("Retry-After") ?? "";
+  const after_ms = /^\d+$/.test(after) ? Number(after) * 1000 : Date.parse(after) - Date.now();
+  if (!Number.isNaN(after_ms)) return Math.max(0, after_ms);
+  const limits = (headers.get("RateLimit") ?? "").split(",");
+  const resets = limits.flatMap((limit) => {
+    const remaining = /(?:^|[;\s])(?:r|remaining)=(\d+)/.exec(limit)?.[1];
+    const reset = /(?:^|[;\s])(?:t|reset)=(\d+)/.exec(limit)?.[1];
+    return remaining === "0" && reset !== undefined ? [Number(reset)] : [];
+  });
+  // The older drafts of the same header have its parts as a list.
+  const older = /remaining=0\b.*reset=(\d+)/.exec(headers.get("RateLimit") ?? "")?.[1];
+  const separate = headers.get("RateLimit-Remaining") === "0" ? headers.get("RateLimit-Reset") : null;
+  const seconds = [...resets, Number(older ?? NaN), Number(separate ?? NaN)].filter((value) => !Number.isNaN(value));
+  return seconds.length > 0 ? Math.max(...seconds) * 1000 : null;
 }
 
 /** @param {number} delay_ms @param {AbortSignal} signal @returns {Promise<void>} */

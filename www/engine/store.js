@@ -8,6 +8,7 @@
 // is still valid. Nothing is flushed until the end, so a power cut may lose what the system had not written.
 
 import { fact, Zamba2Error } from "./errors.js";
+import { sha256 } from "./sha256.js";
 
 /**
  * @typedef {{ bytes: number, sha256: string }} StoredFile  a file, or a segment of one
@@ -18,6 +19,7 @@ import { fact, Zamba2Error } from "./errors.js";
  * @property {2} version
  * @property {number} serial  the larger of two counts
  * @property {string} source
+ * @property {string | null} [commit]  of a repository on the Hub, to which all files belong
  * @property {string} weights
  * @property {Record<string, StoredFile | null>} files  small files; null: the source does not have it
  * @property {Shard[]} shards
@@ -46,12 +48,6 @@ const SEGMENT_BYTES = 8 << 20;
 const QUEUE_BYTES = 32 << 20;
 /** A tab that is closing or reloading releases its lock within this time. */
 const LOCK_WAIT_MS = 2_000;
-
-/** @param {Uint8Array<ArrayBuffer>} bytes */
-async function sha256(bytes) {
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
 
 /** @param {string} source @param {string} weights */
 async function keyOf(source, weights) {
@@ -146,6 +142,7 @@ export async function keptModels() {
     models.push({
       key,
       source: journal?.source ?? "",
+      commit: journal?.commit ?? null,
       weights: /** @type {KeptModelInfo["weights"]} */ (journal?.weights ?? "q4"),
       bytes: journal ? storedBytes(journal) : 0,
       complete: journal?.complete ?? false,
@@ -153,6 +150,17 @@ export async function keptModels() {
     });
   }
   return models.sort((a, b) => b.saved_ms - a.saved_ms);
+}
+
+/** What is stored under `key`; null if nothing is. @param {string} key */
+export async function storedJournal(key) {
+  try {
+    const root = await rootFolder(false);
+    return await readJournal(await ofHandle(root, () => root.getDirectoryHandle(key)));
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "NotFoundError") return null;
+    throw error;
+  }
 }
 
 /** Deletes a model from this device. @param {string} key */
@@ -167,12 +175,14 @@ export async function forgetModel(key) {
 }
 
 /**
- * Opens the folder of a model. Without one: "no_storage" (the browser has none or refuses it, as in some private
- * windows) or "other_tab" (another tab is writing this model).
- * @param {string} source @param {string} weights
- * @returns {Promise<{ stored: StoreFolder | null, reason: "no_storage" | "other_tab" | null }>}
+ * Opens the folder of a model. Without one: "insecure_page" (browsers offer storage to https and localhost only),
+ * "no_storage" (the browser has none or refuses it, as in some private windows) or "other_tab" (another tab is writing
+ * this model, or, if this one must write, reading it).
+ * @param {string} source @param {string} weights @param {boolean} must_write  even if the model is complete
+ * @returns {Promise<{ stored: StoreFolder | null, reason: "insecure_page" | "no_storage" | "other_tab" | null }>}
  */
-export async function openStored(source, weights) {
+export async function openStored(source, weights, must_write) {
+  if (!isSecureContext) return { stored: null, reason: "insecure_page" };
   const key = await keyOf(source, weights);
   let folder;
   let journal;
@@ -183,7 +193,7 @@ export async function openStored(source, weights) {
     return { stored: null, reason: "no_storage" };
   }
   // Any number of tabs may read a complete model; only one may write.
-  const release = await holdLock(lockName(key), journal?.complete ? "shared" : "exclusive");
+  const release = await holdLock(lockName(key), journal?.complete && !must_write ? "shared" : "exclusive");
   if (!release) return { stored: null, reason: "other_tab" };
   // Another tab may have finished it before this one had the lock.
   journal = await readJournal(folder);
@@ -192,6 +202,7 @@ export async function openStored(source, weights) {
     version: 2,
     serial: 0,
     source,
+    commit: null,
     weights,
     files: {},
     shards: [],
@@ -242,6 +253,11 @@ export class StoreFolder {
     return this.journal.complete;
   }
 
+  /** Whether anything of the model is stored. */
+  get has_begun() {
+    return this.complete || Object.keys(this.journal.files).length > 0;
+  }
+
   /** @param {string} name */
   has(name) {
     return name in this.journal.units;
@@ -279,12 +295,17 @@ export class StoreFolder {
     });
   }
 
-  /** A whole unit; null if it is missing or damaged. A damaged one is removed. @param {string} name */
-  async unit(name) {
+  /**
+   * A whole unit; null if it is missing, damaged, or not of this size, as after a change of config.json. Such a one is
+   * removed.
+   * @param {string} name
+   * @param {number} expected_bytes
+   */
+  async unit(name, expected_bytes) {
     const segments = this.journal.units[name];
     if (!segments) return null;
     const bytes = await this.#segments(name, segments);
-    if (bytes.byteLength === segments.reduce((sum, segment) => sum + segment.bytes, 0)) return bytes;
+    if (bytes.byteLength === expected_bytes) return bytes;
     delete this.journal.units[name];
     this.journal.complete = false;
     return null;
@@ -356,13 +377,36 @@ export class StoreFolder {
     await this.#written;
   }
 
+  /** @param {string | null} commit  to which all files belong from now on */
+  async storeCommit(commit) {
+    await this.#writing(async () => {
+      this.journal.commit = commit;
+      await this.#record();
+    });
+  }
+
   /** Removes everything: the source has another version now. */
   async clear() {
     await this.#writing(async () => {
       this.#close();
-      Object.assign(this.journal, { files: {}, shards: [], units: {}, partial: null, complete: false });
+      Object.assign(this.journal, { commit: null, files: {}, shards: [], units: {}, partial: null, complete: false });
       await this.#record();
     });
+    await this.#written;
+  }
+
+  /**
+   * Removes small files, so that they are fetched again.
+   * @param {(name: string) => boolean} are_outdated
+   */
+  async forgetFiles(are_outdated) {
+    await this.#writing(async () => {
+      const { files } = this.journal;
+      const valid = Object.entries(files).filter(([name]) => !are_outdated(name));
+      Object.assign(this.journal, { files: Object.fromEntries(valid), complete: false });
+      await this.#record();
+    });
+    await this.#written;
   }
 
   /** Waits for queued writes, then releases the lock. An incomplete unit keeps its whole segments. */

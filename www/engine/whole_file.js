@@ -44,7 +44,7 @@ export class WholeFile {
     this.#wake();
   }
 
-  /** Every reader that waits for more is told. @param {unknown} reason */
+  /** Rejects all pending and later reads. @param {unknown} reason */
   fail(reason) {
     this.#failure = reason;
     this.#wake();

@@ -74,6 +74,8 @@ import { createEngine } from "./wasm_engine.js";
  * @typedef {object} LoadRequest
  * @property {string | File[]} source
  * @property {boolean} keep
+ * @property {boolean} refresh
+ * @property {string | null} commit  of an earlier load of the same model, to be loaded again
  * @property {api.LoadOptions["retry"] | null} retry
  * @property {EngineOptions} engine
  */

@@ -2,7 +2,7 @@
 // The page's end of the worker: numbered calls, each answered once, with events before the answer. The protocol is
 // described in worker.js.
 
-import { errorFromReport, isFatal, Zamba2Error } from "./errors.js";
+import { errorFromReport, fact, isFatal, Zamba2Error } from "./errors.js";
 import { Threads } from "./start_threads.js";
 
 /** @import { Calls, Events, MessageIn, MessageOut } from "./worker.js" */
@@ -19,6 +19,31 @@ import { Threads } from "./start_threads.js";
 /** @param {AbortSignal | undefined} signal */
 export const abortReason = (signal) => signal?.reason ?? new DOMException("The operation was aborted.", "AbortError");
 
+/** The engine's worker, or why there is none. */
+function startWorker() {
+  let reads_type = false;
+  /** @type {WorkerOptions} */
+  const options = {
+    name: "zamba2",
+    // A browser that does not know module workers does not read it, and would take the module for a classic script.
+    get type() {
+      reads_type = true;
+      return /** @type {const} */ ("module");
+    },
+  };
+  let worker;
+  try {
+    worker = new Worker(new URL("./worker.js", import.meta.url), options);
+  } catch (cause) {
+    const detail = /** @type {Error} */ (cause).message;
+    const next = self.origin === "null" ? "frame" : null;
+    throw new Zamba2Error("engine_missing", { file: "worker.js", detail }, { next, cause });
+  }
+  if (reads_type) return worker;
+  worker.terminate();
+  throw new Zamba2Error("unsupported_browser", { fact: fact("no_module_workers") });
+}
+
 export class WorkerLink {
   #worker;
   #threads = new Threads();
@@ -31,7 +56,7 @@ export class WorkerLink {
   onAside = {};
 
   constructor() {
-    this.#worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "zamba2" });
+    this.#worker = startWorker();
     this.#worker.onmessage = ({ data }) => this.#receive(data);
     this.#worker.onerror = (event) => {
       event.preventDefault();

@@ -16,9 +16,10 @@ export type Weights = "f32" | "q8" | "q4";
 
 export interface LoadOptions {
   /**
-   * The URL of a checkpoint folder (a relative one is resolved against the page), or its files: config.json,
+   * The URL of a checkpoint folder or of a file in it (a relative one is resolved against the page), a page of a
+   * repository on the Hugging Face Hub, or `hf://owner/name@revision`. Or the checkpoint's files: config.json,
    * model.safetensors or its shards with model.safetensors.index.json, tokenizer.json for text, and
-   * tokenizer_config.json or chat_template.jinja for chats.
+   * tokenizer_config.json or chat_template.jinja for chats; of a chosen folder the files directly inside count.
    */
   source: string | URL | Iterable<File>;
   /**
@@ -50,7 +51,13 @@ export interface LoadOptions {
    */
   keep?: boolean;
   /**
-   * Retry with backoff. Defaults: 6 attempts without a byte between them, 500 ms before the first, 20 s until a stall.
+   * Default false: what is stored is used without asking the source. True: files that have changed at the source are
+   * fetched again, weights only if they changed.
+   */
+  refresh?: boolean;
+  /**
+   * Retry with backoff, or after the pause that the server asks for (`Retry-After`, `RateLimit`) up to 15 minutes.
+   * Defaults: 6 attempts without a byte between them, 500 ms before the first, 20 s until a stall.
    */
   retry?: { attempts?: number; first_delay_ms?: number; stall_ms?: number };
   /**
@@ -110,24 +117,6 @@ export interface AdapterInfo {
  */
 export type DeviceEvent = { state: "lost"; fault: Zamba2Error } | { state: "ready"; info: LoadedInfo };
 
-/** Whether the weights are stored on this device, and why not: "no_storage", "other_tab", or the browser's message. */
-export interface Keeping {
-  state: "off" | "kept" | "refused";
-  reason: string | null;
-}
-
-/** A model on this device. */
-export interface KeptModel {
-  key: string;
-  source: string;
-  weights: Weights;
-  bytes: number;
-  /** Whether a load needs no network. */
-  complete: boolean;
-  /** Milliseconds since 1970. */
-  saved_ms: number;
-}
-
 export interface LoadProgress {
   phase: "config" | "header" | "weights" | "ready";
   /** The origin of the current unit. */
@@ -151,6 +140,8 @@ export interface LoadProgress {
     delay_ms: number;
   } | null;
   keeping: Keeping;
+  /** As in `LoadedInfo`; null before it is known. */
+  commit: string | null;
   /** "embed_tokens", "blocks.N", "shared_transformer.B", "final_layernorm", "lm_head"; null outside "weights". */
   unit: string | null;
   /** The block's number where the unit is a block. */
@@ -222,6 +213,8 @@ export interface LoadedInfo extends ModelInfo {
   isolated: boolean;
   weights: Weights;
   keeping: Keeping;
+  /** The commit of the Hub's repository that all files of this load are of; null for other sources. */
+  commit: string | null;
   /** Whether tokenizer.json was there; without it only token ids can be given. */
   tokenizer: boolean;
   /** Whether the checkpoint has a chat template that can be used. */
@@ -445,6 +438,20 @@ export function load(options: LoadOptions): Promise<Model>;
 export function open(options: LoadOptions): Model;
 /** The URL of a repository on the Hugging Face Hub, as a `source`. `repository` is "owner/name". */
 export function hubFolder(repository: string, revision?: string): string;
+/**
+ * What a pasted address means; throws "bad_option" for what is no source, such as the page of a data set. Relative
+ * addresses are resolved against `base`. With `names`, "owner/name" and "owner/name@revision" are repositories on the
+ * Hub. `load` does the same to its `source`, without `names`.
+ */
+export function parseAddress(text: string, base: string, options?: { names?: boolean }): Address;
+/**
+ * Whether the source of a stored model has other files by now, and the commit that its revision is at (null for other
+ * sources than the Hub). Fetches small files and single bytes. Load with `refresh` to take them.
+ */
+export function newerFiles(
+  key: string,
+  options?: { signal?: AbortSignal },
+): Promise<{ newer: boolean; commit: string | null }>;
 /** The models on this device. */
 export function keptModels(): Promise<KeptModel[]>;
 /** Deletes a model from this device; rejects with "busy" while another tab loads it. */
@@ -452,9 +459,11 @@ export function forgetModel(key: string): Promise<void>;
 
 // ---- reports ----
 
+export type * from "./sources.d.ts";
 export type * from "./profile.d.ts";
 export type * from "./report.d.ts";
 import type { BenchOptions, KernelReport, ProfileOptions, ProfileReport, ReportOptions } from "./profile.d.ts";
+import type { Address, Keeping, KeptModel } from "./sources.d.ts";
 import type { ReferenceReport, Run, Summary } from "./report.d.ts";
 
 /** Everything derived from a run. These four need no model; the first call starts a worker that stays. */

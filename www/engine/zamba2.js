@@ -2,7 +2,7 @@
 // The public module: `load` a Zamba2 checkpoint, then generate text with it. Types and documentation: zamba2.d.ts.
 // It runs on the page and passes messages to worker.js; weights and computation are there.
 
-import { hubFolder } from "./byte_source.js";
+import { hubFolder, parseAddress } from "./addresses.js";
 import { errorFromReport, fact, Zamba2Error } from "./errors.js";
 import { HiddenTime } from "./hidden_time.js";
 import {
@@ -17,14 +17,16 @@ import {
   sourceForWorker,
   WEBGPU_DEFAULTS,
 } from "./options.js";
+import { anySignal } from "./signals.js";
 import { forgetModel, keptModels } from "./store.js";
+import { newerFiles } from "./updates.js";
 import { abortReason, WorkerLink } from "./worker_link.js";
 
 /** @import * as api from "./zamba2.d.ts" */
 /** @import { Calls, LoadedReport, RunFigures } from "./worker.js" */
 /** @import { Listeners } from "./worker_link.js" */
 
-export { forgetModel, hubFolder, keptModels, Zamba2Error };
+export { forgetModel, hubFolder, keptModels, newerFiles, parseAddress, Zamba2Error };
 
 /** @type {typeof api.benchKernels} */
 export async function benchKernels({ threads = "auto", relaxedSimd = "auto", signal } = {}) {
@@ -48,6 +50,7 @@ export function open({
   relaxedSimd = "auto",
   context,
   keep = true,
+  refresh = false,
   retry,
   onProgress,
   onDevice,
@@ -57,12 +60,15 @@ export function open({
   checkOneOf("backend", backend, ["auto", "cpu", "webgpu"]);
   checkOneOf("weights", weights, ["f32", "q8", "q4"]);
   checkOneOf("keep", keep, [true, false]);
+  checkOneOf("refresh", refresh, [true, false]);
   checkBuildOptions(threads, relaxedSimd);
   checkRetry(retry ?? {});
   checkWebGpu(webgpu);
   const args = {
     source: sourceForWorker(source),
     keep,
+    refresh,
+    commit: null,
     retry: retry ?? null,
     engine: {
       weights,
@@ -207,7 +213,7 @@ class Model {
     const started_ms = performance.now();
     // A caller that leaves the loop early stops the worker as the caller's own signal does.
     const leaving = new AbortController();
-    const ended = signal ? AbortSignal.any([signal, leaving.signal]) : leaving.signal;
+    const ended = signal ? anySignal([signal, leaving.signal]) : leaving.signal;
 
     /** @type {api.Piece[]} */
     const pieces = [];

@@ -1,13 +1,13 @@
 // @ts-check
-// Where the model comes from, how its weights are kept and what computes: the reader's choice, turned into what `load`
-// takes. The page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. It loads nothing itself. Files
-// arrive by two inputs or by dropping a folder anywhere on the page.
+// The form that chooses a model: its source, the format of its weights, backend and threads, as `load` takes them. The
+// page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. Files arrive by two inputs or by dropping a
+// folder anywhere on the page. It loads nothing itself.
 
-import { hubFolder } from "../../pkg/zamba2.js";
+import { parseAddress } from "../../pkg/zamba2.js";
 import { byId } from "../dom.js";
 import { PageError } from "../errors.js";
 
-/** @import { Weights } from "../engine/zamba2.d.ts" */
+/** @import { KeptModel, Weights } from "../engine/zamba2.d.ts" */
 
 const HUB_ORIGIN = "https://huggingface.co";
 /** Relative to the page, so that the site also works in a sub-folder of a host. */
@@ -21,7 +21,8 @@ const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
 
 export class ModelPicker {
   /**
-   * @param {{ onChoice: (choice: Choice) => void, onFault: (error: import("../errors.js").PageError) => void }} hooks
+   * @param {{ onChoice: (choice: Choice, refresh: boolean) => void, onFault: (thrown: unknown) => void }} hooks
+   *   `refresh`: newer files of the source replace stored ones
    */
   constructor({ onChoice, onFault }) {
     this.onChoice = onChoice;
@@ -32,7 +33,7 @@ export class ModelPicker {
     this.threads = /** @type {HTMLSelectElement} */ (byId("threads"));
     this.address = /** @type {HTMLInputElement} */ (byId("address"));
     const wishes = new URLSearchParams(location.search);
-    /** For measurements, and so without a field of its own. @type {"auto" | false} */
+    /** Only for measurements, so it has no field. @type {"auto" | false} */
     this.relaxedSimd = wishes.get("simd") === "plain" ? false : "auto";
     const backend = wishes.get("backend");
     if (backend === "cpu" || backend === "webgpu") this.backend.value = backend;
@@ -73,16 +74,16 @@ export class ModelPicker {
     return /** @type {Weights} */ (this.weights.value);
   }
 
-  /** What computes. @returns {Pick<Choice, "backend" | "threads">} */
+  /** @returns {Pick<Choice, "backend" | "threads">} */
   machine() {
     const threads = this.threads.value === "auto" ? "auto" : Number(this.threads.value);
     return { backend: /** @type {Backend} */ (this.backend.value), threads };
   }
 
-  /** One entry per core, and the one that the page's address asks for. @param {string} chosen */
+  /** One entry per core, and the value from the page's address. @param {string} chosen */
   offerThreads(chosen) {
     const counts = Array.from({ length: navigator.hardwareConcurrency }, (_, i) => String(i + 1));
-    // A number that is none goes on to `load`, which says what is wrong with it.
+    // `load` refuses any other value with a sentence about it.
     if (chosen !== "auto" && !counts.includes(chosen)) counts.push(chosen);
     this.threads.append(...counts.map((count) => new Option(count, count)));
     this.threads.value = chosen;
@@ -104,29 +105,40 @@ export class ModelPicker {
     byId("source-files").hidden = this.kind.value !== "files";
   }
 
-  /** @param {Choice} choice */
-  choose(choice) {
+  /** @param {Choice} choice @param {boolean} [refresh] */
+  choose(choice, refresh = false) {
     this.chosen = choice;
-    this.onChoice(choice);
+    this.onChoice(choice, refresh);
+  }
+
+  /** Loads a stored model with the newer files of its source. @param {KeptModel} model */
+  refresh({ source, weights }) {
+    this.weights.value = weights;
+    const is_embedded = source === new URL(EMBEDDED_FOLDER, document.baseURI).href;
+    this.kind.value = is_embedded ? "embedded" : "url";
+    this.address.value = is_embedded ? "" : source;
+    this.showFields();
+    const { name } = parseAddress(source, document.baseURI);
+    this.choose(is_embedded ? this.embedded() : { source, name, weights, ...this.machine() }, true);
   }
 
   chooseAddress() {
     const text = this.address.value.trim();
     if (text === "")
       return this.onFault(new PageError("bad_option", "model.address.empty", "model.address.empty.next"));
-    // A leading slash or dot would make it an address on this site.
-    if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(text)) {
-      const name = text.split("/")[1];
-      return this.choose({ source: hubFolder(text), name, weights: this.weightsValue(), ...this.machine() });
+    let address;
+    try {
+      address = parseAddress(text, document.baseURI, { names: true });
+    } catch (thrown) {
+      return this.onFault(thrown);
     }
-    const url = URL.parse(text, document.baseURI);
-    // The page's own policy blocks other origins; saying so beats a network error without a reason.
-    if (url === null || ![location.origin, HUB_ORIGIN].includes(url.origin)) {
+    const { folder, name } = address;
+    // The page's content security policy blocks other origins, as a network error without a reason.
+    if (![location.origin, HUB_ORIGIN].includes(new URL(folder).origin)) {
       const origin = { origin: location.origin };
       return this.onFault(new PageError("bad_option", "model.address.foreign", "model.address.foreign.next", origin));
     }
-    const name = url.pathname.split("/").filter(Boolean).at(-1) ?? url.host;
-    this.choose({ source: url.href, name, weights: this.weightsValue(), ...this.machine() });
+    this.choose({ source: folder, name, weights: this.weightsValue(), ...this.machine() });
   }
 
   /** @param {File[]} files */

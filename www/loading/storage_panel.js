@@ -1,53 +1,106 @@
 // @ts-check
-// The models that are kept on this device: what, how much, and deleting. It uses the public module and words.js,
-// fills one element of the page and loads nothing.
+// The list of models that are stored on this device: sizes, a check for newer files at the source, deletion. It fills
+// one element of the page and loads no model.
 
-import { forgetModel, keptModels } from "../../pkg/zamba2.js";
+import { forgetModel, keptModels, newerFiles, parseAddress } from "../../pkg/zamba2.js";
 import { bytesText, t } from "../words.js";
 
+/** @import { KeptModel } from "../engine/zamba2.d.ts" */
+/** @import { Key } from "../words.js" */
+
+/** As many digits of a commit as the Hub shows. */
+const COMMIT_DIGITS = 7;
+
+/** @param {string} commit */
+export const shortCommit = (commit) => commit.slice(0, COMMIT_DIGITS);
+
 export class StoragePanel {
-  /** @param {HTMLElement} place @param {(thrown: unknown) => void} onFault */
-  constructor(place, onFault) {
+  /**
+   * @param {HTMLElement} place
+   * @param {{ onFault: (title: Key, thrown: unknown) => void, onRefresh: (model: KeptModel) => void }} hooks
+   */
+  constructor(place, hooks) {
     this.place = place;
-    this.onFault = onFault;
+    this.hooks = hooks;
   }
 
   async show() {
     const models = await keptModels();
-    const items = models.map((model) => {
-      const item = document.createElement("li");
-      const facts = [sourceName(model.source), model.weights, bytesText(model.bytes)];
-      if (!model.complete) facts.push(t("kept.partly"));
-      item.textContent = `${facts.join(" · ")} `;
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = t("kept.delete");
-      button.setAttribute(
-        "aria-label",
-        t("kept.delete.name", { name: sourceName(model.source), weights: model.weights }),
-      );
-      button.addEventListener("click", async () => {
-        try {
-          await forgetModel(model.key);
-        } catch (thrown) {
-          this.onFault(thrown);
-        }
-        await this.show();
-      });
-      item.append(button);
-      return item;
-    });
     const title = document.createElement("p");
     title.className = "note";
     title.textContent = models.length ? t("kept.title", { room: await roomText() }) : t("kept.none");
     const list = document.createElement("ul");
     list.className = "kept";
-    list.append(...items);
+    list.append(...models.map((model) => this.item(model)));
     this.place.replaceChildren(title, list);
+  }
+
+  /** @param {KeptModel} model */
+  item(model) {
+    const name = sourceName(model.source);
+    const facts = [name, model.weights, bytesText(model.bytes)];
+    if (model.commit) facts.push(shortCommit(model.commit));
+    if (!model.complete) facts.push(t("kept.partly"));
+    const result = document.createElement("span");
+    result.setAttribute("role", "status");
+    const values = { name, weights: model.weights };
+    const check = button(t("kept.check"), t("kept.check.name", values), () => this.check(model, check, result));
+    const remove = button(t("kept.delete"), t("kept.delete.name", values), async () => {
+      await this.guarded("card.page", () => forgetModel(model.key));
+      await this.show();
+    });
+    const item = document.createElement("li");
+    item.append(`${facts.join(" · ")} `, check, " ", remove, " ", result);
+    return item;
+  }
+
+  /** @param {KeptModel} model @param {HTMLButtonElement} check @param {HTMLElement} result */
+  async check(model, check, result) {
+    if (!navigator.onLine) {
+      result.textContent = t("kept.offline");
+      return;
+    }
+    check.disabled = true;
+    result.textContent = t("kept.checking");
+    const found = await this.guarded("card.check", () => newerFiles(model.key));
+    check.disabled = false;
+    if (!found) {
+      result.textContent = "";
+    } else if (found.newer) {
+      const commit = found.commit && shortCommit(found.commit);
+      const text = commit ? t("kept.newer.commit", { commit }) : t("kept.newer");
+      const refresh = button(t("kept.refresh"), null, () => this.hooks.onRefresh(model));
+      result.replaceChildren(`${text} `, refresh);
+    } else {
+      result.textContent = t("kept.newest");
+    }
+  }
+
+  /**
+   * Null after a failure, which is shown under `title`.
+   * @template T @param {Key} title @param {() => Promise<T>} act @returns {Promise<T | null>}
+   */
+  async guarded(title, act) {
+    try {
+      return await act();
+    } catch (thrown) {
+      this.hooks.onFault(title, thrown);
+      return null;
+    }
   }
 }
 
-/** What this site uses of what the browser would give it. */
+/** @param {string} text @param {string | null} label @param {() => void} act */
+function button(text, label, act) {
+  const element = document.createElement("button");
+  element.type = "button";
+  element.textContent = text;
+  if (label) element.setAttribute("aria-label", label);
+  element.addEventListener("click", act);
+  return element;
+}
+
+/** The storage that this site uses of its quota. */
 async function roomText() {
   const { usage, quota } = (await navigator.storage?.estimate?.()) ?? {};
   return usage === undefined || quota === undefined
@@ -55,8 +108,9 @@ async function roomText() {
     : t("kept.room", { used: bytesText(usage), quota: bytesText(quota) });
 }
 
-/** The part of an address that a reader knows. @param {string} source */
+/** The part of an address that people know it by. @param {string} source */
 function sourceName(source) {
-  const hub = /^https:\/\/huggingface\.co\/([^/]+\/[^/]+)\/resolve\//.exec(source);
-  return hub ? hub[1] : (source.split("/").filter(Boolean).at(-1) ?? source);
+  const { hub, name } = parseAddress(source, document.baseURI);
+  if (!hub) return name;
+  return hub.revision === "main" ? hub.repo : `${hub.repo}@${hub.revision}`;
 }

@@ -2,6 +2,7 @@
 // The playground: runs prompts, one at a time, and shows text and metrics; continues a run, branches from a token,
 // saves and opens state files and links. Block times are passed to the hooks.
 
+import { copyText } from "../copy_text.js";
 import { byId, onFile } from "../dom.js";
 import { clearErrorCards } from "../errors.js";
 import { saveFile } from "../save_file.js";
@@ -93,7 +94,7 @@ export class Playground {
       } else if (event.key === "Escape" && this.running) this.stop();
     });
     this.copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(this.shownText());
+      await copyText(this.shownText());
       this.copy.textContent = t("copied");
     });
     /** @param {string} ending @param {string} type @param {(exchange: Exchange) => string} write */
@@ -391,7 +392,7 @@ export class Playground {
     });
     history.replaceState(null, "", link);
     try {
-      await navigator.clipboard.writeText(link);
+      await copyText(link);
       this.prompt.showNote("share.copied");
     } catch {
       // Clipboard not available; the link is in the address bar.

@@ -3,7 +3,9 @@
 
 import { exportRun } from "../../pkg/zamba2.js";
 import { currentLanguage, t } from "../words.js";
+import { copyText } from "../copy_text.js";
 import { button, card, element } from "../dom.js";
+import { PageError } from "../errors.js";
 import { saveFile } from "../save_file.js";
 import { leaveTrace } from "./trace_handover.js";
 
@@ -28,7 +30,7 @@ export function exportsCard(run, onFault) {
   const link = named(
     "link",
     button(t("export.link"), async () => {
-      await navigator.clipboard.writeText(linkOf(run));
+      await copyText(linkOf(run));
       link.textContent = t("copied");
     }),
   );
@@ -79,6 +81,9 @@ async function save(run, one, onFault) {
  */
 async function openPerfetto(run, onFault) {
   try {
+    if (!isSecureContext) {
+      throw new PageError("no_storage", "export.perfetto.insecure", "export.perfetto.insecure.next");
+    }
     await leaveTrace(await exportRun(run, "trace", currentLanguage()));
     window.open("www/perfetto.html", "_blank");
   } catch (thrown) {

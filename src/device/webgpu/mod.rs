@@ -89,7 +89,7 @@ impl WebGpu {
         &self.facts
     }
 
-    /// The observed resolution of timestamp queries in microseconds; `None` without them.
+    /// The observed resolution of timestamp queries in microseconds; `None` without them or if they never advance.
     pub fn timestamp_step_us(&self) -> Option<f64> {
         self.recorder.timestamp_step_us()
     }
@@ -269,7 +269,7 @@ impl Device for WebGpu {
     }
 
     fn times_spans(&self) -> bool {
-        self.facts.timestamp_period_ns.is_some() || CAN_WAIT
+        self.timestamp_step_us().is_some() || CAN_WAIT
     }
 
     async fn fence(&mut self) -> Result<()> {
@@ -313,7 +313,7 @@ impl Device for WebGpu {
     /// Without timestamp queries a span is timed by the host's clock, and ends when its work is done. A browser cannot
     /// wait inside an op; there a fence waits after each block.
     fn leave_span(&mut self) {
-        if self.facts.timestamp_period_ns.is_none() {
+        if self.timestamp_step_us().is_none() {
             self.recorder.finish();
         }
     }

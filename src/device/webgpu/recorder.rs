@@ -69,7 +69,7 @@ pub struct Recorder {
     uniforms: Vec<u8>,
     uniform_buffer: wgpu::Buffer,
     readback: Readback,
-    /// None without timestamp queries.
+    /// None without timestamp queries, and once they have proved to be no clock.
     timers: Option<Timers>,
     /// The span that the following dispatches belong to.
     span: Option<SpanId>,
@@ -315,6 +315,9 @@ impl Recorder {
         let mut read = self.readback.finish()?;
         let times = read.split_off(bytes as usize);
         let times = self.timers.as_mut().map(|timers| timers.times(&times));
+        if self.timers.as_ref().is_some_and(Timers::is_stopped) {
+            self.timers = None;
+        }
         Ok((read, times.unwrap_or_default()))
     }
 

@@ -5,6 +5,9 @@ use crate::ops::trace::{SpanId, SpanTime};
 
 /// Passes per query set: WebGPU allows 4096 queries, two per pass.
 const SET_PASSES: usize = 2048;
+/// After this many passes with one and the same timestamp the counter is not running. They span several readbacks, each
+/// of which takes longer than the 100 µs to which browsers round.
+const STOPPED_AFTER_PASSES: usize = 16;
 
 pub struct Timers {
     period_us: f64,
@@ -15,6 +18,11 @@ pub struct Timers {
     submitted_us: Option<f64>,
     /// The greatest common divisor of all timestamp differences so far: browsers round timestamps.
     step_ticks: u64,
+    first_tick: Option<u64>,
+    /// Whether any timestamp differed from the first one.
+    has_moved: bool,
+    /// Passes read back so far, up to [`STOPPED_AFTER_PASSES`].
+    n_passes: usize,
 }
 
 fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
@@ -33,7 +41,15 @@ impl Timers {
             spans: Vec::new(),
             submitted_us: None,
             step_ticks: 0,
+            first_tick: None,
+            has_moved: false,
+            n_passes: 0,
         }
+    }
+
+    /// Whether all timestamps so far are equal, as with drivers whose timestamps are all 0: such an adapter has no clock.
+    pub fn is_stopped(&self) -> bool {
+        !self.has_moved && self.n_passes >= STOPPED_AFTER_PASSES
     }
 
     /// The observed resolution; 0 before the first readback.
@@ -113,7 +129,12 @@ impl Timers {
         for pair in ticks.windows(2) {
             self.step_ticks = greatest_common_divisor(self.step_ticks, pair[1].abs_diff(pair[0]));
         }
+        if let Some(&first) = ticks.first() {
+            let first = *self.first_tick.get_or_insert(first);
+            self.has_moved |= ticks.iter().any(|&tick| tick != first);
+        }
         let pairs = ticks.as_chunks::<2>().0;
+        self.n_passes = STOPPED_AFTER_PASSES.min(self.n_passes + pairs.len());
         let first = pairs.first().map_or(0, |[start, _]| *start);
         let submitted_us = self.submitted_us.take().unwrap_or_default();
         let us = |tick: u64| submitted_us + tick.saturating_sub(first) as f64 * self.period_us;
@@ -126,5 +147,37 @@ impl Timers {
                 end_us: us(*end.max(start)),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{STOPPED_AFTER_PASSES, Timers};
+
+    /// The timers after readbacks of one pass each, from `start` to `end`.
+    fn after(passes: impl Iterator<Item = [u64; 2]>) -> Timers {
+        let mut timers = Timers::new(1.0);
+        for pass in passes {
+            timers.times(&pass.map(u64::to_le_bytes).concat());
+        }
+        timers
+    }
+
+    #[test]
+    fn timestamps_that_never_change_are_no_clock() {
+        for tick in [0, 77] {
+            let passes = std::iter::repeat_n([tick; 2], STOPPED_AFTER_PASSES);
+            assert!(after(passes.clone()).is_stopped());
+            assert!(
+                !after(passes.skip(1)).is_stopped(),
+                "a few may be rounded to one"
+            );
+        }
+    }
+
+    #[test]
+    fn rounded_timestamps_are_a_clock_once_they_advance() {
+        let passes = (0..100).map(|pass| [pass / 50 * 100_000; 2]);
+        assert!(!after(passes).is_stopped());
     }
 }

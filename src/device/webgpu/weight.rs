@@ -9,6 +9,9 @@ use crate::ops::device::Weight;
 
 /// Columns per group. Rows are padded to whole groups.
 pub const GROUP: usize = 8;
+/// A part is repacked in host memory before it is uploaded, so a large binding limit must not make it larger than that
+/// can hold: wasm has 32-bit addresses.
+const MAX_PART_BYTES: u64 = 1 << 30;
 
 /// Consecutive rows of a matrix, in one binding.
 pub struct WeightPart {
@@ -77,7 +80,7 @@ impl WebGpuWeight {
             Values::Q8(_) | Values::Q4(_) => matrix.blocks() * (BLOCK / GROUP),
         };
         let row_bytes = n_groups * group_bytes(matrix.format());
-        let part_rows = (max_binding_bytes as usize / row_bytes).clamp(1, rows.max(1));
+        let part_rows = rows_per_part(max_binding_bytes, row_bytes, rows);
         let mut bytes = 0;
         let parts = (0..rows).step_by(part_rows).map(|first_row| {
             let rows = part_rows.min(rows - first_row);
@@ -99,6 +102,12 @@ impl WebGpuWeight {
             bytes,
         }
     }
+}
+
+/// How many of `rows` rows a part has. In 64 bits: a limit of 2³² bytes is 0 as wasm's `usize`.
+fn rows_per_part(max_binding_bytes: u64, row_bytes: usize, rows: usize) -> usize {
+    let fitting = max_binding_bytes.min(MAX_PART_BYTES) / row_bytes.max(1) as u64;
+    fitting.clamp(1, rows.max(1) as u64) as usize
 }
 
 /// The quants and the scales of a range of rows.
@@ -151,4 +160,25 @@ fn packed_scales(
         scales.resize(end, 0);
     }
     scales
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rows_per_part;
+
+    #[test]
+    fn a_limit_beyond_32_bits_splits_no_matrix() {
+        for limit in [1 << 32, (1 << 32) + 1, 1 << 40, u64::MAX] {
+            assert_eq!(rows_per_part(limit, 4096, 32_000), 32_000, "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_part_fits_the_binding_and_the_host() {
+        assert_eq!(rows_per_part(128 << 20, 8192, 32_000), 16_384);
+        assert_eq!(rows_per_part(u64::MAX, 1 << 20, 4096), 1024);
+        // A row that is larger than a binding is refused by the device itself.
+        assert_eq!(rows_per_part(100, 4096, 7), 1);
+        assert_eq!(rows_per_part(1 << 20, 64, 0), 1);
+    }
 }
