@@ -5,6 +5,8 @@
 //! and run later (a GPU); only readbacks wait. So ops do not fail: wrong shapes are programmer errors, which `Ops` asserts,
 //! and a device's own failure comes out of [`Device::read`], or of [`Device::check`] where nothing is to be read.
 
+use std::sync::Arc;
+
 use crate::base::error::Result;
 use crate::base::quant::{QMatrix, WeightFormat};
 use crate::ops::trace::{ModuleId, SpanId, SpanTime};
@@ -29,7 +31,8 @@ pub fn split<T, const N: usize>(tensor: &T, widths: [usize; N]) -> [Cols<'_, T>;
 /// A linear layer y = W·x + bias.
 pub struct Linear<D: Device> {
     pub module: ModuleId,
-    pub weight: D::Weight,       // [d_out, d_in]
+    /// Several layers may use one weight.
+    pub weight: Arc<D::Weight>, // [d_out, d_in]
     pub bias: Option<D::Tensor>, // [1, d_out]
 }
 

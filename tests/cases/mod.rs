@@ -126,7 +126,7 @@ pub fn assert_close(what: &str, tolerance: f64, got: &[f32], expected: &[f64]) {
 pub fn linear<D: Device>(be: &mut Ops<D>, weight: &QMatrix, bias: Option<&[f32]>) -> Linear<D> {
     Linear {
         module: MODULE,
-        weight: be.upload(weight.clone()),
+        weight: be.upload(weight.clone()).into(),
         bias: bias.map(|bias| rows(be, bias.len(), bias)),
     }
 }

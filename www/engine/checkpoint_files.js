@@ -15,6 +15,8 @@ import { bytesOf, fetchPacked, PACK_FILE } from "./ranges.js";
 
 const WEIGHTS_FILE = "model.safetensors";
 const INDEX_FILE = "model.safetensors.index.json";
+/** The reference's options for generation, which may name further end tokens. */
+const GENERATION_FILE = "generation_config.json";
 /** The files that may hold the chat template. */
 const CHAT_FILES = ["tokenizer_config.json", "chat_template.jinja"];
 
@@ -41,11 +43,12 @@ const CHAT_FILES = ["tokenizer_config.json", "chat_template.jinja"];
 export async function openCheckpoint(engine, source, stored, signal, onFacts) {
   const files = new CheckpointFiles(source, stored, signal);
   const config = await files.small("config.json");
-  if (!config) throw missing("config.json");
+  if (!config) throw await missingPart(engine, source, "config.json", signal);
   const info = engine.open_config(textOf(config));
   onFacts({ info, n_blocks: info.n_blocks });
   const tokenizer = await openTokenizer(engine, files);
   const chat_template = tokenizer ? await openChat(engine, files, signal) : { chat: false, fault: null };
+  info.eos_token_ids = await openEndTokens(engine, files, stored);
   onFacts({ tokenizer, chat: chat_template.chat, phase: "header" });
   const { shards, ...headers } =
     (await openStoredHeaders(engine, source, stored)) ?? (await openHeaders(engine, source, files, signal));
@@ -119,6 +122,35 @@ async function openChat(engine, files, signal) {
 }
 
 /**
+ * The ids of all end tokens, with those of generation_config.json.
+ * @param {WasmEngine} engine @param {CheckpointFiles} files @param {StoreFolder | null} stored
+ * @returns {Promise<number[]>}
+ */
+async function openEndTokens(engine, files, stored) {
+  const bytes = await files.small(GENERATION_FILE).catch((thrown) => {
+    // A model that an earlier version stored has no such file on this device, and still loads without a network.
+    if (stored?.complete) return null;
+    throw thrown;
+  });
+  return [...engine.open_generation_config(bytes ? textOf(bytes) : undefined)];
+}
+
+/**
+ * The error for a checkpoint without `file`: what it is instead, if one of a few other files shows it.
+ * @param {WasmEngine} engine @param {ByteSource} source @param {string} file @param {AbortSignal} signal
+ */
+async function missingPart(engine, source, file, signal) {
+  const names = [];
+  for (const name of engine.telltale_files()) if (await exists(source, name, signal)) names.push(name);
+  try {
+    engine.check_names(names);
+  } catch (thrown) {
+    return thrown;
+  }
+  return missing(file);
+}
+
+/**
  * The headers from this device; null unless all of them are there.
  * @param {WasmEngine} engine
  * @param {ByteSource} source
@@ -149,7 +181,7 @@ async function openHeaders(engine, source, files, signal) {
   const names = await weightFiles(engine, source, signal);
   if (!names) {
     const packed = await openPack(engine, source, files, signal);
-    if (!packed) throw missing(WEIGHTS_FILE);
+    if (!packed) throw await missingPart(engine, source, WEIGHTS_FILE, signal);
     return packed;
   }
   const shards = [];
