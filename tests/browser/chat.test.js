@@ -153,22 +153,23 @@ test("a conversation is read as its rendered text, with no second start token", 
     { "tokenizer_config.json": CONFIG },
   ));
 
-test("an answer ends with the token that ends a turn, and plain text goes past it", () =>
+test("an answer ends with the tokenizer's end token, and so does plain text, unless it is to go on", () =>
   withModule(
     async (page) => {
       const reasons = await page.evaluate(async (source) => {
         const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
         /** @param {any} prompt */
-        const reason = async (prompt) => {
-          for await (const _ of model.generate(prompt, { temperature: 0, max_tokens: 60 }));
+        const reason = async (prompt, ignore_eos = false) => {
+          for await (const _ of model.generate(prompt, { temperature: 0, max_tokens: 60, ignore_eos }));
           return { reason: model.last.reason, tokens: model.last.tokens };
         };
         const messages = [{ role: "user", content: "What is ownership?" }];
         const ids = await model.tokenize(await model.renderChat(messages), { special: false });
-        return [await reason({ messages }), await reason(ids)];
+        return [await reason({ messages }), await reason(ids), await reason(ids, true)];
       }, EMBEDDED);
       assert.equal(reasons[0].reason, "eos");
-      assert.ok(reasons[1].tokens > reasons[0].tokens);
+      assert.deepEqual(reasons[1], reasons[0]);
+      assert.ok(reasons[2].tokens > reasons[0].tokens);
       // The full stop stands for what ends a turn: this model writes one soon.
     },
     { "tokenizer_config.json": JSON.stringify({ bos_token: "<s>", eos_token: ".", chat_template: TEMPLATE }) },

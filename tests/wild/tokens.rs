@@ -2,6 +2,7 @@
 
 use super::*;
 use zamba2::session::{GenerateOptions, StopReason};
+use zamba2::text::sampling::SamplingOptions;
 
 const GENERATION: &str = "generation_config.json";
 
@@ -12,6 +13,10 @@ fn generate(dir: &Path, ignore_eos: bool, max_tokens: usize) -> (Vec<u32>, Strin
     let options = GenerateOptions {
         max_tokens,
         ignore_eos,
+        sampling: SamplingOptions {
+            temperature: 0.0,
+            ..SamplingOptions::default()
+        },
         ..GenerateOptions::default()
     };
     session.start(&prompt, options).unwrap();

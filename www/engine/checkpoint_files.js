@@ -49,7 +49,7 @@ export async function openCheckpoint(engine, source, stored, signal, onFacts) {
   const tokenizer = await openTokenizer(engine, files);
   const chat_template = tokenizer ? await openChat(engine, files, signal) : { chat: false, fault: null };
   info.eos_token_ids = await openEndTokens(engine, files, stored);
-  onFacts({ tokenizer, chat: chat_template.chat, phase: "header" });
+  onFacts({ info, tokenizer, chat: chat_template.chat, phase: "header" });
   const { shards, ...headers } =
     (await openStoredHeaders(engine, source, stored)) ?? (await openHeaders(engine, source, files, signal));
   const units = engine.plan();
