@@ -265,6 +265,10 @@ fn verified(dir: &Path, file: &PackedFile) -> Result<Vec<u8>> {
     let found_bytes = fs::metadata(dir.join(&file.file)).map(|found| found.len());
     // A file of another size is not read: it may be larger than memory.
     if found_bytes.is_ok_and(|bytes| bytes != file.bytes) {
+        let mut start = Vec::new();
+        let read = open_file(dir, &file.file)?.take(64).read_to_end(&mut start);
+        read.map_err(|error| io_error(&file.file, &error))?;
+        foreign::check_text(&file.file, &start)?;
         return Err(Error::Damaged {
             file: file.file.clone(),
         });

@@ -66,8 +66,8 @@ errors! {
     Gguf = "gguf" { file: String },
     /// Weights as torch.save writes them.
     TorchOnly = "torch_only" { file: String },
-    /// A LoRA adapter without the model that it adapts.
-    AdapterOnly = "adapter_only" { file: String },
+    /// A LoRA adapter alone, or beside the weights that it adapts.
+    UnmergedAdapter = "unmerged_adapter" { file: String },
     AlreadyQuantised = "already_quantised" { file: String, method: String },
     /// A Zamba2 checkpoint in the layout of another program.
     ForeignLayout = "foreign_layout" { file: String, fact: Fact },

@@ -52,7 +52,7 @@ pub fn not_safetensors(file: &str, first8: &[u8]) -> Option<Error> {
 pub fn folder_refusal<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Error> {
     let first = |fits: fn(&str) -> bool| names.clone().find(|name| fits(name)).map(str::to_owned);
     if let Some(file) = first(|name| name == "adapter_config.json") {
-        return Some(Error::AdapterOnly { file });
+        return Some(Error::UnmergedAdapter { file });
     }
     if let Some(file) = first(|name| name.ends_with(".gguf")) {
         return Some(Error::Gguf { file });
@@ -84,16 +84,15 @@ pub fn quantisation<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'st
     })
 }
 
-/// Whether all tensors are those of a LoRA adapter.
-pub fn is_adapter<'a>(names: impl Iterator<Item = &'a str>) -> bool {
+/// Whether tensors of a LoRA adapter as peft names them are among the names.
+pub fn has_adapter<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
     let parts = [
         ".lora_A.",
         ".lora_B.",
-        ".lora_embedding_",
+        ".lora_embedding_A",
         ".lora_magnitude_vector",
     ];
-    let mut names = names.peekable();
-    names.peek().is_some() && names.all(|name| parts.iter().any(|part| name.contains(part)))
+    names.any(|name| parts.iter().any(|part| name.contains(part)))
 }
 
 #[cfg(test)]
@@ -128,7 +127,7 @@ mod tests {
                     "adapter_config.json",
                     "adapter_model.safetensors",
                 ][..],
-                Some("adapter_only"),
+                Some("unmerged_adapter"),
             ),
             (
                 &["config.json", "pytorch_model-00001-of-00002.bin"],

@@ -69,18 +69,15 @@ impl<'a> TensorNames<'a> {
     /// The error for a tensor that is not there, or has numbers of a kind that can't be read: what the checkpoint is, if
     /// its names show it, and `otherwise` if they do not.
     pub fn refusal(&self, otherwise: Error) -> Error {
-        let file = || match self.shards {
-            [shard] => shard.file.clone(),
-            _ => INDEX.into(),
-        };
+        let file = || self.file();
         if let Some(method) = foreign::quantisation(all_names(self.shards)) {
             return Error::AlreadyQuantised {
                 file: file(),
                 method: method.into(),
             };
         }
-        if foreign::is_adapter(all_names(self.shards)) {
-            return Error::AdapterOnly { file: file() };
+        if foreign::has_adapter(all_names(self.shards)) {
+            return Error::UnmergedAdapter { file: file() };
         }
         match family::foreign_layout(all_names(self.shards)) {
             Some(fact) => Error::ForeignLayout { file: file(), fact },
@@ -90,14 +87,18 @@ impl<'a> TensorNames<'a> {
 
     /// The error for a tensor that no shard has.
     pub fn missing(&self, reference_name: &str) -> Error {
-        let file = match self.shards {
-            [shard] => shard.file.clone(),
-            _ => INDEX.into(),
-        };
         self.refusal(Error::MissingTensor {
-            file,
+            file: self.file(),
             tensor: reference_name.into(),
         })
+    }
+
+    /// The file that says which tensors there are.
+    fn file(&self) -> String {
+        match self.shards {
+            [shard] => shard.file.clone(),
+            _ => INDEX.into(),
+        }
     }
 }
 

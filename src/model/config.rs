@@ -237,10 +237,9 @@ fn rope(fields: &Fields, use_mem_rope: bool) -> Result<(f32, f32)> {
     if !use_mem_rope {
         return Ok((theta, 1.0));
     }
-    if nested.number("partial_rotary_factor", 1.0, 0.0, 1.0)? != 1.0 {
-        let found = nested.get("partial_rotary_factor");
-        let field = format!("{name}.partial_rotary_factor");
-        return Err(fields.unsupported(&field, found.unwrap_or(&Value::Null)));
+    // The reference has parameters for each kind of layer in other families, and none here.
+    if let Some((key, found)) = nested.nested_objects().next() {
+        return Err(fields.unsupported(&format!("{name}.{key}"), found));
     }
     // The older spelling of the type is `type`.
     let key = if nested.get("rope_type").is_some() {
@@ -253,7 +252,17 @@ fn rope(fields: &Fields, use_mem_rope: bool) -> Result<(f32, f32)> {
         Some("linear") if nested.get("factor").is_none() => {
             Err(fields.missing(&format!("{name}.factor")))
         }
-        Some("linear") => Ok((theta, nested.number("factor", 1.0, 1e-6, 1e6)?)),
+        Some("linear") => {
+            // The default rotation does not look at this field.
+            for fields in [&nested, fields] {
+                if let Some(found) = fields.get("partial_rotary_factor")
+                    && found.as_f64() != Some(1.0)
+                {
+                    return Err(fields.unsupported("partial_rotary_factor", found));
+                }
+            }
+            Ok((theta, nested.number("factor", 1.0, 1e-6, 1e6)?))
+        }
         Some(other) => Err(fields.unsupported(&format!("{name}.{key}"), &other.into())),
     }
 }
@@ -307,7 +316,7 @@ fn check_supported(fields: &Fields) -> Result<()> {
 /// The kind of each block, from `layers_block_type` (whose plain name is `mamba` on the Hub and `linear_attention`
 /// in newer files) or from `hybrid_layer_ids`.
 fn kinds(fields: &Fields) -> Result<Vec<BlockKind>> {
-    let n_blocks = fields.required_size("num_hidden_layers", 1 << 9)?;
+    let n_blocks = fields.required_size("num_hidden_layers", 1 << 8)?;
     // The reference also takes `layer_types`, its common name of the list.
     let listed = fields
         .get("layers_block_type")

@@ -94,7 +94,7 @@ test("an address of a LoRA adapter is refused with what it is, though it has no 
   try {
     await withSharedModule(async (page) => {
       const refusal = await outcome(page, { source: hub.folder });
-      assert.deepEqual(refusal, { code: "adapter_only", file: "adapter_config.json", has_next_step: true });
+      assert.deepEqual(refusal, { code: "unmerged_adapter", file: "adapter_config.json", has_next_step: true });
     });
   } finally {
     await hub.stop();

@@ -86,17 +86,28 @@ fn other_rotations_are_refused_by_the_fields_name() {
         let net = base().with("rope_parameters", json!({"rope_type": kind, "factor": 2.0}));
         assert_eq!(unsupported(&net).0, "rope_parameters.rope_type");
     }
-    let net = base().with(
-        "rope_parameters",
-        json!({"rope_type": "default", "partial_rotary_factor": 0.5}),
+    let nested = json!({"hybrid": {"rope_type": "default", "rope_theta": 5.0}});
+    assert_eq!(
+        unsupported(&base().with("rope_parameters", nested)).0,
+        "rope_parameters.hybrid"
     );
-    assert_eq!(unsupported(&net).0, "rope_parameters.partial_rotary_factor");
     let net = base().with("rope_scaling", json!({"type": "linear"}));
     assert!(
         refusal(net.write().path())
             .to_string()
             .contains("rope_scaling.factor")
     );
+}
+
+#[test]
+fn a_rotation_of_a_part_of_each_head_is_refused_where_the_reference_would_look_at_it() {
+    let net = Net::wild("rope_scaling_old_spelling").with("partial_rotary_factor", 0.5);
+    assert_eq!(
+        unsupported(&net),
+        ("partial_rotary_factor".into(), "0.5".into())
+    );
+    let net = base().with("partial_rotary_factor", 0.5);
+    assert_reference(net.write().path(), "block_under_second_layer");
 }
 
 #[test]

@@ -253,8 +253,8 @@ fn a_damaged_config_is_an_error_or_has_sizes_that_fit_one_another() {
 fn the_largest_configuration_is_planned_in_a_second() {
     let net = Net::wild("block_under_second_layer");
     let config = net
-        .with("num_hidden_layers", 512)
-        .with("layers_block_type", vec!["hybrid"; 512])
+        .with("num_hidden_layers", 256)
+        .with("layers_block_type", vec!["hybrid"; 256])
         .with("hidden_size", 1 << 16)
         .with("vocab_size", 1 << 22);
     let start = Instant::now();

@@ -199,7 +199,7 @@ fn an_adapter_without_its_model_is_refused_with_how_to_merge_it() {
     let error = refusal(dir.path());
     assert_eq!(
         error,
-        Error::AdapterOnly {
+        Error::UnmergedAdapter {
             file: adapter.into()
         }
     );
@@ -207,7 +207,7 @@ fn an_adapter_without_its_model_is_refused_with_how_to_merge_it() {
     // With the base model's configuration beside it, and as the only file of weights.
     let whole = Value::Object(good().config).to_string();
     let dir = folder_of(&[(adapter, config), ("config.json", &whole)]);
-    assert_eq!(refused(dir.path()).0, "adapter_only");
+    assert_eq!(refused(dir.path()).0, "unmerged_adapter");
     let mut net = good();
     let small = Stored {
         dtype: "F32".into(),
@@ -224,7 +224,17 @@ fn an_adapter_without_its_model_is_refused_with_how_to_merge_it() {
         .into();
     assert_eq!(
         refused(net.write().path()),
-        ("adapter_only", WEIGHTS.into())
+        ("unmerged_adapter", WEIGHTS.into())
+    );
+    // Trained and saved without merging: the adapted weights are there under names of their own.
+    let unmerged = good().renamed(|name| match name {
+        "model.layers.0.mamba.in_proj.weight" => name.replace("weight", "base_layer.weight"),
+        "model.layers.0.mamba.D" => "model.layers.0.mamba.in_proj.lora_A.default.weight".into(),
+        _ => name.into(),
+    });
+    assert_eq!(
+        refused(unmerged.write().path()),
+        ("unmerged_adapter", WEIGHTS.into())
     );
     // Beside a whole model it is only not applied.
     let dir = with_file(adapter, config.as_bytes());
@@ -255,6 +265,25 @@ fn layouts_of_other_programs_are_named() {
         assert_eq!(error.code(), "foreign_layout", "{says}: {error}");
         assert!(error.to_string().contains(says), "{error}");
     }
+}
+
+#[test]
+fn a_pointer_in_a_packed_folder_is_named() {
+    let out = TempDir::new().unwrap();
+    let format = WeightFormat::F32;
+    folder::pack(
+        Cpu::new(1),
+        good().write().path(),
+        out.path(),
+        settings(format),
+        |_| {},
+    )
+    .unwrap();
+    fs::write(out.path().join("units/blocks.1.bin"), LFS).unwrap();
+    assert_eq!(
+        refused(out.path()),
+        ("lfs_pointer", "units/blocks.1.bin".into())
+    );
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn any_constant_prefix_before_all_names_is_taken_off() {
 #[test]
 fn errors_name_tensors_as_the_file_does() {
     let mut net = Net::wild("names_with_module");
-    let name = "module.model.layers.0.mamba.in_proj.weight";
+    let name = "module.model.layers.1.mamba.in_proj.weight";
     net.tensors.get_mut(name).unwrap().shape.reverse();
     match refusal(net.write().path()) {
         Error::Shape { tensor, .. } => assert_eq!(tensor, name),

@@ -59,6 +59,11 @@ impl Fields {
         }
     }
 
+    /// Fields that are objects themselves.
+    pub fn nested_objects(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.map.iter().filter(|(_, value)| value.is_object())
+    }
+
     pub fn missing(&self, name: &str) -> Error {
         self.error(Fact::new("field_missing").with("field", name))
     }
