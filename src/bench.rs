@@ -201,7 +201,7 @@ fn linear(
     let linears: Vec<Linear<Cpu>> = (0..copies)
         .map(|_| Linear {
             module: MODULE,
-            weight: ops.upload(host.clone()),
+            weight: ops.upload(host.clone()).into(),
             bias: None,
         })
         .collect();

@@ -1,5 +1,7 @@
 //! A checkpoint folder on disk as the byte source of a session: what `www/engine/byte_source.js` is in the browser, and
-//! the writer of packed checkpoints. It stands on floor 5, is native only, and interprets no weight itself.
+//! the writer of packed checkpoints. It is native only and interprets no weight itself.
+
+mod inspect;
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -8,6 +10,10 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
+pub use crate::folder::inspect::{Inspection, inspect};
+use crate::loader::end_tokens::{self, GENERATION_CONFIG};
+use crate::loader::foreign;
+use crate::loader::names::INDEX;
 use crate::loader::packed::{
     FORMAT, MANIFEST, Manifest, PackedFile, PackedShard, PackedUnit, head_file, unit_file,
 };
@@ -19,15 +25,18 @@ use crate::session::{LoadSettings, Session};
 use crate::text::chat::{self, ChatTemplate};
 use crate::text::tokenizer::Tokenizer;
 
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+/// Beside a whole model it is not applied.
+const ADAPTER_CONFIG: &str = "adapter_config.json";
 const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 /// What a packed folder takes along as it is.
 const SMALL_FILES: [&str; 5] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
+    CONFIG,
+    GENERATION_CONFIG,
+    TOKENIZER,
+    chat::TOKENIZER_CONFIG,
+    chat::JINJA,
 ];
 /// Bytes per read: large enough for the disk, small beside a tensor.
 const READ_BYTES: usize = 1 << 20;
@@ -149,20 +158,36 @@ pub fn pack<B: Device>(
 /// A session of the folder's configuration and tokenizer, without weights.
 fn empty<B: Device>(
     be: B,
-    config: Config,
+    mut config: Config,
     dir: &Path,
     heads: &[Head],
     settings: LoadSettings,
 ) -> Result<Session<B>> {
-    let tokenizer = match fs::read(dir.join("tokenizer.json")) {
-        Ok(bytes) => Some(Tokenizer::from_bytes(
-            "tokenizer.json",
-            &bytes,
-            config.vocab_size,
-        )?),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(io_error("tokenizer.json", &error)),
+    let tokenizer = read_tokenizer(dir, &mut config)?;
+    let shards = parsed(heads)?;
+    Session::open(be, config, &shards, tokenizer, settings)
+}
+
+/// The tokenizer, if there is one. The end tokens that are named beside it are added to the configuration's.
+fn read_tokenizer(dir: &Path, config: &mut Config) -> Result<Option<Tokenizer>> {
+    if let Some(text) = optional_text(dir, GENERATION_CONFIG)? {
+        end_tokens::add_generation_config(config, &text)?;
+    }
+    let bytes = match fs::read(dir.join(TOKENIZER)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(TOKENIZER, &error)),
     };
+    foreign::check_text(TOKENIZER, &bytes)?;
+    let tokenizer = Tokenizer::from_bytes(TOKENIZER, &bytes, config.vocab_size)?;
+    // The chat template reports what is wrong with this file.
+    if let Ok(Some(text)) = optional_text(dir, chat::TOKENIZER_CONFIG) {
+        end_tokens::add_tokenizer_config(config, &text, &tokenizer);
+    }
+    Ok(Some(tokenizer))
+}
+
+fn parsed(heads: &[Head]) -> Result<Vec<Shard>> {
     let shards = heads.iter().map(|head| {
         // A stored head may be as damaged as a file.
         let first = &head.bytes[..head.bytes.len().min(8)];
@@ -175,8 +200,7 @@ fn empty<B: Device>(
         })?;
         Shard::parse(&head.shard, head.shard_bytes, header)
     });
-    let shards = shards.collect::<Result<Vec<_>>>()?;
-    Session::open(be, config, &shards, tokenizer, settings)
+    shards.collect()
 }
 
 /// The manifest, where the folder is a packed checkpoint.
@@ -202,7 +226,7 @@ fn checkpoint_heads(dir: &Path) -> Result<Vec<Head>> {
     let files = match text(dir, INDEX) {
         _ if dir.join(SINGLE).exists() => vec![SINGLE.to_owned()],
         Ok(index) => shard_files(INDEX, &index)?,
-        Err(Error::MissingFile { .. }) => return Err(missing(SINGLE)),
+        Err(Error::MissingFile { .. }) => return Err(refusal(dir, SINGLE)),
         Err(error) => return Err(error),
     };
     files.iter().map(|file| read_head(dir, file)).collect()
@@ -238,6 +262,17 @@ fn read_range(
 
 /// A file whose size and SHA-256 are the manifest's.
 fn verified(dir: &Path, file: &PackedFile) -> Result<Vec<u8>> {
+    let found_bytes = fs::metadata(dir.join(&file.file)).map(|found| found.len());
+    // A file of another size is not read: it may be larger than memory.
+    if found_bytes.is_ok_and(|bytes| bytes != file.bytes) {
+        let mut start = Vec::new();
+        let read = open_file(dir, &file.file)?.take(64).read_to_end(&mut start);
+        read.map_err(|error| io_error(&file.file, &error))?;
+        foreign::check_text(&file.file, &start)?;
+        return Err(Error::Damaged {
+            file: file.file.clone(),
+        });
+    }
     let bytes = fs::read(dir.join(&file.file)).map_err(|error| io_error(&file.file, &error))?;
     if bytes.len() as u64 != file.bytes || hex(&Sha256::digest(&bytes)) != file.sha256 {
         return Err(Error::Damaged {
@@ -289,7 +324,23 @@ fn optional_text(dir: &Path, name: &str) -> Result<Option<String>> {
 
 /// The checked `config.json` of the folder.
 pub fn read_config(dir: &Path) -> Result<Config> {
-    Config::from_json(&text(dir, "config.json")?)
+    match text(dir, CONFIG) {
+        Ok(text) => {
+            foreign::check_text(CONFIG, text.as_bytes())?;
+            Config::from_json(&text)
+        }
+        Err(Error::MissingFile { .. }) => Err(refusal(dir, CONFIG)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The error for a folder without `file`: what it holds instead, if that is known.
+fn refusal(dir: &Path, file: &str) -> Error {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    foreign::folder_refusal(names.iter().map(String::as_str)).unwrap_or_else(|| missing(file))
 }
 
 fn read_head(dir: &Path, name: &str) -> Result<Head> {

@@ -170,7 +170,7 @@ async fn linear_ops<D: Device>(
         let matrix = numbers.matrix(weights, d_out, d_in);
         let layer = Linear {
             module: MODULE,
-            weight: ops.upload(matrix),                // [d_out, d_in]
+            weight: ops.upload(matrix).into(), // [d_out, d_in]
             bias: Some(numbers.tensor(ops, 1, d_out)), // [1, d_out]
         };
         let x = numbers.integers(rows, d_in);

@@ -21,4 +21,5 @@ mod support;
 mod threads;
 mod webgpu;
 mod webgpu_widths;
+mod wild;
 mod words;

@@ -7,6 +7,7 @@ use wasm_bindgen::prelude::*;
 use crate::api::Engine;
 use crate::api::js::{JsResult, from_js, report_to_js, set, to_js, to_js_error};
 use crate::base::error::{Error, ErrorReport};
+use crate::loader::end_tokens;
 use crate::model::forward::Progress;
 use crate::session::GenerateOptions;
 use crate::text::chat::{ChatTemplate, Message};
@@ -28,15 +29,28 @@ struct AdvanceInfo {
     waiting: bool,
 }
 
+impl Engine {
+    fn add_end_token(&mut self, tokenizer_config: Option<&[u8]>) {
+        let text = tokenizer_config.and_then(|bytes| str::from_utf8(bytes).ok());
+        if let (Some(text), Some(config), Some(tokenizer)) =
+            (text, &mut self.config, &self.tokenizer)
+        {
+            end_tokens::add_tokenizer_config(config, text, tokenizer);
+        }
+    }
+}
+
 #[wasm_bindgen]
 impl Engine {
     /// Takes the files that may hold a chat template, as far as the checkpoint has them: `{ chat, fault }`. An unusable
-    /// template does not keep the model from loading; `render_chat` fails with the same error.
+    /// template does not keep the model from loading; `render_chat` fails with the same error. The tokenizer's end token,
+    /// which the first of the files names, becomes one of the model's.
     pub fn open_chat_template(
         &mut self,
         tokenizer_config: Option<Vec<u8>>,
         jinja: Option<Vec<u8>>,
     ) -> JsResult<JsValue> {
+        self.add_end_token(tokenizer_config.as_deref());
         let template = ChatTemplate::of_files(tokenizer_config.as_deref(), jinja.as_deref());
         let fault = template.as_ref().err().map(Error::report);
         self.chat = template.and_then(|template| template.ok_or(Error::NoChatTemplate));

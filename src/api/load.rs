@@ -11,6 +11,7 @@ use crate::family;
 use crate::loader::packed::Manifest;
 use crate::loader::safetensors::{self, Shard};
 use crate::loader::schedule::{ByteRange, PlannedUnit};
+use crate::loader::{end_tokens, foreign};
 use crate::model::config::{BlockKind, Config};
 use crate::model::module::Unit;
 use crate::session::{Session, context_length};
@@ -55,6 +56,7 @@ struct RestInfo {
 impl Engine {
     /// Parses `config.json` and describes the model.
     pub fn open_config(&mut self, text: &str) -> JsResult<JsValue> {
+        foreign::check_text("config.json", text.as_bytes()).map_err(to_js_error)?;
         let config = Config::from_json(text).map_err(to_js_error)?;
         let context = context_length(&config, self.settings.weights, self.settings.context)
             .map_err(to_js_error)?;
@@ -81,10 +83,32 @@ impl Engine {
 
     /// Parses `tokenizer.json`. A model without one has logits, but no text.
     pub fn open_tokenizer(&mut self, bytes: &[u8]) -> JsResult<()> {
+        foreign::check_text("tokenizer.json", bytes).map_err(to_js_error)?;
         let vocab_size = self.config().map_err(to_js_error)?.vocab_size;
         let tokenizer = Tokenizer::from_bytes("tokenizer.json", bytes, vocab_size);
         self.tokenizer = Some(tokenizer.map_err(to_js_error)?);
         Ok(())
+    }
+
+    /// Takes the end tokens of `generation_config.json`, if the checkpoint has one, and returns the ids of all end tokens.
+    pub fn open_generation_config(&mut self, text: Option<String>) -> JsResult<Vec<u32>> {
+        self.config().map_err(to_js_error)?;
+        let config = self.config.as_mut().expect("it was asked for above");
+        if let Some(text) = text {
+            end_tokens::add_generation_config(config, &text).map_err(to_js_error)?;
+        }
+        Ok(config.eos_token_ids.clone())
+    }
+
+    /// Names of files that show what a checkpoint without `config.json` or safetensors is.
+    pub fn telltale_files(&self) -> Vec<String> {
+        foreign::TELLTALES.map(str::to_owned).to_vec()
+    }
+
+    /// Fails with what such a checkpoint is, if the names of its files show it.
+    pub fn check_names(&self, names: Vec<String>) -> JsResult<()> {
+        let refusal = foreign::folder_refusal(names.iter().map(String::as_str));
+        refusal.map_or(Ok(()), |error| Err(to_js_error(error)))
     }
 
     /// The shard files that `model.safetensors.index.json` names.

@@ -57,7 +57,20 @@ errors! {
     /// Invalid header of a safetensors file.
     Header = "bad_header" { file: String, fact: Fact },
     Config = "bad_config" { file: String, fact: Fact },
+    /// A field whose value changes the numbers and is not implemented.
+    UnsupportedConfig = "unsupported_config" { file: String, field: String, found: String },
     Architecture = "wrong_architecture" { file: String, found: String },
+    /// The name of a git-lfs object in the place of the object.
+    LfsPointer = "lfs_pointer" { file: String },
+    WebPage = "web_page" { file: String },
+    Gguf = "gguf" { file: String },
+    /// Weights as torch.save writes them.
+    TorchOnly = "torch_only" { file: String },
+    /// A LoRA adapter alone, or beside the weights that it adapts.
+    UnmergedAdapter = "unmerged_adapter" { file: String },
+    AlreadyQuantised = "already_quantised" { file: String, method: String },
+    /// A Zamba2 checkpoint in the layout of another program.
+    ForeignLayout = "foreign_layout" { file: String, fact: Fact },
     Dtype = "unknown_dtype" { file: String, tensor: String, dtype: String },
     MissingTensor = "missing_tensor" { file: String, tensor: String },
     Shape = "bad_shape" { file: String, tensor: String, expected: Vec<usize>, found: Vec<usize> },

@@ -1,7 +1,8 @@
-//! Foundations that every other module may import: errors, clock, SIMD vectors, weight formats. Nothing here depends on
+//! Foundations that every other module may import: errors, JSON, clock, SIMD vectors, weight formats. Nothing here depends on
 //! the rest of the crate, except error messages on `words`.
 
 pub mod clock;
 pub mod error;
+pub mod json;
 pub mod quant;
 pub(crate) mod simd;

@@ -3,6 +3,7 @@
 
 mod bench;
 mod bench_kernels;
+mod check;
 mod device;
 mod generate;
 mod logits;
@@ -48,6 +49,7 @@ enum Command {
     Generate(generate::Arguments),
     MakeCheckpoint(make_checkpoint::Arguments),
     Pack(pack::Arguments),
+    Check(check::Arguments),
     Bench(bench::Arguments),
     BenchKernels(bench_kernels::Arguments),
     Profile(profile::Arguments),
@@ -120,6 +122,8 @@ enum Failure {
     Write { file: String, fact: String },
     /// Who read the output wants no more: not a fault.
     OutputClosed,
+    /// The command's output has told it already.
+    Told,
 }
 
 impl From<Error> for Failure {
@@ -154,7 +158,7 @@ impl Failure {
                 fact: fact[..].into(),
             }
             .report(),
-            Failure::OutputClosed => return None,
+            Failure::OutputClosed | Failure::Told => return None,
         })
     }
 }
@@ -167,6 +171,7 @@ pub fn run() -> ExitCode {
         Command::Generate(arguments) => generate::run(arguments, json),
         Command::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments, json),
         Command::Pack(arguments) => pack::run(&arguments, json),
+        Command::Check(arguments) => check::run(&arguments, json),
         Command::Bench(arguments) => bench::run(&arguments, json),
         Command::BenchKernels(arguments) => bench_kernels::run(&arguments, json),
         Command::Profile(arguments) => profile::run(&arguments, json),
@@ -174,6 +179,9 @@ pub fn run() -> ExitCode {
     let Err(failure) = done else {
         return ExitCode::SUCCESS;
     };
+    if let Failure::Told = failure {
+        return ExitCode::FAILURE;
+    }
     let Some(report) = failure.report() else {
         return ExitCode::SUCCESS;
     };

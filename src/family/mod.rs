@@ -3,6 +3,8 @@
 
 mod zamba2;
 
+use crate::base::error::{Fact, Result};
+pub use crate::family::zamba2::names::NamePrefix;
 use crate::model::config::Config;
 use crate::model::module::ModelPlan;
 
@@ -11,12 +13,26 @@ pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
     zamba2::plan(config, has)
 }
 
-/// The plan of a model whose checkpoint has all that it may have.
+/// The plan of a model as its reference saves it: with a shared transformer for each hybrid block and an output matrix if
+/// its configuration ties nothing, and with each of them once otherwise.
 pub fn full_plan(config: &Config) -> ModelPlan {
-    plan(config, |_| true)
+    zamba2::full_plan(config)
 }
 
 /// The block whose own span has this name.
 pub fn block_of_span(span: &str) -> Option<usize> {
     zamba2::block_of_span(span)
+}
+
+/// What stands before all names of tensors in a checkpoint, from those names.
+///
+/// # Errors
+/// More than one model is in the checkpoint.
+pub fn name_prefix<'a>(names: impl Iterator<Item = &'a str>) -> Result<NamePrefix> {
+    zamba2::names::prefix(names)
+}
+
+/// The layout that the names of a checkpoint belong to, where it is known and not this family's own.
+pub fn foreign_layout<'a>(names: impl Iterator<Item = &'a str>) -> Option<Fact> {
+    zamba2::names::foreign_layout(names)
 }

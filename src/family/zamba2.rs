@@ -1,48 +1,20 @@
 //! Zamba2: the names of its tensors and modules, and which block calls which shared transformer (reference:
 //! `modeling_zamba2.py`). No other file knows these names. It reads no bytes and computes nothing.
 
+pub mod names;
+mod tying;
+
+use crate::family::zamba2::tying::Tying;
 use crate::model::config::{BlockKind, Config};
 use crate::model::module::{
     AdapterModules, AttentionModules, BlockModules, FeedForwardModules, HybridModules,
-    MixerModules, ModelPlan, Module, ModuleTree, OpKind, Part, Role, SharedModules, Slot,
+    MixerModules, ModelPlan, Module, ModuleTree, OpKind, Origin, Part, Role, SharedModules, Slot,
     TensorSpec, Unit, UnitModules,
 };
 use crate::ops::trace::ModuleId;
 
-/// Which shared transformer each hybrid block calls, and which block's name its tensors carry.
-struct SharedLayout {
-    /// For each hybrid ordinal the index of its shared transformer.
-    index_of: Vec<usize>,
-    /// For each shared transformer the block in its tensors' names.
-    source: Vec<usize>,
-}
-
-impl SharedLayout {
-    /// A tied model has `num_mem_blocks` shared transformers, taken in turn by hybrid ORDER and stored under the first
-    /// blocks that call them. An untied one has its own under every hybrid block, as far as `has` knows it.
-    fn new(config: &Config, has: impl Fn(&str) -> bool) -> SharedLayout {
-        let hybrids = config.hybrid_blocks();
-        let mut layout = SharedLayout {
-            index_of: Vec::new(),
-            source: Vec::new(),
-        };
-        for (ordinal, &block) in hybrids.iter().enumerate() {
-            let own = format!("{}.input_layernorm.weight", shared_path(block));
-            let source = if !config.tie_word_embeddings && has(&own) {
-                block
-            } else {
-                hybrids[ordinal % config.num_mem_blocks]
-            };
-            let known = layout.source.iter().position(|&block| block == source);
-            layout.index_of.push(known.unwrap_or_else(|| {
-                layout.source.push(source);
-                layout.source.len() - 1
-            }));
-        }
-        layout
-    }
-}
-
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const LM_HEAD: &str = "lm_head.weight";
 const BLOCK_SPANS: &str = "layers.";
 
 fn block_span(block: usize) -> String {
@@ -54,8 +26,16 @@ pub fn block_of_span(span: &str) -> Option<usize> {
     span.strip_prefix(BLOCK_SPANS)?.parse().ok()
 }
 
+const BLOCK_PATHS: &str = "model.layers.";
+
 fn block_path(block: usize) -> String {
-    format!("model.layers.{block}")
+    format!("{BLOCK_PATHS}{block}")
+}
+
+/// The block whose path the name of a tensor begins with.
+fn block_of_name(name: &str) -> Option<usize> {
+    let (block, _) = name.strip_prefix(BLOCK_PATHS)?.split_once('.')?;
+    block.parse().ok()
 }
 
 fn shared_path(block: usize) -> String {
@@ -64,17 +44,17 @@ fn shared_path(block: usize) -> String {
 
 /// The plan of a model of these sizes. `has` tells which tensors its checkpoint has, where the sizes leave a choice.
 pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
-    let has_lm_head = !config.tie_word_embeddings && has("lm_head.weight");
-    let layout = SharedLayout::new(config, has);
     let mut builder = Builder {
         config,
         tree: ModuleTree::new("Zamba2ForCausalLM"),
         block: None,
         units: Vec::new(),
+        tying: Tying::new(config, &has),
+        shared: Vec::new(),
     };
-    let embedding = "model.embed_tokens";
-    let embed_tokens = builder.outside("embed_tokens", embedding, "Embedding", OpKind::Embed);
-    builder.output(embed_tokens, embedding);
+    let path = "model.embed_tokens";
+    let embed_tokens = builder.outside("embed_tokens", path, "Embedding", OpKind::Embed);
+    builder.output(embed_tokens, path);
     builder.unit(Unit::Embedding, embed_tokens);
     let mut blocks: Vec<BlockModules> = Vec::new();
     let mut ordinal = 0;
@@ -83,7 +63,7 @@ pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
             ordinal += 1;
             ordinal - 1
         });
-        blocks.push(builder.block(index, hybrid, &layout));
+        blocks.push(builder.block(index, hybrid));
     }
     builder.block = None;
     let norm = "model.final_layernorm";
@@ -92,18 +72,14 @@ pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
     builder.vector(final_layernorm, norm, Slot::Weight, &[config.hidden_size]);
     builder.unit(Unit::FinalNorm, final_layernorm);
     let lm_head = builder.outside("lm_head", "lm_head", "Linear", OpKind::Linear);
-    // A tied model multiplies by the embedding.
-    builder.output(lm_head, if has_lm_head { "lm_head" } else { embedding });
-    if has_lm_head {
+    builder.output(lm_head, "lm_head");
+    // Without a matrix of its own it multiplies by the embedding.
+    if builder.reads_any(&[lm_head]) {
         builder.unit(Unit::LmHead, lm_head);
     }
     let sampling = builder.outside("sampling", "sampling", "Sampling", OpKind::Top);
-    let of_source = |source: &usize| {
-        let hybrid = blocks[*source].hybrid;
-        hybrid.expect("tensors are stored under hybrid blocks").call
-    };
     ModelPlan {
-        shared: layout.source.iter().map(of_source).collect(),
+        shared: builder.shared.into_iter().map(|(call, _)| call).collect(),
         tree: builder.tree,
         units: builder.units,
         embed_tokens,
@@ -114,12 +90,23 @@ pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
     }
 }
 
+/// The plan of a model whose checkpoint has all that one with its `tie_word_embeddings` has when the reference saves it.
+pub fn full_plan(config: &Config) -> ModelPlan {
+    let tied = config.tie_word_embeddings;
+    plan(config, |name| {
+        !tied || tying::is_first_of_group(config, name)
+    })
+}
+
 struct Builder<'a> {
     config: &'a Config,
     tree: ModuleTree,
     /// The block that modules are added to.
     block: Option<usize>,
     units: Vec<UnitModules>,
+    tying: Tying<'a>,
+    /// The modules of each shared transformer and the names of its tensors. Calls with the same names are calls of one.
+    shared: Vec<(SharedModules, Vec<String>)>,
 }
 
 /// Where a module is added: inside `parent`, in one part of the block, with the prefixes of what it is called.
@@ -170,8 +157,16 @@ impl Builder<'_> {
         self.push(Some(place.parent), [&span, &path], class, place.part, op)
     }
 
-    fn tensor(&mut self, id: ModuleId, tensor: TensorSpec) {
-        self.tree.modules[id.index()].tensors.push(tensor);
+    /// `name` is the tensor's if it were tied to nothing.
+    fn tensor(&mut self, id: ModuleId, name: String, shape: Vec<usize>, role: Role, slot: Slot) {
+        let (name, origin) = self.tying.resolve(name);
+        self.tree.modules[id.index()].tensors.push(TensorSpec {
+            name,
+            shape,
+            role,
+            slot,
+            origin,
+        });
     }
 
     /// `name` is the tensor's or, for a weight or bias, its module's in the checkpoint.
@@ -183,28 +178,12 @@ impl Builder<'_> {
             Slot::D => format!("{name}.D"),
             Slot::DtBias => format!("{name}.dt_bias"),
         };
-        let (shape, role) = (shape.to_vec(), Role::Vector);
-        self.tensor(
-            id,
-            TensorSpec {
-                name,
-                shape,
-                role,
-                slot,
-            },
-        );
+        self.tensor(id, name, shape.to_vec(), Role::Vector, slot);
     }
 
     fn matrix(&mut self, id: ModuleId, name: &str, role: Role, rows: usize, cols: usize) {
-        self.tensor(
-            id,
-            TensorSpec {
-                name: format!("{name}.weight"),
-                shape: vec![rows, cols],
-                role,
-                slot: Slot::Weight,
-            },
-        );
+        let name = format!("{name}.weight");
+        self.tensor(id, name, vec![rows, cols], role, Slot::Weight);
     }
 
     fn output(&mut self, id: ModuleId, name: &str) {
@@ -220,12 +199,7 @@ impl Builder<'_> {
     }
 
     /// Block `index`. `hybrid` is its ordinal among the hybrid blocks, which is also its slot of adapters.
-    fn block(
-        &mut self,
-        index: usize,
-        hybrid: Option<usize>,
-        layout: &SharedLayout,
-    ) -> BlockModules {
+    fn block(&mut self, index: usize, hybrid: Option<usize>) -> BlockModules {
         self.block = Some(index);
         let (span, path) = (block_span(index), block_path(index));
         let class = match hybrid {
@@ -242,16 +216,8 @@ impl Builder<'_> {
                 hybrid: None,
             };
         };
-        let shared = layout.index_of[ordinal];
-        let unit = Unit::SharedTransformer(shared);
-        let is_new = !self.units.iter().any(|known| known.unit == unit);
-        let (hybrid, inside) = self.shared(block, shared, layout.source[shared], ordinal);
+        let hybrid = self.hybrid(block, ordinal);
         let adapters = hybrid.adapters();
-        if is_new {
-            let modules = inside.into_iter().filter(|id| !adapters.contains(id));
-            let modules = modules.collect();
-            self.units.push(UnitModules { unit, modules });
-        }
         let first = hybrid.linear;
         let class = "Zamba2MambaDecoderLayer";
         let place = Place {
@@ -336,28 +302,20 @@ impl Builder<'_> {
         id
     }
 
-    /// What block `block` has around its mixer: the call of shared transformer `shared`, whose tensors are stored under
-    /// block `source`, with the adapters of slot `slot`. Also gives the modules inside the call.
-    fn shared(
-        &mut self,
-        block: ModuleId,
-        shared: usize,
-        source: usize,
-        slot: usize,
-    ) -> (HybridModules, Vec<ModuleId>) {
+    /// What block `block` has around its mixer: a call of a shared transformer with the adapters of slot `slot`. If the
+    /// call is the first one of its weights, they become a unit.
+    fn hybrid(&mut self, block: ModuleId, slot: usize) -> HybridModules {
         let h = self.config.hidden_size;
         let block_path = self.tree.get(block).path.clone();
-        let names = [
-            "shared_transformer",
-            &format!("{block_path}.shared_transformer"),
-        ];
+        let path = format!("{block_path}.shared_transformer");
+        let names = ["shared_transformer", &path];
         let class = "Zamba2AttentionDecoderLayer";
         let call = self.push(Some(block), names, class, Part::Other, OpKind::Container);
-        let source = shared_path(source);
-        let (attention, attention_adapters) = self.attention(call, &source, slot);
-        let (ffn, gate_up_adapter) = self.feed_forward(call, &source, slot);
-        let inside = (call.0..self.tree.modules.len() as u16).map(ModuleId);
-        let inside = inside.collect();
+        let (attention, attention_adapters) = self.attention(call, &path, slot);
+        let (ffn, gate_up_adapter) = self.feed_forward(call, &path, slot);
+        let inside: Vec<ModuleId> = (call.0..self.tree.modules.len() as u16)
+            .map(ModuleId)
+            .collect();
         let place = Place {
             parent: block,
             part: Part::Other,
@@ -366,8 +324,8 @@ impl Builder<'_> {
         let linear = self.inside(place, "linear", "Linear", OpKind::Linear);
         let name = format!("{block_path}.linear");
         self.matrix(linear, &name, Role::Matrix, h, h);
-        let modules = HybridModules {
-            shared,
+        let mut modules = HybridModules {
+            shared: 0,
             call: SharedModules {
                 call,
                 attention,
@@ -378,13 +336,38 @@ impl Builder<'_> {
             linear,
             add: self.inside(place, "add", "Add", OpKind::Add),
         };
-        (modules, inside)
+        let adapters = modules.adapters();
+        let inside = inside.into_iter().filter(|id| !adapters.contains(id));
+        modules.shared = self.shared(modules.call, inside.collect());
+        modules
+    }
+
+    /// The index of the shared transformer whose tensors the modules `inside` a call have.
+    fn shared(&mut self, call: SharedModules, inside: Vec<ModuleId>) -> usize {
+        let tensors = inside.iter().flat_map(|&id| &self.tree.get(id).tensors);
+        let names: Vec<String> = tensors.map(|tensor| tensor.name.clone()).collect();
+        let known = self.shared.iter().position(|(_, known)| *known == names);
+        known.unwrap_or_else(|| {
+            let index = self.shared.len();
+            self.units.push(UnitModules {
+                unit: Unit::SharedTransformer(index),
+                modules: inside,
+            });
+            self.shared.push((call, names));
+            index
+        })
+    }
+
+    /// Whether one of the modules has a tensor that is read for it.
+    fn reads_any(&self, modules: &[ModuleId]) -> bool {
+        let mut tensors = modules.iter().flat_map(|&id| &self.tree.get(id).tensors);
+        tensors.any(|tensor| tensor.origin != Origin::Earlier)
     }
 
     fn attention(
         &mut self,
         call: ModuleId,
-        source: &str,
+        path: &str,
         slot: usize,
     ) -> (AttentionModules, Option<[AdapterModules; 3]>) {
         let config = self.config;
@@ -396,7 +379,7 @@ impl Builder<'_> {
             span: "shared_transformer",
         };
         let concat = self.inside(place, "concat", "Concat", OpKind::Concat);
-        let input_layernorm = self.rms_norm(place, source, "input_layernorm", d_concat);
+        let input_layernorm = self.rms_norm(place, path, "input_layernorm", d_concat);
 
         let self_attn = self.inside(place, "self_attn", "Zamba2Attention", OpKind::Container);
         let attn = Place {
@@ -404,7 +387,7 @@ impl Builder<'_> {
             span: "self_attn",
             ..place
         };
-        let stored = format!("{source}.self_attn");
+        let stored = format!("{path}.self_attn");
         let projection = |builder: &mut Self, leaf: &str, rows: usize| {
             let id = builder.inside(attn, leaf, "Linear", OpKind::Linear);
             builder.matrix(
@@ -442,7 +425,7 @@ impl Builder<'_> {
     fn feed_forward(
         &mut self,
         call: ModuleId,
-        source: &str,
+        path: &str,
         slot: usize,
     ) -> (FeedForwardModules, AdapterModules) {
         let (h, d_ffn) = (self.config.hidden_size, self.config.intermediate_size);
@@ -451,14 +434,14 @@ impl Builder<'_> {
             part: Part::Ffn,
             span: "",
         };
-        let pre_ff_layernorm = self.rms_norm(place, source, "pre_ff_layernorm", h);
+        let pre_ff_layernorm = self.rms_norm(place, path, "pre_ff_layernorm", h);
         let feed_forward = self.inside(place, "feed_forward", "Zamba2MLP", OpKind::Container);
         let place = Place {
             parent: feed_forward,
             span: "feed_forward",
             ..place
         };
-        let stored = format!("{source}.feed_forward");
+        let stored = format!("{path}.feed_forward");
         let gate_up_proj = self.linear(place, &stored, "gate_up_proj", 2 * d_ffn, h);
         let name = "gate_up_proj_adapter";
         let gate_up_adapter = self.adapter(place, &stored, name, slot, [h, 2 * d_ffn]);

@@ -2,11 +2,13 @@
 //! every tensor is there and has its shape.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::model::config::Config;
 use crate::model::mixer::Mixer;
 use crate::model::module::{
-    AdapterModules, HybridModules, MixerModules, SharedModules, Slot, Unit,
+    AdapterModules, HybridModules, MixerModules, ModelPlan, ModuleTree, Origin, SharedModules,
+    Slot, Unit,
 };
 use crate::model::shared_transformer::{Adapter, Adapters, SharedTransformer};
 use crate::model::{Block, Hybrid, Zamba2};
@@ -17,10 +19,12 @@ use crate::ops::trace::ModuleId;
 /// The reference hard-codes this in its gated norm; `rms_norm_eps` does not apply there.
 const GATED_NORM_EPS: f32 = 1e-5;
 
-/// The tensors of the unit that is arriving.
+/// The tensors of the unit that is arriving, and those of earlier units that a later one uses, too, by their names.
 pub struct Parts<D: Device> {
-    pub matrices: HashMap<ModuleId, D::Weight>,
+    pub matrices: HashMap<ModuleId, Arc<D::Weight>>,
     pub vectors: HashMap<(ModuleId, Slot), Vec<f32>>,
+    pub earlier_matrices: HashMap<String, Arc<D::Weight>>,
+    pub earlier_vectors: HashMap<String, Vec<f32>>,
 }
 
 impl<D: Device> Default for Parts<D> {
@@ -28,14 +32,23 @@ impl<D: Device> Default for Parts<D> {
         Parts {
             matrices: HashMap::new(),
             vectors: HashMap::new(),
+            earlier_matrices: HashMap::new(),
+            earlier_vectors: HashMap::new(),
         }
     }
+}
+
+/// The modules whose tensors are part of the unit.
+fn unit_modules(plan: &ModelPlan, unit: Unit) -> &[ModuleId] {
+    let found = plan.units.iter().find(|planned| planned.unit == unit);
+    found.map_or(&[], |planned| &planned.modules)
 }
 
 impl<D: Device> Parts<D> {
     /// Moves the unit's tensors into its slot of the model.
     pub fn assemble(&mut self, ops: &mut Ops<D>, model: &mut Zamba2<D>, unit: Unit) {
         let (plan, config) = (&model.plan, &model.config);
+        self.take_earlier(&plan.tree, unit_modules(plan, unit));
         match unit {
             Unit::Embedding => {
                 let mut table = self.linear(ops, plan.embed_tokens);
@@ -64,6 +77,21 @@ impl<D: Device> Parts<D> {
             self.matrices.is_empty() && self.vectors.is_empty(),
             "a tensor has no place"
         );
+    }
+
+    /// Adds what the unit's modules use of earlier units.
+    fn take_earlier(&mut self, tree: &ModuleTree, modules: &[ModuleId]) {
+        for &id in modules {
+            let tensors = tree.get(id).tensors.iter();
+            for tensor in tensors.filter(|tensor| tensor.origin == Origin::Earlier) {
+                if let Some(weight) = self.earlier_matrices.get(&tensor.name) {
+                    self.matrices.insert(id, Arc::clone(weight));
+                }
+                if let Some(values) = self.earlier_vectors.get(&tensor.name) {
+                    self.vectors.insert((id, tensor.slot), values.clone());
+                }
+            }
+        }
     }
 
     fn vector(&mut self, module: ModuleId, slot: Slot) -> Vec<f32> {

@@ -3,19 +3,26 @@
 //! whole, so the peak is one tensor above the finished model.
 
 mod assemble;
+mod copies;
+pub mod end_tokens;
+pub mod foreign;
+pub mod names;
 pub mod packed;
 pub mod safetensors;
 pub mod schedule;
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::error::{Error, Fact, Result};
 use crate::base::quant::{QMatrixBuilder, WeightFormat, all_finite, store_row};
 use crate::loader::assemble::Parts;
+use crate::loader::copies::ContentHash;
 use crate::loader::safetensors::Dtype;
-use crate::loader::schedule::{ByteRange, LoadSchedule, PlannedTensor};
+use crate::loader::schedule::{ByteRange, LoadSchedule, PlannedTensor, TapsOrder, taps_order};
 use crate::model::Zamba2;
-use crate::model::module::Role;
+use crate::model::module::{Origin, Role};
 use crate::ops::Ops;
 use crate::ops::device::Device;
 
@@ -59,13 +66,29 @@ pub struct WeightStream<D: Device> {
     batch: Vec<u8>,
     rows_done: usize,
     parts: Parts<D>,
+    /// Names of tensors that a later unit uses, too.
+    used_again: HashSet<String>,
+    /// Of the tensor that is arriving, if it may be a copy of another one.
+    hash: ContentHash,
+    /// The matrices that others may be copies of.
+    known: HashMap<(ContentHash, usize, usize), Arc<D::Weight>>,
     /// The stored form of rows from the checkpoint, if anyone wants it.
     stored: Option<Vec<u8>>,
 }
 
 impl<D: Device> WeightStream<D> {
     pub fn new(schedule: LoadSchedule, format: WeightFormat) -> Self {
+        let tensors = schedule
+            .plan
+            .tree
+            .modules
+            .iter()
+            .flat_map(|module| &module.tensors);
+        let again = tensors.filter(|tensor| tensor.origin == Origin::Earlier);
         WeightStream {
+            used_again: again.map(|tensor| tensor.name.clone()).collect(),
+            hash: ContentHash::default(),
+            known: HashMap::new(),
             schedule,
             format,
             unit: 0,
@@ -208,7 +231,7 @@ impl<D: Device> WeightStream<D> {
             row => {
                 return Err(Error::NonFinite {
                     file: tensor.file.clone(),
-                    tensor: tensor.spec.name.clone(),
+                    tensor: tensor.name.clone(),
                     row: self.rows_done + row,
                 });
             }
@@ -221,6 +244,9 @@ impl<D: Device> WeightStream<D> {
         };
         for row in self.batch.chunks(stored_bytes) {
             builder.push_stored(row);
+            if tensor.spec.origin == Origin::Compared {
+                self.hash.push_row(row);
+            }
         }
         if let Some(stored) = &mut self.stored {
             stored.extend_from_slice(&self.batch);
@@ -242,8 +268,14 @@ impl<D: Device> WeightStream<D> {
             )),
         });
         self.row.clear();
+        let is_compared = tensor.spec.origin == Origin::Compared;
         let finite = match (form, growing) {
-            (Form::Stored, Growing::Matrix(builder)) => builder.push_stored(bytes),
+            (Form::Stored, Growing::Matrix(builder)) => {
+                if is_compared {
+                    self.hash.push_row(bytes);
+                }
+                builder.push_stored(bytes)
+            }
             (_, growing) => {
                 let dtype = match form {
                     Form::Checkpoint => &tensor.entry.dtype,
@@ -260,6 +292,9 @@ impl<D: Device> WeightStream<D> {
                             .resize(tensor.stored_row_bytes(self.format) as usize, 0);
                         store_row(format, &self.row, &mut self.batch);
                         builder.push_stored(&self.batch);
+                        if is_compared {
+                            self.hash.push_row(&self.batch);
+                        }
                         if let Some(stored) = &mut self.stored {
                             stored.extend_from_slice(&self.batch);
                         }
@@ -277,7 +312,7 @@ impl<D: Device> WeightStream<D> {
         if !finite {
             return Err(Error::NonFinite {
                 file: tensor.file.clone(),
-                tensor: tensor.spec.name.clone(),
+                tensor: tensor.name.clone(),
                 row: self.rows_done,
             });
         }
@@ -304,17 +339,33 @@ impl<D: Device> WeightStream<D> {
     }
 
     fn finish_tensor(&mut self, ops: &mut Ops<D>, model: &mut Zamba2<D>) {
-        let unit = &self.schedule.units[self.unit];
-        let PlannedTensor { module, spec, .. } = &unit.tensors[self.tensor];
+        let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
+        let (module, spec) = (tensor.module, tensor.spec.clone());
+        let is_used_again = self.used_again.contains(&spec.name);
         match self.growing.take().expect("a row has just come") {
             Growing::Matrix(builder) => {
-                let weight = ops.upload(builder.finish());
-                self.parts.matrices.insert(*module, weight);
+                let weight = match spec.origin {
+                    Origin::Compared => self.held_once(ops, builder),
+                    _ => Arc::new(ops.upload(builder.finish())),
+                };
+                if is_used_again {
+                    self.parts
+                        .earlier_matrices
+                        .insert(spec.name, Arc::clone(&weight));
+                }
+                self.parts.matrices.insert(module, weight);
             }
-            Growing::Vector(values) => {
-                self.parts.vectors.insert((*module, spec.slot), values);
+            Growing::Vector(mut values) => {
+                if taps_order(&spec, &tensor.entry.shape) == Some(TapsOrder::ByTap) {
+                    values = transposed(&values, spec.shape[0]);
+                }
+                if is_used_again {
+                    self.parts.earlier_vectors.insert(spec.name, values.clone());
+                }
+                self.parts.vectors.insert((module, spec.slot), values);
             }
         }
+        let unit = &self.schedule.units[self.unit];
         self.rows_done = 0;
         self.tensor += 1;
         if self.tensor == unit.tensors.len() {
@@ -322,6 +373,23 @@ impl<D: Device> WeightStream<D> {
             self.tensor = 0;
             self.unit += 1;
         }
+    }
+
+    /// The weight of a matrix that has come whole: that of an equal one, if there is any. Its rows are dropped then, and no
+    /// longer counted.
+    fn held_once(&mut self, ops: &mut Ops<D>, builder: QMatrixBuilder) -> Arc<D::Weight> {
+        let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
+        let (rows, cols) = (tensor.rows(), tensor.cols());
+        let key = (std::mem::take(&mut self.hash), rows, cols);
+        if let Some(equal) = self.known.get(&key) {
+            self.schedule.n_equal += 1;
+            self.schedule.weights_bytes -= tensor.stored_bytes(self.format);
+            self.schedule.parameters -= rows as u64 * cols as u64;
+            return Arc::clone(equal);
+        }
+        let weight = Arc::new(ops.upload(builder.finish()));
+        self.known.insert(key, Arc::clone(&weight));
+        weight
     }
 
     /// The error for a stream that ended too early; `Ok` when it is whole.
@@ -337,6 +405,14 @@ impl<D: Device> WeightStream<D> {
             actual_bytes: tensor.entry.start + here as u64,
         })
     }
+}
+
+/// `[d_conv, conv_dim]` as `[conv_dim, d_conv]`.
+fn transposed(by_tap: &[f32], conv_dim: usize) -> Vec<f32> {
+    let d_conv = by_tap.len() / conv_dim;
+    (0..by_tap.len())
+        .map(|i| by_tap[i % d_conv * conv_dim + i / d_conv])
+        .collect()
 }
 
 fn checkpoint_row_bytes(tensor: &PlannedTensor) -> usize {

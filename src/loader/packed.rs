@@ -1,5 +1,5 @@
 //! The manifest of a packed checkpoint: the same folder whether `zamba2 pack` wrote it, a page keeps it in its storage,
-//! or a static host serves it. It stands on floor 3 and reads no file.
+//! or a static host serves it. It reads no file.
 //!
 //! A packed checkpoint holds config.json, the tokenizer's files, the head of each safetensors file (its length and its
 //! header, from which the same plan is made) and one file per unit with the weights in their stored form, row by row
@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Fact, Result};
+use crate::loader::foreign;
 use crate::loader::schedule::LoadSchedule;
 
 /// The manifest's name in the folder.
@@ -71,6 +72,7 @@ impl Manifest {
             file: MANIFEST.into(),
             fact,
         };
+        foreign::check_text(MANIFEST, text.as_bytes())?;
         let manifest: Manifest =
             serde_json::from_str(text).map_err(|error| bad(error.to_string().into()))?;
         if manifest.format != FORMAT {

@@ -1,4 +1,4 @@
-//! The header of a safetensors file: which tensor lies where. It stands on floor 3 and is fed bytes; it reads no file.
+//! The header of a safetensors file: which tensor lies where. It is fed bytes and reads no file.
 //! Everything that the header claims is checked against the file's size before any of it is used.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::error::{Error, Fact, Result};
+use crate::base::json;
+use crate::loader::foreign;
 
 /// A header of a 7B checkpoint has about 0.1 MB; anything near this bound is not a header.
 const MAX_HEADER_BYTES: u64 = 100 << 20;
@@ -97,6 +99,9 @@ pub fn header_bytes(file: &str, file_bytes: u64, first8: &[u8]) -> Result<u64> {
     let length = u64::from_le_bytes(first8);
     let fits = length <= MAX_HEADER_BYTES && 8 + length <= file_bytes;
     if length < 2 || !fits {
+        if let Some(error) = foreign::not_safetensors(file, &first8) {
+            return Err(error);
+        }
         return Err(Error::Header {
             file: file.into(),
             fact: Fact::new("header_length")
@@ -158,7 +163,9 @@ impl Shard {
                     ));
                 }
             }
-            let shape = entry.shape.iter().map(|d| *d as usize).collect();
+            // A length that no address reaches belongs to no tensor of the model.
+            let length = |&length: &u64| usize::try_from(length).unwrap_or(usize::MAX);
+            let shape = entry.shape.iter().map(length).collect();
             tensors.insert(
                 name,
                 TensorEntry {
@@ -204,10 +211,13 @@ pub fn shard_files(file: &str, text: &str) -> Result<Vec<String>> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let index: Index = serde_json::from_str(text).map_err(|error| Error::Header {
+    foreign::check_text(file, text.as_bytes())?;
+    let wrong = |detail: String| Error::Header {
         file: file.into(),
-        fact: Fact::new("not_an_index").with("detail", error.to_string()),
-    })?;
+        fact: Fact::new("not_an_index").with("detail", detail),
+    };
+    let value = json::parse(text).map_err(wrong)?;
+    let index = Index::deserialize(value).map_err(|error| wrong(error.to_string()))?;
     let mut files: Vec<String> = index.weight_map.into_values().collect();
     files.sort();
     files.dedup();

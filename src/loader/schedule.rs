@@ -8,9 +8,10 @@ use serde::Serialize;
 use crate::base::error::{Error, Result};
 use crate::base::quant::WeightFormat;
 use crate::family;
+use crate::loader::names::{Located, TensorNames};
 use crate::loader::safetensors::{Dtype, Shard, TensorEntry};
 use crate::model::config::Config;
-use crate::model::module::{ModelPlan, Role, TensorSpec, Unit};
+use crate::model::module::{ModelPlan, Role, Slot, TensorSpec, Unit};
 use crate::ops::trace::ModuleId;
 
 /// Consecutive bytes of one file.
@@ -27,6 +28,8 @@ pub struct PlannedTensor {
     pub module: ModuleId,
     pub spec: TensorSpec,
     pub file: String,
+    /// As the file spells it.
+    pub name: String,
     pub entry: TensorEntry,
 }
 
@@ -76,21 +79,25 @@ pub struct PlannedUnit {
 pub struct LoadSchedule {
     pub units: Vec<PlannedUnit>,
     pub plan: Arc<ModelPlan>,
+    /// Weights of the model, each counted once however often it is used.
     pub parameters: u64,
-    /// Bytes of the weights once loaded.
+    /// Bytes of the weights once loaded. Like `parameters` it counts tensors that may be equal as different ones until
+    /// their numbers are there.
     pub weights_bytes: u64,
+    /// Tensors that have come and were equal to an earlier one.
+    pub n_equal: usize,
 }
 
 impl LoadSchedule {
     /// Checks that the shards hold every tensor that `config` implies, in its shape and a known dtype, and orders
     /// their bytes.
     pub fn new(config: &Config, shards: &[Shard], format: WeightFormat) -> Result<LoadSchedule> {
-        let has = |name: &str| shards.iter().any(|shard| shard.tensors.contains_key(name));
-        let plan = family::plan(config, has);
+        let names = TensorNames::new(shards)?;
+        let plan = family::plan(config, |name| names.get(name).is_some());
         let mut units = Vec::new();
         for unit in &plan.units {
             let specs = plan.tensors(unit).into_iter();
-            let found = specs.map(|(module, spec)| find(shards, module, spec));
+            let found = specs.map(|(module, spec)| find(&names, module, spec));
             let mut found = found.collect::<Result<Vec<_>>>()?;
             found.sort_by(|a, b| (&a.file, a.entry.start).cmp(&(&b.file, b.entry.start)));
             units.push(PlannedUnit {
@@ -105,44 +112,67 @@ impl LoadSchedule {
             weights_bytes: units.iter().map(|unit| unit.stored_bytes).sum(),
             units,
             plan: Arc::new(plan),
+            n_equal: 0,
         })
     }
 }
 
-fn find(shards: &[Shard], module: ModuleId, spec: &TensorSpec) -> Result<PlannedTensor> {
-    let holder = shards.iter().find_map(|shard| {
-        let entry = shard.tensors.get(&spec.name)?;
-        Some((&shard.file, entry))
-    });
-    let Some((file, entry)) = holder else {
-        let file = match shards {
-            [shard] => shard.file.clone(),
-            _ => "model.safetensors.index.json".into(),
-        };
-        let tensor = spec.name.clone();
-        return Err(Error::MissingTensor { file, tensor });
+fn find(names: &TensorNames, module: ModuleId, spec: &TensorSpec) -> Result<PlannedTensor> {
+    let Some(located) = names.get(&spec.name) else {
+        return Err(names.missing(&spec.name));
     };
+    let Located { file, name, entry } = located;
     if let Dtype::Other(dtype) = &entry.dtype {
-        return Err(Error::Dtype {
-            file: file.clone(),
-            tensor: spec.name.clone(),
+        return Err(names.refusal(Error::Dtype {
+            file: file.into(),
+            tensor: name.into(),
             dtype: dtype.clone(),
-        });
+        }));
     }
-    if entry.shape != spec.shape {
-        return Err(Error::Shape {
-            file: file.clone(),
-            tensor: spec.name.clone(),
+    if entry.shape != spec.shape && taps_order(spec, &entry.shape).is_none() {
+        return Err(names.refusal(Error::Shape {
+            file: file.into(),
+            tensor: name.into(),
             expected: spec.shape.clone(),
             found: entry.shape.clone(),
-        });
+        }));
     }
     Ok(PlannedTensor {
         module,
         spec: spec.clone(),
-        file: file.clone(),
+        file: file.into(),
+        name: name.into(),
         entry: entry.clone(),
     })
+}
+
+/// The order in which a file has the weights of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapsOrder {
+    /// As the reference has them: the taps of one channel together. MLX moves the axis of length 1, which moves no number.
+    ByChannel,
+    /// The channels of one tap together, as in JAX.
+    ByTap,
+}
+
+/// The order of a convolution's weights of this shape; `None` for another tensor or another shape.
+pub fn taps_order(spec: &TensorSpec, shape: &[usize]) -> Option<TapsOrder> {
+    let &[conv_dim, 1, d_conv] = &spec.shape[..] else {
+        return None;
+    };
+    if spec.slot != Slot::Taps || shape.len() > 3 {
+        return None;
+    }
+    // Axes of length 1 have no order.
+    let axes = |shape: &[usize]| -> Vec<usize> {
+        let axes = shape.iter().copied();
+        axes.filter(|&n| n != 1).collect()
+    };
+    match axes(shape) {
+        found if found == axes(&[conv_dim, d_conv]) => Some(TapsOrder::ByChannel),
+        found if found == axes(&[d_conv, conv_dim]) => Some(TapsOrder::ByTap),
+        _ => None,
+    }
 }
 
 /// Joins adjacent tensors. Gaps are left out, so that the stream holds nothing but the unit's bytes.

@@ -1,13 +1,18 @@
 //! The sizes of a model: `config.json`, in both spellings in use, checked and completed with the sizes that follow from
-//! it. It reads text, never files.
+//! it. It reads text, never files. docs/checkpoints.md has the account of every field.
+
+pub mod fields;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::base::error::{Error, Fact, Result};
+use crate::model::config::fields::Fields;
 use crate::ops::device::AttentionShape;
 
 const FILE: &str = "config.json";
+/// What the reference sets `max_position_embeddings` to for `use_long_context`, whatever the field says.
+const LONG_CONTEXT_POSITIONS: usize = 16_384;
 
 /// What block `i` of the model is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +44,8 @@ pub struct Config {
     pub adapter_rank: usize,
     pub use_mem_rope: bool,
     pub rope_theta: f32,
+    /// What positions are divided by (RoPE type `linear`); 1 without scaling.
+    pub rope_factor: f32,
     pub use_long_context: bool,
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f32,
@@ -46,26 +53,23 @@ pub struct Config {
     pub add_bias_linear: bool,
     pub tie_word_embeddings: bool,
     pub bos_token_id: Option<u32>,
+    /// The tokens that end a text: those of config.json, and what `loader::end_tokens` adds to them.
     pub eos_token_ids: Vec<u32>,
 }
 
 impl Config {
     /// Reads `config.json`. Errors name the field and what it must be.
     pub fn from_json(text: &str) -> Result<Config> {
-        let value: Value = serde_json::from_str(text).map_err(|error| {
-            config_error(Fact::new("not_json").with("detail", error.to_string()))
-        })?;
-        let Value::Object(map) = value else {
-            return Err(config_error(Fact::new("not_an_object")));
-        };
-        let fields = Fields(map);
+        let fields = Fields::parse(FILE, text)?;
         let model_type = fields.text("model_type")?;
+        let model_type = model_type.ok_or_else(|| fields.missing("model_type"))?;
         if model_type != "zamba2" {
             return Err(Error::Architecture {
                 file: FILE.into(),
                 found: model_type.into(),
             });
         }
+        check_supported(&fields)?;
 
         let hidden_size = fields.required_size("hidden_size", 1 << 16)?;
         let d_inner = hidden_size * fields.size("mamba_expand", 2, 16)?;
@@ -77,6 +81,10 @@ impl Config {
             heads => heads,
         };
         let n_attention_heads = fields.required_size("num_attention_heads", 1 << 12)?;
+        let use_mem_rope = fields.flag("use_mem_rope", false)?;
+        let (rope_theta, rope_factor) = rope(&fields, use_mem_rope)?;
+        let use_long_context = fields.flag("use_long_context", false)?;
+        let trained_positions = fields.size("max_position_embeddings", 4096, 1 << 24)?;
         let legacy_ffn = fields.size("ffn_hidden_size", 4 * hidden_size, 1 << 20)?;
         let config = Config {
             vocab_size: fields.required_size("vocab_size", 1 << 22)?,
@@ -93,10 +101,15 @@ impl Config {
             num_mem_blocks: fields.size("num_mem_blocks", 1, 64)?,
             use_shared_attention_adapter: fields.flag("use_shared_attention_adapter", false)?,
             adapter_rank: fields.size("adapter_rank", 128, 1 << 14)?,
-            use_mem_rope: fields.flag("use_mem_rope", false)?,
-            rope_theta: rope_theta(&fields)?,
-            use_long_context: fields.flag("use_long_context", false)?,
-            max_position_embeddings: fields.size("max_position_embeddings", 4096, 1 << 24)?,
+            use_mem_rope,
+            rope_theta,
+            rope_factor,
+            use_long_context,
+            max_position_embeddings: if use_long_context {
+                LONG_CONTEXT_POSITIONS
+            } else {
+                trained_positions
+            },
             rms_norm_eps: fields.number("rms_norm_eps", 1e-5, 0.0, 1.0)?,
             time_step_min: fields.number("time_step_min", 0.001, 0.0, 1e3)?,
             add_bias_linear: fields.flag("add_bias_linear", false)?,
@@ -198,13 +211,6 @@ fn config_error(fact: Fact) -> Error {
     }
 }
 
-/// A field whose value is not of the kind that `id` names.
-fn not_expected(id: &'static str, field: &str, found: &Value) -> Fact {
-    Fact::new(id)
-        .with("field", field)
-        .with("found", found.to_string())
-}
-
 fn divide(name: &str, value: usize, by_name: &str, by: usize) -> Result<usize> {
     if by == 0 || !value.is_multiple_of(by) {
         let fact = Fact::new("not_a_multiple")
@@ -215,20 +221,107 @@ fn divide(name: &str, value: usize, by_name: &str, by: usize) -> Result<usize> {
     Ok(value / by)
 }
 
-fn rope_theta(fields: &Fields) -> Result<f32> {
-    let nested = match fields.0.get("rope_parameters") {
-        Some(Value::Object(map)) => Fields(map.clone()),
-        _ => Fields(Map::new()),
+/// Where RoPE's fields stand: `rope_parameters` or the older `rope_scaling`, which wins in the reference if both are there.
+/// Fields of another rotation are refused; a model without RoPE reads none of them.
+fn rope(fields: &Fields, use_mem_rope: bool) -> Result<(f32, f32)> {
+    let scaling = fields.object("rope_scaling")?;
+    let (name, nested) = match scaling {
+        Some(scaling) => ("rope_scaling", Some(scaling)),
+        None => ("rope_parameters", fields.object("rope_parameters")?),
     };
-    let legacy = fields.number("rope_theta", 10_000.0, 1e-3, 1e12)?;
-    nested.number("rope_theta", legacy, 1e-3, 1e12)
+    let theta = fields.number("rope_theta", 10_000.0, 1e-3, 1e12)?;
+    let Some(nested) = nested else {
+        return Ok((theta, 1.0));
+    };
+    let theta = nested.number("rope_theta", theta, 1e-3, 1e12)?;
+    if !use_mem_rope {
+        return Ok((theta, 1.0));
+    }
+    // The reference has parameters for each kind of layer in other families, and none here.
+    if let Some((key, found)) = nested.nested_objects().next() {
+        return Err(fields.unsupported(&format!("{name}.{key}"), found));
+    }
+    // The older spelling of the type is `type`.
+    let key = if nested.get("rope_type").is_some() {
+        "rope_type"
+    } else {
+        "type"
+    };
+    match nested.text(key)? {
+        None | Some("default") => Ok((theta, 1.0)),
+        Some("linear") if nested.get("factor").is_none() => {
+            Err(fields.missing(&format!("{name}.factor")))
+        }
+        Some("linear") => {
+            // The default rotation does not look at this field.
+            for fields in [&nested, fields] {
+                if let Some(found) = fields.get("partial_rotary_factor")
+                    && found.as_f64() != Some(1.0)
+                {
+                    return Err(fields.unsupported("partial_rotary_factor", found));
+                }
+            }
+            Ok((theta, nested.number("factor", 1.0, 1e-6, 1e6)?))
+        }
+        Some(other) => Err(fields.unsupported(&format!("{name}.{key}"), &other.into())),
+    }
+}
+
+/// Fields that name weights or arithmetic that this crate does not have. Without this check they would change the numbers
+/// in silence.
+fn check_supported(fields: &Fields) -> Result<()> {
+    // Both are GELU by the error function.
+    let exact_gelu = ["gelu", "gelu_python"];
+    if let Some(found) = fields.get("hidden_act")
+        && !found
+            .as_str()
+            .is_some_and(|name| exact_gelu.contains(&name))
+    {
+        return Err(fields.unsupported("hidden_act", found));
+    }
+    let mlx = fields.object("quantization")?.map(|_| "mlx".to_owned());
+    let method = match fields.object("quantization_config")? {
+        // The oldest files of bitsandbytes have no method.
+        Some(config) => Some(
+            config
+                .text("quant_method")?
+                .unwrap_or("bitsandbytes")
+                .to_owned(),
+        ),
+        None => mlx,
+    };
+    if let Some(method) = method {
+        return Err(Error::AlreadyQuantised {
+            file: FILE.into(),
+            method,
+        });
+    }
+    // The fields of Zyphra's own fork of transformers, from before the architecture was part of it.
+    let of_the_fork = [
+        "lora_rank",
+        "use_shared_block_lora",
+        "use_shared_attention_lora",
+        "state_size",
+    ];
+    let found = of_the_fork.iter().find(|name| fields.get(name).is_some());
+    match found {
+        Some(field) if fields.get("mamba_d_state").is_none() => Err(Error::ForeignLayout {
+            file: FILE.into(),
+            fact: Fact::new("layout_zyphra").with("found", *field),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The kind of each block, from `layers_block_type` (whose plain name is `mamba` on the Hub and `linear_attention`
 /// in newer files) or from `hybrid_layer_ids`.
 fn kinds(fields: &Fields) -> Result<Vec<BlockKind>> {
-    let n_blocks = fields.required_size("num_hidden_layers", 1 << 10)?;
-    if let Some(Value::Array(names)) = fields.0.get("layers_block_type") {
+    let n_blocks = fields.required_size("num_hidden_layers", 1 << 8)?;
+    // The reference also takes `layer_types`, its common name of the list.
+    let listed = fields
+        .get("layers_block_type")
+        .or_else(|| fields.get("layer_types"));
+    if let Some(Value::Array(names)) = listed {
         if names.len() != n_blocks {
             let fact = Fact::new("layer_count")
                 .with("found", names.len())
@@ -246,7 +339,7 @@ fn kinds(fields: &Fields) -> Result<Vec<BlockKind>> {
             })
             .collect();
     }
-    let Some(Value::Array(ids)) = fields.0.get("hybrid_layer_ids") else {
+    let Some(Value::Array(ids)) = fields.get("hybrid_layer_ids") else {
         return Err(config_error(
             Fact::new("field_missing").with("field", "layers_block_type"),
         ));
@@ -268,81 +361,10 @@ fn kinds(fields: &Fields) -> Result<Vec<BlockKind>> {
     Ok(kinds)
 }
 
-/// Typed access to the fields of one JSON object. `null` counts as absent, as the reference treats it.
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
-    fn text(&self, name: &str) -> Result<&str> {
-        let Some(value) = self.get(name) else {
-            return Err(config_error(Fact::new("field_missing").with("field", name)));
-        };
-        value
-            .as_str()
-            .ok_or_else(|| config_error(not_expected("field_text", name, value)))
-    }
-
-    fn required_size(&self, name: &str, max: usize) -> Result<usize> {
-        if self.get(name).is_none() {
-            return Err(config_error(Fact::new("field_missing").with("field", name)));
-        }
-        self.size(name, 0, max)
-    }
-
-    fn size(&self, name: &str, default: usize, max: usize) -> Result<usize> {
-        let Some(value) = self.get(name) else {
-            return Ok(default);
-        };
-        let size = value
-            .as_u64()
-            .filter(|&size| size >= 1 && size <= max as u64);
-        size.map(|size| size as usize)
-            .ok_or_else(|| config_error(not_expected("field_size", name, value).with("max", max)))
-    }
-
-    fn number(&self, name: &str, default: f32, min: f64, max: f64) -> Result<f32> {
-        let Some(value) = self.get(name) else {
-            return Ok(default);
-        };
-        let number = value.as_f64().filter(|number| (min..=max).contains(number));
-        number.map(|number| number as f32).ok_or_else(|| {
-            config_error(
-                not_expected("field_number", name, value)
-                    .with("min", min)
-                    .with("max", max),
-            )
-        })
-    }
-
-    fn flag(&self, name: &str, default: bool) -> Result<bool> {
-        let Some(value) = self.get(name) else {
-            return Ok(default);
-        };
-        value
-            .as_bool()
-            .ok_or_else(|| config_error(not_expected("field_flag", name, value)))
-    }
-
-    /// One id, a list of ids, or none.
-    fn token_ids(&self, name: &str) -> Result<Vec<u32>> {
-        let wrong = |value: &Value| config_error(not_expected("field_token_ids", name, value));
-        let id = |value: &Value| {
-            let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-            id.ok_or_else(|| wrong(value))
-        };
-        match self.get(name) {
-            None => Ok(Vec::new()),
-            Some(Value::Array(ids)) => ids.iter().map(id).collect(),
-            Some(value) => Ok(vec![id(value)?]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Map;
+
     use super::*;
 
     const SMALL: &str = r#"{"model_type": "zamba2", "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 3,

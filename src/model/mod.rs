@@ -58,7 +58,7 @@ pub struct Zamba2<D: Device> {
     /// Each stored once, however many blocks call it.
     pub shared_transformers: Vec<Option<SharedTransformer<D>>>,
     pub final_layernorm: Option<Norm<D>>,
-    /// Only in an untied model; a tied one multiplies by the embedding.
+    /// Only if the checkpoint has one beside the embedding; the same weight if both are equal.
     pub lm_head: Option<Linear<D>>, // [vocab, h]
     pub rope: Option<Rope>,
     /// The module of each block, for its span.
@@ -117,7 +117,7 @@ fn rope(config: &Config, settings: &NumericSettings) -> Rope {
         theta *= 8f32.powf(d / (d - 2.0));
     }
     let inv_freq = (0..head_dim / 2)
-        .map(|k| 1.0 / theta.powf((2 * k) as f32 / head_dim as f32))
+        .map(|k| 1.0 / theta.powf((2 * k) as f32 / head_dim as f32) / config.rope_factor)
         .collect();
     Rope { inv_freq, head_dim }
 }

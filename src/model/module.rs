@@ -72,14 +72,26 @@ pub enum Slot {
     DtBias,
 }
 
+/// Where the values of a tensor come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Read from the checkpoint.
+    Read,
+    /// Read, and compared with other tensors of this origin: equal ones are stored once.
+    Compared,
+    /// An earlier module of the tree has read the same tensor.
+    Earlier,
+}
+
 /// A tensor that the checkpoint must contain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorSpec {
-    /// The name in the checkpoint.
+    /// The reference's name of it; the checkpoint may have a prefix before all names.
     pub name: String,
     pub shape: Vec<usize>,
     pub role: Role,
     pub slot: Slot,
+    pub origin: Origin,
 }
 
 /// One module. A shared transformer appears once per block that calls it, with the same tensors.
@@ -257,7 +269,7 @@ pub struct BlockModules {
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnitModules {
     pub unit: Unit,
-    /// The modules whose tensors are loaded with the unit.
+    /// The modules whose tensors are loaded with the unit, except tensors of [`Origin::Earlier`].
     pub modules: Vec<ModuleId>,
 }
 
@@ -268,7 +280,7 @@ pub struct ModelPlan {
     pub units: Vec<UnitModules>,
     pub embed_tokens: ModuleId,
     pub blocks: Vec<BlockModules>,
-    /// For each shared transformer, its modules below the block under whose path its tensors are stored.
+    /// For each shared transformer, its modules below the first block that calls it.
     pub shared: Vec<SharedModules>,
     pub final_layernorm: ModuleId,
     pub lm_head: ModuleId,
@@ -276,12 +288,14 @@ pub struct ModelPlan {
 }
 
 impl ModelPlan {
-    /// The tensors of a unit, each with its module.
+    /// The tensors that are read with a unit, each with its module.
     pub fn tensors(&self, unit: &UnitModules) -> Vec<(ModuleId, &TensorSpec)> {
         let modules = unit.modules.iter();
         let tensors =
             modules.flat_map(|&id| self.tree.get(id).tensors.iter().map(move |t| (id, t)));
-        tensors.collect()
+        tensors
+            .filter(|(_, tensor)| tensor.origin != Origin::Earlier)
+            .collect()
     }
 
     /// Every tensor of the checkpoint, in the order in which a forward pass needs them.

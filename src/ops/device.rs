@@ -6,6 +6,8 @@
 //! wrong shapes are programmer errors, which `Ops` asserts, and failures of the device are returned by
 //! [`Device::read`], or by [`Device::check`] when nothing is read.
 
+use std::sync::Arc;
+
 use crate::base::error::Result;
 use crate::base::quant::{QMatrix, WeightFormat};
 use crate::ops::trace::{ModuleId, SpanId, SpanTime};
@@ -30,7 +32,8 @@ pub fn split<T, const N: usize>(tensor: &T, widths: [usize; N]) -> [Cols<'_, T>;
 /// A linear layer y = W·x + bias.
 pub struct Linear<D: Device> {
     pub module: ModuleId,
-    pub weight: D::Weight,       // [d_out, d_in]
+    /// Several layers may use one weight.
+    pub weight: Arc<D::Weight>, // [d_out, d_in]
     pub bias: Option<D::Tensor>, // [1, d_out]
 }
 

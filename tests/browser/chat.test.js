@@ -153,22 +153,23 @@ test("a conversation is tokenised as its rendered text with one BOS token", () =
     { "tokenizer_config.json": CONFIG },
   ));
 
-test("a chat answer ends at the end-of-turn token, and plain text continues past it", () =>
+test("an answer and plain text end at the tokenizer's end token, unless end tokens are ignored", () =>
   withModule(
     async (page) => {
       const reasons = await page.evaluate(async (source) => {
         const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
         /** @param {any} prompt */
-        const reason = async (prompt) => {
-          for await (const _ of model.generate(prompt, { temperature: 0, max_tokens: 60 }));
+        const reason = async (prompt, ignore_eos = false) => {
+          for await (const _ of model.generate(prompt, { temperature: 0, max_tokens: 60, ignore_eos }));
           return { reason: model.last.reason, tokens: model.last.tokens };
         };
         const messages = [{ role: "user", content: "What is ownership?" }];
         const ids = await model.tokenize(await model.renderChat(messages), { special: false });
-        return [await reason({ messages }), await reason(ids)];
+        return [await reason({ messages }), await reason(ids), await reason(ids, true)];
       }, EMBEDDED);
       assert.equal(reasons[0].reason, "eos");
-      assert.ok(reasons[1].tokens > reasons[0].tokens);
+      assert.deepEqual(reasons[1], reasons[0]);
+      assert.ok(reasons[2].tokens > reasons[0].tokens);
       // A full stop is used as the end-of-turn token, because this model produces one soon.
     },
     { "tokenizer_config.json": JSON.stringify({ bos_token: "<s>", eos_token: ".", chat_template: TEMPLATE }) },

@@ -16,7 +16,7 @@ pub const MODEL_WIDTHS: [(&str, WeightFormat, usize, usize); 3] = [
 pub fn linear<D: Device>(be: &mut Ops<D>, weight: &QMatrix, bias: Option<&[f32]>) -> Linear<D> {
     Linear {
         module: MODULE,
-        weight: be.upload(weight.clone()),
+        weight: be.upload(weight.clone()).into(),
         bias: bias.map(|bias| rows(be, bias.len(), bias)),
     }
 }

@@ -16,6 +16,8 @@ import { isWebPage, isWebPageForWeights, missingFile, orNull } from "./source_pa
 
 const WEIGHTS_FILE = "model.safetensors";
 const INDEX_FILE = "model.safetensors.index.json";
+/** The reference's options for generation, which may name further end tokens. */
+const GENERATION_FILE = "generation_config.json";
 /** The files that may hold the chat template. */
 const CHAT_FILES = ["tokenizer_config.json", "chat_template.jinja"];
 
@@ -41,12 +43,15 @@ const CHAT_FILES = ["tokenizer_config.json", "chat_template.jinja"];
  */
 export async function openCheckpoint(engine, source, stored, signal, onFacts) {
   const files = new CheckpointFiles(source, stored, signal);
-  const config = await files.required("config.json");
+  const config = await files.required("config.json").catch(async (thrown) => {
+    throw await missingPart(engine, source, thrown, signal);
+  });
   const info = engine.open_config(textOf(config));
   onFacts({ info, n_blocks: info.n_blocks });
   const tokenizer = await openTokenizer(engine, files);
   const chat_template = tokenizer ? await openChat(engine, files, signal) : { chat: false, fault: null };
-  onFacts({ tokenizer, chat: chat_template.chat, phase: "header" });
+  info.eos_token_ids = await openEndTokens(engine, files, stored);
+  onFacts({ info, tokenizer, chat: chat_template.chat, phase: "header" });
   const { shards, ...headers } =
     (await openStoredHeaders(engine, source, stored)) ?? (await openHeaders(engine, source, files, signal));
   const units = engine.plan();
@@ -135,6 +140,37 @@ async function openChat(engine, files, signal) {
 }
 
 /**
+ * The ids of all end tokens, with those of generation_config.json.
+ * @param {WasmEngine} engine @param {CheckpointFiles} files @param {StoreFolder | null} stored
+ * @returns {Promise<number[]>}
+ */
+async function openEndTokens(engine, files, stored) {
+  const bytes = await files.small(GENERATION_FILE).catch((thrown) => {
+    // A model that an earlier version stored has no such file on this device, and still loads without a network.
+    if (stored?.complete) return null;
+    throw thrown;
+  });
+  return [...engine.open_generation_config(bytes ? textOf(bytes) : undefined)];
+}
+
+/**
+ * The error for a source without a file that every checkpoint has: what the source has instead, if one of a few other
+ * files shows it, otherwise `thrown`.
+ * @param {WasmEngine} engine @param {ByteSource} source @param {unknown} thrown @param {AbortSignal} signal
+ */
+async function missingPart(engine, source, thrown, signal) {
+  if (!(thrown instanceof Zamba2Error && thrown.code === "missing_file")) return thrown;
+  const names = [];
+  for (const name of engine.telltale_files()) if (await exists(source, name, signal)) names.push(name);
+  try {
+    engine.check_names(names);
+  } catch (foreign) {
+    return foreign;
+  }
+  return thrown;
+}
+
+/**
  * The headers from this device; null unless all of them are there.
  * @param {WasmEngine} engine
  * @param {ByteSource} source
@@ -165,7 +201,7 @@ async function openHeaders(engine, source, files, signal) {
   const names = await weightFiles(engine, source, signal);
   if (!names) {
     const packed = await openPack(engine, source, files, signal);
-    if (!packed) throw missingFile(WEIGHTS_FILE);
+    if (!packed) throw await missingPart(engine, source, missingFile(WEIGHTS_FILE), signal);
     return packed;
   }
   const shards = [];

@@ -101,6 +101,9 @@ export interface WasmEngine {
     tokenizer_config: Uint8Array | null,
     jinja: Uint8Array | null,
   ): { chat: boolean; fault: ErrorReport | null };
+  open_generation_config(text?: string): Uint32Array<ArrayBuffer>;
+  telltale_files(): string[];
+  check_names(names: string[]): void;
   open_index(text: string): string[];
   header_bytes(file: string, file_bytes: number, first8: Uint8Array): number;
   open_shard(file: string, file_bytes: number, header: Uint8Array): void;
