@@ -154,15 +154,7 @@ fn empty<B: Device>(
     heads: &[Head],
     settings: LoadSettings,
 ) -> Result<Session<B>> {
-    let tokenizer = match fs::read(dir.join("tokenizer.json")) {
-        Ok(bytes) => Some(Tokenizer::from_bytes(
-            "tokenizer.json",
-            &bytes,
-            config.vocab_size,
-        )?),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(io_error("tokenizer.json", &error)),
-    };
+    let tokenizer = read_tokenizer(dir, config.vocab_size)?;
     let shards = heads.iter().map(|head| {
         // A stored head may be as damaged as a file.
         let first = &head.bytes[..head.bytes.len().min(8)];
@@ -277,6 +269,24 @@ pub fn chat_template(dir: &Path) -> Result<Option<ChatTemplate>> {
     let config = optional_text(dir, chat::TOKENIZER_CONFIG)?;
     let jinja = optional_text(dir, chat::JINJA)?;
     ChatTemplate::of_checkpoint(config.as_deref(), jinja.as_deref())
+}
+
+/// The tokenizer of the folder, if it has one, with what tokenizer_config.json adds to it.
+///
+/// # Errors
+/// The file at fault and what is wrong with it.
+pub fn read_tokenizer(dir: &Path, vocab_size: usize) -> Result<Option<Tokenizer>> {
+    let file = "tokenizer.json";
+    let bytes = match fs::read(dir.join(file)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(file, &error)),
+    };
+    let mut tokenizer = Tokenizer::from_bytes(file, &bytes, vocab_size)?;
+    if let Some(config) = optional_text(dir, chat::TOKENIZER_CONFIG)? {
+        tokenizer.apply_config(&config)?;
+    }
+    Ok(Some(tokenizer))
 }
 
 fn optional_text(dir: &Path, name: &str) -> Result<Option<String>> {

@@ -70,6 +70,8 @@ errors! {
     EmptyPrompt = "empty_prompt",
     PromptTooLong = "prompt_too_long" { tokens: usize, limit: usize },
     Token = "bad_token" { token: u32, vocab_size: usize },
+    /// A text that holds a token of the tokenizer's which the embedding has no row for.
+    PromptToken = "bad_prompt_token" { token: u32, text: String, vocab_size: usize },
     Setting = "bad_option" { name: String, fact: Fact },
     /// A plan that is refused before anything is allocated. An allocation that fails is `out_of_memory`, which only
     /// JavaScript can observe.

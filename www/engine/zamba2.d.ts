@@ -266,8 +266,19 @@ export interface ChatMessage {
   content: string;
 }
 
+/** A conversation for the assistant to answer. */
+export interface ChatPrompt {
+  messages: ChatMessage[];
+  /**
+   * What control tokens in the messages of "user" and "tool" become. "plain" (the default): text, so `<|im_end|>` in a
+   * message ends no turn. "control": tokens, as in the reference. Where the template changes the text of messages so
+   * much that its own tokens can't be told apart, both are "control".
+   */
+  content?: "plain" | "control";
+}
+
 /** Text to continue, token ids, or a conversation for the assistant to answer. */
-export type Prompt = string | ArrayLike<number> | { messages: ChatMessage[] };
+export type Prompt = string | ArrayLike<number> | ChatPrompt;
 
 export interface RunOptions extends GenerateOptions {
   /** Aborting makes the loop throw the signal's reason; the engine stops within one token, or one block of prefill. */
@@ -346,8 +357,10 @@ export interface Model {
   /** `special` (default true) adds the tokenizer's special tokens. */
   tokenize(text: string, options?: { special?: boolean }): Promise<Uint32Array>;
   detokenize(ids: ArrayLike<number>): Promise<string>;
-  /** The text of a conversation up to the assistant's next turn. Tokenize it with `special: false`. */
+  /** The text of a conversation up to the assistant's next turn. */
   renderChat(messages: ChatMessage[]): Promise<string>;
+  /** The tokens of a conversation up to the assistant's next turn, as `generate` reads them. */
+  tokenizeChat(prompt: ChatPrompt): Promise<Uint32Array>;
   /**
    * Continues a prompt. While the model is loading, each block runs on the prompt as soon as it has arrived. The worker
    * is at most one token ahead of the loop; leaving the loop stops it. An iterator that is neither read to its end nor
@@ -398,7 +411,8 @@ export interface RestoredSequence<Tokens> {
 /** The stable names of errors, for programs. */
 // prettier-ignore
 export type ErrorCode =
-  | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_run" | "bad_shape" | "bad_snapshot"
+  | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_prompt_token" | "bad_run" | "bad_shape"
+  | "bad_snapshot"
   | "bad_token" | "bad_tokenizer" | "busy" | "changed" | "chat_refused" | "damaged" | "device" | "device_limit"
   | "device_lost" | "device_memory" | "disposed" | "empty_prompt" | "engine_missing" | "folder_not_empty"
   | "http_status" | "internal" | "io" | "memory_limit" | "missing_file" | "missing_tensor" | "network"

@@ -177,7 +177,7 @@ export class Playground {
   /** What the model would read. @param {Model} model @param {string} text */
   async promptTokens(model, text) {
     if (!this.chat.on) return model.tokenize(text);
-    return model.tokenize(await model.renderChat(this.chat.messages(text)), { special: false });
+    return model.tokenizeChat({ messages: this.chat.messages(text) });
   }
 
   stop() {
