@@ -1,5 +1,5 @@
-//! The vocabulary of Mistral-7B-v0.1, which Zamba2 has too, against the reference: hard strings both ways, and sequences
-//! of tokens that no text has. `tools/fixtures/make_mistral.py` made the fixture.
+//! The vocabulary of Mistral-7B-v0.1, which Zamba2 has too, against the reference: hard strings both ways, and
+//! sequences of tokens that no text has. `tools/fixtures/make_mistral.py` made the fixture.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;

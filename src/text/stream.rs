@@ -73,8 +73,8 @@ impl StreamDecoder {
 }
 
 /// Incremental detokenisation. Each piece is whole characters that no later token can change, and a character is
-/// released with the token that completes it; all pieces, with the one of [`finish`](TextStream::finish), concatenate to
-/// [`Tokenizer::decode`] of all ids. At most three bytes are held back.
+/// released with the token that completes it; all pieces, with the one of [`finish`](TextStream::finish), concatenate
+/// to [`Tokenizer::decode`] of all ids. At most three bytes are held back.
 ///
 /// In one case this is not the text of the reference. Its decoder for byte-fallback tokens works on whole runs of them,
 /// so one invalid byte turns the sound characters beside it into U+FFFD, too, and nothing of a run could be released

@@ -1,5 +1,5 @@
-//! Python's `strftime` for `strftime_now`: a time without a zone, names in English, and the conversions and flags of the
-//! GNU C library, which Python hands the format to on Linux. Conversions that it does not know stay as they are, as
+//! Python's `strftime` for `strftime_now`: a time without a zone, names in English, and the conversions and flags of
+//! the GNU C library, which Python hands the format to on Linux. Conversions that it does not know stay as they are, as
 //! there.
 
 use crate::base::local_time::LocalTime;

@@ -1,5 +1,5 @@
-//! Encoding a conversation in which the text of a message spells control tokens: those stay text, and the template's own
-//! become tokens.
+//! Encoding a conversation in which the text of a message spells control tokens: those stay text, and the template's
+//! own become tokens.
 
 use std::collections::HashMap;
 
@@ -22,8 +22,8 @@ impl Tokenizer {
         tokens
     }
 
-    /// The token ids of a text whose control tokens at the byte offsets `literal` are text, as if the vocabulary did not
-    /// have them there. `literal` is in ascending order.
+    /// The token ids of a text whose control tokens at the byte offsets `literal` are text, as if the vocabulary did
+    /// not have them there. `literal` is in ascending order.
     ///
     /// # Errors
     /// As for [`encode`](Tokenizer::encode).

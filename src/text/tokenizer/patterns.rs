@@ -2,6 +2,9 @@
 //! lookaround run in linear time. One with lookaround backtracks, so there every repetition has to be of single
 //! characters, which is the form of every published pattern, such as `\s+(?!\S)`.
 
+use regex_syntax::ast::parse::Parser;
+use regex_syntax::ast::{Ast, RepetitionKind, RepetitionRange};
+use regex_syntax::hir::translate::Translator;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use crate::base::error::Fact;
@@ -54,13 +57,16 @@ impl PatternBudget {
             return Err(PatternError::Cost);
         }
         let (plain, has_lookaround) = without_lookaround(pattern)?;
-        let hir = regex_syntax::parse(&plain)
-            .map_err(|error| PatternError::Syntax(error.to_string().replace(LOOKAROUND, "")))?;
+        let syntax = |error: String| PatternError::Syntax(error.replace(LOOKAROUND, ""));
+        let ast = Parser::new().parse(&plain);
+        let ast = ast.map_err(|error| syntax(error.kind().to_string()))?;
+        let hir = Translator::new().translate(&plain, &ast);
+        let hir = hir.map_err(|error| syntax(error.kind().to_string()))?;
         self.left = self
             .left
             .checked_sub(weight(&hir))
             .ok_or(PatternError::Cost)?;
-        if has_lookaround && !bounded(&hir) {
+        if has_lookaround && !bounded(&ast) {
             return Err(PatternError::Cost);
         }
         Ok(shortest(&hir))
@@ -98,8 +104,8 @@ fn without_lookaround(pattern: &str) -> Result<(String, bool), PatternError> {
     Ok((plain, found))
 }
 
-/// Bytes of the expression for one character at the beginning of `pattern`: an escape, a class, or the character itself.
-/// 0 if there is none.
+/// Bytes of the expression for one character at the beginning of `pattern`: an escape, a class, or the character
+/// itself. 0 if there is none.
 fn single_character(pattern: &str) -> usize {
     let Some(first) = pattern.chars().next() else {
         return 0;
@@ -161,52 +167,58 @@ fn weight(hir: &Hir) -> usize {
     }
 }
 
-/// Whether backtracking ends soon: see the head of the file.
-fn bounded(hir: &Hir) -> bool {
-    match hir.kind() {
-        HirKind::Alternation(branches) => branches.iter().all(bounded),
-        HirKind::Capture(group) => bounded(&group.sub),
-        _ if !has_lookaround(hir) => true,
-        _ => repetitions(hir).is_some_and(|count| count <= REPETITIONS_LIMIT),
+/// Whether backtracking ends soon: see the head of the file. Of the pattern as it is written: the form that it is
+/// simplified to here is not what the engine runs.
+fn bounded(ast: &Ast) -> bool {
+    match ast {
+        Ast::Alternation(branches) => branches.asts.iter().all(bounded),
+        Ast::Group(group) => bounded(&group.ast),
+        _ if !looks_around(ast) => true,
+        _ => repetitions(ast).is_some_and(|count| count <= REPETITIONS_LIMIT),
     }
 }
 
-/// Unbounded repetitions in a branch; none if one repeats more than a single character.
-fn repetitions(hir: &Hir) -> Option<usize> {
-    match hir.kind() {
-        HirKind::Repetition(repetition) if repetition.max == Some(1) => {
-            repetitions(&repetition.sub)
+/// Unbounded repetitions in a branch with lookaround; none if one repeats more than a single character.
+fn repetitions(ast: &Ast) -> Option<usize> {
+    let sum = |parts: &[Ast]| {
+        let counts = parts.iter().map(repetitions);
+        counts.sum::<Option<usize>>()
+    };
+    match ast {
+        Ast::Repetition(repetition) => {
+            let (sub, kind) = (&*repetition.ast, &repetition.op.kind);
+            let single = matches!(
+                sub,
+                Ast::Literal(_)
+                    | Ast::Dot(_)
+                    | Ast::ClassUnicode(_)
+                    | Ast::ClassPerl(_)
+                    | Ast::ClassBracketed(_)
+            );
+            match kind {
+                RepetitionKind::ZeroOrOne => repetitions(sub),
+                RepetitionKind::Range(
+                    RepetitionRange::Exactly(_) | RepetitionRange::Bounded(..),
+                ) => (single && !looks_around(sub)).then_some(0),
+                _ => (single && !looks_around(sub)).then_some(1),
+            }
         }
-        HirKind::Repetition(repetition) => {
-            let single = match repetition.sub.kind() {
-                HirKind::Class(_) => true,
-                HirKind::Literal(literal) => !is_lookaround(&literal.0),
-                _ => false,
-            };
-            single.then_some(usize::from(repetition.max.is_none()))
-        }
-        HirKind::Capture(group) => repetitions(&group.sub),
-        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts
-            .iter()
-            .try_fold(0, |count, part| Some(count + repetitions(part)?)),
-        HirKind::Empty | HirKind::Look(_) | HirKind::Literal(_) | HirKind::Class(_) => Some(0),
+        Ast::Group(group) => repetitions(&group.ast),
+        Ast::Alternation(branches) => sum(&branches.asts),
+        Ast::Concat(parts) => sum(&parts.asts),
+        _ => Some(0),
     }
 }
 
-fn has_lookaround(hir: &Hir) -> bool {
-    match hir.kind() {
-        HirKind::Literal(literal) => is_lookaround(&literal.0),
-        HirKind::Repetition(repetition) => has_lookaround(&repetition.sub),
-        HirKind::Capture(group) => has_lookaround(&group.sub),
-        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().any(has_lookaround),
-        HirKind::Empty | HirKind::Look(_) | HirKind::Class(_) => false,
+fn looks_around(ast: &Ast) -> bool {
+    match ast {
+        Ast::Literal(literal) => LOOKAROUND.starts_with(literal.c),
+        Ast::Repetition(repetition) => looks_around(&repetition.ast),
+        Ast::Group(group) => looks_around(&group.ast),
+        Ast::Alternation(branches) => branches.asts.iter().any(looks_around),
+        Ast::Concat(parts) => parts.asts.iter().any(looks_around),
+        _ => false,
     }
-}
-
-fn is_lookaround(literal: &[u8]) -> bool {
-    literal
-        .windows(LOOKAROUND.len())
-        .any(|window| window == LOOKAROUND.as_bytes())
 }
 
 /// Bytes of the shortest text that matches.
