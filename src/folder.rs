@@ -163,28 +163,22 @@ fn empty<B: Device>(
     heads: &[Head],
     settings: LoadSettings,
 ) -> Result<Session<B>> {
-    let tokenizer = read_tokenizer(dir, &mut config)?;
+    let tokenizer = open_tokenizer(dir, &mut config)?;
     let shards = parsed(heads)?;
     Session::open(be, config, &shards, tokenizer, settings)
 }
 
 /// The tokenizer, if there is one. The end tokens that are named beside it are added to the configuration's.
-fn read_tokenizer(dir: &Path, config: &mut Config) -> Result<Option<Tokenizer>> {
+fn open_tokenizer(dir: &Path, config: &mut Config) -> Result<Option<Tokenizer>> {
     if let Some(text) = optional_text(dir, GENERATION_CONFIG)? {
         end_tokens::add_generation_config(config, &text)?;
     }
-    let bytes = match fs::read(dir.join(TOKENIZER)) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(TOKENIZER, &error)),
-    };
-    foreign::check_text(TOKENIZER, &bytes)?;
-    let tokenizer = Tokenizer::from_bytes(TOKENIZER, &bytes, config.vocab_size)?;
-    // The chat template reports what is wrong with this file.
-    if let Ok(Some(text)) = optional_text(dir, chat::TOKENIZER_CONFIG) {
-        end_tokens::add_tokenizer_config(config, &text, &tokenizer);
+    let tokenizer = read_tokenizer(dir, config.vocab_size)?;
+    if let (Some(tokenizer), Some(text)) = (&tokenizer, optional_text(dir, chat::TOKENIZER_CONFIG)?)
+    {
+        end_tokens::add_tokenizer_config(config, &text, tokenizer);
     }
-    Ok(Some(tokenizer))
+    Ok(tokenizer)
 }
 
 fn parsed(heads: &[Head]) -> Result<Vec<Shard>> {
@@ -312,6 +306,24 @@ pub fn chat_template(dir: &Path) -> Result<Option<ChatTemplate>> {
     let config = optional_text(dir, chat::TOKENIZER_CONFIG)?;
     let jinja = optional_text(dir, chat::JINJA)?;
     ChatTemplate::of_checkpoint(config.as_deref(), jinja.as_deref())
+}
+
+/// The tokenizer of the folder, if it has one, with what tokenizer_config.json adds to it.
+///
+/// # Errors
+/// The file at fault and what is wrong with it.
+pub fn read_tokenizer(dir: &Path, vocab_size: usize) -> Result<Option<Tokenizer>> {
+    let bytes = match fs::read(dir.join(TOKENIZER)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(TOKENIZER, &error)),
+    };
+    foreign::check_text(TOKENIZER, &bytes)?;
+    let mut tokenizer = Tokenizer::from_bytes(TOKENIZER, &bytes, vocab_size)?;
+    if let Some(config) = optional_text(dir, chat::TOKENIZER_CONFIG)? {
+        tokenizer.apply_config(&config)?;
+    }
+    Ok(Some(tokenizer))
 }
 
 fn optional_text(dir: &Path, name: &str) -> Result<Option<String>> {

@@ -7,10 +7,11 @@ use wasm_bindgen::prelude::*;
 use crate::api::Engine;
 use crate::api::js::{JsResult, from_js, report_to_js, set, to_js, to_js_error};
 use crate::base::error::{Error, ErrorReport};
+use crate::base::local_time::LocalTime;
 use crate::loader::end_tokens;
 use crate::model::forward::Progress;
 use crate::session::GenerateOptions;
-use crate::text::chat::{ChatTemplate, Message};
+use crate::text::chat::{ChatTemplate, Content, Message};
 
 #[derive(Serialize)]
 struct ChatInfo {
@@ -43,13 +44,20 @@ impl Engine {
 #[wasm_bindgen]
 impl Engine {
     /// Takes the files that may hold a chat template, as far as the checkpoint has them: `{ chat, fault }`. An unusable
-    /// template does not keep the model from loading; `render_chat` fails with the same error. The tokenizer's end token,
-    /// which the first of the files names, becomes one of the model's.
+    /// template does not keep the model from loading; `render_chat` fails with the same error. The tokenizer takes its
+    /// special tokens from the first of the files, so it has to be open before.
     pub fn open_chat_template(
         &mut self,
         tokenizer_config: Option<Vec<u8>>,
         jinja: Option<Vec<u8>>,
     ) -> JsResult<JsValue> {
+        let config = tokenizer_config
+            .as_deref()
+            .and_then(|bytes| str::from_utf8(bytes).ok());
+        // A damaged file is the template's fault, below.
+        if let (Some(tokenizer), Some(config)) = (&mut self.tokenizer, config) {
+            tokenizer.apply_config(config).unwrap_or_default();
+        }
         self.add_end_token(tokenizer_config.as_deref());
         let template = ChatTemplate::of_files(tokenizer_config.as_deref(), jinja.as_deref());
         let fault = template.as_ref().err().map(Error::report);
@@ -68,6 +76,21 @@ impl Engine {
             .as_ref()
             .map_err(|error| report_to_js(&error.report()))?;
         template.render(&messages, true).map_err(to_js_error)
+    }
+
+    /// The tokens of `[{ role, content }]` up to the assistant's next turn. `content` says what control tokens in a
+    /// message become: `plain` (the default) or `control`.
+    pub fn encode_chat(&self, messages: JsValue, content: Option<String>) -> JsResult<Vec<u32>> {
+        let messages: Vec<Message> = from_js("messages", &messages)?;
+        let content = content.map_or(Ok(Content::default()), |content| content.parse());
+        let content = content.map_err(to_js_error)?;
+        let template = self
+            .chat
+            .as_ref()
+            .map_err(|error| report_to_js(&error.report()))?;
+        let tokenizer = self.tokenizer().map_err(to_js_error)?;
+        let ids = template.encode(tokenizer, &messages, content, LocalTime::now());
+        ids.map_err(to_js_error)
     }
 
     /// The tokens that end a turn of the chat, in addition to those of config.json.

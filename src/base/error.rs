@@ -83,6 +83,8 @@ errors! {
     EmptyPrompt = "empty_prompt",
     PromptTooLong = "prompt_too_long" { tokens: usize, limit: usize },
     Token = "bad_token" { token: u32, vocab_size: usize },
+    /// A text that holds a token of the tokenizer's which the embedding has no row for.
+    PromptToken = "bad_prompt_token" { token: u32, text: String, vocab_size: usize },
     Setting = "bad_option" { name: String, fact: Fact },
     /// Too large for the memory limit, refused before anything is allocated. A failed allocation is `out_of_memory`,
     /// which only JavaScript can observe.

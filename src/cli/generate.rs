@@ -6,12 +6,14 @@ use pollster::block_on;
 use serde::Serialize;
 use zamba2::base::clock::now_us;
 use zamba2::base::error::Error;
+use zamba2::base::local_time::LocalTime;
 use zamba2::base::quant::WeightFormat;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::session::{GenerateOptions, StopReason};
-use zamba2::text::chat::Message;
+use zamba2::text::chat::{ChatTemplate, Content, Message};
 use zamba2::text::sampling::SamplingOptions;
+use zamba2::text::tokenizer::Tokenizer;
 
 use super::device::{Device, Opened};
 use super::{Failure, OpenArguments, print, print_json, say};
@@ -110,13 +112,25 @@ struct Output {
     decode_tokens_per_s: Option<f64>,
 }
 
-/// The text that the model is to continue.
-struct Prompt {
-    text: String,
-    /// Whether the tokenizer is to add its start token.
-    add_special: bool,
-    /// What ends the model's turn, if the template's checkpoint says.
-    end_token: Option<String>,
+/// What the model is to continue.
+enum Prompt {
+    Text(String),
+    Chat(Box<ChatTemplate>, Vec<Message>),
+}
+
+impl Prompt {
+    /// The ids of the prompt, and what ends the model's turn, if the template's checkpoint says.
+    fn tokens(&self, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Option<u32>), Error> {
+        match self {
+            Prompt::Text(text) => Ok((tokenizer.encode(text, true)?, None)),
+            Prompt::Chat(template, messages) => {
+                let now = LocalTime::now();
+                let ids = template.encode(tokenizer, messages, Content::Plain, now)?;
+                let end_token = template.special_tokens().get("eos_token");
+                Ok((ids, end_token.and_then(|token| tokenizer.token_id(token))))
+            }
+        }
+    }
 }
 
 impl Arguments {
@@ -142,11 +156,7 @@ impl Arguments {
         let said = said.filter(|text| !text.is_empty());
         let said = said.ok_or(Error::EmptyPrompt)?;
         if self.chat.is_none() {
-            return Ok(Prompt {
-                text: said.clone(),
-                add_special: true,
-                end_token: None,
-            });
+            return Ok(Prompt::Text(said.clone()));
         }
         let template = folder::chat_template(&self.open.dir)?.ok_or(Error::NoChatTemplate)?;
         let message = |role: &str, content: &String| Message {
@@ -155,12 +165,7 @@ impl Arguments {
         };
         let system = self.system.iter().map(|text| message("system", text));
         let messages: Vec<Message> = system.chain([message("user", said)]).collect();
-        let end_token = template.special_tokens().get("eos_token");
-        Ok(Prompt {
-            text: template.render(&messages, true)?,
-            add_special: false,
-            end_token: end_token.map(str::to_owned),
-        })
+        Ok(Prompt::Chat(Box::new(template), messages))
     }
 }
 
@@ -187,12 +192,8 @@ fn run_on<B: Device>(
         .open
         .open(be, arguments.weights, NumericSettings::default())?;
     let start_us = now_us();
-    let tokenizer = session.tokenizer()?;
-    let end_token = prompt.end_token.as_deref();
-    options
-        .end_tokens
-        .extend(end_token.and_then(|token| tokenizer.token_id(token)));
-    let prompt = tokenizer.encode(&prompt.text, prompt.add_special)?;
+    let (prompt, end_token) = prompt.tokens(session.tokenizer()?)?;
+    options.end_tokens.extend(end_token);
     let prefill_start_us = now_us();
     session.start(&prompt, options)?;
 

@@ -10,6 +10,8 @@ mod logits;
 mod make_checkpoint;
 mod pack;
 mod profile;
+mod terminal;
+mod tokenize;
 
 use std::fs;
 use std::io::{self, Write};
@@ -53,6 +55,7 @@ enum Command {
     Bench(bench::Arguments),
     BenchKernels(bench_kernels::Arguments),
     Profile(profile::Arguments),
+    Tokenize(tokenize::Arguments),
 }
 
 /// How every command that runs a model opens it. The weight format is the command's own: each has another default.
@@ -175,6 +178,7 @@ pub fn run() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments, json),
         Command::BenchKernels(arguments) => bench_kernels::run(&arguments, json),
         Command::Profile(arguments) => profile::run(&arguments, json),
+        Command::Tokenize(arguments) => tokenize::run(&arguments, json),
     };
     let Err(failure) = done else {
         return ExitCode::SUCCESS;
@@ -210,15 +214,18 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 /// Prints text on standard output at once, so that it can be read while the next piece is computed.
 fn print(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
+    let shown = terminal::shown(text, &output);
     let written = output
-        .write_all(text.as_bytes())
+        .write_all(shown.as_bytes())
         .and_then(|()| output.flush());
     written.map_err(|error| Failure::output(&error))
 }
 
 /// Prints a remark on standard error. A reader who closed it has chosen not to know.
 fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let mut output = io::stderr().lock();
+    let shown = terminal::shown(text, &output);
+    let _ = writeln!(output, "{shown}");
 }
 
 /// A size in the way Linux tells it (`VmHWM:  123 kB`); none elsewhere.

@@ -2,19 +2,25 @@
 //! checkpoint. It reads no files, knows no token ids, and passes no tools or documents.
 
 mod limits;
+mod literal;
 mod python;
 mod source;
+mod strftime;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Fact, Result};
-use crate::text::chat::limits::{FUEL, RECURSION_LIMIT, print};
+use crate::base::local_time::LocalTime;
+use crate::text::chat::limits::{FUEL, RECURSION_LIMIT, print, unwritable};
 use crate::text::chat::python::{python_method, to_json};
 use crate::text::chat::source::{TAG_LIMIT_BYTES, longest_tag, without_generation_tags};
+use crate::text::chat::strftime::{FORMAT_LIMIT_BYTES, strftime};
+use crate::text::tokenizer::Tokenizer;
 
 /// The file of the special tokens and, in older checkpoints, of the template.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -45,6 +51,32 @@ impl Message {
     fn value(&self) -> Value {
         let (role, content) = (self.role.as_str(), self.content.as_str());
         Value::from_pairs([("role", role), ("content", content)])
+    }
+}
+
+/// What control tokens written in the messages of a user or a tool become.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Content {
+    /// Text: `<|im_end|>` in a message is ten characters and ends nothing. Tokens of the template are tokens.
+    #[default]
+    Plain,
+    /// Tokens, as in the reference: the text of a message may end its turn and begin another role's.
+    Control,
+}
+
+impl FromStr for Content {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Content> {
+        match name {
+            "plain" => Ok(Content::Plain),
+            "control" => Ok(Content::Control),
+            _ => Err(Error::Setting {
+                name: "content".to_owned(),
+                fact: Fact::not_one_of(name, "plain, control"),
+            }),
+        }
     }
 }
 
@@ -164,12 +196,50 @@ impl ChatTemplate {
         &self.tokens
     }
 
-    /// The text of a conversation; with `add_generation_prompt`, up to the start of the assistant's next message.
+    /// The token ids of a conversation up to the start of the assistant's next message. Without control tokens in a
+    /// message they are those of [`render`](ChatTemplate::render), encoded with `add_special = false`.
+    ///
+    /// # Errors
+    /// As for [`render`](ChatTemplate::render) and [`Tokenizer::encode`].
+    pub fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        content: Content,
+        now: LocalTime,
+    ) -> Result<Vec<u32>> {
+        let text = self.render_at(messages, true, now)?;
+        let literal = match content {
+            Content::Plain => {
+                literal::starts(messages, &tokenizer.control_tokens(), &text, |marked| {
+                    self.render_at(marked, true, now)
+                })
+            }
+            Content::Control => Vec::new(),
+        };
+        tokenizer.encode_literal(&text, &literal)
+    }
+
+    /// The text of a conversation; with `add_generation_prompt`, up to the start of the assistant's next message. A
+    /// template that prints the date prints today's.
     ///
     /// # Errors
     /// [`Error::ChatRefused`], with the template's own message, if it does not accept the conversation;
     /// [`Error::ChatTemplate`] if it fails or does not terminate.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        self.render_at(messages, add_generation_prompt, LocalTime::now())
+    }
+
+    /// As [`render`](ChatTemplate::render), where `now` is the time that `strftime_now` prints.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn render_at(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        now: LocalTime,
+    ) -> Result<String> {
         let messages: Vec<Value> = messages.iter().map(Message::value).collect();
         let tokens = self.tokens.0.iter();
         let tokens = tokens.map(|(name, token)| (*name, Value::from(token.as_str())));
@@ -179,6 +249,7 @@ impl ChatTemplate {
             ("tools", Value::from(())),
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("strftime_now", Value::from_function(strftime_at(now))),
         ]));
         let template = self.environment.get_template(self.file);
         let rendered = template.and_then(|template| template.render(context));
@@ -210,8 +281,7 @@ fn chosen(named: serde_json::Value) -> Result<Option<String>> {
 }
 
 /// Compiles a template in the dialect of `transformers`: jinja2 with its two whitespace options, Python's methods, and
-/// a few extra functions. `strftime_now` is left undefined so that the text does not depend on the day; templates test
-/// for it and fall back to a fixed date.
+/// a few extra functions.
 fn compile(file: &'static str, source: &str, tokens: SpecialTokens) -> Result<ChatTemplate> {
     let mut environment = Environment::new();
     let syntax = minijinja::syntax::SyntaxConfig::builder()
@@ -244,6 +314,16 @@ fn compile(file: &'static str, source: &str, tokens: SpecialTokens) -> Result<Ch
         environment,
         tokens,
     })
+}
+
+/// The template's function `strftime_now`.
+fn strftime_at(now: LocalTime) -> impl Fn(String) -> Result<String, minijinja::Error> {
+    move |format| {
+        if format.len() > FORMAT_LIMIT_BYTES {
+            return Err(unwritable("the format of the date is too long"));
+        }
+        Ok(strftime(now, &format))
+    }
 }
 
 /// The message of a template's `raise_exception`, passed through the engine's errors.

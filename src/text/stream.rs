@@ -9,6 +9,7 @@ use tokenizers::pre_tokenizers::metaspace::Metaspace;
 
 use crate::base::error::{Fact, Result};
 use crate::text::tokenizer::Tokenizer;
+use crate::text::tokenizer::guard::guarded;
 
 /// The file's decoder in a form that works token by token.
 #[derive(Clone, Debug)]
@@ -71,16 +72,17 @@ impl StreamDecoder {
     }
 }
 
-/// Incremental detokenisation. Each piece is whole characters that no later token can change; all pieces, with the one
-/// of [`finish`](TextStream::finish), concatenate to [`Tokenizer::decode`] of all ids.
+/// Incremental detokenisation. Each piece is whole characters that no later token can change, and a character is
+/// released with the token that completes it; all pieces, with the one of [`finish`](TextStream::finish), concatenate
+/// to [`Tokenizer::decode`] of all ids. At most three bytes are held back.
 ///
-/// Byte-level tokens hold back at most the three bytes of an incomplete character. Byte-fallback tokens hold back
-/// more, because their decoder works on whole runs: one invalid byte turns its run of byte tokens into U+FFFD. A valid
-/// run is therefore held until the next ordinary token; an invalid one is released as soon as it is known to be so:
+/// In one case this is not the text of the reference. Its decoder for byte-fallback tokens works on whole runs of them,
+/// so one invalid byte turns the sound characters beside it into U+FFFD, too, and nothing of a run could be released
+/// before its end. Here only the bytes of the broken character are U+FFFD, each of them, as there:
 ///
 /// ```text
-/// <0xC3>  <0xA9>  ▁a      →  ""  ""   "é a"
-/// <0xC3>  <0x28>  <0xA9>  →  ""  "��" "�"
+/// <0xC3>  <0xA9>  ▁a      →  ""  "é"  " a"
+/// <0x0A>  <0xF0>  <0x9F>  →  "\n" ""  ""   and "��" in the end; the reference: "���"
 /// ```
 ///
 /// The cost per token does not grow with the text.
@@ -91,17 +93,15 @@ pub struct TextStream {
     leading: Option<Leading>,
 }
 
-/// Bytes whose text depends on later tokens.
+/// The first bytes of a character that later tokens may complete.
 #[derive(Clone, Debug, Default, PartialEq)]
 enum Held {
     #[default]
     Nothing,
-    /// The first bytes of one character.
-    Character(Vec<u8>),
-    /// A run of byte tokens that is, or may become, valid UTF-8; the first `n_valid` bytes are whole characters.
-    Run { bytes: Vec<u8>, n_valid: usize },
-    /// A run already known to be invalid: each further byte of it is U+FFFD.
-    InvalidRun,
+    /// Of byte-level tokens: one U+FFFD if nothing completes them.
+    ByteLevel(Vec<u8>),
+    /// Of byte-fallback tokens: one U+FFFD per byte.
+    Fallback(Vec<u8>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -139,9 +139,7 @@ impl TextStream {
                 if !first {
                     tokens.insert(0, String::new());
                 }
-                metaspace
-                    .decode(tokens)
-                    .map_err(|error| tokenizer.failure(error))
+                guarded(|| metaspace.decode(tokens)).map_err(|fact| tokenizer.refusal(fact))
             }
             StreamDecoder::Pieces {
                 replacements,
@@ -156,9 +154,8 @@ impl TextStream {
                 }
                 let mut piece = token;
                 for replacement in replacements {
-                    piece = replacement
-                        .decode(vec![piece])
-                        .map_err(|error| tokenizer.failure(error))?;
+                    let replaced = guarded(|| replacement.decode(vec![piece]));
+                    piece = replaced.map_err(|fact| tokenizer.refusal(fact))?;
                 }
                 let text = match fallback_byte(&piece).filter(|_| *byte_fallback) {
                     Some(byte) => self.push_fallback_byte(byte),
@@ -179,7 +176,7 @@ impl TextStream {
 
     fn push_bytes(&mut self, token: &str) -> String {
         let mut bytes = match mem::take(&mut self.held) {
-            Held::Character(bytes) => bytes,
+            Held::ByteLevel(bytes) => bytes,
             _ => Vec::new(),
         };
         // A token with a character outside the byte alphabet is an added token: its text is literal.
@@ -191,48 +188,36 @@ impl TextStream {
         let text = String::from_utf8_lossy(&bytes[..n_whole]).into_owned();
         bytes.drain(..n_whole);
         if !bytes.is_empty() {
-            self.held = Held::Character(bytes);
+            self.held = Held::ByteLevel(bytes);
         }
         text
     }
 
     fn push_fallback_byte(&mut self, byte: u8) -> String {
-        let (mut bytes, n_valid) = match mem::take(&mut self.held) {
-            Held::Run { bytes, n_valid } => (bytes, n_valid),
-            Held::InvalidRun => {
-                self.held = Held::InvalidRun;
-                return String::from(char::REPLACEMENT_CHARACTER);
-            }
-            Held::Nothing | Held::Character(_) => (Vec::new(), 0),
+        let mut bytes = match mem::take(&mut self.held) {
+            Held::Fallback(bytes) => bytes,
+            _ => Vec::new(),
         };
+        let n_held = bytes.len();
         bytes.push(byte);
-        // At most one character follows `n_valid`, so the cost does not grow with the run.
-        match std::str::from_utf8(&bytes[n_valid..]) {
-            Ok(_) => {
-                let n_valid = bytes.len();
-                self.held = Held::Run { bytes, n_valid };
-                String::new()
-            }
+        match std::str::from_utf8(&bytes) {
+            Ok(character) => character.to_owned(),
             Err(error) if error.error_len().is_none() => {
-                self.held = Held::Run { bytes, n_valid };
+                self.held = Held::Fallback(bytes);
                 String::new()
             }
-            Err(_) => {
-                self.held = Held::InvalidRun;
-                replacements_for(bytes.len())
-            }
+            // This byte does not go on with what is held, and may begin something itself.
+            Err(_) if n_held > 0 => replacements_for(n_held) + &self.push_fallback_byte(byte),
+            Err(_) => replacements_for(1),
         }
     }
 
     /// The held bytes as text, given that nothing follows that could complete them.
     fn take_held(&mut self) -> String {
         match mem::take(&mut self.held) {
-            Held::Nothing | Held::InvalidRun => String::new(),
-            Held::Character(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Held::Run { bytes, .. } => {
-                let n_bytes = bytes.len();
-                String::from_utf8(bytes).unwrap_or_else(|_| replacements_for(n_bytes))
-            }
+            Held::Nothing => String::new(),
+            Held::ByteLevel(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Held::Fallback(bytes) => replacements_for(bytes.len()),
         }
     }
 

@@ -1,29 +1,44 @@
 //! Text to token ids and back, by the checkpoint's tokenizer.json. It reads no files and applies no chat template.
 
+mod check;
+mod config;
+pub(super) mod guard;
+mod literal;
+mod patterns;
+
 use tokenizers::Model;
 
 use crate::base::error::{Error, Fact, Result};
 use crate::text::stream::{StreamDecoder, TextStream};
+use crate::text::tokenizer::check::checked;
+use crate::text::tokenizer::guard::guarded;
 
-/// A parsed tokenizer.json that fits the model's embedding.
+/// Bytes of text, as the normalizers leave it, that one call may encode. The tokenizers crate keeps 17 bytes per byte.
+const ENCODE_LIMIT_BYTES: usize = 1 << 26;
+
+/// A parsed tokenizer.json. Its ids may reach beyond the model's embedding: a prompt with such a token is refused, and
+/// the model can't generate one.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     file: String,
     inner: tokenizers::Tokenizer,
-    /// Rows of the model's embedding; more than the tokenizer's vocabulary where the embedding is padded.
+    /// Rows of the model's embedding, which is padded in many checkpoints.
     model_vocab_size: usize,
+    /// Upper bound on what the normalizers multiply the bytes of a text by.
+    growth: usize,
     pub(super) stream_decoder: StreamDecoder,
 }
 
 impl Tokenizer {
     /// Parses a tokenizer.json. `file` is its name for error messages, `vocab_size` the number of rows of the model's
-    /// embedding. Truncation and padding, which files keep from training, are switched off: a prompt is never cut
-    /// silently.
+    /// embedding. Truncation, padding and dropout, which files keep from training, are switched off: a prompt is never
+    /// cut silently.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the bytes are not a tokenizer.json, if the vocabulary is empty, or if [`TextStream`] does
-    /// not support the decoder. A vocabulary with more tokens than the embedding has rows is no fault: files name added
-    /// tokens that no text uses, and [`Tokenizer::encode`] refuses a text that does.
+    /// [`Error::Tokenizer`] if the bytes are not a tokenizer.json, if its parts contradict one another, if the
+    /// vocabulary is empty, or if [`TextStream`] does not support the decoder. A vocabulary
+    /// with more tokens than the embedding has rows is no fault: files name added tokens that no text uses, and
+    /// [`Tokenizer::encode`] refuses a text that does.
     pub fn from_bytes(file: &str, bytes: &[u8], vocab_size: usize) -> Result<Tokenizer> {
         let refuse = |fact: Fact| Error::Tokenizer {
             file: file.to_owned(),
@@ -31,19 +46,16 @@ impl Tokenizer {
         };
         let text = std::str::from_utf8(bytes)
             .map_err(|error| refuse(Fact::new("not_utf8").with("detail", error.to_string())))?;
-        let mut inner: tokenizers::Tokenizer =
-            text.parse().map_err(|error: tokenizers::Error| {
-                // A second, cheap parse distinguishes a truncated download from JSON of another kind.
-                match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-                    Err(syntax) => refuse(Fact::new("not_json").with("detail", syntax.to_string())),
-                    Ok(_) => refuse(Fact::new("not_a_tokenizer").with("detail", error.to_string())),
-                }
-            })?;
-        inner
-            .with_padding(None)
-            .with_truncation(None)
-            .map_err(|error| refuse(error.to_string().into()))?;
-
+        let file_parts = checked(text).map_err(refuse)?;
+        let inner = guarded(|| {
+            Ok(serde_json::from_value::<tokenizers::Tokenizer>(
+                file_parts.json,
+            )?)
+        });
+        let inner = inner.map_err(|fact| match fact {
+            Fact::Text(detail) => refuse(Fact::new("not_a_tokenizer").with("detail", detail)),
+            fact => refuse(fact),
+        })?;
         if inner.get_vocab_size(true) == 0 {
             return Err(refuse(Fact::new("empty_vocabulary")));
         }
@@ -52,38 +64,61 @@ impl Tokenizer {
             file: file.to_owned(),
             inner,
             model_vocab_size: vocab_size,
+            growth: file_parts.growth,
             stream_decoder,
         })
     }
 
-    /// The token ids of `text`. With `add_special`, the file's post-processor adds its special tokens, such as a
-    /// leading `<s>`. Special tokens written in the text become their ids in both cases, as in the reference
-    /// implementation.
+    /// The token ids of `text`. With `add_special`, the post-processor adds its special tokens, such as a leading
+    /// `<s>`. Special tokens written in the text become their ids in both cases, as in the reference implementation.
     ///
     /// # Errors
-    /// [`Error::Token`] for a token that the embedding has no row for.
+    /// [`Error::PromptToken`] if the text has a token that the model's embedding has no row for; [`Error::Tokenizer`]
+    /// if the text is too long, or unknown to a vocabulary without a token for what is unknown.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, add_special)
-            .map_err(|error| self.failure(error))?;
-        let ids = encoding.get_ids();
-        ids.iter().try_for_each(|&id| self.check_id(id))?;
-        Ok(ids.to_vec())
+        let ids = self.ids(&self.inner, text, add_special)?;
+        self.check_prompt(&ids)?;
+        Ok(ids)
     }
 
-    /// The text of `ids` without special tokens. Invalid UTF-8 becomes U+FFFD. Ids of the embedding's padding have no
-    /// text.
+    fn ids(
+        &self,
+        inner: &tokenizers::Tokenizer,
+        text: &str,
+        add_special: bool,
+    ) -> Result<Vec<u32>> {
+        if text.len().saturating_mul(self.growth) > ENCODE_LIMIT_BYTES {
+            let limit = ENCODE_LIMIT_BYTES / self.growth;
+            return Err(self.refusal(Fact::new("long_text").with("limit", limit)));
+        }
+        let encoding = guarded(|| inner.encode_fast(text, add_special));
+        let encoding = encoding.map_err(|fact| self.refusal(fact))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    fn check_prompt(&self, ids: &[u32]) -> Result<()> {
+        let outside = ids.iter().find(|id| **id as usize >= self.model_vocab_size);
+        outside.map_or(Ok(()), |&token| {
+            Err(Error::PromptToken {
+                token,
+                text: self.inner.id_to_token(token).unwrap_or_default(),
+                vocab_size: self.model_vocab_size,
+            })
+        })
+    }
+
+    /// The text of `ids` without special tokens, equal to what a [`TextStream`] of them gives: bytes that are no UTF-8
+    /// become U+FFFD, and ids of the embedding's padding have no text.
     ///
     /// # Errors
     /// [`Error::Token`] for an id outside the embedding.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let mut stream = TextStream::new();
+        let mut text = String::new();
         for &id in ids {
-            self.check_id(id)?;
+            text += &stream.push(self, id)?;
         }
-        self.inner
-            .decode(ids, true)
-            .map_err(|error| self.failure(error))
+        Ok(text + &stream.finish())
     }
 
     /// Tokens in the file, added tokens included.
@@ -129,10 +164,10 @@ impl Tokenizer {
         })
     }
 
-    pub(super) fn failure(&self, error: tokenizers::Error) -> Error {
+    pub(super) fn refusal(&self, fact: Fact) -> Error {
         Error::Tokenizer {
             file: self.file.clone(),
-            fact: error.to_string().into(),
+            fact,
         }
     }
 }

@@ -2,7 +2,7 @@
 // Invalid checkpoints, servers and prompts: each leads to a typed error that names the file and the next step.
 
 import assert from "node:assert/strict";
-import { asBase64, EMBEDDED, fixtureFiles, openModule, repositoryFile, test, withSharedModule } from "./harness.js";
+import { asBase64, EMBEDDED, fixtureFiles, openModule, test, withSharedModule } from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -112,12 +112,6 @@ const BAD_FILES = [
   [
     "a tokenizer that is not JSON",
     () => ({ ...good(), "tokenizer.json": Buffer.from("no") }),
-    "bad_tokenizer",
-    "tokenizer.json",
-  ],
-  [
-    "a tokenizer of a larger vocabulary",
-    () => ({ ...good(), "tokenizer.json": repositoryFile(`${EMBEDDED.slice(1)}tokenizer.json`) }),
     "bad_tokenizer",
     "tokenizer.json",
   ],

@@ -191,7 +191,7 @@ fn an_invalid_config_is_refused_before_any_weight_is_read() {
 }
 
 #[test]
-fn a_missing_broken_or_foreign_tokenizer_is_refused() {
+fn a_missing_or_broken_tokenizer_is_refused() {
     let refused = |dir: &TempDir, code: &str| {
         refused(
             &generate(dir, &["--prompt", "abc"]),
@@ -204,10 +204,6 @@ fn a_missing_broken_or_foreign_tokenizer_is_refused() {
     for broken in ["", "{}", "[1, 2]", &whole[..whole.len() / 2]] {
         refused(&with_tokenizer(broken), "bad_tokenizer");
     }
-    refused(
-        &with_tokenizer(&tokenizer_json(90).to_string()),
-        "bad_tokenizer",
-    );
 }
 
 #[test]

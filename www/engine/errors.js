@@ -12,7 +12,7 @@ import { SENTENCES } from "./error_words.js";
  */
 
 /** The engine refuses such input before it changes anything. */
-const REFUSED_INPUT = new Set(["bad_token", "empty_prompt", "prompt_too_long"]);
+const REFUSED_INPUT = new Set(["bad_prompt_token", "bad_token", "empty_prompt", "prompt_too_long"]);
 /** After one of these the wasm memory may hold half-written state, so no later answer could be trusted. */
 const FATAL = new Set(["internal", "out_of_memory"]);
 /** The graphics device is what failed: the weights are gone with it, and the engine itself is sound. */

@@ -268,8 +268,7 @@ function promptTokens(engine, prompt) {
   if (prompt === "") throw new Zamba2Error("empty_prompt");
   if (prompt instanceof Uint32Array) return { ids: prompt };
   if (typeof prompt === "string") return { ids: engine.tokenize(prompt, true) };
-  // The chat template adds the special tokens itself.
-  const ids = engine.tokenize(engine.render_chat(prompt.messages), false);
+  const ids = engine.encode_chat(prompt.messages, prompt.content);
   return { ids, end_tokens: [...engine.chat_end_tokens()] };
 }
 

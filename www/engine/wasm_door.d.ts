@@ -124,6 +124,7 @@ export interface WasmEngine {
   tokenize(text: string, add_special: boolean): Uint32Array<ArrayBuffer>;
   detokenize(ids: Uint32Array): string;
   render_chat(messages: ChatMessage[]): string;
+  encode_chat(messages: ChatMessage[], content?: string): Uint32Array<ArrayBuffer>;
   chat_end_tokens(): Uint32Array;
 
   start(prompt: Uint32Array, options: StartOptions): void;

@@ -43,6 +43,7 @@ import { createEngine } from "./wasm_engine.js";
  *   tokenize: (args: { text: string, special: boolean }) => Uint32Array,
  *   detokenize: (args: { ids: Uint32Array }) => string,
  *   render_chat: (args: { messages: api.ChatMessage[] }) => string,
+ *   tokenize_chat: (args: api.ChatPrompt) => Uint32Array,
  *   generate: (args: { prompt: WorkerPrompt, options: api.GenerateOptions }) => RunFigures,
  *   branch: (args: { sequence: number, index: number, token: number, options: api.GenerateOptions }) => RunFigures,
  *   continue: (args: { sequence: number, options: api.GenerateOptions }) => RunFigures,
@@ -68,7 +69,7 @@ import { createEngine } from "./wasm_engine.js";
  * @property {api.ReportProgress} report
  */
 
-/** @typedef {string | Uint32Array | { messages: api.ChatMessage[] }} WorkerPrompt */
+/** @typedef {string | Uint32Array | api.ChatPrompt} WorkerPrompt */
 /** @typedef {Omit<api.RunSummary, "ttft_ms">} RunFigures */
 /**
  * @typedef {object} LoadRequest
@@ -127,6 +128,7 @@ const calls = {
   tokenize: async ({ text, special }) => host.engine().tokenize(text, special),
   detokenize: async ({ ids }) => host.engine().detokenize(ids),
   render_chat: async ({ messages }) => host.engine().render_chat(messages),
+  tokenize_chat: async ({ messages, content }) => host.engine().encode_chat(messages, content),
 
   generate: (args, context) => sequence.generate(args, context),
   branch: (args, context) => sequence.branch(args, context),

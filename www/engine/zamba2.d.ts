@@ -259,8 +259,19 @@ export interface ChatMessage {
   content: string;
 }
 
+/** A conversation for the assistant to answer. */
+export interface ChatPrompt {
+  messages: ChatMessage[];
+  /**
+   * What control tokens in the messages of "user" and "tool" become. "plain" (the default): text, so `<|im_end|>` in a
+   * message ends no turn. "control": tokens, as in the reference. Where the template changes the text of messages so
+   * much that its own tokens can't be told apart, both are "control".
+   */
+  content?: "plain" | "control";
+}
+
 /** Text to continue, token ids, or a conversation for the assistant to answer. */
-export type Prompt = string | ArrayLike<number> | { messages: ChatMessage[] };
+export type Prompt = string | ArrayLike<number> | ChatPrompt;
 
 export interface RunOptions extends GenerateOptions {
   /** Aborting makes the loop throw the signal's reason; the engine stops within one token, or one block of prefill. */
@@ -339,8 +350,10 @@ export interface Model {
   /** `special` (default true) adds the tokenizer's special tokens. */
   tokenize(text: string, options?: { special?: boolean }): Promise<Uint32Array>;
   detokenize(ids: ArrayLike<number>): Promise<string>;
-  /** The text of a conversation up to the assistant's next turn. Tokenize it with `special: false`. */
+  /** The text of a conversation up to the assistant's next turn. */
   renderChat(messages: ChatMessage[]): Promise<string>;
+  /** The tokens of a conversation up to the assistant's next turn, as `generate` reads them. */
+  tokenizeChat(prompt: ChatPrompt): Promise<Uint32Array>;
   /**
    * Continues a prompt. While the model is loading, each block runs on the prompt as soon as it has arrived. The worker
    * is at most one token ahead of the loop; leaving the loop stops it. An iterator that is neither read to its end nor
@@ -391,14 +404,15 @@ export interface RestoredSequence<Tokens> {
 /** The stable names of errors, for programs. */
 // prettier-ignore
 export type ErrorCode =
-  | "already_quantised" | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_run" | "bad_shape"
-  | "bad_snapshot" | "bad_token" | "bad_tokenizer" | "busy" | "changed" | "chat_refused" | "damaged" | "device"
-  | "device_limit" | "device_lost" | "device_memory" | "disposed" | "empty_prompt" | "engine_missing"
-  | "folder_not_empty" | "foreign_layout" | "gguf" | "http_status" | "internal" | "io" | "lfs_pointer"
-  | "memory_limit" | "missing_file" | "missing_tensor" | "network" | "no_adapter" | "no_build" | "no_chat_template"
-  | "no_webgpu" | "non_finite_logits" | "non_finite_weight" | "other_model" | "out_of_memory" | "out_of_order"
-  | "prompt_too_long" | "self_test" | "software_adapter" | "torch_only" | "truncated" | "unknown_dtype"
-  | "unmerged_adapter" | "unsupported_browser" | "unsupported_config" | "web_page" | "write" | "wrong_architecture";
+  | "already_quantised" | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_prompt_token"
+  | "bad_run" | "bad_shape" | "bad_snapshot" | "bad_token" | "bad_tokenizer" | "busy" | "changed" | "chat_refused"
+  | "damaged" | "device" | "device_limit" | "device_lost" | "device_memory" | "disposed" | "empty_prompt"
+  | "engine_missing" | "folder_not_empty" | "foreign_layout" | "gguf" | "http_status" | "internal" | "io"
+  | "lfs_pointer" | "memory_limit" | "missing_file" | "missing_tensor" | "network" | "no_adapter" | "no_build"
+  | "no_chat_template" | "no_webgpu" | "non_finite_logits" | "non_finite_weight" | "other_model" | "out_of_memory"
+  | "out_of_order" | "prompt_too_long" | "self_test" | "software_adapter" | "torch_only" | "truncated"
+  | "unknown_dtype" | "unmerged_adapter" | "unsupported_browser" | "unsupported_config" | "web_page" | "write"
+  | "wrong_architecture";
 
 /** A reason: the sentence `fact.<id>` with its placeholders, or the text of a library or the browser. */
 export type ErrorFact = string | { id: string; [placeholder: string]: unknown };

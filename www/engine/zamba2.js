@@ -173,6 +173,11 @@ class Model {
     return this.#link.start("render_chat", { messages }).answer;
   }
 
+  /** @type {api.Model["tokenizeChat"]} */
+  tokenizeChat({ messages, content }) {
+    return this.#link.start("tokenize_chat", { messages, content }).answer;
+  }
+
   /** @type {api.Model["generate"]} */
   generate(prompt, options) {
     return this.#run("generate", { prompt: promptForWorker(prompt) }, options);

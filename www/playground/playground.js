@@ -178,7 +178,7 @@ export class Playground {
   /** Tokens of the prompt as it would be run. @param {Model} model @param {string} text */
   async promptTokens(model, text) {
     if (!this.chat.on) return model.tokenize(text);
-    return model.tokenize(await model.renderChat(this.chat.messages(text)), { special: false });
+    return model.tokenizeChat({ messages: this.chat.messages(text) });
   }
 
   stop() {

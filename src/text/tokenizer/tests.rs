@@ -68,6 +68,13 @@ fn an_id_that_only_the_model_knows_has_no_text_and_one_that_nobody_knows_is_name
     assert_eq!(TextStream::new().push(&tokenizer, padded + 1), Err(unknown));
 }
 
+impl Tokenizer {
+    /// What the tokenizers crate makes of ids.
+    pub(in crate::text) fn reference_decode(&self, ids: &[u32]) -> String {
+        self.inner.decode(ids, true).unwrap()
+    }
+}
+
 fn refusal(bytes: &[u8], vocab_size: usize) -> String {
     match Tokenizer::from_bytes("a/tokenizer.json", bytes, vocab_size) {
         Err(Error::Tokenizer { file, fact }) => {
@@ -97,16 +104,19 @@ fn an_empty_vocabulary_is_refused() {
 }
 
 #[test]
-fn a_token_that_the_embedding_has_no_row_for_refuses_a_text_and_not_the_tokenizer() {
+fn a_token_that_the_embedding_has_no_row_for_refuses_the_prompt_and_not_the_model() {
     let json = byte_level_json().to_string();
     let tokenizer = Tokenizer::from_bytes("tokenizer.json", json.as_bytes(), 261).unwrap();
     assert_eq!(tokenizer.vocab_size(), 262);
-    assert!(tokenizer.encode("the", false).is_ok());
-    let beyond = Error::Token {
-        token: 261,
-        vocab_size: 261,
-    };
-    assert_eq!(tokenizer.encode("the</s>", false), Err(beyond));
+    assert!(tokenizer.encode("the", true).is_ok());
+    assert_eq!(
+        tokenizer.encode("the</s>", true),
+        Err(Error::PromptToken {
+            token: 261,
+            text: "</s>".into(),
+            vocab_size: 261,
+        })
+    );
 }
 
 #[test]

@@ -1,0 +1,51 @@
+//! Text of a model or of a checkpoint on a terminal: control characters are shown as pictures instead of obeyed, so that
+//! no generated text moves the cursor, rewrites what was printed, or changes the window's title. Pipes and files get the
+//! text as it is.
+
+use std::borrow::Cow;
+use std::io::IsTerminal;
+
+/// `text` as it may go to `output`.
+pub fn shown<'a>(text: &'a str, output: &impl IsTerminal) -> Cow<'a, str> {
+    if output.is_terminal() {
+        visible(text)
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// `text` with a picture or a number in the place of every control character but line feed and tab.
+fn visible(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match u32::from(c) {
+            _ if !obeyed(c) => shown.push(c),
+            0x7F => shown.push('\u{2421}'),
+            // U+2400 and up are the pictures of U+0000 and up.
+            code @ ..0x20 => shown.extend(char::from_u32(0x2400 + code)),
+            code => shown.push_str(&format!("<U+{code:04X}>")),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_and_text_stays() {
+        for (text, shown) in [
+            ("\x1b[31mred\x1b]0;title\x07", "␛[31mred␛]0;title␇"),
+            ("a\rb\x08\x7f\0", "a␍b␈␡␀"),
+            ("\u{9b}2J", "<U+009B>2J"),
+            ("line\n\tпривет 🦀\u{301}", "line\n\tпривет 🦀\u{301}"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+    }
+}
