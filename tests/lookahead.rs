@@ -93,7 +93,7 @@ fn greedy(max_tokens: usize) -> GenerateOptions {
         },
         ignore_eos: true,
         alternatives: 3,
-        marks: true,
+        checkpoints: true,
         ..GenerateOptions::default()
     }
 }
@@ -516,7 +516,7 @@ fn a_burst_is_one_submission_for_each_token_and_one_reading() {
     let net = &nets()[0];
     let mut session = open(be, net, BURSTS, 200);
     let unmarked = |options: GenerateOptions| GenerateOptions {
-        marks: false,
+        checkpoints: false,
         ..options
     };
     let options = unmarked(greedy(24));

@@ -43,7 +43,7 @@ fn options(max_tokens: usize) -> GenerateOptions {
         },
         ignore_eos: true,
         alternatives: 5,
-        marks: true,
+        checkpoints: true,
         ..GenerateOptions::default()
     }
 }
@@ -102,7 +102,7 @@ fn without_marks_a_branch_reads_from_the_start_and_gives_the_same() {
     let golden = &nets()[0];
     let mut session = open(golden, WeightFormat::Q8, 200);
     let unmarked = GenerateOptions {
-        marks: false,
+        checkpoints: false,
         ..options(TOKENS)
     };
     let prompt = golden.ids("input_ids");

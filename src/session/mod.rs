@@ -1,7 +1,9 @@
 //! One model with one sequence: prompt -> tokens -> logits -> tokens -> text. The caller owns the loop: one call of
 //! [`Session::step`] generates one token, and generation stops when it is not called again.
 
+mod checkpoints;
 mod load;
+mod prompt_cache;
 mod readback;
 mod rewind;
 mod runner;
@@ -45,8 +47,11 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// How many of the most probable tokens each step returns; 0 avoids the work.
     pub alternatives: usize,
-    /// Keeps state checkpoints, so that [`Session::branch`] has less to replay.
-    pub marks: bool,
+    /// Keeps state checkpoints within the answer, so that [`Session::branch`] has less to replay.
+    pub checkpoints: bool,
+    /// Whether [`Session::start`] reuses the state of the tokens with which the sequence before begins, too, and keeps
+    /// state checkpoints at the ends of prompts for the prompts after this one. Off, a prompt is read as a whole.
+    pub cache_prompt: bool,
 }
 
 impl Default for GenerateOptions {
@@ -58,7 +63,8 @@ impl Default for GenerateOptions {
             end_tokens: Vec::new(),
             ignore_eos: false,
             alternatives: 0,
-            marks: false,
+            checkpoints: false,
+            cache_prompt: false,
         }
     }
 }

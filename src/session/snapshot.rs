@@ -6,6 +6,8 @@
 //! bytes, the header as JSON, then for each block its conv state and SSM state in f32, then for each hybrid block its
 //! keys and values by position.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Fact, Result};
@@ -35,6 +37,10 @@ struct Header {
     /// Text of the caller, such as the settings of the run.
     note: String,
     prompt_tokens: usize,
+    /// Ends of the parts of the prompt that were read together, each with its start. Snapshots of a prompt that was read
+    /// at once may lack them.
+    #[serde(default)]
+    prefills: Vec<(usize, usize)>,
     tokens: Vec<u32>,
     /// Number of tokens that the state includes.
     read_tokens: usize,
@@ -68,6 +74,7 @@ impl<B: Device> Session<B> {
             fingerprint,
             note: note.into(),
             prompt_tokens: sequence.n_prompt,
+            prefills: (sequence.prefills.iter().map(|part| (part.start, part.end))).collect(),
             tokens: sequence.history.clone(),
             read_tokens: self.cache.len,
         };
@@ -114,6 +121,7 @@ impl<B: Device> Session<B> {
         {
             return Err(damaged("snapshot_counts"));
         }
+        let prefills = prefills_of(&header).ok_or_else(|| damaged("snapshot_counts"))?;
         if header.tokens.len() > self.cache.context {
             return Err(Error::PromptTooLong {
                 tokens: header.tokens.len(),
@@ -154,6 +162,7 @@ impl<B: Device> Session<B> {
             stops: StopStrings::default(),
             history: header.tokens.clone(),
             n_prompt: header.prompt_tokens,
+            prefills,
             next: NextToken::None,
             device: DeviceState::nothing_pending(),
             steps_per_read: 1,
@@ -220,6 +229,24 @@ fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
         fact: Fact::new("snapshot_header").with("detail", error.to_string()),
     })?;
     Ok((header, body))
+}
+
+/// The parts of the prompt that were read together; `None` if they overlap or leave it.
+fn prefills_of(header: &Header) -> Option<Vec<Range<usize>>> {
+    let whole = [(0, header.prompt_tokens)];
+    let parts = match &header.prefills[..] {
+        [] => &whole,
+        parts => parts,
+    };
+    let mut n_before = 0;
+    for (start, end) in parts {
+        if *start < n_before || start >= end {
+            return None;
+        }
+        n_before = *end;
+    }
+    let is_inside = parts[0].0 == 0 && n_before <= header.prompt_tokens;
+    is_inside.then(|| parts.iter().map(|&(start, end)| start..end).collect())
 }
 
 fn damaged(fact: &'static str) -> Error {
