@@ -7,8 +7,8 @@ use crate::session::Session;
 
 /// Generated tokens between two checkpoints of a run: a rewind replays half as many on average.
 const CHECKPOINT_EVERY: usize = 32;
-/// Limit for all checkpoints of a sequence. The largest models have room for one or two.
-const CHECKPOINTS_BYTES: u64 = 192 << 20;
+/// The default limit for all checkpoints of a sequence. The largest models have room for one or two.
+pub(super) const CHECKPOINTS_BYTES: u64 = 192 << 20;
 
 /// Why a checkpoint is kept, which decides what it gives way to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,19 +64,25 @@ fn victim(kinds: &[Kind], new: Kind) -> Option<usize> {
 }
 
 impl<B: Device> Session<B> {
+    /// Limits the bytes of the state checkpoints that are kept from now on; the default is 192 MB.
+    pub fn set_checkpoints_limit(&mut self, bytes: u64) {
+        self.checkpoints_limit_bytes = bytes;
+    }
+
+    /// Bytes of one state checkpoint.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        let config = &self.model.config;
+        mamba_bytes(config) + 4 * config.vocab_size as u64
+    }
+
     /// Bytes that the state checkpoints of the present sequence take.
     pub fn checkpoints_bytes(&self) -> u64 {
         let n = self.sequence.as_ref().map_or(0, |s| s.checkpoints.len());
         n as u64 * self.checkpoint_bytes()
     }
 
-    fn checkpoint_bytes(&self) -> u64 {
-        let config = &self.model.config;
-        mamba_bytes(config) + 4 * config.vocab_size as u64
-    }
-
-    /// Keeps a checkpoint of the state after the last token of the cache, whose logits are in the scratch, if one is due
-    /// there and has room.
+    /// Keeps a checkpoint of the state after the last token of the cache, whose logits are in the scratch, if one is
+    /// due there and has room.
     pub(super) fn keep_due_checkpoint(&mut self) {
         let Some(sequence) = &self.sequence else {
             return;
@@ -98,7 +104,7 @@ impl<B: Device> Session<B> {
 
     /// Keeps a checkpoint of the state after the last token of the cache, if the options ask for any and it has room.
     pub(super) fn keep_checkpoint(&mut self, kind: Kind, has_logits: bool) {
-        let room = (CHECKPOINTS_BYTES / self.checkpoint_bytes()) as usize;
+        let room = (self.checkpoints_limit_bytes / self.checkpoint_bytes()) as usize;
         let (config, len) = (&self.model.config, self.cache.len);
         let Some(sequence) = &mut self.sequence else {
             return;

@@ -28,7 +28,7 @@ use crate::session::readback::TopKRows;
 pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
 pub use crate::session::sequence::{Alternative, Step, TokenRank};
-pub use crate::session::snapshot::RestoredSequence;
+pub use crate::session::snapshot::{RestoredSequence, snapshot_note};
 use crate::text::sampling::SamplingOptions;
 use crate::text::tokenizer::Tokenizer;
 
@@ -92,6 +92,7 @@ pub struct Session<B: Device> {
     /// Allocated on first use.
     top_k_rows: Option<TopKRows<B>>,
     sequence: Option<Sequence<B>>,
+    checkpoints_limit_bytes: u64,
     recording: Level,
     kv_format: KvFormat,
     /// Computed on first use.

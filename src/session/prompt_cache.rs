@@ -80,14 +80,13 @@ impl<B: Device> Session<B> {
                 checkpoint.len <= n_cached && checkpoint.kind == Kind::Turn
             });
         }
-        self.sequence = Some(sequence);
         if n_cached == prompt.len() {
-            self.set_device_state(DeviceState::LogitsReady);
+            sequence.device = DeviceState::LogitsReady;
+            self.sequence = Some(sequence);
             return Ok(n_cached);
         }
-        if let Some(sequence) = &mut self.sequence {
-            sequence.prefills.push(n_cached..prompt.len());
-        }
+        sequence.prefills.push(n_cached..prompt.len());
+        self.sequence = Some(sequence);
         if n_cached > 0 {
             // Its logits belong to a token that nobody will choose again.
             self.keep_checkpoint(Kind::Turn, false);

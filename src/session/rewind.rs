@@ -136,8 +136,8 @@ impl<B: Device> Session<B> {
         })
     }
 
-    /// Rewinds the cache to the last checkpoint with at most `most_read` tokens of the history, or to its beginning. What
-    /// is to be read from there on is left to [`Session::advance`] and [`Session::replay`].
+    /// Rewinds the cache to the last checkpoint with at most `most_read` tokens of the history, or to its beginning.
+    /// What is to be read from there on is left to [`Session::advance`] and [`Session::replay`].
     pub(super) fn rewind_to(&mut self, most_read: usize) {
         let Some(sequence) = self.sequence.as_mut() else {
             return;

@@ -159,9 +159,9 @@ impl<B: Device> Session<B> {
         }
     }
 
-    /// Encodes the first `until` tokens of the history, as far as the cache lacks them, in the passes in which they were
-    /// read the first time: parts of the prompt at once, other tokens one by one. The scratch will then have the logits
-    /// after the last one.
+    /// Encodes the first `until` tokens of the history, as far as the cache lacks them, in the passes in which they
+    /// were read the first time: parts of the prompt at once, other tokens one by one. The scratch will then have the
+    /// logits after the last one.
     pub(super) async fn read_until(&mut self, until: usize) -> Result<()> {
         self.check_complete()?;
         self.finish_prefill().await?;

@@ -37,8 +37,8 @@ struct Header {
     /// Text of the caller, such as the settings of the run.
     note: String,
     prompt_tokens: usize,
-    /// Ends of the parts of the prompt that were read together, each with its start. Snapshots of a prompt that was read
-    /// at once may lack them.
+    /// Start and end of each part of the prompt that was read at once. Older snapshots have none: there the prompt was
+    /// read as a whole.
     #[serde(default)]
     prefills: Vec<(usize, usize)>,
     tokens: Vec<u32>,
@@ -206,6 +206,14 @@ impl<B: Device> Session<B> {
         self.fingerprint = Some(fingerprint.clone());
         Ok(fingerprint)
     }
+}
+
+/// The note of a snapshot, for callers that decide by it whether to restore.
+///
+/// # Errors
+/// [`Error::Snapshot`] if the bytes are no snapshot or a damaged one.
+pub fn snapshot_note(bytes: &[u8]) -> Result<String> {
+    parse(bytes).map(|(header, _)| header.note)
 }
 
 fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
