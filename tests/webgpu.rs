@@ -664,7 +664,7 @@ fn the_limit_of_host_memory_refuses_a_model_on_the_cpu_and_not_on_webgpu() {
     let loaded = folder::open(be, dir, settings);
     assert!(loaded.is_ok(), "{:?}", loaded.err());
     let refused = folder::open(Cpu::new(1), dir, settings).err();
-    let code = refused.as_ref().map(zamba2::base::error::Error::code);
+    let code = refused.as_ref().map(Error::code);
     assert_eq!(code, Some("memory_limit"), "{refused:?}");
 }
 

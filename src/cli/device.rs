@@ -7,8 +7,7 @@ use serde::Serialize;
 use zamba2::base::error::Error;
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterOptions, HostThreads, WebGpu};
-use zamba2::ops::device;
-use zamba2::ops::device::Ceilings;
+use zamba2::ops::device::{self, Ceilings, Device as _};
 use zamba2::session::Session;
 
 use super::say;

@@ -10,6 +10,7 @@ use crate::files::{make_folder, remove_folder};
 use crate::installs;
 use crate::steps::{Step, Steps};
 use crate::workspace::Workspace;
+use crate::wrapper;
 
 /// The target of the browser builds.
 pub const BROWSER_TARGET: &str = "wasm32-unknown-unknown";
@@ -30,6 +31,10 @@ const SHARED_MEMORY_RUSTFLAGS: &str = "-C link-arg=--shared-memory -C link-arg=-
     -C link-arg=--max-memory=4294967296 \
     -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size \
     -C link-arg=--export=__tls_align -C link-arg=--export=__tls_base";
+
+/// The feature that chooses no code: cargo tells builds of this crate apart by features, not by compiler arguments.
+const RELAXED_FEATURE: &str = "relaxed-simd";
+const RELAXED_ARGUMENTS: [&str; 2] = ["-C", "target-feature=+relaxed-simd"];
 
 const TOOLS: Step = Step {
     name: "tools",
@@ -101,6 +106,12 @@ pub const BUILDS: [Build; 4] = [
     },
 ];
 
+/// Makes `cargo test` compile this workspace's crates with relaxed SIMD, and the dependencies without.
+pub fn add_relaxed_simd(cargo: &mut Command) -> Result<()> {
+    cargo.args(["--features", RELAXED_FEATURE]);
+    wrapper::add_arguments(cargo, &RELAXED_ARGUMENTS.join(" "))
+}
+
 /// Builds that share dependencies and so must wait for one another.
 pub fn lanes(builds: &[Build]) -> [Vec<Build>; 2] {
     let (threads, single) = builds.iter().partition(|build| build.threads);
@@ -160,10 +171,10 @@ impl Build {
     fn finish_command(self, command: &mut Command, last: &[&str]) {
         command.args(["--lib", "--package", "zamba2", "--target", BROWSER_TARGET]);
         // Only this crate has kernels, so only it is compiled with the relaxed instructions, and the dependencies
-        // once for both. Cargo tells the two builds of the crate apart by the feature, not by compiler arguments.
+        // once for both.
         let relaxed: &[&str] = if self.relaxed_simd {
-            command.args(["--features", "relaxed-simd"]);
-            &["-C", "target-feature=+relaxed-simd"]
+            command.args(["--features", RELAXED_FEATURE]);
+            &RELAXED_ARGUMENTS
         } else {
             &[]
         };

@@ -12,6 +12,7 @@ mod steps;
 mod test;
 mod trace;
 mod workspace;
+mod wrapper;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,6 +69,10 @@ enum Command {
 
 // Whether all went well; a fault that stops a command is an error instead.
 fn run() -> Result<bool> {
+    if let Some(arguments) = wrapper::arguments() {
+        wrapper::run(&arguments)?;
+        return Ok(true);
+    }
     let (command, agrees) = parse(Parser::from_env()).context("see `cargo xtask --help`")?;
     let workspace = Workspace::find(agrees)?;
     match command {
