@@ -29,7 +29,8 @@ pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
 pub use crate::session::sequence::{Alternative, Step, TokenRank};
 pub use crate::session::snapshot::{RestoredSequence, snapshot_note};
-use crate::text::sampling::SamplingOptions;
+use crate::text::sampling::{Sampler, SamplingOptions};
+use crate::text::stop_strings::StopStrings;
 use crate::text::tokenizer::Tokenizer;
 
 /// What to generate and when to stop.
@@ -66,6 +67,23 @@ impl Default for GenerateOptions {
             checkpoints: false,
             cache_prompt: false,
         }
+    }
+}
+
+impl GenerateOptions {
+    /// A sampler and stop strings at their beginnings.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the first option that is out of range.
+    fn checked(&self) -> Result<(Sampler, StopStrings)> {
+        if self.max_tokens == 0 {
+            return Err(Error::Setting {
+                name: "max_tokens".into(),
+                fact: Fact::new("no_tokens"),
+            });
+        }
+        let sampler = Sampler::new(self.sampling.clone())?;
+        Ok((sampler, StopStrings::new(self.stop.clone())?))
     }
 }
 

@@ -9,8 +9,6 @@ use crate::ops::device::Device;
 use crate::session::checkpoints::Kind;
 use crate::session::sequence::{DeviceState, NextToken, Sequence};
 use crate::session::{GenerateOptions, Session};
-use crate::text::sampling::Sampler;
-use crate::text::stop_strings::StopStrings;
 use crate::text::stream::TextStream;
 
 /// What a new prompt continues.
@@ -32,14 +30,7 @@ impl<B: Device> Session<B> {
     /// there is an error.
     pub fn start(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<usize> {
         self.check_prompt(prompt, 0)?;
-        if options.max_tokens == 0 {
-            return Err(Error::Setting {
-                name: "max_tokens".into(),
-                fact: Fact::new("no_tokens"),
-            });
-        }
-        let sampler = Sampler::new(options.sampling.clone())?;
-        let stops = StopStrings::new(options.stop.clone())?;
+        let (sampler, stops) = options.checked()?;
         if self.model.embed_tokens.is_none() {
             return Err(Error::Sequence {
                 fact: Fact::new("no_embedding"),

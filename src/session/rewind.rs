@@ -10,7 +10,6 @@ use crate::base::error::{Error, Fact, Result};
 use crate::ops::device::Device;
 use crate::session::sequence::{DeviceState, NextToken};
 use crate::session::{GenerateOptions, Session, not_started};
-use crate::text::sampling::Sampler;
 use crate::text::stop_strings::StopStrings;
 use crate::text::stream::TextStream;
 use crate::text::tokenizer::Tokenizer;
@@ -112,8 +111,7 @@ impl<B: Device> Session<B> {
 
     /// Sets the history, with sampler and text in the state after it.
     fn rebuild(&mut self, history: Vec<u32>, options: GenerateOptions) -> Result<KeptPrefix> {
-        let mut sampler = Sampler::new(options.sampling.clone())?;
-        let fresh = StopStrings::new(options.stop.clone())?;
+        let (mut sampler, fresh) = options.checked()?;
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let generated = &history[sequence.n_prompt..];
         let tokens = generated.len();
