@@ -245,10 +245,7 @@ export interface GenerateOptions {
   min_p?: number;
   /** Default 1, which turns it off. */
   repetition_penalty?: number;
-  /**
-   * Default 42; a BigInt may be given. The same seed, prompt and options give the same tokens, if the prompt is read as
-   * a whole (`cache_prompt: false`) or after the same conversation.
-   */
+  /** Default 42; it may be a BigInt. The same seed, prompt, options and conversation give the same tokens. */
   seed?: number | bigint;
   /** The text ends before the first of these. Default none. */
   stop?: string[];
