@@ -147,8 +147,7 @@ fn calls_that_are_refused_leave_the_sequence_to_continue_branch_and_save() {
     }
 }
 
-/// The net of the fixture with its final norm's weights multiplied, so that the logits of the second prompt overflow and
-/// those of the first do not.
+/// A net whose output is multiplied, so that the logits of the second prompt overflow and those of the first do not.
 struct Overflowing {
     dir: TempDir,
     fits: Vec<u32>,
@@ -156,22 +155,17 @@ struct Overflowing {
 }
 
 fn overflowing() -> Overflowing {
-    let golden = golden();
-    let mut session = open(Cpu::new(1), &golden.dir, HOST);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/untied");
+    let mut session = open(Cpu::new(1), &dir, HOST);
     let vocab_size = session.config().vocab_size;
-    let starts = (0..vocab_size as u32).step_by(5);
-    let prompts = starts.flat_map(|first| {
-        (0..vocab_size as u32)
-            .step_by(7)
-            .map(move |second| [first, second])
-    });
+    let tokens = |step| (0..vocab_size as u32).step_by(step);
+    let prompts = tokens(5).flat_map(|first| tokens(7).map(move |second| [first, second]));
     let mut largest: Vec<(f32, [u32; 2])> = prompts
         .map(|prompt| {
             let logits = block_on(session.logits(&prompt)).unwrap();
-            let last = &logits[vocab_size..];
+            let last = logits[vocab_size..].iter();
             (
-                last.iter()
-                    .fold(0.0, |largest, logit| logit.abs().max(largest)),
+                last.fold(0.0, |largest, logit| logit.abs().max(largest)),
                 prompt,
             )
         })
@@ -180,29 +174,43 @@ fn overflowing() -> Overflowing {
     let (least, most) = (largest[0], largest[largest.len() - 1]);
     // So far apart that sums on the way to the smaller logits stay finite, too.
     assert!(most.0 > 1.5 * least.0, "{least:?} {most:?}");
-    let factor = 1.05 * f32::MAX / most.0;
+    let factor = 1.05 * (f32::MAX / most.0);
 
-    let dir = TempDir::new().unwrap();
-    fs::copy(
-        golden.dir.join("config.json"),
-        dir.path().join("config.json"),
-    )
-    .unwrap();
-    let mut bytes = fs::read(golden.dir.join("model.safetensors")).unwrap();
-    let header_bytes = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
-    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
-    let norm = &header["model.final_layernorm.weight"];
-    assert_eq!(norm["dtype"], "BF16");
-    let offset = |i: usize| 8 + header_bytes + norm["data_offsets"][i].as_u64().unwrap() as usize;
-    for number in bytes[offset(0)..offset(1)].chunks_mut(2) {
-        let weight = f32::from_bits(u32::from(u16::from_le_bytes([number[0], number[1]])) << 16);
-        number.copy_from_slice(&((weight * factor).to_bits() >> 16).to_le_bytes()[..2]);
-    }
-    fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+    let files = TempDir::new().unwrap();
+    fs::copy(dir.join("config.json"), files.path().join("config.json")).unwrap();
+    let mut bytes = fs::read(dir.join("model.safetensors")).unwrap();
+    // Neither can take the whole factor.
+    let half = 2f32.powi(60);
+    multiply(&mut bytes, "model.final_layernorm.weight", half);
+    multiply(&mut bytes, "lm_head.weight", factor / half);
+    fs::write(files.path().join("model.safetensors"), bytes).unwrap();
     Overflowing {
-        dir,
+        dir: files,
         fits: least.1.to_vec(),
         overflows: most.1.to_vec(),
+    }
+}
+
+/// Multiplies a tensor of a safetensors file.
+fn multiply(file: &mut [u8], tensor: &str, factor: f32) {
+    let header_bytes = u64::from_le_bytes(*file.first_chunk().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&file[8..8 + header_bytes]).unwrap();
+    let tensor = &header[tensor];
+    let offset = |i: usize| 8 + header_bytes + tensor["data_offsets"][i].as_u64().unwrap() as usize;
+    let data = &mut file[offset(0)..offset(1)];
+    match tensor["dtype"].as_str().unwrap() {
+        "BF16" => {
+            for number in data.as_chunks_mut::<2>().0 {
+                let weight = f32::from_bits(u32::from(u16::from_le_bytes(*number)) << 16);
+                *number = (((weight * factor).to_bits() >> 16) as u16).to_le_bytes();
+            }
+        }
+        "F32" => {
+            for number in data.as_chunks_mut::<4>().0 {
+                *number = (f32::from_le_bytes(*number) * factor).to_le_bytes();
+            }
+        }
+        other => panic!("{other}"),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::support::{Golden, goldens};
 
 /// Sums and exponentials of f32 over the vocabulary, where the host has f64.
 const PROBABILITY: f64 = 1e-5;
-/// Past the second mark, which is kept after 32 tokens.
+/// Past the second checkpoint, which is kept after 32 tokens.
 const TOKENS: usize = 40;
 /// The prefill's token is read alone, and then one, two, four and eight at once.
 const FIRST_OF_READING: [usize; 8] = [0, 1, 2, 4, 8, 16, 24, 32];
@@ -438,7 +438,7 @@ fn check_pauses<B: Device>(make: &dyn Fn() -> B) {
             other.continue_sequence(greedy(TOKENS)).unwrap();
             assert_same(&what, &steps(&mut other, TOKENS - n), &whole[n..]);
         }
-        // Back to some tokens before, around a mark where there is one.
+        // Back to some tokens before, around a checkpoint where there is one.
         for index in [n - 1, n / 2, 0] {
             pause(&mut bursts);
             bursts
@@ -515,21 +515,21 @@ fn a_burst_is_one_submission_for_each_token_and_one_reading() {
     };
     let net = &nets()[0];
     let mut session = open(be, net, BURSTS, 200);
-    let unmarked = |options: GenerateOptions| GenerateOptions {
+    let without_checkpoints = |options: GenerateOptions| GenerateOptions {
         checkpoints: false,
         ..options
     };
-    let options = unmarked(greedy(24));
+    let options = without_checkpoints(greedy(24));
     run(&mut session, net, &options);
     // 1 + 1 + 2 + 4 + 8 + 8 tokens; the head and the list after the last of them go with the reading.
     let bursts = counts(&mut session, net, &options);
     assert_eq!((bursts.readbacks, bursts.submissions), (6, 24 + 6));
     // A prompt has new memory; a token finds the bind groups of the token before.
-    let fewer = counts(&mut session, net, &unmarked(greedy(8)));
+    let fewer = counts(&mut session, net, &without_checkpoints(greedy(8)));
     assert_eq!(fewer.bind_groups_made, bursts.bind_groups_made);
 
     // One by one where the host draws, where a recording is to have each token alone, and where a token takes too long.
-    let drawn = unmarked(GenerateOptions {
+    let drawn = without_checkpoints(GenerateOptions {
         sampling: SamplingOptions::default(),
         ..greedy(24)
     });

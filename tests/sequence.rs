@@ -12,7 +12,7 @@ use zamba2::text::sampling::SamplingOptions;
 
 use crate::support::{Golden, goldens};
 
-/// Past the second mark, which is kept after 32 tokens.
+/// Past the second checkpoint, which is kept after 32 tokens.
 const TOKENS: usize = 40;
 
 fn open(golden: &Golden, weights: WeightFormat, context: usize) -> Session<Cpu> {
@@ -76,7 +76,7 @@ fn a_branch_into_the_token_that_was_there_gives_the_same_steps_bit_by_bit() {
         for weights in [WeightFormat::F32, WeightFormat::Q8] {
             let mut session = open(&golden, weights, 200);
             let whole = run(&mut session, &golden.ids("input_ids"));
-            // The last token, just after a mark, on it, just before it, the first one; going back again and again.
+            // The last token, just after a checkpoint, on it, just before it, the first one; going back again and again.
             for index in [39, 33, 32, 31, 0] {
                 let kept = session
                     .branch(index, whole[index].token, options(TOKENS))
@@ -98,18 +98,20 @@ fn a_branch_into_the_token_that_was_there_gives_the_same_steps_bit_by_bit() {
 }
 
 #[test]
-fn without_marks_a_branch_reads_from_the_start_and_gives_the_same() {
+fn without_checkpoints_a_branch_reads_from_the_start_and_gives_the_same() {
     let golden = &nets()[0];
     let mut session = open(golden, WeightFormat::Q8, 200);
-    let unmarked = GenerateOptions {
+    let without_checkpoints = GenerateOptions {
         checkpoints: false,
         ..options(TOKENS)
     };
     let prompt = golden.ids("input_ids");
     let whole = run(&mut session, &prompt);
-    session.start(&prompt, unmarked.clone()).unwrap();
+    session.start(&prompt, without_checkpoints.clone()).unwrap();
     assert_eq!(steps(&mut session, TOKENS), whole);
-    session.branch(35, whole[35].token, unmarked).unwrap();
+    session
+        .branch(35, whole[35].token, without_checkpoints)
+        .unwrap();
     assert_eq!(steps(&mut session, TOKENS - 35)[1..], whole[36..]);
 }
 
@@ -230,7 +232,7 @@ fn a_snapshot_goes_on_bit_by_bit_in_another_session_with_other_threads_and_conte
                 "{} {weights:?}",
                 golden.name()
             );
-            // Without any mark the way back is from the start.
+            // Without any checkpoint the way back is from the start.
             other.branch(3, whole[3].token, options(TOKENS)).unwrap();
             assert_eq!(steps(&mut other, TOKENS - 3)[1..], whole[4..]);
         }
