@@ -107,6 +107,10 @@ pub struct GenerationArguments {
     /// Go on after the model's end token.
     #[arg(long)]
     ignore_eos: bool,
+
+    /// Read the answers before a cached prompt once more, so that the text is that of a fresh read.
+    #[arg(long)]
+    reread_answers: bool,
 }
 
 /// A finished generation, with its figures.
@@ -159,6 +163,7 @@ impl GenerationArguments {
             stop: self.stop.clone(),
             ignore_eos: self.ignore_eos,
             cache_prompt: true,
+            reread_answers: self.reread_answers,
             ..GenerateOptions::default()
         }
     }

@@ -53,6 +53,9 @@ pub struct GenerateOptions {
     /// Whether [`Session::start`] reuses the state of the tokens with which the sequence before begins, too, and keeps
     /// state checkpoints at the ends of prompts for the prompts after this one. Off, a prompt is read as a whole.
     pub cache_prompt: bool,
+    /// Whether a cached prompt reads the answers before it once more, as a prefill, so that the text is that of a fresh
+    /// read. Otherwise it continues the state that decode steps have computed.
+    pub reread_answers: bool,
 }
 
 impl Default for GenerateOptions {
@@ -66,6 +69,7 @@ impl Default for GenerateOptions {
             alternatives: 0,
             checkpoints: false,
             cache_prompt: false,
+            reread_answers: false,
         }
     }
 }

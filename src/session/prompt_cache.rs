@@ -37,7 +37,7 @@ impl<B: Device> Session<B> {
             });
         }
         let reuse = match options.cache_prompt {
-            true => self.reusable(prompt),
+            true => self.reusable(prompt, options.reread_answers),
             false => Reuse::Nothing,
         };
         let mut sequence = Sequence {
@@ -87,16 +87,16 @@ impl<B: Device> Session<B> {
     }
 
     /// What `prompt` has in common with the present sequence, as far as a state of that place is there.
-    fn reusable(&self, prompt: &[u32]) -> Reuse {
+    fn reusable(&self, prompt: &[u32], reread_answers: bool) -> Reuse {
         let Some(sequence) = &self.sequence else {
             return Reuse::Nothing;
         };
         let pairs = prompt.iter().zip(&sequence.history);
         let n_common = pairs.take_while(|(new, old)| new == old).count();
-        let most = if self.model.steps_agree_with_prefill() {
-            n_common
-        } else {
+        let most = if reread_answers || !self.model.steps_agree_with_prefill() {
             n_common.min(sequence.n_prefilled())
+        } else {
+            n_common
         };
         let n_read = self.cache.len;
         if n_read > 0 && n_read <= most && n_read < prompt.len() && self.is_state_known() {

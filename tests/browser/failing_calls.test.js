@@ -41,7 +41,9 @@ const refusals = (page, calls) =>
           thrown = error;
         }
         const now = await model.snapshot();
-        const is_same = now.length === saved.length && now.every((/** @type {number} */ byte, i) => byte === saved[i]);
+        const is_same =
+          now.length === saved.length
+          && now.every((/** @type {number} */ byte, /** @type {number} */ i) => byte === saved[i]);
         const again = await run(model.continue({ ...options, max_tokens: 8 }));
         await run(model.branch(2, 300, { ...options, max_tokens: 4 }));
         const { code = String(thrown), values, fatal = true } = thrown;
@@ -172,7 +174,9 @@ function overflowing() {
   const header = JSON.parse(bytes.toString("utf8", 8, 8 + header_bytes));
   const { dtype, data_offsets } = header["model.final_layernorm.weight"];
   assert.equal(dtype, "BF16");
-  bytes.subarray(8 + header_bytes + data_offsets[0], 8 + header_bytes + data_offsets[1]).fill(Buffer.from([0x7f, 0x7f]));
+  bytes
+    .subarray(8 + header_bytes + data_offsets[0], 8 + header_bytes + data_offsets[1])
+    .fill(Buffer.from([0x7f, 0x7f]));
   return asBase64({ ...files, "model.safetensors": bytes });
 }
 

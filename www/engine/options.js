@@ -21,6 +21,7 @@ export const GENERATE_DEFAULTS = {
   alternatives: 0,
   checkpoints: false,
   cache_prompt: true,
+  reread_answers: false,
 };
 
 /** @type {Required<api.WebGpuOptions>} */

@@ -265,6 +265,12 @@ export interface GenerateOptions {
    * model.
    */
   cache_prompt?: boolean;
+  /**
+   * Default false. A cached prompt reads the answers before it once more, as a prefill, so that the text is that of a
+   * fresh read. Otherwise it continues the state of the decode steps, in which the reference bounds dt otherwise; the
+   * logits of a long conversation then differ slightly (docs/conversations.md).
+   */
+  reread_answers?: boolean;
 }
 
 /** One turn of a conversation. Most templates know the roles "system" (first, if at all), "user" and "assistant". */
