@@ -94,7 +94,7 @@ fn greedy(max_tokens: usize) -> GenerateOptions {
         },
         ignore_eos: true,
         alternatives: 3,
-        marks: true,
+        checkpoints: true,
         ..GenerateOptions::default()
     }
 }
@@ -517,7 +517,7 @@ fn multi_step_decoding_takes_one_submission_per_token_and_one_per_readback() {
     let net = &nets()[0];
     let mut session = open(be, net, MULTI_STEP, 200);
     let without_checkpoints = |options: GenerateOptions| GenerateOptions {
-        marks: false,
+        checkpoints: false,
         ..options
     };
     let options = without_checkpoints(greedy(24));

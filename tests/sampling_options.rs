@@ -55,7 +55,7 @@ fn the_defaults_in_the_types_docs_are_those_of_the_engine() {
     let interface = between(&types, "export interface GenerateOptions {", "\n}");
     for NumberOption { name, default, .. } in NUMBER_OPTIONS {
         let before = interface
-            .split(&format!("  {name}?: number;"))
+            .split(&format!("  {name}?: number"))
             .next()
             .unwrap();
         let doc = before.rsplit("/**").next().unwrap();

@@ -43,7 +43,7 @@ fn options(max_tokens: usize) -> GenerateOptions {
         },
         ignore_eos: true,
         alternatives: 5,
-        marks: true,
+        checkpoints: true,
         ..GenerateOptions::default()
     }
 }
@@ -102,15 +102,17 @@ fn a_branch_with_the_original_token_gives_bit_identical_steps() {
 fn without_state_checkpoints_a_branch_replays_from_the_start_with_the_same_result() {
     let golden = &nets()[0];
     let mut session = open(golden, WeightFormat::Q8, 200);
-    let unmarked = GenerateOptions {
-        marks: false,
+    let without_checkpoints = GenerateOptions {
+        checkpoints: false,
         ..options(TOKENS)
     };
     let prompt = golden.ids("input_ids");
     let whole = run(&mut session, &prompt);
-    session.start(&prompt, unmarked.clone()).unwrap();
+    session.start(&prompt, without_checkpoints.clone()).unwrap();
     assert_eq!(steps(&mut session, TOKENS), whole);
-    session.branch(35, whole[35].token, unmarked).unwrap();
+    session
+        .branch(35, whole[35].token, without_checkpoints)
+        .unwrap();
     assert_eq!(steps(&mut session, TOKENS - 35)[1..], whole[36..]);
 }
 

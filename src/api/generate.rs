@@ -117,8 +117,14 @@ impl Engine {
         text.map_err(to_js_error)
     }
 
-    /// Starts a new sequence; the prefill runs in `advance`.
-    pub fn start(&mut self, prompt: &[u32], options: JsValue) -> JsResult<()> {
+    /// Whether `start` would take `ids`, with room for `n_more` tokens after them. Changes nothing.
+    pub fn check_prompt(&self, ids: &[u32], n_more: usize) -> JsResult<()> {
+        let session = self.session().map_err(to_js_error)?;
+        on_session!(session, s => s.check_prompt(ids, n_more)).map_err(to_js_error)
+    }
+
+    /// Starts a new sequence; the prefill runs in `advance`. Returns how many tokens of the prompt are cached.
+    pub fn start(&mut self, prompt: &[u32], options: JsValue) -> JsResult<usize> {
         let options: GenerateOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
         on_session!(session, s => s.start(prompt, options)).map_err(to_js_error)

@@ -2,7 +2,7 @@
 
 use js_sys::{JSON, Object, Reflect};
 use serde::{Deserialize, Serialize};
-use wasm_bindgen::JsValue;
+use wasm_bindgen::{JsCast, JsValue};
 
 use crate::base::error::{Error, ErrorReport};
 
@@ -25,13 +25,19 @@ pub(super) fn to_js(value: &impl Serialize) -> JsResult<JsValue> {
 
 /// A Rust value from a plain object. A mismatch is reported as an invalid option `name`.
 pub(super) fn from_js<T: for<'a> Deserialize<'a>>(name: &str, value: &JsValue) -> JsResult<T> {
-    let text = JSON::stringify(value)?.as_string().unwrap_or_default();
-    serde_json::from_str(&text).map_err(|error| {
+    let refused = |detail: String| {
         to_js_error(Error::Setting {
             name: name.into(),
-            fact: error.to_string().into(),
+            fact: detail.into(),
         })
-    })
+    };
+    // JSON has no BigInt and no cycles.
+    let text = JSON::stringify(value).map_err(|thrown| {
+        let error = thrown.dyn_into::<js_sys::Error>();
+        refused(error.map_or_else(|_| String::new(), |error| error.message().into()))
+    })?;
+    serde_json::from_str(&text.as_string().unwrap_or_default())
+        .map_err(|error| refused(error.to_string()))
 }
 
 pub(super) fn set(object: &Object, name: &str, value: JsValue) -> JsResult<()> {

@@ -66,15 +66,15 @@ fn weight_bytes(works: &[ModuleWork]) -> u64 {
 
 /// One figure over all runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Spread {
     /// Of at least one value.
-    fn of(mut values: Vec<f64>) -> Spread {
+    pub fn of(mut values: Vec<f64>) -> Spread {
         values.sort_by(f64::total_cmp);
         let (n, middle) = (values.len(), values.len() / 2);
         let median = match n % 2 {

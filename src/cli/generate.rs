@@ -1,5 +1,8 @@
-//! `zamba2 generate`: text from a prompt, printed as it comes. It stands on floor 6; what is chosen and when it ends is
-//! the session's business.
+//! `zamba2 generate`: text from a prompt, streamed to standard output; and the options, the loop and the figures that
+//! `zamba2 chat` has in common with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pollster::block_on;
@@ -10,7 +13,7 @@ use zamba2::base::local_time::LocalTime;
 use zamba2::base::quant::WeightFormat;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::session::{GenerateOptions, StopReason};
+use zamba2::session::{GenerateOptions, Session, StopReason};
 use zamba2::text::chat::{ChatTemplate, Content, Message};
 use zamba2::text::sampling::SamplingOptions;
 use zamba2::text::tokenizer::Tokenizer;
@@ -50,9 +53,21 @@ pub struct Arguments {
     )]
     system: Option<String>,
 
+    /// A file for the state of the sequence: read before the run, if it is there, and written after it. A prompt that
+    /// begins as the sequence of the file reads only the rest.
+    #[arg(long, value_name = "FILE")]
+    prompt_cache: Option<PathBuf>,
+
+    #[command(flatten)]
+    generation: GenerationArguments,
+}
+
+/// How the next tokens are chosen, and when they end.
+#[derive(Args)]
+pub struct GenerationArguments {
     /// The form in which matrices are held: f32, q8 or q4.
     #[arg(long, default_value = "q8", value_name = "FORMAT")]
-    weights: WeightFormat,
+    pub weights: WeightFormat,
 
     /// Tokens to generate at most.
     #[arg(long, value_name = "N", default_value_t = GenerateOptions::default().max_tokens)]
@@ -94,32 +109,46 @@ pub struct Arguments {
     /// Go on after the model's end token.
     #[arg(long)]
     ignore_eos: bool,
+
+    /// Read the answers before a cached prompt once more, so that the text is that of a fresh read.
+    #[arg(long)]
+    reread_answers: bool,
 }
 
+/// A finished generation, with its figures.
 #[derive(Serialize)]
-struct Output {
-    text: String,
-    tokens: Vec<u32>,
-    reason: StopReason,
-    prompt_tokens: usize,
-    load_ms: f64,
+pub struct Answer {
+    pub text: String,
+    pub tokens: Vec<u32>,
+    pub reason: StopReason,
+    pub prompt_tokens: usize,
+    /// Tokens of the prompt that were not read again.
+    pub cached_tokens: usize,
     /// From the prompt's text to the first token.
     ttft_ms: f64,
     /// From the prompt's tokens to the first token.
     prefill_ms: f64,
-    prefill_tokens_per_s: f64,
+    /// Of the tokens that were read; none if all were cached.
+    prefill_tokens_per_s: Option<f64>,
     /// Without the first token, which the prefill made; none if there was no other.
     decode_tokens_per_s: Option<f64>,
 }
 
-/// What the model is to continue.
+#[derive(Serialize)]
+struct Output {
+    #[serde(flatten)]
+    answer: Answer,
+    load_ms: f64,
+}
+
+/// What the model continues.
 enum Prompt {
     Text(String),
     Chat(Box<ChatTemplate>, Vec<Message>),
 }
 
 impl Prompt {
-    /// The ids of the prompt, and what ends the model's turn, if the template's checkpoint says.
+    /// The ids of the prompt, and the token that ends the model's turn, if the template's checkpoint names one.
     fn tokens(&self, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Option<u32>), Error> {
         match self {
             Prompt::Text(text) => Ok((tokenizer.encode(text, true)?, None)),
@@ -133,8 +162,8 @@ impl Prompt {
     }
 }
 
-impl Arguments {
-    fn options(&self) -> GenerateOptions {
+impl GenerationArguments {
+    pub fn options(&self) -> GenerateOptions {
         GenerateOptions {
             max_tokens: self.max_tokens,
             sampling: SamplingOptions {
@@ -147,10 +176,14 @@ impl Arguments {
             },
             stop: self.stop.clone(),
             ignore_eos: self.ignore_eos,
+            cache_prompt: true,
+            reread_answers: self.reread_answers,
             ..GenerateOptions::default()
         }
     }
+}
 
+impl Arguments {
     fn prompt(&self) -> Result<Prompt, Error> {
         let said = self.chat.as_ref().or(self.prompt.as_ref());
         let said = said.filter(|text| !text.is_empty());
@@ -172,7 +205,7 @@ impl Arguments {
 pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let prompt = arguments.prompt()?;
     // The session checks the options again; here it spares opening anything for nothing.
-    arguments.options().sampling.validate()?;
+    arguments.generation.options().sampling.validate()?;
     match arguments.open.backend()? {
         Opened::Cpu(be) => run_on(*be, &arguments, prompt, json),
         Opened::WebGpu(be) => run_on(*be, &arguments, prompt, json),
@@ -185,18 +218,56 @@ fn run_on<B: Device>(
     prompt: Prompt,
     json: bool,
 ) -> Result<(), Failure> {
-    let mut options = arguments.options();
+    let mut options = arguments.generation.options();
+    let weights = arguments.generation.weights;
 
     let load_start_us = now_us();
-    let mut session = arguments
-        .open
-        .open(be, arguments.weights, NumericSettings::default())?;
+    let mut session = (arguments.open).open(be, weights, NumericSettings::default())?;
     let start_us = now_us();
+    if let Some(file) = &arguments.prompt_cache {
+        read_prompt_cache(&mut session, file)?;
+    }
     let (prompt, end_token) = prompt.tokens(session.tokenizer()?)?;
     options.end_tokens.extend(end_token);
-    let prefill_start_us = now_us();
-    session.start(&prompt, options)?;
+    let on_text = |text: &str| if json { Ok(()) } else { print(text) };
+    let answer = answer(&mut session, &prompt, options, start_us, on_text)?;
+    if let Some(file) = &arguments.prompt_cache {
+        let bytes = block_on(session.snapshot(""))?;
+        fs::write(file, bytes).map_err(|error| Failure::write(file, &error))?;
+    }
+    if json {
+        let load_ms = (start_us - load_start_us) / 1e3;
+        return print_json(&Output { answer, load_ms });
+    }
+    // A terminal's next line starts at the margin.
+    print("\n")?;
+    say(&summary(&answer));
+    Ok(())
+}
 
+/// Takes up the sequence in `file`, if the file is there.
+fn read_prompt_cache<B: Device>(session: &mut Session<B>, file: &Path) -> Result<(), Error> {
+    if !file.exists() {
+        return Ok(());
+    }
+    let bytes = fs::read(file).map_err(|error| Error::Io {
+        file: file.display().to_string(),
+        fact: error.to_string().into(),
+    })?;
+    block_on(session.restore(&bytes)).map(drop)
+}
+
+/// Runs `prompt` to its end and gives each piece of text to `on_text`. The time to the first token counts from
+/// `start_us`.
+pub fn answer<B: Device>(
+    session: &mut Session<B>,
+    prompt: &[u32],
+    options: GenerateOptions,
+    start_us: f64,
+    mut on_text: impl FnMut(&str) -> Result<(), Failure>,
+) -> Result<Answer, Failure> {
+    let prefill_start_us = now_us();
+    let cached_tokens = session.start(prompt, options)?;
     let (mut text, mut tokens) = (String::new(), Vec::new());
     let mut first_us = 0.0;
     let (reason, last_us) = loop {
@@ -206,51 +277,49 @@ fn run_on<B: Device>(
             first_us = token_us;
         }
         tokens.push(step.token);
-        if json {
-            text.push_str(&step.text);
-        } else {
-            print(&step.text)?;
-        }
+        text.push_str(&step.text);
+        on_text(&step.text)?;
         if let Some(reason) = step.done {
             break (reason, token_us);
         }
     };
     let prefill_us = first_us - prefill_start_us;
+    let n_read = prompt.len() - cached_tokens;
     let decoded = (tokens.len() - 1) as f64;
-    let output = Output {
+    Ok(Answer {
         text,
         reason,
         prompt_tokens: prompt.len(),
-        load_ms: (start_us - load_start_us) / 1e3,
+        cached_tokens,
         ttft_ms: (first_us - start_us) / 1e3,
         prefill_ms: prefill_us / 1e3,
-        prefill_tokens_per_s: 1e6 * prompt.len() as f64 / prefill_us,
+        prefill_tokens_per_s: (n_read > 0).then(|| 1e6 * n_read as f64 / prefill_us),
         decode_tokens_per_s: (decoded > 0.0).then(|| 1e6 * decoded / (last_us - first_us)),
         tokens,
-    };
-    if json {
-        return print_json(&output);
-    }
-    // A terminal's next line starts at the margin.
-    print("\n")?;
-    say(&summary(&output));
-    Ok(())
+    })
 }
 
-fn summary(output: &Output) -> String {
-    let reason = match output.reason {
+/// The figures of a generation in one line.
+pub fn summary(answer: &Answer) -> String {
+    let reason = match answer.reason {
         StopReason::Eos => "the model ended",
         StopReason::Length => "the limit of tokens was reached",
         StopReason::Stop => "a stop text appeared",
         StopReason::Context => "the context was full",
     };
-    let decode = output.decode_tokens_per_s;
+    let cached = match answer.cached_tokens {
+        0 => String::new(),
+        n => format!(", {n} of them cached"),
+    };
+    let prefill = answer.prefill_tokens_per_s;
+    let prefill = prefill.map_or("none".into(), |rate| format!("{rate:.1} tok/s"));
+    let decode = answer.decode_tokens_per_s;
     let decode = decode.map_or("none".into(), |rate| format!("{rate:.2} tok/s"));
     format!(
-        "prompt {} tokens · first token after {:.0} ms · prefill {:.1} tok/s · {} tokens · decode {decode} · {reason}",
-        output.prompt_tokens,
-        output.ttft_ms,
-        output.prefill_tokens_per_s,
-        output.tokens.len(),
+        "prompt {} tokens{cached} · first token after {:.0} ms · prefill {prefill} · {} tokens · decode {decode} \
+         · {reason}",
+        answer.prompt_tokens,
+        answer.ttft_ms,
+        answer.tokens.len(),
     )
 }

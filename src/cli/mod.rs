@@ -1,8 +1,10 @@
-//! The commands of the native binary and what they share: arguments, failures, output. It stands on floor 6, reaches
-//! the model through the library only, and holds no arithmetic of the model.
+//! The commands of the native binary and what they share: arguments, failures, output. They reach the model through the
+//! library only, and have no arithmetic of the model.
 
 mod bench;
+mod bench_conversation;
 mod bench_kernels;
+mod chat;
 mod check;
 mod device;
 mod generate;
@@ -49,10 +51,12 @@ struct CommandLine {
 enum Command {
     Logits(logits::Arguments),
     Generate(generate::Arguments),
+    Chat(chat::Arguments),
     MakeCheckpoint(make_checkpoint::Arguments),
     Pack(pack::Arguments),
     Check(check::Arguments),
     Bench(bench::Arguments),
+    BenchConversation(bench_conversation::Arguments),
     BenchKernels(bench_kernels::Arguments),
     Profile(profile::Arguments),
     Tokenize(tokenize::Arguments),
@@ -172,10 +176,12 @@ pub fn run() -> ExitCode {
     let done = match command {
         Command::Logits(arguments) => logits::run(&arguments),
         Command::Generate(arguments) => generate::run(arguments, json),
+        Command::Chat(arguments) => chat::run(&arguments, json),
         Command::MakeCheckpoint(arguments) => make_checkpoint::run(&arguments, json),
         Command::Pack(arguments) => pack::run(&arguments, json),
         Command::Check(arguments) => check::run(&arguments, json),
         Command::Bench(arguments) => bench::run(&arguments, json),
+        Command::BenchConversation(arguments) => bench_conversation::run(&arguments, json),
         Command::BenchKernels(arguments) => bench_kernels::run(&arguments, json),
         Command::Profile(arguments) => profile::run(&arguments, json),
         Command::Tokenize(arguments) => tokenize::run(&arguments, json),

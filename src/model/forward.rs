@@ -94,8 +94,8 @@ pub struct ForwardPass<D: Device> {
 }
 
 impl<D: Device> ForwardPass<D> {
-    /// Embeds `tokens` (at least one). The first token of an empty cache counts as prefill even if it is the only one,
-    /// as in the reference; this selects the lower bound of dt.
+    /// A pass over a prompt or the rest of one: embeds `tokens` (at least one). It has the prefill's bound of dt even
+    /// for a single token, so that the bound does not depend on how much of a prompt was cached.
     pub fn new(ops: &mut Ops<D>, model: &Zamba2<D>, cache: &Cache<D>, tokens: &[u32]) -> Self {
         assert!(
             cache.len + tokens.len() <= cache.context,
@@ -103,6 +103,7 @@ impl<D: Device> ForwardPass<D> {
         );
         let mut pass = ForwardPass::with_room(ops, &model.config, tokens.len());
         pass.restart(ops, model, cache, tokens);
+        pass.dt_min = model.dt_min_prefill();
         pass
     }
 
@@ -125,7 +126,8 @@ impl<D: Device> ForwardPass<D> {
         }
     }
 
-    /// Reuses this pass for new tokens, whose number must be the one that it was allocated for.
+    /// Reuses the buffers of this pass for new tokens, whose number must be the one that it was allocated for. One token
+    /// is a decode step, except in an empty cache: there it is a prefill, as in the reference.
     pub fn restart(
         &mut self,
         ops: &mut Ops<D>,
@@ -159,13 +161,10 @@ impl<D: Device> ForwardPass<D> {
     }
 
     fn begin(&mut self, model: &Zamba2<D>, cache: &Cache<D>, n_tokens: usize) {
-        let settings = &model.settings;
         self.dt_min = if n_tokens == 1 && cache.len > 0 {
-            settings.dt_min_step.unwrap_or(0.0)
+            model.dt_min_step()
         } else {
-            settings
-                .dt_min_prefill
-                .unwrap_or(model.config.time_step_min)
+            model.dt_min_prefill()
         };
         self.next = 0;
         self.n_tokens = n_tokens;

@@ -18,6 +18,9 @@ use crate::ops::Ops;
 use crate::ops::device::{Device, Linear, Norm, Rope};
 use crate::ops::trace::ModuleId;
 
+/// `time_step_min` of the published checkpoints.
+const MAX_DT_MIN_GAP: f32 = 1e-3;
+
 /// Choices where versions of the reference differ. The default is the current one (transformers 5.23,
 /// `modeling_zamba2.py`).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -101,6 +104,23 @@ impl<D: Device> Zamba2<D> {
             let shared = block.hybrid.as_ref().map(|hybrid| hybrid.shared);
             shared.is_none_or(|shared| self.shared_transformers[shared].is_some())
         })
+    }
+
+    /// The lower bound of dt in a pass over a prompt.
+    pub fn dt_min_prefill(&self) -> f32 {
+        let own = self.settings.dt_min_prefill;
+        own.unwrap_or(self.config.time_step_min)
+    }
+
+    /// The lower bound of dt in a decode step.
+    pub fn dt_min_step(&self) -> f32 {
+        self.settings.dt_min_step.unwrap_or(0.0)
+    }
+
+    /// Whether a prompt may go on from a state that decode steps have computed. The two bounds of dt differ, and a
+    /// bound above [`MAX_DT_MIN_GAP`] changes the text (`docs/conversations.md` has the measurements).
+    pub fn steps_agree_with_prefill(&self) -> bool {
+        (self.dt_min_prefill() - self.dt_min_step()).abs() <= MAX_DT_MIN_GAP
     }
 
     pub fn kind(&self, index: usize) -> BlockKind {

@@ -14,6 +14,7 @@ use crate::model::{NumericSettings, Zamba2};
 use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat, ModelSizes};
 use crate::ops::trace::Level;
+use crate::session::checkpoints::CHECKPOINTS_BYTES;
 use crate::session::{Lookahead, Session};
 use crate::text::tokenizer::Tokenizer;
 
@@ -113,6 +114,7 @@ impl<B: Device> Session<B> {
             model,
             tokenizer,
             sequence: None,
+            checkpoints_limit_bytes: CHECKPOINTS_BYTES,
             recording: Level::Off,
             kv_format,
             fingerprint: None,

@@ -1,7 +1,9 @@
 //! One model with one sequence: prompt -> tokens -> logits -> tokens -> text. The caller owns the loop: one call of
 //! [`Session::step`] generates one token, and generation stops when it is not called again.
 
+mod checkpoints;
 mod load;
+mod prompt_cache;
 mod readback;
 mod rewind;
 mod runner;
@@ -26,8 +28,9 @@ use crate::session::readback::TopKRows;
 pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
 pub use crate::session::sequence::{Alternative, Step, TokenRank};
-pub use crate::session::snapshot::RestoredSequence;
-use crate::text::sampling::SamplingOptions;
+pub use crate::session::snapshot::{RestoredSequence, snapshot_note};
+use crate::text::sampling::{Sampler, SamplingOptions};
+use crate::text::stop_strings::StopStrings;
 use crate::text::tokenizer::Tokenizer;
 
 /// What to generate and when to stop.
@@ -45,8 +48,14 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// How many of the most probable tokens each step returns; 0 avoids the work.
     pub alternatives: usize,
-    /// Keeps state checkpoints, so that [`Session::branch`] has less to replay.
-    pub marks: bool,
+    /// Keeps state checkpoints within the answer, so that [`Session::branch`] has less to replay.
+    pub checkpoints: bool,
+    /// Whether [`Session::start`] reuses the state of the tokens with which the sequence before begins, too, and keeps
+    /// state checkpoints at the ends of prompts for the prompts after this one. Off, a prompt is read as a whole.
+    pub cache_prompt: bool,
+    /// Whether a cached prompt reads the answers before it once more, as a prefill, so that the text is that of a fresh
+    /// read. Otherwise it continues the state that decode steps have computed.
+    pub reread_answers: bool,
 }
 
 impl Default for GenerateOptions {
@@ -58,8 +67,27 @@ impl Default for GenerateOptions {
             end_tokens: Vec::new(),
             ignore_eos: false,
             alternatives: 0,
-            marks: false,
+            checkpoints: false,
+            cache_prompt: false,
+            reread_answers: false,
         }
+    }
+}
+
+impl GenerateOptions {
+    /// A sampler and stop strings at their beginnings.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the first option that is out of range.
+    fn checked(&self) -> Result<(Sampler, StopStrings)> {
+        if self.max_tokens == 0 {
+            return Err(Error::Setting {
+                name: "max_tokens".into(),
+                fact: Fact::new("no_tokens"),
+            });
+        }
+        let sampler = Sampler::new(self.sampling.clone())?;
+        Ok((sampler, StopStrings::new(self.stop.clone())?))
     }
 }
 
@@ -86,6 +114,7 @@ pub struct Session<B: Device> {
     /// Allocated on first use.
     top_k_rows: Option<TopKRows<B>>,
     sequence: Option<Sequence<B>>,
+    checkpoints_limit_bytes: u64,
     recording: Level,
     kv_format: KvFormat,
     /// Computed on first use.

@@ -8,6 +8,7 @@ use crate::base::error::{Error, Fact, Result};
 use crate::model::forward;
 use crate::ops::device::Device;
 use crate::ops::trace::Level;
+use crate::session::checkpoints::Kind;
 use crate::session::sequence::{DeviceState, Sequence};
 use crate::session::{Session, not_started};
 use crate::text::sampling::Top;
@@ -105,7 +106,7 @@ impl<B: Device> Session<B> {
         self.sequence.as_ref().is_some_and(|sequence| {
             let has_more = self.cache.len > sequence.history.len();
             match &sequence.device {
-                DeviceState::Prefill(_) => false,
+                DeviceState::Prefill { .. } => false,
                 DeviceState::LogitsReady => has_more,
                 DeviceState::ReadBack(pending) => !pending.is_empty() || has_more,
             }
@@ -126,8 +127,8 @@ impl<B: Device> Session<B> {
             return Ok(());
         }
         let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
-        let (generated, until) = (sequence.generated(), sequence.history.len() - 1);
-        self.rewind_to(generated.saturating_sub(1));
+        let until = sequence.history.len() - 1;
+        self.rewind_to(until.max(sequence.n_prompt));
         self.read_until(until).await
     }
 
@@ -202,13 +203,16 @@ impl<B: Device> Session<B> {
             k,
             rows: (self.be).tensor(self.lookahead.max_steps, Top::row_len(k)),
         });
+        if n > 1 {
+            self.keep_checkpoint(Kind::Readback, true);
+        }
         forward::top(&mut self.be, &self.model, &self.scratch, 0, &mut lists.rows);
         for row in 1..n {
             let n_prompt = self.sequence.as_ref().map_or(0, |s| s.n_prompt);
             let pass = self.cache.len + 1 - n_prompt;
             self.be.profiler().set_pass(pass as u32);
             self.encode_chosen(&lists.rows, row - 1);
-            self.keep_checkpoint();
+            self.keep_due_checkpoint();
             forward::top(
                 &mut self.be,
                 &self.model,

@@ -1,27 +1,18 @@
-//! Rewinding and continuing: state checkpoints that are kept during generation, a branch with another token, more
-//! tokens after an end, the sequence of another session.
+//! Rewinding and continuing: a branch with another token, more tokens after an end, the sequence of another session.
+//! The state checkpoints that a rewind goes back to are kept in `checkpoints`.
 //!
-//! A replay makes the same passes as the first run (the prompt at once, then single tokens), so that results do not
-//! depend on which checkpoints exist, to the last bit.
+//! A replay makes the same passes as the first run (the prompt in its parts, then single tokens), so that results do
+//! not depend on which checkpoints exist, to the last bit.
 
 use serde::Serialize;
 
 use crate::base::error::{Error, Fact, Result};
-use crate::model::cache::{MambaState, empty_mamba, mamba_bytes};
-use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;
 use crate::session::sequence::{DeviceState, NextToken};
 use crate::session::{GenerateOptions, Session, not_started};
-use crate::text::sampling::Sampler;
 use crate::text::stop_strings::StopStrings;
 use crate::text::stream::TextStream;
 use crate::text::tokenizer::Tokenizer;
-
-/// Generated tokens between two checkpoints: a rewind replays half as many on average.
-const CHECKPOINT_EVERY: usize = 32;
-/// Limit for all checkpoints of a sequence. The largest models have room for one or two, the first of them after the
-/// prompt.
-const CHECKPOINTS_BYTES: u64 = 192 << 20;
 
 /// The part of a sequence that a branch, a continuation or an adoption keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,16 +22,6 @@ pub struct KeptPrefix {
     /// Generated tokens.
     pub tokens: usize,
     pub prompt_tokens: usize,
-}
-
-/// The SSM and conv states and the logits after some tokens. Keys and values need no copy: a rewind only truncates the
-/// KV cache.
-pub(super) struct StateCheckpoint<B: Device> {
-    /// Generated tokens that the state includes.
-    n_read: usize,
-    mamba: Vec<MambaState<B>>,
-    /// After the last of these tokens.
-    logits: B::Tensor, // [1, vocab]
 }
 
 impl<B: Device> Session<B> {
@@ -71,9 +52,10 @@ impl<B: Device> Session<B> {
                     .with("generated", generated),
             });
         }
-        let history = sequence.history[..sequence.n_prompt + index].to_vec();
+        let n_prompt = sequence.n_prompt;
+        let history = sequence.history[..n_prompt + index].to_vec();
         let kept = self.rebuild(history, options)?;
-        self.rewind_to(index);
+        self.rewind_to(n_prompt + index);
         if let Some(sequence) = &mut self.sequence {
             sequence.next = NextToken::Forced(token);
         }
@@ -88,13 +70,13 @@ impl<B: Device> Session<B> {
         let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
         let kept = self.rebuild(sequence.history.clone(), options)?;
         if self.is_ahead() && !self.matches_mode() {
-            self.rewind_to(kept.tokens);
+            self.rewind_to(kept.prompt_tokens + kept.tokens);
         }
         Ok(kept)
     }
 
     /// Adopts the sequence that another session had after `prompt` and `generated`: the next step returns what that one
-    /// would have returned. All tokens have to be replayed, as after [`Session::branch`].
+    /// would have returned. All tokens have to be replayed, as after [`Session::branch`], with the prompt in one part.
     ///
     /// # Errors
     /// As for [`Session::start`].
@@ -104,7 +86,11 @@ impl<B: Device> Session<B> {
         generated: &[u32],
         options: GenerateOptions,
     ) -> Result<KeptPrefix> {
-        self.start(prompt, options.clone())?;
+        let afresh = GenerateOptions {
+            cache_prompt: false,
+            ..options.clone()
+        };
+        self.start(prompt, afresh)?;
         self.rebuild([prompt, generated].concat(), options)
     }
 
@@ -125,8 +111,7 @@ impl<B: Device> Session<B> {
 
     /// Sets the history, with sampler and text in the state after it.
     fn rebuild(&mut self, history: Vec<u32>, options: GenerateOptions) -> Result<KeptPrefix> {
-        let mut sampler = Sampler::new(options.sampling.clone())?;
-        let fresh = StopStrings::new(options.stop.clone())?;
+        let (mut sampler, fresh) = options.checked()?;
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let generated = &history[sequence.n_prompt..];
         let tokens = generated.len();
@@ -149,62 +134,20 @@ impl<B: Device> Session<B> {
         })
     }
 
-    /// Rewinds the cache to the last checkpoint with at most `most_read` generated tokens, or to its beginning.
+    /// Rewinds the cache to the last checkpoint with at most `most_read` tokens of the history, or to its beginning.
+    /// What is to be read from there on is left to [`Session::advance`] and [`Session::replay`].
     pub(super) fn rewind_to(&mut self, most_read: usize) {
         let Some(sequence) = self.sequence.as_mut() else {
             return;
         };
         let checkpoints = &mut sequence.checkpoints;
-        checkpoints.retain(|checkpoint| checkpoint.n_read <= most_read);
-        let Some(checkpoint) = checkpoints.last() else {
-            let prompt = sequence.history[..sequence.n_prompt].to_vec();
-            self.cache.reset(&mut self.be);
-            self.begin_pass(0);
-            let pass = ForwardPass::new(&mut self.be, &self.model, &self.cache, &prompt);
-            if let Some(sequence) = &mut self.sequence {
-                sequence.device = DeviceState::Prefill(pass);
-            }
-            return;
-        };
-        self.be.copy(&checkpoint.logits, &mut self.scratch.logits);
+        checkpoints.retain(|checkpoint| checkpoint.len <= most_read);
         sequence.device = DeviceState::LogitsReady;
-        let len = sequence.n_prompt + checkpoint.n_read;
-        for (kept, state) in checkpoint.mamba.iter().zip(&mut self.cache.mamba) {
-            self.be.copy(&kept.conv, &mut state.conv);
-            self.be.copy(&kept.ssm, &mut state.ssm);
+        match sequence.checkpoints.len().checked_sub(1) {
+            Some(last) => self.restore_checkpoint(last),
+            None => self.cache.reset(&mut self.be),
         }
-        self.cache.truncate(len);
-    }
-
-    /// Keeps a checkpoint of the state after the last token of the cache, if one is due and has room.
-    pub(super) fn keep_checkpoint(&mut self) {
-        let config = &self.model.config;
-        let sequence = self
-            .sequence
-            .as_mut()
-            .filter(|sequence| sequence.options.marks);
-        let Some(sequence) = sequence else { return };
-        let n_read = self.cache.len - sequence.n_prompt;
-        let bytes = mamba_bytes(config) + 4 * config.vocab_size as u64;
-        let is_new = sequence
-            .checkpoints
-            .last()
-            .is_none_or(|last| last.n_read < n_read);
-        let has_room = (sequence.checkpoints.len() as u64 + 1) * bytes <= CHECKPOINTS_BYTES;
-        if !(n_read.is_multiple_of(CHECKPOINT_EVERY) && is_new && has_room) {
-            return;
-        }
-        let mut checkpoint = StateCheckpoint {
-            n_read,
-            mamba: empty_mamba(&mut self.be, config),
-            logits: self.be.tensor(1, config.vocab_size),
-        };
-        self.be.copy(&self.scratch.logits, &mut checkpoint.logits);
-        for (state, kept) in self.cache.mamba.iter().zip(&mut checkpoint.mamba) {
-            self.be.copy(&state.conv, &mut kept.conv);
-            self.be.copy(&state.ssm, &mut kept.ssm);
-        }
-        sequence.checkpoints.push(checkpoint);
+        self.begin_prefill();
     }
 }
 

@@ -1,4 +1,5 @@
-//! Forward passes: the prefill, block by block, and decode steps over one token. Also the calls without sampling:
+//! Forward passes: the prefill, block by block and in the parts that a cached prompt leaves, and decode steps over one
+//! token. Also the calls without sampling:
 //! logits of every token, hidden states, and `append`. Choosing tokens is in `sequence`.
 
 use crate::base::error::{Error, Result};
@@ -7,12 +8,16 @@ use crate::ops::device::Device;
 use crate::ops::trace::Level;
 use crate::session::sequence::{DeviceState, Sequence};
 use crate::session::{Session, not_started};
+use crate::text::sampling::check_finite;
 
 impl<B: Device> Session<B> {
     /// Starts a new sequence and returns the logits of every token, row-major. `[tokens, vocab]`
+    ///
+    /// # Errors
+    /// As for [`Session::start`], with the old sequence kept; [`Error::NonFiniteLogits`]; the device's own failure.
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.check_complete()?;
-        self.check_new_sequence(tokens)?;
+        self.check_prompt(tokens, 0)?;
         self.reset();
         self.begin_pass(0);
         let (be, model) = (&mut self.be, &self.model);
@@ -23,6 +28,9 @@ impl<B: Device> Session<B> {
             pass.chunk_logits(be, model, chunk, &mut self.scratch);
             rows.extend(be.read(&self.scratch.logits).await?);
         }
+        for row in rows.chunks(model.config.vocab_size) {
+            check_finite(row)?;
+        }
         Ok(rows)
     }
 
@@ -30,7 +38,7 @@ impl<B: Device> Session<B> {
     /// `[blocks + 1][tokens, h]`
     pub async fn hidden_states(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
         self.check_complete()?;
-        self.check_new_sequence(tokens)?;
+        self.check_prompt(tokens, 0)?;
         self.reset();
         self.begin_pass(0);
         let (be, model) = (&mut self.be, &self.model);
@@ -50,6 +58,9 @@ impl<B: Device> Session<B> {
     }
 
     /// Appends `tokens` to the sequence and returns the logits after the last one. `[vocab]`
+    ///
+    /// # Errors
+    /// Tokens that are refused, with the sequence kept; [`Error::NonFiniteLogits`]; the device's own failure.
     pub async fn append(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.check_complete()?;
         self.check_tokens(tokens)?;
@@ -59,20 +70,22 @@ impl<B: Device> Session<B> {
         self.begin_pass(1);
         if let [token] = tokens {
             self.encode_token(*token).await?;
-            return self.be.read(&self.scratch.logits).await;
+        } else {
+            let (be, model) = (&mut self.be, &self.model);
+            let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
+            pass.advance(be, model, &mut self.cache, &mut self.scratch, usize::MAX);
+            pass.last_logits(be, model, &mut self.scratch);
         }
-        let (be, model) = (&mut self.be, &self.model);
-        let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
-        pass.advance(be, model, &mut self.cache, &mut self.scratch, usize::MAX);
-        pass.last_logits(be, model, &mut self.scratch);
-        be.read(&self.scratch.logits).await
+        let logits = self.be.read(&self.scratch.logits).await?;
+        check_finite(&logits)?;
+        Ok(logits)
     }
 
     /// Runs at most `max_blocks` more blocks of the prefill.
     pub fn advance(&mut self, max_blocks: usize) -> Result<Progress> {
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let pass = match &mut sequence.device {
-            DeviceState::Prefill(pass) if self.cache.len == 0 => pass,
+            DeviceState::Prefill { pass, end } if self.cache.len < *end => pass,
             _ => return Ok(Progress::Done),
         };
         let (be, s) = (&mut self.be, &mut self.scratch);
@@ -100,7 +113,12 @@ impl<B: Device> Session<B> {
         }
     }
 
-    pub(super) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+    /// Whether the present sequence can go on with `tokens`.
+    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        self.check_room(tokens, self.cache.len, 0)
+    }
+
+    fn check_room(&self, tokens: &[u32], n_before: usize, n_after: usize) -> Result<()> {
         let vocab_size = self.model.config.vocab_size;
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
@@ -108,21 +126,23 @@ impl<B: Device> Session<B> {
         if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
             return Err(Error::Token { token, vocab_size });
         }
-        if self.cache.len + tokens.len() > self.cache.context {
+        let n_tokens = n_before.saturating_add(tokens.len());
+        let n_tokens = n_tokens.saturating_add(n_after);
+        if n_tokens > self.cache.context {
             return Err(Error::PromptTooLong {
-                tokens: self.cache.len + tokens.len(),
+                tokens: n_tokens,
                 limit: self.cache.context,
             });
         }
         Ok(())
     }
 
-    /// Checks `tokens` as the beginning of a new sequence, without a change to the present one.
-    pub(super) fn check_new_sequence(&mut self, tokens: &[u32]) -> Result<()> {
-        let kept = std::mem::replace(&mut self.cache.len, 0);
-        let checked = self.check_tokens(tokens);
-        self.cache.len = kept;
-        checked
+    /// Whether a new sequence can begin with `tokens` and go on for `n_more`. Changes nothing.
+    ///
+    /// # Errors
+    /// An empty prompt, a token outside the vocabulary, more tokens than the context holds.
+    pub fn check_prompt(&self, tokens: &[u32], n_more: usize) -> Result<()> {
+        self.check_room(tokens, 0, n_more)
     }
 
     /// Whether each block is fenced, because its time is not measured otherwise. That is slow, so only when recording.
@@ -139,10 +159,49 @@ impl<B: Device> Session<B> {
         }
     }
 
-    /// Encodes the first `until` tokens of the history, as far as the cache lacks them: the prompt at once, then one
-    /// token after the other. The scratch will then have the logits after the last one.
+    /// Encodes the first `until` tokens of the history, as far as the cache lacks them, in the passes in which they
+    /// were read the first time: parts of the prompt at once, other tokens one by one. The scratch will then have the
+    /// logits after the last one.
     pub(super) async fn read_until(&mut self, until: usize) -> Result<()> {
         self.check_complete()?;
+        self.finish_prefill().await?;
+        while self.cache.len < until {
+            if self.begin_prefill() {
+                self.finish_prefill().await?;
+                continue;
+            }
+            let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
+            let token = sequence.history[self.cache.len];
+            let pass = (self.cache.len + 1).saturating_sub(sequence.n_prompt);
+            self.begin_pass(pass);
+            self.encode_token(token).await?;
+            self.note_logits();
+            if self.cache.len < until {
+                self.wait().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the pass over the part of the prompt that starts at the end of the cache, if one does.
+    pub(super) fn begin_prefill(&mut self) -> bool {
+        let n_read = self.cache.len;
+        let sequence = self.sequence.as_ref();
+        let part =
+            sequence.and_then(|s| s.prefills.iter().find(|part| part.start == n_read).cloned());
+        let Some(part) = part else { return false };
+        self.begin_pass(0);
+        let Some(sequence) = &mut self.sequence else {
+            return false;
+        };
+        let end = part.end;
+        let tokens = &sequence.history[part];
+        let pass = ForwardPass::new(&mut self.be, &self.model, &self.cache, tokens);
+        sequence.device = DeviceState::Prefill { pass, end };
+        true
+    }
+
+    async fn finish_prefill(&mut self) -> Result<()> {
         let at_once = self.blocks_at_once();
         while let Progress::Paused { .. } = self.advance(at_once)? {
             self.fence().await?;
@@ -152,16 +211,6 @@ impl<B: Device> Session<B> {
         if let Some(pass) = pass {
             pass.last_logits(&mut self.be, &self.model, &mut self.scratch);
             self.note_logits();
-        }
-        while self.cache.len < until {
-            let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
-            let token = sequence.history[self.cache.len];
-            self.begin_pass(self.cache.len + 1 - sequence.n_prompt);
-            self.encode_token(token).await?;
-            self.note_logits();
-            if self.cache.len < until {
-                self.wait().await?;
-            }
         }
         Ok(())
     }
@@ -175,7 +224,7 @@ impl<B: Device> Session<B> {
         if let Some(sequence) = &mut self.sequence {
             sequence.device = DeviceState::LogitsReady;
         }
-        self.keep_checkpoint();
+        self.keep_due_checkpoint();
     }
 
     /// Encodes one decode step over `token`, in memory that is reused from step to step.

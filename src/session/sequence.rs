@@ -1,8 +1,9 @@
-//! The sequence: prompt, generated tokens, sampler and text, and the choice of the next token. Forward passes are in
-//! `runner`, readbacks in `readback`.
+//! The sequence: prompt, generated tokens, sampler and text, and the choice of the next token. It is started in
+//! `prompt_cache`; forward passes are in `runner`, readbacks in `readback`.
 
 use std::collections::VecDeque;
 use std::mem;
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -11,8 +12,8 @@ use crate::base::error::{Error, Fact, Result};
 use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;
 use crate::ops::work::Work;
+use crate::session::checkpoints::StateCheckpoint;
 use crate::session::readback::{PendingToken, StepOutput};
-use crate::session::rewind::StateCheckpoint;
 use crate::session::{GenerateOptions, Session, StopReason, not_started};
 use crate::text::sampling::{Sampled, Sampler, TokenProbability, rank_of};
 use crate::text::stop_strings::StopStrings;
@@ -61,8 +62,8 @@ pub struct Step {
 
 /// Where the device is in relation to the tokens that were returned.
 pub(super) enum DeviceState<B: Device> {
-    /// The pass over the prompt is being encoded, or has not begun.
-    Prefill(ForwardPass<B>),
+    /// A pass over the prompt, or over the part of it that ends before token `end`, is being encoded or has not begun.
+    Prefill { pass: ForwardPass<B>, end: usize },
     /// The scratch has the logits after the last token of the cache, and no token was chosen from them.
     LogitsReady,
     /// Tokens were chosen from those logits. These have been read back and not returned yet; with several steps per
@@ -93,6 +94,9 @@ pub(super) struct Sequence<B: Device> {
     /// if read-back tokens are pending.
     pub history: Vec<u32>,
     pub n_prompt: usize,
+    /// Which tokens of the prompt are read together, in order. The others, which a run before this one has generated,
+    /// were read by decode steps. A replay makes the same passes.
+    pub prefills: Vec<Range<usize>>,
     pub next: NextToken,
     pub device: DeviceState<B>,
     /// Upper bound for the steps of the next readback, from the speed of those before.
@@ -112,14 +116,20 @@ impl<B: Device> Sequence<B> {
         self.history.len() - self.n_prompt
     }
 
+    /// Tokens from the beginning on that were read by prefills alone.
+    pub fn n_prefilled(&self) -> usize {
+        let prefills = self.prefills.iter();
+        prefills.fold(0, |n, read| if read.start == n { read.end } else { n })
+    }
+
     pub fn is_prefill(&self) -> bool {
-        matches!(self.device, DeviceState::Prefill(_))
+        matches!(self.device, DeviceState::Prefill { .. })
     }
 
     /// The pass over the prompt, once.
     pub fn take_prefill(&mut self) -> Option<ForwardPass<B>> {
         match mem::replace(&mut self.device, DeviceState::nothing_pending()) {
-            DeviceState::Prefill(pass) => Some(pass),
+            DeviceState::Prefill { pass, .. } => Some(pass),
             other => {
                 self.device = other;
                 None
@@ -131,6 +141,13 @@ impl<B: Device> Sequence<B> {
         matches!(self.next, NextToken::Forced(_))
     }
 
+    /// Makes `token` the next pending one again.
+    fn put_back(&mut self, token: PendingToken) {
+        if let DeviceState::ReadBack(pending) = &mut self.device {
+            pending.push_front(token);
+        }
+    }
+
     pub fn pop_pending(&mut self) -> Option<PendingToken> {
         match &mut self.device {
             DeviceState::ReadBack(pending) => pending.pop_front(),
@@ -138,18 +155,18 @@ impl<B: Device> Sequence<B> {
         }
     }
 
-    /// Chooses the next token; with its rank, if alternatives were asked for.
-    fn choose(&mut self, output: StepOutput) -> Result<(Sampled, Option<Rank>)> {
+    /// Chooses the next token; with its rank, if alternatives were asked for. An error leaves `output` as it was.
+    fn choose(&mut self, output: &mut StepOutput) -> Result<(Sampled, Option<Rank>)> {
         let n = self.options.alternatives;
         match output {
             StepOutput::TopK(top) => {
-                let sampled = self.sampler.sample_top(&top)?;
+                let sampled = self.sampler.sample_top(top)?;
                 let rank = (n > 0).then(|| top.rank_of(sampled.token, n));
                 Ok((sampled, rank))
             }
-            StepOutput::Logits(mut logits) => {
+            StepOutput::Logits(logits) => {
                 let plain = (n > 0 || self.is_forced()).then(|| logits.clone());
-                let mut sampled = self.sampler.sample(&mut logits, &self.history)?;
+                let mut sampled = self.sampler.sample(logits, &self.history)?;
                 if let (NextToken::Forced(token), Some(plain)) = (self.next, &plain) {
                     let (_, _, probability) = rank_of(token, plain, 0);
                     sampled = Sampled { token, probability };
@@ -205,49 +222,11 @@ impl<B: Device> Sequence<B> {
 }
 
 impl<B: Device> Session<B> {
-    /// Starts a new sequence with `prompt`; the embedding must be loaded. The blocks run in [`Session::advance`], as
-    /// far as they are loaded.
-    ///
-    /// # Errors
-    /// An empty or too long prompt, a token outside the vocabulary, an option out of range. The old sequence is kept if
-    /// there is an error.
-    pub fn start(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<()> {
-        self.check_new_sequence(prompt)?;
-        if options.max_tokens == 0 {
-            return Err(Error::Setting {
-                name: "max_tokens".into(),
-                fact: Fact::new("no_tokens"),
-            });
-        }
-        let sampler = Sampler::new(options.sampling.clone())?;
-        let stops = StopStrings::new(options.stop.clone())?;
-        if self.model.embed_tokens.is_none() {
-            return Err(Error::Sequence {
-                fact: Fact::new("no_embedding"),
-            });
-        }
-        self.reset();
-        self.begin_pass(0);
-        let prefill = ForwardPass::new(&mut self.be, &self.model, &self.cache, prompt);
-        self.sequence = Some(Sequence {
-            options,
-            sampler,
-            text: TextStream::new(),
-            stops,
-            history: prompt.to_vec(),
-            n_prompt: prompt.len(),
-            next: NextToken::Sampled,
-            device: DeviceState::Prefill(prefill),
-            steps_per_read: 1,
-            checkpoints: Vec::new(),
-        });
-        Ok(())
-    }
-
     /// Generates the next token: from the prefill's logits the first time, then with a decode step over the last token.
     ///
     /// # Errors
-    /// No sequence, or one that has ended; weights that are not loaded; the device's own failure.
+    /// No sequence, or one that has ended; weights that are not loaded; [`Error::NonFiniteLogits`], which another step
+    /// will find again; the device's own failure.
     pub async fn step(&mut self) -> Result<Step> {
         let start_us = now_us();
         self.check_complete()?;
@@ -258,20 +237,23 @@ impl<B: Device> Session<B> {
             });
         }
         let read_from_us = now_us();
-        let pending = self.next_pending().await?;
+        let mut pending = self.next_pending().await?;
         // The other tokens of the readback count their own share of its time.
         let others_us = now_us() - read_from_us - pending.us;
 
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let tokenizer = self.tokenizer.as_ref();
         let span = self.be.profiler().open_op(self.model.plan.sampling);
-        let chosen = sequence.choose(pending.output);
+        let chosen = sequence.choose(&mut pending.output);
         self.be.profiler().close(span, Work::default);
-        if chosen.is_err() {
-            // The pending tokens were chosen after the fault.
-            sequence.device = DeviceState::nothing_pending();
-        }
-        let (sampled, rank) = chosen?;
+        let (sampled, rank) = match chosen {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                // The logits are what they are: the next call fails in the same way, and not as if the device had.
+                sequence.put_back(pending);
+                return Err(error);
+            }
+        };
         let token_rank = rank.map(|rank| token_rank(tokenizer, rank, sampled.token));
         let token_rank = token_rank.transpose()?;
         let is_eos = self.model.config.eos_token_ids.contains(&sampled.token);

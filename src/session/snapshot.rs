@@ -6,6 +6,8 @@
 //! bytes, the header as JSON, then for each block its conv state and SSM state in f32, then for each hybrid block its
 //! keys and values by position.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Fact, Result};
@@ -35,6 +37,10 @@ struct Header {
     /// Text of the caller, such as the settings of the run.
     note: String,
     prompt_tokens: usize,
+    /// Start and end of each part of the prompt that was read at once. Older snapshots have none: there the prompt was
+    /// read as a whole.
+    #[serde(default)]
+    prefills: Vec<(usize, usize)>,
     tokens: Vec<u32>,
     /// Number of tokens that the state includes.
     read_tokens: usize,
@@ -68,6 +74,7 @@ impl<B: Device> Session<B> {
             fingerprint,
             note: note.into(),
             prompt_tokens: sequence.n_prompt,
+            prefills: (sequence.prefills.iter().map(|part| (part.start, part.end))).collect(),
             tokens: sequence.history.clone(),
             read_tokens: self.cache.len,
         };
@@ -114,6 +121,7 @@ impl<B: Device> Session<B> {
         {
             return Err(damaged("snapshot_counts"));
         }
+        let prefills = prefills_of(&header).ok_or_else(|| damaged("snapshot_counts"))?;
         if header.tokens.len() > self.cache.context {
             return Err(Error::PromptTooLong {
                 tokens: header.tokens.len(),
@@ -154,6 +162,7 @@ impl<B: Device> Session<B> {
             stops: StopStrings::default(),
             history: header.tokens.clone(),
             n_prompt: header.prompt_tokens,
+            prefills,
             next: NextToken::None,
             device: DeviceState::nothing_pending(),
             steps_per_read: 1,
@@ -199,6 +208,14 @@ impl<B: Device> Session<B> {
     }
 }
 
+/// The note of a snapshot, for callers that decide by it whether to restore.
+///
+/// # Errors
+/// [`Error::Snapshot`] if the bytes are no snapshot or a damaged one.
+pub fn snapshot_note(bytes: &[u8]) -> Result<String> {
+    parse(bytes).map(|(header, _)| header.note)
+}
+
 fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
     let prefix = bytes.get(..PREFIX_BYTES);
     let prefix = prefix.filter(|prefix| prefix.starts_with(MAGIC));
@@ -220,6 +237,24 @@ fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
         fact: Fact::new("snapshot_header").with("detail", error.to_string()),
     })?;
     Ok((header, body))
+}
+
+/// The parts of the prompt that were read together; `None` if they overlap or leave it.
+fn prefills_of(header: &Header) -> Option<Vec<Range<usize>>> {
+    let whole = [(0, header.prompt_tokens)];
+    let parts = match &header.prefills[..] {
+        [] => &whole,
+        parts => parts,
+    };
+    let mut n_before = 0;
+    for (start, end) in parts {
+        if *start < n_before || start >= end {
+            return None;
+        }
+        n_before = *end;
+    }
+    let is_inside = parts[0].0 == 0 && n_before <= header.prompt_tokens;
+    is_inside.then(|| parts.iter().map(|&(start, end)| start..end).collect())
 }
 
 fn damaged(fact: &'static str) -> Error {

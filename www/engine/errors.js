@@ -11,8 +11,6 @@ import { SENTENCES } from "./error_words.js";
  *   The form that the wasm engine throws and that messages carry. `code` "aborted" stands for an AbortError.
  */
 
-/** The engine refuses such input before it changes anything. */
-const REFUSED_INPUT = new Set(["bad_prompt_token", "bad_token", "empty_prompt", "prompt_too_long"]);
 /** After one of these the wasm memory may hold half-written state, so no later answer could be trusted. */
 const FATAL = new Set(["internal", "out_of_memory"]);
 /** The graphics device is what failed: the weights are gone with it, and the engine itself is sound. */
@@ -120,9 +118,6 @@ function isOutOfMemory(thrown, panic) {
 
 /** @param {{ code: string }} error */
 export const isFatal = ({ code }) => FATAL.has(code);
-
-/** @param {unknown} thrown */
-export const isRefusedInput = (thrown) => isErrorReport(thrown) && REFUSED_INPUT.has(thrown.code);
 
 /** @param {{ code: string }} error */
 export const isDeviceFault = ({ code }) => DEVICE_FAULTS.has(code);

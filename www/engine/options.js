@@ -1,5 +1,6 @@
 // @ts-check
-// Options of the public module: their defaults, and checks that need no engine.
+// Arguments of the public module: defaults of options, and checks that need no engine. A value of the wrong type never
+// reaches the worker, and its error names the option; ranges that depend on the model are checked there.
 
 import { parseAddress } from "./addresses.js";
 import { badOption, fact, Zamba2Error } from "./errors.js";
@@ -19,7 +20,9 @@ export const GENERATE_DEFAULTS = {
   stop: [],
   ignore_eos: false,
   alternatives: 0,
-  marks: false,
+  checkpoints: false,
+  cache_prompt: true,
+  reread_answers: false,
 };
 
 /** @type {Required<api.WebGpuOptions>} */
@@ -27,6 +30,23 @@ export const WEBGPU_DEFAULTS = { maxBindingBytes: null, timestamps: true, subgro
 
 /** Far more than helps. */
 const MAX_THREADS = 64;
+/** The largest count and the largest token id that WebAssembly takes. */
+const MAX_U32 = 2 ** 32 - 1;
+
+/** Options of `generate` that are whole numbers, with the largest one. */
+const WHOLE_OPTIONS = new Map([
+  ["max_tokens", MAX_U32],
+  ["top_k", MAX_U32],
+  ["seed", Number.MAX_SAFE_INTEGER],
+  ["alternatives", MAX_U32],
+]);
+
+/** A value as it stands in a sentence of any language. @param {unknown} value */
+function shown(value) {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "function" || (typeof value === "object" && value !== null)) return "{…}";
+  return String(value);
+}
 
 /** @param {string} name @param {unknown} value @param {readonly unknown[]} allowed */
 export function checkOneOf(name, value, allowed) {
@@ -34,10 +54,87 @@ export function checkOneOf(name, value, allowed) {
   throw badOption(name, fact("not_one_of", { value: String(value), allowed: allowed.join(", ") }));
 }
 
-/** @param {string} name @param {unknown} value @param {number} least @param {number} most */
-export function checkCount(name, value, least, most) {
+/** @param {string} name @param {unknown} value @param {number} least @param {number} [most] */
+export function checkCount(name, value, least, most = MAX_U32) {
   if (Number.isInteger(value) && Number(value) >= least && Number(value) <= most) return;
-  throw badOption(name, fact("not_whole_range", { value: String(value), least, most }));
+  throw badOption(name, fact("not_whole_range", { value: shown(value), least, most }));
+}
+
+/** @param {string} name @param {unknown} value */
+export function checkText(name, value) {
+  if (typeof value !== "string") throw badOption(name, fact("not_text", { value: shown(value) }));
+}
+
+/**
+ * The options of a run, with the defaults of those that are absent. A seed may be a BigInt, if a number can hold it.
+ * @param {Record<string, unknown>} given
+ * @returns {Required<api.GenerateOptions>}
+ */
+export function generateOptions(given) {
+  /** @type {Record<string, unknown>} */
+  const options = { ...GENERATE_DEFAULTS };
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined) continue;
+    const standard = options[name];
+    const most = WHOLE_OPTIONS.get(name);
+    if (!(name in GENERATE_DEFAULTS)) {
+      throw badOption(name, fact("no_such_option", { allowed: Object.keys(GENERATE_DEFAULTS).join(", ") }));
+    }
+    if (most !== undefined) {
+      options[name] = name === "seed" && typeof value === "bigint" ? wholeOfBigInt(value) : value;
+      if (options[name] === null) throw badOption(name, fact("not_whole_range", { value: `${value}`, least: 0, most }));
+      checkCount(name, options[name], 0, most);
+    } else if (typeof standard === "number") {
+      if (!Number.isFinite(value)) throw badOption(name, fact("not_finite", { value: shown(value) }));
+      options[name] = value;
+    } else if (typeof standard === "boolean") {
+      if (typeof value !== "boolean") throw badOption(name, fact("not_a_flag", { value: shown(value) }));
+      options[name] = value;
+    } else {
+      const is_list = Array.isArray(value) && value.every((stop) => typeof stop === "string");
+      if (!is_list) throw badOption(name, fact("not_texts", { value: shown(value) }));
+      options[name] = value;
+    }
+  }
+  return /** @type {Required<api.GenerateOptions>} */ (options);
+}
+
+/** The same number; null if a number can't hold it exactly. @param {bigint} value */
+const wholeOfBigInt = (value) => (value >= 0n && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : null);
+
+/**
+ * Token ids for the worker. Ids beyond the vocabulary are refused there, which has the model.
+ * @param {string} name @param {unknown} ids @returns {Uint32Array}
+ */
+export function idsForWorker(name, ids) {
+  const is_list = typeof ids === "object" && ids !== null && ("length" in ids || Symbol.iterator in ids);
+  if (!is_list) throw badOption(name, fact("not_token_ids", { value: shown(ids) }));
+  const list = Array.from(/** @type {ArrayLike<unknown>} */ (ids));
+  for (const id of list) {
+    if (Number.isInteger(id) && Number(id) >= 0 && Number(id) <= MAX_U32) continue;
+    throw badOption(name, fact("not_a_token_id", { value: shown(id) }));
+  }
+  return Uint32Array.from(/** @type {number[]} */ (list));
+}
+
+/** @param {unknown} messages */
+export function checkMessages(messages) {
+  const is_message = (/** @type {any} */ one) => typeof one?.role === "string" && typeof one.content === "string";
+  if (!Array.isArray(messages) || !messages.every(is_message)) throw badOption("messages", fact("not_messages"));
+}
+
+/** @param {unknown} bytes @returns {Uint8Array} */
+export function bytesForWorker(bytes) {
+  if (bytes instanceof ArrayBuffer) return new Uint8Array(bytes);
+  if (bytes instanceof Uint8Array) return new Uint8Array(bytes);
+  throw badOption("bytes", fact("not_bytes", { value: shown(bytes) }));
+}
+
+/** @param {unknown} signal */
+export function checkSignal(signal) {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw badOption("signal", fact("not_a_signal", { value: shown(signal) }));
+  }
 }
 
 /** @param {"auto" | number} threads @param {"auto" | false} relaxedSimd */
@@ -86,8 +183,12 @@ export function sourceForWorker(source) {
 
 /** @param {api.Prompt} prompt @returns {WorkerPrompt} */
 export function promptForWorker(prompt) {
-  if (typeof prompt === "string" || "messages" in prompt) return prompt;
-  return Uint32Array.from(prompt);
+  if (typeof prompt === "string") return prompt;
+  if (typeof prompt === "object" && prompt !== null && "messages" in prompt) {
+    checkMessages(prompt.messages);
+    return { messages: prompt.messages.map(({ role, content }) => ({ role, content })) };
+  }
+  return idsForWorker("prompt", prompt);
 }
 
 /** @param {unknown} run */

@@ -17,13 +17,25 @@ const PROMPT_TOKENS = 35;
  */
 
 /**
+ * The checked ids to measure with.
+ * @param {WasmEngine} engine @param {Pick<ProfileRequest, "ids" | "prompt" | "prefill" | "decode">} options
+ */
+function measuredIds(engine, { ids, prompt, prefill, decode }) {
+  const given = ids ?? (prompt === null ? undefined : engine.tokenize(prompt, true));
+  const measured = engine.measured_prompt(given, prefill ?? given?.length ?? PROMPT_TOKENS);
+  engine.check_prompt(measured, decode);
+  return measured;
+}
+
+/**
+ * Options that are refused leave the engine's sequence; `onChecked` is called before it is replaced.
  * @param {WasmEngine} engine @param {ProfileRequest} options
- * @param {{ signal: AbortSignal, onProgress?: (runs_done: number) => void }} hooks
+ * @param {{ signal: AbortSignal, onChecked: () => void, onProgress?: (runs_done: number) => void }} hooks
  * @returns {Promise<ProfileReport>}
  */
-export async function profileRuns(engine, options, { signal, onProgress }) {
-  const given = options.ids ?? (options.prompt === null ? undefined : engine.tokenize(options.prompt, true));
-  const ids = engine.measured_prompt(given, options.prefill ?? given?.length ?? PROMPT_TOKENS);
+export async function profileRuns(engine, options, { signal, onChecked, onProgress }) {
+  const ids = measuredIds(engine, options);
+  onChecked();
 
   /** @param {"off" | "block" | "module"} level */
   const run = async (level) => {

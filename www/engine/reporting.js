@@ -47,10 +47,10 @@ export function sourceName(source) {
 
 /**
  * @param {WasmEngine} engine @param {LoadedFacts} loaded @param {ReportRequest} options
- * @param {{ signal: AbortSignal, onProgress: (progress: ReportProgress) => void }} hooks
+ * @param {{ signal: AbortSignal, onChecked: () => void, onProgress: (progress: ReportProgress) => void }} hooks
  * @returns {Promise<Run>}
  */
-export async function measureRun(engine, loaded, options, { signal, onProgress }) {
+export async function measureRun(engine, loaded, options, { signal, onChecked, onProgress }) {
   const { prompt: built_in, context, ...facts } = engine.run_facts(loaded.name);
   const given = options.prompt ?? (options.ids || !loaded.tokenizer ? null : built_in);
   const prefill = options.prefill ?? (given === built_in ? BUILT_IN_TOKENS : null);
@@ -68,6 +68,7 @@ export async function measureRun(engine, loaded, options, { signal, onProgress }
     { ...options, prompt: given, prefill },
     {
       signal,
+      onChecked,
       onProgress: (run) => onProgress({ phase: "runs", run, runs: options.runs }),
     },
   );

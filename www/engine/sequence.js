@@ -2,7 +2,7 @@
 // The engine's one sequence: starting it from a prompt, branching, continuing and running it, and bringing it back
 // after a lost device. It owns no device and posts no message: the host has the engine, the call's context the events.
 
-import { isRefusedInput, Zamba2Error, fact } from "./errors.js";
+import { Zamba2Error, fact } from "./errors.js";
 import { yieldToMessages } from "./gates.js";
 import { argmax, percentile } from "./numbers.js";
 
@@ -15,12 +15,17 @@ import { argmax, percentile } from "./numbers.js";
 const REPLAY_TOKENS = 4;
 
 /**
- * A `generate` call that waits for the model to load. `ids` once the sequence was started, `done` after its last block.
+ * What a run begins with: tokens that are generated already, tokens of the prompt, and how many of these the engine had
+ * read before; null where a sequence is continued.
+ * @typedef {{ tokens: number, prompt_tokens: number, cached_tokens: number | null }} RunStart
+ */
+/**
+ * A `generate` call that waits for the model to load. `started` once its sequence is, `done` after its last block.
  * @typedef {object} QueuedPrompt
  * @property {WorkerPrompt} prompt
  * @property {GenerateOptions} options
  * @property {CallContext} context
- * @property {Uint32Array | null} ids
+ * @property {RunStart | null} started
  * @property {boolean} done
  */
 
@@ -62,7 +67,7 @@ export class Sequence {
       return;
     }
     try {
-      queued.ids ??= this.#start(engine, prompt, options, context.id);
+      queued.started ??= this.#start(engine, prompt, options, context.id);
     } catch {
       // Ignored here: the queued call will fail the same way and report it.
       this.#queued_prompt = null;
@@ -72,13 +77,13 @@ export class Sequence {
       const { done, block, waiting } = await engine.advance(1);
       if (waiting) return;
       queued.done = done;
-      context.emit("prefill", { block, prompt_tokens: queued.ids.length, done });
+      emitPrefill(context, queued.started, { block, done });
     }
   }
 
   /** The engine that was loading is gone, and the queued prompt's progress with it. */
   restartQueuedPrompt() {
-    if (this.#queued_prompt) Object.assign(this.#queued_prompt, { ids: null, done: false });
+    if (this.#queued_prompt) Object.assign(this.#queued_prompt, { started: null, done: false });
   }
 
   // ---- runs ----
@@ -88,8 +93,8 @@ export class Sequence {
     const engine = this.#host.engine();
     const queued = this.#queued_prompt?.context.id === context.id ? this.#queued_prompt : null;
     this.#queued_prompt = null;
-    const ids = queued?.ids ?? this.#start(engine, prompt, options, context.id);
-    return this.#run(engine, { tokens: 0, prompt_tokens: ids.length }, null, context);
+    const started = queued?.started ?? this.#start(engine, prompt, options, context.id);
+    return this.#run(engine, started, null, context);
   }
 
   /**
@@ -129,19 +134,15 @@ export class Sequence {
   /** @param {{ ids: Uint32Array }} args */
   async logits({ ids }) {
     const engine = this.#host.engine();
-    try {
-      const logits = await engine.logits(ids);
-      this.drop();
-      return logits;
-    } catch (thrown) {
-      // The engine checks its input before it touches the sequence.
-      if (!isRefusedInput(thrown)) this.drop();
-      throw thrown;
-    }
+    engine.check_prompt(ids, 0);
+    this.drop();
+    return engine.logits(ids);
   }
 
   /** @param {{ ids: Uint32Array, n: number }} args @param {CallContext} context */
   async greedy({ ids, n }, { signal }) {
+    // The last token is chosen and not read.
+    this.#host.engine().check_prompt(ids, n - 1);
     const all = await this.logits({ ids });
     const vocab_size = all.length / ids.length;
     const logits = [all.slice(all.length - vocab_size)];
@@ -170,18 +171,19 @@ export class Sequence {
   }
 
   /**
-   * Starts a new sequence; gives the prompt's tokens. What the engine refuses leaves the present one.
+   * Starts a new sequence. What the engine refuses leaves the present one.
    * @param {WasmEngine} engine @param {WorkerPrompt} prompt @param {GenerateOptions} options @param {number} id
+   * @returns {RunStart}
    */
   #start(engine, prompt, options, id) {
     const { ids, end_tokens } = promptTokens(engine, prompt);
     const engine_options = end_tokens ? { ...options, end_tokens } : options;
-    engine.start(ids, engine_options);
+    const cached_tokens = engine.start(ids, engine_options);
     this.#id = id;
     this.#prompt = ids;
     this.#generated = [];
     this.#options = engine_options;
-    return ids;
+    return { tokens: 0, prompt_tokens: ids.length, cached_tokens };
   }
 
   /**
@@ -193,22 +195,21 @@ export class Sequence {
     this.#generated.length = kept.tokens;
     this.#options = options;
     context.emit("kept", { text: kept.text, tokens: kept.tokens });
-    return this.#run(engine, kept, forced_token, context);
+    return this.#run(engine, { ...kept, cached_tokens: null }, forced_token, context);
   }
 
   /**
    * Prefill or replay, then decode steps until one ends the run.
-   * @param {WasmEngine} engine
-   * @param {{ tokens: number, prompt_tokens: number }} kept  what comes before the first token
+   * @param {WasmEngine} engine @param {RunStart} start
    * @param {number | null} forced_token  what the first step gives @param {CallContext} context
    * @returns {Promise<RunFigures>}
    */
-  async #run(engine, kept, forced_token, context) {
+  async #run(engine, start, forced_token, context) {
     const { signal, emit, pieces } = context;
-    const { prompt_tokens } = kept;
+    const { prompt_tokens, cached_tokens } = start;
     const prefill_from_ms = performance.now();
     try {
-      await prefillAndReplay(engine, signal, ({ block, done }) => emit("prefill", { block, prompt_tokens, done }));
+      await prefillAndReplay(engine, signal, (progress) => emitPrefill(context, start, progress));
     } catch (thrown) {
       engine = await this.#recover(thrown, forced_token, context);
     }
@@ -230,16 +231,17 @@ export class Sequence {
       }
       const { done, ...piece } = step;
       this.#generated.push(piece.token);
-      emit("piece", { ...piece, index: kept.tokens + times.n_tokens }, [piece.blocks_us.buffer]);
+      emit("piece", { ...piece, index: start.tokens + times.n_tokens }, [piece.blocks_us.buffer]);
       times.add(piece.us);
       reason = done;
     }
+    const n_read = prompt_tokens - (cached_tokens ?? prompt_tokens);
     return {
       reason: reason ?? "aborted",
       prompt_tokens,
+      cached_tokens,
       prefill_ms,
-      // The tokens of a continued sequence took no time to read.
-      prefill_tokens_per_s: kept.tokens === 0 ? prompt_tokens / (prefill_ms / 1000) : null,
+      prefill_tokens_per_s: n_read > 0 ? n_read / (prefill_ms / 1000) : null,
       ...times.figures(),
       memory: engine.memory(),
     };
@@ -260,6 +262,11 @@ export class Sequence {
     await prefillAndReplay(engine, context.signal, () => {});
     return engine;
   }
+}
+
+/** @param {CallContext} context @param {RunStart} start @param {{ block: number, done: boolean }} progress */
+function emitPrefill({ emit }, { prompt_tokens, cached_tokens }, { block, done }) {
+  emit("prefill", { block, prompt_tokens, cached_tokens: cached_tokens ?? prompt_tokens, done });
 }
 
 /** @param {WasmEngine} engine @param {WorkerPrompt} prompt @returns {{ ids: Uint32Array, end_tokens?: number[] }} */

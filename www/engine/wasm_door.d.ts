@@ -127,7 +127,10 @@ export interface WasmEngine {
   encode_chat(messages: ChatMessage[], content?: string): Uint32Array<ArrayBuffer>;
   chat_end_tokens(): Uint32Array;
 
-  start(prompt: Uint32Array, options: StartOptions): void;
+  /** Throws what `start` would, also if there is no room for `n_more` tokens after `ids`. */
+  check_prompt(ids: Uint32Array, n_more: number): void;
+  /** Gives how many tokens of the prompt are cached. */
+  start(prompt: Uint32Array, options: StartOptions): number;
   /** `block` is the next one to run; `waiting` if it has not arrived. */
   advance(max_blocks: number): Promise<{ done: boolean; block: number; waiting: boolean }>;
   step(): Promise<Step>;

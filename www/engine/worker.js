@@ -63,7 +63,7 @@ import { createEngine } from "./wasm_engine.js";
  * @property {api.LoadProgress} progress
  * @property {api.LoadProgress} reload
  * @property {{ state: "lost", fault: ErrorReport } | { state: "ready", info: LoadedReport }} device
- * @property {{ block: number, prompt_tokens: number, done: boolean }} prefill
+ * @property {{ block: number, prompt_tokens: number, cached_tokens: number, done: boolean }} prefill
  * @property {{ text: string, tokens: number }} kept
  * @property {Omit<Step, "done"> & { index: number }} piece
  * @property {api.ReportProgress} report
@@ -139,14 +139,12 @@ const calls = {
   greedy: (args, context) => sequence.greedy(args, context),
 
   async profile(args, { signal }) {
-    sequence.drop();
-    return profileRuns(host.engine(), args, { signal });
+    return profileRuns(host.engine(), args, { signal, onChecked: () => sequence.drop() });
   },
 
   async report(args, { signal, emit }) {
-    sequence.drop();
     const onProgress = (/** @type {api.ReportProgress} */ progress) => emit("report", progress);
-    return measureRun(host.engine(), host.facts(), args, { signal, onProgress });
+    return measureRun(host.engine(), host.facts(), args, { signal, onChecked: () => sequence.drop(), onProgress });
   },
 
   ...reportCalls,
@@ -207,7 +205,7 @@ function enqueue(message) {
   };
   unanswered.set(id, { controller, context });
   if (message.call === "generate" && host.is_loading) {
-    sequence.queuePrompt({ ...message.args, context, ids: null, done: false });
+    sequence.queuePrompt({ ...message.args, context, started: null, done: false });
   }
   queue = queue.then(() => answer(message, context));
 }

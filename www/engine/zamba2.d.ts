@@ -238,8 +238,8 @@ export interface GenerateOptions {
   min_p?: number;
   /** Default 1, which turns it off. */
   repetition_penalty?: number;
-  /** Default 42. The same seed, prompt and options give the same tokens. */
-  seed?: number;
+  /** Default 42; it may be a BigInt. The same seed, prompt, options and conversation give the same tokens. */
+  seed?: number | bigint;
   /** The text ends before the first of these. Default none. */
   stop?: string[];
   /** Continue past an end-of-text token. Default false. */
@@ -247,10 +247,23 @@ export interface GenerateOptions {
   /** How many of the most probable tokens each piece lists. Default 0. */
   alternatives?: number;
   /**
-   * Default false. Keeps state checkpoints after the prompt and every 32 tokens, up to 192 MB, so that `branch` has
-   * less to replay.
+   * Default false. Keeps state checkpoints every 32 tokens of the answer, too, so that `branch` has less to replay. All
+   * checkpoints together take at most 192 MB.
    */
-  marks?: boolean;
+  checkpoints?: boolean;
+  /**
+   * Default true. Only the tokens of the prompt are read that differ from those of the sequence before, its answer
+   * included: what the state or a state checkpoint at the end of a prompt or an answer has is reused. The summary's
+   * `cached_tokens` says how many. False reads the whole prompt, and its logits are then bit for bit those of a new
+   * model.
+   */
+  cache_prompt?: boolean;
+  /**
+   * Default false. A cached prompt reads the answers before it once more, as a prefill, so that the text is that of a
+   * fresh read. Otherwise it continues the state of the decode steps, in which the reference bounds dt otherwise; the
+   * logits of a long conversation then differ slightly (docs/conversations.md).
+   */
+  reread_answers?: boolean;
 }
 
 /** One turn of a conversation. Most templates know the roles "system" (first, if at all), "user" and "assistant". */
@@ -277,7 +290,7 @@ export interface RunOptions extends GenerateOptions {
   /** Aborting makes the loop throw the signal's reason; the engine stops within one token, or one block of prefill. */
   signal?: AbortSignal;
   /** Called after each block of prefill. */
-  onPrefill?: (progress: { block: number; prompt_tokens: number; done: boolean }) => void;
+  onPrefill?: (progress: { block: number; prompt_tokens: number; cached_tokens: number; done: boolean }) => void;
   /**
    * Called by `branch` and `continue` before the first piece, with the generated text and the number of tokens that are
    * kept.
@@ -317,13 +330,15 @@ export interface Piece {
 export interface RunSummary {
   reason: "eos" | "length" | "stop" | "context" | "aborted";
   prompt_tokens?: number;
+  /** Tokens of the prompt that were not read again; null when the run continued an existing sequence. */
+  cached_tokens?: number | null;
   tokens: number;
   /** From the call of `generate` to the first piece on the page. */
   ttft_ms: number;
   prefill_ms?: number;
   /** From the first token to the last, in the worker; including waits for a slow consumer. */
   decode_ms?: number;
-  /** null when the run continued an existing sequence. */
+  /** Of the tokens that were read; null when the run read none of a prompt. */
   prefill_tokens_per_s?: number | null;
   /** (tokens - 1) / time between first and last token; null for fewer than two tokens. */
   decode_tokens_per_s?: number | null;
@@ -359,6 +374,8 @@ export interface Model {
    * is at most one token ahead of the loop; leaving the loop stops it. An iterator that is neither read to its end nor
    * returned keeps the model busy.
    *
+   * A prompt that begins as the sequence before it reads only the rest (`cache_prompt`).
+   *
    * A conversation is rendered with the checkpoint's chat template, and its answer ends with the turn. It rejects with
    * "no_chat_template", "bad_chat_template", or "chat_refused" and the template's own message.
    */
@@ -384,7 +401,10 @@ export interface Model {
    * bytes, "other_model" for another model, weight format or setting.
    */
   restore(bytes: ArrayBuffer | Uint8Array): Promise<RestoredSequence<Uint32Array>>;
-  /** A new sequence: one row of `vocab_size` logits per id. Ids that are refused leave the present sequence. */
+  /**
+   * A new sequence: one row of `vocab_size` logits per id. Ids that are refused leave the present sequence, here and in
+   * `greedy`, `profile` and `report`.
+   */
   logits(ids: ArrayLike<number>): Promise<Float32Array[]>;
   /** `n` greedy decode steps after `logits(ids)`; row i is what token i was chosen from. */
   greedy(ids: ArrayLike<number>, n: number): Promise<{ tokens: number[]; logits: Float32Array[] }>;

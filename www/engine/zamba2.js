@@ -6,12 +6,17 @@ import { hubFolder, parseAddress } from "./addresses.js";
 import { errorFromReport, fact, Zamba2Error } from "./errors.js";
 import { HiddenTime } from "./hidden_time.js";
 import {
+  bytesForWorker,
   checkBuildOptions,
   checkCount,
+  checkMessages,
   checkOneOf,
   checkRetry,
+  checkSignal,
+  checkText,
   checkWebGpu,
-  GENERATE_DEFAULTS,
+  generateOptions,
+  idsForWorker,
   promptForWorker,
   runText,
   sourceForWorker,
@@ -64,6 +69,7 @@ export function open({
   checkBuildOptions(threads, relaxedSimd);
   checkRetry(retry ?? {});
   checkWebGpu(webgpu);
+  if (context !== undefined) checkCount("context", context, 0);
   const args = {
     source: sourceForWorker(source),
     keep,
@@ -159,17 +165,20 @@ class Model {
   }
 
   /** @type {api.Model["tokenize"]} */
-  tokenize(text, { special = true } = {}) {
+  async tokenize(text, { special = true } = {}) {
+    checkText("text", text);
+    checkOneOf("special", special, [true, false]);
     return this.#link.start("tokenize", { text, special }).answer;
   }
 
   /** @type {api.Model["detokenize"]} */
-  detokenize(ids) {
-    return this.#link.start("detokenize", { ids: Uint32Array.from(ids) }).answer;
+  async detokenize(ids) {
+    return this.#link.start("detokenize", { ids: idsForWorker("ids", ids) }).answer;
   }
 
   /** @type {api.Model["renderChat"]} */
-  renderChat(messages) {
+  async renderChat(messages) {
+    checkMessages(messages);
     return this.#link.start("render_chat", { messages }).answer;
   }
 
@@ -180,27 +189,33 @@ class Model {
 
   /** @type {api.Model["generate"]} */
   generate(prompt, options) {
-    return this.#run("generate", { prompt: promptForWorker(prompt) }, options);
+    return this.#run("generate", () => ({ prompt: promptForWorker(prompt) }), options);
   }
 
   /** @type {api.Model["branch"]} */
   branch(index, token, options) {
-    return this.#run("branch", { sequence: this.#sequence, index, token }, options);
+    const args = () => {
+      checkCount("index", index, 0);
+      checkCount("token", token, 0);
+      return { sequence: this.#sequence, index, token };
+    };
+    return this.#run("branch", args, options);
   }
 
   /** @type {api.Model["continue"]} */
   continue(options) {
-    return this.#run("continue", { sequence: this.#sequence }, options);
+    return this.#run("continue", () => ({ sequence: this.#sequence }), options);
   }
 
   /** @type {api.Model["snapshot"]} */
-  snapshot({ note = "" } = {}) {
+  async snapshot({ note = "" } = {}) {
+    checkText("note", note);
     return this.#link.start("snapshot", { sequence: this.#sequence, note }).answer;
   }
 
   /** @type {api.Model["restore"]} */
   async restore(bytes) {
-    const { id, answer } = this.#link.start("restore", { bytes: new Uint8Array(bytes) });
+    const { id, answer } = this.#link.start("restore", { bytes: bytesForWorker(bytes) });
     const { tokens, ...rest } = await answer;
     this.#sequence = id;
     return { tokens: Uint32Array.from(tokens), ...rest };
@@ -208,11 +223,14 @@ class Model {
 
   /**
    * @template {"generate" | "branch" | "continue"} K
-   * @param {K} call @param {Omit<Parameters<Calls[K]>[0], "options">} args @param {api.RunOptions} [options]
+   * @param {K} call @param {() => Omit<Parameters<Calls[K]>[0], "options">} argsOf @param {api.RunOptions} [options]
    * @returns {AsyncGenerator<api.Piece, void, void>}
    */
-  async *#run(call, args, { signal, onPrefill, onKept, ...given } = {}) {
+  async *#run(call, argsOf, { signal, onPrefill, onKept, ...given } = {}) {
     if (this.#generating) throw new Zamba2Error("busy", { fact: fact("generating") });
+    // What is refused here leaves the model and its sequence as they were.
+    checkSignal(signal);
+    const args = { ...argsOf(), options: generateOptions(given) };
     this.#generating = true;
     this.last = null;
     const started_ms = performance.now();
@@ -241,9 +259,8 @@ class Model {
         wake();
       },
     };
-    const options = { ...GENERATE_DEFAULTS, ...given };
     // The worker's answer to an aborted run has its figures, so this call handles aborts itself.
-    const { id, answer } = this.#link.start(call, /** @type {any} */ ({ ...args, options }), { on });
+    const { id, answer } = this.#link.start(call, /** @type {any} */ (args), { on });
     const sequence_before = this.#sequence;
     if (call === "generate") this.#sequence = id;
     const stopWorker = () => this.#link.post({ kind: "abort", id });
@@ -294,20 +311,21 @@ class Model {
 
   /** @type {api.Model["logits"]} */
   async logits(ids) {
-    const tokens = Uint32Array.from(ids);
+    const tokens = idsForWorker("ids", ids);
     const all = await this.#link.start("logits", { ids: tokens }).answer;
     const vocab_size = all.length / tokens.length;
     return Array.from(tokens, (_, i) => all.subarray(i * vocab_size, (i + 1) * vocab_size));
   }
 
   /** @type {api.Model["greedy"]} */
-  greedy(ids, n) {
-    return this.#link.start("greedy", { ids: Uint32Array.from(ids), n }).answer;
+  async greedy(ids, n) {
+    checkCount("n", n, 1);
+    return this.#link.start("greedy", { ids: idsForWorker("ids", ids), n }).answer;
   }
 
   /** @type {api.Model["profile"]} */
-  profile({ prompt, ids, prefill, decode = 8, runs = 3, warmup = 1, level = "module", signal } = {}) {
-    const args = { ...this.#profileRequest({ prompt, ids, prefill }), decode, runs, warmup, level };
+  async profile({ prompt, ids, prefill, decode = 8, runs = 3, warmup = 1, level = "module", signal } = {}) {
+    const args = this.#profileRequest({ prompt, ids, prefill, decode, runs, warmup, level, signal });
     return this.#link.start("profile", args, { signal }).answer;
   }
 
@@ -324,19 +342,9 @@ class Model {
     signal,
     onProgress,
   } = {}) {
-    checkCount("runs", runs, 1, 1000);
-    checkCount("warmup", warmup, 0, 1000);
-    checkCount("decode", decode, 0, 1 << 16);
-    if (prefill !== undefined) checkCount("prefill", prefill, 1, 1 << 20);
-    checkOneOf("level", level, ["block", "module"]);
-    const args = {
-      ...this.#profileRequest({ prompt, ids, prefill }),
-      decode,
-      runs,
-      warmup,
-      level,
-      ceilings,
-    };
+    checkOneOf("ceilings", ceilings, [true, false]);
+    const request = this.#profileRequest({ prompt, ids, prefill, decode, runs, warmup, level, signal });
+    const args = { ...request, ceilings };
     const hidden = new HiddenTime();
     try {
       /** @type {api.Run} */
@@ -347,9 +355,27 @@ class Model {
     }
   }
 
-  /** @param {Pick<api.ProfileOptions, "prompt" | "ids" | "prefill">} options */
-  #profileRequest({ prompt, ids, prefill }) {
-    return { prompt: prompt ?? null, ids: ids ? Uint32Array.from(ids) : null, prefill: prefill ?? null };
+  /**
+   * The checked options of a measurement, as they go to the worker.
+   * @param {api.ProfileOptions & Required<Pick<api.ProfileOptions, "decode" | "runs" | "warmup" | "level">>} options
+   */
+  #profileRequest({ prompt, ids, prefill, decode, runs, warmup, level, signal }) {
+    checkCount("runs", runs, 1, 1000);
+    checkCount("warmup", warmup, 0, 1000);
+    checkCount("decode", decode, 0, 1 << 16);
+    if (prefill !== undefined) checkCount("prefill", prefill, 1, 1 << 20);
+    if (prompt !== undefined) checkText("prompt", prompt);
+    checkOneOf("level", level, ["block", "module"]);
+    checkSignal(signal);
+    return {
+      prompt: prompt ?? null,
+      ids: ids === undefined ? null : idsForWorker("ids", ids),
+      prefill: prefill ?? null,
+      decode,
+      runs,
+      warmup,
+      level,
+    };
   }
 
   /** @type {api.Model["dispose"]} */

@@ -286,7 +286,7 @@ export class Playground {
       const pieces = start({
         ...exchange.settings,
         alternatives: ALTERNATIVES,
-        marks: true,
+        checkpoints: true,
         signal: controller.signal,
         onPrefill: ({ block, prompt_tokens }) => {
           exchange.prompt_tokens = prompt_tokens;

@@ -9,18 +9,19 @@ import { bytesText, figure, number, t } from "../words.js";
 
 /** @param {RunSummary} summary @param {number} ttft_ms */
 export function showRunMetrics(summary, ttft_ms) {
-  const { memory } = summary;
+  const { memory, prompt_tokens = 0, cached_tokens } = summary;
   const orDash = (/** @type {number | null | undefined} */ value) => (value == null ? "–" : figure(value));
   /** @type {[string, string][]} */
   const rows = [
     [number(ttft_ms, ttft_ms < 100 ? 1 : 0), t("metric.ttft")],
-    [orDash(summary.prefill_tokens_per_s), t("metric.prefill", { tokens: summary.prompt_tokens ?? 0 })],
+    [orDash(summary.prefill_tokens_per_s), t("metric.prefill", { tokens: prompt_tokens })],
     [orDash(summary.decode_tokens_per_s), t("metric.decode")],
     [`${orDash(summary.gap_ms_p50)} / ${orDash(summary.gap_ms_p95)}`, t("metric.gaps")],
     [number(summary.tokens), t("metric.tokens")],
     [memory ? bytesText(memory.wasm_bytes) : "–", t("metric.memory")],
     [t(/** @type {Key} */ (`reason.${summary.reason}`)), t("metric.reason")],
   ];
+  if (cached_tokens) rows.splice(2, 0, [number(cached_tokens), t("metric.cached")]);
   byId("metrics-none").hidden = true;
   const list = byId("metrics");
   list.hidden = false;

@@ -68,7 +68,9 @@ pub(super) fn argmax(logits: &[f32]) -> Sampled {
     }
 }
 
-pub(super) fn check_finite(logits: &[f32]) -> Result<()> {
+/// # Errors
+/// [`Error::NonFiniteLogits`] with the first logit that is NaN or infinite.
+pub fn check_finite(logits: &[f32]) -> Result<()> {
     if logits.is_empty() {
         return Err(no_logits());
     }

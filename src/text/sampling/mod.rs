@@ -14,8 +14,8 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::base::error::Result;
 use crate::text::sampling::candidates::Candidates;
-pub use crate::text::sampling::logits::{TokenProbability, rank_of};
-use crate::text::sampling::logits::{argmax, check_finite};
+use crate::text::sampling::logits::argmax;
+pub use crate::text::sampling::logits::{TokenProbability, check_finite, rank_of};
 pub use crate::text::sampling::options::{NUMBER_OPTIONS, NumberOption, SamplingOptions};
 use crate::text::sampling::penalty::RepetitionPenalty;
 pub use crate::text::sampling::top::Top;

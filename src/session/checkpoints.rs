@@ -1,0 +1,198 @@
+//! State checkpoints: copies of the SSM and conv states after some tokens of a sequence, and which of them are kept
+//! within the budget. Going back to one is in `rewind`, reusing one for another prompt in `prompt_cache`.
+
+use crate::model::cache::{MambaState, empty_mamba, mamba_bytes};
+use crate::ops::device::Device;
+use crate::session::Session;
+
+/// Generated tokens between two checkpoints of a run: a rewind replays half as many on average.
+const CHECKPOINT_EVERY: usize = 32;
+/// The default limit for all checkpoints of a sequence. The largest models have room for one or two.
+pub(super) const CHECKPOINTS_BYTES: u64 = 192 << 20;
+
+/// Why a checkpoint is kept, which decides what it gives way to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The end of a prompt, or of an answer that the next prompt continues.
+    Turn,
+    /// Every [`CHECKPOINT_EVERY`] tokens within an answer, until the next prompt.
+    Interval,
+    /// Before the steps that the device chains in one readback, which may carry it beyond the end of the answer. There
+    /// is at most one.
+    Readback,
+}
+
+/// The SSM and conv states after some tokens. Keys and values need no copy: a rewind only truncates the KV cache.
+pub(super) struct StateCheckpoint<B: Device> {
+    /// Tokens of the history that the state includes.
+    pub len: usize,
+    pub kind: Kind,
+    mamba: Vec<MambaState<B>>,
+    /// After the last of these tokens. A checkpoint that was made where the logits were gone has none; a prefill always
+    /// follows it.
+    logits: Option<B::Tensor>, // [1, vocab]
+}
+
+impl<B: Device> StateCheckpoint<B> {
+    pub fn has_logits(&self) -> bool {
+        self.logits.is_some()
+    }
+}
+
+/// Which checkpoint gives way to a new one of kind `new` when there is no more room, of those of `kinds`, oldest first.
+/// `None` if the new one is not kept. Turns are thinned out from the oldest but one on: the first one serves whoever
+/// begins anew after the system message, the newest one the next turn.
+fn victim(kinds: &[Kind], new: Kind) -> Option<usize> {
+    let first_of = |kind| kinds.iter().position(|&other| other == kind);
+    let turns: Vec<usize> = (0..kinds.len())
+        .filter(|&i| kinds[i] == Kind::Turn)
+        .collect();
+    match new {
+        Kind::Interval => None,
+        Kind::Readback => match turns[..] {
+            [] | [_] => first_of(Kind::Interval),
+            [first, _] => first_of(Kind::Interval).or(Some(first)),
+            [_, second, ..] => first_of(Kind::Interval).or(Some(second)),
+        },
+        Kind::Turn => {
+            let oldest_turn = turns.get(1).or(turns.first()).copied();
+            first_of(Kind::Interval)
+                .or(first_of(Kind::Readback))
+                .or(oldest_turn)
+        }
+    }
+}
+
+impl<B: Device> Session<B> {
+    /// Limits the bytes of the state checkpoints that are kept from now on; the default is 192 MB.
+    pub fn set_checkpoints_limit(&mut self, bytes: u64) {
+        self.checkpoints_limit_bytes = bytes;
+    }
+
+    /// Bytes of one state checkpoint.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        let config = &self.model.config;
+        mamba_bytes(config) + 4 * config.vocab_size as u64
+    }
+
+    /// Bytes that the state checkpoints of the present sequence take.
+    pub fn checkpoints_bytes(&self) -> u64 {
+        let n = self.sequence.as_ref().map_or(0, |s| s.checkpoints.len());
+        n as u64 * self.checkpoint_bytes()
+    }
+
+    /// Keeps a checkpoint of the state after the last token of the cache, whose logits are in the scratch, if one is
+    /// due there and has room.
+    pub(super) fn keep_due_checkpoint(&mut self) {
+        let Some(sequence) = &self.sequence else {
+            return;
+        };
+        let (len, options) = (self.cache.len, &sequence.options);
+        let n_generated = len.saturating_sub(sequence.n_prompt);
+        let kind = if sequence.prefills.iter().any(|prefill| prefill.end == len) {
+            Kind::Turn
+        } else if options.checkpoints
+            && n_generated > 0
+            && n_generated.is_multiple_of(CHECKPOINT_EVERY)
+        {
+            Kind::Interval
+        } else {
+            return;
+        };
+        self.keep_checkpoint(kind, true);
+    }
+
+    /// Keeps a checkpoint of the state after the last token of the cache, if the options ask for any and it has room.
+    pub(super) fn keep_checkpoint(&mut self, kind: Kind, has_logits: bool) {
+        let room = (self.checkpoints_limit_bytes / self.checkpoint_bytes()) as usize;
+        let (config, len) = (&self.model.config, self.cache.len);
+        let Some(sequence) = &mut self.sequence else {
+            return;
+        };
+        let checkpoints = &mut sequence.checkpoints;
+        let is_wanted = sequence.options.cache_prompt || sequence.options.checkpoints;
+        if !is_wanted || checkpoints.iter().any(|other| other.len >= len) {
+            return;
+        }
+        let kinds: Vec<Kind> = checkpoints.iter().map(|other| other.kind).collect();
+        let readback = kinds.iter().position(|&kind| kind == Kind::Readback);
+        let replaced = match kind {
+            Kind::Readback if readback.is_some() => readback,
+            _ if checkpoints.len() < room => None,
+            _ => match victim(&kinds, kind) {
+                Some(index) => Some(index),
+                None => return,
+            },
+        };
+        // The memory of the one that gives way is taken over, so that a conversation allocates no more than its room.
+        let mut checkpoint = match replaced {
+            Some(index) => checkpoints.remove(index),
+            None => StateCheckpoint {
+                len,
+                kind,
+                mamba: empty_mamba(&mut self.be, config),
+                logits: None,
+            },
+        };
+        checkpoint.len = len;
+        checkpoint.kind = kind;
+        for (state, kept) in self.cache.mamba.iter().zip(&mut checkpoint.mamba) {
+            self.be.copy(&state.conv, &mut kept.conv);
+            self.be.copy(&state.ssm, &mut kept.ssm);
+        }
+        if has_logits {
+            let be = &mut self.be;
+            let logits = checkpoint.logits.take();
+            let mut logits = logits.unwrap_or_else(|| be.tensor(1, config.vocab_size));
+            be.copy(&self.scratch.logits, &mut logits);
+            checkpoint.logits = Some(logits);
+        } else {
+            checkpoint.logits = None;
+        }
+        checkpoints.push(checkpoint);
+    }
+
+    /// Makes the checkpoint at `index` of the present sequence the state of the cache, and its logits those of the
+    /// scratch.
+    pub(super) fn restore_checkpoint(&mut self, index: usize) {
+        let sequence = self.sequence.as_ref();
+        let checkpoint = &sequence.expect("a sequence has the checkpoint").checkpoints[index];
+        for (kept, state) in checkpoint.mamba.iter().zip(&mut self.cache.mamba) {
+            self.be.copy(&kept.conv, &mut state.conv);
+            self.be.copy(&kept.ssm, &mut state.ssm);
+        }
+        if let Some(logits) = &checkpoint.logits {
+            self.be.copy(logits, &mut self.scratch.logits);
+        }
+        self.cache.truncate(checkpoint.len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_and_the_newest_turn_stay_when_there_is_room_for_two() {
+        // The end of an answer gives way to the end of the prompt after it.
+        assert_eq!(victim(&[Kind::Turn, Kind::Turn], Kind::Turn), Some(1));
+        assert_eq!(victim(&[Kind::Turn; 5], Kind::Turn), Some(1));
+        assert_eq!(victim(&[Kind::Turn], Kind::Turn), Some(0));
+        assert_eq!(victim(&[], Kind::Turn), None);
+    }
+
+    #[test]
+    fn checkpoints_within_an_answer_give_way_before_those_of_turns() {
+        let kinds = [Kind::Turn, Kind::Interval, Kind::Interval, Kind::Readback];
+        assert_eq!(victim(&kinds, Kind::Turn), Some(1));
+        assert_eq!(victim(&[Kind::Turn, Kind::Readback], Kind::Turn), Some(1));
+        assert_eq!(victim(&kinds, Kind::Interval), None);
+    }
+
+    #[test]
+    fn a_readback_never_takes_the_place_of_the_newest_turn() {
+        assert_eq!(victim(&[Kind::Turn], Kind::Readback), None);
+        assert_eq!(victim(&[Kind::Turn, Kind::Turn], Kind::Readback), Some(0));
+        assert_eq!(victim(&[Kind::Turn; 3], Kind::Readback), Some(1));
+    }
+}

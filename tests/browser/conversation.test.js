@@ -1,0 +1,184 @@
+// @ts-check
+// Conversations in the browser: a prompt that begins as the sequence before reads only the rest and is answered as by a
+// model that has read nothing, in the module and on the page, on the CPU and on WebGPU.
+
+import assert from "node:assert/strict";
+import { EMBEDDED, openPage, SITE, test, waitForStatus, withSharedModule } from "./harness.js";
+import { withLoaded } from "./webgpu.js";
+
+/** @import { Page } from "playwright-core" */
+
+/** Turns that begin with a token which no text runs into. */
+const TEMPLATE =
+  "{{ bos_token }}{% for m in messages %}</s>{{ m.role }}: {{ m.content }}{% endfor %}"
+  + "{% if add_generation_prompt %}</s>assistant:{% endif %}";
+const CONFIG = JSON.stringify({ bos_token: "<s>", eos_token: "</s>", chat_template: TEMPLATE });
+
+/** @param {Page} page */
+const serveTemplate = (page) =>
+  page.route(`**${EMBEDDED}tokenizer_config.json`, (route) => route.fulfill({ body: CONFIG }));
+
+/**
+ * A conversation in one model. Each turn is asked once more in a model that forgets between turns.
+ * @param {Page} page @param {string[]} said @param {object} load
+ */
+const converse = (page, said, load) =>
+  page.evaluate(
+    async ({ said, load }) => {
+      const { zamba2 } = /** @type {any} */ (globalThis);
+      const [model, fresh] = [await zamba2.load(load), await zamba2.load(load)];
+      /** @type {{ role: string, content: string }[]} */
+      const messages = [];
+      const turns = [];
+      /** @param {any} model @param {object} options */
+      const answer = async (model, options) => {
+        let text = "";
+        /** @type {any} */
+        let progress = null;
+        const onPrefill = (/** @type {any} */ now) => (progress = now);
+        const run = { temperature: 0, max_tokens: 16, ...options, onPrefill };
+        for await (const piece of model.generate({ messages }, run)) text += piece;
+        return { text, progress, ...model.last };
+      };
+      for (const content of said) {
+        messages.push({ role: "user", content });
+        const cached = await answer(model, {});
+        turns.push({ cached, whole: await answer(fresh, { cache_prompt: false }) });
+        messages.push({ role: "assistant", content: cached.text });
+      }
+      model.dispose();
+      fresh.dispose();
+      return turns;
+    },
+    { said, load },
+  );
+
+test("each turn of a conversation reads what is new, says how much was cached, and answers as if it had read all", () =>
+  withSharedModule(async (page) => {
+    await serveTemplate(page);
+    const said = ["What is ownership?", "And a trait?", "How does a vector grow?", "What is a slice?"];
+    const turns = await converse(page, said, { source: EMBEDDED, keep: false, backend: "cpu" });
+    let n_before = 0;
+    for (const { cached, whole } of turns) {
+      assert.equal(cached.text, whole.text);
+      assert.equal(whole.cached_tokens, 0);
+      assert.equal(cached.prompt_tokens, whole.prompt_tokens);
+      // At least the prompt before; the answer, too, where its text is tokenised as it was generated.
+      assert.ok(cached.cached_tokens >= n_before, `${cached.cached_tokens} of ${n_before} tokens`);
+      assert.ok(cached.cached_tokens < cached.prompt_tokens);
+      assert.deepEqual(
+        [cached.progress.prompt_tokens, cached.progress.cached_tokens, cached.progress.done],
+        [cached.prompt_tokens, cached.cached_tokens, true],
+      );
+      assert.ok(cached.prefill_tokens_per_s > 0);
+      n_before = cached.prompt_tokens;
+    }
+  }));
+
+test("token ids that continue a run are read without the run, and the same ids again need no reading", () =>
+  withSharedModule(async (page) => {
+    const runs = await page.evaluate(async (source) => {
+      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+      /** @param {number[]} ids */
+      const run = async (ids) => {
+        const tokens = [];
+        for await (const { token } of model.generate(ids, { temperature: 0, max_tokens: 8, ignore_eos: true }))
+          tokens.push(token);
+        const { cached_tokens, prompt_tokens, prefill_tokens_per_s } = model.last;
+        return { tokens, cached_tokens, prompt_tokens, prefill_tokens_per_s };
+      };
+      const first = await run([1, 300, 301]);
+      const second = await run([1, 300, 301, ...first.tokens, 305, 306]);
+      const again = await run([1, 300, 301, ...first.tokens, 305, 306]);
+      for await (const _ of model.continue({ temperature: 0, max_tokens: 10, ignore_eos: true }));
+      const continued = model.last.cached_tokens;
+      model.dispose();
+      return { first, second, again, continued };
+    }, EMBEDDED);
+    assert.deepEqual([runs.first.cached_tokens, runs.first.prompt_tokens], [0, 3]);
+    // The last of the eight tokens was chosen and not read.
+    assert.deepEqual([runs.second.cached_tokens, runs.second.prompt_tokens], [10, 13]);
+    assert.deepEqual(runs.again, { ...runs.second, cached_tokens: 13, prefill_tokens_per_s: null });
+    assert.equal(runs.continued, null);
+  }));
+
+test("a run that is stopped in its prefill leaves the turn before it cached", () =>
+  withSharedModule(async (page) => {
+    const { stopped, after, whole } = await page.evaluate(async (source) => {
+      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+      const options = { temperature: 0, max_tokens: 8, ignore_eos: true };
+      const tokens = async (/** @type {number[]} */ ids, more = {}) => {
+        const tokens = [];
+        for await (const { token } of model.generate(ids, { ...options, ...more })) tokens.push(token);
+        return tokens;
+      };
+      const first = await tokens([1, 300, 301]);
+      const ids = [1, 300, 301, ...first, 305, 306];
+      const controller = new AbortController();
+      let stopped = "none";
+      const onPrefill = (/** @type {{ block: number }} */ { block }) => block > 3 && controller.abort();
+      await tokens(ids, { signal: controller.signal, onPrefill }).catch((error) => (stopped = error.name));
+      const after = { tokens: await tokens(ids), cached_tokens: model.last.cached_tokens };
+      const whole = await tokens(ids, { cache_prompt: false });
+      model.dispose();
+      return { stopped, after, whole };
+    }, EMBEDDED);
+    assert.equal(stopped, "AbortError");
+    assert.deepEqual(after, { tokens: whole, cached_tokens: 10 });
+  }));
+
+const withNet = withLoaded("one_block_adapters_rope", { backend: "webgpu" });
+
+test("on WebGPU a conversation reads at most the steps of one readback again", () =>
+  withNet(async (page) => {
+    const turns = await page.evaluate(async () => {
+      const { model } = /** @type {any} */ (globalThis);
+      const options = { temperature: 0, max_tokens: 12, ignore_eos: true };
+      const run = async (/** @type {number[]} */ ids, more = {}) => {
+        const tokens = [];
+        for await (const { token } of model.generate(ids, { ...options, ...more })) tokens.push(token);
+        return tokens;
+      };
+      /** @type {number[]} */
+      let ids = [];
+      const turns = [];
+      for (let turn = 0; turn < 3; turn++) {
+        ids = [...ids, 5 + turn, 6, 7, 8, 9];
+        const tokens = await run(ids);
+        turns.push({ tokens, n_new: ids.length - model.last.cached_tokens, n_whole: ids.length });
+        ids = [...ids, ...tokens];
+      }
+      const last = ids.slice(0, turns[2].n_whole);
+      return { turns, whole: await run(last, { cache_prompt: false }) };
+    });
+    assert.deepEqual(
+      turns.turns.map(({ n_new }) => n_new),
+      [5, 6, 6],
+    );
+    assert.deepEqual(turns.turns[2].tokens, turns.whole);
+  }));
+
+test("the page's chat shows how many tokens of the prompt were cached", async () => {
+  const { context, page, faults } = await openPage();
+  try {
+    await serveTemplate(page);
+    await page.goto(`${SITE}/`);
+    await waitForStatus(page, "Ready");
+    await page.fill("#sampling [name=max_tokens]", "12");
+    const cached = page.locator("#metrics dt", { hasText: "cached" });
+    for (const [turn, text] of ["What is ownership?", "And a trait?"].entries()) {
+      await page.evaluate(() => {
+        /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
+      });
+      await page.fill("#prompt", text);
+      await page.click("#run");
+      await waitForStatus(page, "Done");
+      assert.equal(await cached.count(), turn);
+    }
+    const n = Number(await page.locator("#metrics > div", { has: cached }).locator("dd").textContent());
+    assert.ok(n > 5, `${n} tokens`);
+    assert.deepEqual(faults, []);
+  } finally {
+    await context.close();
+  }
+});
