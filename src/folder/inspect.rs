@@ -10,7 +10,7 @@ use crate::base::error::{Error, Fact, Result};
 use crate::base::quant::WeightFormat;
 use crate::device::cpu::Cpu;
 use crate::folder::{
-    ADAPTER_CONFIG, chat_template, checkpoint_heads, packed, parsed, read_config, read_tokenizer,
+    ADAPTER_CONFIG, chat_template, checkpoint_heads, packed, parsed, read_config, open_tokenizer,
     stored_heads,
 };
 use crate::loader::names::TensorNames;
@@ -186,7 +186,7 @@ impl Inspection {
 
     fn read_text(&mut self, dir: &Path, config: &mut Config) -> Result<()> {
         let of_config = config.eos_token_ids.clone();
-        let tokenizer = read_tokenizer(dir, config)?;
+        let tokenizer = open_tokenizer(dir, config)?;
         let added: Vec<u32> = (config.eos_token_ids.iter().copied())
             .filter(|id| !of_config.contains(id))
             .collect();
