@@ -1,5 +1,5 @@
-//! What a checkpoint folder holds, from everything but its weights: sizes, files, what they need of memory, and what about
-//! them may surprise.
+//! What a checkpoint folder holds, from everything but its weights: sizes, files, what they need of memory, and what
+//! about them may surprise.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! What a model consists of: a tree of modules in the order of the forward pass. The tensors to load, the spans to record, the
-//! work to count and the rows of a report are all derived from it. A family (`crate::family`) builds it.
+//! What a model consists of: a tree of modules in the order of the forward pass. The tensors to load, the spans to
+//! record, the work to count and the rows of a report are all derived from it. A family (`crate::family`) builds it.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,7 @@
 // @ts-check
-// Checkpoints of the kinds that turn up, in Chromium: the reference's numbers, or a refusal that names what the checkpoint is.
-// tests/wild.rs has the same facts for every kind natively; here are those that the page's own loader takes part in.
+// Checkpoints of the kinds that turn up, in Chromium: the reference's numbers, or a refusal that names what the
+// checkpoint is. tests/wild.rs has the same facts for every kind natively; here are those that the page's own loader
+// takes part in.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
