@@ -1,7 +1,7 @@
 //! Equal tensors are held once: what tells two of them apart while neither is at hand as a whole.
 
 /// A hash of a tensor's bytes in their stored form, which are all that a device computes with. At 128 bits two
-/// different tensors do not meet by accident; who makes them meet on purpose changes a model that is his own.
+/// different tensors do not collide by accident; whoever makes them collide changes only their own model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentHash([u64; 2]);
 

@@ -115,12 +115,6 @@ const BAD_FILES = [
     "bad_tokenizer",
     "tokenizer.json",
   ],
-  [
-    "a tokenizer of a larger vocabulary",
-    () => ({ ...good(), "tokenizer.json": repositoryFile(`${EMBEDDED.slice(1)}tokenizer.json`) }),
-    "bad_tokenizer",
-    "tokenizer.json",
-  ],
 ];
 
 for (const [what, files, code, file] of BAD_FILES) {
