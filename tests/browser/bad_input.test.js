@@ -2,7 +2,7 @@
 // Bad checkpoints, bad servers and bad prompts: each ends in a typed error that names the file and the next step.
 
 import assert from "node:assert/strict";
-import { asBase64, EMBEDDED, fixtureFiles, openModule, repositoryFile, test, withSharedModule } from "./harness.js";
+import { asBase64, EMBEDDED, fixtureFiles, openModule, test, withSharedModule } from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
 
