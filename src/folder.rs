@@ -48,8 +48,8 @@ struct Head {
     bytes: Vec<u8>,
 }
 
-/// Opens the checkpoint in `dir`: `config.json`, `model.safetensors` or its shards, and `tokenizer.json` if there is one;
-/// or a packed checkpoint.
+/// Opens the checkpoint in `dir`: `config.json`, `model.safetensors` or its shards, and `tokenizer.json` if there is
+/// one; or a packed checkpoint.
 ///
 /// # Errors
 /// The file at fault and what is wrong with it.

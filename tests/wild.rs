@@ -1,4 +1,5 @@
-//! Checkpoints of the kinds that turn up: merges, untied fine-tunes, other programs' files, damaged downloads. Those under
+//! Checkpoints of the kinds that turn up: merges, untied fine-tunes, other programs' files, damaged downloads. Those
+//! under
 //! `tests/fixtures/wild` have `expect.json` from the reference (transformers 5.24.0, f32 on the stored weights); the
 //! others are made from them here. docs/checkpoints.md has the table.
 
@@ -84,8 +85,8 @@ fn numbers(value: &Value) -> Vec<f32> {
     }
 }
 
-/// Holds the model in `dir` against what the reference makes of `expected`: the logits of a prompt, and six greedy tokens
-/// with the logits that each was chosen from.
+/// Holds the model in `dir` against what the reference makes of `expected`: the logits of a prompt, and six greedy
+/// tokens with the logits that each was chosen from.
 fn assert_reference(dir: &Path, expected: &str) {
     let expected = json_file(&wild(expected).join("expect.json"));
     let mut session = opened(dir, WeightFormat::F32);

@@ -1,5 +1,5 @@
-//! `zamba2 check`: what a checkpoint is, whether it will run, and everything about it that may surprise, in one list. It
-//! reads headers, and weights only where it is asked to.
+//! `zamba2 check`: what a checkpoint is, whether it will run, and everything about it that may surprise, in one list.
+//! It reads headers, and weights only where it is asked to.
 
 use std::fmt::Write;
 use std::path::PathBuf;

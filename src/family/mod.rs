@@ -1,5 +1,5 @@
-//! Families of models: each knows how its checkpoints spell what a model consists of. Another one is another file here and
-//! a case in each of these functions.
+//! Families of models: each knows how its checkpoints spell what a model consists of. Another one is another file
+//! here and a case in each of these functions.
 
 mod zamba2;
 
@@ -13,8 +13,8 @@ pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
     zamba2::plan(config, has)
 }
 
-/// The plan of a model as its reference saves it: with a shared transformer for each hybrid block and an output matrix if
-/// its configuration ties nothing, and with each of them once otherwise.
+/// The plan of a model as its reference saves it: with a shared transformer for each hybrid block and an output
+/// matrix if its configuration ties nothing, and with each of them once otherwise.
 pub fn full_plan(config: &Config) -> ModelPlan {
     zamba2::full_plan(config)
 }

@@ -90,7 +90,8 @@ pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
     }
 }
 
-/// The plan of a model whose checkpoint has all that one with its `tie_word_embeddings` has when the reference saves it.
+/// The plan of a model whose checkpoint has all that one with its `tie_word_embeddings` has when the reference saves
+/// it.
 pub fn full_plan(config: &Config) -> ModelPlan {
     let tied = config.tie_word_embeddings;
     plan(config, |name| {

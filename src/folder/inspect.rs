@@ -1,5 +1,5 @@
-//! What a checkpoint folder holds, from everything but its weights: sizes, files, what they need of memory, and what about
-//! them may surprise.
+//! What a checkpoint folder holds, from everything but its weights: sizes, files, what they need of memory, and what
+//! about them may surprise.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::base::error::{Error, Fact, Result};
 use crate::base::quant::WeightFormat;
 use crate::device::cpu::Cpu;
 use crate::folder::{
-    ADAPTER_CONFIG, chat_template, checkpoint_heads, packed, parsed, read_config, open_tokenizer,
+    ADAPTER_CONFIG, chat_template, checkpoint_heads, open_tokenizer, packed, parsed, read_config,
     stored_heads,
 };
 use crate::loader::names::TensorNames;

@@ -1,5 +1,5 @@
-//! Finished tensors become the model's structs. The plan says which modules they belong to; the schedule has checked that
-//! every tensor is there and has its shape.
+//! Finished tensors become the model's structs. The plan says which modules they belong to; the schedule has checked
+//! that every tensor is there and has its shape.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Equal tensors are held once: what tells two of them apart while neither is at hand as a whole.
 
-/// A hash of a tensor's bytes in their stored form, which are all that a device computes with. At 128 bits two different
-/// tensors do not meet by accident; who makes them meet on purpose changes a model that is his own.
+/// A hash of a tensor's bytes in their stored form, which are all that a device computes with. At 128 bits two
+/// different tensors do not collide by accident; whoever makes them collide changes only their own model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentHash([u64; 2]);
 
@@ -29,8 +29,8 @@ impl ContentHash {
 
     fn push_word(&mut self, word: u64) {
         let [a, b] = self.0;
-        // The halves of a wide product depend on all bits of both factors. The lanes see the word in two forms, so that a
-        // word which makes one product 0 does not do so to the other.
+        // The halves of a wide product depend on all bits of both factors. The lanes see the word in two forms, so
+        // that a word which makes one product 0 does not do so to the other.
         self.0 = [
             folded(a ^ word, KEYS[0]).wrapping_add(a.rotate_left(23)),
             folded(b ^ word.rotate_left(32), KEYS[1]).wrapping_add(b.rotate_left(41)),

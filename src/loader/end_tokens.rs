@@ -1,5 +1,5 @@
-//! The tokens that end a text. A checkpoint names them in three places, and tools that change one of them leave the others:
-//! config.json, generation_config.json and the tokenizer. A generation ends at any of them.
+//! The tokens that end a text. A checkpoint names them in three places, and tools that change one of them leave the
+//! others: config.json, generation_config.json and the tokenizer. A generation ends at any of them.
 
 use crate::base::error::Result;
 use crate::loader::foreign;
@@ -26,8 +26,8 @@ pub fn add_generation_config(config: &mut Config, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Adds the end token that a tokenizer_config.json names. Faults of that file are the chat template's to report: without
-/// one of its tokens the text is the same.
+/// Adds the end token that a tokenizer_config.json names. Faults of that file are the chat template's to report:
+/// without one of its tokens the text is the same.
 pub fn add_tokenizer_config(config: &mut Config, text: &str, tokenizer: &Tokenizer) {
     let Ok(tokens) = SpecialTokens::from_tokenizer_config(text) else {
         return;

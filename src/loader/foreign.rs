@@ -1,5 +1,5 @@
-//! Files that are not what their names promise, and checkpoints for other programs. Each is refused with what it is: advice
-//! for a damaged file would lead astray.
+//! Files that are not what their names promise, and checkpoints for other programs. Each is refused with what it is:
+//! advice for a damaged file would lead astray.
 
 use crate::base::error::{Error, Result};
 

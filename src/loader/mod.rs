@@ -1,6 +1,6 @@
-//! Bytes in, blocks out. It does no I/O and takes bytes in schedule order, in pieces of any size: the same code runs natively,
-//! in the tests and in the browser. A matrix is quantised row by row as it arrives and uploaded to the device when it is
-//! whole, so the peak is one tensor above the finished model.
+//! Bytes in, blocks out. It does no I/O and takes bytes in schedule order, in pieces of any size: the same code runs
+//! natively, in the tests and in the browser. A matrix is quantised row by row as it arrives and uploaded to the
+//! device when it is whole, so the peak is one tensor above the finished model.
 
 mod assemble;
 mod copies;
@@ -320,8 +320,8 @@ impl<D: Device> WeightStream<D> {
         Ok(())
     }
 
-    /// Drops a row that has not come whole and tells what is missing of the unit that is arriving. `None` when all units
-    /// are there.
+    /// Drops a row that has not come whole and tells what is missing of the unit that is arriving. `None` when all
+    /// units are there.
     pub fn rest(&mut self) -> Option<Rest> {
         self.partial_row.clear();
         let unit = self.schedule.units.get(self.unit)?;
@@ -375,8 +375,8 @@ impl<D: Device> WeightStream<D> {
         }
     }
 
-    /// The weight of a matrix that has come whole: that of an equal one, if there is any. Its rows are dropped then, and no
-    /// longer counted.
+    /// The weight of a matrix that has come whole: that of an equal one, if there is any. Its rows are dropped then,
+    /// and no longer counted.
     fn held_once(&mut self, ops: &mut Ops<D>, builder: QMatrixBuilder) -> Arc<D::Weight> {
         let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
         let (rows, cols) = (tensor.rows(), tensor.cols());

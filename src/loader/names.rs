@@ -1,4 +1,5 @@
-//! The tensors of all shards by the names that the model's plan uses. A checkpoint may have a prefix before all of them.
+//! The tensors of all shards by the names that the model's plan uses. A checkpoint may have a prefix before all of
+//! them.
 
 use std::collections::HashMap;
 
@@ -66,8 +67,8 @@ impl<'a> TensorNames<'a> {
             .collect()
     }
 
-    /// The error for a tensor that is not there, or has numbers of a kind that can't be read: what the checkpoint is, if
-    /// its names show it, and `otherwise` if they do not.
+    /// The error for a tensor that is not there, or has numbers of a kind that can't be read: what the checkpoint is,
+    /// if its names show it, and `otherwise` if they do not.
     pub fn refusal(&self, otherwise: Error) -> Error {
         let file = || self.file();
         if let Some(method) = foreign::quantisation(all_names(self.shards)) {

@@ -1,5 +1,5 @@
-//! Which bytes of a checkpoint the forward pass needs, in which order: the tensors of the model's plan, found in the shards'
-//! headers. It moves no bytes.
+//! Which bytes of a checkpoint the forward pass needs, in which order: the tensors of the model's plan, found in the
+//! shards' headers. It moves no bytes.
 
 use std::sync::Arc;
 
@@ -149,7 +149,8 @@ fn find(names: &TensorNames, module: ModuleId, spec: &TensorSpec) -> Result<Plan
 /// The order in which a file has the weights of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TapsOrder {
-    /// As the reference has them: the taps of one channel together. MLX moves the axis of length 1, which moves no number.
+    /// As the reference has them: the taps of one channel together. MLX moves the axis of length 1, which moves no
+    /// number.
     ByChannel,
     /// The channels of one tap together, as in JAX.
     ByTap,

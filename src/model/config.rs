@@ -221,8 +221,8 @@ fn divide(name: &str, value: usize, by_name: &str, by: usize) -> Result<usize> {
     Ok(value / by)
 }
 
-/// Where RoPE's fields stand: `rope_parameters` or the older `rope_scaling`, which wins in the reference if both are there.
-/// Fields of another rotation are refused; a model without RoPE reads none of them.
+/// Where RoPE's fields stand: `rope_parameters` or the older `rope_scaling`, which wins in the reference if both are
+/// there. Fields of another rotation are refused; a model without RoPE reads none of them.
 fn rope(fields: &Fields, use_mem_rope: bool) -> Result<(f32, f32)> {
     let scaling = fields.object("rope_scaling")?;
     let (name, nested) = match scaling {
@@ -267,8 +267,8 @@ fn rope(fields: &Fields, use_mem_rope: bool) -> Result<(f32, f32)> {
     }
 }
 
-/// Fields that name weights or arithmetic that this crate does not have. Without this check they would change the numbers
-/// in silence.
+/// Fields that name weights or arithmetic that this crate does not have. Without this check they would change the
+/// numbers in silence.
 fn check_supported(fields: &Fields) -> Result<()> {
     // Both are GELU by the error function.
     let exact_gelu = ["gelu", "gelu_python"];

@@ -1,11 +1,12 @@
 // @ts-check
-// Checkpoints of the kinds that turn up, in Chromium: the reference's numbers, or a refusal that names what the checkpoint is.
-// tests/wild.rs has the same facts for every kind natively; here are those that the page's own loader takes part in.
+// Checkpoints of the kinds that turn up, in Chromium: the reference's numbers, or a refusal that names what the
+// checkpoint is. tests/wild.rs has the same facts for every kind natively; here are those that the page's own loader
+// takes part in.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { asBase64, maxDifference, test, withSharedModule } from "./harness.js";
+import { asBase64, importModule, maxDifference, openPage, test, withSharedModule } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
 
 /** @import { Page } from "playwright-core" */
@@ -56,6 +57,22 @@ function outcome(page, { files, source, ids, options }) {
   );
 }
 
+/**
+ * A page of its own, which may ask another origin.
+ * @param {Record<string, Buffer>} files @param {(hub: MockHub, page: Page) => Promise<void>} body
+ */
+async function withHub(files, body) {
+  const hub = await MockHub.start(files);
+  const { context, page } = await openPage();
+  await importModule(page);
+  try {
+    await body(hub, page);
+  } finally {
+    await context.close();
+    await hub.stop();
+  }
+}
+
 for (const name of [
   "head_is_minus_embedding",
   "second_call_has_its_own_block",
@@ -89,17 +106,11 @@ for (const [name, code, file] of [
     }));
 }
 
-test("an address of a LoRA adapter is refused with what it is, though it has no config.json", async () => {
-  const hub = await MockHub.start({ "adapter_config.json": Buffer.from("{}"), "tokenizer.json": Buffer.from("{}") });
-  try {
-    await withSharedModule(async (page) => {
-      const refusal = await outcome(page, { source: hub.folder });
-      assert.deepEqual(refusal, { code: "unmerged_adapter", file: "adapter_config.json", has_next_step: true });
-    });
-  } finally {
-    await hub.stop();
-  }
-});
+test("an address of a LoRA adapter is refused with what it is, though it has no config.json", () =>
+  withHub({ "adapter_config.json": Buffer.from("{}") }, async (hub, page) => {
+    const refusal = await outcome(page, { source: hub.folder });
+    assert.deepEqual(refusal, { code: "unmerged_adapter", file: "adapter_config.json", has_next_step: true });
+  }));
 
 test("a tokenizer with more tokens than the embedding has rows runs", () =>
   withSharedModule(async (page) => {
@@ -108,22 +119,17 @@ test("a tokenizer with more tokens than the embedding has rows runs", () =>
     assert.deepEqual({ tokens, reason }, { tokens: ids, reason: "eos" });
   }));
 
-test("generation ends at the end token of generation_config.json, and again from what is stored", async () => {
+test("generation ends at the end token of generation_config.json, and again from what is stored", () => {
   const name = "end_token_in_generation_config";
   const { ids } = expectedOf(name);
-  const hub = await MockHub.start(filesOf(name));
-  try {
-    await withSharedModule(async (page) => {
-      for (const visit of ["first", "second"]) {
-        const { tokens, reason, eos_token_ids } = await outcome(page, { source: hub.folder });
-        assert.deepEqual({ tokens, reason }, { tokens: ids.slice(0, 5), reason: "eos" }, visit);
-        assert.deepEqual(eos_token_ids, [2, 303], visit);
-      }
-      assert.equal(hub.contactsOf("hub", "generation_config.json").length, 1, "the second visit reads what is stored");
-      const { tokens, reason } = await outcome(page, { source: hub.folder, options: { ignore_eos: true } });
-      assert.deepEqual({ tokens, reason }, { tokens: ids, reason: "length" });
-    });
-  } finally {
-    await hub.stop();
-  }
+  return withHub(filesOf(name), async (hub, page) => {
+    for (const visit of ["first", "second"]) {
+      const { tokens, reason, eos_token_ids } = await outcome(page, { source: hub.folder });
+      assert.deepEqual({ tokens, reason }, { tokens: ids.slice(0, 5), reason: "eos" }, visit);
+      assert.deepEqual(eos_token_ids, [2, 303], visit);
+    }
+    assert.equal(hub.contactsOf("hub", "generation_config.json").length, 1, "the second visit reads what is stored");
+    const { tokens, reason } = await outcome(page, { source: hub.folder, options: { ignore_eos: true } });
+    assert.deepEqual({ tokens, reason }, { tokens: ids, reason: "length" });
+  });
 });

@@ -1,5 +1,5 @@
-//! Damaged and hostile headers, indexes, configurations and manifests: a fixed number of inputs from a seeded generator. Each
-//! one is an error or a checked value, never a panic, and takes no longer than its length explains.
+//! Damaged and hostile headers, indexes, configurations and manifests: a fixed number of inputs from a seeded
+//! generator. Each one is an error or a checked value, never a panic, and takes no longer than its length explains.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! How the names of tensors in a checkpoint differ from the reference's: a wrapper's prefix before all of them, no `model.`
-//! where the bare model was saved, or the names of another program.
+//! How the names of tensors in a checkpoint differ from the reference's: a wrapper's prefix before all of them, no
+//! `model.` where the bare model was saved, or the names of another program.
 
 use std::collections::BTreeSet;
 

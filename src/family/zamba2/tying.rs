@@ -1,7 +1,8 @@
-//! Tied tensors. The same matrix may stand under several names in a checkpoint: the embedding and the output matrix, and a
-//! shared transformer under every block that calls it. As in the reference, it is decided tensor by tensor: an absent
-//! member of a group is the first one that is there, and one that is there is its own, unless its numbers are the same.
-//! Only the loader sees numbers, so members are marked for it to compare. `tie_word_embeddings` decides nothing here.
+//! Tied tensors. The same matrix may stand under several names in a checkpoint: the embedding and the output matrix,
+//! and a shared transformer under every block that calls it. As in the reference, it is decided tensor by tensor: an
+//! absent member of a group is the first one that is there, and one that is there is its own, unless its numbers are
+//! the same. Only the loader sees numbers, so members are marked for it to compare. `tie_word_embeddings` decides
+//! nothing here.
 
 use std::collections::{HashMap, HashSet};
 
