@@ -14,8 +14,8 @@ use zamba2::text::stream::TextStream;
 use zamba2::text::tokenizer::Tokenizer;
 
 const VOCAB_SIZE: usize = 400;
-/// What one file or template may take, in a build that is optimised little, with other tests beside it.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// What one file or template may take: a second, and more in a build with checks, with other tests beside it.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
 
 fn special(id: usize, content: &str) -> Value {
     json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
@@ -176,7 +176,7 @@ fn parts_that_contradict_one_another_are_refused_with_the_reason() {
         (model("merges", json!([["▁", "nowhere"]])), "merge_unknown"),
         (model("merges", json!([["t", "h"]])), "merge_unknown"),
         (model("merges", json!(["t"])), "not_a_tokenizer"),
-        (model("merges", json!([["t", "h", "e"]])), "not_a_tokenizer"),
+        (model("merges", json!([["t", "h", "e"]])), "merge_unknown"),
         (model("unk_token", json!("<none>")), "unk_token_unknown"),
         (
             model("vocab", json!({"a": 4_000_000_000u32})),

@@ -72,7 +72,7 @@ impl LocalTime {
 
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 mod platform {
-    use super::LocalTime;
+    use crate::base::local_time::LocalTime;
 
     pub fn now() -> LocalTime {
         let now = jiff::Zoned::now().datetime();
@@ -91,7 +91,7 @@ mod platform {
 
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod platform {
-    use super::LocalTime;
+    use crate::base::local_time::LocalTime;
 
     pub fn now() -> LocalTime {
         let now = js_sys::Date::new_0();
