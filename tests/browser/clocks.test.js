@@ -58,9 +58,10 @@ test("an adapter whose timestamps are all 0 counts as one without a clock", () =
     }, source(FIXTURE));
     assert.match(run.timer.source, /waiting for the adapter/);
     assert.ok(run.timer.resolution_us > 0);
+    assert.equal(run.conditions.level, "block");
     const { names, name, duration_us } = run.runs[0].spans;
     const blocks = duration_us.filter((/** @type {number} */ _, /** @type {number} */ i) =>
-      /^model\.layers\.\d+$/.test(names[name[i]]),
+      /^layers\.\d+$/.test(names[name[i]]),
     );
     assert.ok(blocks.length > 0);
     assert.ok(

@@ -22,40 +22,43 @@ export const IMPATIENT = { attempts: 4, first_delay_ms: 1, stall_ms: 300 };
 const withPage = onePage(
   async (page) => {
     await importModule(page);
-    await page.evaluate(async (addresses) => {
-      const scope = /** @type {any} */ (globalThis);
-      for (const address of addresses) Object.assign(scope, await import(address));
-      scope.waits = [];
-      scope.open = (/** @type {string} */ folder, /** @type {object} */ retry) => {
-        scope.controller = new AbortController();
-        scope.source = new scope.UrlSource(folder, {
-          retry,
-          onWait: (/** @type {unknown} */ wait) => scope.waits.push(wait),
-        });
-      };
-      scope.read = async (/** @type {string} */ file, /** @type {[number, number] | null} */ range) => {
-        /** @type {number[]} */
-        const bytes = [];
-        let file_bytes = null;
-        let error = null;
-        const { signal } = scope.controller;
-        try {
-          if (range) {
-            const reply = await scope.source.range(file, ...range, signal);
-            file_bytes = reply.file_bytes;
-            for await (const chunk of reply.chunks) for (const byte of chunk) bytes.push(byte);
-          } else {
-            bytes.push(...(await scope.source.whole(file, signal)));
+    await page.evaluate(
+      async (addresses) => {
+        const scope = /** @type {any} */ (globalThis);
+        for (const address of addresses) Object.assign(scope, await import(address));
+        scope.waits = [];
+        scope.open = (/** @type {string} */ folder, /** @type {object} */ retry) => {
+          scope.controller = new AbortController();
+          scope.source = new scope.UrlSource(folder, {
+            retry,
+            onWait: (/** @type {unknown} */ wait) => scope.waits.push(wait),
+          });
+        };
+        scope.read = async (/** @type {string} */ file, /** @type {[number, number] | null} */ range) => {
+          /** @type {number[]} */
+          const bytes = [];
+          let file_bytes = null;
+          let error = null;
+          const { signal } = scope.controller;
+          try {
+            if (range) {
+              const reply = await scope.source.range(file, ...range, signal);
+              file_bytes = reply.file_bytes;
+              for await (const chunk of reply.chunks) for (const byte of chunk) bytes.push(byte);
+            } else {
+              bytes.push(...(await scope.source.whole(file, signal)));
+            }
+          } catch (thrown) {
+            const { name, code, file, nextStep, message } = /** @type {any} */ (thrown);
+            error = { name, code, file, nextStep, message };
           }
-        } catch (thrown) {
-          const { name, code, file, nextStep, message } = /** @type {any} */ (thrown);
-          error = { name, code, file, nextStep, message };
-        }
-        const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new Uint8Array(bytes)));
-        const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-        return { bytes: bytes.length, sha256, file_bytes, error };
-      };
-    }, [`${SITE}/pkg/byte_source.js`, `${SITE}/pkg/addresses.js`]);
+          const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", new Uint8Array(bytes)));
+          const sha256 = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+          return { bytes: bytes.length, sha256, file_bytes, error };
+        };
+      },
+      [`${SITE}/pkg/byte_source.js`, `${SITE}/pkg/addresses.js`],
+    );
   },
   (page) => page.context().setOffline(false),
 );

@@ -269,16 +269,11 @@ class Model {
     if (ended.aborted) stopWorker();
     /** @type {{ value: RunFigures } | { error: unknown } | null} */
     let end = null;
-    const settled = answer
-      .then(
-        (value) => {
-          end = { value: /** @type {RunFigures} */ (value) };
-        },
-        (error) => {
-          end = { error };
-        },
-      )
-      .then(() => wake());
+    const settled = answer.then(
+      (value) => (end = { value: /** @type {RunFigures} */ (value) }),
+      (error) => (end = { error }),
+    );
+    settled.then(() => wake());
 
     try {
       while (true) {
