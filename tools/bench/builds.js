@@ -26,7 +26,8 @@ const { positionals, values } = parseArgs({
   },
 });
 const [folder, ...packages] = positionals;
-if (!folder || packages.length === 0) throw new Error("usage: node tools/bench/builds.js CHECKPOINT_FOLDER PKG_FOLDER...");
+if (!folder || packages.length === 0)
+  throw new Error("usage: node tools/bench/builds.js CHECKPOINT_FOLDER PKG_FOLDER...");
 
 /** @type {Record<string, string>} */
 const MEDIA_TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".json": "application/json" };
