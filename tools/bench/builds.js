@@ -80,13 +80,13 @@ const measured = (page) =>
     async ({ prompt, decode }) => {
       const { model } = /** @type {any} */ (globalThis);
       const ids = Uint32Array.from({ length: prompt }, (_, i) => 3 + ((i * 7919) % (model.info.vocab_size - 3)));
-      const steps_us = [];
-      const run = model.generate(ids, { max_tokens: decode + 1, ignore_eos: true, temperature: 0 });
-      let next = await run.next();
-      for (; !next.done; next = await run.next()) steps_us.push(next.value.us);
-      // The first piece is the prefill's.
-      const decode_us = steps_us.slice(1).sort((a, b) => a - b);
-      return { prefill_ms: next.value.prefill_ms, decode_ms: decode_us[decode_us.length >> 1] / 1000 };
+      const times_ms = [performance.now()];
+      for await (const _ of model.generate(ids, { max_tokens: decode + 1, ignore_eos: true, temperature: 0 }))
+        times_ms.push(performance.now());
+      const steps_ms = times_ms.slice(1).map((end_ms, i) => end_ms - times_ms[i]);
+      // The first token is the prefill's.
+      const decode_ms = steps_ms.slice(1).sort((a, b) => a - b);
+      return { prefill_ms: steps_ms[0], decode_ms: decode_ms[decode_ms.length >> 1] };
     },
     { prompt: Number(values.prompt), decode: Number(values.decode) },
   );
@@ -119,6 +119,6 @@ const lines = packages.map((path, index) => {
 });
 console.log(`${values.weights}, ${values.threads} threads, ${values.rounds} rounds, prompt of ${values.prompt}
 
-| package | prefill, ms | ratio | decode step, ms | ratio |
+| package | first token, ms | ratio | decode step, ms | ratio |
 |---|---:|---:|---:|---:|
 ${lines.join("\n")}`);
