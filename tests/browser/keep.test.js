@@ -14,6 +14,7 @@ import {
   test,
   until,
   withProfile,
+  withVocabulary,
 } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
 
@@ -161,44 +162,8 @@ for (const [how, stop] of STOPS) {
   });
 }
 
-/**
- * The fixture with an embedding of `rows` rows, so that one unit is larger than what is flushed at a time.
- * @param {number} rows
- */
-function withLargeEmbedding(rows) {
-  const files = fixtureFiles(FIXTURE);
-  const weights = files["model.safetensors"];
-  const header_end = 8 + Number(weights.readBigUInt64LE(0));
-  /** @type {Record<string, { dtype: string, shape: number[], data_offsets: [number, number] }>} */
-  const header = JSON.parse(weights.subarray(8, header_end).toString());
-  /** @type {Buffer[]} */
-  const data = [];
-  let at = 0;
-  for (const [name, tensor] of Object.entries(header)) {
-    if (name === "__metadata__") continue;
-    let bytes = weights.subarray(header_end + tensor.data_offsets[0], header_end + tensor.data_offsets[1]);
-    if (name === "model.embed_tokens.weight") {
-      const numbers = Float32Array.from(
-        { length: rows * tensor.shape[1] },
-        (_, i) => ((i * 7919) % 1009) / 10_090 - 0.05,
-      );
-      Object.assign(tensor, { dtype: "F32", shape: [rows, tensor.shape[1]] });
-      bytes = Buffer.from(numbers.buffer);
-    }
-    tensor.data_offsets = [at, at + bytes.length];
-    at += bytes.length;
-    data.push(bytes);
-  }
-  const json = Buffer.from(JSON.stringify(header));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(json.length));
-  const config = { ...JSON.parse(files["config.json"].toString()), vocab_size: rows };
-  return {
-    ...files,
-    "config.json": Buffer.from(JSON.stringify(config)),
-    "model.safetensors": Buffer.concat([length, json, ...data]),
-  };
-}
+/** The fixture with an embedding that is larger than what is flushed at a time. */
+const withLargeEmbedding = () => withVocabulary(fixtureFiles(FIXTURE), 300_000);
 
 /**
  * Loads and gives a hash of the last row of logits, because the logits of this vocabulary are slow to transfer.
@@ -225,7 +190,7 @@ const hashOfRun = (/** @type {Page} */ page, /** @type {string} */ source, keep 
   );
 
 test("a load killed in the middle of a large unit resumes inside it with the same bits", () => {
-  const files = withLargeEmbedding(300_000);
+  const files = withLargeEmbedding();
   const file_bytes = files["model.safetensors"].length;
   // The embedding is the first unit and most of the file. Two chunks of 8 MB of it are flushed.
   const stop = { stall_at: Math.floor(file_bytes * 0.75), kept_bytes: 16 << 20, stop: STOPS[2][1] };
@@ -280,7 +245,7 @@ test("without storage quota the model runs from memory and reports it", () =>
   }));
 
 test("when the disk fills up during a load, the stored bytes are kept and the next visit resumes there", async () => {
-  const hub = await MockHub.start(withLargeEmbedding(300_000));
+  const hub = await MockHub.start(withLargeEmbedding());
   const { context, page: first } = await openPage();
   try {
     // The first page stays open: what it stores in memory for this context would be lost with it.
@@ -310,9 +275,9 @@ test("when the disk fills up during a load, the stored bytes are kept and the ne
 test("a second tab that loads the same model runs from memory, and both give the right logits", () =>
   withHub(async (hub, context) => {
     hub.faults.push({ file: "model.safetensors", stall_at: 20_000, times: 1 });
-    // The first tab holds its lock on the model for longer than the second one waits.
+    // The first tab holds its lock on the model until the second one has stopped waiting for it.
     const [one, two] = [await modulePage(context), await modulePage(context)];
-    const slow = loadAndRun(one, hub.folder, { retry: { first_delay_ms: 1, stall_ms: 8000 } });
+    const slow = loadAndRun(one, hub.folder);
     await until(
       one,
       async () => (await navigator.locks.query()).held?.some(({ name }) => name?.startsWith("zamba2-store")) ?? false,
@@ -321,6 +286,7 @@ test("a second tab that loads the same model runs from memory, and both give the
     const beside = await loadAndRun(two, hub.folder);
     assert.deepEqual(beside.keeping, { state: "refused", reason: "other_tab" });
     assertRight(beside.logits);
+    hub.dropStalled();
     const first = await slow;
     assert.deepEqual(first.keeping, { state: "kept", reason: null });
     assertRight(first.logits);
