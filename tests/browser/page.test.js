@@ -269,29 +269,33 @@ test("on a phone every hybrid block is in the sixth column", () =>
     assert.equal(new Set(left).size, 1);
   }));
 
+/** What a load or a run changes on the page. */
+const LIVE = [".top", ".status-line", ".strip-section", ".prompt-card", "#this-run", "#history"];
+
 const walked = atEveryWidth([390, 1280], (check) =>
   withPage(async (page) => {
     const release = await openLoadingPage(page);
     await check(page, "loading");
     release();
     await waitForStatus(page, "Ready");
-    await check(page, "ready");
+    await check(page, "ready", [...LIVE, "#model"]);
 
     await setOptions(page, { max_tokens: "1900" });
     await page.click("#run");
     await waitForStatus(page, "Generating");
-    await check(page, "generating");
+    await check(page, "generating", LIVE);
+    assert.match((await page.textContent("#status")) ?? "", /^Generating/, "the run lasts as long as the check");
     await page.keyboard.press("Escape");
     await waitForStatus(page, "Done");
     await page.locator(".cell").nth(7).click();
-    await check(page, "done, with a block open");
+    await check(page, "done, with a block open", [...LIVE, "#block-panel", "[aria-labelledby=heat-title]"]);
 
     await page.evaluate(() => document.getElementById("model")?.setAttribute("open", ""));
     await page.selectOption("#source", "url");
     await page.fill("#address", "/tests/fixtures/nowhere/");
     await page.click("#load-url");
     await page.waitForSelector(".error-card[data-code=missing_file]");
-    await check(page, "failed");
+    await check(page, "failed", [...LIVE, "#errors", "#model"]);
   }),
 );
 for (const width of [390, 1280]) {

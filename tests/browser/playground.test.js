@@ -527,7 +527,7 @@ const walked = atEveryWidth([390, 1280], (check) =>
     await page.check("#view [value=tokens]");
     await run(page);
     await page.locator(".token").nth(4).click();
-    await check(page, "tokens, one open");
+    await check(page, "tokens, one open", [".status-line", ".prompt-card", "#this-run", "#history"]);
   }),
 );
 for (const width of [390, 1280]) {
