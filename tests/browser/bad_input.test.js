@@ -22,18 +22,17 @@ function assertRefusal(refusal, code, file) {
 /**
  * The error of loading, and of an optional run after it.
  * @param {Page} page
- * @param {{ files?: Record<string, Buffer>, source?: string, prompt?: string | number[], options?: object,
- *   retry?: object }} given
+ * @param {{ files?: Record<string, Buffer>, source?: string, prompt?: string | number[], retry?: object }} given
  * @returns {Promise<Refusal>}
  */
-function refusalOf(page, { files, source, prompt, options = {}, retry = { first_delay_ms: 1 } }) {
+function refusalOf(page, { files, source, prompt, retry = { first_delay_ms: 1 } }) {
   return page.evaluate(
-    async ({ contents, source, prompt, options, retry }) => {
+    async ({ contents, source, prompt, retry }) => {
       const { zamba2, filesOf } = /** @type {any} */ (globalThis);
       let model;
       try {
         model = await zamba2.load({ source: contents ? await filesOf(contents) : source, weights: "f32", retry });
-        for await (const _ of model.generate(prompt ?? [1, 2], { max_tokens: 2, ...options })) {
+        for await (const _ of model.generate(prompt ?? [1, 2], { max_tokens: 2 })) {
           /* only the error is checked */
         }
       } catch (error) {
@@ -44,7 +43,7 @@ function refusalOf(page, { files, source, prompt, options = {}, retry = { first_
       }
       return { code: "none", file: null, nextStep: "", message: "nothing failed", typed: false };
     },
-    { contents: files && asBase64(files), source, prompt, options, retry },
+    { contents: files && asBase64(files), source, prompt, retry },
   );
 }
 
@@ -273,20 +272,28 @@ const BAD_RUNS = [
 for (const [what, prompt, options, code] of BAD_RUNS) {
   test(`${what} is refused as ${code}, and the model stays usable`, () =>
     withSharedModule(async (page) => {
-      assertRefusal(await refusalOf(page, { source: EMBEDDED, prompt, options }), code, null);
-      const text = await page.evaluate(
+      const { refusal, text } = await page.evaluate(
         async ({ source, prompt, options }) => {
-          const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
-          await model
-            .generate(prompt, options)
+          const scope = /** @type {any} */ (globalThis);
+          // One model for all of these tests: after each refusal it must serve the next.
+          scope.model ??= await scope.zamba2.load({ source, keep: false });
+          const refusal = await scope.model
+            .generate(prompt, { max_tokens: 2, ...options })
             .next()
-            .catch(() => {});
+            .then(
+              () => ({ code: "none", file: null, nextStep: "", message: "nothing failed", typed: false }),
+              (/** @type {any} */ error) => {
+                const { code, file, nextStep, message } = error;
+                return { code, file, nextStep, message, typed: error instanceof scope.zamba2.Zamba2Error };
+              },
+            );
           let text = "";
-          for await (const piece of model.generate("Rust is", { max_tokens: 4, ignore_eos: true })) text += piece;
-          return text;
+          for await (const piece of scope.model.generate("Rust is", { max_tokens: 4, ignore_eos: true })) text += piece;
+          return { refusal, text };
         },
         { source: EMBEDDED, prompt, options },
       );
+      assertRefusal(refusal, code, null);
       assert.notEqual(text, "");
     }));
 }

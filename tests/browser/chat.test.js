@@ -6,15 +6,21 @@ import assert from "node:assert/strict";
 import {
   asBase64,
   EMBEDDED,
+  fixtureFiles,
   openModule,
   openPage,
+  openReadyPage,
   repositoryFile,
+  setOptions,
   SITE,
   test,
   waitForStatus,
+  withPage,
   withSharedModule,
+  withVocabulary,
 } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
+import { readyPage, withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
 /** @import { ChatMessage } from "../../www/engine/zamba2.d.ts" */
@@ -47,38 +53,42 @@ async function serveBeside(page, files) {
   }
 }
 
-/** @param {(page: Page) => Promise<void>} body @param {Record<string, string | null>} [files] */
-const withModule = (body, files = {}) =>
+/** @param {(page: Page) => Promise<void>} body @param {Record<string, string | null>} files */
+const withModule = (body, files) =>
   withSharedModule(async (page) => {
     await serveBeside(page, files);
     await body(page);
   });
 
-/** @param {(page: Page) => Promise<void>} body @param {Record<string, string | null>} [files] */
-async function withPage(body, files = { "tokenizer_config.json": CONFIG }) {
-  const { context, page, faults } = await openPage();
-  try {
-    await serveBeside(page, files);
-    await page.goto(`${SITE}/`);
-    await waitForStatus(page, "Ready");
-    await page.fill("#sampling [name=max_tokens]", "12");
-    await body(page);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-}
+/** The page with a model that has the template. */
+const withChat = readyPage(async (page) => {
+  await serveBeside(page, { "tokenizer_config.json": CONFIG });
+  await openReadyPage(page);
+  await setOptions(page, { max_tokens: "12" });
+});
+
+const embeddedFile = (/** @type {string} */ name) => repositoryFile(`${EMBEDDED.slice(1)}${name}`);
+
+/** A checkpoint with few weights and the embedded model's tokenizer, which has 4096 tokens. */
+const SMALL = {
+  ...withVocabulary(fixtureFiles("one_block_adapters_rope"), 4096),
+  "tokenizer.json": embeddedFile("tokenizer.json"),
+};
 
 /**
- * Loads the model and renders conversations; gives the results and errors.
+ * Loads the small checkpoint with further files and renders conversations; gives the results and errors.
  * @param {Page} page
  * @param {ChatMessage[][]} conversations
- * @param {unknown} [source]
+ * @param {Record<string, string | null>} files  null: the checkpoint does not have it
  */
-function rendered(page, conversations, source = EMBEDDED) {
+async function rendered(page, conversations, files) {
+  const is_there = await page.evaluate(() => "small" in globalThis);
   return page.evaluate(
-    async ({ conversations, source }) => {
-      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+    async ({ conversations, files, small }) => {
+      const scope = /** @type {any} */ (globalThis);
+      scope.small ??= await scope.filesOf(small);
+      const further = Object.entries(files).flatMap(([name, text]) => (text === null ? [] : [new File([text], name)]));
+      const model = await scope.zamba2.load({ source: [...scope.small, ...further] });
       const results = [];
       for (const messages of conversations) {
         try {
@@ -96,32 +106,30 @@ function rendered(page, conversations, source = EMBEDDED) {
         results,
       };
     },
-    { conversations, source },
+    { conversations, files, small: is_there ? {} : asBase64(SMALL) },
   );
 }
 
 for (const { name, tokenizer_config, jinja, cases } of CHECKPOINTS) {
   test(`${name}: the template renders in the browser as in the reference`, () =>
-    withModule(
-      async (page) => {
-        const asked = cases.filter(({ add_generation_prompt }) => add_generation_prompt);
-        assert.ok(asked.length > 0);
-        const { chat, fault, results } = await rendered(
-          page,
-          asked.map(({ messages }) => messages),
-        );
-        assert.deepEqual({ chat, fault }, { chat: true, fault: null });
-        for (const [i, { expect }] of asked.entries()) {
-          const { text, code, message } = results[i];
-          if (expect.text !== undefined) assert.equal(text, expect.text, `case ${i}`);
-          else if (expect.refused !== undefined) {
-            assert.equal(code, "chat_refused", `case ${i}`);
-            assert.ok(message.includes(expect.refused), message);
-          } else assert.equal(code, "bad_chat_template", `case ${i}`);
-        }
-      },
-      { "tokenizer_config.json": tokenizer_config, "chat_template.jinja": jinja },
-    ));
+    withSharedModule(async (page) => {
+      const asked = cases.filter(({ add_generation_prompt }) => add_generation_prompt);
+      assert.ok(asked.length > 0);
+      const { chat, fault, results } = await rendered(
+        page,
+        asked.map(({ messages }) => messages),
+        { "tokenizer_config.json": tokenizer_config, "chat_template.jinja": jinja },
+      );
+      assert.deepEqual({ chat, fault }, { chat: true, fault: null });
+      for (const [i, { expect }] of asked.entries()) {
+        const { text, code, message } = results[i];
+        if (expect.text !== undefined) assert.equal(text, expect.text, `case ${i}`);
+        else if (expect.refused !== undefined) {
+          assert.equal(code, "chat_refused", `case ${i}`);
+          assert.ok(message.includes(expect.refused), message);
+        } else assert.equal(code, "bad_chat_template", `case ${i}`);
+      }
+    }));
 }
 
 test("a conversation is tokenised as its rendered text with one BOS token", () =>
@@ -203,61 +211,61 @@ for (const [what, files, file] of /** @type {[string, Record<string, string>, st
   ["a tokenizer_config.json that is not JSON", { "tokenizer_config.json": "{" }, "tokenizer_config.json"],
 ])) {
   test(`${what} disables chat with a reason, and the model loads`, () =>
-    withModule(async (page) => {
+    withSharedModule(async (page) => {
       const {
         chat,
         fault,
         results: [result],
-      } = await rendered(page, [[{ role: "user", content: "Hello" }]]);
+      } = await rendered(page, [[{ role: "user", content: "Hello" }]], files);
       assert.equal(chat, false);
       assert.deepEqual([fault?.code, fault?.file], ["bad_chat_template", file]);
       assert.deepEqual(result, fault);
-    }, files));
+    }));
 }
 
 test("a template that cannot be fetched disables chat with a reason, and the model loads", async () => {
   const { context, page } = await openModule();
   try {
     await page.route("**/chat_template.jinja", (route) => route.fulfill({ status: 403 }));
-    const { chat, fault } = await rendered(page, []);
+    const { chat, fault } = await page.evaluate(async (source) => {
+      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+      const { chat, chat_fault } = model.info;
+      model.dispose();
+      return { chat, fault: chat_fault?.code };
+    }, EMBEDDED);
     assert.equal(chat, false);
-    assert.equal(fault?.code, "http_status");
+    assert.equal(fault, "http_status");
   } finally {
     await context.close();
   }
 });
 
 test("a checkpoint without a template is reported as such", () =>
-  withModule(async (page) => {
+  withSharedModule(async (page) => {
+    const files = { "tokenizer_config.json": embeddedFile("tokenizer_config.json").toString() };
     const {
       chat,
       fault,
       results: [result],
-    } = await rendered(page, [[{ role: "user", content: "Hello" }]]);
+    } = await rendered(page, [[{ role: "user", content: "Hello" }]], files);
     assert.deepEqual({ chat, fault, code: result.code }, { chat: false, fault: null, code: "no_chat_template" });
   }));
 
 test("invalid messages are refused as bad_option", () =>
-  withModule(
-    async (page) => {
-      const { results } = await rendered(page, /** @type {any} */ ([[{ content: "Hello" }], "Hello"]));
-      assert.deepEqual(
-        results.map(({ code }) => code),
-        ["bad_option", "bad_option"],
-      );
-    },
-    { "tokenizer_config.json": CONFIG },
-  ));
+  withSharedModule(async (page) => {
+    const invalid = /** @type {any} */ ([[{ content: "Hello" }], "Hello"]);
+    const { results } = await rendered(page, invalid, { "tokenizer_config.json": CONFIG });
+    assert.deepEqual(
+      results.map(({ code }) => code),
+      ["bad_option", "bad_option"],
+    );
+  }));
 
-/** @returns {Record<string, Buffer>} */
-function embeddedFiles() {
-  const names = ["config.json", "model.safetensors", "tokenizer.json"];
-  const files = Object.fromEntries(names.map((name) => [name, repositoryFile(`${EMBEDDED.slice(1)}${name}`)]));
-  return { ...files, "tokenizer_config.json": Buffer.from(CONFIG) };
-}
+/** The small checkpoint with the template. */
+const SMALL_CHAT = { ...SMALL, "tokenizer_config.json": Buffer.from(CONFIG) };
 
 test("chat works offline on a second visit", async () => {
-  const hub = await MockHub.start(embeddedFiles());
+  const hub = await MockHub.start(SMALL_CHAT);
   const { context, page } = await openPage();
   try {
     await page.goto(`${SITE}/pkg/zamba2.js`);
@@ -284,12 +292,14 @@ test("chat works offline on a second visit", async () => {
 });
 
 test("chat works with a model loaded from files", () =>
-  withModule(async (page) => {
+  withSharedModule(async (page) => {
     const text = await page.evaluate(async (files) => {
       const { zamba2, filesOf } = /** @type {any} */ (globalThis);
       const model = await zamba2.load({ source: await filesOf(files) });
-      return model.renderChat([{ role: "user", content: "Hello" }]);
-    }, asBase64(embeddedFiles()));
+      const text = await model.renderChat([{ role: "user", content: "Hello" }]);
+      model.dispose();
+      return text;
+    }, asBase64(SMALL_CHAT));
     assert.match(text, /^<s>## user\nHello/);
   }));
 
@@ -312,7 +322,7 @@ const turns = (page) =>
 test(
   "a model with a template is prompted by chat, and the conversation grows",
   () =>
-    withPage(async (page) => {
+    withChat(async (page) => {
       assert.ok(await page.isChecked("#mode [value=chat]"));
       const lengths = [];
       for (const text of ["What is ownership?", "And a trait?"]) {
@@ -338,7 +348,7 @@ test(
 );
 
 test("the system message comes before the conversation", () =>
-  withPage(async (page) => {
+  withChat(async (page) => {
     await page.click("#system-part summary");
     await page.fill("#system", "no");
     await page.fill("#prompt", "Hello");
@@ -351,7 +361,7 @@ test("the system message comes before the conversation", () =>
   }));
 
 test("a continued answer is one turn, is restored from the history, and is not part of a link", () =>
-  withPage(async (page) => {
+  withChat(async (page) => {
     await page.evaluate(() => {
       /** @type {HTMLDetailsElement} */ (document.getElementById("history")).open = true;
     });
@@ -387,7 +397,7 @@ test("a continued answer is one turn, is restored from the history, and is not p
   }));
 
 test("the same model continues plain text in plain mode", () =>
-  withPage(async (page) => {
+  withChat(async (page) => {
     await page.check("#mode [value=raw]");
     await say(page, "Ownership is");
     assert.match((await page.textContent("#output")) ?? "", /^Ownership is./);
@@ -395,19 +405,16 @@ test("the same model continues plain text in plain mode", () =>
   }));
 
 test("without a template there is no choice of mode, and the error of a broken one is shown", async () => {
-  await withPage(async (page) => {
+  await withReadyPage(async (page) => {
     assert.ok(await page.isHidden("#mode"));
     assert.ok(await page.isHidden("#chat-fault"));
-  }, {});
-  await withPage(
-    async (page) => {
-      assert.ok(await page.isHidden("#mode"));
-      assert.match(
-        (await page.textContent("#chat-fault")) ?? "",
-        /No chat with this checkpoint: .*chat_template\.jinja/,
-      );
-      await say(page, "Ownership is");
-    },
-    { "chat_template.jinja": "{% if %}" },
-  );
+  });
+  await withPage(async (page) => {
+    await serveBeside(page, { "chat_template.jinja": "{% if %}" });
+    await openReadyPage(page);
+    await setOptions(page, { max_tokens: "12" });
+    assert.ok(await page.isHidden("#mode"));
+    assert.match((await page.textContent("#chat-fault")) ?? "", /No chat with this checkpoint: .*chat_template\.jinja/);
+    await say(page, "Ownership is");
+  });
 });

@@ -13,7 +13,7 @@ import { chromium } from "playwright-core";
 
 import { BROWSERS, chromiumPath, required, SHARED } from "./browsers.js";
 
-/** @import { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core" */
+/** @import { Browser, BrowserContext, BrowserContextOptions, Download, Page, Route } from "playwright-core" */
 /** @import { BrowserKind } from "./browsers.js" */
 
 export const SITE = required("ZAMBA2_URL").replace(/\/$/, "");
@@ -69,13 +69,16 @@ after(async () => {
 
 // ---- pages ----
 
+/** The window of a page whose test does not choose another. */
+export const DESKTOP = { width: 1280, height: 900 };
+
 /**
  * A fresh context and page. `faults` collects uncaught errors, console errors and requests to other origins.
  * @param {BrowserContextOptions} [options] @param {BrowserKind} [kind]
  */
 export async function openPage(options = {}, kind) {
   const browser = await sharedBrowser(kind);
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const context = await browser.newContext({ viewport: DESKTOP, ...options });
   const page = await context.newPage();
   /** @type {string[]} */
   const faults = [];
@@ -144,23 +147,6 @@ export function onePage(prepare, again, options, kind) {
     }
   };
 }
-
-/**
- * The page, reloaded for each test in a shared context: with code and weights stored there, a load takes a third of the
- * time. Stored user state is deleted before each test. Tests about what a first visit loads, stores or shows use
- * `withPage`, which opens a context of its own.
- */
-export const withReadyPage = onePage(
-  (page) => openReadyPage(page),
-  async (page) => {
-    await page.unrouteAll({ behavior: "ignoreErrors" });
-    await page.evaluate(() => {
-      localStorage.clear();
-      sessionStorage.clear();
-    });
-    await openReadyPage(page);
-  },
-);
 
 /**
  * Opens a document of the site without scripts and imports the module as `zamba2`.
@@ -242,6 +228,44 @@ export function fixtureFiles(name) {
   const folder = `${ROOT}tests/fixtures/${name}/`;
   const names = readdirSync(folder).filter((file) => !/^(expect|generation_config)/.test(file));
   return Object.fromEntries(names.map((file) => [file, readFileSync(folder + file)]));
+}
+
+/**
+ * The files of a checkpoint with tied embeddings, with an embedding of `rows` rows in f32.
+ * @param {Record<string, Buffer>} files @param {number} rows
+ */
+export function withVocabulary(files, rows) {
+  const weights = files["model.safetensors"];
+  const header_end = 8 + Number(weights.readBigUInt64LE(0));
+  /** @type {Record<string, { dtype: string, shape: number[], data_offsets: [number, number] }>} */
+  const header = JSON.parse(weights.subarray(8, header_end).toString());
+  /** @type {Buffer[]} */
+  const data = [];
+  let at = 0;
+  for (const [name, tensor] of Object.entries(header)) {
+    if (name === "__metadata__") continue;
+    let bytes = weights.subarray(header_end + tensor.data_offsets[0], header_end + tensor.data_offsets[1]);
+    if (name === "model.embed_tokens.weight") {
+      const numbers = Float32Array.from(
+        { length: rows * tensor.shape[1] },
+        (_, i) => ((i * 7919) % 1009) / 10_090 - 0.05,
+      );
+      Object.assign(tensor, { dtype: "F32", shape: [rows, tensor.shape[1]] });
+      bytes = Buffer.from(numbers.buffer);
+    }
+    tensor.data_offsets = [at, at + bytes.length];
+    at += bytes.length;
+    data.push(bytes);
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(json.length));
+  const config = { ...JSON.parse(files["config.json"].toString()), vocab_size: rows };
+  return {
+    ...files,
+    "config.json": Buffer.from(JSON.stringify(config)),
+    "model.safetensors": Buffer.concat([length, json, ...data]),
+  };
 }
 
 /** All files of a packed folder, by relative path. @param {string} name @returns {Record<string, Buffer>} */
@@ -329,11 +353,13 @@ export function loadFrom(page, fixture, source, options) {
   );
 }
 
+/** The shared browser is remote, so its files have no local path. @param {Download} file */
+export const bytesOf = async (file) => Buffer.concat(await (await file.createReadStream()).toArray());
+
 /** The file saved by a click on a button. @param {Page} page @param {string} button */
 export async function download(page, button) {
   const [file] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
-  // The shared browser is remote, so its files have no local path.
-  return { name: file.suggestedFilename(), bytes: Buffer.concat(await (await file.createReadStream()).toArray()) };
+  return { name: file.suggestedFilename(), bytes: await bytesOf(file) };
 }
 
 /** Opens the page and waits until the embedded model is ready. @param {Page} page */
@@ -351,9 +377,10 @@ export async function waitForStatus(page, beginning) {
 
 /**
  * Opens the page and delays the embedded model's weights after 20 requests, so that it stays in the middle of loading.
- * @param {Page} page @returns {Promise<() => void>} a function that lets loading continue
+ * @param {Page} page @param {(route: Route) => Promise<void>} [answer] to each delayed request
+ * @returns {Promise<() => void>} a function that lets loading continue
  */
-export async function openLoadingPage(page) {
+export async function openLoadingPage(page, answer = (route) => route.continue()) {
   let release = () => {};
   const released = new Promise((resolve) => {
     release = () => resolve(undefined);
@@ -361,8 +388,9 @@ export async function openLoadingPage(page) {
   let n_requests = 0;
   await page.route("**/model.safetensors", async (route) => {
     n_requests += 1;
-    if (n_requests > 20) await released;
-    await route.continue();
+    if (n_requests <= 20) return route.continue();
+    await released;
+    await answer(route);
   });
   await page.goto(`${SITE}/`);
   await waitForStatus(page, "Loading");
@@ -385,6 +413,15 @@ export const openDetails = (page, selector = "body") =>
       document.querySelectorAll(`${selector} details`).forEach((details) => details.setAttribute("open", "")),
     selector,
   );
+
+/** Resizes the window and waits for the frames in which charts are drawn. @param {Page} page @param {number} width */
+export async function setWidth(page, width) {
+  await page.setViewportSize({ width, height: 844 });
+  await page.evaluate(async () => {
+    // The observers of sizes run in the first frame and draw in the second.
+    for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+  });
+}
 
 /** Pixels by which the page is wider than the window. @param {Page} page */
 export const horizontalOverflow = (page) =>

@@ -14,6 +14,8 @@ import {
   test,
   until,
   withProfile,
+  withSharedModule,
+  withVocabulary,
 } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
 
@@ -21,15 +23,22 @@ import { MockHub } from "./mock_hub.js";
 
 const FIXTURE = "two_blocks_groups2_rope";
 
-/** @param {(hub: MockHub, context: BrowserContext) => Promise<void>} body */
+/**
+ * A hub, and a page with the module in a context that all tests share; what is stored there is deleted before each.
+ * @param {(hub: MockHub, page: Page, context: BrowserContext) => Promise<void>} body
+ */
 async function withHub(body) {
   const hub = await MockHub.start(fixtureFiles(FIXTURE));
-  const { context, page } = await openPage();
-  await page.close();
   try {
-    await body(hub, context);
+    await withSharedModule(async (page) => {
+      const context = page.context();
+      try {
+        await body(hub, page, context);
+      } finally {
+        for (const other of context.pages()) if (other !== page) await other.close();
+      }
+    }, hub.origins);
   } finally {
-    await context.close();
     await hub.stop();
   }
 }
@@ -58,8 +67,8 @@ const requests = (hub, file) =>
   hub.contacts.filter((contact) => contact.server === "cdn" && (!file || contact.file === file)).length;
 
 test("a second visit reads only from the device and gives the same bits", () =>
-  withHub(async (hub, context) => {
-    const first = await loadAndRun(await modulePage(context), hub.folder);
+  withHub(async (hub, page, context) => {
+    const first = await loadAndRun(page, hub.folder);
     assert.equal(first.error, null);
     assertRight(first.logits);
     assert.deepEqual(first.keeping, { state: "kept", reason: null });
@@ -75,8 +84,7 @@ test("a second visit reads only from the device and gives the same bits", () =>
   }));
 
 test("stored models are listed and can be deleted, after which everything is downloaded again", () =>
-  withHub(async (hub, context) => {
-    const page = await modulePage(context);
+  withHub(async (hub, page) => {
     await loadAndRun(page, hub.folder);
     const kept = await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels());
     assert.equal(kept.length, 1);
@@ -92,11 +100,11 @@ test("stored models are listed and can be deleted, after which everything is dow
   }));
 
 test("an interrupted load resumes after the last complete unit", () =>
-  withHub(async (hub, context) => {
+  withHub(async (hub, page, context) => {
     const bytes = fixtureFiles(FIXTURE)["model.safetensors"].length;
     // The connection drops in the middle of the file on every attempt.
     hub.faults.push({ file: "model.safetensors", drop_at: Math.floor(bytes * 0.6), times: 1000 });
-    const broken = await loadAndRun(await modulePage(context), hub.folder);
+    const broken = await loadAndRun(page, hub.folder);
     assert.equal(broken.error?.code, "network");
     assert.ok(broken.progress.received_bytes > 0);
     hub.faults.length = 0;
@@ -161,44 +169,8 @@ for (const [how, stop] of STOPS) {
   });
 }
 
-/**
- * The fixture with an embedding of `rows` rows, so that one unit is larger than what is flushed at a time.
- * @param {number} rows
- */
-function withLargeEmbedding(rows) {
-  const files = fixtureFiles(FIXTURE);
-  const weights = files["model.safetensors"];
-  const header_end = 8 + Number(weights.readBigUInt64LE(0));
-  /** @type {Record<string, { dtype: string, shape: number[], data_offsets: [number, number] }>} */
-  const header = JSON.parse(weights.subarray(8, header_end).toString());
-  /** @type {Buffer[]} */
-  const data = [];
-  let at = 0;
-  for (const [name, tensor] of Object.entries(header)) {
-    if (name === "__metadata__") continue;
-    let bytes = weights.subarray(header_end + tensor.data_offsets[0], header_end + tensor.data_offsets[1]);
-    if (name === "model.embed_tokens.weight") {
-      const numbers = Float32Array.from(
-        { length: rows * tensor.shape[1] },
-        (_, i) => ((i * 7919) % 1009) / 10_090 - 0.05,
-      );
-      Object.assign(tensor, { dtype: "F32", shape: [rows, tensor.shape[1]] });
-      bytes = Buffer.from(numbers.buffer);
-    }
-    tensor.data_offsets = [at, at + bytes.length];
-    at += bytes.length;
-    data.push(bytes);
-  }
-  const json = Buffer.from(JSON.stringify(header));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(json.length));
-  const config = { ...JSON.parse(files["config.json"].toString()), vocab_size: rows };
-  return {
-    ...files,
-    "config.json": Buffer.from(JSON.stringify(config)),
-    "model.safetensors": Buffer.concat([length, json, ...data]),
-  };
-}
+/** The fixture with an embedding that is larger than what is flushed at a time. */
+const withLargeEmbedding = () => withVocabulary(fixtureFiles(FIXTURE), 300_000);
 
 /**
  * Loads and gives a hash of the last row of logits, because the logits of this vocabulary are slow to transfer.
@@ -225,7 +197,7 @@ const hashOfRun = (/** @type {Page} */ page, /** @type {string} */ source, keep 
   );
 
 test("a load killed in the middle of a large unit resumes inside it with the same bits", () => {
-  const files = withLargeEmbedding(300_000);
+  const files = withLargeEmbedding();
   const file_bytes = files["model.safetensors"].length;
   // The embedding is the first unit and most of the file. Two chunks of 8 MB of it are flushed.
   const stop = { stall_at: Math.floor(file_bytes * 0.75), kept_bytes: 16 << 20, stop: STOPS[2][1] };
@@ -245,8 +217,7 @@ test("a load killed in the middle of a large unit resumes inside it with the sam
 });
 
 test("only a damaged unit is downloaded again", () =>
-  withHub(async (hub, context) => {
-    const page = await modulePage(context);
+  withHub(async (hub, page) => {
     await loadAndRun(page, hub.folder);
     await page.evaluate(async () => {
       const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("zamba2");
@@ -268,7 +239,7 @@ test("only a damaged unit is downloaded again", () =>
   }));
 
 test("without storage quota the model runs from memory and reports it", () =>
-  withHub(async (hub, context) => {
+  withHub(async (hub, _, context) => {
     const page = await modulePage(context);
     const devtools = await context.newCDPSession(page);
     await devtools.send("Storage.overrideQuotaForOrigin", { origin: new URL(SITE).origin, quotaSize: 20_000 });
@@ -280,7 +251,7 @@ test("without storage quota the model runs from memory and reports it", () =>
   }));
 
 test("when the disk fills up during a load, the stored bytes are kept and the next visit resumes there", async () => {
-  const hub = await MockHub.start(withLargeEmbedding(300_000));
+  const hub = await MockHub.start(withLargeEmbedding());
   const { context, page: first } = await openPage();
   try {
     // The first page stays open: what it stores in memory for this context would be lost with it.
@@ -308,11 +279,11 @@ test("when the disk fills up during a load, the stored bytes are kept and the ne
 });
 
 test("a second tab that loads the same model runs from memory, and both give the right logits", () =>
-  withHub(async (hub, context) => {
+  withHub(async (hub, one, context) => {
     hub.faults.push({ file: "model.safetensors", stall_at: 20_000, times: 1 });
-    // The first tab holds its lock on the model for longer than the second one waits.
-    const [one, two] = [await modulePage(context), await modulePage(context)];
-    const slow = loadAndRun(one, hub.folder, { retry: { first_delay_ms: 1, stall_ms: 8000 } });
+    // The first tab holds its lock on the model until the second one has stopped waiting for it.
+    const two = await modulePage(context);
+    const slow = loadAndRun(one, hub.folder);
     await until(
       one,
       async () => (await navigator.locks.query()).held?.some(({ name }) => name?.startsWith("zamba2-store")) ?? false,
@@ -321,16 +292,16 @@ test("a second tab that loads the same model runs from memory, and both give the
     const beside = await loadAndRun(two, hub.folder);
     assert.deepEqual(beside.keeping, { state: "refused", reason: "other_tab" });
     assertRight(beside.logits);
+    hub.dropStalled();
     const first = await slow;
     assert.deepEqual(first.keeping, { state: "kept", reason: null });
     assertRight(first.logits);
   }));
 
 test("weights of two versions are never mixed: the load fails once, and the next one starts over", () =>
-  withHub(async (hub, context) => {
+  withHub(async (hub, page) => {
     const whole = fixtureFiles(FIXTURE)["model.safetensors"];
     hub.faults.push({ file: "model.safetensors", drop_at: Math.floor(whole.length * 0.6), times: 1000 });
-    const page = await modulePage(context);
     assert.equal((await loadAndRun(page, hub.folder)).error?.code, "network");
     hub.faults.length = 0;
     // The same header and size, different weights.
@@ -345,8 +316,7 @@ test("weights of two versions are never mixed: the load fails once, and the next
   }));
 
 test("an invalid config.json is not kept: once it is corrected on the server, the model loads", () =>
-  withHub(async (hub, context) => {
-    const page = await modulePage(context);
+  withHub(async (hub, page) => {
     hub.replace("config.json", Buffer.from("{"));
     assert.equal((await loadAndRun(page, hub.folder)).error?.code, "bad_config");
     hub.replace("config.json", fixtureFiles(FIXTURE)["config.json"]);
@@ -354,16 +324,14 @@ test("an invalid config.json is not kept: once it is corrected on the server, th
   }));
 
 test("with `keep: false` nothing is stored", () =>
-  withHub(async (hub, context) => {
-    const page = await modulePage(context);
+  withHub(async (hub, page) => {
     const run = await loadAndRun(page, hub.folder, { keep: false });
     assert.deepEqual(run.keeping, { state: "off", reason: null });
     assert.deepEqual(await page.evaluate(() => /** @type {any} */ (globalThis).zamba2.keptModels()), []);
   }));
 
 test("a prompt given while blocks arrive produces the same text as one given afterwards", () =>
-  withHub(async (hub, context) => {
-    const page = await modulePage(context);
+  withHub(async (hub, page) => {
     const result = await page.evaluate(async (source) => {
       const { zamba2 } = /** @type {any} */ (globalThis);
       const options = { temperature: 0, max_tokens: 24 };
@@ -399,8 +367,7 @@ test("a prompt given while blocks arrive produces the same text as one given aft
   }));
 
 test("a paused load downloads no more bytes and resumes where it was", () =>
-  withHub(async (hub, context) => {
-    const page = await modulePage(context);
+  withHub(async (hub, page) => {
     const result = await page.evaluate(async (source) => {
       const { zamba2 } = /** @type {any} */ (globalThis);
       /** @type {any} */

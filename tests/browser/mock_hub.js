@@ -73,6 +73,8 @@ export class MockHub {
     this.epoch = 1;
     /** @type {Set<Socket>} */
     this.sockets = new Set();
+    /** @type {ServerResponse[]} */
+    this.stalled = [];
     this.hub = this.server((request, response) => this.redirect(request, response));
     this.cdn = this.server((request, response) => this.deliver(request, response));
   }
@@ -99,6 +101,11 @@ export class MockHub {
 
   get origins() {
     return [origin(this.hub), origin(this.cdn)];
+  }
+
+  /** Drops the connections of responses that have stalled. */
+  dropStalled() {
+    for (const response of this.stalled.splice(0)) response.destroy();
   }
 
   expireSignatures() {
@@ -234,6 +241,7 @@ export class MockHub {
     }
     this.count(file, broken_at - start);
     response.flushHeaders();
+    if (fault.stall_at !== undefined) this.stalled.push(response);
     const sent = () => {
       if (fault.drop_at !== undefined) response.destroy();
     };

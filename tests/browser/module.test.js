@@ -166,7 +166,8 @@ test("progress names every unit in execution order and ends ready", () =>
 test("an AbortSignal stops generation within one token", () =>
   withSharedModule(async (page) => {
     const { name, seen, last, after } = await page.evaluate(async (source) => {
-      const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
+      const scope = /** @type {any} */ (globalThis);
+      const model = (scope.model ??= await scope.zamba2.load({ source }));
       const controller = new AbortController();
       let seen = 0;
       let name = "none";
@@ -197,7 +198,8 @@ test("an AbortSignal stops generation within one token", () =>
 test("leaving the loop stops the engine", () =>
   withSharedModule(async (page) => {
     const tokens = await page.evaluate(async (source) => {
-      const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
+      const scope = /** @type {any} */ (globalThis);
+      const model = (scope.model ??= await scope.zamba2.load({ source }));
       for await (const _ of model.generate("A trait object", { max_tokens: 500, ignore_eos: true })) break;
       return model.last.tokens;
     }, EMBEDDED);
@@ -222,7 +224,8 @@ test("an aborted load rejects with the signal's reason", () =>
 test("a second generate during the first one is refused as busy", () =>
   withSharedModule(async (page) => {
     const code = await page.evaluate(async (source) => {
-      const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
+      const scope = /** @type {any} */ (globalThis);
+      const model = (scope.model ??= await scope.zamba2.load({ source }));
       for await (const _ of model.generate("Rust", { max_tokens: 5 })) {
         try {
           await model.generate("Rust").next();
@@ -256,7 +259,8 @@ test("dispose rejects every pending call", () =>
 test("a profile contains every run with its spans, and as many runs without recording", () =>
   withSharedModule(async (page) => {
     const report = await page.evaluate(async (source) => {
-      const model = await /** @type {any} */ (globalThis).zamba2.load({ source });
+      const scope = /** @type {any} */ (globalThis);
+      const model = (scope.model ??= await scope.zamba2.load({ source }));
       const report = await model.profile({ prefill: 6, decode: 2, runs: 2, level: "block" });
       const spans = report.runs[0].spans;
       return {

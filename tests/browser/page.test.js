@@ -3,7 +3,7 @@
 // widths.
 
 import assert from "node:assert/strict";
-import { inBothSchemes } from "./accessibility.js";
+import { atEveryWidth } from "./accessibility.js";
 import {
   continuation,
   horizontalOverflow,
@@ -11,13 +11,14 @@ import {
   openLoadingPage,
   openReadyPage,
   setOptions,
+  setWidth,
   SITE,
   switchLanguage,
   test,
   waitForStatus,
   withPage,
-  withReadyPage,
 } from "./harness.js";
+import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -208,8 +209,7 @@ test("on the first visit the page is in the browser's language", () =>
   ));
 
 test("an open error card and the status follow the language", () =>
-  withPage(async (page) => {
-    await openReadyPage(page);
+  withReadyPage(async (page) => {
     await setOptions(page, { temperature: "99" });
     await page.fill("#prompt", "Rust");
     await page.click("#run");
@@ -248,64 +248,59 @@ test("the views and the answer's display modes are labelled", () =>
 
 for (const width of [320, 390, 1280]) {
   test(`nothing overflows horizontally at ${width} px, in either language`, () =>
-    withPage(
-      async (page) => {
-        await openReadyPage(page);
-        await setOptions(page, { max_tokens: "8" });
-        await page.click("#run");
-        await waitForStatus(page, "Done");
-        await openDetails(page);
-        assert.equal(await horizontalOverflow(page), 0);
-        await switchLanguage(page);
-        assert.equal(await horizontalOverflow(page), 0);
-      },
-      { viewport: { width, height: 844 } },
-    ));
+    withReadyPage(async (page) => {
+      await setOptions(page, { max_tokens: "8" });
+      await page.click("#run");
+      await waitForStatus(page, "Done");
+      await openDetails(page);
+      await setWidth(page, width);
+      assert.equal(await horizontalOverflow(page), 0);
+      await switchLanguage(page);
+      assert.equal(await horizontalOverflow(page), 0);
+    }));
 }
 
 test("on a phone every hybrid block is in the sixth column", () =>
-  withPage(
-    async (page) => {
-      await openReadyPage(page);
-      const left = await page
-        .locator(".cell[data-kind=hybrid]")
-        .evaluateAll((cells) => cells.map((cell) => cell.getBoundingClientRect().left));
-      assert.equal(new Set(left).size, 1);
-    },
-    { viewport: { width: 390, height: 844 } },
-  ));
+  withReadyPage(async (page) => {
+    await setWidth(page, 390);
+    const left = await page
+      .locator(".cell[data-kind=hybrid]")
+      .evaluateAll((cells) => cells.map((cell) => cell.getBoundingClientRect().left));
+    assert.equal(new Set(left).size, 1);
+  }));
 
+/** What a load or a run changes on the page. */
+const LIVE = [".top", ".status-line", ".strip-section", ".prompt-card", "#this-run", "#history"];
+
+const walked = atEveryWidth([390, 1280], (check) =>
+  withPage(async (page) => {
+    const release = await openLoadingPage(page);
+    await check(page, "loading");
+    release();
+    await waitForStatus(page, "Ready");
+    await check(page, "ready", [...LIVE, "#model"]);
+
+    await setOptions(page, { max_tokens: "1900" });
+    await page.click("#run");
+    await waitForStatus(page, "Generating");
+    await check(page, "generating", LIVE);
+    assert.match((await page.textContent("#status")) ?? "", /^Generating/, "the run lasts as long as the check");
+    await page.keyboard.press("Escape");
+    await waitForStatus(page, "Done");
+    await page.locator(".cell").nth(7).click();
+    await check(page, "done, with a block open", [...LIVE, "#block-panel", "[aria-labelledby=heat-title]"]);
+
+    await page.evaluate(() => document.getElementById("model")?.setAttribute("open", ""));
+    await page.selectOption("#source", "url");
+    await page.fill("#address", "/tests/fixtures/nowhere/");
+    await page.click("#load-url");
+    await page.waitForSelector(".error-card[data-code=missing_file]");
+    await check(page, "failed", [...LIVE, "#errors", "#model"]);
+  }),
+);
 for (const width of [390, 1280]) {
-  const walked = inBothSchemes((check) =>
-    withPage(
-      async (page) => {
-        const release = await openLoadingPage(page);
-        await check(page, "loading");
-        release();
-        await waitForStatus(page, "Ready");
-        await check(page, "ready");
-
-        await setOptions(page, { max_tokens: "1900" });
-        await page.click("#run");
-        await waitForStatus(page, "Generating");
-        await check(page, "generating");
-        await page.keyboard.press("Escape");
-        await waitForStatus(page, "Done");
-        await page.locator(".cell").nth(7).click();
-        await check(page, "done, with a block open");
-
-        await page.evaluate(() => document.getElementById("model")?.setAttribute("open", ""));
-        await page.selectOption("#source", "url");
-        await page.fill("#address", "/tests/fixtures/nowhere/");
-        await page.click("#load-url");
-        await page.waitForSelector(".error-card[data-code=missing_file]");
-        await check(page, "failed");
-      },
-      { viewport: { width, height: 844 } },
-    ),
-  );
   for (const scheme of /** @type {const} */ (["light", "dark"])) {
     test(`axe finds no violation while loading, ready, generating or failed at ${width} px, ${scheme}`, () =>
-      walked(scheme));
+      walked(width, scheme));
   }
 }

@@ -3,7 +3,7 @@
 // the context meter, and prompts given before the model has loaded.
 
 import assert from "node:assert/strict";
-import { inBothSchemes } from "./accessibility.js";
+import { atEveryWidth } from "./accessibility.js";
 import {
   continuation,
   download,
@@ -14,14 +14,15 @@ import {
   openPage,
   openReadyPage,
   setOptions,
+  setWidth,
   SITE,
   switchLanguage,
   test,
   waitForStatus,
-  withModule,
   withPage,
-  withReadyPage,
+  withSharedModule,
 } from "./harness.js";
+import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -41,9 +42,10 @@ const run = (page) => untilDone(page, () => page.click("#run"));
 const tokens = (page) => page.locator(".token").allTextContents();
 
 test("in the browser a branch with the original token gives bit-identical pieces", () =>
-  withModule(async (page) => {
+  withSharedModule(async (page) => {
     const { whole, again, kept } = await page.evaluate(async (source) => {
-      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+      const scope = /** @type {any} */ (globalThis);
+      const model = (scope.model ??= await scope.zamba2.load({ source, keep: false }));
       const options = {
         max_tokens: 40,
         temperature: 1.2,
@@ -85,9 +87,10 @@ test("in the browser a branch with the original token gives bit-identical pieces
   }));
 
 test("a refused prompt leaves the sequence unchanged in every call, and other calls replace it", () =>
-  withModule(async (page) => {
+  withSharedModule(async (page) => {
     const { rest, codes } = await page.evaluate(async (source) => {
-      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+      const scope = /** @type {any} */ (globalThis);
+      const model = (scope.model ??= await scope.zamba2.load({ source, keep: false }));
       const options = { max_tokens: 8, temperature: 0, ignore_eos: true };
       /** @param {AsyncIterable<any>} pieces */
       const read = async (pieces) => {
@@ -118,9 +121,10 @@ test("a refused prompt leaves the sequence unchanged in every call, and other ca
   }));
 
 test("a snapshot continues bit-identically in a load with other threads and is refused with other weights", () =>
-  withModule(async (page) => {
+  withSharedModule(async (page) => {
     const result = await page.evaluate(async (source) => {
-      const { zamba2 } = /** @type {any} */ (globalThis);
+      const scope = /** @type {any} */ (globalThis);
+      const { zamba2 } = scope;
       const options = {
         max_tokens: 30,
         temperature: 1.2,
@@ -143,7 +147,7 @@ test("a snapshot continues bit-identically in a load with other threads and is r
           () => null,
           (error) => error.code,
         );
-      const model = await zamba2.load({ source, keep: false });
+      const model = (scope.model ??= await zamba2.load({ source, keep: false }));
       const whole = await read(model.generate("Ownership is", options));
       const early = await code(
         model
@@ -157,7 +161,6 @@ test("a snapshot continues bit-identically in a load with other threads and is r
       spoiled[spoiled.length - 3] ^= 1;
       const damaged = await code(model.restore(spoiled));
       const rest_here = await read(model.continue(options));
-      model.dispose();
 
       const other = await zamba2.load({ source, keep: false, threads: 1, relaxedSimd: false });
       const { note, prompt_tokens, tokens } = await other.restore(bytes);
@@ -165,6 +168,7 @@ test("a snapshot continues bit-identically in a load with other threads and is r
       other.dispose();
       const q4 = await zamba2.load({ source, keep: false, weights: "q4" });
       const refused = await code(q4.restore(bytes));
+      q4.dispose();
       return { whole, rest_here, rest_there, note, n: tokens.length - prompt_tokens, early, damaged, refused };
     }, EMBEDDED);
     assert.deepEqual(result.rest_here, result.whole.slice(10));
@@ -174,9 +178,10 @@ test("a snapshot continues bit-identically in a load with other threads and is r
   }));
 
 test("a run whose state was replaced by another call cannot be branched from", () =>
-  withModule(async (page) => {
+  withSharedModule(async (page) => {
     const codes = await page.evaluate(async (source) => {
-      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+      const scope = /** @type {any} */ (globalThis);
+      const model = (scope.model ??= await scope.zamba2.load({ source, keep: false }));
       const codes = [];
       for (const between of [
         () => model.tokenize("a"),
@@ -318,6 +323,7 @@ test("a snapshot saved by another program is distinguished from the page's own",
       const model = await load({ source, keep: false });
       for await (const _ of model.generate("Ownership is", { max_tokens: 3 }));
       const bytes = await model.snapshot({ note: "not from here" });
+      model.dispose();
       return new Promise((resolve) => {
         const reader = new FileReader();
         reader.onload = () => resolve(String(reader.result).split(",")[1]);
@@ -426,9 +432,11 @@ test("a link contains prompt and settings but not the answer, and starts no run"
   }));
 
 test("an invalid link is explained, and the page works", () =>
-  withPage(async (page) => {
+  withReadyPage(async (page) => {
     for (const hash of ["#ask=", "#ask=!!!", "#ask=AAAA", "#ask=q1YqSy0qzszPU7JSMtQBAA"]) {
-      await page.goto(`${SITE}/`);
+      await page.evaluate(() => {
+        /** @type {HTMLElement} */ (document.getElementById("prompt-message")).textContent = "";
+      });
       await page.goto(`${SITE}/${hash}`);
       await page.waitForFunction(
         () => document.getElementById("prompt-message")?.textContent?.startsWith("The link cannot be read"),
@@ -479,16 +487,11 @@ test("a prompt run while the model loads is prefilled as blocks arrive", () =>
 
 test("a load that fails while a prompt is waiting shows only the load's error", () =>
   withPage(async (page) => {
-    let requests = 0;
-    await page.route("**/model.safetensors", async (route) => {
-      requests += 1;
-      if (requests <= 20) return route.continue();
-      await new Promise((resolve) => setTimeout(resolve, 1500));
-      await route.fulfill({ status: 403 });
-    });
-    await page.goto(`${SITE}/`);
-    await waitForStatus(page, "Loading");
+    // Unlike 403 in the middle of a file, 401 is final and not retried.
+    const release = await openLoadingPage(page, (route) => route.fulfill({ status: 401 }));
     await page.click("#run");
+    await waitForStatus(page, "Reading the prompt as blocks arrive");
+    release();
     await page.waitForSelector(".error-card[data-code=http_status]");
     assert.equal(await page.locator("#errors .error-card").filter({ hasText: "could not be loaded" }).count(), 1);
     assert.equal(await page.textContent("#run"), "Run");
@@ -496,48 +499,42 @@ test("a load that fails while a prompt is waiting shows only the load's error", 
 
 for (const width of [320, 390, 1280]) {
   test(`tokens, panel and history do not overflow at ${width} px, in either language`, () =>
-    withPage(
-      async (page) => {
-        await openReadyPage(page);
-        await setOptions(page, { max_tokens: "12" });
-        await page.check("#view [value=tokens]");
-        await run(page);
-        await openDetails(page);
-        for (let language = 0; language < 2; language++) {
-          await page.locator(".token").nth(3).click();
-          assert.equal(await horizontalOverflow(page), 0);
-          await switchLanguage(page);
-        }
-      },
-      { viewport: { width, height: 844 } },
-    ));
+    withReadyPage(async (page) => {
+      await setOptions(page, { max_tokens: "12" });
+      await page.check("#view [value=tokens]");
+      await run(page);
+      await openDetails(page);
+      await setWidth(page, width);
+      for (let language = 0; language < 2; language++) {
+        await page.locator(".token").nth(3).click();
+        assert.equal(await horizontalOverflow(page), 0);
+        await switchLanguage(page);
+      }
+    }));
 }
 
+const walked = atEveryWidth([390, 1280], (check) =>
+  withPage(async (page) => {
+    const template = "{% for m in messages %}## {{ m.role }}\n{{ m.content }}\n{% endfor %}## assistant\n";
+    await page.route(`**${EMBEDDED}tokenizer_config.json`, (route) =>
+      route.fulfill({ body: JSON.stringify({ chat_template: template }) }),
+    );
+    await openReadyPage(page);
+    await setOptions(page, { max_tokens: "30" });
+    await openDetails(page);
+    await run(page);
+    await check(page, "chat");
+    await page.check("#mode [value=raw]");
+    await page.fill("#prompt", "Ownership is");
+    await page.check("#view [value=tokens]");
+    await run(page);
+    await page.locator(".token").nth(4).click();
+    await check(page, "tokens, one open", [".status-line", ".prompt-card", "#this-run", "#history"]);
+  }),
+);
 for (const width of [390, 1280]) {
-  const walked = inBothSchemes((check) =>
-    withPage(
-      async (page) => {
-        const template = "{% for m in messages %}## {{ m.role }}\n{{ m.content }}\n{% endfor %}## assistant\n";
-        await page.route(`**${EMBEDDED}tokenizer_config.json`, (route) =>
-          route.fulfill({ body: JSON.stringify({ chat_template: template }) }),
-        );
-        await openReadyPage(page);
-        await setOptions(page, { max_tokens: "30" });
-        await openDetails(page);
-        await run(page);
-        await check(page, "chat");
-        await page.check("#mode [value=raw]");
-        await page.fill("#prompt", "Ownership is");
-        await page.check("#view [value=tokens]");
-        await run(page);
-        await page.locator(".token").nth(4).click();
-        await check(page, "tokens, one open");
-      },
-      { viewport: { width, height: 844 } },
-    ),
-  );
   for (const scheme of /** @type {const} */ (["light", "dark"])) {
     test(`axe finds no violation in tokens, an open token, history and chat at ${width} px, ${scheme}`, () =>
-      walked(scheme));
+      walked(width, scheme));
   }
 }

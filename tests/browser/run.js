@@ -21,7 +21,7 @@ const FOLDER = fileURLToPath(new URL(".", import.meta.url));
 const LANES = 2;
 
 /** The longest files come first, so that none of them is the last to finish. */
-const FIRST = ["webgpu", "webgpu_numbers", "profile", "page"];
+const FIRST = ["webgpu", "webgpu_numbers", "profile", "playground"];
 
 const N_SLOWEST = 10;
 

@@ -3,7 +3,16 @@
 // explained. Isolation is tested in isolation.test.js.
 
 import assert from "node:assert/strict";
-import { EMBEDDED, expected, importModule, openModule, sharedBrowser, test, withModule } from "./harness.js";
+import {
+  EMBEDDED,
+  expected,
+  importModule,
+  openModule,
+  sharedBrowser,
+  test,
+  withModule,
+  withSharedModule,
+} from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -50,7 +59,7 @@ async function replaceThread(page, address) {
 
 for (const fixture of FIXTURES) {
   test(`${fixture}: every build gives the same bits on any number of threads`, () =>
-    withModule(async (page) => {
+    withSharedModule(async (page) => {
       const { input_ids, prefill_logits } = expected(fixture);
       for (const weights of ["f32", "q8", "q4"]) {
         /** @type {number[] | null} */
@@ -74,7 +83,7 @@ for (const fixture of FIXTURES) {
 }
 
 test("an isolated page uses one thread per core, or fewer if a trial found them faster", () =>
-  withModule(async (page) => {
+  withSharedModule(async (page) => {
     const { input_ids } = expected("biases");
     const all = await page.evaluate(() => Math.min(navigator.hardwareConcurrency, 8));
     const { info } = await run(page, "biases", input_ids, {});
@@ -108,7 +117,7 @@ test("the engine computes on the threads chosen by the trial, with the same bits
   }));
 
 test("many more threads than cores start and give the same bits", () =>
-  withModule(async (page) => {
+  withSharedModule(async (page) => {
     const { input_ids } = expected("biases");
     const whole = await run(page, "biases", input_ids, { threads: 1 });
     const { info, bits } = await run(page, "biases", input_ids, { threads: 24 });
@@ -189,7 +198,7 @@ const BAD_OPTIONS = [
 
 for (const [what, options] of BAD_OPTIONS) {
   test(`${what} is refused as bad_option, with the option named`, () =>
-    withModule(async (page) => {
+    withSharedModule(async (page) => {
       const { code, message } = await page.evaluate(
         ({ source, options }) =>
           /** @type {any} */ (globalThis).zamba2.load({ source, ...options }).then(
@@ -224,7 +233,7 @@ test("dispose ends a model's threads", () =>
   }));
 
 test("the main thread stays responsive while two threads generate", () =>
-  withModule(async (page) => {
+  withSharedModule(async (page) => {
     const { ticks, tokens } = await page.evaluate(async (source) => {
       const model = await /** @type {any} */ (globalThis).zamba2.load({ source, threads: 2 });
       let ticks = 0;

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { expected, importModule, maxDifference, onePage, sharedBrowser, SITE } from "./harness.js";
 
-/** @import { Page } from "playwright-core" */
+/** @import { BrowserContext, Page } from "playwright-core" */
 
 /**
  * WGSL's tolerance for exponentials adds to the different order of sums; a wrong term would be a hundred times as
@@ -27,15 +27,18 @@ export async function prepareModule(page, script) {
   await importModule(page);
 }
 
+/** One for all tests of a file: the browser keeps compiled shaders for it. @type {Promise<BrowserContext> | null} */
+let shared_context = null;
+
 /** @param {(page: Page) => Promise<void>} body @param {string} [script] */
 export async function withModule(body, script) {
-  const context = await (await sharedBrowser("webgpu")).newContext();
+  shared_context ??= sharedBrowser("webgpu").then((browser) => browser.newContext());
+  const page = await (await shared_context).newPage();
   try {
-    const page = await context.newPage();
     await prepareModule(page, script);
     await body(page);
   } finally {
-    await context.close();
+    await page.close();
   }
 }
 

@@ -4,6 +4,7 @@
 
 import assert from "node:assert/strict";
 import {
+  EMBEDDED,
   expected,
   fixtureFiles,
   launch,
@@ -383,6 +384,11 @@ test("a device lost between runs is replaced in the next, even if there is no ad
 test("the page shows the adapter in use and offers a choice of backend", () =>
   withPage(
     async (page) => {
+      // A small model in place of the embedded one, which the software adapter takes long to run.
+      await page.route(`**${EMBEDDED}*`, (route) => {
+        const file = new URL(route.request().url()).pathname.slice(EMBEDDED.length);
+        return route.continue({ url: `${source(FIXTURE)}${file}` });
+      });
       await page.goto(`${SITE}/?backend=webgpu`);
       await waitForStatus(page, "Ready");
       assert.match(String(await page.textContent("#capability")), /^WebGPU · .*swiftshader/i);
