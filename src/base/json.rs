@@ -70,7 +70,9 @@ fn out_of_range(token: &str) -> Option<&'static str> {
         "-Infinity" => return Some("-Infinity"),
         _ => {}
     }
-    let is_number = token.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    // Rust also parses `inf`, which neither JSON nor Python does.
+    let digits = token.strip_prefix('-').unwrap_or(token);
+    let is_number = digits.starts_with(|c: char| c.is_ascii_digit());
     let number: f64 = token.parse().ok().filter(|_| is_number)?;
     match number {
         f64::INFINITY => Some("Infinity"),
