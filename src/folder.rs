@@ -173,9 +173,12 @@ fn open_tokenizer(dir: &Path, config: &mut Config) -> Result<Option<Tokenizer>> 
     if let Some(text) = optional_text(dir, GENERATION_CONFIG)? {
         end_tokens::add_generation_config(config, &text)?;
     }
-    let tokenizer = read_tokenizer(dir, config.vocab_size)?;
-    if let (Some(tokenizer), Some(text)) = (&tokenizer, optional_text(dir, chat::TOKENIZER_CONFIG)?)
+    let mut tokenizer = tokenizer_file(dir, config.vocab_size)?;
+    // The chat template reports what is wrong with this file.
+    if let (Some(tokenizer), Ok(Some(text))) =
+        (&mut tokenizer, optional_text(dir, chat::TOKENIZER_CONFIG))
     {
+        tokenizer.apply_config(&text).unwrap_or_default();
         end_tokens::add_tokenizer_config(config, &text, tokenizer);
     }
     Ok(tokenizer)
@@ -313,17 +316,23 @@ pub fn chat_template(dir: &Path) -> Result<Option<ChatTemplate>> {
 /// # Errors
 /// The file at fault and what is wrong with it.
 pub fn read_tokenizer(dir: &Path, vocab_size: usize) -> Result<Option<Tokenizer>> {
+    let mut tokenizer = tokenizer_file(dir, vocab_size)?;
+    if let (Some(tokenizer), Some(config)) =
+        (&mut tokenizer, optional_text(dir, chat::TOKENIZER_CONFIG)?)
+    {
+        tokenizer.apply_config(&config)?;
+    }
+    Ok(tokenizer)
+}
+
+fn tokenizer_file(dir: &Path, vocab_size: usize) -> Result<Option<Tokenizer>> {
     let bytes = match fs::read(dir.join(TOKENIZER)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(TOKENIZER, &error)),
     };
     foreign::check_text(TOKENIZER, &bytes)?;
-    let mut tokenizer = Tokenizer::from_bytes(TOKENIZER, &bytes, vocab_size)?;
-    if let Some(config) = optional_text(dir, chat::TOKENIZER_CONFIG)? {
-        tokenizer.apply_config(&config)?;
-    }
-    Ok(Some(tokenizer))
+    Tokenizer::from_bytes(TOKENIZER, &bytes, vocab_size).map(Some)
 }
 
 fn optional_text(dir: &Path, name: &str) -> Result<Option<String>> {

@@ -90,7 +90,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes the end tokens of `generation_config.json`, if the checkpoint has one, and returns the ids of all end tokens.
+    /// Adds the end tokens of `generation_config.json`, if the checkpoint has one, and returns the ids of all.
     pub fn open_generation_config(&mut self, text: Option<String>) -> JsResult<Vec<u32>> {
         self.config().map_err(to_js_error)?;
         let config = self.config.as_mut().expect("it was asked for above");

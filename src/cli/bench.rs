@@ -316,7 +316,7 @@ mod tests {
     fn the_work_of_the_smallest_published_model_is_known() {
         let config = Config::from_json(&config_json("zamba2-1.2b").unwrap()).unwrap();
         let decode = works(&config, WeightFormat::Q4, 1);
-        // The reference's count of linear layers: 3.5185 GFLOP for a token, 118.691 GFLOP for 35 with one row of logits.
+        // The reference's count of linear layers: 3.5185 GFLOP for a token, 118.691 GFLOP for 35 and one row of logits.
         assert_eq!(linear_macs(&decode), 1_759_248_384);
         let prefill = works(&config, WeightFormat::Q4, 35);
         assert_eq!(2 * linear_macs(&prefill), 118_690_938_880);

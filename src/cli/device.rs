@@ -1,5 +1,5 @@
-//! The choice of a backend on the command line, and what the commands want to know of one beside the model's ops. It stands
-//! on floor 6; a command is written once for all backends.
+//! The choice of a backend on the command line, and what commands need of one beyond the model's ops. Commands are
+//! generic over backends.
 
 use clap::ValueEnum;
 use pollster::block_on;

@@ -1,6 +1,5 @@
-//! Text of a model or of a checkpoint on a terminal: control characters are shown as pictures instead of obeyed, so that
-//! no generated text moves the cursor, rewrites what was printed, or changes the window's title. Pipes and files get the
-//! text as it is.
+//! Text of a model or checkpoint on a terminal: control characters are replaced by visible symbols, so that generated
+//! text cannot move the cursor, overwrite output or change the window title. Pipes and files get the text unchanged.
 
 use std::borrow::Cow;
 use std::io::IsTerminal;

@@ -285,7 +285,10 @@ mod tests {
                 "bad_header",
             ),
             (
-                r#"{"v":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"w":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
+                concat!(
+                    r#"{"v":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"#,
+                    r#""w":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#
+                ),
                 12,
                 "bad_header",
             ),

@@ -126,8 +126,8 @@ impl<D: Device> ForwardPass<D> {
         }
     }
 
-    /// Reuses the buffers of this pass for new tokens, whose number must be the one that it was allocated for. One token
-    /// is a decode step, except in an empty cache: there it is a prefill, as in the reference.
+    /// Reuses the buffers of this pass for new tokens, whose number must be the one that it was allocated for. One
+    /// token is a decode step, except in an empty cache: there it is a prefill, as in the reference.
     pub fn restart(
         &mut self,
         ops: &mut Ops<D>,

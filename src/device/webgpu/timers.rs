@@ -47,7 +47,7 @@ impl Timers {
         }
     }
 
-    /// Whether all timestamps so far are equal, as with drivers whose timestamps are all 0: such an adapter has no clock.
+    /// Whether all timestamps so far are equal, as from drivers that return 0: such an adapter has no clock.
     pub fn is_stopped(&self) -> bool {
         !self.has_moved && self.n_passes >= STOPPED_AFTER_PASSES
     }
@@ -152,7 +152,7 @@ impl Timers {
 
 #[cfg(test)]
 mod tests {
-    use super::{STOPPED_AFTER_PASSES, Timers};
+    use super::*;
 
     /// The timers after readbacks of one pass each, from `start` to `end`.
     fn after(passes: impl Iterator<Item = [u64; 2]>) -> Timers {

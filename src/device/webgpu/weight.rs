@@ -164,7 +164,7 @@ fn packed_scales(
 
 #[cfg(test)]
 mod tests {
-    use super::rows_per_part;
+    use super::*;
 
     #[test]
     fn a_limit_beyond_32_bits_splits_no_matrix() {

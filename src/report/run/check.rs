@@ -11,8 +11,8 @@ use crate::report::run::{Run, SCHEMA, Spans};
 /// About twenty-five times the size of a run of Zamba2-1.2B with default settings.
 const MAX_FILE_BYTES: usize = 64 << 20;
 const MAX_TOKENS: usize = 1 << 20;
-/// With a clock step of at least this, a pass may take no time. Steps are 100 µs in pages that are not isolated, and 16.7
-/// or 100 ms in browsers that resist fingerprinting.
+/// With a clock step of at least this, a pass may take no time. Steps are 100 µs in pages that are not isolated, and
+/// 16.7 or 100 ms in browsers that resist fingerprinting.
 const COARSE_CLOCK_US: f64 = 50.0;
 const MAX_RUNS: usize = 1000;
 const MAX_TEXT_CHARS: usize = 400;
