@@ -68,8 +68,8 @@ struct OpenArguments {
     /// The checkpoint folder.
     dir: PathBuf,
 
-    /// Threads to compute on. Default: as many as the machine has, or fewer for a small model if a trial of a tenth of a
-    /// second finds that faster.
+    /// Threads to compute on. Default: as many as the machine has, or fewer for a small model if a trial of a tenth of
+    /// a second finds that faster.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
 

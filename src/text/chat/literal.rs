@@ -1,6 +1,6 @@
-//! Finds the control tokens of a rendered conversation that the text of a message spells, as opposed to those that the
-//! template prints. The template is run a second time with a marker inside each of them, and the marker shows where they
-//! come out.
+//! Finds the control tokens of a rendered conversation that are spelled by the text of a message, as opposed to those
+//! printed by the template: the template is rendered a second time with a marker inside each of them, and the markers
+//! show their positions.
 
 use crate::base::error::Result;
 use crate::text::chat::Message;
