@@ -256,7 +256,8 @@ fn a_long_string_in_a_tag_is_allowed() {
 #[test]
 fn a_conversation_of_thousands_of_messages_is_allowed() {
     let template = jinja(
-        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'].strip() + '<|im_end|>\n' }}{% endfor %}",
+        "{% for m in messages %}\
+         {{ '<|im_start|>' + m['role'] + '\n' + m['content'].strip() + '<|im_end|>\n' }}{% endfor %}",
     );
     let message = user(&"word ".repeat(200))[0].clone();
     let messages = vec![message; 5000];

@@ -130,7 +130,8 @@ fn converse(session: &mut Session<Cpu>, turns: usize) -> (Vec<u32>, Vec<usize>, 
 }
 
 /// Five turns, each asked once more in a session that has read nothing: how many answers differ. Each turn must have
-/// all cached but the message and the last token of the answer before it, which no step has read; with `rereads`, all but
+/// all cached but the message and the last token of the answer before it, which no step has read; with `rereads`, all
+/// but
 /// the message and the answer.
 fn compare(dir: &Path, weights: WeightFormat, numeric: NumericSettings, rereads: bool) -> usize {
     let [mut session, mut fresh] = [0, 1].map(|_| open_with(dir, weights, numeric));
@@ -603,7 +604,8 @@ fn a_chat_on_the_command_line_reads_only_new_tokens_is_saved_reset_and_loaded() 
     let state = dir.path().join("talk.state");
     let state = state.to_str().unwrap();
     let input = format!(
-        "What is a trait?\n\nAnd a type?\n/save {state}\nGo on.\n/reset\nWhat is a trait?\n/load {state}\nGo on.\n/quit\nNo.\n"
+        "What is a trait?\n\nAnd a type?\n/save {state}\nGo on.\n/reset\n\
+         What is a trait?\n/load {state}\nGo on.\n/quit\nNo.\n"
     );
     let (is_success, answers) = zamba2(&["chat", model], &input);
     assert!(is_success);

@@ -1,5 +1,5 @@
-//! Snapshots and run files with anything in them, from a fixed number of seeds: each is read or refused by a typed error,
-//! nothing panics, and no memory beyond a small multiple of the file is asked for.
+//! Snapshots and run files with anything in them, from a fixed number of seeds: each is read or refused by a typed
+//! error, nothing panics, and no memory beyond a small multiple of the file is asked for.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

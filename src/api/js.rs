@@ -6,7 +6,7 @@ use wasm_bindgen::{JsCast, JsValue};
 
 use crate::base::error::{Error, ErrorReport};
 
-pub(super) type JsResult<T> = std::result::Result<T, JsValue>;
+pub(super) type JsResult<T> = Result<T, JsValue>;
 
 pub(super) fn to_js_error(error: Error) -> JsValue {
     report_to_js(&error.report())
