@@ -1,5 +1,4 @@
-//! The command line: `zamba2 logits | generate | make-checkpoint | bench`. It stands on floor 6 and only hands over to
-//! [`cli`]; a wasm build of the package has no command line and gets an empty program.
+//! The entry point of the command line, which is in [`cli`]. A wasm build of the package gets an empty program.
 
 use std::process::ExitCode;
 

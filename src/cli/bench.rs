@@ -1,5 +1,5 @@
-//! `zamba2 bench`: how fast the model runs on this machine. It stands on floor 6; the work it divides by time is
-//! counted by the report from shapes, not measured.
+//! `zamba2 bench`: how fast the model runs on this machine. The work that it divides by
+//! time is counted from shapes by the report, not measured.
 
 use clap::Args;
 use pollster::block_on;
@@ -20,8 +20,8 @@ use super::{Failure, OpenArguments, print, print_json, proc_bytes};
 
 /// Measure prefill and decode on made-up tokens.
 ///
-/// One run warms up, then each figure is the median of the runs with the least and the most beside it. Work is counted
-/// in multiply-accumulates of the linear layers (1 MAC is 2 FLOP), a shared block as often as it is called.
+/// After one warm-up run, each figure is the median of the runs, followed by the minimum and the maximum. Work is
+/// counted in multiply-accumulates of the linear layers (1 MAC is 2 FLOP); a shared transformer counts once per call.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]

@@ -16,8 +16,8 @@ use super::{Failure, OpenArguments, print, print_json};
 
 /// Measure a conversation of made-up tokens, turn by turn.
 ///
-/// Each turn's prompt is that of the turn before with its answer and a new message. The first run warms up; a figure is
-/// the median of the others.
+/// Each prompt is the previous prompt, its answer and a new message. The first run warms up; a figure is the median of
+/// the others.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! `zamba2 bench-kernels`: single kernels against the ceilings of this machine. It stands on floor 6 and only prints
-//! what the library measures.
+//! `zamba2 bench-kernels`: single kernels against the ceilings of this machine. It only prints what
+//! the library measures.
 
 use std::thread;
 

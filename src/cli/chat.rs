@@ -38,7 +38,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
 
-    /// Go on with a conversation that /save has written, with its own system message.
+    /// Continue a conversation saved with /save; its system message is kept.
     #[arg(long, value_name = "FILE", conflicts_with = "system")]
     load: Option<PathBuf>,
 

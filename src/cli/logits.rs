@@ -1,5 +1,5 @@
-//! `zamba2 logits`: the model's numbers as they are, for comparing them with another implementation. It stands on
-//! floor 6; it samples nothing and knows no text.
+//! `zamba2 logits`: the model's numbers as they are, for comparing them with another implementation. It
+//! samples nothing and needs no tokenizer.
 
 use std::str::FromStr;
 

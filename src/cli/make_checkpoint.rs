@@ -1,6 +1,6 @@
 //! `zamba2 make-checkpoint`: random weights under the names and shapes of a real model, for measuring and for testing
-//! at full size without a download. It stands on floor 6; names and shapes come from the loader's own list. It writes
-//! no tokenizer, and what such a model says means nothing.
+//! at full size without a download. Names and shapes come from the loader's own list. It writes no tokenizer, and
+//! the text of such a model is meaningless.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

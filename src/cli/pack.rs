@@ -1,5 +1,5 @@
-//! `zamba2 pack`: a checkpoint quantised ahead of time, for static hosts and quick starts. It stands on floor 6; the
-//! form is `src/loader/packed.rs`'s.
+//! `zamba2 pack`: a checkpoint quantised ahead of time, for static hosts and quick starts. The
+//! format is defined by `src/loader/packed.rs`.
 
 use std::path::PathBuf;
 

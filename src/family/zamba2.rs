@@ -90,8 +90,8 @@ pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
     }
 }
 
-/// The plan of a model whose checkpoint has all that one with its `tie_word_embeddings` has when the reference saves
-/// it.
+/// The plan for a checkpoint that stores exactly the tensors that the reference's `save_pretrained` writes for this
+/// configuration.
 pub fn full_plan(config: &Config) -> ModelPlan {
     let tied = config.tie_word_embeddings;
     plan(config, |name| {
@@ -158,7 +158,7 @@ impl Builder<'_> {
         self.push(Some(place.parent), [&span, &path], class, place.part, op)
     }
 
-    /// `name` is the tensor's if it were tied to nothing.
+    /// `name` is the tensor's own name, before tying is resolved.
     fn tensor(&mut self, id: ModuleId, name: String, shape: Vec<usize>, role: Role, slot: Slot) {
         let (name, origin) = self.tying.resolve(name);
         self.tree.modules[id.index()].tensors.push(TensorSpec {
@@ -170,7 +170,7 @@ impl Builder<'_> {
         });
     }
 
-    /// `name` is the tensor's or, for a weight or bias, its module's in the checkpoint.
+    /// `name` is the tensor's path in the checkpoint or, for a weight or bias, that of its module.
     fn vector(&mut self, id: ModuleId, name: &str, slot: Slot, shape: &[usize]) {
         let name = match slot {
             Slot::Weight | Slot::Taps => format!("{name}.weight"),

@@ -1,4 +1,5 @@
-//! Equal tensors are held once: what tells two of them apart while neither is at hand as a whole.
+//! A streaming hash that detects equal tensors without keeping either of them in memory for comparison.
+//! `WeightStream::held_once` uses it.
 
 /// A hash of a tensor's bytes in their stored form, which are all that a device computes with. At 128 bits two
 /// different tensors do not collide by accident; whoever makes them collide changes only their own model.

@@ -375,8 +375,8 @@ impl<D: Device> WeightStream<D> {
         }
     }
 
-    /// The weight of a matrix that has come whole: that of an equal one, if there is any. Its rows are dropped then,
-    /// and no longer counted.
+    /// The weight for a completely received matrix. If an equal one is already loaded, its weight is shared: the new
+    /// rows are dropped and subtracted from the counts of bytes and parameters.
     fn held_once(&mut self, ops: &mut Ops<D>, builder: QMatrixBuilder) -> Arc<D::Weight> {
         let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
         let (rows, cols) = (tensor.rows(), tensor.cols());

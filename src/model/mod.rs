@@ -18,6 +18,7 @@ use crate::ops::Ops;
 use crate::ops::device::{Device, Linear, Norm, Rope};
 use crate::ops::trace::ModuleId;
 
+/// The largest difference between the two lower bounds of dt at which states of decode steps continue a prompt: the
 /// `time_step_min` of the published checkpoints.
 const MAX_DT_MIN_GAP: f32 = 1e-3;
 
@@ -118,7 +119,7 @@ impl<D: Device> Zamba2<D> {
     }
 
     /// Whether a prompt may go on from a state that decode steps have computed. The two bounds of dt differ, and a
-    /// bound above [`MAX_DT_MIN_GAP`] changes the text (`docs/conversations.md` has the measurements).
+    /// bound above 0.001 changes the text (`docs/conversations.md` has the measurements).
     pub fn steps_agree_with_prefill(&self) -> bool {
         (self.dt_min_prefill() - self.dt_min_step()).abs() <= MAX_DT_MIN_GAP
     }

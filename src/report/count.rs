@@ -71,7 +71,7 @@ pub struct Formats {
     pub kv_position_bytes: f64,
 }
 
-/// `embed` runs twice per chunk (ARCHITECTURE.md, "Known leaks").
+/// `embed` runs twice per chunk (ARCHITECTURE.md, "Known limitations").
 const EMBEDDINGS: usize = 2;
 
 /// Every module that has work in a pass over `tokens` new tokens after `past` earlier ones, in the order of the forward

@@ -39,9 +39,9 @@ impl<B: Device> StateCheckpoint<B> {
     }
 }
 
-/// Which checkpoint gives way to a new one of kind `new` when there is no more room, of those of `kinds`, oldest first.
-/// `None` if the new one is not kept. Turns are thinned out from the oldest but one on: the first one serves whoever
-/// begins anew after the system message, the newest one the next turn.
+/// The index in `kinds`, oldest first, of the checkpoint to evict for a new one; `None` if the new one is not kept.
+/// Among those of turns the second oldest is evicted first: the oldest serves a new conversation with the same system
+/// message, the newest the next turn.
 fn victim(kinds: &[Kind], new: Kind) -> Option<usize> {
     let first_of = |kind| kinds.iter().position(|&other| other == kind);
     let turns: Vec<usize> = (0..kinds.len())

@@ -50,11 +50,11 @@ pub struct GenerateOptions {
     pub alternatives: usize,
     /// Keeps state checkpoints within the answer, so that [`Session::branch`] has less to replay.
     pub checkpoints: bool,
-    /// Whether [`Session::start`] reuses the state of the tokens with which the sequence before begins, too, and keeps
-    /// state checkpoints at the ends of prompts for the prompts after this one. Off, a prompt is read as a whole.
+    /// If true, [`Session::start`] reuses the state of the longest prefix that the prompt shares with the previous
+    /// sequence, and keeps state checkpoints for later prompts. If false, the whole prompt is prefilled.
     pub cache_prompt: bool,
-    /// Whether a cached prompt reads the answers before it once more, as a prefill, so that the text is that of a fresh
-    /// read. Otherwise it continues the state that decode steps have computed.
+    /// If true, answers within a cached prompt are prefilled again, so that the text equals that of a prefill of the
+    /// whole prompt. If false, the prompt continues from the state that decode steps computed.
     pub reread_answers: bool,
 }
 

@@ -1,6 +1,6 @@
 //! Forward passes: the prefill, block by block and in the parts that a cached prompt leaves, and decode steps over one
-//! token. Also the calls without sampling:
-//! logits of every token, hidden states, and `append`. Choosing tokens is in `sequence`.
+//! token. Also the calls without sampling: logits of every token, hidden states, and `append`. Choosing tokens is in
+//! `sequence`.
 
 use crate::base::error::{Error, Result};
 use crate::model::forward::{ForwardPass, Progress};

@@ -56,7 +56,7 @@ for (const [site, headers] of /** @type {[string, string][]} */ ([
         assert.match(reasons, /^Not isolated: .*https and localhost only/m);
         assert.match(
           (await page.textContent("#status-detail")) ?? "",
-          /not kept: browsers give storage to pages on https/,
+          /not stored: browsers give storage to pages on https/,
         );
         await page.fill("#sampling [name=max_tokens]", "8");
         await page.click("#run");

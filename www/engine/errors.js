@@ -53,7 +53,7 @@ function sentence(code, values) {
   return "attempts" in values ? text + fill(SENTENCES["fact.attempts"] ?? "", values) : text;
 }
 
-/** As `english` in src/error.rs. @param {string} template @param {ErrorValues} values @returns {string} */
+/** As `english` in src/base/error.rs. @param {string} template @param {ErrorValues} values @returns {string} */
 function fill(template, values) {
   return template.replace(/\{(\w+)(:size)?\}/g, (_, name, size) => {
     const value = values[name];

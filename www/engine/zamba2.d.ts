@@ -42,7 +42,8 @@ export interface LoadOptions {
    * Default "auto": relaxed SIMD if the browser supports it. False: SIMD128 only, for comparison. Results are the same.
    */
   relaxedSimd?: "auto" | false;
-  /** Tokens that prompt and answer may fill together. Default and upper limit: the checkpoint's own. */
+  /** Tokens that prompt and answer may fill together. Default: as many as the
+   * checkpoint supports, but at most 2,048 and a KV cache of 256 MB. */
   context?: number;
   /**
    * Default true: quantised weights from a URL are stored on this device, and the next load of the same URL and format
@@ -212,16 +213,15 @@ export interface GenerateOptions {
    */
   checkpoints?: boolean;
   /**
-   * Default true. Only the tokens of the prompt are read that differ from those of the sequence before, its answer
-   * included: what the state or a state checkpoint at the end of a prompt or an answer has is reused. The summary's
-   * `cached_tokens` says how many. False reads the whole prompt, and its logits are then bit for bit those of a new
-   * model.
+   * Default true. The prefix that the prompt shares with the previous prompt and answer is not prefilled again, as far
+   * as the current state or a state checkpoint covers it; `cached_tokens` of the summary is its length. With false the
+   * whole prompt is prefilled, and its logits are bit for bit those of a new model.
    */
   cache_prompt?: boolean;
   /**
-   * Default false. A cached prompt reads the answers before it once more, as a prefill, so that the text is that of a
-   * fresh read. Otherwise it continues the state of the decode steps, in which the reference bounds dt otherwise; the
-   * logits of a long conversation then differ slightly (docs/conversations.md).
+   * Default false. With true, answers within a cached prompt are prefilled again, so that the text equals that of a
+   * prefill of the whole prompt. With false the prompt continues from the state of the decode steps, where the reference
+   * does not clamp dt; the logits of a long conversation then differ slightly (docs/conversations.md).
    */
   reread_answers?: boolean;
 }

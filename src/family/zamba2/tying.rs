@@ -1,8 +1,7 @@
-//! Tied tensors. The same matrix may stand under several names in a checkpoint: the embedding and the output matrix,
-//! and a shared transformer under every block that calls it. As in the reference, it is decided tensor by tensor: an
-//! absent member of a group is the first one that is there, and one that is there is its own, unless its numbers are
-//! the same. Only the loader sees numbers, so members are marked for it to compare. `tie_word_embeddings` decides
-//! nothing here.
+//! Tied tensors: the embedding and the output matrix, and the tensors of a shared transformer under every block that
+//! calls it. Each name is resolved separately, as in the reference. A name that the checkpoint does not store uses the
+//! first stored tensor of its group. A name that it stores uses its own tensor; if two stored tensors are equal, they
+//! share one weight in memory, which the loader finds out while they stream. `tie_word_embeddings` decides nothing.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +11,7 @@ use crate::model::module::Origin;
 
 /// Which names of tied tensors a checkpoint has.
 pub struct Tying<'a> {
-    /// The blocks that call each shared transformer, which they take in turn by hybrid ORDER.
+    /// The blocks that call each shared transformer, which are taken in turn in the order of hybrid blocks.
     callers: Vec<Vec<usize>>,
     has: &'a dyn Fn(&str) -> bool,
     /// By the name of a group's first member.
