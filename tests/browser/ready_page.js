@@ -14,7 +14,7 @@ const CONTROLS = ["#view-playground", "#profile-form", ".view-bar"]
 const MODEL = "#source, #weights, #backend, #threads";
 
 /** Elements whose text or visibility tells that something has run. */
-const TRACES = ["status", "status-detail", "output", "prompt-message", "prompt-told", "metrics", "metrics-none"];
+const TRACES = ["status", "status-detail", "output", "prompt-message", "prompt-status", "metrics", "metrics-none"];
 
 /**
  * Notes what `reset` restores.
