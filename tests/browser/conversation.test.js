@@ -175,7 +175,8 @@ test("the page's chat shows how many tokens of the prompt were cached", async ()
       await waitForStatus(page, "Done");
       assert.equal(await cached.count(), turn);
     }
-    const n = Number(await page.locator("#metrics > div", { has: cached }).locator("dd").textContent());
+    const row = page.locator("#metrics > div", { has: page.locator("dt", { hasText: "cached" }) });
+    const n = Number(await row.locator("dd").textContent());
     assert.ok(n > 5, `${n} tokens`);
     assert.deepEqual(faults, []);
   } finally {

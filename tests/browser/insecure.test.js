@@ -53,7 +53,7 @@ for (const [site, headers] of /** @type {[string, string][]} */ ([
         assert.match((await page.textContent("#capability")) ?? "", /1 thread · not isolated$/);
         const reasons = (await page.locator("#capability-reasons li").allTextContents()).join("\n");
         assert.match(reasons, /^1 thread: only isolated pages may share memory/m);
-        assert.match(reasons, /^Not isolated: .*https and localhost only/m);
+        assert.match(reasons, /^Not isolated: .*need https or localhost/m);
         assert.match(
           (await page.textContent("#status-detail")) ?? "",
           /not stored: browsers give storage to pages on https/,

@@ -490,7 +490,7 @@ test("a load that fails while a prompt is waiting shows only the load's error", 
     // Unlike 403 in the middle of a file, 401 is final and not retried.
     const release = await openLoadingPage(page, (route) => route.fulfill({ status: 401 }));
     await page.click("#run");
-    await waitForStatus(page, "Reading the prompt as blocks arrive");
+    await waitForStatus(page, "Prefill while blocks arrive");
     release();
     await page.waitForSelector(".error-card[data-code=http_status]");
     assert.equal(await page.locator("#errors .error-card").filter({ hasText: "could not be loaded" }).count(), 1);

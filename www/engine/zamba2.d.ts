@@ -220,8 +220,8 @@ export interface GenerateOptions {
   cache_prompt?: boolean;
   /**
    * Default false. With true, answers within a cached prompt are prefilled again, so that the text equals that of a
-   * prefill of the whole prompt. With false the prompt continues from the state of the decode steps, where the reference
-   * does not clamp dt; the logits of a long conversation then differ slightly (docs/conversations.md).
+   * prefill of the whole prompt. With false the prompt continues from the state of the decode steps, where the
+   * reference does not clamp dt; the logits of a long conversation then differ slightly (docs/conversations.md).
    */
   reread_answers?: boolean;
 }
