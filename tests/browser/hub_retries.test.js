@@ -211,7 +211,12 @@ const FINAL = [
     "truncated",
     /6000/,
   ],
-  ["a range from another byte", { headers: { "Content-Range": "bytes 0-89999/120504" } }, "io", /from 0, requested were bytes from 5000/],
+  [
+    "a range from another byte",
+    { headers: { "Content-Range": "bytes 0-89999/120504" } },
+    "io",
+    /from 0, requested were bytes from 5000/,
+  ],
   ["a range longer than requested", { headers: { "Content-Range": "bytes 5000-99999/120504" } }, "io", /more bytes/],
   ["a body longer than requested, with Content-Length", { long_by: 3 }, "io", /more bytes/],
   ["a body longer than requested, without Content-Length", { long_by: 3, chunked: true }, "io", /more bytes/],
