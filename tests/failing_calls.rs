@@ -1,6 +1,6 @@
 //! Calls that fail: what they say, and that they leave model and sequence as they were. Logits that overflow are found
-//! on every device, also where the device chooses tokens by itself; without a graphics adapter that half says that it was
-//! skipped.
+//! on every device, also where the device chooses tokens by itself; without a graphics adapter that half says that it
+//! was skipped.
 
 use std::fs;
 use std::path::Path;

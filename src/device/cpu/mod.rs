@@ -1,4 +1,5 @@
-//! The CPU device: ops compute at once, on the calling thread and the thread pool. Each op is in the file of its name, small ones in `elementwise`.
+//! The CPU device: ops compute at once, on the calling thread and the thread pool. Each op is in the file of its name,
+//! small ones in `elementwise`.
 
 mod attention;
 mod ceilings;
