@@ -853,7 +853,10 @@ fn files_with_random_changes_neither_panic_nor_hang() {
 #[test]
 fn chains_of_random_parts_neither_panic_nor_hang() {
     let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
-    let split = |pattern: Value, behavior: &str, invert: bool| json!({"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert});
+    let split = |pattern: Value, behavior: &str, invert: bool| {
+        let (kind, behavior) = ("Split", behavior.to_owned());
+        json!({"type": kind, "pattern": pattern, "behavior": behavior, "invert": invert})
+    };
     let normalizers = [
         json!({"type": "NFC"}),
         json!({"type": "NFD"}),
