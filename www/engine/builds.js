@@ -41,7 +41,7 @@ export function chooseBuild(options) {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD_PROBE)) {
     throw new Zamba2Error("unsupported_browser", { fact: fact("no_wasm_simd") });
   }
-  const relaxed_simd = options.relaxed_simd === "auto" && WebAssembly.validate(RELAXED_SIMD_PROBE);
+  const relaxed_simd = options.relaxed_simd === "auto" && supportsRelaxedSimd();
   return build(relaxed_simd, chooseThreads(options.threads));
 }
 
@@ -57,7 +57,7 @@ function build(relaxed_simd, { threads, threads_reason }) {
     { threads: threads > 1, relaxed: relaxed_simd },
     {
       threads: threads_reason !== "no_shared_memory" && sharesMemory(),
-      relaxed: relaxed_simd,
+      relaxed: supportsRelaxedSimd(),
     },
   );
   if (folder === null) {
@@ -89,6 +89,8 @@ export function nearestBuild(built, wanted, allowed) {
   }
   return null;
 }
+
+const supportsRelaxedSimd = () => WebAssembly.validate(RELAXED_SIMD_PROBE);
 
 /** Whether threads can share memory here. */
 const sharesMemory = () =>
