@@ -16,7 +16,7 @@ use zamba2::model::NumericSettings;
 use zamba2::session::{GenerateOptions, LoadSettings, Lookahead, Session, Step, StopReason};
 use zamba2::text::sampling::SamplingOptions;
 
-use crate::support::{Golden, goldens, max_difference};
+use crate::support::{Golden, goldens, greedy, max_difference};
 
 const CONTEXT: usize = 400;
 const MESSAGE: usize = 9;
@@ -49,19 +49,6 @@ fn fixture(name: &str) -> PathBuf {
 
 fn embedded() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/rustdoc-5m")
-}
-
-fn greedy(max_tokens: usize) -> GenerateOptions {
-    GenerateOptions {
-        max_tokens,
-        sampling: SamplingOptions {
-            temperature: 0.0,
-            ..SamplingOptions::default()
-        },
-        ignore_eos: true,
-        cache_prompt: true,
-        ..GenerateOptions::default()
-    }
 }
 
 /// As [`greedy`], but each token is drawn, so that a random stream out of step shows.

@@ -18,7 +18,7 @@ use zamba2::session::{GenerateOptions, LoadSettings, Lookahead, Session};
 use zamba2::text::sampling::SamplingOptions;
 
 use crate::adapter;
-use crate::support::Golden;
+use crate::support::{Golden, greedy};
 
 const TOKENS: usize = 12;
 const BURSTS: Lookahead = Lookahead {
@@ -45,19 +45,6 @@ fn open<B: Device>(be: B, dir: &Path, lookahead: Lookahead) -> Session<B> {
     let mut session = folder::open(be, dir, settings).unwrap();
     session.set_lookahead(lookahead);
     session
-}
-
-fn greedy(max_tokens: usize) -> GenerateOptions {
-    GenerateOptions {
-        max_tokens,
-        sampling: SamplingOptions {
-            temperature: 0.0,
-            ..SamplingOptions::default()
-        },
-        ignore_eos: true,
-        cache_prompt: true,
-        ..GenerateOptions::default()
-    }
 }
 
 /// Tokens until an end or an error.

@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 use zamba2::text::stream::TextStream;
 use zamba2::text::tokenizer::Tokenizer;
 
+use crate::support::sentencepiece_json;
+
 const PIECES: &str = include_str!("fixtures/mistral_v01/pieces.json");
 const CASES: &str = include_str!("fixtures/mistral_v01/cases.json");
 /// `<unk>`, `<s>`, `</s>` and the 256 bytes come before the pieces that have a score.
@@ -82,32 +84,12 @@ fn tokenizer() -> &'static Tokenizer {
     static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
     TOKENIZER.get_or_init(|| {
         let pieces: Vec<String> = serde_json::from_str(PIECES).unwrap();
-        let special = |id: usize| {
-            json!({"id": id, "content": pieces[id], "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": true})
-        };
-        let vocab: Map<String, Value> = pieces.iter().cloned().zip((0..).map(|id: u32| json!(id))).collect();
-        let json = json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [special(0), special(1), special(2)],
-            "normalizer": {"type": "Sequence", "normalizers": [
-                {"type": "Prepend", "prepend": "▁"},
-                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-            ]},
-            "pre_tokenizer": null,
-            "post_processor": {
-                "type": "TemplateProcessing",
-                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-                "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
-            },
-            "decoder": {"type": "Sequence", "decoders": [
-                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-                {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}
-            ]},
-            "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
-                "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
-                "vocab": vocab, "merges": merges(&pieces)}
-        });
+        let vocab: Map<String, Value> = pieces
+            .iter()
+            .cloned()
+            .zip((0..).map(|id: u32| json!(id)))
+            .collect();
+        let json = sentencepiece_json(Value::Object(vocab), json!(merges(&pieces)));
         Tokenizer::from_bytes("tokenizer.json", json.to_string().as_bytes(), pieces.len()).unwrap()
     })
 }

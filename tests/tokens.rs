@@ -13,6 +13,8 @@ use zamba2::text::stop_strings::StopStrings;
 use zamba2::text::stream::TextStream;
 use zamba2::text::tokenizer::Tokenizer;
 
+use crate::support::sentencepiece_json;
+
 const VOCAB_SIZE: usize = 400;
 /// What one file or template may take: a second, and more in a build with checks, with other tests beside it.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
@@ -33,28 +35,8 @@ fn fallback() -> Value {
         let id = vocab.len();
         vocab.entry(piece).or_insert(json!(id));
     }
-    json!({
-        "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "Prepend", "prepend": "▁"},
-            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-        ]},
-        "pre_tokenizer": null,
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
-        },
-        "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-            {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}
-        ]},
-        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
-            "vocab": vocab, "merges": [["▁", "t"], ["h", "e"], ["▁t", "he"], ["▁", "▁"]]}
-    })
+    let merges = json!([["▁", "t"], ["h", "e"], ["▁t", "he"], ["▁", "▁"]]);
+    sentencepiece_json(Value::Object(vocab), merges)
 }
 
 /// ChatML over bytes, as GPT-2's and Qwen's kind has them.

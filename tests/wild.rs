@@ -131,7 +131,7 @@ struct Stored {
     bytes: Vec<u8>,
 }
 
-/// A checkpoint of one file in memory, to be changed and written anew.
+/// A checkpoint of one file in memory, which tests change and write again.
 #[derive(Clone)]
 struct Net {
     config: Map<String, Value>,

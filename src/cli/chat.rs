@@ -22,7 +22,7 @@ use super::{Failure, OpenArguments, print, print_json, say};
 
 const SCHEMA: &str = "zamba2-chat/1";
 const HELP: &str = "/save FILE keeps the conversation with the model's state, /load FILE opens one, \
-                    /reset begins anew, /quit ends; a line that begins with // is a message that begins with /";
+                    /reset starts a new one, /quit ends; a line that begins with // is a message that begins with /";
 
 /// Talk with an instruct model: each line of standard input is a message.
 ///

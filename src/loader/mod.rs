@@ -320,7 +320,7 @@ impl<D: Device> WeightStream<D> {
         Ok(())
     }
 
-    /// Drops a row that has not come whole and tells what is missing of the unit that is arriving. `None` when all
+    /// Drops an incomplete row and returns what is missing of the unit that is arriving. `None` when all
     /// units are there.
     pub fn rest(&mut self) -> Option<Rest> {
         self.partial_row.clear();

@@ -27,8 +27,9 @@ pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// The file of the template in newer checkpoints; it takes precedence over [`TOKENIZER_CONFIG`].
 pub const JINJA: &str = "chat_template.jinja";
 
-/// The special tokens that templates may name.
-const TOKEN_NAMES: [&str; 7] = [
+/// The special tokens with a name of their own in tokenizer_config.json, which templates may use, in the reference's
+/// order.
+pub const TOKEN_NAMES: [&str; 7] = [
     "bos_token",
     "eos_token",
     "unk_token",

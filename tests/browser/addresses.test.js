@@ -118,7 +118,7 @@ test("the wait that a server asks for is read from every form of its headers", (
   assert.equal(asked({}), null);
 });
 
-test("a web page is told from every file of a checkpoint by its beginning", () => {
+test("a web page is distinguished from every file of a checkpoint by its beginning", () => {
   const bytes = (/** @type {string} */ text) => new TextEncoder().encode(text);
   for (const page of ["<!doctype html><p>", "\uFEFF\n <HTML lang=en>", "<!-- made by hand -->\n<html>", "<head>"]) {
     assert.equal(isWebPage(bytes(page)), true, page);
@@ -135,7 +135,7 @@ test("a web page is told from every file of a checkpoint by its beginning", () =
   }
 });
 
-test("a web page in the place of weights is told from the length of a header", () => {
+test("a web page in the place of weights is distinguished from the length of a header", () => {
   const eight = (/** @type {string} */ text) => new TextEncoder().encode(text).subarray(0, 8);
   for (const page of ["<!DOCTYPE html>", "\n\n  <html>", "\uFEFF<html>", "        <html>"]) {
     assert.equal(isWebPageForWeights(eight(page)), true, page);

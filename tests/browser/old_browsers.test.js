@@ -102,7 +102,7 @@ const TOO_OLD = [
 ];
 
 for (const [what, script, reason] of TOO_OLD) {
-  test(`a browser without ${what} is told which browsers do`, async () => {
+  test(`a browser without ${what} shows which browsers work`, async () => {
     const { context, page } = await openPage();
     try {
       await beginWith(context, script);

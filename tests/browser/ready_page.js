@@ -43,7 +43,7 @@ const remember = (page) =>
   );
 
 /**
- * Resets the page as far as that is possible without a load, and tells whether it is as it was when `remember` was
+ * Resets the page as far as that is possible without a load, and returns whether it is as it was when `remember` was
  * called.
  * @param {Page} page @returns {Promise<boolean>}
  */

@@ -7,9 +7,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use serde_json::{Value, json};
 use zamba2::base::quant::WeightFormat;
 use zamba2::model::NumericSettings;
-use zamba2::session::LoadSettings;
+use zamba2::session::{GenerateOptions, LoadSettings};
+use zamba2::text::sampling::SamplingOptions;
 
 /// f32 weights, with dt clamped as in the reference.
 pub const F32: LoadSettings = LoadSettings {
@@ -89,4 +91,49 @@ pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
         0.0,
         |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) },
     )
+}
+
+/// Greedy decoding of exactly `max_tokens` tokens, with the prompt cache.
+pub fn greedy(max_tokens: usize) -> GenerateOptions {
+    GenerateOptions {
+        max_tokens,
+        sampling: SamplingOptions {
+            temperature: 0.0,
+            ..SamplingOptions::default()
+        },
+        ignore_eos: true,
+        cache_prompt: true,
+        ..GenerateOptions::default()
+    }
+}
+
+/// The tokenizer.json of a vocabulary in SentencePiece's style with bytes as tokens, as Llama's and Mistral's kind has.
+/// The first three tokens are `<unk>`, `<s>` and `</s>`.
+pub fn sentencepiece_json(vocab: Value, merges: Value) -> Value {
+    let special = |id: usize, content: &str| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true})
+    };
+    json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+        ]},
+        "pre_tokenizer": null,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
+        },
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+        ]},
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
+            "vocab": vocab, "merges": merges}
+    })
 }

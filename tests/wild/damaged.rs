@@ -112,7 +112,7 @@ fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
     }
 }
 
-/// Feeds `read` with damaged forms of `good`, half of them still JSON. `read` tells whether it took the text.
+/// Feeds `read` with damaged forms of `good`, half of them still JSON. `read` returns whether it accepted the text.
 fn fuzz(what: &str, good: &Value, mut read: impl FnMut(&str, &mut Dice) -> bool) {
     let mut taken = 0;
     for case in 0..N_CASES {

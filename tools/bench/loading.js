@@ -34,7 +34,7 @@ const MEDIA_TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".j
 const ROOTS = { "/pkg/": resolve(import.meta.dirname, "../../pkg"), "/checkpoint/": resolve(folder) };
 
 /**
- * How far transmission may catch up after a pause of the reader or of this process: a receive window of 6 MB, the
+ * How far transmission may catch up after a pause of the receiver or of this process: a receive window of 6 MB, the
  * largest Linux default, at 100 MB/s.
  */
 const CATCH_UP_MS = 60;

@@ -7,20 +7,9 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::base::error::{Error, Fact, Result};
-use crate::text::chat::TOKENIZER_CONFIG;
+use crate::text::chat::{TOKEN_NAMES, TOKENIZER_CONFIG};
 use crate::text::tokenizer::Tokenizer;
 use crate::text::tokenizer::guard::guarded;
-
-/// The tokens that have a name of their own in tokenizer_config.json, in the reference's order.
-const NAMED_TOKENS: [&str; 7] = [
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-];
 
 impl Tokenizer {
     /// Applies the text of a tokenizer_config.json as the reference does: its special tokens become special, and those
@@ -61,7 +50,7 @@ impl Tokenizer {
         listed.sort_by_key(|(id, _)| *id);
         let mut tokens: Vec<AddedToken> = listed.into_iter().map(|(_, token)| token).collect();
 
-        let named = NAMED_TOKENS.iter().filter_map(|name| config.get(*name));
+        let named = TOKEN_NAMES.iter().filter_map(|name| config.get(*name));
         let more = ["extra_special_tokens", "additional_special_tokens"];
         let more = more.iter().find_map(|name| config.get(*name)?.as_array());
         for token in named.chain(more.into_iter().flatten()) {
