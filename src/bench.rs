@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::base::clock::now_us;
-use crate::base::quant::{BLOCK, Q4Values, Q8Values, QMatrix, Values, WeightFormat};
+use crate::base::quant::{BLOCK, StoredMatrix, WeightFormat};
 use crate::device::cpu::{Cpu, CpuTensor};
 use crate::ops::Ops;
 use crate::ops::device::{
@@ -167,25 +167,33 @@ fn tensor(ops: &mut Ops<Cpu>, rows: usize, cols: usize) -> CpuTensor {
     ops.constant(rows, cols, numbers(rows * cols))
 }
 
-fn matrix(format: WeightFormat, [rows, cols]: [usize; 2]) -> QMatrix {
-    let blocks = rows * cols.div_ceil(BLOCK);
-    let block_scale = || (0..blocks).map(|i| (i * 7919 % 32767) as i16).collect();
-    let bytes = |n: usize| (0..n).map(|i| (i * 7919 % 251) as u8);
-    let row_scale = vec![1e-7; rows];
-    let values = match format {
-        WeightFormat::F32 => Values::F32(numbers(rows * cols)),
-        WeightFormat::Q8 => Values::Q8(Q8Values {
-            row_scale,
-            block_scale: block_scale(),
-            quants: bytes(blocks * BLOCK).map(|v| (v as i8).max(-127)).collect(),
-        }),
-        WeightFormat::Q4 => Values::Q4(Q4Values {
-            row_scale,
-            block_scale: block_scale(),
-            nibbles: bytes(blocks * BLOCK / 2).collect(),
-        }),
-    };
-    QMatrix { rows, cols, values }
+/// A matrix of valid rows with arbitrary contents. Quantising numbers would take longer than the measurement.
+fn matrix(format: WeightFormat, [rows, cols]: [usize; 2]) -> StoredMatrix {
+    if format == WeightFormat::F32 {
+        return StoredMatrix::from_values(format, cols, &numbers(rows * cols));
+    }
+    let blocks = cols.div_ceil(BLOCK);
+    let quant_bytes = format.bytes(1, cols) as usize - 4 - 2 * blocks;
+    let mut bytes = Vec::with_capacity(format.bytes(rows, cols) as usize);
+    for row in 0..rows {
+        bytes.extend(1e-7f32.to_le_bytes());
+        let block_scales = (row * blocks..)
+            .take(blocks)
+            .map(|i| (i * 7919 % 32767) as i16);
+        bytes.extend(block_scales.flat_map(i16::to_le_bytes));
+        let quants = (row * quant_bytes..).take(quant_bytes);
+        // −128 is no q8 quant.
+        bytes.extend(quants.map(|i| match (i * 7919 % 251) as u8 {
+            128 => 129,
+            quant => quant,
+        }));
+    }
+    StoredMatrix {
+        format,
+        rows,
+        cols,
+        bytes,
+    }
 }
 
 fn linear(
@@ -201,7 +209,7 @@ fn linear(
     let linears: Vec<Linear<Cpu>> = (0..copies)
         .map(|_| Linear {
             module: MODULE,
-            weight: ops.upload(host.clone()).into(),
+            weight: ops.weight(&host).into(),
             bias: None,
         })
         .collect();

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::base::error::{Error, Fact, Result};
-use crate::base::quant::{BLOCK, QMatrix, QMatrixBuilder, WeightFormat};
+use crate::base::quant::{BLOCK, StoredMatrix, WeightFormat};
 use crate::device::cpu::Cpu;
 use crate::family;
 use crate::loader::WeightStream;
@@ -103,12 +103,8 @@ impl Numbers {
         numbers
     }
 
-    fn matrix(&mut self, format: WeightFormat, rows: usize, cols: usize) -> QMatrix {
-        let mut builder = QMatrixBuilder::new(rows, cols, format);
-        for _ in 0..rows {
-            builder.push_row(&self.take(cols));
-        }
-        builder.finish()
+    fn matrix(&mut self, format: WeightFormat, rows: usize, cols: usize) -> StoredMatrix {
+        StoredMatrix::from_values(format, cols, &self.take(rows * cols))
     }
 
     fn tensor<D: Device>(&mut self, ops: &mut Ops<D>, rows: usize, cols: usize) -> D::Tensor {
@@ -170,7 +166,7 @@ async fn linear_ops<D: Device>(
         let matrix = numbers.matrix(weights, d_out, d_in);
         let layer = Linear {
             module: MODULE,
-            weight: ops.upload(matrix).into(), // [d_out, d_in]
+            weight: ops.weight(&matrix).into(), // [d_out, d_in]
             bias: Some(numbers.tensor(ops, 1, d_out)), // [1, d_out]
         };
         let x = numbers.integers(rows, d_in);
@@ -329,7 +325,7 @@ async fn top_ops<D: Device>(
 ) -> Result<()> {
     let (vocab, width, k) = (3000, 64, 5);
     let mut numbers = Numbers(11);
-    let table = ops.upload(numbers.matrix(weights, vocab, width)); // [vocab, width]
+    let table = ops.weight(&numbers.matrix(weights, vocab, width)); // [vocab, width]
     let logits = numbers.tensor(ops, 1, vocab); // [1, vocab]
     let mut top = ops.tensor(1, Top::row_len(k));
     ops.top(MODULE, &logits, 0, &mut top);

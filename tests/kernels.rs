@@ -10,9 +10,7 @@ mod cases;
 mod reference;
 
 use cases::*;
-use zamba2::base::quant::{
-    BLOCK, Q4Values, Q8Values, QMatrix, QMatrixBuilder, Values, WeightFormat,
-};
+use zamba2::base::quant::{BLOCK, StoredMatrix, WeightFormat};
 use zamba2::device::cpu::Cpu;
 use zamba2::ops::Ops;
 use zamba2::ops::device::{AttentionShape, KvFormat};
@@ -55,9 +53,9 @@ fn assert_same_bits(what: &str, got: &[f32], expected: &[f32]) {
 
 /// Compares a quantised product with integer arithmetic on the same quants, where only f32 rounding may differ, and
 /// with candle's product of the dequantised weights, where the rounding of activations may differ too.
-fn check_quantized(what: &str, weight: &QMatrix, x: &[f32], y: &[f32]) {
+fn check_quantized(what: &str, weight: &StoredMatrix, x: &[f32], y: &[f32]) {
     // An integer sum rounded to 24 bits, two scales, and in the worst case one addition per block.
-    let tolerance = (6 + weight.blocks()) as f64 * f64::from(f32::EPSILON);
+    let tolerance = (6 + weight.cols.div_ceil(BLOCK)) as f64 * f64::from(f32::EPSILON);
     let unquantized = reference::linear(weight, x);
     let (mut square, mut variance) = (0.0, 0.0);
     for (i, (got, exact)) in y.iter().zip(&unquantized).enumerate() {
@@ -209,31 +207,21 @@ fn the_largest_quants_do_not_overflow() {
 }
 
 /// A matrix with `quant(column)` in every row and the largest scales of both signs.
-fn filled(format: WeightFormat, rows: usize, cols: usize, quant: impl Fn(usize) -> i8) -> QMatrix {
-    let blocks = cols.div_ceil(BLOCK);
-    let quants = (0..rows * blocks * BLOCK).map(|at| at % (blocks * BLOCK));
-    let quants = quants.map(|col| if col < cols { quant(col) } else { 0 });
-    let row_scale = vec![1.0 / 32767.0; rows];
-    let block_scale = (0..rows * blocks)
-        .map(|at| if at % 3 == 2 { -32767 } else { 32767 })
-        .collect();
-    let values = if format == WeightFormat::Q8 {
-        Values::Q8(Q8Values {
-            row_scale,
-            block_scale,
-            quants: quants.collect(),
-        })
-    } else {
-        let nibbles: Vec<u8> = quants.map(|quant| (quant + 8) as u8).collect();
-        let pairs = nibbles.as_chunks::<2>().0.iter();
-        let nibbles = pairs.map(|[low, high]| low | high << 4).collect();
-        Values::Q4(Q4Values {
-            row_scale,
-            block_scale,
-            nibbles,
-        })
-    };
-    QMatrix { rows, cols, values }
+fn filled(
+    format: WeightFormat,
+    rows: usize,
+    cols: usize,
+    quant: impl Fn(usize) -> i8,
+) -> StoredMatrix {
+    let block_scale = |block| if block % 3 == 2 { -32767 } else { 32767 };
+    let shape = [rows, cols];
+    quantized(
+        format,
+        shape,
+        |_| 1.0 / 32767.0,
+        block_scale,
+        |_, col| quant(col),
+    )
 }
 
 #[test]
@@ -323,7 +311,7 @@ fn a_weight_takes_the_bytes_of_its_format() {
         // Full groups of rows and even numbers of blocks, as in every published model, need no padding.
         for (rows, cols) in [(4, 64), (8, 33), (64, 100)] {
             let be = &mut cpu(1);
-            let weight = be.upload(random.matrix(format, rows, cols));
+            let weight = be.weight(&random.matrix(format, rows, cols));
             assert_eq!(be.weight_bytes(&weight) as u64, format.bytes(rows, cols));
         }
     }
@@ -572,9 +560,8 @@ fn concat_add_and_last_row_are_exact() {
 #[test]
 fn a_destination_grows_and_shrinks_to_the_row_count_of_its_source() {
     let be = &mut cpu(1);
-    let mut builder = QMatrixBuilder::new(1, 1, WeightFormat::F32);
-    builder.push_row(&[2.0]);
-    let double = linear(be, &builder.finish(), None);
+    let two = StoredMatrix::from_values(WeightFormat::F32, 1, &[2.0]);
+    let double = linear(be, &two, None);
     let mut y = be.tensor(65, 1);
     for t_rows in [65, 3, 64, 1, 65] {
         let x = rows(be, 1, &vec![t_rows as f32; t_rows]);
@@ -639,7 +626,7 @@ fn a_wrong_shape_panics_with_the_tensors_name_before_the_device_is_called() {
         be.linear_add(&layer, &x, &mut y);
     });
     refused("embed", &|be| {
-        let table = be.upload(weight.clone());
+        let table = be.weight(&weight);
         let mut y = be.tensor(1, 8);
         be.embed(MODULE, &table, &[4], &mut y);
     });

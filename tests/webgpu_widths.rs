@@ -12,7 +12,7 @@ use pollster::block_on;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use zamba2::base::error::Error;
-use zamba2::base::quant::{QMatrixBuilder, WeightFormat};
+use zamba2::base::quant::{StoredMatrix, WeightFormat};
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterOptions, WebGpu};
 use zamba2::folder;
@@ -162,11 +162,8 @@ fn as_q4_rounds(dir: &Path, out: &Path) {
         } else {
             WeightFormat::Q4
         };
-        let mut builder = QMatrixBuilder::new(rows, cols, format);
-        for row in tensor.to_vec2::<f32>().unwrap() {
-            builder.push_row(&row);
-        }
-        let matrix = builder.finish();
+        let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+        let matrix = StoredMatrix::from_values(format, cols, &values);
         let mut values = vec![0.0; rows * cols];
         for (row, out) in values.chunks_mut(cols).enumerate() {
             matrix.dequantize_row(row, out);

@@ -1,5 +1,5 @@
-//! Weight formats: the host form of a weight matrix, its quantisation row by row, and the stored form of a row. It
-//! multiplies nothing; each device repacks a finished [`QMatrix`] for its own kernels.
+//! Weight formats: quantisation row by row, and the stored form of a row. It multiplies nothing; each device repacks
+//! stored rows for its own kernels as they arrive.
 //!
 //! A quantised row consists of blocks of [`BLOCK`] columns. A weight is `row_scale · block_scale · quant`, with an f32
 //! scale per row and an i16 scale per block: a kernel can then multiply by the block scale in integer arithmetic, and a
@@ -66,166 +66,95 @@ impl FromStr for WeightFormat {
     }
 }
 
-/// A weight matrix `[rows, cols]` on the host, row-major like the weight of a PyTorch `Linear`: y = W·x.
+/// A weight matrix `[rows, cols]` on the host, as stored rows: y = W·x, like the weight of a PyTorch `Linear`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct QMatrix {
+pub struct StoredMatrix {
+    pub format: WeightFormat,
     pub rows: usize,
     pub cols: usize,
-    pub values: Values,
+    /// `rows` rows in the form of [`store_row`].
+    pub bytes: Vec<u8>,
 }
 
-/// The contents of a [`QMatrix`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Values {
-    /// `[rows · cols]`
-    F32(Vec<f32>),
-    Q8(Q8Values),
-    Q4(Q4Values),
-}
-
-/// Eight-bit quants in −127..=127.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Q8Values {
-    /// `[rows]`
-    pub row_scale: Vec<f32>,
-    /// `[rows · blocks]`
-    pub block_scale: Vec<i16>,
-    /// `[rows · blocks · 32]`
-    pub quants: Vec<i8>,
-}
-
-/// Four-bit quants in −8..=7, stored as nibbles `quant + 8`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Q4Values {
-    /// `[rows]`
-    pub row_scale: Vec<f32>,
-    /// `[rows · blocks]`
-    pub block_scale: Vec<i16>,
-    /// `[rows · blocks · 16]`; byte k of a block holds column 2k in its low and column 2k+1 in its high nibble.
-    pub nibbles: Vec<u8>,
-}
-
-impl QMatrix {
-    pub fn blocks(&self) -> usize {
-        self.cols.div_ceil(BLOCK)
+impl StoredMatrix {
+    /// Quantises `values[rows · cols]`, which must be finite.
+    pub fn from_values(format: WeightFormat, cols: usize, values: &[f32]) -> Self {
+        let rows = values.len() / cols;
+        let mut bytes = vec![0; format.bytes(rows, cols) as usize];
+        let row_bytes = format.bytes(1, cols) as usize;
+        for (row, out) in values.chunks(cols).zip(bytes.chunks_mut(row_bytes)) {
+            store_row(format, row, out);
+        }
+        StoredMatrix {
+            format,
+            rows,
+            cols,
+            bytes,
+        }
     }
 
-    pub fn format(&self) -> WeightFormat {
-        match self.values {
-            Values::F32(_) => WeightFormat::F32,
-            Values::Q8(_) => WeightFormat::Q8,
-            Values::Q4(_) => WeightFormat::Q4,
-        }
+    /// Row `row` in its stored form.
+    pub fn row(&self, row: usize) -> &[u8] {
+        let row_bytes = self.format.bytes(1, self.cols) as usize;
+        &self.bytes[row * row_bytes..][..row_bytes]
     }
 
     /// Writes the weights of row `row` as f32 into `out` `[cols]`.
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols);
-        let blocks = self.blocks();
-        match &self.values {
-            Values::F32(values) => out.copy_from_slice(&values[row * self.cols..][..self.cols]),
-            Values::Q8(q) => {
-                for (col, out) in out.iter_mut().enumerate() {
-                    let block = row * blocks + col / BLOCK;
-                    let scale = q.row_scale[row] * f32::from(q.block_scale[block]);
-                    *out = scale * f32::from(q.quants[block * BLOCK + col % BLOCK]);
-                }
+        let row = self.row(row);
+        if self.format == WeightFormat::F32 {
+            for (out, value) in out.iter_mut().zip(row.as_chunks().0) {
+                *out = f32::from_le_bytes(*value);
             }
-            Values::Q4(q) => {
-                for (col, out) in out.iter_mut().enumerate() {
-                    let block = row * blocks + col / BLOCK;
-                    let scale = q.row_scale[row] * f32::from(q.block_scale[block]);
-                    let byte = q.nibbles[block * (BLOCK / 2) + col % BLOCK / 2];
-                    let nibble = if col % 2 == 0 { byte & 15 } else { byte >> 4 };
-                    *out = scale * (f32::from(nibble) - 8.0);
-                }
-            }
+            return;
+        }
+        let row = StoredRow::of(row, self.cols.div_ceil(BLOCK));
+        for (col, out) in out.iter_mut().enumerate() {
+            let scale = row.scale * f32::from(i16::from_le_bytes(row.block_scales[col / BLOCK]));
+            let quant = match self.format {
+                WeightFormat::Q4 => f32::from(row.quants[col / 2] >> (4 * (col % 2)) & 15) - 8.0,
+                _ => f32::from(row.quants[col].cast_signed()),
+            };
+            *out = scale * quant;
         }
     }
 }
 
-/// Builds a matrix row by row as the rows arrive; at most one of them is held as f32 at a time.
-#[derive(Debug)]
-pub struct QMatrixBuilder {
-    matrix: QMatrix,
-    rows_done: usize,
-    stored_row: Vec<u8>,
+/// The parts of a quantised row in its stored form.
+pub struct StoredRow<'a> {
+    pub scale: f32,
+    /// `[blocks]`, each an i16.
+    pub block_scales: &'a [[u8; 2]],
+    /// q8: `[blocks · 32]` of i8 in −127..=127. q4: `[blocks · 16]`; byte k of a block holds column 2k in its low and
+    /// column 2k+1 in its high nibble, as `quant + 8`.
+    pub quants: &'a [u8],
 }
 
-impl QMatrixBuilder {
-    pub fn new(rows: usize, cols: usize, format: WeightFormat) -> Self {
-        let blocks = cols.div_ceil(BLOCK);
-        let values = match format {
-            WeightFormat::F32 => Values::F32(Vec::with_capacity(rows * cols)),
-            WeightFormat::Q8 => Values::Q8(Q8Values {
-                row_scale: Vec::with_capacity(rows),
-                block_scale: Vec::with_capacity(rows * blocks),
-                quants: Vec::with_capacity(rows * blocks * BLOCK),
-            }),
-            WeightFormat::Q4 => Values::Q4(Q4Values {
-                row_scale: Vec::with_capacity(rows),
-                block_scale: Vec::with_capacity(rows * blocks),
-                nibbles: Vec::with_capacity(rows * blocks * BLOCK / 2),
-            }),
-        };
-        QMatrixBuilder {
-            matrix: QMatrix { rows, cols, values },
-            rows_done: 0,
-            stored_row: vec![0; format.bytes(1, cols) as usize],
+impl<'a> StoredRow<'a> {
+    pub fn of(row: &'a [u8], blocks: usize) -> Self {
+        let (scale, rest) = row
+            .split_first_chunk()
+            .expect("a stored row begins with its scale");
+        let (block_scales, quants) = rest.split_at(2 * blocks);
+        StoredRow {
+            scale: f32::from_le_bytes(*scale),
+            block_scales: block_scales.as_chunks().0,
+            quants,
         }
     }
+}
 
-    /// Appends a row of `cols` finite weights.
-    pub fn push_row(&mut self, row: &[f32]) {
-        assert_eq!(row.len(), self.matrix.cols);
-        let mut stored = std::mem::take(&mut self.stored_row);
-        store_row(self.matrix.format(), row, &mut stored);
-        let finite = self.push_stored(&stored);
-        assert!(finite, "finite weights have finite scales");
-        self.stored_row = stored;
+/// Whether the numbers of a stored row of `cols` columns are valid: finite, and scales in the symmetric range that the
+/// kernels rely on.
+pub fn is_valid_row(format: WeightFormat, cols: usize, row: &[u8]) -> bool {
+    if format == WeightFormat::F32 {
+        let mut values = row.as_chunks().0.iter().map(|v| f32::from_le_bytes(*v));
+        return values.all(f32::is_finite);
     }
-
-    /// Appends a row in the form of [`store_row`]. Returns false, and appends nothing, if a number is not finite or a
-    /// quant is out of range.
-    pub fn push_stored(&mut self, row: &[u8]) -> bool {
-        let blocks = self.matrix.blocks();
-        assert_eq!(
-            row.len() as u64,
-            self.matrix.format().bytes(1, self.matrix.cols)
-        );
-        assert!(self.rows_done < self.matrix.rows, "more rows than promised");
-        match &mut self.matrix.values {
-            Values::F32(values) => {
-                let floats = row.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
-                if floats.clone().any(|v| !v.is_finite()) {
-                    return false;
-                }
-                values.extend(floats);
-            }
-            Values::Q8(q) => {
-                let Some(quants) = take_scales(row, blocks, &mut q.row_scale, &mut q.block_scale)
-                else {
-                    return false;
-                };
-                q.quants.extend(quants.iter().map(|v| *v as i8));
-            }
-            Values::Q4(q) => {
-                let Some(nibbles) = take_scales(row, blocks, &mut q.row_scale, &mut q.block_scale)
-                else {
-                    return false;
-                };
-                q.nibbles.extend_from_slice(nibbles);
-            }
-        }
-        self.rows_done += 1;
-        true
-    }
-
-    /// Returns the matrix. Panics unless every row has been pushed.
-    pub fn finish(self) -> QMatrix {
-        assert_eq!(self.rows_done, self.matrix.rows, "rows are missing");
-        self.matrix
-    }
+    let row = StoredRow::of(row, cols.div_ceil(BLOCK));
+    let mut block_scales = row.block_scales.iter();
+    row.scale.is_finite() && block_scales.all(|scale| i16::from_le_bytes(*scale) != i16::MIN)
 }
 
 /// Writes the stored form of a row of finite weights: the row's f32 scale, the blocks' i16 scales and the quants (q8:
@@ -278,26 +207,6 @@ pub fn store_row(format: WeightFormat, row: &[f32], out: &mut [u8]) {
             }
         }
     }
-}
-
-/// Splits the scales off a stored row and returns the bytes after them; `None` if a scale is invalid.
-fn take_scales<'a>(
-    row: &'a [u8],
-    blocks: usize,
-    row_scale: &mut Vec<f32>,
-    block_scale: &mut Vec<i16>,
-) -> Option<&'a [u8]> {
-    let (scale, rest) = row.split_first_chunk()?;
-    let scale = f32::from_le_bytes(*scale);
-    let (scales, quants) = rest.split_at(2 * blocks);
-    let scales = scales.as_chunks().0.iter().map(|b| i16::from_le_bytes(*b));
-    // The kernels rely on a symmetric range.
-    if !scale.is_finite() || scales.clone().any(|v| v == i16::MIN) {
-        return None;
-    }
-    row_scale.push(scale);
-    block_scale.extend(scales);
-    Some(quants)
 }
 
 /// The row scale, and the block scales as multiples of it.
@@ -414,10 +323,8 @@ mod tests {
     }
 
     fn round_trip(cols: usize, format: WeightFormat) -> (Vec<f32>, Vec<f32>) {
-        let mut builder = QMatrixBuilder::new(2, cols, format);
-        builder.push_row(&row(cols, 1));
-        builder.push_row(&row(cols, 2));
-        let matrix = builder.finish();
+        let values = [row(cols, 1), row(cols, 2)].concat();
+        let matrix = StoredMatrix::from_values(format, cols, &values);
         let mut back = vec![0.0; cols];
         matrix.dequantize_row(1, &mut back);
         (row(cols, 2), back)
@@ -470,10 +377,8 @@ mod tests {
     #[test]
     fn a_row_of_zeros_dequantises_to_zeros() {
         for format in [WeightFormat::Q8, WeightFormat::Q4] {
-            let mut builder = QMatrixBuilder::new(1, 40, format);
-            builder.push_row(&[0.0; 40]);
             let mut back = [1.0; 40];
-            builder.finish().dequantize_row(0, &mut back);
+            StoredMatrix::from_values(format, 40, &[0.0; 40]).dequantize_row(0, &mut back);
             assert_eq!(back, [0.0; 40]);
         }
     }
@@ -482,10 +387,8 @@ mod tests {
     fn a_block_far_smaller_than_its_row_dequantises_to_about_zero() {
         let mut values = vec![1e-9; 64];
         values[..32].copy_from_slice(&[1.0; 32]);
-        let mut builder = QMatrixBuilder::new(1, 64, WeightFormat::Q4);
-        builder.push_row(&values);
         let mut back = [9.0; 64];
-        builder.finish().dequantize_row(0, &mut back);
+        StoredMatrix::from_values(WeightFormat::Q4, 64, &values).dequantize_row(0, &mut back);
         assert!(back[32..].iter().all(|v| v.abs() <= 1e-4));
     }
 

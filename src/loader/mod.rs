@@ -1,6 +1,5 @@
 //! Bytes in, blocks out. It does no I/O and takes bytes in schedule order, in pieces of any size: the same code runs
-//! natively, in the tests and in the browser. A matrix is quantised row by row as it arrives and uploaded to the
-//! device when it is whole, so the peak is one tensor above the finished model.
+//! natively, in the tests and in the browser. Rows are quantised as they arrive and go to the device at once.
 
 mod assemble;
 mod copies;
@@ -16,22 +15,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::error::{Error, Fact, Result};
-use crate::base::quant::{QMatrixBuilder, WeightFormat, all_finite, store_row};
+use crate::base::quant::{WeightFormat, all_finite, is_valid_row, store_row};
 use crate::loader::assemble::Parts;
 use crate::loader::copies::ContentHash;
 use crate::loader::safetensors::Dtype;
 use crate::loader::schedule::{ByteRange, LoadSchedule, PlannedTensor, TapsOrder, taps_order};
 use crate::model::Zamba2;
 use crate::model::module::{Origin, Role};
-use crate::ops::Ops;
 use crate::ops::device::Device;
+use crate::ops::{ArrivingWeight, Ops};
 
 /// Rows that a thread quantises before it asks for more.
 const ROWS_AT_ONCE: usize = 8;
 
 /// A tensor on its way.
-enum Growing {
-    Matrix(QMatrixBuilder),
+enum Arriving<D: Device> {
+    Matrix(ArrivingWeight<D>),
     Vector(Vec<f32>),
 }
 
@@ -57,12 +56,11 @@ pub struct WeightStream<D: Device> {
     format: WeightFormat,
     unit: usize,
     tensor: usize,
-    growing: Option<Growing>,
+    arriving: Option<Arriving<D>>,
     /// Bytes of a row that has not come whole.
     partial_row: Vec<u8>,
     partial_form: Form,
-    row: Vec<f32>,
-    /// Rows in their stored form, on their way to the matrix.
+    /// Rows in their stored form, on their way to the device.
     batch: Vec<u8>,
     rows_done: usize,
     parts: Parts<D>,
@@ -93,10 +91,9 @@ impl<D: Device> WeightStream<D> {
             format,
             unit: 0,
             tensor: 0,
-            growing: None,
+            arriving: None,
             partial_row: Vec::new(),
             partial_form: Form::Checkpoint,
-            row: Vec::new(),
             batch: Vec::new(),
             rows_done: 0,
             parts: Parts::default(),
@@ -167,30 +164,23 @@ impl<D: Device> WeightStream<D> {
                 Form::Checkpoint => checkpoint_row_bytes(tensor),
                 Form::Stored => tensor.stored_row_bytes(self.format) as usize,
             };
-            let left = tensor.rows() - self.rows_done;
-            let whole = (bytes.len() / row_bytes).min(left);
-            if whole > 1 && self.partial_row.is_empty() && form == Form::Checkpoint {
+            let missing = tensor.rows() - self.rows_done;
+            let whole = (bytes.len() / row_bytes).min(missing);
+            if whole > 0 && self.partial_row.is_empty() {
                 let (now, later) = bytes.split_at(whole * row_bytes);
                 bytes = later;
-                self.take_rows(ops, now, whole)?;
-                if whole == left {
-                    self.finish_tensor(ops, model);
-                }
-                continue;
-            }
-            let taken = (row_bytes - self.partial_row.len()).min(bytes.len());
-            let (now, later) = bytes.split_at(taken);
-            bytes = later;
-            if self.partial_row.is_empty() && now.len() == row_bytes {
-                self.take_row(now, form)?;
+                self.take_rows(ops, now, whole, form)?;
             } else {
+                let taken = (row_bytes - self.partial_row.len()).min(bytes.len());
+                let (now, later) = bytes.split_at(taken);
+                bytes = later;
                 self.partial_row.extend_from_slice(now);
                 self.partial_form = form;
                 if self.partial_row.len() < row_bytes {
                     return Ok(());
                 }
                 let row = std::mem::take(&mut self.partial_row);
-                self.take_row(&row, form)?;
+                self.take_rows(ops, &row, 1, form)?;
                 self.partial_row = row;
                 self.partial_row.clear();
             }
@@ -201,123 +191,107 @@ impl<D: Device> WeightStream<D> {
         Ok(())
     }
 
-    /// Takes whole rows of the matrix that is arriving, quantised on as many threads as the device may use.
-    fn take_rows(&mut self, ops: &Ops<D>, bytes: &[u8], n: usize) -> Result<()> {
+    /// Takes `n` whole rows of the tensor that is arriving.
+    fn take_rows(&mut self, ops: &mut Ops<D>, bytes: &[u8], n: usize, form: Form) -> Result<()> {
+        let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
+        let invalid_row = match (tensor.spec.role, form) {
+            (Role::Vector, _) => self.take_vector(bytes, form),
+            (_, Form::Checkpoint) => self.take_checkpoint_rows(ops, bytes, n),
+            (_, Form::Stored) => self.take_stored_rows(ops, bytes),
+        };
+        if let Some(row) = invalid_row {
+            let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
+            return Err(Error::NonFinite {
+                file: tensor.file.clone(),
+                tensor: tensor.name.clone(),
+                row: self.rows_done + row,
+            });
+        }
+        self.rows_done += n;
+        Ok(())
+    }
+
+    /// Takes a whole vector. Returns 0, its only row, if a number is not finite.
+    fn take_vector(&mut self, bytes: &[u8], form: Form) -> Option<usize> {
+        let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
+        let dtype = match form {
+            Form::Checkpoint => &tensor.entry.dtype,
+            Form::Stored => &Dtype::F32,
+        };
+        let mut values = Vec::with_capacity(tensor.cols());
+        dtype.decode(bytes, &mut values);
+        if !all_finite(&values) {
+            return Some(0);
+        }
+        if let (Some(stored), Form::Checkpoint) = (&mut self.stored, form) {
+            stored.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        }
+        self.arriving = Some(Arriving::Vector(values));
+        None
+    }
+
+    /// Takes rows of a matrix, quantised on as many threads as the device may use. Returns the first invalid row.
+    fn take_checkpoint_rows(&mut self, ops: &mut Ops<D>, bytes: &[u8], n: usize) -> Option<usize> {
         let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
         let format = tensor.spec.role.format(self.format);
         let (dtype, cols) = (&tensor.entry.dtype, tensor.cols());
         let row_bytes = bytes.len() / n;
         let stored_bytes = tensor.stored_row_bytes(self.format) as usize;
         let not_finite = AtomicUsize::new(usize::MAX);
-        self.batch.resize(n * stored_bytes, 0);
-        ops.for_each_piece(
-            &mut self.batch,
-            ROWS_AT_ONCE * stored_bytes,
-            &|piece, out| {
-                let mut row = Vec::with_capacity(cols);
-                for (i, out) in (piece * ROWS_AT_ONCE..).zip(out.chunks_mut(stored_bytes)) {
-                    row.clear();
-                    dtype.decode(&bytes[i * row_bytes..][..row_bytes], &mut row);
-                    if all_finite(&row) {
-                        store_row(format, &row, out);
-                    } else {
-                        not_finite.fetch_min(i, Ordering::Relaxed);
-                    }
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.resize(n * stored_bytes, 0);
+        ops.for_each_piece(&mut batch, ROWS_AT_ONCE * stored_bytes, &|piece, out| {
+            let mut row = Vec::with_capacity(cols);
+            for (i, out) in (piece * ROWS_AT_ONCE..).zip(out.chunks_mut(stored_bytes)) {
+                row.clear();
+                dtype.decode(&bytes[i * row_bytes..][..row_bytes], &mut row);
+                if all_finite(&row) {
+                    store_row(format, &row, out);
+                } else {
+                    not_finite.fetch_min(i, Ordering::Relaxed);
                 }
-            },
-        );
-        match not_finite.into_inner() {
-            usize::MAX => {}
-            row => {
-                return Err(Error::NonFinite {
-                    file: tensor.file.clone(),
-                    tensor: tensor.name.clone(),
-                    row: self.rows_done + row,
-                });
             }
-        }
-        let growing = self.growing.get_or_insert_with(|| {
-            Growing::Matrix(QMatrixBuilder::new(tensor.rows(), cols, format))
         });
-        let Growing::Matrix(builder) = growing else {
-            unreachable!("only a matrix has several rows")
+        let not_finite = not_finite.into_inner();
+        if not_finite < usize::MAX {
+            return Some(not_finite);
+        }
+        self.push_rows(ops, &batch);
+        if let Some(stored) = &mut self.stored {
+            stored.extend_from_slice(&batch);
+        }
+        self.batch = batch;
+        None
+    }
+
+    /// Takes rows of a matrix in their stored form. Returns the first invalid row.
+    fn take_stored_rows(&mut self, ops: &mut Ops<D>, bytes: &[u8]) -> Option<usize> {
+        let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
+        let format = tensor.spec.role.format(self.format);
+        let mut rows = bytes.chunks(tensor.stored_row_bytes(self.format) as usize);
+        let invalid = rows.position(|row| !is_valid_row(format, tensor.cols(), row));
+        if invalid.is_none() {
+            self.push_rows(ops, bytes);
+        }
+        invalid
+    }
+
+    /// Gives stored rows of the matrix that is arriving to the device.
+    fn push_rows(&mut self, ops: &mut Ops<D>, stored: &[u8]) {
+        let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
+        let arriving = self.arriving.get_or_insert_with(|| {
+            let format = tensor.spec.role.format(self.format);
+            Arriving::Matrix(ops.begin_weight(format, tensor.rows(), tensor.cols()))
+        });
+        let Arriving::Matrix(weight) = arriving else {
+            unreachable!("a vector is taken whole")
         };
-        for row in self.batch.chunks(stored_bytes) {
-            builder.push_stored(row);
-            if tensor.spec.origin == Origin::Compared {
+        ops.push_rows(weight, stored);
+        if tensor.spec.origin == Origin::Compared {
+            for row in stored.chunks(tensor.stored_row_bytes(self.format) as usize) {
                 self.hash.push_row(row);
             }
         }
-        if let Some(stored) = &mut self.stored {
-            stored.extend_from_slice(&self.batch);
-        }
-        self.rows_done += n;
-        Ok(())
-    }
-
-    /// Takes one whole row of the tensor that is arriving.
-    fn take_row(&mut self, bytes: &[u8], form: Form) -> Result<()> {
-        let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
-        let format = self.format;
-        let growing = self.growing.get_or_insert_with(|| match tensor.spec.role {
-            Role::Vector => Growing::Vector(Vec::with_capacity(tensor.cols())),
-            role => Growing::Matrix(QMatrixBuilder::new(
-                tensor.rows(),
-                tensor.cols(),
-                role.format(format),
-            )),
-        });
-        self.row.clear();
-        let is_compared = tensor.spec.origin == Origin::Compared;
-        let finite = match (form, growing) {
-            (Form::Stored, Growing::Matrix(builder)) => {
-                if is_compared {
-                    self.hash.push_row(bytes);
-                }
-                builder.push_stored(bytes)
-            }
-            (_, growing) => {
-                let dtype = match form {
-                    Form::Checkpoint => &tensor.entry.dtype,
-                    Form::Stored => &Dtype::F32,
-                };
-                dtype.decode(bytes, &mut self.row);
-                let finite = all_finite(&self.row);
-                match growing {
-                    _ if !finite => {}
-                    // A row of a matrix that came in two pieces.
-                    Growing::Matrix(builder) => {
-                        let format = tensor.spec.role.format(self.format);
-                        self.batch
-                            .resize(tensor.stored_row_bytes(self.format) as usize, 0);
-                        store_row(format, &self.row, &mut self.batch);
-                        builder.push_stored(&self.batch);
-                        if is_compared {
-                            self.hash.push_row(&self.batch);
-                        }
-                        if let Some(stored) = &mut self.stored {
-                            stored.extend_from_slice(&self.batch);
-                        }
-                    }
-                    Growing::Vector(values) => {
-                        values.extend_from_slice(&self.row);
-                        if let (Some(stored), Form::Checkpoint) = (&mut self.stored, form) {
-                            stored.extend(self.row.iter().flat_map(|v| v.to_le_bytes()));
-                        }
-                    }
-                }
-                finite
-            }
-        };
-        if !finite {
-            return Err(Error::NonFinite {
-                file: tensor.file.clone(),
-                tensor: tensor.name.clone(),
-                row: self.rows_done,
-            });
-        }
-        self.rows_done += 1;
-        Ok(())
     }
 
     /// Drops an incomplete row and returns what is missing of the unit that is arriving. `None` when all
@@ -342,11 +316,11 @@ impl<D: Device> WeightStream<D> {
         let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
         let (module, spec) = (tensor.module, tensor.spec.clone());
         let is_used_again = self.used_again.contains(&spec.name);
-        match self.growing.take().expect("a row has just come") {
-            Growing::Matrix(builder) => {
+        match self.arriving.take().expect("a row has just come") {
+            Arriving::Matrix(weight) => {
                 let weight = match spec.origin {
-                    Origin::Compared => self.held_once(ops, builder),
-                    _ => Arc::new(ops.upload(builder.finish())),
+                    Origin::Compared => self.shared_if_equal(ops, weight),
+                    _ => Arc::new(ops.finish_weight(weight)),
                 };
                 if is_used_again {
                     self.parts
@@ -355,7 +329,7 @@ impl<D: Device> WeightStream<D> {
                 }
                 self.parts.matrices.insert(module, weight);
             }
-            Growing::Vector(mut values) => {
+            Arriving::Vector(mut values) => {
                 if taps_order(&spec, &tensor.entry.shape) == Some(TapsOrder::ByTap) {
                     values = transposed(&values, spec.shape[0]);
                 }
@@ -377,7 +351,7 @@ impl<D: Device> WeightStream<D> {
 
     /// The weight for a completely received matrix. If an equal one is already loaded, its weight is shared: the new
     /// rows are dropped and subtracted from the counts of bytes and parameters.
-    fn held_once(&mut self, ops: &mut Ops<D>, builder: QMatrixBuilder) -> Arc<D::Weight> {
+    fn shared_if_equal(&mut self, ops: &mut Ops<D>, weight: ArrivingWeight<D>) -> Arc<D::Weight> {
         let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
         let (rows, cols) = (tensor.rows(), tensor.cols());
         let key = (std::mem::take(&mut self.hash), rows, cols);
@@ -387,7 +361,7 @@ impl<D: Device> WeightStream<D> {
             self.schedule.parameters -= rows as u64 * cols as u64;
             return Arc::clone(equal);
         }
-        let weight = Arc::new(ops.upload(builder.finish()));
+        let weight = Arc::new(ops.finish_weight(weight));
         self.known.insert(key, Arc::clone(&weight));
         weight
     }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use crate::base::error::Result;
-use crate::base::quant::{QMatrix, WeightFormat};
+use crate::base::quant::WeightFormat;
 use crate::ops::trace::{ModuleId, SpanId, SpanTime};
 
 /// Columns `start .. start + len` of a tensor.
@@ -185,6 +185,8 @@ pub trait Device: Sized {
     type Tensor: Tensor;
     /// A weight matrix in the layout of this device's kernels.
     type Weight: Weight;
+    /// A weight matrix whose rows are arriving.
+    type ArrivingWeight;
     /// Storage for the keys and values of a sequence.
     type KvRows;
 
@@ -214,8 +216,17 @@ pub trait Device: Sized {
         piece: usize,
         body: &(dyn Fn(usize, &mut [u8]) + Sync),
     );
-    /// Repacks a host matrix for the kernels and frees it.
-    fn upload(&mut self, matrix: QMatrix) -> Self::Weight;
+    /// Allocates a matrix for [`Device::push_rows`].
+    fn begin_weight(
+        &mut self,
+        format: WeightFormat,
+        rows: usize,
+        cols: usize,
+    ) -> Self::ArrivingWeight;
+    /// Repacks the next whole rows, in the form of [`crate::base::quant::store_row`], for the kernels.
+    fn push_rows(&mut self, weight: &mut Self::ArrivingWeight, rows: &[u8]);
+    /// Called when all rows have been pushed.
+    fn finish_weight(&mut self, weight: Self::ArrivingWeight) -> Self::Weight;
     /// Storage for `context` positions. A device without kernels for `format` uses a more exact one.
     fn kv_rows(&mut self, shape: &AttentionShape, context: usize, format: KvFormat)
     -> Self::KvRows;

@@ -8,7 +8,7 @@ pub mod work;
 
 use crate::base::clock::now_us;
 use crate::base::error::Result;
-use crate::base::quant::QMatrix;
+use crate::base::quant::{StoredMatrix, WeightFormat};
 use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, ModelSizes, Tensor};
 use crate::ops::trace::{ModuleId, Profiler, SpanId, SpanTime};
 use crate::ops::work::Work;
@@ -19,6 +19,13 @@ pub struct Ops<D: Device> {
     profiler: Profiler,
     /// The outermost block encoded last and its start time, until a fence ends it.
     unfenced: Option<(SpanId, f64)>,
+}
+
+/// A weight matrix whose rows are arriving.
+pub struct ArrivingWeight<D: Device> {
+    rows: D::ArrivingWeight,
+    missing_rows: usize,
+    row_bytes: usize,
 }
 
 impl<D: Device> Ops<D> {
@@ -105,9 +112,41 @@ impl<D: Device> Ops<D> {
         self.device.for_each_piece(data, piece, body);
     }
 
-    /// Repacks a host matrix for the device and frees it.
-    pub fn upload(&mut self, matrix: QMatrix) -> D::Weight {
-        self.device.upload(matrix)
+    /// Allocates a matrix whose rows are to come.
+    pub fn begin_weight(
+        &mut self,
+        format: WeightFormat,
+        rows: usize,
+        cols: usize,
+    ) -> ArrivingWeight<D> {
+        ArrivingWeight {
+            rows: self.device.begin_weight(format, rows, cols),
+            missing_rows: rows,
+            row_bytes: format.bytes(1, cols) as usize,
+        }
+    }
+
+    /// Repacks the next whole rows for the device. They must be valid stored rows
+    /// ([`crate::base::quant::is_valid_row`]).
+    pub fn push_rows(&mut self, weight: &mut ArrivingWeight<D>, rows: &[u8]) {
+        let n = rows.len() / weight.row_bytes;
+        assert_eq!(n * weight.row_bytes, rows.len(), "push_rows: whole rows");
+        assert!(n <= weight.missing_rows, "push_rows: too many rows");
+        weight.missing_rows -= n;
+        self.device.push_rows(&mut weight.rows, rows);
+    }
+
+    /// The matrix. Panics unless every row has been pushed.
+    pub fn finish_weight(&mut self, weight: ArrivingWeight<D>) -> D::Weight {
+        assert_eq!(weight.missing_rows, 0, "finish_weight: rows are missing");
+        self.device.finish_weight(weight.rows)
+    }
+
+    /// The weight for a whole matrix on the host.
+    pub fn weight(&mut self, matrix: &StoredMatrix) -> D::Weight {
+        let mut weight = self.begin_weight(matrix.format, matrix.rows, matrix.cols);
+        self.push_rows(&mut weight, &matrix.bytes);
+        self.finish_weight(weight)
     }
 
     /// An empty cache with capacity for `context` positions, in `format` or a more exact one.

@@ -1,6 +1,6 @@
 //! Linear layers and the lookup of embeddings.
 
-use zamba2::base::quant::{QMatrix, WeightFormat};
+use zamba2::base::quant::{StoredMatrix, WeightFormat};
 use zamba2::ops::Ops;
 use zamba2::ops::device::{Device, Linear};
 
@@ -13,16 +13,20 @@ pub const MODEL_WIDTHS: [(&str, WeightFormat, usize, usize); 3] = [
     ("7B down_proj, its first rows", WeightFormat::Q4, 14336, 130),
 ];
 
-pub fn linear<D: Device>(be: &mut Ops<D>, weight: &QMatrix, bias: Option<&[f32]>) -> Linear<D> {
+pub fn linear<D: Device>(
+    be: &mut Ops<D>,
+    weight: &StoredMatrix,
+    bias: Option<&[f32]>,
+) -> Linear<D> {
     Linear {
         module: MODULE,
-        weight: be.upload(weight.clone()).into(),
+        weight: be.weight(weight).into(),
         bias: bias.map(|bias| rows(be, bias.len(), bias)),
     }
 }
 
 /// W·x without a bias. // x [T, cols] → [T, rows]
-pub fn product<D: Device>(be: &mut Ops<D>, weight: &QMatrix, x: &[f32]) -> Vec<f32> {
+pub fn product<D: Device>(be: &mut Ops<D>, weight: &StoredMatrix, x: &[f32]) -> Vec<f32> {
     let linear = linear(be, weight, None);
     let x = rows(be, weight.cols, x);
     let mut y = be.tensor(65, weight.rows);
@@ -31,7 +35,10 @@ pub fn product<D: Device>(be: &mut Ops<D>, weight: &QMatrix, x: &[f32]) -> Vec<f
 }
 
 /// `body(name, weight, x)` for each format, width and number of rows.
-pub fn for_linear_cases(formats: &[WeightFormat], mut body: impl FnMut(&str, &QMatrix, &[f32])) {
+pub fn for_linear_cases(
+    formats: &[WeightFormat],
+    mut body: impl FnMut(&str, &StoredMatrix, &[f32]),
+) {
     let mut random = Random(1);
     for &format in formats {
         for (i, &cols) in WIDTHS.iter().enumerate() {
@@ -57,7 +64,7 @@ pub const LINEAR_F32: f64 = 2e-6;
 pub const TOKENS: [u32; 5] = [10, 0, 3, 3, 7];
 
 /// `body(what, table)` for each format and width.
-pub fn for_embed_cases(mut body: impl FnMut(&str, &QMatrix)) {
+pub fn for_embed_cases(mut body: impl FnMut(&str, &StoredMatrix)) {
     let mut random = Random(5);
     for format in FORMATS {
         for cols in WIDTHS {
@@ -69,9 +76,9 @@ pub fn for_embed_cases(mut body: impl FnMut(&str, &QMatrix)) {
     }
 }
 
-pub fn embed<D: Device>(be: &mut Ops<D>, table: &QMatrix, tokens: &[u32]) -> Vec<f32> {
+pub fn embed<D: Device>(be: &mut Ops<D>, table: &StoredMatrix, tokens: &[u32]) -> Vec<f32> {
     let mut y = be.tensor(tokens.len() + 3, table.cols);
-    let table = be.upload(table.clone());
+    let table = be.weight(table);
     be.embed(MODULE, &table, tokens, &mut y);
     read(be, &y)
 }

@@ -12,7 +12,7 @@ mod ssm_scan;
 mod top;
 
 use pollster::block_on;
-use zamba2::base::quant::{BLOCK, Q4Values, Q8Values, QMatrix, Values, WeightFormat};
+use zamba2::base::quant::{BLOCK, StoredMatrix, WeightFormat};
 use zamba2::ops::Ops;
 use zamba2::ops::device::Device;
 use zamba2::ops::trace::ModuleId;
@@ -57,40 +57,64 @@ impl Random {
 
     /// A matrix of uniform quants, independent of the quantiser: −8 and negative scales are as frequent as others.
     /// Weights are within ±1.2; padding is zero, as the format requires.
-    pub fn matrix(&mut self, format: WeightFormat, rows: usize, cols: usize) -> QMatrix {
-        let blocks = cols.div_ceil(BLOCK);
+    pub fn matrix(&mut self, format: WeightFormat, rows: usize, cols: usize) -> StoredMatrix {
+        if format == WeightFormat::F32 {
+            let values = self.numbers(rows * cols, -1.0, 1.0);
+            return StoredMatrix::from_values(format, cols, &values);
+        }
         let high = if format == WeightFormat::Q8 {
             127.0
         } else {
             7.0
         };
-        let row_scale = self.numbers(rows, 0.1, 1.0);
-        let row_scale = row_scale.iter().map(|v| v / 32767.0 / high).collect();
-        let block_scale = (0..rows * blocks)
+        let row_scales = self.numbers(rows, 0.1, 1.0);
+        let block_scales: Vec<i16> = (0..rows * cols.div_ceil(BLOCK))
             .map(|_| (self.bits() as i16).max(-32767))
             .collect();
-        let quants = (0..rows * blocks * BLOCK).map(|at| {
-            let is_padding = at % (blocks * BLOCK) >= cols;
-            if is_padding { 0 } else { self.bits() as i8 }
-        });
-        let values = match format {
-            WeightFormat::F32 => Values::F32(self.numbers(rows * cols, -1.0, 1.0)),
-            WeightFormat::Q8 => Values::Q8(Q8Values {
-                quants: quants.map(|v| v.max(-127)).collect(),
-                row_scale,
-                block_scale,
-            }),
-            WeightFormat::Q4 => {
-                let nibbles: Vec<u8> = quants.map(|v| ((v >> 4) + 8) as u8).collect();
-                let pairs = nibbles.as_chunks::<2>().0.iter();
-                Values::Q4(Q4Values {
-                    nibbles: pairs.map(|[low, high]| low | high << 4).collect(),
-                    row_scale,
-                    block_scale,
-                })
-            }
-        };
-        QMatrix { rows, cols, values }
+        let quants: Vec<i8> = (0..rows * cols)
+            .map(|_| match format {
+                WeightFormat::Q8 => (self.bits() as i8).max(-127),
+                _ => self.bits() as i8 >> 4,
+            })
+            .collect();
+        quantized(
+            format,
+            [rows, cols],
+            |row| row_scales[row] / 32767.0 / high,
+            |block| block_scales[block],
+            |row, col| quants[row * cols + col],
+        )
+    }
+}
+
+/// A quantised matrix with the given scales and quants. Padding is zero. Blocks are counted over all rows.
+pub fn quantized(
+    format: WeightFormat,
+    [rows, cols]: [usize; 2],
+    row_scale: impl Fn(usize) -> f32,
+    block_scale: impl Fn(usize) -> i16,
+    quant: impl Fn(usize, usize) -> i8,
+) -> StoredMatrix {
+    let blocks = cols.div_ceil(BLOCK);
+    let mut bytes = Vec::new();
+    for row in 0..rows {
+        bytes.extend(row_scale(row).to_le_bytes());
+        bytes.extend((row * blocks..(row + 1) * blocks).flat_map(|i| block_scale(i).to_le_bytes()));
+        let columns = 0..blocks * BLOCK;
+        let quants = columns.map(|col| if col < cols { quant(row, col) } else { 0 });
+        if format == WeightFormat::Q8 {
+            bytes.extend(quants.map(i8::cast_unsigned));
+        } else {
+            let nibbles: Vec<u8> = quants.map(|quant| (quant + 8) as u8).collect();
+            let pairs = nibbles.as_chunks::<2>().0.iter();
+            bytes.extend(pairs.map(|[low, high]| low | high << 4));
+        }
+    }
+    StoredMatrix {
+        format,
+        rows,
+        cols,
+        bytes,
     }
 }
 

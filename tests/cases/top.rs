@@ -1,6 +1,6 @@
 //! Top-k of logits, and the embedding of a token chosen by it.
 
-use zamba2::base::quant::QMatrix;
+use zamba2::base::quant::StoredMatrix;
 use zamba2::ops::Ops;
 use zamba2::ops::device::Device;
 use zamba2::text::sampling::Top;
@@ -109,7 +109,7 @@ pub fn check_fault(what: &str, logits: &[f32], token: u32, got: &Top) {
 }
 
 /// The embedding of the first token of a top-k list, taken from the second row of the lists.
-pub fn embed_top<D: Device>(be: &mut Ops<D>, table: &QMatrix, token: u32) -> Vec<f32> {
+pub fn embed_top<D: Device>(be: &mut Ops<D>, table: &StoredMatrix, token: u32) -> Vec<f32> {
     let mut logits = vec![0.0; table.rows];
     let mut lists = be.tensor(2, Top::row_len(2));
     for (row, largest) in [(0, (token + 1) % table.rows as u32), (1, token)] {
@@ -119,7 +119,7 @@ pub fn embed_top<D: Device>(be: &mut Ops<D>, table: &QMatrix, token: u32) -> Vec
         be.top(MODULE, &logits, row, &mut lists);
     }
     let mut y = be.tensor(1, table.cols);
-    let table = be.upload(table.clone());
+    let table = be.weight(table);
     be.embed_top(MODULE, &table, &lists, 1, &mut y);
     read(be, &y)
 }

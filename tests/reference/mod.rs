@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use candle_core::{D, Device, Tensor};
-use zamba2::base::quant::{BLOCK, QMatrix, Values};
+use zamba2::base::quant::{BLOCK, StoredMatrix, StoredRow, WeightFormat};
 
 /// A candle matrix in f64. // values [rows · cols]
 pub fn matrix(values: &[f32], rows: usize, cols: usize) -> Tensor {
@@ -17,7 +17,7 @@ fn numbers(tensor: candle_core::Result<Tensor>) -> Vec<f64> {
 }
 
 /// The weights that a stored matrix represents, row-major.
-pub fn dequantized(matrix: &QMatrix) -> Vec<f32> {
+pub fn dequantized(matrix: &StoredMatrix) -> Vec<f32> {
     let mut values = vec![0.0; matrix.rows * matrix.cols];
     for (row, out) in values.chunks_mut(matrix.cols).enumerate() {
         matrix.dequantize_row(row, out);
@@ -26,14 +26,14 @@ pub fn dequantized(matrix: &QMatrix) -> Vec<f32> {
 }
 
 /// x·Wᵀ with the dequantised weights. // x [T, cols] → [T, rows]
-pub fn linear(weight: &QMatrix, x: &[f32]) -> Vec<f64> {
+pub fn linear(weight: &StoredMatrix, x: &[f32]) -> Vec<f64> {
     let (rows, cols) = (weight.rows, weight.cols);
     let w = matrix(&dequantized(weight), rows, cols);
     numbers(matrix(x, x.len() / cols, cols).matmul(&w.t().unwrap()))
 }
 
 /// Σ|w·x| of every output, which the rounding of f32 sums is relative to. // x [T, cols] → [T, rows]
-pub fn linear_magnitudes(weight: &QMatrix, x: &[f32]) -> Vec<f64> {
+pub fn linear_magnitudes(weight: &StoredMatrix, x: &[f32]) -> Vec<f64> {
     let (rows, cols) = (weight.rows, weight.cols);
     let w = matrix(&dequantized(weight), rows, cols).abs().unwrap();
     let x = matrix(x, x.len() / cols, cols).abs().unwrap();
@@ -55,11 +55,11 @@ pub struct QuantizedSum {
 /// The product of row `row` of a q8 or q4 matrix with `x`. Blocks of activations are quantised in f32 to at most 32767
 /// per 32 (q8) or 127 per 64 (q4), rounding half to even, as `src/device/cpu/linear/activations.rs` does. The rest is
 /// exact. // x [cols]
-pub fn quantized_sum(weight: &QMatrix, row: usize, x: &[f32]) -> QuantizedSum {
-    let (high, columns) = match weight.values {
-        Values::F32(_) => panic!("f32 has no quants"),
-        Values::Q8(_) => (32767.0f32, 32),
-        Values::Q4(_) => (127.0, 64),
+pub fn quantized_sum(weight: &StoredMatrix, row: usize, x: &[f32]) -> QuantizedSum {
+    let (high, columns) = match weight.format {
+        WeightFormat::F32 => panic!("f32 has no quants"),
+        WeightFormat::Q8 => (32767.0f32, 32),
+        WeightFormat::Q4 => (127.0, 64),
     };
     let mut sum = QuantizedSum {
         value: 0.0,
@@ -93,21 +93,21 @@ pub fn quantized_sum(weight: &QMatrix, row: usize, x: &[f32]) -> QuantizedSum {
     sum
 }
 
-fn block_scale(weight: &QMatrix, row: usize, block: usize) -> f64 {
-    let (row_scale, block_scale) = match &weight.values {
-        Values::F32(_) => panic!("f32 has no scales"),
-        Values::Q8(q) => (&q.row_scale, &q.block_scale),
-        Values::Q4(q) => (&q.row_scale, &q.block_scale),
-    };
-    f64::from(row_scale[row]) * f64::from(block_scale[row * weight.blocks() + block])
+fn parts(weight: &StoredMatrix, row: usize) -> StoredRow<'_> {
+    StoredRow::of(weight.row(row), weight.cols.div_ceil(BLOCK))
 }
 
-fn weight_quant(weight: &QMatrix, row: usize, column: usize) -> i64 {
-    let at = row * weight.blocks() * BLOCK + column;
-    match &weight.values {
-        Values::F32(_) => panic!("f32 has no quants"),
-        Values::Q8(q) => i64::from(q.quants[at]),
-        Values::Q4(q) => i64::from(q.nibbles[at / 2] >> (4 * (at % 2)) & 15) - 8,
+fn block_scale(weight: &StoredMatrix, row: usize, block: usize) -> f64 {
+    let row = parts(weight, row);
+    f64::from(row.scale) * f64::from(i16::from_le_bytes(row.block_scales[block]))
+}
+
+fn weight_quant(weight: &StoredMatrix, row: usize, column: usize) -> i64 {
+    let quants = parts(weight, row).quants;
+    match weight.format {
+        WeightFormat::F32 => panic!("f32 has no quants"),
+        WeightFormat::Q8 => i64::from(quants[column].cast_signed()),
+        WeightFormat::Q4 => i64::from(quants[column / 2] >> (4 * (column % 2)) & 15) - 8,
     }
 }
 

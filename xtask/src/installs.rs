@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
@@ -42,8 +43,16 @@ const OWN_NODE: &str = "node@22.23.3";
 // Folders in which the system and its packages register Vulkan drivers.
 const VULKAN_DRIVERS: [&str; 2] = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
 
+/// Held while something is looked for and installed: the lanes of `test` would otherwise start the same package manager
+/// twice, and both rustup and dpkg allow one.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    INSTALLING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Ensures that Rust can compile for `target`.
 pub fn rust_target(workspace: &Workspace, steps: &Steps, target: &str) -> Result<()> {
+    let _installing = one_at_a_time();
     // rustc works for every way of installing Rust; rustup only for its own toolchains.
     let libraries = first_line(workspace.program("rustc").args([
         "--print",
@@ -59,6 +68,7 @@ pub fn rust_target(workspace: &Workspace, steps: &Steps, target: &str) -> Result
 
 /// Ensures that the standard library's sources are installed, for the builds that compile it.
 pub fn rust_sources(workspace: &Workspace, steps: &Steps) -> Result<()> {
+    let _installing = one_at_a_time();
     let root = first_line(workspace.program("rustc").args(["--print", "sysroot"]));
     let manifest = "lib/rustlib/src/rust/library/std/Cargo.toml";
     if root.is_some_and(|root| Path::new(&root).join(manifest).is_file()) {
@@ -74,6 +84,7 @@ pub fn rust_component(
     subcommand: &str,
     component: &str,
 ) -> Result<()> {
+    let _installing = one_at_a_time();
     if first_line(workspace.cargo().args([subcommand, "--version"])).is_some() {
         return Ok(());
     }
@@ -96,6 +107,7 @@ fn rustup(workspace: &Workspace, steps: &Steps, arguments: &[&str]) -> Result<()
 
 /// Returns a PATH with sufficiently new `node` and `npm`.
 pub fn node(workspace: &Workspace, steps: &Steps) -> Result<OsString> {
+    let _installing = one_at_a_time();
     let path = env::var_os("PATH").unwrap_or_default();
     if node_major(&path).is_none() {
         debian_packages(
@@ -148,6 +160,7 @@ fn node_major(path: &OsStr) -> Option<u32> {
 
 /// Finds a Chromium-based browser, or installs one.
 pub fn browser(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
+    let _installing = one_at_a_time();
     if let Some(named) = env::var_os(BROWSER_VARIABLE) {
         let named = PathBuf::from(named);
         if !named.is_file() {
@@ -184,6 +197,7 @@ fn browser_on_path() -> Option<PathBuf> {
 /// Installs a graphics adapter for the WebGPU tests, a software adapter if needed. Without one these tests report that
 /// they were skipped, so a failed install affects nothing else.
 pub fn graphics_adapter(workspace: &Workspace, steps: &Steps) {
+    let _installing = one_at_a_time();
     let is_linux = env::consts::OS == "linux";
     if !is_linux
         || VULKAN_DRIVERS
@@ -248,6 +262,8 @@ fn may_use_sudo(workspace: &Workspace, wanted: &str, list: &str) -> Result<bool>
 
 fn apt_get(workspace: &Workspace, steps: &Steps, is_root: bool, arguments: &[&str]) -> Result<()> {
     let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
+    // A desktop's own updates may hold dpkg's lock.
+    words.extend(["-o", "DPkg::Lock::Timeout=300"]);
     words.extend(arguments);
     if !is_root {
         // The password is asked for here, because the command itself runs without a terminal.

@@ -15,7 +15,7 @@ mod top;
 mod vecmath;
 
 use crate::base::error::Result;
-use crate::base::quant::QMatrix;
+use crate::base::quant::WeightFormat;
 use crate::ops::device::{
     AttentionShape, Ceilings, Cols, Conv1d, Device, GatedNorm, KvCache, KvFormat, Linear, Norm,
     Rope, Ssm, SsmInput,
@@ -23,7 +23,7 @@ use crate::ops::device::{
 use crate::threads::pool::{Pieces, Pool};
 pub use kv_cache::CpuKvRows;
 use linear::Activations;
-pub use linear::CpuWeight;
+pub use linear::{ArrivingWeight, CpuWeight};
 use ssm_scan::ScanScratch;
 pub use tensor::CpuTensor;
 
@@ -62,6 +62,7 @@ impl Cpu {
 impl Device for Cpu {
     type Tensor = CpuTensor;
     type Weight = CpuWeight;
+    type ArrivingWeight = ArrivingWeight;
     type KvRows = CpuKvRows;
 
     const TOKENS_AHEAD: usize = 1;
@@ -85,8 +86,16 @@ impl Device for Cpu {
         self.pool.run(pieces, Pieces::new(data, piece), body);
     }
 
-    fn upload(&mut self, matrix: QMatrix) -> CpuWeight {
-        CpuWeight::new(&self.pool, matrix)
+    fn begin_weight(&mut self, format: WeightFormat, rows: usize, cols: usize) -> ArrivingWeight {
+        ArrivingWeight::new(format, rows, cols)
+    }
+
+    fn push_rows(&mut self, weight: &mut ArrivingWeight, rows: &[u8]) {
+        weight.push_rows(&self.pool, rows);
+    }
+
+    fn finish_weight(&mut self, weight: ArrivingWeight) -> CpuWeight {
+        weight.finish()
     }
 
     fn kv_rows(&mut self, shape: &AttentionShape, context: usize, format: KvFormat) -> CpuKvRows {

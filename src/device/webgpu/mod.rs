@@ -25,7 +25,7 @@ mod uniforms;
 mod weight;
 
 use crate::base::error::Result;
-use crate::base::quant::QMatrix;
+use crate::base::quant::WeightFormat;
 use crate::ops::device::{
     AttentionShape, Ceilings, Cols, Conv1d, Device, GatedNorm, KvCache, KvFormat, Linear,
     ModelSizes, Norm, Rope, Ssm, SsmInput,
@@ -40,7 +40,7 @@ pub use recorder::Counts;
 use recorder::Recorder;
 use ssm_scan::DualScratch;
 pub use tensor::WebGpuTensor;
-pub use weight::WebGpuWeight;
+pub use weight::{ArrivingWeight, WebGpuWeight};
 
 /// Splits bytes into pieces and calls the body with each index and piece; see [`Device::for_each_piece`].
 pub type HostThreads = Box<dyn Fn(&mut [u8], usize, &(dyn Fn(usize, &mut [u8]) + Sync))>;
@@ -122,6 +122,7 @@ fn product<const N: usize>(sizes: [usize; N]) -> u64 {
 impl Device for WebGpu {
     type Tensor = WebGpuTensor;
     type Weight = WebGpuWeight;
+    type ArrivingWeight = ArrivingWeight;
     type KvRows = WebGpuKvRows;
 
     /// Readbacks are most expensive where decode steps are fast: eight steps share one.
@@ -149,8 +150,17 @@ impl Device for WebGpu {
         (self.host)(data, piece, body);
     }
 
-    fn upload(&mut self, matrix: QMatrix) -> WebGpuWeight {
-        WebGpuWeight::new(&mut self.recorder, &matrix, self.facts.max_binding_bytes)
+    fn begin_weight(&mut self, format: WeightFormat, rows: usize, cols: usize) -> ArrivingWeight {
+        let max_binding_bytes = self.facts.max_binding_bytes;
+        ArrivingWeight::new(&mut self.recorder, [rows, cols], format, max_binding_bytes)
+    }
+
+    fn push_rows(&mut self, weight: &mut ArrivingWeight, rows: &[u8]) {
+        weight.push_rows(&mut self.recorder, rows);
+    }
+
+    fn finish_weight(&mut self, weight: ArrivingWeight) -> WebGpuWeight {
+        weight.finish(&mut self.recorder)
     }
 
     fn kv_rows(

@@ -153,6 +153,13 @@ impl Recorder {
             .write_buffer(&buffer.buffer, 0, &to_whole_words(bytes));
     }
 
+    /// Writes to a buffer that nothing recorded uses. // offset and the length of bytes: multiples of 4
+    pub fn write_unused(&mut self, buffer: &DeviceBuffer, offset_bytes: u64, bytes: &[u8]) {
+        self.queue.write_buffer(&buffer.buffer, offset_bytes, bytes);
+        // Otherwise the copies that wait for a submission would add up to the whole model.
+        self.queue.submit([]);
+    }
+
     /// Sets `buffer` to zeros.
     pub fn clear(&mut self, buffer: &DeviceBuffer) {
         self.commands.push(Command::Clear(buffer.buffer.clone()));

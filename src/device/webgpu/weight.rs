@@ -1,7 +1,7 @@
 //! Weight matrices in the layout of the kernels: quants and scales in separate buffers, split by rows if a matrix is
 //! larger than a binding. The kernels are chosen in `linear.rs` and `embed.rs`.
 
-use crate::base::quant::{BLOCK, QMatrix, Values, WeightFormat};
+use crate::base::quant::{BLOCK, WeightFormat};
 use crate::device::webgpu::buffer::DeviceBuffer;
 use crate::device::webgpu::kernels::Kernel;
 use crate::device::webgpu::recorder::Recorder;
@@ -9,9 +9,9 @@ use crate::ops::device::Weight;
 
 /// Columns per group. Rows are padded to whole groups.
 pub const GROUP: usize = 8;
-/// A part is repacked in host memory before it is uploaded, so a large binding limit must not make it larger than that
-/// can hold: wasm has 32-bit addresses.
-const MAX_PART_BYTES: u64 = 1 << 30;
+/// Rows are gathered in host memory up to about this size before they are written, because each write costs a message
+/// to the browser's GPU process.
+const WRITE_BYTES: usize = 4 << 20;
 
 /// Consecutive rows of a matrix, in one binding.
 pub struct WeightPart {
@@ -63,6 +63,14 @@ impl WebGpuWeight {
         self.n_groups * group_bytes(self.format)
     }
 
+    /// Bytes of a row's scales.
+    fn scale_bytes(&self) -> usize {
+        match self.format {
+            WeightFormat::F32 => 0,
+            WeightFormat::Q8 | WeightFormat::Q4 => 4 * (1 + self.cols.div_ceil(BLOCK).div_ceil(2)),
+        }
+    }
+
     /// Selects the kernel for this format from those for f32, q8 and q4.
     pub fn kernel(&self, [f32, q8, q4]: [Kernel; 3]) -> Kernel {
         match self.format {
@@ -71,95 +79,117 @@ impl WebGpuWeight {
             WeightFormat::Q4 => q4,
         }
     }
+}
 
-    /// Repacks `matrix` into buffers of at most `max_binding_bytes` each.
-    pub fn new(recorder: &mut Recorder, matrix: &QMatrix, max_binding_bytes: u64) -> WebGpuWeight {
-        let (rows, cols) = (matrix.rows, matrix.cols);
-        let n_groups = match matrix.values {
-            Values::F32(_) => cols.div_ceil(GROUP),
-            Values::Q8(_) | Values::Q4(_) => matrix.blocks() * (BLOCK / GROUP),
+/// A weight matrix whose first rows have arrived.
+pub struct ArrivingWeight {
+    weight: WebGpuWeight,
+    /// Rows that have been written to their buffers.
+    rows_written: usize,
+    /// Rows after those: quants, and scales as in [`WeightPart`].
+    quants: Vec<u8>,
+    scales: Vec<u8>,
+}
+
+impl ArrivingWeight {
+    /// Creates the buffers, of at most `max_binding_bytes` each.
+    pub fn new(
+        recorder: &mut Recorder,
+        [rows, cols]: [usize; 2],
+        format: WeightFormat,
+        max_binding_bytes: u64,
+    ) -> ArrivingWeight {
+        let n_groups = match format {
+            WeightFormat::F32 => cols.div_ceil(GROUP),
+            WeightFormat::Q8 | WeightFormat::Q4 => cols.div_ceil(BLOCK) * (BLOCK / GROUP),
         };
-        let row_bytes = n_groups * group_bytes(matrix.format());
-        let part_rows = rows_per_part(max_binding_bytes, row_bytes, rows);
-        let mut bytes = 0;
-        let parts = (0..rows).step_by(part_rows).map(|first_row| {
-            let rows = part_rows.min(rows - first_row);
-            let (quants, scales) = packed_rows(matrix, first_row, rows, row_bytes);
-            bytes += quants.len() + scales.len();
-            WeightPart {
-                first_row,
-                rows,
-                quants: recorder.create_from(&quants),
-                scales: recorder.create_from(&scales),
-            }
-        });
-        WebGpuWeight {
-            format: matrix.format(),
+        let mut weight = WebGpuWeight {
+            format,
             rows,
             cols,
             n_groups,
-            parts: parts.collect(),
-            bytes,
+            parts: Vec::new(),
+            bytes: 0,
+        };
+        let (row_bytes, scale_bytes) = (weight.row_bytes(), weight.scale_bytes());
+        weight.bytes = rows * (row_bytes + scale_bytes);
+        let part_rows = rows_per_part(max_binding_bytes, row_bytes, rows);
+        let parts = (0..rows).step_by(part_rows).map(|first_row| {
+            let rows = part_rows.min(rows - first_row);
+            WeightPart {
+                first_row,
+                rows,
+                quants: recorder.create((rows * row_bytes) as u64),
+                scales: recorder.create((rows * scale_bytes) as u64),
+            }
+        });
+        weight.parts = parts.collect();
+        ArrivingWeight {
+            weight,
+            rows_written: 0,
+            quants: Vec::new(),
+            scales: Vec::new(),
         }
+    }
+
+    /// Takes the next rows, which are in the form of [`crate::base::quant::store_row`].
+    pub fn push_rows(&mut self, recorder: &mut Recorder, rows: &[u8]) {
+        let weight = &self.weight;
+        let (row_bytes, scale_bytes) = (weight.row_bytes(), weight.scale_bytes());
+        let scales = match weight.format {
+            WeightFormat::F32 => 0,
+            WeightFormat::Q8 | WeightFormat::Q4 => 4 + 2 * weight.cols.div_ceil(BLOCK),
+        };
+        let stored_bytes = weight.format.bytes(1, weight.cols) as usize;
+        for row in rows.chunks(stored_bytes) {
+            let (scales, quants) = row.split_at(scales);
+            let (rows_end, scales_end) = (
+                self.quants.len() + row_bytes,
+                self.scales.len() + scale_bytes,
+            );
+            self.quants.extend_from_slice(quants);
+            self.quants.resize(rows_end, 0);
+            self.scales.extend_from_slice(scales);
+            self.scales.resize(scales_end, 0);
+            if rows_end >= WRITE_BYTES {
+                self.write(recorder);
+            }
+        }
+    }
+
+    pub fn finish(mut self, recorder: &mut Recorder) -> WebGpuWeight {
+        self.write(recorder);
+        self.weight
+    }
+
+    /// Writes the gathered rows to their buffers.
+    fn write(&mut self, recorder: &mut Recorder) {
+        let (row_bytes, scale_bytes) = (self.weight.row_bytes(), self.weight.scale_bytes());
+        let rows = self.rows_written..self.rows_written + self.quants.len() / row_bytes;
+        for part in &self.weight.parts {
+            let first = rows.start.max(part.first_row);
+            let end = rows.end.min(part.first_row + part.rows);
+            if first >= end {
+                continue;
+            }
+            for (buffer, bytes, width) in [
+                (&part.quants, &self.quants, row_bytes),
+                (&part.scales, &self.scales, scale_bytes),
+            ] {
+                let bytes = &bytes[(first - rows.start) * width..(end - rows.start) * width];
+                recorder.write_unused(buffer, ((first - part.first_row) * width) as u64, bytes);
+            }
+        }
+        self.rows_written = rows.end;
+        self.quants.clear();
+        self.scales.clear();
     }
 }
 
 /// How many of `rows` rows a part has. In 64 bits: a limit of 2³² bytes is 0 as wasm's `usize`.
 fn rows_per_part(max_binding_bytes: u64, row_bytes: usize, rows: usize) -> usize {
-    let fitting = max_binding_bytes.min(MAX_PART_BYTES) / row_bytes.max(1) as u64;
+    let fitting = max_binding_bytes / row_bytes.max(1) as u64;
     fitting.clamp(1, rows.max(1) as u64) as usize
-}
-
-/// The quants and the scales of a range of rows.
-fn packed_rows(
-    matrix: &QMatrix,
-    first: usize,
-    rows: usize,
-    row_bytes: usize,
-) -> (Vec<u8>, Vec<u8>) {
-    let blocks = matrix.blocks();
-    match &matrix.values {
-        Values::F32(values) => {
-            let values = &values[first * matrix.cols..][..rows * matrix.cols];
-            let mut numbers = Vec::with_capacity(rows * row_bytes);
-            for row in values.chunks(matrix.cols) {
-                let end = numbers.len() + row_bytes;
-                numbers.extend(row.iter().flat_map(|v| v.to_le_bytes()));
-                numbers.resize(end, 0);
-            }
-            (numbers, Vec::new())
-        }
-        Values::Q8(q) => {
-            let quants = &q.quants[first * row_bytes..][..rows * row_bytes];
-            let quants = quants.iter().map(|quant| quant.cast_unsigned());
-            let scales = packed_scales(&q.row_scale, &q.block_scale, blocks, first, rows);
-            (quants.collect(), scales)
-        }
-        Values::Q4(q) => {
-            let nibbles = &q.nibbles[first * row_bytes..][..rows * row_bytes];
-            let scales = packed_scales(&q.row_scale, &q.block_scale, blocks, first, rows);
-            (nibbles.to_vec(), scales)
-        }
-    }
-}
-
-fn packed_scales(
-    row_scale: &[f32],
-    block_scale: &[i16],
-    blocks: usize,
-    first: usize,
-    rows: usize,
-) -> Vec<u8> {
-    let row_bytes = 4 * (1 + blocks.div_ceil(2));
-    let mut scales = Vec::with_capacity(rows * row_bytes);
-    for row in first..first + rows {
-        let end = scales.len() + row_bytes;
-        scales.extend(row_scale[row].to_le_bytes());
-        let of_blocks = &block_scale[row * blocks..][..blocks];
-        scales.extend(of_blocks.iter().flat_map(|scale| scale.to_le_bytes()));
-        scales.resize(end, 0);
-    }
-    scales
 }
 
 #[cfg(test)]
@@ -174,9 +204,8 @@ mod tests {
     }
 
     #[test]
-    fn a_part_fits_the_binding_and_the_host() {
+    fn a_part_fits_the_binding() {
         assert_eq!(rows_per_part(128 << 20, 8192, 32_000), 16_384);
-        assert_eq!(rows_per_part(u64::MAX, 1 << 20, 4096), 1024);
         // A row that is larger than a binding is refused by the device itself.
         assert_eq!(rows_per_part(100, 4096, 7), 1);
         assert_eq!(rows_per_part(1 << 20, 64, 0), 1);

@@ -14,15 +14,15 @@ mod f32;
 mod q4;
 mod q8;
 
-use crate::base::quant::{BLOCK, QMatrix, Values, WeightFormat};
+use crate::base::quant::{BLOCK, StoredRow, WeightFormat};
 use crate::base::simd::F32x4;
 use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::{Linear, Weight};
-use crate::threads::pool::{Pool, Stripe, Stripes};
+use crate::threads::pool::{Pieces, Pool, Stripe, Stripes};
 pub use activations::Activations;
 use f32::F32Product;
-use q4::{Q4Pair, Q4Product};
+use q4::{Q4Block, Q4Pair, Q4Product};
 use q8::{Q8Block, Q8Product};
 
 /// Rows per group: one per lane of a vector.
@@ -178,24 +178,123 @@ impl Epilogue<'_> {
     }
 }
 
-impl CpuWeight {
-    /// Repacks a host matrix and frees it.
-    pub fn new(pool: &Pool, matrix: QMatrix) -> CpuWeight {
-        let (rows, cols, n_blocks) = (matrix.rows, matrix.cols, matrix.blocks());
-        let layout = match matrix.values {
-            Values::F32(values) => Layout::F32(values),
-            Values::Q8(q) => Layout::Q8 {
-                row_scale: in_groups(&q.row_scale),
-                blocks: q8::pack(pool, &q, rows, n_blocks),
+/// A weight matrix whose first rows have arrived.
+pub struct ArrivingWeight {
+    weight: CpuWeight,
+    rows_done: usize,
+}
+
+impl ArrivingWeight {
+    pub fn new(format: WeightFormat, rows: usize, cols: usize) -> ArrivingWeight {
+        let (groups, n_blocks) = (rows.div_ceil(GROUP), cols.div_ceil(BLOCK));
+        let layout = match format {
+            WeightFormat::F32 => Layout::F32(Vec::with_capacity(rows * cols)),
+            WeightFormat::Q8 => Layout::Q8 {
+                row_scale: vec![[0.0; GROUP]; groups],
+                blocks: vec![Q8Block::EMPTY; groups * n_blocks],
             },
-            Values::Q4(q) => Layout::Q4 {
-                row_scale: in_groups(&q.row_scale),
-                pairs: q4::pack(pool, &q, rows, n_blocks),
+            WeightFormat::Q4 => Layout::Q4 {
+                row_scale: vec![[0.0; GROUP]; groups],
+                pairs: vec![[Q4Block::EMPTY; 2]; groups * n_blocks.div_ceil(2)],
             },
         };
-        CpuWeight { rows, cols, layout }
+        ArrivingWeight {
+            weight: CpuWeight { rows, cols, layout },
+            rows_done: 0,
+        }
     }
 
+    /// Interleaves the next rows, which are in the form of [`crate::base::quant::store_row`].
+    pub fn push_rows(&mut self, pool: &Pool, rows: &[u8]) {
+        let n_blocks = self.weight.cols.div_ceil(BLOCK);
+        let first = self.rows_done;
+        match &mut self.weight.layout {
+            Layout::F32(values) => {
+                let numbers = rows.as_chunks().0.iter();
+                values.extend(numbers.map(|number| f32::from_le_bytes(*number)));
+                self.rows_done = values.len() / self.weight.cols;
+            }
+            Layout::Q8 { row_scale, blocks } => {
+                let row_bytes = WeightFormat::Q8.bytes(1, self.weight.cols) as usize;
+                let rows = StoredRows::new(rows, row_bytes, n_blocks);
+                rows.scales_into(row_scale, first);
+                rows.interleave(pool, first, blocks, n_blocks, q8::set_row);
+                self.rows_done += rows.len();
+            }
+            Layout::Q4 { row_scale, pairs } => {
+                let row_bytes = WeightFormat::Q4.bytes(1, self.weight.cols) as usize;
+                let rows = StoredRows::new(rows, row_bytes, n_blocks);
+                rows.scales_into(row_scale, first);
+                rows.interleave(pool, first, pairs, n_blocks.div_ceil(2), q4::set_row);
+                self.rows_done += rows.len();
+            }
+        }
+    }
+
+    pub fn finish(self) -> CpuWeight {
+        self.weight
+    }
+}
+
+/// Consecutive quantised rows in their stored form.
+#[derive(Clone, Copy)]
+struct StoredRows<'a> {
+    bytes: &'a [u8],
+    row_bytes: usize,
+    n_blocks: usize,
+}
+
+impl<'a> StoredRows<'a> {
+    fn new(bytes: &'a [u8], row_bytes: usize, n_blocks: usize) -> Self {
+        StoredRows {
+            bytes,
+            row_bytes,
+            n_blocks,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() / self.row_bytes
+    }
+
+    fn row(&self, row: usize) -> StoredRow<'a> {
+        StoredRow::of(
+            &self.bytes[row * self.row_bytes..][..self.row_bytes],
+            self.n_blocks,
+        )
+    }
+
+    /// Writes the row scales; the first row here is row `first` of W. // row_scale [groups]
+    fn scales_into(&self, row_scale: &mut [[f32; GROUP]], first: usize) {
+        let places = &mut row_scale.as_flattened_mut()[first..];
+        for (row, place) in places.iter_mut().take(self.len()).enumerate() {
+            *place = self.row(row).scale;
+        }
+    }
+
+    /// Calls `set_row(packed, r, row)` for every row, where `packed` is its group and r its place in the group. The
+    /// first row here is row `first` of W. // packed [groups, width]
+    fn interleave<T: Send>(
+        &self,
+        pool: &Pool,
+        first: usize,
+        packed: &mut [T],
+        width: usize,
+        set_row: impl Fn(&mut [T], usize, &StoredRow) + Sync,
+    ) {
+        let groups = first / GROUP..(first + self.len()).div_ceil(GROUP);
+        let packed = &mut packed[groups.start * width..groups.end * width];
+        pool.run(groups.len(), Pieces::new(packed, width), |piece, packed| {
+            let group_row = (groups.start + piece) * GROUP;
+            let rows = first.max(group_row)..(first + self.len()).min(group_row + GROUP);
+            for row in rows {
+                set_row(packed, row - group_row, &self.row(row - first));
+            }
+        });
+    }
+}
+
+impl CpuWeight {
     pub fn bytes(&self) -> usize {
         match &self.layout {
             Layout::F32(values) => size_of_val(&values[..]),
@@ -269,16 +368,6 @@ impl CpuWeight {
     }
 }
 
-/// Row scales by group; the last group is padded with zeros.
-fn in_groups(row_scale: &[f32]) -> Vec<[f32; GROUP]> {
-    let groups = row_scale.chunks(GROUP).map(|scales| {
-        let mut group = [0.0; GROUP];
-        group[..scales.len()].copy_from_slice(scales);
-        group
-    });
-    groups.collect()
-}
-
 /// Distributes the groups of W over the threads. // y [T, rows]
 fn run<P: Product>(pool: &Pool, product: &P, rows: usize, epilogue: &Epilogue, y: &mut [f32]) {
     let groups = rows.div_ceil(GROUP);
@@ -344,21 +433,24 @@ fn run_matrix<P: Product>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::quant::{QMatrixBuilder, WeightFormat};
+    use crate::base::quant::{StoredMatrix, WeightFormat};
 
+    /// In pieces that begin and end inside groups of rows.
     #[test]
     fn a_packed_row_dequantises_to_the_host_row() {
         for format in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
-            let (rows, cols) = (6, 45);
-            let mut builder = QMatrixBuilder::new(rows, cols, format);
-            for r in 0..rows {
-                let row: Vec<f32> = (0..cols)
-                    .map(|c| ((r * 31 + c * 17) % 23) as f32 - 11.0)
-                    .collect();
-                builder.push_row(&row);
+            let (rows, cols) = (14, 45);
+            let values: Vec<f32> = (0..rows * cols)
+                .map(|i| ((i / cols * 31 + i % cols * 17) % 23) as f32 - 11.0)
+                .collect();
+            let host = StoredMatrix::from_values(format, cols, &values);
+            let row_bytes = host.bytes.len() / rows;
+            let mut arriving = ArrivingWeight::new(format, rows, cols);
+            for pieces in [0..1, 1..6, 6..8, 8..14] {
+                let bytes = &host.bytes[pieces.start * row_bytes..pieces.end * row_bytes];
+                arriving.push_rows(&Pool::new(2), bytes);
             }
-            let host = builder.finish();
-            let packed = CpuWeight::new(&Pool::new(1), host.clone());
+            let packed = arriving.finish();
             for r in 0..rows {
                 let (mut a, mut b) = (vec![0.0; cols], vec![0.0; cols]);
                 host.dequantize_row(r, &mut a);

@@ -10,14 +10,13 @@
 
 use std::hint::black_box;
 
-use crate::base::quant::{BLOCK, Q4Values};
+use crate::base::quant::{BLOCK, StoredRow};
 use crate::base::simd::{
     F32x4, I8x16, I32x4, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
     unpack,
 };
 use crate::device::cpu::linear::activations::Q4Activation;
 use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles};
-use crate::threads::pool::{Pieces, Pool};
 
 /// Steps per block in a matrix kernel.
 const STEPS: usize = BLOCK / STEP_COLUMNS;
@@ -36,32 +35,23 @@ pub struct Q4Block {
 /// The two blocks of a group that share a block of activations.
 pub type Q4Pair = [Q4Block; 2];
 
-/// Interleaves the canonical form. Missing rows of the last group and a missing block of the last pair get scales of
-/// zero. // [groups, ⌈blocks / 2⌉]
-pub fn pack(pool: &Pool, q: &Q4Values, rows: usize, n_blocks: usize) -> Vec<Q4Pair> {
-    let (groups, n_pairs) = (rows.div_ceil(GROUP), n_blocks.div_ceil(2));
-    let mut pairs = vec![[EMPTY; 2]; groups * n_pairs];
-    pool.run(groups, Pieces::new(&mut pairs, n_pairs), |group, pairs| {
-        let packed = pairs.as_flattened_mut();
-        for r in 0..GROUP.min(rows - group * GROUP) {
-            let first = (group * GROUP + r) * n_blocks;
-            let scales = &q.block_scale[first..][..n_blocks];
-            let nibbles = q.nibbles[first * BLOCK / 2..].chunks(BLOCK / 2);
-            for ((packed, scale), nibbles) in packed.iter_mut().zip(scales).zip(nibbles) {
-                packed.scale[r] = *scale;
-                packed.set_row(r, nibbles);
-            }
-        }
-    });
-    pairs
+/// Interleaves row r of a group. // pairs [⌈blocks / 2⌉]
+pub fn set_row(pairs: &mut [Q4Pair], r: usize, row: &StoredRow) {
+    let packed = pairs.as_flattened_mut().iter_mut();
+    let nibbles = row.quants.chunks(BLOCK / 2);
+    for ((packed, scale), nibbles) in packed.zip(row.block_scales).zip(nibbles) {
+        packed.scale[r] = i16::from_le_bytes(*scale);
+        packed.set_row(r, nibbles);
+    }
 }
 
-const EMPTY: Q4Block = Q4Block {
-    nibbles: [[0; 16]; 4],
-    scale: [0; GROUP],
-};
-
 impl Q4Block {
+    /// Missing rows of the last group and a missing block of the last pair keep scales of zero.
+    pub const EMPTY: Q4Block = Q4Block {
+        nibbles: [[0; 16]; 4],
+        scale: [0; GROUP],
+    };
+
     /// Interleaves the canonical bytes of one row (column 2k in the low nibble, 2k+1 in the high one).
     fn set_row(&mut self, r: usize, bytes: &[u8]) {
         for (vector, bytes) in self.nibbles.iter_mut().zip(bytes.as_chunks::<4>().0) {

@@ -4,11 +4,10 @@
 
 use std::hint::black_box;
 
-use crate::base::quant::{BLOCK, Q8Values};
+use crate::base::quant::{BLOCK, StoredRow};
 use crate::base::simd::{F32x4, I8x16, I16x8, I32x4};
 use crate::device::cpu::linear::activations::Q8Activation;
 use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles};
-use crate::threads::pool::{Pieces, Pool};
 
 /// Blocks of a panel that are unpacked at once: 12 KB.
 const RUN: usize = 16;
@@ -20,37 +19,27 @@ pub struct Q8Block {
     scale: [i16; GROUP],
 }
 
-/// Interleaves the canonical form. Missing rows of the last group get scales of zero. // [groups, blocks]
-pub fn pack(pool: &Pool, q: &Q8Values, rows: usize, n_blocks: usize) -> Vec<Q8Block> {
-    let groups = rows.div_ceil(GROUP);
-    let empty = Q8Block {
-        quants: [[0; 16]; 8],
-        scale: [0; GROUP],
-    };
-    let mut blocks = vec![empty; groups * n_blocks];
-    pool.run(
-        groups,
-        Pieces::new(&mut blocks, n_blocks),
-        |group, blocks| {
-            for r in 0..GROUP.min(rows - group * GROUP) {
-                let first = (group * GROUP + r) * n_blocks;
-                let scales = &q.block_scale[first..][..n_blocks];
-                let quants = q.quants[first * BLOCK..].chunks(BLOCK);
-                for ((packed, scale), quants) in blocks.iter_mut().zip(scales).zip(quants) {
-                    packed.scale[r] = *scale;
-                    let fours = quants.as_chunks::<4>().0;
-                    for (vector, [a, b, c, d]) in packed.quants.iter_mut().zip(fours) {
-                        vector[2 * r..2 * r + 2].copy_from_slice(&[*a, *b]);
-                        vector[8 + 2 * r..8 + 2 * r + 2].copy_from_slice(&[*c, *d]);
-                    }
-                }
-            }
-        },
-    );
-    blocks
+/// Interleaves row r of a group. // blocks [n_blocks]
+pub fn set_row(blocks: &mut [Q8Block], r: usize, row: &StoredRow) {
+    let quants = row.quants.chunks(BLOCK);
+    for ((packed, scale), quants) in blocks.iter_mut().zip(row.block_scales).zip(quants) {
+        packed.scale[r] = i16::from_le_bytes(*scale);
+        let fours = quants.as_chunks::<4>().0;
+        for (vector, four) in packed.quants.iter_mut().zip(fours) {
+            let [a, b, c, d] = four.map(u8::cast_signed);
+            vector[2 * r..2 * r + 2].copy_from_slice(&[a, b]);
+            vector[8 + 2 * r..8 + 2 * r + 2].copy_from_slice(&[c, d]);
+        }
+    }
 }
 
 impl Q8Block {
+    /// Missing rows of the last group keep scales of zero.
+    pub const EMPTY: Q8Block = Q8Block {
+        quants: [[0; 16]; 8],
+        scale: [0; GROUP],
+    };
+
     /// Writes row `r` of the block as f32.
     pub fn dequantize(&self, r: usize, row_scale: f32, out: &mut [f32]) {
         let scale = row_scale * f32::from(self.scale[r]);
