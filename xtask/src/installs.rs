@@ -25,8 +25,10 @@ const INSTALL: Step = Step {
     usual_s: 40,
 };
 
-// Any Chromium-based browser runs the tests; these are its names in package managers.
-const BROWSERS: [&str; 5] = [
+// Any Chromium-based browser runs the tests; these are its names in package managers. The headless shell is Chromium
+// without its own windows: the same engine, and the tests take two thirds of the time.
+const BROWSERS: [&str; 6] = [
+    "chromium-headless-shell",
     "chromium",
     "chromium-browser",
     "google-chrome",
@@ -174,14 +176,14 @@ pub fn browser(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     if let Some(found) = browser_on_path() {
         return Ok(found);
     }
-    debian_packages(
-        workspace,
-        steps,
-        "A Chromium-based browser, which runs the browser tests,",
-        &["chromium"],
-    )?;
+    let wanted = "A Chromium-based browser, which runs the browser tests,";
+    // Not every release of Debian has the headless shell.
+    let shell = debian_packages(workspace, steps, wanted, &["chromium-headless-shell"]);
+    if shell.is_err() {
+        debian_packages(workspace, steps, wanted, &["chromium"])?;
+    }
     browser_on_path().with_context(|| {
-        format!("chromium was installed but is not on PATH; set {BROWSER_VARIABLE} to its path")
+        format!("a browser was installed but is not on PATH; set {BROWSER_VARIABLE} to its path")
     })
 }
 
