@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use zamba2::base::error::Error;
 use zamba2::text::chat::{ChatTemplate, Content, SpecialTokens};
 use zamba2::text::stream::TextStream;
-use zamba2::text::tokenizer::Tokenizer;
 
 use super::{NOON, PATIENCE, VOCAB_SIZE, byte_level, fallback, id_of, message, read};
 
