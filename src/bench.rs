@@ -86,7 +86,7 @@ pub fn run(cpu: Cpu) -> KernelReport {
     let ceilings = ops.device().ceilings();
     let mut kernels = Vec::new();
     let (hidden, d_inner, d_in_proj, d_state, n_heads) = (2048, 4096, 8512, 128, 64);
-    for format in [WeightFormat::Q4, WeightFormat::Q8, WeightFormat::F32] {
+    for format in WeightFormat::ALL.into_iter().rev() {
         for (name, rows, cols) in [
             ("in_proj", d_in_proj, hidden),
             ("out_proj", hidden, d_inner),
@@ -215,12 +215,7 @@ fn linear(
         .collect();
     let x = tensor(ops, tokens, shape[1]);
     let mut y = ops.tensor(tokens, shape[0]);
-    let peak = match format {
-        WeightFormat::Q4 => ceilings.int8_gmacs_per_s,
-        // 16-bit operands: half as many per vector.
-        WeightFormat::Q8 => ceilings.int16_gmacs_per_s,
-        WeightFormat::F32 => ceilings.f32_gmacs_per_s,
-    };
+    let peak = ceilings.gmacs_per_s(format.arithmetic());
     let cost = CallCost::new(work::linear(tokens, shape, format, false), peak);
     time(ceilings, kernel, tokens, cost, copies, |call| {
         ops.linear(&linears[call], &x, &mut y);

@@ -17,7 +17,8 @@ use crate::model::module::{Role, Slot, TensorSpec};
 use crate::model::{NumericSettings, Zamba2};
 use crate::ops::Ops;
 use crate::ops::device::{
-    AttentionShape, Conv1d, Device, GatedNorm, KvFormat, Linear, Norm, Rope, Ssm, SsmInput, split,
+    AttentionShape, Conv1d, Device, Draw, GatedNorm, KvFormat, Linear, Norm, Rope, Ssm, SsmInput,
+    split,
 };
 use crate::ops::trace::ModuleId;
 use crate::text::sampling::Top;
@@ -340,7 +341,21 @@ async fn top_ops<D: Device>(
     results.push(("top's sum".into(), vec![listed.sum as f32]));
     let mut y = ops.tensor(1, width); // [1, width]
     ops.embed_top(MODULE, &table, &top, 0, &mut y);
-    push_result(ops, results, "embed_top", 1, &y).await
+    push_result(ops, results, "embed_top", 1, &y).await?;
+    for random in [0.1, 0.5, 0.9] {
+        // Far enough from every edge of the distribution that f32 rounding moves no draw.
+        let draw = Draw {
+            top_k: k,
+            temperature: 0.3,
+            top_p: 0.95,
+            min_p: 0.01,
+            random,
+        };
+        ops.draw(MODULE, &draw, 0, &mut top);
+        ops.embed_top(MODULE, &table, &top, 0, &mut y);
+        push_result(ops, results, "draw", 1, &y).await?;
+    }
+    Ok(())
 }
 
 /// The logits of a small f32 model with both kinds of blocks, after its prompt and after each decode step. Both devices

@@ -280,6 +280,12 @@ fn top_names_the_first_logit_that_is_not_finite() {
 }
 
 #[test]
+fn draw_gives_the_token_of_the_definition_at_every_setting() {
+    let be = &mut cpu(1);
+    for_draw_cases(|case| assert_eq!(draw(be, case), case.expected, "{}", case.what));
+}
+
+#[test]
 fn embed_top_gives_the_embedding_of_the_first_token_of_a_top_k_list() {
     let be = &mut cpu(1);
     for_embed_cases(|what, table| {

@@ -24,6 +24,8 @@ use crate::support::{Golden, goldens};
 const PROBABILITY: f64 = 1e-5;
 /// Past the second state checkpoint, which is taken after 32 tokens.
 const TOKENS: usize = 40;
+/// Of the embedded model.
+const LONG_TOKENS: usize = 500;
 /// The prefill's token is read alone, then one, two, four and eight tokens per readback.
 const FIRST_OF_READING: [usize; 8] = [0, 1, 2, 4, 8, 16, 24, 32];
 const HOST: Lookahead = Lookahead {
@@ -248,6 +250,69 @@ fn check_every_read_mode<B: Device>(make: &dyn Fn() -> B) {
 #[test]
 fn every_read_mode_gives_the_tokens_and_ranks_of_full_logits() {
     on_both!(check_every_read_mode);
+}
+
+/// The device has drawn with the numbers of a seed, and the sampler goes on with those of another one.
+fn check_other_draws<B: Device>(make: &dyn Fn() -> B) {
+    let net = &nets()[0];
+    let [mut multi_step, mut host] = pair(make, net, 200);
+    let drawn = |seed| GenerateOptions {
+        sampling: SamplingOptions {
+            temperature: 1.5,
+            seed,
+            ..SamplingOptions::default()
+        },
+        ..greedy(TOKENS)
+    };
+    // At every position within the readbacks.
+    for n in 1..20 {
+        let both = [&mut multi_step, &mut host].map(|session| {
+            session.start(&net.prompt, drawn(1)).unwrap();
+            let first = steps(session, n);
+            session.continue_sequence(drawn(2)).unwrap();
+            [first, steps(session, usize::MAX)].concat()
+        });
+        assert_same(&format!("after {n}"), &both[0], &both[1]);
+    }
+}
+
+#[test]
+fn where_the_device_drew_another_token_than_the_sampler_it_goes_back() {
+    on_both!(check_other_draws);
+}
+
+/// The embedded model's text, drawn with several settings by the device and by the host.
+fn check_long_draws<B: Device>(make: &dyn Fn() -> B) {
+    let net = embedded();
+    let [mut multi_step, mut host] = pair(make, &net, 600);
+    for (temperature, top_k, top_p, min_p, seed) in [
+        (0.7, 40, 0.95, 0.0, 42),
+        (1.3, 64, 1.0, 0.0, 7),
+        (1.0, 20, 0.8, 0.1, 1),
+    ] {
+        let options = GenerateOptions {
+            sampling: SamplingOptions {
+                temperature,
+                top_k,
+                top_p,
+                min_p,
+                seed,
+                repetition_penalty: 1.0,
+            },
+            alternatives: 0,
+            checkpoints: false,
+            ..greedy(LONG_TOKENS)
+        };
+        let what = format!("{:?}", options.sampling);
+        let expected = run(&mut host, &net, &options);
+        assert_eq!(expected.len(), LONG_TOKENS);
+        assert_same(&what, &run(&mut multi_step, &net, &options), &expected);
+    }
+}
+
+#[test]
+fn a_long_text_drawn_on_the_device_is_that_of_the_host() {
+    on_both!(check_long_draws);
 }
 
 /// Whatever follows a stop equals what the oracle gives, and continuing equals a run without the stop.
@@ -529,16 +594,17 @@ fn multi_step_decoding_takes_one_submission_per_token_and_one_per_readback() {
     let fewer = counts(&mut session, net, &without_checkpoints(greedy(8)));
     assert_eq!(fewer.bind_groups_made, multi_step.bind_groups_made);
 
-    // One token per readback when the host samples, when modules are recorded, and when one step exceeds the time
-    // limit.
+    // Drawn tokens are chosen on the device, too; the last token of a readback is drawn by the host alone.
     let drawn = without_checkpoints(GenerateOptions {
         sampling: SamplingOptions::default(),
         ..greedy(24)
     });
-    let one_by_one = (24, 2 * 24);
     let lists = counts(&mut session, net, &drawn);
-    assert_eq!((lists.readbacks, lists.submissions), one_by_one);
-    assert_eq!(lists.dispatches, multi_step.dispatches);
+    assert_eq!((lists.readbacks, lists.submissions), (6, 24 + 6));
+    assert_eq!(lists.dispatches, multi_step.dispatches + 24 - 6);
+
+    // One token per readback when modules are recorded and when one step exceeds the time limit.
+    let one_by_one = (24, 2 * 24);
     session.set_recording(Level::Module);
     let recorded = counts(&mut session, net, &options);
     assert_eq!((recorded.readbacks, recorded.submissions), one_by_one);

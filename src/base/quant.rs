@@ -21,7 +21,18 @@ pub enum WeightFormat {
     Q4,
 }
 
+/// The integers or floats that a kernel multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    Int8,
+    Int16,
+    F32,
+}
+
 impl WeightFormat {
+    /// All formats, the most exact first.
+    pub const ALL: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4];
+
     pub fn name(self) -> &'static str {
         match self {
             WeightFormat::F32 => "f32",
@@ -39,14 +50,48 @@ impl WeightFormat {
         }
     }
 
+    /// Bits of one weight, without scales.
+    pub const fn bits(self) -> usize {
+        match self {
+            WeightFormat::F32 => 32,
+            WeightFormat::Q8 => 8,
+            WeightFormat::Q4 => 4,
+        }
+    }
+
+    /// Whether rows consist of blocks with scales.
+    pub fn is_quantized(self) -> bool {
+        self != WeightFormat::F32
+    }
+
+    /// What the CPU's matrix kernels multiply.
+    pub fn arithmetic(self) -> Arithmetic {
+        match self {
+            WeightFormat::F32 => Arithmetic::F32,
+            WeightFormat::Q8 => Arithmetic::Int16,
+            WeightFormat::Q4 => Arithmetic::Int8,
+        }
+    }
+
+    /// Bytes of the scales of a stored row of `cols` columns.
+    pub fn scale_bytes(self, cols: usize) -> usize {
+        if self.is_quantized() {
+            4 + 2 * cols.div_ceil(BLOCK)
+        } else {
+            0
+        }
+    }
+
     /// Bytes of a `rows × cols` matrix in this format.
     pub fn bytes(self, rows: usize, cols: usize) -> u64 {
-        let (rows, blocks) = (rows as u64, cols.div_ceil(BLOCK) as u64);
-        match self {
-            WeightFormat::F32 => rows * cols as u64 * 4,
-            WeightFormat::Q8 => rows * (4 + blocks * 34),
-            WeightFormat::Q4 => rows * (4 + blocks * 18),
-        }
+        let stored_cols = if self.is_quantized() {
+            cols.next_multiple_of(BLOCK)
+        } else {
+            cols
+        };
+        // In 64 bits: a matrix may be larger than wasm's addresses.
+        let row_bytes = self.scale_bytes(cols) as u64 + (stored_cols * self.bits() / 8) as u64;
+        rows as u64 * row_bytes
     }
 }
 
@@ -54,15 +99,12 @@ impl FromStr for WeightFormat {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "f32" => Ok(WeightFormat::F32),
-            "q8" => Ok(WeightFormat::Q8),
-            "q4" => Ok(WeightFormat::Q4),
-            _ => Err(Error::Setting {
-                name: "weights".into(),
-                fact: Fact::not_one_of(name, "f32, q8, q4"),
-            }),
-        }
+        let mut formats = WeightFormat::ALL.into_iter();
+        let found = formats.find(|format| format.name() == name);
+        found.ok_or_else(|| Error::Setting {
+            name: "weights".into(),
+            fact: Fact::not_one_of(name, &WeightFormat::ALL.map(WeightFormat::name).join(", ")),
+        })
     }
 }
 

@@ -169,11 +169,7 @@ fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(),
     let prefill_macs = linear_macs(&works(arguments.prompt as usize));
     let decode = works(1);
     let (decode_macs, decode_weight_bytes) = (linear_macs(&decode), weight_bytes(&decode));
-    let peak = match arguments.weights {
-        WeightFormat::Q4 => ceilings.int8_gmacs_per_s,
-        WeightFormat::Q8 => ceilings.int16_gmacs_per_s,
-        WeightFormat::F32 => ceilings.f32_gmacs_per_s,
-    };
+    let peak = ceilings.gmacs_per_s(arguments.weights.arithmetic());
     let output = Output {
         weights: arguments.weights.name(),
         backend: session.backend().label(),

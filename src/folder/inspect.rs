@@ -22,8 +22,6 @@ use crate::model::config::Config;
 use crate::model::module::Origin;
 use crate::session::{context_length, kv_format};
 
-const FORMATS: [WeightFormat; 3] = [WeightFormat::Q4, WeightFormat::Q8, WeightFormat::F32];
-
 /// What is known of a checkpoint: as far as its files could be read.
 #[derive(Debug, Default, Serialize)]
 pub struct Inspection {
@@ -117,7 +115,7 @@ impl Inspection {
         self.warn_of_names(config, &shards)?;
         let context = context_length(config, WeightFormat::Q4, None)?;
         let mut memory_bytes = BTreeMap::new();
-        for format in FORMATS {
+        for format in WeightFormat::ALL.into_iter().rev() {
             let weights = LoadSchedule::new(config, &shards, format)?.weights_bytes;
             let cache = Cache::<Cpu>::bytes(config, context, kv_format(format));
             memory_bytes.insert(format.name(), weights + cache);

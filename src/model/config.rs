@@ -11,6 +11,8 @@ use crate::model::config::fields::Fields;
 use crate::ops::device::AttentionShape;
 
 const FILE: &str = "config.json";
+/// The `model_type` of the family that is supported.
+pub const MODEL_TYPE: &str = "zamba2";
 /// What the reference sets `max_position_embeddings` to for `use_long_context`, whatever the field says.
 const LONG_CONTEXT_POSITIONS: usize = 16_384;
 
@@ -63,7 +65,7 @@ impl Config {
         let fields = Fields::parse(FILE, text)?;
         let model_type = fields.text("model_type")?;
         let model_type = model_type.ok_or_else(|| fields.missing("model_type"))?;
-        if model_type != "zamba2" {
+        if model_type != MODEL_TYPE {
             return Err(Error::Architecture {
                 file: FILE.into(),
                 found: model_type.into(),

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use crate::base::error::Result;
-use crate::base::quant::WeightFormat;
+use crate::base::quant::{Arithmetic, WeightFormat};
 use crate::ops::trace::{ModuleId, SpanId, SpanTime};
 
 /// Columns `start .. start + len` of a tensor.
@@ -144,6 +144,19 @@ pub struct ModelSizes {
     pub kv_format: KvFormat,
 }
 
+/// How a device draws a token from a top-k list: as [`Sampler`](crate::text::sampling::Sampler) does after its penalty,
+/// in f32.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// Entries of the list that may be drawn, at least 1.
+    pub top_k: usize,
+    pub temperature: f32,
+    pub top_p: f32,
+    pub min_p: f32,
+    /// A uniform random number in 0..=1.
+    pub random: f32,
+}
+
 /// Peak rates of a device, measured with all its threads.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Ceilings {
@@ -157,6 +170,17 @@ pub struct Ceilings {
     pub f32_gmacs_per_s: f64,
     /// Read bandwidth of memory, measured on a buffer much larger than any cache.
     pub read_gb_per_s: f64,
+}
+
+impl Ceilings {
+    /// Multiply-adds of `arithmetic`.
+    pub fn gmacs_per_s(&self, arithmetic: Arithmetic) -> f64 {
+        match arithmetic {
+            Arithmetic::Int8 => self.int8_gmacs_per_s,
+            Arithmetic::Int16 => self.int16_gmacs_per_s,
+            Arithmetic::F32 => self.f32_gmacs_per_s,
+        }
+    }
 }
 
 /// The shape of a tensor on a device.
@@ -294,8 +318,11 @@ pub trait Device: Sized {
     /// Writes the [`Top`](crate::text::sampling::Top) of one row of logits to row `row` of y, which becomes y's last
     /// row. It has as many entries as fit y's width.
     fn top(&mut self, logits: &Self::Tensor, row: usize, y: &mut Self::Tensor);
-    /// y = the embedding of the most probable token in row `row` of `top`, without a readback of that token. Any row of
-    /// the table if the logits were not finite.
+    /// Draws a token from row `row` of `top` and writes it in the place of the row's chosen token, which is the most
+    /// probable one before.
+    fn draw(&mut self, draw: &Draw, row: usize, top: &mut Self::Tensor);
+    /// y = the embedding of the chosen token in row `row` of `top`, without a readback of that token. Any row of the
+    /// table if the logits were not finite.
     fn embed_top(
         &mut self,
         table: &Self::Weight,

@@ -2,8 +2,8 @@
 
 use crate::ops::Ops;
 use crate::ops::device::{
-    AttentionShape, Cols, Conv1d, Device, GatedNorm, KvCache, Linear, Norm, Rope, Ssm, SsmInput,
-    Tensor, Weight,
+    AttentionShape, Cols, Conv1d, Device, Draw, GatedNorm, KvCache, Linear, Norm, Rope, Ssm,
+    SsmInput, Tensor, Weight,
 };
 use crate::ops::trace::ModuleId;
 use crate::ops::work::{self, Work};
@@ -265,6 +265,16 @@ impl<D: Device> Ops<D> {
         assert!(logits.cols() <= Top::MOST_VOCAB, "top: vocabulary");
         check_capacity("top", row + 1, y);
         self.op(module, Work::default, |device| device.top(logits, row, y));
+    }
+
+    /// Draws a token from row `row` of `top` and makes it the row's chosen token.
+    pub fn draw(&mut self, module: ModuleId, draw: &Draw, row: usize, top: &mut D::Tensor) {
+        assert!(row < top.rows(), "draw: the row");
+        assert!(
+            (1..=Top::places(top.cols())).contains(&draw.top_k),
+            "draw: top_k"
+        );
+        self.op(module, Work::default, |device| device.draw(draw, row, top));
     }
 
     /// y = the last row of x.

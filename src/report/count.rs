@@ -2,7 +2,7 @@
 //! model. The formulas are in [`crate::ops::work`]; a shared transformer is counted at each of its calls, under the
 //! calling block.
 
-use crate::base::quant::WeightFormat;
+use crate::base::quant::{Arithmetic, WeightFormat};
 use crate::family;
 use crate::model::config::Config;
 use crate::model::forward::CHUNK;
@@ -21,25 +21,6 @@ pub enum Kind {
     Memory,
 }
 
-/// Which peak rate applies to a module's arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arithmetic {
-    Int8,
-    Int16,
-    F32,
-}
-
-impl Arithmetic {
-    /// The arithmetic of a matrix product with these weights.
-    pub fn of(weights: WeightFormat) -> Arithmetic {
-        match weights {
-            WeightFormat::Q4 => Arithmetic::Int8,
-            WeightFormat::Q8 => Arithmetic::Int16,
-            WeightFormat::F32 => Arithmetic::F32,
-        }
-    }
-}
-
 /// The work of one module in a pass, all its calls together. Counts are integers, exact up to 2⁵³.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleWork {
@@ -49,6 +30,7 @@ pub struct ModuleWork {
     pub block: Option<usize>,
     pub part: Part,
     pub kind: Kind,
+    /// Decides which peak rate applies.
     pub arithmetic: Arithmetic,
     pub calls: usize,
     pub flops: f64,
@@ -109,7 +91,7 @@ impl Pass<'_> {
         let (kind, arithmetic) = match module.op {
             OpKind::Linear => {
                 let format = format.expect("a linear layer has a matrix");
-                (Kind::Linear, Arithmetic::of(format))
+                (Kind::Linear, format.arithmetic())
             }
             OpKind::CausalConv1d => (Kind::Conv1d, Arithmetic::F32),
             OpKind::SsmScan => (Kind::Ssm, Arithmetic::F32),
@@ -138,9 +120,10 @@ impl Pass<'_> {
 
     /// i8 keys and values are multiplied with 16-bit queries and attention weights.
     fn cache_arithmetic(&self) -> Arithmetic {
-        match self.formats.weights {
-            WeightFormat::F32 => Arithmetic::F32,
-            WeightFormat::Q8 | WeightFormat::Q4 => Arithmetic::Int16,
+        if self.formats.weights.is_quantized() {
+            Arithmetic::Int16
+        } else {
+            Arithmetic::F32
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::base::error::{Error, Fact, Result};
 use crate::base::quant::WeightFormat;
 use crate::loader::schedule::LoadSchedule;
-use crate::model::config::{BlockKind, Config};
+use crate::model::config::{BlockKind, Config, MODEL_TYPE};
 use crate::model::module::Unit;
 use crate::ops::device::{Ceilings, KvFormat};
 use crate::ops::trace::Profile;
@@ -171,7 +171,7 @@ impl Shapes {
             return Err(bad("model.config.d_inner", fact));
         }
         let text = json!({
-            "model_type": "zamba2",
+            "model_type": MODEL_TYPE,
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "num_hidden_layers": self.kinds.len(),

@@ -38,9 +38,10 @@ pub struct LoadSettings {
 /// The format of the KV cache: f32 with f32 weights, 8 bits with quantised ones, which takes a quarter of the bytes
 /// (`docs/quantization.md` has the effect).
 pub fn kv_format(weights: WeightFormat) -> KvFormat {
-    match weights {
-        WeightFormat::F32 => KvFormat::F32,
-        WeightFormat::Q8 | WeightFormat::Q4 => KvFormat::I8,
+    if weights.is_quantized() {
+        KvFormat::I8
+    } else {
+        KvFormat::F32
     }
 }
 

@@ -1,12 +1,13 @@
-//! Multi-step decoding: how many tokens are argmaxed on the device per readback, and whether a readback is full logits
-//! or a top-k list. Sampling is in `sampling`.
+//! Multi-step decoding: how many tokens are chosen on the device per readback, and whether a readback is full logits or
+//! top-k lists. The device draws with the sampler's own random numbers; the sampler then draws from the same list, and
+//! where the two differ, which f32 sums can cause once in a great while, the sampler is right and the device goes back.
 
 use std::collections::VecDeque;
 
 use crate::base::clock::now_us;
 use crate::base::error::{Error, Fact, Result};
 use crate::model::forward;
-use crate::ops::device::Device;
+use crate::ops::device::{Device, Draw};
 use crate::ops::trace::Level;
 use crate::session::checkpoints::Kind;
 use crate::session::sequence::{DeviceState, Sequence};
@@ -35,15 +36,16 @@ impl Lookahead {
     }
 }
 
+/// Temperatures below this are 0 for all numbers that f32 can tell apart, but do not divide by zero.
+const LEAST_TEMPERATURE: f64 = 1e-30;
+
 /// What the next readback contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadMode {
     /// All logits of one step.
     Logits,
-    /// The k most probable tokens of one step, from which the host samples.
+    /// The k most probable tokens of each of several steps.
     TopK { k: usize },
-    /// The k most probable tokens of each of several steps. The first of them is the chosen one.
-    MultiStep { k: usize },
 }
 
 /// The part of a readback that belongs to one step.
@@ -55,6 +57,8 @@ pub(super) enum StepOutput {
 /// A step that was read back, with its timing; its token is not chosen yet.
 pub(super) struct PendingToken {
     pub output: StepOutput,
+    /// The token from which the device has computed the next step, if it has.
+    pub continued_with: Option<u32>,
     /// Time per block; empty if no pass was made for this token, or if blocks have no times.
     pub blocks_us: Vec<f32>,
     /// Its share of the readback's time.
@@ -84,7 +88,6 @@ impl<B: Device> Session<B> {
             // A forced token may not be in the list.
             || sequence.is_forced();
         match k {
-            Some(k) if !needs_logits && sampling.temperature == 0.0 => ReadMode::MultiStep { k },
             Some(k) if !needs_logits => ReadMode::TopK { k },
             _ => ReadMode::Logits,
         }
@@ -117,7 +120,7 @@ impl<B: Device> Session<B> {
     pub(super) fn matches_mode(&self) -> bool {
         let (sequence, rows) = (self.sequence.as_ref(), self.top_k_rows.as_ref());
         sequence.zip(rows).is_some_and(|(sequence, rows)| {
-            self.read_mode(sequence) == ReadMode::MultiStep { k: rows.k }
+            self.read_mode(sequence) == ReadMode::TopK { k: rows.k }
         })
     }
 
@@ -164,8 +167,7 @@ impl<B: Device> Session<B> {
                     self.be.read(&self.scratch.logits).await?,
                 )]
             }
-            ReadMode::TopK { k } => self.read_top_k(k, 1).await?,
-            ReadMode::MultiStep { k } => self.read_top_k(k, self.steps_per_read(sequence)).await?,
+            ReadMode::TopK { k } => self.read_top_k(k, self.steps_per_read(sequence)).await?,
         };
         let n = outputs.len();
         let us = (now_us() - start_us) / n as f64;
@@ -179,8 +181,13 @@ impl<B: Device> Session<B> {
             } else {
                 Vec::new()
             };
+            let continued_with = match &output {
+                StepOutput::TopK(top) if i + 1 < n => Some(top.chosen),
+                _ => None,
+            };
             PendingToken {
                 output,
+                continued_with,
                 blocks_us,
                 us,
             }
@@ -196,7 +203,39 @@ impl<B: Device> Session<B> {
         Ok(())
     }
 
-    /// Top-k lists of `n` steps: of the present logits, and of those after the first token of each list.
+    /// If the device went on with another token than the sampler chose, takes back what it has computed since. The
+    /// chosen token must be the last of the history.
+    pub(super) fn check_device_choice(&mut self, continued_with: Option<u32>) {
+        let Some(sequence) = &self.sequence else {
+            return;
+        };
+        let chosen = sequence.history.last();
+        if continued_with.is_some_and(|token| chosen != Some(&token)) {
+            self.rewind_to(sequence.history.len() - 1);
+        }
+    }
+
+    /// How the device draws each of the next `n` tokens; empty if it takes the most probable ones.
+    fn draws(&self, n: usize) -> Vec<Draw> {
+        let Some(sequence) = &self.sequence else {
+            return Vec::new();
+        };
+        let sampling = &sequence.options.sampling;
+        if sampling.temperature == 0.0 {
+            return Vec::new();
+        }
+        let randoms = sequence.sampler.upcoming(n).into_iter();
+        let draws = randoms.map(|random| Draw {
+            top_k: sampling.top_k,
+            temperature: sampling.temperature.max(LEAST_TEMPERATURE) as f32,
+            top_p: sampling.top_p as f32,
+            min_p: sampling.min_p as f32,
+            random: random as f32,
+        });
+        draws.collect()
+    }
+
+    /// Top-k lists of `n` steps: of the present logits, and of those after the chosen token of each list.
     async fn read_top_k(&mut self, k: usize, n: usize) -> Result<Vec<StepOutput>> {
         let lists = self.top_k_rows.take().filter(|lists| lists.k == k);
         let mut lists = lists.unwrap_or_else(|| TopKRows {
@@ -206,8 +245,13 @@ impl<B: Device> Session<B> {
         if n > 1 {
             self.keep_checkpoint(Kind::Readback, true);
         }
+        let draws = self.draws(n - 1);
         forward::top(&mut self.be, &self.model, &self.scratch, 0, &mut lists.rows);
         for row in 1..n {
+            if let Some(draw) = draws.get(row - 1) {
+                let module = self.model.plan.sampling;
+                self.be.draw(module, draw, row - 1, &mut lists.rows);
+            }
             let n_prompt = self.sequence.as_ref().map_or(0, |s| s.n_prompt);
             let pass = self.cache.len + 1 - n_prompt;
             self.be.profiler().set_pass(pass as u32);

@@ -259,6 +259,7 @@ impl<B: Device> Session<B> {
         let is_eos = self.model.config.eos_token_ids.contains(&sampled.token);
         let context = self.cache.context;
         let (text, done) = sequence.push(sampled.token, is_eos, tokenizer, context)?;
+        self.check_device_choice(pending.continued_with);
         Ok(Step {
             token: sampled.token,
             text,

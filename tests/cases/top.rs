@@ -2,7 +2,7 @@
 
 use zamba2::base::quant::StoredMatrix;
 use zamba2::ops::Ops;
-use zamba2::ops::device::Device;
+use zamba2::ops::device::{Device, Draw};
 use zamba2::text::sampling::Top;
 
 use super::{MODULE, Random, read, rows};
@@ -106,6 +106,105 @@ pub fn check_fault(what: &str, logits: &[f32], token: u32, got: &Top) {
         format!("{}", logits[at as usize]),
         "{what}"
     );
+}
+
+/// A draw from a list, and the token that the sampler draws from it with the same random number.
+pub struct DrawCase {
+    pub what: String,
+    pub logits: Vec<f32>,
+    pub draw: Draw,
+    pub expected: u32,
+}
+
+/// `body(case)` at several temperatures and filters, and random numbers away from the edges of the distribution by more
+/// than f32 rounds: there the sampler's f64 and the device's f32 may differ.
+pub fn for_draw_cases(mut body: impl FnMut(&DrawCase)) {
+    let mut random = Random(77);
+    let logits = random.numbers(500, -6.0, 6.0);
+    let mut ties = vec![1.0; 70];
+    ties[3] = 2.0;
+    for (kind, logits) in [("random", logits), ("ties", ties), ("one", vec![-2.0])] {
+        for (top_k, temperature, top_p, min_p) in [
+            (64, 1.0, 1.0, 0.0),
+            (40, 0.7, 0.95, 0.0),
+            (7, 2.0, 0.5, 0.0),
+            (64, 1.0, 1.0, 0.3),
+            (5, 1e-30, 0.9, 0.1),
+            (1, 1.5, 1.0, 0.0),
+        ] {
+            for i in 0..20 {
+                let uniform = (f64::from(i) + 0.37) / 20.0;
+                let draw = Draw {
+                    top_k,
+                    temperature,
+                    top_p,
+                    min_p,
+                    random: uniform as f32,
+                };
+                if let Some(expected) = drawn(&logits, &draw) {
+                    body(&DrawCase {
+                        what: format!("{kind}, {draw:?}"),
+                        logits: logits.clone(),
+                        draw,
+                        expected,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The token of a draw, in f64 and in the order of the definition; `None` within 10⁻⁵ of an edge.
+fn drawn(logits: &[f32], draw: &Draw) -> Option<u32> {
+    const EDGE: f64 = 1e-5;
+    let mut all: Vec<(u32, f64)> = (0..)
+        .zip(logits.iter().map(|logit| f64::from(*logit)))
+        .collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    all.truncate(draw.top_k);
+    let largest = all[0].1;
+    let weight = |logit: f64| ((logit - largest) / f64::from(draw.temperature)).exp();
+    let total: f64 = all.iter().map(|(_, logit)| weight(*logit)).sum();
+    let mut kept: Vec<(u32, f64)> = Vec::new();
+    let mut sum = 0.0;
+    for (token, logit) in all {
+        let own = weight(logit);
+        let top_p = f64::from(draw.top_p) * total;
+        let min_p = f64::from(draw.min_p);
+        if (sum - top_p).abs() < EDGE * total || (own - min_p).abs() < EDGE {
+            return None;
+        }
+        if !kept.is_empty() && (sum >= top_p || own < min_p) {
+            break;
+        }
+        sum += own;
+        kept.push((token, sum));
+    }
+    let threshold = f64::from(draw.random) * sum;
+    let is_near = |cumulative: f64| (cumulative - threshold).abs() < EDGE * sum;
+    if kept.iter().any(|(_, cumulative)| is_near(*cumulative)) {
+        return None;
+    }
+    let first_above = kept.iter().find(|(_, cumulative)| *cumulative > threshold);
+    first_above.map(|(token, _)| *token)
+}
+
+/// The token that the device draws, from the second row of the lists; the first must stay as it is.
+pub fn draw<D: Device>(be: &mut Ops<D>, case: &DrawCase) -> u32 {
+    let k = case.draw.top_k;
+    let logits = rows(be, case.logits.len(), &case.logits);
+    let mut lists = be.tensor(2, Top::row_len(k));
+    for row in 0..2 {
+        be.top(MODULE, &logits, row, &mut lists);
+    }
+    let before = read(be, &lists);
+    be.draw(MODULE, &case.draw, 1, &mut lists);
+    let after = read(be, &lists);
+    let (first, second) = after.split_at(Top::row_len(k));
+    assert_eq!(first, &before[..first.len()], "{}", case.what);
+    let (before, after) = (Top::from_row(first), Top::from_row(second));
+    assert_eq!(before.tokens, after.tokens, "{}", case.what);
+    after.chosen
 }
 
 /// The embedding of the first token of a top-k list, taken from the second row of the lists.

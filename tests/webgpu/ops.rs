@@ -289,6 +289,13 @@ fn top_names_the_first_logit_that_is_not_finite() {
 }
 
 #[test]
+fn draw_gives_the_token_of_the_definition_at_every_setting() {
+    on_device("draw", |be| {
+        for_draw_cases(|case| assert_eq!(draw(be, case), case.expected, "{}", case.what));
+    });
+}
+
+#[test]
 fn embed_top_gives_the_embedding_of_a_token_not_yet_read_by_the_host() {
     let narrow = AdapterOptions {
         max_binding_bytes: Some(1000),

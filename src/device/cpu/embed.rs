@@ -12,10 +12,10 @@ pub fn embed(table: &CpuWeight, tokens: &[u32], y: &mut CpuTensor) {
     }
 }
 
-/// y = the row of the most probable token in row `row` of `top`, or the first row if the logits were not finite.
+/// y = the row of the chosen token in row `row` of `top`, or the first row if the logits were not finite.
 pub fn embed_top(table: &CpuWeight, top: &CpuTensor, row: usize, y: &mut CpuTensor) {
     let top = Top::from_row(top.row(row));
     let known = |token: &u32| (*token as usize) < table.rows;
-    let token = top.tokens.first().map(|(token, _)| *token).filter(known);
+    let token = Some(top.chosen).filter(known);
     embed(table, &[token.unwrap_or(0)], y);
 }

@@ -17,8 +17,8 @@ mod vecmath;
 use crate::base::error::Result;
 use crate::base::quant::WeightFormat;
 use crate::ops::device::{
-    AttentionShape, Ceilings, Cols, Conv1d, Device, GatedNorm, KvCache, KvFormat, Linear, Norm,
-    Rope, Ssm, SsmInput,
+    AttentionShape, Ceilings, Cols, Conv1d, Device, Draw, GatedNorm, KvCache, KvFormat, Linear,
+    Norm, Rope, Ssm, SsmInput,
 };
 use crate::threads::pool::{Pieces, Pool};
 pub use kv_cache::CpuKvRows;
@@ -204,6 +204,10 @@ impl Device for Cpu {
 
     fn top(&mut self, logits: &CpuTensor, row: usize, y: &mut CpuTensor) {
         top::top(logits, row, y);
+    }
+
+    fn draw(&mut self, draw: &Draw, row: usize, lists: &mut CpuTensor) {
+        top::draw(draw, row, lists);
     }
 
     fn embed_top(&mut self, table: &CpuWeight, top: &CpuTensor, row: usize, y: &mut CpuTensor) {

@@ -1,6 +1,7 @@
-//! Top-k of the logits.
+//! Top-k of the logits, and the draw of a token from it.
 
 use crate::device::cpu::tensor::CpuTensor;
+use crate::ops::device::Draw;
 use crate::text::sampling::Top;
 
 /// Writes the [`Top`] of one row of logits to row `row` of y.
@@ -8,4 +9,41 @@ pub fn top(logits: &CpuTensor, row: usize, y: &mut CpuTensor) {
     let cols = y.cols();
     let top = Top::of(logits.values(), Top::places(cols));
     top.write(&mut y.resize(row + 1)[row * cols..]);
+}
+
+/// Draws a token from row `row` of `lists` and makes it the chosen one.
+pub fn draw(draw: &Draw, row: usize, lists: &mut CpuTensor) {
+    let cols = lists.cols();
+    let row = &mut lists.values_mut()[row * cols..][..cols];
+    let mut top = Top::from_row(row);
+    top.tokens.truncate(draw.top_k);
+    if top.fault.is_some() || top.tokens.is_empty() {
+        return;
+    }
+    let largest = top.tokens[0].1;
+    let mut weights = top
+        .tokens
+        .iter()
+        .map(|(_, logit)| libm::expf((logit - largest) / draw.temperature))
+        .collect::<Vec<f32>>();
+    let total: f32 = weights.iter().sum();
+    let mut sum = 0.0;
+    let mut n_kept = 0;
+    for weight in &weights {
+        // The first always stays; the token that reaches top_p stays, too.
+        if n_kept > 0 && (sum >= draw.top_p * total || *weight < draw.min_p) {
+            break;
+        }
+        sum += weight;
+        n_kept += 1;
+    }
+    weights.truncate(n_kept);
+    let threshold = draw.random * sum;
+    let mut cumulative = 0.0;
+    let above = weights.iter().position(|weight| {
+        cumulative += weight;
+        cumulative > threshold
+    });
+    let chosen = top.tokens[above.unwrap_or(n_kept - 1)].0;
+    row[Top::CHOSEN] = chosen as f32;
 }

@@ -12,8 +12,11 @@ use crate::ops::device::Ceilings;
 /// Workgroups of both kernels: enough threads for the largest device.
 const WORKGROUPS: usize = 4096;
 const N_THREADS: usize = THREADS * WORKGROUPS;
-/// Larger than the caches of a graphics card; capped by the largest binding.
+/// Bytes of a buffer that is read; capped by the largest binding.
 const READ_BYTES: u64 = 128 << 20;
+/// Buffers that are read in turn. The largest cache of a graphics card has about 100 MB: of one buffer it would keep
+/// the most, of four it keeps what is not needed next.
+const READ_BUFFERS: u32 = 4;
 /// Multiply-adds per step of `peak_f32`.
 const STEP_MACS: usize = 64;
 /// Minimum time of a measurement, so that submission and readback take a small part of it.
@@ -43,29 +46,34 @@ uniforms! {
 /// The device's own failure.
 pub async fn measure(be: &mut WebGpu) -> Result<Ceilings> {
     let bytes = READ_BYTES.min(be.facts.max_binding_bytes);
-    let x = be.recorder.create(bytes); // [n_fours, 4]
+    let mut x = Vec::new();
+    for _ in 0..READ_BUFFERS {
+        x.push(be.recorder.create(bytes)); // [n_fours, 4]
+    }
     let y = be.recorder.create(4 * N_THREADS as u64); // [threads]
 
     let read = PeakReadParams {
         n_fours: (bytes / 16) as usize,
     };
-    let mut calls = 1;
-    while time_us(be, Kernel::PeakRead, &[&x, &y], &read, calls).await? < MIN_US {
+    let reads: Vec<[&DeviceBuffer; 2]> = x.iter().map(|x| [x, &y]).collect();
+    let reads: Vec<&[&DeviceBuffer]> = reads.iter().map(|buffers| &buffers[..]).collect();
+    let mut calls = READ_BUFFERS;
+    while time_us(be, Kernel::PeakRead, &reads, &read, calls).await? < MIN_US {
         calls *= 2;
     }
     let mut read_us = f64::INFINITY;
     for _ in 0..ROUNDS {
-        read_us = read_us.min(time_us(be, Kernel::PeakRead, &[&x, &y], &read, calls).await?);
+        read_us = read_us.min(time_us(be, Kernel::PeakRead, &reads, &read, calls).await?);
     }
 
     // Start with few steps: on a slow device the driver may kill a dispatch that takes too long.
     let mut peak = PeakF32Params { n_steps: 1 };
-    while time_us(be, Kernel::PeakF32, &[&y], &peak, 1).await? < MIN_US {
+    while time_us(be, Kernel::PeakF32, &[&[&y]], &peak, 1).await? < MIN_US {
         peak.n_steps *= 2;
     }
     let mut f32_us = f64::INFINITY;
     for _ in 0..ROUNDS {
-        f32_us = f32_us.min(time_us(be, Kernel::PeakF32, &[&y], &peak, 1).await?);
+        f32_us = f32_us.min(time_us(be, Kernel::PeakF32, &[&[&y]], &peak, 1).await?);
     }
 
     let gmacs_per_s = (N_THREADS * STEP_MACS) as f64 * peak.n_steps as f64 / f32_us / 1e3;
@@ -78,20 +86,21 @@ pub async fn measure(be: &mut WebGpu) -> Result<Ceilings> {
     })
 }
 
-/// Time of `calls` consecutive dispatches.
+/// Time of `calls` consecutive dispatches, each on the next of `buffers`.
 async fn time_us(
     be: &mut WebGpu,
     kernel: Kernel,
-    buffers: &[&DeviceBuffer],
+    buffers: &[&[&DeviceBuffer]],
     uniforms: &impl Uniforms,
     calls: u32,
 ) -> Result<f64> {
     let start_us = now_us();
-    for _ in 0..calls {
+    for (_, buffers) in (0..calls).zip(buffers.iter().cycle()) {
         be.recorder
             .dispatch(kernel, buffers, uniforms, [WORKGROUPS, 1, 1]);
     }
     // A readback of four bytes, which completes after all dispatches.
-    be.recorder.read(buffers[buffers.len() - 1], 4).await?;
+    let results = buffers[0].last().expect("a kernel writes to a buffer");
+    be.recorder.read(results, 4).await?;
     Ok(now_us() - start_us)
 }

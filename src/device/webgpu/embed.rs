@@ -37,7 +37,7 @@ pub fn embed(be: &mut WebGpu, weight: &WebGpuWeight, tokens: &[u32], y: &mut Web
     }
 }
 
-/// y is the table's row for the most probable token of row `row` of `top`.
+/// y is the table's row for the chosen token of row `row` of `top`.
 pub fn embed_top(
     be: &mut WebGpu,
     weight: &WebGpuWeight,
@@ -45,7 +45,7 @@ pub fn embed_top(
     row: usize,
     y: &mut WebGpuTensor,
 ) {
-    let index = row * top.cols + Top::FIRST_TOKEN;
+    let index = row * top.cols + Top::CHOSEN;
     embed_impl(be, weight, &[0], 0, Some((top, index)), y);
 }
 

@@ -10,7 +10,7 @@ use crate::device::webgpu::kv_cache::AppendKvParams;
 use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC_FEW, VEC_ONE};
 use crate::device::webgpu::norm::{GatedRmsNormParams, RmsNormParams};
 use crate::device::webgpu::ssm_scan::{DUAL, SCAN, SsmParams};
-use crate::device::webgpu::top::{TOP, TopGroupsParams, TopMergeParams};
+use crate::device::webgpu::top::{DRAW, DrawParams, TOP, TopGroupsParams, TopMergeParams};
 use crate::device::webgpu::uniforms::Uniforms;
 
 /// Threads per workgroup, unless a kernel has a constant of its own.
@@ -152,6 +152,7 @@ kernels! {
         ["shared/activations" "shared/ssm" "ssm/scan"];
     SsmState: SsmParams, [Read, Read, Write], DUAL, Nothing,
         ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/state"];
+    TopDraw: DrawParams, [Write], DRAW, Nothing, ["top/draw"];
     TopGroups: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_sort" "top/groups"];
     TopMerge: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_sort" "top/merge"];
 }

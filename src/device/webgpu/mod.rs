@@ -27,7 +27,7 @@ mod weight;
 use crate::base::error::Result;
 use crate::base::quant::WeightFormat;
 use crate::ops::device::{
-    AttentionShape, Ceilings, Cols, Conv1d, Device, GatedNorm, KvCache, KvFormat, Linear,
+    AttentionShape, Ceilings, Cols, Conv1d, Device, Draw, GatedNorm, KvCache, KvFormat, Linear,
     ModelSizes, Norm, Rope, Ssm, SsmInput,
 };
 use crate::ops::trace::{SpanId, SpanTime};
@@ -258,6 +258,10 @@ impl Device for WebGpu {
 
     fn top(&mut self, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTensor) {
         top::top(self, logits, row, y);
+    }
+
+    fn draw(&mut self, draw: &Draw, row: usize, lists: &mut WebGpuTensor) {
+        top::draw(self, draw, row, lists);
     }
 
     fn embed_top(

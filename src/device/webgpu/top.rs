@@ -1,9 +1,10 @@
-//! Top-k of a row of logits, computed on the device.
+//! Top-k of a row of logits, and the draw of a token from it, computed on the device.
 
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::kernels::{Constant, Kernel, constants};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
+use crate::ops::device::Draw;
 use crate::text::sampling::Top;
 
 /// Logits sorted per workgroup.
@@ -17,8 +18,11 @@ pub const TOP: &[Constant] = &constants![
     PLACES,
     SORT_THREADS,
     GROUP_HEADER,
-    TOP_HEADER = Top::FIRST_TOKEN
+    TOP_HEADER = Top::FIRST_TOKEN,
+    CHOSEN = Top::CHOSEN
 ];
+
+pub const DRAW: &[Constant] = &constants![TOP_HEADER = Top::FIRST_TOKEN, CHOSEN = Top::CHOSEN];
 
 uniforms! {
     pub struct TopGroupsParams {
@@ -33,6 +37,18 @@ uniforms! {
         k: usize,
         /// The index in y of the row to write.
         y_start: usize,
+    }
+}
+
+uniforms! {
+    pub struct DrawParams {
+        temperature: f32,
+        top_p: f32,
+        min_p: f32,
+        random: f32,
+        top_k: usize,
+        /// The index in the lists of the row.
+        row_start: usize,
     }
 }
 
@@ -57,6 +73,23 @@ pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTen
             n_groups,
             k,
             y_start: row * y.cols,
+        },
+        [1, 1, 1],
+    );
+}
+
+/// Draws a token from row `row` of `lists` and makes it the chosen one.
+pub fn draw(be: &mut WebGpu, draw: &Draw, row: usize, lists: &WebGpuTensor) {
+    be.recorder.dispatch(
+        Kernel::TopDraw,
+        &[&lists.buffer],
+        &DrawParams {
+            temperature: draw.temperature,
+            top_p: draw.top_p,
+            min_p: draw.min_p,
+            random: draw.random,
+            top_k: draw.top_k,
+            row_start: row * lists.cols,
         },
         [1, 1, 1],
     );

@@ -48,27 +48,15 @@ impl Weight for WebGpuWeight {
     }
 }
 
-/// Bytes of a group, without scales.
-fn group_bytes(format: WeightFormat) -> usize {
-    match format {
-        WeightFormat::F32 => 4 * GROUP,
-        WeightFormat::Q8 => GROUP,
-        WeightFormat::Q4 => GROUP / 2,
-    }
-}
-
 impl WebGpuWeight {
     /// Bytes of a row, without scales.
     pub fn row_bytes(&self) -> usize {
-        self.n_groups * group_bytes(self.format)
+        self.n_groups * GROUP * self.format.bits() / 8
     }
 
-    /// Bytes of a row's scales.
+    /// Bytes of a row's scales, padded to whole words.
     fn scale_bytes(&self) -> usize {
-        match self.format {
-            WeightFormat::F32 => 0,
-            WeightFormat::Q8 | WeightFormat::Q4 => 4 * (1 + self.cols.div_ceil(BLOCK).div_ceil(2)),
-        }
+        self.format.scale_bytes(self.cols).next_multiple_of(4)
     }
 
     /// Selects the kernel for this format from those for f32, q8 and q4.
@@ -99,9 +87,10 @@ impl ArrivingWeight {
         format: WeightFormat,
         max_binding_bytes: u64,
     ) -> ArrivingWeight {
-        let n_groups = match format {
-            WeightFormat::F32 => cols.div_ceil(GROUP),
-            WeightFormat::Q8 | WeightFormat::Q4 => cols.div_ceil(BLOCK) * (BLOCK / GROUP),
+        let n_groups = if format.is_quantized() {
+            cols.div_ceil(BLOCK) * (BLOCK / GROUP)
+        } else {
+            cols.div_ceil(GROUP)
         };
         let mut weight = WebGpuWeight {
             format,
@@ -136,13 +125,10 @@ impl ArrivingWeight {
     pub fn push_rows(&mut self, recorder: &mut Recorder, rows: &[u8]) {
         let weight = &self.weight;
         let (row_bytes, scale_bytes) = (weight.row_bytes(), weight.scale_bytes());
-        let scales = match weight.format {
-            WeightFormat::F32 => 0,
-            WeightFormat::Q8 | WeightFormat::Q4 => 4 + 2 * weight.cols.div_ceil(BLOCK),
-        };
+        let stored_scales = weight.format.scale_bytes(weight.cols);
         let stored_bytes = weight.format.bytes(1, weight.cols) as usize;
         for row in rows.chunks(stored_bytes) {
-            let (scales, quants) = row.split_at(scales);
+            let (scales, quants) = row.split_at(stored_scales);
             let (rows_end, scales_end) = (
                 self.quants.len() + row_bytes,
                 self.scales.len() + scale_bytes,

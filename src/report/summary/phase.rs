@@ -1,7 +1,6 @@
 //! One phase of a run: the prefill, or the decode steps of all runs.
 
 use crate::model::config::Config;
-use crate::report::count::Arithmetic;
 use crate::report::run::Run;
 use crate::report::summary::figures::{FlopsByKind, PhaseSummary};
 use crate::report::summary::recorded::{Modules, Passes, Samples};
@@ -64,7 +63,7 @@ impl Phase<'_> {
             roof,
             verdict: Verdict::of(roof, percent),
             peak_gflops: (run.ceilings.as_ref())
-                .map(|ceilings| peak_gflops(ceilings, Arithmetic::of(run.weights()))),
+                .map(|ceilings| peak_gflops(ceilings, run.weights().arithmetic())),
             percent_of_ceiling: percent,
             blocks: blocks::rows(self, &load, &recorded),
             types: rows::types(&modules, &recorded, profiled_us.median, total.flops),

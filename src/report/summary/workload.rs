@@ -1,8 +1,9 @@
 //! The work of a pass relative to the measured ceilings.
 
+use crate::base::quant::Arithmetic;
 use crate::model::config::Config;
 use crate::ops::device::Ceilings;
-use crate::report::count::{self, Arithmetic, Formats, ModuleWork};
+use crate::report::count::{self, Formats, ModuleWork};
 use crate::report::run::Run;
 use crate::report::summary::spread::ratio;
 use crate::report::verdict::Roof;
@@ -92,11 +93,7 @@ impl Workload<'_> {
 
 /// The peak of `arithmetic` in GFLOP/s.
 pub fn peak_gflops(ceilings: &Ceilings, arithmetic: Arithmetic) -> f64 {
-    2.0 * match arithmetic {
-        Arithmetic::Int8 => ceilings.int8_gmacs_per_s,
-        Arithmetic::Int16 => ceilings.int16_gmacs_per_s,
-        Arithmetic::F32 => ceilings.f32_gmacs_per_s,
-    }
+    2.0 * ceilings.gmacs_per_s(arithmetic)
 }
 
 fn allowed_us(ceilings: &Ceilings, work: &ModuleWork) -> f64 {

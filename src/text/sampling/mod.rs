@@ -104,9 +104,14 @@ impl Sampler {
         self.candidates.softmax(self.options.temperature);
         self.candidates.keep_top_p(self.options.top_p);
         self.candidates.keep_min_p(self.options.min_p);
-        // The upper 53 bits fill the mantissa of an f64 exactly: uniform on [0, 1).
-        let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let uniform = uniform(&mut self.rng);
         self.candidates.sample(uniform)
+    }
+
+    /// The random numbers of the next `n` tokens, without consuming them.
+    pub fn upcoming(&self, n: usize) -> Vec<f64> {
+        let mut rng = self.rng.clone();
+        (0..n).map(|_| uniform(&mut rng)).collect()
     }
 
     /// Consumes the random numbers of `n` tokens, so that a restored sequence continues as if never interrupted.
@@ -117,4 +122,9 @@ impl Sampler {
             }
         }
     }
+}
+
+/// Uniform on [0, 1): the upper 53 bits fill the mantissa of an f64 exactly.
+fn uniform(rng: &mut Pcg64Mcg) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -5,15 +5,16 @@ use crate::text::sampling::logits::{
     TokenProbability, largest_logits, no_logits, not_finite, with_tokens,
 };
 
-/// Values of a row before the tokens: the sum, the faulty token, and what is wrong with it.
-const BEFORE_TOKENS: usize = 3;
+/// Values of a row before the tokens: the sum, the faulty token, what is wrong with it, and the chosen token.
+const BEFORE_TOKENS: usize = 4;
 /// In the place of a token where there is none. Tokens are stored as f32, which is exact for integers up to 2²⁴.
 const NO_TOKEN: f32 = -1.0;
 
 /// The largest logits with their tokens, and the denominator of the softmax.
 ///
 /// Layout of a row: the sum; the lowest token whose logit is not finite, or −1; 0 if that logit is NaN, the sign if it
-/// is infinite; then k pairs of token and logit, −1 and 0 where the vocabulary has fewer than k tokens.
+/// is infinite; the chosen token; then k pairs of token and logit, −1 and 0 where the vocabulary has fewer than k
+/// tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Top {
     /// Token and logit, the largest first and by token on a tie. −0 is stored as 0.
@@ -22,6 +23,8 @@ pub struct Top {
     pub sum: f64,
     /// The lowest token whose logit is not finite, with its logit; the other fields are meaningless then.
     pub fault: Option<(u32, f32)>,
+    /// The token with which the device continued: the first, or the one that it drew.
+    pub chosen: u32,
 }
 
 impl Top {
@@ -42,6 +45,8 @@ impl Top {
 
     /// The index of the first token in a row.
     pub const FIRST_TOKEN: usize = BEFORE_TOKENS;
+    /// The index of the chosen token in a row.
+    pub const CHOSEN: usize = 3;
 
     /// The `k` largest of `logits`.
     pub fn of(logits: &[f32], k: usize) -> Top {
@@ -51,6 +56,7 @@ impl Top {
         Top {
             sum: weights.sum(),
             fault: with_tokens(logits).find(|(_, logit)| !logit.is_finite()),
+            chosen: tokens.first().map_or(0, |(token, _)| *token),
             tokens,
         }
     }
@@ -69,6 +75,7 @@ impl Top {
                 .collect(),
             sum: f64::from(row[0]),
             fault: (row[1] != NO_TOKEN).then(|| (row[1] as u32, fault)),
+            chosen: row[Top::CHOSEN] as u32,
         }
     }
 
@@ -82,6 +89,7 @@ impl Top {
         } else {
             0.0
         };
+        row[Top::CHOSEN] = self.chosen as f32;
         let places = row[BEFORE_TOKENS..].as_chunks_mut::<2>().0;
         let none = std::iter::repeat([NO_TOKEN, 0.0]);
         let tokens = self

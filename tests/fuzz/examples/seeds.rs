@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pollster::block_on;
-use serde_json::Value;
+use serde_json::{Value, json};
 use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder;
@@ -96,11 +96,21 @@ fn add_snapshot_and_manifest(seeds: &Seeds) {
     block_on(session.step()).unwrap();
     let snapshot = block_on(session.snapshot("a note")).unwrap();
     seeds.add("snapshot", "whole", &snapshot);
-    let file = r#"{"file":"config.json","bytes":2,"sha256":"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}"#;
-    let manifest = format!(
-        r#"{{"format":"zamba2-pack/1","weights":"q8","files":[{file}],"shards":[{{"shard":"model.safetensors","shard_bytes":9,"file":"heads/model","bytes":2,"sha256":""}}],"units":[{{"name":"embedding","file":"units/embedding.bin","bytes":2,"sha256":""}}]}}"#
-    );
-    seeds.add("manifest", "small", manifest.as_bytes());
+    let file = |name: &str| json!({ "file": name, "bytes": 2, "sha256": "0".repeat(64) });
+    let manifest = json!({
+        "format": "zamba2-pack/1",
+        "weights": "q8",
+        "files": [file("config.json")],
+        "shards": [{
+            "shard": "model.safetensors", "shard_bytes": 9,
+            "file": "heads/model", "bytes": 2, "sha256": "0".repeat(64),
+        }],
+        "units": [{
+            "name": "embedding",
+            "file": "units/embedding.bin", "bytes": 2, "sha256": "0".repeat(64),
+        }],
+    });
+    seeds.add("manifest", "small", manifest.to_string().as_bytes());
 }
 
 fn main() {

@@ -1,7 +1,7 @@
 // Row t of y is row `tokens[t]` of the table, or the row of a token that was chosen on the device and is in `chosen`.
 // The binding has `n_rows` rows of the table starting at `first_row`; tokens outside are left to another dispatch. One
 // thread per GROUP columns.
-@group(0) @binding(3) var<storage, read> chosen: array<f32>; // [rows, 3 + 2k] or dummy binding
+@group(0) @binding(3) var<storage, read> chosen: array<f32>; // [rows, 4 + 2k] or dummy binding
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [T, cols]
 
 const GROUP_FOURS = GROUP / 4u;

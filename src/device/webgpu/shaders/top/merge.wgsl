@@ -40,6 +40,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         let kind = faults[0] % 4u;
         y[params.y_start] = sums[0];
         y[params.y_start + 1u] = select(f32(faults[0] / 4u), -1.0, faults[0] == NONE);
+        y[params.y_start + CHOSEN] = select(f32(tokens[0]), 0.0, tokens[0] == NONE);
         y[params.y_start + 2u] = select(select(-1.0, 1.0, kind == 1u), 0.0, kind == 0u);
     }
     if lane < k {
