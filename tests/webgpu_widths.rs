@@ -56,9 +56,9 @@ fn logits<B: device::Device>(mut session: Session<B>, prompt: &[u32]) -> Vec<f32
     all
 }
 
-/// A plain block and a hybrid block of Zamba2-1.2B (`transformers`' names); of the sizes only the vocabulary is
-/// reduced.
-fn cut_to_two_blocks(dir: &Path) -> PathBuf {
+/// The configuration of a plain block and a hybrid block of Zamba2-1.2B (`transformers`' names); of the sizes only the
+/// vocabulary is reduced.
+pub fn two_blocks() -> String {
     let config = json!({
         "model_type": "zamba2",
         "vocab_size": 64,
@@ -96,8 +96,13 @@ fn cut_to_two_blocks(dir: &Path) -> PathBuf {
         "eos_token_id": 2,
         "pad_token_id": 0
     });
+    config.to_string()
+}
+
+/// A checkpoint of [`two_blocks`].
+fn cut_to_two_blocks(dir: &Path) -> PathBuf {
     let (shape, out) = (dir.join("config.json"), dir.join("made"));
-    fs::write(&shape, config.to_string()).unwrap();
+    fs::write(&shape, two_blocks()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_zamba2"));
     command.arg("make-checkpoint").arg("--shape").arg(&shape);
     let output = command.arg(&out).output().unwrap();

@@ -362,9 +362,12 @@ function showCapability() {
 }
 
 /** Kind and features of the graphics adapter. @param {import("./engine/zamba2.d.ts").AdapterInfo} adapter */
-function adapterReasons({ software, timestamp_step_us, subgroups, f16, max_binding_bytes }) {
+function adapterReasons({ software, timestamp_step_us, subgroups, f16, max_binding_bytes, dropped }) {
   const texts = [];
   if (software) texts.push(t("cap.why.software"));
+  for (const { feature, fault } of dropped) {
+    texts.push(t("cap.why.dropped", { feature: t(`cap.feature.${feature}`), fact: faultText(fault) }));
+  }
   texts.push(
     timestamp_step_us === null
       ? t("cap.why.no_timestamps")

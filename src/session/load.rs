@@ -121,6 +121,11 @@ impl<B: Device> Session<B> {
         })
     }
 
+    /// Ends a session that has no weights yet, whose device cannot be used; its tokenizer serves the next one.
+    pub fn into_tokenizer(self) -> Option<Tokenizer> {
+        self.tokenizer
+    }
+
     pub fn schedule(&self) -> &LoadSchedule {
         self.stream.schedule()
     }

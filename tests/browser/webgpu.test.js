@@ -237,6 +237,51 @@ for (const [what, from, to] of BROKEN) {
   });
 }
 
+/** Subgroups do not add up: each thread's sum is taken for its whole subgroup's. */
+const WRONG_SUBGROUPS = spoiled("subgroupAdd(own[", "(own[");
+
+test("an adapter that is wrong with subgroups only is used without them, and the reason is reported", () =>
+  withModule(async (page) => {
+    const has = await page.evaluate(async () =>
+      (await /** @type {any} */ (navigator).gpu.requestAdapter()).features.has("subgroups"),
+    );
+    assert.ok(has, "Chromium's software adapter has subgroups");
+    for (const backend of ["auto", "webgpu"]) {
+      const result = await loadAndRun(page, { source: source(FIXTURE), backend }, expected(FIXTURE).input_ids, 0);
+      assertRight(result, FIXTURE);
+      assert.equal(result.info.backend, "webgpu");
+      const { subgroups, dropped } = result.info.adapter;
+      assert.equal(subgroups, false);
+      assert.deepEqual(
+        dropped.map((/** @type {any} */ { feature, fault }) => [feature, fault.code]),
+        [["subgroups", "self_test"]],
+      );
+      assert.match(dropped[0].fault.message, /: got .*, expected /);
+    }
+  }, DISGUISE + WRONG_SUBGROUPS));
+
+test("a feature is requested only of an adapter that has it, also of a later one", () =>
+  withModule(async (page) => {
+    const asked = await page.evaluate(async (address) => {
+      const { requestSubgroups } = await import(address);
+      class Adapter {
+        /** @param {string[]} features */
+        constructor(features) {
+          this.features = new Set(features);
+        }
+        /** @param {{ requiredFeatures?: string[] }} [descriptor] */
+        requestDevice(descriptor) {
+          return [...(descriptor?.requiredFeatures ?? [])];
+        }
+      }
+      /** @type {any} */ (globalThis).GPUAdapter = Adapter;
+      requestSubgroups();
+      const requiredFeatures = ["timestamp-query"];
+      return [["subgroups"], []].map((features) => new Adapter(features).requestDevice({ requiredFeatures }));
+    }, `${SITE}/pkg/subgroups.js`);
+    assert.deepEqual(asked, [["timestamp-query", "subgroups"], ["timestamp-query"]]);
+  }));
+
 test("if the weights do not fit on the device, loading continues on the CPU", () =>
   withModule(async (page) => {
     const auto = await loadAndRun(page, { source: source(FIXTURE) }, expected(FIXTURE).input_ids, 0);
@@ -381,14 +426,35 @@ test("a device lost between runs is replaced in the next, even if there is no ad
 
 // ---- the page ----
 
+test("the page says which feature of the adapter is not used, and why", () =>
+  withPage(
+    async (page) => {
+      await page.route("**/pkg/worker.js", async (route) => {
+        const reply = await route.fetch();
+        await route.fulfill({ response: reply, body: `${WRONG_SUBGROUPS}\n${await reply.text()}` });
+      });
+      await withFixture(page);
+      await page.goto(`${SITE}/?backend=webgpu`);
+      await waitForStatus(page, "Ready");
+      const reasons = String(await page.textContent("#capability-reasons"));
+      assert.match(reasons, /Subgroups: not used, because .*: got .*, expected /);
+      assert.match(reasons, /Subgroups: no;/);
+    },
+    {},
+    "webgpuAsItComes",
+  ));
+
+/** Serves a small model in place of the embedded one, which the software adapter takes long to run. */
+const withFixture = (/** @type {Page} */ page) =>
+  page.route(`**${EMBEDDED}*`, (route) => {
+    const file = new URL(route.request().url()).pathname.slice(EMBEDDED.length);
+    return route.continue({ url: `${source(FIXTURE)}${file}` });
+  });
+
 test("the page shows the adapter in use and offers a choice of backend", () =>
   withPage(
     async (page) => {
-      // A small model in place of the embedded one, which the software adapter takes long to run.
-      await page.route(`**${EMBEDDED}*`, (route) => {
-        const file = new URL(route.request().url()).pathname.slice(EMBEDDED.length);
-        return route.continue({ url: `${source(FIXTURE)}${file}` });
-      });
+      await withFixture(page);
       await page.goto(`${SITE}/?backend=webgpu`);
       await waitForStatus(page, "Ready");
       assert.match(String(await page.textContent("#capability")), /^WebGPU · .*swiftshader/i);

@@ -17,6 +17,7 @@ import { createEngine } from "./wasm_engine.js";
 /** @import { ReportCalls, ReportRequest } from "./reporting.js" */
 /** @import { SharedModule } from "./start_threads.js" */
 /** @import { EngineOptions, Step } from "./wasm_engine.js" */
+/** @import { ProvenDevice } from "./wasm_door.d.ts" */
 /** @import * as api from "./zamba2.d.ts" */
 
 /**
@@ -82,8 +83,12 @@ import { createEngine } from "./wasm_engine.js";
  */
 /**
  * `LoadedInfo` with errors in the form that crosses to the page.
- * @typedef {Omit<api.LoadedInfo, "weights" | "backend_fault" | "chat_fault"> & Record<"backend_fault" | "chat_fault",
- *   ErrorReport | null>} LoadedReport
+ * @typedef {Omit<api.LoadedInfo, "weights" | "backend_fault" | "chat_fault" | "adapter">
+ *   & Record<"backend_fault" | "chat_fault", ErrorReport | null> & { adapter: AdapterReport | null }} LoadedReport
+ */
+/**
+ * `AdapterInfo` likewise.
+ * @typedef {Omit<api.AdapterInfo, "dropped"> & Pick<ProvenDevice, "dropped">} AdapterReport
  */
 /**
  * What a call may use while it runs.

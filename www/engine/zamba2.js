@@ -92,6 +92,10 @@ export function open({
     ...info,
     weights,
     backend_fault: info.backend_fault && errorFromReport(info.backend_fault),
+    adapter: info.adapter && {
+      ...info.adapter,
+      dropped: info.adapter.dropped.map(({ feature, fault }) => ({ feature, fault: errorFromReport(fault) })),
+    },
     chat_fault: info.chat_fault && errorFromReport(info.chat_fault),
   });
   const model = new Model(

@@ -25,7 +25,8 @@ pub enum Access {
 }
 use Access::{Read, Write};
 
-/// Optional WebGPU features that select a kernel variant. They do not change results beyond the order of sums.
+/// Optional WebGPU features, each of which selects another form of some kernels. They do not change results beyond the
+/// order of sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OptionalFeatures {
     /// Sums over a workgroup use subgroups.
@@ -187,6 +188,18 @@ impl Kernel {
         self.definition().bindings
     }
 
+    /// Like [`Kernel::source`], for tests: kernels that use a feature in `wrong` compute wrong results.
+    pub fn source_with_faults(self, features: OptionalFeatures, wrong: OptionalFeatures) -> String {
+        let mut source = self.source(features);
+        if wrong.subgroups {
+            source = source.replace("subgroupAdd(own[", "(own[");
+        }
+        if wrong.f16 && source.contains("enable f16;") {
+            source = source.replace("TileFour(four(", "TileFour(2.0 * four(");
+        }
+        source
+    }
+
     /// The shader's whole text for a device.
     pub fn source(self, features: OptionalFeatures) -> String {
         let Definition {
@@ -260,6 +273,31 @@ mod tests {
                 assert_eq!(bindings, expected, "{kernel:?}");
             }
         }
+    }
+
+    /// A driver may report a larger subgroup size than the number of lanes that run together, and need not bring the
+    /// lanes together again after a loop.
+    #[test]
+    fn sums_by_subgroups_use_the_active_lanes_and_wait_for_all_of_them() {
+        let subgroups = OptionalFeatures {
+            subgroups: true,
+            ..OptionalFeatures::default()
+        };
+        let mut n_kernels = 0;
+        for kernel in Kernel::ALL {
+            let source = kernel.source(subgroups);
+            let code = source
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            let code: String = code.collect();
+            let Some(first) = code.find("subgroupAdd") else {
+                continue;
+            };
+            assert!(!code.contains("subgroup_size"), "{kernel:?}");
+            assert!(code[..first].contains("workgroupBarrier()"), "{kernel:?}");
+            n_kernels += 1;
+        }
+        assert!(n_kernels >= 8);
     }
 
     #[test]

@@ -31,9 +31,10 @@ use crate::ops::device::{
     ModelSizes, Norm, Rope, Ssm, SsmInput,
 };
 use crate::ops::trace::{SpanId, SpanTime};
-pub use adapter::{AdapterFacts, AdapterOptions};
+pub use adapter::{AdapterFacts, AdapterOptions, Feature};
 use buffer::{DeviceBuffer, ScratchBuffer};
 use elementwise::RopeTable;
+pub use kernels::OptionalFeatures;
 pub use kv_cache::WebGpuKvRows;
 use readback::CAN_WAIT;
 pub use recorder::Counts;
@@ -49,6 +50,7 @@ pub struct WebGpu {
     /// Host threads, which quantise weights before they are uploaded.
     host: HostThreads,
     recorder: Recorder,
+    options: AdapterOptions,
     facts: AdapterFacts,
     /// Bound where an op has no buffer for a binding.
     dummy: DeviceBuffer,
@@ -80,6 +82,7 @@ impl WebGpu {
             attention_parts: ScratchBuffer::new(&mut recorder),
             top_groups: ScratchBuffer::new(&mut recorder),
             recorder,
+            options,
             facts,
             span_times: Vec::new(),
         })
@@ -87,6 +90,11 @@ impl WebGpu {
 
     pub fn adapter(&self) -> &AdapterFacts {
         &self.facts
+    }
+
+    /// What to open if this device has failed its self-test; see [`AdapterOptions::after_failure`].
+    pub fn after_failure(&self) -> Option<(Feature, AdapterOptions)> {
+        self.options.after_failure(&self.facts)
     }
 
     /// The observed resolution of timestamp queries in microseconds; `None` without them or if they never advance.

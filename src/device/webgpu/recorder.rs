@@ -63,6 +63,7 @@ pub struct Recorder {
     faults: Faults,
     allocator: BufferAllocator,
     features: OptionalFeatures,
+    wrong_features: OptionalFeatures,
     pipelines: [Option<CompiledKernel>; Kernel::ALL.len()],
     bind_groups: HashMap<BindGroupKey, wgpu::BindGroup>,
     commands: Vec<Command>,
@@ -83,6 +84,7 @@ impl Recorder {
             queue,
             faults,
             facts,
+            wrong_features,
         } = open;
         let uniform_buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
@@ -100,6 +102,7 @@ impl Recorder {
                 subgroups: facts.subgroups,
                 f16: facts.f16,
             },
+            wrong_features,
             pipelines: [const { None }; Kernel::ALL.len()],
             bind_groups: HashMap::new(),
             commands: Vec::new(),
@@ -205,8 +208,10 @@ impl Recorder {
         if let Some(cached) = self.bind_groups.get(&(kernel, ids)) {
             return cached.clone();
         }
-        let pipeline = self.pipelines[kernel as usize]
-            .get_or_insert_with(|| compile(&self.device, kernel, self.features));
+        let pipeline = self.pipelines[kernel as usize].get_or_insert_with(|| {
+            let source = kernel.source_with_faults(self.features, self.wrong_features);
+            compile(&self.device, kernel, source)
+        });
         let uniforms = wgpu::BufferBinding {
             buffer: &self.uniform_buffer,
             offset: 0,
@@ -352,7 +357,7 @@ fn to_whole_words(bytes: &[u8]) -> Cow<'_, [u8]> {
     padded.into()
 }
 
-fn compile(device: &wgpu::Device, kernel: Kernel, features: OptionalFeatures) -> CompiledKernel {
+fn compile(device: &wgpu::Device, kernel: Kernel, source: String) -> CompiledKernel {
     let label = format!("{kernel:?}");
     let label = Some(&label[..]);
     let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
@@ -381,7 +386,7 @@ fn compile(device: &wgpu::Device, kernel: Kernel, features: OptionalFeatures) ->
     });
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label,
-        source: wgpu::ShaderSource::Wgsl(kernel.source(features).into()),
+        source: wgpu::ShaderSource::Wgsl(source.into()),
     });
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label,
