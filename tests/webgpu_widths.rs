@@ -18,6 +18,7 @@ use zamba2::device::webgpu::{AdapterOptions, WebGpu};
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::ops::device;
+use zamba2::ops::trace::Level;
 use zamba2::session::{LoadSettings, Session, argmax};
 
 use crate::adapter;
@@ -214,6 +215,39 @@ fn at_q4_the_adapter_is_closer_to_exact_activations_than_the_cpu_is() {
     println!("from exact activations: adapter {adapter}, CPU {cpu}, adapter in f32 {f32s}");
     assert!(3.0 * adapter < cpu, "{adapter} {cpu}");
     assert!(f32s < 1e-3, "{f32s}");
+}
+
+/// A pass for each block would cost up to a millisecond per token on the smallest Apple GPUs.
+#[test]
+fn a_decode_step_has_one_pass_per_submission_unless_blocks_are_timed() {
+    let Some(be) = device("passes") else {
+        return;
+    };
+    let mut session = open(be, Path::new(MODEL), WeightFormat::Q4);
+    block_on(session.logits(&[1, 2, 3])).unwrap();
+    let step = |session: &mut Session<WebGpu>| {
+        let before = session.backend().counts();
+        block_on(session.append(&[4])).unwrap();
+        let after = session.backend().counts();
+        [
+            after.passes - before.passes,
+            after.submissions - before.submissions,
+        ]
+    };
+    let [passes, submissions] = step(&mut session);
+    assert_eq!(passes, submissions);
+    if session.backend().timestamp_step_us().is_none() {
+        println!("SKIPPED: passes of spans: the adapter has no timestamps");
+        return;
+    }
+    // Each of 38 blocks, in six of them the call of the shared transformer, what follows it, and the parts outside.
+    session.set_block_times(1);
+    assert!(step(&mut session)[0] > 38 + 6);
+    session.set_block_times(0);
+    session.set_recording(Level::Block);
+    assert!(step(&mut session)[0] > 38 + 6);
+    session.set_recording(Level::Off);
+    assert_eq!(step(&mut session), [passes, submissions]);
 }
 
 /// The embedded model has the blocks of Zamba2-1.2B, so a decode step has as many dispatches: 6 per mixer, 24 per call

@@ -194,6 +194,8 @@ pub trait Device: Sized {
     const TOKENS_AHEAD: usize;
     /// Whether weights and caches are allocated in host memory and count towards its limit.
     const USES_HOST_MEMORY: bool;
+    /// Whether timing a block costs next to nothing. Otherwise blocks are timed on request only.
+    const TIMES_BLOCKS_FREELY: bool;
 
     /// Called before anything is allocated for a model.
     ///

@@ -116,6 +116,7 @@ impl<B: Device> Session<B> {
             sequence: None,
             checkpoints_limit_bytes: CHECKPOINTS_BYTES,
             recording: Level::Off,
+            block_times_every: usize::from(B::TIMES_BLOCKS_FREELY),
             kv_format,
             fingerprint: None,
         })

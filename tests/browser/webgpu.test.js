@@ -165,6 +165,23 @@ test("a profile has times of the adapter's clock for every block and module", ()
     );
   }));
 
+test("a run measures its blocks only while it is asked to, also from its middle on", () =>
+  withDisguised(async (page) => {
+    const n_times = await page.evaluate(async () => {
+      const { model } = /** @type {any} */ (globalThis);
+      const n_times = [];
+      for await (const piece of model.generate([1, 2, 3], { max_tokens: 12, ignore_eos: true, top_k: 0 })) {
+        n_times.push(piece.blocks_us.length);
+        if (n_times.length === 4) model.timeBlocks(1);
+      }
+      model.timeBlocks(0);
+      return { n_times, n_blocks: model.info.n_blocks };
+    });
+    assert.deepEqual(n_times.n_times.slice(0, 4), [0, 0, 0, 0]);
+    const { timestamp_step_us } = (await runLoaded(page, [1])).info.adapter;
+    assert.equal(n_times.n_times.at(-1), timestamp_step_us === null ? 0 : n_times.n_blocks);
+  }));
+
 // ---- choice of the backend ----
 
 test("without an adapter `auto` chooses the CPU with a reason, and `webgpu` is refused with a next step", async () => {

@@ -52,6 +52,8 @@ export class Host {
   #device_fault = null;
   #n_losses = 0;
   #pause = new PauseGate();
+  /** How often a decode step measures its blocks: 0 for never, n for every n-th. */
+  block_times_every = 0;
   /** Reports a pause as progress of the load in flight. @type {((paused: boolean) => void) | null} */
   #onPauseChange = null;
 

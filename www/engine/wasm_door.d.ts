@@ -159,6 +159,9 @@ export interface WasmEngine {
   append(token: number): Promise<Float32Array<ArrayBuffer>>;
 
   set_profiling(level: "off" | "block" | "module"): void;
+  /** For every n-th decode step; 0 for none. The CPU measures every step. */
+  set_block_times(every: number): void;
+  set_block_times(every: number): void;
   take_profile(): ProfileSpans;
   memory(): MemoryReport;
   run_facts(name: string): { model: Run["model"]; memory: Run["memory"]; context: number; prompt: string };

@@ -28,6 +28,7 @@ import { createEngine } from "./wasm_engine.js";
  *   | { kind: "abort", id: number }
  *   | { kind: "read", id: number }
  *   | { kind: "pause", paused: boolean }
+ *   | { kind: "block_times", every: number }
  *   | { kind: "threads_up", n: number }} MessageIn
  *
  * Messages to the page.
@@ -229,6 +230,10 @@ onmessage = ({ data }) => {
       return unanswered.get(message.id)?.context.pieces.read();
     case "pause":
       return host.setPaused(message.paused);
+    case "block_times":
+      // Applied between two steps: during one, the engine is in use.
+      host.block_times_every = message.every;
+      return;
     case "threads_up":
       return onThreadsUp(message.n);
   }

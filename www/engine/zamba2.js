@@ -168,6 +168,12 @@ class Model {
     this.#link.post({ kind: "pause", paused: false });
   }
 
+  /** @type {api.Model["timeBlocks"]} */
+  timeBlocks(every) {
+    checkCount("every", every, 0);
+    this.#link.post({ kind: "block_times", every });
+  }
+
   /** @type {api.Model["tokenize"]} */
   async tokenize(text, { special = true } = {}) {
     checkText("text", text);

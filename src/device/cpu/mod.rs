@@ -67,6 +67,8 @@ impl Device for Cpu {
 
     const TOKENS_AHEAD: usize = 1;
     const USES_HOST_MEMORY: bool = true;
+    /// Two clock reads per block.
+    const TIMES_BLOCKS_FREELY: bool = true;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> CpuTensor {
         CpuTensor::new(rows, cols, vec![0.0; rows * cols])

@@ -52,6 +52,8 @@ enum Command {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub dispatches: u64,
+    /// Compute passes. One per submission, unless spans are timed or a buffer is cleared in between.
+    pub passes: u64,
     pub submissions: u64,
     pub bind_groups_made: u64,
     pub readbacks: u64,
@@ -267,6 +269,7 @@ impl Recorder {
                         pass_span = span;
                     }
                     let pass = pass.get_or_insert_with(|| {
+                        self.counts.passes += 1;
                         let timed = self.timers.as_mut().zip(span);
                         let descriptor = wgpu::ComputePassDescriptor {
                             label: None,
