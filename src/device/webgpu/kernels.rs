@@ -1,5 +1,5 @@
 //! The table of compute shaders, one entry each. A kernel is compiled on first use, once per device, in the form that
-//! the device's optional features allow.
+//! the device's optional features allow, with the marked loops of its files unrolled.
 
 use crate::device::webgpu::attention::{ATTENTION, AttentionParams, MergeParams};
 use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakReadParams};
@@ -8,10 +8,11 @@ use crate::device::webgpu::elementwise::{ConcatParams, CopyParams, RopeParams, W
 use crate::device::webgpu::embed::{EMBED, EmbedParams};
 use crate::device::webgpu::kv_cache::AppendKvParams;
 use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC_FEW, VEC_ONE};
-use crate::device::webgpu::norm::{GatedRmsNormParams, RmsNormParams};
+use crate::device::webgpu::norm::{GatedRmsNormParams, NORM, RmsNormParams};
 use crate::device::webgpu::ssm_scan::{DUAL, SCAN, SsmParams};
 use crate::device::webgpu::top::{TOP, TopGroupsParams, TopMergeParams};
 use crate::device::webgpu::uniforms::Uniforms;
+use crate::device::webgpu::unroll::unroll;
 
 /// Threads per workgroup, unless a kernel has a constant of its own.
 pub const THREADS: usize = 64;
@@ -100,6 +101,7 @@ const APPEND_KV: [Access; 5] = [Read, Read, Write, Write, Write];
 const ATTEND: [Access; 6] = [Read, Read, Read, Read, Write, Write];
 const CONV1D: [Access; 5] = [Read, Read, Read, Write, Write];
 const EMBEDDING: [Access; 4] = [Read, Read, Read, Write];
+const GATED_NORM: [Access; 4] = [Read, Read, Read, Write];
 const LINEAR: [Access; 5] = [Read, Read, Read, Read, Write];
 
 kernels! {
@@ -122,7 +124,8 @@ kernels! {
     EmbedF32: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_f32" "embed/embed"];
     EmbedQ8: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_q8" "shared/scales" "embed/embed"];
     EmbedQ4: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_q4" "shared/scales" "embed/embed"];
-    GatedRmsNorm: GatedRmsNormParams, [Read, Read, Read, Write], &[], Sum, ["shared/activations" "norm/gated_rms_norm"];
+    GatedRmsNorm: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm"];
+    GatedRmsNormAny: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm_any"];
     GeluMul: WidthParams, [Read, Write], &[], Nothing, ["shared/activations" "elementwise/gelu_mul"];
     LinearFewF32: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_f32" "shared/linear" "linear/vec"];
     LinearFewQ8: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_q8" "shared/scales" "shared/linear" "linear/vec"];
@@ -142,8 +145,9 @@ kernels! {
         ["shared/weights_q4" "shared/scales" "shared/linear" "linear/short"];
     PeakF32: PeakF32Params, [Write], PEAK_F32, Nothing, ["ceilings/peak_f32"];
     PeakRead: PeakReadParams, [Read, Write], &[], Nothing, ["ceilings/peak_read"];
-    RmsNorm: RmsNormParams, [Read, Read, Write], &[], Sum, ["norm/rms_norm"];
     Rope: RopeParams, [Read, Write], &[], Nothing, ["elementwise/rope"];
+    RmsNorm: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm"];
+    RmsNormAny: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm_any"];
     SsmCb: SsmParams, [Read, Write], DUAL, Nothing,
         ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/cb"];
     SsmDecay: SsmParams, [Read, Read, Read, Write], DUAL, Nothing, ["shared/activations" "shared/ssm" "ssm/decay"];
@@ -210,12 +214,14 @@ impl Kernel {
             ..
         } = self.definition();
         let (directive, fragment) = variant.text(features);
-        let all_constants = [("THREADS", THREADS)].iter().chain(constants);
+        let has_threads = constants.iter().any(|(name, _)| *name == "THREADS");
+        let threads = (!has_threads).then_some(&("THREADS", THREADS));
+        let all_constants = threads.into_iter().chain(constants);
         let constants: String = all_constants
             .map(|(name, value)| format!("const {name}: u32 = {value};\n"))
             .collect();
         let params = uniforms() + "@group(0) @binding(0) var<uniform> params: Params;\n";
-        [directive, &constants, &params, fragment, &files.concat()].concat()
+        unroll(&[directive, &constants, &params, fragment, &files.concat()].concat())
     }
 }
 

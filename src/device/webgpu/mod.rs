@@ -22,6 +22,7 @@ mod tensor;
 mod timers;
 mod top;
 mod uniforms;
+mod unroll;
 mod weight;
 
 use crate::base::error::Result;

@@ -22,6 +22,7 @@ fn sum_over_workgroup(thread: Thread, own: Sums) -> Sums {
     workgroupBarrier();
     let n_active = subgroupAdd(1u);
     var sums: Sums;
+    // unroll
     for (var i = 0u; i < SUMS; i++) {
         sums[i] = subgroupAdd(own[i]);
     }
@@ -31,10 +32,12 @@ fn sum_over_workgroup(thread: Thread, own: Sums) -> Sums {
     workgroupBarrier();
     var totals: Sums;
     for (var at = thread.subgroup_lane; at < PLACES_OF_SUBGROUPS; at += n_active) {
+        // unroll
         for (var i = 0u; i < SUMS; i++) {
             totals[i] += partial[at][i];
         }
     }
+    // unroll
     for (var i = 0u; i < SUMS; i++) {
         totals[i] = subgroupAdd(totals[i]);
     }
