@@ -157,8 +157,10 @@ kernels! {
         ["shared/activations" "shared/ssm" "ssm/scan"];
     SsmState: SsmParams, [Read, Read, Write], DUAL, Nothing,
         ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/state"];
-    TopGroups: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_sort" "top/groups"];
-    TopMerge: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_sort" "top/merge"];
+    TopGroups: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_sort" "top/groups"];
+    TopGroupsOne: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_best" "top/groups"];
+    TopMerge: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_sort" "top/merge"];
+    TopMergeOne: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_best" "top/merge"];
 }
 
 /// Browsers need the directive for subgroups; naga, which compiles shaders natively, rejects it.
