@@ -199,7 +199,9 @@ fn a_model_too_large_for_kernels_or_bindings_is_refused_with_its_size() {
         (sizes(513, 16, 1, KvFormat::F32), "513"),
         (sizes(8, 257, 1, KvFormat::F32), "257"),
         (sizes(128, 16, 1025, KvFormat::F32), "1025 positions"),
-        (sizes(128, 16, 4096, KvFormat::I8), "4096 positions"),
+        (sizes(128, 16, 4097, KvFormat::I8), "4097 positions"),
+        // Padded to 32 bytes per head.
+        (sizes(20, 16, 16_385, KvFormat::I8), "16385 positions"),
     ] {
         let refused = be.check_sizes(&sizes);
         let Err(Error::DeviceLimit { fact }) = refused else {

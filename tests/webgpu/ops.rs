@@ -166,7 +166,7 @@ fn rope_equals_candle_at_every_position() {
     });
 }
 
-/// A prompt, its pieces, and single tokens after it; beyond 256 positions a single query is split among workgroups.
+/// A prompt, its pieces, and single tokens after it; beyond 64 positions a single query is split among workgroups.
 #[test]
 fn attention_equals_candle_for_every_grouping_of_heads_and_in_pieces() {
     on_device("attention", |be| {
@@ -210,7 +210,7 @@ fn attention_with_one_dominant_key_gives_its_value() {
             head_dim: 2,
             scale: 1.0,
         };
-        for at in [0, 255, 300, 599] {
+        for at in [0, 63, 64, 255, 300, 599] {
             let mut k = vec![0.0; 1200];
             k[2 * at] = 1e30;
             let q = [1.0, 0.0].repeat(600);
