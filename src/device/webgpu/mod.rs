@@ -56,8 +56,8 @@ pub struct WebGpu {
     /// Bound where an op has no buffer for a binding.
     dummy: DeviceBuffer,
     rope_table: Option<RopeTable>,
-    /// Rows of x padded to a multiple of four elements.
-    padded_x: ScratchBuffer, // [T, 4 · ⌈cols / 4⌉]
+    /// Rows of x padded to what a kernel of a linear layer reads.
+    padded_x: ScratchBuffer, // [T, x_cols]
     dual_scratch: DualScratch,
     attention_parts: ScratchBuffer, // [T, heads, splits, 2 + d]
     top_groups: ScratchBuffer,      // [groups, 2 + 2k]
