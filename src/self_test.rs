@@ -200,10 +200,20 @@ async fn linear_ops<D: Device>(
     push_result(ops, results, "linear", rows, &y).await?;
     ops.linear_add(&layer, &x, &mut y);
     push_result(ops, results, "linear_add", rows, &y).await?;
+    let plain = Linear {
+        module: MODULE,
+        weight: layer.weight.clone(),
+        bias: None,
+    };
+    let residual = numbers.tensor(ops, rows, d_out); // [T, d_out]
+    ops.linear_residual(&plain, &x, &residual, &mut y);
+    push_result(ops, results, "linear_residual", rows, &y).await?;
     let tokens: Vec<u32> = (0..rows as u32).map(|t| t * 31 % d_out as u32).collect();
     let mut y = ops.tensor(rows, d_in); // [T, d_in]
-    ops.embed(MODULE, &layer.weight, &tokens, &mut y);
-    push_result(ops, results, "embed", rows, &y).await
+    let mut z = ops.tensor(rows, d_in); // [T, d_in]
+    ops.embed(MODULE, &layer.weight, &tokens, &mut [&mut y, &mut z]);
+    push_result(ops, results, "embed", rows, &y).await?;
+    push_result(ops, results, "embed's copy", rows, &z).await
 }
 
 async fn norm_ops<D: Device>(
@@ -325,9 +335,9 @@ async fn attention_ops<D: Device>(
         let mut q = numbers.tensor(ops, rows, width); // [T, heads · d]
         let mut k = numbers.tensor(ops, rows, kv_width); // [T, kv heads · d]
         let v = numbers.tensor(ops, rows, kv_width); // [T, kv heads · d]
-        ops.rope(MODULE, &rope, cache.len, &mut q);
-        ops.rope(MODULE, &rope, cache.len, &mut k);
-        push_result(ops, results, &format!("rope in {pass}"), rows, &q).await?;
+        ops.rope(MODULE, &rope, cache.len, &mut [&mut q, &mut k]);
+        push_result(ops, results, &format!("rope of q in {pass}"), rows, &q).await?;
+        push_result(ops, results, &format!("rope of k in {pass}"), rows, &k).await?;
         ops.append_kv(MODULE, &k, &v, &mut cache);
         let mut y = ops.tensor(rows, width); // [T, heads · d]
         ops.attention(MODULE, &shape, &q, &cache, &mut y);
@@ -379,7 +389,7 @@ async fn top_ops<D: Device>(ops: &mut Ops<D>, weights: WeightFormat) -> Result<V
     results.push(("top's logits".into(), logits));
     results.push(("top's sum".into(), vec![listed.sum as f32]));
     let mut y = ops.tensor(1, width); // [1, width]
-    ops.embed_top(MODULE, &table, &top, 0, &mut y);
+    ops.embed_top(MODULE, &table, &top, 0, &mut [&mut y]);
     push_result(ops, &mut results, "embed_top", 1, &y).await?;
     Ok(results)
 }

@@ -100,7 +100,7 @@ macro_rules! kernels {
 const APPEND_KV: [Access; 5] = [Read, Read, Write, Write, Write];
 const ATTEND: [Access; 6] = [Read, Read, Read, Read, Write, Write];
 const CONV1D: [Access; 5] = [Read, Read, Read, Write, Write];
-const EMBEDDING: [Access; 4] = [Read, Read, Read, Write];
+const EMBEDDING: [Access; 5] = [Read, Read, Read, Write, Write];
 const GATED_NORM: [Access; 4] = [Read, Read, Read, Write];
 const LINEAR: [Access; 5] = [Read, Read, Read, Read, Write];
 
@@ -145,9 +145,9 @@ kernels! {
         ["shared/weights_q4" "shared/scales" "shared/linear" "linear/short"];
     PeakF32: PeakF32Params, [Write], PEAK_F32, Nothing, ["ceilings/peak_f32"];
     PeakRead: PeakReadParams, [Read, Write], &[], Nothing, ["ceilings/peak_read"];
-    Rope: RopeParams, [Read, Write], &[], Nothing, ["elementwise/rope"];
     RmsNorm: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm"];
     RmsNormAny: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm_any"];
+    Rope: RopeParams, [Read, Write, Write], &[], Nothing, ["elementwise/rope"];
     SsmCb: SsmParams, [Read, Write], DUAL, Nothing,
         ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/cb"];
     SsmDecay: SsmParams, [Read, Read, Read, Write], DUAL, Nothing, ["shared/activations" "shared/ssm" "ssm/decay"];

@@ -4,7 +4,7 @@
 use crate::base::quant::BLOCK;
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
-use crate::device::webgpu::elementwise::copy_rows;
+use crate::device::webgpu::elementwise::{copy, copy_rows};
 use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
 use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::{Region, WebGpuTensor};
@@ -71,17 +71,34 @@ uniforms! {
     }
 }
 
-/// y = W·x + bias, or y += W·x + bias.
+/// y = W·x + bias + residual. A single row of a residual takes the place of a bias: both have the shape [1, d_out].
+pub fn linear_residual(
+    be: &mut WebGpu,
+    linear: &Linear<WebGpu>,
+    x: &WebGpuTensor,
+    residual: &WebGpuTensor,
+    y: &mut WebGpuTensor,
+) {
+    if x.rows == 1 && linear.bias.is_none() {
+        linear_impl(be, linear, x, Some(residual), false, y);
+    } else {
+        copy(be, residual, y);
+        linear_impl(be, linear, x, None, true, y);
+    }
+}
+
+/// y = W·x + bias, or y += W·x + bias. `row` takes the place of the bias.
 pub fn linear_impl(
     be: &mut WebGpu,
     linear: &Linear<WebGpu>,
     x: &WebGpuTensor,
+    row: Option<&WebGpuTensor>,
     add_to_y: bool,
     y: &mut WebGpuTensor,
 ) {
     let weight = &linear.weight;
     y.resize(x.rows);
-    let (bias, bias_flag) = match &linear.bias {
+    let (bias, bias_flag) = match row.or(linear.bias.as_ref()) {
         Some(bias) => (&bias.buffer, ADD_BIAS),
         None => (&be.dummy, 0),
     };

@@ -55,6 +55,8 @@ pub struct WebGpu {
     facts: AdapterFacts,
     /// Bound where an op has no buffer for a binding.
     dummy: DeviceBuffer,
+    /// The same for a binding that is written: a dispatch may not bind one buffer for reading and for writing.
+    written_dummy: DeviceBuffer,
     rope_table: Option<RopeTable>,
     /// Rows of x padded to what a kernel of a linear layer reads.
     padded_x: ScratchBuffer, // [T, x_cols]
@@ -77,6 +79,7 @@ impl WebGpu {
         Ok(WebGpu {
             host,
             dummy: recorder.create(0),
+            written_dummy: recorder.create(0),
             rope_table: None,
             padded_x: ScratchBuffer::new(&mut recorder),
             dual_scratch: DualScratch::new(&mut recorder),
@@ -137,6 +140,7 @@ impl Device for WebGpu {
     /// Readbacks are most expensive where decode steps are fast: eight steps share one.
     const TOKENS_AHEAD: usize = 8;
     const USES_HOST_MEMORY: bool = false;
+    const FUSES_RESIDUAL: bool = true;
     /// Timestamps exist at the ends of compute passes only, and each further pass costs some 36 µs on Apple's GPUs.
     const TIMES_BLOCKS_FREELY: bool = false;
 
@@ -187,8 +191,8 @@ impl Device for WebGpu {
         self.recorder.clear(&x.buffer);
     }
 
-    fn embed(&mut self, table: &WebGpuWeight, tokens: &[u32], y: &mut WebGpuTensor) {
-        embed::embed(self, table, tokens, y);
+    fn embed(&mut self, table: &WebGpuWeight, tokens: &[u32], ys: &mut [&mut WebGpuTensor]) {
+        embed::embed(self, table, tokens, ys);
     }
 
     fn rms_norm(&mut self, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
@@ -206,11 +210,21 @@ impl Device for WebGpu {
     }
 
     fn linear(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
-        linear::linear_impl(self, linear, x, false, y);
+        linear::linear_impl(self, linear, x, None, false, y);
     }
 
     fn linear_add(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
-        linear::linear_impl(self, linear, x, true, y);
+        linear::linear_impl(self, linear, x, None, true, y);
+    }
+
+    fn linear_residual(
+        &mut self,
+        linear: &Linear<WebGpu>,
+        x: &WebGpuTensor,
+        residual: &WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        linear::linear_residual(self, linear, x, residual, y);
     }
 
     fn causal_conv1d(
@@ -233,8 +247,8 @@ impl Device for WebGpu {
         ssm_scan::ssm_scan(self, ssm, input, state, y);
     }
 
-    fn rope(&mut self, rope: &Rope, position: usize, x: &mut WebGpuTensor) {
-        elementwise::rope(self, rope, position, x);
+    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut WebGpuTensor]) {
+        elementwise::rope(self, rope, position, xs);
     }
 
     fn append_kv(&mut self, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
@@ -276,9 +290,9 @@ impl Device for WebGpu {
         table: &WebGpuWeight,
         top: &WebGpuTensor,
         row: usize,
-        y: &mut WebGpuTensor,
+        ys: &mut [&mut WebGpuTensor],
     ) {
-        embed::embed_top(self, table, top, row, y);
+        embed::embed_top(self, table, top, row, ys);
     }
 
     fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
