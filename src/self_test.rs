@@ -1,26 +1,20 @@
 //! Checks a device before it runs a model: the results of every op, and of a small model, are compared with the CPU's.
 //! Weights and inputs are generated, so it needs no file; it measures no speed.
 
-use serde_json::json;
+mod shapes;
+mod small_model;
 
 use crate::base::error::{Error, Fact, Result};
 use crate::base::quant::{BLOCK, StoredMatrix, WeightFormat};
 use crate::device::cpu::Cpu;
-use crate::family;
-use crate::loader::WeightStream;
-use crate::loader::safetensors::Shard;
-use crate::loader::schedule::LoadSchedule;
-use crate::model::cache::Cache;
 use crate::model::config::Config;
-use crate::model::forward::{ForwardPass, Scratch};
-use crate::model::module::{Role, Slot, TensorSpec};
-use crate::model::{NumericSettings, Zamba2};
 use crate::ops::Ops;
 use crate::ops::device::{
-    AttentionShape, Conv1d, Device, Draw, GatedNorm, KvFormat, Linear, Norm, Rope, Ssm, SsmInput,
-    split,
+    Conv1d, Device, Draw, GatedNorm, KvFormat, Linear, Norm, Rope, Ssm, SsmInput, split,
 };
 use crate::ops::trace::ModuleId;
+use crate::self_test::shapes::Shapes;
+use crate::self_test::small_model::small_model;
 use crate::text::sampling::Top;
 
 /// Placeholder: the ops here are not part of a model.
@@ -28,35 +22,60 @@ const MODULE: ModuleId = ModuleId(0);
 /// Relative to the largest result. Devices differ in the order of sums and the last bits of exponentials; a wrong
 /// kernel is off by about the magnitude of the results.
 const TOLERANCE: f32 = 1e-3;
-/// Rows of activations: a decode step, a few tokens, a prompt that does not fill a tile.
-const ROWS: [usize; 3] = [1, 3, 37];
-/// Prompt of the small model; the decode steps read its tokens again.
-const PROMPT: [u32; 9] = [1, 17, 80, 3, 44, 61, 9, 25, 70];
-const STEPS: usize = 8;
-const ATTENTION: AttentionShape = AttentionShape {
-    n_heads: 4,
-    n_kv_heads: 2,
-    head_dim: 20,
-    scale: 0.22,
-};
 
-/// Compares every op of a device, and a small model on it, with the CPU.
+/// Compares every op of a device, at small sizes and at those of the model to run, and a small model on it, with the
+/// CPU.
 ///
 /// # Errors
 /// [`Error::SelfTest`] naming the first op that is wrong; the device's own failure.
-pub async fn run<D: Device>(ops: &mut Ops<D>, weights: WeightFormat, kv: KvFormat) -> Result<()> {
+pub async fn run<D: Device>(
+    ops: &mut Ops<D>,
+    config: &Config,
+    weights: WeightFormat,
+    kv: KvFormat,
+) -> Result<()> {
+    compare_ops(ops, &Shapes::small(), weights, kv).await?;
+    let mut cpu = Ops::new(Cpu::new(1));
+    compare_all(
+        top_ops(ops, weights).await?,
+        top_ops(&mut cpu, weights).await?,
+    )?;
+    compare_ops(ops, &Shapes::of(config), weights, kv).await?;
+    compare_all(small_model(ops).await?, small_model(&mut cpu).await?)
+}
+
+/// Compares the ops of a decode step at the model's sizes with the CPU: short enough to be run once more when the
+/// weights are in the device's memory.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn run_decode_step<D: Device>(
+    ops: &mut Ops<D>,
+    config: &Config,
+    weights: WeightFormat,
+    kv: KvFormat,
+) -> Result<()> {
+    compare_ops(ops, &Shapes::of_decode_step(config), weights, kv).await
+}
+
+async fn compare_ops<D: Device>(
+    ops: &mut Ops<D>,
+    shapes: &Shapes,
+    weights: WeightFormat,
+    kv: KvFormat,
+) -> Result<()> {
     let mut cpu = Ops::new(Cpu::new(1));
     // A device may store keys and values more exactly than requested.
-    let kv = ops.kv_cache(&ATTENTION, 1, kv).format;
-    let expected = all_ops(&mut cpu, weights, kv).await?;
-    for ((name, got), (_, expected)) in all_ops(ops, weights, kv).await?.iter().zip(&expected) {
-        compare(name, got, expected)?;
-    }
-    let expected = small_model(&mut cpu).await?;
-    for (step, (got, expected)) in small_model(ops).await?.iter().zip(&expected).enumerate() {
-        compare(&format!("token {step} of a small model"), got, expected)?;
-    }
-    Ok(())
+    let kv = ops.kv_cache(&shapes.attention, 1, kv).format;
+    let expected = all_ops(&mut cpu, shapes, weights, kv).await?;
+    compare_all(all_ops(ops, shapes, weights, kv).await?, expected)
+}
+
+fn compare_all(got: Vec<Named>, expected: Vec<Named>) -> Result<()> {
+    let pairs = got.iter().zip(&expected);
+    pairs
+        .map(|((name, got), (_, expected))| compare(name, got, expected))
+        .collect()
 }
 
 fn compare(name: &str, got: &[f32], expected: &[f32]) -> Result<()> {
@@ -124,22 +143,27 @@ impl Numbers {
 
 type Named = (String, Vec<f32>);
 
-/// The results of every op on generated inputs, always in the same order.
+/// The results of every op but top-k on generated inputs, always in the same order.
 async fn all_ops<D: Device>(
     ops: &mut Ops<D>,
+    shapes: &Shapes,
     weights: WeightFormat,
     kv: KvFormat,
 ) -> Result<Vec<Named>> {
     let mut results = Vec::new();
-    for rows in ROWS {
+    for &rows in shapes.rows {
         let mut numbers = Numbers(rows as u32);
-        linear_ops(ops, &mut numbers, weights, rows, &mut results).await?;
-        norm_ops(ops, &mut numbers, rows, &mut results).await?;
-        mixer_ops(ops, &mut numbers, rows, &mut results).await?;
-        attention_ops(ops, &mut numbers, kv, rows, &mut results).await?;
+        for &sizes in &shapes.linear {
+            linear_ops(ops, &mut numbers, weights, sizes, rows, &mut results).await?;
+        }
+        norm_ops(ops, &mut numbers, shapes, rows, &mut results).await?;
+        mixer_ops(ops, &mut numbers, shapes, rows, &mut results).await?;
+        attention_ops(ops, &mut numbers, shapes, kv, rows, &mut results).await?;
         elementwise_ops(ops, &mut numbers, rows, &mut results).await?;
     }
-    top_ops(ops, weights, &mut results).await?;
+    for (name, _) in &mut results {
+        name.push_str(shapes.suffix);
+    }
     Ok(results)
 }
 
@@ -159,39 +183,47 @@ async fn linear_ops<D: Device>(
     ops: &mut Ops<D>,
     numbers: &mut Numbers,
     weights: WeightFormat,
+    [d_out, d_in]: [usize; 2],
     rows: usize,
     results: &mut Vec<Named>,
 ) -> Result<()> {
-    // The second has no round sizes; in the third, each thread of a workgroup loads more than one unit per row.
-    for (d_out, d_in) in [(96, 128), (75, 101), (20, 4128)] {
-        let matrix = numbers.matrix(weights, d_out, d_in);
-        let layer = Linear {
-            module: MODULE,
-            weight: ops.weight(&matrix).into(), // [d_out, d_in]
-            bias: Some(numbers.tensor(ops, 1, d_out)), // [1, d_out]
-        };
-        let x = numbers.integers(rows, d_in);
-        let x = ops.constant(rows, d_in, x); // [T, d_in]
-        let mut y = ops.tensor(rows, d_out); // [T, d_out]
-        ops.linear(&layer, &x, &mut y);
-        push_result(ops, results, "linear", rows, &y).await?;
-        ops.linear_add(&layer, &x, &mut y);
-        push_result(ops, results, "linear_add", rows, &y).await?;
-        let tokens: Vec<u32> = (0..rows as u32).map(|t| t * 31 % d_out as u32).collect();
-        let mut y = ops.tensor(rows, d_in); // [T, d_in]
-        ops.embed(MODULE, &layer.weight, &tokens, &mut y);
-        push_result(ops, results, "embed", rows, &y).await?;
-    }
-    Ok(())
+    let matrix = numbers.matrix(weights, d_out, d_in);
+    let layer = Linear {
+        module: MODULE,
+        weight: ops.weight(&matrix).into(),        // [d_out, d_in]
+        bias: Some(numbers.tensor(ops, 1, d_out)), // [1, d_out]
+    };
+    let x = numbers.integers(rows, d_in);
+    let x = ops.constant(rows, d_in, x); // [T, d_in]
+    let mut y = ops.tensor(rows, d_out); // [T, d_out]
+    ops.linear(&layer, &x, &mut y);
+    push_result(ops, results, "linear", rows, &y).await?;
+    ops.linear_add(&layer, &x, &mut y);
+    push_result(ops, results, "linear_add", rows, &y).await?;
+    let plain = Linear {
+        module: MODULE,
+        weight: layer.weight.clone(),
+        bias: None,
+    };
+    let residual = numbers.tensor(ops, rows, d_out); // [T, d_out]
+    ops.linear_residual(&plain, &x, &residual, &mut y);
+    push_result(ops, results, "linear_residual", rows, &y).await?;
+    let tokens: Vec<u32> = (0..rows as u32).map(|t| t * 31 % d_out as u32).collect();
+    let mut y = ops.tensor(rows, d_in); // [T, d_in]
+    let mut z = ops.tensor(rows, d_in); // [T, d_in]
+    ops.embed(MODULE, &layer.weight, &tokens, &mut [&mut y, &mut z]);
+    push_result(ops, results, "embed", rows, &y).await?;
+    push_result(ops, results, "embed's copy", rows, &z).await
 }
 
 async fn norm_ops<D: Device>(
     ops: &mut Ops<D>,
     numbers: &mut Numbers,
+    shapes: &Shapes,
     rows: usize,
     results: &mut Vec<Named>,
 ) -> Result<()> {
-    let width = 100;
+    let width = shapes.norm_width;
     let x = numbers.tensor(ops, rows, width); // [T, width]
     let mut y = ops.tensor(rows, width); // [T, width]
     let norm = Norm {
@@ -201,12 +233,16 @@ async fn norm_ops<D: Device>(
     };
     ops.rms_norm(&norm, &x, &mut y);
     push_result(ops, results, "rms_norm", rows, &y).await?;
+    let [n_groups, group] = shapes.gated_norm;
+    let width = n_groups * group;
     let gated = GatedNorm {
         module: MODULE,
         weight: numbers.tensor(ops, 1, width),
-        n_groups: 2,
+        n_groups,
         eps: 1e-5,
     };
+    let x = numbers.tensor(ops, rows, width); // [T, width]
+    let mut y = ops.tensor(rows, width); // [T, width]
     let z_gate = numbers.tensor(ops, rows, 2 * width); // [T, 2 · width]
     let [_, gate] = split(&z_gate, [width, width]);
     ops.gated_rms_norm(&gated, &x, gate, &mut y);
@@ -216,10 +252,18 @@ async fn norm_ops<D: Device>(
 async fn mixer_ops<D: Device>(
     ops: &mut Ops<D>,
     numbers: &mut Numbers,
+    shapes: &Shapes,
     rows: usize,
     results: &mut Vec<Named>,
 ) -> Result<()> {
-    let (n_heads, head_dim, d_state, n_groups, d_conv) = (4, 12, 20, 2, 4);
+    let &Shapes {
+        n_ssm_heads: n_heads,
+        ssm_head_dim: head_dim,
+        d_state,
+        n_ssm_groups: n_groups,
+        ..
+    } = shapes;
+    let d_conv = 4;
     let (d_inner, d_groups) = (n_heads * head_dim, n_groups * d_state);
     let channels = d_inner + 2 * d_groups;
     let xbc = numbers.tensor(ops, rows, channels); // [T, channels]
@@ -265,27 +309,35 @@ async fn mixer_ops<D: Device>(
 async fn attention_ops<D: Device>(
     ops: &mut Ops<D>,
     numbers: &mut Numbers,
+    shapes: &Shapes,
     kv: KvFormat,
     rows: usize,
     results: &mut Vec<Named>,
 ) -> Result<()> {
-    let shape = ATTENTION;
+    let shape = shapes.attention;
     let (width, kv_width) = (
         shape.n_heads * shape.head_dim,
         shape.n_kv_heads * shape.head_dim,
     );
     let rope = Rope {
-        inv_freq: (0..10).map(|k| 0.4 / (k + 1) as f32).collect(),
+        inv_freq: (0..shape.head_dim / 2)
+            .map(|k| 0.4 / (k + 1) as f32)
+            .collect(),
         head_dim: shape.head_dim,
     };
-    let mut cache = ops.kv_cache(&shape, 2 * rows, kv);
+    let mut cache = ops.kv_cache(&shape, shapes.cached + 2 * rows, kv);
+    if shapes.cached > 0 {
+        let k = numbers.tensor(ops, shapes.cached, kv_width); // [cached, kv heads · d]
+        let v = numbers.tensor(ops, shapes.cached, kv_width); // [cached, kv heads · d]
+        ops.append_kv(MODULE, &k, &v, &mut cache);
+    }
     for pass in ["a first pass", "a second pass"] {
         let mut q = numbers.tensor(ops, rows, width); // [T, heads · d]
         let mut k = numbers.tensor(ops, rows, kv_width); // [T, kv heads · d]
         let v = numbers.tensor(ops, rows, kv_width); // [T, kv heads · d]
-        ops.rope(MODULE, &rope, cache.len, &mut q);
-        ops.rope(MODULE, &rope, cache.len, &mut k);
-        push_result(ops, results, &format!("rope in {pass}"), rows, &q).await?;
+        ops.rope(MODULE, &rope, cache.len, &mut [&mut q, &mut k]);
+        push_result(ops, results, &format!("rope of q in {pass}"), rows, &q).await?;
+        push_result(ops, results, &format!("rope of k in {pass}"), rows, &k).await?;
         ops.append_kv(MODULE, &k, &v, &mut cache);
         let mut y = ops.tensor(rows, width); // [T, heads · d]
         ops.attention(MODULE, &shape, &q, &cache, &mut y);
@@ -319,11 +371,8 @@ async fn elementwise_ops<D: Device>(
 }
 
 /// Top-k of more logits than one workgroup sorts, and the embedding of the first.
-async fn top_ops<D: Device>(
-    ops: &mut Ops<D>,
-    weights: WeightFormat,
-    results: &mut Vec<Named>,
-) -> Result<()> {
+async fn top_ops<D: Device>(ops: &mut Ops<D>, weights: WeightFormat) -> Result<Vec<Named>> {
+    let mut results = Vec::new();
     let (vocab, width, k) = (3000, 64, 5);
     let mut numbers = Numbers(11);
     let table = ops.weight(&numbers.matrix(weights, vocab, width)); // [vocab, width]
@@ -340,8 +389,8 @@ async fn top_ops<D: Device>(
     results.push(("top's logits".into(), logits));
     results.push(("top's sum".into(), vec![listed.sum as f32]));
     let mut y = ops.tensor(1, width); // [1, width]
-    ops.embed_top(MODULE, &table, &top, 0, &mut y);
-    push_result(ops, results, "embed_top", 1, &y).await?;
+    ops.embed_top(MODULE, &table, &top, 0, &mut [&mut y]);
+    push_result(ops, &mut results, "embed_top", 1, &y).await?;
     for random in [0.1, 0.5, 0.9] {
         // Far enough from every edge of the distribution that f32 rounding moves no draw.
         let draw = Draw {
@@ -352,121 +401,10 @@ async fn top_ops<D: Device>(
             random,
         };
         ops.draw(MODULE, &draw, 0, &mut top);
-        ops.embed_top(MODULE, &table, &top, 0, &mut y);
-        push_result(ops, results, "draw", 1, &y).await?;
+        ops.embed_top(MODULE, &table, &top, 0, &mut [&mut y]);
+        push_result(ops, &mut results, "draw", 1, &y).await?;
     }
-    Ok(())
-}
-
-/// The logits of a small f32 model with both kinds of blocks, after its prompt and after each decode step. Both devices
-/// get the same tokens.
-async fn small_model<D: Device>(ops: &mut Ops<D>) -> Result<Vec<Vec<f32>>> {
-    let config = Config::from_json(&small_config())?;
-    let plan = family::full_plan(&config);
-    let specs = plan.all_tensors();
-    let shard = Shard::parse("generated weights", shard_bytes(&specs), &header(&specs))?;
-    let schedule = LoadSchedule::new(&config, &[shard], WeightFormat::F32)?;
-    let settings = NumericSettings::default();
-    let mut model = Zamba2::empty(ops, config, settings, schedule.plan.clone());
-    let mut stream = WeightStream::new(schedule, WeightFormat::F32);
-    let mut numbers = Numbers(7);
-    for spec in &specs {
-        let bytes: Vec<u8> = weights(spec, &mut numbers)
-            .into_iter()
-            .flat_map(f32::to_le_bytes)
-            .collect();
-        stream.push(ops, &mut model, &bytes)?;
-    }
-    stream.finish()?;
-
-    let context = PROMPT.len() + STEPS;
-    let mut cache = Cache::new(ops, &model.config, context, KvFormat::F32);
-    let mut scratch = Scratch::new(ops, &model.config);
-    let mut logits = Vec::new();
-    let mut tokens = PROMPT.to_vec();
-    for step in 0..=STEPS {
-        let mut pass = ForwardPass::new(ops, &model, &cache, &tokens);
-        pass.advance(ops, &model, &mut cache, &mut scratch, usize::MAX);
-        pass.last_logits(ops, &model, &mut scratch);
-        logits.push(ops.read(&scratch.logits).await?); // [vocab]
-        tokens = vec![PROMPT[step % PROMPT.len()]];
-    }
-    Ok(logits)
-}
-
-fn small_config() -> String {
-    json!({
-        "model_type": "zamba2",
-        "vocab_size": 96,
-        "hidden_size": 64,
-        "num_hidden_layers": 4,
-        "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
-        "mamba_d_state": 16,
-        "mamba_d_conv": 4,
-        "mamba_expand": 2,
-        "mamba_ngroups": 1,
-        "n_mamba_heads": 8,
-        "mamba_headdim": 16,
-        "time_step_min": 0.001,
-        "time_step_max": 0.1,
-        "time_step_floor": 0.0001,
-        "use_conv_bias": true,
-        "add_bias_linear": false,
-        "intermediate_size": 96,
-        "hidden_act": "gelu",
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "num_mem_blocks": 1,
-        "use_shared_attention_adapter": true,
-        "adapter_rank": 8,
-        "use_mem_rope": true,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-        "use_long_context": false,
-        "max_position_embeddings": 64,
-        "rms_norm_eps": 1e-5,
-        "tie_word_embeddings": true,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    })
-    .to_string()
-}
-
-fn spec_bytes(spec: &TensorSpec) -> u64 {
-    4 * spec.shape.iter().map(|&size| size as u64).product::<u64>()
-}
-
-fn shard_bytes(specs: &[&TensorSpec]) -> u64 {
-    8 + header(specs).len() as u64 + specs.iter().map(|spec| spec_bytes(spec)).sum::<u64>()
-}
-
-/// The safetensors header of a file with the tensors one after another.
-fn header(specs: &[&TensorSpec]) -> Vec<u8> {
-    let mut end = 0;
-    let entries = specs.iter().map(|spec| {
-        let start = end;
-        end += spec_bytes(spec);
-        let entry = json!({"dtype": "F32", "shape": spec.shape, "data_offsets": [start, end]});
-        (spec.name.clone(), entry)
-    });
-    let entries: serde_json::Map<_, _> = entries.collect();
-    json!(entries).to_string().into_bytes()
-}
-
-/// Weights in a range that keeps activations from vanishing or exploding.
-fn weights(spec: &TensorSpec, numbers: &mut Numbers) -> Vec<f32> {
-    let n: usize = spec.shape.iter().product();
-    match (spec.slot, spec.role) {
-        (Slot::ALog, _) => numbers.between(n, 0.0, 2.7),
-        (Slot::DtBias, _) => numbers.between(n, -6.0, -2.0),
-        // Norms and D.
-        (Slot::Weight, Role::Vector) | (Slot::D, _) => numbers.between(n, 0.9, 1.1),
-        _ => {
-            let d_in = spec.shape.get(1);
-            let radius = d_in.map_or(0.1, |&d_in| (3.0 / d_in as f32).sqrt());
-            numbers.between(n, -radius, radius)
-        }
-    }
+    Ok(results)
 }
 
 #[cfg(test)]
@@ -475,9 +413,12 @@ mod tests {
 
     #[test]
     fn the_cpu_passes_its_own_self_test_in_every_format() {
+        let config = small_model::config().unwrap();
         for weights in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
             for kv in [KvFormat::F32, KvFormat::I8] {
-                pollster::block_on(run(&mut Ops::new(Cpu::new(2)), weights, kv)).unwrap();
+                let ops = &mut Ops::new(Cpu::new(2));
+                pollster::block_on(run(ops, &config, weights, kv)).unwrap();
+                pollster::block_on(run_decode_step(ops, &config, weights, kv)).unwrap();
             }
         }
     }
@@ -488,15 +429,5 @@ mod tests {
         for got in [&[1.0, 2.1][..], &[f32::NAN, 2.0], &[1.0]] {
             assert!(compare("op", got, &[1.0, 2.0]).is_err());
         }
-    }
-
-    #[test]
-    fn the_small_models_logits_are_finite_and_differ_at_each_step() {
-        let logits = pollster::block_on(small_model(&mut Ops::new(Cpu::new(1)))).unwrap();
-        assert_eq!(logits.len(), STEPS + 1);
-        for pair in logits.windows(2) {
-            assert_ne!(pair[0], pair[1]);
-        }
-        assert!(logits.iter().flatten().all(|v| v.is_finite()));
     }
 }

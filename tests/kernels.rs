@@ -634,7 +634,7 @@ fn a_wrong_shape_panics_with_the_tensors_name_before_the_device_is_called() {
     refused("embed", &|be| {
         let table = be.weight(&weight);
         let mut y = be.tensor(1, 8);
-        be.embed(MODULE, &table, &[4], &mut y);
+        be.embed(MODULE, &table, &[4], &mut [&mut y]);
     });
     refused("add", &|be| {
         let (a, b) = (row(be, 3), row(be, 4));

@@ -535,17 +535,23 @@ fn a_run_paused_within_a_readback_can_be_saved_branched_appended_to_and_continue
     on_both!(check_pauses);
 }
 
-/// Each token has the times of its own pass, and the profile has every block of every pass once.
+/// Each token has the times of its own pass, if they are measured for it, and the profile has every block of every pass
+/// once.
 fn check_block_times<B: Device>(make: &dyn Fn() -> B) {
     let net = embedded();
     let mut session = open(make(), &net, MULTI_STEP, 200);
     let n_blocks = session.config().n_blocks();
-    for recording in [Level::Off, Level::Block] {
+    for (recording, every) in [(Level::Off, 1), (Level::Off, 5), (Level::Block, 0)] {
         session.set_recording(recording);
+        session.set_block_times(every);
         let steps = run(&mut session, &net, &greedy(12));
         assert!(steps[0].blocks_us.is_empty());
         let profile = session.take_profile();
         for (pass, step) in steps.iter().enumerate().skip(1) {
+            if every == 5 && pass % 5 != 1 {
+                assert!(step.blocks_us.is_empty(), "{step:?}");
+                continue;
+            }
             assert_eq!(step.blocks_us.len(), n_blocks);
             assert!(step.blocks_us.iter().all(|us| *us > 0.0), "{step:?}");
             let spans = (0..profile.len()).filter(|i| {
@@ -572,6 +578,7 @@ fn counts(session: &mut Session<WebGpu>, net: &Net, options: &GenerateOptions) -
     let after = session.backend().counts();
     Counts {
         dispatches: after.dispatches - before.dispatches,
+        passes: after.passes - before.passes,
         submissions: after.submissions - before.submissions,
         bind_groups_made: after.bind_groups_made - before.bind_groups_made,
         readbacks: after.readbacks - before.readbacks,
@@ -596,6 +603,7 @@ fn multi_step_decoding_takes_one_submission_per_token_and_one_per_readback() {
     // 1 + 1 + 2 + 4 + 8 + 8 tokens; the output matrix and top-k of a readback's last token go with the readback.
     let multi_step = counts(&mut session, net, &options);
     assert_eq!((multi_step.readbacks, multi_step.submissions), (6, 24 + 6));
+    assert_eq!(multi_step.passes, multi_step.submissions);
     // A prompt's buffers are new; a token reuses the bind groups of the token before.
     let fewer = counts(&mut session, net, &without_checkpoints(greedy(8)));
     assert_eq!(fewer.bind_groups_made, multi_step.bind_groups_made);

@@ -29,6 +29,7 @@ import {
 } from "./words.js";
 import { shortCommit, StoragePanel } from "./loading/storage_panel.js";
 import { Strip } from "./blocks/strip.js";
+import { watchTimesWanted } from "./blocks/times_wanted.js";
 import { CompareView } from "./compare/compare_view.js";
 import { ProfileView } from "./profile/profile_view.js";
 import { RunShelf } from "./profile/run_shelf.js";
@@ -65,6 +66,11 @@ const heat = new HeatMap({
   finding: byId("heat-finding"),
   table: byId("heat-table"),
   details: byId("heat-details"),
+});
+let times_every = 0;
+watchTimesWanted({ strip: byId("strip"), heat: byId("heat-card") }, (every) => {
+  times_every = every;
+  (model ?? pending)?.timeBlocks(every);
 });
 const sampling = new Sampling(byId("sampling"));
 const picker = new ModelPicker({
@@ -219,6 +225,7 @@ async function loadModel(choice, refresh = false) {
       onDevice: (event) => onDevice(event),
     });
     pending = loaded;
+    loaded.timeBlocks(times_every);
     playground.setModel(loaded, choice);
     setPaused(false);
     pause.hidden = false;
@@ -362,9 +369,12 @@ function showCapability() {
 }
 
 /** Kind and features of the graphics adapter. @param {import("./engine/zamba2.d.ts").AdapterInfo} adapter */
-function adapterReasons({ software, timestamp_step_us, subgroups, f16, max_binding_bytes }) {
+function adapterReasons({ software, timestamp_step_us, subgroups, f16, max_binding_bytes, dropped }) {
   const texts = [];
   if (software) texts.push(t("cap.why.software"));
+  for (const { feature, fault } of dropped) {
+    texts.push(t("cap.why.dropped", { feature: t(`cap.feature.${feature}`), fact: faultText(fault) }));
+  }
   texts.push(
     timestamp_step_us === null
       ? t("cap.why.no_timestamps")

@@ -5,7 +5,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::api::js::{JsResult, to_js, to_js_error};
 use crate::api::{AnySession, Engine};
-use crate::base::error::{Error, Fact};
+use crate::base::error::{Error, Fact, Result};
 use crate::device::cpu::Cpu;
 use crate::family;
 use crate::loader::packed::Manifest;
@@ -146,21 +146,8 @@ impl Engine {
 
     /// The byte ranges of the weights in execution order, by unit.
     pub fn plan(&mut self) -> JsResult<JsValue> {
-        let config = self.config().map_err(to_js_error)?.clone();
-        let (tokenizer, settings) = (self.tokenizer.take(), self.settings);
-        let session = match self.webgpu.take() {
-            Some(webgpu) => Session::open(webgpu, config, &self.shards, tokenizer, settings)
-                .map(|session| AnySession::WebGpu(Box::new(session))),
-            None => Session::open(
-                Cpu::new(self.threads),
-                config,
-                &self.shards,
-                tokenizer,
-                settings,
-            )
-            .map(|session| AnySession::Cpu(Box::new(session))),
-        };
-        let session = self.session.insert(session.map_err(to_js_error)?);
+        let tokenizer = self.tokenizer.take();
+        let session = self.open_session(tokenizer).map_err(to_js_error)?;
         let schedule = on_session!(session, session => session.schedule());
         let units: Vec<UnitInfo> = schedule.units.iter().map(unit_info).collect();
         to_js(&units)
@@ -201,13 +188,15 @@ impl Engine {
         }))
     }
 
-    /// Checks that every byte has arrived, and waits until the device has them.
+    /// Checks that every byte has arrived, waits until the device has them, and repeats a short part of the self-test:
+    /// full memory may change what a device computes.
     pub async fn finish(&mut self) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;
         on_session!(session, s => {
             s.check_complete().map_err(to_js_error)?;
             s.check_device().await.map_err(to_js_error)?;
         });
+        self.prove_again().await.map_err(to_js_error)?;
         self.memory()
     }
 
@@ -218,6 +207,23 @@ impl Engine {
             AnySession::Cpu(session) => Ok(session.choose_threads()),
             AnySession::WebGpu(_) => Ok(self.threads),
         }
+    }
+}
+
+impl Engine {
+    /// A session on the device of `open_webgpu`, otherwise on the CPU.
+    pub(super) fn open_session(&mut self, tokenizer: Option<Tokenizer>) -> Result<&AnySession> {
+        let (config, settings) = (self.config()?.clone(), self.settings);
+        let session = match self.webgpu.take() {
+            Some(webgpu) => Session::open(webgpu, config, &self.shards, tokenizer, settings)
+                .map(|session| AnySession::WebGpu(Box::new(session))),
+            None => {
+                let cpu = Cpu::new(self.threads);
+                Session::open(cpu, config, &self.shards, tokenizer, settings)
+                    .map(|session| AnySession::Cpu(Box::new(session)))
+            }
+        };
+        Ok(self.session.insert(session?))
     }
 }
 

@@ -18,6 +18,7 @@ mod generate;
 mod js;
 mod load;
 mod profile;
+mod prove;
 mod report;
 
 use std::panic;
@@ -34,9 +35,7 @@ use crate::loader::safetensors::Shard;
 use crate::model::NumericSettings;
 use crate::model::config::Config;
 use crate::ops::device::Device;
-use crate::ops::trace::Level;
-use crate::self_test;
-use crate::session::{self, LoadSettings, Session};
+use crate::session::{LoadSettings, Session};
 use crate::text::chat::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
 #[cfg(target_feature = "atomics")]
@@ -196,11 +195,9 @@ impl Engine {
             no_subgroups: !options.subgroups,
             no_f16: !options.f16,
             browser_subgroups: options.subgroups,
+            ..AdapterOptions::default()
         };
-        let cpu = Cpu::new(self.threads);
-        let host: HostThreads =
-            Box::new(move |data, piece, body| cpu.for_each_piece(data, piece, body));
-        let webgpu = WebGpu::open(options, host).await.map_err(to_js_error)?;
+        let webgpu = self.open_adapter(options).await.map_err(to_js_error)?;
         let adapter = webgpu.adapter();
         let info = to_js(&AdapterInfo {
             software: adapter.software,
@@ -211,31 +208,16 @@ impl Engine {
         self.webgpu = Some(webgpu);
         info
     }
-
-    /// After `plan`: compares the kernels of a graphics device with the CPU's and returns the resolution of its
-    /// timestamps in microseconds, `null` if it has none. The CPU backend needs no self-test.
-    ///
-    /// # Errors
-    /// `self_test`, or the device's own failure: the model cannot run on this device.
-    pub async fn prove_device(&mut self) -> JsResult<JsValue> {
-        let weights = self.settings.weights;
-        match self.session_mut().map_err(to_js_error)? {
-            AnySession::Cpu(_) => Ok(JsValue::NULL),
-            AnySession::WebGpu(session) => {
-                let ops = session.ops_mut();
-                // Timestamps are needed to find their resolution.
-                ops.profiler().set_level(Level::Module);
-                let tested = self_test::run(ops, weights, session::kv_format(weights)).await;
-                ops.profiler().set_level(Level::Off);
-                ops.profiler().discard();
-                tested.map_err(to_js_error)?;
-                to_js(&ops.device().timestamp_step_us())
-            }
-        }
-    }
 }
 
 impl Engine {
+    async fn open_adapter(&self, options: AdapterOptions) -> Result<WebGpu> {
+        let cpu = Cpu::new(self.threads);
+        let host: HostThreads =
+            Box::new(move |data, piece, body| cpu.for_each_piece(data, piece, body));
+        WebGpu::open(options, host).await
+    }
+
     fn config(&self) -> Result<&Config> {
         self.config
             .as_ref()

@@ -50,6 +50,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Measures block times in every n-th decode step without profiling; in none if `every` is 0.
+    pub fn set_block_times(&mut self, every: usize) -> JsResult<()> {
+        let session = self.session_mut().map_err(to_js_error)?;
+        // The CPU times every step: it costs two clock reads per block.
+        if let AnySession::WebGpu(session) = session {
+            session.set_block_times(every);
+        }
+        Ok(())
+    }
+
     /// The spans recorded since the last call, in columns.
     pub fn take_profile(&mut self) -> JsResult<JsValue> {
         let session = self.session_mut().map_err(to_js_error)?;

@@ -7,7 +7,7 @@ use crate::model::cache::Cache;
 use crate::model::config::Config;
 use crate::model::shared_transformer::SharedInput;
 use crate::ops::Ops;
-use crate::ops::device::Device;
+use crate::ops::device::{Device, Tensor};
 use crate::ops::trace::ModuleId;
 
 /// Rows of a prompt that are processed together: enough to reuse a weight while it is in a register, few enough that
@@ -137,8 +137,8 @@ impl<D: Device> ForwardPass<D> {
     ) {
         let (module, table) = table(model);
         for (chunk, tokens) in self.chunks.iter_mut().zip(tokens.chunks(CHUNK)) {
-            ops.embed(module, table, tokens, &mut chunk.embedding);
-            ops.embed(module, table, tokens, &mut chunk.stream);
+            let ys = &mut [&mut chunk.embedding, &mut chunk.stream];
+            ops.embed(module, table, tokens, ys);
         }
         self.begin(model, cache, tokens.len());
     }
@@ -154,8 +154,8 @@ impl<D: Device> ForwardPass<D> {
     ) {
         let (module, table) = table(model);
         for chunk in &mut self.chunks {
-            ops.embed_top(module, table, top_rows, row, &mut chunk.embedding);
-            ops.embed_top(module, table, top_rows, row, &mut chunk.stream);
+            let ys = &mut [&mut chunk.embedding, &mut chunk.stream];
+            ops.embed_top(module, table, top_rows, row, ys);
         }
         self.begin(model, cache, 1);
     }
@@ -224,8 +224,12 @@ impl<D: Device> ForwardPass<D> {
                 embedding: &chunk.embedding,
             };
             shared.forward(ops, input, &hybrid.adapters, model.rope.as_ref(), kv, s);
-            ops.linear(&hybrid.linear, &s.shared_out, &mut s.hybrid_out); // [T, h]
-            ops.add(hybrid.add, stream, &s.hybrid_out, &mut self.mixed); // [T, h]
+            if D::FUSES_RESIDUAL {
+                ops.linear_residual(&hybrid.linear, &s.shared_out, stream, &mut self.mixed);
+            } else {
+                ops.linear(&hybrid.linear, &s.shared_out, &mut s.hybrid_out); // [T, h]
+                ops.add(hybrid.add, stream, &s.hybrid_out, &mut self.mixed); // [T, h]
+            }
             let mixed = Some(&self.mixed);
             block.mixer.forward(ops, mixed, state, dt_min, s, stream);
         }
@@ -243,8 +247,12 @@ impl<D: Device> ForwardPass<D> {
     /// Computes the logits of the last token into `s.logits`. // [1, vocab]
     pub fn last_logits(&self, ops: &mut Ops<D>, model: &Zamba2<D>, s: &mut Scratch<D>) {
         let chunk = self.chunks.last().expect("a pass has tokens");
-        ops.last_row(&chunk.stream, &mut s.last);
-        head(ops, model, &s.last, &mut s.normed, &mut s.logits);
+        let mut last = &chunk.stream;
+        if last.rows() > 1 {
+            ops.last_row(last, &mut s.last);
+            last = &s.last;
+        }
+        head(ops, model, last, &mut s.normed, &mut s.logits);
     }
 
     /// Computes the logits of every token of chunk `index` into `s.logits`. // [T, vocab]

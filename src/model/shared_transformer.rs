@@ -78,8 +78,7 @@ impl<D: Device> SharedTransformer<D> {
             }
         }
         if let Some(rope) = rope {
-            ops.rope(modules.rope, rope, kv.len, &mut s.q);
-            ops.rope(modules.rope, rope, kv.len, &mut s.k);
+            ops.rope(modules.rope, rope, kv.len, &mut [&mut s.q, &mut s.k]);
         }
         ops.append_kv(modules.append_kv, &s.k, &s.v, kv);
         let shape = &self.attention;

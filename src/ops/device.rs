@@ -218,6 +218,10 @@ pub trait Device: Sized {
     const TOKENS_AHEAD: usize;
     /// Whether weights and caches are allocated in host memory and count towards its limit.
     const USES_HOST_MEMORY: bool;
+    /// Whether [`Device::linear_residual`] is one kernel for a single row, so that a separate sum is not worth its time.
+    const FUSES_RESIDUAL: bool;
+    /// Whether timing a block costs next to nothing. Otherwise blocks are timed on request only.
+    const TIMES_BLOCKS_FREELY: bool;
 
     /// Called before anything is allocated for a model.
     ///
@@ -267,8 +271,8 @@ pub trait Device: Sized {
 
     // Kernels.
 
-    /// Row t of y is row `tokens[t]` of the table.
-    fn embed(&mut self, table: &Self::Weight, tokens: &[u32], y: &mut Self::Tensor);
+    /// Row t of each of `ys` is row `tokens[t]` of the table. There are one or two of them.
+    fn embed(&mut self, table: &Self::Weight, tokens: &[u32], ys: &mut [&mut Self::Tensor]);
     fn rms_norm(&mut self, norm: &Norm<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
     fn gated_rms_norm(
         &mut self,
@@ -280,6 +284,17 @@ pub trait Device: Sized {
     fn linear(&mut self, linear: &Linear<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
     /// y += W·x + bias.
     fn linear_add(&mut self, linear: &Linear<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
+    /// y = W·x + bias + residual.
+    fn linear_residual(
+        &mut self,
+        linear: &Linear<Self>,
+        x: &Self::Tensor,
+        residual: &Self::Tensor,
+        y: &mut Self::Tensor,
+    ) {
+        self.copy(residual, y);
+        self.linear_add(linear, x, y);
+    }
     /// y = silu(conv(x) + bias); `state` `[d_conv − 1, conv_dim]` holds the inputs before x and is updated.
     fn causal_conv1d(
         &mut self,
@@ -296,8 +311,8 @@ pub trait Device: Sized {
         state: &mut Self::Tensor,
         y: &mut Self::Tensor,
     );
-    /// Rotates each head of each row of x; row t is at `position + t`.
-    fn rope(&mut self, rope: &Rope, position: usize, x: &mut Self::Tensor);
+    /// Rotates each head of each row of `xs`, of which there are one or two; row t is at `position + t`.
+    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut Self::Tensor]);
     /// Writes the rows of k and v at positions `cache.len ..`; the caller then increases `cache.len`.
     fn append_kv(&mut self, k: &Self::Tensor, v: &Self::Tensor, cache: &mut KvCache<Self>);
     /// Causal attention of the last `q.rows` positions in the cache.
@@ -321,14 +336,14 @@ pub trait Device: Sized {
     /// Draws a token from row `row` of `top` and writes it in the place of the row's chosen token, which is the most
     /// probable one before.
     fn draw(&mut self, draw: &Draw, row: usize, top: &mut Self::Tensor);
-    /// y = the embedding of the chosen token in row `row` of `top`, without a readback of that token. Any row of the
-    /// table if the logits were not finite.
+    /// Each of `ys`, one or two, is the embedding of the chosen token in row `row` of `top`, without a readback of
+    /// that token. Any row of the table if the logits were not finite.
     fn embed_top(
         &mut self,
         table: &Self::Weight,
         top: &Self::Tensor,
         row: usize,
-        y: &mut Self::Tensor,
+        ys: &mut [&mut Self::Tensor],
     );
 
     // Running and reading back.

@@ -10,42 +10,41 @@ use crate::ops::work::{self, Work};
 use crate::text::sampling::Top;
 
 impl<D: Device> Ops<D> {
-    /// Row t of y is row `tokens[t]` of the table. `module` may differ from the table's own: a tied output matrix is
-    /// also the embedding.
+    /// Row t of each of `ys`, one or two, is row `tokens[t]` of the table. `module` may differ from the table's own: a
+    /// tied output matrix is also the embedding.
     pub fn embed(
         &mut self,
         module: ModuleId,
         table: &D::Weight,
         tokens: &[u32],
-        y: &mut D::Tensor,
+        ys: &mut [&mut D::Tensor],
     ) {
-        assert_eq!(y.cols(), table.cols(), "embed: y is [T, d]");
         let known = |token: &u32| (*token as usize) < table.rows();
         assert!(tokens.iter().all(known), "embed: a token has no row");
-        check_capacity("embed", tokens.len(), y);
+        check_embedded("embed", tokens.len(), table, ys);
         self.op(
             module,
             || work::embed(tokens.len(), table.cols(), table.format()),
-            |device| device.embed(table, tokens, y),
+            |device| device.embed(table, tokens, ys),
         );
     }
 
-    /// y = the embedding of the most probable token in row `row` of `top`, without a readback of that token.
+    /// Each of `ys`, one or two, is the embedding of the most probable token in row `row` of `top`, without a readback of
+    /// that token.
     pub fn embed_top(
         &mut self,
         module: ModuleId,
         table: &D::Weight,
         top: &D::Tensor,
         row: usize,
-        y: &mut D::Tensor,
+        ys: &mut [&mut D::Tensor],
     ) {
-        assert_eq!(y.cols(), table.cols(), "embed_top: y is [1, d]");
         assert!(row < top.rows(), "embed_top: there is no such list");
-        check_capacity("embed_top", 1, y);
+        check_embedded("embed_top", 1, table, ys);
         self.op(
             module,
             || work::embed(1, table.cols(), table.format()),
-            |device| device.embed_top(table, top, row, y),
+            |device| device.embed_top(table, top, row, ys),
         );
     }
 
@@ -88,6 +87,21 @@ impl<D: Device> Ops<D> {
     pub fn linear_add(&mut self, linear: &Linear<D>, x: &D::Tensor, y: &mut D::Tensor) {
         assert_eq!(x.rows(), y.rows(), "linear_add: y has the rows of x");
         self.product("linear_add", linear, x, y, D::linear_add);
+    }
+
+    /// y = W·x + bias + residual. A span of its own for the sum does not exist.
+    pub fn linear_residual(
+        &mut self,
+        linear: &Linear<D>,
+        x: &D::Tensor,
+        residual: &D::Tensor,
+        y: &mut D::Tensor,
+    ) {
+        let shape = (residual.rows(), residual.cols());
+        assert_eq!(shape, (x.rows(), y.cols()), "linear_residual: residual");
+        self.product("linear_residual", linear, x, y, |device, linear, x, y| {
+            device.linear_residual(linear, x, residual, y);
+        });
     }
 
     fn product(
@@ -174,12 +188,22 @@ impl<D: Device> Ops<D> {
         );
     }
 
-    /// Rotates each head of each row of x; row t is at `position + t`.
-    pub fn rope(&mut self, module: ModuleId, rope: &Rope, position: usize, x: &mut D::Tensor) {
+    /// Rotates each head of each row of `xs`, of which there are one or two; row t is at `position + t`.
+    pub fn rope(
+        &mut self,
+        module: ModuleId,
+        rope: &Rope,
+        position: usize,
+        xs: &mut [&mut D::Tensor],
+    ) {
         assert_eq!(rope.head_dim, 2 * rope.inv_freq.len(), "rope: frequencies");
-        assert!(x.cols().is_multiple_of(rope.head_dim), "rope: whole heads");
+        assert!((1..=2).contains(&xs.len()), "rope: one or two tensors");
+        for x in xs.iter() {
+            assert!(x.cols().is_multiple_of(rope.head_dim), "rope: whole heads");
+            assert_eq!(x.rows(), xs[0].rows(), "rope: rows");
+        }
         self.op(module, Work::default, |device| {
-            device.rope(rope, position, x);
+            device.rope(rope, position, xs);
         });
     }
 
@@ -290,6 +314,15 @@ impl<D: Device> Ops<D> {
         assert_eq!(x.cols(), y.cols(), "copy: x and y");
         check_capacity("copy", x.rows(), y);
         self.unrecorded(|device| device.copy(x, y));
+    }
+}
+
+/// Asserts that `ys` are one or two tensors with room for `rows` rows of the table.
+fn check_embedded<W: Weight, T: Tensor>(op: &str, rows: usize, table: &W, ys: &[&mut T]) {
+    assert!((1..=2).contains(&ys.len()), "{op}: one or two outputs");
+    for y in ys {
+        assert_eq!(y.cols(), table.cols(), "{op}: y is [T, d]");
+        check_capacity(op, rows, &**y);
     }
 }
 

@@ -243,9 +243,12 @@ impl Profiler {
         taken
     }
 
-    /// The total duration of each of `modules` in the latest pass `pass`. Modules with the same span name are summed
-    /// together.
-    pub fn durations_us(&self, modules: &[ModuleId], pass: u32) -> Vec<f32> {
+    /// The total duration of each of `modules` in the latest pass `pass`; `None` if that pass has no spans. Modules with
+    /// the same span name are summed together.
+    pub fn durations_us(&self, modules: &[ModuleId], pass: u32) -> Option<Vec<f32>> {
+        if !self.profile.pass.contains(&pass) {
+            return None;
+        }
         let name_of = |module: &ModuleId| self.modules.get(module.index())?.interned;
         let names: Vec<Option<u16>> = modules.iter().map(name_of).collect();
         let mut sums = vec![0.0; names.len()];
@@ -264,7 +267,7 @@ impl Profiler {
                 sums[at] += duration_us;
             }
         }
-        sums
+        Some(sums)
     }
 
     /// Discards the spans recorded since `take`.

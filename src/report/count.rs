@@ -53,9 +53,6 @@ pub struct Formats {
     pub kv_position_bytes: f64,
 }
 
-/// `embed` runs twice per chunk (ARCHITECTURE.md, "Known limitations").
-const EMBEDDINGS: usize = 2;
-
 /// Every module that has work in a pass over `tokens` new tokens after `past` earlier ones, in the order of the forward
 /// pass. Logits are computed for the last token only.
 pub fn pass(config: &Config, tokens: usize, past: usize, formats: Formats) -> Vec<ModuleWork> {
@@ -100,10 +97,7 @@ impl Pass<'_> {
             _ => (Kind::Memory, Arithmetic::F32),
         };
         let calls = self.tokens.div_ceil(CHUNK);
-        let (calls, work) = match module.op {
-            OpKind::Embed => (EMBEDDINGS * calls, self.work(module).times(EMBEDDINGS)),
-            _ => (calls, self.work(module)),
-        };
+        let work = self.work(module);
         ModuleWork {
             module: module.id,
             path: module.path.clone(),

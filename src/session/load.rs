@@ -117,9 +117,15 @@ impl<B: Device> Session<B> {
             sequence: None,
             checkpoints_limit_bytes: CHECKPOINTS_BYTES,
             recording: Level::Off,
+            block_times_every: usize::from(B::TIMES_BLOCKS_FREELY),
             kv_format,
             fingerprint: None,
         })
+    }
+
+    /// Ends a session that has no weights yet, whose device cannot be used; its tokenizer serves the next one.
+    pub fn into_tokenizer(self) -> Option<Tokenizer> {
+        self.tokenizer
     }
 
     pub fn schedule(&self) -> &LoadSchedule {

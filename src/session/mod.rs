@@ -116,6 +116,8 @@ pub struct Session<B: Device> {
     sequence: Option<Sequence<B>>,
     checkpoints_limit_bytes: u64,
     recording: Level,
+    /// Decode steps per step whose blocks are timed without recording; 0 for none.
+    block_times_every: usize,
     kv_format: KvFormat,
     /// Computed on first use.
     fingerprint: Option<String>,
@@ -180,7 +182,13 @@ impl<B: Device> Session<B> {
         self.cache.reset(&mut self.be);
     }
 
-    /// Sets the level of [`Session::take_profile`]. Block times are always measured: two clock reads per block.
+    /// Without recording, measures block times in every n-th decode step; in none if `every` is 0. A device that times
+    /// blocks freely measures each step by default.
+    pub fn set_block_times(&mut self, every: usize) {
+        self.block_times_every = every;
+    }
+
+    /// Sets the level of [`Session::take_profile`].
     pub fn set_recording(&mut self, level: Level) {
         // Ops have no times if blocks are timed by fences.
         let most = if self.be.times_spans() {

@@ -176,10 +176,9 @@ impl<B: Device> Session<B> {
         let pending = (0..).zip(outputs).map(|(i, output)| {
             let pass = n_history - n_prompt + i;
             let has_pass = has_times && pass > 0 && (i > 0 || n_before < n_history);
-            let blocks_us = if has_pass {
-                profiler.durations_us(&self.model.block_modules, pass as u32)
-            } else {
-                Vec::new()
+            let blocks_us = match profiler.durations_us(&self.model.block_modules, pass as u32) {
+                Some(durations_us) if has_pass => durations_us,
+                _ => Vec::new(),
             };
             let continued_with = match &output {
                 StepOutput::TopK(top) if i + 1 < n => Some(top.chosen),
@@ -254,7 +253,7 @@ impl<B: Device> Session<B> {
             }
             let n_prompt = self.sequence.as_ref().map_or(0, |s| s.n_prompt);
             let pass = self.cache.len + 1 - n_prompt;
-            self.be.profiler().set_pass(pass as u32);
+            self.set_pass(pass);
             self.encode_chosen(&lists.rows, row - 1);
             self.keep_due_checkpoint();
             forward::top(

@@ -104,13 +104,21 @@ impl<B: Device> Session<B> {
     }
 
     pub(super) fn begin_pass(&mut self, pass: usize) {
-        let level = self.recording.max(Level::Block);
-        let profiler = self.be.profiler();
-        profiler.set_level(level);
-        profiler.set_pass(pass as u32);
+        self.set_pass(pass);
         if self.recording == Level::Off {
-            profiler.discard();
+            self.be.profiler().discard();
         }
+    }
+
+    /// Assigns what is encoded next to pass `pass`, and opens the spans that are wanted of it.
+    pub(super) fn set_pass(&mut self, pass: usize) {
+        let every = self.block_times_every;
+        // The first decode step is timed, so that short answers have block times too.
+        let is_timed = every > 0 && pass > 0 && pass % every == 1 % every;
+        let least = if is_timed { Level::Block } else { Level::Off };
+        let profiler = self.be.profiler();
+        profiler.set_level(self.recording.max(least));
+        profiler.set_pass(pass as u32);
     }
 
     /// Whether the present sequence can go on with `tokens`.

@@ -165,6 +165,23 @@ test("a profile has times of the adapter's clock for every block and module", ()
     );
   }));
 
+test("a run measures its blocks only while it is asked to, also from its middle on", () =>
+  withDisguised(async (page) => {
+    const n_times = await page.evaluate(async () => {
+      const { model } = /** @type {any} */ (globalThis);
+      const n_times = [];
+      for await (const piece of model.generate([1, 2, 3], { max_tokens: 12, ignore_eos: true, top_k: 0 })) {
+        n_times.push(piece.blocks_us.length);
+        if (n_times.length === 4) model.timeBlocks(1);
+      }
+      model.timeBlocks(0);
+      return { n_times, n_blocks: model.info.n_blocks };
+    });
+    assert.deepEqual(n_times.n_times.slice(0, 4), [0, 0, 0, 0]);
+    const { timestamp_step_us } = (await runLoaded(page, [1])).info.adapter;
+    assert.equal(n_times.n_times.at(-1), timestamp_step_us === null ? 0 : n_times.n_blocks);
+  }));
+
 // ---- choice of the backend ----
 
 test("without an adapter `auto` chooses the CPU with a reason, and `webgpu` is refused with a next step", async () => {
@@ -236,6 +253,51 @@ for (const [what, from, to] of BROKEN) {
     );
   });
 }
+
+/** Subgroups do not add up: each thread's sum is taken for its whole subgroup's. */
+const WRONG_SUBGROUPS = spoiled("subgroupAdd(own[", "(own[");
+
+test("an adapter that is wrong with subgroups only is used without them, and the reason is reported", () =>
+  withModule(async (page) => {
+    const has = await page.evaluate(async () =>
+      (await /** @type {any} */ (navigator).gpu.requestAdapter()).features.has("subgroups"),
+    );
+    assert.ok(has, "Chromium's software adapter has subgroups");
+    for (const backend of ["auto", "webgpu"]) {
+      const result = await loadAndRun(page, { source: source(FIXTURE), backend }, expected(FIXTURE).input_ids, 0);
+      assertRight(result, FIXTURE);
+      assert.equal(result.info.backend, "webgpu");
+      const { subgroups, dropped } = result.info.adapter;
+      assert.equal(subgroups, false);
+      assert.deepEqual(
+        dropped.map((/** @type {any} */ { feature, fault }) => [feature, fault.code]),
+        [["subgroups", "self_test"]],
+      );
+      assert.match(dropped[0].fault.message, /: got .*, expected /);
+    }
+  }, DISGUISE + WRONG_SUBGROUPS));
+
+test("a feature is requested only of an adapter that has it, also of a later one", () =>
+  withModule(async (page) => {
+    const asked = await page.evaluate(async (address) => {
+      const { requestSubgroups } = await import(address);
+      class Adapter {
+        /** @param {string[]} features */
+        constructor(features) {
+          this.features = new Set(features);
+        }
+        /** @param {{ requiredFeatures?: string[] }} [descriptor] */
+        requestDevice(descriptor) {
+          return [...(descriptor?.requiredFeatures ?? [])];
+        }
+      }
+      /** @type {any} */ (globalThis).GPUAdapter = Adapter;
+      requestSubgroups();
+      const requiredFeatures = ["timestamp-query"];
+      return [["subgroups"], []].map((features) => new Adapter(features).requestDevice({ requiredFeatures }));
+    }, `${SITE}/pkg/subgroups.js`);
+    assert.deepEqual(asked, [["timestamp-query", "subgroups"], ["timestamp-query"]]);
+  }));
 
 test("if the weights do not fit on the device, loading continues on the CPU", () =>
   withModule(async (page) => {
@@ -381,14 +443,35 @@ test("a device lost between runs is replaced in the next, even if there is no ad
 
 // ---- the page ----
 
+test("the page says which feature of the adapter is not used, and why", () =>
+  withPage(
+    async (page) => {
+      await page.route("**/pkg/worker.js", async (route) => {
+        const reply = await route.fetch();
+        await route.fulfill({ response: reply, body: `${WRONG_SUBGROUPS}\n${await reply.text()}` });
+      });
+      await withFixture(page);
+      await page.goto(`${SITE}/?backend=webgpu`);
+      await waitForStatus(page, "Ready");
+      const reasons = String(await page.textContent("#capability-reasons"));
+      assert.match(reasons, /Subgroups: not used, because .*: got .*, expected /);
+      assert.match(reasons, /Subgroups: no;/);
+    },
+    {},
+    "webgpuAsItComes",
+  ));
+
+/** Serves a small model in place of the embedded one, which the software adapter takes long to run. */
+const withFixture = (/** @type {Page} */ page) =>
+  page.route(`**${EMBEDDED}*`, (route) => {
+    const file = new URL(route.request().url()).pathname.slice(EMBEDDED.length);
+    return route.continue({ url: `${source(FIXTURE)}${file}` });
+  });
+
 test("the page shows the adapter in use and offers a choice of backend", () =>
   withPage(
     async (page) => {
-      // A small model in place of the embedded one, which the software adapter takes long to run.
-      await page.route(`**${EMBEDDED}*`, (route) => {
-        const file = new URL(route.request().url()).pathname.slice(EMBEDDED.length);
-        return route.continue({ url: `${source(FIXTURE)}${file}` });
-      });
+      await withFixture(page);
       await page.goto(`${SITE}/?backend=webgpu`);
       await waitForStatus(page, "Ready");
       assert.match(String(await page.textContent("#capability")), /^WebGPU · .*swiftshader/i);

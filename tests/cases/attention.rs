@@ -97,7 +97,7 @@ pub fn rope<D: Device>(be: &mut Ops<D>, case: &RopeCase, position: usize, x: &[f
         head_dim,
     };
     let mut x = rows(be, case.n_heads * head_dim, x);
-    be.rope(MODULE, &rope, position, &mut x);
+    be.rope(MODULE, &rope, position, &mut [&mut x]);
     read(be, &x)
 }
 

@@ -79,6 +79,6 @@ pub fn for_embed_cases(mut body: impl FnMut(&str, &StoredMatrix)) {
 pub fn embed<D: Device>(be: &mut Ops<D>, table: &StoredMatrix, tokens: &[u32]) -> Vec<f32> {
     let mut y = be.tensor(tokens.len() + 3, table.cols);
     let table = be.weight(table);
-    be.embed(MODULE, &table, tokens, &mut y);
+    be.embed(MODULE, &table, tokens, &mut [&mut y]);
     read(be, &y)
 }

@@ -29,9 +29,25 @@ pub fn gated_rms_norm<D: Device>(
     x: &[f32],
     gate: &[f32],
 ) -> Vec<f32> {
+    gated_rms_norm_beside(be, weight, n_groups, x, gate, 3)
+}
+
+/// With `around` other columns on each side of the gate.
+pub fn gated_rms_norm_beside<D: Device>(
+    be: &mut Ops<D>,
+    weight: &[f32],
+    n_groups: usize,
+    x: &[f32],
+    gate: &[f32],
+    around: usize,
+) -> Vec<f32> {
     let (d, t_rows) = (weight.len(), x.len() / weight.len());
-    let around = vec![9.0; 3 * t_rows];
-    let gate = rows(be, d + 6, &beside(t_rows, &[&around, gate, &around]));
+    let others = vec![9.0; around * t_rows];
+    let gate = rows(
+        be,
+        d + 2 * around,
+        &beside(t_rows, &[&others, gate, &others]),
+    );
     let weight = rows(be, d, weight);
     let norm = GatedNorm {
         module: MODULE,
@@ -43,7 +59,7 @@ pub fn gated_rms_norm<D: Device>(
     let mut y = be.tensor(65, d);
     let gate = Cols {
         tensor: &gate,
-        start: 3,
+        start: around,
         len: d,
     };
     be.gated_rms_norm(&norm, &x, gate, &mut y);

@@ -219,6 +219,6 @@ pub fn embed_top<D: Device>(be: &mut Ops<D>, table: &StoredMatrix, token: u32) -
     }
     let mut y = be.tensor(1, table.cols);
     let table = be.weight(table);
-    be.embed_top(MODULE, &table, &lists, 1, &mut y);
+    be.embed_top(MODULE, &table, &lists, 1, &mut [&mut y]);
     read(be, &y)
 }

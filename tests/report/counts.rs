@@ -139,8 +139,8 @@ impl Model {
         let states = 2 * (3 * self.channels() + self.d_inner() * self.d_state);
         let kv = 2 * 2 * self.h * (t + past + t);
         let hybrid = numbers(&self.shared()) + 2 * self.h + self.h + kv;
-        // The embedding is read twice; the final norm and the output matrix are read once.
-        let outside = 2 * t * self.h + self.h + self.h * VOCAB;
+        // The embedding, the final norm and the output matrix.
+        let outside = t * self.h + self.h + self.h * VOCAB;
         4 * (self.layers * (numbers(&self.mixer()) + vectors + states)
             + self.hybrid.len() as u64 * hybrid
             + outside)

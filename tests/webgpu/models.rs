@@ -4,8 +4,11 @@ use std::path::Path;
 
 use pollster::block_on;
 use zamba2::base::error::Error;
+use zamba2::base::quant::WeightFormat::Q4;
 use zamba2::device::cpu::Cpu;
-use zamba2::device::webgpu::{AdapterOptions, WebGpu};
+use zamba2::device::webgpu::{AdapterFacts, AdapterOptions, Feature, OptionalFeatures, WebGpu};
+use zamba2::model::config::Config;
+use zamba2::ops::Ops;
 use zamba2::ops::device::{AttentionShape, Device, KvFormat, ModelSizes};
 use zamba2::session::{self, GenerateOptions, LoadSettings, Session, argmax};
 use zamba2::text::sampling::SamplingOptions;
@@ -14,6 +17,7 @@ use zamba2::{folder, self_test};
 use super::{device, on_device};
 use crate::cases::*;
 use crate::support::{F32, Golden, goldens, max_difference};
+use crate::webgpu_widths::two_blocks;
 
 /// f32 sums in another order and WGSL's exponentials; logits of these nets spread by about 3.
 const TOLERANCE: f32 = 2e-3;
@@ -195,7 +199,9 @@ fn a_model_too_large_for_kernels_or_bindings_is_refused_with_its_size() {
         (sizes(513, 16, 1, KvFormat::F32), "513"),
         (sizes(8, 257, 1, KvFormat::F32), "257"),
         (sizes(128, 16, 1025, KvFormat::F32), "1025 positions"),
-        (sizes(128, 16, 4096, KvFormat::I8), "4096 positions"),
+        (sizes(128, 16, 4097, KvFormat::I8), "4097 positions"),
+        // Padded to 32 bytes per head.
+        (sizes(20, 16, 16_385, KvFormat::I8), "16385 positions"),
     ] {
         let refused = be.check_sizes(&sizes);
         let Err(Error::DeviceLimit { fact }) = refused else {
@@ -208,9 +214,57 @@ fn a_model_too_large_for_kernels_or_bindings_is_refused_with_its_size() {
 /// The self-test that decides in a browser whether this backend is used.
 #[test]
 fn the_self_test_passes_in_every_format() {
+    let config = Config::from_json(&two_blocks()).unwrap();
     for weights in FORMATS {
         on_device("self-test", |be| {
-            block_on(self_test::run(be, weights, session::kv_format(weights))).unwrap();
+            let kv = session::kv_format(weights);
+            block_on(self_test::run(be, &config, weights, kv)).unwrap();
+            block_on(self_test::run_decode_step(be, &config, weights, kv)).unwrap();
         });
+    }
+}
+
+/// Opens devices until one passes its self-test, as `Engine::prove_device` does; gives the features that were left out.
+fn dropped(test: &str, wrong_features: OptionalFeatures) -> Option<(Vec<Feature>, AdapterFacts)> {
+    let config = Config::from_json(&two_blocks()).unwrap();
+    let mut options = AdapterOptions {
+        wrong_features,
+        ..AdapterOptions::default()
+    };
+    let mut dropped = Vec::new();
+    loop {
+        let be = &mut Ops::new(device(test, options)?);
+        let tested = block_on(self_test::run_decode_step(be, &config, Q4, KvFormat::I8));
+        let tested = tested.and(block_on(self_test::run(be, &config, Q4, KvFormat::I8)));
+        let Err(error) = tested else {
+            return Some((dropped, be.device().adapter().clone()));
+        };
+        assert!(matches!(error, Error::SelfTest { .. }), "{error}");
+        let (feature, next) = be.device().after_failure().expect("the baseline is right");
+        dropped.push(feature);
+        options = next;
+    }
+}
+
+/// A driver that is wrong about one feature costs this feature and not the whole device.
+#[test]
+fn a_feature_that_gives_wrong_results_is_left_out() {
+    let right = OptionalFeatures::default();
+    let Some((none, facts)) = dropped("features", right) else {
+        return;
+    };
+    assert_eq!(none, []);
+    if facts.subgroups {
+        let subgroups = true;
+        let wrong = OptionalFeatures { subgroups, ..right };
+        let (dropped, without) = dropped("subgroups", wrong).unwrap();
+        assert_eq!(dropped, [Feature::Subgroups]);
+        assert_eq!((without.subgroups, without.f16), (false, facts.f16));
+    }
+    if facts.f16 {
+        let wrong = OptionalFeatures { f16: true, ..right };
+        let (dropped, without) = dropped("f16", wrong).unwrap();
+        assert_eq!(dropped.last(), Some(&Feature::F16));
+        assert!(!without.f16);
     }
 }

@@ -74,6 +74,29 @@ fn gated_rms_norm_equals_the_loops_at_every_shape_and_number_of_groups() {
     });
 }
 
+/// Widths of the published models, and the widest whose rows fit the registers with its neighbours. The gate starts at
+/// a multiple of four in one half of the cases.
+#[test]
+fn norms_of_the_published_widths_equal_the_reference() {
+    in_every_variant("wide norms", |form, be| {
+        let mut random = Random(25);
+        for d in [4, 1020, 1024, 2048, 4096, 7168, 8192, 8193, 8196] {
+            let what = &format!("{form}: {d}");
+            let weight = random.numbers(d, 0.5, 1.5);
+            let x = random.numbers(2 * d, -3.0, 3.0);
+            let expected = reference::rms_norm(&weight, 1e-5, &x);
+            assert_close(what, NORM, &rms_norm(be, &weight, 1e-5, &x), &expected);
+            let gate = random.numbers(2 * d, -4.0, 4.0);
+            let n_groups = if d.is_multiple_of(8) { 2 } else { 1 };
+            let expected = reference::gated_rms_norm(&weight, n_groups, 1e-5, &x, &gate);
+            for before in [3, 4] {
+                let y = gated_rms_norm_beside(be, &weight, n_groups, &x, &gate, before);
+                assert_close(what, EXPONENTIAL, &y, &expected);
+            }
+        }
+    });
+}
+
 #[test]
 fn causal_conv1d_equals_the_loops_however_the_sequence_is_split() {
     on_device("conv1d", |be| {
@@ -143,7 +166,7 @@ fn rope_equals_candle_at_every_position() {
     });
 }
 
-/// A prompt, its pieces, and single tokens after it; beyond 256 positions a single query is split among workgroups.
+/// A prompt, its pieces, and single tokens after it; beyond 64 positions a single query is split among workgroups.
 #[test]
 fn attention_equals_candle_for_every_grouping_of_heads_and_in_pieces() {
     on_device("attention", |be| {
@@ -187,7 +210,7 @@ fn attention_with_one_dominant_key_gives_its_value() {
             head_dim: 2,
             scale: 1.0,
         };
-        for at in [0, 255, 300, 599] {
+        for at in [0, 63, 64, 255, 300, 599] {
             let mut k = vec![0.0; 1200];
             k[2 * at] = 1e30;
             let q = [1.0, 0.0].repeat(600);

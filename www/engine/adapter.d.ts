@@ -1,5 +1,7 @@
 // Backends: why one was chosen, and the graphics adapter.
 
+import type { Zamba2Error } from "./zamba2.d.ts";
+
 export interface WebGpuOptions {
   /** The largest binding; larger matrices are split. Default null: the adapter's limit. */
   maxBindingBytes?: number | null;
@@ -34,8 +36,11 @@ export interface AdapterInfo {
   /** A software adapter: correct, but slower than the CPU backend. */
   software: boolean;
   max_binding_bytes: number;
-  /** The measured step of timestamp queries; null if spans are waited for instead. */
+  /** The measured step of timestamp queries; null if there are none or they never advance: spans are waited for. */
   timestamp_step_us: number | null;
+  /** Whether kernels use these features. */
   subgroups: boolean;
   f16: boolean;
+  /** Features that the adapter has and that failed the self-test, which it passes without them. */
+  dropped: { feature: "subgroups" | "f16"; fault: Zamba2Error }[];
 }

@@ -23,6 +23,7 @@ import { createEngine, takePanic } from "./wasm_engine.js";
 /** @import { Loaded } from "./loading.js" */
 /** @import { LoadedFacts } from "./reporting.js" */
 /** @import { SharedModule } from "./start_threads.js" */
+/** @import { ProvenDevice } from "./wasm_door.d.ts" */
 /** @import { EngineOptions, OpenEngine, WasmEngine } from "./wasm_engine.js" */
 /** @import { CallContext, LoadedReport, LoadRequest } from "./worker.js" */
 /** @import { LoadedInfo, LoadProgress } from "./zamba2.d.ts" */
@@ -51,6 +52,8 @@ export class Host {
   #device_fault = null;
   #n_losses = 0;
   #pause = new PauseGate();
+  /** How often a decode step measures its blocks: 0 for never, n for every n-th. */
+  block_times_every = 0;
   /** Reports a pause as progress of the load in flight. @type {((paused: boolean) => void) | null} */
   #onPauseChange = null;
 
@@ -182,7 +185,7 @@ export class Host {
       this.#engine = opened.engine;
       // After the loss of a device the same files are loaded again.
       this.#request = { .../** @type {LoadRequest} */ (this.#request), refresh: false, commit: progress.commit };
-      const running = runningOn(opened, fault, loaded.timestamp_step_us);
+      const running = runningOn(opened, fault, loaded.proven);
       const {
         source,
         engine: { weights },
@@ -237,7 +240,7 @@ export class Host {
 
   /**
    * @param {WasmEngine} engine @param {LoadProgress} progress @param {() => void} report @param {AbortSignal} signal
-   * @returns {Promise<Loaded & { timestamp_step_us: number | null }>}
+   * @returns {Promise<Loaded & { proven: ProvenDevice | null }>}
    */
   async #loadWeights(engine, progress, report, signal) {
     const {
@@ -255,8 +258,8 @@ export class Host {
       keep && typeof source === "string" ? await openStored(source, weights, refresh) : { stored: null, reason: null };
     if (stored) progress.keeping = { state: "kept", reason: null };
     else if (reason) progress.keeping = { state: "refused", reason };
-    /** @type {number | null} */
-    let timestamp_step_us = null;
+    /** @type {ProvenDevice | null} */
+    let proven = null;
     try {
       const bytes =
         typeof source === "string"
@@ -270,14 +273,14 @@ export class Host {
           signal,
           unpaused: () => this.#pause.opened(signal),
           onPlanned: async () => {
-            timestamp_step_us = await engine.prove_device();
+            proven = await engine.prove_device();
           },
           onUnit: () => this.#hooks.onUnit(engine),
           onProgress: report,
         },
         progress,
       );
-      return { ...loaded, timestamp_step_us };
+      return { ...loaded, proven };
     } catch (thrown) {
       // What is stored belongs to another version of the files, and every later load would fail the same way.
       if (thrown instanceof Zamba2Error && thrown.code === "changed") await stored?.clear();
@@ -315,16 +318,16 @@ function initialProgress() {
 
 /**
  * What computes, and why.
- * @param {OpenEngine} opened @param {ErrorReport | null} fault @param {number | null} timestamp_step_us
+ * @param {OpenEngine} opened @param {ErrorReport | null} fault @param {ProvenDevice | null} proven
  */
-function runningOn(opened, fault, timestamp_step_us) {
+function runningOn(opened, fault, proven) {
   const { build, device } = opened;
   const cpu = build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128";
   return {
     backend: /** @type {LoadedInfo["backend"]} */ (device.webgpu ? "webgpu" : cpu),
     backend_reason: fault ? /** @type {LoadedInfo["backend_reason"]} */ (fault.code) : device.reason,
     backend_fault: fault ?? device.fault,
-    adapter: device.adapter && { ...device.adapter, timestamp_step_us },
+    adapter: device.adapter && proven && { ...device.adapter, ...proven },
     ...chooseThreads(opened),
   };
 }

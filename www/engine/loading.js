@@ -95,10 +95,11 @@ class WeightsLoad {
     const { engine, stored, hooks, progress } = this;
     const { units, pack } = this.checkpoint;
     this.#report();
-    if (stored) engine.keep_stored();
     // The next unit is read from this device and checked while the present one goes to the engine.
     let next = this.#readStored(units[0]);
     await hooks.onPlanned();
+    // The self-test may have replaced the session.
+    if (stored) engine.keep_stored();
     for (const [i, unit] of units.entries()) {
       progress.unit = unit.name;
       progress.block = unit.block;

@@ -8,8 +8,9 @@ import { profileRuns } from "./profiling.js";
 import { loadReports } from "./wasm_engine.js";
 
 /** @import { ProfileRequest } from "./profiling.js" */
+/** @import { AdapterReport } from "./worker.js" */
 /** @import { WasmEngine } from "./wasm_engine.js" */
-/** @import { AdapterInfo, ProfileRun, ProfileSpans, ReportProgress } from "./zamba2.d.ts" */
+/** @import { ProfileRun, ProfileSpans, ReportProgress } from "./zamba2.d.ts" */
 /** @import { ReferenceReport, Run, Spans, Summary } from "./report.d.ts" */
 
 /** @typedef {ProfileRequest & { ceilings: boolean }} ReportRequest */
@@ -23,7 +24,7 @@ import { loadReports } from "./wasm_engine.js";
  * @property {number} threads
  * @property {boolean} relaxed_simd
  * @property {boolean} tokenizer
- * @property {AdapterInfo | null} adapter
+ * @property {AdapterReport | null} adapter
  */
 
 /**
@@ -114,7 +115,7 @@ function labelOf({ weights, threads, relaxed_simd, adapter }) {
 
 /**
  * What measures the spans: timestamp queries of the device, or this worker's clock.
- * @param {AdapterInfo | null} adapter @param {number} clock_us @returns {Run["timer"]}
+ * @param {AdapterReport | null} adapter @param {number} clock_us @returns {Run["timer"]}
  */
 function timerOf(adapter, clock_us) {
   if (!adapter) return { source: "performance.now", resolution_us: clock_us };

@@ -223,6 +223,7 @@ export class Sequence {
       await yieldToMessages();
       if (signal.aborted) break;
       let step;
+      engine.set_block_times(this.#host.block_times_every);
       try {
         step = await engine.step();
       } catch (thrown) {

@@ -6,7 +6,7 @@
 
 let is_installed = false;
 
-/** Every device that is requested from now on has subgroups. The adapter must support them. */
+/** Every device that is requested from now on has subgroups, if its adapter supports them. */
 export function requestSubgroups() {
   if (is_installed) return;
   is_installed = true;
@@ -14,6 +14,8 @@ export function requestSubgroups() {
   const requestDevice = prototype.requestDevice;
   /** @param {any} [descriptor] */
   prototype.requestDevice = function (descriptor = {}) {
+    // After a loss of the device the next adapter may be another one, and would refuse a feature that it lacks.
+    if (!this.features.has("subgroups")) return requestDevice.call(this, descriptor);
     const requiredFeatures = [...(descriptor.requiredFeatures ?? []), "subgroups"];
     return requestDevice.call(this, { ...descriptor, requiredFeatures });
   };

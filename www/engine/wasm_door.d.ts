@@ -52,6 +52,15 @@ export interface Pack {
   units: ({ name: string } & PackedFile)[];
 }
 
+/** A graphics device that has passed the self-test. */
+export interface ProvenDevice {
+  /** The step of its timestamps in microseconds; null if there are none, or if they never advance. */
+  timestamp_step_us: number | null;
+  subgroups: boolean;
+  f16: boolean;
+  dropped: { feature: "subgroups" | "f16"; fault: ErrorReport }[];
+}
+
 export interface OpenedAdapter {
   software: boolean;
   max_binding_bytes: number;
@@ -109,8 +118,8 @@ export interface WasmEngine {
   open_shard(file: string, file_bytes: number, header: Uint8Array): void;
   open_manifest(text: string): Pack;
   plan(): Unit[];
-  /** After `plan`. Gives the step of the device's clock in microseconds. */
-  prove_device(): Promise<number | null>;
+  /** After `plan`, before any weights. Leaves out features with which the device computes wrongly. */
+  prove_device(): Promise<ProvenDevice | null>;
 
   push(bytes: Uint8Array): void;
   push_stored(bytes: Uint8Array): void;
@@ -150,6 +159,9 @@ export interface WasmEngine {
   append(token: number): Promise<Float32Array<ArrayBuffer>>;
 
   set_profiling(level: "off" | "block" | "module"): void;
+  /** For every n-th decode step; 0 for none. The CPU measures every step. */
+  set_block_times(every: number): void;
+  set_block_times(every: number): void;
   take_profile(): ProfileSpans;
   memory(): MemoryReport;
   run_facts(name: string): { model: Run["model"]; memory: Run["memory"]; context: number; prompt: string };

@@ -17,6 +17,7 @@ import { createEngine } from "./wasm_engine.js";
 /** @import { ReportCalls, ReportRequest } from "./reporting.js" */
 /** @import { SharedModule } from "./start_threads.js" */
 /** @import { EngineOptions, Step } from "./wasm_engine.js" */
+/** @import { ProvenDevice } from "./wasm_door.d.ts" */
 /** @import * as api from "./zamba2.d.ts" */
 
 /**
@@ -27,6 +28,7 @@ import { createEngine } from "./wasm_engine.js";
  *   | { kind: "abort", id: number }
  *   | { kind: "read", id: number }
  *   | { kind: "pause", paused: boolean }
+ *   | { kind: "block_times", every: number }
  *   | { kind: "threads_up", n: number }} MessageIn
  *
  * Messages to the page.
@@ -82,8 +84,12 @@ import { createEngine } from "./wasm_engine.js";
  */
 /**
  * `LoadedInfo` with errors in the form that crosses to the page.
- * @typedef {Omit<api.LoadedInfo, "weights" | "backend_fault" | "chat_fault"> & Record<"backend_fault" | "chat_fault",
- *   ErrorReport | null>} LoadedReport
+ * @typedef {Omit<api.LoadedInfo, "weights" | "backend_fault" | "chat_fault" | "adapter">
+ *   & Record<"backend_fault" | "chat_fault", ErrorReport | null> & { adapter: AdapterReport | null }} LoadedReport
+ */
+/**
+ * `AdapterInfo` likewise.
+ * @typedef {Omit<api.AdapterInfo, "dropped"> & Pick<ProvenDevice, "dropped">} AdapterReport
  */
 /**
  * What a call may use while it runs.
@@ -224,6 +230,10 @@ onmessage = ({ data }) => {
       return unanswered.get(message.id)?.context.pieces.read();
     case "pause":
       return host.setPaused(message.paused);
+    case "block_times":
+      // Applied between two steps: during one, the engine is in use.
+      host.block_times_every = message.every;
+      return;
     case "threads_up":
       return onThreadsUp(message.n);
   }

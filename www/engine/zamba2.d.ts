@@ -281,7 +281,7 @@ export interface Piece {
   token_rank: TokenRank | null;
   /** The whole step, measured in the worker. The first step samples from the prefill's logits and costs no pass. */
   us: number;
-  /** Time of each block in this step; empty in the first step. */
+  /** Time of each block in this step, if it was measured (`timeBlocks`); empty in the first step. */
   blocks_us: Float32Array;
   /** The text, so that `out += piece` works. */
   toString(): string;
@@ -327,6 +327,12 @@ export interface Model {
   detokenize(ids: ArrayLike<number>): Promise<string>;
   /** The text of a conversation up to the assistant's next turn. */
   renderChat(messages: ChatMessage[]): Promise<string>;
+  /**
+   * Measures block times in every n-th decode step from now on, also in a run that has begun; `every` 0 (the default)
+   * measures none. On a graphics adapter a measured step is slower, because it takes a compute pass for each block. The
+   * CPU measures every step.
+   */
+  timeBlocks(every: number): void;
   /** The tokens of a conversation up to the assistant's next turn, as `generate` reads them. */
   tokenizeChat(prompt: ChatPrompt): Promise<Uint32Array>;
   /**

@@ -92,6 +92,10 @@ export function open({
     ...info,
     weights,
     backend_fault: info.backend_fault && errorFromReport(info.backend_fault),
+    adapter: info.adapter && {
+      ...info.adapter,
+      dropped: info.adapter.dropped.map(({ feature, fault }) => ({ feature, fault: errorFromReport(fault) })),
+    },
     chat_fault: info.chat_fault && errorFromReport(info.chat_fault),
   });
   const model = new Model(
@@ -162,6 +166,12 @@ class Model {
   /** @type {api.Model["resumeLoading"]} */
   resumeLoading() {
     this.#link.post({ kind: "pause", paused: false });
+  }
+
+  /** @type {api.Model["timeBlocks"]} */
+  timeBlocks(every) {
+    checkCount("every", every, 0);
+    this.#link.post({ kind: "block_times", every });
   }
 
   /** @type {api.Model["tokenize"]} */

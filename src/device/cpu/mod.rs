@@ -59,6 +59,15 @@ impl Cpu {
     }
 }
 
+/// Copies the first of `ys` to the others.
+fn copy_first(ys: &mut [&mut CpuTensor]) {
+    if let [first, others @ ..] = ys {
+        for other in others {
+            elementwise::copy(first, other);
+        }
+    }
+}
+
 impl Device for Cpu {
     type Tensor = CpuTensor;
     type Weight = CpuWeight;
@@ -67,6 +76,9 @@ impl Device for Cpu {
 
     const TOKENS_AHEAD: usize = 1;
     const USES_HOST_MEMORY: bool = true;
+    const FUSES_RESIDUAL: bool = false;
+    /// Two clock reads per block.
+    const TIMES_BLOCKS_FREELY: bool = true;
 
     fn tensor(&mut self, rows: usize, cols: usize) -> CpuTensor {
         CpuTensor::new(rows, cols, vec![0.0; rows * cols])
@@ -122,8 +134,9 @@ impl Device for Cpu {
         weight.bytes()
     }
 
-    fn embed(&mut self, table: &CpuWeight, tokens: &[u32], y: &mut CpuTensor) {
-        embed::embed(table, tokens, y);
+    fn embed(&mut self, table: &CpuWeight, tokens: &[u32], ys: &mut [&mut CpuTensor]) {
+        embed::embed(table, tokens, ys[0]);
+        copy_first(ys);
     }
 
     fn rms_norm(&mut self, norm: &Norm<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
@@ -168,8 +181,10 @@ impl Device for Cpu {
         ssm_scan::ssm_scan(&self.pool, &mut self.scan, ssm, &input, state, y);
     }
 
-    fn rope(&mut self, rope: &Rope, position: usize, x: &mut CpuTensor) {
-        elementwise::rope(rope, position, x);
+    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut CpuTensor]) {
+        for x in xs {
+            elementwise::rope(rope, position, x);
+        }
     }
 
     fn append_kv(&mut self, k: &CpuTensor, v: &CpuTensor, cache: &mut KvCache<Cpu>) {
@@ -210,8 +225,15 @@ impl Device for Cpu {
         top::draw(draw, row, lists);
     }
 
-    fn embed_top(&mut self, table: &CpuWeight, top: &CpuTensor, row: usize, y: &mut CpuTensor) {
-        embed::embed_top(table, top, row, y);
+    fn embed_top(
+        &mut self,
+        table: &CpuWeight,
+        top: &CpuTensor,
+        row: usize,
+        ys: &mut [&mut CpuTensor],
+    ) {
+        embed::embed_top(table, top, row, ys[0]);
+        copy_first(ys);
     }
 
     fn flush(&mut self) {}

@@ -40,6 +40,37 @@ pub struct AdapterOptions {
     pub no_f16: bool,
     /// The page requests subgroups from the browser itself, because wgpu cannot.
     pub browser_subgroups: bool,
+    /// For tests of the self-test: kernels that use these features compute wrong results.
+    pub wrong_features: OptionalFeatures,
+}
+
+/// A feature without which a device may be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Feature {
+    Subgroups,
+    F16,
+}
+
+impl AdapterOptions {
+    /// What to open after a device with these facts has failed its self-test: one optional feature fewer. `None` if it
+    /// used none. Subgroups come first, because drivers differ most in them.
+    pub fn after_failure(self, failed: &AdapterFacts) -> Option<(Feature, AdapterOptions)> {
+        if failed.subgroups {
+            let no_subgroups = true;
+            return Some((
+                Feature::Subgroups,
+                AdapterOptions {
+                    no_subgroups,
+                    ..self
+                },
+            ));
+        }
+        let no_f16 = true;
+        failed
+            .f16
+            .then_some((Feature::F16, AdapterOptions { no_f16, ..self }))
+    }
 }
 
 /// The optional features that kernels will use.
@@ -82,6 +113,7 @@ pub struct OpenDevice {
     pub queue: wgpu::Queue,
     pub facts: AdapterFacts,
     pub faults: Faults,
+    pub wrong_features: OptionalFeatures,
 }
 
 /// Opens the system's preferred adapter for high performance.
@@ -164,5 +196,6 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
         device,
         queue,
         faults,
+        wrong_features: options.wrong_features,
     })
 }

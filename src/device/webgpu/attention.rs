@@ -2,21 +2,21 @@
 
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
+use crate::device::webgpu::kv_cache::units;
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{AttentionShape, KvCache, KvFormat};
 
 /// The widest head for which the kernel has registers.
 pub const MAX_HEAD_DIM: usize = 512;
-/// Positions per split, unless that makes more than [`MAX_SPLITS`].
-const SPLIT_LEN: usize = 256;
+/// Positions per split, unless that makes more than [`MAX_SPLITS`]: one block of a workgroup. Longer splits leave most
+/// of a large adapter idle.
+const SPLIT_LEN: usize = 64;
 const MAX_SPLITS: usize = 32;
 /// From this many queries on positions are not split: the queries alone occupy the device.
 const UNSPLIT_FROM: usize = 5;
 /// Elements of a split's result before its sums: the largest score and the sum of exponentials.
 const PART_HEADER: usize = 2;
-/// Lanes of a WGSL vector.
-const FOUR: usize = 4;
 
 pub const ATTENTION: &[Constant] = &constants![MAX_HEAD_DIM, PART_HEADER];
 
@@ -25,6 +25,8 @@ uniforms! {
         n_heads: usize,
         n_kv_heads: usize,
         head_dim: usize,
+        /// Loads of 16 bytes per head and position.
+        n_units: usize,
         /// Positions visible to the first query; each further query sees one more.
         n_visible: usize,
         scale: f32,
@@ -63,7 +65,7 @@ pub fn attention(
         let n_numbers = q.rows * shape.n_heads * n_splits * (PART_HEADER + shape.head_dim);
         be.attention_parts.at_least(&mut be.recorder, n_numbers) // [T, heads, splits, 2 + d]
     };
-    let n_fours = shape.head_dim.div_ceil(FOUR);
+    let n_units = units(rows.format, shape.head_dim);
     be.recorder.dispatch(
         kernel,
         &[
@@ -78,11 +80,12 @@ pub fn attention(
             n_heads: shape.n_heads,
             n_kv_heads: shape.n_kv_heads,
             head_dim: shape.head_dim,
+            n_units,
             n_visible: cache.len - q.rows + 1,
             scale: shape.scale,
             n_splits,
             split_len,
-            column_threads: n_fours.next_power_of_two().min(THREADS),
+            column_threads: n_units.next_power_of_two().min(THREADS),
         },
         [shape.n_heads, q.rows, n_splits],
     );
@@ -109,4 +112,25 @@ fn splits(n_queries: usize, len: usize) -> (usize, usize) {
     };
     let split_len = len.div_ceil(wanted);
     (len.div_ceil(split_len), split_len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_split_among_workgroups_for_few_queries_only() {
+        for (n_queries, len, expected) in [
+            (1, 1, (1, 1)),
+            (1, 64, (1, 64)),
+            (1, 65, (2, 33)),
+            (1, 256, (4, 64)),
+            (4, 2048, (32, 64)),
+            (1, 4096, (32, 128)),
+            (1, 4097, (32, 129)),
+            (5, 4096, (1, 4096)),
+        ] {
+            assert_eq!(splits(n_queries, len), expected, "{n_queries}, {len}");
+        }
+    }
 }

@@ -38,8 +38,9 @@ uniforms! {
         position: usize,
         /// Pairs per head.
         half: usize,
-        /// Pairs per row.
+        /// Pairs per row of x, and of the other tensor.
         n_pairs: usize,
+        n_other_pairs: usize,
     }
 }
 
@@ -106,7 +107,9 @@ pub fn copy_rows(recorder: &mut Recorder, from: Region, to: Region, rows: usize,
     );
 }
 
-pub fn rope(be: &mut WebGpu, rope: &Rope, position: usize, x: &mut WebGpuTensor) {
+/// Rotates one tensor or two.
+pub fn rope(be: &mut WebGpu, rope: &Rope, position: usize, xs: &mut [&mut WebGpuTensor]) {
+    let (x, other) = (&*xs[0], xs.get(1));
     let table = RopeTable::covering(
         &mut be.rope_table,
         &mut be.recorder,
@@ -114,15 +117,23 @@ pub fn rope(be: &mut WebGpu, rope: &Rope, position: usize, x: &mut WebGpuTensor)
         position + x.rows,
     );
     let n_pairs = x.cols / 2;
+    let n_other_pairs = other.map_or(0, |other| other.cols / 2);
+    let [workgroups, rows, _] = per_number(n_pairs.max(n_other_pairs), x.rows);
     be.recorder.dispatch(
         Kernel::Rope,
-        &[&table.cos_sin, &x.buffer],
+        &[
+            &table.cos_sin,
+            &x.buffer,
+            other.map_or(&be.written_dummy, |other| &other.buffer),
+        ],
         &RopeParams {
             position,
             half: rope.head_dim / 2,
             n_pairs,
+            n_other_pairs,
         },
-        per_number(n_pairs, x.rows),
+        // Workgroups with z = 0 rotate x, those with z = 1 the other tensor.
+        [workgroups, rows, xs.len()],
     );
 }
 

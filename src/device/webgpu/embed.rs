@@ -27,29 +27,31 @@ uniforms! {
         /// For a token chosen on the device: its index in the tensor `chosen`, plus one. 0 if the tokens are in
         /// `tokens`.
         chosen_end: usize,
+        /// 1 or 2.
+        n_outputs: usize,
     }
 }
 
-/// Row t of y is row `tokens[t]` of the table.
-pub fn embed(be: &mut WebGpu, weight: &WebGpuWeight, tokens: &[u32], y: &mut WebGpuTensor) {
+/// Row t of each of `ys` is row `tokens[t]` of the table.
+pub fn embed(be: &mut WebGpu, weight: &WebGpuWeight, tokens: &[u32], ys: &mut [&mut WebGpuTensor]) {
     for (i, tokens) in tokens.chunks(EMBED_TOKENS).enumerate() {
-        embed_impl(be, weight, tokens, i * EMBED_TOKENS, None, y);
+        embed_impl(be, weight, tokens, i * EMBED_TOKENS, None, ys);
     }
 }
 
-/// y is the table's row for the chosen token of row `row` of `top`.
+/// Each of `ys` is the table's row for the chosen token of row `row` of `top`.
 pub fn embed_top(
     be: &mut WebGpu,
     weight: &WebGpuWeight,
     top: &WebGpuTensor,
     row: usize,
-    y: &mut WebGpuTensor,
+    ys: &mut [&mut WebGpuTensor],
 ) {
     let index = row * top.cols + Top::CHOSEN;
-    embed_impl(be, weight, &[0], 0, Some((top, index)), y);
+    embed_impl(be, weight, &[0], 0, Some((top, index)), ys);
 }
 
-/// Row `first_token + t` of y is row `tokens[t]` of the table. With `chosen`, the only token is read from that index of
+/// Row `first_token + t` of each of `ys` is row `tokens[t]` of the table. With `chosen`, the only token is read from that index of
 /// a tensor instead.
 fn embed_impl(
     be: &mut WebGpu,
@@ -57,9 +59,11 @@ fn embed_impl(
     tokens: &[u32],
     first_token: usize,
     chosen: Option<(&WebGpuTensor, usize)>,
-    y: &mut WebGpuTensor,
+    ys: &mut [&mut WebGpuTensor],
 ) {
-    y.resize(first_token + tokens.len());
+    for y in ys.iter_mut() {
+        y.resize(first_token + tokens.len());
+    }
     let kernel = weight.kernel([Kernel::EmbedF32, Kernel::EmbedQ8, Kernel::EmbedQ4]);
     let (chosen, chosen_end) = match chosen {
         Some((tensor, index)) => (&tensor.buffer, index + 1),
@@ -70,7 +74,13 @@ fn embed_impl(
     for part in &weight.parts {
         be.recorder.dispatch(
             kernel,
-            &[&part.quants, &part.scales, chosen, &y.buffer],
+            &[
+                &part.quants,
+                &part.scales,
+                chosen,
+                &ys[0].buffer,
+                ys.get(1).map_or(&be.written_dummy, |y| &y.buffer),
+            ],
             &EmbedParams {
                 tokens: uniform_tokens,
                 n_groups: weight.n_groups,
@@ -79,6 +89,7 @@ fn embed_impl(
                 n_rows: part.rows,
                 first_token,
                 chosen_end,
+                n_outputs: ys.len(),
             },
             per_number(weight.n_groups, tokens.len()),
         );

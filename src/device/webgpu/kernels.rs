@@ -1,5 +1,5 @@
 //! The table of compute shaders, one entry each. A kernel is compiled on first use, once per device, in the form that
-//! the device's optional features allow.
+//! the device's optional features allow, with the marked loops of its files unrolled.
 
 use crate::device::webgpu::attention::{ATTENTION, AttentionParams, MergeParams};
 use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakReadParams};
@@ -8,10 +8,11 @@ use crate::device::webgpu::elementwise::{ConcatParams, CopyParams, RopeParams, W
 use crate::device::webgpu::embed::{EMBED, EmbedParams};
 use crate::device::webgpu::kv_cache::AppendKvParams;
 use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC_FEW, VEC_ONE};
-use crate::device::webgpu::norm::{GatedRmsNormParams, RmsNormParams};
+use crate::device::webgpu::norm::{GatedRmsNormParams, NORM, RmsNormParams};
 use crate::device::webgpu::ssm_scan::{DUAL, SCAN, SsmParams};
 use crate::device::webgpu::top::{DRAW, DrawParams, TOP, TopGroupsParams, TopMergeParams};
 use crate::device::webgpu::uniforms::Uniforms;
+use crate::device::webgpu::unroll::unroll;
 
 /// Threads per workgroup, unless a kernel has a constant of its own.
 pub const THREADS: usize = 64;
@@ -25,7 +26,8 @@ pub enum Access {
 }
 use Access::{Read, Write};
 
-/// Optional WebGPU features that select a kernel variant. They do not change results beyond the order of sums.
+/// Optional WebGPU features, each of which selects another form of some kernels. They do not change results beyond the
+/// order of sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OptionalFeatures {
     /// Sums over a workgroup use subgroups.
@@ -98,7 +100,8 @@ macro_rules! kernels {
 const APPEND_KV: [Access; 5] = [Read, Read, Write, Write, Write];
 const ATTEND: [Access; 6] = [Read, Read, Read, Read, Write, Write];
 const CONV1D: [Access; 5] = [Read, Read, Read, Write, Write];
-const EMBEDDING: [Access; 4] = [Read, Read, Read, Write];
+const EMBEDDING: [Access; 5] = [Read, Read, Read, Write, Write];
+const GATED_NORM: [Access; 4] = [Read, Read, Read, Write];
 const LINEAR: [Access; 5] = [Read, Read, Read, Read, Write];
 
 kernels! {
@@ -121,7 +124,8 @@ kernels! {
     EmbedF32: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_f32" "embed/embed"];
     EmbedQ8: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_q8" "shared/scales" "embed/embed"];
     EmbedQ4: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_q4" "shared/scales" "embed/embed"];
-    GatedRmsNorm: GatedRmsNormParams, [Read, Read, Read, Write], &[], Sum, ["shared/activations" "norm/gated_rms_norm"];
+    GatedRmsNorm: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm"];
+    GatedRmsNormAny: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm_any"];
     GeluMul: WidthParams, [Read, Write], &[], Nothing, ["shared/activations" "elementwise/gelu_mul"];
     LinearFewF32: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_f32" "shared/linear" "linear/vec"];
     LinearFewQ8: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_q8" "shared/scales" "shared/linear" "linear/vec"];
@@ -141,8 +145,9 @@ kernels! {
         ["shared/weights_q4" "shared/scales" "shared/linear" "linear/short"];
     PeakF32: PeakF32Params, [Write], PEAK_F32, Nothing, ["ceilings/peak_f32"];
     PeakRead: PeakReadParams, [Read, Write], &[], Nothing, ["ceilings/peak_read"];
-    RmsNorm: RmsNormParams, [Read, Read, Write], &[], Sum, ["norm/rms_norm"];
-    Rope: RopeParams, [Read, Write], &[], Nothing, ["elementwise/rope"];
+    RmsNorm: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm"];
+    RmsNormAny: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm_any"];
+    Rope: RopeParams, [Read, Write, Write], &[], Nothing, ["elementwise/rope"];
     SsmCb: SsmParams, [Read, Write], DUAL, Nothing,
         ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/cb"];
     SsmDecay: SsmParams, [Read, Read, Read, Write], DUAL, Nothing, ["shared/activations" "shared/ssm" "ssm/decay"];
@@ -153,8 +158,10 @@ kernels! {
     SsmState: SsmParams, [Read, Read, Write], DUAL, Nothing,
         ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/state"];
     TopDraw: DrawParams, [Write], DRAW, Nothing, ["top/draw"];
-    TopGroups: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_sort" "top/groups"];
-    TopMerge: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_sort" "top/merge"];
+    TopGroups: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_sort" "top/groups"];
+    TopGroupsOne: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_best" "top/groups"];
+    TopMerge: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_sort" "top/merge"];
+    TopMergeOne: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_best" "top/merge"];
 }
 
 /// Browsers need the directive for subgroups; naga, which compiles shaders natively, rejects it.
@@ -188,6 +195,18 @@ impl Kernel {
         self.definition().bindings
     }
 
+    /// Like [`Kernel::source`], for tests: kernels that use a feature in `wrong` compute wrong results.
+    pub fn source_with_faults(self, features: OptionalFeatures, wrong: OptionalFeatures) -> String {
+        let mut source = self.source(features);
+        if wrong.subgroups {
+            source = source.replace("subgroupAdd(own[", "(own[");
+        }
+        if wrong.f16 && source.contains("enable f16;") {
+            source = source.replace("TileFour(four(", "TileFour(2.0 * four(");
+        }
+        source
+    }
+
     /// The shader's whole text for a device.
     pub fn source(self, features: OptionalFeatures) -> String {
         let Definition {
@@ -198,12 +217,14 @@ impl Kernel {
             ..
         } = self.definition();
         let (directive, fragment) = variant.text(features);
-        let all_constants = [("THREADS", THREADS)].iter().chain(constants);
+        let has_threads = constants.iter().any(|(name, _)| *name == "THREADS");
+        let threads = (!has_threads).then_some(&("THREADS", THREADS));
+        let all_constants = threads.into_iter().chain(constants);
         let constants: String = all_constants
             .map(|(name, value)| format!("const {name}: u32 = {value};\n"))
             .collect();
         let params = uniforms() + "@group(0) @binding(0) var<uniform> params: Params;\n";
-        [directive, &constants, &params, fragment, &files.concat()].concat()
+        unroll(&[directive, &constants, &params, fragment, &files.concat()].concat())
     }
 }
 
@@ -261,6 +282,31 @@ mod tests {
                 assert_eq!(bindings, expected, "{kernel:?}");
             }
         }
+    }
+
+    /// A driver may report a larger subgroup size than the number of lanes that run together, and need not bring the
+    /// lanes together again after a loop.
+    #[test]
+    fn sums_by_subgroups_use_the_active_lanes_and_wait_for_all_of_them() {
+        let subgroups = OptionalFeatures {
+            subgroups: true,
+            ..OptionalFeatures::default()
+        };
+        let mut n_kernels = 0;
+        for kernel in Kernel::ALL {
+            let source = kernel.source(subgroups);
+            let code = source
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            let code: String = code.collect();
+            let Some(first) = code.find("subgroupAdd") else {
+                continue;
+            };
+            assert!(!code.contains("subgroup_size"), "{kernel:?}");
+            assert!(code[..first].contains("workgroupBarrier()"), "{kernel:?}");
+            n_kernels += 1;
+        }
+        assert!(n_kernels >= 8);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::{WebGpu, product};
 use crate::ops::device::{AttentionShape, KvCache, KvFormat};
 
-/// Lanes of a WGSL vector; a head is padded to a multiple of it.
-const FOUR: usize = 4;
+/// Bytes that a thread loads at once; a head is padded to a multiple of it.
+const UNIT_BYTES: usize = 16;
 
 uniforms! {
     pub struct AppendKvParams {
@@ -24,8 +24,8 @@ uniforms! {
 
 pub struct WebGpuKvRows {
     pub(super) format: KvFormat,
-    pub(super) keys: DeviceBuffer,   // [context, kv heads, ⌈d / 4⌉]
-    pub(super) values: DeviceBuffer, // [context, kv heads, ⌈d / 4⌉]
+    pub(super) keys: DeviceBuffer,   // [context, kv heads, units]
+    pub(super) values: DeviceBuffer, // [context, kv heads, units]
     /// Scales of keys and values; empty in f32.
     pub(super) scales: DeviceBuffer, // [context, kv heads, 2]
     n_kv_heads: usize,
@@ -79,12 +79,18 @@ impl WebGpuKvRows {
     }
 }
 
-fn padded_head_bytes(format: KvFormat, head_dim: usize) -> usize {
-    let four_bytes = match format {
-        KvFormat::F32 => 4 * FOUR,
-        KvFormat::I8 => FOUR,
+/// Units of one head's keys, or values, at one position.
+pub fn units(format: KvFormat, head_dim: usize) -> usize {
+    let bytes = match format {
+        KvFormat::F32 => 4 * head_dim,
+        KvFormat::I8 => head_dim,
     };
-    head_dim.div_ceil(FOUR) * four_bytes
+    bytes.div_ceil(UNIT_BYTES)
+}
+
+/// Bytes of one head's keys, or values, at one position, without the scale.
+pub fn padded_head_bytes(format: KvFormat, head_dim: usize) -> usize {
+    units(format, head_dim) * UNIT_BYTES
 }
 
 pub fn append_kv(be: &mut WebGpu, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {

@@ -2,6 +2,8 @@
 
 use crate::base::error::{Error, Fact, Result};
 use crate::device::webgpu::attention::MAX_HEAD_DIM;
+use crate::device::webgpu::kv_cache::padded_head_bytes;
+use crate::device::webgpu::product;
 use crate::device::webgpu::ssm_scan::MAX_STATE;
 use crate::ops::device::ModelSizes;
 
@@ -16,7 +18,8 @@ pub fn check_sizes(sizes: &ModelSizes, max_binding_bytes: u64) -> Result<()> {
     } = sizes;
     let head_dim = attention.head_dim;
     // Keys and values are one binding each.
-    let key_bytes = kv_format.bytes(attention, *context) / 2;
+    let head_bytes = padded_head_bytes(*kv_format, head_dim);
+    let key_bytes = product([*context, attention.n_kv_heads, head_bytes]);
     let fact = if head_dim > MAX_HEAD_DIM {
         Fact::new("wide_heads")
             .with("head_dim", head_dim)

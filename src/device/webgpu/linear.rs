@@ -4,7 +4,7 @@
 use crate::base::quant::BLOCK;
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
-use crate::device::webgpu::elementwise::copy_rows;
+use crate::device::webgpu::elementwise::{copy, copy_rows};
 use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
 use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::{Region, WebGpuTensor};
@@ -71,28 +71,45 @@ uniforms! {
     }
 }
 
-/// y = W·x + bias, or y += W·x + bias.
+/// y = W·x + bias + residual. A single row of a residual takes the place of a bias: both have the shape [1, d_out].
+pub fn linear_residual(
+    be: &mut WebGpu,
+    linear: &Linear<WebGpu>,
+    x: &WebGpuTensor,
+    residual: &WebGpuTensor,
+    y: &mut WebGpuTensor,
+) {
+    if x.rows == 1 && linear.bias.is_none() {
+        linear_impl(be, linear, x, Some(residual), false, y);
+    } else {
+        copy(be, residual, y);
+        linear_impl(be, linear, x, None, true, y);
+    }
+}
+
+/// y = W·x + bias, or y += W·x + bias. `row` takes the place of the bias.
 pub fn linear_impl(
     be: &mut WebGpu,
     linear: &Linear<WebGpu>,
     x: &WebGpuTensor,
+    row: Option<&WebGpuTensor>,
     add_to_y: bool,
     y: &mut WebGpuTensor,
 ) {
     let weight = &linear.weight;
     y.resize(x.rows);
-    let (bias, bias_flag) = match &linear.bias {
+    let (bias, bias_flag) = match row.or(linear.bias.as_ref()) {
         Some(bias) => (&bias.buffer, ADD_BIAS),
         None => (&be.dummy, 0),
     };
     let add_flag = if add_to_y { ADD_TO_Y } else { 0 };
-    let x_cols = x.cols.next_multiple_of(FOUR);
+    let tile = Tile::of(weight, x.rows);
+    let x_cols = tile.x_cols;
     let x_buffer = if x_cols == x.cols {
         &x.buffer
     } else {
         padded_rows(&mut be.padded_x, &mut be.recorder, x, x_cols)
     };
-    let tile = Tile::of(weight, x.rows);
     for part in &weight.parts {
         be.recorder.dispatch(
             tile.kernel,
@@ -120,32 +137,39 @@ struct Tile {
     kernel: Kernel,
     rows: usize,
     tokens: usize,
+    /// Columns to which rows of x are padded.
+    x_cols: usize,
 }
 
 impl Tile {
     /// The fastest kernel for `weight` and `n_tokens` tokens.
     fn of(weight: &WebGpuWeight, n_tokens: usize) -> Tile {
         use Kernel::*;
-        let (kernels, rows, tokens) = match n_tokens {
+        let fours = weight.cols.next_multiple_of(FOUR);
+        let groups = weight.n_groups * GROUP;
+        let (kernels, rows, tokens, x_cols) = match n_tokens {
             ..=FEW_TOKENS if weight.row_bytes() <= SHORT_ROW_BYTES => {
-                ([LinearShortF32, LinearShortQ8, LinearShortQ4], THREADS, 1)
+                let kernels = [LinearShortF32, LinearShortQ8, LinearShortQ4];
+                (kernels, THREADS, 1, fours)
             }
-            1 => ([LinearOneF32, LinearOneQ8, LinearOneQ4], ONE_ROWS, 1),
-            2..=FEW_TOKENS => (
-                [LinearFewF32, LinearFewQ8, LinearFewQ4],
-                FEW_ROWS,
-                FEW_TOKENS,
-            ),
-            _ => (
-                [LinearMatF32, LinearMatQ8, LinearMatQ4],
-                MAT_ROWS,
-                MAT_TOKENS,
-            ),
+            1 => {
+                let kernels = [LinearOneF32, LinearOneQ8, LinearOneQ4];
+                (kernels, ONE_ROWS, 1, groups)
+            }
+            2..=FEW_TOKENS => {
+                let kernels = [LinearFewF32, LinearFewQ8, LinearFewQ4];
+                (kernels, FEW_ROWS, FEW_TOKENS, groups)
+            }
+            _ => {
+                let kernels = [LinearMatF32, LinearMatQ8, LinearMatQ4];
+                (kernels, MAT_ROWS, MAT_TOKENS, fours)
+            }
         };
         Tile {
             kernel: weight.kernel(kernels),
             rows,
             tokens,
+            x_cols,
         }
     }
 }

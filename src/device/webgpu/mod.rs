@@ -22,6 +22,7 @@ mod tensor;
 mod timers;
 mod top;
 mod uniforms;
+mod unroll;
 mod weight;
 
 use crate::base::error::Result;
@@ -31,9 +32,10 @@ use crate::ops::device::{
     ModelSizes, Norm, Rope, Ssm, SsmInput,
 };
 use crate::ops::trace::{SpanId, SpanTime};
-pub use adapter::{AdapterFacts, AdapterOptions};
+pub use adapter::{AdapterFacts, AdapterOptions, Feature};
 use buffer::{DeviceBuffer, ScratchBuffer};
 use elementwise::RopeTable;
+pub use kernels::OptionalFeatures;
 pub use kv_cache::WebGpuKvRows;
 use readback::CAN_WAIT;
 pub use recorder::Counts;
@@ -49,12 +51,15 @@ pub struct WebGpu {
     /// Host threads, which quantise weights before they are uploaded.
     host: HostThreads,
     recorder: Recorder,
+    options: AdapterOptions,
     facts: AdapterFacts,
     /// Bound where an op has no buffer for a binding.
     dummy: DeviceBuffer,
+    /// The same for a binding that is written: a dispatch may not bind one buffer for reading and for writing.
+    written_dummy: DeviceBuffer,
     rope_table: Option<RopeTable>,
-    /// Rows of x padded to a multiple of four elements.
-    padded_x: ScratchBuffer, // [T, 4 · ⌈cols / 4⌉]
+    /// Rows of x padded to what a kernel of a linear layer reads.
+    padded_x: ScratchBuffer, // [T, x_cols]
     dual_scratch: DualScratch,
     attention_parts: ScratchBuffer, // [T, heads, splits, 2 + d]
     top_groups: ScratchBuffer,      // [groups, 2 + 2k]
@@ -74,12 +79,14 @@ impl WebGpu {
         Ok(WebGpu {
             host,
             dummy: recorder.create(0),
+            written_dummy: recorder.create(0),
             rope_table: None,
             padded_x: ScratchBuffer::new(&mut recorder),
             dual_scratch: DualScratch::new(&mut recorder),
             attention_parts: ScratchBuffer::new(&mut recorder),
             top_groups: ScratchBuffer::new(&mut recorder),
             recorder,
+            options,
             facts,
             span_times: Vec::new(),
         })
@@ -87,6 +94,11 @@ impl WebGpu {
 
     pub fn adapter(&self) -> &AdapterFacts {
         &self.facts
+    }
+
+    /// What to open if this device has failed its self-test; see [`AdapterOptions::after_failure`].
+    pub fn after_failure(&self) -> Option<(Feature, AdapterOptions)> {
+        self.options.after_failure(&self.facts)
     }
 
     /// The observed resolution of timestamp queries in microseconds; `None` without them or if they never advance.
@@ -128,6 +140,9 @@ impl Device for WebGpu {
     /// Readbacks are most expensive where decode steps are fast: eight steps share one.
     const TOKENS_AHEAD: usize = 8;
     const USES_HOST_MEMORY: bool = false;
+    const FUSES_RESIDUAL: bool = true;
+    /// Timestamps exist at the ends of compute passes only, and each further pass costs some 36 µs on Apple's GPUs.
+    const TIMES_BLOCKS_FREELY: bool = false;
 
     fn check_sizes(&self, sizes: &ModelSizes) -> Result<()> {
         limits::check_sizes(sizes, self.facts.max_binding_bytes)
@@ -176,8 +191,8 @@ impl Device for WebGpu {
         self.recorder.clear(&x.buffer);
     }
 
-    fn embed(&mut self, table: &WebGpuWeight, tokens: &[u32], y: &mut WebGpuTensor) {
-        embed::embed(self, table, tokens, y);
+    fn embed(&mut self, table: &WebGpuWeight, tokens: &[u32], ys: &mut [&mut WebGpuTensor]) {
+        embed::embed(self, table, tokens, ys);
     }
 
     fn rms_norm(&mut self, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
@@ -195,11 +210,21 @@ impl Device for WebGpu {
     }
 
     fn linear(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
-        linear::linear_impl(self, linear, x, false, y);
+        linear::linear_impl(self, linear, x, None, false, y);
     }
 
     fn linear_add(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
-        linear::linear_impl(self, linear, x, true, y);
+        linear::linear_impl(self, linear, x, None, true, y);
+    }
+
+    fn linear_residual(
+        &mut self,
+        linear: &Linear<WebGpu>,
+        x: &WebGpuTensor,
+        residual: &WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        linear::linear_residual(self, linear, x, residual, y);
     }
 
     fn causal_conv1d(
@@ -222,8 +247,8 @@ impl Device for WebGpu {
         ssm_scan::ssm_scan(self, ssm, input, state, y);
     }
 
-    fn rope(&mut self, rope: &Rope, position: usize, x: &mut WebGpuTensor) {
-        elementwise::rope(self, rope, position, x);
+    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut WebGpuTensor]) {
+        elementwise::rope(self, rope, position, xs);
     }
 
     fn append_kv(&mut self, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
@@ -269,9 +294,9 @@ impl Device for WebGpu {
         table: &WebGpuWeight,
         top: &WebGpuTensor,
         row: usize,
-        y: &mut WebGpuTensor,
+        ys: &mut [&mut WebGpuTensor],
     ) {
-        embed::embed_top(self, table, top, row, y);
+        embed::embed_top(self, table, top, row, ys);
     }
 
     fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {

@@ -1,10 +1,24 @@
 //! RMSNorm and its gated form.
 
 use crate::device::webgpu::WebGpu;
-use crate::device::webgpu::kernels::Kernel;
+use crate::device::webgpu::kernels::{Constant, Kernel, constants};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Cols, GatedNorm, Norm};
+
+/// Threads per workgroup. A row has one workgroup, and in a decode step there is only one row.
+const NORM_THREADS: usize = 256;
+/// Vectors of four elements that a thread keeps in registers.
+const KEPT_FOURS: usize = 8;
+
+pub const NORM: &[Constant] = &constants![THREADS = NORM_THREADS, KEPT_FOURS];
+
+/// Whether rows of this width, at distances of `strides`, can be read as vectors and kept in registers. All rows of the
+/// published models can.
+fn fits_registers(width: usize, strides: &[usize]) -> bool {
+    let in_fours = strides.iter().all(|stride| stride.is_multiple_of(4));
+    width.is_multiple_of(4) && width <= 4 * KEPT_FOURS * NORM_THREADS && in_fours
+}
 
 uniforms! {
     pub struct RmsNormParams {
@@ -26,8 +40,13 @@ uniforms! {
 
 pub fn rms_norm(be: &mut WebGpu, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
     y.resize(x.rows);
+    let kernel = if fits_registers(x.cols, &[]) {
+        Kernel::RmsNorm
+    } else {
+        Kernel::RmsNormAny
+    };
     be.recorder.dispatch(
-        Kernel::RmsNorm,
+        kernel,
         &[&norm.weight.buffer, &x.buffer, &y.buffer],
         &RmsNormParams {
             width: x.cols,
@@ -45,8 +64,14 @@ pub fn gated_rms_norm(
     y: &mut WebGpuTensor,
 ) {
     y.resize(x.rows);
+    let width = x.cols / norm.n_groups;
+    let kernel = if fits_registers(width, &[gate.start, gate.tensor.cols]) {
+        Kernel::GatedRmsNorm
+    } else {
+        Kernel::GatedRmsNormAny
+    };
     be.recorder.dispatch(
-        Kernel::GatedRmsNorm,
+        kernel,
         &[
             &norm.weight.buffer,
             &x.buffer,
@@ -54,7 +79,7 @@ pub fn gated_rms_norm(
             &y.buffer,
         ],
         &GatedRmsNormParams {
-            width: x.cols / norm.n_groups,
+            width,
             n_groups: norm.n_groups,
             gate_start: gate.start,
             gate_stride: gate.tensor.cols,

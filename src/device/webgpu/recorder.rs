@@ -52,6 +52,8 @@ enum Command {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub dispatches: u64,
+    /// Compute passes. One per submission, unless spans are timed or a buffer is cleared in between.
+    pub passes: u64,
     pub submissions: u64,
     pub bind_groups_made: u64,
     pub readbacks: u64,
@@ -63,6 +65,7 @@ pub struct Recorder {
     faults: Faults,
     allocator: BufferAllocator,
     features: OptionalFeatures,
+    wrong_features: OptionalFeatures,
     pipelines: [Option<CompiledKernel>; Kernel::ALL.len()],
     bind_groups: HashMap<BindGroupKey, wgpu::BindGroup>,
     commands: Vec<Command>,
@@ -83,6 +86,7 @@ impl Recorder {
             queue,
             faults,
             facts,
+            wrong_features,
         } = open;
         let uniform_buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
@@ -100,6 +104,7 @@ impl Recorder {
                 subgroups: facts.subgroups,
                 f16: facts.f16,
             },
+            wrong_features,
             pipelines: [const { None }; Kernel::ALL.len()],
             bind_groups: HashMap::new(),
             commands: Vec::new(),
@@ -205,8 +210,10 @@ impl Recorder {
         if let Some(cached) = self.bind_groups.get(&(kernel, ids)) {
             return cached.clone();
         }
-        let pipeline = self.pipelines[kernel as usize]
-            .get_or_insert_with(|| compile(&self.device, kernel, self.features));
+        let pipeline = self.pipelines[kernel as usize].get_or_insert_with(|| {
+            let source = kernel.source_with_faults(self.features, self.wrong_features);
+            compile(&self.device, kernel, source)
+        });
         let uniforms = wgpu::BufferBinding {
             buffer: &self.uniform_buffer,
             offset: 0,
@@ -262,6 +269,7 @@ impl Recorder {
                         pass_span = span;
                     }
                     let pass = pass.get_or_insert_with(|| {
+                        self.counts.passes += 1;
                         let timed = self.timers.as_mut().zip(span);
                         let descriptor = wgpu::ComputePassDescriptor {
                             label: None,
@@ -352,7 +360,7 @@ fn to_whole_words(bytes: &[u8]) -> Cow<'_, [u8]> {
     padded.into()
 }
 
-fn compile(device: &wgpu::Device, kernel: Kernel, features: OptionalFeatures) -> CompiledKernel {
+fn compile(device: &wgpu::Device, kernel: Kernel, source: String) -> CompiledKernel {
     let label = format!("{kernel:?}");
     let label = Some(&label[..]);
     let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
@@ -381,7 +389,7 @@ fn compile(device: &wgpu::Device, kernel: Kernel, features: OptionalFeatures) ->
     });
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label,
-        source: wgpu::ShaderSource::Wgsl(kernel.source(features).into()),
+        source: wgpu::ShaderSource::Wgsl(source.into()),
     });
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label,

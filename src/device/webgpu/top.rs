@@ -7,9 +7,9 @@ use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::Draw;
 use crate::text::sampling::Top;
 
-/// Logits sorted per workgroup.
+/// Logits per workgroup.
 const PLACES: usize = 1024;
-/// Threads of the sorting workgroups.
+/// Threads per workgroup.
 const SORT_THREADS: usize = 256;
 /// Elements of a group's result before its tokens: the sum of exponentials and the first logit that is not finite.
 const GROUP_HEADER: usize = 2;
@@ -60,14 +60,19 @@ pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTen
     let n_groups = n_logits.div_ceil(PLACES);
     let n_numbers = n_groups * (GROUP_HEADER + 2 * k);
     let groups = be.top_groups.at_least(&mut be.recorder, n_numbers); // [groups, GROUP_HEADER + 2k]
+    // The largest alone needs no sort.
+    let [of_groups, merge] = match k {
+        1 => [Kernel::TopGroupsOne, Kernel::TopMergeOne],
+        _ => [Kernel::TopGroups, Kernel::TopMerge],
+    };
     be.recorder.dispatch(
-        Kernel::TopGroups,
+        of_groups,
         &[&logits.buffer, groups],
         &TopGroupsParams { n_logits, k },
         [n_groups, 1, 1],
     );
     be.recorder.dispatch(
-        Kernel::TopMerge,
+        merge,
         &[groups, &y.buffer],
         &TopMergeParams {
             n_groups,

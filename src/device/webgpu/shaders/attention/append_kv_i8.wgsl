@@ -2,6 +2,12 @@
 // like `quantize` in the CPU's `kv_cache.rs`.
 var<workgroup> peaks: array<u32, THREADS>;
 
+// Vector `at` of four columns as quants.
+fn word(id: vec3<u32>, at: u32, inverse: f32) -> u32 {
+    let quants = bitcast<vec4<u32>>(vec4<i32>(round(new_four(id, at) * inverse))) & vec4<u32>(255u);
+    return quants.x | (quants.y << 8u) | (quants.z << 16u) | (quants.w << 24u);
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let n_fours = (params.head_dim + 3u) / 4u;
@@ -23,9 +29,12 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     // Zeros, or numbers so small that the inverse would overflow.
     let is_tiny = peaks[0] < bitcast<u32>(3.8e-37);
     let inverse = select(127.0 / peak, 0.0, is_tiny);
-    for (var at = lane; at < n_fours; at += THREADS) {
-        let quants = bitcast<vec4<u32>>(vec4<i32>(round(new_four(id, at) * inverse))) & vec4<u32>(255u);
-        store(id, at, n_fours, quants.x | (quants.y << 8u) | (quants.z << 16u) | (quants.w << 24u));
+    for (var at = lane; at < n_units(); at += THREADS) {
+        let unit = vec4<u32>(
+            word(id, 4u * at, inverse), word(id, 4u * at + 1u, inverse),
+            word(id, 4u * at + 2u, inverse), word(id, 4u * at + 3u, inverse),
+        );
+        store(id, at, unit);
     }
     if lane == 0u {
         let head = (params.position + id.y) * params.n_kv_heads + id.x;

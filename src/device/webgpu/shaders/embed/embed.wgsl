@@ -1,8 +1,9 @@
-// Row t of y is row `tokens[t]` of the table, or the row of a token that was chosen on the device and is in `chosen`.
+// Row t of y, and of z if it is wanted, is row `tokens[t]` of the table, or the row of a token that was chosen on the device and is in `chosen`.
 // The binding has `n_rows` rows of the table starting at `first_row`; tokens outside are left to another dispatch. One
 // thread per GROUP columns.
 @group(0) @binding(3) var<storage, read> chosen: array<f32>; // [rows, 4 + 2k] or dummy binding
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [T, cols]
+@group(0) @binding(5) var<storage, read_write> z: array<f32>; // [T, cols] or dummy binding
 
 const GROUP_FOURS = GROUP / 4u;
 
@@ -31,6 +32,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             let column = group * GROUP + 4u * i + k;
             if column < params.cols {
                 y[start + column] = factor * values[k];
+                if params.n_outputs > 1u {
+                    z[start + column] = factor * values[k];
+                }
             }
         }
     }

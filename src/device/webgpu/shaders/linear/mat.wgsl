@@ -27,6 +27,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
             let unit = start + i % UNITS;
             // Rows past the last one (below: tokens) repeat it; their results are not stored.
             let weights = unit_of(min(first_row + row, params.n_rows - 1u), min(unit, n_units - 1u), n_units);
+            // unroll
             for (var k = 0u; k < UNIT; k++) {
                 // Past the last column x is zero and the weight is finite.
                 w_tile[row * STRIDE + i % UNITS * UNIT + k] = TileFour(four(weights, k));
@@ -39,31 +40,37 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
         workgroupBarrier();
         var products: array<vec4<f32>, OWN_ROWS>;
         // Workaround: Chromium 156's software adapter does not re-zero a `var` declared in a loop.
+        // unroll
         for (var i = 0u; i < OWN_ROWS; i++) {
             products[i] = vec4<f32>();
         }
         for (var k = 0u; k < STEP; k++) {
             var inputs: array<vec4<f32>, OWN_TOKENS>;
+            // unroll
             for (var j = 0u; j < OWN_TOKENS; j++) {
                 inputs[j] = x_tile[(own_token + SIDE * j) * STRIDE + k];
             }
+            // unroll
             for (var i = 0u; i < OWN_ROWS; i++) {
                 let weights = vec4<f32>(w_tile[(own_row + SIDE * i) * STRIDE + k]);
-                products[i].x += dot(weights, inputs[0]);
-                products[i].y += dot(weights, inputs[1]);
+                products[i].x = multiply_add(weights, inputs[0], products[i].x);
+                products[i].y = multiply_add(weights, inputs[1], products[i].y);
                 if !is_half {
-                    products[i].z += dot(weights, inputs[2]);
-                    products[i].w += dot(weights, inputs[3]);
+                    products[i].z = multiply_add(weights, inputs[2], products[i].z);
+                    products[i].w = multiply_add(weights, inputs[3], products[i].w);
                 }
             }
         }
+        // unroll
         for (var i = 0u; i < OWN_ROWS; i++) {
             let row = min(first_row + own_row + SIDE * i, params.n_rows - 1u);
             sums[i] += scale(row, start * UNIT / GROUP_FOURS, params.n_groups) * products[i];
         }
         workgroupBarrier();
     }
+    // unroll
     for (var i = 0u; i < OWN_ROWS; i++) {
+        // unroll
         for (var j = 0u; j < OWN_TOKENS; j++) {
             let row = first_row + own_row + SIDE * i;
             let token = first_token + own_token + SIDE * j;

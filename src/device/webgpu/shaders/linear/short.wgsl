@@ -11,10 +11,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var unit = 0u; unit < n_units; unit++) {
         let weights = unit_of(row, unit, n_units);
         var product = 0.0;
+        // unroll
         for (var k = 0u; k < UNIT; k++) {
-            product += dot(four(weights, k), x_four(id.y, unit * UNIT + k));
+            product = multiply_add(four(weights, k), x_four(id.y, unit * UNIT + k), product);
         }
-        sum += scale(row, unit * UNIT / GROUP_FOURS, params.n_groups) * product;
+        sum += block_scale(row, unit * UNIT / GROUP_FOURS, params.n_groups) * product;
     }
-    store(id.y, row, sum);
+    store(id.y, row, row_scale(row, params.n_groups) * sum);
 }

@@ -1,8 +1,11 @@
-// KV cache in f32. A head is padded with zeros to a multiple of four columns. Same interface as `kv_i8.wgsl`.
-alias KvFour = vec4<f32>;
+// KV cache in f32. A unit is what a thread loads at once, 16 bytes; a head is padded with zeros to whole units. Same
+// interface as `kv_i8.wgsl`.
+alias KvUnit = vec4<f32>;
+const UNIT_FOURS = 1u; // vectors of four columns per unit
 
-fn four(stored: KvFour) -> vec4<f32> {
-    return stored;
+// The k-th four columns of a unit, which has only four.
+fn four(unit: KvUnit, k: u32) -> vec4<f32> {
+    return unit;
 }
 
 fn scale_of(scale: f32) -> f32 {

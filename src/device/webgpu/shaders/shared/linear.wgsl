@@ -19,6 +19,11 @@ fn x_four(t: u32, four: u32) -> vec4<f32> {
     return x[t * params.x_fours + four];
 }
 
+// sum + a·b
+fn multiply_add(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
 fn store(t: u32, row: u32, product: f32) {
     let column = params.y_start + row;
     let at = t * params.y_stride + column;

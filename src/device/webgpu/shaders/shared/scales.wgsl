@@ -2,9 +2,20 @@
 // The i16 scales are packed in pairs after the row's f32.
 const BLOCK_GROUPS = BLOCK / GROUP;
 
-fn scale(row: u32, group: u32, n_groups: u32) -> f32 {
-    let start = row * (1u + (n_groups / BLOCK_GROUPS + 1u) / 2u);
+fn scales_start(row: u32, n_groups: u32) -> u32 {
+    return row * (1u + (n_groups / BLOCK_GROUPS + 1u) / 2u);
+}
+
+fn row_scale(row: u32, n_groups: u32) -> f32 {
+    return bitcast<f32>(scales[scales_start(row, n_groups)]);
+}
+
+fn block_scale(row: u32, group: u32, n_groups: u32) -> f32 {
     let block = group / BLOCK_GROUPS;
-    let pair = bitcast<i32>(scales[start + 1u + block / 2u]);
-    return bitcast<f32>(scales[start]) * f32(extractBits(pair, 16u * (block % 2u), 16u));
+    let pair = bitcast<i32>(scales[scales_start(row, n_groups) + 1u + block / 2u]);
+    return f32(extractBits(pair, 16u * (block % 2u), 16u));
+}
+
+fn scale(row: u32, group: u32, n_groups: u32) -> f32 {
+    return row_scale(row, n_groups) * block_scale(row, group, n_groups);
 }

@@ -14,6 +14,7 @@ fn sum_over_workgroup(thread: Thread, own: Sums) -> Sums {
     for (var half = THREADS / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if thread.lane < half {
+            // unroll
             for (var i = 0u; i < SUMS; i++) {
                 partial[thread.lane][i] += partial[thread.lane + half][i];
             }

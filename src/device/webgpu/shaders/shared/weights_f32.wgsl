@@ -16,6 +16,14 @@ fn four(unit: Unit, k: u32) -> vec4<f32> {
     return unit;
 }
 
+fn row_scale(row: u32, n_groups: u32) -> f32 {
+    return 1.0;
+}
+
+fn block_scale(row: u32, group: u32, n_groups: u32) -> f32 {
+    return 1.0;
+}
+
 fn scale(row: u32, group: u32, n_groups: u32) -> f32 {
     return 1.0;
 }

@@ -22,7 +22,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
             }
         }
     }
-    sort(lane);
+    bring_to_front(lane);
     let largest = number_of(keys[0]);
     var sum = 0.0;
     for (var place = lane; place < PLACES; place += SORT_THREADS) {

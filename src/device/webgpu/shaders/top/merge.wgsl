@@ -1,5 +1,5 @@
-// Merges the groups of `groups.wgsl` into one list in the layout of `Top` (Rust). One workgroup, which repeatedly sorts
-// the best so far together with as many candidates as fit.
+// Merges the groups of `groups.wgsl` into one list in the layout of `Top` (Rust). One workgroup, which repeatedly
+// orders the best so far together with as many candidates as fit.
 @group(0) @binding(1) var<storage, read> groups: array<u32>; // [groups, GROUP_HEADER + 2k]
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // [rows, TOP_HEADER + 2k]
 
@@ -23,7 +23,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
                 tokens[place] = groups[at + 1u];
             }
         }
-        sort(lane);
+        bring_to_front(lane);
     }
     let largest = number_of(keys[0]);
     var sum = 0.0;

@@ -1,0 +1,112 @@
+//! The self-test of a graphics device. A device that fails is opened again with fewer optional features: a driver that
+//! is wrong about subgroups or f16 costs these features, not the device.
+
+use serde::Serialize;
+use wasm_bindgen::prelude::*;
+
+use crate::api::js::{JsResult, to_js, to_js_error};
+use crate::api::{AnySession, Engine};
+use crate::base::error::{Error, ErrorReport, Result};
+use crate::device::webgpu::Feature;
+use crate::ops::trace::Level;
+use crate::self_test;
+use crate::session;
+
+#[derive(Serialize)]
+struct ProvenDevice {
+    /// The resolution of timestamps in microseconds; none if there are no timestamps or if they never advance.
+    timestamp_step_us: Option<f64>,
+    subgroups: bool,
+    f16: bool,
+    dropped: Vec<DroppedFeature>,
+}
+
+/// A feature that was left out, and what the self-test found while it was in use.
+#[derive(Serialize)]
+struct DroppedFeature {
+    feature: Feature,
+    fault: ErrorReport,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// After `plan` and before any weights: compares the kernels of a graphics device with the CPU's, if need be with
+    /// fewer and fewer features: `{ timestamp_step_us, subgroups, f16, dropped: [{ feature, fault }] }`. `null` on the
+    /// CPU, which needs no self-test.
+    ///
+    /// # Errors
+    /// `self_test`, or the device's own failure: the model cannot run on this device.
+    pub async fn prove_device(&mut self) -> JsResult<JsValue> {
+        let mut dropped = Vec::new();
+        loop {
+            let weights = self.settings.weights;
+            let session = match self.session_mut().map_err(to_js_error)? {
+                AnySession::Cpu(_) => return Ok(JsValue::NULL),
+                AnySession::WebGpu(session) => session,
+            };
+            let config = session.config().clone();
+            let ops = session.ops_mut();
+            // Timestamps are needed to find their resolution.
+            ops.profiler().set_level(Level::Module);
+            let kv = session::kv_format(weights);
+            let tested = self_test::run(ops, &config, weights, kv).await;
+            ops.profiler().set_level(Level::Off);
+            ops.profiler().discard();
+            let device = ops.device();
+            match tested {
+                Ok(()) => {
+                    return to_js(&ProvenDevice {
+                        timestamp_step_us: device.timestamp_step_us(),
+                        subgroups: device.adapter().subgroups,
+                        f16: device.adapter().f16,
+                        dropped,
+                    });
+                }
+                Err(error) => {
+                    let feature = self.drop_feature(&error).await.map_err(to_js_error)?;
+                    let fault = error.report();
+                    dropped.push(DroppedFeature { feature, fault });
+                }
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Replaces the session by one on a device with one optional feature fewer, and returns that feature.
+    ///
+    /// # Errors
+    /// `error` itself if another form of the kernels would not help; the failure to open the device again.
+    async fn drop_feature(&mut self, error: &Error) -> Result<Feature> {
+        // A shader that the browser does not compile is a failure of the device.
+        let is_of_kernels = matches!(error, Error::SelfTest { .. } | Error::Device { .. });
+        let next = match &self.session {
+            Some(AnySession::WebGpu(session)) if is_of_kernels => session.backend().after_failure(),
+            _ => None,
+        };
+        let Some((feature, options)) = next else {
+            return Err(error.clone());
+        };
+        let tokenizer = match self.session.take() {
+            Some(AnySession::WebGpu(session)) => session.into_tokenizer(),
+            _ => None,
+        };
+        // The old device is closed by now; two would need its memory twice.
+        self.webgpu = Some(self.open_adapter(options).await?);
+        self.open_session(tokenizer)?;
+        Ok(feature)
+    }
+
+    /// The short part of the self-test, with the weights in the device's memory.
+    pub(super) async fn prove_again(&mut self) -> Result<()> {
+        let weights = self.settings.weights;
+        match self.session_mut()? {
+            AnySession::Cpu(_) => Ok(()),
+            AnySession::WebGpu(session) => {
+                let config = session.config().clone();
+                let kv = session::kv_format(weights);
+                self_test::run_decode_step(session.ops_mut(), &config, weights, kv).await
+            }
+        }
+    }
+}
