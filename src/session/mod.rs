@@ -68,7 +68,7 @@ impl Default for GenerateOptions {
             ignore_eos: false,
             alternatives: 0,
             checkpoints: false,
-            cache_prompt: false,
+            cache_prompt: true,
             reread_answers: false,
         }
     }
