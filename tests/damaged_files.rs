@@ -155,7 +155,6 @@ fn read_snapshots() {
     let mut session: Session<Cpu> = folder::open(Cpu::new(1), &dir, settings).unwrap();
     let options = GenerateOptions {
         max_tokens: 60,
-        cache_prompt: true,
         ..GenerateOptions::default()
     };
     session

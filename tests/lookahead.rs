@@ -98,6 +98,7 @@ fn greedy(max_tokens: usize) -> GenerateOptions {
         ignore_eos: true,
         alternatives: 3,
         checkpoints: true,
+        cache_prompt: false,
         ..GenerateOptions::default()
     }
 }
@@ -176,11 +177,10 @@ fn options_for_every_read_mode() -> Vec<(&'static str, GenerateOptions)> {
     };
     let hot = SamplingOptions {
         temperature: 1.5,
-        top_k: 40,
         top_p: 0.9,
         min_p: 0.02,
-        repetition_penalty: 1.0,
         seed: 3,
+        ..SamplingOptions::default()
     };
     let alternatives = |alternatives| GenerateOptions {
         alternatives,

@@ -44,6 +44,7 @@ fn options(max_tokens: usize) -> GenerateOptions {
         ignore_eos: true,
         alternatives: 5,
         checkpoints: true,
+        cache_prompt: false,
         ..GenerateOptions::default()
     }
 }

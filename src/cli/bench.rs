@@ -221,6 +221,7 @@ fn measure<B: Device>(
             ..SamplingOptions::default()
         },
         ignore_eos: true,
+        cache_prompt: false,
         ..GenerateOptions::default()
     };
     let start_us = now_us();

@@ -107,11 +107,11 @@ fn message(role: &str, content: &str) -> Message {
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let template = folder::chat_template(&arguments.open.dir)?.ok_or(Error::NoChatTemplate)?;
-    // The session checks the options again; here it spares opening anything for nothing.
-    arguments.generation.options().sampling.validate()?;
+    // Before anything is opened: a wrong option is then reported at once.
+    let options = arguments.generation.options()?;
     match arguments.open.backend()? {
-        Opened::Cpu(be) => run_on(*be, arguments, template, json),
-        Opened::WebGpu(be) => run_on(*be, arguments, template, json),
+        Opened::Cpu(be) => run_on(*be, arguments, template, options, json),
+        Opened::WebGpu(be) => run_on(*be, arguments, template, options, json),
     }
 }
 
@@ -119,11 +119,11 @@ fn run_on<B: Device>(
     be: B,
     arguments: &Arguments,
     template: ChatTemplate,
+    mut options: GenerateOptions,
     json: bool,
 ) -> Result<(), Failure> {
     let weights = arguments.generation.weights;
     let session = (arguments.open).open(be, weights, NumericSettings::default())?;
-    let mut options = arguments.generation.options();
     let end_token = template.special_tokens().get("eos_token");
     let tokenizer = session.tokenizer()?;
     (options.end_tokens).extend(end_token.and_then(|token| tokenizer.token_id(token)));

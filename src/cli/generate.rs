@@ -15,10 +15,10 @@ use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::session::{GenerateOptions, Session, StopReason};
 use zamba2::text::chat::{ChatTemplate, Content, Message};
-use zamba2::text::sampling::SamplingOptions;
 use zamba2::text::tokenizer::Tokenizer;
 
 use super::device::{Device, Opened};
+use super::number_flags::NumberFlags;
 use super::{Failure, OpenArguments, print, print_json, say};
 
 /// Continue a prompt or answer in a chat, and print the text as it comes.
@@ -69,38 +69,8 @@ pub struct GenerationArguments {
     #[arg(long, default_value = "q8", value_name = "FORMAT")]
     pub weights: WeightFormat,
 
-    /// Tokens to generate at most.
-    #[arg(long, value_name = "N", default_value_t = GenerateOptions::default().max_tokens)]
-    max_tokens: usize,
-
-    /// Randomness of the sampled tokens; 0 is greedy.
-    #[arg(long, default_value_t = SamplingOptions::default().temperature, allow_negative_numbers = true)]
-    temperature: f64,
-
-    /// Sample from this many most probable tokens; 0 is off.
-    #[arg(long, value_name = "K", default_value_t = SamplingOptions::default().top_k)]
-    top_k: usize,
-
-    /// Sample from the most probable tokens that reach this cumulative probability; 1 is off.
-    #[arg(long, value_name = "P", default_value_t = SamplingOptions::default().top_p, allow_negative_numbers = true)]
-    top_p: f64,
-
-    /// Least probability of a token, relative to the most probable one; 0 is off.
-    #[arg(long, value_name = "P", default_value_t = SamplingOptions::default().min_p, allow_negative_numbers = true)]
-    min_p: f64,
-
-    /// How much tokens that already occurred are made less probable; 1 is off.
-    #[arg(
-        long,
-        value_name = "FACTOR",
-        default_value_t = SamplingOptions::default().repetition_penalty,
-        allow_negative_numbers = true
-    )]
-    repetition_penalty: f64,
-
-    /// Seed of the random numbers: the same seed gives the same text.
-    #[arg(long, default_value_t = SamplingOptions::default().seed)]
-    seed: u64,
+    #[command(flatten)]
+    numbers: NumberFlags,
 
     /// End before this text appears; may be given several times.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -163,23 +133,17 @@ impl Prompt {
 }
 
 impl GenerationArguments {
-    pub fn options(&self) -> GenerateOptions {
-        GenerateOptions {
-            max_tokens: self.max_tokens,
-            sampling: SamplingOptions {
-                temperature: self.temperature,
-                top_k: self.top_k,
-                top_p: self.top_p,
-                min_p: self.min_p,
-                repetition_penalty: self.repetition_penalty,
-                seed: self.seed,
-            },
+    /// # Errors
+    /// [`Error::Setting`] for the first number that is out of range.
+    pub fn options(&self) -> Result<GenerateOptions, Error> {
+        let mut options = GenerateOptions {
             stop: self.stop.clone(),
             ignore_eos: self.ignore_eos,
-            cache_prompt: true,
             reread_answers: self.reread_answers,
             ..GenerateOptions::default()
-        }
+        };
+        self.numbers.apply(&mut options)?;
+        Ok(options)
     }
 }
 
@@ -204,11 +168,11 @@ impl Arguments {
 
 pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let prompt = arguments.prompt()?;
-    // The session checks the options again; here it spares opening anything for nothing.
-    arguments.generation.options().sampling.validate()?;
+    // Before anything is opened: a wrong option is then reported at once.
+    let options = arguments.generation.options()?;
     match arguments.open.backend()? {
-        Opened::Cpu(be) => run_on(*be, &arguments, prompt, json),
-        Opened::WebGpu(be) => run_on(*be, &arguments, prompt, json),
+        Opened::Cpu(be) => run_on(*be, &arguments, prompt, options, json),
+        Opened::WebGpu(be) => run_on(*be, &arguments, prompt, options, json),
     }
 }
 
@@ -216,9 +180,9 @@ fn run_on<B: Device>(
     be: B,
     arguments: &Arguments,
     prompt: Prompt,
+    mut options: GenerateOptions,
     json: bool,
 ) -> Result<(), Failure> {
-    let mut options = arguments.generation.options();
     let weights = arguments.generation.weights;
 
     let load_start_us = now_us();

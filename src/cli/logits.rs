@@ -133,7 +133,9 @@ fn bound(name: &str, value: Option<f32>) -> Result<Option<f32>, Error> {
     match value {
         Some(bad) if !(bad.is_finite() && bad >= 0.0) => Err(Error::Setting {
             name: name.into(),
-            fact: Fact::new("not_from_0").with("value", bad.to_string()),
+            fact: Fact::new("not_from")
+                .with("value", bad.to_string())
+                .with("least", 0),
         }),
         value => Ok(value),
     }

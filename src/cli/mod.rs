@@ -10,6 +10,7 @@ mod device;
 mod generate;
 mod logits;
 mod make_checkpoint;
+mod number_flags;
 mod pack;
 mod profile;
 mod terminal;

@@ -260,6 +260,7 @@ fn run_once<B: Device>(
             ..SamplingOptions::default()
         },
         ignore_eos: true,
+        cache_prompt: false,
         ..GenerateOptions::default()
     };
     session.set_recording(level);

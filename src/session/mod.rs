@@ -29,63 +29,76 @@ pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
 pub use crate::session::sequence::{Alternative, Step, TokenRank};
 pub use crate::session::snapshot::{RestoredSequence, snapshot_note};
-use crate::text::sampling::{Sampler, SamplingOptions};
+use crate::text::sampling::{MAX_TOKENS, NumberOption, Sampler, SamplingOptions};
 use crate::text::stop_strings::StopStrings;
 use crate::text::tokenizer::Tokenizer;
 
-/// What to generate and when to stop.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+/// What to generate and when to stop. Absent fields take their defaults. The docs of these fields are also those of the
+/// JS module's type, which `tests/sampling_options.rs` generates.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct GenerateOptions {
     pub max_tokens: usize,
     #[serde(flatten)]
     pub sampling: SamplingOptions,
-    /// The generation ends before the first of these in the text.
+    /// The text ends before the first of these.
     pub stop: Vec<String>,
     /// In addition to the configuration's end tokens: a chat may end its turns with a token that config.json does not
     /// name.
     pub end_tokens: Vec<u32>,
+    /// Continues past an end-of-text token.
     pub ignore_eos: bool,
-    /// How many of the most probable tokens each step returns; 0 avoids the work.
+    /// How many of the most probable tokens each step lists; 0 avoids the work.
     pub alternatives: usize,
-    /// Keeps state checkpoints within the answer, so that [`Session::branch`] has less to replay.
+    /// Keeps state checkpoints every 32 tokens of the answer, too, so that `branch` has less to replay. All checkpoints
+    /// together take at most 192 MB.
     pub checkpoints: bool,
-    /// If true, [`Session::start`] reuses the state of the longest prefix that the prompt shares with the previous
-    /// sequence, and keeps state checkpoints for later prompts. If false, the whole prompt is prefilled.
+    /// Reuses the state of the longest prefix that the prompt shares with the previous prompt and answer, as far as the
+    /// current state or a state checkpoint covers it. With false the whole prompt is prefilled, and its logits are bit
+    /// for bit those of a new model.
     pub cache_prompt: bool,
-    /// If true, answers within a cached prompt are prefilled again, so that the text equals that of a prefill of the
-    /// whole prompt. If false, the prompt continues from the state that decode steps computed.
+    /// Prefills answers within a cached prompt again, so that the text equals that of a prefill of the whole prompt.
+    /// With false the prompt continues from the state of the decode steps, where the reference does not clamp dt; the
+    /// logits of a long conversation then differ slightly (docs/conversations.md).
     pub reread_answers: bool,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
         GenerateOptions {
-            max_tokens: 256,
+            max_tokens: MAX_TOKENS.default as usize,
             sampling: SamplingOptions::default(),
             stop: Vec::new(),
             end_tokens: Vec::new(),
             ignore_eos: false,
             alternatives: 0,
             checkpoints: false,
-            cache_prompt: false,
+            cache_prompt: true,
             reread_answers: false,
         }
     }
 }
 
 impl GenerateOptions {
+    /// Sets an option of [`NUMBER_OPTIONS`](crate::text::sampling::NUMBER_OPTIONS).
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a value out of range.
+    pub fn set(&mut self, option: &NumberOption, value: f64) -> Result<()> {
+        option.check(value)?;
+        match *option == MAX_TOKENS {
+            true => self.max_tokens = value as usize,
+            false => self.sampling.set(option.name, value),
+        }
+        Ok(())
+    }
+
     /// A sampler and stop strings at their beginnings.
     ///
     /// # Errors
     /// [`Error::Setting`] for the first option that is out of range.
     fn checked(&self) -> Result<(Sampler, StopStrings)> {
-        if self.max_tokens == 0 {
-            return Err(Error::Setting {
-                name: "max_tokens".into(),
-                fact: Fact::new("no_tokens"),
-            });
-        }
+        MAX_TOKENS.check(self.max_tokens as f64)?;
         let sampler = Sampler::new(self.sampling.clone())?;
         Ok((sampler, StopStrings::new(self.stop.clone())?))
     }

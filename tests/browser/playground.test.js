@@ -390,6 +390,45 @@ test("the history keeps the newest fifty", () =>
     assert.equal(kept[0].prompt, "Ownership is");
   }));
 
+test("every option that is a number has a labelled field, and presets set those that can be off", () =>
+  withReadyPage(async (page) => {
+    const fields = () =>
+      page.evaluate(async () => {
+        const { NUMBER_OPTIONS } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
+        const { t } = await import(/** @type {any} */ ("/www/words.js"));
+        const inputs = [...document.querySelectorAll("#sampling input")];
+        return inputs.map((input, i) => {
+          const { name, valueAsNumber: value, labels } = /** @type {HTMLInputElement} */ (input);
+          const option = NUMBER_OPTIONS[i];
+          const is_labelled = labels?.[0].textContent === t(`option.${name}`);
+          return { option, value, is_right: name === option.name && is_labelled };
+        });
+      });
+    const shown = await fields();
+    assert.ok(shown.length >= 7 && shown.every(({ is_right }) => is_right));
+    for (const { option, value } of shown) assert.equal(value, option.default, option.name);
+
+    await switchLanguage(page);
+    await openDetails(page);
+    /** @type {Record<string, Record<string, number>>} */
+    const presets = {
+      greedy: { temperature: 0 },
+      creative: { min_p: 0.05, repetition_penalty: 1.1 },
+    };
+    for (const [preset, differing] of Object.entries(presets)) {
+      await page.selectOption("#preset", preset);
+      for (const { option, value, is_right } of await fields()) {
+        assert.ok(is_right, option.name);
+        assert.equal(value, differing[option.name] ?? option.off ?? option.default, `${preset}: ${option.name}`);
+      }
+    }
+    await setOptions(page, { top_p: "0.9" });
+    assert.equal(await page.inputValue("#preset"), "custom");
+    await page.selectOption("#preset", "balanced");
+    for (const { option, value } of await fields()) assert.equal(value, option.default, option.name);
+    await switchLanguage(page);
+  }));
+
 test("a link contains prompt and settings but not the answer, and starts no run", () =>
   withReadyPage(async (page) => {
     await setOptions(page, { max_tokens: "9", seed: "123", temperature: "0.35", stop: "\\n\\n" });

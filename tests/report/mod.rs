@@ -79,6 +79,7 @@ fn measure(
             ..SamplingOptions::default()
         },
         ignore_eos: true,
+        cache_prompt: false,
         ..GenerateOptions::default()
     };
     session.set_recording(level);

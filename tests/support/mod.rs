@@ -102,7 +102,6 @@ pub fn greedy(max_tokens: usize) -> GenerateOptions {
             ..SamplingOptions::default()
         },
         ignore_eos: true,
-        cache_prompt: true,
         ..GenerateOptions::default()
     }
 }

@@ -1,29 +1,13 @@
 // @ts-check
-// Arguments of the public module: defaults of options, and checks that need no engine. A value of the wrong type never
-// reaches the worker, and its error names the option; ranges that depend on the model are checked there.
+// Arguments of the public module: checks that need no engine, and defaults. A value of the wrong type never reaches the
+// worker, and its error names the option; ranges that depend on the model are checked there.
 
 import { parseAddress } from "./addresses.js";
 import { badOption, fact, Zamba2Error } from "./errors.js";
+import { GENERATE_DEFAULTS, NUMBER_OPTIONS } from "./generate_options.js";
 
 /** @import * as api from "./zamba2.d.ts" */
 /** @import { WorkerPrompt } from "./worker.js" */
-
-/** @type {Required<api.GenerateOptions>} */
-export const GENERATE_DEFAULTS = {
-  max_tokens: 256,
-  temperature: 0.7,
-  top_k: 40,
-  top_p: 0.95,
-  min_p: 0,
-  repetition_penalty: 1,
-  seed: 42,
-  stop: [],
-  ignore_eos: false,
-  alternatives: 0,
-  checkpoints: false,
-  cache_prompt: true,
-  reread_answers: false,
-};
 
 /** @type {Required<api.WebGpuOptions>} */
 export const WEBGPU_DEFAULTS = { maxBindingBytes: null, timestamps: true, subgroups: true, f16: true };
@@ -32,14 +16,6 @@ export const WEBGPU_DEFAULTS = { maxBindingBytes: null, timestamps: true, subgro
 const MAX_THREADS = 64;
 /** The largest count and the largest token id that WebAssembly takes. */
 const MAX_U32 = 2 ** 32 - 1;
-
-/** Options of `generate` that are whole numbers, with the largest one. */
-const WHOLE_OPTIONS = new Map([
-  ["max_tokens", MAX_U32],
-  ["top_k", MAX_U32],
-  ["seed", Number.MAX_SAFE_INTEGER],
-  ["alternatives", MAX_U32],
-]);
 
 /** A value as it stands in a sentence of any language. @param {unknown} value */
 function shown(value) {
@@ -66,7 +42,7 @@ export function checkText(name, value) {
 }
 
 /**
- * The options of a run, with the defaults of those that are absent. A seed may be a BigInt, if a number can hold it.
+ * The options of a run, with the defaults of those that are absent.
  * @param {Record<string, unknown>} given
  * @returns {Required<api.GenerateOptions>}
  */
@@ -76,31 +52,40 @@ export function generateOptions(given) {
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue;
     const standard = options[name];
-    const most = WHOLE_OPTIONS.get(name);
+    const number = NUMBER_OPTIONS.find((option) => option.name === name);
+    if (number) {
+      options[name] = checkedNumber(number, value);
+      continue;
+    }
     if (!(name in GENERATE_DEFAULTS)) {
       throw badOption(name, fact("no_such_option", { allowed: Object.keys(GENERATE_DEFAULTS).join(", ") }));
-    }
-    if (most !== undefined) {
-      options[name] = name === "seed" && typeof value === "bigint" ? wholeOfBigInt(value) : value;
-      if (options[name] === null) throw badOption(name, fact("not_whole_range", { value: `${value}`, least: 0, most }));
-      checkCount(name, options[name], 0, most);
     } else if (typeof standard === "number") {
-      if (!Number.isFinite(value)) throw badOption(name, fact("not_finite", { value: shown(value) }));
-      options[name] = value;
+      checkCount(name, value, 0);
     } else if (typeof standard === "boolean") {
       if (typeof value !== "boolean") throw badOption(name, fact("not_a_flag", { value: shown(value) }));
-      options[name] = value;
     } else {
       const is_list = Array.isArray(value) && value.every((stop) => typeof stop === "string");
       if (!is_list) throw badOption(name, fact("not_texts", { value: shown(value) }));
-      options[name] = value;
     }
+    options[name] = value;
   }
   return /** @type {Required<api.GenerateOptions>} */ (options);
 }
 
-/** The same number; null if a number can't hold it exactly. @param {bigint} value */
-const wholeOfBigInt = (value) => (value >= 0n && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : null);
+/**
+ * An option with more than 32 bits may be a BigInt, if a number can hold it. The engine checks the ranges of fractions.
+ * @param {api.NumberOption} option @param {unknown} value @returns {number}
+ */
+function checkedNumber({ name, min, max, is_integer }, value) {
+  if (is_integer) {
+    const is_bigint = typeof value === "bigint" && max > MAX_U32 && value >= BigInt(min) && value <= BigInt(max);
+    const whole = is_bigint ? Number(value) : value;
+    checkCount(name, whole, min, max);
+    return Number(whole);
+  }
+  if (!Number.isFinite(value)) throw badOption(name, fact("not_finite", { value: shown(value) }));
+  return Number(value);
+}
 
 /**
  * Token ids for the worker. Ids beyond the vocabulary are refused there, which has the model.

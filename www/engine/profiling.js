@@ -44,13 +44,8 @@ export async function profileRuns(engine, options, { signal, onChecked, onProgre
     engine.start(ids, {
       max_tokens: options.decode + 1,
       temperature: 0,
-      top_k: 0,
-      top_p: 1,
-      min_p: 0,
-      repetition_penalty: 1,
-      seed: 0,
-      stop: [],
       ignore_eos: true,
+      cache_prompt: false,
     });
     const prefill_from_ms = performance.now();
     while (!(await engine.advance(1)).done) {

@@ -186,46 +186,6 @@ export interface LoadedInfo extends ModelInfo {
   memory: MemoryReport;
 }
 
-export interface GenerateOptions {
-  /** Default 256. */
-  max_tokens?: number;
-  /** Default 0.7; 0 is greedy. */
-  temperature?: number;
-  /** Default 40; 0 turns it off. */
-  top_k?: number;
-  /** Default 0.95; 1 turns it off. */
-  top_p?: number;
-  /** Default 0, which turns it off. */
-  min_p?: number;
-  /** Default 1, which turns it off. */
-  repetition_penalty?: number;
-  /** Default 42; it may be a BigInt. The same seed, prompt, options and conversation give the same tokens. */
-  seed?: number | bigint;
-  /** The text ends before the first of these. Default none. */
-  stop?: string[];
-  /** Continue past an end-of-text token. Default false. */
-  ignore_eos?: boolean;
-  /** How many of the most probable tokens each piece lists. Default 0. */
-  alternatives?: number;
-  /**
-   * Default false. Keeps state checkpoints every 32 tokens of the answer, too, so that `branch` has less to replay. All
-   * checkpoints together take at most 192 MB.
-   */
-  checkpoints?: boolean;
-  /**
-   * Default true. The prefix that the prompt shares with the previous prompt and answer is not prefilled again, as far
-   * as the current state or a state checkpoint covers it; `cached_tokens` of the summary is its length. With false the
-   * whole prompt is prefilled, and its logits are bit for bit those of a new model.
-   */
-  cache_prompt?: boolean;
-  /**
-   * Default false. With true, answers within a cached prompt are prefilled again, so that the text equals that of a
-   * prefill of the whole prompt. With false the prompt continues from the state of the decode steps, where the
-   * reference does not clamp dt; the logits of a long conversation then differ slightly (docs/conversations.md).
-   */
-  reread_answers?: boolean;
-}
-
 /** One turn of a conversation. Most templates know the roles "system" (first, if at all), "user" and "assistant". */
 export interface ChatMessage {
   role: string;
@@ -460,11 +420,14 @@ export function forgetModel(key: string): Promise<void>;
 
 // ---- reports ----
 
+export { NUMBER_OPTIONS } from "./generate_options.js";
+export type { GenerateOptions, NumberOption } from "./generate_options.d.ts";
 export type * from "./adapter.d.ts";
 export type * from "./sources.d.ts";
 export type * from "./profile.d.ts";
 export type * from "./report.d.ts";
 import type { AdapterInfo, BackendReason, WebGpuOptions } from "./adapter.d.ts";
+import type { GenerateOptions } from "./generate_options.d.ts";
 import type { BenchOptions, KernelReport, ProfileOptions, ProfileReport, ReportOptions } from "./profile.d.ts";
 import type { Address, Keeping, KeptModel } from "./sources.d.ts";
 import type { ReferenceReport, Run, Summary } from "./report.d.ts";

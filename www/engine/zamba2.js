@@ -4,6 +4,7 @@
 
 import { hubFolder, parseAddress } from "./addresses.js";
 import { errorFromReport, fact, Zamba2Error } from "./errors.js";
+import { NUMBER_OPTIONS } from "./generate_options.js";
 import { HiddenTime } from "./hidden_time.js";
 import {
   bytesForWorker,
@@ -31,7 +32,7 @@ import { abortReason, WorkerLink } from "./worker_link.js";
 /** @import { Calls, LoadedReport, RunFigures } from "./worker.js" */
 /** @import { Listeners } from "./worker_link.js" */
 
-export { forgetModel, hubFolder, keptModels, newerFiles, parseAddress, Zamba2Error };
+export { forgetModel, hubFolder, keptModels, newerFiles, NUMBER_OPTIONS, parseAddress, Zamba2Error };
 
 /** @type {typeof api.benchKernels} */
 export async function benchKernels({ threads = "auto", relaxedSimd = "auto", signal } = {}) {

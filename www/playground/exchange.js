@@ -2,6 +2,7 @@
 // One exchange with the model (prompt, settings, answer), as it is stored in the history, exported and saved in state
 // files.
 
+import { NUMBER_OPTIONS } from "../../pkg/zamba2.js";
 import { PageError } from "../errors.js";
 import { number, t } from "../words.js";
 
@@ -105,9 +106,8 @@ export function asMarkdown(exchange) {
     `- ${t("model.weights")}: ${model.weights}`,
   );
   for (const [name, value] of Object.entries(settings)) {
-    const label = name in SETTING_LABELS ? t(SETTING_LABELS[/** @type {keyof typeof SETTING_LABELS} */ (name)]) : name;
     const shown = Array.isArray(value) ? value.map((stop) => JSON.stringify(stop)).join(", ") : String(value);
-    if (shown !== "") lines.push(`- ${label}: ${shown}`);
+    if (shown !== "") lines.push(`- ${labelOf(name)}: ${shown}`);
   }
   if (summary) {
     lines.push(`- ${t("metric.tokens")}: ${summary.tokens}`);
@@ -130,16 +130,12 @@ export function asMarkdown(exchange) {
   return `${lines.join("\n")}\n`;
 }
 
-const SETTING_LABELS = /** @type {const} */ ({
-  temperature: "option.temperature",
-  top_k: "option.top_k",
-  top_p: "option.top_p",
-  min_p: "option.min_p",
-  repetition_penalty: "option.repetition_penalty",
-  seed: "option.seed",
-  max_tokens: "option.max_tokens",
-  stop: "exchange.stop",
-});
+/** The label of a setting; a state file may have unknown ones. @param {string} setting */
+function labelOf(setting) {
+  const option = NUMBER_OPTIONS.find(({ name }) => name === setting);
+  if (option) return t(`option.${option.name}`);
+  return setting === "stop" ? t("exchange.stop") : setting;
+}
 
 /** A fenced block; the fence is longer than any run of backticks in the text. @param {string} text */
 function fenced(text) {

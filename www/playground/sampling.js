@@ -1,77 +1,105 @@
 // @ts-check
-// The sampling controls: presets, and conversion between fields and options. The range of each number is checked here,
-// so that an error names its field.
+// The sampling controls: fields, which are made from the engine's table of options, presets, and conversion between
+// fields and options. The range of each number is checked here, so that an error names its field.
 
+import { NUMBER_OPTIONS } from "../../pkg/zamba2.js";
+import { element } from "../dom.js";
 import { PageError } from "../errors.js";
-import { number, t } from "../words.js";
+import { number, t, write } from "../words.js";
 
-/** @import { GenerateOptions } from "../engine/zamba2.d.ts" */
-/** @import { Key } from "../words.js" */
+/** @import { GenerateOptions, NumberOption } from "../engine/zamba2.d.ts" */
 
-/** @type {Record<string, Partial<GenerateOptions>>} */
+/**
+ * A value for each option of presets: those that can be off. Others, as the seed, are not about the distribution.
+ * @param {(option: NumberOption) => number | null} valueOf
+ */
+const preset = (valueOf) =>
+  Object.fromEntries(
+    NUMBER_OPTIONS.filter(({ off }) => off !== null).map((option) => [option.name, valueOf(option) ?? 0]),
+  );
+
+const OFF = preset(({ off }) => off);
+
+/** @type {Record<string, Record<string, number>>} */
 const PRESETS = {
-  greedy: { temperature: 0, top_k: 0, top_p: 1, min_p: 0, repetition_penalty: 1 },
-  balanced: { temperature: 0.7, top_k: 40, top_p: 0.95, min_p: 0, repetition_penalty: 1 },
-  creative: { temperature: 1, top_k: 0, top_p: 1, min_p: 0.05, repetition_penalty: 1.1 },
+  greedy: { ...OFF, temperature: 0 },
+  balanced: preset((option) => option.default),
+  creative: { ...OFF, min_p: 0.05, repetition_penalty: 1.1 },
 };
+
+/** The field's smallest value. @param {NumberOption} option */
+const lowest = ({ min, above_min, step }) => (above_min ? min + step : min);
+
+/** @param {NumberOption} option */
+function makeInput(option) {
+  const input = document.createElement("input");
+  const { name, step } = option;
+  const [min, max, value] = [lowest(option), option.usual_max, option.default].map(String);
+  return Object.assign(input, { type: "number", name, min, max, step: String(step), value });
+}
+
+/** @param {NumberOption} option @param {HTMLInputElement} input */
+function labelled({ name }, input) {
+  const text = element("span", "");
+  write(text, `option.${name}`);
+  return element("label", "", text, input);
+}
 
 export class Sampling {
   /** @param {HTMLElement} root */
   constructor(root) {
     this.preset = /** @type {HTMLSelectElement} */ (root.querySelector("select"));
-    this.inputs = /** @type {HTMLInputElement[]} */ ([...root.querySelectorAll("input")]);
     this.stop = /** @type {HTMLTextAreaElement} */ (root.querySelector("textarea"));
+    this.fields = NUMBER_OPTIONS.map((option) => ({ option, input: makeInput(option) }));
+    const labels = this.fields.map(({ option, input }) => labelled(option, input));
+    /** @type {HTMLElement} */ (this.stop.parentElement).before(...labels);
     this.preset.addEventListener("change", () => this.apply(this.preset.value));
     root.addEventListener("input", (event) => {
       const { name } = /** @type {HTMLInputElement} */ (event.target);
-      if (name in PRESETS.balanced) this.preset.value = "custom";
+      if (name in OFF) this.preset.value = "custom";
     });
-    this.apply("balanced");
   }
 
   /** @param {string} preset */
   apply(preset) {
-    for (const [name, value] of Object.entries(PRESETS[preset] ?? {})) {
-      const input = this.inputs.find((field) => field.name === name);
-      if (input) input.value = String(value);
+    const values = PRESETS[preset] ?? {};
+    for (const { option, input } of this.fields) {
+      if (option.name in values) input.value = String(values[option.name]);
     }
   }
 
   /** Fills the fields, ignoring unknown options; `read` checks the ranges. @param {GenerateOptions} options */
   write(options) {
-    const values = /** @type {Record<string, unknown>} */ (options);
-    for (const input of this.inputs) {
-      const value = values[input.name];
+    for (const { option, input } of this.fields) {
+      const value = options[option.name];
       if (typeof value === "number" && Number.isFinite(value)) input.value = String(value);
     }
     const stops = Array.isArray(options.stop) ? options.stop.filter((stop) => typeof stop === "string") : [];
     this.stop.value = stops.map((stop) => stop.replaceAll("\n", "\\n")).join("\n");
     const fits = (/** @type {string} */ preset) =>
-      this.inputs.every(({ name, valueAsNumber }) => {
-        const wanted = /** @type {Record<string, unknown>} */ (PRESETS[preset])[name];
-        return wanted === undefined || wanted === valueAsNumber;
+      this.fields.every(({ option, input }) => {
+        const wanted = PRESETS[preset][option.name];
+        return wanted === undefined || wanted === input.valueAsNumber;
       });
     this.preset.value = Object.keys(PRESETS).find(fits) ?? "custom";
   }
 
   /** @returns {GenerateOptions} */
   read() {
-    /** @type {Record<string, number>} */
+    /** @type {GenerateOptions} */
     const values = {};
-    for (const input of this.inputs) {
+    for (const { option, input } of this.fields) {
+      const { name, is_integer, usual_max: high } = option;
       const value = input.valueAsNumber;
-      const low = Number(input.min);
-      const high = Number(input.max);
-      // A step of 1 means that only integers are valid; other steps are for the arrow buttons only.
-      const whole = input.step === "1";
-      if (!(value >= low && value <= high) || (whole && !Number.isInteger(value))) {
+      const low = lowest(option);
+      if (!(value >= low && value <= high) || (is_integer && !Number.isInteger(value))) {
         throw new PageError("bad_option", "option.number", "option.next", {
-          name: () => t(/** @type {Key} */ (`option.${input.name}`)),
+          name: () => t(`option.${name}`),
           low: () => number(low, low % 1 ? 2 : 0),
           high: () => number(high),
         });
       }
-      values[input.name] = value;
+      values[name] = value;
     }
     const stop = this.stop.value
       .split("\n")

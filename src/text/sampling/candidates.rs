@@ -101,7 +101,8 @@ impl Candidates {
         }
     }
 
-    fn sum(&self) -> f64 {
+    /// Of the weights. The largest weight is 1, so the largest probability is 1 / sum.
+    pub(super) fn sum(&self) -> f64 {
         self.0[self.0.len() - 1].cumulative
     }
 }

@@ -16,7 +16,9 @@ use crate::base::error::Result;
 use crate::text::sampling::candidates::Candidates;
 use crate::text::sampling::logits::argmax;
 pub use crate::text::sampling::logits::{TokenProbability, check_finite, rank_of};
-pub use crate::text::sampling::options::{NUMBER_OPTIONS, NumberOption, SamplingOptions};
+pub use crate::text::sampling::options::{
+    MAX_TOKENS, NUMBER_OPTIONS, NumberOption, SamplingOptions,
+};
 use crate::text::sampling::penalty::RepetitionPenalty;
 pub use crate::text::sampling::top::Top;
 

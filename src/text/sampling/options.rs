@@ -1,23 +1,32 @@
-//! The options of sampling: names, ranges and defaults, defined here once. `tests/sampling_options.rs` holds that the
-//! JS module and the page have the same.
+//! The options of sampling and the length of a generation: names, docs, ranges and defaults, defined here once. The
+//! command line makes its flags from [`NUMBER_OPTIONS`]; `tests/sampling_options.rs` generates the table and the types
+//! of the JS module (`www/engine/generate_options.*`) from it, and the page makes its fields from that table.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Fact, Result};
 
-/// The name, range and default of an option that is a number.
+/// An option that is a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NumberOption {
     pub name: &'static str,
+    /// The help of the command line, and the doc of the JS module's type.
+    pub doc: &'static str,
+    pub default: f64,
+    /// The value at which the option has no effect; `None` if it is not about the distribution that is sampled from.
+    pub off: Option<f64>,
     pub min: f64,
     /// Whether `min` itself is out of range.
     pub above_min: bool,
-    /// Infinite where only the type limits the value.
+    /// Infinite if there is no limit.
     pub max: f64,
-    pub default: f64,
     pub is_integer: bool,
-    /// The reason in the error for a value out of range.
-    fact: &'static str,
+    /// The distance of neighbouring values in a field of a page.
+    pub step: f64,
+    /// The largest value that a field of a page offers.
+    pub usual_max: f64,
+    /// The placeholder of the value in the help of the command line.
+    pub value_name: &'static str,
 }
 
 impl NumberOption {
@@ -36,130 +45,132 @@ impl NumberOption {
         if self.contains(value) {
             return Ok(());
         }
+        let fact = match (self.is_integer, self.above_min, self.max.is_finite()) {
+            (true, ..) => Fact::new("not_whole_range"),
+            (false, false, false) => Fact::new("not_from"),
+            (false, true, false) => Fact::new("not_above"),
+            (false, false, true) => Fact::new("not_from_to"),
+            (false, true, true) => Fact::new("not_above_to"),
+        };
+        let fact = fact.with("value", value.to_string());
+        let fact = fact.with("least", self.min.to_string());
         Err(Error::Setting {
             name: self.name.to_owned(),
-            fact: Fact::new(self.fact).with("value", value.to_string()),
+            fact: fact.with("most", self.max.to_string()),
         })
     }
 }
 
+/// The largest count that a `usize` of WebAssembly holds.
+const MAX_COUNT: f64 = u32::MAX as f64;
+/// `Number.MAX_SAFE_INTEGER`: a JS number must hold every seed, so that each run can be repeated in a browser.
+const MAX_SEED: f64 = ((1u64 << 53) - 1) as f64;
+
+/// Makes, from one list: [`NUMBER_OPTIONS`], the fields of [`SamplingOptions`] with their docs and defaults, the check
+/// of their ranges, and a way to set them by name.
+macro_rules! sampling_options {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:literal { $($column:tt)+ })+) => {
+        /// How the next token is sampled; [`Sampler`](crate::text::sampling::Sampler) has the order in which the
+        /// options apply. Absent fields take their defaults.
+        #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+        #[serde(default)]
+        pub struct SamplingOptions {
+            $($(#[doc = $doc])+ pub $name: $type,)+
+        }
+
+        impl Default for SamplingOptions {
+            fn default() -> Self {
+                SamplingOptions { $($name: $default,)+ }
+            }
+        }
+
+        /// Every option of a generation that is a number, in the order of flags and fields.
+        pub const NUMBER_OPTIONS: &[NumberOption] = &[
+            $(NumberOption {
+                name: stringify!($name),
+                doc: concat!($($doc),+).trim_ascii_start(),
+                default: $default as f64,
+                $($column)+
+            },)+
+            MAX_TOKENS,
+        ];
+
+        impl SamplingOptions {
+            /// # Errors
+            /// [`Error::Setting`] for the first option that is out of range.
+            pub fn validate(&self) -> Result<()> {
+                // `MAX_TOKENS`, the last of the table, is no field of this type and has no value here.
+                let values = [$(self.$name as f64),+];
+                let mut options = NUMBER_OPTIONS.iter().zip(values);
+                options.try_for_each(|(option, value)| option.check(value))
+            }
+
+            /// Sets the field `name` to a value in its range.
+            pub fn set(&mut self, name: &str, value: f64) {
+                match name {
+                    $(stringify!($name) => self.$name = value as $type,)+
+                    _ => unreachable!("{name} is no option of sampling"),
+                }
+            }
+        }
+    };
+}
+
+sampling_options! {
+    /// Divides the logits: the higher, the more random. 0 is greedy: argmax, without random numbers.
+    temperature: f64 = 0.7 {
+        off: Some(1.0), min: 0.0, above_min: false, max: f64::INFINITY, is_integer: false,
+        step: 0.05, usual_max: 5.0, value_name: "TEMPERATURE",
+    }
+
+    /// Samples from the fewest most probable tokens whose probabilities reach this sum; 1 turns it off.
+    top_p: f64 = 0.95 {
+        off: Some(1.0), min: 0.0, above_min: true, max: 1.0, is_integer: false,
+        step: 0.01, usual_max: 1.0, value_name: "P",
+    }
+
+    /// Samples from this many most probable tokens; 0 turns it off.
+    top_k: usize = 40 {
+        off: Some(0.0), min: 0.0, above_min: false, max: MAX_COUNT, is_integer: true,
+        step: 1.0, usual_max: 100_000.0, value_name: "K",
+    }
+
+    /// The least probability of a token, relative to the most probable one; 0 turns it off.
+    min_p: f64 = 0.0 {
+        off: Some(0.0), min: 0.0, above_min: false, max: 1.0, is_integer: false,
+        step: 0.01, usual_max: 1.0, value_name: "P",
+    }
+
+    /// How much less probable tokens of the history are made; 1 turns it off, less than 1 makes them more probable.
+    repetition_penalty: f64 = 1.0 {
+        off: Some(1.0), min: 0.0, above_min: true, max: f64::INFINITY, is_integer: false,
+        step: 0.05, usual_max: 5.0, value_name: "FACTOR",
+    }
+
+    /// Starts the random numbers: the same seed, prompt, options and conversation give the same tokens on every
+    /// platform.
+    seed: u64 = 42 {
+        off: None, min: 0.0, above_min: false, max: MAX_SEED, is_integer: true,
+        step: 1.0, usual_max: MAX_COUNT, value_name: "SEED",
+    }
+}
+
+/// A field of [`GenerateOptions`](crate::session::GenerateOptions), since the sampler does not count tokens.
 pub const MAX_TOKENS: NumberOption = NumberOption {
     name: "max_tokens",
+    doc: "How many tokens to generate at most.",
+    default: 256.0,
+    off: None,
     min: 1.0,
     above_min: false,
-    max: f64::INFINITY,
-    default: 256.0,
+    max: MAX_COUNT,
     is_integer: true,
-    fact: "no_tokens",
+    step: 1.0,
+    usual_max: 100_000.0,
+    value_name: "N",
 };
-pub const TEMPERATURE: NumberOption = NumberOption {
-    name: "temperature",
-    min: 0.0,
-    above_min: false,
-    max: f64::INFINITY,
-    default: 0.7,
-    is_integer: false,
-    fact: "not_from_0",
-};
-pub const TOP_K: NumberOption = NumberOption {
-    name: "top_k",
-    min: 0.0,
-    above_min: false,
-    max: f64::INFINITY,
-    default: 40.0,
-    is_integer: true,
-    fact: "not_from_0",
-};
-pub const TOP_P: NumberOption = NumberOption {
-    name: "top_p",
-    min: 0.0,
-    above_min: true,
-    max: 1.0,
-    default: 0.95,
-    is_integer: false,
-    fact: "not_above_0_to_1",
-};
-pub const MIN_P: NumberOption = NumberOption {
-    name: "min_p",
-    min: 0.0,
-    above_min: false,
-    max: 1.0,
-    default: 0.0,
-    is_integer: false,
-    fact: "not_from_0_to_1",
-};
-pub const REPETITION_PENALTY: NumberOption = NumberOption {
-    name: "repetition_penalty",
-    min: 0.0,
-    above_min: true,
-    max: f64::INFINITY,
-    default: 1.0,
-    is_integer: false,
-    fact: "not_above_0",
-};
-pub const SEED: NumberOption = NumberOption {
-    name: "seed",
-    min: 0.0,
-    above_min: false,
-    max: f64::INFINITY,
-    default: 42.0,
-    is_integer: true,
-    fact: "not_from_0",
-};
-
-/// Every numeric option of a generation, in the order of the JS module's defaults.
-pub const NUMBER_OPTIONS: [NumberOption; 7] = [
-    MAX_TOKENS,
-    TEMPERATURE,
-    TOP_K,
-    TOP_P,
-    MIN_P,
-    REPETITION_PENALTY,
-    SEED,
-];
-
-/// How the next token is sampled; [`Sampler`](crate::text::sampling::Sampler) has the order in which the options apply.
-/// Absent fields take their defaults.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct SamplingOptions {
-    /// Divides the logits. 0 is greedy: argmax, without random numbers.
-    pub temperature: f64,
-    /// How many of the most probable tokens stay; 0 turns it off.
-    pub top_k: usize,
-    /// The cumulative probability that the remaining tokens must reach; 1 turns it off.
-    pub top_p: f64,
-    /// The least probability of a remaining token, relative to the most probable one; 0 turns it off.
-    pub min_p: f64,
-    /// How much a token of the history is made less probable; 1 turns it off, less than 1 makes it more probable.
-    pub repetition_penalty: f64,
-    /// The same seed and logits give the same tokens on every platform.
-    pub seed: u64,
-}
-
-impl Default for SamplingOptions {
-    fn default() -> Self {
-        SamplingOptions {
-            temperature: TEMPERATURE.default,
-            top_k: TOP_K.default as usize,
-            top_p: TOP_P.default,
-            min_p: MIN_P.default,
-            repetition_penalty: REPETITION_PENALTY.default,
-            seed: SEED.default as u64,
-        }
-    }
-}
 
 impl SamplingOptions {
-    /// # Errors
-    /// [`Error::Setting`] for the first option that is out of range.
-    pub fn validate(&self) -> Result<()> {
-        TEMPERATURE.check(self.temperature)?;
-        TOP_P.check(self.top_p)?;
-        MIN_P.check(self.min_p)?;
-        REPETITION_PENALTY.check(self.repetition_penalty)
-    }
-
     /// How many of the largest logits suffice to sample the next token; `None` if all are needed.
     pub fn sufficient_top_k(&self) -> Option<usize> {
         match (
@@ -179,9 +190,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_default_is_in_its_range() {
+    fn the_values_of_the_table_are_in_its_ranges() {
         for option in NUMBER_OPTIONS {
             option.check(option.default).unwrap();
+            option.check(option.off.unwrap_or(option.min)).unwrap();
+            option.check(option.usual_max).unwrap();
         }
     }
 

@@ -1,16 +1,18 @@
 use super::*;
 use crate::base::error::Error;
 
-/// Everything off except the temperature: the plain softmax.
+/// Every option off: the plain softmax.
 fn plain() -> SamplingOptions {
-    SamplingOptions {
-        temperature: 1.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
+    let mut options = SamplingOptions {
         seed: 7,
+        ..SamplingOptions::default()
+    };
+    for NumberOption { name, off, .. } in NUMBER_OPTIONS {
+        if let Some(off) = off {
+            options.set(name, *off);
+        }
     }
+    options
 }
 
 fn sampler(options: SamplingOptions) -> Sampler {
@@ -237,7 +239,7 @@ fn top_k_keeps_the_largest_and_the_lower_ids_of_a_tie() {
     assert_eq!(kept(3), [0, 1, 3]);
     assert_eq!(kept(5), [0, 1, 2, 3, 4]);
     assert_eq!(kept(0), [0, 1, 2, 3, 4]);
-    assert_eq!(kept(usize::MAX), [0, 1, 2, 3, 4]);
+    assert_eq!(kept(u32::MAX as usize), [0, 1, 2, 3, 4]);
 }
 
 #[test]
@@ -343,7 +345,7 @@ fn tokens_of(seed: u64) -> Vec<u32> {
 fn the_same_seed_gives_the_same_tokens_and_another_seed_gives_others() {
     assert_eq!(tokens_of(1), tokens_of(1));
     assert_ne!(tokens_of(1), tokens_of(2));
-    assert_ne!(tokens_of(0), tokens_of(u64::MAX));
+    assert_ne!(tokens_of(0), tokens_of((1 << 53) - 1));
 }
 
 #[test]
