@@ -72,10 +72,8 @@ async fn compare_ops<D: Device>(
 }
 
 fn compare_all(got: Vec<Named>, expected: Vec<Named>) -> Result<()> {
-    let pairs = got.iter().zip(&expected);
-    pairs
-        .map(|((name, got), (_, expected))| compare(name, got, expected))
-        .collect()
+    let mut pairs = got.iter().zip(&expected);
+    pairs.try_for_each(|((name, got), (_, expected))| compare(name, got, expected))
 }
 
 fn compare(name: &str, got: &[f32], expected: &[f32]) -> Result<()> {

@@ -51,8 +51,8 @@ pub fn embed_top(
     embed_impl(be, weight, &[0], 0, Some((top, index)), ys);
 }
 
-/// Row `first_token + t` of each of `ys` is row `tokens[t]` of the table. With `chosen`, the only token is read from that index of
-/// a tensor instead.
+/// Row `first_token + t` of each of `ys` is row `tokens[t]` of the table. With `chosen`, the only token is read from
+/// that index of a tensor instead.
 fn embed_impl(
     be: &mut WebGpu,
     weight: &WebGpuWeight,

@@ -1,5 +1,6 @@
-// Rotates the pairs (k, k + half) of each head of each row of x, or of the other tensor if z is 1: queries and keys take
-// one dispatch. One thread per pair. Cosines and sines come from a table, because WGSL bounds their error only near zero.
+// Rotates the pairs (k, k + half) of each head of each row of x, or of the other tensor if z is 1: queries and keys
+// take one dispatch. One thread per pair. Cosines and sines come from a table, because WGSL bounds their error only
+// near zero.
 @group(0) @binding(1) var<storage, read> table: array<vec2<f32>>; // [positions, half]
 @group(0) @binding(2) var<storage, read_write> x: array<f32>; // [T, heads, 2 · half]
 @group(0) @binding(3) var<storage, read_write> other: array<f32>; // [T, other heads, 2 · half] or dummy binding
