@@ -28,6 +28,7 @@ struct RunFacts {
     model: ModelFacts,
     memory: Memory,
     context: usize,
+    chunk_rows: usize,
     prompt: &'static str,
 }
 
@@ -106,8 +107,9 @@ impl Engine {
     /// `{ model, memory, context, prompt }`. `prompt` is the default prompt of a report.
     pub fn run_facts(&self, name: &str) -> JsResult<JsValue> {
         let session = self.session().map_err(to_js_error)?;
-        let (config, schedule, context, kv_format) =
-            on_session!(session, s => (s.config(), s.schedule(), s.context(), s.kv_format()));
+        let (config, schedule) = on_session!(session, s => (s.config(), s.schedule()));
+        let (context, chunk_rows, kv_format) =
+            on_session!(session, s => (s.context(), s.chunk_rows(), s.kv_format()));
         let mut memory = Memory::new(config, schedule, kv_format);
         memory.process_bytes = Some(wasm_bytes());
         to_js(&RunFacts {
@@ -118,6 +120,7 @@ impl Engine {
             },
             memory,
             context,
+            chunk_rows,
             prompt: report::PROMPT,
         })
     }

@@ -46,10 +46,16 @@ pub struct Arguments {
 
 /// What a pass costs before any time is measured: every module's work, of which this command shows the matrices and the
 /// weights. The cache is in neither.
-fn works(config: &Config, weights: WeightFormat, tokens: usize) -> Vec<ModuleWork> {
+fn works(
+    config: &Config,
+    weights: WeightFormat,
+    chunk_rows: usize,
+    tokens: usize,
+) -> Vec<ModuleWork> {
     let formats = Formats {
         weights,
         kv_position_bytes: 0.0,
+        chunk_rows,
     };
     count::pass(config, tokens, 0, formats)
 }
@@ -165,7 +171,14 @@ fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(),
         }
     }
     let (prefill_ms, decode_ms) = (Spread::of(prefill_ms), Spread::of(decode_ms));
-    let works = |tokens| works(session.config(), arguments.weights, tokens);
+    let works = |tokens| {
+        works(
+            session.config(),
+            arguments.weights,
+            session.chunk_rows(),
+            tokens,
+        )
+    };
     let prefill_macs = linear_macs(&works(arguments.prompt as usize));
     let decode = works(1);
     let (decode_macs, decode_weight_bytes) = (linear_macs(&decode), weight_bytes(&decode));
@@ -312,10 +325,10 @@ mod tests {
     #[test]
     fn the_work_of_the_smallest_published_model_is_known() {
         let config = Config::from_json(&config_json("zamba2-1.2b").unwrap()).unwrap();
-        let decode = works(&config, WeightFormat::Q4, 1);
+        let decode = works(&config, WeightFormat::Q4, 64, 1);
         // The reference's count of linear layers: 3.5185 GFLOP for a token, 118.691 GFLOP for 35 and one row of logits.
         assert_eq!(linear_macs(&decode), 1_759_248_384);
-        let prefill = works(&config, WeightFormat::Q4, 35);
+        let prefill = works(&config, WeightFormat::Q4, 64, 35);
         assert_eq!(2 * linear_macs(&prefill), 118_690_938_880);
         let bytes = weight_bytes(&decode);
         assert!((1_020_000_000..1_040_000_000).contains(&bytes), "{bytes}");

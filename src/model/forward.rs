@@ -10,11 +10,7 @@ use crate::ops::Ops;
 use crate::ops::device::{Device, Tensor};
 use crate::ops::trace::ModuleId;
 
-/// Rows of a prompt that are processed together: enough to reuse a weight while it is in a register, few enough that
-/// the widest activation of the 7B model stays within 8 MB.
-pub const CHUNK: usize = 64;
-
-/// Activation buffers, allocated once. // T ≤ CHUNK
+/// Activation buffers, allocated once. // T ≤ CHUNK_ROWS
 pub struct Scratch<D: Device> {
     pub normed: D::Tensor,        // [T, h]
     pub zxbcdt: D::Tensor,        // [T, d_in_proj]
@@ -33,13 +29,13 @@ pub struct Scratch<D: Device> {
     pub activated: D::Tensor,     // [T, I]
     pub hybrid_out: D::Tensor,    // [T, h], linear(shared_out)
     pub last: D::Tensor,          // [1, h]
-    pub logits: D::Tensor,        // [T, vocab]
+    pub logits: D::Tensor,        // [1, vocab]
 }
 
 impl<D: Device> Scratch<D> {
     pub fn new(ops: &mut Ops<D>, config: &Config) -> Self {
         let h = config.hidden_size;
-        let mut chunk = |cols| ops.tensor(CHUNK, cols);
+        let mut chunk = |cols| ops.tensor(D::CHUNK_ROWS, cols);
         Scratch {
             normed: chunk(h),
             zxbcdt: chunk(config.d_in_proj()),
@@ -58,7 +54,7 @@ impl<D: Device> Scratch<D> {
             activated: chunk(config.intermediate_size),
             hybrid_out: chunk(h),
             last: ops.tensor(1, h),
-            logits: ops.tensor(CHUNK, config.vocab_size),
+            logits: ops.tensor(1, config.vocab_size),
         }
     }
 }
@@ -77,7 +73,7 @@ pub enum Progress {
     Done,
 }
 
-/// Up to [`CHUNK`] rows of a pass.
+/// Up to [`Device::CHUNK_ROWS`] rows of a pass.
 struct Chunk<D: Device> {
     embedding: D::Tensor, // [T, h], input of the shared transformers
     stream: D::Tensor,    // [T, h]
@@ -110,8 +106,8 @@ impl<D: Device> ForwardPass<D> {
     /// Allocates a pass for `n_tokens`; [`ForwardPass::restart`] starts it.
     pub fn with_room(ops: &mut Ops<D>, config: &Config, n_tokens: usize) -> Self {
         let h = config.hidden_size;
-        let starts = (0..n_tokens).step_by(CHUNK);
-        let rows = starts.map(|start| CHUNK.min(n_tokens - start));
+        let starts = (0..n_tokens).step_by(D::CHUNK_ROWS);
+        let rows = starts.map(|start| D::CHUNK_ROWS.min(n_tokens - start));
         ForwardPass {
             chunks: rows
                 .map(|rows| Chunk {
@@ -119,7 +115,7 @@ impl<D: Device> ForwardPass<D> {
                     stream: ops.tensor(rows, h),
                 })
                 .collect(),
-            mixed: ops.tensor(n_tokens.min(CHUNK), h),
+            mixed: ops.tensor(n_tokens.min(D::CHUNK_ROWS), h),
             next: 0,
             n_tokens: 0,
             dt_min: 0.0,
@@ -136,7 +132,7 @@ impl<D: Device> ForwardPass<D> {
         tokens: &[u32],
     ) {
         let (module, table) = table(model);
-        for (chunk, tokens) in self.chunks.iter_mut().zip(tokens.chunks(CHUNK)) {
+        for (chunk, tokens) in self.chunks.iter_mut().zip(tokens.chunks(D::CHUNK_ROWS)) {
             let ys = &mut [&mut chunk.embedding, &mut chunk.stream];
             ops.embed(module, table, tokens, ys);
         }
@@ -255,21 +251,17 @@ impl<D: Device> ForwardPass<D> {
         head(ops, model, last, &mut s.normed, &mut s.logits);
     }
 
-    /// Computes the logits of every token of chunk `index` into `s.logits`. // [T, vocab]
+    /// Computes the logits of every token of chunk `index`. // [T, vocab]
     pub fn chunk_logits(
         &self,
         ops: &mut Ops<D>,
         model: &Zamba2<D>,
         index: usize,
         s: &mut Scratch<D>,
+        logits: &mut D::Tensor,
     ) {
-        head(
-            ops,
-            model,
-            &self.chunks[index].stream,
-            &mut s.normed,
-            &mut s.logits,
-        );
+        let stream = &self.chunks[index].stream;
+        head(ops, model, stream, &mut s.normed, logits);
     }
 }
 

@@ -214,6 +214,8 @@ pub trait Device: Sized {
     /// Storage for the keys and values of a sequence.
     type KvRows;
 
+    /// Rows of a prompt that are processed together, before the next block begins with the first ones again.
+    const CHUNK_ROWS: usize;
     /// Decode steps to chain on the device per readback. 1: read the logits back after every token.
     const TOKENS_AHEAD: usize;
     /// Whether weights and caches are allocated in host memory and count towards its limit.

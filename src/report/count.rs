@@ -5,7 +5,6 @@
 use crate::base::quant::{Arithmetic, WeightFormat};
 use crate::family;
 use crate::model::config::Config;
-use crate::model::forward::CHUNK;
 use crate::model::module::{Module, OpKind, Part};
 use crate::ops::trace::ModuleId;
 use crate::ops::work::{self, Work};
@@ -45,12 +44,14 @@ impl ModuleWork {
     }
 }
 
-/// Storage formats while a model runs.
+/// How a device stores and processes a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Formats {
     pub weights: WeightFormat,
     /// Bytes of the keys and values of one position in one hybrid block.
     pub kv_position_bytes: f64,
+    /// [`Device::CHUNK_ROWS`](crate::ops::device::Device::CHUNK_ROWS): weights are read once per chunk.
+    pub chunk_rows: usize,
 }
 
 /// Every module that has work in a pass over `tokens` new tokens after `past` earlier ones, in the order of the forward
@@ -96,7 +97,7 @@ impl Pass<'_> {
             OpKind::AppendKv => (Kind::Memory, self.cache_arithmetic()),
             _ => (Kind::Memory, Arithmetic::F32),
         };
-        let calls = self.tokens.div_ceil(CHUNK);
+        let calls = self.tokens.div_ceil(self.formats.chunk_rows);
         let work = self.work(module);
         ModuleWork {
             module: module.id,
@@ -123,18 +124,19 @@ impl Pass<'_> {
 
     /// The work of all chunks.
     fn work(&self, module: &Module) -> Work {
-        let (whole, rest) = (self.tokens / CHUNK, self.tokens % CHUNK);
+        let chunk_rows = self.formats.chunk_rows;
+        let (whole, rest) = (self.tokens / chunk_rows, self.tokens % chunk_rows);
         if module.op != OpKind::Attention {
             // Independent of the tokens before.
-            let mut sum = self.chunk(module, CHUNK, 0).times(whole);
+            let mut sum = self.chunk(module, chunk_rows, 0).times(whole);
             if rest > 0 {
                 sum += self.chunk(module, rest, 0);
             }
             return sum;
         }
         let mut sum = Work::default();
-        for start in (0..self.tokens).step_by(CHUNK) {
-            let rows = CHUNK.min(self.tokens - start);
+        for start in (0..self.tokens).step_by(chunk_rows) {
+            let rows = chunk_rows.min(self.tokens - start);
             sum += self.chunk(module, rows, self.past + start);
         }
         sum

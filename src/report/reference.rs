@@ -219,10 +219,11 @@ fn published(data: Published) -> ReferenceReport {
 fn recomputed(mut report: ReferenceReport, shapes: &Shapes) -> (ReferenceReport, f64) {
     let config = shapes.config().expect("the file is our own");
     let tokens = report.prompt_tokens;
-    // FLOPs are independent of the weight format.
+    // FLOPs are independent of the weight format and of chunks.
     let formats = Formats {
         weights: WeightFormat::F32,
         kv_position_bytes: 0.0,
+        chunk_rows: tokens,
     };
     let mut works = count::pass(&config, tokens, 0, formats);
     let last_flops = total_flops(&works);

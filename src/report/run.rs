@@ -75,6 +75,9 @@ pub struct Conditions {
     /// Whether the page was cross-origin isolated; `None` for a native run.
     pub isolated: Option<bool>,
     pub context: usize,
+    /// Rows of a prompt that were processed together. Runs that do not say had 64 on every device.
+    #[serde(default = "former_chunk_rows")]
+    pub chunk_rows: usize,
     pub level: RecordedLevel,
     pub host: String,
     /// How long the page was in the background.
@@ -133,6 +136,10 @@ pub struct Spans {
     pub duration_us: Vec<f64>,
     pub flops: Vec<f64>,
     pub bytes: Vec<f64>,
+}
+
+fn former_chunk_rows() -> usize {
+    64
 }
 
 impl From<&Config> for Shapes {
@@ -293,6 +300,7 @@ impl Run {
         Formats {
             weights: self.weights(),
             kv_position_bytes: self.memory.kv_bytes_per_token as f64 / hybrids.max(1) as f64,
+            chunk_rows: self.conditions.chunk_rows,
         }
     }
 }

@@ -145,6 +145,11 @@ impl<B: Device> Session<B> {
         self.cache.context
     }
 
+    /// Rows of a prompt that are processed together.
+    pub fn chunk_rows(&self) -> usize {
+        B::CHUNK_ROWS
+    }
+
     /// Tokens of the sequence in the cache, without those that the device is ahead.
     pub fn len(&self) -> usize {
         let sequence = self.sequence.as_ref().filter(|_| self.is_ahead());

@@ -23,10 +23,12 @@ impl<B: Device> Session<B> {
         let (be, model) = (&mut self.be, &self.model);
         let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
         pass.advance(be, model, &mut self.cache, &mut self.scratch, usize::MAX);
-        let mut rows = Vec::with_capacity(tokens.len() * model.config.vocab_size);
+        let vocab_size = model.config.vocab_size;
+        let mut rows = Vec::with_capacity(tokens.len() * vocab_size);
+        let mut logits = be.tensor(tokens.len().min(B::CHUNK_ROWS), vocab_size); // [T, vocab]
         for chunk in 0..pass.n_chunks() {
-            pass.chunk_logits(be, model, chunk, &mut self.scratch);
-            rows.extend(be.read(&self.scratch.logits).await?);
+            pass.chunk_logits(be, model, chunk, &mut self.scratch, &mut logits);
+            rows.extend(be.read(&logits).await?);
         }
         for row in rows.chunks(model.config.vocab_size) {
             check_finite(row)?;

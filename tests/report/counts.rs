@@ -201,6 +201,7 @@ fn q4_reads_each_matrix_once_and_the_shared_transformer_once_per_call() {
     let formats = Formats {
         weights: WeightFormat::Q4,
         kv_position_bytes: 0.0,
+        chunk_rows: 64,
     };
     let works = count::pass(&config, 1, 35, formats);
     let q = works

@@ -18,7 +18,7 @@ use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::model::config::{BlockKind, Config};
-use zamba2::ops::device::Ceilings;
+use zamba2::ops::device::{Ceilings, Device};
 use zamba2::ops::trace::{Level, Profile};
 use zamba2::report::count::{Formats, ModuleWork};
 use zamba2::report::measure::{NextRun, Protocol};
@@ -44,6 +44,7 @@ fn f32_formats(config: &Config) -> Formats {
     Formats {
         weights: WeightFormat::F32,
         kv_position_bytes: 8.0 * config.kv_width() as f64,
+        chunk_rows: Cpu::CHUNK_ROWS,
     }
 }
 
@@ -143,6 +144,7 @@ fn measured(name: &str, level: RecordedLevel, tokens: usize, steps: usize, runs:
             threads: 1,
             isolated: None,
             context: session.context(),
+            chunk_rows: Cpu::CHUNK_ROWS,
             level,
             host: "test".into(),
             hidden_ms: 0.0,

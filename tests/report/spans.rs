@@ -49,6 +49,7 @@ fn recorded_work_of_every_module_equals_the_work_counted_from_the_config() {
             let formats = Formats {
                 weights,
                 kv_position_bytes: session.kv_format().bytes(&config.attention_shape(), 1) as f64,
+                chunk_rows: session.chunk_rows(),
             };
             for (pass, new, past) in [(0, tokens, 0), (1, 1, tokens), (2, 1, tokens + 1)] {
                 let counted: Works = count::pass(&config, new, past, formats)

@@ -40,6 +40,7 @@ export interface Run {
     threads: number;
     isolated: boolean | null;
     context: number;
+    chunk_rows: number; // rows of the prompt that were processed together
     level: "block" | "module";
     host: string; // user agent, or "native x86_64-linux"
     hidden_ms: number; // time for which the tab was in the background

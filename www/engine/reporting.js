@@ -52,7 +52,7 @@ export function sourceName(source) {
  * @returns {Promise<Run>}
  */
 export async function measureRun(engine, loaded, options, { signal, onChecked, onProgress }) {
-  const { prompt: built_in, context, ...facts } = engine.run_facts(loaded.name);
+  const { prompt: built_in, context, chunk_rows, ...facts } = engine.run_facts(loaded.name);
   const given = options.prompt ?? (options.ids || !loaded.tokenizer ? null : built_in);
   const prefill = options.prefill ?? (given === built_in ? BUILT_IN_TOKENS : null);
   const clock_us = clockResolutionUs();
@@ -92,6 +92,7 @@ export async function measureRun(engine, loaded, options, { signal, onChecked, o
       threads,
       isolated: crossOriginIsolated,
       context,
+      chunk_rows,
       level: untimed ? "block" : options.level,
       host: (adapter ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, LONGEST_HOST),
       hidden_ms: 0,

@@ -74,6 +74,9 @@ impl Device for Cpu {
     type ArrivingWeight = ArrivingWeight;
     type KvRows = CpuKvRows;
 
+    // Enough to reuse a weight while it is in a register, few enough that the widest activation of the 7B model stays
+    // within 8 MB.
+    const CHUNK_ROWS: usize = 64;
     const TOKENS_AHEAD: usize = 1;
     const USES_HOST_MEMORY: bool = true;
     const FUSES_RESIDUAL: bool = false;

@@ -84,6 +84,12 @@ impl Run {
         }
         let threads = (1..=1 << 16).contains(&self.conditions.threads);
         check(threads, "conditions.threads", Fact::new("run_at_least_1"))?;
+        let chunk_rows = (1..=1 << 16).contains(&self.conditions.chunk_rows);
+        check(
+            chunk_rows,
+            "conditions.chunk_rows",
+            Fact::new("run_at_least_1"),
+        )?;
         if let Some(c) = self.ceilings {
             for (field, rate) in [
                 ("ceilings.int8_gmacs_per_s", c.int8_gmacs_per_s),
