@@ -220,7 +220,7 @@ pub trait Device: Sized {
     const TOKENS_AHEAD: usize;
     /// Whether weights and caches are allocated in host memory and count towards its limit.
     const USES_HOST_MEMORY: bool;
-    /// Whether [`Device::linear_residual`] is one kernel for a single row, so that a separate sum is not worth its time.
+    /// Whether [`Device::linear_residual`] is one kernel for a single row, which makes a separate sum a waste.
     const FUSES_RESIDUAL: bool;
     /// Whether timing a block costs next to nothing. Otherwise blocks are timed on request only.
     const TIMES_BLOCKS_FREELY: bool;

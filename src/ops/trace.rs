@@ -243,8 +243,8 @@ impl Profiler {
         taken
     }
 
-    /// The total duration of each of `modules` in the latest pass `pass`; `None` if that pass has no spans. Modules with
-    /// the same span name are summed together.
+    /// The total duration of each of `modules` in the latest pass `pass`; `None` if that pass has no spans. Modules
+    /// with the same span name are summed together.
     pub fn durations_us(&self, modules: &[ModuleId], pass: u32) -> Option<Vec<f32>> {
         if !self.profile.pass.contains(&pass) {
             return None;

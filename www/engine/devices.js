@@ -10,7 +10,10 @@ import { requestSubgroups } from "./subgroups.js";
 /** @import { WasmEngine } from "./wasm_engine.js" */
 
 /** @typedef {Required<NonNullable<LoadOptions["webgpu"]>>} WebGpuWishes */
-/** Facts of an adapter before its self-test. @typedef {Omit<AdapterInfo, "timestamp_step_us" | "dropped">} OpenAdapter */
+/**
+ * Facts of an adapter before its self-test.
+ * @typedef {Omit<AdapterInfo, "timestamp_step_us" | "dropped">} OpenAdapter
+ */
 /**
  * @typedef {{ webgpu: boolean, reason: BackendReason, fault: ErrorReport | null, adapter: OpenAdapter | null }} Device
  */

@@ -1,5 +1,5 @@
-// KV cache in eight bits, with a scale per head and position. A unit is what a thread loads at once, 16 bytes; a head is
-// padded with zeros to whole units. The CPU's cache has the same quants and scales.
+// KV cache in eight bits, with a scale per head and position. A unit is what a thread loads at once, 16 bytes; a head
+// is padded with zeros to whole units. The CPU's cache has the same quants and scales.
 alias KvUnit = vec4<u32>;
 const UNIT_FOURS = 4u; // vectors of four columns per unit
 
