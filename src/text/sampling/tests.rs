@@ -98,13 +98,17 @@ fn every_sample_agrees_with_a_sampler_written_step_by_step() {
     .into_iter()
     .enumerate()
     {
+        let seeded = SamplingOptions {
+            seed: 1000 + case as u64,
+            ..plain()
+        };
         let options = SamplingOptions {
             temperature,
             top_k,
             top_p,
             min_p,
             repetition_penalty,
-            seed: 1000 + case as u64,
+            ..seeded
         };
         let mut sampler = sampler(options.clone());
         let mut rng = Pcg64Mcg::seed_from_u64(options.seed);
