@@ -164,7 +164,13 @@ export interface WasmEngine {
   set_block_times(every: number): void;
   take_profile(): ProfileSpans;
   memory(): MemoryReport;
-  run_facts(name: string): { model: Run["model"]; memory: Run["memory"]; context: number; chunk_rows: number; prompt: string };
+  run_facts(name: string): {
+    model: Run["model"];
+    memory: Run["memory"];
+    context: number;
+    chunk_rows: number;
+    prompt: string;
+  };
   /** Which of the runs comes after `n_done` others; undefined after the last one. */
   next_run(warmup: number, runs: number, n_done: number): "warm_up" | "unprofiled" | "profiled" | undefined;
   /** `ids`, or fixed ones without them, cut or repeated to `length`. */
