@@ -1,5 +1,6 @@
-//! Generates `www/engine/generate_options.js` and `.d.ts`, the options of `generate` in the JS module, from
-//! `NUMBER_OPTIONS` and `GenerateOptions`, and checks what the page adds to them: labels and presets.
+//! Generates `www/engine/generate_options.js` and `.d.ts`, the weight formats and the options of `generate` in the JS
+//! module, from `WeightFormat`, `NUMBER_OPTIONS` and `GenerateOptions`, and checks what the page adds to them: labels and
+//! presets.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use serde_json::Value;
+use zamba2::base::quant::WeightFormat;
 use zamba2::session::GenerateOptions;
 use zamba2::text::sampling::{NUMBER_OPTIONS, NumberOption};
 use zamba2::words::Language;
@@ -129,8 +131,14 @@ fn fields(options: &[JsOption]) -> String {
 
 fn types() -> String {
     format!(
-        "// Types of the options of `generate`. Generated from src/text/sampling/options.rs and src/session/mod.rs;
-// do not edit. To regenerate it: {COMMAND}
+        "// Types of the options of `generate`, and the weight formats. Generated from src/base/quant.rs,
+// src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it: {COMMAND}
+
+/** How the weights are held in memory: 4, 1.06 or 0.56 bytes per parameter. */
+export type Weights = {};
+
+/** The most exact format first. */
+export declare const WEIGHTS: readonly Weights[];
 
 export interface NumberOptions {{
 {}}}
@@ -161,6 +169,7 @@ export declare const NUMBER_OPTIONS: readonly NumberOption[];
 
 export declare const GENERATE_DEFAULTS: Required<GenerateOptions>;
 ",
+        weights(" | "),
         fields(&number_options()),
         fields(&other_options()),
     )
@@ -212,9 +221,12 @@ fn module() -> String {
         .collect();
     format!(
         "// @ts-check
-// The options of `generate`: the table of those that are numbers, and the defaults of all. Generated from
-// src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it:
+// The options of `generate`: the table of those that are numbers, and the defaults of all; the weight formats. Generated
+// from src/base/quant.rs, src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it:
 // {COMMAND}
+
+/** @type {{typeof import(\"./generate_options.d.ts\").WEIGHTS}} */
+export const WEIGHTS = [{}];
 
 /** @type {{typeof import(\"./generate_options.d.ts\").NUMBER_OPTIONS}} */
 export const NUMBER_OPTIONS = [
@@ -223,8 +235,15 @@ export const NUMBER_OPTIONS = [
 /** @type {{typeof import(\"./generate_options.d.ts\").GENERATE_DEFAULTS}} */
 export const GENERATE_DEFAULTS = {{
 {defaults}}};
-"
+",
+        weights(", ")
     )
+}
+
+/// The names of all weight formats in quotes.
+fn weights(separator: &str) -> String {
+    let names = WeightFormat::ALL.map(|format| format!("{:?}", format.name()));
+    names.join(separator)
 }
 
 /// Writes the file if the environment asks for it.

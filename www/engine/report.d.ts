@@ -2,6 +2,8 @@
 // Times are in microseconds, sizes in bytes, and a multiplication with its addition is two FLOPs. src/report/ has the
 // same structs.
 
+import type { Weights } from "./generate_options.d.ts";
+
 /**
  * `zamba2-run/1`: what was measured, raw, with all conditions; a reader can recompute every figure. JSON-serialisable
  * (plain arrays).
@@ -36,7 +38,7 @@ export interface Run {
   };
   conditions: {
     backend: string;
-    weights: "f32" | "q8" | "q4";
+    weights: Weights;
     threads: number;
     isolated: boolean | null;
     context: number;

@@ -11,9 +11,6 @@
  * Times are milliseconds (`_ms`) or microseconds (`_us`), sizes are bytes (`_bytes`).
  */
 
-/** How the weights are held in memory: 4, 1.06 or 0.56 bytes per parameter. */
-export type Weights = "f32" | "q8" | "q4";
-
 export interface LoadOptions {
   /**
    * The URL of a checkpoint folder or of a file in it (a relative one is resolved against the page), a page of a
@@ -420,14 +417,14 @@ export function forgetModel(key: string): Promise<void>;
 
 // ---- reports ----
 
-export { NUMBER_OPTIONS } from "./generate_options.js";
-export type { GenerateOptions, NumberOption } from "./generate_options.d.ts";
+export { NUMBER_OPTIONS, WEIGHTS } from "./generate_options.js";
+export type { GenerateOptions, NumberOption, Weights } from "./generate_options.d.ts";
 export type * from "./adapter.d.ts";
 export type * from "./sources.d.ts";
 export type * from "./profile.d.ts";
 export type * from "./report.d.ts";
 import type { AdapterInfo, BackendReason, WebGpuOptions } from "./adapter.d.ts";
-import type { GenerateOptions } from "./generate_options.d.ts";
+import type { GenerateOptions, Weights } from "./generate_options.d.ts";
 import type { BenchOptions, KernelReport, ProfileOptions, ProfileReport, ReportOptions } from "./profile.d.ts";
 import type { Address, Keeping, KeptModel } from "./sources.d.ts";
 import type { ReferenceReport, Run, Summary } from "./report.d.ts";

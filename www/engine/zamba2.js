@@ -4,7 +4,7 @@
 
 import { hubFolder, parseAddress } from "./addresses.js";
 import { errorFromReport, fact, Zamba2Error } from "./errors.js";
-import { NUMBER_OPTIONS } from "./generate_options.js";
+import { NUMBER_OPTIONS, WEIGHTS } from "./generate_options.js";
 import { HiddenTime } from "./hidden_time.js";
 import {
   bytesForWorker,
@@ -32,7 +32,7 @@ import { abortReason, WorkerLink } from "./worker_link.js";
 /** @import { Calls, LoadedReport, RunFigures } from "./worker.js" */
 /** @import { Listeners } from "./worker_link.js" */
 
-export { forgetModel, hubFolder, keptModels, newerFiles, NUMBER_OPTIONS, parseAddress, Zamba2Error };
+export { forgetModel, hubFolder, keptModels, newerFiles, NUMBER_OPTIONS, parseAddress, WEIGHTS, Zamba2Error };
 
 /** @type {typeof api.benchKernels} */
 export async function benchKernels({ threads = "auto", relaxedSimd = "auto", signal } = {}) {
@@ -64,7 +64,7 @@ export function open({
 }) {
   signal?.throwIfAborted();
   checkOneOf("backend", backend, ["auto", "cpu", "webgpu"]);
-  checkOneOf("weights", weights, ["f32", "q8", "q4"]);
+  checkOneOf("weights", weights, WEIGHTS);
   checkOneOf("keep", keep, [true, false]);
   checkOneOf("refresh", refresh, [true, false]);
   checkBuildOptions(threads, relaxedSimd);

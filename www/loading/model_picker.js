@@ -3,12 +3,15 @@
 // page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. Files arrive by two inputs or by dropping a
 // folder anywhere on the page. It loads nothing itself.
 
-import { parseAddress } from "../../pkg/zamba2.js";
+import { parseAddress, WEIGHTS } from "../../pkg/zamba2.js";
 import { byId } from "../dom.js";
 import { PageError } from "../errors.js";
+import { t } from "../words.js";
 
 /** @import { KeptModel, Weights } from "../engine/zamba2.d.ts" */
 
+/** @type {Weights} */
+const DEFAULT_WEIGHTS = "q8";
 const HUB_ORIGIN = "https://huggingface.co";
 /** Relative to the page, so that the site also works in a sub-folder of a host. */
 const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
@@ -29,6 +32,11 @@ export class ModelPicker {
     this.onFault = onFault;
     this.kind = /** @type {HTMLSelectElement} */ (byId("source"));
     this.weights = /** @type {HTMLSelectElement} */ (byId("weights"));
+    for (const name of [...WEIGHTS].reverse()) {
+      const option = new Option(t(`model.weights.${name}`), name, name === DEFAULT_WEIGHTS, name === DEFAULT_WEIGHTS);
+      option.dataset.t = `model.weights.${name}`;
+      this.weights.append(option);
+    }
     this.backend = /** @type {HTMLSelectElement} */ (byId("backend"));
     this.threads = /** @type {HTMLSelectElement} */ (byId("threads"));
     this.address = /** @type {HTMLInputElement} */ (byId("address"));
