@@ -2,7 +2,7 @@
 
 use crate::base::quant::BLOCK;
 use crate::device::webgpu::WebGpu;
-use crate::device::webgpu::kernels::{Constant, Kernel, constants, per_number};
+use crate::device::webgpu::kernels::{ByFormat, Constant, constants, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
@@ -64,7 +64,7 @@ fn embed_impl(
     for y in ys.iter_mut() {
         y.resize(first_token + tokens.len());
     }
-    let kernel = weight.kernel([Kernel::EmbedF32, Kernel::EmbedQ8, Kernel::EmbedQ4]);
+    let kernel = ByFormat::EMBED.kernel(weight.format);
     let (chosen, chosen_end) = match chosen {
         Some((tensor, index)) => (&tensor.buffer, index + 1),
         None => (&be.dummy, 0),

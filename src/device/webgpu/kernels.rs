@@ -1,6 +1,7 @@
 //! The table of compute shaders, one entry each. A kernel is compiled on first use, once per device, in the form that
 //! the device's optional features allow, with the marked loops of its files unrolled.
 
+use crate::base::quant::WeightFormat;
 use crate::device::webgpu::attention::{ATTENTION, AttentionParams, MergeParams};
 use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakReadParams};
 use crate::device::webgpu::conv1d::Conv1dParams;
@@ -225,6 +226,39 @@ impl Kernel {
             .collect();
         let params = uniforms() + "@group(0) @binding(0) var<uniform> params: Params;\n";
         unroll(&[directive, &constants, &params, fragment, &files.concat()].concat())
+    }
+}
+
+/// The kernels of an op, one per weight format, in the order of [`WeightFormat::ALL`].
+#[derive(Clone, Copy)]
+pub struct ByFormat([Kernel; WeightFormat::ALL.len()]);
+
+impl ByFormat {
+    pub const EMBED: ByFormat = ByFormat([Kernel::EmbedF32, Kernel::EmbedQ8, Kernel::EmbedQ4]);
+    pub const LINEAR_FEW: ByFormat = ByFormat([
+        Kernel::LinearFewF32,
+        Kernel::LinearFewQ8,
+        Kernel::LinearFewQ4,
+    ]);
+    pub const LINEAR_MAT: ByFormat = ByFormat([
+        Kernel::LinearMatF32,
+        Kernel::LinearMatQ8,
+        Kernel::LinearMatQ4,
+    ]);
+    pub const LINEAR_ONE: ByFormat = ByFormat([
+        Kernel::LinearOneF32,
+        Kernel::LinearOneQ8,
+        Kernel::LinearOneQ4,
+    ]);
+    pub const LINEAR_SHORT: ByFormat = ByFormat([
+        Kernel::LinearShortF32,
+        Kernel::LinearShortQ8,
+        Kernel::LinearShortQ4,
+    ]);
+
+    pub fn kernel(self, format: WeightFormat) -> Kernel {
+        let at = WeightFormat::ALL.iter().position(|one| *one == format);
+        self.0[at.expect("all formats are listed")]
     }
 }
 

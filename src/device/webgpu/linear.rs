@@ -5,7 +5,7 @@ use crate::base::quant::BLOCK;
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
 use crate::device::webgpu::elementwise::{copy, copy_rows};
-use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
+use crate::device::webgpu::kernels::{ByFormat, Constant, Kernel, THREADS, constants};
 use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::{Region, WebGpuTensor};
 use crate::device::webgpu::uniforms::uniforms;
@@ -144,29 +144,18 @@ struct Tile {
 impl Tile {
     /// The fastest kernel for `weight` and `n_tokens` tokens.
     fn of(weight: &WebGpuWeight, n_tokens: usize) -> Tile {
-        use Kernel::*;
         let fours = weight.cols.next_multiple_of(FOUR);
         let groups = weight.n_groups * GROUP;
         let (kernels, rows, tokens, x_cols) = match n_tokens {
             ..=FEW_TOKENS if weight.row_bytes() <= SHORT_ROW_BYTES => {
-                let kernels = [LinearShortF32, LinearShortQ8, LinearShortQ4];
-                (kernels, THREADS, 1, fours)
+                (ByFormat::LINEAR_SHORT, THREADS, 1, fours)
             }
-            1 => {
-                let kernels = [LinearOneF32, LinearOneQ8, LinearOneQ4];
-                (kernels, ONE_ROWS, 1, groups)
-            }
-            2..=FEW_TOKENS => {
-                let kernels = [LinearFewF32, LinearFewQ8, LinearFewQ4];
-                (kernels, FEW_ROWS, FEW_TOKENS, groups)
-            }
-            _ => {
-                let kernels = [LinearMatF32, LinearMatQ8, LinearMatQ4];
-                (kernels, MAT_ROWS, MAT_TOKENS, fours)
-            }
+            1 => (ByFormat::LINEAR_ONE, ONE_ROWS, 1, groups),
+            2..=FEW_TOKENS => (ByFormat::LINEAR_FEW, FEW_ROWS, FEW_TOKENS, groups),
+            _ => (ByFormat::LINEAR_MAT, MAT_ROWS, MAT_TOKENS, fours),
         };
         Tile {
-            kernel: weight.kernel(kernels),
+            kernel: kernels.kernel(weight.format),
             rows,
             tokens,
             x_cols,

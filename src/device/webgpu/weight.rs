@@ -3,7 +3,6 @@
 
 use crate::base::quant::{BLOCK, WeightFormat};
 use crate::device::webgpu::buffer::DeviceBuffer;
-use crate::device::webgpu::kernels::Kernel;
 use crate::device::webgpu::recorder::Recorder;
 use crate::ops::device::Weight;
 
@@ -57,15 +56,6 @@ impl WebGpuWeight {
     /// Bytes of a row's scales, padded to whole words.
     fn scale_bytes(&self) -> usize {
         self.format.scale_bytes(self.cols).next_multiple_of(4)
-    }
-
-    /// Selects the kernel for this format from those for f32, q8 and q4.
-    pub fn kernel(&self, [f32, q8, q4]: [Kernel; 3]) -> Kernel {
-        match self.format {
-            WeightFormat::F32 => f32,
-            WeightFormat::Q8 => q8,
-            WeightFormat::Q4 => q4,
-        }
     }
 }
 
