@@ -350,6 +350,9 @@ pub trait Device: Sized {
 
     // Running and reading back.
 
+    /// An op of `flops` comes next. A device that runs what is encoded later may submit what it has.
+    fn note_work(&mut self, _flops: f64) {}
+
     /// Submits all encoded ops.
     fn flush(&mut self);
     /// Waits until all encoded ops have run. Needed for block times if [`Device::times_spans`] is false.

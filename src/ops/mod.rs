@@ -65,13 +65,15 @@ impl<D: Device> Ops<D> {
 
     /// Runs one op under its span.
     fn op(&mut self, module: ModuleId, work: impl FnOnce() -> Work, body: impl FnOnce(&mut D)) {
+        let work = work();
+        self.device.note_work(work.flops);
         let span = self.profiler.open_op(module);
         self.device.enter_span(self.profiler.innermost());
         body(&mut self.device);
         if span.is_recorded() {
             self.device.leave_span();
         }
-        self.profiler.close(span, work);
+        self.profiler.close(span, || work);
     }
 
     /// Runs an op that is too small for a span of its own.

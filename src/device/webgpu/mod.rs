@@ -15,6 +15,7 @@ mod kv_cache;
 mod limits;
 mod linear;
 mod norm;
+mod pacer;
 mod readback;
 mod recorder;
 mod ssm_scan;
@@ -345,6 +346,10 @@ impl Device for WebGpu {
 
     fn kv_format(&self, rows: &WebGpuKvRows) -> KvFormat {
         rows.format
+    }
+
+    fn note_work(&mut self, flops: f64) {
+        self.recorder.note_work(flops);
     }
 
     fn enter_span(&mut self, span: Option<SpanId>) {

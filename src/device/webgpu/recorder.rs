@@ -6,12 +6,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::device::webgpu::adapter::{Faults, OpenDevice};
 use crate::device::webgpu::buffer::{BufferAllocator, DeviceBuffer};
 use crate::device::webgpu::kernels::{Access, Kernel, OptionalFeatures};
+use crate::device::webgpu::pacer::Pacer;
 use crate::device::webgpu::readback::{Readback, wait};
 use crate::device::webgpu::timers::Timers;
 use crate::device::webgpu::uniforms::Uniforms;
@@ -77,6 +79,7 @@ pub struct Recorder {
     /// The span that the following dispatches belong to.
     span: Option<SpanId>,
     counts: Counts,
+    pacer: Arc<Mutex<Pacer>>,
 }
 
 impl Recorder {
@@ -114,6 +117,7 @@ impl Recorder {
             timers: facts.timestamp_period_ns.map(Timers::new),
             span: None,
             counts: Counts::default(),
+            pacer: Arc::default(),
         }
     }
 
@@ -135,6 +139,15 @@ impl Recorder {
     /// Dispatches from here on belong to `span`.
     pub fn set_span(&mut self, span: Option<SpanId>) {
         self.span = span;
+    }
+
+    /// The next op has `flops`. Submits what was recorded before it if the submission would take too long.
+    pub fn note_work(&mut self, flops: f64) {
+        let is_due = lock(&self.pacer).is_due(flops);
+        if is_due {
+            self.flush();
+        }
+        lock(&self.pacer).add(flops);
     }
 
     /// A zeroed buffer.
@@ -293,7 +306,16 @@ impl Recorder {
         }
         self.queue.submit([encoder.finish()]);
         self.counts.submissions += 1;
+        self.pace();
         self.drop_stale_bind_groups();
+    }
+
+    /// Learns from what the submission that was just made will take.
+    fn pace(&mut self) {
+        lock(&self.pacer).note_submission(now_us());
+        let pacer = Arc::clone(&self.pacer);
+        self.queue
+            .on_submitted_work_done(move || lock(&pacer).note_done(now_us()));
     }
 
     /// Drops cached bind groups of freed buffers: they keep the buffers' memory alive.
@@ -348,6 +370,10 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.device.destroy();
     }
+}
+
+fn lock(pacer: &Mutex<Pacer>) -> MutexGuard<'_, Pacer> {
+    pacer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Buffers are written in words of four bytes.

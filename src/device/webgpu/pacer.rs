@@ -1,0 +1,149 @@
+//! Bounds the work of one submission, so that no watchdog takes a slow device for a hung one: drivers reset a device
+//! after about two seconds. What a submission took decides how much the next ones may contain.
+
+use std::collections::VecDeque;
+
+/// How long a submission should take at most.
+const SUBMISSION_US: f64 = 200_000.0;
+/// The bound for a device of which nothing is known yet: 0.2 s at 100 GFLOP/s, the rate of a slow phone.
+const FIRST_BOUND_FLOPS: f64 = 2e10;
+/// The time of less work says nothing about the device's rate.
+const LEAST_MEASURED_FLOPS: f64 = 1e9;
+
+struct Submission {
+    flops: f64,
+    submitted_us: f64,
+}
+
+pub struct Pacer {
+    /// Work that is recorded and not submitted.
+    pending_flops: f64,
+    bound_flops: f64,
+    /// In the order in which they run.
+    running: VecDeque<Submission>,
+    last_done_us: f64,
+}
+
+impl Default for Pacer {
+    fn default() -> Self {
+        Pacer {
+            pending_flops: 0.0,
+            bound_flops: FIRST_BOUND_FLOPS,
+            running: VecDeque::new(),
+            last_done_us: 0.0,
+        }
+    }
+}
+
+impl Pacer {
+    /// Whether what is recorded should be submitted before an op of `flops` is.
+    pub fn is_due(&self, flops: f64) -> bool {
+        self.pending_flops > 0.0 && self.pending_flops + flops > self.bound_flops
+    }
+
+    /// An op of `flops` is recorded.
+    pub fn add(&mut self, flops: f64) {
+        self.pending_flops += flops;
+    }
+
+    /// What is recorded has been submitted.
+    pub fn note_submission(&mut self, now_us: f64) {
+        self.running.push_back(Submission {
+            flops: std::mem::take(&mut self.pending_flops),
+            submitted_us: now_us,
+        });
+    }
+
+    /// The oldest submission has run.
+    pub fn note_done(&mut self, now_us: f64) {
+        let Some(Submission {
+            flops,
+            submitted_us,
+        }) = self.running.pop_front()
+        else {
+            return;
+        };
+        let took_us = now_us - self.last_done_us.max(submitted_us);
+        self.last_done_us = now_us;
+        if flops >= LEAST_MEASURED_FLOPS && took_us > 0.0 {
+            // A submission that was quick by accident should not make the next one long.
+            self.bound_flops = (flops / took_us * SUBMISSION_US).min(2.0 * self.bound_flops);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The times of the submissions of ops of `op_flops` each on a device of `flops_per_us`.
+    fn submission_times_us(ops: impl Iterator<Item = f64>, flops_per_us: f64) -> Vec<f64> {
+        let mut pacer = Pacer::default();
+        let mut now_us = 0.0;
+        let mut times_us = Vec::new();
+        let mut submit = |pacer: &mut Pacer| {
+            let took_us = pacer.pending_flops / flops_per_us;
+            pacer.note_submission(now_us);
+            now_us += took_us;
+            pacer.note_done(now_us);
+            times_us.push(took_us);
+        };
+        for flops in ops {
+            if pacer.is_due(flops) {
+                submit(&mut pacer);
+            }
+            pacer.add(flops);
+        }
+        submit(&mut pacer);
+        times_us
+    }
+
+    /// A prompt of 4,000 tokens through one block of 1.2B: chunks of 256 rows, three matrices each.
+    fn long_prompt() -> impl Iterator<Item = f64> {
+        let linear = |d_in: f64, d_out: f64| 2.0 * 256.0 * d_in * d_out;
+        let ops = [
+            linear(2048.0, 8512.0),
+            linear(4096.0, 2048.0),
+            linear(2048.0, 128.0),
+        ];
+        std::iter::repeat_n(ops, 16).flatten()
+    }
+
+    #[test]
+    fn on_a_slow_device_a_long_prompt_is_cut_into_submissions_of_a_fifth_of_a_second() {
+        // 50 GFLOP/s. The first submission is cut before anything is known.
+        let times_us = submission_times_us(long_prompt(), 5e4);
+        assert!(times_us.len() > 10, "{times_us:?}");
+        assert!(times_us[0] <= 1e6 * FIRST_BOUND_FLOPS / 5e10);
+        let longest = times_us[1..]
+            .iter()
+            .fold(0.0f64, |most, time| most.max(*time));
+        assert!(longest <= SUBMISSION_US, "{times_us:?}");
+    }
+
+    #[test]
+    fn on_a_fast_device_submissions_grow_to_a_whole_block() {
+        // 5 TFLOP/s: all of the prompt takes 0.05 s.
+        let four_blocks = long_prompt().chain(long_prompt()).chain(long_prompt());
+        let times_us = submission_times_us(four_blocks, 5e6);
+        assert!(times_us.len() <= 8, "{times_us:?}");
+    }
+
+    #[test]
+    fn a_single_op_is_never_split_and_its_time_is_not_counted_from_before_the_one_ahead_was_done() {
+        let mut pacer = Pacer::default();
+        assert!(!pacer.is_due(1e12), "nothing is recorded before it");
+        for _ in 0..2 {
+            pacer.add(2e9);
+            pacer.note_submission(0.0);
+        }
+        pacer.note_done(100_000.0);
+        pacer.note_done(200_000.0);
+        // 2 GFLOP in 0.1 s each, so 4 GFLOP in 0.2 s.
+        pacer.add(4e9);
+        assert!(pacer.is_due(1e6));
+        pacer.note_submission(200_000.0);
+        pacer.add(3e9);
+        assert!(!pacer.is_due(1e9));
+    }
+}
