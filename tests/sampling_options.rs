@@ -1,6 +1,6 @@
 //! Generates `www/engine/generate_options.js` and `.d.ts`, the weight formats and the options of `generate` in the JS
-//! module, from `WeightFormat`, `NUMBER_OPTIONS` and `GenerateOptions`, and checks what the page adds to them: labels and
-//! presets.
+//! module, from `WeightFormat`, `NUMBER_OPTIONS` and `GenerateOptions`, and checks what the page adds to them: labels
+//! and presets.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -221,8 +221,8 @@ fn module() -> String {
         .collect();
     format!(
         "// @ts-check
-// The options of `generate`: the table of those that are numbers, and the defaults of all; the weight formats. Generated
-// from src/base/quant.rs, src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it:
+// The options of `generate`: the table of those that are numbers, and the defaults of all; the weight formats.
+// Generated from src/base/quant.rs, src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it:
 // {COMMAND}
 
 /** @type {{typeof import(\"./generate_options.d.ts\").WEIGHTS}} */

@@ -1,6 +1,6 @@
 // @ts-check
-// The options of `generate`: the table of those that are numbers, and the defaults of all; the weight formats. Generated
-// from src/base/quant.rs, src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it:
+// The options of `generate`: the table of those that are numbers, and the defaults of all; the weight formats.
+// Generated from src/base/quant.rs, src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it:
 // ZAMBA2_WRITE=1 cargo test --test integration sampling_options
 
 /** @type {typeof import("./generate_options.d.ts").WEIGHTS} */

@@ -138,7 +138,7 @@ impl Device for WebGpu {
     type ArrivingWeight = ArrivingWeight;
     type KvRows = WebGpuKvRows;
 
-    // A card computes a tile of the output per core at a time: 64 rows of the 1.2B model leave most of a large one idle.
+    // A card computes a tile of the output per core at a time: 64 rows of the 1.2B model leave most cores idle.
     const CHUNK_ROWS: usize = 256;
     /// Readbacks are most expensive where decode steps are fast: eight steps share one.
     const TOKENS_AHEAD: usize = 8;
