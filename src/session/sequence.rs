@@ -165,15 +165,13 @@ impl<B: Device> Sequence<B> {
                 Ok((sampled, rank))
             }
             StepOutput::Logits(logits) => {
-                let plain = (n > 0 || self.is_forced()).then(|| logits.clone());
                 let mut sampled = self.sampler.sample(logits, &self.history)?;
-                if let (NextToken::Forced(token), Some(plain)) = (self.next, &plain) {
-                    let (_, _, probability) = rank_of(token, plain, 0);
+                if let NextToken::Forced(token) = self.next {
+                    let (_, _, probability) = rank_of(token, logits, 0);
                     sampled = Sampled { token, probability };
                     self.next = NextToken::Sampled;
                 }
-                let plain = plain.filter(|_| n > 0);
-                let rank = plain.map(|plain| rank_of(sampled.token, &plain, n));
+                let rank = (n > 0).then(|| rank_of(sampled.token, logits, n));
                 Ok((sampled, rank))
             }
         }

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::text::sampling::Sampled;
+use crate::text::sampling::logits::{FEW, largest_logits};
 
 /// The largest logit first, ties by id. The memory is reused from token to token.
 #[derive(Debug, Default)]
@@ -34,6 +35,9 @@ impl Candidates {
     /// Keeps the `top_k` largest logits, or all if `top_k` is 0. Temperature keeps the order, so it is applied later,
     /// to fewer logits.
     pub(super) fn select(&mut self, logits: &[f32], top_k: usize) {
+        if (1..=FEW).contains(&top_k) {
+            return self.set(&largest_logits(logits, top_k));
+        }
         self.0.clear();
         let all = (0u32..).zip(logits);
         self.0

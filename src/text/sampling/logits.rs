@@ -34,14 +34,34 @@ pub(super) fn with_tokens(logits: &[f32]) -> impl Iterator<Item = (u32, f32)> {
     (0u32..).zip(logits.iter().map(|logit| logit + 0.0))
 }
 
+/// Up to this many largest logits are kept in order by insertion, which copies no others.
+pub(super) const FEW: usize = 64;
+
 /// The `n` largest logits, the largest first and by token on a tie.
 pub(super) fn largest_logits(logits: &[f32], n: usize) -> Vec<(u32, f32)> {
+    if n <= FEW {
+        return few_largest(logits, n);
+    }
     let mut top: Vec<(u32, f32)> = with_tokens(logits).collect();
     if n < top.len() {
         top.select_nth_unstable_by(n, by_logit_then_token);
         top.truncate(n);
     }
     top.sort_unstable_by(by_logit_then_token);
+    top
+}
+
+fn few_largest(logits: &[f32], n: usize) -> Vec<(u32, f32)> {
+    let mut top: Vec<(u32, f32)> = Vec::with_capacity(n + 1);
+    for (token, logit) in with_tokens(logits) {
+        // Tokens come in ascending order, so one with an equal logit belongs after those before.
+        if top.len() == n && top.last().is_none_or(|(_, least)| logit <= *least) {
+            continue;
+        }
+        let place = top.partition_point(|(_, other)| *other >= logit);
+        top.insert(place, (token, logit));
+        top.truncate(n);
+    }
     top
 }
 

@@ -70,8 +70,8 @@ impl Sampler {
         })
     }
 
-    /// Samples the next token. The penalty is applied to `logits` in place; `history` is the tokens that it applies to,
-    /// usually the prompt and all generated ones.
+    /// Samples the next token. `history` is the tokens that the penalty applies to, usually the prompt and all generated
+    /// ones. The logits are changed in place instead of copied, and are afterwards as before.
     ///
     /// # Errors
     /// [`Error::NonFiniteLogits`](crate::base::error::Error::NonFiniteLogits) if a logit is NaN or infinite;
@@ -81,11 +81,14 @@ impl Sampler {
         check_finite(logits)?;
         self.penalty
             .apply(self.options.repetition_penalty, history, logits)?;
-        if self.options.temperature == 0.0 {
-            return Ok(argmax(logits));
-        }
-        self.candidates.select(logits, self.options.top_k);
-        Ok(self.sample_candidates())
+        let sampled = if self.options.temperature == 0.0 {
+            argmax(logits)
+        } else {
+            self.candidates.select(logits, self.options.top_k);
+            self.sample_candidates()
+        };
+        self.penalty.undo(logits);
+        Ok(sampled)
     }
 
     /// As [`Sampler::sample`], from the list of at least [`SamplingOptions::sufficient_top_k`] logits.

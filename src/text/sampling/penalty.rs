@@ -8,6 +8,8 @@ use crate::base::error::{Error, Result};
 pub(super) struct RepetitionPenalty {
     /// Per token of the vocabulary: whether it was already penalised. All false between calls.
     pub(super) is_done: Vec<bool>,
+    /// The logits that the last call has replaced, with their tokens.
+    plain: Vec<(usize, f32)>,
 }
 
 impl RepetitionPenalty {
@@ -19,6 +21,7 @@ impl RepetitionPenalty {
         history: &[u32],
         logits: &mut [f32],
     ) -> Result<()> {
+        self.plain.clear();
         let vocab_size = logits.len();
         if penalty == 1.0 {
             return Ok(());
@@ -35,6 +38,7 @@ impl RepetitionPenalty {
                 continue;
             }
             self.is_done[token] = true;
+            self.plain.push((token, logits[token]));
             let logit = f64::from(logits[token]);
             let penalised = if logit > 0.0 {
                 logit / penalty
@@ -49,6 +53,13 @@ impl RepetitionPenalty {
         }
         Ok(())
     }
+
+    /// Puts the logits back that the last [`RepetitionPenalty::apply`] has replaced.
+    pub(super) fn undo(&self, logits: &mut [f32]) {
+        for &(token, logit) in &self.plain {
+            logits[token] = logit;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -62,8 +73,10 @@ mod tests {
         let history = [0, 1, 0, 0, 1, 3];
         penalty.apply(2.0, &history, &mut logits).unwrap();
         assert_eq!(logits, [2.0, -8.0, 4.0, 0.0]);
+        penalty.undo(&mut logits);
+        assert_eq!(logits, [4.0, -4.0, 4.0, 0.0]);
         penalty.apply(2.0, &[0], &mut logits).unwrap();
-        assert_eq!(logits, [1.0, -8.0, 4.0, 0.0]);
+        assert_eq!(logits, [2.0, -4.0, 4.0, 0.0]);
     }
 
     #[test]

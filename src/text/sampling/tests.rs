@@ -486,3 +486,38 @@ fn a_logit_that_is_not_finite_is_the_same_error_from_a_list() {
         );
     }
 }
+
+#[test]
+fn sampling_leaves_the_logits_as_they_were() {
+    let before = mixed_logits(300, 5);
+    for temperature in [0.0, 1.2] {
+        let options = SamplingOptions {
+            temperature,
+            repetition_penalty: 1.7,
+            top_k: 20,
+            ..plain()
+        };
+        let mut logits = before.clone();
+        sampler(options)
+            .sample(&mut logits, &[3, 4, 3, 299])
+            .unwrap();
+        assert_eq!(logits, before);
+    }
+}
+
+#[test]
+fn the_few_largest_logits_are_those_of_a_full_sort() {
+    for salt in 0..20 {
+        let logits = mixed_logits(200, salt);
+        let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        all.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
+        for n in [0, 1, 5, 64, 65, 200, 300] {
+            let expected = &all[..n.min(all.len())];
+            assert_eq!(
+                logits::largest_logits(&logits, n),
+                expected,
+                "{n} of {salt}"
+            );
+        }
+    }
+}
