@@ -132,7 +132,8 @@ fn fields(options: &[JsOption]) -> String {
 fn types() -> String {
     format!(
         "// Types of the options of `generate`, and the weight formats. Generated from src/base/quant.rs,
-// src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it: {COMMAND}
+// src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it:
+// {COMMAND}
 
 /** How the weights are held in memory: 4, 1.06 or 0.56 bytes per parameter. */
 export type Weights = {};

@@ -1,5 +1,6 @@
 // Types of the options of `generate`, and the weight formats. Generated from src/base/quant.rs,
-// src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it: ZAMBA2_WRITE=1 cargo test --test integration sampling_options
+// src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it:
+// ZAMBA2_WRITE=1 cargo test --test integration sampling_options
 
 /** How the weights are held in memory: 4, 1.06 or 0.56 bytes per parameter. */
 export type Weights = "f32" | "q8" | "q4";
