@@ -70,8 +70,8 @@ impl Sampler {
         })
     }
 
-    /// Samples the next token. `history` is the tokens that the penalty applies to, usually the prompt and all generated
-    /// tokens. The logits are changed in place, and are afterwards as before.
+    /// Samples the next token. `history` is the tokens that the penalty applies to, usually prompt and generated tokens.
+    /// The logits are changed in place, and are afterwards as before.
     ///
     /// # Errors
     /// [`Error::NonFiniteLogits`](crate::base::error::Error::NonFiniteLogits) if a logit is NaN or infinite;
