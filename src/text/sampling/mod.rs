@@ -70,7 +70,7 @@ impl Sampler {
         })
     }
 
-    /// Samples the next token. `history` is the tokens that the penalty applies to, usually prompt and generated tokens.
+    /// Samples the next token. `history` is the tokens that the penalty applies to, usually prompt and answer.
     /// The logits are changed in place, and are afterwards as before.
     ///
     /// # Errors
