@@ -474,7 +474,7 @@ test("the page says which feature of the adapter is not used, and why", () =>
       assert.match(reasons, /Subgroups: no;/);
     },
     {},
-    "webgpuAsItComes",
+    "webgpu",
   ));
 
 /** Serves a small model in place of the embedded one, which the software adapter takes long to run. */
