@@ -8,7 +8,7 @@ const EVERY_TOKEN = 1;
 const FOR_STRIP = 16;
 
 /**
- * Calls `onChange` now and whenever the wanted distance of measured tokens changes; 0 means that none is wanted.
+ * Calls `onChange` now and whenever the wanted distance of measured tokens changes; 0 means that none is measured.
  * @param {{ strip: Element, heat: Element }} places @param {(every: number) => void} onChange
  */
 export function watchTimesWanted({ strip, heat }, onChange) {

@@ -26,7 +26,7 @@ const INSTALL: Step = Step {
 };
 
 // Any Chromium-based browser runs the tests; these are its names in package managers. The headless shell is Chromium
-// without its own windows: the same engine, and the tests take two thirds of the time.
+// without its own windows: the same engine, and less work for each page.
 const BROWSERS: [&str; 6] = [
     "chromium-headless-shell",
     "chromium",

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 /// How long a submission should take at most.
 const SUBMISSION_US: f64 = 200_000.0;
-/// The bound for a device of which nothing is known yet: 0.2 s at 100 GFLOP/s, the rate of a slow phone.
+/// The bound for a device of which nothing is known yet: 0.2 s at 100 GFLOP/s.
 const FIRST_BOUND_FLOPS: f64 = 2e10;
 /// The time of less work says nothing about the device's rate.
 const LEAST_MEASURED_FLOPS: f64 = 1e9;

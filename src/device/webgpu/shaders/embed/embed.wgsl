@@ -1,5 +1,5 @@
-// Row t of y, and of z if it is wanted, is row `tokens[t]` of the table, or the row of a token that was chosen on the
-// device and is in `chosen`. The binding has `n_rows` rows of the table starting at `first_row`; tokens outside are
+// Row t of y, and of z unless it is a dummy, is row `tokens[t]` of the table, or the row of a token that was chosen on
+// the device and is in `chosen`. The binding has `n_rows` rows of the table starting at `first_row`; tokens outside are
 // left to another dispatch. One thread per GROUP columns.
 @group(0) @binding(3) var<storage, read> chosen: array<f32>; // [rows, 4 + 2k] or dummy binding
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [T, cols]
