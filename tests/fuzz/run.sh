@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# tests/fuzz/run.sh TARGET [EXECUTIONS]: fuzzes one target, from the fixtures and from what earlier runs found.
+# tests/fuzz/run.sh TARGET [EXECUTIONS [OPTION ...]]: fuzzes one target, from the fixtures and from what earlier runs
+# found. Options are libFuzzer's: `-timeout=30` on a busy machine, because the second that an input may take is time by
+# the clock.
 # It needs `cargo install cargo-fuzz` and a nightly toolchain.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -14,4 +16,4 @@ cargo run --quiet --manifest-path tests/fuzz/Cargo.toml --target-dir "$state/see
 cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir "$state/build" --sanitizer none "$target" \
   "$state/corpus/$target" "$state/seeds/$target" -- \
   -runs="$executions" -timeout=1 -rss_limit_mb=4096 -malloc_limit_mb=512 -max_len=65536 -print_final_stats=1 \
-  -artifact_prefix="$state/artifacts/$target/"
+  -artifact_prefix="$state/artifacts/$target/" "${@:3}"
