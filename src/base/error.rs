@@ -59,7 +59,7 @@ errors! {
     Config = "bad_config" { file: String, fact: Fact },
     /// A field whose value changes the numbers and is not implemented.
     UnsupportedConfig = "unsupported_config" { file: String, field: String, found: String },
-    Architecture = "wrong_architecture" { file: String, found: String },
+    Architecture = "wrong_architecture" { file: String, found: String, supported: String },
     /// The name of a git-lfs object in the place of the object.
     LfsPointer = "lfs_pointer" { file: String },
     WebPage = "web_page" { file: String },

@@ -98,7 +98,8 @@ fn text(output: &Output) -> String {
         line(
             "model",
             format!(
-                "Zamba2, hidden size {}, {} mamba and {} hybrid blocks, vocabulary {}, up to {} tokens",
+                "{}, hidden size {}, {} mamba and {} hybrid blocks, vocabulary {}, up to {} tokens",
+                model.model_type,
                 model.hidden_size,
                 model.mamba_blocks,
                 model.hybrid_blocks,

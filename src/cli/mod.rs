@@ -33,6 +33,14 @@ use zamba2::session::{LoadSettings, Session};
 
 use device::{BackendChoice, Device, Opened};
 
+/// The help of every `--weights` that chooses a format.
+fn weights_help() -> String {
+    format!(
+        "The form in which matrices are held: {}",
+        WeightFormat::names()
+    )
+}
+
 /// Run Zamba2 language models on this machine's processor or graphics adapter.
 ///
 /// A checkpoint is a folder with config.json, model.safetensors (or its shards and their index) and, for text,

@@ -503,7 +503,7 @@ mod tests {
     /// In pieces that begin and end inside groups of rows.
     #[test]
     fn a_packed_row_dequantises_to_the_host_row() {
-        for format in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
+        for format in WeightFormat::ALL {
             let (rows, cols) = (14, 45);
             let values: Vec<f32> = (0..rows * cols)
                 .map(|i| ((i / cols * 31 + i % cols * 17) % 23) as f32 - 11.0)
