@@ -1,5 +1,5 @@
-//! The steps of a matrix kernel with int8 activations, whose instructions multiply sixteen bytes: four columns of the four
-//! rows of a group. Used by all targets but wasm without relaxed SIMD.
+//! The steps of a matrix kernel with int8 activations, whose instructions multiply sixteen bytes: four columns of the
+//! four rows of a group. Used by all targets but wasm without relaxed SIMD.
 
 /// Defines the steps from the `I8x16`, `Quad` and `NibbleSums` of the module.
 macro_rules! byte_steps {

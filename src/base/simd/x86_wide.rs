@@ -1,5 +1,5 @@
-//! The wide vectors of x86-64: two row groups with AVX2 and four with AVX-512, whose VNNI instructions add four products
-//! of bytes, or two of i16, at once. The width is chosen when the program runs.
+//! The wide vectors of x86-64: two row groups with AVX2 and four with AVX-512, whose VNNI instructions add four
+//! products of bytes, or two of i16, at once. The width is chosen when the program runs.
 
 use core::arch::x86_64::*;
 use std::is_x86_feature_detected;
@@ -273,8 +273,8 @@ impl Wide for Avx512 {
         wide!(_mm512_dpbusd_epi32(sums, weights, a))
     }
 
-    /// A row's sum is at most 32·127·8 in magnitude: its low half is the sum as an i16, multiplied by the scale, and its
-    /// high half is multiplied by zero.
+    /// A row's sum is at most 32·127·8 in magnitude: its low half is the sum as an i16, multiplied by the scale, and
+    /// its high half is multiplied by zero.
     #[inline(always)]
     fn scaled(sums: __m512i, scale: &[[i16; 4]]) -> __m512i {
         let scale = wide!(_mm256_loadu_si256(first::<_, 4>(scale).as_ptr().cast()));

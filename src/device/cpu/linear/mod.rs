@@ -3,8 +3,8 @@
 //!
 //! Rows are processed in groups of four, one row per lane. One row of activations is a matrix-vector product, bound by
 //! memory: each thread reads four distant regions of its rows at once, because a single stream of loads does not
-//! saturate memory. Several rows are a matrix-matrix product, bound by arithmetic: a panel of rows is unpacked into the L1
-//! cache and multiplied with three columns at a time, three vectors of rows by three columns at once.
+//! saturate memory. Several rows are a matrix-matrix product, bound by arithmetic: a panel of rows is unpacked into the
+//! L1 cache, and three vectors of rows are multiplied with three columns at a time.
 //!
 //! Every row is summed in the same order whatever the number of threads or of rows of activations, so prefill and
 //! decode agree bit for bit on equal inputs.
