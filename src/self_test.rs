@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn the_cpu_passes_its_own_self_test_in_every_format() {
         let config = small_model::config().unwrap();
-        for weights in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
+        for weights in WeightFormat::ALL {
             for kv in [KvFormat::F32, KvFormat::I8] {
                 let ops = &mut Ops::new(Cpu::new(2));
                 pollster::block_on(run(ops, &config, weights, kv)).unwrap();

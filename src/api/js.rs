@@ -13,7 +13,7 @@ pub(super) fn to_js_error(error: Error) -> JsValue {
 }
 
 pub(super) fn report_to_js(report: &ErrorReport) -> JsValue {
-    to_js(report).unwrap_or_else(|_| JsValue::from_str(&report.message))
+    to_js(report).unwrap_or_else(|_| JsValue::from_str(report.code))
 }
 
 /// A plain JavaScript object, by way of JSON.

@@ -12,7 +12,7 @@ use crate::loader::packed::Manifest;
 use crate::loader::safetensors::{self, Shard};
 use crate::loader::schedule::{ByteRange, PlannedUnit};
 use crate::loader::{end_tokens, foreign};
-use crate::model::config::{BlockKind, Config, MODEL_TYPE};
+use crate::model::config::{BlockKind, Config};
 use crate::model::module::Unit;
 use crate::session::{Session, context_length};
 use crate::text::tokenizer::Tokenizer;
@@ -61,7 +61,7 @@ impl Engine {
         let context = context_length(&config, self.settings.weights, self.settings.context)
             .map_err(to_js_error)?;
         let info = to_js(&ModelInfo {
-            model_type: MODEL_TYPE,
+            model_type: config.family.model_type(),
             hidden_size: config.hidden_size,
             vocab_size: config.vocab_size,
             n_blocks: config.n_blocks(),

@@ -59,7 +59,7 @@ errors! {
     Config = "bad_config" { file: String, fact: Fact },
     /// A field whose value changes the numbers and is not implemented.
     UnsupportedConfig = "unsupported_config" { file: String, field: String, found: String },
-    Architecture = "wrong_architecture" { file: String, found: String },
+    Architecture = "wrong_architecture" { file: String, found: String, supported: String },
     /// The name of a git-lfs object in the place of the object.
     LfsPointer = "lfs_pointer" { file: String },
     WebPage = "web_page" { file: String },
@@ -164,11 +164,18 @@ impl fmt::Display for Fact {
     }
 }
 
-/// An error as passed to JavaScript or printed by `--json`, with its English sentences.
+/// An error as passed to JavaScript, which has the sentences.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ErrorReport {
     pub code: &'static str,
     pub values: Values,
+}
+
+/// An error as `--json` prints it, with its English sentences.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ErrorInWords {
+    #[serde(flatten)]
+    pub report: ErrorReport,
     pub message: String,
     pub next_step: &'static str,
 }
@@ -191,6 +198,12 @@ impl Error {
         ErrorReport {
             code: self.code(),
             values: self.values(),
+        }
+    }
+
+    pub fn in_words(&self) -> ErrorInWords {
+        ErrorInWords {
+            report: self.report(),
             message: self.to_string(),
             next_step: self.next_step(),
         }

@@ -73,6 +73,11 @@ impl WeightFormat {
         }
     }
 
+    /// The names of all formats, for messages.
+    pub fn names() -> String {
+        WeightFormat::ALL.map(WeightFormat::name).join(", ")
+    }
+
     /// Bytes of the scales of a stored row of `cols` columns.
     pub fn scale_bytes(self, cols: usize) -> usize {
         if self.is_quantized() {
@@ -103,7 +108,7 @@ impl FromStr for WeightFormat {
         let found = formats.find(|format| format.name() == name);
         found.ok_or_else(|| Error::Setting {
             name: "weights".into(),
-            fact: Fact::not_one_of(name, &WeightFormat::ALL.map(WeightFormat::name).join(", ")),
+            fact: Fact::not_one_of(name, &WeightFormat::names()),
         })
     }
 }
@@ -156,7 +161,8 @@ impl StoredMatrix {
             let scale = row.scale * f32::from(i16::from_le_bytes(row.block_scales[col / BLOCK]));
             let quant = match self.format {
                 WeightFormat::Q4 => f32::from(row.quants[col / 2] >> (4 * (col % 2)) & 15) - 8.0,
-                _ => f32::from(row.quants[col].cast_signed()),
+                WeightFormat::Q8 => f32::from(row.quants[col].cast_signed()),
+                WeightFormat::F32 => unreachable!("returned above"),
             };
             *out = scale * quant;
         }
@@ -242,11 +248,12 @@ pub fn store_row(format: WeightFormat, row: &[f32], out: &mut [u8]) {
                     *out = (low + 8) as u8 | ((high + 8) as u8) << 4;
                 }
             }
-            _ => {
+            WeightFormat::Q8 => {
                 for (out, quant) in out.iter_mut().zip(quants) {
                     *out = quant as u8;
                 }
             }
+            WeightFormat::F32 => unreachable!("returned above"),
         }
     }
 }

@@ -35,8 +35,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     decode: u32,
 
-    /// The form in which matrices are held: f32, q8 or q4.
-    #[arg(long, default_value = "q4", value_name = "FORMAT")]
+    #[arg(long, help = super::weights_help(), default_value = "q4", value_name = "FORMAT")]
     weights: WeightFormat,
 
     /// Runs to measure.

@@ -39,8 +39,7 @@ pub struct Arguments {
     #[arg(long)]
     no_cache: bool,
 
-    /// The form in which matrices are held: f32, q8 or q4.
-    #[arg(long, default_value = "q8", value_name = "FORMAT")]
+    #[arg(long, help = super::weights_help(), default_value = "q8", value_name = "FORMAT")]
     weights: WeightFormat,
 
     /// Runs to measure.

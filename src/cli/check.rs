@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use zamba2::base::error::{Error, ErrorReport, Fact};
+use zamba2::base::error::{Error, ErrorInWords, Fact};
 use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder::{self, Inspection};
@@ -34,7 +34,7 @@ struct Output<'a> {
     #[serde(flatten)]
     found: &'a Inspection,
     warnings: Vec<Warning<'a>>,
-    error: Option<ErrorReport>,
+    error: Option<ErrorInWords>,
 }
 
 #[derive(Serialize)]
@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let output = Output {
         runs: found.error.is_none(),
         warnings: warnings.collect(),
-        error: found.error.as_ref().map(Error::report),
+        error: found.error.as_ref().map(Error::in_words),
         found: &found,
     };
     if json {
@@ -98,7 +98,8 @@ fn text(output: &Output) -> String {
         line(
             "model",
             format!(
-                "Zamba2, hidden size {}, {} mamba and {} hybrid blocks, vocabulary {}, up to {} tokens",
+                "{}, hidden size {}, {} mamba and {} hybrid blocks, vocabulary {}, up to {} tokens",
+                model.model_type,
                 model.hidden_size,
                 model.mamba_blocks,
                 model.hybrid_blocks,

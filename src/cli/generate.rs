@@ -65,8 +65,7 @@ pub struct Arguments {
 /// How the next tokens are chosen, and when they end.
 #[derive(Args)]
 pub struct GenerationArguments {
-    /// The form in which matrices are held: f32, q8 or q4.
-    #[arg(long, default_value = "q8", value_name = "FORMAT")]
+    #[arg(long, help = super::weights_help(), default_value = "q8", value_name = "FORMAT")]
     pub weights: WeightFormat,
 
     #[command(flatten)]

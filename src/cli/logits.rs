@@ -32,8 +32,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0, value_name = "N")]
     decode: usize,
 
-    /// The form in which matrices are held: f32, q8 or q4.
-    #[arg(long, default_value = "f32", value_name = "FORMAT")]
+    #[arg(long, help = super::weights_help(), default_value = "f32", value_name = "FORMAT")]
     weights: WeightFormat,
 
     /// The lower bound of dt in the prompt, instead of the configuration's time_step_min.

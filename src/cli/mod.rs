@@ -25,13 +25,21 @@ use std::thread;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use zamba2::base::error::{Error, ErrorReport};
+use zamba2::base::error::{Error, ErrorInWords};
 use zamba2::base::quant::WeightFormat;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::session::{LoadSettings, Session};
 
 use device::{BackendChoice, Device, Opened};
+
+/// The help of every `--weights` that chooses a format.
+fn weights_help() -> String {
+    format!(
+        "The form in which matrices are held: {}",
+        WeightFormat::names()
+    )
+}
 
 /// Run Zamba2 language models on this machine's processor or graphics adapter.
 ///
@@ -157,15 +165,15 @@ impl Failure {
         }
     }
 
-    fn report(&self) -> Option<ErrorReport> {
+    fn report(&self) -> Option<ErrorInWords> {
         Some(match self {
-            Failure::Model(error) => error.report(),
-            Failure::Occupied { dir } => Error::FolderNotEmpty { file: dir.clone() }.report(),
+            Failure::Model(error) => error.in_words(),
+            Failure::Occupied { dir } => Error::FolderNotEmpty { file: dir.clone() }.in_words(),
             Failure::Write { file, fact } => Error::Write {
                 file: file.clone(),
                 fact: fact[..].into(),
             }
-            .report(),
+            .in_words(),
             Failure::OutputClosed | Failure::Told => return None,
         })
     }

@@ -35,8 +35,7 @@ pub struct Arguments {
     #[command(flatten)]
     open: OpenArguments,
 
-    /// The form in which matrices are held: f32, q8 or q4.
-    #[arg(long, default_value = "q4", value_name = "FORMAT")]
+    #[arg(long, help = super::weights_help(), default_value = "q4", value_name = "FORMAT")]
     weights: WeightFormat,
 
     /// The text to read; a built-in one, if not given.

@@ -1,22 +1,27 @@
 //! Families of models: each knows how its checkpoints spell what a model consists of. Another one is another file
-//! here and a case in each of these functions.
+//! here, a case in each of these functions, and a [`Family`]. The functions without a configuration are asked before
+//! there is one.
 
 mod zamba2;
 
 use crate::base::error::{Fact, Result};
 pub use crate::family::zamba2::names::NamePrefix;
-use crate::model::config::Config;
+use crate::model::config::{Config, Family};
 use crate::model::module::ModelPlan;
 
 /// The plan of a model of these sizes. `has` tells which tensors its checkpoint has, where the sizes leave a choice.
 pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
-    zamba2::plan(config, has)
+    match config.family {
+        Family::Zamba2 => zamba2::plan(config, has),
+    }
 }
 
 /// The plan of a model as its reference saves it: with a shared transformer for each hybrid block and an output
 /// matrix if its configuration ties nothing, and with each of them once otherwise.
 pub fn full_plan(config: &Config) -> ModelPlan {
-    zamba2::full_plan(config)
+    match config.family {
+        Family::Zamba2 => zamba2::full_plan(config),
+    }
 }
 
 /// The block whose own span has this name.

@@ -1,5 +1,5 @@
 //! Zamba2: the names of its tensors and modules, and which block calls which shared transformer (reference:
-//! `modeling_zamba2.py`). No other file knows these names. It reads no bytes and computes nothing.
+//! `modeling_zamba2.py`). No other file spells the names of tensors. It reads no bytes and computes nothing.
 
 pub mod names;
 mod tying;

@@ -38,6 +38,7 @@ pub struct Inspection {
 /// From config.json.
 #[derive(Debug, Serialize)]
 pub struct ModelFacts {
+    pub model_type: &'static str,
     pub hidden_size: usize,
     pub vocab_size: usize,
     pub mamba_blocks: usize,
@@ -237,6 +238,7 @@ impl ModelFacts {
     fn new(config: &Config) -> ModelFacts {
         let hybrid_blocks = config.hybrid_blocks().len();
         ModelFacts {
+            model_type: config.family.model_type(),
             hidden_size: config.hidden_size,
             vocab_size: config.vocab_size,
             mamba_blocks: config.n_blocks() - hybrid_blocks,

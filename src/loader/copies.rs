@@ -1,5 +1,5 @@
 //! A streaming hash that detects equal tensors without keeping either of them in memory for comparison.
-//! `WeightStream::held_once` uses it.
+//! `WeightStream::shared_if_equal` uses it.
 
 /// A hash of a tensor's bytes in their stored form, which are all that a device computes with. At 128 bits two
 /// different tensors do not collide by accident; whoever makes them collide changes only their own model.

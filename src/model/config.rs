@@ -11,10 +11,40 @@ use crate::model::config::fields::Fields;
 use crate::ops::device::AttentionShape;
 
 const FILE: &str = "config.json";
-/// The `model_type` of the family that is supported.
-pub const MODEL_TYPE: &str = "zamba2";
 /// What the reference sets `max_position_embeddings` to for `use_long_context`, whatever the field says.
 const LONG_CONTEXT_POSITIONS: usize = 16_384;
+
+/// A family of models. Each spells the names of its tensors in a file of its own in `src/family/`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    #[default]
+    Zamba2,
+}
+
+impl Family {
+    pub const ALL: [Family; 1] = [Family::Zamba2];
+
+    /// Its `model_type` in config.json.
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Family::Zamba2 => "zamba2",
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Architecture`] for a `model_type` of no family.
+    fn of(model_type: &str) -> Result<Family> {
+        let family = Family::ALL
+            .into_iter()
+            .find(|family| family.model_type() == model_type);
+        family.ok_or_else(|| Error::Architecture {
+            file: FILE.into(),
+            found: model_type.into(),
+            supported: Family::ALL.map(Family::model_type).join(", "),
+        })
+    }
+}
 
 /// What block `i` of the model is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,9 +56,10 @@ pub enum BlockKind {
     Hybrid,
 }
 
-/// A checked Zamba2 configuration. Field names are the checkpoint's; the paper's letter follows in the comment.
+/// A checked configuration. Field names are the checkpoint's; the paper's letter follows in the comment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    pub family: Family,
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub kinds: Vec<BlockKind>,
@@ -64,13 +95,7 @@ impl Config {
     pub fn from_json(text: &str) -> Result<Config> {
         let fields = Fields::parse(FILE, text)?;
         let model_type = fields.text("model_type")?;
-        let model_type = model_type.ok_or_else(|| fields.missing("model_type"))?;
-        if model_type != MODEL_TYPE {
-            return Err(Error::Architecture {
-                file: FILE.into(),
-                found: model_type.into(),
-            });
-        }
+        let family = Family::of(model_type.ok_or_else(|| fields.missing("model_type"))?)?;
         check_supported(&fields)?;
 
         let hidden_size = fields.required_size("hidden_size", 1 << 16)?;
@@ -89,6 +114,7 @@ impl Config {
         let trained_positions = fields.size("max_position_embeddings", 4096, 1 << 24)?;
         let legacy_ffn = fields.size("ffn_hidden_size", 4 * hidden_size, 1 << 20)?;
         let config = Config {
+            family,
             vocab_size: fields.required_size("vocab_size", 1 << 22)?,
             hidden_size,
             kinds: kinds(&fields)?,

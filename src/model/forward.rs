@@ -139,7 +139,7 @@ impl<D: Device> ForwardPass<D> {
         self.begin(model, cache, tokens.len());
     }
 
-    /// Reuses this pass of one token for the most probable token in row `row` of `top_rows`.
+    /// Reuses this pass of one token for the chosen token in row `row` of `top_rows`.
     pub fn restart_chosen(
         &mut self,
         ops: &mut Ops<D>,

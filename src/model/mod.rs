@@ -18,8 +18,8 @@ use crate::ops::Ops;
 use crate::ops::device::{Device, Linear, Norm, Rope};
 use crate::ops::trace::ModuleId;
 
-/// The largest difference between the two lower bounds of dt at which states of decode steps continue a prompt: the
-/// `time_step_min` of the published checkpoints.
+/// If the lower bounds of dt in prefill and in decode steps differ by more than this, a prompt does not continue from a
+/// state that decode steps have computed. It is the `time_step_min` of the published checkpoints.
 const MAX_DT_MIN_GAP: f32 = 1e-3;
 
 /// Choices where versions of the reference differ. The default is the current one (transformers 5.23,

@@ -283,6 +283,7 @@ pub struct ModelPlan {
     /// For each shared transformer, its modules below the first block that calls it.
     pub shared: Vec<SharedModules>,
     pub final_layernorm: ModuleId,
+    /// It has a tensor also where the output matrix is the embedding: [`Origin::Earlier`] with the embedding's name.
     pub lm_head: ModuleId,
     pub sampling: ModuleId,
 }

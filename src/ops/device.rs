@@ -335,8 +335,8 @@ pub trait Device: Sized {
     /// Writes the [`Top`](crate::text::sampling::Top) of one row of logits to row `row` of y, which becomes y's last
     /// row. It has as many entries as fit y's width.
     fn top(&mut self, logits: &Self::Tensor, row: usize, y: &mut Self::Tensor);
-    /// Draws a token from row `row` of `top` and writes it in the place of the row's chosen token, which is the most
-    /// probable one before.
+    /// Draws a token from row `row` of `top` and stores it as the row's chosen token, which is the most probable one
+    /// until then.
     fn draw(&mut self, draw: &Draw, row: usize, top: &mut Self::Tensor);
     /// Each of `ys`, one or two, is the embedding of the chosen token in row `row` of `top`, without a readback of
     /// that token. Any row of the table if the logits were not finite.

@@ -29,7 +29,7 @@ impl<D: Device> Ops<D> {
         );
     }
 
-    /// Each of `ys`, one or two, is the embedding of the most probable token in row `row` of `top`, without a readback
+    /// Each of `ys`, one or two, is the embedding of the chosen token in row `row` of `top`, without a readback
     /// of that token.
     pub fn embed_top(
         &mut self,

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::base::error::{Error, Fact, Result};
 use crate::base::quant::WeightFormat;
 use crate::loader::schedule::LoadSchedule;
-use crate::model::config::{BlockKind, Config, MODEL_TYPE};
+use crate::model::config::{BlockKind, Config, Family};
 use crate::model::module::Unit;
 use crate::ops::device::{Ceilings, KvFormat};
 use crate::ops::trace::Profile;
@@ -47,6 +47,9 @@ pub struct ModelFacts {
 /// The fields of a [`Config`] that counting needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shapes {
+    /// Runs of earlier versions have none: there was one family.
+    #[serde(default)]
+    pub family: Family,
     pub hidden_size: usize,
     pub vocab_size: usize,
     pub kinds: Vec<BlockKind>,
@@ -145,6 +148,7 @@ fn former_chunk_rows() -> usize {
 impl From<&Config> for Shapes {
     fn from(config: &Config) -> Shapes {
         Shapes {
+            family: config.family,
             hidden_size: config.hidden_size,
             vocab_size: config.vocab_size,
             kinds: config.kinds.clone(),
@@ -178,7 +182,7 @@ impl Shapes {
             return Err(bad("model.config.d_inner", fact));
         }
         let text = json!({
-            "model_type": MODEL_TYPE,
+            "model_type": self.family.model_type(),
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "num_hidden_layers": self.kinds.len(),

@@ -55,10 +55,10 @@ fn victim(kinds: &[Kind], new: Kind) -> Option<usize> {
             [_, second, ..] => first_of(Kind::Interval).or(Some(second)),
         },
         Kind::Turn => {
-            let oldest_turn = turns.get(1).or(turns.first()).copied();
+            let second_turn = turns.get(1).or(turns.first()).copied();
             first_of(Kind::Interval)
                 .or(first_of(Kind::Readback))
-                .or(oldest_turn)
+                .or(second_turn)
         }
     }
 }
@@ -102,7 +102,8 @@ impl<B: Device> Session<B> {
         self.keep_checkpoint(kind, true);
     }
 
-    /// Keeps a checkpoint of the state after the last token of the cache, if the options ask for any and it has room.
+    /// Keeps a checkpoint of the state after the last token of the cache if the options ask for any, in the place of
+    /// another one if there is no room.
     pub(super) fn keep_checkpoint(&mut self, kind: Kind, has_logits: bool) {
         let room = (self.checkpoints_limit_bytes / self.checkpoint_bytes()) as usize;
         let (config, len) = (&self.model.config, self.cache.len);

@@ -129,7 +129,7 @@ pub struct Session<B: Device> {
     sequence: Option<Sequence<B>>,
     checkpoints_limit_bytes: u64,
     recording: Level,
-    /// Decode steps per step whose blocks are timed without recording; 0 for none.
+    /// Without recording, the blocks of every n-th decode step are timed; 0: of none.
     block_times_every: usize,
     kv_format: KvFormat,
     /// Computed on first use.

@@ -63,13 +63,13 @@ impl<B: Device> Session<B> {
             sequence.prefills = before.prefills;
             sequence.prefills.retain(|read| read.end <= n_cached);
             sequence.checkpoints = before.checkpoints;
-            (sequence.checkpoints).retain_mut(|checkpoint| {
-                let is_reused = checkpoint.len == n_cached;
-                if is_reused {
+            for checkpoint in &mut sequence.checkpoints {
+                if checkpoint.len == n_cached {
                     checkpoint.kind = Kind::Turn;
                 }
-                checkpoint.len <= n_cached && checkpoint.kind == Kind::Turn
-            });
+            }
+            (sequence.checkpoints)
+                .retain(|checkpoint| checkpoint.len <= n_cached && checkpoint.kind == Kind::Turn);
         }
         if n_cached == prompt.len() {
             sequence.device = DeviceState::LogitsReady;
@@ -79,7 +79,7 @@ impl<B: Device> Session<B> {
         sequence.prefills.push(n_cached..prompt.len());
         self.sequence = Some(sequence);
         if n_cached > 0 {
-            // Its logits belong to a token that nobody will choose again.
+            // Without logits: a prefill follows.
             self.keep_checkpoint(Kind::Turn, false);
         }
         self.begin_prefill();

@@ -115,8 +115,8 @@ impl<B: Device> Session<B> {
     /// Assigns what is encoded next to pass `pass`, and opens the spans that are wanted of it.
     pub(super) fn set_pass(&mut self, pass: usize) {
         let every = self.block_times_every;
-        // The first decode step is timed, so that short answers have block times too.
-        let is_timed = every > 0 && pass > 0 && pass % every == 1 % every;
+        // The first decode step, pass 1, is timed, so that short answers have block times too.
+        let is_timed = every > 0 && pass > 0 && (pass - 1).is_multiple_of(every);
         let least = if is_timed { Level::Block } else { Level::Off };
         let profiler = self.be.profiler();
         profiler.set_level(self.recording.max(least));
@@ -251,7 +251,7 @@ impl<B: Device> Session<B> {
         Ok(())
     }
 
-    /// Encodes one decode step over the first token of row `row` of `lists`, which the host does not know yet.
+    /// Encodes one decode step over the chosen token of row `row` of `lists`, which the host does not know yet.
     pub(super) fn encode_chosen(&mut self, lists: &B::Tensor, row: usize) {
         let (be, model, cache) = (&mut self.be, &self.model, &self.cache);
         self.decode_pass

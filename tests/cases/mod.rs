@@ -33,7 +33,7 @@ pub const ROWS: [usize; 8] = [1, 2, 3, 4, 35, 63, 64, 65];
 /// Below, at and above four lanes, one block of 32 and three blocks; most are multiples of nothing.
 pub const WIDTHS: [usize; 8] = [1, 5, 31, 32, 33, 37, 64, 100];
 pub const QUANTIZED: [WeightFormat; 2] = [WeightFormat::Q8, WeightFormat::Q4];
-pub const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4];
+pub const FORMATS: [WeightFormat; 3] = WeightFormat::ALL;
 
 /// Pseudorandom numbers, the same on every platform (Knuth's MMIX generator).
 pub struct Random(pub u64);

@@ -63,7 +63,7 @@ export async function loadCheckpoint(engine, source, stored, hooks, progress) {
   return { info, memory, tokenizer, chat, chat_fault, timing: { header_ms, weights_ms } };
 }
 
-/** What one unit comes from. */
+/** Loads the weights of the units in order, each from storage, from a packed file or from the checkpoint. */
 class WeightsLoad {
   /** Replies to the requests for `#prefetched_units`, in order. */
   #replies;

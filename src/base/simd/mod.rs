@@ -1,46 +1,66 @@
-//! The 128-bit vector operations that the kernels use, implemented for wasm SIMD128, for SSE4.1 and on plain arrays.
+//! The 128-bit vector operations that the kernels use, implemented for wasm SIMD128, SSE4.1, NEON and on plain arrays.
 //! Multiply-add is never fused and no result is left to the engine's choice, so all implementations give the same bits;
 //! the tests compare them with `portable`.
+
+#[macro_use]
+mod byte_steps;
+mod wide;
+
+pub use wide::{OneGroup, Wide, WideKernel};
+
+cfg_select! {
+    target_arch = "wasm32" => {
+        mod one_width;
+        mod wasm;
+        pub use one_width::{MAX_GROUPS, Width};
+        pub use wasm::{F32x4, I8x16, I16x8, I32x4};
+    }
+    all(target_arch = "x86_64", target_feature = "sse4.1") => {
+        mod x86;
+        mod x86_wide;
+        use x86 as steps;
+        pub use x86::{F32x4, I8x16, I16x8, I32x4};
+        pub use x86_wide::{MAX_GROUPS, Width};
+    }
+    target_arch = "aarch64" => {
+        mod neon;
+        mod one_width;
+        use neon as steps;
+        pub use neon::{F32x4, I8x16, I16x8, I32x4};
+        pub use one_width::{MAX_GROUPS, Width};
+    }
+    _ => {
+        mod one_width;
+        use portable as steps;
+        pub use one_width::{MAX_GROUPS, Width};
+        pub use portable::{F32x4, I8x16, I16x8, I32x4};
+    }
+}
+
+cfg_select! {
+    all(target_arch = "wasm32", target_feature = "relaxed-simd") => {
+        mod wasm_relaxed;
+        use wasm_relaxed as steps;
+    }
+    target_arch = "wasm32" => {
+        mod wasm_plain;
+        use wasm_plain as steps;
+    }
+    _ => {}
+}
 
 #[cfg(any(
     test,
     not(any(
         target_arch = "wasm32",
+        target_arch = "aarch64",
         all(target_arch = "x86_64", target_feature = "sse4.1")
     ))
 ))]
 mod portable;
-#[cfg(target_arch = "wasm32")]
-mod wasm;
-#[cfg(all(target_arch = "wasm32", not(target_feature = "relaxed-simd")))]
-mod wasm_plain;
-#[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-mod wasm_relaxed;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse4.1"))]
-mod x86;
 
-#[cfg(not(any(
-    target_arch = "wasm32",
-    all(target_arch = "x86_64", target_feature = "sse4.1")
-)))]
-pub use portable::{
-    F32x4, I8x16, I16x8, I32x4, Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums,
-    StepWeights, unpack,
-};
-#[cfg(target_arch = "wasm32")]
-pub use wasm::{F32x4, I8x16, I16x8, I32x4};
-#[cfg(all(target_arch = "wasm32", not(target_feature = "relaxed-simd")))]
-pub use wasm_plain::{
+pub use steps::{
     Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights, unpack,
-};
-#[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-pub use wasm_relaxed::{
-    Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights, unpack,
-};
-#[cfg(all(target_arch = "x86_64", target_feature = "sse4.1"))]
-pub use x86::{
-    F32x4, I8x16, I16x8, I32x4, Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums,
-    StepWeights, unpack,
 };
 
 impl F32x4 {

@@ -1,5 +1,5 @@
-//! The vector operations of x86-64 with SSE4.1, which this project's builds enable. 128 bits rather than AVX, so that
-//! kernels tuned natively are tuned for the browser too.
+//! The vector operations of x86-64 with SSE4.1, which this project's builds enable. 128 bits, so that kernels tuned
+//! natively are tuned for the browser too; the matrix products have wider vectors in `x86_wide.rs`.
 
 use core::arch::x86_64::*;
 
@@ -13,6 +13,7 @@ macro_rules! sse {
 }
 
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub struct F32x4(__m128);
 
 impl F32x4 {
@@ -250,28 +251,4 @@ impl NibbleSums {
     }
 }
 
-/// An activation in the form that the kernels load.
-pub type Narrow = i8;
-/// Columns per step of a matrix kernel.
-pub const STEP_COLUMNS: usize = 4;
-/// The unpacked weights of one step of a row group.
-pub type StepWeights = [i8; 16];
-/// The activations of one step, broadcast to the four rows of a group.
-pub type StepActivations = Quad;
-/// Accumulators of a matrix kernel.
-pub type StepSums = NibbleSums;
-
-/// Unpacks eight columns of a row group into steps.
-#[inline(always)]
-pub fn unpack(bytes: I8x16, [low, high]: [&mut StepWeights; 8 / STEP_COLUMNS]) {
-    bytes.low_nibbles().store(low);
-    bytes.high_nibbles().store(high);
-}
-
-impl StepSums {
-    /// Adds the products of one step.
-    #[inline(always)]
-    pub fn add_step(self, a: StepActivations, weights: &StepWeights) -> Self {
-        self.add_products(a, I8x16::load(weights))
-    }
-}
+byte_steps!();

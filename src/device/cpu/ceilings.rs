@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use crate::base::clock::now_us;
 use crate::base::simd::{
-    F32x4, I8x16, I16x8, I32x4, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
+    F32x4, I8x16, I32x4, MAX_GROUPS, STEP_COLUMNS, StepWeights, Wide, WideKernel, Width,
 };
 use crate::ops::device::Ceilings;
 use crate::threads::pool::{Pieces, Pool};
@@ -15,9 +15,9 @@ use crate::threads::pool::{Pieces, Pool};
 const ROUNDS: usize = 60;
 /// More than one core's share of the last-level cache of a large server.
 const READ_BYTES: usize = 96 << 20;
-/// Independent accumulators: enough to hide the latency of an accumulation, few enough that they and the other operand
-/// of each int8 product fit the registers.
-const INT8_CHAINS: usize = 6;
+/// Vectors of weights times vectors of activations in a step, as in the matrix kernels: their products are enough
+/// independent accumulations to hide the latency of one, few enough that they and their operands fit the registers.
+const SIDE: usize = 3;
 const F32_CHAINS: usize = 12;
 const STEPS: u32 = 400_000;
 const WARM_UP_US: f64 = 3e5;
@@ -25,6 +25,7 @@ const WARM_UP_US: f64 = 3e5;
 /// Measures the ceilings of `pool`; takes about a second.
 pub fn measure(pool: &Pool) -> Ceilings {
     let threads = pool.threads();
+    let width = Width::widest();
     let mut results = vec![0.0f32; threads];
     let best_us = |results: &mut [f32], body: &(dyn Fn(usize) -> f32 + Sync)| {
         let rounds = (0..ROUNDS).map(|_| {
@@ -40,13 +41,13 @@ pub fn measure(pool: &Pool) -> Ceilings {
     let start_us = now_us();
     while now_us() - start_us < WARM_UP_US {
         pool.run(threads, (), |_, ()| {
-            black_box(int8());
+            black_box(width.run(Int8));
         });
     }
-    let products = |chains: usize| f64::from(STEPS) * (chains * threads) as f64;
-    let int8_us = best_us(&mut results, &|_| int8());
-    let int16_us = best_us(&mut results, &|_| int16());
-    let f32_us = best_us(&mut results, &|_| f32());
+    let vectors = |chains: usize| f64::from(STEPS) * (chains * width.groups() * threads) as f64;
+    let int8_us = best_us(&mut results, &|_| width.run(Int8));
+    let int16_us = best_us(&mut results, &|_| width.run(Int16));
+    let f32_us = best_us(&mut results, &|_| width.run(F32));
     // Each thread reads its own range in four streams, like the matrix-vector kernels.
     let memory = vec![[1i8; 16]; READ_BYTES / 16];
     let share = memory.len() / threads;
@@ -56,58 +57,97 @@ pub fn measure(pool: &Pool) -> Ceilings {
     black_box(results);
     Ceilings {
         threads,
-        int8_gmacs_per_s: products(INT8_CHAINS) * (4 * STEP_COLUMNS) as f64 / int8_us / 1e3,
-        int16_gmacs_per_s: products(INT8_CHAINS) * 8.0 / int16_us / 1e3,
-        f32_gmacs_per_s: products(F32_CHAINS) * 4.0 / f32_us / 1e3,
+        int8_gmacs_per_s: vectors(SIDE * SIDE) * (4 * STEP_COLUMNS) as f64 / int8_us / 1e3,
+        int16_gmacs_per_s: vectors(SIDE * SIDE) * 8.0 / int16_us / 1e3,
+        f32_gmacs_per_s: vectors(F32_CHAINS) * 4.0 / f32_us / 1e3,
         read_gb_per_s: (share * threads * 16) as f64 / read_us / 1e3,
     }
 }
 
-#[inline(never)]
-fn int8() -> f32 {
-    const N_WEIGHTS: usize = 64;
-    let weights = black_box([StepWeights::default(); N_WEIGHTS]);
-    let activations = black_box([[1; STEP_COLUMNS]; INT8_CHAINS]);
-    let a = activations.each_ref().map(StepActivations::load);
-    let mut sums = [StepSums::start(&[0; 2]); INT8_CHAINS];
-    for step in 0..STEPS as usize {
-        // Different weights in each step, or the compiler would hoist the products out of the loop.
-        let weights = &weights[step % N_WEIGHTS];
-        for (sum, a) in sums.iter_mut().zip(a) {
-            *sum = sum.add_step(a, weights);
+const N_WEIGHTS: usize = 64;
+
+/// Multiply-adds in the steps of the q4 kernel.
+struct Int8;
+
+impl WideKernel for Int8 {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<W: Wide>(self) -> f32 {
+        let weights = black_box([[StepWeights::default(); MAX_GROUPS]; N_WEIGHTS]);
+        let activations = black_box([[1; STEP_COLUMNS]; SIDE]);
+        let mut sums = [[W::start(&[0; 2]); SIDE]; SIDE];
+        for step in 0..STEPS as usize {
+            for (v, sums) in sums.iter_mut().enumerate() {
+                // Different weights in each step, or the compiler would hoist the products out of the loop.
+                let weights = &weights[(step + v) % N_WEIGHTS];
+                for (sum, a) in sums.iter_mut().zip(&activations) {
+                    *sum = W::add_step(*sum, W::step(a), weights);
+                }
+            }
         }
+        total::<W>(sums.map(|sums| sums.map(|sum| W::scaled(sum, &[[1; 4]; MAX_GROUPS]))))
     }
-    let total = sums.map(|sum| sum.scaled(&[1; 4]).to_f32().sum());
-    total.iter().sum()
 }
 
-#[inline(never)]
-fn int16() -> f32 {
-    const N_WEIGHTS: usize = 64;
-    let weights = black_box([[1i16; 8]; N_WEIGHTS]);
-    let activations = black_box([[1i16; 2]; INT8_CHAINS]);
-    let a = activations.each_ref().map(I16x8::splat_pair);
-    let mut sums = [I32x4::splat(0); INT8_CHAINS];
-    for step in 0..STEPS as usize {
-        let weights = I16x8::load(&weights[step % N_WEIGHTS]);
-        for (sum, a) in sums.iter_mut().zip(a) {
-            *sum = sum.add(weights.dot_pairs(a));
+/// Multiply-adds in the steps of the q8 kernel.
+struct Int16;
+
+impl WideKernel for Int16 {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<W: Wide>(self) -> f32 {
+        let weights = black_box([[[1i16; 8]; MAX_GROUPS]; N_WEIGHTS]);
+        let activations = black_box([[1i16; 2]; SIDE]);
+        let mut sums = [[W::zero(); SIDE]; SIDE];
+        for step in 0..STEPS as usize {
+            for (v, sums) in sums.iter_mut().enumerate() {
+                let weights = &weights[(step + v) % N_WEIGHTS];
+                for (sum, a) in sums.iter_mut().zip(&activations) {
+                    *sum = W::add_pair(*sum, weights, W::pair(a));
+                }
+            }
         }
+        total::<W>(sums)
     }
-    sums.iter().map(|sum| sum.to_f32().sum()).sum()
 }
 
-#[inline(never)]
-fn f32() -> f32 {
-    let (a, b) = (F32x4::splat(black_box(1e-9)), F32x4::splat(black_box(0.5)));
-    let mut sums = [F32x4::splat(0.0); F32_CHAINS];
-    for _ in 0..STEPS {
-        for sum in &mut sums {
-            // The accumulator is an operand, or the compiler would hoist the product out of the loop.
-            *sum = a.mul_add(*sum, b);
+/// Multiply-adds in f32.
+struct F32;
+
+impl WideKernel for F32 {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<W: Wide>(self) -> f32 {
+        let (a, b) = (
+            W::repeat(&[black_box(1e-9); 4]),
+            W::repeat(&[black_box(0.5); 4]),
+        );
+        let mut sums = [W::load(&[F32x4::splat(0.0); MAX_GROUPS]); F32_CHAINS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                // The accumulator is an operand, or the compiler would hoist the product out of the loop.
+                *sum = W::mul_add(a, *sum, b);
+            }
         }
+        sums.map(sum_of::<W>).iter().sum()
     }
-    sums.map(F32x4::sum).iter().sum()
+}
+
+#[inline(always)]
+fn total<W: Wide>(sums: [[W::I32; SIDE]; SIDE]) -> f32 {
+    let zero = W::load(&[F32x4::splat(0.0); MAX_GROUPS]);
+    let floats = |sum| sum_of::<W>(W::add_scaled(zero, sum, 1.0));
+    sums.into_iter().flatten().map(floats).sum()
+}
+
+#[inline(always)]
+fn sum_of<W: Wide>(v: W::F32) -> f32 {
+    let mut groups = [F32x4::splat(0.0); MAX_GROUPS];
+    W::store(v, &mut groups);
+    groups.map(F32x4::sum).iter().sum()
 }
 
 #[inline(never)]

@@ -72,7 +72,7 @@ impl Run {
         check(
             known,
             "conditions.weights",
-            Fact::not_one_of(weights, "f32, q8, q4"),
+            Fact::not_one_of(weights, &WeightFormat::names()),
         )?;
         for (field, value) in [
             ("made_ms", self.made_ms),

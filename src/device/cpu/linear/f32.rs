@@ -2,7 +2,7 @@
 //! and a tail. Relaxed SIMD's multiply-add is not used, because engines may fuse it or not, and logits would differ
 //! between machines.
 
-use crate::base::simd::F32x4;
+use crate::base::simd::{F32x4, Wide, WideKernel, Width};
 use crate::device::cpu::linear::{GROUP, PANEL, Product};
 
 /// Columns of activations per read of four rows.
@@ -13,6 +13,7 @@ pub struct F32Product<'a> {
     pub x: &'a [f32],      // [T, cols]
     pub rows: usize,
     pub cols: usize,
+    pub width: Width,
 }
 
 impl F32Product<'_> {
@@ -22,7 +23,10 @@ impl F32Product<'_> {
         let last = self.rows - 1;
         let row = |r: usize| &self.values[(first + r).min(last) * self.cols..][..self.cols];
         let column = |c: usize| &self.x[(t + c) * self.cols..][..self.cols];
-        kernel(std::array::from_fn(row), std::array::from_fn(column))
+        self.width.run(GroupKernel {
+            rows: std::array::from_fn(row),
+            columns: std::array::from_fn(column),
+        })
     }
 }
 
@@ -52,26 +56,46 @@ impl Product for F32Product<'_> {
     }
 }
 
-#[inline(never)]
-fn kernel<const C: usize>(rows: [&[f32]; GROUP], columns: [&[f32]; C]) -> [F32x4; C] {
-    let n4 = rows[0].len() / 4;
-    let rows4 = rows.map(|row| &row.as_chunks::<4>().0[..n4]);
-    let columns4 = columns.map(|column| &column.as_chunks::<4>().0[..n4]);
-    let mut lanes = [[F32x4::splat(0.0); GROUP]; C];
-    for i in 0..n4 {
-        let weights = rows4.map(|row| F32x4::load(&row[i]));
-        for c in 0..C {
-            let x = F32x4::load(&columns4[c][i]);
-            for r in 0..GROUP {
-                lanes[c][r] = lanes[c][r].mul_add(weights[r], x);
+/// A row group times `C` rows of x.
+struct GroupKernel<'a, const C: usize> {
+    rows: [&'a [f32]; GROUP],
+    columns: [&'a [f32]; C],
+}
+
+impl<const C: usize> WideKernel for GroupKernel<'_, C> {
+    type Output = [F32x4; C];
+
+    #[inline(always)]
+    fn run<W: Wide>(self) -> [F32x4; C] {
+        let (rows, columns) = (self.rows, self.columns);
+        let n_vectors = GROUP / W::GROUPS;
+        let n4 = rows[0].len() / 4;
+        let rows4 = rows.map(|row| &row.as_chunks::<4>().0[..n4]);
+        let columns4 = columns.map(|column| &column.as_chunks::<4>().0[..n4]);
+        let zero = W::load(&[F32x4::splat(0.0); GROUP]);
+        let mut wide = [[zero; GROUP]; C]; // the first `n_vectors` are used
+        for i in 0..n4 {
+            let mut weights = [zero; GROUP];
+            for v in 0..n_vectors {
+                weights[v] = W::load_rows(|row| &rows4[v * W::GROUPS + row][i]);
+            }
+            for c in 0..C {
+                let x = W::repeat(&columns4[c][i]);
+                for v in 0..n_vectors {
+                    wide[c][v] = W::mul_add(wide[c][v], weights[v], x);
+                }
             }
         }
+        std::array::from_fn(|c| {
+            let mut lanes = [F32x4::splat(0.0); GROUP];
+            for v in 0..n_vectors {
+                W::store(wide[c][v], &mut lanes[v * W::GROUPS..]);
+            }
+            let sums: [f32; GROUP] = std::array::from_fn(|r| {
+                let tail = rows[r][n4 * 4..].iter().zip(&columns[c][n4 * 4..]);
+                lanes[r].sum() + tail.map(|(w, x)| w * x).sum::<f32>()
+            });
+            F32x4::load(&sums)
+        })
     }
-    std::array::from_fn(|c| {
-        let sums: [f32; GROUP] = std::array::from_fn(|r| {
-            let tail = rows[r][n4 * 4..].iter().zip(&columns[c][n4 * 4..]);
-            lanes[c][r].sum() + tail.map(|(w, x)| w * x).sum::<f32>()
-        });
-        F32x4::load(&sums)
-    })
 }

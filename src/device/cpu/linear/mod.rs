@@ -3,8 +3,8 @@
 //!
 //! Rows are processed in groups of four, one row per lane. One row of activations is a matrix-vector product, bound by
 //! memory: each thread reads four distant regions of its rows at once, because a single stream of loads does not
-//! saturate memory. Several rows are a matrix-matrix product, bound by arithmetic: a panel of twelve rows is unpacked
-//! into the L1 cache and multiplied with three columns at a time.
+//! saturate memory. Several rows are a matrix-matrix product, bound by arithmetic: a panel of rows is unpacked into the
+//! L1 cache, and three vectors of rows are multiplied with three columns at a time.
 //!
 //! Every row is summed in the same order whatever the number of threads or of rows of activations, so prefill and
 //! decode agree bit for bit on equal inputs.
@@ -15,7 +15,7 @@ mod q4;
 mod q8;
 
 use crate::base::quant::{BLOCK, StoredRow, WeightFormat};
-use crate::base::simd::F32x4;
+use crate::base::simd::{F32x4, MAX_GROUPS, Width};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::{Linear, Weight};
@@ -29,8 +29,13 @@ use q8::{Q8Block, Q8Product};
 const GROUP: usize = 4;
 /// Groups that a matrix-vector kernel reads at once.
 const STREAMS: usize = 4;
-/// Groups per panel of a matrix-matrix kernel.
-const PANEL: usize = 3;
+/// Vectors of groups that a matrix-matrix kernel multiplies at once.
+const VECTORS: usize = 3;
+/// Groups per panel of a matrix-matrix kernel: that many of the widest vectors.
+const PANEL: usize = VECTORS * MAX_GROUPS;
+/// Groups of which both kernels leave none over.
+const WHOLE: usize = VECTORS * STREAMS;
+const _: () = assert!(WHOLE.is_multiple_of(PANEL));
 /// Parts of W per thread: enough that a slow thread delays the others little, few enough for long streams.
 const PARTS_PER_THREAD: usize = 6;
 /// Rows of activations that are multiplied with a panel before the next one is unpacked.
@@ -48,10 +53,13 @@ pub fn linear(
     accumulate: bool,
     y: &mut CpuTensor,
 ) {
-    let bias = linear.bias.as_ref().map(CpuTensor::values);
-    let y = y.resize(x.rows());
-    let weight = &linear.weight;
-    weight.multiply(pool, activations, x.values(), bias, accumulate, y);
+    let output = Output {
+        bias: linear.bias.as_ref().map(CpuTensor::values),
+        accumulate,
+        y: y.resize(x.rows()),
+    };
+    let (weight, width) = (&linear.weight, Width::widest());
+    weight.multiply(pool, width, activations, x.values(), output);
 }
 
 /// A weight matrix `[rows, cols]` in the kernels' layout.
@@ -135,6 +143,13 @@ trait Tiles {
             self.tile(t, std::array::from_mut(sums));
         }
     }
+}
+
+/// Where a product goes: y = W·x + bias, or y += W·x + bias.
+struct Output<'a> {
+    bias: Option<&'a [f32]>, // [rows]
+    accumulate: bool,
+    y: &'a mut [f32], // [T, rows]
 }
 
 /// Epilogue of a product: scale, bias, and store or accumulate.
@@ -327,15 +342,18 @@ impl CpuWeight {
         }
     }
 
-    /// y = W·x + bias, or y += W·x + bias. `x [T, cols]`, `y [T, rows]`, `bias [rows]`
+    /// `x [T, cols]`; `width` changes the time taken, not the result.
     fn multiply(
         &self,
         pool: &Pool,
+        width: Width,
         activations: &mut Activations,
         x: &[f32],
-        bias: Option<&[f32]>,
-        accumulate: bool,
-        y: &mut [f32],
+        Output {
+            bias,
+            accumulate,
+            y,
+        }: Output,
     ) {
         let (rows, cols) = (self.rows, self.cols);
         let n_blocks = cols.div_ceil(BLOCK);
@@ -351,17 +369,18 @@ impl CpuWeight {
                     x,
                     rows,
                     cols,
+                    width,
                 };
                 run(pool, &product, rows, &epilogue(None), y);
             }
             Layout::Q8 { row_scale, blocks } => {
                 let activations = activations.q8(pool, x, cols);
-                let product = Q8Product::new(blocks, activations, n_blocks);
+                let product = Q8Product::new(blocks, activations, n_blocks, width);
                 run(pool, &product, rows, &epilogue(Some(row_scale)), y);
             }
             Layout::Q4 { row_scale, pairs } => {
                 let activations = activations.q4(pool, x, cols);
-                let product = Q4Product::new(pairs, activations, n_blocks.div_ceil(2));
+                let product = Q4Product::new(pairs, activations, n_blocks.div_ceil(2), width);
                 run(pool, &product, rows, &epilogue(Some(row_scale)), y);
             }
         }
@@ -371,8 +390,8 @@ impl CpuWeight {
 /// Distributes the groups of W over the threads. // y [T, rows]
 fn run<P: Product>(pool: &Pool, product: &P, rows: usize, epilogue: &Epilogue, y: &mut [f32]) {
     let groups = rows.div_ceil(GROUP);
-    let share =
-        (groups.div_ceil(pool.threads() * PARTS_PER_THREAD)).next_multiple_of(PANEL * STREAMS);
+    let share = groups.div_ceil(pool.threads() * PARTS_PER_THREAD);
+    let share = share.next_multiple_of(WHOLE);
     let t_rows = y.len() / rows;
     let stripes = Stripes::of_columns(y, rows, share * GROUP);
     pool.run(groups.div_ceil(share), stripes, |part, mut stripe| {
@@ -433,12 +452,58 @@ fn run_matrix<P: Product>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Rows, columns and tokens that fill no group, vector, panel, block, strip or tile.
+    #[test]
+    fn vectors_of_every_width_give_the_same_bits() {
+        let (rows, cols, n_tokens) = (203, 1109, 71);
+        let mut seed = 1u32;
+        let mut random = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let values: Vec<f32> = (0..rows * cols).map(|_| random()).collect();
+        let mut x: Vec<f32> = (0..n_tokens * cols).map(|_| random()).collect();
+        // Blocks of the largest quants, and a number that must reach the results as it is.
+        x[..cols].fill(1.0);
+        x[3 * cols + 5] = f32::INFINITY;
+        let bias: Vec<f32> = (0..rows).map(|_| random()).collect();
+        for format in WeightFormat::ALL {
+            let host = StoredMatrix::from_values(format, cols, &values);
+            let pool = Pool::new(2);
+            let mut arriving = ArrivingWeight::new(format, rows, cols);
+            arriving.push_rows(&pool, &host.bytes);
+            let weight = arriving.finish();
+            for n_tokens in [1, 2, 5, n_tokens] {
+                let results = Width::available().map(|width| {
+                    let mut y = vec![0.5; n_tokens * rows];
+                    let output = Output {
+                        bias: Some(&bias),
+                        accumulate: true,
+                        y: &mut y,
+                    };
+                    let x = &x[..n_tokens * cols];
+                    weight.multiply(&pool, width, &mut Activations::default(), x, output);
+                    (width, y)
+                });
+                let results: Vec<_> = results.collect();
+                assert!(results[0].1[1..rows].iter().all(|y| y.is_finite()));
+                for (width, y) in &results[1..] {
+                    let same = |(a, b): (&f32, &f32)| {
+                        a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
+                    };
+                    let what = format!("{format:?}, {n_tokens} tokens, {width:?}");
+                    assert!(y.iter().zip(&results[0].1).all(same), "{what}");
+                }
+            }
+        }
+    }
     use crate::base::quant::{StoredMatrix, WeightFormat};
 
     /// In pieces that begin and end inside groups of rows.
     #[test]
     fn a_packed_row_dequantises_to_the_host_row() {
-        for format in [WeightFormat::F32, WeightFormat::Q8, WeightFormat::Q4] {
+        for format in WeightFormat::ALL {
             let (rows, cols) = (14, 45);
             let values: Vec<f32> = (0..rows * cols)
                 .map(|i| ((i / cols * 31 + i % cols * 17) % 23) as f32 - 11.0)

@@ -12,17 +12,17 @@ use std::hint::black_box;
 
 use crate::base::quant::{BLOCK, StoredRow};
 use crate::base::simd::{
-    F32x4, I8x16, I32x4, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
-    unpack,
+    F32x4, I8x16, I32x4, MAX_GROUPS, NibbleSums, Quad, STEP_COLUMNS, StepWeights, Wide, WideKernel,
+    Width, unpack,
 };
 use crate::device::cpu::linear::activations::Q4Activation;
-use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles};
+use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles, VECTORS};
 
 /// Steps per block in a matrix kernel.
 const STEPS: usize = BLOCK / STEP_COLUMNS;
-/// Pairs of blocks of a panel that are unpacked at once: 13 KB (24 without relaxed SIMD), which leaves room for the
-/// activations in the L1 cache.
-const RUN: usize = 16;
+/// Pairs of blocks of a panel that are unpacked at once: 13 KB (24 in wasm without relaxed SIMD), which leaves room for
+/// the activations in the L1 cache.
+const RUN: usize = 16 / MAX_GROUPS;
 
 /// 32 columns of four rows. In vector v, bytes 4r..4r+4 hold row r: columns 8v..8v+4 in the low nibbles, 8v+4..8v+8 in
 /// the high ones.
@@ -84,6 +84,7 @@ pub struct Q4Product<'a> {
     pairs: &'a [Q4Pair],             // [groups, n_pairs]
     activations: &'a [Q4Activation], // [T, n_pairs]
     n_pairs: usize,
+    width: Width,
     /// Four and [`STEPS`], hidden from the optimiser.
     n_vectors: usize,
     n_steps: usize,
@@ -98,11 +99,17 @@ pub struct PanelBlock {
 }
 
 impl<'a> Q4Product<'a> {
-    pub fn new(pairs: &'a [Q4Pair], activations: &'a [Q4Activation], n_pairs: usize) -> Self {
+    pub fn new(
+        pairs: &'a [Q4Pair],
+        activations: &'a [Q4Activation],
+        n_pairs: usize,
+        width: Width,
+    ) -> Self {
         Q4Product {
             pairs,
             activations,
             n_pairs,
+            width,
             n_vectors: black_box(4),
             n_steps: black_box(STEPS),
         }
@@ -172,7 +179,12 @@ impl Tiles for PanelRun<'_> {
         let columns = std::array::from_fn(|c| {
             &product.activations[(t + c) * product.n_pairs + self.start..][..self.panel.len()]
         });
-        matrix_kernel(self.panel, columns, product.n_steps, sums);
+        product.width.run(MatrixKernel {
+            panel: self.panel,
+            columns,
+            n_steps: product.n_steps,
+            sums,
+        });
     }
 }
 
@@ -225,43 +237,63 @@ fn unpack_group(blocks: &[Q4Block], g: usize, panel: &mut [PanelBlock]) {
 }
 
 /// A panel times `C` rows of activations, added to `sums`.
-#[inline(never)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "one index for the weights and every column, in loops of this shape only"
-)]
-fn matrix_kernel<const C: usize>(
-    panel: &[[PanelBlock; 2]],
-    columns: [&[Q4Activation]; C],
+struct MatrixKernel<'a, const C: usize> {
+    panel: &'a [[PanelBlock; 2]],
+    columns: [&'a [Q4Activation]; C],
     n_steps: usize,
-    sums: &mut [[F32x4; PANEL]; C],
-) {
-    let columns = columns.map(|column| &column[..panel.len()]);
-    for (pair, weights) in panel.iter().enumerate() {
-        let columns = columns.map(|column| &column[pair]);
-        let mut scaled = [[I32x4::splat(0); PANEL]; C];
-        for (half, weights) in weights.iter().enumerate() {
-            let columns = columns.map(|a| &a.halves[half]);
-            let steps = columns.map(|a| a.quads.as_flattened().as_chunks::<STEP_COLUMNS>().0);
-            let mut products = columns.map(|a| [StepSums::start(&a.correction); PANEL]);
-            for step in 0..n_steps.min(STEPS) {
+    sums: &'a mut [[F32x4; PANEL]; C],
+}
+
+impl<const C: usize> WideKernel for MatrixKernel<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(mut self) {
+        for first in (0..PANEL).step_by(VECTORS * W::GROUPS) {
+            self.multiply::<W>(first);
+        }
+    }
+}
+
+impl<const C: usize> MatrixKernel<'_, C> {
+    /// For the groups from `first` on, [`VECTORS`] vectors of them.
+    #[inline(always)]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "one index for the weights and every column, in loops of this shape only"
+    )]
+    fn multiply<W: Wide>(&mut self, first: usize) {
+        let columns = self.columns.map(|column| &column[..self.panel.len()]);
+        let group = |v: usize| first + v * W::GROUPS;
+        for (pair, weights) in self.panel.iter().enumerate() {
+            let columns = columns.map(|column| &column[pair]);
+            let mut scaled = [[W::zero(); VECTORS]; C];
+            for (half, weights) in weights.iter().enumerate() {
+                let columns = columns.map(|a| &a.halves[half]);
+                let steps = columns.map(|a| a.quads.as_flattened().as_chunks::<STEP_COLUMNS>().0);
+                let mut products = columns.map(|a| [W::start(&a.correction); VECTORS]);
+                for step in 0..self.n_steps.min(STEPS) {
+                    for c in 0..C {
+                        let a = W::step(&steps[c][step]);
+                        for v in 0..VECTORS {
+                            let weights = &weights.steps[step][group(v)..];
+                            products[c][v] = W::add_step(products[c][v], a, weights);
+                        }
+                    }
+                }
                 for c in 0..C {
-                    let a = StepActivations::load(&steps[c][step]);
-                    for g in 0..PANEL {
-                        products[c][g] = products[c][g].add_step(a, &weights.steps[step][g]);
+                    for v in 0..VECTORS {
+                        let products = W::scaled(products[c][v], &weights.scale[group(v)..]);
+                        scaled[c][v] = W::add(scaled[c][v], products);
                     }
                 }
             }
             for c in 0..C {
-                for g in 0..PANEL {
-                    scaled[c][g] = scaled[c][g].add(products[c][g].scaled(&weights.scale[g]));
+                for v in 0..VECTORS {
+                    let sums = &mut self.sums[c][group(v)..];
+                    let sum = W::add_scaled(W::load(sums), scaled[c][v], columns[c].scale);
+                    W::store(sum, sums);
                 }
-            }
-        }
-        for c in 0..C {
-            let scale = F32x4::splat(columns[c].scale);
-            for g in 0..PANEL {
-                sums[c][g] = sums[c][g].mul_add(scaled[c][g].to_f32(), scale);
             }
         }
     }

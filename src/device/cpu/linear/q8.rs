@@ -5,12 +5,12 @@
 use std::hint::black_box;
 
 use crate::base::quant::{BLOCK, StoredRow};
-use crate::base::simd::{F32x4, I8x16, I16x8, I32x4};
+use crate::base::simd::{F32x4, I8x16, I16x8, I32x4, MAX_GROUPS, Wide, WideKernel, Width};
 use crate::device::cpu::linear::activations::Q8Activation;
-use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles};
+use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles, VECTORS};
 
 /// Blocks of a panel that are unpacked at once: 12 KB.
-const RUN: usize = 16;
+const RUN: usize = 16 / MAX_GROUPS;
 
 /// 32 columns of four rows. In half h of vector v, bytes 2r and 2r+1 are the columns 4v+2h and 4v+2h+1 of row r.
 #[derive(Clone, Copy)]
@@ -54,6 +54,7 @@ pub struct Q8Product<'a> {
     blocks: &'a [Q8Block],           // [groups, n_blocks]
     activations: &'a [Q8Activation], // [T, n_blocks]
     n_blocks: usize,
+    width: Width,
     /// Eight and sixteen, hidden from the optimiser as in `q4.rs`.
     n_vectors: usize,
     n_steps: usize,
@@ -67,11 +68,17 @@ pub struct PanelBlock {
 }
 
 impl<'a> Q8Product<'a> {
-    pub fn new(blocks: &'a [Q8Block], activations: &'a [Q8Activation], n_blocks: usize) -> Self {
+    pub fn new(
+        blocks: &'a [Q8Block],
+        activations: &'a [Q8Activation],
+        n_blocks: usize,
+        width: Width,
+    ) -> Self {
         Q8Product {
             blocks,
             activations,
             n_blocks,
+            width,
             n_vectors: black_box(8),
             n_steps: black_box(16),
         }
@@ -140,7 +147,12 @@ impl Tiles for PanelRun<'_> {
         let columns = std::array::from_fn(|c| {
             &product.activations[(t + c) * product.n_blocks + self.start..][..self.panel.len()]
         });
-        matrix_kernel(self.panel, columns, product.n_steps, sums);
+        product.width.run(MatrixKernel {
+            panel: self.panel,
+            columns,
+            n_steps: product.n_steps,
+            sums,
+        });
     }
 }
 
@@ -196,29 +208,52 @@ fn unpack(blocks: &[Q8Block], g: usize, panel: &mut [PanelBlock]) {
 }
 
 /// A panel times `C` rows of activations, added to `sums`.
-#[inline(never)]
-fn matrix_kernel<const C: usize>(
-    panel: &[PanelBlock],
-    columns: [&[Q8Activation]; C],
+struct MatrixKernel<'a, const C: usize> {
+    panel: &'a [PanelBlock],
+    columns: [&'a [Q8Activation]; C],
     n_steps: usize,
-    sums: &mut [[F32x4; PANEL]; C],
-) {
-    let columns = columns.map(|column| &column[..panel.len()]);
-    for (block, weights) in panel.iter().enumerate() {
-        let mut products = [[I32x4::splat(0); PANEL]; C];
-        for step in 0..n_steps.min(16) {
-            let weights = weights.steps[step].each_ref().map(I16x8::load);
-            for c in 0..C {
-                let a = I16x8::splat_pair(&columns[c][block].pairs[step]);
-                for g in 0..PANEL {
-                    products[c][g] = products[c][g].add(weights[g].dot_pairs(a));
+    sums: &'a mut [[F32x4; PANEL]; C],
+}
+
+impl<const C: usize> WideKernel for MatrixKernel<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(mut self) {
+        for first in (0..PANEL).step_by(VECTORS * W::GROUPS) {
+            self.multiply::<W>(first);
+        }
+    }
+}
+
+impl<const C: usize> MatrixKernel<'_, C> {
+    /// For the groups from `first` on, [`VECTORS`] vectors of them.
+    #[inline(always)]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "one index for the products, the weights and the sums"
+    )]
+    fn multiply<W: Wide>(&mut self, first: usize) {
+        let columns = self.columns.map(|column| &column[..self.panel.len()]);
+        let group = |v: usize| first + v * W::GROUPS;
+        for (block, weights) in self.panel.iter().enumerate() {
+            let mut products = [[W::zero(); VECTORS]; C];
+            for step in 0..self.n_steps.min(16) {
+                for c in 0..C {
+                    let a = W::pair(&columns[c][block].pairs[step]);
+                    for v in 0..VECTORS {
+                        let weights = &weights.steps[step][group(v)..];
+                        products[c][v] = W::add_pair(products[c][v], weights, a);
+                    }
                 }
             }
-        }
-        for c in 0..C {
-            let scale = F32x4::splat(columns[c][block].scale);
-            for g in 0..PANEL {
-                sums[c][g] = add_scaled(sums[c][g], products[c][g], &weights.scale[g], scale);
+            for c in 0..C {
+                for v in 0..VECTORS {
+                    let (sums, scale) = (&mut self.sums[c][group(v)..], &weights.scale[group(v)..]);
+                    let a_scale = columns[c][block].scale;
+                    let sum = W::add_row_scaled(W::load(sums), products[c][v], scale, a_scale);
+                    W::store(sum, sums);
+                }
             }
         }
     }

@@ -1,0 +1,33 @@
+//! Targets whose vectors have one width.
+
+use crate::base::simd::{OneGroup, Wide, WideKernel};
+
+/// Row groups of the widest vectors.
+pub const MAX_GROUPS: usize = 1;
+
+/// The width of a processor's vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Width;
+
+impl Width {
+    /// The widest vectors that this processor has.
+    pub fn widest() -> Width {
+        Width
+    }
+
+    /// All widths that this processor has.
+    #[cfg(test)]
+    pub fn available() -> impl Iterator<Item = Width> {
+        [Width].into_iter()
+    }
+
+    /// Row groups per vector.
+    pub fn groups(self) -> usize {
+        OneGroup::GROUPS
+    }
+
+    #[inline(always)]
+    pub fn run<K: WideKernel>(self, kernel: K) -> K::Output {
+        kernel.run::<OneGroup>()
+    }
+}
