@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -18,6 +19,7 @@ use zamba2::text::chat::{ChatTemplate, Content, Message};
 
 use super::device::{Device, Opened};
 use super::generate::{Answer, GenerationArguments, answer, summary};
+use super::interrupt::{self, Answering};
 use super::{Failure, OpenArguments, print, print_json, say};
 
 const SCHEMA: &str = "zamba2-chat/1";
@@ -28,7 +30,8 @@ const HELP: &str = "/save FILE keeps the conversation with the model's state, /l
 ///
 /// Answers go to standard output, figures and remarks to standard error; with --json there is one object per answer
 /// instead. Lines that begin with / are commands: /help lists them. On a terminal an error is shown and the
-/// conversation goes on; from a file or a pipe the first one ends it. Ctrl-C ends the program at once.
+/// conversation goes on; from a file or a pipe the first one ends it. Ctrl-C ends the answer that is being written, which
+/// counts as it is, and otherwise the program.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -138,6 +141,7 @@ fn run_on<B: Device>(
     if let Some(file) = &arguments.load {
         chat.load(file)?;
     }
+    interrupt::install();
     chat.converse()
 }
 
@@ -215,8 +219,17 @@ impl<B: Device> Chat<B> {
         let tokenizer = self.session.tokenizer()?;
         let now = LocalTime::now();
         let prompt = (self.template).encode(tokenizer, &self.messages, Content::Plain, now)?;
+        let answering = Answering::begin();
         let json = self.json;
-        let on_text = |text: &str| if json { Ok(()) } else { print(text) };
+        let on_text = |text: &str| {
+            if !json {
+                print(text)?;
+            }
+            Ok(match answering.is_interrupted() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            })
+        };
         answer(
             &mut self.session,
             &prompt,

@@ -2,6 +2,7 @@
 //! `zamba2 chat` has in common with it.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -89,7 +90,8 @@ pub struct GenerationArguments {
 pub struct Answer {
     pub text: String,
     pub tokens: Vec<u32>,
-    pub reason: StopReason,
+    /// None if the user interrupted it.
+    pub reason: Option<StopReason>,
     pub prompt_tokens: usize,
     /// Tokens of the prompt that were not read again.
     pub cached_tokens: usize,
@@ -192,7 +194,10 @@ fn run_on<B: Device>(
     }
     let (prompt, end_token) = prompt.tokens(session.tokenizer()?)?;
     options.end_tokens.extend(end_token);
-    let on_text = |text: &str| if json { Ok(()) } else { print(text) };
+    let on_text = |text: &str| {
+        let printed = if json { Ok(()) } else { print(text) };
+        printed.map(ControlFlow::Continue)
+    };
     let answer = answer(&mut session, &prompt, options, start_us, on_text)?;
     if let Some(file) = &arguments.prompt_cache {
         let bytes = block_on(session.snapshot(""))?;
@@ -220,14 +225,14 @@ fn read_prompt_cache<B: Device>(session: &mut Session<B>, file: &Path) -> Result
     block_on(session.restore(&bytes)).map(drop)
 }
 
-/// Runs `prompt` to its end and gives each piece of text to `on_text`. The time to the first token counts from
+/// Runs `prompt` to its end, or until `on_text`, which gets each piece of text, breaks off. The time to the first token counts from
 /// `start_us`.
 pub fn answer<B: Device>(
     session: &mut Session<B>,
     prompt: &[u32],
     options: GenerateOptions,
     start_us: f64,
-    mut on_text: impl FnMut(&str) -> Result<(), Failure>,
+    mut on_text: impl FnMut(&str) -> Result<ControlFlow<()>, Failure>,
 ) -> Result<Answer, Failure> {
     let prefill_start_us = now_us();
     let cached_tokens = session.start(prompt, options)?;
@@ -241,9 +246,9 @@ pub fn answer<B: Device>(
         }
         tokens.push(step.token);
         text.push_str(&step.text);
-        on_text(&step.text)?;
-        if let Some(reason) = step.done {
-            break (reason, token_us);
+        let wish = on_text(&step.text)?;
+        if step.done.is_some() || wish.is_break() {
+            break (step.done, token_us);
         }
     };
     let prefill_us = first_us - prefill_start_us;
@@ -265,10 +270,11 @@ pub fn answer<B: Device>(
 /// The figures of a generation in one line.
 pub fn summary(answer: &Answer) -> String {
     let reason = match answer.reason {
-        StopReason::Eos => "the model ended",
-        StopReason::Length => "the limit of tokens was reached",
-        StopReason::Stop => "a stop text appeared",
-        StopReason::Context => "the context was full",
+        Some(StopReason::Eos) => "the model ended",
+        Some(StopReason::Length) => "the limit of tokens was reached",
+        Some(StopReason::Stop) => "a stop text appeared",
+        Some(StopReason::Context) => "the context was full",
+        None => "interrupted",
     };
     let cached = match answer.cached_tokens {
         0 => String::new(),

@@ -8,6 +8,7 @@ mod chat;
 mod check;
 mod device;
 mod generate;
+mod interrupt;
 mod logits;
 mod make_checkpoint;
 mod number_flags;

@@ -1,7 +1,7 @@
 //! Conversations on the command line: `zamba2 chat`, `--prompt-cache` and the bench.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -97,6 +97,41 @@ fn a_chat_on_the_command_line_reads_only_new_tokens_is_saved_reset_and_loaded() 
     let (_, answers) = zamba2(&["chat", model, "--load", state], "Go on.\n");
     assert_eq!(answers[0]["text"], third["text"]);
     assert_eq!(counts(&answers[0]), counts(loaded));
+}
+
+/// The answer would have 1500 tokens; the next line is read.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_an_answer_and_the_conversation_goes_on() {
+    let dir = with_template();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_zamba2"))
+        .arg("chat")
+        .arg(dir.path())
+        .args(["--threads", "1", "--max-tokens", "1500", "--ignore-eos"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "What is a trait?").unwrap();
+    let mut first = [0; 8];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    assert!(sent.success());
+    writeln!(input, "/save {}", dir.path().join("state").display()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("interrupted"), "{said}");
+    assert!(dir.path().join("state").exists(), "{said}");
 }
 
 #[test]
