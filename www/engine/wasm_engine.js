@@ -3,9 +3,13 @@
 // (start_threads.js). It loads no model.
 
 import { chooseBuild, withoutThreads } from "./builds.js";
+import { BUILT } from "./built.js";
 import { chooseDevice } from "./devices.js";
 import { Zamba2Error } from "./errors.js";
+import { outdated } from "./module_worker.js";
+import { policyFault } from "./policy.js";
 
+/** @import { BuildFiles } from "./assets.js" */
 /** @import { Build } from "./builds.js" */
 /** @import { Device, WebGpuWishes } from "./devices.js" */
 /** @import { SharedModule } from "./start_threads.js" */
@@ -19,6 +23,17 @@ import { Zamba2Error } from "./errors.js";
 /** @typedef {door.KeptTokens} KeptTokens */
 /** @typedef {door.Step} Step */
 /** @typedef {door.Unit} Unit */
+
+/** The section of a module with the id of its build. */
+const ID_SECTION = "zamba2_build";
+
+/** Where the builds are. @type {Record<string, BuildFiles>} */
+let files = {};
+
+/** @param {Record<string, BuildFiles>} builds */
+export function useBuilds(builds) {
+  files = builds;
+}
 
 /** @type {Promise<ReportFunctions> | null} */
 let reports = null;
@@ -117,22 +132,42 @@ async function startModule(options, startThreads) {
  * @returns {Promise<{ bindings: Bindings } & SharedModule>}
  */
 async function loadBindings({ folder }) {
-  // Computed, so that the type checker does not look for files that exist only after a build.
-  const address = new URL(`./${folder}/zamba2_wasm.js`, import.meta.url).href;
+  const { bindings: address, module: module_address } = files[folder];
   try {
-    const [bindings, module] = await Promise.all([import(address), compile(new URL("./zamba2_wasm_bg.wasm", address))]);
+    const [bindings, module] = await Promise.all([
+      import(/* webpackIgnore: true */ /* @vite-ignore */ address),
+      compile(module_address),
+    ]);
+    // Files of two deployments fit together by chance at best.
+    for (const [file, id] of [
+      ["zamba2_wasm.js", bindings.BUILD_ID],
+      ["zamba2_wasm_bg.wasm", idOf(module)],
+    ]) {
+      if (id !== BUILT[folder]) throw outdated(file);
+    }
     const exports = await bindings.default({ module_or_path: module });
     return { bindings, address, module, memory: exports?.memory };
   } catch (cause) {
+    if (cause instanceof Zamba2Error) throw cause;
+    const policy =
+      (await policyFault("zamba2_wasm.js", address))
+      ?? (await policyFault("zamba2_wasm_bg.wasm", module_address))
+      ?? (await policyFault("zamba2_wasm_bg.wasm", "wasm-eval"));
     const detail = /** @type {Error} */ (cause).message;
-    throw new Zamba2Error("engine_missing", { file: "zamba2_wasm_bg.wasm", detail }, { cause });
+    throw policy ?? new Zamba2Error("engine_missing", { file: "zamba2_wasm_bg.wasm", detail }, { cause });
   }
 }
 
-/** @param {URL} address */
+/** @param {WebAssembly.Module} module */
+function idOf(module) {
+  const [section] = WebAssembly.Module.customSections(module, ID_SECTION);
+  return section && new TextDecoder().decode(section);
+}
+
+/** @param {string} address */
 async function compile(address) {
   const response = await fetch(address);
-  if (!response.ok) throw new Error(`${address.pathname} is answered with ${response.status}`);
+  if (!response.ok) throw new Error(`${new URL(address).pathname} is answered with ${response.status}`);
   // Browsers refuse to compile a stream that has another media type.
   const typed = response.headers.get("Content-Type")?.startsWith("application/wasm");
   return typed ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());

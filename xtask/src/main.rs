@@ -4,6 +4,7 @@
 
 mod builds;
 mod files;
+mod ids;
 mod installs;
 mod package;
 mod serve;
