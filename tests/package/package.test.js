@@ -1,0 +1,168 @@
+// @ts-check
+// The npm package as others use it: installed from its tarball, bundled or not, on one origin or two, in Chromium and in
+// Node.js. `cargo xtask test --only package` makes the tarball and runs it.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { chromium } from "playwright-core";
+
+import { BROWSERS, chromiumPath } from "../browser/browsers.js";
+import {
+  buildWithEsbuild,
+  buildWithRollup,
+  buildWithVite,
+  buildWithWebpack,
+  imported,
+  install,
+  project,
+  ROOT,
+  vite,
+} from "./consumers.js";
+import { CORS, ISOLATION, serve } from "./servers.js";
+
+/** @import { Browser } from "playwright-core" */
+/** @import { Server } from "./servers.js" */
+
+/** @typedef {{ text?: string, build?: string, threads?: number, code?: string, message?: string, nextStep?: string }} Result */
+
+/** The package's folder in the projects' node_modules. */
+const PLACE = install();
+
+/** @type {Browser} */
+let browser;
+/** The models, on an origin of their own. @type {Server} */
+let models;
+/** @type {(() => Promise<unknown>)[]} */
+const closing = [];
+/** What the embedded model says; every project must get the same. */
+let expected_text = "";
+
+before(async () => {
+  browser = await chromium.launch({ executablePath: chromiumPath(), args: BROWSERS.cpu });
+  models = await served({ "/": join(ROOT, "www/models") }, CORS);
+});
+after(async () => {
+  for (const close of closing.reverse()) await close();
+  await browser.close();
+});
+
+/** @param {Record<string, string>} folders @param {Record<string, string>} [headers] */
+async function served(folders, headers) {
+  const server = await serve(folders, headers);
+  closing.push(server.close);
+  return server;
+}
+
+/** The result of the application at `url`. @param {string} url @param {string} [query] @returns {Promise<Result>} */
+async function resultAt(url, query = "") {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  /** @type {string[]} */
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(error.message));
+  page.on("requestfailed", (request) => faults.push(`${request.url()}: ${request.failure()?.errorText}`));
+  try {
+    await page.goto(`${url}?model=${models.url}/rustdoc-5m/${query}`);
+    // A development server may reload the page once, when it has found the dependencies.
+    await page.waitForFunction(() => "result" in globalThis, undefined, { timeout: 20_000 });
+    return await page.evaluate(() => /** @type {any} */ (globalThis).result);
+  } catch (error) {
+    throw new Error(`${/** @type {Error} */ (error).message}\n${faults.join("\n")}`);
+  } finally {
+    await context.close();
+  }
+}
+
+/** @param {Result} result @param {{ build: string, threads: number }} expected */
+function assertRan(result, { build, threads }) {
+  expected_text ||= result.text ?? "";
+  assert.deepEqual(result, { text: expected_text, build, threads });
+  assert.ok(expected_text.length > 10, expected_text);
+}
+
+const WITH_THREADS = { build: "threads-relaxed", threads: 2 };
+const ON_ONE_THREAD = { build: "single-relaxed", threads: 1 };
+
+test("on a plain page with an import map it runs with threads", async () => {
+  const folder = plainPage("plain", "./zamba2/zamba2.js");
+  cpSync(PLACE, join(folder, "zamba2"), { recursive: true });
+  const { url } = await served({ "/": folder }, ISOLATION);
+  assertRan(await resultAt(`${url}/`), WITH_THREADS);
+});
+
+/** A project whose page maps the package's name to an address. @param {string} name @param {string} address */
+function plainPage(name, address) {
+  const folder = project(name);
+  const map = JSON.stringify({ imports: { "zamba2-web": address } });
+  const html = readFileSync(join(folder, "index.html"), "utf8");
+  writeFileSync(join(folder, "index.html"), html.replace("<script", `<script type="importmap">${map}</script>\n<script`));
+  return folder;
+}
+
+test("from another origin it runs, with threads if the page is isolated", async () => {
+  const cdn = await served({ "/": PLACE }, CORS);
+  const folder = plainPage("cdn", `${cdn.url}/zamba2.js`);
+  const [isolated, plain] = [await served({ "/": folder }, ISOLATION), await served({ "/": folder })];
+  assertRan(await resultAt(`${isolated.url}/`), WITH_THREADS);
+  assertRan(await resultAt(`${plain.url}/`), ON_ONE_THREAD);
+});
+
+test("in Vite's development server it runs without any configuration", async () => {
+  const { createServer } = await imported("vite");
+  const server = await createServer({ ...vite(project("vite-dev")), server: { host: "127.0.0.1", port: 0 } });
+  await server.listen();
+  closing.push(() => server.close());
+  const [url] = server.resolvedUrls.local;
+  assertRan(await resultAt(url), ON_ONE_THREAD);
+  assertRan(await resultAt(url, "&in=worker"), ON_ONE_THREAD);
+});
+
+test("a Vite build runs, on the page and in a worker, and in Vite's preview", async () => {
+  const folder = project("vite");
+  const output = await buildWithVite(folder);
+  const { url } = await served({ "/": output }, ISOLATION);
+  assertRan(await resultAt(`${url}/`), WITH_THREADS);
+  assertRan(await resultAt(`${url}/`, "&in=worker"), WITH_THREADS);
+  const { preview } = await imported("vite");
+  const server = await preview({ ...vite(folder), preview: { host: "127.0.0.1", port: 0 } });
+  closing.push(() => server.close());
+  assertRan(await resultAt(server.resolvedUrls.local[0]), ON_ONE_THREAD);
+});
+
+test("a webpack build runs, on the page and in a worker", async () => {
+  const { url } = await served({ "/": await buildWithWebpack(project("webpack")) }, ISOLATION);
+  assertRan(await resultAt(`${url}/`), WITH_THREADS);
+  assertRan(await resultAt(`${url}/`, "&in=worker"), WITH_THREADS);
+});
+
+for (const [name, build] of /** @type {const} */ ([
+  ["esbuild", buildWithEsbuild],
+  ["rollup", buildWithRollup],
+])) {
+  test(`an ${name} build runs with the option base`, async () => {
+    const { url } = await served({ "/": await build(project(name), PLACE) }, ISOLATION);
+    assertRan(await resultAt(`${url}/`, `&base=${url}/zamba2`), WITH_THREADS);
+  });
+}
+
+test("no request asks for a single byte, and every file comes from where it should", () => {
+  assert.ok(models.requests.length > 0);
+  for (const { path, range, status } of models.requests) {
+    assert.notEqual(range, "bytes=0-0", path);
+    assert.ok([200, 206, 404].includes(status), `${path}: ${status}`);
+  }
+});
+
+test("in Node.js importing is harmless, and load rejects with a code of its own", () => {
+  const program = `
+    const zamba2 = await import("zamba2-web");
+    const thrown = await zamba2.load({ source: "/models/" }).catch((error) => error);
+    const report = await zamba2.summarise({}).catch((error) => error);
+    console.log(JSON.stringify([thrown instanceof zamba2.Zamba2Error, thrown.code, report.code, thrown.message]));`;
+  const node = ["--input-type=module", "--eval", program];
+  const output = execFileSync(process.execPath, node, { cwd: join(PLACE, "../.."), encoding: "utf8" });
+  assert.deepEqual(JSON.parse(output), [true, "browsers_only", "browsers_only", "the engine runs in browsers only"]);
+});
