@@ -3,7 +3,17 @@
 // configuration. They share one node_modules, which is kept between runs.
 
 import { execFileSync } from "node:child_process";
-import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -13,6 +23,8 @@ export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 /** Where `cargo xtask package` leaves the tarball. */
 const PACKED = join(ROOT, "target/package");
 export const WORK = join(ROOT, "target/consumers");
+/** The package's folder in the projects' node_modules. */
+export const PLACE = join(WORK, "node_modules/zamba2-web");
 
 const npm = (/** @type {string[]} */ ...words) =>
   execFileSync(process.platform === "win32" ? "npm.cmd" : "npm", words, { cwd: WORK, encoding: "utf8" });
@@ -23,18 +35,17 @@ export function install() {
   const record = join(WORK, "node_modules/.package-lock.json");
   const is_fresh = existsSync(record) && statSync(record).mtimeMs >= statSync(join(HERE, "package-lock.json")).mtimeMs;
   if (!is_fresh) {
-    for (const name of ["package.json", "package-lock.json", ".npmrc"]) copyFileSync(join(HERE, name), join(WORK, name));
+    for (const name of ["package.json", "package-lock.json", ".npmrc"])
+      copyFileSync(join(HERE, name), join(WORK, name));
     npm("ci", "--ignore-scripts");
   }
   const tarballs = readdirSync(PACKED).filter((name) => name.endsWith(".tgz"));
   if (tarballs.length !== 1) throw new Error(`${PACKED} has ${tarballs.length} tarballs instead of one`);
   const tarball = join(PACKED, tarballs[0]);
-  const place = join(WORK, "node_modules/zamba2-web");
-  rmSync(place, { recursive: true, force: true });
-  mkdirSync(place);
+  rmSync(PLACE, { recursive: true, force: true });
+  mkdirSync(PLACE);
   // What npm does with a tarball, without looking for newer versions of everything else.
-  execFileSync("tar", ["-xzf", tarball, "-C", place, "--strip-components=1"]);
-  return place;
+  execFileSync("tar", ["-xzf", tarball, "-C", PLACE, "--strip-components=1"]);
 }
 
 /** A bundler as the projects have it; they are not dependencies of the repository. @param {string} name */
@@ -48,6 +59,18 @@ export function project(name, source = join(HERE, "project")) {
   const folder = join(WORK, name);
   rmSync(folder, { recursive: true, force: true });
   cpSync(source, folder, { recursive: true });
+  return folder;
+}
+
+/** A project whose page maps the package's name to an address. @param {string} name @param {string} address */
+export function plainPage(name, address) {
+  const folder = project(name);
+  const map = JSON.stringify({ imports: { "zamba2-web": address } });
+  const html = readFileSync(join(folder, "index.html"), "utf8");
+  writeFileSync(
+    join(folder, "index.html"),
+    html.replace("<script", `<script type="importmap">${map}</script>\n<script`),
+  );
   return folder;
 }
 
@@ -87,18 +110,18 @@ export async function buildWithWebpack(folder) {
   return output;
 }
 
-/** With the package's folder copied into the build, for `base`. @param {string} folder @param {string} place */
-export async function buildWithEsbuild(folder, place) {
+/** With the package's folder copied into the build, for `base`. @param {string} folder*/
+export async function buildWithEsbuild(folder) {
   const { build } = await imported("esbuild");
   const outdir = join(folder, "dist");
   await build({ absWorkingDir: folder, entryPoints: ["main.js"], bundle: true, format: "esm", minify: true, outdir });
   copyFileSync(join(folder, "index.html"), join(outdir, "index.html"));
-  cpSync(place, join(outdir, "zamba2"), { recursive: true });
+  cpSync(PLACE, join(outdir, "zamba2"), { recursive: true });
   return outdir;
 }
 
-/** @param {string} folder @param {string} place */
-export async function buildWithRollup(folder, place) {
+/** @param {string} folder*/
+export async function buildWithRollup(folder) {
   const { rollup } = await imported("rollup");
   const { nodeResolve } = await imported("@rollup/plugin-node-resolve");
   const output = join(folder, "dist");
@@ -106,6 +129,6 @@ export async function buildWithRollup(folder, place) {
   await bundle.write({ dir: output, format: "es" });
   await bundle.close();
   copyFileSync(join(folder, "index.html"), join(output, "index.html"));
-  cpSync(place, join(output, "zamba2"), { recursive: true });
+  cpSync(PLACE, join(output, "zamba2"), { recursive: true });
   return output;
 }

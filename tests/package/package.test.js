@@ -4,77 +4,28 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { test } from "node:test";
 
-import { BROWSERS, chromiumPath } from "../browser/browsers.js";
 import {
   buildWithEsbuild,
   buildWithRollup,
   buildWithVite,
   buildWithWebpack,
   imported,
-  install,
+  PLACE,
+  plainPage,
   project,
-  ROOT,
   vite,
 } from "./consumers.js";
-import { CORS, ISOLATION, serve } from "./servers.js";
+import { closing, models, resultAt, served } from "./harness.js";
+import { CORS, ISOLATION } from "./servers.js";
 
-/** @import { Browser } from "playwright-core" */
-/** @import { Server } from "./servers.js" */
+/** @import { Result } from "./harness.js" */
 
-/** @typedef {{ text?: string, build?: string, threads?: number, code?: string, message?: string, nextStep?: string }} Result */
-
-/** The package's folder in the projects' node_modules. */
-const PLACE = install();
-
-/** @type {Browser} */
-let browser;
-/** The models, on an origin of their own. @type {Server} */
-let models;
-/** @type {(() => Promise<unknown>)[]} */
-const closing = [];
 /** What the embedded model says; every project must get the same. */
 let expected_text = "";
-
-before(async () => {
-  browser = await chromium.launch({ executablePath: chromiumPath(), args: BROWSERS.cpu });
-  models = await served({ "/": join(ROOT, "www/models") }, CORS);
-});
-after(async () => {
-  for (const close of closing.reverse()) await close();
-  await browser.close();
-});
-
-/** @param {Record<string, string>} folders @param {Record<string, string>} [headers] */
-async function served(folders, headers) {
-  const server = await serve(folders, headers);
-  closing.push(server.close);
-  return server;
-}
-
-/** The result of the application at `url`. @param {string} url @param {string} [query] @returns {Promise<Result>} */
-async function resultAt(url, query = "") {
-  const context = await browser.newContext();
-  const page = await context.newPage();
-  /** @type {string[]} */
-  const faults = [];
-  page.on("pageerror", (error) => faults.push(error.message));
-  page.on("requestfailed", (request) => faults.push(`${request.url()}: ${request.failure()?.errorText}`));
-  try {
-    await page.goto(`${url}?model=${models.url}/rustdoc-5m/${query}`);
-    // A development server may reload the page once, when it has found the dependencies.
-    await page.waitForFunction(() => "result" in globalThis, undefined, { timeout: 20_000 });
-    return await page.evaluate(() => /** @type {any} */ (globalThis).result);
-  } catch (error) {
-    throw new Error(`${/** @type {Error} */ (error).message}\n${faults.join("\n")}`);
-  } finally {
-    await context.close();
-  }
-}
 
 /** @param {Result} result @param {{ build: string, threads: number }} expected */
 function assertRan(result, { build, threads }) {
@@ -92,15 +43,6 @@ test("on a plain page with an import map it runs with threads", async () => {
   const { url } = await served({ "/": folder }, ISOLATION);
   assertRan(await resultAt(`${url}/`), WITH_THREADS);
 });
-
-/** A project whose page maps the package's name to an address. @param {string} name @param {string} address */
-function plainPage(name, address) {
-  const folder = project(name);
-  const map = JSON.stringify({ imports: { "zamba2-web": address } });
-  const html = readFileSync(join(folder, "index.html"), "utf8");
-  writeFileSync(join(folder, "index.html"), html.replace("<script", `<script type="importmap">${map}</script>\n<script`));
-  return folder;
-}
 
 test("from another origin it runs, with threads if the page is isolated", async () => {
   const cdn = await served({ "/": PLACE }, CORS);
@@ -143,7 +85,7 @@ for (const [name, build] of /** @type {const} */ ([
   ["rollup", buildWithRollup],
 ])) {
   test(`an ${name} build runs with the option base`, async () => {
-    const { url } = await served({ "/": await build(project(name), PLACE) }, ISOLATION);
+    const { url } = await served({ "/": await build(project(name)) }, ISOLATION);
     assertRan(await resultAt(`${url}/`, `&base=${url}/zamba2`), WITH_THREADS);
   });
 }

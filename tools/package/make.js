@@ -8,7 +8,8 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { bundle } from "./bundle.js";
+import { build } from "esbuild";
+import { BUNDLE } from "./bundle.js";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const PKG = join(ROOT, "pkg");
@@ -29,10 +30,14 @@ function version() {
 const builds = readdirSync(PKG, { withFileTypes: true }).filter((entry) => entry.isDirectory());
 if (builds.length === 0) throw new Error("pkg/ has no build of the engine; run `cargo xtask build`");
 
-await bundle({ entryPoints: ["zamba2.js", "zamba2_worker.js"].map((name) => join(PKG, name)), outdir: folder });
+await build({
+  ...BUNDLE,
+  entryPoints: ["zamba2.js", "zamba2_worker.js"].map((name) => join(PKG, name)),
+  outdir: folder,
+});
 keepIgnoreComments(join(folder, "zamba2_worker.js"));
 for (const { name } of builds) {
-  await bundle({ entryPoints: [join(PKG, name, "zamba2_wasm.js")], outdir: join(folder, name) });
+  await build({ ...BUNDLE, entryPoints: [join(PKG, name, "zamba2_wasm.js")], outdir: join(folder, name) });
   copyFileSync(join(PKG, name, "zamba2_wasm_bg.wasm"), join(folder, name, "zamba2_wasm_bg.wasm"));
 }
 

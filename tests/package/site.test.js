@@ -1,0 +1,164 @@
+// @ts-check
+// The site that `cargo xtask dist` makes, on servers as its hosts are: in a sub-path without any headers, with compressed
+// files, without a network, and deployed again under an open page. `cargo xtask test --only package` makes it.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { ROOT, WORK } from "./consumers.js";
+import { browser, closing, served } from "./harness.js";
+import { ISOLATION } from "./servers.js";
+
+/** @import { BrowserContextOptions, Page } from "playwright-core" */
+
+const SITE = join(ROOT, "target/site");
+
+/** @param {(page: Page) => Promise<void>} body @param {BrowserContextOptions} [options] */
+async function withPage(body, options) {
+  const context = await browser.newContext(options);
+  try {
+    await body(await context.newPage());
+  } finally {
+    await context.close();
+  }
+}
+
+/** @param {Page} page @param {string} beginning */
+const status = (page, beginning) =>
+  page.waitForFunction((text) => document.getElementById("status")?.textContent?.startsWith(text), beginning);
+
+/** Text from the embedded model. @param {Page} page */
+async function generate(page) {
+  await page.fill("#sampling [name=max_tokens]", "8");
+  await page.click("#run");
+  await status(page, "Done");
+  assert.notEqual(await page.textContent("#output > span:last-child"), "");
+}
+
+/** A host without any settings, as GitHub Pages and Spaces are; serves `folder`. @param {string} folder */
+async function pythonServer(folder) {
+  const port = await new Promise((resolve) => {
+    const probe = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = /** @type {import("node:net").AddressInfo} */ (probe.address());
+      probe.close(() => resolve(port));
+    });
+  });
+  const words = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, String(port)];
+  const python = spawn("python3", words, { stdio: "ignore" });
+  const ended = new Promise((resolve) => python.on("close", resolve));
+  const url = `http://127.0.0.1:${port}`;
+  for (let tries = 0; tries < 100; tries++) {
+    if (await fetch(url).catch(() => null)) break;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  const close = () => {
+    python.kill();
+    return ended;
+  };
+  closing.push(close);
+  return { url, close };
+}
+
+/** The site in a sub-path of a folder. @param {string} name */
+function inSubPath(name) {
+  const folder = join(WORK, name);
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(join(folder, "some"), { recursive: true });
+  cpSync(SITE, join(folder, "some/path"), { recursive: true });
+  return folder;
+}
+
+test("in a sub-path of Python's server it isolates itself and runs, and then starts and runs without a network", () =>
+  withPage(async (page) => {
+    const server = await pythonServer(inSubPath("site-python"));
+    // Without the final slash, as links often are.
+    await page.goto(`${server.url}/some/path`);
+    await status(page, "Ready");
+    assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+    await generate(page);
+    await page.evaluate(async () => {
+      // The build of the engine is kept once the model is ready.
+      const kept = async () => (await (await caches.open((await caches.keys())[0])).keys()).map(({ url }) => url);
+      while (!(await kept()).some((url) => url.endsWith(".wasm"))) await new Promise((go) => setTimeout(go, 50));
+    });
+    await server.close();
+    await page.reload();
+    await status(page, "Ready");
+    await generate(page);
+    await page.click("#language");
+    await page.waitForSelector("html[lang=ru]");
+  }));
+
+test("it can be installed as an application", () =>
+  withPage(async (page) => {
+    const { url } = await served({ "/some/path/": SITE });
+    await page.goto(`${url}/some/path/`);
+    const client = await page.context().newCDPSession(page);
+    const { errors, url: address, data } = await client.send("Page.getAppManifest");
+    assert.deepEqual(errors, []);
+    assert.equal(address, `${url}/some/path/app.webmanifest`);
+    assert.equal(new URL(JSON.parse(data ?? "").start_url, address).href, `${url}/some/path/`);
+    const { installabilityErrors } = await client.send("Page.getInstallabilityErrors");
+    const errors_left = installabilityErrors.filter(({ errorId }) => errorId !== "in-incognito");
+    assert.deepEqual(errors_left, []);
+  }));
+
+/** Every file of the site with another hash in its name, as after a change. @param {string} name */
+function changedSite(name) {
+  const folder = join(WORK, name);
+  rmSync(folder, { recursive: true, force: true });
+  cpSync(SITE, folder, { recursive: true });
+  const others = new Map();
+  for (const old of readdirSync(join(folder, "assets"))) {
+    const [hash] = /[0-9a-f]{10}(?=\.)/.exec(old) ?? [];
+    if (hash) others.set(hash, [...hash].reverse().join(""));
+  }
+  const { build } = JSON.parse(readFileSync(join(folder, "build.json"), "utf8"));
+  others.set(build, [...build].reverse().join(""));
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (!entry.isFile() || !/\.(?:css|html|js|json|webmanifest)$/.test(path) || path.includes("/models/")) continue;
+    let text = readFileSync(path, "utf8");
+    for (const [old, other] of others) text = text.replaceAll(old, other);
+    writeFileSync(path, text);
+  }
+  for (const old of readdirSync(join(folder, "assets"))) {
+    const other = old.replace(/[0-9a-f]{10}(?=\.)/, (hash) => others.get(hash));
+    cpSync(join(folder, "assets", old), join(folder, "assets", other));
+    if (other !== old) rmSync(join(folder, "assets", old));
+  }
+  return folder;
+}
+
+test("deployed again under an open page, it says so and offers to reload, whatever fails first", async () => {
+  const changed = changedSite("site-changed");
+  const folders = { "/": SITE };
+  const { url } = await served(folders, ISOLATION);
+  for (const [cause, act] of /** @type {[string, (page: Page) => Promise<unknown>][]} */ ([
+    ["words of the other language", (page) => page.click("#language")],
+    ["the engine's worker", (page) => page.selectOption("#threads", "1")],
+  ])) {
+    await withPage(
+      async (page) => {
+        folders["/"] = SITE;
+        await page.goto(`${url}/`);
+        await status(page, "Ready");
+        folders["/"] = changed;
+        await act(page);
+        const card = page.locator(".error-card[data-code=outdated]");
+        await card.waitFor();
+        assert.match((await card.textContent()) ?? "", /The site has been updated since this page was loaded/, cause);
+        await card.getByRole("button", { name: "Reload the page" }).click();
+        await page.waitForURL(`${url}/`);
+        await status(page, "Ready");
+        await generate(page);
+      },
+      // A service worker would have kept these files.
+      { serviceWorkers: "block" },
+    );
+  }
+});

@@ -1,0 +1,34 @@
+// @ts-check
+// The page as a deployed site (`cargo xtask dist`), which marks index.html with the id of its build: whether the site has
+// been deployed again since, what it needs offline, and where its packed models are. Without the mark none of it applies.
+
+/** @type {string | undefined} */
+export const BUILD = document.documentElement.dataset.build;
+
+/** Whether the server has another build by now, so that files of this one may be gone. */
+export async function isOutdated() {
+  if (!BUILD) return false;
+  try {
+    const response = await fetch("build.json", { cache: "no-store" });
+    return response.ok && (await response.json()).build !== BUILD;
+  } catch {
+    // Offline, or not JSON.
+    return false;
+  }
+}
+
+/**
+ * Has the service worker keep the build of the engine that runs here, so that the page starts offline.
+ * @param {string} engine_build
+ */
+export async function keepOffline(engine_build) {
+  if (!BUILD || !navigator.serviceWorker) return;
+  const { active } = await navigator.serviceWorker.ready;
+  active?.postMessage({ keep: engine_build });
+}
+
+/**
+ * The folder of the embedded model, relative to the page. A site has it packed, once for each format of weights.
+ * @param {string} weights
+ */
+export const embeddedFolder = (weights) => (BUILD ? `models/rustdoc-5m/${weights}/` : "www/models/rustdoc-5m/");
