@@ -11,8 +11,9 @@
 const scope = /** @type {any} */ (globalThis);
 
 /**
- * What to keep: the page's files, and for each build of the engine those that only it needs. `cargo xtask dist` fills it
- * in; during development nothing is kept. Names of files contain hashes of the contents, but for the page itself ("./").
+ * What to keep: the page's files, and for each build of the engine those that only it needs. `cargo xtask dist` fills
+ * it in; during development nothing is kept. Names of files contain hashes of the contents, but for the page itself
+ * ("./").
  * @type {{ build: string, files: string[], engine_files: Record<string, string[]> }}
  */
 const SITE = { build: "", files: [], engine_files: {} };

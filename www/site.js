@@ -1,6 +1,7 @@
 // @ts-check
-// The page as a deployed site (`cargo xtask dist`), which marks index.html with the id of its build: whether the site has
-// been deployed again since, what it needs offline, and where its packed models are. Without the mark none of it applies.
+// The page as a deployed site (`cargo xtask dist`), which marks index.html with the id of its build: whether the site
+// has been deployed again since, what it needs offline, and where its packed models are. Without the mark none of it
+// applies.
 
 /** @type {string | undefined} */
 export const BUILD = document.documentElement.dataset.build;

@@ -1,6 +1,6 @@
 // @ts-check
-// The npm package as others use it: installed from its tarball, bundled or not, on one origin or two, in Chromium and in
-// Node.js. `cargo xtask test --only package` makes the tarball and runs it.
+// The npm package as others use it: installed from its tarball, bundled or not, on one origin or two, in Chromium and
+// in Node.js. `cargo xtask test --only package` makes the tarball and runs it.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

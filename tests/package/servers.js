@@ -15,6 +15,9 @@ const TYPES = {
   ".webmanifest": "application/manifest+json",
 };
 
+/** Names that change with the content. */
+const HASHED = /-[0-9a-f]{10}\.\w+$/;
+
 /** With these a page may share memory between threads. */
 export const ISOLATION = {
   "Cross-Origin-Opener-Policy": "same-origin",
@@ -47,7 +50,8 @@ export async function serve(folders, headers = {}) {
     /** @param {number} status @param {Record<string, string | number>} [more] */
     const head = (status, more = {}) => {
       requests.push({ path, range, status });
-      response.writeHead(status, { "Cache-Control": "no-cache", ...headers, ...more });
+      const caching = status === 200 && HASHED.test(path) ? "public, max-age=31536000, immutable" : "no-cache";
+      response.writeHead(status, { "Cache-Control": caching, ...headers, ...more });
     };
     if (!exists) {
       head(404, { "Content-Type": "text/plain" });

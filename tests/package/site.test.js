@@ -1,6 +1,7 @@
 // @ts-check
-// The site that `cargo xtask dist` makes, on servers as its hosts are: in a sub-path without any headers, with compressed
-// files, without a network, and deployed again under an open page. `cargo xtask test --only package` makes it.
+// The site that `cargo xtask dist` makes, on servers as its hosts are: in a sub-path without any headers, with
+// compressed files, without a network, and deployed again under an open page. `cargo xtask test --only package` makes
+// it.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

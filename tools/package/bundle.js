@@ -1,6 +1,6 @@
 // @ts-check
-// How scripts and style sheets are bundled, for the npm package and for the site: one file per entry, minified, without a
-// source map.
+// How scripts and style sheets are bundled, for the npm package and for the site: one file per entry, minified, without
+// a source map.
 
 /** @import { BuildOptions } from "esbuild" */
 

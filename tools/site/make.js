@@ -1,10 +1,10 @@
 // @ts-check
-// Makes the site as one folder for any static host: `node tools/site/make.js OUT PACKS [--base PATH] [--quick]`. PACKS has
-// a folder of the packed embedded model for each format of weights. `cargo xtask dist` makes pkg/ and the packs and runs
-// it. It deploys nothing.
+// Makes the site as one folder for any static host: `node tools/site/make.js OUT PACKS [--base PATH] [--quick]`. PACKS
+// has a folder of the packed embedded model for each format of weights. `cargo xtask dist` makes pkg/ and the packs and
+// runs it. It deploys nothing.
 //
-// Everything but the page, the service worker, the manifest and the models lies in assets/ under names with a hash of the
-// content, which hosts and browsers may keep for ever.
+// Everything but the page, the service worker, the manifest and the models lies in assets/ under names with a hash of
+// the content, which hosts and browsers may keep for ever.
 
 import { createHash } from "node:crypto";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -36,7 +36,10 @@ mkdirSync(join(out, ASSETS), { recursive: true });
 /** New names, relative to the site, by source path. @type {Map<string, string>} */
 const names = new Map();
 
-/** Writes an asset and gives its name, relative to assets/. @param {string} source @param {string | Uint8Array} content */
+/**
+ * Writes an asset and gives its name, relative to assets/.
+ * @param {string} source @param {string | Uint8Array} content
+ */
 function emit(source, content) {
   const hash = createHash("sha256").update(content).digest("hex").slice(0, 10);
   // Builds of the engine have files of the same names in folders of their own.
@@ -81,7 +84,8 @@ async function script(path) {
 
 /**
  * A page whose scripts and style sheets are assets: each kind becomes one file in the place of its first element.
- * @param {string} path @param {string} to  relative to the site @param {string} main  the script that contains the others
+ * @param {string} path @param {string} to  relative to the site @param {string} main  the script that contains the
+ * others
  */
 async function page(path, to, main) {
   const folder = dirname(join(ROOT, path));

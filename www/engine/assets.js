@@ -1,6 +1,6 @@
 // @ts-check
-// Where the engine's files are. Bundlers recognise a file only by a literal `new URL("…", import.meta.url)`: they copy it
-// and write its new name into the literal. So all addresses are here, and the workers get them by message.
+// Where the engine's files are. Bundlers recognise a file only by a literal `new URL("…", import.meta.url)`: they copy
+// it and write its new name into the literal. So all addresses are here, and the workers get them by message.
 
 import { badOption, fact } from "./errors.js";
 
@@ -30,7 +30,10 @@ export function engineFiles(base) {
   return { worker: at("zamba2_worker.js"), builds: Object.fromEntries(names.map((name) => [name, build(name)])) };
 }
 
-/** A function, not a constant: where a bundler leaves no `import.meta.url`, `base` still works. @returns {EngineFiles} */
+/**
+ * A function, not a constant: where a bundler leaves no `import.meta.url`, `base` still works.
+ * @returns {EngineFiles}
+ */
 function ownFiles() {
   return {
     worker: new URL("./zamba2_worker.js", import.meta.url).href,

@@ -68,8 +68,9 @@ const blocked = async (address) => (await policyFault(FILE, address)) ?? (await 
 export async function failedWorker(address, message) {
   const policy = await blocked(address);
   if (policy) return policy;
-  /** @param {string} detail */
-  const missing = (detail) => new Zamba2Error("engine_missing", { file: FILE, detail });
+  // In a sandboxed frame every script is of another origin.
+  const next = self.origin === "null" ? "frame" : null;
+  const missing = (/** @type {string} */ detail) => new Zamba2Error("engine_missing", { file: FILE, detail }, { next });
   try {
     const response = await fetch(address, { cache: "no-store" });
     if (!response.ok) return missing(`${FILE} is answered with ${response.status}`);

@@ -1,7 +1,7 @@
 // @ts-check
-// The script of every worker: it becomes the engine's own (worker.js) or one of its threads (thread.js), by the worker's
-// name. One script for both, so that a bundler or another origin has one file to provide. First message to the page:
-// `{ kind: "hello", package_id }`; before it the page sends nothing.
+// The script of every worker: it becomes the engine's own (worker.js) or one of its threads (thread.js), by the
+// worker's name. One script for both, so that a bundler or another origin has one file to provide. First message to the
+// page: `{ kind: "hello", package_id }`; before it the page sends nothing.
 
 import { PACKAGE_ID } from "./built.js";
 import { THREAD } from "./module_worker.js";

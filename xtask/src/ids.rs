@@ -1,5 +1,5 @@
-//! Ids by which the browser package recognises files of different versions: after a deployment a page that is still open
-//! may get newer ones. An id is a hash of the contents; it does not protect against anyone.
+//! Ids by which the browser package recognises files of different versions: after a deployment a page that is still
+//! open may get newer ones. An id is a hash of the contents; it does not protect against anyone.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
