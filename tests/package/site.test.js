@@ -4,7 +4,7 @@
 // it.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -40,28 +40,38 @@ async function generate(page) {
   assert.notEqual(await page.textContent("#output > span:last-child"), "");
 }
 
-/** A host without any settings, as GitHub Pages and Spaces are; serves `folder`. @param {string} folder */
-async function pythonServer(folder) {
-  const port = await new Promise((resolve) => {
+/** @returns {Promise<number>} */
+function freePort() {
+  return new Promise((resolve) => {
     const probe = createServer().listen(0, "127.0.0.1", () => {
       const { port } = /** @type {import("node:net").AddressInfo} */ (probe.address());
       probe.close(() => resolve(port));
     });
   });
-  const words = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, String(port)];
-  const python = spawn("python3", words, { stdio: "ignore" });
-  const ended = new Promise((resolve) => python.on("close", resolve));
-  const url = `http://127.0.0.1:${port}`;
-  for (let tries = 0; tries < 100; tries++) {
-    if (await fetch(url).catch(() => null)) break;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+}
+
+/** A server as a program, once it answers. @param {string} program @param {string[]} words @param {number} port */
+async function started(program, words, port) {
+  const server = spawn(program, words, { stdio: "ignore" });
+  const ended = new Promise((resolve) => server.on("close", resolve));
   const close = () => {
-    python.kill();
+    server.kill();
     return ended;
   };
   closing.push(close);
-  return { url, close };
+  const url = `http://127.0.0.1:${port}`;
+  for (let tries = 0; tries < 100; tries++) {
+    if (await fetch(url).catch(() => null)) return { url, close };
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error(`${program} does not answer`);
+}
+
+/** A host without any settings, as GitHub Pages and Spaces are; serves `folder`. @param {string} folder */
+async function pythonServer(folder) {
+  const port = await freePort();
+  const words = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, String(port)];
+  return started("python3", words, port);
 }
 
 /** The site in a sub-path of a folder. @param {string} name */
@@ -93,6 +103,55 @@ test("in a sub-path of Python's server it isolates itself and runs, and then sta
     await page.click("#language");
     await page.waitForSelector("html[lang=ru]");
   }));
+
+/** nginx with the configuration of docs/deploy.md; gives its address. */
+async function nginxServer() {
+  const folder = join(WORK, "site-nginx");
+  mkdirSync(folder, { recursive: true });
+  const [, location] = /```nginx\n([^]*?)```/.exec(readFileSync(join(ROOT, "docs/deploy.md"), "utf8")) ?? [];
+  assert.ok(location?.includes("/srv/site/"), "docs/deploy.md has no configuration for nginx");
+  const port = await freePort();
+  const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${folder}/tmp;`);
+  const configuration = `daemon off; pid ${folder}/pid; error_log stderr crit; events {}
+    http {
+      include /etc/nginx/mime.types; access_log off; ${paths.join(" ")} absolute_redirect off;
+      server { listen 127.0.0.1:${port}; ${location.replaceAll("/srv/site/", `${SITE}/`)} }
+    }`;
+  writeFileSync(join(folder, "nginx.conf"), configuration);
+  return started("nginx", ["-c", join(folder, "nginx.conf")], port);
+}
+
+test("on nginx with the documented settings it is isolated by the headers and fetches compressed files", async (t) => {
+  if (!existsSync("/etc/nginx/mime.types")) return t.skip("nginx is not installed");
+  const { url } = await nginxServer();
+  await withPage(
+    async (page) => {
+      /** @type {Map<string, string | undefined>} */
+      const encodings = new Map();
+      page.on("response", (reply) => encodings.set(new URL(reply.url()).pathname, reply.headers()["content-encoding"]));
+      await page.goto(`${url}/zamba2`);
+      await status(page, "Ready");
+      assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+      await generate(page);
+      const assets = [...encodings].filter(([path]) => /\/assets\/.*\.(?:js|css|json)$/.test(path));
+      assert.ok(assets.length >= 3);
+      for (const [path, encoding] of assets) assert.equal(encoding, "gzip", path);
+    },
+    { serviceWorkers: "block" },
+  );
+});
+
+test("made with --base, it also runs at its address without the final slash on a host that does not redirect", async () => {
+  const folder = join(WORK, "site-base");
+  const words = ["tools/site/make.js", folder, join(ROOT, "target/packs"), "--quick", "--base", "/app/"];
+  execFileSync(process.execPath, words, { cwd: ROOT, stdio: "pipe" });
+  const { url } = await served({ "/app/": folder, "/app": join(folder, "index.html") });
+  await withPage(async (page) => {
+    await page.goto(`${url}/app`);
+    await status(page, "Ready");
+    await generate(page);
+  });
+});
 
 test("it can be installed as an application", () =>
   withPage(async (page) => {
