@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync } from "node:fs";
+import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -17,6 +17,7 @@ import {
   PLACE,
   plainPage,
   project,
+  ROOT,
   vite,
 } from "./consumers.js";
 import { closing, models, resultAt, served } from "./harness.js";
@@ -95,6 +96,34 @@ test("no request asks for a single byte, and every file comes from where it shou
   for (const { path, range, status } of models.requests) {
     assert.notEqual(range, "bytes=0-0", path);
     assert.ok([200, 206, 404].includes(status), `${path}: ${status}`);
+  }
+});
+
+test("its types are found and correct, as bundlers and as Node.js look for them", () => {
+  const folder = project("types");
+  const program = `import { load, Zamba2Error, type LoadProgress, type Model, type Piece } from "zamba2-web";
+    const onProgress = ({ loaded_bytes }: LoadProgress): number => loaded_bytes;
+    export async function text(): Promise<string> {
+      const model: Model = await load({ source: "/models/", base: "/zamba2/", onProgress });
+      let text = "";
+      for await (const piece of model.generate("Rust", { max_tokens: 3 })) text += (piece satisfies Piece).text;
+      return text;
+    }
+    // @ts-expect-error the option does not exist
+    export const misspelt = () => load({ sauce: "/models/" });
+    export const code = (error: Zamba2Error): "policy" | null => (error.code === "policy" ? error.code : null);`;
+  writeFileSync(join(folder, "types.ts"), program);
+  const compiler = join(ROOT, "node_modules/typescript/bin/tsc");
+  for (const [module, resolution] of [
+    ["esnext", "bundler"],
+    ["nodenext", "nodenext"],
+  ]) {
+    const kind = ["--module", module, "--moduleResolution", resolution, "--target", "es2022", "--types", ""];
+    execFileSync(process.execPath, [compiler, "--noEmit", "--strict", ...kind, join(folder, "types.ts")], {
+      cwd: folder,
+      stdio: "pipe",
+      encoding: "utf8",
+    });
   }
 });
 

@@ -29,7 +29,8 @@ for await (const { type, data } of events) {
   console.log(`${type === "test:pass" ? "ok    " : "FAILED"} ${seconds.padStart(6)} s  ${data.name}`);
   if (type === "test:fail") {
     const { cause, message } = /** @type {any} */ (data.details).error;
-    console.log(String(cause?.stack ?? cause ?? message).replace(/^/gm, "    "));
+    const output = cause?.stdout ? `\n${cause.stdout}` : "";
+    console.log(`${cause?.stack ?? cause ?? message}${output}`.replace(/^/gm, "    "));
   }
 }
 console.log(`${passed} passed, ${failed} failed`);

@@ -40,7 +40,7 @@ cargo xtask test           run all checks, and install missing prerequisites
     --quick                the main path only, in under two minutes once everything is compiled
     --only STAGE           only this stage; may be repeated
     --list                 list the stages
-cargo xtask build          make pkg/ for distribution: all builds, fully optimised (takes minutes)
+cargo xtask build          make pkg/, the page's package: all builds, fully optimised (takes minutes)
     --quick                with the profile of `serve` and `test`: faster to build
 cargo xtask package [OUT]  make the npm package zamba2-web, as a tarball in OUT (target/package)
     --quick                as for build
