@@ -24,8 +24,10 @@ export async function isOutdated() {
  */
 export async function keepOffline(engine_build) {
   if (!BUILD || !navigator.serviceWorker) return;
-  const { active } = await navigator.serviceWorker.ready;
-  active?.postMessage({ keep: engine_build });
+  const ask = async () => (await navigator.serviceWorker.ready).active?.postMessage({ keep: engine_build });
+  // A newer site's service worker takes over as soon as it has kept the page.
+  navigator.serviceWorker.addEventListener("controllerchange", ask, { once: true });
+  await ask();
 }
 
 /**

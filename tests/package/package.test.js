@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -37,6 +37,29 @@ function assertRan(result, { build, threads }) {
 
 const WITH_THREADS = { build: "threads-relaxed", threads: 2 };
 const ON_ONE_THREAD = { build: "single-relaxed", threads: 1 };
+
+test("the tarball contains what the README says, and nothing of the repository besides", () => {
+  const names = readdirSync(PLACE);
+  assert.deepEqual(names.filter((name) => !name.endsWith(".d.ts")).sort(), [
+    "CHANGELOG.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+    "package.json",
+    "single",
+    "single-relaxed",
+    "threads",
+    "threads-relaxed",
+    "zamba2.js",
+    "zamba2_worker.js",
+  ]);
+  const { name, version, license } = JSON.parse(readFileSync(join(PLACE, "package.json"), "utf8"));
+  const cargo = readFileSync(join(ROOT, "Cargo.toml"), "utf8");
+  assert.deepEqual([name, license], ["zamba2-web", "MIT OR Apache-2.0"]);
+  assert.ok(cargo.includes(`version = "${version}"`) && cargo.includes(`license = "${license}"`));
+  // The changelog has an entry for each version.
+  assert.ok(readFileSync(join(PLACE, "CHANGELOG.md"), "utf8").includes(`\n## ${version}\n`));
+});
 
 test("on a plain page with an import map it runs with threads", async () => {
   const folder = plainPage("plain", "./zamba2/zamba2.js");

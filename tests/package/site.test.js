@@ -4,7 +4,7 @@
 // it.
 
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -50,6 +50,9 @@ function freePort() {
   });
 }
 
+/** @param {string} program */
+const isInstalled = (program) => spawnSync(program, ["--version"]).error === undefined;
+
 /** A server as a program, once it answers. @param {string} program @param {string[]} words @param {number} port */
 async function started(program, words, port) {
   const server = spawn(program, words, { stdio: "ignore" });
@@ -83,8 +86,9 @@ function inSubPath(name) {
   return folder;
 }
 
-test("in a sub-path of Python's server it isolates itself and runs, and then starts and runs without a network", () =>
-  withPage(async (page) => {
+test("in a sub-path of Python's server it isolates itself and runs, and then starts and runs without a network", (t) => {
+  if (!isInstalled("python3")) return t.skip("Python is not installed");
+  return withPage(async (page) => {
     const server = await pythonServer(inSubPath("site-python"));
     // Without the final slash, as links often are.
     await page.goto(`${server.url}/some/path`);
@@ -102,7 +106,8 @@ test("in a sub-path of Python's server it isolates itself and runs, and then sta
     await generate(page);
     await page.click("#language");
     await page.waitForSelector("html[lang=ru]");
-  }));
+  });
+});
 
 /** nginx with the configuration of docs/deploy.md; gives its address. */
 async function nginxServer() {
@@ -122,7 +127,7 @@ async function nginxServer() {
 }
 
 test("on nginx with the documented settings it is isolated by the headers and fetches compressed files", async (t) => {
-  if (!existsSync("/etc/nginx/mime.types")) return t.skip("nginx is not installed");
+  if (!isInstalled("nginx") || !existsSync("/etc/nginx/mime.types")) return t.skip("nginx is not installed");
   const { url } = await nginxServer();
   await withPage(
     async (page) => {

@@ -2,6 +2,7 @@
 // Where the engine's files are. Bundlers recognise a file only by a literal `new URL("…", import.meta.url)`: they copy
 // it and write its new name into the literal. So all addresses are here, and the workers get them by message.
 
+import { BUILT } from "./built.js";
 import { badOption, fact } from "./errors.js";
 
 /** @typedef {{ bindings: string, module: string }} BuildFiles */
@@ -26,8 +27,8 @@ export function engineFiles(base) {
     bindings: at(`${name}/zamba2_wasm.js`),
     module: at(`${name}/zamba2_wasm_bg.wasm`),
   });
-  const names = ["threads-relaxed", "threads", "single-relaxed", "single"];
-  return { worker: at("zamba2_worker.js"), builds: Object.fromEntries(names.map((name) => [name, build(name)])) };
+  const builds = Object.fromEntries(Object.keys(BUILT).map((name) => [name, build(name)]));
+  return { worker: at("zamba2_worker.js"), builds };
 }
 
 /**

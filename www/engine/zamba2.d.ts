@@ -2,8 +2,8 @@
  * Zamba2 language models in the browser.
  *
  * ```js
- * import { load } from "/pkg/zamba2.js";
- * const model = await load({ source: "/www/models/rustdoc-5m/" });
+ * import { load } from "zamba2-web";
+ * const model = await load({ source: "/models/rustdoc-5m/" });
  * let text = "";
  * for await (const piece of model.generate("Ownership is", { seed: 7 })) text += piece;
  * ```
