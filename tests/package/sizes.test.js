@@ -65,12 +65,15 @@ for (const build of ["threads-relaxed", "single"]) {
   });
 }
 
-test("a first visit makes few requests, none of them twice, and one build of the engine is fetched", async () => {
+test("a first visit with a comparison makes few requests, none of them twice, of one build of the engine", async () => {
   const { url, requests } = await served({ "/": SITE }, ISOLATION);
   const context = await browser.newContext({ serviceWorkers: "block" });
   const page = await context.newPage();
   await page.goto(`${url}/?threads=2`);
   await page.waitForFunction(() => document.getElementById("status")?.textContent?.startsWith("Ready"));
+  // Reports are computed by the same build.
+  await page.click("#tab-compare");
+  await page.waitForSelector("#compare-reference tbody tr");
   await context.close();
   const others = requests.map(({ path }) => path).filter((path) => !path.startsWith("/models/"));
   assert.ok(others.length <= MOST_REQUESTS_WITHOUT_MODEL, others.join("\n"));

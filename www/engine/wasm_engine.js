@@ -39,11 +39,12 @@ export function useBuilds(builds) {
 let reports = null;
 
 /**
- * The functions on reports, from the plain build, which runs in every browser; loaded once.
+ * The functions on reports, from the build that a model runs on by default, so that the browser has it already; loaded
+ * once.
  * @returns {Promise<ReportFunctions>}
  */
 export function loadReports() {
-  reports ??= loadBindings(chooseBuild({ threads: 1, relaxed_simd: false })).then(({ bindings }) => bindings);
+  reports ??= loadAllowed(chooseBuild({ threads: "auto", relaxed_simd: "auto" })).then(({ bindings }) => bindings);
   // The next call may find the network back.
   reports.catch(() => (reports = null));
   return reports;
@@ -107,24 +108,26 @@ export async function createEngine(options, startThreads) {
 
 /** @param {EngineOptions} options @param {(n: number, shared: SharedModule) => Promise<number>} startThreads */
 async function startModule(options, startThreads) {
-  let build = chooseBuild(options);
-  let loaded;
-  try {
-    loaded = await loadBindings(build);
-  } catch (thrown) {
-    // Some devices refuse to reserve the address space that a shared memory may grow into.
-    const refused = thrown instanceof Zamba2Error && thrown.cause instanceof RangeError;
-    if (!refused || build.threads === 1) throw thrown;
-    build = withoutThreads(build);
-    loaded = await loadBindings(build);
-  }
-  const { bindings, ...shared } = loaded;
+  const { build, bindings, ...shared } = await loadAllowed(chooseBuild(options));
   if (build.threads > 1) {
     const up = await startThreads(build.threads - 1, shared);
     if (up < build.threads - 1) build.threads_reason = "workers_failed";
     build.threads = up + 1;
   }
   return { bindings, build };
+}
+
+/** A build, or the one without threads if it gets no shared memory. @param {Build} build */
+async function loadAllowed(build) {
+  try {
+    return { build, ...(await loadBindings(build)) };
+  } catch (thrown) {
+    // Some devices refuse to reserve the address space that a shared memory may grow into.
+    const refused = thrown instanceof Zamba2Error && thrown.cause instanceof RangeError;
+    if (!refused || build.threads === 1) throw thrown;
+    const single = withoutThreads(build);
+    return { build: single, ...(await loadBindings(single)) };
+  }
 }
 
 /**
