@@ -6,7 +6,7 @@ import { open } from "../pkg/zamba2.js";
 import { byId } from "./dom.js";
 import { Bench } from "./profile/bench.js";
 import { BlockPanel } from "./blocks/block_panel.js";
-import { clearErrorCards, faultOf, faultText, PageError, redrawErrorCard, showErrorCard } from "./errors.js";
+import { clearErrorCards, faultOf, faultText, redrawErrorCard, showErrorCard } from "./errors.js";
 import { HeatMap } from "./blocks/heat_map.js";
 import { isolate } from "./isolate.js";
 import { Arrival } from "./loading/arrival.js";
@@ -27,7 +27,7 @@ import {
   t,
   write,
 } from "./words.js";
-import { isOutdated, keepOffline } from "./site.js";
+import { explainOutdated, keepOffline } from "./site.js";
 import { shortCommit, StoragePanel } from "./loading/storage_panel.js";
 import { Strip } from "./blocks/strip.js";
 import { watchTimesWanted } from "./blocks/times_wanted.js";
@@ -172,20 +172,7 @@ function detail(text) {
 function showFault(title, fault, retry) {
   const remedies = retry ? [{ label: /** @type {Key} */ ("card.retry"), act: retry }] : [];
   if (title === "card.load") remedies.push({ label: "card.embedded", act: () => picker.useEmbedded() });
-  const facts = faultFacts();
-  showErrorCard(errors, title, fault, { remedies, facts });
-  // Whatever failed, files of this build may be gone.
-  void isOutdated().then((is_outdated) => {
-    if (!is_outdated) return;
-    const outdated = new PageError("outdated", "site.outdated", "site.outdated.next");
-    const reload = { label: /** @type {Key} */ ("card.reload"), act: () => location.reload() };
-    showErrorCard(errors, title, outdated, { remedies: [reload], facts: { ...facts, first: fault.message } });
-  });
-}
-
-/** For a report of an error. */
-function faultFacts() {
-  return {
+  const facts = {
     source: picker.chosen.name,
     weights: picker.chosen.weights,
     backend: picker.chosen.backend,
@@ -193,6 +180,9 @@ function faultFacts() {
     isolated: crossOriginIsolated,
     cores: navigator.hardwareConcurrency,
   };
+  showErrorCard(errors, title, fault, { remedies, facts });
+  // Whatever failed, files of this build may be gone.
+  void explainOutdated(errors, title, fault, facts);
 }
 
 /** @param {Choice} choice @param {boolean} [refresh]  newer files of the source replace stored ones */
@@ -244,21 +234,15 @@ async function loadModel(choice, refresh = false) {
     if (controller.signal.aborted) return loaded.dispose();
     model = loaded;
   } catch (thrown) {
-    if (controller.signal.aborted) {
-      if (loading !== controller) return;
-      loading = null;
-      playground.setModel(null);
-      write(status, "status.cancelled");
-      detail("");
-      write(cancel, "load.again");
-      return;
-    }
+    const is_cancelled = controller.signal.aborted;
+    if (is_cancelled && loading !== controller) return;
     loading = null;
     playground.setModel(null);
+    detail("");
+    write(status, is_cancelled ? "status.cancelled" : "status.failed");
+    if (is_cancelled) return write(cancel, "load.again");
     cancel.hidden = true;
     strip.fail();
-    write(status, "status.failed");
-    detail("");
     return showFault("card.load", faultOf(thrown), () => loadModel(choice, refresh));
   } finally {
     clearInterval(ticking);
@@ -270,16 +254,12 @@ async function loadModel(choice, refresh = false) {
   }
   loading = null;
   cancel.hidden = true;
-  showLoaded();
-  playground.setReady();
-  profile.setModel(model);
-  void keepOffline(model.info.build);
-}
-
-function showLoaded() {
   strip.settle();
   if (!playground.running) showReady();
   showCapability();
+  playground.setReady();
+  profile.setModel(model);
+  void keepOffline(model.info.build);
 }
 
 /** @param {LoadProgress} progress @param {number} elapsed_ms */

@@ -3,11 +3,16 @@
 // has been deployed again since, what it needs offline, and where its packed models are. Without the mark none of it
 // applies.
 
+import { PageError, showErrorCard } from "./errors.js";
+
+/** @import { CardOptions, Fault } from "./errors.js" */
+/** @import { Key } from "./words.js" */
+
 /** @type {string | undefined} */
 export const BUILD = document.documentElement.dataset.build;
 
 /** Whether the server has another build by now, so that files of this one may be gone. */
-export async function isOutdated() {
+async function isOutdated() {
   if (!BUILD) return false;
   try {
     const response = await fetch("build.json", { cache: "no-store" });
@@ -16,6 +21,17 @@ export async function isOutdated() {
     // Offline, or not JSON.
     return false;
   }
+}
+
+/**
+ * Replaces the card of a failure, if the site has been deployed again, by one that says so.
+ * @param {HTMLElement} place @param {Key} title @param {Fault} fault @param {CardOptions["facts"]} facts
+ */
+export async function explainOutdated(place, title, fault, facts) {
+  if (!(await isOutdated())) return;
+  const outdated = new PageError("outdated", "site.outdated", "site.outdated.next");
+  const reload = { label: /** @type {Key} */ ("card.reload"), act: () => location.reload() };
+  showErrorCard(place, title, outdated, { remedies: [reload], facts: { ...facts, first: fault.message } });
 }
 
 /**
