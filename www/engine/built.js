@@ -4,5 +4,5 @@
 
 /** An id of each build's files, by its folder. @type {Record<string, string>} */
 export const BUILT = {};
-/** Differs as soon as any file of the package does. */
-export const PACKAGE_ID = "";
+/** Differs as soon as any script of the package does. */
+export const SCRIPTS_ID = "";

@@ -1,7 +1,7 @@
 // @ts-check
 // Starts the package's worker script, also from another origin, and finds out why it did not start.
 
-import { PACKAGE_ID } from "./built.js";
+import { SCRIPTS_ID } from "./built.js";
 import { fact, Zamba2Error } from "./errors.js";
 import { policyFault, watchPolicy } from "./policy.js";
 
@@ -46,7 +46,7 @@ export function moduleWorker(address, name) {
 const importing = (address) => new Blob([`import ${JSON.stringify(address)};`], { type: "text/javascript" });
 
 /** Whether a worker's first message shows that its script is of another version than this module. @param {any} data */
-export const isOtherVersion = (data) => data?.kind === "hello" && data.package_id !== PACKAGE_ID;
+export const isOtherVersion = (data) => data?.kind === "hello" && data.scripts_id !== SCRIPTS_ID;
 
 /** @param {string} file */
 export const outdated = (file = FILE) => new Zamba2Error("outdated", { file });

@@ -35,7 +35,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  *   | { kind: "threads_up", n: number }} MessageIn
  *
  * Messages to the page; `hello` is the first, from zamba2_worker.js.
- * @typedef {{ kind: "hello", package_id: string }
+ * @typedef {{ kind: "hello", scripts_id: string }
  *   | { kind: "event", id: number, event: keyof Events, data: any }
  *   | { kind: "value", id: number, value: any }
  *   | { kind: "error", id: number, error: ErrorReport }

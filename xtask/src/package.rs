@@ -86,8 +86,10 @@ pub fn put_in_place(workspace: &Workspace, made: &[(Build, PathBuf)]) -> Result<
         copy_files(bindings, &fresh.join(build.name))?;
         ids.push((*build, stamp_build(&fresh.join(build.name))?));
     }
-    let package_id = package_id(&fresh, &ids)?;
-    write(&fresh.join("built.js"), &list_of(&ids, &package_id))?;
+    write(
+        &fresh.join("built.js"),
+        &list_of(&ids, &scripts_id(&fresh)?),
+    )?;
     for name in file_names(&workspace.root)? {
         if name.starts_with("LICENSE") {
             copy(&workspace.root.join(&name), &fresh.join(&name))?;
@@ -124,18 +126,18 @@ pub fn print_sizes(workspace: &Workspace, steps: &Steps) -> Result<()> {
     Ok(())
 }
 
-/// An id of everything in the package but `built.js`, which contains it.
-fn package_id(folder: &Path, ids: &[(Build, String)]) -> Result<String> {
+/// An id of the package's scripts, without the builds of the engine: these have ids of their own, and `serve` adds them
+/// one by one under an open page.
+fn scripts_id(folder: &Path) -> Result<String> {
     let mut texts = Vec::new();
     for name in file_names(folder)? {
         texts.push(read(&folder.join(&name))?);
     }
-    let files = texts.iter().map(|text| text.as_bytes());
-    Ok(id_of(files.chain(ids.iter().map(|(_, id)| id.as_bytes()))))
+    Ok(id_of(texts.iter().map(|text| text.as_bytes())))
 }
 
 /// Contents that replace www/engine/built.js.
-fn list_of(ids: &[(Build, String)], package_id: &str) -> String {
+fn list_of(ids: &[(Build, String)], scripts_id: &str) -> String {
     // In a fixed order, whichever build was ready first.
     let entries: Vec<String> = BUILDS
         .iter()
@@ -143,8 +145,8 @@ fn list_of(ids: &[(Build, String)], package_id: &str) -> String {
         .map(|(build, id)| format!("  \"{}\": \"{id}\",\n", build.name))
         .collect();
     format!(
-        "// The builds in this package, with ids of their files, and one of the package.\n\
-         export const BUILT = {{\n{}}};\nexport const PACKAGE_ID = \"{package_id}\";\n",
+        "// The builds in this package, with ids of their files, and one of its scripts.\n\
+         export const BUILT = {{\n{}}};\nexport const SCRIPTS_ID = \"{scripts_id}\";\n",
         entries.concat()
     )
 }
@@ -172,7 +174,7 @@ mod tests {
         let made = [(BUILDS[3], "b".to_owned()), (BUILDS[0], "a".to_owned())];
         let list = list_of(&made, "c");
         let expected = "BUILT = {\n  \"threads-relaxed\": \"a\",\n  \"single\": \"b\",\n};\n\
-            export const PACKAGE_ID = \"c\";\n";
+            export const SCRIPTS_ID = \"c\";\n";
         assert!(list.ends_with(expected), "{list}");
         assert!(list_of(&[], "c").contains("BUILT = {\n};\n"));
     }
