@@ -28,14 +28,19 @@ const NOT_ISOLATED = "/www/perfetto.html";
 /** Requests that isolation depends on; `fetch` from a script has the destination "". */
 const DESTINATIONS = ["document", "worker", "sharedworker", "script"];
 
-const CACHE = `zamba2-${SITE.build}`;
 const PAGE = new URL("./", location.href).href;
+/** Other sites of the same origin may be this page, too. */
+const CACHES = `zamba2 ${PAGE} `;
+const CACHE = CACHES + SITE.build;
 const hashed = new Set(
   [...SITE.files, ...Object.values(SITE.engine_files).flat()].map((file) => new URL(file, PAGE).href),
 );
 hashed.delete(PAGE);
 
-/** Fetches what is not kept yet. @param {string[]} files */
+/**
+ * Fetches what is not kept yet. Without storage, as in some private windows, the page still gets its headers.
+ * @param {string[]} files
+ */
 async function keep(files) {
   if (files.length === 0) return;
   const cache = await caches.open(CACHE);
@@ -49,19 +54,23 @@ async function keep(files) {
 
 async function forgetOtherBuilds() {
   const names = await caches.keys();
-  const others = names.filter((name) => name.startsWith("zamba2-") && name !== CACHE);
+  const others = names.filter((name) => name.startsWith(CACHES) && name !== CACHE);
   await Promise.all(others.map((name) => caches.delete(name)));
 }
 
 scope.addEventListener("install", (/** @type {any} */ event) => {
   scope.skipWaiting();
-  event.waitUntil(keep(SITE.files));
+  event.waitUntil(keep(SITE.files).catch(() => {}));
 });
 scope.addEventListener("activate", (/** @type {any} */ event) =>
-  event.waitUntil(forgetOtherBuilds().then(() => scope.clients.claim())),
+  event.waitUntil(
+    forgetOtherBuilds()
+      .catch(() => {})
+      .then(() => scope.clients.claim()),
+  ),
 );
 scope.addEventListener("message", (/** @type {any} */ event) => {
-  event.waitUntil(keep(SITE.engine_files[event.data.keep] ?? []));
+  event.waitUntil(keep(SITE.engine_files[event.data.keep] ?? []).catch(() => {}));
 });
 scope.addEventListener("fetch", (/** @type {any} */ event) => {
   /** @type {Request} */
@@ -94,7 +103,12 @@ async function found(/** @type {Request} */ request) {
   }
 }
 
-/** @param {string} address */
+/** @param {string} address @returns {Promise<Response | undefined>} */
 async function kept(address) {
-  return SITE.build ? (await caches.open(CACHE)).match(address) : undefined;
+  if (!SITE.build) return undefined;
+  try {
+    return await (await caches.open(CACHE)).match(address);
+  } catch {
+    return undefined;
+  }
 }

@@ -129,12 +129,17 @@ const icon = `${ASSETS}/${await asset(join(ROOT, "www/icon.svg"))}`;
 const manifest = JSON.parse(readFileSync(join(ROOT, "www/app.webmanifest"), "utf8"));
 for (const key of ["id", "start_url", "scope"]) manifest[key] = "./";
 manifest.icons[0].src = icon;
-put("app.webmanifest", JSON.stringify(manifest));
+const manifest_text = JSON.stringify(manifest);
+put("app.webmanifest", manifest_text);
 
 /** @param {string} name */
 const isOfEngine = (name) => /\/(?:threads|single)(?:-relaxed)?-[0-9a-f]{10}\.(?:js|wasm)$/.test(name);
 const all = [...names.values()].sort();
-const build = createHash("sha256").update(all.join("\n")).update(index).digest("hex").slice(0, 16);
+const build = createHash("sha256")
+  .update(all.join("\n"))
+  .update(index + manifest_text)
+  .digest("hex")
+  .slice(0, 16);
 
 // With an address of its own the page also works where its folder is addressed without the final slash.
 if (flags.base) {
