@@ -52,6 +52,13 @@ for (const [directive, lacking, source, base] of /** @type {[string, string, str
 const plain = plainPage("versions", "./zamba2/zamba2.js");
 cpSync(PLACE, join(plain, "zamba2"), { recursive: true });
 
+test("a worker's script without the header that an isolated page needs is named, with the header", async () => {
+  const { url } = await served({ "/": plain }, (path) => (path === "/" ? ISOLATION : {}));
+  const { code, message } = await resultAt(`${url}/`);
+  assert.equal(code, "engine_missing", message);
+  assert.match(message ?? "", /sent without Cross-Origin-Embedder-Policy/);
+});
+
 /** A copy of one of the package's files as another version has it. @param {string} file */
 function ofOtherVersion(file) {
   const other = join(plain, `other-${file.replaceAll("/", "-")}`);

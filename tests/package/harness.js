@@ -21,7 +21,7 @@ after(async () => {
   await browser.close();
 });
 
-/** @param {Record<string, string>} folders @param {Record<string, string>} [headers] */
+/** @param {Record<string, string>} folders @param {Parameters<typeof serve>[1]} [headers] */
 export async function served(folders, headers) {
   const server = await serve(folders, headers);
   closing.push(server.close);

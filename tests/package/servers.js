@@ -33,7 +33,7 @@ export const CORS = { "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource
 
 /**
  * @param {Record<string, string>} folders  by URL path; the longest that fits is used
- * @param {Record<string, string>} [headers]
+ * @param {Record<string, string> | ((path: string) => Record<string, string>)} [headers]
  * @returns {Promise<Server>}
  */
 export async function serve(folders, headers = {}) {
@@ -50,8 +50,9 @@ export async function serve(folders, headers = {}) {
     /** @param {number} status @param {Record<string, string | number>} [more] */
     const head = (status, more = {}) => {
       requests.push({ path, range, status });
+      const own = typeof headers === "function" ? headers(path) : headers;
       const caching = status === 200 && HASHED.test(path) ? "public, max-age=31536000, immutable" : "no-cache";
-      response.writeHead(status, { "Cache-Control": caching, ...headers, ...more });
+      response.writeHead(status, { "Cache-Control": caching, ...own, ...more });
     };
     if (!exists) {
       head(404, { "Content-Type": "text/plain" });

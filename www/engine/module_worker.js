@@ -1,5 +1,6 @@
 // @ts-check
-// Starts the package's worker script, also from another origin, and finds out why it did not start.
+// Starts the package's worker script, also from another origin, and finds out why it did not start. Browsers do not say:
+// a worker's error event has no message then.
 
 import { SCRIPTS_ID } from "./built.js";
 import { fact, Zamba2Error } from "./errors.js";
@@ -10,6 +11,8 @@ export const THREAD = "zamba2-thread";
 
 /** What the script is called in errors. */
 const FILE = "zamba2_worker.js";
+
+const EMBEDDER_POLICY = "Cross-Origin-Embedder-Policy";
 
 /** Refuses runtimes that are no browser; importing the module there is harmless. */
 export function checkBrowser() {
@@ -48,7 +51,7 @@ const importing = (address) => new Blob([`import ${JSON.stringify(address)};`], 
 /** Whether a worker's first message shows that its script is of another version than this module. @param {any} data */
 export const isOtherVersion = (data) => data?.kind === "hello" && data.scripts_id !== SCRIPTS_ID;
 
-/** @param {string} file */
+/** The error for files of two versions. @param {string} file */
 export const outdated = (file = FILE) => new Zamba2Error("outdated", { file });
 
 /** Why a worker could not be created. @param {string} address @param {unknown} cause */
@@ -62,7 +65,7 @@ export async function refusedWorker(address, cause) {
 const blocked = async (address) => (await policyFault(FILE, address)) ?? (await policyFault(FILE, "blob:"));
 
 /**
- * Why a script did not start; browsers do not say.
+ * Why a script did not start.
  * @param {string} address @param {string} message  of the worker's error event, often empty
  */
 export async function failedWorker(address, message) {
@@ -77,6 +80,10 @@ export async function failedWorker(address, message) {
     const type = response.headers.get("Content-Type") ?? "";
     // Hosts send their start page for a file that they do not have, and browsers run scripts of these types only.
     if (!/javascript|ecmascript/i.test(type)) return missing(`${FILE} is sent as ${type || "a file of unknown type"}`);
+    // Another origin's script has the policy of the blob that imports it, which is the page's.
+    if (crossOriginIsolated && new URL(address).origin === self.origin && !response.headers.get(EMBEDDER_POLICY)) {
+      return missing(`${FILE} is sent without ${EMBEDDER_POLICY}, which workers of an isolated page need`);
+    }
   } catch (cause) {
     return missing(/** @type {Error} */ (cause).message);
   }

@@ -63,7 +63,8 @@ export class WorkerLink {
 
   /** @param {MessageIn} message */
   post(message) {
-    if (this.#unsent) this.#unsent.push(message);
+    // As if it were sent now: the caller may change what it passed.
+    if (this.#unsent) this.#unsent.push(structuredClone(message));
     else this.#worker?.postMessage(message);
   }
 
