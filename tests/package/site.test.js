@@ -86,7 +86,7 @@ function inSubPath(name) {
   return folder;
 }
 
-test("in a sub-path of Python's server it isolates itself and runs, and then starts and runs without a network", (t) => {
+test("in a sub-path of Python's server it isolates itself and runs, and then does so without a network", (t) => {
   if (!isInstalled("python3")) return t.skip("Python is not installed");
   return withPage(async (page) => {
     const server = await pythonServer(inSubPath("site-python"));
@@ -149,7 +149,7 @@ test("on nginx with the documented settings it is isolated by the headers and fe
   );
 });
 
-test("made with --base, it also runs at its address without the final slash on a host that does not redirect", async () => {
+test("made with --base, it also runs without the final slash on a host that does not redirect", async () => {
   const folder = join(WORK, "site-base");
   const words = ["tools/site/make.js", folder, join(ROOT, "target/packs"), "--quick", "--base", "/app/"];
   execFileSync(process.execPath, words, { cwd: ROOT, stdio: "pipe" });

@@ -1,6 +1,6 @@
 // @ts-check
-// Starts the package's worker script, also from another origin, and finds out why it did not start. Browsers do not say:
-// a worker's error event has no message then.
+// Starts the package's worker script, also from another origin, and finds out why it did not start. Browsers do not
+// say: a worker's error event has no message then.
 
 import { SCRIPTS_ID } from "./built.js";
 import { fact, Zamba2Error } from "./errors.js";
