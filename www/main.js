@@ -27,6 +27,7 @@ import {
   t,
   write,
 } from "./words.js";
+import { explainOutdated, keepOffline } from "./site.js";
 import { shortCommit, StoragePanel } from "./loading/storage_panel.js";
 import { Strip } from "./blocks/strip.js";
 import { watchTimesWanted } from "./blocks/times_wanted.js";
@@ -171,17 +172,17 @@ function detail(text) {
 function showFault(title, fault, retry) {
   const remedies = retry ? [{ label: /** @type {Key} */ ("card.retry"), act: retry }] : [];
   if (title === "card.load") remedies.push({ label: "card.embedded", act: () => picker.useEmbedded() });
-  showErrorCard(errors, title, fault, {
-    remedies,
-    facts: {
-      source: picker.chosen.name,
-      weights: picker.chosen.weights,
-      backend: picker.chosen.backend,
-      threads: picker.chosen.threads,
-      isolated: crossOriginIsolated,
-      cores: navigator.hardwareConcurrency,
-    },
-  });
+  const facts = {
+    source: picker.chosen.name,
+    weights: picker.chosen.weights,
+    backend: picker.chosen.backend,
+    threads: picker.chosen.threads,
+    isolated: crossOriginIsolated,
+    cores: navigator.hardwareConcurrency,
+  };
+  showErrorCard(errors, title, fault, { remedies, facts });
+  // Whatever failed, files of this build may be gone.
+  void explainOutdated(errors, title, fault, facts);
 }
 
 /** @param {Choice} choice @param {boolean} [refresh]  newer files of the source replace stored ones */
@@ -233,21 +234,15 @@ async function loadModel(choice, refresh = false) {
     if (controller.signal.aborted) return loaded.dispose();
     model = loaded;
   } catch (thrown) {
-    if (controller.signal.aborted) {
-      if (loading !== controller) return;
-      loading = null;
-      playground.setModel(null);
-      write(status, "status.cancelled");
-      detail("");
-      write(cancel, "load.again");
-      return;
-    }
+    const is_cancelled = controller.signal.aborted;
+    if (is_cancelled && loading !== controller) return;
     loading = null;
     playground.setModel(null);
+    detail("");
+    write(status, is_cancelled ? "status.cancelled" : "status.failed");
+    if (is_cancelled) return write(cancel, "load.again");
     cancel.hidden = true;
     strip.fail();
-    write(status, "status.failed");
-    detail("");
     return showFault("card.load", faultOf(thrown), () => loadModel(choice, refresh));
   } finally {
     clearInterval(ticking);
@@ -264,6 +259,7 @@ async function loadModel(choice, refresh = false) {
   showCapability();
   playground.setReady();
   profile.setModel(model);
+  void keepOffline(model.info.build);
 }
 
 /** @param {LoadProgress} progress @param {number} elapsed_ms */

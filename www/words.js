@@ -8,8 +8,16 @@
 /** Values of placeholders: text, numbers, lists, reasons of errors, or functions for language-dependent values. */
 /** @typedef {Record<string, unknown>} Values */
 
-/** The files of words/. To add a language, add its file and its code here. */
-export const LANGUAGES = ["en", "ru"];
+/**
+ * The files of words/ by language. To add a language, add its file and its line here: each address is a literal, which
+ * the site's build finds.
+ * @type {Record<string, URL>}
+ */
+const FILES = {
+  en: new URL("./words/en.json", import.meta.url),
+  ru: new URL("./words/ru.json", import.meta.url),
+};
+export const LANGUAGES = Object.keys(FILES);
 
 const UNITS = /** @type {const} */ (["unit.B", "unit.kB", "unit.MB", "unit.GB"]);
 
@@ -25,7 +33,7 @@ const written = new WeakMap();
 async function load(code) {
   const known = loaded.get(code);
   if (known) return known;
-  const response = await fetch(new URL(`./words/${code}.json`, import.meta.url));
+  const response = await fetch(FILES[code]);
   if (!response.ok) throw new Error(`words/${code}.json: ${response.status}`);
   const fresh = await response.json();
   loaded.set(code, fresh);

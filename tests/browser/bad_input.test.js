@@ -189,7 +189,11 @@ test("a dropped connection is reported as a network error", () =>
 async function replaceEngine(page, body, panic = null) {
   const bindings = `export default async () => {}; export class Engine { constructor() { ${body} } }
     export const take_panic = () => ${JSON.stringify(panic)};`;
-  await page.route("**/zamba2_wasm.js", (route) => route.fulfill({ contentType: "text/javascript", body: bindings }));
+  await page.route("**/zamba2_wasm.js", async (route) => {
+    // Otherwise they would be of another version than the module.
+    const [id] = /export const BUILD_ID.*/.exec(await (await route.fetch()).text()) ?? [];
+    await route.fulfill({ contentType: "text/javascript", body: `${bindings}\n${id}` });
+  });
 }
 
 test("a panic in the engine becomes an internal error with its message, and the model is unusable", async () => {

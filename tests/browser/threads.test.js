@@ -46,13 +46,13 @@ function run(page, fixture, ids, options) {
 }
 
 /**
- * Replaces the engine's thread script, and reloads the module in the page.
- * @param {Page} page @param {string} address a JavaScript expression
+ * Changes a module of the package, and imports the package again in the page.
+ * @param {Page} page @param {string} file @param {(text: string) => string} changed
  */
-async function replaceThread(page, address) {
-  await page.route("**/pkg/start_threads.js", async (route) => {
+async function changeModule(page, file, changed) {
+  await page.route(`**/pkg/${file}`, async (route) => {
     const response = await route.fetch();
-    await route.fulfill({ response, body: (await response.text()).replace('"./thread.js"', address) });
+    await route.fulfill({ response, body: changed(await response.text()) });
   });
   await importModule(page);
 }
@@ -129,10 +129,7 @@ test("the engine runs without a thread that never answers", () =>
   withModule(async (page) => {
     const { input_ids } = expected("biases");
     const whole = await run(page, "biases", input_ids, { threads: 1 });
-    const script = (/** @type {string} */ thread) =>
-      `import ${JSON.stringify(thread)}; if (name.endsWith("-2")) onmessage = () => {};`;
-    const address = JSON.stringify(script(new URL("/pkg/thread.js", page.url()).href));
-    await replaceThread(page, `URL.createObjectURL(new Blob([${address}], { type: "text/javascript" }))`);
+    await changeModule(page, "thread.js", (text) => `${text}\nif (name.endsWith("-2")) onmessage = () => {};`);
     const { info, bits } = await run(page, "biases", input_ids, { threads: 4 });
     assert.deepEqual([info.threads, info.threads_reason], [3, "workers_failed"]);
     assert.deepEqual(bits, whole.bits);
@@ -142,7 +139,9 @@ test("if threads cannot start, the engine runs on fewer with the same bits and r
   withModule(async (page) => {
     const { input_ids } = expected("biases");
     const whole = await run(page, "biases", input_ids, { threads: 1 });
-    await replaceThread(page, '"./nowhere.js"');
+    await changeModule(page, "start_threads.js", (text) =>
+      text.replace("this.#script,", 'new URL("./nowhere.js", import.meta.url).href,'),
+    );
     const { info, bits } = await run(page, "biases", input_ids, { threads: 3 });
     assert.deepEqual([info.threads, info.threads_reason], [1, "workers_failed"]);
     assert.deepEqual(bits, whole.bits);
@@ -170,7 +169,7 @@ test("a trap in a thread becomes an internal error of the call instead of an end
     engine.note_thread_trap();
     postMessage("ready");
   };`;
-  await replaceThread(page, `URL.createObjectURL(new Blob([${JSON.stringify(body)}], { type: "text/javascript" }))`);
+  await changeModule(page, "thread.js", () => body);
   // Loading also computes on the threads, so the trap may occur there first.
   const refusal = await page.evaluate(
     (source) =>

@@ -52,8 +52,9 @@ export function withoutThreads({ relaxed_simd }) {
 
 /** @param {boolean} relaxed_simd @param {{ threads: number, threads_reason: ThreadsReason }} chosen @returns {Build} */
 function build(relaxed_simd, { threads, threads_reason }) {
+  const built = Object.keys(BUILT);
   const folder = nearestBuild(
-    BUILT,
+    built,
     { threads: threads > 1, relaxed: relaxed_simd },
     {
       threads: threads_reason !== "no_shared_memory" && sharesMemory(),
@@ -61,7 +62,7 @@ function build(relaxed_simd, { threads, threads_reason }) {
     },
   );
   if (folder === null) {
-    throw new Zamba2Error("no_build", { builds: BUILT.join(", ") });
+    throw new Zamba2Error("no_build", { builds: built.join(", ") });
   }
   const has_threads = folder.startsWith("threads");
   return {

@@ -1,5 +1,8 @@
 // @ts-check
-// The builds of the engine in this package, by folder. xtask/src/package.rs writes the package's own copy, which lists
-// the builds that have been compiled.
+// The builds of the engine in this package, and ids by which files of different versions are recognised. The package's
+// own copy is written with the package (xtask/src/package.rs).
 
-export const BUILT = ["threads-relaxed", "threads", "single-relaxed", "single"];
+/** An id of each build's files, by its folder. @type {Record<string, string>} */
+export const BUILT = {};
+/** Differs as soon as any script of the package does. */
+export const SCRIPTS_ID = "";

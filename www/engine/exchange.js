@@ -2,6 +2,7 @@
 // One HTTP request and its reply, cancelled when nothing arrives for a while. It does not retry and knows no status.
 
 import { Zamba2Error } from "./errors.js";
+import { policyFault } from "./policy.js";
 import { Interruption } from "./retrying.js";
 
 /** @import { Retries } from "./retrying.js" */
@@ -64,6 +65,8 @@ export class Exchange {
       if (signal.aborted) throw signal.reason;
       const detail = this.stalled ? `nothing arrived for ${stall_ms / 1000} s` : "the connection failed";
       const { file, at, url } = this;
+      const policy = this.stalled ? null : await policyFault(file, url.href);
+      if (policy) throw policy;
       const error = new Zamba2Error("network", { file, origin: url.origin, detail, at }, { cause });
       throw new Interruption(this.stalled ? "stalled" : "dropped", error);
     } finally {

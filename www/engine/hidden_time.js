@@ -1,17 +1,17 @@
 // @ts-check
-// How long the page is hidden. Only the page can measure it.
+// How long the page is hidden. Only the page can measure it; a worker that uses the module counts nothing.
 
 export class HiddenTime {
   #total_ms = 0;
   /** @type {number | null} */
   #since_ms = null;
   #watch = () => {
-    if (document.hidden) this.#since_ms ??= performance.now();
+    if (globalThis.document?.hidden) this.#since_ms ??= performance.now();
     else this.#add();
   };
 
   constructor() {
-    document.addEventListener("visibilitychange", this.#watch);
+    globalThis.document?.addEventListener("visibilitychange", this.#watch);
     this.#watch();
   }
 
@@ -21,7 +21,7 @@ export class HiddenTime {
   }
 
   stop() {
-    document.removeEventListener("visibilitychange", this.#watch);
+    globalThis.document?.removeEventListener("visibilitychange", this.#watch);
     this.#add();
     return this.#total_ms;
   }

@@ -197,6 +197,7 @@ export class Host {
       return {
         ...info,
         ...running,
+        build: opened.build.folder,
         isolated: crossOriginIsolated,
         keeping: progress.keeping,
         commit: progress.commit,

@@ -159,7 +159,7 @@ export function checkWebGpu(wishes) {
 /** @param {api.LoadOptions["source"]} source */
 export function sourceForWorker(source) {
   if (typeof source === "string" || source instanceof URL) {
-    return parseAddress(String(source), document.baseURI).folder;
+    return parseAddress(String(source), globalThis.document?.baseURI ?? location.href).folder;
   }
   const files = [...source];
   if (!files.every((file) => file instanceof File)) throw badOption("source", fact("not_a_source"), { next: "source" });

@@ -87,6 +87,8 @@ export interface KernelReport {
 export interface BenchOptions {
   threads?: "auto" | number;
   relaxedSimd?: "auto" | false;
+  /** As for `load`. */
+  base?: string | URL;
   signal?: AbortSignal;
 }
 

@@ -3,6 +3,8 @@
 // them itself: in Firefox 153 `new Worker` inside a worker may block for ever while other nested workers load, and with
 // it the timers that would detect this.
 
+import { isOtherVersion, moduleWorker, THREAD } from "./module_worker.js";
+
 /**
  * What a thread needs.
  * @typedef {{ address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} SharedModule
@@ -15,9 +17,15 @@ const TICK_MS = 100;
 
 /** The workers that serve one engine as threads. */
 export class Threads {
+  #script;
   /** @type {Worker[]} */
   #workers = [];
   #ended = false;
+
+  /** @param {string} script  the address of the workers' script */
+  constructor(script) {
+    this.#script = script;
+  }
 
   /** Starts `n` threads; gives how many of them serve. @param {number} n @param {SharedModule} shared */
   async start(n, shared) {
@@ -37,10 +45,7 @@ export class Threads {
   #create(number) {
     if (this.#ended) return null;
     try {
-      const worker = new Worker(new URL("./thread.js", import.meta.url), {
-        type: "module",
-        name: `zamba2-thread-${number}`,
-      });
+      const worker = moduleWorker(this.#script, `${THREAD}-${number}`);
       this.#workers.push(worker);
       return worker;
     } catch {
@@ -65,12 +70,15 @@ export class Threads {
         if (!up) worker.terminate();
         resolve(up ? worker : null);
       };
-      worker.onmessage = ({ data }) => settle(data === "ready");
+      worker.onmessage = ({ data }) => {
+        const is_new = data?.kind === "hello" && !isOtherVersion(data);
+        if (is_new) worker.postMessage(shared);
+        else settle(data === "ready");
+      };
       worker.onerror = (event) => {
         event.preventDefault();
         settle(false);
       };
-      worker.postMessage(shared);
     });
   }
 }

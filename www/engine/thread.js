@@ -1,7 +1,7 @@
 // @ts-check
 // One thread of the engine: a worker with the memory of the engine's worker. It runs the jobs of the thread pool and,
 // once it serves, handles no messages any more. Messages in: `{ address, module, memory }` (`address` of the bindings),
-// then "serve". Message out, once: "ready" or an error.
+// then "serve". Message out, once, after the hello of every worker: "ready" or an error.
 
 /** The bindings, whose types exist only after a build. @type {any} */
 let engine;
@@ -9,7 +9,7 @@ let engine;
 onmessage = async ({ data }) => {
   if (data === "serve") return serve();
   try {
-    engine = await import(data.address);
+    engine = await import(/* webpackIgnore: true */ /* @vite-ignore */ data.address);
     engine.initSync({ module: data.module, memory: data.memory });
   } catch (error) {
     postMessage(String(error));

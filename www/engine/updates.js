@@ -1,6 +1,6 @@
 // @ts-check
 // Newer files at the source of a stored model: whether there are any, and what of the stored ones stays valid. It
-// fetches small files and single bytes, never weights.
+// fetches small files and the first bytes of others, never weights.
 
 import { atRevision, hubPlaceOf, isCommit } from "./addresses.js";
 import { UrlSource } from "./byte_source.js";
@@ -16,6 +16,8 @@ import { storedJournal } from "./store.js";
 
 /** Headers of weight files are stored as files; they change with the weights. */
 const HEADS = "heads/";
+/** The length of a header. Not a single byte: some servers answer `bytes=0-0` with the whole file. */
+const FIRST_BYTES = 8;
 
 /** @type {typeof api.newerFiles} */
 export async function newerFiles(key, { signal = new AbortController().signal } = {}) {
@@ -46,7 +48,7 @@ async function weightsChanged(source, { shards, files }, signal) {
   // It has the hashes of all weights of a packed checkpoint.
   if (manifest) return (await versionOf(source, PACK_FILE, signal)) !== manifest.sha256;
   for (const { file, file_bytes, etag } of shards) {
-    const reply = await orNull(source.range(file, 0, 1, signal));
+    const reply = await orNull(source.range(file, 0, FIRST_BYTES, signal));
     if (reply === null) return true;
     for await (const _ of reply.chunks) break;
     const now = source.etag?.(file) ?? null;

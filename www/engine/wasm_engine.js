@@ -3,9 +3,13 @@
 // (start_threads.js). It loads no model.
 
 import { chooseBuild, withoutThreads } from "./builds.js";
+import { BUILT } from "./built.js";
 import { chooseDevice } from "./devices.js";
 import { Zamba2Error } from "./errors.js";
+import { outdated } from "./module_worker.js";
+import { policyFault } from "./policy.js";
 
+/** @import { BuildFiles } from "./assets.js" */
 /** @import { Build } from "./builds.js" */
 /** @import { Device, WebGpuWishes } from "./devices.js" */
 /** @import { SharedModule } from "./start_threads.js" */
@@ -20,15 +24,27 @@ import { Zamba2Error } from "./errors.js";
 /** @typedef {door.Step} Step */
 /** @typedef {door.Unit} Unit */
 
+/** The section of a module with the id of its build. */
+const ID_SECTION = "zamba2_build";
+
+/** Where the builds are. @type {Record<string, BuildFiles>} */
+let files = {};
+
+/** @param {Record<string, BuildFiles>} builds */
+export function useBuilds(builds) {
+  files = builds;
+}
+
 /** @type {Promise<ReportFunctions> | null} */
 let reports = null;
 
 /**
- * The functions on reports, from the plain build, which runs in every browser; loaded once.
+ * The functions on reports, from the build that a model runs on by default, so that the browser has it already; loaded
+ * once.
  * @returns {Promise<ReportFunctions>}
  */
 export function loadReports() {
-  reports ??= loadBindings(chooseBuild({ threads: 1, relaxed_simd: false })).then(({ bindings }) => bindings);
+  reports ??= loadAllowed(chooseBuild({ threads: "auto", relaxed_simd: "auto" })).then(({ bindings }) => bindings);
   // The next call may find the network back.
   reports.catch(() => (reports = null));
   return reports;
@@ -92,18 +108,7 @@ export async function createEngine(options, startThreads) {
 
 /** @param {EngineOptions} options @param {(n: number, shared: SharedModule) => Promise<number>} startThreads */
 async function startModule(options, startThreads) {
-  let build = chooseBuild(options);
-  let loaded;
-  try {
-    loaded = await loadBindings(build);
-  } catch (thrown) {
-    // Some devices refuse to reserve the address space that a shared memory may grow into.
-    const refused = thrown instanceof Zamba2Error && thrown.cause instanceof RangeError;
-    if (!refused || build.threads === 1) throw thrown;
-    build = withoutThreads(build);
-    loaded = await loadBindings(build);
-  }
-  const { bindings, ...shared } = loaded;
+  const { build, bindings, ...shared } = await loadAllowed(chooseBuild(options));
   if (build.threads > 1) {
     const up = await startThreads(build.threads - 1, shared);
     if (up < build.threads - 1) build.threads_reason = "workers_failed";
@@ -112,27 +117,60 @@ async function startModule(options, startThreads) {
   return { bindings, build };
 }
 
+/** A build, or the one without threads if it gets no shared memory. @param {Build} build */
+async function loadAllowed(build) {
+  try {
+    return { build, ...(await loadBindings(build)) };
+  } catch (thrown) {
+    // Some devices refuse to reserve the address space that a shared memory may grow into.
+    const refused = thrown instanceof Zamba2Error && thrown.cause instanceof RangeError;
+    if (!refused || build.threads === 1) throw thrown;
+    const single = withoutThreads(build);
+    return { build: single, ...(await loadBindings(single)) };
+  }
+}
+
 /**
  * @param {Build} build
  * @returns {Promise<{ bindings: Bindings } & SharedModule>}
  */
 async function loadBindings({ folder }) {
-  // Computed, so that the type checker does not look for files that exist only after a build.
-  const address = new URL(`./${folder}/zamba2_wasm.js`, import.meta.url).href;
+  const { bindings: address, module: module_address } = files[folder];
   try {
-    const [bindings, module] = await Promise.all([import(address), compile(new URL("./zamba2_wasm_bg.wasm", address))]);
+    const [bindings, module] = await Promise.all([
+      import(/* webpackIgnore: true */ /* @vite-ignore */ address),
+      compile(module_address),
+    ]);
+    // Files of two deployments fit together by chance at best.
+    for (const [file, id] of [
+      ["zamba2_wasm.js", bindings.BUILD_ID],
+      ["zamba2_wasm_bg.wasm", idOf(module)],
+    ]) {
+      if (id !== BUILT[folder]) throw outdated(file);
+    }
     const exports = await bindings.default({ module_or_path: module });
     return { bindings, address, module, memory: exports?.memory };
   } catch (cause) {
+    if (cause instanceof Zamba2Error) throw cause;
+    const policy =
+      (await policyFault("zamba2_wasm.js", address))
+      ?? (await policyFault("zamba2_wasm_bg.wasm", module_address))
+      ?? (await policyFault("zamba2_wasm_bg.wasm", "wasm-eval"));
     const detail = /** @type {Error} */ (cause).message;
-    throw new Zamba2Error("engine_missing", { file: "zamba2_wasm_bg.wasm", detail }, { cause });
+    throw policy ?? new Zamba2Error("engine_missing", { file: "zamba2_wasm_bg.wasm", detail }, { cause });
   }
 }
 
-/** @param {URL} address */
+/** @param {WebAssembly.Module} module */
+function idOf(module) {
+  const [section] = WebAssembly.Module.customSections(module, ID_SECTION);
+  return section && new TextDecoder().decode(section);
+}
+
+/** @param {string} address */
 async function compile(address) {
   const response = await fetch(address);
-  if (!response.ok) throw new Error(`${address.pathname} is answered with ${response.status}`);
+  if (!response.ok) throw new Error(`${new URL(address).pathname} is answered with ${response.status}`);
   // Browsers refuse to compile a stream that has another media type.
   const typed = response.headers.get("Content-Type")?.startsWith("application/wasm");
   return typed ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());

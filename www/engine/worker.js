@@ -10,8 +10,10 @@ import { Host } from "./host.js";
 import { profileRuns } from "./profiling.js";
 import { measureRun, reportCalls } from "./reporting.js";
 import { Sequence } from "./sequence.js";
-import { createEngine } from "./wasm_engine.js";
+import { watchPolicy } from "./policy.js";
+import { createEngine, useBuilds } from "./wasm_engine.js";
 
+/** @import { EngineFiles } from "./assets.js" */
 /** @import { ErrorReport } from "./errors.js" */
 /** @import { ProfileRequest } from "./profiling.js" */
 /** @import { ReportCalls, ReportRequest } from "./reporting.js" */
@@ -21,18 +23,20 @@ import { createEngine } from "./wasm_engine.js";
 /** @import * as api from "./zamba2.d.ts" */
 
 /**
- * Messages to the worker.
+ * Messages to the worker; `files` is the first.
  * @typedef {{ [K in keyof Calls]: { kind: "call", id: number, call: K,
  *   args: Parameters<Calls[K]>[0] } }[keyof Calls]} CallMessage
  * @typedef {CallMessage
+ *   | { kind: "files", builds: EngineFiles["builds"] }
  *   | { kind: "abort", id: number }
  *   | { kind: "read", id: number }
  *   | { kind: "pause", paused: boolean }
  *   | { kind: "block_times", every: number }
  *   | { kind: "threads_up", n: number }} MessageIn
  *
- * Messages to the page.
- * @typedef {{ kind: "event", id: number, event: keyof Events, data: any }
+ * Messages to the page; `hello` is the first, from zamba2_worker.js.
+ * @typedef {{ kind: "hello", scripts_id: string }
+ *   | { kind: "event", id: number, event: keyof Events, data: any }
  *   | { kind: "value", id: number, value: any }
  *   | { kind: "error", id: number, error: ErrorReport }
  *   | { kind: "start_threads", n: number, shared: SharedModule }} MessageOut
@@ -216,11 +220,15 @@ function enqueue(message) {
   queue = queue.then(() => answer(message, context));
 }
 
+watchPolicy();
+
 onmessage = ({ data }) => {
   const message = /** @type {MessageIn} */ (data);
   switch (message.kind) {
     case "call":
       return enqueue(message);
+    case "files":
+      return useBuilds(message.builds);
     case "abort": {
       const call = unanswered.get(message.id);
       call?.controller.abort();

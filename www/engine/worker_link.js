@@ -2,9 +2,11 @@
 // The page's end of the worker: numbered calls, each answered once, with events before the answer. The protocol is
 // described in worker.js.
 
-import { errorFromReport, fact, isFatal, Zamba2Error } from "./errors.js";
+import { errorFromReport, isFatal, Zamba2Error } from "./errors.js";
+import { checkBrowser, failedWorker, isOtherVersion, moduleWorker, outdated, refusedWorker } from "./module_worker.js";
 import { Threads } from "./start_threads.js";
 
+/** @import { EngineFiles } from "./assets.js" */
 /** @import { Calls, Events, MessageIn, MessageOut } from "./worker.js" */
 
 /** Events of one call. @typedef {{ [E in keyof Events]?: (data: Events[E]) => void }} Listeners */
@@ -19,34 +21,13 @@ import { Threads } from "./start_threads.js";
 /** @param {AbortSignal | undefined} signal */
 export const abortReason = (signal) => signal?.reason ?? new DOMException("The operation was aborted.", "AbortError");
 
-/** The engine's worker, or why there is none. */
-function startWorker() {
-  let reads_type = false;
-  /** @type {WorkerOptions} */
-  const options = {
-    name: "zamba2",
-    // A browser that does not know module workers does not read it, and would take the module for a classic script.
-    get type() {
-      reads_type = true;
-      return /** @type {const} */ ("module");
-    },
-  };
-  let worker;
-  try {
-    worker = new Worker(new URL("./worker.js", import.meta.url), options);
-  } catch (cause) {
-    const detail = /** @type {Error} */ (cause).message;
-    const next = self.origin === "null" ? "frame" : null;
-    throw new Zamba2Error("engine_missing", { file: "worker.js", detail }, { next, cause });
-  }
-  if (reads_type) return worker;
-  worker.terminate();
-  throw new Zamba2Error("unsupported_browser", { fact: fact("no_module_workers") });
-}
-
 export class WorkerLink {
-  #worker;
-  #threads = new Threads();
+  #files;
+  /** @type {Worker | null} */
+  #worker = null;
+  #threads;
+  /** Messages until the worker's script has started; null afterwards. @type {MessageIn[] | null} */
+  #unsent = [];
   /** @type {Map<number, PendingCall>} */
   #pending = new Map();
   #next_id = 1;
@@ -55,19 +36,36 @@ export class WorkerLink {
   /** Events of whatever call is in flight: the device was lost, the model is loaded again. @type {Listeners} */
   onAside = {};
 
-  constructor() {
-    this.#worker = startWorker();
+  /** @param {EngineFiles} files */
+  constructor(files) {
+    checkBrowser();
+    this.#files = files;
+    this.#threads = new Threads(files.worker);
+    try {
+      this.#worker = moduleWorker(files.worker, "zamba2");
+    } catch (thrown) {
+      if (thrown instanceof Zamba2Error) throw thrown;
+      void refusedWorker(files.worker, thrown).then((fault) => this.close(fault));
+      return;
+    }
     this.#worker.onmessage = ({ data }) => this.#receive(data);
-    this.#worker.onerror = (event) => {
+    this.#worker.onerror = async (event) => {
       event.preventDefault();
-      const detail = event.message || "worker.js";
-      this.close(new Zamba2Error("internal", { file: "worker.js", detail }, { next: "reload" }));
+      const has_started = this.#unsent === null;
+      const values = { file: "worker.js", detail: event.message || "worker.js" };
+      this.close(
+        has_started
+          ? new Zamba2Error("internal", values, { next: "reload" })
+          : await failedWorker(files.worker, event.message),
+      );
     };
   }
 
   /** @param {MessageIn} message */
   post(message) {
-    this.#worker.postMessage(message);
+    // As if it were sent now: the caller may change what it passed.
+    if (this.#unsent) this.#unsent.push(structuredClone(message));
+    else this.#worker?.postMessage(message);
   }
 
   /**
@@ -107,7 +105,7 @@ export class WorkerLink {
   close(reason) {
     if (this.dead) return;
     this.dead = reason;
-    this.#worker.terminate();
+    this.#worker?.terminate();
     this.#threads.end();
     for (const call of this.#pending.values()) call.reject(reason);
     this.#pending.clear();
@@ -115,6 +113,13 @@ export class WorkerLink {
 
   /** @param {MessageOut} message */
   async #receive(message) {
+    if (message.kind === "hello") {
+      if (isOtherVersion(message)) return this.close(outdated());
+      const unsent = this.#unsent ?? [];
+      this.#unsent = null;
+      this.post({ kind: "files", builds: this.#files.builds });
+      return unsent.forEach((earlier) => this.post(earlier));
+    }
     if (message.kind === "start_threads") {
       return this.post({ kind: "threads_up", n: await this.#threads.start(message.n, message.shared) });
     }

@@ -2,8 +2,8 @@
  * Zamba2 language models in the browser.
  *
  * ```js
- * import { load } from "/pkg/zamba2.js";
- * const model = await load({ source: "/www/models/rustdoc-5m/" });
+ * import { load } from "zamba2-web";
+ * const model = await load({ source: "/models/rustdoc-5m/" });
  * let text = "";
  * for await (const piece of model.generate("Ownership is", { seed: 7 })) text += piece;
  * ```
@@ -58,6 +58,12 @@ export interface LoadOptions {
    * Defaults: 6 attempts without a byte between them, 500 ms before the first, 20 s until a stall.
    */
   retry?: { attempts?: number; first_delay_ms?: number; stall_ms?: number };
+  /**
+   * The address of the folder with the package's files, if they are not beside this module: for bundlers that do not
+   * recognise `new URL("…", import.meta.url)`, such as esbuild and Rollup, and for files on another origin. Later
+   * reports (`summarise` and the like) use it as well.
+   */
+  base?: string | URL;
   /**
    * Called at most about 20 times a second, and at the end of every unit; again when the model is reloaded after a lost
    * device.
@@ -167,6 +173,8 @@ export interface LoadedInfo extends ModelInfo {
   adapter: AdapterInfo | null;
   threads: number;
   threads_reason: ThreadsReason;
+  /** The build of the engine that runs: its folder in the package. */
+  build: string;
   /** Whether the engine's worker is cross-origin isolated, which shared memory and a fine clock need. */
   isolated: boolean;
   weights: Weights;
@@ -348,14 +356,14 @@ export interface RestoredSequence<Tokens> {
 // prettier-ignore
 export type ErrorCode =
   | "already_quantised" | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_prompt_token"
-  | "bad_run" | "bad_shape" | "bad_snapshot" | "bad_token" | "bad_tokenizer" | "busy" | "changed" | "chat_refused"
-  | "damaged" | "device" | "device_limit" | "device_lost" | "device_memory" | "disposed" | "empty_prompt"
-  | "engine_missing" | "folder_not_empty" | "foreign_layout" | "gguf" | "http_status" | "internal" | "io"
-  | "lfs_pointer" | "memory_limit" | "missing_file" | "missing_tensor" | "network" | "no_adapter" | "no_build"
+  | "bad_run" | "bad_shape" | "bad_snapshot" | "bad_token" | "bad_tokenizer" | "browsers_only" | "busy" | "changed"
+  | "chat_refused" | "damaged" | "device" | "device_limit" | "device_lost" | "device_memory" | "disposed"
+  | "empty_prompt" | "engine_missing" | "folder_not_empty" | "foreign_layout" | "gguf" | "http_status" | "internal"
+  | "io" | "lfs_pointer" | "memory_limit" | "missing_file" | "missing_tensor" | "network" | "no_adapter" | "no_build"
   | "no_chat_template" | "no_webgpu" | "non_finite_logits" | "non_finite_weight" | "other_model" | "out_of_memory"
-  | "out_of_order" | "prompt_too_long" | "self_test" | "software_adapter" | "torch_only" | "truncated"
-  | "unknown_dtype" | "unmerged_adapter" | "unsupported_browser" | "unsupported_config" | "web_page" | "write"
-  | "wrong_architecture";
+  | "out_of_order" | "outdated" | "policy" | "prompt_too_long" | "self_test" | "software_adapter" | "torch_only"
+  | "truncated" | "unknown_dtype" | "unmerged_adapter" | "unsupported_browser" | "unsupported_config" | "web_page"
+  | "write" | "wrong_architecture";
 
 /** A reason: the sentence `fact.<id>` with its placeholders, or the text of a library or the browser. */
 export type ErrorFact = string | { id: string; [placeholder: string]: unknown };
@@ -404,7 +412,7 @@ export function hubFolder(repository: string, revision?: string): string;
 export function parseAddress(text: string, base: string, options?: { names?: boolean }): Address;
 /**
  * Whether the source of a stored model has other files by now, and the commit that its revision is at (null for other
- * sources than the Hub). Fetches small files and single bytes. Load with `refresh` to take them.
+ * sources than the Hub). Fetches small files and the first bytes of others. Load with `refresh` to take them.
  */
 export function newerFiles(
   key: string,

@@ -3,9 +3,11 @@
 // It runs on the page and passes messages to worker.js; weights and computation are there.
 
 import { hubFolder, parseAddress } from "./addresses.js";
+import { engineFiles } from "./assets.js";
 import { errorFromReport, fact, Zamba2Error } from "./errors.js";
 import { NUMBER_OPTIONS, WEIGHTS } from "./generate_options.js";
 import { HiddenTime } from "./hidden_time.js";
+import { checkBrowser } from "./module_worker.js";
 import {
   bytesForWorker,
   checkBuildOptions,
@@ -29,16 +31,18 @@ import { newerFiles } from "./updates.js";
 import { abortReason, WorkerLink } from "./worker_link.js";
 
 /** @import * as api from "./zamba2.d.ts" */
+/** @import { EngineFiles } from "./assets.js" */
 /** @import { Calls, LoadedReport, RunFigures } from "./worker.js" */
 /** @import { Listeners } from "./worker_link.js" */
 
 export { forgetModel, hubFolder, keptModels, newerFiles, NUMBER_OPTIONS, parseAddress, WEIGHTS, Zamba2Error };
 
 /** @type {typeof api.benchKernels} */
-export async function benchKernels({ threads = "auto", relaxedSimd = "auto", signal } = {}) {
+export async function benchKernels({ threads = "auto", relaxedSimd = "auto", base, signal } = {}) {
+  checkBrowser();
   signal?.throwIfAborted();
   checkBuildOptions(threads, relaxedSimd);
-  const link = new WorkerLink();
+  const link = new WorkerLink(engineFiles(base));
   try {
     return await link.start("bench_kernels", { threads, relaxed_simd: relaxedSimd }, { signal }).answer;
   } finally {
@@ -58,10 +62,12 @@ export function open({
   keep = true,
   refresh = false,
   retry,
+  base,
   onProgress,
   onDevice,
   signal,
 }) {
+  checkBrowser();
   signal?.throwIfAborted();
   checkOneOf("backend", backend, ["auto", "cpu", "webgpu"]);
   checkOneOf("weights", weights, WEIGHTS);
@@ -86,7 +92,9 @@ export function open({
       webgpu: { ...WEBGPU_DEFAULTS, ...webgpu },
     },
   };
-  const link = new WorkerLink();
+  const files = engineFiles(base);
+  report_files = files;
+  const link = new WorkerLink(files);
   const { answer } = link.start("load", args, { signal, on: { progress: onProgress } });
   /** @param {LoadedReport} info @returns {api.LoadedInfo} */
   const described = (info) => ({
@@ -394,10 +402,13 @@ class Model {
 
 /** @type {WorkerLink | null} */
 let reports = null;
+/** Those of the last model. @type {EngineFiles | null} */
+let report_files = null;
 
 /** @returns {WorkerLink} */
 function reportsLink() {
-  if (!reports || reports.dead) reports = new WorkerLink();
+  checkBrowser();
+  if (!reports || reports.dead) reports = new WorkerLink(report_files ?? engineFiles(undefined));
   return reports;
 }
 

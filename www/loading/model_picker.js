@@ -6,6 +6,7 @@
 import { parseAddress, WEIGHTS } from "../../pkg/zamba2.js";
 import { byId } from "../dom.js";
 import { PageError } from "../errors.js";
+import { embeddedFolder } from "../site.js";
 import { t } from "../words.js";
 
 /** @import { KeptModel, Weights } from "../engine/zamba2.d.ts" */
@@ -13,8 +14,6 @@ import { t } from "../words.js";
 /** @type {Weights} */
 const DEFAULT_WEIGHTS = "q8";
 const HUB_ORIGIN = "https://huggingface.co";
-/** Relative to the page, so that the site also works in a sub-folder of a host. */
-const EMBEDDED_FOLDER = "www/models/rustdoc-5m/";
 
 /** @typedef {"auto" | "cpu" | "webgpu"} Backend */
 /**
@@ -53,7 +52,10 @@ export class ModelPicker {
       this.showFields();
       if (this.kind.value === "embedded") this.choose(this.embedded());
     });
-    this.weights.addEventListener("change", () => this.choose({ ...this.chosen, weights: this.weightsValue() }));
+    this.weights.addEventListener("change", () => {
+      const is_embedded = this.kind.value === "embedded";
+      this.choose(is_embedded ? this.embedded() : { ...this.chosen, weights: this.weightsValue() });
+    });
     for (const field of [this.backend, this.threads]) {
       field.addEventListener("change", () => this.choose({ ...this.chosen, ...this.machine() }));
     }
@@ -99,7 +101,8 @@ export class ModelPicker {
 
   /** @returns {Choice} */
   embedded() {
-    return { source: EMBEDDED_FOLDER, name: "rustdoc-5m", weights: this.weightsValue(), ...this.machine() };
+    const weights = this.weightsValue();
+    return { source: embeddedFolder(weights), name: "rustdoc-5m", weights, ...this.machine() };
   }
 
   useEmbedded() {
@@ -122,7 +125,7 @@ export class ModelPicker {
   /** Loads a stored model with the newer files of its source. @param {KeptModel} model */
   refresh({ source, weights }) {
     this.weights.value = weights;
-    const is_embedded = source === new URL(EMBEDDED_FOLDER, document.baseURI).href;
+    const is_embedded = source === new URL(embeddedFolder(weights), document.baseURI).href;
     this.kind.value = is_embedded ? "embedded" : "url";
     this.address.value = is_embedded ? "" : source;
     this.showFields();

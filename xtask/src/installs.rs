@@ -154,6 +154,26 @@ pub fn node(workspace: &Workspace, steps: &Steps) -> Result<OsString> {
     Ok(own)
 }
 
+/// Installs exactly the packages in package-lock.json and returns the PATH for them. npm writes its record last, so a
+/// record newer than the lock file means a complete folder.
+pub fn node_packages(workspace: &Workspace, steps: &Steps) -> Result<OsString> {
+    let path = node(workspace, steps)?;
+    let _installing = one_at_a_time();
+    let changed = |path: &str| workspace.root.join(path).metadata()?.modified();
+    let lock = changed("package-lock.json").context("cannot read package-lock.json")?;
+    if changed("node_modules/.package-lock.json").is_ok_and(|record| record >= lock) {
+        return Ok(path);
+    }
+    let mut command = workspace.program("npm");
+    let npm = Step {
+        name: "npm",
+        purpose: "the packages in package-lock.json",
+        usual_s: 10,
+    };
+    steps.run(&npm, command.arg("ci").env("PATH", &path))?;
+    Ok(path)
+}
+
 fn node_major(path: &OsStr) -> Option<u32> {
     let version = first_line(Command::new("node").arg("--version").env("PATH", path))?;
     let major = version.trim_start_matches('v').split('.').next()?;

@@ -4,8 +4,10 @@
 
 mod builds;
 mod files;
+mod ids;
 mod installs;
 mod package;
+mod publish;
 mod serve;
 mod steps;
 mod test;
@@ -20,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::builds::{BUILDS, Build, Effort};
+use crate::publish::Output;
 use crate::serve::{Isolation, Options};
 use crate::steps::Steps;
 use crate::test::{Extent, STAGES, Stage};
@@ -37,8 +40,13 @@ cargo xtask test           run all checks, and install missing prerequisites
     --quick                the main path only, in under two minutes once everything is compiled
     --only STAGE           only this stage; may be repeated
     --list                 list the stages
-cargo xtask build          make pkg/ for distribution: all builds, fully optimised (takes minutes)
+cargo xtask build          make pkg/, the page's package: all builds, fully optimised (takes minutes)
     --quick                with the profile of `serve` and `test`: faster to build
+cargo xtask package [OUT]  make the npm package zamba2-web, as a tarball in OUT (target/package)
+    --quick                as for build
+cargo xtask dist [OUT]     make the site as a folder for any static host, in OUT (target/site)
+    --base PATH            its path on the host, for hosts that do not redirect to the final slash
+    --quick                as for build
 cargo xtask trace [FILE]   add function names to a stack trace from FILE or standard input
 
     --yes                  install Debian packages with sudo without asking
@@ -60,6 +68,8 @@ fn main() -> ExitCode {
 enum Command {
     Help,
     Build(Effort),
+    Package(Output),
+    Dist(Output, Option<String>),
     Serve(Options),
     Test(Vec<Stage>, Extent),
     ListStages,
@@ -80,6 +90,13 @@ fn run() -> Result<bool> {
             let steps = Steps::new(&workspace.target)?;
             package::make(&workspace, &steps, &BUILDS, effort)?;
             package::print_sizes(&workspace, &steps)?;
+        }
+        Command::Package(output) => {
+            publish::package(&workspace, &Steps::new(&workspace.target)?, &output)?;
+        }
+        Command::Dist(output, base) => {
+            let steps = Steps::new(&workspace.target)?;
+            publish::dist(&workspace, &steps, &output, base.as_deref())?;
         }
         Command::Serve(options) => serve::run(&workspace, &options)?,
         Command::Test(only, extent) => return test::run(&workspace, &only, extent),
@@ -103,7 +120,7 @@ fn parse(mut arguments: Parser) -> Result<(Command, bool)> {
         first: BUILDS[0],
     };
     let (mut only, mut is_quick, mut lists, mut file) = (Vec::new(), false, false, None);
-    let mut assume_yes = false;
+    let (mut assume_yes, mut base) = (false, None);
     while let Some(argument) = arguments.next()? {
         match (name.as_str(), argument) {
             (_, Arg::Long("help") | Arg::Short('h')) => return Ok((Command::Help, false)),
@@ -119,18 +136,28 @@ fn parse(mut arguments: Parser) -> Result<(Command, bool)> {
             ("serve", Arg::Long("no-isolation")) => options.isolation = Isolation::LeftToThePage,
             ("test", Arg::Long("only")) => only.push(stage_named(&arguments.value()?.string()?)?),
             ("test", Arg::Long("list")) => lists = true,
-            ("test" | "build", Arg::Long("quick")) => is_quick = true,
-            ("trace", Arg::Value(path)) if file.is_none() => file = Some(path.into()),
+            ("test" | "build" | "package" | "dist", Arg::Long("quick")) => is_quick = true,
+            ("dist", Arg::Long("base")) => base = Some(arguments.value()?.string()?),
+            ("trace" | "package" | "dist", Arg::Value(path)) if file.is_none() => {
+                file = Some(path.into())
+            }
             (_, other) => return Err(other.unexpected().into()),
         }
     }
+    let effort = if is_quick {
+        Effort::Quick
+    } else {
+        Effort::Full
+    };
+    let output = |folder| Output { folder, effort };
     let command = match name.as_str() {
         "serve" => Command::Serve(options),
         "test" if lists => Command::ListStages,
         "test" if is_quick => Command::Test(only, Extent::Quick),
         "test" => Command::Test(only, Extent::Whole),
-        "build" if is_quick => Command::Build(Effort::Quick),
-        "build" => Command::Build(Effort::Full),
+        "build" => Command::Build(effort),
+        "package" => Command::Package(output(file)),
+        "dist" => Command::Dist(output(file), base),
         "trace" => Command::Trace(file),
         other => bail!("unknown command `{other}`"),
     };

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::builds::{BUILDS, Build, Effort, lanes, make_tools};
 use crate::files::{copy, copy_files, file_names, make_folder, read, remove_folder, rename, write};
+use crate::ids::{id_of, stamp_build};
 use crate::steps::Steps;
 use crate::workspace::Workspace;
 
@@ -78,18 +79,22 @@ pub fn put_in_place(workspace: &Workspace, made: &[(Build, PathBuf)]) -> Result<
         );
     }
     copy_files(&engine, &fresh)?;
-    for (build, bindings) in made {
-        copy_files(bindings, &fresh.join(build.name))?;
-    }
-    write(&fresh.join("built.js"), &list_of(made))?;
     let words = read(&workspace.root.join("www/words/en.json"))?;
     write(&fresh.join("error_words.js"), &error_words(&words))?;
+    let mut ids = Vec::new();
+    for (build, bindings) in made {
+        copy_files(bindings, &fresh.join(build.name))?;
+        ids.push((*build, stamp_build(&fresh.join(build.name))?));
+    }
+    write(
+        &fresh.join("built.js"),
+        &list_of(&ids, &scripts_id(&fresh)?),
+    )?;
     for name in file_names(&workspace.root)? {
-        if name.starts_with("LICENSE") || name == "README.md" {
+        if name.starts_with("LICENSE") {
             copy(&workspace.root.join(&name), &fresh.join(&name))?;
         }
     }
-    write_manifest(&fresh)?;
 
     // Two renames: a reader sees the old package or the new one, or none for an instant, but never a mix.
     let (place, stale) = (
@@ -121,17 +126,28 @@ pub fn print_sizes(workspace: &Workspace, steps: &Steps) -> Result<()> {
     Ok(())
 }
 
-// Contents that replace www/engine/built.js, which lists all builds.
-fn list_of(made: &[(Build, PathBuf)]) -> String {
+/// An id of the package's scripts, without the builds of the engine: these have ids of their own, and `serve` adds them
+/// one by one under an open page.
+fn scripts_id(folder: &Path) -> Result<String> {
+    let mut texts = Vec::new();
+    for name in file_names(folder)? {
+        texts.push(read(&folder.join(&name))?);
+    }
+    Ok(id_of(texts.iter().map(|text| text.as_bytes())))
+}
+
+/// Contents that replace www/engine/built.js.
+fn list_of(ids: &[(Build, String)], scripts_id: &str) -> String {
     // In a fixed order, whichever build was ready first.
-    let names: Vec<String> = BUILDS
+    let entries: Vec<String> = BUILDS
         .iter()
-        .filter(|build| made.iter().any(|(other, _)| other == *build))
-        .map(|build| format!("\"{}\"", build.name))
+        .filter_map(|build| ids.iter().find(|(other, _)| other == build))
+        .map(|(build, id)| format!("  \"{}\": \"{id}\",\n", build.name))
         .collect();
     format!(
-        "// The builds in this package, by their folders.\nexport const BUILT = [{}];\n",
-        names.join(", ")
+        "// The builds in this package, with ids of their files, and one of its scripts.\n\
+         export const BUILT = {{\n{}}};\nexport const SCRIPTS_ID = \"{scripts_id}\";\n",
+        entries.concat()
     )
 }
 
@@ -148,45 +164,19 @@ fn error_words(words: &str) -> String {
     )
 }
 
-fn write_manifest(folder: &Path) -> Result<()> {
-    let mut names = file_names(folder)?;
-    names.extend(BUILDS.map(|build| build.name.to_owned()));
-    let files: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-    let manifest = format!(
-        r#"{{
-  "name": "zamba2-web",
-  "version": "{}",
-  "description": "Zamba2 hybrid state-space language models in the browser, with a profile of every block",
-  "license": "{}",
-  "type": "module",
-  "exports": "./zamba2.js",
-  "types": "./zamba2.d.ts",
-  "files": [{}]
-}}
-"#,
-        env!("CARGO_PKG_VERSION"),
-        env!("CARGO_PKG_LICENSE"),
-        files.join(", ")
-    );
-    write(&folder.join("package.json"), &manifest)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::{error_words, list_of};
     use crate::builds::{BUILDS, lanes};
 
     #[test]
     fn the_list_names_the_available_builds_in_a_fixed_order() {
-        let made = [BUILDS[3], BUILDS[0]].map(|build| (build, PathBuf::new()));
-        let list = list_of(&made);
-        assert!(
-            list.ends_with("export const BUILT = [\"threads-relaxed\", \"single\"];\n"),
-            "{list}"
-        );
-        assert!(list_of(&[]).ends_with("export const BUILT = [];\n"));
+        let made = [(BUILDS[3], "b".to_owned()), (BUILDS[0], "a".to_owned())];
+        let list = list_of(&made, "c");
+        let expected = "BUILT = {\n  \"threads-relaxed\": \"a\",\n  \"single\": \"b\",\n};\n\
+            export const SCRIPTS_ID = \"c\";\n";
+        assert!(list.ends_with(expected), "{list}");
+        assert!(list_of(&[], "c").contains("BUILT = {\n};\n"));
     }
 
     #[test]

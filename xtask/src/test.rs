@@ -4,17 +4,17 @@
 //! Two lanes run in parallel, because compiling sometimes leaves a core idle; the browser stage runs alone, because a
 //! page that waits for a core looks as if it hangs.
 
-use std::ffi::OsString;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::builds::{BUILDS, Build, Effort};
 use crate::installs;
 use crate::package;
+use crate::publish;
 use crate::serve::{Isolation, Server, Watch, page_folders};
 use crate::steps::{Step, Steps, in_words};
 use crate::workspace::Workspace;
@@ -48,24 +48,26 @@ pub enum Stage {
     Docs,
     Kernels,
     Types,
+    Package,
     Browser,
 }
 
 /// In the order of `--list`.
-pub const STAGES: [Stage; 7] = [
+pub const STAGES: [Stage; 8] = [
     Stage::Format,
     Stage::Lint,
     Stage::Native,
     Stage::Docs,
     Stage::Kernels,
     Stage::Types,
+    Stage::Package,
     Stage::Browser,
 ];
 
 /// Stages that run in parallel, each lane in order. The lanes lock different build folders.
 const LANES: [&[Stage]; 2] = [
     &[Stage::Format, Stage::Lint, Stage::Native, Stage::Docs],
-    &[Stage::Types, Stage::Kernels],
+    &[Stage::Types, Stage::Package, Stage::Kernels],
 ];
 
 impl Stage {
@@ -77,6 +79,7 @@ impl Stage {
             Stage::Docs => "docs",
             Stage::Kernels => "kernels",
             Stage::Types => "types",
+            Stage::Package => "package",
             Stage::Browser => "browser",
         }
     }
@@ -91,6 +94,7 @@ impl Stage {
                 "kernel tests and unit tests as WebAssembly in Node.js, with plain and relaxed SIMD"
             }
             Stage::Types => "JavaScript types and formatting",
+            Stage::Package => "the npm package in projects that use it, and the site",
             Stage::Browser => "the page and the package in Chromium",
         }
     }
@@ -103,6 +107,7 @@ impl Stage {
             Stage::Docs => run.docs(),
             Stage::Kernels => run.kernels(),
             Stage::Types => run.types(),
+            Stage::Package => run.package(),
             Stage::Browser => run.browser(),
         }
     }
@@ -120,8 +125,8 @@ pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool
     let wanted = |stage: &Stage| match extent {
         _ if !only.is_empty() => only.contains(stage),
         Extent::Whole => true,
-        // These would recompile the crate for what the native tests already cover.
-        Extent::Quick => !matches!(stage, Stage::Kernels | Stage::Docs),
+        // Two would recompile the crate for what the native tests already cover; the package needs all builds.
+        Extent::Quick => !matches!(stage, Stage::Kernels | Stage::Docs | Stage::Package),
     };
     let steps = Steps::new(&workspace.target)?;
     let run = Run {
@@ -141,11 +146,12 @@ pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool
         results.push(result);
     };
     let browser = wanted(&Stage::Browser);
+    let package = wanted(&Stage::Package);
     thread::scope(|scope| {
         scope.spawn(|| LANES[0].iter().copied().filter(wanted).for_each(check));
         scope.spawn(|| {
-            // The stage meets the same error and reports it.
-            if browser {
+            // The stages meet the same error and report it.
+            if browser || package {
                 run.make_package().ok();
             }
             LANES[1].iter().copied().filter(wanted).for_each(check);
@@ -402,7 +408,7 @@ impl Run<'_> {
     }
 
     fn types(&self) -> Result<Counts> {
-        let path = self.node_packages()?;
+        let path = installs::node_packages(self.workspace, self.steps)?;
         // `--no` keeps npx from downloading a compiler that is not in the lock file.
         let arguments = ["--no", "--", "tsc", "--noEmit", "-p", "jsconfig.json"];
         let mut command = self.workspace.program("npx");
@@ -429,7 +435,7 @@ impl Run<'_> {
     }
 
     fn browser(&self) -> Result<Counts> {
-        let path = self.node_packages()?;
+        let path = installs::node_packages(self.workspace, self.steps)?;
         let browser = installs::browser(self.workspace, self.steps)?;
         self.make_package()?;
         let mut folders = page_folders(self.workspace);
@@ -462,6 +468,25 @@ impl Run<'_> {
         )
     }
 
+    fn package(&self) -> Result<Counts> {
+        let path = installs::node_packages(self.workspace, self.steps)?;
+        let browser = installs::browser(self.workspace, self.steps)?;
+        self.make_package()?;
+        let Run {
+            workspace, steps, ..
+        } = self;
+        publish::tarball(workspace, steps, &workspace.target.join("package"))?;
+        let site = workspace.target.join("site");
+        publish::site(workspace, steps, &site, Effort::Quick, None)?;
+        let mut node = self.workspace.program("node");
+        node.arg("tests/package/run.js").env("PATH", &path);
+        node.env(installs::BROWSER_VARIABLE, &browser);
+        self.tests(
+            step("package tests", "projects that use the package", 50),
+            &mut node,
+        )
+    }
+
     fn make_package(&self) -> Result<()> {
         let builds: &[Build] = match self.extent {
             Extent::Whole => &BUILDS,
@@ -488,25 +513,6 @@ impl Run<'_> {
     fn cargo(&self, step: Step, arguments: &[&str]) -> Result<()> {
         self.steps
             .run(&step, self.workspace.cargo().args(arguments))
-    }
-
-    // Installs exactly the packages in package-lock.json and returns the PATH for them. npm writes its record last, so
-    // a record newer than the lock file means a complete folder.
-    fn node_packages(&self) -> Result<OsString> {
-        let path = installs::node(self.workspace, self.steps)?;
-        let changed = |path: &str| self.workspace.root.join(path).metadata()?.modified();
-        let lock = changed("package-lock.json").context("cannot read package-lock.json")?;
-        if changed("node_modules/.package-lock.json").is_ok_and(|record| record >= lock) {
-            return Ok(path);
-        }
-        let mut command = self.workspace.program("npm");
-        let npm = step(
-            "npm",
-            "the packages in package-lock.json, for the browser tests",
-            10,
-        );
-        self.steps.run(&npm, command.arg("ci").env("PATH", &path))?;
-        Ok(path)
     }
 }
 

@@ -1,0 +1,52 @@
+// @ts-check
+// Shared by the tests of this folder: a browser, servers that end with the tests, and the application's result.
+
+import { join } from "node:path";
+import { after } from "node:test";
+import { chromium } from "playwright-core";
+
+import { BROWSERS, chromiumPath } from "../browser/browsers.js";
+import { ROOT } from "./consumers.js";
+import { CORS, serve } from "./servers.js";
+
+/** @typedef {{ text?: string, build?: string, threads?: number, code?: string, message?: string,
+ *   nextStep?: string }} Result */
+
+export const browser = await chromium.launch({ executablePath: chromiumPath(), args: BROWSERS.cpu });
+
+/** What ends with the tests. @type {(() => Promise<unknown>)[]} */
+export const closing = [];
+after(async () => {
+  for (const close of closing.reverse()) await close();
+  await browser.close();
+});
+
+/** @param {Record<string, string>} folders @param {Parameters<typeof serve>[1]} [headers] */
+export async function served(folders, headers) {
+  const server = await serve(folders, headers);
+  closing.push(server.close);
+  return server;
+}
+
+/** The models, on an origin of their own. */
+export const models = await served({ "/": join(ROOT, "www/models") }, CORS);
+
+/** The result of the application at `url`. @param {string} url @param {string} [query] @returns {Promise<Result>} */
+export async function resultAt(url, query = "") {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  /** @type {string[]} */
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(error.message));
+  page.on("requestfailed", (request) => faults.push(`${request.url()}: ${request.failure()?.errorText}`));
+  try {
+    await page.goto(`${url}?model=${models.url}/rustdoc-5m/${query}`);
+    // A development server may reload the page once, when it has found the dependencies.
+    await page.waitForFunction(() => "result" in globalThis, undefined, { timeout: 20_000 });
+    return await page.evaluate(() => /** @type {any} */ (globalThis).result);
+  } catch (error) {
+    throw new Error(`${/** @type {Error} */ (error).message}\n${faults.join("\n")}`);
+  } finally {
+    await context.close();
+  }
+}

@@ -1,0 +1,60 @@
+// @ts-check
+// Where the engine's files are. Bundlers recognise a file only by a literal `new URL("…", import.meta.url)`: they copy
+// it and write its new name into the literal. So all addresses are here, and the workers get them by message.
+
+import { BUILT } from "./built.js";
+import { badOption, fact } from "./errors.js";
+
+/** @typedef {{ bindings: string, module: string }} BuildFiles */
+/** @typedef {{ worker: string, builds: Record<string, BuildFiles> }} EngineFiles */
+
+/**
+ * @param {string | URL | undefined} base  the folder of the package's files, if they are not beside this module
+ * @returns {EngineFiles}
+ */
+export function engineFiles(base) {
+  if (base === undefined) return ownFiles();
+  let folder;
+  try {
+    folder = new URL(base, globalThis.document?.baseURI ?? location.href);
+  } catch (cause) {
+    throw badOption("base", fact("not_an_address", { value: String(base) }), { cause });
+  }
+  // Without a final slash a relative name would replace the folder's own.
+  if (!folder.pathname.endsWith("/")) folder.pathname += "/";
+  const at = (/** @type {string} */ path) => new URL(path, folder).href;
+  const build = (/** @type {string} */ name) => ({
+    bindings: at(`${name}/zamba2_wasm.js`),
+    module: at(`${name}/zamba2_wasm_bg.wasm`),
+  });
+  const builds = Object.fromEntries(Object.keys(BUILT).map((name) => [name, build(name)]));
+  return { worker: at("zamba2_worker.js"), builds };
+}
+
+/**
+ * A function, not a constant: where a bundler leaves no `import.meta.url`, `base` still works.
+ * @returns {EngineFiles}
+ */
+function ownFiles() {
+  return {
+    worker: new URL("./zamba2_worker.js", import.meta.url).href,
+    builds: {
+      "threads-relaxed": {
+        bindings: new URL("./threads-relaxed/zamba2_wasm.js", import.meta.url).href,
+        module: new URL("./threads-relaxed/zamba2_wasm_bg.wasm", import.meta.url).href,
+      },
+      threads: {
+        bindings: new URL("./threads/zamba2_wasm.js", import.meta.url).href,
+        module: new URL("./threads/zamba2_wasm_bg.wasm", import.meta.url).href,
+      },
+      "single-relaxed": {
+        bindings: new URL("./single-relaxed/zamba2_wasm.js", import.meta.url).href,
+        module: new URL("./single-relaxed/zamba2_wasm_bg.wasm", import.meta.url).href,
+      },
+      single: {
+        bindings: new URL("./single/zamba2_wasm.js", import.meta.url).href,
+        module: new URL("./single/zamba2_wasm_bg.wasm", import.meta.url).href,
+      },
+    },
+  };
+}

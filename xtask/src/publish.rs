@@ -1,0 +1,120 @@
+//! What others use: the npm package `zamba2-web`, and the site as a folder for a static host.
+//!
+//! The engine is compiled here; the rest is done by scripts in `tools/`, with Node.js. Nothing is published.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::builds::{BUILDS, Effort};
+use crate::installs;
+use crate::package;
+use crate::steps::{Step, Steps};
+use crate::workspace::Workspace;
+
+/// Where to write, and how much the compiler optimises.
+pub struct Output {
+    /// A folder; the default is in the build folder.
+    pub folder: Option<PathBuf>,
+    pub effort: Effort,
+}
+
+const SITE: Step = Step {
+    name: "site",
+    purpose: "the site, with compressed files",
+    usual_s: 60,
+};
+
+/// The formats of weights that the site has the embedded model packed in.
+const PACKED: [&str; 2] = ["q8", "q4"];
+
+const TARBALL: Step = Step {
+    name: "tarball",
+    purpose: "the npm package",
+    usual_s: 10,
+};
+
+/// Makes the tarball of the npm package.
+pub fn package(workspace: &Workspace, steps: &Steps, output: &Output) -> Result<()> {
+    package::make(workspace, steps, &BUILDS, output.effort)?;
+    let folder = output_folder(workspace, output, "package")?;
+    tarball(workspace, steps, &folder)?;
+    steps.print_line(&format!("The npm package is in {}.", folder.display()));
+    Ok(())
+}
+
+/// Makes the tarball of the npm package from `pkg/`.
+pub fn tarball(workspace: &Workspace, steps: &Steps, folder: &Path) -> Result<()> {
+    let path = installs::node_packages(workspace, steps)?;
+    let mut command = workspace.program("node");
+    command.arg("tools/package/make.js").arg(folder);
+    steps.run(&TARBALL, command.env("PATH", &path))
+}
+
+/// Makes the site; `base` is its path on the host, if its pages are to name it.
+pub fn dist(
+    workspace: &Workspace,
+    steps: &Steps,
+    output: &Output,
+    base: Option<&str>,
+) -> Result<()> {
+    package::make(workspace, steps, &BUILDS, output.effort)?;
+    let folder = output_folder(workspace, output, "site")?;
+    site(workspace, steps, &folder, output.effort, base)?;
+    steps.print_line(&format!(
+        "The site is in {}; docs/deploy.md says how hosts serve it.",
+        folder.display()
+    ));
+    Ok(())
+}
+
+/// Makes the site from `pkg/`.
+pub fn site(
+    workspace: &Workspace,
+    steps: &Steps,
+    folder: &Path,
+    effort: Effort,
+    base: Option<&str>,
+) -> Result<()> {
+    let packs = workspace.target.join("packs");
+    for weights in PACKED {
+        let mut pack = workspace.cargo();
+        pack.args([
+            "run",
+            "--package",
+            "zamba2",
+            "--bin",
+            "zamba2",
+            "--",
+            "pack",
+        ]);
+        pack.arg("www/models/rustdoc-5m").arg(packs.join(weights));
+        pack.args(["--weights", weights, "--force"]);
+        let step = Step {
+            name: "pack",
+            purpose: "the embedded model, packed",
+            usual_s: 60,
+        };
+        steps.run(&step, &mut pack)?;
+    }
+    let path = installs::node_packages(workspace, steps)?;
+    let mut command = workspace.program("node");
+    command.arg("tools/site/make.js").arg(folder).arg(packs);
+    if effort == Effort::Quick {
+        command.arg("--quick");
+    }
+    if let Some(base) = base {
+        command.args(["--base", base]);
+    }
+    steps.run(&SITE, command.env("PATH", &path))
+}
+
+/// As an absolute path: the scripts run in the root of the repository.
+fn output_folder(workspace: &Workspace, output: &Output, name: &str) -> Result<PathBuf> {
+    match &output.folder {
+        Some(folder) => {
+            std::path::absolute(folder).with_context(|| format!("{} is no path", folder.display()))
+        }
+        None => Ok(workspace.target.join(name)),
+    }
+}
