@@ -5,7 +5,7 @@
 
 import { msText, number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
-import { PARTS } from "./parts.js";
+import { hasBlockTimes, PARTS } from "./parts.js";
 import { box, diamond, label, line, linear, picture, svg, ticks } from "./svg.js";
 
 /** @import { BlockRow, PhaseSummary } from "../engine/zamba2.d.ts" */
@@ -20,7 +20,9 @@ const WHISKER_LIMIT = 1.25;
 const slowestOf = (blocks) => blocks.reduce((a, b) => (b.us.median > a.us.median ? b : a));
 
 /** @param {PhaseSummary} phase */
-export function blockBarsFinding({ blocks }) {
+export function blockBarsFinding(phase) {
+  const { blocks } = phase;
+  if (!hasBlockTimes(phase)) return t("bars.finding.no_times");
   const slowest = slowestOf(blocks);
   const hybrids = blocks.filter(({ kind }) => kind === "hybrid");
   const total_us = blocks.reduce((sum, { us }) => sum + us.median, 0);

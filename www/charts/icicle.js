@@ -4,6 +4,7 @@
 
 import { msText, number, t } from "../words.js";
 import { dataTable } from "./data_table.js";
+import { hasBlockTimes } from "./parts.js";
 import { box, linear, svg, widthOf } from "./svg.js";
 
 /** @import { PhaseSummary } from "../engine/zamba2.d.ts" */
@@ -59,10 +60,12 @@ function layout(tree, order) {
 }
 
 /** @param {PhaseSummary} phase */
-export function icicleFinding({ tree }) {
+export function icicleFinding(phase) {
+  const { tree } = phase;
   const blocks = tree.filter(({ block, depth }) => depth === 1 && block !== null);
   const root = tree[0];
   if (!root || blocks.length === 0) return t("icicle.none");
+  if (!hasBlockTimes(phase)) return t("bars.finding.no_times");
   const inside_us = blocks.reduce((sum, { us }) => sum + us, 0);
   return t("icicle.finding", { percent: number((100 * inside_us) / root.us), modules: number(tree.length - 1) });
 }

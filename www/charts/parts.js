@@ -2,7 +2,10 @@
 // The four parts of a block's time, in stacking order. The summary assigns modules to parts; the colours are the
 // classes `part-…` of profile.css.
 
-/** @import { Part } from "../engine/report.d.ts" */
+/** @import { Part, PhaseSummary } from "../engine/report.d.ts" */
 
 /** @type {Part[]} */
 export const PARTS = ["mamba", "attention", "ffn", "other"];
+
+/** By a clock that is coarser than a block, most take no time and a few, by chance, a step. @param {PhaseSummary} phase */
+export const hasBlockTimes = ({ blocks }) => 2 * blocks.filter(({ us }) => us.median === 0).length <= blocks.length;

@@ -4,6 +4,7 @@
 
 import { msText, number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
+import { hasBlockTimes } from "./parts.js";
 
 /** @import { PhaseSummary, TypeRow } from "../engine/zamba2.d.ts" */
 /** @import { Order } from "./data_table.js" */
@@ -11,8 +12,9 @@ import { dataTable } from "./data_table.js";
 /** @typedef {"self" | "inclusive"} TimeKind */
 
 /** @param {PhaseSummary} phase */
-export function typeFinding({ types }) {
-  const [first] = types;
+export function typeFinding(phase) {
+  if (!hasBlockTimes(phase)) return t("bars.finding.no_times");
+  const [first] = phase.types;
   return first
     ? t("types.finding", { type: first.type, percent: number(first.time_percent), flops: number(first.flops_percent) })
     : t("types.none");
