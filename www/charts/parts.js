@@ -7,5 +7,8 @@
 /** @type {Part[]} */
 export const PARTS = ["mamba", "attention", "ffn", "other"];
 
-/** By a clock that is coarser than a block, most take no time and a few, by chance, a step. @param {PhaseSummary} phase */
+/**
+ * By a clock that is coarser than a block, most blocks take no time and a few, by chance, a step.
+ * @param {PhaseSummary} phase
+ */
 export const hasBlockTimes = ({ blocks }) => 2 * blocks.filter(({ us }) => us.median === 0).length <= blocks.length;
