@@ -204,7 +204,7 @@ async fn linear_ops<D: Device>(
         bias: None,
     };
     let residual = numbers.tensor(ops, rows, d_out); // [T, d_out]
-    ops.linear_residual(&plain, &x, &residual, &mut y);
+    ops.linear_residual(MODULE, &plain, &x, &residual, &mut y);
     push_result(ops, results, "linear_residual", rows, &y).await?;
     let tokens: Vec<u32> = (0..rows as u32).map(|t| t * 31 % d_out as u32).collect();
     let mut y = ops.tensor(rows, d_in); // [T, d_in]

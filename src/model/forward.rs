@@ -8,6 +8,7 @@ use crate::model::config::Config;
 use crate::model::shared_transformer::SharedInput;
 use crate::ops::Ops;
 use crate::ops::device::{Device, Tensor};
+use crate::ops::fused::{FusedOp, NormLinears};
 use crate::ops::trace::ModuleId;
 
 /// Activation buffers, allocated once. // T ≤ CHUNK_ROWS
@@ -221,7 +222,8 @@ impl<D: Device> ForwardPass<D> {
             };
             shared.forward(ops, input, &hybrid.adapters, model.rope.as_ref(), kv, s);
             if D::FUSES_RESIDUAL {
-                ops.linear_residual(&hybrid.linear, &s.shared_out, stream, &mut self.mixed);
+                let (linear, mixed) = (&hybrid.linear, &mut self.mixed);
+                ops.linear_residual(hybrid.add, linear, &s.shared_out, stream, mixed); // [T, h]
             } else {
                 ops.linear(&hybrid.linear, &s.shared_out, &mut s.hybrid_out); // [T, h]
                 ops.add(hybrid.add, stream, &s.hybrid_out, &mut self.mixed); // [T, h]
@@ -280,9 +282,20 @@ fn head<D: Device>(
     logits: &mut D::Tensor,
 ) {
     let norm = model.final_layernorm.as_ref();
-    ops.rms_norm(norm.expect("the model is complete"), stream, normed);
+    let norm = norm.expect("the model is complete");
     let matrix = model.output_matrix().expect("the model is complete");
-    ops.linear(matrix, normed, logits);
+    if stream.rows() == 1 && ops.fuses_norm(&[matrix], 1) {
+        ops.fused(FusedOp::NormLinears(NormLinears {
+            norm: norm.into(),
+            x: stream,
+            linears: &[matrix],
+            adds_to_y: false,
+            y: logits, // [1, vocab]
+        }));
+    } else {
+        ops.rms_norm(norm, stream, normed); // [T, h]
+        ops.linear(matrix, normed, logits); // [T, vocab]
+    }
 }
 
 /// Writes the top-k of the logits in `s.logits` (one row) to row `row` of `top_rows`.

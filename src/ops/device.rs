@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::base::error::Result;
 use crate::base::quant::{Arithmetic, WeightFormat};
+use crate::ops::fused::FusedOp;
 use crate::ops::trace::{ModuleId, SpanId, SpanTime};
 
 /// Columns `start .. start + len` of a tensor.
@@ -347,6 +348,17 @@ pub trait Device: Sized {
         row: usize,
         ys: &mut [&mut Self::Tensor],
     );
+
+    // Fused kernels for a decode step.
+
+    /// Whether one kernel computes all `linears` of an RMSNorm of one row with `n_groups` means.
+    fn fuses_norm(&self, _linears: &[&Linear<Self>], _n_groups: usize) -> bool {
+        false
+    }
+    /// Runs an op as one kernel. The caller has asked whether there is one.
+    fn fused(&mut self, _op: FusedOp<Self>) {
+        unreachable!("a device that fuses ops implements this");
+    }
 
     // Running and reading back.
 

@@ -2,6 +2,7 @@
 //! work, once for all devices. It computes nothing itself.
 
 pub mod device;
+pub mod fused;
 mod kernels;
 pub mod trace;
 pub mod work;
@@ -10,7 +11,7 @@ use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::base::quant::{StoredMatrix, WeightFormat};
 use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, ModelSizes, Tensor};
-use crate::ops::trace::{ModuleId, Profiler, SpanId, SpanTime};
+use crate::ops::trace::{Member, ModuleId, Profiler, SpanId, SpanTime};
 use crate::ops::work::Work;
 
 /// A device, and the profile of the ops that run on it.
@@ -74,6 +75,19 @@ impl<D: Device> Ops<D> {
             self.device.leave_span();
         }
         self.profiler.close(span, || work);
+    }
+
+    /// Runs several ops as one, under one span.
+    fn members_op(&mut self, members: &[Member], body: impl FnOnce(&mut D)) {
+        self.device
+            .note_work(members.iter().map(|member| member.work.flops).sum());
+        let span = self.profiler.open_members(members);
+        self.device.enter_span(self.profiler.innermost());
+        body(&mut self.device);
+        if span.is_recorded() {
+            self.device.leave_span();
+        }
+        self.profiler.close_members(span, members);
     }
 
     /// Runs an op that is too small for a span of its own.
