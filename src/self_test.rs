@@ -1,6 +1,7 @@
 //! Checks a device before it runs a model: the results of every op, and of a small model, are compared with the CPU's.
 //! Weights and inputs are generated, so it needs no file; it measures no speed.
 
+pub mod fused;
 mod shapes;
 mod small_model;
 
@@ -41,6 +42,8 @@ pub async fn run<D: Device>(
         top_ops(&mut cpu, weights).await?,
     )?;
     compare_ops(ops, &Shapes::of(config), weights, kv).await?;
+    fused::compare(ops, &[fused::small()?], weights, kv).await?;
+    fused::compare(ops, &fused::of(config), weights, kv).await?;
     compare_all(small_model(ops).await?, small_model(&mut cpu).await?)
 }
 
@@ -55,7 +58,8 @@ pub async fn run_decode_step<D: Device>(
     weights: WeightFormat,
     kv: KvFormat,
 ) -> Result<()> {
-    compare_ops(ops, &Shapes::of_decode_step(config), weights, kv).await
+    compare_ops(ops, &Shapes::of_decode_step(config), weights, kv).await?;
+    fused::compare(ops, &fused::of(config), weights, kv).await
 }
 
 async fn compare_ops<D: Device>(

@@ -8,7 +8,7 @@ use crate::model::config::Config;
 use crate::model::shared_transformer::SharedInput;
 use crate::ops::Ops;
 use crate::ops::device::{Device, Tensor};
-use crate::ops::fused::{FusedOp, NormLinears};
+use crate::ops::fused::{FusedOp, NormLinears, RowInput};
 use crate::ops::trace::ModuleId;
 
 /// Activation buffers, allocated once. // T ≤ CHUNK_ROWS
@@ -24,9 +24,11 @@ pub struct Scratch<D: Device> {
     pub k: D::Tensor,             // [T, kv_width]
     pub v: D::Tensor,             // [T, kv_width]
     pub rank: D::Tensor,          // [T, rank]
+    pub qkv_rank: D::Tensor,      // [1, q, k, v, rank of each], fused
     pub attn_out: D::Tensor,      // [T, 2h]
     pub shared_out: D::Tensor,    // [T, h]
     pub gate_up: D::Tensor,       // [T, 2I]
+    pub gate_up_rank: D::Tensor,  // [1, 2I + rank], fused
     pub activated: D::Tensor,     // [T, I]
     pub hybrid_out: D::Tensor,    // [T, h], linear(shared_out)
     pub last: D::Tensor,          // [1, h]
@@ -36,6 +38,12 @@ pub struct Scratch<D: Device> {
 impl<D: Device> Scratch<D> {
     pub fn new(ops: &mut Ops<D>, config: &Config) -> Self {
         let h = config.hidden_size;
+        let n_adapters = if config.use_shared_attention_adapter {
+            3
+        } else {
+            0
+        };
+        let qkv_rank = 2 * h + 2 * config.kv_width() + n_adapters * config.adapter_rank;
         let mut chunk = |cols| ops.tensor(D::CHUNK_ROWS, cols);
         Scratch {
             normed: chunk(h),
@@ -54,6 +62,8 @@ impl<D: Device> Scratch<D> {
             gate_up: chunk(2 * config.intermediate_size),
             activated: chunk(config.intermediate_size),
             hybrid_out: chunk(h),
+            qkv_rank: ops.tensor(1, qkv_rank),
+            gate_up_rank: ops.tensor(1, 2 * config.intermediate_size + config.adapter_rank),
             last: ops.tensor(1, h),
             logits: ops.tensor(1, config.vocab_size),
         }
@@ -287,7 +297,7 @@ fn head<D: Device>(
     if stream.rows() == 1 && ops.fuses_norm(&[matrix], 1) {
         ops.fused(FusedOp::NormLinears(NormLinears {
             norm: norm.into(),
-            x: stream,
+            x: RowInput::Tensor(stream),
             linears: &[matrix],
             adds_to_y: false,
             y: logits, // [1, vocab]

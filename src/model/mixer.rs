@@ -5,7 +5,7 @@ use crate::model::cache::MambaState;
 use crate::model::forward::Scratch;
 use crate::ops::Ops;
 use crate::ops::device::{Conv1d, Device, GatedNorm, Linear, Norm, Ssm, SsmInput, Tensor, split};
-use crate::ops::fused::{FusedOp, GatedScan, InProj, NormLinears};
+use crate::ops::fused::{FusedOp, GatedScan, InProj, NormLinears, RowInput};
 
 pub struct Mixer<D: Device> {
     pub input_layernorm: Norm<D>, // [h]
@@ -95,7 +95,7 @@ impl<D: Device> Mixer<D> {
         }));
         ops.fused(FusedOp::NormLinears(NormLinears {
             norm: (&self.norm).into(),
-            x: &s.y,
+            x: RowInput::Tensor(&s.y),
             linears: &[&self.out_proj],
             adds_to_y: true, // the residual
             y: stream,       // [1, h]

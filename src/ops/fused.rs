@@ -4,7 +4,7 @@
 
 use crate::ops::Ops;
 use crate::ops::device::{
-    Cols, Conv1d, Device, GatedNorm, Linear, Norm, Ssm, SsmInput, Tensor, Weight,
+    Cols, Conv1d, Device, GatedNorm, KvCache, Linear, Norm, Rope, Ssm, SsmInput, Tensor, Weight,
 };
 use crate::ops::trace::{Member, ModuleId};
 use crate::ops::work::{self, Work};
@@ -61,14 +61,44 @@ pub struct GatedScan<'a, D: Device> {
     pub y: &'a mut D::Tensor,      // [1, d_inner]
 }
 
+/// One row.
+pub enum RowInput<'a, D: Device> {
+    Tensor(&'a D::Tensor), // [1, d]
+    /// [a, b], which are equally wide.
+    Concat {
+        module: ModuleId,
+        a: &'a D::Tensor, // [1, d / 2]
+        b: &'a D::Tensor, // [1, d / 2]
+    },
+}
+
 /// y = [W₀·n, W₁·n, …] with n = norm(x), or y += W₀·n.
 pub struct NormLinears<'a, D: Device> {
     pub norm: RowNorm<'a, D>,
-    pub x: &'a D::Tensor, // [1, d]
+    pub x: RowInput<'a, D>,
     /// Without biases.
     pub linears: &'a [&'a Linear<D>], // [d_out, d]
     pub adds_to_y: bool,
     pub y: &'a mut D::Tensor, // [1, sum of d_out]
+}
+
+/// y = gelu(g)·u with [g, u] = gate_up + B·r: the second matrix of the adapter of gate_up_proj, and the activation.
+pub struct GeluStep<'a, D: Device> {
+    pub adapter_b: &'a Linear<D>, // [2I, rank]
+    pub act_fn: ModuleId,
+    pub x: &'a D::Tensor,     // [1, 2I + rank], gate_up and r
+    pub y: &'a mut D::Tensor, // [1, I]
+}
+
+/// q += B₀·r₀, k += B₁·r₁, v += B₂·r₂ with the second matrices of their adapters, if there are any; then q and k are
+/// rotated, and k and v appended to the cache. The caller increases `cache.len` afterwards.
+pub struct AppendStep<'a, D: Device> {
+    pub adapters_b: Option<[&'a Linear<D>; 3]>, // [heads · d, rank]
+    pub rope: Option<(ModuleId, &'a Rope)>,
+    pub append_kv: ModuleId,
+    pub x: &'a D::Tensor, // [1, q, k, v, r₀, r₁, r₂]
+    pub cache: &'a mut KvCache<D>,
+    pub q: &'a mut D::Tensor, // [1, heads · d]
 }
 
 /// One of the fused ops.
@@ -76,12 +106,19 @@ pub enum FusedOp<'a, D: Device> {
     InProj(InProj<'a, D>),
     GatedScan(GatedScan<'a, D>),
     NormLinears(NormLinears<'a, D>),
+    GeluStep(GeluStep<'a, D>),
+    AppendStep(AppendStep<'a, D>),
 }
 
 impl<D: Device> Ops<D> {
     /// Whether one kernel computes `linears` of an RMSNorm of one row; see [`Device::fuses_norm`].
     pub fn fuses_norm(&self, linears: &[&Linear<D>], n_groups: usize) -> bool {
         self.device().fuses_norm(linears, n_groups)
+    }
+
+    /// Whether fused kernels include the second matrices of LoRA adapters; see [`Device::fuses_adapters`].
+    pub fn fuses_adapters(&self, seconds: &[&Linear<D>]) -> bool {
+        self.device().fuses_adapters(seconds)
     }
 
     /// Runs a fused op that the device has kernels for.
@@ -137,6 +174,8 @@ impl<D: Device> FusedOp<'_, D> {
             FusedOp::InProj(op) => op.check(),
             FusedOp::GatedScan(op) => op.check(),
             FusedOp::NormLinears(op) => op.check(),
+            FusedOp::GeluStep(op) => op.check(),
+            FusedOp::AppendStep(op) => op.check(),
         }
     }
 
@@ -155,10 +194,33 @@ impl<D: Device> FusedOp<'_, D> {
                 members.push(ssm.module, work, op.input.x.tensor.cols() + op.y.cols());
             }
             FusedOp::NormLinears(op) => {
+                if let RowInput::Concat { module, .. } = op.x {
+                    members.push(module, Work::default(), 2 * op.norm.weight.cols());
+                }
                 members.push_norm(&op.norm);
                 op.linears
                     .iter()
                     .for_each(|linear| members.push_linear(linear));
+            }
+            FusedOp::GeluStep(op) => {
+                members.push_linear(op.adapter_b);
+                members.push(op.act_fn, Work::default(), 3 * op.y.cols());
+            }
+            FusedOp::AppendStep(op) => {
+                for linear in op.adapters_b.iter().flatten() {
+                    members.push_linear(linear);
+                }
+                let shape = &op.cache.shape;
+                let kv_width = shape.n_kv_heads * shape.head_dim;
+                if let Some((module, _)) = op.rope {
+                    members.push(module, Work::default(), 2 * (op.q.cols() + kv_width));
+                }
+                let position_bytes = op.cache.format.bytes(shape, 1) as f64;
+                members.push(
+                    op.append_kv,
+                    work::append_kv(1, position_bytes),
+                    2 * kv_width,
+                );
             }
         }
     }
@@ -200,8 +262,14 @@ impl<D: Device> GatedScan<'_, D> {
 
 impl<D: Device> NormLinears<'_, D> {
     fn check(&self) {
-        let d = self.x.cols();
-        check_row("norm and linears: x", self.x, d);
+        let d = self.norm.weight.cols();
+        match self.x {
+            RowInput::Tensor(x) => check_row("norm and linears: x", x, d),
+            RowInput::Concat { a, b, .. } => {
+                check_row("norm and linears: a", a, d / 2);
+                check_row("norm and linears: b", b, d / 2);
+            }
+        }
         check_norm(&self.norm, d);
         let widths = self.linears.iter().map(|linear| linear.weight.cols());
         assert!(
@@ -213,6 +281,35 @@ impl<D: Device> NormLinears<'_, D> {
         assert!(
             !self.adds_to_y || self.y.rows() == 1,
             "y has a row to add to"
+        );
+    }
+}
+
+impl<D: Device> GeluStep<'_, D> {
+    fn check(&self) {
+        let (d_out, rank) = (self.adapter_b.weight.rows(), self.adapter_b.weight.cols());
+        check_row("gelu_step: x", self.x, d_out + rank);
+        check_room("gelu_step: y", self.y, d_out / 2);
+    }
+}
+
+impl<D: Device> AppendStep<'_, D> {
+    fn check(&self) {
+        let shape = &self.cache.shape;
+        let kv_width = shape.n_kv_heads * shape.head_dim;
+        let width = shape.n_heads * shape.head_dim;
+        let mut columns = width + 2 * kv_width;
+        for (linear, d_out) in (self.adapters_b.iter().flatten()).zip([width, kv_width, kv_width]) {
+            assert_eq!(linear.weight.rows(), d_out, "append_step: an adapter");
+            columns += linear.weight.cols();
+        }
+        check_row("append_step: x", self.x, columns);
+        check_room("append_step: q", self.q, width);
+        let head_dim = self.rope.map_or(shape.head_dim, |(_, rope)| rope.head_dim);
+        assert_eq!(head_dim, shape.head_dim, "append_step: rope");
+        assert!(
+            self.cache.len < self.cache.context,
+            "append_step: cache is full"
         );
     }
 }

@@ -10,7 +10,7 @@ pub mod work;
 use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::base::quant::{StoredMatrix, WeightFormat};
-use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, ModelSizes, Tensor};
+use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, Linear, ModelSizes, Tensor};
 use crate::ops::trace::{Member, ModuleId, Profiler, SpanId, SpanTime};
 use crate::ops::work::Work;
 
@@ -209,6 +209,12 @@ impl<D: Device> Ops<D> {
     /// Bytes per position in [`Ops::read_kv`].
     pub fn kv_position_bytes(&self, cache: &KvCache<D>) -> usize {
         cache.format.bytes(&cache.shape, 1) as usize
+    }
+
+    /// Puts the weights of linear layers next to each other, if the device can use that.
+    pub fn join_weights(&mut self, linears: &[&Linear<D>]) {
+        let weights: Vec<_> = linears.iter().map(|linear| &*linear.weight).collect();
+        self.device.join_weights(&weights);
     }
 
     /// Device memory of `weight` in bytes.

@@ -219,6 +219,17 @@ fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
             changed(|run| run.conditions.level = RecordedLevel::Block),
         ),
         (
+            "advice.caution.fused",
+            changed(|run| {
+                for run in &mut run.runs {
+                    run.spans.fused_with = vec![-1; run.spans.len()];
+                    let last = run.spans.len() - 1;
+                    run.spans.fused_with[last] = last as i64;
+                    run.spans.duration_us[last] = 1.0;
+                }
+            }),
+        ),
+        (
             "advice.caution.no_ceilings",
             changed(|run| run.ceilings = None),
         ),

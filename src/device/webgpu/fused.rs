@@ -1,20 +1,22 @@
 //! Fused kernels of a decode step: the forms of `linear.rs` for one row, with an RMSNorm of the row before the product
 //! and other ops after it.
 
-use crate::base::quant::BLOCK;
+use std::rc::Rc;
+
+use crate::base::quant::{BLOCK, WeightFormat};
 use crate::device::webgpu::WebGpu;
-use crate::device::webgpu::buffer::DeviceBuffer;
-use crate::device::webgpu::kernels::{ByFormat, Constant, Kernel, THREADS, constants};
-use crate::device::webgpu::linear::{ADD_TO_Y, ONE_ROWS, SHORT_ROW_BYTES};
+use crate::device::webgpu::attention::MAX_HEAD_DIM;
+use crate::device::webgpu::elementwise::RopeTable;
+use crate::device::webgpu::kernels::{ByFormat, Constant, Kernel, THREADS, constants, per_number};
+use crate::device::webgpu::linear::{ADD_TO_Y, FOUR, ONE_ROWS, SHORT_ROW_BYTES};
+use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
-use crate::ops::device::Linear;
-use crate::ops::fused::{InProj, NormLinears};
+use crate::ops::device::{KvFormat, Linear};
+use crate::ops::fused::{AppendStep, GeluStep, InProj, NormLinears, RowInput};
 
 /// Means of a norm for which there are kernels; no published model has more.
 const MAX_NORM_GROUPS: usize = 2;
-/// Matrices that a kernel has bindings for.
-const MAX_MATRICES: usize = 2;
 
 /// `form![N]`, `form![N, ROWS = …]`: the constants of a kernel for a norm with N means.
 macro_rules! form {
@@ -23,6 +25,8 @@ macro_rules! form {
     };
 }
 
+pub const GELU_STEP: &[Constant] = &constants![BLOCK, GROUP];
+pub const APPEND: &[Constant] = &constants![BLOCK, GROUP, MAX_HEAD_DIM];
 pub const NORM_SHORT: &[Constant] = form![1];
 pub const NORM_TWO_SHORT: &[Constant] = form![MAX_NORM_GROUPS];
 pub const NORM_ONE: &[Constant] = form![1, ROWS = ONE_ROWS, TOKENS = 1];
@@ -36,8 +40,12 @@ uniforms! {
         n_rows: usize,
         /// Rows of the first matrix.
         n_first_rows: usize,
+        /// The row of the buffers that is the first of this part.
+        buffer_row: usize,
         /// Groups of columns per row.
         n_groups: usize,
+        /// Vectors of four elements of x.
+        x_fours: usize,
         /// The column of y computed by the first row.
         y_start: usize,
         flags: usize,
@@ -49,8 +57,9 @@ uniforms! {
     pub struct InProjParams {
         /// 1.
         n_tokens: usize,
-        /// Rows of this part of the matrix.
+        /// Rows of this part of the matrix, and where they begin in the buffers.
         n_rows: usize,
+        buffer_row: usize,
         /// Groups of columns per row.
         n_groups: usize,
         /// The column of y computed by the first row.
@@ -60,6 +69,35 @@ uniforms! {
         channels: usize,
         d_conv: usize,
         eps: f32,
+    }
+}
+
+uniforms! {
+    pub struct GeluStepParams {
+        /// Groups of columns per row of the adapter's matrix.
+        n_groups: usize,
+        buffer_row: usize,
+        /// Elements of y.
+        width: usize,
+        /// Vectors of four elements of r.
+        rank_fours: usize,
+    }
+}
+
+uniforms! {
+    pub struct AppendStepParams {
+        /// Groups of columns per row of the adapters' matrix.
+        n_groups: usize,
+        buffer_row: usize,
+        n_heads: usize,
+        n_kv_heads: usize,
+        head_dim: usize,
+        position: usize,
+        /// Pairs per head that are rotated; 0 without a rotary embedding.
+        half: usize,
+        /// The first vector of r in x, and vectors of each r; none without adapters.
+        rank_start: usize,
+        rank_fours: usize,
     }
 }
 
@@ -84,6 +122,12 @@ const NORM: [Forms; MAX_NORM_GROUPS] = [
         short: ByFormat::NORM_TWO_SHORT,
     },
 ];
+/// For two matrices, and an input in two halves.
+const NORM_CONCAT: Forms = Forms {
+    one: ByFormat::NORM_CONCAT_ONE,
+    short: ByFormat::NORM_CONCAT_SHORT,
+};
+/// For two matrices.
 const NORM_PAIR: Forms = Forms {
     one: ByFormat::NORM_PAIR_ONE,
     short: ByFormat::NORM_PAIR_SHORT,
@@ -101,33 +145,63 @@ impl Forms {
     }
 }
 
-/// Whether one kernel computes all of `linears`: rows are not padded, each mean is over whole units, and a second
-/// matrix begins in a workgroup of its own.
+/// Whether one kernel computes all of `linears`: they are at most two matrices in memory, rows are not padded, each
+/// mean is over whole units, and a second matrix begins in a workgroup of its own.
 pub fn fuses_norm(linears: &[&Linear<WebGpu>], n_norm_groups: usize) -> bool {
     let Some(first) = linears.first() else {
         return false;
     };
-    let first = &first.weight;
-    let unit_columns = if first.format.is_quantized() {
+    let weight = &first.weight;
+    let unit_columns = if weight.format.is_quantized() {
         BLOCK
     } else {
         GROUP
     };
-    let has_whole_units = first.cols.is_multiple_of(n_norm_groups * unit_columns);
-    let is_plain = |linear: &&Linear<WebGpu>| linear.bias.is_none();
-    let has_bindings = match linears {
+    let has_whole_units = (weight.cols).is_multiple_of(n_norm_groups * unit_columns);
+    let has_kernel = match linears {
         [_] => n_norm_groups <= MAX_NORM_GROUPS,
-        _ => n_norm_groups == 1 && linears.len() <= MAX_MATRICES && is_pair(linears),
+        _ => {
+            let (first, rest) = linears.split_at(n_adjacent(linears));
+            let begins_workgroup = rest.is_empty() || n_rows(first).is_multiple_of(ONE_ROWS);
+            let is_all = n_adjacent(rest) == rest.len();
+            n_norm_groups == 1 && begins_workgroup && is_all
+        }
     };
-    has_whole_units && linears.iter().all(is_plain) && has_bindings
+    let mut all = linears.iter();
+    has_whole_units && has_kernel && all.all(|linear| is_plain_and_like(linear, weight))
 }
 
-/// Whether matrices have the same form, are not split, and fill whole workgroups but the last one.
-fn is_pair(linears: &[&Linear<WebGpu>]) -> bool {
-    let first = &linears[0].weight;
-    let alike = |weight: &WebGpuWeight| weight.format == first.format && weight.cols == first.cols;
-    let mut weights = linears.iter().map(|linear| &linear.weight);
-    first.rows.is_multiple_of(ONE_ROWS) && weights.all(|w| alike(w) && w.parts.len() == 1)
+/// Whether the kernels can read the matrices: together, and with r in whole vectors.
+pub fn fuses_adapters(seconds: &[&Linear<WebGpu>]) -> bool {
+    let in_fours = |linear: &&Linear<WebGpu>| {
+        let [rows, cols] = [linear.weight.rows, linear.weight.cols];
+        linear.bias.is_none() && rows.is_multiple_of(FOUR) && cols.is_multiple_of(FOUR)
+    };
+    n_adjacent(seconds) == seconds.len() && seconds.iter().all(in_fours)
+}
+
+fn is_plain_and_like(linear: &Linear<WebGpu>, other: &WebGpuWeight) -> bool {
+    let weight = &linear.weight;
+    linear.bias.is_none() && weight.format == other.format && weight.cols == other.cols
+}
+
+/// How many of `linears` are one matrix in memory, from the start of its buffers on.
+fn n_adjacent(linears: &[&Linear<WebGpu>]) -> usize {
+    let Some(first) = linears.first() else {
+        return 0;
+    };
+    let mut end_row = 0;
+    let adjacent = linears.iter().take_while(|linear| {
+        let [place, of_first] = [linear, first].map(|linear| linear.weight.parts[0].place());
+        let follows = Rc::ptr_eq(&place.quants, &of_first.quants) && place.buffer_row == end_row;
+        end_row += linear.weight.rows;
+        follows && linear.weight.parts.len() == 1
+    });
+    adjacent.count()
+}
+
+fn n_rows(linears: &[&Linear<WebGpu>]) -> usize {
+    linears.iter().map(|linear| linear.weight.rows).sum()
 }
 
 pub fn in_proj(be: &mut WebGpu, op: InProj<WebGpu>) {
@@ -135,11 +209,12 @@ pub fn in_proj(be: &mut WebGpu, op: InProj<WebGpu>) {
     let (kernel, rows) = IN_PROJ.of(weight);
     op.y.resize(1);
     for part in &weight.parts {
+        let place = part.place();
         be.recorder.dispatch(
             kernel,
             &[
-                &part.quants,
-                &part.scales,
+                &place.quants,
+                &place.scales,
                 &op.x.buffer,
                 &op.y.buffer,
                 &op.norm.weight.buffer,
@@ -150,6 +225,7 @@ pub fn in_proj(be: &mut WebGpu, op: InProj<WebGpu>) {
             &InProjParams {
                 n_tokens: 1,
                 n_rows: part.rows,
+                buffer_row: place.buffer_row,
                 n_groups: weight.n_groups,
                 y_start: part.first_row,
                 xbc_start: op.d_inner,
@@ -164,55 +240,145 @@ pub fn in_proj(be: &mut WebGpu, op: InProj<WebGpu>) {
 
 pub fn norm_linears(be: &mut WebGpu, op: NormLinears<WebGpu>) {
     op.y.resize(1);
-    match op.linears {
-        [linear] => norm_linear(be, &op, &linear.weight),
-        [first, second] => norm_pair(be, &op, [&first.weight, &second.weight]),
-        _ => unreachable!("fuses_norm has refused it"),
+    match (&op.x, op.linears) {
+        (RowInput::Tensor(x), [linear]) => norm_linear(be, &op, x, &linear.weight),
+        (RowInput::Tensor(x), _) => norm_matrices(be, &op, x, None),
+        (RowInput::Concat { a, b, .. }, _) => norm_matrices(be, &op, a, Some(b)),
     }
 }
 
-fn norm_linear(be: &mut WebGpu, op: &NormLinears<WebGpu>, weight: &WebGpuWeight) {
+fn norm_linear(be: &mut WebGpu, op: &NormLinears<WebGpu>, x: &WebGpuTensor, weight: &WebGpuWeight) {
     let (kernel, rows) = NORM[op.norm.n_groups - 1].of(weight);
     for part in &weight.parts {
-        let buffers = row_buffers(op, [&part.quants, &part.scales]);
-        let params = NormLinearsParams {
-            n_tokens: 1,
-            n_rows: part.rows,
-            n_first_rows: part.rows,
-            n_groups: weight.n_groups,
-            y_start: part.first_row,
-            flags: if op.adds_to_y { ADD_TO_Y } else { 0 },
-            eps: op.norm.eps,
-        };
-        let workgroups = [part.rows.div_ceil(rows), 1, 1];
-        be.recorder.dispatch(kernel, &buffers, &params, workgroups);
+        let place = part.place();
+        be.recorder.dispatch(
+            kernel,
+            &[
+                &place.quants,
+                &place.scales,
+                &x.buffer,
+                &op.y.buffer,
+                &op.norm.weight.buffer,
+            ],
+            &NormLinearsParams {
+                n_tokens: 1,
+                n_rows: part.rows,
+                buffer_row: place.buffer_row,
+                n_first_rows: part.rows,
+                n_groups: weight.n_groups,
+                x_fours: x.cols / FOUR,
+                y_start: part.first_row,
+                flags: if op.adds_to_y { ADD_TO_Y } else { 0 },
+                eps: op.norm.eps,
+            },
+            [part.rows.div_ceil(rows), 1, 1],
+        );
     }
 }
 
-fn norm_pair(be: &mut WebGpu, op: &NormLinears<WebGpu>, [first, second]: [&WebGpuWeight; 2]) {
-    let (kernel, rows) = NORM_PAIR.of(first);
-    let [part, more] = [&first.parts[0], &second.parts[0]];
-    let buffers = row_buffers(op, [&part.quants, &part.scales]);
-    let buffers = [&buffers[..], &[&more.quants, &more.scales]].concat();
-    let n_rows = first.rows + second.rows;
-    let params = NormLinearsParams {
-        n_tokens: 1,
-        n_rows,
-        n_first_rows: first.rows,
-        n_groups: first.n_groups,
-        y_start: 0,
-        flags: if op.adds_to_y { ADD_TO_Y } else { 0 },
-        eps: op.norm.eps,
+/// The linear layers as two matrices, of which the second may be empty. `other_x`: the second half of the input.
+fn norm_matrices(
+    be: &mut WebGpu,
+    op: &NormLinears<WebGpu>,
+    x: &WebGpuTensor,
+    other_x: Option<&WebGpuTensor>,
+) {
+    let (first, second) = op.linears.split_at(n_adjacent(op.linears));
+    let weight = &first[0].weight;
+    let forms = if other_x.is_some() {
+        NORM_CONCAT
+    } else {
+        NORM_PAIR
     };
-    let workgroups = [n_rows.div_ceil(rows), 1, 1];
-    be.recorder.dispatch(kernel, &buffers, &params, workgroups);
+    let (kernel, rows) = forms.of(weight);
+    let place = weight.parts[0].place();
+    let more = second.first().map(|linear| linear.weight.parts[0].place());
+    let more = more.as_ref();
+    let mut buffers = vec![
+        &*place.quants,
+        &place.scales,
+        &x.buffer,
+        &op.y.buffer,
+        &op.norm.weight.buffer,
+        more.map_or(&be.dummy, |place| &place.quants),
+        more.map_or(&be.dummy, |place| &place.scales),
+    ];
+    buffers.extend(other_x.map(|x| &x.buffer));
+    let n_rows = n_rows(op.linears);
+    be.recorder.dispatch(
+        kernel,
+        &buffers,
+        &NormLinearsParams {
+            n_tokens: 1,
+            n_rows,
+            buffer_row: 0,
+            n_first_rows: self::n_rows(first),
+            n_groups: weight.n_groups,
+            x_fours: x.cols / FOUR,
+            y_start: 0,
+            flags: if op.adds_to_y { ADD_TO_Y } else { 0 },
+            eps: op.norm.eps,
+        },
+        [n_rows.div_ceil(rows), 1, 1],
+    );
 }
 
-/// The buffers that all these kernels bind first.
-fn row_buffers<'a>(
-    op: &'a NormLinears<WebGpu>,
-    [quants, scales]: [&'a DeviceBuffer; 2],
-) -> [&'a DeviceBuffer; 5] {
-    let (x, y, norm) = (&op.x.buffer, &op.y.buffer, &op.norm.weight.buffer);
-    [quants, scales, x, y, norm]
+pub fn gelu_step(be: &mut WebGpu, op: GeluStep<WebGpu>) {
+    op.y.resize(1);
+    let weight = &op.adapter_b.weight;
+    let place = weight.parts[0].place();
+    be.recorder.dispatch(
+        ByFormat::GELU_STEP.kernel(weight.format),
+        &[&place.quants, &place.scales, &op.x.buffer, &op.y.buffer],
+        &GeluStepParams {
+            n_groups: weight.n_groups,
+            buffer_row: place.buffer_row,
+            width: op.y.cols,
+            rank_fours: weight.cols / FOUR,
+        },
+        per_number(op.y.cols, 1),
+    );
+}
+
+pub fn append_step(be: &mut WebGpu, op: AppendStep<WebGpu>) {
+    op.q.resize(1);
+    let (shape, rows, position) = (op.cache.shape, &op.cache.rows, op.cache.len);
+    let forms = match rows.format {
+        KvFormat::F32 => ByFormat::APPEND_STEP_F32,
+        KvFormat::I8 => ByFormat::APPEND_STEP_I8,
+    };
+    let weight = op.adapters_b.map(|[of_q, ..]| &of_q.weight);
+    // Without adapters no weight is read.
+    let format = weight.map_or(WeightFormat::F32, |weight| weight.format);
+    let place = weight.map(|weight| weight.parts[0].place());
+    let place = place.as_ref();
+    let table = op.rope.map(|(_, rope)| {
+        RopeTable::covering(&mut be.rope_table, &mut be.recorder, rope, position + 1)
+    });
+    let n_heads = shape.n_heads + 2 * shape.n_kv_heads;
+    be.recorder.dispatch(
+        forms.kernel(format),
+        &[
+            place.map_or(&be.dummy, |place| &place.quants),
+            place.map_or(&be.dummy, |place| &place.scales),
+            &rows.keys,
+            &rows.values,
+            &rows.scales,
+            &op.x.buffer,
+            &op.q.buffer,
+            table.map_or(&be.dummy, |table| &table.cos_sin),
+        ],
+        &AppendStepParams {
+            n_groups: weight.map_or(0, |weight| weight.n_groups),
+            buffer_row: 0,
+            n_heads: shape.n_heads,
+            n_kv_heads: shape.n_kv_heads,
+            head_dim: shape.head_dim,
+            position,
+            half: op.rope.map_or(0, |(_, rope)| rope.head_dim / 2),
+            rank_start: n_heads * shape.head_dim / FOUR,
+            rank_fours: weight.map_or(0, |weight| weight.cols / FOUR),
+        },
+        [n_heads, 1, 1],
+    );
 }

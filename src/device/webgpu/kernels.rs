@@ -8,7 +8,8 @@ use crate::device::webgpu::conv1d::Conv1dParams;
 use crate::device::webgpu::elementwise::{ConcatParams, CopyParams, RopeParams, WidthParams};
 use crate::device::webgpu::embed::{EMBED, EmbedParams};
 use crate::device::webgpu::fused::{
-    InProjParams, NORM_ONE, NORM_SHORT, NORM_TWO_ONE, NORM_TWO_SHORT, NormLinearsParams,
+    APPEND, AppendStepParams, GELU_STEP, GeluStepParams, InProjParams, NORM_ONE, NORM_SHORT,
+    NORM_TWO_ONE, NORM_TWO_SHORT, NormLinearsParams,
 };
 use crate::device::webgpu::kv_cache::AppendKvParams;
 use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC_FEW, VEC_ONE};
@@ -146,10 +147,13 @@ macro_rules! kernels {
 
 // Kernels that share their bindings.
 const APPEND_KV: [Access; 5] = [Read, Read, Write, Write, Write];
+const APPEND_STEP: [Access; 8] = [Read, Read, Write, Write, Write, Read, Write, Read];
 const ATTEND: [Access; 6] = [Read, Read, Read, Read, Write, Write];
+const CONCAT: [Access; 8] = [Read, Read, Read, Write, Read, Read, Read, Read];
 const CONV1D: [Access; 5] = [Read, Read, Read, Write, Write];
 const EMBEDDING: [Access; 5] = [Read, Read, Read, Write, Write];
 const GATED_NORM: [Access; 4] = [Read, Read, Read, Write];
+const GELU: [Access; 4] = [Read, Read, Read, Write];
 const IN_PROJ: [Access; 8] = [Read, Read, Read, Write, Read, Read, Read, Write];
 const LINEAR: [Access; 5] = [Read, Read, Read, Write, Read];
 const PAIR: [Access; 7] = [Read, Read, Read, Write, Read, Read, Read];
@@ -158,9 +162,9 @@ kernels! {{
     // kernel: uniform block, bindings, constants, variant, files below `shaders/`
     Add: WidthParams, [Read, Read, Write], &[], Nothing, ["elementwise/add"];
     AppendKvF32: AppendKvParams, APPEND_KV, &[], Nothing,
-        ["shared/kv_f32" "shared/append_kv" "attention/append_kv_f32"];
+        ["shared/kv_f32" "shared/append_kv" "shared/append_kv_f32" "attention/append_kv"];
     AppendKvI8: AppendKvParams, APPEND_KV, &[], Nothing,
-        ["shared/kv_i8" "shared/append_kv" "attention/append_kv_i8"];
+        ["shared/kv_i8" "shared/append_kv" "shared/append_kv_i8" "attention/append_kv"];
     AttentionF32: AttentionParams, ATTEND, ATTENTION, Nothing,
         ["shared/activations" "shared/kv_f32" "attention/attention"];
     AttentionI8: AttentionParams, ATTEND, ATTENTION, Nothing,
@@ -194,7 +198,17 @@ kernels! {{
     TopMerge: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_sort" "top/merge"];
     TopMergeOne: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_best" "top/merge"];
 } by format {
+    APPEND_STEP_F32 = [AppendStepF32F32, AppendStepF32Q8, AppendStepF32Q4]:
+        AppendStepParams, APPEND_STEP, APPEND, Nothing,
+        ["shared/matrix" "shared/linear" "linear/adapter" "shared/kv_f32" "shared/append_kv" "shared/append_kv_f32"
+            "attention/append_step"];
+    APPEND_STEP_I8 = [AppendStepI8F32, AppendStepI8Q8, AppendStepI8Q4]:
+        AppendStepParams, APPEND_STEP, APPEND, Nothing,
+        ["shared/matrix" "shared/linear" "linear/adapter" "shared/kv_i8" "shared/append_kv" "shared/append_kv_i8"
+            "attention/append_step"];
     EMBED = [EmbedF32, EmbedQ8, EmbedQ4]: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/matrix" "embed/embed"];
+    GELU_STEP = [GeluStepF32, GeluStepQ8, GeluStepQ4]: GeluStepParams, GELU, GELU_STEP, Nothing,
+        ["shared/activations" "shared/matrix" "shared/linear" "linear/adapter" "elementwise/gelu_step"];
     IN_PROJ_ONE = [InProjOneF32, InProjOneQ8, InProjOneQ4]: InProjParams, IN_PROJ, NORM_ONE, Sum,
         ["shared/activations" "shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed"
             "linear/finish_conv1d" "linear/vec"];
@@ -209,17 +223,26 @@ kernels! {{
         ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/vec"];
     LINEAR_SHORT = [LinearShortF32, LinearShortQ8, LinearShortQ4]: LinearParams, LINEAR, SHORT, Nothing,
         ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/short"];
+    NORM_CONCAT_ONE = [NormConcatOneF32, NormConcatOneQ8, NormConcatOneQ4]: NormLinearsParams, CONCAT, NORM_ONE, Sum,
+        ["shared/two_matrices" "shared/linear" "linear/x_concat" "linear/input_normed" "linear/finish_row" "linear/vec"];
+    NORM_CONCAT_SHORT = [NormConcatShortF32, NormConcatShortQ8, NormConcatShortQ4]:
+        NormLinearsParams, CONCAT, NORM_SHORT, Nothing,
+        ["shared/two_matrices" "shared/linear" "linear/x_concat" "linear/input_normed" "linear/finish_row"
+            "linear/short"];
     NORM_ONE = [NormOneF32, NormOneQ8, NormOneQ4]: NormLinearsParams, LINEAR, NORM_ONE, Sum,
         ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/vec"];
     NORM_PAIR_ONE = [NormPairOneF32, NormPairOneQ8, NormPairOneQ4]: NormLinearsParams, PAIR, NORM_ONE, Sum,
         ["shared/two_matrices" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/vec"];
-    NORM_PAIR_SHORT = [NormPairShortF32, NormPairShortQ8, NormPairShortQ4]: NormLinearsParams, PAIR, NORM_SHORT, Nothing,
-        ["shared/two_matrices" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/short"];
+    NORM_PAIR_SHORT = [NormPairShortF32, NormPairShortQ8, NormPairShortQ4]:
+        NormLinearsParams, PAIR, NORM_SHORT, Nothing,
+        ["shared/two_matrices" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row"
+            "linear/short"];
     NORM_SHORT = [NormShortF32, NormShortQ8, NormShortQ4]: NormLinearsParams, LINEAR, NORM_SHORT, Nothing,
         ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/short"];
     NORM_TWO_ONE = [NormTwoOneF32, NormTwoOneQ8, NormTwoOneQ4]: NormLinearsParams, LINEAR, NORM_TWO_ONE, Sum,
         ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/vec"];
-    NORM_TWO_SHORT = [NormTwoShortF32, NormTwoShortQ8, NormTwoShortQ4]: NormLinearsParams, LINEAR, NORM_TWO_SHORT, Nothing,
+    NORM_TWO_SHORT = [NormTwoShortF32, NormTwoShortQ8, NormTwoShortQ4]:
+        NormLinearsParams, LINEAR, NORM_TWO_SHORT, Nothing,
         ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/short"];
 }}
 

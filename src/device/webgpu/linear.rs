@@ -61,8 +61,9 @@ pub const MAT: &[Constant] = &constants![
 uniforms! {
     pub struct LinearParams {
         n_tokens: usize,
-        /// Rows of this part of the matrix.
+        /// Rows of this part of the matrix, and where they begin in the buffers.
         n_rows: usize,
+        buffer_row: usize,
         /// Groups of columns per row.
         n_groups: usize,
         /// Vectors of four elements per row of x.
@@ -114,12 +115,14 @@ pub fn linear_impl(
         padded_rows(&mut be.padded_x, &mut be.recorder, x, x_cols)
     };
     for part in &weight.parts {
+        let place = part.place();
         be.recorder.dispatch(
             tile.kernel,
-            &[&part.quants, &part.scales, x_buffer, &y.buffer, bias],
+            &[&place.quants, &place.scales, x_buffer, &y.buffer, bias],
             &LinearParams {
                 n_tokens: x.rows,
                 n_rows: part.rows,
+                buffer_row: place.buffer_row,
                 n_groups: weight.n_groups,
                 x_fours: x_cols / FOUR,
                 y_start: part.first_row,

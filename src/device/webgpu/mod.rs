@@ -183,6 +183,10 @@ impl Device for WebGpu {
         weight.finish(&mut self.recorder)
     }
 
+    fn join_weights(&mut self, weights: &[&WebGpuWeight]) {
+        weight::join(&mut self.recorder, weights, self.facts.max_binding_bytes);
+    }
+
     fn kv_rows(
         &mut self,
         shape: &AttentionShape,
@@ -312,11 +316,17 @@ impl Device for WebGpu {
         fused::fuses_norm(linears, n_groups)
     }
 
+    fn fuses_adapters(&self, seconds: &[&Linear<WebGpu>]) -> bool {
+        fused::fuses_adapters(seconds)
+    }
+
     fn fused(&mut self, op: FusedOp<WebGpu>) {
         match op {
             FusedOp::InProj(op) => fused::in_proj(self, op),
             FusedOp::GatedScan(op) => ssm_scan::gated_scan(self, op),
             FusedOp::NormLinears(op) => fused::norm_linears(self, op),
+            FusedOp::GeluStep(op) => fused::gelu_step(self, op),
+            FusedOp::AppendStep(op) => fused::append_step(self, op),
         }
     }
 

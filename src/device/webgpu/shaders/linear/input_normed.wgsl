@@ -1,7 +1,7 @@
 // Multiplies an RMSNorm of one row: x times the norm's weight here, and the norm's factor with the finished sums. The
 // sum of squares is added up by the loop that reads x anyway. A norm with several means has one section for each. Needs
 // `x_at`.
-@group(0) @binding(5) var<storage, read> norm_weight: array<vec4<f32>>; // [x_fours]
+@group(0) @binding(5) var<storage, read> norm_weight: array<vec4<f32>>; // [d / 4]
 
 const SECTIONS = NORM_GROUPS;
 const SQUARE_FOURS = 1u;

@@ -3,7 +3,7 @@
 const BLOCK_GROUPS = BLOCK / GROUP;
 
 fn scales_start(row: u32, n_groups: u32) -> u32 {
-    return row * (1u + (n_groups / BLOCK_GROUPS + 1u) / 2u);
+    return buffer_row(row) * (1u + (n_groups / BLOCK_GROUPS + 1u) / 2u);
 }
 
 fn row_scale(matrix: u32, row: u32, n_groups: u32) -> f32 {

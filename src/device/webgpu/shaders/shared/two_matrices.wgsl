@@ -15,6 +15,10 @@ fn matrix_start(matrix: u32) -> u32 {
     return matrix * params.n_first_rows;
 }
 
+fn buffer_row(row: u32) -> u32 {
+    return row;
+}
+
 fn unit_of(matrix: u32, row: u32, unit: u32, n_units: u32) -> Unit {
     if matrix == 0u {
         return quants[row * n_units + unit];
