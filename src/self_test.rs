@@ -77,14 +77,14 @@ async fn compare_ops<D: Device>(
 
 fn compare_all(got: Vec<Named>, expected: Vec<Named>) -> Result<()> {
     let mut pairs = got.iter().zip(&expected);
-    pairs.try_for_each(|((name, got), (_, expected))| compare(name, got, expected))
+    pairs.try_for_each(|((name, got), (_, expected))| compare(name, got, expected, TOLERANCE))
 }
 
-fn compare(name: &str, got: &[f32], expected: &[f32]) -> Result<()> {
+fn compare(name: &str, got: &[f32], expected: &[f32], tolerance: f32) -> Result<()> {
     let largest = expected.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
     let wrong = got.iter().zip(expected).position(|(got, expected)| {
         let off = (got - expected).abs();
-        off.is_nan() || off > TOLERANCE * largest
+        off.is_nan() || off > tolerance * largest
     });
     let (id, got, expected) = match wrong {
         _ if got.len() != expected.len() => (
@@ -427,9 +427,9 @@ mod tests {
 
     #[test]
     fn a_wrong_or_missing_or_nan_result_fails_the_comparison() {
-        compare("op", &[1.0, 2.0], &[1.0, 2.0]).unwrap();
+        compare("op", &[1.0, 2.0], &[1.0, 2.0], TOLERANCE).unwrap();
         for got in [&[1.0, 2.1][..], &[f32::NAN, 2.0], &[1.0]] {
-            assert!(compare("op", got, &[1.0, 2.0]).is_err());
+            assert!(compare("op", got, &[1.0, 2.0], TOLERANCE).is_err());
         }
     }
 }

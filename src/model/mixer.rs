@@ -1,5 +1,6 @@
-//! The Mamba-2 mixer and the norm before it (arXiv:2405.21060; reference: `Zamba2MambaMixer`): op by op, and fused for a
-//! decode step on a device that has the kernels. The shared transformer of a hybrid block is in `shared_transformer.rs`.
+//! The Mamba-2 mixer and the norm before it (arXiv:2405.21060; reference: `Zamba2MambaMixer`): op by op, and fused for
+//! a decode step on a device that has the kernels. The shared transformer of a hybrid block is in
+//! `shared_transformer.rs`.
 
 use crate::model::cache::MambaState;
 use crate::model::forward::Scratch;

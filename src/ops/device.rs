@@ -269,8 +269,8 @@ pub trait Device: Sized {
     fn copy(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
     /// Overwrites all elements of x, row-major, with `values`.
     fn write(&mut self, values: &[f32], x: &mut Self::Tensor);
-    /// Called for weights that [`Device::fuses_norm`] may be asked about together. They may be put next to each other in
-    /// memory, and stay usable one by one.
+    /// Called for weights that [`Device::fuses_norm`] may be asked about together. They may be put next to each other
+    /// in memory, and stay usable one by one.
     fn join_weights(&mut self, _weights: &[&Self::Weight]) {}
     /// Device memory of `weight` in bytes.
     fn weight_bytes(&self, weight: &Self::Weight) -> usize;

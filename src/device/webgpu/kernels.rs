@@ -224,7 +224,8 @@ kernels! {{
     LINEAR_SHORT = [LinearShortF32, LinearShortQ8, LinearShortQ4]: LinearParams, LINEAR, SHORT, Nothing,
         ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/short"];
     NORM_CONCAT_ONE = [NormConcatOneF32, NormConcatOneQ8, NormConcatOneQ4]: NormLinearsParams, CONCAT, NORM_ONE, Sum,
-        ["shared/two_matrices" "shared/linear" "linear/x_concat" "linear/input_normed" "linear/finish_row" "linear/vec"];
+        ["shared/two_matrices" "shared/linear" "linear/x_concat" "linear/input_normed" "linear/finish_row"
+            "linear/vec"];
     NORM_CONCAT_SHORT = [NormConcatShortF32, NormConcatShortQ8, NormConcatShortQ4]:
         NormLinearsParams, CONCAT, NORM_SHORT, Nothing,
         ["shared/two_matrices" "shared/linear" "linear/x_concat" "linear/input_normed" "linear/finish_row"

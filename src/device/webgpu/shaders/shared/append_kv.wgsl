@@ -1,5 +1,5 @@
-// Shared by the kernels that append to the KV cache: the cache, and the new numbers of one head of one position. `id` is
-// the head, the row, and 0 for keys or 1 for values. Needs a `kv_*.wgsl` before it; the kernel defines `number`.
+// Shared by the kernels that append to the KV cache: the cache, and the new numbers of one head of one position. `id`
+// is the head, the row, and 0 for keys or 1 for values. Needs a `kv_*.wgsl` before it; the kernel defines `number`.
 @group(0) @binding(3) var<storage, read_write> keys: array<KvUnit>; // [context, kv heads, units]
 @group(0) @binding(4) var<storage, read_write> values: array<KvUnit>; // [context, kv heads, units]
 @group(0) @binding(5) var<storage, read_write> kv_scales: array<f32>; // [context, kv heads, 2], eight bits only

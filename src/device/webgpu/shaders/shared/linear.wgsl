@@ -1,6 +1,6 @@
-// Shared by the kernels of linear layers. A kernel consists of weights (`weights_*.wgsl`), the matrices that they belong
-// to (`matrix.wgsl`), what is multiplied (`linear/input*.wgsl`), what happens to a product (`linear/finish*.wgsl`), and
-// the form of the computation, which has the entry point.
+// Shared by the kernels of linear layers. A kernel consists of weights (`weights_*.wgsl`), the matrices that they
+// belong to (`matrix.wgsl`), what is multiplied (`linear/input*.wgsl`), what happens to a product
+// (`linear/finish*.wgsl`), and the form of the computation, which has the entry point.
 const GROUP_FOURS = GROUP / 4u;
 
 fn n_units() -> u32 {
