@@ -42,8 +42,8 @@ pub async fn run<D: Device>(
         top_ops(&mut cpu, weights).await?,
     )?;
     compare_ops(ops, &Shapes::of(config), weights, kv).await?;
-    fused::compare(ops, &[fused::small()?], weights, kv).await?;
-    fused::compare(ops, &fused::of(config), weights, kv).await?;
+    fused::compare_steps(ops, &[fused::small()?], weights, kv).await?;
+    fused::compare_steps(ops, &fused::of(config), weights, kv).await?;
     compare_all(small_model(ops).await?, small_model(&mut cpu).await?)
 }
 
@@ -59,7 +59,7 @@ pub async fn run_decode_step<D: Device>(
     kv: KvFormat,
 ) -> Result<()> {
     compare_ops(ops, &Shapes::of_decode_step(config), weights, kv).await?;
-    fused::compare(ops, &fused::of(config), weights, kv).await
+    fused::compare_steps(ops, &fused::of(config), weights, kv).await
 }
 
 async fn compare_ops<D: Device>(

@@ -192,7 +192,9 @@ impl Profiler {
         let first = self.profile.len();
         for member in members {
             self.push(member.module);
-            *self.profile.fused_with.last_mut().expect("it was pushed") = first as i32;
+        }
+        if members.len() > 1 {
+            self.profile.fused_with[first..].fill(first as i32);
         }
         self.open.push(first);
         self.profile.start_us[first..].fill(now_us());

@@ -75,7 +75,7 @@ pub fn of(config: &Config) -> Vec<Config> {
 ///
 /// # Errors
 /// As for [`crate::self_test::run`].
-pub async fn compare<D: Device>(
+pub async fn compare_steps<D: Device>(
     ops: &mut Ops<D>,
     configs: &[Config],
     weights: WeightFormat,
