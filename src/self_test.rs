@@ -1,6 +1,7 @@
 //! Checks a device before it runs a model: the results of every op, and of a small model, are compared with the CPU's.
 //! Weights and inputs are generated, so it needs no file; it measures no speed.
 
+pub mod fused;
 mod shapes;
 mod small_model;
 
@@ -41,6 +42,8 @@ pub async fn run<D: Device>(
         top_ops(&mut cpu, weights).await?,
     )?;
     compare_ops(ops, &Shapes::of(config), weights, kv).await?;
+    fused::compare_steps(ops, &[fused::small()?], weights, kv).await?;
+    fused::compare_steps(ops, &fused::of(config), weights, kv).await?;
     compare_all(small_model(ops).await?, small_model(&mut cpu).await?)
 }
 
@@ -55,7 +58,8 @@ pub async fn run_decode_step<D: Device>(
     weights: WeightFormat,
     kv: KvFormat,
 ) -> Result<()> {
-    compare_ops(ops, &Shapes::of_decode_step(config), weights, kv).await
+    compare_ops(ops, &Shapes::of_decode_step(config), weights, kv).await?;
+    fused::compare_steps(ops, &fused::of(config), weights, kv).await
 }
 
 async fn compare_ops<D: Device>(
@@ -73,14 +77,14 @@ async fn compare_ops<D: Device>(
 
 fn compare_all(got: Vec<Named>, expected: Vec<Named>) -> Result<()> {
     let mut pairs = got.iter().zip(&expected);
-    pairs.try_for_each(|((name, got), (_, expected))| compare(name, got, expected))
+    pairs.try_for_each(|((name, got), (_, expected))| compare(name, got, expected, TOLERANCE))
 }
 
-fn compare(name: &str, got: &[f32], expected: &[f32]) -> Result<()> {
+fn compare(name: &str, got: &[f32], expected: &[f32], tolerance: f32) -> Result<()> {
     let largest = expected.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
     let wrong = got.iter().zip(expected).position(|(got, expected)| {
         let off = (got - expected).abs();
-        off.is_nan() || off > TOLERANCE * largest
+        off.is_nan() || off > tolerance * largest
     });
     let (id, got, expected) = match wrong {
         _ if got.len() != expected.len() => (
@@ -204,7 +208,7 @@ async fn linear_ops<D: Device>(
         bias: None,
     };
     let residual = numbers.tensor(ops, rows, d_out); // [T, d_out]
-    ops.linear_residual(&plain, &x, &residual, &mut y);
+    ops.linear_residual(MODULE, &plain, &x, &residual, &mut y);
     push_result(ops, results, "linear_residual", rows, &y).await?;
     let tokens: Vec<u32> = (0..rows as u32).map(|t| t * 31 % d_out as u32).collect();
     let mut y = ops.tensor(rows, d_in); // [T, d_in]
@@ -423,9 +427,9 @@ mod tests {
 
     #[test]
     fn a_wrong_or_missing_or_nan_result_fails_the_comparison() {
-        compare("op", &[1.0, 2.0], &[1.0, 2.0]).unwrap();
+        compare("op", &[1.0, 2.0], &[1.0, 2.0], TOLERANCE).unwrap();
         for got in [&[1.0, 2.1][..], &[f32::NAN, 2.0], &[1.0]] {
-            assert!(compare("op", got, &[1.0, 2.0]).is_err());
+            assert!(compare("op", got, &[1.0, 2.0], TOLERANCE).is_err());
         }
     }
 }

@@ -91,6 +91,8 @@ impl Engine {
             "bytes",
             Float64Array::from(&profile.bytes[..]).into(),
         )?;
+        let fused_with = Int32Array::from(&profile.fused_with[..]);
+        set(&object, "fused_with", fused_with.into())?;
         Ok(object.into())
     }
 

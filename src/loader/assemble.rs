@@ -170,10 +170,15 @@ impl<D: Device> Parts<D> {
 
     fn hybrid(&mut self, ops: &mut Ops<D>, modules: HybridModules) -> Hybrid<D> {
         let attention = modules.attention_adapters;
+        let attention = attention.map(|of| of.map(|modules| self.adapter(ops, modules)));
+        if let Some(adapters) = &attention {
+            ops.join_weights(&adapters.each_ref().map(|adapter| &adapter.a));
+            ops.join_weights(&adapters.each_ref().map(|adapter| &adapter.b));
+        }
         Hybrid {
             shared: modules.shared,
             adapters: Adapters {
-                attention: attention.map(|of| of.map(|modules| self.adapter(ops, modules))),
+                attention,
                 gate_up: self.adapter(ops, modules.gate_up_adapter),
             },
             linear: self.linear(ops, modules.linear),
@@ -196,10 +201,12 @@ impl<D: Device> Parts<D> {
     ) -> SharedTransformer<D> {
         let (attention, ffn) = (modules.attention, modules.ffn);
         let eps = config.rms_norm_eps;
+        let qkv = attention.qkv.map(|module| self.linear(ops, module));
+        ops.join_weights(&qkv.each_ref());
         SharedTransformer {
             modules,
             input_layernorm: self.norm(ops, attention.input_layernorm, eps),
-            qkv: attention.qkv.map(|module| self.linear(ops, module)),
+            qkv,
             o_proj: self.linear(ops, attention.o_proj),
             pre_ff_layernorm: self.norm(ops, ffn.pre_ff_layernorm, eps),
             gate_up_proj: self.linear(ops, ffn.gate_up_proj),

@@ -8,6 +8,7 @@ use crate::model::config::Config;
 use crate::model::shared_transformer::SharedInput;
 use crate::ops::Ops;
 use crate::ops::device::{Device, Tensor};
+use crate::ops::fused::{FusedOp, NormLinears, RowInput};
 use crate::ops::trace::ModuleId;
 
 /// Activation buffers, allocated once. // T ≤ CHUNK_ROWS
@@ -23,9 +24,11 @@ pub struct Scratch<D: Device> {
     pub k: D::Tensor,             // [T, kv_width]
     pub v: D::Tensor,             // [T, kv_width]
     pub rank: D::Tensor,          // [T, rank]
+    pub qkv_rank: D::Tensor,      // [1, q, k, v, rank of each], fused
     pub attn_out: D::Tensor,      // [T, 2h]
     pub shared_out: D::Tensor,    // [T, h]
     pub gate_up: D::Tensor,       // [T, 2I]
+    pub gate_up_rank: D::Tensor,  // [1, 2I + rank], fused
     pub activated: D::Tensor,     // [T, I]
     pub hybrid_out: D::Tensor,    // [T, h], linear(shared_out)
     pub last: D::Tensor,          // [1, h]
@@ -35,6 +38,12 @@ pub struct Scratch<D: Device> {
 impl<D: Device> Scratch<D> {
     pub fn new(ops: &mut Ops<D>, config: &Config) -> Self {
         let h = config.hidden_size;
+        let n_adapters = if config.use_shared_attention_adapter {
+            3
+        } else {
+            0
+        };
+        let qkv_rank = 2 * h + 2 * config.kv_width() + n_adapters * config.adapter_rank;
         let mut chunk = |cols| ops.tensor(D::CHUNK_ROWS, cols);
         Scratch {
             normed: chunk(h),
@@ -53,6 +62,8 @@ impl<D: Device> Scratch<D> {
             gate_up: chunk(2 * config.intermediate_size),
             activated: chunk(config.intermediate_size),
             hybrid_out: chunk(h),
+            qkv_rank: ops.tensor(1, qkv_rank),
+            gate_up_rank: ops.tensor(1, 2 * config.intermediate_size + config.adapter_rank),
             last: ops.tensor(1, h),
             logits: ops.tensor(1, config.vocab_size),
         }
@@ -221,7 +232,8 @@ impl<D: Device> ForwardPass<D> {
             };
             shared.forward(ops, input, &hybrid.adapters, model.rope.as_ref(), kv, s);
             if D::FUSES_RESIDUAL {
-                ops.linear_residual(&hybrid.linear, &s.shared_out, stream, &mut self.mixed);
+                let (linear, mixed) = (&hybrid.linear, &mut self.mixed);
+                ops.linear_residual(hybrid.add, linear, &s.shared_out, stream, mixed); // [T, h]
             } else {
                 ops.linear(&hybrid.linear, &s.shared_out, &mut s.hybrid_out); // [T, h]
                 ops.add(hybrid.add, stream, &s.hybrid_out, &mut self.mixed); // [T, h]
@@ -280,9 +292,20 @@ fn head<D: Device>(
     logits: &mut D::Tensor,
 ) {
     let norm = model.final_layernorm.as_ref();
-    ops.rms_norm(norm.expect("the model is complete"), stream, normed);
+    let norm = norm.expect("the model is complete");
     let matrix = model.output_matrix().expect("the model is complete");
-    ops.linear(matrix, normed, logits);
+    if stream.rows() == 1 && ops.fuses_norm(&[matrix], 1) {
+        ops.fused(FusedOp::NormLinears(NormLinears {
+            norm: norm.into(),
+            x: RowInput::Tensor(stream),
+            linears: &[matrix],
+            adds_to_y: false,
+            y: logits, // [1, vocab]
+        }));
+    } else {
+        ops.rms_norm(norm, stream, normed); // [T, h]
+        ops.linear(matrix, normed, logits); // [T, vocab]
+    }
 }
 
 /// Writes the top-k of the logits in `s.logits` (one row) to row `row` of `top_rows`.

@@ -1,11 +1,12 @@
-//! The Mamba-2 mixer and the norm before it (arXiv:2405.21060; reference: `Zamba2MambaMixer`). Prefill and decode share
-//! one function: a decode step is a chunk of one row. The shared transformer of a hybrid block is in
+//! The Mamba-2 mixer and the norm before it (arXiv:2405.21060; reference: `Zamba2MambaMixer`): op by op, and fused for
+//! a decode step on a device that has the kernels. The shared transformer of a hybrid block is in
 //! `shared_transformer.rs`.
 
 use crate::model::cache::MambaState;
 use crate::model::forward::Scratch;
 use crate::ops::Ops;
-use crate::ops::device::{Conv1d, Device, GatedNorm, Linear, Norm, Ssm, SsmInput, split};
+use crate::ops::device::{Conv1d, Device, GatedNorm, Linear, Norm, Ssm, SsmInput, Tensor, split};
+use crate::ops::fused::{FusedOp, GatedScan, InProj, NormLinears, RowInput};
 
 pub struct Mixer<D: Device> {
     pub input_layernorm: Norm<D>, // [h]
@@ -30,6 +31,9 @@ impl<D: Device> Mixer<D> {
         s: &mut Scratch<D>,
         stream: &mut D::Tensor, // [T, h]
     ) {
+        if stream.rows() == 1 && self.is_fused(ops) {
+            return self.step(ops, x, state, dt_min, s, stream);
+        }
         ops.rms_norm(&self.input_layernorm, x.unwrap_or(stream), &mut s.normed); // [T, h]
         ops.linear(&self.in_proj, &s.normed, &mut s.zxbcdt); // [T, d_in_proj]
         let conv_dim = self.d_inner + 2 * self.d_groups;
@@ -48,5 +52,54 @@ impl<D: Device> Mixer<D> {
         ops.ssm_scan(&self.ssm, input, &mut state.ssm, &mut s.y); // [T, d_inner]
         ops.gated_rms_norm(&self.norm, &s.y, z, &mut s.y_normed); // [T, d_inner]
         ops.linear_add(&self.out_proj, &s.y_normed, stream); // with the residual
+    }
+
+    fn is_fused(&self, ops: &Ops<D>) -> bool {
+        ops.fuses_norm(&[&self.in_proj], 1) && ops.fuses_norm(&[&self.out_proj], self.norm.n_groups)
+    }
+
+    /// [`Mixer::forward`] of one row in three kernels.
+    fn step(
+        &self,
+        ops: &mut Ops<D>,
+        x: Option<&D::Tensor>,
+        state: &mut MambaState<D>,
+        dt_min: f32,
+        s: &mut Scratch<D>,
+        stream: &mut D::Tensor, // [1, h]
+    ) {
+        ops.fused(FusedOp::InProj(InProj {
+            norm: (&self.input_layernorm).into(),
+            in_proj: &self.in_proj,
+            conv1d: &self.conv1d,
+            d_inner: self.d_inner,
+            x: x.unwrap_or(stream),
+            state: &mut state.conv,
+            y: &mut s.zxbcdt, // [1, d_in_proj]
+        }));
+        let (d_inner, d_groups) = (self.d_inner, self.d_groups);
+        let widths = [d_inner, d_inner, d_groups, d_groups, self.ssm.n_heads];
+        let [z, x, b, c, dt] = split(&s.zxbcdt, widths);
+        let input = SsmInput {
+            x,
+            b,
+            c,
+            dt,
+            dt_min,
+        };
+        ops.fused(FusedOp::GatedScan(GatedScan {
+            ssm: &self.ssm,
+            input,
+            gate: z,
+            state: &mut state.ssm,
+            y: &mut s.y, // [1, d_inner]
+        }));
+        ops.fused(FusedOp::NormLinears(NormLinears {
+            norm: (&self.norm).into(),
+            x: RowInput::Tensor(&s.y),
+            linears: &[&self.out_proj],
+            adds_to_y: true, // the residual
+            y: stream,       // [1, h]
+        }));
     }
 }

@@ -5,7 +5,8 @@
 use crate::model::forward::Scratch;
 use crate::model::module::SharedModules;
 use crate::ops::Ops;
-use crate::ops::device::{AttentionShape, Device, KvCache, Linear, Norm, Rope};
+use crate::ops::device::{AttentionShape, Device, KvCache, Linear, Norm, Rope, Tensor};
+use crate::ops::fused::{AppendStep, FusedOp, GeluStep, NormLinears, RowInput};
 
 /// A low-rank correction B·(A·x), one per call of the shared transformer.
 pub struct Adapter<D: Device> {
@@ -64,6 +65,27 @@ impl<D: Device> SharedTransformer<D> {
         s: &mut Scratch<D>,
     ) {
         let modules = &self.modules.attention;
+        if input.stream.rows() == 1 && self.fuses_attention(ops, adapters) {
+            self.qkv_step(ops, input, adapters, rope, kv, s);
+        } else {
+            self.qkv(ops, input, adapters, rope, kv, s);
+        }
+        let shape = &self.attention;
+        ops.attention(modules.attention, shape, &s.q, kv, &mut s.attn_out); // [T, 2h]
+        ops.linear(&self.o_proj, &s.attn_out, &mut s.shared_out); // [T, h]
+    }
+
+    /// Queries into `s.q`, keys and values into the cache.
+    fn qkv(
+        &self,
+        ops: &mut Ops<D>,
+        input: SharedInput<D>,
+        adapters: &Adapters<D>,
+        rope: Option<&Rope>,
+        kv: &mut KvCache<D>,
+        s: &mut Scratch<D>,
+    ) {
+        let modules = &self.modules.attention;
         ops.concat(modules.concat, input.stream, input.embedding, &mut s.concat); // [T, 2h]
         ops.rms_norm(&self.input_layernorm, &s.concat, &mut s.concat_normed); // [T, 2h]
 
@@ -81,17 +103,92 @@ impl<D: Device> SharedTransformer<D> {
             ops.rope(modules.rope, rope, kv.len, &mut [&mut s.q, &mut s.k]);
         }
         ops.append_kv(modules.append_kv, &s.k, &s.v, kv);
-        let shape = &self.attention;
-        ops.attention(modules.attention, shape, &s.q, kv, &mut s.attn_out); // [T, 2h]
-        ops.linear(&self.o_proj, &s.attn_out, &mut s.shared_out); // [T, h]
+    }
+
+    fn fuses_attention(&self, ops: &Ops<D>, adapters: &Adapters<D>) -> bool {
+        let [q, k, v] = &self.qkv;
+        match &adapters.attention {
+            Some([of_q, of_k, of_v]) => {
+                ops.fuses_norm(&[q, k, v, &of_q.a, &of_k.a, &of_v.a], 1)
+                    && ops.fuses_adapters(&[&of_q.b, &of_k.b, &of_v.b])
+            }
+            None => ops.fuses_norm(&[q, k, v], 1),
+        }
+    }
+
+    /// [`SharedTransformer::qkv`] of one row in two kernels.
+    fn qkv_step(
+        &self,
+        ops: &mut Ops<D>,
+        input: SharedInput<D>,
+        adapters: &Adapters<D>,
+        rope: Option<&Rope>,
+        kv: &mut KvCache<D>,
+        s: &mut Scratch<D>,
+    ) {
+        let modules = &self.modules.attention;
+        let [q, k, v] = &self.qkv;
+        let attention = adapters.attention.as_ref();
+        let linears: &[&Linear<D>] = match attention {
+            Some([of_q, of_k, of_v]) => &[q, k, v, &of_q.a, &of_k.a, &of_v.a],
+            None => &[q, k, v],
+        };
+        ops.fused(FusedOp::NormLinears(NormLinears {
+            norm: (&self.input_layernorm).into(),
+            x: RowInput::Concat {
+                module: modules.concat,
+                a: input.stream,
+                b: input.embedding,
+            },
+            linears,
+            adds_to_y: false,
+            y: &mut s.qkv_rank, // [1, q, k, v, rank of each]
+        }));
+        ops.fused(FusedOp::AppendStep(AppendStep {
+            adapters_b: attention.map(|adapters| adapters.each_ref().map(|adapter| &adapter.b)),
+            rope: rope.map(|rope| (modules.rope, rope)),
+            append_kv: modules.append_kv,
+            x: &s.qkv_rank,
+            cache: kv,
+            q: &mut s.q, // [1, 2h]
+        }));
+        kv.len += 1;
     }
 
     fn feed_forward(&self, ops: &mut Ops<D>, adapters: &Adapters<D>, s: &mut Scratch<D>) {
+        let adapter = &adapters.gate_up;
+        let fuses_ffn = ops.fuses_norm(&[&self.gate_up_proj, &adapter.a], 1)
+            && ops.fuses_adapters(&[&adapter.b]);
+        if s.shared_out.rows() == 1 && fuses_ffn {
+            self.gate_up_step(ops, adapter, s);
+        } else {
+            self.gate_up(ops, adapter, s);
+        }
+        ops.linear(&self.down_proj, &s.activated, &mut s.shared_out); // [T, h]
+    }
+
+    fn gate_up(&self, ops: &mut Ops<D>, adapter: &Adapter<D>, s: &mut Scratch<D>) {
         ops.rms_norm(&self.pre_ff_layernorm, &s.shared_out, &mut s.normed); // [T, h]
         ops.linear(&self.gate_up_proj, &s.normed, &mut s.gate_up); // [T, 2I]
-        ops.linear(&adapters.gate_up.a, &s.normed, &mut s.rank); // [T, rank]
-        ops.linear_add(&adapters.gate_up.b, &s.rank, &mut s.gate_up);
+        ops.linear(&adapter.a, &s.normed, &mut s.rank); // [T, rank]
+        ops.linear_add(&adapter.b, &s.rank, &mut s.gate_up);
         ops.gelu_mul(self.modules.ffn.act_fn, &s.gate_up, &mut s.activated); // [T, I]
-        ops.linear(&self.down_proj, &s.activated, &mut s.shared_out); // [T, h]
+    }
+
+    /// [`SharedTransformer::gate_up`] of one row in two kernels.
+    fn gate_up_step(&self, ops: &mut Ops<D>, adapter: &Adapter<D>, s: &mut Scratch<D>) {
+        ops.fused(FusedOp::NormLinears(NormLinears {
+            norm: (&self.pre_ff_layernorm).into(),
+            x: RowInput::Tensor(&s.shared_out),
+            linears: &[&self.gate_up_proj, &adapter.a],
+            adds_to_y: false,
+            y: &mut s.gate_up_rank, // [1, 2I + rank]
+        }));
+        ops.fused(FusedOp::GeluStep(GeluStep {
+            adapter_b: &adapter.b,
+            act_fn: self.modules.ffn.act_fn,
+            x: &s.gate_up_rank,
+            y: &mut s.activated, // [1, I]
+        }));
     }
 }

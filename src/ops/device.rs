@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::base::error::Result;
 use crate::base::quant::{Arithmetic, WeightFormat};
+use crate::ops::fused::FusedOp;
 use crate::ops::trace::{ModuleId, SpanId, SpanTime};
 
 /// Columns `start .. start + len` of a tensor.
@@ -268,6 +269,9 @@ pub trait Device: Sized {
     fn copy(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
     /// Overwrites all elements of x, row-major, with `values`.
     fn write(&mut self, values: &[f32], x: &mut Self::Tensor);
+    /// Called for weights that [`Device::fuses_norm`] may be asked about together. They may be put next to each other
+    /// in memory, and stay usable one by one.
+    fn join_weights(&mut self, _weights: &[&Self::Weight]) {}
     /// Device memory of `weight` in bytes.
     fn weight_bytes(&self, weight: &Self::Weight) -> usize;
 
@@ -347,6 +351,22 @@ pub trait Device: Sized {
         row: usize,
         ys: &mut [&mut Self::Tensor],
     );
+
+    // Fused kernels for a decode step.
+
+    /// Whether one kernel computes all `linears` of an RMSNorm of one row with `n_groups` means.
+    fn fuses_norm(&self, _linears: &[&Linear<Self>], _n_groups: usize) -> bool {
+        false
+    }
+    /// Whether a fused kernel includes the products with the second matrices of one LoRA adapter, or of those of q, k
+    /// and v.
+    fn fuses_adapters(&self, _seconds: &[&Linear<Self>]) -> bool {
+        false
+    }
+    /// Runs an op as one kernel. The caller has asked whether there is one.
+    fn fused(&mut self, _op: FusedOp<Self>) {
+        unreachable!("a device that fuses ops implements this");
+    }
 
     // Running and reading back.
 

@@ -5,6 +5,7 @@ use crate::ops::device::{
     AttentionShape, Cols, Conv1d, Device, Draw, GatedNorm, KvCache, Linear, Norm, Rope, Ssm,
     SsmInput, Tensor, Weight,
 };
+use crate::ops::fused::Members;
 use crate::ops::trace::ModuleId;
 use crate::ops::work::{self, Work};
 use crate::text::sampling::Top;
@@ -89,9 +90,10 @@ impl<D: Device> Ops<D> {
         self.product("linear_add", linear, x, y, D::linear_add);
     }
 
-    /// y = W·x + bias + residual. A span of its own for the sum does not exist.
+    /// y = W·x + bias + residual; `add` is the module of the sum.
     pub fn linear_residual(
         &mut self,
+        add: ModuleId,
         linear: &Linear<D>,
         x: &D::Tensor,
         residual: &D::Tensor,
@@ -99,7 +101,15 @@ impl<D: Device> Ops<D> {
     ) {
         let shape = (residual.rows(), residual.cols());
         assert_eq!(shape, (x.rows(), y.cols()), "linear_residual: residual");
-        self.product("linear_residual", linear, x, y, |device, linear, x, y| {
+        let work = check_product("linear_residual", linear, x, y);
+        let mut members = Members::default();
+        members.push(
+            linear.module,
+            work,
+            self.numbers(x) + self.numbers(residual),
+        );
+        members.push(add, Work::default(), 3 * self.numbers(residual));
+        self.members_op(members.as_slice(), |device| {
             device.linear_residual(linear, x, residual, y);
         });
     }
@@ -112,23 +122,10 @@ impl<D: Device> Ops<D> {
         y: &mut D::Tensor,
         kernel: impl FnOnce(&mut D, &Linear<D>, &D::Tensor, &mut D::Tensor),
     ) {
-        let weight = &linear.weight;
-        let (d_out, d_in) = (weight.rows(), weight.cols());
-        let widths = (x.cols(), y.cols());
-        assert_eq!(
-            widths,
-            (d_in, d_out),
-            "{name}: x is [T, d_in], y [T, d_out]"
-        );
-        if let Some(bias) = &linear.bias {
-            assert_eq!((bias.rows(), bias.cols()), (1, d_out), "{name}: bias");
-        }
-        check_capacity(name, x.rows(), y);
-        let rows = x.rows();
-        let has_bias = linear.bias.is_some();
+        let work = check_product(name, linear, x, y);
         self.op(
             linear.module,
-            || work::linear(rows, [d_out, d_in], weight.format(), has_bias),
+            || work,
             |device| kernel(device, linear, x, y),
         );
     }
@@ -315,6 +312,24 @@ impl<D: Device> Ops<D> {
         check_capacity("copy", x.rows(), y);
         self.unrecorded(|device| device.copy(x, y));
     }
+}
+
+/// Asserts the shapes of a linear layer and counts its work.
+fn check_product<D: Device>(name: &str, linear: &Linear<D>, x: &D::Tensor, y: &D::Tensor) -> Work {
+    let weight = &linear.weight;
+    let (d_out, d_in) = (weight.rows(), weight.cols());
+    let widths = (x.cols(), y.cols());
+    assert_eq!(
+        widths,
+        (d_in, d_out),
+        "{name}: x is [T, d_in], y [T, d_out]"
+    );
+    if let Some(bias) = &linear.bias {
+        assert_eq!((bias.rows(), bias.cols()), (1, d_out), "{name}: bias");
+    }
+    check_capacity(name, x.rows(), y);
+    let has_bias = linear.bias.is_some();
+    work::linear(x.rows(), [d_out, d_in], weight.format(), has_bias)
 }
 
 /// Asserts that `ys` are one or two tensors with room for `rows` rows of the table.

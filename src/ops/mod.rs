@@ -2,6 +2,7 @@
 //! work, once for all devices. It computes nothing itself.
 
 pub mod device;
+pub mod fused;
 mod kernels;
 pub mod trace;
 pub mod work;
@@ -9,8 +10,8 @@ pub mod work;
 use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::base::quant::{StoredMatrix, WeightFormat};
-use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, ModelSizes, Tensor};
-use crate::ops::trace::{ModuleId, Profiler, SpanId, SpanTime};
+use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, Linear, ModelSizes, Tensor};
+use crate::ops::trace::{Member, ModuleId, Profiler, SpanId, SpanTime};
 use crate::ops::work::Work;
 
 /// A device, and the profile of the ops that run on it.
@@ -74,6 +75,19 @@ impl<D: Device> Ops<D> {
             self.device.leave_span();
         }
         self.profiler.close(span, || work);
+    }
+
+    /// Runs several ops as one, under one span.
+    fn members_op(&mut self, members: &[Member], body: impl FnOnce(&mut D)) {
+        self.device
+            .note_work(members.iter().map(|member| member.work.flops).sum());
+        let span = self.profiler.open_members(members);
+        self.device.enter_span(self.profiler.innermost());
+        body(&mut self.device);
+        if span.is_recorded() {
+            self.device.leave_span();
+        }
+        self.profiler.close_members(span, members);
     }
 
     /// Runs an op that is too small for a span of its own.
@@ -195,6 +209,12 @@ impl<D: Device> Ops<D> {
     /// Bytes per position in [`Ops::read_kv`].
     pub fn kv_position_bytes(&self, cache: &KvCache<D>) -> usize {
         cache.format.bytes(&cache.shape, 1) as usize
+    }
+
+    /// Puts the weights of linear layers next to each other, if the device can use that.
+    pub fn join_weights(&mut self, linears: &[&Linear<D>]) {
+        let weights: Vec<_> = linears.iter().map(|linear| &*linear.weight).collect();
+        self.device.join_weights(&weights);
     }
 
     /// Device memory of `weight` in bytes.

@@ -69,6 +69,18 @@ pub struct Profile {
     pub flops: Vec<f64>,
     /// [`Work::bytes`] of an op.
     pub bytes: Vec<f64>,
+    /// The first span of the same fused kernel, or −1. Such spans follow each other; their times are shares of the
+    /// kernel's time, by the bytes that each op would move by itself.
+    pub fused_with: Vec<i32>,
+}
+
+/// An op that shares its kernel with others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Member {
+    pub module: ModuleId,
+    pub work: Work,
+    /// The bytes of its work and of its inputs and outputs.
+    pub moved_bytes: f64,
 }
 
 impl Profile {
@@ -88,6 +100,7 @@ impl Profile {
         self.duration_us.clear();
         self.flops.clear();
         self.bytes.clear();
+        self.fused_with.clear();
     }
 }
 
@@ -108,6 +121,8 @@ pub struct Profiler {
     record: u32,
     /// For each span, whether its times come from the device.
     is_device_time: Vec<bool>,
+    /// For each span, [`Member::moved_bytes`].
+    moved_bytes: Vec<f64>,
     /// By [`ModuleId`], so that opening a span compares no strings.
     modules: Vec<SpanName>,
     pass: u32,
@@ -169,24 +184,60 @@ impl Profiler {
         self.open(Level::Module, module)
     }
 
+    /// Opens one span for the members of a fused op. Close it with [`Profiler::close_members`].
+    pub fn open_members(&mut self, members: &[Member]) -> OpenSpan {
+        if self.level < Level::Module {
+            return OpenSpan(None);
+        }
+        let first = self.profile.len();
+        for member in members {
+            self.push(member.module);
+        }
+        if members.len() > 1 {
+            self.profile.fused_with[first..].fill(first as i32);
+        }
+        self.open.push(first);
+        self.profile.start_us[first..].fill(now_us());
+        OpenSpan(Some(first))
+    }
+
+    /// Closes `span`, which has the time of all `members` until the profile is taken.
+    pub fn close_members(&mut self, span: OpenSpan, members: &[Member]) {
+        let Some(first) = span.0 else { return };
+        for (i, member) in (first..).zip(members) {
+            self.profile.flops[i] = member.work.flops;
+            self.profile.bytes[i] = member.work.bytes();
+            self.moved_bytes[i] = member.moved_bytes;
+        }
+        self.close(span, || members[0].work);
+    }
+
     fn open(&mut self, level: Level, module: ModuleId) -> OpenSpan {
         if self.level < level {
             return OpenSpan(None);
         }
+        let index = self.push(module);
+        self.open.push(index);
+        // The clock is read last, so that bookkeeping counts towards the parent span.
+        self.profile.start_us[index] = now_us();
+        OpenSpan(Some(index))
+    }
+
+    /// Adds a row for a span of `module` below the innermost open span.
+    fn push(&mut self, module: ModuleId) -> usize {
         let name = self.name(module);
-        let index = self.profile.len();
         self.profile.name.push(name);
         let parent = self.open.last().map_or(-1, |&at| at as i32);
         self.profile.parent.push(parent);
         self.profile.pass.push(self.pass);
+        self.profile.start_us.push(0.0);
         self.profile.duration_us.push(0.0);
         self.profile.flops.push(0.0);
         self.profile.bytes.push(0.0);
+        self.profile.fused_with.push(-1);
         self.is_device_time.push(false);
-        self.open.push(index);
-        // The clock is read last, so that bookkeeping counts towards the parent span.
-        self.profile.start_us.push(now_us());
-        OpenSpan(Some(index))
+        self.moved_bytes.push(0.0);
+        self.profile.len() - 1
     }
 
     /// Closes `span`; `work` is evaluated only if the span is recorded.
@@ -238,9 +289,37 @@ impl Profiler {
 
     /// Takes the spans recorded since the last call. Interned names are kept.
     pub fn take(&mut self) -> Profile {
+        self.apportion();
         let taken = self.profile.clone();
         self.discard();
         taken
+    }
+
+    /// Divides the time of each fused kernel, which its first span has, among its members.
+    fn apportion(&mut self) {
+        let Profile {
+            start_us,
+            duration_us,
+            fused_with,
+            ..
+        } = &mut self.profile;
+        let mut first = 0;
+        for members in fused_with.chunk_by(|a, b| *a >= 0 && a == b) {
+            let rows = first..first + members.len();
+            first = rows.end;
+            if members[0] < 0 {
+                continue;
+            }
+            let all_bytes: f64 = self.moved_bytes[rows.clone()].iter().sum();
+            let whole_us = f64::from(duration_us[rows.start]);
+            let mut at_us = start_us[rows.start];
+            for row in rows {
+                let own_us = whole_us * self.moved_bytes[row] / all_bytes;
+                start_us[row] = at_us;
+                duration_us[row] = own_us as f32;
+                at_us += own_us;
+            }
+        }
     }
 
     /// The total duration of each of `modules` in the latest pass `pass`; `None` if that pass has no spans. Modules
@@ -274,6 +353,7 @@ impl Profiler {
     pub fn discard(&mut self) {
         self.profile.clear();
         self.is_device_time.clear();
+        self.moved_bytes.clear();
         self.record += 1;
     }
 }
@@ -359,6 +439,43 @@ mod tests {
         assert_eq!(profile.duration_us, [20.0, 10.0, 8.0]);
         profiler.note_device_time(time(0, 1.0, 2.0));
         assert!(profiler.take().is_empty());
+    }
+
+    #[test]
+    fn the_time_of_a_fused_kernel_is_divided_by_the_bytes_that_its_members_move() {
+        let mut profiler = profiler(Level::Module);
+        let member = |at: usize, flops, moved_bytes| Member {
+            module: OPS[at],
+            work: Work {
+                flops,
+                ..Work::default()
+            },
+            moved_bytes,
+        };
+        let members = [member(0, 8.0, 300.0), member(1, 0.0, 100.0)];
+        let block = profiler.open_block(BLOCK);
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            let op = profiler.open_members(&members);
+            ids.extend(profiler.innermost());
+            profiler.close_members(op, &members);
+        }
+        let op = profiler.open_op(OPS[0]);
+        profiler.close(op, Work::default);
+        profiler.close(block, Work::default);
+        for (span, start_us, end_us) in [(ids[0], 100.0, 120.0), (ids[1], 130.0, 134.0)] {
+            profiler.note_device_time(SpanTime {
+                span,
+                start_us,
+                end_us,
+            });
+        }
+        let profile = profiler.take();
+        assert_eq!(profile.fused_with, [-1, 1, 1, 3, 3, -1]);
+        assert_eq!(profile.parent, [-1, 0, 0, 0, 0, 0]);
+        assert_eq!(profile.start_us[..5], [100.0, 100.0, 115.0, 130.0, 133.0]);
+        assert_eq!(profile.duration_us[..5], [34.0, 15.0, 5.0, 3.0, 1.0]);
+        assert_eq!(profile.flops, [0.0, 8.0, 0.0, 8.0, 0.0, 0.0]);
     }
 
     #[test]

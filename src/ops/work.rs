@@ -53,7 +53,7 @@ fn matrix_bytes(format: WeightFormat, rows: usize, cols: usize) -> f64 {
 }
 
 /// Bytes of `n` f32 values.
-fn f32_bytes(n: f64) -> f64 {
+pub fn f32_bytes(n: f64) -> f64 {
     4.0 * n
 }
 

@@ -164,6 +164,9 @@ pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
         }
     }
     sentences.extend(coarse_clock(run, summary));
+    for ((_, name), is_decode) in phases.iter().zip([false, true]) {
+        sentences.extend(fused(run, name, is_decode));
+    }
     if run.conditions.level == RecordedLevel::Block
         && run.model.config.kinds.contains(&BlockKind::Hybrid)
     {
@@ -217,6 +220,26 @@ fn spread_or_recording(phase: &PhaseSummary, name: &SentenceValue) -> Vec<Senten
         ));
     }
     sentences
+}
+
+/// The share of the time whose division among modules is an estimate.
+fn fused(run: &Run, name: &SentenceValue, is_decode: bool) -> Option<Sentence> {
+    let (mut fused_us, mut all_us) = (0.0, 0.0);
+    for spans in run.runs.iter().map(|run| &run.spans) {
+        for row in (0..spans.len()).filter(|&row| (spans.pass[row] > 0) == is_decode) {
+            if spans.parent[row] < 0 {
+                all_us += spans.duration_us[row];
+            }
+            if spans.is_fused(row) {
+                fused_us += spans.duration_us[row];
+            }
+        }
+    }
+    let percent = SentenceValue::Whole(100.0 * ratio(fused_us, all_us));
+    (fused_us > 0.0).then(|| {
+        let values = [("phase", name.clone()), ("percent", percent)];
+        Sentence::new("advice.caution.fused", values)
+    })
 }
 
 fn coarse_clock(run: &Run, summary: &Summary) -> Option<Sentence> {

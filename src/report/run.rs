@@ -139,6 +139,9 @@ pub struct Spans {
     pub duration_us: Vec<f64>,
     pub flops: Vec<f64>,
     pub bytes: Vec<f64>,
+    /// The first span of the same fused kernel, or −1; empty if no kernels are fused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fused_with: Vec<i64>,
 }
 
 fn former_chunk_rows() -> usize {
@@ -229,6 +232,12 @@ impl Memory {
 
 impl From<Profile> for Spans {
     fn from(profile: Profile) -> Spans {
+        let has_fused = profile.fused_with.iter().any(|&first| first >= 0);
+        let fused_with = if has_fused {
+            profile.fused_with.into_iter().map(i64::from).collect()
+        } else {
+            Vec::new()
+        };
         Spans {
             names: profile.names,
             name: profile.name.into_iter().map(usize::from).collect(),
@@ -242,6 +251,7 @@ impl From<Profile> for Spans {
                 .collect(),
             flops: profile.flops,
             bytes: profile.bytes,
+            fused_with,
         }
     }
 }
@@ -316,5 +326,10 @@ impl Spans {
 
     pub fn is_empty(&self) -> bool {
         self.name.is_empty()
+    }
+
+    /// Whether the time of a span is a share of the time of a fused kernel.
+    pub fn is_fused(&self, row: usize) -> bool {
+        self.fused_with.get(row).is_some_and(|&first| first >= 0)
     }
 }

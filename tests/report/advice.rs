@@ -149,6 +149,7 @@ fn passes_of_no_time_are_a_run_where_the_clock_is_coarse() {
 }
 
 /// At least one run for every sentence, by the sentence's key.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
     let changed = |change: fn(&mut Run)| {
         let mut run = decode_at(70.0, true);
@@ -217,6 +218,17 @@ fn runs_for_all_sentences() -> Vec<(&'static str, Run)> {
         (
             "advice.caution.blocks_only",
             changed(|run| run.conditions.level = RecordedLevel::Block),
+        ),
+        (
+            "advice.caution.fused",
+            changed(|run| {
+                for run in &mut run.runs {
+                    run.spans.fused_with = vec![-1; run.spans.len()];
+                    let last = run.spans.len() - 1;
+                    run.spans.fused_with[last] = last as i64;
+                    run.spans.duration_us[last] = 1.0;
+                }
+            }),
         ),
         (
             "advice.caution.no_ceilings",

@@ -12,7 +12,9 @@ use super::{HYBRID, measured};
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn an_invalid_file_is_refused_with_the_field_and_the_allowed_values() {
-    let good = measured(HYBRID, RecordedLevel::Module, 20, 2, 1);
+    let mut good = measured(HYBRID, RecordedLevel::Module, 20, 2, 1);
+    let spans = &mut good.runs[0].spans;
+    spans.fused_with = vec![-1; spans.len()];
     let good: Value = serde_json::from_str(&good.to_json()).unwrap();
     let rows = good["runs"][0]["spans"]["name"].as_array().unwrap().len();
     for (pointer, value, field, fact) in [
@@ -152,6 +154,18 @@ fn an_invalid_file_is_refused_with_the_field_and_the_allowed_values() {
             json!(2),
             "runs[0].spans.parent",
             "same pass",
+        ),
+        (
+            "/runs/0/spans/fused_with",
+            json!([-1]),
+            "runs[0].spans.fused_with",
+            "as long as",
+        ),
+        (
+            "/runs/0/spans/fused_with/2",
+            json!(3),
+            "runs[0].spans.fused_with[2]",
+            "up to its own",
         ),
         (
             "/runs/0/spans/duration_us/5",

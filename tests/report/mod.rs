@@ -208,6 +208,7 @@ fn known_run() -> Run {
         duration_us: rows.iter().map(|row| row.2 * times).collect(),
         flops: vec![0.0; rows.len()],
         bytes: vec![0.0; rows.len()],
+        fused_with: Vec::new(),
     };
     run.runs = [1.0, 2.0, 2.0, 2.0, 50.0]
         .map(|times| ProfiledRun {

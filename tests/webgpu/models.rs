@@ -10,6 +10,7 @@ use zamba2::device::webgpu::{AdapterFacts, AdapterOptions, Feature, OptionalFeat
 use zamba2::model::config::Config;
 use zamba2::ops::Ops;
 use zamba2::ops::device::{AttentionShape, Device, KvFormat, ModelSizes};
+use zamba2::ops::trace::Level;
 use zamba2::session::{self, GenerateOptions, LoadSettings, Session, argmax};
 use zamba2::text::sampling::SamplingOptions;
 use zamba2::{folder, self_test};
@@ -209,6 +210,34 @@ fn a_model_too_large_for_kernels_or_bindings_is_refused_with_its_size() {
         };
         assert!(fact.to_string().contains(named), "{fact}");
     }
+}
+
+/// The modules of a decode step's profile, in order, each with its FLOPs and bytes.
+fn recorded<D: Device>(session: &mut Session<D>) -> Vec<(String, f64, f64)> {
+    block_on(session.logits(&[1, 2, 3])).unwrap();
+    session.set_recording(Level::Module);
+    block_on(session.append(&[4])).unwrap();
+    let profile = session.take_profile();
+    assert!(profile.duration_us.iter().all(|us| *us >= 0.0));
+    let name = |row: usize| profile.names[usize::from(profile.name[row])].clone();
+    (0..profile.len())
+        .map(|row| (name(row), profile.flops[row], profile.bytes[row]))
+        .collect()
+}
+
+/// Fused or not: every op keeps its name and its work.
+#[test]
+fn a_decode_step_has_the_same_modules_with_the_same_work_as_on_the_cpu() {
+    for_goldens("modules of a profile", |golden, mut session| {
+        let mut on_cpu = folder::open(Cpu::new(1), &golden.dir, F32).unwrap();
+        let sorted = |mut modules: Vec<_>| {
+            // Fused ops are in the order of kernels: an adapter's first matrix comes before another's second.
+            modules.sort_by(|a: &(String, f64, f64), b| a.partial_cmp(b).unwrap());
+            modules
+        };
+        let (got, expected) = (recorded(&mut session), recorded(&mut on_cpu));
+        assert_eq!(sorted(got), sorted(expected), "{}", golden.name());
+    });
 }
 
 /// The self-test that decides in a browser whether this backend is used.

@@ -30,6 +30,8 @@ export interface ProfileSpans {
   flops: Float64Array;
   /** Weights read, states read and written, keys and values read and written. */
   bytes: Float64Array;
+  /** The first span of the same fused kernel, or -1: the times of such spans are shares of the kernel's time. */
+  fused_with: Int32Array;
 }
 
 export interface ProfileRun {

@@ -81,6 +81,7 @@ export interface Spans {
   duration_us: number[];
   flops: number[]; // exact from shapes
   bytes: number[]; // that must move: weights read, states read and written, KV read and written
+  fused_with?: number[]; // the first span of the same fused kernel, or -1
 }
 
 /** The part of a block that a module's time and work are attributed to. */

@@ -160,6 +160,7 @@ function plainSpans(spans) {
     duration_us: times(spans.duration_us),
     flops: [...spans.flops],
     bytes: [...spans.bytes],
+    ...(spans.fused_with.some((first) => first >= 0) && { fused_with: [...spans.fused_with] }),
   };
 }
 

@@ -141,12 +141,12 @@ pub fn rope(be: &mut WebGpu, rope: &Rope, position: usize, xs: &mut [&mut WebGpu
 pub struct RopeTable {
     inv_freq: Vec<f32>,
     n_positions: usize,
-    cos_sin: DeviceBuffer, // [n_positions, half, 2]
+    pub cos_sin: DeviceBuffer, // [n_positions, half, 2]
 }
 
 impl RopeTable {
     /// The cached table if it was made for `rope` and has at least `n_positions` positions, otherwise a new one.
-    fn covering<'a>(
+    pub fn covering<'a>(
         cached: &'a mut Option<RopeTable>,
         recorder: &mut Recorder,
         rope: &Rope,

@@ -22,6 +22,8 @@ uniforms! {
         /// Rows of the table in this binding.
         first_row: usize,
         n_rows: usize,
+        /// Where these rows begin in the buffers.
+        buffer_row: usize,
         /// The row of y for the first token.
         first_token: usize,
         /// For a token chosen on the device: its index in the tensor `chosen`, plus one. 0 if the tokens are in
@@ -72,11 +74,12 @@ fn embed_impl(
     let mut uniform_tokens = [0; EMBED_TOKENS];
     uniform_tokens[..tokens.len()].copy_from_slice(tokens);
     for part in &weight.parts {
+        let place = part.place();
         be.recorder.dispatch(
             kernel,
             &[
-                &part.quants,
-                &part.scales,
+                &place.quants,
+                &place.scales,
                 chosen,
                 &ys[0].buffer,
                 ys.get(1).map_or(&be.written_dummy, |y| &y.buffer),
@@ -87,6 +90,7 @@ fn embed_impl(
                 cols: weight.cols,
                 first_row: part.first_row,
                 n_rows: part.rows,
+                buffer_row: place.buffer_row,
                 first_token,
                 chosen_end,
                 n_outputs: ys.len(),

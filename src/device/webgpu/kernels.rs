@@ -7,6 +7,10 @@ use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakReadParams};
 use crate::device::webgpu::conv1d::Conv1dParams;
 use crate::device::webgpu::elementwise::{ConcatParams, CopyParams, RopeParams, WidthParams};
 use crate::device::webgpu::embed::{EMBED, EmbedParams};
+use crate::device::webgpu::fused::{
+    APPEND, AppendStepParams, GELU_STEP, GeluStepParams, InProjParams, NORM_ONE, NORM_SHORT,
+    NORM_TWO_ONE, NORM_TWO_SHORT, NormLinearsParams,
+};
 use crate::device::webgpu::kv_cache::AppendKvParams;
 use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC_FEW, VEC_ONE};
 use crate::device::webgpu::norm::{GatedRmsNormParams, NORM, RmsNormParams};
@@ -67,20 +71,43 @@ struct Definition {
     bindings: &'static [Access],
     constants: &'static [Constant],
     variant: Variant,
+    /// The format of the matrix, if there is one.
+    weights: Option<WeightFormat>,
     /// Contents of the shader files; the last one has the entry point.
     files: &'static [&'static str],
 }
 
+/// The fragments of a weight format.
+fn weight_fragments(format: WeightFormat) -> &'static [&'static str] {
+    match format {
+        WeightFormat::F32 => &[include_str!("shaders/shared/weights_f32.wgsl")],
+        WeightFormat::Q8 => &[
+            include_str!("shaders/shared/weights_q8.wgsl"),
+            include_str!("shaders/shared/scales.wgsl"),
+        ],
+        WeightFormat::Q4 => &[
+            include_str!("shaders/shared/weights_q4.wgsl"),
+            include_str!("shaders/shared/scales.wgsl"),
+        ],
+    }
+}
+
 macro_rules! kernels {
-    ($($kernel:ident: $uniforms:ty, $bindings:expr, $constants:expr, $variant:ident, [$($file:literal)+];)+) => {
+    ({$($kernel:ident: $uniforms:ty, $bindings:expr, $constants:expr, $variant:ident, [$($file:literal)+];)+}
+    by format {$($set:ident = [$f32:ident, $q8:ident, $q4:ident]:
+        $of_uniforms:ty, $of_bindings:expr, $of_constants:expr, $of_variant:ident, [$($of_file:literal)+];)+}) => {
         /// A compute shader.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Kernel {
-            $($kernel),+
+            $($kernel,)+
+            $($f32, $q8, $q4,)+
         }
 
         impl Kernel {
-            pub const ALL: &[Kernel] = &[$(Kernel::$kernel),+];
+            pub const ALL: &[Kernel] = &[
+                $(Kernel::$kernel,)+
+                $(Kernel::$f32, Kernel::$q8, Kernel::$q4,)+
+            ];
 
             fn definition(self) -> Definition {
                 match self {
@@ -89,29 +116,55 @@ macro_rules! kernels {
                         bindings: &$bindings,
                         constants: $constants,
                         variant: Variant::$variant,
+                        weights: None,
                         files: &[$(include_str!(concat!("shaders/", $file, ".wgsl"))),+],
+                    },)+
+                    $(Kernel::$f32 | Kernel::$q8 | Kernel::$q4 => Definition {
+                        uniforms: <$of_uniforms>::wgsl,
+                        bindings: &$of_bindings,
+                        constants: $of_constants,
+                        variant: Variant::$of_variant,
+                        weights: Some(match self {
+                            Kernel::$f32 => WeightFormat::F32,
+                            Kernel::$q8 => WeightFormat::Q8,
+                            _ => WeightFormat::Q4,
+                        }),
+                        files: &[$(include_str!(concat!("shaders/", $of_file, ".wgsl"))),+],
                     },)+
                 }
             }
+        }
+
+        /// The kernels of an op, one per weight format, in the order of [`WeightFormat::ALL`].
+        #[derive(Clone, Copy)]
+        pub struct ByFormat([Kernel; WeightFormat::ALL.len()]);
+
+        impl ByFormat {
+            $(pub const $set: ByFormat = ByFormat([Kernel::$f32, Kernel::$q8, Kernel::$q4]);)+
         }
     };
 }
 
 // Kernels that share their bindings.
 const APPEND_KV: [Access; 5] = [Read, Read, Write, Write, Write];
+const APPEND_STEP: [Access; 8] = [Read, Read, Write, Write, Write, Read, Write, Read];
 const ATTEND: [Access; 6] = [Read, Read, Read, Read, Write, Write];
+const CONCAT: [Access; 8] = [Read, Read, Read, Write, Read, Read, Read, Read];
 const CONV1D: [Access; 5] = [Read, Read, Read, Write, Write];
 const EMBEDDING: [Access; 5] = [Read, Read, Read, Write, Write];
 const GATED_NORM: [Access; 4] = [Read, Read, Read, Write];
-const LINEAR: [Access; 5] = [Read, Read, Read, Read, Write];
+const GELU: [Access; 4] = [Read, Read, Read, Write];
+const IN_PROJ: [Access; 8] = [Read, Read, Read, Write, Read, Read, Read, Write];
+const LINEAR: [Access; 5] = [Read, Read, Read, Write, Read];
+const PAIR: [Access; 7] = [Read, Read, Read, Write, Read, Read, Read];
 
-kernels! {
+kernels! {{
     // kernel: uniform block, bindings, constants, variant, files below `shaders/`
     Add: WidthParams, [Read, Read, Write], &[], Nothing, ["elementwise/add"];
     AppendKvF32: AppendKvParams, APPEND_KV, &[], Nothing,
-        ["shared/kv_f32" "shared/append_kv" "attention/append_kv_f32"];
+        ["shared/kv_f32" "shared/append_kv" "shared/append_kv_f32" "attention/append_kv"];
     AppendKvI8: AppendKvParams, APPEND_KV, &[], Nothing,
-        ["shared/kv_i8" "shared/append_kv" "attention/append_kv_i8"];
+        ["shared/kv_i8" "shared/append_kv" "shared/append_kv_i8" "attention/append_kv"];
     AttentionF32: AttentionParams, ATTEND, ATTENTION, Nothing,
         ["shared/activations" "shared/kv_f32" "attention/attention"];
     AttentionI8: AttentionParams, ATTEND, ATTENTION, Nothing,
@@ -122,28 +175,9 @@ kernels! {
     Conv1dRows: Conv1dParams, CONV1D, &[], Nothing, ["shared/activations" "shared/conv1d" "conv1d/rows"];
     Conv1dState: Conv1dParams, CONV1D, &[], Nothing, ["shared/activations" "shared/conv1d" "conv1d/state"];
     Copy: CopyParams, [Read, Write], &[], Nothing, ["elementwise/copy"];
-    EmbedF32: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_f32" "embed/embed"];
-    EmbedQ8: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_q8" "shared/scales" "embed/embed"];
-    EmbedQ4: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/weights_q4" "shared/scales" "embed/embed"];
     GatedRmsNorm: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm"];
     GatedRmsNormAny: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm_any"];
     GeluMul: WidthParams, [Read, Write], &[], Nothing, ["shared/activations" "elementwise/gelu_mul"];
-    LinearFewF32: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_f32" "shared/linear" "linear/vec"];
-    LinearFewQ8: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_q8" "shared/scales" "shared/linear" "linear/vec"];
-    LinearFewQ4: LinearParams, LINEAR, VEC_FEW, Sum, ["shared/weights_q4" "shared/scales" "shared/linear" "linear/vec"];
-    // f16 only for quants: they are small integers, which it represents exactly.
-    LinearMatF32: LinearParams, LINEAR, MAT, Nothing,
-        ["shared/tile_f32" "shared/weights_f32" "shared/linear" "linear/mat"];
-    LinearMatQ8: LinearParams, LINEAR, MAT, Tile, ["shared/weights_q8" "shared/scales" "shared/linear" "linear/mat"];
-    LinearMatQ4: LinearParams, LINEAR, MAT, Tile, ["shared/weights_q4" "shared/scales" "shared/linear" "linear/mat"];
-    LinearOneF32: LinearParams, LINEAR, VEC_ONE, Sum, ["shared/weights_f32" "shared/linear" "linear/vec"];
-    LinearOneQ8: LinearParams, LINEAR, VEC_ONE, Sum, ["shared/weights_q8" "shared/scales" "shared/linear" "linear/vec"];
-    LinearOneQ4: LinearParams, LINEAR, VEC_ONE, Sum, ["shared/weights_q4" "shared/scales" "shared/linear" "linear/vec"];
-    LinearShortF32: LinearParams, LINEAR, SHORT, Nothing, ["shared/weights_f32" "shared/linear" "linear/short"];
-    LinearShortQ8: LinearParams, LINEAR, SHORT, Nothing,
-        ["shared/weights_q8" "shared/scales" "shared/linear" "linear/short"];
-    LinearShortQ4: LinearParams, LINEAR, SHORT, Nothing,
-        ["shared/weights_q4" "shared/scales" "shared/linear" "linear/short"];
     PeakF32: PeakF32Params, [Write], PEAK_F32, Nothing, ["ceilings/peak_f32"];
     PeakRead: PeakReadParams, [Read, Write], &[], Nothing, ["ceilings/peak_read"];
     RmsNorm: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm"];
@@ -163,7 +197,55 @@ kernels! {
     TopGroupsOne: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_best" "top/groups"];
     TopMerge: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_sort" "top/merge"];
     TopMergeOne: TopMergeParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_best" "top/merge"];
-}
+} by format {
+    APPEND_STEP_F32 = [AppendStepF32F32, AppendStepF32Q8, AppendStepF32Q4]:
+        AppendStepParams, APPEND_STEP, APPEND, Nothing,
+        ["shared/matrix" "shared/linear" "linear/adapter" "shared/kv_f32" "shared/append_kv" "shared/append_kv_f32"
+            "attention/append_step"];
+    APPEND_STEP_I8 = [AppendStepI8F32, AppendStepI8Q8, AppendStepI8Q4]:
+        AppendStepParams, APPEND_STEP, APPEND, Nothing,
+        ["shared/matrix" "shared/linear" "linear/adapter" "shared/kv_i8" "shared/append_kv" "shared/append_kv_i8"
+            "attention/append_step"];
+    EMBED = [EmbedF32, EmbedQ8, EmbedQ4]: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/matrix" "embed/embed"];
+    GELU_STEP = [GeluStepF32, GeluStepQ8, GeluStepQ4]: GeluStepParams, GELU, GELU_STEP, Nothing,
+        ["shared/activations" "shared/matrix" "shared/linear" "linear/adapter" "elementwise/gelu_step"];
+    IN_PROJ_ONE = [InProjOneF32, InProjOneQ8, InProjOneQ4]: InProjParams, IN_PROJ, NORM_ONE, Sum,
+        ["shared/activations" "shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed"
+            "linear/finish_conv1d" "linear/vec"];
+    IN_PROJ_SHORT = [InProjShortF32, InProjShortQ8, InProjShortQ4]: InProjParams, IN_PROJ, NORM_SHORT, Nothing,
+        ["shared/activations" "shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed"
+            "linear/finish_conv1d" "linear/short"];
+    LINEAR_FEW = [LinearFewF32, LinearFewQ8, LinearFewQ4]: LinearParams, LINEAR, VEC_FEW, Sum,
+        ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/vec"];
+    LINEAR_MAT = [LinearMatF32, LinearMatQ8, LinearMatQ4]: LinearParams, LINEAR, MAT, Tile,
+        ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/mat"];
+    LINEAR_ONE = [LinearOneF32, LinearOneQ8, LinearOneQ4]: LinearParams, LINEAR, VEC_ONE, Sum,
+        ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/vec"];
+    LINEAR_SHORT = [LinearShortF32, LinearShortQ8, LinearShortQ4]: LinearParams, LINEAR, SHORT, Nothing,
+        ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/short"];
+    NORM_CONCAT_ONE = [NormConcatOneF32, NormConcatOneQ8, NormConcatOneQ4]: NormLinearsParams, CONCAT, NORM_ONE, Sum,
+        ["shared/two_matrices" "shared/linear" "linear/x_concat" "linear/input_normed" "linear/finish_row"
+            "linear/vec"];
+    NORM_CONCAT_SHORT = [NormConcatShortF32, NormConcatShortQ8, NormConcatShortQ4]:
+        NormLinearsParams, CONCAT, NORM_SHORT, Nothing,
+        ["shared/two_matrices" "shared/linear" "linear/x_concat" "linear/input_normed" "linear/finish_row"
+            "linear/short"];
+    NORM_ONE = [NormOneF32, NormOneQ8, NormOneQ4]: NormLinearsParams, LINEAR, NORM_ONE, Sum,
+        ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/vec"];
+    NORM_PAIR_ONE = [NormPairOneF32, NormPairOneQ8, NormPairOneQ4]: NormLinearsParams, PAIR, NORM_ONE, Sum,
+        ["shared/two_matrices" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/vec"];
+    NORM_PAIR_SHORT = [NormPairShortF32, NormPairShortQ8, NormPairShortQ4]:
+        NormLinearsParams, PAIR, NORM_SHORT, Nothing,
+        ["shared/two_matrices" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row"
+            "linear/short"];
+    NORM_SHORT = [NormShortF32, NormShortQ8, NormShortQ4]: NormLinearsParams, LINEAR, NORM_SHORT, Nothing,
+        ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/short"];
+    NORM_TWO_ONE = [NormTwoOneF32, NormTwoOneQ8, NormTwoOneQ4]: NormLinearsParams, LINEAR, NORM_TWO_ONE, Sum,
+        ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/vec"];
+    NORM_TWO_SHORT = [NormTwoShortF32, NormTwoShortQ8, NormTwoShortQ4]:
+        NormLinearsParams, LINEAR, NORM_TWO_SHORT, Nothing,
+        ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/short"];
+}}
 
 /// Browsers need the directive for subgroups; naga, which compiles shaders natively, rejects it.
 #[cfg(not(target_arch = "wasm32"))]
@@ -214,10 +296,16 @@ impl Kernel {
             uniforms,
             constants,
             variant,
+            weights,
             files,
             ..
         } = self.definition();
-        let (directive, fragment) = variant.text(features);
+        let (directive, fragment) = variant.text(OptionalFeatures {
+            // Only for quants: they are small integers, which f16 represents exactly.
+            f16: features.f16 && weights != Some(WeightFormat::F32),
+            ..features
+        });
+        let weights = weights.map_or(String::new(), |format| weight_fragments(format).concat());
         let has_threads = constants.iter().any(|(name, _)| *name == "THREADS");
         let threads = (!has_threads).then_some(&("THREADS", THREADS));
         let all_constants = threads.into_iter().chain(constants);
@@ -225,37 +313,19 @@ impl Kernel {
             .map(|(name, value)| format!("const {name}: u32 = {value};\n"))
             .collect();
         let params = uniforms() + "@group(0) @binding(0) var<uniform> params: Params;\n";
-        unroll(&[directive, &constants, &params, fragment, &files.concat()].concat())
+        let text = [
+            directive,
+            &constants,
+            &params,
+            fragment,
+            &weights,
+            &files.concat(),
+        ];
+        unroll(&text.concat())
     }
 }
 
-/// The kernels of an op, one per weight format, in the order of [`WeightFormat::ALL`].
-#[derive(Clone, Copy)]
-pub struct ByFormat([Kernel; WeightFormat::ALL.len()]);
-
 impl ByFormat {
-    pub const EMBED: ByFormat = ByFormat([Kernel::EmbedF32, Kernel::EmbedQ8, Kernel::EmbedQ4]);
-    pub const LINEAR_FEW: ByFormat = ByFormat([
-        Kernel::LinearFewF32,
-        Kernel::LinearFewQ8,
-        Kernel::LinearFewQ4,
-    ]);
-    pub const LINEAR_MAT: ByFormat = ByFormat([
-        Kernel::LinearMatF32,
-        Kernel::LinearMatQ8,
-        Kernel::LinearMatQ4,
-    ]);
-    pub const LINEAR_ONE: ByFormat = ByFormat([
-        Kernel::LinearOneF32,
-        Kernel::LinearOneQ8,
-        Kernel::LinearOneQ4,
-    ]);
-    pub const LINEAR_SHORT: ByFormat = ByFormat([
-        Kernel::LinearShortF32,
-        Kernel::LinearShortQ8,
-        Kernel::LinearShortQ4,
-    ]);
-
     pub fn kernel(self, format: WeightFormat) -> Kernel {
         let at = WeightFormat::ALL.iter().position(|one| *one == format);
         self.0[at.expect("all formats are listed")]

@@ -14,7 +14,7 @@ use crate::ops::device::Linear;
 
 /// Rows per workgroup of `linear/vec.wgsl` for one token: several, so that each loaded element of x is multiplied with
 /// several weights.
-const ONE_ROWS: usize = 8;
+pub const ONE_ROWS: usize = 8;
 /// Rows per workgroup for a few tokens, and the largest number of such tokens. They share one read of the weights.
 const FEW_ROWS: usize = 4;
 const FEW_TOKENS: usize = 4;
@@ -22,19 +22,20 @@ const FEW_TOKENS: usize = 4;
 const MAT_ROWS: usize = 64;
 const MAT_TOKENS: usize = 32;
 /// With a few tokens, rows of up to this many bytes get one thread each: a workgroup per row would be mostly idle.
-const SHORT_ROW_BYTES: usize = 256;
+pub const SHORT_ROW_BYTES: usize = 256;
 /// Bits of [`LinearParams::flags`].
 const ADD_BIAS: usize = 1;
-const ADD_TO_Y: usize = 2;
+pub const ADD_TO_Y: usize = 2;
 /// Lanes of a WGSL vector.
-const FOUR: usize = 4;
+pub const FOUR: usize = 4;
 
-pub const SHORT: &[Constant] = &constants![BLOCK, GROUP, ADD_BIAS, ADD_TO_Y];
+pub const SHORT: &[Constant] = &constants![BLOCK, GROUP, ADD_BIAS, ADD_TO_Y, CHECKS_X = 1];
 pub const VEC_ONE: &[Constant] = &constants![
     BLOCK,
     GROUP,
     ADD_BIAS,
     ADD_TO_Y,
+    CHECKS_X = 0,
     ROWS = ONE_ROWS,
     TOKENS = 1
 ];
@@ -43,6 +44,7 @@ pub const VEC_FEW: &[Constant] = &constants![
     GROUP,
     ADD_BIAS,
     ADD_TO_Y,
+    CHECKS_X = 0,
     ROWS = FEW_ROWS,
     TOKENS = FEW_TOKENS
 ];
@@ -51,6 +53,7 @@ pub const MAT: &[Constant] = &constants![
     GROUP,
     ADD_BIAS,
     ADD_TO_Y,
+    CHECKS_X = 1,
     ROWS = MAT_ROWS,
     TOKENS = MAT_TOKENS
 ];
@@ -58,8 +61,9 @@ pub const MAT: &[Constant] = &constants![
 uniforms! {
     pub struct LinearParams {
         n_tokens: usize,
-        /// Rows of this part of the matrix.
+        /// Rows of this part of the matrix, and where they begin in the buffers.
         n_rows: usize,
+        buffer_row: usize,
         /// Groups of columns per row.
         n_groups: usize,
         /// Vectors of four elements per row of x.
@@ -111,12 +115,14 @@ pub fn linear_impl(
         padded_rows(&mut be.padded_x, &mut be.recorder, x, x_cols)
     };
     for part in &weight.parts {
+        let place = part.place();
         be.recorder.dispatch(
             tile.kernel,
-            &[&part.quants, &part.scales, bias, x_buffer, &y.buffer],
+            &[&place.quants, &place.scales, x_buffer, &y.buffer, bias],
             &LinearParams {
                 n_tokens: x.rows,
                 n_rows: part.rows,
+                buffer_row: place.buffer_row,
                 n_groups: weight.n_groups,
                 x_fours: x_cols / FOUR,
                 y_start: part.first_row,

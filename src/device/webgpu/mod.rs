@@ -10,6 +10,7 @@ mod ceilings;
 mod conv1d;
 mod elementwise;
 mod embed;
+mod fused;
 mod kernels;
 mod kv_cache;
 mod limits;
@@ -32,6 +33,7 @@ use crate::ops::device::{
     AttentionShape, Ceilings, Cols, Conv1d, Device, Draw, GatedNorm, KvCache, KvFormat, Linear,
     ModelSizes, Norm, Rope, Ssm, SsmInput,
 };
+use crate::ops::fused::FusedOp;
 use crate::ops::trace::{SpanId, SpanTime};
 pub use adapter::{AdapterFacts, AdapterOptions, Feature};
 use buffer::{DeviceBuffer, ScratchBuffer};
@@ -181,6 +183,10 @@ impl Device for WebGpu {
         weight.finish(&mut self.recorder)
     }
 
+    fn join_weights(&mut self, weights: &[&WebGpuWeight]) {
+        weight::join(&mut self.recorder, weights, self.facts.max_binding_bytes);
+    }
+
     fn kv_rows(
         &mut self,
         shape: &AttentionShape,
@@ -304,6 +310,24 @@ impl Device for WebGpu {
 
     fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
         elementwise::copy(self, x, y);
+    }
+
+    fn fuses_norm(&self, linears: &[&Linear<WebGpu>], n_groups: usize) -> bool {
+        fused::fuses_norm(linears, n_groups)
+    }
+
+    fn fuses_adapters(&self, seconds: &[&Linear<WebGpu>]) -> bool {
+        fused::fuses_adapters(seconds)
+    }
+
+    fn fused(&mut self, op: FusedOp<WebGpu>) {
+        match op {
+            FusedOp::InProj(op) => fused::in_proj(self, op),
+            FusedOp::GatedScan(op) => ssm_scan::gated_scan(self, op),
+            FusedOp::NormLinears(op) => fused::norm_linears(self, op),
+            FusedOp::GeluStep(op) => fused::gelu_step(self, op),
+            FusedOp::AppendStep(op) => fused::append_step(self, op),
+        }
     }
 
     fn flush(&mut self) {

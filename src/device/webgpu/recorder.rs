@@ -178,6 +178,19 @@ impl Recorder {
         self.queue.submit([]);
     }
 
+    /// Copies the start of a buffer to a buffer that nothing recorded uses. // bytes and offset: multiples of 4
+    pub fn copy_unused(
+        &mut self,
+        from: &DeviceBuffer,
+        to: &DeviceBuffer,
+        offset_bytes: u64,
+        bytes: u64,
+    ) {
+        let mut encoder = (self.device).create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&from.buffer, 0, &to.buffer, offset_bytes, bytes);
+        self.queue.submit([encoder.finish()]);
+    }
+
     /// Sets `buffer` to zeros.
     pub fn clear(&mut self, buffer: &DeviceBuffer) {
         self.commands.push(Command::Clear(buffer.buffer.clone()));

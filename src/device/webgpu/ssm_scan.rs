@@ -8,6 +8,7 @@ use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Ssm, SsmInput};
+use crate::ops::fused::GatedScan;
 
 /// Tokens per chunk of the dual form.
 const CHUNK: usize = 64;
@@ -39,6 +40,10 @@ uniforms! {
         dt_start: usize,
         dt_stride: usize,
         dt_min: f32,
+        /// 0 or 1: y is multiplied by silu(gate).
+        is_gated: usize,
+        /// In the tensor of dt.
+        gate_start: usize,
     }
 }
 
@@ -66,51 +71,18 @@ pub fn ssm_scan(
     state: &mut WebGpuTensor,
     y: &mut WebGpuTensor,
 ) {
-    let SsmInput {
-        x,
-        b,
-        c,
-        dt,
-        dt_min,
-    } = input;
-    let xbc = x.tensor;
-    assert!(
-        std::ptr::eq(xbc, b.tensor) && std::ptr::eq(xbc, c.tensor),
-        "x, b and c must be columns of one tensor: kernels bind it once"
-    );
-    assert!(
-        ssm.d_state <= MAX_STATE,
-        "d_state is {}, the scan supports at most {MAX_STATE}",
-        ssm.d_state
-    );
-    y.resize(xbc.rows);
-    let call = Call {
-        ssm,
-        xbc,
-        dt: dt.tensor,
-        state,
-        y,
-        params: SsmParams {
-            first: 0,
-            n_tokens: xbc.rows,
-            n_heads: ssm.n_heads,
-            head_dim: ssm.head_dim,
-            d_state: ssm.d_state,
-            n_groups: ssm.n_groups,
-            x_start: x.start,
-            b_start: b.start,
-            c_start: c.start,
-            xbc_stride: xbc.cols,
-            dt_start: dt.start,
-            dt_stride: dt.tensor.cols,
-            dt_min,
-        },
-    };
-    if xbc.rows < DUAL_FROM {
+    let call = Call::new(ssm, input, None, state, y);
+    if call.params.n_tokens < DUAL_FROM {
         call.recurrence(&mut be.recorder);
     } else {
         call.dual_form(&mut be.recorder, &mut be.dual_scratch);
     }
+}
+
+/// y = scan(input) · silu(gate), for one row.
+pub fn gated_scan(be: &mut WebGpu, op: GatedScan<WebGpu>) {
+    let call = Call::new(op.ssm, op.input, Some(op.gate.start), op.state, op.y);
+    call.recurrence(&mut be.recorder);
 }
 
 /// One call of the scan.
@@ -124,7 +96,59 @@ struct Call<'a> {
     params: SsmParams,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// `gate_start`: the first column of the gate in the tensor of dt, if y is gated.
+    fn new(
+        ssm: &'a Ssm<WebGpu>,
+        input: SsmInput<'a, WebGpuTensor>,
+        gate_start: Option<usize>,
+        state: &'a WebGpuTensor,
+        y: &'a mut WebGpuTensor,
+    ) -> Call<'a> {
+        let SsmInput {
+            x,
+            b,
+            c,
+            dt,
+            dt_min,
+        } = input;
+        let xbc = x.tensor;
+        assert!(
+            std::ptr::eq(xbc, b.tensor) && std::ptr::eq(xbc, c.tensor),
+            "x, b and c must be columns of one tensor: kernels bind it once"
+        );
+        assert!(
+            ssm.d_state <= MAX_STATE,
+            "d_state is {}, the scan supports at most {MAX_STATE}",
+            ssm.d_state
+        );
+        y.resize(xbc.rows);
+        Call {
+            ssm,
+            xbc,
+            dt: dt.tensor,
+            state,
+            y,
+            params: SsmParams {
+                first: 0,
+                n_tokens: xbc.rows,
+                n_heads: ssm.n_heads,
+                head_dim: ssm.head_dim,
+                d_state: ssm.d_state,
+                n_groups: ssm.n_groups,
+                x_start: x.start,
+                b_start: b.start,
+                c_start: c.start,
+                xbc_stride: xbc.cols,
+                dt_start: dt.start,
+                dt_stride: dt.tensor.cols,
+                dt_min,
+                is_gated: usize::from(gate_start.is_some()),
+                gate_start: gate_start.unwrap_or(0),
+            },
+        }
+    }
+
     fn recurrence(&self, recorder: &mut Recorder) {
         let Call { ssm, params, .. } = self;
         let n_channels = ssm.n_heads * ssm.head_dim;

@@ -1,8 +1,12 @@
 //! Weight matrices in the layout of the kernels: quants and scales in separate buffers, split by rows if a matrix is
 //! larger than a binding. The kernels are chosen in `linear.rs` and `embed.rs`.
 
+use std::cell::{Ref, RefCell};
+use std::rc::Rc;
+
 use crate::base::quant::{BLOCK, WeightFormat};
 use crate::device::webgpu::buffer::DeviceBuffer;
+use crate::device::webgpu::product;
 use crate::device::webgpu::recorder::Recorder;
 use crate::ops::device::Weight;
 
@@ -16,10 +20,24 @@ const WRITE_BYTES: usize = 4 << 20;
 pub struct WeightPart {
     pub first_row: usize,
     pub rows: usize,
+    /// [`join`] moves rows of matrices that several layers may already have.
+    place: RefCell<Place>,
+}
+
+/// Where the rows of a part are. Matrices may share buffers.
+pub struct Place {
+    /// The row of the buffers that is the first of the part.
+    pub buffer_row: usize,
     /// The groups of each row: quants, or f32 values.
-    pub quants: DeviceBuffer,
+    pub quants: Rc<DeviceBuffer>,
     /// Per row an f32 scale, then the i16 scales of its blocks, two per u32. Empty in f32.
-    pub scales: DeviceBuffer,
+    pub scales: Rc<DeviceBuffer>,
+}
+
+impl WeightPart {
+    pub fn place(&self) -> Ref<'_, Place> {
+        self.place.borrow()
+    }
 }
 
 pub struct WebGpuWeight {
@@ -56,6 +74,48 @@ impl WebGpuWeight {
     /// Bytes of a row's scales, padded to whole words.
     fn scale_bytes(&self) -> usize {
         self.format.scale_bytes(self.cols).next_multiple_of(4)
+    }
+}
+
+/// Moves the rows of all `weights` to one buffer, in their order, so that a kernel can read them as one matrix. Does
+/// nothing if their rows differ in form, do not fit one binding, or are next to others already.
+pub fn join(recorder: &mut Recorder, weights: &[&WebGpuWeight], max_binding_bytes: u64) {
+    let Some(first) = weights.first() else { return };
+    let is_joinable = |weight: &&WebGpuWeight| {
+        let is_alike = weight.format == first.format && weight.cols == first.cols;
+        is_alike
+            && weight.parts.len() == 1
+            && Rc::strong_count(&weight.parts[0].place().quants) == 1
+    };
+    let rows: usize = weights.iter().map(|weight| weight.rows).sum();
+    let row_bytes = [first.row_bytes(), first.scale_bytes()];
+    let fits = product([rows, row_bytes[0].max(row_bytes[1])]) <= max_binding_bytes;
+    // The same matrix twice would be moved twice.
+    let is_distinct = |i: usize| {
+        !weights[..i]
+            .iter()
+            .any(|other| std::ptr::eq(*other, weights[i]))
+    };
+    if !fits || !weights.iter().all(is_joinable) || !(0..weights.len()).all(is_distinct) {
+        return;
+    }
+    let [quants, scales] = row_bytes.map(|bytes| Rc::new(recorder.create(product([rows, bytes]))));
+    let mut buffer_row = 0;
+    for weight in weights {
+        let joined = Place {
+            buffer_row,
+            quants: Rc::clone(&quants),
+            scales: Rc::clone(&scales),
+        };
+        let former = weight.parts[0].place.replace(joined);
+        for (from, to, bytes) in [
+            (&former.quants, &quants, row_bytes[0]),
+            (&former.scales, &scales, row_bytes[1]),
+        ] {
+            let offset_bytes = product([buffer_row, bytes]);
+            recorder.copy_unused(from, to, offset_bytes, product([weight.rows, bytes]));
+        }
+        buffer_row += weight.rows;
     }
 }
 
@@ -98,8 +158,11 @@ impl ArrivingWeight {
             WeightPart {
                 first_row,
                 rows,
-                quants: recorder.create((rows * row_bytes) as u64),
-                scales: recorder.create((rows * scale_bytes) as u64),
+                place: RefCell::new(Place {
+                    buffer_row: 0,
+                    quants: recorder.create((rows * row_bytes) as u64).into(),
+                    scales: recorder.create((rows * scale_bytes) as u64).into(),
+                }),
             }
         });
         weight.parts = parts.collect();
@@ -148,9 +211,10 @@ impl ArrivingWeight {
             if first >= end {
                 continue;
             }
+            let place = part.place();
             for (buffer, bytes, width) in [
-                (&part.quants, &self.quants, row_bytes),
-                (&part.scales, &self.scales, scale_bytes),
+                (&place.quants, &self.quants, row_bytes),
+                (&place.scales, &self.scales, scale_bytes),
             ] {
                 let bytes = &bytes[(first - rows.start) * width..(end - rows.start) * width];
                 recorder.write_unused(buffer, ((first - part.first_row) * width) as u64, bytes);

@@ -169,6 +169,12 @@ impl Spans {
                 .with("found", length);
             check(length == self.len(), &format!("{field}.{column}"), fact)?;
         }
+        let length = self.fused_with.len();
+        let fact = Fact::new("run_column")
+            .with("expected", self.len())
+            .with("found", length);
+        let fits = length == 0 || length == self.len();
+        check(fits, &format!("{field}.fused_with"), fact)?;
         for (i, name) in self.names.iter().enumerate() {
             let field = format!("{field}.names[{i}]");
             check_text(&field, name)?;
@@ -190,6 +196,9 @@ impl Spans {
             check(earlier, &at("parent"), fact())?;
             let same = parent < 0 || self.pass[parent as usize] == self.pass[i];
             check(same, &at("parent"), fact())?;
+            let first = self.fused_with.get(i).copied().unwrap_or(-1);
+            let not_later = (-1..=i as i64).contains(&first);
+            check(not_later, &at("fused_with"), Fact::new("run_fused"))?;
             for (column, value) in [
                 ("start_us", self.start_us[i]),
                 ("duration_us", self.duration_us[i]),

@@ -12,8 +12,8 @@
 
 const MAX_FOURS = MAX_HEAD_DIM / 4u;
 // Units of values per thread.
-const PER_THREAD = (MAX_FOURS / UNIT_FOURS + THREADS - 1u) / THREADS;
-const SUM_FOURS = PER_THREAD * UNIT_FOURS;
+const PER_THREAD = (MAX_FOURS / KV_FOURS + THREADS - 1u) / THREADS;
+const SUM_FOURS = PER_THREAD * KV_FOURS;
 // Loads of a key that a thread has in flight.
 const LOADS = 4u;
 // Below every finite score.
@@ -21,7 +21,7 @@ const LOWEST = -3.4e38;
 var<workgroup> query: array<vec4<f32>, MAX_FOURS>;
 var<workgroup> scores: array<f32, THREADS>;
 var<workgroup> weights: array<f32, THREADS>; // scores times the scales of the values
-var<workgroup> partial: array<vec4<f32>, THREADS * UNIT_FOURS>;
+var<workgroup> partial: array<vec4<f32>, THREADS * KV_FOURS>;
 
 fn query_number(start: u32, column: u32) -> f32 {
     if column >= params.head_dim {
@@ -51,8 +51,8 @@ fn score_of(row: u32) -> f32 {
         // unroll
         for (var load = 0u; load < LOADS; load++) {
             // unroll
-            for (var k = 0u; k < UNIT_FOURS; k++) {
-                sums = fma(query[(i + load) * UNIT_FOURS + k], four(units[load], k), sums);
+            for (var k = 0u; k < KV_FOURS; k++) {
+                sums = fma(query[(i + load) * KV_FOURS + k], kv_four(units[load], k), sums);
             }
         }
     }
@@ -68,12 +68,12 @@ fn part_start(id: vec3<u32>) -> u32 {
 fn add_up_groups(id: vec3<u32>, lane: u32, total: f32, sums: array<vec4<f32>, SUM_FOURS>) {
     let d = params.head_dim;
     let y_start = (id.y * params.n_heads + id.x) * d;
-    let n_fours = params.column_threads * UNIT_FOURS;
+    let n_fours = params.column_threads * KV_FOURS;
     // unroll
     for (var i = 0u; i < PER_THREAD; i++) {
         // unroll
-        for (var k = 0u; k < UNIT_FOURS; k++) {
-            partial[lane * UNIT_FOURS + k] = sums[i * UNIT_FOURS + k];
+        for (var k = 0u; k < KV_FOURS; k++) {
+            partial[lane * KV_FOURS + k] = sums[i * KV_FOURS + k];
         }
         workgroupBarrier();
         for (var at = lane; at < n_fours; at += THREADS) {
@@ -81,7 +81,7 @@ fn add_up_groups(id: vec3<u32>, lane: u32, total: f32, sums: array<vec4<f32>, SU
             for (var other = 1u; other < THREADS / params.column_threads; other++) {
                 sum += partial[other * n_fours + at];
             }
-            let first_column = 4u * (i * THREADS * UNIT_FOURS + at);
+            let first_column = 4u * (i * THREADS * KV_FOURS + at);
             for (var c = 0u; c < 4u && first_column + c < d; c++) {
                 if params.n_splits == 1u {
                     y[y_start + first_column + c] = sum[c] / total;
@@ -152,8 +152,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
                 if at < params.n_units {
                     let unit = values[row + at];
                     // unroll
-                    for (var k = 0u; k < UNIT_FOURS; k++) {
-                        sums[i * UNIT_FOURS + k] += weight * four(unit, k);
+                    for (var k = 0u; k < KV_FOURS; k++) {
+                        sums[i * KV_FOURS + k] += weight * kv_four(unit, k);
                     }
                 }
             }

@@ -10,7 +10,7 @@ const GROUP_FOURS = GROUP / 4u;
 // Vector `at` of four columns of a row, unscaled.
 fn four_at(row: u32, at: u32) -> vec4<f32> {
     let n_units = params.n_groups * GROUP_FOURS / UNIT;
-    return four(unit_of(row, at / UNIT, n_units), at % UNIT);
+    return four(unit_of(0u, row, at / UNIT, n_units), at % UNIT);
 }
 
 @compute @workgroup_size(THREADS)

@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
             let row = i / UNITS;
             let unit = start + i % UNITS;
             // Rows past the last one (below: tokens) repeat it; their results are not stored.
-            let weights = unit_of(min(first_row + row, params.n_rows - 1u), min(unit, n_units - 1u), n_units);
+            let weights = unit_of(0u, min(first_row + row, params.n_rows - 1u), min(unit, n_units - 1u), n_units);
             // unroll
             for (var k = 0u; k < UNIT; k++) {
                 // Past the last column x is zero and the weight is finite.
@@ -34,8 +34,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
             }
         }
         for (var i = thread; i < TOKENS * STEP; i += THREADS) {
+            var squares = 0.0; // of no use here
             let token = min(first_token + i / STEP, params.n_tokens - 1u);
-            x_tile[i / STEP * STRIDE + i % STEP] = x_four(token, start * UNIT + i % STEP);
+            x_tile[i / STEP * STRIDE + i % STEP] = input(token, start * UNIT + i % STEP, &squares);
         }
         workgroupBarrier();
         var products: array<vec4<f32>, OWN_ROWS>;
@@ -75,7 +76,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
             let row = first_row + own_row + SIDE * i;
             let token = first_token + own_token + SIDE * j;
             if row < params.n_rows && token < params.n_tokens {
-                store(token, row, sums[i][j]);
+                finish(token, row, sums[i][j]);
             }
         }
     }

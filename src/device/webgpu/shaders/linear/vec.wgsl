@@ -1,14 +1,17 @@
 // y = W·x for one token or a few, bound by reading the weights: a workgroup computes ROWS rows for up to TOKENS tokens,
 // and its threads split the columns, so that adjacent threads load adjacent 16 bytes. Rows of x are padded to those of
-// W, so no load of x is checked.
-const N_SUMS = ROWS * TOKENS;
-const SUMS = N_SUMS / 4u;
+// W, so no load of x is checked. Of several matrices each fills whole workgroups but the last one.
+const SECTION_SUMS = ROWS * TOKENS;
+const SECTION_FOURS = SECTION_SUMS / 4u;
+const PRODUCT_FOURS = SECTIONS * SECTION_FOURS;
+// The sums of squares are behind those of products.
+const SUMS = PRODUCT_FOURS + SQUARE_FOURS;
 
 // Element `at` of `totals`, which is indexed by constants only.
 fn element(totals: Sums, at: u32) -> f32 {
     var four = vec4<f32>();
     // unroll
-    for (var i = 0u; i < SUMS; i++) {
+    for (var i = 0u; i < PRODUCT_FOURS; i++) {
         if at / 4u == i {
             four = totals[i];
         }
@@ -22,45 +25,59 @@ fn element(totals: Sums, at: u32) -> f32 {
 fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     let first = id.x * ROWS;
     let n_units = n_units();
-    // Element i is row i % ROWS of token i / ROWS, without the scale of the row.
+    // In each section, element i is row i % ROWS of token i / ROWS, without the scale of the row.
     var sums: Sums;
-    for (var unit = thread.lane; unit < n_units; unit += THREADS) {
-        var units: array<Unit, ROWS>;
+    // unroll
+    for (var matrix = 0u; matrix < MATRICES; matrix++) {
+        let start = matrix_start(matrix);
         // unroll
-        for (var i = 0u; i < ROWS; i++) {
-            // Rows past the last one (below: tokens) repeat it; their results are not stored.
-            units[i] = unit_of(min(first + i, params.n_rows - 1u), unit, n_units);
-        }
-        var products: array<f32, N_SUMS>;
-        // Workaround: Chromium 156's software adapter does not re-zero a `var` declared in a loop.
-        // unroll
-        for (var i = 0u; i < N_SUMS; i++) {
-            products[i] = 0.0;
-        }
-        // unroll
-        for (var k = 0u; k < UNIT; k++) {
-            var inputs: array<vec4<f32>, TOKENS>;
-            // unroll
-            for (var t = 0u; t < TOKENS; t++) {
-                inputs[t] = x[min(t, params.n_tokens - 1u) * params.x_fours + unit * UNIT + k];
-            }
-            // unroll
-            for (var i = 0u; i < ROWS; i++) {
-                let weights = four(units[i], k);
+        for (var section = 0u; section < SECTIONS; section++) {
+            var squares = 0.0;
+            let end = select(0u, (section + 1u) * n_units / SECTIONS, matrix_of(first) == matrix);
+            for (var unit = section * n_units / SECTIONS + thread.lane; unit < end; unit += THREADS) {
+                var units: array<Unit, ROWS>;
                 // unroll
-                for (var t = 0u; t < TOKENS; t++) {
-                    products[t * ROWS + i] = multiply_add(weights, inputs[t], products[t * ROWS + i]);
+                for (var i = 0u; i < ROWS; i++) {
+                    // Rows past the last one (below: tokens) repeat it; their results are not stored.
+                    units[i] = unit_of(matrix, min(first + i, params.n_rows - 1u) - start, unit, n_units);
+                }
+                var products: array<f32, SECTION_SUMS>;
+                // Workaround: Chromium 156's software adapter does not re-zero a `var` declared in a loop.
+                // unroll
+                for (var i = 0u; i < SECTION_SUMS; i++) {
+                    products[i] = 0.0;
+                }
+                // unroll
+                for (var k = 0u; k < UNIT; k++) {
+                    var inputs: array<vec4<f32>, TOKENS>;
+                    // unroll
+                    for (var t = 0u; t < TOKENS; t++) {
+                        inputs[t] = input(min(t, params.n_tokens - 1u), unit * UNIT + k, &squares);
+                    }
+                    // unroll
+                    for (var i = 0u; i < ROWS; i++) {
+                        let weights = four(units[i], k);
+                        // unroll
+                        for (var t = 0u; t < TOKENS; t++) {
+                            products[t * ROWS + i] = multiply_add(weights, inputs[t], products[t * ROWS + i]);
+                        }
+                    }
+                }
+                // A unit lies within one block, so its products share a scale.
+                // unroll
+                for (var i = 0u; i < ROWS; i++) {
+                    let row = min(first + i, params.n_rows - 1u) - start;
+                    let scale = block_scale(matrix, row, unit * UNIT / GROUP_FOURS, params.n_groups);
+                    // unroll
+                    for (var t = 0u; t < TOKENS; t++) {
+                        sums[section * SECTION_FOURS + (t * ROWS + i) / 4u][(t * ROWS + i) % 4u] +=
+                            scale * products[t * ROWS + i];
+                    }
                 }
             }
-        }
-        // A unit lies within one block, so its products share a scale.
-        // unroll
-        for (var i = 0u; i < ROWS; i++) {
-            let row = min(first + i, params.n_rows - 1u);
-            let factor = block_scale(row, unit * UNIT / GROUP_FOURS, params.n_groups);
             // unroll
-            for (var t = 0u; t < TOKENS; t++) {
-                sums[(t * ROWS + i) / 4u][(t * ROWS + i) % 4u] += factor * products[t * ROWS + i];
+            for (var i = 0u; i < SQUARE_FOURS; i++) {
+                sums[PRODUCT_FOURS + i][section] += squares;
             }
         }
     }
@@ -68,6 +85,17 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     let t = thread.lane / ROWS;
     let row = first + thread.lane % ROWS;
     if t < min(TOKENS, params.n_tokens) && row < params.n_rows {
-        store(t, row, row_scale(row, params.n_groups) * element(totals, thread.lane));
+        var product = 0.0;
+        // unroll
+        for (var section = 0u; section < SECTIONS; section++) {
+            var squares = 0.0;
+            // unroll
+            for (var i = 0u; i < SQUARE_FOURS; i++) {
+                squares = totals[PRODUCT_FOURS + i][section];
+            }
+            product += factor(squares) * element(totals, section * SECTION_SUMS + thread.lane);
+        }
+        let matrix = matrix_of(row);
+        finish(t, row, row_scale(matrix, row - matrix_start(matrix), params.n_groups) * product);
     }
 }

@@ -1,8 +1,9 @@
 // S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x, token by token, for a few tokens. A workgroup handles SCAN_CHANNELS channels
 // with LANES threads each, which split the state of a channel and keep it in registers: a decode step is bound by
-// reading and writing the state, so both happen once.
+// reading and writing the state, so both happen once. In a fused decode step y is multiplied by silu(gate), which is a
+// part of the tensor of dt.
 @group(0) @binding(1) var<storage, read> xbc: array<f32>; // [T, xbc_stride]
-@group(0) @binding(2) var<storage, read> dt: array<f32>; // [T, dt_stride]
+@group(0) @binding(2) var<storage, read> dt: array<f32>; // [T, dt_stride], with the gate
 @group(0) @binding(3) var<storage, read> dt_bias: array<f32>; // [H]
 @group(0) @binding(4) var<storage, read> a: array<f32>; // [H]
 @group(0) @binding(5) var<storage, read> d: array<f32>; // [H]
@@ -47,6 +48,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
             var total = d[head] * value;
             for (var i = 0u; i < LANES; i++) {
                 total += sums[thread + i];
+            }
+            if params.is_gated != 0u {
+                total *= silu(dt[(params.first + t) * params.dt_stride + params.gate_start + channel]);
             }
             y[(params.first + t) * n_channels + channel] = total;
         }
