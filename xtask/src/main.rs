@@ -208,6 +208,16 @@ mod tests {
             parsed("build --quick").unwrap().0,
             Command::Build(Effort::Quick)
         ));
+        let (command, _) = parsed("dist out --base /zamba2/ --quick").unwrap();
+        let Command::Dist(output, base) = command else {
+            panic!("not dist");
+        };
+        assert_eq!(output.folder, Some("out".into()));
+        assert!(output.effort == Effort::Quick && base.as_deref() == Some("/zamba2/"));
+        assert!(matches!(
+            parsed("package").unwrap().0,
+            Command::Package(output) if output.folder.is_none()
+        ));
         assert!(matches!(parsed("").unwrap().0, Command::Help));
     }
 
@@ -216,6 +226,7 @@ mod tests {
         for (words, named) in [
             ("frobnicate", "frobnicate"),
             ("build --port 1", "--port"),
+            ("package --base /a/", "--base"),
             ("serve --port many", "many"),
             ("serve --first double", "single-relaxed"),
             ("test --only everything", "kernels"),

@@ -25,6 +25,18 @@ const SITE: Step = Step {
     usual_s: 60,
 };
 
+const PACKER: Step = Step {
+    name: "packer",
+    purpose: "the program that packs the embedded model",
+    usual_s: 90,
+};
+
+const PACK: Step = Step {
+    name: "pack",
+    purpose: "the embedded model, packed",
+    usual_s: 2,
+};
+
 /// The formats of weights that the site has the embedded model packed in.
 const PACKED: [&str; 2] = ["q8", "q4"];
 
@@ -60,7 +72,13 @@ pub fn dist(
 ) -> Result<()> {
     package::make(workspace, steps, &BUILDS, output.effort)?;
     let folder = output_folder(workspace, output, "site")?;
-    site(workspace, steps, &folder, output.effort, base)?;
+    let site = Site {
+        folder: &folder,
+        effort: output.effort,
+        base,
+        native: &["build", "--package", "zamba2", "--bin", "zamba2"],
+    };
+    site.make(workspace, steps)?;
     steps.print_line(&format!(
         "The site is in {}; docs/deploy.md says how hosts serve it.",
         folder.display()
@@ -68,45 +86,42 @@ pub fn dist(
     Ok(())
 }
 
-/// Makes the site from `pkg/`.
-pub fn site(
-    workspace: &Workspace,
-    steps: &Steps,
-    folder: &Path,
-    effort: Effort,
-    base: Option<&str>,
-) -> Result<()> {
-    let packs = workspace.target.join("packs");
-    for weights in PACKED {
-        let mut pack = workspace.cargo();
-        pack.args([
-            "run",
-            "--package",
-            "zamba2",
-            "--bin",
-            "zamba2",
-            "--",
-            "pack",
-        ]);
-        pack.arg("www/models/rustdoc-5m").arg(packs.join(weights));
-        pack.args(["--weights", weights, "--force"]);
-        let step = Step {
-            name: "pack",
-            purpose: "the embedded model, packed",
-            usual_s: 60,
-        };
-        steps.run(&step, &mut pack)?;
+/// How the site is made from `pkg/`.
+pub struct Site<'a> {
+    pub folder: &'a Path,
+    /// How much the files are compressed.
+    pub effort: Effort,
+    pub base: Option<&'a str>,
+    /// Cargo's arguments to build the binary that packs the embedded model.
+    pub native: &'a [&'a str],
+}
+
+impl Site<'_> {
+    pub fn make(&self, workspace: &Workspace, steps: &Steps) -> Result<()> {
+        let packs = workspace.target.join("packs");
+        steps.run(&PACKER, workspace.cargo().args(self.native))?;
+        let program = format!("debug/zamba2{}", std::env::consts::EXE_SUFFIX);
+        for weights in PACKED {
+            let mut pack = workspace.program(workspace.target.join(&program));
+            pack.args(["pack", "www/models/rustdoc-5m"]);
+            pack.arg(packs.join(weights));
+            pack.args(["--weights", weights, "--force"]);
+            steps.run(&PACK, &mut pack)?;
+        }
+        let path = installs::node_packages(workspace, steps)?;
+        let mut command = workspace.program("node");
+        command
+            .arg("tools/site/make.js")
+            .arg(self.folder)
+            .arg(packs);
+        if self.effort == Effort::Quick {
+            command.arg("--quick");
+        }
+        if let Some(base) = self.base {
+            command.args(["--base", base]);
+        }
+        steps.run(&SITE, command.env("PATH", &path))
     }
-    let path = installs::node_packages(workspace, steps)?;
-    let mut command = workspace.program("node");
-    command.arg("tools/site/make.js").arg(folder).arg(packs);
-    if effort == Effort::Quick {
-        command.arg("--quick");
-    }
-    if let Some(base) = base {
-        command.args(["--base", base]);
-    }
-    steps.run(&SITE, command.env("PATH", &path))
 }
 
 /// As an absolute path: the scripts run in the root of the repository.

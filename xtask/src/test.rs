@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use crate::builds::{BUILDS, Build, Effort};
 use crate::installs;
 use crate::package;
-use crate::publish;
+use crate::publish::{self, Site};
 use crate::serve::{Isolation, Server, Watch, page_folders};
 use crate::steps::{Step, Steps, in_words};
 use crate::workspace::Workspace;
@@ -476,8 +476,22 @@ impl Run<'_> {
             workspace, steps, ..
         } = self;
         publish::tarball(workspace, steps, &workspace.target.join("package"))?;
-        let site = workspace.target.join("site");
-        publish::site(workspace, steps, &site, Effort::Quick, None)?;
+        let site = Site {
+            folder: &workspace.target.join("site"),
+            effort: Effort::Quick,
+            base: None,
+            // Without the tests' own dependencies the program would be compiled with other features, and most of its
+            // dependencies twice.
+            native: &[
+                "test",
+                "--package",
+                "zamba2",
+                "--test",
+                "integration",
+                "--no-run",
+            ],
+        };
+        site.make(workspace, steps)?;
         let mut node = self.workspace.program("node");
         node.arg("tests/package/run.js").env("PATH", &path);
         node.env(installs::BROWSER_VARIABLE, &browser);
