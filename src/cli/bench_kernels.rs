@@ -33,13 +33,14 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
 fn table(report: &KernelReport) -> String {
     let c = &report.ceilings;
     let mut text = format!(
-        "Ceilings of {} threads: int8 {:.1}, 16-bit {:.1}, f32 {:.1} GMAC/s; reading {:.1} GB/s\n\
+        "Ceilings of {} threads: int8 {:.1}, 16-bit {:.1}, f32 {:.1} GMAC/s; reading {:.1}, copying {:.1} GB/s\n\
          {:<24} {:>6} {:>10} {:>9} {:>7} {:>9} {:>12}\n",
         c.threads,
         c.int8_gmacs_per_s,
         c.int16_gmacs_per_s,
         c.f32_gmacs_per_s,
         c.read_gb_per_s,
+        c.copy_gb_per_s.unwrap_or_default(),
         "kernel",
         "tokens",
         "us",

@@ -169,8 +169,11 @@ pub struct Ceilings {
     pub int16_gmacs_per_s: f64,
     /// f32 multiply-adds.
     pub f32_gmacs_per_s: f64,
-    /// Read bandwidth of memory, measured on a buffer much larger than any cache.
+    /// Read bandwidth of memory, measured on memory much larger than any cache.
     pub read_gb_per_s: f64,
+    /// Bandwidth of copying such memory: bytes read plus bytes written. Run files from before it was measured have none.
+    #[serde(default)]
+    pub copy_gb_per_s: Option<f64>,
 }
 
 impl Ceilings {

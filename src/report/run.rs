@@ -285,6 +285,7 @@ pub fn rounded(ceilings: Ceilings) -> Ceilings {
         int16_gmacs_per_s: thousandths(ceilings.int16_gmacs_per_s),
         f32_gmacs_per_s: thousandths(ceilings.f32_gmacs_per_s),
         read_gb_per_s: thousandths(ceilings.read_gb_per_s),
+        copy_gb_per_s: ceilings.copy_gb_per_s.map(thousandths),
     }
 }
 

@@ -104,6 +104,7 @@ const CEILINGS: Ceilings = Ceilings {
     int16_gmacs_per_s: 50.0,
     f32_gmacs_per_s: 25.0,
     read_gb_per_s: 20.0,
+    copy_gb_per_s: Some(18.0),
 };
 
 fn measured(name: &str, level: RecordedLevel, tokens: usize, steps: usize, runs: usize) -> Run {

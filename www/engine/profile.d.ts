@@ -64,6 +64,8 @@ export interface Ceilings {
   f32_gmacs_per_s: number;
   /** Reading memory far larger than any cache. */
   read_gb_per_s: number;
+  /** Copying such memory: bytes read plus bytes written. */
+  copy_gb_per_s: number;
 }
 
 export interface KernelTime {

@@ -54,6 +54,7 @@ export interface Run {
     int16_gmacs_per_s: number;
     f32_gmacs_per_s: number;
     read_gb_per_s: number;
+    copy_gb_per_s?: number | null; // bytes read plus bytes written; older run files have none
   } | null;
   memory: {
     weights_bytes: number;

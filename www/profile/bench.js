@@ -127,8 +127,10 @@ export class Bench {
         read: figure(ceilings.read_gb_per_s),
       }),
     );
+    const copy = t("report.ceilings.copy", { copy: figure(ceilings.copy_gb_per_s) });
     const parts = [
       line,
+      cell("p", copy),
       table(
         [t("bench.kernel"), t("bench.tokens"), "µs", "GMAC/s", "GB/s", t("bench.percent")],
         kernels.kernels.map((k) => [

@@ -3,7 +3,7 @@
 
 use crate::base::quant::WeightFormat;
 use crate::device::webgpu::attention::{ATTENTION, AttentionParams, MergeParams};
-use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakReadParams};
+use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakMemoryParams};
 use crate::device::webgpu::conv1d::Conv1dParams;
 use crate::device::webgpu::elementwise::{ConcatParams, CopyParams, RopeParams, WidthParams};
 use crate::device::webgpu::embed::{EMBED, EmbedParams};
@@ -178,8 +178,9 @@ kernels! {{
     GatedRmsNorm: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm"];
     GatedRmsNormAny: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm_any"];
     GeluMul: WidthParams, [Read, Write], &[], Nothing, ["shared/activations" "elementwise/gelu_mul"];
+    PeakCopy: PeakMemoryParams, [Read, Write], &[], Nothing, ["ceilings/peak_copy"];
     PeakF32: PeakF32Params, [Write], PEAK_F32, Nothing, ["ceilings/peak_f32"];
-    PeakRead: PeakReadParams, [Read, Write], &[], Nothing, ["ceilings/peak_read"];
+    PeakRead: PeakMemoryParams, [Read, Write], &[], Nothing, ["ceilings/peak_read"];
     RmsNorm: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm"];
     RmsNormAny: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm_any"];
     Rope: RopeParams, [Read, Write, Write], &[], Nothing, ["elementwise/rope"];

@@ -91,12 +91,14 @@ impl Run {
             Fact::new("run_at_least_1"),
         )?;
         if let Some(c) = self.ceilings {
-            for (field, rate) in [
+            let copy_rate = c.copy_gb_per_s.map(|rate| ("ceilings.copy_gb_per_s", rate));
+            let rates = [
                 ("ceilings.int8_gmacs_per_s", c.int8_gmacs_per_s),
                 ("ceilings.int16_gmacs_per_s", c.int16_gmacs_per_s),
                 ("ceilings.f32_gmacs_per_s", c.f32_gmacs_per_s),
                 ("ceilings.read_gb_per_s", c.read_gb_per_s),
-            ] {
+            ];
+            for (field, rate) in rates.into_iter().chain(copy_rate) {
                 let sane = (1e-6..=1e9).contains(&rate);
                 check(sane, field, Fact::new("run_rate"))?;
             }
