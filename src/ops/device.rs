@@ -187,6 +187,15 @@ impl Ceilings {
     }
 }
 
+/// The kernel that a device has chosen for an op by a trial.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct KernelChoice {
+    pub op: String,
+    pub variant: String,
+    /// The number of variants that the device computes correctly.
+    pub of: usize,
+}
+
 /// The shape of a tensor on a device.
 pub trait Tensor {
     fn rows(&self) -> usize;

@@ -11,7 +11,7 @@ use crate::base::quant::WeightFormat;
 use crate::loader::schedule::LoadSchedule;
 use crate::model::config::{BlockKind, Config, MODEL_TYPE};
 use crate::model::module::Unit;
-use crate::ops::device::{Ceilings, KvFormat};
+use crate::ops::device::{Ceilings, KernelChoice, KvFormat};
 use crate::ops::trace::Profile;
 use crate::report::count::Formats;
 use check::bad;
@@ -78,6 +78,9 @@ pub struct Conditions {
     /// Rows of a prompt that were processed together. Runs that do not say had 64 on every device.
     #[serde(default = "former_chunk_rows")]
     pub chunk_rows: usize,
+    /// What a graphics device has chosen by a trial; nothing in runs from before there was one.
+    #[serde(default)]
+    pub kernels: Vec<KernelChoice>,
     pub level: RecordedLevel,
     pub host: String,
     /// How long the page was in the background.

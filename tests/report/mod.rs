@@ -146,6 +146,7 @@ fn measured(name: &str, level: RecordedLevel, tokens: usize, steps: usize, runs:
             isolated: None,
             context: session.context(),
             chunk_rows: Cpu::CHUNK_ROWS,
+            kernels: Vec::new(),
             level,
             host: "test".into(),
             hidden_ms: 0.0,

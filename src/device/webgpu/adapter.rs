@@ -6,7 +6,7 @@ use crate::base::error::{Error, Fact, Result};
 use crate::device::webgpu::kernels::OptionalFeatures;
 
 /// What is known about the adapter in use.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct AdapterFacts {
     /// The name that the driver reports; may be empty in a browser.
     pub name: String,
@@ -16,6 +16,8 @@ pub struct AdapterFacts {
     pub software: bool,
     /// The adapter's limit of a storage binding in bytes; larger matrices are split.
     pub max_binding_bytes: u64,
+    /// Workgroup memory of a kernel in bytes, at most.
+    pub max_workgroup_bytes: usize,
     /// Nanoseconds per tick of timestamp queries; `None` without them, in which case spans are timed by waiting for
     /// each.
     pub timestamp_period_ns: Option<f32>,
@@ -23,6 +25,16 @@ pub struct AdapterFacts {
     pub subgroups: bool,
     /// Whether kernels use f16.
     pub f16: bool,
+}
+
+impl AdapterFacts {
+    /// What kernels use.
+    pub fn features(&self) -> OptionalFeatures {
+        OptionalFeatures {
+            subgroups: self.subgroups,
+            f16: self.f16,
+        }
+    }
 }
 
 /// How to open a device.
@@ -42,6 +54,8 @@ pub struct AdapterOptions {
     pub browser_subgroups: bool,
     /// For tests of the self-test: kernels that use these features compute wrong results.
     pub wrong_features: OptionalFeatures,
+    /// For tests of the choice of kernels: all variants but the first compute wrong results.
+    pub wrong_variants: bool,
 }
 
 /// A feature without which a device may be right.
@@ -114,6 +128,7 @@ pub struct OpenDevice {
     pub facts: AdapterFacts,
     pub faults: Faults,
     pub wrong_features: OptionalFeatures,
+    pub wrong_variants: bool,
 }
 
 /// Opens the system's preferred adapter for high performance.
@@ -136,6 +151,7 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
             fact: Fact::new("software_adapter").with("adapter", info.name),
         });
     }
+    let max_workgroup_bytes = limits.max_compute_workgroup_storage_size;
     let max_binding_bytes = limits
         .max_storage_buffer_binding_size
         .min(limits.max_buffer_size);
@@ -153,8 +169,9 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("zamba2"),
         required_features: features,
-        // The limits that every WebGPU device supports, except for the sizes that weights need.
+        // The limits that every WebGPU device supports, except for the sizes that weights need and that large tiles use.
         required_limits: wgpu::Limits {
+            max_compute_workgroup_storage_size: max_workgroup_bytes,
             max_storage_buffer_binding_size: max_binding_bytes,
             max_buffer_size: limits.max_buffer_size,
             ..wgpu::Limits::default()
@@ -189,6 +206,7 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
             interface: info.backend.to_string(),
             software,
             max_binding_bytes: max_binding_bytes.min(bound),
+            max_workgroup_bytes: max_workgroup_bytes as usize,
             timestamp_period_ns: has_timestamps.then(|| queue.get_timestamp_period()),
             subgroups: kernel_features.subgroups,
             f16: kernel_features.f16,
@@ -197,5 +215,6 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
         queue,
         faults,
         wrong_features: options.wrong_features,
+        wrong_variants: options.wrong_variants,
     })
 }

@@ -15,6 +15,8 @@ const MAX_TOKENS: usize = 1 << 20;
 /// 16.7 or 100 ms in browsers that resist fingerprinting.
 const COARSE_CLOCK_US: f64 = 50.0;
 const MAX_RUNS: usize = 1000;
+/// Of the ops whose kernels are chosen.
+const MAX_KERNELS: usize = 16;
 const MAX_TEXT_CHARS: usize = 400;
 
 impl Run {
@@ -65,6 +67,16 @@ impl Run {
             ("timer.source", &self.timer.source),
         ] {
             check_text(field, text)?;
+        }
+        let kernels = &self.conditions.kernels;
+        let is_short = kernels.len() <= MAX_KERNELS;
+        let fact = Fact::new("run_entries").with("most", MAX_KERNELS);
+        check(is_short, "conditions.kernels", fact)?;
+        for text in kernels
+            .iter()
+            .flat_map(|choice| [&choice.op, &choice.variant])
+        {
+            check_text("conditions.kernels", text)?;
         }
         let n_blocks = self.model.config.config()?.n_blocks();
         let weights = &self.conditions.weights;
