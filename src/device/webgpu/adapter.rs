@@ -96,6 +96,16 @@ fn kernel_features(features: wgpu::Features, options: AdapterOptions) -> Optiona
     }
 }
 
+/// The limits that every WebGPU device supports, except for the sizes that weights need and that large tiles use.
+fn required_limits(available: &wgpu::Limits, max_binding_bytes: u64) -> wgpu::Limits {
+    wgpu::Limits {
+        max_compute_workgroup_storage_size: available.max_compute_workgroup_storage_size,
+        max_storage_buffer_binding_size: max_binding_bytes,
+        max_buffer_size: available.max_buffer_size,
+        ..wgpu::Limits::default()
+    }
+}
+
 /// The first failure that the device reported. Reports are asynchronous and may come from another thread.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Option<Error>>>);
@@ -151,7 +161,6 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
             fact: Fact::new("software_adapter").with("adapter", info.name),
         });
     }
-    let max_workgroup_bytes = limits.max_compute_workgroup_storage_size;
     let max_binding_bytes = limits
         .max_storage_buffer_binding_size
         .min(limits.max_buffer_size);
@@ -169,13 +178,7 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("zamba2"),
         required_features: features,
-        // The limits that every WebGPU device supports, except for the sizes that weights need and that large tiles use.
-        required_limits: wgpu::Limits {
-            max_compute_workgroup_storage_size: max_workgroup_bytes,
-            max_storage_buffer_binding_size: max_binding_bytes,
-            max_buffer_size: limits.max_buffer_size,
-            ..wgpu::Limits::default()
-        },
+        required_limits: required_limits(&limits, max_binding_bytes),
         ..wgpu::DeviceDescriptor::default()
     };
     let (device, queue) =
@@ -206,7 +209,7 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
             interface: info.backend.to_string(),
             software,
             max_binding_bytes: max_binding_bytes.min(bound),
-            max_workgroup_bytes: max_workgroup_bytes as usize,
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size as usize,
             timestamp_period_ns: has_timestamps.then(|| queue.get_timestamp_period()),
             subgroups: kernel_features.subgroups,
             f16: kernel_features.f16,

@@ -3,7 +3,9 @@
 
 use crate::base::checksum::{checksum64, hex};
 use crate::base::quant::{BLOCK, WeightFormat};
-use crate::device::webgpu::kernels::{ByFormat, Constant, Kernel, OptionalFeatures, constants};
+use crate::device::webgpu::kernels::{
+    ByFormat, Constant, Kernel, OptionalFeatures, THREADS, constants,
+};
 
 /// One way to compute a kernel.
 #[derive(Debug)]
