@@ -13,8 +13,8 @@ use crate::session::TRIAL_US;
 #[wasm_bindgen]
 impl Engine {
     /// After `finish`, on a graphics device: measures the variants of its kernels for about 0.3 s and uses the fastest.
-    /// `kept` is null or what an earlier call has returned for this device: that is used again, if it still computes the
-    /// same. Returns `[{ op, variant, of }]`; empty on the CPU, and if the device fails its self-test with the choice.
+    /// `kept` is null or what an earlier call has returned for this device: that is used again, if it still computes
+    /// the same. Returns `[{ op, variant, of }]`; empty on the CPU, and if the device fails its self-test with the choice.
     ///
     /// # Errors
     /// The device's own failure.
@@ -39,8 +39,8 @@ impl Engine {
     }
 
     /// Compares and measures every variant of the kernels of the device of `open_webgpu`, and calls `on_line` with each
-    /// line of `zamba2 bench-kernels --backend webgpu`. No measurement begins after `seconds`. Returns how many cells are
-    /// left. `selection` is null or names the cells. The device is closed then.
+    /// line of `zamba2 bench-kernels --backend webgpu`. No measurement begins after `seconds`. Returns how many cells
+    /// are left. `selection` is null or names the cells. The device is closed then.
     ///
     /// # Errors
     /// The device's own failure.

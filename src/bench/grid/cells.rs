@@ -27,11 +27,11 @@ const fn of(name: &'static str, [d_out, d_in]: [usize; 2], calls: usize) -> Matr
 const MATRICES: [Matrix; 9] = [
     of("in_proj", [8512, 2048], 38),
     of("out_proj", [2048, 4096], 38),
-    of("gate_up_proj", [16_384, 2048], 6),
-    of("qkv_proj", [4096, 4096], 18),
-    of("down_proj", [2048, 8192], 6),
-    of("embed_tokens", [32_000, 2048], 1),
-    of("o_proj", [2048, 4096], 6),
+    of("gate_up", [16_384, 2048], 6),
+    of("qkv", [4096, 4096], 18),
+    of("down", [2048, 8192], 6),
+    of("logits", [32_000, 2048], 1),
+    of("attention_out", [2048, 4096], 6),
     of("linear", [2048, 2048], 6),
     of("adapter_0", [128, 4096], 24),
 ];
