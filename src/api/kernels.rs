@@ -14,7 +14,8 @@ use crate::session::TRIAL_US;
 impl Engine {
     /// After `finish`, on a graphics device: measures the variants of its kernels for about 0.3 s and uses the fastest.
     /// `kept` is null or what an earlier call has returned for this device: that is used again, if it still computes
-    /// the same. Returns `[{ op, variant, of }]`; empty on the CPU, and if the device fails its self-test with the choice.
+    /// the same. Returns `[{ op, variant, of }]`; empty on the CPU, and if the device fails its self-test with the
+    /// choice.
     ///
     /// # Errors
     /// The device's own failure.

@@ -171,7 +171,7 @@ pub struct Ceilings {
     pub f32_gmacs_per_s: f64,
     /// Read bandwidth of memory, measured on memory much larger than any cache.
     pub read_gb_per_s: f64,
-    /// Bandwidth of copying such memory: bytes read plus bytes written. Run files from before it was measured have none.
+    /// Bandwidth of copying such memory: bytes read plus bytes written. Older run files have none.
     #[serde(default)]
     pub copy_gb_per_s: Option<f64>,
 }

@@ -162,8 +162,8 @@ impl<'a> Trial<'a> {
         be.device_mut().try_variant(self.op, format, variant).await
     }
 
-    /// The variants that compute the same as the first one, which comes first; of `kept` only that one. None is compiled
-    /// after `end_us`: some drivers take long.
+    /// The variants that compute the same as the first one, which comes first; of `kept` only that one. None is
+    /// compiled after `end_us`: some drivers take long.
     async fn right_variants(
         &mut self,
         be: &mut Ops<WebGpu>,

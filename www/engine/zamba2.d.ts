@@ -388,9 +388,9 @@ export class Zamba2Error extends Error {
 export function benchKernels(options?: BenchOptions): Promise<KernelReport>;
 
 /**
- * Compares every variant of the graphics adapter's kernels with the CPU and measures it at the sizes of Zamba2-1.2B: one
- * line of JSON each, as `zamba2 bench-kernels --backend webgpu` writes them, the most useful first. Takes up to 0.5 GB
- * on the adapter. Software adapters are measured as well.
+ * Compares every variant of the graphics adapter's kernels with the CPU and measures it at the sizes of Zamba2-1.2B:
+ * one line of JSON each, as `zamba2 bench-kernels --backend webgpu` writes them, the most useful first. Takes up to
+ * 0.5 GB on the adapter. Software adapters are measured as well.
  */
 export function benchGrid(options?: GridOptions): Promise<GridResult>;
 

@@ -15,8 +15,9 @@ use crate::ops::device::Linear;
 
 /// Up to this many tokens the first variant of `linear/mat.wgsl` is used: larger tiles would be mostly empty.
 const SMALL_MAT_TOKENS: usize = 32;
-/// With so many tokens at most, rows of up to this many bytes get one thread each: a workgroup per row would be mostly idle.
+/// With up to this many tokens, short rows get one thread each: a workgroup per row would be mostly idle.
 const SHORT_TOKENS: usize = 4;
+/// A row of up to this many bytes is short.
 pub const SHORT_ROW_BYTES: usize = 256;
 /// Bits of [`LinearParams::flags`].
 const ADD_BIAS: usize = 1;

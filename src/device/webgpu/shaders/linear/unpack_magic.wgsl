@@ -1,6 +1,6 @@
 // Unpacks weights without shifts and conversions: with the exponent of 2²³ before it, a masked weight w is the float
-// 2²³ + w. It is multiplied by a power of two, and the input divided by it, once for all rows: both are exact, so results
-// are those of `unpack_shift.wgsl` bit for bit.
+// 2²³ + w. It is multiplied by a power of two, and the input divided by it, once for all rows: both are exact, so
+// results are those of `unpack_shift.wgsl` bit for bit.
 const EXPONENT = 0x4b000000u;
 
 fn unpacked(unit: Unit, k: u32) -> vec4<f32> {
