@@ -1,5 +1,9 @@
 //! Benchmarks of single CPU kernels at the sizes of Zamba2-1.2B, relative to ceilings measured in the same run. Used by
-//! the command line and the page. Whole models are measured by `zamba2 bench` and the page's profile.
+//! the command line and the page. Those of a graphics device are in `grid`; whole models are measured by `zamba2 bench`
+//! and the page's profile.
+
+#[cfg(not(target_os = "wasi"))]
+pub mod grid;
 
 use serde::Serialize;
 

@@ -9,7 +9,9 @@ import { BlockPanel } from "./blocks/block_panel.js";
 import { clearErrorCards, faultOf, faultText, redrawErrorCard, showErrorCard } from "./errors.js";
 import { HeatMap } from "./blocks/heat_map.js";
 import { isolate } from "./isolate.js";
+import { adapterReasons } from "./loading/adapter_reasons.js";
 import { Arrival } from "./loading/arrival.js";
+import { kernelOptions, rememberKernels } from "./loading/kernel_choice.js";
 import { remember, remembered } from "./preferences.js";
 import { ModelPicker } from "./loading/model_picker.js";
 import { Playground } from "./playground/playground.js";
@@ -214,6 +216,7 @@ async function loadModel(choice, refresh = false) {
     const loaded = open({
       ...chosen,
       relaxedSimd: picker.relaxedSimd,
+      webgpu: kernelOptions(),
       refresh,
       signal: controller.signal,
       onProgress(progress) {
@@ -233,6 +236,7 @@ async function loadModel(choice, refresh = false) {
     await loaded.ready;
     if (controller.signal.aborted) return loaded.dispose();
     model = loaded;
+    rememberKernels(model.info.adapter);
   } catch (thrown) {
     const is_cancelled = controller.signal.aborted;
     if (is_cancelled && loading !== controller) return;
@@ -362,28 +366,6 @@ function showCapability() {
       return item;
     }),
   );
-}
-
-/** Kind and features of the graphics adapter. @param {import("./engine/zamba2.d.ts").AdapterInfo} adapter */
-function adapterReasons({ software, timestamp_step_us, subgroups, f16, max_binding_bytes, dropped }) {
-  const texts = [];
-  if (software) texts.push(t("cap.why.software"));
-  for (const { feature, fault } of dropped) {
-    texts.push(t("cap.why.dropped", { feature: t(`cap.feature.${feature}`), fact: faultText(fault) }));
-  }
-  texts.push(
-    timestamp_step_us === null
-      ? t("cap.why.no_timestamps")
-      : t("cap.why.timestamps", { us: figure(timestamp_step_us) }),
-  );
-  texts.push(
-    t("cap.why.features", {
-      subgroups: t(subgroups ? "cap.has" : "cap.has_not"),
-      f16: t(f16 ? "cap.has" : "cap.has_not"),
-      binding: bytesText(max_binding_bytes),
-    }),
-  );
-  return texts;
 }
 
 /**

@@ -16,6 +16,7 @@ macro_rules! on_session {
 
 mod generate;
 mod js;
+mod kernels;
 mod load;
 mod profile;
 mod prove;
@@ -134,6 +135,8 @@ struct AdapterInfo {
     max_binding_bytes: u64,
     subgroups: bool,
     f16: bool,
+    /// Changes with the kernels that have variants.
+    shaders: String,
 }
 
 /// One model with one sequence.
@@ -178,7 +181,7 @@ impl Engine {
         })
     }
 
-    /// Opens a graphics adapter for the next `plan`: `{ software, max_binding_bytes, subgroups, f16 }`.
+    /// Opens a graphics adapter for the next `plan`: `{ software, max_binding_bytes, subgroups, f16, shaders }`.
     /// `options`: `{ hardware_only?, max_binding_bytes?, timestamps?, subgroups?, f16? }`.
     ///
     /// # Errors
@@ -204,6 +207,7 @@ impl Engine {
             max_binding_bytes: adapter.max_binding_bytes,
             subgroups: adapter.subgroups,
             f16: adapter.f16,
+            shaders: webgpu.shader_version(),
         });
         self.webgpu = Some(webgpu);
         info

@@ -276,12 +276,13 @@ fn table(output: &Output) -> String {
     );
     let c = output.ceilings;
     let roofs = format!(
-        "Ceilings in this run: int8 {:.1}, 16-bit {:.1}, f32 {:.1} GMAC/s, reading {:.1} GB/s: \
+        "Ceilings in this run: int8 {:.1}, 16-bit {:.1}, f32 {:.1} GMAC/s, reading {:.1}, copying {:.1} GB/s: \
          prefill is at {:.0} % of its arithmetic, decode at {:.0} % of the reading.\n",
         c.int8_gmacs_per_s,
         c.int16_gmacs_per_s,
         c.f32_gmacs_per_s,
         c.read_gb_per_s,
+        c.copy_gb_per_s.unwrap_or_default(),
         output.prefill_percent_of_ceiling,
         output.decode_percent_of_ceiling,
     );

@@ -7,8 +7,8 @@ use serde::Serialize;
 use zamba2::base::error::Error;
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterOptions, HostThreads, WebGpu};
-use zamba2::ops::device::{self, Ceilings, Device as _};
-use zamba2::session::Session;
+use zamba2::ops::device::{self, Ceilings, Device as _, KernelChoice};
+use zamba2::session::{Session, TRIAL_US};
 
 use super::say;
 
@@ -64,6 +64,15 @@ pub trait Device: device::Device {
     fn choose_threads(session: &mut Session<Self>)
     where
         Self: Sized;
+    /// Uses the variants of kernels that are fastest with the weights of `session`.
+    ///
+    /// # Errors
+    /// The device's own failure.
+    fn choose_kernels(session: &mut Session<Self>) -> Result<(), Error>
+    where
+        Self: Sized;
+    /// What [`Device::choose_kernels`] has chosen.
+    fn kernel_choices(&self) -> Vec<KernelChoice>;
     /// What the device can do at best.
     ///
     /// # Errors
@@ -87,6 +96,15 @@ impl Device for Cpu {
 
     fn choose_threads(session: &mut Session<Self>) {
         session.choose_threads();
+    }
+
+    /// The CPU has one kernel for each op.
+    fn choose_kernels(_session: &mut Session<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn kernel_choices(&self) -> Vec<KernelChoice> {
+        Vec::new()
     }
 
     fn ceilings(&mut self) -> Result<Ceilings, Error> {
@@ -117,6 +135,18 @@ impl Device for WebGpu {
 
     /// The adapter computes; the threads only quantise while weights load.
     fn choose_threads(_session: &mut Session<Self>) {}
+
+    /// A software adapter would take long, and is not used for its speed.
+    fn choose_kernels(session: &mut Session<Self>) -> Result<(), Error> {
+        if session.backend().adapter().software {
+            return Ok(());
+        }
+        block_on(session.choose_kernels(&[], TRIAL_US)).map(drop)
+    }
+
+    fn kernel_choices(&self) -> Vec<KernelChoice> {
+        WebGpu::kernel_choices(self).to_vec()
+    }
 
     fn ceilings(&mut self) -> Result<Ceilings, Error> {
         block_on(WebGpu::ceilings(self))

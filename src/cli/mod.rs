@@ -90,6 +90,11 @@ struct OpenArguments {
     /// What computes.
     #[arg(long, value_enum, default_value_t = BackendChoice::Cpu)]
     backend: BackendChoice,
+
+    /// Graphics adapter: use the first variant of each kernel instead of the fastest one, which a trial of about 0.3 s
+    /// finds.
+    #[arg(long)]
+    no_tune: bool,
 }
 
 impl OpenArguments {
@@ -123,6 +128,9 @@ impl OpenArguments {
         let mut session = folder::open(be, &self.dir, settings)?;
         if self.threads.is_none() {
             Device::choose_threads(&mut session);
+        }
+        if !self.no_tune {
+            Device::choose_kernels(&mut session)?;
         }
         Ok(session)
     }

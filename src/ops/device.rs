@@ -169,8 +169,11 @@ pub struct Ceilings {
     pub int16_gmacs_per_s: f64,
     /// f32 multiply-adds.
     pub f32_gmacs_per_s: f64,
-    /// Read bandwidth of memory, measured on a buffer much larger than any cache.
+    /// Read bandwidth of memory, measured on memory much larger than any cache.
     pub read_gb_per_s: f64,
+    /// Bandwidth of copying such memory: bytes read plus bytes written. Older run files have none.
+    #[serde(default)]
+    pub copy_gb_per_s: Option<f64>,
 }
 
 impl Ceilings {
@@ -182,6 +185,15 @@ impl Ceilings {
             Arithmetic::F32 => self.f32_gmacs_per_s,
         }
     }
+}
+
+/// The kernel that a device has chosen for an op by a trial.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct KernelChoice {
+    pub op: String,
+    pub variant: String,
+    /// The number of variants that the device computes correctly.
+    pub of: usize,
 }
 
 /// The shape of a tensor on a device.

@@ -11,7 +11,7 @@ use crate::base::quant::WeightFormat;
 use crate::loader::schedule::LoadSchedule;
 use crate::model::config::{BlockKind, Config, Family};
 use crate::model::module::Unit;
-use crate::ops::device::{Ceilings, KvFormat};
+use crate::ops::device::{Ceilings, KernelChoice, KvFormat};
 use crate::ops::trace::Profile;
 use crate::report::count::Formats;
 use check::bad;
@@ -81,6 +81,9 @@ pub struct Conditions {
     /// Rows of a prompt that were processed together. Runs that do not say had 64 on every device.
     #[serde(default = "former_chunk_rows")]
     pub chunk_rows: usize,
+    /// What a graphics device has chosen by a trial; nothing in runs from before there was one.
+    #[serde(default)]
+    pub kernels: Vec<KernelChoice>,
     pub level: RecordedLevel,
     pub host: String,
     /// How long the page was in the background.
@@ -289,6 +292,7 @@ pub fn rounded(ceilings: Ceilings) -> Ceilings {
         int16_gmacs_per_s: thousandths(ceilings.int16_gmacs_per_s),
         f32_gmacs_per_s: thousandths(ceilings.f32_gmacs_per_s),
         read_gb_per_s: thousandths(ceilings.read_gb_per_s),
+        copy_gb_per_s: ceilings.copy_gb_per_s.map(thousandths),
     }
 }
 

@@ -2,6 +2,8 @@
 //! [`Session::step`] generates one token, and generation stops when it is not called again.
 
 mod checkpoints;
+#[cfg(not(target_os = "wasi"))]
+mod kernel_trial;
 mod load;
 mod prompt_cache;
 mod readback;
@@ -22,6 +24,8 @@ use crate::model::forward::{ForwardPass, Scratch};
 use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat};
 use crate::ops::trace::{Level, Profile};
+#[cfg(not(target_os = "wasi"))]
+pub use crate::session::kernel_trial::TRIAL_US;
 pub use crate::session::load::{LoadSettings, context_length, kv_format};
 pub use crate::session::readback::Lookahead;
 use crate::session::readback::TopKRows;

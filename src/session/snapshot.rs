@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::checksum::{checksum64, hex};
 use crate::base::error::{Error, Fact, Result};
 use crate::model::cache::{Cache, mamba_bytes};
 use crate::model::forward::ForwardPass;
@@ -261,23 +262,4 @@ fn damaged(fact: &'static str) -> Error {
     Error::Snapshot {
         fact: Fact::new(fact),
     }
-}
-
-/// A checksum in the manner of FNV-1a, over words of eight bytes and with an extra shift: detects accidental damage, at
-/// about a gigabyte per second. Part of the format.
-fn checksum64(bytes: &[u8]) -> u64 {
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let (words, rest) = bytes.as_chunks();
-    let words = words.iter().map(|word| u64::from_le_bytes(*word));
-    let all = words.chain(rest.iter().map(|&byte| u64::from(byte)));
-    // Multiplication carries bits only upwards; the shift brings the upper half down.
-    all.fold(OFFSET, |hash, word| {
-        let mixed = (hash ^ word).wrapping_mul(PRIME);
-        mixed ^ mixed >> 32
-    })
-}
-
-fn hex(hash: u64) -> String {
-    format!("{hash:016x}")
 }

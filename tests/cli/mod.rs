@@ -1,5 +1,6 @@
 //! The native binary as a subprocess. How the tests run it, and checkpoints with a tokenizer.
 
+mod bench_kernels;
 mod errors;
 mod generate;
 mod logits;

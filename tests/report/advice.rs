@@ -100,6 +100,7 @@ fn with_decode_at(percent: f64, by_memory: bool, mut run: Run) -> Run {
             int16_gmacs_per_s: arithmetic,
             f32_gmacs_per_s: arithmetic,
             read_gb_per_s: memory,
+            copy_gb_per_s: None,
         })
     };
     let (arithmetic, memory) = if by_memory { (1e3, 1.0) } else { (1.0, 1e3) };

@@ -104,6 +104,7 @@ const CEILINGS: Ceilings = Ceilings {
     int16_gmacs_per_s: 50.0,
     f32_gmacs_per_s: 25.0,
     read_gb_per_s: 20.0,
+    copy_gb_per_s: Some(18.0),
 };
 
 fn measured(name: &str, level: RecordedLevel, tokens: usize, steps: usize, runs: usize) -> Run {
@@ -145,6 +146,7 @@ fn measured(name: &str, level: RecordedLevel, tokens: usize, steps: usize, runs:
             isolated: None,
             context: session.context(),
             chunk_rows: Cpu::CHUNK_ROWS,
+            kernels: Vec::new(),
             level,
             host: "test".into(),
             hidden_ms: 0.0,

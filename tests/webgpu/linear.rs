@@ -10,7 +10,7 @@ use crate::reference;
 
 /// The weights are exact, so only the sum is rounded: in the worst case once per term, and a few times more for scales
 /// and the sum over threads.
-fn check_linear(what: &str, weight: &StoredMatrix, x: &[f32], y: &[f32]) {
+pub fn check_linear(what: &str, weight: &StoredMatrix, x: &[f32], y: &[f32]) {
     let worst = (weight.cols + 16) as f64 * f64::from(f32::EPSILON) / 2.0;
     let exact = reference::linear(weight, x);
     let magnitudes = reference::linear_magnitudes(weight, x);

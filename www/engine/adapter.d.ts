@@ -11,6 +11,29 @@ export interface WebGpuOptions {
   subgroups?: boolean;
   /** Default true: kernels for adapters with 16-bit floats. */
   f16?: boolean;
+  /**
+   * Default "auto": the fastest variant of each kernel is found by a trial of about 0.3 s after loading, but not on a
+   * software adapter, where it would take long.
+   */
+  tune?: "auto" | "off" | "always";
+  /** `info.adapter.kernels` of earlier loads: what was found on the same device is used again. Default none. */
+  kernels?: FoundKernels[];
+}
+
+/** The kernel that a trial has found for an op, out of how many. */
+export interface KernelChoice {
+  op: string;
+  variant: string;
+  of: number;
+}
+
+/** What a trial has found, and for what. */
+export interface FoundKernels {
+  adapter: string;
+  /** A name for this version of the kernels. */
+  shaders: string;
+  weights: "f32" | "q8" | "q4";
+  choices: KernelChoice[];
 }
 
 /**
@@ -43,4 +66,8 @@ export interface AdapterInfo {
   f16: boolean;
   /** Features that the adapter has and that failed the self-test, which it passes without them. */
   dropped: { feature: "subgroups" | "f16"; fault: Zamba2Error }[];
+  /** A name for this version of the kernels. */
+  shaders: string;
+  /** The variants of kernels in use; null if the first ones are, because no trial was made or it was of no use. */
+  kernels: FoundKernels | null;
 }

@@ -12,7 +12,7 @@ import { requestSubgroups } from "./subgroups.js";
 /** @typedef {Required<NonNullable<LoadOptions["webgpu"]>>} WebGpuWishes */
 /**
  * Facts of an adapter before its self-test.
- * @typedef {Omit<AdapterInfo, "timestamp_step_us" | "dropped">} OpenAdapter
+ * @typedef {Omit<AdapterInfo, "timestamp_step_us" | "dropped" | "kernels">} OpenAdapter
  */
 /**
  * @typedef {{ webgpu: boolean, reason: BackendReason, fault: ErrorReport | null, adapter: OpenAdapter | null }} Device

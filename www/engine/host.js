@@ -26,7 +26,7 @@ import { createEngine, takePanic } from "./wasm_engine.js";
 /** @import { ProvenDevice } from "./wasm_door.d.ts" */
 /** @import { EngineOptions, OpenEngine, WasmEngine } from "./wasm_engine.js" */
 /** @import { CallContext, LoadedReport, LoadRequest } from "./worker.js" */
-/** @import { LoadedInfo, LoadProgress } from "./zamba2.d.ts" */
+/** @import { FoundKernels, LoadedInfo, LoadProgress } from "./zamba2.d.ts" */
 
 /** @typedef {Pick<CallContext, "signal" | "emit">} LoadContext */
 
@@ -183,9 +183,12 @@ export class Host {
       const wasm_ms = performance.now() - from_ms;
       const loaded = await this.#loadWeights(opened.engine, progress, report, anySignal([signal, attempt.signal]));
       this.#engine = opened.engine;
-      // After the loss of a device the same files are loaded again.
-      this.#request = { .../** @type {LoadRequest} */ (this.#request), refresh: false, commit: progress.commit };
-      const running = runningOn(opened, fault, loaded.proven);
+      const kernels = loaded.proven && (await findKernels(opened, options));
+      // After the loss of a device the same files are loaded again, and other kernels would give other bits.
+      const request = /** @type {LoadRequest} */ (this.#request);
+      if (kernels) request.engine.webgpu.kernels = [kernels];
+      this.#request = { ...request, refresh: false, commit: progress.commit };
+      const running = runningOn(opened, fault, loaded.proven, kernels);
       const {
         source,
         engine: { weights },
@@ -320,17 +323,32 @@ function initialProgress() {
 /**
  * What computes, and why.
  * @param {OpenEngine} opened @param {ErrorReport | null} fault @param {ProvenDevice | null} proven
+ * @param {FoundKernels | null} kernels
  */
-function runningOn(opened, fault, proven) {
+function runningOn(opened, fault, proven, kernels) {
   const { build, device } = opened;
   const cpu = build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128";
   return {
     backend: /** @type {LoadedInfo["backend"]} */ (device.webgpu ? "webgpu" : cpu),
     backend_reason: fault ? /** @type {LoadedInfo["backend_reason"]} */ (fault.code) : device.reason,
     backend_fault: fault ?? device.fault,
-    adapter: device.adapter && proven && { ...device.adapter, ...proven },
+    adapter: device.adapter && proven && { ...device.adapter, ...proven, kernels },
     ...chooseThreads(opened),
   };
+}
+
+/**
+ * The fastest kernels on the device, from an earlier load or by a trial.
+ * @param {OpenEngine} opened @param {EngineOptions} options @returns {Promise<FoundKernels | null>}
+ */
+async function findKernels({ engine, device }, { weights, webgpu: { tune, kernels } }) {
+  if (!device.adapter || tune === "off" || (tune === "auto" && device.adapter.software)) return null;
+  const { name: adapter, shaders } = device.adapter;
+  const earlier = kernels.find(
+    (found) => found.adapter === adapter && found.shaders === shaders && found.weights === weights,
+  );
+  const choices = await engine.choose_kernels(earlier?.choices ?? null);
+  return choices.length > 0 ? { adapter, shaders, weights, choices } : null;
 }
 
 /**

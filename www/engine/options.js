@@ -10,7 +10,14 @@ import { GENERATE_DEFAULTS, NUMBER_OPTIONS } from "./generate_options.js";
 /** @import { WorkerPrompt } from "./worker.js" */
 
 /** @type {Required<api.WebGpuOptions>} */
-export const WEBGPU_DEFAULTS = { maxBindingBytes: null, timestamps: true, subgroups: true, f16: true };
+export const WEBGPU_DEFAULTS = {
+  maxBindingBytes: null,
+  timestamps: true,
+  subgroups: true,
+  f16: true,
+  tune: "auto",
+  kernels: [],
+};
 
 /** Far more than helps. */
 const MAX_THREADS = 64;
@@ -150,9 +157,23 @@ export function checkWebGpu(wishes) {
     if (!(name in WEBGPU_DEFAULTS)) {
       throw badOption(`webgpu.${name}`, fact("no_such_option", { allowed: Object.keys(WEBGPU_DEFAULTS).join(", ") }));
     }
-    const is_bytes = value === null || (Number.isInteger(value) && value > 0);
-    if (name === "maxBindingBytes" ? is_bytes : typeof value === "boolean") continue;
-    throw badOption(`webgpu.${name}`, fact("wrong_value", { value: String(value) }));
+    if (isWebGpuOption(name, value)) continue;
+    throw badOption(`webgpu.${name}`, fact("wrong_value", { value: shown(value) }));
+  }
+}
+
+/** @param {string} name @param {any} value */
+function isWebGpuOption(name, value) {
+  switch (name) {
+    case "maxBindingBytes":
+      return value === null || (Number.isInteger(value) && value > 0);
+    case "tune":
+      return ["auto", "off", "always"].includes(value);
+    case "kernels":
+      // The engine looks for what it knows; anything else is of another device or version.
+      return Array.isArray(value) && value.every((found) => typeof found === "object" && found !== null);
+    default:
+      return typeof value === "boolean";
   }
 }
 

@@ -64,6 +64,8 @@ export interface Ceilings {
   f32_gmacs_per_s: number;
   /** Reading memory far larger than any cache. */
   read_gb_per_s: number;
+  /** Copying such memory: bytes read plus bytes written. */
+  copy_gb_per_s: number;
 }
 
 export interface KernelTime {
@@ -92,6 +94,30 @@ export interface BenchOptions {
   /** As for `load`. */
   base?: string | URL;
   signal?: AbortSignal;
+}
+
+/** Cells of `benchGrid`; an absent list stands for all. */
+export interface GridSelection {
+  ops?: string[];
+  variants?: string[];
+  formats?: ("f32" | "q8" | "q4")[];
+  matrices?: string[];
+  tokens?: number[];
+}
+
+export interface GridOptions {
+  /** Default 60: no measurement begins after this time. */
+  seconds?: number;
+  selection?: GridSelection;
+  /** Called with every line as soon as it is there. */
+  onLine?: (line: string) => void;
+  signal?: AbortSignal;
+}
+
+export interface GridResult {
+  lines: string[];
+  /** Cells for which there was no time. */
+  left: number;
 }
 
 /** What `report` is doing: `run` of `runs` measured so far. */

@@ -2,6 +2,7 @@
 // Times are in microseconds, sizes in bytes, and a multiplication with its addition is two FLOPs. src/report/ has the
 // same structs.
 
+import type { KernelChoice } from "./adapter.d.ts";
 import type { Weights } from "./generate_options.d.ts";
 
 /**
@@ -43,6 +44,7 @@ export interface Run {
     isolated: boolean | null;
     context: number;
     chunk_rows: number; // rows of the prompt that were processed together
+    kernels?: KernelChoice[]; // what a graphics adapter has chosen by a trial; older run files have none
     level: "block" | "module";
     host: string; // user agent, or "native x86_64-linux"
     hidden_ms: number; // time for which the tab was in the background
@@ -54,6 +56,7 @@ export interface Run {
     int16_gmacs_per_s: number;
     f32_gmacs_per_s: number;
     read_gb_per_s: number;
+    copy_gb_per_s?: number | null; // bytes read plus bytes written; older run files have none
   } | null;
   memory: {
     weights_bytes: number;
@@ -119,6 +122,7 @@ export interface Summary {
     context: number;
     timer_source: string;
     timer_resolution_us: number;
+    kernels: KernelChoice[];
   };
   prefill: PhaseSummary;
   decode: PhaseSummary; // per token

@@ -93,6 +93,7 @@ export async function measureRun(engine, loaded, options, { signal, onChecked, o
       isolated: crossOriginIsolated,
       context,
       chunk_rows,
+      kernels: adapter?.kernels?.choices ?? [],
       level: untimed ? "block" : options.level,
       host: (adapter ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, LONGEST_HOST),
       hidden_ms: 0,

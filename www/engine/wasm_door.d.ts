@@ -8,6 +8,8 @@ import type {
   Ceilings,
   ChatMessage,
   GenerateOptions,
+  GridSelection,
+  KernelChoice,
   KernelReport,
   MemoryReport,
   ModelInfo,
@@ -66,6 +68,7 @@ export interface OpenedAdapter {
   max_binding_bytes: number;
   subgroups: boolean;
   f16: boolean;
+  shaders: string;
 }
 
 export interface AdapterOptions {
@@ -98,6 +101,8 @@ export interface KeptTokens {
   prompt_tokens: number;
 }
 
+export type LineListener = (line: string) => void;
+
 /** One model: first its files, then its one sequence. */
 export interface WasmEngine {
   /** Frees memory and device; no call may follow. */
@@ -129,6 +134,8 @@ export interface WasmEngine {
   finish(): Promise<MemoryReport>;
   /** On the CPU, by a short trial; gives how many threads compute from now on. */
   choose_threads(): number;
+  /** After `finish`, on a graphics device, by a trial or from an earlier one. */
+  choose_kernels(kept: KernelChoice[] | null): Promise<KernelChoice[]>;
 
   tokenize(text: string, add_special: boolean): Uint32Array<ArrayBuffer>;
   detokenize(ids: Uint32Array): string;
@@ -177,6 +184,8 @@ export interface WasmEngine {
   measured_prompt(ids: Uint32Array | undefined, length: number): Uint32Array;
   ceilings(): Promise<Ceilings>;
   bench_kernels(): Omit<KernelReport, "relaxed_simd">;
+  /** Closes the device of `open_webgpu`; gives how many cells are left. */
+  bench_grid(seconds: number, selection: GridSelection | null, on_line: LineListener): Promise<number>;
 }
 
 /** Functions on run files, which need no engine. Runs cross as the text of a run file. */

@@ -7,6 +7,7 @@
 
 import { PieceGate } from "./gates.js";
 import { Host } from "./host.js";
+import { WEBGPU_DEFAULTS } from "./options.js";
 import { profileRuns } from "./profiling.js";
 import { measureRun, reportCalls } from "./reporting.js";
 import { Sequence } from "./sequence.js";
@@ -60,6 +61,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  *   profile: (args: ProfileRequest) => api.ProfileReport,
  *   report: (args: ReportRequest) => api.Run,
  *   bench_kernels: (args: { threads: "auto" | number, relaxed_simd: "auto" | false }) => api.KernelReport,
+ *   bench_grid: (args: { seconds: number, selection: api.GridSelection | null }) => api.GridResult,
  * }} Calls
  */
 
@@ -73,6 +75,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  * @property {{ text: string, tokens: number }} kept
  * @property {Omit<Step, "done"> & { index: number }} piece
  * @property {api.ReportProgress} report
+ * @property {string} line  of `bench_grid`
  */
 
 /** @typedef {string | Uint32Array | api.ChatPrompt} WorkerPrompt */
@@ -161,12 +164,31 @@ const calls = {
 
   /** For a worker of its own: a model's threads can't serve twice. */
   async bench_kernels({ threads, relaxed_simd }) {
-    const webgpu = { maxBindingBytes: null, timestamps: true, subgroups: true, f16: true };
-    /** @type {EngineOptions} */
-    const options = { weights: "q4", context: null, threads, relaxed_simd, backend: "cpu", webgpu };
-    const { engine, build } = await createEngine(options, startThreads);
+    const { engine, build } = await createEngine({ ...BENCH_OPTIONS, threads, relaxed_simd }, startThreads);
     return { ...engine.bench_kernels(), relaxed_simd: build.relaxed_simd };
   },
+
+  /** Likewise. */
+  async bench_grid({ seconds, selection }, { emit }) {
+    const { engine } = await createEngine({ ...BENCH_OPTIONS, backend: "webgpu" }, startThreads);
+    /** @type {string[]} */
+    const lines = [];
+    const left = await engine.bench_grid(seconds, selection, (line) => {
+      lines.push(line);
+      emit("line", line);
+    });
+    return { lines, left };
+  },
+};
+
+/** Of an engine that gets no model. @type {EngineOptions} */
+const BENCH_OPTIONS = {
+  weights: "q4",
+  context: null,
+  threads: "auto",
+  relaxed_simd: "auto",
+  backend: "cpu",
+  webgpu: WEBGPU_DEFAULTS,
 };
 
 /** Calls that have not been answered. @type {Map<number, { controller: AbortController, context: CallContext }>} */

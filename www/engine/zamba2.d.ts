@@ -396,6 +396,13 @@ export class Zamba2Error extends Error {
 export function benchKernels(options?: BenchOptions): Promise<KernelReport>;
 
 /**
+ * Compares every variant of the graphics adapter's kernels with the CPU and measures it at the sizes of Zamba2-1.2B:
+ * one line of JSON each, as `zamba2 bench-kernels --backend webgpu` writes them, the most useful first. Takes up to
+ * 0.5 GB on the adapter. Software adapters are measured as well.
+ */
+export function benchGrid(options?: GridOptions): Promise<GridResult>;
+
+/**
  * Loads a checkpoint and resolves when it can generate.
  * Rejects with a Zamba2Error, or with the signal's reason after an abort.
  */
@@ -433,7 +440,8 @@ export type * from "./profile.d.ts";
 export type * from "./report.d.ts";
 import type { AdapterInfo, BackendReason, WebGpuOptions } from "./adapter.d.ts";
 import type { GenerateOptions, Weights } from "./generate_options.d.ts";
-import type { BenchOptions, KernelReport, ProfileOptions, ProfileReport, ReportOptions } from "./profile.d.ts";
+import type { BenchOptions, GridOptions, GridResult, KernelReport } from "./profile.d.ts";
+import type { ProfileOptions, ProfileReport, ReportOptions } from "./profile.d.ts";
 import type { Address, Keeping, KeptModel } from "./sources.d.ts";
 import type { ReferenceReport, Run, Summary } from "./report.d.ts";
 

@@ -50,6 +50,19 @@ export async function benchKernels({ threads = "auto", relaxedSimd = "auto", bas
   }
 }
 
+/** @type {typeof api.benchGrid} */
+export async function benchGrid({ seconds = 60, selection, onLine, signal } = {}) {
+  signal?.throwIfAborted();
+  checkCount("seconds", seconds, 0);
+  const link = new WorkerLink();
+  try {
+    const args = { seconds, selection: selection ?? null };
+    return await link.start("bench_grid", args, { signal, on: { line: onLine } }).answer;
+  } finally {
+    link.close(new Zamba2Error("disposed", { fact: fact("measurement_ended") }));
+  }
+}
+
 /** @type {typeof api.open} */
 export function open({
   source,

@@ -1,14 +1,17 @@
 // @ts-check
 // The page's benchmark, shown with `?bench` in the address: kernels and the loaded model compared with the ceilings of
-// this machine, measured in one run, as tables and as JSON.
+// this machine, measured in one run, as tables and as JSON; and all kernels of the graphics adapter, as a file.
 
-import { benchKernels } from "../../pkg/zamba2.js";
+import { benchGrid, benchKernels } from "../../pkg/zamba2.js";
+import { saveFile } from "../save_file.js";
 import { figure, number, t } from "../words.js";
 
 /** @import { KernelReport, Model, ProfileReport } from "../engine/zamba2.d.ts" */
 
 const RUNS = 5;
 const DECODE_STEPS = 16;
+/** Of the adapter's kernels. */
+const GRID_SECONDS = 120;
 
 /** @param {number[]} values */
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
@@ -90,18 +93,37 @@ export class Bench {
     this.status = /** @type {HTMLElement} */ (section.querySelector("#bench-status"));
     this.result = /** @type {HTMLElement} */ (section.querySelector("#bench-result"));
     this.json = /** @type {HTMLTextAreaElement} */ (section.querySelector("#bench-json"));
+    this.grid = /** @type {HTMLButtonElement} */ (section.querySelector("#bench-grid"));
     section.hidden = false;
-    this.button.addEventListener("click", () =>
-      this.run()
-        .catch(onFault)
-        .finally(() => {
-          this.button.disabled = false;
-        }),
-    );
+    this.grid.hidden = !("gpu" in navigator);
+    this.button.addEventListener("click", () => this.alone(this.run()).catch(onFault));
+    this.grid.addEventListener("click", () => this.alone(this.runGrid()).catch(onFault));
+  }
+
+  /** Measurements would disturb each other. @param {Promise<void>} measurement */
+  async alone(measurement) {
+    this.button.disabled = this.grid.disabled = true;
+    try {
+      await measurement;
+    } finally {
+      this.button.disabled = this.grid.disabled = false;
+    }
+  }
+
+  /** Measures the graphics adapter's kernels and saves the lines. */
+  async runGrid() {
+    let n = 0;
+    const onLine = () => {
+      n += 1;
+      this.status.textContent = t("bench.grid.progress", { n: number(n) });
+    };
+    this.status.textContent = t("bench.grid.progress", { n: number(n) });
+    const { lines } = await benchGrid({ seconds: GRID_SECONDS, onLine });
+    saveFile("zamba2-kernels.jsonl", lines.map((line) => `${line}\n`).join(""), "application/jsonl");
+    this.status.textContent = t("bench.done");
   }
 
   async run() {
-    this.button.disabled = true;
     const model = this.model();
     this.status.textContent = t("bench.kernels");
     const kernels = await benchKernels(
@@ -127,8 +149,10 @@ export class Bench {
         read: figure(ceilings.read_gb_per_s),
       }),
     );
+    const copy = t("report.ceilings.copy", { copy: figure(ceilings.copy_gb_per_s) });
     const parts = [
       line,
+      cell("p", copy),
       table(
         [t("bench.kernel"), t("bench.tokens"), "µs", "GMAC/s", "GB/s", t("bench.percent")],
         kernels.kernels.map((k) => [

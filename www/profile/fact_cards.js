@@ -79,7 +79,10 @@ export function generalCard({ general, process_bytes, ceilings }, phase) {
         read: significant(ceilings.read_gb_per_s),
       }),
     ]);
+    const copy = ceilings.copy_gb_per_s;
+    if (copy) facts.push([t("general.copy"), t("report.ceilings.copy", { copy: significant(copy) })]);
   }
+  for (const { op, variant, of } of general.kernels) facts.push([op, t("report.kernel", { variant, of: number(of) })]);
   facts.push([t("general.host"), general.host]);
   return card("profile-general", t("general.title"), factList(facts));
 }

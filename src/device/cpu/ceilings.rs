@@ -28,14 +28,11 @@ pub fn measure(pool: &Pool) -> Ceilings {
     let width = Width::widest();
     let mut results = vec![0.0f32; threads];
     let best_us = |results: &mut [f32], body: &(dyn Fn(usize) -> f32 + Sync)| {
-        let rounds = (0..ROUNDS).map(|_| {
-            let start_us = now_us();
+        best_of(|| {
             pool.run(threads, Pieces::new(results, 1), |thread, result| {
                 result[0] += body(thread);
             });
-            now_us() - start_us
-        });
-        rounds.fold(f64::INFINITY, f64::min)
+        })
     };
     // The operating system spreads threads over the cores only after they have been busy for a while.
     let start_us = now_us();
@@ -49,19 +46,39 @@ pub fn measure(pool: &Pool) -> Ceilings {
     let int16_us = best_us(&mut results, &|_| width.run(Int16));
     let f32_us = best_us(&mut results, &|_| width.run(F32));
     // Each thread reads its own range in four streams, like the matrix-vector kernels.
-    let memory = vec![[1i8; 16]; READ_BYTES / 16];
+    let mut memory = vec![[1i8; 16]; READ_BYTES / 16];
     let share = memory.len() / threads;
     let read_us = best_us(&mut results, &|thread| {
         read(&memory[thread * share..][..share])
     });
     black_box(results);
+    // Each thread copies the first half of its range to the second.
+    let copy_us = best_of(|| {
+        pool.run(threads, Pieces::new(&mut memory, share), |_, range| {
+            let (from, to) = range.split_at_mut(range.len() / 2);
+            to[..from.len()].copy_from_slice(from);
+        });
+    });
+    black_box(memory);
     Ceilings {
         threads,
         int8_gmacs_per_s: vectors(SIDE * SIDE) * (4 * STEP_COLUMNS) as f64 / int8_us / 1e3,
         int16_gmacs_per_s: vectors(SIDE * SIDE) * 8.0 / int16_us / 1e3,
         f32_gmacs_per_s: vectors(F32_CHAINS) * 4.0 / f32_us / 1e3,
         read_gb_per_s: (share * threads * 16) as f64 / read_us / 1e3,
+        // What is read and what is written are half of each range.
+        copy_gb_per_s: Some((share / 2 * 2 * threads * 16) as f64 / copy_us / 1e3),
     }
+}
+
+/// The time of the fastest round.
+fn best_of(mut round: impl FnMut()) -> f64 {
+    let rounds = (0..ROUNDS).map(|_| {
+        let start_us = now_us();
+        round();
+        now_us() - start_us
+    });
+    rounds.fold(f64::INFINITY, f64::min)
 }
 
 const N_WEIGHTS: usize = 64;

@@ -6,7 +6,7 @@ use crate::base::error::{Error, Fact, Result};
 use crate::device::webgpu::kernels::OptionalFeatures;
 
 /// What is known about the adapter in use.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct AdapterFacts {
     /// The name that the driver reports; may be empty in a browser.
     pub name: String,
@@ -16,6 +16,8 @@ pub struct AdapterFacts {
     pub software: bool,
     /// The adapter's limit of a storage binding in bytes; larger matrices are split.
     pub max_binding_bytes: u64,
+    /// Workgroup memory of a kernel in bytes, at most.
+    pub max_workgroup_bytes: usize,
     /// Nanoseconds per tick of timestamp queries; `None` without them, in which case spans are timed by waiting for
     /// each.
     pub timestamp_period_ns: Option<f32>,
@@ -23,6 +25,16 @@ pub struct AdapterFacts {
     pub subgroups: bool,
     /// Whether kernels use f16.
     pub f16: bool,
+}
+
+impl AdapterFacts {
+    /// What kernels use.
+    pub fn features(&self) -> OptionalFeatures {
+        OptionalFeatures {
+            subgroups: self.subgroups,
+            f16: self.f16,
+        }
+    }
 }
 
 /// How to open a device.
@@ -42,6 +54,8 @@ pub struct AdapterOptions {
     pub browser_subgroups: bool,
     /// For tests of the self-test: kernels that use these features compute wrong results.
     pub wrong_features: OptionalFeatures,
+    /// For tests of the choice of kernels: all variants but the first compute wrong results.
+    pub wrong_variants: bool,
 }
 
 /// A feature without which a device may be right.
@@ -82,6 +96,16 @@ fn kernel_features(features: wgpu::Features, options: AdapterOptions) -> Optiona
     }
 }
 
+/// The limits that every WebGPU device supports, except for the sizes that weights need and that large tiles use.
+fn required_limits(available: &wgpu::Limits, max_binding_bytes: u64) -> wgpu::Limits {
+    wgpu::Limits {
+        max_compute_workgroup_storage_size: available.max_compute_workgroup_storage_size,
+        max_storage_buffer_binding_size: max_binding_bytes,
+        max_buffer_size: available.max_buffer_size,
+        ..wgpu::Limits::default()
+    }
+}
+
 /// The first failure that the device reported. Reports are asynchronous and may come from another thread.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Option<Error>>>);
@@ -114,6 +138,7 @@ pub struct OpenDevice {
     pub facts: AdapterFacts,
     pub faults: Faults,
     pub wrong_features: OptionalFeatures,
+    pub wrong_variants: bool,
 }
 
 /// Opens the system's preferred adapter for high performance.
@@ -153,12 +178,7 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("zamba2"),
         required_features: features,
-        // The limits that every WebGPU device supports, except for the sizes that weights need.
-        required_limits: wgpu::Limits {
-            max_storage_buffer_binding_size: max_binding_bytes,
-            max_buffer_size: limits.max_buffer_size,
-            ..wgpu::Limits::default()
-        },
+        required_limits: required_limits(&limits, max_binding_bytes),
         ..wgpu::DeviceDescriptor::default()
     };
     let (device, queue) =
@@ -189,6 +209,7 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
             interface: info.backend.to_string(),
             software,
             max_binding_bytes: max_binding_bytes.min(bound),
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size as usize,
             timestamp_period_ns: has_timestamps.then(|| queue.get_timestamp_period()),
             subgroups: kernel_features.subgroups,
             f16: kernel_features.f16,
@@ -197,5 +218,6 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
         queue,
         faults,
         wrong_features: options.wrong_features,
+        wrong_variants: options.wrong_variants,
     })
 }

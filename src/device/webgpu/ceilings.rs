@@ -1,4 +1,4 @@
-//! Measures the peak rates of the device with two microbenchmark kernels. All kernels multiply in f32 whatever the
+//! Measures the peak rates of the device with three microbenchmark kernels. All kernels multiply in f32 whatever the
 //! weight format, so the three multiply-add rates are the same.
 
 use crate::base::clock::now_us;
@@ -9,14 +9,16 @@ use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
 use crate::device::webgpu::uniforms::{Uniforms, uniforms};
 use crate::ops::device::Ceilings;
 
-/// Workgroups of both kernels: enough threads for the largest device.
+/// Workgroups of the kernels: enough threads for the largest device.
 const WORKGROUPS: usize = 4096;
 const N_THREADS: usize = THREADS * WORKGROUPS;
-/// Bytes of a buffer that is read; capped by the largest binding.
-const READ_BYTES: u64 = 128 << 20;
-/// Buffers that are read in turn. The largest cache of a graphics card has about 100 MB: of one buffer it would keep
-/// the most, of four it keeps what is not needed next.
-const READ_BUFFERS: u32 = 4;
+/// Bytes of a buffer; capped by the largest binding.
+const BUFFER_BYTES: u64 = 128 << 20;
+/// Buffers that are read, or copied to each other, in turn. The largest cache of a graphics card has about 100 MB: of
+/// one buffer it would keep the most, of four it keeps what is not needed next.
+const BUFFERS: usize = 4;
+/// Calls of a measurement of memory, at least: together they transfer 1 GB or more.
+const LEAST_CALLS: u32 = 8;
 /// Multiply-adds per step of `peak_f32`.
 const STEP_MACS: usize = 64;
 /// Minimum time of a measurement, so that submission and readback take a small part of it.
@@ -34,8 +36,8 @@ uniforms! {
 }
 
 uniforms! {
-    pub struct PeakReadParams {
-        /// Vectors of four elements in the buffer.
+    pub struct PeakMemoryParams {
+        /// Vectors of four elements in a buffer.
         n_fours: usize,
     }
 }
@@ -45,26 +47,15 @@ uniforms! {
 /// # Errors
 /// The device's own failure.
 pub async fn measure(be: &mut WebGpu) -> Result<Ceilings> {
-    let bytes = READ_BYTES.min(be.facts.max_binding_bytes);
-    let mut x = Vec::new();
-    for _ in 0..READ_BUFFERS {
-        x.push(be.recorder.create(bytes)); // [n_fours, 4]
-    }
+    let bytes = BUFFER_BYTES.min(be.facts.max_binding_bytes);
+    let x: [DeviceBuffer; BUFFERS] = std::array::from_fn(|_| be.recorder.create(bytes)); // [n_fours, 4]
     let y = be.recorder.create(4 * N_THREADS as u64); // [threads]
 
-    let read = PeakReadParams {
-        n_fours: (bytes / 16) as usize,
-    };
-    let reads: Vec<[&DeviceBuffer; 2]> = x.iter().map(|x| [x, &y]).collect();
-    let reads: Vec<&[&DeviceBuffer]> = reads.iter().map(|buffers| &buffers[..]).collect();
-    let mut calls = READ_BUFFERS;
-    while time_us(be, Kernel::PeakRead, &reads, &read, calls).await? < MIN_US {
-        calls *= 2;
-    }
-    let mut read_us = f64::INFINITY;
-    for _ in 0..ROUNDS {
-        read_us = read_us.min(time_us(be, Kernel::PeakRead, &reads, &read, calls).await?);
-    }
+    let reads: [[&DeviceBuffer; 2]; BUFFERS] = std::array::from_fn(|i| [&x[i], &y]);
+    let read_bytes_per_us = memory_rate(be, Kernel::PeakRead, &reads, bytes).await?;
+    let copies: [[&DeviceBuffer; 2]; BUFFERS] =
+        std::array::from_fn(|i| [&x[i], &x[(i + 1) % BUFFERS]]);
+    let copied_bytes_per_us = memory_rate(be, Kernel::PeakCopy, &copies, bytes).await?;
 
     // Start with few steps: on a slow device the driver may kill a dispatch that takes too long.
     let mut peak = PeakF32Params { n_steps: 1 };
@@ -82,8 +73,31 @@ pub async fn measure(be: &mut WebGpu) -> Result<Ceilings> {
         int8_gmacs_per_s: gmacs_per_s,
         int16_gmacs_per_s: gmacs_per_s,
         f32_gmacs_per_s: gmacs_per_s,
-        read_gb_per_s: bytes as f64 * f64::from(calls) / read_us / 1e3,
+        read_gb_per_s: read_bytes_per_us / 1e3,
+        copy_gb_per_s: Some(2.0 * copied_bytes_per_us / 1e3),
     })
+}
+
+/// The highest rate at which `kernel` goes through `bytes` per call, in bytes per microsecond.
+async fn memory_rate(
+    be: &mut WebGpu,
+    kernel: Kernel,
+    buffers: &[[&DeviceBuffer; 2]],
+    bytes: u64,
+) -> Result<f64> {
+    let params = PeakMemoryParams {
+        n_fours: (bytes / 16) as usize,
+    };
+    let buffers: Vec<&[&DeviceBuffer]> = buffers.iter().map(|pair| &pair[..]).collect();
+    let mut calls = LEAST_CALLS;
+    while time_us(be, kernel, &buffers, &params, calls).await? < MIN_US {
+        calls *= 2;
+    }
+    let mut least_us = f64::INFINITY;
+    for _ in 0..ROUNDS {
+        least_us = least_us.min(time_us(be, kernel, &buffers, &params, calls).await?);
+    }
+    Ok(bytes as f64 * f64::from(calls) / least_us)
 }
 
 /// Time of `calls` consecutive dispatches, each on the next of `buffers`.

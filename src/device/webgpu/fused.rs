@@ -7,10 +7,11 @@ use crate::base::quant::{BLOCK, WeightFormat};
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::attention::MAX_HEAD_DIM;
 use crate::device::webgpu::elementwise::RopeTable;
-use crate::device::webgpu::kernels::{ByFormat, Constant, Kernel, THREADS, constants, per_number};
-use crate::device::webgpu::linear::{ADD_TO_Y, FOUR, ONE_ROWS, SHORT_ROW_BYTES};
+use crate::device::webgpu::kernels::{ByFormat, Constant, THREADS, constants, per_number};
+use crate::device::webgpu::linear::{ADD_TO_Y, FOUR, SHORT_ROW_BYTES};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
+use crate::device::webgpu::variants::{ChosenVariants, Form};
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
 use crate::ops::device::{KvFormat, Linear};
 use crate::ops::fused::{AppendStep, GeluStep, InProj, NormLinears, RowInput};
@@ -18,19 +19,12 @@ use crate::ops::fused::{AppendStep, GeluStep, InProj, NormLinears, RowInput};
 /// Means of a norm for which there are kernels; no published model has more.
 const MAX_NORM_GROUPS: usize = 2;
 
-/// `form![N]`, `form![N, ROWS = …]`: the constants of a kernel for a norm with N means.
-macro_rules! form {
-    ($groups:expr $(, $name:ident = $value:expr)*) => {
-        &constants![BLOCK, GROUP, ADD_TO_Y, NORM_GROUPS = $groups $(, $name = $value)*]
-    };
-}
-
+/// Constants of the kernels for a norm with one mean and with two; those for long rows have variants with the others.
+pub const ROW_NORM: &[Constant] = &constants![BLOCK, GROUP, ADD_TO_Y, NORM_GROUPS = 1];
+pub const ROW_NORM_TWO: &[Constant] =
+    &constants![BLOCK, GROUP, ADD_TO_Y, NORM_GROUPS = MAX_NORM_GROUPS];
 pub const GELU_STEP: &[Constant] = &constants![BLOCK, GROUP];
 pub const APPEND: &[Constant] = &constants![BLOCK, GROUP, MAX_HEAD_DIM];
-pub const NORM_SHORT: &[Constant] = form![1];
-pub const NORM_TWO_SHORT: &[Constant] = form![MAX_NORM_GROUPS];
-pub const NORM_ONE: &[Constant] = form![1, ROWS = ONE_ROWS, TOKENS = 1];
-pub const NORM_TWO_ONE: &[Constant] = form![MAX_NORM_GROUPS, ROWS = ONE_ROWS, TOKENS = 1];
 
 uniforms! {
     pub struct NormLinearsParams {
@@ -112,7 +106,7 @@ const IN_PROJ: Forms = Forms {
     short: ByFormat::IN_PROJ_SHORT,
 };
 /// By number of means.
-const NORM: [Forms; MAX_NORM_GROUPS] = [
+const NORM_LINEARS: [Forms; MAX_NORM_GROUPS] = [
     Forms {
         one: ByFormat::NORM_ONE,
         short: ByFormat::NORM_SHORT,
@@ -135,19 +129,19 @@ const NORM_PAIR: Forms = Forms {
 
 impl Forms {
     /// The kernel for `weight`, and the number of rows per workgroup.
-    fn of(&self, weight: &WebGpuWeight) -> (Kernel, usize) {
-        let (form, rows) = if weight.row_bytes() <= SHORT_ROW_BYTES {
-            (self.short, THREADS)
-        } else {
-            (self.one, ONE_ROWS)
-        };
-        (form.kernel(weight.format), rows)
+    fn of(&self, variants: &ChosenVariants, weight: &WebGpuWeight) -> (Form, usize) {
+        let format = weight.format;
+        if weight.row_bytes() <= SHORT_ROW_BYTES {
+            return (self.short.kernel(format).into(), THREADS);
+        }
+        let form = variants.form(self.one.kernel(format));
+        (form, form.shape().rows)
     }
 }
 
 /// Whether one kernel computes all of `linears`: they are at most two matrices in memory, rows are not padded, each
 /// mean is over whole units, and a second matrix begins in a workgroup of its own.
-pub fn fuses_norm(linears: &[&Linear<WebGpu>], n_norm_groups: usize) -> bool {
+pub fn fuses_norm(be: &WebGpu, linears: &[&Linear<WebGpu>], n_norm_groups: usize) -> bool {
     let Some(first) = linears.first() else {
         return false;
     };
@@ -157,12 +151,16 @@ pub fn fuses_norm(linears: &[&Linear<WebGpu>], n_norm_groups: usize) -> bool {
     } else {
         GROUP
     };
+    let rows = (be.variants)
+        .form(NORM_PAIR.one.kernel(weight.format))
+        .shape()
+        .rows;
     let has_whole_units = (weight.cols).is_multiple_of(n_norm_groups * unit_columns);
     let has_kernel = match linears {
         [_] => n_norm_groups <= MAX_NORM_GROUPS,
         _ => {
             let (first, rest) = linears.split_at(n_adjacent(linears));
-            let begins_workgroup = rest.is_empty() || n_rows(first).is_multiple_of(ONE_ROWS);
+            let begins_workgroup = rest.is_empty() || n_rows(first).is_multiple_of(rows);
             let is_all = n_adjacent(rest) == rest.len();
             n_norm_groups == 1 && begins_workgroup && is_all
         }
@@ -206,12 +204,12 @@ fn n_rows(linears: &[&Linear<WebGpu>]) -> usize {
 
 pub fn in_proj(be: &mut WebGpu, op: InProj<WebGpu>) {
     let weight = &op.in_proj.weight;
-    let (kernel, rows) = IN_PROJ.of(weight);
+    let (form, rows) = IN_PROJ.of(&be.variants, weight);
     op.y.resize(1);
     for part in &weight.parts {
         let place = part.place();
         be.recorder.dispatch(
-            kernel,
+            form,
             &[
                 &place.quants,
                 &place.scales,
@@ -248,11 +246,11 @@ pub fn norm_linears(be: &mut WebGpu, op: NormLinears<WebGpu>) {
 }
 
 fn norm_linear(be: &mut WebGpu, op: &NormLinears<WebGpu>, x: &WebGpuTensor, weight: &WebGpuWeight) {
-    let (kernel, rows) = NORM[op.norm.n_groups - 1].of(weight);
+    let (form, rows) = NORM_LINEARS[op.norm.n_groups - 1].of(&be.variants, weight);
     for part in &weight.parts {
         let place = part.place();
         be.recorder.dispatch(
-            kernel,
+            form,
             &[
                 &place.quants,
                 &place.scales,
@@ -290,7 +288,7 @@ fn norm_matrices(
     } else {
         NORM_PAIR
     };
-    let (kernel, rows) = forms.of(weight);
+    let (form, rows) = forms.of(&be.variants, weight);
     let place = weight.parts[0].place();
     let more = second.first().map(|linear| linear.weight.parts[0].place());
     let more = more.as_ref();
@@ -306,7 +304,7 @@ fn norm_matrices(
     buffers.extend(other_x.map(|x| &x.buffer));
     let n_rows = n_rows(op.linears);
     be.recorder.dispatch(
-        kernel,
+        form,
         &buffers,
         &NormLinearsParams {
             n_tokens: 1,

@@ -3,21 +3,22 @@
 
 use crate::base::quant::WeightFormat;
 use crate::device::webgpu::attention::{ATTENTION, AttentionParams, MergeParams};
-use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakReadParams};
+use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakMemoryParams};
 use crate::device::webgpu::conv1d::Conv1dParams;
 use crate::device::webgpu::elementwise::{ConcatParams, CopyParams, RopeParams, WidthParams};
 use crate::device::webgpu::embed::{EMBED, EmbedParams};
 use crate::device::webgpu::fused::{
-    APPEND, AppendStepParams, GELU_STEP, GeluStepParams, InProjParams, NORM_ONE, NORM_SHORT,
-    NORM_TWO_ONE, NORM_TWO_SHORT, NormLinearsParams,
+    APPEND, AppendStepParams, GELU_STEP, GeluStepParams, InProjParams, NormLinearsParams, ROW_NORM,
+    ROW_NORM_TWO,
 };
 use crate::device::webgpu::kv_cache::AppendKvParams;
-use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC_FEW, VEC_ONE};
+use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC};
 use crate::device::webgpu::norm::{GatedRmsNormParams, NORM, RmsNormParams};
 use crate::device::webgpu::ssm_scan::{DUAL, SCAN, SsmParams};
 use crate::device::webgpu::top::{DRAW, DrawParams, TOP, TopGroupsParams, TopMergeParams};
 use crate::device::webgpu::uniforms::Uniforms;
 use crate::device::webgpu::unroll::unroll;
+use crate::device::webgpu::variants::Form;
 
 /// Threads per workgroup, unless a kernel has a constant of its own.
 pub const THREADS: usize = 64;
@@ -43,7 +44,7 @@ pub struct OptionalFeatures {
 
 /// A fragment that depends on an optional feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Variant {
+enum FeatureFragment {
     Nothing,
     /// How a workgroup sums: by subgroups or by a tree.
     Sum,
@@ -70,7 +71,7 @@ struct Definition {
     /// The storage buffers, bound from 1 on; binding 0 is the uniform block.
     bindings: &'static [Access],
     constants: &'static [Constant],
-    variant: Variant,
+    fragment: FeatureFragment,
     /// The format of the matrix, if there is one.
     weights: Option<WeightFormat>,
     /// Contents of the shader files; the last one has the entry point.
@@ -93,9 +94,9 @@ fn weight_fragments(format: WeightFormat) -> &'static [&'static str] {
 }
 
 macro_rules! kernels {
-    ({$($kernel:ident: $uniforms:ty, $bindings:expr, $constants:expr, $variant:ident, [$($file:literal)+];)+}
+    ({$($kernel:ident: $uniforms:ty, $bindings:expr, $constants:expr, $fragment:ident, [$($file:literal)+];)+}
     by format {$($set:ident = [$f32:ident, $q8:ident, $q4:ident]:
-        $of_uniforms:ty, $of_bindings:expr, $of_constants:expr, $of_variant:ident, [$($of_file:literal)+];)+}) => {
+        $of_uniforms:ty, $of_bindings:expr, $of_constants:expr, $of_fragment:ident, [$($of_file:literal)+];)+}) => {
         /// A compute shader.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Kernel {
@@ -115,7 +116,7 @@ macro_rules! kernels {
                         uniforms: <$uniforms>::wgsl,
                         bindings: &$bindings,
                         constants: $constants,
-                        variant: Variant::$variant,
+                        fragment: FeatureFragment::$fragment,
                         weights: None,
                         files: &[$(include_str!(concat!("shaders/", $file, ".wgsl"))),+],
                     },)+
@@ -123,7 +124,7 @@ macro_rules! kernels {
                         uniforms: <$of_uniforms>::wgsl,
                         bindings: &$of_bindings,
                         constants: $of_constants,
-                        variant: Variant::$of_variant,
+                        fragment: FeatureFragment::$of_fragment,
                         weights: Some(match self {
                             Kernel::$f32 => WeightFormat::F32,
                             Kernel::$q8 => WeightFormat::Q8,
@@ -159,7 +160,7 @@ const LINEAR: [Access; 5] = [Read, Read, Read, Write, Read];
 const PAIR: [Access; 7] = [Read, Read, Read, Write, Read, Read, Read];
 
 kernels! {{
-    // kernel: uniform block, bindings, constants, variant, files below `shaders/`
+    // kernel: uniform block, bindings, constants, fragment by feature, files below `shaders/`
     Add: WidthParams, [Read, Read, Write], &[], Nothing, ["elementwise/add"];
     AppendKvF32: AppendKvParams, APPEND_KV, &[], Nothing,
         ["shared/kv_f32" "shared/append_kv" "shared/append_kv_f32" "attention/append_kv"];
@@ -178,8 +179,9 @@ kernels! {{
     GatedRmsNorm: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm"];
     GatedRmsNormAny: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm_any"];
     GeluMul: WidthParams, [Read, Write], &[], Nothing, ["shared/activations" "elementwise/gelu_mul"];
+    PeakCopy: PeakMemoryParams, [Read, Write], &[], Nothing, ["ceilings/peak_copy"];
     PeakF32: PeakF32Params, [Write], PEAK_F32, Nothing, ["ceilings/peak_f32"];
-    PeakRead: PeakReadParams, [Read, Write], &[], Nothing, ["ceilings/peak_read"];
+    PeakRead: PeakMemoryParams, [Read, Write], &[], Nothing, ["ceilings/peak_read"];
     RmsNorm: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm"];
     RmsNormAny: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm_any"];
     Rope: RopeParams, [Read, Write, Write], &[], Nothing, ["elementwise/rope"];
@@ -209,41 +211,41 @@ kernels! {{
     EMBED = [EmbedF32, EmbedQ8, EmbedQ4]: EmbedParams, EMBEDDING, EMBED, Nothing, ["shared/matrix" "embed/embed"];
     GELU_STEP = [GeluStepF32, GeluStepQ8, GeluStepQ4]: GeluStepParams, GELU, GELU_STEP, Nothing,
         ["shared/activations" "shared/matrix" "shared/linear" "linear/adapter" "elementwise/gelu_step"];
-    IN_PROJ_ONE = [InProjOneF32, InProjOneQ8, InProjOneQ4]: InProjParams, IN_PROJ, NORM_ONE, Sum,
+    IN_PROJ_ONE = [InProjOneF32, InProjOneQ8, InProjOneQ4]: InProjParams, IN_PROJ, ROW_NORM, Sum,
         ["shared/activations" "shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed"
             "linear/finish_conv1d" "linear/vec"];
-    IN_PROJ_SHORT = [InProjShortF32, InProjShortQ8, InProjShortQ4]: InProjParams, IN_PROJ, NORM_SHORT, Nothing,
+    IN_PROJ_SHORT = [InProjShortF32, InProjShortQ8, InProjShortQ4]: InProjParams, IN_PROJ, ROW_NORM, Nothing,
         ["shared/activations" "shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed"
             "linear/finish_conv1d" "linear/short"];
-    LINEAR_FEW = [LinearFewF32, LinearFewQ8, LinearFewQ4]: LinearParams, LINEAR, VEC_FEW, Sum,
+    LINEAR_FEW = [LinearFewF32, LinearFewQ8, LinearFewQ4]: LinearParams, LINEAR, VEC, Sum,
         ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/vec"];
     LINEAR_MAT = [LinearMatF32, LinearMatQ8, LinearMatQ4]: LinearParams, LINEAR, MAT, Tile,
         ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/mat"];
-    LINEAR_ONE = [LinearOneF32, LinearOneQ8, LinearOneQ4]: LinearParams, LINEAR, VEC_ONE, Sum,
+    LINEAR_ONE = [LinearOneF32, LinearOneQ8, LinearOneQ4]: LinearParams, LINEAR, VEC, Sum,
         ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/vec"];
     LINEAR_SHORT = [LinearShortF32, LinearShortQ8, LinearShortQ4]: LinearParams, LINEAR, SHORT, Nothing,
         ["shared/matrix" "shared/linear" "linear/input" "linear/finish" "linear/short"];
-    NORM_CONCAT_ONE = [NormConcatOneF32, NormConcatOneQ8, NormConcatOneQ4]: NormLinearsParams, CONCAT, NORM_ONE, Sum,
+    NORM_CONCAT_ONE = [NormConcatOneF32, NormConcatOneQ8, NormConcatOneQ4]: NormLinearsParams, CONCAT, ROW_NORM, Sum,
         ["shared/two_matrices" "shared/linear" "linear/x_concat" "linear/input_normed" "linear/finish_row"
             "linear/vec"];
     NORM_CONCAT_SHORT = [NormConcatShortF32, NormConcatShortQ8, NormConcatShortQ4]:
-        NormLinearsParams, CONCAT, NORM_SHORT, Nothing,
+        NormLinearsParams, CONCAT, ROW_NORM, Nothing,
         ["shared/two_matrices" "shared/linear" "linear/x_concat" "linear/input_normed" "linear/finish_row"
             "linear/short"];
-    NORM_ONE = [NormOneF32, NormOneQ8, NormOneQ4]: NormLinearsParams, LINEAR, NORM_ONE, Sum,
+    NORM_ONE = [NormOneF32, NormOneQ8, NormOneQ4]: NormLinearsParams, LINEAR, ROW_NORM, Sum,
         ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/vec"];
-    NORM_PAIR_ONE = [NormPairOneF32, NormPairOneQ8, NormPairOneQ4]: NormLinearsParams, PAIR, NORM_ONE, Sum,
+    NORM_PAIR_ONE = [NormPairOneF32, NormPairOneQ8, NormPairOneQ4]: NormLinearsParams, PAIR, ROW_NORM, Sum,
         ["shared/two_matrices" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/vec"];
     NORM_PAIR_SHORT = [NormPairShortF32, NormPairShortQ8, NormPairShortQ4]:
-        NormLinearsParams, PAIR, NORM_SHORT, Nothing,
+        NormLinearsParams, PAIR, ROW_NORM, Nothing,
         ["shared/two_matrices" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row"
             "linear/short"];
-    NORM_SHORT = [NormShortF32, NormShortQ8, NormShortQ4]: NormLinearsParams, LINEAR, NORM_SHORT, Nothing,
+    NORM_SHORT = [NormShortF32, NormShortQ8, NormShortQ4]: NormLinearsParams, LINEAR, ROW_NORM, Nothing,
         ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/short"];
-    NORM_TWO_ONE = [NormTwoOneF32, NormTwoOneQ8, NormTwoOneQ4]: NormLinearsParams, LINEAR, NORM_TWO_ONE, Sum,
+    NORM_TWO_ONE = [NormTwoOneF32, NormTwoOneQ8, NormTwoOneQ4]: NormLinearsParams, LINEAR, ROW_NORM_TWO, Sum,
         ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/vec"];
     NORM_TWO_SHORT = [NormTwoShortF32, NormTwoShortQ8, NormTwoShortQ4]:
-        NormLinearsParams, LINEAR, NORM_TWO_SHORT, Nothing,
+        NormLinearsParams, LINEAR, ROW_NORM_TWO, Nothing,
         ["shared/matrix" "shared/linear" "linear/x_row" "linear/input_normed" "linear/finish_row" "linear/short"];
 }}
 
@@ -253,21 +255,21 @@ const ENABLE_SUBGROUPS: &str = "";
 #[cfg(target_arch = "wasm32")]
 const ENABLE_SUBGROUPS: &str = "enable subgroups;\n";
 
-impl Variant {
+impl FeatureFragment {
     /// The directive that must open the shader, and the fragment.
     fn text(self, features: OptionalFeatures) -> (&'static str, &'static str) {
         match self {
-            Variant::Nothing => ("", ""),
-            Variant::Sum if features.subgroups => (
+            FeatureFragment::Nothing => ("", ""),
+            FeatureFragment::Sum if features.subgroups => (
                 ENABLE_SUBGROUPS,
                 include_str!("shaders/shared/sum_subgroups.wgsl"),
             ),
-            Variant::Sum => ("", include_str!("shaders/shared/sum_tree.wgsl")),
-            Variant::Tile if features.f16 => (
+            FeatureFragment::Sum => ("", include_str!("shaders/shared/sum_tree.wgsl")),
+            FeatureFragment::Tile if features.f16 => (
                 "enable f16;\n",
                 include_str!("shaders/shared/tile_f16.wgsl"),
             ),
-            Variant::Tile => ("", include_str!("shaders/shared/tile_f32.wgsl")),
+            FeatureFragment::Tile => ("", include_str!("shaders/shared/tile_f32.wgsl")),
         }
     }
 }
@@ -278,9 +280,25 @@ impl Kernel {
         self.definition().bindings
     }
 
-    /// Like [`Kernel::source`], for tests: kernels that use a feature in `wrong` compute wrong results.
-    pub fn source_with_faults(self, features: OptionalFeatures, wrong: OptionalFeatures) -> String {
+    /// The format of the matrix, if there is one.
+    pub fn weights(self) -> Option<WeightFormat> {
+        self.definition().weights
+    }
+}
+
+impl Form {
+    /// Like [`Form::source`], for tests: kernels that use a feature in `wrong` compute wrong results, and so does any
+    /// linear layer if `is_wrong`.
+    pub fn source_with_faults(
+        self,
+        features: OptionalFeatures,
+        wrong: OptionalFeatures,
+        is_wrong: bool,
+    ) -> String {
         let mut source = self.source(features);
+        if is_wrong {
+            source = source.replace("fma(a.w,", "fma(2.0 * a.w,");
+        }
         if wrong.subgroups {
             source = source.replace("subgroupAdd(own[", "(own[");
         }
@@ -290,38 +308,46 @@ impl Kernel {
         source
     }
 
-    /// The shader's whole text for a device.
+    /// The shader for a device.
     pub fn source(self, features: OptionalFeatures) -> String {
+        unroll(&self.text(features))
+    }
+
+    /// The shader before its marked loops are unrolled.
+    pub fn text(self, features: OptionalFeatures) -> String {
         let Definition {
             uniforms,
             constants,
-            variant,
+            fragment,
             weights,
             files,
             ..
-        } = self.definition();
-        let (directive, fragment) = variant.text(OptionalFeatures {
+        } = self.kernel.definition();
+        let (directive, fragment) = fragment.text(OptionalFeatures {
             // Only for quants: they are small integers, which f16 represents exactly.
             f16: features.f16 && weights != Some(WeightFormat::F32),
             ..features
         });
         let weights = weights.map_or(String::new(), |format| weight_fragments(format).concat());
-        let has_threads = constants.iter().any(|(name, _)| *name == "THREADS");
-        let threads = (!has_threads).then_some(&("THREADS", THREADS));
-        let all_constants = threads.into_iter().chain(constants);
-        let constants: String = all_constants
+        let mut constants = [constants, &self.constants()].concat();
+        if !constants.iter().any(|(name, _)| *name == "THREADS") {
+            constants.push(("THREADS", THREADS));
+        }
+        let constants: String = constants
+            .iter()
             .map(|(name, value)| format!("const {name}: u32 = {value};\n"))
             .collect();
         let params = uniforms() + "@group(0) @binding(0) var<uniform> params: Params;\n";
-        let text = [
+        [
             directive,
             &constants,
             &params,
             fragment,
             &weights,
+            self.fragment(),
             &files.concat(),
-        ];
-        unroll(&text.concat())
+        ]
+        .concat()
     }
 }
 
@@ -329,6 +355,10 @@ impl ByFormat {
     pub fn kernel(self, format: WeightFormat) -> Kernel {
         let at = WeightFormat::ALL.iter().position(|one| *one == format);
         self.0[at.expect("all formats are listed")]
+    }
+
+    pub fn contains(self, kernel: Kernel) -> bool {
+        self.0.contains(&kernel)
     }
 }
 
@@ -359,11 +389,17 @@ mod tests {
         },
     ];
 
+    /// Every kernel in every variant.
+    fn forms() -> impl Iterator<Item = Form> {
+        Kernel::ALL.iter().flat_map(|kernel| kernel.forms())
+    }
+
     #[test]
     fn every_kernel_is_valid_wgsl_and_binds_what_the_table_says() {
-        for &kernel in Kernel::ALL {
+        for form in forms() {
+            let kernel = form.kernel;
             for features in ALL_FEATURES {
-                let source = kernel.source(features);
+                let source = form.source(features);
                 let module = wgpu::naga::front::wgsl::parse_str(&source).unwrap_or_else(|error| {
                     panic!("{kernel:?}: {}", error.emit_to_string(&source))
                 });
@@ -397,8 +433,8 @@ mod tests {
             ..OptionalFeatures::default()
         };
         let mut n_kernels = 0;
-        for kernel in Kernel::ALL {
-            let source = kernel.source(subgroups);
+        for form in forms() {
+            let (kernel, source) = (form.kernel, form.source(subgroups));
             let code = source
                 .lines()
                 .filter(|line| !line.trim_start().starts_with("//"));
@@ -414,11 +450,33 @@ mod tests {
     }
 
     #[test]
+    fn the_workgroup_memory_of_a_tile_is_what_its_variables_take() {
+        let mut n_forms = 0;
+        for form in forms().filter(|form| form.variant().is_some()) {
+            for features in ALL_FEATURES {
+                let module = wgpu::naga::front::wgsl::parse_str(&form.source(features)).unwrap();
+                let is_tile = |variable: &&wgpu::naga::GlobalVariable| {
+                    variable.space == AddressSpace::WorkGroup
+                        && (variable.name.as_deref()).is_some_and(|name| name.ends_with("_tile"))
+                };
+                let variables = module.global_variables.iter().map(|(_, variable)| variable);
+                let bytes = variables
+                    .filter(is_tile)
+                    .map(|variable| module.types[variable.ty].inner.size(module.to_ctx()))
+                    .sum::<u32>();
+                assert_eq!(bytes as usize, form.tile_bytes(features), "{form:?}");
+                n_forms += usize::from(bytes > 0);
+            }
+        }
+        assert!(n_forms >= 3 * ALL_FEATURES.len());
+    }
+
+    #[test]
     fn every_storage_binding_states_its_shape() {
-        for kernel in Kernel::ALL {
-            for line in kernel.source(OptionalFeatures::default()).lines() {
+        for form in forms() {
+            for line in form.source(OptionalFeatures::default()).lines() {
                 if line.contains("var<storage") {
-                    assert!(line.contains("; // ["), "{kernel:?}: {line}");
+                    assert!(line.contains("; // ["), "{form:?}: {line}");
                 }
             }
         }

@@ -5,23 +5,19 @@ use crate::base::quant::BLOCK;
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
 use crate::device::webgpu::elementwise::{copy, copy_rows};
-use crate::device::webgpu::kernels::{ByFormat, Constant, Kernel, THREADS, constants};
+use crate::device::webgpu::kernels::{ByFormat, Constant, THREADS, constants};
 use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::{Region, WebGpuTensor};
 use crate::device::webgpu::uniforms::uniforms;
+use crate::device::webgpu::variants::{ChosenVariants, Form};
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
 use crate::ops::device::Linear;
 
-/// Rows per workgroup of `linear/vec.wgsl` for one token: several, so that each loaded element of x is multiplied with
-/// several weights.
-pub const ONE_ROWS: usize = 8;
-/// Rows per workgroup for a few tokens, and the largest number of such tokens. They share one read of the weights.
-const FEW_ROWS: usize = 4;
-const FEW_TOKENS: usize = 4;
-/// Rows and tokens per workgroup of `linear/mat.wgsl`.
-const MAT_ROWS: usize = 64;
-const MAT_TOKENS: usize = 32;
-/// With a few tokens, rows of up to this many bytes get one thread each: a workgroup per row would be mostly idle.
+/// Up to this many tokens the first variant of `linear/mat.wgsl` is used: larger tiles would be mostly empty.
+const SMALL_MAT_TOKENS: usize = 32;
+/// With up to this many tokens, short rows get one thread each: a workgroup per row would be mostly idle.
+const SHORT_TOKENS: usize = 4;
+/// A row of up to this many bytes is short.
 pub const SHORT_ROW_BYTES: usize = 256;
 /// Bits of [`LinearParams::flags`].
 const ADD_BIAS: usize = 1;
@@ -30,33 +26,10 @@ pub const ADD_TO_Y: usize = 2;
 pub const FOUR: usize = 4;
 
 pub const SHORT: &[Constant] = &constants![BLOCK, GROUP, ADD_BIAS, ADD_TO_Y, CHECKS_X = 1];
-pub const VEC_ONE: &[Constant] = &constants![
-    BLOCK,
-    GROUP,
-    ADD_BIAS,
-    ADD_TO_Y,
-    CHECKS_X = 0,
-    ROWS = ONE_ROWS,
-    TOKENS = 1
-];
-pub const VEC_FEW: &[Constant] = &constants![
-    BLOCK,
-    GROUP,
-    ADD_BIAS,
-    ADD_TO_Y,
-    CHECKS_X = 0,
-    ROWS = FEW_ROWS,
-    TOKENS = FEW_TOKENS
-];
-pub const MAT: &[Constant] = &constants![
-    BLOCK,
-    GROUP,
-    ADD_BIAS,
-    ADD_TO_Y,
-    CHECKS_X = 1,
-    ROWS = MAT_ROWS,
-    TOKENS = MAT_TOKENS
-];
+/// Variants have the other constants.
+pub const VEC: &[Constant] = &constants![BLOCK, GROUP, ADD_BIAS, ADD_TO_Y, CHECKS_X = 0];
+/// Likewise.
+pub const MAT: &[Constant] = SHORT;
 
 uniforms! {
     pub struct LinearParams {
@@ -107,7 +80,7 @@ pub fn linear_impl(
         None => (&be.dummy, 0),
     };
     let add_flag = if add_to_y { ADD_TO_Y } else { 0 };
-    let tile = Tile::of(weight, x.rows);
+    let tile = Tile::of(&be.variants, weight, x.rows);
     let x_cols = tile.x_cols;
     let x_buffer = if x_cols == x.cols {
         &x.buffer
@@ -117,7 +90,7 @@ pub fn linear_impl(
     for part in &weight.parts {
         let place = part.place();
         be.recorder.dispatch(
-            tile.kernel,
+            tile.form,
             &[&place.quants, &place.scales, x_buffer, &y.buffer, bias],
             &LinearParams {
                 n_tokens: x.rows,
@@ -140,7 +113,7 @@ pub fn linear_impl(
 
 /// A kernel, and the part of y computed by one of its workgroups.
 struct Tile {
-    kernel: Kernel,
+    form: Form,
     rows: usize,
     tokens: usize,
     /// Columns to which rows of x are padded.
@@ -148,22 +121,38 @@ struct Tile {
 }
 
 impl Tile {
-    /// The fastest kernel for `weight` and `n_tokens` tokens.
-    fn of(weight: &WebGpuWeight, n_tokens: usize) -> Tile {
+    /// The kernel for `weight` and `n_tokens` tokens, in the variant that the device has chosen.
+    fn of(variants: &ChosenVariants, weight: &WebGpuWeight, n_tokens: usize) -> Tile {
         let fours = weight.cols.next_multiple_of(FOUR);
         let groups = weight.n_groups * GROUP;
-        let (kernels, rows, tokens, x_cols) = match n_tokens {
-            ..=FEW_TOKENS if weight.row_bytes() <= SHORT_ROW_BYTES => {
-                (ByFormat::LINEAR_SHORT, THREADS, 1, fours)
+        if n_tokens <= SHORT_TOKENS && weight.row_bytes() <= SHORT_ROW_BYTES {
+            return Tile {
+                form: ByFormat::LINEAR_SHORT.kernel(weight.format).into(),
+                rows: THREADS,
+                tokens: 1,
+                x_cols: fours,
+            };
+        }
+        let form = |kernels: ByFormat| variants.form(kernels.kernel(weight.format));
+        for form in [form(ByFormat::LINEAR_ONE), form(ByFormat::LINEAR_FEW)] {
+            if n_tokens <= form.shape().most_tokens {
+                return Tile::varied(form, groups);
             }
-            1 => (ByFormat::LINEAR_ONE, ONE_ROWS, 1, groups),
-            2..=FEW_TOKENS => (ByFormat::LINEAR_FEW, FEW_ROWS, FEW_TOKENS, groups),
-            _ => (ByFormat::LINEAR_MAT, MAT_ROWS, MAT_TOKENS, fours),
-        };
+        }
+        match n_tokens {
+            ..=SMALL_MAT_TOKENS => {
+                let first = ByFormat::LINEAR_MAT.kernel(weight.format);
+                Tile::varied(first.into(), fours)
+            }
+            _ => Tile::varied(form(ByFormat::LINEAR_MAT), fours),
+        }
+    }
+
+    fn varied(form: Form, x_cols: usize) -> Tile {
         Tile {
-            kernel: kernels.kernel(weight.format),
-            rows,
-            tokens,
+            form,
+            rows: form.shape().rows,
+            tokens: form.shape().tokens,
             x_cols,
         }
     }

@@ -25,13 +25,14 @@ mod timers;
 mod top;
 mod uniforms;
 mod unroll;
+mod variants;
 mod weight;
 
 use crate::base::error::Result;
 use crate::base::quant::WeightFormat;
 use crate::ops::device::{
-    AttentionShape, Ceilings, Cols, Conv1d, Device, Draw, GatedNorm, KvCache, KvFormat, Linear,
-    ModelSizes, Norm, Rope, Ssm, SsmInput,
+    AttentionShape, Ceilings, Cols, Conv1d, Device, Draw, GatedNorm, KernelChoice, KvCache,
+    KvFormat, Linear, ModelSizes, Norm, Rope, Ssm, SsmInput,
 };
 use crate::ops::fused::FusedOp;
 use crate::ops::trace::{SpanId, SpanTime};
@@ -45,6 +46,8 @@ pub use recorder::Counts;
 use recorder::Recorder;
 use ssm_scan::DualScratch;
 pub use tensor::WebGpuTensor;
+pub use variants::TunedOp;
+use variants::{ChosenVariants, Form};
 pub use weight::{ArrivingWeight, WebGpuWeight};
 
 /// Splits bytes into pieces and calls the body with each index and piece; see [`Device::for_each_piece`].
@@ -56,6 +59,8 @@ pub struct WebGpu {
     recorder: Recorder,
     options: AdapterOptions,
     facts: AdapterFacts,
+    variants: ChosenVariants,
+    kernel_choices: Vec<KernelChoice>,
     /// Bound where an op has no buffer for a binding.
     dummy: DeviceBuffer,
     /// The same for a binding that is written: a dispatch may not bind one buffer for reading and for writing.
@@ -91,6 +96,8 @@ impl WebGpu {
             recorder,
             options,
             facts,
+            variants: ChosenVariants::default(),
+            kernel_choices: Vec::new(),
             span_times: Vec::new(),
         })
     }
@@ -115,6 +122,63 @@ impl WebGpu {
     /// The device's own failure.
     pub async fn ceilings(&mut self) -> Result<Ceilings> {
         ceilings::measure(self).await
+    }
+
+    /// The names of the variants of `op` that this device can run, with their indices.
+    pub fn variants(&self, op: TunedOp, format: WeightFormat) -> Vec<(u8, &'static str)> {
+        let (features, most_bytes) = (self.facts.features(), self.facts.max_workgroup_bytes);
+        let fits = |form: Form| form.is_available(features, most_bytes);
+        let variants = (0..).zip(op.variants());
+        let fitting = variants.filter(|(variant, _)| op.forms(format, *variant).all(fits));
+        fitting
+            .map(|(variant, found)| (variant, found.name))
+            .collect()
+    }
+
+    /// From now on `op` alone is computed by this variant, one of [`WebGpu::variants`]. False if the device does not
+    /// compile it; it then goes on as before.
+    pub async fn try_variant(&mut self, op: TunedOp, format: WeightFormat, variant: u8) -> bool {
+        let form = op
+            .forms(format, variant)
+            .next()
+            .expect("the op is the first");
+        let is_accepted = self.recorder.try_compile(form).await;
+        if is_accepted {
+            self.variants.choose(form);
+        }
+        is_accepted
+    }
+
+    /// From now on `op` and all that is fused with it are computed by this variant; as [`WebGpu::try_variant`].
+    pub async fn use_variant(&mut self, op: TunedOp, format: WeightFormat, variant: u8) -> bool {
+        for form in op.forms(format, variant) {
+            if !self.recorder.try_compile(form).await {
+                return false;
+            }
+        }
+        op.forms(format, variant)
+            .for_each(|form| self.variants.choose(form));
+        true
+    }
+
+    /// From now on every op is computed by its first variant.
+    pub fn forget_variants(&mut self) {
+        self.variants = ChosenVariants::default();
+        self.kernel_choices.clear();
+    }
+
+    /// What the latest trial has chosen.
+    pub fn kernel_choices(&self) -> &[KernelChoice] {
+        &self.kernel_choices
+    }
+
+    pub fn note_kernel_choices(&mut self, choices: &[KernelChoice]) {
+        self.kernel_choices = choices.to_vec();
+    }
+
+    /// A name for the text of the kernels that have variants.
+    pub fn shader_version(&self) -> String {
+        variants::shader_version()
     }
 
     pub fn counts(&self) -> Counts {
@@ -313,7 +377,7 @@ impl Device for WebGpu {
     }
 
     fn fuses_norm(&self, linears: &[&Linear<WebGpu>], n_groups: usize) -> bool {
-        fused::fuses_norm(linears, n_groups)
+        fused::fuses_norm(self, linears, n_groups)
     }
 
     fn fuses_adapters(&self, seconds: &[&Linear<WebGpu>]) -> bool {

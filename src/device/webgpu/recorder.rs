@@ -12,11 +12,12 @@ use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::device::webgpu::adapter::{Faults, OpenDevice};
 use crate::device::webgpu::buffer::{BufferAllocator, DeviceBuffer};
-use crate::device::webgpu::kernels::{Access, Kernel, OptionalFeatures};
+use crate::device::webgpu::kernels::{Access, OptionalFeatures};
 use crate::device::webgpu::pacer::Pacer;
 use crate::device::webgpu::readback::{Readback, wait};
 use crate::device::webgpu::timers::Timers;
 use crate::device::webgpu::uniforms::Uniforms;
+use crate::device::webgpu::variants::Form;
 use crate::ops::trace::{SpanId, SpanTime};
 
 /// Distance of two uniform blocks: the alignment of dynamic offsets that every device supports.
@@ -36,12 +37,12 @@ struct CompiledKernel {
     layout: wgpu::BindGroupLayout,
 }
 
-/// A kernel and the ids of its buffers, padded with `u32::MAX`.
-type BindGroupKey = (Kernel, [u32; MAX_BINDINGS]);
+/// A form of a kernel and the ids of its buffers, padded with `u32::MAX`.
+type BindGroupKey = (Form, [u32; MAX_BINDINGS]);
 
 enum Command {
     Dispatch {
-        kernel: Kernel,
+        form: Form,
         bind_group: wgpu::BindGroup,
         uniform_offset: u32,
         workgroups: [u32; 3],
@@ -68,7 +69,8 @@ pub struct Recorder {
     allocator: BufferAllocator,
     features: OptionalFeatures,
     wrong_features: OptionalFeatures,
-    pipelines: [Option<CompiledKernel>; Kernel::ALL.len()],
+    wrong_variants: bool,
+    pipelines: HashMap<Form, CompiledKernel>,
     bind_groups: HashMap<BindGroupKey, wgpu::BindGroup>,
     commands: Vec<Command>,
     uniforms: Vec<u8>,
@@ -90,6 +92,7 @@ impl Recorder {
             faults,
             facts,
             wrong_features,
+            wrong_variants,
         } = open;
         let uniform_buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
@@ -103,12 +106,10 @@ impl Recorder {
             queue,
             faults,
             allocator: BufferAllocator::default(),
-            features: OptionalFeatures {
-                subgroups: facts.subgroups,
-                f16: facts.f16,
-            },
+            features: facts.features(),
             wrong_features,
-            pipelines: [const { None }; Kernel::ALL.len()],
+            wrong_variants,
+            pipelines: HashMap::new(),
             bind_groups: HashMap::new(),
             commands: Vec::new(),
             uniforms: Vec::new(),
@@ -196,18 +197,19 @@ impl Recorder {
         self.commands.push(Command::Clear(buffer.buffer.clone()));
     }
 
-    /// Records a dispatch of `kernel` on `buffers`, in the order of its bindings. `uniforms` has the type that the
+    /// Records a dispatch of a kernel on `buffers`, in the order of its bindings. `uniforms` has the type that the
     /// kernel's table entry names.
     pub fn dispatch<U: Uniforms>(
         &mut self,
-        kernel: Kernel,
+        form: impl Into<Form>,
         buffers: &[&DeviceBuffer],
         uniforms: &U,
         workgroups: [usize; 3],
     ) {
+        let form = form.into();
         assert!(
             workgroups.iter().all(|&n| n <= MAX_WORKGROUPS),
-            "{kernel:?} in {workgroups:?} workgroups"
+            "{form:?} in {workgroups:?} workgroups"
         );
         const { assert!(U::BYTES <= UNIFORM_BYTES) };
         let block_bytes = U::BYTES.next_multiple_of(UNIFORM_STEP);
@@ -217,9 +219,9 @@ impl Recorder {
         let start = self.uniforms.len();
         uniforms.append_to(&mut self.uniforms);
         self.uniforms.resize(start + block_bytes, 0);
-        let bind_group = self.bind_group(kernel, buffers);
+        let bind_group = self.bind_group(form, buffers);
         self.commands.push(Command::Dispatch {
-            kernel,
+            form,
             bind_group,
             uniform_offset: start as u32,
             workgroups: workgroups.map(|n| n as u32),
@@ -228,18 +230,41 @@ impl Recorder {
         self.counts.dispatches += 1;
     }
 
-    fn bind_group(&mut self, kernel: Kernel, buffers: &[&DeviceBuffer]) -> wgpu::BindGroup {
+    /// Compiles a form before its first use. False if the device refuses it; it has not failed then.
+    pub async fn try_compile(&mut self, form: Form) -> bool {
+        if self.pipelines.contains_key(&form) {
+            return true;
+        }
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let compiled = self.compile(form);
+        let (internal, validation) = (internal.pop(), validation.pop());
+        let is_accepted = internal.await.is_none() && validation.await.is_none();
+        if is_accepted {
+            self.pipelines.insert(form, compiled);
+        }
+        is_accepted
+    }
+
+    fn compile(&self, form: Form) -> CompiledKernel {
+        let is_wrong = self.wrong_variants && form.variant > 0;
+        let source = form.source_with_faults(self.features, self.wrong_features, is_wrong);
+        compile(&self.device, form, source)
+    }
+
+    fn bind_group(&mut self, form: Form, buffers: &[&DeviceBuffer]) -> wgpu::BindGroup {
         let mut ids = [u32::MAX; MAX_BINDINGS];
         for (id, buffer) in ids.iter_mut().zip(buffers) {
             *id = buffer.id;
         }
-        if let Some(cached) = self.bind_groups.get(&(kernel, ids)) {
+        if let Some(cached) = self.bind_groups.get(&(form, ids)) {
             return cached.clone();
         }
-        let pipeline = self.pipelines[kernel as usize].get_or_insert_with(|| {
-            let source = kernel.source_with_faults(self.features, self.wrong_features);
-            compile(&self.device, kernel, source)
-        });
+        if !self.pipelines.contains_key(&form) {
+            let compiled = self.compile(form);
+            self.pipelines.insert(form, compiled);
+        }
+        let pipeline = &self.pipelines[&form];
         let uniforms = wgpu::BufferBinding {
             buffer: &self.uniform_buffer,
             offset: 0,
@@ -262,7 +287,7 @@ impl Recorder {
             entries: &entries,
         });
         self.counts.bind_groups_made += 1;
-        self.bind_groups.insert((kernel, ids), bind_group.clone());
+        self.bind_groups.insert((form, ids), bind_group.clone());
         bind_group
     }
 
@@ -284,7 +309,7 @@ impl Recorder {
                     encoder.clear_buffer(&buffer, 0, None);
                 }
                 Command::Dispatch {
-                    kernel,
+                    form,
                     bind_group,
                     uniform_offset,
                     workgroups: [x, y, z],
@@ -304,8 +329,7 @@ impl Recorder {
                         };
                         encoder.begin_compute_pass(&descriptor).forget_lifetime()
                     });
-                    if let Some(CompiledKernel { pipeline, .. }) = &self.pipelines[kernel as usize]
-                    {
+                    if let Some(CompiledKernel { pipeline, .. }) = self.pipelines.get(&form) {
                         pass.set_pipeline(pipeline);
                     }
                     pass.set_bind_group(0, &bind_group, &[uniform_offset]);
@@ -399,8 +423,8 @@ fn to_whole_words(bytes: &[u8]) -> Cow<'_, [u8]> {
     padded.into()
 }
 
-fn compile(device: &wgpu::Device, kernel: Kernel, source: String) -> CompiledKernel {
-    let label = format!("{kernel:?}");
+fn compile(device: &wgpu::Device, form: Form, source: String) -> CompiledKernel {
+    let label = format!("{form:?}");
     let label = Some(&label[..]);
     let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
         binding,
@@ -412,7 +436,7 @@ fn compile(device: &wgpu::Device, kernel: Kernel, source: String) -> CompiledKer
         },
         count: None,
     };
-    let storage = (1..).zip(kernel.bindings()).map(|(binding, access)| {
+    let storage = (1..).zip(form.kernel.bindings()).map(|(binding, access)| {
         let read_only = *access == Access::Read;
         entry(
             binding,

@@ -6,6 +6,7 @@ use crate::report::numbers::grouped;
 use crate::report::reference::{self, ReferenceKind};
 use crate::report::run::RecordedLevel;
 use crate::report::sentence::Sentence;
+use crate::words;
 
 impl Page<'_> {
     pub fn conditions(&mut self) {
@@ -30,6 +31,12 @@ impl Page<'_> {
         self.fact("report.conditions.weights", &weights);
         let runs = format!("{} ({})", general.runs, general.warmup);
         self.fact("report.conditions.runs", &runs);
+        for choice in &conditions.kernels {
+            let of = choice.of.to_string();
+            let values = [("variant", &plain(&choice.variant)[..]), ("of", &of)];
+            let chosen = words::sentence(self.language, "report.kernel", &values);
+            self.line(&format!("- {}: {chosen}", plain(&choice.op)));
+        }
         let level = match conditions.level {
             RecordedLevel::Module => "report.conditions.level.module",
             RecordedLevel::Block => "report.conditions.level.block",

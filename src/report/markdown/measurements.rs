@@ -49,6 +49,11 @@ impl Page<'_> {
             ],
         );
         self.line(&format!("- {rates}"));
+        if let Some(copy) = c.copy_gb_per_s {
+            let values = [("copy", &figure(copy)[..])];
+            let copying = words::sentence(self.language, "report.ceilings.copy", &values);
+            self.line(&format!("- {copying}"));
+        }
         for (key, phase) in self.phases() {
             let line = words::sentence(
                 self.language,

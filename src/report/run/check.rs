@@ -15,6 +15,8 @@ const MAX_TOKENS: usize = 1 << 20;
 /// 16.7 or 100 ms in browsers that resist fingerprinting.
 const COARSE_CLOCK_US: f64 = 50.0;
 const MAX_RUNS: usize = 1000;
+/// Of the ops whose kernels are chosen.
+const MAX_KERNELS: usize = 16;
 const MAX_TEXT_CHARS: usize = 400;
 
 impl Run {
@@ -66,6 +68,7 @@ impl Run {
         ] {
             check_text(field, text)?;
         }
+        self.check_kernels()?;
         let n_blocks = self.model.config.config()?.n_blocks();
         let weights = &self.conditions.weights;
         let known = weights.parse::<WeightFormat>().is_ok();
@@ -90,17 +93,7 @@ impl Run {
             "conditions.chunk_rows",
             Fact::new("run_at_least_1"),
         )?;
-        if let Some(c) = self.ceilings {
-            for (field, rate) in [
-                ("ceilings.int8_gmacs_per_s", c.int8_gmacs_per_s),
-                ("ceilings.int16_gmacs_per_s", c.int16_gmacs_per_s),
-                ("ceilings.f32_gmacs_per_s", c.f32_gmacs_per_s),
-                ("ceilings.read_gb_per_s", c.read_gb_per_s),
-            ] {
-                let sane = (1e-6..=1e9).contains(&rate);
-                check(sane, field, Fact::new("run_rate"))?;
-            }
-        }
+        self.check_ceilings()?;
         for (field, tokens, least) in [
             ("prompt_tokens", self.prompt_tokens, 1),
             ("decode_tokens", self.decode_tokens, 0),
@@ -129,6 +122,36 @@ impl Run {
         }
         for (i, run) in self.unprofiled.iter().enumerate() {
             self.check_times(&format!("unprofiled[{i}]"), run.prefill_us, &run.step_us)?;
+        }
+        Ok(())
+    }
+
+    fn check_kernels(&self) -> Result<()> {
+        let kernels = &self.conditions.kernels;
+        let fact = Fact::new("run_entries")
+            .with("most", MAX_KERNELS)
+            .with("found", kernels.len());
+        check(kernels.len() <= MAX_KERNELS, "conditions.kernels", fact)?;
+        let mut texts = kernels
+            .iter()
+            .flat_map(|choice| [&choice.op, &choice.variant]);
+        texts.try_for_each(|text| check_text("conditions.kernels", text))
+    }
+
+    fn check_ceilings(&self) -> Result<()> {
+        let Some(c) = self.ceilings else {
+            return Ok(());
+        };
+        let copy_rate = c.copy_gb_per_s.map(|rate| ("ceilings.copy_gb_per_s", rate));
+        let rates = [
+            ("ceilings.int8_gmacs_per_s", c.int8_gmacs_per_s),
+            ("ceilings.int16_gmacs_per_s", c.int16_gmacs_per_s),
+            ("ceilings.f32_gmacs_per_s", c.f32_gmacs_per_s),
+            ("ceilings.read_gb_per_s", c.read_gb_per_s),
+        ];
+        for (field, rate) in rates.into_iter().chain(copy_rate) {
+            let sane = (1e-6..=1e9).contains(&rate);
+            check(sane, field, Fact::new("run_rate"))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::model::config::BlockKind;
 use crate::model::module::Part;
-use crate::ops::device::Ceilings;
+use crate::ops::device::{Ceilings, KernelChoice};
 use crate::report::count::{Kind, ModuleWork};
 use crate::report::sentence::Sentence;
 use crate::report::summary::spread::Spread;
@@ -46,6 +46,7 @@ pub struct General {
     pub context: usize,
     pub timer_source: String,
     pub timer_resolution_us: f64,
+    pub kernels: Vec<KernelChoice>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

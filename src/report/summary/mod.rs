@@ -73,6 +73,7 @@ fn general(run: &Run, config: &Config, forward_us: Spread) -> General {
         context: run.conditions.context,
         timer_source: run.timer.source.clone(),
         timer_resolution_us: run.timer.resolution_us,
+        kernels: run.conditions.kernels.clone(),
     }
 }
 

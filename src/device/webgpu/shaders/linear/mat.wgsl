@@ -1,80 +1,129 @@
 // y = W·x for many tokens: a workgroup computes ROWS rows of TOKENS tokens, each thread OWN_ROWS by OWN_TOKENS of them.
 // Weights are unpacked once per workgroup into workgroup memory, unscaled; the scale multiplies the sum over a block.
-const SIDE = 8u; // of the square of threads: SIDE² = THREADS
-const OWN_ROWS = ROWS / SIDE;
-const OWN_TOKENS = TOKENS / SIDE; // 4, the lanes of a vector
-// Vectors of four columns per step: a block of a quantised matrix.
-const STEP = BLOCK / 4u;
+// The order of the sums is the same for all sizes of the tile.
+const OWN_TOKENS = 4u; // the lanes of a vector
+// Sides of the rectangle of threads.
+const SIDE_TOKENS = TOKENS / OWN_TOKENS;
+const SIDE_ROWS = THREADS / SIDE_TOKENS;
+const OWN_ROWS = ROWS / SIDE_ROWS;
+// Vectors of four columns in a block of a quantised matrix, and per step.
+const BLOCK_FOURS = BLOCK / 4u;
+const STEP = STEP_BLOCKS * BLOCK_FOURS;
 const UNITS = STEP / UNIT;
+// Threads that share a unit, where there are more of them than units, and the vectors of each.
+const SHARERS = (THREADS + ROWS * UNITS - 1u) / (ROWS * UNITS);
+const SHARE = UNIT / SHARERS;
+// What a thread loads per step.
+const OWN_UNITS = ROWS * UNITS * SHARERS / THREADS;
+const OWN_INPUTS = TOKENS * STEP / THREADS;
 // Padded by one vector, so that rows start in different memory banks.
 const STRIDE = STEP + 1u;
 var<workgroup> w_tile: array<TileFour, ROWS * STRIDE>;
 var<workgroup> x_tile: array<vec4<f32>, TOKENS * STRIDE>;
 
+struct Step {
+    units: array<Unit, OWN_UNITS>,
+    inputs: array<vec4<f32>, OWN_INPUTS>,
+}
+
+// What `thread` loads for the step that begins with unit `start`. Rows past the last one, tokens and units likewise,
+// repeat it: results of the former are not stored, and past the last column x is zero and the weight is finite.
+fn load(first_row: u32, first_token: u32, start: u32, thread: u32) -> Step {
+    let n_units = n_units();
+    var loaded: Step;
+    var squares = 0.0; // of no use here
+    // unroll
+    for (var i = 0u; i < OWN_UNITS; i++) {
+        let at = (thread + THREADS * i) / SHARERS;
+        let row = min(first_row + at / UNITS, params.n_rows - 1u);
+        loaded.units[i] = unit_of(0u, row, min(start + at % UNITS, n_units - 1u), n_units);
+    }
+    // unroll
+    for (var i = 0u; i < OWN_INPUTS; i++) {
+        let at = thread + THREADS * i;
+        let token = min(first_token + at / STEP, params.n_tokens - 1u);
+        loaded.inputs[i] = input(token, start * UNIT + at % STEP, &squares);
+    }
+    return loaded;
+}
+
+fn unpack(loaded: Step, thread: u32) {
+    // unroll
+    for (var i = 0u; i < OWN_UNITS; i++) {
+        let at = (thread + THREADS * i) / SHARERS;
+        // unroll
+        for (var k = 0u; k < SHARE; k++) {
+            let four_at = (thread + THREADS * i) % SHARERS * SHARE + k;
+            w_tile[at / UNITS * STRIDE + at % UNITS * UNIT + four_at] = TileFour(four(loaded.units[i], four_at));
+        }
+    }
+    // unroll
+    for (var i = 0u; i < OWN_INPUTS; i++) {
+        let at = thread + THREADS * i;
+        x_tile[at / STEP * STRIDE + at % STEP] = loaded.inputs[i];
+    }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let first_row = id.x * ROWS;
     let first_token = id.y * TOKENS;
-    let own_row = thread % SIDE;
-    let own_token = thread / SIDE;
+    let own_row = thread % SIDE_ROWS;
+    let own_token = thread / SIDE_ROWS;
     let n_units = n_units();
     // A short prompt, or the end of a long one, fills only half of the tokens.
     let is_half = params.n_tokens - first_token <= TOKENS / 2u;
     var sums: array<vec4<f32>, OWN_ROWS>; // one token per lane
+    var loaded = load(first_row, first_token, 0u, thread);
     for (var start = 0u; start < n_units; start += UNITS) {
-        for (var i = thread; i < ROWS * UNITS; i += THREADS) {
-            let row = i / UNITS;
-            let unit = start + i % UNITS;
-            // Rows past the last one (below: tokens) repeat it; their results are not stored.
-            let weights = unit_of(0u, min(first_row + row, params.n_rows - 1u), min(unit, n_units - 1u), n_units);
-            // unroll
-            for (var k = 0u; k < UNIT; k++) {
-                // Past the last column x is zero and the weight is finite.
-                w_tile[row * STRIDE + i % UNITS * UNIT + k] = TileFour(four(weights, k));
-            }
-        }
-        for (var i = thread; i < TOKENS * STEP; i += THREADS) {
-            var squares = 0.0; // of no use here
-            let token = min(first_token + i / STEP, params.n_tokens - 1u);
-            x_tile[i / STEP * STRIDE + i % STEP] = input(token, start * UNIT + i % STEP, &squares);
-        }
+        unpack(loaded, thread);
         workgroupBarrier();
-        var products: array<vec4<f32>, OWN_ROWS>;
-        // Workaround: Chromium 156's software adapter does not re-zero a `var` declared in a loop.
-        // unroll
-        for (var i = 0u; i < OWN_ROWS; i++) {
-            products[i] = vec4<f32>();
+        let has_next = start + UNITS < n_units;
+        if LOADS_AHEAD == 1u && has_next {
+            loaded = load(first_row, first_token, start + UNITS, thread);
         }
-        for (var k = 0u; k < STEP; k++) {
-            var inputs: array<vec4<f32>, OWN_TOKENS>;
-            // unroll
-            for (var j = 0u; j < OWN_TOKENS; j++) {
-                inputs[j] = x_tile[(own_token + SIDE * j) * STRIDE + k];
-            }
+        for (var block = 0u; block < STEP_BLOCKS; block++) {
+            var products: array<vec4<f32>, OWN_ROWS>;
+            // Workaround: Chromium 156's software adapter does not re-zero a `var` declared in a loop.
             // unroll
             for (var i = 0u; i < OWN_ROWS; i++) {
-                let weights = vec4<f32>(w_tile[(own_row + SIDE * i) * STRIDE + k]);
-                products[i].x = multiply_add(weights, inputs[0], products[i].x);
-                products[i].y = multiply_add(weights, inputs[1], products[i].y);
-                if !is_half {
-                    products[i].z = multiply_add(weights, inputs[2], products[i].z);
-                    products[i].w = multiply_add(weights, inputs[3], products[i].w);
+                products[i] = vec4<f32>();
+            }
+            for (var k = block * BLOCK_FOURS; k < (block + 1u) * BLOCK_FOURS; k++) {
+                var inputs: array<vec4<f32>, OWN_TOKENS>;
+                // unroll
+                for (var j = 0u; j < OWN_TOKENS; j++) {
+                    inputs[j] = x_tile[(own_token + SIDE_TOKENS * j) * STRIDE + k];
+                }
+                // unroll
+                for (var i = 0u; i < OWN_ROWS; i++) {
+                    let weights = vec4<f32>(w_tile[(own_row + SIDE_ROWS * i) * STRIDE + k]);
+                    products[i].x = multiply_add(weights, inputs[0], products[i].x);
+                    products[i].y = multiply_add(weights, inputs[1], products[i].y);
+                    if !is_half {
+                        products[i].z = multiply_add(weights, inputs[2], products[i].z);
+                        products[i].w = multiply_add(weights, inputs[3], products[i].w);
+                    }
                 }
             }
-        }
-        // unroll
-        for (var i = 0u; i < OWN_ROWS; i++) {
-            let row = min(first_row + own_row + SIDE * i, params.n_rows - 1u);
-            sums[i] += scale(row, start * UNIT / GROUP_FOURS, params.n_groups) * products[i];
+            let group = (start * UNIT + block * BLOCK_FOURS) / GROUP_FOURS;
+            // unroll
+            for (var i = 0u; i < OWN_ROWS; i++) {
+                let row = min(first_row + own_row + SIDE_ROWS * i, params.n_rows - 1u);
+                sums[i] += scale(row, min(group, params.n_groups - 1u), params.n_groups) * products[i];
+            }
         }
         workgroupBarrier();
+        if LOADS_AHEAD == 0u && has_next {
+            loaded = load(first_row, first_token, start + UNITS, thread);
+        }
     }
     // unroll
     for (var i = 0u; i < OWN_ROWS; i++) {
         // unroll
         for (var j = 0u; j < OWN_TOKENS; j++) {
-            let row = first_row + own_row + SIDE * i;
-            let token = first_token + own_token + SIDE * j;
+            let row = first_row + own_row + SIDE_ROWS * i;
+            let token = first_token + own_token + SIDE_TOKENS * j;
             if row < params.n_rows && token < params.n_tokens {
                 finish(token, row, sums[i][j]);
             }

@@ -24,6 +24,7 @@ fn element(totals: Sums, at: u32) -> f32 {
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     let first = id.x * ROWS;
+    let first_token = id.y * TOKENS;
     let n_units = n_units();
     // In each section, element i is row i % ROWS of token i / ROWS, without the scale of the row.
     var sums: Sums;
@@ -47,16 +48,23 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
                 for (var i = 0u; i < SECTION_SUMS; i++) {
                     products[i] = 0.0;
                 }
+                var input_sums: array<f32, TOKENS>;
+                // unroll
+                for (var t = 0u; t < TOKENS; t++) {
+                    input_sums[t] = 0.0;
+                }
                 // unroll
                 for (var k = 0u; k < UNIT; k++) {
                     var inputs: array<vec4<f32>, TOKENS>;
                     // unroll
                     for (var t = 0u; t < TOKENS; t++) {
-                        inputs[t] = input(min(t, params.n_tokens - 1u), unit * UNIT + k, &squares);
+                        let value = input(min(first_token + t, params.n_tokens - 1u), unit * UNIT + k, &squares);
+                        input_sums[t] += value.x + value.y + value.z + value.w;
+                        inputs[t] = unpacked_input(value);
                     }
                     // unroll
                     for (var i = 0u; i < ROWS; i++) {
-                        let weights = four(units[i], k);
+                        let weights = unpacked(units[i], k);
                         // unroll
                         for (var t = 0u; t < TOKENS; t++) {
                             products[t * ROWS + i] = multiply_add(weights, inputs[t], products[t * ROWS + i]);
@@ -71,7 +79,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
                     // unroll
                     for (var t = 0u; t < TOKENS; t++) {
                         sums[section * SECTION_FOURS + (t * ROWS + i) / 4u][(t * ROWS + i) % 4u] +=
-                            scale * products[t * ROWS + i];
+                            scale * unpacked_product(products[t * ROWS + i], input_sums[t]);
                     }
                 }
             }
@@ -82,9 +90,9 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
         }
     }
     let totals = sum_over_workgroup(thread, sums);
-    let t = thread.lane / ROWS;
+    let t = first_token + thread.lane / ROWS;
     let row = first + thread.lane % ROWS;
-    if t < min(TOKENS, params.n_tokens) && row < params.n_rows {
+    if t < min(first_token + TOKENS, params.n_tokens) && row < params.n_rows {
         var product = 0.0;
         // unroll
         for (var section = 0u; section < SECTIONS; section++) {

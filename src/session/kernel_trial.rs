@@ -1,0 +1,267 @@
+//! Chooses the variants of a graphics device's kernels by a short trial on the model's own weights: which one is the
+//! fastest depends on the device, and browsers do not tell what it is. A variant that computes something else than the
+//! first one is left out. The sequence, its logits and the profile are not changed.
+
+use crate::base::clock::now_us;
+use crate::base::error::Result;
+use crate::device::webgpu::{TunedOp, WebGpu, WebGpuTensor};
+use crate::ops::Ops;
+use crate::ops::device::{Device, KernelChoice, Linear, Tensor, Weight};
+use crate::ops::trace::Level;
+use crate::session::Session;
+
+/// How long a trial should take where compiling is quick.
+pub const TRIAL_US: f64 = 300e3;
+const MAX_ROUNDS: usize = 5;
+/// A measurement makes so many calls that it takes at least this long, several times the time of a readback.
+const LEAST_US: f64 = 5e3;
+const MAX_CALLS: usize = 256;
+/// Another variant must be faster than the first by this factor, which is more than the noise.
+const MARGIN: f64 = 0.97;
+/// Relative to the largest result, as in the self-test: variants differ in the order of sums at most.
+const TOLERANCE: f32 = 1e-3;
+/// Tokens for which results are compared, and those for which `linear_mat` is timed. The former fill a tile and more.
+const CHECKED_TOKENS: usize = 65;
+const TIMED_TOKENS: usize = WebGpu::CHUNK_ROWS;
+/// The most tokens for which a variant of `linear_few` is used.
+const FEW_TOKENS: usize = 8;
+
+/// A variant that is right, and the shortest time of a measurement.
+struct Candidate {
+    variant: u8,
+    name: &'static str,
+    us: f64,
+}
+
+/// An op's layers of the model, which have one format, and its activations.
+struct Trial<'a> {
+    op: TunedOp,
+    layers: &'a [&'a Linear<WebGpu>],
+    x: WebGpuTensor, // [T, d_in]
+    y: WebGpuTensor, // [T, d_out]
+    /// Read to wait for everything before it.
+    marker: WebGpuTensor, // [1, 4]
+}
+
+impl Session<WebGpu> {
+    /// Measures the variants of each op for about `budget_us` in all, uses the fastest and returns what was chosen.
+    /// `kept` is what an earlier call has chosen on this device: those variants are compared with the first, but not
+    /// measured.
+    ///
+    /// # Errors
+    /// The device's own failure.
+    pub async fn choose_kernels(
+        &mut self,
+        kept: &[KernelChoice],
+        budget_us: f64,
+    ) -> Result<Vec<KernelChoice>> {
+        let level = self.be.profiler().level();
+        self.be.profiler().set_level(Level::Off);
+        let blocks = self.model.blocks.iter().flatten();
+        let layers: Vec<_> = blocks.map(|block| &block.mixer.in_proj).collect();
+        let chosen = choose_all(&mut self.be, &layers, kept, budget_us).await;
+        self.be.profiler().set_level(level);
+        let chosen = chosen?;
+        self.be.device_mut().note_kernel_choices(&chosen);
+        Ok(chosen)
+    }
+
+    /// Undoes [`Session::choose_kernels`].
+    pub fn forget_kernels(&mut self) {
+        self.be.device_mut().forget_variants();
+    }
+}
+
+async fn choose_all(
+    be: &mut Ops<WebGpu>,
+    layers: &[&Linear<WebGpu>],
+    kept: &[KernelChoice],
+    budget_us: f64,
+) -> Result<Vec<KernelChoice>> {
+    // Comparing and measuring take about as long.
+    let budget_us = budget_us / (2 * TunedOp::ALL.len()) as f64;
+    let mut chosen = Vec::new();
+    for op in TunedOp::ALL {
+        let kept = kept.iter().find(|choice| choice.op == op.name());
+        chosen.push(choose(be, layers, op, kept, budget_us).await?);
+    }
+    Ok(chosen)
+}
+
+async fn choose(
+    be: &mut Ops<WebGpu>,
+    layers: &[&Linear<WebGpu>],
+    op: TunedOp,
+    kept: Option<&KernelChoice>,
+    budget_us: f64,
+) -> Result<KernelChoice> {
+    let mut trial = Trial::new(be, op, layers);
+    let end_us = now_us() + budget_us;
+    let mut candidates = trial.right_variants(be, kept, end_us).await?;
+    if kept.is_none() && candidates.len() > 1 {
+        trial.measure(be, &mut candidates, budget_us).await?;
+    }
+    let best = match kept {
+        Some(_) => candidates.len() - 1,
+        None => fastest(&candidates),
+    };
+    let mut chosen = &candidates[best];
+    if !trial.adopt(be, chosen.variant).await {
+        chosen = &candidates[0];
+        trial.adopt(be, chosen.variant).await;
+    }
+    Ok(KernelChoice {
+        op: op.name().into(),
+        variant: chosen.name.into(),
+        of: kept.map_or(candidates.len(), |kept| kept.of),
+    })
+}
+
+/// The index of the fastest; the first unless another one is faster by more than the noise.
+fn fastest(candidates: &[Candidate]) -> usize {
+    let by_time = (1..candidates.len()).min_by(|a, b| {
+        let us = |index: &usize| candidates[*index].us;
+        us(a).total_cmp(&us(b))
+    });
+    let is_faster = |index: &usize| candidates[*index].us < MARGIN * candidates[0].us;
+    by_time.filter(is_faster).unwrap_or(0)
+}
+
+/// Deterministic numbers within ±1. // [tokens, width]
+fn activations(be: &mut Ops<WebGpu>, tokens: usize, width: usize) -> WebGpuTensor {
+    let number = |at: usize| (at * 7919 % 1999) as f32 / 1000.0 - 1.0;
+    be.constant(tokens, width, (0..tokens * width).map(number).collect())
+}
+
+impl<'a> Trial<'a> {
+    fn new(be: &mut Ops<WebGpu>, op: TunedOp, layers: &'a [&'a Linear<WebGpu>]) -> Trial<'a> {
+        let tokens = match op {
+            TunedOp::LinearOne => 1,
+            TunedOp::LinearFew => FEW_TOKENS,
+            TunedOp::LinearMat => TIMED_TOKENS,
+        };
+        let weight = &layers[0].weight;
+        Trial {
+            op,
+            layers,
+            x: activations(be, tokens, weight.cols()), // [T, d_in]
+            y: be.tensor(tokens.max(CHECKED_TOKENS), weight.rows()), // [T, d_out]
+            marker: be.tensor(1, 4),
+        }
+    }
+
+    /// Uses a variant from now on, also for ops that are fused with this one. Whether the device accepts it.
+    async fn adopt(&self, be: &mut Ops<WebGpu>, variant: u8) -> bool {
+        let format = self.layers[0].weight.format();
+        be.device_mut().use_variant(self.op, format, variant).await
+    }
+
+    /// Uses a variant for this op alone. Whether the device accepts it.
+    async fn set(&self, be: &mut Ops<WebGpu>, variant: u8) -> bool {
+        let format = self.layers[0].weight.format();
+        be.device_mut().try_variant(self.op, format, variant).await
+    }
+
+    /// The variants that compute the same as the first one, which comes first; of `kept` only that one. None is
+    /// compiled after `end_us`: some drivers take long.
+    async fn right_variants(
+        &mut self,
+        be: &mut Ops<WebGpu>,
+        kept: Option<&KernelChoice>,
+        end_us: f64,
+    ) -> Result<Vec<Candidate>> {
+        let weight = &self.layers[0].weight;
+        let tokens = CHECKED_TOKENS.min(self.x.rows());
+        let x = activations(be, tokens, weight.cols()); // [T, d_in]
+        let mut candidates = Vec::new();
+        let mut expected = Vec::new();
+        for (variant, name) in be.device().variants(self.op, weight.format()) {
+            let is_wanted = variant == 0 || kept.is_none_or(|kept| kept.variant == name);
+            if !is_wanted || (variant > 0 && now_us() > end_us) || !self.set(be, variant).await {
+                continue;
+            }
+            be.linear(self.layers[0], &x, &mut self.y);
+            let got = be.read(&self.y).await?;
+            if candidates.is_empty() {
+                expected = got;
+            } else if !is_close(&got, &expected) {
+                continue;
+            }
+            let us = f64::INFINITY;
+            candidates.push(Candidate { variant, name, us });
+        }
+        Ok(candidates)
+    }
+
+    /// Sets the times of `candidates`, in turn and several times, because a device changes its clock.
+    async fn measure(
+        &mut self,
+        be: &mut Ops<WebGpu>,
+        candidates: &mut [Candidate],
+        budget_us: f64,
+    ) -> Result<()> {
+        let start_us = now_us();
+        self.set(be, candidates[0].variant).await;
+        let mut calls = 1;
+        while self.calls_us(be, calls).await? < LEAST_US && calls < MAX_CALLS {
+            calls *= 2;
+        }
+        for round in 0..MAX_ROUNDS {
+            // All candidates have a time after the first round, however slow the device is.
+            if round > 0 && now_us() - start_us > budget_us {
+                break;
+            }
+            for candidate in &mut *candidates {
+                self.set(be, candidate.variant).await;
+                candidate.us = candidate.us.min(self.calls_us(be, calls).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The time of `calls` calls, each with the next block's weights: a card's cache would keep those of one.
+    async fn calls_us(&mut self, be: &mut Ops<WebGpu>, calls: usize) -> Result<f64> {
+        let start_us = now_us();
+        for layer in self.layers.iter().cycle().take(calls) {
+            be.linear(layer, &self.x, &mut self.y);
+        }
+        be.read(&self.marker).await?;
+        Ok(now_us() - start_us)
+    }
+}
+
+fn is_close(got: &[f32], expected: &[f32]) -> bool {
+    let largest = expected.iter().fold(0.0, |most: f32, v| most.max(v.abs()));
+    let mut pairs = got.iter().zip(expected);
+    // Not a number is not close.
+    got.len() == expected.len() && pairs.all(|(a, b)| (a - b).abs() <= TOLERANCE * largest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index_of_fastest(times_us: &[f64]) -> usize {
+        let candidate = |us: &f64| Candidate {
+            variant: 0,
+            name: "",
+            us: *us,
+        };
+        fastest(&times_us.iter().map(candidate).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_first_variant_stays_unless_another_one_is_clearly_faster() {
+        assert_eq!(index_of_fastest(&[10.0, 9.9, 12.0]), 0);
+        assert_eq!(index_of_fastest(&[10.0, 9.0, 8.0]), 2);
+        assert_eq!(index_of_fastest(&[10.0]), 0);
+    }
+
+    #[test]
+    fn a_result_that_is_no_number_is_not_close() {
+        assert!(is_close(&[1.0, 2.0], &[1.0, 2.001]));
+        for wrong in [&[1.0, f32::NAN][..], &[1.0, 2.1], &[1.0]] {
+            assert!(!is_close(wrong, &[1.0, 2.0]));
+        }
+    }
+}

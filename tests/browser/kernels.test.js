@@ -1,0 +1,66 @@
+// @ts-check
+// The choice of kernels by a trial, and their benchmark, on Chromium's software adapter. Speed is not tested.
+
+import assert from "node:assert/strict";
+import { expected, test } from "./harness.js";
+import { assertRight, loadAndRun, source, withModule } from "./webgpu.js";
+
+const FIXTURE = "one_block_adapters_rope";
+const OPTIONS = { source: source(FIXTURE), backend: "webgpu", context: 24 };
+
+/** @param {import("playwright-core").Page} page @param {Record<string, unknown>} webgpu */
+const load = (page, webgpu) => loadAndRun(page, { ...OPTIONS, webgpu }, expected(FIXTURE).input_ids, 0);
+
+test("what a trial has found is used again on the same device, and not on another one", () =>
+  withModule(async (page) => {
+    const first = await load(page, { tune: "always" });
+    assertRight(first, FIXTURE);
+    const found = first.info.adapter.kernels;
+    assert.equal(found.adapter, first.info.adapter.name);
+    assert.equal(found.shaders, first.info.adapter.shaders);
+    assert.equal(found.weights, "f32");
+    assert.deepEqual(
+      found.choices.map((/** @type {{ op: string }} */ { op }) => op),
+      ["linear_one", "linear_few", "linear_mat"],
+    );
+
+    const choices = [
+      { op: "linear_one", variant: "4 rows", of: 7 },
+      { op: "linear_few", variant: "up to 8 tokens", of: 7 },
+      { op: "linear_mat", variant: "64x64", of: 7 },
+    ];
+    const kept = await load(page, {
+      tune: "always",
+      kernels: [
+        { ...found, shaders: "old" },
+        { ...found, choices },
+      ],
+    });
+    assertRight(kept, FIXTURE);
+    assert.deepEqual(kept.info.adapter.kernels.choices, choices);
+  }));
+
+test("no trial is made on a software adapter, unless it is asked for, nor where it is switched off", () =>
+  withModule(async (page) => {
+    for (const webgpu of [{}, { tune: "off" }]) {
+      const { info } = await load(page, webgpu);
+      assert.equal(info.adapter.kernels, null);
+    }
+    const refused = await load(page, { tune: "sometimes" });
+    assert.equal(refused.error?.code, "bad_option");
+  }));
+
+test("the benchmark gives the lines of the command line", () =>
+  withModule(async (page) => {
+    const { heard, lines, left } = await page.evaluate(async () => {
+      /** @type {string[]} */
+      const heard = [];
+      const { zamba2 } = /** @type {any} */ (globalThis);
+      const result = await zamba2.benchGrid({ seconds: 0, onLine: (/** @type {string} */ line) => heard.push(line) });
+      return { heard, ...result };
+    });
+    assert.deepEqual(heard, lines);
+    const kinds = lines.map((/** @type {string} */ line) => JSON.parse(line).line);
+    assert.deepEqual(kinds, ["device", "dispatches", "ceilings"]);
+    assert.ok(left > 100);
+  }));

@@ -1,0 +1,202 @@
+//! Every variant of a kernel, forced in turn.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use pollster::block_on;
+use zamba2::base::quant::WeightFormat;
+use zamba2::device::webgpu::{AdapterOptions, TunedOp, WebGpu};
+use zamba2::ops::Ops;
+use zamba2::ops::device::KernelChoice;
+
+use zamba2::folder;
+use zamba2::session::Session;
+
+use super::linear::check_linear;
+use super::{device, in_every_variant};
+use crate::cases::*;
+use crate::support::{F32, max_difference};
+
+/// Columns and rows that fill no tile, and more than one: the largest has 128 rows.
+const SHAPES: [(usize, usize); 4] = [(33, 5), (36, 130), (100, 257), (160, 64)];
+/// Tokens of more than one tile, of a part of one, and of the most that count as a part.
+const MANY_TOKENS: [usize; 3] = [33, 64, 65];
+
+/// Calls `body` with each variant of `op` in use, the first one first.
+fn for_each_variant(
+    be: &mut Ops<WebGpu>,
+    op: TunedOp,
+    format: WeightFormat,
+    mut body: impl FnMut(&mut Ops<WebGpu>, &str),
+) {
+    let variants = be.device().variants(op, format);
+    assert!(variants.len() > 1, "{op:?} {format:?}: {variants:?}");
+    for (variant, name) in variants {
+        assert!(block_on(be.device_mut().use_variant(op, format, variant)));
+        body(be, name);
+    }
+    assert!(block_on(be.device_mut().use_variant(op, format, 0)));
+}
+
+/// Rows of one token, for which threads share the columns; of more columns than any variant has threads, and fewer rows
+/// than a workgroup has.
+#[test]
+fn every_variant_for_one_token_equals_candle() {
+    in_every_variant("one token", |form, be| {
+        let mut random = Random(32);
+        for format in FORMATS {
+            for (cols, d_out) in [(545, 3), (2080, 33), (4608, 16)] {
+                let weight = random.matrix(format, d_out, cols);
+                let x = random.numbers(cols, -2.0, 2.0);
+                for_each_variant(be, TunedOp::LinearOne, format, |be, variant| {
+                    let what = format!("{form} {format:?} {cols}→{d_out}: {variant}");
+                    check_linear(&what, &weight, &x, &product(be, &weight, &x));
+                });
+            }
+        }
+    });
+}
+
+/// One more than a group of four shares, and two whole groups.
+#[test]
+fn every_variant_for_a_few_tokens_equals_candle() {
+    in_every_variant("few tokens", |form, be| {
+        let mut random = Random(34);
+        for format in FORMATS {
+            let weight = random.matrix(format, 9, 545);
+            for t_rows in [4, 5, 8, 9] {
+                let x = random.numbers(t_rows * 545, -2.0, 2.0);
+                for_each_variant(be, TunedOp::LinearFew, format, |be, variant| {
+                    let what = format!("{form} {format:?} {t_rows}: {variant}");
+                    check_linear(&what, &weight, &x, &product(be, &weight, &x));
+                });
+            }
+        }
+    });
+}
+
+/// Powers of two multiply a weight and divide the input, and both are exact.
+#[test]
+fn weights_that_are_unpacked_by_the_magic_number_give_the_same_bits_as_by_shifts() {
+    in_every_variant("magic", |form, be| {
+        let mut random = Random(33);
+        for format in QUANTIZED {
+            let weight = random.matrix(format, 33, 2080);
+            let x = random.numbers(2080, -2.0, 2.0);
+            let mut by_name = HashMap::new();
+            for_each_variant(be, TunedOp::LinearOne, format, |be, variant| {
+                by_name.insert(variant.to_owned(), product(be, &weight, &x));
+            });
+            // The order of a sum depends on the number of threads alone.
+            let expected = &by_name["8 rows"];
+            for variant in ["8 rows, magic", "4 rows, magic", "16 rows, magic", "4 rows"] {
+                assert!(
+                    by_name[variant] == *expected,
+                    "{form} {format:?}: {variant}"
+                );
+            }
+        }
+    });
+}
+
+/// The order of a sum does not depend on the tile. The first variant is compared with candle in `linear.rs`.
+#[test]
+fn tiles_of_every_size_give_the_same_bits() {
+    in_every_variant("tiles", |form, be| {
+        let mut random = Random(31);
+        for format in FORMATS {
+            for (cols, d_out) in SHAPES {
+                let weight = random.matrix(format, d_out, cols);
+                for t_rows in MANY_TOKENS {
+                    let x = random.numbers(t_rows * cols, -2.0, 2.0);
+                    let mut expected = Vec::new();
+                    for_each_variant(be, TunedOp::LinearMat, format, |be, variant| {
+                        let y = product(be, &weight, &x);
+                        if expected.is_empty() {
+                            expected = y;
+                        } else {
+                            let what = format!("{form} {format:?} {t_rows}×{cols}→{d_out}");
+                            assert!(y == expected, "{what}: {variant}");
+                        }
+                    });
+                }
+            }
+        }
+    });
+}
+
+/// The embedded model in f32, whose rows are long enough for the kernels with variants.
+fn embedded_model(test: &str, wrong_variants: bool) -> Option<Session<WebGpu>> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/rustdoc-5m");
+    let options = AdapterOptions {
+        wrong_variants,
+        ..AdapterOptions::default()
+    };
+    let be = device(test, options)?;
+    Some(folder::open(be, &dir, F32).unwrap())
+}
+
+/// The first or the last variant of each op.
+fn choices(be: &WebGpu, is_last: bool) -> Vec<KernelChoice> {
+    let choice = |op: TunedOp| {
+        let variants = be.variants(op, F32.weights);
+        let of = variants.len();
+        let (_, name) = variants[if is_last { of - 1 } else { 0 }];
+        KernelChoice {
+            op: op.name().into(),
+            variant: name.into(),
+            of,
+        }
+    };
+    TunedOp::ALL.map(choice).into()
+}
+
+#[test]
+fn a_trial_compares_all_variants_and_what_it_chose_can_be_kept() {
+    let Some(mut session) = embedded_model("trial", false) else {
+        return;
+    };
+    let prompt: Vec<u32> = (0..40).collect();
+    let expected = block_on(session.logits(&prompt)).unwrap();
+    let chosen = block_on(session.choose_kernels(&[], f64::INFINITY)).unwrap();
+    let all = choices(session.backend(), true);
+    let counts = |choices: &[KernelChoice]| -> Vec<_> {
+        choices
+            .iter()
+            .map(|choice| (choice.op.clone(), choice.of))
+            .collect()
+    };
+    assert_eq!(counts(&chosen), counts(&all), "all of them are right");
+    assert_eq!(
+        block_on(session.choose_kernels(&all, f64::INFINITY)).unwrap(),
+        all
+    );
+    let logits = block_on(session.logits(&prompt)).unwrap();
+    // Sums in another order.
+    let difference = max_difference(&logits, &expected);
+    assert!(difference <= 1e-4, "{difference}");
+}
+
+#[test]
+fn a_variant_that_gives_wrong_results_is_not_chosen() {
+    let Some(mut session) = embedded_model("wrong variants", true) else {
+        return;
+    };
+    let right = |mut choice: KernelChoice| {
+        choice.of = 1;
+        choice
+    };
+    let first = choices(session.backend(), false).into_iter().map(right);
+    let first: Vec<KernelChoice> = first.collect();
+    assert_eq!(
+        block_on(session.choose_kernels(&[], f64::INFINITY)).unwrap(),
+        first
+    );
+    // Nor is it if an earlier version of the driver was right.
+    let kept = choices(session.backend(), true);
+    let names = |choices: Vec<KernelChoice>| -> Vec<String> {
+        choices.into_iter().map(|choice| choice.variant).collect()
+    };
+    let chosen = block_on(session.choose_kernels(&kept, f64::INFINITY)).unwrap();
+    assert_eq!(names(chosen), names(first));
+}
