@@ -109,7 +109,7 @@ impl<B: Device> Session<B> {
             scratch: Scratch::new(&mut be, &model.config),
             decode_pass: ForwardPass::with_room(&mut be, &model.config, 1),
             lookahead: Lookahead::of::<B>(),
-            top_k_rows: None,
+            top_list: None,
             stream: WeightStream::new(schedule, settings.weights),
             be,
             model,

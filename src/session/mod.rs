@@ -4,6 +4,7 @@
 mod checkpoints;
 #[cfg(not(target_os = "wasi"))]
 mod kernel_trial;
+mod depth;
 mod load;
 mod prompt_cache;
 mod readback;
@@ -26,9 +27,9 @@ use crate::ops::device::{Device, KvFormat};
 use crate::ops::trace::{Level, Profile};
 #[cfg(not(target_os = "wasi"))]
 pub use crate::session::kernel_trial::TRIAL_US;
+pub use crate::session::depth::Lookahead;
 pub use crate::session::load::{LoadSettings, context_length, kv_format};
-pub use crate::session::readback::Lookahead;
-use crate::session::readback::TopKRows;
+use crate::session::readback::TopList;
 pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
 pub use crate::session::sequence::{Alternative, Step, TokenRank};
@@ -129,7 +130,7 @@ pub struct Session<B: Device> {
     decode_pass: ForwardPass<B>,
     lookahead: Lookahead,
     /// Allocated on first use.
-    top_k_rows: Option<TopKRows<B>>,
+    top_list: Option<TopList<B>>,
     sequence: Option<Sequence<B>>,
     checkpoints_limit_bytes: u64,
     recording: Level,

@@ -45,19 +45,12 @@ pub fn for_top_cases(mut body: impl FnMut(&TopCase)) {
     }
 }
 
-/// The device's top-k of the second of two rows; the first must not matter.
+/// The device's top-k.
 pub fn top<D: Device>(be: &mut Ops<D>, logits: &[f32], k: usize) -> Top {
-    let width = Top::row_len(k);
-    let zeros = rows(be, logits.len(), &vec![0.0; logits.len()]);
     let logits = rows(be, logits.len(), logits);
-    let mut y = be.tensor(3, width);
-    be.top(MODULE, &zeros, 0, &mut y);
-    let before = read(be, &y);
-    be.top(MODULE, &logits, 1, &mut y);
-    let both = read(be, &y);
-    assert_eq!(both.len(), 2 * width);
-    assert_eq!(both[..width], before);
-    Top::from_row(&both[width..])
+    let mut y = be.tensor(1, Top::row_len(k));
+    be.top(MODULE, &logits, &mut y);
+    Top::from_row(&read(be, &y))
 }
 
 /// Compared with a full sort and sums in f64.
@@ -189,36 +182,27 @@ fn drawn(logits: &[f32], draw: &Draw) -> Option<u32> {
     first_above.map(|(token, _)| *token)
 }
 
-/// The token that the device draws, from the second row of the lists; the first must stay as it is.
+/// The token that the device draws from a list.
 pub fn draw<D: Device>(be: &mut Ops<D>, case: &DrawCase) -> u32 {
-    let k = case.draw.top_k;
     let logits = rows(be, case.logits.len(), &case.logits);
-    let mut lists = be.tensor(2, Top::row_len(k));
-    for row in 0..2 {
-        be.top(MODULE, &logits, row, &mut lists);
-    }
-    let before = read(be, &lists);
-    be.draw(MODULE, &case.draw, 1, &mut lists);
-    let after = read(be, &lists);
-    let (first, second) = after.split_at(Top::row_len(k));
-    assert_eq!(first, &before[..first.len()], "{}", case.what);
-    let (before, after) = (Top::from_row(first), Top::from_row(second));
+    let mut list = be.tensor(1, Top::row_len(case.draw.top_k));
+    be.top(MODULE, &logits, &mut list);
+    let before = Top::from_row(&read(be, &list));
+    be.draw(MODULE, &case.draw, &mut list);
+    let after = Top::from_row(&read(be, &list));
     assert_eq!(before.tokens, after.tokens, "{}", case.what);
     after.chosen
 }
 
-/// The embedding of the first token of a top-k list, taken from the second row of the lists.
+/// The embedding of the first token of a top-k list.
 pub fn embed_top<D: Device>(be: &mut Ops<D>, table: &StoredMatrix, token: u32) -> Vec<f32> {
     let mut logits = vec![0.0; table.rows];
-    let mut lists = be.tensor(2, Top::row_len(2));
-    for (row, largest) in [(0, (token + 1) % table.rows as u32), (1, token)] {
-        logits.fill(0.0);
-        logits[largest as usize] = 1.0;
-        let logits = rows(be, table.rows, &logits);
-        be.top(MODULE, &logits, row, &mut lists);
-    }
+    logits[token as usize] = 1.0;
+    let logits = rows(be, table.rows, &logits);
+    let mut list = be.tensor(1, Top::row_len(2));
+    be.top(MODULE, &logits, &mut list);
     let mut y = be.tensor(1, table.cols);
     let table = be.weight(table);
-    be.embed_top(MODULE, &table, &lists, 1, &mut [&mut y]);
+    be.embed_top(MODULE, &table, &list, &mut [&mut y]);
     read(be, &y)
 }

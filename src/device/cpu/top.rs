@@ -4,17 +4,15 @@ use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::Draw;
 use crate::text::sampling::Top;
 
-/// Writes the [`Top`] of one row of logits to row `row` of y.
-pub fn top(logits: &CpuTensor, row: usize, y: &mut CpuTensor) {
-    let cols = y.cols();
-    let top = Top::of(logits.values(), Top::places(cols));
-    top.write(&mut y.resize(row + 1)[row * cols..]);
+/// y = the [`Top`] of one row of logits.
+pub fn top(logits: &CpuTensor, y: &mut CpuTensor) {
+    let top = Top::of(logits.values(), Top::places(y.cols()));
+    top.write(y.resize(1));
 }
 
-/// Draws a token from row `row` of `lists` and makes it the chosen one.
-pub fn draw(draw: &Draw, row: usize, lists: &mut CpuTensor) {
-    let cols = lists.cols();
-    let row = &mut lists.values_mut()[row * cols..][..cols];
+/// Draws a token from a list and makes it the chosen one.
+pub fn draw(draw: &Draw, list: &mut CpuTensor) {
+    let row = list.values_mut();
     let mut top = Top::from_row(row);
     top.tokens.truncate(draw.top_k);
     if top.fault.is_some() || top.tokens.is_empty() {

@@ -14,7 +14,7 @@ use crate::device::webgpu::adapter::{Faults, OpenDevice};
 use crate::device::webgpu::buffer::{BufferAllocator, DeviceBuffer};
 use crate::device::webgpu::kernels::{Access, OptionalFeatures};
 use crate::device::webgpu::pacer::Pacer;
-use crate::device::webgpu::readback::{Readback, wait};
+use crate::device::webgpu::readback::{Readback, StagingBuffers, wait};
 use crate::device::webgpu::timers::Timers;
 use crate::device::webgpu::uniforms::Uniforms;
 use crate::device::webgpu::variants::Form;
@@ -75,7 +75,7 @@ pub struct Recorder {
     commands: Vec<Command>,
     uniforms: Vec<u8>,
     uniform_buffer: wgpu::Buffer,
-    readback: Readback,
+    staging: StagingBuffers,
     /// None without timestamp queries, and once they have proved to be no clock.
     timers: Option<Timers>,
     /// The span that the following dispatches belong to.
@@ -114,7 +114,7 @@ impl Recorder {
             commands: Vec::new(),
             uniforms: Vec::new(),
             uniform_buffer,
-            readback: Readback::default(),
+            staging: StagingBuffers::default(),
             timers: facts.timestamp_period_ns.map(Timers::new),
             span: None,
             counts: Counts::default(),
@@ -293,9 +293,14 @@ impl Recorder {
 
     /// Submits everything recorded.
     pub fn flush(&mut self) {
-        if self.commands.is_empty() {
-            return;
+        if !self.commands.is_empty() {
+            let encoder = self.encode();
+            self.submit(encoder);
         }
+    }
+
+    /// Encodes everything recorded.
+    fn encode(&mut self) -> wgpu::CommandEncoder {
         self.queue
             .write_buffer(&self.uniform_buffer, 0, &self.uniforms);
         self.uniforms.clear();
@@ -338,13 +343,18 @@ impl Recorder {
             }
         }
         drop(pass);
+        encoder
+    }
+
+    fn submit(&mut self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
         if let Some(timers) = &mut self.timers {
             timers.note_submission(now_us());
         }
-        self.queue.submit([encoder.finish()]);
+        let submission = self.queue.submit([encoder.finish()]);
         self.counts.submissions += 1;
         self.pace();
         self.drop_stale_bind_groups();
+        submission
     }
 
     /// Learns from what the submission that was just made will take.
@@ -364,8 +374,50 @@ impl Recorder {
         }
     }
 
-    /// Reads back the first `bytes` of a buffer after everything recorded so far, and the times of the compute passes
-    /// since the last readback.
+    /// Submits everything recorded, and in the same submission copies of the first bytes of each of `sources` and of the
+    /// times of all passes that no readback has yet.
+    pub fn begin_read<'a>(
+        &mut self,
+        sources: impl Iterator<Item = (&'a DeviceBuffer, u64)> + Clone,
+    ) -> Readback {
+        let mut encoder = self.encode();
+        let timers = self.timers.as_mut();
+        let times = timers.and_then(|timers| timers.resolve(&self.device, &mut encoder));
+        let times_from = sources.clone().map(|(_, bytes)| bytes).sum();
+        let sources = sources.map(|(source, bytes)| (&source.buffer, bytes));
+        let sources = sources.chain(times);
+        let staged = self.staging.copy(&self.device, &mut encoder, sources);
+        let submission = self.submit(encoder);
+        self.counts.readbacks += 1;
+        let passes = self.timers.as_mut().map(Timers::take_passes);
+        Readback::of(staged, submission, times_from, passes.unwrap_or_default())
+    }
+
+    /// The bytes of a readback's sources, one after another, and the times of passes that came with them.
+    ///
+    /// # Errors
+    /// The first failure on the device up to now.
+    pub async fn finish_read(
+        &mut self,
+        mut readback: Readback,
+    ) -> Result<(Vec<u8>, Vec<SpanTime>)> {
+        let arrived = readback.arrival(&self.device).await;
+        // The failure that the device reported is more specific than the mapping's error.
+        self.faults.check()?;
+        arrived?;
+        let times_from = readback.times_from;
+        let (read, passes, buffer) = readback.finish();
+        self.staging.give_back(buffer);
+        let mut read = read?;
+        let times = read.split_off(times_from as usize);
+        let times = (self.timers.as_mut()).map(|timers| timers.times(passes, &times));
+        if self.timers.as_ref().is_some_and(Timers::is_stopped) {
+            self.timers = None;
+        }
+        Ok((read, times.unwrap_or_default()))
+    }
+
+    /// Reads the first `bytes` of a buffer after everything recorded so far; see [`Recorder::finish_read`].
     ///
     /// # Errors
     /// The first failure on the device up to now.
@@ -374,25 +426,8 @@ impl Recorder {
         buffer: &DeviceBuffer,
         bytes: u64,
     ) -> Result<(Vec<u8>, Vec<SpanTime>)> {
-        self.flush();
-        let mut encoder = (self.device).create_command_encoder(&Default::default());
-        let timers = self.timers.as_mut();
-        let times = timers.and_then(|timers| timers.resolve(&self.device, &mut encoder));
-        let sources = std::iter::once((&buffer.buffer, bytes)).chain(times);
-        let mapped = (self.readback).start(&self.device, &self.queue, encoder, sources);
-        self.counts.readbacks += 1;
-        wait(&self.device);
-        let mapped = mapped.await;
-        // The failure that the device reported is more specific than the mapping's error.
-        self.faults.check()?;
-        mapped?;
-        let mut read = self.readback.finish()?;
-        let times = read.split_off(bytes as usize);
-        let times = self.timers.as_mut().map(|timers| timers.times(&times));
-        if self.timers.as_ref().is_some_and(Timers::is_stopped) {
-            self.timers = None;
-        }
-        Ok((read, times.unwrap_or_default()))
+        let readback = self.begin_read(std::iter::once((buffer, bytes)));
+        self.finish_read(readback).await
     }
 
     /// Submits everything recorded and waits for it, where waiting is possible.

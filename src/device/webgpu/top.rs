@@ -35,8 +35,6 @@ uniforms! {
     pub struct TopMergeParams {
         n_groups: usize,
         k: usize,
-        /// The index in y of the row to write.
-        y_start: usize,
     }
 }
 
@@ -47,16 +45,14 @@ uniforms! {
         min_p: f32,
         random: f32,
         top_k: usize,
-        /// The index in the lists of the row.
-        row_start: usize,
     }
 }
 
-/// Writes the [`Top`] of the logits to row `row` of y.
-pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTensor) {
+/// y = the [`Top`] of one row of logits.
+pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
     let (n_logits, k) = (logits.cols, Top::places(y.cols));
     assert!((1..=Top::MOST).contains(&k) && n_logits <= Top::MOST_VOCAB);
-    y.resize(row + 1);
+    y.resize(1);
     let n_groups = n_logits.div_ceil(PLACES);
     let n_numbers = n_groups * (GROUP_HEADER + 2 * k);
     let groups = be.top_groups.at_least(&mut be.recorder, n_numbers); // [groups, GROUP_HEADER + 2k]
@@ -74,27 +70,22 @@ pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTen
     be.recorder.dispatch(
         merge,
         &[groups, &y.buffer],
-        &TopMergeParams {
-            n_groups,
-            k,
-            y_start: row * y.cols,
-        },
+        &TopMergeParams { n_groups, k },
         [1, 1, 1],
     );
 }
 
-/// Draws a token from row `row` of `lists` and makes it the chosen one.
-pub fn draw(be: &mut WebGpu, draw: &Draw, row: usize, lists: &WebGpuTensor) {
+/// Draws a token from a list and makes it the chosen one.
+pub fn draw(be: &mut WebGpu, draw: &Draw, list: &WebGpuTensor) {
     be.recorder.dispatch(
         Kernel::TopDraw,
-        &[&lists.buffer],
+        &[&list.buffer],
         &DrawParams {
             temperature: draw.temperature,
             top_p: draw.top_p,
             min_p: draw.min_p,
             random: draw.random,
             top_k: draw.top_k,
-            row_start: row * lists.cols,
         },
         [1, 1, 1],
     );

@@ -113,10 +113,13 @@ impl Sampler {
         self.candidates.sample(uniform)
     }
 
-    /// The random numbers of the next `n` tokens, without consuming them.
-    pub fn upcoming(&self, n: usize) -> Vec<f64> {
+    /// The random number of the token after the next `n`, without consuming any.
+    pub fn upcoming(&self, n: usize) -> f64 {
         let mut rng = self.rng.clone();
-        (0..n).map(|_| uniform(&mut rng)).collect()
+        for _ in 0..n {
+            rng.next_u64();
+        }
+        uniform(&mut rng)
     }
 
     /// Consumes the random numbers of `n` tokens, so that a restored sequence continues as if never interrupted.
