@@ -9,7 +9,7 @@ use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
 use crate::text::sampling::Top;
 
 /// Tokens per dispatch; they are in its uniform block.
-const EMBED_TOKENS: usize = 64;
+const EMBED_TOKENS: usize = 32;
 
 pub const EMBED: &[Constant] = &constants![BLOCK, GROUP, CHOSEN = Top::CHOSEN];
 

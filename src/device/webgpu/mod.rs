@@ -23,6 +23,7 @@ mod ssm_scan;
 mod tensor;
 mod timers;
 mod top;
+mod uniform_slots;
 mod uniforms;
 mod unroll;
 mod variants;
