@@ -46,6 +46,10 @@ impl<D: Device> Ops<D> {
         &mut self.device
     }
 
+    pub fn into_device(self) -> D {
+        self.device
+    }
+
     pub fn profiler(&mut self) -> &mut Profiler {
         &mut self.profiler
     }

@@ -13,6 +13,7 @@ mod embed;
 mod fused;
 mod kernels;
 mod kv_cache;
+mod ladder;
 mod limits;
 mod linear;
 mod norm;
@@ -37,11 +38,12 @@ use crate::ops::device::{
 };
 use crate::ops::fused::FusedOp;
 use crate::ops::trace::{SpanId, SpanTime};
-pub use adapter::{AdapterFacts, AdapterOptions, Feature};
+pub use adapter::{AdapterFacts, AdapterOptions};
 use buffer::{DeviceBuffer, ScratchBuffer};
 use elementwise::RopeTable;
 pub use kernels::OptionalFeatures;
 pub use kv_cache::WebGpuKvRows;
+pub use ladder::{Feature, Ladder};
 use readback::{CAN_WAIT, Readback};
 pub use recorder::Counts;
 use recorder::Recorder;
@@ -107,9 +109,9 @@ impl WebGpu {
         &self.facts
     }
 
-    /// What to open if this device has failed its self-test; see [`AdapterOptions::after_failure`].
-    pub fn after_failure(&self) -> Option<(Feature, AdapterOptions)> {
-        self.options.after_failure(&self.facts)
+    /// What it was opened with.
+    pub fn options(&self) -> AdapterOptions {
+        self.options
     }
 
     /// The observed resolution of timestamp queries in microseconds; `None` without them or if they never advance.
