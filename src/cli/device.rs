@@ -44,9 +44,28 @@ impl BackendChoice {
             return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
         }
         let (be, dropped) = open_proven(AdapterOptions::default(), threads, &config()?, weights)?;
-        remarks(be.adapter(), &dropped).iter().for_each(|text| say(text));
+        remarks(be.adapter(), &dropped)
+            .iter()
+            .for_each(|text| say(text));
         Ok(Opened::WebGpu(Box::new(be)))
     }
+
+    /// Opens the backend without a model, and so without a self-test: whoever runs single kernels checks their results.
+    pub fn open_for_kernels(self, threads: usize) -> Result<Opened, Error> {
+        if self == BackendChoice::Cpu {
+            return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
+        }
+        let be = open_adapter(AdapterOptions::default(), threads)?;
+        remarks(be.adapter(), &[]).iter().for_each(|text| say(text));
+        Ok(Opened::WebGpu(Box::new(be)))
+    }
+}
+
+fn open_adapter(options: AdapterOptions, threads: usize) -> Result<WebGpu, Error> {
+    let cpu = Cpu::new(threads);
+    let host: HostThreads =
+        Box::new(move |data, piece, body| cpu.for_each_piece(data, piece, body));
+    block_on(WebGpu::open(options, host))
 }
 
 /// Opens the adapter with as many optional features as pass the self-test; with those that were left out.
@@ -58,10 +77,7 @@ fn open_proven(
 ) -> Result<(WebGpu, Vec<(Feature, Error)>), Error> {
     let mut ladder = Ladder::new(options);
     loop {
-        let cpu = Cpu::new(threads);
-        let host: HostThreads =
-            Box::new(move |data, piece, body| cpu.for_each_piece(data, piece, body));
-        let mut ops = Ops::new(block_on(WebGpu::open(options, host))?);
+        let mut ops = Ops::new(open_adapter(options, threads)?);
         let kv = session::kv_format(weights);
         let tested = block_on(self_test::run(&mut ops, config, weights, kv));
         let be = ops.into_device();

@@ -306,8 +306,3 @@ fn head<D: Device>(
         ops.linear(matrix, normed, logits); // [T, vocab]
     }
 }
-
-/// Writes the top-k of the logits in `s.logits` (one row) to `list`.
-pub fn top<D: Device>(ops: &mut Ops<D>, model: &Zamba2<D>, s: &Scratch<D>, list: &mut D::Tensor) {
-    ops.top(model.plan.sampling, &s.logits, list);
-}

@@ -351,6 +351,16 @@ pub trait Device: Sized {
     fn add(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
     /// y = the last row of x.
     fn last_row(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
+    /// y = one row of logits, those of tokens that `seen` marks with 1 as [`penalised`](crate::text::sampling::penalised).
+    /// The chosen token of the list `chosen`, if there is one, is marked first.
+    fn penalise(
+        &mut self,
+        penalty: f64,
+        chosen: Option<&Self::Tensor>,
+        logits: &Self::Tensor,
+        seen: &mut Self::Tensor,
+        y: &mut Self::Tensor,
+    );
     /// y = the [`Top`](crate::text::sampling::Top) of one row of logits, with as many entries as fit y's width.
     fn top(&mut self, logits: &Self::Tensor, y: &mut Self::Tensor);
     /// Draws a token from `top` and writes it in the place of the chosen token, which is the most probable one before.

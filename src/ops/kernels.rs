@@ -276,6 +276,27 @@ impl<D: Device> Ops<D> {
         self.op(module, Work::default, |device| device.add(a, b, y));
     }
 
+    /// y = one row of logits, those of tokens that `seen` marks with 1 as
+    /// [`penalised`](crate::text::sampling::penalised). The chosen token of the list `chosen`, if there is one, is
+    /// marked first.
+    pub fn penalise(
+        &mut self,
+        (module, penalty): (ModuleId, f64),
+        chosen: Option<&D::Tensor>,
+        logits: &D::Tensor,
+        seen: &mut D::Tensor,
+        y: &mut D::Tensor,
+    ) {
+        let shapes = [logits.rows(), seen.rows(), seen.cols(), y.cols()];
+        let cols = logits.cols();
+        assert_eq!(shapes, [1, 1, cols, cols], "penalise: all are [1, vocab]");
+        assert!(chosen.is_none_or(|list| list.rows() == 1), "penalise: list");
+        check_capacity("penalise", 1, y);
+        self.op(module, Work::default, |device| {
+            device.penalise(penalty, chosen, logits, seen, y);
+        });
+    }
+
     /// y = the [`Top`] of one row of logits.
     pub fn top(&mut self, module: ModuleId, logits: &D::Tensor, y: &mut D::Tensor) {
         assert_eq!(logits.rows(), 1, "top: logits are [1, vocab]");

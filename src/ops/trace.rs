@@ -101,6 +101,7 @@ impl Profile {
         self.duration_us.drain(..n);
         self.flops.drain(..n);
         self.bytes.drain(..n);
+        self.fused_with.drain(..n);
         for parent in &mut self.parent {
             *parent = (*parent - n as i32).max(-1);
         }
@@ -382,6 +383,7 @@ impl Profiler {
         let n = last.map_or(0, |last| last + 1);
         self.profile.forget(n);
         self.is_device_time.drain(..n);
+        self.moved_bytes.drain(..n);
         self.n_forgotten += n;
     }
 }

@@ -107,7 +107,8 @@ impl<B: Device> Session<B> {
     pub(super) fn is_rolling_checkpoint_due(&self) -> bool {
         self.sequence.as_ref().is_some_and(|sequence| {
             let last = sequence.checkpoints.last().map_or(0, |last| last.len);
-            self.cache.len >= last.max(sequence.rolling_tried) + ROLLING_EVERY
+            let is_far = self.cache.len >= last.max(sequence.rolling_tried) + ROLLING_EVERY;
+            is_far && sequence.options.keeps_checkpoints()
         })
     }
 
@@ -123,7 +124,7 @@ impl<B: Device> Session<B> {
             sequence.rolling_tried = len;
         }
         let checkpoints = &mut sequence.checkpoints;
-        let is_wanted = sequence.options.cache_prompt || sequence.options.checkpoints;
+        let is_wanted = sequence.options.keeps_checkpoints();
         if !is_wanted || checkpoints.iter().any(|other| other.len >= len) {
             return;
         }

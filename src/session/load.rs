@@ -110,6 +110,7 @@ impl<B: Device> Session<B> {
             decode_pass: ForwardPass::with_room(&mut be, &model.config, 1),
             lookahead: Lookahead::of::<B>(),
             top_list: None,
+            penalty: None,
             stream: WeightStream::new(schedule, settings.weights),
             be,
             model,

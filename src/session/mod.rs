@@ -29,7 +29,7 @@ use crate::ops::trace::{Level, Profile};
 pub use crate::session::kernel_trial::TRIAL_US;
 pub use crate::session::depth::Lookahead;
 pub use crate::session::load::{LoadSettings, context_length, kv_format};
-use crate::session::readback::TopList;
+use crate::session::readback::{PenaltyBuffers, TopList};
 pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
 pub use crate::session::sequence::{Alternative, Step, TokenRank};
@@ -98,6 +98,11 @@ impl GenerateOptions {
         Ok(())
     }
 
+    /// Whether anything may go back to a state checkpoint.
+    fn keeps_checkpoints(&self) -> bool {
+        self.cache_prompt || self.checkpoints
+    }
+
     /// A sampler and stop strings at their beginnings.
     ///
     /// # Errors
@@ -131,6 +136,7 @@ pub struct Session<B: Device> {
     lookahead: Lookahead,
     /// Allocated on first use.
     top_list: Option<TopList<B>>,
+    penalty: Option<PenaltyBuffers<B>>,
     sequence: Option<Sequence<B>>,
     checkpoints_limit_bytes: u64,
     recording: Level,

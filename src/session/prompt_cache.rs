@@ -52,6 +52,7 @@ impl<B: Device> Session<B> {
             next: NextToken::Sampled,
             device: DeviceState::nothing_pending(),
             clock: StepClock::default(),
+            returned_us: None,
             checkpoints: Vec::new(),
             rolling_tried: 0,
         };

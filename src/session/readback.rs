@@ -1,31 +1,42 @@
 //! Reading tokens back. The device chooses a token from a top-k list and embeds it, so the next step is submitted before
 //! the host has read the list; `depth` has the number of such steps. The device draws with the sampler's own random
 //! numbers; the sampler then draws from the same list, and where the two differ, which f32 sums can cause once in a great
-//! while, the sampler is right and the device goes back. If a list does not suffice, the host reads all logits of one
-//! step at a time.
+//! while, the sampler is right and the device goes back. Where ranks need all logits, they are read back with the list;
+//! where the device cannot choose, the host reads the logits of one step at a time.
 
 use crate::base::clock::now_us;
 use crate::base::error::{Error, Fact, Result};
-use crate::model::forward;
 use crate::ops::device::{Device, Draw};
 use crate::ops::trace::Level;
 use crate::session::checkpoints::Kind;
 use crate::session::depth::Lookahead;
 use crate::session::sequence::{DeviceState, Sequence};
-use crate::session::{Session, not_started};
+use crate::session::{GenerateOptions, Session, not_started};
 use crate::text::sampling::Top;
 
 /// Temperatures below this are 0 for all numbers that f32 can tell apart, but do not divide by zero.
 const LEAST_TEMPERATURE: f64 = 1e-30;
 
+/// Penalties whose products and quotients with usual logits are f32 numbers.
+const DEVICE_PENALTIES: std::ops::Range<f64> = 1e-20..1e20;
+
 /// What a readback contains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum ReadMode {
+    /// The logits of the one step in flight.
     Logits,
-    /// The k most probable tokens.
-    TopK {
-        k: usize,
-    },
+    /// What the device has chosen a token from.
+    Choice(Choice),
+}
+
+/// How the device chooses tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Choice {
+    /// Entries of the list of the most probable tokens.
+    k: usize,
+    penalty: Option<f64>,
+    /// Whether all logits are read back, too: the list is that after the penalty, or has too few ranks.
+    reads_logits: bool,
 }
 
 /// The contents of a readback.
@@ -45,6 +56,7 @@ pub(super) struct PendingToken {
 
 /// A step that was submitted with the readback of its list.
 pub(super) struct StepInFlight<B: Device> {
+    choice: Choice,
     readback: B::Readback,
     /// The pass that has computed its logits; none if they were there before.
     pass: Option<u32>,
@@ -52,10 +64,17 @@ pub(super) struct StepInFlight<B: Device> {
     alone_since_us: Option<f64>,
 }
 
-/// The top-k list of the last step in device memory.
+/// What the device has chosen the last token from, in its memory.
 pub(super) struct TopList<B: Device> {
-    k: usize,
+    choice: Choice,
     row: B::Tensor, // [1, Top::row_len(k)]
+}
+
+/// Where the device penalises logits. Allocated on first use.
+pub(super) struct PenaltyBuffers<B: Device> {
+    /// 1 for each token of the history and each that the device has chosen since.
+    seen: B::Tensor, // [1, vocab]
+    logits: B::Tensor, // [1, vocab]
 }
 
 impl<B: Device> Session<B> {
@@ -65,16 +84,27 @@ impl<B: Device> Session<B> {
     }
 
     fn read_mode(&self, sequence: &Sequence<B>) -> ReadMode {
-        let sampling = &sequence.options.sampling;
-        let k = sampling.sufficient_top_k();
-        let k = k.map(|k| k.max(sequence.options.alternatives));
-        let k = k.filter(|k| *k <= Top::MOST);
+        let GenerateOptions {
+            sampling,
+            alternatives,
+            ..
+        } = &sequence.options;
+        let penalty = sampling.repetition_penalty;
         let needs_logits = self.lookahead.max_steps <= 1
             || self.model.config.vocab_size > Top::MOST_VOCAB
+            || !DEVICE_PENALTIES.contains(&penalty)
             // A forced token may not be in the list.
             || sequence.is_forced();
-        match k {
-            Some(k) if !needs_logits => ReadMode::TopK { k },
+        let penalty = (penalty != 1.0).then_some(penalty);
+        let ranks_are_listed = penalty.is_none() && *alternatives <= Top::MOST;
+        let reads_logits = *alternatives > 0 && !ranks_are_listed;
+        let n_ranks = if reads_logits { 0 } else { *alternatives };
+        match sampling.sufficient_top_k().map(|k| k.max(n_ranks)) {
+            Some(k) if k <= Top::MOST && !needs_logits => ReadMode::Choice(Choice {
+                k,
+                penalty,
+                reads_logits,
+            }),
             _ => ReadMode::Logits,
         }
     }
@@ -113,7 +143,7 @@ impl<B: Device> Session<B> {
     pub(super) fn matches_mode(&self) -> bool {
         let (sequence, list) = (self.sequence.as_ref(), self.top_list.as_ref());
         sequence.zip(list).is_some_and(|(sequence, list)| {
-            self.read_mode(sequence) == ReadMode::TopK { k: list.k }
+            self.read_mode(sequence) == ReadMode::Choice(list.choice)
         })
     }
 
@@ -177,9 +207,10 @@ impl<B: Device> Session<B> {
                     blocks_us: self.take_blocks_us(pass),
                 }))
             }
-            ReadMode::TopK { k } => {
+            ReadMode::Choice(choice) => {
                 let is_one_step = !was_prefill && n_before + 1 == n_history;
-                self.submit_list(k, pass, is_one_step.then_some(start_us));
+                self.mark_history(choice);
+                self.submit_choice(choice, pass, is_one_step.then_some(start_us));
                 Ok(None)
             }
         }
@@ -197,26 +228,57 @@ impl<B: Device> Session<B> {
         self.set_pass(pass);
         self.encode_chosen(&list.row);
         self.keep_due_checkpoint();
-        let k = list.k;
+        let choice = list.choice;
         self.top_list = Some(list);
-        self.submit_list(k, Some(pass as u32), None);
+        self.submit_choice(choice, Some(pass as u32), None);
     }
 
-    /// Submits what is encoded, with the list of the present logits and the token that the device chooses from it.
-    fn submit_list(&mut self, k: usize, pass: Option<u32>, alone_since_us: Option<f64>) {
-        let list = self.top_list.take().filter(|list| list.k == k);
-        let mut list = list.unwrap_or_else(|| TopList {
-            k,
-            row: self.be.tensor(1, Top::row_len(k)),
-        });
-        forward::top(&mut self.be, &self.model, &self.scratch, &mut list.row);
-        if let Some(draw) = self.draw() {
-            (self.be).draw(self.model.plan.sampling, &draw, &mut list.row);
+    /// Tells the device which tokens are penalised, from here on with those that it chooses itself.
+    fn mark_history(&mut self, choice: Choice) {
+        let (Some(sequence), Some(_)) = (&self.sequence, choice.penalty) else {
+            return;
+        };
+        let (be, vocab_size) = (&mut self.be, self.model.config.vocab_size);
+        let mut seen = vec![0.0; vocab_size];
+        for &token in &sequence.history {
+            seen[token as usize] = 1.0;
         }
-        let readback = self.be.begin_read(&[&list.row]);
+        let penalty = self.penalty.get_or_insert_with(|| PenaltyBuffers {
+            seen: be.tensor(1, vocab_size),
+            logits: be.tensor(1, vocab_size),
+        });
+        be.write(&seen, &mut penalty.seen);
+    }
+
+    /// Submits what is encoded, the device's choice of a token from the present logits, and its readback.
+    fn submit_choice(&mut self, choice: Choice, pass: Option<u32>, alone_since_us: Option<f64>) {
+        let draw = self.draw();
+        let is_chained = self.sequence.as_ref().is_some_and(|s| s.n_in_flight() > 0);
+        let (be, module) = (&mut self.be, self.model.plan.sampling);
+        let list = self.top_list.take().filter(|list| list.choice == choice);
+        let mut list = list.unwrap_or_else(|| TopList {
+            choice,
+            row: be.tensor(1, Top::row_len(choice.k)),
+        });
+        let mut logits = &self.scratch.logits;
+        if let (Some(factor), Some(penalty)) = (choice.penalty, &mut self.penalty) {
+            let chosen = is_chained.then_some(&list.row);
+            let PenaltyBuffers { seen, logits: y } = penalty;
+            be.penalise((module, factor), chosen, logits, seen, y);
+            logits = y;
+        }
+        be.top(module, logits, &mut list.row);
+        if let Some(draw) = draw {
+            be.draw(module, &draw, &mut list.row);
+        }
+        let readback = match choice.reads_logits {
+            true => be.begin_read(&[&list.row, &self.scratch.logits]),
+            false => be.begin_read(&[&list.row]),
+        };
         self.top_list = Some(list);
         if let Some(sequence) = &mut self.sequence {
             sequence.push_in_flight(StepInFlight {
+                choice,
                 readback,
                 pass,
                 alone_since_us,
@@ -236,10 +298,14 @@ impl<B: Device> Session<B> {
         if let Some(since_us) = step.alone_since_us {
             sequence.clock.note_alone(now_us - since_us);
         }
-        let top = Top::from_row(&numbers);
+        let (row, logits) = numbers.split_at(Top::row_len(step.choice.k));
+        let top = Top::from_row(row);
         Ok(PendingToken {
             continued_with: (sequence.n_in_flight() > 0).then_some(top.chosen),
-            output: StepOutput::TopK(top),
+            output: match step.choice.reads_logits {
+                true => StepOutput::Logits(logits.to_vec()),
+                false => StepOutput::TopK(top),
+            },
             blocks_us: self.take_blocks_us(step.pass),
         })
     }

@@ -127,6 +127,7 @@ impl<B: Device> Session<B> {
         sequence.text = stream;
         sequence.stops = stops;
         sequence.next = NextToken::Sampled;
+        sequence.returned_us = None;
         Ok(KeptPrefix {
             text,
             tokens,

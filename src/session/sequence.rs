@@ -54,7 +54,7 @@ pub struct Step {
     pub probability: f64,
     /// If alternatives were asked for.
     pub token_rank: Option<TokenRank>,
-    /// How long the call took; with steps in flight, less than a step.
+    /// Since the token before, if the step was in flight by then; otherwise the time of the call.
     pub us: f64,
     /// Time per block; empty for the first token, whose logits are the prefill's, and after a rewind to a state
     /// checkpoint, which has the logits.
@@ -105,6 +105,8 @@ pub(super) struct Sequence<B: Device> {
     pub next: NextToken,
     pub device: DeviceState<B>,
     pub clock: StepClock,
+    /// When the last token was returned; none if it was not by this generation.
+    pub returned_us: Option<f64>,
     pub checkpoints: Vec<StateCheckpoint<B>>,
     /// Tokens that the cache had when a rolling checkpoint was last due.
     pub rolling_tried: usize,
@@ -276,6 +278,8 @@ impl<B: Device> Session<B> {
                 fact: Fact::new("generation_ended"),
             });
         }
+        let is_in_flight = sequence.n_in_flight() > 0;
+        let from_us = sequence.returned_us.filter(|_| is_in_flight);
         let mut pending = self.next_pending().await?;
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let tokenizer = self.tokenizer.as_ref();
@@ -295,6 +299,8 @@ impl<B: Device> Session<B> {
         let is_eos = self.model.config.eos_token_ids.contains(&sampled.token);
         let context = self.cache.context;
         let (text, done) = sequence.push(sampled.token, is_eos, tokenizer, context)?;
+        let now_us = now_us();
+        sequence.returned_us = Some(now_us);
         self.check_device_choice(pending.continued_with);
         Ok(Step {
             token: sampled.token,
@@ -302,7 +308,7 @@ impl<B: Device> Session<B> {
             done,
             probability: sampled.probability,
             token_rank,
-            us: now_us() - start_us,
+            us: now_us - from_us.unwrap_or(start_us),
             blocks_us: pending.blocks_us,
         })
     }

@@ -168,6 +168,7 @@ impl<B: Device> Session<B> {
             next: NextToken::None,
             device: DeviceState::nothing_pending(),
             clock: StepClock::default(),
+            returned_us: None,
             checkpoints: Vec::new(),
             rolling_tried: 0,
         });

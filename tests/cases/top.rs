@@ -101,6 +101,80 @@ pub fn check_fault(what: &str, logits: &[f32], token: u32, got: &Top) {
     );
 }
 
+/// `body(what, logits, history, penalty)` with both signs, zeros, faults and f32's extremes.
+pub fn for_penalty_cases(mut body: impl FnMut(&str, &[f32], &[u32], f64)) {
+    let mut random = Random(12);
+    let mut logits = random.numbers(200, -9.0, 9.0);
+    for (at, logit) in [
+        0.0,
+        -0.0,
+        f32::MAX,
+        f32::MIN,
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        logits[at] = logit;
+    }
+    let some: Vec<u32> = (0..100).chain([7, 7, 199]).collect();
+    for (what, history) in [("some tokens", &some[..]), ("none", &[])] {
+        for penalty in [1.1, 2.0, 0.5, 1e15] {
+            body(&format!("{what}, {penalty}"), &logits, history, penalty);
+        }
+    }
+}
+
+/// The device's penalised logits; of the history, the last token is marked as one that the device has chosen.
+pub fn penalise<D: Device>(
+    be: &mut Ops<D>,
+    logits: &[f32],
+    history: &[u32],
+    penalty: f64,
+) -> Vec<f32> {
+    let n = logits.len();
+    let mut seen = vec![0.0; n];
+    let (chosen, known) = history
+        .split_last()
+        .map_or((None, history), |(c, k)| (Some(*c), k));
+    known.iter().for_each(|&token| seen[token as usize] = 1.0);
+    let chosen = chosen.map(|token| {
+        let mut one = vec![0.0; n];
+        one[token as usize] = 1.0;
+        let (one, mut list) = (rows(be, n, &one), be.tensor(1, Top::row_len(1)));
+        be.top(MODULE, &one, &mut list);
+        list
+    });
+    let (logits, mut seen, mut y) = (rows(be, n, logits), rows(be, n, &seen), be.tensor(1, n));
+    for chosen in [chosen.as_ref(), None] {
+        // The mark stays for the steps that follow.
+        be.penalise((MODULE, penalty), chosen, &logits, &mut seen, &mut y);
+    }
+    read(be, &y)
+}
+
+/// Compared with the definition in f64. A quotient of WGSL may be off by 2.5 units in the last place, and so may the
+/// penalty be by one as f32.
+pub fn check_penalised(what: &str, logits: &[f32], history: &[u32], penalty: f64, got: &[f32]) {
+    for (token, (&logit, &got)) in (0..).zip(logits.iter().zip(got)) {
+        let exact = match (history.contains(&token) && logit.is_finite(), logit > 0.0) {
+            (false, _) => f64::from(logit),
+            (true, true) => f64::from(logit) / penalty,
+            (true, false) => f64::from(logit) * penalty,
+        };
+        let exact = exact.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
+        let expected = if logit.is_finite() { exact } else { logit };
+        let is_close = (got - expected).abs() <= 4.0 * f32::EPSILON * expected.abs();
+        let is_same = got.to_bits() == expected.to_bits();
+        assert!(
+            is_close || is_same,
+            "{what}, token {token}: {got}, expected {expected}"
+        );
+    }
+}
+
 /// A draw from a list, and the token that the sampler draws from it with the same random number.
 pub struct DrawCase {
     pub what: String,

@@ -6,7 +6,9 @@ use pollster::block_on;
 use zamba2::base::error::Error;
 use zamba2::base::quant::WeightFormat::Q4;
 use zamba2::device::cpu::Cpu;
-use zamba2::device::webgpu::{AdapterFacts, AdapterOptions, Feature, Ladder, OptionalFeatures, WebGpu};
+use zamba2::device::webgpu::{
+    AdapterFacts, AdapterOptions, Feature, Ladder, OptionalFeatures, WebGpu,
+};
 use zamba2::model::config::Config;
 use zamba2::ops::Ops;
 use zamba2::ops::device::{AttentionShape, Device, KvFormat, ModelSizes};

@@ -221,6 +221,17 @@ impl Device for Cpu {
         elementwise::last_row(x, y);
     }
 
+    fn penalise(
+        &mut self,
+        penalty: f64,
+        chosen: Option<&CpuTensor>,
+        logits: &CpuTensor,
+        seen: &mut CpuTensor,
+        y: &mut CpuTensor,
+    ) {
+        top::penalise(penalty, chosen, logits, seen, y);
+    }
+
     fn top(&mut self, logits: &CpuTensor, y: &mut CpuTensor) {
         top::top(logits, y);
     }

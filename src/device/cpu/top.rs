@@ -1,8 +1,33 @@
-//! Top-k of the logits, and the draw of a token from it.
+//! Repetition penalty and top-k of the logits, and the draw of a token from them.
 
 use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::Draw;
-use crate::text::sampling::Top;
+use crate::text::sampling::{Top, penalised};
+
+/// y = the logits, those of seen tokens penalised. The chosen token of a list is marked as seen first.
+pub fn penalise(
+    penalty: f64,
+    chosen: Option<&CpuTensor>,
+    logits: &CpuTensor,
+    seen: &mut CpuTensor,
+    y: &mut CpuTensor,
+) {
+    let seen = seen.values_mut();
+    let chosen = chosen.map(|list| Top::from_row(list.values()).chosen as usize);
+    if let Some(mark) = chosen.and_then(|token| seen.get_mut(token)) {
+        *mark = 1.0;
+    }
+    let pairs = logits.values().iter().zip(seen);
+    for (y, (logit, seen)) in y.resize(1).iter_mut().zip(pairs) {
+        // What is not finite stays, and is found later.
+        let is_penalised = *seen != 0.0 && logit.is_finite();
+        *y = if is_penalised {
+            penalised(*logit, penalty)
+        } else {
+            *logit
+        };
+    }
+}
 
 /// y = the [`Top`] of one row of logits.
 pub fn top(logits: &CpuTensor, y: &mut CpuTensor) {

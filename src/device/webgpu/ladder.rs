@@ -52,8 +52,14 @@ impl Ladder {
         self.failed.push((facts.features(), fault.clone()));
         let all = self.failed[0].0;
         let none = OptionalFeatures::default();
-        let without_subgroups = OptionalFeatures { f16: all.f16, ..none };
-        let without_f16 = OptionalFeatures { subgroups: all.subgroups, ..none };
+        let without_subgroups = OptionalFeatures {
+            f16: all.f16,
+            ..none
+        };
+        let without_f16 = OptionalFeatures {
+            subgroups: all.subgroups,
+            ..none
+        };
         let has_failed = |features| self.failed.iter().any(|(failed, _)| *failed == features);
         let forms = [without_subgroups, without_f16, none];
         let next = forms.into_iter().find(|form| !has_failed(*form));
@@ -111,7 +117,9 @@ mod tests {
                 let dropped = ladder.dropped(&facts(tried)).into_iter();
                 return Some((tried, dropped.map(|(feature, _)| feature).collect()));
             }
-            let fault = Error::Device { fact: n.to_string().into() };
+            let fault = Error::Device {
+                fact: n.to_string().into(),
+            };
             let options = ladder.next(&facts(tried), fault).ok()?;
             tried = features(
                 available.subgroups && !options.no_subgroups,
@@ -131,7 +139,10 @@ mod tests {
         let without = settle(all, |used| used.f16);
         assert_eq!(without, Some((features(true, false), vec![F16])));
         let without = settle(all, |used| used.f16 || used.subgroups);
-        assert_eq!(without, Some((features(false, false), vec![Subgroups, F16])));
+        assert_eq!(
+            without,
+            Some((features(false, false), vec![Subgroups, F16]))
+        );
         assert_eq!(settle(all, |_| true), None);
         for only in [features(true, false), features(false, true)] {
             let (rest, dropped) = settle(only, |used| used == only).unwrap();
@@ -143,17 +154,28 @@ mod tests {
     #[test]
     fn the_fault_of_a_feature_is_one_that_was_found_while_it_was_in_use() {
         let mut ladder = Ladder::new(AdapterOptions::default());
-        let fault = |n: u32| Error::Device { fact: n.to_string().into() };
-        for (n, used) in [(0, features(true, true)), (1, features(false, true)), (2, features(true, false))] {
+        let fault = |n: u32| Error::Device {
+            fact: n.to_string().into(),
+        };
+        for (n, used) in [
+            (0, features(true, true)),
+            (1, features(false, true)),
+            (2, features(true, false)),
+        ] {
             ladder.next(&facts(used), fault(n)).unwrap();
         }
         let dropped = ladder.dropped(&facts(features(false, false)));
-        assert_eq!(dropped, [(Feature::Subgroups, fault(2)), (Feature::F16, fault(1))]);
+        assert_eq!(
+            dropped,
+            [(Feature::Subgroups, fault(2)), (Feature::F16, fault(1))]
+        );
     }
 
     #[test]
     fn a_failure_that_no_other_kernel_avoids_is_final() {
-        let fault = Error::DeviceLost { fact: "driver".into() };
+        let fault = Error::DeviceLost {
+            fact: "driver".into(),
+        };
         let mut ladder = Ladder::new(AdapterOptions::default());
         let refused = ladder.next(&facts(features(true, true)), fault.clone());
         assert_eq!(refused, Err(fault));

@@ -358,6 +358,17 @@ impl Device for WebGpu {
         elementwise::last_row(self, x, y);
     }
 
+    fn penalise(
+        &mut self,
+        penalty: f64,
+        chosen: Option<&WebGpuTensor>,
+        logits: &WebGpuTensor,
+        seen: &mut WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        top::penalise(self, penalty, chosen, logits, seen, y);
+    }
+
     fn top(&mut self, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
         top::top(self, logits, y);
     }

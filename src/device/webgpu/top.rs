@@ -1,7 +1,7 @@
-//! Top-k of a row of logits, and the draw of a token from it, computed on the device.
+//! Repetition penalty and top-k of a row of logits, and the draw of a token from them.
 
 use crate::device::webgpu::WebGpu;
-use crate::device::webgpu::kernels::{Constant, Kernel, constants};
+use crate::device::webgpu::kernels::{Constant, Kernel, constants, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::Draw;
@@ -22,7 +22,17 @@ pub const TOP: &[Constant] = &constants![
     CHOSEN = Top::CHOSEN
 ];
 
+pub const PENALTY: &[Constant] = &constants![CHOSEN = Top::CHOSEN];
 pub const DRAW: &[Constant] = &constants![TOP_HEADER = Top::FIRST_TOKEN, CHOSEN = Top::CHOSEN];
+
+uniforms! {
+    pub struct PenaliseParams {
+        n_logits: usize,
+        penalty: f32,
+        /// 1 if there is a list whose chosen token is to be marked.
+        has_chosen: usize,
+    }
+}
 
 uniforms! {
     pub struct TopGroupsParams {
@@ -46,6 +56,33 @@ uniforms! {
         random: f32,
         top_k: usize,
     }
+}
+
+/// y = the logits, those of seen tokens penalised. The chosen token of a list is marked as seen first.
+pub fn penalise(
+    be: &mut WebGpu,
+    penalty: f64,
+    chosen: Option<&WebGpuTensor>,
+    logits: &WebGpuTensor,
+    seen: &WebGpuTensor,
+    y: &mut WebGpuTensor,
+) {
+    y.resize(1);
+    be.recorder.dispatch(
+        Kernel::Penalise,
+        &[
+            chosen.map_or(&be.dummy, |list| &list.buffer),
+            &logits.buffer,
+            &seen.buffer,
+            &y.buffer,
+        ],
+        &PenaliseParams {
+            n_logits: logits.cols,
+            penalty: penalty as f32,
+            has_chosen: usize::from(chosen.is_some()),
+        },
+        per_number(logits.cols, 1),
+    );
 }
 
 /// y = the [`Top`] of one row of logits.

@@ -86,7 +86,9 @@ mod tests {
         slots.submit();
         assert!(of(&mut slots, SLOTS).is_some());
         // The block that made room has to be written again.
-        let n_known = (0..SLOTS).filter(|&i| slots.slot_of.contains_key(&i.to_le_bytes()[..])).count();
+        let n_known = (0..SLOTS)
+            .filter(|&i| slots.slot_of.contains_key(&i.to_le_bytes()[..]))
+            .count();
         assert_eq!(n_known, SLOTS - 1);
     }
 }

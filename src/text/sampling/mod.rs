@@ -20,6 +20,7 @@ pub use crate::text::sampling::options::{
     MAX_TOKENS, NUMBER_OPTIONS, NumberOption, SamplingOptions,
 };
 use crate::text::sampling::penalty::RepetitionPenalty;
+pub use crate::text::sampling::penalty::penalised;
 pub use crate::text::sampling::top::Top;
 
 /// A sampled token.
@@ -91,7 +92,8 @@ impl Sampler {
         Ok(sampled)
     }
 
-    /// As [`Sampler::sample`], from the list of at least [`SamplingOptions::sufficient_top_k`] logits.
+    /// As [`Sampler::sample`], from the list of at least [`SamplingOptions::sufficient_top_k`] logits, with the penalty
+    /// applied.
     pub fn sample_top(&mut self, top: &Top) -> Result<Sampled> {
         top.check()?;
         if self.options.temperature == 0.0 {
