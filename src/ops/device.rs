@@ -351,8 +351,9 @@ pub trait Device: Sized {
     fn add(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
     /// y = the last row of x.
     fn last_row(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
-    /// y = one row of logits, those of tokens that `seen` marks with 1 as [`penalised`](crate::text::sampling::penalised).
-    /// The chosen token of the list `chosen`, if there is one, is marked first.
+    /// y = one row of logits, those of tokens that `seen` marks with 1 as
+    /// [`penalised`](crate::text::sampling::penalised). The chosen token of the list `chosen`, if there is one, is
+    /// marked first.
     fn penalise(
         &mut self,
         penalty: f64,

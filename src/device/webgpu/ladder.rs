@@ -1,5 +1,5 @@
-//! Which optional features to leave out when a device fails its self-test: subgroups, in which drivers differ most, then
-//! f16, then both. It opens no device.
+//! Which optional features to leave out when a device fails its self-test: subgroups, in which drivers differ most,
+//! then f16, then both. It opens no device.
 
 use crate::base::error::{Error, Result};
 use crate::device::webgpu::adapter::{AdapterFacts, AdapterOptions};

@@ -1,8 +1,8 @@
 //! Records dispatches as data and submits them together. It handles kernels and buffers; the ops are in their own
 //! files.
 //!
-//! Everything that varies between calls is in the uniform block of a dispatch. Blocks are bound with a dynamic offset, so
-//! bind groups depend only on buffers and are reused for every token, and blocks that repeat are uploaded once
+//! Everything that varies between calls is in the uniform block of a dispatch. Blocks are bound with a dynamic offset,
+//! so bind groups depend only on buffers and are reused for every token, and blocks that repeat are uploaded once
 //! (`uniform_slots`).
 
 use std::borrow::Cow;
@@ -382,8 +382,8 @@ impl Recorder {
         }
     }
 
-    /// Submits everything recorded, and in the same submission copies of the first bytes of each of `sources` and of the
-    /// times of all passes that no readback has yet.
+    /// Submits everything recorded, and in the same submission copies of the first bytes of each of `sources` and of
+    /// the times of all passes that no readback has yet.
     pub fn begin_read<'a>(
         &mut self,
         sources: impl Iterator<Item = (&'a DeviceBuffer, u64)> + Clone,
