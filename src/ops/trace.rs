@@ -102,8 +102,8 @@ impl Profile {
         self.flops.drain(..n);
         self.bytes.drain(..n);
         self.fused_with.drain(..n);
-        for parent in &mut self.parent {
-            *parent = (*parent - n as i32).max(-1);
+        for row in self.parent.iter_mut().chain(&mut self.fused_with) {
+            *row = (*row - n as i32).max(-1);
         }
     }
 

@@ -27,16 +27,6 @@ pub struct AdapterFacts {
     pub f16: bool,
 }
 
-impl AdapterFacts {
-    /// What kernels use.
-    pub fn features(&self) -> OptionalFeatures {
-        OptionalFeatures {
-            subgroups: self.subgroups,
-            f16: self.f16,
-        }
-    }
-}
-
 /// How to open a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdapterOptions {
