@@ -95,6 +95,7 @@ mod tests {
             interface: String::new(),
             software: false,
             max_binding_bytes: 0,
+            max_workgroup_bytes: 0,
             timestamp_period_ns: None,
             subgroups: features.subgroups,
             f16: features.f16,
