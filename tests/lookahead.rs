@@ -193,6 +193,16 @@ fn options_for_every_read_mode() -> Vec<(&'static str, GenerateOptions)> {
         alternatives,
         ..greedy(TOKENS)
     };
+    let top_k = |top_k| {
+        drawn(SamplingOptions {
+            top_k,
+            ..hot.clone()
+        })
+    };
+    let unranked = |sampling| GenerateOptions {
+        alternatives: 0,
+        ..drawn(sampling)
+    };
     let penalised = SamplingOptions {
         repetition_penalty: 1.3,
         ..hot.clone()
@@ -207,49 +217,16 @@ fn options_for_every_read_mode() -> Vec<(&'static str, GenerateOptions)> {
         ("the longest list", alternatives(64)),
         ("more than a top-k list holds", alternatives(65)),
         ("top-k", drawn(hot.clone())),
-        (
-            "top-k of one",
-            drawn(SamplingOptions {
-                top_k: 1,
-                ..hot.clone()
-            }),
-        ),
-        (
-            "the largest top-k",
-            drawn(SamplingOptions {
-                top_k: 64,
-                ..hot.clone()
-            }),
-        ),
-        (
-            "a top-k too large for a list",
-            drawn(SamplingOptions {
-                top_k: 65,
-                ..hot.clone()
-            }),
-        ),
-        (
-            "no top-k",
-            drawn(SamplingOptions {
-                top_k: 0,
-                ..hot.clone()
-            }),
-        ),
+        ("top-k of one", top_k(1)),
+        ("the largest top-k", top_k(64)),
+        ("a top-k too large for a list", top_k(65)),
+        ("no top-k", top_k(0)),
         ("penalty", drawn(penalised.clone())),
-        (
-            "penalty without alternatives",
-            GenerateOptions {
-                alternatives: 0,
-                ..drawn(penalised)
-            },
-        ),
+        ("penalty without alternatives", unranked(penalised)),
         ("greedy with a penalty", drawn(greedy_penalised.clone())),
         (
             "greedy with a penalty and without alternatives",
-            GenerateOptions {
-                alternatives: 0,
-                ..drawn(greedy_penalised)
-            },
+            unranked(greedy_penalised),
         ),
         (
             "tokens of the history are more probable",
@@ -680,13 +657,13 @@ fn check_waste<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
         "no step beyond the last token"
     );
     let most = lookahead.max_steps - 1;
-    for n in 1..20 {
+    for (n, step) in whole.iter().enumerate().take(20).skip(1) {
         session.start(&net.prompt, greedy(24)).unwrap();
         steps(&mut session, n);
         let n_wasted_by_user = n_wasted(&mut session, n);
         assert!(n_wasted_by_user <= most, "stopped after {n} tokens");
         let ended = GenerateOptions {
-            end_tokens: vec![whole[n].token],
+            end_tokens: vec![step.token],
             ignore_eos: false,
             ..greedy(24)
         };

@@ -2,9 +2,9 @@
 //! [`Session::step`] generates one token, and generation stops when it is not called again.
 
 mod checkpoints;
+mod depth;
 #[cfg(not(target_os = "wasi"))]
 mod kernel_trial;
-mod depth;
 mod load;
 mod prompt_cache;
 mod readback;
@@ -25,9 +25,9 @@ use crate::model::forward::{ForwardPass, Scratch};
 use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat};
 use crate::ops::trace::{Level, Profile};
+pub use crate::session::depth::Lookahead;
 #[cfg(not(target_os = "wasi"))]
 pub use crate::session::kernel_trial::TRIAL_US;
-pub use crate::session::depth::Lookahead;
 pub use crate::session::load::{LoadSettings, context_length, kv_format};
 use crate::session::readback::{PenaltyBuffers, TopList};
 pub use crate::session::rewind::KeptPrefix;
