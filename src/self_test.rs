@@ -380,19 +380,30 @@ async fn top_ops<D: Device>(ops: &mut Ops<D>, weights: WeightFormat) -> Result<V
     let table = ops.weight(&numbers.matrix(weights, vocab, width)); // [vocab, width]
     let logits = numbers.tensor(ops, 1, vocab); // [1, vocab]
     let mut top = ops.tensor(1, Top::row_len(k));
-    ops.top(MODULE, &logits, 0, &mut top);
+    ops.top(MODULE, &logits, &mut top);
     let row = ops.read(&top).await?;
     let listed = Top::from_row(&row);
     // Compared by hexadecimal digit: with a tolerance relative to the largest value, neighbouring tokens would pass.
     let digits = |(token, _): &(u32, f32)| [0, 4, 8].map(|at| (token >> at & 15) as f32);
     let tokens = listed.tokens.iter().flat_map(digits).collect();
     results.push(("top's tokens".into(), tokens));
-    let logits = listed.tokens.iter().map(|(_, logit)| *logit).collect();
-    results.push(("top's logits".into(), logits));
+    let largest = listed.tokens.iter().map(|(_, logit)| *logit).collect();
+    results.push(("top's logits".into(), largest));
     results.push(("top's sum".into(), vec![listed.sum as f32]));
     let mut y = ops.tensor(1, width); // [1, width]
-    ops.embed_top(MODULE, &table, &top, 0, &mut [&mut y]);
+    ops.embed_top(MODULE, &table, &top, &mut [&mut y]);
     push_result(ops, &mut results, "embed_top", 1, &y).await?;
+    let seen = (0..vocab).map(|token| f32::from(token % 3 == 0)).collect();
+    let mut seen = ops.constant(1, vocab, seen); // [1, vocab]
+    let mut penalised = ops.tensor(1, vocab); // [1, vocab]
+    ops.penalise(
+        (MODULE, 1.5),
+        Some(&top),
+        &logits,
+        &mut seen,
+        &mut penalised,
+    );
+    push_result(ops, &mut results, "penalise", 1, &penalised).await?;
     for random in [0.1, 0.5, 0.9] {
         // Far enough from every edge of the distribution that f32 rounding moves no draw.
         let draw = Draw {
@@ -402,8 +413,8 @@ async fn top_ops<D: Device>(ops: &mut Ops<D>, weights: WeightFormat) -> Result<V
             min_p: 0.01,
             random,
         };
-        ops.draw(MODULE, &draw, 0, &mut top);
-        ops.embed_top(MODULE, &table, &top, 0, &mut [&mut y]);
+        ops.draw(MODULE, &draw, &mut top);
+        ops.embed_top(MODULE, &table, &top, &mut [&mut y]);
         push_result(ops, &mut results, "draw", 1, &y).await?;
     }
     Ok(results)

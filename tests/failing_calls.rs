@@ -21,13 +21,13 @@ use crate::adapter;
 use crate::support::{Golden, greedy};
 
 const TOKENS: usize = 12;
-const BURSTS: Lookahead = Lookahead {
-    max_steps: 8,
-    max_read_us: f64::INFINITY,
+const IN_FLIGHT: Lookahead = Lookahead {
+    min_steps: 2,
+    max_steps: 2,
 };
 const HOST: Lookahead = Lookahead {
+    min_steps: 1,
     max_steps: 1,
-    max_read_us: 0.0,
 };
 
 fn golden() -> Golden {
@@ -115,7 +115,7 @@ fn calls_that_are_refused_leave_the_sequence_to_continue_branch_and_save() {
             block_on(s.restore(b"ZMB2SEQ1 and no more")).unwrap_err()
         }),
     ];
-    for lookahead in [HOST, BURSTS] {
+    for lookahead in [HOST, IN_FLIGHT] {
         let mut session = open(Cpu::new(1), &golden.dir, lookahead);
         session.start(&prompt, greedy(TOKENS)).unwrap();
         let (whole, _) = tokens(&mut session);
@@ -212,7 +212,7 @@ fn assert_overflows<T: std::fmt::Debug>(result: Result<T, Error>) {
 
 fn check_overflow<B: Device>(make: &dyn Fn() -> B) {
     let net = overflowing();
-    for lookahead in [HOST, BURSTS] {
+    for lookahead in [HOST, IN_FLIGHT] {
         let mut session = open(make(), net.dir.path(), lookahead);
         let drawn = GenerateOptions {
             sampling: SamplingOptions::default(),
@@ -270,7 +270,7 @@ fn check_overflow_in_a_run<B: Device>(make: &dyn Fn() -> B) {
     };
     let one_by_one = run(HOST);
     assert_eq!(one_by_one.1, Some("non_finite_logits"));
-    assert_eq!(run(BURSTS), one_by_one);
+    assert_eq!(run(IN_FLIGHT), one_by_one);
 }
 
 #[test]

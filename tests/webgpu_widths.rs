@@ -19,7 +19,8 @@ use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::ops::device;
 use zamba2::ops::trace::Level;
-use zamba2::session::{LoadSettings, Session, argmax};
+use zamba2::session::{GenerateOptions, LoadSettings, Lookahead, Session, argmax};
+use zamba2::text::sampling::SamplingOptions;
 
 use crate::adapter;
 use crate::support::max_difference;
@@ -268,4 +269,65 @@ fn a_decode_step_of_the_smallest_published_models_blocks_is_164_dispatches() {
     let after = session.backend().counts();
     assert_eq!(after.dispatches - before.dispatches, 38 * 3 + 6 * 8 + 2);
     assert_eq!(after.dispatches - before.dispatches, 164);
+}
+
+/// The uniform blocks that a step shares with the one before are in the device's memory already. What is new says at
+/// which position the step is, and has the random number.
+#[test]
+fn a_generated_token_uploads_less_than_a_kilobyte_and_has_one_readback() {
+    let Some(be) = device("uploads") else {
+        return;
+    };
+    let mut session = open(be, Path::new(MODEL), WeightFormat::Q4);
+    // As many at any speed: otherwise a step may submit none or two.
+    session.set_lookahead(Lookahead {
+        min_steps: 2,
+        max_steps: 2,
+    });
+    let penalised = SamplingOptions {
+        repetition_penalty: 1.1,
+        ..SamplingOptions::default()
+    };
+    let greedy = SamplingOptions {
+        temperature: 0.0,
+        ..SamplingOptions::default()
+    };
+    for (what, sampling, alternatives) in [
+        ("greedy", greedy, 0),
+        ("drawn", SamplingOptions::default(), 5),
+        ("penalised", penalised.clone(), 0),
+        ("penalised, with ranks", penalised, 5),
+    ] {
+        let options = GenerateOptions {
+            sampling,
+            alternatives,
+            ignore_eos: true,
+            ..GenerateOptions::default()
+        };
+        session.start(&[1, 300, 301], options).unwrap();
+        let mut before = session.backend().counts();
+        for token in 0..24 {
+            block_on(session.step()).unwrap();
+            let after = session.backend().counts();
+            // The first tokens come from the host. After 16 tokens a state checkpoint is made.
+            if token > 3 {
+                let uploaded_bytes = after.uploaded_bytes - before.uploaded_bytes;
+                assert!(
+                    uploaded_bytes <= 1024,
+                    "{what}, token {token}: {uploaded_bytes}"
+                );
+                assert_eq!(
+                    after.readbacks - before.readbacks,
+                    1,
+                    "{what}, token {token}"
+                );
+                assert_eq!(
+                    after.submissions - before.submissions,
+                    1,
+                    "{what}, token {token}"
+                );
+            }
+            before = after;
+        }
+    }
 }

@@ -6,8 +6,8 @@ use wasm_bindgen::prelude::*;
 
 use crate::api::js::{JsResult, to_js, to_js_error};
 use crate::api::{AnySession, Engine};
-use crate::base::error::{Error, ErrorReport, Result};
-use crate::device::webgpu::Feature;
+use crate::base::error::{ErrorReport, Result};
+use crate::device::webgpu::{AdapterOptions, Feature, Ladder};
 use crate::ops::trace::Level;
 use crate::self_test;
 use crate::session;
@@ -31,13 +31,13 @@ struct DroppedFeature {
 #[wasm_bindgen]
 impl Engine {
     /// After `plan` and before any weights: compares the kernels of a graphics device with the CPU's, if need be with
-    /// fewer and fewer features: `{ timestamp_step_us, subgroups, f16, dropped: [{ feature, fault }] }`. `null` on the
+    /// fewer features: `{ timestamp_step_us, subgroups, f16, dropped: [{ feature, fault }] }`. `null` on the
     /// CPU, which needs no self-test.
     ///
     /// # Errors
     /// `self_test`, or the device's own failure: the model cannot run on this device.
     pub async fn prove_device(&mut self) -> JsResult<JsValue> {
-        let mut dropped = Vec::new();
+        let mut ladder = None;
         loop {
             let weights = self.settings.weights;
             let session = match self.session_mut().map_err(to_js_error)? {
@@ -53,48 +53,37 @@ impl Engine {
             ops.profiler().set_level(Level::Off);
             ops.profiler().discard();
             let device = ops.device();
-            match tested {
-                Ok(()) => {
-                    return to_js(&ProvenDevice {
-                        timestamp_step_us: device.timestamp_step_us(),
-                        subgroups: device.adapter().subgroups,
-                        f16: device.adapter().f16,
-                        dropped,
-                    });
-                }
-                Err(error) => {
-                    let feature = self.drop_feature(&error).await.map_err(to_js_error)?;
-                    let fault = error.report();
-                    dropped.push(DroppedFeature { feature, fault });
-                }
-            }
+            let ladder = ladder.get_or_insert_with(|| Ladder::new(device.options()));
+            let facts = device.adapter();
+            let Err(fault) = tested else {
+                let dropped = ladder.dropped(facts).into_iter();
+                let dropped = dropped.map(|(feature, fault)| DroppedFeature {
+                    feature,
+                    fault: fault.report(),
+                });
+                return to_js(&ProvenDevice {
+                    timestamp_step_us: device.timestamp_step_us(),
+                    subgroups: facts.subgroups,
+                    f16: facts.f16,
+                    dropped: dropped.collect(),
+                });
+            };
+            let options = ladder.next(facts, fault).map_err(to_js_error)?;
+            self.reopen(options).await.map_err(to_js_error)?;
         }
     }
 }
 
 impl Engine {
-    /// Replaces the session by one on a device with one optional feature fewer, and returns that feature.
-    ///
-    /// # Errors
-    /// `error` itself if another form of the kernels would not help; the failure to open the device again.
-    async fn drop_feature(&mut self, error: &Error) -> Result<Feature> {
-        // A shader that the browser does not compile is a failure of the device.
-        let is_of_kernels = matches!(error, Error::SelfTest { .. } | Error::Device { .. });
-        let next = match &self.session {
-            Some(AnySession::WebGpu(session)) if is_of_kernels => session.backend().after_failure(),
-            _ => None,
-        };
-        let Some((feature, options)) = next else {
-            return Err(error.clone());
-        };
+    /// Replaces the session, which has no weights yet, by one on another device.
+    async fn reopen(&mut self, options: AdapterOptions) -> Result<()> {
         let tokenizer = match self.session.take() {
             Some(AnySession::WebGpu(session)) => session.into_tokenizer(),
             _ => None,
         };
         // The old device is closed by now; two would need its memory twice.
         self.webgpu = Some(self.open_adapter(options).await?);
-        self.open_session(tokenizer)?;
-        Ok(feature)
+        self.open_session(tokenizer)
     }
 
     /// The short part of the self-test, with the weights in the device's memory.

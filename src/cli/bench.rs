@@ -133,7 +133,7 @@ struct Output {
 }
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    match arguments.open.backend()? {
+    match arguments.open.backend(arguments.weights)? {
         Opened::Cpu(be) => run_on(*be, arguments, json),
         Opened::WebGpu(be) => run_on(*be, arguments, json),
     }

@@ -54,7 +54,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let available = || thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.map_or_else(available, usize::from);
-    match arguments.backend.open(threads)? {
+    match arguments.backend.open_for_kernels(threads)? {
         Opened::Cpu(cpu) => {
             let report = bench::run(*cpu);
             if json {

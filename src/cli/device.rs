@@ -5,10 +5,14 @@ use clap::ValueEnum;
 use pollster::block_on;
 use serde::Serialize;
 use zamba2::base::error::Error;
+use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
-use zamba2::device::webgpu::{AdapterOptions, HostThreads, WebGpu};
+use zamba2::device::webgpu::{AdapterFacts, AdapterOptions, Feature, HostThreads, Ladder, WebGpu};
+use zamba2::model::config::Config;
+use zamba2::ops::Ops;
 use zamba2::ops::device::{self, Ceilings, Device as _, KernelChoice};
-use zamba2::session::{Session, TRIAL_US};
+use zamba2::self_test;
+use zamba2::session::{self, Session, TRIAL_US};
 
 use super::say;
 
@@ -28,23 +32,81 @@ pub enum Opened {
 }
 
 impl BackendChoice {
-    pub fn open(self, threads: usize) -> Result<Opened, Error> {
+    /// Opens the backend for a model of `config`. A graphics adapter has passed the self-test, if need be without some
+    /// optional features; standard error names it, and them.
+    pub fn open(
+        self,
+        threads: usize,
+        config: impl FnOnce() -> Result<Config, Error>,
+        weights: WeightFormat,
+    ) -> Result<Opened, Error> {
         if self == BackendChoice::Cpu {
             return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
         }
-        let cpu = Cpu::new(threads);
-        let host: HostThreads =
-            Box::new(move |data, piece, body| cpu.for_each_piece(data, piece, body));
-        let be = block_on(WebGpu::open(AdapterOptions::default(), host))?;
-        let adapter = be.adapter();
-        let kind = if adapter.software {
-            ", a software adapter: slower than --backend cpu"
-        } else {
-            ""
-        };
-        say(&format!("{} on {}{kind}", adapter.name, adapter.interface));
+        let (be, dropped) = open_proven(AdapterOptions::default(), threads, &config()?, weights)?;
+        remarks(be.adapter(), &dropped)
+            .iter()
+            .for_each(|text| say(text));
         Ok(Opened::WebGpu(Box::new(be)))
     }
+
+    /// Opens the backend without a model, and so without a self-test: whoever runs single kernels checks their results.
+    pub fn open_for_kernels(self, threads: usize) -> Result<Opened, Error> {
+        if self == BackendChoice::Cpu {
+            return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
+        }
+        let be = open_adapter(AdapterOptions::default(), threads)?;
+        remarks(be.adapter(), &[]).iter().for_each(|text| say(text));
+        Ok(Opened::WebGpu(Box::new(be)))
+    }
+}
+
+fn open_adapter(options: AdapterOptions, threads: usize) -> Result<WebGpu, Error> {
+    let cpu = Cpu::new(threads);
+    let host: HostThreads =
+        Box::new(move |data, piece, body| cpu.for_each_piece(data, piece, body));
+    block_on(WebGpu::open(options, host))
+}
+
+/// Opens the adapter with as many optional features as pass the self-test; with those that were left out.
+fn open_proven(
+    mut options: AdapterOptions,
+    threads: usize,
+    config: &Config,
+    weights: WeightFormat,
+) -> Result<(WebGpu, Vec<(Feature, Error)>), Error> {
+    let mut ladder = Ladder::new(options);
+    loop {
+        let mut ops = Ops::new(open_adapter(options, threads)?);
+        let kv = session::kv_format(weights);
+        let tested = block_on(self_test::run(&mut ops, config, weights, kv));
+        let be = ops.into_device();
+        match tested {
+            Ok(()) => {
+                let dropped = ladder.dropped(be.adapter());
+                return Ok((be, dropped));
+            }
+            Err(fault) => options = ladder.next(be.adapter(), fault)?,
+        }
+    }
+}
+
+/// What standard error says of an adapter.
+fn remarks(adapter: &AdapterFacts, dropped: &[(Feature, Error)]) -> Vec<String> {
+    let kind = if adapter.software {
+        ", a software adapter: slower than --backend cpu"
+    } else {
+        ""
+    };
+    let name = format!("{} on {}{kind}", adapter.name, adapter.interface);
+    let without = dropped.iter().map(|(feature, fault)| {
+        let feature = match feature {
+            Feature::Subgroups => "subgroups",
+            Feature::F16 => "f16",
+        };
+        format!("without {feature}: {fault}")
+    });
+    std::iter::once(name).chain(without).collect()
 }
 
 /// What a record says of a graphics adapter.
@@ -174,5 +236,39 @@ impl Device for WebGpu {
                 None,
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zamba2::device::webgpu::OptionalFeatures;
+
+    use super::*;
+
+    #[test]
+    fn an_adapter_that_is_wrong_about_f16_is_used_without_it_and_that_is_said() {
+        let wrong_features = OptionalFeatures {
+            f16: true,
+            ..OptionalFeatures::default()
+        };
+        let options = AdapterOptions {
+            wrong_features,
+            ..AdapterOptions::default()
+        };
+        let config = include_str!("../../www/models/rustdoc-5m/config.json");
+        let config = Config::from_json(config).unwrap();
+        let (be, dropped) = match open_proven(options, 1, &config, WeightFormat::Q4) {
+            Ok(open) => open,
+            Err(Error::NoAdapter { fact }) => return println!("SKIPPED: f16: {fact}"),
+            Err(error) => panic!("{error}"),
+        };
+        let said = remarks(be.adapter(), &dropped);
+        if dropped.is_empty() {
+            return println!("SKIPPED: f16: the adapter has none");
+        }
+        assert!(!be.adapter().f16);
+        assert_eq!(said.len(), 2, "subgroups are right: {said:?}");
+        assert!(said[1].starts_with("without f16: "), "{said:?}");
+        assert!(said[1].contains("linear"), "{said:?}");
     }
 }

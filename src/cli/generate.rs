@@ -171,7 +171,7 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let prompt = arguments.prompt()?;
     // Before anything is opened: a wrong option is then reported at once.
     let options = arguments.generation.options()?;
-    match arguments.open.backend()? {
+    match arguments.open.backend(arguments.generation.weights)? {
         Opened::Cpu(be) => run_on(*be, &arguments, prompt, options, json),
         Opened::WebGpu(be) => run_on(*be, &arguments, prompt, options, json),
     }

@@ -82,7 +82,7 @@ struct Output<'a> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match arguments.open.backend()? {
+    match arguments.open.backend(arguments.weights)? {
         Opened::Cpu(be) => run_on(*be, arguments),
         Opened::WebGpu(be) => run_on(*be, arguments),
     }

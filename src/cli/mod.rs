@@ -103,8 +103,21 @@ impl OpenArguments {
         self.threads.map_or_else(available, usize::from)
     }
 
-    fn backend(&self) -> Result<Opened, Error> {
-        self.backend.open(self.threads())
+    fn backend(&self, weights: WeightFormat) -> Result<Opened, Error> {
+        let config = || {
+            self.check_dir()?;
+            folder::read_config(&self.dir)
+        };
+        self.backend.open(self.threads(), config, weights)
+    }
+
+    fn check_dir(&self) -> Result<(), Error> {
+        match self.dir.is_dir() {
+            true => Ok(()),
+            false => Err(Error::MissingFile {
+                file: self.dir.display().to_string(),
+            }),
+        }
     }
 
     fn open<B: Device>(
@@ -113,11 +126,7 @@ impl OpenArguments {
         weights: WeightFormat,
         numeric: NumericSettings,
     ) -> Result<Session<B>, Error> {
-        if !self.dir.is_dir() {
-            return Err(Error::MissingFile {
-                file: self.dir.display().to_string(),
-            });
-        }
+        self.check_dir()?;
         let settings = LoadSettings {
             weights,
             context: self.context,

@@ -111,7 +111,7 @@ enum Format {
 }
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    match arguments.open.backend()? {
+    match arguments.open.backend(arguments.weights)? {
         Opened::Cpu(be) => run_on(*be, arguments, json),
         Opened::WebGpu(be) => run_on(*be, arguments, json),
     }
@@ -271,7 +271,7 @@ fn run_once<B: Device>(
     let prefill_us = now_us() - start_us;
     let mut step_us = Vec::with_capacity(decode as usize);
     for _ in 0..decode {
-        // Its own time, since one readback may bring several tokens.
+        // Not the time of the call, before which a step in flight has begun.
         step_us.push(block_on(session.step())?.us);
     }
     let times = UnprofiledRun::new(prefill_us, step_us);

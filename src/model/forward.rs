@@ -150,19 +150,18 @@ impl<D: Device> ForwardPass<D> {
         self.begin(model, cache, tokens.len());
     }
 
-    /// Reuses this pass of one token for the chosen token in row `row` of `top_rows`.
+    /// Reuses this pass of one token for the chosen token of a top-k list.
     pub fn restart_chosen(
         &mut self,
         ops: &mut Ops<D>,
         model: &Zamba2<D>,
         cache: &Cache<D>,
-        top_rows: &D::Tensor,
-        row: usize,
+        list: &D::Tensor,
     ) {
         let (module, table) = table(model);
         for chunk in &mut self.chunks {
             let ys = &mut [&mut chunk.embedding, &mut chunk.stream];
-            ops.embed_top(module, table, top_rows, row, ys);
+            ops.embed_top(module, table, list, ys);
         }
         self.begin(model, cache, 1);
     }
@@ -196,8 +195,8 @@ impl<D: Device> ForwardPass<D> {
             ops.scope(module, |ops| self.run_block(ops, model, cache, s));
             self.next += 1;
         }
-        ops.flush();
         if self.next < n_blocks {
+            ops.flush();
             return Progress::Paused { next: self.next };
         }
         cache.len += self.n_tokens;
@@ -306,15 +305,4 @@ fn head<D: Device>(
         ops.rms_norm(norm, stream, normed); // [T, h]
         ops.linear(matrix, normed, logits); // [T, vocab]
     }
-}
-
-/// Writes the top-k of the logits in `s.logits` (one row) to row `row` of `top_rows`.
-pub fn top<D: Device>(
-    ops: &mut Ops<D>,
-    model: &Zamba2<D>,
-    s: &Scratch<D>,
-    row: usize,
-    top_rows: &mut D::Tensor,
-) {
-    ops.top(model.plan.sampling, &s.logits, row, top_rows);
 }

@@ -226,11 +226,14 @@ pub trait Device: Sized {
     type ArrivingWeight;
     /// Storage for the keys and values of a sequence.
     type KvRows;
+    /// A readback that was requested. Dropping it gives it up.
+    type Readback;
 
     /// Rows of a prompt that are processed together, before the next block begins with the first ones again.
     const CHUNK_ROWS: usize;
-    /// Decode steps to chain on the device per readback. 1: read the logits back after every token.
-    const TOKENS_AHEAD: usize;
+    /// The most decode steps in flight: submitted before the token of the first of them has been read back. 1: read
+    /// the logits back after every token.
+    const MAX_STEPS_IN_FLIGHT: usize;
     /// Whether weights and caches are allocated in host memory and count towards its limit.
     const USES_HOST_MEMORY: bool;
     /// Whether [`Device::linear_residual`] is one kernel for a single row, which makes a separate sum a waste.
@@ -348,21 +351,24 @@ pub trait Device: Sized {
     fn add(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
     /// y = the last row of x.
     fn last_row(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
-    /// Writes the [`Top`](crate::text::sampling::Top) of one row of logits to row `row` of y, which becomes y's last
-    /// row. It has as many entries as fit y's width.
-    fn top(&mut self, logits: &Self::Tensor, row: usize, y: &mut Self::Tensor);
-    /// Draws a token from row `row` of `top` and stores it as the row's chosen token, which is the most probable one
-    /// until then.
-    fn draw(&mut self, draw: &Draw, row: usize, top: &mut Self::Tensor);
-    /// Each of `ys`, one or two, is the embedding of the chosen token in row `row` of `top`, without a readback of
-    /// that token. Any row of the table if the logits were not finite.
-    fn embed_top(
+    /// y = one row of logits, those of tokens that `seen` marks with 1 as
+    /// [`penalised`](crate::text::sampling::penalised). The chosen token of the list `chosen`, if there is one, is
+    /// marked first.
+    fn penalise(
         &mut self,
-        table: &Self::Weight,
-        top: &Self::Tensor,
-        row: usize,
-        ys: &mut [&mut Self::Tensor],
+        penalty: f64,
+        chosen: Option<&Self::Tensor>,
+        logits: &Self::Tensor,
+        seen: &mut Self::Tensor,
+        y: &mut Self::Tensor,
     );
+    /// y = the [`Top`](crate::text::sampling::Top) of one row of logits, with as many entries as fit y's width.
+    fn top(&mut self, logits: &Self::Tensor, y: &mut Self::Tensor);
+    /// Draws a token from `top` and writes it in the place of the chosen token, which is the most probable one before.
+    fn draw(&mut self, draw: &Draw, top: &mut Self::Tensor);
+    /// Each of `ys`, one or two, is the embedding of the chosen token of `top`, without a readback of that token. Any
+    /// row of the table if the logits were not finite.
+    fn embed_top(&mut self, table: &Self::Weight, top: &Self::Tensor, ys: &mut [&mut Self::Tensor]);
 
     // Fused kernels for a decode step.
 
@@ -395,8 +401,11 @@ pub trait Device: Sized {
     fn check(&self) -> Result<()> {
         Ok(())
     }
-    /// The elements of x, row-major.
-    async fn read(&mut self, x: &Self::Tensor) -> Result<Vec<f32>>;
+    /// Submits all encoded ops, and copies of `xs` as they leave them.
+    fn begin_read(&mut self, xs: &[&Self::Tensor]) -> Self::Readback;
+    /// The elements of the tensors of a readback, one after another and row-major. Waits for the ops before the
+    /// request, and not for those after it.
+    async fn finish_read(&mut self, readback: Self::Readback) -> Result<Vec<f32>>;
     /// The contents of a cache in its storage format, by position and independent of the device's layout. // [len][kv
     /// heads][k, v]
     async fn read_kv(&mut self, cache: &KvCache<Self>) -> Result<Vec<u8>>;

@@ -30,22 +30,20 @@ impl<D: Device> Ops<D> {
         );
     }
 
-    /// Each of `ys`, one or two, is the embedding of the chosen token in row `row` of `top`, without a readback
-    /// of that token.
+    /// Each of `ys`, one or two, is the embedding of the chosen token of `top`, without a readback of that token.
     pub fn embed_top(
         &mut self,
         module: ModuleId,
         table: &D::Weight,
         top: &D::Tensor,
-        row: usize,
         ys: &mut [&mut D::Tensor],
     ) {
-        assert!(row < top.rows(), "embed_top: there is no such list");
+        assert_eq!(top.rows(), 1, "embed_top: there is one list");
         check_embedded("embed_top", 1, table, ys);
         self.op(
             module,
             || work::embed(1, table.cols(), table.format()),
-            |device| device.embed_top(table, top, row, ys),
+            |device| device.embed_top(table, top, ys),
         );
     }
 
@@ -278,24 +276,45 @@ impl<D: Device> Ops<D> {
         self.op(module, Work::default, |device| device.add(a, b, y));
     }
 
-    /// Writes the [`Top`] of one row of logits to row `row` of y, which becomes y's last row.
-    pub fn top(&mut self, module: ModuleId, logits: &D::Tensor, row: usize, y: &mut D::Tensor) {
+    /// y = one row of logits, those of tokens that `seen` marks with 1 as
+    /// [`penalised`](crate::text::sampling::penalised). The chosen token of the list `chosen`, if there is one, is
+    /// marked first.
+    pub fn penalise(
+        &mut self,
+        (module, penalty): (ModuleId, f64),
+        chosen: Option<&D::Tensor>,
+        logits: &D::Tensor,
+        seen: &mut D::Tensor,
+        y: &mut D::Tensor,
+    ) {
+        let shapes = [logits.rows(), seen.rows(), seen.cols(), y.cols()];
+        let cols = logits.cols();
+        assert_eq!(shapes, [1, 1, cols, cols], "penalise: all are [1, vocab]");
+        assert!(chosen.is_none_or(|list| list.rows() == 1), "penalise: list");
+        check_capacity("penalise", 1, y);
+        self.op(module, Work::default, |device| {
+            device.penalise(penalty, chosen, logits, seen, y);
+        });
+    }
+
+    /// y = the [`Top`] of one row of logits.
+    pub fn top(&mut self, module: ModuleId, logits: &D::Tensor, y: &mut D::Tensor) {
         assert_eq!(logits.rows(), 1, "top: logits are [1, vocab]");
         let places = Top::places(y.cols());
         assert!((1..=Top::MOST).contains(&places), "top: places");
         assert!(logits.cols() <= Top::MOST_VOCAB, "top: vocabulary");
-        check_capacity("top", row + 1, y);
-        self.op(module, Work::default, |device| device.top(logits, row, y));
+        check_capacity("top", 1, y);
+        self.op(module, Work::default, |device| device.top(logits, y));
     }
 
-    /// Draws a token from row `row` of `top` and makes it the row's chosen token.
-    pub fn draw(&mut self, module: ModuleId, draw: &Draw, row: usize, top: &mut D::Tensor) {
-        assert!(row < top.rows(), "draw: the row");
+    /// Draws a token from `top` and makes it the chosen one.
+    pub fn draw(&mut self, module: ModuleId, draw: &Draw, top: &mut D::Tensor) {
+        assert_eq!(top.rows(), 1, "draw: there is one list");
         assert!(
             (1..=Top::places(top.cols())).contains(&draw.top_k),
             "draw: top_k"
         );
-        self.op(module, Work::default, |device| device.draw(draw, row, top));
+        self.op(module, Work::default, |device| device.draw(draw, top));
     }
 
     /// y = the last row of x.

@@ -46,6 +46,10 @@ impl<D: Device> Ops<D> {
         &mut self.device
     }
 
+    pub fn into_device(self) -> D {
+        self.device
+    }
+
     pub fn profiler(&mut self) -> &mut Profiler {
         &mut self.profiler
     }
@@ -265,7 +269,21 @@ impl<D: Device> Ops<D> {
     /// # Errors
     /// The device's own failure.
     pub async fn read(&mut self, x: &D::Tensor) -> Result<Vec<f32>> {
-        let numbers = self.device.read(x).await;
+        let readback = self.begin_read(&[x]);
+        self.finish_read(readback).await
+    }
+
+    /// Submits all encoded ops and requests the elements of `xs`; ops that follow do not change what is read.
+    pub fn begin_read(&mut self, xs: &[&D::Tensor]) -> D::Readback {
+        self.device.begin_read(xs)
+    }
+
+    /// Waits for the elements of a readback, one tensor after another and row-major.
+    ///
+    /// # Errors
+    /// The device's own failure.
+    pub async fn finish_read(&mut self, readback: D::Readback) -> Result<Vec<f32>> {
+        let numbers = self.device.finish_read(readback).await;
         self.note_span_times();
         numbers
     }

@@ -92,6 +92,21 @@ impl Profile {
         self.name.is_empty()
     }
 
+    /// Drops the first `n` spans, which no later one has as a parent.
+    fn forget(&mut self, n: usize) {
+        self.name.drain(..n);
+        self.parent.drain(..n);
+        self.pass.drain(..n);
+        self.start_us.drain(..n);
+        self.duration_us.drain(..n);
+        self.flops.drain(..n);
+        self.bytes.drain(..n);
+        self.fused_with.drain(..n);
+        for row in self.parent.iter_mut().chain(&mut self.fused_with) {
+            *row = (*row - n as i32).max(-1);
+        }
+    }
+
     fn clear(&mut self) {
         self.name.clear();
         self.parent.clear();
@@ -119,6 +134,8 @@ pub struct Profiler {
     open: Vec<usize>,
     /// Number of profiles taken or discarded so far.
     record: u32,
+    /// Spans of this profile that were forgotten: the index of a [`SpanId`] counts them, too.
+    n_forgotten: usize,
     /// For each span, whether its times come from the device.
     is_device_time: Vec<bool>,
     /// For each span, [`Member::moved_bytes`].
@@ -254,7 +271,7 @@ impl Profiler {
     /// The innermost open span.
     pub fn innermost(&self) -> Option<SpanId> {
         self.open.last().map(|&index| SpanId {
-            index,
+            index: self.n_forgotten + index,
             record: self.record,
         })
     }
@@ -270,7 +287,7 @@ impl Profiler {
         if span.record != self.record {
             return;
         }
-        let mut at = Some(span.index);
+        let mut at = span.index.checked_sub(self.n_forgotten);
         while let Some(index) = at {
             let start = &mut self.profile.start_us[index];
             let duration = &mut self.profile.duration_us[index];
@@ -354,7 +371,20 @@ impl Profiler {
         self.profile.clear();
         self.is_device_time.clear();
         self.moved_bytes.clear();
+        self.n_forgotten = 0;
         self.record += 1;
+    }
+
+    /// Discards the spans up to the end of the latest pass `pass`; later ones may still get the device's times. No span
+    /// may be open.
+    pub fn forget_through(&mut self, pass: u32) {
+        debug_assert!(self.open.is_empty(), "an open span would be forgotten");
+        let last = self.profile.pass.iter().rposition(|&of| of == pass);
+        let n = last.map_or(0, |last| last + 1);
+        self.profile.forget(n);
+        self.is_device_time.drain(..n);
+        self.moved_bytes.drain(..n);
+        self.n_forgotten += n;
     }
 }
 

@@ -7,6 +7,8 @@ use crate::session::Session;
 
 /// Generated tokens between two checkpoints of a run: a rewind replays half as many on average.
 const CHECKPOINT_EVERY: usize = 32;
+/// Tokens after the last checkpoint at which a rolling one is due.
+const ROLLING_EVERY: usize = 16;
 /// The default limit for all checkpoints of a sequence. The largest models have room for one or two.
 pub(super) const CHECKPOINTS_BYTES: u64 = 192 << 20;
 
@@ -17,9 +19,8 @@ pub(super) enum Kind {
     Turn,
     /// Every [`CHECKPOINT_EVERY`] tokens within an answer, until the next prompt.
     Interval,
-    /// Before the steps that the device chains in one readback, which may carry it beyond the end of the answer. There
-    /// is at most one.
-    Readback,
+    /// A while ago, since steps in flight may carry the device beyond the end of the answer. There is at most one.
+    Rolling,
 }
 
 /// The SSM and conv states after some tokens. Keys and values need no copy: a rewind only truncates the KV cache.
@@ -49,7 +50,7 @@ fn victim(kinds: &[Kind], new: Kind) -> Option<usize> {
         .collect();
     match new {
         Kind::Interval => None,
-        Kind::Readback => match turns[..] {
+        Kind::Rolling => match turns[..] {
             [] | [_] => first_of(Kind::Interval),
             [first, _] => first_of(Kind::Interval).or(Some(first)),
             [_, second, ..] => first_of(Kind::Interval).or(Some(second)),
@@ -57,7 +58,7 @@ fn victim(kinds: &[Kind], new: Kind) -> Option<usize> {
         Kind::Turn => {
             let second_turn = turns.get(1).or(turns.first()).copied();
             first_of(Kind::Interval)
-                .or(first_of(Kind::Readback))
+                .or(first_of(Kind::Rolling))
                 .or(second_turn)
         }
     }
@@ -102,6 +103,15 @@ impl<B: Device> Session<B> {
         self.keep_checkpoint(kind, true);
     }
 
+    /// Whether the last checkpoint is so far behind the cache that another one should be kept.
+    pub(super) fn is_rolling_checkpoint_due(&self) -> bool {
+        self.sequence.as_ref().is_some_and(|sequence| {
+            let last = sequence.checkpoints.last().map_or(0, |last| last.len);
+            let is_far = self.cache.len >= last.max(sequence.rolling_tried) + ROLLING_EVERY;
+            is_far && sequence.options.keeps_checkpoints()
+        })
+    }
+
     /// Keeps a checkpoint of the state after the last token of the cache if the options ask for any, in the place of
     /// another one if there is no room.
     pub(super) fn keep_checkpoint(&mut self, kind: Kind, has_logits: bool) {
@@ -110,15 +120,18 @@ impl<B: Device> Session<B> {
         let Some(sequence) = &mut self.sequence else {
             return;
         };
+        if kind == Kind::Rolling {
+            sequence.rolling_tried = len;
+        }
         let checkpoints = &mut sequence.checkpoints;
-        let is_wanted = sequence.options.cache_prompt || sequence.options.checkpoints;
+        let is_wanted = sequence.options.keeps_checkpoints();
         if !is_wanted || checkpoints.iter().any(|other| other.len >= len) {
             return;
         }
         let kinds: Vec<Kind> = checkpoints.iter().map(|other| other.kind).collect();
-        let readback = kinds.iter().position(|&kind| kind == Kind::Readback);
+        let rolling = kinds.iter().position(|&kind| kind == Kind::Rolling);
         let replaced = match kind {
-            Kind::Readback if readback.is_some() => readback,
+            Kind::Rolling if rolling.is_some() => rolling,
             _ if checkpoints.len() < room => None,
             _ => match victim(&kinds, kind) {
                 Some(index) => Some(index),
@@ -184,16 +197,16 @@ mod tests {
 
     #[test]
     fn checkpoints_within_an_answer_give_way_before_those_of_turns() {
-        let kinds = [Kind::Turn, Kind::Interval, Kind::Interval, Kind::Readback];
+        let kinds = [Kind::Turn, Kind::Interval, Kind::Interval, Kind::Rolling];
         assert_eq!(victim(&kinds, Kind::Turn), Some(1));
-        assert_eq!(victim(&[Kind::Turn, Kind::Readback], Kind::Turn), Some(1));
+        assert_eq!(victim(&[Kind::Turn, Kind::Rolling], Kind::Turn), Some(1));
         assert_eq!(victim(&kinds, Kind::Interval), None);
     }
 
     #[test]
-    fn a_readback_never_takes_the_place_of_the_newest_turn() {
-        assert_eq!(victim(&[Kind::Turn], Kind::Readback), None);
-        assert_eq!(victim(&[Kind::Turn, Kind::Turn], Kind::Readback), Some(0));
-        assert_eq!(victim(&[Kind::Turn; 3], Kind::Readback), Some(1));
+    fn a_rolling_checkpoint_never_takes_the_place_of_the_newest_turn() {
+        assert_eq!(victim(&[Kind::Turn], Kind::Rolling), None);
+        assert_eq!(victim(&[Kind::Turn, Kind::Turn], Kind::Rolling), Some(0));
+        assert_eq!(victim(&[Kind::Turn; 3], Kind::Rolling), Some(1));
     }
 }

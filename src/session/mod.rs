@@ -2,6 +2,7 @@
 //! [`Session::step`] generates one token, and generation stops when it is not called again.
 
 mod checkpoints;
+mod depth;
 #[cfg(not(target_os = "wasi"))]
 mod kernel_trial;
 mod load;
@@ -24,11 +25,11 @@ use crate::model::forward::{ForwardPass, Scratch};
 use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat};
 use crate::ops::trace::{Level, Profile};
+pub use crate::session::depth::Lookahead;
 #[cfg(not(target_os = "wasi"))]
 pub use crate::session::kernel_trial::TRIAL_US;
 pub use crate::session::load::{LoadSettings, context_length, kv_format};
-pub use crate::session::readback::Lookahead;
-use crate::session::readback::TopKRows;
+use crate::session::readback::{PenaltyBuffers, TopList};
 pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
 pub use crate::session::sequence::{Alternative, Step, TokenRank};
@@ -97,6 +98,11 @@ impl GenerateOptions {
         Ok(())
     }
 
+    /// Whether anything may go back to a state checkpoint.
+    fn keeps_checkpoints(&self) -> bool {
+        self.cache_prompt || self.checkpoints
+    }
+
     /// A sampler and stop strings at their beginnings.
     ///
     /// # Errors
@@ -129,7 +135,8 @@ pub struct Session<B: Device> {
     decode_pass: ForwardPass<B>,
     lookahead: Lookahead,
     /// Allocated on first use.
-    top_k_rows: Option<TopKRows<B>>,
+    top_list: Option<TopList<B>>,
+    penalty: Option<PenaltyBuffers<B>>,
     sequence: Option<Sequence<B>>,
     checkpoints_limit_bytes: u64,
     recording: Level,

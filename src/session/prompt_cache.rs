@@ -7,6 +7,7 @@
 use crate::base::error::{Error, Fact, Result};
 use crate::ops::device::Device;
 use crate::session::checkpoints::Kind;
+use crate::session::depth::StepClock;
 use crate::session::sequence::{DeviceState, NextToken, Sequence};
 use crate::session::{GenerateOptions, Session};
 use crate::text::stream::TextStream;
@@ -50,8 +51,10 @@ impl<B: Device> Session<B> {
             prefills: Vec::new(),
             next: NextToken::Sampled,
             device: DeviceState::nothing_pending(),
-            steps_per_read: 1,
+            clock: StepClock::default(),
+            returned_us: None,
             checkpoints: Vec::new(),
+            rolling_tried: 0,
         };
         match reuse {
             Reuse::Nothing => self.reset(),
@@ -119,8 +122,8 @@ impl<B: Device> Session<B> {
                 DeviceState::Prefill { end, .. } => n_read == *end,
                 DeviceState::LogitsReady => n_read <= n_history,
                 // Nothing pending after the last token is what a readback that failed leaves.
-                DeviceState::ReadBack(pending) => {
-                    n_read < n_history || n_read == n_history && !pending.is_empty()
+                DeviceState::Decoding { .. } => {
+                    n_read < n_history || n_read == n_history && sequence.has_pending()
                 }
             }
         })

@@ -1,126 +1,149 @@
-//! Multi-step decoding: how many tokens are chosen on the device per readback, and whether a readback is full logits or
-//! top-k lists. The device draws with the sampler's own random numbers; the sampler then draws from the same list, and
-//! where the two differ, which f32 sums can cause once in a great while, the sampler is right and the device goes back.
-
-use std::collections::VecDeque;
+//! Reading tokens back. The device chooses a token from a top-k list and embeds it, so the next step is submitted
+//! before the host has read the list; `depth` has the number of such steps. The device draws with the sampler's own
+//! random numbers; the sampler then draws from the same list, and where the two differ, which f32 sums can cause once in
+//! a great while, the sampler is right and the device goes back. Where ranks need all logits, they are read back with
+//! the list; where the device cannot choose, the host reads the logits of one step at a time.
 
 use crate::base::clock::now_us;
 use crate::base::error::{Error, Fact, Result};
-use crate::model::forward;
 use crate::ops::device::{Device, Draw};
 use crate::ops::trace::Level;
 use crate::session::checkpoints::Kind;
+use crate::session::depth::Lookahead;
 use crate::session::sequence::{DeviceState, Sequence};
-use crate::session::{Session, not_started};
+use crate::session::{GenerateOptions, Session, not_started};
 use crate::text::sampling::Top;
-
-/// Text that appears in larger intervals looks jerky.
-const MAX_READ_US: f64 = 50_000.0;
-
-/// Bounds for the steps that the device chains before a readback.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Lookahead {
-    /// Steps per readback. 1: read all logits back after every token.
-    pub max_steps: usize,
-    /// Time of one readback's steps, at the speed of those before.
-    pub max_read_us: f64,
-}
-
-impl Lookahead {
-    /// The default of device `B`.
-    pub fn of<B: Device>() -> Lookahead {
-        Lookahead {
-            max_steps: B::TOKENS_AHEAD,
-            max_read_us: MAX_READ_US,
-        }
-    }
-}
 
 /// Temperatures below this are 0 for all numbers that f32 can tell apart, but do not divide by zero.
 const LEAST_TEMPERATURE: f64 = 1e-30;
 
-/// What the next readback contains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Penalties whose products and quotients with usual logits are f32 numbers.
+const DEVICE_PENALTIES: std::ops::Range<f64> = 1e-20..1e20;
+
+/// What a readback contains.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum ReadMode {
-    /// All logits of one step.
+    /// The logits of the one step in flight.
     Logits,
-    /// The k most probable tokens of each of several steps.
-    TopK { k: usize },
+    /// What the device has chosen a token from.
+    Choice(Choice),
 }
 
-/// The part of a readback that belongs to one step.
+/// How the device chooses tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Choice {
+    /// Entries of the list of the most probable tokens.
+    k: usize,
+    penalty: Option<f64>,
+    /// Whether all logits are read back, too: the list is that after the penalty, or has too few ranks.
+    reads_logits: bool,
+}
+
+/// The contents of a readback.
 pub(super) enum StepOutput {
     Logits(Vec<f32>),
     TopK(Top),
 }
 
-/// A step that was read back, with its timing; its token is not chosen yet.
+/// A step that was read back; its token is not chosen yet.
 pub(super) struct PendingToken {
     pub output: StepOutput,
     /// The token from which the device has computed the next step, if it has.
     pub continued_with: Option<u32>,
     /// Time per block; empty if no pass was made for this token, or if blocks have no times.
     pub blocks_us: Vec<f32>,
-    /// Its share of the readback's time.
-    pub us: f64,
 }
 
-/// Top-k lists in device memory, one row per step.
-pub(super) struct TopKRows<B: Device> {
-    k: usize,
-    rows: B::Tensor, // [max_steps, Top::row_len(k)]
+/// A step that was submitted with the readback of its list.
+pub(super) struct StepInFlight<B: Device> {
+    choice: Choice,
+    readback: B::Readback,
+    /// The pass that has computed its logits; none if they were there before.
+    pass: Option<u32>,
+    /// When it was submitted, if the device was idle then.
+    alone_since_us: Option<f64>,
+}
+
+/// What the device has chosen the last token from, in its memory.
+pub(super) struct TopList<B: Device> {
+    choice: Choice,
+    row: B::Tensor, // [1, Top::row_len(k)]
+}
+
+/// Where the device penalises logits. Allocated on first use.
+pub(super) struct PenaltyBuffers<B: Device> {
+    /// 1 for each token of the history and each that the device has chosen since.
+    seen: B::Tensor, // [1, vocab]
+    logits: B::Tensor, // [1, vocab]
 }
 
 impl<B: Device> Session<B> {
-    /// Bounds the steps of the next readbacks; [`Lookahead::of`] is the default.
+    /// Bounds the steps in flight; [`Lookahead::of`] is the default.
     pub fn set_lookahead(&mut self, lookahead: Lookahead) {
         self.lookahead = lookahead;
-        self.top_k_rows = None;
     }
 
     fn read_mode(&self, sequence: &Sequence<B>) -> ReadMode {
-        let sampling = &sequence.options.sampling;
-        let k = sampling.sufficient_top_k();
-        let k = k.map(|k| k.max(sequence.options.alternatives));
-        let k = k.filter(|k| *k <= Top::MOST);
+        let GenerateOptions {
+            sampling,
+            alternatives,
+            ..
+        } = &sequence.options;
+        let penalty = sampling.repetition_penalty;
         let needs_logits = self.lookahead.max_steps <= 1
             || self.model.config.vocab_size > Top::MOST_VOCAB
+            || !DEVICE_PENALTIES.contains(&penalty)
             // A forced token may not be in the list.
             || sequence.is_forced();
-        match k {
-            Some(k) if !needs_logits => ReadMode::TopK { k },
+        let penalty = (penalty != 1.0).then_some(penalty);
+        let ranks_are_listed = penalty.is_none() && *alternatives <= Top::MOST;
+        let reads_logits = *alternatives > 0 && !ranks_are_listed;
+        let n_ranks = if reads_logits { 0 } else { *alternatives };
+        match sampling.sufficient_top_k().map(|k| k.max(n_ranks)) {
+            Some(k) if k <= Top::MOST && !needs_logits => ReadMode::Choice(Choice {
+                k,
+                penalty,
+                reads_logits,
+            }),
             _ => ReadMode::Logits,
         }
     }
 
-    /// Steps of the next readback, none of them beyond the end of the generation.
-    fn steps_per_read(&self, sequence: &Sequence<B>) -> usize {
+    /// Steps to have in flight, none of them beyond the end of the generation.
+    fn steps_in_flight(&self, sequence: &Sequence<B>) -> usize {
         if self.recording == Level::Module || self.waits_for_blocks() {
             return 1;
         }
         let options = &sequence.options;
         let wanted = options.max_tokens.saturating_sub(sequence.generated());
         let room = (self.cache.context + 1).saturating_sub(sequence.history.len());
-        sequence.steps_per_read.min(wanted).min(room).max(1)
+        // A checkpoint before which the host knows all tokens is of use after any stop.
+        let most = if self.is_rolling_checkpoint_due() {
+            2
+        } else {
+            usize::MAX
+        };
+        let steps = sequence.clock.steps_in_flight(self.lookahead);
+        steps.min(wanted).min(room).min(most).max(1)
     }
 
-    /// Whether the cache is ahead of the history: tokens are pending, or a step failed after they were read back.
+    /// Whether the cache is ahead of the history: steps are in flight, or one failed after it was read back.
     pub(super) fn is_ahead(&self) -> bool {
         self.sequence.as_ref().is_some_and(|sequence| {
             let has_more = self.cache.len > sequence.history.len();
             match &sequence.device {
                 DeviceState::Prefill { .. } => false,
                 DeviceState::LogitsReady => has_more,
-                DeviceState::ReadBack(pending) => !pending.is_empty() || has_more,
+                DeviceState::Decoding { .. } => has_more || sequence.has_pending(),
             }
         })
     }
 
-    /// Whether the pending tokens are what the present options would read.
+    /// Whether the steps in flight are what the present options would read.
     pub(super) fn matches_mode(&self) -> bool {
-        let (sequence, rows) = (self.sequence.as_ref(), self.top_k_rows.as_ref());
-        sequence.zip(rows).is_some_and(|(sequence, rows)| {
-            self.read_mode(sequence) == ReadMode::TopK { k: rows.k }
+        let (sequence, list) = (self.sequence.as_ref(), self.top_list.as_ref());
+        sequence.zip(list).is_some_and(|(sequence, list)| {
+            self.read_mode(sequence) == ReadMode::Choice(list.choice)
         })
     }
 
@@ -135,18 +158,30 @@ impl<B: Device> Session<B> {
         self.read_until(until).await
     }
 
-    /// The output from which the next token is chosen, from an earlier readback if one is pending.
+    /// The output from which the next token is chosen. Before it waits, it submits the steps that are to be in flight.
     pub(super) async fn next_pending(&mut self) -> Result<PendingToken> {
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
-        if let Some(pending) = sequence.pop_pending() {
+        if let Some(pending) = sequence.take_put_back() {
             return Ok(pending);
         }
-        self.read_back().await?;
-        let pending = self.sequence.as_mut().and_then(Sequence::pop_pending);
-        pending.ok_or_else(not_started)
+        if sequence.n_in_flight() == 0
+            && let Some(pending) = self.begin_decoding().await?
+        {
+            return Ok(pending);
+        }
+        loop {
+            let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
+            if sequence.n_in_flight() >= self.steps_in_flight(sequence) {
+                break;
+            }
+            self.submit_next();
+        }
+        self.finish_step().await
     }
 
-    async fn read_back(&mut self) -> Result<()> {
+    /// With nothing in flight: computes the logits after the last token of the history, and either reads them, or
+    /// submits the list of them.
+    async fn begin_decoding(&mut self) -> Result<Option<PendingToken>> {
         let start_us = now_us();
         let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
         let (n_history, n_prompt) = (sequence.history.len(), sequence.n_prompt);
@@ -161,45 +196,133 @@ impl<B: Device> Session<B> {
         // From here on, a failure leaves no logits to choose from.
         sequence.device = DeviceState::nothing_pending();
         let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
-        let outputs = match self.read_mode(sequence) {
+        let has_pass = n_before < n_history && n_history > n_prompt;
+        let pass = has_pass.then(|| (n_history - n_prompt) as u32);
+        match self.read_mode(sequence) {
             ReadMode::Logits => {
-                vec![StepOutput::Logits(
-                    self.be.read(&self.scratch.logits).await?,
-                )]
+                let logits = self.be.read(&self.scratch.logits).await?;
+                Ok(Some(PendingToken {
+                    output: StepOutput::Logits(logits),
+                    continued_with: None,
+                    blocks_us: self.take_blocks_us(pass),
+                }))
             }
-            ReadMode::TopK { k } => self.read_top_k(k, self.steps_per_read(sequence)).await?,
-        };
-        let n = outputs.len();
-        let us = (now_us() - start_us) / n as f64;
-        let has_times = self.be.times_spans() || self.waits_for_blocks();
-        let profiler = self.be.profiler();
-        let pending = (0..).zip(outputs).map(|(i, output)| {
-            let pass = n_history - n_prompt + i;
-            let has_pass = has_times && pass > 0 && (i > 0 || n_before < n_history);
-            let blocks_us = match profiler.durations_us(&self.model.block_modules, pass as u32) {
-                Some(durations_us) if has_pass => durations_us,
-                _ => Vec::new(),
-            };
-            let continued_with = match &output {
-                StepOutput::TopK(top) if i + 1 < n => Some(top.chosen),
-                _ => None,
-            };
-            PendingToken {
-                output,
-                continued_with,
-                blocks_us,
-                us,
+            ReadMode::Choice(choice) => {
+                let is_one_step = !was_prefill && n_before + 1 == n_history;
+                self.mark_history(choice);
+                self.submit_choice(choice, pass, is_one_step.then_some(start_us));
+                Ok(None)
             }
-        });
-        let pending: VecDeque<_> = pending.collect();
-        let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
-        sequence.device = DeviceState::ReadBack(pending);
-        if !was_prefill && n_before + 1 == n_history {
-            let affordable = (self.lookahead.max_read_us / us) as usize;
-            let most = self.lookahead.max_steps.min(2 * n);
-            sequence.steps_per_read = affordable.clamp(1, most);
         }
-        Ok(())
+    }
+
+    /// Submits a step over the token that the device chooses from the last list.
+    fn submit_next(&mut self) {
+        let (Some(sequence), Some(list)) = (&self.sequence, self.top_list.take()) else {
+            return;
+        };
+        let pass = self.cache.len + 1 - sequence.n_prompt;
+        if self.is_rolling_checkpoint_due() {
+            self.keep_checkpoint(Kind::Rolling, true);
+        }
+        self.set_pass(pass);
+        self.encode_chosen(&list.row);
+        self.keep_due_checkpoint();
+        let choice = list.choice;
+        self.top_list = Some(list);
+        self.submit_choice(choice, Some(pass as u32), None);
+    }
+
+    /// Tells the device which tokens are penalised, from here on with those that it chooses itself.
+    fn mark_history(&mut self, choice: Choice) {
+        let (Some(sequence), Some(_)) = (&self.sequence, choice.penalty) else {
+            return;
+        };
+        let (be, vocab_size) = (&mut self.be, self.model.config.vocab_size);
+        let mut seen = vec![0.0; vocab_size];
+        for &token in &sequence.history {
+            seen[token as usize] = 1.0;
+        }
+        let penalty = self.penalty.get_or_insert_with(|| PenaltyBuffers {
+            seen: be.tensor(1, vocab_size),
+            logits: be.tensor(1, vocab_size),
+        });
+        be.write(&seen, &mut penalty.seen);
+    }
+
+    /// Submits what is encoded, the device's choice of a token from the present logits, and its readback.
+    fn submit_choice(&mut self, choice: Choice, pass: Option<u32>, alone_since_us: Option<f64>) {
+        let draw = self.draw();
+        let is_chained = self.sequence.as_ref().is_some_and(|s| s.n_in_flight() > 0);
+        let (be, module) = (&mut self.be, self.model.plan.sampling);
+        let list = self.top_list.take().filter(|list| list.choice == choice);
+        let mut list = list.unwrap_or_else(|| TopList {
+            choice,
+            row: be.tensor(1, Top::row_len(choice.k)),
+        });
+        let mut logits = &self.scratch.logits;
+        if let (Some(factor), Some(penalty)) = (choice.penalty, &mut self.penalty) {
+            let chosen = is_chained.then_some(&list.row);
+            let PenaltyBuffers { seen, logits: y } = penalty;
+            be.penalise((module, factor), chosen, logits, seen, y);
+            logits = y;
+        }
+        be.top(module, logits, &mut list.row);
+        if let Some(draw) = draw {
+            be.draw(module, &draw, &mut list.row);
+        }
+        let readback = match choice.reads_logits {
+            true => be.begin_read(&[&list.row, &self.scratch.logits]),
+            false => be.begin_read(&[&list.row]),
+        };
+        self.top_list = Some(list);
+        if let Some(sequence) = &mut self.sequence {
+            sequence.push_in_flight(StepInFlight {
+                choice,
+                readback,
+                pass,
+                alone_since_us,
+            });
+        }
+    }
+
+    /// Waits for the first step in flight.
+    async fn finish_step(&mut self) -> Result<PendingToken> {
+        let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
+        let step = sequence.pop_in_flight().ok_or_else(not_started)?;
+        let numbers = self.be.finish_read(step.readback).await;
+        let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
+        let numbers = numbers.inspect_err(|_| sequence.device = DeviceState::nothing_pending())?;
+        let now_us = now_us();
+        sequence.clock.note_arrival(now_us);
+        if let Some(since_us) = step.alone_since_us {
+            sequence.clock.note_alone(now_us - since_us);
+        }
+        let (row, logits) = numbers.split_at(Top::row_len(step.choice.k));
+        let top = Top::from_row(row);
+        Ok(PendingToken {
+            continued_with: (sequence.n_in_flight() > 0).then_some(top.chosen),
+            output: match step.choice.reads_logits {
+                true => StepOutput::Logits(logits.to_vec()),
+                false => StepOutput::TopK(top),
+            },
+            blocks_us: self.take_blocks_us(step.pass),
+        })
+    }
+
+    /// The times of the blocks in `pass`, whose readback has arrived; empty if they have none.
+    fn take_blocks_us(&mut self, pass: Option<u32>) -> Vec<f32> {
+        let has_times = self.be.times_spans() || self.waits_for_blocks();
+        let Some(pass) = pass.filter(|_| has_times) else {
+            return Vec::new();
+        };
+        let (profiler, modules) = (self.be.profiler(), &self.model.block_modules);
+        let blocks_us = profiler.durations_us(modules, pass).unwrap_or_default();
+        if self.recording == Level::Off {
+            // Nobody will take them, and those of later passes may still get their times.
+            profiler.forget_through(pass);
+        }
+        blocks_us
     }
 
     /// If the device went on with another token than the sampler chose, takes back what it has computed since. The
@@ -214,62 +337,16 @@ impl<B: Device> Session<B> {
         }
     }
 
-    /// How the device draws each of the next `n` tokens; empty if it takes the most probable ones.
-    fn draws(&self, n: usize) -> Vec<Draw> {
-        let Some(sequence) = &self.sequence else {
-            return Vec::new();
-        };
+    /// How the device draws the token of the list that is submitted next; `None` if it takes the most probable one.
+    fn draw(&self) -> Option<Draw> {
+        let sequence = self.sequence.as_ref()?;
         let sampling = &sequence.options.sampling;
-        if sampling.temperature == 0.0 {
-            return Vec::new();
-        }
-        let randoms = sequence.sampler.upcoming(n).into_iter();
-        let draws = randoms.map(|random| Draw {
+        (sampling.temperature > 0.0).then(|| Draw {
             top_k: sampling.top_k,
             temperature: sampling.temperature.max(LEAST_TEMPERATURE) as f32,
             top_p: sampling.top_p as f32,
             min_p: sampling.min_p as f32,
-            random: random as f32,
-        });
-        draws.collect()
-    }
-
-    /// Top-k lists of `n` steps: of the present logits, and of those after the chosen token of each list.
-    async fn read_top_k(&mut self, k: usize, n: usize) -> Result<Vec<StepOutput>> {
-        let lists = self.top_k_rows.take().filter(|lists| lists.k == k);
-        let mut lists = lists.unwrap_or_else(|| TopKRows {
-            k,
-            rows: (self.be).tensor(self.lookahead.max_steps, Top::row_len(k)),
-        });
-        if n > 1 {
-            self.keep_checkpoint(Kind::Readback, true);
-        }
-        let draws = self.draws(n - 1);
-        forward::top(&mut self.be, &self.model, &self.scratch, 0, &mut lists.rows);
-        for row in 1..n {
-            if let Some(draw) = draws.get(row - 1) {
-                let module = self.model.plan.sampling;
-                self.be.draw(module, draw, row - 1, &mut lists.rows);
-            }
-            let n_prompt = self.sequence.as_ref().map_or(0, |s| s.n_prompt);
-            let pass = self.cache.len + 1 - n_prompt;
-            self.set_pass(pass);
-            self.encode_chosen(&lists.rows, row - 1);
-            self.keep_due_checkpoint();
-            forward::top(
-                &mut self.be,
-                &self.model,
-                &self.scratch,
-                row,
-                &mut lists.rows,
-            );
-        }
-        let numbers = self.be.read(&lists.rows).await;
-        self.top_k_rows = Some(lists);
-        let numbers = numbers?;
-        let rows = numbers.chunks(Top::row_len(k));
-        Ok(rows
-            .map(|row| StepOutput::TopK(Top::from_row(row)))
-            .collect())
+            random: sequence.sampler.upcoming(sequence.n_in_flight()) as f32,
+        })
     }
 }

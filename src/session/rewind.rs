@@ -127,6 +127,7 @@ impl<B: Device> Session<B> {
         sequence.text = stream;
         sequence.stops = stops;
         sequence.next = NextToken::Sampled;
+        sequence.returned_us = None;
         Ok(KeptPrefix {
             text,
             tokens,
@@ -143,6 +144,7 @@ impl<B: Device> Session<B> {
         let checkpoints = &mut sequence.checkpoints;
         checkpoints.retain(|checkpoint| checkpoint.len <= most_read);
         sequence.device = DeviceState::LogitsReady;
+        sequence.rolling_tried = 0;
         match sequence.checkpoints.len().checked_sub(1) {
             Some(last) => self.restore_checkpoint(last),
             None => self.cache.reset(&mut self.be),

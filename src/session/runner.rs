@@ -251,11 +251,10 @@ impl<B: Device> Session<B> {
         Ok(())
     }
 
-    /// Encodes one decode step over the chosen token of row `row` of `lists`, which the host does not know yet.
-    pub(super) fn encode_chosen(&mut self, lists: &B::Tensor, row: usize) {
+    /// Encodes one decode step over the chosen token of a list, which the host does not know yet.
+    pub(super) fn encode_chosen(&mut self, list: &B::Tensor) {
         let (be, model, cache) = (&mut self.be, &self.model, &self.cache);
-        self.decode_pass
-            .restart_chosen(be, model, cache, lists, row);
+        self.decode_pass.restart_chosen(be, model, cache, list);
         self.advance_step(usize::MAX);
         self.encode_logits();
     }

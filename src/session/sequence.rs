@@ -13,7 +13,8 @@ use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;
 use crate::ops::work::Work;
 use crate::session::checkpoints::StateCheckpoint;
-use crate::session::readback::{PendingToken, StepOutput};
+use crate::session::depth::StepClock;
+use crate::session::readback::{PendingToken, StepInFlight, StepOutput};
 use crate::session::{GenerateOptions, Session, StopReason, not_started};
 use crate::text::sampling::{Sampled, Sampler, TokenProbability, rank_of};
 use crate::text::stop_strings::StopStrings;
@@ -53,7 +54,7 @@ pub struct Step {
     pub probability: f64,
     /// If alternatives were asked for.
     pub token_rank: Option<TokenRank>,
-    /// Tokens of one readback share its time evenly.
+    /// Since the token before, if the step was in flight by then; otherwise the time of the call.
     pub us: f64,
     /// Time per block; empty for the first token, whose logits are the prefill's, and after a rewind to a state
     /// checkpoint, which has the logits.
@@ -66,9 +67,13 @@ pub(super) enum DeviceState<B: Device> {
     Prefill { pass: ForwardPass<B>, end: usize },
     /// The scratch has the logits after the last token of the cache, and no token was chosen from them.
     LogitsReady,
-    /// Tokens were chosen from those logits. These have been read back and not returned yet; with several steps per
-    /// readback, the cache is ahead of the history by all of them but one.
-    ReadBack(VecDeque<PendingToken>),
+    /// Tokens were chosen from those logits.
+    Decoding {
+        /// Read back, but no token could be chosen from it. Precedes those in flight.
+        put_back: Option<PendingToken>,
+        /// The cache is ahead of the history by all of them but one.
+        in_flight: VecDeque<StepInFlight<B>>,
+    },
 }
 
 /// The most probable tokens, and rank and probability of the chosen one.
@@ -91,7 +96,7 @@ pub(super) struct Sequence<B: Device> {
     pub text: TextStream,
     pub stops: StopStrings,
     /// The prompt and the generated tokens. The cache usually has all but the last one; fewer after a rewind, and more
-    /// if read-back tokens are pending.
+    /// if steps are in flight.
     pub history: Vec<u32>,
     pub n_prompt: usize,
     /// Which tokens of the prompt are read together, in order. The others, which a run before this one has generated,
@@ -99,14 +104,20 @@ pub(super) struct Sequence<B: Device> {
     pub prefills: Vec<Range<usize>>,
     pub next: NextToken,
     pub device: DeviceState<B>,
-    /// Upper bound for the steps of the next readback, from the speed of those before.
-    pub steps_per_read: usize,
+    pub clock: StepClock,
+    /// When the last token was returned; none if it was not by this generation.
+    pub returned_us: Option<f64>,
     pub checkpoints: Vec<StateCheckpoint<B>>,
+    /// Tokens that the cache had when a rolling checkpoint was last due.
+    pub rolling_tried: usize,
 }
 
 impl<B: Device> DeviceState<B> {
     pub fn nothing_pending() -> Self {
-        DeviceState::ReadBack(VecDeque::new())
+        DeviceState::Decoding {
+            put_back: None,
+            in_flight: VecDeque::new(),
+        }
     }
 }
 
@@ -141,16 +152,49 @@ impl<B: Device> Sequence<B> {
         matches!(self.next, NextToken::Forced(_))
     }
 
-    /// Makes `token` the next pending one again.
+    /// Makes `token` the next one again.
     fn put_back(&mut self, token: PendingToken) {
-        if let DeviceState::ReadBack(pending) = &mut self.device {
-            pending.push_front(token);
+        if let DeviceState::Decoding { put_back, .. } = &mut self.device {
+            *put_back = Some(token);
         }
     }
 
-    pub fn pop_pending(&mut self) -> Option<PendingToken> {
+    pub fn take_put_back(&mut self) -> Option<PendingToken> {
         match &mut self.device {
-            DeviceState::ReadBack(pending) => pending.pop_front(),
+            DeviceState::Decoding { put_back, .. } => put_back.take(),
+            _ => None,
+        }
+    }
+
+    /// Steps that were submitted and not waited for.
+    pub fn n_in_flight(&self) -> usize {
+        match &self.device {
+            DeviceState::Decoding { in_flight, .. } => in_flight.len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether there are outputs that no token was chosen from.
+    pub fn has_pending(&self) -> bool {
+        let has_put_back = matches!(
+            self.device,
+            DeviceState::Decoding {
+                put_back: Some(_),
+                ..
+            }
+        );
+        has_put_back || self.n_in_flight() > 0
+    }
+
+    pub fn push_in_flight(&mut self, step: StepInFlight<B>) {
+        if let DeviceState::Decoding { in_flight, .. } = &mut self.device {
+            in_flight.push_back(step);
+        }
+    }
+
+    pub fn pop_in_flight(&mut self) -> Option<StepInFlight<B>> {
+        match &mut self.device {
+            DeviceState::Decoding { in_flight, .. } => in_flight.pop_front(),
             _ => None,
         }
     }
@@ -234,11 +278,9 @@ impl<B: Device> Session<B> {
                 fact: Fact::new("generation_ended"),
             });
         }
-        let read_from_us = now_us();
+        let is_in_flight = sequence.n_in_flight() > 0;
+        let from_us = sequence.returned_us.filter(|_| is_in_flight);
         let mut pending = self.next_pending().await?;
-        // The other tokens of the readback count their own share of its time.
-        let others_us = now_us() - read_from_us - pending.us;
-
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let tokenizer = self.tokenizer.as_ref();
         let span = self.be.profiler().open_op(self.model.plan.sampling);
@@ -257,6 +299,8 @@ impl<B: Device> Session<B> {
         let is_eos = self.model.config.eos_token_ids.contains(&sampled.token);
         let context = self.cache.context;
         let (text, done) = sequence.push(sampled.token, is_eos, tokenizer, context)?;
+        let now_us = now_us();
+        sequence.returned_us = Some(now_us);
         self.check_device_choice(pending.continued_with);
         Ok(Step {
             token: sampled.token,
@@ -264,7 +308,7 @@ impl<B: Device> Session<B> {
             done,
             probability: sampled.probability,
             token_rank,
-            us: now_us() - start_us - others_us,
+            us: now_us - from_us.unwrap_or(start_us),
             blocks_us: pending.blocks_us,
         })
     }

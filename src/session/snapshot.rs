@@ -16,6 +16,7 @@ use crate::model::cache::{Cache, mamba_bytes};
 use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;
 use crate::ops::trace::Level;
+use crate::session::depth::StepClock;
 use crate::session::sequence::{DeviceState, NextToken, Sequence};
 use crate::session::{GenerateOptions, Session};
 use crate::text::sampling::Sampler;
@@ -166,8 +167,10 @@ impl<B: Device> Session<B> {
             prefills,
             next: NextToken::None,
             device: DeviceState::nothing_pending(),
-            steps_per_read: 1,
+            clock: StepClock::default(),
+            returned_us: None,
             checkpoints: Vec::new(),
+            rolling_tried: 0,
         });
         Ok(RestoredSequence {
             tokens: header.tokens,

@@ -130,7 +130,7 @@ test("a run that is stopped in its prefill leaves the turn before it cached", ()
 
 const withNet = withLoaded("one_block_adapters_rope", { backend: "webgpu" });
 
-test("on WebGPU a conversation reads at most the steps of one readback again", () =>
+test("on WebGPU a conversation reads its new tokens alone, with steps in flight", () =>
   withNet(async (page) => {
     const turns = await page.evaluate(async () => {
       const { model } = /** @type {any} */ (globalThis);

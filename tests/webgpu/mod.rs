@@ -9,6 +9,7 @@ mod linear;
 mod models;
 mod ops;
 mod recorder;
+mod subgroups;
 mod variants;
 
 use zamba2::base::error::Error;

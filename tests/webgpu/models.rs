@@ -6,7 +6,9 @@ use pollster::block_on;
 use zamba2::base::error::Error;
 use zamba2::base::quant::WeightFormat::Q4;
 use zamba2::device::cpu::Cpu;
-use zamba2::device::webgpu::{AdapterFacts, AdapterOptions, Feature, OptionalFeatures, WebGpu};
+use zamba2::device::webgpu::{
+    AdapterFacts, AdapterOptions, Feature, Ladder, OptionalFeatures, WebGpu,
+};
 use zamba2::model::config::Config;
 use zamba2::ops::Ops;
 use zamba2::ops::device::{AttentionShape, Device, KvFormat, ModelSizes};
@@ -260,18 +262,18 @@ fn dropped(test: &str, wrong_features: OptionalFeatures) -> Option<(Vec<Feature>
         wrong_features,
         ..AdapterOptions::default()
     };
-    let mut dropped = Vec::new();
+    let mut ladder = Ladder::new(options);
     loop {
         let be = &mut Ops::new(device(test, options)?);
         let tested = block_on(self_test::run_decode_step(be, &config, Q4, KvFormat::I8));
         let tested = tested.and(block_on(self_test::run(be, &config, Q4, KvFormat::I8)));
+        let facts = be.device().adapter();
         let Err(error) = tested else {
-            return Some((dropped, be.device().adapter().clone()));
+            let dropped = ladder.dropped(facts).into_iter();
+            return Some((dropped.map(|(feature, _)| feature).collect(), facts.clone()));
         };
         assert!(matches!(error, Error::SelfTest { .. }), "{error}");
-        let (feature, next) = be.device().after_failure().expect("the baseline is right");
-        dropped.push(feature);
-        options = next;
+        options = ladder.next(facts, error).expect("the baseline is right");
     }
 }
 
@@ -293,7 +295,13 @@ fn a_feature_that_gives_wrong_results_is_left_out() {
     if facts.f16 {
         let wrong = OptionalFeatures { f16: true, ..right };
         let (dropped, without) = dropped("f16", wrong).unwrap();
-        assert_eq!(dropped.last(), Some(&Feature::F16));
-        assert!(!without.f16);
+        assert_eq!(dropped, [Feature::F16]);
+        assert_eq!((without.subgroups, without.f16), (facts.subgroups, false));
+    }
+    if facts.subgroups && facts.f16 {
+        let both = facts.features();
+        let (dropped, without) = dropped("both", both).unwrap();
+        assert_eq!(dropped, [Feature::Subgroups, Feature::F16]);
+        assert_eq!((without.subgroups, without.f16), (false, false));
     }
 }

@@ -303,6 +303,16 @@ fn top_gives_the_largest_logits_in_order_and_the_softmax_sum() {
 }
 
 #[test]
+fn penalise_changes_the_logits_of_the_history_and_of_the_chosen_token() {
+    on_device("penalise", |be| {
+        for_penalty_cases(|what, logits, history, penalty| {
+            let got = penalise(be, logits, history, penalty);
+            check_penalised(what, logits, history, penalty, &got);
+        });
+    });
+}
+
+#[test]
 fn top_names_the_first_logit_that_is_not_finite() {
     on_device("faults", |be| {
         for_fault_cases(|what, logits, token| {

@@ -1,7 +1,7 @@
 // @ts-check
-// Measures the host time of a decode step in Chromium on a graphics adapter: from the arrival of one readback to the
-// next readback request, and within it from the first command to the last. It is not part of the page or the tests, and
-// needs a served page:
+// Measures the host's part of a decode step in Chromium on a graphics adapter: the time from the arrival of one readback
+// to the next readback request, within it from the first command to the last, and the bytes uploaded. It is not part of
+// the page or the tests, and needs a served page:
 //
 //   cargo xtask serve        # in another terminal
 //   node tools/bench/encoding.js http://127.0.0.1:8080 [--weights q4] [--tokens 24]
@@ -24,18 +24,24 @@ if (!site) throw new Error("usage: node tools/bench/encoding.js URL");
 /** Runs at the start of the engine's worker and records its WebGPU calls. */
 const RECORDER = `{
 const records = [];
-let arrived_ms = 0, first_ms = 0, dispatches = 0;
+let arrived_ms = 0, first_ms = 0, dispatches = 0, uploaded_bytes = 0;
 const { mapAsync } = GPUBuffer.prototype;
 GPUBuffer.prototype.mapAsync = function (...args) {
   const now_ms = performance.now();
-  records.push({ host_ms: now_ms - arrived_ms, encoding_ms: now_ms - first_ms, dispatches });
-  first_ms = dispatches = 0;
+  records.push({ host_ms: now_ms - arrived_ms, encoding_ms: now_ms - first_ms, dispatches, uploaded_bytes });
+  first_ms = dispatches = uploaded_bytes = 0;
   return mapAsync.apply(this, args).then((mapped) => { arrived_ms = performance.now(); return mapped; });
 };
 const { dispatchWorkgroups } = GPUComputePassEncoder.prototype;
 GPUComputePassEncoder.prototype.dispatchWorkgroups = function (...args) {
   dispatches += 1;
   return dispatchWorkgroups.apply(this, args);
+};
+const { writeBuffer } = GPUQueue.prototype;
+GPUQueue.prototype.writeBuffer = function (...args) {
+  const [, , data, , size] = args;
+  uploaded_bytes += size ?? data.byteLength;
+  return writeBuffer.apply(this, args);
 };
 const { createCommandEncoder } = GPUDevice.prototype;
 GPUDevice.prototype.createCommandEncoder = function (...args) {
@@ -65,11 +71,10 @@ try {
       const model = await (
         await import(module)
       ).load({ source: "/www/models/rustdoc-5m/", backend: "webgpu", weights, keep: false });
-      // Sampled from a top-k list, so that each token has its own readback.
       const options = { temperature: 0.7, top_k: 40, max_tokens: tokens + 2, ignore_eos: true };
       for await (const _ of model.generate("Ownership is", options));
       const channel = new BroadcastChannel("records");
-      /** @type {Promise<{ host_ms: number, encoding_ms: number, dispatches: number }[]>} */
+      /** @type {Promise<{ host_ms: number, encoding_ms: number, dispatches: number, uploaded_bytes: number }[]>} */
       const received = new Promise((resolve) => {
         channel.onmessage = ({ data }) => resolve(data);
       });
@@ -82,7 +87,7 @@ try {
     },
     { module, weights: values.weights, tokens: Number(values.tokens) },
   );
-  /** @param {"host_ms" | "encoding_ms"} of */
+  /** @param {"host_ms" | "encoding_ms" | "uploaded_bytes"} of */
   const median = (of) => result.records.map((record) => record[of]).sort((a, b) => a - b)[result.records.length >> 1];
   const { dispatches } = result.records[0];
   console.log(
@@ -91,6 +96,7 @@ try {
       dispatches,
       host_ms: median("host_ms"),
       encoding_ms: median("encoding_ms"),
+      uploaded_bytes: median("uploaded_bytes"),
       token_ms: result.token_ms,
     }),
   );

@@ -60,7 +60,7 @@ export async function profileRuns(engine, options, { signal, onChecked, onProgre
     for (let i = 0; i < options.decode; i++) {
       await yieldToMessages();
       signal.throwIfAborted();
-      // With multi-step decoding one readback brings several tokens; the engine gives the share of each.
+      // Not the time of the call, before which a step in flight has begun.
       step_ms.push((await engine.step()).us / 1000);
     }
     return { prefill_ms, forward_ms, step_ms, spans: level === "off" ? null : engine.take_profile() };

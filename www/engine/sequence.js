@@ -308,7 +308,7 @@ class DecodeTimes {
   /** @type {number[]} */
   #gaps_ms = [];
 
-  /** @param {number} us  the step's own time: with multi-step decoding, its share of the readback */
+  /** @param {number} us  the step's own time: since the token before, if it was in flight by then */
   add(us) {
     this.#last_ms = performance.now();
     if (this.n_tokens === 0) this.#first_ms = this.#last_ms;

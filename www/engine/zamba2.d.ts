@@ -244,7 +244,10 @@ export interface Piece {
   probability: number;
   /** null unless `alternatives` is set. */
   token_rank: TokenRank | null;
-  /** The whole step, measured in the worker. The first step samples from the prefill's logits and costs no pass. */
+  /**
+   * The whole step, measured in the worker: since the token before, if the device had begun it by then. The first step
+   * samples from the prefill's logits and costs no pass.
+   */
   us: number;
   /** Time of each block in this step, if it was measured (`timeBlocks`); empty in the first step. */
   blocks_us: Float32Array;

@@ -12,9 +12,9 @@ pub fn embed(table: &CpuWeight, tokens: &[u32], y: &mut CpuTensor) {
     }
 }
 
-/// y = the row of the chosen token in row `row` of `top`, or the first row if the logits were not finite.
-pub fn embed_top(table: &CpuWeight, top: &CpuTensor, row: usize, y: &mut CpuTensor) {
-    let top = Top::from_row(top.row(row));
+/// y = the row of the chosen token of `top`, or the first row if the logits were not finite.
+pub fn embed_top(table: &CpuWeight, top: &CpuTensor, y: &mut CpuTensor) {
+    let top = Top::from_row(top.values());
     let known = |token: &u32| (*token as usize) < table.rows;
     let token = Some(top.chosen).filter(known);
     embed(table, &[token.unwrap_or(0)], y);

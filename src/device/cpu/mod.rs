@@ -73,11 +73,12 @@ impl Device for Cpu {
     type Weight = CpuWeight;
     type ArrivingWeight = ArrivingWeight;
     type KvRows = CpuKvRows;
+    type Readback = Vec<f32>;
 
     // Enough to reuse a weight while it is in a register, few enough that the widest activation of the 7B model stays
     // within 8 MB.
     const CHUNK_ROWS: usize = 64;
-    const TOKENS_AHEAD: usize = 1;
+    const MAX_STEPS_IN_FLIGHT: usize = 1;
     const USES_HOST_MEMORY: bool = true;
     const FUSES_RESIDUAL: bool = false;
     /// Two clock reads per block.
@@ -220,29 +221,38 @@ impl Device for Cpu {
         elementwise::last_row(x, y);
     }
 
-    fn top(&mut self, logits: &CpuTensor, row: usize, y: &mut CpuTensor) {
-        top::top(logits, row, y);
-    }
-
-    fn draw(&mut self, draw: &Draw, row: usize, lists: &mut CpuTensor) {
-        top::draw(draw, row, lists);
-    }
-
-    fn embed_top(
+    fn penalise(
         &mut self,
-        table: &CpuWeight,
-        top: &CpuTensor,
-        row: usize,
-        ys: &mut [&mut CpuTensor],
+        penalty: f64,
+        chosen: Option<&CpuTensor>,
+        logits: &CpuTensor,
+        seen: &mut CpuTensor,
+        y: &mut CpuTensor,
     ) {
-        embed::embed_top(table, top, row, ys[0]);
+        top::penalise(penalty, chosen, logits, seen, y);
+    }
+
+    fn top(&mut self, logits: &CpuTensor, y: &mut CpuTensor) {
+        top::top(logits, y);
+    }
+
+    fn draw(&mut self, draw: &Draw, top: &mut CpuTensor) {
+        top::draw(draw, top);
+    }
+
+    fn embed_top(&mut self, table: &CpuWeight, top: &CpuTensor, ys: &mut [&mut CpuTensor]) {
+        embed::embed_top(table, top, ys[0]);
         copy_first(ys);
     }
 
     fn flush(&mut self) {}
 
-    async fn read(&mut self, x: &CpuTensor) -> Result<Vec<f32>> {
-        Ok(x.values().to_vec())
+    fn begin_read(&mut self, xs: &[&CpuTensor]) -> Vec<f32> {
+        xs.iter().flat_map(|x| x.values()).copied().collect()
+    }
+
+    async fn finish_read(&mut self, values: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(values)
     }
 
     async fn read_kv(&mut self, cache: &KvCache<Cpu>) -> Result<Vec<u8>> {

@@ -1,20 +1,43 @@
-//! Top-k of the logits, and the draw of a token from it.
+//! Repetition penalty and top-k of the logits, and the draw of a token from them.
 
 use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::Draw;
-use crate::text::sampling::Top;
+use crate::text::sampling::{Top, penalised};
 
-/// Writes the [`Top`] of one row of logits to row `row` of y.
-pub fn top(logits: &CpuTensor, row: usize, y: &mut CpuTensor) {
-    let cols = y.cols();
-    let top = Top::of(logits.values(), Top::places(cols));
-    top.write(&mut y.resize(row + 1)[row * cols..]);
+/// y = the logits, those of seen tokens penalised. The chosen token of a list is marked as seen first.
+pub fn penalise(
+    penalty: f64,
+    chosen: Option<&CpuTensor>,
+    logits: &CpuTensor,
+    seen: &mut CpuTensor,
+    y: &mut CpuTensor,
+) {
+    let seen = seen.values_mut();
+    let chosen = chosen.map(|list| Top::from_row(list.values()).chosen as usize);
+    if let Some(mark) = chosen.and_then(|token| seen.get_mut(token)) {
+        *mark = 1.0;
+    }
+    let pairs = logits.values().iter().zip(seen);
+    for (y, (logit, seen)) in y.resize(1).iter_mut().zip(pairs) {
+        // What is not finite stays, and is found later.
+        let is_penalised = *seen != 0.0 && logit.is_finite();
+        *y = if is_penalised {
+            penalised(*logit, penalty)
+        } else {
+            *logit
+        };
+    }
 }
 
-/// Draws a token from row `row` of `lists` and makes it the chosen one.
-pub fn draw(draw: &Draw, row: usize, lists: &mut CpuTensor) {
-    let cols = lists.cols();
-    let row = &mut lists.values_mut()[row * cols..][..cols];
+/// y = the [`Top`] of one row of logits.
+pub fn top(logits: &CpuTensor, y: &mut CpuTensor) {
+    let top = Top::of(logits.values(), Top::places(y.cols()));
+    top.write(y.resize(1));
+}
+
+/// Draws a token from a list and makes it the chosen one.
+pub fn draw(draw: &Draw, list: &mut CpuTensor) {
+    let row = list.values_mut();
     let mut top = Top::from_row(row);
     top.tokens.truncate(draw.top_k);
     if top.fault.is_some() || top.tokens.is_empty() {

@@ -27,16 +27,6 @@ pub struct AdapterFacts {
     pub f16: bool,
 }
 
-impl AdapterFacts {
-    /// What kernels use.
-    pub fn features(&self) -> OptionalFeatures {
-        OptionalFeatures {
-            subgroups: self.subgroups,
-            f16: self.f16,
-        }
-    }
-}
-
 /// How to open a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdapterOptions {
@@ -58,32 +48,13 @@ pub struct AdapterOptions {
     pub wrong_variants: bool,
 }
 
-/// A feature without which a device may be right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Feature {
-    Subgroups,
-    F16,
-}
-
-impl AdapterOptions {
-    /// What to open after a device with these facts has failed its self-test: one optional feature fewer. `None` if it
-    /// used none. Subgroups come first, because drivers differ most in them.
-    pub fn after_failure(self, failed: &AdapterFacts) -> Option<(Feature, AdapterOptions)> {
-        if failed.subgroups {
-            let no_subgroups = true;
-            return Some((
-                Feature::Subgroups,
-                AdapterOptions {
-                    no_subgroups,
-                    ..self
-                },
-            ));
+impl AdapterFacts {
+    /// What kernels use.
+    pub fn features(&self) -> OptionalFeatures {
+        OptionalFeatures {
+            subgroups: self.subgroups,
+            f16: self.f16,
         }
-        let no_f16 = true;
-        failed
-            .f16
-            .then_some((Feature::F16, AdapterOptions { no_f16, ..self }))
     }
 }
 

@@ -9,9 +9,9 @@ use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
 use crate::text::sampling::Top;
 
 /// Tokens per dispatch; they are in its uniform block.
-const EMBED_TOKENS: usize = 64;
+const EMBED_TOKENS: usize = 32;
 
-pub const EMBED: &[Constant] = &constants![BLOCK, GROUP];
+pub const EMBED: &[Constant] = &constants![BLOCK, GROUP, CHOSEN = Top::CHOSEN];
 
 uniforms! {
     pub struct EmbedParams {
@@ -26,9 +26,8 @@ uniforms! {
         buffer_row: usize,
         /// The row of y for the first token.
         first_token: usize,
-        /// For a token chosen on the device: its index in the tensor `chosen`, plus one. 0 if the tokens are in
-        /// `tokens`.
-        chosen_end: usize,
+        /// 1 if the token is the chosen one of the list `chosen`; 0 if the tokens are in `tokens`.
+        is_chosen: usize,
         /// 1 or 2.
         n_outputs: usize,
     }
@@ -41,36 +40,32 @@ pub fn embed(be: &mut WebGpu, weight: &WebGpuWeight, tokens: &[u32], ys: &mut [&
     }
 }
 
-/// Each of `ys` is the table's row for the chosen token of row `row` of `top`.
+/// Each of `ys` is the table's row for the chosen token of `top`.
 pub fn embed_top(
     be: &mut WebGpu,
     weight: &WebGpuWeight,
     top: &WebGpuTensor,
-    row: usize,
     ys: &mut [&mut WebGpuTensor],
 ) {
-    let index = row * top.cols + Top::CHOSEN;
-    embed_impl(be, weight, &[0], 0, Some((top, index)), ys);
+    embed_impl(be, weight, &[0], 0, Some(top), ys);
 }
 
-/// Row `first_token + t` of each of `ys` is row `tokens[t]` of the table. With `chosen`, the only token is read from
-/// that index of a tensor instead.
+/// Row `first_token + t` of each of `ys` is row `tokens[t]` of the table. With `chosen`, the only token is the chosen
+/// one of that list instead.
 fn embed_impl(
     be: &mut WebGpu,
     weight: &WebGpuWeight,
     tokens: &[u32],
     first_token: usize,
-    chosen: Option<(&WebGpuTensor, usize)>,
+    chosen: Option<&WebGpuTensor>,
     ys: &mut [&mut WebGpuTensor],
 ) {
     for y in ys.iter_mut() {
         y.resize(first_token + tokens.len());
     }
     let kernel = ByFormat::EMBED.kernel(weight.format);
-    let (chosen, chosen_end) = match chosen {
-        Some((tensor, index)) => (&tensor.buffer, index + 1),
-        None => (&be.dummy, 0),
-    };
+    let is_chosen = usize::from(chosen.is_some());
+    let chosen = chosen.map_or(&be.dummy, |list| &list.buffer);
     let mut uniform_tokens = [0; EMBED_TOKENS];
     uniform_tokens[..tokens.len()].copy_from_slice(tokens);
     for part in &weight.parts {
@@ -92,7 +87,7 @@ fn embed_impl(
                 n_rows: part.rows,
                 buffer_row: place.buffer_row,
                 first_token,
-                chosen_end,
+                is_chosen,
                 n_outputs: ys.len(),
             },
             per_number(weight.n_groups, tokens.len()),

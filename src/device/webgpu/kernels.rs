@@ -15,7 +15,9 @@ use crate::device::webgpu::kv_cache::AppendKvParams;
 use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC};
 use crate::device::webgpu::norm::{GatedRmsNormParams, NORM, RmsNormParams};
 use crate::device::webgpu::ssm_scan::{DUAL, SCAN, SsmParams};
-use crate::device::webgpu::top::{DRAW, DrawParams, TOP, TopGroupsParams, TopMergeParams};
+use crate::device::webgpu::top::{
+    DRAW, DrawParams, PENALTY, PenaliseParams, TOP, TopGroupsParams, TopMergeParams,
+};
 use crate::device::webgpu::uniforms::Uniforms;
 use crate::device::webgpu::unroll::unroll;
 use crate::device::webgpu::variants::Form;
@@ -180,6 +182,7 @@ kernels! {{
     GatedRmsNormAny: GatedRmsNormParams, GATED_NORM, NORM, Sum, ["shared/activations" "norm/gated_rms_norm_any"];
     GeluMul: WidthParams, [Read, Write], &[], Nothing, ["shared/activations" "elementwise/gelu_mul"];
     PeakCopy: PeakMemoryParams, [Read, Write], &[], Nothing, ["ceilings/peak_copy"];
+    Penalise: PenaliseParams, [Read, Read, Write, Write], PENALTY, Nothing, ["top/penalise"];
     PeakF32: PeakF32Params, [Write], PEAK_F32, Nothing, ["ceilings/peak_f32"];
     PeakRead: PeakMemoryParams, [Read, Write], &[], Nothing, ["ceilings/peak_read"];
     RmsNorm: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm"];

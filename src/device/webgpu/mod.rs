@@ -13,6 +13,7 @@ mod embed;
 mod fused;
 mod kernels;
 mod kv_cache;
+mod ladder;
 mod limits;
 mod linear;
 mod norm;
@@ -23,6 +24,7 @@ mod ssm_scan;
 mod tensor;
 mod timers;
 mod top;
+mod uniform_slots;
 mod uniforms;
 mod unroll;
 mod variants;
@@ -36,12 +38,13 @@ use crate::ops::device::{
 };
 use crate::ops::fused::FusedOp;
 use crate::ops::trace::{SpanId, SpanTime};
-pub use adapter::{AdapterFacts, AdapterOptions, Feature};
+pub use adapter::{AdapterFacts, AdapterOptions};
 use buffer::{DeviceBuffer, ScratchBuffer};
 use elementwise::RopeTable;
 pub use kernels::OptionalFeatures;
 pub use kv_cache::WebGpuKvRows;
-use readback::CAN_WAIT;
+pub use ladder::{Feature, Ladder};
+use readback::{CAN_WAIT, Readback};
 pub use recorder::Counts;
 use recorder::Recorder;
 use ssm_scan::DualScratch;
@@ -106,9 +109,9 @@ impl WebGpu {
         &self.facts
     }
 
-    /// What to open if this device has failed its self-test; see [`AdapterOptions::after_failure`].
-    pub fn after_failure(&self) -> Option<(Feature, AdapterOptions)> {
-        self.options.after_failure(&self.facts)
+    /// What it was opened with.
+    pub fn options(&self) -> AdapterOptions {
+        self.options
     }
 
     /// The observed resolution of timestamp queries in microseconds; `None` without them or if they never advance.
@@ -203,11 +206,12 @@ impl Device for WebGpu {
     type Weight = WebGpuWeight;
     type ArrivingWeight = ArrivingWeight;
     type KvRows = WebGpuKvRows;
+    type Readback = Readback;
 
     // A card computes a tile of the output per core at a time: 64 rows of the 1.2B model leave most cores idle.
     const CHUNK_ROWS: usize = 256;
-    /// Readbacks are most expensive where decode steps are fast: eight steps share one.
-    const TOKENS_AHEAD: usize = 8;
+    /// Enough for a readback that takes as long as six steps.
+    const MAX_STEPS_IN_FLIGHT: usize = 8;
     const USES_HOST_MEMORY: bool = false;
     const FUSES_RESIDUAL: bool = true;
     /// Timestamps exist at the ends of compute passes only, and each further pass costs some 36 µs on Apple's GPUs.
@@ -354,22 +358,32 @@ impl Device for WebGpu {
         elementwise::last_row(self, x, y);
     }
 
-    fn top(&mut self, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTensor) {
-        top::top(self, logits, row, y);
+    fn penalise(
+        &mut self,
+        penalty: f64,
+        chosen: Option<&WebGpuTensor>,
+        logits: &WebGpuTensor,
+        seen: &mut WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        top::penalise(self, penalty, chosen, logits, seen, y);
     }
 
-    fn draw(&mut self, draw: &Draw, row: usize, lists: &mut WebGpuTensor) {
-        top::draw(self, draw, row, lists);
+    fn top(&mut self, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
+        top::top(self, logits, y);
+    }
+
+    fn draw(&mut self, draw: &Draw, top: &mut WebGpuTensor) {
+        top::draw(self, draw, top);
     }
 
     fn embed_top(
         &mut self,
         table: &WebGpuWeight,
         top: &WebGpuTensor,
-        row: usize,
         ys: &mut [&mut WebGpuTensor],
     ) {
-        embed::embed_top(self, table, top, row, ys);
+        embed::embed_top(self, table, top, ys);
     }
 
     fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
@@ -411,8 +425,14 @@ impl Device for WebGpu {
         self.recorder.check()
     }
 
-    async fn read(&mut self, x: &WebGpuTensor) -> Result<Vec<f32>> {
-        let bytes = self.read_buffer(&x.buffer, x.bytes() as u64).await?;
+    fn begin_read(&mut self, xs: &[&WebGpuTensor]) -> Readback {
+        let sources = xs.iter().map(|x| (&x.buffer, x.bytes() as u64));
+        self.recorder.begin_read(sources)
+    }
+
+    async fn finish_read(&mut self, readback: Readback) -> Result<Vec<f32>> {
+        let (bytes, times) = self.recorder.finish_read(readback).await?;
+        self.span_times.extend(times);
         Ok(tensor::from_bytes(&bytes))
     }
 

@@ -1,4 +1,4 @@
-//! Reads device memory back through a staging buffer. A browser completes the mapping by itself; a native device must
+//! Reads device memory back through staging buffers. A browser completes the mapping by itself; a native device must
 //! be polled.
 
 use std::pin::Pin;
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::base::error::{Error, Result};
+use crate::device::webgpu::timers::TimedPasses;
 
 /// State shared by the mapping's callback and the future.
 #[derive(Default)]
@@ -32,25 +33,24 @@ impl Future for Mapping {
     }
 }
 
-/// The staging buffer, reused between readbacks.
+/// Staging buffers that no readback uses. With several decode steps in flight there are several readbacks.
 #[derive(Default)]
-pub struct Readback {
-    buffer: Option<wgpu::Buffer>,
-    mapped_bytes: u64,
-}
+pub struct StagingBuffers(Vec<wgpu::Buffer>);
 
-impl Readback {
-    /// After everything encoded so far, copies the first bytes of each source, one after another, and maps them.
-    pub fn start<'a>(
+impl StagingBuffers {
+    /// Encodes copies of the first bytes of each source into a staging buffer, one after another.
+    pub fn copy<'a>(
         &mut self,
         device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        mut encoder: wgpu::CommandEncoder,
+        encoder: &mut wgpu::CommandEncoder,
         sources: impl Iterator<Item = (&'a wgpu::Buffer, u64)> + Clone,
-    ) -> Mapping {
+    ) -> Staged {
         let bytes = sources.clone().map(|(_, bytes)| bytes).sum();
-        let large_enough = (self.buffer.take()).filter(|buffer| buffer.size() >= bytes);
-        let buffer = large_enough.unwrap_or_else(|| {
+        let large_enough = self.0.iter().position(|buffer| buffer.size() >= bytes);
+        let free = large_enough.map(|at| self.0.swap_remove(at));
+        let buffer = free.unwrap_or_else(|| {
+            // Instead of another one, so that there are never more than readbacks at a time.
+            self.0.pop();
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("readback"),
                 size: bytes,
@@ -63,7 +63,40 @@ impl Readback {
             encoder.copy_buffer_to_buffer(source, 0, &buffer, end, bytes);
             end += bytes;
         }
-        queue.submit([encoder.finish()]);
+        Staged { buffer, bytes }
+    }
+
+    /// Takes the buffer of a readback that is done.
+    pub fn give_back(&mut self, buffer: wgpu::Buffer) {
+        self.0.push(buffer);
+    }
+}
+
+/// A staging buffer whose copies are encoded.
+pub struct Staged {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+}
+
+/// A readback that was submitted.
+pub struct Readback {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    mapping: Mapping,
+    submission: wgpu::SubmissionIndex,
+    /// Where the bytes of timestamps begin, and the passes that have them.
+    pub times_from: u64,
+    pub passes: TimedPasses,
+}
+
+impl Readback {
+    /// Maps `staged`, whose copies were submitted.
+    pub fn of(
+        Staged { buffer, bytes }: Staged,
+        submission: wgpu::SubmissionIndex,
+        times_from: u64,
+        passes: TimedPasses,
+    ) -> Readback {
         let state = Arc::new(Mutex::new(MappingState::default()));
         let mapping = Mapping(Arc::clone(&state));
         buffer.map_async(wgpu::MapMode::Read, ..bytes, move |mapped| {
@@ -73,22 +106,31 @@ impl Readback {
                 waker.wake();
             }
         });
-        self.buffer = Some(buffer);
-        self.mapped_bytes = bytes;
-        mapping
+        Readback {
+            buffer,
+            bytes,
+            mapping,
+            submission,
+            times_from,
+            passes,
+        }
     }
 
-    /// The bytes read. Call once the mapping has completed.
-    pub fn finish(&self) -> Result<Vec<u8>> {
-        let Some(buffer) = &self.buffer else {
-            return Ok(Vec::new());
-        };
-        let view = buffer.get_mapped_range(..self.mapped_bytes);
+    /// Waits until the bytes are there, and not for later submissions.
+    pub async fn arrival(&mut self, device: &wgpu::Device) -> Result<()> {
+        poll(device, Some(self.submission.clone()));
+        (&mut self.mapping).await
+    }
+
+    /// The bytes, once they have arrived, the passes that have timestamps at their end, and the buffer for another
+    /// readback.
+    pub fn finish(self) -> (Result<Vec<u8>>, TimedPasses, wgpu::Buffer) {
+        let view = self.buffer.get_mapped_range(..self.bytes);
         let copied = view
             .map(|view| view.to_vec())
             .map_err(|error| device_error(&error));
-        buffer.unmap();
-        copied
+        self.buffer.unmap();
+        (copied, self.passes, self.buffer)
     }
 }
 
@@ -104,7 +146,15 @@ pub const CAN_WAIT: bool = true;
 #[cfg(target_arch = "wasm32")]
 pub const CAN_WAIT: bool = false;
 
-/// Waits for the device and runs callbacks, if [`CAN_WAIT`]. Errors arrive through the callbacks.
+/// Waits for all submissions and runs callbacks, if [`CAN_WAIT`].
 pub fn wait(device: &wgpu::Device) {
-    let _ = device.poll(wgpu::PollType::wait_indefinitely());
+    poll(device, None);
+}
+
+/// Waits for a submission, or for all. Errors arrive through the callbacks.
+fn poll(device: &wgpu::Device, submission_index: Option<wgpu::SubmissionIndex>) {
+    let _ = device.poll(wgpu::PollType::Wait {
+        submission_index,
+        timeout: None,
+    });
 }

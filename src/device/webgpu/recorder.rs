@@ -1,11 +1,13 @@
 //! Records dispatches as data and submits them together. It handles kernels and buffers; the ops are in their own
 //! files.
 //!
-//! Everything that varies between calls is in the uniform block of a dispatch. All blocks of a submission are written
-//! at once and bound with a dynamic offset, so bind groups depend only on buffers and are reused for every token.
+//! Everything that varies between calls is in the uniform block of a dispatch. Blocks are bound with a dynamic offset,
+//! so bind groups depend only on buffers and are reused for every token, and blocks that repeat are uploaded once
+//! (`uniform_slots`).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::clock::now_us;
@@ -14,19 +16,13 @@ use crate::device::webgpu::adapter::{Faults, OpenDevice};
 use crate::device::webgpu::buffer::{BufferAllocator, DeviceBuffer};
 use crate::device::webgpu::kernels::{Access, OptionalFeatures};
 use crate::device::webgpu::pacer::Pacer;
-use crate::device::webgpu::readback::{Readback, wait};
+use crate::device::webgpu::readback::{Readback, StagingBuffers, wait};
 use crate::device::webgpu::timers::Timers;
+use crate::device::webgpu::uniform_slots::{SLOT_BYTES, SLOTS, UniformSlots};
 use crate::device::webgpu::uniforms::Uniforms;
 use crate::device::webgpu::variants::Form;
 use crate::ops::trace::{SpanId, SpanTime};
 
-/// Distance of two uniform blocks: the alignment of dynamic offsets that every device supports.
-const UNIFORM_STEP: usize = 256;
-/// Upper bound of a uniform block's size. The largest is that of `embed`, which contains tokens.
-const UNIFORM_BYTES: usize = 512;
-/// Steps of the uniform buffer, the limit of dispatches per submission. A decode step of the largest model needs less
-/// than half.
-const UNIFORM_STEPS: usize = 1024;
 /// Workgroups per dimension that every device supports.
 const MAX_WORKGROUPS: usize = 65_535;
 /// Storage buffers per kernel that every device supports.
@@ -43,7 +39,7 @@ type BindGroupKey = (Form, [u32; MAX_BINDINGS]);
 enum Command {
     Dispatch {
         form: Form,
-        bind_group: wgpu::BindGroup,
+        bind_group: Rc<wgpu::BindGroup>,
         uniform_offset: u32,
         workgroups: [u32; 3],
         span: Option<SpanId>,
@@ -60,6 +56,8 @@ pub struct Counts {
     pub submissions: u64,
     pub bind_groups_made: u64,
     pub readbacks: u64,
+    /// Weights, tensors and uniform blocks.
+    pub uploaded_bytes: u64,
 }
 
 pub struct Recorder {
@@ -71,11 +69,14 @@ pub struct Recorder {
     wrong_features: OptionalFeatures,
     wrong_variants: bool,
     pipelines: HashMap<Form, CompiledKernel>,
-    bind_groups: HashMap<BindGroupKey, wgpu::BindGroup>,
+    /// Counted references: a copy of a bind group itself is a call from WebAssembly to JavaScript.
+    bind_groups: HashMap<BindGroupKey, Rc<wgpu::BindGroup>>,
     commands: Vec<Command>,
-    uniforms: Vec<u8>,
+    /// The uniform block of one dispatch.
+    block: Vec<u8>,
+    uniforms: UniformSlots,
     uniform_buffer: wgpu::Buffer,
-    readback: Readback,
+    staging: StagingBuffers,
     /// None without timestamp queries, and once they have proved to be no clock.
     timers: Option<Timers>,
     /// The span that the following dispatches belong to.
@@ -96,8 +97,7 @@ impl Recorder {
         } = open;
         let uniform_buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
-            // Binding a full block at the last step must not exceed the buffer.
-            size: (UNIFORM_STEPS * UNIFORM_STEP + UNIFORM_BYTES) as u64,
+            size: (SLOTS * SLOT_BYTES) as u64,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
@@ -112,9 +112,10 @@ impl Recorder {
             pipelines: HashMap::new(),
             bind_groups: HashMap::new(),
             commands: Vec::new(),
-            uniforms: Vec::new(),
+            block: Vec::new(),
+            uniforms: UniformSlots::new(),
             uniform_buffer,
-            readback: Readback::default(),
+            staging: StagingBuffers::default(),
             timers: facts.timestamp_period_ns.map(Timers::new),
             span: None,
             counts: Counts::default(),
@@ -159,22 +160,19 @@ impl Recorder {
     /// A buffer with the given contents, submitted at once so that staging buffers do not accumulate.
     pub fn create_from(&mut self, bytes: &[u8]) -> DeviceBuffer {
         let buffer = self.create(bytes.len() as u64);
-        self.queue
-            .write_buffer(&buffer.buffer, 0, &to_whole_words(bytes));
-        self.queue.submit([]);
+        self.write_unused(&buffer, 0, &to_whole_words(bytes));
         buffer
     }
 
     /// Overwrites the start of `buffer`, after everything recorded before.
     pub fn write(&mut self, buffer: &DeviceBuffer, bytes: &[u8]) {
         self.flush();
-        self.queue
-            .write_buffer(&buffer.buffer, 0, &to_whole_words(bytes));
+        self.upload(&buffer.buffer, 0, &to_whole_words(bytes));
     }
 
     /// Writes to a buffer that nothing recorded uses. // offset and the length of bytes: multiples of 4
     pub fn write_unused(&mut self, buffer: &DeviceBuffer, offset_bytes: u64, bytes: &[u8]) {
-        self.queue.write_buffer(&buffer.buffer, offset_bytes, bytes);
+        self.upload(&buffer.buffer, offset_bytes, bytes);
         // Otherwise the copies that wait for a submission would add up to the whole model.
         self.queue.submit([]);
     }
@@ -190,6 +188,11 @@ impl Recorder {
         let mut encoder = (self.device).create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(&from.buffer, 0, &to.buffer, offset_bytes, bytes);
         self.queue.submit([encoder.finish()]);
+    }
+
+    fn upload(&mut self, buffer: &wgpu::Buffer, offset_bytes: u64, bytes: &[u8]) {
+        self.queue.write_buffer(buffer, offset_bytes, bytes);
+        self.counts.uploaded_bytes += bytes.len() as u64;
     }
 
     /// Sets `buffer` to zeros.
@@ -211,19 +214,19 @@ impl Recorder {
             workgroups.iter().all(|&n| n <= MAX_WORKGROUPS),
             "{form:?} in {workgroups:?} workgroups"
         );
-        const { assert!(U::BYTES <= UNIFORM_BYTES) };
-        let block_bytes = U::BYTES.next_multiple_of(UNIFORM_STEP);
-        if self.uniforms.len() + block_bytes > UNIFORM_STEPS * UNIFORM_STEP {
+        const { assert!(U::BYTES <= SLOT_BYTES) };
+        self.block.clear();
+        uniforms.append_to(&mut self.block);
+        let slot = self.uniforms.slot(&self.block).unwrap_or_else(|| {
             self.flush();
-        }
-        let start = self.uniforms.len();
-        uniforms.append_to(&mut self.uniforms);
-        self.uniforms.resize(start + block_bytes, 0);
+            let slot = self.uniforms.slot(&self.block);
+            slot.expect("a new submission uses no slot")
+        });
         let bind_group = self.bind_group(form, buffers);
         self.commands.push(Command::Dispatch {
             form,
             bind_group,
-            uniform_offset: start as u32,
+            uniform_offset: (slot * SLOT_BYTES) as u32,
             workgroups: workgroups.map(|n| n as u32),
             span: self.span,
         });
@@ -252,13 +255,13 @@ impl Recorder {
         compile(&self.device, form, source)
     }
 
-    fn bind_group(&mut self, form: Form, buffers: &[&DeviceBuffer]) -> wgpu::BindGroup {
+    fn bind_group(&mut self, form: Form, buffers: &[&DeviceBuffer]) -> Rc<wgpu::BindGroup> {
         let mut ids = [u32::MAX; MAX_BINDINGS];
         for (id, buffer) in ids.iter_mut().zip(buffers) {
             *id = buffer.id;
         }
         if let Some(cached) = self.bind_groups.get(&(form, ids)) {
-            return cached.clone();
+            return Rc::clone(cached);
         }
         if !self.pipelines.contains_key(&form) {
             let compiled = self.compile(form);
@@ -268,7 +271,7 @@ impl Recorder {
         let uniforms = wgpu::BufferBinding {
             buffer: &self.uniform_buffer,
             offset: 0,
-            size: wgpu::BufferSize::new(UNIFORM_BYTES as u64),
+            size: wgpu::BufferSize::new(SLOT_BYTES as u64),
         };
         let uniforms = wgpu::BindGroupEntry {
             binding: 0,
@@ -281,27 +284,34 @@ impl Recorder {
                 resource: buffer.buffer.as_entire_binding(),
             });
         let entries: Vec<_> = std::iter::once(uniforms).chain(storage).collect();
-        let bind_group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        let bind_group = Rc::new(self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &pipeline.layout,
             entries: &entries,
-        });
+        }));
         self.counts.bind_groups_made += 1;
-        self.bind_groups.insert((form, ids), bind_group.clone());
+        (self.bind_groups).insert((form, ids), Rc::clone(&bind_group));
         bind_group
     }
 
     /// Submits everything recorded.
     pub fn flush(&mut self) {
-        if self.commands.is_empty() {
-            return;
+        if !self.commands.is_empty() {
+            let encoder = self.encode();
+            self.submit(encoder);
         }
-        self.queue
-            .write_buffer(&self.uniform_buffer, 0, &self.uniforms);
-        self.uniforms.clear();
+    }
+
+    /// Encodes everything recorded.
+    fn encode(&mut self) -> wgpu::CommandEncoder {
+        for (offset_bytes, block) in self.uniforms.submit() {
+            (self.queue).write_buffer(&self.uniform_buffer, offset_bytes, &block);
+            self.counts.uploaded_bytes += block.len() as u64;
+        }
         let mut encoder = (self.device).create_command_encoder(&Default::default());
         let mut pass = None;
         let mut pass_span = None;
+        let mut set_form = None;
         for command in self.commands.drain(..) {
             match command {
                 Command::Clear(buffer) => {
@@ -321,6 +331,7 @@ impl Recorder {
                     }
                     let pass = pass.get_or_insert_with(|| {
                         self.counts.passes += 1;
+                        set_form = None;
                         let timed = self.timers.as_mut().zip(span);
                         let descriptor = wgpu::ComputePassDescriptor {
                             label: None,
@@ -329,22 +340,29 @@ impl Recorder {
                         };
                         encoder.begin_compute_pass(&descriptor).forget_lifetime()
                     });
-                    if let Some(CompiledKernel { pipeline, .. }) = self.pipelines.get(&form) {
+                    if set_form.replace(form) != Some(form)
+                        && let Some(CompiledKernel { pipeline, .. }) = self.pipelines.get(&form)
+                    {
                         pass.set_pipeline(pipeline);
                     }
-                    pass.set_bind_group(0, &bind_group, &[uniform_offset]);
+                    pass.set_bind_group(0, &*bind_group, &[uniform_offset]);
                     pass.dispatch_workgroups(x, y, z);
                 }
             }
         }
         drop(pass);
+        encoder
+    }
+
+    fn submit(&mut self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
         if let Some(timers) = &mut self.timers {
             timers.note_submission(now_us());
         }
-        self.queue.submit([encoder.finish()]);
+        let submission = self.queue.submit([encoder.finish()]);
         self.counts.submissions += 1;
         self.pace();
         self.drop_stale_bind_groups();
+        submission
     }
 
     /// Learns from what the submission that was just made will take.
@@ -364,8 +382,50 @@ impl Recorder {
         }
     }
 
-    /// Reads back the first `bytes` of a buffer after everything recorded so far, and the times of the compute passes
-    /// since the last readback.
+    /// Submits everything recorded, and in the same submission copies of the first bytes of each of `sources` and of
+    /// the times of all passes that no readback has yet.
+    pub fn begin_read<'a>(
+        &mut self,
+        sources: impl Iterator<Item = (&'a DeviceBuffer, u64)> + Clone,
+    ) -> Readback {
+        let mut encoder = self.encode();
+        let timers = self.timers.as_mut();
+        let times = timers.and_then(|timers| timers.resolve(&self.device, &mut encoder));
+        let times_from = sources.clone().map(|(_, bytes)| bytes).sum();
+        let sources = sources.map(|(source, bytes)| (&source.buffer, bytes));
+        let sources = sources.chain(times);
+        let staged = self.staging.copy(&self.device, &mut encoder, sources);
+        let submission = self.submit(encoder);
+        self.counts.readbacks += 1;
+        let passes = self.timers.as_mut().map(Timers::take_passes);
+        Readback::of(staged, submission, times_from, passes.unwrap_or_default())
+    }
+
+    /// The bytes of a readback's sources, one after another, and the times of passes that came with them.
+    ///
+    /// # Errors
+    /// The first failure on the device up to now.
+    pub async fn finish_read(
+        &mut self,
+        mut readback: Readback,
+    ) -> Result<(Vec<u8>, Vec<SpanTime>)> {
+        let arrived = readback.arrival(&self.device).await;
+        // The failure that the device reported is more specific than the mapping's error.
+        self.faults.check()?;
+        arrived?;
+        let times_from = readback.times_from;
+        let (read, passes, buffer) = readback.finish();
+        self.staging.give_back(buffer);
+        let mut read = read?;
+        let times = read.split_off(times_from as usize);
+        let times = (self.timers.as_mut()).map(|timers| timers.times(passes, &times));
+        if self.timers.as_ref().is_some_and(Timers::is_stopped) {
+            self.timers = None;
+        }
+        Ok((read, times.unwrap_or_default()))
+    }
+
+    /// Reads the first `bytes` of a buffer after everything recorded so far; see [`Recorder::finish_read`].
     ///
     /// # Errors
     /// The first failure on the device up to now.
@@ -374,25 +434,8 @@ impl Recorder {
         buffer: &DeviceBuffer,
         bytes: u64,
     ) -> Result<(Vec<u8>, Vec<SpanTime>)> {
-        self.flush();
-        let mut encoder = (self.device).create_command_encoder(&Default::default());
-        let timers = self.timers.as_mut();
-        let times = timers.and_then(|timers| timers.resolve(&self.device, &mut encoder));
-        let sources = std::iter::once((&buffer.buffer, bytes)).chain(times);
-        let mapped = (self.readback).start(&self.device, &self.queue, encoder, sources);
-        self.counts.readbacks += 1;
-        wait(&self.device);
-        let mapped = mapped.await;
-        // The failure that the device reported is more specific than the mapping's error.
-        self.faults.check()?;
-        mapped?;
-        let mut read = self.readback.finish()?;
-        let times = read.split_off(bytes as usize);
-        let times = self.timers.as_mut().map(|timers| timers.times(&times));
-        if self.timers.as_ref().is_some_and(Timers::is_stopped) {
-            self.timers = None;
-        }
-        Ok((read, times.unwrap_or_default()))
+        let readback = self.begin_read(std::iter::once((buffer, bytes)));
+        self.finish_read(readback).await
     }
 
     /// Submits everything recorded and waits for it, where waiting is possible.

@@ -1,4 +1,4 @@
-//! Timestamp queries: a pair around each compute pass, resolved with the next readback. WebGPU has timestamps only at
+//! Timestamp queries: a pair around each compute pass, resolved by the next readback. WebGPU has timestamps only at
 //! the ends of passes, so a new span starts a new pass.
 
 use crate::ops::trace::{SpanId, SpanTime};
@@ -13,9 +13,10 @@ pub struct Timers {
     period_us: f64,
     sets: Vec<wgpu::QuerySet>,
     resolved: Option<wgpu::Buffer>,
-    /// The span of each pass since the last readback.
-    spans: Vec<SpanId>,
-    submitted_us: Option<f64>,
+    /// Those since the last readback was requested.
+    passes: TimedPasses,
+    /// When the last pass that was read back ended, on the host's clock.
+    last_end_us: f64,
     /// The greatest common divisor of all timestamp differences so far: browsers round timestamps.
     step_ticks: u64,
     first_tick: Option<u64>,
@@ -23,6 +24,14 @@ pub struct Timers {
     has_moved: bool,
     /// Passes read back so far, up to [`STOPPED_AFTER_PASSES`].
     n_passes: usize,
+}
+
+/// Compute passes with timestamps.
+#[derive(Default)]
+pub struct TimedPasses {
+    spans: Vec<SpanId>, // [passes]
+    /// When the first of them was submitted.
+    submitted_us: Option<f64>,
 }
 
 fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
@@ -38,8 +47,8 @@ impl Timers {
             period_us: f64::from(period_ns) / 1e3,
             sets: Vec::new(),
             resolved: None,
-            spans: Vec::new(),
-            submitted_us: None,
+            passes: TimedPasses::default(),
+            last_end_us: 0.0,
             step_ticks: 0,
             first_tick: None,
             has_moved: false,
@@ -63,8 +72,9 @@ impl Timers {
         device: &wgpu::Device,
         span: SpanId,
     ) -> wgpu::ComputePassTimestampWrites<'_> {
-        let (set, pass) = (self.spans.len() / SET_PASSES, self.spans.len() % SET_PASSES);
-        self.spans.push(span);
+        let spans = &mut self.passes.spans;
+        let (set, pass) = (spans.len() / SET_PASSES, spans.len() % SET_PASSES);
+        spans.push(span);
         if set == self.sets.len() {
             self.sets
                 .push(device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -81,8 +91,8 @@ impl Timers {
     }
 
     pub fn note_submission(&mut self, now_us: f64) {
-        if !self.spans.is_empty() {
-            self.submitted_us.get_or_insert(now_us);
+        if !self.passes.spans.is_empty() {
+            self.passes.submitted_us.get_or_insert(now_us);
         }
     }
 
@@ -93,7 +103,8 @@ impl Timers {
         encoder: &mut wgpu::CommandEncoder,
     ) -> Option<(&wgpu::Buffer, u64)> {
         const PASS_BYTES: usize = 16;
-        if self.spans.is_empty() {
+        let spans = &self.passes.spans;
+        if spans.is_empty() {
             return None;
         }
         let needed_bytes = (self.sets.len() * SET_PASSES * PASS_BYTES) as u64;
@@ -106,20 +117,25 @@ impl Timers {
                 mapped_at_creation: false,
             })
         });
-        let passes_of_sets = self.spans.chunks(SET_PASSES).map(<[SpanId]>::len);
+        let passes_of_sets = spans.chunks(SET_PASSES).map(<[SpanId]>::len);
         for (i, (set, passes)) in self.sets.iter().zip(passes_of_sets).enumerate() {
             let start = (i * SET_PASSES * PASS_BYTES) as u64;
             encoder.resolve_query_set(set, 0..2 * passes as u32, &buffer, start);
         }
         Some((
             self.resolved.insert(buffer),
-            (self.spans.len() * PASS_BYTES) as u64,
+            (spans.len() * PASS_BYTES) as u64,
         ))
     }
 
-    /// Decodes the bytes of [`Timers::resolve`]'s buffer and starts over. Times are converted to the host's clock by
-    /// assuming that the first pass since the last readback began when it was submitted.
-    pub fn times(&mut self, bytes: &[u8]) -> Vec<SpanTime> {
+    /// The passes whose timestamps a readback contains. Those that follow belong to the next one.
+    pub fn take_passes(&mut self) -> TimedPasses {
+        std::mem::take(&mut self.passes)
+    }
+
+    /// Decodes the bytes of [`Timers::resolve`]'s buffer for `passes`. Times are converted to the host's clock by
+    /// assuming that the first pass began when it was submitted, or when those of the readback before had ended.
+    pub fn times(&mut self, passes: TimedPasses, bytes: &[u8]) -> Vec<SpanTime> {
         let ticks = bytes
             .as_chunks()
             .0
@@ -136,17 +152,22 @@ impl Timers {
         let pairs = ticks.as_chunks::<2>().0;
         self.n_passes = STOPPED_AFTER_PASSES.min(self.n_passes + pairs.len());
         let first = pairs.first().map_or(0, |[start, _]| *start);
-        let submitted_us = self.submitted_us.take().unwrap_or_default();
-        let us = |tick: u64| submitted_us + tick.saturating_sub(first) as f64 * self.period_us;
-        let times = self.spans.drain(..).zip(pairs);
-        times
+        let begin_us = passes
+            .submitted_us
+            .unwrap_or_default()
+            .max(self.last_end_us);
+        let us = |tick: u64| begin_us + tick.saturating_sub(first) as f64 * self.period_us;
+        let times = passes.spans.into_iter().zip(pairs);
+        let times: Vec<SpanTime> = times
             .map(|(span, [start, end])| SpanTime {
                 span,
                 start_us: us(*start),
                 // The counter may restart from zero between two timestamps.
                 end_us: us(*end.max(start)),
             })
-            .collect()
+            .collect();
+        self.last_end_us = times.last().map_or(self.last_end_us, |last| last.end_us);
+        times
     }
 }
 
@@ -158,7 +179,7 @@ mod tests {
     fn after(passes: impl Iterator<Item = [u64; 2]>) -> Timers {
         let mut timers = Timers::new(1.0);
         for pass in passes {
-            timers.times(&pass.map(u64::to_le_bytes).concat());
+            timers.times(TimedPasses::default(), &pass.map(u64::to_le_bytes).concat());
         }
         timers
     }

@@ -1,7 +1,7 @@
-//! Top-k of a row of logits, and the draw of a token from it, computed on the device.
+//! Repetition penalty and top-k of a row of logits, and the draw of a token from them.
 
 use crate::device::webgpu::WebGpu;
-use crate::device::webgpu::kernels::{Constant, Kernel, constants};
+use crate::device::webgpu::kernels::{Constant, Kernel, constants, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::Draw;
@@ -22,7 +22,17 @@ pub const TOP: &[Constant] = &constants![
     CHOSEN = Top::CHOSEN
 ];
 
+pub const PENALTY: &[Constant] = &constants![CHOSEN = Top::CHOSEN];
 pub const DRAW: &[Constant] = &constants![TOP_HEADER = Top::FIRST_TOKEN, CHOSEN = Top::CHOSEN];
+
+uniforms! {
+    pub struct PenaliseParams {
+        n_logits: usize,
+        penalty: f32,
+        /// 1 if there is a list whose chosen token is to be marked.
+        has_chosen: usize,
+    }
+}
 
 uniforms! {
     pub struct TopGroupsParams {
@@ -35,8 +45,6 @@ uniforms! {
     pub struct TopMergeParams {
         n_groups: usize,
         k: usize,
-        /// The index in y of the row to write.
-        y_start: usize,
     }
 }
 
@@ -47,16 +55,41 @@ uniforms! {
         min_p: f32,
         random: f32,
         top_k: usize,
-        /// The index in the lists of the row.
-        row_start: usize,
     }
 }
 
-/// Writes the [`Top`] of the logits to row `row` of y.
-pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTensor) {
+/// y = the logits, those of seen tokens penalised. The chosen token of a list is marked as seen first.
+pub fn penalise(
+    be: &mut WebGpu,
+    penalty: f64,
+    chosen: Option<&WebGpuTensor>,
+    logits: &WebGpuTensor,
+    seen: &WebGpuTensor,
+    y: &mut WebGpuTensor,
+) {
+    y.resize(1);
+    be.recorder.dispatch(
+        Kernel::Penalise,
+        &[
+            chosen.map_or(&be.dummy, |list| &list.buffer),
+            &logits.buffer,
+            &seen.buffer,
+            &y.buffer,
+        ],
+        &PenaliseParams {
+            n_logits: logits.cols,
+            penalty: penalty as f32,
+            has_chosen: usize::from(chosen.is_some()),
+        },
+        per_number(logits.cols, 1),
+    );
+}
+
+/// y = the [`Top`] of one row of logits.
+pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
     let (n_logits, k) = (logits.cols, Top::places(y.cols));
     assert!((1..=Top::MOST).contains(&k) && n_logits <= Top::MOST_VOCAB);
-    y.resize(row + 1);
+    y.resize(1);
     let n_groups = n_logits.div_ceil(PLACES);
     let n_numbers = n_groups * (GROUP_HEADER + 2 * k);
     let groups = be.top_groups.at_least(&mut be.recorder, n_numbers); // [groups, GROUP_HEADER + 2k]
@@ -74,27 +107,22 @@ pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, row: usize, y: &mut WebGpuTen
     be.recorder.dispatch(
         merge,
         &[groups, &y.buffer],
-        &TopMergeParams {
-            n_groups,
-            k,
-            y_start: row * y.cols,
-        },
+        &TopMergeParams { n_groups, k },
         [1, 1, 1],
     );
 }
 
-/// Draws a token from row `row` of `lists` and makes it the chosen one.
-pub fn draw(be: &mut WebGpu, draw: &Draw, row: usize, lists: &WebGpuTensor) {
+/// Draws a token from a list and makes it the chosen one.
+pub fn draw(be: &mut WebGpu, draw: &Draw, list: &WebGpuTensor) {
     be.recorder.dispatch(
         Kernel::TopDraw,
-        &[&lists.buffer],
+        &[&list.buffer],
         &DrawParams {
             temperature: draw.temperature,
             top_p: draw.top_p,
             min_p: draw.min_p,
             random: draw.random,
             top_k: draw.top_k,
-            row_start: row * lists.cols,
         },
         [1, 1, 1],
     );

@@ -20,6 +20,7 @@ pub use crate::text::sampling::options::{
     MAX_TOKENS, NUMBER_OPTIONS, NumberOption, SamplingOptions,
 };
 use crate::text::sampling::penalty::RepetitionPenalty;
+pub use crate::text::sampling::penalty::penalised;
 pub use crate::text::sampling::top::Top;
 
 /// A sampled token.
@@ -91,7 +92,8 @@ impl Sampler {
         Ok(sampled)
     }
 
-    /// As [`Sampler::sample`], from the list of at least [`SamplingOptions::sufficient_top_k`] logits.
+    /// As [`Sampler::sample`], from the list of at least [`SamplingOptions::sufficient_top_k`] logits, with the penalty
+    /// applied.
     pub fn sample_top(&mut self, top: &Top) -> Result<Sampled> {
         top.check()?;
         if self.options.temperature == 0.0 {
@@ -113,10 +115,13 @@ impl Sampler {
         self.candidates.sample(uniform)
     }
 
-    /// The random numbers of the next `n` tokens, without consuming them.
-    pub fn upcoming(&self, n: usize) -> Vec<f64> {
+    /// The random number of the token after the next `n`, without consuming any.
+    pub fn upcoming(&self, n: usize) -> f64 {
         let mut rng = self.rng.clone();
-        (0..n).map(|_| uniform(&mut rng)).collect()
+        for _ in 0..n {
+            rng.next_u64();
+        }
+        uniform(&mut rng)
     }
 
     /// Consumes the random numbers of `n` tokens, so that a restored sequence continues as if never interrupted.

@@ -171,16 +171,12 @@ pub const MAX_TOKENS: NumberOption = NumberOption {
 };
 
 impl SamplingOptions {
-    /// How many of the largest logits suffice to sample the next token; `None` if all are needed.
+    /// How many of the largest logits, after the penalty, suffice to sample the next token; `None` if all are needed.
     pub fn sufficient_top_k(&self) -> Option<usize> {
-        match (
-            self.repetition_penalty == 1.0,
-            self.temperature == 0.0,
-            self.top_k,
-        ) {
-            (false, ..) | (true, false, 0) => None,
-            (true, true, _) => Some(1),
-            (true, false, top_k) => Some(top_k),
+        match (self.temperature == 0.0, self.top_k) {
+            (true, _) => Some(1),
+            (false, 0) => None,
+            (false, top_k) => Some(top_k),
         }
     }
 }

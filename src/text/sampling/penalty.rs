@@ -3,6 +3,18 @@
 
 use crate::base::error::{Error, Result};
 
+/// A finite logit of a token of the history.
+pub fn penalised(logit: f32, penalty: f64) -> f32 {
+    let logit = f64::from(logit);
+    let penalised = if logit > 0.0 {
+        logit / penalty
+    } else {
+        logit * penalty
+    };
+    // An extreme penalty may leave the range of f32; clamping keeps every later step finite.
+    penalised.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
+}
+
 /// Memory that is reused from token to token.
 #[derive(Debug, Default)]
 pub(super) struct RepetitionPenalty {
@@ -39,14 +51,7 @@ impl RepetitionPenalty {
             }
             self.is_done[token] = true;
             self.plain.push((token, logits[token]));
-            let logit = f64::from(logits[token]);
-            let penalised = if logit > 0.0 {
-                logit / penalty
-            } else {
-                logit * penalty
-            };
-            // An extreme penalty may leave the range of f32; clamping keeps every later step finite.
-            logits[token] = penalised.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
+            logits[token] = penalised(logits[token], penalty);
         }
         for &token in history {
             self.is_done[token as usize] = false;

@@ -1,7 +1,7 @@
 // Row t of y, and of z unless it is a dummy, is row `tokens[t]` of the table, or the row of a token that was chosen on
 // the device and is in `chosen`. The binding has `n_rows` rows of the table starting at `first_row`; tokens outside are
 // left to another dispatch. One thread per GROUP columns.
-@group(0) @binding(3) var<storage, read> chosen: array<f32>; // [rows, 4 + 2k] or dummy binding
+@group(0) @binding(3) var<storage, read> chosen: array<f32>; // [4 + 2k] or dummy binding
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [T, cols]
 @group(0) @binding(5) var<storage, read_write> z: array<f32>; // [T, cols] or dummy binding
 
@@ -17,8 +17,8 @@ fn four_at(row: u32, at: u32) -> vec4<f32> {
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let group = id.x;
     var token = params.tokens[id.y / 4u][id.y % 4u];
-    if params.chosen_end > 0u {
-        token = u32(max(chosen[params.chosen_end - 1u], 0.0));
+    if params.is_chosen > 0u {
+        token = u32(max(chosen[CHOSEN], 0.0));
     }
     if group >= params.n_groups || token < params.first_row || token - params.first_row >= params.n_rows {
         return;

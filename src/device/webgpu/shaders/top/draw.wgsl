@@ -1,13 +1,12 @@
-// Draws a token from one row of top-k lists and makes it the chosen one: softmax with temperature, top-p, min-p, and
+// Draws a token from a top-k list and makes it the chosen one: softmax with temperature, top-p, min-p, and
 // the inverse of the cumulative distribution. At most 64 entries, so one thread does it.
-@group(0) @binding(1) var<storage, read_write> lists: array<f32>; // [rows, TOP_HEADER + 2k]
+@group(0) @binding(1) var<storage, read_write> list: array<f32>; // [TOP_HEADER + 2k]
 
 // Below, an f32 exponential may be anything or nothing; here it is nothing.
 const LEAST_EXPONENT = -80.0;
 
 fn weight(entry: u32) -> f32 {
-    let first = params.row_start + TOP_HEADER;
-    let below = lists[first + 2u * entry + 1u] - lists[first + 1u];
+    let below = list[TOP_HEADER + 2u * entry + 1u] - list[TOP_HEADER + 1u];
     // Compared before the division: a small temperature would make it infinite.
     if below < LEAST_EXPONENT * params.temperature {
         return 0.0;
@@ -17,10 +16,9 @@ fn weight(entry: u32) -> f32 {
 
 @compute @workgroup_size(1)
 fn main() {
-    let first = params.row_start + TOP_HEADER;
     var n_entries = 0u;
     var total = 0.0;
-    while n_entries < params.top_k && lists[first + 2u * n_entries] >= 0.0 {
+    while n_entries < params.top_k && list[TOP_HEADER + 2u * n_entries] >= 0.0 {
         total += weight(n_entries);
         n_entries += 1u;
     }
@@ -43,6 +41,6 @@ fn main() {
         cumulative += weight(drawn);
     }
     if n_entries > 0u {
-        lists[params.row_start + CHOSEN] = lists[first + 2u * drawn];
+        list[CHOSEN] = list[TOP_HEADER + 2u * drawn];
     }
 }

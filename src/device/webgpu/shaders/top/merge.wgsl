@@ -1,7 +1,7 @@
 // Merges the groups of `groups.wgsl` into one list in the layout of `Top` (Rust). One workgroup, which repeatedly
 // orders the best so far together with as many candidates as fit.
 @group(0) @binding(1) var<storage, read> groups: array<u32>; // [groups, GROUP_HEADER + 2k]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [rows, TOP_HEADER + 2k]
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [TOP_HEADER + 2k]
 
 @compute @workgroup_size(SORT_THREADS)
 fn main(@builtin(local_invocation_index) lane: u32) {
@@ -38,14 +38,14 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     reduce(lane, sum, fault);
     if lane == 0u {
         let kind = faults[0] % 4u;
-        y[params.y_start] = sums[0];
-        y[params.y_start + 1u] = select(f32(faults[0] / 4u), -1.0, faults[0] == NONE);
-        y[params.y_start + CHOSEN] = select(f32(tokens[0]), 0.0, tokens[0] == NONE);
-        y[params.y_start + 2u] = select(select(-1.0, 1.0, kind == 1u), 0.0, kind == 0u);
+        y[0] = sums[0];
+        y[1] = select(f32(faults[0] / 4u), -1.0, faults[0] == NONE);
+        y[CHOSEN] = select(f32(tokens[0]), 0.0, tokens[0] == NONE);
+        y[2] = select(select(-1.0, 1.0, kind == 1u), 0.0, kind == 0u);
     }
     if lane < k {
         let is_token = tokens[lane] != NONE;
-        let at = params.y_start + TOP_HEADER + 2u * lane;
+        let at = TOP_HEADER + 2u * lane;
         y[at] = select(-1.0, f32(tokens[lane]), is_token);
         y[at + 1u] = 0.0;
         if is_token {
