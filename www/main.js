@@ -187,12 +187,8 @@ function showFault(title, fault, retry) {
   void explainOutdated(errors, title, fault, facts);
 }
 
-/** @param {Choice} choice @param {boolean} [refresh]  newer files of the source replace stored ones */
-async function loadModel(choice, refresh = false) {
-  loading?.abort();
-  const controller = new AbortController();
-  loading = controller;
-  // Dispose of the old model first: two might not fit into memory.
+/** Two models might not fit into memory. */
+function dropModel() {
   playground.setModel(null);
   profile.setModel(null);
   model?.dispose();
@@ -200,6 +196,14 @@ async function loadModel(choice, refresh = false) {
   panel.close(false);
   strip.clear();
   clearErrorCards(errors);
+}
+
+/** @param {Choice} choice @param {boolean} [refresh]  newer files of the source replace stored ones */
+async function loadModel(choice, refresh = false) {
+  loading?.abort();
+  const controller = new AbortController();
+  loading = controller;
+  dropModel();
   const { name, ...chosen } = choice;
   showTitle(name);
   write(status, "status.starting");
