@@ -30,8 +30,8 @@ const HELP: &str = "/save FILE keeps the conversation with the model's state, /l
 ///
 /// Answers go to standard output, figures and remarks to standard error; with --json there is one object per answer
 /// instead. Lines that begin with / are commands: /help lists them. On a terminal an error is shown and the
-/// conversation goes on; from a file or a pipe the first one ends it. Ctrl-C ends the answer that is being written, which
-/// counts as it is, and otherwise the program.
+/// conversation goes on; from a file or a pipe the first one ends it. Ctrl-C ends the answer that is being written,
+/// which counts as it is, and otherwise the program.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]

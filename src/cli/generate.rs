@@ -225,8 +225,8 @@ fn read_prompt_cache<B: Device>(session: &mut Session<B>, file: &Path) -> Result
     block_on(session.restore(&bytes)).map(drop)
 }
 
-/// Runs `prompt` to its end, or until `on_text`, which gets each piece of text, breaks off. The time to the first token counts from
-/// `start_us`.
+/// Runs `prompt` to its end, or until `on_text`, which gets each piece of text, breaks off. The time to the first token
+/// counts from `start_us`.
 pub fn answer<B: Device>(
     session: &mut Session<B>,
     prompt: &[u32],
