@@ -21,6 +21,26 @@ fn element(totals: Sums, at: u32) -> f32 {
     return select(low, high, at % 4u >= 2u);
 }
 
+// One result per thread, from the sums over all columns.
+fn finish_result(first: u32, first_token: u32, lane: u32, totals: Sums) {
+    let t = first_token + lane / ROWS;
+    let row = first + lane % ROWS;
+    if t < min(first_token + TOKENS, params.n_tokens) && row < params.n_rows {
+        var product = 0.0;
+        // unroll
+        for (var section = 0u; section < SECTIONS; section++) {
+            var squares = 0.0;
+            // unroll
+            for (var i = 0u; i < SQUARE_FOURS; i++) {
+                squares = totals[PRODUCT_FOURS + i][section];
+            }
+            product += factor(squares) * element(totals, section * SECTION_SUMS + lane);
+        }
+        let matrix = matrix_of(row);
+        finish(t, row, row_scale(matrix, row - matrix_start(matrix), params.n_groups) * product);
+    }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     let first = id.x * ROWS;
@@ -89,21 +109,5 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
             }
         }
     }
-    let totals = sum_over_workgroup(thread, sums);
-    let t = first_token + thread.lane / ROWS;
-    let row = first + thread.lane % ROWS;
-    if t < min(first_token + TOKENS, params.n_tokens) && row < params.n_rows {
-        var product = 0.0;
-        // unroll
-        for (var section = 0u; section < SECTIONS; section++) {
-            var squares = 0.0;
-            // unroll
-            for (var i = 0u; i < SQUARE_FOURS; i++) {
-                squares = totals[PRODUCT_FOURS + i][section];
-            }
-            product += factor(squares) * element(totals, section * SECTION_SUMS + thread.lane);
-        }
-        let matrix = matrix_of(row);
-        finish(t, row, row_scale(matrix, row - matrix_start(matrix), params.n_groups) * product);
-    }
+    finish_result(first, first_token, thread.lane, sum_over_workgroup(thread, sums));
 }
