@@ -1,8 +1,8 @@
 //! Reading tokens back. The device chooses a token from a top-k list and embeds it, so the next step is submitted
 //! before the host has read the list; `depth` has the number of such steps. The device draws with the sampler's own
-//! random numbers; the sampler then draws from the same list, and where the two differ, which f32 sums can cause once in
-//! a great while, the sampler is right and the device goes back. Where ranks need all logits, they are read back with
-//! the list; where the device cannot choose, the host reads the logits of one step at a time.
+//! random numbers; the sampler then draws from the same list, and where the two differ, which f32 sums can cause once
+//! in a great while, the sampler is right and the device goes back. Where ranks need all logits, they are read back
+//! with the list; where the device cannot choose, the host reads the logits of one step at a time.
 
 use crate::base::clock::now_us;
 use crate::base::error::{Error, Fact, Result};

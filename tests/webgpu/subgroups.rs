@@ -1,6 +1,6 @@
 //! Sums over a workgroup at several subgroup widths. Mesa's software adapter makes subgroups as wide as the vectors
-//! that it compiles for, which an environment variable sets; so the tests of kernels that sum are run again in processes
-//! of their own. Wider subgroups than 16 lanes are left to real adapters.
+//! that it compiles for, which an environment variable sets; so the tests of kernels that sum are run again in
+//! processes of their own. Wider subgroups than 16 lanes are left to real adapters.
 
 use std::env;
 use std::process::Command;

@@ -18,6 +18,7 @@ mod limits;
 mod linear;
 mod norm;
 mod pacer;
+mod pipeline;
 mod readback;
 mod recorder;
 mod ssm_scan;

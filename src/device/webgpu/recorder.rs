@@ -14,8 +14,9 @@ use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::device::webgpu::adapter::{Faults, OpenDevice};
 use crate::device::webgpu::buffer::{BufferAllocator, DeviceBuffer};
-use crate::device::webgpu::kernels::{Access, OptionalFeatures};
+use crate::device::webgpu::kernels::OptionalFeatures;
 use crate::device::webgpu::pacer::Pacer;
+use crate::device::webgpu::pipeline::{CompiledKernel, compile};
 use crate::device::webgpu::readback::{Readback, StagingBuffers, wait};
 use crate::device::webgpu::timers::Timers;
 use crate::device::webgpu::uniform_slots::{SLOT_BYTES, SLOTS, UniformSlots};
@@ -27,11 +28,6 @@ use crate::ops::trace::{SpanId, SpanTime};
 const MAX_WORKGROUPS: usize = 65_535;
 /// Storage buffers per kernel that every device supports.
 const MAX_BINDINGS: usize = 8;
-
-struct CompiledKernel {
-    pipeline: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
-}
 
 /// A form of a kernel and the ids of its buffers, padded with `u32::MAX`.
 type BindGroupKey = (Form, [u32; MAX_BINDINGS]);
@@ -464,51 +460,4 @@ fn to_whole_words(bytes: &[u8]) -> Cow<'_, [u8]> {
     let mut padded = bytes.to_vec();
     padded.resize(bytes.len().next_multiple_of(4), 0);
     padded.into()
-}
-
-fn compile(device: &wgpu::Device, form: Form, source: String) -> CompiledKernel {
-    let label = format!("{form:?}");
-    let label = Some(&label[..]);
-    let entry = |binding, ty, has_dynamic_offset| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty,
-            has_dynamic_offset,
-            min_binding_size: None,
-        },
-        count: None,
-    };
-    let storage = (1..).zip(form.kernel.bindings()).map(|(binding, access)| {
-        let read_only = *access == Access::Read;
-        entry(
-            binding,
-            wgpu::BufferBindingType::Storage { read_only },
-            false,
-        )
-    });
-    let uniforms = entry(0, wgpu::BufferBindingType::Uniform, true);
-    let entries: Vec<_> = std::iter::once(uniforms).chain(storage).collect();
-    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label,
-        entries: &entries,
-    });
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label,
-        source: wgpu::ShaderSource::Wgsl(source.into()),
-    });
-    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label,
-        bind_group_layouts: &[Some(&layout)],
-        immediate_size: 0,
-    });
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label,
-        layout: Some(&pipeline_layout),
-        module: &module,
-        entry_point: Some("main"),
-        compilation_options: wgpu::PipelineCompilationOptions::default(),
-        cache: None,
-    });
-    CompiledKernel { pipeline, layout }
 }
