@@ -83,7 +83,7 @@ impl Engine {
         };
         // The old device is closed by now; two would need its memory twice.
         self.webgpu = Some(self.open_adapter(options).await?);
-        self.open_session(tokenizer)
+        self.open_session(tokenizer).map(drop)
     }
 
     /// The short part of the self-test, with the weights in the device's memory.
