@@ -51,10 +51,11 @@ export async function benchKernels({ threads = "auto", relaxedSimd = "auto", bas
 }
 
 /** @type {typeof api.benchGrid} */
-export async function benchGrid({ seconds = 60, selection, onLine, signal } = {}) {
+export async function benchGrid({ seconds = 60, selection, base, onLine, signal } = {}) {
+  checkBrowser();
   signal?.throwIfAborted();
   checkCount("seconds", seconds, 0);
-  const link = new WorkerLink();
+  const link = new WorkerLink(engineFiles(base));
   try {
     const args = { seconds, selection: selection ?? null };
     return await link.start("bench_grid", args, { signal, on: { line: onLine } }).answer;
