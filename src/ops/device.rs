@@ -4,7 +4,7 @@
 //! Ops have encode semantics: after an op returns, its result is defined by *order*, not by time. A device may compute
 //! at once (the CPU) or record commands and run them later (a GPU); only readbacks wait. Ops therefore do not fail:
 //! wrong shapes are programmer errors, which `Ops` asserts, and failures of the device are returned by
-//! [`Device::read`], or by [`Device::check`] when nothing is read.
+//! [`Device::finish_read`], or by [`Device::check`] when nothing is read.
 
 use std::sync::Arc;
 

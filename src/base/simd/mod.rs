@@ -2,6 +2,7 @@
 //! Multiply-add is never fused and no result is left to the engine's choice, so all implementations give the same bits;
 //! the tests compare them with `portable`.
 
+#[cfg(any(test, not(target_arch = "wasm32"), target_feature = "relaxed-simd"))]
 #[macro_use]
 mod byte_steps;
 mod wide;
