@@ -165,7 +165,7 @@ fn the_embedded_model_has_the_same_logits_with_every_variant() {
             return;
         };
         let prompt: Vec<u32> = (0..40).collect();
-        let mut logits = |session: &mut Session<WebGpu>| {
+        let logits = |session: &mut Session<WebGpu>| {
             let mut all = block_on(session.logits(&prompt)).unwrap();
             for tokens in [&[7, 3, 9, 11][..], &[5], &[2]] {
                 all.extend(block_on(session.append(tokens)).unwrap());
