@@ -1,5 +1,5 @@
 //! Chooses the variants of a graphics device's kernels by a short trial on the model's own weights: which one is the
-//! fastest depends on the device, and browsers do not tell what it is. A variant that computes something else than the
+//! fastest depends on the device, and browsers do not say which it is. A variant that computes something else than the
 //! first one is left out. The sequence, its logits and the profile are not changed.
 
 use crate::base::clock::now_us;

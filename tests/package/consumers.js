@@ -1,5 +1,5 @@
 // @ts-check
-// Projects that use the packed tarball, each made anew from project/ and built as its bundler does without any
+// Projects that use the packed tarball, each made from project/ in every run and built as its bundler does without any
 // configuration. They share one node_modules, which is kept between runs.
 
 import { execFileSync } from "node:child_process";

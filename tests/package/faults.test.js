@@ -69,14 +69,14 @@ function ofOtherVersion(file) {
 }
 
 for (const file of ["zamba2_worker.js", "single-relaxed/zamba2_wasm.js", "single-relaxed/zamba2_wasm_bg.wasm"]) {
-  test(`${file} of another version is noticed, and the page is told to reload`, async () => {
+  test(`${file} of another version is noticed, and the error says to reload the page`, async () => {
     const { url } = await served({ "/": plain, [`/zamba2/${file}`]: ofOtherVersion(file) });
     const { code, message, nextStep } = await resultAt(`${url}/`);
     assert.equal(code, "outdated", message);
     assert.match(nextStep ?? "", /^Reload the page/);
   });
 
-  test(`${file} that is gone is named, and the page is told to reload`, async () => {
+  test(`${file} that is gone is named, and the error says to reload the page`, async () => {
     const { url } = await served({ "/": plain, [`/zamba2/${file}`]: join(plain, "nothing") });
     const { code, message, nextStep } = await resultAt(`${url}/`);
     assert.equal(code, "engine_missing", message);

@@ -1,7 +1,7 @@
 // @ts-check
-// Measures the host's part of a decode step in Chromium on a graphics adapter: the time from the arrival of one readback
-// to the next readback request, within it from the first command to the last, and the bytes uploaded. It is not part of
-// the page or the tests, and needs a served page:
+// Measures the host's part of a decode step in Chromium on a graphics adapter: the time from the arrival of one
+// readback to the next readback request, within it from the first command to the last, and the bytes uploaded. It is
+// not part of the page or the tests, and needs a served page:
 //
 //   cargo xtask serve        # in another terminal
 //   node tools/bench/encoding.js http://127.0.0.1:8080 [--weights q4] [--tokens 24]
