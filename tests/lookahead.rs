@@ -24,8 +24,9 @@ use crate::support::{Golden, goldens};
 const PROBABILITY: f64 = 1e-5;
 /// Past the second state checkpoint, which is taken after 32 tokens.
 const TOKENS: usize = 40;
-/// Of the embedded model on the CPU, with one setting of each way to choose a token, and with the others.
+/// Of the embedded model on the CPU with two steps in flight, with one setting of each way to choose a token.
 const LONG_TOKENS: usize = 500;
+/// With the other settings, and with many steps in flight.
 const SHORT_TOKENS: usize = 60;
 /// A software adapter is slower.
 const TOKENS_OF_ADAPTER: usize = 24;
@@ -304,10 +305,10 @@ fn check_long_draws<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
         (SHORT_TOKENS, 0.0, 0, 1.0, 0.0, 1.2, 0, 0),
         (LONG_TOKENS, 0.9, 40, 0.95, 0.05, 1.1, 6, 5),
     ] {
-        let n = if B::USES_HOST_MEMORY {
-            n
-        } else {
-            TOKENS_OF_ADAPTER
+        let n = match lookahead {
+            _ if !B::USES_HOST_MEMORY => TOKENS_OF_ADAPTER,
+            TWO => n,
+            _ => SHORT_TOKENS,
         };
         let options = GenerateOptions {
             sampling: SamplingOptions {

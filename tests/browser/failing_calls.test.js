@@ -3,23 +3,31 @@
 // Logits that overflow are an error of their own on every device, and nothing is loaded again.
 
 import assert from "node:assert/strict";
-import { asBase64, EMBEDDED, fixtureFiles, test, withSharedModule } from "./harness.js";
+import { asBase64, EMBEDDED, fixtureFiles, importModule, onePage, test, withSharedModule } from "./harness.js";
 import { withModule } from "./webgpu.js";
 
 /** @import { Page } from "playwright-core" */
 
+/** A page with the embedded model, which is as it was after every failing call, so that the tests can share it. */
+const withModel = onePage(async (page) => {
+  await importModule(page);
+  await page.evaluate(async (source) => {
+    const scope = /** @type {any} */ (globalThis);
+    scope.model = await scope.zamba2.load({ source, keep: false, backend: "cpu" });
+  }, EMBEDDED);
+});
+
 /**
- * Makes a run in a new model, then each of the calls, and says what they reject with and whether the run still goes on
- * as it would have.
+ * Makes a run, then each of the calls, and says what they reject with and whether the run still goes on as it would
+ * have.
  * @param {Page} page
  * @param {string[]} calls  expressions with `model`
  * @returns {Promise<{ code: string, name: string | null, fatal: boolean, is_kept: boolean }[]>}
  */
 const refusals = (page, calls) =>
   page.evaluate(
-    async ({ source, calls }) => {
-      const { zamba2 } = /** @type {any} */ (globalThis);
-      const model = await zamba2.load({ source, keep: false, backend: "cpu" });
+    async (calls) => {
+      const { model } = /** @type {any} */ (globalThis);
       const options = { temperature: 0, ignore_eos: true };
       const run = async (/** @type {AsyncIterable<{ token: number }>} */ pieces) => {
         const tokens = [];
@@ -49,15 +57,14 @@ const refusals = (page, calls) =>
         const { code = String(thrown), values, fatal = true } = thrown;
         found.push({ code, name: values?.name ?? null, fatal, is_kept: is_same && again === whole });
       }
-      model.dispose();
       return found;
     },
-    { source: EMBEDDED, calls },
+    calls,
   );
 
 /** @param {string[]} calls @param {string} code @param {string | null} name */
 const assertRefused = (calls, code, name) =>
-  withSharedModule(async (page) => {
+  withModel(async (page) => {
     const found = await refusals(page, calls);
     const expected = { code, name, fatal: false, is_kept: true };
     assert.deepEqual(
@@ -149,9 +156,9 @@ for (const [name, calls] of Object.entries(WRONG_ARGUMENTS)) {
 }
 
 test("a seed may be a BigInt", () =>
-  withSharedModule(async (page) => {
-    const [number, big, other] = await page.evaluate(async (source) => {
-      const model = await /** @type {any} */ (globalThis).zamba2.load({ source, keep: false });
+  withModel(async (page) => {
+    const [number, big, other] = await page.evaluate(async () => {
+      const { model } = /** @type {any} */ (globalThis);
       const texts = [];
       for (const seed of [10, 10n, 11n]) {
         let text = "";
@@ -159,9 +166,8 @@ test("a seed may be a BigInt", () =>
           text += piece;
         texts.push(text);
       }
-      model.dispose();
       return texts;
-    }, EMBEDDED);
+    });
     assert.equal(big, number);
     assert.notEqual(other, number);
   }));
