@@ -53,14 +53,14 @@ struct Head {
 ///
 /// # Errors
 /// The file at fault and what is wrong with it.
-pub fn open<B: Device>(be: B, dir: &Path, settings: LoadSettings) -> Result<Session<B>> {
+pub fn open<B: Device>(device: B, dir: &Path, settings: LoadSettings) -> Result<Session<B>> {
     let config = read_config(dir)?;
     let manifest = packed(dir)?;
     let heads = match &manifest {
         Some(manifest) => stored_heads(dir, manifest)?,
         None => checkpoint_heads(dir)?,
     };
-    let mut session = empty(be, config, dir, &heads, settings)?;
+    let mut session = empty(device, config, dir, &heads, settings)?;
     match manifest {
         Some(manifest) => {
             manifest.check(settings.weights.name(), session.schedule())?;
@@ -86,7 +86,7 @@ pub fn open<B: Device>(be: B, dir: &Path, settings: LoadSettings) -> Result<Sess
 /// # Errors
 /// As for [`open`]; a file that can't be written.
 pub fn pack<B: Device>(
-    be: B,
+    device: B,
     dir: &Path,
     out: &Path,
     settings: LoadSettings,
@@ -94,7 +94,7 @@ pub fn pack<B: Device>(
 ) -> Result<Manifest> {
     let config = read_config(dir)?;
     let heads = checkpoint_heads(dir)?;
-    let mut session = empty(be, config, dir, &heads, settings)?;
+    let mut session = empty(device, config, dir, &heads, settings)?;
     session.keep_stored();
     for folder in [out, &out.join("units"), &out.join("heads")] {
         fs::create_dir_all(folder)
@@ -157,7 +157,7 @@ pub fn pack<B: Device>(
 
 /// A session of the folder's configuration and tokenizer, without weights.
 fn empty<B: Device>(
-    be: B,
+    device: B,
     mut config: Config,
     dir: &Path,
     heads: &[Head],
@@ -165,7 +165,7 @@ fn empty<B: Device>(
 ) -> Result<Session<B>> {
     let tokenizer = open_tokenizer(dir, &mut config)?;
     let shards = parsed(heads)?;
-    Session::open(be, config, &shards, tokenizer, settings)
+    Session::open(device, config, &shards, tokenizer, settings)
 }
 
 /// The tokenizer, if there is one. The end tokens that are named beside it are added to the configuration's.

@@ -16,7 +16,7 @@ use crate::ops::device::{
 use crate::ops::trace::ModuleId;
 use crate::self_test::shapes::Shapes;
 use crate::self_test::small_model::small_model;
-use crate::text::sampling::Top;
+use crate::text::sampling::TopK;
 
 /// Placeholder: the ops here are not part of a model.
 const MODULE: ModuleId = ModuleId(0);
@@ -379,10 +379,10 @@ async fn top_ops<D: Device>(ops: &mut Ops<D>, weights: WeightFormat) -> Result<V
     let mut numbers = Numbers(11);
     let table = ops.weight(&numbers.matrix(weights, vocab, width)); // [vocab, width]
     let logits = numbers.tensor(ops, 1, vocab); // [1, vocab]
-    let mut top = ops.tensor(1, Top::row_len(k));
+    let mut top = ops.tensor(1, TopK::row_len(k));
     ops.top(MODULE, &logits, &mut top);
     let row = ops.read(&top).await?;
-    let listed = Top::from_row(&row);
+    let listed = TopK::from_row(&row);
     // Compared by hexadecimal digit: with a tolerance relative to the largest value, neighbouring tokens would pass.
     let digits = |(token, _): &(u32, f32)| [0, 4, 8].map(|at| (token >> at & 15) as f32);
     let tokens = listed.tokens.iter().flat_map(digits).collect();

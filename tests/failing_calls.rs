@@ -35,14 +35,14 @@ fn golden() -> Golden {
     Golden::open(&fixtures.join("one_block_adapters_rope"))
 }
 
-fn open<B: Device>(be: B, dir: &Path, lookahead: Lookahead) -> Session<B> {
+fn open<B: Device>(device: B, dir: &Path, lookahead: Lookahead) -> Session<B> {
     let settings = LoadSettings {
         weights: WeightFormat::F32,
         context: Some(100),
         numeric: NumericSettings::default(),
         memory_limit_bytes: None,
     };
-    let mut session = folder::open(be, dir, settings).unwrap();
+    let mut session = folder::open(device, dir, settings).unwrap();
     session.set_lookahead(lookahead);
     session
 }

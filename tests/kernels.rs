@@ -91,7 +91,7 @@ fn check_quantized(what: &str, weight: &StoredMatrix, x: &[f32], y: &[f32]) {
 #[test]
 fn linear_in_f32_equals_candle_at_every_shape() {
     for_linear_cases(&[WeightFormat::F32], |what, weight, x| {
-        let y = on_any_threads(what, |be| product(be, weight, x));
+        let y = on_any_threads(what, |ops| product(ops, weight, x));
         assert_close(what, LINEAR_F32, &y, &reference::linear(weight, x));
     });
 }
@@ -99,7 +99,7 @@ fn linear_in_f32_equals_candle_at_every_shape() {
 #[test]
 fn quantized_products_are_exact_integer_sums_and_close_to_candle_at_every_shape() {
     for_linear_cases(&QUANTIZED, |what, weight, x| {
-        let y = on_any_threads(what, |be| product(be, weight, x));
+        let y = on_any_threads(what, |ops| product(ops, weight, x));
         check_quantized(what, weight, x, &y);
     });
 }
@@ -110,7 +110,7 @@ fn the_matrices_of_the_published_models_multiply_exactly() {
     for (name, format, cols, d_out) in MODEL_WIDTHS {
         let weight = random.matrix(format, d_out, cols);
         let x = random.numbers(cols, -2.0, 2.0);
-        let y = on_any_threads(name, |be| product(be, &weight, &x));
+        let y = on_any_threads(name, |ops| product(ops, &weight, &x));
         check_quantized(name, &weight, &x, &y);
     }
 }
@@ -118,11 +118,11 @@ fn the_matrices_of_the_published_models_multiply_exactly() {
 #[test]
 fn a_row_of_a_batch_has_the_bits_of_the_row_alone() {
     for_linear_cases(&FORMATS, |what, weight, x| {
-        let be = &mut cpu(1);
-        let whole = product(be, weight, x);
+        let ops = &mut cpu(1);
+        let whole = product(ops, weight, x);
         let t_rows = x.len() / weight.cols;
         for t in [0, t_rows / 2, t_rows - 1] {
-            let alone = product(be, weight, &x[t * weight.cols..][..weight.cols]);
+            let alone = product(ops, weight, &x[t * weight.cols..][..weight.cols]);
             assert_same_bits(
                 &format!("{what} row {t}"),
                 &whole[t * weight.rows..][..weight.rows],
@@ -145,15 +145,15 @@ fn a_bias_is_added_once_and_linear_add_keeps_what_is_there() {
             );
             let before = random.numbers(t_rows * d_out, -3.0, 3.0);
             let plain = product(&mut cpu(1), &weight, &x);
-            let both = on_any_threads(&what, |be| {
-                let linear = linear(be, &weight, Some(&bias));
-                let x = rows(be, cols, &x);
-                let mut y = be.tensor(t_rows, d_out);
-                be.linear(&linear, &x, &mut y);
-                let mut sums = read(be, &y);
-                let mut y = rows(be, d_out, &before);
-                be.linear_add(&linear, &x, &mut y);
-                sums.extend(read(be, &y));
+            let both = on_any_threads(&what, |ops| {
+                let linear = linear(ops, &weight, Some(&bias));
+                let x = rows(ops, cols, &x);
+                let mut y = ops.tensor(t_rows, d_out);
+                ops.linear(&linear, &x, &mut y);
+                let mut sums = read(ops, &y);
+                let mut y = rows(ops, d_out, &before);
+                ops.linear_add(&linear, &x, &mut y);
+                sums.extend(read(ops, &y));
                 sums
             });
             let biased: Vec<f32> = plain
@@ -251,7 +251,7 @@ fn extreme_activations_give_exact_sums() {
     for format in FORMATS {
         let weight = random.matrix(format, 6, cols);
         for (what, x) in &cases {
-            let y = on_any_threads(what, |be| product(be, &weight, x));
+            let y = on_any_threads(what, |ops| product(ops, &weight, x));
             assert!(y.iter().all(|v| v.is_finite()), "{format:?} {what}: {y:?}");
             if format == WeightFormat::F32 {
                 // Products of subnormal numbers lose all their bits in any order of summation.
@@ -267,41 +267,41 @@ fn extreme_activations_give_exact_sums() {
 
 #[test]
 fn top_gives_the_largest_logits_in_order_and_the_softmax_sum() {
-    let be = &mut cpu(1);
-    for_top_cases(|case| check_top(case, &top(be, &case.logits, case.k)));
+    let ops = &mut cpu(1);
+    for_top_cases(|case| check_top(case, &top(ops, &case.logits, case.k)));
 }
 
 #[test]
 fn penalise_changes_the_logits_of_the_history_and_of_the_chosen_token() {
-    let be = &mut cpu(1);
+    let ops = &mut cpu(1);
     for_penalty_cases(|what, logits, history, penalty| {
-        let got = penalise(be, logits, history, penalty);
+        let got = penalise(ops, logits, history, penalty);
         check_penalised(what, logits, history, penalty, &got);
     });
 }
 
 #[test]
 fn top_names_the_first_logit_that_is_not_finite() {
-    let be = &mut cpu(1);
+    let ops = &mut cpu(1);
     for_fault_cases(|what, logits, token| {
-        check_fault(what, logits, token, &top(be, logits, 3));
+        check_fault(what, logits, token, &top(ops, logits, 3));
     });
 }
 
 #[test]
 fn draw_gives_the_token_of_the_definition_at_every_setting() {
-    let be = &mut cpu(1);
-    for_draw_cases(|case| assert_eq!(draw(be, case), case.expected, "{}", case.what));
+    let ops = &mut cpu(1);
+    for_draw_cases(|case| assert_eq!(draw(ops, case), case.expected, "{}", case.what));
 }
 
 #[test]
 fn embed_top_gives_the_embedding_of_the_first_token_of_a_top_k_list() {
-    let be = &mut cpu(1);
+    let ops = &mut cpu(1);
     for_embed_cases(|what, table| {
         for token in TOKENS {
             assert_eq!(
-                embed_top(be, table, token),
-                embed(be, table, &[token]),
+                embed_top(ops, table, token),
+                embed(ops, table, &[token]),
                 "{what} {token}"
             );
         }
@@ -314,7 +314,7 @@ fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
         let all = reference::dequantized(table);
         let expected =
             TOKENS.map(|token| all[token as usize * table.cols..][..table.cols].to_vec());
-        let y = on_any_threads(what, |be| embed(be, table, &TOKENS));
+        let y = on_any_threads(what, |ops| embed(ops, table, &TOKENS));
         assert_same_bits(what, &y, &expected.concat());
     });
 }
@@ -325,9 +325,9 @@ fn a_weight_takes_the_bytes_of_its_format() {
     for format in FORMATS {
         // Full groups of rows and even numbers of blocks, as in every published model, need no padding.
         for (rows, cols) in [(4, 64), (8, 33), (64, 100)] {
-            let be = &mut cpu(1);
-            let weight = be.weight(&random.matrix(format, rows, cols));
-            assert_eq!(be.weight_bytes(&weight) as u64, format.bytes(rows, cols));
+            let ops = &mut cpu(1);
+            let weight = ops.weight(&random.matrix(format, rows, cols));
+            assert_eq!(ops.weight_bytes(&weight) as u64, format.bytes(rows, cols));
         }
     }
 }
@@ -335,7 +335,7 @@ fn a_weight_takes_the_bytes_of_its_format() {
 #[test]
 fn rms_norm_equals_candle_at_every_shape() {
     for_rms_norm_cases(|what, weight, x| {
-        let y = on_any_threads(what, |be| rms_norm(be, weight, 1e-5, x));
+        let y = on_any_threads(what, |ops| rms_norm(ops, weight, 1e-5, x));
         assert_close(what, NORM, &y, &reference::rms_norm(weight, 1e-5, x));
         let last = x.len() - weight.len();
         let alone = rms_norm(&mut cpu(1), weight, 1e-5, &x[last..]);
@@ -363,12 +363,12 @@ fn the_norms_stay_finite_on_zeros_and_huge_values() {
 #[test]
 fn gated_rms_norm_equals_the_loops_at_every_shape_and_number_of_groups() {
     for_gated_rms_norm_cases(|what, weight, n_groups, x, gate| {
-        let y = on_any_threads(what, |be| gated_rms_norm(be, weight, n_groups, x, gate));
+        let y = on_any_threads(what, |ops| gated_rms_norm(ops, weight, n_groups, x, gate));
         let expected = reference::gated_rms_norm(weight, n_groups, 1e-5, x, gate);
         assert_close(what, NORM, &y, &expected);
         let last = x.len() - weight.len();
-        let be = &mut cpu(1);
-        let alone = gated_rms_norm(be, weight, n_groups, &x[last..], &gate[last..]);
+        let ops = &mut cpu(1);
+        let alone = gated_rms_norm(ops, weight, n_groups, &x[last..], &gate[last..]);
         assert_same_bits(what, &y[last..], &alone);
     });
 }
@@ -376,7 +376,7 @@ fn gated_rms_norm_equals_the_loops_at_every_shape_and_number_of_groups() {
 #[test]
 fn causal_conv1d_equals_the_loops_however_the_sequence_is_split() {
     for_conv_cases(|what, t_rows, case| {
-        let got = on_any_threads(what, |be| conv1d(be, case, &[t_rows]));
+        let got = on_any_threads(what, |ops| conv1d(ops, case, &[t_rows]));
         let (y, state) = got.split_at(case.x.len());
         let inputs = [&case.state[..], &case.x].concat();
         let expected = reference::causal_conv1d(&case.weight, &case.bias, &inputs);
@@ -406,7 +406,7 @@ fn causal_conv1d_stays_finite_on_huge_inputs() {
 #[test]
 fn ssm_scan_equals_the_recurrence_however_the_sequence_is_split() {
     for_scan_cases(|what, t_rows, scan| {
-        let got = on_any_threads(what, |be| ssm_scan(be, scan, &[t_rows]));
+        let got = on_any_threads(what, |ops| ssm_scan(ops, scan, &[t_rows]));
         let (expected_y, expected_state) = scan.run();
         // Relative to y and the state together: a state of one number may cancel to less than the rounding of its
         // terms.
@@ -433,7 +433,7 @@ fn ssm_scan_is_correct_for_every_size_of_dt() {
             };
             scan.dt.fill(dt);
             scan.dt_bias.fill(0.0);
-            let got = on_any_threads("dt", |be| ssm_scan(be, &scan, &[t_rows]));
+            let got = on_any_threads("dt", |ops| ssm_scan(ops, &scan, &[t_rows]));
             let (y, state) = got.split_at(scan.x.len());
             let (expected_y, expected_state) = scan.run();
             assert_close(&format!("dt {dt}, {t_rows} tokens"), SCAN, y, &expected_y);
@@ -455,35 +455,35 @@ fn a_cleared_state_equals_that_of_a_new_sequence() {
         state: vec![0.0; scan.state.len()],
         ..random_scan(&mut Random(12), 5, [4, 5, 6, 2])
     };
-    let be = &mut cpu(1);
-    let mut state = rows(be, scan.d_state, &scan.state);
-    be.clear(&mut state);
+    let ops = &mut cpu(1);
+    let mut state = rows(ops, scan.d_state, &scan.state);
+    ops.clear(&mut state);
     let cleared = Scan {
-        state: read(be, &state),
+        state: read(ops, &state),
         ..scan
     };
     assert_same_bits("the state", &cleared.state, &fresh.state);
     assert_same_bits(
         "the scan",
-        &ssm_scan(be, &cleared, &[5]),
-        &ssm_scan(be, &fresh, &[5]),
+        &ssm_scan(ops, &cleared, &[5]),
+        &ssm_scan(ops, &fresh, &[5]),
     );
     // Rows not used by the last, shorter operation are cleared as well.
-    let mut wide = rows(be, 2, &[1.0; 8]);
-    let (a, b) = (rows(be, 2, &[1.0; 2]), rows(be, 2, &[1.0; 2]));
-    be.add(MODULE, &a, &b, &mut wide);
-    be.clear(&mut wide);
-    let (a, b) = (rows(be, 1, &[1.0; 4]), rows(be, 1, &[2.0; 4]));
-    assert_same_bits("the short tensor", &read(be, &wide), &[0.0; 2]);
-    be.concat(MODULE, &a, &b, &mut wide);
-    assert_same_bits("the tall tensor", &read(be, &wide), &[1.0, 2.0].repeat(4));
+    let mut wide = rows(ops, 2, &[1.0; 8]);
+    let (a, b) = (rows(ops, 2, &[1.0; 2]), rows(ops, 2, &[1.0; 2]));
+    ops.add(MODULE, &a, &b, &mut wide);
+    ops.clear(&mut wide);
+    let (a, b) = (rows(ops, 1, &[1.0; 4]), rows(ops, 1, &[2.0; 4]));
+    assert_same_bits("the short tensor", &read(ops, &wide), &[0.0; 2]);
+    ops.concat(MODULE, &a, &b, &mut wide);
+    assert_same_bits("the tall tensor", &read(ops, &wide), &[1.0, 2.0].repeat(4));
 }
 
 #[test]
 fn rope_equals_candle_at_every_position() {
     for_rope_cases(|what, case| {
         let (x, position) = (&case.x, case.position);
-        let y = on_any_threads(what, |be| rope(be, case, position, x));
+        let y = on_any_threads(what, |ops| rope(ops, case, position, x));
         let expected = reference::rope(&case.inv_freq, position, x, case.n_heads);
         assert_close(what, ROPE, &y, &expected);
         let cols = 2 * case.inv_freq.len() * case.n_heads;
@@ -508,8 +508,8 @@ fn attention_equals_candle_for_every_grouping_of_heads_and_in_pieces() {
             (KvFormat::I8, ATTENTION_I8, exact(&kept[0], &kept[1])),
         ] {
             let what = format!("{format:?}, {what}");
-            let y = on_any_threads(&what, |be| {
-                attention(be, shape, format, [q, k, v], &[t_rows])
+            let y = on_any_threads(&what, |ops| {
+                attention(ops, shape, format, [q, k, v], &[t_rows])
             });
             assert_close(&what, tolerance, &y, &expected);
             for pieces in ways_to_cut(t_rows) {
@@ -554,7 +554,7 @@ fn attention_with_one_dominant_key_gives_its_value() {
 #[test]
 fn gelu_mul_equals_the_exact_gelu_of_candle() {
     for_gelu_cases(|what, d, x| {
-        let y = on_any_threads(what, |be| gelu_mul(be, d, x));
+        let y = on_any_threads(what, |ops| gelu_mul(ops, d, x));
         assert_close(what, GELU, &y, &reference::gelu_mul(x, d));
         let last = x.len() / (2 * d) - 1;
         let alone = gelu_mul(&mut cpu(1), d, &x[last * 2 * d..]);
@@ -567,39 +567,39 @@ fn gelu_mul_equals_the_exact_gelu_of_candle() {
 #[test]
 fn concat_add_and_last_row_are_exact() {
     for_move_cases(|case| {
-        let got = on_any_threads("moved", |be| case.run(be));
+        let got = on_any_threads("moved", |ops| case.run(ops));
         assert_same_bits("moved", &got, &case.expected());
     });
 }
 
 #[test]
 fn a_destination_grows_and_shrinks_to_the_row_count_of_its_source() {
-    let be = &mut cpu(1);
+    let ops = &mut cpu(1);
     let two = StoredMatrix::from_values(WeightFormat::F32, 1, &[2.0]);
-    let double = linear(be, &two, None);
-    let mut y = be.tensor(65, 1);
+    let double = linear(ops, &two, None);
+    let mut y = ops.tensor(65, 1);
     for t_rows in [65, 3, 64, 1, 65] {
-        let x = rows(be, 1, &vec![t_rows as f32; t_rows]);
-        be.linear(&double, &x, &mut y);
-        assert_same_bits("y", &read(be, &y), &vec![2.0 * t_rows as f32; t_rows]);
+        let x = rows(ops, 1, &vec![t_rows as f32; t_rows]);
+        ops.linear(&double, &x, &mut y);
+        assert_same_bits("y", &read(ops, &y), &vec![2.0 * t_rows as f32; t_rows]);
     }
 }
 
 #[test]
 fn a_scope_contains_the_spans_of_its_ops_with_their_work() {
-    let be = &mut cpu(1);
+    let ops = &mut cpu(1);
     let weight = Random(17).matrix(WeightFormat::Q4, 8, 33);
-    let layer = linear(be, &weight, None);
-    be.profiler().set_level(Level::Module);
-    be.profiler().set_modules(["a linear", "layers.0"]);
-    let y = be.scope(ModuleId(1), |be| {
-        let x = rows(be, 33, &[1.0; 33]);
-        let mut y = be.tensor(1, 8);
-        be.linear(&layer, &x, &mut y);
+    let layer = linear(ops, &weight, None);
+    ops.profiler().set_level(Level::Module);
+    ops.profiler().set_modules(["a linear", "layers.0"]);
+    let y = ops.scope(ModuleId(1), |ops| {
+        let x = rows(ops, 33, &[1.0; 33]);
+        let mut y = ops.tensor(1, 8);
+        ops.linear(&layer, &x, &mut y);
         y
     });
-    assert_eq!(read(be, &y).len(), 8);
-    let profile = be.profiler().take();
+    assert_eq!(read(ops, &y).len(), 8);
+    let profile = ops.profiler().take();
     let names: Vec<&str> = profile
         .name
         .iter()
@@ -624,46 +624,46 @@ fn a_wrong_shape_panics_with_the_tensors_name_before_the_device_is_called() {
         assert!(message.contains(&format!("{op}: ")), "{op}: {message}");
     };
     let weight = Random(21).matrix(WeightFormat::Q8, 4, 8);
-    let row = |be: &mut Ops<Cpu>, n: usize| rows(be, n, &vec![1.0; n]);
-    refused("linear", &|be| {
-        let (layer, x) = (linear(be, &weight, None), row(be, 9));
-        let mut y = be.tensor(1, 4);
-        be.linear(&layer, &x, &mut y);
+    let row = |ops: &mut Ops<Cpu>, n: usize| rows(ops, n, &vec![1.0; n]);
+    refused("linear", &|ops| {
+        let (layer, x) = (linear(ops, &weight, None), row(ops, 9));
+        let mut y = ops.tensor(1, 4);
+        ops.linear(&layer, &x, &mut y);
     });
-    refused("linear", &|be| {
-        let (layer, x) = (linear(be, &weight, None), rows(be, 8, &[1.0; 16]));
-        let mut y = be.tensor(1, 4);
-        be.linear(&layer, &x, &mut y);
+    refused("linear", &|ops| {
+        let (layer, x) = (linear(ops, &weight, None), rows(ops, 8, &[1.0; 16]));
+        let mut y = ops.tensor(1, 4);
+        ops.linear(&layer, &x, &mut y);
     });
-    refused("linear_add", &|be| {
-        let (layer, x) = (linear(be, &weight, None), rows(be, 8, &[1.0; 16]));
-        let mut y = be.tensor(3, 4);
-        be.linear_add(&layer, &x, &mut y);
+    refused("linear_add", &|ops| {
+        let (layer, x) = (linear(ops, &weight, None), rows(ops, 8, &[1.0; 16]));
+        let mut y = ops.tensor(3, 4);
+        ops.linear_add(&layer, &x, &mut y);
     });
-    refused("embed", &|be| {
-        let table = be.weight(&weight);
-        let mut y = be.tensor(1, 8);
-        be.embed(MODULE, &table, &[4], &mut [&mut y]);
+    refused("embed", &|ops| {
+        let table = ops.weight(&weight);
+        let mut y = ops.tensor(1, 8);
+        ops.embed(MODULE, &table, &[4], &mut [&mut y]);
     });
-    refused("add", &|be| {
-        let (a, b) = (row(be, 3), row(be, 4));
-        let mut y = be.tensor(1, 3);
-        be.add(MODULE, &a, &b, &mut y);
+    refused("add", &|ops| {
+        let (a, b) = (row(ops, 3), row(ops, 4));
+        let mut y = ops.tensor(1, 3);
+        ops.add(MODULE, &a, &b, &mut y);
     });
-    refused("concat", &|be| {
-        let (a, b) = (row(be, 3), row(be, 4));
-        let mut y = be.tensor(1, 8);
-        be.concat(MODULE, &a, &b, &mut y);
+    refused("concat", &|ops| {
+        let (a, b) = (row(ops, 3), row(ops, 4));
+        let mut y = ops.tensor(1, 8);
+        ops.concat(MODULE, &a, &b, &mut y);
     });
-    refused("gelu_mul", &|be| {
-        let x = row(be, 5);
-        let mut y = be.tensor(1, 2);
-        be.gelu_mul(MODULE, &x, &mut y);
+    refused("gelu_mul", &|ops| {
+        let x = row(ops, 5);
+        let mut y = ops.tensor(1, 2);
+        ops.gelu_mul(MODULE, &x, &mut y);
     });
-    refused("copy", &|be| {
-        let x = row(be, 5);
-        let mut y = be.tensor(1, 6);
-        be.copy(&x, &mut y);
+    refused("copy", &|ops| {
+        let x = row(ops, 5);
+        let mut y = ops.tensor(1, 6);
+        ops.copy(&x, &mut y);
     });
     let shape = AttentionShape {
         n_heads: 2,
@@ -671,14 +671,14 @@ fn a_wrong_shape_panics_with_the_tensors_name_before_the_device_is_called() {
         head_dim: 4,
         scale: 1.0,
     };
-    refused("append_kv", &|be| {
-        let mut cache = be.kv_cache(&shape, 1, KvFormat::F32);
-        let k = rows(be, 4, &[1.0; 8]);
-        be.append_kv(MODULE, &k, &k, &mut cache);
+    refused("append_kv", &|ops| {
+        let mut cache = ops.kv_cache(&shape, 1, KvFormat::F32);
+        let k = rows(ops, 4, &[1.0; 8]);
+        ops.append_kv(MODULE, &k, &k, &mut cache);
     });
-    refused("attention", &|be| {
-        let cache = be.kv_cache(&shape, 1, KvFormat::F32);
-        let (q, mut y) = (row(be, 8), be.tensor(1, 8));
-        be.attention(MODULE, &shape, &q, &cache, &mut y);
+    refused("attention", &|ops| {
+        let cache = ops.kv_cache(&shape, 1, KvFormat::F32);
+        let (q, mut y) = (row(ops, 8), ops.tensor(1, 8));
+        ops.attention(MODULE, &shape, &q, &cache, &mut y);
     });
 }

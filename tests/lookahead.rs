@@ -68,14 +68,14 @@ fn embedded() -> Net {
     }
 }
 
-fn open<B: Device>(be: B, net: &Net, lookahead: Lookahead, context: usize) -> Session<B> {
+fn open<B: Device>(device: B, net: &Net, lookahead: Lookahead, context: usize) -> Session<B> {
     let settings = zamba2::session::LoadSettings {
         weights: WeightFormat::Q8,
         context: Some(context),
         numeric: NumericSettings::default(),
         memory_limit_bytes: None,
     };
-    let mut session = folder::open(be, &net.dir, settings).unwrap();
+    let mut session = folder::open(device, &net.dir, settings).unwrap();
     session.set_lookahead(lookahead);
     session
 }
@@ -599,13 +599,13 @@ fn counts(session: &mut Session<WebGpu>, net: &Net, options: &GenerateOptions) -
 
 #[test]
 fn a_token_takes_one_submission_with_one_readback_in_it() {
-    let be = match adapter::open(AdapterOptions::default()) {
-        Ok(be) => be,
+    let device = match adapter::open(AdapterOptions::default()) {
+        Ok(device) => device,
         Err(Error::NoAdapter { fact }) => return println!("SKIPPED: submissions: {fact}"),
         Err(error) => panic!("{error}"),
     };
     let net = &nets()[0];
-    let mut session = open(be, net, TWO, 200);
+    let mut session = open(device, net, TWO, 200);
     let without_checkpoints = |options: GenerateOptions| GenerateOptions {
         checkpoints: false,
         ..options

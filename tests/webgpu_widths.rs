@@ -30,7 +30,7 @@ const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/rustdoc-5m"
 /// A device for one test, or none if the machine has no adapter.
 fn device(test: &str) -> Option<WebGpu> {
     match adapter::open(AdapterOptions::default()) {
-        Ok(be) => Some(be),
+        Ok(ops) => Some(ops),
         Err(Error::NoAdapter { fact }) => {
             println!("SKIPPED: {test}: {fact}");
             None
@@ -39,14 +39,14 @@ fn device(test: &str) -> Option<WebGpu> {
     }
 }
 
-fn open<B: device::Device>(be: B, dir: &Path, weights: WeightFormat) -> Session<B> {
+fn open<B: device::Device>(device: B, dir: &Path, weights: WeightFormat) -> Session<B> {
     let settings = LoadSettings {
         weights,
         context: Some(64),
         numeric: NumericSettings::default(),
         memory_limit_bytes: None,
     };
-    folder::open(be, dir, settings).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+    folder::open(device, dir, settings).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
 }
 
 /// The logits of a prompt, and of two decode steps after it with the same tokens on every device.
@@ -120,14 +120,14 @@ fn cut_to_two_blocks(dir: &Path) -> PathBuf {
 /// the CPU also rounds activations to eight bits; `at_q4_…` below shows that this is the difference.
 #[test]
 fn blocks_of_the_smallest_published_models_widths_give_the_cpus_logits() {
-    let Some(be) = device("full widths") else {
+    let Some(ops) = device("full widths") else {
         return;
     };
     let temporary = TempDir::new().unwrap();
     let dir = cut_to_two_blocks(temporary.path());
     // Enough tokens for the matrix kernels and the scan's dual form, with a partial tile in each.
     let prompt: Vec<u32> = (0..9).map(|i| i * 7 % 64).collect();
-    let on_adapter = logits(open(be, &dir, WeightFormat::F32), &prompt);
+    let on_adapter = logits(open(ops, &dir, WeightFormat::F32), &prompt);
     let on_cpu = logits(open(Cpu::new(2), &dir, WeightFormat::F32), &prompt);
     let peak = on_cpu.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let difference = max_difference(&on_adapter, &on_cpu);
@@ -143,10 +143,10 @@ fn blocks_of_the_smallest_published_models_widths_give_the_cpus_logits() {
         memory_limit_bytes: None,
     };
     folder::pack(Cpu::new(2), &dir, &packed, settings, |_| {}).unwrap();
-    let be = device("full widths").unwrap();
+    let ops = device("full widths").unwrap();
     // With fewer tokens another kernel computes them together.
     let prompt = &prompt[..3];
-    let on_adapter = logits(open(be, &packed, WeightFormat::Q4), prompt);
+    let on_adapter = logits(open(ops, &packed, WeightFormat::Q4), prompt);
     let on_cpu = logits(open(Cpu::new(2), &packed, WeightFormat::Q4), prompt);
     let difference = max_difference(&on_adapter, &on_cpu);
     println!("q4: {difference:e} of {peak}");
@@ -190,7 +190,7 @@ fn as_q4_rounds(dir: &Path, out: &Path) {
 /// adapter at q4 differs from that only by its KV cache in eight bits; the CPU at q4 differs several times as much.
 #[test]
 fn at_q4_the_adapter_is_closer_to_exact_activations_than_the_cpu_is() {
-    let Some(be) = device("rounded activations") else {
+    let Some(ops) = device("rounded activations") else {
         return;
     };
     let temporary = TempDir::new().unwrap();
@@ -200,7 +200,7 @@ fn at_q4_the_adapter_is_closer_to_exact_activations_than_the_cpu_is() {
         open(Cpu::new(1), temporary.path(), WeightFormat::F32),
         &prompt,
     );
-    let on_adapter = logits(open(be, Path::new(MODEL), WeightFormat::Q4), &prompt);
+    let on_adapter = logits(open(ops, Path::new(MODEL), WeightFormat::Q4), &prompt);
     let on_cpu = logits(
         open(Cpu::new(1), Path::new(MODEL), WeightFormat::Q4),
         &prompt,
@@ -221,10 +221,10 @@ fn at_q4_the_adapter_is_closer_to_exact_activations_than_the_cpu_is() {
 /// A pass for each block would cost up to a millisecond per token on the smallest Apple GPUs.
 #[test]
 fn a_decode_step_has_one_pass_per_submission_unless_blocks_are_timed() {
-    let Some(be) = device("passes") else {
+    let Some(ops) = device("passes") else {
         return;
     };
-    let mut session = open(be, Path::new(MODEL), WeightFormat::Q4);
+    let mut session = open(ops, Path::new(MODEL), WeightFormat::Q4);
     block_on(session.logits(&[1, 2, 3])).unwrap();
     let step = |session: &mut Session<WebGpu>| {
         let before = session.backend().counts();
@@ -255,14 +255,14 @@ fn a_decode_step_has_one_pass_per_submission_unless_blocks_are_timed() {
 /// of the shared transformer with its LoRA adapters and rotary embedding, and 2 around them.
 #[test]
 fn a_decode_step_of_the_smallest_published_models_blocks_is_164_dispatches() {
-    let Some(be) = device("kernels") else {
+    let Some(ops) = device("kernels") else {
         return;
     };
     let config = fs::read_to_string(Path::new(MODEL).join("config.json")).unwrap();
     let config: Value = serde_json::from_str(&config).unwrap();
     assert_eq!(config["num_hidden_layers"], 38);
     assert_eq!(config["hybrid_layer_ids"].as_array().unwrap().len(), 6);
-    let mut session = open(be, Path::new(MODEL), WeightFormat::Q4);
+    let mut session = open(ops, Path::new(MODEL), WeightFormat::Q4);
     block_on(session.logits(&[1, 2, 3])).unwrap();
     let before = session.backend().counts();
     block_on(session.append(&[4])).unwrap();
@@ -275,10 +275,10 @@ fn a_decode_step_of_the_smallest_published_models_blocks_is_164_dispatches() {
 /// which position the step is, and has the random number.
 #[test]
 fn a_generated_token_uploads_less_than_a_kilobyte_and_has_one_readback() {
-    let Some(be) = device("uploads") else {
+    let Some(ops) = device("uploads") else {
         return;
     };
-    let mut session = open(be, Path::new(MODEL), WeightFormat::Q4);
+    let mut session = open(ops, Path::new(MODEL), WeightFormat::Q4);
     // As many at any speed: otherwise a step may submit none or two.
     session.set_lookahead(Lookahead {
         min_steps: 2,

@@ -27,7 +27,7 @@ impl Engine {
         let kept = kept.unwrap_or_default();
         let chosen = session.choose_kernels(&kept, TRIAL_US).await;
         let chosen = chosen.map_err(to_js_error)?;
-        match self.prove_again().await {
+        match self.test_device_again().await {
             Ok(()) => to_js(&chosen),
             Err(Error::SelfTest { .. }) => {
                 if let AnySession::WebGpu(session) = self.session_mut().map_err(to_js_error)? {

@@ -196,7 +196,7 @@ impl Engine {
             s.check_complete().map_err(to_js_error)?;
             s.check_device().await.map_err(to_js_error)?;
         });
-        self.prove_again().await.map_err(to_js_error)?;
+        self.test_device_again().await.map_err(to_js_error)?;
         self.memory()
     }
 

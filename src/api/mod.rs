@@ -19,8 +19,8 @@ mod js;
 mod kernels;
 mod load;
 mod profile;
-mod prove;
 mod report;
+mod self_test;
 
 use std::panic;
 use std::sync::{Mutex, Once, PoisonError};

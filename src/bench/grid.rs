@@ -58,17 +58,17 @@ struct CellTime {
 /// # Errors
 /// The device's own failure; that of `emit`; `bad_setting` if `earlier` is from another device or version.
 pub async fn run(
-    be: WebGpu,
+    device: WebGpu,
     settings: &GridSettings,
     earlier: &str,
     mut emit: impl FnMut(&str) -> Result<()>,
 ) -> Result<usize> {
     let start_us = now_us();
-    let device = device_line(&be);
-    let mut ops = Ops::new(be);
-    let done = Done::parse(earlier, &device, settings.only_check)?;
+    let head = device_line(&device);
+    let mut ops = Ops::new(device);
+    let done = Done::parse(earlier, &head, settings.only_check)?;
     if earlier.is_empty() {
-        emit(&device)?;
+        emit(&head)?;
     }
     let copy_gb_per_s = match done.copy_gb_per_s {
         Some(rate) => Some(rate),
@@ -124,12 +124,12 @@ impl Done {
     }
 }
 
-fn device_line(be: &WebGpu) -> String {
+fn device_line(device: &WebGpu) -> String {
     let line = json!({
         "line": "device",
         "version": env!("CARGO_PKG_VERSION"),
-        "shaders": be.shader_version(),
-        "adapter": be.adapter(),
+        "shaders": device.shader_version(),
+        "adapter": device.adapter(),
     });
     line.to_string()
 }

@@ -134,17 +134,17 @@ struct Output {
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     match arguments.open.backend(arguments.weights)? {
-        Opened::Cpu(be) => run_on(*be, arguments, json),
-        Opened::WebGpu(be) => run_on(*be, arguments, json),
+        Opened::Cpu(device) => run_on(*device, arguments, json),
+        Opened::WebGpu(device) => run_on(*device, arguments, json),
     }
 }
 
-fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    let ceilings = be.ceilings()?;
+fn run_on<B: Device>(mut device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+    let ceilings = device.ceilings()?;
     let load_start_us = now_us();
     let mut session = arguments
         .open
-        .open(be, arguments.weights, NumericSettings::default())?;
+        .open(device, arguments.weights, NumericSettings::default())?;
     let load_ms = (now_us() - load_start_us) / 1e3;
     let tokens = arguments.prompt as usize + arguments.decode as usize;
     if tokens > session.context() {

@@ -78,13 +78,14 @@ struct Output {
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     match arguments.open.backend(arguments.weights)? {
-        Opened::Cpu(be) => run_on(*be, arguments, json),
-        Opened::WebGpu(be) => run_on(*be, arguments, json),
+        Opened::Cpu(device) => run_on(*device, arguments, json),
+        Opened::WebGpu(device) => run_on(*device, arguments, json),
     }
 }
 
-fn run_on<B: Device>(be: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    let mut session = (arguments.open).open(be, arguments.weights, NumericSettings::default())?;
+fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+    let mut session =
+        (arguments.open).open(device, arguments.weights, NumericSettings::default())?;
     converse(&mut session, arguments)?;
     let runs: Vec<Vec<MeasuredTurn>> = (0..arguments.runs)
         .map(|_| converse(&mut session, arguments))

@@ -62,11 +62,11 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
             }
             print(&table(&report))
         }
-        Opened::WebGpu(be) => run_grid(*be, arguments),
+        Opened::WebGpu(device) => run_grid(*device, arguments),
     }
 }
 
-fn run_grid(be: WebGpu, arguments: &Arguments) -> Result<(), Failure> {
+fn run_grid(device: WebGpu, arguments: &Arguments) -> Result<(), Failure> {
     let settings = GridSettings {
         selection: selection(arguments.grid.as_deref())?,
         seconds: arguments.seconds,
@@ -86,7 +86,7 @@ fn run_grid(be: WebGpu, arguments: &Arguments) -> Result<(), Failure> {
         let file = arguments.out.as_deref().unwrap_or(Path::new("stdout"));
         written.map_err(|error| io_error(file, &error))
     };
-    match block_on(grid::run(be, &settings, &earlier, emit))? {
+    match block_on(grid::run(device, &settings, &earlier, emit))? {
         0 => say("all cells are done"),
         n => say(&format!("{n} cells are left")),
     }

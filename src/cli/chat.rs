@@ -113,20 +113,20 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     // Before anything is opened: a wrong option is then reported at once.
     let options = arguments.generation.options()?;
     match arguments.open.backend(arguments.generation.weights)? {
-        Opened::Cpu(be) => run_on(*be, arguments, template, options, json),
-        Opened::WebGpu(be) => run_on(*be, arguments, template, options, json),
+        Opened::Cpu(device) => run_on(*device, arguments, template, options, json),
+        Opened::WebGpu(device) => run_on(*device, arguments, template, options, json),
     }
 }
 
 fn run_on<B: Device>(
-    be: B,
+    device: B,
     arguments: &Arguments,
     template: ChatTemplate,
     mut options: GenerateOptions,
     json: bool,
 ) -> Result<(), Failure> {
     let weights = arguments.generation.weights;
-    let session = (arguments.open).open(be, weights, NumericSettings::default())?;
+    let session = (arguments.open).open(device, weights, NumericSettings::default())?;
     let end_token = template.special_tokens().get("eos_token");
     let tokenizer = session.tokenizer()?;
     (options.end_tokens).extend(end_token.and_then(|token| tokenizer.token_id(token)));

@@ -43,11 +43,12 @@ impl BackendChoice {
         if self == BackendChoice::Cpu {
             return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
         }
-        let (be, dropped) = open_proven(AdapterOptions::default(), threads, &config()?, weights)?;
-        remarks(be.adapter(), &dropped)
+        let (device, dropped) =
+            open_tested(AdapterOptions::default(), threads, &config()?, weights)?;
+        remarks(device.adapter(), &dropped)
             .iter()
             .for_each(|text| say(text));
-        Ok(Opened::WebGpu(Box::new(be)))
+        Ok(Opened::WebGpu(Box::new(device)))
     }
 
     /// Opens the backend without a model, and so without a self-test: whoever runs single kernels checks their results.
@@ -55,9 +56,11 @@ impl BackendChoice {
         if self == BackendChoice::Cpu {
             return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
         }
-        let be = open_adapter(AdapterOptions::default(), threads)?;
-        remarks(be.adapter(), &[]).iter().for_each(|text| say(text));
-        Ok(Opened::WebGpu(Box::new(be)))
+        let device = open_adapter(AdapterOptions::default(), threads)?;
+        remarks(device.adapter(), &[])
+            .iter()
+            .for_each(|text| say(text));
+        Ok(Opened::WebGpu(Box::new(device)))
     }
 }
 
@@ -69,7 +72,7 @@ fn open_adapter(options: AdapterOptions, threads: usize) -> Result<WebGpu, Error
 }
 
 /// Opens the adapter with as many optional features as pass the self-test; with those that were left out.
-fn open_proven(
+fn open_tested(
     mut options: AdapterOptions,
     threads: usize,
     config: &Config,
@@ -80,13 +83,13 @@ fn open_proven(
         let mut ops = Ops::new(open_adapter(options, threads)?);
         let kv = session::kv_format(weights);
         let tested = block_on(self_test::run(&mut ops, config, weights, kv));
-        let be = ops.into_device();
+        let device = ops.into_device();
         match tested {
             Ok(()) => {
-                let dropped = ladder.dropped(be.adapter());
-                return Ok((be, dropped));
+                let dropped = ladder.dropped(device.adapter());
+                return Ok((device, dropped));
             }
-            Err(fault) => options = ladder.next(be.adapter(), fault)?,
+            Err(fault) => options = ladder.next(device.adapter(), fault)?,
         }
     }
 }
@@ -257,16 +260,16 @@ mod tests {
         };
         let config = include_str!("../../www/models/rustdoc-5m/config.json");
         let config = Config::from_json(config).unwrap();
-        let (be, dropped) = match open_proven(options, 1, &config, WeightFormat::Q4) {
+        let (device, dropped) = match open_tested(options, 1, &config, WeightFormat::Q4) {
             Ok(open) => open,
             Err(Error::NoAdapter { fact }) => return println!("SKIPPED: f16: {fact}"),
             Err(error) => panic!("{error}"),
         };
-        let said = remarks(be.adapter(), &dropped);
+        let said = remarks(device.adapter(), &dropped);
         if dropped.is_empty() {
             return println!("SKIPPED: f16: the adapter has none");
         }
-        assert!(!be.adapter().f16);
+        assert!(!device.adapter().f16);
         assert_eq!(said.len(), 2, "subgroups are right: {said:?}");
         assert!(said[1].starts_with("without f16: "), "{said:?}");
         assert!(said[1].contains("linear"), "{said:?}");

@@ -172,13 +172,13 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     // Before anything is opened: a wrong option is then reported at once.
     let options = arguments.generation.options()?;
     match arguments.open.backend(arguments.generation.weights)? {
-        Opened::Cpu(be) => run_on(*be, &arguments, prompt, options, json),
-        Opened::WebGpu(be) => run_on(*be, &arguments, prompt, options, json),
+        Opened::Cpu(device) => run_on(*device, &arguments, prompt, options, json),
+        Opened::WebGpu(device) => run_on(*device, &arguments, prompt, options, json),
     }
 }
 
 fn run_on<B: Device>(
-    be: B,
+    device: B,
     arguments: &Arguments,
     prompt: Prompt,
     mut options: GenerateOptions,
@@ -187,7 +187,7 @@ fn run_on<B: Device>(
     let weights = arguments.generation.weights;
 
     let load_start_us = now_us();
-    let mut session = (arguments.open).open(be, weights, NumericSettings::default())?;
+    let mut session = (arguments.open).open(device, weights, NumericSettings::default())?;
     let start_us = now_us();
     if let Some(file) = &arguments.prompt_cache {
         read_prompt_cache(&mut session, file)?;

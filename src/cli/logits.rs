@@ -83,19 +83,19 @@ struct Output<'a> {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.open.backend(arguments.weights)? {
-        Opened::Cpu(be) => run_on(*be, arguments),
-        Opened::WebGpu(be) => run_on(*be, arguments),
+        Opened::Cpu(device) => run_on(*device, arguments),
+        Opened::WebGpu(device) => run_on(*device, arguments),
     }
 }
 
-fn run_on<B: Device>(be: B, arguments: &Arguments) -> Result<(), Failure> {
+fn run_on<B: Device>(device: B, arguments: &Arguments) -> Result<(), Failure> {
     let Tokens(tokens) = &arguments.tokens;
     let numeric = NumericSettings {
         dt_min_prefill: bound("dt_min_prefill", arguments.dt_min_prefill)?,
         dt_min_step: bound("dt_min_step", arguments.dt_min_step)?,
         ..NumericSettings::default()
     };
-    let mut session = arguments.open.open(be, arguments.weights, numeric)?;
+    let mut session = arguments.open.open(device, arguments.weights, numeric)?;
 
     let mut hidden_states = None;
     if arguments.hidden_states {

@@ -122,7 +122,7 @@ impl OpenArguments {
 
     fn open<B: Device>(
         &self,
-        be: B,
+        device: B,
         weights: WeightFormat,
         numeric: NumericSettings,
     ) -> Result<Session<B>, Error> {
@@ -134,7 +134,7 @@ impl OpenArguments {
             // Without this the system would end the process in the middle of loading, and say nothing.
             memory_limit_bytes: proc_bytes("/proc/meminfo", "MemAvailable"),
         };
-        let mut session = folder::open(be, &self.dir, settings)?;
+        let mut session = folder::open(device, &self.dir, settings)?;
         if self.threads.is_none() {
             Device::choose_threads(&mut session);
         }

@@ -112,17 +112,17 @@ enum Format {
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     match arguments.open.backend(arguments.weights)? {
-        Opened::Cpu(be) => run_on(*be, arguments, json),
-        Opened::WebGpu(be) => run_on(*be, arguments, json),
+        Opened::Cpu(device) => run_on(*device, arguments, json),
+        Opened::WebGpu(device) => run_on(*device, arguments, json),
     }
 }
 
-fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+fn run_on<B: Device>(mut device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let measured = !arguments.no_ceilings;
-    let ceilings = measured.then(|| be.ceilings()).transpose()?;
+    let ceilings = measured.then(|| device.ceilings()).transpose()?;
     let mut session = arguments
         .open
-        .open(be, arguments.weights, NumericSettings::default())?;
+        .open(device, arguments.weights, NumericSettings::default())?;
     let ids = prompt(&session, arguments)?;
     let tokens = ids.len() + arguments.decode as usize;
     if tokens > session.context() {
@@ -145,11 +145,11 @@ fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(),
 
     let mut memory = Memory::new(session.config(), session.schedule(), session.kv_format());
     memory.process_bytes = proc_bytes("/proc/self/status", "VmRSS");
-    let be = session.backend();
-    let (backend, threads) = (be.label(), be.threads());
-    let (timer, step_us) = be.timer();
+    let device = session.backend();
+    let (backend, threads) = (device.label(), device.threads());
+    let (timer, step_us) = device.timer();
     let weights = arguments.weights.name();
-    let place = match be.adapter() {
+    let place = match device.adapter() {
         Some(adapter) => adapter.name,
         None => format!("{threads} thread{}", if threads == 1 { "" } else { "s" }),
     };
@@ -170,7 +170,7 @@ fn run_on<B: Device>(mut be: B, arguments: &Arguments, json: bool) -> Result<(),
             isolated: None,
             context: session.context(),
             chunk_rows: B::CHUNK_ROWS,
-            kernels: be.kernel_choices(),
+            kernels: device.kernel_choices(),
             level: recorded,
             host: format!("native {}-{}", std::env::consts::ARCH, std::env::consts::OS),
             hidden_ms: 0.0,

@@ -362,7 +362,7 @@ pub trait Device: Sized {
         seen: &mut Self::Tensor,
         y: &mut Self::Tensor,
     );
-    /// y = the [`Top`](crate::text::sampling::Top) of one row of logits, with as many entries as fit y's width.
+    /// y = the [`TopK`](crate::text::sampling::TopK) of one row of logits, with as many entries as fit y's width.
     fn top(&mut self, logits: &Self::Tensor, y: &mut Self::Tensor);
     /// Draws a token from `top` and writes it in the place of the chosen token, which is the most probable one before.
     fn draw(&mut self, draw: &Draw, top: &mut Self::Tensor);

@@ -8,7 +8,7 @@ use crate::ops::device::{
 use crate::ops::fused::Members;
 use crate::ops::trace::ModuleId;
 use crate::ops::work::{self, Work};
-use crate::text::sampling::Top;
+use crate::text::sampling::TopK;
 
 impl<D: Device> Ops<D> {
     /// Row t of each of `ys`, one or two, is row `tokens[t]` of the table. `module` may differ from the table's own: a
@@ -297,12 +297,12 @@ impl<D: Device> Ops<D> {
         });
     }
 
-    /// y = the [`Top`] of one row of logits.
+    /// y = the [`TopK`] of one row of logits.
     pub fn top(&mut self, module: ModuleId, logits: &D::Tensor, y: &mut D::Tensor) {
         assert_eq!(logits.rows(), 1, "top: logits are [1, vocab]");
-        let places = Top::places(y.cols());
-        assert!((1..=Top::MOST).contains(&places), "top: places");
-        assert!(logits.cols() <= Top::MOST_VOCAB, "top: vocabulary");
+        let places = TopK::places(y.cols());
+        assert!((1..=TopK::MOST).contains(&places), "top: places");
+        assert!(logits.cols() <= TopK::MOST_VOCAB, "top: vocabulary");
         check_capacity("top", 1, y);
         self.op(module, Work::default, |device| device.top(logits, y));
     }
@@ -311,7 +311,7 @@ impl<D: Device> Ops<D> {
     pub fn draw(&mut self, module: ModuleId, draw: &Draw, top: &mut D::Tensor) {
         assert_eq!(top.rows(), 1, "draw: there is one list");
         assert!(
-            (1..=Top::places(top.cols())).contains(&draw.top_k),
+            (1..=TopK::places(top.cols())).contains(&draw.top_k),
             "draw: top_k"
         );
         self.op(module, Work::default, |device| device.draw(draw, top));

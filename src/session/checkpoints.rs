@@ -144,21 +144,21 @@ impl<B: Device> Session<B> {
             None => StateCheckpoint {
                 len,
                 kind,
-                mamba: empty_mamba(&mut self.be, config),
+                mamba: empty_mamba(&mut self.ops, config),
                 logits: None,
             },
         };
         checkpoint.len = len;
         checkpoint.kind = kind;
         for (state, kept) in self.cache.mamba.iter().zip(&mut checkpoint.mamba) {
-            self.be.copy(&state.conv, &mut kept.conv);
-            self.be.copy(&state.ssm, &mut kept.ssm);
+            self.ops.copy(&state.conv, &mut kept.conv);
+            self.ops.copy(&state.ssm, &mut kept.ssm);
         }
         if has_logits {
-            let be = &mut self.be;
+            let ops = &mut self.ops;
             let logits = checkpoint.logits.take();
-            let mut logits = logits.unwrap_or_else(|| be.tensor(1, config.vocab_size));
-            be.copy(&self.scratch.logits, &mut logits);
+            let mut logits = logits.unwrap_or_else(|| ops.tensor(1, config.vocab_size));
+            ops.copy(&self.scratch.logits, &mut logits);
             checkpoint.logits = Some(logits);
         } else {
             checkpoint.logits = None;
@@ -172,11 +172,11 @@ impl<B: Device> Session<B> {
         let sequence = self.sequence.as_ref();
         let checkpoint = &sequence.expect("a sequence has the checkpoint").checkpoints[index];
         for (kept, state) in checkpoint.mamba.iter().zip(&mut self.cache.mamba) {
-            self.be.copy(&kept.conv, &mut state.conv);
-            self.be.copy(&kept.ssm, &mut state.ssm);
+            self.ops.copy(&kept.conv, &mut state.conv);
+            self.ops.copy(&kept.ssm, &mut state.ssm);
         }
         if let Some(logits) = &checkpoint.logits {
-            self.be.copy(logits, &mut self.scratch.logits);
+            self.ops.copy(logits, &mut self.scratch.logits);
         }
         self.cache.truncate(checkpoint.len);
     }

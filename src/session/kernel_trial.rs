@@ -55,25 +55,25 @@ impl Session<WebGpu> {
         kept: &[KernelChoice],
         budget_us: f64,
     ) -> Result<Vec<KernelChoice>> {
-        let level = self.be.profiler().level();
-        self.be.profiler().set_level(Level::Off);
+        let level = self.ops.profiler().level();
+        self.ops.profiler().set_level(Level::Off);
         let blocks = self.model.blocks.iter().flatten();
         let layers: Vec<_> = blocks.map(|block| &block.mixer.in_proj).collect();
-        let chosen = choose_all(&mut self.be, &layers, kept, budget_us).await;
-        self.be.profiler().set_level(level);
+        let chosen = choose_all(&mut self.ops, &layers, kept, budget_us).await;
+        self.ops.profiler().set_level(level);
         let chosen = chosen?;
-        self.be.device_mut().note_kernel_choices(&chosen);
+        self.ops.device_mut().note_kernel_choices(&chosen);
         Ok(chosen)
     }
 
     /// Undoes [`Session::choose_kernels`].
     pub fn forget_kernels(&mut self) {
-        self.be.device_mut().forget_variants();
+        self.ops.device_mut().forget_variants();
     }
 }
 
 async fn choose_all(
-    be: &mut Ops<WebGpu>,
+    ops: &mut Ops<WebGpu>,
     layers: &[&Linear<WebGpu>],
     kept: &[KernelChoice],
     budget_us: f64,
@@ -83,32 +83,32 @@ async fn choose_all(
     let mut chosen = Vec::new();
     for op in TunedOp::ALL {
         let kept = kept.iter().find(|choice| choice.op == op.name());
-        chosen.push(choose(be, layers, op, kept, budget_us).await?);
+        chosen.push(choose(ops, layers, op, kept, budget_us).await?);
     }
     Ok(chosen)
 }
 
 async fn choose(
-    be: &mut Ops<WebGpu>,
+    ops: &mut Ops<WebGpu>,
     layers: &[&Linear<WebGpu>],
     op: TunedOp,
     kept: Option<&KernelChoice>,
     budget_us: f64,
 ) -> Result<KernelChoice> {
-    let mut trial = Trial::new(be, op, layers);
+    let mut trial = Trial::new(ops, op, layers);
     let end_us = now_us() + budget_us;
-    let mut candidates = trial.right_variants(be, kept, end_us).await?;
+    let mut candidates = trial.right_variants(ops, kept, end_us).await?;
     if kept.is_none() && candidates.len() > 1 {
-        trial.measure(be, &mut candidates, budget_us).await?;
+        trial.measure(ops, &mut candidates, budget_us).await?;
     }
     let best = match kept {
         Some(_) => candidates.len() - 1,
         None => fastest(&candidates),
     };
     let mut chosen = &candidates[best];
-    if !trial.adopt(be, chosen.variant).await {
+    if !trial.adopt(ops, chosen.variant).await {
         chosen = &candidates[0];
-        trial.adopt(be, chosen.variant).await;
+        trial.adopt(ops, chosen.variant).await;
     }
     Ok(KernelChoice {
         op: op.name().into(),
@@ -128,13 +128,13 @@ fn fastest(candidates: &[Candidate]) -> usize {
 }
 
 /// Deterministic numbers within ±1. // [tokens, width]
-fn activations(be: &mut Ops<WebGpu>, tokens: usize, width: usize) -> WebGpuTensor {
+fn activations(ops: &mut Ops<WebGpu>, tokens: usize, width: usize) -> WebGpuTensor {
     let number = |at: usize| (at * 7919 % 1999) as f32 / 1000.0 - 1.0;
-    be.constant(tokens, width, (0..tokens * width).map(number).collect())
+    ops.constant(tokens, width, (0..tokens * width).map(number).collect())
 }
 
 impl<'a> Trial<'a> {
-    fn new(be: &mut Ops<WebGpu>, op: TunedOp, layers: &'a [&'a Linear<WebGpu>]) -> Trial<'a> {
+    fn new(ops: &mut Ops<WebGpu>, op: TunedOp, layers: &'a [&'a Linear<WebGpu>]) -> Trial<'a> {
         let tokens = match op {
             TunedOp::LinearOne => 1,
             TunedOp::LinearFew => FEW_TOKENS,
@@ -144,44 +144,44 @@ impl<'a> Trial<'a> {
         Trial {
             op,
             layers,
-            x: activations(be, tokens, weight.cols()), // [T, d_in]
-            y: be.tensor(tokens.max(CHECKED_TOKENS), weight.rows()), // [T, d_out]
-            marker: be.tensor(1, 4),
+            x: activations(ops, tokens, weight.cols()), // [T, d_in]
+            y: ops.tensor(tokens.max(CHECKED_TOKENS), weight.rows()), // [T, d_out]
+            marker: ops.tensor(1, 4),
         }
     }
 
     /// Uses a variant from now on, also for ops that are fused with this one. Whether the device accepts it.
-    async fn adopt(&self, be: &mut Ops<WebGpu>, variant: u8) -> bool {
+    async fn adopt(&self, ops: &mut Ops<WebGpu>, variant: u8) -> bool {
         let format = self.layers[0].weight.format();
-        be.device_mut().use_variant(self.op, format, variant).await
+        ops.device_mut().use_variant(self.op, format, variant).await
     }
 
     /// Uses a variant for this op alone. Whether the device accepts it.
-    async fn set(&self, be: &mut Ops<WebGpu>, variant: u8) -> bool {
+    async fn set(&self, ops: &mut Ops<WebGpu>, variant: u8) -> bool {
         let format = self.layers[0].weight.format();
-        be.device_mut().try_variant(self.op, format, variant).await
+        ops.device_mut().try_variant(self.op, format, variant).await
     }
 
     /// The variants that compute the same as the first one, which comes first; of `kept` only that one. None is
     /// compiled after `end_us`: some drivers take long.
     async fn right_variants(
         &mut self,
-        be: &mut Ops<WebGpu>,
+        ops: &mut Ops<WebGpu>,
         kept: Option<&KernelChoice>,
         end_us: f64,
     ) -> Result<Vec<Candidate>> {
         let weight = &self.layers[0].weight;
         let tokens = CHECKED_TOKENS.min(self.x.rows());
-        let x = activations(be, tokens, weight.cols()); // [T, d_in]
+        let x = activations(ops, tokens, weight.cols()); // [T, d_in]
         let mut candidates = Vec::new();
         let mut expected = Vec::new();
-        for (variant, name) in be.device().variants(self.op, weight.format()) {
+        for (variant, name) in ops.device().variants(self.op, weight.format()) {
             let is_wanted = variant == 0 || kept.is_none_or(|kept| kept.variant == name);
-            if !is_wanted || (variant > 0 && now_us() > end_us) || !self.set(be, variant).await {
+            if !is_wanted || (variant > 0 && now_us() > end_us) || !self.set(ops, variant).await {
                 continue;
             }
-            be.linear(self.layers[0], &x, &mut self.y);
-            let got = be.read(&self.y).await?;
+            ops.linear(self.layers[0], &x, &mut self.y);
+            let got = ops.read(&self.y).await?;
             if candidates.is_empty() {
                 expected = got;
             } else if !is_close(&got, &expected) {
@@ -196,14 +196,14 @@ impl<'a> Trial<'a> {
     /// Sets the times of `candidates`, in turn and several times, because a device changes its clock.
     async fn measure(
         &mut self,
-        be: &mut Ops<WebGpu>,
+        ops: &mut Ops<WebGpu>,
         candidates: &mut [Candidate],
         budget_us: f64,
     ) -> Result<()> {
         let start_us = now_us();
-        self.set(be, candidates[0].variant).await;
+        self.set(ops, candidates[0].variant).await;
         let mut calls = 1;
-        while self.calls_us(be, calls).await? < LEAST_US && calls < MAX_CALLS {
+        while self.calls_us(ops, calls).await? < LEAST_US && calls < MAX_CALLS {
             calls *= 2;
         }
         for round in 0..MAX_ROUNDS {
@@ -212,20 +212,20 @@ impl<'a> Trial<'a> {
                 break;
             }
             for candidate in &mut *candidates {
-                self.set(be, candidate.variant).await;
-                candidate.us = candidate.us.min(self.calls_us(be, calls).await?);
+                self.set(ops, candidate.variant).await;
+                candidate.us = candidate.us.min(self.calls_us(ops, calls).await?);
             }
         }
         Ok(())
     }
 
     /// The time of `calls` calls, each with the next block's weights: a card's cache would keep those of one.
-    async fn calls_us(&mut self, be: &mut Ops<WebGpu>, calls: usize) -> Result<f64> {
+    async fn calls_us(&mut self, ops: &mut Ops<WebGpu>, calls: usize) -> Result<f64> {
         let start_us = now_us();
         for layer in self.layers.iter().cycle().take(calls) {
-            be.linear(layer, &self.x, &mut self.y);
+            ops.linear(layer, &self.x, &mut self.y);
         }
-        be.read(&self.marker).await?;
+        ops.read(&self.marker).await?;
         Ok(now_us() - start_us)
     }
 }

@@ -76,13 +76,13 @@ impl<B: Device> Session<B> {
     /// A tensor that is missing or does not fit the configuration, too little memory, or a size that exceeds a limit of
     /// the device.
     pub fn open(
-        be: B,
+        device: B,
         config: Config,
         shards: &[Shard],
         tokenizer: Option<Tokenizer>,
         settings: LoadSettings,
     ) -> Result<Self> {
-        let mut be = Ops::new(be);
+        let mut ops = Ops::new(device);
         let schedule = LoadSchedule::new(&config, shards, settings.weights)?;
         let context = context_length(&config, settings.weights, settings.context)?;
         let kv_format = kv_format(settings.weights);
@@ -96,23 +96,23 @@ impl<B: Device> Session<B> {
                 limit_bytes,
             });
         }
-        be.check_sizes(&ModelSizes {
+        ops.check_sizes(&ModelSizes {
             attention: config.attention_shape(),
             d_state: config.d_state,
             context,
             kv_format,
         })?;
         let plan = Arc::clone(&schedule.plan);
-        let model = Zamba2::empty(&mut be, config, settings.numeric, plan);
+        let model = Zamba2::empty(&mut ops, config, settings.numeric, plan);
         Ok(Session {
-            cache: Cache::new(&mut be, &model.config, context, kv_format),
-            scratch: Scratch::new(&mut be, &model.config),
-            decode_pass: ForwardPass::with_room(&mut be, &model.config, 1),
+            cache: Cache::new(&mut ops, &model.config, context, kv_format),
+            scratch: Scratch::new(&mut ops, &model.config),
+            decode_pass: ForwardPass::with_room(&mut ops, &model.config, 1),
             lookahead: Lookahead::of::<B>(),
             top_list: None,
             penalty: None,
             stream: WeightStream::new(schedule, settings.weights),
-            be,
+            ops,
             model,
             tokenizer,
             sequence: None,
@@ -135,15 +135,15 @@ impl<B: Device> Session<B> {
 
     /// Takes the next bytes of the schedule's ranges, in pieces of any size.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream.push(&mut self.be, &mut self.model, bytes)?;
-        self.be.check()
+        self.stream.push(&mut self.ops, &mut self.model, bytes)?;
+        self.ops.check()
     }
 
     /// Takes the next bytes in the stored form, as [`Session::take_stored`] returns it.
     pub fn push_stored(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream
-            .push_stored(&mut self.be, &mut self.model, bytes)?;
-        self.be.check()
+            .push_stored(&mut self.ops, &mut self.model, bytes)?;
+        self.ops.check()
     }
 
     /// From now on [`Session::take_stored`] returns the stored form of what [`Session::push`] takes.
@@ -171,6 +171,6 @@ impl<B: Device> Session<B> {
     /// # Errors
     /// Failures of earlier calls: a device without memory left reports it late.
     pub async fn check_device(&mut self) -> Result<()> {
-        self.be.read(&self.scratch.last).await.map(drop)
+        self.ops.read(&self.scratch.last).await.map(drop)
     }
 }

@@ -126,7 +126,7 @@ pub enum StopReason {
 
 /// A model, whose weights may still be loading, and its one sequence.
 pub struct Session<B: Device> {
-    be: Ops<B>,
+    ops: Ops<B>,
     model: Zamba2<B>,
     stream: WeightStream<B>,
     cache: Cache<B>,
@@ -172,16 +172,16 @@ impl<B: Device> Session<B> {
     }
 
     pub fn backend(&self) -> &B {
-        self.be.device()
+        self.ops.device()
     }
 
     pub fn backend_mut(&mut self) -> &mut B {
-        self.be.device_mut()
+        self.ops.device_mut()
     }
 
     /// For self-tests of the device; gives no access to the model's tensors.
     pub fn ops_mut(&mut self) -> &mut Ops<B> {
-        &mut self.be
+        &mut self.ops
     }
 
     /// The actual format of the KV cache, which may be more exact than what was asked for.
@@ -208,7 +208,7 @@ impl<B: Device> Session<B> {
     /// Drops the sequence.
     pub fn reset(&mut self) {
         self.sequence = None;
-        self.cache.reset(&mut self.be);
+        self.cache.reset(&mut self.ops);
     }
 
     /// Without recording, measures block times in every n-th decode step; in none if `every` is 0. A device that times
@@ -220,18 +220,18 @@ impl<B: Device> Session<B> {
     /// Sets the level of [`Session::take_profile`].
     pub fn set_recording(&mut self, level: Level) {
         // Ops have no times if blocks are timed by fences.
-        let most = if self.be.times_spans() {
+        let most = if self.ops.times_spans() {
             Level::Module
         } else {
             Level::Block
         };
         self.recording = level.min(most);
-        self.be.profiler().discard();
+        self.ops.profiler().discard();
     }
 
     /// The spans since the last call, if recording is on.
     pub fn take_profile(&mut self) -> Profile {
-        self.be.profiler().take()
+        self.ops.profiler().take()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::session::checkpoints::Kind;
 use crate::session::depth::Lookahead;
 use crate::session::sequence::{DeviceState, Sequence};
 use crate::session::{GenerateOptions, Session, not_started};
-use crate::text::sampling::Top;
+use crate::text::sampling::TopK;
 
 /// Temperatures below this are 0 for all numbers that f32 can tell apart, but do not divide by zero.
 const LEAST_TEMPERATURE: f64 = 1e-30;
@@ -42,7 +42,7 @@ struct Choice {
 /// The contents of a readback.
 pub(super) enum StepOutput {
     Logits(Vec<f32>),
-    TopK(Top),
+    TopK(TopK),
 }
 
 /// A step that was read back; its token is not chosen yet.
@@ -67,7 +67,7 @@ pub(super) struct StepInFlight<B: Device> {
 /// What the device has chosen the last token from, in its memory.
 pub(super) struct TopList<B: Device> {
     choice: Choice,
-    row: B::Tensor, // [1, Top::row_len(k)]
+    row: B::Tensor, // [1, TopK::row_len(k)]
 }
 
 /// Where the device penalises logits. Allocated on first use.
@@ -91,16 +91,16 @@ impl<B: Device> Session<B> {
         } = &sequence.options;
         let penalty = sampling.repetition_penalty;
         let needs_logits = self.lookahead.max_steps <= 1
-            || self.model.config.vocab_size > Top::MOST_VOCAB
+            || self.model.config.vocab_size > TopK::MOST_VOCAB
             || !DEVICE_PENALTIES.contains(&penalty)
             // A forced token may not be in the list.
             || sequence.is_forced();
         let penalty = (penalty != 1.0).then_some(penalty);
-        let ranks_are_listed = penalty.is_none() && *alternatives <= Top::MOST;
+        let ranks_are_listed = penalty.is_none() && *alternatives <= TopK::MOST;
         let reads_logits = *alternatives > 0 && !ranks_are_listed;
         let n_ranks = if reads_logits { 0 } else { *alternatives };
         match sampling.sufficient_top_k().map(|k| k.max(n_ranks)) {
-            Some(k) if k <= Top::MOST && !needs_logits => ReadMode::Choice(Choice {
+            Some(k) if k <= TopK::MOST && !needs_logits => ReadMode::Choice(Choice {
                 k,
                 penalty,
                 reads_logits,
@@ -200,7 +200,7 @@ impl<B: Device> Session<B> {
         let pass = has_pass.then(|| (n_history - n_prompt) as u32);
         match self.read_mode(sequence) {
             ReadMode::Logits => {
-                let logits = self.be.read(&self.scratch.logits).await?;
+                let logits = self.ops.read(&self.scratch.logits).await?;
                 Ok(Some(PendingToken {
                     output: StepOutput::Logits(logits),
                     continued_with: None,
@@ -238,42 +238,42 @@ impl<B: Device> Session<B> {
         let (Some(sequence), Some(_)) = (&self.sequence, choice.penalty) else {
             return;
         };
-        let (be, vocab_size) = (&mut self.be, self.model.config.vocab_size);
+        let (ops, vocab_size) = (&mut self.ops, self.model.config.vocab_size);
         let mut seen = vec![0.0; vocab_size];
         for &token in &sequence.history {
             seen[token as usize] = 1.0;
         }
         let penalty = self.penalty.get_or_insert_with(|| PenaltyBuffers {
-            seen: be.tensor(1, vocab_size),
-            logits: be.tensor(1, vocab_size),
+            seen: ops.tensor(1, vocab_size),
+            logits: ops.tensor(1, vocab_size),
         });
-        be.write(&seen, &mut penalty.seen);
+        ops.write(&seen, &mut penalty.seen);
     }
 
     /// Submits what is encoded, the device's choice of a token from the present logits, and its readback.
     fn submit_choice(&mut self, choice: Choice, pass: Option<u32>, alone_since_us: Option<f64>) {
         let draw = self.draw();
         let is_chained = self.sequence.as_ref().is_some_and(|s| s.n_in_flight() > 0);
-        let (be, module) = (&mut self.be, self.model.plan.sampling);
+        let (ops, module) = (&mut self.ops, self.model.plan.sampling);
         let list = self.top_list.take().filter(|list| list.choice == choice);
         let mut list = list.unwrap_or_else(|| TopList {
             choice,
-            row: be.tensor(1, Top::row_len(choice.k)),
+            row: ops.tensor(1, TopK::row_len(choice.k)),
         });
         let mut logits = &self.scratch.logits;
         if let (Some(factor), Some(penalty)) = (choice.penalty, &mut self.penalty) {
             let chosen = is_chained.then_some(&list.row);
             let PenaltyBuffers { seen, logits: y } = penalty;
-            be.penalise((module, factor), chosen, logits, seen, y);
+            ops.penalise((module, factor), chosen, logits, seen, y);
             logits = y;
         }
-        be.top(module, logits, &mut list.row);
+        ops.top(module, logits, &mut list.row);
         if let Some(draw) = draw {
-            be.draw(module, &draw, &mut list.row);
+            ops.draw(module, &draw, &mut list.row);
         }
         let readback = match choice.reads_logits {
-            true => be.begin_read(&[&list.row, &self.scratch.logits]),
-            false => be.begin_read(&[&list.row]),
+            true => ops.begin_read(&[&list.row, &self.scratch.logits]),
+            false => ops.begin_read(&[&list.row]),
         };
         self.top_list = Some(list);
         if let Some(sequence) = &mut self.sequence {
@@ -290,7 +290,7 @@ impl<B: Device> Session<B> {
     async fn finish_step(&mut self) -> Result<PendingToken> {
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let step = sequence.pop_in_flight().ok_or_else(not_started)?;
-        let numbers = self.be.finish_read(step.readback).await;
+        let numbers = self.ops.finish_read(step.readback).await;
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let numbers = numbers.inspect_err(|_| sequence.device = DeviceState::nothing_pending())?;
         let now_us = now_us();
@@ -298,8 +298,8 @@ impl<B: Device> Session<B> {
         if let Some(since_us) = step.alone_since_us {
             sequence.clock.note_alone(now_us - since_us);
         }
-        let (row, logits) = numbers.split_at(Top::row_len(step.choice.k));
-        let top = Top::from_row(row);
+        let (row, logits) = numbers.split_at(TopK::row_len(step.choice.k));
+        let top = TopK::from_row(row);
         Ok(PendingToken {
             continued_with: (sequence.n_in_flight() > 0).then_some(top.chosen),
             output: match step.choice.reads_logits {
@@ -312,11 +312,11 @@ impl<B: Device> Session<B> {
 
     /// The times of the blocks in `pass`, whose readback has arrived; empty if they have none.
     fn take_blocks_us(&mut self, pass: Option<u32>) -> Vec<f32> {
-        let has_times = self.be.times_spans() || self.waits_for_blocks();
+        let has_times = self.ops.times_spans() || self.waits_for_blocks();
         let Some(pass) = pass.filter(|_| has_times) else {
             return Vec::new();
         };
-        let (profiler, modules) = (self.be.profiler(), &self.model.block_modules);
+        let (profiler, modules) = (self.ops.profiler(), &self.model.block_modules);
         let blocks_us = profiler.durations_us(modules, pass).unwrap_or_default();
         if self.recording == Level::Off {
             // Nobody will take them, and those of later passes may still get their times.

@@ -147,7 +147,7 @@ impl<B: Device> Session<B> {
         sequence.rolling_tried = 0;
         match sequence.checkpoints.len().checked_sub(1) {
             Some(last) => self.restore_checkpoint(last),
-            None => self.cache.reset(&mut self.be),
+            None => self.cache.reset(&mut self.ops),
         }
         self.begin_prefill();
     }

@@ -20,15 +20,15 @@ impl<B: Device> Session<B> {
         self.check_prompt(tokens, 0)?;
         self.reset();
         self.begin_pass(0);
-        let (be, model) = (&mut self.be, &self.model);
-        let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
-        pass.advance(be, model, &mut self.cache, &mut self.scratch, usize::MAX);
+        let (ops, model) = (&mut self.ops, &self.model);
+        let mut pass = ForwardPass::new(ops, model, &self.cache, tokens);
+        pass.advance(ops, model, &mut self.cache, &mut self.scratch, usize::MAX);
         let vocab_size = model.config.vocab_size;
         let mut rows = Vec::with_capacity(tokens.len() * vocab_size);
-        let mut logits = be.tensor(tokens.len().min(B::CHUNK_ROWS), vocab_size); // [T, vocab]
+        let mut logits = ops.tensor(tokens.len().min(B::CHUNK_ROWS), vocab_size); // [T, vocab]
         for chunk in 0..pass.n_chunks() {
-            pass.chunk_logits(be, model, chunk, &mut self.scratch, &mut logits);
-            rows.extend(be.read(&logits).await?);
+            pass.chunk_logits(ops, model, chunk, &mut self.scratch, &mut logits);
+            rows.extend(ops.read(&logits).await?);
         }
         for row in rows.chunks(model.config.vocab_size) {
             check_finite(row)?;
@@ -43,19 +43,19 @@ impl<B: Device> Session<B> {
         self.check_prompt(tokens, 0)?;
         self.reset();
         self.begin_pass(0);
-        let (be, model) = (&mut self.be, &self.model);
-        let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
+        let (ops, model) = (&mut self.ops, &self.model);
+        let mut pass = ForwardPass::new(ops, model, &self.cache, tokens);
         let mut states = Vec::new();
         loop {
             let mut state = Vec::new();
             for chunk in 0..pass.n_chunks() {
-                state.extend(be.read(pass.stream(chunk)).await?);
+                state.extend(ops.read(pass.stream(chunk)).await?);
             }
             states.push(state);
             if states.len() > model.blocks.len() {
                 return Ok(states);
             }
-            pass.advance(be, model, &mut self.cache, &mut self.scratch, 1);
+            pass.advance(ops, model, &mut self.cache, &mut self.scratch, 1);
         }
     }
 
@@ -73,12 +73,12 @@ impl<B: Device> Session<B> {
         if let [token] = tokens {
             self.encode_token(*token).await?;
         } else {
-            let (be, model) = (&mut self.be, &self.model);
-            let mut pass = ForwardPass::new(be, model, &self.cache, tokens);
-            pass.advance(be, model, &mut self.cache, &mut self.scratch, usize::MAX);
-            pass.last_logits(be, model, &mut self.scratch);
+            let (ops, model) = (&mut self.ops, &self.model);
+            let mut pass = ForwardPass::new(ops, model, &self.cache, tokens);
+            pass.advance(ops, model, &mut self.cache, &mut self.scratch, usize::MAX);
+            pass.last_logits(ops, model, &mut self.scratch);
         }
-        let logits = self.be.read(&self.scratch.logits).await?;
+        let logits = self.ops.read(&self.scratch.logits).await?;
         check_finite(&logits)?;
         Ok(logits)
     }
@@ -90,8 +90,8 @@ impl<B: Device> Session<B> {
             DeviceState::Prefill { pass, end } if self.cache.len < *end => pass,
             _ => return Ok(Progress::Done),
         };
-        let (be, s) = (&mut self.be, &mut self.scratch);
-        Ok(pass.advance(be, &self.model, &mut self.cache, s, max_blocks))
+        let (ops, s) = (&mut self.ops, &mut self.scratch);
+        Ok(pass.advance(ops, &self.model, &mut self.cache, s, max_blocks))
     }
 
     /// After [`Session::advance`]: waits for the device, where the time of a block is not measured otherwise.
@@ -100,7 +100,7 @@ impl<B: Device> Session<B> {
     /// The device's own failure.
     pub async fn fence(&mut self) -> Result<()> {
         if self.waits_for_blocks() {
-            self.be.fence().await?;
+            self.ops.fence().await?;
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl<B: Device> Session<B> {
     pub(super) fn begin_pass(&mut self, pass: usize) {
         self.set_pass(pass);
         if self.recording == Level::Off {
-            self.be.profiler().discard();
+            self.ops.profiler().discard();
         }
     }
 
@@ -118,7 +118,7 @@ impl<B: Device> Session<B> {
         // The first decode step, pass 1, is timed, so that short answers have block times too.
         let is_timed = every > 0 && pass > 0 && (pass - 1).is_multiple_of(every);
         let least = if is_timed { Level::Block } else { Level::Off };
-        let profiler = self.be.profiler();
+        let profiler = self.ops.profiler();
         profiler.set_level(self.recording.max(least));
         profiler.set_pass(pass as u32);
     }
@@ -157,7 +157,7 @@ impl<B: Device> Session<B> {
 
     /// Whether each block is fenced, because its time is not measured otherwise. That is slow, so only when recording.
     pub(super) fn waits_for_blocks(&self) -> bool {
-        self.recording != Level::Off && !self.be.times_spans()
+        self.recording != Level::Off && !self.ops.times_spans()
     }
 
     /// How many blocks run before the next fence.
@@ -206,7 +206,7 @@ impl<B: Device> Session<B> {
         };
         let end = part.end;
         let tokens = &sequence.history[part];
-        let pass = ForwardPass::new(&mut self.be, &self.model, &self.cache, tokens);
+        let pass = ForwardPass::new(&mut self.ops, &self.model, &self.cache, tokens);
         sequence.device = DeviceState::Prefill { pass, end };
         true
     }
@@ -219,7 +219,7 @@ impl<B: Device> Session<B> {
         self.fence().await?;
         let pass = self.sequence.as_mut().and_then(Sequence::take_prefill);
         if let Some(pass) = pass {
-            pass.last_logits(&mut self.be, &self.model, &mut self.scratch);
+            pass.last_logits(&mut self.ops, &self.model, &mut self.scratch);
             self.note_logits();
         }
         Ok(())
@@ -227,7 +227,7 @@ impl<B: Device> Session<B> {
 
     /// Waits until the device has run the last token.
     pub(super) async fn wait(&mut self) -> Result<()> {
-        self.be.read(&self.scratch.last).await.map(drop)
+        self.ops.read(&self.scratch.last).await.map(drop)
     }
 
     pub(super) fn note_logits(&mut self) {
@@ -240,8 +240,8 @@ impl<B: Device> Session<B> {
     /// Encodes one decode step over `token`, in memory that is reused from step to step.
     async fn encode_token(&mut self, token: u32) -> Result<()> {
         self.check_tokens(&[token])?;
-        let (be, model, cache) = (&mut self.be, &self.model, &self.cache);
-        self.decode_pass.restart(be, model, cache, &[token]);
+        let (ops, model, cache) = (&mut self.ops, &self.model, &self.cache);
+        self.decode_pass.restart(ops, model, cache, &[token]);
         let at_once = self.blocks_at_once();
         while let Progress::Paused { .. } = self.advance_step(at_once) {
             self.fence().await?;
@@ -253,20 +253,20 @@ impl<B: Device> Session<B> {
 
     /// Encodes one decode step over the chosen token of a list, which the host does not know yet.
     pub(super) fn encode_chosen(&mut self, list: &B::Tensor) {
-        let (be, model, cache) = (&mut self.be, &self.model, &self.cache);
-        self.decode_pass.restart_chosen(be, model, cache, list);
+        let (ops, model, cache) = (&mut self.ops, &self.model, &self.cache);
+        self.decode_pass.restart_chosen(ops, model, cache, list);
         self.advance_step(usize::MAX);
         self.encode_logits();
     }
 
     fn advance_step(&mut self, max_blocks: usize) -> Progress {
-        let (be, model, s) = (&mut self.be, &self.model, &mut self.scratch);
+        let (ops, model, s) = (&mut self.ops, &self.model, &mut self.scratch);
         let pass = &mut self.decode_pass;
-        pass.advance(be, model, &mut self.cache, s, max_blocks)
+        pass.advance(ops, model, &mut self.cache, s, max_blocks)
     }
 
     fn encode_logits(&mut self) {
-        let (be, model, s) = (&mut self.be, &self.model, &mut self.scratch);
-        self.decode_pass.last_logits(be, model, s);
+        let (ops, model, s) = (&mut self.ops, &self.model, &mut self.scratch);
+        self.decode_pass.last_logits(ops, model, s);
     }
 }

@@ -283,9 +283,9 @@ impl<B: Device> Session<B> {
         let mut pending = self.next_pending().await?;
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let tokenizer = self.tokenizer.as_ref();
-        let span = self.be.profiler().open_op(self.model.plan.sampling);
+        let span = self.ops.profiler().open_op(self.model.plan.sampling);
         let chosen = sequence.choose(&mut pending.output);
-        self.be.profiler().close(span, Work::default);
+        self.ops.profiler().close(span, Work::default);
         let (sampled, rank) = match chosen {
             Ok(chosen) => chosen,
             Err(error) => {

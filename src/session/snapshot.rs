@@ -87,12 +87,12 @@ impl<B: Device> Session<B> {
         bytes.extend(header);
         for state in &self.cache.mamba {
             for tensor in [&state.conv, &state.ssm] {
-                let values = self.be.read(tensor).await?;
+                let values = self.ops.read(tensor).await?;
                 bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             }
         }
         for kv in self.cache.kv.iter().flatten() {
-            bytes.extend(self.be.read_kv(kv).await?);
+            bytes.extend(self.ops.read_kv(kv).await?);
         }
         let checksum = checksum64(&bytes[CHECKSUM_END..]);
         bytes[MAGIC.len()..CHECKSUM_END].copy_from_slice(&checksum.to_le_bytes());
@@ -132,7 +132,7 @@ impl<B: Device> Session<B> {
         }
         let mamba_bytes = mamba_bytes(&self.model.config) as usize;
         let kv = self.cache.kv.iter().flatten();
-        let kv_bytes: usize = kv.map(|kv| n_read * self.be.kv_position_bytes(kv)).sum();
+        let kv_bytes: usize = kv.map(|kv| n_read * self.ops.kv_position_bytes(kv)).sum();
         if body.len() != mamba_bytes + kv_bytes {
             return Err(damaged("snapshot_size"));
         }
@@ -146,14 +146,14 @@ impl<B: Device> Session<B> {
         };
         for state in &mut self.cache.mamba {
             for tensor in [&mut state.conv, &mut state.ssm] {
-                let bytes = take(4 * self.be.numbers(tensor));
+                let bytes = take(4 * self.ops.numbers(tensor));
                 let values = bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes);
-                self.be.write(&values.collect::<Vec<_>>(), tensor);
+                self.ops.write(&values.collect::<Vec<_>>(), tensor);
             }
         }
         for kv in self.cache.kv.iter_mut().flatten() {
-            let bytes = take(n_read * self.be.kv_position_bytes(kv));
-            self.be.write_kv(bytes, kv);
+            let bytes = take(n_read * self.ops.kv_position_bytes(kv));
+            self.ops.write_kv(bytes, kv);
         }
         self.cache.len = n_read;
         let options = GenerateOptions::default();
@@ -185,20 +185,20 @@ impl<B: Device> Session<B> {
             return Ok(fingerprint.clone());
         }
         self.begin_pass(0);
-        let (be, model) = (&mut self.be, &self.model);
+        let (ops, model) = (&mut self.ops, &self.model);
         // A separate cache, so that the sequence is not changed.
-        let mut cache = Cache::new(be, &model.config, 1, self.kv_format);
+        let mut cache = Cache::new(ops, &model.config, 1, self.kv_format);
         let token = PROBE.min(model.config.vocab_size as u32 - 1);
-        let mut pass = ForwardPass::new(be, model, &cache, &[token]);
-        pass.advance(be, model, &mut cache, &mut self.scratch, usize::MAX);
+        let mut pass = ForwardPass::new(ops, model, &cache, &[token]);
+        pass.advance(ops, model, &mut cache, &mut self.scratch, usize::MAX);
         // The logits in the scratch may still be needed by the sequence.
-        let mut logits = be.tensor(1, model.config.vocab_size);
+        let mut logits = ops.tensor(1, model.config.vocab_size);
         std::mem::swap(&mut self.scratch.logits, &mut logits);
-        pass.last_logits(be, model, &mut self.scratch);
+        pass.last_logits(ops, model, &mut self.scratch);
         std::mem::swap(&mut self.scratch.logits, &mut logits);
-        let logits = be.read(&logits).await?;
+        let logits = ops.read(&logits).await?;
         if self.recording == Level::Off {
-            be.profiler().discard();
+            ops.profiler().discard();
         }
         let mut bytes: Vec<u8> = logits
             .iter()

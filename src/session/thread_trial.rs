@@ -31,40 +31,40 @@ impl Session<Cpu> {
     /// Times decode steps of the loaded model on one thread, half of the threads and all of them in turn, then uses the
     /// fastest number and returns it. A model that is incomplete or large keeps all threads.
     pub fn choose_threads(&mut self) -> usize {
-        let all = self.be.device().threads();
+        let all = self.ops.device().threads();
         if all == 1 || self.check_complete().is_err() || self.weights_bytes() > MAX_WEIGHTS_BYTES {
             return all;
         }
-        let level = self.be.profiler().level();
-        self.be.profiler().set_level(Level::Off);
+        let level = self.ops.profiler().level();
+        self.ops.profiler().set_level(Level::Off);
         let chosen = self.time_threads(all).unwrap_or(all);
-        self.be.device_mut().set_threads(chosen);
-        self.be.profiler().set_level(level);
+        self.ops.device_mut().set_threads(chosen);
+        self.ops.profiler().set_level(level);
         chosen
     }
 
     /// The fastest number of threads; none if a step takes too long for a trial.
     fn time_threads(&mut self, all: usize) -> Option<usize> {
         let mut candidates = candidates(all);
-        let (be, model) = (&mut self.be, &self.model);
+        let (ops, model) = (&mut self.ops, &self.model);
         // Separate memory, so that the sequence and its logits are not changed.
-        let mut cache = Cache::new(be, &model.config, STEPS + 1, self.kv_format);
-        let mut scratch = Scratch::new(be, &model.config);
-        let mut pass = ForwardPass::with_room(be, &model.config, 1);
-        let mut step = |be: &mut Ops<Cpu>, cache: &mut Cache<Cpu>| {
-            pass.restart(be, model, cache, &[0]);
-            pass.advance(be, model, cache, &mut scratch, usize::MAX);
-            pass.last_logits(be, model, &mut scratch);
+        let mut cache = Cache::new(ops, &model.config, STEPS + 1, self.kv_format);
+        let mut scratch = Scratch::new(ops, &model.config);
+        let mut pass = ForwardPass::with_room(ops, &model.config, 1);
+        let mut step = |ops: &mut Ops<Cpu>, cache: &mut Cache<Cpu>| {
+            pass.restart(ops, model, cache, &[0]);
+            pass.advance(ops, model, cache, &mut scratch, usize::MAX);
+            pass.last_logits(ops, model, &mut scratch);
         };
         let start_us = now_us();
         for round in 0..MAX_ROUNDS {
             for candidate in &mut candidates {
-                be.device_mut().set_threads(candidate.threads);
-                cache.reset(be);
-                step(be, &mut cache);
+                ops.device_mut().set_threads(candidate.threads);
+                cache.reset(ops);
+                step(ops, &mut cache);
                 let from_us = now_us();
                 for _ in 0..STEPS {
-                    step(be, &mut cache);
+                    step(ops, &mut cache);
                 }
                 // The first round warms up: a browser runs new code in its baseline compiler.
                 if round > 0 {

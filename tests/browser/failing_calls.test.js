@@ -25,42 +25,39 @@ const withModel = onePage(async (page) => {
  * @returns {Promise<{ code: string, name: string | null, fatal: boolean, is_kept: boolean }[]>}
  */
 const refusals = (page, calls) =>
-  page.evaluate(
-    async (calls) => {
-      const { model } = /** @type {any} */ (globalThis);
-      const options = { temperature: 0, ignore_eos: true };
-      const run = async (/** @type {AsyncIterable<{ token: number }>} */ pieces) => {
-        const tokens = [];
-        for await (const { token } of pieces) tokens.push(token);
-        return tokens.join();
-      };
-      await run(model.generate("Ownership is", { ...options, max_tokens: 4 }));
-      const saved = await model.snapshot();
-      const whole = await run(model.continue({ ...options, max_tokens: 8 }));
-      const found = [];
-      for (const call of calls) {
-        await model.restore(saved);
-        /** @type {any} */
-        let thrown = { code: "none" };
-        try {
-          const made = new Function("model", `return ${call}`)(model);
-          await (Symbol.asyncIterator in made ? made.next() : made);
-        } catch (error) {
-          thrown = error;
-        }
-        const now = await model.snapshot();
-        const is_same =
-          now.length === saved.length
-          && now.every((/** @type {number} */ byte, /** @type {number} */ i) => byte === saved[i]);
-        const again = await run(model.continue({ ...options, max_tokens: 8 }));
-        await run(model.branch(2, 300, { ...options, max_tokens: 4 }));
-        const { code = String(thrown), values, fatal = true } = thrown;
-        found.push({ code, name: values?.name ?? null, fatal, is_kept: is_same && again === whole });
+  page.evaluate(async (calls) => {
+    const { model } = /** @type {any} */ (globalThis);
+    const options = { temperature: 0, ignore_eos: true };
+    const run = async (/** @type {AsyncIterable<{ token: number }>} */ pieces) => {
+      const tokens = [];
+      for await (const { token } of pieces) tokens.push(token);
+      return tokens.join();
+    };
+    await run(model.generate("Ownership is", { ...options, max_tokens: 4 }));
+    const saved = await model.snapshot();
+    const whole = await run(model.continue({ ...options, max_tokens: 8 }));
+    const found = [];
+    for (const call of calls) {
+      await model.restore(saved);
+      /** @type {any} */
+      let thrown = { code: "none" };
+      try {
+        const made = new Function("model", `return ${call}`)(model);
+        await (Symbol.asyncIterator in made ? made.next() : made);
+      } catch (error) {
+        thrown = error;
       }
-      return found;
-    },
-    calls,
-  );
+      const now = await model.snapshot();
+      const is_same =
+        now.length === saved.length
+        && now.every((/** @type {number} */ byte, /** @type {number} */ i) => byte === saved[i]);
+      const again = await run(model.continue({ ...options, max_tokens: 8 }));
+      await run(model.branch(2, 300, { ...options, max_tokens: 4 }));
+      const { code = String(thrown), values, fatal = true } = thrown;
+      found.push({ code, name: values?.name ?? null, fatal, is_kept: is_same && again === whole });
+    }
+    return found;
+  }, calls);
 
 /** @param {string[]} calls @param {string} code @param {string | null} name */
 const assertRefused = (calls, code, name) =>

@@ -11,7 +11,7 @@ pub const ROPE: f64 = 1e-6;
 /// Keys and values arrive in pieces, each followed by the attention of its queries. Later positions are NaN, so reading
 /// them is detected. // q [T, heads · d], k, v [T, kv · d]
 pub fn attention<D: Device>(
-    be: &mut Ops<D>,
+    ops: &mut Ops<D>,
     shape: AttentionShape,
     format: KvFormat,
     qkv: [&[f32]; 3],
@@ -24,22 +24,22 @@ pub fn attention<D: Device>(
         shape.n_kv_heads * d,
     ];
     let context = qkv[0].len() / widths[0] + 2;
-    let mut cache = be.kv_cache(&shape, context, format);
-    let unread = rows(be, widths[1], &vec![f32::NAN; context * widths[1]]);
-    be.append_kv(MODULE, &unread, &unread, &mut cache);
+    let mut cache = ops.kv_cache(&shape, context, format);
+    let unread = rows(ops, widths[1], &vec![f32::NAN; context * widths[1]]);
+    ops.append_kv(MODULE, &unread, &unread, &mut cache);
     cache.len = 0;
     let mut all = Vec::new();
     for &piece in pieces {
         let done = cache.len;
         let [q, k, v] = [0, 1, 2].map(|i| {
             let width = widths[i];
-            rows(be, width, &qkv[i][done * width..][..piece * width])
+            rows(ops, width, &qkv[i][done * width..][..piece * width])
         });
-        be.append_kv(MODULE, &k, &v, &mut cache);
+        ops.append_kv(MODULE, &k, &v, &mut cache);
         assert_eq!(cache.len, done + piece);
-        let mut y = be.tensor(piece, widths[0]);
-        be.attention(MODULE, &shape, &q, &cache, &mut y);
-        all.extend(read(be, &y));
+        let mut y = ops.tensor(piece, widths[0]);
+        ops.attention(MODULE, &shape, &q, &cache, &mut y);
+        all.extend(read(ops, &y));
     }
     all
 }
@@ -90,15 +90,15 @@ pub fn for_rope_cases(mut body: impl FnMut(&str, &RopeCase)) {
 }
 
 /// Rotates `x`, which starts at `position`, with the frequencies of `case`.
-pub fn rope<D: Device>(be: &mut Ops<D>, case: &RopeCase, position: usize, x: &[f32]) -> Vec<f32> {
+pub fn rope<D: Device>(ops: &mut Ops<D>, case: &RopeCase, position: usize, x: &[f32]) -> Vec<f32> {
     let head_dim = 2 * case.inv_freq.len();
     let rope = Rope {
         inv_freq: case.inv_freq.clone(),
         head_dim,
     };
-    let mut x = rows(be, case.n_heads * head_dim, x);
-    be.rope(MODULE, &rope, position, &mut [&mut x]);
-    read(be, &x)
+    let mut x = rows(ops, case.n_heads * head_dim, x);
+    ops.rope(MODULE, &rope, position, &mut [&mut x]);
+    read(ops, &x)
 }
 
 /// `body(what, tokens, shape, [q, k, v])`. 520 positions are more than two blocks of any kernel.

@@ -7,30 +7,30 @@ use super::{MODULE, ROWS, Random, beside, read, rows};
 
 /// The convolution of `t_rows` tokens in pieces of the given lengths; gives y and then the state.
 /// // x [T, conv_dim], state [d_conv − 1, conv_dim]
-pub fn conv1d<D: Device>(be: &mut Ops<D>, case: &ConvCase, pieces: &[usize]) -> Vec<f32> {
+pub fn conv1d<D: Device>(ops: &mut Ops<D>, case: &ConvCase, pieces: &[usize]) -> Vec<f32> {
     let conv_dim = case.bias.len();
     let conv = Conv1d {
         module: MODULE,
-        weight: rows(be, conv_dim, &case.weight),
-        bias: rows(be, conv_dim, &case.bias),
+        weight: rows(ops, conv_dim, &case.weight),
+        bias: rows(ops, conv_dim, &case.bias),
     };
-    let mut state = rows(be, conv_dim, &case.state);
+    let mut state = rows(ops, conv_dim, &case.state);
     let (mut done, mut all) = (0, Vec::new());
     for &piece in pieces {
         let x = &case.x[done * conv_dim..][..piece * conv_dim];
         let around = vec![9.0; 2 * piece];
-        let wide = rows(be, conv_dim + 4, &beside(piece, &[&around, x, &around]));
+        let wide = rows(ops, conv_dim + 4, &beside(piece, &[&around, x, &around]));
         let x = Cols {
             tensor: &wide,
             start: 2,
             len: conv_dim,
         };
-        let mut y = be.tensor(piece, conv_dim);
-        be.causal_conv1d(&conv, x, &mut state, &mut y);
-        all.extend(read(be, &y));
+        let mut y = ops.tensor(piece, conv_dim);
+        ops.causal_conv1d(&conv, x, &mut state, &mut y);
+        all.extend(read(ops, &y));
         done += piece;
     }
-    all.extend(read(be, &state));
+    all.extend(read(ops, &state));
     all
 }
 

@@ -19,11 +19,11 @@ pub fn for_gelu_cases(mut body: impl FnMut(&str, usize, &[f32])) {
     }
 }
 
-pub fn gelu_mul<D: Device>(be: &mut Ops<D>, d: usize, x: &[f32]) -> Vec<f32> {
-    let x = rows(be, 2 * d, x);
-    let mut y = be.tensor(65, d);
-    be.gelu_mul(MODULE, &x, &mut y);
-    read(be, &y)
+pub fn gelu_mul<D: Device>(ops: &mut Ops<D>, d: usize, x: &[f32]) -> Vec<f32> {
+    let x = rows(ops, 2 * d, x);
+    let mut y = ops.tensor(65, d);
+    ops.gelu_mul(MODULE, &x, &mut y);
+    read(ops, &y)
 }
 
 /// Inputs of concat, add and last_row. // a, c [T, left], b [T, right]
@@ -38,18 +38,18 @@ pub struct MoveCase {
 
 impl MoveCase {
     /// [a, b], then a + c, then the last row of the first result.
-    pub fn run<D: Device>(&self, be: &mut Ops<D>) -> Vec<f32> {
-        let a = rows(be, self.left, &self.a);
-        let b = rows(be, self.right, &self.b);
-        let c = rows(be, self.left, &self.c);
+    pub fn run<D: Device>(&self, ops: &mut Ops<D>) -> Vec<f32> {
+        let a = rows(ops, self.left, &self.a);
+        let b = rows(ops, self.right, &self.b);
+        let c = rows(ops, self.left, &self.c);
         let both = self.left + self.right;
-        let (mut wide, mut sum) = (be.tensor(65, both), be.tensor(65, self.left));
-        let mut last = be.tensor(1, both);
-        be.concat(MODULE, &a, &b, &mut wide);
-        be.add(MODULE, &a, &c, &mut sum);
-        be.last_row(&wide, &mut last);
-        be.flush();
-        [read(be, &wide), read(be, &sum), read(be, &last)].concat()
+        let (mut wide, mut sum) = (ops.tensor(65, both), ops.tensor(65, self.left));
+        let mut last = ops.tensor(1, both);
+        ops.concat(MODULE, &a, &b, &mut wide);
+        ops.add(MODULE, &a, &c, &mut sum);
+        ops.last_row(&wide, &mut last);
+        ops.flush();
+        [read(ops, &wide), read(ops, &sum), read(ops, &last)].concat()
     }
 
     pub fn expected(&self) -> Vec<f32> {

@@ -14,24 +14,24 @@ pub const MODEL_WIDTHS: [(&str, WeightFormat, usize, usize); 3] = [
 ];
 
 pub fn linear<D: Device>(
-    be: &mut Ops<D>,
+    ops: &mut Ops<D>,
     weight: &StoredMatrix,
     bias: Option<&[f32]>,
 ) -> Linear<D> {
     Linear {
         module: MODULE,
-        weight: be.weight(weight).into(),
-        bias: bias.map(|bias| rows(be, bias.len(), bias)),
+        weight: ops.weight(weight).into(),
+        bias: bias.map(|bias| rows(ops, bias.len(), bias)),
     }
 }
 
 /// W·x without a bias. // x [T, cols] → [T, rows]
-pub fn product<D: Device>(be: &mut Ops<D>, weight: &StoredMatrix, x: &[f32]) -> Vec<f32> {
-    let linear = linear(be, weight, None);
-    let x = rows(be, weight.cols, x);
-    let mut y = be.tensor(65, weight.rows);
-    be.linear(&linear, &x, &mut y);
-    read(be, &y)
+pub fn product<D: Device>(ops: &mut Ops<D>, weight: &StoredMatrix, x: &[f32]) -> Vec<f32> {
+    let linear = linear(ops, weight, None);
+    let x = rows(ops, weight.cols, x);
+    let mut y = ops.tensor(65, weight.rows);
+    ops.linear(&linear, &x, &mut y);
+    read(ops, &y)
 }
 
 /// `body(name, weight, x)` for each format, width and number of rows.
@@ -76,9 +76,9 @@ pub fn for_embed_cases(mut body: impl FnMut(&str, &StoredMatrix)) {
     }
 }
 
-pub fn embed<D: Device>(be: &mut Ops<D>, table: &StoredMatrix, tokens: &[u32]) -> Vec<f32> {
-    let mut y = be.tensor(tokens.len() + 3, table.cols);
-    let table = be.weight(table);
-    be.embed(MODULE, &table, tokens, &mut [&mut y]);
-    read(be, &y)
+pub fn embed<D: Device>(ops: &mut Ops<D>, table: &StoredMatrix, tokens: &[u32]) -> Vec<f32> {
+    let mut y = ops.tensor(tokens.len() + 3, table.cols);
+    let table = ops.weight(table);
+    ops.embed(MODULE, &table, tokens, &mut [&mut y]);
+    read(ops, &y)
 }

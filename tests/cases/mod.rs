@@ -118,13 +118,13 @@ pub fn quantized(
     }
 }
 
-pub fn read<D: Device>(be: &mut Ops<D>, x: &D::Tensor) -> Vec<f32> {
-    block_on(be.read(x)).unwrap()
+pub fn read<D: Device>(ops: &mut Ops<D>, x: &D::Tensor) -> Vec<f32> {
+    block_on(ops.read(x)).unwrap()
 }
 
 /// A tensor with rows of `cols` numbers.
-pub fn rows<D: Device>(be: &mut Ops<D>, cols: usize, values: &[f32]) -> D::Tensor {
-    be.constant(values.len() / cols, cols, values.to_vec())
+pub fn rows<D: Device>(ops: &mut Ops<D>, cols: usize, values: &[f32]) -> D::Tensor {
+    ops.constant(values.len() / cols, cols, values.to_vec())
 }
 
 /// Concatenates matrices of `t_rows` rows column-wise.

@@ -8,33 +8,33 @@ use super::{MODULE, ROWS, Random, WIDTHS, beside, read, rows};
 /// A mean of at most 100 squares, a square root and two products.
 pub const NORM: f64 = 2e-6;
 
-pub fn rms_norm<D: Device>(be: &mut Ops<D>, weight: &[f32], eps: f32, x: &[f32]) -> Vec<f32> {
+pub fn rms_norm<D: Device>(ops: &mut Ops<D>, weight: &[f32], eps: f32, x: &[f32]) -> Vec<f32> {
     let d = weight.len();
     let norm = Norm {
         module: MODULE,
-        weight: rows(be, d, weight),
+        weight: rows(ops, d, weight),
         eps,
     };
-    let x = rows(be, d, x);
-    let mut y = be.tensor(65, d);
-    be.rms_norm(&norm, &x, &mut y);
-    read(be, &y)
+    let x = rows(ops, d, x);
+    let mut y = ops.tensor(65, d);
+    ops.rms_norm(&norm, &x, &mut y);
+    read(ops, &y)
 }
 
 /// The gate is part of a wider tensor, as z is in zxbcdt.
 pub fn gated_rms_norm<D: Device>(
-    be: &mut Ops<D>,
+    ops: &mut Ops<D>,
     weight: &[f32],
     n_groups: usize,
     x: &[f32],
     gate: &[f32],
 ) -> Vec<f32> {
-    gated_rms_norm_beside(be, weight, n_groups, x, gate, 3)
+    gated_rms_norm_beside(ops, weight, n_groups, x, gate, 3)
 }
 
 /// With `around` other columns on each side of the gate.
 pub fn gated_rms_norm_beside<D: Device>(
-    be: &mut Ops<D>,
+    ops: &mut Ops<D>,
     weight: &[f32],
     n_groups: usize,
     x: &[f32],
@@ -44,26 +44,26 @@ pub fn gated_rms_norm_beside<D: Device>(
     let (d, t_rows) = (weight.len(), x.len() / weight.len());
     let others = vec![9.0; around * t_rows];
     let gate = rows(
-        be,
+        ops,
         d + 2 * around,
         &beside(t_rows, &[&others, gate, &others]),
     );
-    let weight = rows(be, d, weight);
+    let weight = rows(ops, d, weight);
     let norm = GatedNorm {
         module: MODULE,
         weight,
         n_groups,
         eps: 1e-5,
     };
-    let x = rows(be, d, x);
-    let mut y = be.tensor(65, d);
+    let x = rows(ops, d, x);
+    let mut y = ops.tensor(65, d);
     let gate = Cols {
         tensor: &gate,
         start: around,
         len: d,
     };
-    be.gated_rms_norm(&norm, &x, gate, &mut y);
-    read(be, &y)
+    ops.gated_rms_norm(&norm, &x, gate, &mut y);
+    read(ops, &y)
 }
 
 /// `body(what, weight, x)` for each width and number of rows.

@@ -8,20 +8,20 @@ use crate::reference::Scan;
 
 /// The scan with x, B and C in one tensor and dt at the end of a wider one, as in the model; gives y and then the
 /// state.
-pub fn ssm_scan<D: Device>(be: &mut Ops<D>, scan: &Scan, pieces: &[usize]) -> Vec<f32> {
+pub fn ssm_scan<D: Device>(ops: &mut Ops<D>, scan: &Scan, pieces: &[usize]) -> Vec<f32> {
     let (heads, n) = (scan.n_heads, scan.d_state);
     let widths = [heads * scan.head_dim, scan.n_groups * n, scan.n_groups * n];
     let ssm = Ssm {
         module: MODULE,
-        a: rows(be, heads, &scan.a),
-        d: rows(be, heads, &scan.d),
-        dt_bias: rows(be, heads, &scan.dt_bias),
+        a: rows(ops, heads, &scan.a),
+        d: rows(ops, heads, &scan.d),
+        dt_bias: rows(ops, heads, &scan.dt_bias),
         n_heads: heads,
         head_dim: scan.head_dim,
         d_state: n,
         n_groups: scan.n_groups,
     };
-    let mut state = rows(be, n, &scan.state);
+    let mut state = rows(ops, n, &scan.state);
     let (mut done, mut all) = (0, Vec::new());
     for &piece in pieces {
         let cut =
@@ -32,9 +32,9 @@ pub fn ssm_scan<D: Device>(be: &mut Ops<D>, scan: &Scan, pieces: &[usize]) -> Ve
             cut(&scan.c, widths[2]),
         ];
         let xbc = beside(piece, &parts.each_ref().map(|part| &part[..]));
-        let xbc = rows(be, widths.iter().sum(), &xbc);
+        let xbc = rows(ops, widths.iter().sum(), &xbc);
         let zx_dt = beside(piece, &[&vec![9.0; 3 * piece], &cut(&scan.dt, heads)]);
-        let zx_dt = rows(be, 3 + heads, &zx_dt);
+        let zx_dt = rows(ops, 3 + heads, &zx_dt);
         let [x, b, c] = split(&xbc, widths);
         let dt = Cols {
             tensor: &zx_dt,
@@ -48,12 +48,12 @@ pub fn ssm_scan<D: Device>(be: &mut Ops<D>, scan: &Scan, pieces: &[usize]) -> Ve
             dt,
             dt_min: scan.dt_min,
         };
-        let mut y = be.tensor(piece, widths[0]);
-        be.ssm_scan(&ssm, input, &mut state, &mut y);
-        all.extend(read(be, &y));
+        let mut y = ops.tensor(piece, widths[0]);
+        ops.ssm_scan(&ssm, input, &mut state, &mut y);
+        all.extend(read(ops, &y));
         done += piece;
     }
-    all.extend(read(be, &state));
+    all.extend(read(ops, &state));
     all
 }
 

@@ -3,7 +3,7 @@
 use zamba2::base::quant::StoredMatrix;
 use zamba2::ops::Ops;
 use zamba2::ops::device::{Device, Draw};
-use zamba2::text::sampling::Top;
+use zamba2::text::sampling::TopK;
 
 use super::{MODULE, Random, read, rows};
 
@@ -34,7 +34,7 @@ pub fn for_top_cases(mut body: impl FnMut(&TopCase)) {
         let few = (0..n).map(|_| few[random.bits() as usize % 4]);
         kinds.push(("few values", few.collect()));
         for (kind, logits) in kinds {
-            for k in [1, 2, 7, 40, Top::MOST] {
+            for k in [1, 2, 7, 40, TopK::MOST] {
                 body(&TopCase {
                     what: format!("{kind}, {n} tokens, {k} places"),
                     logits: logits.clone(),
@@ -46,15 +46,15 @@ pub fn for_top_cases(mut body: impl FnMut(&TopCase)) {
 }
 
 /// The device's top-k.
-pub fn top<D: Device>(be: &mut Ops<D>, logits: &[f32], k: usize) -> Top {
-    let logits = rows(be, logits.len(), logits);
-    let mut y = be.tensor(1, Top::row_len(k));
-    be.top(MODULE, &logits, &mut y);
-    Top::from_row(&read(be, &y))
+pub fn top<D: Device>(ops: &mut Ops<D>, logits: &[f32], k: usize) -> TopK {
+    let logits = rows(ops, logits.len(), logits);
+    let mut y = ops.tensor(1, TopK::row_len(k));
+    ops.top(MODULE, &logits, &mut y);
+    TopK::from_row(&read(ops, &y))
 }
 
 /// Compared with a full sort and sums in f64.
-pub fn check_top(case: &TopCase, got: &Top) {
+pub fn check_top(case: &TopCase, got: &TopK) {
     let TopCase { what, logits, k } = case;
     let mut all: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
     all.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
@@ -91,7 +91,7 @@ pub fn for_fault_cases(mut body: impl FnMut(&str, &[f32], u32)) {
 }
 
 /// The fault that the device reports is `token` with its logit; NaN is compared by its text.
-pub fn check_fault(what: &str, logits: &[f32], token: u32, got: &Top) {
+pub fn check_fault(what: &str, logits: &[f32], token: u32, got: &TopK) {
     let (at, logit) = got.fault.expect(what);
     assert_eq!(at, token, "{what}");
     assert_eq!(
@@ -129,7 +129,7 @@ pub fn for_penalty_cases(mut body: impl FnMut(&str, &[f32], &[u32], f64)) {
 
 /// The device's penalised logits; of the history, the last token is marked as one that the device has chosen.
 pub fn penalise<D: Device>(
-    be: &mut Ops<D>,
+    ops: &mut Ops<D>,
     logits: &[f32],
     history: &[u32],
     penalty: f64,
@@ -143,16 +143,16 @@ pub fn penalise<D: Device>(
     let chosen = chosen.map(|token| {
         let mut one = vec![0.0; n];
         one[token as usize] = 1.0;
-        let (one, mut list) = (rows(be, n, &one), be.tensor(1, Top::row_len(1)));
-        be.top(MODULE, &one, &mut list);
+        let (one, mut list) = (rows(ops, n, &one), ops.tensor(1, TopK::row_len(1)));
+        ops.top(MODULE, &one, &mut list);
         list
     });
-    let (logits, mut seen, mut y) = (rows(be, n, logits), rows(be, n, &seen), be.tensor(1, n));
+    let (logits, mut seen, mut y) = (rows(ops, n, logits), rows(ops, n, &seen), ops.tensor(1, n));
     for chosen in [chosen.as_ref(), None] {
         // The mark stays for the steps that follow.
-        be.penalise((MODULE, penalty), chosen, &logits, &mut seen, &mut y);
+        ops.penalise((MODULE, penalty), chosen, &logits, &mut seen, &mut y);
     }
-    read(be, &y)
+    read(ops, &y)
 }
 
 /// Compared with the definition in f64. A quotient of WGSL may be off by 2.5 units in the last place, and so may the
@@ -257,26 +257,26 @@ fn drawn(logits: &[f32], draw: &Draw) -> Option<u32> {
 }
 
 /// The token that the device draws from a list.
-pub fn draw<D: Device>(be: &mut Ops<D>, case: &DrawCase) -> u32 {
-    let logits = rows(be, case.logits.len(), &case.logits);
-    let mut list = be.tensor(1, Top::row_len(case.draw.top_k));
-    be.top(MODULE, &logits, &mut list);
-    let before = Top::from_row(&read(be, &list));
-    be.draw(MODULE, &case.draw, &mut list);
-    let after = Top::from_row(&read(be, &list));
+pub fn draw<D: Device>(ops: &mut Ops<D>, case: &DrawCase) -> u32 {
+    let logits = rows(ops, case.logits.len(), &case.logits);
+    let mut list = ops.tensor(1, TopK::row_len(case.draw.top_k));
+    ops.top(MODULE, &logits, &mut list);
+    let before = TopK::from_row(&read(ops, &list));
+    ops.draw(MODULE, &case.draw, &mut list);
+    let after = TopK::from_row(&read(ops, &list));
     assert_eq!(before.tokens, after.tokens, "{}", case.what);
     after.chosen
 }
 
 /// The embedding of the first token of a top-k list.
-pub fn embed_top<D: Device>(be: &mut Ops<D>, table: &StoredMatrix, token: u32) -> Vec<f32> {
+pub fn embed_top<D: Device>(ops: &mut Ops<D>, table: &StoredMatrix, token: u32) -> Vec<f32> {
     let mut logits = vec![0.0; table.rows];
     logits[token as usize] = 1.0;
-    let logits = rows(be, table.rows, &logits);
-    let mut list = be.tensor(1, Top::row_len(2));
-    be.top(MODULE, &logits, &mut list);
-    let mut y = be.tensor(1, table.cols);
-    let table = be.weight(table);
-    be.embed_top(MODULE, &table, &list, &mut [&mut y]);
-    read(be, &y)
+    let logits = rows(ops, table.rows, &logits);
+    let mut list = ops.tensor(1, TopK::row_len(2));
+    ops.top(MODULE, &logits, &mut list);
+    let mut y = ops.tensor(1, table.cols);
+    let table = ops.weight(table);
+    ops.embed_top(MODULE, &table, &list, &mut [&mut y]);
+    read(ops, &y)
 }

@@ -104,11 +104,11 @@ fn a_block_runs_before_the_next_has_arrived() {
         let expected = checkpoint.logits(WeightFormat::Q4, usize::MAX);
         let schedule = checkpoint.schedule(WeightFormat::Q4);
         let order: Vec<Unit> = schedule.units.iter().map(|unit| unit.unit).collect();
-        let (config, be) = (checkpoint.config(), &mut Ops::new(Cpu::new(1)));
+        let (config, ops) = (checkpoint.config(), &mut Ops::new(Cpu::new(1)));
         let plan = schedule.plan.clone();
-        let mut cache = Cache::new(be, &config, 128, KvFormat::I8);
-        let mut scratch = Scratch::new(be, &config);
-        let mut model = Zamba2::empty(be, config, NumericSettings::default(), plan);
+        let mut cache = Cache::new(ops, &config, 128, KvFormat::I8);
+        let mut scratch = Scratch::new(ops, &config);
+        let mut model = Zamba2::empty(ops, config, NumericSettings::default(), plan);
         let mut stream = WeightStream::new(schedule, WeightFormat::Q4);
 
         let mut pass = None;
@@ -116,7 +116,7 @@ fn a_block_runs_before_the_next_has_arrived() {
         let n_blocks = model.blocks.len();
         for (i, (unit, bytes)) in order.iter().zip(checkpoint.units()).enumerate() {
             let (last, first) = bytes.split_last().unwrap();
-            stream.push(be, &mut model, first).unwrap();
+            stream.push(ops, &mut model, first).unwrap();
             assert_eq!(
                 stream.units_done(),
                 i,
@@ -124,7 +124,7 @@ fn a_block_runs_before_the_next_has_arrived() {
             );
             if let Some(pass) = &mut pass {
                 let progress =
-                    ForwardPass::advance(pass, be, &model, &mut cache, &mut scratch, 100);
+                    ForwardPass::advance(pass, ops, &model, &mut cache, &mut scratch, 100);
                 let waiting = Progress::Waiting { block: blocks_done };
                 let expected = if blocks_done == n_blocks {
                     Progress::Done
@@ -133,16 +133,16 @@ fn a_block_runs_before_the_next_has_arrived() {
                 };
                 assert_eq!(progress, expected, "{name} before {unit:?}");
             }
-            stream.push(be, &mut model, &[*last]).unwrap();
+            stream.push(ops, &mut model, &[*last]).unwrap();
             assert_eq!(stream.units_done(), i + 1);
             if *unit == Unit::Embedding {
-                pass = Some(ForwardPass::new(be, &model, &cache, &tokens()));
+                pass = Some(ForwardPass::new(ops, &model, &cache, &tokens()));
             }
             let pass = pass.as_mut().expect("the embedding comes first");
             if *unit == Unit::Block(blocks_done) {
                 blocks_done += 1;
             }
-            pass.advance(be, &model, &mut cache, &mut scratch, 100);
+            pass.advance(ops, &model, &mut cache, &mut scratch, 100);
         }
         assert_eq!(blocks_done, n_blocks);
         assert_eq!(
@@ -152,10 +152,10 @@ fn a_block_runs_before_the_next_has_arrived() {
         stream.finish().unwrap();
         let pass = pass.unwrap();
         let mut logits = Vec::new();
-        let mut chunk_logits = be.tensor(N_TOKENS as usize, model.config.vocab_size);
+        let mut chunk_logits = ops.tensor(N_TOKENS as usize, model.config.vocab_size);
         for chunk in 0..pass.n_chunks() {
-            pass.chunk_logits(be, &model, chunk, &mut scratch, &mut chunk_logits);
-            logits.extend(block_on(be.read(&chunk_logits)).unwrap());
+            pass.chunk_logits(ops, &model, chunk, &mut scratch, &mut chunk_logits);
+            logits.extend(block_on(ops.read(&chunk_logits)).unwrap());
         }
         assert!(bits(logits) == expected, "{name}");
     }

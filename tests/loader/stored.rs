@@ -119,9 +119,15 @@ fn a_packed_folder_gives_the_same_bits_as_its_checkpoint_and_as_stored_units() {
         let checkpoint = Checkpoint::read(&name);
         for format in [WeightFormat::Q8, WeightFormat::Q4] {
             let out = tempfile::tempdir().unwrap();
-            let be = Cpu::new(1);
-            let manifest =
-                folder::pack(be, &fixture(&name), out.path(), settings(format), |_| ()).unwrap();
+            let device = Cpu::new(1);
+            let manifest = folder::pack(
+                device,
+                &fixture(&name),
+                out.path(),
+                settings(format),
+                |_| (),
+            )
+            .unwrap();
             let stored = stored_units(&checkpoint, format, usize::MAX);
             for (unit, stored) in manifest.units.iter().zip(&stored) {
                 let file = fs::read(out.path().join(&unit.stored.file)).unwrap();

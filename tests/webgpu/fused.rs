@@ -91,8 +91,8 @@ fn fused_configs() -> Vec<(&'static str, Config)> {
 }
 
 /// The results of `config` on a device and on the CPU must agree.
-fn check_steps<D: Device>(what: &str, be: &mut Ops<D>, config: &Config, setup: Setup) {
-    let got = block_on(steps(be, config, setup)).unwrap();
+fn check_steps<D: Device>(what: &str, ops: &mut Ops<D>, config: &Config, setup: Setup) {
+    let got = block_on(steps(ops, config, setup)).unwrap();
     let oracle = Setup {
         is_dequantized: true,
         ..setup
@@ -111,7 +111,7 @@ fn check_steps<D: Device>(what: &str, be: &mut Ops<D>, config: &Config, setup: S
 /// No width is a multiple of eight, and there are more means than fused kernels have.
 #[test]
 fn steps_without_fused_kernels_equal_the_cpus_single_ops() {
-    in_every_variant("single ops", |form, be| {
+    in_every_variant("single ops", |form, ops| {
         let (_, config) = fused_configs().remove(0);
         let config = Config {
             hidden_size: 36,
@@ -127,7 +127,7 @@ fn steps_without_fused_kernels_equal_the_cpus_single_ops() {
                 kv: KvFormat::F32,
                 is_dequantized: false,
             };
-            check_steps(&what, be, &config, setup);
+            check_steps(&what, ops, &config, setup);
         }
     });
 }
@@ -139,10 +139,10 @@ fn steps_with_small_bindings_equal_the_cpus_single_ops() {
         max_binding_bytes: Some(2000),
         ..AdapterOptions::default()
     };
-    let Some(be) = device("small bindings", narrow) else {
+    let Some(ops) = device("small bindings", narrow) else {
         return;
     };
-    let be = &mut Ops::new(be);
+    let ops = &mut Ops::new(ops);
     let (_, config) = fused_configs().remove(0);
     for weights in FORMATS {
         let setup = Setup {
@@ -150,13 +150,13 @@ fn steps_with_small_bindings_equal_the_cpus_single_ops() {
             kv: KvFormat::F32,
             is_dequantized: false,
         };
-        check_steps(&format!("{weights:?}"), be, &config, setup);
+        check_steps(&format!("{weights:?}"), ops, &config, setup);
     }
 }
 
 #[test]
 fn fused_kernels_equal_the_cpus_single_ops_at_every_size_and_format() {
-    in_every_variant("fused kernels", |form, be| {
+    in_every_variant("fused kernels", |form, ops| {
         for (what, config) in fused_configs() {
             for weights in FORMATS {
                 for kv in [KvFormat::F32, KvFormat::I8] {
@@ -166,9 +166,9 @@ fn fused_kernels_equal_the_cpus_single_ops_at_every_size_and_format() {
                         kv,
                         is_dequantized: false,
                     };
-                    let before = be.device().counts().dispatches;
-                    check_steps(&what, be, &config, setup);
-                    let n_dispatches = be.device().counts().dispatches - before;
+                    let before = ops.device().counts().dispatches;
+                    check_steps(&what, ops, &config, setup);
+                    let n_dispatches = ops.device().counts().dispatches - before;
                     assert_eq!(n_dispatches, FUSED_DISPATCHES, "{what}");
                 }
             }

@@ -21,7 +21,7 @@ use crate::adapter;
 /// A device for one test, or none if the machine has no adapter.
 fn device(test: &str, options: AdapterOptions) -> Option<WebGpu> {
     match adapter::open(options) {
-        Ok(be) => Some(be),
+        Ok(ops) => Some(ops),
         Err(Error::NoAdapter { fact }) => {
             println!("SKIPPED: {test}: {fact}");
             None
@@ -32,8 +32,8 @@ fn device(test: &str, options: AdapterOptions) -> Option<WebGpu> {
 
 /// Runs `body` on a device.
 fn on_device(test: &str, body: impl FnOnce(&mut Ops<WebGpu>)) {
-    if let Some(be) = device(test, AdapterOptions::default()) {
-        body(&mut Ops::new(be));
+    if let Some(ops) = device(test, AdapterOptions::default()) {
+        body(&mut Ops::new(ops));
     }
 }
 
@@ -53,15 +53,15 @@ fn in_every_variant(test: &str, mut body: impl FnMut(&str, &mut Ops<WebGpu>)) {
         ..floor
     };
     for (form, options) in [("floor", floor), ("subgroups", subgroups), ("f16", f16)] {
-        let Some(be) = device(test, options) else {
+        let Some(ops) = device(test, options) else {
             return;
         };
-        let facts = be.adapter();
+        let facts = ops.adapter();
         assert!(facts.subgroups <= !options.no_subgroups && facts.f16 <= !options.no_f16);
         if (form == "subgroups" && !facts.subgroups) || (form == "f16" && !facts.f16) {
             println!("SKIPPED: {test}: {} has no {form}", facts.name);
             continue;
         }
-        body(form, &mut Ops::new(be));
+        body(form, &mut Ops::new(ops));
     }
 }

@@ -28,10 +28,10 @@ const TOLERANCE: f32 = 2e-3;
 /// Calls `body` with a session of each golden net.
 fn for_goldens(test: &str, mut body: impl FnMut(&Golden, Session<WebGpu>)) {
     for golden in goldens() {
-        let Some(be) = device(test, AdapterOptions::default()) else {
+        let Some(ops) = device(test, AdapterOptions::default()) else {
             return;
         };
-        let session = folder::open(be, &golden.dir, F32)
+        let session = folder::open(ops, &golden.dir, F32)
             .unwrap_or_else(|error| panic!("{}: {error}", golden.name()));
         body(&golden, session);
     }
@@ -39,7 +39,7 @@ fn for_goldens(test: &str, mut body: impl FnMut(&Golden, Session<WebGpu>)) {
 
 #[test]
 fn the_limit_of_host_memory_refuses_a_model_on_the_cpu_and_not_on_webgpu() {
-    let Some(be) = device("memory limit", AdapterOptions::default()) else {
+    let Some(ops) = device("memory limit", AdapterOptions::default()) else {
         return;
     };
     let settings = LoadSettings {
@@ -47,7 +47,7 @@ fn the_limit_of_host_memory_refuses_a_model_on_the_cpu_and_not_on_webgpu() {
         ..F32
     };
     let dir = &goldens()[0].dir;
-    let loaded = folder::open(be, dir, settings);
+    let loaded = folder::open(ops, dir, settings);
     assert!(loaded.is_ok(), "{:?}", loaded.err());
     let refused = folder::open(Cpu::new(1), dir, settings).err();
     let code = refused.as_ref().map(Error::code);
@@ -102,12 +102,12 @@ fn greedy_decoding_equals_the_reference_for_24_steps() {
 fn the_embedded_model_generates_the_same_text_as_on_the_cpu() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/rustdoc-5m");
     for weights in FORMATS {
-        let Some(be) = device("the embedded model", AdapterOptions::default()) else {
+        let Some(ops) = device("the embedded model", AdapterOptions::default()) else {
             return;
         };
         let settings = LoadSettings { weights, ..F32 };
         let on_cpu = greedy_text(folder::open(Cpu::new(1), &dir, settings).unwrap());
-        let on_adapter = greedy_text(folder::open(be, &dir, settings).unwrap());
+        let on_adapter = greedy_text(folder::open(ops, &dir, settings).unwrap());
         assert_eq!(on_adapter, on_cpu, "{weights:?}");
     }
 }
@@ -181,7 +181,7 @@ fn a_model_too_large_for_kernels_or_bindings_is_refused_with_its_size() {
         max_binding_bytes: Some(1 << 20),
         ..AdapterOptions::default()
     };
-    let Some(be) = device("model sizes", narrow) else {
+    let Some(ops) = device("model sizes", narrow) else {
         return;
     };
     let sizes = |head_dim, d_state, context, kv_format| ModelSizes {
@@ -196,7 +196,7 @@ fn a_model_too_large_for_kernels_or_bindings_is_refused_with_its_size() {
         kv_format,
     };
     // 1024 positions of two heads of 128 numbers are exactly 1 MiB in f32.
-    be.check_sizes(&sizes(128, 256, 1024, KvFormat::F32))
+    ops.check_sizes(&sizes(128, 256, 1024, KvFormat::F32))
         .unwrap();
     for (sizes, named) in [
         (sizes(513, 16, 1, KvFormat::F32), "513"),
@@ -206,7 +206,7 @@ fn a_model_too_large_for_kernels_or_bindings_is_refused_with_its_size() {
         // Padded to 32 bytes per head.
         (sizes(20, 16, 16_385, KvFormat::I8), "16385 positions"),
     ] {
-        let refused = be.check_sizes(&sizes);
+        let refused = ops.check_sizes(&sizes);
         let Err(Error::DeviceLimit { fact }) = refused else {
             panic!("{refused:?}");
         };
@@ -247,15 +247,15 @@ fn a_decode_step_has_the_same_modules_with_the_same_work_as_on_the_cpu() {
 fn the_self_test_passes_in_every_format() {
     let config = Config::from_json(&two_blocks()).unwrap();
     for weights in FORMATS {
-        on_device("self-test", |be| {
+        on_device("self-test", |ops| {
             let kv = session::kv_format(weights);
-            block_on(self_test::run(be, &config, weights, kv)).unwrap();
-            block_on(self_test::run_decode_step(be, &config, weights, kv)).unwrap();
+            block_on(self_test::run(ops, &config, weights, kv)).unwrap();
+            block_on(self_test::run_decode_step(ops, &config, weights, kv)).unwrap();
         });
     }
 }
 
-/// Opens devices until one passes its self-test, as `Engine::prove_device` does; gives the features that were left out.
+/// Opens devices until one passes its self-test, as `Engine::test_device` does; gives the features that were left out.
 fn dropped(test: &str, wrong_features: OptionalFeatures) -> Option<(Vec<Feature>, AdapterFacts)> {
     let config = Config::from_json(&two_blocks()).unwrap();
     let mut options = AdapterOptions {
@@ -264,10 +264,10 @@ fn dropped(test: &str, wrong_features: OptionalFeatures) -> Option<(Vec<Feature>
     };
     let mut ladder = Ladder::new(options);
     loop {
-        let be = &mut Ops::new(device(test, options)?);
-        let tested = block_on(self_test::run_decode_step(be, &config, Q4, KvFormat::I8));
-        let tested = tested.and(block_on(self_test::run(be, &config, Q4, KvFormat::I8)));
-        let facts = be.device().adapter();
+        let ops = &mut Ops::new(device(test, options)?);
+        let tested = block_on(self_test::run_decode_step(ops, &config, Q4, KvFormat::I8));
+        let tested = tested.and(block_on(self_test::run(ops, &config, Q4, KvFormat::I8)));
+        let facts = ops.device().adapter();
         let Err(error) = tested else {
             let dropped = ladder.dropped(facts).into_iter();
             return Some((dropped.map(|(feature, _)| feature).collect(), facts.clone()));

@@ -17,15 +17,15 @@ const EXPONENTIAL: f64 = 1e-5;
 /// result of dividing by the largest number; it must not give a NaN.
 #[test]
 fn the_norms_stay_finite_on_zeros_and_huge_values() {
-    in_every_variant("huge values", |form, be| {
+    in_every_variant("huge values", |form, ops| {
         for value in [0.0, 1e-30, 1e18, 1e30] {
             let mut x = vec![1.0; 33];
             x[7] = value;
             for x in [x, vec![value; 33]] {
-                let y = rms_norm(be, &[1.0; 33], 1e-5, &x);
+                let y = rms_norm(ops, &[1.0; 33], 1e-5, &x);
                 assert!(y.iter().all(|v| v.is_finite()), "{form} {value}: {y:?}");
                 let gate: Vec<f32> = x.iter().map(|v| -v).collect();
-                let y = gated_rms_norm(be, &[1.0; 33], 3, &x, &gate);
+                let y = gated_rms_norm(ops, &[1.0; 33], 3, &x, &gate);
                 assert!(y.iter().all(|v| v.is_finite()), "{form} {value}: {y:?}");
             }
         }
@@ -34,7 +34,7 @@ fn the_norms_stay_finite_on_zeros_and_huge_values() {
 
 #[test]
 fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
-    on_device("embed", |be| {
+    on_device("embed", |ops| {
         for_embed_cases(|what, table| {
             let all = reference::dequantized(table);
             // More tokens than one uniform block holds.
@@ -43,7 +43,7 @@ fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
                 .iter()
                 .map(|&token| &all[token as usize * table.cols..][..table.cols]);
             assert_eq!(
-                embed(be, table, &tokens),
+                embed(ops, table, &tokens),
                 rows.collect::<Vec<_>>().concat(),
                 "{what}"
             );
@@ -53,10 +53,10 @@ fn embed_gives_the_dequantized_rows_in_the_order_of_the_tokens() {
 
 #[test]
 fn rms_norm_equals_candle_at_every_shape() {
-    in_every_variant("rms_norm", |form, be| {
+    in_every_variant("rms_norm", |form, ops| {
         for_rms_norm_cases(|what, weight, x| {
             let what = &format!("{form}: {what}");
-            let y = rms_norm(be, weight, 1e-5, x);
+            let y = rms_norm(ops, weight, 1e-5, x);
             assert_close(what, NORM, &y, &reference::rms_norm(weight, 1e-5, x));
         });
     });
@@ -64,10 +64,10 @@ fn rms_norm_equals_candle_at_every_shape() {
 
 #[test]
 fn gated_rms_norm_equals_the_loops_at_every_shape_and_number_of_groups() {
-    in_every_variant("gated_rms_norm", |form, be| {
+    in_every_variant("gated_rms_norm", |form, ops| {
         for_gated_rms_norm_cases(|what, weight, n_groups, x, gate| {
             let what = &format!("{form}: {what}");
-            let y = gated_rms_norm(be, weight, n_groups, x, gate);
+            let y = gated_rms_norm(ops, weight, n_groups, x, gate);
             let expected = reference::gated_rms_norm(weight, n_groups, 1e-5, x, gate);
             assert_close(what, EXPONENTIAL, &y, &expected);
         });
@@ -78,19 +78,19 @@ fn gated_rms_norm_equals_the_loops_at_every_shape_and_number_of_groups() {
 /// a multiple of four in one half of the cases.
 #[test]
 fn norms_of_the_published_widths_equal_the_reference() {
-    in_every_variant("wide norms", |form, be| {
+    in_every_variant("wide norms", |form, ops| {
         let mut random = Random(25);
         for d in [4, 1020, 1024, 2048, 4096, 7168, 8192, 8193, 8196] {
             let what = &format!("{form}: {d}");
             let weight = random.numbers(d, 0.5, 1.5);
             let x = random.numbers(2 * d, -3.0, 3.0);
             let expected = reference::rms_norm(&weight, 1e-5, &x);
-            assert_close(what, NORM, &rms_norm(be, &weight, 1e-5, &x), &expected);
+            assert_close(what, NORM, &rms_norm(ops, &weight, 1e-5, &x), &expected);
             let gate = random.numbers(2 * d, -4.0, 4.0);
             let n_groups = if d.is_multiple_of(8) { 2 } else { 1 };
             let expected = reference::gated_rms_norm(&weight, n_groups, 1e-5, &x, &gate);
             for before in [3, 4] {
-                let y = gated_rms_norm_beside(be, &weight, n_groups, &x, &gate, before);
+                let y = gated_rms_norm_beside(ops, &weight, n_groups, &x, &gate, before);
                 assert_close(what, EXPONENTIAL, &y, &expected);
             }
         }
@@ -99,30 +99,30 @@ fn norms_of_the_published_widths_equal_the_reference() {
 
 #[test]
 fn causal_conv1d_equals_the_loops_however_the_sequence_is_split() {
-    on_device("conv1d", |be| {
+    on_device("conv1d", |ops| {
         for_conv_cases(|what, t_rows, case| {
-            let whole = conv1d(be, case, &[t_rows]);
+            let whole = conv1d(ops, case, &[t_rows]);
             let (y, state) = whole.split_at(case.x.len());
             let inputs = [&case.state[..], &case.x].concat();
             let expected = reference::causal_conv1d(&case.weight, &case.bias, &inputs);
             assert_close(what, EXPONENTIAL, y, &expected);
             assert_eq!(state, &inputs[case.x.len()..], "{what}");
             let [pieces, ..] = ways_to_cut(t_rows);
-            assert_eq!(conv1d(be, case, &pieces), whole, "{what} as {pieces:?}");
+            assert_eq!(conv1d(ops, case, &pieces), whole, "{what} as {pieces:?}");
         });
     });
 }
 
 #[test]
 fn ssm_scan_equals_the_recurrence_however_the_sequence_is_split() {
-    on_device("ssm_scan", |be| {
+    on_device("ssm_scan", |ops| {
         for_scan_cases(|what, t_rows, scan| {
             let (expected_y, expected_state) = scan.run();
             let expected = [expected_y, expected_state].concat();
-            assert_close(what, SCAN, &ssm_scan(be, scan, &[t_rows]), &expected);
+            assert_close(what, SCAN, &ssm_scan(ops, scan, &[t_rows]), &expected);
             for pieces in &ways_to_cut(t_rows)[..2] {
                 let what = format!("{what} as {pieces:?}");
-                assert_close(&what, SCAN, &ssm_scan(be, scan, pieces), &expected);
+                assert_close(&what, SCAN, &ssm_scan(ops, scan, pieces), &expected);
             }
         });
     });
@@ -132,7 +132,7 @@ fn ssm_scan_equals_the_recurrence_however_the_sequence_is_split() {
 /// huge one must not lose their own decays to it.
 #[test]
 fn ssm_scan_is_correct_for_every_size_of_dt() {
-    on_device("dt", |be| {
+    on_device("dt", |ops| {
         let mut random = Random(11);
         for dt in [-1e30, -100.0, 0.0, 19.9, 20.1, 100.0, 1e30] {
             for (t_rows, every) in [(3, 1), (40, 1), (40, 7), (70, 7)] {
@@ -144,7 +144,7 @@ fn ssm_scan_is_correct_for_every_size_of_dt() {
                     scan.dt[at] = dt;
                 }
                 scan.dt_bias.fill(0.0);
-                let got = ssm_scan(be, &scan, &[t_rows]);
+                let got = ssm_scan(ops, &scan, &[t_rows]);
                 let (y, state) = got.split_at(scan.x.len());
                 let (expected_y, expected_state) = scan.run();
                 let what = format!("dt {dt} at every {every}th of {t_rows}");
@@ -157,9 +157,9 @@ fn ssm_scan_is_correct_for_every_size_of_dt() {
 
 #[test]
 fn rope_equals_candle_at_every_position() {
-    on_device("rope", |be| {
+    on_device("rope", |ops| {
         for_rope_cases(|what, case| {
-            let y = rope(be, case, case.position, &case.x);
+            let y = rope(ops, case, case.position, &case.x);
             let expected = reference::rope(&case.inv_freq, case.position, &case.x, case.n_heads);
             assert_close(what, ROPE, &y, &expected);
         });
@@ -169,7 +169,7 @@ fn rope_equals_candle_at_every_position() {
 /// A prompt, its pieces, and single tokens after it; beyond 64 positions a single query is split among workgroups.
 #[test]
 fn attention_equals_candle_for_every_grouping_of_heads_and_in_pieces() {
-    on_device("attention", |be| {
+    on_device("attention", |ops| {
         for_attention_cases(|what, t_rows, shape, [q, k, v]| {
             let (d, scale) = (shape.head_dim, shape.scale);
             let kept = [k, v].map(|x| in_eight_bits(x, d));
@@ -192,7 +192,7 @@ fn attention_equals_candle_for_every_grouping_of_heads_and_in_pieces() {
                         continue;
                     }
                     let what = format!("{format:?}, {what} as {pieces:?}");
-                    let y = attention(be, shape, format, [q, k, v], &pieces);
+                    let y = attention(ops, shape, format, [q, k, v], &pieces);
                     assert_close(&what, tolerance, &y, &expected);
                 }
             }
@@ -203,7 +203,7 @@ fn attention_equals_candle_for_every_grouping_of_heads_and_in_pieces() {
 /// The largest score may be in any split, and the other values must not contribute.
 #[test]
 fn attention_with_one_dominant_key_gives_its_value() {
-    on_device("one key", |be| {
+    on_device("one key", |ops| {
         let shape = AttentionShape {
             n_heads: 1,
             n_kv_heads: 1,
@@ -215,7 +215,7 @@ fn attention_with_one_dominant_key_gives_its_value() {
             k[2 * at] = 1e30;
             let q = [1.0, 0.0].repeat(600);
             let v: Vec<f32> = (0..1200).map(|i| i as f32).collect();
-            let y = attention(be, shape, KvFormat::F32, [&q, &k, &v], &[599, 1]);
+            let y = attention(ops, shape, KvFormat::F32, [&q, &k, &v], &[599, 1]);
             let expected = [2.0 * at as f64, 2.0 * at as f64 + 1.0];
             // An exponential stops at e⁻⁸⁷.
             assert_close(&format!("at {at}"), 1e-30, &y[1198..], &expected);
@@ -226,7 +226,7 @@ fn attention_with_one_dominant_key_gives_its_value() {
 /// Saved bytes of one device can be restored on the other.
 #[test]
 fn keys_and_values_move_between_devices() {
-    on_device("kv", |be| {
+    on_device("kv", |ops| {
         let cpu = &mut Ops::new(Cpu::new(1));
         let mut random = Random(22);
         for (n_kv_heads, head_dim) in [(2, 12), (1, 5), (3, 31)] {
@@ -243,7 +243,7 @@ fn keys_and_values_move_between_devices() {
             let v = random.numbers(4 * width, -2.0, 2.0);
             for format in [KvFormat::F32, KvFormat::I8] {
                 let what = format!("{format:?} {n_kv_heads}×{head_dim}");
-                let on_adapter = kept(be, &shape, format, &k, &v);
+                let on_adapter = kept(ops, &shape, format, &k, &v);
                 let on_cpu = kept(cpu, &shape, format, &k, &v);
                 assert_eq!(on_adapter.len() as u64, format.bytes(&shape, 4), "{what}");
                 assert_eq!(on_adapter, on_cpu, "{what}");
@@ -254,34 +254,34 @@ fn keys_and_values_move_between_devices() {
 
 /// The bytes of four positions after a round trip through a second cache.
 fn kept<D: Device>(
-    be: &mut Ops<D>,
+    ops: &mut Ops<D>,
     shape: &AttentionShape,
     format: KvFormat,
     k: &[f32],
     v: &[f32],
 ) -> Vec<u8> {
     let width = shape.n_kv_heads * shape.head_dim;
-    let mut caches = [6, 9].map(|context| be.kv_cache(shape, context, format));
+    let mut caches = [6, 9].map(|context| ops.kv_cache(shape, context, format));
     let [first, second] = &mut caches;
-    let (k, v) = (rows(be, width, k), rows(be, width, v));
-    be.append_kv(MODULE, &k, &v, first);
+    let (k, v) = (rows(ops, width, k), rows(ops, width, v));
+    ops.append_kv(MODULE, &k, &v, first);
     assert_eq!(first.format, format);
-    let bytes = block_on(be.read_kv(first)).unwrap();
-    be.write_kv(&bytes, second);
+    let bytes = block_on(ops.read_kv(first)).unwrap();
+    ops.write_kv(&bytes, second);
     assert_eq!(second.len, 4);
-    let again = block_on(be.read_kv(second)).unwrap();
+    let again = block_on(ops.read_kv(second)).unwrap();
     assert_eq!(again, bytes);
     again
 }
 
 #[test]
 fn gelu_mul_equals_the_exact_gelu_of_candle() {
-    on_device("gelu_mul", |be| {
+    on_device("gelu_mul", |ops| {
         for_gelu_cases(|what, d, x| {
             assert_close(
                 what,
                 EXPONENTIAL,
-                &gelu_mul(be, d, x),
+                &gelu_mul(ops, d, x),
                 &reference::gelu_mul(x, d),
             );
         });
@@ -290,23 +290,23 @@ fn gelu_mul_equals_the_exact_gelu_of_candle() {
 
 #[test]
 fn concat_add_and_last_row_are_exact() {
-    on_device("moves", |be| {
-        for_move_cases(|case| assert_eq!(case.run(be), case.expected()));
+    on_device("moves", |ops| {
+        for_move_cases(|case| assert_eq!(case.run(ops), case.expected()));
     });
 }
 
 #[test]
 fn top_gives_the_largest_logits_in_order_and_the_softmax_sum() {
-    on_device("top", |be| {
-        for_top_cases(|case| check_top(case, &top(be, &case.logits, case.k)));
+    on_device("top", |ops| {
+        for_top_cases(|case| check_top(case, &top(ops, &case.logits, case.k)));
     });
 }
 
 #[test]
 fn penalise_changes_the_logits_of_the_history_and_of_the_chosen_token() {
-    on_device("penalise", |be| {
+    on_device("penalise", |ops| {
         for_penalty_cases(|what, logits, history, penalty| {
-            let got = penalise(be, logits, history, penalty);
+            let got = penalise(ops, logits, history, penalty);
             check_penalised(what, logits, history, penalty, &got);
         });
     });
@@ -314,17 +314,17 @@ fn penalise_changes_the_logits_of_the_history_and_of_the_chosen_token() {
 
 #[test]
 fn top_names_the_first_logit_that_is_not_finite() {
-    on_device("faults", |be| {
+    on_device("faults", |ops| {
         for_fault_cases(|what, logits, token| {
-            check_fault(what, logits, token, &top(be, logits, 3));
+            check_fault(what, logits, token, &top(ops, logits, 3));
         });
     });
 }
 
 #[test]
 fn draw_gives_the_token_of_the_definition_at_every_setting() {
-    on_device("draw", |be| {
-        for_draw_cases(|case| assert_eq!(draw(be, case), case.expected, "{}", case.what));
+    on_device("draw", |ops| {
+        for_draw_cases(|case| assert_eq!(draw(ops, case), case.expected, "{}", case.what));
     });
 }
 
@@ -335,14 +335,14 @@ fn embed_top_gives_the_embedding_of_a_token_not_yet_read_by_the_host() {
         ..AdapterOptions::default()
     };
     for options in [AdapterOptions::default(), narrow] {
-        let Some(be) = device("embed_top", options) else {
+        let Some(ops) = device("embed_top", options) else {
             return;
         };
-        let be = &mut Ops::new(be);
+        let ops = &mut Ops::new(ops);
         for_embed_cases(|what, table| {
             for token in TOKENS {
-                let expected = embed(be, table, &[token]);
-                assert_eq!(embed_top(be, table, token), expected, "{what} {token}");
+                let expected = embed(ops, table, &[token]);
+                assert_eq!(embed_top(ops, table, token), expected, "{what} {token}");
             }
         });
     }

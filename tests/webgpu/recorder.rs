@@ -11,34 +11,37 @@ use crate::cases::*;
 /// Dispatches recorded before a write read the old numbers, later ones the new.
 #[test]
 fn clear_copy_and_write_take_effect_in_the_order_of_the_calls() {
-    on_device("order", |be| {
-        let mut x = rows(be, 2, &[1.0, 2.0, 3.0, 4.0]);
-        let (mut before, mut after, mut cleared) =
-            (be.tensor(2, 2), be.tensor(2, 2), be.tensor(2, 2));
-        be.copy(&x, &mut before);
-        be.write(&[5.0, 6.0, 7.0, 8.0], &mut x);
-        be.copy(&x, &mut after);
-        be.clear(&mut x);
-        be.copy(&x, &mut cleared);
-        assert_eq!(read(be, &before), [1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(read(be, &after), [5.0, 6.0, 7.0, 8.0]);
-        assert_eq!(read(be, &cleared), [0.0; 4]);
+    on_device("order", |device| {
+        let mut x = rows(device, 2, &[1.0, 2.0, 3.0, 4.0]);
+        let (mut before, mut after, mut cleared) = (
+            device.tensor(2, 2),
+            device.tensor(2, 2),
+            device.tensor(2, 2),
+        );
+        device.copy(&x, &mut before);
+        device.write(&[5.0, 6.0, 7.0, 8.0], &mut x);
+        device.copy(&x, &mut after);
+        device.clear(&mut x);
+        device.copy(&x, &mut cleared);
+        assert_eq!(read(device, &before), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(read(device, &after), [5.0, 6.0, 7.0, 8.0]);
+        assert_eq!(read(device, &cleared), [0.0; 4]);
     });
 }
 
 #[test]
 fn a_step_that_repeats_makes_no_new_bind_group_and_one_submission() {
-    on_device("steps", |be| {
-        let mut y = be.tensor(1, 5);
-        let (a, b) = (rows(be, 5, &[1.0; 5]), rows(be, 5, &[2.0; 5]));
-        be.add(MODULE, &a, &b, &mut y);
-        be.flush();
-        let first = be.device().counts();
+    on_device("steps", |device| {
+        let mut y = device.tensor(1, 5);
+        let (a, b) = (rows(device, 5, &[1.0; 5]), rows(device, 5, &[2.0; 5]));
+        device.add(MODULE, &a, &b, &mut y);
+        device.flush();
+        let first = device.device().counts();
         for _ in 0..3 {
-            be.add(MODULE, &a, &b, &mut y);
+            device.add(MODULE, &a, &b, &mut y);
         }
-        be.flush();
-        let then = be.device().counts();
+        device.flush();
+        let then = device.device().counts();
         assert_eq!(then.dispatches - first.dispatches, 3);
         assert_eq!(then.submissions - first.submissions, 1);
         assert_eq!(then.bind_groups_made, first.bind_groups_made);
@@ -53,23 +56,23 @@ fn every_span_has_the_time_of_its_work_and_lies_within_its_parent() {
             no_timestamps,
             ..AdapterOptions::default()
         };
-        let Some(be) = device("spans", options) else {
+        let Some(device) = device("spans", options) else {
             return;
         };
-        let be = &mut Ops::new(be);
-        assert!(!no_timestamps || be.device().adapter().timestamp_period_ns.is_none());
+        let device = &mut Ops::new(device);
+        assert!(!no_timestamps || device.device().adapter().timestamp_period_ns.is_none());
         let weight = Random(17).matrix(WeightFormat::Q4, 512, 512);
-        let layer = linear(be, &weight, None);
-        be.profiler().set_level(Level::Module);
-        be.profiler().set_modules(["op", "layers.0"]);
-        let x = rows(be, 512, &[1.0; 512]);
-        let (mut y, mut z) = (be.tensor(1, 512), be.tensor(1, 512));
-        be.scope(ModuleId(1), |be| {
-            be.linear(&layer, &x, &mut y);
-            be.add(MODULE, &x, &y, &mut z);
+        let layer = linear(device, &weight, None);
+        device.profiler().set_level(Level::Module);
+        device.profiler().set_modules(["op", "layers.0"]);
+        let x = rows(device, 512, &[1.0; 512]);
+        let (mut y, mut z) = (device.tensor(1, 512), device.tensor(1, 512));
+        device.scope(ModuleId(1), |device| {
+            device.linear(&layer, &x, &mut y);
+            device.add(MODULE, &x, &y, &mut z);
         });
-        assert_eq!(read(be, &z).len(), 512);
-        let profile = be.profiler().take();
+        assert_eq!(read(device, &z).len(), 512);
+        let profile = device.profiler().take();
         assert_eq!(profile.parent, [-1, 0, 0]);
         assert_eq!(profile.flops, [0.0, 2.0 * 512.0 * 512.0, 0.0]);
         let end_us = |i: usize| profile.start_us[i] + f64::from(profile.duration_us[i]);

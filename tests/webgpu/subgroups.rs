@@ -34,10 +34,10 @@ fn the_adapter_reports_the_width_of_its_subgroups() {
 
 #[test]
 fn sums_over_a_workgroup_are_right_in_subgroups_of_4_to_16_lanes() {
-    let Some(be) = device("subgroup widths", AdapterOptions::default()) else {
+    let Some(ops) = device("subgroup widths", AdapterOptions::default()) else {
         return;
     };
-    let facts = be.adapter();
+    let facts = ops.adapter();
     if !facts.name.starts_with("llvmpipe") || !facts.subgroups {
         return println!("SKIPPED: subgroup widths: {} has its own", facts.name);
     }

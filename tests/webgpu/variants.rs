@@ -24,33 +24,33 @@ const MANY_TOKENS: [usize; 3] = [33, 64, 65];
 
 /// Calls `body` with each variant of `op` in use, the first one first.
 fn for_each_variant(
-    be: &mut Ops<WebGpu>,
+    ops: &mut Ops<WebGpu>,
     op: TunedOp,
     format: WeightFormat,
     mut body: impl FnMut(&mut Ops<WebGpu>, &str),
 ) {
-    let variants = be.device().variants(op, format);
+    let variants = ops.device().variants(op, format);
     assert!(variants.len() > 1, "{op:?} {format:?}: {variants:?}");
     for (variant, name) in variants {
-        assert!(block_on(be.device_mut().use_variant(op, format, variant)));
-        body(be, name);
+        assert!(block_on(ops.device_mut().use_variant(op, format, variant)));
+        body(ops, name);
     }
-    assert!(block_on(be.device_mut().use_variant(op, format, 0)));
+    assert!(block_on(ops.device_mut().use_variant(op, format, 0)));
 }
 
 /// Rows of one token, for which threads share the columns; of more columns than any variant has threads, and fewer rows
 /// than a workgroup has.
 #[test]
 fn every_variant_for_one_token_equals_candle() {
-    in_every_variant("one token", |form, be| {
+    in_every_variant("one token", |form, ops| {
         let mut random = Random(32);
         for format in FORMATS {
             for (cols, d_out) in [(545, 3), (2080, 33), (4608, 16)] {
                 let weight = random.matrix(format, d_out, cols);
                 let x = random.numbers(cols, -2.0, 2.0);
-                for_each_variant(be, TunedOp::LinearOne, format, |be, variant| {
+                for_each_variant(ops, TunedOp::LinearOne, format, |ops, variant| {
                     let what = format!("{form} {format:?} {cols}→{d_out}: {variant}");
-                    check_linear(&what, &weight, &x, &product(be, &weight, &x));
+                    check_linear(&what, &weight, &x, &product(ops, &weight, &x));
                 });
             }
         }
@@ -60,15 +60,15 @@ fn every_variant_for_one_token_equals_candle() {
 /// One more than a group of four shares, and two whole groups.
 #[test]
 fn every_variant_for_a_few_tokens_equals_candle() {
-    in_every_variant("few tokens", |form, be| {
+    in_every_variant("few tokens", |form, ops| {
         let mut random = Random(34);
         for format in FORMATS {
             let weight = random.matrix(format, 9, 545);
             for t_rows in [4, 5, 8, 9] {
                 let x = random.numbers(t_rows * 545, -2.0, 2.0);
-                for_each_variant(be, TunedOp::LinearFew, format, |be, variant| {
+                for_each_variant(ops, TunedOp::LinearFew, format, |ops, variant| {
                     let what = format!("{form} {format:?} {t_rows}: {variant}");
-                    check_linear(&what, &weight, &x, &product(be, &weight, &x));
+                    check_linear(&what, &weight, &x, &product(ops, &weight, &x));
                 });
             }
         }
@@ -78,14 +78,14 @@ fn every_variant_for_a_few_tokens_equals_candle() {
 /// Powers of two multiply a weight and divide the input, and both are exact.
 #[test]
 fn weights_that_are_unpacked_by_the_magic_number_give_the_same_bits_as_by_shifts() {
-    in_every_variant("magic", |form, be| {
+    in_every_variant("magic", |form, ops| {
         let mut random = Random(33);
         for format in QUANTIZED {
             let weight = random.matrix(format, 33, 2080);
             let x = random.numbers(2080, -2.0, 2.0);
             let mut by_name = HashMap::new();
-            for_each_variant(be, TunedOp::LinearOne, format, |be, variant| {
-                by_name.insert(variant.to_owned(), product(be, &weight, &x));
+            for_each_variant(ops, TunedOp::LinearOne, format, |ops, variant| {
+                by_name.insert(variant.to_owned(), product(ops, &weight, &x));
             });
             // The order of a sum depends on the number of threads alone.
             let expected = &by_name["8 rows"];
@@ -102,7 +102,7 @@ fn weights_that_are_unpacked_by_the_magic_number_give_the_same_bits_as_by_shifts
 /// The order of a sum does not depend on the tile. The first variant is compared with candle in `linear.rs`.
 #[test]
 fn tiles_of_every_size_give_the_same_bits() {
-    in_every_variant("tiles", |form, be| {
+    in_every_variant("tiles", |form, ops| {
         let mut random = Random(31);
         for format in FORMATS {
             for (cols, d_out) in SHAPES {
@@ -110,8 +110,8 @@ fn tiles_of_every_size_give_the_same_bits() {
                 for t_rows in MANY_TOKENS {
                     let x = random.numbers(t_rows * cols, -2.0, 2.0);
                     let mut expected = Vec::new();
-                    for_each_variant(be, TunedOp::LinearMat, format, |be, variant| {
-                        let y = product(be, &weight, &x);
+                    for_each_variant(ops, TunedOp::LinearMat, format, |ops, variant| {
+                        let y = product(ops, &weight, &x);
                         if expected.is_empty() {
                             expected = y;
                         } else {
@@ -136,15 +136,15 @@ fn embedded_model(
         wrong_variants,
         ..AdapterOptions::default()
     };
-    let be = device(test, options)?;
+    let ops = device(test, options)?;
     let settings = LoadSettings { weights, ..F32 };
-    Some(folder::open(be, &dir, settings).unwrap())
+    Some(folder::open(ops, &dir, settings).unwrap())
 }
 
 /// Variant `index` of each op, or its last one.
-fn choices(be: &WebGpu, weights: WeightFormat, index: usize) -> Vec<KernelChoice> {
+fn choices(ops: &WebGpu, weights: WeightFormat, index: usize) -> Vec<KernelChoice> {
     let choice = |op: TunedOp| {
-        let variants = be.variants(op, weights);
+        let variants = ops.variants(op, weights);
         let of = variants.len();
         let (_, name) = variants[index.min(of - 1)];
         KernelChoice {

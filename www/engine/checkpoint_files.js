@@ -10,7 +10,7 @@ import { isWebPage, isWebPageForWeights, missingFile, orNull } from "./source_pa
 /** @import { ByteSource } from "./byte_source.js" */
 /** @import { ErrorReport } from "./errors.js" */
 /** @import { Shard, StoreFolder } from "./store.js" */
-/** @import { Pack } from "./wasm_door.d.ts" */
+/** @import { Pack } from "./wasm_exports.d.ts" */
 /** @import { Unit, WasmEngine } from "./wasm_engine.js" */
 /** @import { LoadProgress, ModelInfo } from "./zamba2.d.ts" */
 

@@ -23,7 +23,7 @@ import { createEngine, takePanic } from "./wasm_engine.js";
 /** @import { Loaded } from "./loading.js" */
 /** @import { LoadedFacts } from "./reporting.js" */
 /** @import { SharedModule } from "./start_threads.js" */
-/** @import { ProvenDevice } from "./wasm_door.d.ts" */
+/** @import { TestedDevice } from "./wasm_exports.d.ts" */
 /** @import { EngineOptions, OpenEngine, WasmEngine } from "./wasm_engine.js" */
 /** @import { CallContext, LoadedReport, LoadRequest } from "./worker.js" */
 /** @import { FoundKernels, LoadedInfo, LoadProgress } from "./zamba2.d.ts" */
@@ -183,12 +183,12 @@ export class Host {
       const wasm_ms = performance.now() - from_ms;
       const loaded = await this.#loadWeights(opened.engine, progress, report, anySignal([signal, attempt.signal]));
       this.#engine = opened.engine;
-      const kernels = loaded.proven && (await findKernels(opened, options));
+      const kernels = loaded.tested && (await findKernels(opened, options));
       // After the loss of a device the same files are loaded again, and other kernels would give other bits.
       const request = /** @type {LoadRequest} */ (this.#request);
       if (kernels) request.engine.webgpu.kernels = [kernels];
       this.#request = { ...request, refresh: false, commit: progress.commit };
-      const running = runningOn(opened, fault, loaded.proven, kernels);
+      const running = runningOn(opened, fault, loaded.tested, kernels);
       const {
         source,
         engine: { weights },
@@ -244,7 +244,7 @@ export class Host {
 
   /**
    * @param {WasmEngine} engine @param {LoadProgress} progress @param {() => void} report @param {AbortSignal} signal
-   * @returns {Promise<Loaded & { proven: ProvenDevice | null }>}
+   * @returns {Promise<Loaded & { tested: TestedDevice | null }>}
    */
   async #loadWeights(engine, progress, report, signal) {
     const {
@@ -262,8 +262,8 @@ export class Host {
       keep && typeof source === "string" ? await openStored(source, weights, refresh) : { stored: null, reason: null };
     if (stored) progress.keeping = { state: "kept", reason: null };
     else if (reason) progress.keeping = { state: "refused", reason };
-    /** @type {ProvenDevice | null} */
-    let proven = null;
+    /** @type {TestedDevice | null} */
+    let tested = null;
     try {
       const bytes =
         typeof source === "string"
@@ -277,14 +277,14 @@ export class Host {
           signal,
           unpaused: () => this.#pause.opened(signal),
           onPlanned: async () => {
-            proven = await engine.prove_device();
+            tested = await engine.test_device();
           },
           onUnit: () => this.#hooks.onUnit(engine),
           onProgress: report,
         },
         progress,
       );
-      return { ...loaded, proven };
+      return { ...loaded, tested };
     } catch (thrown) {
       // What is stored belongs to another version of the files, and every later load would fail the same way.
       if (thrown instanceof Zamba2Error && thrown.code === "changed") await stored?.clear();
@@ -322,17 +322,17 @@ function initialProgress() {
 
 /**
  * What computes, and why.
- * @param {OpenEngine} opened @param {ErrorReport | null} fault @param {ProvenDevice | null} proven
+ * @param {OpenEngine} opened @param {ErrorReport | null} fault @param {TestedDevice | null} tested
  * @param {FoundKernels | null} kernels
  */
-function runningOn(opened, fault, proven, kernels) {
+function runningOn(opened, fault, tested, kernels) {
   const { build, device } = opened;
   const cpu = build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128";
   return {
     backend: /** @type {LoadedInfo["backend"]} */ (device.webgpu ? "webgpu" : cpu),
     backend_reason: fault ? /** @type {LoadedInfo["backend_reason"]} */ (fault.code) : device.reason,
     backend_fault: fault ?? device.fault,
-    adapter: device.adapter && proven && { ...device.adapter, ...proven, kernels },
+    adapter: device.adapter && tested && { ...device.adapter, ...tested, kernels },
     ...chooseThreads(opened),
   };
 }

@@ -12,7 +12,7 @@ import { fetchPacked, merged, packedUnit, prefetched } from "./ranges.js";
 /** @import { OpenCheckpoint } from "./checkpoint_files.js" */
 /** @import { ErrorReport } from "./errors.js" */
 /** @import { StoreFolder } from "./store.js" */
-/** @import { PackedFile } from "./wasm_door.d.ts" */
+/** @import { PackedFile } from "./wasm_exports.d.ts" */
 /** @import { Unit, WasmEngine } from "./wasm_engine.js" */
 /** @import { LoadProgress, MemoryReport, ModelInfo } from "./zamba2.d.ts" */
 

@@ -5,7 +5,7 @@ import { fact, Zamba2Error } from "./errors.js";
 import { sha256 } from "./sha256.js";
 
 /** @import { ByteSource, RangeReply } from "./byte_source.js" */
-/** @import { ByteRange, Pack, PackedFile } from "./wasm_door.d.ts" */
+/** @import { ByteRange, Pack, PackedFile } from "./wasm_exports.d.ts" */
 /** @import { Unit } from "./wasm_engine.js" */
 
 export const PACK_FILE = "zamba2-pack.json";

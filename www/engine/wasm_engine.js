@@ -13,16 +13,16 @@ import { policyFault } from "./policy.js";
 /** @import { Build } from "./builds.js" */
 /** @import { Device, WebGpuWishes } from "./devices.js" */
 /** @import { SharedModule } from "./start_threads.js" */
-/** @import * as door from "./wasm_door.d.ts" */
+/** @import * as wasm_exports from "./wasm_exports.d.ts" */
 /** @import { Weights } from "./zamba2.d.ts" */
 
-// The names of the wasm door, for the other files of this folder.
-/** @typedef {door.WasmEngine} WasmEngine */
-/** @typedef {door.Bindings} Bindings */
-/** @typedef {door.ReportFunctions} ReportFunctions */
-/** @typedef {door.KeptTokens} KeptTokens */
-/** @typedef {door.Step} Step */
-/** @typedef {door.Unit} Unit */
+// The types of the wasm module, for the other files of this folder.
+/** @typedef {wasm_exports.WasmEngine} WasmEngine */
+/** @typedef {wasm_exports.Bindings} Bindings */
+/** @typedef {wasm_exports.ReportFunctions} ReportFunctions */
+/** @typedef {wasm_exports.KeptTokens} KeptTokens */
+/** @typedef {wasm_exports.Step} Step */
+/** @typedef {wasm_exports.Unit} Unit */
 
 /** The section of a module with the id of its build. */
 const ID_SECTION = "zamba2_build";

@@ -20,7 +20,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
 /** @import { ReportCalls, ReportRequest } from "./reporting.js" */
 /** @import { SharedModule } from "./start_threads.js" */
 /** @import { EngineOptions, Step } from "./wasm_engine.js" */
-/** @import { ProvenDevice } from "./wasm_door.d.ts" */
+/** @import { TestedDevice } from "./wasm_exports.d.ts" */
 /** @import * as api from "./zamba2.d.ts" */
 
 /**
@@ -96,7 +96,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  */
 /**
  * `AdapterInfo` likewise.
- * @typedef {Omit<api.AdapterInfo, "dropped"> & Pick<ProvenDevice, "dropped">} AdapterReport
+ * @typedef {Omit<api.AdapterInfo, "dropped"> & Pick<TestedDevice, "dropped">} AdapterReport
  */
 /**
  * What a call may use while it runs.

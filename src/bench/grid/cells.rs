@@ -88,7 +88,7 @@ impl Cell {
 }
 
 /// The selected cells that the device can compute.
-pub fn all(be: &WebGpu, selection: &Selection) -> Vec<Cell> {
+pub fn all(device: &WebGpu, selection: &Selection) -> Vec<Cell> {
     static SORTED: [Matrix; 9] = MATRICES;
     let mut matrices: Vec<&Matrix> = SORTED.iter().collect();
     matrices.sort_by_key(|matrix| std::cmp::Reverse(matrix.calls * matrix.d_out * matrix.d_in));
@@ -100,7 +100,7 @@ pub fn all(be: &WebGpu, selection: &Selection) -> Vec<Cell> {
             _ => TunedOp::LinearMat,
         };
         for &matrix in &matrices {
-            let variants = be.variants(op, format).into_iter();
+            let variants = device.variants(op, format).into_iter();
             cells.extend(variants.map(|(variant, variant_name)| Cell {
                 op,
                 format,

@@ -2,7 +2,7 @@
 
 use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::Draw;
-use crate::text::sampling::{Top, penalised};
+use crate::text::sampling::{TopK, penalised};
 
 /// y = the logits, those of seen tokens penalised. The chosen token of a list is marked as seen first.
 pub fn penalise(
@@ -13,7 +13,7 @@ pub fn penalise(
     y: &mut CpuTensor,
 ) {
     let seen = seen.values_mut();
-    let chosen = chosen.map(|list| Top::from_row(list.values()).chosen as usize);
+    let chosen = chosen.map(|list| TopK::from_row(list.values()).chosen as usize);
     if let Some(mark) = chosen.and_then(|token| seen.get_mut(token)) {
         *mark = 1.0;
     }
@@ -29,16 +29,16 @@ pub fn penalise(
     }
 }
 
-/// y = the [`Top`] of one row of logits.
+/// y = the [`TopK`] of one row of logits.
 pub fn top(logits: &CpuTensor, y: &mut CpuTensor) {
-    let top = Top::of(logits.values(), Top::places(y.cols()));
+    let top = TopK::of(logits.values(), TopK::places(y.cols()));
     top.write(y.resize(1));
 }
 
 /// Draws a token from a list and makes it the chosen one.
 pub fn draw(draw: &Draw, list: &mut CpuTensor) {
     let row = list.values_mut();
-    let mut top = Top::from_row(row);
+    let mut top = TopK::from_row(row);
     top.tokens.truncate(draw.top_k);
     if top.fault.is_some() || top.tokens.is_empty() {
         return;
@@ -68,5 +68,5 @@ pub fn draw(draw: &Draw, list: &mut CpuTensor) {
         cumulative > threshold
     });
     let chosen = top.tokens[above.unwrap_or(n_kept - 1)].0;
-    row[Top::CHOSEN] = chosen as f32;
+    row[TopK::CHOSEN] = chosen as f32;
 }

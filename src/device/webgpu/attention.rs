@@ -46,7 +46,7 @@ uniforms! {
 }
 
 pub fn attention(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     shape: &AttentionShape,
     q: &WebGpuTensor,
     cache: &KvCache<WebGpu>,
@@ -60,13 +60,13 @@ pub fn attention(
     };
     let (n_splits, split_len) = splits(q.rows, cache.len);
     let parts = if n_splits == 1 {
-        &be.dummy
+        &gpu.dummy
     } else {
         let n_numbers = q.rows * shape.n_heads * n_splits * (PART_HEADER + shape.head_dim);
-        be.attention_parts.at_least(&mut be.recorder, n_numbers) // [T, heads, splits, 2 + d]
+        gpu.attention_parts.at_least(&mut gpu.recorder, n_numbers) // [T, heads, splits, 2 + d]
     };
     let n_units = units(rows.format, shape.head_dim);
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         kernel,
         &[
             &q.buffer,
@@ -90,7 +90,7 @@ pub fn attention(
         [shape.n_heads, q.rows, n_splits],
     );
     if n_splits > 1 {
-        be.recorder.dispatch(
+        gpu.recorder.dispatch(
             Kernel::AttentionMerge,
             &[parts, &y.buffer],
             &MergeParams {

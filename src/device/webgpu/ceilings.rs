@@ -46,25 +46,25 @@ uniforms! {
 ///
 /// # Errors
 /// The device's own failure.
-pub async fn measure(be: &mut WebGpu) -> Result<Ceilings> {
-    let bytes = BUFFER_BYTES.min(be.facts.max_binding_bytes);
-    let x: [DeviceBuffer; BUFFERS] = std::array::from_fn(|_| be.recorder.create(bytes)); // [n_fours, 4]
-    let y = be.recorder.create(4 * N_THREADS as u64); // [threads]
+pub async fn measure(gpu: &mut WebGpu) -> Result<Ceilings> {
+    let bytes = BUFFER_BYTES.min(gpu.facts.max_binding_bytes);
+    let x: [DeviceBuffer; BUFFERS] = std::array::from_fn(|_| gpu.recorder.create(bytes)); // [n_fours, 4]
+    let y = gpu.recorder.create(4 * N_THREADS as u64); // [threads]
 
     let reads: [[&DeviceBuffer; 2]; BUFFERS] = std::array::from_fn(|i| [&x[i], &y]);
-    let read_bytes_per_us = memory_rate(be, Kernel::PeakRead, &reads, bytes).await?;
+    let read_bytes_per_us = memory_rate(gpu, Kernel::PeakRead, &reads, bytes).await?;
     let copies: [[&DeviceBuffer; 2]; BUFFERS] =
         std::array::from_fn(|i| [&x[i], &x[(i + 1) % BUFFERS]]);
-    let copied_bytes_per_us = memory_rate(be, Kernel::PeakCopy, &copies, bytes).await?;
+    let copied_bytes_per_us = memory_rate(gpu, Kernel::PeakCopy, &copies, bytes).await?;
 
     // Start with few steps: on a slow device the driver may kill a dispatch that takes too long.
     let mut peak = PeakF32Params { n_steps: 1 };
-    while time_us(be, Kernel::PeakF32, &[&[&y]], &peak, 1).await? < MIN_US {
+    while time_us(gpu, Kernel::PeakF32, &[&[&y]], &peak, 1).await? < MIN_US {
         peak.n_steps *= 2;
     }
     let mut f32_us = f64::INFINITY;
     for _ in 0..ROUNDS {
-        f32_us = f32_us.min(time_us(be, Kernel::PeakF32, &[&[&y]], &peak, 1).await?);
+        f32_us = f32_us.min(time_us(gpu, Kernel::PeakF32, &[&[&y]], &peak, 1).await?);
     }
 
     let gmacs_per_s = (N_THREADS * STEP_MACS) as f64 * peak.n_steps as f64 / f32_us / 1e3;
@@ -80,7 +80,7 @@ pub async fn measure(be: &mut WebGpu) -> Result<Ceilings> {
 
 /// The highest rate at which `kernel` goes through `bytes` per call, in bytes per microsecond.
 async fn memory_rate(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     kernel: Kernel,
     buffers: &[[&DeviceBuffer; 2]],
     bytes: u64,
@@ -90,19 +90,19 @@ async fn memory_rate(
     };
     let buffers: Vec<&[&DeviceBuffer]> = buffers.iter().map(|pair| &pair[..]).collect();
     let mut calls = LEAST_CALLS;
-    while time_us(be, kernel, &buffers, &params, calls).await? < MIN_US {
+    while time_us(gpu, kernel, &buffers, &params, calls).await? < MIN_US {
         calls *= 2;
     }
     let mut least_us = f64::INFINITY;
     for _ in 0..ROUNDS {
-        least_us = least_us.min(time_us(be, kernel, &buffers, &params, calls).await?);
+        least_us = least_us.min(time_us(gpu, kernel, &buffers, &params, calls).await?);
     }
     Ok(bytes as f64 * f64::from(calls) / least_us)
 }
 
 /// Time of `calls` consecutive dispatches, each on the next of `buffers`.
 async fn time_us(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     kernel: Kernel,
     buffers: &[&[&DeviceBuffer]],
     uniforms: &impl Uniforms,
@@ -110,11 +110,11 @@ async fn time_us(
 ) -> Result<f64> {
     let start_us = now_us();
     for (_, buffers) in (0..calls).zip(buffers.iter().cycle()) {
-        be.recorder
+        gpu.recorder
             .dispatch(kernel, buffers, uniforms, [WORKGROUPS, 1, 1]);
     }
     // A readback of four bytes, which completes after all dispatches.
     let results = buffers[0].last().expect("a kernel writes to a buffer");
-    be.recorder.read(results, 4).await?;
+    gpu.recorder.read(results, 4).await?;
     Ok(now_us() - start_us)
 }

@@ -20,7 +20,7 @@ uniforms! {
 }
 
 pub fn causal_conv1d(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     conv: &Conv1d<WebGpu>,
     x: Cols<WebGpuTensor>,
     state: &mut WebGpuTensor,
@@ -44,7 +44,7 @@ pub fn causal_conv1d(
     ];
     let mut dispatch = |kernel, rows| {
         let workgroups = per_number(channels, rows);
-        be.recorder.dispatch(kernel, &buffers, &params, workgroups);
+        gpu.recorder.dispatch(kernel, &buffers, &params, workgroups);
     };
     if n_tokens < PARALLEL_FROM {
         dispatch(Kernel::Conv1d, 1);

@@ -44,9 +44,9 @@ uniforms! {
     }
 }
 
-pub fn gelu_mul(be: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+pub fn gelu_mul(gpu: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
     y.resize(x.rows);
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         Kernel::GeluMul,
         &[&x.buffer, &y.buffer],
         &WidthParams { width: y.cols },
@@ -54,9 +54,9 @@ pub fn gelu_mul(be: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
     );
 }
 
-pub fn concat(be: &mut WebGpu, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
+pub fn concat(gpu: &mut WebGpu, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
     y.resize(a.rows);
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         Kernel::Concat,
         &[&a.buffer, &b.buffer, &y.buffer],
         &ConcatParams {
@@ -67,9 +67,9 @@ pub fn concat(be: &mut WebGpu, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGp
     );
 }
 
-pub fn add(be: &mut WebGpu, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
+pub fn add(gpu: &mut WebGpu, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
     y.resize(a.rows);
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         Kernel::Add,
         &[&a.buffer, &b.buffer, &y.buffer],
         &WidthParams { width: a.cols },
@@ -77,18 +77,18 @@ pub fn add(be: &mut WebGpu, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTe
     );
 }
 
-pub fn last_row(be: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+pub fn last_row(gpu: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
     y.resize(1);
     let from = Region {
         start: (x.rows - 1) * x.cols,
         ..x.region()
     };
-    copy_rows(&mut be.recorder, from, y.region(), 1, x.cols);
+    copy_rows(&mut gpu.recorder, from, y.region(), 1, x.cols);
 }
 
-pub fn copy(be: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+pub fn copy(gpu: &mut WebGpu, x: &WebGpuTensor, y: &mut WebGpuTensor) {
     y.resize(x.rows);
-    copy_rows(&mut be.recorder, x.region(), y.region(), x.rows, x.cols);
+    copy_rows(&mut gpu.recorder, x.region(), y.region(), x.rows, x.cols);
 }
 
 /// Records the copy of `rows` rows of `width` elements.
@@ -108,23 +108,23 @@ pub fn copy_rows(recorder: &mut Recorder, from: Region, to: Region, rows: usize,
 }
 
 /// Rotates one tensor or two.
-pub fn rope(be: &mut WebGpu, rope: &Rope, position: usize, xs: &mut [&mut WebGpuTensor]) {
+pub fn rope(gpu: &mut WebGpu, rope: &Rope, position: usize, xs: &mut [&mut WebGpuTensor]) {
     let (x, other) = (&*xs[0], xs.get(1));
     let table = RopeTable::covering(
-        &mut be.rope_table,
-        &mut be.recorder,
+        &mut gpu.rope_table,
+        &mut gpu.recorder,
         rope,
         position + x.rows,
     );
     let n_pairs = x.cols / 2;
     let n_other_pairs = other.map_or(0, |other| other.cols / 2);
     let [workgroups, rows, _] = per_number(n_pairs.max(n_other_pairs), x.rows);
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         Kernel::Rope,
         &[
             &table.cos_sin,
             &x.buffer,
-            other.map_or(&be.written_dummy, |other| &other.buffer),
+            other.map_or(&gpu.written_dummy, |other| &other.buffer),
         ],
         &RopeParams {
             position,

@@ -6,12 +6,12 @@ use crate::device::webgpu::kernels::{ByFormat, Constant, constants, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
-use crate::text::sampling::Top;
+use crate::text::sampling::TopK;
 
 /// Tokens per dispatch; they are in its uniform block.
 const EMBED_TOKENS: usize = 32;
 
-pub const EMBED: &[Constant] = &constants![BLOCK, GROUP, CHOSEN = Top::CHOSEN];
+pub const EMBED: &[Constant] = &constants![BLOCK, GROUP, CHOSEN = TopK::CHOSEN];
 
 uniforms! {
     pub struct EmbedParams {
@@ -34,26 +34,31 @@ uniforms! {
 }
 
 /// Row t of each of `ys` is row `tokens[t]` of the table.
-pub fn embed(be: &mut WebGpu, weight: &WebGpuWeight, tokens: &[u32], ys: &mut [&mut WebGpuTensor]) {
+pub fn embed(
+    gpu: &mut WebGpu,
+    weight: &WebGpuWeight,
+    tokens: &[u32],
+    ys: &mut [&mut WebGpuTensor],
+) {
     for (i, tokens) in tokens.chunks(EMBED_TOKENS).enumerate() {
-        embed_impl(be, weight, tokens, i * EMBED_TOKENS, None, ys);
+        embed_impl(gpu, weight, tokens, i * EMBED_TOKENS, None, ys);
     }
 }
 
 /// Each of `ys` is the table's row for the chosen token of `top`.
 pub fn embed_top(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     weight: &WebGpuWeight,
     top: &WebGpuTensor,
     ys: &mut [&mut WebGpuTensor],
 ) {
-    embed_impl(be, weight, &[0], 0, Some(top), ys);
+    embed_impl(gpu, weight, &[0], 0, Some(top), ys);
 }
 
 /// Row `first_token + t` of each of `ys` is row `tokens[t]` of the table. With `chosen`, the only token is the chosen
 /// one of that list instead.
 fn embed_impl(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     weight: &WebGpuWeight,
     tokens: &[u32],
     first_token: usize,
@@ -65,19 +70,19 @@ fn embed_impl(
     }
     let kernel = ByFormat::EMBED.kernel(weight.format);
     let is_chosen = usize::from(chosen.is_some());
-    let chosen = chosen.map_or(&be.dummy, |list| &list.buffer);
+    let chosen = chosen.map_or(&gpu.dummy, |list| &list.buffer);
     let mut uniform_tokens = [0; EMBED_TOKENS];
     uniform_tokens[..tokens.len()].copy_from_slice(tokens);
     for part in &weight.parts {
         let place = part.place();
-        be.recorder.dispatch(
+        gpu.recorder.dispatch(
             kernel,
             &[
                 &place.quants,
                 &place.scales,
                 chosen,
                 &ys[0].buffer,
-                ys.get(1).map_or(&be.written_dummy, |y| &y.buffer),
+                ys.get(1).map_or(&gpu.written_dummy, |y| &y.buffer),
             ],
             &EmbedParams {
                 tokens: uniform_tokens,

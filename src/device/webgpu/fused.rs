@@ -141,7 +141,7 @@ impl Forms {
 
 /// Whether one kernel computes all of `linears`: they are at most two matrices in memory, rows are not padded, each
 /// mean is over whole units, and a second matrix begins in a workgroup of its own.
-pub fn fuses_norm(be: &WebGpu, linears: &[&Linear<WebGpu>], n_norm_groups: usize) -> bool {
+pub fn fuses_norm(gpu: &WebGpu, linears: &[&Linear<WebGpu>], n_norm_groups: usize) -> bool {
     let Some(first) = linears.first() else {
         return false;
     };
@@ -151,7 +151,7 @@ pub fn fuses_norm(be: &WebGpu, linears: &[&Linear<WebGpu>], n_norm_groups: usize
     } else {
         GROUP
     };
-    let rows = (be.variants)
+    let rows = (gpu.variants)
         .form(NORM_PAIR.one.kernel(weight.format))
         .shape()
         .rows;
@@ -202,13 +202,13 @@ fn n_rows(linears: &[&Linear<WebGpu>]) -> usize {
     linears.iter().map(|linear| linear.weight.rows).sum()
 }
 
-pub fn in_proj(be: &mut WebGpu, op: InProj<WebGpu>) {
+pub fn in_proj(gpu: &mut WebGpu, op: InProj<WebGpu>) {
     let weight = &op.in_proj.weight;
-    let (form, rows) = IN_PROJ.of(&be.variants, weight);
+    let (form, rows) = IN_PROJ.of(&gpu.variants, weight);
     op.y.resize(1);
     for part in &weight.parts {
         let place = part.place();
-        be.recorder.dispatch(
+        gpu.recorder.dispatch(
             form,
             &[
                 &place.quants,
@@ -236,20 +236,25 @@ pub fn in_proj(be: &mut WebGpu, op: InProj<WebGpu>) {
     }
 }
 
-pub fn norm_linears(be: &mut WebGpu, op: NormLinears<WebGpu>) {
+pub fn norm_linears(gpu: &mut WebGpu, op: NormLinears<WebGpu>) {
     op.y.resize(1);
     match (&op.x, op.linears) {
-        (RowInput::Tensor(x), [linear]) => norm_linear(be, &op, x, &linear.weight),
-        (RowInput::Tensor(x), _) => norm_matrices(be, &op, x, None),
-        (RowInput::Concat { a, b, .. }, _) => norm_matrices(be, &op, a, Some(b)),
+        (RowInput::Tensor(x), [linear]) => norm_linear(gpu, &op, x, &linear.weight),
+        (RowInput::Tensor(x), _) => norm_matrices(gpu, &op, x, None),
+        (RowInput::Concat { a, b, .. }, _) => norm_matrices(gpu, &op, a, Some(b)),
     }
 }
 
-fn norm_linear(be: &mut WebGpu, op: &NormLinears<WebGpu>, x: &WebGpuTensor, weight: &WebGpuWeight) {
-    let (form, rows) = NORM_LINEARS[op.norm.n_groups - 1].of(&be.variants, weight);
+fn norm_linear(
+    gpu: &mut WebGpu,
+    op: &NormLinears<WebGpu>,
+    x: &WebGpuTensor,
+    weight: &WebGpuWeight,
+) {
+    let (form, rows) = NORM_LINEARS[op.norm.n_groups - 1].of(&gpu.variants, weight);
     for part in &weight.parts {
         let place = part.place();
-        be.recorder.dispatch(
+        gpu.recorder.dispatch(
             form,
             &[
                 &place.quants,
@@ -276,7 +281,7 @@ fn norm_linear(be: &mut WebGpu, op: &NormLinears<WebGpu>, x: &WebGpuTensor, weig
 
 /// The linear layers as two matrices, of which the second may be empty. `other_x`: the second half of the input.
 fn norm_matrices(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     op: &NormLinears<WebGpu>,
     x: &WebGpuTensor,
     other_x: Option<&WebGpuTensor>,
@@ -288,7 +293,7 @@ fn norm_matrices(
     } else {
         NORM_PAIR
     };
-    let (form, rows) = forms.of(&be.variants, weight);
+    let (form, rows) = forms.of(&gpu.variants, weight);
     let place = weight.parts[0].place();
     let more = second.first().map(|linear| linear.weight.parts[0].place());
     let more = more.as_ref();
@@ -298,12 +303,12 @@ fn norm_matrices(
         &x.buffer,
         &op.y.buffer,
         &op.norm.weight.buffer,
-        more.map_or(&be.dummy, |place| &place.quants),
-        more.map_or(&be.dummy, |place| &place.scales),
+        more.map_or(&gpu.dummy, |place| &place.quants),
+        more.map_or(&gpu.dummy, |place| &place.scales),
     ];
     buffers.extend(other_x.map(|x| &x.buffer));
     let n_rows = n_rows(op.linears);
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         form,
         &buffers,
         &NormLinearsParams {
@@ -321,11 +326,11 @@ fn norm_matrices(
     );
 }
 
-pub fn gelu_step(be: &mut WebGpu, op: GeluStep<WebGpu>) {
+pub fn gelu_step(gpu: &mut WebGpu, op: GeluStep<WebGpu>) {
     op.y.resize(1);
     let weight = &op.adapter_b.weight;
     let place = weight.parts[0].place();
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         ByFormat::GELU_STEP.kernel(weight.format),
         &[&place.quants, &place.scales, &op.x.buffer, &op.y.buffer],
         &GeluStepParams {
@@ -338,7 +343,7 @@ pub fn gelu_step(be: &mut WebGpu, op: GeluStep<WebGpu>) {
     );
 }
 
-pub fn append_step(be: &mut WebGpu, op: AppendStep<WebGpu>) {
+pub fn append_step(gpu: &mut WebGpu, op: AppendStep<WebGpu>) {
     op.q.resize(1);
     let (shape, rows, position) = (op.cache.shape, &op.cache.rows, op.cache.len);
     let forms = match rows.format {
@@ -351,20 +356,20 @@ pub fn append_step(be: &mut WebGpu, op: AppendStep<WebGpu>) {
     let place = weight.map(|weight| weight.parts[0].place());
     let place = place.as_ref();
     let table = op.rope.map(|(_, rope)| {
-        RopeTable::covering(&mut be.rope_table, &mut be.recorder, rope, position + 1)
+        RopeTable::covering(&mut gpu.rope_table, &mut gpu.recorder, rope, position + 1)
     });
     let n_heads = shape.n_heads + 2 * shape.n_kv_heads;
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         forms.kernel(format),
         &[
-            place.map_or(&be.dummy, |place| &place.quants),
-            place.map_or(&be.dummy, |place| &place.scales),
+            place.map_or(&gpu.dummy, |place| &place.quants),
+            place.map_or(&gpu.dummy, |place| &place.scales),
             &rows.keys,
             &rows.values,
             &rows.scales,
             &op.x.buffer,
             &op.q.buffer,
-            table.map_or(&be.dummy, |table| &table.cos_sin),
+            table.map_or(&gpu.dummy, |table| &table.cos_sin),
         ],
         &AppendStepParams {
             n_groups: weight.map_or(0, |weight| weight.n_groups),

@@ -93,13 +93,18 @@ pub fn padded_head_bytes(format: KvFormat, head_dim: usize) -> usize {
     units(format, head_dim) * UNIT_BYTES
 }
 
-pub fn append_kv(be: &mut WebGpu, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
+pub fn append_kv(
+    gpu: &mut WebGpu,
+    k: &WebGpuTensor,
+    v: &WebGpuTensor,
+    cache: &mut KvCache<WebGpu>,
+) {
     let rows = &cache.rows;
     let kernel = match rows.format {
         KvFormat::F32 => Kernel::AppendKvF32,
         KvFormat::I8 => Kernel::AppendKvI8,
     };
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         kernel,
         &[&k.buffer, &v.buffer, &rows.keys, &rows.values, &rows.scales],
         &AppendKvParams {
@@ -113,19 +118,19 @@ pub fn append_kv(be: &mut WebGpu, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mu
 }
 
 /// The cache's contents. // [len, kv heads, k and v]: elements, then the scale if the format has one
-pub async fn read(be: &mut WebGpu, cache: &KvCache<WebGpu>) -> Result<Vec<u8>> {
+pub async fn read(gpu: &mut WebGpu, cache: &KvCache<WebGpu>) -> Result<Vec<u8>> {
     let rows = &cache.rows;
     let heads = cache.len * rows.n_kv_heads;
     let stored_bytes = rows.padded_head_bytes();
     let bytes = product([heads, stored_bytes]);
-    let keys = be.read_buffer(&rows.keys, bytes).await?;
-    let values = be.read_buffer(&rows.values, bytes).await?;
+    let keys = gpu.read_buffer(&rows.keys, bytes).await?;
+    let values = gpu.read_buffer(&rows.values, bytes).await?;
     let scale_bytes = rows.scale_bytes();
     let scales = match scale_bytes {
         0 => Vec::new(),
         _ => {
             let bytes = product([2, heads, scale_bytes]);
-            be.read_buffer(&rows.scales, bytes).await?
+            gpu.read_buffer(&rows.scales, bytes).await?
         }
     };
     let number_bytes = rows.number_bytes();
@@ -140,7 +145,7 @@ pub async fn read(be: &mut WebGpu, cache: &KvCache<WebGpu>) -> Result<Vec<u8>> {
 }
 
 /// Replaces the cache's contents by what [`read`] returned.
-pub fn write(be: &mut WebGpu, bytes: &[u8], cache: &mut KvCache<WebGpu>) {
+pub fn write(gpu: &mut WebGpu, bytes: &[u8], cache: &mut KvCache<WebGpu>) {
     let rows = &cache.rows;
     let (mut stored, mut scales) = ([Vec::new(), Vec::new()], Vec::new());
     let head_bytes = rows.number_bytes() + rows.scale_bytes();
@@ -153,7 +158,7 @@ pub fn write(be: &mut WebGpu, bytes: &[u8], cache: &mut KvCache<WebGpu>) {
         scales.extend_from_slice(scale);
     }
     let [keys, values] = stored;
-    be.recorder.write(&rows.keys, &keys);
-    be.recorder.write(&rows.values, &values);
-    be.recorder.write(&rows.scales, &scales);
+    gpu.recorder.write(&rows.keys, &keys);
+    gpu.recorder.write(&rows.values, &values);
+    gpu.recorder.write(&rows.scales, &scales);
 }

@@ -50,23 +50,23 @@ uniforms! {
 
 /// y = W·x + bias + residual. A single row of a residual takes the place of a bias: both have the shape [1, d_out].
 pub fn linear_residual(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     linear: &Linear<WebGpu>,
     x: &WebGpuTensor,
     residual: &WebGpuTensor,
     y: &mut WebGpuTensor,
 ) {
     if x.rows == 1 && linear.bias.is_none() {
-        linear_impl(be, linear, x, Some(residual), false, y);
+        linear_impl(gpu, linear, x, Some(residual), false, y);
     } else {
-        copy(be, residual, y);
-        linear_impl(be, linear, x, None, true, y);
+        copy(gpu, residual, y);
+        linear_impl(gpu, linear, x, None, true, y);
     }
 }
 
 /// y = W·x + bias, or y += W·x + bias. `row` takes the place of the bias.
 pub fn linear_impl(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     linear: &Linear<WebGpu>,
     x: &WebGpuTensor,
     row: Option<&WebGpuTensor>,
@@ -77,19 +77,19 @@ pub fn linear_impl(
     y.resize(x.rows);
     let (bias, bias_flag) = match row.or(linear.bias.as_ref()) {
         Some(bias) => (&bias.buffer, ADD_BIAS),
-        None => (&be.dummy, 0),
+        None => (&gpu.dummy, 0),
     };
     let add_flag = if add_to_y { ADD_TO_Y } else { 0 };
-    let tile = Tile::of(&be.variants, weight, x.rows);
+    let tile = Tile::of(&gpu.variants, weight, x.rows);
     let x_cols = tile.x_cols;
     let x_buffer = if x_cols == x.cols {
         &x.buffer
     } else {
-        padded_rows(&mut be.padded_x, &mut be.recorder, x, x_cols)
+        padded_rows(&mut gpu.padded_x, &mut gpu.recorder, x, x_cols)
     };
     for part in &weight.parts {
         let place = part.place();
-        be.recorder.dispatch(
+        gpu.recorder.dispatch(
             tile.form,
             &[&place.quants, &place.scales, x_buffer, &y.buffer, bias],
             &LinearParams {

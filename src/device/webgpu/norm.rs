@@ -38,14 +38,14 @@ uniforms! {
     }
 }
 
-pub fn rms_norm(be: &mut WebGpu, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+pub fn rms_norm(gpu: &mut WebGpu, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
     y.resize(x.rows);
     let kernel = if fits_registers(x.cols, &[]) {
         Kernel::RmsNorm
     } else {
         Kernel::RmsNormAny
     };
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         kernel,
         &[&norm.weight.buffer, &x.buffer, &y.buffer],
         &RmsNormParams {
@@ -57,7 +57,7 @@ pub fn rms_norm(be: &mut WebGpu, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut 
 }
 
 pub fn gated_rms_norm(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     norm: &GatedNorm<WebGpu>,
     x: &WebGpuTensor,
     gate: Cols<WebGpuTensor>,
@@ -70,7 +70,7 @@ pub fn gated_rms_norm(
     } else {
         Kernel::GatedRmsNormAny
     };
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         kernel,
         &[
             &norm.weight.buffer,

@@ -65,7 +65,7 @@ impl DualScratch {
 }
 
 pub fn ssm_scan(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     ssm: &Ssm<WebGpu>,
     input: SsmInput<WebGpuTensor>,
     state: &mut WebGpuTensor,
@@ -73,16 +73,16 @@ pub fn ssm_scan(
 ) {
     let call = Call::new(ssm, input, None, state, y);
     if call.params.n_tokens < DUAL_FROM {
-        call.recurrence(&mut be.recorder);
+        call.recurrence(&mut gpu.recorder);
     } else {
-        call.dual_form(&mut be.recorder, &mut be.dual_scratch);
+        call.dual_form(&mut gpu.recorder, &mut gpu.dual_scratch);
     }
 }
 
 /// y = scan(input) · silu(gate), for one row.
-pub fn gated_scan(be: &mut WebGpu, op: GatedScan<WebGpu>) {
+pub fn gated_scan(gpu: &mut WebGpu, op: GatedScan<WebGpu>) {
     let call = Call::new(op.ssm, op.input, Some(op.gate.start), op.state, op.y);
-    call.recurrence(&mut be.recorder);
+    call.recurrence(&mut gpu.recorder);
 }
 
 /// One call of the scan.

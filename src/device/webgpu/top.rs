@@ -5,7 +5,7 @@ use crate::device::webgpu::kernels::{Constant, Kernel, constants, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::Draw;
-use crate::text::sampling::Top;
+use crate::text::sampling::TopK;
 
 /// Logits per workgroup.
 const PLACES: usize = 1024;
@@ -18,12 +18,12 @@ pub const TOP: &[Constant] = &constants![
     PLACES,
     SORT_THREADS,
     GROUP_HEADER,
-    TOP_HEADER = Top::FIRST_TOKEN,
-    CHOSEN = Top::CHOSEN
+    TOP_HEADER = TopK::FIRST_TOKEN,
+    CHOSEN = TopK::CHOSEN
 ];
 
-pub const PENALTY: &[Constant] = &constants![CHOSEN = Top::CHOSEN];
-pub const DRAW: &[Constant] = &constants![TOP_HEADER = Top::FIRST_TOKEN, CHOSEN = Top::CHOSEN];
+pub const PENALTY: &[Constant] = &constants![CHOSEN = TopK::CHOSEN];
+pub const DRAW: &[Constant] = &constants![TOP_HEADER = TopK::FIRST_TOKEN, CHOSEN = TopK::CHOSEN];
 
 uniforms! {
     pub struct PenaliseParams {
@@ -60,7 +60,7 @@ uniforms! {
 
 /// y = the logits, those of seen tokens penalised. The chosen token of a list is marked as seen first.
 pub fn penalise(
-    be: &mut WebGpu,
+    gpu: &mut WebGpu,
     penalty: f64,
     chosen: Option<&WebGpuTensor>,
     logits: &WebGpuTensor,
@@ -68,10 +68,10 @@ pub fn penalise(
     y: &mut WebGpuTensor,
 ) {
     y.resize(1);
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         Kernel::Penalise,
         &[
-            chosen.map_or(&be.dummy, |list| &list.buffer),
+            chosen.map_or(&gpu.dummy, |list| &list.buffer),
             &logits.buffer,
             &seen.buffer,
             &y.buffer,
@@ -85,26 +85,26 @@ pub fn penalise(
     );
 }
 
-/// y = the [`Top`] of one row of logits.
-pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
-    let (n_logits, k) = (logits.cols, Top::places(y.cols));
-    assert!((1..=Top::MOST).contains(&k) && n_logits <= Top::MOST_VOCAB);
+/// y = the [`TopK`] of one row of logits.
+pub fn top(gpu: &mut WebGpu, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
+    let (n_logits, k) = (logits.cols, TopK::places(y.cols));
+    assert!((1..=TopK::MOST).contains(&k) && n_logits <= TopK::MOST_VOCAB);
     y.resize(1);
     let n_groups = n_logits.div_ceil(PLACES);
     let n_numbers = n_groups * (GROUP_HEADER + 2 * k);
-    let groups = be.top_groups.at_least(&mut be.recorder, n_numbers); // [groups, GROUP_HEADER + 2k]
+    let groups = gpu.top_groups.at_least(&mut gpu.recorder, n_numbers); // [groups, GROUP_HEADER + 2k]
     // The largest alone needs no sort.
     let [of_groups, merge] = match k {
         1 => [Kernel::TopGroupsOne, Kernel::TopMergeOne],
         _ => [Kernel::TopGroups, Kernel::TopMerge],
     };
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         of_groups,
         &[&logits.buffer, groups],
         &TopGroupsParams { n_logits, k },
         [n_groups, 1, 1],
     );
-    be.recorder.dispatch(
+    gpu.recorder.dispatch(
         merge,
         &[groups, &y.buffer],
         &TopMergeParams { n_groups, k },
@@ -113,8 +113,8 @@ pub fn top(be: &mut WebGpu, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
 }
 
 /// Draws a token from a list and makes it the chosen one.
-pub fn draw(be: &mut WebGpu, draw: &Draw, list: &WebGpuTensor) {
-    be.recorder.dispatch(
+pub fn draw(gpu: &mut WebGpu, draw: &Draw, list: &WebGpuTensor) {
+    gpu.recorder.dispatch(
         Kernel::TopDraw,
         &[&list.buffer],
         &DrawParams {

@@ -21,7 +21,7 @@ pub use crate::text::sampling::options::{
 };
 use crate::text::sampling::penalty::RepetitionPenalty;
 pub use crate::text::sampling::penalty::penalised;
-pub use crate::text::sampling::top::Top;
+pub use crate::text::sampling::top::TopK;
 
 /// A sampled token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,7 +94,7 @@ impl Sampler {
 
     /// As [`Sampler::sample`], from the list of at least [`SamplingOptions::sufficient_top_k`] logits, with the penalty
     /// applied.
-    pub fn sample_top(&mut self, top: &Top) -> Result<Sampled> {
+    pub fn sample_top(&mut self, top: &TopK) -> Result<Sampled> {
         top.check()?;
         if self.options.temperature == 0.0 {
             return Ok(Sampled {

@@ -464,7 +464,7 @@ fn a_sufficient_top_k_list_gives_what_all_logits_give() {
                 ..plain()
             };
             let mut logits = mixed_logits(331, salt);
-            let top = Top::of(&logits, options.sufficient_top_k().unwrap());
+            let top = TopK::of(&logits, options.sufficient_top_k().unwrap());
             let from_list = sampler(options.clone()).sample_top(&top).unwrap();
             let from_all = sampler(options).sample(&mut logits, &[]).unwrap();
             assert_eq!(from_list, from_all);
@@ -477,8 +477,8 @@ fn a_logit_that_is_not_finite_is_the_same_error_from_a_list() {
     for fault in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut logits = [1.0, 2.0, fault, fault];
         let mut row = [0.0; 7];
-        Top::of(&logits, 2).write(&mut row);
-        let from_list = sampler(plain()).sample_top(&Top::from_row(&row));
+        TopK::of(&logits, 2).write(&mut row);
+        let from_list = sampler(plain()).sample_top(&TopK::from_row(&row));
         let from_all = sampler(plain()).sample(&mut logits, &[]);
         assert_eq!(
             from_list.unwrap_err().to_string(),

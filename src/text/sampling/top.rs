@@ -16,7 +16,7 @@ const NO_TOKEN: f32 = -1.0;
 /// is infinite; the chosen token; then k pairs of token and logit, −1 and 0 where the vocabulary has fewer than k
 /// tokens.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Top {
+pub struct TopK {
     /// Token and logit, the largest first and by token on a tie. −0 is stored as 0.
     pub tokens: Vec<(u32, f32)>,
     /// The sum of exp(logit − largest) over the whole vocabulary.
@@ -27,7 +27,7 @@ pub struct Top {
     pub chosen: u32,
 }
 
-impl Top {
+impl TopK {
     /// The largest k. A device sorts this many in the memory of one workgroup.
     pub const MOST: usize = 64;
     /// The largest vocabulary whose tokens a row can store.
@@ -49,11 +49,11 @@ impl Top {
     pub const CHOSEN: usize = 3;
 
     /// The `k` largest of `logits`.
-    pub fn of(logits: &[f32], k: usize) -> Top {
+    pub fn of(logits: &[f32], k: usize) -> TopK {
         let tokens = largest_logits(logits, k);
         let largest = tokens.first().map_or(0.0, |(_, logit)| f64::from(*logit));
         let weights = with_tokens(logits).map(|(_, logit)| libm::exp(f64::from(logit) - largest));
-        Top {
+        TopK {
             sum: weights.sum(),
             fault: with_tokens(logits).find(|(_, logit)| !logit.is_finite()),
             chosen: tokens.first().map_or(0, |(token, _)| *token),
@@ -62,20 +62,20 @@ impl Top {
     }
 
     /// Reads a row.
-    pub fn from_row(row: &[f32]) -> Top {
+    pub fn from_row(row: &[f32]) -> TopK {
         let fault = match row[2] {
             0.0 => f32::NAN,
             sign => sign * f32::INFINITY,
         };
         let pairs = row[BEFORE_TOKENS..].as_chunks::<2>().0.iter();
         let tokens = pairs.filter(|[token, _]| *token != NO_TOKEN);
-        Top {
+        TopK {
             tokens: tokens
                 .map(|[token, logit]| (*token as u32, *logit))
                 .collect(),
             sum: f64::from(row[0]),
             fault: (row[1] != NO_TOKEN).then(|| (row[1] as u32, fault)),
-            chosen: row[Top::CHOSEN] as u32,
+            chosen: row[TopK::CHOSEN] as u32,
         }
     }
 
@@ -89,7 +89,7 @@ impl Top {
         } else {
             0.0
         };
-        row[Top::CHOSEN] = self.chosen as f32;
+        row[TopK::CHOSEN] = self.chosen as f32;
         let places = row[BEFORE_TOKENS..].as_chunks_mut::<2>().0;
         let none = std::iter::repeat([NO_TOKEN, 0.0]);
         let tokens = self

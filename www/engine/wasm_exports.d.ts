@@ -1,6 +1,6 @@
 /**
  * What `src/api/` exports, with the shapes of the plain objects that cross. The generated bindings type every such
- * object as `any`, and exist only after a build; tests/browser/door.test.js compares their names and parameters with
+ * object as `any`, and exist only after a build; tests/browser/wasm_exports.test.js compares their names and parameters with
  * these. Calls that wait are exclusive: during one, every other call would find the Rust object borrowed.
  */
 
@@ -55,7 +55,7 @@ export interface Pack {
 }
 
 /** A graphics device that has passed the self-test. */
-export interface ProvenDevice {
+export interface TestedDevice {
   /** The step of its timestamps in microseconds; null if there are none, or if they never advance. */
   timestamp_step_us: number | null;
   subgroups: boolean;
@@ -124,7 +124,7 @@ export interface WasmEngine {
   open_manifest(text: string): Pack;
   plan(): Unit[];
   /** After `plan`, before any weights. Leaves out features with which the device computes wrongly. */
-  prove_device(): Promise<ProvenDevice | null>;
+  test_device(): Promise<TestedDevice | null>;
 
   push(bytes: Uint8Array): void;
   push_stored(bytes: Uint8Array): void;

@@ -1,5 +1,5 @@
 // @ts-check
-// The types of the wasm boundary (www/engine/wasm_door.d.ts) compared with the generated bindings, which exist after a
+// The types of the wasm boundary (www/engine/wasm_exports.d.ts) compared with the generated bindings, which exist after a
 // build and type every plain object as `any`. Needs no browser.
 
 import assert from "node:assert/strict";
@@ -30,23 +30,23 @@ const METHOD = /^ +(\w+)\(([^()]*)\): ([^;]*);/gm;
 const FUNCTION = /^export function (\w+)\(([^()]*)\): ([^;]*);/gm;
 
 const builds = readdirSync(`${ROOT}pkg`, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-const door = readFileSync(`${ROOT}www/engine/wasm_door.d.ts`, "utf8");
+const declared = readFileSync(`${ROOT}www/engine/wasm_exports.d.ts`, "utf8");
 
 for (const { name } of builds) {
   const bindings = readFileSync(`${ROOT}pkg/${name}/zamba2_wasm.d.ts`, "utf8");
 
   test(`the engine of the build \`${name}\` has the methods that the worker calls, with the same parameters`, () => {
     const theirs = signatures(bodyOf(bindings, "export class Engine"), METHOD);
-    assert.deepEqual(signatures(bodyOf(door, "export interface WasmEngine"), METHOD), theirs);
+    assert.deepEqual(signatures(bodyOf(declared, "export interface WasmEngine"), METHOD), theirs);
   });
 
   test(`the build \`${name}\` exports the functions that do not need an engine`, () => {
     const theirs = signatures(bindings, FUNCTION);
     // Used by thread.js only.
     for (const thread_call of ["serve_as_thread", "note_thread_trap", "initSync"]) delete theirs[thread_call];
-    const reports = signatures(bodyOf(door, "export interface ReportFunctions"), METHOD);
+    const reports = signatures(bodyOf(declared, "export interface ReportFunctions"), METHOD);
     const { default: _, ...others } = signatures(
-      bodyOf(door, "export interface Bindings extends ReportFunctions"),
+      bodyOf(declared, "export interface Bindings extends ReportFunctions"),
       METHOD,
     );
     assert.deepEqual({ ...reports, ...others }, theirs);

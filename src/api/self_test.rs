@@ -13,7 +13,7 @@ use crate::self_test;
 use crate::session;
 
 #[derive(Serialize)]
-struct ProvenDevice {
+struct TestedDevice {
     /// The resolution of timestamps in microseconds; none if there are no timestamps or if they never advance.
     timestamp_step_us: Option<f64>,
     subgroups: bool,
@@ -36,7 +36,7 @@ impl Engine {
     ///
     /// # Errors
     /// `self_test`, or the device's own failure: the model cannot run on this device.
-    pub async fn prove_device(&mut self) -> JsResult<JsValue> {
+    pub async fn test_device(&mut self) -> JsResult<JsValue> {
         let mut ladder = None;
         loop {
             let weights = self.settings.weights;
@@ -61,7 +61,7 @@ impl Engine {
                     feature,
                     fault: fault.report(),
                 });
-                return to_js(&ProvenDevice {
+                return to_js(&TestedDevice {
                     timestamp_step_us: device.timestamp_step_us(),
                     subgroups: facts.subgroups,
                     f16: facts.f16,
@@ -87,7 +87,7 @@ impl Engine {
     }
 
     /// The short part of the self-test, with the weights in the device's memory.
-    pub(super) async fn prove_again(&mut self) -> Result<()> {
+    pub(super) async fn test_device_again(&mut self) -> Result<()> {
         let weights = self.settings.weights;
         match self.session_mut()? {
             AnySession::Cpu(_) => Ok(()),
