@@ -17,6 +17,7 @@ use zamba2::session::{self, GenerateOptions, LoadSettings, Session, argmax};
 use zamba2::text::sampling::SamplingOptions;
 use zamba2::{folder, self_test};
 
+use super::variants::choices;
 use super::{device, on_device};
 use crate::cases::*;
 use crate::support::{F32, Golden, goldens, max_difference};
@@ -24,6 +25,9 @@ use crate::webgpu_widths::two_blocks;
 
 /// f32 sums in another order and WGSL's exponentials; logits of these nets spread by about 3.
 const TOLERANCE: f32 = 2e-3;
+
+/// The most variants of an op in f32, apart from the first.
+const N_VARIANTS: usize = 5;
 
 /// Calls `body` with a session of each golden net.
 fn for_goldens(test: &str, mut body: impl FnMut(&Golden, Session<WebGpu>)) {
@@ -77,9 +81,15 @@ fn hidden_states_and_logits_of_a_prompt_equal_the_reference() {
     });
 }
 
+/// With other variants of the kernels than above, each of them in two nets at least.
 #[test]
-fn greedy_decoding_equals_the_reference_for_24_steps() {
+fn greedy_decoding_equals_the_reference_for_24_steps_with_every_variant() {
+    let mut index = 0;
     for_goldens("decode", |golden, mut session| {
+        index = index % N_VARIANTS + 1;
+        let forced = choices(session.backend(), F32.weights, index);
+        let chosen = block_on(session.choose_kernels(&forced, f64::INFINITY)).unwrap();
+        assert_eq!(chosen, forced, "{}", golden.name());
         let vocab_size = session.config().vocab_size;
         let mut row = block_on(session.logits(&golden.ids("input_ids"))).unwrap();
         row.drain(..row.len() - vocab_size);

@@ -142,7 +142,7 @@ fn embedded_model(
 }
 
 /// Variant `index` of each op, or its last one.
-fn choices(ops: &WebGpu, weights: WeightFormat, index: usize) -> Vec<KernelChoice> {
+pub fn choices(ops: &WebGpu, weights: WeightFormat, index: usize) -> Vec<KernelChoice> {
     let choice = |op: TunedOp| {
         let variants = ops.variants(op, weights);
         let of = variants.len();
