@@ -8,12 +8,35 @@ import { assertRight, loadAndRun, MAX_LOGIT_DIFFERENCE, source, withModule } fro
 
 /** @import { Page } from "playwright-core" */
 
-for (const fixture of FIXTURES) {
-  test(`${fixture}: on the adapter, prefill logits and 24 greedy steps agree with the reference`, () =>
+/** Variants of `linear_mat`; the one that a device begins with is in webgpu.test.js. */
+const TILES = ["64x64", "128x64", "64x64, loads ahead", "128x64, loads ahead", "64x32, long step"];
+
+/** The adapter's name and the version of its kernels. @type {Promise<{ name: string, shaders: string }> | null} */
+let adapter = null;
+
+/** Options by which a load uses `tile` as if an earlier trial had chosen it. @param {Page} page @param {string} tile */
+async function forced(page, tile) {
+  adapter ??= loadAndRun(page, { source: source(FIXTURES[0]), backend: "webgpu" }, [1], 0).then(
+    ({ info }) => info.adapter,
+  );
+  const { name, shaders } = await adapter;
+  const choices = [
+    { op: "linear_one", variant: "4 rows", of: 2 },
+    { op: "linear_few", variant: "up to 8 tokens", of: 2 },
+    { op: "linear_mat", variant: tile, of: TILES.length + 1 },
+  ];
+  return { tune: "always", kernels: [{ adapter: name, shaders, weights: "f32", choices }] };
+}
+
+for (const [i, fixture] of FIXTURES.entries()) {
+  const tile = TILES[i % TILES.length];
+  test(`${fixture}: on the adapter with tiles of ${tile}, prefill and 24 greedy steps agree with the reference`, () =>
     withModule(async (page) => {
       const reference = expected(fixture);
-      const result = await loadAndRun(page, { source: source(fixture), backend: "webgpu" }, reference.input_ids, 24);
+      const options = { source: source(fixture), backend: "webgpu", webgpu: await forced(page, tile) };
+      const result = await loadAndRun(page, options, reference.input_ids, 24);
       assertRight(result, fixture);
+      assert.deepEqual(result.info.adapter.kernels.choices, options.webgpu.kernels[0].choices);
       assert.deepEqual(result.tokens, reference.greedy_ids);
       const greedy = maxDifference(result.greedy_logits, reference.greedy_logits.values);
       assert.ok(greedy <= MAX_LOGIT_DIFFERENCE, `greedy logits differ by ${greedy}`);

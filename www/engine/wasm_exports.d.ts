@@ -1,7 +1,7 @@
 /**
  * What `src/api/` exports, with the shapes of the plain objects that cross. The generated bindings type every such
- * object as `any`, and exist only after a build; tests/browser/wasm_exports.test.js compares their names and parameters with
- * these. Calls that wait are exclusive: during one, every other call would find the Rust object borrowed.
+ * object as `any`, and exist only after a build; tests/browser/wasm_exports.test.js compares their names and parameters
+ * with these. Calls that wait are exclusive: during one, every other call would find the Rust object borrowed.
  */
 
 import type {
