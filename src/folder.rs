@@ -1,22 +1,22 @@
-//! A checkpoint folder on disk as the byte source of a session: what `www/engine/byte_source.js` is in the browser, and
-//! the writer of packed checkpoints. It is native only and interprets no weight itself.
+//! A checkpoint folder on disk as the byte source of a session: what `www/engine/byte_source.js` is in the browser. It
+//! is native only and interprets no weight itself.
 
 mod inspect;
+mod pack;
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
 pub use crate::folder::inspect::{Inspection, inspect};
+pub use crate::folder::pack::pack;
 use crate::loader::end_tokens::{self, GENERATION_CONFIG};
 use crate::loader::foreign;
 use crate::loader::names::INDEX;
-use crate::loader::packed::{
-    FORMAT, MANIFEST, Manifest, PackedFile, PackedShard, PackedUnit, head_file, unit_file,
-};
+use crate::loader::packed::{MANIFEST, Manifest, PackedPart};
 use crate::loader::safetensors::{Shard, header_bytes, shard_files};
 use crate::loader::schedule::ByteRange;
 use crate::model::config::Config;
@@ -30,14 +30,6 @@ const TOKENIZER: &str = "tokenizer.json";
 /// Beside a whole model it is not applied.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const SINGLE: &str = "model.safetensors";
-/// What a packed folder takes along as it is.
-const SMALL_FILES: [&str; 5] = [
-    CONFIG,
-    GENERATION_CONFIG,
-    TOKENIZER,
-    chat::TOKENIZER_CONFIG,
-    chat::JINJA,
-];
 /// Bytes per read: large enough for the disk, small beside a tensor.
 const READ_BYTES: usize = 1 << 20;
 
@@ -78,81 +70,6 @@ pub fn open<B: Device>(device: B, dir: &Path, settings: LoadSettings) -> Result<
     }
     session.check_complete()?;
     Ok(session)
-}
-
-/// Writes the checkpoint in `dir` to the folder `out` in the stored form of `settings.weights`, the manifest last, and
-/// gives it. Files of the same names are replaced.
-///
-/// # Errors
-/// As for [`open`]; a file that can't be written.
-pub fn pack<B: Device>(
-    device: B,
-    dir: &Path,
-    out: &Path,
-    settings: LoadSettings,
-    mut on_unit: impl FnMut(&str),
-) -> Result<Manifest> {
-    let config = read_config(dir)?;
-    let heads = checkpoint_heads(dir)?;
-    let mut session = empty(device, config, dir, &heads, settings)?;
-    session.keep_stored();
-    for folder in [out, &out.join("units"), &out.join("heads")] {
-        fs::create_dir_all(folder)
-            .map_err(|error| write_error(&folder.display().to_string(), &error))?;
-    }
-    let mut manifest = Manifest {
-        format: FORMAT.into(),
-        weights: settings.weights.name().into(),
-        files: Vec::new(),
-        shards: Vec::new(),
-        units: Vec::new(),
-    };
-    for name in SMALL_FILES {
-        match fs::read(dir.join(name)) {
-            Ok(bytes) => manifest.files.push(written(out, name.into(), &bytes)?),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(io_error(name, &error)),
-        }
-    }
-    for head in heads {
-        manifest.shards.push(PackedShard {
-            head: written(out, head_file(&head.shard), &head.bytes)?,
-            shard: head.shard,
-            shard_bytes: head.shard_bytes,
-        });
-    }
-    for unit in session.schedule().units.clone() {
-        let name = unit.unit.name();
-        on_unit(&name);
-        let file = unit_file(&name);
-        let mut output = create(out, &file)?;
-        let mut hash = Sha256::new();
-        let mut bytes = 0;
-        for range in &unit.ranges {
-            read_range(dir, range, |chunk| {
-                session.push(chunk)?;
-                let stored = session.take_stored();
-                hash.update(&stored);
-                bytes += stored.len() as u64;
-                output
-                    .write_all(&stored)
-                    .map_err(|error| write_error(&file, &error))
-            })?;
-        }
-        let sha256 = hex(&hash.finalize());
-        manifest.units.push(PackedUnit {
-            name,
-            stored: PackedFile {
-                file,
-                bytes,
-                sha256,
-            },
-        });
-    }
-    session.check_complete()?;
-    let text = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
-    written(out, MANIFEST.into(), &text)?;
-    Ok(manifest)
 }
 
 /// A session of the folder's configuration and tokenizer, without weights.
@@ -257,41 +174,31 @@ fn read_range(
     Ok(())
 }
 
-/// A file whose size and SHA-256 are the manifest's.
-fn verified(dir: &Path, file: &PackedFile) -> Result<Vec<u8>> {
-    let found_bytes = fs::metadata(dir.join(&file.file)).map(|found| found.len());
-    // A file of another size is not read: it may be larger than memory.
-    if found_bytes.is_ok_and(|bytes| bytes != file.bytes) {
-        let mut start = Vec::new();
-        let read = open_file(dir, &file.file)?.take(64).read_to_end(&mut start);
-        read.map_err(|error| io_error(&file.file, &error))?;
-        foreign::check_text(&file.file, &start)?;
-        return Err(Error::Damaged {
-            file: file.file.clone(),
-        });
+/// The bytes of a part, whose SHA-256 is the manifest's.
+fn verified(dir: &Path, part: &PackedPart) -> Result<Vec<u8>> {
+    let PackedPart {
+        file, start, bytes, ..
+    } = part;
+    let mut opened = open_file(dir, file)?;
+    let failed = |error| io_error(file, &error);
+    let damaged = || Error::Damaged { file: file.clone() };
+    let file_bytes = opened.metadata().map_err(failed)?.len();
+    // What the file lacks is not allocated: a manifest may name any size.
+    if start.checked_add(*bytes).is_none_or(|end| end > file_bytes) {
+        let mut beginning = Vec::new();
+        let read = opened.take(64).read_to_end(&mut beginning);
+        read.map_err(failed)?;
+        foreign::check_text(file, &beginning)?;
+        return Err(damaged());
     }
-    let bytes = fs::read(dir.join(&file.file)).map_err(|error| io_error(&file.file, &error))?;
-    if bytes.len() as u64 != file.bytes || hex(&Sha256::digest(&bytes)) != file.sha256 {
-        return Err(Error::Damaged {
-            file: file.file.clone(),
-        });
+    opened.seek(SeekFrom::Start(*start)).map_err(failed)?;
+    let mut found = Vec::new();
+    let read = opened.take(*bytes).read_to_end(&mut found);
+    read.map_err(failed)?;
+    match hex(&Sha256::digest(&found)) == part.sha256 {
+        true => Ok(found),
+        false => Err(damaged()),
     }
-    Ok(bytes)
-}
-
-fn written(out: &Path, file: String, bytes: &[u8]) -> Result<PackedFile> {
-    create(out, &file)?
-        .write_all(bytes)
-        .map_err(|error| write_error(&file, &error))?;
-    Ok(PackedFile {
-        bytes: bytes.len() as u64,
-        sha256: hex(&Sha256::digest(bytes)),
-        file,
-    })
-}
-
-fn create(out: &Path, file: &str) -> Result<File> {
-    File::create(out.join(file)).map_err(|error| write_error(file, &error))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -403,12 +310,5 @@ fn io_error(file: &str, error: &std::io::Error) -> Error {
             file: file.into(),
             fact: error.to_string().into(),
         },
-    }
-}
-
-fn write_error(file: &str, error: &std::io::Error) -> Error {
-    Error::Write {
-        file: file.into(),
-        fact: error.to_string().into(),
     }
 }

@@ -1,9 +1,10 @@
 //! The manifest of a packed checkpoint: the same folder whether `zamba2 pack` wrote it, a page keeps it in its storage,
 //! or a static host serves it. It reads no file.
 //!
-//! A packed checkpoint holds config.json, the tokenizer's files, the head of each safetensors file (its length and its
-//! header, from which the same plan is made) and one file per unit with the weights in their stored form, row by row
-//! in the plan's order.
+//! A packed checkpoint holds config.json, the tokenizer's files, and a few files with the head of each safetensors file
+//! (its length and its header, from which the same plan is made) and then the units: the weights in their stored form,
+//! row by row in the plan's order. A small model is one file, which a page reads with one request. All files are in the
+//! folder itself, so that it can be dropped on a page.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,12 +15,24 @@ use crate::loader::schedule::LoadSchedule;
 /// The manifest's name in the folder.
 pub const MANIFEST: &str = "zamba2-pack.json";
 /// Changes when a reader of the old form would read the new one wrongly.
-pub const FORMAT: &str = "zamba2-pack/1";
+pub const FORMAT: &str = "zamba2-pack/2";
+/// A file holds no more, unless one unit is larger: some hosts refuse files of 100 MB.
+pub const FILE_BYTES: u64 = 64 << 20;
 
 /// A file of the folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PackedFile {
     pub file: String,
+    pub bytes: u64,
+    /// In hexadecimal.
+    pub sha256: String,
+}
+
+/// Bytes of a file, with a hash of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PackedPart {
+    pub file: String,
+    pub start: u64,
     pub bytes: u64,
     /// In hexadecimal.
     pub sha256: String,
@@ -32,7 +45,7 @@ pub struct PackedShard {
     pub shard: String,
     pub shard_bytes: u64,
     #[serde(flatten)]
-    pub head: PackedFile,
+    pub head: PackedPart,
 }
 
 /// The weights of one unit.
@@ -40,7 +53,7 @@ pub struct PackedShard {
 pub struct PackedUnit {
     pub name: String,
     #[serde(flatten)]
-    pub stored: PackedFile,
+    pub stored: PackedPart,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,16 +65,6 @@ pub struct Manifest {
     pub files: Vec<PackedFile>,
     pub shards: Vec<PackedShard>,
     pub units: Vec<PackedUnit>,
-}
-
-/// The file of a unit.
-pub fn unit_file(name: &str) -> String {
-    format!("units/{name}.bin")
-}
-
-/// The file of a shard's head.
-pub fn head_file(shard: &str) -> String {
-    format!("heads/{shard}.bin")
 }
 
 impl Manifest {

@@ -103,7 +103,7 @@ test("by http in a local network a packed folder is checked against its hashes, 
       assert.deepEqual(unpacked.keeping, { state: "refused", reason: "insecure_page" });
       assert.equal(maxDifference(unpacked.logits, reference.logits), 0);
 
-      const file = "units/blocks.1.bin";
+      const file = "weights-1.bin";
       const damaged = Buffer.from(packed[file]);
       damaged[damaged.length >> 1] ^= 1;
       assert.notEqual(sha256(damaged), sha256(packed[file]));

@@ -10,6 +10,16 @@ import { MockHub, sha256 } from "./mock_hub.js";
 
 const FIXTURE = "two_blocks_groups2_rope";
 const PACKED = `${FIXTURE}_q8`;
+/** All parts of a small model. */
+const WEIGHTS = "weights-1.bin";
+
+/** @typedef {{ name: string, start: number, bytes: number, sha256: string }} PackedUnit */
+
+/** The units of the manifest. @param {Record<string, Buffer>} packed @returns {PackedUnit[]} */
+const unitsOf = (packed) => JSON.parse(packed["zamba2-pack.json"].toString()).units;
+
+/** Where a unit begins in the file. @param {string} name */
+const startOf = (name) => unitsOf(packedFiles(PACKED)).find((unit) => unit.name === name)?.start ?? NaN;
 
 /** @param {Record<string, Buffer>} files @param {(hub: MockHub, page: Page) => Promise<void>} body */
 async function withHub(files, body) {
@@ -47,15 +57,13 @@ test("units quantised and stored by a page are byte-identical to those written b
     assert.equal((await loadAndRun(page, hub.folder)).error, null);
     const units = await keptUnits(page);
     const packed = packedFiles(PACKED);
-    const names = Object.keys(packed).filter((file) => file.startsWith("units/"));
-    assert.equal(names.length, Object.keys(units).length);
-    for (const file of names) {
-      const unit = file.slice("units/".length, -".bin".length);
-      assert.ok(Buffer.from(units[unit]).equals(packed[file]), unit);
+    assert.equal(unitsOf(packed).length, Object.keys(units).length);
+    for (const { name, start, bytes } of unitsOf(packed)) {
+      assert.ok(Buffer.from(units[name]).equals(packed[WEIGHTS].subarray(start, start + bytes)), name);
     }
   }));
 
-test("a packed folder gives the bits of its checkpoint, is downloaded once, and is stored", async () => {
+test("a packed folder gives the bits of its checkpoint, is downloaded in one request, and is stored", async () => {
   /** @type {number[][]} */
   let logits = [];
   await withHub(fixtureFiles(FIXTURE), async (hub, page) => {
@@ -66,16 +74,12 @@ test("a packed folder gives the bits of its checkpoint, is downloaded once, and 
     const first = await loadAndRun(page, hub.folder);
     assert.equal(first.error, null);
     assert.deepEqual(first.logits, logits);
-    const units_bytes = Object.entries(packed).reduce(
-      (sum, [file, { length }]) => sum + (file.startsWith("units/") ? length : 0),
-      0,
-    );
+    const units_bytes = unitsOf(packed).reduce((sum, { bytes }) => sum + bytes, 0);
     assert.equal(first.progress.received_bytes, units_bytes);
     assert.equal(first.progress.total_bytes, units_bytes, "progress counts downloaded bytes");
     assert.equal(first.progress.loaded_bytes, units_bytes);
-    for (const file of Object.keys(packed).filter((file) => file.startsWith("units/"))) {
-      assert.equal(hub.contactsOf("cdn", file).length, 1, file);
-    }
+    // The header, from which the plan is made, and then all units at once.
+    assert.equal(hub.contactsOf("cdn", WEIGHTS).length, 2);
     const contacts = hub.contacts.length;
     const second = await loadAndRun(page, hub.folder);
     assert.deepEqual(second.logits, logits);
@@ -85,28 +89,37 @@ test("a packed folder gives the bits of its checkpoint, is downloaded once, and 
   });
 });
 
+/** The connection drops where a unit begins, and the file is missing then. @param {MockHub} hub @param {string} unit */
+function breakOff(hub, unit) {
+  hub.faults.push({ file: WEIGHTS, drop_at: startOf(unit) });
+  hub.faults.push({ file: WEIGHTS, status: 404, after: 1 });
+}
+
 test("an interrupted load of a packed folder downloads only what is missing", () =>
   withHub(packedFiles(PACKED), async (hub, page) => {
-    hub.faults.push({ file: "units/blocks.3.bin", status: 404, times: 1 });
+    breakOff(hub, "blocks.3");
     const broken = await loadAndRun(page, hub.folder);
     assert.equal(broken.error?.code, "missing_file");
-    assert.equal(broken.error?.file, "units/blocks.3.bin");
+    assert.equal(broken.error?.file, WEIGHTS);
     const resumed = await loadAndRun(page, hub.folder);
     assert.equal(resumed.error, null);
     assert.ok(resumed.progress.device_bytes > 0);
-    assert.equal(hub.contactsOf("cdn", "units/blocks.0.bin").length, 1);
+    const last = hub.contactsOf("cdn", WEIGHTS).at(-1);
+    assert.match(String(last?.range), new RegExp(`^bytes=${startOf("blocks.3")}-`));
   }));
 
-test("a damaged file of a packed folder is downloaded again, and refused with its name if still damaged", () =>
+test("a damaged part of a packed folder is downloaded again, and refused with its file if still damaged", () =>
   withHub(packedFiles(PACKED), async (hub, page) => {
-    const spoiled = { file: "units/blocks.1.bin", patch: { at: 100, bytes: new Uint8Array([1, 2, 3]) } };
+    const at = startOf("blocks.1") + 100;
+    const spoiled = { file: WEIGHTS, patch: { at, bytes: new Uint8Array([1, 2, 3]) } };
     hub.faults.push({ ...spoiled, times: 1 });
     assert.equal((await loadAndRun(page, hub.folder, { keep: false })).error, null);
-    assert.equal(hub.contactsOf("cdn", "units/blocks.1.bin").length, 2);
+    const [, , again] = hub.contactsOf("cdn", WEIGHTS);
+    assert.match(String(again.range), new RegExp(`^bytes=${startOf("blocks.1")}-`));
     hub.faults.push({ ...spoiled, times: Infinity });
     const { error } = await loadAndRun(page, hub.folder, { keep: false });
     assert.equal(error?.code, "damaged");
-    assert.equal(error?.file, "units/blocks.1.bin");
+    assert.equal(error?.file, WEIGHTS);
     assert.match(error?.message ?? "", /SHA-256/);
   }));
 
@@ -119,17 +132,20 @@ test("a packed folder in another weight format than requested is refused with it
 
 test("a folder packed again since the last visit is reported as changed, and the next load starts over", () =>
   withHub(packedFiles(PACKED), async (hub, page) => {
-    hub.faults.push({ file: "units/blocks.3.bin", status: 404, times: 1 });
+    breakOff(hub, "blocks.3");
     assert.equal((await loadAndRun(page, hub.folder)).error?.code, "missing_file");
     // A different packing: the unit differs, and so does the manifest.
-    const file = "units/blocks.4.bin";
     const files = packedFiles(PACKED);
-    const other = Buffer.from(files[file]);
-    other[other.length - 1] ^= 1;
-    hub.replace(file, other);
+    const unit = unitsOf(files).find(({ name }) => name === "blocks.4");
+    assert.ok(unit);
+    const end = unit.start + unit.bytes;
+    const other = Buffer.from(files[WEIGHTS]);
+    other[end - 1] ^= 1;
+    hub.replace(WEIGHTS, other);
+    const manifest = files["zamba2-pack.json"].toString();
     hub.replace(
       "zamba2-pack.json",
-      Buffer.from(files["zamba2-pack.json"].toString().replace(sha256(files[file]), sha256(other))),
+      Buffer.from(manifest.replace(unit.sha256, sha256(other.subarray(unit.start, end)))),
     );
     assert.equal((await loadAndRun(page, hub.folder)).error?.code, "changed");
     const fresh = await loadAndRun(page, hub.folder);

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import {
   expected,
   fixtureFiles,
@@ -285,6 +286,25 @@ test("of a chosen folder the top level counts, and not the checkpoints inside", 
   } finally {
     await context.close();
     rmSync(folder, { recursive: true });
+  }
+});
+
+test("a dropped folder of a packed checkpoint loads", async () => {
+  const { context, page } = await openPage();
+  try {
+    await page.goto(`${SITE}/?weights=q8`);
+    await waitForStatus(page, "Ready");
+    const session = await context.newCDPSession(page);
+    const files = [fileURLToPath(new URL("../packed/two_blocks_groups2_rope_q8", import.meta.url))];
+    for (const type of /** @type {const} */ (["dragEnter", "dragOver", "drop"])) {
+      const data = { items: [], files, dragOperationsMask: 1 };
+      await session.send("Input.dispatchDragEvent", { type, x: 300, y: 300, data });
+    }
+    await page.waitForFunction(() => document.title.includes("two_blocks_groups2_rope_q8"));
+    await waitForStatus(page, "Ready");
+    assert.equal(await page.locator(".error-card:visible").count(), 0);
+  } finally {
+    await context.close();
   }
 });
 

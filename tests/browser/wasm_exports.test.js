@@ -1,5 +1,5 @@
 // @ts-check
-// The types of the wasm boundary (www/engine/wasm_exports.d.ts) compared with the generated bindings, which exist after a
+// The types of the wasm boundary (www/engine/wasm_exports.d.ts) compared with the generated bindings, which exist after
 // build and type every plain object as `any`. Needs no browser.
 
 import assert from "node:assert/strict";

@@ -8,7 +8,7 @@ use zamba2::base::error::Error;
 use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder;
-use zamba2::loader::packed::{MANIFEST, Manifest, PackedFile};
+use zamba2::loader::packed::{MANIFEST, Manifest, PackedPart};
 
 use super::{Checkpoint, all_fixtures, bits, fixture, settings, tokens};
 
@@ -130,8 +130,10 @@ fn a_packed_folder_gives_the_same_bits_as_its_checkpoint_and_as_stored_units() {
             .unwrap();
             let stored = stored_units(&checkpoint, format, usize::MAX);
             for (unit, stored) in manifest.units.iter().zip(&stored) {
-                let file = fs::read(out.path().join(&unit.stored.file)).unwrap();
-                assert!(&file == stored, "{name}: {}", unit.name);
+                let PackedPart { file, start, .. } = &unit.stored;
+                let file = fs::read(out.path().join(file)).unwrap();
+                let found = &file[*start as usize..][..stored.len()];
+                assert!(found == stored, "{name}: {}", unit.name);
             }
             let mut session = folder::open(Cpu::new(1), out.path(), settings(format)).unwrap();
             let logits = block_on(session.logits(&tokens())).unwrap();
@@ -184,12 +186,16 @@ fn a_packed_folder_with_a_flipped_bit_a_missing_file_or_another_weight_format_is
     ));
     let heads = manifest.shards.iter().map(|shard| &shard.head);
     let units = manifest.units.iter().map(|unit| &unit.stored);
-    for PackedFile { file, .. } in heads.chain(units) {
+    for PackedPart {
+        file, start, bytes, ..
+    } in heads.chain(units)
+    {
         let path = out.path().join(file);
         let whole = fs::read(&path).unwrap();
+        let end = (start + bytes) as usize;
         let mut flipped = whole.clone();
-        *flipped.last_mut().unwrap() ^= 1;
-        for damaged in [&flipped[..], &whole[1..], &[]] {
+        flipped[end - 1] ^= 1;
+        for damaged in [&flipped[..], &whole[1..], &whole[..end - 1], &[]] {
             fs::write(&path, damaged).unwrap();
             let expected = Error::Damaged { file: file.clone() };
             assert_eq!(open(WeightFormat::Q4), Some(expected), "{file}");
@@ -210,11 +216,7 @@ fn a_manifest_with_a_path_outside_its_folder_is_refused() {
     let settings = settings(WeightFormat::Q4);
     let mut manifest =
         folder::pack(Cpu::new(1), &fixture("gqa"), out.path(), settings, |_| ()).unwrap();
-    for file in [
-        "../units/embed_tokens.bin",
-        "/etc/passwd",
-        "https://other.example/x",
-    ] {
+    for file in ["../weights-1.bin", "/etc/passwd", "https://other.example/x"] {
         manifest.units[0].stored.file = file.into();
         let text = serde_json::to_string(&manifest).unwrap();
         assert!(

@@ -279,11 +279,8 @@ fn a_pointer_in_a_packed_folder_is_named() {
         |_| {},
     )
     .unwrap();
-    fs::write(out.path().join("units/blocks.1.bin"), LFS).unwrap();
-    assert_eq!(
-        refused(out.path()),
-        ("lfs_pointer", "units/blocks.1.bin".into())
-    );
+    fs::write(out.path().join("weights-1.bin"), LFS).unwrap();
+    assert_eq!(refused(out.path()), ("lfs_pointer", "weights-1.bin".into()));
 }
 
 #[test]

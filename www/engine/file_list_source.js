@@ -8,8 +8,6 @@ import { joined, missingFile, truncated } from "./source_parts.js";
 
 /** Local files are read in pieces of this size, with aborts and progress between them. */
 const BLOB_PIECE_BYTES = 4 << 20;
-/** The folders of a packed checkpoint, which are below the folder that is chosen. */
-const PACKED_FILE = /^(?:heads|units)\/[^/]+$/;
 
 /** @implements {ByteSource} */
 export class FileListSource {
@@ -56,7 +54,7 @@ export class FileListSource {
 function nameInFolder(file) {
   const path = file.webkitRelativePath.replace(/^[^/]*\//, "");
   if (path === "") return file.name;
-  return !path.includes("/") || PACKED_FILE.test(path) ? path : null;
+  return path.includes("/") ? null : path;
 }
 
 /**

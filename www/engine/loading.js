@@ -6,13 +6,13 @@
 import { openCheckpoint } from "./checkpoint_files.js";
 import { Zamba2Error } from "./errors.js";
 import { yieldToMessages } from "./gates.js";
-import { fetchPacked, merged, packedUnit, prefetched } from "./ranges.js";
+import { fetchPacked, JoinedReplies, merged, packedUnit, prefetched, rangeOf } from "./ranges.js";
 
 /** @import { ByteSource, RangeReply } from "./byte_source.js" */
 /** @import { OpenCheckpoint } from "./checkpoint_files.js" */
 /** @import { ErrorReport } from "./errors.js" */
 /** @import { StoreFolder } from "./store.js" */
-/** @import { PackedFile } from "./wasm_exports.d.ts" */
+/** @import { PackedPart } from "./wasm_exports.d.ts" */
 /** @import { Unit, WasmEngine } from "./wasm_engine.js" */
 /** @import { LoadProgress, MemoryReport, ModelInfo } from "./zamba2.d.ts" */
 
@@ -67,6 +67,8 @@ export async function loadCheckpoint(engine, source, stored, hooks, progress) {
 class WeightsLoad {
   /** Replies to the requests for `#prefetched_units`, in order. */
   #replies;
+  /** Their bytes, for a packed checkpoint. */
+  #packed;
   #prefetched_units;
   #reported_ms = performance.now();
 
@@ -88,6 +90,7 @@ class WeightsLoad {
     const absent = units.filter((unit) => !stored?.has(unit.name) && stored?.journal.partial?.name !== unit.name);
     this.#prefetched_units = new Set(absent);
     this.#replies = prefetched(this.#requests(absent), source, hooks.signal);
+    this.#packed = new JoinedReplies(this.#replies);
   }
 
   /** Loads the units in order. Each comes in one of three ways; the code after that is the same. */
@@ -125,18 +128,18 @@ class WeightsLoad {
     this.progress.device_bytes += bytes.byteLength;
   }
 
-  /** @param {Unit} unit @param {PackedFile} file */
-  async #fromPack(unit, file) {
+  /** @param {Unit} unit @param {PackedPart} part */
+  async #fromPack(unit, part) {
     const { source, stored, progress } = this;
     progress.origin = "source";
-    const reply = await this.#nextReply(unit);
-    const bytes = await fetchPacked(source, file, this.hooks.signal, reply).catch((thrown) => {
+    const ahead = this.#prefetched_units.has(unit) ? this.#packed.take(part.bytes) : null;
+    const bytes = await fetchPacked(source, part, this.hooks.signal, ahead).catch((thrown) => {
       // The manifest was stored by an earlier load: by now the folder may hold another packing.
       const is_other = this.checkpoint.is_pack_stored && thrown instanceof Zamba2Error && thrown.code === "damaged";
-      throw is_other ? new Zamba2Error("changed", { file: file.file }) : thrown;
+      throw is_other ? new Zamba2Error("changed", { file: part.file }) : thrown;
     });
     progress.received_bytes += bytes.byteLength;
-    // The hash covers the whole file, so it is stored as a whole.
+    // The hash covers the whole part, so it is stored as a whole.
     await stored?.startUnit(unit.name, new Uint8Array(0));
     await stored?.append(bytes);
     await stored?.endUnit();
@@ -206,14 +209,8 @@ class WeightsLoad {
   /** @param {Unit[]} units */
   *#requests(units) {
     const { pack } = this.checkpoint;
-    for (const unit of units) {
-      if (pack) {
-        const { file, bytes } = packedUnit(pack, unit);
-        yield { file, start: 0, end: bytes };
-      } else {
-        yield* merged(unit.ranges);
-      }
-    }
+    if (pack) yield* merged(units.map((unit) => rangeOf(packedUnit(pack, unit))));
+    else for (const unit of units) yield* merged(unit.ranges);
   }
 
   /** What a unit costs to fetch. @param {Unit} unit */

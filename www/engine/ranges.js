@@ -5,7 +5,7 @@ import { fact, Zamba2Error } from "./errors.js";
 import { sha256 } from "./sha256.js";
 
 /** @import { ByteSource, RangeReply } from "./byte_source.js" */
-/** @import { ByteRange, Pack, PackedFile } from "./wasm_exports.d.ts" */
+/** @import { ByteRange, Pack, PackedPart } from "./wasm_exports.d.ts" */
 /** @import { Unit } from "./wasm_engine.js" */
 
 export const PACK_FILE = "zamba2-pack.json";
@@ -52,7 +52,7 @@ export function prefetched(requests, source, signal) {
   })();
 }
 
-/** @param {Pack} pack @param {Unit} unit @returns {PackedFile} */
+/** @param {Pack} pack @param {Unit} unit @returns {PackedPart} */
 export function packedUnit(pack, unit) {
   const packed = pack.units.find(({ name }) => name === unit.name);
   if (!packed || packed.bytes !== unit.stored_bytes) {
@@ -65,18 +65,59 @@ export function packedUnit(pack, unit) {
   return packed;
 }
 
+/** Where the part is in its file. @param {PackedPart} part @returns {ByteRange} */
+export const rangeOf = ({ file, start, bytes }) => ({ file, start, end: start + bytes });
+
 /**
- * A packed file, checked against its hash; a damaged one is fetched once more.
- * @param {ByteSource} source @param {PackedFile} file @param {AbortSignal} signal
- * @param {RangeReply | null} reply  that was requested ahead
+ * A packed part, checked against its hash; a damaged one is fetched once more.
+ * @param {ByteSource} source @param {PackedPart} part @param {AbortSignal} signal
+ * @param {Promise<Uint8Array<ArrayBuffer>> | null} ahead  its bytes, if they were requested ahead
  */
-export async function fetchPacked(source, file, signal, reply) {
+export async function fetchPacked(source, part, signal, ahead) {
+  const { file, start, end } = rangeOf(part);
   for (let attempt = 0; attempt < 2; attempt++) {
-    const present = attempt === 0 && reply ? reply : await source.range(file.file, 0, file.bytes, signal);
-    const bytes = await bytesOf(present, file.bytes);
-    if ((await sha256(bytes)) === file.sha256) return bytes;
+    const is_here = attempt === 0 && ahead;
+    const bytes = await (is_here ? ahead : bytesOf(await source.range(file, start, end, signal), part.bytes));
+    if ((await sha256(bytes)) === part.sha256) return bytes;
   }
-  throw new Zamba2Error("damaged", { file: file.file });
+  throw new Zamba2Error("damaged", { file });
+}
+
+/** The bytes of several replies, one after another: a reply may hold several parts. */
+export class JoinedReplies {
+  /** What has arrived and was not taken. */
+  #left = new Uint8Array(0);
+  #chunks;
+
+  /** @param {AsyncIterable<RangeReply>} replies */
+  constructor(replies) {
+    this.#chunks = chunksOf(replies);
+  }
+
+  /** The next bytes. @param {number} length */
+  async take(length) {
+    const bytes = new Uint8Array(length);
+    for (let at = 0; at < length;) {
+      if (this.#left.byteLength === 0) this.#left = (await this.#chunks.next()).value ?? ended();
+      const some = this.#left.subarray(0, length - at);
+      bytes.set(some, at);
+      at += some.byteLength;
+      this.#left = this.#left.subarray(some.byteLength);
+    }
+    return bytes;
+  }
+}
+
+/** @param {AsyncIterable<RangeReply>} replies @returns {AsyncGenerator<Uint8Array<ArrayBuffer>, undefined>} */
+async function* chunksOf(replies) {
+  for await (const { chunks } of replies) {
+    for await (const chunk of chunks) yield /** @type {Uint8Array<ArrayBuffer>} */ (chunk);
+  }
+}
+
+/** @returns {never} */
+function ended() {
+  throw new Zamba2Error("internal", { detail: "more bytes were taken than requested" });
 }
 
 /** @param {RangeReply} reply @param {number} length */

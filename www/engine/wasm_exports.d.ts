@@ -41,8 +41,10 @@ export interface Unit {
   ranges: ByteRange[];
 }
 
-export interface PackedFile {
+/** Bytes of a file, with a hash of their own. */
+export interface PackedPart {
   file: string;
+  start: number;
   bytes: number;
   sha256: string;
 }
@@ -50,8 +52,8 @@ export interface PackedFile {
 /** The manifest of a packed folder. */
 export interface Pack {
   weights: Weights;
-  shards: ({ shard: string; shard_bytes: number } & PackedFile)[];
-  units: ({ name: string } & PackedFile)[];
+  shards: ({ shard: string; shard_bytes: number } & PackedPart)[];
+  units: ({ name: string } & PackedPart)[];
 }
 
 /** A graphics device that has passed the self-test. */

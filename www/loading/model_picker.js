@@ -153,8 +153,7 @@ export class ModelPicker {
   }
 
   /** @param {File[]} files */
-  chooseFiles(files) {
-    const folder = files[0].webkitRelativePath.split("/")[0];
+  chooseFiles(files, folder = files[0].webkitRelativePath.split("/")[0]) {
     this.kind.value = "files";
     this.showFields();
     this.choose({ source: files, name: folder || "Zamba2", weights: this.weightsValue(), ...this.machine() });
@@ -174,13 +173,16 @@ export class ModelPicker {
       mark(false);
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
-      const files = await droppedFiles(event.dataTransfer);
-      if (files.length) this.chooseFiles(files);
+      const { files, folder } = await droppedFiles(event.dataTransfer);
+      if (files.length) this.chooseFiles(files, folder);
     });
   }
 }
 
-/** The dropped files, and the files directly inside dropped folders. @param {DataTransfer} transfer */
+/**
+ * The dropped files, and the files directly inside dropped folders; and a dropped folder's name.
+ * @param {DataTransfer} transfer
+ */
 async function droppedFiles(transfer) {
   // The list empties as soon as the event handler yields, so every entry is taken first.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
@@ -193,7 +195,7 @@ async function droppedFiles(transfer) {
         if (inner.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (inner)));
       }
   }
-  return files;
+  return { files, folder: entries.find(({ isDirectory }) => isDirectory)?.name ?? "" };
 }
 
 /** @param {FileSystemFileEntry} entry @returns {Promise<File>} */

@@ -98,16 +98,16 @@ fn add_snapshot_and_manifest(seeds: &Seeds) {
     seeds.add("snapshot", "whole", &snapshot);
     let file = |name: &str| json!({ "file": name, "bytes": 2, "sha256": "0".repeat(64) });
     let manifest = json!({
-        "format": "zamba2-pack/1",
+        "format": "zamba2-pack/2",
         "weights": "q8",
         "files": [file("config.json")],
         "shards": [{
             "shard": "model.safetensors", "shard_bytes": 9,
-            "file": "heads/model", "bytes": 2, "sha256": "0".repeat(64),
+            "file": "weights-1.bin", "start": 0, "bytes": 2, "sha256": "0".repeat(64),
         }],
         "units": [{
             "name": "embedding",
-            "file": "units/embedding.bin", "bytes": 2, "sha256": "0".repeat(64),
+            "file": "weights-1.bin", "start": 2, "bytes": 2, "sha256": "0".repeat(64),
         }],
     });
     seeds.add("manifest", "small", manifest.to_string().as_bytes());
