@@ -448,3 +448,16 @@ export function maxDifference(actual, reference) {
     return Number.isNaN(difference) ? Infinity : Math.max(most, difference);
   }, 0);
 }
+
+/** Drops one file onto an element. @param {Page} page @param {string} name @param {string} contents @param {string} onto */
+export async function drop(page, name, contents, onto = "body") {
+  await page.evaluate(
+    ([file_name, text, onto]) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([text], file_name));
+      const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
+      document.querySelector(onto)?.dispatchEvent(event);
+    },
+    [name, contents, onto],
+  );
+}

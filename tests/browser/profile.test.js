@@ -8,6 +8,7 @@ import {
   bytesOf,
   DESKTOP,
   download,
+  drop,
   horizontalOverflow,
   onePage,
   openDetails,
@@ -86,20 +87,6 @@ function assertClose(shown, expected, what) {
   assert.ok(
     Math.abs(shown - expected) <= ROUNDING * Math.abs(expected) + 1e-9,
     `${what}: the page shows ${shown}, the summary has ${expected}`,
-  );
-}
-
-/** Drops one file onto the page. @param {Page} page @param {string} name @param {string} contents */
-async function drop(page, name, contents) {
-  await page.evaluate(
-    ([file_name, text]) => {
-      const transfer = new DataTransfer();
-      transfer.items.add(new File([text], file_name, { type: "application/json" }));
-      document
-        .getElementById("view-compare")
-        ?.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
-    },
-    [name, contents],
   );
 }
 

@@ -60,28 +60,7 @@ export class CompareView {
       for (const file of [...(input.files ?? [])]) await this.open(file);
       input.value = "";
     });
-    this.listenForDrops(byId("view-compare"));
     hooks.shelf.listeners.push(() => void this.draw());
-  }
-
-  /**
-   * Opens dropped run files; capturing, so that the listener for checkpoints does not see them.
-   * @param {HTMLElement} view
-   */
-  listenForDrops(view) {
-    document.addEventListener(
-      "drop",
-      async (event) => {
-        if (view.hidden) return;
-        const files = [...(event.dataTransfer?.files ?? [])];
-        if (files.length === 0 || !files.every(({ name }) => name.endsWith(".json"))) return;
-        event.preventDefault();
-        event.stopImmediatePropagation();
-        document.body.classList.remove("dropping");
-        for (const file of files) await this.open(file);
-      },
-      { capture: true },
-    );
   }
 
   /** @param {File} file */

@@ -1,7 +1,7 @@
 // @ts-check
 // The form that chooses a model: its source, the format of its weights, backend and threads, as `load` takes them. The
-// page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. Files arrive by two inputs or by dropping a
-// folder anywhere on the page. It loads nothing itself.
+// page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. Files arrive by two inputs; dropped ones by
+// dropped_files.js. It loads nothing itself.
 
 import { parseAddress, WEIGHTS } from "../../pkg/zamba2.js";
 import { byId } from "../dom.js";
@@ -76,7 +76,6 @@ export class ModelPicker {
         if (files.length) this.chooseFiles(files);
       });
     }
-    this.listenForDrops();
     this.showFields();
   }
 
@@ -157,59 +156,5 @@ export class ModelPicker {
     this.kind.value = "files";
     this.showFields();
     this.choose({ source: files, name: folder || "Zamba2", weights: this.weightsValue(), ...this.machine() });
-  }
-
-  listenForDrops() {
-    const mark = (/** @type {boolean} */ on) => document.body.classList.toggle("dropping", on);
-    document.addEventListener("dragover", (event) => {
-      if (!event.dataTransfer?.types.includes("Files")) return;
-      event.preventDefault();
-      mark(true);
-    });
-    document.addEventListener("dragleave", (event) => {
-      if (event.relatedTarget === null) mark(false);
-    });
-    document.addEventListener("drop", async (event) => {
-      mark(false);
-      if (!event.dataTransfer?.types.includes("Files")) return;
-      event.preventDefault();
-      const { files, folder } = await droppedFiles(event.dataTransfer);
-      if (files.length) this.chooseFiles(files, folder);
-    });
-  }
-}
-
-/**
- * The dropped files, and the files directly inside dropped folders; and a dropped folder's name.
- * @param {DataTransfer} transfer
- */
-async function droppedFiles(transfer) {
-  // The list empties as soon as the event handler yields, so every entry is taken first.
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-  /** @type {File[]} */
-  const files = [];
-  for (const entry of entries) {
-    if (entry.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (entry)));
-    else
-      for (const inner of await entriesOf(/** @type {FileSystemDirectoryEntry} */ (entry))) {
-        if (inner.isFile) files.push(await fileOf(/** @type {FileSystemFileEntry} */ (inner)));
-      }
-  }
-  return { files, folder: entries.find(({ isDirectory }) => isDirectory)?.name ?? "" };
-}
-
-/** @param {FileSystemFileEntry} entry @returns {Promise<File>} */
-const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
-
-/** A directory reader hands out at most 100 entries per call. @param {FileSystemDirectoryEntry} folder */
-async function entriesOf(folder) {
-  const reader = folder.createReader();
-  /** @type {FileSystemEntry[]} */
-  const all = [];
-  for (;;) {
-    /** @type {FileSystemEntry[]} */
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (some.length === 0) return all;
-    all.push(...some);
   }
 }
