@@ -84,8 +84,8 @@ const RESERVED: [(&str, &[&str]); 15] = [
     // api/ measures wasm's memory, which is only possible with `core::arch`.
     ("core::arch", &["base/simd/", "api/"]),
     ("std::arch", &[]),
-    ("std::fs", &["folder.rs", "cli/"]),
-    ("File", &["folder.rs", "cli/"]),
+    ("std::fs", &["folder.rs", "folder/pack.rs", "cli/"]),
+    ("File", &["folder.rs", "folder/pack.rs", "cli/"]),
     ("Instant", &["base/clock.rs", "cli/"]),
     ("println", &["cli/"]),
     ("wgpu", &["device/webgpu/"]),

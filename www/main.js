@@ -2,15 +2,18 @@
 // Entry point of the page: creates the views and connects them, loads the chosen model, updates the status line and
 // shows errors as cards. The views do not import each other.
 
+import { keptModels, parseAddress } from "../pkg/zamba2.js";
 import { byId } from "./dom.js";
 import { Bench } from "./profile/bench.js";
 import { BlockPanel } from "./blocks/block_panel.js";
 import { clearErrorCards, faultOf, faultText, redrawErrorCard, showErrorCard } from "./errors.js";
 import { HeatMap } from "./blocks/heat_map.js";
+import { HelpSheet } from "./help_sheet.js";
 import { isolate } from "./isolate.js";
 import { showCapability } from "./loading/capability.js";
 import { listenForDrops } from "./loading/dropped_files.js";
 import { ModelLoads } from "./loading/model_loads.js";
+import { ModelPanel } from "./loading/model_panel.js";
 import { remember, remembered } from "./preferences.js";
 import { ModelPicker } from "./loading/model_picker.js";
 import { Playground } from "./playground/playground.js";
@@ -56,8 +59,9 @@ const picker = new ModelPicker({
 });
 const kept = new StoragePanel(byId("kept"), {
   onFault: (title, thrown) => showFault(title, faultOf(thrown)),
-  onRefresh: (model) => picker.refresh(model),
+  onOpen: (model, refresh) => picker.openKept(model, refresh),
 });
+const model_panel = new ModelPanel(picker, kept);
 const shelf = new RunShelf();
 const profile = new ProfileView({
   shelf,
@@ -81,6 +85,7 @@ const compare = new CompareView({
     tabs.show("compare", true);
   },
 });
+const help = new HelpSheet();
 const letters = /** @type {HTMLInputElement} */ (byId("letter-keys"));
 const tabs = new Tabs({
   letters,
@@ -89,6 +94,7 @@ const tabs = new Tabs({
     s: () => profile.result.toggleTimes(),
     b: () => strip.cells.length && strip.focus(strip.focused),
     e: () => profile.result.focusExports(),
+    "?": () => help.toggle(),
   },
   remember: (on) => remember("letter-keys", on ? "on" : "off"),
 });
@@ -118,6 +124,8 @@ const playground = new Playground(sampling, {
     );
   },
   onEnd(summary) {
+    byId("hero").hidden = true;
+    remember("hero", "seen");
     const speed = summary.decode_tokens_per_s;
     status.show(speed ? "status.done" : "status.done.short", {
       tokens: () => plural("count.tokens", summary.tokens),
@@ -164,17 +172,18 @@ function showFault(title, fault, retry) {
 
 const loads = new ModelLoads({
   onStart() {
+    model_panel.close();
     status.show("status.starting");
     cancel.hidden = false;
     write(cancel, "load.cancel");
   },
-  onDrop({ name }) {
+  onDrop({ name, weights }) {
     playground.setModel(null);
     profile.setModel(null);
     panel.close(false);
     strip.clear();
     clearErrorCards(errors);
-    showTitle(name);
+    showTitle(name, weights);
   },
   onTaken(loading, choice) {
     loading.timeBlocks(times_every);
@@ -196,6 +205,7 @@ const loads = new ModelLoads({
     playground.setReady();
     profile.setModel(model);
     void keepOffline(model.info.build);
+    void rememberModel();
   },
   onEnded({ thrown, is_taken, again: repeat }) {
     again = repeat;
@@ -236,6 +246,15 @@ function loadModel(choice, refresh) {
   void loads.load(choice, picker.relaxedSimd, refresh);
 }
 
+/** The model in use is the one that the next visit begins with, if it is kept on this device. */
+async function rememberModel() {
+  const { source = "", weights } = loads.choice ?? {};
+  if (typeof source !== "string") return;
+  const { folder } = parseAddress(source, document.baseURI);
+  const kept = (await keptModels()).find((one) => one.source === folder && one.weights === weights);
+  if (kept) remember("model", kept.key);
+}
+
 /** @param {boolean} on */
 function setPaused(on) {
   paused = on;
@@ -247,11 +266,10 @@ function showReady() {
   if (loads.model) status.showReady(loads.model.info, weight_bytes);
 }
 
-/** @param {string} name */
-function showTitle(name) {
-  const text = t("title.of", { model: name === "rustdoc-5m" ? "Zamba2" : name });
-  byId("title").textContent = text;
-  document.title = text;
+/** @param {string} name @param {string} weights */
+function showTitle(name, weights) {
+  document.title = t("title.of", { model: name === "rustdoc-5m" ? "Zamba2" : name });
+  model_panel.showName(name, weights);
 }
 
 function showMachine() {
@@ -290,7 +308,9 @@ function renderWords() {
   const other = nextLanguage();
   byId("language").lang = other.code;
   byId("language").textContent = other.name;
-  showTitle((loads.choice ?? picker.chosen).name);
+  const { name, weights } = loads.choice ?? picker.chosen;
+  showTitle(name, weights);
+  model_panel.draw();
   showMachine();
   showTheme();
   playground.showWords();
@@ -340,10 +360,7 @@ if (dataset.stopped === "start-note") {
 
 const theme = remembered("theme");
 if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
-// On a phone, open settings would push the output off the screen.
-if (matchMedia("(max-width: 700px)").matches) {
-  for (const id of ["sampling", "model"]) byId(id).removeAttribute("open");
-}
+byId("hero").hidden = remembered("hero") === "seen";
 letters.checked = remembered("letter-keys") !== "off";
 renderWords();
 const address = readHash(location.hash);
@@ -354,7 +371,7 @@ window.addEventListener("hashchange", () => profile.useSettings(readHash(locatio
 isolation = await isolate();
 showMachine();
 // In a sandboxed frame there is a note instead of a model.
-if (isolation !== "reloading" && !dataset.stopped) loadModel(picker.chosen);
+if (isolation !== "reloading" && !dataset.stopped) void picker.begin();
 if (new URLSearchParams(location.search).has("bench")) {
   new Bench(
     byId("bench"),

@@ -7,7 +7,9 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
-use crate::folder::{CONFIG, TOKENIZER, checkpoint_heads, empty, hex, io_error, read_config};
+use crate::folder::{
+    CONFIG, TOKENIZER, checkpoint_heads, empty, hex, io_error, read_config, read_range,
+};
 use crate::loader::end_tokens::GENERATION_CONFIG;
 use crate::loader::packed::{
     FILE_BYTES, FORMAT, MANIFEST, Manifest, PackedFile, PackedPart, PackedShard, PackedUnit,
@@ -71,7 +73,7 @@ pub fn pack<B: Device>(
         on_unit(&name);
         parts.begin(unit.stored_bytes)?;
         for range in &unit.ranges {
-            super::read_range(dir, range, |chunk| {
+            read_range(dir, range, |chunk| {
                 session.push(chunk)?;
                 parts.write(&session.take_stored())
             })?;

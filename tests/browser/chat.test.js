@@ -7,6 +7,7 @@ import {
   asBase64,
   EMBEDDED,
   fixtureFiles,
+  openDetails,
   openModule,
   openPage,
   openReadyPage,
@@ -324,6 +325,8 @@ test(
   () =>
     withChat(async (page) => {
       assert.ok(await page.isChecked("#mode [value=chat]"));
+      // The engine's default, for the same texts as below.
+      await setOptions(page, { seed: "42" });
       const lengths = [];
       for (const text of ["What is ownership?", "And a trait?"]) {
         await say(page, text);
@@ -377,6 +380,7 @@ test("a continued answer is one turn, is restored from the history, and is not p
     assert.equal(said.length, 2);
     assert.ok(said[1][1]?.startsWith(short ?? "?") && said[1][1].length > (short ?? "").length);
 
+    await openDetails(page, "#view-playground");
     await page.click("#share");
     await page.waitForFunction(() => location.hash.startsWith("#ask="));
     const link = await page.evaluate(async () => {

@@ -358,6 +358,7 @@ export const bytesOf = async (file) => Buffer.concat(await (await file.createRea
 
 /** The file saved by a click on a button. @param {Page} page @param {string} button */
 export async function download(page, button) {
+  await page.locator(button).evaluate((element) => element.closest("details")?.setAttribute("open", ""));
   const [file] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
   return { name: file.suggestedFilename(), bytes: await bytesOf(file) };
 }
@@ -460,4 +461,18 @@ export async function drop(page, name, contents, onto = "body") {
     },
     [name, contents, onto],
   );
+}
+
+/**
+ * Fills in the form of the model panel and loads: fields by their ids, `address` with the source it belongs to.
+ * @param {Page} page @param {Record<string, string>} fields
+ */
+export async function loadWith(page, fields) {
+  if (await page.locator("#model").isHidden()) await page.click("#model-chip");
+  if ("address" in fields) await page.selectOption("#source", "url");
+  for (const [id, value] of Object.entries(fields)) {
+    if (id === "address") await page.fill("#address", value);
+    else await page.selectOption(`#${id}`, value);
+  }
+  await page.click("#load-model");
 }

@@ -3,7 +3,7 @@
 // server without them, and single-threaded where neither is available.
 
 import assert from "node:assert/strict";
-import { continuation, openReadyPage, PLAIN_SITE, SITE, test, waitForStatus, withPage } from "./harness.js";
+import { continuation, loadWith, openReadyPage, PLAIN_SITE, SITE, test, waitForStatus, withPage } from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -123,7 +123,7 @@ test("the page's URL and the Threads field choose threads and SIMD", () =>
     await page.evaluate(() => {
       /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
     });
-    await page.selectOption("#threads", "auto");
+    await loadWith(page, { threads: "auto" });
     await waitForStatus(page, "Ready");
     ({ line, reasons } = await capability(page));
     assertSays(reasons, /one for each core|the fastest for this model in a short trial/);

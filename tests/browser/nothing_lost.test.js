@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { continuation, drop, openReadyPage, setOptions, test, waitForStatus, withPage } from "./harness.js";
+import { continuation, drop, loadWith, openReadyPage, setOptions, test, waitForStatus, withPage } from "./harness.js";
 import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
@@ -22,10 +22,11 @@ async function goesOnAfter(page, /** @type {() => Promise<void>} */ act) {
   assert.equal(await page.title(), title);
   assert.equal(await continuation(page), before);
   assert.equal(await page.locator(".cell[data-state=ready]").count(), await page.locator(".cell").count());
+  const shown = await page.textContent("#output");
   await page.click("#resume");
   await page.waitForFunction(
-    (length) => (document.getElementById("output")?.textContent ?? "").length > length,
-    [...((await page.textContent("#output")) ?? "")].length,
+    (text) => (document.getElementById("output")?.textContent?.length ?? 0) > (text?.length ?? 0),
+    shown,
   );
   await waitForStatus(page, "Done");
   assert.ok((await continuation(page)).startsWith(before));
@@ -53,9 +54,7 @@ for (const [what, name, contents] of STRANGERS) {
 test("an address without a checkpoint is refused, and model and answer stay", () =>
   withReadyPage((page) =>
     goesOnAfter(page, async () => {
-      await page.selectOption("#source", "url");
-      await page.fill("#address", "/tests/fixtures/nowhere/");
-      await page.click("#load-url");
+      await loadWith(page, { address: "/tests/fixtures/nowhere/" });
       await page.waitForSelector(".error-card[data-code=missing_file]");
       await waitForStatus(page, "Ready");
       assert.ok(await page.locator("#cancel-load").isHidden());
@@ -67,9 +66,7 @@ test("a checkpoint whose header is damaged is refused, and model and answer stay
     await page.route("**/tests/fixtures/gqa/model.safetensors", (route) => route.fulfill({ body: "not a header" }));
     await openReadyPage(page);
     await goesOnAfter(page, async () => {
-      await page.selectOption("#source", "url");
-      await page.fill("#address", "/tests/fixtures/gqa/");
-      await page.click("#load-url");
+      await loadWith(page, { address: "/tests/fixtures/gqa/" });
       await page.waitForSelector(".error-card[data-code]");
       await waitForStatus(page, "Ready");
     });

@@ -3,7 +3,7 @@
 // cannot run.
 
 import assert from "node:assert/strict";
-import { continuation, expected, openPage, SITE, test, waitForStatus } from "./harness.js";
+import { continuation, expected, loadWith, openPage, SITE, test, waitForStatus } from "./harness.js";
 import { assertRight, loadAndRun, source, withModule } from "./webgpu.js";
 
 /** @import { BrowserContext } from "playwright-core" */
@@ -72,9 +72,7 @@ test("without what came after 2023 the page loads, generates, measures and compa
     await waitForStatus(page, "Done");
     assert.notEqual(await continuation(page), "");
 
-    await page.selectOption("#source", "url");
-    await page.fill("#address", "/www/models/rustdoc-5m/config.json");
-    await page.click("#load-url");
+    await loadWith(page, { address: "/www/models/rustdoc-5m/config.json" });
     await waitForStatus(page, "Ready");
 
     await page.click("#tab-profile");

@@ -7,6 +7,7 @@ import { atEveryWidth } from "./accessibility.js";
 import {
   continuation,
   horizontalOverflow,
+  loadWith,
   openDetails,
   openLoadingPage,
   openReadyPage,
@@ -113,9 +114,7 @@ test("a prompt that is too long leads to an error card, and the prompt is kept",
 test("weights that cannot be loaded lead to an error card whose button loads the embedded model", () =>
   withReadyPage(async (page) => {
     await page.fill("#prompt", "My own words");
-    await page.selectOption("#source", "url");
-    await page.fill("#address", "/tests/fixtures/nowhere/");
-    await page.click("#load-url");
+    await loadWith(page, { address: "/tests/fixtures/nowhere/" });
     const card = page.locator(".error-card[data-code=missing_file]");
     await card.waitFor();
     assert.match((await card.textContent()) ?? "", /config\.json/);
@@ -127,9 +126,7 @@ test("weights that cannot be loaded lead to an error card whose button loads the
 
 test("a URL of another origin is refused before any request", () =>
   withReadyPage(async (page) => {
-    await page.selectOption("#source", "url");
-    await page.fill("#address", "https://example.org/zamba2/");
-    await page.click("#load-url");
+    await loadWith(page, { address: "https://example.org/zamba2/" });
     assert.match((await page.locator(".error-card[data-code=bad_option]").textContent()) ?? "", /local files/);
   }));
 
@@ -143,7 +140,7 @@ test("files from this device load, and weights can be changed", () =>
       await page.evaluate(() => {
         /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
       });
-      await page.selectOption("#weights", weights);
+      await loadWith(page, { weights: weights });
       await waitForStatus(page, "Ready");
       assert.match((await page.textContent("#status-detail")) ?? "", new RegExp(weights));
     }
@@ -291,9 +288,7 @@ const walked = atEveryWidth([390, 1280], (check) =>
     await check(page, "done, with a block open", [...LIVE, "#block-panel", "[aria-labelledby=heat-title]"]);
 
     await page.evaluate(() => document.getElementById("model")?.setAttribute("open", ""));
-    await page.selectOption("#source", "url");
-    await page.fill("#address", "/tests/fixtures/nowhere/");
-    await page.click("#load-url");
+    await loadWith(page, { address: "/tests/fixtures/nowhere/" });
     await page.waitForSelector(".error-card[data-code=missing_file]");
     await check(page, "failed", [...LIVE, "#errors", "#model"]);
   }),

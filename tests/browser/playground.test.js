@@ -9,6 +9,7 @@ import {
   download,
   EMBEDDED,
   horizontalOverflow,
+  loadWith,
   openDetails,
   openLoadingPage,
   openPage,
@@ -308,7 +309,7 @@ test("a snapshot file restores text, tokens and settings after a reload, and can
     assert.equal(await continuation(page), whole);
 
     // The same model in another weight format.
-    await page.selectOption("#weights", "q4");
+    await loadWith(page, { weights: "q4" });
     await page.waitForFunction(() => document.getElementById("status-detail")?.textContent?.includes("q4"));
     await page.setInputFiles("#state-input", state);
     await page.waitForSelector(".error-card[data-code=other_model]");
@@ -396,7 +397,7 @@ test("every option that is a number has a labelled field, and presets set those 
       page.evaluate(async () => {
         const { NUMBER_OPTIONS } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
         const { t } = await import(/** @type {any} */ ("/www/words.js"));
-        const inputs = [...document.querySelectorAll("#sampling input")];
+        const inputs = [...document.querySelectorAll("#sampling input[type=number]")];
         return inputs.map((input, i) => {
           const { name, valueAsNumber: value, labels } = /** @type {HTMLInputElement} */ (input);
           const option = NUMBER_OPTIONS[i];
@@ -435,6 +436,7 @@ test("a link contains prompt and settings but not the answer, and starts no run"
     await page.fill("#prompt", "Привет, ownership 🦀");
     await run(page);
     const text = await continuation(page);
+    await openDetails(page, "#view-playground");
     await page.click("#share");
     await page.waitForFunction(() => location.hash.startsWith("#ask="));
     const address = page.url();

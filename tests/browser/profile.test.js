@@ -474,7 +474,7 @@ const walked = atEveryWidth([390, 1280], (check) =>
     await page.click("#tab-compare");
     await page.waitForSelector("#compare-banner");
     await openDetails(page, "#view-compare");
-    await check(page, "against the reference, in Russian", [".view-bar", "#view-compare"]);
+    await check(page, "against the reference, in Russian", [".top", "#view-compare"]);
     await switchLanguage(page);
     await page.selectOption("#compare-a", "published");
     await page.waitForFunction(() => document.querySelectorAll("#compare-banner").length === 0);

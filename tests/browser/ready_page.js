@@ -7,11 +7,11 @@ import { DESKTOP, onePage, openReadyPage, switchLanguage } from "./harness.js";
 /** @import { Page } from "playwright-core" */
 
 /** The controls that are reset. Those of the model are not: each of them starts a load. */
-const CONTROLS = ["#view-playground", "#profile-form", ".view-bar"]
-  .flatMap((part) => ["input:not([type=file])", "select", "textarea"].map((kind) => `${part} ${kind}:not(#model *)`))
+const CONTROLS = ["#view-playground", "#profile-form", "#help-sheet"]
+  .flatMap((part) => ["input:not([type=file])", "select", "textarea"].map((kind) => `${part} ${kind}`))
   .join();
 
-const MODEL = "#source, #weights, #backend, #threads";
+const MODEL = "#source, #weights, #backend, #threads, #context";
 
 /** Elements whose text or visibility tells that something has run. */
 const TRACES = ["status", "status-detail", "output", "prompt-message", "prompt-status", "metrics", "metrics-none"];
@@ -68,6 +68,8 @@ async function reset(page) {
       "#errors .row button:last-child",
       "#block-panel [data-act=close]",
       "#history [data-act=clear]",
+      "#model:not([hidden]) #close-model",
+      "#help-sheet:not([hidden]) #close-help",
     ])
       part(selector)?.click();
     part("#new-conversation").click();

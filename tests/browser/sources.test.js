@@ -11,6 +11,7 @@ import {
   expected,
   fixtureFiles,
   importModule,
+  loadWith,
   maxDifference,
   openPage,
   packedFiles,
@@ -346,12 +347,10 @@ async function answerAsHub(route, asked) {
 
 /** @param {Page} page @param {string} address */
 async function loadAddress(page, address) {
-  await page.selectOption("#source", "url");
-  await page.fill("#address", address);
   await page.evaluate(() => {
     /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
   });
-  await page.click("#load-url");
+  await loadWith(page, { address });
 }
 
 test("a pasted page of the Hub loads at one commit, which the page shows and compares on request", async () => {
@@ -370,6 +369,7 @@ test("a pasted page of the Hub loads at one commit, which the page shows and com
     assert.match((await page.textContent("#status-detail")) ?? "", /commit 5f0ec6f/);
     assert.match(await page.title(), /net/);
 
+    await page.click("#model-chip");
     const item = page.locator("#kept li", { hasText: "owner/net@refs/pr/1" });
     assert.match((await item.textContent()) ?? "", /5f0ec6f/);
     await item.getByRole("button", { name: /newer files/ }).click();

@@ -8,6 +8,7 @@ import {
   expected,
   fixtureFiles,
   launch,
+  loadWith,
   onePage,
   sharedBrowser,
   SITE,
@@ -492,7 +493,7 @@ test("the page shows the adapter in use and offers a choice of backend", () =>
       await waitForStatus(page, "Ready");
       assert.match(String(await page.textContent("#capability")), /^WebGPU · .*swiftshader/i);
       assert.match(String(await page.textContent("#capability-reasons")), /software/);
-      await page.selectOption("#backend", "cpu");
+      await loadWith(page, { backend: "cpu" });
       await page.waitForFunction(() => document.getElementById("capability")?.textContent?.startsWith("CPU"));
     },
     {},

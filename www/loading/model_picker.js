@@ -1,13 +1,14 @@
 // @ts-check
-// The form that chooses a model: its source, the format of its weights, backend and threads, as `load` takes them. The
-// page's address can choose as well: `?backend=cpu&threads=1&simd=plain`. Files arrive by two inputs; dropped ones by
+// The form that chooses a model: its source, the format of its weights, backend, threads and context, as `load` takes
+// them. The page's address can choose as well: `?model=owner/name&weights=q4&backend=cpu&threads=1&simd=plain`. Files arrive by two inputs; dropped ones by
 // dropped_files.js. It loads nothing itself.
 
-import { parseAddress, WEIGHTS } from "../../pkg/zamba2.js";
+import { keptModels, parseAddress, WEIGHTS } from "../../pkg/zamba2.js";
 import { byId } from "../dom.js";
 import { PageError } from "../errors.js";
+import { remembered } from "../preferences.js";
 import { embeddedFolder } from "../site.js";
-import { t } from "../words.js";
+import { number, t } from "../words.js";
 
 /** @import { KeptModel, Weights } from "../engine/zamba2.d.ts" */
 
@@ -17,9 +18,12 @@ const HUB_ORIGIN = "https://huggingface.co";
 
 /** @typedef {"auto" | "cpu" | "webgpu"} Backend */
 /**
- * @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto"
- *   | number }} Choice
+ * @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto" | number,
+ *   context?: number }} Choice
  */
+
+/** Offered sizes of the context; the KV cache grows with it. */
+const CONTEXTS = [1024, 2048, 4096, 8192, 16384];
 
 export class ModelPicker {
   /**
@@ -38,6 +42,8 @@ export class ModelPicker {
     }
     this.backend = /** @type {HTMLSelectElement} */ (byId("backend"));
     this.threads = /** @type {HTMLSelectElement} */ (byId("threads"));
+    this.context = /** @type {HTMLSelectElement} */ (byId("context"));
+    this.context.append(...CONTEXTS.map((tokens) => new Option(number(tokens), String(tokens))));
     this.address = /** @type {HTMLInputElement} */ (byId("address"));
     const wishes = new URLSearchParams(location.search);
     /** Only for measurements, so it has no field. @type {"auto" | false} */
@@ -45,23 +51,16 @@ export class ModelPicker {
     const backend = wishes.get("backend");
     if (backend === "cpu" || backend === "webgpu") this.backend.value = backend;
     this.offerThreads(wishes.get("threads") ?? "auto");
+    const weights = wishes.get("weights") ?? "";
+    if (/** @type {readonly string[]} */ (WEIGHTS).includes(weights)) this.weights.value = weights;
+    this.wished = wishes.get("model") ?? "";
     /** @type {Choice} */
     this.chosen = this.embedded();
 
-    this.kind.addEventListener("change", () => {
-      this.showFields();
-      if (this.kind.value === "embedded") this.choose(this.embedded());
-    });
-    this.weights.addEventListener("change", () => {
-      const is_embedded = this.kind.value === "embedded";
-      this.choose(is_embedded ? this.embedded() : { ...this.chosen, weights: this.weightsValue() });
-    });
-    for (const field of [this.backend, this.threads]) {
-      field.addEventListener("change", () => this.choose({ ...this.chosen, ...this.machine() }));
-    }
-    byId("load-url").addEventListener("click", () => this.chooseAddress());
-    this.address.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") this.chooseAddress();
+    this.kind.addEventListener("change", () => this.showFields());
+    byId("model-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.chooseForm();
     });
     for (const [button, input] of [
       ["choose-folder", "folder-input"],
@@ -79,14 +78,49 @@ export class ModelPicker {
     this.showFields();
   }
 
+  /**
+   * Loads what the page begins with: the model that its address names, otherwise the last one if all of it is on this
+   * device, otherwise the embedded one.
+   */
+  async begin() {
+    if (this.wished) {
+      this.kind.value = "url";
+      this.address.value = this.wished;
+      this.showFields();
+      return this.chooseAddress();
+    }
+    const last = remembered("model");
+    const kept = last ? (await keptModels()).find(({ key, complete }) => complete && key === last) : undefined;
+    if (kept) this.openKept(kept);
+    else this.choose(this.embedded());
+  }
+
   weightsValue() {
     return /** @type {Weights} */ (this.weights.value);
   }
 
-  /** @returns {Pick<Choice, "backend" | "threads">} */
+  /** @returns {Pick<Choice, "backend" | "threads" | "context">} */
   machine() {
     const threads = this.threads.value === "auto" ? "auto" : Number(this.threads.value);
-    return { backend: /** @type {Backend} */ (this.backend.value), threads };
+    const context = this.context.value === "auto" ? {} : { context: Number(this.context.value) };
+    return { backend: /** @type {Backend} */ (this.backend.value), threads, ...context };
+  }
+
+  /** What the form says. */
+  chooseForm() {
+    if (this.kind.value === "embedded") return this.choose(this.embedded());
+    if (this.kind.value === "url") return this.chooseAddress();
+    const { source } = this.chosen;
+    if (typeof source === "string") return byId("choose-folder").focus();
+    this.choose({ ...this.chosen, weights: this.weightsValue(), ...this.machine() });
+  }
+
+  /** Fills in the name of a repository on the Hub. @param {string} repo */
+  offer(repo) {
+    this.kind.value = "url";
+    this.address.value = repo;
+    this.showFields();
+    byId("load-model").focus();
   }
 
   /** One entry per core, and the value from the page's address. @param {string} chosen */
@@ -121,15 +155,15 @@ export class ModelPicker {
     this.onChoice(choice, refresh);
   }
 
-  /** Loads a stored model with the newer files of its source. @param {KeptModel} model */
-  refresh({ source, weights }) {
+  /** Loads a stored model. @param {KeptModel} model @param {boolean} [refresh]  with the newer files of its source */
+  openKept({ source, weights }, refresh = false) {
     this.weights.value = weights;
     const is_embedded = source === new URL(embeddedFolder(weights), document.baseURI).href;
     this.kind.value = is_embedded ? "embedded" : "url";
     this.address.value = is_embedded ? "" : source;
     this.showFields();
     const { name } = parseAddress(source, document.baseURI);
-    this.choose(is_embedded ? this.embedded() : { source, name, weights, ...this.machine() }, true);
+    this.choose(is_embedded ? this.embedded() : { source, name, weights, ...this.machine() }, refresh);
   }
 
   chooseAddress() {

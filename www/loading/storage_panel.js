@@ -1,12 +1,15 @@
 // @ts-check
-// The list of models that are stored on this device: sizes, a check for newer files at the source, deletion. It fills
-// one element of the page and loads no model.
+// The list of models that are stored on this device: sizes, a check for newer files at the source, deletion, which
+// can be undone for a few seconds. It fills one element of the page and loads no model.
 
 import { forgetModel, keptModels, newerFiles, parseAddress } from "../../pkg/zamba2.js";
 import { bytesText, t } from "../words.js";
 
 /** @import { KeptModel } from "../engine/zamba2.d.ts" */
 /** @import { Key } from "../words.js" */
+
+/** How long a deletion can be undone. */
+const UNDO_MS = 6_000;
 
 /** As many digits of a commit as the Hub shows. */
 const COMMIT_DIGITS = 7;
@@ -17,11 +20,14 @@ export const shortCommit = (commit) => commit.slice(0, COMMIT_DIGITS);
 export class StoragePanel {
   /**
    * @param {HTMLElement} place
-   * @param {{ onFault: (title: Key, thrown: unknown) => void, onRefresh: (model: KeptModel) => void }} hooks
+   * @param {{ onFault: (title: Key, thrown: unknown) => void,
+   *   onOpen: (model: KeptModel, refresh: boolean) => void }} hooks
    */
   constructor(place, hooks) {
     this.place = place;
     this.hooks = hooks;
+    /** Models that are being deleted, by key, with their timers. @type {Map<string, number>} */
+    this.deleting = new Map();
   }
 
   async show() {
@@ -44,14 +50,36 @@ export class StoragePanel {
     const result = document.createElement("span");
     result.setAttribute("role", "status");
     const values = { name, weights: model.weights };
+    if (this.deleting.has(model.key)) return this.deletedItem(model, values);
+    const load = button(t("kept.load"), t("kept.load.name", values), () => this.hooks.onOpen(model, false));
     const check = button(t("kept.check"), t("kept.check.name", values), () => this.check(model, check, result));
-    const remove = button(t("kept.delete"), t("kept.delete.name", values), async () => {
-      await this.guarded("card.page", () => forgetModel(model.key));
-      await this.show();
-    });
+    const remove = button(t("kept.delete"), t("kept.delete.name", values), () => this.delete(model));
     const item = document.createElement("li");
-    item.append(`${facts.join(" · ")} `, check, " ", remove, " ", result);
+    item.append(`${facts.join(" · ")} `, load, " ", check, " ", remove, " ", result);
     return item;
+  }
+
+  /** @param {KeptModel} model @param {{ name: string, weights: string }} values */
+  deletedItem(model, values) {
+    const item = document.createElement("li");
+    const undo = button(t("kept.undo"), null, () => {
+      clearTimeout(this.deleting.get(model.key));
+      this.deleting.delete(model.key);
+      void this.show();
+    });
+    item.append(`${t("kept.deleted", values)} `, undo);
+    return item;
+  }
+
+  /** Deletes a model after a while. @param {KeptModel} model */
+  delete(model) {
+    const forget = async () => {
+      await this.guarded("card.page", () => forgetModel(model.key));
+      this.deleting.delete(model.key);
+      await this.show();
+    };
+    this.deleting.set(model.key, window.setTimeout(forget, UNDO_MS));
+    void this.show();
   }
 
   /** @param {KeptModel} model @param {HTMLButtonElement} check @param {HTMLElement} result */
@@ -69,7 +97,7 @@ export class StoragePanel {
     } else if (found.newer) {
       const commit = found.commit && shortCommit(found.commit);
       const text = commit ? t("kept.newer.commit", { commit }) : t("kept.newer");
-      const refresh = button(t("kept.refresh"), null, () => this.hooks.onRefresh(model));
+      const refresh = button(t("kept.refresh"), null, () => this.hooks.onOpen(model, true));
       result.replaceChildren(`${text} `, refresh);
     } else {
       result.textContent = t("kept.newest");
@@ -91,7 +119,7 @@ export class StoragePanel {
 }
 
 /** @param {string} text @param {string | null} label @param {() => void} act */
-function button(text, label, act) {
+export function button(text, label, act) {
   const element = document.createElement("button");
   element.type = "button";
   element.textContent = text;

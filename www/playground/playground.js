@@ -13,7 +13,7 @@ import { History } from "./history.js";
 import { PromptPanel } from "./prompt_panel.js";
 import { showRunMetrics } from "./run_metrics.js";
 import { promptInHash, linkOf } from "./share.js";
-import { beginOutput, TextPainter } from "./text_painter.js";
+import { beginOutput, follow, TextPainter } from "./text_painter.js";
 import { TokenView } from "./token_view.js";
 
 /** @import { Exchange } from "./exchange.js" */
@@ -63,7 +63,10 @@ export class Playground {
     this.used = 0;
     this.count_timer = 0;
 
-    this.prompt = new PromptPanel(() => this.promptChanged());
+    this.prompt = new PromptPanel(
+      () => this.promptChanged(),
+      () => void (this.running || this.run()),
+    );
     this.button = /** @type {HTMLButtonElement} */ (byId("run"));
     this.copy = /** @type {HTMLButtonElement} */ (byId("copy"));
     this.output = byId("output");
@@ -205,6 +208,7 @@ export class Playground {
       this.prompt.focus();
       return;
     }
+    this.sampling.drawSeed();
     const settings = this.settings();
     if (!settings) return;
     /** @type {Prompt} */
@@ -277,7 +281,10 @@ export class Playground {
     const pressed_ms = performance.now();
     let n_tokens = 0;
     const painter = new TextPainter(this.place, {
-      onPaint: () => this.tokens.grown(),
+      onPaint: () => {
+        this.tokens.grown();
+        follow(this.output);
+      },
       onLive: () => this.showLive(pressed_ms, painter, n_tokens),
     });
     this.hooks.onStart();

@@ -20,8 +20,8 @@ export class PromptPanel {
   #error = byId("prompt-message");
   #note = byId("prompt-status");
 
-  /** @param {() => void} onChange  called when the text changes */
-  constructor(onChange) {
+  /** @param {() => void} onChange  called when the text changes @param {() => void} onExample  when one is chosen */
+  constructor(onChange, onExample) {
     this.#field.value = EXAMPLES[0];
     this.#field.addEventListener("input", onChange);
     for (const example of EXAMPLES) {
@@ -31,7 +31,7 @@ export class PromptPanel {
       button.addEventListener("click", () => {
         this.#field.value = example;
         onChange();
-        this.#field.focus();
+        onExample();
       });
       byId("examples").append(button);
     }

@@ -53,10 +53,13 @@ export class Sampling {
     this.fields = NUMBER_OPTIONS.map((option) => ({ option, input: makeInput(option) }));
     const labels = this.fields.map(({ option, input }) => labelled(option, input));
     /** @type {HTMLElement} */ (this.stop.parentElement).before(...labels);
+    this.new_seed = /** @type {HTMLInputElement} */ (root.querySelector("#new-seed"));
     this.preset.addEventListener("change", () => this.apply(this.preset.value));
     root.addEventListener("input", (event) => {
       const { name } = /** @type {HTMLInputElement} */ (event.target);
-      if (name in OFF) this.preset.value = "custom";
+      if (name in OFF) this.preset.value = this.fitting();
+      // Who types a seed wants to keep it.
+      if (name === "seed") this.new_seed.checked = false;
     });
   }
 
@@ -74,14 +77,27 @@ export class Sampling {
       const value = options[option.name];
       if (typeof value === "number" && Number.isFinite(value)) input.value = String(value);
     }
+    // The same text as before needs the same seed.
+    if (options.seed !== undefined) this.new_seed.checked = false;
     const stops = Array.isArray(options.stop) ? options.stop.filter((stop) => typeof stop === "string") : [];
     this.stop.value = stops.map((stop) => stop.replaceAll("\n", "\\n")).join("\n");
+    this.preset.value = this.fitting();
+  }
+
+  /** The preset whose values the fields have. */
+  fitting() {
     const fits = (/** @type {string} */ preset) =>
       this.fields.every(({ option, input }) => {
         const wanted = PRESETS[preset][option.name];
         return wanted === undefined || wanted === input.valueAsNumber;
       });
-    this.preset.value = Object.keys(PRESETS).find(fits) ?? "custom";
+    return Object.keys(PRESETS).find(fits) ?? "custom";
+  }
+
+  /** Draws a seed for the next run, if that is wanted. */
+  drawSeed() {
+    const seed = this.fields.find(({ option }) => option.name === "seed");
+    if (seed && this.new_seed.checked) seed.input.value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
   }
 
   /** @returns {GenerateOptions} */

@@ -5,6 +5,8 @@ import { PacedFrame } from "../paced_frame.js";
 
 const PAINT_INTERVAL_MS = 100;
 const LIVE_INTERVAL_MS = 400;
+/** Characters of a prompt of which only the beginning is repeated above its answer. */
+const LONG_PROMPT = 400;
 
 export class TextPainter {
   /** @param {HTMLElement} place @param {{ onPaint: () => void, onLive: () => void }} hooks */
@@ -50,6 +52,14 @@ export class TextPainter {
   }
 }
 
+/** How far from the end a reader has scrolled up on purpose. */
+const AT_END_PX = 60;
+
+/** Keeps the end of a text in view, unless the reader has scrolled up. @param {HTMLElement} place */
+export function follow(place) {
+  if (place.scrollHeight - place.clientHeight - place.scrollTop < AT_END_PX) place.scrollTop = place.scrollHeight;
+}
+
 /**
  * Shows the prompt and returns the element after it for the generated text.
  * @param {HTMLElement} output
@@ -60,6 +70,8 @@ export function beginOutput(output, prompt) {
   const given = document.createElement("span");
   given.className = "given";
   given.textContent = prompt;
+  // A long prompt would push the answer out of sight.
+  if (prompt.length > LONG_PROMPT) given.classList.add("long");
   const generated = document.createElement("span");
   output.replaceChildren(given, generated);
   return generated;
