@@ -41,7 +41,7 @@ export async function openFirefox() {
     faults: async () => faults,
     downloads,
     goto: async (address) => void (await page.goto(address)),
-    evaluate: (body, ...values) => page.evaluate(body, ...values),
+    evaluate: (body, ...values) => /** @type {any} */ (page.evaluate(/** @type {any} */ (body), ...values)),
     // A locator waits until the element stands still.
     click: (selector) => page.locator(selector).click(),
     press: async (selector, key, held) => {

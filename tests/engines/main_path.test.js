@@ -1,6 +1,6 @@
 // @ts-check
 // The page's main path in Firefox and WebKit, and what it says where an engine lacks something. Each engine opens the
-// page once for most tests, which follow each other as in a visit. What they share with Chromium's is in tests/browser/.
+// page once for most tests, which follow each other as in a visit. docs/browsers.md has what each engine lacks.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -138,8 +138,8 @@ async function saved(page, button, ending) {
   await page.click(button);
   return until(`a file *${ending}`, () => {
     const name = readdirSync(page.downloads).find((name) => name.endsWith(ending));
-    // The browsers write under another name, but make an empty file of this one first.
-    return name && readFileSync(join(page.downloads, name), "utf8");
+    // The browsers write under another name, and Firefox makes an empty file of this one first.
+    return name === undefined ? "" : readFileSync(join(page.downloads, name), "utf8");
   });
 }
 
@@ -225,8 +225,9 @@ function testsIn({ name, open, features, lacks, storing }, declare) {
   inEngine("Run continues the prompt and shows the run's figures", async (page) => {
     await setOptions(page, { max_tokens: "24", seed: "5" });
     await toStatus(page, "Done", () => page.click("#run"));
-    texts[name] = await continuation(page);
-    assert.notEqual(texts[name].trim(), "");
+    const said = await continuation(page);
+    texts[name] = said;
+    assert.notEqual(said.trim(), "");
     assert.equal(await page.evaluate(() => document.querySelectorAll("#metrics > div").length), 7);
   });
 
