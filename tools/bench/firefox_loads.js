@@ -41,7 +41,7 @@ async function loadInPage({ model, threads, hangs_after_ms }) {
   return { first_progress_ms, load_ms: loaded && performance.now() - from_ms, info: loaded?.info };
 }
 
-const threads = values.threads === "auto" ? "auto" : Number(values.threads);
+const threads = values.threads === "auto" ? /** @type {const} */ ("auto") : Number(values.threads);
 const n_loads = Number(values.loads);
 const browser = await puppeteer.launch({
   browser: "firefox",
