@@ -101,7 +101,9 @@ impl Stage {
                 "kernel tests and unit tests as WebAssembly in Node.js, with plain and relaxed SIMD"
             }
             Stage::Types => "JavaScript types and formatting",
-            Stage::Package => "the npm package in projects that use it, and the site",
+            Stage::Package => {
+                "the npm package in projects that use it, the site, and the crate's files"
+            }
             Stage::Browser => "the page and the package in Chromium",
             Stage::Engines => "the page's main path in Firefox and WebKit",
         }
@@ -530,13 +532,26 @@ impl Run<'_> {
             ],
         };
         site.make(workspace, steps)?;
+        // CI also compiles what is packed, which is a build from scratch.
+        self.cargo(
+            step("crate", "the files of the crate", 2),
+            &[
+                "package",
+                "--package",
+                "zamba2",
+                "--allow-dirty",
+                "--no-verify",
+            ],
+        )?;
+        let mut counts = Counts::one();
         let mut node = self.workspace.program("node");
         node.arg("tests/package/run.js").env("PATH", &path);
         node.env(installs::BROWSER_VARIABLE, &browser);
-        self.tests(
+        counts.add(self.tests(
             step("package tests", "projects that use the package", 50),
             &mut node,
-        )
+        )?);
+        Ok(counts)
     }
 
     fn make_package(&self) -> Result<()> {
