@@ -32,8 +32,9 @@ async function startDisplay() {
     stdio: ["ignore", "ignore", "ignore", "pipe"],
   });
   const failed = once(display, "error").then(([error]) => Promise.reject(error));
+  const ended = once(display, "exit").then(([code]) => Promise.reject(new Error(`Xvfb ended with status ${code}`)));
   const output = /** @type {import("node:stream").Readable} */ (display.stdio[3]);
-  const [number] = await Promise.race([once(output, "data"), failed]);
+  const [number] = await Promise.race([once(output, "data"), failed, ended]);
   return { display, name: `:${String(number).trim()}` };
 }
 

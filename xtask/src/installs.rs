@@ -219,8 +219,8 @@ pub fn firefox(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     on_path(&FIREFOXES).with_context(|| not_found(FIREFOX_VARIABLE))
 }
 
-/// Finds WebKitGTK's MiniBrowser, or installs it. WebKit's driver and a display without a screen, which it needs, have to
-/// be on PATH.
+/// Finds WebKitGTK's MiniBrowser, or installs it, together with WebKit's driver and a display without a screen, which
+/// are found on PATH.
 pub fn webkit(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     let _installing = one_at_a_time();
     if on_path(&["Xvfb"]).is_none() {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all checks of the repository, in stages.
 //!
 //! A failed stage does not stop the others. The stages run other programs and evaluate their exit status and counts.
-//! Two lanes run in parallel, because compiling sometimes leaves a core idle; the stages with browsers run alone, because
+//! Two lanes run in parallel, because compiling sometimes leaves a core idle; the stages of browsers run alone, because
 //! a page that waits for a core looks as if it hangs.
 
 use std::env;
