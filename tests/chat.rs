@@ -246,6 +246,25 @@ fn a_hostile_template_terminates_with_an_error() {
 }
 
 #[test]
+fn a_template_reads_no_file_and_no_other_template() {
+    for source in [
+        "{% include 'Cargo.toml' %}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'Cargo.toml' as x %}{{ x }}",
+        "{% from 'Cargo.toml' import x %}{{ x }}",
+        "{% extends 'Cargo.toml' %}",
+        "{{ open('Cargo.toml') }}",
+        "{{ messages.__class__.__mro__ }}{{ messages.__class__.__mro__[1] }}",
+        "{{ cycler.__init__.__globals__.os.environ }}",
+    ] {
+        let read = ChatTemplate::from_jinja(source, SpecialTokens::default())
+            .and_then(|template| template.render(&user("Hello"), true));
+        let error = read.expect_err(source);
+        assert_eq!(error.code(), "bad_chat_template", "{source}: {error}");
+    }
+}
+
+#[test]
 fn a_long_string_in_a_tag_is_allowed() {
     let words = "Be kind. It's { not } hard. ".repeat(1000);
     let source = format!("{{# {words} #}}{{% raw %}}{words}{{% endraw %}}{{{{ \"{words}\" }}}}");

@@ -5,6 +5,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -159,6 +160,19 @@ test("made with --base, it also runs without the final slash on a host that does
     await status(page, "Ready");
     await generate(page);
   });
+});
+
+test("the deployed page has the policy of the source, which allows its inline script by its hash", () => {
+  const [source, deployed] = [ROOT, SITE].map((folder) => {
+    const html = readFileSync(join(folder, "index.html"), "utf8");
+    const [, policy] = /http-equiv="Content-Security-Policy" content="([^"]+)"/.exec(html) ?? [];
+    const scripts = [...html.matchAll(/<script>([^]*?)<\/script>/g)].map(([, text]) => text);
+    const hashes = scripts.map((text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`);
+    assert.equal(hashes.length, 1);
+    assert.ok(policy.includes(hashes[0]), policy);
+    return policy.replace(hashes[0], "");
+  });
+  assert.equal(deployed, source);
 });
 
 test("it can be installed as an application", () =>

@@ -1,8 +1,8 @@
 // @ts-check
 // Loads a model repeatedly in Firefox, each time in a fresh page, and counts loads that hang. It is not part of the
-// page or the tests, which run in Chromium:
+// page or the tests, which load a model a few times:
 //
-//   npm install --no-save puppeteer-core && cargo xtask serve &
+//   cargo xtask serve &
 //   node tools/bench/firefox_loads.js [--site http://127.0.0.1:8080] [--loads 40] [--threads 8]
 //     [--model /www/models/rustdoc-5m/]
 //
@@ -10,6 +10,7 @@
 // /usr/bin/firefox.
 
 import { parseArgs } from "node:util";
+import puppeteer from "puppeteer-core";
 
 const { values } = parseArgs({
   options: {
@@ -23,12 +24,6 @@ const { values } = parseArgs({
 const HANGS_AFTER_MS = 60_000;
 /** Timeout for starting the browser. */
 const START_MS = 180_000;
-
-// Only this script uses Firefox, so its driver is not among the repository's dependencies.
-const DRIVER = "puppeteer-core";
-const { default: puppeteer } = await import(DRIVER).catch(() => {
-  throw new Error(`${DRIVER} is missing: npm install --no-save ${DRIVER}`);
-});
 
 /**
  * Runs in the page.
@@ -46,7 +41,7 @@ async function loadInPage({ model, threads, hangs_after_ms }) {
   return { first_progress_ms, load_ms: loaded && performance.now() - from_ms, info: loaded?.info };
 }
 
-const threads = values.threads === "auto" ? "auto" : Number(values.threads);
+const threads = values.threads === "auto" ? /** @type {const} */ ("auto") : Number(values.threads);
 const n_loads = Number(values.loads);
 const browser = await puppeteer.launch({
   browser: "firefox",

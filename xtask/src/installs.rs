@@ -16,8 +16,10 @@ use anyhow::{Context, Result, bail};
 use crate::steps::{Step, Steps};
 use crate::workspace::{Workspace, first_line};
 
-/// The environment variable with the path of the browser for the browser tests.
+/// The environment variables with the paths of the browsers for the tests.
 pub const BROWSER_VARIABLE: &str = "ZAMBA2_CHROMIUM";
+pub const FIREFOX_VARIABLE: &str = "ZAMBA2_FIREFOX";
+pub const WEBKIT_VARIABLE: &str = "ZAMBA2_WEBKIT";
 
 const INSTALL: Step = Step {
     name: "install",
@@ -35,6 +37,11 @@ const BROWSERS: [&str; 6] = [
     "google-chrome-stable",
     "chrome",
 ];
+
+const FIREFOXES: [&str; 2] = ["firefox-esr", "firefox"];
+
+// Debian's package of WebKit's driver, until and since Debian 13.
+const WEBKIT_DRIVERS: [&str; 2] = ["webkit2gtk-driver", "webkitgtk-webdriver"];
 
 // Required by playwright-core, and the first version with the present WASI API.
 const OLDEST_NODE: u32 = 20;
@@ -183,17 +190,10 @@ fn node_major(path: &OsStr) -> Option<u32> {
 /// Finds a Chromium-based browser, or installs one.
 pub fn browser(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     let _installing = one_at_a_time();
-    if let Some(named) = env::var_os(BROWSER_VARIABLE) {
-        let named = PathBuf::from(named);
-        if !named.is_file() {
-            bail!(
-                "{BROWSER_VARIABLE} names {}, which is not a file; set it to a Chromium binary or unset it",
-                named.display()
-            );
-        }
+    if let Some(named) = named_browser(BROWSER_VARIABLE)? {
         return Ok(named);
     }
-    if let Some(found) = browser_on_path() {
+    if let Some(found) = on_path(&BROWSERS) {
         return Ok(found);
     }
     let wanted = "A Chromium-based browser, which runs the browser tests,";
@@ -202,14 +202,87 @@ pub fn browser(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     if shell.is_err() {
         debian_packages(workspace, steps, wanted, &["chromium"])?;
     }
-    browser_on_path().with_context(|| {
-        format!("a browser was installed but is not on PATH; set {BROWSER_VARIABLE} to its path")
-    })
+    on_path(&BROWSERS).with_context(|| not_found(BROWSER_VARIABLE))
 }
 
-fn browser_on_path() -> Option<PathBuf> {
+/// Finds Firefox, or installs Debian's.
+pub fn firefox(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
+    let _installing = one_at_a_time();
+    if let Some(named) = named_browser(FIREFOX_VARIABLE)? {
+        return Ok(named);
+    }
+    if let Some(found) = on_path(&FIREFOXES) {
+        return Ok(found);
+    }
+    let wanted = "Firefox, which runs the page's main path,";
+    debian_packages(workspace, steps, wanted, &["firefox-esr"])?;
+    on_path(&FIREFOXES).with_context(|| not_found(FIREFOX_VARIABLE))
+}
+
+/// Finds WebKitGTK's MiniBrowser, or installs it, together with WebKit's driver and a display without a screen, which
+/// are found on PATH.
+pub fn webkit(workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
+    let _installing = one_at_a_time();
+    if on_path(&["Xvfb"]).is_none() {
+        let wanted = "Xvfb, a display without a screen for WebKit,";
+        debian_packages(workspace, steps, wanted, &["xvfb"])?;
+    }
+    if on_path(&["WebKitWebDriver"]).is_none() {
+        let wanted = "WebKit's driver, which runs the page's main path,";
+        let [until, since] = WEBKIT_DRIVERS;
+        if debian_packages(workspace, steps, wanted, &[until]).is_err() {
+            debian_packages(workspace, steps, wanted, &[since])?;
+        }
+    }
+    if let Some(named) = named_browser(WEBKIT_VARIABLE)? {
+        return Ok(named);
+    }
+    mini_browser().with_context(|| not_found(WEBKIT_VARIABLE))
+}
+
+/// The MiniBrowser that is installed together with the library, such as
+/// `/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser`.
+fn mini_browser() -> Option<PathBuf> {
+    let folders = |folder: &Path| -> Vec<PathBuf> {
+        let entries = folder.read_dir().into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let is_webkit = |folder: &PathBuf| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("webkit")
+    };
+    let libraries = [folders(Path::new("/usr/lib")), vec!["/usr/libexec".into()]];
+    let versions = libraries
+        .iter()
+        .flatten()
+        .flat_map(|folder| folders(folder));
+    versions
+        .filter(is_webkit)
+        .map(|folder| folder.join("MiniBrowser"))
+        .find(|candidate| candidate.is_file())
+}
+
+/// The browser that an environment variable names.
+fn named_browser(variable: &str) -> Result<Option<PathBuf>> {
+    let Some(named) = env::var_os(variable).map(PathBuf::from) else {
+        return Ok(None);
+    };
+    if !named.is_file() {
+        bail!(
+            "{variable} names {}, which is not a file; set it to the browser's program or unset it",
+            named.display()
+        );
+    }
+    Ok(Some(named))
+}
+
+fn not_found(variable: &str) -> String {
+    format!("a browser was installed but was not found; set {variable} to its path")
+}
+
+fn on_path(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    BROWSERS.iter().find_map(|name| {
+    names.iter().find_map(|name| {
         env::split_paths(&path)
             .map(|folder| folder.join(name))
             .find(|candidate| candidate.is_file())

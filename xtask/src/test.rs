@@ -1,9 +1,10 @@
 //! `cargo xtask test`: all checks of the repository, in stages.
 //!
 //! A failed stage does not stop the others. The stages run other programs and evaluate their exit status and counts.
-//! Two lanes run in parallel, because compiling sometimes leaves a core idle; the browser stage runs alone, because a
-//! page that waits for a core looks as if it hangs.
+//! Two lanes run in parallel, because compiling sometimes leaves a core idle; the stages of browsers run alone, because
+//! a page that waits for a core looks as if it hangs.
 
+use std::env;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -50,10 +51,11 @@ pub enum Stage {
     Types,
     Package,
     Browser,
+    Engines,
 }
 
 /// In the order of `--list`.
-pub const STAGES: [Stage; 8] = [
+pub const STAGES: [Stage; 9] = [
     Stage::Format,
     Stage::Lint,
     Stage::Native,
@@ -62,6 +64,7 @@ pub const STAGES: [Stage; 8] = [
     Stage::Types,
     Stage::Package,
     Stage::Browser,
+    Stage::Engines,
 ];
 
 /// Stages that run in parallel, each lane in order. The lanes lock different build folders.
@@ -69,6 +72,9 @@ const LANES: [&[Stage]; 2] = [
     &[Stage::Format, Stage::Lint, Stage::Native, Stage::Docs],
     &[Stage::Types, Stage::Package, Stage::Kernels],
 ];
+
+/// Stages that run after the lanes, one by one.
+const ALONE: [Stage; 2] = [Stage::Browser, Stage::Engines];
 
 impl Stage {
     pub fn name(self) -> &'static str {
@@ -81,6 +87,7 @@ impl Stage {
             Stage::Types => "types",
             Stage::Package => "package",
             Stage::Browser => "browser",
+            Stage::Engines => "engines",
         }
     }
 
@@ -94,8 +101,11 @@ impl Stage {
                 "kernel tests and unit tests as WebAssembly in Node.js, with plain and relaxed SIMD"
             }
             Stage::Types => "JavaScript types and formatting",
-            Stage::Package => "the npm package in projects that use it, and the site",
+            Stage::Package => {
+                "the npm package in projects that use it, the site, and the crate's files"
+            }
             Stage::Browser => "the page and the package in Chromium",
+            Stage::Engines => "the page's main path in Firefox and WebKit",
         }
     }
 
@@ -109,6 +119,7 @@ impl Stage {
             Stage::Types => run.types(),
             Stage::Package => run.package(),
             Stage::Browser => run.browser(),
+            Stage::Engines => run.engines(),
         }
     }
 }
@@ -125,8 +136,12 @@ pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool
     let wanted = |stage: &Stage| match extent {
         _ if !only.is_empty() => only.contains(stage),
         Extent::Whole => true,
-        // Two would recompile the crate for what the native tests already cover; the package needs all builds.
-        Extent::Quick => !matches!(stage, Stage::Kernels | Stage::Docs | Stage::Package),
+        // Two would recompile the crate for what the native tests already cover; the package needs all builds, and the
+        // engines need three of them.
+        Extent::Quick => !matches!(
+            stage,
+            Stage::Kernels | Stage::Docs | Stage::Package | Stage::Engines
+        ),
     };
     let steps = Steps::new(&workspace.target)?;
     let run = Run {
@@ -145,21 +160,19 @@ pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool
         let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
         results.push(result);
     };
-    let browser = wanted(&Stage::Browser);
-    let package = wanted(&Stage::Package);
+    let pages = [Stage::Package, Stage::Browser, Stage::Engines];
+    let needs_package = pages.iter().any(wanted);
     thread::scope(|scope| {
         scope.spawn(|| LANES[0].iter().copied().filter(wanted).for_each(check));
         scope.spawn(|| {
             // The stages meet the same error and report it.
-            if browser || package {
+            if needs_package {
                 run.make_package().ok();
             }
             LANES[1].iter().copied().filter(wanted).for_each(check);
         });
     });
-    if browser {
-        check(Stage::Browser);
-    }
+    ALONE.iter().copied().filter(wanted).for_each(check);
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_by_key(|result| STAGES.iter().position(|stage| *stage == result.stage));
     println!("{}", summary(&results, start.elapsed().as_secs_f32()));
@@ -437,6 +450,44 @@ impl Run<'_> {
     fn browser(&self) -> Result<Counts> {
         let path = installs::node_packages(self.workspace, self.steps)?;
         let browser = installs::browser(self.workspace, self.steps)?;
+        let servers = self.page_servers()?;
+        let mut node = self.workspace.program("node");
+        node.arg("tests/browser/run.js");
+        if self.extent == Extent::Quick {
+            node.arg("--quick");
+        }
+        node.env("PATH", &path);
+        node.env(installs::BROWSER_VARIABLE, &browser);
+        self.tests(
+            step("browser tests", "the page in Chromium", 240),
+            node.envs(addresses(&servers)),
+        )
+    }
+
+    fn engines(&self) -> Result<Counts> {
+        if env::consts::OS != "linux" {
+            let why = "WebKit is driven as WebKitGTK, which only Linux has";
+            return Ok(Counts {
+                skipped: vec![why.to_owned()],
+                ..Counts::default()
+            });
+        }
+        let path = installs::node_packages(self.workspace, self.steps)?;
+        let firefox = installs::firefox(self.workspace, self.steps)?;
+        let webkit = installs::webkit(self.workspace, self.steps)?;
+        let servers = self.page_servers()?;
+        let mut node = self.workspace.program("node");
+        node.arg("tests/engines/run.js").env("PATH", &path);
+        node.env(installs::FIREFOX_VARIABLE, &firefox);
+        node.env(installs::WEBKIT_VARIABLE, &webkit);
+        self.tests(
+            step("engine tests", "the page in Firefox and WebKit", 40),
+            node.envs(addresses(&servers)),
+        )
+    }
+
+    /// Makes the package, and serves the page and the fixtures: with isolation headers, and without.
+    fn page_servers(&self) -> Result<[Server; 2]> {
         self.make_package()?;
         let mut folders = page_folders(self.workspace);
         let fixtures = self.workspace.root.join("tests/fixtures");
@@ -451,21 +502,10 @@ impl Run<'_> {
                 Watch::Nothing,
             )
         };
-        let isolated = server(Isolation::ByHeaders)?;
-        let plain = server(Isolation::LeftToThePage)?;
-        let mut node = self.workspace.program("node");
-        node.arg("tests/browser/run.js");
-        if self.extent == Extent::Quick {
-            node.arg("--quick");
-        }
-        node.env("PATH", &path);
-        node.env("ZAMBA2_URL", isolated.url.trim_end_matches('/'));
-        node.env("ZAMBA2_PLAIN_URL", plain.url.trim_end_matches('/'));
-        node.env(installs::BROWSER_VARIABLE, &browser);
-        self.tests(
-            step("browser tests", "the page in Chromium", 240),
-            &mut node,
-        )
+        Ok([
+            server(Isolation::ByHeaders)?,
+            server(Isolation::LeftToThePage)?,
+        ])
     }
 
     fn package(&self) -> Result<Counts> {
@@ -492,13 +532,26 @@ impl Run<'_> {
             ],
         };
         site.make(workspace, steps)?;
+        // CI also compiles what is packed, which is a build from scratch.
+        self.cargo(
+            step("crate", "the files of the crate", 2),
+            &[
+                "package",
+                "--package",
+                "zamba2",
+                "--allow-dirty",
+                "--no-verify",
+            ],
+        )?;
+        let mut counts = Counts::one();
         let mut node = self.workspace.program("node");
         node.arg("tests/package/run.js").env("PATH", &path);
         node.env(installs::BROWSER_VARIABLE, &browser);
-        self.tests(
+        counts.add(self.tests(
             step("package tests", "projects that use the package", 50),
             &mut node,
-        )
+        )?);
+        Ok(counts)
     }
 
     fn make_package(&self) -> Result<()> {
@@ -530,9 +583,17 @@ impl Run<'_> {
     }
 }
 
+/// The variables with the addresses of the servers, for tests/browser/harness.js.
+fn addresses(servers: &[Server; 2]) -> [(&'static str, &str); 2] {
+    let [isolated, plain] = servers
+        .each_ref()
+        .map(|server| server.url.trim_end_matches('/'));
+    [("ZAMBA2_URL", isolated), ("ZAMBA2_PLAIN_URL", plain)]
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Counts, LANES, STAGES, Stage, StageResult, summary};
+    use super::{ALONE, Counts, LANES, STAGES, Stage, StageResult, summary};
 
     #[test]
     fn totals_of_both_runners_are_added_up() {
@@ -556,7 +617,7 @@ mod tests {
             let lanes = LANES.iter().filter(|lane| lane.contains(&stage)).count();
             assert_eq!(
                 lanes,
-                usize::from(stage != Stage::Browser),
+                usize::from(!ALONE.contains(&stage)),
                 "{}",
                 stage.name()
             );
