@@ -102,7 +102,7 @@ test("turns come in order, and an aborted wait leaves the queue", async () => {
   (await turn(owner))();
 });
 
-test("requests of all adapters of a model run one after another, and an aborted one that waits never runs", async () => {
+test("requests of a model's adapters run one after another, and an aborted one that waits never runs", async () => {
   const model = new ScriptedModel();
   const controller = new AbortController();
   const first = post({ messages: MESSAGES }, { model });

@@ -180,7 +180,7 @@ test("LangChain streams, stops, reports usage, and is refused what is not suppor
 });
 
 for (const name of /** @type {const} */ (["aiSdk", "compatible"])) {
-  test(`ai streams, stops, reports usage and aborts, on ${name === "aiSdk" ? "its adapter" : "openai-compatible"}`, async () => {
+  test(`ai streams, stops, reports usage and aborts, with the model ${name}`, async () => {
     const body = async (/** @type {any} */ clients) => {
       const model = clients[name];
       const { streamText, generateText } = clients;

@@ -139,7 +139,8 @@ test("its types are found and correct, as bundlers and as Node.js look for them"
     }
     export const languageModel = (model: Promise<Model>): LanguageModelV4 => createLanguageModel(model);
     export const ownFetch = (model: Model, options: FetchOptions): typeof fetch => createFetch(model, options);
-    export const session = (): Promise<LanguageModel> => createPromptApi((options) => load({ source: "/", ...options })).create();
+    export const session = (): Promise<LanguageModel> =>
+      createPromptApi((options) => load({ source: "/", ...options })).create();
     // @ts-expect-error the option does not exist
     export const misspelt = () => load({ sauce: "/models/" });
     export const code = (error: Zamba2Error): "policy" | null => (error.code === "policy" ? error.code : null);`;
