@@ -136,6 +136,16 @@ test("an aborted stream ends with the signal's reason", async () => {
   await assert.rejects(fetch("http://zamba2/v1/chat/completions", init), /stopped/);
 });
 
+test("an abort does not wait for the model to load", async () => {
+  const fetch = createFetch(new Promise(() => {}));
+  const controller = new AbortController();
+  const body = JSON.stringify({ model: "zamba2", messages: MESSAGES });
+  const response = fetch("http://zamba2/v1/chat/completions", { method: "POST", body, signal: controller.signal });
+  await nextTask();
+  controller.abort(new Error("left"));
+  await assert.rejects(response, /left/);
+});
+
 test("a streamed chat has the role, the text, the reason and, if asked for, the usage", async () => {
   const { text } = await post({ messages: MESSAGES, stream: true, stream_options: { include_usage: true } });
   const lines = text.trimEnd().split("\n\n");

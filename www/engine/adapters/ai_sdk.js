@@ -33,7 +33,7 @@ export function createLanguageModel(model, { model: modelId = "zamba2", defaults
     const { abortSignal } = options;
     const signal = abortSignal ? anySignal([abortSignal, controller.signal]) : controller.signal;
     signal.throwIfAborted();
-    const ready = await loaded(model);
+    const ready = await loaded(model, signal);
     const all = { max_tokens: ready.info.context, ...defaults, ...own };
     return { pieces: await begun(run(ready, { messages }, all, signal)), warnings, signal };
   }
@@ -147,7 +147,7 @@ function jsonOptions({ schema = { type: "object" } }) {
   try {
     return schemaOptions("responseFormat", schema);
   } catch (error) {
-    if (error instanceof Refusal) throw new UnsupportedError(error.param, error.message);
+    if (error instanceof Refusal) throw new UnsupportedError("responseFormat", error.message);
     throw error;
   }
 }

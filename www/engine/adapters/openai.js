@@ -49,7 +49,7 @@ export function createFetch(model, { model: name = "zamba2", defaults = {} } = {
     if (typeof body.model !== "string") throw badRequest(400, "model", "missing_required_parameter", "Name a model.");
     checkName(body.model);
     const parsed = post.parsed(body);
-    return complete(await loaded(model), parsed, post.format, signal);
+    return complete(await loaded(model, signal), parsed, post.format, signal);
   }
 
   /** @param {Model} ready @param {ParsedRequest} parsed @param {Format} format @param {AbortSignal} signal */

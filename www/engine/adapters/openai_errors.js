@@ -10,7 +10,7 @@ const KNOWN_CODES = { prompt_too_long: "context_length_exceeded" };
 class StatusError extends Refusal {
   /** @param {number} status @param {string | null} param @param {string} code @param {string} message */
   constructor(status, param, code, message) {
-    super(param ?? "", message, code);
+    super(param, message, code);
     this.status = status;
   }
 }
@@ -42,7 +42,7 @@ export function described(error) {
   const message = explained(error);
   if (error instanceof Refusal) {
     const status = error instanceof StatusError ? error.status : 400;
-    return { status, body: { message, type: "invalid_request_error", param: error.param || null, code: error.code } };
+    return { status, body: { message, type: "invalid_request_error", param: error.param, code: error.code } };
   }
   const code = engineCode(error);
   if (isOfTheRequest(error)) {

@@ -9,7 +9,7 @@ import { Loading } from "./prompt_loading.js";
 import { canonicalInput, unsupportedOption } from "./prompt_messages.js";
 import { samplingOptions, MAX_TEMPERATURE } from "./prompt_sampling.js";
 import { engineCode, explained, Refusal, schemaOptions } from "./refusals.js";
-import { run, streamOf, turn } from "./runs.js";
+import { run, streamOf, turn, withSignal } from "./runs.js";
 
 /** @import { ChatMessage, GenerateOptions, Model } from "../zamba2.d.ts" */
 /** @import { Input } from "./prompt_messages.js" */
@@ -321,6 +321,7 @@ function constraintOptions({ responseConstraint, omitResponseConstraintInput }) 
   if (typeof responseConstraint !== "object")
     throw new TypeError("responseConstraint is neither a schema nor a RegExp.");
   try {
+    if (responseConstraint instanceof RegExp) throw new Refusal("responseConstraint", "A RegExp is not supported.");
     return schemaOptions("responseConstraint", responseConstraint);
   } catch (error) {
     throw exceptionOf(error);
@@ -348,18 +349,4 @@ function quotaExceeded(requested, quota) {
   const { QuotaExceededError } = /** @type {any} */ (globalThis);
   if (typeof QuotaExceededError === "function") return new QuotaExceededError(message, { requested, quota });
   return Object.assign(new DOMException(message, "QuotaExceededError"), { requested, quota });
-}
-
-/**
- * Rejects as soon as the signal aborts.
- * @template T
- * @param {Promise<T>} promise @param {AbortSignal} [signal] @returns {Promise<T>}
- */
-function withSignal(promise, signal) {
-  if (!signal) return promise;
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
 }

@@ -6,7 +6,7 @@
 
 /** A request that asks for something that is not supported, or not understood. */
 export class Refusal extends Error {
-  /** @param {string} param  the parameter at fault @param {string} message @param {string} [code] */
+  /** @param {string | null} param  the parameter at fault @param {string} message @param {string} [code] */
   constructor(param, message, code = "unsupported_value") {
     super(message);
     this.name = "Refusal";

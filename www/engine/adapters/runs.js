@@ -62,11 +62,29 @@ export async function* run(model, prompt, options, signal) {
   }
 }
 
-/** A model that has loaded. @param {Model | PromiseLike<Model>} given @returns {Promise<Model>} */
-export async function loaded(given) {
-  const model = await given;
-  await model.ready;
+/**
+ * A model that has loaded. An abort ends the wait, not the load.
+ * @param {Model | PromiseLike<Model>} given @param {AbortSignal} [signal] @returns {Promise<Model>}
+ */
+export async function loaded(given, signal) {
+  const model = await withSignal(Promise.resolve(given), signal);
+  await withSignal(model.ready, signal);
   return model;
+}
+
+/**
+ * Rejects as soon as the signal aborts.
+ * @template T
+ * @param {Promise<T>} promise @param {AbortSignal} [signal] @returns {Promise<T>}
+ */
+export function withSignal(promise, signal) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
 }
 
 /**
