@@ -83,3 +83,21 @@ test("vite-chat chats as a build", () =>
     await page.goto(`${url}/?model=${MODEL}`);
     assert.match((await chat(page)) ?? "", /^Ready: cpu/);
   }));
+
+test("ai-sdk streams an answer, reports its usage and stops, as a build", () =>
+  withPage(async (page) => {
+    const folder = project("ai-sdk", join(ROOT, "examples/ai-sdk"));
+    const { build } = await imported("vite");
+    await build({ root: folder, logLevel: "error" });
+    const { url } = await served({ "/": join(folder, "dist") }, ISOLATION);
+    await page.goto(`${url}/?model=${models.url}/sentences/`);
+    await page.click("button:has-text('Send'):enabled");
+    await page.waitForFunction(() => / tokens read, \d+ written$/.test(document.querySelector("p")?.textContent ?? ""));
+    assert.ok(((await page.textContent("pre")) ?? "").length > 10);
+    await page.goto(`${url}/?model=${models.url}/chat/`);
+    await page.click("button:has-text('Send'):enabled");
+    await page.waitForFunction(() => (document.querySelector("pre")?.textContent?.length ?? 0) > 10);
+    await page.click("button:has-text('Stop')");
+    await page.waitForSelector("button:has-text('Send'):enabled");
+    assert.equal(await page.textContent("p"), "Ready");
+  }));

@@ -1,12 +1,13 @@
 // @ts-check
 // Shared by the tests of this folder: a browser, servers that end with the tests, and the application's result.
 
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after } from "node:test";
 import { chromium } from "playwright-core";
 
 import { BROWSERS, chromiumPath } from "../browser/browsers.js";
-import { ROOT } from "./consumers.js";
+import { ROOT, WORK } from "./consumers.js";
 import { CORS, serve } from "./servers.js";
 
 /** @typedef {{ text?: string, build?: string, threads?: number, code?: string, message?: string,
@@ -28,8 +29,26 @@ export async function served(folders, headers) {
   return server;
 }
 
-/** The models, on an origin of their own. */
-export const models = await served({ "/": join(ROOT, "www/models") }, CORS);
+/** A template like ChatML, without tokens that the embedded model's vocabulary does not have. */
+const CHAT_TEMPLATE =
+  "{{ bos_token }}{% for m in messages %}## {{ m.role }}\n{{ m.content }}\n{% endfor %}"
+  + "{% if add_generation_prompt %}## assistant\n{% endif %}";
+/** The embedded model with the template, for `served`. @param {string} name @param {string} eos_token */
+function chatFolder(name, eos_token) {
+  const config = join(WORK, `${name}-tokenizer_config.json`);
+  writeFileSync(config, JSON.stringify({ bos_token: "<s>", eos_token, chat_template: CHAT_TEMPLATE }));
+  return { [`/${name}/`]: join(MODELS, "rustdoc-5m"), [`/${name}/tokenizer_config.json`]: config };
+}
+
+const MODELS = join(ROOT, "www/models");
+/**
+ * The models, on an origin of their own: the embedded one, which has no chat template; the same with one in chat/, and
+ * in sentences/ with one whose turns end with a full stop.
+ */
+export const models = await served(
+  { "/": MODELS, ...chatFolder("chat", "</s>"), ...chatFolder("sentences", ".") },
+  CORS,
+);
 
 /** The result of the application at `url`. @param {string} url @param {string} [query] @returns {Promise<Result>} */
 export async function resultAt(url, query = "") {

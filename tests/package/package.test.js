@@ -45,6 +45,7 @@ test("the tarball contains what the README says, and nothing of the repository b
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
+    "adapters",
     "package.json",
     "single",
     "single-relaxed",
@@ -125,6 +126,10 @@ test("no request asks for a single byte, and every file comes from where it shou
 test("its types are found and correct, as bundlers and as Node.js look for them", () => {
   const folder = project("types");
   const program = `import { load, Zamba2Error, type LoadProgress, type Model, type Piece } from "zamba2-web";
+    import { createLanguageModel } from "zamba2-web/ai-sdk";
+    import { createFetch, type FetchOptions } from "zamba2-web/openai";
+    import { createPromptApi, type LanguageModel } from "zamba2-web/prompt-api";
+    import type { LanguageModelV4 } from "@ai-sdk/provider";
     const onProgress = ({ loaded_bytes }: LoadProgress): number => loaded_bytes;
     export async function text(): Promise<string> {
       const model: Model = await load({ source: "/models/", base: "/zamba2/", onProgress });
@@ -132,6 +137,10 @@ test("its types are found and correct, as bundlers and as Node.js look for them"
       for await (const piece of model.generate("Rust", { max_tokens: 3 })) text += (piece satisfies Piece).text;
       return text;
     }
+    export const languageModel = (model: Promise<Model>): LanguageModelV4 => createLanguageModel(model);
+    export const ownFetch = (model: Model, options: FetchOptions): typeof fetch => createFetch(model, options);
+    export const session = (): Promise<LanguageModel> =>
+      createPromptApi((options) => load({ source: "/", ...options })).create();
     // @ts-expect-error the option does not exist
     export const misspelt = () => load({ sauce: "/models/" });
     export const code = (error: Zamba2Error): "policy" | null => (error.code === "policy" ? error.code : null);`;
@@ -153,6 +162,8 @@ test("its types are found and correct, as bundlers and as Node.js look for them"
 test("in Node.js importing is harmless, and load rejects with a code of its own", () => {
   const program = `
     const zamba2 = await import("zamba2-web");
+    const adapters = ["openai", "ai-sdk", "prompt-api"];
+    await Promise.all(adapters.map((name) => import("zamba2-web/" + name)));
     const thrown = await zamba2.load({ source: "/models/" }).catch((error) => error);
     const report = await zamba2.summarise({}).catch((error) => error);
     console.log(JSON.stringify([thrown instanceof zamba2.Zamba2Error, thrown.code, report.code, thrown.message]));`;

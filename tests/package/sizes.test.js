@@ -16,6 +16,8 @@ const SITE = join(ROOT, "target/site");
 
 /** The package's scripts for one build: the module, its worker, the bindings. */
 const MOST_PACKAGE_JS_BYTES = 60_000;
+/** What an adapter adds to them. */
+const MOST_ADAPTER_JS_BYTES = 6_000;
 /** The site's scripts for one build: the page, the worker, the bindings. */
 const MOST_SITE_JS_BYTES = 90_000;
 /**
@@ -45,6 +47,20 @@ test("the package's scripts are small", () =>
     ["zamba2.js", "zamba2_worker.js", "threads-relaxed/zamba2_wasm.js"].map((name) => join(PLACE, name)),
     MOST_PACKAGE_JS_BYTES,
   ));
+
+test("each adapter is small, and the package's entry has nothing of them", () => {
+  const names = readdirSync(join(PLACE, "adapters")).filter((name) => name.endsWith(".js"));
+  const shared = names.filter((name) => name.startsWith("shared-"));
+  assert.deepEqual(
+    names.filter((name) => !shared.includes(name)),
+    ["ai_sdk.js", "openai.js", "prompt_api.js"],
+  );
+  for (const name of ["ai_sdk.js", "openai.js", "prompt_api.js"]) {
+    const paths = [name, ...shared].map((name) => join(PLACE, "adapters", name));
+    assertSmall(paths, MOST_ADAPTER_JS_BYTES);
+  }
+  assert.ok(!readFileSync(join(PLACE, "zamba2.js"), "utf8").includes("chat/completions"));
+});
 
 test("the site's scripts are small", () => {
   const names = readdirSync(join(SITE, "assets")).filter((name) =>

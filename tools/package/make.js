@@ -6,7 +6,7 @@
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { BUNDLE } from "./bundle.js";
@@ -14,6 +14,7 @@ import { BUNDLE } from "./bundle.js";
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const PKG = join(ROOT, "pkg");
 const OWN = join(ROOT, "npm");
+const ADAPTERS = "adapters";
 
 const [out = join(ROOT, "target/package")] = process.argv.slice(2).map((path) => resolve(path));
 const folder = join(out, "zamba2-web");
@@ -26,6 +27,8 @@ function version() {
   if (!found) throw new Error("Cargo.toml has no version");
   return found[1];
 }
+
+const manifest = JSON.parse(readFileSync(join(OWN, "package.json"), "utf8"));
 
 const builds = readdirSync(PKG, { withFileTypes: true }).filter((entry) => entry.isDirectory());
 if (builds.length === 0) throw new Error("pkg/ has no build of the engine; run `cargo xtask build`");
@@ -40,6 +43,21 @@ for (const { name } of builds) {
   await build({ ...BUNDLE, entryPoints: [join(PKG, name, "zamba2_wasm.js")], outdir: join(folder, name) });
   copyFileSync(join(PKG, name, "zamba2_wasm_bg.wasm"), join(folder, name, "zamba2_wasm_bg.wasm"));
 }
+
+/** The names of the adapters' entries, without extension. */
+const adapters = Object.values(manifest.exports)
+  .filter((entry) => entry.default?.startsWith(`./${ADAPTERS}/`))
+  .map((entry) => basename(entry.default, ".js"));
+const adapterFile = (/** @type {string} */ name) => join(ROOT, "www/engine", ADAPTERS, name);
+await build({
+  ...BUNDLE,
+  entryPoints: adapters.map((name) => adapterFile(`${name}.js`)),
+  outdir: join(folder, ADAPTERS),
+  // All adapters of a model share its queue of runs, so the module with it must not be in the package twice.
+  splitting: true,
+  chunkNames: "shared-[hash]",
+});
+for (const name of adapters) copyFileSync(adapterFile(`${name}.d.ts`), join(folder, ADAPTERS, `${name}.d.ts`));
 
 /**
  * Puts the comments back that tell bundlers and development servers to leave an import of a computed address alone:
@@ -70,7 +88,6 @@ for (const name of readdirSync(PKG).filter((name) => name.startsWith("LICENSE"))
   copyFileSync(join(PKG, name), join(folder, name));
 }
 for (const name of ["README.md", "CHANGELOG.md"]) copyFileSync(join(OWN, name), join(folder, name));
-const manifest = JSON.parse(readFileSync(join(OWN, "package.json"), "utf8"));
 const { name, ...rest } = manifest;
 writeFileSync(join(folder, "package.json"), `${JSON.stringify({ name, version: version(), ...rest }, null, 2)}\n`);
 

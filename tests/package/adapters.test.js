@@ -1,0 +1,553 @@
+// @ts-check
+// The adapters of the packed tarball with the clients that they are for, from npm, on one page: they stream, stop,
+// report usage, and refuse what is not supported. And the Prompt API, used as its explainer does in its examples.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { buildWithEsbuild, project, ROOT } from "./consumers.js";
+import { browser, models, served } from "./harness.js";
+import { CORS } from "./servers.js";
+
+const folder = project("adapters", fileURLToPath(new URL("adapters", import.meta.url)));
+const { url } = await served({ "/": await buildWithEsbuild(folder) });
+const context = await browser.newContext();
+const page = await context.newPage();
+/** @type {string[]} */
+const faults = [];
+page.on("pageerror", (error) => faults.push(error.message));
+await page.goto(`${url}/?models=${models.url}`);
+await page
+  .waitForFunction(() => "clients" in globalThis)
+  .catch((error) => assert.fail(`${error}\n${faults.join("\n")}`));
+after(async () => {
+  await context.close();
+  assert.deepEqual(faults, []);
+});
+
+/**
+ * What `body` gives on the page, where it gets the clients.
+ * @template R
+ * @param {(clients: any, LanguageModel: any) => Promise<R>} body @returns {Promise<R>}
+ */
+const onPage = (body) =>
+  page.evaluate(`globalThis.clients.then((clients) => (${body})(clients, globalThis.LanguageModel))`);
+
+test("openai streams a chat with usage, and the same answer as a whole", async () => {
+  const { streamed, whole, usage, reason } = await onPage(async ({ openai }) => {
+    /** @type {{ role: string, content: string }[]} */
+    const messages = [{ role: "user", content: "What is ownership?" }];
+    const request = { model: "zamba2", messages, max_tokens: 8 };
+    const stream = await openai.chat.completions.create({
+      ...request,
+      stream: true,
+      stream_options: { include_usage: true },
+    });
+    let streamed = "";
+    let reason = null;
+    let usage = null;
+    for await (const chunk of stream) {
+      streamed += chunk.choices[0]?.delta.content ?? "";
+      reason ??= chunk.choices[0]?.finish_reason;
+      usage = chunk.usage ?? usage;
+    }
+    const whole = await openai.chat.completions.create(request);
+    return { streamed, whole, usage, reason };
+  });
+  assert.ok(streamed.length > 5, streamed);
+  assert.equal(reason, "length");
+  assert.equal(whole.choices[0].message.content, streamed);
+  const { prompt_tokens, completion_tokens, prompt_tokens_details } = whole.usage;
+  assert.equal(completion_tokens, 8);
+  assert.deepEqual([usage.prompt_tokens, usage.completion_tokens], [prompt_tokens, 8]);
+  // The second time the whole prompt is cached.
+  assert.equal(prompt_tokens_details.cached_tokens, prompt_tokens);
+});
+
+test("openai's logprobs are those that the engine ranks by", async () => {
+  const { content, text } = await onPage(async ({ openai }) => {
+    const { choices } = await openai.chat.completions.create({
+      model: "zamba2",
+      messages: [{ role: "user", content: "What is ownership?" }],
+      max_tokens: 4,
+      logprobs: true,
+      top_logprobs: 2,
+    });
+    return { content: choices[0].logprobs.content, text: choices[0].message.content };
+  });
+  assert.equal(content.length, 4);
+  assert.equal(content.map((/** @type {any} */ { token }) => token).join(""), text);
+  for (const { token, logprob, top_logprobs } of content) {
+    // A greedy answer consists of the most probable tokens.
+    assert.deepEqual([top_logprobs[0].token, top_logprobs[0].logprob], [token, logprob]);
+    assert.ok(top_logprobs.length === 2 && logprob < 0 && top_logprobs[1].logprob <= logprob);
+  }
+});
+
+test("openai stops at a stop string, completes text and lists the model", async () => {
+  const { full, stopped, models } = await onPage(async ({ openai }) => {
+    const request = { model: "zamba2", prompt: "Ownership is", max_tokens: 12 };
+    const full = (await openai.completions.create(request)).choices[0];
+    const stop = full.text.trim().split(" ")[1];
+    const stopped = (await openai.completions.create({ ...request, stop: [stop] })).choices[0];
+    return { full, stopped, models: (await openai.models.list()).data };
+  });
+  assert.equal(full.finish_reason, "length");
+  assert.equal(stopped.finish_reason, "stop");
+  assert.ok(full.text.startsWith(stopped.text) && stopped.text.length < full.text.length, stopped.text);
+  assert.deepEqual(
+    models.map((/** @type {any} */ { id }) => id),
+    ["zamba2"],
+  );
+});
+
+test("openai aborts a stream and a request that waits, and the others get their turn", async () => {
+  const { n_chunks, is_abort, answers } = await onPage(async ({ OpenAI, openai }) => {
+    const request = { model: "zamba2", messages: [{ role: "user", content: "What is ownership?" }], max_tokens: 200 };
+    const stream = await openai.chat.completions.create({ ...request, stream: true });
+    const controller = new AbortController();
+    const waiting = openai.chat.completions.create(request, { signal: controller.signal });
+    const is_abort = waiting.then(
+      () => false,
+      (/** @type {unknown} */ error) => error instanceof OpenAI.APIUserAbortError,
+    );
+    const short = { ...request, max_tokens: 3 };
+    const queued = [openai.chat.completions.create(short), openai.chat.completions.create(short)];
+    let n_chunks = 0;
+    for await (const _ of stream) {
+      n_chunks += 1;
+      if (n_chunks === 3) controller.abort();
+      if (n_chunks === 4) stream.controller.abort();
+    }
+    const answers = (await Promise.all(queued)).map(({ choices }) => choices[0].message.content);
+    return { n_chunks, is_abort: await is_abort, answers };
+  });
+  assert.ok(n_chunks >= 4 && n_chunks < 100, String(n_chunks));
+  assert.equal(is_abort, true);
+  assert.equal(answers[0], answers[1]);
+  assert.ok(answers[0].length > 0);
+});
+
+test("openai gets a refusal that names the parameter, and a chat without a template says what to do", async () => {
+  const { refused, without, completed } = await onPage(async ({ OpenAI, openai, plainOpenai }) => {
+    const request = { model: "zamba2", messages: [{ role: "user", content: "Hello" }], max_tokens: 2 };
+    const thrown = (/** @type {any} */ error) => {
+      const { status, param, code, message } = error;
+      return { is_bad_request: error instanceof OpenAI.BadRequestError, status, param, code, message };
+    };
+    const tools = [{ type: "function", function: { name: "f", parameters: {} } }];
+    const refused = await openai.chat.completions.create({ ...request, tools }).catch(thrown);
+    const plain = plainOpenai();
+    const without = await plain.chat.completions.create(request).catch(thrown);
+    const { choices } = await plain.completions.create({ model: "zamba2", prompt: "Ownership", max_tokens: 2 });
+    return { refused, without, completed: choices[0].text };
+  });
+  assert.deepEqual([refused.is_bad_request, refused.status, refused.param], [true, 400, "tools"]);
+  assert.deepEqual([without.status, without.code], [400, "no_chat_template"]);
+  assert.match(without.message, /has no chat template\. Continue plain text/);
+  assert.ok(completed.length > 0);
+});
+
+test("LangChain streams, stops, reports usage, and is refused what is not supported", async () => {
+  const { streamed, invoked, usage, refused, aborted } = await onPage(async ({ langchain }) => {
+    const greedy = langchain({ maxTokens: 8, temperature: 0 });
+    let streamed = "";
+    for await (const chunk of await greedy.stream("What is ownership?")) streamed += chunk.content;
+    const invoked = await greedy.invoke("What is ownership?");
+    const refused = await langchain({ n: 2 })
+      .invoke("Hello")
+      .catch((/** @type {any} */ { status, param }) => [status, param]);
+    const controller = new AbortController();
+    const long = await langchain({ maxTokens: 200 }).stream("Hello", { signal: controller.signal });
+    let aborted = "";
+    try {
+      for await (const _ of long) controller.abort();
+    } catch (error) {
+      aborted = String(error);
+    }
+    return { streamed, invoked: invoked.content, usage: invoked.usage_metadata, refused, aborted };
+  });
+  assert.ok(streamed.length > 5, streamed);
+  assert.equal(invoked, streamed);
+  assert.equal(usage.output_tokens, 8);
+  assert.equal(usage.total_tokens, usage.input_tokens + 8);
+  assert.deepEqual(refused, [400, "n"]);
+  assert.match(aborted, /Abort/);
+});
+
+for (const name of /** @type {const} */ (["aiSdk", "compatible"])) {
+  test(`ai streams, stops, reports usage and aborts, with the model ${name}`, async () => {
+    const body = async (/** @type {any} */ clients) => {
+      const model = clients[name];
+      const { streamText, generateText } = clients;
+      const request = { model, prompt: "What is ownership?", maxOutputTokens: 8, temperature: 0, maxRetries: 0 };
+      const stream = streamText(request);
+      let streamed = "";
+      for await (const text of stream.textStream) streamed += text;
+      const { text, usage, finishReason } = await generateText(request);
+      const stop = text.trim().split(" ")[1];
+      const stopped = await generateText({ ...request, stopSequences: [stop] });
+      const controller = new AbortController();
+      const parts = [];
+      const long = streamText({ ...request, maxOutputTokens: 200, abortSignal: controller.signal });
+      for await (const { type } of long.fullStream) {
+        parts.push(type);
+        if (type === "text-delta") controller.abort();
+      }
+      return {
+        streamed,
+        text,
+        usage,
+        finishReason,
+        streamed_usage: await stream.usage,
+        stopped: { text: stopped.text, reason: stopped.finishReason },
+        last_part: parts.at(-1),
+      };
+    };
+    const result = await page.evaluate(
+      `globalThis.clients.then((clients) => { const name = ${JSON.stringify(name)}; return (${body})(clients); })`,
+    );
+    const { streamed, text, usage, finishReason, streamed_usage, stopped, last_part } = /** @type {any} */ (result);
+    assert.ok(streamed.length > 5, streamed);
+    assert.equal(text, streamed);
+    assert.equal(finishReason, "length");
+    assert.deepEqual([usage.outputTokens, streamed_usage.outputTokens], [8, 8]);
+    assert.equal(usage.inputTokens, streamed_usage.inputTokens);
+    assert.equal(stopped.reason, "stop");
+    assert.ok(text.startsWith(stopped.text) && stopped.text.length < text.length, stopped.text);
+    assert.equal(last_part, "abort");
+  });
+}
+
+test("ai warns of settings without effect, and knows the refusal of structured output", async () => {
+  const { warnings, refused } = await onPage(async ({ aiSdk, generateText }) => {
+    const request = { model: aiSdk, prompt: "Hello", maxOutputTokens: 2, maxRetries: 0 };
+    /** @type {any} */ (globalThis).AI_SDK_LOG_WARNINGS = false;
+    const { warnings } = await generateText({ ...request, presencePenalty: 1 });
+    const output = { type: "json", schema: { type: "object" } };
+    const refused = await aiSdk
+      .doGenerate({ prompt: [], responseFormat: output })
+      .catch((/** @type {Error} */ { name, message }) => ({ name, message }));
+    return { warnings, refused };
+  });
+  assert.deepEqual(warnings, [{ type: "unsupported", feature: "presencePenalty" }]);
+  assert.equal(refused.name, "AI_UnsupportedFunctionalityError");
+});
+
+// ---- the Prompt API, in the order of its explainer ----
+
+/** The context of the page's models. */
+const CONTEXT = 256;
+
+test("zero-shot prompts are answered, as a whole and as a stream", async () => {
+  const { whole, streamed, n_chunks, window } = await onPage(async ({ session }) => {
+    const first = await session();
+    const whole = await first.prompt("What is ownership?");
+    let streamed = "";
+    let n_chunks = 0;
+    for await (const chunk of (await session()).promptStreaming("What is ownership?")) {
+      streamed += chunk;
+      n_chunks += 1;
+    }
+    return { whole, streamed, n_chunks, window: first.contextWindow };
+  });
+  assert.ok(whole.length > 10, whole);
+  assert.equal(streamed, whole);
+  assert.ok(n_chunks > 2);
+  assert.equal(window, CONTEXT);
+});
+
+test("a system prompt is the same when created, appended or prompted, and stands only at the start", async () => {
+  const { answers, thrown } = await onPage(async ({ session }) => {
+    const system = { role: "system", content: "Write about traits." };
+    const user = { role: "user", content: "What is ownership?" };
+    const created = await session({ initialPrompts: [system] });
+    const appended = await session();
+    await appended.append([system]);
+    const prompted = await session();
+    const answers = [
+      await created.prompt("What is ownership?"),
+      await appended.prompt([user]),
+      await prompted.prompt([system, user]),
+      await (await session()).prompt("What is ownership?"),
+    ];
+    const late = await Promise.allSettled([
+      created.prompt([system, user]),
+      created.append([system]),
+      session({ initialPrompts: [user, system] }),
+      created.prompt([{ role: "robot", content: "" }]),
+    ]);
+    return { answers, thrown: late.map((result) => result.status === "rejected" && result.reason.name) };
+  });
+  const [created, appended, prompted, without] = answers;
+  assert.deepEqual([appended, prompted], [created, created]);
+  assert.notEqual(without, created);
+  assert.deepEqual(thrown, ["TypeError", "TypeError", "TypeError", "TypeError"]);
+});
+
+test("clones of a session with examples answer each for itself", async () => {
+  const { clones, direct, usage } = await onPage(async ({ session }) => {
+    const initialPrompts = [
+      { role: "system", content: "Name a type." },
+      { role: "user", content: "An array that grows" },
+      { role: "assistant", content: "Vec" },
+    ];
+    const shots = await session({ initialPrompts });
+    const before = shots.contextUsage;
+    const ask = async (/** @type {string} */ text) => (await shots.clone()).prompt(text);
+    const clones = await Promise.all([ask("A set of keys"), ask("Text")]);
+    const direct = await (await session({ initialPrompts })).prompt("Text");
+    return { clones, direct, usage: [before, shots.contextUsage] };
+  });
+  assert.equal(clones[1], direct);
+  assert.equal(usage[0], usage[1]);
+  assert.ok(usage[0] > 10);
+});
+
+test("roles can be given per prompt, also of several messages and with an answer at the end", async () => {
+  const answer = await onPage(async ({ session }) =>
+    (await session()).prompt([
+      {
+        role: "user",
+        content: [
+          { type: "text", value: "Is Vec " },
+          { type: "text", value: "on the heap?" },
+        ],
+      },
+      { role: "user", content: "And Box?" },
+      { role: "assistant", content: "Both are." },
+    ]),
+  );
+  assert.ok(answer.length > 0);
+});
+
+test("tools, images, audio and constraints are refused as unsupported", async () => {
+  const { names, availability } = await onPage(async ({ session }, LanguageModel) => {
+    const plain = await session();
+    const image = [{ role: "user", content: [{ type: "image", value: new ImageData(1, 1) }] }];
+    const tools = [{ name: "f", description: "", inputSchema: {}, execute: async () => "" }];
+    const attempts = await Promise.allSettled([
+      session({ tools }),
+      session({ expectedInputs: [{ type: "image" }] }),
+      plain.prompt(image),
+      plain.prompt("A rating", { responseConstraint: { type: "object" } }),
+      plain.prompt("An address", { responseConstraint: /a@b/ }),
+      plain.prompt("A rating", { omitResponseConstraintInput: true }),
+    ]);
+    return {
+      names: attempts.map((result) => result.status === "rejected" && result.reason.name),
+      availability: [
+        await LanguageModel.availability(),
+        await LanguageModel.availability({ expectedInputs: [{ type: "text", languages: ["en", "ja"] }] }),
+        await LanguageModel.availability({ expectedInputs: [{ type: "audio" }] }),
+        await LanguageModel.availability({ expectedInputs: [{ type: "text", languages: ["no language"] }] }).catch(
+          (/** @type {Error} */ { name }) => name,
+        ),
+      ],
+    };
+  });
+  assert.deepEqual(names, [...Array(5).fill("NotSupportedError"), "TypeError"]);
+  assert.deepEqual(availability, ["available", "available", "unavailable", "RangeError"]);
+});
+
+test("an answer continues a prefix as the engine continues the same text", async () => {
+  const { answer, expected, second, thrown } = await onPage(async ({ session, sentences }) => {
+    const question = { role: "user", content: "What is ownership?" };
+    const one = await session();
+    const answer = await one.prompt([question, { role: "assistant", content: "Ownership is", prefix: true }]);
+    const text = `${await sentences.renderChat([question])}Ownership is`;
+    const ids = await sentences.tokenize(text, { special: false });
+    let expected = "";
+    for await (const piece of sentences.generate(ids, { temperature: 0 })) expected += piece;
+    // The session keeps prefix and answer as one message.
+    const kept = { role: "assistant", content: `Ownership is${answer}` };
+    const other = await session({ initialPrompts: [question, kept] });
+    const second = [await one.prompt("And borrowing?"), await other.prompt("And borrowing?")];
+    const wrong = await Promise.allSettled([
+      one.prompt([{ ...question, prefix: true }]),
+      one.prompt([{ role: "assistant", content: "", prefix: true }, question]),
+      one.prompt([]),
+    ]);
+    return {
+      answer,
+      expected,
+      second,
+      thrown: wrong.map((result) => result.status === "rejected" && result.reason.name),
+    };
+  });
+  assert.ok(answer.length > 0);
+  assert.equal(answer, expected);
+  assert.equal(second[0], second[1]);
+  assert.deepEqual(thrown, ["SyntaxError", "SyntaxError", "SyntaxError"]);
+});
+
+test("appended messages are part of the next prompt, and usage counts them", async () => {
+  const { appended, whole, usage } = await onPage(async ({ session }) => {
+    const messages = ["A struct is given.", "Which traits has it?"].map((content) => ({ role: "user", content }));
+    const session1 = await session();
+    const measured = await session1.measureContextUsage([messages[0]]);
+    await session1.append([messages[0]]);
+    const usage = [session1.contextUsage, measured, await session1.measureInputUsage("More"), session1.inputQuota];
+    const appended = await session1.prompt([messages[1]]);
+    return { appended, whole: await (await session()).prompt(messages), usage };
+  });
+  assert.equal(appended, whole);
+  assert.ok(usage[0] > 0);
+  assert.equal(usage[0], usage[1]);
+  assert.ok(usage[2] > 0 && usage[2] < usage[0] + 20);
+  assert.equal(usage[3], CONTEXT);
+});
+
+test("sampling modes and parameters are kept and checked", async () => {
+  const { modes, raw, params, thrown } = await onPage(async (_, LanguageModel) => {
+    const creative = await LanguageModel.create({ samplingMode: "creative" });
+    const { temperature, topK } = await LanguageModel.create({ temperature: Infinity, topK: 3.7 });
+    const wrong = await Promise.allSettled([
+      LanguageModel.create({ temperature: -1 }),
+      LanguageModel.create({ topK: 0 }),
+      LanguageModel.create({ samplingMode: "creative", topK: 3 }),
+      LanguageModel.create({ samplingMode: "wild" }),
+    ]);
+    return {
+      modes: [creative.samplingMode, (await LanguageModel.create()).samplingMode],
+      raw: [temperature, topK],
+      params: await LanguageModel.params(),
+      thrown: wrong.map((result) => result.status === "rejected" && result.reason.name),
+    };
+  });
+  assert.deepEqual(modes, ["creative", "balanced"]);
+  assert.deepEqual(raw, [params.maxTemperature, 3]);
+  assert.ok(params.defaultTopK > 1 && params.maxTopK > params.defaultTopK);
+  assert.deepEqual(thrown, ["RangeError", "RangeError", "TypeError", "TypeError"]);
+});
+
+test("a session remembers, prompts queue, and an aborted one leaves no trace", async () => {
+  const result = await onPage(async ({ session }) => {
+    const one = await session();
+    const name = (/** @type {Error} */ { name }) => name;
+    const controller = new AbortController();
+    const queued = new AbortController();
+    const running = one.prompt("What is a trait?", { signal: controller.signal }).catch(name);
+    const waiting = one.prompt("What is a lifetime?", { signal: queued.signal }).catch(name);
+    const last = one.prompt("What is ownership?");
+    queued.abort();
+    controller.abort();
+    const aborted = [await running, await waiting];
+    const first = await last;
+    const usage = [one.contextUsage];
+    const second = await one.prompt("And borrowing?");
+    usage.push(one.contextUsage);
+    const history = [
+      { role: "user", content: "What is ownership?" },
+      { role: "assistant", content: first },
+    ];
+    const other = await session({ initialPrompts: history });
+    const stopped = new AbortController();
+    const reader = one.promptStreaming("More", { signal: stopped.signal }).getReader();
+    stopped.abort("enough");
+    const reason = await reader.read().catch((/** @type {unknown} */ reason) => reason);
+    return { aborted, usage, second, expected: await other.prompt("And borrowing?"), reason };
+  });
+  assert.deepEqual(result.aborted, ["AbortError", "AbortError"]);
+  assert.equal(result.reason, "enough");
+  assert.equal(result.second, result.expected);
+  assert.ok(result.usage[1] > result.usage[0] && result.usage[0] > 0);
+});
+
+test("a session ends by its signal or by destroy, with its calls", async () => {
+  const { names } = await onPage(async ({ session }) => {
+    const name = (/** @type {Error} */ { name }) => name;
+    const controller = new AbortController();
+    const signalled = await session({ signal: controller.signal });
+    const destroyed = await session();
+    const calls = [signalled.prompt("One").catch(name), destroyed.prompt("Two").catch(name)];
+    const stream = destroyed.promptStreaming("Three").getReader();
+    controller.abort();
+    destroyed.destroy();
+    const names = await Promise.all([...calls, stream.read().catch(name)]);
+    names.push(await destroyed.prompt("Four").catch(name), await destroyed.clone().catch(name));
+    names.push(await session({ signal: controller.signal }).catch(name));
+    return { names };
+  });
+  assert.deepEqual(names, [
+    "AbortError",
+    "AbortError",
+    "AbortError",
+    "InvalidStateError",
+    "InvalidStateError",
+    "AbortError",
+  ]);
+});
+
+test("an overflow removes the oldest exchanges, and what never fits is a QuotaExceededError", async () => {
+  const { events, kept, expected, fault, initial } = await onPage(async ({ session }) => {
+    const system = { role: "system", content: "Write about traits." };
+    const one = await session({ initialPrompts: [system] });
+    let events = 0;
+    one.oncontextoverflow = () => (events += 1);
+    const long = "word ".repeat(80);
+    await one.append([{ role: "user", content: long }]);
+    await one.append([{ role: "user", content: long }]);
+    const usage = one.contextUsage;
+    const fault = await one
+      .prompt("word ".repeat(400))
+      .catch((/** @type {any} */ { name, requested, quota }) => ({ name, requested, quota }));
+    const unchanged = one.contextUsage === usage && events === 0;
+    const user = { role: "user", content: "word ".repeat(100) };
+    const kept = await one.prompt([user]);
+    const fresh = await session({ initialPrompts: [system, { role: "user", content: long }] });
+    const expected = await fresh.prompt([user]);
+    const initial = await session({ initialPrompts: [{ role: "user", content: "word ".repeat(400) }] }).catch(
+      (/** @type {Error} */ { name }) => name,
+    );
+    return { events, kept, expected, fault: { ...fault, unchanged }, initial };
+  });
+  assert.equal(fault.name, "QuotaExceededError");
+  assert.equal(fault.quota, CONTEXT);
+  assert.ok(fault.requested > CONTEXT && fault.unchanged);
+  assert.equal(events, 1);
+  assert.equal(kept, expected);
+  assert.equal(initial, "QuotaExceededError");
+});
+
+test("a model that is loaded on demand reports its progress, and one without a template is unavailable", async () => {
+  const result = await onPage(async ({ promptApi, loadOne }) => {
+    const Chat = promptApi((/** @type {object} */ options) => loadOne("chat", options));
+    const availability = [await Chat.availability()];
+    /** @type {number[][]} */
+    const progress = [];
+    const creating = Chat.create({
+      monitor: (/** @type {EventTarget} */ monitor) =>
+        monitor.addEventListener("downloadprogress", (event) => {
+          const { loaded, total } = /** @type {ProgressEvent} */ (event);
+          progress.push([loaded, total]);
+        }),
+    });
+    availability.push(await Chat.availability());
+    await creating;
+    availability.push(await Chat.availability());
+    const Plain = promptApi(() => loadOne("rustdoc-5m"));
+    const Missing = promptApi(() => loadOne("nothing"));
+    const described = (/** @type {Error} */ { name, message }) => `${name}: ${message}`;
+    const faults = [await Plain.create().catch(described), await Missing.create().catch(described)];
+    return { availability, progress, faults, plain: await Plain.availability() };
+  });
+  assert.deepEqual(result.availability, ["downloadable", "downloading", "available"]);
+  const { progress } = result;
+  assert.deepEqual(
+    [progress[0], progress.at(-1)],
+    [
+      [0, 1],
+      [1, 1],
+    ],
+  );
+  assert.ok(progress.length > 2);
+  assert.ok(progress.every(([loaded], i) => i === 0 || loaded > progress[i - 1][0]));
+  assert.match(result.faults[0], /^NotSupportedError: .*no chat template\. /);
+  assert.match(result.faults[1], /^(NetworkError|OperationError): /);
+  assert.equal(result.plain, "unavailable");
+});

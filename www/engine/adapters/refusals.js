@@ -1,0 +1,51 @@
+// @ts-check
+// What adapters refuse, and how errors are explained. The sentences are English, as all of these protocols are;
+// programs use the codes and the names of parameters.
+
+/** @import { GenerateOptions } from "../zamba2.d.ts" */
+
+/** A request that asks for something that is not supported, or not understood. */
+export class Refusal extends Error {
+  /** @param {string | null} param  the parameter at fault @param {string} message @param {string} [code] */
+  constructor(param, message, code = "unsupported_value") {
+    super(message);
+    this.name = "Refusal";
+    this.param = param;
+    this.code = code;
+  }
+}
+
+/**
+ * The options of a run whose text has to match a JSON schema. The engine has no such option yet.
+ * @param {string} param  where the request asks for it @param {object} _schema @returns {GenerateOptions}
+ */
+export function schemaOptions(param, _schema) {
+  throw new Refusal(param, "Structured output is not supported. Ask for JSON in the prompt, and check the answer.");
+}
+
+/** The engine's errors that are due to the request. */
+const OF_THE_REQUEST = new Set([
+  "bad_chat_template",
+  "bad_option",
+  "bad_prompt_token",
+  "chat_refused",
+  "empty_prompt",
+  "no_chat_template",
+  "prompt_too_long",
+]);
+
+/** The code of an error of the engine; null for other errors. @param {unknown} error @returns {string | null} */
+export function engineCode(error) {
+  const { name, code } = /** @type {{ name?: unknown, code?: unknown }} */ (Object(error));
+  return name === "Zamba2Error" && typeof code === "string" ? code : null;
+}
+
+/** @param {unknown} error */
+export const isOfTheRequest = (error) => error instanceof Refusal || OF_THE_REQUEST.has(engineCode(error) ?? "");
+
+/** What happened and what to do next. @param {unknown} error @returns {string} */
+export function explained(error) {
+  const { message, nextStep } = /** @type {{ message?: string, nextStep?: string }} */ (Object(error));
+  const what = message ?? String(error);
+  return nextStep ? `${what}. ${nextStep}` : what;
+}
