@@ -54,8 +54,8 @@ pub struct GenerateOptions {
     pub end_tokens: Vec<u32>,
     /// Continues past an end-of-text token.
     pub ignore_eos: bool,
-    /// A JSON schema that the text follows: an object, or `true` for any JSON. Once the text is complete it ends with
-    /// an end token, even with `ignore_eos`; at `max_tokens` or a `stop` string it may end before (docs/structured_output.md).
+    /// A JSON schema that the text follows: an object, or `true` for any JSON. A complete text ends with an end token,
+    /// even with `ignore_eos`; `max_tokens`, `stop` and the context may end it before (docs/structured_output.md).
     pub json_schema: Option<Value>,
     /// A grammar that the text follows, in the Lark syntax of llguidance; not together with `json_schema`.
     pub grammar: Option<String>,

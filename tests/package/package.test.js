@@ -45,6 +45,7 @@ test("the tarball contains what the README says, and nothing of the repository b
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
+    "grammar",
     "package.json",
     "single",
     "single-relaxed",
