@@ -94,12 +94,14 @@ impl StreamDecoder {
                 strip,
             } => {
                 let piece = replaced(replacements, token)?;
-                if let Some(byte) = fallback_byte(&piece).filter(|_| *byte_fallback) {
-                    return Ok((vec![byte], false));
-                }
+                let byte = fallback_byte(&piece).filter(|_| *byte_fallback);
+                let bytes = byte.map_or(piece.into_bytes(), |byte| vec![byte]);
                 let strip = strip.as_ref().filter(|strip| strip.start > 0);
-                let differs = strip.is_some_and(|strip| piece.starts_with(strip.content));
-                (piece.into_bytes(), differs)
+                let mut first = [0; 4];
+                let differs = strip.is_some_and(|strip| {
+                    bytes.starts_with(strip.content.encode_utf8(&mut first).as_bytes())
+                });
+                (bytes, differs)
             }
         })
     }
