@@ -5,7 +5,7 @@
 import { Zamba2Error, fact } from "./errors.js";
 import { dropGrammar, loadGrammar } from "./wasm_engine.js";
 
-/** @import { GrammarBindings, GrammarConstraint, GrammarVocabulary } from "./wasm_door.d.ts" */
+/** @import { GrammarBindings, GrammarConstraint, GrammarVocabulary } from "./wasm_exports.d.ts" */
 /** @import { WasmEngine } from "./wasm_engine.js" */
 /** @import { GenerateOptions } from "./zamba2.d.ts" */
 
