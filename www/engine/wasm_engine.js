@@ -50,12 +50,12 @@ export function loadReports() {
   return reports;
 }
 
-/** @type {Promise<door.GrammarBindings> | null} */
+/** @type {Promise<wasm_exports.GrammarBindings> | null} */
 let grammar = null;
 /** How often its module was dropped. */
 let n_dropped = 0;
 
-/** The module of texts that follow a schema or a grammar. @returns {Promise<door.GrammarBindings>} */
+/** The module of texts that follow a schema or a grammar. @returns {Promise<wasm_exports.GrammarBindings>} */
 export function loadGrammar() {
   grammar ??= loadBindings({ folder: GRAMMAR }, n_dropped).then(({ bindings }) => /** @type {any} */ (bindings));
   grammar.catch(() => (grammar = null));

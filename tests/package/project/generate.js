@@ -9,7 +9,8 @@ export async function generate(source, options) {
     let text = "";
     for await (const piece of model.generate("Ownership is", { temperature: 0, max_tokens: 12 })) text += piece.text;
     let bound = "";
-    for await (const piece of model.generate("Ownership is", { grammar: 'start: " good" | " bad"' })) bound += piece.text;
+    for await (const piece of model.generate("Ownership is", { grammar: 'start: " good" | " bad"' }))
+      bound += piece.text;
     const { build, threads } = model.info;
     model.dispose();
     return { text, bound, build, threads };
