@@ -1,6 +1,6 @@
 // @ts-check
-// Texts that follow a JSON schema or a grammar, in the browser: what they contain, when their module is loaded, and what
-// is refused. tests/structured_output.rs has the schemas of public suites.
+// Texts that follow a JSON schema or a grammar, in the browser: what they contain, when their module is loaded, and
+// what is refused. tests/structured_output.rs has the schemas of public suites.
 
 import assert from "node:assert/strict";
 import { EMBEDDED, test, withSharedModule } from "./harness.js";
