@@ -74,7 +74,7 @@ const ZAMBA2_NAMES: [&str; 22] = [
 ];
 
 /// Identifiers that only the given files may use (a folder ends with a slash).
-const RESERVED: [(&str, &[&str]); 15] = [
+const RESERVED: [(&str, &[&str]); 16] = [
     ("wasm_bindgen", &["api/", "base/clock.rs"]),
     ("wasm_bindgen_futures", &["api/"]),
     ("web_sys", &["api/", "base/clock.rs"]),
@@ -89,6 +89,7 @@ const RESERVED: [(&str, &[&str]); 15] = [
     ("Instant", &["base/clock.rs", "cli/"]),
     ("println", &["cli/"]),
     ("wgpu", &["device/webgpu/"]),
+    ("zamba2_grammar", &["cli/"]),
     ("candle", &[]),
     ("candle_core", &[]),
 ];

@@ -21,6 +21,7 @@ mod report;
 mod sampling_options;
 mod sequence;
 mod sizes;
+mod structured_output;
 mod support;
 mod threads;
 mod tokenize_cli;

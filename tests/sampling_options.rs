@@ -92,6 +92,8 @@ fn other_options() -> Vec<JsOption> {
                 "bool" => "boolean",
                 "usize" => "number",
                 "Vec<String>" => "string[]",
+                "Option<String>" => "string | null",
+                "Option<Value>" => "object | boolean | null",
                 other => panic!("{name}: {other}"),
             },
         });

@@ -1,6 +1,6 @@
 //! Chat templates, tokens and the sequence: prefill, decode steps, branches, replays and snapshots.
 
-use js_sys::{Float32Array, Object};
+use js_sys::{Float32Array, Object, Uint8Array, Uint32Array};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
@@ -12,6 +12,8 @@ use crate::loader::end_tokens;
 use crate::model::forward::Progress;
 use crate::session::GenerateOptions;
 use crate::text::chat::{ChatTemplate, Content, Message};
+use crate::text::sampling::TokenSet;
+use crate::text::tokenizer::Tokenizer;
 
 #[derive(Serialize)]
 struct ChatInfo {
@@ -107,6 +109,25 @@ impl Engine {
             .collect())
     }
 
+    /// `{ bytes, ends, not_first, end_tokens }`: the tokens of the model as bytes, those of token `i` up to `ends[i]`;
+    /// tokens that are something else at the beginning of a text; the end tokens of the checkpoint.
+    pub fn token_bytes(&self) -> JsResult<JsValue> {
+        let tokens = self.tokenizer().and_then(Tokenizer::token_bytes);
+        let tokens = tokens.map_err(to_js_error)?;
+        let session = self.session().map_err(to_js_error)?;
+        let end_tokens = on_session!(session, s => &s.config().eos_token_ids[..]);
+        let object = Object::new();
+        set(&object, "bytes", Uint8Array::from(&tokens.bytes[..]).into())?;
+        for (name, ids) in [
+            ("ends", &tokens.ends[..]),
+            ("not_first", &tokens.not_first),
+            ("end_tokens", end_tokens),
+        ] {
+            set(&object, name, Uint32Array::from(ids).into())?;
+        }
+        Ok(object.into())
+    }
+
     pub fn tokenize(&self, text: &str, add_special: bool) -> JsResult<Vec<u32>> {
         let ids = self.tokenizer().and_then(|t| t.encode(text, add_special));
         ids.map_err(to_js_error)
@@ -149,10 +170,13 @@ impl Engine {
         })
     }
 
-    /// Generates one token: `{ token, text, done, probability, token_rank, us, blocks_us }`.
-    pub async fn step(&mut self) -> JsResult<JsValue> {
+    /// Generates one token: `{ token, text, done, probability, token_rank, us, blocks_us }`. `allowed` has a bit per
+    /// token, for a text that follows a schema or a grammar.
+    pub async fn step(&mut self, allowed: Option<Vec<u32>>) -> JsResult<JsValue> {
+        let allowed = allowed.map(TokenSet::from_words);
         let session = self.session_mut().map_err(to_js_error)?;
-        let step = on_session!(session, s => s.step().await).map_err(to_js_error)?;
+        let step = on_session!(session, s => s.step_among(allowed.as_ref()).await);
+        let step = step.map_err(to_js_error)?;
         let object = Object::new();
         set(&object, "token", step.token.into())?;
         set(&object, "text", step.text.into())?;

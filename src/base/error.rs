@@ -86,6 +86,8 @@ errors! {
     /// A text that holds a token of the tokenizer's which the embedding has no row for.
     PromptToken = "bad_prompt_token" { token: u32, text: String, vocab_size: usize },
     Setting = "bad_option" { name: String, fact: Fact },
+    /// A JSON schema or a grammar that no text can follow, or that needs what is not implemented.
+    Grammar = "bad_grammar" { fact: Fact },
     /// Too large for the memory limit, refused before anything is allocated. A failed allocation is `out_of_memory`,
     /// which only JavaScript can observe.
     Memory = "memory_limit" { needed_bytes: u64, limit_bytes: u64 },

@@ -19,6 +19,7 @@ use zamba2::text::chat::{ChatTemplate, Content, Message};
 use zamba2::text::tokenizer::Tokenizer;
 
 use super::device::{Device, Opened};
+use super::grammar::{Follow, GrammarArguments};
 use super::number_flags::NumberFlags;
 use super::{Failure, OpenArguments, print, print_json, say};
 
@@ -83,6 +84,9 @@ pub struct GenerationArguments {
     /// Read the answers before a cached prompt once more, so that the text is that of a fresh read.
     #[arg(long)]
     reread_answers: bool,
+
+    #[command(flatten)]
+    grammar: GrammarArguments,
 }
 
 /// A finished generation, with its figures.
@@ -135,7 +139,8 @@ impl Prompt {
 
 impl GenerationArguments {
     /// # Errors
-    /// [`Error::Setting`] for the first number that is out of range.
+    /// [`Error::Setting`] for the first number that is out of range; a file of a schema or a grammar that cannot be
+    /// used.
     pub fn options(&self) -> Result<GenerateOptions, Error> {
         let mut options = GenerateOptions {
             stop: self.stop.clone(),
@@ -144,6 +149,7 @@ impl GenerationArguments {
             ..GenerateOptions::default()
         };
         self.numbers.apply(&mut options)?;
+        self.grammar.apply(&mut options)?;
         Ok(options)
     }
 }
@@ -234,12 +240,15 @@ pub fn answer<B: Device>(
     start_us: f64,
     mut on_text: impl FnMut(&str) -> Result<ControlFlow<()>, Failure>,
 ) -> Result<Answer, Failure> {
+    let mut follow = Follow::new(session, &options)?;
     let prefill_start_us = now_us();
     let cached_tokens = session.start(prompt, options)?;
     let (mut text, mut tokens) = (String::new(), Vec::new());
     let mut first_us = 0.0;
     let (reason, last_us) = loop {
-        let step = block_on(session.step())?;
+        let allowed = follow.allowed()?;
+        let step = block_on(session.step_among(allowed.as_ref()))?;
+        follow.commit(step.token)?;
         let token_us = now_us();
         if tokens.is_empty() {
             first_us = token_us;

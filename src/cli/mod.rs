@@ -8,6 +8,7 @@ mod chat;
 mod check;
 mod device;
 mod generate;
+mod grammar;
 mod interrupt;
 mod logits;
 mod make_checkpoint;

@@ -15,6 +15,7 @@ mod snapshot;
 mod thread_trial;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::base::error::{Error, Fact, Result};
 use crate::loader::WeightStream;
@@ -53,6 +54,11 @@ pub struct GenerateOptions {
     pub end_tokens: Vec<u32>,
     /// Continues past an end-of-text token.
     pub ignore_eos: bool,
+    /// A JSON schema that the text follows: an object, or `true` for any JSON. A complete text ends with an end token,
+    /// even with `ignore_eos`; `max_tokens`, `stop` and the context may end it before (docs/structured_output.md).
+    pub json_schema: Option<Value>,
+    /// A grammar that the text follows, in the Lark syntax of llguidance; not together with `json_schema`.
+    pub grammar: Option<String>,
     /// How many of the most probable tokens each step lists; 0 avoids the work.
     pub alternatives: usize,
     /// Keeps state checkpoints every 32 tokens of the answer, too, so that `branch` has less to replay. All checkpoints
@@ -76,6 +82,8 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             end_tokens: Vec::new(),
             ignore_eos: false,
+            json_schema: None,
+            grammar: None,
             alternatives: 0,
             checkpoints: false,
             cache_prompt: true,
@@ -96,6 +104,11 @@ impl GenerateOptions {
             false => self.sampling.set(option.name, value),
         }
         Ok(())
+    }
+
+    /// Whether the text follows a schema or a grammar: each step must then get the tokens that it allows.
+    fn is_constrained(&self) -> bool {
+        self.json_schema.is_some() || self.grammar.is_some()
     }
 
     /// Whether anything may go back to a state checkpoint.

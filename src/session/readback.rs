@@ -93,8 +93,9 @@ impl<B: Device> Session<B> {
         let needs_logits = self.lookahead.max_steps <= 1
             || self.model.config.vocab_size > TopK::MOST_VOCAB
             || !DEVICE_PENALTIES.contains(&penalty)
-            // A forced token may not be in the list.
-            || sequence.is_forced();
+            // A forced token may not be in the list, nor any that a grammar allows.
+            || sequence.is_forced()
+            || sequence.options.is_constrained();
         let penalty = (penalty != 1.0).then_some(penalty);
         let ranks_are_listed = penalty.is_none() && *alternatives <= TopK::MOST;
         let reads_logits = *alternatives > 0 && !ranks_are_listed;

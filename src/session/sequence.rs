@@ -16,7 +16,7 @@ use crate::session::checkpoints::StateCheckpoint;
 use crate::session::depth::StepClock;
 use crate::session::readback::{PendingToken, StepInFlight, StepOutput};
 use crate::session::{GenerateOptions, Session, StopReason, not_started};
-use crate::text::sampling::{Sampled, Sampler, TokenProbability, rank_of};
+use crate::text::sampling::{Sampled, Sampler, TokenProbability, TokenSet, rank_of};
 use crate::text::stop_strings::StopStrings;
 use crate::text::stream::TextStream;
 use crate::text::tokenizer::Tokenizer;
@@ -200,7 +200,11 @@ impl<B: Device> Sequence<B> {
     }
 
     /// Chooses the next token; with its rank, if alternatives were asked for. An error leaves `output` as it was.
-    fn choose(&mut self, output: &mut StepOutput) -> Result<(Sampled, Option<Rank>)> {
+    fn choose(
+        &mut self,
+        output: &mut StepOutput,
+        allowed: Option<&TokenSet>,
+    ) -> Result<(Sampled, Option<Rank>)> {
         let n = self.options.alternatives;
         match output {
             StepOutput::TopK(top) => {
@@ -209,7 +213,11 @@ impl<B: Device> Sequence<B> {
                 Ok((sampled, rank))
             }
             StepOutput::Logits(logits) => {
-                let mut sampled = self.sampler.sample(logits, &self.history)?;
+                let (sampler, history) = (&mut self.sampler, &self.history);
+                let mut sampled = match allowed {
+                    Some(allowed) => sampler.sample_among(allowed, logits, history)?,
+                    None => sampler.sample(logits, history)?,
+                };
                 if let NextToken::Forced(token) = self.next {
                     let (_, _, probability) = rank_of(token, logits, 0);
                     sampled = Sampled { token, probability };
@@ -231,7 +239,8 @@ impl<B: Device> Sequence<B> {
     ) -> Result<(String, Option<StopReason>)> {
         self.history.push(token);
         let ends_turn = is_eos || self.options.end_tokens.contains(&token);
-        let ended_by_eos = ends_turn && !self.options.ignore_eos;
+        // Nothing else is allowed after a complete text, so an end token ends it in any case.
+        let ended_by_eos = ends_turn && (!self.options.ignore_eos || self.options.is_constrained());
         let mut text = String::new();
         let mut done = None;
         if let (Some(tokenizer), false) = (tokenizer, ended_by_eos) {
@@ -270,6 +279,15 @@ impl<B: Device> Session<B> {
     /// No sequence, or one that has ended; weights that are not loaded; [`Error::NonFiniteLogits`], which another step
     /// will find again; the device's own failure.
     pub async fn step(&mut self) -> Result<Step> {
+        self.step_among(None).await
+    }
+
+    /// As [`Session::step`], with the tokens that the schema or the grammar of the options allows next.
+    ///
+    /// # Errors
+    /// Also [`Error::Sequence`] if there are options of that kind and no tokens, or tokens without such options;
+    /// [`Error::Grammar`] for an empty set.
+    pub async fn step_among(&mut self, allowed: Option<&TokenSet>) -> Result<Step> {
         let start_us = now_us();
         self.check_complete()?;
         let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
@@ -278,13 +296,18 @@ impl<B: Device> Session<B> {
                 fact: Fact::new("generation_ended"),
             });
         }
+        if sequence.options.is_constrained() != allowed.is_some() {
+            return Err(Error::Sequence {
+                fact: Fact::new("needs_allowed_tokens"),
+            });
+        }
         let is_in_flight = sequence.n_in_flight() > 0;
         let from_us = sequence.returned_us.filter(|_| is_in_flight);
         let mut pending = self.next_pending().await?;
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let tokenizer = self.tokenizer.as_ref();
         let span = self.ops.profiler().open_op(self.model.plan.sampling);
-        let chosen = sequence.choose(&mut pending.output);
+        let chosen = sequence.choose(&mut pending.output, allowed);
         self.ops.profiler().close(span, Work::default);
         let (sampled, rank) = match chosen {
             Ok(chosen) => chosen,

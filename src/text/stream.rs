@@ -70,6 +70,41 @@ impl StreamDecoder {
             strip,
         })
     }
+
+    /// What a token that is not the first adds to a text, and whether it would be something else at the beginning.
+    ///
+    /// # Errors
+    /// The message of the decoder.
+    pub(super) fn bytes_of(&self, token: String) -> Result<(Vec<u8>, bool), Fact> {
+        Ok(match self {
+            StreamDecoder::Words => (format!(" {token}").into_bytes(), true),
+            StreamDecoder::ByteLevel => (byte_level_bytes(&token), false),
+            StreamDecoder::Metaspace(metaspace) => {
+                let [first, later] = [true, false].map(|first| {
+                    let token = token.clone();
+                    metaspace_text(metaspace, token, first)
+                });
+                let (first, later) = (first?, later?);
+                let differs = first != later;
+                (later.into_bytes(), differs)
+            }
+            StreamDecoder::Pieces {
+                replacements,
+                byte_fallback,
+                strip,
+            } => {
+                let piece = replaced(replacements, token)?;
+                let byte = fallback_byte(&piece).filter(|_| *byte_fallback);
+                let bytes = byte.map_or(piece.into_bytes(), |byte| vec![byte]);
+                let strip = strip.as_ref().filter(|strip| strip.start > 0);
+                let mut first = [0; 4];
+                let differs = strip.is_some_and(|strip| {
+                    bytes.starts_with(strip.content.encode_utf8(&mut first).as_bytes())
+                });
+                (bytes, differs)
+            }
+        })
+    }
 }
 
 /// Incremental detokenisation. Each piece is whole characters that no later token can change, and a character is
@@ -134,12 +169,7 @@ impl TextStream {
             StreamDecoder::Words => Ok(format!(" {token}")),
             StreamDecoder::ByteLevel => Ok(self.push_bytes(&token)),
             StreamDecoder::Metaspace(metaspace) => {
-                // The decoder strips the first token of its list, so a later token gets an empty one in front.
-                let mut tokens = vec![token];
-                if !first {
-                    tokens.insert(0, String::new());
-                }
-                guarded(|| metaspace.decode(tokens)).map_err(|fact| tokenizer.refusal(fact))
+                metaspace_text(metaspace, token, first).map_err(|fact| tokenizer.refusal(fact))
             }
             StreamDecoder::Pieces {
                 replacements,
@@ -152,11 +182,8 @@ impl TextStream {
                         n_left: strip.start,
                     };
                 }
-                let mut piece = token;
-                for replacement in replacements {
-                    let replaced = guarded(|| replacement.decode(vec![piece]));
-                    piece = replaced.map_err(|fact| tokenizer.refusal(fact))?;
-                }
+                let piece = replaced(replacements, token);
+                let piece = piece.map_err(|fact| tokenizer.refusal(fact))?;
                 let text = match fallback_byte(&piece).filter(|_| *byte_fallback) {
                     Some(byte) => self.push_fallback_byte(byte),
                     None => self.take_held() + &piece,
@@ -179,11 +206,7 @@ impl TextStream {
             Held::ByteLevel(bytes) => bytes,
             _ => Vec::new(),
         };
-        // A token with a character outside the byte alphabet is an added token: its text is literal.
-        match token.chars().map(byte_of_char).collect::<Option<Vec<u8>>>() {
-            Some(mapped) => bytes.extend(mapped),
-            None => bytes.extend(token.as_bytes()),
-        }
+        bytes.extend(byte_level_bytes(token));
         let n_whole = bytes.len() - incomplete_bytes(&bytes);
         let text = String::from_utf8_lossy(&bytes[..n_whole]).into_owned();
         bytes.drain(..n_whole);
@@ -248,6 +271,29 @@ fn fallback_byte(token: &str) -> Option<u8> {
         return None;
     }
     u8::from_str_radix(digits, 16).ok()
+}
+
+fn metaspace_text(metaspace: &Metaspace, token: String, first: bool) -> Result<String, Fact> {
+    // The decoder strips the first token of its list, so a later token gets an empty one in front.
+    let mut tokens = vec![token];
+    if !first {
+        tokens.insert(0, String::new());
+    }
+    guarded(|| metaspace.decode(tokens))
+}
+
+fn replaced(replacements: &[DecoderWrapper], token: String) -> Result<String, Fact> {
+    let mut piece = token;
+    for replacement in replacements {
+        piece = guarded(|| replacement.decode(vec![piece]))?;
+    }
+    Ok(piece)
+}
+
+/// A token with a character outside the byte alphabet is an added token: its text is literal.
+fn byte_level_bytes(token: &str) -> Vec<u8> {
+    let mapped = token.chars().map(byte_of_char).collect::<Option<Vec<u8>>>();
+    mapped.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
 /// The byte that a character of a byte-level token encodes (GPT-2, `bytes_to_unicode`): printable Latin-1 characters

@@ -29,6 +29,18 @@ pub struct Tokenizer {
     pub(super) stream_decoder: StreamDecoder,
 }
 
+/// The tokens of a model as bytes, for what a text may consist of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenBytes {
+    /// The bytes of all tokens that are not the first of a text, in the order of their ids. Tokens that a text does not
+    /// show have none.
+    pub bytes: Vec<u8>,
+    /// Where the bytes of each token end. `[vocab]`
+    pub ends: Vec<u32>,
+    /// Tokens that are something else at the beginning of a text, where decoders strip a space.
+    pub not_first: Vec<u32>,
+}
+
 impl Tokenizer {
     /// Parses a tokenizer.json. `file` is its name for error messages, `vocab_size` the number of rows of the model's
     /// embedding. Truncation, padding and dropout, which files keep from training, are switched off: a prompt is never
@@ -142,6 +154,26 @@ impl Tokenizer {
             return Ok(text);
         }
         Ok(self.inner.id_to_token(id).unwrap_or_default())
+    }
+
+    /// What every token adds to a text.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the decoder refuses a token.
+    pub fn token_bytes(&self) -> Result<TokenBytes> {
+        let mut all = TokenBytes::default();
+        for id in 0..self.model_vocab_size as u32 {
+            if let Some(token) = self.visible_token(id)? {
+                let bytes = self.stream_decoder.bytes_of(token);
+                let (bytes, differs) = bytes.map_err(|fact| self.refusal(fact))?;
+                all.bytes.extend(bytes);
+                if differs {
+                    all.not_first.push(id);
+                }
+            }
+            all.ends.push(all.bytes.len() as u32);
+        }
+        Ok(all)
     }
 
     /// The decoder's input for a token; `None` for tokens that decoding skips.

@@ -104,6 +104,22 @@ test("more tokens than the context holds leave the run", () =>
     null,
   ));
 
+test("a schema or a grammar that no text can follow leaves the run", () =>
+  assertRefused(
+    [
+      "model.generate('Rust', { json_schema: false })",
+      "model.generate('Rust', { json_schema: { type: 'fish' } })",
+      "model.generate('Rust', { json_schema: { not: {} } })",
+      "model.generate('Rust', { json_schema: { $ref: 'https://example.org/schema' } })",
+      "model.generate('Rust', { grammar: 'start: nothing' })",
+      "model.continue({ json_schema: { type: 'object' } })",
+      "model.branch(1, 300, { grammar: 'start: \"no such beginning\"' })",
+      "model.branch(0, 300, { grammar: 'start: \"0\"' })",
+    ],
+    "bad_grammar",
+    null,
+  ));
+
 /** Values of a wrong type or out of range, by the option that the error names. @type {Record<string, string[]>} */
 const WRONG = {
   temperature: [`NaN`, `"hot"`, `-1`, `Infinity`, `1n`, `null`],
@@ -116,6 +132,8 @@ const WRONG = {
   ignore_eos: [`1`, `"no"`],
   cache_prompt: [`0`],
   checkpoints: [`"yes"`],
+  json_schema: [`"{}"`, `[]`, `5`, `5n`, `() => {}`],
+  grammar: [`5`, `{}`, `"start: 'a'", json_schema: {}`],
   max_token: [`5`],
 };
 

@@ -450,7 +450,10 @@ export function maxDifference(actual, reference) {
   }, 0);
 }
 
-/** Drops one file onto an element. @param {Page} page @param {string} name @param {string} contents @param {string} onto */
+/**
+ * Drops one file onto an element.
+ * @param {Page} page @param {string} name @param {string} contents @param {string} [onto]
+ */
 export async function drop(page, name, contents, onto = "body") {
   await page.evaluate(
     ([file_name, text, onto]) => {

@@ -1,6 +1,6 @@
 // @ts-check
-// What a user has on the page stays there: a load that cannot begin and a file that is none of ours leave the model, its
-// run and the answer as they are; every file that the page knows is opened wherever it is dropped.
+// What a user has on the page stays there: a load that cannot begin and a file that is none of ours leave the model,
+// its run and the answer as they are; every file that the page knows is opened wherever it is dropped.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -174,3 +174,43 @@ fn a_closed_stdout_ends_the_command_without_an_error() {
         (Some(0), "")
     );
 }
+
+#[test]
+fn a_text_follows_the_schema_or_the_grammar_of_a_file_and_what_cannot_be_followed_is_refused() {
+    let dir = with_tokenizer(&tokenizer_json(3).to_string());
+    let file = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let lark = file("word.lark", "start: /x[abc]{4}y/");
+    let answer = json_of(&generate(
+        &dir,
+        &["--prompt", "a", "--grammar", &lark, "--json"],
+    ));
+    let word = answer["text"].as_str().unwrap();
+    assert!(
+        word.starts_with('x') && word.ends_with('y') && word.len() == 6,
+        "{word}"
+    );
+    assert_eq!(answer["reason"], "eos");
+
+    // The vocabulary has letters only.
+    let schema = file("schema.json", r#"{"enum": [true, null]}"#);
+    let follow = ["--prompt", "a", "--json-schema", &schema];
+    let answer = json_of(&[&generate(&dir, &follow)[..], &["--json"]].concat());
+    assert!(
+        ["true", "null"].contains(&answer["text"].as_str().unwrap()),
+        "{answer}"
+    );
+
+    let wrong = file("wrong.json", r#"{"type": "fish"}"#);
+    let no_json = file("no.json", "{");
+    for path in [&wrong, &no_json] {
+        let follow = ["--prompt", "a", "--json-schema", path];
+        refused(&generate(&dir, &follow), "bad_grammar", None);
+    }
+    let nowhere = text(&dir.path().join("nowhere")).to_owned();
+    let follow = ["--prompt", "a", "--grammar", &nowhere];
+    refused(&generate(&dir, &follow), "io", Some(&nowhere));
+}

@@ -10,7 +10,7 @@ import { BROWSERS, chromiumPath } from "../browser/browsers.js";
 import { ROOT, WORK } from "./consumers.js";
 import { CORS, serve } from "./servers.js";
 
-/** @typedef {{ text?: string, build?: string, threads?: number, code?: string, message?: string,
+/** @typedef {{ text?: string, bound?: string, build?: string, threads?: number, code?: string, message?: string,
  *   nextStep?: string }} Result */
 
 export const browser = await chromium.launch({ executablePath: chromiumPath(), args: BROWSERS.cpu });

@@ -25,6 +25,8 @@ const MOST_SITE_JS_BYTES = 90_000;
  * takes minutes.
  */
 const MOST_WASM_BYTES = 1_400_000;
+/** Likewise, of the module of grammars. */
+const MOST_GRAMMAR_BYTES = 540_000;
 /** The page, style sheet, script, words, icon, manifest, the worker, bindings and module. */
 const MOST_REQUESTS_WITHOUT_MODEL = 9;
 
@@ -73,11 +75,15 @@ test("the site's scripts are small", () => {
   );
 });
 
-for (const build of ["threads-relaxed", "single"]) {
-  test(`the build ${build} is small`, () => {
+for (const [folder, most] of /** @type {[string, number][]} */ ([
+  ["threads-relaxed", MOST_WASM_BYTES],
+  ["single", MOST_WASM_BYTES],
+  ["grammar", MOST_GRAMMAR_BYTES],
+])) {
+  test(`the module in ${folder} is small`, () => {
     // At its highest quality Brotli takes ten seconds for a twentieth of the size.
-    const bytes = brotliBytes(join(PLACE, build, "zamba2_wasm_bg.wasm"), 9);
-    assert.ok(bytes <= MOST_WASM_BYTES, `${bytes} bytes instead of at most ${MOST_WASM_BYTES}`);
+    const bytes = brotliBytes(join(PLACE, folder, "zamba2_wasm_bg.wasm"), 9);
+    assert.ok(bytes <= most, `${bytes} bytes instead of at most ${most}`);
   });
 }
 

@@ -55,6 +55,10 @@ function ownFiles() {
         bindings: new URL("./single/zamba2_wasm.js", import.meta.url).href,
         module: new URL("./single/zamba2_wasm_bg.wasm", import.meta.url).href,
       },
+      grammar: {
+        bindings: new URL("./grammar/zamba2_wasm.js", import.meta.url).href,
+        module: new URL("./grammar/zamba2_wasm_bg.wasm", import.meta.url).href,
+      },
     },
   };
 }

@@ -12,6 +12,9 @@ import { fact, Zamba2Error } from "./errors.js";
  * @typedef {{ folder: string, relaxed_simd: boolean, threads: number, threads_reason: ThreadsReason }} Build
  */
 
+/** The folder of the module of grammars, which is no build of the engine. */
+export const GRAMMAR = "grammar";
+
 /** More threads than this are limited by memory bandwidth. */
 const MAX_AUTO_THREADS = 8;
 
@@ -52,7 +55,7 @@ export function withoutThreads({ relaxed_simd }) {
 
 /** @param {boolean} relaxed_simd @param {{ threads: number, threads_reason: ThreadsReason }} chosen @returns {Build} */
 function build(relaxed_simd, { threads, threads_reason }) {
-  const built = Object.keys(BUILT);
+  const built = Object.keys(BUILT).filter((name) => name !== GRAMMAR);
   const folder = nearestBuild(
     built,
     { threads: threads > 1, relaxed: relaxed_simd },

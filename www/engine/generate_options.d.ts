@@ -36,6 +36,16 @@ export interface GenerateOptions extends NumberOptions {
   stop?: string[];
   /** Continues past an end-of-text token. Default false. */
   ignore_eos?: boolean;
+  /**
+   * A JSON schema that the text follows: an object, or `true` for any JSON. A complete text ends with an end token,
+   * even with `ignore_eos`; `max_tokens`, `stop` and the context may end it before (docs/structured_output.md). Default
+   * null.
+   */
+  json_schema?: object | boolean | null;
+  /**
+   * A grammar that the text follows, in the Lark syntax of llguidance; not together with `json_schema`. Default null.
+   */
+  grammar?: string | null;
   /** How many of the most probable tokens each step lists; 0 avoids the work. Default 0. */
   alternatives?: number;
   /**

@@ -98,6 +98,8 @@ export const GENERATE_DEFAULTS = {
   max_tokens: 256,
   stop: [],
   ignore_eos: false,
+  json_schema: null,
+  grammar: null,
   alternatives: 0,
   checkpoints: false,
   cache_prompt: true,

@@ -66,6 +66,11 @@ export function generateOptions(given) {
     }
     if (!(name in GENERATE_DEFAULTS)) {
       throw badOption(name, fact("no_such_option", { allowed: Object.keys(GENERATE_DEFAULTS).join(", ") }));
+    } else if (name === "json_schema") {
+      options[name] = checkedSchema(value);
+      continue;
+    } else if (name === "grammar") {
+      if (value !== null) checkText(name, value);
     } else if (typeof standard === "number") {
       checkCount(name, value, 0);
     } else if (typeof standard === "boolean") {
@@ -76,7 +81,24 @@ export function generateOptions(given) {
     }
     options[name] = value;
   }
+  if (options.json_schema !== null && options.grammar !== null) throw badOption("grammar", fact("one_constraint"));
   return /** @type {Required<api.GenerateOptions>} */ (options);
+}
+
+/**
+ * A copy as plain JSON, which can be sent to the worker and has what `toJSON` of an object gives.
+ * @param {unknown} schema
+ */
+function checkedSchema(schema) {
+  if (schema === null || typeof schema === "boolean") return schema;
+  let plain;
+  try {
+    plain = JSON.parse(JSON.stringify(schema));
+  } catch (cause) {
+    throw badOption("json_schema", String(/** @type {Error} */ (cause).message), { cause });
+  }
+  if (typeof plain === "object" && plain !== null && !Array.isArray(plain)) return plain;
+  throw badOption("json_schema", fact("not_a_schema", { value: shown(schema) }));
 }
 
 /**

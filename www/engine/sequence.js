@@ -2,6 +2,7 @@
 // The engine's one sequence: starting it from a prompt, branching, continuing and running it, and bringing it back
 // after a lost device. It owns no device and posts no message: the host has the engine, the call's context the events.
 
+import { Constraint } from "./constraint.js";
 import { Zamba2Error, fact } from "./errors.js";
 import { yieldToMessages } from "./gates.js";
 import { argmax, percentile } from "./numbers.js";
@@ -39,6 +40,8 @@ export class Sequence {
   #generated = [];
   /** @type {GenerateOptions} */
   #options = {};
+  /** What the rest of the text follows, if anything. @type {Constraint | null} */
+  #constraint = null;
   /** @type {QueuedPrompt | null} */
   #queued_prompt = null;
 
@@ -67,7 +70,7 @@ export class Sequence {
       return;
     }
     try {
-      queued.started ??= this.#start(engine, prompt, options, context.id);
+      queued.started ??= await this.#start(engine, prompt, options, context.id);
     } catch {
       // Ignored here: the queued call will fail the same way and report it.
       this.#queued_prompt = null;
@@ -93,7 +96,7 @@ export class Sequence {
     const engine = this.#host.engine();
     const queued = this.#queued_prompt?.context.id === context.id ? this.#queued_prompt : null;
     this.#queued_prompt = null;
-    const started = queued?.started ?? this.#start(engine, prompt, options, context.id);
+    const started = queued?.started ?? (await this.#start(engine, prompt, options, context.id));
     return this.#run(engine, started, null, context);
   }
 
@@ -103,13 +106,22 @@ export class Sequence {
    */
   async branch({ sequence, index, token, options }, context) {
     const engine = this.#engineWith(sequence);
-    return this.#runOn(engine, engine.branch(index, token, options), options, token, context);
+    const constraint = await Constraint.of(engine, options, this.#generated.slice(0, index));
+    if (constraint?.allows(token) === false) {
+      throw new Zamba2Error("bad_grammar", { fact: fact("token_does_not_fit", { token }) });
+    }
+    const kept = engine.branch(index, token, options);
+    this.#constraint = constraint;
+    return this.#runOn(engine, kept, options, token, context);
   }
 
   /** @param {{ sequence: number, options: GenerateOptions }} args @param {CallContext} context */
   async continue({ sequence, options }, context) {
     const engine = this.#engineWith(sequence);
-    return this.#runOn(engine, engine.continue_sequence(options), options, null, context);
+    const constraint = await Constraint.of(engine, options, this.#generated);
+    const kept = engine.continue_sequence(options);
+    this.#constraint = constraint;
+    return this.#runOn(engine, kept, options, null, context);
   }
 
   /** @param {{ sequence: number, note: string }} args */
@@ -173,16 +185,18 @@ export class Sequence {
   /**
    * Starts a new sequence. What the engine refuses leaves the present one.
    * @param {WasmEngine} engine @param {WorkerPrompt} prompt @param {GenerateOptions} options @param {number} id
-   * @returns {RunStart}
+   * @returns {Promise<RunStart>}
    */
-  #start(engine, prompt, options, id) {
+  async #start(engine, prompt, options, id) {
     const { ids, end_tokens } = promptTokens(engine, prompt);
     const engine_options = end_tokens ? { ...options, end_tokens } : options;
+    const constraint = await Constraint.of(engine, engine_options, []);
     const cached_tokens = engine.start(ids, engine_options);
     this.#id = id;
     this.#prompt = ids;
     this.#generated = [];
     this.#options = engine_options;
+    this.#constraint = constraint;
     return { tokens: 0, prompt_tokens: ids.length, cached_tokens };
   }
 
@@ -224,14 +238,16 @@ export class Sequence {
       if (signal.aborted) break;
       let step;
       engine.set_block_times(this.#host.block_times_every);
+      const allowed = this.#constraint?.allowed();
       try {
-        step = await engine.step();
+        step = await engine.step(allowed);
       } catch (thrown) {
         engine = await this.#recover(thrown, times.n_tokens === 0 ? forced_token : null, context);
         continue;
       }
       const { done, ...piece } = step;
       this.#generated.push(piece.token);
+      this.#constraint?.commit(piece.token);
       emit("piece", { ...piece, index: start.tokens + times.n_tokens }, [piece.blocks_us.buffer]);
       times.add(piece.us);
       reason = done;

@@ -2,7 +2,7 @@
 // Loads the wasm module that builds.js has chosen, and creates engines in it. The page starts its threads
 // (start_threads.js). It loads no model.
 
-import { chooseBuild, withoutThreads } from "./builds.js";
+import { chooseBuild, GRAMMAR, withoutThreads } from "./builds.js";
 import { BUILT } from "./built.js";
 import { chooseDevice } from "./devices.js";
 import { Zamba2Error } from "./errors.js";
@@ -48,6 +48,24 @@ export function loadReports() {
   // The next call may find the network back.
   reports.catch(() => (reports = null));
   return reports;
+}
+
+/** @type {Promise<wasm_exports.GrammarBindings> | null} */
+let grammar = null;
+/** How often its module was dropped. */
+let n_dropped = 0;
+
+/** The module of texts that follow a schema or a grammar. @returns {Promise<wasm_exports.GrammarBindings>} */
+export function loadGrammar() {
+  grammar ??= loadBindings({ folder: GRAMMAR }, n_dropped).then(({ bindings }) => /** @type {any} */ (bindings));
+  grammar.catch(() => (grammar = null));
+  return grammar;
+}
+
+/** The next call loads it afresh, with a memory of its own. */
+export function dropGrammar() {
+  grammar = null;
+  n_dropped += 1;
 }
 
 /**
@@ -131,11 +149,14 @@ async function loadAllowed(build) {
 }
 
 /**
- * @param {Build} build
+ * @param {{ folder: string }} build @param {number} [instance]  another number gives other bindings, with a memory of
+ * their own
  * @returns {Promise<{ bindings: Bindings } & SharedModule>}
  */
-async function loadBindings({ folder }) {
-  const { bindings: address, module: module_address } = files[folder];
+async function loadBindings({ folder }, instance = 0) {
+  if (!(folder in BUILT)) throw new Zamba2Error("no_build", { builds: Object.keys(BUILT).join(", ") });
+  const { bindings: file, module: module_address } = files[folder];
+  const address = instance === 0 ? file : `${file}#${instance}`;
   try {
     const [bindings, module] = await Promise.all([
       import(/* webpackIgnore: true */ /* @vite-ignore */ address),

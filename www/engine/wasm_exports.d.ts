@@ -96,6 +96,16 @@ export interface StartOptions extends GenerateOptions {
   end_tokens?: number[];
 }
 
+/** The tokens of the model as bytes, those of token `i` up to `ends[i]`. */
+export interface TokenBytes {
+  bytes: Uint8Array;
+  ends: Uint32Array;
+  /** Tokens that are something else at the beginning of a text. */
+  not_first: Uint32Array;
+  /** Those of the checkpoint. */
+  end_tokens: Uint32Array;
+}
+
 /** What is kept of a sequence before the next token. */
 export interface KeptTokens {
   text: string;
@@ -144,6 +154,7 @@ export interface WasmEngine {
   render_chat(messages: ChatMessage[]): string;
   encode_chat(messages: ChatMessage[], content?: string): Uint32Array<ArrayBuffer>;
   chat_end_tokens(): Uint32Array;
+  token_bytes(): TokenBytes;
 
   /** Throws what `start` would, also if there is no room for `n_more` tokens after `ids`. */
   check_prompt(ids: Uint32Array, n_more: number): void;
@@ -151,7 +162,8 @@ export interface WasmEngine {
   start(prompt: Uint32Array, options: StartOptions): number;
   /** `block` is the next one to run; `waiting` if it has not arrived. */
   advance(max_blocks: number): Promise<{ done: boolean; block: number; waiting: boolean }>;
-  step(): Promise<Step>;
+  /** `allowed` has a bit per token; it is given if, and only if, the text follows a schema or a grammar. */
+  step(allowed?: Uint32Array): Promise<Step>;
   branch(index: number, token: number, options: GenerateOptions): KeptTokens;
   continue_sequence(options: GenerateOptions): KeptTokens;
   /** Takes the sequence of an engine that is gone. */
@@ -203,4 +215,25 @@ export interface Bindings extends ReportFunctions {
   Engine: new (options: { weights: Weights; context: number | null; threads: number }) => WasmEngine;
   /** The text of the first panic since the last call, on whichever thread. */
   take_panic(): string | undefined;
+}
+
+/** What the module of grammars exports. Its calls fail with a sentence. */
+export interface GrammarBindings {
+  Vocabulary: new (
+    bytes: Uint8Array,
+    ends: Uint32Array,
+    not_first: Uint32Array,
+    end_tokens: Uint32Array,
+  ) => GrammarVocabulary;
+}
+
+export interface GrammarVocabulary {
+  follow_schema(schema: string): GrammarConstraint;
+  follow_grammar(grammar: string): GrammarConstraint;
+}
+
+export interface GrammarConstraint {
+  /** The tokens that may come next, one bit per id. */
+  allowed(): Uint32Array;
+  commit(token: number): void;
 }

@@ -358,15 +358,15 @@ export interface RestoredSequence<Tokens> {
 /** The stable names of errors, for programs. */
 // prettier-ignore
 export type ErrorCode =
-  | "already_quantised" | "bad_chat_template" | "bad_config" | "bad_header" | "bad_option" | "bad_prompt_token"
-  | "bad_run" | "bad_shape" | "bad_snapshot" | "bad_token" | "bad_tokenizer" | "browsers_only" | "busy" | "changed"
-  | "chat_refused" | "damaged" | "device" | "device_limit" | "device_lost" | "device_memory" | "disposed"
-  | "empty_prompt" | "engine_missing" | "folder_not_empty" | "foreign_layout" | "gguf" | "http_status" | "internal"
-  | "io" | "lfs_pointer" | "memory_limit" | "missing_file" | "missing_tensor" | "network" | "no_adapter" | "no_build"
-  | "no_chat_template" | "no_webgpu" | "non_finite_logits" | "non_finite_weight" | "other_model" | "out_of_memory"
-  | "out_of_order" | "outdated" | "policy" | "prompt_too_long" | "self_test" | "software_adapter" | "torch_only"
-  | "truncated" | "unknown_dtype" | "unmerged_adapter" | "unsupported_browser" | "unsupported_config" | "web_page"
-  | "write" | "wrong_architecture";
+  | "already_quantised" | "bad_chat_template" | "bad_config" | "bad_grammar" | "bad_header" | "bad_option"
+  | "bad_prompt_token" | "bad_run" | "bad_shape" | "bad_snapshot" | "bad_token" | "bad_tokenizer" | "browsers_only"
+  | "busy" | "changed" | "chat_refused" | "damaged" | "device" | "device_limit" | "device_lost" | "device_memory"
+  | "disposed" | "empty_prompt" | "engine_missing" | "folder_not_empty" | "foreign_layout" | "gguf" | "http_status"
+  | "internal" | "io" | "lfs_pointer" | "memory_limit" | "missing_file" | "missing_tensor" | "network" | "no_adapter"
+  | "no_build" | "no_chat_template" | "no_webgpu" | "non_finite_logits" | "non_finite_weight" | "other_model"
+  | "out_of_memory" | "out_of_order" | "outdated" | "policy" | "prompt_too_long" | "self_test" | "software_adapter"
+  | "torch_only" | "truncated" | "unknown_dtype" | "unmerged_adapter" | "unsupported_browser" | "unsupported_config"
+  | "web_page" | "write" | "wrong_architecture";
 
 /** A reason: the sentence `fact.<id>` with its placeholders, or the text of a library or the browser. */
 export type ErrorFact = string | { id: string; [placeholder: string]: unknown };

@@ -1,7 +1,7 @@
 // @ts-check
 // The form that chooses a model: its source, the format of its weights, backend, threads and context, as `load` takes
-// them. The page's address can choose as well: `?model=owner/name&weights=q4&backend=cpu&threads=1&simd=plain`. Files arrive by two inputs; dropped ones by
-// dropped_files.js. It loads nothing itself.
+// them. The page's address can choose as well: `?model=owner/name&weights=q4&backend=cpu&threads=1&simd=plain`.
+// Files arrive by two inputs; dropped ones by dropped_files.js. It loads nothing itself.
 
 import { keptModels, parseAddress, WEIGHTS } from "../../pkg/zamba2.js";
 import { byId } from "../dom.js";

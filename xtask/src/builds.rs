@@ -1,4 +1,5 @@
-//! The engine as WebAssembly, in four builds, and its JavaScript bindings. `package.rs` assembles them.
+//! The engine as WebAssembly, in four builds, the module of grammars, and their JavaScript bindings. `package.rs`
+//! assembles them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,11 +62,14 @@ impl Effort {
     }
 }
 
-/// One way to compile the library for browsers. The page chooses by the features of the browser and the host.
+/// One way to compile a library for browsers. Of the engine there are several, and the page chooses by the features of
+/// the browser and the host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Build {
     /// Its folder in pkg/.
     pub name: &'static str,
+    /// The cargo package that is compiled.
+    package: &'static str,
     purpose: &'static str,
     usual_s: u32,
     /// Shared memory, for the thread pool.
@@ -74,10 +78,11 @@ pub struct Build {
     pub relaxed_simd: bool,
 }
 
-/// All builds. The first is the one most visitors get. Builds that share dependencies are adjacent.
+/// All builds of the engine. The first is the one most visitors get. Builds that share dependencies are adjacent.
 pub const BUILDS: [Build; 4] = [
     Build {
         name: "threads-relaxed",
+        package: "zamba2",
         purpose: "the engine with threads and relaxed SIMD",
         usual_s: 110,
         threads: true,
@@ -85,6 +90,7 @@ pub const BUILDS: [Build; 4] = [
     },
     Build {
         name: "threads",
+        package: "zamba2",
         purpose: "the engine with threads",
         usual_s: 35,
         threads: true,
@@ -92,6 +98,7 @@ pub const BUILDS: [Build; 4] = [
     },
     Build {
         name: "single-relaxed",
+        package: "zamba2",
         purpose: "the engine with relaxed SIMD, on one thread",
         usual_s: 80,
         threads: false,
@@ -99,12 +106,26 @@ pub const BUILDS: [Build; 4] = [
     },
     Build {
         name: "single",
+        package: "zamba2",
         purpose: "the engine on one thread",
         usual_s: 35,
         threads: false,
         relaxed_simd: false,
     },
 ];
+
+/// Texts that follow a schema: a module of its own, which the engine's worker loads when a call asks for it.
+pub const GRAMMAR: Build = Build {
+    name: "grammar",
+    package: "zamba2-grammar",
+    purpose: "the module of grammars",
+    usual_s: 25,
+    threads: false,
+    relaxed_simd: false,
+};
+
+/// What a complete package contains.
+pub const PACKAGED: [Build; 5] = [BUILDS[0], BUILDS[1], BUILDS[2], BUILDS[3], GRAMMAR];
 
 /// Makes `cargo test` compile this workspace's crates with relaxed SIMD, and the dependencies without.
 pub fn add_relaxed_simd(cargo: &mut Command) -> Result<()> {
@@ -136,7 +157,7 @@ impl Build {
         installs::rust_target(workspace, steps, BROWSER_TARGET)
     }
 
-    /// Clippy over the library as configured for this build. Nothing is linked, so the precompiled standard library is
+    /// Clippy over its library as configured for this build. Nothing is linked, so the precompiled standard library is
     /// used.
     pub fn clippy(self, workspace: &Workspace, last: &[&str]) -> Command {
         let mut command = workspace.cargo();
@@ -170,7 +191,13 @@ impl Build {
     }
 
     fn finish_command(self, command: &mut Command, last: &[&str]) {
-        command.args(["--lib", "--package", "zamba2", "--target", BROWSER_TARGET]);
+        command.args([
+            "--lib",
+            "--package",
+            self.package,
+            "--target",
+            BROWSER_TARGET,
+        ]);
         // Only this crate has kernels, so only it is compiled with relaxed instructions, and the dependencies are
         // compiled once for both.
         let relaxed: &[&str] = if self.relaxed_simd {
@@ -204,7 +231,7 @@ impl Build {
             .target(workspace)
             .join(BROWSER_TARGET)
             .join(effort.profile())
-            .join("zamba2.wasm");
+            .join(format!("{}.wasm", self.package.replace('-', "_")));
         let bytes =
             fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
         self.check(&bytes, &module)?;
@@ -264,6 +291,7 @@ impl Build {
     /// The step that generates this build's bindings.
     pub fn bindings_step(self) -> Step {
         let name = match (self.threads, self.relaxed_simd) {
+            _ if self == GRAMMAR => "bindings-g",
             (true, true) => "bindings-tr",
             (true, false) => "bindings-t",
             (false, true) => "bindings-sr",

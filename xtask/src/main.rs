@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::builds::{BUILDS, Build, Effort};
+use crate::builds::{BUILDS, Build, Effort, PACKAGED};
 use crate::publish::Output;
 use crate::serve::{Isolation, Options};
 use crate::steps::Steps;
@@ -88,7 +88,7 @@ fn run() -> Result<bool> {
         Command::Help => print!("{HELP}"),
         Command::Build(effort) => {
             let steps = Steps::new(&workspace.target)?;
-            package::make(&workspace, &steps, &BUILDS, effort)?;
+            package::make(&workspace, &steps, &PACKAGED, effort)?;
             package::print_sizes(&workspace, &steps)?;
         }
         Command::Package(output) => {

@@ -10,7 +10,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 
-use crate::builds::{BUILDS, Build, Effort, lanes, make_tools};
+use crate::builds::{Build, Effort, PACKAGED, lanes, make_tools};
 use crate::files::{copy, copy_files, file_names, make_folder, read, remove_folder, rename, write};
 use crate::ids::{id_of, stamp_build};
 use crate::steps::Steps;
@@ -112,7 +112,7 @@ pub fn put_in_place(workspace: &Workspace, made: &[(Build, PathBuf)]) -> Result<
 /// Prints the sizes of the package's modules.
 pub fn print_sizes(workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.print_line("pkg/ is ready:");
-    for build in BUILDS {
+    for build in PACKAGED {
         let path = workspace
             .root
             .join("pkg")
@@ -139,7 +139,7 @@ fn scripts_id(folder: &Path) -> Result<String> {
 /// Contents that replace www/engine/built.js.
 fn list_of(ids: &[(Build, String)], scripts_id: &str) -> String {
     // In a fixed order, whichever build was ready first.
-    let entries: Vec<String> = BUILDS
+    let entries: Vec<String> = PACKAGED
         .iter()
         .filter_map(|build| ids.iter().find(|(other, _)| other == build))
         .map(|(build, id)| format!("  \"{}\": \"{id}\",\n", build.name))
@@ -167,13 +167,14 @@ fn error_words(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{error_words, list_of};
-    use crate::builds::{BUILDS, lanes};
+    use crate::builds::{BUILDS, GRAMMAR, PACKAGED, lanes};
 
     #[test]
     fn the_list_names_the_available_builds_in_a_fixed_order() {
-        let made = [(BUILDS[3], "b".to_owned()), (BUILDS[0], "a".to_owned())];
+        let made = [(GRAMMAR, "d"), (BUILDS[3], "b"), (BUILDS[0], "a")];
+        let made = made.map(|(build, id)| (build, id.to_owned()));
         let list = list_of(&made, "c");
-        let expected = "BUILT = {\n  \"threads-relaxed\": \"a\",\n  \"single\": \"b\",\n};\n\
+        let expected = "BUILT = {\n  \"threads-relaxed\": \"a\",\n  \"single\": \"b\",\n  \"grammar\": \"d\",\n};\n\
             export const SCRIPTS_ID = \"c\";\n";
         assert!(list.ends_with(expected), "{list}");
         assert!(list_of(&[], "c").contains("BUILT = {\n};\n"));
@@ -190,9 +191,9 @@ mod tests {
 
     #[test]
     fn each_lane_has_builds_of_one_kind_of_memory_and_together_they_have_all() {
-        let [threads, single] = lanes(&BUILDS);
+        let [threads, single] = lanes(&PACKAGED);
         assert!(threads.iter().all(|build| build.threads));
         assert!(single.iter().all(|build| !build.threads));
-        assert_eq!(threads.len() + single.len(), BUILDS.len());
+        assert_eq!(threads.len() + single.len(), PACKAGED.len());
     }
 }

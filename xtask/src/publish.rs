@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::builds::{BUILDS, Effort};
+use crate::builds::{Effort, PACKAGED};
 use crate::installs;
 use crate::package;
 use crate::steps::{Step, Steps};
@@ -48,7 +48,7 @@ const TARBALL: Step = Step {
 
 /// Makes the tarball of the npm package.
 pub fn package(workspace: &Workspace, steps: &Steps, output: &Output) -> Result<()> {
-    package::make(workspace, steps, &BUILDS, output.effort)?;
+    package::make(workspace, steps, &PACKAGED, output.effort)?;
     let folder = output_folder(workspace, output, "package")?;
     tarball(workspace, steps, &folder)?;
     steps.print_line(&format!("The npm package is in {}.", folder.display()));
@@ -70,7 +70,7 @@ pub fn dist(
     output: &Output,
     base: Option<&str>,
 ) -> Result<()> {
-    package::make(workspace, steps, &BUILDS, output.effort)?;
+    package::make(workspace, steps, &PACKAGED, output.effort)?;
     let folder = output_folder(workspace, output, "site")?;
     let site = Site {
         folder: &folder,

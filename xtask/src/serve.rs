@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::builds::{self, BUILDS, Build, Effort};
+use crate::builds::{self, BUILDS, Build, Effort, GRAMMAR, PACKAGED};
 use crate::package::{self, Made};
 use crate::steps::{Steps, in_words};
 use crate::workspace::Workspace;
@@ -129,7 +129,7 @@ impl Site<'_> {
     fn make(&self, builds: &[Build], edition: u32) -> Result<()> {
         let keep = |build: Build, bindings: PathBuf| {
             let mut packaged = self.packaged();
-            if packaged.edition != edition {
+            if packaged.edition != edition && build != GRAMMAR {
                 return Ok(());
             }
             packaged.made.retain(|(other, _)| *other != build);
@@ -141,11 +141,12 @@ impl Site<'_> {
 
     fn make_others(&self, first: Build) {
         let start = Instant::now();
-        let others: Vec<Build> = BUILDS.into_iter().filter(|other| *other != first).collect();
+        let others = PACKAGED.into_iter().filter(|other| *other != first);
+        let others: Vec<Build> = others.collect();
         match self.make(&others, 0) {
             Ok(()) => self.steps.print_line(&format!(
                 "All {} builds are ready after another {}.",
-                BUILDS.len(),
+                PACKAGED.len(),
                 in_words(start.elapsed().as_secs_f32())
             )),
             Err(error) => self
@@ -184,7 +185,7 @@ impl Site<'_> {
         }
     }
 
-    // The other builds are of the source before the edit, so they are removed from the package.
+    // The engine's other builds are of the source before the edit, so they are removed from the package.
     fn make_again(&self, in_use: Build) -> Result<()> {
         let edition = {
             let mut packaged = self.packaged();
@@ -194,7 +195,8 @@ impl Site<'_> {
         let start = Instant::now();
         let keep = |build: Build, bindings: PathBuf| {
             let mut packaged = self.packaged();
-            packaged.made = vec![(build, bindings)];
+            packaged.made.retain(|(other, _)| *other == GRAMMAR);
+            packaged.made.push((build, bindings));
             package::put_in_place(self.workspace, &packaged.made)
         };
         let steps = self.steps;

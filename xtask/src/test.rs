@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::builds::{BUILDS, Build, Effort};
+use crate::builds::{BUILDS, Build, Effort, GRAMMAR, PACKAGED};
 use crate::installs;
 use crate::package;
 use crate::publish::{self, Site};
@@ -350,7 +350,7 @@ impl Run<'_> {
         if self.extent == Extent::Quick {
             return Ok(counts);
         }
-        // Threads and relaxed SIMD select modules independently, so these two builds cover every line.
+        // Threads and relaxed SIMD select modules independently, so two builds of the engine cover every line.
         for (build, step) in [
             (
                 BUILDS[0],
@@ -359,6 +359,10 @@ impl Run<'_> {
             (
                 BUILDS[3],
                 step("clippy-single", "lints for the browser, on one thread", 30),
+            ),
+            (
+                GRAMMAR,
+                step("clippy-grammar", "lints of the module of grammars", 20),
             ),
         ] {
             installs::rust_target(self.workspace, self.steps, crate::builds::BROWSER_TARGET)?;
@@ -386,7 +390,7 @@ impl Run<'_> {
             self.workspace.cargo().args(own),
         )?;
         let mut all = self.workspace.cargo();
-        all.args(["test", "--package", "zamba2"]);
+        all.args(["test", "--package", "zamba2", "--package", "zamba2-grammar"]);
         if self.extent == Extent::Quick {
             all.args(["--lib", "--test", "integration", "--"]);
             all.args(SLOW.iter().flat_map(|name| ["--skip", name]));
@@ -556,7 +560,7 @@ impl Run<'_> {
 
     fn make_package(&self) -> Result<()> {
         let builds: &[Build] = match self.extent {
-            Extent::Whole => &BUILDS,
+            Extent::Whole => &PACKAGED,
             Extent::Quick => &BUILDS[..1],
         };
         package::make(self.workspace, self.steps, builds, Effort::Quick)

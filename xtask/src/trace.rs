@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::builds::BUILDS;
+use crate::builds::PACKAGED;
 use crate::workspace::Workspace;
 
 /// How browsers write a function of a module without names.
@@ -43,7 +43,7 @@ pub fn run(workspace: &Workspace, file: Option<&Path>) -> Result<()> {
 
 /// The build whose module is named in the URL of a trace line.
 fn build_of(line: &str) -> Option<&'static str> {
-    let names = BUILDS.map(|build| build.name);
+    let names = PACKAGED.map(|build| build.name);
     names
         .into_iter()
         .find(|name| line.contains(&format!("/{name}/")))

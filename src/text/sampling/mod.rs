@@ -7,7 +7,10 @@ mod options;
 mod penalty;
 #[cfg(test)]
 mod tests;
+mod token_set;
 mod top;
+
+use std::mem;
 
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -21,6 +24,7 @@ pub use crate::text::sampling::options::{
 };
 use crate::text::sampling::penalty::RepetitionPenalty;
 pub use crate::text::sampling::penalty::penalised;
+pub use crate::text::sampling::token_set::TokenSet;
 pub use crate::text::sampling::top::TopK;
 
 /// A sampled token.
@@ -35,14 +39,15 @@ pub struct Sampled {
 /// Samples one token at a time:
 ///
 /// 1. **Repetition penalty** on the logits of the tokens in the history.
-/// 2. **Temperature**: logits are divided by it. At 0 the largest logit is taken, on a tie the lowest id, and the steps
+/// 2. **Allowed tokens**, if the text has to follow a schema or a grammar: the logits of all others become -inf.
+/// 3. **Temperature**: logits are divided by it. At 0 the largest logit is taken, on a tie the lowest id, and the steps
 ///    below do not run.
-/// 3. **Top-k**: the k largest logits stay; of equal ones at the edge, the lower ids.
-/// 4. **Softmax** over the remaining tokens.
-/// 5. **Top-p**: the fewest most probable tokens whose sum reaches `top_p` stay, including the token that reaches it
+/// 4. **Top-k**: the k largest logits stay; of equal ones at the edge, the lower ids.
+/// 5. **Softmax** over the remaining tokens.
+/// 6. **Top-p**: the fewest most probable tokens whose sum reaches `top_p` stay, including the token that reaches it
 ///    (Holtzman et al. 2019).
-/// 6. **Min-p**: tokens with at least `min_p` times the largest probability stay (Nguyen et al. 2024).
-/// 7. **Sample**: one uniform number selects among the remaining tokens, most probable first. Greedy uses no random
+/// 7. **Min-p**: tokens with at least `min_p` times the largest probability stay (Nguyen et al. 2024).
+/// 8. **Sample**: one uniform number selects among the remaining tokens, most probable first. Greedy uses no random
 ///    number, every other setting exactly one.
 ///
 /// The same logits, history and seed give the same tokens on every platform. Sums run in `f64` from the largest logit
@@ -54,6 +59,8 @@ pub struct Sampler {
     rng: Pcg64Mcg,
     candidates: Candidates,
     penalty: RepetitionPenalty,
+    /// The logits of the allowed tokens. The memory is reused from token to token.
+    masked: Vec<f32>,
 }
 
 impl Sampler {
@@ -68,6 +75,7 @@ impl Sampler {
             options,
             candidates: Candidates::default(),
             penalty: RepetitionPenalty::default(),
+            masked: Vec::new(),
         })
     }
 
@@ -82,14 +90,39 @@ impl Sampler {
         check_finite(logits)?;
         self.penalty
             .apply(self.options.repetition_penalty, history, logits)?;
-        let sampled = if self.options.temperature == 0.0 {
-            argmax(logits)
-        } else {
-            self.candidates.select(logits, self.options.top_k);
-            self.sample_candidates()
-        };
+        let sampled = self.sample_logits(logits);
         self.penalty.undo(logits);
         Ok(sampled)
+    }
+
+    /// As [`Sampler::sample`], among the tokens of `allowed`.
+    ///
+    /// # Errors
+    /// Also [`Error::Grammar`](crate::base::error::Error::Grammar) if no token of the vocabulary is allowed.
+    pub fn sample_among(
+        &mut self,
+        allowed: &TokenSet,
+        logits: &mut [f32],
+        history: &[u32],
+    ) -> Result<Sampled> {
+        check_finite(logits)?;
+        allowed.check(logits.len())?;
+        self.penalty
+            .apply(self.options.repetition_penalty, history, logits)?;
+        let mut masked = mem::take(&mut self.masked);
+        allowed.mask(logits, &mut masked);
+        let sampled = self.sample_logits(&masked);
+        self.masked = masked;
+        self.penalty.undo(logits);
+        Ok(sampled)
+    }
+
+    fn sample_logits(&mut self, logits: &[f32]) -> Sampled {
+        if self.options.temperature == 0.0 {
+            return argmax(logits);
+        }
+        self.candidates.select(logits, self.options.top_k);
+        self.sample_candidates()
     }
 
     /// As [`Sampler::sample`], from the list of at least [`SamplingOptions::sufficient_top_k`] logits, with the penalty

@@ -135,6 +135,62 @@ fn every_sample_agrees_with_a_sampler_written_step_by_step() {
     }
 }
 
+/// The tokens below 331 for which `is_allowed`.
+fn set_of(is_allowed: impl Fn(u32) -> bool) -> TokenSet {
+    let mut words = vec![0; 11];
+    for token in (0..331).filter(|token| is_allowed(*token)) {
+        words[token as usize / 32] |= 1 << (token % 32);
+    }
+    TokenSet::from_words(words)
+}
+
+#[test]
+fn among_allowed_tokens_it_samples_as_if_the_others_were_not_in_the_vocabulary() {
+    for (temperature, top_k, top_p, min_p, penalty) in [
+        (0.0, 0, 1.0, 0.0, 1.0),
+        (0.0, 0, 1.0, 0.0, 1.7),
+        (0.7, 40, 0.95, 0.0, 1.0),
+        (1.5, 0, 1.0, 0.02, 0.6),
+        (1.0, 200, 0.5, 0.0, 1.3),
+    ] {
+        let options = SamplingOptions {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty: penalty,
+            ..plain()
+        };
+        let (mut masked, mut alone) = (sampler(options.clone()), sampler(options));
+        let allowed = set_of(|token| token % 10 == 7);
+        let history = [7, 17, 8];
+        for round in 0..100 {
+            let mut logits = mixed_logits(331, round);
+            let before = logits.clone();
+            let sampled = masked.sample_among(&allowed, &mut logits, &history);
+            assert_eq!(logits, before);
+            // The same logits as a vocabulary of their own: token 10 i + 7 is token i there.
+            let mut own: Vec<f32> = before.into_iter().skip(7).step_by(10).collect();
+            let expected = alone.sample(&mut own, &[0, 1]).unwrap();
+            let sampled = sampled.unwrap();
+            assert_eq!(sampled.token, 10 * expected.token + 7);
+            assert_eq!(sampled.probability, expected.probability);
+        }
+    }
+}
+
+#[test]
+fn without_an_allowed_token_there_is_an_error_and_no_random_number_is_used() {
+    let (mut tried, mut fresh) = (sampler(plain()), sampler(plain()));
+    let mut logits = mixed_logits(331, 0);
+    for none in [set_of(|_| false), TokenSet::from_words(Vec::new())] {
+        let refused = tried.sample_among(&none, &mut logits, &[]).unwrap_err();
+        assert_eq!(refused.code(), "bad_grammar");
+    }
+    let expected = fresh.sample(&mut logits, &[]);
+    assert_eq!(tried.sample(&mut logits, &[]), expected);
+}
+
 #[test]
 fn temperature_zero_takes_the_largest_logit_and_the_lowest_id_of_a_tie() {
     let options = SamplingOptions {
