@@ -214,7 +214,7 @@ for (const [param, body, code = "unsupported_parameter"] of /** @type {[string, 
   ["modalities", { modalities: ["text", "audio"] }],
   ["invented", { invented: 1 }],
   ["stream_options.other", { stream_options: { other: true } }],
-  ["response_format", { response_format: { type: "json_object" } }, "unsupported_value"],
+  ["response_format.type", { response_format: { type: "xml" } }, "invalid_value"],
   ["top_logprobs", { logprobs: true, top_logprobs: 21 }, "invalid_value"],
   ["stream", { stream: "yes" }, "invalid_value"],
   ["messages", { messages: [] }, "invalid_value"],
@@ -290,7 +290,6 @@ test("the AI SDK's model warns of settings without effect, and rejects what it c
   assert.deepEqual(usage.inputTokens, { total: 7, noCache: 4, cacheRead: 3, cacheWrite: undefined });
   assert.deepEqual(finishReason, { unified: "stop", raw: "eos" });
   for (const options of /** @type {const} */ ([
-    { prompt, responseFormat: { type: "json" } },
     { prompt, toolChoice: { type: "required" } },
     { prompt: [{ role: "user", content: [{ type: "file" }] }] },
   ])) {

@@ -126,6 +126,12 @@ async function setOptions(page, options) {
   for (const [name, value] of Object.entries(options)) await fill(page, `#sampling [name=${name}]`, value);
 }
 
+/** Loads the same model on another backend. @param {DrivenPage} page @param {"cpu" | "webgpu"} backend */
+async function loadOn(page, backend) {
+  await fill(page, "#backend", backend);
+  await page.evaluate(() => document.getElementById("load-model")?.click());
+}
+
 /** Starts a long run and waits for its first text. @param {DrivenPage} page @param {() => Promise<void>} start */
 async function startLongRun(page, start) {
   await setOptions(page, { max_tokens: "1500" });
@@ -135,6 +141,7 @@ async function startLongRun(page, start) {
 
 /** The file that a click saves. @param {DrivenPage} page @param {string} button @param {string} ending */
 async function saved(page, button, ending) {
+  await page.evaluate((button) => document.querySelector(button)?.closest("details")?.setAttribute("open", ""), button);
   await page.click(button);
   return until(`a file *${ending}`, () => {
     const name = readdirSync(page.downloads).find((name) => name.endsWith(ending));
@@ -298,15 +305,14 @@ function mainPath(inEngine) {
 
   inEngine("choosing WebGPU leads to an error card with the reason and the next step", async (page) => {
     await page.click("#tab-playground");
-    await toStatus(page, "Stopped by an error", () => fill(page, "#backend", "webgpu"));
+    await toStatus(page, "Ready", () => loadOn(page, "webgpu"));
     const card = await text(page, ".error-card[data-code=no_webgpu]");
     assert.match(card, /WebGPU is not available: this browser has no WebGPU/);
     assert.match(card, /Choose the CPU/);
   });
 
   inEngine("files from this device load, and a conversation goes through their chat template", async (page) => {
-    await fill(page, "#backend", "cpu");
-    await untilStatus(page, "Ready");
+    await toStatus(page, "Ready", () => loadOn(page, "cpu"));
     await toStatus(page, "Ready", () => chooseFiles(page, TEMPLATE));
     await setOptions(page, { max_tokens: "12" });
     for (const question of ["What is ownership?", "And a trait?"]) {

@@ -223,19 +223,54 @@ for (const name of /** @type {const} */ (["aiSdk", "compatible"])) {
   });
 }
 
-test("ai warns of settings without effect, and knows the refusal of structured output", async () => {
-  const { warnings, refused } = await onPage(async ({ aiSdk, generateText }) => {
+/** @param {string} text */
+function assertRating(text) {
+  const { stars, ...rest } = JSON.parse(text);
+  assert.ok([1, 2, 3].includes(stars) && Object.keys(rest).length === 0, text);
+}
+
+test("every protocol's answer follows its JSON schema, and the Prompt API's a RegExp", async () => {
+  const [chatted, ai, prompt, matched, refused] = await onPage(async ({ aiSdk, openai, session }) => {
+    // A schema whose texts are short.
+    const stars = { enum: [1, 2, 3] };
+    const schema = { type: "object", properties: { stars }, required: ["stars"], additionalProperties: false };
+    const messages = [{ role: "user", content: "Rate it" }];
+    const request = { model: "zamba2", messages };
+    const json_schema = { name: "rating", schema };
+    const chat = await openai.chat.completions.create({
+      ...request,
+      response_format: { type: "json_schema", json_schema },
+    });
+    const { content } = await aiSdk.doGenerate({
+      prompt: [{ role: "user", content: [{ type: "text", text: "Rate it" }] }],
+      responseFormat: { type: "json", schema },
+    });
+    const plain = await session();
+    const bad = { type: "json_schema", json_schema: { name: "bad", schema: { type: "colour" } } };
+    const refused = await openai.chat.completions
+      .create({ ...request, response_format: bad })
+      .catch((/** @type {any} */ { status, code }) => [status, code]);
+    return [
+      chat.choices[0].message.content,
+      content[0].text,
+      await plain.prompt("Rate it", { responseConstraint: schema }),
+      await plain.prompt("Rate it", { responseConstraint: /^[1-5] stars$/ }),
+      refused,
+    ];
+  });
+  for (const text of [chatted, ai, prompt]) assertRating(text);
+  assert.match(matched, /^[1-5] stars$/);
+  assert.deepEqual(refused, [400, "bad_grammar"]);
+});
+
+test("ai warns of settings without effect", async () => {
+  const warnings = await onPage(async ({ aiSdk, generateText }) => {
     const request = { model: aiSdk, prompt: "Hello", maxOutputTokens: 2, maxRetries: 0 };
     /** @type {any} */ (globalThis).AI_SDK_LOG_WARNINGS = false;
     const { warnings } = await generateText({ ...request, presencePenalty: 1 });
-    const output = { type: "json", schema: { type: "object" } };
-    const refused = await aiSdk
-      .doGenerate({ prompt: [], responseFormat: output })
-      .catch((/** @type {Error} */ { name, message }) => ({ name, message }));
-    return { warnings, refused };
+    return warnings;
   });
   assert.deepEqual(warnings, [{ type: "unsupported", feature: "presencePenalty" }]);
-  assert.equal(refused.name, "AI_UnsupportedFunctionalityError");
 });
 
 // ---- the Prompt API, in the order of its explainer ----
@@ -325,7 +360,7 @@ test("roles can be given per prompt, also of several messages and with an answer
   assert.ok(answer.length > 0);
 });
 
-test("tools, images, audio and constraints are refused as unsupported", async () => {
+test("tools, images and audio are refused as unsupported", async () => {
   const { names, availability } = await onPage(async ({ session }, LanguageModel) => {
     const plain = await session();
     const image = [{ role: "user", content: [{ type: "image", value: new ImageData(1, 1) }] }];
@@ -334,8 +369,6 @@ test("tools, images, audio and constraints are refused as unsupported", async ()
       session({ tools }),
       session({ expectedInputs: [{ type: "image" }] }),
       plain.prompt(image),
-      plain.prompt("A rating", { responseConstraint: { type: "object" } }),
-      plain.prompt("An address", { responseConstraint: /a@b/ }),
       plain.prompt("A rating", { omitResponseConstraintInput: true }),
     ]);
     return {
@@ -350,7 +383,7 @@ test("tools, images, audio and constraints are refused as unsupported", async ()
       ],
     };
   });
-  assert.deepEqual(names, [...Array(5).fill("NotSupportedError"), "TypeError"]);
+  assert.deepEqual(names, [...Array(3).fill("NotSupportedError"), "TypeError"]);
   assert.deepEqual(availability, ["available", "available", "unavailable", "RangeError"]);
 });
 

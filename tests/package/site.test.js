@@ -35,6 +35,7 @@ const status = (page, beginning) =>
 
 /** Text from the embedded model. @param {Page} page */
 async function generate(page) {
+  await page.evaluate(() => document.getElementById("sampling")?.setAttribute("open", ""));
   await page.fill("#sampling [name=max_tokens]", "8");
   await page.click("#run");
   await status(page, "Done");
@@ -222,7 +223,14 @@ test("deployed again under an open page, it says so and offers to reload, whatev
   const { url } = await served(folders, ISOLATION);
   for (const [cause, act] of /** @type {[string, (page: Page) => Promise<unknown>][]} */ ([
     ["words of the other language", (page) => page.click("#language")],
-    ["the engine's worker", (page) => page.selectOption("#threads", "1")],
+    [
+      "the engine's worker",
+      async (page) => {
+        await page.click("#model-chip");
+        await page.selectOption("#threads", "1");
+        await page.click("#load-model");
+      },
+    ],
   ])) {
     await withPage(
       async (page) => {

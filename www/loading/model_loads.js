@@ -93,8 +93,8 @@ export class ModelLoads {
       },
       onDevice: hooks.onDevice,
     });
-    // Two loads of the same stored files would wait for each other.
-    if (!this.model || areOfOneKey(this.choice, choice)) take();
+    // Newer files replace stored ones that the model in use would still be read from.
+    if (!this.model || (refresh && areOfOneKey(this.choice, choice))) take();
     try {
       await loaded.ready;
       if (controller.signal.aborted) return loaded.dispose();

@@ -101,6 +101,10 @@ impl Site<'_> {
         let packs = workspace.target.join("packs");
         steps.run(&PACKER, workspace.cargo().args(self.native))?;
         let program = format!("debug/zamba2{}", std::env::consts::EXE_SUFFIX);
+        // Files of an earlier form of packs would go to the site as well.
+        if packs.exists() {
+            std::fs::remove_dir_all(&packs)?;
+        }
         for weights in PACKED {
             let mut pack = workspace.program(workspace.target.join(&program));
             pack.args(["pack", "www/models/rustdoc-5m"]);

@@ -538,11 +538,13 @@ impl Run<'_> {
         site.make(workspace, steps)?;
         // CI also compiles what is packed, which is a build from scratch.
         self.cargo(
-            step("crate", "the files of the crate", 2),
+            step("crate", "the files of the crates", 2),
             &[
                 "package",
                 "--package",
                 "zamba2",
+                "--package",
+                "zamba2-grammar",
                 "--allow-dirty",
                 "--no-verify",
             ],

@@ -3,7 +3,6 @@
 // for language models, as ai 7 has it. Types and documentation: ai_sdk.d.ts.
 
 import { anySignal } from "../signals.js";
-import { Refusal, schemaOptions } from "./refusals.js";
 import { begun, loaded, run, streamOf } from "./runs.js";
 
 /** @import { ChatMessage, GenerateOptions, Model, RunSummary } from "../zamba2.d.ts" */
@@ -131,7 +130,7 @@ function parsed(options) {
     top_k: options.topK,
     seed: options.seed,
     ...providerOptions?.zamba2,
-    ...(responseFormat?.type === "json" && jsonOptions(responseFormat)),
+    ...(responseFormat?.type === "json" && { json_schema: responseFormat.schema ?? { type: "object" } }),
   };
   return {
     messages: prompt.map(chatMessage),
@@ -140,16 +139,6 @@ function parsed(options) {
       value === undefined ? [] : [{ type: "unsupported", feature }],
     ),
   };
-}
-
-/** @param {{ schema?: object }} format */
-function jsonOptions({ schema = { type: "object" } }) {
-  try {
-    return schemaOptions("responseFormat", schema);
-  } catch (error) {
-    if (error instanceof Refusal) throw new UnsupportedError("responseFormat", error.message);
-    throw error;
-  }
 }
 
 /** @param {api.Message} message @returns {ChatMessage} */

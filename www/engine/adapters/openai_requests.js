@@ -3,7 +3,7 @@
 // not supported is refused by name; one that is meant for the operator of a service has no effect. Types and ranges of
 // the engine's own options are checked by the engine.
 
-import { Refusal, schemaOptions } from "./refusals.js";
+import { Refusal } from "./refusals.js";
 
 /** @import { ChatMessage, GenerateOptions, Prompt } from "../zamba2.d.ts" */
 /**
@@ -146,9 +146,9 @@ function responseFormat(format) {
     case "text":
       return {};
     case "json_object":
-      return schemaOptions("response_format", { type: "object" });
+      return { json_schema: { type: "object" } };
     case "json_schema":
-      return schemaOptions("response_format", format.json_schema?.schema ?? {});
+      return { json_schema: format.json_schema?.schema ?? true };
     default:
       throw wrong("response_format.type", `'${format.type}' is not supported.`);
   }

@@ -8,7 +8,7 @@ import { anySignal } from "../signals.js";
 import { Loading } from "./prompt_loading.js";
 import { canonicalInput, unsupportedOption } from "./prompt_messages.js";
 import { samplingOptions, MAX_TEMPERATURE } from "./prompt_sampling.js";
-import { engineCode, explained, Refusal, schemaOptions } from "./refusals.js";
+import { engineCode, explained, Refusal } from "./refusals.js";
 import { run, streamOf, turn, withSignal } from "./runs.js";
 
 /** @import { ChatMessage, GenerateOptions, Model } from "../zamba2.d.ts" */
@@ -320,16 +320,20 @@ function constraintOptions({ responseConstraint, omitResponseConstraintInput }) 
   }
   if (typeof responseConstraint !== "object")
     throw new TypeError("responseConstraint is neither a schema nor a RegExp.");
-  try {
-    if (responseConstraint instanceof RegExp) throw new Refusal("responseConstraint", "A RegExp is not supported.");
-    return schemaOptions("responseConstraint", responseConstraint);
-  } catch (error) {
-    throw exceptionOf(error);
-  }
+  return responseConstraint instanceof RegExp
+    ? { grammar: grammarOf(responseConstraint) }
+    : { json_schema: responseConstraint };
+}
+
+/** The grammar of all texts that match as a whole; the ends need no anchors then. @param {RegExp} expression */
+function grammarOf({ source, flags }) {
+  const body = source.replace(/^\^/, "").replace(/(?<!\\)\$$/, "");
+  return `start: /${body}/${flags.replaceAll(/[^ims]/g, "")}`;
 }
 
 /** The engine's errors by the names that the API has for them. @type {Record<string, string>} */
 const NAMES = {
+  bad_grammar: "NotSupportedError",
   bad_chat_template: "NotSupportedError",
   chat_refused: "NotSupportedError",
   disposed: "InvalidStateError",

@@ -2,8 +2,6 @@
 // What adapters refuse, and how errors are explained. The sentences are English, as all of these protocols are;
 // programs use the codes and the names of parameters.
 
-/** @import { GenerateOptions } from "../zamba2.d.ts" */
-
 /** A request that asks for something that is not supported, or not understood. */
 export class Refusal extends Error {
   /** @param {string | null} param  the parameter at fault @param {string} message @param {string} [code] */
@@ -15,17 +13,10 @@ export class Refusal extends Error {
   }
 }
 
-/**
- * The options of a run whose text has to match a JSON schema. The engine has no such option yet.
- * @param {string} param  where the request asks for it @param {object} _schema @returns {GenerateOptions}
- */
-export function schemaOptions(param, _schema) {
-  throw new Refusal(param, "Structured output is not supported. Ask for JSON in the prompt, and check the answer.");
-}
-
 /** The engine's errors that are due to the request. */
 const OF_THE_REQUEST = new Set([
   "bad_chat_template",
+  "bad_grammar",
   "bad_option",
   "bad_prompt_token",
   "chat_refused",
