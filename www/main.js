@@ -143,6 +143,12 @@ const playground = new Playground(sampling, {
     showFault("card.run", fault, isGone(fault) ? reload : () => playground.run());
   },
   onFault: (title, thrown) => showFault(title, faultOf(thrown)),
+  onSharedModel({ source, weights }) {
+    const { choice } = loads;
+    if (source === (choice ?? picker.chosen).source && weights === (choice ?? picker.chosen).weights) return;
+    picker.offer(source, weights);
+    playground.prompt.showNote("share.other_model", { model: source, weights });
+  },
 });
 
 /** Whether the engine is gone, so that a retry would fail too. @param {import("./errors.js").Fault} fault */
@@ -211,7 +217,7 @@ const loads = new ModelLoads({
     again = repeat;
     pause.hidden = true;
     const is_stopped = thrown === null;
-    if (is_taken) {
+    if (is_taken || !loads.model) {
       playground.setModel(null);
       status.show(is_stopped ? "status.cancelled" : "status.failed");
       if (is_stopped) return write(cancel, "load.again");

@@ -368,7 +368,7 @@ test("a continued answer is one turn, is restored from the history, and is not p
     await page.evaluate(() => {
       /** @type {HTMLDetailsElement} */ (document.getElementById("history")).open = true;
     });
-    await page.fill("#sampling [name=max_tokens]", "5");
+    await setOptions(page, { max_tokens: "5" });
     await say(page, "What is ownership?");
     const [, [, short]] = await turns(page);
     await page.evaluate(() => {
@@ -381,14 +381,16 @@ test("a continued answer is one turn, is restored from the history, and is not p
     assert.ok(said[1][1]?.startsWith(short ?? "?") && said[1][1].length > (short ?? "").length);
 
     await openDetails(page, "#view-playground");
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
     await page.click("#share");
-    await page.waitForFunction(() => location.hash.startsWith("#ask="));
+    await page.waitForFunction(() => /copied/i.test(document.getElementById("prompt-status")?.textContent ?? ""));
     const link = await page.evaluate(async () => {
+      history.replaceState(null, "", await navigator.clipboard.readText());
       const { promptInHash } = await import(/** @type {any} */ ("/www/playground/share.js"));
       return promptInHash();
     });
     assert.deepEqual([link.mode, link.prompt], ["chat", "What is ownership?"]);
-    assert.deepEqual(Object.keys(link), ["version", "mode", "prompt", "system", "settings"]);
+    assert.deepEqual(Object.keys(link), ["version", "mode", "prompt", "system", "settings", "model"]);
 
     await page.click("#new-conversation");
     assert.ok(await page.isDisabled("#resume"));

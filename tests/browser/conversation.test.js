@@ -3,7 +3,7 @@
 // model that has read nothing, in the module and on the page, on the CPU and on WebGPU.
 
 import assert from "node:assert/strict";
-import { EMBEDDED, openPage, SITE, test, waitForStatus, withSharedModule } from "./harness.js";
+import { EMBEDDED, openPage, setOptions, SITE, test, waitForStatus, withSharedModule } from "./harness.js";
 import { withLoaded } from "./webgpu.js";
 
 /** @import { Page } from "playwright-core" */
@@ -165,7 +165,7 @@ test("the page's chat shows how many tokens of the prompt were cached", async ()
     await serveTemplate(page);
     await page.goto(`${SITE}/`);
     await waitForStatus(page, "Ready");
-    await page.fill("#sampling [name=max_tokens]", "12");
+    await setOptions(page, { max_tokens: "12" });
     const cached = page.locator("#metrics dt", { hasText: "cached" });
     for (const [turn, text] of ["What is ownership?", "And a trait?"].entries()) {
       await page.evaluate(() => {

@@ -11,6 +11,7 @@ import {
   maxDifference,
   packedFiles,
   PLAIN_SITE,
+  setOptions,
   sharedBrowser,
   SITE,
   test,
@@ -58,7 +59,7 @@ for (const [site, headers] of /** @type {[string, string][]} */ ([
           (await page.textContent("#status-detail")) ?? "",
           /not stored: browsers give storage to pages on https/,
         );
-        await page.fill("#sampling [name=max_tokens]", "8");
+        await setOptions(page, { max_tokens: "8" });
         await page.click("#run");
         await waitForStatus(page, "Done");
         assert.notEqual(await continuation(page), "");

@@ -3,7 +3,17 @@
 // server without them, and single-threaded where neither is available.
 
 import assert from "node:assert/strict";
-import { continuation, loadWith, openReadyPage, PLAIN_SITE, SITE, test, waitForStatus, withPage } from "./harness.js";
+import {
+  continuation,
+  loadWith,
+  openReadyPage,
+  PLAIN_SITE,
+  setOptions,
+  SITE,
+  test,
+  waitForStatus,
+  withPage,
+} from "./harness.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -43,7 +53,7 @@ test("on a server without the headers, the service worker isolates the page afte
     const { line, reasons } = await capability(page);
     assert.equal(line, "CPU · relaxed SIMD · 2 threads · isolated");
     assertSays(reasons, /^Isolated: the page's own service worker/);
-    await page.fill("#sampling [name=max_tokens]", "8");
+    await setOptions(page, { max_tokens: "8" });
     await page.click("#run");
     await waitForStatus(page, "Done");
     assert.notEqual(await continuation(page), "");
@@ -84,7 +94,7 @@ test("without service workers the page runs on one thread and shows the reason",
       assert.equal(line, "CPU · relaxed SIMD · 1 thread · not isolated");
       assertSays(reasons, /^1 thread: only isolated pages/);
       assertSays(reasons, /^Not isolated: the host does not send/);
-      await page.fill("#sampling [name=max_tokens]", "8");
+      await setOptions(page, { max_tokens: "8" });
       await page.click("#run");
       await waitForStatus(page, "Done");
       assert.notEqual(await continuation(page), "");

@@ -3,7 +3,7 @@
 // cannot run.
 
 import assert from "node:assert/strict";
-import { continuation, expected, loadWith, openPage, SITE, test, waitForStatus } from "./harness.js";
+import { continuation, expected, loadWith, openPage, setOptions, SITE, test, waitForStatus } from "./harness.js";
 import { assertRight, loadAndRun, source, withModule } from "./webgpu.js";
 
 /** @import { BrowserContext } from "playwright-core" */
@@ -67,7 +67,7 @@ test("without what came after 2023 the page loads, generates, measures and compa
     await page.goto(`${SITE}/?threads=2`);
     assert.equal(await page.evaluate(() => "any" in AbortSignal || "parse" in URL), false);
     await waitForStatus(page, "Ready");
-    await page.fill("#sampling [name=max_tokens]", "8");
+    await setOptions(page, { max_tokens: "8" });
     await page.click("#run");
     await waitForStatus(page, "Done");
     assert.notEqual(await continuation(page), "");

@@ -437,16 +437,19 @@ test("a link contains prompt and settings but not the answer, and starts no run"
     await run(page);
     const text = await continuation(page);
     await openDetails(page, "#view-playground");
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    const before = page.url();
     await page.click("#share");
-    await page.waitForFunction(() => location.hash.startsWith("#ask="));
-    const address = page.url();
+    await page.waitForFunction(() => /copied/i.test(document.getElementById("prompt-status")?.textContent ?? ""));
+    assert.equal(page.url(), before, "a reload brings nothing back");
+    const address = await page.evaluate(() => navigator.clipboard.readText());
     const unpacked = await page.evaluate(async (hash) => {
       const bytes = Uint8Array.from(atob(hash.slice(5).replaceAll("-", "+").replaceAll("_", "/")), (c) =>
         c.charCodeAt(0),
       );
       return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"))).text();
     }, new URL(address).hash);
-    assert.deepEqual(Object.keys(JSON.parse(unpacked)), ["version", "mode", "prompt", "system", "settings"]);
+    assert.deepEqual(Object.keys(JSON.parse(unpacked)), ["version", "mode", "prompt", "system", "settings", "model"]);
     assert.ok(!unpacked.includes(JSON.stringify(text).slice(1, -1)));
 
     const { context, page: visitor, faults } = await openPage();

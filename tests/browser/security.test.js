@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import {
+  loadWith,
   openPage,
   openReadyPage,
   PLAIN_SITE,
@@ -115,7 +116,6 @@ test("markup in the names of a run file stays text", () =>
 
 test("addresses of other schemes and of hosts that look like the Hub are refused before any request", () =>
   withReadyPage(async (page) => {
-    await page.selectOption("#source", "url");
     for (const address of [
       "javascript:globalThis.has_run = true",
       "data:application/json,{}",
@@ -126,8 +126,7 @@ test("addresses of other schemes and of hosts that look like the Hub are refused
       "https://huggingface.co@example.org/a/b",
       "https://example.org/huggingface.co/a/b/resolve/main/",
     ]) {
-      await page.fill("#address", address);
-      await page.click("#load-url");
+      await loadWith(page, { address });
       const card = page.locator(".error-card[data-code=bad_option]");
       await card.waitFor();
       await card.getByRole("button", { name: "Dismiss" }).click();

@@ -76,26 +76,28 @@ export class ModelLoads {
       is_taken = true;
       this.#take(loaded, choice);
     };
-    const { name: _, ...chosen } = choice;
-    const loaded = open({
-      ...chosen,
-      relaxedSimd: relaxed_simd,
-      webgpu: kernelOptions(),
-      refresh,
-      signal: controller.signal,
-      onProgress(progress) {
-        if (controller.signal.aborted) return;
-        if (!is_taken && progress.phase === "weights") take();
-        if (is_taken) hooks.onProgress(progress);
-        const is_new = progress.phase !== latest?.phase;
-        latest = progress;
-        if (is_new) tick();
-      },
-      onDevice: hooks.onDevice,
-    });
-    // Newer files replace stored ones that the model in use would still be read from.
-    if (!this.model || (refresh && areOfOneKey(this.choice, choice))) take();
+    /** @type {Model} */
+    let loaded;
     try {
+      const { name: _, ...chosen } = choice;
+      loaded = open({
+        ...chosen,
+        relaxedSimd: relaxed_simd,
+        webgpu: kernelOptions(),
+        refresh,
+        signal: controller.signal,
+        onProgress(progress) {
+          if (controller.signal.aborted) return;
+          if (!is_taken && progress.phase === "weights") take();
+          if (is_taken) hooks.onProgress(progress);
+          const is_new = progress.phase !== latest?.phase;
+          latest = progress;
+          if (is_new) tick();
+        },
+        onDevice: hooks.onDevice,
+      });
+      // Newer files replace stored ones that the model in use would still be read from.
+      if (!this.model || (refresh && areOfOneKey(this.choice, choice))) take();
       await loaded.ready;
       if (controller.signal.aborted) return loaded.dispose();
       this.#loading = null;

@@ -47,7 +47,10 @@ export class ModelPanel {
   draw() {
     if (this.#panel.hidden) return;
     void this.kept.show();
-    void showCatalogue(byId("catalogue"), this.picker.weightsValue(), (repo) => this.picker.offer(repo));
+    void showCatalogue(byId("catalogue"), this.picker.weightsValue(), (repo) => {
+      this.picker.offer(repo);
+      byId("load-model").focus();
+    });
   }
 
   /** @param {string} name @param {string} weights */

@@ -115,12 +115,16 @@ export class ModelPicker {
     this.choose({ ...this.chosen, weights: this.weightsValue(), ...this.machine() });
   }
 
-  /** Fills in the name of a repository on the Hub. @param {string} repo */
-  offer(repo) {
-    this.kind.value = "url";
-    this.address.value = repo;
+  /**
+   * Fills in the address of a model, or the name of its repository on the Hub.
+   * @param {string} source @param {string} [weights]
+   */
+  offer(source, weights) {
+    const of_embedded = WEIGHTS.find((one) => embeddedFolder(one) === source);
+    this.kind.value = of_embedded ? "embedded" : "url";
+    this.address.value = of_embedded ? "" : source;
+    if (/** @type {readonly unknown[]} */ (WEIGHTS).includes(weights)) this.weights.value = String(weights);
     this.showFields();
-    byId("load-model").focus();
   }
 
   /** One entry per core, and the value from the page's address. @param {string} chosen */

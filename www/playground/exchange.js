@@ -3,7 +3,9 @@
 // files.
 
 import { NUMBER_OPTIONS } from "../../pkg/zamba2.js";
+import { byId } from "../dom.js";
 import { PageError } from "../errors.js";
+import { saveFile } from "../save_file.js";
 import { number, t } from "../words.js";
 
 /** @import { ChatMessage, GenerateOptions, Piece, RunSummary, TokenRank } from "../engine/zamba2.d.ts" */
@@ -143,3 +145,28 @@ function fenced(text) {
   const fence = "`".repeat(longest + 1);
   return `${fence}text\n${text}\n${fence}`;
 }
+
+/** Lets the page's buttons save the exchange that is shown. @param {() => Exchange | null} shown */
+export function offerExports(shown) {
+  /** @param {string} id @param {string} ending @param {string} type @param {(exchange: Exchange) => string} write */
+  const offer = (id, ending, type, write) =>
+    byId(id).addEventListener("click", () => {
+      const exchange = shown();
+      if (exchange) saveFile(`zamba2.${ending}`, write(exchange), type);
+    });
+  offer("export-markdown", "md", "text/markdown", asMarkdown);
+  offer("export-json", "json", "application/json", asJson);
+}
+
+/**
+ * Before its answer.
+ * @param {Pick<Exchange, "mode" | "prompt" | "system" | "turns" | "settings" | "model">} asked @returns {Exchange}
+ */
+export const newExchange = (asked) => ({
+  ...asked,
+  text: "",
+  tokens: [],
+  prompt_tokens: null,
+  summary: null,
+  made_ms: Date.now(),
+});

@@ -8,12 +8,12 @@ import { clearErrorCards } from "../errors.js";
 import { saveFile } from "../save_file.js";
 import { plural, t } from "../words.js";
 import { Chat } from "./chat.js";
-import { asJson, asMarkdown, parseExchange, tokenOf } from "./exchange.js";
+import { asJson, newExchange, offerExports, parseExchange, tokenOf } from "./exchange.js";
 import { History } from "./history.js";
 import { PromptPanel } from "./prompt_panel.js";
 import { showRunMetrics } from "./run_metrics.js";
-import { promptInHash, linkOf } from "./share.js";
-import { beginOutput, follow, TextPainter } from "./text_painter.js";
+import { copyLink, promptInHash } from "./share.js";
+import { beginOutput, TextPainter } from "./text_painter.js";
 import { TokenView } from "./token_view.js";
 
 /** @import { Exchange } from "./exchange.js" */
@@ -21,6 +21,7 @@ import { TokenView } from "./token_view.js";
 /** @import { GenerateOptions, LoadProgress, Model, Piece } from "../engine/zamba2.d.ts" */
 /** @import { Prompt, RunOptions, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Sampling } from "./sampling.js" */
+/** @import { SharedModel } from "./share.js" */
 /** @import { Key, Values } from "../words.js" */
 
 const COUNT_AFTER_MS = 250;
@@ -36,6 +37,7 @@ const ALTERNATIVES = 5;
  * @property {(summary: RunSummary, ttft_ms: number) => void} onEnd
  * @property {(thrown: unknown) => void} onError  a run failed
  * @property {(title: Key, thrown: unknown) => void} onFault  something else failed
+ * @property {(model: SharedModel) => void} onSharedModel  a link was opened that was made with this model
  */
 
 export class Playground {
@@ -46,6 +48,8 @@ export class Playground {
     /** The model, loaded or loading. @type {Model | null} */
     this.model = null;
     this.name = "";
+    /** The model's address; empty if it came from files. */
+    this.source = "";
     this.weights = "";
     this.context = 0;
     this.has_tokenizer = false;
@@ -90,21 +94,20 @@ export class Playground {
     this.button.addEventListener("click", () => (this.running ? this.stop() : this.run()));
     byId("resume").addEventListener("click", () => this.continueRun());
     byId("view").addEventListener("change", () => this.showView());
+    const view = byId("view-playground");
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      const target = /** @type {Node} */ (event.target);
+      // In other fields and views the keys are theirs.
+      const is_here = target === document.body ? !view.hidden : view.contains(target);
+      if (is_here && event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
         if (!this.running) this.run();
       } else if (event.key === "Escape" && this.running) this.stop();
     });
-    this.copy.addEventListener("click", async () => {
-      await copyText(this.shownText());
-      this.copy.textContent = t("copied");
-    });
-    /** @param {string} ending @param {string} type @param {(exchange: Exchange) => string} write */
-    const exporting = (ending, type, write) => () =>
-      this.exchange && saveFile(`zamba2.${ending}`, write(this.exchange), type);
-    byId("export-markdown").addEventListener("click", exporting("md", "text/markdown", asMarkdown));
-    byId("export-json").addEventListener("click", exporting("json", "application/json", asJson));
+    this.copy.addEventListener("click", () =>
+      copyText(this.shownText()).then(() => (this.copy.textContent = t("copied"))),
+    );
+    offerExports(() => this.exchange);
     byId("share").addEventListener("click", () => this.share());
     byId("save-state").addEventListener("click", () => this.saveState());
     onFile(byId("open-state"), byId("state-input"), (file) => this.openState(file));
@@ -114,13 +117,14 @@ export class Playground {
   /**
    * Called when a model starts to load, and with null when there is none.
    * @param {Model | null} model
-   * @param {{ name: string, weights: string }} [which]
+   * @param {{ name: string, weights: string, source: string | File[] }} [which]
    */
-  setModel(model, which = { name: "", weights: "" }) {
+  setModel(model, which = { name: "", weights: "", source: "" }) {
     this.stop();
     this.model = model;
     this.name = which.name;
     this.weights = which.weights;
+    this.source = typeof which.source === "string" ? which.source : "";
     this.has_tokenizer = false;
     this.ready = false;
     this.setCanContinue(false);
@@ -134,7 +138,7 @@ export class Playground {
     this.has_tokenizer = true;
     this.chat.setAvailable(progress.chat, null);
     this.showView();
-    // Don't overwrite the note about a link.
+    // A note about a link stays.
     if (!this.running && !this.prompt.has_note) this.prompt.showNote("prompt.early");
   }
 
@@ -213,19 +217,14 @@ export class Playground {
     if (!settings) return;
     /** @type {Prompt} */
     const prompt = chat ? { messages: this.chat.messages(text) } : text;
-    this.exchange = {
+    this.exchange = newExchange({
       mode: chat ? "chat" : "raw",
       prompt: text,
       system: chat ? this.chat.system.value : "",
       turns: chat ? [...this.chat.turns] : [],
       settings,
       model: { name: this.name, weights: this.weights },
-      text: "",
-      tokens: [],
-      prompt_tokens: null,
-      summary: null,
-      made_ms: Date.now(),
-    };
+    });
     this.place = chat ? this.chat.addPending(text) : beginOutput(this.output, text);
     const done = await this.generate(this.exchange, (options) => model.generate(prompt, options));
     if (!chat) return;
@@ -244,6 +243,8 @@ export class Playground {
     const settings = this.settings();
     if (!model || !exchange || !settings) return;
     exchange.settings = settings;
+    // The button is about to be disabled, and focus would be lost with it.
+    this.button.focus();
     const max_tokens = exchange.tokens.length + (settings.max_tokens ?? 0);
     await this.generate(exchange, (options) => model.continue({ ...options, max_tokens }));
     if (exchange.mode === "chat") this.chat.replaceLast(exchange.text);
@@ -281,10 +282,7 @@ export class Playground {
     const pressed_ms = performance.now();
     let n_tokens = 0;
     const painter = new TextPainter(this.place, {
-      onPaint: () => {
-        this.tokens.grown();
-        follow(this.output);
-      },
+      onPaint: () => this.tokens.grown(),
       onLive: () => this.showLive(pressed_ms, painter, n_tokens),
     });
     this.hooks.onStart();
@@ -345,7 +343,6 @@ export class Playground {
     this.showButtons();
   }
 
-  /** Clears the page. */
   clear() {
     this.exchange = null;
     this.used = 0;
@@ -390,21 +387,16 @@ export class Playground {
     const { on, system, turns } = this.chat;
     const last = turns.findLast(({ role }) => role === "user")?.content ?? "";
     const prompt = this.prompt.value || (on ? last : "");
-    const link = await linkOf({
+    const { source, weights } = this;
+    const note = await copyLink({
       version: 1,
       mode: on ? "chat" : "raw",
       prompt,
       system: on ? system.value : "",
       settings,
+      ...(source && { model: { source, weights } }),
     });
-    history.replaceState(null, "", link);
-    try {
-      await copyText(link);
-      this.prompt.showNote("share.copied");
-    } catch {
-      // Clipboard not available; the link is in the address bar.
-      this.prompt.showNote("share.note");
-    }
+    this.prompt.showNote(note);
   }
 
   async openLink() {
@@ -418,6 +410,7 @@ export class Playground {
       this.showView();
       this.promptChanged();
       this.prompt.showNote("share.opened");
+      if (shared.model) this.hooks.onSharedModel(shared.model);
     } catch (error) {
       this.prompt.showError("share.bad", { reason: /** @type {Error} */ (error).message });
     }

@@ -1,6 +1,10 @@
 // @ts-check
-// Links that contain prompt and settings, never the answer: deflated JSON as base64url in the hash, which browsers do
-// not send to servers.
+// Links that contain prompt, settings and the model's name, never the answer: deflated JSON as base64url in the hash,
+// which browsers do not send to servers.
+
+import { copyText } from "../copy_text.js";
+
+/** @import { Key } from "../words.js" */
 
 const KEY = "ask";
 /** Limits the memory that decompressing a malicious link can take. */
@@ -13,10 +17,30 @@ const UNPACKED_LIMIT_BYTES = 1 << 20;
  * @property {string} prompt
  * @property {string} system
  * @property {import("../engine/zamba2.d.ts").GenerateOptions} settings
+ * @property {SharedModel} [model]  absent if it came from files
  */
 
+/** @typedef {{ source: string, weights: string }} SharedModel */
+
+/**
+ * Copies a link, and returns the note about it. The page's address stays: a reload would bring the prompt back that was
+ * shared, in the place of what was written since.
+ * @param {SharedPrompt} shared @returns {Promise<Key>}
+ */
+export async function copyLink(shared) {
+  const link = await linkOf(shared);
+  try {
+    await copyText(link);
+    return "share.copied";
+  } catch {
+    // Without a clipboard the address bar is where a link can be copied from.
+    history.replaceState(null, "", link);
+    return "share.note";
+  }
+}
+
 /** The page's address with `shared` in its hash. @param {SharedPrompt} shared */
-export async function linkOf(shared) {
+async function linkOf(shared) {
   const packed = await through(new TextEncoder().encode(JSON.stringify(shared)), new CompressionStream("deflate-raw"));
   const binary = Array.from(packed, (byte) => String.fromCharCode(byte)).join("");
   const base64url = btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
@@ -42,7 +66,9 @@ export async function promptInHash() {
     && typeof shared.prompt === "string"
     && typeof shared.system === "string"
     && typeof shared.settings === "object"
-    && shared.settings !== null;
+    && shared.settings !== null
+    && ["undefined", "string"].includes(typeof shared.model?.source)
+    && ["undefined", "string"].includes(typeof shared.model?.weights);
   if (!whole) throw new TypeError("unexpected fields");
   return shared;
 }

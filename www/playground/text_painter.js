@@ -12,6 +12,8 @@ export class TextPainter {
   /** @param {HTMLElement} place @param {{ onPaint: () => void, onLive: () => void }} hooks */
   constructor(place, { onPaint, onLive }) {
     this.place = place;
+    /** The text's end stays in view, unless the reader has scrolled up. */
+    this.scroller = /** @type {HTMLElement} */ (place.parentElement?.closest(".output, .turns") ?? place);
     this.onPaint = onPaint;
     this.onLive = onLive;
     this.waiting = "";
@@ -41,8 +43,11 @@ export class TextPainter {
 
   flush() {
     if (this.waiting === "") return;
+    // Asked before the text grows: a batch may be longer than what is in view.
+    const followed = isAtEnd(this.scroller) ? this.scroller : null;
     this.place.append(document.createTextNode(this.waiting));
     this.waiting = "";
+    if (followed) followed.scrollTop = followed.scrollHeight;
   }
 
   /** Does not wait for a frame: there are none in a hidden tab. */
@@ -55,10 +60,8 @@ export class TextPainter {
 /** How far from the end a reader has scrolled up on purpose. */
 const AT_END_PX = 60;
 
-/** Keeps the end of a text in view, unless the reader has scrolled up. @param {HTMLElement} place */
-export function follow(place) {
-  if (place.scrollHeight - place.clientHeight - place.scrollTop < AT_END_PX) place.scrollTop = place.scrollHeight;
-}
+/** @param {HTMLElement} place */
+const isAtEnd = ({ scrollHeight, clientHeight, scrollTop }) => scrollHeight - clientHeight - scrollTop < AT_END_PX;
 
 /**
  * Shows the prompt and returns the element after it for the generated text.
