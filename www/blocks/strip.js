@@ -249,7 +249,9 @@ export class Strip {
         : cell.state === "receiving"
           ? t("cell.receiving", { percent: number(cell.received * 100) })
           : t(`cell.${cell.state}`);
-    cell.button.setAttribute("aria-label", `${parts.join(", ")}: ${state}`);
+    const label = `${parts.join(", ")}: ${state}`;
+    cell.button.setAttribute("aria-label", label);
+    cell.button.title = label;
   }
 
   /** @param {number} at @param {boolean} [take] whether to move focus there as well */
