@@ -6,7 +6,9 @@ mod bench_conversation;
 mod bench_kernels;
 mod chat;
 mod check;
+mod completions;
 mod device;
+mod eval;
 mod generate;
 mod grammar;
 mod interrupt;
@@ -71,6 +73,10 @@ enum Command {
     BenchKernels(bench_kernels::Arguments),
     Profile(profile::Arguments),
     Tokenize(tokenize::Arguments),
+    Eval(eval::Arguments),
+    Completions(completions::Arguments),
+    /// Print the manual page, for `man`.
+    Man,
 }
 
 /// How every command that runs a model opens it. The weight format is the command's own: each has another default.
@@ -213,6 +219,9 @@ pub fn run() -> ExitCode {
         Command::BenchKernels(arguments) => bench_kernels::run(&arguments, json),
         Command::Profile(arguments) => profile::run(&arguments, json),
         Command::Tokenize(arguments) => tokenize::run(&arguments, json),
+        Command::Eval(arguments) => eval::run(&arguments, json),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man => completions::man(),
     };
     let Err(failure) = done else {
         return ExitCode::SUCCESS;

@@ -8,7 +8,7 @@ use crate::ops::device::Device;
 use crate::ops::trace::Level;
 use crate::session::sequence::{DeviceState, Sequence};
 use crate::session::{Session, not_started};
-use crate::text::sampling::check_finite;
+use crate::text::sampling::{check_finite, log_probability};
 
 impl<B: Device> Session<B> {
     /// Starts a new sequence and returns the logits of every token, row-major. `[tokens, vocab]`
@@ -16,6 +16,28 @@ impl<B: Device> Session<B> {
     /// # Errors
     /// As for [`Session::start`], with the old sequence kept; [`Error::NonFiniteLogits`]; the device's own failure.
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let mut rows = Vec::with_capacity(tokens.len() * self.model.config.vocab_size);
+        self.read_logits(tokens, |row| rows.extend_from_slice(row))
+            .await?;
+        Ok(rows)
+    }
+
+    /// ln p of each token after the first, given those before it. It is a new sequence.
+    ///
+    /// # Errors
+    /// As for [`Session::logits`].
+    pub async fn log_probabilities(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
+        let mut next = tokens.iter().skip(1);
+        let mut all = Vec::with_capacity(tokens.len());
+        self.read_logits(tokens, |row| {
+            all.extend(next.next().map(|&token| log_probability(row, token)));
+        })
+        .await?;
+        Ok(all)
+    }
+
+    /// Starts a new sequence and calls `take` with the logits of every token.
+    async fn read_logits(&mut self, tokens: &[u32], mut take: impl FnMut(&[f32])) -> Result<()> {
         self.check_complete()?;
         self.check_prompt(tokens, 0)?;
         self.reset();
@@ -24,16 +46,15 @@ impl<B: Device> Session<B> {
         let mut pass = ForwardPass::new(ops, model, &self.cache, tokens);
         pass.advance(ops, model, &mut self.cache, &mut self.scratch, usize::MAX);
         let vocab_size = model.config.vocab_size;
-        let mut rows = Vec::with_capacity(tokens.len() * vocab_size);
         let mut logits = ops.tensor(tokens.len().min(B::CHUNK_ROWS), vocab_size); // [T, vocab]
         for chunk in 0..pass.n_chunks() {
             pass.chunk_logits(ops, model, chunk, &mut self.scratch, &mut logits);
-            rows.extend(ops.read(&logits).await?);
+            for row in ops.read(&logits).await?.chunks(vocab_size) {
+                check_finite(row)?;
+                take(row);
+            }
         }
-        for row in rows.chunks(model.config.vocab_size) {
-            check_finite(row)?;
-        }
-        Ok(rows)
+        Ok(())
     }
 
     /// The residual stream after the embedding and after each block, to find the block where results differ.

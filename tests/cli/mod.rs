@@ -2,6 +2,7 @@
 
 mod bench_kernels;
 mod errors;
+mod eval;
 mod generate;
 mod logits;
 mod profile;

@@ -88,6 +88,14 @@ pub(super) fn argmax(logits: &[f32]) -> Sampled {
     }
 }
 
+/// ln of the probability of `token` in the softmax of finite `logits`.
+pub fn log_probability(logits: &[f32], token: u32) -> f64 {
+    let largest = logits.iter().fold(f32::MIN, |m, &v| m.max(v));
+    let above = |v: f32| f64::from(v) - f64::from(largest);
+    let sum: f64 = logits.iter().map(|&v| above(v).exp()).sum();
+    above(logits[token as usize]) - sum.ln()
+}
+
 /// # Errors
 /// [`Error::NonFiniteLogits`] with the first logit that is NaN or infinite.
 pub fn check_finite(logits: &[f32]) -> Result<()> {
