@@ -40,14 +40,14 @@ export function card(id, title, ...children) {
 
 /**
  * Metric tiles: a value with its label and an optional note.
- * @param {{ name: string, value: string, label: string, note?: string, hero?: boolean }[]} figures
+ * @param {{ name: string, value: string, label: string, note?: string }[]} figures
  */
 export function tiles(figures) {
   return element(
     "dl",
     "metrics tiles",
-    ...figures.map(({ name, value, label, note, hero }) => {
-      const tile = element("div", hero ? "hero" : "", element("dt", "", label), element("dd", "", value));
+    ...figures.map(({ name, value, label, note }) => {
+      const tile = element("div", "", element("dt", "", label), element("dd", "", value));
       tile.dataset.figure = name;
       if (note) tile.prepend(element("dd", "tile-note", note));
       return tile;

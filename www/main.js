@@ -70,8 +70,14 @@ const profile = new ProfileView({
     const fault = faultOf(thrown);
     showFault("card.profile", fault, isGone(fault) ? reload : retry);
   },
-  openBlock: (block) => strip.open(block),
-  onShown: () => panel.renderProfile(),
+  openBlock(block, opener) {
+    const cell = strip.blocks[block];
+    if (!cell) return;
+    strip.focus(strip.cells.indexOf(cell), false);
+    panel.open(cell, opener);
+  },
+  onShown: () => panel.render(),
+  isGenerating: () => playground.running !== null,
 });
 const compare = new CompareView({
   shelf,
@@ -325,7 +331,6 @@ function renderWords() {
   strip.settle();
   heat.finish();
   panel.render();
-  panel.renderProfile();
   void profile.render();
   void compare.draw();
   setPaused(paused);

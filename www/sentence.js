@@ -2,7 +2,7 @@
 // Renders sentences of a report, which are keys with values, in the language of the page. A change of language needs no
 // new summary. `src/report/sentence.rs` does the same for Markdown.
 
-import { bytesText, number, significant, t } from "./words.js";
+import { bytesText, number, significant, t, timeText } from "./words.js";
 
 /** @import { Sentence, SentenceValue } from "./engine/zamba2.d.ts" */
 /** @import { Key } from "./words.js" */
@@ -23,11 +23,4 @@ function valueText(value) {
   if ("grouped" in value) return number(value.grouped);
   if ("word" in value) return t(/** @type {Key} */ (value.word));
   return value.text;
-}
-
-/** @param {number} us */
-function timeText(us) {
-  if (us >= 1e6) return `${significant(us / 1e6)} ${t("report.unit.s")}`;
-  if (us >= 1e3) return `${significant(us / 1e3)} ${t("report.unit.ms")}`;
-  return `${significant(us)} ${t("report.unit.us")}`;
 }

@@ -161,6 +161,29 @@ export function msText(us) {
   return us >= 100 ? figure(us / 1000) : significant(us / 1000, 2);
 }
 
+/** A time in its unit: 9.38 ms, 630 µs. @param {number} us */
+export function timeText(us) {
+  if (us >= 1e6) return `${significant(us / 1e6)} ${t("report.unit.s")}`;
+  if (us >= 1e3) return `${significant(us / 1e3)} ${t("report.unit.ms")}`;
+  return `${significant(us)} ${t("report.unit.us")}`;
+}
+
+const PREFIXES = ["", "k", "M", "G", "T", "P"];
+
+/** The power of 1000 that leaves one to three digits before the point. @param {number} value not negative */
+export const scaleOf = (value) =>
+  value >= 1000 ? Math.min(PREFIXES.length - 1, Math.floor(Math.log10(value) / 3 + 1e-12)) : 0;
+
+/** kFLOP, MFLOP, GFLOP. @param {number} scale @param {"FLOP" | "FLOP/s"} unit */
+export const scaledUnit = (scale, unit) => PREFIXES[scale] + unit;
+
+/**
+ * 554 MFLOP. Values that are shown together share one scale.
+ * @param {number} value @param {"FLOP" | "FLOP/s"} unit @param {{ scale?: number, digits?: number }} [options]
+ */
+export const scaledText = (value, unit, { scale = scaleOf(value), digits = 3 } = {}) =>
+  `${significant(value / 1000 ** scale, digits)} ${scaledUnit(scale, unit)}`;
+
 /** Decimal units, as on the Hub. @param {number} bytes */
 export function bytesText(bytes) {
   let power = 0;

@@ -38,6 +38,7 @@ test("a report contains the conditions of its run, and its figures are consisten
       progress.map(({ phase, run }) => [phase, run]),
       [
         ["ceilings", 0],
+        ["warm_up", 0],
         ["runs", 0],
         ["runs", 1],
         ["runs", 2],

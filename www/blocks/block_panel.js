@@ -1,6 +1,6 @@
 // @ts-check
-// The panel for one cell of the strip: type, size and recent time, and the block's part of the last profile. It keeps
-// no data of its own.
+// The panel for one cell of the strip: type, size and recent time, and the block's part of the last profile. It opens
+// below the strip, or below the part of a profile that it is opened from. It keeps no data of its own.
 
 import { bytesText, countText, figure, number, t } from "../words.js";
 import { cellName } from "./strip.js";
@@ -8,6 +8,8 @@ import { cellName } from "./strip.js";
 /** @import { Cell, Strip } from "./strip.js" */
 
 const REFRESH_MS = 500;
+/** What the panel opens below: a card, or a row of cards, of a profile. */
+const PARTS = "#profile-result > *";
 
 export class BlockPanel {
   /**
@@ -16,6 +18,12 @@ export class BlockPanel {
    */
   constructor(root, strip, profileOf) {
     this.root = root;
+    this.place = /** @type {Element} */ (root.previousElementSibling);
+    /**
+     * What the panel was opened from, other than the strip, and the scroll position at that time.
+     * @type {{ element: Element, part: HTMLElement, y: number } | null}
+     */
+    this.opener = null;
     this.strip = strip;
     this.profileOf = profileOf;
     this.profile = /** @type {HTMLElement} */ (root.querySelector("#block-profile"));
@@ -33,23 +41,47 @@ export class BlockPanel {
     });
   }
 
-  /** @param {Cell} cell */
-  open(cell) {
+  /** @param {Cell} cell @param {Element} [element] in the part of a view that the panel opens below */
+  open(cell, element) {
+    const part = /** @type {HTMLElement | null} */ (element?.closest(PARTS) ?? null);
+    this.opener = element && part ? { element, part, y: window.scrollY } : null;
+    (part ?? this.place).after(this.root);
     this.at = this.strip.cells.indexOf(cell);
     this.root.hidden = false;
     this.render();
-    this.renderProfile();
-    this.title.focus();
+    if (this.opener) {
+      this.title.focus({ preventScroll: true });
+      this.root.scrollIntoView({ block: "nearest" });
+    } else {
+      this.title.focus();
+    }
     clearInterval(this.timer);
-    this.timer = window.setInterval(() => this.render(), REFRESH_MS);
+    this.timer = window.setInterval(() => this.renderFacts(), REFRESH_MS);
   }
 
-  /** @param {boolean} [return_focus] whether focus returns to the strip */
+  /** @param {boolean} [return_focus] whether focus and scroll position return to what the panel was opened from */
   close(return_focus = true) {
     clearInterval(this.timer);
     if (this.root.hidden) return;
     this.root.hidden = true;
-    if (return_focus && this.strip.cells.length) this.strip.focus(Math.min(this.at, this.strip.cells.length - 1));
+    const { opener } = this;
+    this.opener = null;
+    this.place.after(this.root);
+    if (!return_focus) return;
+    if (opener) this.returnTo(opener);
+    else if (this.strip.cells.length) this.strip.focus(Math.min(this.at, this.strip.cells.length - 1));
+  }
+
+  /** @param {NonNullable<BlockPanel["opener"]>} opener */
+  returnTo({ element, part, y }) {
+    // A bar takes no focus, and a table may have been sorted since: then the part as a whole gets it.
+    if (element.isConnected && element instanceof HTMLElement) {
+      element.focus({ preventScroll: true });
+    } else {
+      part.tabIndex = -1;
+      part.focus({ preventScroll: true });
+    }
+    window.scrollTo({ top: y, behavior: "instant" });
   }
 
   /** @param {number} by */
@@ -57,23 +89,27 @@ export class BlockPanel {
     const n = this.strip.cells.length;
     this.at = (this.at + by + n) % n;
     this.render();
-    this.renderProfile();
   }
 
-  /** Not part of `render`: a table that is replaced twice per second cannot be read or scrolled. */
+  render() {
+    this.renderProfile();
+    this.renderFacts();
+  }
+
+  /** Apart from the facts: a table that is replaced twice per second cannot be read or scrolled. */
   renderProfile() {
     const cell = this.strip.cells[this.at];
     const block = cell?.kind === "mamba" || cell?.kind === "hybrid" ? cell.index : null;
     if (!this.root.hidden) this.profile.replaceChildren(...(block === null ? [] : this.profileOf(block)));
   }
 
-  render() {
+  renderFacts() {
     const cell = this.strip.cells[this.at];
     const info = this.strip.info;
     if (this.root.hidden || !cell || !info) return;
     this.title.textContent = cellName(cell);
     this.facts.replaceChildren(
-      ...factsOf(cell, this.strip).map(([name, value]) => {
+      ...factsOf(cell, this.strip, this.profile.childElementCount > 0).map(([name, value]) => {
         const row = document.createElement("div");
         const term = document.createElement("dt");
         const detail = document.createElement("dd");
@@ -86,8 +122,8 @@ export class BlockPanel {
   }
 }
 
-/** @param {Cell} cell @param {Strip} strip @returns {[string, string][]} */
-function factsOf(cell, strip) {
+/** @param {Cell} cell @param {Strip} strip @param {boolean} is_profiled @returns {[string, string][]} */
+function factsOf(cell, strip, is_profiled) {
   const info = /** @type {NonNullable<Strip["info"]>} */ (strip.info);
   const hybrids = strip.blocks.filter(({ kind }) => kind === "hybrid");
   /** @type {[string, string][]} */
@@ -106,7 +142,8 @@ function factsOf(cell, strip) {
         t("panel.call.value", { call: call + 1, calls: hybrids.length, shared: call % info.n_shared_blocks }),
       ]);
     }
-    facts.push([t("panel.ms"), cell.ms > 0 ? t("panel.ms.value", { ms: figure(cell.ms) }) : t("panel.ms.none")]);
+    if (cell.ms > 0) facts.push([t("panel.ms"), t("panel.ms.value", { ms: figure(cell.ms) })]);
+    else if (!is_profiled) facts.push([t("panel.ms"), t("panel.ms.none")]);
     if (cell.ms > 0) facts.push([t("panel.ratio"), t("panel.ratio.value", { ratio: number(cell.ratio, 2) })]);
   }
   if (cell.bytes > 0) {

@@ -222,12 +222,6 @@ export class Strip {
     return areas.map((area) => ({ x: area.left - left, width: area.width }));
   }
 
-  /** Same as a click on the block's cell. @param {number} block */
-  open(block) {
-    const cell = this.blocks[block];
-    if (cell) this.openCell(cell);
-  }
-
   /** @param {Cell} cell */
   openCell(cell) {
     this.focus(this.cells.indexOf(cell), false);

@@ -17,7 +17,7 @@ const BOTTOM = 24;
 const WHISKER_LIMIT = 1.25;
 
 /** @param {BlockRow[]} blocks */
-const slowestOf = (blocks) => blocks.reduce((a, b) => (b.us.median > a.us.median ? b : a));
+export const slowestOf = (blocks) => blocks.reduce((a, b) => (b.us.median > a.us.median ? b : a));
 
 /** @param {PhaseSummary} phase */
 export function blockBarsFinding(phase) {
@@ -51,7 +51,7 @@ const readoutOf = (row) =>
 /**
  * @param {PhaseSummary} phase
  * @param {{ width: number, columns: { x: number, width: number }[] | null, readout: (text: string) => void,
- *   onOpen: (block: number) => void }} options
+ *   onOpen: (block: number, bar: SVGElement) => void }} options
  * `columns`: positions of the strip's cells relative to the picture's left edge; null spaces the bars evenly
  */
 export function blockBars(phase, { width, columns, readout, onOpen }) {
@@ -103,7 +103,7 @@ export function blockBars(phase, { width, columns, readout, onOpen }) {
       group.append(label(middle, HEIGHT - 7, String(row.block), { anchor: "middle" }));
     group.addEventListener("pointerenter", () => readout(readoutOf(row)));
     group.addEventListener("pointerleave", () => readout(""));
-    group.addEventListener("click", () => onOpen(row.block));
+    group.addEventListener("click", () => onOpen(row.block, group));
     root.append(group);
   });
   return root;

@@ -82,20 +82,16 @@ function phasePoints(summary, name) {
 /** @param {Summary} summary */
 export function rooflineFinding(summary) {
   if (!summary.ceilings) return t("roof.none");
-  const above = rooflinePoints(summary).filter((point) => point.above);
-  if (above.length)
-    return t("roof.above", {
-      names: above
-        .slice(0, 3)
-        .map(({ name }) => name)
-        .join(", "),
-    });
   const findings = /** @type {const} */ (["prefill", "decode"]).map((name) => {
     const { verdict, percent_of_ceiling } = summary[name];
-    const percent = number(percent_of_ceiling ?? 0);
+    const percent = number(percent_of_ceiling ?? NaN);
     return t("roof.finding.phase", { phase: t(`phase.${name}`), verdict: t(`report.verdict.${verdict}`), percent });
   });
-  return t("roof.finding", { prefill: findings[0], decode: findings[1] });
+  const verdicts = t("roof.finding", { prefill: findings[0], decode: findings[1] });
+  const above = rooflinePoints(summary).filter((point) => point.above);
+  if (above.length === 0) return verdicts;
+  const names = above.slice(0, 3).map(({ name }) => name);
+  return `${verdicts} ${t("roof.above", { names: names.join(", ") })}`;
 }
 
 /**

@@ -9,7 +9,7 @@ import { changeText, deltaFinding, deltaStrip, deltaTable } from "../charts/delt
 import { dumbbell, dumbbellFinding, dumbbellTable } from "../charts/dumbbell.js";
 import { sentenceText } from "../sentence.js";
 import { msText, number, significant, t, write } from "../words.js";
-import { blockPairs, comparisonRows, typePairs, unlike, withinSpread } from "./comparison.js";
+import { blockPairs, comparisonRows, isOneSize, typePairs, unlike, withinSpread } from "./comparison.js";
 import { byId, card, element, scrollBox } from "../dom.js";
 
 /** @import { ReferenceReport } from "../engine/zamba2.d.ts" */
@@ -28,7 +28,7 @@ export class CompareView {
   constructor(hooks) {
     this.hooks = hooks;
     /**
-     * Ids of the chosen sides; null means the newest run (A) or the recomputed reference (B).
+     * Ids of the chosen sides; null leaves the choice to `sides`.
      * @type {{ a: string | null, b: string | null }}
      */
     this.chosen = { a: null, b: null };
@@ -67,7 +67,7 @@ export class CompareView {
   async open(file) {
     try {
       const shelved = this.hooks.shelf.add(await parseRun(await file.text()), "file");
-      // An opened file becomes side B, compared with the current side A.
+      // An opened file becomes side B, compared with the current side A or the newest run from here.
       this.chosen.b = shelved.id;
       this.hooks.onOpened();
       write(this.status, "compare.opened", { file: file.name });
@@ -102,30 +102,55 @@ export class CompareView {
     return { id, name: t(`reference.${kind}`), run: null, summary: null, reference: await referenceReport(kind) };
   }
 
+  /**
+   * The chosen sides. Without a choice A is the newest run from here, and B another run of its size or the reference of
+   * its size; a run without such a counterpart is `alone`, and the reports of the reference take its place.
+   * @returns {Promise<{ a: Side, b: Side, alone: Side | null }>}
+   */
+  async sides() {
+    const { chosen } = this;
+    const { runs } = this.hooks.shelf;
+    const newest = [...runs.filter(({ from }) => from === "file"), ...runs.filter(({ from }) => from === "here")]
+      .reverse()
+      .map(({ id }) => id);
+    const a_id = chosen.a ?? newest.find((id) => id !== chosen.b);
+    if (a_id === undefined) {
+      const [a, b] = await Promise.all([this.side("published"), this.side(chosen.b ?? "recomputed")]);
+      return { a, b, alone: null };
+    }
+    const a = await this.side(a_id);
+    if (chosen.b !== null) return { a, b: await this.side(chosen.b), alone: null };
+    for (const id of [...newest, "recomputed"]) {
+      const b = await this.side(id);
+      if (id !== a_id && isOneSize(a, b)) return { a, b, alone: null };
+    }
+    if (chosen.a !== null) return { a, b: await this.side("recomputed"), alone: null };
+    return { a: await this.side("published"), b: await this.side("recomputed"), alone: a };
+  }
+
   /** Draws only while the view is shown: the reference report starts a worker, which is not needed before. */
   async draw() {
     if (byId("view-compare").hidden) return;
     const turn = ++this.drawing;
-    const choices = this.choices();
-    const [newest] = choices;
-    const a_id = this.chosen.a ?? (newest.id === "published" ? "published" : newest.id);
-    const b_id = this.chosen.b ?? "recomputed";
-    for (const [select, id] of /** @type {const} */ ([
-      [this.a, a_id],
-      [this.b, b_id],
-    ])) {
-      select.replaceChildren(...choices.map(({ id: value, name }) => new Option(name, value)));
-      select.value = id;
-    }
-    byId("compare-empty").hidden = this.hooks.shelf.runs.length > 0;
-    const [a, b, published, recomputed] = await Promise.all([
-      this.side(a_id),
-      this.side(b_id),
+    const [{ a, b, alone }, published, recomputed] = await Promise.all([
+      this.sides(),
       referenceReport("published"),
       referenceReport("recomputed"),
     ]);
     // Superseded by a later call.
     if (turn !== this.drawing) return;
+    const choices = this.choices();
+    for (const [select, { id }] of /** @type {const} */ ([
+      [this.a, a],
+      [this.b, b],
+    ])) {
+      select.replaceChildren(...choices.map(({ id: value, name }) => new Option(name, value)));
+      select.value = id;
+    }
+    const empty = byId("compare-empty");
+    empty.hidden = this.hooks.shelf.runs.length > 0 && alone === null;
+    if (alone) write(empty, "compare.alone", { run: alone.name });
+    else write(empty, "compare.empty");
     this.show(a, b);
     this.result.append(referenceCard(published, recomputed));
   }
@@ -151,13 +176,13 @@ export class CompareView {
     );
     /** @type {Node[]} */
     const parts = [];
-    const differences = a.id === b.id ? [t("unlike.same")] : unlike(a, b, this.phase);
-    if (differences.length) {
+    const reasons = unlike(a, b, this.phase);
+    if (reasons) {
       const banner = element(
         "section",
         "card banner",
-        element("h2", "", t("unlike.title")),
-        element("ul", "", ...differences.map((text) => element("li", "", text))),
+        element("h2", "", reasons.title),
+        element("ul", "", ...reasons.texts.map((text) => element("li", "", text))),
       );
       banner.id = "compare-banner";
       parts.push(banner);
@@ -165,7 +190,7 @@ export class CompareView {
     parts.push(comparisonCard(a, b, this.phase));
     const blocks = blockPairs(a, b, this.phase);
     if (blocks) {
-      const unit = blocks.measure === "ms" ? t("axis.ms") : "GF";
+      const unit = blocks.measure === "ms" ? t("axis.ms") : "GFLOP";
       this.frames.delta.show({
         finding: deltaFinding(blocks.pairs, unit),
         draw: (width, readout) =>
@@ -240,7 +265,7 @@ function referenceCard(published, recomputed) {
   const rows = [
     [t("compare.forward"), ({ forward_us }) => t("unit.ms", { value: number(forward_us / 1000, 2) })],
     [t("general.parameters"), ({ parameters }) => number(parameters)],
-    [t("compare.flops"), ({ flops }) => gf(flops)],
+    [`${t("compare.flops")}, GFLOP`, ({ flops }) => gf(flops)],
     ...FLOP_KINDS.map((kind) => kindRow(kind, gf)),
     ["TFLOPS", ({ tflops }) => significant(tflops, 2)],
     [t("reference.block", { block: 0 }), ({ blocks }) => gf(sumOf(blocks[0]))],
@@ -272,7 +297,7 @@ function referenceCard(published, recomputed) {
  * @returns {[string, (report: ReferenceReport) => string]}
  */
 const kindRow = (kind, gf) => [
-  `${t(`flops.${kind}`)}, GF`,
+  `${t(`flops.${kind}`)}, GFLOP`,
   ({ flops_by_kind }) => (flops_by_kind[kind] > 0 ? gf(flops_by_kind[kind]) : t("reference.in_linear")),
 ];
 

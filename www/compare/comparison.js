@@ -2,7 +2,7 @@
 // Data of a comparison: sides that were measured here, opened from a file or taken from the reference report, in one
 // form, and the differences in their conditions. It draws nothing.
 
-import { bytesText, msText, number, significant, t } from "../words.js";
+import { bytesText, number, scaledText, significant, t, timeText } from "../words.js";
 
 /** @import { ReferenceReport, Run, Spread, Summary } from "../engine/zamba2.d.ts" */
 /** @import { BlockPair } from "../charts/delta_strip.js" */
@@ -41,15 +41,39 @@ function generalOf({ summary, reference }) {
 /** @param {string | number} value */
 const valueText = (value) => (typeof value === "number" ? number(value) : value);
 
+/** The sizes that decide whether times of two models can be compared. @param {Side} side */
+function sizeOf(side) {
+  const { hidden_size, n_blocks } = generalOf(side);
+  return `${hidden_size} × ${n_blocks}`;
+}
+
+/** Whether the sides are models of one size. @param {Side} a @param {Side} b */
+export const isOneSize = (a, b) => sizeOf(a) === sizeOf(b);
+
+/** A file may contain a run that is also here. @param {Side} a @param {Side} b */
+const isSameRun = (a, b) =>
+  a.id === b.id || (a.run !== null && b.run !== null && a.run.made_ms === b.run.made_ms && a.run.label === b.run.label);
+
 /**
- * Texts for the conditions in which the sides differ.
- * @param {Side} a @param {Side} b @param {Phase} phase
+ * What makes the sides unlike, the gravest reason as the title; null if nothing does.
+ * @param {Side} a @param {Side} b @param {Phase} phase @returns {{ title: string, texts: string[] } | null}
  */
 export function unlike(a, b, phase) {
+  if (isSameRun(a, b)) return { title: t("unlike.title.same"), texts: [t("unlike.same")] };
+  const has_no_phase = (a.reference !== null || b.reference !== null) && phase === "decode";
+  const { differences, unknown } = differencesOf(a, b);
+  const texts = [...(has_no_phase ? [t("unlike.phase")] : []), ...differences, ...unknown];
+  if (texts.length === 0) return null;
+  if (has_no_phase) return { title: t("unlike.title.phase"), texts };
+  if (!isOneSize(a, b)) return { title: t("unlike.title.size"), texts };
+  return { title: t(differences.length ? "unlike.title" : "unlike.title.unknown"), texts };
+}
+
+/** Texts for the conditions in which the sides differ, and for those that one side lacks. @param {Side} a @param {Side} b */
+function differencesOf(a, b) {
   const [x, y] = [generalOf(a), generalOf(b)];
   /** @type {string[]} */
-  const texts = [];
-  if ((a.reference || b.reference) && phase === "decode") texts.push(t("unlike.phase"));
+  const differences = [];
   /** @type {string[]} */
   const unknown = [];
   for (const name of /** @type {const} */ ([
@@ -62,13 +86,12 @@ export function unlike(a, b, phase) {
   ])) {
     const [left, right] = [x[name], y[name]];
     // Names alone are no difference if the sizes are equal.
-    if (name === "model" && x.hidden_size === y.hidden_size && x.n_blocks === y.n_blocks) continue;
+    if (name === "model" && isOneSize(a, b)) continue;
     if (left === right) continue;
     if (left === null || right === null) unknown.push(t(`general.${name}`).toLocaleLowerCase());
-    else texts.push(t(`unlike.${name}`, { a: valueText(left), b: valueText(right) }));
+    else differences.push(t(`unlike.${name}`, { a: valueText(left), b: valueText(right) }));
   }
-  if (unknown.length) texts.push(t("unlike.unknown", { what: unknown.join(", ") }));
-  return texts;
+  return { differences, unknown: unknown.length ? [t("unlike.unknown", { what: unknown.join(", ") })] : [] };
 }
 
 /**
@@ -84,7 +107,7 @@ export function withinSpread(a, b, phase) {
 
 /** @param {Spread | undefined} spread */
 const spreadText = (spread) =>
-  spread ? t("tile.spread", { low: msText(spread.p5), high: msText(spread.p95), n: number(spread.n) }) : "–";
+  spread ? t("tile.spread", { low: timeText(spread.p5), high: timeText(spread.p95), n: number(spread.n) }) : "–";
 
 /**
  * The rows of the comparison table.
@@ -113,11 +136,15 @@ export function comparisonRows(phase) {
     {
       key: "ms",
       label: t(phase === "prefill" ? "compare.forward" : "compare.step"),
-      ...measured(us, (value) => t("unit.ms", { value: msText(value) })),
+      ...measured(us, timeText),
     },
     { key: "spread", label: t("compare.spread"), of: (side) => spreadText(phaseOf(side, phase)?.wall_us) },
-    { key: "flops", label: t("compare.flops"), ...measured(flops, (value) => significant(value / 1e9, 5)) },
-    { key: "tflops", label: "TFLOPS", ...measured(tflops, (value) => significant(value)) },
+    {
+      key: "flops",
+      label: t("compare.flops"),
+      ...measured(flops, (value) => scaledText(value, "FLOP", { digits: 5 })),
+    },
+    { key: "rate", label: t("tile.tflops"), ...measured(tflops, (value) => scaledText(1e12 * value, "FLOP/s")) },
     {
       key: "ceiling",
       label: t("col.ceiling_percent"),

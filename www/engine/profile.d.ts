@@ -124,7 +124,7 @@ export interface GridResult {
 
 /** What `report` is doing: `run` of `runs` measured so far. */
 export interface ReportProgress {
-  phase: "ceilings" | "runs";
+  phase: "ceilings" | "warm_up" | "runs";
   run: number;
   runs: number;
 }

@@ -30,7 +30,8 @@ function measuredIds(engine, { ids, prompt, prefill, decode }) {
 /**
  * Options that are refused leave the engine's sequence; `onChecked` is called before it is replaced.
  * @param {WasmEngine} engine @param {ProfileRequest} options
- * @param {{ signal: AbortSignal, onChecked: () => void, onProgress?: (runs_done: number) => void }} hooks
+ * @param {{ signal: AbortSignal, onChecked: () => void, onProgress?: (phase: "warm_up" | "runs",
+ *   n_done: number) => void }} hooks
  * @returns {Promise<ProfileReport>}
  */
 export async function profileRuns(engine, options, { signal, onChecked, onProgress }) {
@@ -67,17 +68,18 @@ export async function profileRuns(engine, options, { signal, onChecked, onProgre
   };
 
   try {
-    onProgress?.(0);
     const unprofiled = [];
     const runs = [];
     for (let n_done = 0; ; n_done++) {
       const next = engine.next_run(options.warmup, options.runs, n_done);
       if (next === undefined) break;
+      if (next === "warm_up") onProgress?.("warm_up", 0);
+      else if (n_done === options.warmup) onProgress?.("runs", 0);
       const measured = await run(next === "profiled" ? options.level : "off");
       if (next === "unprofiled") unprofiled.push(measured);
       if (next === "profiled") {
         runs.push(measured);
-        onProgress?.(runs.length);
+        onProgress?.("runs", runs.length);
       }
     }
     const { level, decode: decode_tokens, warmup } = options;

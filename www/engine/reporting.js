@@ -70,7 +70,7 @@ export async function measureRun(engine, loaded, options, { signal, onChecked, o
     {
       signal,
       onChecked,
-      onProgress: (run) => onProgress({ phase: "runs", run, runs: options.runs }),
+      onProgress: (phase, run) => onProgress({ phase, run, runs: options.runs }),
     },
   );
   const { weights, threads, backend, relaxed_simd, adapter } = loaded;

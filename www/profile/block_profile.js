@@ -3,7 +3,7 @@
 
 import { dataTable } from "../charts/data_table.js";
 import { PARTS } from "../charts/parts.js";
-import { msText, number, significant, t } from "../words.js";
+import { msText, number, scaledText, scaledUnit, scaleOf, significant, t, timeText } from "../words.js";
 import { conditionsText } from "./conditions.js";
 import { element, factList, scrollBox } from "../dom.js";
 
@@ -14,8 +14,9 @@ export function blockProfile(summary, phase, block) {
   const rows = summary[phase];
   const row = rows.blocks.find((one) => one.block === block);
   if (!row) return [];
-  const gf = PARTS.filter((part) => row.flops[part] > 0).map(
-    (part) => `${t(`part.${part}`)} ${significant(row.flops[part] / 1e9)}`,
+  const scale = scaleOf(row.flops.total);
+  const parts = PARTS.filter((part) => row.flops[part] > 0).map(
+    (part) => `${t(`part.${part}`)} ${significant(row.flops[part] / 1000 ** scale)}`,
   );
   const title = element(
     "h3",
@@ -30,10 +31,14 @@ export function blockProfile(summary, phase, block) {
   const facts = [
     [
       t("block.ms"),
-      t("block.ms.value", { ms: msText(row.us.median), low: msText(row.us.p5), high: msText(row.us.p95) }),
+      t("block.ms.value", {
+        time: timeText(row.us.median),
+        low: timeText(row.us.p5),
+        high: timeText(row.us.p95),
+      }),
     ],
-    [t("block.gf"), `${significant(row.flops.total / 1e9)} = ${gf.join(" + ")}`],
-    ["TFLOPS", significant(row.tflops)],
+    [t("block.flops"), `${scaledText(row.flops.total, "FLOP")} = ${parts.join(" + ")}`],
+    [t("tile.tflops"), scaledText(1e12 * row.tflops, "FLOP/s")],
     [t("col.gb_per_s"), significant(row.gb_per_s)],
     [t("col.intensity"), significant(row.flops.total / row.bytes)],
     [t("block.ratio"), `×${number(row.ratio, 2)}`],
@@ -46,6 +51,7 @@ export function blockProfile(summary, phase, block) {
 function moduleTable(phase, block) {
   const modules = phase.modules.filter((row) => row.block === block);
   const most_us = Math.max(...modules.map(({ self_us }) => self_us));
+  const scale = scaleOf(Math.max(0, ...modules.map(({ flops }) => flops)));
   return dataTable(
     [
       {
@@ -66,10 +72,10 @@ function moduleTable(phase, block) {
       },
       { key: "us", label: t("col.inclusive_ms"), value: (row) => row.us, text: (row) => msText(row.us) },
       {
-        key: "gf",
-        label: "GF",
+        key: "flops",
+        label: scaledUnit(scale, "FLOP"),
         value: (row) => row.flops,
-        text: (row) => (row.flops > 0 ? significant(row.flops / 1e9) : "–"),
+        text: (row) => (row.flops > 0 ? significant(row.flops / 1000 ** scale) : "–"),
       },
       {
         key: "gb",

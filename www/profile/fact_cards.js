@@ -3,7 +3,7 @@
 
 import { dataTable } from "../charts/data_table.js";
 import { card, element, factList, scrollBox } from "../dom.js";
-import { bytesText, figure, msText, number, significant, t } from "../words.js";
+import { bytesText, figure, msText, number, scaledText, significant, t } from "../words.js";
 
 /** @import { PhaseSummary, Summary } from "../engine/zamba2.d.ts" */
 /** @import { Phase } from "./profile_result.js" */
@@ -23,7 +23,7 @@ export function kindsCard(phase, phase_name) {
         value: (row) => row.kind,
         text: (row) => t(`flops.${row.kind}`),
       },
-      { key: "gf", label: "GF", value: (row) => row.flops, text: (row) => significant(row.flops / 1e9) },
+      { key: "flops", label: t("col.flops"), value: (row) => row.flops, text: (row) => scaledText(row.flops, "FLOP") },
       {
         key: "percent",
         label: "%",
@@ -36,7 +36,7 @@ export function kindsCard(phase, phase_name) {
     rows,
     { label: t("kinds.title") },
   );
-  const note = t("kinds.note", { phase: t(`phase.${phase_name}`), total: significant(phase.flops / 1e9) });
+  const note = t("kinds.note", { phase: t(`phase.${phase_name}`), total: scaledText(phase.flops, "FLOP") });
   return card("profile-kinds", t("kinds.title"), element("p", "note", note), scrollBox(t("kinds.title"), table));
 }
 

@@ -1,20 +1,20 @@
 // @ts-check
-// The head of a profile: the switch between prefill and decode, metrics of the phase, advice and cautions.
+// Advice and cautions of a profile, and the switch between prefill and decode with the metrics of the phase that the
+// charts below show.
 
 import { segmented } from "../charts/chart_frame.js";
 import { element, tiles } from "../dom.js";
 import { sentenceText } from "../sentence.js";
-import { bytesText, msText, number, significant, t } from "../words.js";
+import { bytesText, number, scaledText, scaleOf, significant, t, timeText } from "../words.js";
 import { percentText } from "./result_tables.js";
 
 /** @import { PhaseSummary, Sentence, Summary } from "../engine/zamba2.d.ts" */
 /** @import { Phase } from "./profile_result.js" */
 
 /**
- * @param {Summary} summary @param {Phase} phase_name @param {string} name  of the run
- * @param {(phase: Phase) => void} onPhase
+ * @param {Summary} summary @param {Phase} phase_name @param {(phase: Phase) => void} onPhase
  */
-export function headlineCards(summary, phase_name, name, onPhase) {
+export function headlineCards(summary, phase_name, onPhase) {
   const { general } = summary;
   const phase = summary[phase_name];
   const title = t(`headline.${phase_name}`, {
@@ -36,10 +36,9 @@ export function headlineCards(summary, phase_name, name, onPhase) {
       onChoose: onPhase,
     }),
   );
-  const measured = element("p", "note", name);
-  const summaryCard = element("section", "card summary-card", head, measured, tiles(figures(phase, phase_name)));
+  const summaryCard = element("section", "card summary-card", head, tiles(figures(phase, phase_name)));
   summaryCard.id = "profile-summary";
-  const cards = [summaryCard];
+  const cards = [];
   if (summary.advice.length || summary.cautions.length) {
     const advice_card = element("section", "card advice-card");
     advice_card.id = "profile-advice";
@@ -47,14 +46,15 @@ export function headlineCards(summary, phase_name, name, onPhase) {
     if (summary.cautions.length) advice_card.append(sentences("ul", "cautions", t("cautions.title"), summary.cautions));
     cards.push(advice_card);
   }
+  cards.push(summaryCard);
   return cards;
 }
 
 /** The metric tiles, most important first. @param {PhaseSummary} phase @param {Phase} phase_name */
 function figures(phase, phase_name) {
   const per_run = t("tile.spread", {
-    low: msText(phase.wall_us.p5),
-    high: msText(phase.wall_us.p95),
+    low: timeText(phase.wall_us.p5),
+    high: timeText(phase.wall_us.p95),
     n: number(phase.wall_us.n),
   });
   const ceiling = {
@@ -62,14 +62,12 @@ function figures(phase, phase_name) {
     value: percentText(phase.percent_of_ceiling),
     label: t("tile.ceiling"),
     note: t(`report.verdict.${phase.verdict}`),
-    hero: phase_name === "decode",
   };
   const forward = {
     name: "forward",
-    value: t("unit.ms", { value: msText(phase.wall_us.median) }),
+    value: timeText(phase.wall_us.median),
     label: phase_name === "prefill" ? t("tile.forward", { tokens: number(phase.tokens) }) : t("tile.step"),
     note: per_run,
-    hero: phase_name === "prefill",
   };
   const speed = {
     name: "speed",
@@ -78,15 +76,20 @@ function figures(phase, phase_name) {
   };
   const flops = {
     name: "flops",
-    value: `${significant(phase.flops / 1e9)} GF`,
+    value: scaledText(phase.flops, "FLOP"),
     label: t("tile.flops"),
     note: t("tile.flops.note"),
   };
-  const tflops = {
-    name: "tflops",
-    value: `${significant(phase.tflops)} TFLOPS`,
+  const rate = 1e12 * phase.tflops;
+  const scale = scaleOf(rate);
+  const flop_rate = {
+    name: "flop_rate",
+    value: scaledText(rate, "FLOP/s"),
     label: t("tile.tflops"),
-    note: phase.peak_gflops === null ? "" : t("tile.peak", { gflops: significant(phase.peak_gflops) }),
+    note:
+      phase.peak_gflops === null
+        ? ""
+        : t("tile.peak", { rate: scaledText(1e9 * phase.peak_gflops, "FLOP/s", { scale }) }),
   };
   const bytes = {
     name: "bytes",
@@ -94,16 +97,21 @@ function figures(phase, phase_name) {
     label: t("tile.bytes", { bytes: bytesText(phase.bytes) }),
     note: t("tile.intensity", { value: significant(phase.intensity) }),
   };
-  const sign = phase.recording_percent > 0 ? "+" : phase.recording_percent < 0 ? "−" : "";
+  const is_measurable = isRecordingMeasurable(phase);
   const recording = {
     name: "recording",
-    value: `${sign}${number(Math.abs(phase.recording_percent), 1)} %`,
+    value: is_measurable ? `+${number(phase.recording_percent, 1)} %` : t("tile.recording.none"),
     label: t("tile.recording"),
+    note: is_measurable ? "" : t("tile.recording.note"),
   };
   return phase_name === "decode"
-    ? [ceiling, forward, speed, bytes, flops, tflops, recording]
-    : [forward, speed, flops, tflops, ceiling, bytes, recording];
+    ? [ceiling, forward, speed, bytes, flops, flop_rate, recording]
+    : [forward, speed, flops, flop_rate, ceiling, bytes, recording];
 }
+
+/** Within the spread of the runs, the overhead cannot be distinguished from noise. @param {PhaseSummary} phase */
+export const isRecordingMeasurable = ({ wall_us, profiled_us }) =>
+  profiled_us.median - wall_us.median > wall_us.p95 - wall_us.p5;
 
 /** @param {"ol" | "ul"} tag @param {string} kind @param {string} title @param {Sentence[]} given */
 const sentences = (tag, kind, title, given) =>

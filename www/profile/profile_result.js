@@ -13,6 +13,7 @@ import { heatFinding, heatTable, tokenHeat } from "../charts/token_heat.js";
 import { typeFinding, typeTable } from "../charts/type_table.js";
 import { button, card, element, scrollBox } from "../dom.js";
 import { number, t } from "../words.js";
+import { answersCard } from "./answers.js";
 import { blockProfile } from "./block_profile.js";
 import { exportsCard } from "./exports_card.js";
 import { generalCard, kindsCard } from "./fact_cards.js";
@@ -34,7 +35,7 @@ const SLOWEST = 20;
 export class ProfileResult {
   /**
    * @param {HTMLElement} root
-   * @param {{ strip: Strip, openBlock: (block: number) => void, onFault: (thrown: unknown, retry: () => void) => void,
+   * @param {{ strip: Strip, openBlock: (block: number, opener: Element) => void, onFault: (thrown: unknown, retry: () => void) => void,
    *   onShown: () => void }} hooks
    * `onShown` is called when another summary or phase is shown
    */
@@ -79,6 +80,7 @@ export class ProfileResult {
   /** Creates empty cards, which are filled by `draw`. */
   layOut() {
     const { bars, types, roofline, icicle, heat, memory } = this.frames;
+    this.answers = element("section", "card", "");
     this.headline = element("div", "headline");
     this.blocks = element("section", "card", "");
     this.modules = element("section", "card", "");
@@ -86,6 +88,7 @@ export class ProfileResult {
     this.general = element("section", "card", "");
     this.exports = element("section", "card", "");
     this.root.append(
+      this.answers,
       this.headline,
       bars.element,
       element("div", "pair-grid", types.element, roofline.element),
@@ -133,6 +136,7 @@ export class ProfileResult {
     if (!summary) return;
     const phase = summary[this.phase];
     this.root.hidden = false;
+    this.replaceCard(this.answers, answersCard(summary, this.name, this.hooks.openBlock));
     this.drawHeadline(summary);
     this.drawBars(phase);
     this.drawTypes(phase);
@@ -262,12 +266,13 @@ export class ProfileResult {
 
   /** @param {Summary} summary */
   drawHeadline(summary) {
-    const cards = headlineCards(summary, this.phase, this.name, (phase) => {
+    const onPhase = (/** @type {Phase} */ phase) => {
       this.phase = phase;
       this.icicle = { ...this.icicle, zoom: "", focus: "" };
       this.draw();
       /** @type {HTMLElement | null} */ (this.headline?.querySelector(`input[value=${phase}]`))?.focus();
-    });
+    };
+    const cards = headlineCards(summary, this.phase, onPhase);
     this.headline?.replaceChildren(...cards);
   }
 

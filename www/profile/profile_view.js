@@ -19,7 +19,8 @@ const LIMITS = { tokens: [1, 4096], decode: [1, 512], runs: [1, 50] };
 export class ProfileView {
   /**
    * @param {{ shelf: RunShelf, strip: Strip, onFault: (thrown: unknown, retry: () => void) => void,
-   *   openBlock: (block: number) => void, onShown: () => void }} hooks
+   *   openBlock: (block: number, opener: Element) => void, onShown: () => void, isGenerating: () => boolean }} hooks
+   * `isGenerating`: whether a measurement would wait for the answer in progress
    */
   constructor(hooks) {
     this.hooks = hooks;
@@ -113,7 +114,8 @@ export class ProfileView {
       byId("profile-elapsed").textContent = t("profile.elapsed", { seconds });
     };
     this.progress.removeAttribute("value");
-    this.showStatus(t("profile.running"));
+    this.showEmpty();
+    this.showStatus(t(this.hooks.isGenerating() ? "profile.waiting" : "profile.running"));
     tick();
     const ticking = setInterval(tick, TICK_MS);
     try {
@@ -141,13 +143,14 @@ export class ProfileView {
       this.running = null;
       this.button.textContent = t("profile.run");
       this.progress.hidden = true;
+      this.showEmpty();
     }
   }
 
   /** @param {ReportProgress} progress */
   showProgress({ phase, run, runs }) {
     this.progress.max = runs;
-    if (phase === "runs") this.progress.value = run;
+    this.progress.value = run;
     this.showStatus(t(`profile.phase.${phase}`, { run: number(Math.min(run + 1, runs)), runs: number(runs) }));
   }
 
@@ -168,7 +171,7 @@ export class ProfileView {
   }
 
   showEmpty() {
-    this.empty.hidden = this.shelved !== null;
+    this.empty.hidden = this.shelved !== null || this.running !== null;
     if (!this.shelved) this.empty.textContent = t(this.model ? "profile.empty" : "profile.no_model");
   }
 }

@@ -2,34 +2,39 @@
 // Columns of the block and module tables of the Profile view.
 
 import { button, element } from "../dom.js";
-import { msText, number, significant, t } from "../words.js";
+import { msText, number, scaledUnit, scaleOf, significant, t } from "../words.js";
 
 /** @import { Column } from "../charts/data_table.js" */
 /** @import { BlockRow, ModuleRow, PhaseSummary } from "../engine/zamba2.d.ts" */
 
-/** @param {PhaseSummary} phase @param {(block: number) => void} openBlock @returns {Column<BlockRow>[]} */
+/** @param {PhaseSummary} phase @param {(block: number, opener: Element) => void} openBlock @returns {Column<BlockRow>[]} */
 export function blockColumns(phase, openBlock) {
   const most_us = Math.max(...phase.blocks.map(({ us }) => us.median));
-  const gf = (/** @type {number} */ flops) => (flops > 0 ? significant(flops / 1e9) : "0");
+  const parts = /** @type {const} */ (["mamba", "attention", "ffn"]);
+  // One unit for all, so that columns can be compared.
+  const scale = scaleOf(Math.max(...phase.blocks.flatMap(({ flops }) => parts.map((part) => flops[part]))));
+  const rate_scale = scaleOf(Math.max(...phase.blocks.map(({ tflops }) => 1e12 * tflops)));
   return [
     {
       key: "block",
       label: t("col.block"),
       value: (row) => row.block,
       text: (row) => {
-        const opener = button(`${row.block}${row.kind === "hybrid" ? " ◇" : ""}`, () => openBlock(row.block), "opener");
+        const opener = button(
+          `${row.block}${row.kind === "hybrid" ? " ◇" : ""}`,
+          () => openBlock(row.block, opener),
+          "opener",
+        );
         opener.setAttribute("aria-label", t("blocks.open", { block: row.block }));
         return opener;
       },
     },
-    { key: "mamba", label: t("col.mamba_gf"), value: (row) => row.flops.mamba, text: (row) => gf(row.flops.mamba) },
-    {
-      key: "attention",
-      label: t("col.attention_gf"),
-      value: (row) => row.flops.attention,
-      text: (row) => gf(row.flops.attention),
-    },
-    { key: "ffn", label: t("col.ffn_gf"), value: (row) => row.flops.ffn, text: (row) => gf(row.flops.ffn) },
+    ...parts.map((part) => ({
+      key: part,
+      label: t("col.part_flops", { part: t(`part.${part}`), unit: scaledUnit(scale, "FLOP") }),
+      value: (/** @type {BlockRow} */ row) => row.flops[part],
+      text: (/** @type {BlockRow} */ row) => significant(row.flops[part] / 1000 ** scale),
+    })),
     {
       key: "ms",
       label: t("col.ms"),
@@ -37,7 +42,12 @@ export function blockColumns(phase, openBlock) {
       text: (row) => msText(row.us.median),
       share: (row) => row.us.median / most_us,
     },
-    { key: "tflops", label: "TFLOPS", value: (row) => row.tflops, text: (row) => significant(row.tflops) },
+    {
+      key: "rate",
+      label: scaledUnit(rate_scale, "FLOP/s"),
+      value: (row) => row.tflops,
+      text: (row) => significant((1e12 * row.tflops) / 1000 ** rate_scale),
+    },
     { key: "gb", label: t("col.gb_per_s"), value: (row) => row.gb_per_s, text: (row) => significant(row.gb_per_s) },
     {
       key: "ceiling",
