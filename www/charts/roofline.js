@@ -164,11 +164,6 @@ export function roofline(summary, { width, readout }) {
       ),
     );
   }
-  /**
-   * Labels that would overlap are left out; readout and table name every point.
-   * @type {{ x: number, y: number, wide: number }[]}
-   */
-  const taken = [];
   const order = { module: 0, block: 1, whole: 2 };
   for (const point of [...points].sort((a, b) => order[a.group] - order[b.group])) {
     const [px, py] = [x(point.intensity), y(point.gflops)];
@@ -192,39 +187,72 @@ export function roofline(summary, { width, readout }) {
     shape.addEventListener("pointerleave", () => readout(""));
     root.append(shape);
   }
-  for (const point of [...points].sort((a, b) => order[b.group] - order[a.group])) {
-    if (point.group === "module") continue;
+  const named = points.filter(({ group }) => group !== "module").sort((a, b) => order[b.group] - order[a.group]);
+  const at = (/** @type {Point} */ point) => ({ x: x(point.intensity), y: y(point.gflops) });
+  /**
+   * What a label must not cover. Labels without a free place are left out; readout and table name every point.
+   * @type {Area[]}
+   */
+  const taken = named.map(at).map((middle) => areaAround(middle, 8));
+  if (peak && read) {
+    const text = widthOf(t("roof.peak", { value: significant(peak) }));
+    taken.push({ left: width - RIGHT - 2 - text, top: y(peak) - 20, right: width - RIGHT, bottom: y(peak) + 2 });
+    taken.push(...areasAlong({ x: x(least_x), y: y(least_x * read) }, { x: x(peak / read), y: y(peak) }));
+  }
+  for (const point of named) {
     const text = point.group === "whole" ? t(`phase.${point.phase}`) : point.name;
-    const place = placeFor(x(point.intensity), y(point.gflops), widthOf(text), width, taken);
-    if (!place) continue;
-    taken.push(place);
-    root.append(label(place.x, place.y, text, { kind: "point-text" }));
+    const area = freeArea(at(point), widthOf(text), width, taken);
+    if (!area) continue;
+    taken.push(area);
+    root.append(label(area.left, area.bottom - DESCENT, text, { kind: "point-text" }));
   }
   return root;
 }
 
+/** @typedef {{ left: number, top: number, right: number, bottom: number }} Area */
+
+const TEXT_HEIGHT = 14;
+const DESCENT = 3;
+/** The text along the slope is above the line, so more of the area is there. */
+const ABOVE_SLOPE = 22;
+
+/** @param {{ x: number, y: number }} middle @param {number} radius @returns {Area} */
+const areaAround = ({ x, y }, radius) => ({ left: x - radius, top: y - radius, right: x + radius, bottom: y + radius });
+
+/** Areas that cover a slope with the text above it. @param {{ x: number, y: number }} from @param {typeof from} to */
+function areasAlong(from, to) {
+  const n_steps = Math.ceil(Math.hypot(to.x - from.x, to.y - from.y) / 8);
+  return Array.from({ length: n_steps + 1 }, (_, step) => {
+    const x = from.x + ((to.x - from.x) * step) / n_steps;
+    const y = from.y + ((to.y - from.y) * step) / n_steps;
+    return { left: x - 6, top: y - ABOVE_SLOPE, right: x + 2, bottom: y + 2 };
+  });
+}
+
 /**
- * A free position for a label beside a point, or null.
- * @param {number} px
- * @param {number} py
- * @param {number} wide
- * @param {number} width
- * @param {{ x: number, y: number, wide: number }[]} taken
+ * A free area for a label beside a point, or null.
+ * @param {{ x: number, y: number }} point @param {number} wide @param {number} width @param {Area[]} taken
  */
-function placeFor(px, py, wide, width, taken) {
+function freeArea({ x, y }, wide, width, taken) {
+  const middle = TEXT_HEIGHT / 2;
   const tries = [
-    [px + 12, py + 4],
-    [px - 12 - wide, py + 4],
-    [px + 8, py + 20],
-    [px + 8, py - 12],
-    [px - 8 - wide, py + 20],
+    [x + 11, y - middle],
+    [x - 11 - wide, y - middle],
+    [x - wide / 2, y + 10],
+    [x - wide / 2, y - 10 - TEXT_HEIGHT],
+    [x + 9, y + 9],
+    [x - 9 - wide, y + 9],
+    [x + 9, y - 9 - TEXT_HEIGHT],
+    [x + 9, y + 9 + TEXT_HEIGHT],
   ];
-  for (const [left, base] of tries) {
-    const inside = left > LEFT && left + wide < width - RIGHT && base > TOP + 12 && base < HEIGHT - BOTTOM - 2;
-    const free = taken.every(
-      (other) => Math.abs(other.y - base) > 14 || left + wide < other.x || left > other.x + other.wide,
+  for (const [left, top] of tries) {
+    const area = { left, top, right: left + wide, bottom: top + TEXT_HEIGHT };
+    const is_inside = left > LEFT && area.right < width - RIGHT && top > TOP && area.bottom < HEIGHT - BOTTOM;
+    const is_free = taken.every(
+      (other) =>
+        area.right < other.left || area.left > other.right || area.bottom < other.top || area.top > other.bottom,
     );
-    if (inside && free) return { x: left, y: base, wide };
+    if (is_inside && is_free) return area;
   }
   return null;
 }

@@ -100,9 +100,9 @@ function figures(phase, phase_name) {
   const is_measurable = isRecordingMeasurable(phase);
   const recording = {
     name: "recording",
-    value: is_measurable ? `+${number(phase.recording_percent, 1)} %` : t("tile.recording.none"),
+    value: is_measurable ? `+${number(phase.recording_percent, 1)} %` : "–",
     label: t("tile.recording"),
-    note: is_measurable ? "" : t("tile.recording.note"),
+    note: is_measurable ? "" : t("tile.recording.none"),
   };
   return phase_name === "decode"
     ? [ceiling, forward, speed, bytes, flops, flop_rate, recording]
