@@ -79,6 +79,18 @@ async function figureOf(page, selector) {
   return Number.parseFloat(((await page.textContent(selector)) ?? "").replace(/,/g, "").replace("−", "-"));
 }
 
+/** A rate or an amount in its unit, without the prefix: 554 MFLOP is 554e6. @param {Page} page @param {string} selector */
+async function amountOf(page, selector) {
+  const [, value, prefix] = /([\d.,]+) ([kMGTP]?)FLOP/.exec((await page.textContent(selector)) ?? "") ?? [];
+  return Number.parseFloat(value.replace(/,/g, "")) * 1000 ** ["", "k", "M", "G", "T", "P"].indexOf(prefix);
+}
+
+/** A time in µs. @param {Page} page @param {string} selector */
+async function microsecondsOf(page, selector) {
+  const [, value, unit] = /([\d.,]+) (µs|ms|s)/.exec((await page.textContent(selector)) ?? "") ?? [];
+  return Number.parseFloat(value.replace(/,/g, "")) * { µs: 1, ms: 1e3, s: 1e6 }[/** @type {"s"} */ (unit)];
+}
+
 /** The page shows three significant digits, so rounding changes at most half a unit of the third. */
 const ROUNDING = 0.006;
 
@@ -156,12 +168,13 @@ test("the page shows the summary's figures of both phases", () =>
       await page.locator(`#profile-summary .segmented input[value=${name}]`).check({ force: true });
       const phase = summary[name];
       assertClose(
-        await figureOf(page, "[data-figure=forward] dd:last-child"),
-        phase.wall_us.median / 1000,
+        await microsecondsOf(page, "[data-figure=forward] dd:last-child"),
+        phase.wall_us.median,
         `${name} time`,
       );
-      assertClose(await figureOf(page, "[data-figure=flops] dd:last-child"), phase.flops / 1e9, `${name} GF`);
-      assertClose(await figureOf(page, "[data-figure=tflops] dd:last-child"), phase.tflops, `${name} TFLOPS`);
+      assertClose(await amountOf(page, "[data-figure=flops] dd:last-child"), phase.flops, `${name} FLOPs`);
+      const rate = await amountOf(page, "[data-figure=flop_rate] dd:last-child");
+      assertClose(rate, 1e12 * phase.tflops, `${name} FLOP/s`);
       assertClose(await figureOf(page, "[data-figure=bytes] dd:last-child"), phase.gb_per_s, `${name} GB/s`);
       assert.equal(
         await figureOf(page, "[data-figure=ceiling] dd:last-child"),
@@ -175,9 +188,12 @@ test("the page shows the summary's figures of both phases", () =>
       for (const block of [0, 5]) {
         const row = phase.blocks[block];
         const shown = await page.locator(`#profile-blocks tbody tr:nth-child(${block + 1}) td`).allTextContents();
-        assertClose(Number(shown[0]), row.flops.mamba / 1e9, `${name} block ${block} Mamba`);
-        assertClose(Number(shown[1]), row.flops.attention / 1e9, `${name} block ${block} attention`);
-        assertClose(Number(shown[4]), row.tflops, `${name} block ${block} TFLOPS`);
+        const units = await page.locator("#profile-blocks thead th").allTextContents();
+        const one = (/** @type {number} */ column) =>
+          1000 ** ["", "k", "M", "G", "T"].indexOf(/([kMGT]?)FLOP/.exec(units[column])?.[1] ?? "");
+        assertClose(Number(shown[0]) * one(1), row.flops.mamba, `${name} block ${block} Mamba`);
+        assertClose(Number(shown[1]) * one(2), row.flops.attention, `${name} block ${block} attention`);
+        assertClose(Number(shown[4]) * one(5), 1e12 * row.tflops, `${name} block ${block} FLOP/s`);
       }
     }
   }));
@@ -199,7 +215,7 @@ test("a bar, a row and the strip all open the same block with its profile", () =
     ]) {
       await page.locator(opener).click();
       assert.equal(await page.textContent("#block-title"), "Block 5");
-      assert.match((await page.textContent("#block-profile")) ?? "", /TFLOPS.*FLOP\/byte/s);
+      assert.match((await page.textContent("#block-profile")) ?? "", /FLOPs ÷ time.*FLOP\/byte/s);
       assert.ok((await page.locator("#block-profile tbody tr").count()) > 5);
       await page.keyboard.press("Escape");
     }
@@ -327,7 +343,7 @@ test("switching views and languages keeps text and profile", () =>
     );
     assert.match(
       (await page.textContent("[data-figure=forward] dd:last-child")) ?? "",
-      new RegExp(`^${(forward ?? "").replace(" ms", "").replace(".", ",")}`),
+      new RegExp(`^${/^[\d.]+/.exec(forward ?? "")?.[0].replace(".", ",")}`),
     );
     await page.click("#tab-playground");
     assert.equal(await page.inputValue("#prompt"), "My own words");
@@ -350,6 +366,8 @@ test("before the first measurement the reference report is compared with itself"
 test("a run compared with the reference has a banner about different conditions and no time per block", () =>
   withMeasured(async (page) => {
     await page.click("#tab-compare");
+    await page.waitForSelector("#compare-reference");
+    await page.selectOption("#compare-a", "run-1");
     await page.waitForSelector("#compare-banner");
     const banner = (await page.textContent("#compare-banner")) ?? "";
     assert.match(banner, /hidden size 128 and 2,048/);
@@ -372,7 +390,9 @@ test("a dropped run file becomes run B, and equal runs differ in no block", () =
     await page.waitForFunction(
       () => /** @type {HTMLSelectElement} */ (document.getElementById("compare-b")).value === "run-2",
     );
-    await page.selectOption("#compare-a", "run-1");
+    await page.waitForFunction(
+      () => /** @type {HTMLSelectElement} */ (document.getElementById("compare-a")).value === "run-1",
+    );
     await page.waitForFunction(() =>
       /No block differs/.test(document.querySelector("#chart-delta .finding")?.textContent ?? ""),
     );
@@ -472,6 +492,9 @@ const walked = atEveryWidth([390, 1280], (check) =>
     await page.waitForFunction(() => document.querySelector("#chart-blocks h2")?.textContent?.startsWith("Время"));
     await check(page, "decode, in Russian");
     await page.click("#tab-compare");
+    await page.waitForSelector("#compare-reference");
+    await check(page, "a run without a counterpart, in Russian", ["#view-compare"]);
+    await page.selectOption("#compare-a", "run-1");
     await page.waitForSelector("#compare-banner");
     await openDetails(page, "#view-compare");
     await check(page, "against the reference, in Russian", [".top", "#view-compare"]);

@@ -123,6 +123,49 @@ function axes(width, x_range, y_range, x, y) {
   return drawn;
 }
 
+/** The rate alone where the words do not fit. @param {number} peak @param {number} room */
+function peakText(peak, room) {
+  const text = t("roof.peak", { value: significant(peak) });
+  return widthOf(text) <= room ? text : `${significant(peak)} GFLOP/s`;
+}
+
+/** @param {number} read @param {number} room */
+function readText(read, room) {
+  const text = t("roof.read", { value: significant(read) });
+  return widthOf(text) <= room ? text : `${significant(read)} ${t("unit.gb_per_s")}`;
+}
+
+/**
+ * The slope of the bandwidth and the flat peak, with their rates.
+ * @param {{ peak: number, read: number }} rates
+ * @param {number} least_x
+ * @param {number} least_y
+ * @param {number} width
+ * @param {(value: number) => number} x
+ * @param {(value: number) => number} y
+ */
+function ceiling({ peak, read }, least_x, least_y, width, x, y) {
+  const ridge = peak / read;
+  const from = Math.max(least_x, least_y / read);
+  const slope = Math.atan2(y(10) - y(1), x(10) - x(1));
+  const start = from * 1.15;
+  const [text_x, text_y] = [x(start) + 9 * Math.sin(slope), y(start * read) - 9 * Math.cos(slope)];
+  return [
+    svg("path", {
+      d: `M${x(from)} ${y(from * read)}L${x(ridge)} ${y(peak)}L${width - RIGHT} ${y(peak)}`,
+      class: "roof",
+    }),
+    label(width - RIGHT - 2, y(peak) - 7, peakText(peak, width - RIGHT - x(ridge)), {
+      anchor: "end",
+      kind: "roof-text",
+    }),
+    label(text_x, text_y, readText(read, Math.hypot(x(ridge) - text_x, y(peak) - text_y)), {
+      kind: "roof-text",
+      rotate: (slope * 180) / Math.PI,
+    }),
+  ];
+}
+
 /** @param {Summary} summary @param {{ width: number, readout: (text: string) => void }} options */
 export function roofline(summary, { width, readout }) {
   const root = picture(width, HEIGHT, rooflineFinding(summary));
@@ -139,31 +182,7 @@ export function roofline(summary, { width, readout }) {
 
   root.append(...axes(width, [least_x, most_x], [least_y, most_y], x, y));
 
-  if (peak && read) {
-    const ridge = peak / read;
-    const from = Math.max(least_x, least_y / read);
-    const slope = Math.atan2(y(10) - y(1), x(10) - x(1));
-    const start = from * 1.15;
-    root.append(
-      svg("path", {
-        d: `M${x(from)} ${y(from * read)}L${x(ridge)} ${y(peak)}L${width - RIGHT} ${y(peak)}`,
-        class: "roof",
-      }),
-      label(width - RIGHT - 2, y(peak) - 7, t("roof.peak", { value: significant(peak) }), {
-        anchor: "end",
-        kind: "roof-text",
-      }),
-      label(
-        x(start) + 9 * Math.sin(slope),
-        y(start * read) - 9 * Math.cos(slope),
-        t("roof.read", { value: significant(read) }),
-        {
-          kind: "roof-text",
-          rotate: (slope * 180) / Math.PI,
-        },
-      ),
-    );
-  }
+  if (peak && read) root.append(...ceiling({ peak, read }, least_x, least_y, width, x, y));
   const order = { module: 0, block: 1, whole: 2 };
   for (const point of [...points].sort((a, b) => order[a.group] - order[b.group])) {
     const [px, py] = [x(point.intensity), y(point.gflops)];
@@ -195,7 +214,7 @@ export function roofline(summary, { width, readout }) {
    */
   const taken = named.map(at).map((middle) => areaAround(middle, 8));
   if (peak && read) {
-    const text = widthOf(t("roof.peak", { value: significant(peak) }));
+    const text = widthOf(peakText(peak, width - RIGHT - x(peak / read)));
     taken.push({ left: width - RIGHT - 2 - text, top: y(peak) - 20, right: width - RIGHT, bottom: y(peak) + 2 });
     taken.push(...areasAlong({ x: x(least_x), y: y(least_x * read) }, { x: x(peak / read), y: y(peak) }));
   }
