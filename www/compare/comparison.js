@@ -69,7 +69,10 @@ export function unlike(a, b, phase) {
   return { title: t(differences.length ? "unlike.title" : "unlike.title.unknown"), texts };
 }
 
-/** Texts for the conditions in which the sides differ, and for those that one side lacks. @param {Side} a @param {Side} b */
+/**
+ * Texts for the conditions in which the sides differ, and for those that one side lacks.
+ * @param {Side} a @param {Side} b
+ */
 function differencesOf(a, b) {
   const [x, y] = [generalOf(a), generalOf(b)];
   /** @type {string[]} */
