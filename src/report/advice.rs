@@ -211,9 +211,7 @@ fn spread_or_recording(phase: &PhaseSummary, name: &SentenceValue) -> Vec<Senten
     if spread_percent > 2.0 * QUIET_PERCENT {
         sentences.push(sentence("advice.caution.spread", spread_percent));
     }
-    // Within the spread of the runs, the cost of recording can't be distinguished from noise.
-    let is_distinct = phase.profiled_us.median - phase.wall_us.median > apart_us;
-    if phase.recording_percent > QUIET_PERCENT && is_distinct {
+    if phase.recording_percent > QUIET_PERCENT && phase.is_recording_measurable() {
         sentences.push(sentence(
             "advice.caution.recording",
             phase.recording_percent,

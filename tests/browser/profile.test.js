@@ -430,6 +430,7 @@ test("keyboard shortcuts can be turned off and have no effect inside fields", ()
     await page.focus("#prompt");
     await page.keyboard.press("2");
     assert.ok(await page.locator("#view-playground").isVisible());
+    await page.click("#help");
     await page.uncheck("#letter-keys");
     await page.keyboard.press("2");
     assert.ok(await page.locator("#view-playground").isVisible());

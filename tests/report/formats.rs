@@ -34,6 +34,30 @@ fn a_russian_report_has_no_english_units_and_headings() {
 }
 
 #[test]
+fn markdown_gives_no_profiling_overhead_within_the_spread_of_the_runs() {
+    let mut run = measured(HYBRID, RecordedLevel::Module, 20, 2, 3);
+    let overhead_of = |run: &Run| {
+        let text = export(run, Format::Markdown, Language::En);
+        let table = text.split("## Spread").nth(1).unwrap();
+        let row = table.lines().find(|line| line.starts_with("| prefill |"));
+        row.unwrap().rsplit('|').nth(1).unwrap().trim().to_owned()
+    };
+    for (times_us, profiled_us, overhead) in [
+        ([900.0, 1000.0, 1100.0], 850.0, "–"),
+        ([900.0, 1000.0, 1100.0], 1050.0, "–"),
+        ([1000.0, 1000.0, 1000.0], 1250.0, "25.0"),
+    ] {
+        for (run, time_us) in run.unprofiled.iter_mut().zip(times_us) {
+            run.prefill_us = time_us;
+        }
+        for run in &mut run.runs {
+            run.prefill_us = profiled_us;
+        }
+        assert_eq!(overhead_of(&run), overhead, "{profiled_us}");
+    }
+}
+
+#[test]
 fn markdown_has_the_headings_of_the_reference_report_in_its_order() {
     let run = measured(HYBRID, RecordedLevel::Module, 20, 2, 2);
     let text = export(&run, Format::Markdown, Language::Ru);

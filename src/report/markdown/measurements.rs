@@ -20,13 +20,17 @@ impl Page<'_> {
         ]);
         for (key, phase) in self.phases() {
             let Spread { median, p5, p95, n } = phase.wall_us;
+            let overhead = match phase.is_recording_measurable() {
+                true => format!("{:.1}", phase.recording_percent),
+                false => "–".to_owned(),
+            };
             self.row(&[
                 self.word(key).to_owned(),
                 ms(median),
                 format!("{}–{}", ms(p5), ms(p95)),
                 n.to_string(),
                 ms(phase.profiled_us.median),
-                format!("{:.1}", phase.recording_percent),
+                overhead,
             ]);
         }
     }

@@ -85,6 +85,14 @@ pub struct PhaseSummary {
     pub untracked_us: f64,
 }
 
+impl PhaseSummary {
+    /// Within the spread of the runs, the overhead of profiling cannot be distinguished from noise. The page decides
+    /// the same way (`www/profile/headline.js`).
+    pub fn is_recording_measurable(&self) -> bool {
+        self.profiled_us.median - self.wall_us.median > self.wall_us.p95 - self.wall_us.p5
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct FlopsByKind {
     pub linear: f64,
