@@ -58,7 +58,10 @@ function phaseAnswers(phase, name, openBlock) {
   return part;
 }
 
-/** How far from the machine's limit, which block is slowest, and why. @param {PhaseSummary} phase @returns {string[]} */
+/**
+ * How far from the machine's limit, which block is slowest, and why.
+ * @param {PhaseSummary} phase @returns {string[]}
+ */
 export function answersOf(phase) {
   const verdict = t(`report.verdict.${phase.verdict}`);
   const distance =
