@@ -79,7 +79,10 @@ async function figureOf(page, selector) {
   return Number.parseFloat(((await page.textContent(selector)) ?? "").replace(/,/g, "").replace("−", "-"));
 }
 
-/** A rate or an amount in its unit, without the prefix: 554 MFLOP is 554e6. @param {Page} page @param {string} selector */
+/**
+ * A rate or an amount without its prefix: 554 MFLOP is 554e6.
+ * @param {Page} page @param {string} selector
+ */
 async function amountOf(page, selector) {
   const [, value, prefix] = /([\d.,]+) ([kMGTP]?)FLOP/.exec((await page.textContent(selector)) ?? "") ?? [];
   return Number.parseFloat(value.replace(/,/g, "")) * 1000 ** ["", "k", "M", "G", "T", "P"].indexOf(prefix);

@@ -35,8 +35,8 @@ const SLOWEST = 20;
 export class ProfileResult {
   /**
    * @param {HTMLElement} root
-   * @param {{ strip: Strip, openBlock: (block: number, opener: Element) => void, onFault: (thrown: unknown, retry: () => void) => void,
-   *   onShown: () => void }} hooks
+   * @param {{ strip: Strip, openBlock: (block: number, opener: Element) => void,
+   *   onFault: (thrown: unknown, retry: () => void) => void, onShown: () => void }} hooks
    * `onShown` is called when another summary or phase is shown
    */
   constructor(root, hooks) {

@@ -7,7 +7,10 @@ import { msText, number, scaledUnit, scaleOf, significant, t } from "../words.js
 /** @import { Column } from "../charts/data_table.js" */
 /** @import { BlockRow, ModuleRow, PhaseSummary } from "../engine/zamba2.d.ts" */
 
-/** @param {PhaseSummary} phase @param {(block: number, opener: Element) => void} openBlock @returns {Column<BlockRow>[]} */
+/**
+ * @param {PhaseSummary} phase @param {(block: number, opener: Element) => void} openBlock
+ * @returns {Column<BlockRow>[]}
+ */
 export function blockColumns(phase, openBlock) {
   const most_us = Math.max(...phase.blocks.map(({ us }) => us.median));
   const parts = /** @type {const} */ (["mamba", "attention", "ffn"]);
