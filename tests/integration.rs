@@ -11,6 +11,7 @@ mod cli;
 mod conversation;
 mod damaged_files;
 mod failing_calls;
+mod inside;
 mod loader;
 mod lookahead;
 mod mistral;

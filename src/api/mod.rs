@@ -15,6 +15,7 @@ macro_rules! on_session {
 }
 
 mod generate;
+mod inspect;
 mod js;
 mod kernels;
 mod load;

@@ -84,6 +84,14 @@ pub enum Progress {
     Done,
 }
 
+/// What is computed of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockPart {
+    Whole,
+    /// Without the call of a shared transformer.
+    MixerOnly,
+}
+
 /// Up to [`Device::CHUNK_ROWS`] rows of a pass.
 struct Chunk<D: Device> {
     embedding: D::Tensor, // [T, h], input of the shared transformers
@@ -211,35 +219,61 @@ impl<D: Device> ForwardPass<D> {
         cache: &mut Cache<D>,
         s: &mut Scratch<D>,
     ) {
-        let block = model.blocks[self.next]
-            .as_ref()
-            .expect("checked by advance");
-        let (state, dt_min) = (&mut cache.mamba[self.next], self.dt_min);
-        for chunk in &mut self.chunks {
-            let stream = &mut chunk.stream;
-            let Some(hybrid) = &block.hybrid else {
-                block.mixer.forward(ops, None, state, dt_min, s, stream);
-                continue;
-            };
-            let shared = model.shared_transformers[hybrid.shared].as_ref();
-            let shared = shared.expect("checked by advance");
-            let kv = cache.kv[self.next].as_mut();
-            let kv = kv.expect("hybrid blocks have a cache");
-            let input = SharedInput {
-                stream,
-                embedding: &chunk.embedding,
-            };
-            shared.forward(ops, input, &hybrid.adapters, model.rope.as_ref(), kv, s);
-            if D::FUSES_RESIDUAL {
-                let (linear, mixed) = (&hybrid.linear, &mut self.mixed);
-                ops.linear_residual(hybrid.add, linear, &s.shared_out, stream, mixed); // [T, h]
-            } else {
-                ops.linear(&hybrid.linear, &s.shared_out, &mut s.hybrid_out); // [T, h]
-                ops.add(hybrid.add, stream, &s.hybrid_out, &mut self.mixed); // [T, h]
-            }
-            let mixed = Some(&self.mixed);
-            block.mixer.forward(ops, mixed, state, dt_min, s, stream);
+        for index in 0..self.chunks.len() {
+            self.run_chunk(ops, model, cache, s, index, BlockPart::Whole);
         }
+    }
+
+    /// Computes `part` of the next block on chunk `index`. For inspections, which read the scratch between chunks: they
+    /// go through all chunks in order, then call [`ForwardPass::end_block`]. The block has to be loaded.
+    pub fn run_chunk(
+        &mut self,
+        ops: &mut Ops<D>,
+        model: &Zamba2<D>,
+        cache: &mut Cache<D>,
+        s: &mut Scratch<D>,
+        index: usize,
+        part: BlockPart,
+    ) {
+        let block = model.blocks[self.next].as_ref();
+        let block = block.expect("the caller checks that it is loaded");
+        let (state, dt_min) = (&mut cache.mamba[self.next], self.dt_min);
+        let chunk = &mut self.chunks[index];
+        let stream = &mut chunk.stream;
+        let hybrid = block.hybrid.as_ref();
+        let Some(hybrid) = hybrid.filter(|_| part == BlockPart::Whole) else {
+            block.mixer.forward(ops, None, state, dt_min, s, stream);
+            return;
+        };
+        let shared = model.shared_transformers[hybrid.shared].as_ref();
+        let shared = shared.expect("the caller checks that it is loaded");
+        let kv = cache.kv[self.next].as_mut();
+        let kv = kv.expect("hybrid blocks have a cache");
+        let input = SharedInput {
+            stream,
+            embedding: &chunk.embedding,
+        };
+        shared.forward(ops, input, &hybrid.adapters, model.rope.as_ref(), kv, s);
+        if D::FUSES_RESIDUAL {
+            let (linear, mixed) = (&hybrid.linear, &mut self.mixed);
+            ops.linear_residual(hybrid.add, linear, &s.shared_out, stream, mixed); // [T, h]
+        } else {
+            ops.linear(&hybrid.linear, &s.shared_out, &mut s.hybrid_out); // [T, h]
+            ops.add(hybrid.add, stream, &s.hybrid_out, &mut self.mixed); // [T, h]
+        }
+        let mixed = Some(&self.mixed);
+        block.mixer.forward(ops, mixed, state, dt_min, s, stream);
+    }
+
+    /// Goes to the next block, whether or not [`ForwardPass::run_chunk`] has run this one; if not, the streams pass it
+    /// unchanged.
+    pub fn end_block(&mut self) {
+        self.next += 1;
+    }
+
+    /// The lower bound of dt in this pass.
+    pub fn dt_min(&self) -> f32 {
+        self.dt_min
     }
 
     pub fn n_chunks(&self) -> usize {
@@ -283,7 +317,8 @@ fn table<D: Device>(model: &Zamba2<D>) -> (ModuleId, &D::Weight) {
     (model.plan.embed_tokens, &table.weight)
 }
 
-fn head<D: Device>(
+/// The final norm and the output matrix, on any rows of a residual stream. // stream [T, h], logits [T, vocab]
+pub fn head<D: Device>(
     ops: &mut Ops<D>,
     model: &Zamba2<D>,
     stream: &D::Tensor,

@@ -121,6 +121,20 @@ impl KvFormat {
             KvFormat::I8 => head_dim + 4,
         }
     }
+
+    /// One head's keys, or values, at one position, from its bytes.
+    pub fn numbers(self, bytes: &[u8]) -> Vec<f32> {
+        let f32_of = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
+        match self {
+            KvFormat::F32 => bytes.as_chunks().0.iter().map(f32_of).collect(),
+            KvFormat::I8 => {
+                let (quants, scale) = bytes.split_last_chunk().expect("a scale follows");
+                let scale = f32_of(scale);
+                let quants = quants.iter().map(|quant| f32::from(quant.cast_signed()));
+                quants.map(|quant| quant * scale).collect()
+            }
+        }
+    }
 }
 
 /// Keys (already rotated) and values of one hybrid block.
@@ -426,5 +440,20 @@ pub trait Device: Sized {
     /// The span times measured by the device that were read back since the last call.
     fn take_span_times(&mut self) -> Vec<SpanTime> {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KvFormat;
+
+    #[test]
+    fn numbers_of_a_head_are_f32_or_eight_bits_times_the_scale_after_them() {
+        let half = 0.5_f32.to_le_bytes();
+        assert_eq!(KvFormat::F32.numbers(&half), [0.5]);
+        assert_eq!(
+            KvFormat::I8.numbers(&[[1, 0x80].as_slice(), &half].concat()),
+            [0.5, -64.0]
+        );
     }
 }

@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod depth;
+mod inspect;
 #[cfg(not(target_os = "wasi"))]
 mod kernel_trial;
 mod load;
@@ -27,6 +28,9 @@ use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat};
 use crate::ops::trace::{Level, Profile};
 pub use crate::session::depth::Lookahead;
+pub use crate::session::inspect::{
+    AblatedPart, Ablation, AblationEffect, InspectOptions, Inspection, MAX_TOP_K, Visit,
+};
 #[cfg(not(target_os = "wasi"))]
 pub use crate::session::kernel_trial::TRIAL_US;
 pub use crate::session::load::{LoadSettings, context_length, kv_format};

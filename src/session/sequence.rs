@@ -342,18 +342,30 @@ fn token_rank(
     (top, rank, probability): Rank,
     chosen: u32,
 ) -> Result<TokenRank> {
-    let text = |token| tokenizer.map_or(Ok(String::new()), |tokenizer| tokenizer.token_text(token));
+    Ok(TokenRank {
+        text: display_text(tokenizer, chosen)?,
+        rank,
+        probability,
+        alternatives: alternatives(tokenizer, &top)?,
+    })
+}
+
+/// `top` with the tokens' texts.
+pub(super) fn alternatives(
+    tokenizer: Option<&Tokenizer>,
+    top: &[TokenProbability],
+) -> Result<Vec<Alternative>> {
     let alternatives = top.iter().map(|ranked| {
         Ok(Alternative {
             token: ranked.token,
-            text: text(ranked.token)?,
+            text: display_text(tokenizer, ranked.token)?,
             probability: ranked.probability,
         })
     });
-    Ok(TokenRank {
-        text: text(chosen)?,
-        rank,
-        probability,
-        alternatives: alternatives.collect::<Result<_>>()?,
-    })
+    alternatives.collect()
+}
+
+/// The token decoded on its own; empty without a tokenizer.
+fn display_text(tokenizer: Option<&Tokenizer>, token: u32) -> Result<String> {
+    tokenizer.map_or(Ok(String::new()), |tokenizer| tokenizer.token_text(token))
 }

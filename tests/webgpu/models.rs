@@ -20,6 +20,7 @@ use zamba2::{folder, self_test};
 use super::variants::choices;
 use super::{device, on_device};
 use crate::cases::*;
+use crate::inside;
 use crate::support::{F32, Golden, goldens, max_difference};
 use crate::webgpu_widths::two_blocks;
 
@@ -78,6 +79,17 @@ fn hidden_states_and_logits_of_a_prompt_equal_the_reference() {
         let logits = block_on(session.logits(&ids)).unwrap();
         let difference = max_difference(&logits, &golden.numbers("prefill_logits"));
         assert!(difference <= TOLERANCE, "{}: {difference}", golden.name());
+    });
+}
+
+#[test]
+fn inspections_equal_the_reference() {
+    for_goldens("inspections", |golden, mut session| {
+        // Adapters, positions, and keys shared by heads.
+        if ["one_block_adapters_rope", "gqa"].contains(&&golden.name()[..]) {
+            let inspection = inside::inspect(&mut session, golden);
+            inside::assert_equals_reference(&inspection, golden);
+        }
     });
 }
 

@@ -29,6 +29,11 @@ pub fn rank_of(chosen: u32, logits: &[f32], n: usize) -> (Vec<TokenProbability>,
     (top.collect(), rank, weight(own) / sum)
 }
 
+/// The `n` most probable tokens, most probable first and by id on a tie.
+pub fn most_probable(logits: &[f32], n: usize) -> Vec<TokenProbability> {
+    rank_of(0, logits, n).0
+}
+
 /// Token and logit; −0 becomes 0, to which it is equal.
 pub(super) fn with_tokens(logits: &[f32]) -> impl Iterator<Item = (u32, f32)> {
     (0u32..).zip(logits.iter().map(|logit| logit + 0.0))

@@ -18,7 +18,9 @@ use rand_pcg::Pcg64Mcg;
 use crate::base::error::Result;
 use crate::text::sampling::candidates::Candidates;
 use crate::text::sampling::logits::argmax;
-pub use crate::text::sampling::logits::{TokenProbability, check_finite, log_probability, rank_of};
+pub use crate::text::sampling::logits::{
+    TokenProbability, check_finite, log_probability, most_probable, rank_of,
+};
 pub use crate::text::sampling::options::{
     MAX_TOKENS, NUMBER_OPTIONS, NumberOption, SamplingOptions,
 };

@@ -1,0 +1,404 @@
+//! What the model does inside, for given tokens: the logit lens, the half-life of the state of each SSM head, the
+//! attention weights of the shared transformers, and what leaving out a block changes. An inspection makes passes of
+//! its own with buffers and a cache of its own: the sequence stays as it is, and no other pass does anything for it.
+//! Formulas, sources and costs: docs/inside.md.
+
+use std::f64::consts::LN_2;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Fact, Result};
+use crate::model::Zamba2;
+use crate::model::cache::Cache;
+use crate::model::forward::{BlockPart, ForwardPass, Progress, Scratch, head};
+use crate::model::mixer::Mixer;
+use crate::ops::Ops;
+use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, Tensor};
+use crate::ops::trace::Level;
+use crate::session::Session;
+use crate::session::sequence::{Alternative, alternatives};
+use crate::text::sampling::{check_finite, most_probable};
+
+/// The longest lists of tokens that an inspection gives.
+pub const MAX_TOP_K: usize = 100;
+
+/// What to look at.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct InspectOptions {
+    /// Tokens that the logit lens is applied to, from 0; it takes no time if there are none.
+    pub lens_positions: Vec<usize>,
+    /// Most probable tokens per block and position, 1 to [`MAX_TOP_K`].
+    pub top_k: usize,
+    pub half_lives: bool,
+    /// The token whose attention is given.
+    pub attention_position: Option<usize>,
+}
+
+/// What was asked for; the rest is empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inspection {
+    /// The most probable next tokens if the block were the last one. `[blocks][positions][k]`
+    pub lens: Vec<Vec<Vec<Alternative>>>,
+    /// In tokens; infinite for a head whose state does not decay. `[blocks][heads]`
+    pub half_lives: Vec<Vec<f32>>,
+    /// One per hybrid block, in their order.
+    pub attention: Vec<Visit>,
+}
+
+/// The attention of one token in one call of a shared transformer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Visit {
+    pub block: usize,
+    /// Which of the shared transformers the block calls.
+    pub shared: usize,
+    /// Each head's sum to 1; the keys are the tokens up to the attending one. `[heads, keys]`
+    pub weights: Vec<f32>,
+}
+
+/// What is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AblatedPart {
+    /// The residual stream passes the block unchanged.
+    Block,
+    /// The mixer of a hybrid block gets the residual stream alone.
+    Shared,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Ablation {
+    pub block: usize,
+    pub part: AblatedPart,
+}
+
+/// The distribution of the next token with and without a part of the model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AblationEffect {
+    /// Kullback-Leibler divergence of the ablated model from the whole one, in nats.
+    pub kl_nats: f64,
+    /// The whole model's most probable tokens.
+    pub whole: Vec<Alternative>,
+    pub ablated: Vec<Alternative>,
+}
+
+impl<B: Device> Session<B> {
+    /// Reads `tokens` in one pass, as a prompt.
+    ///
+    /// # Errors
+    /// Tokens that [`Session::check_prompt`] refuses, options out of range, [`Error::NonFiniteLogits`], the device's own
+    /// failure. The sequence is kept in any case.
+    pub async fn inspect(
+        &mut self,
+        tokens: &[u32],
+        options: &InspectOptions,
+    ) -> Result<Inspection> {
+        self.check_complete()?;
+        self.check_prompt(tokens, 0)?;
+        check_range("top_k", options.top_k, 1, MAX_TOP_K)?;
+        for &position in &options.lens_positions {
+            check_range("positions", position, 0, tokens.len() - 1)?;
+        }
+        if let Some(position) = options.attention_position {
+            check_range("query", position, 0, tokens.len() - 1)?;
+        }
+        let level = self.ops.profiler().level();
+        self.ops.profiler().set_level(Level::Off);
+        let inspection = self.inspect_blocks(tokens, options).await;
+        self.ops.profiler().set_level(level);
+        inspection
+    }
+
+    async fn inspect_blocks(
+        &mut self,
+        tokens: &[u32],
+        options: &InspectOptions,
+    ) -> Result<Inspection> {
+        let mut own = OwnPass::new(&mut self.ops, &self.model, self.kv_format, tokens);
+        let (ops, model) = (&mut self.ops, &self.model);
+        let positions = &options.lens_positions[..];
+        let mut lens = (!positions.is_empty()).then(|| Lens::new(ops, model, positions));
+        let mut inspection = Inspection {
+            lens: Vec::new(),
+            half_lives: Vec::new(),
+            attention: Vec::new(),
+        };
+        for (index, block) in model.blocks.iter().flatten().enumerate() {
+            let mut dt_sums = vec![0.0; block.mixer.ssm.n_heads];
+            let mut query = None;
+            let at = options
+                .attention_position
+                .filter(|_| block.hybrid.is_some());
+            for chunk in 0..own.pass.n_chunks() {
+                own.run_chunk(ops, model, chunk, BlockPart::Whole);
+                if options.half_lives {
+                    own.add_dt(ops, &block.mixer, &mut dt_sums).await?;
+                }
+                if let Some(at) = at.filter(|at| at / B::CHUNK_ROWS == chunk) {
+                    query = Some(row(
+                        &ops.read(&own.scratch.q).await?,
+                        at % B::CHUNK_ROWS,
+                        own.scratch.q.cols(),
+                    ));
+                }
+            }
+            own.pass.end_block();
+            if options.half_lives {
+                let a = ops.read(&block.mixer.ssm.a).await?;
+                let of_head = |(a, dt_sum)| half_life(a, dt_sum / tokens.len() as f64);
+                let half_lives = a.into_iter().zip(dt_sums).map(of_head);
+                inspection.half_lives.push(half_lives.collect());
+            }
+            if let (Some(at), Some(query), Some(hybrid)) = (at, query, &block.hybrid) {
+                let kv = own.cache.kv[index].as_ref();
+                let kv = kv.expect("hybrid blocks have a cache");
+                let keys = read_keys(ops, kv, at + 1).await?;
+                inspection.attention.push(Visit {
+                    block: index,
+                    shared: hybrid.shared,
+                    weights: attention_weights(&kv.shape, &query, &keys),
+                });
+            }
+            if let Some(lens) = &mut lens {
+                let rows = lens.apply(ops, model, &mut own).await?;
+                let tops = rows.chunks(model.config.vocab_size).map(|logits| {
+                    check_finite(logits)?;
+                    let top = most_probable(logits, options.top_k);
+                    alternatives(self.tokenizer.as_ref(), &top)
+                });
+                inspection.lens.push(tops.collect::<Result<_>>()?);
+            }
+        }
+        Ok(inspection)
+    }
+
+    /// Compares the next token's distribution after `tokens` with that of the model without a part. Takes two passes.
+    ///
+    /// # Errors
+    /// As [`Session::inspect`]; [`Error::Setting`] for a block that does not exist, or one that calls no shared
+    /// transformer.
+    pub async fn ablate(
+        &mut self,
+        tokens: &[u32],
+        ablation: Ablation,
+        top_k: usize,
+    ) -> Result<AblationEffect> {
+        self.check_complete()?;
+        self.check_prompt(tokens, 0)?;
+        check_range("top_k", top_k, 1, MAX_TOP_K)?;
+        check_range("block", ablation.block, 0, self.model.blocks.len() - 1)?;
+        let hybrid = self.model.config.hybrid_blocks();
+        if ablation.part == AblatedPart::Shared && !hybrid.contains(&ablation.block) {
+            return Err(Error::Setting {
+                name: "part".into(),
+                fact: Fact::new("calls_no_shared")
+                    .with("block", ablation.block)
+                    .with("hybrid", hybrid),
+            });
+        }
+        let level = self.ops.profiler().level();
+        self.ops.profiler().set_level(Level::Off);
+        let whole = self.logits_without(tokens, None).await;
+        let ablated = self.logits_without(tokens, Some(ablation)).await;
+        self.ops.profiler().set_level(level);
+        let (whole, ablated) = (whole?, ablated?);
+        let top = |logits| alternatives(self.tokenizer.as_ref(), &most_probable(logits, top_k));
+        Ok(AblationEffect {
+            kl_nats: kl_divergence(&whole, &ablated),
+            whole: top(&whole)?,
+            ablated: top(&ablated)?,
+        })
+    }
+
+    /// The logits after the last token, of the model without a part. `[vocab]`
+    async fn logits_without(
+        &mut self,
+        tokens: &[u32],
+        ablation: Option<Ablation>,
+    ) -> Result<Vec<f32>> {
+        let mut own = OwnPass::new(&mut self.ops, &self.model, self.kv_format, tokens);
+        let (ops, model) = (&mut self.ops, &self.model);
+        if let Some(Ablation { block, part }) = ablation {
+            own.advance(ops, model, block);
+            if part == AblatedPart::Shared {
+                for chunk in 0..own.pass.n_chunks() {
+                    own.run_chunk(ops, model, chunk, BlockPart::MixerOnly);
+                }
+            }
+            own.pass.end_block();
+        }
+        own.advance(ops, model, usize::MAX);
+        own.pass.last_logits(ops, model, &mut own.scratch);
+        let logits = ops.read(&own.scratch.logits).await?;
+        check_finite(&logits)?;
+        Ok(logits)
+    }
+}
+
+/// A pass with its own cache and buffers.
+struct OwnPass<B: Device> {
+    pass: ForwardPass<B>,
+    cache: Cache<B>,
+    scratch: Scratch<B>,
+}
+
+impl<B: Device> OwnPass<B> {
+    fn new(ops: &mut Ops<B>, model: &Zamba2<B>, kv_format: KvFormat, tokens: &[u32]) -> Self {
+        let cache = Cache::new(ops, &model.config, tokens.len(), kv_format);
+        OwnPass {
+            pass: ForwardPass::new(ops, model, &cache, tokens),
+            cache,
+            scratch: Scratch::new(ops, &model.config),
+        }
+    }
+
+    fn run_chunk(&mut self, ops: &mut Ops<B>, model: &Zamba2<B>, chunk: usize, part: BlockPart) {
+        let (cache, scratch) = (&mut self.cache, &mut self.scratch);
+        self.pass.run_chunk(ops, model, cache, scratch, chunk, part);
+    }
+
+    fn advance(&mut self, ops: &mut Ops<B>, model: &Zamba2<B>, max_blocks: usize) -> Progress {
+        let (cache, scratch) = (&mut self.cache, &mut self.scratch);
+        self.pass.advance(ops, model, cache, scratch, max_blocks)
+    }
+
+    /// Adds dt of every token of the chunk that has just run, as the scan used it. // dt_sums [H]
+    async fn add_dt(
+        &mut self,
+        ops: &mut Ops<B>,
+        mixer: &Mixer<B>,
+        dt_sums: &mut [f64],
+    ) -> Result<()> {
+        let dt_bias = ops.read(&mixer.ssm.dt_bias).await?;
+        let dt_min = f64::from(self.pass.dt_min());
+        let zxbcdt = &self.scratch.zxbcdt;
+        // dt is last, also in the buffer of the fused step.
+        let dt_start = zxbcdt.cols() - mixer.ssm.n_heads;
+        for row in ops.read(zxbcdt).await?.chunks(zxbcdt.cols()) {
+            for ((sum, dt), bias) in dt_sums.iter_mut().zip(&row[dt_start..]).zip(&dt_bias) {
+                *sum += softplus(f64::from(*dt) + f64::from(*bias)).max(dt_min);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The buffers of the logit lens: rows at the chosen positions, and their logits.
+struct Lens<'a, B: Device> {
+    /// The positions of one call of the output matrix.
+    parts: Vec<(&'a [usize], B::Tensor)>, // [P, h], P ≤ CHUNK_ROWS
+    logits: B::Tensor, // [P, vocab]
+}
+
+impl<'a, B: Device> Lens<'a, B> {
+    fn new(ops: &mut Ops<B>, model: &Zamba2<B>, positions: &'a [usize]) -> Self {
+        let config = &model.config;
+        let parts = positions.chunks(B::CHUNK_ROWS);
+        Lens {
+            parts: parts
+                .map(|part| (part, ops.tensor(part.len(), config.hidden_size)))
+                .collect(),
+            logits: ops.tensor(positions.len().min(B::CHUNK_ROWS), config.vocab_size),
+        }
+    }
+
+    /// The logits that the residual stream gives now. `[positions, vocab]`
+    async fn apply(
+        &mut self,
+        ops: &mut Ops<B>,
+        model: &Zamba2<B>,
+        own: &mut OwnPass<B>,
+    ) -> Result<Vec<f32>> {
+        let mut stream = Vec::new(); // [T, h]
+        for chunk in 0..own.pass.n_chunks() {
+            stream.extend(ops.read(own.pass.stream(chunk)).await?);
+        }
+        let h = model.config.hidden_size;
+        let mut logits = Vec::new();
+        for (positions, rows) in &mut self.parts {
+            let chosen = positions.iter().flat_map(|&at| row(&stream, at, h));
+            ops.write(&chosen.collect::<Vec<f32>>(), rows); // [P, h]
+            head(ops, model, rows, &mut own.scratch.normed, &mut self.logits); // [P, vocab]
+            logits.extend(ops.read(&self.logits).await?);
+        }
+        Ok(logits)
+    }
+}
+
+fn row(values: &[f32], index: usize, width: usize) -> Vec<f32> {
+    values[index * width..][..width].to_vec()
+}
+
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// The tokens after which exp(dt·A) per token has halved a state (Mamba-2, arXiv:2405.21060). Over several tokens the
+/// exponents add up, so their mean is the rate.
+fn half_life(a: f32, mean_dt: f64) -> f32 {
+    (LN_2 / (mean_dt * -f64::from(a))) as f32
+}
+
+/// The first `len` keys of a cache. `[len, kv heads, head_dim]`
+async fn read_keys<B: Device>(ops: &mut Ops<B>, kv: &KvCache<B>, len: usize) -> Result<Vec<f32>> {
+    let bytes = ops.read_kv(kv).await?;
+    let head_bytes = kv.format.head_bytes(kv.shape.head_dim);
+    // Each head has keys, then values.
+    let keys = bytes.chunks(head_bytes).step_by(2);
+    let keys = keys.take(len * kv.shape.n_kv_heads);
+    Ok(keys.flat_map(|key| kv.format.numbers(key)).collect())
+}
+
+/// softmax(scale·q·K) of one query, head by head. `query` `[heads, head_dim]`, `keys` `[T, kv heads, head_dim]`;
+/// `[heads, T]`
+fn attention_weights(shape: &AttentionShape, query: &[f32], keys: &[f32]) -> Vec<f32> {
+    let heads_per_key = shape.n_heads / shape.n_kv_heads;
+    let mut weights = Vec::new();
+    for (head, q) in query.chunks(shape.head_dim).enumerate() {
+        let own = keys.chunks(shape.head_dim).skip(head / heads_per_key);
+        let scores = own.step_by(shape.n_kv_heads).map(|key| {
+            let products = q.iter().zip(key).map(|(q, k)| f64::from(q * k));
+            f64::from(shape.scale) * products.sum::<f64>()
+        });
+        let scores: Vec<f64> = scores.collect();
+        let log_sum = log_sum_exp(scores.iter().copied());
+        weights.extend(scores.iter().map(|score| (score - log_sum).exp() as f32));
+    }
+    weights
+}
+
+fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let largest = values.clone().fold(f64::NEG_INFINITY, f64::max);
+    largest
+        + values
+            .map(|value| (value - largest).exp())
+            .sum::<f64>()
+            .ln()
+}
+
+/// Σ p·ln(p / q) of the softmax p of `whole` and q of `ablated`. // [vocab]
+fn kl_divergence(whole: &[f32], ablated: &[f32]) -> f64 {
+    let (whole, ablated) = (
+        whole.iter().copied().map(f64::from),
+        ablated.iter().copied().map(f64::from),
+    );
+    let (p_log_sum, q_log_sum) = (log_sum_exp(whole.clone()), log_sum_exp(ablated.clone()));
+    let terms = whole.zip(ablated).map(|(p, q)| {
+        let log_p = p - p_log_sum;
+        log_p.exp() * (log_p - (q - q_log_sum))
+    });
+    // The sum of equal distributions may round to a little below 0.
+    terms.sum::<f64>().max(0.0)
+}
+
+fn check_range(name: &str, value: usize, least: usize, most: usize) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Setting {
+        name: name.into(),
+        fact: Fact::new("not_whole_range")
+            .with("value", value)
+            .with("least", least)
+            .with("most", most),
+    })
+}
