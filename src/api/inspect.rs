@@ -9,7 +9,7 @@ use crate::session::{Ablation, InspectOptions};
 
 #[wasm_bindgen]
 impl Engine {
-    /// Reads `ids` in a pass of its own, which leaves the sequence: `{ lens, half_lives, attention }`.
+    /// Reads `ids` in a pass of its own, which leaves the sequence: `{ texts, lens, half_lives, attention }`.
     pub async fn inspect(&mut self, ids: &[u32], options: JsValue) -> JsResult<JsValue> {
         let options: InspectOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
@@ -26,6 +26,7 @@ impl Engine {
             attention.push(&object);
         }
         let object = Object::new();
+        set(&object, "texts", to_js(&inspection.texts)?)?;
         set(&object, "lens", to_js(&inspection.lens)?)?;
         set(&object, "half_lives", half_lives.into())?;
         set(&object, "attention", attention.into())?;
@@ -44,12 +45,5 @@ impl Engine {
         let session = self.session_mut().map_err(to_js_error)?;
         let effect = on_session!(session, s => s.ablate(ids, ablation, top_k).await);
         to_js(&effect.map_err(to_js_error)?)
-    }
-
-    /// Each of `ids` as text for display.
-    pub fn token_texts(&self, ids: &[u32]) -> JsResult<JsValue> {
-        let tokenizer = self.tokenizer().map_err(to_js_error)?;
-        let texts = ids.iter().map(|&id| tokenizer.token_text(id));
-        to_js(&texts.collect::<Result<Vec<_>, _>>().map_err(to_js_error)?)
     }
 }

@@ -16,7 +16,7 @@ use crate::ops::Ops;
 use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, Tensor};
 use crate::ops::trace::Level;
 use crate::session::Session;
-use crate::session::sequence::{Alternative, alternatives};
+use crate::session::sequence::{Alternative, alternatives, display_text};
 use crate::text::sampling::{check_finite, most_probable};
 
 /// The longest lists of tokens that an inspection gives.
@@ -34,9 +34,11 @@ pub struct InspectOptions {
     pub attention_position: Option<usize>,
 }
 
-/// What was asked for; the rest is empty.
+/// What was asked for; other lists are empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inspection {
+    /// Each token as text for display; empty texts without a tokenizer.
+    pub texts: Vec<String>,
     /// The most probable next tokens if the block were the last one. `[blocks][positions][k]`
     pub lens: Vec<Vec<Vec<Alternative>>>,
     /// In tokens; infinite for a head whose state does not decay. `[blocks][heads]`
@@ -117,7 +119,11 @@ impl<B: Device> Session<B> {
         let (ops, model) = (&mut self.ops, &self.model);
         let positions = &options.lens_positions[..];
         let mut lens = (!positions.is_empty()).then(|| Lens::new(ops, model, positions));
+        let texts = tokens
+            .iter()
+            .map(|&token| display_text(self.tokenizer.as_ref(), token));
         let mut inspection = Inspection {
+            texts: texts.collect::<Result<_>>()?,
             lens: Vec::new(),
             half_lives: Vec::new(),
             attention: Vec::new(),

@@ -366,6 +366,6 @@ pub(super) fn alternatives(
 }
 
 /// The token decoded on its own; empty without a tokenizer.
-fn display_text(tokenizer: Option<&Tokenizer>, token: u32) -> Result<String> {
+pub(super) fn display_text(tokenizer: Option<&Tokenizer>, token: u32) -> Result<String> {
     tokenizer.map_or(Ok(String::new()), |tokenizer| tokenizer.token_text(token))
 }

@@ -219,6 +219,41 @@ export function promptForWorker(prompt) {
   return idsForWorker("prompt", prompt);
 }
 
+/** The parts of an inspection. @type {readonly api.InspectPart[]} */
+const INSPECT_PARTS = ["lens", "memory", "attention"];
+/** As in `src/session/inspect.rs`. */
+const MAX_TOP_K = 100;
+
+/**
+ * `InspectOptions` with defaults; null where they depend on the sequence.
+ * @typedef {Required<Pick<api.InspectOptions, "what" | "top_k">>
+ *   & { ids: Uint32Array | null, positions: number[] | null, query: number | null }} InspectRequest
+ */
+/** @typedef {api.Ablation & { ids: Uint32Array | null, top_k: number }} AblateRequest */
+
+/** @param {api.InspectOptions} options @returns {InspectRequest} */
+export function inspectRequest({ ids, what = [...INSPECT_PARTS], positions, top_k = 5, query }) {
+  if (!Array.isArray(what)) checkOneOf("what", what, INSPECT_PARTS);
+  for (const part of what) checkOneOf("what", part, INSPECT_PARTS);
+  checkCount("top_k", top_k, 1, MAX_TOP_K);
+  if (query !== undefined) checkCount("query", query, 0);
+  return {
+    ids: ids === undefined ? null : idsForWorker("ids", ids),
+    what: [...what],
+    positions: positions === undefined ? null : [...idsForWorker("positions", positions)],
+    top_k,
+    query: query ?? null,
+  };
+}
+
+/** @param {api.AblateOptions} options @returns {AblateRequest} */
+export function ablateRequest({ ids, block, part = "block", top_k = 5 }) {
+  checkCount("block", block, 0);
+  checkOneOf("part", part, ["block", "shared"]);
+  checkCount("top_k", top_k, 1, MAX_TOP_K);
+  return { ids: ids === undefined ? null : idsForWorker("ids", ids), block, part, top_k };
+}
+
 /** @param {unknown} run */
 export function runText(run) {
   if (run && typeof run === "object") return JSON.stringify(run);

@@ -8,10 +8,13 @@ import { yieldToMessages } from "./gates.js";
 import { argmax, percentile } from "./numbers.js";
 
 /** @import { Host } from "./host.js" */
+/** @import { AblateRequest, InspectRequest } from "./options.js" */
 /** @import { KeptTokens, Step, WasmEngine } from "./wasm_engine.js" */
 /** @import { CallContext, RunFigures, WorkerPrompt } from "./worker.js" */
-/** @import { GenerateOptions, RestoredSequence } from "./zamba2.d.ts" */
+/** @import { GenerateOptions, Inspection, RestoredSequence } from "./zamba2.d.ts" */
 
+/** Tokens that the lens is applied to if none are chosen. */
+const LENS_POSITIONS = 16;
 /** Tokens to replay before the worker looks at its messages again. */
 const REPLAY_TOKENS = 4;
 
@@ -169,12 +172,37 @@ export class Sequence {
     return { tokens, logits };
   }
 
+  // ---- calls with passes of their own, which leave the sequence ----
+
+  /** @param {InspectRequest & { sequence: number }} args @returns {Promise<Inspection>} */
+  async inspect({ sequence, ids: given, what, positions: chosen, top_k, query: at }) {
+    const { engine, ids } = this.#tokensOf(sequence, given);
+    const last = [...ids.keys()].slice(-LENS_POSITIONS);
+    const positions = what.includes("lens") ? (chosen ?? last) : [];
+    const query = what.includes("attention") ? (at ?? ids.length - 1) : null;
+    const half_lives = what.includes("memory");
+    const options = { lens_positions: positions, top_k, half_lives, attention_position: query };
+    return { ids, positions, query, ...(await engine.inspect(ids, options)) };
+  }
+
+  /** @param {AblateRequest & { sequence: number }} args */
+  async ablate({ sequence, ids: given, block, part, top_k }) {
+    const { engine, ids } = this.#tokensOf(sequence, given);
+    return engine.ablate(ids, { block, part }, top_k);
+  }
+
   /** Another call uses the engine for sequences of its own. */
   drop() {
     this.#id = null;
   }
 
   // ---- inside ----
+
+  /** The given ids, or those of the caller's sequence. @param {number} wanted @param {Uint32Array | null} ids */
+  #tokensOf(wanted, ids) {
+    if (ids) return { engine: this.#host.engine(), ids };
+    return { engine: this.#engineWith(wanted), ids: Uint32Array.from([...this.#prompt, ...this.#generated]) };
+  }
 
   /** @param {number} wanted  the sequence that the caller means */
   #engineWith(wanted) {

@@ -5,10 +5,13 @@
  */
 
 import type {
+  Ablation,
+  AblationEffect,
   Ceilings,
   ChatMessage,
   GenerateOptions,
   GridSelection,
+  Inspection,
   KernelChoice,
   KernelReport,
   MemoryReport,
@@ -178,6 +181,13 @@ export interface WasmEngine {
   logits(ids: Uint32Array): Promise<Float32Array<ArrayBuffer>>;
   /** Appends a token to the sequence. */
   append(token: number): Promise<Float32Array<ArrayBuffer>>;
+
+  /** Leaves the sequence, as `ablate` does. */
+  inspect(
+    ids: Uint32Array,
+    options: { lens_positions: number[]; top_k: number; half_lives: boolean; attention_position: number | null },
+  ): Promise<Pick<Inspection, "texts" | "lens" | "half_lives" | "attention">>;
+  ablate(ids: Uint32Array, ablation: Ablation, top_k: number): Promise<AblationEffect>;
 
   set_profiling(level: "off" | "block" | "module"): void;
   /** For every n-th decode step; 0 for none. The CPU measures every step. */

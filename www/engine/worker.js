@@ -16,6 +16,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
 
 /** @import { EngineFiles } from "./assets.js" */
 /** @import { ErrorReport } from "./errors.js" */
+/** @import { AblateRequest, InspectRequest } from "./options.js" */
 /** @import { ProfileRequest } from "./profiling.js" */
 /** @import { ReportCalls, ReportRequest } from "./reporting.js" */
 /** @import { SharedModule } from "./start_threads.js" */
@@ -58,6 +59,8 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  *   restore: (args: { bytes: Uint8Array }) => api.RestoredSequence<number[]>,
  *   logits: (args: { ids: Uint32Array }) => Float32Array<ArrayBuffer>,
  *   greedy: (args: { ids: Uint32Array, n: number }) => { tokens: number[], logits: Float32Array[] },
+ *   inspect: (args: InspectRequest & { sequence: number }) => api.Inspection,
+ *   ablate: (args: AblateRequest & { sequence: number }) => api.AblationEffect,
  *   profile: (args: ProfileRequest) => api.ProfileReport,
  *   report: (args: ReportRequest) => api.Run,
  *   bench_kernels: (args: { threads: "auto" | number, relaxed_simd: "auto" | false }) => api.KernelReport,
@@ -150,6 +153,9 @@ const calls = {
   restore: (args, context) => sequence.restore(args, context),
   logits: (args) => sequence.logits(args),
   greedy: (args, context) => sequence.greedy(args, context),
+
+  inspect: (args) => sequence.inspect(args),
+  ablate: (args) => sequence.ablate(args),
 
   async profile(args, { signal }) {
     return profileRuns(host.engine(), args, { signal, onChecked: () => sequence.drop() });

@@ -342,6 +342,14 @@ export interface Model {
   logits(ids: ArrayLike<number>): Promise<Float32Array[]>;
   /** `n` greedy decode steps after `logits(ids)`; row i is what token i was chosen from. */
   greedy(ids: ArrayLike<number>, n: number): Promise<{ tokens: number[]; logits: Float32Array[] }>;
+  /**
+   * What happens inside while the model reads tokens: the logit lens, the memory of the SSM heads, attention. It reads
+   * them in a pass of its own and leaves the sequence. Like any call it waits for a `generate` that is running.
+   * Without `ids` it rejects with "out_of_order" where `continue` would.
+   */
+  inspect(options?: InspectOptions): Promise<Inspection>;
+  /** The next token's distribution with and without a block, or without its call of a shared transformer. */
+  ablate(options: AblateOptions): Promise<AblationEffect>;
   profile(options?: ProfileOptions): Promise<ProfileReport>;
   /** Measures a run with all its conditions, for `summarise` and `exportRun`. */
   report(options?: ReportOptions): Promise<Run>;
@@ -438,11 +446,13 @@ export function forgetModel(key: string): Promise<void>;
 export { NUMBER_OPTIONS, WEIGHTS } from "./generate_options.js";
 export type { GenerateOptions, NumberOption, Weights } from "./generate_options.d.ts";
 export type * from "./adapter.d.ts";
+export type * from "./inspect.d.ts";
 export type * from "./sources.d.ts";
 export type * from "./profile.d.ts";
 export type * from "./report.d.ts";
 import type { AdapterInfo, BackendReason, WebGpuOptions } from "./adapter.d.ts";
 import type { GenerateOptions, Weights } from "./generate_options.d.ts";
+import type { AblateOptions, AblationEffect, InspectOptions, Inspection } from "./inspect.d.ts";
 import type { BenchOptions, GridOptions, GridResult, KernelReport } from "./profile.d.ts";
 import type { ProfileOptions, ProfileReport, ReportOptions } from "./profile.d.ts";
 import type { Address, Keeping, KeptModel } from "./sources.d.ts";

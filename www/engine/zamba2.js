@@ -9,6 +9,7 @@ import { NUMBER_OPTIONS, WEIGHTS } from "./generate_options.js";
 import { HiddenTime } from "./hidden_time.js";
 import { checkBrowser } from "./module_worker.js";
 import {
+  ablateRequest,
   bytesForWorker,
   checkBuildOptions,
   checkCount,
@@ -20,6 +21,7 @@ import {
   checkWebGpu,
   generateOptions,
   idsForWorker,
+  inspectRequest,
   promptForWorker,
   runText,
   sourceForWorker,
@@ -349,6 +351,16 @@ class Model {
   async greedy(ids, n) {
     checkCount("n", n, 1);
     return this.#link.start("greedy", { ids: idsForWorker("ids", ids), n }).answer;
+  }
+
+  /** @type {api.Model["inspect"]} */
+  async inspect(options = {}) {
+    return this.#link.start("inspect", { ...inspectRequest(options), sequence: this.#sequence }).answer;
+  }
+
+  /** @type {api.Model["ablate"]} */
+  async ablate(options) {
+    return this.#link.start("ablate", { ...ablateRequest(options), sequence: this.#sequence }).answer;
   }
 
   /** @type {api.Model["profile"]} */
