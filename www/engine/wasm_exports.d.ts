@@ -116,6 +116,16 @@ export interface KeptTokens {
   prompt_tokens: number;
 }
 
+/** The lens is left out without positions, attention if its position is null. */
+export interface EngineInspectOptions {
+  lens_positions: number[];
+  top_k: number;
+  half_lives: boolean;
+  attention_position: number | null;
+}
+
+export type InspectedParts = Pick<Inspection, "texts" | "lens" | "half_lives" | "attention">;
+
 export type LineListener = (line: string) => void;
 
 /** One model: first its files, then its one sequence. */
@@ -183,10 +193,7 @@ export interface WasmEngine {
   append(token: number): Promise<Float32Array<ArrayBuffer>>;
 
   /** Leaves the sequence, as `ablate` does. */
-  inspect(
-    ids: Uint32Array,
-    options: { lens_positions: number[]; top_k: number; half_lives: boolean; attention_position: number | null },
-  ): Promise<Pick<Inspection, "texts" | "lens" | "half_lives" | "attention">>;
+  inspect(ids: Uint32Array, options: EngineInspectOptions): Promise<InspectedParts>;
   ablate(ids: Uint32Array, ablation: Ablation, top_k: number): Promise<AblationEffect>;
 
   set_profiling(level: "off" | "block" | "module"): void;
