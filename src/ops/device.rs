@@ -445,7 +445,7 @@ pub trait Device: Sized {
 
 #[cfg(test)]
 mod tests {
-    use super::KvFormat;
+    use crate::ops::device::KvFormat;
 
     #[test]
     fn numbers_of_a_head_are_f32_or_eight_bits_times_the_scale_after_them() {
