@@ -87,8 +87,8 @@ impl<B: Device> Session<B> {
     /// Reads `tokens` in one pass, as a prompt.
     ///
     /// # Errors
-    /// Tokens that [`Session::check_prompt`] refuses, options out of range, [`Error::NonFiniteLogits`], a failure of the
-    /// device. The sequence is kept in any case.
+    /// Tokens that [`Session::check_prompt`] refuses, options out of range, [`Error::NonFiniteLogits`], a failure of
+    /// the device. The sequence is kept in any case.
     pub async fn inspect(
         &mut self,
         tokens: &[u32],
