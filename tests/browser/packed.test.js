@@ -89,16 +89,24 @@ test("a packed folder gives the bits of its checkpoint, is downloaded in one req
   });
 });
 
-/** The connection drops where a unit begins, and the file is missing then. @param {MockHub} hub @param {string} unit */
-function breakOff(hub, unit) {
-  hub.faults.push({ file: WEIGHTS, drop_at: startOf(unit) });
-  hub.faults.push({ file: WEIGHTS, status: 404, after: 1 });
+/**
+ * A load whose connection drops where a unit begins, once the units before it are stored; the file is missing then.
+ * @param {MockHub} hub @param {Page} page @param {string} unit
+ */
+async function brokenOffAt(hub, page, unit) {
+  hub.faults.push({ file: WEIGHTS, stall_at: startOf(unit) });
+  const loading = loadAndRun(page, hub.folder);
+  const before = unitsOf(packedFiles(PACKED)).findIndex(({ name }) => name === unit);
+  while (Object.keys(await keptUnits(page).catch(() => ({}))).length < before)
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  hub.faults.push({ file: WEIGHTS, status: 404 });
+  hub.dropStalled();
+  return loading;
 }
 
 test("an interrupted load of a packed folder downloads only what is missing", () =>
   withHub(packedFiles(PACKED), async (hub, page) => {
-    breakOff(hub, "blocks.3");
-    const broken = await loadAndRun(page, hub.folder);
+    const broken = await brokenOffAt(hub, page, "blocks.3");
     assert.equal(broken.error?.code, "missing_file");
     assert.equal(broken.error?.file, WEIGHTS);
     const resumed = await loadAndRun(page, hub.folder);
@@ -132,8 +140,7 @@ test("a packed folder in another weight format than requested is refused with it
 
 test("a folder packed again since the last visit is reported as changed, and the next load starts over", () =>
   withHub(packedFiles(PACKED), async (hub, page) => {
-    breakOff(hub, "blocks.3");
-    assert.equal((await loadAndRun(page, hub.folder)).error?.code, "missing_file");
+    assert.equal((await brokenOffAt(hub, page, "blocks.3")).error?.code, "missing_file");
     // A different packing: the unit differs, and so does the manifest.
     const files = packedFiles(PACKED);
     const unit = unitsOf(files).find(({ name }) => name === "blocks.4");
