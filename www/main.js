@@ -2,7 +2,7 @@
 // Entry point of the page: creates the views and connects them, loads the chosen model, updates the status line and
 // shows errors as cards. The views do not import each other.
 
-import { keptModels, parseAddress } from "../pkg/zamba2.js";
+import { parseAddress } from "../pkg/zamba2.js";
 import { byId } from "./dom.js";
 import { Bench } from "./profile/bench.js";
 import { BlockPanel } from "./blocks/block_panel.js";
@@ -217,7 +217,7 @@ const loads = new ModelLoads({
     playground.setReady();
     profile.setModel(model);
     void keepOffline(model.info.build);
-    void rememberModel();
+    rememberModel();
   },
   onEnded({ thrown, is_taken, again: repeat }) {
     again = repeat;
@@ -259,12 +259,10 @@ function loadModel(choice, refresh) {
 }
 
 /** The model in use is the one that the next visit begins with, if it is kept on this device. */
-async function rememberModel() {
+function rememberModel() {
   const { source = "", weights } = loads.choice ?? {};
   if (typeof source !== "string") return;
-  const { folder } = parseAddress(source, document.baseURI);
-  const kept = (await keptModels()).find((one) => one.source === folder && one.weights === weights);
-  if (kept) remember("model", kept.key);
+  remember("model", `${weights} ${parseAddress(source, document.baseURI).folder}`);
 }
 
 /** @param {boolean} on */

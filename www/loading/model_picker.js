@@ -90,7 +90,8 @@ export class ModelPicker {
       return this.chooseAddress();
     }
     const last = remembered("model");
-    const kept = last ? (await keptModels()).find(({ key, complete }) => complete && key === last) : undefined;
+    const is_last = (/** @type {KeptModel} */ { source, weights }) => `${weights} ${source}` === last;
+    const kept = last ? (await keptModels()).find((one) => one.complete && is_last(one)) : undefined;
     if (kept) this.openKept(kept);
     else this.choose(this.embedded());
   }
