@@ -80,3 +80,13 @@ export function button(text, act, kind = "") {
   made.addEventListener("click", act);
   return made;
 }
+
+/**
+ * A button whose text needs its context: `label` is its whole name.
+ * @param {string} text @param {string} label @param {() => void} act
+ */
+export function namedButton(text, label, act) {
+  const made = button(text, act);
+  made.setAttribute("aria-label", label);
+  return made;
+}

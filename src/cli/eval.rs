@@ -69,7 +69,9 @@ fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(),
     let ids = session.tokenizer()?.encode(&text, false)?;
     // Nothing but the start token is added to an empty text.
     let start = session.tokenizer()?.encode("", true)?;
-    let room = (arguments.window as usize).min(session.context()) - start.len();
+    // A context without room for a token is refused with the first window.
+    let window_tokens = (arguments.window as usize).min(session.context());
+    let room = window_tokens.saturating_sub(start.len()).max(1);
 
     let windows: Vec<_> = ids.chunks(room).collect();
     let (mut nats, mut tokens, mut bytes) = (0.0, 0, 0);

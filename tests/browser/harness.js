@@ -479,3 +479,11 @@ export async function loadWith(page, fields) {
   }
   await page.click("#load-model");
 }
+
+/** Starts a profile of few runs: tests check that figures are shown, not their precision. @param {Page} page */
+export async function startProfile(page) {
+  await page.click("#tab-profile");
+  await page.fill("#profile-form [name=runs]", "2");
+  await page.fill("#profile-form [name=decode]", "4");
+  await page.click("#profile-run");
+}

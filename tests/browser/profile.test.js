@@ -15,6 +15,7 @@ import {
   openReadyPage,
   setWidth,
   SITE,
+  startProfile,
   switchLanguage,
   test,
   waitForStatus,
@@ -25,12 +26,9 @@ import { withReadyPage } from "./ready_page.js";
 /** @import { Page } from "playwright-core" */
 /** @import { Run, Summary } from "../../www/engine/zamba2.d.ts" */
 
-/** Few runs: the tests check that figures are shown, not their precision. @param {Page} page */
+/** @param {Page} page */
 async function profile(page) {
-  await page.click("#tab-profile");
-  await page.fill("#profile-form [name=runs]", "2");
-  await page.fill("#profile-form [name=decode]", "4");
-  await page.click("#profile-run");
+  await startProfile(page);
   await page.waitForFunction(
     () => /^(Measured|Измерено)/.test(document.getElementById("profile-status")?.textContent ?? ""),
     undefined,

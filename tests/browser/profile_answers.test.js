@@ -12,6 +12,7 @@ import {
   repositoryFile,
   setOptions,
   setWidth,
+  startProfile,
   test,
   waitForStatus,
   withPage,
@@ -19,14 +20,6 @@ import {
 
 /** @import { Page } from "playwright-core" */
 /** @import { Run, Summary } from "../../www/engine/zamba2.d.ts" */
-
-/** Starts a short profile. @param {Page} page */
-async function startProfile(page) {
-  await page.click("#tab-profile");
-  await page.fill("#profile-form [name=runs]", "2");
-  await page.fill("#profile-form [name=decode]", "4");
-  await page.click("#profile-run");
-}
 
 /** @param {Page} page */
 async function measured(page) {

@@ -1,8 +1,8 @@
 // @ts-check
 // The published Zamba2 models with their sizes, and whether each fits here. It chooses, and loads nothing.
 
+import { namedButton } from "../dom.js";
 import { bytesText, t } from "../words.js";
-import { button } from "./storage_panel.js";
 
 /** @import { Weights } from "../engine/zamba2.d.ts" */
 
@@ -49,7 +49,7 @@ export async function showCatalogue(list, weights, onChoose) {
           : t("catalogue.no_room", { room: bytesText(room_bytes) });
       const item = document.createElement("li");
       item.append(name, ` ${facts}; ${verdict}. `);
-      item.append(button(t("catalogue.choose"), t("catalogue.choose.name", { name: repo }), () => onChoose(repo)));
+      item.append(namedButton(t("catalogue.choose"), t("catalogue.choose.name", { name: repo }), () => onChoose(repo)));
       return item;
     }),
   );

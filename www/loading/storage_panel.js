@@ -3,6 +3,7 @@
 // can be undone for a few seconds. It fills one element of the page and loads no model.
 
 import { forgetModel, keptModels, newerFiles, parseAddress } from "../../pkg/zamba2.js";
+import { button, namedButton } from "../dom.js";
 import { bytesText, t } from "../words.js";
 
 /** @import { KeptModel } from "../engine/zamba2.d.ts" */
@@ -51,9 +52,9 @@ export class StoragePanel {
     result.setAttribute("role", "status");
     const values = { name, weights: model.weights };
     if (this.deleting.has(model.key)) return this.deletedItem(model, values);
-    const load = button(t("kept.load"), t("kept.load.name", values), () => this.hooks.onOpen(model, false));
-    const check = button(t("kept.check"), t("kept.check.name", values), () => this.check(model, check, result));
-    const remove = button(t("kept.delete"), t("kept.delete.name", values), () => this.delete(model));
+    const load = namedButton(t("kept.load"), t("kept.load.name", values), () => this.hooks.onOpen(model, false));
+    const check = namedButton(t("kept.check"), t("kept.check.name", values), () => this.check(model, check, result));
+    const remove = namedButton(t("kept.delete"), t("kept.delete.name", values), () => this.delete(model));
     const item = document.createElement("li");
     item.append(`${facts.join(" · ")} `, load, " ", check, " ", remove, " ", result);
     return item;
@@ -62,7 +63,7 @@ export class StoragePanel {
   /** @param {KeptModel} model @param {{ name: string, weights: string }} values */
   deletedItem(model, values) {
     const item = document.createElement("li");
-    const undo = button(t("kept.undo"), null, () => {
+    const undo = button(t("kept.undo"), () => {
       clearTimeout(this.deleting.get(model.key));
       this.deleting.delete(model.key);
       void this.show();
@@ -97,7 +98,7 @@ export class StoragePanel {
     } else if (found.newer) {
       const commit = found.commit && shortCommit(found.commit);
       const text = commit ? t("kept.newer.commit", { commit }) : t("kept.newer");
-      const refresh = button(t("kept.refresh"), null, () => this.hooks.onOpen(model, true));
+      const refresh = button(t("kept.refresh"), () => this.hooks.onOpen(model, true));
       result.replaceChildren(`${text} `, refresh);
     } else {
       result.textContent = t("kept.newest");
@@ -116,16 +117,6 @@ export class StoragePanel {
       return null;
     }
   }
-}
-
-/** @param {string} text @param {string | null} label @param {() => void} act */
-export function button(text, label, act) {
-  const element = document.createElement("button");
-  element.type = "button";
-  element.textContent = text;
-  if (label) element.setAttribute("aria-label", label);
-  element.addEventListener("click", act);
-  return element;
 }
 
 /** The storage that this site uses of its quota. */

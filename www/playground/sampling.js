@@ -94,7 +94,7 @@ export class Sampling {
     return Object.keys(PRESETS).find(fits) ?? "custom";
   }
 
-  /** Draws a seed for the next run, if that is wanted. */
+  /** Draws a seed for the next run, unless the seed is held. */
   drawSeed() {
     const seed = this.fields.find(({ option }) => option.name === "seed");
     if (seed && this.new_seed.checked) seed.input.value = String(crypto.getRandomValues(new Uint32Array(1))[0]);

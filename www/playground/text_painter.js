@@ -12,7 +12,7 @@ export class TextPainter {
   /** @param {HTMLElement} place @param {{ onPaint: () => void, onLive: () => void }} hooks */
   constructor(place, { onPaint, onLive }) {
     this.place = place;
-    /** The text's end stays in view, unless the reader has scrolled up. */
+    /** The text's end stays in view, unless the user has scrolled up. */
     this.scroller = /** @type {HTMLElement} */ (place.parentElement?.closest(".output, .turns") ?? place);
     this.onPaint = onPaint;
     this.onLive = onLive;
@@ -57,7 +57,7 @@ export class TextPainter {
   }
 }
 
-/** How far from the end a reader has scrolled up on purpose. */
+/** Nearer to the end than this, the user has not scrolled up on purpose. */
 const AT_END_PX = 60;
 
 /** @param {HTMLElement} place */

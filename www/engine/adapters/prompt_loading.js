@@ -67,9 +67,9 @@ export class Loading {
     const load = /** @type {api.ModelLoader} */ (this.#source);
     /** @param {LoadProgress} progress */
     const onProgress = ({ loaded_bytes, total_bytes }) => {
-      // The end is told when the model can be used.
+      // The end is reported when the model can be used.
       const fraction = total_bytes > 0 ? Math.min(loaded_bytes / total_bytes, 0.999) : 0;
-      for (const tell of this.#listeners) tell(fraction);
+      for (const listener of this.#listeners) listener(fraction);
     };
     try {
       return await loaded(load({ onProgress }));

@@ -56,7 +56,7 @@ function textOf({ content }) {
  */
 export function unsupportedOption({ expectedInputs = [], expectedOutputs = [], tools = [] }) {
   const expected = [...expectedInputs, ...expectedOutputs];
-  // Which languages a model knows is not known here; a RangeError tells what is no language.
+  // Which languages a model knows is not known here; a RangeError says that a tag is no language.
   for (const { languages = [] } of expected) Intl.getCanonicalLocales([...languages]);
   const { type } = expected.find(({ type }) => type !== "text") ?? {};
   if (type !== undefined) return `Content of the type '${type}' is not supported.`;
