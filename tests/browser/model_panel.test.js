@@ -55,6 +55,8 @@ test("published models are listed with sizes for the chosen weights, and one tha
     await page.waitForFunction(() => document.querySelectorAll("#catalogue li").length === 5);
     const small = (await rows.nth(0).textContent()) ?? "";
     assert.match(small, /Zyphra\/Zamba2-1\.2B-instruct 2\.43 GB to download, 723 MB kept/);
+    await page.selectOption("#weights", "q8");
+    await page.waitForFunction(() => /1\.30 GB kept/.test(document.querySelector("#catalogue li")?.textContent ?? ""));
     assert.match((await rows.nth(4).textContent()) ?? "", /7B-Instruct.*does not fit: WebAssembly has 4 GB/);
     await rows.nth(0).getByRole("button").click();
     assert.equal(await page.inputValue("#address"), "Zyphra/Zamba2-1.2B-instruct");

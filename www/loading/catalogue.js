@@ -6,20 +6,24 @@ import { bytesText, t } from "../words.js";
 
 /** @import { Weights } from "../engine/zamba2.d.ts" */
 
-/** Parameters as in the checkpoints' headers; each is stored in two bytes. */
-const MODELS = [
-  { repo: "Zyphra/Zamba2-1.2B-instruct", parameters: 1_215_064_704 },
-  { repo: "Zyphra/Zamba2-1.2B", parameters: 1_215_064_704 },
-  { repo: "Zyphra/Zamba2-2.7B-instruct", parameters: 2_662_214_560 },
-  { repo: "Zyphra/Zamba2-2.7B", parameters: 2_662_214_560 },
-  { repo: "Zyphra/Zamba2-7B-Instruct", parameters: 7_356_749_648 },
-];
-const CHECKPOINT_BYTES_PER_PARAMETER = 2;
 /**
- * Of `zamba2 pack` for 1.2B: blocks of 32 with a scale, and in q4 an embedding in q8.
- * @type {Record<Weights, number>}
+ * Parameters as in the checkpoints' headers, and the bytes that `zamba2 pack --json` gives for these shapes.
+ * @type {Record<"1.2B" | "2.7B" | "7B", { parameters: number, kept_bytes: Record<Weights, number> }>}
  */
-const KEPT_BYTES_PER_PARAMETER = { q4: 0.595, q8: 1.125, f32: 4 };
+const SIZES = {
+  "1.2B": { parameters: 1_215_064_704, kept_bytes: { q4: 722_553_856, q8: 1_296_780_288, f32: 4_860_258_816 } },
+  "2.7B": { parameters: 2_662_214_560, kept_bytes: { q4: 1_548_957_696, q8: 2_838_173_696, f32: 10_648_858_240 } },
+  "7B": { parameters: 7_356_749_648, kept_bytes: { q4: 4_217_220_864, q8: 7_836_286_720, f32: 29_426_998_592 } },
+};
+const MODELS = /** @type {const} */ ([
+  { repo: "Zyphra/Zamba2-1.2B-instruct", size: "1.2B" },
+  { repo: "Zyphra/Zamba2-1.2B", size: "1.2B" },
+  { repo: "Zyphra/Zamba2-2.7B-instruct", size: "2.7B" },
+  { repo: "Zyphra/Zamba2-2.7B", size: "2.7B" },
+  { repo: "Zyphra/Zamba2-7B-Instruct", size: "7B" },
+]);
+/** The checkpoints are in bf16. */
+const CHECKPOINT_BYTES_PER_PARAMETER = 2;
 /** The program, activations and a KV cache of 1,024 positions. */
 const OTHER_BYTES = 0.3e9;
 /** What wasm32 can address. */
@@ -30,8 +34,9 @@ export async function showCatalogue(list, weights, onChoose) {
   const { usage = 0, quota = Infinity } = (await navigator.storage?.estimate?.()) ?? {};
   const room_bytes = quota - usage;
   list.replaceChildren(
-    ...MODELS.map(({ repo, parameters }) => {
-      const kept_bytes = parameters * KEPT_BYTES_PER_PARAMETER[weights];
+    ...MODELS.map(({ repo, size }) => {
+      const { parameters, kept_bytes: by_weights } = SIZES[size];
+      const kept_bytes = by_weights[weights];
       const memory_bytes = kept_bytes + OTHER_BYTES;
       const name = document.createElement("strong");
       name.textContent = repo;
