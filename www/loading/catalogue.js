@@ -9,7 +9,8 @@ import { bytesText, t } from "../words.js";
 /**
  * Parameters as in the checkpoints' headers, and what `zamba2 pack --json` gives for these shapes in q4 and q8; f32 takes
  * four bytes each.
- * @type {Record<"1.2B" | "2.7B" | "7B", { parameters: number, kept_bytes: Record<Weights, number> }>}
+ * @type {Record<"1.2B" | "2.7B" | "7B",
+ *   { parameters: number, kept_bytes: Record<Weights, number> }>}
  */
 const SIZES = {
   "1.2B": { parameters: 1_215_064_704, kept_bytes: { q4: 722_553_856, q8: 1_296_780_288, f32: 4_860_258_816 } },
