@@ -7,8 +7,8 @@ import { bytesText, t } from "../words.js";
 /** @import { Weights } from "../engine/zamba2.d.ts" */
 
 /**
- * Parameters as in the checkpoints' headers, and what `zamba2 pack --json` gives for these shapes in q4 and q8; f32 takes
- * four bytes each.
+ * Parameters as in the checkpoints' headers, and what `zamba2 pack --json` gives for these shapes in q4 and q8; f32
+ * takes four bytes each.
  * @type {Record<"1.2B" | "2.7B" | "7B",
  *   { parameters: number, kept_bytes: Record<Weights, number> }>}
  */
