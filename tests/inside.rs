@@ -10,12 +10,14 @@ use candle_core::{D, DType, Device as CandleDevice, Result, Tensor};
 use pollster::block_on;
 use serde_json::Value;
 use tempfile::TempDir;
+use zamba2::base::error;
 use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder;
 use zamba2::ops::device::Device;
 use zamba2::session::{
-    AblatedPart, Ablation, InspectOptions, Inspection, LoadSettings, Session, argmax,
+    AblatedPart, Ablation, AblationEffect, InspectOptions, Inspection, LoadSettings,
+    PredictionLengths, Session, argmax,
 };
 
 use crate::support::{F32, Golden, goldens, greedy, max_difference};
@@ -244,9 +246,28 @@ fn softmax(x: &Tensor) -> Result<Tensor> {
     e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
 }
 
-pub fn inspect<B: Device>(session: &mut Session<B>, golden: &Golden) -> Inspection {
+pub fn inspect_golden<B: Device>(session: &mut Session<B>, golden: &Golden) -> Inspection {
     let ids = golden.ids("input_ids");
-    block_on(session.inspect(&ids, &everything(ids.len()))).unwrap()
+    inspect(session, &ids, &everything(ids.len())).unwrap()
+}
+
+fn inspect<B: Device>(
+    session: &mut Session<B>,
+    ids: &[u32],
+    options: &InspectOptions,
+) -> error::Result<Inspection> {
+    let inspection = block_on(session.inspect(ids, options, async |_, _| true))?;
+    Ok(inspection.expect("nobody ends it"))
+}
+
+fn ablate(
+    session: &mut Session<Cpu>,
+    ids: &[u32],
+    ablation: Ablation,
+    lengths: PredictionLengths,
+) -> error::Result<AblationEffect> {
+    let effect = block_on(session.ablate(ids, ablation, lengths, async |_, _| true))?;
+    Ok(effect.expect("nobody ends it"))
 }
 
 /// The listed tokens have the reference's probabilities, in descending order, and no token left out is more probable.
@@ -313,7 +334,7 @@ pub fn assert_equals_reference(inspection: &Inspection, golden: &Golden) {
 fn lens_half_lives_and_attention_equal_those_computed_from_the_references_activations() {
     for name in NETS {
         let golden = golden(name);
-        let inspection = inspect(&mut open(&golden.dir, F32), &golden);
+        let inspection = inspect_golden(&mut open(&golden.dir, F32), &golden);
         assert_equals_reference(&inspection, &golden);
     }
 }
@@ -321,7 +342,7 @@ fn lens_half_lives_and_attention_equal_those_computed_from_the_references_activa
 #[test]
 fn the_lens_after_the_last_block_is_the_references_next_token_distribution() {
     for golden in goldens() {
-        let inspection = inspect(&mut open(&golden.dir, F32), &golden);
+        let inspection = inspect_golden(&mut open(&golden.dir, F32), &golden);
         let logits = golden.numbers("prefill_logits");
         let last = inspection.lens.last().unwrap();
         let rows = logits.chunks(logits.len() / last.len());
@@ -353,7 +374,7 @@ fn attention_of_an_earlier_token_is_the_reference_row_of_that_token() {
             half_lives: false,
             attention_position: Some(position),
         };
-        let inspection = block_on(session.inspect(&ids, &options)).unwrap();
+        let inspection = inspect(&mut session, &ids, &options).unwrap();
         assert!(inspection.lens.is_empty() && inspection.half_lives.is_empty());
         let visit = &inspection.attention[0];
         let all = reference.attention(visit.block, 0).unwrap();
@@ -374,8 +395,8 @@ fn attention_weights_from_an_8_bit_cache_are_close_to_those_in_f32() {
         weights: WeightFormat::Q8,
         ..F32
     };
-    let exact = inspect(&mut open(&golden.dir, F32), &golden);
-    let rounded = inspect(&mut open(&golden.dir, q8), &golden);
+    let exact = inspect_golden(&mut open(&golden.dir, F32), &golden);
+    let rounded = inspect_golden(&mut open(&golden.dir, q8), &golden);
     for (exact, rounded) in exact.attention.iter().zip(&rounded.attention) {
         let difference = max_difference(&exact.weights, &rounded.weights);
         assert!(difference > 0.0 && difference <= 0.1, "{difference}");
@@ -408,6 +429,23 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
         .collect()
 }
 
+const ONE_OF_EACH: PredictionLengths = PredictionLengths {
+    top_k: 1,
+    max_tokens: 1,
+};
+
+fn greedy_ids(session: &mut Session<Cpu>, ids: &[u32], n: usize) -> Vec<u32> {
+    session.start(ids, greedy(n)).unwrap();
+    let mut tokens = Vec::new();
+    loop {
+        let step = block_on(session.step()).unwrap();
+        tokens.push(step.token);
+        if step.done.is_some() {
+            return tokens;
+        }
+    }
+}
+
 /// Adding zeros changes no bit, so a block whose output matrix is zero is a block that is skipped.
 #[test]
 fn an_ablated_model_is_the_model_whose_output_of_that_part_is_zero() {
@@ -433,23 +471,38 @@ fn an_ablated_model_is_the_model_whose_output_of_that_part_is_zero() {
         ),
         (1, AblatedPart::Shared, "model.layers.1.linear.weight"),
     ] {
-        let effect = block_on(session.ablate(&ids, Ablation { block, part }, 3)).unwrap();
+        let lengths = PredictionLengths {
+            top_k: 3,
+            max_tokens: 6,
+        };
+        let ablation = Ablation { block, part };
+        let effect = ablate(&mut session, &ids, ablation, lengths).unwrap();
         let dir = with_zeros(&golden, zeroed);
-        let logits = last_row(&mut open(dir.path(), F32));
+        let mut zeroed_session = open(dir.path(), F32);
+        let logits = last_row(&mut zeroed_session);
         let ablated = log_softmax(&logits);
         let terms = whole.iter().zip(&ablated).map(|(p, q)| p.exp() * (p - q));
         let expected: f64 = terms.sum();
         assert!(expected > 1e-4, "{zeroed}: nothing to see");
         // f64 sums in another order.
         assert!((effect.kl_nats - expected).abs() <= 1e-9, "{zeroed}");
-        for (top, distribution) in [(&effect.whole, &whole), (&effect.ablated, &ablated)] {
-            assert_eq!(top.len(), 3);
-            for entry in top {
+        for (prediction, distribution) in [(&effect.whole, &whole), (&effect.ablated, &ablated)] {
+            assert_eq!(prediction.top.len(), 3);
+            for entry in &prediction.top {
                 let p = distribution[entry.token as usize].exp();
                 assert!((entry.probability - p).abs() <= 1e-9, "{zeroed}");
             }
         }
-        assert_eq!(effect.ablated[0].token, argmax(&logits), "{zeroed}");
+        assert_eq!(
+            effect.ablated.ids,
+            greedy_ids(&mut zeroed_session, &ids, 6),
+            "{zeroed}"
+        );
+        assert_eq!(
+            effect.whole.ids,
+            greedy_ids(&mut session, &ids, 6),
+            "{zeroed}"
+        );
     }
 }
 
@@ -463,12 +516,12 @@ fn an_inspection_changes_nothing_of_a_sequence_that_goes_on_after_it() {
         let mut steps = Vec::new();
         loop {
             if inspects {
-                block_on(session.inspect(&ids[1..], &everything(ids.len() - 1))).unwrap();
+                inspect(&mut session, &ids[1..], &everything(ids.len() - 1)).unwrap();
                 let skipped = Ablation {
                     block: 0,
                     part: AblatedPart::Block,
                 };
-                block_on(session.ablate(&ids[2..], skipped, 1)).unwrap();
+                ablate(&mut session, &ids[2..], skipped, ONE_OF_EACH).unwrap();
             }
             let step = block_on(session.step()).unwrap();
             steps.push((step.token, step.probability.to_bits()));
@@ -478,6 +531,44 @@ fn an_inspection_changes_nothing_of_a_sequence_that_goes_on_after_it() {
         }
     };
     assert_eq!(text(true), text(false));
+}
+
+#[test]
+fn every_step_is_told_and_a_caller_that_ends_the_call_gets_nothing() {
+    let golden = golden("one_block_adapters_rope");
+    let ids = golden.ids("input_ids");
+    let mut session = open(&golden.dir, F32);
+    let options = everything(ids.len());
+    let ablation = Ablation {
+        block: session.config().n_blocks() - 1,
+        part: AblatedPart::Block,
+    };
+    let lengths = PredictionLengths {
+        top_k: 1,
+        max_tokens: 3,
+    };
+    for inspects in [true, false] {
+        let n_steps = session.config().n_blocks() * if inspects { 1 } else { 2 * 3 };
+        for end in [1, n_steps / 2 + 1, n_steps + 1] {
+            let mut told = Vec::new();
+            let watch = async |done, of| {
+                told.push((done, of));
+                done < end
+            };
+            let is_whole = if inspects {
+                block_on(session.inspect(&ids, &options, watch))
+                    .unwrap()
+                    .is_some()
+            } else {
+                block_on(session.ablate(&ids, ablation, lengths, watch))
+                    .unwrap()
+                    .is_some()
+            };
+            assert_eq!(is_whole, end > n_steps);
+            let steps: Vec<_> = (1..=end.min(n_steps)).map(|done| (done, n_steps)).collect();
+            assert_eq!(told, steps);
+        }
+    }
 }
 
 #[test]
@@ -501,19 +592,20 @@ fn options_out_of_range_and_refused_tokens_are_errors() {
         },
     ];
     for (options, name) in bad.iter().zip(["top_k", "positions", "query"]) {
-        let error = block_on(session.inspect(&ids, options)).unwrap_err();
+        let error = inspect(&mut session, &ids, options).unwrap_err();
         assert_eq!(
             (error.code(), &error.values()["name"]),
             ("bad_option", &name.into())
         );
     }
-    let error = block_on(session.inspect(&[], &options)).unwrap_err();
+    let error = inspect(&mut session, &[], &options).unwrap_err();
     assert_eq!(error.code(), "empty_prompt");
     for (block, part, name) in [
         (4, AblatedPart::Block, "block"),
         (0, AblatedPart::Shared, "part"),
     ] {
-        let error = block_on(session.ablate(&ids, Ablation { block, part }, 1)).unwrap_err();
+        let ablation = Ablation { block, part };
+        let error = ablate(&mut session, &ids, ablation, ONE_OF_EACH).unwrap_err();
         assert_eq!(
             (error.code(), &error.values()["name"]),
             ("bad_option", &name.into())

@@ -9,6 +9,7 @@ import { BlockPanel } from "./blocks/block_panel.js";
 import { clearErrorCards, faultOf, faultText, redrawErrorCard, showErrorCard } from "./errors.js";
 import { HeatMap } from "./blocks/heat_map.js";
 import { HelpSheet } from "./help_sheet.js";
+import { InsideView } from "./inside/inside_view.js";
 import { isolate } from "./isolate.js";
 import { showCapability } from "./loading/capability.js";
 import { listenForDrops } from "./loading/dropped_files.js";
@@ -43,7 +44,11 @@ let again = () => {};
 /** @type {Isolation | null} */
 let isolation = null;
 
-const strip = new Strip(byId("strip"), byId("strip-scale"), (cell) => panel.open(cell));
+const strip = new Strip(byId("strip"), byId("strip-scale"), (cell) => {
+  // In this view a block is chosen to be left out.
+  const chosen = tabs.shown === "inside" && inside.choose(strip.blocks.indexOf(cell));
+  if (!chosen) panel.open(cell);
+});
 const panel = new BlockPanel(byId("block-panel"), strip, (block) => profile.result.ofBlock(block));
 const heat = new HeatMap({
   canvas: byId("heat"),
@@ -91,11 +96,23 @@ const compare = new CompareView({
     tabs.show("compare", true);
   },
 });
+const inside = new InsideView({
+  strip,
+  prompt: () => playground.prompt.value,
+  isGenerating: () => playground.running !== null,
+  onFault(thrown, retry) {
+    const fault = faultOf(thrown);
+    showFault("card.inside", fault, isGone(fault) ? reload : retry);
+  },
+});
 const help = new HelpSheet();
 const letters = /** @type {HTMLInputElement} */ (byId("letter-keys"));
 const tabs = new Tabs({
   letters,
-  onShow: (view) => view === "compare" && void compare.draw(),
+  onShow(view) {
+    if (view === "compare") void compare.draw();
+    if (view === "inside") inside.lookIfShown();
+  },
   keys: {
     s: () => profile.result.toggleTimes(),
     b: () => strip.cells.length && strip.focus(strip.focused),
@@ -106,6 +123,7 @@ const tabs = new Tabs({
 });
 const playground = new Playground(sampling, {
   onStart() {
+    inside.stop();
     status.show(loads.model ? "status.prefill" : "status.early");
     heat.start(strip.info?.kinds ?? []);
   },
@@ -140,6 +158,7 @@ const playground = new Playground(sampling, {
     });
     strip.settle();
     heat.finish();
+    inside.runEnded();
   },
   onError(thrown) {
     strip.settle();
@@ -192,6 +211,7 @@ const loads = new ModelLoads({
   onDrop({ name, weights }) {
     playground.setModel(null);
     profile.setModel(null);
+    inside.setModel(null);
     panel.close(false);
     strip.clear();
     clearErrorCards(errors);
@@ -216,6 +236,7 @@ const loads = new ModelLoads({
     showMachine();
     playground.setReady();
     profile.setModel(model);
+    inside.setModel(model);
     void keepOffline(model.info.build);
     rememberModel();
   },
@@ -330,6 +351,7 @@ function renderWords() {
   heat.finish();
   panel.render();
   void profile.render();
+  inside.render();
   void compare.draw();
   setPaused(paused);
   kept.show();

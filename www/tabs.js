@@ -1,12 +1,12 @@
 // @ts-check
-// The three views below the block strip, as tabs. The view is in the address (#profile), so that links and the Back
+// The views below the block strip, as tabs. The view is in the address (#profile), so that links and the Back
 // button work. Also handles the single-letter shortcuts and the switch that turns them off. Hidden views keep their
 // state.
 
-/** @typedef {"playground" | "profile" | "compare"} ViewName */
+/** @typedef {"playground" | "profile" | "inside" | "compare"} ViewName */
 
 /** @type {ViewName[]} */
-export const VIEWS = ["playground", "profile", "compare"];
+export const VIEWS = ["playground", "profile", "inside", "compare"];
 
 /**
  * The view and the settings in a hash such as `#profile?tokens=35`; other hashes are ignored.

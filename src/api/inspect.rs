@@ -1,20 +1,31 @@
 //! Inspections of the model: what `session::inspect` gives, with weights and half-lives as typed arrays.
+//! `on_step(done, of)` is a function that gives a promise of whether to go on; undefined is the answer to a call that
+//! it ended.
 
-use js_sys::{Array, Float32Array, Object};
+use js_sys::{Array, Float32Array, Function, Object, Promise};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
 use crate::api::Engine;
 use crate::api::js::{JsResult, from_js, set, to_js, to_js_error};
-use crate::session::{Ablation, InspectOptions};
+use crate::session::{Ablation, InspectOptions, PredictionLengths};
 
 #[wasm_bindgen]
 impl Engine {
     /// Reads `ids` in a pass of its own, which leaves the sequence: `{ texts, lens, half_lives, attention }`.
-    pub async fn inspect(&mut self, ids: &[u32], options: JsValue) -> JsResult<JsValue> {
+    pub async fn inspect(
+        &mut self,
+        ids: &[u32],
+        options: JsValue,
+        on_step: Function,
+    ) -> JsResult<JsValue> {
         let options: InspectOptions = from_js("options", &options)?;
         let session = self.session_mut().map_err(to_js_error)?;
-        let inspection = on_session!(session, s => s.inspect(ids, &options).await);
-        let inspection = inspection.map_err(to_js_error)?;
+        let inspection =
+            on_session!(session, s => s.inspect(ids, &options, goes_on(on_step)).await);
+        let Some(inspection) = inspection.map_err(to_js_error)? else {
+            return Ok(JsValue::UNDEFINED);
+        };
         let array = |values: &[f32]| JsValue::from(Float32Array::from(values));
         let half_lives: Array = inspection.half_lives.iter().map(|row| array(row)).collect();
         let attention = Array::new();
@@ -33,17 +44,35 @@ impl Engine {
         Ok(object.into())
     }
 
-    /// The distribution after `ids` with and without a part of the model, `{ block, part: "block" | "shared" }`:
+    /// What follows `ids` with and without a part of the model, `{ block, part: "block" | "shared" }`:
     /// `{ kl_nats, whole, ablated }`. Leaves the sequence.
     pub async fn ablate(
         &mut self,
         ids: &[u32],
         ablation: JsValue,
         top_k: usize,
+        max_tokens: usize,
+        on_step: Function,
     ) -> JsResult<JsValue> {
         let ablation: Ablation = from_js("options", &ablation)?;
+        let lengths = PredictionLengths { top_k, max_tokens };
         let session = self.session_mut().map_err(to_js_error)?;
-        let effect = on_session!(session, s => s.ablate(ids, ablation, top_k).await);
-        to_js(&effect.map_err(to_js_error)?)
+        let effect =
+            on_session!(session, s => s.ablate(ids, ablation, lengths, goes_on(on_step)).await);
+        match effect.map_err(to_js_error)? {
+            Some(effect) => to_js(&effect),
+            None => Ok(JsValue::UNDEFINED),
+        }
+    }
+}
+
+/// A function that throws ends the call, too.
+fn goes_on(on_step: Function) -> impl AsyncFnMut(usize, usize) -> bool {
+    async move |done, of| {
+        let promise = on_step.call2(&JsValue::NULL, &done.into(), &of.into());
+        match promise.map(|promise| JsFuture::from(Promise::from(promise))) {
+            Ok(answer) => answer.await.is_ok_and(|goes_on| goes_on.is_truthy()),
+            Err(_) => false,
+        }
     }
 }

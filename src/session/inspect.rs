@@ -5,17 +5,17 @@
 
 use std::f64::consts::LN_2;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::base::error::{Error, Fact, Result};
+use crate::base::error::Result;
 use crate::model::Zamba2;
-use crate::model::cache::Cache;
-use crate::model::forward::{BlockPart, ForwardPass, Progress, Scratch, head};
+use crate::model::forward::{BlockPart, head};
 use crate::model::mixer::Mixer;
 use crate::ops::Ops;
-use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, Tensor};
+use crate::ops::device::{AttentionShape, Device, KvCache, Tensor};
 use crate::ops::trace::Level;
 use crate::session::Session;
+use crate::session::own_pass::{OwnPass, Steps, check_range, log_sum_exp};
 use crate::session::sequence::{Alternative, alternatives, display_text};
 use crate::text::sampling::{check_finite, most_probable};
 
@@ -57,34 +57,9 @@ pub struct Visit {
     pub weights: Vec<f32>,
 }
 
-/// What is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AblatedPart {
-    /// The residual stream passes the block unchanged.
-    Block,
-    /// The mixer of a hybrid block gets the residual stream alone.
-    Shared,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct Ablation {
-    pub block: usize,
-    pub part: AblatedPart,
-}
-
-/// The distribution of the next token with and without a part of the model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct AblationEffect {
-    /// Kullback-Leibler divergence of the ablated model from the whole one, in nats.
-    pub kl_nats: f64,
-    /// The whole model's most probable tokens.
-    pub whole: Vec<Alternative>,
-    pub ablated: Vec<Alternative>,
-}
-
 impl<B: Device> Session<B> {
-    /// Reads `tokens` in one pass, as a prompt.
+    /// Reads `tokens` in one pass, as a prompt. `on_step` is told how many blocks are done, and of how many; if it
+    /// gives false, the inspection ends with `None`.
     ///
     /// # Errors
     /// Tokens that [`Session::check_prompt`] refuses, options out of range, [`Error::NonFiniteLogits`], a failure of
@@ -93,7 +68,8 @@ impl<B: Device> Session<B> {
         &mut self,
         tokens: &[u32],
         options: &InspectOptions,
-    ) -> Result<Inspection> {
+        on_step: impl AsyncFnMut(usize, usize) -> bool,
+    ) -> Result<Option<Inspection>> {
         self.check_complete()?;
         self.check_prompt(tokens, 0)?;
         check_range("top_k", options.top_k, 1, MAX_TOP_K)?;
@@ -105,18 +81,20 @@ impl<B: Device> Session<B> {
         }
         let level = self.ops.profiler().level();
         self.ops.profiler().set_level(Level::Off);
-        let inspection = self.inspect_blocks(tokens, options).await;
+        let mut steps = Steps::new(self.model.blocks.len(), on_step);
+        let inspection = self.inspect_blocks(tokens, options, &mut steps).await;
         self.ops.profiler().set_level(level);
         inspection
     }
 
-    async fn inspect_blocks(
+    async fn inspect_blocks<F: AsyncFnMut(usize, usize) -> bool>(
         &mut self,
         tokens: &[u32],
         options: &InspectOptions,
-    ) -> Result<Inspection> {
-        let mut own = OwnPass::new(&mut self.ops, &self.model, self.kv_format, tokens);
+        steps: &mut Steps<F>,
+    ) -> Result<Option<Inspection>> {
         let (ops, model) = (&mut self.ops, &self.model);
+        let mut own = OwnPass::new(ops, model, self.kv_format, tokens, tokens.len());
         let positions = &options.lens_positions[..];
         let mut lens = (!positions.is_empty()).then(|| Lens::new(ops, model, positions));
         let texts = tokens
@@ -173,100 +151,15 @@ impl<B: Device> Session<B> {
                 });
                 inspection.lens.push(tops.collect::<Result<_>>()?);
             }
-        }
-        Ok(inspection)
-    }
-
-    /// Compares the next token's distribution after `tokens` with that of the model without a part. Takes two passes.
-    ///
-    /// # Errors
-    /// As [`Session::inspect`]; [`Error::Setting`] for a block that does not exist, or one that calls no shared
-    /// transformer.
-    pub async fn ablate(
-        &mut self,
-        tokens: &[u32],
-        ablation: Ablation,
-        top_k: usize,
-    ) -> Result<AblationEffect> {
-        self.check_complete()?;
-        self.check_prompt(tokens, 0)?;
-        check_range("top_k", top_k, 1, MAX_TOP_K)?;
-        check_range("block", ablation.block, 0, self.model.blocks.len() - 1)?;
-        let hybrid = self.model.config.hybrid_blocks();
-        if ablation.part == AblatedPart::Shared && !hybrid.contains(&ablation.block) {
-            return Err(Error::Setting {
-                name: "part".into(),
-                fact: Fact::new("calls_no_shared")
-                    .with("block", ablation.block)
-                    .with("hybrid", hybrid),
-            });
-        }
-        let level = self.ops.profiler().level();
-        self.ops.profiler().set_level(Level::Off);
-        let whole = self.logits_without(tokens, None).await;
-        let ablated = self.logits_without(tokens, Some(ablation)).await;
-        self.ops.profiler().set_level(level);
-        let (whole, ablated) = (whole?, ablated?);
-        let top = |logits| alternatives(self.tokenizer.as_ref(), &most_probable(logits, top_k));
-        Ok(AblationEffect {
-            kl_nats: kl_divergence(&whole, &ablated),
-            whole: top(&whole)?,
-            ablated: top(&ablated)?,
-        })
-    }
-
-    /// The logits after the last token, of the model without a part. `[vocab]`
-    async fn logits_without(
-        &mut self,
-        tokens: &[u32],
-        ablation: Option<Ablation>,
-    ) -> Result<Vec<f32>> {
-        let mut own = OwnPass::new(&mut self.ops, &self.model, self.kv_format, tokens);
-        let (ops, model) = (&mut self.ops, &self.model);
-        if let Some(Ablation { block, part }) = ablation {
-            own.advance(ops, model, block);
-            if part == AblatedPart::Shared {
-                for chunk in 0..own.pass.n_chunks() {
-                    own.run_chunk(ops, model, chunk, BlockPart::MixerOnly);
-                }
+            if !steps.next().await {
+                return Ok(None);
             }
-            own.pass.end_block();
         }
-        own.advance(ops, model, usize::MAX);
-        own.pass.last_logits(ops, model, &mut own.scratch);
-        let logits = ops.read(&own.scratch.logits).await?;
-        check_finite(&logits)?;
-        Ok(logits)
+        Ok(Some(inspection))
     }
-}
-
-/// A pass with its own cache and buffers.
-struct OwnPass<B: Device> {
-    pass: ForwardPass<B>,
-    cache: Cache<B>,
-    scratch: Scratch<B>,
 }
 
 impl<B: Device> OwnPass<B> {
-    fn new(ops: &mut Ops<B>, model: &Zamba2<B>, kv_format: KvFormat, tokens: &[u32]) -> Self {
-        let cache = Cache::new(ops, &model.config, tokens.len(), kv_format);
-        OwnPass {
-            pass: ForwardPass::new(ops, model, &cache, tokens),
-            cache,
-            scratch: Scratch::new(ops, &model.config),
-        }
-    }
-
-    fn run_chunk(&mut self, ops: &mut Ops<B>, model: &Zamba2<B>, chunk: usize, part: BlockPart) {
-        let (cache, scratch) = (&mut self.cache, &mut self.scratch);
-        self.pass.run_chunk(ops, model, cache, scratch, chunk, part);
-    }
-
-    fn advance(&mut self, ops: &mut Ops<B>, model: &Zamba2<B>, max_blocks: usize) -> Progress {
-        let (cache, scratch) = (&mut self.cache, &mut self.scratch);
-        self.pass.advance(ops, model, cache, scratch, max_blocks)
-    }
-
     /// Adds dt of every token of the chunk that has just run, as the scan used it. // dt_sums [H]
     async fn add_dt(
         &mut self,
@@ -370,41 +263,4 @@ fn attention_weights(shape: &AttentionShape, query: &[f32], keys: &[f32]) -> Vec
         weights.extend(scores.iter().map(|score| (score - log_sum).exp() as f32));
     }
     weights
-}
-
-fn log_sum_exp(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = values.clone().fold(f64::NEG_INFINITY, f64::max);
-    largest
-        + values
-            .map(|value| (value - largest).exp())
-            .sum::<f64>()
-            .ln()
-}
-
-/// Σ p·ln(p / q) of the softmax p of `whole` and q of `ablated`. // [vocab]
-fn kl_divergence(whole: &[f32], ablated: &[f32]) -> f64 {
-    let (whole, ablated) = (
-        whole.iter().copied().map(f64::from),
-        ablated.iter().copied().map(f64::from),
-    );
-    let (p_log_sum, q_log_sum) = (log_sum_exp(whole.clone()), log_sum_exp(ablated.clone()));
-    let terms = whole.zip(ablated).map(|(p, q)| {
-        let log_p = p - p_log_sum;
-        log_p.exp() * (log_p - (q - q_log_sum))
-    });
-    // The sum of equal distributions may round to a little below 0.
-    terms.sum::<f64>().max(0.0)
-}
-
-fn check_range(name: &str, value: usize, least: usize, most: usize) -> Result<()> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::Setting {
-        name: name.into(),
-        fact: Fact::new("not_whole_range")
-            .with("value", value)
-            .with("least", least)
-            .with("most", most),
-    })
 }

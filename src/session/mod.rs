@@ -1,12 +1,14 @@
 //! One model with one sequence: prompt -> tokens -> logits -> tokens -> text. The caller owns the loop: one call of
 //! [`Session::step`] generates one token, and generation stops when it is not called again.
 
+mod ablate;
 mod checkpoints;
 mod depth;
 mod inspect;
 #[cfg(not(target_os = "wasi"))]
 mod kernel_trial;
 mod load;
+mod own_pass;
 mod prompt_cache;
 mod readback;
 mod rewind;
@@ -27,10 +29,11 @@ use crate::model::forward::{ForwardPass, Scratch};
 use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat};
 use crate::ops::trace::{Level, Profile};
-pub use crate::session::depth::Lookahead;
-pub use crate::session::inspect::{
-    AblatedPart, Ablation, AblationEffect, InspectOptions, Inspection, MAX_TOP_K, Visit,
+pub use crate::session::ablate::{
+    AblatedPart, Ablation, AblationEffect, MAX_ABLATED_TOKENS, Prediction, PredictionLengths,
 };
+pub use crate::session::depth::Lookahead;
+pub use crate::session::inspect::{InspectOptions, Inspection, MAX_TOP_K, Visit};
 #[cfg(not(target_os = "wasi"))]
 pub use crate::session::kernel_trial::TRIAL_US;
 pub use crate::session::load::{LoadSettings, context_length, kv_format};

@@ -13,7 +13,7 @@ const TESTS = fileURLToPath(new URL(".", import.meta.url));
 /**
  * Folders from top to bottom; those of one row do not import each other. `.` is the files outside of folders.
  */
-const PAGE_FLOORS = [["playground", "loading", "profile", "compare"], ["blocks"], ["charts"], ["."]];
+const PAGE_FLOORS = [["playground", "loading", "profile", "inside", "compare"], ["blocks"], ["charts"], ["."]];
 /** These import from every folder and are imported by none. */
 const ENTRIES = ["main.js", "perfetto.js"];
 const MOST_LINES = 500;

@@ -19,7 +19,7 @@ test("an inspection of the last run has the reference's distribution, and the ru
       for await (const piece of model.generate(ids, options)) tokens.push(piece.token);
       const of_run = await model.inspect({ what: ["memory"] });
       const inspection = await model.inspect({ ids, positions: [0, ids.length - 1], top_k: 3, query: 4 });
-      const ablation = await model.ablate({ ids, block: 1, part: "shared" });
+      const ablation = await model.ablate({ ids, block: 1, part: "shared", max_tokens: 4 });
       const refused = await model.ablate({ ids, block: 0, part: "shared" }).catch((/** @type {any} */ e) => e.code);
       for await (const piece of model.continue({ ...options, max_tokens: 8 })) tokens.push(piece.token);
       model.dispose();
@@ -61,7 +61,8 @@ test("an inspection of the last run has the reference's distribution, and the ru
       ],
     );
     assert.ok(seen.ablation.kl_nats > 0);
-    assert.equal(seen.ablation.whole[0].token, greedy[0]);
-    assert.equal(seen.ablation.ablated.length, 5);
+    assert.equal(seen.ablation.whole.top[0].token, greedy[0]);
+    assert.deepEqual(seen.ablation.whole.ids, greedy.slice(0, 4));
+    assert.equal(seen.ablation.ablated.top.length, 5);
     assert.equal(seen.refused, "bad_option");
   }));

@@ -472,10 +472,10 @@ test("the views can be used by keyboard alone", () =>
     await page.keyboard.press("Escape");
     assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("data-path")), path);
 
-    await page.keyboard.press("3");
+    await page.keyboard.press("4");
     assert.ok(await page.locator("#view-compare").isVisible());
     await page.keyboard.press("ArrowLeft");
-    assert.ok(await page.locator("#view-profile").isVisible());
+    assert.ok(await page.locator("#view-inside").isVisible());
     await page.goBack();
     assert.ok(await page.locator("#view-compare").isVisible());
   }));

@@ -87,7 +87,7 @@ fn inspections_equal_the_reference() {
     for_goldens("inspections", |golden, mut session| {
         // Adapters, positions, and keys shared by heads.
         if ["one_block_adapters_rope", "gqa"].contains(&&golden.name()[..]) {
-            let inspection = inside::inspect(&mut session, golden);
+            let inspection = inside::inspect_golden(&mut session, golden);
             inside::assert_equals_reference(&inspection, golden);
         }
     });

@@ -13,6 +13,14 @@ export interface InspectOptions {
   top_k?: number;
   /** The token whose attention is given, from 0. Default: the last one. */
   query?: number;
+  /** After each block: how many are done, and of how many. */
+  onProgress?: (progress: InspectProgress) => void;
+  signal?: AbortSignal;
+}
+
+export interface InspectProgress {
+  done: number;
+  of: number;
 }
 
 /** A token and its probability in the softmax of the logits, before penalty, temperature and filters. */
@@ -69,12 +77,26 @@ export interface AblateOptions {
   part?: Ablation["part"];
   /** Most probable tokens of both, 1 to 100. Default 5. */
   top_k?: number;
+  /** Tokens of the texts of both, 0 to 256; the context may end them before. Default 0. */
+  max_tokens?: number;
+  /** After each block of a pass, of both models. */
+  onProgress?: (progress: InspectProgress) => void;
+  signal?: AbortSignal;
 }
 
-/** The next token's distribution after the tokens, of the whole model and of the one without the part. */
+/** What follows the tokens, in the whole model and in the one without the part. */
 export interface AblationEffect {
-  /** The Kullback-Leibler divergence of the ablated model from the whole one, in nats. */
+  /** The Kullback-Leibler divergence of the ablated model's next token from the whole one's, in nats. */
   kl_nats: number;
-  whole: TokenProbability[];
-  ablated: TokenProbability[];
+  whole: Prediction;
+  ablated: Prediction;
+}
+
+export interface Prediction {
+  /** The most probable next tokens. `[top_k]` */
+  top: TokenProbability[];
+  /** The most probable token, step by step; an end token is the last one. */
+  ids: number[];
+  /** Of `ids`; empty without a tokenizer. */
+  text: string;
 }

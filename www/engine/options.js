@@ -223,13 +223,14 @@ export function promptForWorker(prompt) {
 const INSPECT_PARTS = ["lens", "memory", "attention"];
 /** As in `src/session/inspect.rs`. */
 const MAX_TOP_K = 100;
+const MAX_ABLATED_TOKENS = 256;
 
 /**
  * `InspectOptions` with defaults; null where they depend on the sequence.
  * @typedef {Required<Pick<api.InspectOptions, "what" | "top_k">>
  *   & { ids: Uint32Array | null, positions: number[] | null, query: number | null }} InspectRequest
  */
-/** @typedef {api.Ablation & { ids: Uint32Array | null, top_k: number }} AblateRequest */
+/** @typedef {api.Ablation & { ids: Uint32Array | null, top_k: number, max_tokens: number }} AblateRequest */
 
 /** @param {api.InspectOptions} options @returns {InspectRequest} */
 export function inspectRequest({ ids, what = [...INSPECT_PARTS], positions, top_k = 5, query }) {
@@ -247,11 +248,12 @@ export function inspectRequest({ ids, what = [...INSPECT_PARTS], positions, top_
 }
 
 /** @param {api.AblateOptions} options @returns {AblateRequest} */
-export function ablateRequest({ ids, block, part = "block", top_k = 5 }) {
+export function ablateRequest({ ids, block, part = "block", top_k = 5, max_tokens = 0 }) {
   checkCount("block", block, 0);
   checkOneOf("part", part, ["block", "shared"]);
   checkCount("top_k", top_k, 1, MAX_TOP_K);
-  return { ids: ids === undefined ? null : idsForWorker("ids", ids), block, part, top_k };
+  checkCount("max_tokens", max_tokens, 0, MAX_ABLATED_TOKENS);
+  return { ids: ids === undefined ? null : idsForWorker("ids", ids), block, part, top_k, max_tokens };
 }
 
 /** @param {unknown} run */

@@ -17,6 +17,8 @@ import { argmax, percentile } from "./numbers.js";
 const LENS_POSITIONS = 16;
 /** Tokens to replay before the worker looks at its messages again. */
 const REPLAY_TOKENS = 4;
+/** Of an inspection, before the worker looks at its messages again. */
+const YIELD_AFTER_MS = 50;
 
 /**
  * What a run begins with: tokens that are generated already, tokens of the prompt, and how many of these the engine had
@@ -172,23 +174,35 @@ export class Sequence {
     return { tokens, logits };
   }
 
+  /** The tokens of the caller's sequence; none if another call has replaced it. @param {number} wanted */
+  ids(wanted) {
+    return Uint32Array.from(wanted === this.#id ? [...this.#prompt, ...this.#generated] : []);
+  }
+
   // ---- calls with passes of their own, which leave the sequence ----
 
-  /** @param {InspectRequest & { sequence: number }} args @returns {Promise<Inspection>} */
-  async inspect({ sequence, ids: given, what, positions: chosen, top_k, query: at }) {
+  /**
+   * @param {InspectRequest & { sequence: number }} args @param {CallContext} context
+   * @returns {Promise<Inspection>}
+   */
+  async inspect({ sequence, ids: given, what, positions: chosen, top_k, query: at }, context) {
     const { engine, ids } = this.#tokensOf(sequence, given);
     const last = [...ids.keys()].slice(-LENS_POSITIONS);
     const positions = what.includes("lens") ? (chosen ?? last) : [];
     const query = what.includes("attention") ? (at ?? ids.length - 1) : null;
     const half_lives = what.includes("memory");
     const options = { lens_positions: positions, top_k, half_lives, attention_position: query };
-    return { ids, positions, query, ...(await engine.inspect(ids, options)) };
+    const parts = await engine.inspect(ids, options, stepListener(context));
+    if (!parts) throw context.signal.reason;
+    return { ids, positions, query, ...parts };
   }
 
-  /** @param {AblateRequest & { sequence: number }} args */
-  async ablate({ sequence, ids: given, block, part, top_k }) {
+  /** @param {AblateRequest & { sequence: number }} args @param {CallContext} context */
+  async ablate({ sequence, ids: given, block, part, top_k, max_tokens }, context) {
     const { engine, ids } = this.#tokensOf(sequence, given);
-    return engine.ablate(ids, { block, part }, top_k);
+    const effect = await engine.ablate(ids, { block, part }, top_k, max_tokens, stepListener(context));
+    if (!effect) throw context.signal.reason;
+    return effect;
   }
 
   /** Another call uses the engine for sequences of its own. */
@@ -201,7 +215,7 @@ export class Sequence {
   /** The given ids, or those of the caller's sequence. @param {number} wanted @param {Uint32Array | null} ids */
   #tokensOf(wanted, ids) {
     if (ids) return { engine: this.#host.engine(), ids };
-    return { engine: this.#engineWith(wanted), ids: Uint32Array.from([...this.#prompt, ...this.#generated]) };
+    return { engine: this.#engineWith(wanted), ids: this.ids(wanted) };
   }
 
   /** @param {number} wanted  the sequence that the caller means */
@@ -342,6 +356,22 @@ async function prefillAndReplay(engine, signal, onBlock) {
     await yieldToMessages();
     signal.throwIfAborted();
   }
+}
+
+/**
+ * Tells the page each step, and lets messages in now and then, so that the page can end the call.
+ * @param {CallContext} context
+ * @returns {(done: number, of: number) => Promise<boolean>}
+ */
+function stepListener({ signal, emit }) {
+  let yielded_ms = performance.now();
+  return async (done, of) => {
+    if (performance.now() - yielded_ms < YIELD_AFTER_MS) return true;
+    emit("inspected", { done, of });
+    await yieldToMessages();
+    yielded_ms = performance.now();
+    return !signal.aborted;
+  };
 }
 
 /** The times of a run's decode steps. */

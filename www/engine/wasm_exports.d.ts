@@ -127,6 +127,8 @@ export interface EngineInspectOptions {
 export type InspectedParts = Pick<Inspection, "texts" | "lens" | "half_lives" | "attention">;
 
 export type LineListener = (line: string) => void;
+/** After a step of how many; gives whether to go on. A call that was ended gives undefined. */
+export type StepListener = (done: number, of: number) => Promise<boolean>;
 
 /** One model: first its files, then its one sequence. */
 export interface WasmEngine {
@@ -193,8 +195,18 @@ export interface WasmEngine {
   append(token: number): Promise<Float32Array<ArrayBuffer>>;
 
   /** Leaves the sequence, as `ablate` does. */
-  inspect(ids: Uint32Array, options: EngineInspectOptions): Promise<InspectedParts>;
-  ablate(ids: Uint32Array, ablation: Ablation, top_k: number): Promise<AblationEffect>;
+  inspect(
+    ids: Uint32Array,
+    options: EngineInspectOptions,
+    on_step: StepListener,
+  ): Promise<InspectedParts | undefined>;
+  ablate(
+    ids: Uint32Array,
+    ablation: Ablation,
+    top_k: number,
+    max_tokens: number,
+    on_step: StepListener,
+  ): Promise<AblationEffect | undefined>;
 
   set_profiling(level: "off" | "block" | "module"): void;
   /** For every n-th decode step; 0 for none. The CPU measures every step. */

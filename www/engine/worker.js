@@ -59,6 +59,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  *   restore: (args: { bytes: Uint8Array }) => api.RestoredSequence<number[]>,
  *   logits: (args: { ids: Uint32Array }) => Float32Array<ArrayBuffer>,
  *   greedy: (args: { ids: Uint32Array, n: number }) => { tokens: number[], logits: Float32Array[] },
+ *   sequence_ids: (args: { sequence: number }) => Uint32Array<ArrayBuffer>,
  *   inspect: (args: InspectRequest & { sequence: number }) => api.Inspection,
  *   ablate: (args: AblateRequest & { sequence: number }) => api.AblationEffect,
  *   profile: (args: ProfileRequest) => api.ProfileReport,
@@ -78,6 +79,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  * @property {{ text: string, tokens: number }} kept
  * @property {Omit<Step, "done"> & { index: number }} piece
  * @property {api.ReportProgress} report
+ * @property {api.InspectProgress} inspected
  * @property {string} line  of `bench_grid`
  */
 
@@ -154,8 +156,9 @@ const calls = {
   logits: (args) => sequence.logits(args),
   greedy: (args, context) => sequence.greedy(args, context),
 
-  inspect: (args) => sequence.inspect(args),
-  ablate: (args) => sequence.ablate(args),
+  sequence_ids: async (args) => sequence.ids(args.sequence),
+  inspect: (args, context) => sequence.inspect(args, context),
+  ablate: (args, context) => sequence.ablate(args, context),
 
   async profile(args, { signal }) {
     return profileRuns(host.engine(), args, { signal, onChecked: () => sequence.drop() });

@@ -348,7 +348,9 @@ export interface Model {
    * Without `ids` it rejects with "out_of_order" where `continue` would.
    */
   inspect(options?: InspectOptions): Promise<Inspection>;
-  /** The next token's distribution with and without a block, or without its call of a shared transformer. */
+  /** The tokens of the last run or of a restored sequence, prompt and answer; empty before, or after another call. */
+  sequenceIds(): Promise<Uint32Array>;
+  /** What follows with and without a block, or without its call of a shared transformer. */
   ablate(options: AblateOptions): Promise<AblationEffect>;
   profile(options?: ProfileOptions): Promise<ProfileReport>;
   /** Measures a run with all its conditions, for `summarise` and `exportRun`. */

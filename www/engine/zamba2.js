@@ -353,14 +353,25 @@ class Model {
     return this.#link.start("greedy", { ids: idsForWorker("ids", ids), n }).answer;
   }
 
+  /** @type {api.Model["sequenceIds"]} */
+  async sequenceIds() {
+    return this.#link.start("sequence_ids", { sequence: this.#sequence }).answer;
+  }
+
   /** @type {api.Model["inspect"]} */
   async inspect(options = {}) {
-    return this.#link.start("inspect", { ...inspectRequest(options), sequence: this.#sequence }).answer;
+    const { signal, onProgress } = options;
+    checkSignal(signal);
+    const args = { ...inspectRequest(options), sequence: this.#sequence };
+    return this.#link.start("inspect", args, { signal, on: { inspected: onProgress } }).answer;
   }
 
   /** @type {api.Model["ablate"]} */
   async ablate(options) {
-    return this.#link.start("ablate", { ...ablateRequest(options), sequence: this.#sequence }).answer;
+    const { signal, onProgress } = options;
+    checkSignal(signal);
+    const args = { ...ablateRequest(options), sequence: this.#sequence };
+    return this.#link.start("ablate", args, { signal, on: { inspected: onProgress } }).answer;
   }
 
   /** @type {api.Model["profile"]} */

@@ -2,6 +2,7 @@
 // The answer as tokens: each is a button tinted by its probability, and a panel shows rank, time and alternatives of
 // the selected one. Branching is up to the playground.
 
+import { spokenText, visible } from "../token_text.js";
 import { figure, number, t } from "../words.js";
 
 /** @import { Token } from "./exchange.js" */
@@ -183,15 +184,3 @@ const cssNumber = (value) => value.toFixed(2);
 
 /** @param {number} probability */
 const percent = (probability) => figure(probability * 100);
-
-/** Makes white space visible. @param {string} text */
-function visible(text) {
-  const shown = text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·");
-  return shown === "" ? "∅" : shown;
-}
-
-/** The text of a token for screen readers. @param {string} text */
-function spokenText(text) {
-  if (text.trim() !== "") return text.trim();
-  return t(text.includes("\n") ? "token.newline" : text === "" ? "token.empty" : "token.space");
-}

@@ -1,0 +1,106 @@
+// @ts-check
+// What leaving out each block changes: bars of the Kullback-Leibler divergence per block, with a mark where the most
+// probable next token becomes another one.
+
+import { natsText, number, significant, t } from "../words.js";
+import { visible } from "../token_text.js";
+import { dataTable } from "./data_table.js";
+import { box, diamond, label, line, linear, picture, svg, ticks } from "./svg.js";
+
+/** @typedef {{ block: number, kind: "mamba" | "hybrid", kl_nats: number, from: string, to: string }} Effect */
+
+const HEIGHT = 220;
+const TOP = 30;
+const BOTTOM = 24;
+const LEFT = 50;
+
+/** @param {Effect} effect */
+const changes = ({ from, to }) => from !== to;
+
+/** @param {Effect} effect */
+function textOf(effect) {
+  const values = { block: effect.block, kl: natsText(effect.kl_nats), text: visible(effect.to) };
+  return t(changes(effect) ? "effects.at.changed" : "effects.at.same", values);
+}
+
+/** @param {Effect[]} effects */
+export function effectsFinding(effects) {
+  const most = effects.reduce((a, b) => (b.kl_nats > a.kl_nats ? b : a));
+  const least = effects.reduce((a, b) => (b.kl_nats < a.kl_nats ? b : a));
+  return t("effects.finding", {
+    most: most.block,
+    most_kl: natsText(most.kl_nats),
+    least: least.block,
+    least_kl: natsText(least.kl_nats),
+    changed: number(effects.filter(changes).length),
+    blocks: number(effects.length),
+  });
+}
+
+/**
+ * @param {Effect[]} effects
+ * @param {{ width: number, columns: { x: number, width: number }[] | null, readout: (text: string) => void,
+ *   onChoose: (block: number) => void }} options
+ * `columns`: positions of the strip's cells relative to the picture's left edge; null spaces the bars evenly
+ */
+export function effectBars(effects, { width, columns, readout, onChoose }) {
+  const root = picture(width, HEIGHT, effectsFinding(effects));
+  const top_nats = 1.06 * Math.max(...effects.map(({ kl_nats }) => kl_nats), 1e-9);
+  const y = linear([0, top_nats], [HEIGHT - BOTTOM, TOP]);
+  const step = (width - LEFT - 8) / effects.length;
+  const places = columns ?? effects.map((_, at) => ({ x: LEFT + step * (at + 0.1), width: step * 0.8 }));
+  const [left, right] = [places[0].x - 6, places[places.length - 1].x + places[0].width];
+  for (const nats of ticks(top_nats, 4)) {
+    root.append(
+      line(left, y(nats), right, y(nats), nats === 0 ? "axis" : "grid"),
+      label(left - 6, y(nats) + 4, significant(nats), { anchor: "end" }),
+    );
+  }
+  root.append(label(Math.max(4, left - 44), 12, t("effects.axis")));
+  const every = places[0].width >= 18 ? 1 : places[0].width >= 9 ? 2 : 6;
+  effects.forEach((effect, at) => {
+    const { x, width: wide } = places[at];
+    const middle = x + wide / 2;
+    const bar = y(effect.kl_nats);
+    const group = svg("g", { class: "bar", "data-block": effect.block });
+    group.append(
+      box(x - 1, TOP, wide + 2, HEIGHT - BOTTOM - TOP, "hover-area"),
+      box(x, bar, wide, HEIGHT - BOTTOM - bar, effect.kind === "hybrid" ? "part-attention" : "part-mamba"),
+    );
+    if (changes(effect)) group.append(label(middle, bar - 4, "≠", { anchor: "middle", kind: "row-text" }));
+    if (effect.kind === "hybrid") group.append(diamond(middle, TOP - 14, Math.min(5, wide / 2), "diamond"));
+    if (effect.block % every === (every === 6 ? 5 : 0))
+      group.append(label(middle, HEIGHT - 7, String(effect.block), { anchor: "middle" }));
+    group.addEventListener("pointerenter", () => readout(textOf(effect)));
+    group.addEventListener("pointerleave", () => readout(""));
+    group.addEventListener("click", () => onChoose(effect.block));
+    root.append(group);
+  });
+  return root;
+}
+
+/** @param {Effect[]} effects */
+export function effectsTable(effects) {
+  return dataTable(
+    [
+      { key: "block", label: t("col.block"), value: (row) => row.block, text: (row) => String(row.block) },
+      {
+        key: "kind",
+        label: t("col.kind"),
+        words: true,
+        value: (row) => row.kind,
+        text: (row) => t(`kind.${row.kind}`),
+      },
+      { key: "kl", label: t("effects.axis"), value: (row) => row.kl_nats, text: (row) => natsText(row.kl_nats) },
+      {
+        key: "to",
+        label: t("effects.col.token"),
+        words: true,
+        value: (row) => row.to,
+        text: (row) => `“${visible(row.to)}”${changes(row) ? " ≠" : ""}`,
+      },
+    ],
+    effects,
+    { label: t("effects.title") },
+  );
+}
