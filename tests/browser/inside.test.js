@@ -20,10 +20,10 @@ import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
 
-/** A greedy run of 20 tokens. @param {Page} page */
-async function runGreedy(page) {
+/** A greedy run of at most 20 tokens. @param {Page} page @param {string} [prompt] */
+async function runGreedy(page, prompt = "Ownership is") {
   await setOptions(page, { temperature: "0", max_tokens: "20" });
-  await page.fill("#prompt", "Ownership is");
+  await page.fill("#prompt", prompt);
   await page.click("#run");
   await waitForStatus(page, "Done");
 }
@@ -65,6 +65,16 @@ test("opening Inside after a greedy run shows it: after the last block each toke
     const finding = (await page.textContent("#chart-lens-finding")) ?? "";
     assert.ok(finding.includes(`“${top.text.replaceAll(" ", "·").replaceAll("\n", "↵")}”`), finding);
     assert.equal(await page.locator("#chart-half-lives .shade").count(), seen.half_lives.flat().length);
+  }));
+
+test("of a text that the model has ended, Inside looks at the tokens before the end", () =>
+  withReadyPage(async (page) => {
+    await runGreedy(page, "The tracking issue for this feature is:");
+    assert.match((await page.textContent("#status")) ?? "", /end of text/);
+    await look(page);
+    const { texts, lens } = await readJson(page);
+    assert.ok(!texts.includes("</s>"), texts.join("|"));
+    assert.equal(lens.at(-1).at(-1)[0].text, "</s>");
   }));
 
 test("a block of the strip is left out in Inside, and its texts are those with and without it", () =>

@@ -17,7 +17,7 @@ import { box, label, picture, svg } from "./svg.js";
 /** @typedef {{ key: number, mean: number, most: number, head: number }} KeyRow */
 
 const TOP = 24;
-const LEFT = 44;
+const LEFT = 56;
 /** A few heads get higher rows. */
 const [LEAST_ROW, MOST_ROW, ROWS_HEIGHT] = [11, 30, 330];
 const LEAST_CELL = 4;

@@ -10,7 +10,7 @@ import { box, label, picture, svg } from "./svg.js";
 /** @typedef {{ block: number, head: number, tokens: number }} Head */
 
 const TOP = 26;
-const LEFT = 44;
+const LEFT = 56;
 const ROW = 9;
 /** Tokens of the palest and the darkest cell. */
 const [PALEST, DARKEST] = [0.5, 2000];

@@ -13,7 +13,7 @@ import { box, diamond, label, picture, svg } from "./svg.js";
 
 const ROW = 19;
 const TOP = 40;
-const LEFT = 44;
+const LEFT = 56;
 const LEAST_CELL = 46;
 const MOST_CELL = 110;
 const CHARACTER = 7.2;
