@@ -70,7 +70,8 @@ pub const STAGES: [Stage; 9] = [
 /// Stages that run in parallel, each lane in order. The lanes lock different build folders.
 const LANES: [&[Stage]; 2] = [
     &[Stage::Format, Stage::Lint, Stage::Native, Stage::Docs],
-    &[Stage::Types, Stage::Package, Stage::Kernels],
+    // The package's site is packed by a program that the native tests compile.
+    &[Stage::Types, Stage::Kernels, Stage::Package],
 ];
 
 /// Stages that run after the lanes, one by one.
@@ -412,6 +413,10 @@ impl Run<'_> {
             let mut command = self.workspace.cargo();
             // A failed assertion ends a wasm program at once, and captured output would be lost.
             command.args(["test", "--package", "zamba2", "--target", KERNEL_TARGET]);
+            // A lock of its own: it compiles while the native tests do.
+            command
+                .arg("--target-dir")
+                .arg(self.workspace.target.join("kernels"));
             command.args(["--lib", "--test", "kernels"]);
             if is_relaxed {
                 crate::builds::add_relaxed_simd(&mut command)?;
