@@ -87,7 +87,7 @@ impl CallCost {
 /// Measures the ceilings and all kernels; takes about ten seconds.
 pub fn run(cpu: Cpu) -> KernelReport {
     let ops = &mut Ops::new(cpu);
-    let ceilings = ops.device().ceilings();
+    let ceilings = ops.device().ceilings(0);
     let mut kernels = Vec::new();
     let (hidden, d_inner, d_in_proj, d_state, n_heads) = (2048, 4096, 8512, 128, 64);
     for format in WeightFormat::ALL.into_iter().rev() {

@@ -18,7 +18,7 @@ use crate::loader::foreign;
 use crate::loader::names::INDEX;
 use crate::loader::packed::{MANIFEST, Manifest, PackedPart};
 use crate::loader::safetensors::{Shard, header_bytes, shard_files};
-use crate::loader::schedule::ByteRange;
+use crate::loader::schedule::{ByteRange, LoadSchedule};
 use crate::model::config::Config;
 use crate::ops::device::Device;
 use crate::session::{LoadSettings, Session};
@@ -46,6 +46,19 @@ struct Head {
 /// # Errors
 /// The file at fault and what is wrong with it.
 pub fn open<B: Device>(device: B, dir: &Path, settings: LoadSettings) -> Result<Session<B>> {
+    open_watched(device, dir, settings, |_, _| {})
+}
+
+/// As [`open`]; `on_read` is told how many more bytes of the weights have been read, and how many there are.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_watched<B: Device>(
+    device: B,
+    dir: &Path,
+    settings: LoadSettings,
+    mut on_read: impl FnMut(u64, u64),
+) -> Result<Session<B>> {
     let config = read_config(dir)?;
     let manifest = packed(dir)?;
     let heads = match &manifest {
@@ -56,20 +69,33 @@ pub fn open<B: Device>(device: B, dir: &Path, settings: LoadSettings) -> Result<
     match manifest {
         Some(manifest) => {
             manifest.check(settings.weights.name(), session.schedule())?;
+            let total = manifest.units.iter().map(|unit| unit.stored.bytes).sum();
             for unit in &manifest.units {
                 session.push_stored(&verified(dir, &unit.stored)?)?;
+                on_read(unit.stored.bytes, total);
             }
         }
         None => {
+            let total = checkpoint_bytes(session.schedule());
             for unit in session.schedule().units.clone() {
                 for range in &unit.ranges {
-                    read_range(dir, range, |chunk| session.push(chunk))?;
+                    read_range(dir, range, |chunk| {
+                        session.push(chunk)?;
+                        on_read(chunk.len() as u64, total);
+                        Ok(())
+                    })?;
                 }
             }
         }
     }
     session.check_complete()?;
     Ok(session)
+}
+
+/// Of the checkpoint that are read.
+fn checkpoint_bytes(schedule: &LoadSchedule) -> u64 {
+    let ranges = schedule.units.iter().flat_map(|unit| &unit.ranges);
+    ranges.map(|range| range.end - range.start).sum()
 }
 
 /// A session of the folder's configuration and tokenizer, without weights.

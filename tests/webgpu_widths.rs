@@ -142,7 +142,7 @@ fn blocks_of_the_smallest_published_models_widths_give_the_cpus_logits() {
         numeric: NumericSettings::default(),
         memory_limit_bytes: None,
     };
-    folder::pack(Cpu::new(2), &dir, &packed, settings, |_| {}).unwrap();
+    folder::pack(Cpu::new(2), &dir, &packed, settings, |_, _| {}).unwrap();
     let ops = device("full widths").unwrap();
     // With fewer tokens another kernel computes them together.
     let prompt = &prompt[..3];

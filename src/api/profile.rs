@@ -144,10 +144,10 @@ impl Engine {
         Ok(measure::prompt(ids.as_deref(), length, vocab_size))
     }
 
-    /// The ceilings of the model's device; takes about a second.
+    /// The ceilings of the model's device; takes one to three seconds.
     pub async fn ceilings(&mut self) -> JsResult<JsValue> {
         match self.session_mut().map_err(to_js_error)? {
-            AnySession::Cpu(session) => to_js(&session.backend().ceilings()),
+            AnySession::Cpu(session) => to_js(&session.backend().ceilings(session.weights_bytes())),
             AnySession::WebGpu(session) => {
                 let ceilings = session.backend_mut().ceilings().await;
                 to_js(&ceilings.map_err(to_js_error)?)

@@ -173,7 +173,8 @@ impl Device for Cpu {
     }
 
     fn ceilings(&mut self) -> Result<Ceilings, Error> {
-        Ok(Cpu::ceilings(self))
+        // Here memory is given back.
+        Ok(Cpu::ceilings(self, u64::MAX))
     }
 
     fn adapter(&self) -> Option<AdapterRecord> {

@@ -12,10 +12,8 @@ use zamba2::base::quant::WeightFormat;
 use zamba2::model::NumericSettings;
 
 use super::device::{Device, Opened};
-use super::{Failure, OpenArguments, print, print_json, say};
-
-/// A remark about progress after so many windows.
-const REMARK_WINDOWS: usize = 16;
+use super::progress::Progress;
+use super::{Failure, OpenArguments, print, print_json};
 
 /// Measure how well a model predicts a text: its perplexity, and bits per byte.
 ///
@@ -75,16 +73,16 @@ fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(),
 
     let windows: Vec<_> = ids.chunks(room).collect();
     let (mut nats, mut tokens, mut bytes) = (0.0, 0, 0);
-    for (i, window) in windows.iter().enumerate() {
+    let progress = Progress::of_steps("Windows", windows.len() as u64);
+    for window in &windows {
         let prompt = [&start, *window].concat();
         let all = block_on(session.log_probabilities(&prompt))?;
         nats -= all.iter().sum::<f64>();
         tokens += all.len();
         bytes += session.tokenizer()?.decode(&prompt[1..])?.len();
-        if !json && (i + 1) % REMARK_WINDOWS == 0 {
-            say(&format!("{} of {} windows", i + 1, windows.len()));
-        }
+        progress.advance(1);
     }
+    drop(progress);
     if tokens == 0 {
         return Err(Error::EmptyPrompt.into());
     }

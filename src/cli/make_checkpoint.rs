@@ -19,7 +19,8 @@ use zamba2::family;
 use zamba2::model::config::Config;
 use zamba2::model::module::{Role, Slot, TensorSpec};
 
-use super::{Failure, print, print_json, say};
+use super::progress::Progress;
+use super::{Failure, print, print_json};
 
 const INDEX: &str = "model.safetensors.index.json";
 /// Weights per file at most: where Hugging Face cuts too.
@@ -315,11 +316,17 @@ fn write_text(file: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
-fn write_shard(file: &Path, specs: &[TensorSpec], rng: &mut Pcg64Mcg) -> Result<(), Failure> {
+fn write_shard(
+    file: &Path,
+    specs: &[TensorSpec],
+    rng: &mut Pcg64Mcg,
+    progress: &Progress,
+) -> Result<(), Failure> {
     let header = header(specs);
     let bytes = header.len() as u64 + specs.iter().map(tensor_bytes).sum::<u64>();
     write_whole(file, |out| {
         let mut write = |piece: &[u8]| {
+            progress.advance(piece.len() as u64);
             out.write_all(piece).map_err(|error| Failure::Write {
                 file: file.display().to_string(),
                 fact: format!("{error} (the file needs {bytes} bytes)"),
@@ -375,14 +382,13 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let names = shard_names(shards.len());
     let mut rng = Pcg64Mcg::seed_from_u64(arguments.seed);
     let mut weight_map = BTreeMap::new();
+    let bytes = NUMBER_BYTES * parameters;
+    let progress = Progress::of_bytes("Writing", bytes);
     for (name, specs) in names.iter().zip(&shards) {
-        if !json {
-            say(&format!("writing {name}"));
-        }
-        write_shard(&dir.join(name), specs, &mut rng)?;
+        write_shard(&dir.join(name), specs, &mut rng, &progress)?;
         weight_map.extend(specs.iter().map(|spec| (spec.name.as_str(), name.as_str())));
     }
-    let bytes = NUMBER_BYTES * parameters;
+    drop(progress);
     let mut files = names.clone();
     if names.len() > 1 {
         let index: Value = json!({

@@ -17,6 +17,7 @@ mod make_checkpoint;
 mod number_flags;
 mod pack;
 mod profile;
+mod progress;
 mod terminal;
 mod tokenize;
 
@@ -141,7 +142,8 @@ impl OpenArguments {
             // Without this the system would end the process in the middle of loading, and say nothing.
             memory_limit_bytes: proc_bytes("/proc/meminfo", "MemAvailable"),
         };
-        let mut session = folder::open(device, &self.dir, settings)?;
+        let on_read = progress::of_reading(&self.dir);
+        let mut session = folder::open_watched(device, &self.dir, settings, on_read)?;
         if self.threads.is_none() {
             Device::choose_threads(&mut session);
         }

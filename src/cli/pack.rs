@@ -13,7 +13,7 @@ use zamba2::loader::packed::MANIFEST;
 use zamba2::model::NumericSettings;
 use zamba2::session::LoadSettings;
 
-use super::{Failure, print, print_json, proc_bytes, say};
+use super::{Failure, print, print_json, proc_bytes, progress};
 
 /// Quantise a checkpoint into a folder that pages and this program load as it is.
 ///
@@ -64,12 +64,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
         numeric: NumericSettings::default(),
         memory_limit_bytes: proc_bytes("/proc/meminfo", "MemAvailable"),
     };
-    let on_unit = |name: &str| {
-        if !json {
-            say(name);
-        }
-    };
-    let manifest = folder::pack(Cpu::new(1), dir, out, settings, on_unit)?;
+    let manifest = folder::pack(Cpu::new(1), dir, out, settings, progress::of_reading(dir))?;
     let stored = manifest.units.iter().map(|unit| unit.stored.bytes);
     let output = Output {
         out: out.display().to_string(),

@@ -24,6 +24,7 @@ use zamba2::text::sampling::SamplingOptions;
 use zamba2::words::Language;
 
 use super::device::{Device, Opened};
+use super::progress::Progress;
 use super::{Failure, OpenArguments, print, proc_bytes};
 
 /// Measure where the time goes, block by block and module by module, and write a report.
@@ -232,7 +233,9 @@ fn run_all<B: Device>(
     level: Level,
 ) -> Result<(Vec<ProfiledRun>, Vec<UnprofiledRun>), Failure> {
     let (mut runs, mut unprofiled) = (Vec::new(), Vec::new());
-    for next in protocol.sequence() {
+    let sequence: Vec<_> = protocol.sequence().collect();
+    let progress = Progress::of_steps("Runs", sequence.len() as u64);
+    for next in sequence {
         let level = match next {
             NextRun::Profiled => level,
             NextRun::WarmUp | NextRun::Unprofiled => Level::Off,
@@ -243,6 +246,7 @@ fn run_all<B: Device>(
             NextRun::Unprofiled => unprofiled.push(times),
             NextRun::Profiled => runs.push(ProfiledRun::new(times, profile)),
         }
+        progress.advance(1);
     }
     Ok((runs, unprofiled))
 }

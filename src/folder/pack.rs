@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
 use crate::folder::{
-    CONFIG, TOKENIZER, checkpoint_heads, empty, hex, io_error, read_config, read_range,
+    CONFIG, TOKENIZER, checkpoint_bytes, checkpoint_heads, empty, hex, io_error, read_config,
+    read_range,
 };
 use crate::loader::end_tokens::GENERATION_CONFIG;
 use crate::loader::packed::{
@@ -37,7 +38,7 @@ pub fn pack<B: Device>(
     dir: &Path,
     out: &Path,
     settings: LoadSettings,
-    mut on_unit: impl FnMut(&str),
+    mut on_read: impl FnMut(u64, u64),
 ) -> Result<Manifest> {
     let config = read_config(dir)?;
     let heads = checkpoint_heads(dir)?;
@@ -68,13 +69,14 @@ pub fn pack<B: Device>(
             shard_bytes: head.shard_bytes,
         });
     }
+    let total = checkpoint_bytes(session.schedule());
     for unit in session.schedule().units.clone() {
         let name = unit.unit.name();
-        on_unit(&name);
         parts.begin(unit.stored_bytes)?;
         for range in &unit.ranges {
             read_range(dir, range, |chunk| {
                 session.push(chunk)?;
+                on_read(chunk.len() as u64, total);
                 parts.write(&session.take_stored())
             })?;
         }

@@ -125,7 +125,7 @@ fn a_packed_folder_gives_the_same_bits_as_its_checkpoint_and_as_stored_units() {
                 &fixture(&name),
                 out.path(),
                 settings(format),
-                |_| (),
+                |_, _| (),
             )
             .unwrap();
             let stored = stored_units(&checkpoint, format, usize::MAX);
@@ -153,7 +153,7 @@ fn the_packed_folder_of_the_browser_tests_is_what_pack_writes() {
     let out = tempfile::tempdir().unwrap();
     let source = fixture(PACKED_FIXTURE.strip_suffix("_q8").unwrap());
     let settings = settings(WeightFormat::Q8);
-    let manifest = folder::pack(Cpu::new(1), &source, out.path(), settings, |_| ()).unwrap();
+    let manifest = folder::pack(Cpu::new(1), &source, out.path(), settings, |_, _| ()).unwrap();
     let units = manifest.units.iter().map(|unit| &unit.stored.file);
     let heads = manifest.shards.iter().map(|shard| &shard.head.file);
     let files = manifest.files.iter().map(|file| &file.file);
@@ -176,7 +176,7 @@ fn a_packed_folder_with_a_flipped_bit_a_missing_file_or_another_weight_format_is
         &fixture("gqa"),
         out.path(),
         settings_q4,
-        |_| (),
+        |_, _| (),
     )
     .unwrap();
     let open = |format| folder::open(Cpu::new(1), out.path(), settings(format)).err();
@@ -214,8 +214,14 @@ fn a_packed_folder_with_a_flipped_bit_a_missing_file_or_another_weight_format_is
 fn a_manifest_with_a_path_outside_its_folder_is_refused() {
     let out = tempfile::tempdir().unwrap();
     let settings = settings(WeightFormat::Q4);
-    let mut manifest =
-        folder::pack(Cpu::new(1), &fixture("gqa"), out.path(), settings, |_| ()).unwrap();
+    let mut manifest = folder::pack(
+        Cpu::new(1),
+        &fixture("gqa"),
+        out.path(),
+        settings,
+        |_, _| (),
+    )
+    .unwrap();
     for file in ["../weights-1.bin", "/etc/passwd", "https://other.example/x"] {
         manifest.units[0].stored.file = file.into();
         let text = serde_json::to_string(&manifest).unwrap();

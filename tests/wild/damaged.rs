@@ -272,7 +272,7 @@ fn a_damaged_manifest_is_an_error_or_names_files_of_its_folder() {
         &dir,
         out.path(),
         settings(WeightFormat::Q4),
-        |_| {},
+        |_, _| {},
     )
     .unwrap();
     let good = serde_json::to_value(&manifest).unwrap();

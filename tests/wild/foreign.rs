@@ -276,7 +276,7 @@ fn a_pointer_in_a_packed_folder_is_named() {
         good().write().path(),
         out.path(),
         settings(format),
-        |_| {},
+        |_, _| {},
     )
     .unwrap();
     fs::write(out.path().join("weights-1.bin"), LFS).unwrap();

@@ -105,7 +105,7 @@ fn convolutions_with_their_axes_in_another_order_are_read_in_theirs() {
             dir.path(),
             out.path(),
             settings(format),
-            |_| {},
+            |_, _| {},
         )
         .unwrap();
         assert_eq!(logits(out.path(), format), logits(dir.path(), format));

@@ -316,7 +316,7 @@ fn a_packed_folder_decides_as_its_checkpoint_did() {
                 &wild(name),
                 out.path(),
                 settings(format),
-                |_| {},
+                |_, _| {},
             )
             .unwrap();
             assert_eq!(

@@ -62,7 +62,7 @@ fn a_packed_folder_takes_its_end_tokens_along() {
     let out = TempDir::new().unwrap();
     let dir = wild("end_token_in_generation_config");
     let settings = settings(WeightFormat::F32);
-    folder::pack(Cpu::new(1), &dir, out.path(), settings, |_| {}).unwrap();
+    folder::pack(Cpu::new(1), &dir, out.path(), settings, |_, _| {}).unwrap();
     fs::remove_file(out.path().join("tokenizer_config.json")).unwrap();
     let (tokens, _, reason) = generate(out.path(), false, 32);
     assert_eq!((tokens.len(), reason), (5, StopReason::Eos));

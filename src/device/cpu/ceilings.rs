@@ -13,8 +13,12 @@ use crate::threads::pool::{Pieces, Pool};
 /// The best round counts. Many short rounds, because a browser runs the first calls of a function in its baseline
 /// compiler and switches to optimised code only between calls.
 const ROUNDS: usize = 60;
-/// More than one core's share of the last-level cache of a large server.
-const READ_BYTES: usize = 96 << 20;
+/// Weights are read from memory if they exceed the last-level cache, which is 32 to 128 MB, and up to 384 MB on large
+/// servers. A page does not get its memory back, so a small model is measured with the least.
+const LEAST_READ_BYTES: u64 = 96 << 20;
+const MOST_READ_BYTES: u64 = 384 << 20;
+/// Of the copies and reads of memory, which take longer.
+const MEMORY_ROUNDS: usize = 20;
 /// Vectors of weights times vectors of activations in a step, as in the matrix kernels: their products are enough
 /// independent accumulations to hide the latency of one, few enough that they and their operands fit the registers.
 const SIDE: usize = 3;
@@ -22,13 +26,13 @@ const F32_CHAINS: usize = 12;
 const STEPS: u32 = 400_000;
 const WARM_UP_US: f64 = 3e5;
 
-/// Measures the ceilings of `pool`; takes about a second.
-pub fn measure(pool: &Pool) -> Ceilings {
+/// Measures the ceilings of `pool` for a model of `weights_bytes`; takes one to three seconds.
+pub fn measure(pool: &Pool, weights_bytes: u64) -> Ceilings {
     let threads = pool.threads();
     let width = Width::widest();
     let mut results = vec![0.0f32; threads];
     let best_us = |results: &mut [f32], body: &(dyn Fn(usize) -> f32 + Sync)| {
-        best_of(|| {
+        best_of(ROUNDS, || {
             pool.run(threads, Pieces::new(results, 1), |thread, result| {
                 result[0] += body(thread);
             });
@@ -46,14 +50,17 @@ pub fn measure(pool: &Pool) -> Ceilings {
     let int16_us = best_us(&mut results, &|_| width.run(Int16));
     let f32_us = best_us(&mut results, &|_| width.run(F32));
     // Each thread reads its own range in four streams, like the matrix-vector kernels.
-    let mut memory = vec![[1i8; 16]; READ_BYTES / 16];
+    let read_bytes = weights_bytes.clamp(LEAST_READ_BYTES, MOST_READ_BYTES) as usize;
+    let mut memory = vec![[1i8; 16]; read_bytes / 16];
     let share = memory.len() / threads;
-    let read_us = best_us(&mut results, &|thread| {
-        read(&memory[thread * share..][..share])
+    let read_us = best_of(MEMORY_ROUNDS, || {
+        pool.run(threads, Pieces::new(&mut results, 1), |thread, result| {
+            result[0] += read(&memory[thread * share..][..share]);
+        });
     });
     black_box(results);
     // Each thread copies the first half of its range to the second.
-    let copy_us = best_of(|| {
+    let copy_us = best_of(MEMORY_ROUNDS, || {
         pool.run(threads, Pieces::new(&mut memory, share), |_, range| {
             let (from, to) = range.split_at_mut(range.len() / 2);
             to[..from.len()].copy_from_slice(from);
@@ -72,8 +79,8 @@ pub fn measure(pool: &Pool) -> Ceilings {
 }
 
 /// The time of the fastest round.
-fn best_of(mut round: impl FnMut()) -> f64 {
-    let rounds = (0..ROUNDS).map(|_| {
+fn best_of(rounds: usize, mut round: impl FnMut()) -> f64 {
+    let rounds = (0..rounds).map(|_| {
         let start_us = now_us();
         round();
         now_us() - start_us
