@@ -122,14 +122,17 @@ const tabs = new Tabs({
   remember: (on) => remember("letter-keys", on ? "on" : "off"),
 });
 const playground = new Playground(sampling, {
-  onStart() {
+  onStart(has_prompt) {
     inside.stop();
-    status.show(loads.model ? "status.prefill" : "status.early");
+    status.show(!loads.model ? "status.early" : has_prompt ? "status.prefill" : "status.generating");
     heat.start(strip.info?.kinds ?? []);
   },
   onPrefill(block, prompt_tokens) {
     strip.sweep(block);
-    status.detail(t("status.prefill.detail", { tokens: prompt_tokens, block }));
+    status.detail(t("status.prefill.detail", { tokens: prompt_tokens, block, blocks: strip.blocks.length }));
+  },
+  onReplay({ replayed, tokens }) {
+    status.show("status.replay", {}, t("status.replay.detail", { replayed: number(replayed), tokens: number(tokens) }));
   },
   onToken(blocks_us) {
     strip.token(blocks_us);
@@ -147,6 +150,7 @@ const playground = new Playground(sampling, {
       }),
     );
   },
+  onStop: () => status.show("status.stopping"),
   onEnd(summary) {
     byId("hero").hidden = true;
     remember("hero", "seen");
@@ -269,7 +273,7 @@ listenForDrops({
   },
   onState(file) {
     tabs.show("playground", true);
-    void playground.openState(file);
+    void playground.transfer.openState(file);
   },
   onRefused: (thrown) => showFault("card.drop", faultOf(thrown)),
 });

@@ -93,13 +93,22 @@ test("Run without a prompt shows an explanation instead of an error", () =>
     assert.equal(await page.locator(".error-card[data-code]").count(), 0);
   }));
 
-test("a field out of range is named in an error card, and the prompt is kept", () =>
+test("a field out of range says so beside itself until its value is mended, and nothing runs", () =>
   withReadyPage(async (page) => {
     await page.fill("#prompt", "My own words");
     await setOptions(page, { temperature: "99" });
+    await page.evaluate(() => document.getElementById("sampling")?.removeAttribute("open"));
     await page.click("#run");
-    assert.match((await page.locator(".error-card[data-code]").textContent()) ?? "", /Temperature/);
+    const field = page.locator("#sampling [name=temperature]");
+    assert.equal(await field.getAttribute("aria-invalid"), "true");
+    assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("name")), "temperature");
+    assert.match((await page.textContent(".field-message")) ?? "", /Temperature is not a number in its range/);
+    assert.equal(await page.locator(".error-card[data-code]").count(), 0);
+    assert.match((await page.textContent("#status")) ?? "", /^Ready/);
     assert.equal(await page.inputValue("#prompt"), "My own words");
+    await field.fill("0.5");
+    assert.equal(await field.getAttribute("aria-invalid"), "false");
+    assert.equal(await page.locator(".field-message").count(), 0);
   }));
 
 test("a prompt that is too long leads to an error card, and the prompt is kept", () =>

@@ -319,14 +319,16 @@ test("a link with settings fills the fields and opens the view without starting 
     assert.ok(await page.locator("#profile-result").isHidden());
   }));
 
-test("a field out of range is named, and nothing runs", () =>
+test("a field out of range is named until its value is mended, and nothing runs", () =>
   withReadyPage(async (page) => {
     await page.click("#tab-profile");
     await page.fill("#profile-form [name=runs]", "0");
     await page.click("#profile-run");
-    assert.match((await page.textContent("#profile-status")) ?? "", /^Runs is not a number in its range \(1 to 50\)/);
+    assert.match((await page.textContent(".field-message")) ?? "", /^Runs is not a number in its range \(1 to 50\)/);
     assert.equal(await page.getAttribute("#profile-form [name=runs]", "aria-invalid"), "true");
     assert.equal(await page.textContent("#profile-run"), "Profile");
+    await page.fill("#profile-form [name=runs]", "2");
+    assert.equal(await page.locator(".field-message").count(), 0);
   }));
 
 test("switching views and languages keeps text and profile", () =>

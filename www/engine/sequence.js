@@ -58,11 +58,12 @@ export class Sequence {
   // ---- prompts that come while the model is loading ----
 
   /**
-   * From now on each block runs on this prompt as soon as it has arrived. Only the first prompt is queued.
+   * From now on each block runs on this prompt as soon as it has arrived. Only the first prompt is queued, or the first
+   * after one that was aborted.
    * @param {QueuedPrompt} queued
    */
   queuePrompt(queued) {
-    this.#queued_prompt ??= queued;
+    if (!this.#queued_prompt || this.#queued_prompt.context.signal.aborted) this.#queued_prompt = queued;
   }
 
   /** After a unit has been loaded. @param {WasmEngine} engine */
@@ -81,7 +82,7 @@ export class Sequence {
       this.#queued_prompt = null;
       return;
     }
-    while (!queued.done) {
+    while (!queued.done && !context.signal.aborted) {
       const { done, block, waiting } = await engine.advance(1);
       if (waiting) return;
       queued.done = done;
@@ -265,7 +266,10 @@ export class Sequence {
     const { prompt_tokens, cached_tokens } = start;
     const prefill_from_ms = performance.now();
     try {
-      await prefillAndReplay(engine, signal, (progress) => emitPrefill(context, start, progress));
+      await prefillAndReplay(engine, signal, {
+        onBlock: (progress) => emitPrefill(context, start, progress),
+        onReplay: (progress) => emit("replay", progress),
+      });
     } catch (thrown) {
       engine = await this.#recover(thrown, forced_token, context);
     }
@@ -318,7 +322,7 @@ export class Sequence {
     const tokens = forced_token === null ? this.#generated : [...this.#generated, forced_token];
     engine.adopt(this.#prompt, Uint32Array.from(tokens), this.#options);
     if (forced_token !== null) engine.branch(this.#generated.length, forced_token, this.#options);
-    await prefillAndReplay(engine, context.signal, () => {});
+    await prefillAndReplay(engine, context.signal);
     return engine;
   }
 }
@@ -340,18 +344,21 @@ function promptTokens(engine, prompt) {
 
 /**
  * @param {WasmEngine} engine @param {AbortSignal} signal
- * @param {(advanced: { block: number, done: boolean }) => void} onBlock
+ * @param {{ onBlock?: (advanced: { block: number, done: boolean }) => void,
+ *   onReplay?: (progress: { replayed: number, tokens: number }) => void }} [listeners]
  */
-async function prefillAndReplay(engine, signal, onBlock) {
+async function prefillAndReplay(engine, signal, { onBlock, onReplay } = {}) {
   for (let done = false; !done;) {
     await yieldToMessages();
     signal.throwIfAborted();
     const advanced = await engine.advance(1);
     done = advanced.done;
-    onBlock(advanced);
+    onBlock?.(advanced);
   }
   // Only a rewound sequence has tokens to replay.
-  for (let left = Infinity; left > 0;) {
+  const tokens = await engine.replay(0);
+  for (let left = tokens; left > 0;) {
+    onReplay?.({ replayed: tokens - left, tokens });
     left = await engine.replay(REPLAY_TOKENS);
     await yieldToMessages();
     signal.throwIfAborted();

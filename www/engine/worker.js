@@ -77,6 +77,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  * @property {{ state: "lost", fault: ErrorReport } | { state: "ready", info: LoadedReport }} device
  * @property {{ block: number, prompt_tokens: number, cached_tokens: number, done: boolean }} prefill
  * @property {{ text: string, tokens: number }} kept
+ * @property {{ replayed: number, tokens: number }} replay
  * @property {Omit<Step, "done"> & { index: number }} piece
  * @property {api.ReportProgress} report
  * @property {api.InspectProgress} inspected
@@ -219,6 +220,8 @@ addEventListener("error", (event) => {
 
 /** @param {CallMessage} message @param {CallContext} context */
 async function answer({ id, call, args }, context) {
+  // Aborted while it waited.
+  if (!unanswered.has(id)) return;
   running_id = id;
   try {
     context.signal.throwIfAborted();
@@ -262,8 +265,14 @@ onmessage = ({ data }) => {
       return useBuilds(message.builds);
     case "abort": {
       const call = unanswered.get(message.id);
-      call?.controller.abort();
-      return call?.context.pieces.open();
+      if (!call) return;
+      call.controller.abort();
+      call.context.pieces.open();
+      // What waits, perhaps for a load of minutes, has nothing to finish first.
+      if (message.id !== running_id && unanswered.delete(message.id)) {
+        answerError(message.id, call.controller.signal.reason);
+      }
+      return;
     }
     case "read":
       return unanswered.get(message.id)?.context.pieces.read();

@@ -216,6 +216,8 @@ export interface RunOptions extends GenerateOptions {
   signal?: AbortSignal;
   /** Called after each block of prefill. */
   onPrefill?: (progress: { block: number; prompt_tokens: number; cached_tokens: number; done: boolean }) => void;
+  /** Called while `branch` or `continue` replays tokens, which restores the state of an earlier place. */
+  onReplay?: (progress: { replayed: number; tokens: number }) => void;
   /**
    * Called by `branch` and `continue` before the first piece, with the generated text and the number of tokens that are
    * kept.

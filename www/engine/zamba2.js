@@ -261,7 +261,7 @@ class Model {
    * @param {K} call @param {() => Omit<Parameters<Calls[K]>[0], "options">} argsOf @param {api.RunOptions} [options]
    * @returns {AsyncGenerator<api.Piece, void, void>}
    */
-  async *#run(call, argsOf, { signal, onPrefill, onKept, ...given } = {}) {
+  async *#run(call, argsOf, { signal, onPrefill, onReplay, onKept, ...given } = {}) {
     if (this.#generating) throw new Zamba2Error("busy", { fact: fact("generating") });
     // What is refused here leaves the model and its sequence as they were.
     checkSignal(signal);
@@ -285,6 +285,7 @@ class Model {
         has_begun = true;
         onPrefill?.(progress);
       },
+      replay: onReplay,
       kept: onKept,
       piece: (piece) => {
         has_begun = true;

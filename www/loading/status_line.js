@@ -4,18 +4,17 @@
 import { byId } from "../dom.js";
 import { bytesText, countText, number, t, write } from "../words.js";
 import { Arrival } from "./arrival.js";
+import { LoadSpeed } from "./load_speed.js";
 import { shortCommit } from "./storage_panel.js";
 
 /** @import { LoadedInfo, LoadProgress } from "../engine/zamba2.d.ts" */
 /** @import { Key, Values } from "../words.js" */
 
-/** No remaining time is shown before this, since the speed is not yet known. */
-const SPEED_AFTER_MS = 300;
-
 export class StatusLine {
   #status = byId("status");
   #detail = byId("status-detail");
   #arrival = new Arrival();
+  #speed = new LoadSpeed();
 
   /** @param {Key} key @param {Values} [values] @param {string} [detail] */
   show(key, values, detail = "") {
@@ -43,21 +42,19 @@ export class StatusLine {
     const key = running ? "status.early" : from_device ? "status.reading" : `status.${progress.phase}`;
     write(this.#status, /** @type {Key} */ (key));
     if (progress.phase !== "weights") return this.detail(this.#arrival.text(progress, "").replace(/^ · /, ""));
-    // Stored bytes load much faster and would make the estimate too optimistic.
-    const bytes_per_s = (progress.received_bytes || progress.loaded_bytes) / (elapsed_ms / 1000);
-    const left_s = (progress.total_bytes - progress.loaded_bytes) / bytes_per_s;
-    const left =
-      elapsed_ms > SPEED_AFTER_MS && Number.isFinite(left_s)
-        ? t("status.left", { seconds: number(Math.ceil(left_s)) })
-        : "";
+    const bytes_per_s = this.#speed.at(progress, elapsed_ms);
+    const speed = bytes_per_s === null ? "" : t("status.speed", { speed: bytesText(bytes_per_s) });
+    const left_s = bytes_per_s ? (progress.total_bytes - progress.loaded_bytes) / bytes_per_s : null;
+    const left = left_s === null ? "" : t("status.left", { seconds: number(Math.ceil(left_s)) });
     this.detail(
       t("status.weights.detail", {
         ready: progress.blocks_ready,
         blocks: progress.n_blocks,
         loaded: bytesText(progress.loaded_bytes),
         total: bytesText(progress.total_bytes),
-        speed: bytesText(bytes_per_s),
-      }) + this.#arrival.text(progress, left),
+      })
+        + speed
+        + this.#arrival.text(progress, left),
     );
   }
 

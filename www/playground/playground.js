@@ -1,40 +1,40 @@
 // @ts-check
-// The playground: runs prompts, one at a time, and shows text and metrics; continues a run, branches from a token,
-// saves and opens state files and links. Block times are passed to the hooks.
+// The playground: runs prompts, one at a time, and shows text and metrics; continues a run and branches from a token.
+// Block times are passed to the hooks.
 
 import { copyText } from "../copy_text.js";
-import { byId, onFile } from "../dom.js";
+import { byId } from "../dom.js";
 import { clearErrorCards } from "../errors.js";
-import { saveFile } from "../save_file.js";
-import { plural, t } from "../words.js";
+import { number, plural, t } from "../words.js";
 import { Chat } from "./chat.js";
-import { asJson, newExchange, offerExports, parseExchange, tokenOf } from "./exchange.js";
+import { newExchange, offerExports } from "./exchange.js";
+import { runExchange } from "./generation.js";
 import { History } from "./history.js";
 import { PromptPanel } from "./prompt_panel.js";
 import { showRunMetrics } from "./run_metrics.js";
-import { copyLink, promptInHash } from "./share.js";
-import { beginOutput, TextPainter } from "./text_painter.js";
+import { beginOutput } from "./text_painter.js";
 import { TokenView } from "./token_view.js";
+import { Transfer } from "./transfer.js";
 
 /** @import { Exchange } from "./exchange.js" */
 /** @import { Entry } from "./history.js" */
-/** @import { GenerateOptions, LoadProgress, Model, Piece } from "../engine/zamba2.d.ts" */
-/** @import { Prompt, RunOptions, RunSummary } from "../engine/zamba2.d.ts" */
+/** @import { LiveFigures } from "./generation.js" */
+/** @import { LoadProgress, Model, Piece, Prompt, RunOptions, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Sampling } from "./sampling.js" */
 /** @import { SharedModel } from "./share.js" */
-/** @import { Key, Values } from "../words.js" */
+/** @import { Key } from "../words.js" */
 
 const COUNT_AFTER_MS = 250;
-/** Alternatives shown per token. */
-const ALTERNATIVES = 5;
 
 /**
  * @typedef {object} RunHooks
- * @property {() => void} onStart
+ * @property {(has_prompt: boolean) => void} onStart  whether the run begins with a prefill
  * @property {(block: number, prompt_tokens: number) => void} onPrefill
+ * @property {(progress: { replayed: number, tokens: number }) => void} onReplay
  * @property {(blocks_us: Float32Array) => void} onToken
- * @property {(live: { tokens_per_s: number | null, ttft_ms: number, used: number }) => void} onLive
- * @property {(summary: RunSummary, ttft_ms: number) => void} onEnd
+ * @property {(live: LiveFigures & { used: number }) => void} onLive
+ * @property {() => void} onStop  the user stops the run, which ends with its present token or block
+ * @property {(summary: RunSummary) => void} onEnd
  * @property {(thrown: unknown) => void} onError  a run failed
  * @property {(title: Key, thrown: unknown) => void} onFault  something else failed
  * @property {(model: SharedModel) => void} onSharedModel  a link was opened that was made with this model
@@ -53,6 +53,8 @@ export class Playground {
     this.weights = "";
     this.context = 0;
     this.has_tokenizer = false;
+    /** The checkpoint is known to have no tokenizer, so that no prompt can be run. */
+    this.lacks_tokenizer = false;
     this.ready = false;
     /** @type {AbortController | null} */
     this.running = null;
@@ -60,9 +62,11 @@ export class Playground {
     this.exchange = null;
     /** Whether the model's state matches the exchange, so that it can be continued. */
     this.can_continue = false;
+    /** No token fits after the exchange; a branch makes room. */
+    this.is_full = false;
     /** The element of the generated text. */
     this.place = document.createElement("span");
-    /** The last run. @type {{ summary: RunSummary, ttft_ms: number } | null} */
+    /** The last run. @type {{ summary: RunSummary, ttft_ms: number | null } | null} */
     this.shown = null;
     this.used = 0;
     this.count_timer = 0;
@@ -85,9 +89,10 @@ export class Playground {
       this.branch(index, token),
     );
     this.history = new History(byId("history"), (entry) => this.openEntry(entry));
+    this.transfer = new Transfer(this);
     this.listen();
     this.showView();
-    this.openLink();
+    void this.transfer.openLink();
   }
 
   listen() {
@@ -108,10 +113,6 @@ export class Playground {
       copyText(this.shownText()).then(() => (this.copy.textContent = t("copied"))),
     );
     offerExports(() => this.exchange);
-    byId("share").addEventListener("click", () => this.share());
-    byId("save-state").addEventListener("click", () => this.saveState());
-    onFile(byId("open-state"), byId("state-input"), (file) => this.openState(file));
-    window.addEventListener("hashchange", () => this.openLink());
   }
 
   /**
@@ -120,12 +121,13 @@ export class Playground {
    * @param {{ name: string, weights: string, source: string | File[] }} [which]
    */
   setModel(model, which = { name: "", weights: "", source: "" }) {
-    this.stop();
+    this.running?.abort();
     this.model = model;
     this.name = which.name;
     this.weights = which.weights;
     this.source = typeof which.source === "string" ? which.source : "";
     this.has_tokenizer = false;
+    this.setLacksTokenizer(false);
     this.ready = false;
     this.setCanContinue(false);
     this.countTokens();
@@ -134,6 +136,8 @@ export class Playground {
   /** Prompts can be run, block by block, once the tokenizer is loaded. @param {LoadProgress} progress */
   onProgress(progress) {
     this.context = progress.info?.context ?? this.context;
+    // After config.json the tokenizer has been looked for.
+    if (progress.phase !== "config") this.setLacksTokenizer(!progress.tokenizer);
     if (this.has_tokenizer || !progress.tokenizer) return;
     this.has_tokenizer = true;
     this.chat.setAvailable(progress.chat, null);
@@ -149,6 +153,7 @@ export class Playground {
     this.ready = true;
     this.context = info.context;
     this.has_tokenizer = info.tokenizer;
+    this.setLacksTokenizer(!info.tokenizer);
     if (this.prompt.showsError("prompt.not_ready")) this.prompt.showError(null);
     if (this.prompt.showsNote("prompt.early")) this.prompt.showNote(null);
     this.chat.setAvailable(info.chat, info.chat_fault);
@@ -157,9 +162,24 @@ export class Playground {
     this.countTokens();
   }
 
+  /** @param {boolean} lacks_tokenizer */
+  setLacksTokenizer(lacks_tokenizer) {
+    if (lacks_tokenizer === this.lacks_tokenizer) return;
+    this.lacks_tokenizer = lacks_tokenizer;
+    this.showStandingNote();
+    this.showButtons();
+  }
+
+  /** Why a button is disabled; otherwise clears the note. */
+  showStandingNote() {
+    if (this.lacks_tokenizer) this.prompt.showNote("prompt.no_tokenizer");
+    else if (this.is_full) this.prompt.showNote("resume.full", { context: () => number(this.context) });
+    else this.prompt.showNote(null);
+  }
+
   promptChanged() {
     this.prompt.showError(null);
-    this.prompt.showNote(null);
+    this.showStandingNote();
     clearTimeout(this.count_timer);
     this.count_timer = window.setTimeout(() => this.countTokens(true), COUNT_AFTER_MS);
   }
@@ -189,21 +209,14 @@ export class Playground {
   }
 
   stop() {
-    this.running?.abort();
-  }
-
-  /** The sampling options; null if one is invalid, after showing an error card. @returns {GenerateOptions | null} */
-  settings() {
-    try {
-      return this.sampling.read();
-    } catch (thrown) {
-      this.hooks.onError(thrown);
-      return null;
-    }
+    if (!this.running || this.running.signal.aborted) return;
+    this.running.abort();
+    this.hooks.onStop();
   }
 
   async run() {
     const { model } = this;
+    if (this.lacks_tokenizer) return;
     if (!model || !(this.ready || this.has_tokenizer)) return this.prompt.showError("prompt.not_ready");
     const text = this.prompt.value;
     const chat = this.chat.on;
@@ -213,7 +226,7 @@ export class Playground {
       return;
     }
     this.sampling.drawSeed();
-    const settings = this.settings();
+    const settings = this.sampling.read();
     if (!settings) return;
     /** @type {Prompt} */
     const prompt = chat ? { messages: this.chat.messages(text) } : text;
@@ -226,7 +239,7 @@ export class Playground {
       model: { name: this.name, weights: this.weights },
     });
     this.place = chat ? this.chat.addPending(text) : beginOutput(this.output, text);
-    const done = await this.generate(this.exchange, (options) => model.generate(prompt, options));
+    const done = await this.generate(this.exchange, (options) => model.generate(prompt, options), true);
     if (!chat) return;
     if (!done || this.exchange.text === "") {
       this.chat.removePending();
@@ -240,7 +253,7 @@ export class Playground {
   /** Continues after the last token. */
   async continueRun() {
     const { model, exchange } = this;
-    const settings = this.settings();
+    const settings = this.sampling.read();
     if (!model || !exchange || !settings) return;
     exchange.settings = settings;
     // The button is about to be disabled, and focus would be lost with it.
@@ -253,7 +266,7 @@ export class Playground {
   /** Replaces the token at `index` by `token` and continues from there. @param {number} index @param {number} token */
   async branch(index, token) {
     const { model, exchange } = this;
-    const settings = this.settings();
+    const settings = this.sampling.read();
     if (!model || !exchange || !settings) return;
     exchange.settings = settings;
     this.button.focus();
@@ -266,11 +279,13 @@ export class Playground {
   /**
    * Runs the model and appends to the exchange. Returns whether the run ended without an error.
    * @param {Exchange} exchange @param {(options: RunOptions) => AsyncGenerator<Piece, void, void>} start
+   * @param {boolean} [has_prompt]  whether it begins with a prefill
    */
-  async generate(exchange, start) {
+  async generate(exchange, start, has_prompt = false) {
     const model = /** @type {Model} */ (this.model);
     const controller = new AbortController();
     this.running = controller;
+    exchange.summary = null;
     clearErrorCards(byId("errors"));
     this.prompt.showError(null);
     this.prompt.showNote(null);
@@ -279,45 +294,29 @@ export class Playground {
     this.output.setAttribute("aria-busy", "true");
     this.tokens.set(exchange.tokens);
     this.showView();
-    const pressed_ms = performance.now();
-    let n_tokens = 0;
-    const painter = new TextPainter(this.place, {
+    this.hooks.onStart(has_prompt);
+    const used = () => (exchange.prompt_tokens ?? 0) + exchange.tokens.length;
+    const { thrown, ttft_ms } = await runExchange(exchange, this.place, controller.signal, start, {
+      onPrefill: ({ block, prompt_tokens, done }) => {
+        this.used = used();
+        // A sequence that is continued has nothing to read.
+        if (!done) this.hooks.onPrefill(block, prompt_tokens);
+      },
+      onReplay: this.hooks.onReplay,
+      onKept: () => this.tokens.set(exchange.tokens),
+      onToken: (blocks_us) => {
+        this.used = used();
+        this.hooks.onToken(blocks_us);
+      },
       onPaint: () => this.tokens.grown(),
-      onLive: () => this.showLive(pressed_ms, painter, n_tokens),
+      onLive: (live) => {
+        this.showContext();
+        this.hooks.onLive({ ...live, used: this.used });
+      },
     });
-    this.hooks.onStart();
-    let failed = false;
-    try {
-      const pieces = start({
-        ...exchange.settings,
-        alternatives: ALTERNATIVES,
-        checkpoints: true,
-        signal: controller.signal,
-        onPrefill: ({ block, prompt_tokens }) => {
-          exchange.prompt_tokens = prompt_tokens;
-          this.used = prompt_tokens + exchange.tokens.length;
-          this.hooks.onPrefill(block, prompt_tokens);
-        },
-        onKept: ({ text, tokens }) => {
-          exchange.text = text;
-          this.place.textContent = text;
-          exchange.tokens.length = tokens;
-          this.tokens.set(exchange.tokens);
-        },
-      });
-      for await (const piece of pieces) {
-        n_tokens += 1;
-        this.used = (exchange.prompt_tokens ?? 0) + exchange.tokens.push(tokenOf(piece));
-        exchange.text += piece;
-        painter.add(piece.text);
-        this.hooks.onToken(piece.blocks_us);
-      }
-    } catch (thrown) {
-      failed = !controller.signal.aborted;
-      // A model that was disposed of by the page needs no error card.
-      if (failed && /** @type {any} */ (thrown)?.code !== "disposed") this.hooks.onError(thrown);
-    }
-    painter.finish();
+    const failed = thrown !== null && !controller.signal.aborted;
+    // A model that was disposed of by the page needs no error card.
+    if (failed && /** @type {any} */ (thrown).code !== "disposed") this.hooks.onError(thrown);
     this.tokens.grown();
     this.running = null;
     this.output.setAttribute("aria-busy", "false");
@@ -329,10 +328,10 @@ export class Playground {
     if (failed || !summary) return false;
     exchange.summary = summary;
     // A very short run ends before its first paint; the module's value is used then.
-    this.shown = { summary, ttft_ms: painter.painted_ms ? painter.painted_ms - pressed_ms : summary.ttft_ms };
+    this.shown = { summary, ttft_ms: ttft_ms ?? (summary.tokens > 0 ? summary.ttft_ms : null) };
     this.showMetrics();
     if (exchange.text !== "") this.history.add(exchange);
-    this.hooks.onEnd(summary, this.shown.ttft_ms);
+    this.hooks.onEnd(summary);
     return true;
   }
 
@@ -340,6 +339,8 @@ export class Playground {
   setCanContinue(can_continue) {
     this.can_continue = can_continue;
     this.tokens.can_branch = can_continue;
+    this.is_full = can_continue && this.used >= this.context;
+    if (this.is_full) this.showStandingNote();
     this.showButtons();
   }
 
@@ -356,8 +357,9 @@ export class Playground {
     const has_text = this.exchange !== null && this.exchange.text !== "" && !this.running;
     for (const id of ["copy", "export-markdown", "export-json"])
       /** @type {HTMLButtonElement} */ (byId(id)).disabled = !has_text;
-    for (const id of ["resume", "save-state"])
-      /** @type {HTMLButtonElement} */ (byId(id)).disabled = !this.can_continue;
+    this.button.disabled = this.lacks_tokenizer;
+    /** @type {HTMLButtonElement} */ (byId("resume")).disabled = !this.can_continue || this.is_full;
+    /** @type {HTMLButtonElement} */ (byId("save-state")).disabled = !this.can_continue;
     /** @type {HTMLButtonElement} */ (byId("open-state")).disabled = !this.ready || this.running !== null;
   }
 
@@ -379,70 +381,6 @@ export class Playground {
 
   showContext() {
     this.prompt.showContext(this.used, this.context);
-  }
-
-  async share() {
-    const settings = this.settings();
-    if (!settings) return;
-    const { on, system, turns } = this.chat;
-    const last = turns.findLast(({ role }) => role === "user")?.content ?? "";
-    const prompt = this.prompt.value || (on ? last : "");
-    const { source, weights } = this;
-    const note = await copyLink({
-      version: 1,
-      mode: on ? "chat" : "raw",
-      prompt,
-      system: on ? system.value : "",
-      settings,
-      ...(source && { model: { source, weights } }),
-    });
-    this.prompt.showNote(note);
-  }
-
-  async openLink() {
-    try {
-      const shared = await promptInHash();
-      if (!shared) return;
-      this.chat.setMode(shared.mode);
-      this.chat.system.value = shared.system;
-      this.prompt.value = shared.prompt;
-      this.sampling.write(shared.settings);
-      this.showView();
-      this.promptChanged();
-      this.prompt.showNote("share.opened");
-      if (shared.model) this.hooks.onSharedModel(shared.model);
-    } catch (error) {
-      this.prompt.showError("share.bad", { reason: /** @type {Error} */ (error).message });
-    }
-  }
-
-  async saveState() {
-    const { model, exchange } = this;
-    if (!model || !exchange) return;
-    try {
-      const bytes = await model.snapshot({ note: asJson(exchange) });
-      saveFile(`zamba2-${exchange.model.name}.state`, bytes, "application/octet-stream");
-    } catch (thrown) {
-      this.hooks.onFault("card.state", thrown);
-    }
-  }
-
-  /** @param {File} file */
-  async openState(file) {
-    const { model } = this;
-    if (!model || this.running) return this.prompt.showError("state.busy");
-    try {
-      const { note, tokens, prompt_tokens } = await model.restore(await file.arrayBuffer());
-      this.setCanContinue(false);
-      clearErrorCards(byId("errors"));
-      this.showExchange(parseExchange(note));
-      this.used = tokens.length;
-      this.setCanContinue(tokens.length > prompt_tokens);
-      this.showContext();
-      this.prompt.showNote("state.opened", { tokens: () => plural("count.tokens", tokens.length) });
-    } catch (thrown) {
-      this.hooks.onFault("card.state", thrown);
-    }
   }
 
   /** @param {Entry} entry */
@@ -472,14 +410,6 @@ export class Playground {
     this.tokens.set(exchange.tokens);
     this.showView();
     this.showButtons();
-  }
-
-  /** @param {number} pressed_ms @param {TextPainter} painter @param {number} n_tokens */
-  showLive(pressed_ms, painter, n_tokens) {
-    const since_first_s = (performance.now() - painter.first_ms) / 1000;
-    const tokens_per_s = n_tokens > 1 ? (n_tokens - 1) / since_first_s : null;
-    this.showContext();
-    this.hooks.onLive({ tokens_per_s, ttft_ms: painter.painted_ms - pressed_ms, used: this.used });
   }
 
   /** Called when the language changes. */

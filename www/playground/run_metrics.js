@@ -7,14 +7,17 @@ import { bytesText, figure, number, t } from "../words.js";
 /** @import { RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Key } from "../words.js" */
 
-/** @param {RunSummary} summary @param {number} ttft_ms */
+/** @param {RunSummary} summary @param {number | null} ttft_ms  null if the run ended before its first token */
 export function showRunMetrics(summary, ttft_ms) {
-  const { memory, prompt_tokens = 0, cached_tokens } = summary;
+  const { memory, prompt_tokens, cached_tokens } = summary;
   const orDash = (/** @type {number | null | undefined} */ value) => (value == null ? "–" : figure(value));
   /** @type {[string, string][]} */
   const rows = [
-    [number(ttft_ms, ttft_ms < 100 ? 1 : 0), t("metric.ttft")],
-    [orDash(summary.prefill_tokens_per_s), t("metric.prefill", { tokens: prompt_tokens })],
+    [ttft_ms === null ? "–" : number(ttft_ms, ttft_ms < 100 ? 1 : 0), t("metric.ttft")],
+    [
+      orDash(summary.prefill_tokens_per_s),
+      prompt_tokens === undefined ? t("metric.prefill.stopped") : t("metric.prefill", { tokens: prompt_tokens }),
+    ],
     [orDash(summary.decode_tokens_per_s), t("metric.decode")],
     [`${orDash(summary.gap_ms_p50)} / ${orDash(summary.gap_ms_p95)}`, t("metric.gaps")],
     [number(summary.tokens), t("metric.tokens")],

@@ -1,11 +1,11 @@
 // @ts-check
 // The sampling controls: fields, which are made from the engine's table of options, presets, and conversion between
-// fields and options. The range of each number is checked here, so that an error names its field.
+// fields and options. The range of each number is checked here, so that the message stands beside its field.
 
 import { NUMBER_OPTIONS } from "../../pkg/zamba2.js";
 import { element } from "../dom.js";
-import { PageError } from "../errors.js";
-import { number, t, write } from "../words.js";
+import { checkField } from "../fields.js";
+import { write } from "../words.js";
 
 /** @import { GenerateOptions, NumberOption } from "../engine/zamba2.d.ts" */
 
@@ -30,6 +30,14 @@ const PRESETS = {
 /** The field's smallest value. @param {NumberOption} option */
 const lowest = ({ min, above_min, step }) => (above_min ? min + step : min);
 
+/** @param {NumberOption} option @returns {import("../fields.js").Range} */
+const rangeOf = (option) => ({
+  label: `option.${option.name}`,
+  low: lowest(option),
+  high: option.usual_max,
+  is_integer: option.is_integer,
+});
+
 /** @param {NumberOption} option */
 function makeInput(option) {
   const input = document.createElement("input");
@@ -48,6 +56,7 @@ function labelled({ name }, input) {
 export class Sampling {
   /** @param {HTMLElement} root */
   constructor(root) {
+    this.root = /** @type {HTMLDetailsElement} */ (root);
     this.preset = /** @type {HTMLSelectElement} */ (root.querySelector("select"));
     this.stop = /** @type {HTMLTextAreaElement} */ (root.querySelector("textarea"));
     this.fields = NUMBER_OPTIONS.map((option) => ({ option, input: makeInput(option) }));
@@ -100,23 +109,17 @@ export class Sampling {
     if (seed && this.new_seed.checked) seed.input.value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
   }
 
-  /** @returns {GenerateOptions} */
+  /** Null if a value is out of range, after marking its field. @returns {GenerateOptions | null} */
   read() {
+    const wrong = this.fields.filter(({ option, input }) => !checkField(input, rangeOf(option)));
+    if (wrong.length > 0) {
+      this.root.open = true;
+      wrong[0].input.focus();
+      return null;
+    }
     /** @type {GenerateOptions} */
     const values = {};
-    for (const { option, input } of this.fields) {
-      const { name, is_integer, usual_max: high } = option;
-      const value = input.valueAsNumber;
-      const low = lowest(option);
-      if (!(value >= low && value <= high) || (is_integer && !Number.isInteger(value))) {
-        throw new PageError("bad_option", "option.number", "option.next", {
-          name: () => t(`option.${name}`),
-          low: () => number(low, low % 1 ? 2 : 0),
-          high: () => number(high),
-        });
-      }
-      values[name] = value;
-    }
+    for (const { option, input } of this.fields) values[option.name] = input.valueAsNumber;
     const stop = this.stop.value
       .split("\n")
       .filter((line) => line !== "")

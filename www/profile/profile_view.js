@@ -3,6 +3,7 @@
 // to the runs of the session, and profile_result.js shows its summary.
 
 import { byId } from "../dom.js";
+import { checkField } from "../fields.js";
 import { number, t } from "../words.js";
 import { ProfileResult } from "./profile_result.js";
 
@@ -71,21 +72,17 @@ export class ProfileView {
     return /** @type {any} */ (this.form.querySelector(`[name=${name}]`));
   }
 
-  /** The values of the fields; null if one is out of range, after showing a message. @returns {Settings | null} */
+  /** The values of the fields; null if one is out of range, after marking its field. @returns {Settings | null} */
   settings() {
     const read = { tokens: 0, decode: 0, runs: 0 };
     for (const name of /** @type {const} */ (["tokens", "decode", "runs"])) {
-      const field = this.field(name);
+      const field = /** @type {HTMLInputElement} */ (this.field(name));
       const [low, high] = LIMITS[name];
-      const value = Number(field.value);
-      const fits = Number.isInteger(value) && value >= low && value <= high;
-      field.setAttribute("aria-invalid", String(!fits));
-      if (!fits) {
-        this.showStatus(t("option.number", { name: t(`profile.${name}`), low, high }));
+      if (!checkField(field, { label: `profile.${name}`, low, high, is_integer: true })) {
         field.focus();
         return null;
       }
-      read[name] = value;
+      read[name] = field.valueAsNumber;
     }
     return { ...read, level: this.field("level").value === "block" ? "block" : "module" };
   }
