@@ -25,6 +25,7 @@ import { number, t } from "../words.js";
 
 /**
  * @typedef {object} Exchange
+ * @property {string} id
  * @property {"raw" | "chat"} mode
  * @property {string} prompt  the text, or the last message
  * @property {string} system
@@ -66,7 +67,8 @@ export function parseExchange(text) {
     && Array.isArray(/** @type {any} */ (exchange).tokens)
     && /** @type {any} */ (exchange).tokens.every(isToken)
   ) {
-    return /** @type {Exchange} */ (exchange);
+    // Files of earlier versions have no id.
+    return /** @type {Exchange} */ ({ id: newId(), ...exchange });
   }
   throw new PageError("bad_snapshot", "state.foreign", "state.foreign.next");
 }
@@ -158,12 +160,16 @@ export function offerExports(shown) {
   offer("export-json", "json", "application/json", asJson);
 }
 
+/** Random, as several tabs make exchanges; `crypto.randomUUID` exists on secure pages only. */
+const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(3)), (part) => part.toString(36)).join("");
+
 /**
  * Before its answer.
  * @param {Pick<Exchange, "mode" | "prompt" | "system" | "turns" | "settings" | "model">} asked @returns {Exchange}
  */
 export const newExchange = (asked) => ({
   ...asked,
+  id: newId(),
   text: "",
   tokens: [],
   prompt_tokens: null,

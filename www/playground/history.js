@@ -1,8 +1,9 @@
 // @ts-check
 // The history: exchanges in localStorage, a list of limited size that can be turned off and deleted entry by entry or
-// as a whole. Details of tokens are not stored; state files have them.
+// as a whole. All tabs of the site share it. Details of tokens are not stored; state files have them.
 
 import { isEntry } from "./exchange.js";
+import { button, namedButton } from "../dom.js";
 import { currentLanguage, t } from "../words.js";
 
 /** @import { Exchange } from "./exchange.js" */
@@ -17,6 +18,9 @@ const CHARACTERS = 1_000_000;
 const TITLE_CHARACTERS = 60;
 
 export class History {
+  /** Whether `entries` are what is stored; otherwise they last as long as the page. */
+  #is_stored = true;
+
   /** @param {HTMLElement} root @param {(entry: Entry) => void} onOpen */
   constructor(root, onOpen) {
     this.onOpen = onOpen;
@@ -24,21 +28,33 @@ export class History {
     this.none = /** @type {HTMLElement} */ (root.querySelector("[data-none]"));
     this.keeping = /** @type {HTMLInputElement} */ (root.querySelector("input"));
     this.clear = /** @type {HTMLButtonElement} */ (root.querySelector("[data-act=clear]"));
-    this.entries = read();
+    this.entries = parse(stored(KEY));
     this.keeping.checked = stored(SWITCH_KEY) === null;
     this.keeping.addEventListener("change", () => store(SWITCH_KEY, this.keeping.checked ? null : "1"));
     this.clear.addEventListener("click", () => {
       this.set([]);
       this.keeping.focus();
     });
+    // Fired by changes of other tabs only; without a key everything was deleted.
+    window.addEventListener("storage", ({ key }) => {
+      if (key !== SWITCH_KEY && key !== KEY && key !== null) return;
+      this.keeping.checked = stored(SWITCH_KEY) === null;
+      this.entries = this.latest();
+      this.show();
+    });
     this.show();
+  }
+
+  /** The entries with those of other tabs. */
+  latest() {
+    return this.#is_stored ? parse(stored(KEY)) : this.entries;
   }
 
   /** @param {Exchange} exchange */
   add({ tokens, ...entry }) {
     if (!this.keeping.checked) return;
     // A branch or a continuation replaces the entry of its exchange.
-    const others = this.entries.filter(({ made_ms }) => made_ms !== entry.made_ms);
+    const others = this.latest().filter(({ id }) => id !== entry.id);
     const entries = [entry, ...others].slice(0, ENTRIES);
     while (entries.length > 1 && JSON.stringify(entries).length > CHARACTERS) entries.pop();
     this.set(entries);
@@ -47,7 +63,7 @@ export class History {
   /** @param {Entry[]} entries */
   set(entries) {
     this.entries = entries;
-    store(KEY, entries.length ? JSON.stringify(entries) : null);
+    this.#is_stored = store(KEY, entries.length ? JSON.stringify(entries) : null);
     this.show();
   }
 
@@ -56,63 +72,57 @@ export class History {
     this.none.hidden = this.entries.length > 0;
     this.clear.hidden = this.entries.length === 0;
     const time = new Intl.DateTimeFormat(currentLanguage(), { dateStyle: "short", timeStyle: "short" });
-    this.list.replaceChildren(
-      ...this.entries.map((entry) => {
-        const item = document.createElement("li");
-        const title = `${entry.prompt}${entry.mode === "raw" ? entry.text : ""}`.trim().replace(/\s+/g, " ");
-        const open = button(title.length > TITLE_CHARACTERS ? `${title.slice(0, TITLE_CHARACTERS)}…` : title);
-        open.className = "entry";
-        open.addEventListener("click", () => this.onOpen(entry));
-        const remove = button(t("history.delete"));
-        remove.setAttribute("aria-label", t("history.delete.name", { title: open.textContent ?? "" }));
-        remove.addEventListener("click", () => {
-          this.set(this.entries.filter((other) => other !== entry));
-          this.keeping.focus();
-        });
-        const when = document.createElement("span");
-        when.className = "note";
-        when.textContent = `${time.format(entry.made_ms)} · ${entry.model.name} ${entry.model.weights}`;
-        item.append(open, when, remove);
-        return item;
-      }),
-    );
+    this.list.replaceChildren(...this.entries.map((entry) => this.item(entry, time)));
+  }
+
+  /** @param {Entry} entry @param {Intl.DateTimeFormat} time */
+  item(entry, time) {
+    const text = `${entry.prompt}${entry.mode === "raw" ? entry.text : ""}`.trim().replace(/\s+/g, " ");
+    const title = text.length > TITLE_CHARACTERS ? `${text.slice(0, TITLE_CHARACTERS)}…` : text;
+    const open = button(title, () => this.onOpen(entry), "entry");
+    const remove = namedButton(t("history.delete"), t("history.delete.name", { title }), () => {
+      this.set(this.latest().filter(({ id }) => id !== entry.id));
+      this.keeping.focus();
+    });
+    const when = document.createElement("span");
+    when.className = "note";
+    when.textContent = `${time.format(entry.made_ms)} · ${entry.model.name} ${entry.model.weights}`;
+    const item = document.createElement("li");
+    item.append(open, when, remove);
+    return item;
   }
 }
 
-/** @param {string} text */
-function button(text) {
-  const element = document.createElement("button");
-  element.type = "button";
-  element.textContent = text;
-  return element;
-}
-
-/** @returns {Entry[]} */
-function read() {
+/** @param {string | null} text @returns {Entry[]} */
+function parse(text) {
   try {
-    const entries = JSON.parse(stored(KEY) ?? "[]");
-    return Array.isArray(entries) ? entries.filter(isEntry) : [];
+    const entries = JSON.parse(text ?? "[]");
+    if (!Array.isArray(entries)) return [];
+    // Entries of earlier versions have no id.
+    return entries.filter(isEntry).map((entry) => ({ ...entry, id: entry.id ?? String(entry.made_ms) }));
   } catch {
     // Not written by this page; the next entry overwrites it.
     return [];
   }
 }
 
-/** Without storage, as in some private windows, the list lasts as long as the page. @param {string} key */
+/** @param {string} key */
 function stored(key) {
   try {
     return localStorage.getItem(key);
   } catch {
+    // No storage, as in some private windows.
     return null;
   }
 }
 
-/** @param {string} key @param {string | null} value */
+/** Whether it is stored: there may be no storage, or no room. @param {string} key @param {string | null} value */
 function store(key, value) {
   try {
     if (value === null) localStorage.removeItem(key);
     else localStorage.setItem(key, value);
+    return true;
   } catch {
-    // Quota exceeded or not available; the list on the page stays.
+    return false;
   }
 }
