@@ -112,6 +112,7 @@ const tabs = new Tabs({
   onShow(view) {
     if (view === "compare") void compare.draw();
     if (view === "inside") inside.lookIfShown();
+    if (view === "profile") void profile.opened();
   },
   keys: {
     s: () => profile.result.toggleTimes(),

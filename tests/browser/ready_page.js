@@ -105,9 +105,11 @@ export function readyPage(prepare = openReadyPage) {
     await page.unrouteAll({ behavior: "ignoreErrors" });
     if (page.viewportSize()?.width !== DESKTOP.width) await page.setViewportSize(DESKTOP);
     if (await reset(page)) return;
-    await page.evaluate(() => {
+    await page.evaluate(async () => {
       localStorage.clear();
       sessionStorage.clear();
+      const deleting = indexedDB.deleteDatabase("zamba2-runs");
+      await new Promise((resolve) => (deleting.onsuccess = deleting.onerror = resolve));
     });
     await load(page);
   });

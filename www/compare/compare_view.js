@@ -1,5 +1,5 @@
 // @ts-check
-// The Compare view: two sides chosen from the runs of this session, opened files and the reference report, and the
+// The Compare view: two sides chosen from the runs measured here, opened files and the reference report, and the
 // change from A to B. Differences in the conditions are shown first.
 
 import { parseRun, referenceReport } from "../../pkg/zamba2.js";
@@ -132,6 +132,10 @@ export class CompareView {
   async draw() {
     if (byId("view-compare").hidden) return;
     const turn = ++this.drawing;
+    for (const side of /** @type {const} */ (["a", "b"])) {
+      // Deleted since.
+      if (!this.choices().some(({ id }) => id === this.chosen[side])) this.chosen[side] = null;
+    }
     const [{ a, b, alone }, published, recomputed] = await Promise.all([
       this.sides(),
       referenceReport("published"),

@@ -18,12 +18,15 @@ export class Chat {
     this.pending = [];
     /** Why chat is not available with this checkpoint. @type {Fault | null} */
     this.fault = null;
-    /** The mode requested by a link or an earlier exchange. @type {"raw" | "chat"} */
+    /** The mode that the user, a link or an earlier exchange has chosen. @type {"raw" | "chat"} */
     this.preferred = "chat";
     this.choice = byId("mode");
     this.place = byId("turns");
     this.system = /** @type {HTMLTextAreaElement} */ (byId("system"));
-    this.choice.addEventListener("change", onMode);
+    this.choice.addEventListener("change", () => {
+      this.preferred = this.radio("chat").checked ? "chat" : "raw";
+      onMode();
+    });
     byId("new-conversation").addEventListener("click", () => {
       this.clear();
       onNew();

@@ -86,7 +86,10 @@ export class History {
     });
     const when = document.createElement("span");
     when.className = "note";
-    when.textContent = `${time.format(entry.made_ms)} · ${entry.model.name} ${entry.model.weights}`;
+    const facts = [time.format(entry.made_ms), `${entry.model.name} ${entry.model.weights}`];
+    // Stopped, failed, or ended with the page.
+    if (!entry.summary || entry.summary.reason === "aborted") facts.push(t("history.unfinished"));
+    when.textContent = facts.join(" · ");
     const item = document.createElement("li");
     item.append(open, when, remove);
     return item;

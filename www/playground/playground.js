@@ -7,6 +7,7 @@ import { byId } from "../dom.js";
 import { clearErrorCards } from "../errors.js";
 import { number, plural, t } from "../words.js";
 import { Chat } from "./chat.js";
+import { Draft } from "./draft.js";
 import { newExchange, offerExports } from "./exchange.js";
 import { runExchange } from "./generation.js";
 import { History } from "./history.js";
@@ -90,9 +91,11 @@ export class Playground {
     );
     this.history = new History(byId("history"), (entry) => this.openEntry(entry));
     this.transfer = new Transfer(this);
+    this.draft = new Draft(this);
     this.listen();
+    const is_restored = this.draft.restore();
     this.showView();
-    void this.transfer.openLink();
+    if (!is_restored) void this.transfer.openLink();
   }
 
   listen() {
@@ -100,6 +103,11 @@ export class Playground {
     byId("resume").addEventListener("click", () => this.continueRun());
     byId("view").addEventListener("change", () => this.showView());
     const view = byId("view-playground");
+    for (const type of ["input", "change"]) view.addEventListener(type, () => this.draft.save());
+    // Also fired before a mobile browser ends a tab in the background.
+    for (const type of ["pagehide", "visibilitychange"]) {
+      window.addEventListener(type, () => this.keepUnfinished());
+    }
     document.addEventListener("keydown", (event) => {
       const target = /** @type {Node} */ (event.target);
       // In other fields and views the keys are theirs.
@@ -178,6 +186,7 @@ export class Playground {
   }
 
   promptChanged() {
+    this.draft.save();
     this.prompt.showError(null);
     this.showStandingNote();
     clearTimeout(this.count_timer);
@@ -226,6 +235,7 @@ export class Playground {
       return;
     }
     this.sampling.drawSeed();
+    this.draft.save();
     const settings = this.sampling.read();
     if (!settings) return;
     /** @type {Prompt} */
@@ -248,6 +258,12 @@ export class Playground {
     this.chat.commit(text, this.exchange.text);
     // The message is answered: clear the field for the next one.
     if (this.prompt.value === text) this.prompt.value = "";
+    this.draft.save();
+  }
+
+  /** Stores the answer in progress, in case the page does not live to its end. */
+  keepUnfinished() {
+    if (this.running && this.exchange?.text) this.history.add(this.exchange);
   }
 
   /** Continues after the last token. */
@@ -324,13 +340,13 @@ export class Playground {
     this.copy.textContent = t("copy");
     this.setCanContinue(!failed && this.model === model && exchange.tokens.length > 0);
     this.countTokens();
-    const summary = model.last;
-    if (failed || !summary) return false;
+    const summary = failed ? null : model.last;
     exchange.summary = summary;
+    if (exchange.text !== "") this.history.add(exchange);
+    if (!summary) return false;
     // A very short run ends before its first paint; the module's value is used then.
     this.shown = { summary, ttft_ms: ttft_ms ?? (summary.tokens > 0 ? summary.ttft_ms : null) };
     this.showMetrics();
-    if (exchange.text !== "") this.history.add(exchange);
     this.hooks.onEnd(summary);
     return true;
   }
@@ -410,6 +426,7 @@ export class Playground {
     this.tokens.set(exchange.tokens);
     this.showView();
     this.showButtons();
+    this.draft.save();
   }
 
   /** Called when the language changes. */

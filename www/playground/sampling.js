@@ -93,6 +93,20 @@ export class Sampling {
     this.preset.value = this.fitting();
   }
 
+  /** What the fields hold, valid or not. @returns {Record<string, string>} */
+  fieldValues() {
+    const values = Object.fromEntries(this.fields.map(({ input }) => [input.name, input.value]));
+    return { ...values, stop: this.stop.value, new_seed: this.new_seed.checked ? "yes" : "no" };
+  }
+
+  /** @param {Record<string, unknown>} values  of `fieldValues`; missing ones leave their fields */
+  setFieldValues(values) {
+    for (const { input } of this.fields) if (input.name in values) input.value = String(values[input.name]);
+    if ("stop" in values) this.stop.value = String(values.stop);
+    if ("new_seed" in values) this.new_seed.checked = values.new_seed === "yes";
+    this.preset.value = this.fitting();
+  }
+
   /** The preset whose values the fields have. */
   fitting() {
     const fits = (/** @type {string} */ preset) =>

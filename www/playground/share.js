@@ -49,12 +49,15 @@ async function linkOf(shared) {
   return link.href;
 }
 
+/** The link in the page's hash, packed; null if there is none. */
+export const linkText = () => new URLSearchParams(location.hash.slice(1)).get(KEY);
+
 /**
  * Reads prompt and settings from the page's hash; null if it has none.
  * @returns {Promise<SharedPrompt | null>} Rejects if the link is invalid.
  */
 export async function promptInHash() {
-  const text = new URLSearchParams(location.hash.slice(1)).get(KEY);
+  const text = linkText();
   if (text === null) return null;
   const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
   const packed = Uint8Array.from(binary, (character) => character.charCodeAt(0));

@@ -112,6 +112,12 @@ export class ProfileResult {
     this.draw();
   }
 
+  clear() {
+    this.run = null;
+    this.summary = null;
+    this.root.hidden = true;
+  }
+
   /** The block's part of the profile, for the block panel. @param {number} block @returns {Node[]} */
   ofBlock(block) {
     return this.summary ? blockProfile(this.summary, this.phase, block) : [];

@@ -1,10 +1,11 @@
 // @ts-check
-// The Profile view: form, measurement and progress. The loaded model is measured with a fixed prompt; the run is added
-// to the runs of the session, and profile_result.js shows its summary.
+// The Profile view: form, measurement and progress. The loaded model is measured with a fixed prompt; the run goes to
+// the shelf, and profile_result.js shows its summary.
 
 import { byId } from "../dom.js";
 import { checkField } from "../fields.js";
 import { number, t } from "../words.js";
+import { KeptRuns } from "./kept_runs.js";
 import { ProfileResult } from "./profile_result.js";
 
 /** @import { Model, ReportProgress } from "../engine/zamba2.d.ts" */
@@ -37,6 +38,11 @@ export class ProfileView {
     this.empty = byId("profile-empty");
     this.progress = /** @type {HTMLProgressElement} */ (byId("profile-progress"));
     this.result = new ProfileResult(byId("profile-result"), hooks);
+    this.kept = new KeptRuns(hooks.shelf, {
+      onShow: (shelved) => void this.open(shelved),
+      onDelete: (shelved) => void this.delete(shelved),
+    });
+    this.empty.after(this.kept.root);
     this.button.addEventListener("click", () => (this.running ? this.stop() : void this.run()));
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.form.addEventListener("keydown", (event) => {
@@ -159,11 +165,40 @@ export class ProfileView {
     this.showEmpty();
   }
 
+  /** The view is on the page: without a result it shows the newest stored one. */
+  async opened() {
+    await this.hooks.shelf.restored;
+    const newest = this.hooks.shelf.runs.findLast(({ from }) => from === "here");
+    if (newest && !this.shelved && !this.running) await this.open(newest);
+  }
+
+  /** @param {ShelvedRun} shelved */
+  async open(shelved) {
+    try {
+      await this.show(shelved);
+    } catch (thrown) {
+      this.hooks.onFault(thrown, () => void this.open(shelved));
+    }
+  }
+
+  /** @param {ShelvedRun} shelved */
+  async delete(shelved) {
+    if (this.shelved === shelved) {
+      this.shelved = null;
+      this.result.clear();
+      this.showEmpty();
+      this.hooks.onShown();
+    }
+    this.button.focus();
+    await this.hooks.shelf.delete(shelved);
+  }
+
   /** In the current language. */
   async render() {
     this.button.textContent = t(this.running ? "stop" : "profile.run");
     if (!this.running) this.showStatus("");
     this.showEmpty();
+    this.kept.draw();
     if (this.shelved) await this.show(this.shelved);
   }
 
