@@ -3,7 +3,15 @@
 // model that has read nothing, in the module and on the page, on the CPU and on WebGPU.
 
 import assert from "node:assert/strict";
-import { EMBEDDED, openPage, setOptions, SITE, test, waitForStatus, withSharedModule } from "./harness.js";
+import {
+  EMBEDDED,
+  openReadyPage,
+  setOptions,
+  test,
+  waitForStatus,
+  withPage,
+  withSharedModule,
+} from "./harness.js";
 import { withLoaded } from "./webgpu.js";
 
 /** @import { Page } from "playwright-core" */
@@ -159,28 +167,94 @@ test("on WebGPU a conversation reads its new tokens alone, with steps in flight"
     assert.deepEqual(turns.turns[2].tokens, turns.whole);
   }));
 
-test("the page's chat shows how many tokens of the prompt were cached", async () => {
-  const { context, page, faults } = await openPage();
-  try {
+/** The page with a model that has the template. @param {(page: Page) => Promise<void>} body */
+const withChat = (body) =>
+  withPage(async (page) => {
     await serveTemplate(page);
-    await page.goto(`${SITE}/`);
-    await waitForStatus(page, "Ready");
+    await openReadyPage(page);
     await setOptions(page, { max_tokens: "12" });
-    const cached = page.locator("#metrics dt", { hasText: "cached" });
-    for (const [turn, text] of ["What is ownership?", "And a trait?"].entries()) {
-      await page.evaluate(() => {
-        /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-      });
-      await page.fill("#prompt", text);
-      await page.click("#run");
-      await waitForStatus(page, "Done");
-      assert.equal(await cached.count(), turn);
-    }
+    await body(page);
+  });
+
+/** @param {Page} page @param {() => Promise<void>} act */
+async function untilDone(page, act) {
+  await page.evaluate(() => {
+    /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
+  });
+  await act();
+  await waitForStatus(page, "Done");
+}
+
+/** @param {Page} page @param {string} text */
+const say = (page, text) =>
+  untilDone(page, async () => {
+    await page.fill("#prompt", text);
+    await page.click("#run");
+  });
+
+/** @param {Page} page */
+const turns = (page) => page.locator(".turn > p").allTextContents();
+
+test("the page's chat shows how many tokens of the prompt were cached, in the figures and beside each answer", () =>
+  withChat(async (page) => {
     const row = page.locator("#metrics > div", { has: page.locator("dt", { hasText: "cached" }) });
+    for (const [turn, text] of ["What is ownership?", "And a trait?"].entries()) {
+      await say(page, text);
+      assert.equal(await row.count(), turn);
+    }
     const n = Number(await row.locator("dd").textContent());
     assert.ok(n > 5, `${n} tokens`);
-    assert.deepEqual(faults, []);
-  } finally {
-    await context.close();
-  }
-});
+    const notes = await page.locator(".turn[data-role=assistant] .note").allTextContents();
+    const figures = notes.map((note) => /^prompt: (\d+) tokens, (\d+) of them cached$/.exec(note)?.slice(1).map(Number));
+    assert.equal(figures[0]?.[1], 0);
+    assert.equal(figures[1]?.[1], n);
+    assert.ok((figures[1]?.[0] ?? 0) > n);
+  }));
+
+test("an edited message takes the place of its turn, drops those after it, and keeps those before it cached", () =>
+  withChat(async (page) => {
+    for (const text of ["What is ownership?", "And a trait?", "What is a slice?"]) await say(page, text);
+    const before = await turns(page);
+    const second = page.locator(".turn").nth(2);
+    await second.getByRole("button", { name: "Edit turn 3" }).click();
+    await page.fill(".turn-edit textarea", "dropped");
+    await page.keyboard.press("Escape");
+    assert.deepEqual(await turns(page), before, "Escape leaves the turn");
+    await second.getByRole("button", { name: "Edit turn 3" }).click();
+    await page.fill(".turn-edit textarea", "How does a vector grow?");
+    await untilDone(page, () => page.keyboard.press("Control+Enter"));
+    const after = await turns(page);
+    assert.deepEqual(after.slice(0, 3), [...before.slice(0, 2), "How does a vector grow?"]);
+    assert.equal(after.length, 4);
+    const note = (await page.locator(".turn .note").nth(3).textContent()) ?? "";
+    assert.ok(Number(/(\d+) of them cached/.exec(note)?.[1]) > 5, note);
+    await say(page, "And a trait?");
+    assert.equal((await turns(page)).length, 6);
+  }));
+
+test("Regenerate gives the last answer anew with another seed, and its turns stay where it fails", () =>
+  withChat(async (page) => {
+    await setOptions(page, { temperature: "1.2", max_tokens: "24", seed: "7" });
+    for (const text of ["What is ownership?", "And a trait?"]) await say(page, text);
+    const before = await turns(page);
+    assert.equal(await page.getByRole("button", { name: /^Regenerate/ }).count(), 1, "only the last");
+    await untilDone(page, () => page.getByRole("button", { name: "Regenerate turn 4" }).click());
+    const after = await turns(page);
+    assert.deepEqual(after.slice(0, 3), before.slice(0, 3));
+    assert.notEqual(after[3], before[3]);
+    assert.notEqual(await page.inputValue("#sampling [name=seed]"), "7");
+    await setOptions(page, { temperature: "99" });
+    await page.getByRole("button", { name: "Regenerate turn 4" }).click();
+    await page.waitForSelector(".field-message");
+    assert.deepEqual(await turns(page), after);
+  }));
+
+test("a single turn is copied", () =>
+  withChat(async (page) => {
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await say(page, "What is ownership?");
+    for (const [i, text] of (await turns(page)).entries()) {
+      await page.getByRole("button", { name: `Copy turn ${i + 1}` }).click();
+      await page.waitForFunction(async (text) => (await navigator.clipboard.readText()) === text, text);
+    }
+  }));

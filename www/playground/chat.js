@@ -5,16 +5,25 @@
 import { byId } from "../dom.js";
 import { faultText } from "../errors.js";
 import { t } from "../words.js";
+import { ChatTurn } from "./chat_turn.js";
 
-/** @import { ChatMessage } from "../engine/zamba2.d.ts" */
+/** @import { ChatMessage, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Fault } from "../errors.js" */
 
 export class Chat {
-  /** @param {{ onMode: () => void, onNew: () => void }} hooks  the mode was changed; a new conversation was started */
-  constructor({ onMode, onNew }) {
-    /** The turns so far, without the system message. @type {ChatMessage[]} */
-    this.turns = [];
-    /** The message and the answer of the current run. @type {HTMLElement[]} */
+  /** Without the system message. @type {ChatTurn[]} */
+  #turns = [];
+
+  /**
+   * @param {{ onMode: () => void, onNew: () => void,
+   *   onResend: (at: number, text: string, is_again: boolean) => void }} hooks
+   *   `onMode`: the mode was changed; `onNew`: a new conversation was started; `onResend`: `text` takes the place of the
+   *   turn `at` and of all after it, `is_again` if it is the same text
+   */
+  constructor({ onMode, onNew, onResend }) {
+    this.onResend = onResend;
+    this.is_busy = false;
+    /** The message and the answer of the current run. @type {ChatTurn[]} */
     this.pending = [];
     /** Why chat is not available with this checkpoint. @type {Fault | null} */
     this.fault = null;
@@ -31,6 +40,11 @@ export class Chat {
       this.clear();
       onNew();
     });
+  }
+
+  /** The turns so far, without the system message. @returns {ChatMessage[]} */
+  get turns() {
+    return this.#turns.map(({ message }) => message);
   }
 
   get on() {
@@ -68,11 +82,7 @@ export class Chat {
     for (const id of ["examples", "prompt-note", "output-title"]) byId(id).hidden = on;
     byId("prompt-label").classList.toggle("visually-hidden", !on);
     byId("prompt-label").textContent = t(on ? "chat.message" : "prompt.title");
-    for (const turn of /** @type {NodeListOf<HTMLElement>} */ (this.place.querySelectorAll(".turn"))) {
-      /** @type {HTMLElement} */ (turn.firstChild).textContent = t(
-        turn.dataset.role === "user" ? "chat.user" : "chat.assistant",
-      );
-    }
+    this.#showTurns();
   }
 
   /** The conversation with `text` as its last message. @param {string} text @returns {ChatMessage[]} */
@@ -83,58 +93,101 @@ export class Chat {
 
   /** Shows a message with an empty answer, whose element it returns. @param {string} text @returns {HTMLElement} */
   addPending(text) {
-    const [message, answer] = [this.turn("user", text), this.turn("assistant", "")];
+    const [message, answer] = [this.#add("user", text), this.#add("assistant", "")];
     this.pending = [message, answer];
-    answer.scrollIntoView({ block: "nearest" });
-    return /** @type {HTMLElement} */ (answer.lastChild);
+    this.#showTurns();
+    answer.element.scrollIntoView({ block: "nearest" });
+    return answer.body;
   }
 
-  /** Adds the message and its answer to the conversation. @param {string} text @param {string} answer */
-  commit(text, answer) {
-    this.turns.push({ role: "user", content: text }, { role: "assistant", content: answer });
+  /**
+   * Adds the message and its answer to the conversation.
+   * @param {string} answer @param {RunSummary | null} usage
+   */
+  commit(answer, usage) {
+    const [message, reply] = this.pending;
+    reply.content = answer;
+    reply.usage = usage;
+    this.#turns.push(message, reply);
     this.pending = [];
+    this.#showTurns();
   }
 
   /** Replaces the last answer, after it was continued or branched. @param {string} answer */
   replaceLast(answer) {
-    const last = this.turns.at(-1);
+    const last = this.#turns.at(-1);
     if (last) last.content = answer;
+    this.#showTurns();
   }
 
   /**
    * Shows a stored exchange as the conversation, and returns the element of its answer.
-   * @param {{ turns: ChatMessage[], prompt: string, text: string }} exchange @returns {HTMLElement}
+   * @param {{ turns: ChatMessage[], prompt: string, text: string, summary: RunSummary | null }} exchange
+   * @returns {HTMLElement}
    */
-  load({ turns, prompt, text }) {
+  load({ turns, prompt, text, summary }) {
     this.clear();
-    this.turns = [...turns, { role: "user", content: prompt }, { role: "assistant", content: text }];
-    const shown = this.turns.map(({ role, content }) => this.turn(role === "user" ? "user" : "assistant", content));
-    return /** @type {HTMLElement} */ (shown.at(-1)?.lastChild);
+    const messages = [...turns, { role: "user", content: prompt }, { role: "assistant", content: text }];
+    this.#turns = messages.map(({ role, content }) => this.#add(role === "user" ? "user" : "assistant", content));
+    const answer = /** @type {ChatTurn} */ (this.#turns.at(-1));
+    answer.usage = summary;
+    this.#showTurns();
+    return answer.body;
   }
 
   /** Removes a message that got no answer. */
   removePending() {
-    for (const turn of this.pending) turn.remove();
+    for (const { element } of this.pending) element.remove();
     this.pending = [];
+    this.#showTurns();
+  }
+
+  /** Keeps the first `n` turns, and returns the others. @param {number} n */
+  cut(n) {
+    const dropped = this.#turns.splice(n);
+    for (const { element } of dropped) element.remove();
+    return dropped;
+  }
+
+  /** Undoes `cut`. @param {ChatTurn[]} dropped */
+  putBack(dropped) {
+    this.#turns.push(...dropped);
+    this.place.append(...dropped.map(({ element }) => element));
+    this.#showTurns();
   }
 
   clear() {
-    this.turns = [];
+    this.#turns = [];
     this.pending = [];
     this.place.replaceChildren();
   }
 
+  /** While a run is in progress no turn can be changed. @param {boolean} is_busy */
+  setBusy(is_busy) {
+    this.is_busy = is_busy;
+    this.#showTurns();
+  }
+
+  #showTurns() {
+    const all = [...this.#turns, ...this.pending];
+    for (const [i, turn] of all.entries()) turn.show(i + 1, { is_last: i === all.length - 1, is_busy: this.is_busy });
+  }
+
   /** @param {"user" | "assistant"} role @param {string} text */
-  turn(role, text) {
-    const turn = document.createElement("div");
-    turn.className = "turn";
-    turn.dataset.role = role;
-    const speaker = document.createElement("h3");
-    speaker.textContent = t(role === "user" ? "chat.user" : "chat.assistant");
-    const body = document.createElement("p");
-    body.textContent = text;
-    turn.append(speaker, body);
-    this.place.append(turn);
+  #add(role, text) {
+    const turn = new ChatTurn(role, text, {
+      onEdited: (edited) => this.#resend(this.#turns.indexOf(turn), edited, false),
+      onAgain: () => {
+        const at = this.#turns.indexOf(turn) - 1;
+        this.#resend(at, this.#turns[at].content, true);
+      },
+    });
+    this.place.append(turn.element);
     return turn;
+  }
+
+  /** @param {number} at @param {string} text @param {boolean} is_again */
+  #resend(at, text, is_again) {
+    if (at >= 0 && !this.is_busy) this.onResend(at, text, is_again);
   }
 }

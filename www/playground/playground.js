@@ -85,6 +85,7 @@ export class Playground {
         this.promptChanged();
       },
       onNew: () => this.clear(),
+      onResend: (at, text, is_again) => void this.resend(at, text, is_again),
     });
     this.tokens = new TokenView({ place: byId("tokens"), panel: byId("token-panel") }, (index, token) =>
       this.branch(index, token),
@@ -223,42 +224,61 @@ export class Playground {
     this.hooks.onStop();
   }
 
-  async run() {
+  /**
+   * Returns whether there is an answer.
+   * @param {string} [text] @param {boolean} [is_again]  the answer must be another one than before
+   */
+  async run(text = this.prompt.value, is_again = false) {
     const { model } = this;
-    if (this.lacks_tokenizer) return;
-    if (!model || !(this.ready || this.has_tokenizer)) return this.prompt.showError("prompt.not_ready");
-    const text = this.prompt.value;
+    if (this.lacks_tokenizer) return false;
+    if (!model || !(this.ready || this.has_tokenizer)) {
+      this.prompt.showError("prompt.not_ready");
+      return false;
+    }
     const chat = this.chat.on;
     if (text === "") {
       this.prompt.showError(chat ? "chat.empty" : "prompt.empty");
       this.prompt.focus();
-      return;
+      return false;
     }
-    this.sampling.drawSeed();
+    this.sampling.drawSeed(is_again);
     this.draft.save();
     const settings = this.sampling.read();
-    if (!settings) return;
+    if (!settings) return false;
     /** @type {Prompt} */
     const prompt = chat ? { messages: this.chat.messages(text) } : text;
     this.exchange = newExchange({
       mode: chat ? "chat" : "raw",
       prompt: text,
       system: chat ? this.chat.system.value : "",
-      turns: chat ? [...this.chat.turns] : [],
+      turns: chat ? this.chat.turns : [],
       settings,
       model: { name: this.name, weights: this.weights },
     });
     this.place = chat ? this.chat.addPending(text) : beginOutput(this.output, text);
     const done = await this.generate(this.exchange, (options) => model.generate(prompt, options), true);
-    if (!chat) return;
+    if (!chat) return done;
     if (!done || this.exchange.text === "") {
       this.chat.removePending();
-      return this.setCanContinue(false);
+      this.setCanContinue(false);
+      return false;
     }
-    this.chat.commit(text, this.exchange.text);
+    this.chat.commit(this.exchange.text, this.exchange.summary);
     // The message is answered: clear the field for the next one.
     if (this.prompt.value === text) this.prompt.value = "";
     this.draft.save();
+    return true;
+  }
+
+  /**
+   * Sends `text` in the place of a turn of the conversation; the turns from there on are dropped if it is answered.
+   * @param {number} at @param {string} text @param {boolean} is_again
+   */
+  async resend(at, text, is_again) {
+    const dropped = this.chat.cut(at);
+    // The button that was pressed is gone, and focus with it.
+    this.button.focus();
+    if (!(await this.run(text, is_again))) this.chat.putBack(dropped);
   }
 
   /** Stores the answer in progress, in case the page does not live to its end. */
@@ -309,6 +329,7 @@ export class Playground {
     this.button.textContent = t("stop");
     this.output.setAttribute("aria-busy", "true");
     this.tokens.set(exchange.tokens);
+    this.chat.setBusy(true);
     this.showView();
     this.hooks.onStart(has_prompt);
     const used = () => (exchange.prompt_tokens ?? 0) + exchange.tokens.length;
@@ -335,6 +356,7 @@ export class Playground {
     if (failed && /** @type {any} */ (thrown).code !== "disposed") this.hooks.onError(thrown);
     this.tokens.grown();
     this.running = null;
+    this.chat.setBusy(false);
     this.output.setAttribute("aria-busy", "false");
     this.button.textContent = t("run");
     this.copy.textContent = t("copy");

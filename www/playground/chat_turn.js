@@ -1,0 +1,112 @@
+// @ts-check
+// One turn of a conversation on the page: its text, and what can be done with it. A user's turn can be edited, the last
+// answer made again; what follows from that is up to the conversation.
+
+import { copyText } from "../copy_text.js";
+import { button, element } from "../dom.js";
+import { number, t } from "../words.js";
+
+/** @import { ChatMessage, RunSummary } from "../engine/zamba2.d.ts" */
+/** @import { Key } from "../words.js" */
+
+/** For how long "Copied" is shown. */
+const COPIED_MS = 2_000;
+
+/** @typedef {{ onEdited: (text: string) => void, onAgain: () => void }} TurnHooks */
+
+export class ChatTurn {
+  /** @param {"user" | "assistant"} role @param {string} content @param {TurnHooks} hooks */
+  constructor(role, content, hooks) {
+    this.role = role;
+    this.content = content;
+    /** Of the run that gave this answer, if it is known. @type {Pick<RunSummary, "prompt_tokens" | "cached_tokens"> | null} */
+    this.usage = null;
+    this.speaker = element("h3", "");
+    this.note = element("span", "note");
+    this.body = element("p", "", content);
+    this.copy = button("", () => this.#copy());
+    this.edit = role === "user" ? button("", () => this.#startEdit(hooks.onEdited)) : null;
+    this.again = role === "assistant" ? button("", hooks.onAgain) : null;
+    const actions = element("div", "turn-actions", this.copy);
+    if (this.edit) actions.append(this.edit);
+    if (this.again) actions.append(this.again);
+    /** The text is the last child while it is not edited. */
+    this.element = element("div", "turn", this.speaker, this.note, actions, this.body);
+    this.element.dataset.role = role;
+  }
+
+  /** @returns {ChatMessage} */
+  get message() {
+    return { role: this.role, content: this.content };
+  }
+
+  /** In the current language. @param {number} n  its place, from 1 @param {{ is_last: boolean, is_busy: boolean }} state */
+  show(n, { is_last, is_busy }) {
+    const is_user = this.role === "user";
+    this.speaker.textContent = t(is_user ? "chat.user" : "chat.assistant");
+    const { prompt_tokens, cached_tokens } = this.usage ?? {};
+    this.note.textContent =
+      prompt_tokens === undefined || cached_tokens == null
+        ? ""
+        : t("turn.cached", { tokens: number(prompt_tokens), cached: number(cached_tokens) });
+    /** @type {[HTMLButtonElement | null, Key, Key][]} */
+    const labels = [
+      [this.copy, "turn.copy", "turn.copy.name"],
+      [this.edit, "turn.edit", "turn.edit.name"],
+      [this.again, "turn.again", "turn.again.name"],
+    ];
+    for (const [action, text, name] of labels) {
+      if (!action) continue;
+      action.textContent = t(text);
+      action.setAttribute("aria-label", t(name, { n: number(n) }));
+    }
+    // What is being written is known when it ends.
+    this.copy.disabled = is_busy && is_last;
+    if (this.edit) this.edit.disabled = is_busy;
+    if (this.again) this.again.hidden = !is_last || is_busy;
+  }
+
+  /** @param {string} content */
+  set(content) {
+    this.content = content;
+    this.body.textContent = content;
+  }
+
+  async #copy() {
+    await copyText(this.content);
+    this.copy.textContent = t("copied");
+    setTimeout(() => (this.copy.textContent = t("turn.copy")), COPIED_MS);
+  }
+
+  /** Puts a field in the place of the text. @param {(text: string) => void} onEdited */
+  #startEdit(onEdited) {
+    if (this.body.hidden) return;
+    const field = /** @type {HTMLTextAreaElement} */ (element("textarea", ""));
+    field.value = this.content;
+    field.setAttribute("aria-label", t("turn.edit.field"));
+    const end = () => {
+      form.remove();
+      this.body.hidden = false;
+      this.edit?.focus();
+    };
+    const send = () => {
+      if (field.value.trim() === "") return field.focus();
+      end();
+      onEdited(field.value);
+    };
+    const buttons = element("div", "row", button(t("turn.edit.send"), send, "primary"), button(t("turn.edit.cancel"), end));
+    const form = element("div", "turn-edit", field, element("p", "note", t("turn.edit.note")), buttons);
+    form.addEventListener("keydown", (event) => {
+      const is_send = event.key === "Enter" && (event.ctrlKey || event.metaKey);
+      if (!is_send && event.key !== "Escape") return;
+      // These keys run the prompt below and stop a run.
+      event.preventDefault();
+      event.stopPropagation();
+      if (is_send) send();
+      else end();
+    });
+    this.body.hidden = true;
+    this.body.before(form);
+    field.focus();
+  }
+}
