@@ -66,6 +66,8 @@ const withChat = readyPage(async (page) => {
   await serveBeside(page, { "tokenizer_config.json": CONFIG });
   await openReadyPage(page);
   await setOptions(page, { max_tokens: "12" });
+  // Compared as text.
+  await page.uncheck("#markdown");
 });
 
 const embeddedFile = (/** @type {string} */ name) => repositoryFile(`${EMBEDDED.slice(1)}${name}`);

@@ -8,6 +8,7 @@ import {
   openReadyPage,
   setOptions,
   test,
+  until,
   waitForStatus,
   withPage,
   withSharedModule,
@@ -173,6 +174,8 @@ const withChat = (body) =>
     await serveTemplate(page);
     await openReadyPage(page);
     await setOptions(page, { max_tokens: "12" });
+    // Compared as text.
+    await page.uncheck("#markdown");
     await body(page);
   });
 
@@ -193,7 +196,7 @@ const say = (page, text) =>
   });
 
 /** @param {Page} page */
-const turns = (page) => page.locator(".turn > p").allTextContents();
+const turns = (page) => page.locator(".turn-text").allTextContents();
 
 test("the page's chat shows how many tokens of the prompt were cached, in the figures and beside each answer", () =>
   withChat(async (page) => {
@@ -255,6 +258,6 @@ test("a single turn is copied", () =>
     await say(page, "What is ownership?");
     for (const [i, text] of (await turns(page)).entries()) {
       await page.getByRole("button", { name: `Copy turn ${i + 1}` }).click();
-      await page.waitForFunction(async (text) => (await navigator.clipboard.readText()) === text, text);
+      await until(page, async (text) => (await navigator.clipboard.readText()) === text, text);
     }
   }));

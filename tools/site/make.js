@@ -175,8 +175,9 @@ cpSync(join(ROOT, "www/models/rustdoc-5m/README.md"), join(out, MODELS, "README.
 cpSync(join(ROOT, "www/models/rustdoc-5m"), join(out, MODELS, "f32"), { recursive: true });
 // GitHub Pages would leave out folders that begin with an underscore, and take time to look.
 put(".nojekyll", "");
-for (const name of readdirSync(ROOT).filter((name) => name.startsWith("LICENSE")))
-  cpSync(join(ROOT, name), join(out, name));
+for (const folder of [ROOT, join(ROOT, "www/playground/vendor")])
+  for (const name of readdirSync(folder).filter((name) => name.startsWith("LICENSE")))
+    cpSync(join(folder, name), join(out, name));
 
 await compressAll(out, flags.quick);
 const total = readdirSync(out, { recursive: true, withFileTypes: true })

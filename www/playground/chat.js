@@ -4,11 +4,15 @@
 
 import { byId } from "../dom.js";
 import { faultText } from "../errors.js";
+import { remember, remembered } from "../preferences.js";
 import { t } from "../words.js";
 import { ChatTurn } from "./chat_turn.js";
 
 /** @import { ChatMessage, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Fault } from "../errors.js" */
+
+/** The preference for formatted answers. */
+const MARKDOWN = "chat.markdown";
 
 export class Chat {
   /** Without the system message. @type {ChatTurn[]} */
@@ -30,6 +34,12 @@ export class Chat {
     /** The mode that the user, a link or an earlier exchange has chosen. @type {"raw" | "chat"} */
     this.preferred = "chat";
     this.choice = byId("mode");
+    this.markdown = /** @type {HTMLInputElement} */ (byId("markdown"));
+    this.markdown.checked = remembered(MARKDOWN) !== "off";
+    this.markdown.addEventListener("change", () => {
+      remember(MARKDOWN, this.markdown.checked ? "on" : "off");
+      this.#showTurns();
+    });
     this.place = byId("turns");
     this.system = /** @type {HTMLTextAreaElement} */ (byId("system"));
     this.choice.addEventListener("change", () => {
@@ -170,7 +180,15 @@ export class Chat {
 
   #showTurns() {
     const all = [...this.#turns, ...this.pending];
-    for (const [i, turn] of all.entries()) turn.show(i + 1, { is_last: i === all.length - 1, is_busy: this.is_busy });
+    for (const [i, turn] of all.entries()) {
+      const is_last = i === all.length - 1;
+      turn.show(i + 1, {
+        is_last,
+        is_busy: this.is_busy,
+        is_written: is_last && (this.is_busy || this.pending.length > 0),
+        as_markdown: this.markdown.checked,
+      });
+    }
   }
 
   /** @param {"user" | "assistant"} role @param {string} text */

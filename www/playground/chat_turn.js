@@ -5,6 +5,7 @@
 import { copyText } from "../copy_text.js";
 import { button, element } from "../dom.js";
 import { number, t } from "../words.js";
+import { markdown } from "./markdown.js";
 
 /** @import { ChatMessage, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Key } from "../words.js" */
@@ -23,7 +24,9 @@ export class ChatTurn {
     this.usage = null;
     this.speaker = element("h3", "");
     this.note = element("span", "note");
-    this.body = element("p", "", content);
+    this.body = element("div", "turn-text", content);
+    /** What `body` shows; null while a run writes there. @type {{ content: string, as_markdown: boolean } | null} */
+    this.drawn = { content, as_markdown: false };
     this.copy = button("", () => this.#copy());
     this.edit = role === "user" ? button("", () => this.#startEdit(hooks.onEdited)) : null;
     this.again = role === "assistant" ? button("", hooks.onAgain) : null;
@@ -40,8 +43,13 @@ export class ChatTurn {
     return { role: this.role, content: this.content };
   }
 
-  /** In the current language. @param {number} n  its place, from 1 @param {{ is_last: boolean, is_busy: boolean }} state */
-  show(n, { is_last, is_busy }) {
+  /**
+   * In the current language.
+   * @param {number} n  its place, from 1
+   * @param {{ is_last: boolean, is_busy: boolean, is_written: boolean, as_markdown: boolean }} state
+   *   `is_busy`: a run is in progress; `is_written`: it writes this turn
+   */
+  show(n, { is_last, is_busy, is_written, as_markdown }) {
     const is_user = this.role === "user";
     this.speaker.textContent = t(is_user ? "chat.user" : "chat.assistant");
     const { prompt_tokens, cached_tokens } = this.usage ?? {};
@@ -61,15 +69,26 @@ export class ChatTurn {
       action.setAttribute("aria-label", t(name, { n: number(n) }));
     }
     // What is being written is known when it ends.
-    this.copy.disabled = is_busy && is_last;
+    this.copy.disabled = is_written;
     if (this.edit) this.edit.disabled = is_busy;
     if (this.again) this.again.hidden = !is_last || is_busy;
+    if (is_written) this.drawn = null;
+    else void this.#draw(as_markdown && !is_user);
   }
 
-  /** @param {string} content */
-  set(content) {
-    this.content = content;
-    this.body.textContent = content;
+  /** @param {boolean} as_markdown */
+  async #draw(as_markdown) {
+    const { content, drawn } = this;
+    if (drawn?.content === content && drawn.as_markdown === as_markdown) return;
+    const drawing = { content, as_markdown };
+    this.drawn = drawing;
+    /** @type {(Node | string)[]} */
+    let nodes = [content];
+    // Text is readable Markdown, should the parser fail.
+    if (as_markdown) nodes = await markdown(content).catch(() => [content]);
+    if (this.drawn !== drawing) return;
+    this.body.classList.toggle("markdown", as_markdown);
+    this.body.replaceChildren(...nodes);
   }
 
   async #copy() {
