@@ -208,7 +208,9 @@ test("the page's chat shows how many tokens of the prompt were cached, in the fi
     const n = Number(await row.locator("dd").textContent());
     assert.ok(n > 5, `${n} tokens`);
     const notes = await page.locator(".turn[data-role=assistant] .note").allTextContents();
-    const figures = notes.map((note) => /^prompt: (\d+) tokens, (\d+) of them cached$/.exec(note)?.slice(1).map(Number));
+    const figures = notes.map((note) =>
+      /^prompt: (\d+) tokens, (\d+) of them cached$/.exec(note)?.slice(1).map(Number),
+    );
     assert.equal(figures[0]?.[1], 0);
     assert.equal(figures[1]?.[1], n);
     assert.ok((figures[1]?.[0] ?? 0) > n);

@@ -47,7 +47,8 @@ test("runs of two tabs are in the history of both, and after a reload", () =>
     await waitForEntries(second, ["The first tab"]);
     await runPrompt(second, "The second tab");
     await runPrompt(first, "Again the first");
-    for (const page of [first, second]) await waitForEntries(page, ["Again the first", "The second tab", "The first tab"]);
+    for (const page of [first, second])
+      await waitForEntries(page, ["Again the first", "The second tab", "The first tab"]);
     await openReadyPage(first);
     await waitForEntries(first, ["Again the first", "The second tab", "The first tab"]);
   }));

@@ -5,7 +5,16 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { EMBEDDED, onePage, openReadyPage, repositoryFile, setOptions, test, waitForStatus, withPage } from "./harness.js";
+import {
+  EMBEDDED,
+  onePage,
+  openReadyPage,
+  repositoryFile,
+  setOptions,
+  test,
+  waitForStatus,
+  withPage,
+} from "./harness.js";
 import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
@@ -13,8 +22,14 @@ import { withReadyPage } from "./ready_page.js";
 const VENDORED = "www/playground/vendor/marked.js";
 
 test("the page's copy of the parser is the module of the npm package, byte for byte", () => {
-  const folder = new URL("lib/marked.esm.js", `file://${createRequire(import.meta.url).resolve("marked/package.json")}`);
-  assert.ok(readFileSync(folder).equals(repositoryFile(VENDORED)), `copy node_modules/marked/lib/marked.esm.js to ${VENDORED}`);
+  const folder = new URL(
+    "lib/marked.esm.js",
+    `file://${createRequire(import.meta.url).resolve("marked/package.json")}`,
+  );
+  assert.ok(
+    readFileSync(folder).equals(repositoryFile(VENDORED)),
+    `copy node_modules/marked/lib/marked.esm.js to ${VENDORED}`,
+  );
 });
 
 /** The elements of a Markdown text as HTML, for comparison only. @param {Page} page @param {string} text */
@@ -28,7 +43,11 @@ const rendered = (page, text) =>
 
 /** @type {[string, string, string][]} */
 const CASES = [
-  ["emphasis and code", "A **b** *c* ~~d~~ `x<y>`", "<p>A <strong>b</strong> <em>c</em> <del>d</del> <code>x&lt;y&gt;</code></p>"],
+  [
+    "emphasis and code",
+    "A **b** *c* ~~d~~ `x<y>`",
+    "<p>A <strong>b</strong> <em>c</em> <del>d</del> <code>x&lt;y&gt;</code></p>",
+  ],
   ["a heading, below the turn's own", "# One\n###### Six", "<h4>One</h4><h6>Six</h6>"],
   ["a nested list", "3. a\n   - b\n4. [x] c", '<ol start="3"><li>a<ul><li>b</li></ul></li><li>☑ c</li></ol>'],
   ["a quotation and a rule", "> q\n\n---", "<blockquote><p>q</p></blockquote><hr>"],

@@ -216,18 +216,22 @@ test("on the first visit the page is in the browser's language", () =>
 
 test("an open error card and the status follow the language", () =>
   withReadyPage(async (page) => {
-    await setOptions(page, { temperature: "99" });
-    await page.fill("#prompt", "Rust");
+    await page.fill("#prompt", "word ".repeat(6000));
     await page.click("#run");
     const card = page.locator("#errors .error-card");
-    const english = /^The run failed\s+Temperature is not a number in its range \(0 to 5\)\.\s+Change the value/;
-    assert.match(await card.innerText(), english);
+    assert.match(await card.innerText(), /^The run failed\s+The prompt has 6\d{3} tokens/);
     await switchLanguage(page);
-    assert.match(
-      await card.innerText(),
-      /^Не удалось выполнить запуск\s+Температура: нужно число от 0 до 5\.\s+Исправьте/,
-    );
+    assert.match(await card.innerText(), /^Не удалось выполнить запуск\s+Токенов в промпте: 6\d{3}/);
     assert.equal(await page.textContent("#status"), "Остановлено из-за ошибки");
+  }));
+
+test("the message beside a field out of range follows the language", () =>
+  withReadyPage(async (page) => {
+    await setOptions(page, { temperature: "99" });
+    await page.click("#run");
+    assert.equal(await page.textContent(".field-message"), "Temperature is not a number in its range (0 to 5)");
+    await switchLanguage(page);
+    assert.equal(await page.textContent(".field-message"), "Температура: нужно число от 0 до 5");
   }));
 
 test("an error of the engine is Russian on the Russian page, reason and next step included", () =>

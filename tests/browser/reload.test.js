@@ -49,6 +49,7 @@ test("after a link, what was changed since survives a reload, and another link i
     await openReadyPage(page);
     const links = await page.evaluate(async () => {
       const { copyLink } = await import(/** @type {any} */ ("/www/playground/share.js"));
+      /** @type {string[]} */
       const links = [];
       for (const prompt of ["One", "Two"]) {
         Object.defineProperty(navigator, "clipboard", {
@@ -98,7 +99,9 @@ test("an answer that a reload or Stop interrupts is in the history, as unfinishe
     ])) {
       await page.fill("#prompt", prompt);
       await page.click("#run");
-      await page.waitForFunction(() => (document.querySelector("#output > span:last-child")?.textContent ?? "").length > 20);
+      await page.waitForFunction(
+        () => (document.querySelector("#output > span:last-child")?.textContent ?? "").length > 20,
+      );
       await interrupt();
     }
     await setOptions(page, { max_tokens: "3" });
@@ -132,8 +135,16 @@ test("the last profiled runs are there after a reload, and a deleted one is not"
     await page.reload();
     await page.waitForSelector("#profile-result #profile-summary");
     assert.deepEqual(await stored(), [second, first], "the newest is shown at once");
-    await page.locator("#profile-kept li").nth(1).getByRole("button", { name: /^Show Run 1/ }).click();
-    await page.locator("#profile-kept li").nth(0).getByRole("button", { name: /^Delete Run 2/ }).click();
+    await page
+      .locator("#profile-kept li")
+      .nth(1)
+      .getByRole("button", { name: /^Show Run 1/ })
+      .click();
+    await page
+      .locator("#profile-kept li")
+      .nth(0)
+      .getByRole("button", { name: /^Delete Run 2/ })
+      .click();
     assert.deepEqual(await stored(), [first]);
     assert.ok(await page.locator("#profile-result").isVisible(), "the one that is shown stays");
     await page.click("#tab-compare");

@@ -26,7 +26,8 @@ const watchStatus = (page) =>
   page.evaluate(() => {
     const line = /** @type {HTMLElement} */ (document.getElementById("status-line"));
     /** @type {string[]} */
-    const seen = (/** @type {any} */ (globalThis).seen = []);
+    const seen = [];
+    Object.assign(globalThis, { seen });
     const note = () => seen.push(line.querySelector("p")?.textContent ?? "");
     new MutationObserver(note).observe(line, { childList: true, subtree: true, characterData: true });
   });
@@ -45,7 +46,7 @@ async function untilDone(page, act) {
 
 const LONG_PROMPT = "Ownership is a set of rules that govern how a Rust program manages memory. ".repeat(70);
 
-test("Stop ends a run at once that waits for the model's blocks, its figures are dashes, and another run can follow", () =>
+test("Stop at once ends a run that waits for blocks, its figures are dashes, and another run can follow", () =>
   withPage(async (page) => {
     const release = await openLoadingPage(page);
     await setOptions(page, { max_tokens: "10", seed: "4" });
@@ -108,7 +109,10 @@ test("branching reports the tokens that it replays, in the module and in the sta
     await page.locator(".token").nth(31).click();
     await untilDone(page, () => page.locator(".alternatives button").nth(1).click());
     const lines = await seen(page);
-    assert.ok(lines.some((line) => /^Going back \d+ of \d+ tokens$/.test(line)), lines.join("\n"));
+    assert.ok(
+      lines.some((line) => /^Going back \d+ of \d+ tokens$/.test(line)),
+      lines.join("\n"),
+    );
     assert.ok(!lines.some((line) => line.includes("blocks")), "there is no prompt to read");
   });
 });
@@ -148,6 +152,7 @@ test("a checkpoint without a tokenizer says so while it loads, and only Run is d
     assert.equal(await page.locator(".error-card[data-code]").count(), 0);
     await loadWith(page, { source: "embedded" });
     await page.waitForSelector("#run:not([disabled])");
+    await waitForStatus(page, "Ready");
     assert.equal(await page.textContent("#prompt-status"), "");
   }));
 

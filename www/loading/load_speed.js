@@ -1,6 +1,6 @@
 // @ts-check
-// The speed of a load: the mean over the last seconds, so that it follows the connection. It starts afresh after a pause,
-// and where the origin of the bytes changes: this device is much faster than the network.
+// The speed of a load: the mean over the last seconds, so that it follows the connection. It starts afresh after a
+// pause, and where the origin of the bytes changes: this device is much faster than the network.
 
 const WINDOW_MS = 5_000;
 /** A speed over a shorter span would be noise. */

@@ -20,7 +20,7 @@ export class ChatTurn {
   constructor(role, content, hooks) {
     this.role = role;
     this.content = content;
-    /** Of the run that gave this answer, if it is known. @type {Pick<RunSummary, "prompt_tokens" | "cached_tokens"> | null} */
+    /** Of the run that gave this answer, if it is known. @type {RunSummary | null} */
     this.usage = null;
     this.speaker = element("h3", "");
     this.note = element("span", "note");
@@ -113,7 +113,12 @@ export class ChatTurn {
       end();
       onEdited(field.value);
     };
-    const buttons = element("div", "row", button(t("turn.edit.send"), send, "primary"), button(t("turn.edit.cancel"), end));
+    const buttons = element(
+      "div",
+      "row",
+      button(t("turn.edit.send"), send, "primary"),
+      button(t("turn.edit.cancel"), end),
+    );
     const form = element("div", "turn-edit", field, element("p", "note", t("turn.edit.note")), buttons);
     form.addEventListener("keydown", (event) => {
       const is_send = event.key === "Enter" && (event.ctrlKey || event.metaKey);

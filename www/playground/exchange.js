@@ -68,7 +68,8 @@ export function parseExchange(text) {
     && /** @type {any} */ (exchange).tokens.every(isToken)
   ) {
     // Files of earlier versions have no id.
-    return /** @type {Exchange} */ ({ id: newId(), ...exchange });
+    exchange.id ??= newId();
+    return /** @type {Exchange} */ (exchange);
   }
   throw new PageError("bad_snapshot", "state.foreign", "state.foreign.next");
 }

@@ -120,7 +120,8 @@ export class Sampling {
   /** Draws a seed for the next run, unless the seed is held. @param {boolean} [always]  also a held one */
   drawSeed(always = false) {
     const seed = this.fields.find(({ option }) => option.name === "seed");
-    if (seed && (always || this.new_seed.checked)) seed.input.value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
+    if (seed && (always || this.new_seed.checked))
+      seed.input.value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
   }
 
   /** Null if a value is out of range, after marking its field. @returns {GenerateOptions | null} */

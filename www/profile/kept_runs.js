@@ -10,7 +10,10 @@ import { STORED_RUNS } from "./run_store.js";
 export class KeptRuns {
   root = element("div", "");
 
-  /** @param {RunShelf} shelf @param {{ onShow: (run: ShelvedRun) => void, onDelete: (run: ShelvedRun) => void }} hooks */
+  /**
+   * @param {RunShelf} shelf
+   * @param {{ onShow: (run: ShelvedRun) => void, onDelete: (run: ShelvedRun) => void }} hooks
+   */
   constructor(shelf, hooks) {
     this.shelf = shelf;
     this.hooks = hooks;

@@ -10,8 +10,9 @@ export const STORED_RUNS = 5;
 
 /** The oldest first. @returns {Promise<{ key: number, run: Run }[]>} */
 export async function storedRuns() {
-  const [keys, runs] = await inStore("readonly", (store) => Promise.all([done(store.getAllKeys()), done(store.getAll())]))
-    .catch(() => [[], []]);
+  const [keys, runs] = await inStore("readonly", (store) =>
+    Promise.all([done(store.getAllKeys()), done(store.getAll())]),
+  ).catch(() => [[], []]);
   return keys.map((key, i) => ({ key: Number(key), run: runs[i] })).filter(({ run }) => run?.schema === "zamba2-run/1");
 }
 
