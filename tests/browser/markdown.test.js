@@ -144,12 +144,13 @@ test("an answer is shown as text where the parser cannot be fetched", () =>
   withPage(async (page) => {
     await page.route("**/vendor/marked.js", (route) => route.abort());
     await openReadyPage(page);
-    const text = await page.evaluate(async () => {
+    const shown = await page.evaluate(async () => {
       const { ChatTurn } = await import(/** @type {any} */ ("/www/playground/chat_turn.js"));
       const turn = new ChatTurn("assistant", "A **b**", { onEdited() {}, onAgain() {} });
+      const drawn = new Promise((resolve) => new MutationObserver(resolve).observe(turn.body, { childList: true }));
       turn.show(1, { is_last: true, is_busy: false, is_written: false, as_markdown: true });
-      await new Promise((resolve) => setTimeout(resolve, 300));
-      return turn.body.textContent;
+      await drawn;
+      return { text: turn.body.textContent, html: turn.body.outerHTML };
     });
-    assert.equal(text, "A **b**");
+    assert.deepEqual(shown, { text: "A **b**", html: '<div class="turn-text">A **b**</div>' });
   }));

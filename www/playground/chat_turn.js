@@ -82,13 +82,11 @@ export class ChatTurn {
     if (drawn?.content === content && drawn.as_markdown === as_markdown) return;
     const drawing = { content, as_markdown };
     this.drawn = drawing;
-    /** @type {(Node | string)[]} */
-    let nodes = [content];
-    // Text is readable Markdown, should the parser fail.
-    if (as_markdown) nodes = await markdown(content).catch(() => [content]);
+    // Without the parser the text is shown, which is readable as well.
+    const nodes = as_markdown ? await markdown(content).catch(() => null) : null;
     if (this.drawn !== drawing) return;
-    this.body.classList.toggle("markdown", as_markdown);
-    this.body.replaceChildren(...nodes);
+    this.body.classList.toggle("markdown", nodes !== null);
+    this.body.replaceChildren(...(nodes ?? [content]));
   }
 
   async #copy() {
