@@ -567,7 +567,9 @@ const walked = atEveryWidth([390, 1280], (check) =>
     await setOptions(page, { max_tokens: "30" });
     await openDetails(page);
     await run(page);
-    await check(page, "chat");
+    await page.waitForSelector(".turn-text.markdown");
+    await page.getByRole("button", { name: "Edit turn 1" }).click();
+    await check(page, "chat, a turn edited");
     await page.check("#mode [value=raw]");
     await page.fill("#prompt", "Ownership is");
     await page.check("#view [value=tokens]");
