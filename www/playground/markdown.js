@@ -1,7 +1,7 @@
 // @ts-check
-// Answers as Markdown: `marked` parses the text, and each kind of its tokens becomes an element here. No HTML is parsed,
-// so HTML that a model writes stays text. Images are links: to load one would be a request to a host of the model's
-// choice.
+// Answers as Markdown: `marked` parses the text, and each kind of its tokens becomes an element here. No HTML is
+// parsed, so HTML that a model writes stays text. Images are links: to load one would be a request to a host of the
+// model's choice.
 
 import { copyText } from "../copy_text.js";
 import { button, element, scrollBox } from "../dom.js";
