@@ -268,7 +268,7 @@ onmessage = ({ data }) => {
       if (!call) return;
       call.controller.abort();
       call.context.pieces.open();
-      // What waits, perhaps for a load of minutes, has nothing to finish first.
+      // A call in the queue, perhaps behind a load of minutes, is answered at once.
       if (message.id !== running_id && unanswered.delete(message.id)) {
         answerError(message.id, call.controller.signal.reason);
       }

@@ -21,8 +21,8 @@ export class Chat {
   /**
    * @param {{ onMode: () => void, onNew: () => void,
    *   onResend: (at: number, text: string, is_again: boolean) => void }} hooks
-   *   `onMode`: the mode was changed; `onNew`: a new conversation was started; `onResend`: `text` replaces the turn `at`
-   *   and all after it, `is_again` if it is the same text
+   *   `onMode`: the mode was changed; `onNew`: a new conversation was started; `onResend`: `text` replaces the turn
+   *   `at` and all after it, `is_again` if it is the same text
    */
   constructor({ onMode, onNew, onResend }) {
     this.onResend = onResend;
