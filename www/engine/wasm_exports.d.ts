@@ -195,11 +195,7 @@ export interface WasmEngine {
   append(token: number): Promise<Float32Array<ArrayBuffer>>;
 
   /** Leaves the sequence, as `ablate` does. */
-  inspect(
-    ids: Uint32Array,
-    options: EngineInspectOptions,
-    on_step: StepListener,
-  ): Promise<InspectedParts | undefined>;
+  inspect(ids: Uint32Array, options: EngineInspectOptions, on_step: StepListener): Promise<InspectedParts | undefined>;
   ablate(
     ids: Uint32Array,
     ablation: Ablation,
