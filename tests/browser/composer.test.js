@@ -3,7 +3,7 @@
 // belong to the field they are pressed in.
 
 import assert from "node:assert/strict";
-import { continuation, setOptions, test, waitForStatus } from "./harness.js";
+import { continuation, openReadyPage, setOptions, test, waitForStatus, withPage } from "./harness.js";
 import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
@@ -81,6 +81,22 @@ test("a long answer is followed to its end in a scroller of its own, below a sho
     assert.ok(output.lines < 70, `the prompt's beginning takes ${output.lines} px`);
     assert.ok(!output.is_scrolled || output.left < 2, `${output.left} px are left below`);
     assert.ok(await page.locator("#run").isVisible());
+  }));
+
+test("Run is in view at 1280 × 800 on a first visit, while text arrives and after it", () =>
+  withPage(async (page) => {
+    await page.setViewportSize({ width: 1280, height: 800 });
+    await openReadyPage(page);
+    const bottom = () =>
+      page.evaluate(() => document.getElementById("run")?.getBoundingClientRect().bottom ?? Infinity);
+    assert.ok(await page.locator("#hero").isVisible());
+    assert.ok((await bottom()) <= 800, `${await bottom()} px`);
+    await setOptions(page, { max_tokens: "60" });
+    await page.click("#run");
+    await page.waitForFunction(() => (document.getElementById("output")?.textContent?.length ?? 0) > 40);
+    assert.ok((await bottom()) <= 800, `${await bottom()} px`);
+    await waitForStatus(page, "Done");
+    assert.ok((await bottom()) <= 800, `${await bottom()} px`);
   }));
 
 test("Ctrl+Enter in another field or view runs nothing", () =>
