@@ -13,7 +13,7 @@ use cases::*;
 use zamba2::base::quant::{BLOCK, StoredMatrix, WeightFormat};
 use zamba2::device::cpu::Cpu;
 use zamba2::ops::Ops;
-use zamba2::ops::device::{AttentionShape, KvFormat};
+use zamba2::ops::device::{AttentionShape, Device, KvFormat};
 use zamba2::ops::trace::{Level, ModuleId};
 
 use crate::reference::Scan;
@@ -419,6 +419,26 @@ fn ssm_scan_equals_the_recurrence_however_the_sequence_is_split() {
             assert_close(&what, SCAN, &cut, &expected);
         }
     });
+}
+
+/// What drafts rely on: few rows at once are the same steps, and a scan may leave the state before it as it was.
+#[test]
+fn few_rows_of_ssm_scan_have_the_bits_of_single_steps_from_a_state_that_stays() {
+    let mut random = Random(13);
+    for sizes in SCANS {
+        for t_rows in 1..=Cpu::MAX_EXACT_ROWS {
+            let scan = random_scan(&mut random, t_rows, sizes);
+            let what = format!("{t_rows} tokens, {sizes:?}");
+            let steps = ssm_scan(&mut cpu(1), &scan, &vec![1; t_rows]);
+            // By single steps y is row after row, too.
+            let together = on_any_threads(&what, |ops| ssm_scan(ops, &scan, &[t_rows]));
+            assert_same_bits(&what, &together, &steps);
+            let from = on_any_threads(&what, |ops| ssm_scan_from(ops, &scan, t_rows));
+            let (result, before) = from.split_at(steps.len());
+            assert_same_bits(&format!("{what}, from"), result, &steps);
+            assert_same_bits(&format!("{what}, before"), before, &scan.state);
+        }
+    }
 }
 
 /// A huge dt clears the state; a large negative one changes nothing but D·x.

@@ -5,6 +5,8 @@
 use crate::model::Zamba2;
 use crate::model::cache::Cache;
 use crate::model::config::Config;
+use crate::model::drafts::UndoRecord;
+use crate::model::mixer::MixerState;
 use crate::model::shared_transformer::SharedInput;
 use crate::ops::Ops;
 use crate::ops::device::{Device, Tensor};
@@ -106,6 +108,8 @@ pub struct ForwardPass<D: Device> {
     next: usize,
     n_tokens: usize,
     dt_min: f32,
+    /// Of a pass over drafts.
+    undo: Option<UndoRecord<D>>,
 }
 
 impl<D: Device> ForwardPass<D> {
@@ -138,11 +142,22 @@ impl<D: Device> ForwardPass<D> {
             next: 0,
             n_tokens: 0,
             dt_min: 0.0,
+            undo: None,
         }
     }
 
-    /// Reuses the buffers of this pass for new tokens, whose number must be the one that it was allocated for. One
-    /// token is a decode step, except in an empty cache: there it is a prefill, as in the reference.
+    /// Allocates a pass for at most `n_tokens` decode steps at once, which [`ForwardPass::keep_rows`] can cut back.
+    pub fn for_drafts(ops: &mut Ops<D>, config: &Config, n_tokens: usize) -> Self {
+        assert!(n_tokens <= D::CHUNK_ROWS, "drafts are in one chunk");
+        ForwardPass {
+            undo: Some(UndoRecord::new(ops, config, n_tokens)),
+            ..ForwardPass::with_room(ops, config, n_tokens)
+        }
+    }
+
+    /// Reuses the buffers of this pass for new tokens, whose number must be the one that it was allocated for; at most
+    /// that number in a pass of one chunk. One token is a decode step, except in an empty cache: there it is a prefill,
+    /// as in the reference.
     pub fn restart(
         &mut self,
         ops: &mut Ops<D>,
@@ -175,7 +190,8 @@ impl<D: Device> ForwardPass<D> {
     }
 
     fn begin(&mut self, model: &Zamba2<D>, cache: &Cache<D>, n_tokens: usize) {
-        self.dt_min = if n_tokens == 1 && cache.len > 0 {
+        let are_steps = n_tokens == 1 || self.undo.is_some();
+        self.dt_min = if are_steps && cache.len > 0 {
             model.dt_min_step()
         } else {
             model.dt_min_prefill()
@@ -219,9 +235,30 @@ impl<D: Device> ForwardPass<D> {
         cache: &mut Cache<D>,
         s: &mut Scratch<D>,
     ) {
+        if let Some(undo) = &mut self.undo {
+            undo.enter(ops, self.next, &mut cache.mamba[self.next], s);
+        }
         for index in 0..self.chunks.len() {
             self.run_chunk(ops, model, cache, s, index, BlockPart::Whole);
         }
+        if let Some(undo) = &mut self.undo {
+            undo.leave(self.next, s);
+        }
+    }
+
+    /// After a whole pass of [`ForwardPass::for_drafts`]: brings the cache to where a pass over the first `n_rows` of
+    /// its `n_tokens` tokens had left it, bit for bit.
+    pub fn keep_rows(
+        &mut self,
+        ops: &mut Ops<D>,
+        model: &Zamba2<D>,
+        cache: &mut Cache<D>,
+        s: &mut Scratch<D>,
+        [n_rows, n_tokens]: [usize; 2],
+    ) {
+        let undo = self.undo.as_mut().expect("the pass was made for drafts");
+        undo.keep_rows(ops, model, (cache, self.dt_min), s, n_rows);
+        cache.truncate(cache.len - n_tokens + n_rows);
     }
 
     /// Computes `part` of the next block on chunk `index`. For inspections, which read the scratch between chunks: they
@@ -237,12 +274,17 @@ impl<D: Device> ForwardPass<D> {
     ) {
         let block = model.blocks[self.next].as_ref();
         let block = block.expect("the caller checks that it is loaded");
-        let (state, dt_min) = (&mut cache.mamba[self.next], self.dt_min);
+        let before = self.undo.as_ref().map(|undo| undo.before(self.next));
+        let state = MixerState {
+            state: &mut cache.mamba[self.next],
+            ssm_before: before.map(|before| &before.ssm),
+            dt_min: self.dt_min,
+        };
         let chunk = &mut self.chunks[index];
         let stream = &mut chunk.stream;
         let hybrid = block.hybrid.as_ref();
         let Some(hybrid) = hybrid.filter(|_| part == BlockPart::Whole) else {
-            block.mixer.forward(ops, None, state, dt_min, s, stream);
+            block.mixer.forward(ops, None, state, s, stream);
             return;
         };
         let shared = model.shared_transformers[hybrid.shared].as_ref();
@@ -262,7 +304,7 @@ impl<D: Device> ForwardPass<D> {
             ops.add(hybrid.add, stream, &s.hybrid_out, &mut self.mixed); // [T, h]
         }
         let mixed = Some(&self.mixed);
-        block.mixer.forward(ops, mixed, state, dt_min, s, stream);
+        block.mixer.forward(ops, mixed, state, s, stream);
     }
 
     /// Goes to the next block, whether or not [`ForwardPass::run_chunk`] has run this one; if not, the streams pass it

@@ -5,8 +5,19 @@
 use crate::model::cache::MambaState;
 use crate::model::forward::Scratch;
 use crate::ops::Ops;
-use crate::ops::device::{Conv1d, Device, GatedNorm, Linear, Norm, Ssm, SsmInput, Tensor, split};
+use crate::ops::device::{
+    Cols, Conv1d, Device, GatedNorm, Linear, Norm, Ssm, SsmInput, Tensor, split,
+};
 use crate::ops::fused::{FusedOp, GatedScan, InProj, NormLinears, RowInput};
+
+/// The state that a mixer goes on from and updates.
+pub struct MixerState<'a, D: Device> {
+    pub state: &'a mut MambaState<D>,
+    /// The SSM state before the pass, which stays; `None` if `state` has it.
+    pub ssm_before: Option<&'a D::Tensor>, // [H·P, N]
+    /// Lower bound of dt.
+    pub dt_min: f32,
+}
 
 pub struct Mixer<D: Device> {
     pub input_layernorm: Norm<D>, // [h]
@@ -26,22 +37,44 @@ impl<D: Device> Mixer<D> {
         &self,
         ops: &mut Ops<D>,
         x: Option<&D::Tensor>,
-        state: &mut MambaState<D>,
-        dt_min: f32,
+        state: MixerState<D>,
         s: &mut Scratch<D>,
         stream: &mut D::Tensor, // [T, h]
     ) {
-        if stream.rows() == 1 && self.is_fused(ops) {
-            return self.step(ops, x, state, dt_min, s, stream);
+        if stream.rows() == 1 && state.ssm_before.is_none() && self.is_fused(ops) {
+            return self.step(ops, x, state, s, stream);
         }
         ops.rms_norm(&self.input_layernorm, x.unwrap_or(stream), &mut s.normed); // [T, h]
         ops.linear(&self.in_proj, &s.normed, &mut s.zxbcdt); // [T, d_in_proj]
+        self.scan(ops, &s.zxbcdt, state, &mut s.xbc, &mut s.y);
+        let [z, ..] = self.split_zxbcdt(&s.zxbcdt);
+        ops.gated_rms_norm(&self.norm, &s.y, z, &mut s.y_normed); // [T, d_inner]
+        ops.linear_add(&self.out_proj, &s.y_normed, stream); // with the residual
+    }
+
+    /// z, the input of the convolution, and dt.
+    fn split_zxbcdt<'a>(&self, zxbcdt: &'a D::Tensor) -> [Cols<'a, D::Tensor>; 3] {
         let conv_dim = self.d_inner + 2 * self.d_groups;
-        let [z, xbc, dt] = split(&s.zxbcdt, [self.d_inner, conv_dim, self.ssm.n_heads]);
+        split(zxbcdt, [self.d_inner, conv_dim, self.ssm.n_heads])
+    }
 
-        ops.causal_conv1d(&self.conv1d, xbc, &mut state.conv, &mut s.xbc); // [T, conv_dim]
-        let [x, b, c] = split(&s.xbc, [self.d_inner, self.d_groups, self.d_groups]);
-
+    /// Updates the state by the rows of `zxbcdt`: the convolution, then the scan, without the norm after it.
+    pub fn scan(
+        &self,
+        ops: &mut Ops<D>,
+        zxbcdt: &D::Tensor, // [T, d_in_proj]
+        state: MixerState<D>,
+        xbc: &mut D::Tensor, // [T, conv_dim]
+        y: &mut D::Tensor,   // [T, d_inner]
+    ) {
+        let MixerState {
+            state,
+            ssm_before,
+            dt_min,
+        } = state;
+        let [_, conv_input, dt] = self.split_zxbcdt(zxbcdt);
+        ops.causal_conv1d(&self.conv1d, conv_input, &mut state.conv, xbc);
+        let [x, b, c] = split(&*xbc, [self.d_inner, self.d_groups, self.d_groups]);
         let input = SsmInput {
             x,
             b,
@@ -49,9 +82,10 @@ impl<D: Device> Mixer<D> {
             dt,
             dt_min,
         };
-        ops.ssm_scan(&self.ssm, input, &mut state.ssm, &mut s.y); // [T, d_inner]
-        ops.gated_rms_norm(&self.norm, &s.y, z, &mut s.y_normed); // [T, d_inner]
-        ops.linear_add(&self.out_proj, &s.y_normed, stream); // with the residual
+        match ssm_before {
+            Some(before) => ops.ssm_scan_from(&self.ssm, input, before, &mut state.ssm, y),
+            None => ops.ssm_scan(&self.ssm, input, &mut state.ssm, y),
+        }
     }
 
     fn is_fused(&self, ops: &Ops<D>) -> bool {
@@ -63,8 +97,7 @@ impl<D: Device> Mixer<D> {
         &self,
         ops: &mut Ops<D>,
         x: Option<&D::Tensor>,
-        state: &mut MambaState<D>,
-        dt_min: f32,
+        MixerState { state, dt_min, .. }: MixerState<D>,
         s: &mut Scratch<D>,
         stream: &mut D::Tensor, // [1, h]
     ) {

@@ -3,6 +3,7 @@
 
 pub mod cache;
 pub mod config;
+pub mod drafts;
 pub mod forward;
 pub mod mixer;
 pub mod module;

@@ -216,6 +216,8 @@ pub trait Tensor {
     fn cols(&self) -> usize;
     /// The row count it was allocated with.
     fn max_rows(&self) -> usize;
+    /// Leaves the first `rows` rows in use.
+    fn truncate(&mut self, rows: usize);
 }
 
 /// The shape and format of a weight matrix on a device.
@@ -248,6 +250,9 @@ pub trait Device: Sized {
     /// The most decode steps in flight: submitted before the token of the first of them has been read back. 1: read
     /// the logits back after every token.
     const MAX_STEPS_IN_FLIGHT: usize;
+    /// The most rows of a pass that gives each row, and the states after it, bit for bit what decode steps over the
+    /// same tokens give. 1: passes of several rows add in another order, so drafts are not verified on this device.
+    const MAX_EXACT_ROWS: usize;
     /// Whether weights and caches are allocated in host memory and count towards its limit.
     const USES_HOST_MEMORY: bool;
     /// Whether [`Device::linear_residual`] is one kernel for a single row, which makes a separate sum a waste.
@@ -346,6 +351,18 @@ pub trait Device: Sized {
         state: &mut Self::Tensor,
         y: &mut Self::Tensor,
     );
+    /// As [`Device::ssm_scan`], from the state `before`, which stays; `state` gets the state after the last token.
+    fn ssm_scan_from(
+        &mut self,
+        ssm: &Ssm<Self>,
+        input: SsmInput<Self::Tensor>,
+        before: &Self::Tensor,
+        state: &mut Self::Tensor,
+        y: &mut Self::Tensor,
+    ) {
+        self.copy(before, state);
+        self.ssm_scan(ssm, input, state, y);
+    }
     /// Rotates each head of each row of `xs`, of which there are one or two; row t is at `position + t`.
     fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut Self::Tensor]);
     /// Writes the rows of k and v at positions `cache.len ..`; the caller then increases `cache.len`.

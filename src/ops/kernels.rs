@@ -159,27 +159,30 @@ impl<D: Device> Ops<D> {
         state: &mut D::Tensor,
         y: &mut D::Tensor,
     ) {
-        let (d_inner, d_groups) = (ssm.n_heads * ssm.head_dim, ssm.n_groups * ssm.d_state);
-        let SsmInput { x, b, c, dt, .. } = &input;
-        let rows = x.tensor.rows();
-        let one = std::ptr::eq(x.tensor, b.tensor) && std::ptr::eq(x.tensor, c.tensor);
-        assert!(one, "ssm_scan: x, b and c are columns of one tensor");
-        let widths = [x.len, b.len, c.len, dt.len, y.cols()];
-        let expected = [d_inner, d_groups, d_groups, ssm.n_heads, d_inner];
-        assert_eq!(widths, expected, "ssm_scan: x, b, c, dt and y");
-        let parameters = [&ssm.a, &ssm.d, &ssm.dt_bias].map(|t| (t.rows(), t.cols()));
-        assert_eq!(parameters, [(1, ssm.n_heads); 3], "ssm_scan: a, d, dt_bias");
-        let found = (state.rows(), state.cols());
-        assert_eq!(found, (d_inner, ssm.d_state), "ssm_scan: the state");
-        assert!(ssm.n_heads.is_multiple_of(ssm.n_groups), "ssm_scan: groups");
-        for cols in [x, b, c, dt] {
-            check_cols("ssm_scan", rows, cols);
-        }
-        check_capacity("ssm_scan", rows, y);
+        let work = check_scan(ssm, &input, state, y);
         self.op(
             ssm.module,
-            || work::ssm_scan(rows, ssm.n_heads, ssm.head_dim, ssm.d_state),
+            || work,
             |device| device.ssm_scan(ssm, input, state, y),
+        );
+    }
+
+    /// As [`Ops::ssm_scan`], from the state `before`, which stays; `state` gets the state after the last token.
+    pub fn ssm_scan_from(
+        &mut self,
+        ssm: &Ssm<D>,
+        input: SsmInput<D::Tensor>,
+        before: &D::Tensor,
+        state: &mut D::Tensor,
+        y: &mut D::Tensor,
+    ) {
+        let work = check_scan(ssm, &input, state, y);
+        let shapes = [before, &*state].map(|state| (state.rows(), state.cols()));
+        assert_eq!(shapes[0], shapes[1], "ssm_scan_from: the states");
+        self.op(
+            ssm.module,
+            || work,
+            |device| device.ssm_scan_from(ssm, input, before, state, y),
         );
     }
 
@@ -349,6 +352,33 @@ fn check_product<D: Device>(name: &str, linear: &Linear<D>, x: &D::Tensor, y: &D
     check_capacity(name, x.rows(), y);
     let has_bias = linear.bias.is_some();
     work::linear(x.rows(), [d_out, d_in], weight.format(), has_bias)
+}
+
+/// Asserts the shapes of a scan and counts its work.
+fn check_scan<D: Device>(
+    ssm: &Ssm<D>,
+    input: &SsmInput<D::Tensor>,
+    state: &D::Tensor,
+    y: &D::Tensor,
+) -> Work {
+    let (d_inner, d_groups) = (ssm.n_heads * ssm.head_dim, ssm.n_groups * ssm.d_state);
+    let SsmInput { x, b, c, dt, .. } = input;
+    let rows = x.tensor.rows();
+    let one = std::ptr::eq(x.tensor, b.tensor) && std::ptr::eq(x.tensor, c.tensor);
+    assert!(one, "ssm_scan: x, b and c are columns of one tensor");
+    let widths = [x.len, b.len, c.len, dt.len, y.cols()];
+    let expected = [d_inner, d_groups, d_groups, ssm.n_heads, d_inner];
+    assert_eq!(widths, expected, "ssm_scan: x, b, c, dt and y");
+    let parameters = [&ssm.a, &ssm.d, &ssm.dt_bias].map(|t| (t.rows(), t.cols()));
+    assert_eq!(parameters, [(1, ssm.n_heads); 3], "ssm_scan: a, d, dt_bias");
+    let found = (state.rows(), state.cols());
+    assert_eq!(found, (d_inner, ssm.d_state), "ssm_scan: the state");
+    assert!(ssm.n_heads.is_multiple_of(ssm.n_groups), "ssm_scan: groups");
+    for cols in [x, b, c, dt] {
+        check_cols("ssm_scan", rows, cols);
+    }
+    check_capacity("ssm_scan", rows, y);
+    work::ssm_scan(rows, ssm.n_heads, ssm.head_dim, ssm.d_state)
 }
 
 /// Asserts that `ys` are one or two tensors with room for `rows` rows of the table.

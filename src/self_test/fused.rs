@@ -9,6 +9,7 @@ use crate::model::cache::MambaState;
 use crate::model::config::{BlockKind, Config};
 use crate::model::forward::Scratch;
 use crate::model::mixer::Mixer;
+use crate::model::mixer::MixerState;
 use crate::model::module::{AttentionModules, FeedForwardModules, SharedModules};
 use crate::model::shared_transformer::{Adapter, Adapters, SharedInput, SharedTransformer};
 use crate::ops::Ops;
@@ -157,7 +158,12 @@ async fn mixer_steps<D: Device>(
     for step in 0..STEPS {
         // As in a hybrid block, then as in a plain one.
         let x = (step == 0).then_some(&mixed);
-        mixer.forward(ops, x, state, 1e-3, s, &mut stream);
+        let from = MixerState {
+            state: &mut *state,
+            ssm_before: None,
+            dt_min: 1e-3,
+        };
+        mixer.forward(ops, x, from, s, &mut stream);
         push_result(ops, results, "a mixer", 1, &stream).await?;
         push_result(ops, results, "a mixer's conv state", 1, &state.conv).await?;
         push_result(ops, results, "a mixer's SSM state", 1, &state.ssm).await?;

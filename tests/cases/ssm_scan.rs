@@ -9,6 +9,27 @@ use crate::reference::Scan;
 /// The scan with x, B and C in one tensor and dt at the end of a wider one, as in the model; gives y and then the
 /// state.
 pub fn ssm_scan<D: Device>(ops: &mut Ops<D>, scan: &Scan, pieces: &[usize]) -> Vec<f32> {
+    scan_pieces(ops, scan, pieces, |ops, ssm, input, state, y| {
+        ops.ssm_scan(ssm, input, state, y);
+    })
+}
+
+/// The scan as a whole from a state that stays; gives y, the state, and then the state before.
+pub fn ssm_scan_from<D: Device>(ops: &mut Ops<D>, scan: &Scan, t_rows: usize) -> Vec<f32> {
+    let before = rows(ops, scan.d_state, &scan.state);
+    let scanned = scan_pieces(ops, scan, &[t_rows], |ops, ssm, input, state, y| {
+        ops.clear(state);
+        ops.ssm_scan_from(ssm, input, &before, state, y);
+    });
+    [scanned, read(ops, &before)].concat()
+}
+
+fn scan_pieces<D: Device>(
+    ops: &mut Ops<D>,
+    scan: &Scan,
+    pieces: &[usize],
+    run: impl Fn(&mut Ops<D>, &Ssm<D>, SsmInput<D::Tensor>, &mut D::Tensor, &mut D::Tensor),
+) -> Vec<f32> {
     let (heads, n) = (scan.n_heads, scan.d_state);
     let widths = [heads * scan.head_dim, scan.n_groups * n, scan.n_groups * n];
     let ssm = Ssm {
@@ -49,7 +70,7 @@ pub fn ssm_scan<D: Device>(ops: &mut Ops<D>, scan: &Scan, pieces: &[usize]) -> V
             dt_min: scan.dt_min,
         };
         let mut y = ops.tensor(piece, widths[0]);
-        ops.ssm_scan(&ssm, input, &mut state, &mut y);
+        run(ops, &ssm, input, &mut state, &mut y);
         all.extend(read(ops, &y));
         done += piece;
     }

@@ -80,6 +80,8 @@ impl Device for Cpu {
     // within 8 MB.
     const CHUNK_ROWS: usize = 64;
     const MAX_STEPS_IN_FLIGHT: usize = 1;
+    // Only the scan's dual form adds in another order.
+    const MAX_EXACT_ROWS: usize = ssm_scan::DUAL_FROM - 1;
     const USES_HOST_MEMORY: bool = true;
     const FUSES_RESIDUAL: bool = false;
     /// Two clock reads per block.
@@ -184,6 +186,17 @@ impl Device for Cpu {
         y: &mut CpuTensor,
     ) {
         ssm_scan::ssm_scan(&self.pool, &mut self.scan, ssm, &input, state, y);
+    }
+
+    fn ssm_scan_from(
+        &mut self,
+        ssm: &Ssm<Cpu>,
+        input: SsmInput<CpuTensor>,
+        before: &CpuTensor,
+        state: &mut CpuTensor,
+        y: &mut CpuTensor,
+    ) {
+        ssm_scan::ssm_scan_from(&self.pool, ssm, &input, before, state, y);
     }
 
     fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut CpuTensor]) {

@@ -16,7 +16,7 @@ use crate::threads::pool::{Pieces, Pool, Stripe, Stripes};
 /// often.
 const CHUNK: usize = 64;
 /// From this many tokens on the dual form is faster than the recurrence: each call has a fixed cost of about ten steps.
-const DUAL_FROM: usize = 12;
+pub const DUAL_FROM: usize = 12;
 
 /// C·B of every pair of tokens in a chunk, for each group of heads. Reused between calls.
 #[derive(Default)]
@@ -34,23 +34,31 @@ pub fn ssm_scan(
     y: &mut CpuTensor,
 ) {
     let t_rows = input.x.tensor.rows();
-    let scan = Scan {
-        ssm,
-        dt_min: input.dt_min,
-        x: Rows::from(&input.x),
-        b: Rows::from(&input.b),
-        c: Rows::from(&input.c),
-        dt: Rows::from(&input.dt),
-    };
+    let scan = Scan::new(ssm, input);
     let (outputs, state) = (y.resize(t_rows), state.values_mut());
     if t_rows < DUAL_FROM {
-        scan.steps(pool, t_rows, state, outputs);
+        scan.steps(pool, t_rows, None, state, outputs);
         return;
     }
     for first in (0..t_rows).step_by(CHUNK) {
         let len = CHUNK.min(t_rows - first);
         scan.chunk(pool, scratch, first, len, state, outputs);
     }
+}
+
+/// As [`ssm_scan`], step by step, from the state `before`, which stays. Each head's state is copied when its first step
+/// is about to read it, so the copy costs no read of its own.
+pub fn ssm_scan_from(
+    pool: &Pool,
+    ssm: &Ssm<Cpu>,
+    input: &SsmInput<CpuTensor>,
+    before: &CpuTensor,
+    state: &mut CpuTensor,
+    y: &mut CpuTensor,
+) {
+    let t_rows = input.x.tensor.rows();
+    let (before, state, outputs) = (before.values(), state.values_mut(), y.resize(t_rows));
+    Scan::new(ssm, input).steps(pool, t_rows, Some(before), state, outputs);
 }
 
 /// One call of the scan.
@@ -64,12 +72,34 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// The recurrence, token by token.
-    fn steps(&self, pool: &Pool, t_rows: usize, state: &mut [f32], outputs: &mut [f32]) {
+    fn new(ssm: &'a Ssm<Cpu>, input: &SsmInput<'a, CpuTensor>) -> Scan<'a> {
+        Scan {
+            ssm,
+            dt_min: input.dt_min,
+            x: Rows::from(&input.x),
+            b: Rows::from(&input.b),
+            c: Rows::from(&input.c),
+            dt: Rows::from(&input.dt),
+        }
+    }
+
+    /// The recurrence, token by token, from the state `before` or else from `state`.
+    fn steps(
+        &self,
+        pool: &Pool,
+        t_rows: usize,
+        before: Option<&[f32]>,
+        state: &mut [f32],
+        outputs: &mut [f32],
+    ) {
         let p = self.ssm.head_dim;
-        let states = Pieces::new(state, p * self.ssm.d_state);
+        let head_len = p * self.ssm.d_state;
+        let states = Pieces::new(state, head_len);
         let outputs = Stripes::of_columns(outputs, self.x.width, p);
         pool.run(self.ssm.n_heads, (states, outputs), |h, (state, mut y)| {
+            if let Some(before) = before {
+                state.copy_from_slice(&before[h * head_len..][..head_len]);
+            }
             let (mut head, [x, b, c]) = (self.head(h, state), self.of_head(h));
             for t in 0..t_rows {
                 head.step(self.dt.row(t)[h], x.row(t), b.row(t), c.row(t), y.row(t));

@@ -21,6 +21,10 @@ impl device::Tensor for CpuTensor {
     fn max_rows(&self) -> usize {
         self.data.len().checked_div(self.cols).unwrap_or(self.rows)
     }
+
+    fn truncate(&mut self, rows: usize) {
+        self.rows = rows.min(self.rows);
+    }
 }
 
 impl CpuTensor {

@@ -213,6 +213,8 @@ impl Device for WebGpu {
     const CHUNK_ROWS: usize = 256;
     /// Enough for a readback that takes as long as six steps.
     const MAX_STEPS_IN_FLIGHT: usize = 8;
+    // Products of several rows add in another order than those of one.
+    const MAX_EXACT_ROWS: usize = 1;
     const USES_HOST_MEMORY: bool = false;
     const FUSES_RESIDUAL: bool = true;
     /// Timestamps exist at the ends of compute passes only, and each further pass costs some 36 µs on Apple's GPUs.

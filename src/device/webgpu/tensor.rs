@@ -25,6 +25,10 @@ impl Tensor for WebGpuTensor {
     fn max_rows(&self) -> usize {
         self.max_rows
     }
+
+    fn truncate(&mut self, rows: usize) {
+        self.rows = rows.min(self.rows);
+    }
 }
 
 /// A rectangle of a buffer of f32.
