@@ -14,6 +14,7 @@ mod failing_calls;
 mod inside;
 mod loader;
 mod lookahead;
+mod lookup;
 mod mistral;
 mod model;
 mod quantization;

@@ -17,7 +17,7 @@ const COMMAND: &str = "ZAMBA2_WRITE=1 cargo test --test integration sampling_opt
 const MAX_COLUMNS: usize = 120;
 /// Fields of `GenerateOptions` that are not in the type of the JS module by themselves: those of the table, and those
 /// that the module itself sets.
-const NOT_IN_JS: [&str; 3] = ["max_tokens", "sampling", "end_tokens"];
+const NOT_IN_JS: [&str; 4] = ["max_tokens", "lookup", "sampling", "end_tokens"];
 
 fn path_of(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

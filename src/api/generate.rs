@@ -170,8 +170,8 @@ impl Engine {
         })
     }
 
-    /// Generates one token: `{ token, text, done, probability, token_rank, us, blocks_us }`. `allowed` has a bit per
-    /// token, for a text that follows a schema or a grammar.
+    /// Generates one token: `{ token, text, done, probability, token_rank, us, blocks_us, drafted, accepted_draft }`.
+    /// `allowed` has a bit per token, for a text that follows a schema or a grammar.
     pub async fn step(&mut self, allowed: Option<Vec<u32>>) -> JsResult<JsValue> {
         let allowed = allowed.map(TokenSet::from_words);
         let session = self.session_mut().map_err(to_js_error)?;
@@ -184,6 +184,8 @@ impl Engine {
         set(&object, "probability", step.probability.into())?;
         set(&object, "token_rank", to_js(&step.token_rank)?)?;
         set(&object, "us", step.us.into())?;
+        set(&object, "drafted", step.drafted.into())?;
+        set(&object, "accepted_draft", step.accepted_draft.into())?;
         set(
             &object,
             "blocks_us",

@@ -234,6 +234,7 @@ fn measure<B: Device>(
         },
         ignore_eos: true,
         cache_prompt: false,
+        lookup: 0,
         ..GenerateOptions::default()
     };
     let start_us = now_us();

@@ -266,6 +266,7 @@ fn run_once<B: Device>(
         },
         ignore_eos: true,
         cache_prompt: false,
+        lookup: 0,
         ..GenerateOptions::default()
     };
     session.set_recording(level);

@@ -103,6 +103,18 @@ impl<B: Device> Session<B> {
         self.keep_checkpoint(kind, true);
     }
 
+    /// How many tokens can be read together after the next one, so that none of them ends where a checkpoint is due.
+    pub(super) fn tokens_before_checkpoint(&self) -> usize {
+        let sequence = self.sequence.as_ref();
+        sequence
+            .filter(|s| s.options.checkpoints)
+            .map_or(usize::MAX, |sequence| {
+                let n_generated = (self.cache.len + 1).saturating_sub(sequence.n_prompt);
+                let due = n_generated.next_multiple_of(CHECKPOINT_EVERY);
+                due.saturating_sub(n_generated + 1)
+            })
+    }
+
     /// Whether the last checkpoint is so far behind the cache that another one should be kept.
     pub(super) fn is_rolling_checkpoint_due(&self) -> bool {
         self.sequence.as_ref().is_some_and(|sequence| {

@@ -15,6 +15,7 @@ use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat, ModelSizes};
 use crate::ops::trace::Level;
 use crate::session::checkpoints::CHECKPOINTS_BYTES;
+use crate::session::lookup::{DraftPolicy, RowCost};
 use crate::session::{Lookahead, Session};
 use crate::text::tokenizer::Tokenizer;
 
@@ -115,6 +116,9 @@ impl<B: Device> Session<B> {
             ops,
             model,
             tokenizer,
+            draft_buffers: None,
+            draft_policy: DraftPolicy::default(),
+            row_cost: RowCost::default(),
             sequence: None,
             checkpoints_limit_bytes: CHECKPOINTS_BYTES,
             recording: Level::Off,

@@ -8,6 +8,7 @@ mod inspect;
 #[cfg(not(target_os = "wasi"))]
 mod kernel_trial;
 mod load;
+mod lookup;
 mod own_pass;
 mod prompt_cache;
 mod readback;
@@ -16,6 +17,7 @@ mod runner;
 mod sequence;
 mod snapshot;
 mod thread_trial;
+mod verify;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,12 +39,15 @@ pub use crate::session::inspect::{InspectOptions, Inspection, MAX_TOP_K, Visit};
 #[cfg(not(target_os = "wasi"))]
 pub use crate::session::kernel_trial::TRIAL_US;
 pub use crate::session::load::{LoadSettings, context_length, kv_format};
+pub use crate::session::lookup::DraftPolicy;
+use crate::session::lookup::RowCost;
 use crate::session::readback::{PenaltyBuffers, TopList};
 pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
 pub use crate::session::sequence::{Alternative, Step, TokenRank};
 pub use crate::session::snapshot::{RestoredSequence, snapshot_note};
-use crate::text::sampling::{MAX_TOKENS, NumberOption, Sampler, SamplingOptions};
+use crate::session::verify::DraftBuffers;
+use crate::text::sampling::{LOOKUP, MAX_TOKENS, NumberOption, Sampler, SamplingOptions};
 use crate::text::stop_strings::StopStrings;
 use crate::text::tokenizer::Tokenizer;
 
@@ -52,6 +57,7 @@ use crate::text::tokenizer::Tokenizer;
 #[serde(default)]
 pub struct GenerateOptions {
     pub max_tokens: usize,
+    pub lookup: usize,
     #[serde(flatten)]
     pub sampling: SamplingOptions,
     /// The text ends before the first of these.
@@ -85,6 +91,7 @@ impl Default for GenerateOptions {
     fn default() -> Self {
         GenerateOptions {
             max_tokens: MAX_TOKENS.default as usize,
+            lookup: LOOKUP.default as usize,
             sampling: SamplingOptions::default(),
             stop: Vec::new(),
             end_tokens: Vec::new(),
@@ -106,9 +113,10 @@ impl GenerateOptions {
     /// [`Error::Setting`] for a value out of range.
     pub fn set(&mut self, option: &NumberOption, value: f64) -> Result<()> {
         option.check(value)?;
-        match *option == MAX_TOKENS {
-            true => self.max_tokens = value as usize,
-            false => self.sampling.set(option.name, value),
+        match option.name {
+            name if name == MAX_TOKENS.name => self.max_tokens = value as usize,
+            name if name == LOOKUP.name => self.lookup = value as usize,
+            name => self.sampling.set(name, value),
         }
         Ok(())
     }
@@ -129,6 +137,7 @@ impl GenerateOptions {
     /// [`Error::Setting`] for the first option that is out of range.
     fn checked(&self) -> Result<(Sampler, StopStrings)> {
         MAX_TOKENS.check(self.max_tokens as f64)?;
+        LOOKUP.check(self.lookup as f64)?;
         let sampler = Sampler::new(self.sampling.clone())?;
         Ok((sampler, StopStrings::new(self.stop.clone())?))
     }
@@ -157,6 +166,9 @@ pub struct Session<B: Device> {
     /// Allocated on first use.
     top_list: Option<TopList<B>>,
     penalty: Option<PenaltyBuffers<B>>,
+    draft_buffers: Option<DraftBuffers<B>>,
+    draft_policy: DraftPolicy,
+    row_cost: RowCost,
     sequence: Option<Sequence<B>>,
     checkpoints_limit_bytes: u64,
     recording: Level,

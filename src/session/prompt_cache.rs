@@ -8,6 +8,7 @@ use crate::base::error::{Error, Fact, Result};
 use crate::ops::device::Device;
 use crate::session::checkpoints::Kind;
 use crate::session::depth::StepClock;
+use crate::session::lookup::Evidence;
 use crate::session::sequence::{DeviceState, NextToken, Sequence};
 use crate::session::{GenerateOptions, Session};
 use crate::text::stream::TextStream;
@@ -37,6 +38,7 @@ impl<B: Device> Session<B> {
                 fact: Fact::new("no_embedding"),
             });
         }
+        self.cut_back_drafts();
         let reuse = match options.cache_prompt {
             true => self.reusable(prompt, options.reread_answers),
             false => Reuse::Nothing,
@@ -52,6 +54,8 @@ impl<B: Device> Session<B> {
             next: NextToken::Sampled,
             device: DeviceState::nothing_pending(),
             clock: StepClock::default(),
+            evidence: Evidence::default(),
+            drafts: None,
             returned_us: None,
             checkpoints: Vec::new(),
             rolling_tried: 0,

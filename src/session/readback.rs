@@ -10,6 +10,7 @@ use crate::ops::device::{Device, Draw};
 use crate::ops::trace::Level;
 use crate::session::checkpoints::Kind;
 use crate::session::depth::Lookahead;
+use crate::session::lookup::Match;
 use crate::session::sequence::{DeviceState, Sequence};
 use crate::session::{GenerateOptions, Session, not_started};
 use crate::text::sampling::TopK;
@@ -52,6 +53,20 @@ pub(super) struct PendingToken {
     pub continued_with: Option<u32>,
     /// Time per block; empty if no pass was made for this token, or if blocks have no times.
     pub blocks_us: Vec<f32>,
+    /// Tokens that the pass has drafted after this one.
+    pub drafted: usize,
+}
+
+impl PendingToken {
+    /// A token for which no pass was made.
+    pub fn of(output: StepOutput) -> Self {
+        PendingToken {
+            output,
+            continued_with: None,
+            blocks_us: Vec::new(),
+            drafted: 0,
+        }
+    }
 }
 
 /// A step that was submitted with the readback of its list.
@@ -110,6 +125,11 @@ impl<B: Device> Session<B> {
         }
     }
 
+    /// Whether the next token is sampled from logits that the host reads.
+    pub(super) fn reads_logits(&self, sequence: &Sequence<B>) -> bool {
+        !sequence.is_forced() && self.read_mode(sequence) == ReadMode::Logits
+    }
+
     /// Steps to have in flight, none of them beyond the end of the generation.
     fn steps_in_flight(&self, sequence: &Sequence<B>) -> usize {
         if self.recording == Level::Module || self.waits_for_blocks() {
@@ -150,6 +170,7 @@ impl<B: Device> Session<B> {
 
     /// If the cache is ahead, brings it back to all tokens of the history but the last one.
     pub(super) async fn sync_to_history(&mut self) -> Result<()> {
+        self.cut_back_drafts();
         if !self.is_ahead() {
             return Ok(());
         }
@@ -160,11 +181,19 @@ impl<B: Device> Session<B> {
     }
 
     /// The output from which the next token is chosen. Before it waits, it submits the steps that are to be in flight.
-    pub(super) async fn next_pending(&mut self) -> Result<PendingToken> {
+    /// `found` is where the last tokens occurred before, if drafts may be made.
+    pub(super) async fn next_pending(&mut self, found: Option<Match>) -> Result<PendingToken> {
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         if let Some(pending) = sequence.take_put_back() {
             return Ok(pending);
         }
+        if let Some(pending) = self.next_draft_row() {
+            return Ok(pending);
+        }
+        if let Some(pending) = self.try_drafts(found).await? {
+            return Ok(pending);
+        }
+        let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
         if sequence.n_in_flight() == 0
             && let Some(pending) = self.begin_decoding().await?
         {
@@ -199,17 +228,19 @@ impl<B: Device> Session<B> {
         let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
         let has_pass = n_before < n_history && n_history > n_prompt;
         let pass = has_pass.then(|| (n_history - n_prompt) as u32);
+        let is_one_step = !was_prefill && n_before + 1 == n_history;
         match self.read_mode(sequence) {
             ReadMode::Logits => {
                 let logits = self.ops.read(&self.scratch.logits).await?;
+                if is_one_step {
+                    self.row_cost.note_step(now_us() - start_us);
+                }
                 Ok(Some(PendingToken {
-                    output: StepOutput::Logits(logits),
-                    continued_with: None,
                     blocks_us: self.take_blocks_us(pass),
+                    ..PendingToken::of(StepOutput::Logits(logits))
                 }))
             }
             ReadMode::Choice(choice) => {
-                let is_one_step = !was_prefill && n_before + 1 == n_history;
                 self.mark_history(choice);
                 self.submit_choice(choice, pass, is_one_step.then_some(start_us));
                 Ok(None)
@@ -308,11 +339,12 @@ impl<B: Device> Session<B> {
                 false => StepOutput::TopK(top),
             },
             blocks_us: self.take_blocks_us(step.pass),
+            drafted: 0,
         })
     }
 
     /// The times of the blocks in `pass`, whose readback has arrived; empty if they have none.
-    fn take_blocks_us(&mut self, pass: Option<u32>) -> Vec<f32> {
+    pub(super) fn take_blocks_us(&mut self, pass: Option<u32>) -> Vec<f32> {
         let has_times = self.ops.times_spans() || self.waits_for_blocks();
         let Some(pass) = pass.filter(|_| has_times) else {
             return Vec::new();

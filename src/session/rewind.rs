@@ -69,6 +69,7 @@ impl<B: Device> Session<B> {
     pub fn continue_sequence(&mut self, options: GenerateOptions) -> Result<KeptPrefix> {
         let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
         let kept = self.rebuild(sequence.history.clone(), options)?;
+        self.cut_back_drafts();
         if self.is_ahead() && !self.matches_mode() {
             self.rewind_to(kept.prompt_tokens + kept.tokens);
         }
@@ -144,6 +145,7 @@ impl<B: Device> Session<B> {
         let checkpoints = &mut sequence.checkpoints;
         checkpoints.retain(|checkpoint| checkpoint.len <= most_read);
         sequence.device = DeviceState::LogitsReady;
+        sequence.drafts = None;
         sequence.rolling_tried = 0;
         match sequence.checkpoints.len().checked_sub(1) {
             Some(last) => self.restore_checkpoint(last),

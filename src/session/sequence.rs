@@ -14,7 +14,9 @@ use crate::ops::device::Device;
 use crate::ops::work::Work;
 use crate::session::checkpoints::StateCheckpoint;
 use crate::session::depth::StepClock;
+use crate::session::lookup::Evidence;
 use crate::session::readback::{PendingToken, StepInFlight, StepOutput};
+use crate::session::verify::Drafts;
 use crate::session::{GenerateOptions, Session, StopReason, not_started};
 use crate::text::sampling::{Sampled, Sampler, TokenProbability, TokenSet, rank_of};
 use crate::text::stop_strings::StopStrings;
@@ -56,9 +58,13 @@ pub struct Step {
     pub token_rank: Option<TokenRank>,
     /// Since the token before, if the step was in flight by then; otherwise the time of the call.
     pub us: f64,
-    /// Time per block; empty for the first token, whose logits are the prefill's, and after a rewind to a state
-    /// checkpoint, which has the logits.
+    /// Time per block; empty for the first token, whose logits are the prefill's, after a rewind to a state checkpoint,
+    /// which has the logits, and after an accepted draft, whose pass has them.
     pub blocks_us: Vec<f32>,
+    /// Tokens that the pass of this step has drafted after this one.
+    pub drafted: usize,
+    /// Whether this token was drafted, so that no pass is needed for the next one.
+    pub accepted_draft: bool,
 }
 
 /// Where the device is in relation to the tokens that were returned.
@@ -105,6 +111,9 @@ pub(super) struct Sequence<B: Device> {
     pub next: NextToken,
     pub device: DeviceState<B>,
     pub clock: StepClock,
+    pub evidence: Evidence,
+    /// What is left of a pass over drafts; the cache is then ahead.
+    pub drafts: Option<Drafts>,
     /// When the last token was returned; none if it was not by this generation.
     pub returned_us: Option<f64>,
     pub checkpoints: Vec<StateCheckpoint<B>>,
@@ -174,7 +183,7 @@ impl<B: Device> Sequence<B> {
         }
     }
 
-    /// Whether there are outputs that no token was chosen from.
+    /// Whether there are outputs that no token was chosen from. Drafts count: the cache has them already.
     pub fn has_pending(&self) -> bool {
         let has_put_back = matches!(
             self.device,
@@ -183,7 +192,7 @@ impl<B: Device> Sequence<B> {
                 ..
             }
         );
-        has_put_back || self.n_in_flight() > 0
+        has_put_back || self.drafts.is_some() || self.n_in_flight() > 0
     }
 
     pub fn push_in_flight(&mut self, step: StepInFlight<B>) {
@@ -303,7 +312,8 @@ impl<B: Device> Session<B> {
         }
         let is_in_flight = sequence.n_in_flight() > 0;
         let from_us = sequence.returned_us.filter(|_| is_in_flight);
-        let mut pending = self.next_pending().await?;
+        let found = self.find_match();
+        let mut pending = self.next_pending(found).await?;
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         let tokenizer = self.tokenizer.as_ref();
         let span = self.ops.profiler().open_op(self.model.plan.sampling);
@@ -319,6 +329,13 @@ impl<B: Device> Session<B> {
         };
         let token_rank = rank.map(|rank| token_rank(tokenizer, rank, sampled.token));
         let token_rank = token_rank.transpose()?;
+        let accepted_draft = sequence.is_draft(sampled.token);
+        if let Some(found) = found {
+            let Sequence {
+                evidence, history, ..
+            } = &mut *sequence;
+            evidence.note(found, history, sampled.token);
+        }
         let is_eos = self.model.config.eos_token_ids.contains(&sampled.token);
         let context = self.cache.context;
         let (text, done) = sequence.push(sampled.token, is_eos, tokenizer, context)?;
@@ -333,6 +350,8 @@ impl<B: Device> Session<B> {
             token_rank,
             us: now_us - from_us.unwrap_or(start_us),
             blocks_us: pending.blocks_us,
+            drafted: pending.drafted,
+            accepted_draft,
         })
     }
 }

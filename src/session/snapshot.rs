@@ -17,6 +17,7 @@ use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;
 use crate::ops::trace::Level;
 use crate::session::depth::StepClock;
+use crate::session::lookup::Evidence;
 use crate::session::sequence::{DeviceState, NextToken, Sequence};
 use crate::session::{GenerateOptions, Session};
 use crate::text::sampling::Sampler;
@@ -168,6 +169,8 @@ impl<B: Device> Session<B> {
             next: NextToken::None,
             device: DeviceState::nothing_pending(),
             clock: StepClock::default(),
+            evidence: Evidence::default(),
+            drafts: None,
             returned_us: None,
             checkpoints: Vec::new(),
             rolling_tried: 0,

@@ -81,6 +81,7 @@ fn measure(
         },
         ignore_eos: true,
         cache_prompt: false,
+        lookup: 0,
         ..GenerateOptions::default()
     };
     session.set_recording(level);

@@ -83,7 +83,7 @@ const measured = (page) =>
       const ids = Uint32Array.from({ length: prompt }, (_, i) => 3 + ((i * 7919) % (model.info.vocab_size - 3)));
       const times_ms = [performance.now()];
       // Each round prefills the prompt again.
-      const options = { max_tokens: decode + 1, ignore_eos: true, temperature: 0, cache_prompt: false };
+      const options = { max_tokens: decode + 1, ignore_eos: true, temperature: 0, cache_prompt: false, lookup: 0 };
       for await (const _ of model.generate(ids, options)) times_ms.push(performance.now());
       const steps_ms = times_ms.slice(1).map((end_ms, i) => end_ms - times_ms[i]);
       // The first token is the prefill's.

@@ -29,6 +29,11 @@ export interface NumberOptions {
   seed?: number | bigint;
   /** How many tokens to generate at most. Default 256. */
   max_tokens?: number;
+  /**
+   * How many tokens to draft at most from earlier occurrences of the last ones, and to compute together; 0 turns it
+   * off. It changes the speed, not the text. Default 0.
+   */
+  lookup?: number;
 }
 
 export interface GenerateOptions extends NumberOptions {

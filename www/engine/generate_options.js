@@ -85,6 +85,17 @@ export const NUMBER_OPTIONS = [
     step: 1,
     usual_max: 100000,
   },
+  {
+    name: "lookup",
+    default: 0,
+    off: null,
+    min: 0,
+    above_min: false,
+    max: 10,
+    is_integer: true,
+    step: 1,
+    usual_max: 10,
+  },
 ];
 
 /** @type {typeof import("./generate_options.d.ts").GENERATE_DEFAULTS} */
@@ -96,6 +107,7 @@ export const GENERATE_DEFAULTS = {
   repetition_penalty: 1,
   seed: 42,
   max_tokens: 256,
+  lookup: 0,
   stop: [],
   ignore_eos: false,
   json_schema: null,

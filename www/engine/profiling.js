@@ -47,6 +47,8 @@ export async function profileRuns(engine, options, { signal, onChecked, onProgre
       temperature: 0,
       ignore_eos: true,
       cache_prompt: false,
+      // What is explained is a decode step.
+      lookup: 0,
     });
     const prefill_from_ms = performance.now();
     while (!(await engine.advance(1)).done) {

@@ -295,7 +295,7 @@ export class Sequence {
       this.#generated.push(piece.token);
       this.#constraint?.commit(piece.token);
       emit("piece", { ...piece, index: start.tokens + times.n_tokens }, [piece.blocks_us.buffer]);
-      times.add(piece.us);
+      times.add(piece);
       reason = done;
     }
     const n_read = prompt_tokens - (cached_tokens ?? prompt_tokens);
@@ -388,13 +388,17 @@ class DecodeTimes {
   #last_ms = 0;
   /** @type {number[]} */
   #gaps_ms = [];
+  #drafted = 0;
+  #accepted_drafts = 0;
 
-  /** @param {number} us  the step's own time: since the token before, if it was in flight by then */
-  add(us) {
+  /** @param {Pick<Step, "us" | "drafted" | "accepted_draft">} step */
+  add({ us, drafted, accepted_draft }) {
     this.#last_ms = performance.now();
     if (this.n_tokens === 0) this.#first_ms = this.#last_ms;
     else this.#gaps_ms.push(us / 1000);
     this.n_tokens += 1;
+    this.#drafted += drafted;
+    this.#accepted_drafts += Number(accepted_draft);
   }
 
   figures() {
@@ -406,6 +410,8 @@ class DecodeTimes {
       decode_tokens_per_s: this.n_tokens > 1 && decode_ms > 0 ? (this.n_tokens - 1) / (decode_ms / 1000) : null,
       gap_ms_p50: percentile(this.#gaps_ms, 0.5),
       gap_ms_p95: percentile(this.#gaps_ms, 0.95),
+      drafted: this.#drafted,
+      accepted_drafts: this.#accepted_drafts,
     };
   }
 }

@@ -92,6 +92,8 @@ export interface Step {
   token_rank: TokenRank | null;
   us: number;
   blocks_us: Float32Array<ArrayBuffer>;
+  drafted: number;
+  accepted_draft: boolean;
 }
 
 /** `end_tokens` end a chat's turn, beside the tokens of config.json. */

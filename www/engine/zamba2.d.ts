@@ -251,8 +251,15 @@ export interface Piece {
    * samples from the prefill's logits and costs no pass.
    */
   us: number;
-  /** Time of each block in this step, if it was measured (`timeBlocks`); empty in the first step. */
+  /**
+   * Time of each block in this step, if it was measured (`timeBlocks`); empty in the first step and in one after an
+   * accepted draft, which needs no pass.
+   */
   blocks_us: Float32Array;
+  /** Tokens that the pass of this step has drafted after this one (`lookup`). */
+  drafted: number;
+  /** Whether this token was drafted by an earlier pass, and the sampler confirmed it. */
+  accepted_draft: boolean;
   /** The text, so that `out += piece` works. */
   toString(): string;
 }
@@ -275,6 +282,9 @@ export interface RunSummary {
   /** Gaps between tokens; null for fewer than two tokens. */
   gap_ms_p50?: number | null;
   gap_ms_p95?: number | null;
+  /** Tokens that were drafted (`lookup`), and how many of them became tokens of the text. */
+  drafted?: number;
+  accepted_drafts?: number;
   memory?: MemoryReport;
 }
 

@@ -22,7 +22,7 @@ pub use crate::text::sampling::logits::{
     TokenProbability, check_finite, log_probability, most_probable, rank_of,
 };
 pub use crate::text::sampling::options::{
-    MAX_TOKENS, NUMBER_OPTIONS, NumberOption, SamplingOptions,
+    LOOKUP, MAX_TOKENS, NUMBER_OPTIONS, NumberOption, SamplingOptions,
 };
 use crate::text::sampling::penalty::RepetitionPenalty;
 pub use crate::text::sampling::penalty::penalised;

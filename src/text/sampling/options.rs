@@ -93,13 +93,14 @@ macro_rules! sampling_options {
                 $($column)+
             },)+
             MAX_TOKENS,
+            LOOKUP,
         ];
 
         impl SamplingOptions {
             /// # Errors
             /// [`Error::Setting`] for the first option that is out of range.
             pub fn validate(&self) -> Result<()> {
-                // `MAX_TOKENS`, the last of the table, is no field of this type and has no value here.
+                // The last of the table, `MAX_TOKENS` and `LOOKUP`, are no fields of this type and have no values here.
                 let values = [$(self.$name as f64),+];
                 let mut options = NUMBER_OPTIONS.iter().zip(values);
                 options.try_for_each(|(option, value)| option.check(value))
@@ -167,6 +168,22 @@ pub const MAX_TOKENS: NumberOption = NumberOption {
     is_integer: true,
     step: 1.0,
     usual_max: 100_000.0,
+    value_name: "N",
+};
+
+/// A field of [`GenerateOptions`](crate::session::GenerateOptions): drafts do not change what is sampled.
+pub const LOOKUP: NumberOption = NumberOption {
+    name: "lookup",
+    doc: "How many tokens to draft at most from earlier occurrences of the last ones, and to compute together; 0 turns \
+          it off. It changes the speed, not the text.",
+    default: 0.0,
+    off: None,
+    min: 0.0,
+    above_min: false,
+    max: 10.0,
+    is_integer: true,
+    step: 1.0,
+    usual_max: 10.0,
     value_name: "N",
 };
 

@@ -1,0 +1,269 @@
+//! Drafts by lookup: where the last tokens occurred before, what followed them there, and how many tokens of it are
+//! worth a pass. It needs no second model (Saxena 2023, "Prompt Lookup Decoding"). Passes over drafts are in `verify`.
+//!
+//! Nothing here changes the text: a draft is a guess which the sampler confirms or not. So the decision may depend on
+//! measured times.
+
+/// Fewer equal tokens say nothing about the next one.
+const MIN_MATCH: usize = 2;
+/// Longer matches are not told apart.
+const MAX_MATCH: usize = 5;
+/// Weight of the newest guess or time in a moving average.
+const WEIGHT: f64 = 0.25;
+/// What a row adds to a pass, in decode steps, before it was measured: between the 0.2 of AVX-512 and the 0.45 of
+/// WebAssembly on two threads.
+const USUAL_ROW_COST: f64 = 0.4;
+/// How far the cost goes back to [`USUAL_ROW_COST`] with each step without drafts: slow passes, as when the machine was
+/// busy, must not end drafting for good.
+const FORGETTING: f64 = 1.0 / 64.0;
+/// Tokens per time with a draft, relative to those without, from which on it is made.
+const LEAST_GAIN: f64 = 1.05;
+
+/// When drafts are made. It decides how fast tokens are generated, and never which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DraftPolicy {
+    /// Where earlier guesses were right, as many as pay by the times of this machine.
+    #[default]
+    WherePaying,
+    /// The most tokens that may be drafted after every match. For tests: most of them are rejected.
+    Always,
+}
+
+/// An earlier occurrence of the last tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Match {
+    /// How many of the last tokens are equal, at most [`MAX_MATCH`].
+    len: usize,
+    /// By how many tokens it is earlier.
+    distance: usize,
+}
+
+impl Match {
+    /// The longest match, and the newest one of several.
+    pub fn of(history: &[u32]) -> Option<Match> {
+        let mut longest: Option<Match> = None;
+        for distance in 1..history.len() {
+            let earlier = &history[..history.len() - distance];
+            let pairs = history.iter().rev().zip(earlier.iter().rev());
+            let equal = pairs.take(MAX_MATCH).take_while(|(a, b)| a == b);
+            let len = equal.count();
+            if len >= MIN_MATCH && longest.is_none_or(|other| len > other.len) {
+                longest = Some(Match { len, distance });
+                if len == MAX_MATCH {
+                    break;
+                }
+            }
+        }
+        longest
+    }
+
+    /// The token that followed the match.
+    fn guess(self, history: &[u32]) -> u32 {
+        history[history.len() - self.distance]
+    }
+
+    /// The `n` tokens that followed the match. Where it reaches the end of the history, it goes on with the draft
+    /// itself, so that a loop is continued.
+    pub fn draft(self, history: &[u32], n: usize) -> Vec<u32> {
+        let mut tokens: Vec<u32> = Vec::with_capacity(n);
+        for i in 0..n {
+            let at = history.len() - self.distance + i;
+            let token = match at.checked_sub(history.len()) {
+                None => history[at],
+                Some(in_draft) => tokens[in_draft],
+            };
+            tokens.push(token);
+        }
+        tokens
+    }
+}
+
+/// The share of right guesses of late, by the length of the match. It starts at 0: guesses are compared with every
+/// token, drafted or not, which costs nothing, and drafts are made only after some were right.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    rates: [f64; MAX_MATCH - MIN_MATCH + 1],
+}
+
+impl Evidence {
+    /// After `history`, in which `found` is, came `token`.
+    pub fn note(&mut self, found: Match, history: &[u32], token: u32) {
+        let is_right = found.guess(history) == token;
+        let rate = &mut self.rates[found.len - MIN_MATCH];
+        *rate += WEIGHT * (f64::from(u8::from(is_right)) - *rate);
+    }
+
+    /// The number of tokens to draft, at most `most`, that gives the most tokens per time; 0 if none gives more than a
+    /// decode step.
+    pub fn draft_len(&self, found: Match, most: usize, row_cost: f64) -> usize {
+        let rate = self.rates[found.len - MIN_MATCH];
+        let (mut best, mut best_gain) = (0, LEAST_GAIN);
+        // Of a draft, the tokens before the first wrong one stay.
+        let (mut all_right, mut tokens) = (1.0, 1.0);
+        for n in 1..=most {
+            all_right *= rate;
+            tokens += all_right;
+            let gain = tokens / (1.0 + row_cost * n as f64);
+            if gain > best_gain {
+                (best, best_gain) = (n, gain);
+            }
+        }
+        best
+    }
+}
+
+/// What a further row costs in a pass, relative to a decode step.
+#[derive(Clone, Debug)]
+pub(super) struct RowCost {
+    /// Mean of the times of decode steps.
+    step_us: Option<f64>,
+    /// Relative to a decode step.
+    row: f64,
+    /// Time since the last pass over drafts that was spent on taking rows back.
+    undo_us: f64,
+}
+
+impl Default for RowCost {
+    fn default() -> Self {
+        RowCost {
+            step_us: None,
+            row: USUAL_ROW_COST,
+            undo_us: 0.0,
+        }
+    }
+}
+
+impl RowCost {
+    pub fn row(&self) -> f64 {
+        self.row
+    }
+
+    pub fn note_step(&mut self, us: f64) {
+        let mean = self.step_us.unwrap_or(us);
+        self.step_us = Some(mean + WEIGHT * (us - mean));
+        self.row += FORGETTING * (USUAL_ROW_COST - self.row);
+    }
+
+    /// A pass over a token and `n_drafts` drafts took `us`.
+    pub fn note_pass(&mut self, n_drafts: usize, us: f64) {
+        let us = us + std::mem::take(&mut self.undo_us);
+        let step_us = self.step_us.filter(|&step_us| step_us > 0.0);
+        if let Some(step_us) = step_us {
+            // A row as dear as a step gains nothing, so more says no more: the machine was busy.
+            let row = ((us / step_us - 1.0) / n_drafts as f64).clamp(0.0, 1.0);
+            self.row += WEIGHT * (row - self.row);
+        }
+    }
+
+    pub fn note_undo(&mut self, us: f64) {
+        self.undo_us += us;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_match_is_found_and_the_newest_one_of_equal_length() {
+        let found = |history: &[u32]| Match::of(history).map(|found| (found.len, found.distance));
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[1, 2, 3]), None);
+        // A single equal token is no match.
+        assert_eq!(found(&[5, 1, 2, 5]), None);
+        assert_eq!(found(&[1, 2, 9, 1, 2, 8, 1, 2]), Some((2, 3)));
+        assert_eq!(found(&[7, 1, 2, 9, 1, 2, 8, 7, 1, 2]), Some((3, 7)));
+        let copy = [1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 6, 7];
+        assert_eq!(found(&copy), Some((MAX_MATCH, 7)));
+        assert_eq!(found(&[4, 4, 4]), Some((2, 1)));
+    }
+
+    #[test]
+    fn a_draft_is_what_followed_the_match_and_goes_on_with_itself() {
+        let history = [1, 2, 3, 4, 1, 2];
+        let found = Match::of(&history).unwrap();
+        assert_eq!(found.guess(&history), 3);
+        assert_eq!(found.draft(&history, 2), [3, 4]);
+        assert_eq!(found.draft(&history, 7), [3, 4, 1, 2, 3, 4, 1]);
+        let history = [8, 4, 4, 4];
+        let found = Match::of(&history).unwrap();
+        assert_eq!(found.draft(&history, 3), [4, 4, 4]);
+        assert!(found.draft(&history, 0).is_empty());
+    }
+
+    /// The evidence after guesses that were right or not.
+    fn after(guesses: &[bool]) -> Evidence {
+        let history = [1, 2, 3, 1, 2];
+        let found = Match::of(&history).unwrap();
+        let mut evidence = Evidence::default();
+        for &is_right in guesses {
+            evidence.note(found, &history, if is_right { 3 } else { 9 });
+        }
+        evidence
+    }
+
+    const SHORT: Match = Match {
+        len: 2,
+        distance: 3,
+    };
+
+    #[test]
+    fn nothing_is_drafted_before_guesses_were_right_or_after_they_were_wrong() {
+        assert_eq!(after(&[]).draft_len(SHORT, 8, 0.1), 0);
+        assert_eq!(after(&[false; 9]).draft_len(SHORT, 8, 0.1), 0);
+        assert!(after(&[true; 3]).draft_len(SHORT, 8, 0.1) > 0);
+        let fading = [&[true; 20][..], &[false; 10]].concat();
+        assert_eq!(after(&fading).draft_len(SHORT, 8, 0.1), 0);
+    }
+
+    #[test]
+    fn matches_of_another_length_are_other_evidence() {
+        let long = Match { len: 5, ..SHORT };
+        assert_eq!(after(&[true; 20]).draft_len(long, 8, 0.1), 0);
+    }
+
+    #[test]
+    fn the_draft_is_longer_the_better_the_guesses_and_the_cheaper_a_row() {
+        let sure = after(&[true; 40]);
+        assert_eq!(sure.draft_len(SHORT, 7, 0.45), 7);
+        assert_eq!(sure.draft_len(SHORT, 0, 0.45), 0);
+        // A row as dear as a step gains nothing.
+        assert_eq!(sure.draft_len(SHORT, 7, 1.0), 0);
+        // 0.58 of the guesses are right: 1.58 tokens for 1.45 steps, but 1.91 for 1.9.
+        let unsure = after(&[true; 3]);
+        assert_eq!(unsure.draft_len(SHORT, 7, 0.45), 1);
+        assert!(unsure.draft_len(SHORT, 7, 0.1) > 2);
+    }
+
+    #[test]
+    fn the_cost_of_a_row_follows_the_times_of_passes() {
+        let mut cost = RowCost::default();
+        cost.note_pass(4, 1e9);
+        assert_eq!(cost.row(), USUAL_ROW_COST, "no step was measured");
+        for _ in 0..30 {
+            cost.note_step(30.0);
+            cost.note_pass(4, 42.0);
+        }
+        assert!((cost.row() - 0.1).abs() < 0.02, "{}", cost.row());
+        // Taking rows back counts with the next pass.
+        for _ in 0..30 {
+            cost.note_undo(12.0);
+            cost.note_pass(4, 42.0);
+        }
+        assert!((cost.row() - 0.2).abs() < 0.01, "{}", cost.row());
+    }
+
+    #[test]
+    fn a_slow_pass_is_forgotten_while_nothing_is_drafted() {
+        let mut cost = RowCost::default();
+        cost.note_step(30.0);
+        for _ in 0..20 {
+            cost.note_pass(1, 3000.0);
+        }
+        assert!((0.99..=1.0).contains(&cost.row()), "{}", cost.row());
+        for _ in 0..300 {
+            cost.note_step(30.0);
+        }
+        assert!((cost.row() - USUAL_ROW_COST).abs() < 0.02);
+    }
+}

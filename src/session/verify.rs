@@ -1,0 +1,188 @@
+//! Passes over drafts: one pass over the last token and the tokens that `lookup` guesses after it gives the logits
+//! after each of them. The sampler chooses from them one by one, as from those of decode steps; as long as it chooses
+//! what was drafted, the next logits are there already. Otherwise the cache is cut back to the tokens that stay.
+//!
+//! The rows of such a pass are bit for bit decode steps ([`Device::MAX_EXACT_ROWS`]), and each token is sampled from
+//! the model's own distribution with the same random number as without drafts, so drafts do not change the text. That
+//! is the acceptance rule of speculative decoding (Leviathan et al. 2023) for a draft that is certain: the draft is
+//! accepted with the probability that the model gives it, and otherwise another token is sampled from the rest.
+
+use crate::base::clock::now_us;
+use crate::base::error::Result;
+use crate::model::forward::ForwardPass;
+use crate::ops::device::Device;
+use crate::ops::trace::Level;
+use crate::session::lookup::{DraftPolicy, Match};
+use crate::session::readback::{PendingToken, StepOutput};
+use crate::session::sequence::{DeviceState, Sequence};
+use crate::session::{Session, not_started};
+
+/// The logits after the last token and after drafts, of which some were not used.
+pub(super) struct Drafts {
+    /// Tokens of the history when the pass was made. Its first row is the last of them.
+    n_history: usize,
+    tokens: Vec<u32>,
+    logits: Vec<f32>, // [1 + drafts, vocab]
+}
+
+/// Memory for passes over drafts. Allocated on first use.
+pub(super) struct DraftBuffers<B: Device> {
+    pass: ForwardPass<B>,
+    logits: B::Tensor, // [T, vocab]
+}
+
+impl Drafts {
+    /// The draft in the place of the token after `n_history` tokens, unless all are before it.
+    fn token_after(&self, n_history: usize) -> Option<u32> {
+        let index = n_history.checked_sub(self.n_history)?;
+        self.tokens.get(index).copied()
+    }
+
+    /// Whether the history has gone on as drafted.
+    fn agree_with(&self, history: &[u32]) -> bool {
+        let since = &history[self.n_history.min(history.len())..];
+        self.tokens.starts_with(since)
+    }
+
+    /// The logits after `n_history` tokens.
+    fn row(&self, n_history: usize) -> Vec<f32> {
+        let vocab_size = self.logits.len() / (1 + self.tokens.len());
+        let row = n_history - self.n_history;
+        self.logits[row * vocab_size..][..vocab_size].to_vec()
+    }
+}
+
+impl<B: Device> Sequence<B> {
+    /// Whether `token` is a draft in its place: the next logits are then there already.
+    pub fn is_draft(&self, token: u32) -> bool {
+        let drafts = self.drafts.as_ref();
+        drafts.and_then(|drafts| drafts.token_after(self.history.len())) == Some(token)
+    }
+}
+
+impl<B: Device> Session<B> {
+    pub fn set_draft_policy(&mut self, policy: DraftPolicy) {
+        self.draft_policy = policy;
+    }
+
+    /// An earlier occurrence of the last tokens, if drafts may be made in this run at all.
+    pub(super) fn find_match(&self) -> Option<Match> {
+        let sequence = self.sequence.as_ref();
+        let sequence = sequence.filter(|s| s.options.lookup > 0 && B::MAX_EXACT_ROWS > 1)?;
+        Match::of(&sequence.history)
+    }
+
+    /// The next row of a pass over drafts, if the tokens since then are those that were drafted. Otherwise cuts the
+    /// cache back to them.
+    pub(super) fn next_draft_row(&mut self) -> Option<PendingToken> {
+        let sequence = self.sequence.as_mut()?;
+        let (history, drafts) = (&sequence.history, sequence.drafts.as_ref()?);
+        if !drafts.agree_with(history) {
+            self.cut_back_drafts();
+            return None;
+        }
+        let output = StepOutput::Logits(drafts.row(history.len()));
+        if drafts.token_after(history.len()).is_none() {
+            // The last row: the cache has all of the history and no more.
+            sequence.drafts = None;
+        }
+        Some(PendingToken::of(output))
+    }
+
+    /// If drafts are left, cuts the cache back to all tokens of the history but the last one.
+    pub(super) fn cut_back_drafts(&mut self) {
+        let Some(sequence) = &mut self.sequence else {
+            return;
+        };
+        let (Some(drafts), Some(buffers)) = (sequence.drafts.take(), &mut self.draft_buffers)
+        else {
+            return;
+        };
+        sequence.device = DeviceState::nothing_pending();
+        let start_us = now_us();
+        let n_rows = sequence.history.len() - drafts.n_history;
+        let (ops, model, s) = (&mut self.ops, &self.model, &mut self.scratch);
+        let of_all = [n_rows, 1 + drafts.tokens.len()];
+        (buffers.pass).keep_rows(ops, model, &mut self.cache, s, of_all);
+        self.row_cost.note_undo(now_us() - start_us);
+    }
+
+    /// With all tokens but the last one in the cache: makes a pass over it and the drafts that pay, and returns its
+    /// first row; `None` if none pays.
+    pub(super) async fn try_drafts(
+        &mut self,
+        found: Option<Match>,
+    ) -> Result<Option<PendingToken>> {
+        let start_us = now_us();
+        let drafts = found.map_or(Vec::new(), |found| self.draft(found));
+        let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
+        let (n_history, n_drafts) = (sequence.history.len(), drafts.len());
+        if n_drafts == 0 {
+            return Ok(None);
+        }
+        // A failure leaves no logits to choose from.
+        sequence.device = DeviceState::nothing_pending();
+        let mut tokens = vec![sequence.history[n_history - 1]];
+        tokens.extend(&drafts);
+        let pass_number = n_history - sequence.n_prompt;
+        self.begin_pass(pass_number);
+        let (ops, model) = (&mut self.ops, &self.model);
+        let (cache, s) = (&mut self.cache, &mut self.scratch);
+        let config = &model.config;
+        // The first pass touches new memory, so its time says little.
+        let is_first = self.draft_buffers.is_none();
+        let buffers = self.draft_buffers.get_or_insert_with(|| DraftBuffers {
+            pass: ForwardPass::for_drafts(ops, config, B::MAX_EXACT_ROWS),
+            logits: ops.tensor(B::MAX_EXACT_ROWS, config.vocab_size),
+        });
+        let DraftBuffers { pass, logits } = buffers;
+        pass.restart(ops, model, cache, &tokens);
+        pass.advance(ops, model, cache, s, usize::MAX);
+        pass.chunk_logits(ops, model, 0, s, logits);
+        let logits = ops.read(&*logits).await?;
+        let drafts = Drafts {
+            n_history,
+            tokens: drafts,
+            logits,
+        };
+        let pending = PendingToken {
+            blocks_us: self.take_blocks_us(Some(pass_number as u32)),
+            drafted: n_drafts,
+            ..PendingToken::of(StepOutput::Logits(drafts.row(n_history)))
+        };
+        let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
+        sequence.drafts = Some(drafts);
+        if !is_first {
+            self.row_cost.note_pass(n_drafts, now_us() - start_us);
+        }
+        Ok(Some(pending))
+    }
+
+    /// The tokens to draft now.
+    fn draft(&self, found: Match) -> Vec<u32> {
+        let n = self.sequence.as_ref().map_or(0, |sequence| {
+            let n_history = sequence.history.len();
+            let options = &sequence.options;
+            let has_one_to_read = self.cache.len + 1 == n_history && n_history > sequence.n_prompt;
+            // A profile explains decode steps.
+            let has_one_to_read = has_one_to_read && !sequence.is_prefill();
+            if !has_one_to_read || self.recording != Level::Off || !self.reads_logits(sequence) {
+                return 0;
+            }
+            let room = self.cache.context - n_history;
+            // The last token of a run needs no logits after it.
+            let wanted = (options.max_tokens).saturating_sub(sequence.generated() + 1);
+            let most = (options.lookup).min(B::MAX_EXACT_ROWS - 1);
+            let most = most.min(room).min(wanted);
+            let most = most.min(self.tokens_before_checkpoint());
+            match self.draft_policy {
+                DraftPolicy::Always => most,
+                DraftPolicy::WherePaying => {
+                    (sequence.evidence).draft_len(found, most, self.row_cost.row())
+                }
+            }
+        });
+        let sequence = self.sequence.as_ref();
+        sequence.map_or(Vec::new(), |sequence| found.draft(&sequence.history, n))
+    }
+}
