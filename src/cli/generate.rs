@@ -107,6 +107,9 @@ pub struct Answer {
     prefill_tokens_per_s: Option<f64>,
     /// Without the first token, which the prefill made; none if there was no other.
     decode_tokens_per_s: Option<f64>,
+    /// Tokens that were drafted by lookup, and how many of them became tokens of the text.
+    pub drafted: usize,
+    pub accepted_drafts: usize,
 }
 
 #[derive(Serialize)]
@@ -245,6 +248,7 @@ pub fn answer<B: Device>(
     let cached_tokens = session.start(prompt, options)?;
     let (mut text, mut tokens) = (String::new(), Vec::new());
     let mut first_us = 0.0;
+    let (mut drafted, mut accepted_drafts) = (0, 0);
     let (reason, last_us) = loop {
         let allowed = follow.allowed()?;
         let step = block_on(session.step_among(allowed.as_ref()))?;
@@ -254,6 +258,8 @@ pub fn answer<B: Device>(
             first_us = token_us;
         }
         tokens.push(step.token);
+        drafted += step.drafted;
+        accepted_drafts += usize::from(step.accepted_draft);
         text.push_str(&step.text);
         let wish = on_text(&step.text)?;
         if step.done.is_some() || wish.is_break() {
@@ -273,6 +279,8 @@ pub fn answer<B: Device>(
         prefill_tokens_per_s: (n_read > 0).then(|| 1e6 * n_read as f64 / prefill_us),
         decode_tokens_per_s: (decoded > 0.0).then(|| 1e6 * decoded / (last_us - first_us)),
         tokens,
+        drafted,
+        accepted_drafts,
     })
 }
 
@@ -293,9 +301,13 @@ pub fn summary(answer: &Answer) -> String {
     let prefill = prefill.map_or("none".into(), |rate| format!("{rate:.1} tok/s"));
     let decode = answer.decode_tokens_per_s;
     let decode = decode.map_or("none".into(), |rate| format!("{rate:.2} tok/s"));
+    let drafts = match (answer.accepted_drafts, answer.drafted) {
+        (_, 0) => String::new(),
+        (accepted, drafted) => format!(" · {accepted} of {drafted} drafts accepted"),
+    };
     format!(
-        "prompt {} tokens{cached} · first token after {:.0} ms · prefill {prefill} · {} tokens · decode {decode} \
-         · {reason}",
+        "prompt {} tokens{cached} · first token after {:.0} ms · prefill {prefill} · {} tokens · decode {decode}\
+         {drafts} · {reason}",
         answer.prompt_tokens,
         answer.ttft_ms,
         answer.tokens.len(),

@@ -4,6 +4,7 @@
 mod bench;
 mod bench_conversation;
 mod bench_kernels;
+mod bench_lookup;
 mod chat;
 mod check;
 mod completions;
@@ -72,6 +73,7 @@ enum Command {
     Bench(bench::Arguments),
     BenchConversation(bench_conversation::Arguments),
     BenchKernels(bench_kernels::Arguments),
+    BenchLookup(bench_lookup::Arguments),
     Profile(profile::Arguments),
     Tokenize(tokenize::Arguments),
     Eval(eval::Arguments),
@@ -219,6 +221,7 @@ pub fn run() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments, json),
         Command::BenchConversation(arguments) => bench_conversation::run(&arguments, json),
         Command::BenchKernels(arguments) => bench_kernels::run(&arguments, json),
+        Command::BenchLookup(arguments) => bench_lookup::run(&arguments, json),
         Command::Profile(arguments) => profile::run(&arguments, json),
         Command::Tokenize(arguments) => tokenize::run(&arguments, json),
         Command::Eval(arguments) => eval::run(&arguments, json),
