@@ -140,6 +140,34 @@ test("greedy text ends at max_tokens and reports it", () =>
     assert.ok(last.decode_tokens_per_s > 0 && last.ttft_ms > 0 && last.prefill_tokens_per_s > 0);
   }));
 
+test("lookup drafts change no token, and the summary counts what the pieces tell", () =>
+  withSharedModule(async (page) => {
+    const [plain, drafting] = await page.evaluate(async (source) => {
+      const scope = /** @type {any} */ (globalThis);
+      const model = (scope.model ??= await scope.zamba2.load({ source, keep: false }));
+      const runs = [];
+      for (const lookup of [0, 10]) {
+        const options = { max_tokens: 150, temperature: 0, ignore_eos: true, cache_prompt: false, lookup };
+        const [tokens, texts, drafted, accepted] = [[], [], [], []].map((list) => /** @type {any[]} */ (list));
+        for await (const piece of model.generate("a, b, a, b, a, b, a, b, a,", options)) {
+          tokens.push(piece.token);
+          texts.push(piece.text);
+          drafted.push(piece.drafted);
+          accepted.push(Number(piece.accepted_draft));
+        }
+        const sum = (/** @type {number[]} */ numbers) => numbers.reduce((a, b) => a + b);
+        runs.push({ tokens, texts, drafted: sum(drafted), accepted: sum(accepted), last: model.last });
+      }
+      return runs;
+    }, EMBEDDED);
+    assert.deepEqual(drafting.tokens, plain.tokens);
+    assert.deepEqual(drafting.texts, plain.texts);
+    assert.deepEqual([plain.last.drafted, plain.last.accepted_drafts], [0, 0]);
+    assert.deepEqual([drafting.last.drafted, drafting.last.accepted_drafts], [drafting.drafted, drafting.accepted]);
+    // The greedy text loops, so the first guesses that are tried are right.
+    assert.ok(drafting.accepted > 0 && drafting.accepted <= drafting.drafted, JSON.stringify(drafting.last));
+  }));
+
 test("progress names every unit in execution order and ends ready", () =>
   withSharedModule(async (page) => {
     const reports = await page.evaluate(async (source) => {

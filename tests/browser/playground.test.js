@@ -238,6 +238,24 @@ test("each token shows its probability, rank, time and alternatives, and is reac
     );
   }));
 
+test("accepted drafts are marked among the tokens, named in the panel and counted among the figures", () =>
+  withReadyPage(async (page) => {
+    await setOptions(page, { max_tokens: "150", temperature: "0", lookup: "10" });
+    await page.check("#view [value=tokens]");
+    await run(page);
+    const counts = await page.locator("#metrics div", { hasText: "drafts accepted" }).locator("dd").textContent();
+    const [accepted, drafted] = (counts ?? "").split(" / ").map(Number);
+    assert.ok(accepted > 0 && accepted <= drafted, String(counts));
+    const marked = page.locator(".token.draft");
+    assert.equal(await marked.count(), accepted);
+    assert.match((await marked.first().getAttribute("aria-label")) ?? "", /accepted draft$/);
+    await marked.first().click();
+    assert.deepEqual(await page.locator("#token-panel dl div:last-child").allTextContents(), ["Draftaccepted"]);
+    await setOptions(page, { lookup: "0" });
+    await run(page);
+    assert.equal(await marked.count(), 0);
+  }));
+
 test("choosing an alternative replaces the token, keeps the tokens before it, and updates the text", () =>
   withReadyPage(async (page) => {
     await setOptions(page, { max_tokens: "24", temperature: "0", seed: "7" });

@@ -20,6 +20,7 @@ import { number, t } from "../words.js";
  * @property {number} drawn_probability  after penalty, temperature and filters
  * @property {number} rank
  * @property {number} us
+ * @property {boolean} [accepted_draft]  older state files have none
  * @property {{ token: number, text: string, probability: number }[]} alternatives
  */
 
@@ -40,9 +41,9 @@ import { number, t } from "../words.js";
  */
 
 /** @param {Piece} piece @returns {Token} */
-export function tokenOf({ token, probability: drawn_probability, token_rank, us }) {
+export function tokenOf({ token, probability: drawn_probability, token_rank, us, accepted_draft }) {
   const { text, rank, probability, alternatives } = /** @type {TokenRank} */ (token_rank);
-  return { token, text, probability, drawn_probability, rank, us, alternatives };
+  return { token, text, probability, drawn_probability, rank, us, accepted_draft, alternatives };
 }
 
 /** @param {Exchange} exchange */

@@ -76,10 +76,9 @@ export class TokenView {
     cell.textContent = visible(token.text);
     const surprise = Math.min(1, Math.log(token.probability) / Math.log(LEAST_PROBABILITY));
     cell.style.setProperty("--tint", `${cssNumber(surprise * MAX_TINT_PERCENT)}%`);
-    cell.setAttribute(
-      "aria-label",
-      t("token.label", { text: spokenText(token.text), percent: percent(token.probability) }),
-    );
+    cell.classList.toggle("draft", token.accepted_draft === true);
+    const label = token.accepted_draft ? "token.label.draft" : "token.label";
+    cell.setAttribute("aria-label", t(label, { text: spokenText(token.text), percent: percent(token.probability) }));
     cell.setAttribute("aria-expanded", "false");
     return cell;
   }
@@ -137,6 +136,7 @@ export class TokenView {
       [t("token.drawn"), `${percent(token.drawn_probability)} %`],
       [t("token.time"), figure(token.us / 1000)],
       [t("token.id"), String(token.token)],
+      ...(token.accepted_draft ? [[t("token.draft"), t("token.draft.accepted")]] : []),
     ])) {
       const row = document.createElement("div");
       const term = document.createElement("dt");
