@@ -27,7 +27,7 @@ pub struct Arguments {
     open: OpenArguments,
 
     /// Tokens to draft at most.
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=10))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10))]
     lookup: u32,
 
     /// Tokens of the prompt.

@@ -15,7 +15,7 @@ use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat, ModelSizes};
 use crate::ops::trace::Level;
 use crate::session::checkpoints::CHECKPOINTS_BYTES;
-use crate::session::lookup::{DraftPolicy, RowCost};
+use crate::session::lookup::{DraftPolicy, PassCost};
 use crate::session::{Lookahead, Session};
 use crate::text::tokenizer::Tokenizer;
 
@@ -118,7 +118,7 @@ impl<B: Device> Session<B> {
             tokenizer,
             draft_buffers: None,
             draft_policy: DraftPolicy::default(),
-            row_cost: RowCost::default(),
+            pass_cost: PassCost::default(),
             sequence: None,
             checkpoints_limit_bytes: CHECKPOINTS_BYTES,
             recording: Level::Off,

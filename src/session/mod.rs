@@ -40,7 +40,7 @@ pub use crate::session::inspect::{InspectOptions, Inspection, MAX_TOP_K, Visit};
 pub use crate::session::kernel_trial::TRIAL_US;
 pub use crate::session::load::{LoadSettings, context_length, kv_format};
 pub use crate::session::lookup::DraftPolicy;
-use crate::session::lookup::RowCost;
+use crate::session::lookup::PassCost;
 use crate::session::readback::{PenaltyBuffers, TopList};
 pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
@@ -168,7 +168,7 @@ pub struct Session<B: Device> {
     penalty: Option<PenaltyBuffers<B>>,
     draft_buffers: Option<DraftBuffers<B>>,
     draft_policy: DraftPolicy,
-    row_cost: RowCost,
+    pass_cost: PassCost,
     sequence: Option<Sequence<B>>,
     checkpoints_limit_bytes: u64,
     recording: Level,

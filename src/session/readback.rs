@@ -233,7 +233,7 @@ impl<B: Device> Session<B> {
             ReadMode::Logits => {
                 let logits = self.ops.read(&self.scratch.logits).await?;
                 if is_one_step {
-                    self.row_cost.note_step(now_us() - start_us);
+                    self.pass_cost.note_step(now_us() - start_us);
                 }
                 Ok(Some(PendingToken {
                     blocks_us: self.take_blocks_us(pass),

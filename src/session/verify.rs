@@ -104,7 +104,7 @@ impl<B: Device> Session<B> {
         let (ops, model, s) = (&mut self.ops, &self.model, &mut self.scratch);
         let of_all = [n_rows, 1 + drafts.tokens.len()];
         (buffers.pass).keep_rows(ops, model, &mut self.cache, s, of_all);
-        self.row_cost.note_undo(now_us() - start_us);
+        self.pass_cost.note_undo(now_us() - start_us);
     }
 
     /// With all tokens but the last one in the cache: makes a pass over it and the drafts that pay, and returns its
@@ -153,7 +153,7 @@ impl<B: Device> Session<B> {
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         sequence.drafts = Some(drafts);
         if !is_first {
-            self.row_cost.note_pass(n_drafts, now_us() - start_us);
+            self.pass_cost.note_pass(n_drafts, now_us() - start_us);
         }
         Ok(Some(pending))
     }
@@ -178,7 +178,7 @@ impl<B: Device> Session<B> {
             match self.draft_policy {
                 DraftPolicy::Always => most,
                 DraftPolicy::WherePaying => {
-                    (sequence.evidence).draft_len(found, most, self.row_cost.row())
+                    (sequence.evidence).draft_len(found, most, &self.pass_cost)
                 }
             }
         });
