@@ -21,6 +21,10 @@ const MOST_SCALE: f64 = 3.0;
 /// How far the factor goes back to 1 with each step without drafts: slow passes, as when the machine was busy, must not
 /// end drafting for good.
 const FORGETTING: f64 = 1.0 / 256.0;
+/// Decode steps that drafts may lose on the whole, whatever was expected of them; what they gain is not saved beyond it.
+const MOST_CREDIT: f64 = 4.0;
+/// What each step without drafts adds to the credit: of a text whose drafts never pay, they take at most this share.
+const CREDIT_PER_STEP: f64 = 1.0 / 64.0;
 /// Tokens per time with a draft, relative to those without, from which on it is made.
 const LEAST_GAIN: f64 = 1.05;
 
@@ -126,6 +130,10 @@ pub(super) struct PassCost {
     scale: f64,
     /// Time since the last pass over drafts that was spent on taking rows back.
     undo_us: f64,
+    /// Drafts and time of the pass whose tokens are being used.
+    pass: Option<(usize, f64)>,
+    /// What passes have gained and lost, in decode steps.
+    credit: f64,
 }
 
 impl Default for PassCost {
@@ -134,6 +142,8 @@ impl Default for PassCost {
             step_us: None,
             scale: 1.0,
             undo_us: 0.0,
+            pass: None,
+            credit: MOST_CREDIT,
         }
     }
 }
@@ -148,10 +158,17 @@ impl PassCost {
         let mean = self.step_us.unwrap_or(us);
         self.step_us = Some(mean + WEIGHT * (us - mean));
         self.scale += FORGETTING * (1.0 - self.scale);
+        self.credit = (self.credit + CREDIT_PER_STEP).min(MOST_CREDIT);
+    }
+
+    /// Whether drafts may be made: they have not lost too much.
+    pub fn has_credit(&self) -> bool {
+        self.credit > 0.0
     }
 
     /// A pass over a token and `n_drafts` drafts took `us`.
     pub fn note_pass(&mut self, n_drafts: usize, us: f64) {
+        self.pass = Some((n_drafts, us));
         let us = us + std::mem::take(&mut self.undo_us);
         if let Some(step_us) = self.step_us.filter(|&step_us| step_us > 0.0) {
             let scale = (us / step_us - 1.0) / estimate(n_drafts);
@@ -159,8 +176,15 @@ impl PassCost {
         }
     }
 
-    pub fn note_undo(&mut self, us: f64) {
-        self.undo_us += us;
+    /// The last pass gave `tokens`, and taking its other rows back took `undo_us`.
+    pub fn note_outcome(&mut self, tokens: usize, undo_us: f64) {
+        self.undo_us += undo_us;
+        if let (Some((n_drafts, us)), Some(step_us)) = (self.pass.take(), self.step_us) {
+            let most = 1.0 + MOST_SCALE * estimate(n_drafts);
+            let steps = ((us + undo_us) / step_us).min(most);
+            let credit = self.credit + tokens as f64 - steps;
+            self.credit = credit.clamp(-MOST_CREDIT, MOST_CREDIT);
+        }
     }
 }
 
@@ -269,10 +293,45 @@ mod tests {
         assert!((cost.steps(4) - 1.5).abs() < 0.02, "{cost:?}");
         // Taking rows back counts with the next pass.
         for _ in 0..30 {
-            cost.note_undo(15.0);
+            cost.note_outcome(1, 15.0);
             cost.note_pass(4, 45.0);
         }
         assert!((cost.steps(4) - 2.0).abs() < 0.01, "{cost:?}");
+    }
+
+    #[test]
+    fn drafts_that_do_not_pay_take_a_bounded_share_of_the_time() {
+        let mut cost = PassCost::default();
+        cost.note_step(30.0);
+        let mut lost = 0.0;
+        for _ in 0..5000 {
+            if cost.has_credit() {
+                // One token for three steps: the drafts were wrong.
+                cost.note_pass(3, 80.0);
+                cost.note_outcome(1, 10.0);
+                lost += 2.0;
+            } else {
+                cost.note_step(30.0);
+            }
+        }
+        let bound = 2.0 * MOST_CREDIT + CREDIT_PER_STEP * 5000.0;
+        assert!(lost >= MOST_CREDIT && lost < bound, "{lost}");
+    }
+
+    #[test]
+    fn what_drafts_gain_is_not_saved_for_losses() {
+        let mut cost = PassCost::default();
+        cost.note_step(30.0);
+        for _ in 0..50 {
+            cost.note_pass(4, 60.0);
+            cost.note_outcome(5, 0.0);
+        }
+        assert_eq!(cost.credit, MOST_CREDIT);
+        for _ in 0..5 {
+            cost.note_pass(4, 60.0);
+            cost.note_outcome(1, 0.0);
+        }
+        assert!(!cost.has_credit());
     }
 
     #[test]

@@ -84,7 +84,9 @@ impl<B: Device> Session<B> {
         let output = StepOutput::Logits(drafts.row(history.len()));
         if drafts.token_after(history.len()).is_none() {
             // The last row: the cache has all of the history and no more.
+            let n_tokens = 1 + drafts.tokens.len();
             sequence.drafts = None;
+            self.pass_cost.note_outcome(n_tokens, 0.0);
         }
         Some(PendingToken::of(output))
     }
@@ -104,7 +106,7 @@ impl<B: Device> Session<B> {
         let (ops, model, s) = (&mut self.ops, &self.model, &mut self.scratch);
         let of_all = [n_rows, 1 + drafts.tokens.len()];
         (buffers.pass).keep_rows(ops, model, &mut self.cache, s, of_all);
-        self.pass_cost.note_undo(now_us() - start_us);
+        self.pass_cost.note_outcome(n_rows, now_us() - start_us);
     }
 
     /// With all tokens but the last one in the cache: makes a pass over it and the drafts that pay, and returns its
@@ -177,6 +179,7 @@ impl<B: Device> Session<B> {
             let most = most.min(self.tokens_before_checkpoint());
             match self.draft_policy {
                 DraftPolicy::Always => most,
+                DraftPolicy::WherePaying if !self.pass_cost.has_credit() => 0,
                 DraftPolicy::WherePaying => {
                     (sequence.evidence).draft_len(found, most, &self.pass_cost)
                 }
