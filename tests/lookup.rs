@@ -470,7 +470,17 @@ fn lengths_and_a_full_context_end_the_text_where_they_do_without_drafts() {
             (n + 1, Some(StopReason::Context))
         );
         let full = block_on(both[0].step()).unwrap_err();
-        assert_eq!(Error::code(&full), "out_of_order");
+        assert_eq!(full.code(), "out_of_order");
+        let refused = [MOST, 0].map(|lookup| {
+            let session = &mut both[usize::from(lookup == 0)];
+            let options = GenerateOptions {
+                lookup,
+                ..greedy(99)
+            };
+            session.continue_sequence(options).unwrap();
+            block_on(session.step()).unwrap_err()
+        });
+        assert_eq!(refused[0], refused[1]);
     }
 }
 

@@ -166,12 +166,13 @@ impl<B: Device> Session<B> {
             let n_history = sequence.history.len();
             let options = &sequence.options;
             let has_one_to_read = self.cache.len + 1 == n_history && n_history > sequence.n_prompt;
-            // A profile explains decode steps.
             let has_one_to_read = has_one_to_read && !sequence.is_prefill();
+            // A profile explains decode steps.
             if !has_one_to_read || self.recording != Level::Off || !self.reads_logits(sequence) {
                 return 0;
             }
-            let room = self.cache.context - n_history;
+            // The last token of a full context is one too many.
+            let room = self.cache.context.saturating_sub(n_history);
             // The last token of a run needs no logits after it.
             let wanted = (options.max_tokens).saturating_sub(sequence.generated() + 1);
             let most = (options.lookup).min(B::MAX_EXACT_ROWS - 1);
