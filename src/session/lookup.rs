@@ -21,7 +21,8 @@ const MOST_SCALE: f64 = 3.0;
 /// How far the factor goes back to 1 with each step without drafts: slow passes, as when the machine was busy, must not
 /// end drafting for good.
 const FORGETTING: f64 = 1.0 / 256.0;
-/// Decode steps that drafts may lose on the whole, whatever was expected of them; what they gain is not saved beyond it.
+/// Decode steps that drafts may lose on the whole, whatever was expected of them. What they gain is not saved beyond
+/// it.
 const MOST_CREDIT: f64 = 4.0;
 /// What each step without drafts adds to the credit: of a text whose drafts never pay, they take at most this share.
 const CREDIT_PER_STEP: f64 = 1.0 / 64.0;
