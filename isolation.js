@@ -37,6 +37,9 @@ const hashed = new Set(
 );
 hashed.delete(PAGE);
 
+/** Files that are on their way to the page, and are kept when they have arrived. @type {Map<string, Promise<void>>} */
+const arriving = new Map();
+
 /**
  * Fetches what is not kept yet. Without storage, as in some private windows, the page still gets its headers.
  * @param {string[]} files
@@ -47,6 +50,7 @@ async function keep(files) {
   const absent = [];
   // The page's name has no hash, so the browser's own cache may have an older one.
   for (const file of files) {
+    await arriving.get(new URL(file, PAGE).href);
     if (!(await cache.match(file))) absent.push(new Request(file, { cache: file === "./" ? "reload" : "default" }));
   }
   await cache.addAll(absent);
@@ -60,7 +64,9 @@ async function forgetOtherBuilds() {
 
 scope.addEventListener("install", (/** @type {any} */ event) => {
   scope.skipWaiting();
-  event.waitUntil(keep(SITE.files).catch(() => {}));
+  // The files of the version before are deleted when this one is activated, so its own must be here. At a first visit
+  // the page waits for this service worker, and what it fetches afterwards is kept on its way.
+  if (scope.registration.active) event.waitUntil(keep(SITE.files).catch(() => {}));
 });
 scope.addEventListener("activate", (/** @type {any} */ event) =>
   event.waitUntil(
@@ -70,7 +76,7 @@ scope.addEventListener("activate", (/** @type {any} */ event) =>
   ),
 );
 scope.addEventListener("message", (/** @type {any} */ event) => {
-  event.waitUntil(keep(SITE.engine_files[event.data.keep] ?? []).catch(() => {}));
+  event.waitUntil(keep([...SITE.files, ...(SITE.engine_files[event.data.keep] ?? [])]).catch(() => {}));
 });
 scope.addEventListener("fetch", (/** @type {any} */ event) => {
   /** @type {Request} */
@@ -78,12 +84,16 @@ scope.addEventListener("fetch", (/** @type {any} */ event) => {
   const { origin, pathname } = new URL(request.url);
   if (origin !== location.origin || request.method !== "GET" || pathname.endsWith(NOT_ISOLATED)) return;
   const is_isolating = DESTINATIONS.includes(request.destination);
-  if (is_isolating || hashed.has(request.url)) event.respondWith(answer(request, is_isolating));
+  if (!is_isolating && !hashed.has(request.url)) return;
+  const response = found(request);
+  event.respondWith(answer(response, is_isolating));
+  // A service worker that is stopped for being idle would keep half a file, which is none.
+  event.waitUntil(response.then(() => arriving.get(request.url)).catch(() => {}));
 });
 
-/** @param {Request} request @param {boolean} is_isolating */
-async function answer(request, is_isolating) {
-  const response = await found(request);
+/** @param {Promise<Response>} reply @param {boolean} is_isolating */
+async function answer(reply, is_isolating) {
+  const response = await reply;
   // Redirects are opaque here. They and all failures are returned unchanged.
   if (!is_isolating || !response.ok || response.type !== "basic") return response;
   const headers = new Headers(response.headers);
@@ -93,7 +103,7 @@ async function answer(request, is_isolating) {
 
 /** A kept file, where it cannot have changed; otherwise the network's answer, and the kept page only without one. */
 async function found(/** @type {Request} */ request) {
-  if (hashed.has(request.url)) return (await kept(request.url)) ?? fetch(request);
+  if (hashed.has(request.url)) return siteFile(request);
   try {
     return await fetch(request);
   } catch (error) {
@@ -101,6 +111,26 @@ async function found(/** @type {Request} */ request) {
     if (page) return page;
     throw error;
   }
+}
+
+/** A file of the site: the kept one, or the network's, of which a copy is kept. @param {Request} request */
+async function siteFile(request) {
+  const { url } = request;
+  // Threads need the same scripts as the engine's worker, which may still be arriving.
+  await arriving.get(url);
+  const here = await kept(url);
+  if (here) return here;
+  const response = await fetch(request);
+  if (response.status === 200 && response.type === "basic") {
+    const copy = response.clone();
+    const keeping = caches
+      .open(CACHE)
+      .then((cache) => cache.put(url, copy))
+      .catch(() => {})
+      .finally(() => arriving.delete(url));
+    arriving.set(url, keeping);
+  }
+  return response;
 }
 
 /** @param {string} address @returns {Promise<Response | undefined>} */

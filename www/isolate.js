@@ -1,8 +1,6 @@
 // @ts-check
 // Makes the page cross-origin isolated if the host does not send isolation headers: registers the service worker
-// isolation.js, which adds them, and reloads the page once. A deployed site registers it in any case, to start offline.
-
-import { BUILD } from "./site.js";
+// isolation.js, which adds them, and reloads the page once.
 
 /** Set before the reload, so that the page does not reload forever if the service worker does not help. */
 const TRIED = "isolation-tried";
@@ -17,8 +15,6 @@ const TRIED = "isolation-tried";
 export async function isolate() {
   if (crossOriginIsolated) {
     remember(false);
-    // A host may refuse it; the page then needs the network.
-    if (BUILD) navigator.serviceWorker?.register("isolation.js").catch(() => {});
     return navigator.serviceWorker?.controller ? "service_worker" : "host";
   }
   // Available on https and localhost only.

@@ -1,15 +1,12 @@
 // @ts-check
-// The page as a deployed site (`cargo xtask dist`), which marks index.html with the id of its build: whether the site
-// has been deployed again since, what it needs offline, and where its packed models are. Without the mark none of it
-// applies.
+// The page as a deployed site (`cargo xtask dist`): whether the site has been deployed again since, what it needs
+// offline, and where its packed models are. During development none of it applies.
 
+import { BUILD } from "./build.js";
 import { PageError, showErrorCard } from "./errors.js";
 
 /** @import { CardOptions, Fault } from "./errors.js" */
 /** @import { Key } from "./words.js" */
-
-/** @type {string | undefined} */
-export const BUILD = document.documentElement.dataset.build;
 
 /** Whether the server has another build by now, so that files of this one may be gone. */
 async function isOutdated() {
@@ -35,11 +32,19 @@ export async function explainOutdated(place, title, fault, facts) {
 }
 
 /**
- * Has the service worker keep the build of the engine that runs here, so that the page starts offline.
+ * Has the service worker keep the page and the build of the engine that runs here, so that the page starts offline.
+ * Called once the model is ready: until then these requests would compete with the model's.
  * @param {string} engine_build
  */
 export async function keepOffline(engine_build) {
   if (!BUILD || !navigator.serviceWorker) return;
+  try {
+    // On a host that sends the headers for isolation nothing has registered it yet.
+    await navigator.serviceWorker.register("isolation.js");
+  } catch {
+    // The host or the user may refuse it; the page then needs the network.
+    return;
+  }
   const ask = async () => (await navigator.serviceWorker.ready).active?.postMessage({ keep: engine_build });
   // A newer site's service worker takes over as soon as it has kept the page.
   navigator.serviceWorker.addEventListener("controllerchange", ask, { once: true });
@@ -51,3 +56,6 @@ export async function keepOffline(engine_build) {
  * @param {string} weights
  */
 export const embeddedFolder = (weights) => (BUILD ? `models/rustdoc-5m/${weights}/` : "www/models/rustdoc-5m/");
+
+/** Whether the embedded model is packed in this format. @param {string} weights */
+export const isEmbeddedPacked = (weights) => BUILD !== undefined && weights !== "f32";

@@ -22,9 +22,9 @@ after(async () => {
   await browser.close();
 });
 
-/** @param {Record<string, string>} folders @param {Parameters<typeof serve>[1]} [headers] */
-export async function served(folders, headers) {
-  const server = await serve(folders, headers);
+/** A server that ends with the tests. @param {Parameters<typeof serve>} args */
+export async function served(...args) {
+  const server = await serve(...args);
   closing.push(server.close);
   return server;
 }

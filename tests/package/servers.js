@@ -27,16 +27,17 @@ export const ISOLATION = {
 export const CORS = { "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin" };
 
 /**
- * @typedef {{ url: string, requests: { path: string, range: string | null, status: number }[],
+ * @typedef {{ url: string, requests: { path: string, range: string | null, status: number, bytes: number }[],
  *   close: () => Promise<void> }} Server
  */
 
 /**
  * @param {Record<string, string>} folders  by URL path; the longest that fits is used
  * @param {Record<string, string> | ((path: string) => Record<string, string>)} [headers]
+ * @param {{ is_compressing?: boolean }} [options]  sends FILE.br in the place of FILE where there is one
  * @returns {Promise<Server>}
  */
-export async function serve(folders, headers = {}) {
+export async function serve(folders, headers = {}, { is_compressing = false } = {}) {
   const prefixes = Object.keys(folders).sort((a, b) => b.length - a.length);
   /** @type {Server["requests"]} */
   const requests = [];
@@ -49,7 +50,7 @@ export async function serve(folders, headers = {}) {
     const exists = file !== "" && existsSync(file);
     /** @param {number} status @param {Record<string, string | number>} [more] */
     const head = (status, more = {}) => {
-      requests.push({ path, range, status });
+      requests.push({ path, range, status, bytes: Number(more["Content-Length"] ?? 0) });
       const own = typeof headers === "function" ? headers(path) : headers;
       const caching = status === 200 && HASHED.test(path) ? "public, max-age=31536000, immutable" : "no-cache";
       response.writeHead(status, { "Cache-Control": caching, ...own, ...more });
@@ -61,6 +62,10 @@ export async function serve(folders, headers = {}) {
     const bytes = statSync(file).size;
     const type = TYPES[/** @type {keyof typeof TYPES} */ (extname(file))] ?? "application/octet-stream";
     const [, start, end] = /^bytes=(\d+)-(\d*)$/.exec(range ?? "") ?? [];
+    if (start === undefined && is_compressing && existsSync(`${file}.br`)) {
+      head(200, { "Content-Type": type, "Content-Length": statSync(`${file}.br`).size, "Content-Encoding": "br" });
+      return createReadStream(`${file}.br`).pipe(response);
+    }
     if (start === undefined) {
       head(200, { "Content-Type": type, "Content-Length": bytes });
       return createReadStream(file).pipe(response);

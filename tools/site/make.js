@@ -85,7 +85,7 @@ async function script(path) {
 /**
  * A page whose scripts and style sheets are assets: each kind becomes one file in the place of its first element.
  * @param {string} path @param {string} to  relative to the site @param {string} main  the script that contains the
- * others
+ * others @returns {Promise<{ html: string, entry: string }>} the page without its script, and where this is
  */
 async function page(path, to, main) {
   const folder = dirname(join(ROOT, path));
@@ -99,13 +99,20 @@ async function page(path, to, main) {
   });
   const up = relative(dirname(to), ".") || ".";
   const style = `${up}/${ASSETS}/${emit(join(folder, `${basename(main, ".js")}.css`), result.outputFiles[0].text)}`;
-  const script_name = `${up}/${ASSETS}/${await asset(join(folder, main))}`;
+  const entry = `${up}/${ASSETS}/${await asset(join(folder, main))}`;
   html = html.replace(styles[0][0], `<link rel="stylesheet" href="${style}">\n`);
   for (const [element] of styles.slice(1)) html = html.replace(element, "");
   html = html
     .replaceAll(/<link rel="modulepreload"[^>]*>\n/g, "")
     .replaceAll(/<script type="module"[^>]*><\/script>\n/g, "");
-  return html.replace("</head>", `<script type="module" src="${script_name}"></script>\n</head>`);
+  return { html, entry };
+}
+
+/** The page's first script, as text: short enough to be in the page, and in syntax that old browsers parse. */
+async function firstScript() {
+  const entryPoints = [join(ROOT, "www/first.js")];
+  const result = await esbuild({ ...BUNDLE, format: "iife", target: "es2015", entryPoints, write: false, outdir: out });
+  return result.outputFiles[0].text.trim();
 }
 
 /** @param {string} to @param {string} text */
@@ -117,12 +124,22 @@ function put(to, text) {
 /** @param {string} text @param {string} from @param {string} to */
 function replaced(text, from, to) {
   if (!text.includes(from)) throw new Error(`${from} is not there to be replaced`);
-  return text.replace(from, to);
+  // A function: a script may have what replacements take for patterns.
+  return text.replace(from, () => to);
 }
 
-let index = await page("index.html", "index.html", "www/main.js");
+let { html: index, entry } = await page("index.html", "index.html", "www/main.js");
+// Before the style sheet, for which scripts after it wait.
+const first = await firstScript();
+index = replaced(index, '<link rel="stylesheet"', `<script>${first}</script>\n<link rel="stylesheet"`);
+const first_hash = createHash("sha256").update(first).digest("base64");
+index = replaced(index, "script-src 'self'", `script-src 'self' 'sha256-${first_hash}'`);
+index = replaced(index, '<html lang="en"', `<html lang="en" data-entry="${entry}"`);
+
 // Not isolated, so the service worker and hosts know it by its path.
-put("www/perfetto.html", await page("www/perfetto.html", "www/perfetto.html", "perfetto.js"));
+const perfetto = await page("www/perfetto.html", "www/perfetto.html", "perfetto.js");
+const perfetto_script = `<script type="module" src="${perfetto.entry}"></script>`;
+put("www/perfetto.html", replaced(perfetto.html, "</head>", `${perfetto_script}\n</head>`));
 
 index = replaced(index, "www/app.webmanifest", "app.webmanifest");
 const icon = `${ASSETS}/${await asset(join(ROOT, "www/icon.svg"))}`;
@@ -148,7 +165,7 @@ if (flags.base) {
   index = replaced(index, '<meta charset="utf-8">\n', `<meta charset="utf-8">\n<base href="${base}">\n`);
   index = replaced(index, "base-uri 'none'", "base-uri 'self'");
 }
-put("index.html", replaced(index, '<html lang="en">', `<html lang="en" data-build="${build}">`));
+put("index.html", replaced(index, '<html lang="en"', `<html lang="en" data-build="${build}"`));
 put("build.json", `${JSON.stringify({ build })}\n`);
 
 /** @type {Record<string, string[]>} */

@@ -39,10 +39,13 @@ const CHAT_FILES = ["tokenizer_config.json", "chat_template.jinja"];
 
 /**
  * @param {WasmEngine} engine @param {ByteSource} source @param {StoreFolder | null} stored @param {AbortSignal} signal
+ * @param {boolean} is_packed  the source is a packed checkpoint, so nothing else is looked for
  * @param {(facts: Partial<LoadProgress>) => void} onFacts @returns {Promise<OpenCheckpoint>}
  */
-export async function openCheckpoint(engine, source, stored, signal, onFacts) {
+export async function openCheckpoint(engine, source, stored, signal, is_packed, onFacts) {
   const files = new CheckpointFiles(source, stored, signal);
+  // What is stored knows which files there are, and may be of another packing than the source by now.
+  if (is_packed && !stored?.has_begun) await files.openManifest(engine);
   const config = await files.required("config.json").catch(async (thrown) => {
     throw await missingPart(engine, source, thrown, signal);
   });
@@ -66,6 +69,8 @@ class CheckpointFiles {
    * @type {[string, Uint8Array | null][]}
    */
   #new = [];
+  /** The manifest, if it was read before all other files. @type {Pack | null} */
+  pack = null;
 
   /** @param {ByteSource} source @param {StoreFolder | null} stored @param {AbortSignal} signal */
   constructor(source, stored, signal) {
@@ -74,11 +79,21 @@ class CheckpointFiles {
     this.signal = signal;
   }
 
+  /** Reads the manifest first: it lists the other files. @param {WasmEngine} engine */
+  async openManifest(engine) {
+    const manifest = await orNull(this.source.whole(PACK_FILE, this.signal));
+    if (!manifest) return null;
+    this.pack = engine.open_manifest(textOf(manifest));
+    this.add(PACK_FILE, manifest);
+    return this.pack;
+  }
+
   /** A file, or null if the checkpoint has none of this name. @param {string} name */
   async small(name) {
     const here = await this.#stored(name);
     if (here !== undefined) return here;
-    const bytes = await orNull(this.source.whole(name, this.signal));
+    const is_listed = this.pack?.files.some(({ file }) => file === name) ?? true;
+    const bytes = is_listed ? await orNull(this.source.whole(name, this.signal)) : null;
     this.add(name, bytes);
     return bytes;
   }
@@ -198,7 +213,7 @@ async function openStoredHeaders(engine, source, stored) {
  * @returns {Promise<Headers>}
  */
 async function openHeaders(engine, source, files, signal) {
-  const names = await weightFiles(engine, source, signal);
+  const names = files.pack ? null : await weightFiles(engine, source, signal);
   if (!names) {
     const packed = await openPack(engine, source, files, signal);
     if (!packed) throw await missingPart(engine, source, missingFile(WEIGHTS_FILE), signal);
@@ -219,10 +234,8 @@ async function openHeaders(engine, source, files, signal) {
  * @returns {Promise<Headers | null>}
  */
 async function openPack(engine, source, files, signal) {
-  const manifest = await orNull(source.whole(PACK_FILE, signal));
-  if (!manifest) return null;
-  const pack = engine.open_manifest(textOf(manifest));
-  files.add(PACK_FILE, manifest);
+  const pack = files.pack ?? (await files.openManifest(engine));
+  if (!pack) return null;
   const shards = [];
   for (const shard of pack.shards) {
     const head = await fetchPacked(source, shard, signal, null);

@@ -249,6 +249,7 @@ export class Host {
   async #loadWeights(engine, progress, report, signal) {
     const {
       source,
+      packed,
       keep,
       refresh,
       engine: { weights },
@@ -275,6 +276,7 @@ export class Host {
         stored,
         {
           signal,
+          is_packed: packed,
           unpaused: () => this.#pause.opened(signal),
           onPlanned: async () => {
             tested = await engine.test_device();

@@ -24,6 +24,7 @@ const PIECE_BYTES = 4 << 20;
 /**
  * @typedef {object} LoadHooks
  * @property {AbortSignal} signal
+ * @property {boolean} is_packed  the source is known to be a packed checkpoint
  * @property {() => void} onProgress  the progress has changed
  * @property {() => Promise<void>} unpaused  waits while the user has paused the load
  * @property {() => Promise<void>} onPlanned  while the first weights are on their way, before the engine takes any
@@ -48,7 +49,7 @@ const PIECE_BYTES = 4 << 20;
 export async function loadCheckpoint(engine, source, stored, hooks, progress) {
   const started_ms = performance.now();
   hooks.onProgress();
-  const checkpoint = await openCheckpoint(engine, source, stored, hooks.signal, (facts) => {
+  const checkpoint = await openCheckpoint(engine, source, stored, hooks.signal, hooks.is_packed, (facts) => {
     Object.assign(progress, facts);
     hooks.onProgress();
   });

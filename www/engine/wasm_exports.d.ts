@@ -55,6 +55,8 @@ export interface PackedPart {
 /** The manifest of a packed folder. */
 export interface Pack {
   weights: Weights;
+  /** config.json and the tokenizer's files. */
+  files: { file: string; bytes: number; sha256: string }[];
   shards: ({ shard: string; shard_bytes: number } & PackedPart)[];
   units: ({ name: string } & PackedPart)[];
 }

@@ -89,6 +89,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
 /**
  * @typedef {object} LoadRequest
  * @property {string | File[]} source
+ * @property {boolean} packed
  * @property {boolean} keep
  * @property {boolean} refresh
  * @property {string | null} commit  of an earlier load of the same model, to be loaded again

@@ -43,6 +43,11 @@ export interface LoadOptions {
    * checkpoint supports, but at most 2,048 and a KV cache of 256 MB. */
   context?: number;
   /**
+   * Default false: a packed checkpoint (`zamba2 pack`) is recognised when the source has no safetensors. True: its
+   * manifest is read first, and files that it does not list are not requested.
+   */
+  packed?: boolean;
+  /**
    * Default true: quantised weights from a URL are stored on this device, and the next load of the same URL and format
    * needs no network. If the browser refuses storage the load goes on in memory, and `info.keeping` says so. Chosen
    * files are not stored.

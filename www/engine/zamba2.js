@@ -75,6 +75,7 @@ export function open({
   threads = "auto",
   relaxedSimd = "auto",
   context,
+  packed = false,
   keep = true,
   refresh = false,
   retry,
@@ -87,6 +88,7 @@ export function open({
   signal?.throwIfAborted();
   checkOneOf("backend", backend, ["auto", "cpu", "webgpu"]);
   checkOneOf("weights", weights, WEIGHTS);
+  checkOneOf("packed", packed, [true, false]);
   checkOneOf("keep", keep, [true, false]);
   checkOneOf("refresh", refresh, [true, false]);
   checkBuildOptions(threads, relaxedSimd);
@@ -95,6 +97,7 @@ export function open({
   if (context !== undefined) checkCount("context", context, 0);
   const args = {
     source: sourceForWorker(source),
+    packed,
     keep,
     refresh,
     commit: null,

@@ -7,7 +7,7 @@ import { keptModels, parseAddress, WEIGHTS } from "../../pkg/zamba2.js";
 import { byId } from "../dom.js";
 import { PageError } from "../errors.js";
 import { remembered } from "../preferences.js";
-import { embeddedFolder } from "../site.js";
+import { embeddedFolder, isEmbeddedPacked } from "../site.js";
 import { number, t } from "../words.js";
 
 /** @import { KeptModel, Weights } from "../engine/zamba2.d.ts" */
@@ -19,7 +19,7 @@ const HUB_ORIGIN = "https://huggingface.co";
 /** @typedef {"auto" | "cpu" | "webgpu"} Backend */
 /**
  * @typedef {{ source: string | File[], name: string, weights: Weights, backend: Backend, threads: "auto" | number,
- *   context?: number }} Choice
+ *   context?: number, packed?: boolean }} Choice
  */
 
 /** Offered sizes of the context; the KV cache grows with it. */
@@ -140,7 +140,8 @@ export class ModelPicker {
   /** @returns {Choice} */
   embedded() {
     const weights = this.weightsValue();
-    return { source: embeddedFolder(weights), name: "rustdoc-5m", weights, ...this.machine() };
+    const packed = isEmbeddedPacked(weights);
+    return { source: embeddedFolder(weights), packed, name: "rustdoc-5m", weights, ...this.machine() };
   }
 
   useEmbedded() {
