@@ -40,11 +40,20 @@ hashed.delete(PAGE);
 /** Files that are on their way to the page, and are kept when they have arrived. @type {Map<string, Promise<void>>} */
 const arriving = new Map();
 
+/** The end of the last `keep`: two at once would fetch the same files. @type {Promise<void>} */
+let kept_all = Promise.resolve();
+
 /**
  * Fetches what is not kept yet. Without storage, as in some private windows, the page still gets its headers.
  * @param {string[]} files
  */
-async function keep(files) {
+function keep(files) {
+  kept_all = kept_all.then(() => keepAbsent(files)).catch(() => {});
+  return kept_all;
+}
+
+/** @param {string[]} files */
+async function keepAbsent(files) {
   if (files.length === 0) return;
   const cache = await caches.open(CACHE);
   const absent = [];
@@ -66,7 +75,7 @@ scope.addEventListener("install", (/** @type {any} */ event) => {
   scope.skipWaiting();
   // The files of the version before are deleted when this one is activated, so its own must be here. At a first visit
   // the page waits for this service worker, and what it fetches afterwards is kept on its way.
-  if (scope.registration.active) event.waitUntil(keep(SITE.files).catch(() => {}));
+  if (scope.registration.active) event.waitUntil(keep(SITE.files));
 });
 scope.addEventListener("activate", (/** @type {any} */ event) =>
   event.waitUntil(
@@ -76,7 +85,7 @@ scope.addEventListener("activate", (/** @type {any} */ event) =>
   ),
 );
 scope.addEventListener("message", (/** @type {any} */ event) => {
-  event.waitUntil(keep([...SITE.files, ...(SITE.engine_files[event.data.keep] ?? [])]).catch(() => {}));
+  event.waitUntil(keep([...SITE.files, ...(SITE.engine_files[event.data.keep] ?? [])]));
 });
 scope.addEventListener("fetch", (/** @type {any} */ event) => {
   /** @type {Request} */

@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { fixtureFiles, importModule, loadFrom, openPage, packedFiles, test } from "./harness.js";
-import { MockHub, sha256 } from "./mock_hub.js";
+import { API, MockHub, sha256 } from "./mock_hub.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -86,6 +86,20 @@ test("a packed folder gives the bits of its checkpoint, is downloaded in one req
     assert.equal(hub.contacts.length, contacts, "a second visit sends no request");
     assert.equal(second.progress.received_bytes, 0);
     assert.equal(second.progress.origin, "device");
+  });
+});
+
+test("`packed` asks for the manifest and for what it lists only, and also loads what is not packed", async () => {
+  const packed = packedFiles(PACKED);
+  await withHub(packed, async (hub, page) => {
+    const { error } = await loadAndRun(page, hub.folder, { packed: true });
+    assert.equal(error, null);
+    const asked = hub.contacts.map(({ file }) => file).filter((file) => file !== API);
+    assert.equal(asked[0], "zamba2-pack.json");
+    assert.deepEqual([...new Set(asked)].sort(), Object.keys(packed).sort());
+  });
+  await withHub(fixtureFiles(FIXTURE), async (hub, page) => {
+    assert.equal((await loadAndRun(page, hub.folder, { packed: true })).error, null);
   });
 });
 

@@ -97,10 +97,7 @@ test("in a sub-path of Python's server it isolates itself and runs, and then doe
     await status(page, "Ready");
     assert.equal(await page.evaluate(() => crossOriginIsolated), true);
     await generate(page);
-    await page.evaluate(async () => {
-      // Once the model is ready, what is not kept yet is kept at once, the page with it.
-      while (!(await caches.match(new URL("./", document.baseURI)))) await new Promise((go) => setTimeout(go, 50));
-    });
+    await keptOffline(page);
     await server.close();
     await page.reload();
     await status(page, "Ready");
@@ -150,6 +147,44 @@ test("on nginx with the documented settings it is isolated by the headers and fe
   );
 });
 
+/**
+ * Waits until the service worker has kept everything of the present build, and only of this one. The page itself is kept
+ * together with all files that are missing until then.
+ * @param {Page} page
+ */
+const keptOffline = (page) =>
+  page.evaluate(async () => {
+    const { build } = document.documentElement.dataset;
+    const is_kept = async () => {
+      const [name, ...others] = await caches.keys();
+      const has_page = name?.endsWith(` ${build}`) && (await caches.match(new URL("./", document.baseURI)));
+      const kept = has_page ? await (await caches.open(name)).keys() : [];
+      return others.length === 0 && kept.some(({ url }) => url.endsWith(".wasm"));
+    };
+    while (!(await is_kept())) await new Promise((go) => setTimeout(go, 50));
+  });
+
+test("a version deployed after the first visit is kept at the second, and starts without a network", async () => {
+  const changed = changedSite("site-newer");
+  const folders = { "/": SITE };
+  const server = await served(folders);
+  await withPage(async (page) => {
+    await page.goto(`${server.url}/`);
+    await status(page, "Ready");
+    await keptOffline(page);
+    folders["/"] = changed;
+    await page.reload();
+    await status(page, "Ready");
+    await keptOffline(page);
+    await server.close();
+    await page.reload();
+    await status(page, "Ready");
+    const { build } = JSON.parse(readFileSync(join(changed, "build.json"), "utf8"));
+    assert.equal(await page.getAttribute("html", "data-build"), build);
+    await generate(page);
+  });
+});
+
 test("made with --base, it also runs without the final slash on a host that does not redirect", async () => {
   const folder = join(WORK, "site-base");
   const words = ["tools/site/make.js", folder, join(ROOT, "target/packs"), "--quick", "--base", "/app/"];
@@ -180,6 +215,8 @@ test("it can be installed as an application", () =>
   withPage(async (page) => {
     const { url } = await served({ "/some/path/": SITE });
     await page.goto(`${url}/some/path/`);
+    // After the reload that isolates it.
+    await status(page, "Ready");
     const client = await page.context().newCDPSession(page);
     const { errors, url: address, data } = await client.send("Page.getAppManifest");
     assert.deepEqual(errors, []);

@@ -62,7 +62,7 @@ const listed = (requests) =>
     .join("\n")}`;
 
 for (const [host, headers] of HOSTS) {
-  test(`on a host ${host} the first visit is light, and the second asks only whether there is a newer version`, async () => {
+  test(`on a host ${host} a first visit is light, and a second one only looks for a newer version`, async () => {
     const server = await served({ "/": SITE }, headers, { is_compressing: true });
     const context = await browser.newContext();
     try {

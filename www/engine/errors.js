@@ -2,8 +2,6 @@
 // The one error class of the module, and the plain form `{ code, values }` in which errors cross from the worker to the
 // page. Sentences are rendered here in English; whoever wants another language renders code and values.
 
-import { SENTENCES } from "./error_words.js";
-
 /** @import { ErrorCode, ErrorFact, ErrorValues } from "./zamba2.d.ts" */
 
 /**
@@ -15,6 +13,18 @@ import { SENTENCES } from "./error_words.js";
 const FATAL = new Set(["internal", "out_of_memory"]);
 /** The graphics device is what failed: the weights are gone with it, and the engine itself is sound. */
 const DEVICE_FAULTS = new Set(["device", "device_limit", "device_lost", "device_memory"]);
+
+/** English sentences by key. @type {Record<string, string>} */
+let sentences = {};
+
+/**
+ * Gives errors their sentences. The page's module does it; workers go without the words, since the page renders their
+ * errors.
+ * @param {Record<string, string>} words
+ */
+export function useSentences(words) {
+  sentences = words;
+}
 
 /** An error with a stable code, its values, and what to do next. */
 export class Zamba2Error extends Error {
@@ -43,14 +53,14 @@ export class Zamba2Error extends Error {
 
   get nextStep() {
     const key = `error.${this.code}.next`;
-    return fill(SENTENCES[this.next ? `${key}.${this.next}` : key] ?? "", this.values);
+    return fill(sentences[this.next ? `${key}.${this.next}` : key] ?? "", this.values);
   }
 }
 
 /** @param {string} code @param {ErrorValues} values */
 function sentence(code, values) {
-  const text = fill(SENTENCES[`error.${code}`] ?? code, values);
-  return "attempts" in values ? text + fill(SENTENCES["fact.attempts"] ?? "", values) : text;
+  const text = fill(sentences[`error.${code}`] ?? code, values);
+  return "attempts" in values ? text + fill(sentences["fact.attempts"] ?? "", values) : text;
 }
 
 /** As `english` in src/base/error.rs. @param {string} template @param {ErrorValues} values @returns {string} */
@@ -60,7 +70,7 @@ function fill(template, values) {
     if (size) return `${(Number(value) / 1e9).toFixed(2)} GB`;
     if (Array.isArray(value)) return `[${value.join(", ")}]`;
     if (typeof value !== "object" || value === null) return String(value);
-    return fill(SENTENCES[`fact.${value.id}`] ?? value.id, /** @type {ErrorValues} */ (value));
+    return fill(sentences[`fact.${value.id}`] ?? value.id, /** @type {ErrorValues} */ (value));
   });
 }
 

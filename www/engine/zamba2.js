@@ -4,7 +4,8 @@
 
 import { hubFolder, parseAddress } from "./addresses.js";
 import { engineFiles } from "./assets.js";
-import { errorFromReport, fact, Zamba2Error } from "./errors.js";
+import { SENTENCES } from "./error_words.js";
+import { errorFromReport, fact, useSentences, Zamba2Error } from "./errors.js";
 import { NUMBER_OPTIONS, WEIGHTS } from "./generate_options.js";
 import { HiddenTime } from "./hidden_time.js";
 import { checkBrowser } from "./module_worker.js";
@@ -36,6 +37,8 @@ import { abortReason, WorkerLink } from "./worker_link.js";
 /** @import { EngineFiles } from "./assets.js" */
 /** @import { Calls, LoadedReport, RunFigures } from "./worker.js" */
 /** @import { Listeners } from "./worker_link.js" */
+
+useSentences(SENTENCES);
 
 export { forgetModel, hubFolder, keptModels, newerFiles, NUMBER_OPTIONS, parseAddress, WEIGHTS, Zamba2Error };
 
