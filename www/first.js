@@ -1,6 +1,6 @@
 // @ts-check
-// What a deployed page runs before anything else: `cargo xtask dist` writes it into index.html as a classic script. So a
-// page that has to reload to become isolated fetches neither its module nor a model before that. During development
+// What a deployed page runs before anything else: `cargo xtask dist` writes it into index.html as a classic script. A
+// page that has to reload to become isolated thus fetches neither its module nor a model before. During development
 // main.js alone calls `isolate`.
 
 import { isolate } from "./isolate.js";

@@ -19,6 +19,8 @@ const WEIGHTS = "/models/rustdoc-5m/q8/weights-1.bin";
 
 /** The page, and where it has to isolate itself its reload, the engine and the model. */
 const MOST_FIRST_REQUESTS = 17;
+/** With what is fetched when the model is ready, to start without a network. */
+const MOST_REQUESTS_WITH_OFFLINE = 25;
 /**
  * Everything but the weights; nine tenths of it are the engine as the tests make it, with the compiler's quick profile
  * and Brotli's quick quality.
@@ -35,8 +37,8 @@ const HOSTS = [
 ];
 
 /**
- * The requests until the embedded model is ready on an isolated page, and those of all that the page does then to start
- * without a network.
+ * The requests of a page until the embedded model is ready, of which those for weights are the last, and with them those
+ * of all that the page does then to start without a network.
  * @param {BrowserContext} context @param {Server} server
  */
 async function visit(context, { url, requests }) {
@@ -46,13 +48,13 @@ async function visit(context, { url, requests }) {
   await page.waitForFunction(
     () => crossOriginIsolated && document.getElementById("status")?.textContent?.startsWith("Ready"),
   );
-  const until_ready = requests.slice(from);
   await page.evaluate(async () => {
     while (!(await caches.match(new URL("./", document.baseURI)))) await new Promise((go) => setTimeout(go, 50));
     await (await navigator.serviceWorker.ready).update();
   });
   await page.close();
-  return { until_ready, all: requests.slice(from) };
+  const all = requests.slice(from);
+  return { until_ready: all.slice(0, all.findLastIndex(({ path }) => path === WEIGHTS) + 1), all };
 }
 
 /** @param {Server["requests"]} requests */
@@ -69,6 +71,7 @@ for (const [host, headers] of HOSTS) {
       const first = await visit(context, server);
       const text = listed(first.until_ready);
       assert.ok(first.until_ready.length <= MOST_FIRST_REQUESTS, text);
+      assert.ok(first.all.length <= MOST_REQUESTS_WITH_OFFLINE, listed(first.all));
       assert.deepEqual(
         first.until_ready.filter(({ status }) => status >= 400),
         [],
