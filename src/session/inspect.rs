@@ -62,7 +62,7 @@ impl<B: Device> Session<B> {
     /// gives false, the inspection ends with `None`.
     ///
     /// # Errors
-    /// Tokens that [`Session::check_prompt`] refuses, options out of range, [`Error::NonFiniteLogits`], a failure of
+    /// Tokens that [`Session::check_prompt`] refuses, options out of range, logits that are not finite, a failure of
     /// the device. The sequence is kept in any case.
     pub async fn inspect(
         &mut self,

@@ -71,7 +71,8 @@ test(
   "Stop ends a run, keeps its text and shows the reason",
   () =>
     withReadyPage(async (page) => {
-      await setOptions(page, { max_tokens: "1500" });
+      // Its greedy text has no end: a drawn one may have ended before the click.
+      await setOptions(page, { max_tokens: "2000", temperature: "0" });
       await page.click("#run");
       await page.waitForFunction(
         () => (document.querySelector("#output > span:last-child")?.textContent ?? "").length > 10,
