@@ -49,7 +49,7 @@ pub fn open<B: Device>(device: B, dir: &Path, settings: LoadSettings) -> Result<
     open_watched(device, dir, settings, |_, _| {})
 }
 
-/// As [`open`]; `on_read` is told how many more bytes of the weights have been read, and how many there are.
+/// As [`open`]; `on_read` gets how many more bytes of the weights have been read, and how many there are.
 ///
 /// # Errors
 /// As for [`open`].

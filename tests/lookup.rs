@@ -249,7 +249,7 @@ fn rejected_drafts_leave_the_states_of_plain_decode_steps_bit_for_bit() {
         assert_same("before", &got, &pause(&mut without, options.clone()));
         ahead += usize::from(got[n - 1].accepted_draft);
         assert!(state(&mut with) == state(&mut without), "after {n} tokens");
-        // The run goes on from there.
+        // The run continues from there.
         let rest = [&mut with, &mut without].map(|session| steps(session, 5));
         assert_same("after", &rest[0], &rest[1]);
         pause(&mut with, drafting(&options));
@@ -439,7 +439,7 @@ fn an_end_token_inside_a_draft_ends_the_text_and_what_follows_is_as_without_draf
             session.continue_sequence(options(lookup)).unwrap();
             steps(session, 10)
         });
-        // The next prompt goes on from the state, without the end token.
+        // The next prompt continues from the state, without the end token.
         let said = got[..got.len() - 1].iter().map(|step| step.token);
         let next: Vec<u32> = repetitive().into_iter().chain(said).chain([3, 4]).collect();
         assert_both(&what("next prompt"), &mut both, &|session, lookup| {

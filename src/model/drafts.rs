@@ -34,7 +34,7 @@ impl<D: Device> UndoRecord<D> {
     }
 
     /// Before block `index`: keeps its state and lets `in_proj` write into this record. The SSM state is not copied:
-    /// the scan goes on from the one that is kept.
+    /// the scan continues from the one that is kept.
     pub fn enter(
         &mut self,
         ops: &mut Ops<D>,

@@ -10,7 +10,7 @@ use crate::ops::device::{
 };
 use crate::ops::fused::{FusedOp, GatedScan, InProj, NormLinears, RowInput};
 
-/// The state that a mixer goes on from and updates.
+/// The state that a mixer continues from and updates.
 pub struct MixerState<'a, D: Device> {
     pub state: &'a mut MambaState<D>,
     /// The SSM state before the pass, which stays; `None` if `state` has it.

@@ -66,7 +66,7 @@ impl<B: Device> Session<B> {
     /// Compares what follows `tokens` with what follows them without a part of the model: the distribution of the next
     /// token and a greedy text. Takes two passes, and two decode steps per token of the text but the first.
     ///
-    /// `on_step` is told how many steps are done, and of how many; if it gives false, the ablation ends with `None`.
+    /// `on_step` gets how many steps are done, and of how many; if it returns false, the ablation ends with `None`.
     ///
     /// # Errors
     /// As [`Session::inspect`]; [`Error::Setting`] for a block that does not exist, or one that calls no shared

@@ -58,8 +58,8 @@ pub struct Visit {
 }
 
 impl<B: Device> Session<B> {
-    /// Reads `tokens` in one pass, as a prompt. `on_step` is told how many blocks are done, and of how many; if it
-    /// gives false, the inspection ends with `None`.
+    /// Reads `tokens` in one pass, as a prompt. `on_step` gets how many blocks are done, and of how many; if it
+    /// returns false, the inspection ends with `None`.
     ///
     /// # Errors
     /// Tokens that [`Session::check_prompt`] refuses, options out of range, logits that are not finite, a failure of

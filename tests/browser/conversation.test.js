@@ -237,7 +237,7 @@ test("an edited message takes the place of its turn, drops those after it, and k
     assert.equal((await turns(page)).length, 6);
   }));
 
-test("Regenerate gives the last answer anew with another seed, and its turns stay where it fails", () =>
+test("Regenerate gives another answer with another seed, and its turns stay where it fails", () =>
   withChat(async (page) => {
     await setOptions(page, { temperature: "1.2", max_tokens: "24", seed: "7" });
     for (const text of ["What is ownership?", "And a trait?"]) await say(page, text);

@@ -191,7 +191,7 @@ const progress = (progress) => ({
   ...progress,
 });
 
-test("the speed of a load is that of its last five seconds, and a pause or another origin begins anew", () => {
+test("the speed of a load is that of its last five seconds, and a pause or another origin starts it again", () => {
   const speed = new LoadSpeed();
   // 100 bytes per second for ten seconds, then 1000.
   let bytes = 0;

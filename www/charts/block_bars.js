@@ -3,10 +3,11 @@
 // and a diamond on blocks that call the shared transformer. If the strip is one row, the bars are aligned with its
 // cells.
 
-import { msText, number, significant, t } from "../words.js";
+import { msText, number, t } from "../words.js";
+import { blockColumns, blockPlaces, numberedBlocks, valueAxis } from "./block_axis.js";
 import { dataTable } from "./data_table.js";
 import { hasBlockTimes, PARTS } from "./parts.js";
-import { box, diamond, label, line, linear, picture, svg, ticks } from "./svg.js";
+import { box, diamond, label, line, linear, picture, svg } from "./svg.js";
 
 /** @import { BlockRow, PhaseSummary } from "../engine/zamba2.d.ts" */
 
@@ -61,19 +62,9 @@ export function blockBars(phase, { width, columns, readout, onOpen }) {
   const highest_us = Math.min(Math.max(...blocks.map(({ us }) => us.p95)), WHISKER_LIMIT * tallest_us);
   const top_ms = (1.06 * Math.max(tallest_us, highest_us)) / 1000;
   const y = linear([0, top_ms], [HEIGHT - BOTTOM, TOP]);
-  const left = columns ? columns[0].x - 6 : 50;
-  const right = columns ? columns[columns.length - 1].x + columns[columns.length - 1].width : width - 8;
-  const step = (right - left) / blocks.length;
-  const places = columns ?? blocks.map((_, at) => ({ x: left + at * step + step * 0.1, width: step * 0.8 }));
-
-  for (const ms of ticks(top_ms, 5)) {
-    root.append(
-      line(left, y(ms), right, y(ms), ms === 0 ? "axis" : "grid"),
-      label(left - 6, y(ms) + 4, significant(ms), { anchor: "end" }),
-    );
-  }
-  root.append(label(Math.max(4, left - 44), 14, t("axis.ms")));
-  const every = places[0].width >= 18 ? 1 : places[0].width >= 9 ? 2 : 6;
+  const { left, right, places } = blockPlaces(blocks.length, width, columns);
+  valueAxis(root, { left, right, top: top_ms, y, n_ticks: 5, unit: t("axis.ms") });
+  const is_numbered = numberedBlocks(places);
   blocks.forEach((row, at) => {
     const { x, width: wide } = places[at];
     const middle = x + wide / 2;
@@ -99,8 +90,7 @@ export function blockBars(phase, { width, columns, readout, onOpen }) {
         : line(middle - cap, high, middle + cap, high, "whisker"),
     );
     if (row.kind === "hybrid") group.append(diamond(middle, TOP - 10, Math.min(5, wide / 2), "diamond"));
-    if (row.block % every === (every === 6 ? 5 : 0))
-      group.append(label(middle, HEIGHT - 7, String(row.block), { anchor: "middle" }));
+    if (is_numbered(row.block)) group.append(label(middle, HEIGHT - 7, String(row.block), { anchor: "middle" }));
     group.addEventListener("pointerenter", () => readout(readoutOf(row)));
     group.addEventListener("pointerleave", () => readout(""));
     group.addEventListener("click", () => onOpen(row.block, group));
@@ -113,14 +103,7 @@ export function blockBars(phase, { width, columns, readout, onOpen }) {
 export function blockBarsTable({ blocks }) {
   return dataTable(
     [
-      { key: "block", label: t("col.block"), value: (row) => row.block, text: (row) => String(row.block) },
-      {
-        key: "kind",
-        label: t("col.kind"),
-        words: true,
-        value: (row) => row.kind,
-        text: (row) => t(`kind.${row.kind}`),
-      },
+      ...blockColumns(),
       ...PARTS.map((part) => ({
         key: part,
         label: `${t(`part.${part}`)}, ${t("axis.ms")}`,

@@ -3,6 +3,7 @@
 // printed, so that colour is never the only cue.
 
 import { number, significant, t } from "../words.js";
+import { blockColumns } from "./block_axis.js";
 import { dataTable } from "./data_table.js";
 import { box, label, picture, svg } from "./svg.js";
 
@@ -107,14 +108,7 @@ export function deltaStrip(pairs, { width, unit, columns, readout }) {
 export function deltaTable(pairs, unit) {
   return dataTable(
     [
-      { key: "block", label: t("col.block"), value: (row) => row.block, text: (row) => String(row.block) },
-      {
-        key: "kind",
-        label: t("col.kind"),
-        words: true,
-        value: (row) => row.kind,
-        text: (row) => t(`kind.${row.kind}`),
-      },
+      ...blockColumns(),
       { key: "a", label: `A, ${unit}`, value: (row) => row.a, text: (row) => significant(row.a) },
       { key: "b", label: `B, ${unit}`, value: (row) => row.b, text: (row) => significant(row.b) },
       { key: "percent", label: "Δ %", value: changePercent, text: (row) => signed(changePercent(row)) },

@@ -2,17 +2,17 @@
 // What leaving out each block changes: bars of the Kullback-Leibler divergence per block, with a mark where the most
 // probable next token becomes another one.
 
-import { natsText, number, significant, t } from "../words.js";
+import { natsText, number, t } from "../words.js";
 import { visible } from "../token_text.js";
+import { blockColumns, blockPlaces, numberedBlocks, valueAxis } from "./block_axis.js";
 import { dataTable } from "./data_table.js";
-import { box, diamond, label, line, linear, picture, svg, ticks } from "./svg.js";
+import { box, diamond, label, linear, picture, svg } from "./svg.js";
 
 /** @typedef {{ block: number, kind: "mamba" | "hybrid", kl_nats: number, from: string, to: string }} Effect */
 
 const HEIGHT = 220;
 const TOP = 30;
 const BOTTOM = 24;
-const LEFT = 50;
 
 /** @param {Effect} effect */
 const changes = ({ from, to }) => from !== to;
@@ -47,17 +47,9 @@ export function effectBars(effects, { width, columns, readout, onChoose }) {
   const root = picture(width, HEIGHT, effectsFinding(effects));
   const top_nats = 1.06 * Math.max(...effects.map(({ kl_nats }) => kl_nats), 1e-9);
   const y = linear([0, top_nats], [HEIGHT - BOTTOM, TOP]);
-  const step = (width - LEFT - 8) / effects.length;
-  const places = columns ?? effects.map((_, at) => ({ x: LEFT + step * (at + 0.1), width: step * 0.8 }));
-  const [left, right] = [places[0].x - 6, places[places.length - 1].x + places[0].width];
-  for (const nats of ticks(top_nats, 4)) {
-    root.append(
-      line(left, y(nats), right, y(nats), nats === 0 ? "axis" : "grid"),
-      label(left - 6, y(nats) + 4, significant(nats), { anchor: "end" }),
-    );
-  }
-  root.append(label(Math.max(4, left - 44), 12, t("effects.axis")));
-  const every = places[0].width >= 18 ? 1 : places[0].width >= 9 ? 2 : 6;
+  const { left, right, places } = blockPlaces(effects.length, width, columns);
+  valueAxis(root, { left, right, top: top_nats, y, n_ticks: 4, unit: t("effects.axis") });
+  const is_numbered = numberedBlocks(places);
   effects.forEach((effect, at) => {
     const { x, width: wide } = places[at];
     const middle = x + wide / 2;
@@ -69,8 +61,7 @@ export function effectBars(effects, { width, columns, readout, onChoose }) {
     );
     if (changes(effect)) group.append(label(middle, bar - 4, "≠", { anchor: "middle", kind: "row-text" }));
     if (effect.kind === "hybrid") group.append(diamond(middle, TOP - 14, Math.min(5, wide / 2), "diamond"));
-    if (effect.block % every === (every === 6 ? 5 : 0))
-      group.append(label(middle, HEIGHT - 7, String(effect.block), { anchor: "middle" }));
+    if (is_numbered(effect.block)) group.append(label(middle, HEIGHT - 7, String(effect.block), { anchor: "middle" }));
     group.addEventListener("pointerenter", () => readout(textOf(effect)));
     group.addEventListener("pointerleave", () => readout(""));
     group.addEventListener("click", () => onChoose(effect.block));
@@ -83,14 +74,7 @@ export function effectBars(effects, { width, columns, readout, onChoose }) {
 export function effectsTable(effects) {
   return dataTable(
     [
-      { key: "block", label: t("col.block"), value: (row) => row.block, text: (row) => String(row.block) },
-      {
-        key: "kind",
-        label: t("col.kind"),
-        words: true,
-        value: (row) => row.kind,
-        text: (row) => t(`kind.${row.kind}`),
-      },
+      ...blockColumns(),
       { key: "kl", label: t("effects.axis"), value: (row) => row.kl_nats, text: (row) => natsText(row.kl_nats) },
       {
         key: "to",

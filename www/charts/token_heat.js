@@ -5,6 +5,7 @@
 
 import { msText, number, t } from "../words.js";
 import { median } from "../statistics.js";
+import { blockColumns } from "./block_axis.js";
 import { dataTable } from "./data_table.js";
 
 /** @typedef {"ratio" | "absolute"} HeatScale */
@@ -121,14 +122,7 @@ export function tokenHeat(data, { width, row, readout, onRow }) {
 export function heatTable(data) {
   return dataTable(
     [
-      { key: "block", label: t("heat.col.block"), value: (row) => row.block, text: (row) => String(row.block) },
-      {
-        key: "kind",
-        label: t("heat.col.kind"),
-        words: true,
-        value: (row) => row.kind,
-        text: (row) => t(`kind.${row.kind}`),
-      },
+      ...blockColumns(),
       {
         key: "median",
         label: t("heat.col.median"),
