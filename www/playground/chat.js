@@ -7,9 +7,11 @@ import { faultText } from "../errors.js";
 import { remember, remembered } from "../preferences.js";
 import { t } from "../words.js";
 import { ChatTurn } from "./chat_turn.js";
+import { isUnfinished } from "./exchange.js";
 
 /** @import { ChatMessage, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Fault } from "../errors.js" */
+/** @import { Role, TurnRecord } from "./chat_turn.js" */
 
 /** The preference for formatted answers. */
 const MARKDOWN = "chat.markdown";
@@ -19,12 +21,13 @@ export class Chat {
   #turns = [];
 
   /**
-   * @param {{ onMode: () => void, onNew: () => void,
+   * @param {{ onMode: () => void, onTurns: () => void,
    *   onResend: (at: number, text: string, is_again: boolean) => void }} hooks
-   *   `onMode`: the mode was changed; `onNew`: a new conversation was started; `onResend`: `text` replaces the turn
+   *   `onMode`: the mode was changed; `onTurns`: the turns are others than before; `onResend`: `text` replaces the turn
    *   `at` and all after it, `is_again` if it is the same text
    */
-  constructor({ onMode, onNew, onResend }) {
+  constructor({ onMode, onTurns, onResend }) {
+    this.onTurns = onTurns;
     this.onResend = onResend;
     this.is_busy = false;
     /** The message and the answer of the current run. @type {ChatTurn[]} */
@@ -45,10 +48,6 @@ export class Chat {
     this.choice.addEventListener("change", () => {
       this.preferred = this.radio("chat").checked ? "chat" : "raw";
       onMode();
-    });
-    byId("new-conversation").addEventListener("click", () => {
-      this.clear();
-      onNew();
     });
   }
 
@@ -112,22 +111,46 @@ export class Chat {
 
   /**
    * Adds the message and its answer to the conversation.
-   * @param {string} answer @param {RunSummary | null} usage
+   * @param {string} answer @param {RunSummary | null} summary
    */
-  commit(answer, usage) {
+  commit(answer, summary) {
     const [message, reply] = this.pending;
-    reply.content = answer;
-    reply.usage = usage;
+    reply.usage = summary;
     this.#turns.push(message, reply);
     this.pending = [];
-    this.#showTurns();
+    this.replaceLast(answer, summary);
   }
 
-  /** Replaces the last answer, after it was continued or branched. @param {string} answer */
-  replaceLast(answer) {
+  /**
+   * Replaces the last answer, after it was continued or branched.
+   * @param {string} answer @param {RunSummary | null} summary
+   */
+  replaceLast(answer, summary) {
     const last = this.#turns.at(-1);
-    if (last) last.content = answer;
+    if (last) {
+      last.content = answer;
+      last.is_unfinished = isUnfinished(summary);
+    }
+    this.#changed();
+  }
+
+  /** The turns as they are stored. @param {string} [unfinished] the text of the answer that is being written */
+  records(unfinished) {
+    const turns = unfinished === undefined ? this.#turns : [...this.#turns, ...this.pending];
+    const records = turns.map(({ record }) => record);
+    if (unfinished !== undefined)
+      Object.assign(records[records.length - 1], { content: unfinished, is_unfinished: true });
+    return records;
+  }
+
+  /** Shows stored turns, and returns the element of the last one's text. @param {TurnRecord[]} records */
+  restore(records) {
+    this.clear();
+    this.#turns = records.map(({ role, content, usage, is_unfinished }) =>
+      Object.assign(this.#add(role, content), { usage, is_unfinished }),
+    );
     this.#showTurns();
+    return /** @type {ChatTurn} */ (this.#turns.at(-1)).body;
   }
 
   /**
@@ -136,20 +159,24 @@ export class Chat {
    * @returns {HTMLElement}
    */
   load({ turns, prompt, text, summary }) {
-    this.clear();
     const messages = [...turns, { role: "user", content: prompt }, { role: "assistant", content: text }];
-    this.#turns = messages.map(({ role, content }) => this.#add(role === "user" ? "user" : "assistant", content));
-    const answer = /** @type {ChatTurn} */ (this.#turns.at(-1));
-    answer.usage = summary;
-    this.#showTurns();
-    return answer.body;
+    const records = messages.map(({ role, content }) => ({
+      role: /** @type {Role} */ (role === "user" ? "user" : "assistant"),
+      content,
+      usage: null,
+      is_unfinished: false,
+    }));
+    const answer = { ...records[records.length - 1], usage: summary, is_unfinished: isUnfinished(summary) };
+    const place = this.restore([...records.slice(0, -1), answer]);
+    this.onTurns();
+    return place;
   }
 
   /** Removes a message that got no answer. */
   removePending() {
     for (const { element } of this.pending) element.remove();
     this.pending = [];
-    this.#showTurns();
+    this.#changed();
   }
 
   /** Keeps the first `n` turns, and returns the others. @param {number} n */
@@ -163,7 +190,7 @@ export class Chat {
   putBack(dropped) {
     this.#turns.push(...dropped);
     this.place.append(...dropped.map(({ element }) => element));
-    this.#showTurns();
+    this.#changed();
   }
 
   clear() {
@@ -175,7 +202,13 @@ export class Chat {
   /** While a run is in progress no turn can be changed. @param {boolean} is_busy */
   setBusy(is_busy) {
     this.is_busy = is_busy;
+    /** @type {HTMLButtonElement} */ (byId("new-conversation")).disabled = is_busy;
     this.#showTurns();
+  }
+
+  #changed() {
+    this.#showTurns();
+    this.onTurns();
   }
 
   #showTurns() {
@@ -191,7 +224,7 @@ export class Chat {
     }
   }
 
-  /** @param {"user" | "assistant"} role @param {string} text */
+  /** @param {Role} role @param {string} text */
   #add(role, text) {
     const turn = new ChatTurn(role, text, {
       onEdited: (edited) => this.#resend(this.#turns.indexOf(turn), edited, false),

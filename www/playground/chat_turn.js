@@ -14,14 +14,22 @@ import { markdown } from "./markdown.js";
 const COPIED_MS = 2_000;
 
 /** @typedef {{ onEdited: (text: string) => void, onAgain: () => void }} TurnHooks */
+/** @typedef {"user" | "assistant"} Role */
+/** @typedef {Pick<RunSummary, "prompt_tokens" | "cached_tokens">} Usage */
+/**
+ * A turn as it is stored.
+ * @typedef {{ role: Role, content: string, usage: Usage | null, is_unfinished: boolean }} TurnRecord
+ */
 
 export class ChatTurn {
-  /** @param {"user" | "assistant"} role @param {string} content @param {TurnHooks} hooks */
+  /** @param {Role} role @param {string} content @param {TurnHooks} hooks */
   constructor(role, content, hooks) {
     this.role = role;
     this.content = content;
-    /** Of the run that gave this answer, if it is known. @type {RunSummary | null} */
+    /** Of the run that gave this answer, if it is known. @type {Usage | null} */
     this.usage = null;
+    /** The answer was interrupted. */
+    this.is_unfinished = false;
     this.speaker = element("h3", "");
     this.note = element("span", "note");
     this.body = element("div", "turn-text", content);
@@ -43,6 +51,13 @@ export class ChatTurn {
     return { role: this.role, content: this.content };
   }
 
+  /** @returns {TurnRecord} */
+  get record() {
+    const { role, content, usage, is_unfinished } = this;
+    const { prompt_tokens, cached_tokens } = usage ?? {};
+    return { role, content, usage: usage && { prompt_tokens, cached_tokens }, is_unfinished };
+  }
+
   /**
    * In the current language.
    * @param {number} n  its place, from 1
@@ -52,11 +67,7 @@ export class ChatTurn {
   show(n, { is_last, is_busy, is_written, as_markdown }) {
     const is_user = this.role === "user";
     this.speaker.textContent = t(is_user ? "chat.user" : "chat.assistant");
-    const { prompt_tokens, cached_tokens } = this.usage ?? {};
-    this.note.textContent =
-      prompt_tokens === undefined || cached_tokens == null
-        ? ""
-        : t("turn.cached", { tokens: number(prompt_tokens), cached: number(cached_tokens) });
+    this.note.textContent = this.#noteText();
     /** @type {[HTMLButtonElement | null, Key, Key][]} */
     const labels = [
       [this.copy, "turn.copy", "turn.copy.name"],
@@ -74,6 +85,14 @@ export class ChatTurn {
     if (this.again) this.again.hidden = !is_last || is_busy;
     if (is_written) this.drawn = null;
     else void this.#draw(as_markdown && !is_user);
+  }
+
+  #noteText() {
+    const { prompt_tokens, cached_tokens } = this.usage ?? {};
+    const notes = this.is_unfinished ? [t("turn.unfinished")] : [];
+    if (prompt_tokens !== undefined && cached_tokens != null)
+      notes.push(t("turn.cached", { tokens: number(prompt_tokens), cached: number(cached_tokens) }));
+    return notes.join(" · ");
   }
 
   /** @param {boolean} as_markdown */

@@ -17,10 +17,11 @@ export class Draft {
     this.sampling = sampling;
   }
 
-  save() {
-    const { prompt, chat, sampling } = this;
+  /** @param {string} [text] of the prompt */
+  save(text = this.prompt.value) {
+    const { chat, sampling } = this;
     const draft = {
-      prompt: prompt.value,
+      prompt: text,
       mode: chat.preferred,
       system: chat.system.value,
       fields: sampling.fieldValues(),

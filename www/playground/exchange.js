@@ -93,6 +93,9 @@ export const isEntry = (entry) =>
   && typeof entry.model?.name === "string"
   && typeof entry.model.weights === "string";
 
+/** Whether an answer was stopped, failed or ended with the page. @param {RunSummary | null} summary */
+export const isUnfinished = (summary) => !summary || summary.reason === "aborted";
+
 /** @param {any} token */
 const isToken = (token) =>
   typeof token?.text === "string"

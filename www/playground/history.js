@@ -2,7 +2,7 @@
 // The history: exchanges in localStorage, a list of limited size that can be turned off and deleted entry by entry or
 // as a whole. All tabs of the site share it. Details of tokens are not stored; state files have them.
 
-import { isEntry } from "./exchange.js";
+import { isEntry, isUnfinished } from "./exchange.js";
 import { button, namedButton } from "../dom.js";
 import { currentLanguage, t } from "../words.js";
 
@@ -87,8 +87,7 @@ export class History {
     const when = document.createElement("span");
     when.className = "note";
     const facts = [time.format(entry.made_ms), `${entry.model.name} ${entry.model.weights}`];
-    // Stopped, failed, or ended with the page.
-    if (!entry.summary || entry.summary.reason === "aborted") facts.push(t("history.unfinished"));
+    if (isUnfinished(entry.summary)) facts.push(t("history.unfinished"));
     when.textContent = facts.join(" · ");
     const item = document.createElement("li");
     item.append(open, when, remove);

@@ -7,6 +7,7 @@ import { byId } from "../dom.js";
 import { clearErrorCards } from "../errors.js";
 import { number, plural, t } from "../words.js";
 import { Chat } from "./chat.js";
+import { Conversation } from "./conversation.js";
 import { Draft } from "./draft.js";
 import { newExchange, offerExports } from "./exchange.js";
 import { runExchange } from "./generation.js";
@@ -84,9 +85,10 @@ export class Playground {
         this.showView();
         this.promptChanged();
       },
-      onNew: () => this.clear(),
+      onTurns: () => this.conversation.save(),
       onResend: (at, text, is_again) => void this.resend(at, text, is_again),
     });
+    this.conversation = new Conversation(this, this.chat);
     this.tokens = new TokenView({ place: byId("tokens"), panel: byId("token-panel") }, (index, token) =>
       this.branch(index, token),
     );
@@ -95,6 +97,7 @@ export class Playground {
     this.draft = new Draft(this);
     this.listen();
     const is_restored = this.draft.restore();
+    this.conversation.restore();
     this.showView();
     if (!is_restored) void this.transfer.openLink();
   }
@@ -261,6 +264,7 @@ export class Playground {
     if (!done || this.exchange.text === "") {
       this.chat.removePending();
       this.setCanContinue(false);
+      this.draft.save();
       return false;
     }
     this.chat.commit(this.exchange.text, this.exchange.summary);
@@ -283,7 +287,13 @@ export class Playground {
 
   /** Stores the answer in progress, in case the page does not live to its end. */
   keepUnfinished() {
-    if (this.running && this.exchange?.text) this.history.add(this.exchange);
+    const { exchange, prompt } = this;
+    if (!this.running || !exchange?.text) return;
+    this.history.add(exchange);
+    if (exchange.mode !== "chat") return;
+    this.conversation.save(exchange.text);
+    // The message is a turn now.
+    if (prompt.value === exchange.prompt) this.draft.save("");
   }
 
   /** Continues after the last token. */
@@ -296,7 +306,7 @@ export class Playground {
     this.button.focus();
     const max_tokens = exchange.tokens.length + (settings.max_tokens ?? 0);
     await this.generate(exchange, (options) => model.continue({ ...options, max_tokens }));
-    if (exchange.mode === "chat") this.chat.replaceLast(exchange.text);
+    if (exchange.mode === "chat") this.chat.replaceLast(exchange.text, exchange.summary);
   }
 
   /** Replaces the token at `index` by `token` and continues from there. @param {number} index @param {number} token */
@@ -308,7 +318,7 @@ export class Playground {
     this.button.focus();
     const max_tokens = Math.max(index + 1, settings.max_tokens ?? 0);
     await this.generate(exchange, (options) => model.branch(index, token, { ...options, max_tokens }));
-    if (exchange.mode === "chat") this.chat.replaceLast(exchange.text);
+    if (exchange.mode === "chat") this.chat.replaceLast(exchange.text, exchange.summary);
     this.tokens.focus(index);
   }
 
@@ -322,6 +332,7 @@ export class Playground {
     const controller = new AbortController();
     this.running = controller;
     exchange.summary = null;
+    this.conversation.endUndo();
     clearErrorCards(byId("errors"));
     this.prompt.showError(null);
     this.prompt.showNote(null);
@@ -383,10 +394,19 @@ export class Playground {
   }
 
   clear() {
-    this.exchange = null;
-    this.used = 0;
-    this.tokens.set([]);
-    this.setCanContinue(false);
+    this.showAgain({ exchange: null, place: this.place, used: 0, can_continue: false });
+  }
+
+  /**
+   * Shows what was on the page before.
+   * @param {{ exchange: Exchange | null, place: HTMLElement, used: number, can_continue: boolean }} shown
+   */
+  showAgain({ exchange, place, used, can_continue }) {
+    this.exchange = exchange;
+    this.place = place;
+    this.used = used;
+    this.tokens.set(exchange?.tokens ?? []);
+    this.setCanContinue(can_continue);
     this.showView();
     this.countTokens();
   }

@@ -159,8 +159,10 @@ export class ProfileView {
 
   /** @param {ShelvedRun} shelved */
   async show(shelved) {
-    const summary = await this.hooks.shelf.summary(shelved);
+    // From now on it is the one that is shown: another one can be deleted, or shown instead, before its summary is made.
     this.shelved = shelved;
+    const summary = await this.hooks.shelf.summary(shelved);
+    if (this.shelved !== shelved) return;
     this.result.show(shelved.run, summary, this.hooks.shelf.name(shelved));
     this.showEmpty();
   }

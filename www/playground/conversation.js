@@ -1,0 +1,93 @@
+// @ts-check
+// The conversation of this tab: it survives a reload, and "New conversation" can be undone for a few seconds. Tabs do
+// not share it: each has its own session storage.
+
+import { button, byId, element } from "../dom.js";
+import { write } from "../words.js";
+import { isEntry } from "./exchange.js";
+
+/** @import { Chat } from "./chat.js" */
+/** @import { TurnRecord } from "./chat_turn.js" */
+/** @import { Entry } from "./history.js" */
+/** @import { Playground } from "./playground.js" */
+
+const KEY = "conversation";
+/** For how long a conversation that was cleared can be brought back. */
+const UNDO_MS = 6_000;
+
+export class Conversation {
+  #timer = 0;
+
+  /** @param {Playground} playground @param {Chat} chat */
+  constructor(playground, chat) {
+    this.playground = playground;
+    this.chat = chat;
+    this.begin = byId("new-conversation");
+    this.cleared = byId("conversation-cleared");
+    this.begin.addEventListener("click", () => this.clear());
+  }
+
+  /** Called when a turn has changed. @param {string} [unfinished] the text of the answer that is being written */
+  save(unfinished) {
+    this.endUndo();
+    const turns = this.chat.records(unfinished);
+    const { tokens, ...entry } = this.playground.exchange ?? { tokens: [] };
+    const is_entry = "mode" in entry && entry.mode === "chat";
+    try {
+      if (turns.length === 0) sessionStorage.removeItem(KEY);
+      else sessionStorage.setItem(KEY, JSON.stringify({ turns, entry: is_entry ? entry : null }));
+    } catch {
+      // Without storage, or without room in it, the conversation lasts as long as the page.
+    }
+  }
+
+  /** Shows what was saved; the next turn reads it anew, as the model's state ended with the page. */
+  restore() {
+    const { turns, entry } = stored();
+    if (turns.length === 0) return;
+    const place = this.chat.restore(turns);
+    if (!entry) return;
+    this.playground.exchange = { ...entry, tokens: [] };
+    this.playground.used = (entry.prompt_tokens ?? 0) + (entry.summary?.tokens ?? 0);
+    this.playground.place = place;
+  }
+
+  /** Begins a new conversation; for a while the old one can be brought back as it was. */
+  clear() {
+    const { playground, chat } = this;
+    const turns = chat.records();
+    const { exchange, can_continue, used, model } = playground;
+    chat.clear();
+    playground.clear();
+    this.save();
+    if (turns.length === 0) return;
+    const undo = button("", () => {
+      const place = chat.restore(turns);
+      playground.showAgain({ exchange, place, used, can_continue: can_continue && playground.model === model });
+      this.save();
+      this.begin.focus();
+    });
+    const note = element("span", "");
+    write(note, "chat.cleared");
+    write(undo, "kept.undo");
+    this.cleared.replaceChildren(note, " ", undo);
+    this.#timer = window.setTimeout(() => this.endUndo(), UNDO_MS);
+  }
+
+  /** Also called when a run begins: what it leaves in the model is not the state of the old conversation. */
+  endUndo() {
+    clearTimeout(this.#timer);
+    if (this.cleared.contains(document.activeElement)) this.begin.focus();
+    this.cleared.replaceChildren();
+  }
+}
+
+/** @returns {{ turns: TurnRecord[], entry: Entry | null }} */
+function stored() {
+  try {
+    const { turns, entry } = JSON.parse(sessionStorage.getItem(KEY) ?? "{}");
+    return { turns: turns ?? [], entry: isEntry(entry) ? entry : null };
+  } catch {
+    return { turns: [], entry: null };
+  }
+}
