@@ -153,7 +153,14 @@ test(
 
 test("every chart has its finding as label and a table with the same figures", () =>
   withMeasured(async (page) => {
-    for (const id of ["chart-blocks", "chart-roofline", "chart-icicle", "chart-heat", "chart-memory"]) {
+    for (const id of [
+      "chart-blocks",
+      "chart-roofline",
+      "chart-icicle",
+      "chart-timeline",
+      "chart-heat",
+      "chart-memory",
+    ]) {
       const finding = await page.textContent(`#${id} .finding`);
       assert.ok((finding ?? "").length > 20, id);
       assert.equal(await page.getAttribute(`#${id} .drawing > *`, "aria-label"), finding, id);
@@ -254,7 +261,7 @@ test("exports are complete files: run, trace and table parse", () =>
 
 test("charts are saved as SVG with inline colours and as PNG", () =>
   withMeasured(async (page) => {
-    const drawings = ["chart-blocks", "chart-roofline", "chart-icicle", "chart-memory"];
+    const drawings = ["chart-blocks", "chart-roofline", "chart-icicle", "chart-timeline", "chart-memory"];
     for (const id of drawings) {
       const svg = (await download(page, `#${id} .chart-saves button:first-child`)).bytes.toString("utf8");
       assert.match(svg, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/, id);

@@ -289,7 +289,7 @@ function mainPath(inEngine) {
     const widths = await page.evaluate(() =>
       [...document.querySelectorAll("#profile-result svg.plot")].map((plot) => plot.getBoundingClientRect().width),
     );
-    assert.equal(widths.length, 4);
+    assert.equal(widths.length, 5);
     assert.ok(Math.min(...widths) > 100, `${widths}`);
   });
 

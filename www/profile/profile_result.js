@@ -19,6 +19,7 @@ import { exportsCard } from "./exports_card.js";
 import { generalCard, kindsCard } from "./fact_cards.js";
 import { headlineCards } from "./headline.js";
 import { blockColumns, moduleColumns } from "./result_tables.js";
+import { TimelineCard } from "./timeline_card.js";
 import { tokenTimes } from "./token_times.js";
 
 /** @import { PhaseSummary, Run, Summary } from "../engine/zamba2.d.ts" */
@@ -74,6 +75,7 @@ export class ProfileResult {
       heat: new ChartFrame({ id: "chart-heat", title: "heat.title", note: "heat.profile.note" }),
       memory: new ChartFrame({ id: "chart-memory", title: "memory.title", note: "memory.note" }),
     };
+    this.timeline = new TimelineCard();
     this.layOut();
   }
 
@@ -93,6 +95,7 @@ export class ProfileResult {
       bars.element,
       element("div", "pair-grid", types.element, roofline.element),
       icicle.element,
+      this.timeline.frame.element,
       element("div", "pair-grid wide-left", this.blocks, this.modules),
       element("div", "pair-grid", heat.element, memory.element),
       element("div", "pair-grid", this.general, this.kinds),
@@ -152,6 +155,7 @@ export class ProfileResult {
       table: () => rooflineTable(summary),
     });
     this.drawIcicle(phase);
+    if (this.run) this.timeline.show(this.run, summary);
     this.drawBlocks(phase);
     this.drawModules(phase);
     this.drawHeat();

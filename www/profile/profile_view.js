@@ -159,7 +159,7 @@ export class ProfileView {
 
   /** @param {ShelvedRun} shelved */
   async show(shelved) {
-    // From now on it is the one that is shown: another one can be deleted, or shown instead, before its summary is made.
+    // Before its summary is made, another one may be deleted, or be shown instead.
     this.shelved = shelved;
     const summary = await this.hooks.shelf.summary(shelved);
     if (this.shelved !== shelved) return;
