@@ -243,6 +243,69 @@ test("a block opens below the part it was chosen in, and closing restores scroll
     assert.ok(await page.evaluate(() => document.activeElement?.classList.contains("cell")));
   }));
 
+/** The section that the navigation marks. @param {Page} page */
+const markedSection = (page) => page.locator(".section-nav [aria-current]").allTextContents();
+
+test("the navigation of a profile stays in reach, leads to each section by keyboard, and marks the one in view", () =>
+  withMeasured(async (page) => {
+    await page.evaluate(() => scrollTo(0, 0));
+    const nav = page.locator(".section-nav");
+    const names = await nav.locator("button").allTextContents();
+    for (const name of [names[6], names[3], names[11], names[0]]) {
+      await nav.getByRole("button", { name, exact: true }).focus();
+      await page.keyboard.press("Enter");
+      const [heading, top, bottom] = await page.evaluate(() => {
+        const focused = /** @type {Element} */ (document.activeElement);
+        const nav = /** @type {Element} */ (document.querySelector(".section-nav"));
+        return [focused.tagName, focused.getBoundingClientRect().top, nav.getBoundingClientRect().bottom];
+      });
+      assert.equal(heading, "H2", name);
+      assert.ok(top >= bottom && top < DESKTOP.height, `${name} begins at ${top}, below ${bottom}`);
+      assert.deepEqual(await markedSection(page), [name]);
+    }
+    await page.mouse.move(600, 600);
+    await page.mouse.wheel(0, 20_000);
+    await page.waitForFunction(() => document.querySelector(".section-nav [aria-current]")?.textContent === "Export");
+    await page.mouse.wheel(0, -20_000);
+    await page.waitForFunction(() => document.querySelector(".section-nav [aria-current]")?.textContent === "Answers");
+  }));
+
+for (const width of [390, 1280]) {
+  test(`what stays at the top of a profile covers nothing that has focus, at ${width} px`, () =>
+    withMeasured(async (page) => {
+      await setWidth(page, width);
+      const covered = await page.evaluate(() => {
+        const nav = /** @type {Element} */ (document.querySelector(".section-nav"));
+        const all = [
+          .../** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("#profile-result > :not(nav) *")),
+        ];
+        // From the end, so that each comes into view at the top of the window.
+        return all.reverse().flatMap((one) => {
+          if (one.tabIndex < 0 || one.closest(".scroll") !== one.closest(".scroll:focus")) return [];
+          one.focus();
+          const is_covered = one.getBoundingClientRect().top < nav.getBoundingClientRect().bottom - 1;
+          return document.activeElement === one && is_covered ? [one.outerHTML.slice(0, 80)] : [];
+        });
+      });
+      assert.deepEqual(covered, []);
+    }));
+}
+
+test("on a phone the navigation of a profile is one line, in which the marked section is visible", () =>
+  withMeasured(async (page) => {
+    await setWidth(page, 390);
+    const nav = page.locator(".section-nav");
+    for (const name of ["Export", "Answers"]) {
+      await nav.getByRole("button", { name }).click();
+      const [height, is_inside] = await nav.evaluate((nav) => {
+        const line = nav.getBoundingClientRect();
+        const marked = /** @type {Element} */ (nav.querySelector("[aria-current]")).getBoundingClientRect();
+        return [line.height, marked.left >= line.left && marked.right <= line.right + 1];
+      });
+      assert.ok(Number(height) < 48 && is_inside, `${name}: ${height}`);
+    }
+  }));
+
 /** The chosen sides, in words. @param {Page} page */
 const sides = (page) =>
   page.evaluate(() =>

@@ -303,6 +303,29 @@ function mainPath(inEngine) {
     assert.equal(run.conditions.host, await page.evaluate(() => navigator.userAgent));
   });
 
+  inEngine(
+    "Inside shows the lens map of the last run, whose last row names the tokens that came next",
+    async (page) => {
+      await page.click("#tab-playground");
+      await setOptions(page, { max_tokens: "12", temperature: "0" });
+      await toStatus(page, "Done", () => page.click("#run"));
+      await page.click("#tab-inside");
+      await until("the lens map", () =>
+        page.evaluate(() => {
+          const progress = /** @type {HTMLElement} */ (document.getElementById("inside-progress"));
+          return progress.hidden && document.querySelector("#chart-lens .plot") !== null;
+        }),
+      );
+      const seen = JSON.parse(await saved(page, "#inside-json", "inside.json"));
+      const last = seen.lens.at(-1);
+      // The run chose the most probable token each time.
+      for (const [at, position] of seen.positions.slice(0, -1).entries())
+        assert.equal(last[at][0].token, seen.ids[position + 1], `position ${position}`);
+      const n_cells = await page.evaluate(() => document.querySelectorAll("#chart-lens .shade").length);
+      assert.ok(n_cells > 0 && n_cells % seen.lens.length === 0, `${n_cells} cells`);
+    },
+  );
+
   inEngine("choosing WebGPU leads to an error card with the reason and the next step", async (page) => {
     await page.click("#tab-playground");
     await toStatus(page, "Ready", () => loadOn(page, "webgpu"));

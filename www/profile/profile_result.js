@@ -18,6 +18,7 @@ import { blockProfile } from "./block_profile.js";
 import { exportsCard } from "./exports_card.js";
 import { generalCard, kindsCard } from "./fact_cards.js";
 import { headlineCards } from "./headline.js";
+import { SectionNav } from "./section_nav.js";
 import { blockColumns, moduleColumns } from "./result_tables.js";
 import { TimelineCard } from "./timeline_card.js";
 import { tokenTimes } from "./token_times.js";
@@ -89,7 +90,22 @@ export class ProfileResult {
     this.kinds = element("section", "card", "");
     this.general = element("section", "card", "");
     this.exports = element("section", "card", "");
+    this.nav = new SectionNav("nav.label", [
+      { name: "nav.answers", section: this.answers },
+      { name: "nav.summary", section: this.headline },
+      { name: "nav.bars", section: bars.element },
+      { name: "nav.types", section: types.element },
+      { name: "nav.roofline", section: roofline.element },
+      { name: "nav.icicle", section: icicle.element },
+      { name: "nav.timeline", section: this.timeline.frame.element },
+      { name: "nav.tables", section: this.blocks },
+      { name: "nav.heat", section: heat.element },
+      { name: "nav.memory", section: memory.element },
+      { name: "nav.general", section: this.general },
+      { name: "nav.exports", section: this.exports },
+    ]);
     this.root.append(
+      this.nav.root,
       this.answers,
       this.headline,
       bars.element,
@@ -145,6 +161,7 @@ export class ProfileResult {
     if (!summary) return;
     const phase = summary[this.phase];
     this.root.hidden = false;
+    this.nav?.showWords();
     this.replaceCard(this.answers, answersCard(summary, this.name, this.hooks.openBlock));
     this.drawHeadline(summary);
     this.drawBars(phase);
