@@ -2,7 +2,7 @@
 // Error cards: the message, the file, the next step and buttons for recovery. Which buttons there are and what they do
 // is up to the caller.
 
-import { copyText } from "./copy_text.js";
+import { copyFrom } from "./copy_text.js";
 import { isKey, t } from "./words.js";
 
 /** @import { Key, Values } from "./words.js" */
@@ -14,7 +14,8 @@ import { isKey, t } from "./words.js";
  *   key?: Key, next_key?: Key }} Fault
  */
 /** @typedef {{ label: Key, act: () => void }} Remedy */
-/** @typedef {{ remedies: Remedy[], facts: Record<string, string | number | boolean> }} CardOptions */
+/** @typedef {Record<string, string | number | boolean>} Facts */
+/** @typedef {{ remedies: Remedy[], facts: Facts, onDismiss?: () => void }} CardOptions */
 
 /** @typedef {{ place: HTMLElement, title: Key, fault: Fault, options: CardOptions }} Card */
 
@@ -72,7 +73,7 @@ export function redrawErrorCard() {
 }
 
 /** @param {Card} card */
-function drawCard({ place, title, fault, options: { remedies, facts } }) {
+function drawCard({ place, title, fault, options: { remedies, facts, onDismiss } }) {
   const card = document.createElement("section");
   card.className = "card error-card";
   card.dataset.code = fault.code;
@@ -101,7 +102,11 @@ function drawCard({ place, title, fault, options: { remedies, facts } }) {
       }),
     );
   });
-  row.append(button(t("card.dismiss"), false, () => clearErrorCards(place)));
+  const dismiss = () => {
+    clearErrorCards(place);
+    onDismiss?.();
+  };
+  row.append(button(t("card.dismiss"), false, dismiss));
   card.append(row);
 
   const report = reportText(fault, facts);
@@ -111,10 +116,7 @@ function drawCard({ place, title, fault, options: { remedies, facts } }) {
   const text = document.createElement("pre");
   text.textContent = report;
   text.tabIndex = 0;
-  const copy = button(t("card.report"), false, async () => {
-    await copyText(report);
-    copy.textContent = t("copied");
-  });
+  const copy = button(t("card.report"), false, () => copyFrom(copy, "card.report", report));
   details.append(summary, text, copy);
   card.append(details);
 

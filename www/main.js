@@ -201,7 +201,10 @@ function showFault(title, fault, retry) {
     isolated: crossOriginIsolated,
     cores: navigator.hardwareConcurrency,
   };
-  showErrorCard(errors, title, fault, { remedies, facts });
+  const onDismiss = () => {
+    if (loads.model && status.shows("status.failed")) showReady();
+  };
+  showErrorCard(errors, title, fault, { remedies, facts, onDismiss });
   // Whatever failed, files of this build may be gone.
   void explainOutdated(errors, title, fault, facts);
 }

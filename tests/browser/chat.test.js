@@ -363,6 +363,9 @@ test("the system message comes before the conversation", () =>
     assert.match((await card.textContent()) ?? "", /Say yes\./);
     assert.deepEqual(await turns(page), []);
     assert.equal(await page.inputValue("#prompt"), "Hello");
+    assert.equal(await page.textContent("#status"), "Stopped by an error");
+    await card.getByRole("button", { name: "Dismiss" }).click();
+    assert.equal(await page.textContent("#status"), "Ready");
   }));
 
 test("a continued answer is one turn, is restored from the history, and is not part of a link", () =>

@@ -53,6 +53,18 @@ test("runs of two tabs are in the history of both, and after a reload", () =>
     await waitForEntries(first, ["Again the first", "The second tab", "The first tab"]);
   }));
 
+test("a deletion can be undone in the tab that made it, beside what other tabs have added since", () =>
+  withTwoTabs(async (first, second) => {
+    for (const prompt of ["Older", "Newer"]) await runPrompt(first, prompt);
+    await first.click("#history [data-act=clear]");
+    await waitForEntries(second, []);
+    await runPrompt(second, "Added");
+    await first.locator("#history-removed").getByRole("button", { name: "Undo" }).click();
+    for (const page of [first, second]) await waitForEntries(page, ["Added", "Newer", "Older"]);
+    assert.equal(await first.textContent("#history-removed"), "");
+    assert.equal(await first.evaluate(() => document.activeElement?.closest("#history") !== null), true);
+  }));
+
 test("what one tab deletes does not come back with the next run of another", () =>
   withTwoTabs(async (first, second) => {
     await runPrompt(first, "Kept");

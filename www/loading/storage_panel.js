@@ -4,13 +4,11 @@
 
 import { forgetModel, keptModels, newerFiles, parseAddress } from "../../pkg/zamba2.js";
 import { button, namedButton } from "../dom.js";
+import { UNDO_MS } from "../undo_row.js";
 import { bytesText, t } from "../words.js";
 
 /** @import { KeptModel } from "../engine/zamba2.d.ts" */
 /** @import { Key } from "../words.js" */
-
-/** How long a deletion can be undone. */
-const UNDO_MS = 6_000;
 
 /** As many digits of a commit as the Hub shows. */
 const COMMIT_DIGITS = 7;

@@ -2,16 +2,13 @@
 // One turn of a conversation on the page: its text, and what can be done with it. A user's turn can be edited, the last
 // answer made again; what follows from that is up to the conversation.
 
-import { copyText } from "../copy_text.js";
+import { copyFrom } from "../copy_text.js";
 import { button, element } from "../dom.js";
 import { number, t } from "../words.js";
 import { markdown } from "./markdown.js";
 
 /** @import { ChatMessage, RunSummary } from "../engine/zamba2.d.ts" */
 /** @import { Key } from "../words.js" */
-
-/** For how long "Copied" is shown. */
-const COPIED_MS = 2_000;
 
 /** @typedef {{ onEdited: (text: string) => void, onAgain: () => void }} TurnHooks */
 /** @typedef {"user" | "assistant"} Role */
@@ -35,7 +32,7 @@ export class ChatTurn {
     this.body = element("div", "turn-text", content);
     /** What `body` shows; null while a run writes there. @type {{ content: string, as_markdown: boolean } | null} */
     this.drawn = { content, as_markdown: false };
-    this.copy = button("", () => this.#copy());
+    this.copy = button("", () => copyFrom(this.copy, "turn.copy", this.content));
     this.edit = role === "user" ? button("", () => this.#startEdit(hooks.onEdited)) : null;
     this.again = role === "assistant" ? button("", hooks.onAgain) : null;
     const actions = element("div", "turn-actions", this.copy);
@@ -106,12 +103,6 @@ export class ChatTurn {
     if (this.drawn !== drawing) return;
     this.body.classList.toggle("markdown", nodes !== null);
     this.body.replaceChildren(...(nodes ?? [content]));
-  }
-
-  async #copy() {
-    await copyText(this.content);
-    this.copy.textContent = t("copied");
-    setTimeout(() => (this.copy.textContent = t("turn.copy")), COPIED_MS);
   }
 
   /** Puts a field in the place of the text. @param {(text: string) => void} onEdited */

@@ -2,8 +2,8 @@
 // The conversation of this tab: it survives a reload, and "New conversation" can be undone for a few seconds. Tabs do
 // not share it: each has its own session storage.
 
-import { button, byId, element } from "../dom.js";
-import { write } from "../words.js";
+import { byId } from "../dom.js";
+import { UndoRow } from "../undo_row.js";
 import { isEntry } from "./exchange.js";
 
 /** @import { Chat } from "./chat.js" */
@@ -12,24 +12,21 @@ import { isEntry } from "./exchange.js";
 /** @import { Playground } from "./playground.js" */
 
 const KEY = "conversation";
-/** For how long a conversation that was cleared can be brought back. */
-const UNDO_MS = 6_000;
 
 export class Conversation {
-  #timer = 0;
-
   /** @param {Playground} playground @param {Chat} chat */
   constructor(playground, chat) {
     this.playground = playground;
     this.chat = chat;
-    this.begin = byId("new-conversation");
-    this.cleared = byId("conversation-cleared");
-    this.begin.addEventListener("click", () => this.clear());
+    const begin = byId("new-conversation");
+    /** A run ends it: what a run leaves in the model is not the state of the old conversation. */
+    this.undo = new UndoRow(byId("conversation-cleared"), begin);
+    begin.addEventListener("click", () => this.clear());
   }
 
   /** Called when a turn has changed. @param {string} [unfinished] the text of the answer that is being written */
   save(unfinished) {
-    this.endUndo();
+    this.undo.end();
     const turns = this.chat.records(unfinished);
     const { tokens, ...entry } = this.playground.exchange ?? { tokens: [] };
     const is_entry = "mode" in entry && entry.mode === "chat";
@@ -61,24 +58,11 @@ export class Conversation {
     playground.clear();
     this.save();
     if (turns.length === 0) return;
-    const undo = button("", () => {
+    this.undo.offer("chat.cleared", () => {
       const place = chat.restore(turns);
       playground.showAgain({ exchange, place, used, can_continue: can_continue && playground.model === model });
       this.save();
-      this.begin.focus();
     });
-    const note = element("span", "");
-    write(note, "chat.cleared");
-    write(undo, "kept.undo");
-    this.cleared.replaceChildren(note, " ", undo);
-    this.#timer = window.setTimeout(() => this.endUndo(), UNDO_MS);
-  }
-
-  /** Also called when a run begins: what it leaves in the model is not the state of the old conversation. */
-  endUndo() {
-    clearTimeout(this.#timer);
-    if (this.cleared.contains(document.activeElement)) this.begin.focus();
-    this.cleared.replaceChildren();
   }
 }
 

@@ -3,7 +3,8 @@
 // as a whole. All tabs of the site share it. Details of tokens are not stored; state files have them.
 
 import { isEntry, isUnfinished } from "./exchange.js";
-import { button, namedButton } from "../dom.js";
+import { button, byId, namedButton } from "../dom.js";
+import { UndoRow } from "../undo_row.js";
 import { currentLanguage, t } from "../words.js";
 
 /** @import { Exchange } from "./exchange.js" */
@@ -31,8 +32,9 @@ export class History {
     this.entries = parse(stored(KEY));
     this.keeping.checked = stored(SWITCH_KEY) === null;
     this.keeping.addEventListener("change", () => store(SWITCH_KEY, this.keeping.checked ? null : "1"));
+    this.undo = new UndoRow(byId("history-removed"), this.keeping);
     this.clear.addEventListener("click", () => {
-      this.set([]);
+      this.remove(() => true);
       this.keeping.focus();
     });
     // Fired by changes of other tabs only; without a key everything was deleted.
@@ -60,6 +62,19 @@ export class History {
     this.set(entries);
   }
 
+  /** Removes entries, which can be brought back for a while. @param {(entry: Entry) => boolean} isRemoved */
+  remove(isRemoved) {
+    const before = this.latest();
+    this.set(before.filter((entry) => !isRemoved(entry)));
+    this.undo.offer("history.removed", () => {
+      const now = this.latest();
+      const has = (/** @type {Entry[]} */ entries, /** @type {Entry} */ { id }) => entries.some((one) => one.id === id);
+      // Other tabs may have added and removed entries since.
+      const others = now.filter((entry) => !has(before, entry));
+      this.set([...others, ...before.filter((entry) => isRemoved(entry) || has(now, entry))]);
+    });
+  }
+
   /** @param {Entry[]} entries */
   set(entries) {
     this.entries = entries;
@@ -81,7 +96,7 @@ export class History {
     const title = text.length > TITLE_CHARACTERS ? `${text.slice(0, TITLE_CHARACTERS)}…` : text;
     const open = button(title, () => this.onOpen(entry), "entry");
     const remove = namedButton(t("history.delete"), t("history.delete.name", { title }), () => {
-      this.set(this.latest().filter(({ id }) => id !== entry.id));
+      this.remove(({ id }) => id === entry.id);
       this.keeping.focus();
     });
     const when = document.createElement("span");

@@ -3,7 +3,7 @@
 // parsed, so HTML that a model writes stays text. Images are links: to load one would be a request to a host of the
 // model's choice.
 
-import { copyText } from "../copy_text.js";
+import { copyFrom } from "../copy_text.js";
 import { button, element, scrollBox } from "../dom.js";
 import { t } from "../words.js";
 
@@ -75,10 +75,7 @@ function code(text) {
   const pre = element("pre", "", element("code", "", text));
   // Focusable, so that a long line is scrolled by keyboard.
   pre.tabIndex = 0;
-  const copy = button(t("turn.copy"), async () => {
-    await copyText(text);
-    copy.textContent = t("copied");
-  });
+  const copy = button(t("turn.copy"), () => copyFrom(copy, "turn.copy", text));
   return element("div", "code", pre, copy);
 }
 

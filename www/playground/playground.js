@@ -2,7 +2,7 @@
 // The playground: runs prompts, one at a time, and shows text and metrics; continues a run and branches from a token.
 // Block times are passed to the hooks.
 
-import { copyText } from "../copy_text.js";
+import { copyFrom } from "../copy_text.js";
 import { byId } from "../dom.js";
 import { clearErrorCards } from "../errors.js";
 import { number, plural, t } from "../words.js";
@@ -121,9 +121,7 @@ export class Playground {
         if (!this.running) this.run();
       } else if (event.key === "Escape" && this.running) this.stop();
     });
-    this.copy.addEventListener("click", () =>
-      copyText(this.shownText()).then(() => (this.copy.textContent = t("copied"))),
-    );
+    this.copy.addEventListener("click", () => copyFrom(this.copy, "copy", this.shownText()));
     offerExports(() => this.exchange);
   }
 
@@ -332,7 +330,7 @@ export class Playground {
     const controller = new AbortController();
     this.running = controller;
     exchange.summary = null;
-    this.conversation.endUndo();
+    this.conversation.undo.end();
     clearErrorCards(byId("errors"));
     this.prompt.showError(null);
     this.prompt.showNote(null);
@@ -370,7 +368,6 @@ export class Playground {
     this.chat.setBusy(false);
     this.output.setAttribute("aria-busy", "false");
     this.button.textContent = t("run");
-    this.copy.textContent = t("copy");
     this.setCanContinue(!failed && this.model === model && exchange.tokens.length > 0);
     this.countTokens();
     const summary = failed ? null : model.last;

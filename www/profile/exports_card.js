@@ -3,7 +3,7 @@
 
 import { exportRun } from "../../pkg/zamba2.js";
 import { currentLanguage, t } from "../words.js";
-import { copyText } from "../copy_text.js";
+import { copyFrom } from "../copy_text.js";
 import { button, card, element } from "../dom.js";
 import { PageError } from "../errors.js";
 import { saveFile } from "../save_file.js";
@@ -29,10 +29,7 @@ export function exportsCard(run, onFault) {
   };
   const link = named(
     "link",
-    button(t("export.link"), async () => {
-      await copyText(linkOf(run));
-      link.textContent = t("copied");
-    }),
+    button(t("export.link"), () => copyFrom(link, "export.link", linkOf(run))),
   );
   const row = element(
     "div",
