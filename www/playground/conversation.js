@@ -70,7 +70,9 @@ export class Conversation {
 function stored() {
   try {
     const { turns, entry } = JSON.parse(sessionStorage.getItem(KEY) ?? "{}");
-    return { turns: turns ?? [], entry: isEntry(entry) ? entry : null };
+    // Otherwise it was written by another version of the page.
+    const is_known = Array.isArray(turns) && turns.every(({ role, content }) => role && typeof content === "string");
+    return { turns: is_known ? turns : [], entry: isEntry(entry) ? entry : null };
   } catch {
     return { turns: [], entry: null };
   }
