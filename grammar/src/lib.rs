@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 /// A sentence on what is wrong with a schema or a grammar.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// White space between the parts of a JSON text, if its schema says nothing about it. A text in one line takes the fewest
-/// tokens, and small models would go on with indentation for ever.
+/// White space between the parts of a JSON text, if its schema says nothing about it. A text in one line takes the
+/// fewest tokens, and small models would go on with indentation for ever.
 const WHITE_SPACE: &str = " ";
 
 /// What the text has to follow.

@@ -33,8 +33,8 @@ const FORGETTING: f64 = 1.0 / 256.0;
 const START_CREDIT: f64 = 4.0;
 /// Decode steps of earlier gains that they may lose again, with those: enough for the end of one long repetition.
 const MOST_CREDIT: f64 = 16.0;
-/// What each step without drafts adds to the credit, up to [`START_CREDIT`]: of a text whose drafts never pay, they take
-/// at most this share.
+/// What each step without drafts adds to the credit, up to [`START_CREDIT`]: of a text whose drafts never pay, they
+/// take at most this share.
 const CREDIT_PER_STEP: f64 = 1.0 / 64.0;
 /// Tokens per time with a draft, relative to those without, from which on it is made.
 const LEAST_GAIN: f64 = 1.05;

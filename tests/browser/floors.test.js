@@ -8,7 +8,9 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const WWW = fileURLToPath(new URL("../../www/", import.meta.url));
-const TESTS = fileURLToPath(new URL(".", import.meta.url));
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+/** Folders with JavaScript besides www/. */
+const OTHERS = ["tests", "tools", "npm", "examples"];
 
 /**
  * Folders from top to bottom; those of one row do not import each other. `.` is the files outside of folders.
@@ -20,8 +22,8 @@ const MOST_LINES = 500;
 const MOST_COLUMNS = 120;
 const MOST_FUNCTION_LINES = 80;
 
-/** Our own sources; `vendor/` has copies of others'. */
-const js = (/** @type {string} */ name) => /\.(js|ts)$/.test(name) && !name.includes("vendor/");
+/** Our own sources; `vendor/` and `node_modules/` have copies of others'. */
+const js = (/** @type {string} */ name) => /\.(m?js|jsx|ts)$/.test(name) && !/vendor\/|node_modules\//.test(name);
 /** @param {string} folder @returns {string[]} */
 const filesIn = (folder) => readdirSync(folder, { recursive: true, encoding: "utf8" }).filter(js).sort();
 const files = filesIn(WWW);
@@ -56,7 +58,8 @@ test("the page imports the engine from the package, and its own modules from flo
 });
 
 test("no file is longer than 500 lines and no line longer than 120 columns", () => {
-  const all = [...files.map((name) => join(WWW, name)), ...filesIn(TESTS).map((name) => join(TESTS, name))];
+  const others = OTHERS.flatMap((folder) => filesIn(join(ROOT, folder)).map((name) => join(ROOT, folder, name)));
+  const all = [...files.map((name) => join(WWW, name)), ...others];
   for (const path of all) {
     const lines = readFileSync(path, "utf8").split("\n");
     const name = relative(join(WWW, ".."), path);

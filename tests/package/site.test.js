@@ -148,8 +148,8 @@ test("on nginx with the documented settings it is isolated by the headers and fe
 });
 
 /**
- * Waits until the service worker has kept everything of the present build, and only of this one. The page itself is kept
- * together with all files that are missing until then.
+ * Waits until the service worker has kept everything of the present build, and only of this one. The page itself is
+ * kept together with all files that are missing until then.
  * @param {Page} page
  */
 const keptOffline = (page) =>

@@ -37,8 +37,8 @@ const HOSTS = [
 ];
 
 /**
- * The requests of a page until the embedded model is ready, of which those for weights are the last, and with them those
- * of all that the page does then to start without a network.
+ * The requests of a page until the embedded model is ready, of which those for weights are the last, and with them
+ * those of all that the page does then to start without a network.
  * @param {BrowserContext} context @param {Server} server
  */
 async function visit(context, { url, requests }) {
