@@ -156,6 +156,12 @@ impl I16x8 {
         I32x4(sse!(_mm_cvtepi16_epi32(_mm_loadl_epi64(v.as_ptr().cast()))))
     }
 
+    /// Sign-extends eight i8 to i16.
+    #[inline(always)]
+    pub fn widen_eight(v: &[i8; 8]) -> Self {
+        I16x8(sse!(_mm_cvtepi8_epi16(_mm_loadl_epi64(v.as_ptr().cast()))))
+    }
+
     /// Sums of products of adjacent lanes, exact in i32.
     #[inline(always)]
     pub fn dot_pairs(self, o: Self) -> I32x4 {
