@@ -8,6 +8,8 @@
 mod f32;
 mod i8;
 mod softmax;
+#[cfg(test)]
+mod tests;
 
 use crate::base::simd::{F32x4, Floats, Wide, WideKernel, Width, map_in_place};
 use crate::device::cpu::Cpu;
