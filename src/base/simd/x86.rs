@@ -1,5 +1,5 @@
 //! The vector operations of x86-64 with SSE4.1, which this project's builds enable. 128 bits, so that kernels tuned
-//! natively are tuned for the browser too; the matrix products have wider vectors in `x86_wide.rs`.
+//! natively are tuned for the browser too; matrix products and attention have wider vectors in `x86_wide.rs`.
 
 use core::arch::x86_64::*;
 
