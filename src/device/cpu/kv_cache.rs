@@ -58,7 +58,7 @@ pub const BLOCK: usize = 256;
 /// Sums that are computed side by side.
 pub const PANEL: usize = 16;
 /// The largest head_dim in i8; the published models have 128 to 224.
-pub const MAX_HEAD_DIM: usize = 512;
+const MAX_HEAD_DIM: usize = 512;
 
 /// Keys and values of all heads. In a panel of keys the lanes are positions, in one of values they are columns of the
 /// head. A lane holds `N` steps of its sum together: columns of a key, positions of a value. Heads are padded to whole
@@ -71,7 +71,7 @@ pub struct Panels<T, const N: usize> {
     context: usize,
     pub head_dim: usize,
     /// head_dim padded to a multiple of [`PANEL`].
-    d: usize,
+    pub d: usize,
 }
 
 impl<T: Copy + Default, const N: usize> Panels<T, N> {

@@ -4,12 +4,12 @@
 use crate::base::simd::{F32x4, Floats, Wide};
 use crate::device::cpu::attention::softmax::{Scores, fill_after, fold_lanes, panels};
 use crate::device::cpu::attention::{BlockProducts, Queries, STRIP, Tile, add_panel};
-use crate::device::cpu::kv_cache::{BLOCK, I8Cache, MAX_HEAD_DIM, PANEL, quantize, scale_of};
+use crate::device::cpu::kv_cache::{BLOCK, I8Cache, PANEL, quantize, scale_of};
 use crate::threads::pool::Stripe;
 
 /// Queries as 16-bit integers, padded with zeros, and the scales of their products.
 pub struct I8Queries {
-    quants: [[[i16; 2]; MAX_HEAD_DIM / 2]; STRIP],
+    quants: Vec<[i16; 2]>, // [n, d / 2]
     scales: [f32; STRIP],
 }
 
@@ -80,15 +80,15 @@ impl BlockProducts for I8Cache {
 
     #[inline(always)]
     fn queries(&self, queries: &Queries) -> I8Queries {
+        let d = self.panels.d;
         let mut converted = I8Queries {
-            quants: [[[0; 2]; MAX_HEAD_DIM / 2]; STRIP],
+            quants: vec![[0; 2]; queries.n * d / 2],
             scales: [0.0; STRIP],
         };
         // Small enough that the sum over a head stays below 2³¹.
-        let d = self.panels.head_dim.next_multiple_of(PANEL);
         let high = (i32::MAX / (127 * d as i32)).min(32767) as f32;
         for t in 0..queries.n {
-            let quants = converted.quants[t].as_flattened_mut();
+            let quants = converted.quants[t * d / 2..].as_flattened_mut();
             let step = quantize(queries.q.row(t), high, |i, quant| quants[i] = quant);
             converted.scales[t] = step * queries.scale;
         }
@@ -102,7 +102,8 @@ impl BlockProducts for I8Cache {
         queries: &I8Queries,
         scores: &mut [Scores; Q],
     ) {
-        let a = tile.queries.map(|t| queries.quants[t].as_slice());
+        let n_steps = self.panels.d / 2;
+        let a = (tile.queries).map(|t| &queries.quants[t * n_steps..][..n_steps]);
         let key_scales = self.key_scales(tile.kv_head, tile.start);
         for first in (0..tile.lens[Q - 1]).step_by(PANEL) {
             let keys = self.panels.keys(tile.kv_head, tile.start + first);
