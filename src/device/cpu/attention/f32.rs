@@ -9,7 +9,6 @@ use crate::threads::pool::Stripe;
 
 /// sums[q][lane] += Σ panel[step][lane] · a[q][step]
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "one index for a and the sums")]
 fn add_products<W: Wide, const Q: usize>(
     sums: &mut [[W::F32; 4]; Q],
     panel: &[f32],

@@ -18,7 +18,6 @@ type Quants = [[i16; 4]; BLOCK / 4];
 
 /// Σ panel[step][lane] · a[q][step], of two columns or positions per step.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "one index for a and the sums")]
 fn products<W: Wide, const Q: usize>(panel: &[i8], a: [&[[i16; 2]]; Q]) -> [[W::I32; 4]; Q] {
     let steps: &[[[i8; 8]; 4]] = panel.as_chunks().0.as_chunks().0;
     let a = a.map(|a| &a[..steps.len()]);
