@@ -12,7 +12,8 @@ use crate::base::quant::{BLOCK, StoredMatrix, WeightFormat};
 use crate::device::cpu::{Cpu, CpuTensor};
 use crate::ops::Ops;
 use crate::ops::device::{
-    AttentionShape, Ceilings, Cols, Conv1d, GatedNorm, KvFormat, Linear, Ssm, SsmInput, split,
+    AttentionShape, Ceilings, Cols, Conv1d, Device, GatedNorm, KvFormat, Linear, Ssm, SsmInput,
+    split,
 };
 use crate::ops::trace::ModuleId;
 use crate::ops::work::{self, Work};
@@ -114,7 +115,9 @@ pub fn run(cpu: Cpu) -> KernelReport {
     }
     for format in [KvFormat::I8, KvFormat::F32] {
         for context in [64, 4096] {
-            kernels.push(attention(ops, &ceilings, format, context));
+            for tokens in [1, Cpu::CHUNK_ROWS] {
+                kernels.push(attention(ops, &ceilings, format, context, tokens));
+            }
         }
     }
     KernelReport { ceilings, kernels }
@@ -321,6 +324,7 @@ fn attention(
     ceilings: &Ceilings,
     format: KvFormat,
     context: usize,
+    tokens: usize,
 ) -> KernelTime {
     let shape = AttentionShape {
         n_heads: 32,
@@ -332,15 +336,17 @@ fn attention(
     let mut cache = ops.kv_cache(&shape, context, format);
     let kv = tensor(ops, context, width);
     ops.append_kv(MODULE, &kv, &kv, &mut cache);
-    let (q, mut y) = (tensor(ops, 1, width), ops.tensor(1, width));
+    let (q, mut y) = (tensor(ops, tokens, width), ops.tensor(tokens, width));
     let peak = match format {
         KvFormat::F32 => ceilings.f32_gmacs_per_s,
         KvFormat::I8 => ceilings.int16_gmacs_per_s,
     };
     let position_bytes = format.bytes(&shape, 1) as f64;
-    let cost = CallCost::new(work::attention(1, context - 1, width, position_bytes), peak);
+    let work = work::attention(tokens, context - tokens, width, position_bytes);
+    let cost = CallCost::new(work, peak);
     let kernel = format!("attention {format:?} over {context}");
-    time(ceilings, kernel, 1, cost, 20, |_| {
+    let calls = if tokens == 1 { 20 } else { 1 };
+    time(ceilings, kernel, tokens, cost, calls, |_| {
         ops.attention(MODULE, &shape, &q, &cache, &mut y)
     })
 }

@@ -553,6 +553,58 @@ fn a_kv_cache_takes_the_bytes_of_its_format() {
     assert_eq!(KvFormat::I8.bytes(&shape, 10), 10 * 2 * (4096 + 32 * 4));
 }
 
+/// Every size of a tile, before, across and after the end of a block of 256 positions.
+#[test]
+fn any_number_of_queries_has_the_bits_of_single_queries() {
+    let mut random = Random(15);
+    let shape = AttentionShape {
+        n_heads: 2,
+        n_kv_heads: 1,
+        head_dim: 20,
+        scale: 0.25,
+    };
+    let len = 290;
+    let [q, k, v] = [2, 1, 1].map(|heads| random.numbers(len * heads * shape.head_dim, -2.0, 2.0));
+    for format in [KvFormat::F32, KvFormat::I8] {
+        let single = attention(&mut cpu(1), shape, format, [&q, &k, &v], &vec![1; len]);
+        for n in 2..=19 {
+            let before = 232 + n;
+            let pieces = [before, n, n, len - before - 2 * n];
+            let y = attention(&mut cpu(2), shape, format, [&q, &k, &v], &pieces);
+            assert_same_bits(&format!("{format:?}, {n} queries"), &y, &single);
+        }
+    }
+}
+
+#[test]
+fn a_query_is_not_changed_by_keys_and_values_of_later_positions() {
+    let mut random = Random(16);
+    let shape = AttentionShape {
+        n_heads: 1,
+        n_kv_heads: 1,
+        head_dim: 6,
+        scale: 1.0,
+    };
+    let width = shape.head_dim;
+    let [q, k, v] = [(); 3].map(|()| random.numbers(11 * width, -2.0, 2.0));
+    for format in [KvFormat::F32, KvFormat::I8] {
+        let whole = attention(&mut cpu(1), shape, format, [&q, &k, &v], &[11]);
+        for bad in [f32::NAN, f32::INFINITY] {
+            for position in 0..11 {
+                let [k, v] = [&k, &v].map(|x| {
+                    let mut x = x.clone();
+                    x[position * width..][..width].fill(bad);
+                    x
+                });
+                let y = attention(&mut cpu(1), shape, format, [&q, &k, &v], &[11]);
+                let (before, after) = y.split_at(position * width);
+                assert_same_bits(&format!("{format:?}"), before, &whole[..before.len()]);
+                assert!(after.iter().all(|y| !y.is_finite()), "{format:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn attention_with_one_dominant_key_gives_its_value() {
     let shape = AttentionShape {

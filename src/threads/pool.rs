@@ -358,11 +358,13 @@ impl<A: Split, B: Split> Split for (A, B) {
 }
 
 /// A matrix `[rows, cols]` cut into stripes of `width` columns; the last one may be narrower or, past the end, empty.
+/// Each stripe may be cut into parts of `height` rows, which follow each other; the last one may have fewer.
 pub struct Stripes<'a> {
     data: *mut f32,
     rows: usize,
     cols: usize,
     width: usize,
+    height: usize,
     borrow: PhantomData<&'a mut [f32]>,
 }
 
@@ -373,13 +375,26 @@ impl<'a> Stripes<'a> {
     /// Stripes of the columns of a row-major matrix.
     pub fn of_columns(data: &'a mut [f32], cols: usize, width: usize) -> Self {
         assert!(cols > 0 && width > 0 && data.len().is_multiple_of(cols));
+        let rows = data.len() / cols;
         Stripes {
-            rows: data.len() / cols,
+            rows,
             data: data.as_mut_ptr(),
             cols,
             width,
+            height: rows.max(1),
             borrow: PhantomData,
         }
+    }
+
+    /// These stripes in parts of `height` rows.
+    pub fn in_rows(self, height: usize) -> Self {
+        assert!(height > 0);
+        Stripes { height, ..self }
+    }
+
+    /// Parts per stripe.
+    fn parts(&self) -> usize {
+        self.rows.div_ceil(self.height).max(1)
     }
 }
 
@@ -387,11 +402,13 @@ impl<'a> Split for Stripes<'a> {
     type Part = Stripe<'a>;
 
     unsafe fn part(&self, index: usize) -> Stripe<'a> {
-        let start = (index * self.width).min(self.cols);
+        let start = (index / self.parts() * self.width).min(self.cols);
+        let first = index % self.parts() * self.height;
         Stripe {
-            // SAFETY: start ≤ cols, so the pointer stays within the borrowed slice or one past its first row.
-            data: unsafe { self.data.add(start) },
-            rows: self.rows,
+            // SAFETY: start ≤ cols, and first < rows unless there are no rows and first is 0, so the pointer stays
+            // within the borrowed slice or one past row `first`.
+            data: unsafe { self.data.add(first * self.cols + start) },
+            rows: self.height.min(self.rows - first),
             stride: self.cols,
             width: self.width.min(self.cols - start),
             borrow: PhantomData,
@@ -412,8 +429,8 @@ impl Stripe<'_> {
     /// The part of row `row` inside the stripe.
     pub fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows);
-        // SAFETY: row < rows and start + width ≤ cols, so the range lies in the slice that `Stripes` borrows
-        // mutably; stripes of different indices don't overlap, and `&mut self` keeps this one unique.
+        // SAFETY: the row is one of `Stripes` and start + width ≤ cols, so the range lies in the slice that `Stripes`
+        // borrows mutably; parts of different indices don't overlap, and `&mut self` keeps this one unique.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride), self.width) }
     }
 }

@@ -7,7 +7,7 @@
 mod byte_steps;
 mod wide;
 
-pub use wide::{OneGroup, Wide, WideKernel};
+pub use wide::{Floats, OneGroup, SHIFT, Wide, WideKernel};
 
 cfg_select! {
     target_arch = "wasm32" => {
@@ -128,12 +128,6 @@ pub fn fold(x: &[f32], missing: f32, body: impl Fn(F32x4, F32x4) -> F32x4) -> F3
     let mut four = [missing; 4];
     four[..tail.len()].copy_from_slice(tail);
     body(lanes, F32x4::load(&four))
-}
-
-/// The largest element; NaNs are ignored.
-pub fn largest(x: &[f32]) -> f32 {
-    let lanes = fold(x, f32::NEG_INFINITY, F32x4::max).to_array();
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Σ a·b over slices of equal length, in sixteen partial sums to break the chain of dependent additions.
@@ -278,6 +272,11 @@ mod tests {
             let four: [i16; 4] = std::array::from_fn(|i| halves[0][i]);
             oracle::I16x8::widen_four(&four).store(&mut expected);
             assert_eq!(i32s(I16x8::widen_four(&four)), expected);
+            let eight: [i8; 8] = std::array::from_fn(|i| bytes[i]);
+            assert_eq!(
+                oracle::I16x8::load(&i16s(I16x8::widen_eight(&eight))),
+                oracle::I16x8::widen_eight(&eight)
+            );
             let mut stored = [0; 8];
             q.store(&mut stored);
             assert_eq!(i16s(y), stored);

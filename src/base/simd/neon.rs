@@ -155,6 +155,12 @@ impl I16x8 {
         I32x4(neon!(vmovl_s16(vld1_s16(v.as_ptr()))))
     }
 
+    /// Sign-extends eight i8 to i16.
+    #[inline(always)]
+    pub fn widen_eight(v: &[i8; 8]) -> Self {
+        I16x8(neon!(vmovl_s8(vld1_s8(v.as_ptr()))))
+    }
+
     /// Sums of products of adjacent lanes, exact in i32.
     #[inline(always)]
     pub fn dot_pairs(self, o: Self) -> I32x4 {

@@ -166,6 +166,12 @@ impl I16x8 {
         I32x4(v.map(i32::from))
     }
 
+    /// Sign-extends eight i8 to i16.
+    #[inline(always)]
+    pub fn widen_eight(v: &[i8; 8]) -> Self {
+        I16x8(v.map(i16::from))
+    }
+
     /// Sums of products of adjacent lanes, exact in i32.
     #[inline(always)]
     pub fn dot_pairs(self, o: Self) -> I32x4 {

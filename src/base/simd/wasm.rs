@@ -158,6 +158,13 @@ impl I16x8 {
         I32x4(unsafe { i32x4_load_extend_i16x4(v.as_ptr()) })
     }
 
+    /// Sign-extends eight i8 to i16.
+    #[inline(always)]
+    pub fn widen_eight(v: &[i8; 8]) -> Self {
+        // SAFETY: the reference covers the 8 bytes that are read, and wasm loads need no alignment.
+        I16x8(unsafe { i16x8_load_extend_i8x8(v.as_ptr()) })
+    }
+
     /// Sums of products of adjacent lanes, exact in i32.
     #[inline(always)]
     pub fn dot_pairs(self, o: Self) -> I32x4 {

@@ -1,24 +1,116 @@
-//! Vectors of several row groups side by side, for the kernels that multiply a panel of weights with many rows of
-//! activations. Each group's lanes are computed as by the 128-bit operations, so all widths give the same bits.
+//! Vectors of several row groups side by side, for the kernels that multiply a panel with many rows: of weights with
+//! activations, and of keys or values with queries. Each group's lanes are computed as by the 128-bit operations, so all
+//! widths give the same bits.
 
 use crate::base::simd::{
     F32x4, I16x8, I32x4, Narrow, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
 };
+
+/// 1.5·2²³: adding it to |x| < 2²² leaves the nearest integer in the low bits.
+pub const SHIFT: f32 = 12_582_912.0;
+
+/// Vectors of f32, whose lanes are computed as those of [`F32x4`]. Slices have four elements per group.
+pub trait Floats: Copy {
+    fn splat(v: f32) -> Self;
+    fn load_groups(v: &[[f32; 4]]) -> Self;
+    fn store_groups(self, to: &mut [[f32; 4]]);
+    fn add(self, o: Self) -> Self;
+    fn sub(self, o: Self) -> Self;
+    fn mul(self, o: Self) -> Self;
+    /// `self` where a lane of `o` is NaN.
+    fn max(self, o: Self) -> Self;
+    /// `self` where a lane of `o` is NaN.
+    fn min(self, o: Self) -> Self;
+    fn abs(self) -> Self;
+    /// 2ⁿ, where n is the integer in the low bits of each lane.
+    fn power_of_two(self) -> Self;
+    /// The nearest integers of lanes within ±32767.
+    fn store_nearest(self, to: &mut [[i16; 4]]);
+
+    /// self + a·b, with two roundings.
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        self.add(a.mul(b))
+    }
+}
+
+impl Floats for F32x4 {
+    #[inline(always)]
+    fn splat(v: f32) -> Self {
+        F32x4::splat(v)
+    }
+
+    #[inline(always)]
+    fn load_groups(v: &[[f32; 4]]) -> Self {
+        F32x4::load(&v[0])
+    }
+
+    #[inline(always)]
+    fn store_groups(self, to: &mut [[f32; 4]]) {
+        self.store(&mut to[0]);
+    }
+
+    #[inline(always)]
+    fn add(self, o: Self) -> Self {
+        self.add(o)
+    }
+
+    #[inline(always)]
+    fn sub(self, o: Self) -> Self {
+        self.sub(o)
+    }
+
+    #[inline(always)]
+    fn mul(self, o: Self) -> Self {
+        self.mul(o)
+    }
+
+    #[inline(always)]
+    fn max(self, o: Self) -> Self {
+        self.max(o)
+    }
+
+    #[inline(always)]
+    fn min(self, o: Self) -> Self {
+        self.min(o)
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.abs()
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        // The high bits of the lane are shifted out.
+        let power = self.bits().shl::<23>().add(I32x4::splat(0x3f80_0000));
+        power.floats()
+    }
+
+    #[inline(always)]
+    fn store_nearest(self, to: &mut [[i16; 4]]) {
+        let bits = self.add(F32x4::splat(SHIFT)).bits();
+        let integers = bits.sub(I32x4::splat(SHIFT.to_bits() as i32));
+        let mut halves = [0; 8];
+        integers.narrow(integers).store(&mut halves);
+        to[0].copy_from_slice(&halves[..4]);
+    }
+}
 
 /// A width of vectors. Slices have one element per group: `GROUPS` of them are read or written.
 pub trait Wide {
     /// Row groups per vector.
     const GROUPS: usize;
     /// Four f32 per group.
-    type F32: Copy;
+    type F32: Floats;
     /// Four i32 per group.
     type I32: Copy;
     /// Sums of products of nibbles, as [`StepSums`].
     type NibbleSums: Copy;
     /// One step's activations, the same for all rows.
     type Step: Copy;
-    /// Two i16 activations, the same for all rows.
-    type Pair: Copy;
+    /// Two i16 per row.
+    type Pairs: Copy;
 
     fn load(v: &[F32x4]) -> Self::F32;
     fn store(v: Self::F32, to: &mut [F32x4]);
@@ -26,8 +118,6 @@ pub trait Wide {
     fn load_rows<'a>(row: impl Fn(usize) -> &'a [f32; 4]) -> Self::F32;
     /// The same four values for each group.
     fn repeat(v: &[f32; 4]) -> Self::F32;
-    /// sum + a·b, with two roundings.
-    fn mul_add(sum: Self::F32, a: Self::F32, b: Self::F32) -> Self::F32;
     /// sum + a·b with an a of integers and one b for all rows, with two roundings.
     fn add_scaled(sum: Self::F32, a: Self::I32, b: f32) -> Self::F32;
     /// sum + a·(scale·b) with three roundings.
@@ -44,9 +134,14 @@ pub trait Wide {
     /// As [`StepSums::scaled`].
     fn scaled(sums: Self::NibbleSums, scale: &[[i16; 4]]) -> Self::I32;
 
-    fn pair(v: &[i16; 2]) -> Self::Pair;
+    fn to_f32(v: Self::I32) -> Self::F32;
+
+    /// The same pair for all rows.
+    fn repeat_pair(v: &[i16; 2]) -> Self::Pairs;
+    fn load_pairs(v: &[[i16; 8]]) -> Self::Pairs;
+    fn widen_pairs(v: &[[i8; 8]]) -> Self::Pairs;
     /// sum + the products of two columns of each row, exact in i32.
-    fn add_pair(sum: Self::I32, weights: &[[i16; 8]], a: Self::Pair) -> Self::I32;
+    fn add_pairs(sum: Self::I32, a: Self::Pairs, b: Self::Pairs) -> Self::I32;
 }
 
 /// A computation for any width, which [`Width::run`](crate::base::simd::Width::run) compiles for each. `run` must be
@@ -65,7 +160,7 @@ impl Wide for OneGroup {
     type I32 = I32x4;
     type NibbleSums = StepSums;
     type Step = StepActivations;
-    type Pair = I16x8;
+    type Pairs = I16x8;
 
     #[inline(always)]
     fn load(v: &[F32x4]) -> F32x4 {
@@ -85,11 +180,6 @@ impl Wide for OneGroup {
     #[inline(always)]
     fn repeat(v: &[f32; 4]) -> F32x4 {
         F32x4::load(v)
-    }
-
-    #[inline(always)]
-    fn mul_add(sum: F32x4, a: F32x4, b: F32x4) -> F32x4 {
-        sum.mul_add(a, b)
     }
 
     #[inline(always)]
@@ -134,12 +224,27 @@ impl Wide for OneGroup {
     }
 
     #[inline(always)]
-    fn pair(v: &[i16; 2]) -> I16x8 {
+    fn to_f32(v: I32x4) -> F32x4 {
+        v.to_f32()
+    }
+
+    #[inline(always)]
+    fn repeat_pair(v: &[i16; 2]) -> I16x8 {
         I16x8::splat_pair(v)
     }
 
     #[inline(always)]
-    fn add_pair(sum: I32x4, weights: &[[i16; 8]], a: I16x8) -> I32x4 {
-        sum.add(I16x8::load(&weights[0]).dot_pairs(a))
+    fn load_pairs(v: &[[i16; 8]]) -> I16x8 {
+        I16x8::load(&v[0])
+    }
+
+    #[inline(always)]
+    fn widen_pairs(v: &[[i8; 8]]) -> I16x8 {
+        I16x8::widen_eight(&v[0])
+    }
+
+    #[inline(always)]
+    fn add_pairs(sum: I32x4, a: I16x8, b: I16x8) -> I32x4 {
+        sum.add(a.dot_pairs(b))
     }
 }

@@ -1,5 +1,5 @@
 //! The vector operations of x86-64 with SSE4.1, which this project's builds enable. 128 bits, so that kernels tuned
-//! natively are tuned for the browser too; the matrix products have wider vectors in `x86_wide.rs`.
+//! natively are tuned for the browser too; matrix products and attention have wider vectors in `x86_wide.rs`.
 
 use core::arch::x86_64::*;
 
@@ -154,6 +154,12 @@ impl I16x8 {
     #[inline(always)]
     pub fn widen_four(v: &[i16; 4]) -> I32x4 {
         I32x4(sse!(_mm_cvtepi16_epi32(_mm_loadl_epi64(v.as_ptr().cast()))))
+    }
+
+    /// Sign-extends eight i8 to i16.
+    #[inline(always)]
+    pub fn widen_eight(v: &[i8; 8]) -> Self {
+        I16x8(sse!(_mm_cvtepi8_epi16(_mm_loadl_epi64(v.as_ptr().cast()))))
     }
 
     /// Sums of products of adjacent lanes, exact in i32.

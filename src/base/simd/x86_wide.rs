@@ -4,7 +4,9 @@
 use core::arch::x86_64::*;
 use std::is_x86_feature_detected;
 
-use crate::base::simd::{F32x4, Narrow, OneGroup, STEP_COLUMNS, StepWeights, Wide, WideKernel};
+use crate::base::simd::{
+    F32x4, Floats, Narrow, OneGroup, SHIFT, STEP_COLUMNS, StepWeights, Wide, WideKernel,
+};
 
 /// Row groups of the widest vectors.
 pub const MAX_GROUPS: usize = 4;
@@ -90,6 +92,75 @@ fn first<T, const N: usize>(v: &[T]) -> &[T; N] {
     v.first_chunk().expect("a vector of groups")
 }
 
+impl Floats for __m256 {
+    #[inline(always)]
+    fn splat(v: f32) -> Self {
+        wide!(_mm256_set1_ps(v))
+    }
+
+    #[inline(always)]
+    fn load_groups(v: &[[f32; 4]]) -> Self {
+        wide!(_mm256_loadu_ps(first::<_, 2>(v).as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn store_groups(self, to: &mut [[f32; 4]]) {
+        let to: &mut [[f32; 4]; 2] = to.first_chunk_mut().expect("a vector of groups");
+        wide!(_mm256_storeu_ps(to.as_mut_ptr().cast(), self))
+    }
+
+    #[inline(always)]
+    fn add(self, o: Self) -> Self {
+        wide!(_mm256_add_ps(self, o))
+    }
+
+    #[inline(always)]
+    fn sub(self, o: Self) -> Self {
+        wide!(_mm256_sub_ps(self, o))
+    }
+
+    #[inline(always)]
+    fn mul(self, o: Self) -> Self {
+        wide!(_mm256_mul_ps(self, o))
+    }
+
+    #[inline(always)]
+    fn max(self, o: Self) -> Self {
+        // The second operand where a lane is NaN.
+        wide!(_mm256_max_ps(o, self))
+    }
+
+    #[inline(always)]
+    fn min(self, o: Self) -> Self {
+        // The second operand where a lane is NaN.
+        wide!(_mm256_min_ps(o, self))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        wide!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), self))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        let power = wide!(_mm256_slli_epi32::<23>(_mm256_castps_si256(self)));
+        let power = wide!(_mm256_add_epi32(power, _mm256_set1_epi32(0x3f80_0000)));
+        wide!(_mm256_castsi256_ps(power))
+    }
+
+    #[inline(always)]
+    fn store_nearest(self, to: &mut [[i16; 4]]) {
+        let bits = wide!(_mm256_castps_si256(self.add(Floats::splat(SHIFT))));
+        let shift = wide!(_mm256_set1_epi32(SHIFT.to_bits() as i32));
+        let integers = wide!(_mm256_sub_epi32(bits, shift));
+        // Each half of the vector is packed for itself.
+        let packed = wide!(_mm256_packs_epi32(integers, integers));
+        let packed = wide!(_mm256_castsi256_si128(_mm256_permute4x64_epi64::<0b1000>(packed)));
+        let to: &mut [[i16; 4]; 2] = to.first_chunk_mut().expect("a vector of groups");
+        wide!(_mm_storeu_si128(to.as_mut_ptr().cast(), packed))
+    }
+}
+
 struct Avx2;
 
 impl Wide for Avx2 {
@@ -99,7 +170,7 @@ impl Wide for Avx2 {
     /// Two i16 lanes per row.
     type NibbleSums = __m256i;
     type Step = __m256i;
-    type Pair = __m256i;
+    type Pairs = __m256i;
 
     #[inline(always)]
     fn load(v: &[F32x4]) -> __m256 {
@@ -123,13 +194,8 @@ impl Wide for Avx2 {
     }
 
     #[inline(always)]
-    fn mul_add(sum: __m256, a: __m256, b: __m256) -> __m256 {
-        wide!(_mm256_add_ps(sum, _mm256_mul_ps(a, b)))
-    }
-
-    #[inline(always)]
     fn add_scaled(sum: __m256, a: __m256i, b: f32) -> __m256 {
-        Self::mul_add(sum, wide!(_mm256_cvtepi32_ps(a)), wide!(_mm256_set1_ps(b)))
+        sum.mul_add(Self::to_f32(a), Floats::splat(b))
     }
 
     #[inline(always)]
@@ -137,7 +203,7 @@ impl Wide for Avx2 {
         let scale = wide!(_mm_loadu_si128(first::<_, 2>(scale).as_ptr().cast()));
         let scale = wide!(_mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(scale)));
         let factor = wide!(_mm256_mul_ps(scale, _mm256_set1_ps(b)));
-        Self::mul_add(sum, wide!(_mm256_cvtepi32_ps(a)), factor)
+        sum.mul_add(Self::to_f32(a), factor)
     }
 
     #[inline(always)]
@@ -158,7 +224,7 @@ impl Wide for Avx2 {
 
     #[inline(always)]
     fn start(correction: &[i16; 2]) -> __m256i {
-        Self::pair(correction)
+        Self::repeat_pair(correction)
     }
 
     #[inline(always)]
@@ -177,15 +243,96 @@ impl Wide for Avx2 {
     }
 
     #[inline(always)]
-    fn pair(v: &[i16; 2]) -> __m256i {
+    fn repeat_pair(v: &[i16; 2]) -> __m256i {
         let [a, b] = v.map(|v| i32::from(v.cast_unsigned()));
         wide!(_mm256_set1_epi32(a | b << 16))
     }
 
     #[inline(always)]
-    fn add_pair(sum: __m256i, weights: &[[i16; 8]], a: __m256i) -> __m256i {
-        let weights = wide!(_mm256_loadu_si256(first::<_, 2>(weights).as_ptr().cast()));
-        Self::add(sum, wide!(_mm256_madd_epi16(weights, a)))
+    fn to_f32(v: __m256i) -> __m256 {
+        wide!(_mm256_cvtepi32_ps(v))
+    }
+
+    #[inline(always)]
+    fn load_pairs(v: &[[i16; 8]]) -> __m256i {
+        wide!(_mm256_loadu_si256(first::<_, 2>(v).as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn widen_pairs(v: &[[i8; 8]]) -> __m256i {
+        let bytes = wide!(_mm_loadu_si128(first::<_, 2>(v).as_ptr().cast()));
+        wide!(_mm256_cvtepi8_epi16(bytes))
+    }
+
+    #[inline(always)]
+    fn add_pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        Self::add(sum, wide!(_mm256_madd_epi16(a, b)))
+    }
+}
+
+impl Floats for __m512 {
+    #[inline(always)]
+    fn splat(v: f32) -> Self {
+        wide!(_mm512_set1_ps(v))
+    }
+
+    #[inline(always)]
+    fn load_groups(v: &[[f32; 4]]) -> Self {
+        wide!(_mm512_loadu_ps(first::<_, 4>(v).as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn store_groups(self, to: &mut [[f32; 4]]) {
+        let to: &mut [[f32; 4]; 4] = to.first_chunk_mut().expect("a vector of groups");
+        wide!(_mm512_storeu_ps(to.as_mut_ptr().cast(), self))
+    }
+
+    #[inline(always)]
+    fn add(self, o: Self) -> Self {
+        wide!(_mm512_add_ps(self, o))
+    }
+
+    #[inline(always)]
+    fn sub(self, o: Self) -> Self {
+        wide!(_mm512_sub_ps(self, o))
+    }
+
+    #[inline(always)]
+    fn mul(self, o: Self) -> Self {
+        wide!(_mm512_mul_ps(self, o))
+    }
+
+    #[inline(always)]
+    fn max(self, o: Self) -> Self {
+        // The second operand where a lane is NaN.
+        wide!(_mm512_max_ps(o, self))
+    }
+
+    #[inline(always)]
+    fn min(self, o: Self) -> Self {
+        // The second operand where a lane is NaN.
+        wide!(_mm512_min_ps(o, self))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        wide!(_mm512_abs_ps(self))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        let power = wide!(_mm512_slli_epi32::<23>(_mm512_castps_si512(self)));
+        let power = wide!(_mm512_add_epi32(power, _mm512_set1_epi32(0x3f80_0000)));
+        wide!(_mm512_castsi512_ps(power))
+    }
+
+    #[inline(always)]
+    fn store_nearest(self, to: &mut [[i16; 4]]) {
+        // The low half of SHIFT is zero.
+        let bits = wide!(_mm512_castps_si512(self.add(Floats::splat(SHIFT))));
+        let halves = wide!(_mm512_cvtepi32_epi16(bits));
+        let to: &mut [[i16; 4]; 4] = to.first_chunk_mut().expect("a vector of groups");
+        wide!(_mm256_storeu_si256(to.as_mut_ptr().cast(), halves))
     }
 }
 
@@ -198,7 +345,7 @@ impl Wide for Avx512 {
     /// One i32 lane per row.
     type NibbleSums = __m512i;
     type Step = __m512i;
-    type Pair = __m512i;
+    type Pairs = __m512i;
 
     #[inline(always)]
     fn load(v: &[F32x4]) -> __m512 {
@@ -228,13 +375,8 @@ impl Wide for Avx512 {
     }
 
     #[inline(always)]
-    fn mul_add(sum: __m512, a: __m512, b: __m512) -> __m512 {
-        wide!(_mm512_add_ps(sum, _mm512_mul_ps(a, b)))
-    }
-
-    #[inline(always)]
     fn add_scaled(sum: __m512, a: __m512i, b: f32) -> __m512 {
-        Self::mul_add(sum, wide!(_mm512_cvtepi32_ps(a)), wide!(_mm512_set1_ps(b)))
+        sum.mul_add(Self::to_f32(a), Floats::splat(b))
     }
 
     #[inline(always)]
@@ -242,7 +384,7 @@ impl Wide for Avx512 {
         let scale = wide!(_mm256_loadu_si256(first::<_, 4>(scale).as_ptr().cast()));
         let scale = wide!(_mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(scale)));
         let factor = wide!(_mm512_mul_ps(scale, _mm512_set1_ps(b)));
-        Self::mul_add(sum, wide!(_mm512_cvtepi32_ps(a)), factor)
+        sum.mul_add(Self::to_f32(a), factor)
     }
 
     #[inline(always)]
@@ -282,14 +424,29 @@ impl Wide for Avx512 {
     }
 
     #[inline(always)]
-    fn pair(v: &[i16; 2]) -> __m512i {
+    fn repeat_pair(v: &[i16; 2]) -> __m512i {
         let [a, b] = v.map(|v| i32::from(v.cast_unsigned()));
         wide!(_mm512_set1_epi32(a | b << 16))
     }
 
     #[inline(always)]
-    fn add_pair(sum: __m512i, weights: &[[i16; 8]], a: __m512i) -> __m512i {
-        let weights = wide!(_mm512_loadu_si512(first::<_, 4>(weights).as_ptr().cast()));
-        wide!(_mm512_dpwssd_epi32(sum, weights, a))
+    fn to_f32(v: __m512i) -> __m512 {
+        wide!(_mm512_cvtepi32_ps(v))
+    }
+
+    #[inline(always)]
+    fn load_pairs(v: &[[i16; 8]]) -> __m512i {
+        wide!(_mm512_loadu_si512(first::<_, 4>(v).as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn widen_pairs(v: &[[i8; 8]]) -> __m512i {
+        let bytes = wide!(_mm256_loadu_si256(first::<_, 4>(v).as_ptr().cast()));
+        wide!(_mm512_cvtepi8_epi16(bytes))
+    }
+
+    #[inline(always)]
+    fn add_pairs(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        wide!(_mm512_dpwssd_epi32(sum, a, b))
     }
 }

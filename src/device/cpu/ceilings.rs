@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use crate::base::clock::now_us;
 use crate::base::simd::{
-    F32x4, I8x16, I32x4, MAX_GROUPS, STEP_COLUMNS, StepWeights, Wide, WideKernel, Width,
+    F32x4, Floats, I8x16, I32x4, MAX_GROUPS, STEP_COLUMNS, StepWeights, Wide, WideKernel, Width,
 };
 use crate::ops::device::Ceilings;
 use crate::threads::pool::{Pieces, Pool};
@@ -129,7 +129,7 @@ impl WideKernel for Int16 {
             for (v, sums) in sums.iter_mut().enumerate() {
                 let weights = &weights[(step + v) % N_WEIGHTS];
                 for (sum, a) in sums.iter_mut().zip(&activations) {
-                    *sum = W::add_pair(*sum, weights, W::pair(a));
+                    *sum = W::add_pairs(*sum, W::load_pairs(weights), W::repeat_pair(a));
                 }
             }
         }
@@ -153,7 +153,7 @@ impl WideKernel for F32 {
         for _ in 0..STEPS {
             for sum in &mut sums {
                 // The accumulator is an operand, or the compiler would hoist the product out of the loop.
-                *sum = W::mul_add(a, *sum, b);
+                *sum = a.mul_add(*sum, b);
             }
         }
         sums.map(sum_of::<W>).iter().sum()

@@ -16,6 +16,7 @@ mod vecmath;
 
 use crate::base::error::Result;
 use crate::base::quant::WeightFormat;
+use crate::base::simd::Width;
 use crate::ops::device::{
     AttentionShape, Ceilings, Cols, Conv1d, Device, Draw, GatedNorm, KvCache, KvFormat, Linear,
     Norm, Rope, Ssm, SsmInput,
@@ -216,7 +217,7 @@ impl Device for Cpu {
         cache: &KvCache<Cpu>,
         y: &mut CpuTensor,
     ) {
-        attention::attention(&self.pool, shape, q, cache, y);
+        attention::attention(&self.pool, Width::widest(), shape, q, cache, y);
     }
 
     fn gelu_mul(&mut self, x: &CpuTensor, y: &mut CpuTensor) {

@@ -2,37 +2,36 @@
 //! (Chebyshev nodes, in double precision); the tests compare each function with f64. Only multiplication, addition,
 //! division and bit operations are used, so results are the same on every platform.
 
-use crate::base::simd::{F32x4, I32x4};
+use crate::base::simd::{F32x4, Floats, SHIFT};
 
-/// 1.5·2²³: adding it to |x| < 2²² leaves the nearest integer in the low bits.
-const SHIFT: f32 = 12_582_912.0;
-
-fn horner(x: F32x4, coefficients: &[f32]) -> F32x4 {
-    let (first, rest) = coefficients.split_last().expect("there are coefficients");
-    (rest.iter().rev()).fold(F32x4::splat(*first), |sum, c| {
-        F32x4::splat(*c).mul_add(sum, x)
-    })
+#[inline(always)]
+fn horner<F: Floats, const N: usize>(x: F, coefficients: [f32; N]) -> F {
+    let mut sum = F::splat(coefficients[N - 1]);
+    for i in (0..N - 1).rev() {
+        sum = F::splat(coefficients[i]).mul_add(sum, x);
+    }
+    sum
 }
 
 /// eˣ with a relative error below 2e-7 for −87.3 ≤ x ≤ 88.3; x is clamped to this range, so the result stays within
 /// 1e-38 and 2e38.
 #[inline(always)]
-pub fn exp(x: F32x4) -> F32x4 {
-    exp_of_sum(x, F32x4::splat(0.0))
+pub fn exp<F: Floats>(x: F) -> F {
+    exp_of_sum(x, F::splat(0.0))
 }
 
 /// e^(a + b) for a small b, without rounding the sum first. Only a is clamped.
 #[inline(always)]
-fn exp_of_sum(a: F32x4, b: F32x4) -> F32x4 {
-    let a = a.max(F32x4::splat(-87.3)).min(F32x4::splat(88.3));
+fn exp_of_sum<F: Floats>(a: F, b: F) -> F {
+    let a = a.max(F::splat(-87.3)).min(F::splat(88.3));
     // e^(a+b) = 2ⁿ·e^r with |r| ≤ ln(2)/2. The first part of ln 2 has few bits, so n times it is exact.
-    let shifted = F32x4::splat(SHIFT).mul_add(a.add(b), F32x4::splat(std::f32::consts::LOG2_E));
-    let n = shifted.sub(F32x4::splat(SHIFT));
-    let r = a.sub(n.mul(F32x4::splat(0.693_359_4)));
-    let r = r.mul_add(n, F32x4::splat(2.121_944_4e-4)).add(b);
+    let shifted = F::splat(SHIFT).mul_add(a.add(b), F::splat(std::f32::consts::LOG2_E));
+    let n = shifted.sub(F::splat(SHIFT));
+    let r = a.sub(n.mul(F::splat(0.693_359_4)));
+    let r = r.mul_add(n, F::splat(2.121_944_4e-4)).add(b);
     let tail = horner(
         r,
-        &[
+        [
             0.5,
             0.166_665_76,
             0.041_666_463,
@@ -40,10 +39,8 @@ fn exp_of_sum(a: F32x4, b: F32x4) -> F32x4 {
             0.001_393_373_4,
         ],
     );
-    let fraction = F32x4::splat(1.0).add(r.mul_add(tail, r.mul(r)));
-    // Move n into the exponent bits: it is in the low bits of `shifted`, whose high bits are shifted out.
-    let power = shifted.bits().shl::<23>().add(I32x4::splat(0x3f80_0000));
-    fraction.mul(power.floats())
+    let fraction = F::splat(1.0).add(r.mul_add(tail, r.mul(r)));
+    fraction.mul(shifted.power_of_two())
 }
 
 /// x · sigmoid(x)
@@ -60,7 +57,7 @@ pub fn softplus(x: F32x4) -> F32x4 {
     let s = y.div(y.add(F32x4::splat(2.0)));
     let series = horner(
         s.mul(s),
-        &[
+        [
             1.0,
             0.333_333_4,
             0.199_993_48,
@@ -84,7 +81,7 @@ pub fn gelu(x: F32x4) -> F32x4 {
     let t = F32x4::splat(1.0).div(F32x4::splat(1.0).mul_add(u, F32x4::splat(C)));
     let p = horner(
         t,
-        &[
+        [
             -1.958_445_4,
             0.998_273_5,
             0.389_666_5,

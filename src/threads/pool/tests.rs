@@ -41,6 +41,24 @@ fn the_last_stripe_may_be_narrow_or_empty() {
 }
 
 #[test]
+fn stripes_in_rows_cover_each_element_once() {
+    let (rows, cols) = (7, 5);
+    let mut data = vec![0.0; rows * cols];
+    let stripes = Stripes::of_columns(&mut data, cols, 2).in_rows(3);
+    Pool::new(2).run(9, stripes, |index, mut part| {
+        for row in 0..[3, 3, 1][index % 3] {
+            let part = part.row(row);
+            assert_eq!(part.len(), [2, 2, 1][index / 3]);
+            part.iter_mut().for_each(|v| *v += 1.0 + index as f32);
+        }
+    });
+    for (i, v) in data.iter().enumerate() {
+        let (row, col) = (i / cols, i % cols);
+        assert_eq!(*v, (1 + col / 2 * 3 + row / 3) as f32);
+    }
+}
+
+#[test]
 fn a_job_does_not_wait_for_a_worker_that_never_joins() {
     let mut pool = Pool::new(1);
     // It returns without looking for work. On targets without threads nothing is spawned, and the test holds as

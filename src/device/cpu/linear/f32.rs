@@ -2,7 +2,7 @@
 //! and a tail. Relaxed SIMD's multiply-add is not used, because engines may fuse it or not, and logits would differ
 //! between machines.
 
-use crate::base::simd::{F32x4, Wide, WideKernel, Width};
+use crate::base::simd::{F32x4, Floats, Wide, WideKernel, Width};
 use crate::device::cpu::linear::{GROUP, PANEL, Product};
 
 /// Columns of activations per read of four rows.
@@ -82,7 +82,7 @@ impl<const C: usize> WideKernel for GroupKernel<'_, C> {
             for c in 0..C {
                 let x = W::repeat(&columns4[c][i]);
                 for v in 0..n_vectors {
-                    wide[c][v] = W::mul_add(wide[c][v], weights[v], x);
+                    wide[c][v] = wide[c][v].mul_add(weights[v], x);
                 }
             }
         }

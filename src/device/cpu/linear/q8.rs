@@ -240,10 +240,10 @@ impl<const C: usize> MatrixKernel<'_, C> {
             let mut products = [[W::zero(); VECTORS]; C];
             for step in 0..self.n_steps.min(16) {
                 for c in 0..C {
-                    let a = W::pair(&columns[c][block].pairs[step]);
+                    let a = W::repeat_pair(&columns[c][block].pairs[step]);
                     for v in 0..VECTORS {
-                        let weights = &weights.steps[step][group(v)..];
-                        products[c][v] = W::add_pair(products[c][v], weights, a);
+                        let weights = W::load_pairs(&weights.steps[step][group(v)..]);
+                        products[c][v] = W::add_pairs(products[c][v], weights, a);
                     }
                 }
             }
