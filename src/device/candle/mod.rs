@@ -1,6 +1,6 @@
-//! The candle device: every op of the model by candle's tensor operations, in f32 and with dequantised weights, natively
-//! only and behind the cargo feature `candle`. It is what other devices are compared with (`zamba2 verify`), so it has
-//! no fused ops, no quantised activations and no 8-bit caches.
+//! The candle device: every op of the model by candle's tensor operations in f32, with the numbers that quantised
+//! weights and 8-bit caches represent; natively only and behind the cargo feature `candle`. Other devices are compared
+//! with it (`zamba2 verify`), so it has no fused ops and no arithmetic of integers.
 
 mod ops;
 mod tensor;
@@ -48,12 +48,12 @@ impl Candle {
         })
     }
 
-    /// Where candle computes, for people.
-    pub fn location(&self) -> &'static str {
+    /// With where it computes.
+    pub fn name(&self) -> &'static str {
         match self.device {
-            CandleDevice::Cpu => "cpu",
-            CandleDevice::Cuda(_) => "cuda",
-            CandleDevice::Metal(_) => "metal",
+            CandleDevice::Cpu => "candle-cpu",
+            CandleDevice::Cuda(_) => "candle-cuda",
+            CandleDevice::Metal(_) => "candle-metal",
         }
     }
 
@@ -145,11 +145,17 @@ impl Device for Candle {
         weight.expect("the memory suffices")
     }
 
-    fn kv_rows(&mut self, shape: &AttentionShape, _context: usize, _: KvFormat) -> CandleKvRows {
-        let rows = CandleKvRows::new(shape, &self.device);
+    fn kv_rows(
+        &mut self,
+        shape: &AttentionShape,
+        _context: usize,
+        format: KvFormat,
+    ) -> CandleKvRows {
+        let rows = CandleKvRows::new(shape, format, &self.device);
         rows.expect("an empty cache takes no memory")
     }
 
+    /// The numbers that eight bits represent are stored as f32.
     fn kv_format(&self, _rows: &CandleKvRows) -> KvFormat {
         KvFormat::F32
     }
@@ -336,10 +342,8 @@ impl Device for Candle {
     }
 
     fn write_kv(&mut self, bytes: &[u8], cache: &mut KvCache<Candle>) {
-        let rows = CandleKvRows::from_bytes(&cache.shape, bytes, &self.device);
-        if let Some(rows) = self.note(rows) {
-            cache.rows = rows;
-        }
+        let written = cache.rows.set_bytes(&cache.shape, bytes);
+        self.note(written);
     }
 
     /// A graphics adapter of candle's has no timestamps.

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use crate::base::quant::{StoredMatrix, WeightFormat};
-use crate::ops::device::{self, AttentionShape, Cols};
+use crate::ops::device::{self, AttentionShape, Cols, KvFormat};
 
 /// An op replaces `values` by a new candle tensor.
 pub struct CandleTensor {
@@ -111,14 +111,17 @@ impl ArrivingWeight {
     }
 }
 
-/// Keys and values of the positions so far, in f32: eight bits would be no reference.
+/// Keys and values of the positions so far, in f32; of a format of eight bits the numbers that it represents, as with
+/// weights.
 pub struct CandleKvRows {
     pub k: Tensor, // [len, kv heads · d]
     pub v: Tensor, // [len, kv heads · d]
+    format: KvFormat,
+    head_dim: usize,
 }
 
 impl CandleKvRows {
-    pub fn new(shape: &AttentionShape, device: &Device) -> Result<CandleKvRows> {
+    pub fn new(shape: &AttentionShape, format: KvFormat, device: &Device) -> Result<CandleKvRows> {
         let none = Tensor::from_vec(
             Vec::<f32>::new(),
             (0, shape.n_kv_heads * shape.head_dim),
@@ -127,14 +130,28 @@ impl CandleKvRows {
         Ok(CandleKvRows {
             k: none.clone(),
             v: none,
+            format,
+            head_dim: shape.head_dim,
         })
     }
 
     /// Replaces what follows the first `len` positions.
     pub fn append(&mut self, len: usize, k: &Tensor, v: &Tensor) -> Result<()> {
-        self.k = Tensor::cat(&[&self.k.narrow(0, 0, len)?, k], 0)?;
-        self.v = Tensor::cat(&[&self.v.narrow(0, 0, len)?, v], 0)?;
+        self.k = Tensor::cat(&[&self.k.narrow(0, 0, len)?, &self.represented(k)?], 0)?;
+        self.v = Tensor::cat(&[&self.v.narrow(0, 0, len)?, &self.represented(v)?], 0)?;
         Ok(())
+    }
+
+    /// What the format represents of rows of keys or values. // [T, kv heads · d]
+    fn represented(&self, rows: &Tensor) -> Result<Tensor> {
+        match self.format {
+            KvFormat::F32 => Ok(rows.clone()),
+            KvFormat::I8 => {
+                let heads: Vec<f32> = rows.flatten_all()?.to_vec1()?;
+                let heads = heads.chunks(self.head_dim).flat_map(in_eight_bits);
+                Tensor::from_vec(heads.collect(), rows.shape(), rows.device())
+            }
+        }
     }
 
     /// The first `len` positions, as [`device::Device::read_kv`] gives them. // [len][kv heads][k, v]
@@ -146,12 +163,8 @@ impl CandleKvRows {
         Ok(both.into_iter().flat_map(f32::to_le_bytes).collect())
     }
 
-    /// The positions in the bytes of [`CandleKvRows::to_bytes`].
-    pub fn from_bytes(
-        shape: &AttentionShape,
-        bytes: &[u8],
-        device: &Device,
-    ) -> Result<CandleKvRows> {
+    /// Replaces all by the positions in the bytes of [`CandleKvRows::to_bytes`].
+    pub fn set_bytes(&mut self, shape: &AttentionShape, bytes: &[u8]) -> Result<()> {
         let values = bytes
             .as_chunks()
             .0
@@ -160,11 +173,24 @@ impl CandleKvRows {
         let values: Vec<f32> = values.collect();
         let (heads, d) = (shape.n_kv_heads, shape.head_dim);
         let len = values.len() / (2 * heads * d);
-        let both = Tensor::from_vec(values, (len, heads, 2 * d), device)?;
+        let both = Tensor::from_vec(values, (len, heads, 2 * d), self.k.device())?;
         let half = |start| both.narrow(2, start, d)?.reshape((len, heads * d));
-        Ok(CandleKvRows {
-            k: half(0)?,
-            v: half(d)?,
-        })
+        (self.k, self.v) = (half(0)?, half(d)?);
+        Ok(())
+    }
+}
+
+/// A head's keys or values at one position as [`KvFormat::I8`] stores them: the nearest multiples of 1/127 of the
+/// largest magnitude. NaN and infinity become NaN, numbers whose inverse overflows become zeros. // [d]
+fn in_eight_bits(head: &[f32]) -> Vec<f32> {
+    let peak = head.iter().fold(0.0f32, |peak, x| peak.max(x.abs()));
+    let inverse = 127.0 / peak;
+    match head.iter().all(|x| x.is_finite()) {
+        false => vec![f32::NAN; head.len()],
+        true if inverse.is_infinite() => vec![0.0; head.len()],
+        true => {
+            let quants = head.iter().map(|x| (x * inverse).round_ties_even());
+            quants.map(|quant| quant * (peak / 127.0)).collect()
+        }
     }
 }
