@@ -57,8 +57,8 @@ pub struct Arguments {
     #[arg(long, default_value_t = 4, value_name = "N")]
     decode: usize,
 
-    /// The largest difference that is none. Default: 0.001; with quantised weights 0.005 (q8) or
-    /// 0.25 (q4) if one of both is the CPU, which rounds activations.
+    /// The largest difference of a module that is none. Default: 0.001, of attention 0.01; if one of both is the CPU,
+    /// which rounds activations with quantised weights, 0.005 and 0.05 (q8) or 0.25 (q4).
     #[arg(long, value_name = "NUMBER")]
     tolerance: Option<f64>,
 
@@ -142,6 +142,7 @@ fn tolerances(arguments: &Arguments) -> Result<Tolerances, Error> {
         }),
         Some(modules) => Ok(Tolerances {
             modules,
+            attention: modules,
             logits: usual.logits.map(|logits| logits.max(modules)),
         }),
     }
@@ -199,11 +200,7 @@ fn text(output: &Output, all: bool) -> String {
     };
     let width = rows.iter().map(|row| row.module.len()).max().unwrap_or(0);
     for row in rows {
-        let mark = if row.relative > tolerance {
-            "  differs"
-        } else {
-            ""
-        };
+        let mark = if row.differs { "  differs" } else { "" };
         let (module, tensor) = (&row.module, row.tensor);
         writeln!(
             text,

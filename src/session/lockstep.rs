@@ -6,20 +6,21 @@
 //! It waits for devices, so it is native only. What is compared with what is the caller's choice: two devices, two
 //! checkpoints, or both.
 
-use std::collections::HashMap;
+mod difference;
 
 use pollster::block_on;
 use serde::Serialize;
 
 use crate::base::error::{Error, Fact, Result};
-use crate::base::quant::WeightFormat;
 use crate::model::cache::Cache;
 use crate::model::config::Config;
 use crate::model::forward::{ForwardPass, Scratch};
-use crate::model::module::{ModelPlan, Module, ModuleTree};
+use crate::model::module::{ModelPlan, ModuleTree};
 use crate::ops::device::{Device, KvCache};
-use crate::ops::trace::{Level, ModuleId};
+use crate::ops::trace::Level;
 use crate::ops::watch::{Output, OutputName};
+pub use crate::session::lockstep::difference::{Difference, Tolerances};
+use crate::session::lockstep::difference::{Found, difference};
 use crate::session::{Session, argmax};
 use crate::text::tokenizer::Tokenizer;
 
@@ -32,35 +33,6 @@ pub struct LockstepOptions<'a> {
     /// Decode steps after it, over the tokens that the reference finds most probable.
     pub n_steps: usize,
     pub tolerances: Tolerances,
-}
-
-/// The largest values of [`Difference::relative`] that are no difference.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Tolerances {
-    /// Of a module.
-    pub modules: f64,
-    /// Of the logits of both models on their own; `None` if no bound is known.
-    pub logits: Option<f64>,
-}
-
-/// The largest difference in one output of a module, or in the logits of the whole model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Difference {
-    /// The module's path, as in the checkpoint; empty for the whole model.
-    pub module: String,
-    pub block: Option<usize>,
-    /// `y`, or the state or the keys and values that the module updates.
-    pub tensor: &'static str,
-    /// |found − expected| in units of the root mean square of all that was expected; infinite where one is not finite.
-    pub relative: f64,
-    pub absolute: f64,
-    pub expected: f32,
-    pub found: f32,
-    /// The token at which it is, counted from the prompt's first; of a state, the last token that it has.
-    pub position: usize,
-    /// The row of a state.
-    pub row: Option<usize>,
-    pub channel: usize,
 }
 
 /// What [`compare`] has found.
@@ -79,29 +51,8 @@ pub struct Comparison {
 
 impl Comparison {
     pub fn agrees(&self) -> bool {
-        let largest = self.tolerances.logits.unwrap_or(f64::INFINITY);
         let logits = self.logits.as_ref();
-        self.first.is_none() && logits.is_none_or(|logits| logits.relative <= largest)
-    }
-}
-
-impl Tolerances {
-    /// The usual ones. Two devices that compute with the numbers for which weights, keys and values stand add them in
-    /// another order: modules of the golden nets differ by up to 4e-6, and rows of the published models are longer.
-    /// Their logits differ by up to 4e-5, and by 1e-2 where a key or a value rounds to the other one of two 8-bit
-    /// numbers.
-    ///
-    /// If only one of them rounds activations, as the CPU does for integer products, a module differs by what that
-    /// rounding does to one op: up to 4e-4 with 16 bits at q8, and 8e-2 with 8 bits at q4. In logits it adds up over
-    /// the blocks.
-    pub fn new(weights: WeightFormat, one_rounds_activations: bool) -> Tolerances {
-        let (modules, logits) = match (weights, one_rounds_activations) {
-            (WeightFormat::F32, _) => (1e-3, Some(1e-3)),
-            (_, false) => (1e-3, Some(0.05)),
-            (WeightFormat::Q8, true) => (5e-3, None),
-            (WeightFormat::Q4, true) => (0.25, None),
-        };
-        Tolerances { modules, logits }
+        self.first.is_none() && logits.is_none_or(|logits| !logits.differs)
     }
 }
 
@@ -291,7 +242,7 @@ pub fn compare(
     reference.begin(prompt, room)?;
     tested.begin(prompt, room)?;
     let n_passes = prompt.len().div_ceil(PASS_ROWS) + options.n_steps;
-    let mut found = Found::new(options.tolerances.modules);
+    let mut found = Found::new(options.tolerances);
     // The tokens of the decode steps, and what the reference finds most probable after the last pass.
     let (mut steps, mut next) = (Vec::new(), 0);
     let mut position = 0;
@@ -365,7 +316,9 @@ fn finish(
         ]
         .map(|values| Output { name, cols, values });
         let n_rows = prompt.len() + steps.len();
-        logits = Some(difference(None, &expected, &outputs, [0, n_rows]));
+        let tolerance = options.tolerances.logits.unwrap_or(f64::INFINITY);
+        let whole = (None, tolerance);
+        logits = Some(difference(whole, &expected, &outputs, [0, n_rows]));
     }
     Ok(Comparison {
         tolerances: options.tolerances,
@@ -375,111 +328,4 @@ fn finish(
         modules: found.modules,
         logits,
     })
-}
-
-/// The differences so far.
-struct Found {
-    tolerance: f64,
-    first: Option<Difference>,
-    modules: Vec<Difference>,
-    /// The places in `modules`.
-    by_name: HashMap<(ModuleId, &'static str), usize>,
-}
-
-impl Found {
-    fn new(tolerance: f64) -> Found {
-        Found {
-            tolerance,
-            first: None,
-            modules: Vec::new(),
-            by_name: HashMap::new(),
-        }
-    }
-
-    /// Adds what a part of a pass should give, and what it gave. A device that computes two modules at once has no
-    /// output for the first.
-    fn add(
-        &mut self,
-        tree: &ModuleTree,
-        part: PassPart,
-        [expected, outputs]: [&[Output]; 2],
-        rows: [usize; 2],
-    ) {
-        for expected in expected {
-            let Some(output) = outputs.iter().find(|output| output.name == expected.name) else {
-                continue;
-            };
-            let module = module_of_call(tree, expected.name.module, part);
-            let difference = difference(Some(module), expected, output, rows);
-            if self.first.is_none() && difference.relative > self.tolerance {
-                self.first = Some(difference.clone());
-            }
-            let name = (module.id, expected.name.tensor);
-            let at = *self.by_name.entry(name).or_insert(self.modules.len());
-            match self.modules.get_mut(at) {
-                None => self.modules.push(difference),
-                Some(largest) if difference.relative > largest.relative => *largest = difference,
-                Some(_) => {}
-            }
-        }
-    }
-}
-
-/// The module of an op in the block that runs. Ops of a shared transformer have the ids of its first call.
-fn module_of_call<'a>(tree: &'a ModuleTree, id: ModuleId, part: PassPart) -> &'a Module {
-    let module = tree.get(id);
-    let PassPart::Block(block) = part else {
-        return module;
-    };
-    let own = tree.by_span(Some(block), &module.span);
-    tree.get(own.unwrap_or(id))
-}
-
-/// The largest difference of two outputs of a pass over the `n_rows` tokens from `position` on.
-fn difference(
-    module: Option<&Module>,
-    expected: &Output,
-    found: &Output,
-    [position, n_rows]: [usize; 2],
-) -> Difference {
-    assert_eq!(
-        expected.values.len(),
-        found.values.len(),
-        "sizes of an output"
-    );
-    let (mut largest, mut at, mut squares) = (0.0, 0, 0.0);
-    let pairs = expected.values.iter().zip(&found.values);
-    for (i, (a, b)) in pairs
-        .map(|(a, b)| (f64::from(*a), f64::from(*b)))
-        .enumerate()
-    {
-        squares += a * a;
-        let distance = if (a - b).is_nan() {
-            f64::INFINITY
-        } else {
-            (a - b).abs()
-        };
-        if distance > largest {
-            (largest, at) = (distance, i);
-        }
-    }
-    let rms = (squares / expected.values.len() as f64).sqrt();
-    let (row, channel) = (at / expected.cols, at % expected.cols);
-    let is_state = expected.name.tensor == "state";
-    Difference {
-        module: module.map_or_else(String::new, |module| module.path.clone()),
-        block: module.and_then(|module| module.block),
-        tensor: expected.name.tensor,
-        // Equal numbers do not differ, even if all are zero; what is not finite has no mean.
-        relative: match largest {
-            0.0 | f64::INFINITY => largest,
-            _ => largest / rms,
-        },
-        absolute: largest,
-        expected: expected.values[at],
-        found: found.values[at],
-        position: position + if is_state { n_rows - 1 } else { row },
-        row: is_state.then_some(row),
-        channel,
-    }
 }

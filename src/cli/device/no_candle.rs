@@ -26,6 +26,6 @@ pub fn open(_threads: usize) -> Result<Opened, Error> {
         name: "backend".into(),
         fact: Fact::new("not_in_build")
             .with("backend", "candle")
-            .with("command", "cargo install zamba2 --features candle"),
+            .with("feature", "candle"),
     })
 }
