@@ -5,6 +5,7 @@
 
 mod adapter;
 mod architecture;
+mod candle_ops;
 mod cases;
 mod chat;
 mod cli;
@@ -28,6 +29,7 @@ mod support;
 mod threads;
 mod tokenize_cli;
 mod tokens;
+mod verify;
 mod webgpu;
 mod webgpu_widths;
 mod wild;

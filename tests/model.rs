@@ -4,6 +4,7 @@
 use pollster::block_on;
 use zamba2::device::cpu::Cpu;
 use zamba2::folder;
+use zamba2::ops::device::Device;
 use zamba2::session::{LoadSettings, Session, argmax};
 
 use crate::support::{F32, Golden, goldens, max_difference};
@@ -20,21 +21,25 @@ fn open(golden: &Golden, threads: usize, settings: LoadSettings) -> Session<Cpu>
 #[test]
 fn hidden_states_after_every_block_equal_the_reference() {
     for golden in goldens() {
-        let mut session = open(&golden, 1, F32);
-        let states = block_on(session.hidden_states(&golden.ids("input_ids"))).unwrap();
-        let expected = golden.numbers("hidden_states");
-        for (i, (state, expected)) in states
-            .iter()
-            .zip(expected.chunks(states[0].len()))
-            .enumerate()
-        {
-            let difference = max_difference(state, expected);
-            assert!(
-                difference <= TOLERANCE,
-                "{} after {i} blocks: {difference}",
-                golden.name()
-            );
-        }
+        let session = open(&golden, 1, F32);
+        check_hidden_states(&golden, session);
+    }
+}
+
+pub fn check_hidden_states<B: Device>(golden: &Golden, mut session: Session<B>) {
+    let states = block_on(session.hidden_states(&golden.ids("input_ids"))).unwrap();
+    let expected = golden.numbers("hidden_states");
+    for (i, (state, expected)) in states
+        .iter()
+        .zip(expected.chunks(states[0].len()))
+        .enumerate()
+    {
+        let difference = max_difference(state, expected);
+        assert!(
+            difference <= TOLERANCE,
+            "{} after {i} blocks: {difference}",
+            golden.name()
+        );
     }
 }
 
@@ -42,15 +47,19 @@ fn hidden_states_after_every_block_equal_the_reference() {
 fn prefill_logits_equal_the_reference_in_every_row() {
     for golden in goldens() {
         for threads in [1, 3] {
-            let mut session = open(&golden, threads, F32);
-            let logits = block_on(session.logits(&golden.ids("input_ids"))).unwrap();
-            let difference = max_difference(&logits, &golden.numbers("prefill_logits"));
-            assert!(difference <= TOLERANCE, "{}: {difference}", golden.name());
+            let session = open(&golden, threads, F32);
+            check_prefill_logits(&golden, session);
         }
     }
 }
 
-fn greedy(session: &mut Session<Cpu>, prompt: &[u32], n: usize) -> (Vec<u32>, Vec<f32>) {
+pub fn check_prefill_logits<B: Device>(golden: &Golden, mut session: Session<B>) {
+    let logits = block_on(session.logits(&golden.ids("input_ids"))).unwrap();
+    let difference = max_difference(&logits, &golden.numbers("prefill_logits"));
+    assert!(difference <= TOLERANCE, "{}: {difference}", golden.name());
+}
+
+fn greedy<B: Device>(session: &mut Session<B>, prompt: &[u32], n: usize) -> (Vec<u32>, Vec<f32>) {
     let vocab_size = session.config().vocab_size;
     let mut row = block_on(session.logits(prompt)).unwrap();
     row.drain(..row.len() - vocab_size);
@@ -67,12 +76,16 @@ fn greedy(session: &mut Session<Cpu>, prompt: &[u32], n: usize) -> (Vec<u32>, Ve
 #[test]
 fn greedy_decoding_equals_the_reference_for_24_steps() {
     for golden in goldens() {
-        let mut session = open(&golden, 2, F32);
-        let (ids, logits) = greedy(&mut session, &golden.ids("input_ids"), 24);
-        assert_eq!(ids, golden.ids("greedy_ids"), "{}", golden.name());
-        let difference = max_difference(&logits, &golden.numbers("greedy_logits"));
-        assert!(difference <= TOLERANCE, "{}: {difference}", golden.name());
+        let session = open(&golden, 2, F32);
+        check_greedy_decoding(&golden, session);
     }
+}
+
+pub fn check_greedy_decoding<B: Device>(golden: &Golden, mut session: Session<B>) {
+    let (ids, logits) = greedy(&mut session, &golden.ids("input_ids"), 24);
+    assert_eq!(ids, golden.ids("greedy_ids"), "{}", golden.name());
+    let difference = max_difference(&logits, &golden.numbers("greedy_logits"));
+    assert!(difference <= TOLERANCE, "{}: {difference}", golden.name());
 }
 
 #[test]

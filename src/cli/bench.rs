@@ -15,7 +15,7 @@ use zamba2::report::measure::{self, NextRun, Protocol};
 use zamba2::session::{GenerateOptions, Session};
 use zamba2::text::sampling::SamplingOptions;
 
-use super::device::{AdapterRecord, Device, Opened};
+use super::device::{AdapterRecord, Device, on_device};
 use super::{Failure, OpenArguments, print, print_json, proc_bytes};
 
 /// Measure prefill and decode on made-up tokens.
@@ -133,10 +133,8 @@ struct Output {
 }
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    match arguments.open.backend(arguments.weights)? {
-        Opened::Cpu(device) => run_on(*device, arguments, json),
-        Opened::WebGpu(device) => run_on(*device, arguments, json),
-    }
+    let opened = arguments.open.backend(arguments.weights)?;
+    on_device!(opened, device => run_on(*device, arguments, json))
 }
 
 fn run_on<B: Device>(mut device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use zamba2::session::{GenerateOptions, Session};
 use zamba2::text::sampling::SamplingOptions;
 
 use super::bench::Spread;
-use super::device::{Device, Opened};
+use super::device::{Device, on_device};
 use super::{Failure, OpenArguments, print, print_json};
 
 /// Measure a conversation of made-up tokens, turn by turn.
@@ -77,10 +77,8 @@ struct Output {
 }
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    match arguments.open.backend(arguments.weights)? {
-        Opened::Cpu(device) => run_on(*device, arguments, json),
-        Opened::WebGpu(device) => run_on(*device, arguments, json),
-    }
+    let opened = arguments.open.backend(arguments.weights)?;
+    on_device!(opened, device => run_on(*device, arguments, json))
 }
 
 fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {

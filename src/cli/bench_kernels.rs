@@ -13,7 +13,7 @@ use zamba2::bench::grid::{self, GridSettings, Selection};
 use zamba2::bench::{self, KernelReport};
 use zamba2::device::webgpu::WebGpu;
 
-use super::device::{BackendChoice, Opened};
+use super::device::{BackendChoice, KernelDevice};
 use super::{Failure, print, print_json, say};
 
 /// Measure single kernels at the sizes of Zamba2-1.2B, and what the machine can do at best.
@@ -55,14 +55,14 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let available = || thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.map_or_else(available, usize::from);
     match arguments.backend.open_for_kernels(threads)? {
-        Opened::Cpu(cpu) => {
+        KernelDevice::Cpu(cpu) => {
             let report = bench::run(*cpu);
             if json {
                 return print_json(&report);
             }
             print(&table(&report))
         }
-        Opened::WebGpu(device) => run_grid(*device, arguments),
+        KernelDevice::WebGpu(device) => run_grid(*device, arguments),
     }
 }
 

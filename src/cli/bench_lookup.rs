@@ -13,7 +13,7 @@ use zamba2::session::{GenerateOptions, Session};
 use zamba2::text::sampling::{SamplingOptions, TokenSet};
 
 use super::bench::Spread;
-use super::device::{Device, Opened};
+use super::device::{Device, on_device};
 use super::{Failure, OpenArguments, print, print_json};
 
 /// Measure decode steps with and without lookup drafts, on made-up texts.
@@ -82,10 +82,8 @@ struct Measured {
 }
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    match arguments.open.backend(arguments.weights)? {
-        Opened::Cpu(device) => run_on(*device, arguments, json),
-        Opened::WebGpu(device) => run_on(*device, arguments, json),
-    }
+    let opened = arguments.open.backend(arguments.weights)?;
+    on_device!(opened, device => run_on(*device, arguments, json))
 }
 
 fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use zamba2::model::NumericSettings;
 use zamba2::session::{GenerateOptions, Session, snapshot_note};
 use zamba2::text::chat::{ChatTemplate, Content, Message};
 
-use super::device::{Device, Opened};
+use super::device::{Device, on_device};
 use super::generate::{Answer, GenerationArguments, answer, summary};
 use super::interrupt::{self, Answering};
 use super::{Failure, OpenArguments, print, print_json, say};
@@ -112,10 +112,8 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let template = folder::chat_template(&arguments.open.dir)?.ok_or(Error::NoChatTemplate)?;
     // Before anything is opened: a wrong option is then reported at once.
     let options = arguments.generation.options()?;
-    match arguments.open.backend(arguments.generation.weights)? {
-        Opened::Cpu(device) => run_on(*device, arguments, template, options, json),
-        Opened::WebGpu(device) => run_on(*device, arguments, template, options, json),
-    }
+    let opened = arguments.open.backend(arguments.generation.weights)?;
+    on_device!(opened, device => run_on(*device, arguments, template, options, json))
 }
 
 fn run_on<B: Device>(

@@ -1,10 +1,17 @@
 //! The choice of a backend on the command line, and what commands need of one beyond the model's ops. Commands are
 //! generic over backends.
 
+#[cfg(not(feature = "candle"))]
+#[path = "device/no_candle.rs"]
+mod candle;
+#[cfg(feature = "candle")]
+#[path = "device/with_candle.rs"]
+mod candle;
+
 use clap::ValueEnum;
 use pollster::block_on;
 use serde::Serialize;
-use zamba2::base::error::Error;
+use zamba2::base::error::{Error, Fact};
 use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterFacts, AdapterOptions, Feature, HostThreads, Ladder, WebGpu};
@@ -23,10 +30,14 @@ pub enum BackendChoice {
     Cpu,
     /// The graphics adapter that the system likes best, through Vulkan, Metal or DirectX 12.
     Webgpu,
+    /// The tensor operations of candle, plain and slow: to compare with. Not in every build.
+    Candle,
 }
 
-/// A backend that is open.
-pub enum Opened {
+pub(super) use candle::{Opened, on_device};
+
+/// A backend whose kernels are measured one by one.
+pub enum KernelDevice {
     Cpu(Box<Cpu>),
     WebGpu(Box<WebGpu>),
 }
@@ -40,27 +51,41 @@ impl BackendChoice {
         config: impl FnOnce() -> Result<Config, Error>,
         weights: WeightFormat,
     ) -> Result<Opened, Error> {
-        if self == BackendChoice::Cpu {
-            return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
+        match self {
+            BackendChoice::Cpu => Ok(Opened::Cpu(Box::new(Cpu::new(threads)))),
+            BackendChoice::Webgpu => {
+                let options = AdapterOptions::default();
+                let (device, dropped) = open_tested(options, threads, &config()?, weights)?;
+                remarks(device.adapter(), &dropped)
+                    .iter()
+                    .for_each(|text| say(text));
+                Ok(Opened::WebGpu(Box::new(device)))
+            }
+            BackendChoice::Candle => candle::open(threads),
         }
-        let (device, dropped) =
-            open_tested(AdapterOptions::default(), threads, &config()?, weights)?;
-        remarks(device.adapter(), &dropped)
-            .iter()
-            .for_each(|text| say(text));
-        Ok(Opened::WebGpu(Box::new(device)))
     }
 
     /// Opens the backend without a model, and so without a self-test: whoever runs single kernels checks their results.
-    pub fn open_for_kernels(self, threads: usize) -> Result<Opened, Error> {
-        if self == BackendChoice::Cpu {
-            return Ok(Opened::Cpu(Box::new(Cpu::new(threads))));
+    pub fn open_for_kernels(self, threads: usize) -> Result<KernelDevice, Error> {
+        match self {
+            BackendChoice::Cpu => Ok(KernelDevice::Cpu(Box::new(Cpu::new(threads)))),
+            BackendChoice::Webgpu => {
+                let device = open_adapter(AdapterOptions::default(), threads)?;
+                remarks(device.adapter(), &[])
+                    .iter()
+                    .for_each(|text| say(text));
+                Ok(KernelDevice::WebGpu(Box::new(device)))
+            }
+            BackendChoice::Candle => Err(not_measured()),
         }
-        let device = open_adapter(AdapterOptions::default(), threads)?;
-        remarks(device.adapter(), &[])
-            .iter()
-            .for_each(|text| say(text));
-        Ok(Opened::WebGpu(Box::new(device)))
+    }
+}
+
+/// The error for measurements of the device that is only there to compare with.
+fn not_measured() -> Error {
+    Error::Setting {
+        name: "backend".into(),
+        fact: Fact::new("not_measured").with("backend", "candle"),
     }
 }
 

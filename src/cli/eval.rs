@@ -11,7 +11,7 @@ use zamba2::base::error::Error;
 use zamba2::base::quant::WeightFormat;
 use zamba2::model::NumericSettings;
 
-use super::device::{Device, Opened};
+use super::device::{Device, on_device};
 use super::progress::Progress;
 use super::{Failure, OpenArguments, print, print_json};
 
@@ -50,10 +50,8 @@ struct Output {
 }
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    match arguments.open.backend(arguments.weights)? {
-        Opened::Cpu(device) => run_on(*device, arguments, json),
-        Opened::WebGpu(device) => run_on(*device, arguments, json),
-    }
+    let opened = arguments.open.backend(arguments.weights)?;
+    on_device!(opened, device => run_on(*device, arguments, json))
 }
 
 fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {

@@ -18,7 +18,7 @@ use zamba2::session::{GenerateOptions, Session, StopReason};
 use zamba2::text::chat::{ChatTemplate, Content, Message};
 use zamba2::text::tokenizer::Tokenizer;
 
-use super::device::{Device, Opened};
+use super::device::{Device, on_device};
 use super::grammar::{Follow, GrammarArguments};
 use super::number_flags::NumberFlags;
 use super::{Failure, OpenArguments, print, print_json, say};
@@ -180,10 +180,8 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let prompt = arguments.prompt()?;
     // Before anything is opened: a wrong option is then reported at once.
     let options = arguments.generation.options()?;
-    match arguments.open.backend(arguments.generation.weights)? {
-        Opened::Cpu(device) => run_on(*device, &arguments, prompt, options, json),
-        Opened::WebGpu(device) => run_on(*device, &arguments, prompt, options, json),
-    }
+    let opened = arguments.open.backend(arguments.generation.weights)?;
+    on_device!(opened, device => run_on(*device, &arguments, prompt, options, json))
 }
 
 fn run_on<B: Device>(

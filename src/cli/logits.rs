@@ -11,7 +11,7 @@ use zamba2::base::quant::WeightFormat;
 use zamba2::model::NumericSettings;
 use zamba2::session::argmax;
 
-use super::device::{Device, Opened};
+use super::device::{Device, on_device};
 use super::{Failure, OpenArguments, print_json};
 
 /// Print the logits of a prompt, and of greedy decoding after it, as one JSON object.
@@ -48,8 +48,9 @@ pub struct Arguments {
     hidden_states: bool,
 }
 
+/// Token ids on the command line.
 #[derive(Clone)]
-struct Tokens(Vec<u32>);
+pub struct Tokens(pub Vec<u32>);
 
 impl FromStr for Tokens {
     type Err = String;
@@ -82,10 +83,8 @@ struct Output<'a> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match arguments.open.backend(arguments.weights)? {
-        Opened::Cpu(device) => run_on(*device, arguments),
-        Opened::WebGpu(device) => run_on(*device, arguments),
-    }
+    let opened = arguments.open.backend(arguments.weights)?;
+    on_device!(opened, device => run_on(*device, arguments))
 }
 
 fn run_on<B: Device>(device: B, arguments: &Arguments) -> Result<(), Failure> {

@@ -21,6 +21,7 @@ mod profile;
 mod progress;
 mod terminal;
 mod tokenize;
+mod verify;
 
 use std::fs;
 use std::io::{self, Write};
@@ -77,13 +78,14 @@ enum Command {
     Profile(profile::Arguments),
     Tokenize(tokenize::Arguments),
     Eval(eval::Arguments),
+    Verify(verify::Arguments),
     Completions(completions::Arguments),
     /// Print the manual page, for `man`.
     Man,
 }
 
 /// How every command that runs a model opens it. The weight format is the command's own: each has another default.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct OpenArguments {
     /// The checkpoint folder.
     dir: PathBuf,
@@ -225,6 +227,7 @@ pub fn run() -> ExitCode {
         Command::Profile(arguments) => profile::run(&arguments, json),
         Command::Tokenize(arguments) => tokenize::run(&arguments, json),
         Command::Eval(arguments) => eval::run(&arguments, json),
+        Command::Verify(arguments) => verify::run(&arguments, json),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man => completions::man(),
     };

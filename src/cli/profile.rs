@@ -23,7 +23,7 @@ use zamba2::session::{GenerateOptions, Session};
 use zamba2::text::sampling::SamplingOptions;
 use zamba2::words::Language;
 
-use super::device::{Device, Opened};
+use super::device::{Device, on_device};
 use super::progress::Progress;
 use super::{Failure, OpenArguments, print, proc_bytes};
 
@@ -112,10 +112,8 @@ enum Format {
 }
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    match arguments.open.backend(arguments.weights)? {
-        Opened::Cpu(device) => run_on(*device, arguments, json),
-        Opened::WebGpu(device) => run_on(*device, arguments, json),
-    }
+    let opened = arguments.open.backend(arguments.weights)?;
+    on_device!(opened, device => run_on(*device, arguments, json))
 }
 
 fn run_on<B: Device>(mut device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {

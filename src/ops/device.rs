@@ -12,6 +12,7 @@ use crate::base::error::Result;
 use crate::base::quant::{Arithmetic, WeightFormat};
 use crate::ops::fused::FusedOp;
 use crate::ops::trace::{ModuleId, SpanId, SpanTime};
+pub use crate::text::sampling::Draw;
 
 /// Columns `start .. start + len` of a tensor.
 pub struct Cols<'a, T> {
@@ -157,19 +158,6 @@ pub struct ModelSizes {
     /// Capacity of the KV cache in positions.
     pub context: usize,
     pub kv_format: KvFormat,
-}
-
-/// How a device draws a token from a top-k list: as [`Sampler`](crate::text::sampling::Sampler) does after its penalty,
-/// in f32.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
-    /// Entries of the list that may be drawn, at least 1.
-    pub top_k: usize,
-    pub temperature: f32,
-    pub top_p: f32,
-    pub min_p: f32,
-    /// A uniform random number in 0..=1.
-    pub random: f32,
 }
 
 /// Peak rates of a device, measured with all its threads.

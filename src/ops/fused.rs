@@ -111,14 +111,15 @@ pub enum FusedOp<'a, D: Device> {
 }
 
 impl<D: Device> Ops<D> {
-    /// Whether one kernel computes `linears` of an RMSNorm of one row; see [`Device::fuses_norm`].
+    /// Whether one kernel computes `linears` of an RMSNorm of one row; see [`Device::fuses_norm`]. Not while outputs
+    /// are watched: members have none of their own.
     pub fn fuses_norm(&self, linears: &[&Linear<D>], n_groups: usize) -> bool {
-        self.device().fuses_norm(linears, n_groups)
+        !self.is_watched() && self.device().fuses_norm(linears, n_groups)
     }
 
     /// Whether fused kernels include the second matrices of LoRA adapters; see [`Device::fuses_adapters`].
     pub fn fuses_adapters(&self, seconds: &[&Linear<D>]) -> bool {
-        self.device().fuses_adapters(seconds)
+        !self.is_watched() && self.device().fuses_adapters(seconds)
     }
 
     /// Runs a fused op that the device has kernels for.

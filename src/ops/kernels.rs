@@ -28,6 +28,9 @@ impl<D: Device> Ops<D> {
             || work::embed(tokens.len(), table.cols(), table.format()),
             |device| device.embed(table, tokens, ys),
         );
+        for (y, name) in ys.iter_mut().zip(["y", "second y"]) {
+            self.see(module, name, y);
+        }
     }
 
     /// Each of `ys`, one or two, is the embedding of the chosen token of `top`, without a readback of that token.
@@ -56,6 +59,7 @@ impl<D: Device> Ops<D> {
             || work::norm(d),
             |device| device.rms_norm(norm, x, y),
         );
+        self.see(norm.module, "y", y);
     }
 
     pub fn gated_rms_norm(
@@ -76,6 +80,7 @@ impl<D: Device> Ops<D> {
             || work::norm(d),
             |device| device.gated_rms_norm(norm, x, gate, y),
         );
+        self.see(norm.module, "y", y);
     }
 
     pub fn linear(&mut self, linear: &Linear<D>, x: &D::Tensor, y: &mut D::Tensor) {
@@ -110,6 +115,7 @@ impl<D: Device> Ops<D> {
         self.members_op(members.as_slice(), |device| {
             device.linear_residual(linear, x, residual, y);
         });
+        self.see(add, "y", y);
     }
 
     fn product(
@@ -126,6 +132,7 @@ impl<D: Device> Ops<D> {
             || work,
             |device| kernel(device, linear, x, y),
         );
+        self.see(linear.module, "y", y);
     }
 
     /// y = silu(conv(x) + bias); `state` `[d_conv − 1, conv_dim]` holds the inputs before x and is updated.
@@ -149,6 +156,8 @@ impl<D: Device> Ops<D> {
             || work::causal_conv1d(rows, d_conv, channels),
             |device| device.causal_conv1d(conv, x, state, y),
         );
+        self.see(conv.module, "y", y);
+        self.see(conv.module, "state", state);
     }
 
     /// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x; `state` `[H·P, N]` is updated.
@@ -165,6 +174,8 @@ impl<D: Device> Ops<D> {
             || work,
             |device| device.ssm_scan(ssm, input, state, y),
         );
+        self.see(ssm.module, "y", y);
+        self.see(ssm.module, "state", state);
     }
 
     /// As [`Ops::ssm_scan`], from the state `before`, which stays; `state` gets the state after the last token.
@@ -184,6 +195,8 @@ impl<D: Device> Ops<D> {
             || work,
             |device| device.ssm_scan_from(ssm, input, before, state, y),
         );
+        self.see(ssm.module, "y", y);
+        self.see(ssm.module, "state", state);
     }
 
     /// Rotates each head of each row of `xs`, of which there are one or two; row t is at `position + t`.
@@ -203,6 +216,9 @@ impl<D: Device> Ops<D> {
         self.op(module, Work::default, |device| {
             device.rope(rope, position, xs);
         });
+        for (x, name) in xs.iter_mut().zip(["q", "k"]) {
+            self.see(module, name, x);
+        }
     }
 
     /// Appends the rows of k and v and increases `cache.len`.
@@ -254,6 +270,7 @@ impl<D: Device> Ops<D> {
             || work::attention(rows, cache.len - rows, width, position_bytes),
             |device| device.attention(shape, q, cache, y),
         );
+        self.see(module, "y", y);
     }
 
     /// y = gelu(x[:, :d])·x[:, d:], with the exact (erf) GELU.
@@ -261,6 +278,7 @@ impl<D: Device> Ops<D> {
         assert_eq!(x.cols(), 2 * y.cols(), "gelu_mul: x is [T, 2d], y [T, d]");
         check_capacity("gelu_mul", x.rows(), y);
         self.op(module, Work::default, |device| device.gelu_mul(x, y));
+        self.see(module, "y", y);
     }
 
     /// y = [a, b] along the columns.
@@ -269,6 +287,7 @@ impl<D: Device> Ops<D> {
         assert_eq!(shape, (a.rows(), a.cols() + b.cols()), "concat: a, b and y");
         check_capacity("concat", a.rows(), y);
         self.op(module, Work::default, |device| device.concat(a, b, y));
+        self.see(module, "y", y);
     }
 
     /// y = a + b.
@@ -277,6 +296,7 @@ impl<D: Device> Ops<D> {
         assert_eq!(shapes, (a.rows(), a.cols(), a.cols()), "add: a, b and y");
         check_capacity("add", a.rows(), y);
         self.op(module, Work::default, |device| device.add(a, b, y));
+        self.see(module, "y", y);
     }
 
     /// y = one row of logits, those of tokens that `seen` marks with 1 as

@@ -5,6 +5,11 @@ pub mod device;
 pub mod fused;
 mod kernels;
 pub mod trace;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod watch;
+#[cfg(target_arch = "wasm32")]
+#[path = "unwatched.rs"]
+mod watch;
 pub mod work;
 
 use crate::base::clock::now_us;
@@ -12,6 +17,7 @@ use crate::base::error::Result;
 use crate::base::quant::{StoredMatrix, WeightFormat};
 use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, Linear, ModelSizes, Tensor};
 use crate::ops::trace::{Member, ModuleId, Profiler, SpanId, SpanTime};
+use crate::ops::watch::Watch;
 use crate::ops::work::Work;
 
 /// A device, and the profile of the ops that run on it.
@@ -20,6 +26,8 @@ pub struct Ops<D: Device> {
     profiler: Profiler,
     /// The outermost block encoded last and its start time, until a fence ends it.
     unfenced: Option<(SpanId, f64)>,
+    /// While the outputs of ops are watched.
+    watch: Option<Watch<D>>,
 }
 
 /// A weight matrix whose rows are arriving.
@@ -35,6 +43,7 @@ impl<D: Device> Ops<D> {
             device,
             profiler: Profiler::default(),
             unfenced: None,
+            watch: None,
         }
     }
 

@@ -8,6 +8,8 @@ mod inspect;
 #[cfg(not(target_os = "wasi"))]
 mod kernel_trial;
 mod load;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod lockstep;
 mod lookup;
 mod own_pass;
 mod prompt_cache;

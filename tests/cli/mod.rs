@@ -6,6 +6,7 @@ mod eval;
 mod generate;
 mod logits;
 mod profile;
+mod verify;
 
 use std::fs;
 use std::path::{Path, PathBuf};

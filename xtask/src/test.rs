@@ -351,6 +351,13 @@ impl Run<'_> {
         if self.extent == Extent::Quick {
             return Ok(counts);
         }
+        // The tests' own dependencies turn the feature `candle` on; this is the program that users install.
+        let plain = ["clippy", "--package", "zamba2", "--lib", "--bins", "--"];
+        self.cargo(
+            step("clippy-plain", "lints of the program without candle", 60),
+            &[&plain[..], &strict].concat(),
+        )?;
+        counts.add(Counts::one());
         // Threads and relaxed SIMD select modules independently, so two builds of the engine cover every line.
         for (build, step) in [
             (
@@ -449,7 +456,14 @@ impl Run<'_> {
 
     fn docs(&self) -> Result<Counts> {
         let mut command = self.workspace.cargo();
-        command.args(["doc", "--workspace", "--no-deps"]);
+        // With the modules that only tests and `zamba2 verify` use.
+        command.args([
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--features",
+            "zamba2/candle",
+        ]);
         command.env("RUSTDOCFLAGS", "--deny warnings");
         self.steps
             .run(&step("rustdoc", "documentation", 20), &mut command)?;

@@ -38,35 +38,7 @@ pub fn top(logits: &CpuTensor, y: &mut CpuTensor) {
 /// Draws a token from a list and makes it the chosen one.
 pub fn draw(draw: &Draw, list: &mut CpuTensor) {
     let row = list.values_mut();
-    let mut top = TopK::from_row(row);
-    top.tokens.truncate(draw.top_k);
-    if top.fault.is_some() || top.tokens.is_empty() {
-        return;
+    if let Some(token) = draw.choose(row) {
+        row[TopK::CHOSEN] = token as f32;
     }
-    let largest = top.tokens[0].1;
-    let mut weights = top
-        .tokens
-        .iter()
-        .map(|(_, logit)| libm::expf((logit - largest) / draw.temperature))
-        .collect::<Vec<f32>>();
-    let total: f32 = weights.iter().sum();
-    let mut sum = 0.0;
-    let mut n_kept = 0;
-    for weight in &weights {
-        // The first always stays; the token that reaches top_p stays, too.
-        if n_kept > 0 && (sum >= draw.top_p * total || *weight < draw.min_p) {
-            break;
-        }
-        sum += weight;
-        n_kept += 1;
-    }
-    weights.truncate(n_kept);
-    let threshold = draw.random * sum;
-    let mut cumulative = 0.0;
-    let above = weights.iter().position(|weight| {
-        cumulative += weight;
-        cumulative > threshold
-    });
-    let chosen = top.tokens[above.unwrap_or(n_kept - 1)].0;
-    row[TopK::CHOSEN] = chosen as f32;
 }

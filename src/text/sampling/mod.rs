@@ -2,6 +2,7 @@
 //! (eos, stop strings, lengths) is the caller's.
 
 mod candidates;
+mod draw;
 mod logits;
 mod options;
 mod penalty;
@@ -17,6 +18,7 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::base::error::Result;
 use crate::text::sampling::candidates::Candidates;
+pub use crate::text::sampling::draw::Draw;
 use crate::text::sampling::logits::argmax;
 pub use crate::text::sampling::logits::{
     TokenProbability, check_finite, log_probability, most_probable, rank_of,

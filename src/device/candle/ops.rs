@@ -1,0 +1,185 @@
+//! The ops as candle tensor operations, in the plainest form: each line is a line of the op's definition. They are what
+//! other devices are compared with, and are not optimised.
+
+use candle_core::{D, Result, Tensor};
+
+use crate::device::candle::Candle;
+use crate::device::candle::tensor::{CandleTensor, CandleWeight, columns};
+use crate::ops::device::{
+    AttentionShape, Cols, Conv1d, GatedNorm, KvCache, Linear, Norm, Rope, Ssm, SsmInput,
+};
+use crate::text::sampling::penalised;
+
+/// Row t is row `tokens[t]` of the table. // [T, d]
+pub fn embed(table: &CandleWeight, tokens: &[u32]) -> Result<Tensor> {
+    let tokens = Tensor::from_slice(tokens, tokens.len(), table.values.device())?; // [T]
+    table.values.index_select(&tokens, 0)
+}
+
+/// weight · x / sqrt(mean(x²) + eps). // x [.., d]
+fn normalize(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    let mean = x.sqr()?.mean_keepdim(D::Minus1)?; // [.., 1]
+    let root = (mean + f64::from(eps))?.sqrt()?;
+    x.broadcast_div(&root)?.broadcast_mul(weight)
+}
+
+/// // [T, d]
+pub fn rms_norm(norm: &Norm<Candle>, x: &CandleTensor) -> Result<Tensor> {
+    normalize(&x.rows()?, &norm.weight.values, norm.eps)
+}
+
+/// RMSNorm of x · silu(gate), with one mean per group of channels. // [T, d]
+pub fn gated_rms_norm(
+    norm: &GatedNorm<Candle>,
+    x: &CandleTensor,
+    gate: &Cols<CandleTensor>,
+) -> Result<Tensor> {
+    let gated = (x.rows()? * columns(gate)?.silu()?)?; // [T, d]
+    let groups = |rows| (rows, norm.n_groups, x.cols / norm.n_groups);
+    let weight = norm.weight.values.reshape(groups(1))?; // [1, groups, d / groups]
+    let normed = normalize(&gated.reshape(groups(x.rows))?, &weight, norm.eps)?;
+    normed.reshape((x.rows, x.cols))
+}
+
+/// W·x + bias. // [T, d_out]
+pub fn linear(linear: &Linear<Candle>, x: &CandleTensor) -> Result<Tensor> {
+    let y = x.rows()?.contiguous()?.matmul(&linear.weight.values.t()?)?;
+    match &linear.bias {
+        Some(bias) => y.broadcast_add(&bias.values),
+        None => Ok(y),
+    }
+}
+
+/// silu(conv(x) + bias), and the state after it: the last d_conv − 1 inputs. // [T, channels], [d_conv − 1, channels]
+pub fn causal_conv1d(
+    conv: &Conv1d<Candle>,
+    x: &Cols<CandleTensor>,
+    state: &CandleTensor,
+) -> Result<(Tensor, Tensor)> {
+    let (d_conv, n_rows) = (conv.weight.rows, x.tensor.rows);
+    let inputs = Tensor::cat(&[state.rows()?, columns(x)?], 0)?; // [d_conv − 1 + T, channels]
+    let mut sum = conv.bias.values.broadcast_as((n_rows, x.len))?;
+    for tap in 0..d_conv {
+        let weight = conv.weight.values.narrow(0, tap, 1)?; // [1, channels]
+        sum = (sum + inputs.narrow(0, tap, n_rows)?.broadcast_mul(&weight)?)?;
+    }
+    let state = inputs.narrow(0, n_rows, d_conv - 1)?.contiguous()?;
+    Ok((sum.silu()?, state))
+}
+
+/// ln(1 + eˣ) = max(x, 0) + ln(1 + e), e = exp(−|x|). Rounding 1 + e loses digits of a small e, which the last term
+/// gives back (Higham, Accuracy and Stability of Numerical Algorithms, 1.14.1).
+fn softplus(x: &Tensor) -> Result<Tensor> {
+    let e = x.abs()?.neg()?.exp()?;
+    let sum = (&e + 1.0)?;
+    let lost = (((&sum - 1.0)? - &e)? / &sum)?;
+    x.relu()? + (sum.log()? - lost)?
+}
+
+/// The recurrence of the Mamba-2 paper, token by token: S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x. Gives y and the state
+/// after the last token. // [T, H·P], [H·P, N]
+pub fn ssm_scan(
+    ssm: &Ssm<Candle>,
+    input: &SsmInput<CandleTensor>,
+    state: &CandleTensor,
+) -> Result<(Tensor, Tensor)> {
+    let (heads, p, n, groups) = (ssm.n_heads, ssm.head_dim, ssm.d_state, ssm.n_groups);
+    let dt = softplus(&columns(&input.dt)?.broadcast_add(&ssm.dt_bias.values)?)?; // [T, H]
+    let dt = dt.maximum(f64::from(input.dt_min))?;
+    let decay = dt.broadcast_mul(&ssm.a.values)?.exp()?; // [T, H]
+    let x = columns(&input.x)?.reshape(((), heads, p))?; // [T, H, P]
+    let of_heads = |cols: &Cols<CandleTensor>| {
+        // A head uses B and C of its group.
+        let of_groups = columns(cols)?.reshape(((), groups, 1, n))?;
+        let rows = of_groups.dim(0)?;
+        let wide = of_groups.broadcast_as((rows, groups, heads / groups, n))?;
+        wide.reshape((rows, heads, 1, n))
+    };
+    let (b, c) = (of_heads(&input.b)?, of_heads(&input.c)?); // [T, H, 1, N]
+    let d = ssm.d.values.reshape((heads, 1))?;
+
+    let mut s = state.rows()?.reshape((heads, p, n))?;
+    let mut ys = Vec::new();
+    for t in 0..input.x.tensor.rows {
+        let x = x.get(t)?; // [H, P]
+        let of_token = |rows: &Tensor| rows.get(t)?.reshape((heads, 1, 1));
+        let dt_x = x.reshape((heads, p, 1))?.broadcast_mul(&of_token(&dt)?)?;
+        s = (s.broadcast_mul(&of_token(&decay)?)? + dt_x.broadcast_mul(&b.get(t)?)?)?; // [H, P, N]
+        let c_s = s.broadcast_mul(&c.get(t)?)?.sum(D::Minus1)?; // [H, P]
+        ys.push((c_s + x.broadcast_mul(&d)?)?.reshape((1, heads * p))?);
+    }
+    Ok((Tensor::cat(&ys, 0)?, s.reshape((heads * p, n))?))
+}
+
+/// Rotates the first and second half of each head: [a·cos − b·sin, b·cos + a·sin]; row t is at `position + t`.
+/// // [T, heads · d]
+pub fn rope(rope: &Rope, position: usize, x: &CandleTensor) -> Result<Tensor> {
+    let half = rope.head_dim / 2;
+    let positions = (position..position + x.rows).map(|position| position as f32);
+    let angles: Vec<f32> = positions
+        .flat_map(|position| rope.inv_freq.iter().map(move |freq| position * freq))
+        .collect();
+    let angles = Tensor::from_vec(angles, (x.rows, 1, half), x.values.device())?;
+    let (cos, sin) = (angles.cos()?, angles.sin()?);
+    let heads = x
+        .rows()?
+        .reshape((x.rows, x.cols / rope.head_dim, rope.head_dim))?;
+    let (a, b) = (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?);
+    let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+    let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+    Tensor::cat(&[first, second], 2)?.reshape((x.rows, x.cols))
+}
+
+/// softmax(scale · q·Kᵀ)·V of the last T positions, head by head, where no query sees a later key. // [T, heads · d]
+pub fn attention(
+    shape: &AttentionShape,
+    q: &CandleTensor,
+    cache: &KvCache<Candle>,
+) -> Result<Tensor> {
+    let (n_rows, len, d) = (q.rows, cache.len, shape.head_dim);
+    let unseen = (0..n_rows).flat_map(|t| {
+        let n_seen = len - n_rows + t + 1;
+        (0..len).map(
+            move |key| {
+                if key < n_seen { 0.0 } else { f32::NEG_INFINITY }
+            },
+        )
+    });
+    let mask = Tensor::from_vec(
+        unseen.collect::<Vec<f32>>(),
+        (n_rows, len),
+        q.values.device(),
+    )?;
+    let rows = q.rows()?;
+    let heads = (0..shape.n_heads).map(|head| {
+        let kv_head = head * shape.n_kv_heads / shape.n_heads;
+        let q = rows.narrow(1, head * d, d)?.contiguous()?; // [T, d]
+        let of_head = |rows: &Tensor| {
+            let rows = rows.narrow(0, 0, len)?;
+            rows.narrow(1, kv_head * d, d)?.contiguous()
+        };
+        let (k, v) = (of_head(&cache.rows.k)?, of_head(&cache.rows.v)?); // [L, d]
+        let scores = (q.matmul(&k.t()?)? * f64::from(shape.scale))?; // [T, L]
+        let scores = (scores + &mask)?;
+        let weights = scores.broadcast_sub(&scores.max_keepdim(1)?)?.exp()?;
+        let total = weights.sum_keepdim(1)?;
+        weights.broadcast_div(&total)?.matmul(&v)
+    });
+    Tensor::cat(&heads.collect::<Result<Vec<_>>>()?, 1)
+}
+
+/// gelu(x[:, :d])·x[:, d:], with the exact (erf) GELU. // [T, d]
+pub fn gelu_mul(x: &CandleTensor, d: usize) -> Result<Tensor> {
+    let x = x.rows()?;
+    x.narrow(1, 0, d)?.gelu_erf()? * x.narrow(1, d, d)?
+}
+
+/// The logits, those penalised that `seen` marks. What is not finite stays, and is found later.
+pub fn penalise(penalty: f64, logits: &[f32], seen: &[f32]) -> Vec<f32> {
+    let pairs = logits.iter().zip(seen);
+    let penalise = |(logit, seen): (&f32, &f32)| match *seen != 0.0 && logit.is_finite() {
+        true => penalised(*logit, penalty),
+        false => *logit,
+    };
+    pairs.map(penalise).collect()
+}

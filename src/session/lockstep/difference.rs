@@ -1,0 +1,185 @@
+//! How far two outputs are apart, when that is a difference, and the largest ones of each module. It runs nothing.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::base::quant::WeightFormat;
+use crate::model::module::{Module, ModuleTree, OpKind};
+use crate::ops::trace::ModuleId;
+use crate::ops::watch::Output;
+use crate::session::lockstep::PassPart;
+
+/// The largest values of [`Difference::relative`] that are no difference.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Tolerances {
+    /// Of a module that is not attention.
+    pub modules: f64,
+    /// Of attention: its softmax turns an error of a score, which grows with the score, into one of a weight.
+    pub attention: f64,
+    /// Of the logits of both models on their own; `None` if no bound is known.
+    pub logits: Option<f64>,
+}
+
+/// The largest difference in one output of a module, or in the logits of the whole model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// The module's path, as in the checkpoint; empty for the whole model.
+    pub module: String,
+    pub block: Option<usize>,
+    /// `y`, or the state or the keys and values that the module updates.
+    pub tensor: &'static str,
+    /// |found − expected| in units of the root mean square of all that was expected; infinite where one is not finite.
+    pub relative: f64,
+    /// Whether that is above the tolerance.
+    pub differs: bool,
+    pub absolute: f64,
+    pub expected: f32,
+    pub found: f32,
+    /// The token at which it is, counted from the prompt's first; of a state, the last token that it has.
+    pub position: usize,
+    /// The row of a state.
+    pub row: Option<usize>,
+    pub channel: usize,
+}
+
+impl Tolerances {
+    /// The usual ones. Two devices that compute with the numbers for which weights, keys and values stand add them in
+    /// another order: modules of the golden nets and of the embedded model differ by up to 2e-5, attention by 2e-4, and
+    /// rows of the published models are longer. Logits differ by up to 4e-5, and by 1e-2 where a key or a value rounds
+    /// to the other one of two 8-bit numbers.
+    ///
+    /// If only one of them rounds activations, as the CPU does for integer products, a module differs by what that
+    /// rounding does to one op: up to 4e-4 with 16 bits at q8, attention by 2e-2, and by 8e-2 with 8 bits at q4. In
+    /// logits it adds up over the blocks.
+    pub fn new(weights: WeightFormat, one_rounds_activations: bool) -> Tolerances {
+        let (modules, attention, logits) = match (weights, one_rounds_activations) {
+            (WeightFormat::F32, _) => (1e-3, 1e-2, Some(1e-3)),
+            (_, false) => (1e-3, 1e-2, Some(0.05)),
+            (WeightFormat::Q8, true) => (5e-3, 0.05, None),
+            (WeightFormat::Q4, true) => (0.25, 0.25, None),
+        };
+        Tolerances {
+            modules,
+            attention,
+            logits,
+        }
+    }
+
+    fn of(&self, module: &Module) -> f64 {
+        match module.op {
+            OpKind::Attention => self.attention,
+            _ => self.modules,
+        }
+    }
+}
+
+/// The differences so far.
+pub struct Found {
+    tolerances: Tolerances,
+    pub first: Option<Difference>,
+    pub modules: Vec<Difference>,
+    /// The places in `modules`.
+    by_name: HashMap<(ModuleId, &'static str), usize>,
+}
+
+impl Found {
+    pub fn new(tolerances: Tolerances) -> Found {
+        Found {
+            tolerances,
+            first: None,
+            modules: Vec::new(),
+            by_name: HashMap::new(),
+        }
+    }
+
+    /// Adds what a part of a pass should give, and what it gave. A device that computes two modules at once has no
+    /// output for the first.
+    pub fn add(
+        &mut self,
+        tree: &ModuleTree,
+        part: PassPart,
+        [expected, outputs]: [&[Output]; 2],
+        rows: [usize; 2],
+    ) {
+        for expected in expected {
+            let Some(output) = outputs.iter().find(|output| output.name == expected.name) else {
+                continue;
+            };
+            let module = module_of_call(tree, expected.name.module, part);
+            let tolerance = self.tolerances.of(module);
+            let difference = difference((Some(module), tolerance), expected, output, rows);
+            if self.first.is_none() && difference.differs {
+                self.first = Some(difference.clone());
+            }
+            let name = (module.id, expected.name.tensor);
+            let at = *self.by_name.entry(name).or_insert(self.modules.len());
+            match self.modules.get_mut(at) {
+                None => self.modules.push(difference),
+                Some(largest) if difference.relative > largest.relative => *largest = difference,
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// The module of an op in the block that runs. Ops of a shared transformer have the ids of its first call.
+fn module_of_call<'a>(tree: &'a ModuleTree, id: ModuleId, part: PassPart) -> &'a Module {
+    let module = tree.get(id);
+    let PassPart::Block(block) = part else {
+        return module;
+    };
+    let own = tree.by_span(Some(block), &module.span);
+    tree.get(own.unwrap_or(id))
+}
+
+/// The largest difference of two outputs of a pass over the `n_rows` tokens from `position` on.
+pub fn difference(
+    (module, tolerance): (Option<&Module>, f64),
+    expected: &Output,
+    found: &Output,
+    [position, n_rows]: [usize; 2],
+) -> Difference {
+    assert_eq!(
+        expected.values.len(),
+        found.values.len(),
+        "sizes of an output"
+    );
+    let (mut largest, mut at, mut squares) = (0.0, 0, 0.0);
+    let pairs = expected.values.iter().zip(&found.values);
+    for (i, (a, b)) in pairs
+        .map(|(a, b)| (f64::from(*a), f64::from(*b)))
+        .enumerate()
+    {
+        squares += a * a;
+        let distance = if (a - b).is_nan() {
+            f64::INFINITY
+        } else {
+            (a - b).abs()
+        };
+        if distance > largest {
+            (largest, at) = (distance, i);
+        }
+    }
+    let rms = (squares / expected.values.len() as f64).sqrt();
+    let (row, channel) = (at / expected.cols, at % expected.cols);
+    let is_state = expected.name.tensor == "state";
+    // Equal numbers do not differ, even if all are zero; what is not finite has no mean.
+    let relative = match largest {
+        0.0 | f64::INFINITY => largest,
+        _ => largest / rms,
+    };
+    Difference {
+        module: module.map_or_else(String::new, |module| module.path.clone()),
+        block: module.and_then(|module| module.block),
+        tensor: expected.name.tensor,
+        relative,
+        differs: relative > tolerance,
+        absolute: largest,
+        expected: expected.values[at],
+        found: found.values[at],
+        position: position + if is_state { n_rows - 1 } else { row },
+        row: is_state.then_some(row),
+        channel,
+    }
+}
