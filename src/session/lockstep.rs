@@ -85,7 +85,7 @@ pub trait LockstepModel {
 /// A part of a pass that runs at once.
 #[derive(Clone, Copy)]
 pub enum PassPart<'a> {
-    /// The embedding of up to [`PASS_ROWS`] tokens of a prompt: a new pass.
+    /// The embedding of up to `PASS_ROWS` tokens of a prompt: a new pass.
     Prompt(&'a [u32]),
     /// The embedding of the token of a decode step: a new pass.
     Step(u32),

@@ -18,13 +18,13 @@ const SITE = join(ROOT, "target/site");
 const MOST_PACKAGE_JS_BYTES = 60_000;
 /** What an adapter adds to them. */
 const MOST_ADAPTER_JS_BYTES = 6_000;
-/** The site's scripts for one build: the page, the worker, the bindings. */
-const MOST_SITE_JS_BYTES = 96_000;
+/** The site's scripts for one build: the page with its four views, the worker, the bindings. */
+const MOST_SITE_JS_BYTES = 100_000;
 /**
  * Of one build as the tests make it, with the compiler's quick profile; `cargo xtask dist` gives a smaller one, which
  * takes minutes.
  */
-const MOST_WASM_BYTES = 1_400_000;
+const MOST_WASM_BYTES = 1_410_000;
 /** Likewise, of the module of grammars. */
 const MOST_GRAMMAR_BYTES = 540_000;
 /** The page, style sheet, script, words, icon, manifest, the worker, bindings and module. */

@@ -1,6 +1,6 @@
 //! Vectors of several row groups side by side, for the kernels that multiply a panel with many rows: of weights with
-//! activations, and of keys or values with queries. Each group's lanes are computed as by the 128-bit operations, so all
-//! widths give the same bits.
+//! activations, and of keys or values with queries. Each group's lanes are computed as by the 128-bit operations, so
+//! all widths give the same bits.
 
 use crate::base::simd::{
     F32x4, I16x8, I32x4, Narrow, STEP_COLUMNS, StepActivations, StepSums, StepWeights,

@@ -1,6 +1,6 @@
-//! Causal attention over the KV cache, in tiles of some queries by a block of [`BLOCK`] positions with a running maximum
-//! (online softmax, as in arXiv:2205.14135), so that no buffer grows with the context and each panel of keys or values
-//! is multiplied with several queries once it is in registers. It does not write caches beyond [`append_kv`].
+//! Causal attention over the KV cache, in tiles of some queries by a block of [`BLOCK`] positions with a running
+//! maximum (online softmax, as in arXiv:2205.14135), so that no buffer grows with the context and each panel of keys or
+//! values is multiplied with several queries once it is in registers. It does not write caches beyond [`append_kv`].
 //!
 //! Blocks start at multiples of [`BLOCK`], and a query's sums have the same order in every tile, so results do not
 //! depend on how a prompt was split into chunks: a decode step is a tile of one query.
