@@ -94,8 +94,8 @@ test("an answer that a reload or Stop interrupts is in the history, as unfinishe
     await openReadyPage(page);
     await setOptions(page, { max_tokens: "1500", temperature: "1" });
     for (const [prompt, interrupt] of /** @type {[string, () => Promise<unknown>][]} */ ([
-      ["Reloaded", () => reload(page)],
-      ["Stopped", () => page.keyboard.press("Escape").then(() => waitForStatus(page, "Done"))],
+      ["Reloaded:", () => reload(page)],
+      ["Stopped:", () => page.keyboard.press("Escape").then(() => waitForStatus(page, "Done"))],
     ])) {
       await page.fill("#prompt", prompt);
       await page.click("#run");
@@ -105,7 +105,7 @@ test("an answer that a reload or Stop interrupts is in the history, as unfinishe
       await interrupt();
     }
     await setOptions(page, { max_tokens: "3" });
-    await page.fill("#prompt", "Finished");
+    await page.fill("#prompt", "Finished:");
     await page.click("#run");
     await waitForStatus(page, "Done: 3 tokens");
     await openDetails(page, ".side");
