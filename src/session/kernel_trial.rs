@@ -162,8 +162,8 @@ impl<'a> Trial<'a> {
         ops.device_mut().try_variant(self.op, format, variant).await
     }
 
-    /// The variants that compute the same as the first one, which comes first; of `kept` only that one. None is
-    /// compiled after `end_us`: some drivers take long.
+    /// The variants that compute the same as the first one, which comes first; of `kept` only that one. Without it
+    /// none is compiled after `end_us`: some drivers take long.
     async fn right_variants(
         &mut self,
         ops: &mut Ops<WebGpu>,
@@ -177,7 +177,8 @@ impl<'a> Trial<'a> {
         let mut expected = Vec::new();
         for (variant, name) in ops.device().variants(self.op, weight.format()) {
             let is_wanted = variant == 0 || kept.is_none_or(|kept| kept.variant == name);
-            if !is_wanted || (variant > 0 && now_us() > end_us) || !self.set(ops, variant).await {
+            let is_late = kept.is_none() && variant > 0 && now_us() > end_us;
+            if !is_wanted || is_late || !self.set(ops, variant).await {
                 continue;
             }
             ops.linear(self.layers[0], &x, &mut self.y);

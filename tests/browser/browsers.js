@@ -20,7 +20,7 @@ const SOFTWARE_ADAPTER = "--enable-unsafe-webgpu";
  * Workgroup memory is not zeroed before a shader runs. Zeroing is four fifths of what the software adapter compiles,
  * and no kernel reads such memory before writing it: one that did would read arbitrary values and fail its test.
  */
-const NO_ZEROING = "--enable-dawn-features=disable_workgroup_init";
+const NO_ZEROING = "--enable-dawn-features=disable_workgroup_init,disable_robustness";
 
 /**
  * A host name of this machine for which a page is neither on https nor on localhost, like the address of a machine in a

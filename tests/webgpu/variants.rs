@@ -203,10 +203,8 @@ fn a_trial_compares_all_variants_and_what_it_chose_can_be_kept() {
             .collect()
     };
     assert_eq!(counts(&chosen), counts(&all), "all of them are right");
-    assert_eq!(
-        block_on(session.choose_kernels(&all, f64::INFINITY)).unwrap(),
-        all
-    );
+    let kept = block_on(session.choose_kernels(&all, 0.0)).unwrap();
+    assert_eq!(kept, all, "however slow the device is");
     let logits = block_on(session.logits(&prompt)).unwrap();
     // Sums in another order.
     let difference = max_difference(&logits, &expected);
