@@ -15,7 +15,7 @@ pub use crate::folder::inspect::{Inspection, inspect};
 pub use crate::folder::pack::pack;
 use crate::loader::end_tokens::{self, GENERATION_CONFIG};
 use crate::loader::foreign;
-use crate::loader::names::INDEX;
+use crate::loader::named_tensors::INDEX;
 use crate::loader::packed::{MANIFEST, Manifest, PackedPart};
 use crate::loader::safetensors::{Shard, header_bytes, shard_files};
 use crate::loader::schedule::{ByteRange, LoadSchedule};

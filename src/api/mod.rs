@@ -17,7 +17,7 @@ macro_rules! on_session {
 mod generate;
 mod inspect;
 mod js;
-mod kernels;
+mod kernel_choice;
 mod load;
 mod profile;
 mod report;

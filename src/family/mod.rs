@@ -5,7 +5,7 @@
 mod zamba2;
 
 use crate::base::error::{Fact, Result};
-pub use crate::family::zamba2::names::NamePrefix;
+pub use crate::family::zamba2::name_prefix::NamePrefix;
 use crate::model::config::{Config, Family};
 use crate::model::module::ModelPlan;
 
@@ -34,10 +34,10 @@ pub fn block_of_span(span: &str) -> Option<usize> {
 /// # Errors
 /// More than one model is in the checkpoint.
 pub fn name_prefix<'a>(names: impl Iterator<Item = &'a str>) -> Result<NamePrefix> {
-    zamba2::names::prefix(names)
+    zamba2::name_prefix::prefix(names)
 }
 
 /// The layout that the names of a checkpoint belong to, where it is known and not this family's own.
 pub fn foreign_layout<'a>(names: impl Iterator<Item = &'a str>) -> Option<Fact> {
-    zamba2::names::foreign_layout(names)
+    zamba2::name_prefix::foreign_layout(names)
 }

@@ -1,7 +1,8 @@
 //! Zamba2: the names of its tensors and modules, and which block calls which shared transformer (reference:
-//! `modeling_zamba2.py`). No other file spells the names of tensors. It reads no bytes and computes nothing.
+//! `modeling_zamba2.py`). No file outside of this module spells the names of tensors. It reads no bytes and
+//! computes nothing.
 
-pub mod names;
+pub mod name_prefix;
 mod tying;
 
 use crate::family::zamba2::tying::Tying;

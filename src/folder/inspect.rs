@@ -13,7 +13,7 @@ use crate::folder::{
     ADAPTER_CONFIG, chat_template, checkpoint_heads, open_tokenizer, packed, parsed, read_config,
     stored_heads,
 };
-use crate::loader::names::TensorNames;
+use crate::loader::named_tensors::TensorNames;
 use crate::loader::packed::Manifest;
 use crate::loader::safetensors::Shard;
 use crate::loader::schedule::{LoadSchedule, TapsOrder, taps_order};

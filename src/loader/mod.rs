@@ -5,7 +5,7 @@ mod assemble;
 mod copies;
 pub mod end_tokens;
 pub mod foreign;
-pub mod names;
+pub mod named_tensors;
 pub mod packed;
 pub mod safetensors;
 pub mod schedule;

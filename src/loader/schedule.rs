@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::base::error::{Error, Result};
 use crate::base::quant::WeightFormat;
 use crate::family;
-use crate::loader::names::{Located, TensorNames};
+use crate::loader::named_tensors::{Located, TensorNames};
 use crate::loader::safetensors::{Dtype, Shard, TensorEntry};
 use crate::model::config::Config;
 use crate::model::module::{ModelPlan, Role, Slot, TensorSpec, Unit};

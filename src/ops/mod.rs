@@ -1,9 +1,9 @@
 //! The op vocabulary of the model. [`Ops`] checks the shapes of a call, opens its span, calls the device and counts the
 //! work, once for all devices. It computes nothing itself.
 
+mod checked_ops;
 pub mod device;
 pub mod fused;
-mod kernels;
 pub mod trace;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod watch;

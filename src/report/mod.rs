@@ -12,7 +12,7 @@ pub mod reference;
 pub mod run;
 pub mod sentence;
 pub mod summary;
-mod trace;
+mod trace_events;
 pub mod verdict;
 
 use std::str::FromStr;
@@ -60,6 +60,6 @@ pub fn export(run: &Run, format: Format, language: Language) -> String {
         Format::Markdown => markdown::write(run, &summarise(run), language),
         Format::Json => run.to_json(),
         Format::Csv => csv::write(run, &summarise(run)),
-        Format::Trace => trace::write(run),
+        Format::Trace => trace_events::write(run),
     }
 }

@@ -3,7 +3,7 @@
 
 mod ablate;
 mod checkpoints;
-mod depth;
+mod draft_pass;
 mod inspect;
 #[cfg(not(target_os = "wasi"))]
 mod kernel_trial;
@@ -13,13 +13,13 @@ pub mod lockstep;
 mod lookup;
 mod own_pass;
 mod prompt_cache;
-mod readback;
 mod rewind;
 mod runner;
 mod sequence;
 mod snapshot;
+mod steps_in_flight;
 mod thread_trial;
-mod verify;
+mod token_readback;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,19 +36,19 @@ use crate::ops::trace::{Level, Profile};
 pub use crate::session::ablate::{
     AblatedPart, Ablation, AblationEffect, MAX_ABLATED_TOKENS, Prediction, PredictionLengths,
 };
-pub use crate::session::depth::Lookahead;
+use crate::session::draft_pass::DraftBuffers;
 pub use crate::session::inspect::{InspectOptions, Inspection, MAX_TOP_K, Visit};
 #[cfg(not(target_os = "wasi"))]
 pub use crate::session::kernel_trial::TRIAL_US;
 pub use crate::session::load::{LoadSettings, context_length, kv_format};
 pub use crate::session::lookup::DraftPolicy;
 use crate::session::lookup::PassCost;
-use crate::session::readback::{PenaltyBuffers, TopList};
 pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
 pub use crate::session::sequence::{Alternative, Step, TokenRank};
 pub use crate::session::snapshot::{RestoredSequence, snapshot_note};
-use crate::session::verify::DraftBuffers;
+pub use crate::session::steps_in_flight::Lookahead;
+use crate::session::token_readback::{PenaltyBuffers, TopList};
 use crate::text::sampling::{LOOKUP, MAX_TOKENS, NumberOption, Sampler, SamplingOptions};
 use crate::text::stop_strings::StopStrings;
 use crate::text::tokenizer::Tokenizer;

@@ -516,6 +516,19 @@ test("a session ends by its signal or by destroy, with its calls", async () => {
   ]);
 });
 
+test("what is appended is read at once, and the prompt after it reads its own tokens alone", async () => {
+  const { appended, prompted, usage } = await onPage(async ({ session, sentences }) => {
+    const one = await session();
+    await one.append([{ role: "user", content: "word ".repeat(80) }]);
+    const [appended, usage] = [sentences.last, one.contextUsage];
+    await one.prompt("What is ownership?");
+    return { appended, prompted: sentences.last, usage };
+  });
+  assert.deepEqual([appended.prompt_tokens, appended.tokens], [usage, 1]);
+  // The conversation is cached up to where its template begins the answer.
+  assert.ok(prompted.cached_tokens > 80, `${prompted.cached_tokens} of ${prompted.prompt_tokens} tokens cached`);
+});
+
 test("an overflow removes the oldest exchanges, and what never fits is a QuotaExceededError", async () => {
   const { events, kept, expected, fault, initial } = await onPage(async ({ session }) => {
     const system = { role: "system", content: "Write about traits." };

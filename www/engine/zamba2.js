@@ -4,7 +4,7 @@
 
 import { hubFolder, parseAddress } from "./addresses.js";
 import { engineFiles } from "./assets.js";
-import { SENTENCES } from "./error_words.js";
+import { SENTENCES } from "./packaged_sentences.js";
 import { errorFromReport, fact, useSentences, Zamba2Error } from "./errors.js";
 import { NUMBER_OPTIONS, WEIGHTS } from "./generate_options.js";
 import { HiddenTime } from "./hidden_time.js";

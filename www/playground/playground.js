@@ -8,7 +8,7 @@ import { clearErrorCards } from "../errors.js";
 import { number, plural, t } from "../words.js";
 import { Chat } from "./chat.js";
 import { Conversation } from "./conversation.js";
-import { Draft } from "./draft.js";
+import { KeptPrompt } from "./kept_prompt.js";
 import { newExchange, offerExports } from "./exchange.js";
 import { runExchange } from "./generation.js";
 import { History } from "./history.js";
@@ -94,9 +94,9 @@ export class Playground {
     );
     this.history = new History(byId("history"), (entry) => this.openEntry(entry));
     this.transfer = new Transfer(this);
-    this.draft = new Draft(this);
+    this.kept_prompt = new KeptPrompt(this);
     this.listen();
-    const is_restored = this.draft.restore();
+    const is_restored = this.kept_prompt.restore();
     this.conversation.restore();
     this.showView();
     if (!is_restored) void this.transfer.openLink();
@@ -107,7 +107,7 @@ export class Playground {
     byId("resume").addEventListener("click", () => this.continueRun());
     byId("view").addEventListener("change", () => this.showView());
     const view = byId("view-playground");
-    for (const type of ["input", "change"]) view.addEventListener(type, () => this.draft.save());
+    for (const type of ["input", "change"]) view.addEventListener(type, () => this.kept_prompt.save());
     // Also fired before a mobile browser ends a tab in the background.
     for (const type of ["pagehide", "visibilitychange"]) {
       window.addEventListener(type, () => this.keepUnfinished());
@@ -188,7 +188,7 @@ export class Playground {
   }
 
   promptChanged() {
-    this.draft.save();
+    this.kept_prompt.save();
     this.prompt.showError(null);
     this.showStandingNote();
     clearTimeout(this.count_timer);
@@ -243,7 +243,7 @@ export class Playground {
       return false;
     }
     this.sampling.drawSeed(is_again);
-    this.draft.save();
+    this.kept_prompt.save();
     const settings = this.sampling.read();
     if (!settings) return false;
     /** @type {Prompt} */
@@ -262,13 +262,13 @@ export class Playground {
     if (!done || this.exchange.text === "") {
       this.chat.removePending();
       this.setCanContinue(false);
-      this.draft.save();
+      this.kept_prompt.save();
       return false;
     }
     this.chat.commit(this.exchange.text, this.exchange.summary);
     // The message is answered: clear the field for the next one.
     if (this.prompt.value === text) this.prompt.value = "";
-    this.draft.save();
+    this.kept_prompt.save();
     return true;
   }
 
@@ -291,7 +291,7 @@ export class Playground {
     if (exchange.mode !== "chat") return;
     this.conversation.save(exchange.text);
     // The message is a turn now.
-    if (prompt.value === exchange.prompt) this.draft.save("");
+    if (prompt.value === exchange.prompt) this.kept_prompt.save("");
   }
 
   /** Continues after the last token. */
@@ -465,7 +465,7 @@ export class Playground {
     this.tokens.set(exchange.tokens);
     this.showView();
     this.showButtons();
-    this.draft.save();
+    this.kept_prompt.save();
   }
 
   /** Called when the language changes. */

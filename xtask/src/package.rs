@@ -80,7 +80,10 @@ pub fn put_in_place(workspace: &Workspace, made: &[(Build, PathBuf)]) -> Result<
     }
     copy_files(&engine, &fresh)?;
     let words = read(&workspace.root.join("www/words/en.json"))?;
-    write(&fresh.join("error_words.js"), &error_words(&words))?;
+    write(
+        &fresh.join("packaged_sentences.js"),
+        &packaged_sentences(&words),
+    )?;
     let mut ids = Vec::new();
     for (build, bindings) in made {
         copy_files(bindings, &fresh.join(build.name))?;
@@ -151,8 +154,9 @@ fn list_of(ids: &[(Build, String)], scripts_id: &str) -> String {
     )
 }
 
-/// Contents that replace www/engine/error_words.js: the English sentences of errors. `words` has one entry per line.
-fn error_words(words: &str) -> String {
+/// Contents that replace www/engine/packaged_sentences.js: the English sentences of errors. `words` has one entry per
+/// line.
+fn packaged_sentences(words: &str) -> String {
     let is_error = |line: &&str| {
         let key = line.trim_start();
         key.starts_with("\"error.") || key.starts_with("\"fact.")
@@ -166,7 +170,7 @@ fn error_words(words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{error_words, list_of};
+    use super::{list_of, packaged_sentences};
     use crate::builds::{BUILDS, GRAMMAR, PACKAGED, lanes};
 
     #[test]
@@ -183,7 +187,7 @@ mod tests {
     #[test]
     fn the_package_contains_only_the_sentences_of_errors() {
         let words = "{\n  \"error.a\": \"A {b}\",\n  \"fact.c\": \"C\",\n  \"run\": \"Run\"\n}\n";
-        let made = error_words(words);
+        let made = packaged_sentences(words);
         let expected =
             "export const SENTENCES = {\n  \"error.a\": \"A {b}\",\n  \"fact.c\": \"C\",\n};\n";
         assert!(made.ends_with(expected), "{made}");

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::error::{Error, Fact, Result};
-use crate::device::webgpu::kernels::OptionalFeatures;
+use crate::device::webgpu::kernel_table::OptionalFeatures;
 
 /// What is known about the adapter in use.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]

@@ -1,7 +1,7 @@
 //! Causal attention over the KV cache. A single query is split over positions among workgroups (flash-decoding).
 
 use crate::device::webgpu::WebGpu;
-use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
+use crate::device::webgpu::kernel_table::{Constant, Kernel, THREADS, constants};
 use crate::device::webgpu::kv_cache::units;
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;

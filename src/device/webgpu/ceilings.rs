@@ -5,7 +5,7 @@ use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::buffer::DeviceBuffer;
-use crate::device::webgpu::kernels::{Constant, Kernel, THREADS, constants};
+use crate::device::webgpu::kernel_table::{Constant, Kernel, THREADS, constants};
 use crate::device::webgpu::uniforms::{Uniforms, uniforms};
 use crate::ops::device::Ceilings;
 

@@ -1,7 +1,7 @@
 //! The causal depthwise convolution with its SiLU and its state.
 
 use crate::device::webgpu::WebGpu;
-use crate::device::webgpu::kernels::{Kernel, per_number};
+use crate::device::webgpu::kernel_table::{Kernel, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Cols, Conv1d};

@@ -2,7 +2,7 @@
 
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::buffer::DeviceBuffer;
-use crate::device::webgpu::kernels::{Kernel, per_number};
+use crate::device::webgpu::kernel_table::{Kernel, per_number};
 use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::{Region, WebGpuTensor, to_bytes};
 use crate::device::webgpu::uniforms::uniforms;

@@ -2,7 +2,7 @@
 
 use crate::base::quant::BLOCK;
 use crate::device::webgpu::WebGpu;
-use crate::device::webgpu::kernels::{ByFormat, Constant, constants, per_number};
+use crate::device::webgpu::kernel_table::{ByFormat, Constant, constants, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};

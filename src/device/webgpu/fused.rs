@@ -7,7 +7,7 @@ use crate::base::quant::{BLOCK, WeightFormat};
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::attention::MAX_HEAD_DIM;
 use crate::device::webgpu::elementwise::RopeTable;
-use crate::device::webgpu::kernels::{ByFormat, Constant, THREADS, constants, per_number};
+use crate::device::webgpu::kernel_table::{ByFormat, Constant, THREADS, constants, per_number};
 use crate::device::webgpu::linear::{ADD_TO_Y, FOUR, SHORT_ROW_BYTES};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;

@@ -3,7 +3,7 @@
 use crate::base::error::Result;
 use crate::device::webgpu::attention::MAX_HEAD_DIM;
 use crate::device::webgpu::buffer::DeviceBuffer;
-use crate::device::webgpu::kernels::Kernel;
+use crate::device::webgpu::kernel_table::Kernel;
 use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;

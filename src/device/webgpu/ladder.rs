@@ -3,7 +3,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::device::webgpu::adapter::{AdapterFacts, AdapterOptions};
-use crate::device::webgpu::kernels::OptionalFeatures;
+use crate::device::webgpu::kernel_table::OptionalFeatures;
 
 /// A feature without which a device may be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

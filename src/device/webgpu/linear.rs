@@ -5,7 +5,7 @@ use crate::base::quant::BLOCK;
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
 use crate::device::webgpu::elementwise::{copy, copy_rows};
-use crate::device::webgpu::kernels::{ByFormat, Constant, THREADS, constants};
+use crate::device::webgpu::kernel_table::{ByFormat, Constant, THREADS, constants};
 use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::{Region, WebGpuTensor};
 use crate::device::webgpu::uniforms::uniforms;

@@ -1,7 +1,7 @@
 //! RMSNorm and its gated form.
 
 use crate::device::webgpu::WebGpu;
-use crate::device::webgpu::kernels::{Constant, Kernel, constants};
+use crate::device::webgpu::kernel_table::{Constant, Kernel, constants};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Cols, GatedNorm, Norm};

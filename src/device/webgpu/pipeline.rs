@@ -1,6 +1,6 @@
 //! Compiles the text of a kernel.
 
-use crate::device::webgpu::kernels::Access;
+use crate::device::webgpu::kernel_table::Access;
 use crate::device::webgpu::variants::Form;
 
 pub struct CompiledKernel {

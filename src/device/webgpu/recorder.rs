@@ -14,7 +14,7 @@ use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::device::webgpu::adapter::{Faults, OpenDevice};
 use crate::device::webgpu::buffer::{BufferAllocator, DeviceBuffer};
-use crate::device::webgpu::kernels::OptionalFeatures;
+use crate::device::webgpu::kernel_table::OptionalFeatures;
 use crate::device::webgpu::pacer::Pacer;
 use crate::device::webgpu::pipeline::{CompiledKernel, compile};
 use crate::device::webgpu::readback::{Readback, StagingBuffers, wait};

@@ -3,7 +3,7 @@
 
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::buffer::{DeviceBuffer, ScratchBuffer};
-use crate::device::webgpu::kernels::{Constant, Kernel, constants};
+use crate::device::webgpu::kernel_table::{Constant, Kernel, constants};
 use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;

@@ -1,7 +1,7 @@
 //! Repetition penalty and top-k of a row of logits, and the draw of a token from them.
 
 use crate::device::webgpu::WebGpu;
-use crate::device::webgpu::kernels::{Constant, Kernel, constants, per_number};
+use crate::device::webgpu::kernel_table::{Constant, Kernel, constants, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::Draw;

@@ -1,9 +1,10 @@
 //! Variants of kernels as data: other tiles, numbers of threads and orders of loading. They compute the same; which is
-//! the fastest depends on the device, and `tune.rs` finds out. The first of each list is the one to begin with.
+//! the fastest depends on the device, and a trial finds out (`src/session/kernel_trial.rs`). The first of each list is
+//! the one to begin with.
 
 use crate::base::checksum::{checksum64, hex};
 use crate::base::quant::{BLOCK, WeightFormat};
-use crate::device::webgpu::kernels::{
+use crate::device::webgpu::kernel_table::{
     ByFormat, Constant, Kernel, OptionalFeatures, THREADS, constants,
 };
 

@@ -157,10 +157,11 @@ class Session extends EventTarget {
     try {
       const { messages } = this.#canonical(input, false);
       const ids = await withSignal(this.#makeRoom(messages, ""), signal);
+      await read(this.#model, ids, signal);
       this.#keep(messages);
       this.#usage = ids.length;
     } catch (error) {
-      throw exceptionOf(error);
+      throw signal.aborted ? signal.reason : exceptionOf(error);
     } finally {
       end();
     }
@@ -284,6 +285,15 @@ class Session extends EventTarget {
     this.#handlers[type] = typeof handler === "function" ? handler : null;
     if (typeof handler === "function") this.addEventListener(type, handler);
   }
+}
+
+/**
+ * Reads a conversation, so that a prompt that continues it has only its own tokens to read. The token is chosen, and not
+ * read.
+ * @param {Model} model @param {Uint32Array} ids @param {AbortSignal} signal
+ */
+async function read(model, ids, signal) {
+  for await (const piece of run(model, ids, { max_tokens: 1, temperature: 0 }, signal)) void piece;
 }
 
 /**

@@ -1,5 +1,6 @@
 use super::*;
 use crate::base::error::Error;
+use crate::text::sampling::*;
 
 /// Every option off: the plain softmax.
 fn plain() -> SamplingOptions {

@@ -9,9 +9,9 @@ use crate::base::error::{Error, Fact, Result};
 use crate::ops::device::{Device, Draw};
 use crate::ops::trace::Level;
 use crate::session::checkpoints::Kind;
-use crate::session::depth::Lookahead;
 use crate::session::lookup::Match;
 use crate::session::sequence::{DeviceState, Sequence};
+use crate::session::steps_in_flight::Lookahead;
 use crate::session::{GenerateOptions, Session, not_started};
 use crate::text::sampling::TopK;
 

@@ -1,5 +1,5 @@
 // @ts-check
-// The draft: prompt, mode, system message and sampling fields, which survive a reload of the tab. Tabs do not share it.
+// Prompt, mode, system message and sampling fields, which survive a reload of the tab. Tabs do not share them.
 
 import { linkText } from "./share.js";
 
@@ -9,7 +9,7 @@ import { linkText } from "./share.js";
 
 const KEY = "draft";
 
-export class Draft {
+export class KeptPrompt {
   /** @param {{ prompt: PromptPanel, chat: Chat, sampling: Sampling }} parts */
   constructor({ prompt, chat, sampling }) {
     this.prompt = prompt;
@@ -20,7 +20,7 @@ export class Draft {
   /** @param {string} [text] of the prompt */
   save(text = this.prompt.value) {
     const { chat, sampling } = this;
-    const draft = {
+    const kept = {
       prompt: text,
       mode: chat.preferred,
       system: chat.system.value,
@@ -29,20 +29,20 @@ export class Draft {
       link: linkText(),
     };
     try {
-      sessionStorage.setItem(KEY, JSON.stringify(draft));
+      sessionStorage.setItem(KEY, JSON.stringify(kept));
     } catch {
-      // Without storage the draft lasts as long as the page.
+      // Without storage it lasts as long as the page.
     }
   }
 
-  /** Fills the fields; false if there is no draft, or if a link was opened since. */
+  /** Fills the fields; false if nothing is kept, or if a link was opened since. */
   restore() {
-    const draft = stored();
-    if (!draft || draft.link !== linkText()) return false;
-    this.prompt.value = String(draft.prompt);
-    this.chat.setMode(draft.mode === "raw" ? "raw" : "chat");
-    this.chat.system.value = String(draft.system);
-    this.sampling.setFieldValues(draft.fields ?? {});
+    const kept = stored();
+    if (!kept || kept.link !== linkText()) return false;
+    this.prompt.value = String(kept.prompt);
+    this.chat.setMode(kept.mode === "raw" ? "raw" : "chat");
+    this.chat.system.value = String(kept.system);
+    this.sampling.setFieldValues(kept.fields ?? {});
     return true;
   }
 }

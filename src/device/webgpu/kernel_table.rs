@@ -189,14 +189,14 @@ kernels! {{
     RmsNormAny: RmsNormParams, [Read, Read, Write], NORM, Sum, ["norm/rms_norm_any"];
     Rope: RopeParams, [Read, Write, Write], &[], Nothing, ["elementwise/rope"];
     SsmCb: SsmParams, [Read, Write], DUAL, Nothing,
-        ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/cb"];
-    SsmDecay: SsmParams, [Read, Read, Read, Write], DUAL, Nothing, ["shared/activations" "shared/ssm" "ssm/decay"];
+        ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm_scan/cb"];
+    SsmDecay: SsmParams, [Read, Read, Read, Write], DUAL, Nothing, ["shared/activations" "shared/ssm" "ssm_scan/decay"];
     SsmOutputs: SsmParams, [Read, Read, Read, Read, Read, Write], DUAL, Nothing,
-        ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/outputs"];
+        ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm_scan/outputs"];
     SsmScan: SsmParams, [Read, Read, Read, Read, Read, Write, Write], SCAN, Nothing,
-        ["shared/activations" "shared/ssm" "ssm/scan"];
+        ["shared/activations" "shared/ssm" "ssm_scan/scan"];
     SsmState: SsmParams, [Read, Read, Write], DUAL, Nothing,
-        ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm/state"];
+        ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm_scan/state"];
     TopDraw: DrawParams, [Write], DRAW, Nothing, ["top/draw"];
     TopGroups: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_sort" "top/groups"];
     TopGroupsOne: TopGroupsParams, [Read, Write], TOP, Nothing, ["shared/top_keys" "shared/top_best" "top/groups"];

@@ -13,8 +13,8 @@ use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;
 use crate::ops::trace::Level;
 use crate::session::lookup::{DraftPolicy, Match};
-use crate::session::readback::{PendingToken, StepOutput};
 use crate::session::sequence::{DeviceState, Sequence};
+use crate::session::token_readback::{PendingToken, StepOutput};
 use crate::session::{Session, not_started};
 
 /// The logits after the last token and after drafts, of which some were not used.
