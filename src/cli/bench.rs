@@ -120,7 +120,7 @@ struct Output {
     /// Kernels of a decoded token, where the backend starts them one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     decode_dispatches: Option<u64>,
-    /// Of the same device, measured just before the model was loaded.
+    /// Of the same device, measured just before the model's runs.
     ceilings: Ceilings,
     /// Of the peak of int8 products, for q4; 16-bit for q8, f32 for f32.
     prefill_percent_of_ceiling: f64,
@@ -137,8 +137,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     on_device!(opened, device => run_on(*device, arguments, json))
 }
 
-fn run_on<B: Device>(mut device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    let ceilings = device.ceilings()?;
+fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let load_start_us = now_us();
     let mut session = arguments
         .open
@@ -151,6 +150,7 @@ fn run_on<B: Device>(mut device: B, arguments: &Arguments, json: bool) -> Result
             limit: session.context(),
         }));
     }
+    let ceilings = session.backend_mut().ceilings()?;
 
     let (mut prefill_ms, mut decode_ms) = (Vec::new(), Vec::new());
     let mut decode_dispatches = None;

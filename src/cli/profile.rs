@@ -116,9 +116,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     on_device!(opened, device => run_on(*device, arguments, json))
 }
 
-fn run_on<B: Device>(mut device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    let measured = !arguments.no_ceilings;
-    let ceilings = measured.then(|| device.ceilings()).transpose()?;
+fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let mut session = arguments
         .open
         .open(device, arguments.weights, NumericSettings::default())?;
@@ -130,6 +128,9 @@ fn run_on<B: Device>(mut device: B, arguments: &Arguments, json: bool) -> Result
             limit: session.context(),
         }));
     }
+    let measured = !arguments.no_ceilings;
+    let ceilings = measured.then(|| session.backend_mut().ceilings());
+    let ceilings = ceilings.transpose()?;
 
     let (level, recorded) = match arguments.level {
         RecordAt::Module => (Level::Module, RecordedLevel::Module),
