@@ -29,7 +29,7 @@ const LONG_TOKENS: usize = 500;
 /// With the other settings, and with many steps in flight.
 const SHORT_TOKENS: usize = 60;
 /// A software adapter is slower.
-const TOKENS_OF_ADAPTER: usize = 24;
+const TOKENS_OF_ADAPTER: usize = 12;
 const HOST: Lookahead = in_flight(1);
 /// What a device has in flight whose readbacks are shorter than its steps.
 const TWO: Lookahead = in_flight(2);
