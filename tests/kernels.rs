@@ -132,6 +132,28 @@ fn a_row_of_a_batch_has_the_bits_of_the_row_alone() {
     });
 }
 
+/// As many rows as passes over drafts have, and some more, where other kernels begin. The shapes fill no group, vector or
+/// block, and the first has more groups than a thread's part.
+#[test]
+fn every_row_of_a_short_pass_has_the_bits_of_the_row_alone() {
+    let mut random = Random(6);
+    for format in FORMATS {
+        for (cols, d_out) in [(203, 331), (37, 6), (1109, 53)] {
+            let weight = random.matrix(format, d_out, cols);
+            let x = random.numbers(14 * cols, -2.0, 2.0);
+            let ops = &mut cpu(1);
+            let alone = x.chunks(cols).flat_map(|row| product(ops, &weight, row));
+            let alone: Vec<f32> = alone.collect();
+            for t_rows in 1..=14 {
+                let what = format!("{format:?} {t_rows}×{cols}→{d_out}");
+                let x = &x[..t_rows * cols];
+                let whole = on_any_threads(&what, |ops| product(ops, &weight, x));
+                assert_same_bits(&what, &whole, &alone[..t_rows * d_out]);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_bias_is_added_once_and_linear_add_keeps_what_is_there() {
     let mut random = Random(3);

@@ -16,7 +16,7 @@ use zamba2::session::{DraftPolicy, GenerateOptions, LoadSettings, Session, Step,
 use zamba2::text::sampling::{LOOKUP, SamplingOptions, TokenSet};
 
 use crate::adapter;
-use crate::support::{F32, Golden, goldens, greedy};
+use crate::support::{self, F32, Golden, goldens};
 
 /// The most drafts of a pass.
 const MOST: usize = Cpu::MAX_EXACT_ROWS - 1;
@@ -51,6 +51,14 @@ fn embedded() -> PathBuf {
 /// A prompt that repeats itself, so that there are matches from the first token on.
 fn repetitive() -> Vec<u32> {
     [5, 17, 40, 9, 22, 5, 17, 40, 33, 9, 22, 5, 17].into()
+}
+
+/// Without drafts: what runs with drafts are compared with.
+fn greedy(max_tokens: usize) -> GenerateOptions {
+    GenerateOptions {
+        lookup: 0,
+        ..support::greedy(max_tokens)
+    }
 }
 
 fn drafting(options: &GenerateOptions) -> GenerateOptions {
@@ -135,6 +143,33 @@ fn the_range_of_the_option_is_what_the_cpu_can_verify() {
     let [mut session, _] = pair(100);
     let refused = session.start(&repetitive(), too_many).unwrap_err();
     assert_eq!(refused.code(), "bad_option");
+}
+
+/// A limit of memory that weights and cache take up: the run must not fail for the sake of drafts.
+#[test]
+fn without_memory_for_their_buffers_a_run_goes_on_without_drafts() {
+    let open = |memory_limit_bytes| {
+        let settings = LoadSettings {
+            weights: WeightFormat::Q8,
+            context: Some(100),
+            memory_limit_bytes,
+            ..F32
+        };
+        folder::open(Cpu::new(1), &golden().dir, settings)
+    };
+    let Err(Error::Memory { needed_bytes, .. }) = open(Some(0)) else {
+        panic!("no memory at all is enough");
+    };
+    let options = drafting(&greedy(60));
+    let [got, expected] = [Some(needed_bytes), None].map(|limit| {
+        let mut session = open(limit).unwrap();
+        session.set_draft_policy(DraftPolicy::Always);
+        run(&mut session, &repetitive(), options.clone())
+    });
+    assert_eq!(drafts(&got).0, 0);
+    assert!(drafts(&expected).0 > 0);
+    let tokens = |steps: &[Step]| steps.iter().map(|step| step.token).collect::<Vec<_>>();
+    assert_eq!(tokens(&got), tokens(&expected));
 }
 
 /// Three of the nets for long, since most of them repeat themselves late; the others are in other formats and shapes.

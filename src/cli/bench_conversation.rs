@@ -126,6 +126,7 @@ fn converse<B: Device>(
         },
         ignore_eos: true,
         cache_prompt: !arguments.no_cache,
+        lookup: 0,
         ..GenerateOptions::default()
     };
     let vocab_size = session.config().vocab_size as u64;

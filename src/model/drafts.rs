@@ -5,7 +5,7 @@
 use std::mem;
 
 use crate::model::Zamba2;
-use crate::model::cache::{Cache, MambaState, empty_mamba};
+use crate::model::cache::{Cache, MambaState, empty_mamba, mamba_bytes};
 use crate::model::config::Config;
 use crate::model::forward::Scratch;
 use crate::model::mixer::MixerState;
@@ -26,6 +26,11 @@ impl<D: Device> UndoRecord<D> {
             zxbcdt: inputs.collect(),
             before: empty_mamba(ops, config),
         }
+    }
+
+    /// Bytes of a record of `n_tokens`.
+    pub fn bytes(config: &Config, n_tokens: usize) -> u64 {
+        mamba_bytes(config) + 4 * (config.n_blocks() * n_tokens * config.d_in_proj()) as u64
     }
 
     /// The state of block `index` before the pass, once it was entered.

@@ -7,8 +7,12 @@
 //! is the acceptance rule of speculative decoding (Leviathan et al. 2023) for a draft that is certain: the draft is
 //! accepted with the probability that the model gives it, and otherwise another token is sampled from the rest.
 
+use std::hint::black_box;
+
 use crate::base::clock::now_us;
 use crate::base::error::Result;
+use crate::model::config::Config;
+use crate::model::drafts::UndoRecord;
 use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;
 use crate::ops::trace::Level;
@@ -52,6 +56,25 @@ impl Drafts {
     }
 }
 
+impl<B: Device> DraftBuffers<B> {
+    /// Bytes of all buffers, with the copy of the logits that the host reads.
+    pub fn bytes(config: &Config) -> u64 {
+        let rows = B::MAX_EXACT_ROWS;
+        let pass = 4 * (rows * (3 * config.hidden_size + 2 * config.vocab_size)) as u64;
+        UndoRecord::<B>::bytes(config, rows) + pass
+    }
+}
+
+/// Whether the host can allocate `bytes`. A failed allocation of a tensor would end the program.
+fn has_room(bytes: u64) -> bool {
+    let mut probe = Vec::<u8>::new();
+    let bytes = usize::try_from(bytes);
+    let has_room = bytes.is_ok_and(|bytes| probe.try_reserve_exact(bytes).is_ok());
+    // The optimiser may leave out an allocation that nothing uses, as if it had not failed.
+    black_box(&probe);
+    has_room
+}
+
 impl<B: Device> Sequence<B> {
     /// Whether `token` is a draft in its place: the next logits are then there already.
     pub fn is_draft(&self, token: u32) -> bool {
@@ -67,8 +90,9 @@ impl<B: Device> Session<B> {
 
     /// An earlier occurrence of the last tokens, if drafts may be made in this run at all.
     pub(super) fn find_match(&self) -> Option<Match> {
+        let may_draft = B::MAX_EXACT_ROWS > 1 && self.drafts_fit;
         let sequence = self.sequence.as_ref();
-        let sequence = sequence.filter(|s| s.options.lookup > 0 && B::MAX_EXACT_ROWS > 1)?;
+        let sequence = sequence.filter(|s| s.options.lookup > 0 && may_draft)?;
         Match::of(&sequence.history)
     }
 
@@ -121,6 +145,13 @@ impl<B: Device> Session<B> {
         let (n_history, n_drafts) = (sequence.history.len(), drafts.len());
         if n_drafts == 0 {
             return Ok(None);
+        }
+        // The run goes on without drafts where their buffers can't be allocated; twice, so that something is left.
+        if self.draft_buffers.is_none() {
+            self.drafts_fit = has_room(2 * DraftBuffers::<B>::bytes(&self.model.config));
+            if !self.drafts_fit {
+                return Ok(None);
+            }
         }
         // A failure leaves no logits to choose from.
         sequence.device = DeviceState::nothing_pending();
@@ -188,5 +219,16 @@ impl<B: Device> Session<B> {
         });
         let sequence = self.sequence.as_ref();
         sequence.map_or(Vec::new(), |sequence| found.draft(&sequence.history, n))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_a_megabyte_and_not_for_all_addresses() {
+        assert!(has_room(1 << 20));
+        assert!(!has_room(u64::MAX / 2 + 1));
     }
 }

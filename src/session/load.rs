@@ -15,6 +15,7 @@ use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat, ModelSizes};
 use crate::ops::trace::Level;
 use crate::session::checkpoints::CHECKPOINTS_BYTES;
+use crate::session::draft_pass::DraftBuffers;
 use crate::session::lookup::{DraftPolicy, PassCost};
 use crate::session::{Lookahead, Session};
 use crate::text::tokenizer::Tokenizer;
@@ -103,6 +104,8 @@ impl<B: Device> Session<B> {
             context,
             kv_format,
         })?;
+        let with_drafts = needed_bytes + DraftBuffers::<B>::bytes(&config);
+        let drafts_fit = (settings.memory_limit_bytes).is_none_or(|limit| with_drafts <= limit);
         let plan = Arc::clone(&schedule.plan);
         let model = Zamba2::empty(&mut ops, config, settings.numeric, plan);
         Ok(Session {
@@ -117,6 +120,7 @@ impl<B: Device> Session<B> {
             model,
             tokenizer,
             draft_buffers: None,
+            drafts_fit,
             draft_policy: DraftPolicy::default(),
             pass_cost: PassCost::default(),
             sequence: None,

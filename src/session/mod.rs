@@ -169,6 +169,8 @@ pub struct Session<B: Device> {
     top_list: Option<TopList<B>>,
     penalty: Option<PenaltyBuffers<B>>,
     draft_buffers: Option<DraftBuffers<B>>,
+    /// Whether there is memory for them.
+    drafts_fit: bool,
     draft_policy: DraftPolicy,
     pass_cost: PassCost,
     sequence: Option<Sequence<B>>,

@@ -31,7 +31,7 @@ export interface NumberOptions {
   max_tokens?: number;
   /**
    * How many tokens to draft at most from earlier occurrences of the last ones, and to compute together; 0 turns it
-   * off. It changes the speed, not the text. Default 0.
+   * off. It changes the speed, not the text, and on a graphics adapter it has no effect. Default 0.
    */
   lookup?: number;
 }

@@ -175,7 +175,7 @@ pub const MAX_TOKENS: NumberOption = NumberOption {
 pub const LOOKUP: NumberOption = NumberOption {
     name: "lookup",
     doc: "How many tokens to draft at most from earlier occurrences of the last ones, and to compute together; 0 turns \
-          it off. It changes the speed, not the text.",
+          it off. It changes the speed, not the text, and on a graphics adapter it has no effect.",
     default: 0.0,
     off: None,
     min: 0.0,

@@ -35,8 +35,17 @@ impl Product for F32Product<'_> {
 
     fn panel() {}
 
-    fn vector<const N: usize>(&self, groups: [usize; N], t: usize) -> [F32x4; N] {
-        groups.map(|group| self.group::<1>(group, t)[0])
+    /// There is nothing to unpack.
+    fn few_rows(&self) -> usize {
+        1
+    }
+
+    fn rows<const N: usize, const T: usize>(
+        &self,
+        groups: [usize; N],
+        t: usize,
+    ) -> [[F32x4; T]; N] {
+        groups.map(|group| self.group(group, t))
     }
 
     fn matrix(&self, first: usize, n: usize, t: usize, (): &mut (), sums: &mut [[F32x4; PANEL]]) {

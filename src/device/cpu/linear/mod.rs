@@ -3,14 +3,17 @@
 //!
 //! Rows are processed in groups of four, one row per lane. One row of activations is a matrix-vector product, bound by
 //! memory: each thread reads four distant regions of its rows at once, because a single stream of loads does not
-//! saturate memory. Several rows are a matrix-matrix product, bound by arithmetic: a panel of rows is unpacked into the
-//! L1 cache, and three vectors of rows are multiplied with three columns at a time.
+//! saturate memory. Many rows are a matrix-matrix product, bound by arithmetic: a panel of rows is unpacked into the L1
+//! cache, and three vectors of rows are multiplied with three columns at a time. For a few rows, as in a pass over
+//! drafts, unpacking into memory would take longer than what it saves: weights are unpacked in registers for up to four
+//! rows of activations at a time, and the groups stay in the cache for the next four.
 //!
 //! Every row is summed in the same order whatever the number of threads or of rows of activations, so prefill and
 //! decode agree bit for bit on equal inputs.
 
 mod activations;
 mod f32;
+mod few_rows;
 mod q4;
 mod q8;
 
@@ -22,20 +25,20 @@ use crate::ops::device::{Linear, Weight};
 use crate::threads::pool::{Pieces, Pool, Stripe, Stripes};
 pub use activations::Activations;
 use f32::F32Product;
+use few_rows::{FewRows, STREAMS, STREAMS_OF_FEW, STREAMS_OF_TWO};
 use q4::{Q4Block, Q4Pair, Q4Product};
 use q8::{Q8Block, Q8Product};
 
 /// Rows per group: one per lane of a vector.
 const GROUP: usize = 4;
-/// Groups that a matrix-vector kernel reads at once.
-const STREAMS: usize = 4;
 /// Vectors of groups that a matrix-matrix kernel multiplies at once.
 const VECTORS: usize = 3;
 /// Groups per panel of a matrix-matrix kernel: that many of the widest vectors.
 const PANEL: usize = VECTORS * MAX_GROUPS;
-/// Groups of which both kernels leave none over.
+/// Groups of which no kernel leaves any over.
 const WHOLE: usize = VECTORS * STREAMS;
 const _: () = assert!(WHOLE.is_multiple_of(PANEL));
+const _: () = assert!(WHOLE.is_multiple_of(STREAMS_OF_TWO) && WHOLE.is_multiple_of(STREAMS_OF_FEW));
 /// Parts of W per thread: enough that a slow thread delays the others little, few enough for long streams.
 const PARTS_PER_THREAD: usize = 6;
 /// Rows of activations that are multiplied with a panel before the next one is unpacked.
@@ -105,8 +108,11 @@ trait Product: Sync {
     type Panel;
 
     fn panel() -> Self::Panel;
-    /// Unscaled sums of `N` groups for row `t` of the activations.
-    fn vector<const N: usize>(&self, groups: [usize; N], t: usize) -> [F32x4; N];
+    /// The most rows of activations for which `rows` is faster than `matrix`.
+    fn few_rows(&self) -> usize;
+    /// Unscaled sums of `N` groups for rows `t .. t + T` of the activations, without a panel.
+    fn rows<const N: usize, const T: usize>(&self, groups: [usize; N], t: usize)
+    -> [[F32x4; T]; N];
     /// Unscaled sums of the groups `first .. first + n` for `sums.len()` rows of activations starting at `t`. The sums
     /// beyond group `n` are undefined.
     fn matrix(
@@ -393,37 +399,24 @@ fn run<P: Product>(pool: &Pool, product: &P, rows: usize, epilogue: &Epilogue, y
     let share = groups.div_ceil(pool.threads() * PARTS_PER_THREAD);
     let share = share.next_multiple_of(WHOLE);
     let t_rows = y.len() / rows;
+    let few_rows = product.few_rows();
     let stripes = Stripes::of_columns(y, rows, share * GROUP);
     pool.run(groups.div_ceil(share), stripes, |part, mut stripe| {
         let start = part * share;
         let n = share.min(groups - start);
-        if t_rows == 1 {
-            run_vector(product, start, n, epilogue, &mut stripe);
-        } else {
-            run_matrix(product, start, n, t_rows, epilogue, &mut stripe);
+        let few = FewRows {
+            product,
+            epilogue,
+            t_rows,
+            first: start * GROUP,
+        };
+        match t_rows {
+            1 => few.run::<STREAMS>(start, n, &mut stripe),
+            _ if t_rows > few_rows => run_matrix(product, start, n, t_rows, epilogue, &mut stripe),
+            2 => few.run::<STREAMS_OF_TWO>(start, n, &mut stripe),
+            _ => few.run::<STREAMS_OF_FEW>(start, n, &mut stripe),
         }
     });
-}
-
-fn run_vector<P: Product>(
-    product: &P,
-    start: usize,
-    n: usize,
-    epilogue: &Epilogue,
-    stripe: &mut Stripe,
-) {
-    let region = n / STREAMS;
-    for i in 0..region {
-        let groups: [usize; STREAMS] = std::array::from_fn(|s| start + s * region + i);
-        let sums = product.vector(groups, 0);
-        for (group, sums) in groups.into_iter().zip(sums) {
-            epilogue.write(stripe, start * GROUP, group, 0, [sums]);
-        }
-    }
-    for group in start + region * STREAMS..start + n {
-        let [sums] = product.vector([group], 0);
-        epilogue.write(stripe, start * GROUP, group, 0, [sums]);
-    }
 }
 
 fn run_matrix<P: Product>(
@@ -453,17 +446,18 @@ fn run_matrix<P: Product>(
 mod tests {
     use super::*;
 
-    /// Rows, columns and tokens that fill no group, vector, panel, block, strip or tile.
+    /// Rows, columns and tokens that fill no group, vector, panel, block, strip or tile. Row by row, a product of one
+    /// row in the narrowest vectors is what all others are compared with.
     #[test]
-    fn vectors_of_every_width_give_the_same_bits() {
-        let (rows, cols, n_tokens) = (203, 1109, 71);
+    fn any_number_of_rows_and_vectors_of_every_width_give_the_same_bits() {
+        let (rows, cols, most) = (203, 1109, 71);
         let mut seed = 1u32;
         let mut random = || {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (seed >> 8) as f32 / 8_388_608.0 - 1.0
         };
         let values: Vec<f32> = (0..rows * cols).map(|_| random()).collect();
-        let mut x: Vec<f32> = (0..n_tokens * cols).map(|_| random()).collect();
+        let mut x: Vec<f32> = (0..most * cols).map(|_| random()).collect();
         // Blocks of the largest quants, and a number that must reach the results as it is.
         x[..cols].fill(1.0);
         x[3 * cols + 5] = f32::INFINITY;
@@ -474,30 +468,33 @@ mod tests {
             let mut arriving = ArrivingWeight::new(format, rows, cols);
             arriving.push_rows(&pool, &host.bytes);
             let weight = arriving.finish();
-            for n_tokens in [1, 2, 5, n_tokens] {
-                let results = Width::available().map(|width| {
-                    let mut y = vec![0.5; n_tokens * rows];
-                    let output = Output {
-                        bias: Some(&bias),
-                        accumulate: true,
-                        y: &mut y,
-                    };
-                    let x = &x[..n_tokens * cols];
-                    weight.multiply(&pool, width, &mut Activations::default(), x, output);
-                    (width, y)
-                });
-                let results: Vec<_> = results.collect();
-                assert!(results[0].1[1..rows].iter().all(|y| y.is_finite()));
-                for (width, y) in &results[1..] {
+            let product = |width: Width, x: &[f32]| {
+                let mut y = vec![0.5; x.len() / cols * rows];
+                let output = Output {
+                    bias: Some(&bias),
+                    accumulate: true,
+                    y: &mut y,
+                };
+                weight.multiply(&pool, width, &mut Activations::default(), x, output);
+                y
+            };
+            let narrowest = Width::available().next().expect("a width");
+            let alone = x.chunks(cols).flat_map(|row| product(narrowest, row));
+            let alone: Vec<f32> = alone.collect();
+            assert!(alone[..3 * rows].iter().all(|y| y.is_finite()));
+            for n_tokens in (1..=13).chain([most]) {
+                for width in Width::available() {
+                    let y = product(width, &x[..n_tokens * cols]);
                     let same = |(a, b): (&f32, &f32)| {
                         a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
                     };
                     let what = format!("{format:?}, {n_tokens} tokens, {width:?}");
-                    assert!(y.iter().zip(&results[0].1).all(same), "{what}");
+                    assert!(y.iter().zip(&alone).all(same), "{what}");
                 }
             }
         }
     }
+
     use crate::base::quant::{StoredMatrix, WeightFormat};
 
     /// In pieces that begin and end inside groups of rows.

@@ -16,6 +16,7 @@ use crate::base::simd::{
     Width, unpack,
 };
 use crate::device::cpu::linear::activations::Q4Activation;
+use crate::device::cpu::linear::few_rows::few_rows;
 use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles, VECTORS};
 
 /// Steps per block in a matrix kernel.
@@ -23,6 +24,10 @@ const STEPS: usize = BLOCK / STEP_COLUMNS;
 /// Pairs of blocks of a panel that are unpacked at once: 13 KB (24 in wasm without relaxed SIMD), which leaves room for
 /// the activations in the L1 cache.
 const RUN: usize = 16 / MAX_GROUPS;
+
+/// Rows of activations from which on panels are faster whatever the width: without instructions for bytes, sums take
+/// two registers each.
+const MOST_ROWS: usize = if STEP_COLUMNS == 4 { usize::MAX } else { 6 };
 
 /// 32 columns of four rows. In vector v, bytes 4r..4r+4 hold row r: columns 8v..8v+4 in the low nibbles, 8v+4..8v+8 in
 /// the high ones.
@@ -131,11 +136,18 @@ impl Product for Q4Product<'_> {
         [[empty; 2]; RUN]
     }
 
-    fn vector<const N: usize>(&self, groups: [usize; N], t: usize) -> [F32x4; N] {
-        let activations = &self.activations[t * self.n_pairs..][..self.n_pairs];
-        vector_kernel(
+    fn few_rows(&self) -> usize {
+        few_rows(self.width).min(MOST_ROWS)
+    }
+
+    fn rows<const N: usize, const T: usize>(
+        &self,
+        groups: [usize; N],
+        t: usize,
+    ) -> [[F32x4; T]; N] {
+        rows_kernel(
             groups.map(|group| self.group(group)),
-            activations,
+            std::array::from_fn(|c| &self.activations[(t + c) * self.n_pairs..][..self.n_pairs]),
             self.n_vectors,
         )
     }
@@ -188,35 +200,58 @@ impl Tiles for PanelRun<'_> {
     }
 }
 
-/// `N` groups times one row of activations; each group is read from its own region of memory.
+/// `N` groups times `T` rows of activations; each group is read from its own region of memory.
 #[inline(never)]
-fn vector_kernel<const N: usize>(
+#[expect(
+    clippy::needless_range_loop,
+    reason = "one index for the products and the weights or activations"
+)]
+fn rows_kernel<const N: usize, const T: usize>(
     groups: [&[Q4Pair]; N],
-    activations: &[Q4Activation],
+    rows: [&[Q4Activation]; T],
     n_vectors: usize,
-) -> [F32x4; N] {
-    let groups = groups.map(|pairs| &pairs[..activations.len()]);
-    let mut sums = [F32x4::splat(0.0); N];
-    for (pair, activation) in activations.iter().enumerate() {
-        let mut scaled = [I32x4::splat(0); N];
-        for (half, a) in activation.halves.iter().enumerate() {
+) -> [[F32x4; T]; N] {
+    let n_pairs = rows[0].len();
+    let (groups, rows) = (
+        groups.map(|pairs| &pairs[..n_pairs]),
+        rows.map(|row| &row[..n_pairs]),
+    );
+    let mut sums = [[F32x4::splat(0.0); T]; N];
+    for pair in 0..n_pairs {
+        let mut scaled = [[I32x4::splat(0); T]; N];
+        for half in 0..2 {
             let blocks = groups.map(|pairs| &pairs[pair][half]);
-            let mut products = [NibbleSums::start(&a.correction); N];
+            let halves = rows.map(|row| &row[pair].halves[half]);
+            let start = halves.map(|a| NibbleSums::start(&a.correction));
+            let mut products = [start; N];
             for v in 0..n_vectors.min(4) {
-                let (even, odd) = (Quad::load(&a.quads[2 * v]), Quad::load(&a.quads[2 * v + 1]));
-                for n in 0..N {
-                    let bytes = I8x16::load(&blocks[n].nibbles[v]);
-                    products[n] = (products[n].add_products(even, bytes.low_nibbles()))
-                        .add_products(odd, bytes.high_nibbles());
+                let bytes = blocks.map(|block| I8x16::load(&block.nibbles[v]));
+                let (low, high) = (
+                    bytes.map(I8x16::low_nibbles),
+                    bytes.map(I8x16::high_nibbles),
+                );
+                for t in 0..T {
+                    let even = Quad::load(&halves[t].quads[2 * v]);
+                    for n in 0..N {
+                        products[n][t] = products[n][t].add_products(even, low[n]);
+                    }
+                    let odd = Quad::load(&halves[t].quads[2 * v + 1]);
+                    for n in 0..N {
+                        products[n][t] = products[n][t].add_products(odd, high[n]);
+                    }
                 }
             }
             for n in 0..N {
-                scaled[n] = scaled[n].add(products[n].scaled(&blocks[n].scale));
+                for t in 0..T {
+                    scaled[n][t] = scaled[n][t].add(products[n][t].scaled(&blocks[n].scale));
+                }
             }
         }
-        let scale = F32x4::splat(activation.scale);
-        for n in 0..N {
-            sums[n] = sums[n].mul_add(scaled[n].to_f32(), scale);
+        for t in 0..T {
+            let scale = F32x4::splat(rows[t][pair].scale);
+            for n in 0..N {
+                sums[n][t] = sums[n][t].mul_add(scaled[n][t].to_f32(), scale);
+            }
         }
     }
     sums

@@ -7,6 +7,7 @@ use std::hint::black_box;
 use crate::base::quant::{BLOCK, StoredRow};
 use crate::base::simd::{F32x4, I8x16, I16x8, I32x4, MAX_GROUPS, Wide, WideKernel, Width};
 use crate::device::cpu::linear::activations::Q8Activation;
+use crate::device::cpu::linear::few_rows::few_rows;
 use crate::device::cpu::linear::{GROUP, PANEL, Product, Tiles, VECTORS};
 
 /// Blocks of a panel that are unpacked at once: 12 KB.
@@ -100,11 +101,18 @@ impl Product for Q8Product<'_> {
         [empty; RUN]
     }
 
-    fn vector<const N: usize>(&self, groups: [usize; N], t: usize) -> [F32x4; N] {
-        let activations = &self.activations[t * self.n_blocks..][..self.n_blocks];
-        vector_kernel(
+    fn few_rows(&self) -> usize {
+        few_rows(self.width)
+    }
+
+    fn rows<const N: usize, const T: usize>(
+        &self,
+        groups: [usize; N],
+        t: usize,
+    ) -> [[F32x4; T]; N] {
+        rows_kernel(
             groups.map(|group| self.group(group)),
-            activations,
+            std::array::from_fn(|c| &self.activations[(t + c) * self.n_blocks..][..self.n_blocks]),
             self.n_vectors,
         )
     }
@@ -163,29 +171,42 @@ fn add_scaled(sum: F32x4, products: I32x4, scale: &[i16; GROUP], a_scale: F32x4)
     sum.mul_add(products.to_f32(), scale)
 }
 
-/// `N` groups times one row of activations; each group is read from its own region of memory.
+/// `N` groups times `T` rows of activations; each group is read from its own region of memory.
 #[inline(never)]
-fn vector_kernel<const N: usize>(
+#[expect(
+    clippy::needless_range_loop,
+    reason = "one index for the products and the weights or activations"
+)]
+fn rows_kernel<const N: usize, const T: usize>(
     groups: [&[Q8Block]; N],
-    activations: &[Q8Activation],
+    rows: [&[Q8Activation]; T],
     n_vectors: usize,
-) -> [F32x4; N] {
-    let groups = groups.map(|blocks| &blocks[..activations.len()]);
-    let mut sums = [F32x4::splat(0.0); N];
-    for (block, a) in activations.iter().enumerate() {
-        let mut products = [I32x4::splat(0); N];
+) -> [[F32x4; T]; N] {
+    let n_blocks = rows[0].len();
+    let groups = groups.map(|blocks| &blocks[..n_blocks]);
+    let rows = rows.map(|row| &row[..n_blocks]);
+    let mut sums = [[F32x4::splat(0.0); T]; N];
+    for block in 0..n_blocks {
+        let blocks = groups.map(|blocks| &blocks[block]);
+        let activations = rows.map(|row| &row[block]);
+        let mut products = [[I32x4::splat(0); T]; N];
         for v in 0..n_vectors.min(8) {
-            let low = I16x8::splat_pair(&a.pairs[2 * v]);
-            let high = I16x8::splat_pair(&a.pairs[2 * v + 1]);
+            let even = activations.map(|a| I16x8::splat_pair(&a.pairs[2 * v]));
+            let odd = activations.map(|a| I16x8::splat_pair(&a.pairs[2 * v + 1]));
             for n in 0..N {
-                let bytes = I8x16::load(&groups[n][block].quants[v]);
-                products[n] = (products[n].add(bytes.widen_low().dot_pairs(low)))
-                    .add(bytes.widen_high().dot_pairs(high));
+                let bytes = I8x16::load(&blocks[n].quants[v]);
+                let (low, high) = (bytes.widen_low(), bytes.widen_high());
+                for t in 0..T {
+                    products[n][t] =
+                        (products[n][t].add(low.dot_pairs(even[t]))).add(high.dot_pairs(odd[t]));
+                }
             }
         }
-        let scale = F32x4::splat(a.scale);
-        for n in 0..N {
-            sums[n] = add_scaled(sums[n], products[n], &groups[n][block].scale, scale);
+        for t in 0..T {
+            let scale = F32x4::splat(activations[t].scale);
+            for n in 0..N {
+                sums[n][t] = add_scaled(sums[n][t], products[n][t], &blocks[n].scale, scale);
+            }
         }
     }
     sums
