@@ -132,8 +132,8 @@ fn a_row_of_a_batch_has_the_bits_of_the_row_alone() {
     });
 }
 
-/// As many rows as passes over drafts have, and some more, where other kernels begin. The shapes fill no group, vector or
-/// block, and the first has more groups than a thread's part.
+/// As many rows as passes over drafts have, and some more, where other kernels begin. The shapes fill no group, vector
+/// or block, and the first has more groups than a thread's part.
 #[test]
 fn every_row_of_a_short_pass_has_the_bits_of_the_row_alone() {
     let mut random = Random(6);
