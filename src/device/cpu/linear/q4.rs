@@ -27,7 +27,7 @@ const RUN: usize = 16 / MAX_GROUPS;
 
 /// Rows of activations from which on panels are faster whatever the width: without instructions for bytes, sums take
 /// two registers each.
-const MOST_ROWS: usize = if STEP_COLUMNS == 4 { usize::MAX } else { 6 };
+const MOST_ROWS: Option<usize> = if STEP_COLUMNS == 4 { None } else { Some(6) };
 
 /// 32 columns of four rows. In vector v, bytes 4r..4r+4 hold row r: columns 8v..8v+4 in the low nibbles, 8v+4..8v+8 in
 /// the high ones.
@@ -137,7 +137,7 @@ impl Product for Q4Product<'_> {
     }
 
     fn few_rows(&self) -> usize {
-        few_rows(self.width).min(MOST_ROWS)
+        MOST_ROWS.unwrap_or(few_rows(self.width))
     }
 
     fn rows<const N: usize, const T: usize>(
@@ -202,10 +202,6 @@ impl Tiles for PanelRun<'_> {
 
 /// `N` groups times `T` rows of activations; each group is read from its own region of memory.
 #[inline(never)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "one index for the products and the weights or activations"
-)]
 fn rows_kernel<const N: usize, const T: usize>(
     groups: [&[Q4Pair]; N],
     rows: [&[Q4Activation]; T],

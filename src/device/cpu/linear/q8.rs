@@ -173,10 +173,6 @@ fn add_scaled(sum: F32x4, products: I32x4, scale: &[i16; GROUP], a_scale: F32x4)
 
 /// `N` groups times `T` rows of activations; each group is read from its own region of memory.
 #[inline(never)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "one index for the products and the weights or activations"
-)]
 fn rows_kernel<const N: usize, const T: usize>(
     groups: [&[Q8Block]; N],
     rows: [&[Q8Activation]; T],
