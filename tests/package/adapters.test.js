@@ -524,9 +524,9 @@ test("what is appended is read at once, and the prompt after it reads its own to
     await one.prompt("What is ownership?");
     return { appended, prompted: sentences.last, usage };
   });
-  assert.deepEqual([appended.prompt_tokens, appended.tokens], [usage, 1]);
-  // The conversation is cached up to where its template begins the answer.
-  assert.ok(prompted.cached_tokens > 80, `${prompted.cached_tokens} of ${prompted.prompt_tokens} tokens cached`);
+  // Up to where the template begins the answer, which the next message follows instead.
+  assert.ok(appended.prompt_tokens > 80 && appended.prompt_tokens < usage && appended.tokens === 1);
+  assert.equal(prompted.cached_tokens, appended.prompt_tokens);
 });
 
 test("an overflow removes the oldest exchanges, and what never fits is a QuotaExceededError", async () => {

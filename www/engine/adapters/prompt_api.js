@@ -157,7 +157,7 @@ class Session extends EventTarget {
     try {
       const { messages } = this.#canonical(input, false);
       const ids = await withSignal(this.#makeRoom(messages, ""), signal);
-      await read(this.#model, ids, signal);
+      await readAhead(this.#model, [...this.#messages(), ...messages], ids, signal);
       this.#keep(messages);
       this.#usage = ids.length;
     } catch (error) {
@@ -288,12 +288,22 @@ class Session extends EventTarget {
 }
 
 /**
- * Reads a conversation, so that a prompt that continues it has only its own tokens to read. The token is chosen, and not
- * read.
- * @param {Model} model @param {Uint32Array} ids @param {AbortSignal} signal
+ * Reads the tokens that every continuation of a conversation begins with, so that a prompt has only its own to read:
+ * all before what its template puts where an answer begins. The one token that is chosen is not read.
+ * @param {Model} model @param {ChatMessage[]} messages @param {Uint32Array} ids  theirs, up to the answer
+ * @param {AbortSignal} signal
  */
-async function read(model, ids, signal) {
-  for await (const piece of run(model, ids, { max_tokens: 1, temperature: 0 }, signal)) void piece;
+async function readAhead(model, messages, ids, signal) {
+  const continued = [...messages, { role: "user", content: "." }];
+  // Some templates refuse two messages of the user in a row; then only a prompt can tell how the text goes on.
+  const longer = await withSignal(
+    tokensOf(model, continued, "").catch(() => new Uint32Array()),
+    signal,
+  );
+  const n_common = ids.findIndex((id, i) => id !== longer[i]);
+  const settled = n_common < 0 ? ids : ids.subarray(0, n_common);
+  if (settled.length === 0) return;
+  for await (const piece of run(model, settled, { max_tokens: 1, temperature: 0 }, signal)) void piece;
 }
 
 /**
