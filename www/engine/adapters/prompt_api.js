@@ -295,7 +295,7 @@ class Session extends EventTarget {
  */
 async function readAhead(model, messages, ids, signal) {
   const continued = [...messages, { role: "user", content: "." }];
-  // Some templates refuse two messages of the user in a row; then only a prompt can tell how the text goes on.
+  // Some templates refuse two messages of the user in a row; then nothing is known before the prompt.
   const longer = await withSignal(
     tokensOf(model, continued, "").catch(() => new Uint32Array()),
     signal,
