@@ -17,8 +17,11 @@ import { ISOLATION } from "./servers.js";
 const SITE = join(ROOT, "target/site");
 const WEIGHTS = "/models/rustdoc-5m/q8/weights-1.bin";
 
-/** The page, and where it has to isolate itself its reload, the engine and the model. */
-const MOST_FIRST_REQUESTS = 17;
+/**
+ * The page, the engine and the model, and where the page has to isolate itself: its reload, and its style sheet twice,
+ * which may or may not have been asked for before the reload.
+ */
+const MOST_FIRST_REQUESTS = 18;
 /** With what is fetched when the model is ready, to start without a network. */
 const MOST_REQUESTS_WITH_OFFLINE = 25;
 /**
