@@ -24,6 +24,8 @@ export const FIXTURES = readdirSync(`${ROOT}tests/fixtures`, { withFileTypes: tr
   .filter((entry) => entry.isDirectory() && existsSync(`${ROOT}tests/fixtures/${entry.name}/expect.safetensors`))
   .map((entry) => entry.name);
 export const EMBEDDED = "/www/models/rustdoc-5m/";
+/** Before this byte of its weights are the embedding and the first three blocks. */
+const FIRST_BLOCKS_END = 4_200_000;
 
 // ---- tests ----
 
@@ -377,7 +379,8 @@ export async function waitForStatus(page, beginning) {
 }
 
 /**
- * Opens the page and delays the embedded model's weights after 20 requests, so that it stays in the middle of loading.
+ * Opens the page and delays the embedded model's weights after the first blocks, so that it stays in the middle of
+ * loading. The server's answer ends there, and what is left is asked for in a second request.
  * @param {Page} page @param {(route: Route) => Promise<void>} [answer] to each delayed request
  * @returns {Promise<() => void>} a function that lets loading continue
  */
@@ -386,10 +389,15 @@ export async function openLoadingPage(page, answer = (route) => route.continue()
   const released = new Promise((resolve) => {
     release = () => resolve(undefined);
   });
-  let n_requests = 0;
+  const file = readFileSync(`${ROOT}${EMBEDDED}model.safetensors`);
   await page.route("**/model.safetensors", async (route) => {
-    n_requests += 1;
-    if (n_requests <= 20) return route.continue();
+    const range = /^bytes=(\d+)-(\d+)$/.exec(route.request().headers().range ?? "");
+    const [start, end] = [Number(range?.[1]), Number(range?.[2]) + 1];
+    if (end <= FIRST_BLOCKS_END) return route.continue();
+    if (start < FIRST_BLOCKS_END) {
+      const headers = { "Content-Range": `bytes ${start}-${FIRST_BLOCKS_END - 1}/${file.length}` };
+      return route.fulfill({ status: 206, headers, body: file.subarray(start, FIRST_BLOCKS_END) });
+    }
     await released;
     await answer(route);
   });

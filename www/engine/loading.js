@@ -6,6 +6,7 @@
 import { openCheckpoint } from "./checkpoint_files.js";
 import { Zamba2Error } from "./errors.js";
 import { yieldToMessages } from "./gates.js";
+import { JoinedRanges } from "./joined_ranges.js";
 import { fetchPacked, JoinedReplies, merged, packedUnit, prefetched, rangeOf } from "./ranges.js";
 
 /** @import { ByteSource, RangeReply } from "./byte_source.js" */
@@ -90,7 +91,8 @@ class WeightsLoad {
     // A unit that is stored in part has ranges of its own, which only the engine can tell.
     const absent = units.filter((unit) => !stored?.has(unit.name) && stored?.journal.partial?.name !== unit.name);
     this.#prefetched_units = new Set(absent);
-    this.#replies = prefetched(this.#requests(absent), source, hooks.signal);
+    const ranged = checkpoint.pack ? source : new JoinedRanges(source, [...this.#requests(absent)]);
+    this.#replies = prefetched(this.#requests(absent), ranged, hooks.signal);
     this.#packed = new JoinedReplies(this.#replies);
   }
 

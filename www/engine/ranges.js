@@ -28,7 +28,7 @@ export function merged(ranges) {
 
 /**
  * Replies in order; the next request is sent before the present reply is read.
- * @param {Iterable<ByteRange>} requests @param {ByteSource} source @param {AbortSignal} signal
+ * @param {Iterable<ByteRange>} requests @param {Pick<ByteSource, "range">} source @param {AbortSignal} signal
  */
 export function prefetched(requests, source, signal) {
   const left = requests[Symbol.iterator]();

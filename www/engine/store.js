@@ -41,9 +41,12 @@ import { sha256 } from "./sha256.js";
 const ROOT = "zamba2";
 const JOURNALS = ["journal.0.json", "journal.1.json"];
 /**
- * Weights are written and hashed in segments: each write is a request to the browser, and a crash loses at most one.
+ * Weights are written and hashed in segments: each write is a request to the browser, and a crash loses at most one, or
+ * the small units of `RECORD_DELAY_MS`.
  */
 const SEGMENT_BYTES = 8 << 20;
+/** Small units and files share an entry in the journal: it is written this long after the first of them. */
+const RECORD_DELAY_MS = 100;
 /** Writing and hashing run beside the load; at most this much is queued. */
 const QUEUE_BYTES = 32 << 20;
 /** A tab that is closing or reloading releases its lock within this time. */
@@ -238,6 +241,10 @@ export class StoreFolder {
   /** Bytes of the open unit that have not been written. @type {Uint8Array[]} */
   #pending = [];
   #pending_bytes = 0;
+  /** Bytes of ended units that the written journal does not have. */
+  #unrecorded_bytes = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #record_timer = undefined;
   /** @type {Promise<void>} */
   #written = Promise.resolve();
   #queued_bytes = 0;
@@ -283,7 +290,7 @@ export class StoreFolder {
       } else {
         this.journal.files[name] = null;
       }
-      await this.#record();
+      this.#recordSoon();
     });
   }
 
@@ -291,7 +298,7 @@ export class StoreFolder {
   async storeShards(shards) {
     await this.#writing(async () => {
       this.journal.shards = shards;
-      await this.#record();
+      this.#recordSoon();
     });
   }
 
@@ -364,7 +371,9 @@ export class StoreFolder {
       this.#close();
       this.journal.units[name] = segments;
       this.journal.partial = null;
-      await this.#record();
+      this.#unrecorded_bytes += segments.reduce((sum, { bytes }) => sum + bytes, 0);
+      if (this.#unrecorded_bytes >= SEGMENT_BYTES) await this.#record();
+      else this.#recordSoon();
     });
   }
 
@@ -411,6 +420,9 @@ export class StoreFolder {
 
   /** Waits for queued writes, then releases the lock. An incomplete unit keeps its whole segments. */
   async close() {
+    await this.#writing(async () => {
+      if (this.#record_timer !== undefined) await this.#record();
+    });
     await this.#written;
     this.#close();
     this.release();
@@ -440,7 +452,14 @@ export class StoreFolder {
     partial.segments.push({ bytes: segment.byteLength, sha256: await sha256(segment) });
   }
 
+  #recordSoon() {
+    this.#record_timer ??= setTimeout(() => this.#writing(() => this.#record()), RECORD_DELAY_MS);
+  }
+
   async #record() {
+    clearTimeout(this.#record_timer);
+    this.#record_timer = undefined;
+    this.#unrecorded_bytes = 0;
     this.journal.serial += 1;
     this.journal.saved_ms = Date.now();
     await this.#write(JOURNALS[this.journal.serial % 2], new TextEncoder().encode(JSON.stringify(this.journal)));

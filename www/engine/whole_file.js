@@ -1,6 +1,6 @@
 // @ts-check
-// A file from a server without ranges: it arrives from start to end, and what has arrived can be read in any order. It
-// sends no request.
+// A file, or a long part of one, that arrives from start to end; what has arrived can be read in any order. It sends no
+// request.
 
 /** Bytes that have arrived become Blobs of this size, which browsers keep outside of the page's memory. */
 const PIECE_BYTES = 16 << 20;

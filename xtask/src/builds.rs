@@ -157,20 +157,12 @@ impl Build {
         installs::rust_target(workspace, steps, BROWSER_TARGET)
     }
 
-    /// Clippy over its library as configured for this build. Nothing is linked, so the precompiled standard library is
-    /// used.
-    pub fn clippy(self, workspace: &Workspace, last: &[&str]) -> Command {
-        let mut command = workspace.cargo();
-        command.arg("clippy");
-        if self.threads {
-            command.env(RUSTFLAGS, ATOMICS_RUSTFLAGS);
-        }
-        self.finish_command(&mut command, last);
-        command
-    }
-
-    fn rustc(self, workspace: &Workspace, effort: Effort) -> Command {
-        let mut command = workspace.cargo();
+    /// The command that compiles it; at `Effort::Quick` it also prints lints.
+    pub fn rustc(self, workspace: &Workspace, effort: Effort) -> Command {
+        let mut command = match effort {
+            Effort::Quick => workspace.linting_cargo(),
+            Effort::Full => workspace.cargo(),
+        };
         let profile = ["--profile", effort.profile()];
         command
             .args(["rustc", "--crate-type", "cdylib"])
@@ -186,11 +178,6 @@ impl Build {
                 .arg("--target-dir")
                 .arg(self.target(workspace));
         }
-        self.finish_command(&mut command, &[]);
-        command
-    }
-
-    fn finish_command(self, command: &mut Command, last: &[&str]) {
         command.args([
             "--lib",
             "--package",
@@ -200,16 +187,14 @@ impl Build {
         ]);
         // Only this crate has kernels, so only it is compiled with relaxed instructions, and the dependencies are
         // compiled once for both.
-        let relaxed: &[&str] = if self.relaxed_simd {
-            command.args(["--features", RELAXED_FEATURE]);
-            &RELAXED_ARGUMENTS
-        } else {
-            &[]
-        };
-        command.arg("--").args(relaxed).args(last);
+        if self.relaxed_simd {
+            command.args(["--features", RELAXED_FEATURE, "--"]);
+            command.args(RELAXED_ARGUMENTS);
+        }
         // Cargo gives the output of a cdylib no hash unless this is set (to anything), and the two builds would
         // overwrite each other while both are considered fresh.
         command.env("__CARGO_DEFAULT_LIB_METADATA", "zamba2");
+        command
     }
 
     fn target(self, workspace: &Workspace) -> PathBuf {
@@ -305,11 +290,16 @@ impl Build {
     }
 }
 
+/// The command that compiles the program `xtask-web`, and prints lints.
+pub fn tools(workspace: &Workspace) -> Command {
+    let mut command = workspace.linting_cargo();
+    command.args(["build", "--package", "xtask-web", "--profile", "xtask"]);
+    command
+}
+
 /// Compiles the program `xtask-web`.
 pub fn make_tools(workspace: &Workspace, steps: &Steps) -> Result<()> {
-    let mut command = workspace.cargo();
-    command.args(["build", "--package", "xtask-web", "--profile", "xtask"]);
-    steps.run(&TOOLS, &mut command)
+    steps.run(&TOOLS, &mut tools(workspace))
 }
 
 /// The path of the program `xtask-web`.

@@ -3,6 +3,7 @@
 //! The engine is compiled here; the rest is done by scripts in `tools/`, with Node.js. Nothing is published.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -76,9 +77,10 @@ pub fn dist(
         folder: &folder,
         effort: output.effort,
         base,
-        native: &["build", "--package", "zamba2", "--bin", "zamba2"],
     };
-    site.make(workspace, steps)?;
+    let mut program = workspace.cargo();
+    program.args(["build", "--package", "zamba2", "--bin", "zamba2"]);
+    site.make(workspace, steps, &mut program)?;
     steps.print_line(&format!(
         "The site is in {}; docs/deploy.md says how hosts serve it.",
         folder.display()
@@ -92,14 +94,13 @@ pub struct Site<'a> {
     /// How much the files are compressed.
     pub effort: Effort,
     pub base: Option<&'a str>,
-    /// Cargo's arguments to build the binary that packs the embedded model.
-    pub native: &'a [&'a str],
 }
 
 impl Site<'_> {
-    pub fn make(&self, workspace: &Workspace, steps: &Steps) -> Result<()> {
+    /// `native` builds the program that packs the embedded model.
+    pub fn make(&self, workspace: &Workspace, steps: &Steps, native: &mut Command) -> Result<()> {
         let packs = workspace.target.join("packs");
-        steps.run(&PACKER, workspace.cargo().args(self.native))?;
+        steps.run(&PACKER, native)?;
         let program = format!("debug/zamba2{}", std::env::consts::EXE_SUFFIX);
         // Files of an earlier form of packs would go to the site as well.
         if packs.exists() {

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::builds::{BUILDS, Build, Effort, GRAMMAR, PACKAGED};
+use crate::builds::{self, BUILDS, Build, Effort, GRAMMAR, PACKAGED};
 use crate::installs;
 use crate::package;
 use crate::publish::{self, Site};
@@ -69,7 +69,8 @@ pub const STAGES: [Stage; 9] = [
 
 /// Stages that run in parallel, each lane in order. The lanes lock different build folders.
 const LANES: [&[Stage]; 2] = [
-    &[Stage::Format, Stage::Lint, Stage::Native, Stage::Docs],
+    // The lints are those of the programs that the native tests compile, and of the package's builds.
+    &[Stage::Format, Stage::Native, Stage::Lint, Stage::Docs],
     // The package's site is packed by a program that the native tests compile.
     &[Stage::Types, Stage::Kernels, Stage::Package],
 ];
@@ -339,68 +340,92 @@ impl Run<'_> {
         Ok(Counts::one())
     }
 
+    /// The lints of what the other stages compile: with nothing left to do, cargo repeats the compiler's warnings.
     fn lint(&self) -> Result<Counts> {
         installs::rust_component(self.workspace, self.steps, "clippy", "clippy")?;
-        let strict = ["--deny", "warnings"];
-        let native = ["clippy", "--workspace", "--all-targets", "--"];
-        let mut counts = Counts::one();
-        self.cargo(
-            step("clippy", "lints for this machine", 100),
-            &[&native[..], &strict].concat(),
-        )?;
+        let mut own = self.own_tests();
+        let mut native = self.native_tests();
+        let mut counts = Counts::default();
+        for (step, command) in [
+            (
+                step("lint-commands", "lints of the developer commands", 20),
+                own.arg("--no-run"),
+            ),
+            (
+                step("lint-server", "lints of their server", 20),
+                &mut builds::tools(self.workspace),
+            ),
+            (
+                step("lint-native", "lints for this machine", 200),
+                native.arg("--no-run"),
+            ),
+        ] {
+            counts.add(self.warnings(&step, command)?);
+        }
         if self.extent == Extent::Quick {
             return Ok(counts);
         }
-        // The tests' own dependencies turn the feature `candle` on; this is the program that users install.
-        let plain = ["clippy", "--package", "zamba2", "--lib", "--bins", "--"];
-        self.cargo(
-            step("clippy-plain", "lints of the program without candle", 60),
-            &[&plain[..], &strict].concat(),
-        )?;
-        counts.add(Counts::one());
         // Threads and relaxed SIMD select modules independently, so two builds of the engine cover every line.
         for (build, step) in [
             (
                 BUILDS[0],
-                step("clippy-threads", "lints for the browser, with threads", 30),
+                step("lint-threads", "lints for the browser, with threads", 110),
             ),
             (
                 BUILDS[3],
-                step("clippy-single", "lints for the browser, on one thread", 30),
+                step("lint-single", "lints for the browser, on one thread", 80),
             ),
             (
                 GRAMMAR,
-                step("clippy-grammar", "lints of the module of grammars", 20),
+                step("lint-grammar", "lints of the module of grammars", 20),
             ),
         ] {
-            installs::rust_target(self.workspace, self.steps, crate::builds::BROWSER_TARGET)?;
-            self.steps
-                .run(&step, &mut build.clippy(self.workspace, &strict))?;
-            counts.add(Counts::one());
+            build.install(self.workspace, self.steps)?;
+            let mut command = build.rustc(self.workspace, Effort::Quick);
+            counts.add(self.warnings(&step, &mut command)?);
         }
         Ok(counts)
     }
 
+    /// Compiles, and fails where the compiler warns.
+    fn warnings(&self, step: &Step, command: &mut Command) -> Result<Counts> {
+        let finished = self.steps.finish(step, command)?;
+        if finished.succeeded && !finished.output.contains("warning") {
+            return Ok(Counts::one());
+        }
+        self.steps.print_line(&crate::steps::tail(&finished.output));
+        Ok(Counts {
+            failed: 1,
+            ..Counts::default()
+        })
+    }
+
+    /// The tests of the commands, with the profile they run in, which avoids compiling them again.
+    fn own_tests(&self) -> Command {
+        let mut command = self.workspace.linting_cargo();
+        command.args(["test", "--package", "xtask", "--package", "xtask-web"]);
+        command.args(["--profile", "xtask"]);
+        command
+    }
+
+    fn native_tests(&self) -> Command {
+        let mut command = self.workspace.linting_cargo();
+        command.args(["test", "--package", "zamba2", "--package", "zamba2-grammar"]);
+        if self.extent == Extent::Quick {
+            command.args(["--lib", "--test", "integration"]);
+        }
+        command
+    }
+
     fn native(&self) -> Result<Counts> {
         installs::graphics_adapter(self.workspace, self.steps);
-        // The commands are tested with the profile they run in, which avoids compiling them again.
-        let own = [
-            "test",
-            "--package",
-            "xtask",
-            "--package",
-            "xtask-web",
-            "--profile",
-            "xtask",
-        ];
         let mut counts = self.tests(
             step("xtask tests", "tests of the developer commands", 20),
-            self.workspace.cargo().args(own),
+            &mut self.own_tests(),
         )?;
-        let mut all = self.workspace.cargo();
-        all.args(["test", "--package", "zamba2", "--package", "zamba2-grammar"]);
+        let mut all = self.native_tests();
         if self.extent == Extent::Quick {
-            all.args(["--lib", "--test", "integration", "--"]);
+            all.arg("--");
             all.args(SLOW.iter().flat_map(|name| ["--skip", name]));
         }
         counts.add(self.tests(
@@ -426,7 +451,7 @@ impl Run<'_> {
                 .arg(self.workspace.target.join("kernels"));
             command.args(["--lib", "--test", "kernels"]);
             if is_relaxed {
-                crate::builds::add_relaxed_simd(&mut command)?;
+                builds::add_relaxed_simd(&mut command)?;
             }
             command.args(["--", "--nocapture"]);
             // The runner in .cargo/config.toml is `node`.
@@ -543,18 +568,12 @@ impl Run<'_> {
             folder: &workspace.target.join("site"),
             effort: Effort::Quick,
             base: None,
-            // Without the tests' own dependencies the program would be compiled with other features, and most of its
-            // dependencies twice.
-            native: &[
-                "test",
-                "--package",
-                "zamba2",
-                "--test",
-                "integration",
-                "--no-run",
-            ],
         };
-        site.make(workspace, steps)?;
+        // Without the tests' own dependencies the program would be compiled with other features, and most of its
+        // dependencies twice.
+        let mut program = workspace.linting_cargo();
+        program.args(["test", "--package", "zamba2", "--test", "integration"]);
+        site.make(workspace, steps, program.arg("--no-run"))?;
         // CI also compiles what is packed, which is a build from scratch.
         self.cargo(
             step("crate", "the files of the crates", 2),

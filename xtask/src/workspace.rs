@@ -9,6 +9,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+/// Clippy as a compiler.
+const CLIPPY: &str = "clippy-driver";
+
 /// Properties of this workspace that the commands need.
 pub struct Workspace {
     /// The repository's root folder.
@@ -47,6 +50,17 @@ impl Workspace {
     pub fn cargo(&self) -> Command {
         // `cargo run` sets this to the running cargo, including a toolchain override.
         self.program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    }
+
+    /// A cargo command that compiles the workspace's crates with clippy, which is the compiler with more lints: its
+    /// warnings come with a build, and are repeated by a build with nothing to do. `cargo clippy` would check all
+    /// dependencies once more. Without clippy it is a plain build.
+    pub fn linting_cargo(&self) -> Command {
+        let mut cargo = self.cargo();
+        if first_line(self.program(CLIPPY).arg("--version")).is_some() {
+            cargo.env("RUSTC_WORKSPACE_WRAPPER", CLIPPY);
+        }
+        cargo
     }
 
     /// A command that runs in the root of the repository.
