@@ -8,7 +8,10 @@
 // is still valid. Nothing is flushed until the end, so a power cut may lose what the system had not written.
 
 import { fact, Zamba2Error } from "./errors.js";
+import { fileBytes, ofHandle, openFile, rootFolder, writeWhole } from "./origin_files.js";
 import { sha256 } from "./sha256.js";
+
+/** @import { SyncHandle } from "./origin_files.js" */
 
 /**
  * @typedef {{ bytes: number, sha256: string }} StoredFile  a file, or a segment of one
@@ -29,16 +32,8 @@ import { sha256 } from "./sha256.js";
  * @property {number} saved_ms  since 1970
  *
  * @typedef {import("./zamba2.d.ts").KeptModel} KeptModelInfo
- *
- * Only workers have it, so the type checker's library for pages lacks it.
- * @typedef {object} SyncHandle
- * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} read
- * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} write
- * @property {(bytes: number) => void} truncate
- * @property {() => void} close
  */
 
-const ROOT = "zamba2";
 const JOURNALS = ["journal.0.json", "journal.1.json"];
 /**
  * Weights are written and hashed in segments: each write is a request to the browser, and a crash loses at most one, or
@@ -59,48 +54,6 @@ async function keyOf(source, weights) {
 
 /** @param {string} key */
 const lockName = (key) => `zamba2-store-${key}`;
-
-/** @type {Set<object>} */
-const in_use = new Set();
-
-/**
- * Calls a method of a handle and keeps a reference to the handle until it settles. Workaround: in Chromium 156 the
- * promise never settles if the handle is garbage collected meanwhile (seen while gigabytes were loading).
- * @template H, T @param {H & object} handle @param {(handle: H) => Promise<T>} ask @returns {Promise<T>}
- */
-async function ofHandle(handle, ask) {
-  in_use.add(handle);
-  try {
-    return await ask(handle);
-  } finally {
-    in_use.delete(handle);
-  }
-}
-
-/** @param {FileSystemDirectoryHandle} folder @param {string} name @returns {Promise<SyncHandle>} */
-async function openFile(folder, name) {
-  const file = await ofHandle(folder, () => folder.getFileHandle(name, { create: true }));
-  return ofHandle(file, () => /** @type {any} */ (file).createSyncAccessHandle());
-}
-
-/** @param {boolean} create */
-async function rootFolder(create) {
-  const root = await navigator.storage.getDirectory();
-  return ofHandle(root, () => root.getDirectoryHandle(ROOT, { create }));
-}
-
-/** @param {FileSystemDirectoryHandle} folder @param {string} name @returns {Promise<Uint8Array<ArrayBuffer> | null>} */
-async function fileBytes(folder, name) {
-  try {
-    const handle = await ofHandle(folder, () => folder.getFileHandle(name));
-    const file = await ofHandle(handle, () => handle.getFile());
-    return new Uint8Array(await ofHandle(file, () => file.arrayBuffer()));
-  } catch (error) {
-    if (error instanceof DOMException && (error.name === "NotFoundError" || error.name === "NotReadableError"))
-      return null;
-    throw error;
-  }
-}
 
 /** The newer journal that is whole. @param {FileSystemDirectoryHandle} folder @returns {Promise<Journal | null>} */
 async function readJournal(folder) {
@@ -504,12 +457,3 @@ export class StoreFolder {
 const unitFile = (name) => `unit.${name}.bin`;
 /** Names in OPFS have no slashes. @param {string} name */
 const fileName = (name) => `file.${name.replaceAll("/", "!")}`;
-
-/**
- * A full disk or quota shows as an exception or, in some contexts, as a short count.
- * @param {SyncHandle} handle @param {Uint8Array<ArrayBuffer>} bytes @param {number} at
- */
-function writeWhole(handle, bytes, at) {
-  const written = handle.write(bytes, { at });
-  if (written !== bytes.byteLength) throw new Error(`the browser took ${written} of ${bytes.byteLength} bytes`);
-}

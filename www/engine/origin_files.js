@@ -1,0 +1,70 @@
+// @ts-check
+// Files in the origin's private file system (OPFS). It knows no journal and no model.
+
+/**
+ * Only workers have it, so the type checker's library for pages lacks it.
+ * @typedef {object} SyncHandle
+ * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} read
+ * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} write
+ * @property {(bytes: number) => void} truncate
+ * @property {() => void} close
+ */
+
+const ROOT = "zamba2";
+
+/** @type {Set<object>} */
+const in_use = new Set();
+
+/**
+ * Calls a method of a handle and keeps a reference to the handle until it settles. Workaround: in Chromium 156 the
+ * promise never settles if the handle is garbage collected meanwhile (seen while gigabytes were loading).
+ * @template H, T @param {H & object} handle @param {(handle: H) => Promise<T>} ask @returns {Promise<T>}
+ */
+export async function ofHandle(handle, ask) {
+  in_use.add(handle);
+  try {
+    return await ask(handle);
+  } finally {
+    in_use.delete(handle);
+  }
+}
+
+/**
+ * A file to write; it is made if needed.
+ * @param {FileSystemDirectoryHandle} folder @param {string} name @returns {Promise<SyncHandle>}
+ */
+export async function openFile(folder, name) {
+  const file = await ofHandle(folder, () => folder.getFileHandle(name, { create: true }));
+  return ofHandle(file, () => /** @type {any} */ (file).createSyncAccessHandle());
+}
+
+/** The folder of everything that is stored. @param {boolean} create */
+export async function rootFolder(create) {
+  const root = await navigator.storage.getDirectory();
+  return ofHandle(root, () => root.getDirectoryHandle(ROOT, { create }));
+}
+
+/**
+ * Null if there is no such file.
+ * @param {FileSystemDirectoryHandle} folder @param {string} name @returns {Promise<Uint8Array<ArrayBuffer> | null>}
+ */
+export async function fileBytes(folder, name) {
+  try {
+    const handle = await ofHandle(folder, () => folder.getFileHandle(name));
+    const file = await ofHandle(handle, () => handle.getFile());
+    return new Uint8Array(await ofHandle(file, () => file.arrayBuffer()));
+  } catch (error) {
+    if (error instanceof DOMException && (error.name === "NotFoundError" || error.name === "NotReadableError"))
+      return null;
+    throw error;
+  }
+}
+
+/**
+ * A full disk or quota shows as an exception or, in some contexts, as a short count.
+ * @param {SyncHandle} handle @param {Uint8Array<ArrayBuffer>} bytes @param {number} at
+ */
+export function writeWhole(handle, bytes, at) {
+  const written = handle.write(bytes, { at });
+  if (written !== bytes.byteLength) throw new Error(`the browser took ${written} of ${bytes.byteLength} bytes`);
+}
