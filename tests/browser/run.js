@@ -3,10 +3,12 @@
 //
 // Starts one Chromium for all files and runs the files in parallel, each in its own process. `cargo xtask test` sets
 // the servers (ZAMBA2_URL, ZAMBA2_PLAIN_URL), the browser (ZAMBA2_CHROMIUM) and optionally a path for a JSON summary
-// (ZAMBA2_SUMMARY).
+// (ZAMBA2_SUMMARY). Files that have passed are noted in ZAMBA2_PASSED, and do not run again while they and whatever else
+// their results depend on, which ZAMBA2_INPUTS identifies, are the same.
 
 import { fork } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -30,6 +32,9 @@ const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
 });
 
+/** These look at the sources of other tests, too. */
+const READ_TESTS = ["floors", "security"];
+
 /** @typedef {{ stem: string, results: Result[], seconds: number, fault: string | null }} FileRun */
 
 const stemOf = (/** @type {string} */ path) => basename(path).replace(/(\.test)?\.js$/, "");
@@ -46,6 +51,21 @@ const chosen = stems
   .filter((stem) => named.length === 0 || named.includes(stem))
   // Avoids starting processes in which no test would run.
   .filter((stem) => !flags.quick || source(stem).includes("quick: true"));
+
+const { ZAMBA2_PASSED: record } = process.env;
+/** Undefined where parts of files run. */
+const inputs = names.length === 0 && !flags.quick ? process.env.ZAMBA2_INPUTS : undefined;
+/** What has passed, by file: how many tests, with which key. @type {Record<string, { key: string, tests: number }>} */
+const passed_before = record && existsSync(record) ? JSON.parse(readFileSync(record, "utf8")) : {};
+
+/** Changes with everything that the results of a file depend on. @param {string} stem */
+function keyOf(stem) {
+  const hash = createHash("sha256").update(inputs ?? "");
+  for (const one of READ_TESTS.includes(stem) ? stems.toSorted() : [stem]) hash.update(source(one));
+  return hash.digest("hex");
+}
+
+const is_kept = (/** @type {string} */ stem) => inputs !== undefined && passed_before[stem]?.key === keyOf(stem);
 
 /** @type {NodeJS.ProcessEnv} */
 const environment = { ...process.env, ZAMBA2_CHOICE: JSON.stringify({ list: flags.list, quick: flags.quick, names }) };
@@ -105,7 +125,7 @@ function print({ stem, results, seconds, fault }) {
 
 /** @returns {Promise<FileRun[]>} */
 async function runAll() {
-  const waiting = [...chosen];
+  const waiting = chosen.filter((stem) => flags.list || !is_kept(stem));
   /** @type {FileRun[]} */
   const runs = [];
   const lane = async () => {
@@ -117,6 +137,17 @@ async function runAll() {
   };
   await Promise.all(Array.from({ length: LANES }, lane));
   return runs;
+}
+
+/** Notes the files of which every test has passed. @param {FileRun[]} runs */
+function keep(runs) {
+  if (!record || !inputs) return;
+  for (const { stem, results, fault } of runs) {
+    const all_passed = results.every(({ failure, skipped }) => failure === null && skipped === null);
+    if (all_passed && fault === null && faults.length === 0)
+      passed_before[stem] = { key: keyOf(stem), tests: results.length };
+  }
+  writeFileSync(record, JSON.stringify(passed_before, null, 1));
 }
 
 async function list() {
@@ -133,13 +164,15 @@ async function list() {
 /** @returns {Promise<boolean>} whether all passed */
 async function runTests() {
   const start_ms = performance.now();
+  const n_kept = chosen.filter(is_kept).reduce((sum, stem) => sum + passed_before[stem].tests, 0);
   const close = await startBrowser();
   const runs = await runAll();
   await close();
+  keep(runs);
 
   faults.push(...runs.flatMap(({ fault }) => fault ?? []));
   const results = runs.flatMap((run) => run.results.map((result) => ({ ...result, file: run.stem })));
-  if (results.length === 0) faults.push("no test matches");
+  if (results.length + n_kept === 0) faults.push("no test matches");
   const slowest = results.toSorted((a, b) => b.seconds - a.seconds).slice(0, N_SLOWEST);
   console.log("\nSlowest:");
   for (const { file, name, seconds } of slowest) console.log(`${seconds.toFixed(1).padStart(6)} s  ${file}: ${name}`);
@@ -148,7 +181,8 @@ async function runTests() {
   for (const fault of faults) console.log(`FAILED: ${fault}`);
   const failed = results.filter(({ failure }) => failure !== null).length + faults.length;
   const skipped = results.filter((result) => result.skipped !== null);
-  const passed = results.filter((result) => result.skipped === null && result.failure === null).length;
+  const passed = n_kept + results.filter((result) => result.skipped === null && result.failure === null).length;
+  if (n_kept > 0) console.log(`KEPT: ${n_kept}`);
   const seconds = (performance.now() - start_ms) / 1000;
   console.log(`${passed} passed, ${failed} failed${skipped.length > 0 ? `, ${skipped.length} skipped` : ""}`);
   if (process.env.ZAMBA2_SUMMARY) {

@@ -6,11 +6,13 @@ mod builds;
 mod files;
 mod ids;
 mod installs;
+mod kept;
 mod package;
 mod publish;
 mod serve;
 mod steps;
 mod test;
+mod totals;
 mod trace;
 mod workspace;
 mod wrapper;
@@ -36,7 +38,8 @@ cargo xtask serve          build what is missing and serve the page; rebuild and
     --checkpoint DIR       serve this checkpoint folder under /checkpoints/NAME/; may be repeated
     --first BUILD          make this build first (threads-relaxed)
     --no-isolation         send no isolation headers, as hosts that cannot set them
-cargo xtask test           run all checks, and install missing prerequisites
+cargo xtask test           run all checks but those that have passed and cannot have changed; install what is missing
+    --fresh                run all
     --quick                the main path only, in under two minutes once everything is compiled
     --only STAGE           only this stage; may be repeated
     --list                 list the stages
@@ -71,7 +74,7 @@ enum Command {
     Package(Output),
     Dist(Output, Option<String>),
     Serve(Options),
-    Test(Vec<Stage>, Extent),
+    Test(Vec<Stage>, Extent, bool),
     ListStages,
     Trace(Option<PathBuf>),
 }
@@ -99,7 +102,9 @@ fn run() -> Result<bool> {
             publish::dist(&workspace, &steps, &output, base.as_deref())?;
         }
         Command::Serve(options) => serve::run(&workspace, &options)?,
-        Command::Test(only, extent) => return test::run(&workspace, &only, extent),
+        Command::Test(only, extent, is_fresh) => {
+            return test::run(&workspace, &only, extent, is_fresh);
+        }
         Command::ListStages => test::list(),
         Command::Trace(file) => trace::run(&workspace, file.as_deref())?,
     }
@@ -120,7 +125,7 @@ fn parse(mut arguments: Parser) -> Result<(Command, bool)> {
         first: BUILDS[0],
     };
     let (mut only, mut is_quick, mut lists, mut file) = (Vec::new(), false, false, None);
-    let (mut assume_yes, mut base) = (false, None);
+    let (mut assume_yes, mut is_fresh, mut base) = (false, false, None);
     while let Some(argument) = arguments.next()? {
         match (name.as_str(), argument) {
             (_, Arg::Long("help") | Arg::Short('h')) => return Ok((Command::Help, false)),
@@ -136,6 +141,7 @@ fn parse(mut arguments: Parser) -> Result<(Command, bool)> {
             ("serve", Arg::Long("no-isolation")) => options.isolation = Isolation::LeftToThePage,
             ("test", Arg::Long("only")) => only.push(stage_named(&arguments.value()?.string()?)?),
             ("test", Arg::Long("list")) => lists = true,
+            ("test", Arg::Long("fresh")) => is_fresh = true,
             ("test" | "build" | "package" | "dist", Arg::Long("quick")) => is_quick = true,
             ("dist", Arg::Long("base")) => base = Some(arguments.value()?.string()?),
             ("trace" | "package" | "dist", Arg::Value(path)) if file.is_none() => {
@@ -153,8 +159,8 @@ fn parse(mut arguments: Parser) -> Result<(Command, bool)> {
     let command = match name.as_str() {
         "serve" => Command::Serve(options),
         "test" if lists => Command::ListStages,
-        "test" if is_quick => Command::Test(only, Extent::Quick),
-        "test" => Command::Test(only, Extent::Whole),
+        "test" if is_quick => Command::Test(only, Extent::Quick, is_fresh),
+        "test" => Command::Test(only, Extent::Whole, is_fresh),
         "build" => Command::Build(effort),
         "package" => Command::Package(output(file)),
         "dist" => Command::Dist(output(file), base),
@@ -199,7 +205,11 @@ mod tests {
         );
         assert_eq!(options.first.name, "threads-relaxed");
         let (command, _) = parsed("test --only docs --quick").unwrap();
-        assert!(matches!(command, Command::Test(only, Extent::Quick) if only.len() == 1));
+        assert!(matches!(command, Command::Test(only, Extent::Quick, false) if only.len() == 1));
+        assert!(matches!(
+            parsed("test --fresh").unwrap().0,
+            Command::Test(only, Extent::Whole, true) if only.is_empty()
+        ));
         assert!(matches!(
             parsed("build").unwrap().0,
             Command::Build(Effort::Full)

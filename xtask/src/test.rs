@@ -5,6 +5,8 @@
 //! a page that waits for a core looks as if it hangs.
 
 use std::env;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -13,12 +15,15 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::builds::{self, BUILDS, Build, Effort, GRAMMAR, PACKAGED};
+use crate::files::remove_file;
 use crate::installs;
+use crate::kept::{Kept, Sources, id_of_folder};
 use crate::package;
 use crate::publish::{self, Site};
 use crate::serve::{Isolation, Server, Watch, page_folders};
-use crate::steps::{Step, Steps, in_words};
-use crate::workspace::Workspace;
+use crate::steps::{Step, Steps};
+use crate::totals::{Counts, StageResult, summary};
+use crate::workspace::{Workspace, first_line};
 
 const KERNEL_TARGET: &str = "wasm32-wasip1";
 
@@ -134,7 +139,9 @@ pub fn list() {
 }
 
 /// Runs the stages in `only`, or all of them, and returns whether all tests passed.
-pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool> {
+///
+/// What has passed before and still holds is not run again, unless a stage is named or `is_fresh` is set.
+pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent, is_fresh: bool) -> Result<bool> {
     let wanted = |stage: &Stage| match extent {
         _ if !only.is_empty() => only.contains(stage),
         Extent::Whole => true,
@@ -150,6 +157,12 @@ pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool
         workspace,
         steps: &steps,
         extent,
+        kept: Kept::open(&workspace.target.join("logs")),
+        reuses: only.is_empty() && !is_fresh,
+        sources: match extent {
+            Extent::Whole => Sources::read(workspace),
+            Extent::Quick => None,
+        },
     };
     let start = Instant::now();
     let results = Mutex::new(Vec::new());
@@ -157,7 +170,7 @@ pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool
         let start = Instant::now();
         let counts = stage.check(&run);
         let seconds = start.elapsed().as_secs_f32();
-        let result = StageResult::new(stage, seconds, counts);
+        let result = StageResult::new(stage.name(), seconds, counts);
         steps.print_line(&result.line());
         let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
         results.push(result);
@@ -176,143 +189,9 @@ pub fn run(workspace: &Workspace, only: &[Stage], extent: Extent) -> Result<bool
     });
     ALONE.iter().copied().filter(wanted).for_each(check);
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|result| STAGES.iter().position(|stage| *stage == result.stage));
+    results.sort_by_key(|result| STAGES.iter().position(|stage| stage.name() == result.name));
     println!("{}", summary(&results, start.elapsed().as_secs_f32()));
     Ok(results.iter().all(StageResult::passed))
-}
-
-/// How many tests a stage has run.
-#[derive(Default, PartialEq, Eq, Debug)]
-struct Counts {
-    passed: usize,
-    failed: usize,
-    /// What was skipped, and why.
-    skipped: Vec<String>,
-}
-
-impl Counts {
-    /// A check that counts as one test.
-    fn one() -> Counts {
-        Counts {
-            passed: 1,
-            ..Counts::default()
-        }
-    }
-
-    fn add(&mut self, other: Counts) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.skipped.extend(other.skipped);
-    }
-
-    /// Parses the output of test runners: totals, and the tests' own lines about skipped parts.
-    fn of_output(output: &str) -> Counts {
-        let mut counts = Counts::default();
-        for line in output.lines() {
-            if let Some((_, reason)) = line.split_once("SKIPPED: ") {
-                counts.skipped.push(reason.to_owned());
-                continue;
-            }
-            // "test result: ok. 12 passed; 0 failed; …" of Rust, and "12 passed, 0 failed" of tests/browser/run.js.
-            let totals = line.strip_prefix("test result: ").unwrap_or(line);
-            let totals = totals
-                .trim_start_matches("ok. ")
-                .trim_start_matches("FAILED. ");
-            let (Some(passed), Some(failed)) =
-                (number_of("passed", totals), number_of("failed", totals))
-            else {
-                continue;
-            };
-            counts.passed += passed;
-            counts.failed += failed;
-        }
-        counts
-    }
-}
-
-/// The number before a word in "12 passed; 0 failed".
-fn number_of(word: &str, totals: &str) -> Option<usize> {
-    let part = totals.split([';', ',']).find(|part| part.ends_with(word))?;
-    part.trim().strip_suffix(word)?.trim().parse().ok()
-}
-
-struct StageResult {
-    stage: Stage,
-    seconds: f32,
-    counts: Counts,
-    error: Option<String>,
-}
-
-impl StageResult {
-    fn new(stage: Stage, seconds: f32, counts: Result<Counts>) -> StageResult {
-        let (mut counts, error) = match counts {
-            Ok(counts) => (counts, None),
-            Err(error) => (Counts::default(), Some(format!("{error:#}"))),
-        };
-        if error.is_some() {
-            counts.failed += 1;
-        }
-        StageResult {
-            stage,
-            seconds,
-            counts,
-            error,
-        }
-    }
-
-    fn passed(&self) -> bool {
-        self.counts.failed == 0
-    }
-
-    fn line(&self) -> String {
-        let verdict = if self.passed() { "passed" } else { "FAILED" };
-        let error = self.error.iter().map(|error| format!(": {error}"));
-        format!(
-            "== {} {verdict}{}",
-            self.stage.name(),
-            error.collect::<String>()
-        )
-    }
-}
-
-/// A table of the stages, what was skipped, and the totals in the last line.
-fn summary(results: &[StageResult], seconds: f32) -> String {
-    let mut lines = vec![format!(
-        "\n{:<8} {:>7} {:>7} {:>8}",
-        "stage", "passed", "failed", "time"
-    )];
-    let mut total = Counts::default();
-    for result in results {
-        let Counts {
-            passed,
-            failed,
-            skipped,
-        } = &result.counts;
-        let time = in_words(result.seconds);
-        lines.push(format!(
-            "{:<8} {passed:>7} {failed:>7} {time:>8}",
-            result.stage.name()
-        ));
-        total.passed += passed;
-        total.failed += failed;
-        total.skipped.extend(
-            skipped
-                .iter()
-                .map(|why| format!("{}: {why}", result.stage.name())),
-        );
-    }
-    lines.extend(total.skipped.iter().map(|why| format!("skipped in {why}")));
-    if total.failed > 0 {
-        lines.push("Run a single stage with `cargo xtask test --only STAGE`.".to_owned());
-    }
-    lines.push(format!("Total time: {}.", in_words(seconds)));
-    lines.push(format!(
-        "{} passed, {} failed, {} skipped",
-        total.passed,
-        total.failed,
-        total.skipped.len()
-    ));
-    lines.join("\n")
 }
 
 /// The context of all stages.
@@ -320,6 +199,11 @@ struct Run<'a> {
     workspace: &'a Workspace,
     steps: &'a Steps,
     extent: Extent,
+    kept: Kept,
+    /// Whether results of earlier runs count.
+    reuses: bool,
+    /// None without git, and where less than everything runs.
+    sources: Option<Sources>,
 }
 
 const fn step(name: &'static str, purpose: &'static str, usual_s: u32) -> Step {
@@ -423,21 +307,85 @@ impl Run<'_> {
             step("xtask tests", "tests of the developer commands", 20),
             &mut self.own_tests(),
         )?;
+        let key = self.key(|file| !is_for_pages(file), &[]);
+        let slow = self.earlier("native-slow", key.as_deref());
         let mut all = self.native_tests();
-        if self.extent == Extent::Quick {
+        if self.extent == Extent::Quick || slow.is_some() {
             all.arg("--");
             all.args(SLOW.iter().flat_map(|name| ["--skip", name]));
         }
-        counts.add(self.tests(
-            step("native tests", "Rust tests on this machine", 200),
-            &mut all,
-        )?);
+        let native = step("native tests", "Rust tests on this machine", 200);
+        let (ran, output) = self.tests_with_output(native, &mut all)?;
+        if let Some(slow) = slow {
+            counts.add(slow);
+        } else if let (Some(key), true) = (key, ran.all_passed()) {
+            self.kept.keep("native-slow", &key, slow_passed(&output));
+        }
+        counts.add(ran);
         Ok(counts)
+    }
+
+    /// An id of the files for which `matters` holds, of the compiler and of `others`; None where nothing is kept.
+    fn key(&self, matters: impl Fn(&str) -> bool, others: &[String]) -> Option<String> {
+        let sources = self.sources.as_ref()?;
+        let compiler = first_line(self.workspace.program("rustc").arg("--version"))?;
+        let flags = env::var("RUSTFLAGS").unwrap_or_default();
+        Some(sources.key(matters, &[others, &[compiler, flags]].concat()))
+    }
+
+    /// The result of an earlier run with this key.
+    fn earlier(&self, name: &str, key: Option<&str>) -> Option<Counts> {
+        let passed = self.kept.passed(name, key?)?;
+        self.reuses.then(|| Counts::kept(passed))
+    }
+
+    /// The earlier result of a stage if it still holds; otherwise runs the stage.
+    fn unless_kept(
+        &self,
+        name: &str,
+        key: Option<String>,
+        run: impl FnOnce() -> Result<Counts>,
+    ) -> Result<Counts> {
+        if let Some(counts) = self.earlier(name, key.as_deref()) {
+            return Ok(counts);
+        }
+        let counts = run()?;
+        if let (Some(key), true) = (key, counts.all_passed()) {
+            self.kept.keep(name, &key, counts.passed);
+        }
+        Ok(counts)
+    }
+
+    /// An id of `pkg/`, which is made from the sources in Rust and the modules in www/engine/, and of the programs that
+    /// run its tests.
+    fn page_programs(&self, path: &OsStr, browsers: &[&Path]) -> Result<Vec<String>> {
+        let mut others = vec![id_of_folder(&self.workspace.root.join("pkg"))?];
+        let node = self.workspace.program("node");
+        for mut program in browsers
+            .iter()
+            .map(|browser| self.workspace.program(*browser))
+            .chain([node])
+        {
+            program.arg("--version").env("PATH", path);
+            others.extend(first_line(&mut program));
+        }
+        Ok(others)
     }
 
     fn kernels(&self) -> Result<Counts> {
         installs::rust_target(self.workspace, self.steps, KERNEL_TARGET)?;
         let path = installs::node(self.workspace, self.steps)?;
+        let node = first_line(
+            self.workspace
+                .program("node")
+                .arg("--version")
+                .env("PATH", &path),
+        );
+        let key = self.key(|file| !is_for_pages(file), &Vec::from_iter(node));
+        self.unless_kept("kernels", key, || self.kernel_tests(&path))
+    }
+
+    fn kernel_tests(&self, path: &OsStr) -> Result<Counts> {
         let mut counts = Counts::default();
         let plain = step("kernels", "kernel tests as WebAssembly", 90);
         let relaxed = step("kernels-relaxed", "the same with relaxed SIMD", 45);
@@ -455,7 +403,7 @@ impl Run<'_> {
             }
             command.args(["--", "--nocapture"]);
             // The runner in .cargo/config.toml is `node`.
-            command.env("PATH", &path);
+            command.env("PATH", path);
             counts.add(self.tests(step, &mut command)?);
         }
         Ok(counts)
@@ -506,6 +454,14 @@ impl Run<'_> {
         }
         node.env("PATH", &path);
         node.env(installs::BROWSER_VARIABLE, &browser);
+        let programs = self.page_programs(&path, &[&browser])?;
+        if let Some(key) = self.key(matters_to_pages, &programs) {
+            let record = self.workspace.target.join("logs/passed-browser.json");
+            if !self.reuses {
+                remove_file(&record)?;
+            }
+            node.env("ZAMBA2_INPUTS", key).env("ZAMBA2_PASSED", record);
+        }
         self.tests(
             step("browser tests", "the page in Chromium", 240),
             node.envs(addresses(&servers)),
@@ -524,14 +480,19 @@ impl Run<'_> {
         let firefox = installs::firefox(self.workspace, self.steps)?;
         let webkit = installs::webkit(self.workspace, self.steps)?;
         let servers = self.page_servers()?;
+        let programs = self.page_programs(&path, &[&firefox, &webkit])?;
+        let matters = |file: &str| matters_to_pages(file) || file.starts_with("tests/engines/");
+        let key = self.key(matters, &programs);
         let mut node = self.workspace.program("node");
         node.arg("tests/engines/run.js").env("PATH", &path);
         node.env(installs::FIREFOX_VARIABLE, &firefox);
         node.env(installs::WEBKIT_VARIABLE, &webkit);
-        self.tests(
-            step("engine tests", "the page in Firefox and WebKit", 40),
-            node.envs(addresses(&servers)),
-        )
+        self.unless_kept("engines", key, || {
+            self.tests(
+                step("engine tests", "the page in Firefox and WebKit", 40),
+                node.envs(addresses(&servers)),
+            )
+        })
     }
 
     /// Makes the package, and serves the page and the fixtures: with isolation headers, and without.
@@ -560,6 +521,14 @@ impl Run<'_> {
         let path = installs::node_packages(self.workspace, self.steps)?;
         let browser = installs::browser(self.workspace, self.steps)?;
         self.make_package()?;
+        let programs = self.page_programs(&path, &[&browser])?;
+        let others = ["tests/browser/", "tests/engines/", ".github/"];
+        let matters = |file: &str| !others.iter().any(|folder| file.starts_with(folder));
+        let key = self.key(matters, &programs);
+        self.unless_kept("package", key, || self.package_tests(&path, &browser))
+    }
+
+    fn package_tests(&self, path: &OsStr, browser: &Path) -> Result<Counts> {
         let Run {
             workspace, steps, ..
         } = self;
@@ -589,8 +558,8 @@ impl Run<'_> {
         )?;
         let mut counts = Counts::one();
         let mut node = self.workspace.program("node");
-        node.arg("tests/package/run.js").env("PATH", &path);
-        node.env(installs::BROWSER_VARIABLE, &browser);
+        node.arg("tests/package/run.js").env("PATH", path);
+        node.env(installs::BROWSER_VARIABLE, browser);
         counts.add(self.tests(
             step("package tests", "projects that use the package", 50),
             &mut node,
@@ -608,6 +577,10 @@ impl Run<'_> {
 
     /// Runs tests and counts them. On failure their output is printed.
     fn tests(&self, step: Step, command: &mut Command) -> Result<Counts> {
+        Ok(self.tests_with_output(step, command)?.0)
+    }
+
+    fn tests_with_output(&self, step: Step, command: &mut Command) -> Result<(Counts, String)> {
         let finished = self.steps.finish(&step, command)?;
         let counts = Counts::of_output(&finished.output);
         if !finished.succeeded {
@@ -618,13 +591,54 @@ impl Run<'_> {
         } else if counts.passed + counts.failed == 0 {
             bail!("{} ran no tests", step.name);
         }
-        Ok(counts)
+        Ok((counts, finished.output))
     }
 
     fn cargo(&self, step: Step, arguments: &[&str]) -> Result<()> {
         self.steps
             .run(&step, self.workspace.cargo().args(arguments))
     }
+}
+
+/// Whether a file belongs to the page, the package or their tests, which no Rust test reads that takes long. What the
+/// crate includes of www/ is JSON.
+fn is_for_pages(file: &str) -> bool {
+    let folders = [
+        "tests/browser/",
+        "tests/engines/",
+        "tests/package/",
+        "examples/",
+        "npm/",
+        ".github/",
+    ];
+    let endings = [".js", ".ts", ".css", ".html", ".md", ".png", ".svg"];
+    folders.iter().any(|folder| file.starts_with(folder))
+        || endings.iter().any(|end| file.ends_with(end))
+}
+
+/// Whether results of all browser tests depend on a file. The sources in Rust count as `pkg/`, which is made from them,
+/// and a file of tests counts for itself (tests/browser/run.js).
+fn matters_to_pages(file: &str) -> bool {
+    let folders = [
+        "src/",
+        "grammar/",
+        "tests/engines/",
+        "tests/package/",
+        ".github/",
+    ];
+    let is_other = folders.iter().any(|folder| file.starts_with(folder));
+    let is_test = file.starts_with("tests/browser/") && file.ends_with(".test.js");
+    !is_other && !is_test
+}
+
+/// How many of the slow tests the output of the native tests says to have passed.
+fn slow_passed(output: &str) -> usize {
+    let passed = output
+        .lines()
+        .filter(|line| line.starts_with("test ") && line.ends_with(" ok"));
+    passed
+        .filter(|line| SLOW.iter().any(|name| line.contains(name)))
+        .count()
 }
 
 /// The variables with the addresses of the servers, for tests/browser/harness.js.
@@ -637,22 +651,32 @@ fn addresses(servers: &[Server; 2]) -> [(&'static str, &str); 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALONE, Counts, LANES, STAGES, Stage, StageResult, summary};
+    use super::{ALONE, LANES, STAGES, is_for_pages, matters_to_pages, slow_passed};
 
     #[test]
-    fn totals_of_both_runners_are_added_up() {
-        let output = "running 2 tests\n\
-            test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.00s\n\
-            SKIPPED: no adapter\n\
-            test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured\n\
-            40 passed, 2 failed, 1 skipped\n\
-            the page passed, which failed nobody\n";
-        let counts = Counts {
-            passed: 45,
-            failed: 3,
-            skipped: vec!["no adapter".to_owned()],
-        };
-        assert_eq!(Counts::of_output(output), counts);
+    fn results_of_rust_depend_on_rust_and_those_of_pages_on_pages() {
+        for (file, rust, pages) in [
+            ("src/lib.rs", true, false),
+            ("tests/kernels.rs", true, true),
+            ("tests/fixtures/gqa/model.safetensors", true, true),
+            ("www/words/ru.json", true, true),
+            ("www/main.js", false, true),
+            ("index.html", false, true),
+            ("tests/browser/harness.js", false, true),
+            ("tests/browser/page.test.js", false, false),
+            ("tests/package/visits.test.js", false, false),
+            ("SECURITY.md", false, true),
+        ] {
+            assert_eq!(!is_for_pages(file), rust, "{file}");
+            assert_eq!(matters_to_pages(file), pages, "{file}");
+        }
+    }
+
+    #[test]
+    fn slow_tests_are_counted_in_the_output_of_the_runner() {
+        let output = "test lookahead::a ... ok\ntest base::b ... ok\ntest webgpu::c ... FAILED\n\
+            test webgpu::d - should panic ... ok\nwebgpu ok\n";
+        assert_eq!(slow_passed(output), 2);
     }
 
     #[test]
@@ -666,16 +690,5 @@ mod tests {
                 stage.name()
             );
         }
-    }
-
-    #[test]
-    fn the_last_line_has_the_totals_and_a_stage_with_an_error_counts_as_failed() {
-        let results = [
-            StageResult::new(Stage::Format, 1.0, Ok(Counts::one())),
-            StageResult::new(Stage::Lint, 2.0, Err(anyhow::anyhow!("no clippy"))),
-        ];
-        assert_eq!(results[1].line(), "== lint FAILED: no clippy");
-        let text = summary(&results, 3.0);
-        assert_eq!(text.lines().last(), Some("1 passed, 1 failed, 0 skipped"));
     }
 }
