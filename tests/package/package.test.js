@@ -72,6 +72,22 @@ test("on a plain page with an import map it runs with threads", async () => {
   assertRan(await resultAt(`${url}/`), WITH_THREADS);
 });
 
+test("where bundlers give paths instead of addresses, as Next.js does, it runs with threads", async () => {
+  const folder = plainPage("paths", "./zamba2/zamba2.js");
+  cpSync(PLACE, join(folder, "zamba2"), { recursive: true });
+  const module = join(folder, "zamba2/zamba2.js");
+  let n_files = 0;
+  const text = readFileSync(module, "utf8").replace(/new URL\("\.\/([^"]+)",\s*import\.meta\.url\)/g, (_, file) => {
+    n_files += 1;
+    return `({ href: "/zamba2/${file}" })`;
+  });
+  // The worker, and bindings and module of five builds.
+  assert.equal(n_files, 11);
+  writeFileSync(module, text);
+  const { url } = await served({ "/": folder }, ISOLATION);
+  assertRan(await resultAt(`${url}/`), WITH_THREADS);
+});
+
 test("from another origin it runs, with threads if the page is isolated", async () => {
   const cdn = await served({ "/": PLACE }, CORS);
   const folder = plainPage("cdn", `${cdn.url}/zamba2.js`);

@@ -13,10 +13,11 @@ import { badOption, fact } from "./errors.js";
  * @returns {EngineFiles}
  */
 export function engineFiles(base) {
-  if (base === undefined) return ownFiles();
+  const page = globalThis.document?.baseURI ?? location.href;
+  if (base === undefined) return absolute(ownFiles(), page);
   let folder;
   try {
-    folder = new URL(base, globalThis.document?.baseURI ?? location.href);
+    folder = new URL(base, page);
   } catch (cause) {
     throw badOption("base", fact("not_an_address", { value: String(base) }), { cause });
   }
@@ -29,6 +30,17 @@ export function engineFiles(base) {
   });
   const builds = Object.fromEntries(Object.keys(BUILT).map((name) => [name, build(name)]));
   return { worker: at("zamba2_worker.js"), builds };
+}
+
+/**
+ * Next.js gives paths where `import.meta.url` is the file's address.
+ * @param {EngineFiles} files @param {string} page @returns {EngineFiles}
+ */
+function absolute({ worker, builds }, page) {
+  const at = (/** @type {string} */ path) => new URL(path, page).href;
+  const build = (/** @type {BuildFiles} */ { bindings, module }) => ({ bindings: at(bindings), module: at(module) });
+  const all = Object.entries(builds).map(([name, files]) => [name, build(files)]);
+  return { worker: at(worker), builds: Object.fromEntries(all) };
 }
 
 /**
