@@ -632,8 +632,8 @@ fn matters_to_pages(file: &str) -> bool {
     !is_other && !is_test
 }
 
-/// Whether the compiler's output has warnings, apart from the one about the atomics that shared memory needs, which cannot
-/// be turned off, and its own count of them.
+/// Whether the compiler's output has warnings, apart from the one about the atomics that shared memory needs, which
+/// cannot be turned off, and its own count of them.
 fn has_warnings(output: &str) -> bool {
     let expected = [
         "unstable feature specified for `-Ctarget-feature`: `atomics`",
