@@ -3,8 +3,8 @@
 //
 // Starts one Chromium for all files and runs the files in parallel, each in its own process. `cargo xtask test` sets
 // the servers (ZAMBA2_URL, ZAMBA2_PLAIN_URL), the browser (ZAMBA2_CHROMIUM) and optionally a path for a JSON summary
-// (ZAMBA2_SUMMARY). Files that have passed are noted in ZAMBA2_PASSED, and do not run again while they and whatever else
-// their results depend on, which ZAMBA2_INPUTS identifies, are the same.
+// (ZAMBA2_SUMMARY). Files that have passed are noted in ZAMBA2_PASSED, and do not run again while they and whatever
+// else their results depend on, which ZAMBA2_INPUTS identifies, are the same.
 
 import { fork } from "node:child_process";
 import { createHash } from "node:crypto";
