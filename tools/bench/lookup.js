@@ -7,9 +7,9 @@
 //     [--threads 2] [--tokens 64] [--rounds 3]
 //
 // It prints Markdown. A grammar of single tokens forces the texts upon the model, so random weights will do, with the
-// tokenizer.json that grammars need, such as www/models/rustdoc-5m's: `loop` is
-// eight tokens of the prompt again and again, `copy` pieces of 24 of its tokens with four new ones between them, and
-// `fresh` is sampled, without a grammar. The browser is ZAMBA2_CHROMIUM or /usr/bin/chromium.
+// tokenizer.json that grammars need, such as that of www/models/rustdoc-5m: `loop` is eight tokens of the prompt again
+// and again, `copy` pieces of 24 of its tokens with four new ones between them, and `fresh` is sampled, without a
+// grammar. The browser is ZAMBA2_CHROMIUM or /usr/bin/chromium.
 
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";

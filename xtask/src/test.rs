@@ -631,7 +631,8 @@ fn matters_to_pages(file: &str) -> bool {
     ];
     let is_other = folders.iter().any(|folder| file.starts_with(folder));
     let is_test = file.starts_with("tests/browser/") && file.ends_with(".test.js");
-    !is_other && !is_test
+    let is_text = file.starts_with("docs/") && file.ends_with(".md");
+    !is_other && !is_test && !is_text
 }
 
 /// Whether the compiler's output has warnings, apart from the one about the atomics that shared memory needs, which
@@ -683,6 +684,8 @@ mod tests {
             ("tests/browser/page.test.js", false, false),
             ("tests/package/visits.test.js", false, false),
             ("SECURITY.md", false, true),
+            ("docs/inside.md", false, false),
+            ("docs/example/run.json", true, true),
         ] {
             assert_eq!(matters_to_rust(file), rust, "{file}");
             assert_eq!(matters_to_pages(file), pages, "{file}");
