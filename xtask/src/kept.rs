@@ -13,6 +13,7 @@ use crate::ids::id_of;
 use crate::workspace::Workspace;
 
 /// The repository's files.
+#[derive(PartialEq, Eq)]
 pub struct Sources {
     /// Paths with `/`, sorted, and an id of the contents.
     files: Vec<(String, String)>,
