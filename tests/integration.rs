@@ -12,6 +12,7 @@ mod cli;
 mod conversation;
 mod damaged_files;
 mod failing_calls;
+mod generated;
 mod inside;
 mod loader;
 mod lookahead;

@@ -4,16 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
+use crate::generated::{assert_generated, command};
 use serde_json::Value;
 use zamba2::base::quant::WeightFormat;
 use zamba2::session::GenerateOptions;
 use zamba2::text::sampling::{NUMBER_OPTIONS, NumberOption};
 use zamba2::words::Language;
 
-const COMMAND: &str = "ZAMBA2_WRITE=1 cargo test --test integration sampling_options";
+/// What the command that generates the files selects.
+const MODULE: &str = "sampling_options";
 const MAX_COLUMNS: usize = 120;
 /// Fields of `GenerateOptions` that are not in the type of the JS module by themselves: those of the table, and those
 /// that the module itself sets.
@@ -132,10 +134,11 @@ fn fields(options: &[JsOption]) -> String {
 }
 
 fn types() -> String {
+    let command = command(MODULE);
     format!(
         "// Types of the options of `generate`, and the weight formats. Generated from src/base/quant.rs,
 // src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it:
-// {COMMAND}
+// {command}
 
 /** How the weights are held in memory: 4, 1.06 or 0.56 bytes per parameter. */
 export type Weights = {};
@@ -222,11 +225,12 @@ fn module() -> String {
     let defaults: String = options
         .map(|JsOption { name, default, .. }| format!("  {name}: {default},\n"))
         .collect();
+    let command = command(MODULE);
     format!(
         "// @ts-check
 // The options of `generate`: the table of those that are numbers, and the defaults of all; the weight formats.
 // Generated from src/base/quant.rs, src/text/sampling/options.rs and src/session/mod.rs; do not edit. To regenerate it:
-// {COMMAND}
+// {command}
 
 /** @type {{typeof import(\"./generate_options.d.ts\").WEIGHTS}} */
 export const WEIGHTS = [{}];
@@ -249,22 +253,10 @@ fn weights(separator: &str) -> String {
     names.join(separator)
 }
 
-/// Writes the file if the environment asks for it.
-fn assert_generated(path: &str, text: &str) {
-    if env::var_os("ZAMBA2_WRITE").is_some_and(|value| value == "1") {
-        fs::write(path_of(path), text).unwrap();
-    }
-    let found = fs::read_to_string(path_of(path)).unwrap_or_default();
-    assert!(
-        found == text,
-        "{path} is not what the options generate; regenerate it: {COMMAND}"
-    );
-}
-
 #[test]
 fn the_options_in_the_js_module_are_generated_from_those_of_the_engine() {
-    assert_generated("www/engine/generate_options.d.ts", &types());
-    assert_generated("www/engine/generate_options.js", &module());
+    assert_generated("www/engine/generate_options.d.ts", &types(), MODULE);
+    assert_generated("www/engine/generate_options.js", &module(), MODULE);
 }
 
 #[test]

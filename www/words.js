@@ -2,22 +2,15 @@
 // Localised texts and number formats of the page. The texts are in words/*.json, one file per language; importing this
 // module waits for the file of the current language.
 
+import { LANGUAGE_FILES } from "./languages.js";
+
 /** @typedef {keyof typeof import("./words/en.json")} Key */
 /** @template {string} K @typedef {K extends `${infer Base}.other` ? Base : never} BaseOf */
 /** Texts with one form per plural category: `.one`, `.few`, `.many`, `.other`. @typedef {BaseOf<Key>} CountedKey */
 /** Values of placeholders: text, numbers, lists, reasons of errors, or functions for language-dependent values. */
 /** @typedef {Record<string, unknown>} Values */
 
-/**
- * The files of words/ by language. To add a language, add its file and its line here: each address is a literal, which
- * the site's build finds.
- * @type {Record<string, URL>}
- */
-const FILES = {
-  en: new URL("./words/en.json", import.meta.url),
-  ru: new URL("./words/ru.json", import.meta.url),
-};
-export const LANGUAGES = Object.keys(FILES);
+export const LANGUAGES = Object.keys(LANGUAGE_FILES);
 
 const UNITS = /** @type {const} */ (["unit.B", "unit.kB", "unit.MB", "unit.GB"]);
 
@@ -33,7 +26,7 @@ const written = new WeakMap();
 async function load(code) {
   const known = loaded.get(code);
   if (known) return known;
-  const response = await fetch(FILES[code]);
+  const response = await fetch(LANGUAGE_FILES[code]);
   if (!response.ok) throw new Error(`words/${code}.json: ${response.status}`);
   const fresh = await response.json();
   loaded.set(code, fresh);

@@ -276,6 +276,63 @@ test("an adapter that is wrong with subgroups only is used without them, and the
     }
   }, DISGUISE + WRONG_SUBGROUPS));
 
+/**
+ * Subgroups do not add up from the moment the weights are in the adapter's memory, as in `WRONG_SUBGROUPS`: kernels get
+ * a spoiled twin, which takes their place once the engine's `finish` is called.
+ */
+const WRONG_WHEN_FULL = `
+let is_full = false;
+const instantiate = WebAssembly.instantiate;
+const watched = ({ exports }) => {
+  const finish = (...values) => ((is_full = true), exports.engine_finish(...values));
+  return Object.create(WebAssembly.Instance.prototype, { exports: { value: { ...exports, engine_finish: finish } } });
+};
+WebAssembly.instantiate = async (...values) => {
+  const made = await instantiate.apply(WebAssembly, values);
+  if (!(made.exports ?? made.instance.exports).engine_finish) return made;
+  return made.instance ? { module: made.module, instance: watched(made.instance) } : watched(made);
+};
+WebAssembly.instantiateStreaming = async (response, imports) =>
+  WebAssembly.instantiate(await (await response).arrayBuffer(), imports);
+const twins = new WeakMap();
+const device = GPUDevice.prototype;
+const { createShaderModule, createComputePipeline } = device;
+device.createShaderModule = function (descriptor) {
+  const module = createShaderModule.call(this, descriptor);
+  const code = descriptor.code.replaceAll("subgroupAdd(own[", "(own[");
+  if (code !== descriptor.code) twins.set(module, createShaderModule.call(this, { ...descriptor, code }));
+  return module;
+};
+device.createComputePipeline = function (descriptor) {
+  const pipeline = createComputePipeline.call(this, descriptor);
+  const module = twins.get(descriptor.compute.module);
+  if (module) {
+    const compute = { ...descriptor.compute, module };
+    twins.set(pipeline, createComputePipeline.call(this, { ...descriptor, compute }));
+  }
+  return pipeline;
+};
+const { setPipeline } = GPUComputePassEncoder.prototype;
+GPUComputePassEncoder.prototype.setPipeline = function (pipeline) {
+  setPipeline.call(this, (is_full && twins.get(pipeline)) || pipeline);
+};`;
+
+test("an adapter that is wrong with subgroups once the weights are in its memory is used without them", () =>
+  withModule(async (page) => {
+    for (const backend of ["auto", "webgpu"]) {
+      const result = await loadAndRun(page, { source: source(FIXTURE), backend }, expected(FIXTURE).input_ids, 0);
+      assertRight(result, FIXTURE);
+      assert.equal(result.info.backend, "webgpu");
+      const { subgroups, dropped } = result.info.adapter;
+      assert.equal(subgroups, false);
+      assert.deepEqual(
+        dropped.map((/** @type {any} */ { feature }) => feature),
+        ["subgroups"],
+      );
+      assert.match(dropped[0].fault.message, /computes wrong results: .*: got .*, expected /);
+    }
+  }, DISGUISE + WRONG_WHEN_FULL));
+
 test("a feature is requested only of an adapter that has it, also of a later one", () =>
   withModule(async (page) => {
     const asked = await page.evaluate(async (address) => {

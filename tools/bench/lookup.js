@@ -7,12 +7,14 @@
 //     [--threads 2] [--tokens 64] [--rounds 3]
 //
 // It prints Markdown. A grammar of single tokens forces the texts upon the model, so random weights will do, with the
-// tokenizer.json that grammars need, such as that of www/models/rustdoc-5m: `loop` is eight tokens of the prompt again
-// and again, `copy` pieces of 24 of its tokens with four new ones between them, and `fresh` is sampled, without a
-// grammar. The browser is ZAMBA2_CHROMIUM or /usr/bin/chromium.
+// tokenizer.json that grammars need, such as that of www/models/rustdoc-5m. `edit`, `list` and `quote` are answers as
+// people ask for them (repetitive_texts.js); of random tokens are `loop`, eight tokens of the prompt again and again,
+// and `copy`, pieces of 24 of its tokens with four new ones between them. `fresh` is sampled, without a grammar. The
+// browser is ZAMBA2_CHROMIUM or /usr/bin/chromium.
 
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
+import { REPETITIVE } from "./repetitive_texts.js";
 
 const { values } = parseArgs({
   options: {
@@ -70,21 +72,22 @@ const run = (ids, options) =>
     async ({ ids, options }) => {
       const { model } = /** @type {any} */ (globalThis);
       const tokens = [];
-      for await (const { token } of model.generate(ids, { ignore_eos: true, cache_prompt: false, ...options }))
-        tokens.push(token);
+      for await (const { token } of model.generate(ids, { ignore_eos: true, ...options })) tokens.push(token);
       const { prefill_ms, decode_tokens_per_s, drafted, accepted_drafts } = model.last;
       return { tokens, prefill_ms, decode_ms: 1000 / decode_tokens_per_s, drafted, accepted_drafts };
     },
     { ids, options },
   );
 
+// Cached, a prompt would take no pass.
+const ONE_PASS = { max_tokens: 1, temperature: 0, cache_prompt: false };
 const LENGTHS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11];
 await run(prompt, { max_tokens: 8, lookup: 0 });
 /** @type {number[][]} */
 const passes_ms = LENGTHS.map(() => []);
 for (let round = 0; round < n_rounds; round++) {
   for (const [i, n] of LENGTHS.entries()) {
-    const { prefill_ms } = await run(prompt.slice(0, n), { max_tokens: 1, temperature: 0, lookup: 0 });
+    const { prefill_ms } = await run(prompt.slice(0, n), { ...ONE_PASS, lookup: 0 });
     passes_ms[i].push(prefill_ms);
   }
 }
@@ -94,31 +97,46 @@ console.log(`${values.weights}, ${values.threads} threads, ${n_rounds} rounds; a
 |---|${"---:|".repeat(LENGTHS.length)}
 | ms | ${passes_ms.map((list) => Math.min(...list).toFixed(0)).join(" | ")} |
 
-${n_tokens} tokens after a prompt of ${PROMPT_TOKENS}, medians:
+Medians:
 
-| text | plain, ms per token | with drafts | speedup | drafted | accepted |
-|---|---:|---:|---:|---:|---:|`);
+| text | tokens of the prompt | of the answer | plain, ms per token | with drafts | speedup | drafted | accepted |
+|---|---:|---:|---:|---:|---:|---:|---:|`);
 
-for (const [name, text] of Object.entries({ copy, loop, fresh: null })) {
+/** @param {string} text @returns {Promise<number[]>} */
+const tokens = (text) =>
+  page.evaluate(
+    async (text) => Array.from(await /** @type {any} */ (globalThis).model.tokenize(text, { special: false })),
+    text,
+  );
+/** @type {{ name: string, before: number[], text?: number[] }[]} */
+const cases = [];
+for (const [name, { question, answer }] of Object.entries(REPETITIVE))
+  cases.push({ name, before: await tokens(question), text: await tokens(answer) });
+cases.push({ name: "copy", before: prompt, text: copy.slice(0, n_tokens) });
+cases.push({ name: "loop", before: prompt, text: loop }, { name: "fresh", before: prompt });
+
+for (const { name, before, text } of cases) {
   const options = text
     ? { temperature: 0, grammar: `start: ${text.map((id) => `<[${id}]>`).join(" ")}` }
     : { temperature: 1, top_k: 0, top_p: 1, seed: 5 };
+  const max_tokens = text?.length ?? n_tokens;
   /** @type {Record<number, number[]>} */
   const decode_ms = { 0: [], [DRAFTS]: [] };
   const texts = new Set();
   let counts = "";
   for (let round = 0; round < n_rounds; round++) {
     for (const lookup of round % 2 ? [0, DRAFTS] : [DRAFTS, 0]) {
-      const result = await run(prompt, { max_tokens: n_tokens, lookup, ...options });
+      const result = await run(before, { max_tokens, lookup, ...options });
       decode_ms[lookup].push(result.decode_ms);
       texts.add(result.tokens.join());
       if (lookup) counts = `${result.drafted} | ${result.accepted_drafts}`;
     }
   }
   if (texts.size !== 1) throw new Error(`${name}: drafts have changed the text`);
-  if (text && !texts.has(text.slice(0, n_tokens).join()))
-    throw new Error(`${name}: the grammar did not force the text`);
+  if (text && !texts.has(text.join())) throw new Error(`${name}: the grammar did not force the text`);
   const [plain, drafts] = [median(decode_ms[0]), median(decode_ms[DRAFTS])];
-  console.log(`| ${name} | ${plain.toFixed(1)} | ${drafts.toFixed(1)} | ${(plain / drafts).toFixed(2)} | ${counts} |`);
+  const gain = (plain / drafts).toFixed(2);
+  const lengths = `${before.length} | ${max_tokens}`;
+  console.log(`| ${name} | ${lengths} | ${plain.toFixed(1)} | ${drafts.toFixed(1)} | ${gain} | ${counts} |`);
 }
 await browser.close();

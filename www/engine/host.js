@@ -1,6 +1,7 @@
 // @ts-check
-// The engine of this worker and the device that it computes on: loading a model, falling back to the CPU, and loading
-// the model again after the device was lost. It knows no sequence and posts no message.
+// The engine of this worker and the device that it computes on: loading a model, falling back to kernels without some
+// features or to the CPU, and loading the model again after the device was lost. It knows no sequence and posts no
+// message.
 
 import { atRevision, hubPlaceOf } from "./addresses.js";
 import { UrlSource } from "./byte_source.js";
@@ -51,6 +52,10 @@ export class Host {
   /** A device fault that has not been recovered from: the weights are gone. @type {ErrorReport | null} */
   #device_fault = null;
   #n_losses = 0;
+  /** What the adapter's test before the weights has found, in this load or the last one. @type {TestedDevice | null} */
+  #tested = null;
+  /** Features that were given up after the weights had arrived. @type {TestedDevice["dropped"]} */
+  #dropped = [];
   #pause = new PauseGate();
   /** How often a decode step measures its blocks: 0 for never, n for every n-th. */
   block_times_every = 0;
@@ -85,6 +90,7 @@ export class Host {
   /** @param {LoadRequest} request @param {LoadContext} context */
   load(request, context) {
     this.#request = request;
+    this.#dropped = [];
     return this.#load(request.engine, context);
   }
 
@@ -149,17 +155,31 @@ export class Host {
 
   /**
    * Loads the model; if only the device fails and the choice is ours, on the CPU.
-   * @param {EngineOptions} options
-   * @param {LoadContext} context
+   * @param {EngineOptions} options @param {LoadContext} context @returns {Promise<LoadedReport>}
    */
   async #load(options, context) {
     try {
       return await this.#loadOnDevice(options, null, context);
     } catch (thrown) {
-      const is_device_fault = isErrorReport(thrown) && (isDeviceFault(thrown) || thrown.code === "self_test");
-      if (!is_device_fault || options.backend !== "auto") throw thrown;
+      if (!isErrorReport(thrown)) throw thrown;
+      if (thrown.code === "self_test" && this.#dropFeature(thrown)) return this.#load(options, context);
+      if (options.backend !== "auto" || !(isDeviceFault(thrown) || thrown.code === "self_test")) throw thrown;
       return this.#loadOnDevice({ ...options, backend: "cpu" }, thrown, context);
     }
+  }
+
+  /**
+   * Whether one feature fewer may help: the adapter computed rightly until the weights were in its memory. (Before
+   * that, the engine's own test has tried without the features.)
+   * @param {ErrorReport} fault
+   */
+  #dropFeature(fault) {
+    const { webgpu } = /** @type {LoadRequest} */ (this.#request).engine;
+    const feature = /** @type {const} */ (["subgroups", "f16"]).find((name) => this.#tested?.[name]);
+    if (!feature) return false;
+    webgpu[feature] = false;
+    this.#dropped.push({ feature, fault });
+    return true;
   }
 
   /**
@@ -168,6 +188,7 @@ export class Host {
    */
   async #loadOnDevice(options, fault, { signal, emit }) {
     const from_ms = performance.now();
+    this.#tested = null;
     const progress = initialProgress();
     const report = () => emit("progress", { ...progress });
     this.#onPauseChange = (paused) => {
@@ -183,12 +204,12 @@ export class Host {
       const wasm_ms = performance.now() - from_ms;
       const loaded = await this.#loadWeights(opened.engine, progress, report, anySignal([signal, attempt.signal]));
       this.#engine = opened.engine;
-      const kernels = loaded.tested && (await findKernels(opened, options));
+      const kernels = this.#tested && (await findKernels(opened, options));
       // After the loss of a device the same files are loaded again, and other kernels would give other bits.
       const request = /** @type {LoadRequest} */ (this.#request);
       if (kernels) request.engine.webgpu.kernels = [kernels];
       this.#request = { ...request, refresh: false, commit: progress.commit };
-      const running = runningOn(opened, fault, loaded.tested, kernels);
+      const running = { ...runningOn(opened, fault), adapter: this.#adapterReport(opened, kernels) };
       const {
         source,
         engine: { weights },
@@ -221,6 +242,12 @@ export class Host {
     }
   }
 
+  /** @param {OpenEngine} opened @param {FoundKernels | null} kernels */
+  #adapterReport({ device: { adapter } }, kernels) {
+    if (!adapter || !this.#tested) return null;
+    return { ...adapter, ...this.#tested, dropped: [...this.#dropped, ...this.#tested.dropped], kernels };
+  }
+
   /**
    * The source behind `address`. All files of a load are of one commit: the one that a stored part of the model belongs
    * to, otherwise the newest of the revision, which is asked for once.
@@ -244,7 +271,7 @@ export class Host {
 
   /**
    * @param {WasmEngine} engine @param {LoadProgress} progress @param {() => void} report @param {AbortSignal} signal
-   * @returns {Promise<Loaded & { tested: TestedDevice | null }>}
+   * @returns {Promise<Loaded>}
    */
   async #loadWeights(engine, progress, report, signal) {
     const {
@@ -263,14 +290,12 @@ export class Host {
       keep && typeof source === "string" ? await openStored(source, weights, refresh) : { stored: null, reason: null };
     if (stored) progress.keeping = { state: "kept", reason: null };
     else if (reason) progress.keeping = { state: "refused", reason };
-    /** @type {TestedDevice | null} */
-    let tested = null;
     try {
       const bytes =
         typeof source === "string"
           ? await this.#urlSource(source, stored, progress, signal, onWait)
           : new FileListSource(source);
-      const loaded = await loadCheckpoint(
+      return await loadCheckpoint(
         engine,
         bytes,
         stored,
@@ -279,14 +304,13 @@ export class Host {
           is_packed: packed,
           unpaused: () => this.#pause.opened(signal),
           onPlanned: async () => {
-            tested = await engine.test_device();
+            this.#tested = await engine.test_device();
           },
           onUnit: () => this.#hooks.onUnit(engine),
           onProgress: report,
         },
         progress,
       );
-      return { ...loaded, tested };
     } catch (thrown) {
       // What is stored belongs to another version of the files, and every later load would fail the same way.
       if (thrown instanceof Zamba2Error && thrown.code === "changed") await stored?.clear();
@@ -324,17 +348,15 @@ function initialProgress() {
 
 /**
  * What computes, and why.
- * @param {OpenEngine} opened @param {ErrorReport | null} fault @param {TestedDevice | null} tested
- * @param {FoundKernels | null} kernels
+ * @param {OpenEngine} opened @param {ErrorReport | null} fault
  */
-function runningOn(opened, fault, tested, kernels) {
+function runningOn(opened, fault) {
   const { build, device } = opened;
   const cpu = build.relaxed_simd ? "cpu-relaxed-simd" : "cpu-simd128";
   return {
     backend: /** @type {LoadedInfo["backend"]} */ (device.webgpu ? "webgpu" : cpu),
     backend_reason: fault ? /** @type {LoadedInfo["backend_reason"]} */ (fault.code) : device.reason,
     backend_fault: fault ?? device.fault,
-    adapter: device.adapter && tested && { ...device.adapter, ...tested, kernels },
     ...chooseThreads(opened),
   };
 }
