@@ -68,20 +68,12 @@ pub fn take_panic() -> Option<String> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct EngineOptions {
     weights: String,
     /// The calling worker and the workers that called `serve_as_thread`.
-    #[serde(default = "one_thread")]
     threads: usize,
     context: Option<usize>,
-    dt_min_prefill: Option<f32>,
-    dt_min_step: Option<f32>,
-    #[serde(default)]
-    rescale_rope_for_long_context: bool,
-}
-
-fn one_thread() -> usize {
-    1
 }
 
 /// Makes the calling worker one of the engine's threads; never returns. The engine's own worker must not call it.
@@ -156,7 +148,7 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// `options`: `{ weights: "f32" | "q8" | "q4", threads?, context?, dt_min_prefill?, dt_min_step? }`.
+    /// `options`: `{ weights: "f32" | "q8" | "q4", threads, context }`.
     #[wasm_bindgen(constructor)]
     pub fn new(options: JsValue) -> JsResult<Engine> {
         install_panic_hook();
@@ -165,11 +157,7 @@ impl Engine {
             settings: LoadSettings {
                 weights: options.weights.parse().map_err(to_js_error)?,
                 context: options.context,
-                numeric: NumericSettings {
-                    dt_min_prefill: options.dt_min_prefill,
-                    dt_min_step: options.dt_min_step,
-                    rescale_rope_for_long_context: options.rescale_rope_for_long_context,
-                },
+                numeric: NumericSettings::default(),
                 memory_limit_bytes: Some(MEMORY_LIMIT_BYTES),
             },
             threads: options.threads,

@@ -1,6 +1,6 @@
 // @ts-check
 // The types of the wasm boundary (www/engine/wasm_exports.d.ts) compared with the generated bindings, which exist after
-// build and type every plain object as `any`. Needs no browser.
+// a build and type every plain object as `any`, and these objects with the structs behind them. Needs no browser.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
@@ -66,5 +66,41 @@ if (folders.length > builds.length) {
     }
   });
 }
+
+/** Names of fields at the beginning of lines, in order. @param {string} body */
+const fields = (body) => [...body.matchAll(/^(?: {2}| {4})(?:pub )?(\w+)\??: /gm)].map(([, name]) => name).sort();
+
+/** The file and the struct of the engine that an object on the boundary is made from, or read into. */
+const OBJECTS = [
+  ["wasm_exports.d.ts", "NewEngineOptions", "mod.rs", "EngineOptions"],
+  ["wasm_exports.d.ts", "AdapterOptions", "mod.rs", "WebGpuOptions"],
+  ["wasm_exports.d.ts", "OpenedAdapter", "mod.rs", "AdapterInfo"],
+  ["wasm_exports.d.ts", "TestedDevice", "self_test.rs", "TestedDevice"],
+  ["wasm_exports.d.ts", "Advance", "generate.rs", "AdvanceInfo"],
+  ["wasm_exports.d.ts", "RestOfUnit", "load.rs", "RestInfo"],
+  ["wasm_exports.d.ts", "Unit", "load.rs", "UnitInfo"],
+  ["zamba2.d.ts", "ModelInfo", "load.rs", "ModelInfo"],
+  ["zamba2.d.ts", "MemoryReport", "profile.rs", "MemoryInfo"],
+];
+
+for (const [types, own, source, theirs] of OBJECTS) {
+  test(`\`${own}\` has the fields of the struct \`${theirs}\` of the engine`, () => {
+    const declaration = bodyOf(readFileSync(`${ROOT}www/engine/${types}`, "utf8"), `export interface ${own}`);
+    const structs = readFileSync(`${ROOT}src/api/${source}`, "utf8").replaceAll(/struct (\w+)<'\w+>/g, "struct $1");
+    const names = fields(bodyOf(structs, `struct ${theirs}`));
+    assert.ok(names.length > 0);
+    assert.deepEqual(fields(declaration), names);
+  });
+}
+
+test("no name is declared twice", () => {
+  for (const [, body] of declared.matchAll(/^export interface [^{]*\{\n([^]*?)^\}/gm)) {
+    const names = [...body.matchAll(/^ {2}(\w+)\??[(:]/gm)].map(([, name]) => name);
+    assert.deepEqual(
+      names.filter((name, i) => names.indexOf(name) !== i),
+      [],
+    );
+  }
+});
 
 test("the package has builds", () => assert.ok(builds.length > 0));

@@ -135,6 +135,25 @@ export type LineListener = (line: string) => void;
 export type StepListener = (done: number, of: number) => Promise<boolean>;
 
 /** One model: first its files, then its one sequence. */
+export interface NewEngineOptions {
+  weights: Weights;
+  context: number | null;
+  threads: number;
+}
+
+/** Whether a prompt is prefilled, and if not, which block comes next and whether its weights have not arrived. */
+export interface Advance {
+  done: boolean;
+  block: number;
+  waiting: boolean;
+}
+
+/** What is left of the unit that is being loaded. */
+export interface RestOfUnit {
+  stored_bytes: number;
+  ranges: ByteRange[];
+}
+
 export interface WasmEngine {
   /** Frees memory and device; no call may follow. */
   free(): void;
@@ -161,7 +180,7 @@ export interface WasmEngine {
   push_stored(bytes: Uint8Array): void;
   keep_stored(): void;
   take_stored(): Uint8Array<ArrayBuffer>;
-  rest(): { stored_bytes: number; ranges: ByteRange[] } | null;
+  rest(): RestOfUnit | null;
   finish(): Promise<MemoryReport>;
   /** On the CPU, by a short trial; gives how many threads compute from now on. */
   choose_threads(): number;
@@ -179,8 +198,7 @@ export interface WasmEngine {
   check_prompt(ids: Uint32Array, n_more: number): void;
   /** Gives how many tokens of the prompt are cached. */
   start(prompt: Uint32Array, options: StartOptions): number;
-  /** `block` is the next one to run; `waiting` if it has not arrived. */
-  advance(max_blocks: number): Promise<{ done: boolean; block: number; waiting: boolean }>;
+  advance(max_blocks: number): Promise<Advance>;
   /** `allowed` has a bit per token; it is given if, and only if, the text follows a schema or a grammar. */
   step(allowed?: Uint32Array): Promise<Step>;
   branch(index: number, token: number, options: GenerateOptions): KeptTokens;
@@ -211,7 +229,6 @@ export interface WasmEngine {
   set_profiling(level: "off" | "block" | "module"): void;
   /** For every n-th decode step; 0 for none. The CPU measures every step. */
   set_block_times(every: number): void;
-  set_block_times(every: number): void;
   take_profile(): ProfileSpans;
   memory(): MemoryReport;
   run_facts(name: string): {
@@ -241,7 +258,7 @@ export interface ReportFunctions {
 
 export interface Bindings extends ReportFunctions {
   default(input: { module_or_path: WebAssembly.Module }): Promise<{ memory: WebAssembly.Memory }>;
-  Engine: new (options: { weights: Weights; context: number | null; threads: number }) => WasmEngine;
+  Engine: new (options: NewEngineOptions) => WasmEngine;
   /** The text of the first panic since the last call, on whichever thread. */
   take_panic(): string | undefined;
 }
