@@ -47,10 +47,10 @@ const SHARED_FLOOR_0: [&str; 6] = [
     "words",
 ];
 
-/// Fragments of Zamba2's tensor and class names, allowed only in `family/zamba2.rs` and its folder. Not listed: the class
-/// of the whole model, which the config.json of `cli/make_checkpoint.rs` needs; `embed_tokens`, `final_layernorm` and
-/// `lm_head`, which are also names of what is loaded and stored as a whole (`Unit`); `in_proj` and `out_proj`, the
-/// names of sizes in the benches.
+/// Fragments of Zamba2's tensor and class names, allowed only in `family/zamba2.rs` and its folder. Not listed: the
+/// class of the whole model, which the config.json of `cli/make_checkpoint.rs` needs; `embed_tokens`,
+/// `final_layernorm` and `lm_head`, which are also names of what is loaded and stored as a whole (`Unit`); `in_proj`
+/// and `out_proj`, which are names of sizes in the benches.
 const ZAMBA2_NAMES: [&str; 30] = [
     "A_log",
     "_adapter_list",

@@ -14,7 +14,7 @@ export function sentenceText({ key, values }) {
 }
 
 /** @param {SentenceValue} value */
-function valueText(value) {
+export function valueText(value) {
   if ("us" in value) return timeText(value.us);
   if ("bytes" in value) return bytesText(value.bytes);
   if ("figure" in value) return significant(value.figure);

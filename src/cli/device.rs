@@ -171,7 +171,7 @@ pub trait Device: device::Device {
     fn adapter(&self) -> Option<AdapterRecord>;
     /// Kernels that were started so far, where that is counted.
     fn dispatches(&self) -> Option<u64>;
-    /// What measures spans, and its smallest step in microseconds if the device has a clock of its own.
+    /// What measures spans, as run files name it, and the smallest step of the device's own clock in microseconds.
     fn timer(&self) -> (&'static str, Option<f64>);
 }
 
@@ -211,7 +211,7 @@ impl Device for Cpu {
     }
 
     fn timer(&self) -> (&'static str, Option<f64>) {
-        ("monotonic clock", None)
+        ("clock", None)
     }
 }
 
@@ -259,11 +259,8 @@ impl Device for WebGpu {
     fn timer(&self) -> (&'static str, Option<f64>) {
         // Not whether the adapter offers timestamps: they may never advance.
         match self.timestamp_step_us() {
-            Some(step_us) => ("timestamp-query of the adapter", Some(step_us)),
-            None => (
-                "monotonic clock, waiting for the adapter after each span",
-                None,
-            ),
+            Some(step_us) => ("timestamp_query", Some(step_us)),
+            None => ("clock_after_spans", None),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::model::module::Unit;
 use crate::ops::device::{Ceilings, KernelChoice, KvFormat};
 use crate::ops::trace::Profile;
 use crate::report::count::Formats;
+use crate::report::sentence::SentenceValue;
 use check::bad;
 
 pub const SCHEMA: &str = "zamba2-run/1";
@@ -99,8 +100,27 @@ pub enum RecordedLevel {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timer {
+    /// One of [`TIMERS`], or a name that is the same in every language, such as "performance.now".
     pub source: String,
     pub resolution_us: f64,
+}
+
+/// What may measure the spans, with the keys of its names.
+const TIMERS: [(&str, &str); 4] = [
+    ("clock", "report.timer.clock"),
+    ("clock_after_blocks", "report.timer.clock_after_blocks"),
+    ("clock_after_spans", "report.timer.clock_after_spans"),
+    ("timestamp_query", "report.timer.timestamp_query"),
+];
+
+impl Timer {
+    pub fn name(&self) -> SentenceValue {
+        let known = TIMERS.iter().find(|(source, _)| *source == self.source);
+        known.map_or_else(
+            || SentenceValue::Text(self.source.clone()),
+            |(_, key)| SentenceValue::Word(key),
+        )
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

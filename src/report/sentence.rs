@@ -57,7 +57,7 @@ impl Sentence {
 }
 
 impl SentenceValue {
-    fn text(&self, language: Language) -> String {
+    pub fn text(&self, language: Language) -> String {
         match self {
             SentenceValue::Us(us) => numbers::time(language, *us),
             SentenceValue::Bytes(bytes) => numbers::bytes(language, *bytes),

@@ -17,7 +17,7 @@ fn a_russian_report_has_no_english_units_and_headings() {
     let run = measured(HYBRID, RecordedLevel::Module, 20, 2, 2);
     let text = export(&run, Format::Markdown, Language::Ru);
     for line in text.lines() {
-        // Names and paths are the checkpoint's, and the clock's name is not translated.
+        // Names and paths are the checkpoint's.
         let words = line.split([' ', '(', ')', ',']);
         let english = [
             "ms", "s", "µs", "B", "MB", "GB", "GB/s", "True", "False", "None",
@@ -30,6 +30,33 @@ fn a_russian_report_has_no_english_units_and_headings() {
                 "{line}"
             );
         }
+    }
+}
+
+/// Names have a capital letter, a digit or an underscore, or stand alone.
+#[test]
+fn a_russian_report_has_no_two_english_words_in_a_row() {
+    let mut run = measured(HYBRID, RecordedLevel::Module, 20, 2, 2);
+    for source in [
+        "clock",
+        "clock_after_blocks",
+        "clock_after_spans",
+        "timestamp_query",
+    ] {
+        run.timer.source = source.into();
+        let text = export(&run, Format::Markdown, Language::Ru);
+        // Every second piece is code: names of modules.
+        let pieces = text.split('`').step_by(2);
+        let is_english =
+            |word: &str| word.len() > 1 && word.bytes().all(|b| b.is_ascii_lowercase());
+        for piece in pieces {
+            let words: Vec<&str> = piece.split(|c: char| " ,.;:()\n|".contains(c)).collect();
+            for pair in words.windows(2) {
+                let is_text = pair.iter().all(|word| is_english(word));
+                assert!(!is_text, "{source}: {pair:?}");
+            }
+        }
+        assert!(!text.contains(source), "{source}");
     }
 }
 

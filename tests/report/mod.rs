@@ -153,7 +153,7 @@ fn measured(name: &str, level: RecordedLevel, tokens: usize, steps: usize, runs:
             hidden_ms: 0.0,
         },
         timer: Timer {
-            source: "monotonic clock".into(),
+            source: "clock".into(),
             resolution_us: 0.1,
         },
         ceilings: Some(CEILINGS),

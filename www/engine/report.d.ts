@@ -49,7 +49,7 @@ export interface Run {
     host: string; // user agent, or "native x86_64-linux"
     hidden_ms: number; // time for which the tab was in the background
   };
-  timer: { source: string; resolution_us: number };
+  timer: { source: string; resolution_us: number }; // "performance.now", "timestamp_query", …: docs/run-format.md
   ceilings: {
     threads: number;
     int8_gmacs_per_s: number;
@@ -120,7 +120,7 @@ export interface Summary {
     threads: number;
     host: string;
     context: number;
-    timer_source: string;
+    timer: SentenceValue;
     timer_resolution_us: number;
     kernels: KernelChoice[];
   };

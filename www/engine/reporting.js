@@ -122,9 +122,9 @@ function labelOf({ weights, threads, relaxed_simd, adapter }) {
 function timerOf(adapter, clock_us) {
   if (!adapter) return { source: "performance.now", resolution_us: clock_us };
   if (adapter.timestamp_step_us === null) {
-    return { source: "performance.now, waiting for the adapter after each block", resolution_us: clock_us };
+    return { source: "clock_after_blocks", resolution_us: clock_us };
   }
-  return { source: "timestamp-query of the adapter", resolution_us: adapter.timestamp_step_us };
+  return { source: "timestamp_query", resolution_us: adapter.timestamp_step_us };
 }
 
 const BUILT_IN_TOKENS = 35;

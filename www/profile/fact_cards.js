@@ -3,6 +3,7 @@
 
 import { dataTable } from "../charts/data_table.js";
 import { card, element, factList, scrollBox } from "../dom.js";
+import { valueText } from "../sentence.js";
 import { bytesText, figure, msText, number, scaledText, significant, t } from "../words.js";
 
 /** @import { PhaseSummary, Summary } from "../engine/zamba2.d.ts" */
@@ -58,7 +59,7 @@ export function generalCard({ general, process_bytes, ceilings }, phase) {
     [t("general.threads"), number(general.threads)],
     [
       t("general.timer"),
-      t("general.timer.value", { source: general.timer_source, us: figure(general.timer_resolution_us) }),
+      t("general.timer.value", { source: valueText(general.timer), us: figure(general.timer_resolution_us) }),
     ],
     [
       t("general.untracked"),

@@ -66,6 +66,6 @@ impl Device for Candle {
     }
 
     fn timer(&self) -> (&'static str, Option<f64>) {
-        ("monotonic clock", None)
+        ("clock", None)
     }
 }

@@ -12,7 +12,6 @@ impl Page<'_> {
     pub fn conditions(&mut self) {
         self.title("report.conditions.title");
         let (general, conditions) = (&self.summary.general, &self.run.conditions);
-        self.fact("report.conditions.run", &plain(&self.run.label));
         let date = format!("{} UTC", date(self.run.made_ms));
         self.fact("report.conditions.date", &date);
         let mut backend = format!("{}, {}", plain(&general.backend), plain(&general.host));
@@ -43,7 +42,8 @@ impl Page<'_> {
         };
         self.fact("report.conditions.level", self.word(level));
         let step_us = figure(general.timer_resolution_us);
-        let clock = format!("{}, {step_us}", plain(&general.timer_source));
+        let timer = plain(&general.timer.text(self.language));
+        let clock = format!("{timer}, {step_us}");
         self.quantity("report.conditions.clock", &clock, "report.unit.us");
         let note = format!("\n{}", self.word("report.conditions.note"));
         self.line(&note);

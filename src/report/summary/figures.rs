@@ -7,7 +7,7 @@ use crate::model::config::BlockKind;
 use crate::model::module::Part;
 use crate::ops::device::{Ceilings, KernelChoice};
 use crate::report::count::{Kind, ModuleWork};
-use crate::report::sentence::Sentence;
+use crate::report::sentence::{Sentence, SentenceValue};
 use crate::report::summary::spread::Spread;
 use crate::report::verdict::{Roof, Verdict};
 
@@ -44,7 +44,7 @@ pub struct General {
     pub threads: usize,
     pub host: String,
     pub context: usize,
-    pub timer_source: String,
+    pub timer: SentenceValue,
     pub timer_resolution_us: f64,
     pub kernels: Vec<KernelChoice>,
 }

@@ -71,7 +71,7 @@ fn general(run: &Run, config: &Config, forward_us: Spread) -> General {
         threads: run.conditions.threads,
         host: run.conditions.host.clone(),
         context: run.conditions.context,
-        timer_source: run.timer.source.clone(),
+        timer: run.timer.name(),
         timer_resolution_us: run.timer.resolution_us,
         kernels: run.conditions.kernels.clone(),
     }
