@@ -41,7 +41,8 @@ impl Engine {
 
     /// Compares and measures every variant of the kernels of the device of `open_webgpu`, and calls `on_line` with each
     /// line of `zamba2 bench-kernels --backend webgpu`. No measurement begins after `seconds`. Returns how many cells
-    /// are left. `selection` is null or names the cells. The device is closed then.
+    /// are left. `selection` is null or names the cells; `only_check` compares and measures nothing. The device is closed
+    /// then.
     ///
     /// # Errors
     /// The device's own failure.
@@ -49,6 +50,7 @@ impl Engine {
         &mut self,
         seconds: f64,
         selection: JsValue,
+        only_check: bool,
         on_line: Function,
     ) -> JsResult<usize> {
         let selection: Option<Selection> = from_js("selection", &selection)?;
@@ -57,7 +59,7 @@ impl Engine {
         let settings = GridSettings {
             selection: selection.unwrap_or_default(),
             seconds,
-            only_check: false,
+            only_check,
         };
         let emit = |line: &str| {
             // A listener that throws is the caller's own affair.

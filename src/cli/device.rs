@@ -154,11 +154,18 @@ pub trait Device: device::Device {
     fn choose_threads(session: &mut Session<Self>)
     where
         Self: Sized;
-    /// Uses the variants of kernels that are fastest with the weights of `session`.
+    /// Repeats a part of the self-test: full memory may change what a device computes.
+    ///
+    /// # Errors
+    /// [`Error::SelfTest`]; the device's own failure.
+    fn test_loaded(session: &mut Session<Self>, weights: WeightFormat) -> Result<(), Error>
+    where
+        Self: Sized;
+    /// Uses the variants of kernels that are fastest with the weights of `session` and pass that test, too.
     ///
     /// # Errors
     /// The device's own failure.
-    fn choose_kernels(session: &mut Session<Self>) -> Result<(), Error>
+    fn choose_kernels(session: &mut Session<Self>, weights: WeightFormat) -> Result<(), Error>
     where
         Self: Sized;
     /// What [`Device::choose_kernels`] has chosen.
@@ -188,8 +195,13 @@ impl Device for Cpu {
         session.choose_threads();
     }
 
+    /// The kernels of the CPU are tested when the program is.
+    fn test_loaded(_session: &mut Session<Self>, _weights: WeightFormat) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The CPU has one kernel for each op.
-    fn choose_kernels(_session: &mut Session<Self>) -> Result<(), Error> {
+    fn choose_kernels(_session: &mut Session<Self>, _weights: WeightFormat) -> Result<(), Error> {
         Ok(())
     }
 
@@ -227,12 +239,25 @@ impl Device for WebGpu {
     /// The adapter computes; the threads only quantise while weights load.
     fn choose_threads(_session: &mut Session<Self>) {}
 
+    fn test_loaded(session: &mut Session<Self>, weights: WeightFormat) -> Result<(), Error> {
+        let (config, kv) = (session.config().clone(), session::kv_format(weights));
+        let tested = self_test::run_decode_step(session.ops_mut(), &config, weights, kv);
+        block_on(tested)
+    }
+
     /// A software adapter would take long, and is not used for its speed.
-    fn choose_kernels(session: &mut Session<Self>) -> Result<(), Error> {
+    fn choose_kernels(session: &mut Session<Self>, weights: WeightFormat) -> Result<(), Error> {
         if session.backend().adapter().software {
             return Ok(());
         }
-        block_on(session.choose_kernels(&[], TRIAL_US)).map(drop)
+        block_on(session.choose_kernels(&[], TRIAL_US))?;
+        match Self::test_loaded(session, weights) {
+            Err(Error::SelfTest { .. }) => {
+                session.forget_kernels();
+                Ok(())
+            }
+            tested => tested,
+        }
     }
 
     fn kernel_choices(&self) -> Vec<KernelChoice> {

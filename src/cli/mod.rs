@@ -151,8 +151,9 @@ impl OpenArguments {
         if self.threads.is_none() {
             Device::choose_threads(&mut session);
         }
+        Device::test_loaded(&mut session, weights)?;
         if !self.no_tune {
-            Device::choose_kernels(&mut session)?;
+            Device::choose_kernels(&mut session, weights)?;
         }
         Ok(session)
     }

@@ -85,7 +85,7 @@ test("no function of www/ is longer than 80 lines", () => {
 function* functions(text) {
   const lines = text.split("\n");
   for (const [at, line] of lines.entries()) {
-    const opening = /^( *)(?!(?:if|for|while|switch|catch|else|return|await)\b)\S.*(?:\) |=> )\{$/.exec(line);
+    const opening = /^( *)(?!(?:if|for|while|switch|catch|else|return|await)\b)(?=\S).*(?:\) |=> )\{$/.exec(line);
     if (!opening) continue;
     const closing = new RegExp(`^${opening[1]}\\}`);
     const length = lines.slice(at).findIndex((other) => closing.test(other)) + 1;

@@ -50,6 +50,26 @@ test("no trial is made on a software adapter, unless it is asked for, nor where 
     assert.equal(refused.error?.code, "bad_option");
   }));
 
+test("every way to unpack weights, and every tile, computes what the CPU does", () =>
+  withModule(async (page) => {
+    const { lines, left } = await page.evaluate(() =>
+      /** @type {any} */ (globalThis).zamba2.benchGrid({
+        check: true,
+        seconds: 600,
+        selection: { formats: ["f32", "q8", "q4"], matrices: ["adapter_0"], tokens: [1, 8, 64, 256] },
+      }),
+    );
+    assert.equal(left, 0);
+    const cells = lines.map((/** @type {string} */ line) => JSON.parse(line)).filter(({ line }) => line === "cell");
+    const wrong = cells.filter((/** @type {any} */ cell) => !cell.is_right);
+    assert.deepEqual(wrong, []);
+    for (const format of ["f32", "q8", "q4"]) {
+      const variants = new Set(cells.flatMap((/** @type {any} */ c) => (c.format === format ? [c.variant] : [])));
+      for (const tile of ["64x64", "128x64", "64x64, loads ahead"]) assert.ok(variants.has(tile), `${format} ${tile}`);
+      if (format === "q4") for (const way of ["8 rows, magic", "8 rows, mask"]) assert.ok(variants.has(way), way);
+    }
+  }));
+
 test("the benchmark gives the lines of the command line", () =>
   withModule(async (page) => {
     const { heard, lines, left } = await page.evaluate(async () => {

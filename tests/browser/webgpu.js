@@ -42,6 +42,13 @@ export async function withModule(body, script) {
   }
 }
 
+/** Makes the software adapter appear to be a hardware adapter. */
+export const DISGUISE = `
+for (const kind of [globalThis.GPUAdapterInfo, globalThis.GPUAdapter]) {
+  if (!kind || !("isFallbackAdapter" in kind.prototype)) continue;
+  Object.defineProperty(kind.prototype, "isFallbackAdapter", { get: () => false });
+}`;
+
 /**
  * A page for several tests with one loaded fixture as `model`, because a load on a software adapter takes long.
  * @param {string} fixture @param {Record<string, unknown>} options for `load` @param {string} [script]

@@ -1,13 +1,12 @@
 // @ts-check
 // WebGPU on Chromium's software adapter: choice of the backend, adapters with fewer features, and runs whose adapter
-// computes wrongly, is too small, out of memory or lost. Numbers are in webgpu_numbers.test.js; speed is not measured.
+// computes wrongly, is too small or out of memory. A lost device is in device_loss.test.js, numbers are in
+// webgpu_numbers.test.js; speed is not measured.
 
 import assert from "node:assert/strict";
 import {
   EMBEDDED,
   expected,
-  fixtureFiles,
-  launch,
   loadWith,
   onePage,
   sharedBrowser,
@@ -16,19 +15,20 @@ import {
   waitForStatus,
   withPage,
 } from "./harness.js";
-import { MockHub } from "./mock_hub.js";
-import { assertRight, loadAndRun, prepareModule, runLoaded, source, withLoaded, withModule } from "./webgpu.js";
+import {
+  assertRight,
+  DISGUISE,
+  loadAndRun,
+  prepareModule,
+  runLoaded,
+  source,
+  withLoaded,
+  withModule,
+} from "./webgpu.js";
 
-/** @import { Browser, Page } from "playwright-core" */
+/** @import { Page } from "playwright-core" */
 
 const FIXTURE = "one_block_adapters_rope";
-
-/** Makes the software adapter appear to be a hardware adapter. */
-const DISGUISE = `
-for (const kind of [globalThis.GPUAdapterInfo, globalThis.GPUAdapter]) {
-  if (!kind || !("isFallbackAdapter" in kind.prototype)) continue;
-  Object.defineProperty(kind.prototype, "isFallbackAdapter", { get: () => false });
-}`;
 
 /** Replaces `from` by `to` in every shader. @param {string} from @param {string} to */
 const spoiled = (from, to) => `
@@ -408,112 +408,6 @@ for (const [name, value] of [
       assert.match(String(error?.message), new RegExp(`webgpu.${name}`));
     }));
 }
-
-// ---- device lost ----
-
-/** Kills the browser's GPU process, and with it every device. @param {Browser} browser */
-async function loseEveryDevice(browser) {
-  const session = await browser.newBrowserCDPSession();
-  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
-  const graphics = processInfo.find(({ type }) => type === "GPU");
-  assert.ok(graphics, "there is a GPU process");
-  process.kill(graphics.id, "SIGKILL");
-}
-
-test("after a device loss during a run the model is reloaded from storage, and the run continues", async () => {
-  const hub = await MockHub.start(fixtureFiles(FIXTURE));
-  try {
-    const own = await launch("webgpu");
-    try {
-      const page = await own.newPage();
-      await prepareModule(page);
-      const prompt = expected(FIXTURE).input_ids;
-      const options = { temperature: 0, max_tokens: 24, ignore_eos: true };
-      await page.evaluate(
-        async ({ source, prompt, options }) => {
-          const scope = /** @type {any} */ (globalThis);
-          scope.devices = [];
-          scope.ids = [];
-          scope.model = await scope.zamba2.load({
-            source,
-            backend: "webgpu",
-            weights: "f32",
-            onDevice: (/** @type {any} */ event) =>
-              scope.devices.push(event.state === "lost" ? `lost: ${event.fault.code}` : `ready: ${event.info.backend}`),
-          });
-          scope.running = (async () => {
-            for await (const piece of scope.model.generate(prompt, options)) {
-              scope.ids.push(piece.token);
-              // The test kills the GPU process at this point; the engine is at most one token ahead.
-              if (scope.ids.length === 5) await new Promise((resolve) => (scope.goOn = resolve));
-            }
-          })();
-        },
-        { source: hub.folder, prompt, options },
-      );
-      await page.waitForFunction(() => /** @type {any} */ (globalThis).goOn !== undefined, null, { timeout: 120_000 });
-      const contacts = hub.contacts.length;
-      await loseEveryDevice(own);
-      const result = await page.evaluate(async () => {
-        const scope = /** @type {any} */ (globalThis);
-        scope.goOn();
-        await scope.running;
-        return { ids: scope.ids, devices: scope.devices };
-      });
-      assert.deepEqual(result.ids, expected(FIXTURE).greedy_ids);
-      assert.deepEqual(result.devices, ["lost: device_lost", "ready: webgpu"]);
-      assert.equal(hub.contacts.length, contacts, "no network request was sent");
-    } finally {
-      await own.close();
-    }
-  } finally {
-    await hub.stop();
-  }
-});
-
-/** After a loss the browser twice has no adapter, as while its GPU process restarts. */
-const RESTARTING = `
-let missing = 0;
-const { requestDevice } = GPUAdapter.prototype;
-GPUAdapter.prototype.requestDevice = async function (...args) {
-  const device = await requestDevice.apply(this, args);
-  device.lost.then(() => { missing = 2; });
-  return device;
-};
-const { requestAdapter } = GPU.prototype;
-GPU.prototype.requestAdapter = async function (...args) {
-  if (missing === 0) return requestAdapter.apply(this, args);
-  missing -= 1;
-  return null;
-};`;
-
-test("a device lost between runs is replaced in the next, even if there is no adapter for a moment", async () => {
-  const own = await launch("webgpu");
-  try {
-    const page = await own.newPage();
-    await prepareModule(page, RESTARTING);
-    const reference = expected(FIXTURE);
-    const load = { source: source(FIXTURE), backend: "webgpu", weights: "f32", keep: false };
-    await page.evaluate(async (load) => {
-      const scope = /** @type {any} */ (globalThis);
-      scope.model = await scope.zamba2.load(load);
-    }, load);
-    await loseEveryDevice(own);
-    const greedy = await page.evaluate(async (ids) => {
-      const { model } = /** @type {any} */ (globalThis);
-      // The call during which the loss is noticed fails and reports it.
-      const fault = await model.greedy(ids, 8).then(
-        () => null,
-        (/** @type {any} */ error) => error.code,
-      );
-      return { fault, tokens: (await model.greedy(ids, 8)).tokens };
-    }, reference.input_ids);
-    assert.equal(greedy.fault, "device_lost");
-    assert.deepEqual(greedy.tokens, reference.greedy_ids.slice(0, 8));
-  } finally {
-    await own.close();
-  }
-});
 
 // ---- the page ----
 

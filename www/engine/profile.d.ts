@@ -109,6 +109,8 @@ export interface GridOptions {
   /** Default 60: no measurement begins after this time. */
   seconds?: number;
   selection?: GridSelection;
+  /** Compares results with the CPU's, and measures nothing. Default false. */
+  check?: boolean;
   /** As for `load`. */
   base?: string | URL;
   /** Called with every line as soon as it is there. */

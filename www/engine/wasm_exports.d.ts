@@ -245,7 +245,12 @@ export interface WasmEngine {
   ceilings(): Promise<Ceilings>;
   bench_kernels(): Omit<KernelReport, "relaxed_simd">;
   /** Closes the device of `open_webgpu`; gives how many cells are left. */
-  bench_grid(seconds: number, selection: GridSelection | null, on_line: LineListener): Promise<number>;
+  bench_grid(
+    seconds: number,
+    selection: GridSelection | null,
+    only_check: boolean,
+    on_line: LineListener,
+  ): Promise<number>;
 }
 
 /** Functions on run files, which need no engine. Runs cross as the text of a run file. */

@@ -65,7 +65,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  *   profile: (args: ProfileRequest) => api.ProfileReport,
  *   report: (args: ReportRequest) => api.Run,
  *   bench_kernels: (args: { threads: "auto" | number, relaxed_simd: "auto" | false }) => api.KernelReport,
- *   bench_grid: (args: { seconds: number, selection: api.GridSelection | null }) => api.GridResult,
+ *   bench_grid: (args: { seconds: number, selection: api.GridSelection | null, check: boolean }) => api.GridResult,
  * }} Calls
  */
 
@@ -180,11 +180,11 @@ const calls = {
   },
 
   /** Likewise. */
-  async bench_grid({ seconds, selection }, { emit }) {
+  async bench_grid({ seconds, selection, check }, { emit }) {
     const { engine } = await createEngine({ ...BENCH_OPTIONS, backend: "webgpu" }, startThreads);
     /** @type {string[]} */
     const lines = [];
-    const left = await engine.bench_grid(seconds, selection, (line) => {
+    const left = await engine.bench_grid(seconds, selection, check, (line) => {
       lines.push(line);
       emit("line", line);
     });

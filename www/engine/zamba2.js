@@ -56,13 +56,13 @@ export async function benchKernels({ threads = "auto", relaxedSimd = "auto", bas
 }
 
 /** @type {typeof api.benchGrid} */
-export async function benchGrid({ seconds = 60, selection, base, onLine, signal } = {}) {
+export async function benchGrid({ seconds = 60, selection, check = false, base, onLine, signal } = {}) {
   checkBrowser();
   signal?.throwIfAborted();
   checkCount("seconds", seconds, 0);
   const link = new WorkerLink(engineFiles(base));
   try {
-    const args = { seconds, selection: selection ?? null };
+    const args = { seconds, selection: selection ?? null, check };
     return await link.start("bench_grid", args, { signal, on: { line: onLine } }).answer;
   } finally {
     link.close(new Zamba2Error("disposed", { fact: fact("measurement_ended") }));

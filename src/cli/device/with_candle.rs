@@ -1,6 +1,7 @@
 //! The backends of a build with the feature `candle`, and what commands need of it.
 
 use zamba2::base::error::Error;
+use zamba2::base::quant::WeightFormat;
 use zamba2::device::candle::Candle;
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::WebGpu;
@@ -44,8 +45,13 @@ impl Device for Candle {
 
     fn choose_threads(_session: &mut Session<Self>) {}
 
+    /// It is what others are compared with.
+    fn test_loaded(_session: &mut Session<Self>, _weights: WeightFormat) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// There is one form of each op.
-    fn choose_kernels(_session: &mut Session<Self>) -> Result<(), Error> {
+    fn choose_kernels(_session: &mut Session<Self>, _weights: WeightFormat) -> Result<(), Error> {
         Ok(())
     }
 
