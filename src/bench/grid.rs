@@ -56,7 +56,7 @@ struct CellTime {
 /// a run before this one has written: its cells are not measured again. Returns the number of cells that are left.
 ///
 /// # Errors
-/// The device's own failure; that of `emit`; `bad_setting` if `earlier` is from another device or version.
+/// The device's own failure; that of `emit`; `bad_option` if `earlier` is from another device or version.
 pub async fn run(
     device: WebGpu,
     settings: &GridSettings,

@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     if output.runs {
         Ok(())
     } else {
-        Err(Failure::Told)
+        Err(Failure::Reported)
     }
 }
 

@@ -339,7 +339,7 @@ fn write_shard(
     })
 }
 
-/// Makes the folder, or finds it empty but for what a cut run left, or is told not to mind.
+/// Creates the folder. An existing one must be empty, except for the leftovers of an interrupted run, unless `force`.
 fn prepare(dir: &Path, force: bool) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::write(dir, &error);
     fs::create_dir_all(dir).map_err(failed)?;

@@ -123,7 +123,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     }
     match output.agrees {
         true => Ok(()),
-        false => Err(Failure::Told),
+        false => Err(Failure::Reported),
     }
 }
 

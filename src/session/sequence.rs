@@ -1,5 +1,5 @@
 //! The sequence: prompt, generated tokens, sampler and text, and the choice of the next token. It is started in
-//! `prompt_cache`; forward passes are in `runner`, readbacks in `readback`.
+//! `prompt_cache`; forward passes are in `runner`, readbacks in `token_readback`.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -105,8 +105,8 @@ pub(super) struct Sequence<B: Device> {
     /// if steps are in flight.
     pub history: Vec<u32>,
     pub n_prompt: usize,
-    /// Which tokens of the prompt are read together, in order. The others, which a run before this one has generated,
-    /// were read by decode steps. A replay makes the same passes.
+    /// Which tokens of the prompt are prefilled together, in order. The others, which an earlier run has generated,
+    /// were computed by decode steps. A replay makes the same passes.
     pub prefills: Vec<Range<usize>>,
     pub next: NextToken,
     pub device: DeviceState<B>,
@@ -136,10 +136,10 @@ impl<B: Device> Sequence<B> {
         self.history.len() - self.n_prompt
     }
 
-    /// Tokens from the beginning on that were read by prefills alone.
+    /// Tokens at the beginning that were prefilled, up to the first one that a decode step has computed.
     pub fn n_prefilled(&self) -> usize {
         let prefills = self.prefills.iter();
-        prefills.fold(0, |n, read| if read.start == n { read.end } else { n })
+        prefills.fold(0, |n, pass| if pass.start == n { pass.end } else { n })
     }
 
     pub fn is_prefill(&self) -> bool {
@@ -285,8 +285,8 @@ impl<B: Device> Session<B> {
     /// Generates the next token: from the prefill's logits the first time, then with a decode step over the last token.
     ///
     /// # Errors
-    /// No sequence, or one that has ended; weights that are not loaded; [`Error::NonFiniteLogits`], which another step
-    /// will find again; the device's own failure.
+    /// No sequence, or one that has ended; weights that are not loaded; [`Error::NonFiniteLogits`], also from every
+    /// further step; the device's own failure.
     pub async fn step(&mut self) -> Result<Step> {
         self.step_among(None).await
     }
@@ -322,7 +322,7 @@ impl<B: Device> Session<B> {
         let (sampled, rank) = match chosen {
             Ok(chosen) => chosen,
             Err(error) => {
-                // The logits are what they are: the next call fails in the same way, and not as if the device had.
+                // The next call uses the same logits, so it returns the same error and not one of the device.
                 sequence.put_back(pending);
                 return Err(error);
             }

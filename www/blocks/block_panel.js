@@ -131,7 +131,7 @@ function factsOf(cell, strip, is_profiled) {
   if (cell.kind === "E") facts.push([t("panel.kind"), t(info.tied ? "panel.kind.E" : "panel.kind.E.untied")]);
   else if (cell.kind === "S") {
     // Hybrid blocks call the shared transformers in turn.
-    const callers = hybrids.filter((_, call) => call % info.n_shared_blocks === cell.index);
+    const callers = hybrids.filter((_, call) => call % info.n_shared_transformers === cell.index);
     facts.push([t("panel.kind"), t("panel.kind.S")], [t("panel.calls"), callers.map(({ index }) => index).join(", ")]);
   } else {
     facts.push([t("panel.kind"), t(`panel.kind.${cell.kind}`)]);
@@ -139,7 +139,7 @@ function factsOf(cell, strip, is_profiled) {
       const call = hybrids.indexOf(cell);
       facts.push([
         t("panel.call"),
-        t("panel.call.value", { call: call + 1, calls: hybrids.length, shared: call % info.n_shared_blocks }),
+        t("panel.call.value", { call: call + 1, calls: hybrids.length, shared: call % info.n_shared_transformers }),
       ]);
     }
     if (cell.ms > 0) facts.push([t("panel.ms"), t("panel.ms.value", { ms: figure(cell.ms) })]);

@@ -133,7 +133,7 @@ export interface ModelInfo {
   n_blocks: number;
   /** One entry per block; a hybrid block calls a shared transformer before its Mamba2 mixer. */
   kinds: ("mamba" | "hybrid")[];
-  n_shared_blocks: number;
+  n_shared_transformers: number;
   intermediate_size: number;
   max_position_embeddings: number;
   context: number;

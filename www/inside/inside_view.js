@@ -170,7 +170,7 @@ export class InsideView {
     const last = (ids) =>
       Array.from({ length: Math.min(n, ids.length) }, (_, i) => ids.length - Math.min(n, ids.length) + i);
     let ids = await model.sequenceIds();
-    // What follows the end of a text is no question to a model.
+    // After an end token a model predicts an unrelated text.
     if (model.info.eos_token_ids.includes(ids[ids.length - 1])) ids = ids.slice(0, -1);
     if (ids.length === 0) ids = await model.tokenize(this.hooks.prompt());
     return model.inspect({ ids, positions: last(ids), ...watch });

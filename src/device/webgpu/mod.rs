@@ -1,7 +1,7 @@
 //! The WebGPU device: ops are recorded and run on a graphics adapter, with the same shaders natively and in a browser.
 //! Sums are f32. Results agree with the CPU's within the tolerances of `tests/webgpu`, not bit for bit.
 //!
-//! An op's file has its constants, uniform blocks and host side; `kernels.rs` lists its shader files.
+//! An op's file has its constants, uniform blocks and host side; `kernel_table.rs` lists its shader files.
 
 mod adapter;
 mod attention;
