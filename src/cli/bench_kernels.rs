@@ -1,5 +1,4 @@
-//! `zamba2 bench-kernels`: single kernels against the ceilings of this machine. It only prints what
-//! the library measures.
+//! `zamba2 bench-kernels`: single kernels against the ceilings of this machine, as the library measures them.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,7 +15,7 @@ use zamba2::device::webgpu::WebGpu;
 use super::device::{BackendChoice, KernelDevice};
 use super::{Failure, print, print_json, say};
 
-/// Measure single kernels at the sizes of Zamba2-1.2B, and what the machine can do at best.
+/// Measure single kernels at the sizes of Zamba2-1.2B, and the ceilings of the machine.
 ///
 /// No checkpoint is needed. On the CPU each figure is the median of nine rounds after three that don't count; the
 /// percentage is the time that the ceilings allow, by arithmetic or by reading memory, divided by the time taken.

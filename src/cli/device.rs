@@ -96,7 +96,7 @@ fn open_adapter(options: AdapterOptions, threads: usize) -> Result<WebGpu, Error
     block_on(WebGpu::open(options, host))
 }
 
-/// Opens the adapter with as many optional features as pass the self-test; with those that were left out.
+/// Opens the adapter with as many optional features as pass the self-test. Also returns the features left out.
 fn open_tested(
     mut options: AdapterOptions,
     threads: usize,
@@ -148,7 +148,7 @@ pub struct AdapterRecord {
 pub trait Device: device::Device {
     /// Its name in records of measurements.
     fn label(&self) -> &'static str;
-    /// Threads of this machine that compute.
+    /// The number of CPU threads that compute.
     fn threads(&self) -> usize;
     /// Sets the number of threads that is fastest for the model. Called unless `--threads` is given.
     fn choose_threads(session: &mut Session<Self>)
@@ -171,7 +171,8 @@ pub trait Device: device::Device {
     fn adapter(&self) -> Option<AdapterRecord>;
     /// Dispatches so far, if the device counts them.
     fn dispatches(&self) -> Option<u64>;
-    /// What measures spans, as run files name it, and the smallest step of the device's own clock in microseconds.
+    /// The id of the clock that measures spans, as in run files, and the resolution of the device's own clock in
+    /// microseconds, if it has one.
     fn timer(&self) -> (&'static str, Option<f64>);
 }
 

@@ -84,7 +84,7 @@ enum Command {
     Man,
 }
 
-/// How every command that runs a model opens it. The weight format is the command's own: each has another default.
+/// How commands that run a model open it. The weight format is an option of each command, with different defaults.
 #[derive(Args, Clone)]
 struct OpenArguments {
     /// The checkpoint folder.
@@ -95,7 +95,7 @@ struct OpenArguments {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
 
-    /// Tokens that prompt and answer may have together.
+    /// The most tokens of prompt and answer together.
     #[arg(long)]
     context: Option<usize>,
 

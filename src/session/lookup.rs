@@ -230,7 +230,7 @@ mod tests {
         let found = |history: &[u32]| Match::of(history).map(|found| (found.len, found.distance));
         assert_eq!(found(&[]), None);
         assert_eq!(found(&[1, 2, 3]), None);
-        // A single equal token is no match.
+        // A single equal token is not a match.
         assert_eq!(found(&[5, 1, 2, 5]), None);
         assert_eq!(found(&[1, 2, 9, 1, 2, 8, 1, 2]), Some((2, 3)));
         assert_eq!(found(&[7, 1, 2, 9, 1, 2, 8, 7, 1, 2]), Some((3, 7)));
@@ -268,7 +268,7 @@ mod tests {
         distance: 3,
     };
 
-    /// Passes whose time beyond a decode step is `scale` of the estimate.
+    /// Passes whose extra time is `scale` times the estimate.
     fn at(scale: f64) -> PassCost {
         PassCost {
             scale,
@@ -337,13 +337,13 @@ mod tests {
         let mut cost = PassCost::default();
         cost.note_pass(4, 1e9);
         assert_eq!(cost.scale, 1.0, "no step was measured");
-        // Half a step more than a step.
+        // Each pass takes half a step more than a step.
         for _ in 0..30 {
             cost.note_step(30.0);
             cost.note_pass(4, 45.0);
         }
         assert!((cost.steps(4) - 1.5).abs() < 0.02, "{cost:?}");
-        // Taking rows back counts with the next pass.
+        // The time for removing rows counts with the next pass.
         for _ in 0..30 {
             cost.note_outcome(1, 15.0);
             cost.note_pass(4, 45.0);

@@ -1,4 +1,4 @@
-//! What inspections and ablations share: passes with a cache and buffers of their own, progress, ranges of options.
+//! Shared by inspections and ablations: passes with their own cache and buffers, progress, checks of options.
 
 use crate::base::error::{Error, Fact, Result};
 use crate::model::Zamba2;

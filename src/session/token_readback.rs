@@ -19,7 +19,7 @@ use crate::text::sampling::TopK;
 /// Lower temperatures give the same f32 results as this one, which avoids a division by zero.
 const LEAST_TEMPERATURE: f64 = 1e-30;
 
-/// Penalties whose products and quotients with usual logits are f32 numbers.
+/// Penalties for which products and quotients with usual logits stay in the range of f32.
 const DEVICE_PENALTIES: std::ops::Range<f64> = 1e-20..1e20;
 
 /// What a readback contains.
@@ -27,17 +27,17 @@ const DEVICE_PENALTIES: std::ops::Range<f64> = 1e-20..1e20;
 enum ReadMode {
     /// The logits of the one step in flight.
     Logits,
-    /// What the device has chosen a token from.
+    /// The list from which the device has chosen a token.
     Choice(Choice),
 }
 
 /// How the device chooses tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Choice {
-    /// Entries of the list of the most probable tokens.
+    /// Length of the top-k list.
     k: usize,
     penalty: Option<f64>,
-    /// Whether all logits are read back, too: the list is that after the penalty, or has too few ranks.
+    /// Whether all logits are read back, too, because the list is that after the penalty or has too few ranks.
     reads_logits: bool,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct PendingToken {
     pub continued_with: Option<u32>,
     /// Time per block; empty if no pass was made for this token, or if blocks have no times.
     pub blocks_us: Vec<f32>,
-    /// Tokens that the pass has drafted after this one.
+    /// Tokens that this step's pass has drafted after this one.
     pub drafted: usize,
 }
 
@@ -88,7 +88,7 @@ pub(super) struct TopList<B: Device> {
 
 /// Buffers for the repetition penalty on the device. Allocated on first use.
 pub(super) struct PenaltyBuffers<B: Device> {
-    /// 1 for each token of the history and each that the device has chosen since.
+    /// 1 for each token of the history and each that the device has chosen since then.
     seen: B::Tensor, // [1, vocab]
     logits: B::Tensor, // [1, vocab]
 }
@@ -109,7 +109,7 @@ impl<B: Device> Session<B> {
         let needs_logits = self.lookahead.max_steps <= 1
             || self.model.config.vocab_size > TopK::MOST_VOCAB
             || !DEVICE_PENALTIES.contains(&penalty)
-            // A forced token may not be in the list, nor any that a grammar allows.
+            // A forced token may not be in the list, nor any token that a grammar allows.
             || sequence.is_forced()
             || sequence.options.is_constrained();
         let penalty = (penalty != 1.0).then_some(penalty);
@@ -139,7 +139,7 @@ impl<B: Device> Session<B> {
         let options = &sequence.options;
         let wanted = options.max_tokens.saturating_sub(sequence.generated());
         let room = (self.cache.context + 1).saturating_sub(sequence.history.len());
-        // A checkpoint before which the host knows all tokens is of use after any stop.
+        // After any stop, a checkpoint is useful only if the host has all tokens before it.
         let most = if self.is_rolling_checkpoint_due() {
             2
         } else {
@@ -249,7 +249,7 @@ impl<B: Device> Session<B> {
         }
     }
 
-    /// Submits a step over the token that the device chooses from the last list.
+    /// Submits a step over the token that the device chooses from the previous list.
     fn submit_next(&mut self) {
         let (Some(sequence), Some(list)) = (&self.sequence, self.top_list.take()) else {
             return;
@@ -283,7 +283,7 @@ impl<B: Device> Session<B> {
         ops.write(&seen, &mut penalty.seen);
     }
 
-    /// Submits what is encoded, the device's choice of a token from the present logits, and its readback.
+    /// Submits what is encoded, the device's choice of a token from the current logits, and its readback.
     fn submit_choice(&mut self, choice: Choice, pass: Option<u32>, alone_since_us: Option<f64>) {
         let draw = self.draw();
         let is_chained = self.sequence.as_ref().is_some_and(|s| s.n_in_flight() > 0);
