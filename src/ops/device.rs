@@ -400,7 +400,7 @@ pub trait Device: Sized {
     fn fuses_adapters(&self, _seconds: &[&Linear<Self>]) -> bool {
         false
     }
-    /// Runs an op as one kernel. The caller has asked whether there is one.
+    /// Runs an op as one kernel. The caller has checked that the device has one.
     fn fused(&mut self, _op: FusedOp<Self>) {
         unreachable!("a device that fuses ops implements this");
     }

@@ -20,7 +20,7 @@ export class Loading {
     this.#source = source;
     if (typeof source === "function") return;
     this.#model = loaded(source);
-    // Sessions that need the model get the error.
+    // Sessions that need the model get this error.
     this.#model.catch(() => {});
   }
 
@@ -74,7 +74,7 @@ export class Loading {
     try {
       return await loaded(load({ onProgress }));
     } catch (error) {
-      // The next session tries again.
+      // The next session loads again.
       this.#model = null;
       throw error;
     }
