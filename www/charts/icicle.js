@@ -102,7 +102,7 @@ export function icicle(phase, { width, state, readout, onState }) {
     if (!ancestor && !isAbove(nodes, whole, at)) return;
     const from = ancestor ? 0 : x(node.left_us);
     const box_width = ancestor ? width : (node.us / shown.us) * width;
-    // Also where a coarse clock gave the whole no time.
+    // Also false for NaN, if a coarse clock measured no time at all.
     if (!(box_width >= LEAST_WIDTH)) return;
     const percent = (100 * node.us) / nodes[0].us;
     const ms = msText(node.us);
@@ -156,7 +156,8 @@ export function icicle(phase, { width, state, readout, onState }) {
 
 /**
  * The box of a node with as much text as fits.
- * @param {Node} node @param {number} from @param {number} box_width @param {string} description @param {boolean} is_hybrid
+ * @param {Node} node @param {number} from @param {number} box_width @param {string} description
+ * @param {boolean} is_hybrid
  */
 function nodeShape(node, from, box_width, description, is_hybrid) {
   const is_block = node.kind === "block";
@@ -169,7 +170,7 @@ function nodeShape(node, from, box_width, description, is_hybrid) {
     "data-path": node.path,
   });
   group.append(box(from + 0.5, node.depth * ROW + 1, box_width - 1, ROW - 2, "node-box"));
-  // A block too narrow for its name shows its number.
+  // A block that is too narrow for its name shows its number.
   const names = [nameOf(node), ...(is_block ? [String(node.block)] : [])];
   const name = names.find((name, at) => widthOf(name) + (at === 0 ? 6 : 0) < box_width);
   if (!name) return group;
@@ -178,7 +179,7 @@ function nodeShape(node, from, box_width, description, is_hybrid) {
   const ms = `${msText(node.us)} ${t("axis.ms")}`;
   if (widthOf(name) + widthOf(ms) + 20 < box_width) text.append(" ", svg("tspan", { dx: 4, class: "node-ms" }, ms));
   group.append(text);
-  // The label begins with the visible text, which voice control matches.
+  // The label begins with the visible text, because voice control matches that.
   group.setAttribute("aria-label", `${text.textContent}, ${description}`);
   return group;
 }
