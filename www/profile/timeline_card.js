@@ -16,7 +16,7 @@ import { blockOf } from "./token_times.js";
 
 /** About the resolution of the clock. */
 const LEAST_RANGE_US = 10;
-/** The range is reduced until a match has at least this share of it. */
+/** The timeline zooms in on a match that is narrower than this share of the range. */
 const MATCH_SHARE = 0.02;
 const SAY_AFTER_MS = 300;
 const PAN = 0.5;
