@@ -1,4 +1,4 @@
-//! The vector operations of 64-bit ARM, where NEON is always there.
+//! The vector operations of 64-bit ARM, which always has NEON.
 
 use core::arch::aarch64::*;
 
