@@ -120,7 +120,7 @@ impl<D: Device> Zamba2<D> {
     }
 
     /// Whether a prompt may continue from a state that decode steps have computed. The two bounds of dt differ, and a
-    /// difference above [`MAX_DT_MIN_GAP`] changes the text (`docs/conversations.md` has the measurements).
+    /// difference above 0.001 changes the text (`docs/conversations.md` has the measurements).
     pub fn steps_agree_with_prefill(&self) -> bool {
         (self.dt_min_prefill() - self.dt_min_step()).abs() <= MAX_DT_MIN_GAP
     }

@@ -1,6 +1,6 @@
 // @ts-check
 // Starts the package's worker script, also from another origin, and finds out why it did not start: browsers do not
-// tell, because a worker's error event has no message in that case.
+// report it, because a worker's error event has no message in that case.
 
 import { SCRIPTS_ID } from "./built.js";
 import { fact, Zamba2Error } from "./errors.js";

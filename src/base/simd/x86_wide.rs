@@ -80,8 +80,8 @@ fn run_avx512<K: WideKernel>(kernel: K) -> K::Output {
 /// Calls an intrinsic.
 macro_rules! wide {
     ($call:expr) => {{
-        // SAFETY: only kernels in `run_avx2` and `run_avx512` use these types, and the processor has what they enable.
-        // Memory is accessed unaligned, in slices whose length has been checked by `first`.
+        // SAFETY: only kernels in `run_avx2` and `run_avx512` use these types, and the CPU has the features that these
+        // enable. Memory is accessed unaligned, in slices whose length has been checked by `first`.
         unsafe { $call }
     }};
 }
