@@ -1,5 +1,5 @@
-//! A checkpoint folder on disk as the byte source of a session: what `www/engine/byte_source.js` is in the browser. It
-//! is native only and interprets no weight itself.
+//! A checkpoint folder on disk as the byte source of a session, like `www/engine/byte_source.js` in the browser. It is
+//! native only and interprets no weights.
 
 mod inspect;
 mod pack;
@@ -27,7 +27,7 @@ use crate::text::tokenizer::Tokenizer;
 
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
-/// Beside a whole model it is not applied.
+/// Ignored if the folder has a whole model.
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const SINGLE: &str = "model.safetensors";
 /// Bytes per read: large enough for the disk, small beside a tensor.
@@ -49,7 +49,8 @@ pub fn open<B: Device>(device: B, dir: &Path, settings: LoadSettings) -> Result<
     open_watched(device, dir, settings, |_, _| {})
 }
 
-/// As [`open`]; `on_read` gets how many more bytes of the weights have been read, and how many there are.
+/// Like [`open`]; `on_read` gets the number of bytes of the weights that were read since the last call, and their
+/// total.
 ///
 /// # Errors
 /// As for [`open`].
@@ -92,7 +93,7 @@ pub fn open_watched<B: Device>(
     Ok(session)
 }
 
-/// Of the checkpoint that are read.
+/// Bytes that are read from the checkpoint.
 fn checkpoint_bytes(schedule: &LoadSchedule) -> u64 {
     let ranges = schedule.units.iter().flat_map(|unit| &unit.ranges);
     ranges.map(|range| range.end - range.start).sum()
@@ -117,7 +118,7 @@ fn open_tokenizer(dir: &Path, config: &mut Config) -> Result<Option<Tokenizer>> 
         end_tokens::add_generation_config(config, &text)?;
     }
     let mut tokenizer = tokenizer_file(dir, config.vocab_size)?;
-    // The chat template reports what is wrong with this file.
+    // Faults of this file are reported with the chat template.
     if let (Some(tokenizer), Ok(Some(text))) =
         (&mut tokenizer, optional_text(dir, chat::TOKENIZER_CONFIG))
     {
@@ -129,7 +130,7 @@ fn open_tokenizer(dir: &Path, config: &mut Config) -> Result<Option<Tokenizer>> 
 
 fn parsed(heads: &[Head]) -> Result<Vec<Shard>> {
     let shards = heads.iter().map(|head| {
-        // A stored head may be as damaged as a file.
+        // A stored head may also be damaged.
         let first = &head.bytes[..head.bytes.len().min(8)];
         let length = header_bytes(&head.shard, head.shard_bytes, first)?;
         let header = head.bytes[8..].get(..length as usize);
@@ -143,7 +144,7 @@ fn parsed(heads: &[Head]) -> Result<Vec<Shard>> {
     shards.collect()
 }
 
-/// The manifest, where the folder is a packed checkpoint.
+/// The manifest, if the folder is a packed checkpoint.
 fn packed(dir: &Path) -> Result<Option<Manifest>> {
     if dir.join(SINGLE).exists() || dir.join(INDEX).exists() || !dir.join(MANIFEST).exists() {
         return Ok(None);
@@ -172,7 +173,7 @@ fn checkpoint_heads(dir: &Path) -> Result<Vec<Head>> {
     files.iter().map(|file| read_head(dir, file)).collect()
 }
 
-/// Gives the bytes of a range to `take`, piece by piece.
+/// Passes the bytes of a range to `take`, piece by piece.
 fn read_range(
     dir: &Path,
     range: &ByteRange,
@@ -200,7 +201,7 @@ fn read_range(
     Ok(())
 }
 
-/// The bytes of a part, whose SHA-256 is the manifest's.
+/// The bytes of a part, checked against the manifest's SHA-256.
 fn verified(dir: &Path, part: &PackedPart) -> Result<Vec<u8>> {
     let PackedPart {
         file, start, bytes, ..
@@ -209,7 +210,7 @@ fn verified(dir: &Path, part: &PackedPart) -> Result<Vec<u8>> {
     let failed = |error| io_error(file, &error);
     let damaged = || Error::Damaged { file: file.clone() };
     let file_bytes = opened.metadata().map_err(failed)?.len();
-    // What the file lacks is not allocated: a manifest may name any size.
+    // The size is checked before allocating it: a manifest may claim any size.
     if start.checked_add(*bytes).is_none_or(|end| end > file_bytes) {
         let mut beginning = Vec::new();
         let read = opened.take(64).read_to_end(&mut beginning);
@@ -288,7 +289,7 @@ pub fn read_config(dir: &Path) -> Result<Config> {
     }
 }
 
-/// The error for a folder without `file`: what it holds instead, if that is known.
+/// The error for a folder without `file`: what it contains instead, if known.
 fn refusal(dir: &Path, file: &str) -> Error {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

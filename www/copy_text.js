@@ -1,15 +1,15 @@
 // @ts-check
-// Copies text to the clipboard, also where the Clipboard API is missing: browsers offer it to secure pages only.
+// Copies text to the clipboard. The Clipboard API exists in secure contexts only, so there is a fallback.
 
 import { t } from "./words.js";
 
 /** @import { Key } from "./words.js" */
 
-/** For how long a button says "Copied". */
+/** How long a button shows "Copied". */
 const COPIED_MS = 2_000;
 
 /**
- * Copies, and says so on the button for a while.
+ * Copies, and shows this on the button for a while.
  * @param {HTMLElement} button @param {Key} label of the button @param {string} text
  */
 export async function copyFrom(button, label, text) {
@@ -18,7 +18,7 @@ export async function copyFrom(button, label, text) {
   setTimeout(() => (button.textContent = t(label)), COPIED_MS);
 }
 
-/** Rejects if the browser refuses. @param {string} text */
+/** Rejects if the browser does not allow it. @param {string} text */
 export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const focused = document.activeElement;

@@ -82,7 +82,7 @@ export function button(text, act, kind = "") {
 }
 
 /**
- * A button whose text needs its context: `label` is its whole name.
+ * A button whose text is clear only in its context: `label` is its accessible name.
  * @param {string} text @param {string} label @param {() => void} act
  */
 export function namedButton(text, label, act) {

@@ -1,6 +1,5 @@
 // @ts-check
-// Error cards: the message, the file, the next step and buttons for recovery. Which buttons there are and what they do
-// is up to the caller.
+// Error cards: the message, the file, the next step and buttons for recovery, which the caller provides.
 
 import { copyFrom } from "./copy_text.js";
 import { isKey, t } from "./words.js";
@@ -8,7 +7,7 @@ import { isKey, t } from "./words.js";
 /** @import { Key, Values } from "./words.js" */
 
 /**
- * What a card shows: an error of the engine, whose texts are found by `code` and `next`, or a `PageError`.
+ * The content of a card: an error of the engine, whose texts are found by `code` and `next`, or a `PageError`.
  * @typedef {{ code: string, message: string, values?: Values, next?: string | null, file?: string | null,
  *   fatal?: boolean,
  *   key?: Key, next_key?: Key }} Fault
@@ -137,7 +136,7 @@ function paragraph(text) {
   return p;
 }
 
-/** Engine messages are clauses; this makes a sentence of one. @param {string} text */
+/** Engine messages are clauses; this makes a sentence of them. @param {string} text */
 function sentence(text) {
   const upper = /^[\w-]+\.\w/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(upper) ? upper : `${upper}.`;

@@ -1,5 +1,5 @@
 // @ts-check
-// Validation of number fields: the message stands beside the field until its value is valid.
+// Validation of number fields: a message is shown beside the field until its value is valid.
 
 import { element } from "./dom.js";
 import { number, t, write } from "./words.js";
@@ -9,7 +9,7 @@ import { number, t, write } from "./words.js";
 /** @typedef {{ label: Key, low: number, high: number, is_integer: boolean }} Range */
 
 /**
- * Whether the value of a field is in its range. If not, marks the field and shows the message, as a part of its label.
+ * Whether the value of a field is in its range. If not, marks the field and adds the message to its label.
  * @param {HTMLInputElement} field @param {Range} range
  */
 export function checkField(field, range) {

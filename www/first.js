@@ -1,7 +1,7 @@
 // @ts-check
-// What a deployed page runs before anything else: `cargo xtask dist` writes it into index.html as a classic script. A
-// page that has to reload to become isolated thus fetches neither its module nor a model before. During development
-// main.js alone calls `isolate`.
+// The first script of a deployed page: `cargo xtask dist` writes it into index.html as a classic script. So a page that
+// has to reload to become isolated fetches neither its module nor a model before. During development only main.js calls
+// `isolate`.
 
 import { isolate } from "./isolate.js";
 
@@ -16,12 +16,13 @@ function start() {
     Object.assign(script, { type: "module", src: address });
     document.head.append(script);
   };
-  // Scripts that are added run when they arrive, and the module needs the whole markup.
+  // Added scripts run when they arrive, and the module needs the whole markup.
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", append);
   else append();
 }
 
-// main.js asks again, for its messages: either it is isolated by then, or the attempt has failed and is not repeated.
+// main.js calls it again, for its messages: by then the page is isolated, or the attempt has failed and is not
+// repeated.
 void isolate().then((isolation) => {
   if (isolation !== "reloading") start();
 });

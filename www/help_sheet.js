@@ -1,5 +1,5 @@
 // @ts-check
-// The sheet behind "?": what this page is, its keys, and what computes.
+// The sheet behind "?": what this page is, its keys, and the backend in use.
 
 import { byId } from "./dom.js";
 

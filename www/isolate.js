@@ -6,8 +6,8 @@
 const TRIED = "isolation-tried";
 
 /**
- * Isolated by the host's headers or by the service worker, about to reload, or not isolated: because service workers
- * are not available, or because the service worker did not help.
+ * Isolated by the host's headers or by the service worker; about to reload; or not isolated, because service workers
+ * are not available or because the service worker did not help.
  * @typedef {"host" | "service_worker" | "reloading" | "no_service_worker" | "failed"} Isolation
  */
 
@@ -17,13 +17,13 @@ export async function isolate() {
     remember(false);
     return navigator.serviceWorker?.controller ? "service_worker" : "host";
   }
-  // Available on https and localhost only.
+  // Available in secure contexts only.
   if (!("serviceWorker" in navigator)) return "no_service_worker";
   try {
     if (sessionStorage.getItem(TRIED)) return "failed";
     await active(await navigator.serviceWorker.register("isolation.js"));
   } catch {
-    // The user may have disabled service workers or storage: then one thread is used, without a reload.
+    // The user may have disabled service workers or storage: then the page runs on one thread, without a reload.
     return "failed";
   }
   if (!remember(true)) return "failed";

@@ -45,7 +45,7 @@ let again = () => {};
 let isolation = null;
 
 const strip = new Strip(byId("strip"), byId("strip-scale"), (cell) => {
-  // In this view a block is chosen to be left out.
+  // In the Inside view a click chooses the block to leave out.
   const chosen = tabs.shown === "inside" && inside.choose(strip.blocks.indexOf(cell));
   if (!chosen) panel.open(cell);
 });
@@ -181,10 +181,10 @@ const playground = new Playground(sampling, {
   },
 });
 
-/** Whether the engine is gone, so that a retry would fail too. @param {import("./errors.js").Fault} fault */
+/** Whether the engine is unusable, so that a retry would fail too. @param {import("./errors.js").Fault} fault */
 const isGone = (fault) => fault.fatal === true;
 
-/** Loads the model in use anew. */
+/** Loads the model in use again. */
 function reload() {
   loadModel(loads.choice ?? picker.chosen);
 }
@@ -205,7 +205,7 @@ function showFault(title, fault, retry) {
     if (loads.model && status.shows("status.failed")) showReady();
   };
   showErrorCard(errors, title, fault, { remedies, facts, onDismiss });
-  // Whatever failed, files of this build may be gone.
+  // Whatever has failed: files of this build may no longer exist.
   void explainOutdated(errors, title, fault, facts);
 }
 
@@ -287,7 +287,7 @@ function loadModel(choice, refresh) {
   void loads.load(choice, picker.relaxedSimd, refresh);
 }
 
-/** The model in use is the one that the next visit begins with, if it is kept on this device. */
+/** Remembers the model in use for the next visit, if it is stored on this device. */
 function rememberModel() {
   const { source = "", weights } = loads.choice ?? {};
   if (typeof source !== "string") return;
@@ -388,11 +388,11 @@ for (const event of ["error", "unhandledrejection"]) {
   });
 }
 
-// From here on this file reports failures itself, and not the script in index.html.
+// From here on this file reports failures itself, instead of the script in index.html.
 const { dataset } = document.documentElement;
 dataset.started = "yes";
 if (dataset.stopped === "start-note") {
-  // A script that is not the page's had failed.
+  // The script that had failed is not one of the page's.
   for (const id of ["start-note", "status-line"]) byId(id).hidden = id === "start-note";
   delete dataset.stopped;
 }
@@ -406,7 +406,7 @@ const address = readHash(location.hash);
 profile.useSettings(address.settings);
 if (address.view) tabs.show(address.view, false);
 window.addEventListener("hashchange", () => profile.useSettings(readHash(location.hash).settings));
-// Before loading the model, which would otherwise load twice if the page has to reload.
+// Before loading the model, which would be loaded twice if the page has to reload.
 isolation = await isolate();
 showMachine();
 // In a sandboxed frame there is a note instead of a model.

@@ -2,7 +2,7 @@
 // Preferences of the user, in localStorage.
 
 /**
- * If storage is not available, for example in a private window, the preference lasts as long as the page.
+ * If storage is not available, for example in a private window, the preference is lost when the page closes.
  * @param {string} name
  * @param {string} value
  */

@@ -1,6 +1,6 @@
 // @ts-check
-// Renders sentences of a report, which are keys with values, in the language of the page. A change of language needs no
-// new summary. `src/report/sentence.rs` does the same for Markdown.
+// Renders sentences of a report, which are keys with values, in the language of the page, so a change of language needs
+// no new summary. `src/report/sentence.rs` does the same for Markdown.
 
 import { bytesText, number, significant, t, timeText } from "./words.js";
 

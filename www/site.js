@@ -1,6 +1,6 @@
 // @ts-check
-// The page as a deployed site (`cargo xtask dist`): whether the site has been deployed again since, what it needs
-// offline, and where its packed models are. During development none of it applies.
+// The page as a deployed site (`cargo xtask dist`): whether the site has been deployed again since, which files it
+// needs offline, and where its packed models are. None of this applies during development.
 
 import { BUILD } from "./build.js";
 import { PageError, showErrorCard } from "./errors.js";
@@ -8,7 +8,7 @@ import { PageError, showErrorCard } from "./errors.js";
 /** @import { CardOptions, Fault } from "./errors.js" */
 /** @import { Key } from "./words.js" */
 
-/** Whether the server has another build by now, so that files of this one may be gone. */
+/** Whether the server now has another build, so that files of this one may no longer exist. */
 async function isOutdated() {
   if (!BUILD) return false;
   try {
@@ -21,7 +21,7 @@ async function isOutdated() {
 }
 
 /**
- * Replaces the card of a failure, if the site has been deployed again, by one that says so.
+ * If the site has been deployed again, replaces the card of a failure by one that explains this.
  * @param {HTMLElement} place @param {Key} title @param {Fault} fault @param {CardOptions["facts"]} facts
  */
 export async function explainOutdated(place, title, fault, facts) {
@@ -32,27 +32,27 @@ export async function explainOutdated(place, title, fault, facts) {
 }
 
 /**
- * Has the service worker keep the page and the build of the engine that runs here, so that the page starts offline.
- * Called once the model is ready: until then these requests would compete with the model's.
+ * Makes the service worker store the page and the build of the engine that runs here, so that the page starts offline.
+ * Called once the model is ready: before, these requests would compete with the model's.
  * @param {string} engine_build
  */
 export async function keepOffline(engine_build) {
   if (!BUILD || !navigator.serviceWorker) return;
   try {
-    // On a host that sends the headers for isolation nothing has registered it yet.
+    // If the host sends the headers for isolation, it is not registered yet.
     await navigator.serviceWorker.register("isolation.js");
   } catch {
-    // The host or the user may refuse it; the page then needs the network.
+    // The host or the user may not allow it; the page then needs the network.
     return;
   }
   const ask = async () => (await navigator.serviceWorker.ready).active?.postMessage({ keep: engine_build });
-  // A newer site's service worker takes over as soon as it has kept the page.
+  // The service worker of a newer site takes over as soon as it has stored the page.
   navigator.serviceWorker.addEventListener("controllerchange", ask, { once: true });
   await ask();
 }
 
 /**
- * The folder of the embedded model, relative to the page. A site has it packed, once for each format of weights.
+ * The folder of the embedded model, relative to the page. A deployed site has it packed, once per format of weights.
  * @param {string} weights
  */
 export const embeddedFolder = (weights) => (BUILD ? `models/rustdoc-5m/${weights}/` : "www/models/rustdoc-5m/");

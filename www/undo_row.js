@@ -1,5 +1,5 @@
 // @ts-check
-// Says that something was removed, with a button that brings it back, for a few seconds.
+// A note that something was removed, with a button that restores it, shown for a few seconds.
 
 import { button, element } from "./dom.js";
 import { write } from "./words.js";

@@ -149,7 +149,7 @@ export function significant(value, digits = 3) {
   return new Intl.NumberFormat(language, { maximumSignificantDigits: digits }).format(value);
 }
 
-/** A Kullback-Leibler divergence; very small ones are only said to be so. @param {number} nats */
+/** A Kullback-Leibler divergence; very small ones are shown as below a bound. @param {number} nats */
 export const natsText = (nats) => (nats < 0.001 ? t("nats.least") : significant(nats, 3));
 
 /** A time in milliseconds, from hours down to a microsecond. @param {number} us */

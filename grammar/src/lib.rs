@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 /// A sentence on what is wrong with a schema or a grammar.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// White space between the parts of a JSON text, if its schema says nothing about it. A text in one line takes the
-/// fewest tokens, and small models would go on with indentation for ever.
+/// White space between the parts of a JSON text, unless its schema specifies it. A text in one line takes the fewest
+/// tokens, and small models would continue indentation forever.
 const WHITE_SPACE: &str = " ";
 
 /// What the text has to follow.
@@ -127,7 +127,7 @@ impl Constraint {
     /// follow it, these are the end tokens.
     ///
     /// # Errors
-    /// The limits of the engine, which a grammar with very many ways to go on can reach.
+    /// The limits of the engine, which a grammar with very many continuations can reach.
     pub fn allowed(&mut self) -> Result<&[u32]> {
         let mask = self.matcher.compute_mask_or_eos().map_err(sentence)?;
         let reason = self.matcher.stop_reason();

@@ -45,9 +45,9 @@ impl Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Takes the files that may hold a chat template, as far as the checkpoint has them: `{ chat, fault }`. An unusable
-    /// template does not keep the model from loading; `render_chat` fails with the same error. The tokenizer takes its
-    /// special tokens from the first of the files, so it has to be open before.
+    /// Opens the chat template from the files that may contain it, as far as the checkpoint has them: `{ chat, fault
+    /// }`. An unusable template does not prevent loading the model; `render_chat` fails with the same error. The
+    /// tokenizer gets its special tokens from the first of the files, so it has to be open before.
     pub fn open_chat_template(
         &mut self,
         tokenizer_config: Option<Vec<u8>>,
@@ -56,7 +56,7 @@ impl Engine {
         let config = tokenizer_config
             .as_deref()
             .and_then(|bytes| str::from_utf8(bytes).ok());
-        // A damaged file is the template's fault, below.
+        // A damaged file is reported as the template's fault, below.
         if let (Some(tokenizer), Some(config)) = (&mut self.tokenizer, config) {
             tokenizer.apply_config(config).unwrap_or_default();
         }
@@ -80,8 +80,8 @@ impl Engine {
         template.render(&messages, true).map_err(to_js_error)
     }
 
-    /// The tokens of `[{ role, content }]` up to the assistant's next turn. `content` says what control tokens in a
-    /// message become: `plain` (the default) or `control`.
+    /// The tokens of `[{ role, content }]` up to the assistant's next turn. `content` determines what control tokens in
+    /// a message become: `plain` (the default) or `control`.
     pub fn encode_chat(&self, messages: JsValue, content: Option<String>) -> JsResult<Vec<u32>> {
         let messages: Vec<Message> = from_js("messages", &messages)?;
         let content = content.map_or(Ok(Content::default()), |content| content.parse());
@@ -109,8 +109,8 @@ impl Engine {
             .collect())
     }
 
-    /// `{ bytes, ends, not_first, end_tokens }`: the tokens of the model as bytes, those of token `i` up to `ends[i]`;
-    /// tokens that are something else at the beginning of a text; the end tokens of the checkpoint.
+    /// `{ bytes, ends, not_first, end_tokens }`: the bytes of all tokens, those of token `i` up to `ends[i]`; tokens
+    /// that are decoded differently at the beginning of a text; the end tokens of the checkpoint.
     pub fn token_bytes(&self) -> JsResult<JsValue> {
         let tokens = self.tokenizer().and_then(Tokenizer::token_bytes);
         let tokens = tokens.map_err(to_js_error)?;
@@ -138,7 +138,7 @@ impl Engine {
         text.map_err(to_js_error)
     }
 
-    /// Whether `start` would take `ids`, with room for `n_more` tokens after them. Changes nothing.
+    /// Fails if `start` would refuse `ids`, with room for `n_more` tokens after them. Changes nothing.
     pub fn check_prompt(&self, ids: &[u32], n_more: usize) -> JsResult<()> {
         let session = self.session().map_err(to_js_error)?;
         on_session!(session, s => s.check_prompt(ids, n_more)).map_err(to_js_error)

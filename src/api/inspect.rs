@@ -1,6 +1,5 @@
-//! Inspections of the model: what `session::inspect` gives, with weights and half-lives as typed arrays.
-//! `on_step(done, of)` is a function that gives a promise of whether to go on; undefined is the answer to a call that
-//! it ended.
+//! Inspections of the model: the results of `session::inspect`, with weights and half-lives as typed arrays.
+//! `on_step(done, of)` returns a promise of a boolean, whether to continue; a call that it ends returns undefined.
 
 use js_sys::{Array, Float32Array, Function, Object, Promise};
 use wasm_bindgen::prelude::*;
@@ -12,7 +11,7 @@ use crate::session::{Ablation, InspectOptions, PredictionLengths};
 
 #[wasm_bindgen]
 impl Engine {
-    /// Reads `ids` in a pass of its own, which leaves the sequence: `{ texts, lens, half_lives, attention }`.
+    /// Prefills `ids` in a pass of its own, which keeps the sequence: `{ texts, lens, half_lives, attention }`.
     pub async fn inspect(
         &mut self,
         ids: &[u32],
@@ -44,8 +43,8 @@ impl Engine {
         Ok(object.into())
     }
 
-    /// What follows `ids` with and without a part of the model, `{ block, part: "block" | "shared" }`:
-    /// `{ kl_nats, whole, ablated }`. Leaves the sequence.
+    /// Predictions after `ids` with and without a part of the model, `{ block, part: "block" | "shared" }`: `{ kl_nats,
+    /// whole, ablated }`. Keeps the sequence.
     pub async fn ablate(
         &mut self,
         ids: &[u32],
@@ -66,7 +65,7 @@ impl Engine {
     }
 }
 
-/// A function that throws ends the call, too.
+/// A function that throws also ends the call.
 fn goes_on(on_step: Function) -> impl AsyncFnMut(usize, usize) -> bool {
     async move |done, of| {
         let promise = on_step.call2(&JsValue::NULL, &done.into(), &of.into());

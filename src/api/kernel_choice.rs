@@ -13,9 +13,9 @@ use crate::session::TRIAL_US;
 #[wasm_bindgen]
 impl Engine {
     /// After `finish`, on a graphics device: measures the variants of its kernels for about 0.3 s and uses the fastest.
-    /// `kept` is null or what an earlier call has returned for this device: that is used again, if it still computes
-    /// the same. Returns `[{ op, variant, of }]`; empty on the CPU, and if the device fails its self-test with the
-    /// choice.
+    /// `kept` is null or the result of an earlier call for this device, which is used again if its variants still give
+    /// the same results. Returns `[{ op, variant, of }]`; empty on the CPU, and if the device fails its self-test with
+    /// the choice.
     ///
     /// # Errors
     /// The device's own failure.
@@ -40,9 +40,9 @@ impl Engine {
     }
 
     /// Compares and measures every variant of the kernels of the device of `open_webgpu`, and calls `on_line` with each
-    /// line of `zamba2 bench-kernels --backend webgpu`. No measurement begins after `seconds`. Returns how many cells
-    /// are left. `selection` is null or names the cells; `only_check` compares and measures nothing. The device is closed
-    /// then.
+    /// line of `zamba2 bench-kernels --backend webgpu`. No measurement begins after `seconds`. Returns the number of
+    /// remaining cells. `selection` is null or selects cells; with `only_check` nothing is measured. Afterwards the
+    /// device is closed.
     ///
     /// # Errors
     /// The device's own failure.
@@ -62,7 +62,7 @@ impl Engine {
             only_check,
         };
         let emit = |line: &str| {
-            // A listener that throws is the caller's own affair.
+            // Errors of the listener are ignored.
             let _ = on_line.call1(&JsValue::NULL, &line.into());
             Ok(())
         };

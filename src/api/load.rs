@@ -24,7 +24,7 @@ struct ModelInfo<'a> {
     vocab_size: usize,
     n_blocks: usize,
     kinds: &'a [BlockKind],
-    n_shared_blocks: usize,
+    n_shared_transformers: usize,
     intermediate_size: usize,
     max_position_embeddings: usize,
     context: usize,
@@ -66,7 +66,7 @@ impl Engine {
             vocab_size: config.vocab_size,
             n_blocks: config.n_blocks(),
             kinds: &config.kinds,
-            n_shared_blocks: config.num_mem_blocks,
+            n_shared_transformers: config.num_mem_blocks,
             intermediate_size: config.intermediate_size,
             max_position_embeddings: config.max_position_embeddings,
             context,
@@ -81,7 +81,7 @@ impl Engine {
         info
     }
 
-    /// Parses `tokenizer.json`. A model without one has logits, but no text.
+    /// Parses `tokenizer.json`. Without it the model has logits, but no text.
     pub fn open_tokenizer(&mut self, bytes: &[u8]) -> JsResult<()> {
         foreign::check_text("tokenizer.json", bytes).map_err(to_js_error)?;
         let vocab_size = self.config().map_err(to_js_error)?.vocab_size;
@@ -100,12 +100,12 @@ impl Engine {
         Ok(config.eos_token_ids.clone())
     }
 
-    /// Names of files that show what a checkpoint without `config.json` or safetensors is.
+    /// Names of files whose presence shows what a checkpoint without `config.json` or safetensors is.
     pub fn telltale_files(&self) -> Vec<String> {
         foreign::TELLTALES.map(str::to_owned).to_vec()
     }
 
-    /// Fails with what such a checkpoint is, if the names of its files show it.
+    /// Fails with the kind of such a checkpoint, if the names of its files show it.
     pub fn check_names(&self, names: Vec<String>) -> JsResult<()> {
         let refusal = foreign::folder_refusal(names.iter().map(String::as_str));
         refusal.map_or(Ok(()), |error| Err(to_js_error(error)))
@@ -165,7 +165,7 @@ impl Engine {
         on_session!(session, s => s.push_stored(bytes)).map_err(to_js_error)
     }
 
-    /// From now on `take_stored` returns the stored form of what `push` takes.
+    /// From now on `take_stored` returns the stored form of the bytes passed to `push`.
     pub fn keep_stored(&mut self) -> JsResult<()> {
         on_session!(self.session_mut().map_err(to_js_error)?, s => s.keep_stored());
         Ok(())
@@ -200,7 +200,7 @@ impl Engine {
         self.memory()
     }
 
-    /// After `finish`, if the caller set no number of threads: uses the number that is fastest in a short trial, and
+    /// After `finish`, if the caller set no number of threads: sets the number that is fastest in a short trial, and
     /// returns it.
     pub fn choose_threads(&mut self) -> JsResult<usize> {
         match self.session_mut().map_err(to_js_error)? {

@@ -1,7 +1,7 @@
-//! The JavaScript interface: the `Engine` that the worker owns. With the clock, this folder is the only one that knows
-//! JavaScript. It computes nothing: it turns JS values into Rust values and calls the session.
+//! The JavaScript interface: the `Engine` that the worker owns. Apart from the clock, only this folder uses JavaScript.
+//! It computes nothing: it converts JS values to Rust values and calls the session.
 //!
-//! Small things cross as JSON, numbers as typed arrays. One call is in flight at a time, because an
+//! Small values are passed as JSON, arrays of numbers as typed arrays. One call is in flight at a time, because an
 //! `async fn(&mut self)` holds its borrow while it waits; the worker queues calls.
 
 /// Evaluates `$body` with `$session` bound to the session of either device.
@@ -43,13 +43,14 @@ use crate::text::tokenizer::Tokenizer;
 #[cfg(target_feature = "atomics")]
 use crate::threads::platform as threads;
 
-/// Memory for weights and cache: what wasm32 can address, less room for code, stacks, activations and pieces in flight.
+/// Memory for weights and cache: the address space of wasm32, less room for code, stacks, activations and pieces in
+/// flight.
 const MEMORY_LIMIT_BYTES: u64 = (4 << 30) - (384 << 20);
 
-/// The first panic that JavaScript has not taken, on any thread. Later ones are consequences of it.
+/// The first panic on any thread that JavaScript has not taken. Later panics are consequences of it.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// Writes every panic to the console and keeps its message for `take_panic`: the trap that ends a panic carries none.
+/// Writes every panic to the console and keeps its message for `take_panic`: the trap that ends a panic has none.
 fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -121,7 +122,7 @@ impl Default for WebGpuOptions {
     }
 }
 
-/// Properties of the open adapter. Its name is known to JavaScript.
+/// Properties of the open adapter, except its name, which JavaScript has.
 #[derive(Serialize)]
 struct AdapterInfo {
     software: bool,

@@ -1,4 +1,4 @@
-//! Profiles, benchmarks and what a run file records about the loaded model.
+//! Profiles, benchmarks, and the facts about the loaded model for run files.
 
 use js_sys::{Float32Array, Float64Array, Int32Array, Object, Uint16Array, Uint32Array};
 use serde::Serialize;
@@ -51,10 +51,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Measures block times in every n-th decode step without profiling; in none if `every` is 0.
+    /// Measures block times in every n-th decode step without profiling; never if `every` is 0.
     pub fn set_block_times(&mut self, every: usize) -> JsResult<()> {
         let session = self.session_mut().map_err(to_js_error)?;
-        // The CPU times every step: it costs two clock reads per block.
+        // The CPU times every step, which costs two clock reads per block.
         if let AnySession::WebGpu(session) = session {
             session.set_block_times(every);
         }
@@ -96,8 +96,8 @@ impl Engine {
         Ok(object.into())
     }
 
-    /// Measures single kernels and the ceilings of this machine, on this engine's threads. Only before `plan`: a model
-    /// needs the threads for itself.
+    /// Measures single kernels and the ceilings of this machine, on this engine's threads. Only before `plan`, because
+    /// a model owns the threads.
     pub fn bench_kernels(&self) -> JsResult<JsValue> {
         if self.session.is_some() {
             return Err(to_js_error(out_of_order("before_plan")));
@@ -105,8 +105,8 @@ impl Engine {
         to_js(&bench::run(Cpu::new(self.threads)))
     }
 
-    /// What a run file records about the loaded model, independent of the measurement:
-    /// `{ model, memory, context, prompt }`. `prompt` is the default prompt of a report.
+    /// The facts about the loaded model for a run file, independent of the measurement: `{ model, memory, context,
+    /// prompt }`. `prompt` is the default prompt of a report.
     pub fn run_facts(&self, name: &str) -> JsResult<JsValue> {
         let session = self.session().map_err(to_js_error)?;
         let (config, schedule) = on_session!(session, s => (s.config(), s.schedule()));
@@ -127,7 +127,7 @@ impl Engine {
         })
     }
 
-    /// The kind of the run that follows `n_done` runs: `warm_up`, `unprofiled` or `profiled`; none after the last run.
+    /// The kind of the run after `n_done` runs: `warm_up`, `unprofiled` or `profiled`; none after the last run.
     pub fn next_run(&self, warmup: usize, runs: usize, n_done: usize) -> Option<String> {
         let protocol = Protocol {
             warmup,

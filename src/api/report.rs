@@ -6,13 +6,13 @@ use crate::api::js::{JsResult, to_js, to_js_error};
 use crate::report::run::Run;
 use crate::report::{self, reference, summary};
 
-/// The checked run in the text of a run file.
+/// Checks the text of a run file and returns the run.
 #[wasm_bindgen]
 pub fn parse_run(text: &str) -> JsResult<JsValue> {
     to_js(&Run::parse(text).map_err(to_js_error)?)
 }
 
-/// Everything that is derived from the run in `text`.
+/// The summary of the run in `text`.
 #[wasm_bindgen]
 pub fn summarise(text: &str) -> JsResult<JsValue> {
     let run = Run::parse(text).map_err(to_js_error)?;

@@ -1,5 +1,5 @@
-//! The self-test of a graphics device. A device that fails is opened again with fewer optional features: a driver that
-//! is wrong about subgroups or f16 costs these features, not the device.
+//! The self-test of a graphics device. A device that fails is opened again with fewer optional features: a driver with
+//! wrong results for subgroups or f16 then only loses these features.
 
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
@@ -21,7 +21,7 @@ struct TestedDevice {
     dropped: Vec<DroppedFeature>,
 }
 
-/// A feature that was left out, and what the self-test found while it was in use.
+/// A feature that was left out, and the failure of the self-test while it was in use.
 #[derive(Serialize)]
 struct DroppedFeature {
     feature: Feature,
@@ -30,9 +30,9 @@ struct DroppedFeature {
 
 #[wasm_bindgen]
 impl Engine {
-    /// After `plan` and before any weights: compares the kernels of a graphics device with the CPU's, if need be with
-    /// fewer features: `{ timestamp_step_us, subgroups, f16, dropped: [{ feature, fault }] }`. `null` on the
-    /// CPU, which needs no self-test.
+    /// After `plan` and before any weights: compares the kernels of a graphics device with the CPU's, if necessary with
+    /// fewer features: `{ timestamp_step_us, subgroups, f16, dropped: [{ feature, fault }] }`. `null` on the CPU, which
+    /// needs no self-test.
     ///
     /// # Errors
     /// `self_test`, or the device's own failure: the model cannot run on this device.
@@ -81,7 +81,7 @@ impl Engine {
             Some(AnySession::WebGpu(session)) => session.into_tokenizer(),
             _ => None,
         };
-        // The old device is closed by now; two would need its memory twice.
+        // The old device is closed by now, because two would need twice the memory.
         self.webgpu = Some(self.open_adapter(options).await?);
         self.open_session(tokenizer).map(drop)
     }

@@ -1,4 +1,4 @@
-//! A checksum against accidental damage and for names; it is no cryptographic hash.
+//! A checksum against accidental damage, also used for names; it is not a cryptographic hash.
 
 /// A checksum in the manner of FNV-1a, over words of eight bytes and with an extra shift: detects accidental damage, at
 /// about a gigabyte per second. Part of the format of snapshots.

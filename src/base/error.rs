@@ -60,7 +60,7 @@ errors! {
     /// A field whose value changes the numbers and is not implemented.
     UnsupportedConfig = "unsupported_config" { file: String, field: String, found: String },
     Architecture = "wrong_architecture" { file: String, found: String, supported: String },
-    /// The name of a git-lfs object in the place of the object.
+    /// A git-lfs pointer instead of the file.
     LfsPointer = "lfs_pointer" { file: String },
     WebPage = "web_page" { file: String },
     Gguf = "gguf" { file: String },
@@ -83,7 +83,7 @@ errors! {
     EmptyPrompt = "empty_prompt",
     PromptTooLong = "prompt_too_long" { tokens: usize, limit: usize },
     Token = "bad_token" { token: u32, vocab_size: usize },
-    /// A text that holds a token of the tokenizer's which the embedding has no row for.
+    /// A text with a token of the tokenizer for which the embedding has no row.
     PromptToken = "bad_prompt_token" { token: u32, text: String, vocab_size: usize },
     Setting = "bad_option" { name: String, fact: Fact },
     /// A JSON schema or a grammar that no text can follow, or that needs what is not implemented.

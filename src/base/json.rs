@@ -1,10 +1,10 @@
 //! JSON as Python's `json` module writes and reads it: `NaN`, `Infinity` and `-Infinity` are numbers there. serde_json
-//! refuses them, and so would refuse a file for a field that nobody reads.
+//! rejects them, and would so reject a file because of a field that is not used.
 
 use serde_json::Value;
 
-/// Parses `text`. A number that JSON does not have becomes the text of its name: a field that needs a number refuses it
-/// like any other text, and a field that nobody reads does no harm.
+/// Parses `text`. A number that JSON does not have becomes a string with its name: a field that needs a number rejects
+/// it like any other string, and in an unused field it does no harm.
 ///
 /// # Errors
 /// The parser's words.
@@ -44,7 +44,7 @@ fn quoted(text: &str) -> Option<String> {
     any.then_some(out)
 }
 
-/// Of what literals and numbers consist.
+/// The characters of literals and numbers.
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.')
 }

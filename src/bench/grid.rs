@@ -1,5 +1,5 @@
 //! Measures the kernels of a graphics device one by one: every variant at the matrices of Zamba2-1.2B, with random
-//! weights, as lines of JSON. A run that ends early loses no line, and the next one goes on after it.
+//! weights, as lines of JSON. A run that ends early loses no line, and the next run continues after it.
 
 mod cells;
 mod timing;
@@ -22,16 +22,17 @@ pub use cells::Selection;
 use cells::{Cell, Matrix};
 use timing::{Spread, Stopwatch};
 
-/// Calls cycle through copies of a matrix of at least this size in total: more than the last-level cache of any card.
+/// Calls cycle through copies of a matrix of at least this size in total: more than the last-level cache of any
+/// graphics adapter.
 const COPIES_BYTES: u64 = 512 << 20;
-/// On a software adapter, whose memory is the machine's.
+/// On a software adapter, which uses the machine's memory.
 const SOFTWARE_COPIES_BYTES: u64 = 64 << 20;
 /// Tokens whose results are compared with the CPU's.
 const CHECKED_TOKENS: usize = 4;
 /// Relative to the largest result. Sums of up to 8192 products in f32 differ from the CPU's in their order only.
 const TOLERANCE: f32 = 1e-4;
 
-/// How much to measure.
+/// The scope of a run.
 pub struct GridSettings {
     pub selection: Selection,
     /// No cell begins after this time.
@@ -52,11 +53,11 @@ struct CellTime {
     batches: usize,
 }
 
-/// Measures until `settings.seconds` are over or all cells are done, and passes every line to `emit`. `earlier` is what
-/// a run before this one has written: its cells are not measured again. Returns the number of cells that are left.
+/// Measures until `settings.seconds` are over or all cells are done, and passes every line to `emit`. `earlier` has the
+/// lines of an earlier run, whose cells are not measured again. Returns the number of remaining cells.
 ///
 /// # Errors
-/// The device's own failure; that of `emit`; `bad_setting` if `earlier` is from another device or version.
+/// The device's own failure; that of `emit`; `bad_option` if `earlier` is from another device or version.
 pub async fn run(
     device: WebGpu,
     settings: &GridSettings,
@@ -93,7 +94,7 @@ pub async fn run(
     Ok(0)
 }
 
-/// What an earlier run has measured.
+/// The cells that an earlier run has measured.
 #[derive(Default)]
 struct Done {
     cells: HashSet<String>,
@@ -110,7 +111,7 @@ impl Done {
                 fact: Fact::new("other_device"),
             });
         }
-        // The last line may be cut off.
+        // The last line may be incomplete.
         for line in lines.filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             let is_done = only_check || !line["time"].is_null() || line["compiles"] == false;
             if let Some(cell) = line["cell"].as_str().filter(|_| is_done) {
@@ -134,7 +135,7 @@ fn device_line(device: &WebGpu) -> String {
     line.to_string()
 }
 
-/// What a dispatch costs, and the ceilings. Returns the bandwidth of copying.
+/// Measures the cost of a dispatch and the ceilings. Returns the bandwidth of copying.
 async fn first_lines(
     ops: &mut Ops<WebGpu>,
     emit: &mut impl FnMut(&str) -> Result<()>,
@@ -152,7 +153,7 @@ async fn first_lines(
     Ok(copy_gb_per_s)
 }
 
-/// Copies of a matrix on the device, and one on the CPU to compare with.
+/// Copies of a matrix on the device, and one on the CPU for comparison.
 struct Loaded {
     shape: (WeightFormat, &'static str),
     copies: Vec<Linear<WebGpu>>,
@@ -240,7 +241,7 @@ async fn measure(
     Ok(cell_line(cell, found))
 }
 
-/// The line of a cell: what it is, and `found`.
+/// The line of a cell: its parameters and `found`.
 fn cell_line(cell: &Cell, found: Value) -> String {
     let mut line = json!({
         "line": "cell",
@@ -268,8 +269,8 @@ fn exact_inputs(tokens: usize, d_in: usize) -> Vec<f32> {
     (0..tokens * d_in).map(number).collect()
 }
 
-/// The largest difference from the CPU's results for a few tokens, relative to the largest of them. Not a number counts
-/// as infinite.
+/// The largest difference from the CPU's results for a few tokens, relative to the largest of them. NaN counts as
+/// infinite.
 async fn difference(weights: &mut Loaded, x: &[f32], got: &[f32], tokens: usize) -> Result<f32> {
     let (d_in, d_out) = (x.len() / tokens, got.len() / tokens);
     let checked: Vec<usize> = (0..CHECKED_TOKENS.min(tokens))

@@ -1,5 +1,5 @@
-//! `zamba2 bench`: how fast the model runs on this machine. The work that it divides by
-//! time is counted from shapes by the report, not measured.
+//! `zamba2 bench`: how fast the model runs on this machine. The report counts the work from shapes; only times are
+//! measured.
 
 use clap::Args;
 use pollster::block_on;
@@ -43,8 +43,7 @@ pub struct Arguments {
     runs: u32,
 }
 
-/// What a pass costs before any time is measured: every module's work, of which this command shows the matrices and the
-/// weights. The cache is in neither.
+/// The work of every module in a pass. This command shows the linear layers and the weights, without the KV cache.
 fn works(
     config: &Config,
     weights: WeightFormat,
@@ -69,7 +68,7 @@ fn weight_bytes(works: &[ModuleWork]) -> u64 {
     works.iter().map(|work| work.weight_bytes as u64).sum()
 }
 
-/// One figure over all runs.
+/// A figure over all runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     pub median: f64,
@@ -78,7 +77,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of at least one value.
+    /// The spread of at least one value.
     pub fn of(mut values: Vec<f64>) -> Spread {
         values.sort_by(f64::total_cmp);
         let (n, middle) = (values.len(), values.len() / 2);
@@ -110,25 +109,25 @@ struct Output {
     prefill_tokens_per_s: f64,
     prefill_macs: u64,
     prefill_gmacs_per_s: f64,
-    /// Per token.
+    /// Per decoded token.
     decode_ms: Spread,
     decode_tokens_per_s: f64,
     decode_macs: u64,
     decode_gmacs_per_s: f64,
     decode_weight_bytes: u64,
     decode_weight_gb_per_s: f64,
-    /// Kernels of a decoded token, where the backend starts them one by one.
+    /// Dispatches per decoded token, if the backend counts them.
     #[serde(skip_serializing_if = "Option::is_none")]
     decode_dispatches: Option<u64>,
-    /// Of the same device, measured just before the model's runs.
+    /// Of the same device, measured immediately before the model's runs.
     ceilings: Ceilings,
-    /// Of the peak of int8 products, for q4; 16-bit for q8, f32 for f32.
+    /// Percentage of the peak of int8 products for q4, of int16 for q8 and of f32 for f32.
     prefill_percent_of_ceiling: f64,
-    /// Of the bandwidth, by the weights alone.
+    /// Percentage of the memory bandwidth, counting the bytes of the weights only.
     decode_percent_of_ceiling: f64,
     weights_bytes: u64,
     cache_bytes: u64,
-    /// Where the system tells it.
+    /// Only on systems that report it.
     peak_memory_bytes: Option<u64>,
 }
 
@@ -217,7 +216,7 @@ fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(),
     print(&table(&output))
 }
 
-/// Milliseconds of one prefill and, per token, of the decoding after it; kernels per token of the latter.
+/// Milliseconds of a prefill and, per token, of the decode steps after it; dispatches per decoded token.
 fn measure<B: Device>(
     session: &mut Session<B>,
     arguments: &Arguments,
@@ -325,7 +324,8 @@ mod tests {
     fn the_work_of_the_smallest_published_model_is_known() {
         let config = Config::from_json(&config_json("zamba2-1.2b").unwrap()).unwrap();
         let decode = works(&config, WeightFormat::Q4, 64, 1);
-        // The reference's count of linear layers: 3.5185 GFLOP for a token, 118.691 GFLOP for 35 and one row of logits.
+        // The reference's count of linear layers: 3.5185 GFLOP for a token; 118.691 GFLOP for 35 tokens and one row of
+        // logits.
         assert_eq!(linear_macs(&decode), 1_759_248_384);
         let prefill = works(&config, WeightFormat::Q4, 64, 35);
         assert_eq!(2 * linear_macs(&prefill), 118_690_938_880);

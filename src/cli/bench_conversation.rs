@@ -1,5 +1,4 @@
-//! `zamba2 bench-conversation`: the time to the first token of each turn of a conversation, and how many tokens the
-//! turn reads.
+//! `zamba2 bench-conversation`: time to first token and prefilled tokens of each turn of a conversation.
 
 use clap::Args;
 use pollster::block_on;
@@ -35,7 +34,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     answer: u32,
 
-    /// Read every prompt as a whole.
+    /// Prefill every prompt as a whole.
     #[arg(long)]
     no_cache: bool,
 
@@ -134,7 +133,7 @@ fn converse<B: Device>(
     let mut prompt = Vec::new();
     let mut turns = Vec::new();
     for turn in 0..u64::from(arguments.turns) {
-        // Steps of a prime walk through the vocabulary; each turn begins elsewhere.
+        // Multiples of a prime visit the whole vocabulary; each turn starts at another one.
         let places = (0..u64::from(arguments.message)).map(|i| 1 + turn + i * 7919);
         prompt.extend(places.map(|place| (place % vocab_size) as u32));
         let start_us = now_us();

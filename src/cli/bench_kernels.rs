@@ -1,5 +1,4 @@
-//! `zamba2 bench-kernels`: single kernels against the ceilings of this machine. It only prints what
-//! the library measures.
+//! `zamba2 bench-kernels`: single kernels against the ceilings of this machine, as the library measures them.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,7 +15,7 @@ use zamba2::device::webgpu::WebGpu;
 use super::device::{BackendChoice, KernelDevice};
 use super::{Failure, print, print_json, say};
 
-/// Measure single kernels at the sizes of Zamba2-1.2B, and what the machine can do at best.
+/// Measure single kernels at the sizes of Zamba2-1.2B, and the ceilings of the machine.
 ///
 /// No checkpoint is needed. On the CPU each figure is the median of nine rounds after three that don't count; the
 /// percentage is the time that the ceilings allow, by arithmetic or by reading memory, divided by the time taken.
@@ -29,7 +28,7 @@ pub struct Arguments {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
 
-    /// What computes.
+    /// The backend whose kernels are measured.
     #[arg(long, value_enum, default_value_t = BackendChoice::Cpu)]
     backend: BackendChoice,
 

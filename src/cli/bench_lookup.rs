@@ -1,6 +1,6 @@
 //! `zamba2 bench-lookup`: decode with and without lookup drafts, on texts that repeat themselves and on one that does
-//! not. The texts are made up and forced upon the model, so that random weights will do: which drafts are right depends
-//! on the text alone.
+//! not. The model is forced to produce made-up texts, so random weights suffice: which drafts are right depends on the
+//! text only.
 
 use clap::Args;
 use pollster::block_on;
@@ -49,12 +49,12 @@ pub struct Arguments {
 #[derive(Serialize)]
 struct MeasuredText {
     text: &'static str,
-    /// Per token.
+    /// Milliseconds per token.
     plain_ms: Spread,
     lookup_ms: Spread,
     /// Medians: plain ÷ lookup.
     speedup: f64,
-    /// Of the last run.
+    /// Counted in the last run.
     drafted: usize,
     accepted_drafts: usize,
 }
@@ -120,7 +120,7 @@ fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(),
 
 /// `n_tokens` tokens of the text `name`, of which the first `n_prompt` are the prompt.
 fn made_up(name: &str, n_prompt: usize, n_tokens: usize, vocab_size: usize) -> Vec<u32> {
-    // Steps of a prime walk through the vocabulary.
+    // Multiples of a prime visit the whole vocabulary.
     let new = |i: usize| (FIRST_TOKEN + i * 7919 % (vocab_size - FIRST_TOKEN)) as u32;
     let mut tokens: Vec<u32> = (0..n_prompt).map(new).collect();
     for i in 0..n_tokens - n_prompt {
@@ -165,7 +165,7 @@ fn measure_text<B: Device>(
     })
 }
 
-/// Decodes `tokens` from `n_prompt` on: each step is allowed the one token that the text has there.
+/// Decodes `tokens` from `n_prompt` on: each step allows only the token that the text has there.
 fn measure<B: Device>(
     session: &mut Session<B>,
     n_prompt: usize,
@@ -178,7 +178,7 @@ fn measure<B: Device>(
             temperature: 0.0,
             ..SamplingOptions::default()
         },
-        // The session only has to know that each step gets the tokens that are allowed.
+        // Any grammar: the option makes the session expect a set of allowed tokens with each step.
         grammar: Some(String::new()),
         cache_prompt: false,
         lookup,

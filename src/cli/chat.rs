@@ -1,5 +1,5 @@
-//! `zamba2 chat`: a conversation with an instruct model, a message per line. The model's state stays from turn to turn,
-//! so that each turn reads only what is new.
+//! `zamba2 chat`: a conversation with an instruct model, one message per line. The model's state is kept between turns,
+//! so each turn prefills only what is new.
 
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -29,15 +29,15 @@ const HELP: &str = "/save FILE keeps the conversation with the model's state, /l
 /// Talk with an instruct model: each line of standard input is a message.
 ///
 /// Answers go to standard output, figures and remarks to standard error; with --json there is one object per answer
-/// instead. Lines that begin with / are commands: /help lists them. On a terminal an error is shown and the
-/// conversation goes on; from a file or a pipe the first one ends it. Ctrl-C ends the answer that is being written,
-/// which counts as it is, and otherwise the program.
+/// instead. Lines that begin with / are commands: /help lists them. If standard input is a terminal, an error is shown
+/// and the conversation continues; with a file or a pipe the first error ends it. Ctrl-C ends the answer that is being
+/// generated, which is kept as it is; without one it ends the program.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     open: OpenArguments,
 
-    /// What the system message says; without this there is none.
+    /// The system message. Default: none.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
 
@@ -96,7 +96,7 @@ struct Chat<B: Device> {
     session: Session<B>,
     template: ChatTemplate,
     options: GenerateOptions,
-    /// The system message, if there is one, and what has been said.
+    /// The system message, if there is one, and all messages and answers so far.
     messages: Vec<Message>,
     json: bool,
 }
@@ -110,7 +110,7 @@ fn message(role: &str, content: &str) -> Message {
 
 pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let template = folder::chat_template(&arguments.open.dir)?.ok_or(Error::NoChatTemplate)?;
-    // Before anything is opened: a wrong option is then reported at once.
+    // Before anything is opened, so that a wrong option is reported at once.
     let options = arguments.generation.options()?;
     let opened = arguments.open.backend(arguments.generation.weights)?;
     on_device!(opened, device => run_on(*device, arguments, template, options, json))
@@ -194,7 +194,7 @@ impl<B: Device> Chat<B> {
         Ok(())
     }
 
-    /// Answers a message. If it fails, the conversation is what it was before.
+    /// Answers a message. An error leaves the conversation unchanged.
     fn reply_to(&mut self, text: &str) -> Result<(), Failure> {
         let n_before = self.messages.len();
         self.messages.push(message("user", text));

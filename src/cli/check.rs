@@ -1,5 +1,5 @@
-//! `zamba2 check`: what a checkpoint is, whether it will run, and everything about it that may surprise, in one list.
-//! It reads headers, and weights only where it is asked to.
+//! `zamba2 check`: what a checkpoint contains, whether it will run, and its peculiarities, in one list. It reads
+//! headers, and weights only on request.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use zamba2::session::LoadSettings;
 
 use super::{Failure, print, print_json, proc_bytes};
 
-/// Say what a checkpoint is, whether it will run, and what about it may surprise.
+/// Report what a checkpoint contains, whether it will run, and its peculiarities.
 ///
 /// The exit code is 0 if it will run.
 #[derive(Args)]
@@ -23,7 +23,7 @@ pub struct Arguments {
     /// The checkpoint folder.
     dir: PathBuf,
 
-    /// Read every weight, too. This finds numbers that are none, and whether copies of shared weights differ.
+    /// Read every weight, too. This finds NaNs and infinities, and whether copies of shared weights differ.
     #[arg(long)]
     weights: bool,
 }
@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     if output.runs {
         Ok(())
     } else {
-        Err(Failure::Told)
+        Err(Failure::Reported)
     }
 }
 
@@ -77,7 +77,7 @@ fn read_weights(arguments: &Arguments, found: &mut Inspection) -> Result<(), Err
         .as_ref()
         .and_then(|weights| weights.packed.as_deref());
     let settings = LoadSettings {
-        // Copies that differ may look equal in a coarser format.
+        // In a coarser format different copies may look equal.
         weights: packed.map_or(Ok(WeightFormat::F32), str::parse)?,
         context: Some(1),
         numeric: NumericSettings::default(),

@@ -1,4 +1,5 @@
-//! `zamba2 completions` and `zamba2 man`: what a shell and `man` need to know of the commands, from their definition.
+//! `zamba2 completions` and `zamba2 man`: shell completions and the manual page, generated from the commands'
+//! definition.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;

@@ -1,5 +1,5 @@
-//! The choice of a backend on the command line, and what commands need of one beyond the model's ops. Commands are
-//! generic over backends.
+//! The choice of a backend on the command line, and what commands need from a backend beyond the model's ops. Commands
+//! are generic over backends.
 
 #[cfg(not(feature = "candle"))]
 #[path = "device/no_candle.rs"]
@@ -23,14 +23,14 @@ use zamba2::session::{self, Session, TRIAL_US};
 
 use super::say;
 
-/// What computes.
+/// The backend to compute on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BackendChoice {
-    /// This machine's processor.
+    /// This machine's CPU.
     Cpu,
-    /// The graphics adapter that the system likes best, through Vulkan, Metal or DirectX 12.
+    /// The system's preferred graphics adapter, through Vulkan, Metal or DirectX 12.
     Webgpu,
-    /// The tensor operations of candle, plain and slow: to compare with. Not in every build.
+    /// The tensor operations of candle, slow, for comparisons. Needs a build with the feature `candle`.
     Candle,
 }
 
@@ -43,8 +43,8 @@ pub enum KernelDevice {
 }
 
 impl BackendChoice {
-    /// Opens the backend for a model of `config`. A graphics adapter has passed the self-test, if need be without some
-    /// optional features; standard error names it, and them.
+    /// Opens the backend for a model of `config`. A graphics adapter has passed the self-test, if necessary without
+    /// some optional features; its name and the features left out are printed on standard error.
     pub fn open(
         self,
         threads: usize,
@@ -65,7 +65,7 @@ impl BackendChoice {
         }
     }
 
-    /// Opens the backend without a model, and so without a self-test: whoever runs single kernels checks their results.
+    /// Opens the backend without a model, and so without a self-test: benchmarks of kernels check their results.
     pub fn open_for_kernels(self, threads: usize) -> Result<KernelDevice, Error> {
         match self {
             BackendChoice::Cpu => Ok(KernelDevice::Cpu(Box::new(Cpu::new(threads)))),
@@ -81,7 +81,7 @@ impl BackendChoice {
     }
 }
 
-/// The error for measurements of the device that is only there to compare with.
+/// The error for measurements of candle, which exists for comparisons only.
 fn not_measured() -> Error {
     Error::Setting {
         name: "backend".into(),
@@ -96,7 +96,7 @@ fn open_adapter(options: AdapterOptions, threads: usize) -> Result<WebGpu, Error
     block_on(WebGpu::open(options, host))
 }
 
-/// Opens the adapter with as many optional features as pass the self-test; with those that were left out.
+/// Opens the adapter with as many optional features as pass the self-test. Also returns the features left out.
 fn open_tested(
     mut options: AdapterOptions,
     threads: usize,
@@ -119,7 +119,7 @@ fn open_tested(
     }
 }
 
-/// What standard error says of an adapter.
+/// The remarks about an adapter for standard error.
 fn remarks(adapter: &AdapterFacts, dropped: &[(Feature, Error)]) -> Vec<String> {
     let kind = if adapter.software {
         ", a software adapter: slower than --backend cpu"
@@ -137,7 +137,7 @@ fn remarks(adapter: &AdapterFacts, dropped: &[(Feature, Error)]) -> Vec<String> 
     std::iter::once(name).chain(without).collect()
 }
 
-/// What a record says of a graphics adapter.
+/// A graphics adapter in records of measurements.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AdapterRecord {
     pub name: String,
@@ -146,11 +146,11 @@ pub struct AdapterRecord {
 }
 
 pub trait Device: device::Device {
-    /// As records name it.
+    /// Its name in records of measurements.
     fn label(&self) -> &'static str;
-    /// Threads of this machine that compute.
+    /// The number of CPU threads that compute.
     fn threads(&self) -> usize;
-    /// Computes `session` on the number of this machine's threads that suits the model, where nobody asked for one.
+    /// Sets the number of threads that is fastest for the model. Called unless `--threads` is given.
     fn choose_threads(session: &mut Session<Self>)
     where
         Self: Sized;
@@ -170,15 +170,16 @@ pub trait Device: device::Device {
         Self: Sized;
     /// What [`Device::choose_kernels`] has chosen.
     fn kernel_choices(&self) -> Vec<KernelChoice>;
-    /// What the device can do at best.
+    /// Measures the device's ceilings.
     ///
     /// # Errors
     /// The device's own failure.
     fn ceilings(&mut self) -> Result<Ceilings, Error>;
     fn adapter(&self) -> Option<AdapterRecord>;
-    /// Kernels that were started so far, where that is counted.
+    /// Dispatches so far, if the device counts them.
     fn dispatches(&self) -> Option<u64>;
-    /// What measures spans, as run files name it, and the smallest step of the device's own clock in microseconds.
+    /// The id of the clock that measures spans, as in run files, and the resolution of the device's own clock in
+    /// microseconds, if it has one.
     fn timer(&self) -> (&'static str, Option<f64>);
 }
 
@@ -210,7 +211,7 @@ impl Device for Cpu {
     }
 
     fn ceilings(&mut self) -> Result<Ceilings, Error> {
-        // Here memory is given back.
+        // The largest buffer: natively its memory returns to the system afterwards, unlike in wasm.
         Ok(Cpu::ceilings(self, u64::MAX))
     }
 
@@ -245,7 +246,7 @@ impl Device for WebGpu {
         block_on(tested)
     }
 
-    /// A software adapter would take long, and is not used for its speed.
+    /// Skips software adapters: the trial would take long there, and they are not used for their speed.
     fn choose_kernels(session: &mut Session<Self>, weights: WeightFormat) -> Result<(), Error> {
         if session.backend().adapter().software {
             return Ok(());
@@ -282,7 +283,7 @@ impl Device for WebGpu {
     }
 
     fn timer(&self) -> (&'static str, Option<f64>) {
-        // Not whether the adapter offers timestamps: they may never advance.
+        // Whether the adapter offers timestamps would not suffice: they may never advance.
         match self.timestamp_step_us() {
             Some(step_us) => ("timestamp_query", Some(step_us)),
             None => ("clock_after_spans", None),
@@ -297,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_adapter_that_is_wrong_about_f16_is_used_without_it_and_that_is_said() {
+    fn an_adapter_that_is_wrong_about_f16_is_used_without_it_and_a_remark_says_so() {
         let wrong_features = OptionalFeatures {
             f16: true,
             ..OptionalFeatures::default()

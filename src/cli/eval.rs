@@ -17,9 +17,9 @@ use super::{Failure, OpenArguments, print, print_json};
 
 /// Measure how well a model predicts a text: its perplexity, and bits per byte.
 ///
-/// The text is cut into windows that do not overlap. Each is read as a prompt of its own, with the start token where
-/// the checkpoint has one; without it, the first token of a window is not predicted. Bits per byte can be compared
-/// between models with different tokenizers, perplexities can not.
+/// The text is cut into windows that do not overlap. Each is a prompt of its own, with the start token if the
+/// checkpoint has one; without it, the first token of a window is not predicted. Bits per byte can be compared between
+/// models with different tokenizers, perplexities cannot.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -40,9 +40,9 @@ pub struct Arguments {
 struct Output {
     weights: &'static str,
     windows: usize,
-    /// Those that were predicted.
+    /// Predicted tokens.
     tokens: usize,
-    /// Of the predicted tokens' text.
+    /// Bytes of the predicted tokens' text.
     bytes: usize,
     nats_per_token: f64,
     perplexity: f64,
@@ -63,7 +63,7 @@ fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(),
     let weights = arguments.weights;
     let mut session = (arguments.open).open(device, weights, NumericSettings::default())?;
     let ids = session.tokenizer()?.encode(&text, false)?;
-    // Nothing but the start token is added to an empty text.
+    // An empty text gets the start token only.
     let start = session.tokenizer()?.encode("", true)?;
     // A context without room for a token is refused with the first window.
     let window_tokens = (arguments.window as usize).min(session.context());

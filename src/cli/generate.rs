@@ -1,5 +1,5 @@
-//! `zamba2 generate`: text from a prompt, streamed to standard output; and the options, the loop and the figures that
-//! `zamba2 chat` has in common with it.
+//! `zamba2 generate`: text from a prompt, streamed to standard output. Also the options, the loop and the figures that
+//! it shares with `zamba2 chat`.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -23,11 +23,11 @@ use super::grammar::{Follow, GrammarArguments};
 use super::number_flags::NumberFlags;
 use super::{Failure, OpenArguments, print, print_json, say};
 
-/// Continue a prompt or answer in a chat, and print the text as it comes.
+/// Continue a prompt or answer in a chat, and print the text as it is generated.
 ///
 /// Text goes to standard output, and the figures of the run to standard error. With --json there is one object at the
-/// end instead of both. The tokenizer puts its start token in front of a prompt; what stands in front of a chat is up
-/// to the checkpoint's template.
+/// end instead of both. The tokenizer adds its start token to a prompt; in a chat the checkpoint's template decides
+/// about it.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub struct Arguments {
     #[arg(long, allow_hyphen_values = true, required_unless_present = "chat")]
     prompt: Option<String>,
 
-    /// What to say to an instruct model, through the chat template of its checkpoint.
+    /// The message to an instruct model, sent through the chat template of its checkpoint.
     #[arg(
         long,
         value_name = "TEXT",
@@ -46,7 +46,7 @@ pub struct Arguments {
     )]
     chat: Option<String>,
 
-    /// What the chat's system message says; without this there is none.
+    /// The system message of the chat. Default: none.
     #[arg(
         long,
         value_name = "TEXT",
@@ -55,8 +55,8 @@ pub struct Arguments {
     )]
     system: Option<String>,
 
-    /// A file for the state of the sequence: read before the run, if it is there, and written after it. A prompt that
-    /// begins as the sequence of the file reads only the rest.
+    /// A file for the state of the sequence, read before the run if it exists and written after it. If the prompt
+    /// begins with the file's sequence, only the rest is prefilled.
     #[arg(long, value_name = "FILE")]
     prompt_cache: Option<PathBuf>,
 
@@ -64,7 +64,7 @@ pub struct Arguments {
     generation: GenerationArguments,
 }
 
-/// How the next tokens are chosen, and when they end.
+/// How tokens are sampled, and when the generation ends.
 #[derive(Args)]
 pub struct GenerationArguments {
     #[arg(long, help = super::weights_help(), default_value = "q8", value_name = "FORMAT")]
@@ -77,11 +77,11 @@ pub struct GenerationArguments {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
 
-    /// Go on after the model's end token.
+    /// Continue after the model's end token.
     #[arg(long)]
     ignore_eos: bool,
 
-    /// Read the answers before a cached prompt once more, so that the text is that of a fresh read.
+    /// Prefill the answers within a cached prompt again, so that the text equals that of a full prefill.
     #[arg(long)]
     reread_answers: bool,
 
@@ -97,17 +97,17 @@ pub struct Answer {
     /// None if the user interrupted it.
     pub reason: Option<StopReason>,
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were not read again.
+    /// Tokens of the prompt that were not prefilled again.
     pub cached_tokens: usize,
-    /// From the prompt's text to the first token.
+    /// From the prompt as text to the first token.
     ttft_ms: f64,
-    /// From the prompt's tokens to the first token.
+    /// From the prompt as tokens to the first token.
     prefill_ms: f64,
-    /// Of the tokens that were read; none if all were cached.
+    /// Of the tokens that were prefilled; none if all were cached.
     prefill_tokens_per_s: Option<f64>,
-    /// Without the first token, which the prefill made; none if there was no other.
+    /// Without the first token, which comes from the prefill; none if there was no other.
     decode_tokens_per_s: Option<f64>,
-    /// Tokens that were drafted by lookup, and how many of them became tokens of the text.
+    /// Tokens that were drafted by lookup.
     pub drafted: usize,
     pub accepted_drafts: usize,
 }
@@ -119,14 +119,14 @@ struct Output {
     load_ms: f64,
 }
 
-/// What the model continues.
+/// The text or chat that the model continues.
 enum Prompt {
     Text(String),
     Chat(Box<ChatTemplate>, Vec<Message>),
 }
 
 impl Prompt {
-    /// The ids of the prompt, and the token that ends the model's turn, if the template's checkpoint names one.
+    /// The ids of the prompt, and the token that ends the model's turn, if the checkpoint names one.
     fn tokens(&self, tokenizer: &Tokenizer) -> Result<(Vec<u32>, Option<u32>), Error> {
         match self {
             Prompt::Text(text) => Ok((tokenizer.encode(text, true)?, None)),
@@ -178,7 +178,7 @@ impl Arguments {
 
 pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     let prompt = arguments.prompt()?;
-    // Before anything is opened: a wrong option is then reported at once.
+    // Before anything is opened, so that a wrong option is reported at once.
     let options = arguments.generation.options()?;
     let opened = arguments.open.backend(arguments.generation.weights)?;
     on_device!(opened, device => run_on(*device, &arguments, prompt, options, json))
@@ -214,13 +214,13 @@ fn run_on<B: Device>(
         let load_ms = (start_us - load_start_us) / 1e3;
         return print_json(&Output { answer, load_ms });
     }
-    // A terminal's next line starts at the margin.
+    // Shells print their prompt at the start of a line.
     print("\n")?;
     say(&summary(&answer));
     Ok(())
 }
 
-/// Takes up the sequence in `file`, if the file is there.
+/// Restores the sequence in `file`, if the file exists.
 fn read_prompt_cache<B: Device>(session: &mut Session<B>, file: &Path) -> Result<(), Error> {
     if !file.exists() {
         return Ok(());
@@ -232,8 +232,8 @@ fn read_prompt_cache<B: Device>(session: &mut Session<B>, file: &Path) -> Result
     block_on(session.restore(&bytes)).map(drop)
 }
 
-/// Runs `prompt` to its end, or until `on_text`, which gets each piece of text, breaks off. The time to the first token
-/// counts from `start_us`.
+/// Runs `prompt` to its end, or until `on_text`, which gets each piece of text, breaks. The time to first token is
+/// measured from `start_us`.
 pub fn answer<B: Device>(
     session: &mut Session<B>,
     prompt: &[u32],

@@ -1,5 +1,5 @@
-//! The schema or the grammar that a text follows: its files, and the tokens that it allows, by the crate
-//! `zamba2-grammar`.
+//! Structured output on the command line: the files of a JSON schema or a grammar, and the tokens that they allow,
+//! computed by the crate `zamba2-grammar`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use zamba2_grammar::{Constraint, Form, TokenBytes, Vocabulary};
 
 #[derive(Args)]
 pub struct GrammarArguments {
-    /// A file with a JSON schema, which the text then follows.
+    /// A file with a JSON schema that the text must follow.
     #[arg(long, value_name = "FILE")]
     json_schema: Option<PathBuf>,
 
-    /// A file with a grammar in the Lark syntax of llguidance, which the text then follows.
+    /// A file with a grammar in the Lark syntax of llguidance that the text must follow.
     #[arg(long, value_name = "FILE", conflicts_with = "json_schema")]
     grammar: Option<PathBuf>,
 }
@@ -48,7 +48,7 @@ fn text_of(file: &Path) -> Result<String, Error> {
     })
 }
 
-/// What the text of a generation follows, if anything.
+/// The schema or grammar that a generation follows, if any.
 pub struct Follow(Option<Constraint>);
 
 impl Follow {
@@ -76,14 +76,14 @@ impl Follow {
         Ok(Follow(Some(constraint.map_err(refusal)?)))
     }
 
-    /// The tokens that may come next; `None` if all may.
+    /// The tokens that are allowed next; `None` if all are.
     pub fn allowed(&mut self) -> Result<Option<TokenSet>, Error> {
         let words = self.0.as_mut().map(Constraint::allowed).transpose();
         let words = words.map_err(refusal)?;
         Ok(words.map(|words| TokenSet::from_words(words.to_vec())))
     }
 
-    /// Takes the token that was chosen.
+    /// Advances by the token that was chosen.
     pub fn commit(&mut self, token: u32) -> Result<(), Error> {
         let committed = self.0.as_mut().map(|constraint| constraint.commit(token));
         committed.transpose().map_err(refusal).map(drop)

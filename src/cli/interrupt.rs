@@ -1,4 +1,4 @@
-//! Ctrl-C while a conversation goes on: it ends the answer that is being written, or the program if there is none.
+//! Ctrl-C in a conversation: ends the answer that is being generated, or the program if there is none.
 
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static IS_ANSWERING: AtomicBool = AtomicBool::new(false);
 static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// What shells report of a program that Ctrl-C has ended.
+/// The exit code that shells expect after Ctrl-C.
 const ENDED_BY_INTERRUPT: i32 = 130;
 
-/// Takes Ctrl-C over. Where the system refuses it, Ctrl-C ends the program as before.
+/// Installs the handler. If the system refuses it, Ctrl-C ends the program as usual.
 pub fn install() {
     let handler = || {
         let again = IS_INTERRUPTED.swap(true, Ordering::Relaxed);
@@ -20,7 +20,7 @@ pub fn install() {
     ctrlc::set_handler(handler).ok();
 }
 
-/// While it lives, the first Ctrl-C ends the answer and a second one the program.
+/// While it exists, the first Ctrl-C ends the answer and the second one the program.
 pub struct Answering;
 
 impl Answering {

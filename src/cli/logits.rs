@@ -1,5 +1,5 @@
-//! `zamba2 logits`: the model's numbers as they are, for comparing them with another implementation. It
-//! samples nothing and needs no tokenizer.
+//! `zamba2 logits`: unprocessed logits, for comparison with another implementation. It samples nothing and needs no
+//! tokenizer.
 
 use std::str::FromStr;
 
@@ -24,7 +24,7 @@ pub struct Arguments {
     #[command(flatten)]
     open: OpenArguments,
 
-    /// The prompt as token ids, separated by commas. Nothing is added in front.
+    /// The prompt as token ids, separated by commas. No start token is added.
     #[arg(long, value_name = "IDS")]
     tokens: Tokens,
 
@@ -57,7 +57,7 @@ impl FromStr for Tokens {
 
     fn from_str(text: &str) -> Result<Tokens, String> {
         if text.trim().is_empty() {
-            // An empty prompt is the session's to refuse.
+            // The session refuses empty prompts.
             return Ok(Tokens(Vec::new()));
         }
         let id = |part: &str| {
@@ -111,7 +111,7 @@ fn run_on<B: Device>(device: B, arguments: &Arguments) -> Result<(), Failure> {
     while decode_tokens.len() < arguments.decode {
         let token = argmax(&row);
         decode_tokens.push(token);
-        // The last token is chosen, not read: what would follow it is not asked for.
+        // No decode step over the last token: the logits after it are not needed.
         let next = match decode_tokens.len() {
             n if n < arguments.decode => block_on(session.append(&[token]))?,
             _ => Vec::new(),

@@ -23,14 +23,14 @@ use super::progress::Progress;
 use super::{Failure, print, print_json};
 
 const INDEX: &str = "model.safetensors.index.json";
-/// Weights per file at most: where Hugging Face cuts too.
+/// The largest file of weights, as on Hugging Face.
 const SHARD_BYTES: u64 = 5_000_000_000;
 /// Bytes of a bf16.
 const NUMBER_BYTES: u64 = 2;
-/// How much is generated between two writes.
+/// Bytes that are generated between two writes.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Write a checkpoint of random weights: a model's shape without its knowledge.
+/// Write a checkpoint of random weights in the shape of a real model.
 ///
 /// The folder gets config.json and the weights in bf16, in files of at most 5 GB. Activations stay in a healthy range
 /// through all blocks, so speed, memory and finiteness are those of a real model. No tokenizer is written.
@@ -40,10 +40,10 @@ pub struct Arguments {
     #[arg(long)]
     shape: String,
 
-    /// The folder to write; it is made if it is not there.
+    /// The folder to write; it is created if it does not exist.
     out: PathBuf,
 
-    /// Where the random numbers start: the same seed gives the same bytes.
+    /// Seed of the random numbers: the same seed gives the same bytes.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
@@ -52,7 +52,7 @@ pub struct Arguments {
     force: bool,
 }
 
-/// What differs between the published models.
+/// Where the published models differ.
 struct Shape {
     name: &'static str,
     hidden_size: usize,
@@ -149,7 +149,7 @@ impl Shape {
     }
 }
 
-/// The text of the configuration that `shape` stands for.
+/// The text of the configuration of `shape`.
 pub fn config_json(shape: &str) -> Result<String, Error> {
     if let Some(known) = SHAPES.iter().find(|known| known.name == shape) {
         return Ok(known.config_json());
@@ -181,7 +181,7 @@ fn tensor_bytes(spec: &TensorSpec) -> u64 {
     NUMBER_BYTES * numbers(spec)
 }
 
-/// Cuts the tensors into files, each sorted by name: what comes first in the forward pass comes first to download.
+/// Distributes the tensors over files, each sorted by name: what comes first in the forward pass is downloaded first.
 fn shards(specs: Vec<TensorSpec>, shard_bytes: u64) -> Vec<Vec<TensorSpec>> {
     let mut shards = vec![Vec::new()];
     let mut bytes = 0;
@@ -225,7 +225,8 @@ fn header(specs: &[TensorSpec]) -> Vec<u8> {
     header
 }
 
-/// How the numbers of a tensor are spread: like a freshly initialised Mamba-2, whose activations neither die nor grow.
+/// The distribution of a tensor's numbers, as in a freshly initialised Mamba-2, whose activations neither vanish nor
+/// explode.
 fn fill(
     spec: &TensorSpec,
     rng: &mut Pcg64Mcg,
@@ -259,7 +260,7 @@ fn dt_bias(share: f32) -> f32 {
     dt + libm::logf(-libm::expm1f(-dt))
 }
 
-/// Writes `count` numbers; `shape` makes each from a uniform one in −1..1.
+/// Writes `count` numbers; `shape` computes each from a uniform one in −1..1.
 fn fill_with(
     count: u64,
     rng: &mut Pcg64Mcg,
@@ -289,7 +290,8 @@ fn fill_with(
     Ok(())
 }
 
-/// Writes `file` under another name until it is whole, so that a cut run leaves nothing that looks like a checkpoint.
+/// Writes `file` under another name until it is complete, so that an interrupted run leaves nothing that looks like a
+/// checkpoint.
 fn write_whole(
     file: &Path,
     body: impl FnOnce(&mut File) -> Result<(), Failure>,
@@ -303,7 +305,7 @@ fn write_whole(
         .and_then(|mut out| body(&mut out));
     let written = written.and_then(|()| fs::rename(&partial, file).map_err(failed));
     if written.is_err() {
-        // Gigabytes that are no use to anybody; if they can't be removed either, the first error still tells more.
+        // An incomplete file of gigabytes is useless. If removing it fails too, the first error is the one to report.
         let _ = fs::remove_file(&partial);
     }
     written
@@ -339,7 +341,7 @@ fn write_shard(
     })
 }
 
-/// Makes the folder, or finds it empty but for what a cut run left, or is told not to mind.
+/// Creates the folder. An existing one must be empty, except for the leftovers of an interrupted run, unless `force`.
 fn prepare(dir: &Path, force: bool) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::write(dir, &error);
     fs::create_dir_all(dir).map_err(failed)?;
@@ -351,7 +353,7 @@ fn prepare(dir: &Path, force: bool) -> Result<(), Failure> {
                 dir: dir.display().to_string(),
             });
         }
-        // Old weights beside a new index would be taken for the model.
+        // Old weights beside a new index would be loaded as part of the model.
         let is_weights = name.starts_with("model") && name.contains(".safetensors");
         if is_weights || name == "config.json" {
             fs::remove_file(dir.join(&*name)).map_err(failed)?;
@@ -398,7 +400,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
         write_text(&dir.join(INDEX), &format!("{index:#}\n"))?;
         files.push(INDEX.into());
     }
-    // Last, so that a folder with a configuration is a whole checkpoint.
+    // Written last, so that a folder with a configuration is a complete checkpoint.
     write_text(&dir.join("config.json"), &config_text)?;
     files.push("config.json".into());
 

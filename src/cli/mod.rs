@@ -48,7 +48,7 @@ fn weights_help() -> String {
     )
 }
 
-/// Run Zamba2 language models on this machine's processor or graphics adapter.
+/// Run Zamba2 language models on this machine's CPU or graphics adapter.
 ///
 /// A checkpoint is a folder with config.json, model.safetensors (or its shards and their index) and, for text,
 /// tokenizer.json: a download of Zyphra/Zamba2-1.2B, -2.7B or -7B is one. What `zamba2 pack` writes is one, too.
@@ -84,7 +84,7 @@ enum Command {
     Man,
 }
 
-/// How every command that runs a model opens it. The weight format is the command's own: each has another default.
+/// How commands that run a model open it. The weight format is an option of each command, with different defaults.
 #[derive(Args, Clone)]
 struct OpenArguments {
     /// The checkpoint folder.
@@ -95,11 +95,11 @@ struct OpenArguments {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
 
-    /// Tokens that prompt and answer may have together.
+    /// The most tokens of prompt and answer together.
     #[arg(long)]
     context: Option<usize>,
 
-    /// What computes.
+    /// The backend to compute on.
     #[arg(long, value_enum, default_value_t = BackendChoice::Cpu)]
     backend: BackendChoice,
 
@@ -143,7 +143,7 @@ impl OpenArguments {
             weights,
             context: self.context,
             numeric,
-            // Without this the system would end the process in the middle of loading, and say nothing.
+            // Without a limit the system would kill the process while it loads, without any message.
             memory_limit_bytes: proc_bytes("/proc/meminfo", "MemAvailable"),
         };
         let on_read = progress::of_reading(&self.dir);
@@ -159,7 +159,7 @@ impl OpenArguments {
     }
 }
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug)]
 enum Failure {
     /// The library's own errors.
@@ -168,10 +168,10 @@ enum Failure {
     Occupied { dir: String },
     /// Output that could not be written.
     Write { file: String, fact: String },
-    /// Who read the output wants no more: not a fault.
+    /// The other end of the pipe was closed, which is no error.
     OutputClosed,
-    /// The command's output has told it already.
-    Told,
+    /// The failure is part of the command's output already.
+    Reported,
 }
 
 impl From<Error> for Failure {
@@ -206,7 +206,7 @@ impl Failure {
                 fact: fact[..].into(),
             }
             .in_words(),
-            Failure::OutputClosed | Failure::Told => return None,
+            Failure::OutputClosed | Failure::Reported => return None,
         })
     }
 }
@@ -235,14 +235,14 @@ pub fn run() -> ExitCode {
     let Err(failure) = done else {
         return ExitCode::SUCCESS;
     };
-    if let Failure::Told = failure {
+    if let Failure::Reported = failure {
         return ExitCode::FAILURE;
     }
     let Some(report) = failure.report() else {
         return ExitCode::SUCCESS;
     };
     if json {
-        // If even this can't be written, the exit code is all that is left to tell it.
+        // If this cannot be written either, only the exit code reports the failure.
         let _ = print_json(&json!({ "error": report }));
     } else {
         say(&format!(
@@ -263,7 +263,7 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     written.map_err(|error| Failure::output(&error))
 }
 
-/// Prints text on standard output at once, so that it can be read while the next piece is computed.
+/// Prints text on standard output and flushes, so that it is visible while the next piece is computed.
 fn print(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     let shown = terminal::shown(text, &output);
@@ -273,14 +273,14 @@ fn print(text: &str) -> Result<(), Failure> {
     written.map_err(|error| Failure::output(&error))
 }
 
-/// Prints a remark on standard error. A reader who closed it has chosen not to know.
+/// Prints a remark on standard error. A failed write is ignored: whoever closed standard error wants no remarks.
 fn say(text: &str) {
     let mut output = io::stderr().lock();
     let shown = terminal::shown(text, &output);
     let _ = writeln!(output, "{shown}");
 }
 
-/// A size in the way Linux tells it (`VmHWM:  123 kB`); none elsewhere.
+/// A size from a file in `/proc` (`VmHWM:  123 kB`); none on systems other than Linux.
 fn proc_bytes(file: &str, field: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let line = text

@@ -15,16 +15,16 @@ use zamba2::session::LoadSettings;
 
 use super::{Failure, print, print_json, proc_bytes, progress};
 
-/// Quantise a checkpoint into a folder that pages and this program load as it is.
+/// Quantise a checkpoint into a folder that the page and this program load directly.
 ///
-/// The folder gets one file per block and a manifest with the SHA-256 of each. A static host needs nothing but to serve
-/// it. Its bytes are those that a page keeps when it has quantised the same checkpoint.
+/// The folder gets one file per block and a manifest with the SHA-256 of each. Any static host can serve it. The bytes
+/// are those that the page stores after quantising the same checkpoint.
 #[derive(Args)]
 pub struct Arguments {
     /// The checkpoint folder.
     dir: PathBuf,
 
-    /// The folder to write; it is made if it is not there.
+    /// The folder to write; it is created if it does not exist.
     out: PathBuf,
 
     /// q4, q8 or f32.

@@ -1,5 +1,5 @@
-//! `zamba2 profile`: where the time of a prompt and of each token goes. It runs the session by the library's measuring
-//! protocol and writes the library's report.
+//! `zamba2 profile`: where the time of a prompt and of each token goes, by the library's measuring protocol and in the
+//! formats of its reports.
 
 use std::fs;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub struct Arguments {
     #[arg(long, help = super::weights_help(), default_value = "q4", value_name = "FORMAT")]
     weights: WeightFormat,
 
-    /// The text to read; a built-in one, if not given.
+    /// The text of the prompt. Default: a built-in one.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
 
@@ -70,15 +70,15 @@ pub struct Arguments {
     )]
     runs: u32,
 
-    /// What is recorded: every op, or blocks only, which costs less.
+    /// What is recorded: every op, or blocks only, which adds less overhead.
     #[arg(long, value_enum, default_value_t = RecordAt::Module)]
     level: RecordAt,
 
-    /// Don't measure what the machine can do at best; then the report has no percentages of it.
+    /// Do not measure the ceilings of the machine; the report then has no percentages of them.
     #[arg(long)]
     no_ceilings: bool,
 
-    /// What is written.
+    /// The format of the output.
     #[arg(long, value_enum, default_value_t = Format::Markdown)]
     format: Format,
 
@@ -99,9 +99,9 @@ enum RecordAt {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Format {
-    /// For people.
+    /// A report to read.
     Markdown,
-    /// The record, which the page and this program can read again.
+    /// The run file, which the page and this program can open again.
     Json,
     /// One table for spreadsheets.
     Csv,
@@ -275,7 +275,7 @@ fn run_once<B: Device>(
     let prefill_us = now_us() - start_us;
     let mut step_us = Vec::with_capacity(decode as usize);
     for _ in 0..decode {
-        // Not the time of the call, before which a step in flight has begun.
+        // The step's own time: a step in flight has begun before the call.
         step_us.push(block_on(session.step())?.us);
     }
     let times = UnprofiledRun::new(prefill_us, step_us);
@@ -291,7 +291,7 @@ fn model_name(arguments: &Arguments) -> String {
     name.map_or_else(|| "model".into(), |name| name.into_owned())
 }
 
-/// The smallest difference of two readings of the clock.
+/// The resolution of the clock.
 fn clock_step_us() -> f64 {
     let step = || {
         let start = Instant::now();

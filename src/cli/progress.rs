@@ -1,25 +1,25 @@
-//! Progress where people wait, as bars on standard error. Without a terminal there are none: a log gets no lines.
+//! Progress bars on standard error. There are none without a terminal, so that logs get no lines.
 
 use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Shorter waits show nothing.
+/// No bar is drawn for shorter waits.
 const REDRAW: Duration = Duration::from_millis(100);
 const STEPS: &str = "{msg} {wide_bar:.dim} {pos} of {len}, {eta} left";
 const BYTES: &str = "{msg} {wide_bar:.dim} {decimal_bytes} of {decimal_total_bytes}, {eta} left";
 
-/// A bar that goes when it is dropped.
+/// A bar that is cleared when it is dropped.
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// Of `n` steps.
+    /// A bar of `n` steps.
     pub fn of_steps(what: &str, n: u64) -> Progress {
         Progress::new(what, n, STEPS)
     }
 
-    /// Of `n` bytes.
+    /// A bar of `n` bytes.
     pub fn of_bytes(what: &str, n: u64) -> Progress {
         Progress::new(what, n, BYTES)
     }
@@ -38,7 +38,7 @@ impl Progress {
     }
 }
 
-/// What `folder::open_watched` and `folder::pack` tell, as a bar.
+/// A bar for the progress callback of `folder::open_watched` and `folder::pack`.
 pub fn of_reading(dir: &Path) -> impl FnMut(u64, u64) {
     let mut bar = None;
     let what = format!("Reading {}", dir.display());

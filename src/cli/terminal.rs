@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io::IsTerminal;
 
-/// `text` as it may go to `output`.
+/// `text` in the form that is safe for `output`.
 pub fn shown<'a>(text: &'a str, output: &impl IsTerminal) -> Cow<'a, str> {
     if output.is_terminal() {
         visible(text)
@@ -13,7 +13,7 @@ pub fn shown<'a>(text: &'a str, output: &impl IsTerminal) -> Cow<'a, str> {
     }
 }
 
-/// `text` with a picture or a number in the place of every control character but line feed and tab.
+/// `text` with control characters other than line feed and tab replaced by a control picture or a code.
 fn visible(text: &str) -> Cow<'_, str> {
     let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if !text.contains(obeyed) {
@@ -24,7 +24,7 @@ fn visible(text: &str) -> Cow<'_, str> {
         match u32::from(c) {
             _ if !obeyed(c) => shown.push(c),
             0x7F => shown.push('\u{2421}'),
-            // U+2400 and up are the pictures of U+0000 and up.
+            // U+2400 and up are the control pictures of U+0000 and up.
             code @ ..0x20 => shown.extend(char::from_u32(0x2400 + code)),
             code => shown.push_str(&format!("<U+{code:04X}>")),
         }

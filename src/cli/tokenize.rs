@@ -12,20 +12,20 @@ use zamba2::text::tokenizer::Tokenizer;
 
 use super::{Failure, print, print_json};
 
-/// Print the token ids of a text and what each of them stands for.
+/// Print the token ids of a text and the text of each token.
 ///
-/// The text is tokenised as a prompt of `generate` is: with the start token, where the checkpoint has one. One line per
-/// token has its id and its text, quoted.
+/// The text is tokenised like a prompt of `generate`: with the start token, if the checkpoint has one. Each line has
+/// the id and the quoted text of one token.
 #[derive(Args)]
 pub struct Arguments {
-    /// The checkpoint folder; of it config.json, tokenizer.json and tokenizer_config.json are read.
+    /// The checkpoint folder; only config.json, tokenizer.json and tokenizer_config.json are read.
     dir: PathBuf,
 
     /// The text.
     #[arg(allow_hyphen_values = true)]
     text: String,
 
-    /// Take the text as the message of a user in a chat, through the checkpoint's template.
+    /// Treat the text as a user's message in a chat, with the checkpoint's template.
     #[arg(long)]
     chat: bool,
 

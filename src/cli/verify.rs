@@ -18,27 +18,28 @@ use super::logits::Tokens;
 use super::progress::Progress;
 use super::{Failure, OpenArguments, print, print_json};
 
-/// Tokens of the prompt where none is given: the CPU's scan has another form from twelve tokens on.
+/// Default length of the prompt: from twelve tokens on, the CPU's scan has another form.
 const DEFAULT_TOKENS: usize = 24;
 
 /// Compare two devices module by module, and name the first module that differs.
 ///
 /// Both run the same prompt and then a few decode steps. After each module its output is compared, and the tested
-/// device goes on with that of the reference: each module gets the same inputs on both, and those that differ are at
-/// fault themselves. If none differs, both compute the logits once more on their own, as generation does.
+/// device continues with the reference's output. So each module gets the same inputs on both devices, and each module
+/// that differs is itself at fault. If none differs, both devices compute the logits once more on their own, as in
+/// generation.
 ///
-/// The exit code is 1 if a module differs. A difference is the largest one of an output, in units of the output's root
+/// The exit code is 1 if a module differs. A difference is the largest one of an output, relative to the output's root
 /// mean square.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     open: OpenArguments,
 
-    /// The device to compare with. It computes with the numbers that the weights stand for.
+    /// The reference device. It computes with the dequantised weights.
     #[arg(long, value_enum, default_value_t = BackendChoice::Candle, value_name = "BACKEND")]
     against: BackendChoice,
 
-    /// The checkpoint that the device to compare with runs, if it is another one: a conversion of the same model.
+    /// The checkpoint of the reference device, if it is another one: a conversion of the same model.
     #[arg(long, value_name = "DIR")]
     reference: Option<PathBuf>,
 
@@ -49,7 +50,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT", conflicts_with = "tokens")]
     prompt: Option<String>,
 
-    /// The prompt as token ids, separated by commas. Without either, ids from the whole vocabulary.
+    /// The prompt as token ids, separated by commas. Default: ids from the whole vocabulary.
     #[arg(long, value_name = "IDS")]
     tokens: Option<Tokens>,
 
@@ -57,8 +58,8 @@ pub struct Arguments {
     #[arg(long, default_value_t = 4, value_name = "N")]
     decode: usize,
 
-    /// The largest difference of a module that is none. Default: 0.001, of attention 0.01; if one of both is the CPU,
-    /// which rounds activations with quantised weights, 0.005 and 0.05 (q8) or 0.25 (q4).
+    /// The largest difference that is accepted. Default: 0.001, for attention 0.01; if one of the two devices is the
+    /// CPU, which rounds activations with quantised weights, 0.005 and 0.05 (q8) or 0.25 (q4).
     #[arg(long, value_name = "NUMBER")]
     tolerance: Option<f64>,
 
@@ -77,7 +78,7 @@ struct Output {
     comparison: Comparison,
 }
 
-/// A model that is open, with the name of its device.
+/// An open model with the name of its device.
 struct Opened {
     model: Box<dyn LockstepModel>,
     label: &'static str,
@@ -93,7 +94,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
         backend: arguments.against,
         ..arguments.open.clone()
     };
-    // First what may be missing from this build.
+    // The reference first: this build may lack its backend.
     let mut reference = opened(&reference, arguments.weights)?;
     let mut tested = opened(&arguments.open, arguments.weights)?;
     let prompt = prompt(arguments, &*tested.model)?;
@@ -123,7 +124,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     }
     match output.agrees {
         true => Ok(()),
-        false => Err(Failure::Told),
+        false => Err(Failure::Reported),
     }
 }
 
@@ -174,7 +175,7 @@ fn prompt(arguments: &Arguments, model: &dyn LockstepModel) -> Result<Vec<u32>, 
     }
     let room = model.context().saturating_sub(arguments.decode);
     let vocab_size = model.config().vocab_size;
-    // A prime, which leads through the whole vocabulary.
+    // Multiples of a prime visit the whole vocabulary.
     let ids = (0..DEFAULT_TOKENS.min(room)).map(|i| ((i * 7919 + 1) % vocab_size) as u32);
     Ok(ids.collect())
 }
@@ -228,7 +229,7 @@ fn text(output: &Output, all: bool) -> String {
     text + &verdict + "\n"
 }
 
-/// The largest difference of each block and of what is outside of blocks, in the order of execution.
+/// The largest difference of each block, and of the modules outside of blocks, in the order of execution.
 fn largest_of_blocks(modules: &[Difference]) -> Vec<&Difference> {
     let blocks = modules.chunk_by(|a, b| a.block.is_some() && a.block == b.block);
     let largest = blocks.filter_map(|of_block| {

@@ -43,7 +43,8 @@ fn shared_path(block: usize) -> String {
     format!("{}.shared_transformer", block_path(block))
 }
 
-/// The plan of a model of these sizes. `has` tells which tensors its checkpoint has, where the sizes leave a choice.
+/// The plan of a model of these sizes. `has` returns whether its checkpoint has a tensor, where the sizes leave a
+/// choice.
 pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
     let mut builder = Builder {
         config,
@@ -74,7 +75,7 @@ pub fn plan(config: &Config, has: impl Fn(&str) -> bool) -> ModelPlan {
     builder.unit(Unit::FinalNorm, final_layernorm);
     let lm_head = builder.outside("lm_head", "lm_head", "Linear", OpKind::Linear);
     builder.output(lm_head, "lm_head");
-    // Without a matrix of its own it multiplies by the embedding.
+    // A tied output matrix uses the embedding's weight.
     if builder.reads_any(&[lm_head]) {
         builder.unit(Unit::LmHead, lm_head);
     }
@@ -111,7 +112,7 @@ struct Builder<'a> {
     shared: Vec<(SharedModules, Vec<String>)>,
 }
 
-/// Where a module is added: inside `parent`, in one part of the block, with the prefixes of what it is called.
+/// The place of a new module: its `parent`, its part of the block, and the prefixes of its names.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     parent: ModuleId,
@@ -304,8 +305,8 @@ impl Builder<'_> {
         id
     }
 
-    /// What block `block` has around its mixer: a call of a shared transformer with the adapters of slot `slot`. If the
-    /// call is the first one of its weights, they become a unit.
+    /// The modules of a hybrid block around its mixer: a call of a shared transformer with the adapters of slot `slot`.
+    /// If the call is the first one of its weights, they become a unit.
     fn hybrid(&mut self, block: ModuleId, slot: usize) -> HybridModules {
         let h = self.config.hidden_size;
         let block_path = self.tree.get(block).path.clone();

@@ -1,5 +1,4 @@
-//! What a checkpoint folder holds, from everything but its weights: sizes, files, what they need of memory, and what
-//! about them may surprise.
+//! Inspects a checkpoint folder without its weights: sizes, files, memory requirements, and peculiarities.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +21,7 @@ use crate::model::config::Config;
 use crate::model::module::Origin;
 use crate::session::{context_length, kv_format};
 
-/// What is known of a checkpoint: as far as its files could be read.
+/// The facts about a checkpoint, as far as its files could be read.
 #[derive(Debug, Default, Serialize)]
 pub struct Inspection {
     pub model: Option<ModelFacts>,
@@ -51,10 +50,10 @@ pub struct ModelFacts {
 /// From the headers of the weight files.
 #[derive(Debug, Serialize)]
 pub struct WeightFacts {
-    /// The format of a packed folder; none for a checkpoint, which is quantised as it is asked for.
+    /// The format of a packed folder; none for a checkpoint, which can be quantised to any format.
     pub packed: Option<String>,
     pub files: Vec<WeightFile>,
-    /// Each weight once, unless copies are stored whose numbers have not been compared.
+    /// Each weight is counted once, except copies whose numbers have not been compared.
     pub parameters: u64,
     pub shared_transformers: usize,
     /// Tensors of the model by their dtype.
@@ -80,7 +79,7 @@ pub struct TextFacts {
     pub end_tokens: Vec<u32>,
 }
 
-/// Looks at the checkpoint in `dir` without reading a weight.
+/// Inspects the checkpoint in `dir` without reading weights.
 pub fn inspect(dir: &Path) -> Inspection {
     let mut inspection = Inspection::default();
     inspection.error = inspection.read(dir).err();
@@ -149,7 +148,7 @@ impl Inspection {
         Ok(())
     }
 
-    /// What is unusual about the names, shapes and number of the tensors.
+    /// Warns of unusual names, shapes and numbers of tensors.
     fn warn_of_names(&mut self, config: &Config, shards: &[Shard]) -> Result<()> {
         let names = TensorNames::new(shards)?;
         if let Some(prefix) = names.prefix.unusual() {
@@ -218,7 +217,7 @@ impl Inspection {
         Ok(())
     }
 
-    /// Takes what a complete load has found out about copies.
+    /// Adds the result of a complete load: which copies are equal.
     pub fn add_load(&mut self, schedule: &LoadSchedule) {
         if let Some(weights) = &mut self.weights {
             weights.parameters = schedule.parameters;

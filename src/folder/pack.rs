@@ -19,7 +19,7 @@ use crate::ops::device::Device;
 use crate::session::LoadSettings;
 use crate::text::chat;
 
-/// What a packed folder takes along as it is.
+/// Files that a packed folder contains unchanged.
 const SMALL_FILES: [&str; 5] = [
     CONFIG,
     GENERATION_CONFIG,
@@ -29,7 +29,7 @@ const SMALL_FILES: [&str; 5] = [
 ];
 
 /// Writes the checkpoint in `dir` to the folder `out` in the stored form of `settings.weights`, the manifest last, and
-/// gives it. Files of the same names are replaced.
+/// returns the manifest. Files of the same names are replaced.
 ///
 /// # Errors
 /// As for [`open`](crate::folder::open); a file that can't be written.
@@ -96,7 +96,7 @@ struct Parts<'a> {
     name: String,
     file: Option<File>,
     file_bytes: u64,
-    /// Where the present part begins.
+    /// The start of the current part.
     start: u64,
     hash: Sha256,
 }
@@ -114,7 +114,7 @@ impl Parts<'_> {
         }
     }
 
-    /// Begins a part of so many bytes, in a new file if the present one would become too large.
+    /// Begins a part of `bytes` bytes, in a new file if the current one would become too large.
     fn begin(&mut self, bytes: u64) -> Result<()> {
         if self.file.is_none() || self.file_bytes + bytes > FILE_BYTES {
             self.n_files += 1;

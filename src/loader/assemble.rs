@@ -1,5 +1,5 @@
-//! Finished tensors become the model's structs. The plan says which modules they belong to; the schedule has checked
-//! that every tensor is there and has its shape.
+//! Turns finished tensors into the model's structs. The plan determines which modules they belong to; the schedule has
+//! checked that every tensor exists and has its shape.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::ops::trace::ModuleId;
 /// The reference hard-codes this in its gated norm; `rms_norm_eps` does not apply there.
 const GATED_NORM_EPS: f32 = 1e-5;
 
-/// The tensors of the unit that is arriving, and those of earlier units that a later one uses, too, by their names.
+/// The tensors of the current unit, and those of earlier units that a later one also uses, by name.
 pub struct Parts<D: Device> {
     pub matrices: HashMap<ModuleId, Arc<D::Weight>>,
     pub vectors: HashMap<(ModuleId, Slot), Vec<f32>>,
@@ -38,7 +38,7 @@ impl<D: Device> Default for Parts<D> {
     }
 }
 
-/// The modules whose tensors are part of the unit.
+/// The modules whose tensors are part of `unit`.
 fn unit_modules(plan: &ModelPlan, unit: Unit) -> &[ModuleId] {
     let found = plan.units.iter().find(|planned| planned.unit == unit);
     found.map_or(&[], |planned| &planned.modules)
@@ -52,7 +52,7 @@ impl<D: Device> Parts<D> {
         match unit {
             Unit::Embedding => {
                 let mut table = self.linear(ops, plan.embed_tokens);
-                // As a matrix it makes logits; its look-ups have a module of their own.
+                // The matrix computes logits; embedding look-ups have a module of their own.
                 table.module = plan.lm_head;
                 model.embed_tokens = Some(table);
             }
@@ -79,7 +79,7 @@ impl<D: Device> Parts<D> {
         );
     }
 
-    /// Adds what the unit's modules use of earlier units.
+    /// Adds tensors of earlier units that the unit's modules also use.
     fn take_earlier(&mut self, tree: &ModuleTree, modules: &[ModuleId]) {
         for &id in modules {
             let tensors = tree.get(id).tensors.iter();

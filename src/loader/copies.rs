@@ -1,8 +1,8 @@
 //! A streaming hash that detects equal tensors without keeping either of them in memory for comparison.
 //! `WeightStream::shared_if_equal` uses it.
 
-/// A hash of a tensor's bytes in their stored form, which are all that a device computes with. At 128 bits two
-/// different tensors do not collide by accident; whoever makes them collide changes only their own model.
+/// A hash of a tensor's bytes in their stored form, which is all that a device computes with. At 128 bits, two
+/// different tensors do not collide by accident; a deliberate collision harms only the author's own model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentHash([u64; 2]);
 
@@ -15,7 +15,7 @@ impl Default for ContentHash {
 }
 
 impl ContentHash {
-    /// Appends one row. Rows of a tensor have one length, so where they end needs no mark.
+    /// Appends one row. All rows of a tensor have the same length, so no separator is needed.
     pub fn push_row(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks();
         for word in words {

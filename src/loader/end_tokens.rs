@@ -1,5 +1,5 @@
-//! The tokens that end a text. A checkpoint names them in three places, and tools that change one of them leave the
-//! others: config.json, generation_config.json and the tokenizer. A generation ends at any of them.
+//! The tokens that end a text. A checkpoint names them in three places, and tools often change only one of them:
+//! config.json, generation_config.json and the tokenizer. A generation ends at any of them.
 
 use crate::base::error::Result;
 use crate::loader::foreign;
@@ -8,7 +8,7 @@ use crate::model::config::fields::Fields;
 use crate::text::chat::SpecialTokens;
 use crate::text::tokenizer::Tokenizer;
 
-/// The file of the reference's options for generation.
+/// The reference's file of options for generation.
 pub const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Adds the end tokens of a generation_config.json.
@@ -16,7 +16,7 @@ pub const GENERATION_CONFIG: &str = "generation_config.json";
 /// # Errors
 /// Text that is not a JSON object, or end tokens that are no token ids.
 pub fn add_generation_config(config: &mut Config, text: &str) -> Result<()> {
-    // The file is optional, and some servers send a page for a file that they do not have.
+    // The file is optional, and some servers respond with a page for a missing file.
     if foreign::is_markup(text.as_bytes()) {
         return Ok(());
     }
@@ -26,8 +26,8 @@ pub fn add_generation_config(config: &mut Config, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Adds the end token that a tokenizer_config.json names. Faults of that file are the chat template's to report:
-/// without one of its tokens the text is the same.
+/// Adds the end token that a tokenizer_config.json names. Other faults of that file are reported with the chat
+/// template.
 pub fn add_tokenizer_config(config: &mut Config, text: &str, tokenizer: &Tokenizer) {
     let Ok(tokens) = SpecialTokens::from_tokenizer_config(text) else {
         return;

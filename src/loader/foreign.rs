@@ -1,22 +1,22 @@
-//! Files that are not what their names promise, and checkpoints for other programs. Each is refused with what it is:
-//! advice for a damaged file would lead astray.
+//! Files that are not what their names promise, and checkpoints for other programs. The error names what each one is,
+//! because advice about a damaged file would mislead.
 
 use crate::base::error::{Error, Result};
 
-/// How the text of a git-lfs pointer begins, which a clone without git-lfs leaves in the place of a large file.
+/// The beginning of a git-lfs pointer. A clone without git-lfs has one in the place of each large file.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 const GGUF: &[u8] = b"GGUF";
 /// torch.save writes a ZIP archive, and wrote a pickle of protocol 2 before.
 const TORCH: [&[u8]; 2] = [b"PK\x03\x04", b"\x80\x02"];
 
-/// Files whose presence shows what a folder without `model.safetensors` holds, for byte sources that can't list it.
+/// Files whose presence shows what a folder without `model.safetensors` contains, for byte sources that cannot list it.
 pub const TELLTALES: [&str; 3] = [
     "adapter_config.json",
     "pytorch_model.bin.index.json",
     "pytorch_model.bin",
 ];
 
-/// Refuses the beginning of a small file that is a git-lfs pointer or a web page.
+/// Refuses a small file that begins as a git-lfs pointer or a web page.
 pub fn check_text(file: &str, start: &[u8]) -> Result<()> {
     if start.starts_with(LFS_POINTER) {
         return Err(Error::LfsPointer { file: file.into() });
@@ -33,7 +33,7 @@ pub fn is_markup(start: &[u8]) -> bool {
     start.trim_ascii_start().starts_with(b"<")
 }
 
-/// What a file is whose first eight bytes are no length of a safetensors header; `None` if they do not show it.
+/// The kind of a file whose first eight bytes are no length of a safetensors header; `None` if they do not show it.
 pub fn not_safetensors(file: &str, first8: &[u8]) -> Option<Error> {
     let file = || file.to_owned();
     if LFS_POINTER.starts_with(first8) {
@@ -48,7 +48,7 @@ pub fn not_safetensors(file: &str, first8: &[u8]) -> Option<Error> {
     is_markup(first8).then(|| Error::WebPage { file: file() })
 }
 
-/// What a folder holds that has no config.json or no safetensors, by the names of its files.
+/// The kind of a folder without config.json or safetensors, by the names of its files.
 pub fn folder_refusal<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<Error> {
     let first = |fits: fn(&str) -> bool| names.clone().find(|name| fits(name)).map(str::to_owned);
     if let Some(file) = first(|name| name == "adapter_config.json") {
@@ -66,7 +66,7 @@ pub fn folder_refusal<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Optio
     first(is_torch).map(|file| Error::TorchOnly { file })
 }
 
-/// Ends of names that only a quantiser's tensors have.
+/// Suffixes of names that only a quantiser's tensors have.
 const QUANTISED: [(&str, &str); 6] = [
     (".qweight", "GPTQ or AWQ"),
     (".weight.absmax", "bitsandbytes"),
@@ -76,7 +76,7 @@ const QUANTISED: [(&str, &str); 6] = [
     (".biases", "MLX"),
 ];
 
-/// The quantiser whose tensors are among the names.
+/// The quantiser whose tensors are among the names, if any.
 pub fn quantisation<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'static str> {
     names.find_map(|name| {
         let known = QUANTISED.iter().find(|(end, _)| name.ends_with(end))?;
@@ -84,7 +84,7 @@ pub fn quantisation<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'st
     })
 }
 
-/// Whether tensors of a LoRA adapter as peft names them are among the names.
+/// Whether the names include tensors of a LoRA adapter, in peft's spelling.
 pub fn has_adapter<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
     let parts = [
         ".lora_A.",

@@ -25,28 +25,28 @@ use crate::model::module::{Origin, Role};
 use crate::ops::device::Device;
 use crate::ops::{ArrivingWeight, Ops};
 
-/// Rows that a thread quantises before it asks for more.
+/// Rows that a thread quantises before it takes more.
 const ROWS_AT_ONCE: usize = 8;
 
-/// A tensor on its way.
+/// A tensor that is being received.
 enum Arriving<D: Device> {
     Matrix(ArrivingWeight<D>),
     Vector(Vec<f32>),
 }
 
-/// Where bytes come from: the checkpoint, or rows that were quantised and stored before.
+/// The form of the bytes: as in the checkpoint, or rows that were quantised and stored before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Checkpoint,
     Stored,
 }
 
-/// What is missing of the unit that is arriving.
+/// What is missing of the current unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rest {
-    /// Bytes of the unit's stored form that have been taken.
+    /// Bytes of the unit's stored form that have been received.
     pub stored_bytes: u64,
-    /// What the checkpoint still has to give.
+    /// What is still needed from the checkpoint.
     pub ranges: Vec<ByteRange>,
 }
 
@@ -57,20 +57,20 @@ pub struct WeightStream<D: Device> {
     unit: usize,
     tensor: usize,
     arriving: Option<Arriving<D>>,
-    /// Bytes of a row that has not come whole.
+    /// Bytes of an incomplete row.
     partial_row: Vec<u8>,
     partial_form: Form,
-    /// Rows in their stored form, on their way to the device.
+    /// Rows in their stored form that are not on the device yet.
     batch: Vec<u8>,
     rows_done: usize,
     parts: Parts<D>,
-    /// Names of tensors that a later unit uses, too.
+    /// Names of tensors that a later unit also uses.
     used_again: HashSet<String>,
-    /// Of the tensor that is arriving, if it may be a copy of another one.
+    /// Of the current tensor, if it may be a copy of another one.
     hash: ContentHash,
-    /// The matrices that others may be copies of.
+    /// Matrices that others may be copies of.
     known: HashMap<(ContentHash, usize, usize), Arc<D::Weight>>,
-    /// The stored form of rows from the checkpoint, if anyone wants it.
+    /// The stored form of rows from the checkpoint, if requested.
     stored: Option<Vec<u8>>,
 }
 
@@ -110,12 +110,12 @@ impl<D: Device> WeightStream<D> {
         self.unit
     }
 
-    /// From here on rows of the checkpoint are given back in their stored form by [`WeightStream::take_stored`].
+    /// From here on [`WeightStream::take_stored`] returns the checkpoint's rows in their stored form.
     pub fn keep_stored(&mut self) {
         self.stored.get_or_insert_default();
     }
 
-    /// The stored form of the rows that have come from the checkpoint since the last call.
+    /// The stored form of the rows received from the checkpoint since the last call.
     pub fn take_stored(&mut self) -> Vec<u8> {
         self.stored.as_mut().map(std::mem::take).unwrap_or_default()
     }
@@ -128,7 +128,7 @@ impl<D: Device> WeightStream<D> {
         self.take(ops, model, bytes, Form::Checkpoint)
     }
 
-    /// Takes the next bytes in their stored form: what [`WeightStream::take_stored`] gave, in the same order.
+    /// Takes the next bytes in the stored form that [`WeightStream::take_stored`] returned, in the same order.
     ///
     /// # Errors
     /// As for [`WeightStream::push`].
@@ -191,7 +191,7 @@ impl<D: Device> WeightStream<D> {
         Ok(())
     }
 
-    /// Takes `n` whole rows of the tensor that is arriving.
+    /// Takes `n` whole rows of the current tensor.
     fn take_rows(&mut self, ops: &mut Ops<D>, bytes: &[u8], n: usize, form: Form) -> Result<()> {
         let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
         let invalid_row = match (tensor.spec.role, form) {
@@ -276,7 +276,7 @@ impl<D: Device> WeightStream<D> {
         invalid
     }
 
-    /// Gives stored rows of the matrix that is arriving to the device.
+    /// Passes stored rows of the current matrix to the device.
     fn push_rows(&mut self, ops: &mut Ops<D>, stored: &[u8]) {
         let tensor = &self.schedule.units[self.unit].tensors[self.tensor];
         let arriving = self.arriving.get_or_insert_with(|| {
@@ -294,8 +294,7 @@ impl<D: Device> WeightStream<D> {
         }
     }
 
-    /// Drops an incomplete row and returns what is missing of the unit that is arriving. `None` when all
-    /// units are there.
+    /// Drops an incomplete row and returns what is missing of the current unit. `None` when all units are complete.
     pub fn rest(&mut self) -> Option<Rest> {
         self.partial_row.clear();
         let unit = self.schedule.units.get(self.unit)?;
@@ -366,7 +365,7 @@ impl<D: Device> WeightStream<D> {
         weight
     }
 
-    /// The error for a stream that ended too early; `Ok` when it is whole.
+    /// The error for a stream that ended too early; `Ok` if it is complete.
     pub fn finish(&self) -> Result<()> {
         let Some(unit) = self.schedule.units.get(self.unit) else {
             return Ok(());

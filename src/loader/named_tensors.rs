@@ -1,5 +1,4 @@
-//! The tensors of all shards by the names that the model's plan uses. A checkpoint may have a prefix before all of
-//! them.
+//! The tensors of all shards by the names that the model's plan uses. A checkpoint's names may all have a prefix.
 
 use std::collections::HashMap;
 
@@ -11,7 +10,7 @@ use crate::loader::safetensors::{Shard, TensorEntry};
 /// The index of a checkpoint in several files.
 pub const INDEX: &str = "model.safetensors.index.json";
 
-/// Where a tensor is.
+/// The location of a tensor.
 #[derive(Clone, Copy)]
 pub struct Located<'a> {
     pub file: &'a str,
@@ -38,7 +37,7 @@ impl<'a> TensorNames<'a> {
                     continue;
                 };
                 let file = &shard.file;
-                // A tensor in two files is taken from the first one.
+                // A tensor that is in two files is taken from the first one.
                 by_reference_name
                     .entry(reference_name)
                     .or_insert(Located { file, name, entry });
@@ -67,8 +66,8 @@ impl<'a> TensorNames<'a> {
             .collect()
     }
 
-    /// The error for a tensor that is not there, or has numbers of a kind that can't be read: what the checkpoint is,
-    /// if its names show it, and `otherwise` if they do not.
+    /// The error for a tensor that is missing or has an unsupported dtype: what the checkpoint is, if its names show
+    /// it, or else `otherwise`.
     pub fn refusal(&self, otherwise: Error) -> Error {
         let file = || self.file();
         if let Some(method) = foreign::quantisation(all_names(self.shards)) {
@@ -94,7 +93,7 @@ impl<'a> TensorNames<'a> {
         })
     }
 
-    /// The file that says which tensors there are.
+    /// The file that lists the tensors.
     fn file(&self) -> String {
         match self.shards {
             [shard] => shard.file.clone(),

@@ -1,5 +1,5 @@
-//! The manifest of a packed checkpoint: the same folder whether `zamba2 pack` wrote it, a page keeps it in its storage,
-//! or a static host serves it. It reads no file.
+//! The manifest of a packed checkpoint. The folder is the same whether `zamba2 pack` wrote it, a page stores it, or a
+//! static host serves it. This module reads no file.
 //!
 //! A packed checkpoint holds config.json, the tokenizer's files, and a few files with the head of each safetensors file
 //! (its length and its header, from which the same plan is made) and then the units: the weights in their stored form,
@@ -14,9 +14,9 @@ use crate::loader::schedule::LoadSchedule;
 
 /// The manifest's name in the folder.
 pub const MANIFEST: &str = "zamba2-pack.json";
-/// Changes when a reader of the old form would read the new one wrongly.
+/// Changes when a program for the old format would misread the new one.
 pub const FORMAT: &str = "zamba2-pack/2";
-/// A file holds no more, unless one unit is larger: some hosts refuse files of 100 MB.
+/// Largest size of a file, unless one unit is larger: some hosts refuse files of 100 MB.
 pub const FILE_BYTES: u64 = 64 << 20;
 
 /// A file of the folder.
@@ -41,7 +41,7 @@ pub struct PackedPart {
 /// The head of a safetensors file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PackedShard {
-    /// The safetensors file's own name and size.
+    /// Name and size of the safetensors file.
     pub shard: String,
     pub shard_bytes: u64,
     #[serde(flatten)]
@@ -68,8 +68,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// # Errors
-    /// Text that is not such a manifest, another version of it, or names that leave the folder.
+    /// Text that is not such a manifest, another version of it, or names that point out of the folder.
     pub fn parse(text: &str) -> Result<Manifest> {
         let bad = |fact: Fact| Error::Config {
             file: MANIFEST.into(),
@@ -95,8 +94,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// # Errors
-    /// Other weights than those asked for; units that are not the plan's.
+    /// Other weights than the requested ones; units that differ from the plan's.
     pub fn check(&self, weights: &str, schedule: &LoadSchedule) -> Result<()> {
         if self.weights != weights {
             return Err(Error::Setting {

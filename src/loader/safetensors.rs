@@ -1,5 +1,5 @@
-//! The header of a safetensors file: which tensor lies where. It is fed bytes and reads no file.
-//! Everything that the header claims is checked against the file's size before any of it is used.
+//! The header of a safetensors file: where each tensor is. It gets bytes and reads no file. Everything that the header
+//! claims is checked against the file's size before any of it is used.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::base::error::{Error, Fact, Result};
 use crate::base::json;
 use crate::loader::foreign;
 
-/// A header of a 7B checkpoint has about 0.1 MB; anything near this bound is not a header.
+/// The header of a 7B checkpoint has about 0.1 MB; a length near this bound is not that of a header.
 const MAX_HEADER_BYTES: u64 = 100 << 20;
 
 /// The stored form of a number.
@@ -32,7 +32,7 @@ impl Dtype {
         }
     }
 
-    /// Bytes of one number; `None` for a dtype that can't be read.
+    /// Bytes of one number; `None` for an unsupported dtype.
     pub fn bytes(&self) -> Option<usize> {
         match self {
             Dtype::F32 => Some(4),
@@ -51,7 +51,7 @@ impl Dtype {
             }
             Dtype::Bf16 => {
                 let numbers = bytes.as_chunks().0.iter();
-                // A bf16 is the upper half of an f32.
+                // bf16 is the upper half of f32.
                 out.extend(
                     numbers.map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16)),
                 );
@@ -87,7 +87,7 @@ struct RawEntry {
 /// The length of the JSON header that follows the first eight bytes.
 ///
 /// # Errors
-/// `Truncated` or `Header` when the file can't hold what the eight bytes promise.
+/// `Truncated` or `Header` if the file cannot be as long as the eight bytes claim.
 pub fn header_bytes(file: &str, file_bytes: u64, first8: &[u8]) -> Result<u64> {
     let Ok(first8) = <[u8; 8]>::try_from(first8) else {
         return Err(Error::Truncated {
@@ -163,7 +163,7 @@ impl Shard {
                     ));
                 }
             }
-            // A length that no address reaches belongs to no tensor of the model.
+            // A length that does not fit into an address cannot be that of a tensor of the model.
             let length = |&length: &u64| usize::try_from(length).unwrap_or(usize::MAX);
             let shape = entry.shape.iter().map(length).collect();
             tensors.insert(
@@ -205,7 +205,7 @@ impl Shard {
     }
 }
 
-/// The shard files that `model.safetensors.index.json` names, each once.
+/// The distinct shard files that `model.safetensors.index.json` names.
 pub fn shard_files(file: &str, text: &str) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Index {
@@ -221,7 +221,7 @@ pub fn shard_files(file: &str, text: &str) -> Result<Vec<String>> {
     let mut files: Vec<String> = index.weight_map.into_values().collect();
     files.sort();
     files.dedup();
-    // A name is one file beside the index: anything else could point out of the folder.
+    // A name must be that of a file beside the index: anything else could point out of the folder.
     if let Some(bad) = files
         .iter()
         .find(|name| name.is_empty() || name.contains(['/', '\\']))

@@ -1,5 +1,5 @@
-//! Which bytes of a checkpoint the forward pass needs, in which order: the tensors of the model's plan, found in the
-//! shards' headers. It moves no bytes.
+//! The schedule of a load: which bytes of a checkpoint the forward pass needs, in which order. The tensors of the
+//! model's plan are found in the shards' headers. It moves no bytes.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct ByteRange {
     pub end: u64,
 }
 
-/// A tensor and where it is.
+/// A tensor and its location.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedTensor {
     pub module: ModuleId,
@@ -81,10 +81,10 @@ pub struct LoadSchedule {
     pub plan: Arc<ModelPlan>,
     /// Weights of the model, each counted once however often it is used.
     pub parameters: u64,
-    /// Bytes of the weights once loaded. Like `parameters` it counts tensors that may be equal as different ones until
-    /// their numbers are there.
+    /// Bytes of the weights once loaded. Like `parameters`, it counts copies of a tensor as different tensors until
+    /// they have been received and compared.
     pub weights_bytes: u64,
-    /// Tensors that have come and were equal to an earlier one.
+    /// Tensors that were received and are equal to an earlier one.
     pub n_equal: usize,
 }
 
@@ -146,11 +146,11 @@ fn find(names: &TensorNames, module: ModuleId, spec: &TensorSpec) -> Result<Plan
     })
 }
 
-/// The order in which a file has the weights of a convolution.
+/// The order of a convolution's weights in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TapsOrder {
-    /// As the reference has them: the taps of one channel together. MLX moves the axis of length 1, which moves no
-    /// number.
+    /// As in the reference: the taps of one channel together. MLX only moves the axis of length 1, which does not
+    /// change the order.
     ByChannel,
     /// The channels of one tap together, as in JAX.
     ByTap,

@@ -22,7 +22,7 @@ pub struct Cache<D: Device> {
 }
 
 impl<D: Device> Cache<D> {
-    /// An empty cache for up to `context` tokens, allocated whole, so that decoding allocates nothing.
+    /// An empty cache for up to `context` tokens, fully allocated, so that decoding allocates nothing.
     pub fn new(ops: &mut Ops<D>, config: &Config, context: usize, format: KvFormat) -> Self {
         let mamba = empty_mamba(ops, config);
         let shape = config.attention_shape();

@@ -1,5 +1,5 @@
-//! The sizes of a model: `config.json`, in both spellings in use, checked and completed with the sizes that follow from
-//! it. It reads text, never files. docs/checkpoints.md has the account of every field.
+//! The sizes of a model: `config.json`, in both spellings in use, checked and completed with derived sizes. It reads
+//! text, never files. docs/checkpoints.md describes every field.
 
 pub mod fields;
 
@@ -11,7 +11,7 @@ use crate::model::config::fields::Fields;
 use crate::ops::device::AttentionShape;
 
 const FILE: &str = "config.json";
-/// What the reference sets `max_position_embeddings` to for `use_long_context`, whatever the field says.
+/// The reference's value of `max_position_embeddings` with `use_long_context`, whatever the field is.
 const LONG_CONTEXT_POSITIONS: usize = 16_384;
 
 /// A family of models. Each spells the names of its tensors in a file of its own in `src/family/`.
@@ -46,7 +46,7 @@ impl Family {
     }
 }
 
-/// What block `i` of the model is.
+/// The kind of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BlockKind {
@@ -77,7 +77,7 @@ pub struct Config {
     pub adapter_rank: usize,
     pub use_mem_rope: bool,
     pub rope_theta: f32,
-    /// What positions are divided by (RoPE type `linear`); 1 without scaling.
+    /// The divisor of positions (RoPE type `linear`); 1 without scaling.
     pub rope_factor: f32,
     pub use_long_context: bool,
     pub max_position_embeddings: usize,
@@ -86,7 +86,7 @@ pub struct Config {
     pub add_bias_linear: bool,
     pub tie_word_embeddings: bool,
     pub bos_token_id: Option<u32>,
-    /// The tokens that end a text: those of config.json, and what `loader::end_tokens` adds to them.
+    /// The tokens that end a text: those of config.json, and those that `loader::end_tokens` adds.
     pub eos_token_ids: Vec<u32>,
 }
 
@@ -249,8 +249,8 @@ fn divide(name: &str, value: usize, by_name: &str, by: usize) -> Result<usize> {
     Ok(value / by)
 }
 
-/// Where RoPE's fields stand: `rope_parameters` or the older `rope_scaling`, which wins in the reference if both are
-/// there. Fields of another rotation are refused; a model without RoPE reads none of them.
+/// RoPE's fields: in `rope_parameters` or the older `rope_scaling`, which takes precedence in the reference if both
+/// exist. Fields of other rotations are refused; a model without RoPE reads none of them.
 fn rope(fields: &Fields, use_mem_rope: bool) -> Result<(f32, f32)> {
     let scaling = fields.object("rope_scaling")?;
     let (name, nested) = match scaling {
@@ -281,7 +281,7 @@ fn rope(fields: &Fields, use_mem_rope: bool) -> Result<(f32, f32)> {
             Err(fields.missing(&format!("{name}.factor")))
         }
         Some("linear") => {
-            // The default rotation does not look at this field.
+            // The default rotation ignores this field.
             for fields in [&nested, fields] {
                 if let Some(found) = fields.get("partial_rotary_factor")
                     && found.as_f64() != Some(1.0)
@@ -295,8 +295,8 @@ fn rope(fields: &Fields, use_mem_rope: bool) -> Result<(f32, f32)> {
     }
 }
 
-/// Fields that name weights or arithmetic that this crate does not have. Without this check they would change the
-/// numbers in silence.
+/// Refuses fields that select weights or arithmetic that this crate does not implement. Without this check the results
+/// would silently be wrong.
 fn check_supported(fields: &Fields) -> Result<()> {
     // Both are GELU by the error function.
     let exact_gelu = ["gelu", "gelu_python"];
@@ -309,7 +309,7 @@ fn check_supported(fields: &Fields) -> Result<()> {
     }
     let mlx = fields.object("quantization")?.map(|_| "mlx".to_owned());
     let method = match fields.object("quantization_config")? {
-        // The oldest files of bitsandbytes have no method.
+        // The oldest files of bitsandbytes do not name a method.
         Some(config) => Some(
             config
                 .text("quant_method")?
@@ -324,7 +324,7 @@ fn check_supported(fields: &Fields) -> Result<()> {
             method,
         });
     }
-    // The fields of Zyphra's own fork of transformers, from before the architecture was part of it.
+    // The fields of Zyphra's own fork of transformers, from before transformers had the architecture.
     let of_the_fork = [
         "lora_rank",
         "use_shared_block_lora",
@@ -345,7 +345,7 @@ fn check_supported(fields: &Fields) -> Result<()> {
 /// in newer files) or from `hybrid_layer_ids`.
 fn kinds(fields: &Fields) -> Result<Vec<BlockKind>> {
     let n_blocks = fields.required_size("num_hidden_layers", 1 << 8)?;
-    // The reference also takes `layer_types`, its common name of the list.
+    // The reference also accepts `layer_types`, its general name of the list.
     let listed = fields
         .get("layers_block_type")
         .or_else(|| fields.get("layer_types"));

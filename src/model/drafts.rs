@@ -1,6 +1,6 @@
-//! What a pass over drafted tokens keeps so that it can be cut back to its first rows: the states before it, and the
-//! input of each mixer's convolution and scan. Only these two have states that cannot be truncated; replaying them
-//! needs none of the matrices. Which tokens are drafted, and how many of them stay, is up to the session.
+//! The undo record of a pass over drafted tokens, which can be cut back to its first rows: the states before it, and
+//! the input of each mixer's convolution and scan. Only these two have states that cannot be truncated, and replaying
+//! them needs none of the matrices. The session decides which tokens are drafted and how many of them are kept.
 
 use std::mem;
 
@@ -38,8 +38,8 @@ impl<D: Device> UndoRecord<D> {
         &self.before[index]
     }
 
-    /// Before block `index`: keeps its state and lets `in_proj` write into this record. The SSM state is not copied:
-    /// the scan continues from the one that is kept.
+    /// Called before block `index`: keeps its state and lets `in_proj` write into this record. The SSM state is not
+    /// copied, because the scan continues from the kept one.
     pub fn enter(
         &mut self,
         ops: &mut Ops<D>,
@@ -52,12 +52,12 @@ impl<D: Device> UndoRecord<D> {
         mem::swap(&mut self.zxbcdt[index], &mut s.zxbcdt);
     }
 
-    /// After block `index`.
+    /// Called after block `index`.
     pub fn leave(&mut self, index: usize, s: &mut Scratch<D>) {
         mem::swap(&mut self.zxbcdt[index], &mut s.zxbcdt);
     }
 
-    /// Brings the states of all blocks to where the first `n_rows` rows of the pass had left them.
+    /// Restores the states of all blocks as after the first `n_rows` rows of the pass.
     pub fn keep_rows(
         &mut self,
         ops: &mut Ops<D>,

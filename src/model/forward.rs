@@ -86,7 +86,7 @@ pub enum Progress {
     Done,
 }
 
-/// What is computed of a block.
+/// The part of a block that is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockPart {
     Whole,
@@ -108,7 +108,7 @@ pub struct ForwardPass<D: Device> {
     next: usize,
     n_tokens: usize,
     dt_min: f32,
-    /// Of a pass over drafts.
+    /// Only in a pass over drafts.
     undo: Option<UndoRecord<D>>,
 }
 
@@ -246,8 +246,8 @@ impl<D: Device> ForwardPass<D> {
         }
     }
 
-    /// After a whole pass of [`ForwardPass::for_drafts`]: brings the cache to where a pass over the first `n_rows` of
-    /// its `n_tokens` tokens had left it, bit for bit.
+    /// After a whole pass of [`ForwardPass::for_drafts`]: restores the cache as after a pass over the first `n_rows` of
+    /// its `n_tokens` tokens, bit for bit.
     pub fn keep_rows(
         &mut self,
         ops: &mut Ops<D>,
@@ -307,7 +307,7 @@ impl<D: Device> ForwardPass<D> {
         block.mixer.forward(ops, mixed, state, s, stream);
     }
 
-    /// Goes to the next block, whether or not [`ForwardPass::run_chunk`] has run this one; if not, the streams pass it
+    /// Advances to the next block. If [`ForwardPass::run_chunk`] has not computed this one, the streams bypass it
     /// unchanged.
     pub fn end_block(&mut self) {
         self.next += 1;

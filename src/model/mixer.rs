@@ -13,7 +13,7 @@ use crate::ops::fused::{FusedOp, GatedScan, InProj, NormLinears, RowInput};
 /// The state that a mixer continues from and updates.
 pub struct MixerState<'a, D: Device> {
     pub state: &'a mut MambaState<D>,
-    /// The SSM state before the pass, which stays; `None` if `state` has it.
+    /// The SSM state before the pass, which is not changed; `None` if it is in `state`.
     pub ssm_before: Option<&'a D::Tensor>, // [H·P, N]
     /// Lower bound of dt.
     pub dt_min: f32,

@@ -20,7 +20,7 @@ use crate::ops::device::{Device, Linear, Norm, Rope};
 use crate::ops::trace::ModuleId;
 
 /// If the lower bounds of dt in prefill and in decode steps differ by more than this, a prompt does not continue from a
-/// state that decode steps have computed. It is the `time_step_min` of the published checkpoints.
+/// state that decode steps have computed. The value is the `time_step_min` of the published checkpoints.
 const MAX_DT_MIN_GAP: f32 = 1e-3;
 
 /// Choices where versions of the reference differ. The default is the current one (transformers 5.23,
@@ -63,7 +63,7 @@ pub struct Zamba2<D: Device> {
     /// Each stored once, however many blocks call it.
     pub shared_transformers: Vec<Option<SharedTransformer<D>>>,
     pub final_layernorm: Option<Norm<D>>,
-    /// Only if the checkpoint has one beside the embedding; the same weight if both are equal.
+    /// Present only if the checkpoint has one beside the embedding; the same weight if both are equal.
     pub lm_head: Option<Linear<D>>, // [vocab, h]
     pub rope: Option<Rope>,
     /// The module of each block, for its span.
@@ -119,8 +119,8 @@ impl<D: Device> Zamba2<D> {
         self.settings.dt_min_step.unwrap_or(0.0)
     }
 
-    /// Whether a prompt may go on from a state that decode steps have computed. The two bounds of dt differ, and a
-    /// bound above 0.001 changes the text (`docs/conversations.md` has the measurements).
+    /// Whether a prompt may continue from a state that decode steps have computed. The two bounds of dt differ, and a
+    /// difference above 0.001 changes the text (`docs/conversations.md` has the measurements).
     pub fn steps_agree_with_prefill(&self) -> bool {
         (self.dt_min_prefill() - self.dt_min_step()).abs() <= MAX_DT_MIN_GAP
     }

@@ -72,14 +72,14 @@ pub enum Slot {
     DtBias,
 }
 
-/// Where the values of a tensor come from.
+/// The origin of a tensor's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Read from the checkpoint.
     Read,
     /// Read, and compared with other tensors of this origin: equal ones are stored once.
     Compared,
-    /// An earlier module of the tree has read the same tensor.
+    /// An earlier module of the tree has the same tensor.
     Earlier,
 }
 

@@ -178,7 +178,8 @@ impl<D: Device> Ops<D> {
         self.see(ssm.module, "state", state);
     }
 
-    /// As [`Ops::ssm_scan`], from the state `before`, which stays; `state` gets the state after the last token.
+    /// Like [`Ops::ssm_scan`], from the state `before`, which is not changed; `state` gets the state after the last
+    /// token.
     pub fn ssm_scan_from(
         &mut self,
         ssm: &Ssm<D>,
@@ -330,7 +331,7 @@ impl<D: Device> Ops<D> {
         self.op(module, Work::default, |device| device.top(logits, y));
     }
 
-    /// Draws a token from `top` and makes it the chosen one.
+    /// Draws a token from `top` and stores it there as the chosen one.
     pub fn draw(&mut self, module: ModuleId, draw: &Draw, top: &mut D::Tensor) {
         assert_eq!(top.rows(), 1, "draw: there is one list");
         assert!(

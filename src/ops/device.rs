@@ -21,7 +21,7 @@ pub struct Cols<'a, T> {
     pub len: usize,
 }
 
-/// Cuts the columns of `tensor` into consecutive ranges of the given widths.
+/// Splits the columns of `tensor` into consecutive ranges of the given widths.
 pub fn split<T, const N: usize>(tensor: &T, widths: [usize; N]) -> [Cols<'_, T>; N] {
     let mut start = 0;
     widths.map(|len| {
@@ -34,7 +34,7 @@ pub fn split<T, const N: usize>(tensor: &T, widths: [usize; N]) -> [Cols<'_, T>;
 /// A linear layer y = W·x + bias.
 pub struct Linear<D: Device> {
     pub module: ModuleId,
-    /// Several layers may use one weight.
+    /// Layers may share a weight.
     pub weight: Arc<D::Weight>, // [d_out, d_in]
     pub bias: Option<D::Tensor>, // [1, d_out]
 }
@@ -194,7 +194,7 @@ impl Ceilings {
 pub struct KernelChoice {
     pub op: String,
     pub variant: String,
-    /// The number of variants that the device computes correctly.
+    /// The number of variants with correct results.
     pub of: usize,
 }
 
@@ -226,24 +226,24 @@ pub trait Device: Sized {
     type Tensor: Tensor;
     /// A weight matrix in the layout of this device's kernels.
     type Weight: Weight;
-    /// A weight matrix whose rows are arriving.
+    /// A weight matrix whose rows are being received.
     type ArrivingWeight;
     /// Storage for the keys and values of a sequence.
     type KvRows;
-    /// A readback that was requested. Dropping it gives it up.
+    /// A pending readback. Dropping it abandons it.
     type Readback;
 
-    /// Rows of a prompt that are processed together, before the next block begins with the first ones again.
+    /// Rows of a prompt that pass a block together.
     const CHUNK_ROWS: usize;
     /// The most decode steps in flight: submitted before the token of the first of them has been read back. 1: read
     /// the logits back after every token.
     const MAX_STEPS_IN_FLIGHT: usize;
-    /// The most rows of a pass that gives each row, and the states after it, bit for bit what decode steps over the
-    /// same tokens give. 1: passes of several rows add in another order, so drafts are not verified on this device.
+    /// The most rows of a pass in which each row, and the states after it, equal bit for bit those of decode steps over
+    /// the same tokens. 1: passes of several rows sum in another order, so this device does not verify drafts.
     const MAX_EXACT_ROWS: usize;
     /// Whether weights and caches are allocated in host memory and count towards its limit.
     const USES_HOST_MEMORY: bool;
-    /// Whether [`Device::linear_residual`] is one kernel for a single row, which makes a separate sum a waste.
+    /// Whether [`Device::linear_residual`] is one kernel for a single row, so that a separate sum would cost more.
     const FUSES_RESIDUAL: bool;
     /// Whether timing a block costs next to nothing. Otherwise blocks are timed on request only.
     const TIMES_BLOCKS_FREELY: bool;
@@ -291,8 +291,8 @@ pub trait Device: Sized {
     fn copy(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
     /// Overwrites all elements of x, row-major, with `values`.
     fn write(&mut self, values: &[f32], x: &mut Self::Tensor);
-    /// Called for weights that [`Device::fuses_norm`] may be asked about together. They may be put next to each other
-    /// in memory, and stay usable one by one.
+    /// Called for weights that [`Device::fuses_norm`] may get together. They may be made adjacent in memory, and remain
+    /// usable one by one.
     fn join_weights(&mut self, _weights: &[&Self::Weight]) {}
     /// Device memory of `weight` in bytes.
     fn weight_bytes(&self, weight: &Self::Weight) -> usize;
@@ -383,10 +383,10 @@ pub trait Device: Sized {
     );
     /// y = the [`TopK`](crate::text::sampling::TopK) of one row of logits, with as many entries as fit y's width.
     fn top(&mut self, logits: &Self::Tensor, y: &mut Self::Tensor);
-    /// Draws a token from `top` and writes it in the place of the chosen token, which is the most probable one before.
+    /// Draws a token from `top` and stores it as the chosen token, which is the most probable one before.
     fn draw(&mut self, draw: &Draw, top: &mut Self::Tensor);
-    /// Each of `ys`, one or two, is the embedding of the chosen token of `top`, without a readback of that token. Any
-    /// row of the table if the logits were not finite.
+    /// Each of `ys`, one or two, is the embedding of the chosen token of `top`, without a readback of that token. If
+    /// the logits were not finite, it may be any row of the table.
     fn embed_top(&mut self, table: &Self::Weight, top: &Self::Tensor, ys: &mut [&mut Self::Tensor]);
 
     // Fused kernels for a decode step.
@@ -400,14 +400,14 @@ pub trait Device: Sized {
     fn fuses_adapters(&self, _seconds: &[&Linear<Self>]) -> bool {
         false
     }
-    /// Runs an op as one kernel. The caller has asked whether there is one.
+    /// Runs an op as one kernel. The caller has checked that the device has one.
     fn fused(&mut self, _op: FusedOp<Self>) {
         unreachable!("a device that fuses ops implements this");
     }
 
     // Running and reading back.
 
-    /// An op of `flops` comes next. A device that runs what is encoded later may submit what it has.
+    /// Called before an op of `flops`. A device that records ops may submit those recorded so far.
     fn note_work(&mut self, _flops: f64) {}
 
     /// Submits all encoded ops.
@@ -420,7 +420,7 @@ pub trait Device: Sized {
     fn check(&self) -> Result<()> {
         Ok(())
     }
-    /// Submits all encoded ops, and copies of `xs` as they leave them.
+    /// Submits all encoded ops and, after them, copies of `xs` for a readback.
     fn begin_read(&mut self, xs: &[&Self::Tensor]) -> Self::Readback;
     /// The elements of the tensors of a readback, one after another and row-major. Waits for the ops before the
     /// request, and not for those after it.

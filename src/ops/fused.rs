@@ -1,6 +1,5 @@
 //! Fused ops: several ops of a decode step, that is of one row, which a device may run as one kernel. [`Ops::fused`]
-//! checks the shapes, counts the work of every member and opens one span, which knows its members. Nothing is computed
-//! here.
+//! checks the shapes, counts the work of every member and opens one span for all members. Nothing is computed here.
 
 use crate::ops::Ops;
 use crate::ops::device::{
@@ -64,7 +63,7 @@ pub struct GatedScan<'a, D: Device> {
 /// One row.
 pub enum RowInput<'a, D: Device> {
     Tensor(&'a D::Tensor), // [1, d]
-    /// [a, b], which are equally wide.
+    /// [a, b], which have the same width.
     Concat {
         module: ModuleId,
         a: &'a D::Tensor, // [1, d / 2]
@@ -139,7 +138,7 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// Of all fused ops.
+    /// The most members of any fused op.
     const MOST: usize = 8;
 
     /// Adds an op that reads and writes `activations` numbers besides what its work counts.

@@ -24,13 +24,13 @@ use crate::ops::work::Work;
 pub struct Ops<D: Device> {
     device: D,
     profiler: Profiler,
-    /// The outermost block encoded last and its start time, until a fence ends it.
+    /// The last encoded block, outermost if nested, and its start time, until a fence ends it.
     unfenced: Option<(SpanId, f64)>,
-    /// While the outputs of ops are watched.
+    /// Set while the outputs of ops are watched.
     watch: Option<Watch<D>>,
 }
 
-/// A weight matrix whose rows are arriving.
+/// A weight matrix whose rows are being received.
 pub struct ArrivingWeight<D: Device> {
     rows: D::ArrivingWeight,
     missing_rows: usize,
@@ -72,7 +72,7 @@ impl<D: Device> Ops<D> {
             self.device.leave_span();
         }
         self.profiler.close(span, Work::default);
-        // Of nested blocks the outermost closes last, so it is the one that remains.
+        // Of nested blocks the outermost closes last, so it remains.
         self.unfenced = block.map(|block| (block, start_us));
         result
     }
@@ -141,7 +141,7 @@ impl<D: Device> Ops<D> {
         self.device.for_each_piece(data, piece, body);
     }
 
-    /// Allocates a matrix whose rows are to come.
+    /// Allocates a matrix whose rows are pushed later.
     pub fn begin_weight(
         &mut self,
         format: WeightFormat,
@@ -224,7 +224,7 @@ impl<D: Device> Ops<D> {
         cache.format.bytes(&cache.shape, 1) as usize
     }
 
-    /// Puts the weights of linear layers next to each other, if the device can use that.
+    /// Makes the weights of linear layers adjacent in memory, if the device benefits from it.
     pub fn join_weights(&mut self, linears: &[&Linear<D>]) {
         let weights: Vec<_> = linears.iter().map(|linear| &*linear.weight).collect();
         self.device.join_weights(&weights);

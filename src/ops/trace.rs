@@ -1,10 +1,10 @@
 //! Spans: what ran when, and how much work it was, in columns that are passed to JavaScript as typed arrays.
-//! [`Ops`](crate::ops::Ops) opens the spans and the session takes the profile; the work is counted in `work.rs`.
+//! [`Ops`](crate::ops::Ops) opens the spans, the session takes the profile, and `work.rs` counts the work.
 
 use crate::base::clock::now_us;
 use crate::ops::work::Work;
 
-/// How much is recorded.
+/// The level of detail that is recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Nothing; costs one branch per span.
@@ -175,7 +175,7 @@ impl Profiler {
                 ..
             }) => return *name,
             Some(name) => &name.text[..],
-            // Ops outside a model, as in the self-test.
+            // Ops outside of a model, as in the self-test.
             None => "unnamed",
         };
         let names = &mut self.profile.names;
@@ -218,7 +218,7 @@ impl Profiler {
         OpenSpan(Some(first))
     }
 
-    /// Closes `span`, which has the time of all `members` until the profile is taken.
+    /// Closes `span`. Until the profile is taken, it has the time of all `members`.
     pub fn close_members(&mut self, span: OpenSpan, members: &[Member]) {
         let Some(first) = span.0 else { return };
         for (i, member) in (first..).zip(members) {

@@ -1,4 +1,4 @@
-//! In a browser the outputs of ops are not watched (`watch.rs`), and nobody downloads code for it.
+//! In a browser the outputs of ops cannot be watched (`watch.rs`), so the code for it is not downloaded.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -7,7 +7,7 @@ use crate::ops::Ops;
 use crate::ops::device::Device;
 use crate::ops::trace::ModuleId;
 
-/// There is none.
+/// There are no values of this type.
 pub(super) struct Watch<D: Device>(Infallible, PhantomData<D>);
 
 impl<D: Device> Ops<D> {

@@ -1,5 +1,5 @@
-//! Reading what every op writes, and replacing it, so that two devices can be compared module by module: whoever
-//! watches runs the same pass on both, and gives the second one the first one's outputs. It compares nothing itself.
+//! Reads what every op writes, and can replace it, so that two devices can be compared module by module: the same pass
+//! runs on both, and the second one gets the outputs of the first. It compares nothing itself.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub struct OutputName {
     pub tensor: &'static str,
 }
 
-/// What an op has written.
+/// The output of an op.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     pub name: OutputName,
@@ -31,8 +31,8 @@ pub(super) struct Watch<D: Device> {
 }
 
 impl<D: Device> Ops<D> {
-    /// From now on the outputs of all ops are read. An output that is among `replacements` is overwritten by its values
-    /// before the next op runs, so that this one gets the input that it had where the replacements come from. Ops are
+    /// From now on the outputs of all ops are read. An output that is in `replacements` is overwritten by its values
+    /// before the next op runs, so that the next op gets the same input as on the device of the replacements. Ops are
     /// not fused meanwhile.
     pub fn watch_outputs(&mut self, replacements: &[Output]) {
         let replacements = replacements.iter();
@@ -44,7 +44,7 @@ impl<D: Device> Ops<D> {
         });
     }
 
-    /// Ends the watch and gives the outputs in the order of the ops, as the device computed them.
+    /// Stops watching and returns the outputs in the order of the ops, as the device computed them.
     ///
     /// # Errors
     /// The device's own failure.
@@ -63,7 +63,7 @@ impl<D: Device> Ops<D> {
         self.watch.is_some()
     }
 
-    /// After an op of `module` that has written `y`.
+    /// Called after an op of `module` that has written `y`.
     pub(super) fn see(&mut self, module: ModuleId, tensor: &'static str, y: &mut D::Tensor) {
         let Some(watch) = &mut self.watch else { return };
         let name = OutputName { module, tensor };

@@ -2,8 +2,8 @@
 //! the report's counts use them.
 //!
 //! Conventions: a multiply-add is two FLOPs. Norms, copies, activation functions, rotations and biases count no FLOPs.
-//! Bytes are the traffic that can't be avoided: weights once per call, states, keys and values read and written;
-//! activations are not counted, because they stay in caches.
+//! Bytes are the unavoidable traffic: weights once per call, states, keys and values read and written; activations are
+//! not counted, because they stay in caches.
 //!
 //! Counts are integers, exact in f64 up to 2⁵³. Sizes may come from an untrusted file, so products must not overflow.
 
@@ -158,7 +158,7 @@ mod tests {
     fn huge_sizes_do_not_overflow() {
         let huge = usize::MAX / 2;
         let flops = linear(huge, [huge, 1 << 16], WeightFormat::F32, false).flops;
-        // More than any integer type holds, also with a 32-bit usize.
+        // Exceeds every integer type, also a 32-bit usize.
         assert!(flops > u64::MAX as f64 && flops.is_finite());
         assert!(ssm_scan(huge, huge, huge, huge).flops.is_finite());
     }

@@ -103,7 +103,7 @@ struct Lost {
     allowed_us: f64,
 }
 
-/// Sums the leaf modules by name and returns the sum with the most time above what its ceiling allows.
+/// Sums the leaf modules by name, and returns the sum with the most time above its ceiling's.
 fn most_lost(phase: &PhaseSummary) -> Option<Lost> {
     let mut sums: Vec<Lost> = Vec::new();
     for row in &phase.modules {
@@ -158,7 +158,7 @@ pub fn cautions(run: &Run, summary: &Summary) -> Vec<Sentence> {
     }
     let step_us = run.timer.resolution_us;
     for (phase, name) in &phases {
-        // Differences of a few steps of the clock are its own.
+        // Differences of a few clock steps are caused by the clock.
         if step_us <= phase.wall_us.median * QUIET_PERCENT / 100.0 {
             sentences.extend(spread_or_recording(phase, name));
         }
@@ -251,7 +251,7 @@ fn coarse_clock(run: &Run, summary: &Summary) -> Option<Sentence> {
     let shortest_us = plain.map(|row| row.us.median).fold(f64::INFINITY, f64::min);
     let step_us = run.timer.resolution_us;
     let step = ("step", SentenceValue::Us(step_us));
-    // Then a block takes no time or one step, by chance.
+    // A block then takes no time or one clock step, at random.
     if shortest_us.is_finite() && step_us > shortest_us {
         return Some(Sentence::new("advice.caution.no_block_times", [step]));
     }

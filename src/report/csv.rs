@@ -89,7 +89,7 @@ fn write_tokens(
 
 fn write_phase(phase: &PhaseSummary, name: &str, text: &mut String) {
     for row in &phase.blocks {
-        let kind = match row.shared_block {
+        let kind = match row.shared_transformer {
             Some(_) => "hybrid",
             None => "mamba",
         };

@@ -48,7 +48,7 @@ pub struct ModelFacts {
 /// The fields of a [`Config`] that counting needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shapes {
-    /// Runs of earlier versions have none: there was one family.
+    /// Runs of earlier versions have none, because there was only one family.
     #[serde(default)]
     pub family: Family,
     pub hidden_size: usize,
@@ -79,10 +79,10 @@ pub struct Conditions {
     /// Whether the page was cross-origin isolated; `None` for a native run.
     pub isolated: Option<bool>,
     pub context: usize,
-    /// Rows of a prompt that were processed together. Runs that do not say had 64 on every device.
+    /// Rows of a prompt that were processed together. Runs without this field had 64 on every device.
     #[serde(default = "former_chunk_rows")]
     pub chunk_rows: usize,
-    /// What a graphics device has chosen by a trial; nothing in runs from before there was one.
+    /// The variants that a trial has chosen on a graphics device; empty in runs from before there was a trial.
     #[serde(default)]
     pub kernels: Vec<KernelChoice>,
     pub level: RecordedLevel,

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-/// Ceilings are measured with some noise; a phase further above one than this shows that it was measured too low.
+/// Ceilings are measured with some noise; a phase further above a ceiling shows that it was measured too low.
 pub const ABOVE_CEILING_PERCENT: f64 = 105.0;
 /// From this percentage on a phase is held back by its ceiling, and only less work makes it faster.
 const HELD_PERCENT: f64 = 60.0;

@@ -1,4 +1,4 @@
-//! What leaving out a part of the model changes, for given tokens, in passes that leave the sequence as it is
+//! Ablation: how a model's predictions change if a part is left out, for given tokens, in passes of its own
 //! (docs/inside.md).
 
 use serde::{Deserialize, Serialize};
@@ -15,16 +15,16 @@ use crate::session::own_pass::{OwnPass, Steps, check_range, log_sum_exp};
 use crate::session::sequence::{Alternative, alternatives};
 use crate::text::sampling::{check_finite, most_probable};
 
-/// The longest text that an ablation gives.
+/// The longest text that an ablation generates.
 pub const MAX_ABLATED_TOKENS: usize = 256;
 
-/// What is left out.
+/// The part that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AblatedPart {
-    /// The residual stream passes the block unchanged.
+    /// The residual stream bypasses the block.
     Block,
-    /// The mixer of a hybrid block gets the residual stream alone.
+    /// The mixer of a hybrid block gets the residual stream alone, without the shared transformer's output.
     Shared,
 }
 
@@ -34,10 +34,10 @@ pub struct Ablation {
     pub part: AblatedPart,
 }
 
-/// What the model continues with, with and without a part.
+/// The model's predictions with and without a part.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AblationEffect {
-    /// Kullback-Leibler divergence of the ablated model's next token from the whole one's, in nats.
+    /// Kullback-Leibler divergence of the ablated model's next token from that of the whole model, in nats.
     pub kl_nats: f64,
     pub whole: Prediction,
     pub ablated: Prediction,
@@ -47,9 +47,9 @@ pub struct AblationEffect {
 pub struct Prediction {
     /// The most probable next tokens.
     pub top: Vec<Alternative>,
-    /// The most probable token, step by step; an end token is the last one.
+    /// The greedy continuation; an end token is the last one.
     pub ids: Vec<u32>,
-    /// Of `ids`; empty without a tokenizer.
+    /// The text of `ids`; empty without a tokenizer.
     pub text: String,
 }
 
@@ -58,7 +58,7 @@ pub struct Prediction {
 pub struct PredictionLengths {
     /// 1 to [`MAX_TOP_K`].
     pub top_k: usize,
-    /// 0 to [`MAX_ABLATED_TOKENS`]; the context may end the text before.
+    /// 0 to [`MAX_ABLATED_TOKENS`]; the context may end the text earlier.
     pub max_tokens: usize,
 }
 
@@ -66,7 +66,7 @@ impl<B: Device> Session<B> {
     /// Compares what follows `tokens` with what follows them without a part of the model: the distribution of the next
     /// token and a greedy text. Takes two passes, and two decode steps per token of the text but the first.
     ///
-    /// `on_step` gets how many steps are done, and of how many; if it returns false, the ablation ends with `None`.
+    /// `on_step` gets the number of steps done and the total; if it returns false, the ablation ends with `None`.
     ///
     /// # Errors
     /// As [`Session::inspect`]; [`Error::Setting`] for a block that does not exist, or one that calls no shared
@@ -116,7 +116,7 @@ impl<B: Device> Session<B> {
         }))
     }
 
-    /// What follows `tokens` without a part, with the logits of its first token. `[vocab]`
+    /// The prediction after `tokens` without a part, and the logits of its first token. `[vocab]`
     async fn predict<F: AsyncFnMut(usize, usize) -> bool>(
         &mut self,
         tokens: &[u32],
@@ -156,7 +156,8 @@ impl<B: Device> Session<B> {
 }
 
 impl<B: Device> OwnPass<B> {
-    /// Runs the whole pass but a part of the model. `[vocab]`, after the last token; `None` if the caller ended it.
+    /// Runs the whole pass without a part of the model. `[vocab]`, after the last token; `None` if the caller cancelled
+    /// it.
     async fn logits_without<F: AsyncFnMut(usize, usize) -> bool>(
         &mut self,
         ops: &mut Ops<B>,
@@ -181,7 +182,7 @@ impl<B: Device> OwnPass<B> {
         Ok(Some(logits))
     }
 
-    /// Goes past the next block without `part` of it.
+    /// Advances past the next block without `part` of it.
     fn leave_out(&mut self, ops: &mut Ops<B>, model: &Zamba2<B>, part: AblatedPart) {
         if part == AblatedPart::Shared {
             for chunk in 0..self.pass.n_chunks() {
@@ -203,6 +204,6 @@ fn kl_divergence(whole: &[f32], ablated: &[f32]) -> f64 {
         let log_p = p - p_log_sum;
         log_p.exp() * (log_p - (q - q_log_sum))
     });
-    // The sum of equal distributions may round to a little below 0.
+    // Rounding may make the sum for equal distributions slightly negative.
     terms.sum::<f64>().max(0.0)
 }

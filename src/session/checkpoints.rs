@@ -1,5 +1,5 @@
 //! State checkpoints: copies of the SSM and conv states after some tokens of a sequence, and which of them are kept
-//! within the budget. Going back to one is in `rewind`, reusing one for another prompt in `prompt_cache`.
+//! within the budget. Rewinding to one is in `rewind`, reusing one for another prompt in `prompt_cache`.
 
 use crate::model::cache::{MambaState, empty_mamba, mamba_bytes};
 use crate::ops::device::Device;
@@ -12,14 +12,15 @@ const ROLLING_EVERY: usize = 16;
 /// The default limit for all checkpoints of a sequence. The largest models have room for one or two.
 pub(super) const CHECKPOINTS_BYTES: u64 = 192 << 20;
 
-/// Why a checkpoint is kept, which decides what it gives way to.
+/// Why a checkpoint is kept. It decides which one is evicted for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The end of a prompt, or of an answer that the next prompt continues.
     Turn,
     /// Every [`CHECKPOINT_EVERY`] tokens within an answer, until the next prompt.
     Interval,
-    /// A while ago, since steps in flight may carry the device beyond the end of the answer. There is at most one.
+    /// Some tokens behind the newest, because steps in flight may compute beyond the end of the answer. There is at
+    /// most one.
     Rolling,
 }
 
@@ -29,8 +30,8 @@ pub(super) struct StateCheckpoint<B: Device> {
     pub len: usize,
     pub kind: Kind,
     mamba: Vec<MambaState<B>>,
-    /// After the last of these tokens. A checkpoint that was made where the logits were gone has none; a prefill always
-    /// follows it.
+    /// After the last of these tokens. `None` if the logits were not available any more; a prefill always follows such
+    /// a checkpoint.
     logits: Option<B::Tensor>, // [1, vocab]
 }
 
@@ -41,8 +42,8 @@ impl<B: Device> StateCheckpoint<B> {
 }
 
 /// The index in `kinds`, oldest first, of the checkpoint to evict for a new one; `None` if the new one is not kept.
-/// Among those of turns the second oldest is evicted first: the oldest serves a new conversation with the same system
-/// message, the newest the next turn.
+/// Among checkpoints of turns the second oldest is evicted first: the oldest is useful for a new conversation with the
+/// same system message, the newest for the next turn.
 fn victim(kinds: &[Kind], new: Kind) -> Option<usize> {
     let first_of = |kind| kinds.iter().position(|&other| other == kind);
     let turns: Vec<usize> = (0..kinds.len())
@@ -76,14 +77,14 @@ impl<B: Device> Session<B> {
         mamba_bytes(config) + 4 * config.vocab_size as u64
     }
 
-    /// Bytes that the state checkpoints of the present sequence take.
+    /// Bytes that the state checkpoints of the current sequence take.
     pub fn checkpoints_bytes(&self) -> u64 {
         let n = self.sequence.as_ref().map_or(0, |s| s.checkpoints.len());
         n as u64 * self.checkpoint_bytes()
     }
 
     /// Keeps a checkpoint of the state after the last token of the cache, whose logits are in the scratch, if one is
-    /// due there and has room.
+    /// due at this token and there is room.
     pub(super) fn keep_due_checkpoint(&mut self) {
         let Some(sequence) = &self.sequence else {
             return;
@@ -103,7 +104,8 @@ impl<B: Device> Session<B> {
         self.keep_checkpoint(kind, true);
     }
 
-    /// How many tokens can be read together after the next one, so that none of them ends where a checkpoint is due.
+    /// How many tokens can be processed together after the next one, so that none of them ends where a checkpoint is
+    /// due.
     pub(super) fn tokens_before_checkpoint(&self) -> usize {
         let sequence = self.sequence.as_ref();
         sequence
@@ -124,8 +126,8 @@ impl<B: Device> Session<B> {
         })
     }
 
-    /// Keeps a checkpoint of the state after the last token of the cache if the options ask for any, in the place of
-    /// another one if there is no room.
+    /// Keeps a checkpoint of the state after the last token of the cache, if the options ask for checkpoints. It
+    /// replaces another one if there is no room.
     pub(super) fn keep_checkpoint(&mut self, kind: Kind, has_logits: bool) {
         let room = (self.checkpoints_limit_bytes / self.checkpoint_bytes()) as usize;
         let (config, len) = (&self.model.config, self.cache.len);
@@ -150,7 +152,7 @@ impl<B: Device> Session<B> {
                 None => return,
             },
         };
-        // The memory of the one that gives way is taken over, so that a conversation allocates no more than its room.
+        // The memory of the evicted checkpoint is reused, so allocations stay within the budget.
         let mut checkpoint = match replaced {
             Some(index) => checkpoints.remove(index),
             None => StateCheckpoint {
@@ -178,8 +180,7 @@ impl<B: Device> Session<B> {
         checkpoints.push(checkpoint);
     }
 
-    /// Makes the checkpoint at `index` of the present sequence the state of the cache, and its logits those of the
-    /// scratch.
+    /// Restores the state of the checkpoint at `index` of the current sequence, and its logits into the scratch.
     pub(super) fn restore_checkpoint(&mut self, index: usize) {
         let sequence = self.sequence.as_ref();
         let checkpoint = &sequence.expect("a sequence has the checkpoint").checkpoints[index];
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_first_and_the_newest_turn_stay_when_there_is_room_for_two() {
-        // The end of an answer gives way to the end of the prompt after it.
+        // The end of an answer is evicted for the end of the next prompt.
         assert_eq!(victim(&[Kind::Turn, Kind::Turn], Kind::Turn), Some(1));
         assert_eq!(victim(&[Kind::Turn; 5], Kind::Turn), Some(1));
         assert_eq!(victim(&[Kind::Turn], Kind::Turn), Some(0));

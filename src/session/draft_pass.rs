@@ -1,11 +1,12 @@
-//! Passes over drafts: one pass over the last token and the tokens that `lookup` guesses after it gives the logits
-//! after each of them. The sampler chooses from them one by one, as from those of decode steps; as long as it chooses
-//! what was drafted, the next logits are there already. Otherwise the cache is cut back to the tokens that stay.
+//! Passes over drafts: one pass over the last token and the tokens that `lookup` drafts after it computes the logits
+//! after each of them. The sampler chooses from them one by one, as from those of decode steps. As long as it chooses
+//! the drafted tokens, the next logits are available without a pass. Otherwise the cache is cut back to the accepted
+//! tokens.
 //!
 //! The rows of such a pass are bit for bit decode steps ([`Device::MAX_EXACT_ROWS`]), and each token is sampled from
-//! the model's own distribution with the same random number as without drafts, so drafts do not change the text. That
-//! is the acceptance rule of speculative decoding (Leviathan et al. 2023) for a draft that is certain: the draft is
-//! accepted with the probability that the model gives it, and otherwise another token is sampled from the rest.
+//! the model's own distribution with the same random number as without drafts, so drafts do not change the text. This
+//! is the acceptance rule of speculative decoding (Leviathan et al. 2023) for a deterministic draft: it is accepted
+//! with the probability that the model gives it, and otherwise another token is sampled from the rest.
 
 use std::hint::black_box;
 
@@ -21,28 +22,28 @@ use crate::session::sequence::{DeviceState, Sequence};
 use crate::session::token_readback::{PendingToken, StepOutput};
 use crate::session::{Session, not_started};
 
-/// The logits after the last token and after drafts, of which some were not used.
+/// The logits after the last token and after its drafts, some of which have not been used yet.
 pub(super) struct Drafts {
-    /// Tokens of the history when the pass was made. Its first row is the last of them.
+    /// Tokens of the history when the pass was made. The pass's first row is the last of them.
     n_history: usize,
     tokens: Vec<u32>,
     logits: Vec<f32>, // [1 + drafts, vocab]
 }
 
-/// Memory for passes over drafts. Allocated on first use.
+/// Buffers for passes over drafts. Allocated on first use.
 pub(super) struct DraftBuffers<B: Device> {
     pass: ForwardPass<B>,
     logits: B::Tensor, // [T, vocab]
 }
 
 impl Drafts {
-    /// The draft in the place of the token after `n_history` tokens, unless all are before it.
+    /// The draft for the token after the first `n_history` ones; `None` if they include all drafts.
     fn token_after(&self, n_history: usize) -> Option<u32> {
         let index = n_history.checked_sub(self.n_history)?;
         self.tokens.get(index).copied()
     }
 
-    /// Whether the history has gone on as drafted.
+    /// Whether the history has continued as drafted.
     fn agree_with(&self, history: &[u32]) -> bool {
         let since = &history[self.n_history.min(history.len())..];
         self.tokens.starts_with(since)
@@ -57,7 +58,7 @@ impl Drafts {
 }
 
 impl<B: Device> DraftBuffers<B> {
-    /// Bytes of all buffers, with the copy of the logits that the host reads.
+    /// Bytes of all buffers, including the host's copy of the logits.
     pub fn bytes(config: &Config) -> u64 {
         let rows = B::MAX_EXACT_ROWS;
         let pass = 4 * (rows * (3 * config.hidden_size + 2 * config.vocab_size)) as u64;
@@ -65,18 +66,18 @@ impl<B: Device> DraftBuffers<B> {
     }
 }
 
-/// Whether the host can allocate `bytes`. A failed allocation of a tensor would end the program.
+/// Whether the host can allocate `bytes`. A failed allocation of a tensor would abort the program.
 fn has_room(bytes: u64) -> bool {
     let mut probe = Vec::<u8>::new();
     let bytes = usize::try_from(bytes);
     let has_room = bytes.is_ok_and(|bytes| probe.try_reserve_exact(bytes).is_ok());
-    // The optimiser may leave out an allocation that nothing uses, as if it had not failed.
+    // Without this the optimiser may remove the unused allocation and assume that it succeeded.
     black_box(&probe);
     has_room
 }
 
 impl<B: Device> Sequence<B> {
-    /// Whether `token` is a draft in its place: the next logits are then there already.
+    /// Whether `token` is the draft for the next token: the logits after it are then available.
     pub fn is_draft(&self, token: u32) -> bool {
         let drafts = self.drafts.as_ref();
         drafts.and_then(|drafts| drafts.token_after(self.history.len())) == Some(token)
@@ -88,7 +89,7 @@ impl<B: Device> Session<B> {
         self.draft_policy = policy;
     }
 
-    /// An earlier occurrence of the last tokens, if drafts may be made in this run at all.
+    /// An earlier occurrence of the last tokens, if this run may make drafts at all.
     pub(super) fn find_match(&self) -> Option<Match> {
         let may_draft = B::MAX_EXACT_ROWS > 1 && self.drafts_fit;
         let sequence = self.sequence.as_ref();
@@ -96,8 +97,8 @@ impl<B: Device> Session<B> {
         Match::of(&sequence.history)
     }
 
-    /// The next row of a pass over drafts, if the tokens since then are those that were drafted. Otherwise cuts the
-    /// cache back to them.
+    /// The next row of a pass over drafts, if the tokens chosen since then are the drafted ones. Otherwise cuts the
+    /// cache back to those that are.
     pub(super) fn next_draft_row(&mut self) -> Option<PendingToken> {
         let sequence = self.sequence.as_mut()?;
         let (history, drafts) = (&sequence.history, sequence.drafts.as_ref()?);
@@ -107,7 +108,7 @@ impl<B: Device> Session<B> {
         }
         let output = StepOutput::Logits(drafts.row(history.len()));
         if drafts.token_after(history.len()).is_none() {
-            // The last row: the cache has all of the history and no more.
+            // The last row: the cache now has exactly the history.
             let n_tokens = 1 + drafts.tokens.len();
             sequence.drafts = None;
             self.pass_cost.note_outcome(n_tokens, 0.0);
@@ -133,8 +134,8 @@ impl<B: Device> Session<B> {
         self.pass_cost.note_outcome(n_rows, now_us() - start_us);
     }
 
-    /// With all tokens but the last one in the cache: makes a pass over it and the drafts that pay, and returns its
-    /// first row; `None` if none pays.
+    /// With all tokens but the last one in the cache: makes a pass over it and as many drafts as pay, and returns its
+    /// first row; `None` if no draft pays.
     pub(super) async fn try_drafts(
         &mut self,
         found: Option<Match>,
@@ -146,14 +147,15 @@ impl<B: Device> Session<B> {
         if n_drafts == 0 {
             return Ok(None);
         }
-        // The run goes on without drafts where their buffers can't be allocated; twice, so that something is left.
+        // The run continues without drafts if their buffers cannot be allocated. Twice the size is required, to leave
+        // some memory.
         if self.draft_buffers.is_none() {
             self.drafts_fit = has_room(2 * DraftBuffers::<B>::bytes(&self.model.config));
             if !self.drafts_fit {
                 return Ok(None);
             }
         }
-        // A failure leaves no logits to choose from.
+        // After a failure there are no logits to choose from.
         sequence.device = DeviceState::nothing_pending();
         let mut tokens = vec![sequence.history[n_history - 1]];
         tokens.extend(&drafts);
@@ -162,7 +164,7 @@ impl<B: Device> Session<B> {
         let (ops, model) = (&mut self.ops, &self.model);
         let (cache, s) = (&mut self.cache, &mut self.scratch);
         let config = &model.config;
-        // The first pass touches new memory, so its time says little.
+        // The first pass touches new memory, so its time is not representative.
         let is_first = self.draft_buffers.is_none();
         let buffers = self.draft_buffers.get_or_insert_with(|| DraftBuffers {
             pass: ForwardPass::for_drafts(ops, config, B::MAX_EXACT_ROWS),
@@ -191,18 +193,18 @@ impl<B: Device> Session<B> {
         Ok(Some(pending))
     }
 
-    /// The tokens to draft now.
+    /// The tokens to draft after the current history.
     fn draft(&self, found: Match) -> Vec<u32> {
         let n = self.sequence.as_ref().map_or(0, |sequence| {
             let n_history = sequence.history.len();
             let options = &sequence.options;
             let has_one_to_read = self.cache.len + 1 == n_history && n_history > sequence.n_prompt;
             let has_one_to_read = has_one_to_read && !sequence.is_prefill();
-            // A profile explains decode steps.
+            // Profiles show decode steps, so there are no drafts while recording.
             if !has_one_to_read || self.recording != Level::Off || !self.reads_logits(sequence) {
                 return 0;
             }
-            // The last token of a full context is one too many.
+            // The last token of a full context is never computed.
             let room = self.cache.context.saturating_sub(n_history);
             // The last token of a run needs no logits after it.
             let wanted = (options.max_tokens).saturating_sub(sequence.generated() + 1);

@@ -1,7 +1,7 @@
-//! What the model does inside, for given tokens: the logit lens, the half-life of the state of each SSM head, the
-//! attention weights of the shared transformers, and what leaving out a block changes. An inspection makes passes of
-//! its own with buffers and a cache of its own: the sequence stays as it is, and no other pass does anything for it.
-//! Formulas, sources and costs: docs/inside.md.
+//! Inspections of what the model computes for given tokens: the logit lens, the half-life of the state of each SSM
+//! head, and the attention weights of the shared transformers. An inspection makes passes of its own with its own
+//! buffers and cache, so it neither changes the sequence nor slows down other passes. Formulas, sources and costs:
+//! docs/inside.md.
 
 use std::f64::consts::LN_2;
 
@@ -19,22 +19,22 @@ use crate::session::own_pass::{OwnPass, Steps, check_range, log_sum_exp};
 use crate::session::sequence::{Alternative, alternatives, display_text};
 use crate::text::sampling::{check_finite, most_probable};
 
-/// The longest lists of tokens that an inspection gives.
+/// The longest list of tokens that an inspection returns.
 pub const MAX_TOP_K: usize = 100;
 
-/// What to look at.
+/// What to inspect.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct InspectOptions {
-    /// Tokens that the logit lens is applied to, from 0; it takes no time if there are none.
+    /// Positions of the tokens that the logit lens is applied to, from 0; without any it takes no time.
     pub lens_positions: Vec<usize>,
     /// Most probable tokens per block and position, 1 to [`MAX_TOP_K`].
     pub top_k: usize,
     pub half_lives: bool,
-    /// The token whose attention is given.
+    /// The token whose attention is returned.
     pub attention_position: Option<usize>,
 }
 
-/// What was asked for; other lists are empty.
+/// The requested results; the other lists are empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inspection {
     /// Each token as text for display; empty texts without a tokenizer.
@@ -51,15 +51,15 @@ pub struct Inspection {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Visit {
     pub block: usize,
-    /// Which of the shared transformers the block calls.
+    /// The index of the shared transformer that the block calls.
     pub shared: usize,
     /// Each head's sum to 1; the keys are the tokens up to the attending one. `[heads, keys]`
     pub weights: Vec<f32>,
 }
 
 impl<B: Device> Session<B> {
-    /// Reads `tokens` in one pass, as a prompt. `on_step` gets how many blocks are done, and of how many; if it
-    /// returns false, the inspection ends with `None`.
+    /// Prefills `tokens` in one pass. `on_step` gets the number of blocks done and the total; if it returns false, the
+    /// inspection ends with `None`.
     ///
     /// # Errors
     /// Tokens that [`Session::check_prompt`] refuses, options out of range, logits that are not finite, a failure of
@@ -170,7 +170,7 @@ impl<B: Device> OwnPass<B> {
         let dt_bias = ops.read(&mixer.ssm.dt_bias).await?;
         let dt_min = f64::from(self.pass.dt_min());
         let zxbcdt = &self.scratch.zxbcdt;
-        // dt is last, also in the buffer of the fused step.
+        // dt is the last part, also in the buffer of the fused step.
         let dt_start = zxbcdt.cols() - mixer.ssm.n_heads;
         for row in ops.read(zxbcdt).await?.chunks(zxbcdt.cols()) {
             for ((sum, dt), bias) in dt_sums.iter_mut().zip(&row[dt_start..]).zip(&dt_bias) {
@@ -200,7 +200,7 @@ impl<'a, B: Device> Lens<'a, B> {
         }
     }
 
-    /// The logits that the residual stream gives now. `[positions, vocab]`
+    /// The logits for the current residual stream. `[positions, vocab]`
     async fn apply(
         &mut self,
         ops: &mut Ops<B>,

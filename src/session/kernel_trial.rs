@@ -1,6 +1,6 @@
-//! Chooses the variants of a graphics device's kernels by a short trial on the model's own weights: which one is the
-//! fastest depends on the device, and browsers do not say which it is. A variant that computes something else than the
-//! first one is left out. The sequence, its logits and the profile are not changed.
+//! Chooses the variants of a graphics device's kernels by a short trial on the model's own weights: which variant is
+//! the fastest depends on the device, and browsers do not reveal which device it is. A variant whose results differ
+//! from the first one's is left out. The sequence, its logits and the profile are not changed.
 
 use crate::base::clock::now_us;
 use crate::base::error::Result;
@@ -13,20 +13,21 @@ use crate::session::Session;
 /// How long a trial should take where compiling is quick.
 pub const TRIAL_US: f64 = 300e3;
 const MAX_ROUNDS: usize = 5;
-/// A measurement makes so many calls that it takes at least this long, several times the time of a readback.
+/// Each measurement repeats the call until it takes at least this long, several times the duration of a readback.
 const LEAST_US: f64 = 5e3;
 const MAX_CALLS: usize = 256;
 /// Another variant must be faster than the first by this factor, which is more than the noise.
 const MARGIN: f64 = 0.97;
 /// Relative to the largest result, as in the self-test: variants differ in the order of sums at most.
 const TOLERANCE: f32 = 1e-3;
-/// Tokens for which results are compared, and those for which `linear_mat` is timed. The former fill a tile and more.
+/// Tokens for which results are compared, and those for which `linear_mat` is timed. The former fill more than one
+/// tile.
 const CHECKED_TOKENS: usize = 65;
 const TIMED_TOKENS: usize = WebGpu::CHUNK_ROWS;
 /// The most tokens for which a variant of `linear_few` is used.
 const FEW_TOKENS: usize = 8;
 
-/// A variant that is right, and the shortest time of a measurement.
+/// A correct variant and its shortest measured time.
 struct Candidate {
     variant: u8,
     name: &'static str,
@@ -39,7 +40,7 @@ struct Trial<'a> {
     layers: &'a [&'a Linear<WebGpu>],
     x: WebGpuTensor, // [T, d_in]
     y: WebGpuTensor, // [T, d_out]
-    /// Read to wait for everything before it.
+    /// A readback of this tensor waits for everything before it.
     marker: WebGpuTensor, // [1, 4]
 }
 
@@ -66,7 +67,7 @@ impl Session<WebGpu> {
         Ok(chosen)
     }
 
-    /// Undoes [`Session::choose_kernels`].
+    /// Returns to the first variant of every op.
     pub fn forget_kernels(&mut self) {
         self.ops.device_mut().forget_variants();
     }
@@ -78,7 +79,7 @@ async fn choose_all(
     kept: &[KernelChoice],
     budget_us: f64,
 ) -> Result<Vec<KernelChoice>> {
-    // Comparing and measuring take about as long.
+    // Comparing takes about as long as measuring.
     let budget_us = budget_us / (2 * TunedOp::ALL.len()) as f64;
     let mut chosen = Vec::new();
     for op in TunedOp::ALL {
@@ -117,7 +118,7 @@ async fn choose(
     })
 }
 
-/// The index of the fastest; the first unless another one is faster by more than the noise.
+/// The index of the fastest; the first one unless another is faster by more than [`MARGIN`].
 fn fastest(candidates: &[Candidate]) -> usize {
     let by_time = (1..candidates.len()).min_by(|a, b| {
         let us = |index: &usize| candidates[*index].us;
@@ -150,20 +151,20 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Uses a variant from now on, also for ops that are fused with this one. Whether the device accepts it.
+    /// Uses a variant from now on, also in ops that are fused with this one. False if the device rejects it.
     async fn adopt(&self, ops: &mut Ops<WebGpu>, variant: u8) -> bool {
         let format = self.layers[0].weight.format();
         ops.device_mut().use_variant(self.op, format, variant).await
     }
 
-    /// Uses a variant for this op alone. Whether the device accepts it.
+    /// Uses a variant for this op alone. False if the device rejects it.
     async fn set(&self, ops: &mut Ops<WebGpu>, variant: u8) -> bool {
         let format = self.layers[0].weight.format();
         ops.device_mut().try_variant(self.op, format, variant).await
     }
 
-    /// The variants that compute the same as the first one, which comes first; of `kept` only that one. Without it
-    /// none is compiled after `end_us`: some drivers take long.
+    /// The variants with the same results as the first one, which comes first; if `kept` is given, only that one.
+    /// Otherwise none is compiled after `end_us`: some drivers take long.
     async fn right_variants(
         &mut self,
         ops: &mut Ops<WebGpu>,
@@ -194,7 +195,7 @@ impl<'a> Trial<'a> {
         Ok(candidates)
     }
 
-    /// Sets the times of `candidates`, in turn and several times, because a device changes its clock.
+    /// Measures `candidates` in turn and several times, because a device changes its clock rate.
     async fn measure(
         &mut self,
         ops: &mut Ops<WebGpu>,
@@ -208,7 +209,7 @@ impl<'a> Trial<'a> {
             calls *= 2;
         }
         for round in 0..MAX_ROUNDS {
-            // All candidates have a time after the first round, however slow the device is.
+            // Every candidate is measured once, however slow the device is.
             if round > 0 && now_us() - start_us > budget_us {
                 break;
             }
@@ -220,7 +221,8 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// The time of `calls` calls, each with the next block's weights: a card's cache would keep those of one.
+    /// The time of `calls` calls, each with the next block's weights: those of a single block would stay in the
+    /// adapter's cache.
     async fn calls_us(&mut self, ops: &mut Ops<WebGpu>, calls: usize) -> Result<f64> {
         let start_us = now_us();
         for layer in self.layers.iter().cycle().take(calls) {
@@ -234,7 +236,7 @@ impl<'a> Trial<'a> {
 fn is_close(got: &[f32], expected: &[f32]) -> bool {
     let largest = expected.iter().fold(0.0, |most: f32, v| most.max(v.abs()));
     let mut pairs = got.iter().zip(expected);
-    // Not a number is not close.
+    // A comparison with NaN is false, so NaN counts as a difference.
     got.len() == expected.len() && pairs.all(|(a, b)| (a - b).abs() <= TOLERANCE * largest)
 }
 

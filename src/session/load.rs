@@ -29,11 +29,11 @@ const DEFAULT_KV_BYTES: u64 = 256 << 20;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LoadSettings {
     pub weights: WeightFormat,
-    /// Tokens that the cache has room for; [`context_length`] has the default.
+    /// Tokens that the cache can hold. Default: [`context_length`].
     pub context: Option<usize>,
     pub numeric: NumericSettings,
-    /// Host memory for weights and cache: a model that needs more is refused before it is loaded. A device with memory
-    /// of its own is not bound by it.
+    /// Limit of the host memory for weights and cache: a model that needs more is refused before it is loaded. It does
+    /// not apply to devices with memory of their own.
     pub memory_limit_bytes: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ pub fn kv_format(weights: WeightFormat) -> KvFormat {
     }
 }
 
-/// The context of a session: as asked for, or the default for this model.
+/// The context of a session: the requested one, or the default for this model.
 pub fn context_length(
     config: &Config,
     weights: WeightFormat,
@@ -72,7 +72,7 @@ pub fn context_length(
 }
 
 impl<B: Device> Session<B> {
-    /// Plans the load. It needs only the headers of the shards.
+    /// Plans the load from the headers of the shards.
     ///
     /// # Errors
     /// A tensor that is missing or does not fit the configuration, too little memory, or a size that exceeds a limit of
@@ -132,7 +132,7 @@ impl<B: Device> Session<B> {
         })
     }
 
-    /// Ends a session that has no weights yet, whose device cannot be used; its tokenizer serves the next one.
+    /// Ends a session without weights, whose device cannot be used, and returns its tokenizer for the next one.
     pub fn into_tokenizer(self) -> Option<Tokenizer> {
         self.tokenizer
     }
@@ -154,7 +154,7 @@ impl<B: Device> Session<B> {
         self.ops.check()
     }
 
-    /// From now on [`Session::take_stored`] returns the stored form of what [`Session::push`] takes.
+    /// From now on [`Session::take_stored`] returns the stored form of the bytes passed to [`Session::push`].
     pub fn keep_stored(&mut self) {
         self.stream.keep_stored();
     }
@@ -164,7 +164,7 @@ impl<B: Device> Session<B> {
         self.stream.take_stored()
     }
 
-    /// What is missing of the unit that is being loaded. Drops an incomplete row.
+    /// What is still missing of the unit that is being loaded. Drops an incomplete row.
     pub fn rest(&mut self) -> Option<Rest> {
         self.stream.rest()
     }
@@ -177,7 +177,7 @@ impl<B: Device> Session<B> {
     /// Waits until the device has everything that was pushed.
     ///
     /// # Errors
-    /// Failures of earlier calls: a device without memory left reports it late.
+    /// Failures of earlier calls: running out of device memory is reported late.
     pub async fn check_device(&mut self) -> Result<()> {
         self.ops.read(&self.scratch.last).await.map(drop)
     }

@@ -1,10 +1,10 @@
-//! Two models module by module: the reference runs a part of a pass, then the tested one runs the same part, and every
-//! output of the latter is compared and replaced by the reference's before the next op uses it. So each module gets the
-//! reference's inputs, errors do not spread to the modules after it, and each that differs is at fault itself. If none
-//! differs, both models compute logits on their own, with fused kernels and with errors that add up.
+//! Runs two models in lockstep, module by module: the reference runs a part of a pass, then the tested model runs the
+//! same part, and each of its outputs is compared and replaced by the reference's before the next op uses it. So each
+//! module gets the reference's inputs, errors do not spread to later modules, and each module that differs is itself at
+//! fault. If none differs, both models compute logits on their own, with fused kernels and with accumulating errors.
 //!
-//! It waits for devices, so it is native only. What is compared with what is the caller's choice: two devices, two
-//! checkpoints, or both.
+//! It blocks on devices, so it is native only. The caller chooses what to compare: two devices, two checkpoints, or
+//! both.
 
 mod difference;
 
@@ -24,10 +24,10 @@ use crate::session::lockstep::difference::{Found, difference};
 use crate::session::{Session, argmax};
 use crate::text::tokenizer::Tokenizer;
 
-/// Rows of a pass, which no device cuts into chunks.
+/// Rows of a pass: few enough that no device splits them into chunks.
 const PASS_ROWS: usize = 64;
 
-/// What to compare.
+/// The inputs of a comparison.
 pub struct LockstepOptions<'a> {
     pub prompt: &'a [u32],
     /// Decode steps after it, over the tokens that the reference finds most probable.
@@ -35,7 +35,7 @@ pub struct LockstepOptions<'a> {
     pub tolerances: Tolerances,
 }
 
-/// What [`compare`] has found.
+/// The results of [`compare`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     pub tolerances: Tolerances,
@@ -45,7 +45,7 @@ pub struct Comparison {
     pub first: Option<Difference>,
     /// The largest difference of every output, in the order of execution.
     pub modules: Vec<Difference>,
-    /// Of the logits of both models on their own; `None` if a module differs.
+    /// For the logits that both models compute on their own; `None` if a module differs.
     pub logits: Option<Difference>,
 }
 
@@ -64,18 +64,18 @@ pub trait LockstepModel {
     /// # Errors
     /// The checkpoint has none.
     fn tokenizer(&self) -> Result<&Tokenizer>;
-    /// Begins a new sequence for up to `room` tokens.
+    /// Begins a new sequence of at most `room` tokens.
     ///
     /// # Errors
     /// A prompt that is refused.
     fn begin(&mut self, prompt: &[u32], room: usize) -> Result<()>;
-    /// Runs a part of a pass, and gives the outputs of its ops in their order.
+    /// Runs a part of a pass, and returns the outputs of its ops in order.
     ///
     /// # Errors
     /// The device's own failure.
     fn run(&mut self, part: PassPart, replacements: &[Output]) -> Result<Vec<Output>>;
-    /// The logits of every token of a prompt and of the tokens after it, each of which is a decode step, as
-    /// generation computes them. `[tokens, vocab]`
+    /// The logits after every token of the prompt and of the tokens after it, each of which is a decode step, as in
+    /// generation. `[tokens, vocab]`
     ///
     /// # Errors
     /// Logits that are not finite; the device's own failure.
@@ -118,7 +118,8 @@ impl<B: Device> Lockstep<B> {
         }
     }
 
-    /// The keys and values that `block` has added to its cache since position `start`, with the module that adds them.
+    /// The keys and values that `block` has added to its cache from position `start` on, with the module that adds
+    /// them.
     fn new_kv(&mut self, block: usize, start: usize) -> Result<Option<Output>> {
         let Session { ops, model, .. } = &mut self.session;
         let (Some(pass), Some(hybrid)) = (&self.pass, &model.plan.blocks[block].hybrid) else {
@@ -203,7 +204,7 @@ impl<B: Device> LockstepModel for Lockstep<B> {
             && let Some(attention) = attention(&model.plan, block)
             && let Some(kv) = self.new_kv(block, start)?
         {
-            // Where its op ran.
+            // At the position of the op that produced it.
             let at = outputs.iter().position(|y| y.name.module == attention);
             outputs.insert(at.unwrap_or(0), kv);
         }
@@ -226,7 +227,7 @@ fn kv_numbers<B: Device>(kv: &KvCache<B>, bytes: &[u8]) -> Vec<f32> {
     heads.flat_map(|head| kv.format.numbers(head)).collect()
 }
 
-/// Compares `tested` with `reference`. `on_pass` gets how many passes are done, and of how many.
+/// Compares `tested` with `reference`. `on_pass` gets the number of passes done and the total.
 ///
 /// # Errors
 /// Models of different shapes, a prompt that one of them refuses, a failure of a device.
@@ -243,7 +244,7 @@ pub fn compare(
     tested.begin(prompt, room)?;
     let n_passes = prompt.len().div_ceil(PASS_ROWS) + options.n_steps;
     let mut found = Found::new(options.tolerances);
-    // The tokens of the decode steps, and what the reference finds most probable after the last pass.
+    // The tokens of the decode steps, and the reference's most probable token after the last pass.
     let (mut steps, mut next) = (Vec::new(), 0);
     let mut position = 0;
     for pass in 0..n_passes {

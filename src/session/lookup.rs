@@ -1,48 +1,50 @@
-//! Drafts by lookup: where the last tokens occurred before, what followed them there, and how many tokens of it are
-//! worth a pass. It needs no second model (Saxena 2023, "Prompt Lookup Decoding"). Passes over drafts are in
+//! Prompt lookup decoding (Saxena 2023): finds where the last tokens occurred before, drafts the tokens that followed
+//! there, and decides how many of them are worth a pass. It needs no second model. Passes over drafts are in
 //! `draft_pass`.
 //!
-//! Nothing here changes the text: a draft is a guess which the sampler confirms or not. So the decision may depend on
-//! measured times.
+//! Drafts never change the text: the sampler chooses every token, and a draft that differs from its choice is dropped.
+//! So the decision may depend on measured times.
 
-/// Fewer equal tokens say nothing about the next one.
+/// Length of the shortest match that is used. A single equal token hardly predicts the next one.
 const MIN_MATCH: usize = 2;
-/// Longer matches are not told apart.
+/// Longer matches count as matches of this length.
 const MAX_MATCH: usize = 8;
 const N_LENGTHS: usize = MAX_MATCH - MIN_MATCH + 1;
-/// The share of right guesses to expect of matches of 2 to 8 tokens before any was seen, and how many guesses that
-/// expectation counts for. Of some edited files, documents and lists these, [`LEAST_WEIGHT`] and [`MOST_CREDIT`] gave
-/// the most tokens per time; a text that never repeats itself loses what [`START_CREDIT`] allows.
+/// Prior acceptance rates of the next token after matches of 2 to 8 tokens. Together with [`PRIOR_GUESSES`],
+/// [`LEAST_WEIGHT`] and [`MOST_CREDIT`] they gave the most tokens per second on some edited files, documents and lists.
+/// The loss on a text without repetitions is bounded by [`START_CREDIT`].
 const PRIOR: [f64; N_LENGTHS] = [0.15, 0.35, 0.55, 0.7, 0.8, 0.85, 0.9];
+/// The number of guesses that the prior counts as.
 const PRIOR_GUESSES: f64 = 6.0;
-/// Weight of the newest guess once many were seen: a text changes.
+/// Least weight of the newest guess in an acceptance rate, so that the rate follows a text that changes.
 const LEAST_WEIGHT: f64 = 1.0 / 32.0;
 /// Weight of the newest time in a moving average.
 const WEIGHT: f64 = 0.25;
-/// What a pass over a token and n drafts takes beyond a decode step, in decode steps: `ENTRY + ROW · n`, before it was
-/// measured. The weights are read once, so each further row takes its multiplications and its scan. From passes in
-/// Chromium on two threads (`docs/lookup_decoding.md`), where decode steps have the least time to spare.
+/// Estimate of the extra time of a pass over a token and n drafts compared with a decode step, in decode steps:
+/// `ENTRY + ROW · n`. The weights are read once per pass, so a further row adds only its multiplications and its scan.
+/// Measured in Chromium on two threads (`docs/lookup_decoding.md`), where extra rows are relatively expensive.
 const ENTRY: f64 = 0.05;
 const ROW: f64 = 0.5;
-/// Beyond this factor of that no draft pays, so more says no more: the machine was busy.
+/// Upper bound of the ratio of measured extra time to its estimate. Drafts do not pay at this ratio already, so a
+/// higher one, for example on a busy machine, would only prolong the recovery.
 const MOST_SCALE: f64 = 3.0;
-/// How far the factor goes back to 1 with each step without drafts: slow passes, as when the machine was busy, must not
-/// end drafting for good.
+/// The part of its distance from 1 that this ratio loses with each decode step: passes that were slow because the
+/// machine was busy must not end drafting for good.
 const FORGETTING: f64 = 1.0 / 256.0;
-/// Decode steps that drafts may lose on the whole, whatever was expected of them.
+/// Initial credit: the time that drafts may lose in total before any has paid, in decode steps.
 const START_CREDIT: f64 = 4.0;
-/// Decode steps of earlier gains that they may lose again, with those: enough for the end of one long repetition.
+/// Most credit that gains can add up to, in decode steps: enough to notice the end of a long repetition.
 const MOST_CREDIT: f64 = 16.0;
-/// What each step without drafts adds to the credit, up to [`START_CREDIT`]: of a text whose drafts never pay, they
-/// take at most this share.
+/// Credit that each decode step restores, up to [`START_CREDIT`]. It bounds the share of time that drafts take in a
+/// text where they never pay.
 const CREDIT_PER_STEP: f64 = 1.0 / 64.0;
-/// Tokens per time with a draft, relative to those without, from which on it is made.
+/// The least expected speedup for which a draft is made.
 const LEAST_GAIN: f64 = 1.05;
 
-/// When drafts are made. It decides how fast tokens are generated, and never which.
+/// When drafts are made. It affects speed only, never the tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DraftPolicy {
-    /// Where earlier guesses were right, as many as pay by the times of this machine.
+    /// As many as pay, by the acceptance rates so far and the times measured on this machine.
     #[default]
     WherePaying,
     /// The most tokens that may be drafted after every match. For tests: most of them are rejected.
@@ -54,12 +56,12 @@ pub enum DraftPolicy {
 pub(super) struct Match {
     /// How many of the last tokens are equal, at most [`MAX_MATCH`].
     len: usize,
-    /// By how many tokens it is earlier.
+    /// Its distance from the end of the history, in tokens.
     distance: usize,
 }
 
 impl Match {
-    /// The longest match, and the newest one of several.
+    /// The longest match; of several, the newest one.
     pub fn of(history: &[u32]) -> Option<Match> {
         let mut longest: Option<Match> = None;
         for distance in 1..history.len() {
@@ -82,8 +84,8 @@ impl Match {
         history[history.len() - self.distance]
     }
 
-    /// The `n` tokens that followed the match. Where it reaches the end of the history, it goes on with the draft
-    /// itself, so that a loop is continued.
+    /// The `n` tokens that followed the match. Beyond the end of the history it repeats the draft itself, which
+    /// continues a loop.
     pub fn draft(self, history: &[u32], n: usize) -> Vec<u32> {
         let mut tokens: Vec<u32> = Vec::with_capacity(n);
         for i in 0..n {
@@ -98,12 +100,12 @@ impl Match {
     }
 }
 
-/// The share of right guesses of late, by the length of the match. Guesses are compared with every token, drafted or
-/// not, which costs nothing.
+/// Recent acceptance rates by length of the match. The guess is compared with every token, drafted or not, which costs
+/// nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Evidence {
     rates: [f64; N_LENGTHS],
-    /// With those of the prior.
+    /// Including [`PRIOR_GUESSES`].
     n_guesses: [f64; N_LENGTHS],
 }
 
@@ -117,7 +119,7 @@ impl Default for Evidence {
 }
 
 impl Evidence {
-    /// After `history`, in which `found` is, came `token`.
+    /// Records that `token` followed `history`, in which `found` is the match.
     pub fn note(&mut self, found: Match, history: &[u32], token: u32) {
         let is_right = found.guess(history) == token;
         let i = found.len - MIN_MATCH;
@@ -126,11 +128,11 @@ impl Evidence {
         self.rates[i] += weight * (f64::from(u8::from(is_right)) - self.rates[i]);
     }
 
-    /// The number of tokens to draft, at most `most`, that gives the most tokens per time; 0 if none gives more than a
-    /// decode step.
+    /// The number of tokens to draft, at most `most`, that is expected to give the most tokens per second; 0 if a
+    /// decode step does.
     pub fn draft_len(&self, found: Match, most: usize, cost: &PassCost) -> usize {
         let (mut best, mut best_gain) = (0, LEAST_GAIN);
-        // Of a draft, the tokens before the first wrong one stay. With each right one the match is longer.
+        // A draft is accepted up to its first wrong token. With each right one the match is longer.
         let (mut all_right, mut tokens) = (1.0, 1.0);
         for n in 1..=most {
             let len = (found.len + n - 1).min(MAX_MATCH);
@@ -145,18 +147,18 @@ impl Evidence {
     }
 }
 
-/// How long passes over drafts take, relative to decode steps.
+/// The time of passes over drafts relative to decode steps, and what drafts have gained or lost.
 #[derive(Clone, Debug)]
 pub(super) struct PassCost {
     /// Mean of the times of decode steps.
     step_us: Option<f64>,
-    /// What passes take beyond a decode step, as a factor of the estimate.
+    /// Ratio of the extra time of passes to [`estimate`].
     scale: f64,
-    /// Time since the last pass over drafts that was spent on taking rows back.
+    /// Time spent on removing rejected rows since the last pass over drafts.
     undo_us: f64,
     /// Drafts and time of the pass whose tokens are being used.
     pass: Option<(usize, f64)>,
-    /// What passes have gained and lost, in decode steps.
+    /// What passes have gained, in decode steps. No drafts are made at 0 or below.
     credit: f64,
 }
 
@@ -173,7 +175,7 @@ impl Default for PassCost {
 }
 
 impl PassCost {
-    /// Of a pass over a token and `n_drafts` drafts, in decode steps.
+    /// The expected time of a pass over a token and `n_drafts` drafts, in decode steps.
     fn steps(&self, n_drafts: usize) -> f64 {
         1.0 + self.scale * estimate(n_drafts)
     }
@@ -187,12 +189,12 @@ impl PassCost {
         }
     }
 
-    /// Whether drafts may be made: they have not lost too much.
+    /// Whether drafts may be made.
     pub fn has_credit(&self) -> bool {
         self.credit > 0.0
     }
 
-    /// A pass over a token and `n_drafts` drafts took `us`.
+    /// Records the time of a pass over a token and `n_drafts` drafts.
     pub fn note_pass(&mut self, n_drafts: usize, us: f64) {
         self.pass = Some((n_drafts, us));
         let us = us + std::mem::take(&mut self.undo_us);
@@ -202,7 +204,7 @@ impl PassCost {
         }
     }
 
-    /// The last pass gave `tokens`, and taking its other rows back took `undo_us`.
+    /// Records that the last pass gave `tokens`, and that removing its other rows took `undo_us`.
     pub fn note_outcome(&mut self, tokens: usize, undo_us: f64) {
         self.undo_us += undo_us;
         if let (Some((n_drafts, us)), Some(step_us)) = (self.pass.take(), self.step_us) {
@@ -214,7 +216,7 @@ impl PassCost {
     }
 }
 
-/// What a pass takes beyond a decode step before it was measured.
+/// The estimated extra time of a pass, in decode steps.
 fn estimate(n_drafts: usize) -> f64 {
     ENTRY + ROW * n_drafts as f64
 }
@@ -228,7 +230,7 @@ mod tests {
         let found = |history: &[u32]| Match::of(history).map(|found| (found.len, found.distance));
         assert_eq!(found(&[]), None);
         assert_eq!(found(&[1, 2, 3]), None);
-        // A single equal token is no match.
+        // A single equal token is not a match.
         assert_eq!(found(&[5, 1, 2, 5]), None);
         assert_eq!(found(&[1, 2, 9, 1, 2, 8, 1, 2]), Some((2, 3)));
         assert_eq!(found(&[7, 1, 2, 9, 1, 2, 8, 7, 1, 2]), Some((3, 7)));
@@ -266,7 +268,7 @@ mod tests {
         distance: 3,
     };
 
-    /// Passes whose time beyond a decode step is `scale` of the estimate.
+    /// Passes whose extra time is `scale` times the estimate.
     fn at(scale: f64) -> PassCost {
         PassCost {
             scale,
@@ -305,7 +307,7 @@ mod tests {
     #[test]
     fn the_second_token_of_a_draft_is_trusted_as_after_a_match_that_is_one_longer() {
         let mut evidence = after(&[true; 40]);
-        // Two tokens for 1.11 steps; and then nothing is right after a match of three.
+        // Two tokens for 1.11 steps. Then guesses after a match of three are always wrong.
         assert!(evidence.draft_len(SHORT, 8, &at(0.2)) > 1);
         evidence.rates[1..].fill(0.0);
         assert_eq!(evidence.draft_len(SHORT, 8, &at(0.2)), 1);
@@ -335,13 +337,13 @@ mod tests {
         let mut cost = PassCost::default();
         cost.note_pass(4, 1e9);
         assert_eq!(cost.scale, 1.0, "no step was measured");
-        // Half a step more than a step.
+        // Each pass takes half a step more than a step.
         for _ in 0..30 {
             cost.note_step(30.0);
             cost.note_pass(4, 45.0);
         }
         assert!((cost.steps(4) - 1.5).abs() < 0.02, "{cost:?}");
-        // Taking rows back counts with the next pass.
+        // The time for removing rows counts with the next pass.
         for _ in 0..30 {
             cost.note_outcome(1, 15.0);
             cost.note_pass(4, 45.0);

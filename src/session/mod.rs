@@ -128,12 +128,12 @@ impl GenerateOptions {
         self.json_schema.is_some() || self.grammar.is_some()
     }
 
-    /// Whether anything may go back to a state checkpoint.
+    /// Whether anything may rewind to a state checkpoint.
     fn keeps_checkpoints(&self) -> bool {
         self.cache_prompt || self.checkpoints
     }
 
-    /// A sampler and stop strings at their beginnings.
+    /// A sampler and stop strings in their initial states.
     ///
     /// # Errors
     /// [`Error::Setting`] for the first option that is out of range.
@@ -169,14 +169,14 @@ pub struct Session<B: Device> {
     top_list: Option<TopList<B>>,
     penalty: Option<PenaltyBuffers<B>>,
     draft_buffers: Option<DraftBuffers<B>>,
-    /// Whether there is memory for them.
+    /// Whether the buffers for drafts fit into memory.
     drafts_fit: bool,
     draft_policy: DraftPolicy,
     pass_cost: PassCost,
     sequence: Option<Sequence<B>>,
     checkpoints_limit_bytes: u64,
     recording: Level,
-    /// Without recording, the blocks of every n-th decode step are timed; 0: of none.
+    /// Without recording, the blocks of every n-th decode step are timed; 0: never.
     block_times_every: usize,
     kv_format: KvFormat,
     /// Computed on first use.
@@ -197,7 +197,7 @@ impl<B: Device> Session<B> {
         B::CHUNK_ROWS
     }
 
-    /// Tokens of the sequence in the cache, without those that the device is ahead.
+    /// Tokens of the sequence in the cache, without those of steps that the device has computed ahead.
     pub fn len(&self) -> usize {
         let sequence = self.sequence.as_ref().filter(|_| self.is_ahead());
         sequence.map_or(self.cache.len, |sequence| sequence.history.len() - 1)
@@ -220,7 +220,7 @@ impl<B: Device> Session<B> {
         &mut self.ops
     }
 
-    /// The actual format of the KV cache, which may be more exact than what was asked for.
+    /// The actual format of the KV cache, which may be more exact than the requested one.
     pub fn kv_format(&self) -> KvFormat {
         let mut caches = self.cache.kv.iter().flatten();
         caches.next().map_or(self.kv_format, |kv| kv.format)
@@ -247,8 +247,8 @@ impl<B: Device> Session<B> {
         self.cache.reset(&mut self.ops);
     }
 
-    /// Without recording, measures block times in every n-th decode step; in none if `every` is 0. A device that times
-    /// blocks freely measures each step by default.
+    /// Without recording, measures block times in every n-th decode step; never if `every` is 0. By default a device
+    /// that times blocks without extra cost measures each step.
     pub fn set_block_times(&mut self, every: usize) {
         self.block_times_every = every;
     }

@@ -1,4 +1,4 @@
-//! What inspections and ablations share: passes with a cache and buffers of their own, progress, ranges of options.
+//! Shared by inspections and ablations: passes with their own cache and buffers, progress, checks of options.
 
 use crate::base::error::{Error, Fact, Result};
 use crate::model::Zamba2;
@@ -15,7 +15,7 @@ pub struct OwnPass<B: Device> {
 }
 
 impl<B: Device> OwnPass<B> {
-    /// Of `tokens`, with a cache for `room` of them.
+    /// A pass over `tokens`, with a cache for `room` of them.
     pub fn new(
         ops: &mut Ops<B>,
         model: &Zamba2<B>,
@@ -48,7 +48,7 @@ impl<B: Device> OwnPass<B> {
     }
 }
 
-/// Counts the steps of a call and tells them to the caller: how many are done, and of how many.
+/// Progress of a call: reports the number of steps done and the total to the caller.
 pub struct Steps<F> {
     done: usize,
     of: usize,
@@ -64,7 +64,7 @@ impl<F: AsyncFnMut(usize, usize) -> bool> Steps<F> {
         }
     }
 
-    /// After a step; whether the caller wants to go on.
+    /// Reports one more step; false if the caller cancels.
     pub async fn next(&mut self) -> bool {
         self.done += 1;
         (self.on_step)(self.done, self.of).await

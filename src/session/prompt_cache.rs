@@ -1,8 +1,8 @@
-//! Starting a sequence, and what a new prompt reuses of the one before: the state itself if the prompt continues it, or
-//! else the nearest state checkpoint before the first token that differs. Only the rest of the prompt is read.
+//! Starting a sequence, and the prompt cache: a new prompt reuses the current state if it continues the sequence, or
+//! else the nearest state checkpoint before the first token that differs. Only the rest of the prompt is prefilled.
 //!
-//! A state that decode steps have computed is not bit for bit that of a prefill over the same tokens, and the reference
-//! bounds dt in one and not in the other. `docs/conversations.md` says what that amounts to.
+//! A state that decode steps have computed differs in its last bits from that of a prefill over the same tokens, and
+//! the reference clamps dt in one and not in the other. `docs/conversations.md` describes the effect.
 
 use crate::base::error::{Error, Fact, Result};
 use crate::ops::device::Device;
@@ -13,19 +13,19 @@ use crate::session::steps_in_flight::StepClock;
 use crate::session::{GenerateOptions, Session};
 use crate::text::stream::TextStream;
 
-/// What a new prompt continues.
+/// The state that a new prompt starts from.
 enum Reuse {
     /// The state after all tokens of the cache.
     State,
-    /// The checkpoint of this index.
+    /// The checkpoint at this index.
     Checkpoint(usize),
     Nothing,
 }
 
 impl<B: Device> Session<B> {
     /// Starts a new sequence with `prompt`; the embedding must be loaded. The blocks run in [`Session::advance`], as
-    /// far as they are loaded. Returns how many tokens of the prompt need not be read, because the sequence before this
-    /// one begins with them; 0 without [`GenerateOptions::cache_prompt`].
+    /// far as they are loaded. Returns how many tokens of the prompt are cached, because the previous sequence begins
+    /// with them; 0 without [`GenerateOptions::cache_prompt`].
     ///
     /// # Errors
     /// An empty or too long prompt, a token outside the vocabulary, an option out of range. The old sequence is kept if
@@ -93,7 +93,7 @@ impl<B: Device> Session<B> {
         Ok(n_cached)
     }
 
-    /// What `prompt` has in common with the present sequence, as far as a state of that place is there.
+    /// The longest common prefix of `prompt` and the current sequence for which a state exists.
     fn reusable(&self, prompt: &[u32], reread_answers: bool) -> Reuse {
         let Some(sequence) = &self.sequence else {
             return Reuse::Nothing;
@@ -116,16 +116,16 @@ impl<B: Device> Session<B> {
         checkpoint.map_or(Reuse::Nothing, Reuse::Checkpoint)
     }
 
-    /// Whether the state of the cache is that after its tokens of the history, no more and no less.
+    /// Whether the cache has the state after exactly its tokens of the history.
     fn is_state_known(&self) -> bool {
         let n_read = self.cache.len;
         self.sequence.as_ref().is_some_and(|sequence| {
             let n_history = sequence.history.len();
             match &sequence.device {
-                // Between its first block and its last a pass has changed the states of some blocks.
+                // In the middle of a pass only some blocks have updated their states.
                 DeviceState::Prefill { end, .. } => n_read == *end,
                 DeviceState::LogitsReady => n_read <= n_history,
-                // Nothing pending after the last token is what a readback that failed leaves.
+                // If nothing is pending after the last token, a readback has failed.
                 DeviceState::Decoding { .. } => {
                     n_read < n_history || n_read == n_history && sequence.has_pending()
                 }

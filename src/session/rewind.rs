@@ -1,8 +1,8 @@
-//! Rewinding and continuing: a branch with another token, more tokens after an end, the sequence of another session.
-//! The state checkpoints that a rewind goes back to are kept in `checkpoints`.
+//! Rewinding and continuing: a branch with another token, more tokens after the end, adopting the sequence of another
+//! session. The state checkpoints for this are kept in `checkpoints`.
 //!
-//! A replay makes the same passes as the first run (the prompt in its parts, then single tokens), so that results do
-//! not depend on which checkpoints exist, to the last bit.
+//! A replay makes the same passes as the first run (the prompt in its parts, then single tokens), so results are the
+//! same to the last bit whichever checkpoints exist.
 
 use serde::Serialize;
 
@@ -17,9 +17,9 @@ use crate::text::tokenizer::Tokenizer;
 /// The part of a sequence that a branch, a continuation or an adoption keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeptPrefix {
-    /// Of the generated tokens.
+    /// Text of the generated tokens.
     pub text: String,
-    /// Generated tokens.
+    /// The number of generated tokens.
     pub tokens: usize,
     pub prompt_tokens: usize,
 }
@@ -137,7 +137,7 @@ impl<B: Device> Session<B> {
     }
 
     /// Rewinds the cache to the last checkpoint with at most `most_read` tokens of the history, or to its beginning.
-    /// What is to be read from there on is left to [`Session::advance`] and [`Session::replay`].
+    /// [`Session::advance`] and [`Session::replay`] process the tokens after it.
     pub(super) fn rewind_to(&mut self, most_read: usize) {
         let Some(sequence) = self.sequence.as_mut() else {
             return;

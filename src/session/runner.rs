@@ -22,7 +22,7 @@ impl<B: Device> Session<B> {
         Ok(rows)
     }
 
-    /// ln p of each token after the first, given those before it. It is a new sequence.
+    /// The logprob of each token after the first, given those before it. Starts a new sequence.
     ///
     /// # Errors
     /// As for [`Session::logits`].
@@ -115,7 +115,7 @@ impl<B: Device> Session<B> {
         Ok(pass.advance(ops, &self.model, &mut self.cache, s, max_blocks))
     }
 
-    /// After [`Session::advance`]: waits for the device, where the time of a block is not measured otherwise.
+    /// After [`Session::advance`]: waits for the device, if block times are not measured otherwise.
     ///
     /// # Errors
     /// The device's own failure.
@@ -133,7 +133,7 @@ impl<B: Device> Session<B> {
         }
     }
 
-    /// Assigns what is encoded next to pass `pass`, and opens the spans that are wanted of it.
+    /// Assigns what is encoded next to pass `pass`, and opens the spans that are to be measured of it.
     pub(super) fn set_pass(&mut self, pass: usize) {
         let every = self.block_times_every;
         // The first decode step, pass 1, is timed, so that short answers have block times too.
@@ -144,7 +144,7 @@ impl<B: Device> Session<B> {
         profiler.set_pass(pass as u32);
     }
 
-    /// Whether the present sequence can go on with `tokens`.
+    /// Whether the current sequence can continue with `tokens`.
     fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
         self.check_room(tokens, self.cache.len, 0)
     }
@@ -168,7 +168,7 @@ impl<B: Device> Session<B> {
         Ok(())
     }
 
-    /// Whether a new sequence can begin with `tokens` and go on for `n_more`. Changes nothing.
+    /// Whether a new sequence can begin with `tokens` and continue for `n_more`. Changes nothing.
     ///
     /// # Errors
     /// An empty prompt, a token outside the vocabulary, more tokens than the context holds.
@@ -190,9 +190,8 @@ impl<B: Device> Session<B> {
         }
     }
 
-    /// Encodes the first `until` tokens of the history, as far as the cache lacks them, in the passes in which they
-    /// were read the first time: parts of the prompt at once, other tokens one by one. The scratch will then have the
-    /// logits after the last one.
+    /// Encodes the first `until` tokens of the history, as far as the cache lacks them, in the same passes as the first
+    /// time: parts of the prompt at once, other tokens one by one. The scratch then has the logits after the last one.
     pub(super) async fn read_until(&mut self, until: usize) -> Result<()> {
         self.check_complete()?;
         self.finish_prefill().await?;
@@ -214,7 +213,7 @@ impl<B: Device> Session<B> {
         Ok(())
     }
 
-    /// Begins the pass over the part of the prompt that starts at the end of the cache, if one does.
+    /// Begins the pass over the part of the prompt that starts at the end of the cache, if there is one.
     pub(super) fn begin_prefill(&mut self) -> bool {
         let n_read = self.cache.len;
         let sequence = self.sequence.as_ref();
@@ -246,7 +245,7 @@ impl<B: Device> Session<B> {
         Ok(())
     }
 
-    /// Waits until the device has run the last token.
+    /// Waits until the device has computed the last token.
     pub(super) async fn wait(&mut self) -> Result<()> {
         self.ops.read(&self.scratch.last).await.map(drop)
     }
@@ -272,7 +271,7 @@ impl<B: Device> Session<B> {
         Ok(())
     }
 
-    /// Encodes one decode step over the chosen token of a list, which the host does not know yet.
+    /// Encodes one decode step over the token that the device has chosen, which the host does not have yet.
     pub(super) fn encode_chosen(&mut self, list: &B::Tensor) {
         let (ops, model, cache) = (&mut self.ops, &self.model, &self.cache);
         self.decode_pass.restart_chosen(ops, model, cache, list);

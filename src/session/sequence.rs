@@ -1,5 +1,5 @@
 //! The sequence: prompt, generated tokens, sampler and text, and the choice of the next token. It is started in
-//! `prompt_cache`; forward passes are in `runner`, readbacks in `readback`.
+//! `prompt_cache`; forward passes are in `runner`, readbacks in `token_readback`.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -54,20 +54,20 @@ pub struct Step {
     pub done: Option<StopReason>,
     /// The token's probability in the distribution that it was drawn from; for a forced token, in the model's own.
     pub probability: f64,
-    /// If alternatives were asked for.
+    /// Present if alternatives were requested.
     pub token_rank: Option<TokenRank>,
     /// Since the token before, if the step was in flight by then; otherwise the time of the call.
     pub us: f64,
-    /// Time per block; empty for the first token, whose logits are the prefill's, after a rewind to a state checkpoint,
-    /// which has the logits, and after an accepted draft, whose pass has them.
+    /// Time per block; empty if no pass was made for this token: after a prefill, after a rewind to a state checkpoint
+    /// with logits, and after an accepted draft.
     pub blocks_us: Vec<f32>,
-    /// Tokens that the pass of this step has drafted after this one.
+    /// Tokens that this step's pass has drafted after this one.
     pub drafted: usize,
-    /// Whether this token was drafted, so that no pass is needed for the next one.
+    /// Whether this token was drafted, so that the next one needs no pass.
     pub accepted_draft: bool,
 }
 
-/// Where the device is in relation to the tokens that were returned.
+/// The state of the device relative to the tokens that were returned.
 pub(super) enum DeviceState<B: Device> {
     /// A pass over the prompt, or over the part of it that ends before token `end`, is being encoded or has not begun.
     Prefill { pass: ForwardPass<B>, end: usize },
@@ -75,7 +75,7 @@ pub(super) enum DeviceState<B: Device> {
     LogitsReady,
     /// Tokens were chosen from those logits.
     Decoding {
-        /// Read back, but no token could be chosen from it. Precedes those in flight.
+        /// Read back, but choosing a token from it failed. Comes before the steps in flight.
         put_back: Option<PendingToken>,
         /// The cache is ahead of the history by all of them but one.
         in_flight: VecDeque<StepInFlight<B>>,
@@ -85,11 +85,11 @@ pub(super) enum DeviceState<B: Device> {
 /// The most probable tokens, and rank and probability of the chosen one.
 type Rank = (Vec<TokenProbability>, usize, f64);
 
-/// How the next step gets its token.
+/// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextToken {
     Sampled,
-    /// Replaces the token that the sampler draws, which keeps the sampler's random numbers in step.
+    /// This token replaces the one that the sampler draws, so that the sampler's random numbers stay in step.
     Forced(u32),
     /// The generation has ended.
     None,
@@ -105,16 +105,16 @@ pub(super) struct Sequence<B: Device> {
     /// if steps are in flight.
     pub history: Vec<u32>,
     pub n_prompt: usize,
-    /// Which tokens of the prompt are read together, in order. The others, which a run before this one has generated,
-    /// were read by decode steps. A replay makes the same passes.
+    /// Which tokens of the prompt are prefilled together, in order. The others, which an earlier run has generated,
+    /// were computed by decode steps. A replay makes the same passes.
     pub prefills: Vec<Range<usize>>,
     pub next: NextToken,
     pub device: DeviceState<B>,
     pub clock: StepClock,
     pub evidence: Evidence,
-    /// What is left of a pass over drafts; the cache is then ahead.
+    /// The unused part of a pass over drafts; the cache is then ahead.
     pub drafts: Option<Drafts>,
-    /// When the last token was returned; none if it was not by this generation.
+    /// When the last token was returned; none if an earlier generation returned it.
     pub returned_us: Option<f64>,
     pub checkpoints: Vec<StateCheckpoint<B>>,
     /// Tokens that the cache had when a rolling checkpoint was last due.
@@ -136,17 +136,17 @@ impl<B: Device> Sequence<B> {
         self.history.len() - self.n_prompt
     }
 
-    /// Tokens from the beginning on that were read by prefills alone.
+    /// Tokens at the beginning that were prefilled, up to the first one that a decode step has computed.
     pub fn n_prefilled(&self) -> usize {
         let prefills = self.prefills.iter();
-        prefills.fold(0, |n, read| if read.start == n { read.end } else { n })
+        prefills.fold(0, |n, pass| if pass.start == n { pass.end } else { n })
     }
 
     pub fn is_prefill(&self) -> bool {
         matches!(self.device, DeviceState::Prefill { .. })
     }
 
-    /// The pass over the prompt, once.
+    /// Takes the pass over the prompt; `None` after the first call.
     pub fn take_prefill(&mut self) -> Option<ForwardPass<B>> {
         match mem::replace(&mut self.device, DeviceState::nothing_pending()) {
             DeviceState::Prefill { pass, .. } => Some(pass),
@@ -161,7 +161,7 @@ impl<B: Device> Sequence<B> {
         matches!(self.next, NextToken::Forced(_))
     }
 
-    /// Makes `token` the next one again.
+    /// Makes `token` the next pending one again.
     fn put_back(&mut self, token: PendingToken) {
         if let DeviceState::Decoding { put_back, .. } = &mut self.device {
             *put_back = Some(token);
@@ -208,7 +208,7 @@ impl<B: Device> Sequence<B> {
         }
     }
 
-    /// Chooses the next token; with its rank, if alternatives were asked for. An error leaves `output` as it was.
+    /// Chooses the next token, and its rank if alternatives were requested. An error leaves `output` unchanged.
     fn choose(
         &mut self,
         output: &mut StepOutput,
@@ -238,7 +238,7 @@ impl<B: Device> Sequence<B> {
         }
     }
 
-    /// Appends `token`: the text that it completes, and the reason if the generation ends with it.
+    /// Appends `token`. Returns the text that it completes, and the reason if the generation ends with it.
     fn push(
         &mut self,
         token: u32,
@@ -248,7 +248,7 @@ impl<B: Device> Sequence<B> {
     ) -> Result<(String, Option<StopReason>)> {
         self.history.push(token);
         let ends_turn = is_eos || self.options.end_tokens.contains(&token);
-        // Nothing else is allowed after a complete text, so an end token ends it in any case.
+        // After a complete text only an end token is allowed, so it ends the generation in any case.
         let ended_by_eos = ends_turn && (!self.options.ignore_eos || self.options.is_constrained());
         let mut text = String::new();
         let mut done = None;
@@ -285,13 +285,13 @@ impl<B: Device> Session<B> {
     /// Generates the next token: from the prefill's logits the first time, then with a decode step over the last token.
     ///
     /// # Errors
-    /// No sequence, or one that has ended; weights that are not loaded; [`Error::NonFiniteLogits`], which another step
-    /// will find again; the device's own failure.
+    /// No sequence, or one that has ended; weights that are not loaded; [`Error::NonFiniteLogits`], also from every
+    /// further step; the device's own failure.
     pub async fn step(&mut self) -> Result<Step> {
         self.step_among(None).await
     }
 
-    /// As [`Session::step`], with the tokens that the schema or the grammar of the options allows next.
+    /// Like [`Session::step`], restricted to the tokens that the schema or the grammar of the options allows next.
     ///
     /// # Errors
     /// Also [`Error::Sequence`] if there are options of that kind and no tokens, or tokens without such options;
@@ -322,7 +322,7 @@ impl<B: Device> Session<B> {
         let (sampled, rank) = match chosen {
             Ok(chosen) => chosen,
             Err(error) => {
-                // The logits are what they are: the next call fails in the same way, and not as if the device had.
+                // The next call uses the same logits, so it returns the same error and not one of the device.
                 sequence.put_back(pending);
                 return Err(error);
             }

@@ -40,8 +40,8 @@ struct Header {
     /// Text of the caller, such as the settings of the run.
     note: String,
     prompt_tokens: usize,
-    /// Start and end of each part of the prompt that was read at once. Older snapshots have none: there the prompt was
-    /// read as a whole.
+    /// Start and end of each part of the prompt that was prefilled at once. Older snapshots have none: their prompt was
+    /// prefilled as a whole.
     #[serde(default)]
     prefills: Vec<(usize, usize)>,
     tokens: Vec<u32>,
@@ -100,11 +100,10 @@ impl<B: Device> Session<B> {
         Ok(bytes)
     }
 
-    /// Replaces the present sequence; [`Session::continue_sequence`] and [`Session::branch`] work on it.
+    /// Replaces the current sequence; [`Session::continue_sequence`] and [`Session::branch`] continue it.
     ///
-    /// # Errors
     /// [`Error::Snapshot`] if the bytes are no snapshot or a damaged one, [`Error::OtherModel`] if another model or
-    /// other weights made them, [`Error::PromptTooLong`] if the context is too short. The present sequence is kept.
+    /// other weights made them, [`Error::PromptTooLong`] if the context is too short. The current sequence is kept.
     pub async fn restore(&mut self, bytes: &[u8]) -> Result<RestoredSequence> {
         let (header, body) = parse(bytes)?;
         let own = self.fingerprint().await?;
@@ -215,7 +214,7 @@ impl<B: Device> Session<B> {
     }
 }
 
-/// The note of a snapshot, for callers that decide by it whether to restore.
+/// The note of a snapshot, for callers that need it before they decide to restore.
 ///
 /// # Errors
 /// [`Error::Snapshot`] if the bytes are no snapshot or a damaged one.
@@ -246,7 +245,7 @@ fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
     Ok((header, body))
 }
 
-/// The parts of the prompt that were read together; `None` if they overlap or leave it.
+/// The parts of the prompt that were prefilled together; `None` if they overlap or exceed it.
 fn prefills_of(header: &Header) -> Option<Vec<Range<usize>>> {
     let whole = [(0, header.prompt_tokens)];
     let parts = match &header.prefills[..] {

@@ -1,14 +1,14 @@
-//! How many decode steps are in flight: submitted before the token of the first of them is known to the host. One more
-//! than the device needs to be busy would be computed for nothing after a stop, one fewer leaves it idle during each
+//! The number of decode steps in flight: submitted before the host has read the token of the first of them. Each step
+//! more than the device needs to stay busy is wasted when a run stops; one too few leaves the device idle during each
 //! readback. So the number follows from two times that are measured while decoding.
 
 use std::collections::VecDeque;
 
 use crate::ops::device::Device;
 
-/// Tokens over which the time per token is averaged: tokens that arrive late arrive together.
+/// Tokens over which the time per token is averaged. Readbacks that are late arrive together, so single times vary.
 const WINDOW: usize = 8;
-/// Keeps a step waiting on the device although times vary.
+/// Safety factor, so that a step is always waiting on the device although times vary.
 const MARGIN: f64 = 1.1;
 
 /// Bounds for the decode steps in flight.
@@ -28,11 +28,10 @@ impl Lookahead {
         }
     }
 
-    /// The steps in flight that keep the device busy, if a step alone takes `alone_us` from its submission to the
-    /// arrival of its token, and tokens arrive every `token_us` at present. A device that is never idle gives a token
-    /// per step's own time, however many are in flight; with too few in flight there are as many tokens per `alone_us`.
-    /// So this asks for one more as long as one more helps, and for two if the readback takes less than eight tenths
-    /// of a step.
+    /// The steps in flight that keep the device busy, if a single step takes `alone_us` from submission to the arrival
+    /// of its token, and tokens currently arrive every `token_us`. A busy device delivers a token per step time,
+    /// however many are in flight; with too few in flight, there are as many tokens per `alone_us`. So this returns one
+    /// more as long as one more helps, and two if the readback takes less than eight tenths of a step.
     fn steps(self, alone_us: f64, token_us: f64) -> usize {
         let steps = (MARGIN * alone_us / token_us).ceil();
         (steps as usize).clamp(self.min_steps, self.max_steps)
@@ -42,14 +41,14 @@ impl Lookahead {
 /// The times of decode steps.
 #[derive(Debug, Default)]
 pub(super) struct StepClock {
-    /// The least time of a step before which the device was idle.
+    /// The shortest time of a step that was submitted to an idle device.
     alone_us: Option<f64>,
     /// When the last tokens arrived, at most one more than [`WINDOW`].
     arrivals_us: VecDeque<f64>,
 }
 
 impl StepClock {
-    /// A step took `us` from its submission to an idle device to the arrival of its token.
+    /// Records the time of a step from its submission to an idle device to the arrival of its token.
     pub fn note_alone(&mut self, us: f64) {
         self.alone_us = Some(self.alone_us.map_or(us, |least| least.min(us)));
     }
@@ -89,8 +88,8 @@ mod tests {
         max_steps: 8,
     };
 
-    /// A device that takes `step_us` for a step, and a host that hears of it `readback_us` later. Returns the steps in
-    /// flight at the end, and the device's idle share of the time.
+    /// Simulates a device that takes `step_us` for a step, and a readback that arrives `readback_us` later. Returns the
+    /// steps in flight at the end, and the device's idle share of the time.
     fn decode(step_us: f64, readback_us: f64, n_tokens: usize) -> (usize, f64) {
         let mut clock = StepClock::default();
         clock.note_alone(step_us + readback_us);
@@ -100,7 +99,7 @@ mod tests {
         for token in 0..n_tokens {
             steps = clock.steps_in_flight(BOUNDS);
             while in_flight.len() < steps {
-                // What the device waits for once the number has settled.
+                // The idle time is counted after the number has settled.
                 if token > n_tokens / 2 {
                     idle_us += (now_us - device_us).max(0.0);
                 }

@@ -10,15 +10,15 @@ use crate::ops::Ops;
 use crate::ops::trace::Level;
 use crate::session::Session;
 
-/// A decode step that reads more weights than this is bound by memory and takes many milliseconds: all threads help,
-/// and a trial would take long.
+/// Larger models are limited by memory bandwidth and take many milliseconds per decode step: all threads help, and a
+/// trial would take long.
 const MAX_WEIGHTS_BYTES: u64 = 128 << 20;
-/// No round begins after this, and a trial whose first round takes longer has no result.
+/// No round begins later than this. A trial whose first round takes longer has no result.
 const BUDGET_US: f64 = 120e3;
 const MAX_ROUNDS: usize = 9;
-/// Measured steps of each candidate in each round. One step before them is not measured: it wakes sleeping threads.
+/// Measured steps of each candidate in each round. An unmeasured step before them wakes sleeping threads.
 const STEPS: usize = 2;
-/// More threads are preferred if they are slower by no more than this factor: a prefill gains more from them.
+/// More threads are preferred if they are slower by at most this factor, because a prefill gains more from them.
 const TOLERANCE: f64 = 1.05;
 
 /// One candidate with the time of a decode step in each round.

@@ -1,8 +1,9 @@
-//! Reading tokens back. The device chooses a token from a top-k list and embeds it, so the next step is submitted
-//! before the host has read the list; `depth` has the number of such steps. The device draws with the sampler's own
-//! random numbers; the sampler then draws from the same list, and where the two differ, which f32 sums can cause once
-//! in a great while, the sampler is right and the device goes back. Where ranks need all logits, they are read back
-//! with the list; where the device cannot choose, the host reads the logits of one step at a time.
+//! Multi-step decoding: readbacks of logits or of top-k lists. If the device can choose a token from such a list, it
+//! embeds the token and computes the next step before the host has read the list; `steps_in_flight` decides how many
+//! steps are submitted ahead. The device draws with the sampler's own random numbers, and the sampler draws again from
+//! the same list. Rarely the two differ, because of f32 sums; the sampler's token counts, and the device state is
+//! rewound. All logits are read back with the list if ranks need them. If the device cannot choose, the host reads the
+//! logits of one step at a time.
 
 use crate::base::clock::now_us;
 use crate::base::error::{Error, Fact, Result};
@@ -15,10 +16,10 @@ use crate::session::steps_in_flight::Lookahead;
 use crate::session::{GenerateOptions, Session, not_started};
 use crate::text::sampling::TopK;
 
-/// Temperatures below this are 0 for all numbers that f32 can tell apart, but do not divide by zero.
+/// Lower temperatures give the same f32 results as this one, which avoids a division by zero.
 const LEAST_TEMPERATURE: f64 = 1e-30;
 
-/// Penalties whose products and quotients with usual logits are f32 numbers.
+/// Penalties for which products and quotients with usual logits stay in the range of f32.
 const DEVICE_PENALTIES: std::ops::Range<f64> = 1e-20..1e20;
 
 /// What a readback contains.
@@ -26,17 +27,17 @@ const DEVICE_PENALTIES: std::ops::Range<f64> = 1e-20..1e20;
 enum ReadMode {
     /// The logits of the one step in flight.
     Logits,
-    /// What the device has chosen a token from.
+    /// The list from which the device has chosen a token.
     Choice(Choice),
 }
 
 /// How the device chooses tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Choice {
-    /// Entries of the list of the most probable tokens.
+    /// Length of the top-k list.
     k: usize,
     penalty: Option<f64>,
-    /// Whether all logits are read back, too: the list is that after the penalty, or has too few ranks.
+    /// Whether all logits are read back, too, because the list is that after the penalty or has too few ranks.
     reads_logits: bool,
 }
 
@@ -53,7 +54,7 @@ pub(super) struct PendingToken {
     pub continued_with: Option<u32>,
     /// Time per block; empty if no pass was made for this token, or if blocks have no times.
     pub blocks_us: Vec<f32>,
-    /// Tokens that the pass has drafted after this one.
+    /// Tokens that this step's pass has drafted after this one.
     pub drafted: usize,
 }
 
@@ -73,21 +74,21 @@ impl PendingToken {
 pub(super) struct StepInFlight<B: Device> {
     choice: Choice,
     readback: B::Readback,
-    /// The pass that has computed its logits; none if they were there before.
+    /// The pass that computes its logits; none if they were computed before.
     pass: Option<u32>,
     /// When it was submitted, if the device was idle then.
     alone_since_us: Option<f64>,
 }
 
-/// What the device has chosen the last token from, in its memory.
+/// The top-k list in device memory from which the device has chosen the last token.
 pub(super) struct TopList<B: Device> {
     choice: Choice,
     row: B::Tensor, // [1, TopK::row_len(k)]
 }
 
-/// Where the device penalises logits. Allocated on first use.
+/// Buffers for the repetition penalty on the device. Allocated on first use.
 pub(super) struct PenaltyBuffers<B: Device> {
-    /// 1 for each token of the history and each that the device has chosen since.
+    /// 1 for each token of the history and each that the device has chosen since then.
     seen: B::Tensor, // [1, vocab]
     logits: B::Tensor, // [1, vocab]
 }
@@ -108,7 +109,7 @@ impl<B: Device> Session<B> {
         let needs_logits = self.lookahead.max_steps <= 1
             || self.model.config.vocab_size > TopK::MOST_VOCAB
             || !DEVICE_PENALTIES.contains(&penalty)
-            // A forced token may not be in the list, nor any that a grammar allows.
+            // A forced token may not be in the list, nor any token that a grammar allows.
             || sequence.is_forced()
             || sequence.options.is_constrained();
         let penalty = (penalty != 1.0).then_some(penalty);
@@ -138,7 +139,7 @@ impl<B: Device> Session<B> {
         let options = &sequence.options;
         let wanted = options.max_tokens.saturating_sub(sequence.generated());
         let room = (self.cache.context + 1).saturating_sub(sequence.history.len());
-        // A checkpoint before which the host knows all tokens is of use after any stop.
+        // After any stop, a checkpoint is useful only if the host has all tokens before it.
         let most = if self.is_rolling_checkpoint_due() {
             2
         } else {
@@ -160,7 +161,7 @@ impl<B: Device> Session<B> {
         })
     }
 
-    /// Whether the steps in flight are what the present options would read.
+    /// Whether the steps in flight read back what the current options need.
     pub(super) fn matches_mode(&self) -> bool {
         let (sequence, list) = (self.sequence.as_ref(), self.top_list.as_ref());
         sequence.zip(list).is_some_and(|(sequence, list)| {
@@ -168,7 +169,7 @@ impl<B: Device> Session<B> {
         })
     }
 
-    /// If the cache is ahead, brings it back to all tokens of the history but the last one.
+    /// If the cache is ahead, rewinds it to all tokens of the history but the last one.
     pub(super) async fn sync_to_history(&mut self) -> Result<()> {
         self.cut_back_drafts();
         if !self.is_ahead() {
@@ -180,8 +181,8 @@ impl<B: Device> Session<B> {
         self.read_until(until).await
     }
 
-    /// The output from which the next token is chosen. Before it waits, it submits the steps that are to be in flight.
-    /// `found` is where the last tokens occurred before, if drafts may be made.
+    /// The output from which the next token is chosen. Before waiting for it, submits further steps up to the number
+    /// that is to be in flight. `found` is where the last tokens occurred before, if drafts may be made.
     pub(super) async fn next_pending(&mut self, found: Option<Match>) -> Result<PendingToken> {
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
         if let Some(pending) = sequence.take_put_back() {
@@ -209,8 +210,8 @@ impl<B: Device> Session<B> {
         self.finish_step().await
     }
 
-    /// With nothing in flight: computes the logits after the last token of the history, and either reads them, or
-    /// submits the list of them.
+    /// With nothing in flight: computes the logits after the last token of the history, and either reads them back or
+    /// submits the choice of a token from them.
     async fn begin_decoding(&mut self) -> Result<Option<PendingToken>> {
         let start_us = now_us();
         let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
@@ -248,7 +249,7 @@ impl<B: Device> Session<B> {
         }
     }
 
-    /// Submits a step over the token that the device chooses from the last list.
+    /// Submits a step over the token that the device chooses from the previous list.
     fn submit_next(&mut self) {
         let (Some(sequence), Some(list)) = (&self.sequence, self.top_list.take()) else {
             return;
@@ -265,7 +266,7 @@ impl<B: Device> Session<B> {
         self.submit_choice(choice, Some(pass as u32), None);
     }
 
-    /// Tells the device which tokens are penalised, from here on with those that it chooses itself.
+    /// Uploads which tokens are penalised. From here on the device adds those that it chooses itself.
     fn mark_history(&mut self, choice: Choice) {
         let (Some(sequence), Some(_)) = (&self.sequence, choice.penalty) else {
             return;
@@ -282,7 +283,7 @@ impl<B: Device> Session<B> {
         ops.write(&seen, &mut penalty.seen);
     }
 
-    /// Submits what is encoded, the device's choice of a token from the present logits, and its readback.
+    /// Submits what is encoded, the device's choice of a token from the current logits, and its readback.
     fn submit_choice(&mut self, choice: Choice, pass: Option<u32>, alone_since_us: Option<f64>) {
         let draw = self.draw();
         let is_chained = self.sequence.as_ref().is_some_and(|s| s.n_in_flight() > 0);
@@ -352,14 +353,14 @@ impl<B: Device> Session<B> {
         let (profiler, modules) = (self.ops.profiler(), &self.model.block_modules);
         let blocks_us = profiler.durations_us(modules, pass).unwrap_or_default();
         if self.recording == Level::Off {
-            // Nobody will take them, and those of later passes may still get their times.
+            // Nothing is recorded, so these spans are not needed any more; later passes may still get their times.
             profiler.forget_through(pass);
         }
         blocks_us
     }
 
-    /// If the device went on with another token than the sampler chose, takes back what it has computed since. The
-    /// chosen token must be the last of the history.
+    /// If the device continued with another token than the sampler chose, rewinds the steps that it has computed since.
+    /// The chosen token must be the last of the history.
     pub(super) fn check_device_choice(&mut self, continued_with: Option<u32>) {
         let Some(sequence) = &self.sequence else {
             return;
@@ -370,7 +371,7 @@ impl<B: Device> Session<B> {
         }
     }
 
-    /// How the device draws the token of the list that is submitted next; `None` if it takes the most probable one.
+    /// How the device draws a token from the list that is submitted next; `None` if it takes the most probable one.
     fn draw(&self) -> Option<Draw> {
         let sequence = self.sequence.as_ref()?;
         let sampling = &sequence.options.sampling;

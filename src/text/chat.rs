@@ -1,5 +1,5 @@
-//! Chat templates: a conversation as the text that an instruct model was trained on, by the jinja template of its
-//! checkpoint. It reads no files, knows no token ids, and passes no tools or documents.
+//! Chat templates: renders a conversation to the text that an instruct model was trained on, with the jinja template of
+//! its checkpoint. It reads no files, handles no token ids, and passes no tools or documents.
 
 mod limits;
 mod literal;
@@ -59,7 +59,7 @@ impl Message {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Content {
-    /// Text: `<|im_end|>` in a message is ten characters and ends nothing. Tokens of the template are tokens.
+    /// Text: `<|im_end|>` in a message is ten characters and ends nothing. Control tokens of the template stay tokens.
     #[default]
     Plain,
     /// Tokens, as in the reference: the text of a message may end its turn and begin another role's.
@@ -144,10 +144,10 @@ impl ChatTemplate {
         ChatTemplate::from_jinja(jinja, tokens.transpose()?.unwrap_or_default()).map(Some)
     }
 
-    /// As [`ChatTemplate::of_checkpoint`], from the bytes of the files.
+    /// Like [`ChatTemplate::of_checkpoint`], from the bytes of the files.
     ///
     /// # Errors
-    /// As there; [`Error::ChatTemplate`] for a file that is not UTF-8.
+    /// The same; [`Error::ChatTemplate`] for a file that is not UTF-8.
     pub fn of_files(
         tokenizer_config: Option<&[u8]>,
         jinja: Option<&[u8]>,
@@ -231,10 +231,10 @@ impl ChatTemplate {
         self.render_at(messages, add_generation_prompt, LocalTime::now())
     }
 
-    /// As [`render`](ChatTemplate::render), where `now` is the time that `strftime_now` prints.
+    /// Like [`render`](ChatTemplate::render), where `now` is the time that `strftime_now` prints.
     ///
     /// # Errors
-    /// As there.
+    /// The same.
     pub fn render_at(
         &self,
         messages: &[Message],

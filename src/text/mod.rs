@@ -1,5 +1,5 @@
 //! Text around the model: tokens, streamed pieces, stop strings, chat templates, and sampling of the next token.
-//! Nothing here knows the model or a device.
+//! Nothing here depends on the model or a device.
 
 pub mod chat;
 pub mod sampling;

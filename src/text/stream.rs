@@ -11,7 +11,7 @@ use crate::base::error::{Fact, Result};
 use crate::text::tokenizer::Tokenizer;
 use crate::text::tokenizer::guard::guarded;
 
-/// The file's decoder in a form that works token by token.
+/// The decoder of tokenizer.json in a form that works token by token.
 #[derive(Clone, Debug)]
 pub(super) enum StreamDecoder {
     /// No decoder: tokens are joined by spaces.
@@ -71,7 +71,7 @@ impl StreamDecoder {
         })
     }
 
-    /// What a token that is not the first adds to a text, and whether it would be something else at the beginning.
+    /// The text that a token adds unless it is the first, and whether it would add another one at the beginning.
     ///
     /// # Errors
     /// The message of the decoder.
@@ -133,9 +133,9 @@ pub struct TextStream {
 enum Held {
     #[default]
     Nothing,
-    /// Of byte-level tokens: one U+FFFD if nothing completes them.
+    /// From byte-level tokens: one U+FFFD if nothing completes them.
     ByteLevel(Vec<u8>),
-    /// Of byte-fallback tokens: one U+FFFD per byte.
+    /// From byte-fallback tokens: one U+FFFD per byte.
     Fallback(Vec<u8>),
 }
 
@@ -229,7 +229,7 @@ impl TextStream {
                 self.held = Held::Fallback(bytes);
                 String::new()
             }
-            // This byte does not go on with what is held, and may begin something itself.
+            // This byte does not continue the held ones, and may begin a character itself.
             Err(_) if n_held > 0 => replacements_for(n_held) + &self.push_fallback_byte(byte),
             Err(_) => replacements_for(1),
         }

@@ -1,4 +1,5 @@
-//! Text to token ids and back, by the checkpoint's tokenizer.json. It reads no files and applies no chat template.
+//! Converts text to token ids and back with the checkpoint's tokenizer.json. It reads no files and applies no chat
+//! template.
 
 mod check;
 mod config;
@@ -24,20 +25,20 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// Rows of the model's embedding, which is padded in many checkpoints.
     model_vocab_size: usize,
-    /// Upper bound on what the normalizers multiply the bytes of a text by.
+    /// Upper bound on the growth factor of a text's bytes in the normalizers.
     growth: usize,
     pub(super) stream_decoder: StreamDecoder,
 }
 
-/// The tokens of a model as bytes, for what a text may consist of.
+/// The tokens of a model as bytes, for structured output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenBytes {
-    /// The bytes of all tokens that are not the first of a text, in the order of their ids. Tokens that a text does not
-    /// show have none.
+    /// The bytes of all tokens, as in the middle of a text, in the order of their ids. Tokens without visible text have
+    /// none.
     pub bytes: Vec<u8>,
     /// Where the bytes of each token end. `[vocab]`
     pub ends: Vec<u32>,
-    /// Tokens that are something else at the beginning of a text, where decoders strip a space.
+    /// Tokens that are decoded differently at the beginning of a text, where decoders strip a space.
     pub not_first: Vec<u32>,
 }
 
@@ -119,8 +120,8 @@ impl Tokenizer {
         })
     }
 
-    /// The text of `ids` without special tokens, equal to what a [`TextStream`] of them gives: bytes that are no UTF-8
-    /// become U+FFFD, and ids of the embedding's padding have no text.
+    /// The text of `ids` without special tokens, equal to that of a [`TextStream`]: bytes that are not UTF-8 become
+    /// U+FFFD, and ids of the embedding's padding have no text.
     ///
     /// # Errors
     /// [`Error::Token`] for an id outside the embedding.
@@ -156,7 +157,7 @@ impl Tokenizer {
         Ok(self.inner.id_to_token(id).unwrap_or_default())
     }
 
-    /// What every token adds to a text.
+    /// The text that every token adds.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the decoder refuses a token.

@@ -18,8 +18,8 @@ const withModel = onePage(async (page) => {
 });
 
 /**
- * Makes a run, then each of the calls, and says what they reject with and whether the run still goes on as it would
- * have.
+ * Makes a run, then each of the calls, and returns how they reject and whether the run can still be continued with the
+ * same text.
  * @param {Page} page
  * @param {string[]} calls  expressions with `model`
  * @returns {Promise<{ code: string, name: string | null, fatal: boolean, is_kept: boolean }[]>}

@@ -143,7 +143,7 @@ fn the_summary_of_a_known_run_has_the_known_times() {
         assert!((part - us).abs() < 1e-9, "{parts:?}");
     }
     let row = &phase.blocks[hybrid];
-    assert_eq!((row.shared_block, row.call), (Some(0), Some(1)));
+    assert_eq!((row.shared_transformer, row.call), (Some(0), Some(1)));
 }
 
 #[test]

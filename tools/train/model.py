@@ -185,7 +185,7 @@ class FeedForward(nn.Module):
             hidden, config.adapter_rank, 2 * inner, len(config.hybrid_layer_ids))
 
 
-class SharedBlock(nn.Module):
+class SharedTransformer(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
@@ -225,7 +225,7 @@ class HybridLayer(nn.Module):
         nn.init.normal_(self.linear.weight, std=config.hidden_size ** -0.5)
         self.mamba_decoder = MixerLayer(config)
         if owner:
-            self.shared_transformer = SharedBlock(config)
+            self.shared_transformer = SharedTransformer(config)
 
 
 class Backbone(nn.Module):

@@ -8,7 +8,7 @@ import { cellName } from "./strip.js";
 /** @import { Cell, Strip } from "./strip.js" */
 
 const REFRESH_MS = 500;
-/** What the panel opens below: a card, or a row of cards, of a profile. */
+/** The elements of a profile below which the panel may open: a card, or a row of cards. */
 const PARTS = "#profile-result > *";
 
 export class BlockPanel {
@@ -74,7 +74,7 @@ export class BlockPanel {
 
   /** @param {NonNullable<BlockPanel["opener"]>} opener */
   returnTo({ element, part, y }) {
-    // A bar takes no focus, and a table may have been sorted since: then the part as a whole gets it.
+    // A bar is not focusable, and a table may have been sorted since: then the part as a whole gets the focus.
     if (element.isConnected && element instanceof HTMLElement) {
       element.focus({ preventScroll: true });
     } else {
@@ -96,7 +96,7 @@ export class BlockPanel {
     this.renderFacts();
   }
 
-  /** Apart from the facts: a table that is replaced twice per second cannot be read or scrolled. */
+  /** Kept apart from the facts, which are replaced twice per second: a replaced table cannot be read or scrolled. */
   renderProfile() {
     const cell = this.strip.cells[this.at];
     const block = cell?.kind === "mamba" || cell?.kind === "hybrid" ? cell.index : null;
@@ -131,7 +131,7 @@ function factsOf(cell, strip, is_profiled) {
   if (cell.kind === "E") facts.push([t("panel.kind"), t(info.tied ? "panel.kind.E" : "panel.kind.E.untied")]);
   else if (cell.kind === "S") {
     // Hybrid blocks call the shared transformers in turn.
-    const callers = hybrids.filter((_, call) => call % info.n_shared_blocks === cell.index);
+    const callers = hybrids.filter((_, call) => call % info.n_shared_transformers === cell.index);
     facts.push([t("panel.kind"), t("panel.kind.S")], [t("panel.calls"), callers.map(({ index }) => index).join(", ")]);
   } else {
     facts.push([t("panel.kind"), t(`panel.kind.${cell.kind}`)]);
@@ -139,7 +139,7 @@ function factsOf(cell, strip, is_profiled) {
       const call = hybrids.indexOf(cell);
       facts.push([
         t("panel.call"),
-        t("panel.call.value", { call: call + 1, calls: hybrids.length, shared: call % info.n_shared_blocks }),
+        t("panel.call.value", { call: call + 1, calls: hybrids.length, shared: call % info.n_shared_transformers }),
       ]);
     }
     if (cell.ms > 0) facts.push([t("panel.ms"), t("panel.ms.value", { ms: figure(cell.ms) })]);

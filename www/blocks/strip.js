@@ -68,7 +68,7 @@ export class Strip {
   build(info) {
     this.info = info;
     this.focused = 0;
-    const shared = Array.from({ length: info.n_shared_blocks }, (_, i) =>
+    const shared = Array.from({ length: info.n_shared_transformers }, (_, i) =>
       this.makeCell("S", i, `shared_transformer.${i}`),
     );
     this.blocks = info.kinds.map((kind, i) => this.makeCell(kind, i, `blocks.${i}`));
@@ -93,7 +93,7 @@ export class Strip {
     fill.className = "fill";
     const name = document.createElement("span");
     name.className = "name";
-    const many = (this.info?.n_shared_blocks ?? 1) > 1;
+    const many = (this.info?.n_shared_transformers ?? 1) > 1;
     name.textContent = kind === "E" ? "E" : kind === "S" ? (many ? `S${index}` : "S") : String(index);
     button.append(fill, name);
     return {

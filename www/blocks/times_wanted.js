@@ -1,5 +1,5 @@
 // @ts-check
-// How often the engine measures block times: as often as what is on screen shows them. On a graphics adapter, measuring
+// How often the engine measures block times: as often as the visible views show them. On a graphics adapter, measuring
 // makes a token slower.
 
 /** The heat map has a column for each token. */

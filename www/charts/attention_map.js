@@ -18,7 +18,7 @@ import { box, label, picture, svg } from "./svg.js";
 
 const TOP = 24;
 const LEFT = 56;
-/** A few heads get higher rows. */
+/** With few heads, rows are higher. */
 const [LEAST_ROW, MOST_ROW, ROWS_HEIGHT] = [11, 30, 330];
 const LEAST_CELL = 4;
 const MOST_CELL = 40;
@@ -62,7 +62,7 @@ export function attentionFinding(attended) {
 }
 
 /**
- * Where keys are too many for a cell each, a cell shows the largest weight of several.
+ * If there are too many keys for a cell each, a cell shows the largest weight of several.
  * @param {Attended} attended
  * @param {{ width: number, readout: (text: string) => void }} options
  */
@@ -93,7 +93,7 @@ export function attentionMap(attended, { width, readout }) {
     for (let row = 0; row < rows; row++) {
       const weight = visit.weights[row * keys + strongest(row, column)];
       const shade = box(LEFT + column * cell, TOP + row * row_height, cell - 0.5, row_height - 1, "shade");
-      // Areas of small weights would not be seen on a linear scale.
+      // On a linear scale small weights would be invisible.
       shade.setAttribute("fill-opacity", (0.03 + 0.97 * Math.sqrt(weight)).toFixed(3));
       root.append(shade);
     }

@@ -1,5 +1,5 @@
 // @ts-check
-// What charts and tables with one entry per block share: columns aligned with the strip's cells, the scale beside them,
+// Shared by charts and tables with one entry per block: columns aligned with the strip's cells, the scale beside them,
 // block numbers, and the first two columns of a table.
 
 import { significant, t } from "../words.js";
@@ -39,7 +39,7 @@ export function valueAxis(root, { left, right, top, y, n_ticks, unit }) {
 }
 
 /**
- * Which blocks have their number below: all of them, every second or every sixth, by the room there is.
+ * Which blocks have their number below: all, every second or every sixth, depending on the width.
  * @param {Column[]} places
  */
 export function numberedBlocks(places) {

@@ -1,9 +1,9 @@
 // @ts-check
-// What maps of cells share: labels of rows, and the cell under the pointer.
+// Shared by maps of cells: labels of rows, and the cell under the pointer.
 
 import { label } from "./svg.js";
 
-/** Labels of rows that fit: each one, or every second, fifth, tenth. @param {number} row_height */
+/** Which rows have a label: each one, or every second, fifth or tenth. @param {number} row_height */
 export function labelEvery(row_height) {
   return [1, 2, 5, 10].find((every) => every * row_height >= 13) ?? 20;
 }
@@ -21,7 +21,7 @@ export function rowNumbers(root, rows, { top, left, row_height }) {
 }
 
 /**
- * Calls `onCell` with the cell under the pointer, and with null where there is none.
+ * Calls `onCell` with the cell under the pointer, and with null outside of cells.
  * @param {SVGElement} root @param {{ top: number, left: number, cell: number, row_height: number }} place
  * @param {{ rows: number, columns: number, event: "pointermove" | "click" }} what
  * @param {(at: { row: number, column: number } | null) => void} onCell

@@ -1,6 +1,6 @@
 // @ts-check
-// What leaving out each block changes: bars of the Kullback-Leibler divergence per block, with a mark where the most
-// probable next token becomes another one.
+// The effect of leaving out each block: bars of the Kullback-Leibler divergence per block, with a mark where the most
+// probable next token changes.
 
 import { natsText, number, t } from "../words.js";
 import { visible } from "../token_text.js";

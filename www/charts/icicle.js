@@ -101,9 +101,9 @@ export function icicle(phase, { width, state, readout, onState }) {
     const ancestor = isAbove(nodes, at, whole);
     if (!ancestor && !isAbove(nodes, whole, at)) return;
     const from = ancestor ? 0 : x(node.left_us);
-    const wide = ancestor ? width : (node.us / shown.us) * width;
-    // Also where a coarse clock gave the whole no time.
-    if (!(wide >= LEAST_WIDTH)) return;
+    const box_width = ancestor ? width : (node.us / shown.us) * width;
+    // Also false for NaN, if a coarse clock measured no time at all.
+    if (!(box_width >= LEAST_WIDTH)) return;
     const percent = (100 * node.us) / nodes[0].us;
     const ms = msText(node.us);
     const description = t("icicle.node", {
@@ -113,7 +113,7 @@ export function icicle(phase, { width, state, readout, onState }) {
       percent: number(percent, 1),
       self: msText(node.self_us),
     });
-    const group = nodeShape(node, from, wide, description, hybrids.has(node.block ?? -1));
+    const group = nodeShape(node, from, box_width, description, hybrids.has(node.block ?? -1));
     group.addEventListener("pointerenter", () => readout(description));
     group.addEventListener("pointerleave", () => readout(""));
     group.addEventListener("focus", () => {
@@ -156,9 +156,10 @@ export function icicle(phase, { width, state, readout, onState }) {
 
 /**
  * The box of a node with as much text as fits.
- * @param {Node} node @param {number} from @param {number} wide @param {string} description @param {boolean} is_hybrid
+ * @param {Node} node @param {number} from @param {number} box_width @param {string} description
+ * @param {boolean} is_hybrid
  */
-function nodeShape(node, from, wide, description, is_hybrid) {
+function nodeShape(node, from, box_width, description, is_hybrid) {
   const is_block = node.kind === "block";
   const kind = is_block && is_hybrid ? "part-block hybrid-block" : `part-${node.kind}`;
   const group = svg("g", {
@@ -168,17 +169,17 @@ function nodeShape(node, from, wide, description, is_hybrid) {
     "aria-label": description,
     "data-path": node.path,
   });
-  group.append(box(from + 0.5, node.depth * ROW + 1, wide - 1, ROW - 2, "node-box"));
-  // A block too narrow for its name shows its number.
+  group.append(box(from + 0.5, node.depth * ROW + 1, box_width - 1, ROW - 2, "node-box"));
+  // A block that is too narrow for its name shows its number.
   const names = [nameOf(node), ...(is_block ? [String(node.block)] : [])];
-  const name = names.find((name, at) => widthOf(name) + (at === 0 ? 6 : 0) < wide);
+  const name = names.find((name, at) => widthOf(name) + (at === 0 ? 6 : 0) < box_width);
   if (!name) return group;
-  const x = from + Math.min(5, (wide - widthOf(name)) / 2);
+  const x = from + Math.min(5, (box_width - widthOf(name)) / 2);
   const text = svg("text", { x, y: node.depth * ROW + 17, class: "node-text" }, name);
   const ms = `${msText(node.us)} ${t("axis.ms")}`;
-  if (widthOf(name) + widthOf(ms) + 20 < wide) text.append(" ", svg("tspan", { dx: 4, class: "node-ms" }, ms));
+  if (widthOf(name) + widthOf(ms) + 20 < box_width) text.append(" ", svg("tspan", { dx: 4, class: "node-ms" }, ms));
   group.append(text);
-  // The label begins with the visible text, which voice control matches.
+  // The label begins with the visible text, because voice control matches that.
   group.setAttribute("aria-label", `${text.textContent}, ${description}`);
   return group;
 }

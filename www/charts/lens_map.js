@@ -17,7 +17,7 @@ const LEFT = 56;
 const LEAST_CELL = 46;
 const MOST_CELL = 110;
 const CHARACTER = 7.2;
-/** A darker cell would take its text below a contrast of 4.5:1. */
+/** In a darker cell the contrast of the text would be below 4.5:1. */
 const MOST_OPACITY = 0.42;
 
 /** @param {TokenProbability[]} top */
@@ -25,7 +25,7 @@ const named = (top) =>
   top.map(({ text, probability }) => `“${visible(text)}” ${figure(100 * probability)} %`).join(", ");
 
 /**
- * The first block from which on the last block's token stays the most probable one.
+ * The first block from which on the most probable token is that of the last block.
  * @param {Lens} lens @param {number} at  index of the position
  */
 export function settledBlock({ lens }, at) {
@@ -62,7 +62,7 @@ function cut(text, width) {
  */
 export function lensMap(lens, { width, hybrid, readout, onPosition }) {
   const rows = lens.lens.length;
-  // The last positions, as many as fit.
+  // As many of the last positions as fit.
   const columns = Math.min(lens.positions.length, Math.max(1, Math.floor((width - LEFT - 8) / LEAST_CELL)));
   const first = lens.positions.length - columns;
   const cell = Math.min(MOST_CELL, (width - LEFT - 8) / columns);

@@ -1,6 +1,6 @@
 // @ts-check
-// Gestures that move and scale a picture along its width: drag, wheel, keys, two fingers. It knows nothing of what is
-// drawn: positions are fractions of the width.
+// Gestures that move and scale a picture along its width: drag, wheel, keys, two fingers. It is independent of the
+// picture: positions are fractions of the width.
 
 /** Movements below this are clicks. */
 const CLICK_PIXELS = 4;
@@ -84,7 +84,7 @@ function listenForPointers(place, { pan, zoom, click }) {
     down.set(event.pointerId, x);
     if (other === undefined) return pan((before - x) / width);
     const spread = (/** @type {number} */ at) => Math.max(LEAST_SPREAD_PIXELS, Math.abs(at - other));
-    // The other finger's point stays, this finger's goes with it.
+    // The point under the other finger stays; the point under this finger follows it.
     zoom(spread(x) / spread(before), other / width);
   });
   for (const type of /** @type {const} */ (["pointerup", "pointercancel"])) {

@@ -8,7 +8,7 @@
 export const PARTS = ["mamba", "attention", "ffn", "other"];
 
 /**
- * By a clock that is coarser than a block, most blocks take no time and a few, by chance, a step.
+ * With a clock that is coarser than a block, most blocks take no time and some, at random, one tick.
  * @param {PhaseSummary} phase
  */
 export const hasBlockTimes = ({ blocks }) => 2 * blocks.filter(({ us }) => us.median === 0).length <= blocks.length;

@@ -212,17 +212,17 @@ export function roofline(summary, { width, readout }) {
    * What a label must not cover. Labels without a free place are left out; readout and table name every point.
    * @type {Area[]}
    */
-  const taken = named.map(at).map((middle) => areaAround(middle, 8));
+  const occupied = named.map(at).map((middle) => areaAround(middle, 8));
   if (peak && read) {
     const text = widthOf(peakText(peak, width - RIGHT - x(peak / read)));
-    taken.push({ left: width - RIGHT - 2 - text, top: y(peak) - 20, right: width - RIGHT, bottom: y(peak) + 2 });
-    taken.push(...areasAlong({ x: x(least_x), y: y(least_x * read) }, { x: x(peak / read), y: y(peak) }));
+    occupied.push({ left: width - RIGHT - 2 - text, top: y(peak) - 20, right: width - RIGHT, bottom: y(peak) + 2 });
+    occupied.push(...areasAlong({ x: x(least_x), y: y(least_x * read) }, { x: x(peak / read), y: y(peak) }));
   }
   for (const point of named) {
     const text = point.group === "whole" ? t(`phase.${point.phase}`) : point.name;
-    const area = freeArea(at(point), widthOf(text), width, taken);
+    const area = freeArea(at(point), widthOf(text), width, occupied);
     if (!area) continue;
-    taken.push(area);
+    occupied.push(area);
     root.append(label(area.left, area.bottom - DESCENT, text, { kind: "point-text" }));
   }
   return root;
@@ -250,24 +250,24 @@ function areasAlong(from, to) {
 
 /**
  * A free area for a label beside a point, or null.
- * @param {{ x: number, y: number }} point @param {number} wide @param {number} width @param {Area[]} taken
+ * @param {{ x: number, y: number }} point @param {number} label_width @param {number} width @param {Area[]} occupied
  */
-function freeArea({ x, y }, wide, width, taken) {
+function freeArea({ x, y }, label_width, width, occupied) {
   const middle = TEXT_HEIGHT / 2;
   const tries = [
     [x + 11, y - middle],
-    [x - 11 - wide, y - middle],
-    [x - wide / 2, y + 10],
-    [x - wide / 2, y - 10 - TEXT_HEIGHT],
+    [x - 11 - label_width, y - middle],
+    [x - label_width / 2, y + 10],
+    [x - label_width / 2, y - 10 - TEXT_HEIGHT],
     [x + 9, y + 9],
-    [x - 9 - wide, y + 9],
+    [x - 9 - label_width, y + 9],
     [x + 9, y - 9 - TEXT_HEIGHT],
     [x + 9, y + 9 + TEXT_HEIGHT],
   ];
   for (const [left, top] of tries) {
-    const area = { left, top, right: left + wide, bottom: top + TEXT_HEIGHT };
+    const area = { left, top, right: left + label_width, bottom: top + TEXT_HEIGHT };
     const is_inside = left > LEFT && area.right < width - RIGHT && top > TOP && area.bottom < HEIGHT - BOTTOM;
-    const is_free = taken.every(
+    const is_free = occupied.every(
       (other) =>
         area.right < other.left || area.left > other.right || area.bottom < other.top || area.top > other.bottom,
     );

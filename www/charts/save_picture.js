@@ -1,5 +1,5 @@
 // @ts-check
-// Saves a chart as SVG or PNG as it looks on the page: computed styles are written into a copy.
+// Saves a chart as SVG or PNG as it appears on the page: computed styles are written into a copy.
 
 import { saveFile } from "../save_file.js";
 

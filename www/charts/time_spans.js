@@ -29,8 +29,8 @@
 /** @typedef {{ from_us: number, to_us: number, row: number, n: number }} Box  `n` spans, of which `row` is the first */
 
 /**
- * The part that each span's time belongs to, as the summary has it, by the span's name: the path within its block, in
- * which lists of adapters have no place.
+ * The part that each span's time belongs to, as in the summary, by the span's name: the path within its block, without
+ * indices of adapter lists.
  * @param {PhaseSummary["tree"]} tree @param {string[]} names
  */
 export function partsOf(tree, names) {
@@ -77,7 +77,7 @@ export function timeSpans(spans, { parts, blockOf, hybrids }) {
     columns.start_us[row] = spans.start_us[row] - zero_us;
     columns.end_us[row] = columns.start_us[row] + spans.duration_us[row];
     columns.pass[row] = spans.pass[row];
-    // Parents stand before their children.
+    // Parents precede their children.
     depth[row] = spans.parent[row] < 0 ? 1 : depth[spans.parent[row]] + 1;
     const pass = n + spans.pass[row];
     columns.start_us[pass] = Math.min(columns.start_us[pass], columns.start_us[row]);
@@ -112,7 +112,7 @@ function firstAbove(sorted, limit) {
 }
 
 /**
- * What of a lane is visible. Neighbours that are narrower than a pixel are one box.
+ * The visible boxes of a lane. Neighbouring spans that are narrower than a pixel are merged.
  * @param {TimeSpans} data @param {Lane} lane @param {Range} range @param {number} pixel_us
  * @param {(row: number) => boolean} [isWanted] leaves spans out
  * @returns {Box[]}
@@ -140,7 +140,7 @@ export function visibleBoxes({ start_us, end_us }, lane, { from_us, to_us }, pix
 }
 
 /**
- * The spans whose module has `text` in its path, in the order of their start. Of nested modules that all have it, only
+ * The spans whose module has `text` in its path, in the order of their start. Of nested modules that all match, only
  * the outermost counts.
  * @param {TimeSpans} data @param {string} text @returns {Matches}
  */

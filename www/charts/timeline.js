@@ -14,7 +14,7 @@ const ROW = 26;
 const AXIS = 22;
 const PIXELS_PER_TICK = 120;
 const MOST_ROWS_IN_TABLE = 60;
-/** Of µs, from which a unit is used. */
+/** In µs, the times from which the units are used. */
 const UNITS = /** @type {const} */ ([
   [1e6, "report.unit.s"],
   [1e3, "report.unit.ms"],
@@ -25,7 +25,7 @@ const UNITS = /** @type {const} */ ([
 const unitOf = (latest_us) => UNITS.find(([least_us]) => latest_us >= least_us) ?? UNITS[2];
 
 /**
- * A point in time, as exact as a range of `length_us` needs. Points that are shown together have one unit.
+ * A point in time, as precise as a range of `length_us` needs. Points that are shown together have the same unit.
  * @param {number} us @param {number} length_us @param {number} [latest_us]
  */
 export function pointText(us, length_us, latest_us = us) {
@@ -83,7 +83,7 @@ export function timeline(data, { width, range, matches, current, readout }) {
   const x = linear([range.from_us, range.to_us], [0, width]);
   const pixel_us = length_us / width;
   const at = (/** @type {number} */ us) => Math.min(width, Math.max(0, x(us)));
-  /** Boxes by class: one element for all of a class is much faster than one for each. @type {Map<string, string[]>} */
+  /** Boxes by class: one element per class is much faster than one per box. @type {Map<string, string[]>} */
   const shapes = new Map();
   /** @type {Node[]} */
   const names = [];
@@ -126,7 +126,7 @@ export function timeline(data, { width, range, matches, current, readout }) {
 }
 
 /**
- * What is at a point of a lane.
+ * The span or spans at a point of a lane.
  * @param {TimeSpans} data @param {TimeSpans["lanes"][number]} lane @param {number} us @param {number} pixel_us
  * @param {number} length_us of the range
  */

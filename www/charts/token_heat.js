@@ -25,7 +25,7 @@ const MOST_CELL = 46;
 /** @param {number} heat 0 to 1 @param {number} channel red, green, blue */
 export const heatChannel = (heat, channel) => COLD[channel] + heat * (WARM[channel] - COLD[channel]);
 
-/** 0 up to 0.8 of the median, 1 from twice the median. @param {number} ratio */
+/** 0 up to 0.8 times the median, 1 from twice the median. @param {number} ratio */
 export const heatOfRatio = (ratio) => Math.min(1, Math.max(0, ratio - 0.8) / 1.2);
 
 /**

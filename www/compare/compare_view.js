@@ -67,7 +67,7 @@ export class CompareView {
   async open(file) {
     try {
       const shelved = this.hooks.shelf.add(await parseRun(await file.text()), "file");
-      // An opened file becomes side B, compared with the current side A or the newest run from here.
+      // An opened file becomes side B, compared with the current side A or the newest run measured here.
       this.chosen.b = shelved.id;
       this.hooks.onOpened();
       write(this.status, "compare.opened", { file: file.name });
@@ -103,8 +103,8 @@ export class CompareView {
   }
 
   /**
-   * The chosen sides. Without a choice A is the newest run from here, and B another run of its size or the reference of
-   * its size; a run without such a counterpart is `alone`, and the reports of the reference take its place.
+   * The chosen sides. By default A is the newest run measured here, and B another run of its size or the reference of
+   * its size; a run without such a counterpart is `alone`, and both reports of the reference are compared instead.
    * @returns {Promise<{ a: Side, b: Side, alone: Side | null }>}
    */
   async sides() {
@@ -133,7 +133,7 @@ export class CompareView {
     if (byId("view-compare").hidden) return;
     const turn = ++this.drawing;
     for (const side of /** @type {const} */ (["a", "b"])) {
-      // Deleted since.
+      // The run was deleted.
       if (!this.choices().some(({ id }) => id === this.chosen[side])) this.chosen[side] = null;
     }
     const [{ a, b, alone }, published, recomputed] = await Promise.all([
@@ -210,7 +210,7 @@ export class CompareView {
       parts.push(this.frames.delta.element);
     }
     const types = typePairs(a, b, this.phase);
-    // Both references have the same times, for which the chart would be useless.
+    // Both references have the same times, so the chart would be useless.
     if (types.some(({ a_ms, b_ms }) => a_ms !== b_ms)) {
       const key = element(
         "p",

@@ -41,21 +41,21 @@ function generalOf({ summary, reference }) {
 /** @param {string | number} value */
 const valueText = (value) => (typeof value === "number" ? number(value) : value);
 
-/** The sizes that decide whether times of two models can be compared. @param {Side} side */
+/** Sizes that must be equal for times of two models to be comparable. @param {Side} side */
 function sizeOf(side) {
   const { hidden_size, n_blocks } = generalOf(side);
   return `${hidden_size} × ${n_blocks}`;
 }
 
-/** Whether the sides are models of one size. @param {Side} a @param {Side} b */
+/** Whether the models of both sides have the same size. @param {Side} a @param {Side} b */
 export const isOneSize = (a, b) => sizeOf(a) === sizeOf(b);
 
-/** A file may contain a run that is also here. @param {Side} a @param {Side} b */
+/** A file may contain a run that was measured here. @param {Side} a @param {Side} b */
 const isSameRun = (a, b) =>
   a.id === b.id || (a.run !== null && b.run !== null && a.run.made_ms === b.run.made_ms && a.run.label === b.run.label);
 
 /**
- * What makes the sides unlike, the gravest reason as the title; null if nothing does.
+ * Why the sides are not directly comparable, with the most serious reason as the title; null if they are.
  * @param {Side} a @param {Side} b @param {Phase} phase @returns {{ title: string, texts: string[] } | null}
  */
 export function unlike(a, b, phase) {
@@ -70,7 +70,7 @@ export function unlike(a, b, phase) {
 }
 
 /**
- * Texts for the conditions in which the sides differ, and for those that one side lacks.
+ * Texts for the conditions in which the sides differ, and for those that are missing on one side.
  * @param {Side} a @param {Side} b
  */
 function differencesOf(a, b) {
@@ -88,7 +88,7 @@ function differencesOf(a, b) {
     "threads",
   ])) {
     const [left, right] = [x[name], y[name]];
-    // Names alone are no difference if the sizes are equal.
+    // Different names do not matter if the sizes are equal.
     if (name === "model" && isOneSize(a, b)) continue;
     if (left === right) continue;
     if (left === null || right === null) unknown.push(t(`general.${name}`).toLocaleLowerCase());

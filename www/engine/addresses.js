@@ -1,15 +1,15 @@
 // @ts-check
-// What a pasted address means: a folder to load a checkpoint from, and where that is a repository on the Hugging Face
-// Hub. It sends no request, and runs outside of browsers too.
+// Interprets pasted addresses: as a folder to load a checkpoint from, or as a repository on the Hugging Face Hub. It
+// sends no request, and runs outside of browsers too.
 
 import { badOption, fact } from "./errors.js";
 
 /** @import { Address, HubPlace } from "./zamba2.d.ts" */
 
 const HUB = "https://huggingface.co";
-/** The Hub as people write it, with or without the scheme. */
+/** The Hub's address, with or without the scheme. */
 const HUB_HOST = /^(?:https?:\/\/)?(?:www\.)?(?:huggingface\.co|hf\.co)(?=[/?#]|$)/i;
-/** As git clones over SSH. */
+/** The Hub's address for git over SSH. */
 const HUB_SSH = /^(?:ssh:\/\/)?git@(?:huggingface\.co|hf\.co)[:/]/i;
 /** First segments of the Hub's own pages, which no owner can have. */
 const HUB_PAGES = new Set(
@@ -18,11 +18,11 @@ const HUB_PAGES = new Set(
     + "settings tasks"
   ).split(" "),
 );
-/** Segments after the name of a repository that a revision follows. */
+/** Segments that a revision follows, after the name of a repository. */
 const WITH_REVISION = new Set(["blame", "blob", "commit", "commits", "edit", "raw", "resolve", "revision", "tree"]);
-/** A name as the Hub allows it; one of dots would leave its folder. */
+/** A valid name on the Hub; one of dots only would leave its folder. */
 const NAME = /^(?!\.+$)[\w.-]+$/;
-/** Last segments that are files of a checkpoint, and not folders. */
+/** Last segments that are files of a checkpoint, not folders. */
 const FILE = /\.(?:bin|gguf|gitattributes|jinja|json|md|model|msgpack|onnx|pt|pth|py|safetensors|txt)$/i;
 const COMMIT = /^[0-9a-f]{40}$/;
 
@@ -70,7 +70,7 @@ export function atRevision(folder, revision) {
 }
 
 /**
- * What `text` means as a source: a page or a file of the Hub, `hf://owner/name@revision`, or the address of a folder or
+ * Interprets `text` as a source: a page or a file of the Hub, `hf://owner/name@revision`, or the address of a folder or
  * of a file in it.
  * @param {string} text
  * @param {string} base  that a relative address is resolved against
@@ -111,7 +111,7 @@ function hubPath(text, names) {
     const path = text.replace(HUB_HOST, "").replace(/[?#].*$/, "");
     return path.replace(/^\/+/, "").replace(/^api\/models\//, "");
   }
-  // A leading dot or slash makes it an address on this site.
+  // A leading dot or slash marks an address on this site.
   const is_name = /^[\w-][\w.-]*\/[\w-][\w.-]*(?:@.+)?$/.test(text);
   return names && is_name ? pathOfName(text, ".+") : null;
 }

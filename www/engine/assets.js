@@ -1,6 +1,6 @@
 // @ts-check
-// Where the engine's files are. Bundlers recognise a file only by a literal `new URL("…", import.meta.url)`: they copy
-// it and write its new name into the literal. So all addresses are here, and the workers get them by message.
+// The addresses of the engine's files. Bundlers recognise a file only by a literal `new URL("…", import.meta.url)`:
+// they copy it and write its new name into the literal. So all addresses are here, and the workers get them by message.
 
 import { BUILT } from "./built.js";
 import { badOption, fact } from "./errors.js";
@@ -21,7 +21,7 @@ export function engineFiles(base) {
   } catch (cause) {
     throw badOption("base", fact("not_an_address", { value: String(base) }), { cause });
   }
-  // Without a final slash a relative name would replace the folder's own.
+  // Without a final slash, relative names would replace the folder's own.
   if (!folder.pathname.endsWith("/")) folder.pathname += "/";
   const at = (/** @type {string} */ path) => new URL(path, folder).href;
   const build = (/** @type {string} */ name) => ({
@@ -33,7 +33,7 @@ export function engineFiles(base) {
 }
 
 /**
- * Next.js gives paths where `import.meta.url` is the file's address.
+ * Next.js gives paths in the place of `import.meta.url`.
  * @param {EngineFiles} files @param {string} page @returns {EngineFiles}
  */
 function absolute({ worker, builds }, page) {

@@ -1,6 +1,6 @@
 // @ts-check
-// Chooses the build of the engine and the number of threads by what browser and page allow, and says why. It loads
-// nothing.
+// Chooses the build of the engine and the number of threads that the browser and the page allow, and reports why. It
+// loads nothing.
 
 import { BUILT } from "./built.js";
 import { fact, Zamba2Error } from "./errors.js";
@@ -12,13 +12,13 @@ import { fact, Zamba2Error } from "./errors.js";
  * @typedef {{ folder: string, relaxed_simd: boolean, threads: number, threads_reason: ThreadsReason }} Build
  */
 
-/** The folder of the module of grammars, which is no build of the engine. */
+/** The folder of the grammar module, which is not a build of the engine. */
 export const GRAMMAR = "grammar";
 
 /** More threads than this are limited by memory bandwidth. */
 const MAX_AUTO_THREADS = 8;
 
-// Feature detection: each probe is a module of one function, and `validate` says whether the browser supports it.
+// Feature detection: each probe is a module with one function; `validate` returns whether the browser supports it.
 
 /** i8x16.popcnt, from SIMD128. */
 const SIMD_PROBE = new Uint8Array([
@@ -77,8 +77,8 @@ function build(relaxed_simd, { threads, threads_reason }) {
 }
 
 /**
- * The build that is wanted or, if the package lacks it, the nearest one: threads matter more than relaxed SIMD. All
- * builds give the same results.
+ * The wanted build or, if the package lacks it, the nearest one: threads matter more than relaxed SIMD. All builds give
+ * the same results.
  * @param {string[]} built @param {{ threads: boolean, relaxed: boolean }} wanted
  * @param {{ threads: boolean, relaxed: boolean }} allowed  by this browser and page
  * @returns {string | null}

@@ -1,6 +1,6 @@
 // @ts-check
-// A folder behind a URL as a source of bytes, and what every source offers. It knows byte ranges, but no tensor and no
-// header, and stores nothing. Chosen files are in file_list_source.js.
+// A folder behind a URL as a source of bytes, and the interface of all sources. It reads byte ranges; it interprets no
+// format and stores nothing. Chosen files are in file_list_source.js.
 
 import { fact, Zamba2Error } from "./errors.js";
 import { Exchange } from "./exchange.js";
@@ -40,13 +40,13 @@ export class UrlSource {
   /** @param {string} folder @param {{ retry?: Partial<RetryPolicy>, onWait?: WaitListener }} [options] */
   constructor(folder, { retry = {}, onWait = () => {} } = {}) {
     const url = new URL(folder);
-    // Without a final slash a relative name would replace the folder's own.
+    // Without a final slash, relative names would replace the folder's own.
     if (!url.pathname.endsWith("/")) url.pathname += "/";
     this.folder = url;
     this.waits = new Waits({ ...RETRY_DEFAULTS, ...retry }, onWait);
     /** Files that have been readable. @type {Map<string, Identity>} */
     this.known = new Map();
-    /** Files that the server insists on sending whole. @type {Map<string, WholeFile>} */
+    /** Files that the server sends only as a whole. @type {Map<string, WholeFile>} */
     this.wholes = new Map();
   }
 
@@ -75,9 +75,9 @@ export class UrlSource {
       try {
         const response = await exchange.reply({});
         if (!response.ok) throw this.refusal(exchange, response);
-        // Only that it was readable: a compressed reply has another size and ETag than a range.
+        // Size and ETag are not kept: those of a compressed reply differ from those of a range.
         if (!this.known.has(file)) this.known.set(file, { file_bytes: null, etag: null });
-        // After an interruption it starts over: a compressed reply cannot be continued by a range.
+        // After an interruption the file is read from the start: a compressed reply cannot be continued by a range.
         retries.answered();
         const bytes = await joined(exchange.body(response));
         if (isWebPage(bytes)) throw missingFile(file, "web_page");
@@ -128,7 +128,7 @@ export class UrlSource {
   }
 
   /**
-   * Requests [at, end) until a good reply comes.
+   * Requests [at, end) until there is a good reply.
    * @param {string} file @param {number} at @param {number} end @param {Retries} retries
    * @returns {Promise<{ file_bytes: number | null, chunks: AsyncIterable<Uint8Array> }>}
    */
@@ -152,10 +152,10 @@ export class UrlSource {
   async asked(exchange, at, end) {
     const { file } = exchange;
     const response = await exchange.reply({ headers: { Range: `bytes=${at}-${end - 1}` } });
-    // Weights are never a web page: the host sends its start page for a file that it does not have.
+    // Weights are never a web page: some hosts send their start page for missing files.
     if (response.ok && isHtml(response) && !this.known.has(file)) throw missingFile(file, "web_page");
     if (response.status === 200) {
-      // The server ignores ranges and sends the whole file: keep it, or each range would fetch it again.
+      // The server ignores ranges and sends the whole file: it is kept, or each range would fetch it again.
       const known = this.wholes.get(file);
       if (known) exchange.close();
       const whole = known ?? this.arriving(exchange, response);
@@ -181,13 +181,13 @@ export class UrlSource {
     const length = response.headers.get("Content-Length");
     const body_end = length === null ? announced_end : at + Number(length);
     if (announced_end > end || body_end > end) throw tooLong(file);
-    // Which bytes are missing is unknown, so none of them can be used.
+    // It is unknown which bytes are missing, so none of them can be used.
     if (range && body_end < announced_end) throw truncated(file, announced_end, body_end);
     return { file_bytes: this.known.get(file)?.file_bytes ?? null, chunks: exchange.body(response) };
   }
 
   /**
-   * Receives a file that is sent whole, while others read from it.
+   * Receives a file that is sent as a whole, while ranges are read from it.
    * @param {Exchange} exchange @param {Response} response
    */
   arriving(exchange, response) {
@@ -254,7 +254,7 @@ export class UrlSource {
   }
 
   /**
-   * Bytes of two versions of a file must not be mixed. Other origins must expose ETag, or it is hidden.
+   * Bytes of two versions of a file must not be mixed. Other origins must expose ETag, or it is not readable.
    * @param {string} file @param {Response} response @param {number | null} file_bytes
    */
   identify(file, response, file_bytes) {
@@ -271,14 +271,14 @@ export class UrlSource {
     const { status } = response;
     if (status === 404 || status === 410) return missingFile(file);
     const error = statusError(file, response, at);
-    // A file that was readable before is refused when the signature in its URL has expired.
+    // A file that was readable before is refused if the signature in its URL has expired.
     const passing = status >= 500 || status === 408 || status === 429 || (status === 403 && this.known.has(file));
     return passing ? new Interruption("status", error, { status, asked_ms: askedWaitMs(response.headers) }) : error;
   }
 
   /**
-   * The size of a file whose server hides Content-Range: the Content-Length of a reply that is then cancelled.
-   * Not HEAD: signed URLs are often valid for GET only.
+   * The size of a file whose server hides Content-Range: the Content-Length of a reply that is then cancelled. HEAD is
+   * not used, because signed URLs are often valid for GET only.
    * @param {string} file @param {Retries} retries
    */
   async sizeByGet(file, retries) {

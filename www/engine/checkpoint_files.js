@@ -1,7 +1,7 @@
 // @ts-check
 // Opens a checkpoint: config, tokenizer, chat template and the headers of its weight files, each from this device if it
-// is stored there and otherwise from the source. A checkpoint is single or sharded safetensors, or what `zamba2 pack`
-// wrote.
+// is stored there and otherwise from the source. A checkpoint is single or sharded safetensors, or the output of
+// `zamba2 pack`.
 
 import { reportFromThrown, Zamba2Error } from "./errors.js";
 import { bytesOf, fetchPacked, PACK_FILE } from "./ranges.js";
@@ -16,7 +16,7 @@ import { isWebPage, isWebPageForWeights, missingFile, orNull } from "./source_pa
 
 const WEIGHTS_FILE = "model.safetensors";
 const INDEX_FILE = "model.safetensors.index.json";
-/** The reference's options for generation, which may name further end tokens. */
+/** The reference's options for generation, which may list further end tokens. */
 const GENERATION_FILE = "generation_config.json";
 /** The files that may hold the chat template. */
 const CHAT_FILES = ["tokenizer_config.json", "chat_template.jinja"];
@@ -44,7 +44,7 @@ const CHAT_FILES = ["tokenizer_config.json", "chat_template.jinja"];
  */
 export async function openCheckpoint(engine, source, stored, signal, is_packed, onFacts) {
   const files = new CheckpointFiles(source, stored, signal);
-  // What is stored knows which files there are, and may be of another packing than the source by now.
+  // A stored model has its own manifest, and the source may be packed differently by now.
   if (is_packed && !stored?.has_begun) await files.openManifest(engine);
   const config = await files.required("config.json").catch(async (thrown) => {
     throw await missingPart(engine, source, thrown, signal);
@@ -65,7 +65,7 @@ export async function openCheckpoint(engine, source, stored, signal, is_packed, 
 /** The small files of a checkpoint. */
 class CheckpointFiles {
   /**
-   * To be stored once the engine has accepted all of them, so that a bad file does not come back.
+   * Stored only when the engine has accepted all of them, so that a bad file is not loaded again.
    * @type {[string, Uint8Array | null][]}
    */
   #new = [];
@@ -88,7 +88,7 @@ class CheckpointFiles {
     return this.pack;
   }
 
-  /** A file, or null if the checkpoint has none of this name. @param {string} name */
+  /** A file, or null if the checkpoint does not have it. @param {string} name */
   async small(name) {
     const here = await this.#stored(name);
     if (here !== undefined) return here;
@@ -110,7 +110,7 @@ class CheckpointFiles {
   /** Undefined if it must be fetched. @param {string} name */
   async #stored(name) {
     const here = await this.stored?.small(name);
-    // Versions before this check stored the start page of a host that sends it for missing files.
+    // Earlier versions stored the start page that some hosts send for missing files.
     return here && isWebPage(here) ? undefined : here;
   }
 
@@ -121,7 +121,7 @@ class CheckpointFiles {
 
   /** @param {Shard[] | null} shards */
   async storeNew(shards) {
-    // A complete model may be open in several tabs, and none of them writes.
+    // A complete model may be open in several tabs, and none of them may write.
     if (!this.stored?.complete) for (const [name, bytes] of this.#new) await this.stored?.storeSmall(name, bytes);
     if (shards) await this.stored?.storeShards(shards);
   }
@@ -139,8 +139,8 @@ async function openTokenizer(engine, files) {
 }
 
 /**
- * The chat template, if there is one. A fault of it, or of its transfer, refuses chats but not the model; a file that
- * did not arrive is not stored.
+ * The chat template, if there is one. An error in it, or while fetching it, disables chats but not the model; a file
+ * that could not be fetched is not stored.
  * @param {WasmEngine} engine @param {CheckpointFiles} files @param {AbortSignal} signal
  * @returns {Promise<{ chat: boolean, fault: ErrorReport | null }>}
  */
@@ -161,7 +161,7 @@ async function openChat(engine, files, signal) {
  */
 async function openEndTokens(engine, files, stored) {
   const bytes = await files.small(GENERATION_FILE).catch((thrown) => {
-    // A model that an earlier version stored has no such file on this device, and still loads without a network.
+    // A model that an earlier version stored lacks this file and must still load without a network.
     if (stored?.complete) return null;
     throw thrown;
   });
@@ -169,8 +169,8 @@ async function openEndTokens(engine, files, stored) {
 }
 
 /**
- * The error for a source without a file that every checkpoint has: what the source has instead, if one of a few other
- * files shows it, otherwise `thrown`.
+ * The error for a source without a file that every checkpoint has: what the source contains instead, if the presence of
+ * a few other files shows it, otherwise `thrown`.
  * @param {WasmEngine} engine @param {ByteSource} source @param {unknown} thrown @param {AbortSignal} signal
  */
 async function missingPart(engine, source, thrown, signal) {
@@ -263,7 +263,7 @@ async function exists(source, file, signal) {
   try {
     return (await orNull(readBeginning(source, file, signal))) !== null;
   } catch (thrown) {
-    // The file exists and is too short; reading its header gives the better error.
+    // The file exists but is too short; reading its header gives the better error.
     if (thrown instanceof Zamba2Error && thrown.code === "truncated") return true;
     throw thrown;
   }

@@ -1,6 +1,6 @@
 // @ts-check
-// Texts that follow a JSON schema or a grammar: which tokens may come next, by a module of its own that is loaded when
-// a call asks for it. The choice among the tokens is the engine's.
+// Structured output: the tokens that a JSON schema or a grammar allows next. They are computed by a wasm module of its
+// own, which is loaded on first use. The engine samples among them.
 
 import { Zamba2Error, fact } from "./errors.js";
 import { dropGrammar, loadGrammar } from "./wasm_engine.js";
@@ -16,8 +16,8 @@ import { dropGrammar, loadGrammar } from "./wasm_engine.js";
 const vocabularies = new WeakMap();
 
 /**
- * Runs a call of the module. It fails with a sentence; anything else is a bug in it or the end of its memory, after
- * which a fresh module is loaded. Neither is a fault of the engine.
+ * Runs a call of the module. Its own errors are strings; anything else is a bug in it or memory exhaustion, after which
+ * a fresh module is loaded. Neither affects the engine.
  * @template T @param {() => T} call @returns {T}
  */
 function guarded(call) {
@@ -46,7 +46,7 @@ async function vocabularyOf(engine, more_end_tokens) {
   return vocabulary;
 }
 
-/** What the rest of a text has to follow. */
+/** The constraint on the rest of a text. */
 export class Constraint {
   #inner;
 
@@ -56,7 +56,7 @@ export class Constraint {
   }
 
   /**
-   * Null if the options ask for nothing. Fails for a schema or a grammar that no text can follow.
+   * Null if the options have no schema or grammar. Fails for one that no text can follow.
    * @param {WasmEngine} engine @param {GenerateOptions & { end_tokens?: number[] }} options
    * @param {number[]} generated  tokens that the text has already
    */
@@ -75,7 +75,7 @@ export class Constraint {
     return constraint;
   }
 
-  /** The tokens that may come next, one bit per id. @returns {Uint32Array} */
+  /** The allowed next tokens, one bit per id. @returns {Uint32Array} */
   allowed() {
     return guarded(() => this.#inner.allowed());
   }
@@ -85,7 +85,7 @@ export class Constraint {
     return ((this.allowed()[token >> 5] ?? 0) & (1 << (token & 31))) !== 0;
   }
 
-  /** Takes the token that was chosen. @param {number} token */
+  /** Advances by the token that was chosen. @param {number} token */
   commit(token) {
     guarded(() => this.#inner.commit(token));
   }

@@ -1,6 +1,6 @@
 // @ts-check
-// Chooses the backend, a graphics adapter or the CPU, with the reason. It runs in the worker. The engine opens the
-// adapter here and tests it later, while weights arrive.
+// Chooses the backend, a graphics adapter or the CPU, and reports why. It runs in the worker. The engine opens the
+// adapter here and tests it later, while the weights are downloaded.
 
 import { fact, reportFromThrown, Zamba2Error } from "./errors.js";
 import { requestSubgroups } from "./subgroups.js";
@@ -18,17 +18,17 @@ import { requestSubgroups } from "./subgroups.js";
  * @typedef {{ webgpu: boolean, reason: BackendReason, fault: ErrorReport | null, adapter: OpenAdapter | null }} Device
  */
 
-/** Some drivers never answer. */
+/** Some drivers never respond. */
 const OPENING_MS = 60_000;
 
-/** After a lost device the browser may have no adapter while it restarts its graphics process. */
+/** After a device loss the browser may have no adapter until its graphics process has restarted. */
 const RESTART_TRIES = 10;
 const RESTART_WAIT_MS = 300;
 
 /** @param {BackendReason} reason @param {ErrorReport | null} [fault] @returns {Device} */
 const cpu = (reason, fault = null) => ({ webgpu: false, reason, fault, adapter: null });
 
-/** The type checker's library has no WebGPU. @returns {any} */
+/** The type checker's library lacks WebGPU. @returns {any} */
 const gpu = () => /** @type {any} */ (navigator).gpu;
 
 /**
@@ -71,7 +71,7 @@ async function openAdapter(engine, wanted, wishes, after_loss) {
   if (!gpu()) throw new Zamba2Error("no_webgpu", { fact: fact(isSecureContext ? "no_webgpu" : "insecure_page") });
   const adapter = await requestAdapter(after_loss);
   if (!adapter) throw new Zamba2Error("no_adapter", { fact: fact("no_browser_adapter") });
-  // wgpu reads it, and would fail in the middle of a call.
+  // wgpu reads this property, and would fail in the middle of a call.
   if (!adapter.info) throw new Zamba2Error("no_adapter", { fact: fact("early_webgpu") });
   const software = Boolean(adapter.info.isFallbackAdapter ?? adapter.isFallbackAdapter);
   const name = adapterName(adapter.info) || (software ? "software adapter" : "graphics adapter");

@@ -1,6 +1,6 @@
 // @ts-check
-// The one error class of the module, and the plain form `{ code, values }` in which errors cross from the worker to the
-// page. Sentences are rendered here in English; whoever wants another language renders code and values.
+// The one error class of the module, and the plain form `{ code, values }` in which errors are sent from the worker to
+// the page. Messages are English; other languages are rendered from code and values.
 
 /** @import { ErrorCode, ErrorFact, ErrorValues } from "./zamba2.d.ts" */
 
@@ -9,16 +9,16 @@
  *   The form that the wasm engine throws and that messages carry. `code` "aborted" stands for an AbortError.
  */
 
-/** After one of these the wasm memory may hold half-written state, so no later answer could be trusted. */
+/** After these errors the wasm memory may be in an inconsistent state, so later results cannot be trusted. */
 const FATAL = new Set(["internal", "out_of_memory"]);
-/** The graphics device is what failed: the weights are gone with it, and the engine itself is sound. */
+/** Faults of the graphics device: the weights on it are lost, but the engine itself is intact. */
 const DEVICE_FAULTS = new Set(["device", "device_limit", "device_lost", "device_memory"]);
 
 /** English sentences by key. @type {Record<string, string>} */
 let sentences = {};
 
 /**
- * Gives errors their sentences. The page's module does it; workers go without the words, since the page renders their
+ * Sets the sentences of error messages. The page's module does it; workers have none, because the page renders their
  * errors.
  * @param {Record<string, string>} words
  */
@@ -41,12 +41,12 @@ export class Zamba2Error extends Error {
     this.next = next;
   }
 
-  /** The file at fault, if one is. */
+  /** The file that the error is about, if there is one. */
   get file() {
     return typeof this.values.file === "string" ? this.values.file : null;
   }
 
-  /** Whether the engine is gone: every further call would fail. */
+  /** Whether the engine is unusable: every further call would fail. */
   get fatal() {
     return isFatal(this);
   }
@@ -63,7 +63,7 @@ function sentence(code, values) {
   return "attempts" in values ? text + fill(sentences["fact.attempts"] ?? "", values) : text;
 }
 
-/** As `english` in src/base/error.rs. @param {string} template @param {ErrorValues} values @returns {string} */
+/** Like `english` in src/base/error.rs. @param {string} template @param {ErrorValues} values @returns {string} */
 function fill(template, values) {
   return template.replace(/\{(\w+)(:size)?\}/g, (_, name, size) => {
     const value = values[name];
@@ -101,8 +101,7 @@ export function errorFromReport({ code, values, next }) {
 }
 
 /**
- * What a thrown value becomes in a message. A wasm trap says only "unreachable", so the text of the panic before it is
- * passed in.
+ * The message for a thrown value. A wasm trap says only "unreachable", so the text of the panic before it is passed in.
  * @param {unknown} thrown
  * @param {string | null} [panic]
  * @returns {ErrorReport}
@@ -117,7 +116,7 @@ export function reportFromThrown(thrown, panic = null) {
 }
 
 /**
- * An allocation that fails inside wasm ends in the `unreachable` trap as a panic does, but without a panic.
+ * A failed allocation inside wasm ends in the `unreachable` trap, like a panic, but without a panic's text.
  * @param {unknown} thrown
  * @param {string | null} panic
  */

@@ -1,5 +1,6 @@
 // @ts-check
-// One HTTP request and its reply, cancelled when nothing arrives for a while. It does not retry and knows no status.
+// One HTTP request and its reply, cancelled when nothing arrives for a while. It neither retries nor interprets
+// statuses.
 
 import { Zamba2Error } from "./errors.js";
 import { policyFault } from "./policy.js";
@@ -39,13 +40,13 @@ export class Exchange {
         yield value;
       }
     } finally {
-      // A consumer that stops early must also stop the transfer.
+      // If the consumer stops early, the transfer must stop too.
       this.close();
     }
   }
 
   /**
-   * The timer runs only while a chunk is awaited: a consumer that is busy with the last one is no stall.
+   * The timer runs only while a chunk is awaited: the time that a consumer needs for a chunk does not count as a stall.
    * @template T @param {() => Promise<T>} step @returns {Promise<T>}
    */
   async watched(step) {

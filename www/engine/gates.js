@@ -1,8 +1,7 @@
 // @ts-check
-// The waits of the worker that messages control: a paused load, back-pressure of pieces, and letting messages in.
-// It knows neither engine nor model.
+// The waits of the worker that messages control: a paused load, back-pressure of pieces, and yielding to messages.
 
-/** Pauses a load until the user lets it go on. */
+/** Pauses a load until the user resumes it. */
 export class PauseGate {
   /** @type {Promise<void> | null} */
   #pause = null;
@@ -27,27 +26,27 @@ export class PauseGate {
   }
 }
 
-/** Back-pressure: generation waits until the page has read the piece before the last one. */
+/** Back-pressure: generation waits until the page has consumed the piece before the last one. */
 export class PieceGate {
   #n_read = 0;
   /** @type {(() => void) | null} */
   #wake = null;
 
-  /** The page has read a piece. */
+  /** The page has consumed a piece. */
   read() {
     this.#n_read += 1;
     this.#wake?.();
   }
 
-  /** Nobody reads any more. */
+  /** Nothing consumes pieces any more: all waits end. */
   open() {
     this.#n_read = Infinity;
     this.#wake?.();
   }
 
   /**
-   * Waits until piece `index` may be made. One piece ahead of the page is enough to overlap work, and limits what an
-   * abort wastes to that one.
+   * Waits until piece `index` may be generated. Being one piece ahead of the page is enough to overlap work, and at
+   * most that one is wasted by an abort.
    * @param {number} index
    */
   async opened(index) {
@@ -61,7 +60,7 @@ const yielding = [];
 channel.port1.onmessage = () => yielding.shift()?.();
 
 /**
- * Lets waiting messages in. A message port is a macrotask without the 4 ms minimum of nested timeouts.
+ * Yields to waiting messages. A message port is a macrotask without the 4 ms minimum of nested timeouts.
  * @returns {Promise<void>}
  */
 export function yieldToMessages() {

@@ -1,5 +1,5 @@
 // @ts-check
-// How long the page is hidden. Only the page can measure it; a worker that uses the module counts nothing.
+// Measures how long the page is hidden. Only the page can do this; in a worker nothing is counted.
 
 export class HiddenTime {
   #total_ms = 0;

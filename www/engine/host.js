@@ -1,7 +1,7 @@
 // @ts-check
 // The engine of this worker and the device that it computes on: loading a model, falling back to kernels without some
-// features or to the CPU, and loading the model again after the device was lost. It knows no sequence and posts no
-// message.
+// features or to the CPU, and loading the model again after the device was lost. It handles neither sequences nor
+// messages.
 
 import { atRevision, hubPlaceOf } from "./addresses.js";
 import { UrlSource } from "./byte_source.js";
@@ -38,7 +38,7 @@ import { createEngine, takePanic } from "./wasm_engine.js";
  * @property {() => void} onLoadFailed  the engine of a load is gone; another load may follow
  */
 
-/** Losses of the device after which the model moves to the CPU, or, where WebGPU was asked for, the fault is final. */
+/** Device losses after which the model moves to the CPU or, if WebGPU was requested, the fault is final. */
 const MAX_LOSSES = 3;
 
 export class Host {
@@ -47,14 +47,17 @@ export class Host {
   #engine = null;
   /** @type {LoadedFacts | null} */
   #facts = null;
-  /** Kept for another load after the device was lost. @type {LoadRequest | null} */
+  /** The request of the current model, for loading it again after a device loss. @type {LoadRequest | null} */
   #request = null;
-  /** A device fault that has not been recovered from: the weights are gone. @type {ErrorReport | null} */
+  /** A device fault without recovery so far: the weights are lost. @type {ErrorReport | null} */
   #device_fault = null;
   #n_losses = 0;
-  /** What the adapter's test before the weights has found, in this load or the last one. @type {TestedDevice | null} */
+  /**
+   * The result of the adapter's self-test before the weights, in this load or the last one.
+   * @type {TestedDevice | null}
+   */
   #tested = null;
-  /** Features that were given up after the weights had arrived. @type {TestedDevice["dropped"]} */
+  /** Features that were dropped after the weights had arrived. @type {TestedDevice["dropped"]} */
   #dropped = [];
   #pause = new PauseGate();
   /** How often a decode step measures its blocks: 0 for never, n for every n-th. */
@@ -94,13 +97,13 @@ export class Host {
     return this.#load(request.engine, context);
   }
 
-  /** Loads the model again if a call before has lost the device. @param {LoadContext} context */
+  /** Loads the model again if an earlier call has lost the device. @param {LoadContext} context */
   async ensureDevice(context) {
     if (this.#device_fault) await this.#rebuild(this.#device_fault, context);
   }
 
   /**
-   * Gives a new engine if `thrown` is a fault of the device, and rethrows it otherwise.
+   * Returns a new engine if `thrown` is a fault of the device, and rethrows it otherwise.
    * @param {unknown} thrown
    * @param {LoadContext} context
    */
@@ -111,7 +114,7 @@ export class Host {
   }
 
   /**
-   * What a call that failed reports. The engine is given up where no later answer could be trusted.
+   * The report for a failed call. The engine is dropped if its later results could not be trusted.
    * @param {unknown} thrown
    */
   failed(thrown) {
@@ -121,15 +124,15 @@ export class Host {
     return report;
   }
 
-  /** Whether loading again may help. On the CPU it would only fail the same way. @param {ErrorReport} fault */
+  /** Whether loading again may help. On the CPU it would fail the same way. @param {ErrorReport} fault */
   #isRecoverable(fault) {
     return isDeviceFault(fault) && this.#facts?.backend === "webgpu";
   }
 
   /**
-   * Loads the model again after its device has failed: on the same kind of device if it was lost, on the CPU if it
-   * failed otherwise or too often and the choice is ours. Every path is bounded: a device is opened at most
-   * `MAX_LOSSES` times, and nothing is recoverable on the CPU.
+   * Loads the model again after its device has failed: on the same kind of device if it was lost; on the CPU if it
+   * failed otherwise or too often, and the backend is `auto`. This always ends: a device is opened at most `MAX_LOSSES`
+   * times, and nothing is recoverable on the CPU.
    * @param {ErrorReport} fault @param {LoadContext} context
    */
   async #rebuild(fault, { signal, emit }) {
@@ -140,7 +143,7 @@ export class Host {
     emit("device", { state: "lost", fault });
     this.#engine?.free();
     this.#engine = null;
-    // The page must not take this load for the progress of its own call.
+    // The page must not mistake this load for the progress of its own call.
     /** @type {LoadContext} */
     const context = {
       signal,
@@ -154,7 +157,7 @@ export class Host {
   }
 
   /**
-   * Loads the model; if only the device fails and the choice is ours, on the CPU.
+   * Loads the model. If only the device fails and the backend is `auto`, loads it on the CPU.
    * @param {EngineOptions} options @param {LoadContext} context @returns {Promise<LoadedReport>}
    */
   async #load(options, context) {
@@ -169,8 +172,8 @@ export class Host {
   }
 
   /**
-   * Whether one feature fewer may help: the adapter computed rightly until the weights were in its memory. (Before
-   * that, the engine's own test has tried without the features.)
+   * Whether dropping one feature may help: the adapter passed its self-test, and failed with the weights in memory. (In
+   * the self-test the engine itself has tried without the features.)
    * @param {ErrorReport} fault
    */
   #dropFeature(fault) {
@@ -195,7 +198,7 @@ export class Host {
       progress.paused = paused;
       report();
     };
-    // Requests in flight when a load fails would keep connections from the next one.
+    // After a failed load, requests in flight would occupy connections that the next load needs.
     const attempt = new AbortController();
     /** @type {OpenEngine | null} */
     let opened = null;
@@ -205,7 +208,8 @@ export class Host {
       const loaded = await this.#loadWeights(opened.engine, progress, report, anySignal([signal, attempt.signal]));
       this.#engine = opened.engine;
       const kernels = this.#tested && (await findKernels(opened, options));
-      // After the loss of a device the same files are loaded again, and other kernels would give other bits.
+      // After a device loss the same commit is loaded again, and the same kernels are used: others would give other
+      // bits.
       const request = /** @type {LoadRequest} */ (this.#request);
       if (kernels) request.engine.webgpu.kernels = [kernels];
       this.#request = { ...request, refresh: false, commit: progress.commit };
@@ -234,7 +238,7 @@ export class Host {
     } catch (thrown) {
       attempt.abort();
       this.#hooks.onLoadFailed();
-      // Only the device is at fault, and another engine may follow.
+      // Only the device has failed, and another engine may be created.
       if (opened?.device.webgpu && isErrorReport(thrown)) opened.engine.free();
       throw thrown;
     } finally {
@@ -249,8 +253,8 @@ export class Host {
   }
 
   /**
-   * The source behind `address`. All files of a load are of one commit: the one that a stored part of the model belongs
-   * to, otherwise the newest of the revision, which is asked for once.
+   * The source for `address`. All files of a load are of one commit: that of the stored part of the model, or else the
+   * newest of the revision, which is requested once.
    * @param {string} address @param {StoreFolder | null} stored @param {LoadProgress} progress
    * @param {AbortSignal} signal @param {WaitListener} onWait @returns {Promise<ByteSource>}
    */
@@ -263,7 +267,7 @@ export class Host {
     else if (place) progress.commit = commit ?? (await commitOf(place, signal, options));
     const source = new UrlSource(progress.commit ? atRevision(address, progress.commit) : address, options);
     if (is_resumed || !stored) return source;
-    // With its own source: what it learns of the files must not count as their version during the load.
+    // With a source of its own: versions that it has seen must not be expected during the load.
     if (refresh) await forgetOutdated(new UrlSource(source.folder.href, options), stored, signal);
     await stored.storeCommit(progress.commit);
     return source;
@@ -312,7 +316,7 @@ export class Host {
         progress,
       );
     } catch (thrown) {
-      // What is stored belongs to another version of the files, and every later load would fail the same way.
+      // The stored data belong to another version of the files; every later load would fail the same way.
       if (thrown instanceof Zamba2Error && thrown.code === "changed") await stored?.clear();
       throw thrown;
     } finally {
@@ -347,7 +351,7 @@ function initialProgress() {
 }
 
 /**
- * What computes, and why.
+ * The backend, and why it was chosen.
  * @param {OpenEngine} opened @param {ErrorReport | null} fault
  */
 function runningOn(opened, fault) {
@@ -376,7 +380,7 @@ async function findKernels({ engine, device }, { weights, webgpu: { tune, kernel
 }
 
 /**
- * The threads that the loaded model computes on. Where the choice is ours, a trial may find fewer faster.
+ * The threads that the loaded model uses. With `auto`, a trial may find that fewer are faster.
  * @param {OpenEngine} opened @returns {Pick<LoadedInfo, "threads" | "threads_reason">}
  */
 function chooseThreads({ engine, build, device }) {

@@ -1,5 +1,5 @@
 // @ts-check
-// The Hub's API, as far as a load needs it: which commit a revision is at present. Files come by byte_source.js.
+// The part of the Hub's API that a load needs: the current commit of a revision. Files are fetched by byte_source.js.
 
 import { isCommit } from "./addresses.js";
 import { UrlSource } from "./byte_source.js";
@@ -8,11 +8,11 @@ import { Zamba2Error } from "./errors.js";
 /** @import { RetryPolicy, WaitListener } from "./retrying.js" */
 /** @import { HubPlace } from "./zamba2.d.ts" */
 
-/** Hosts other than the Hub may have its addresses without its API. */
+/** Mirrors of the Hub may have the same addresses without its API. */
 const HUB = "https://huggingface.co";
 
 /**
- * The commit of a revision, so that all files of a load are of one commit. Null where the host cannot tell.
+ * The commit of a revision, so that all files of a load are of one commit. Null if the host does not provide it.
  * @param {HubPlace} place @param {AbortSignal} signal
  * @param {{ retry?: Partial<RetryPolicy>, onWait?: WaitListener }} [options]
  * @returns {Promise<string | null>}

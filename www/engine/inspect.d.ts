@@ -11,7 +11,7 @@ export interface InspectOptions {
   positions?: ArrayLike<number>;
   /** Most probable tokens per block and position, 1 to 100. Default 5. */
   top_k?: number;
-  /** The token whose attention is given, from 0. Default: the last one. */
+  /** The token whose attention is returned, from 0. Default: the last one. */
   query?: number;
   /** After each block: how many are done, and of how many. */
   onProgress?: (progress: InspectProgress) => void;
@@ -41,9 +41,9 @@ export interface Visit {
   weights: Float32Array;
 }
 
-/** Parts that were not asked for are empty. */
+/** Parts that were not requested are empty. */
 export interface Inspection {
-  /** The tokens that were read. `[tokens]` */
+  /** The inspected tokens. `[tokens]` */
   ids: Uint32Array;
   /** Each of them for display. `[tokens]` */
   texts: string[];

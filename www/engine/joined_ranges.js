@@ -1,6 +1,6 @@
 // @ts-check
-// Many small ranges of a small file in one request: the tensors of a checkpoint are in another order in its file than
-// in the forward pass, and a hundred requests would take longer than their bytes.
+// Joins many small ranges of a small file into one request: the tensors of a checkpoint have another order in the file
+// than in the forward pass, and a hundred requests would take longer than the transfer itself.
 
 import { merged } from "./ranges.js";
 import { WholeFile } from "./whole_file.js";
@@ -9,11 +9,11 @@ import { WholeFile } from "./whole_file.js";
 /** @import { ByteRange } from "./wasm_exports.d.ts" */
 /** @typedef {{ start: number, end: number, reply: Promise<{ file_bytes: number, whole: WholeFile }> | null }} Span */
 
-/** Fewer requests are sent one by one, each when its bytes are needed. */
+/** With fewer ranges, each is requested when its bytes are needed. */
 const LEAST_REQUESTS = 32;
-/** What arrives before it is needed is kept in memory. */
+/** Limit of the memory for bytes that arrive before they are needed. */
 const MOST_BYTES = 16 << 20;
-/** Of the bytes from the first needed one to the last. */
+/** Least share of needed bytes between the first needed one and the last. */
 const LEAST_NEEDED_SHARE = 0.9;
 
 /** A source whose ranges may arrive together. @implements {Pick<ByteSource, "range">} */
@@ -57,7 +57,7 @@ export class JoinedRanges {
   }
 }
 
-/** Failures are thrown where the bytes are read. @param {WholeFile} whole @param {AsyncIterable<Uint8Array>} chunks */
+/** Readers of the bytes get failures. @param {WholeFile} whole @param {AsyncIterable<Uint8Array>} chunks */
 async function fill(whole, chunks) {
   try {
     for await (const chunk of chunks) whole.append(chunk);

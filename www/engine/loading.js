@@ -1,7 +1,7 @@
 // @ts-check
 // Loads a checkpoint into the wasm engine: small files, then headers, then every unit's weights in the order of the
 // forward pass. Each unit comes from this device if it is stored there, otherwise from the source, and is then stored.
-// The engine parses every format and answers which bytes it needs.
+// The engine parses all formats and returns the byte ranges that it needs.
 
 import { openCheckpoint } from "./checkpoint_files.js";
 import { Zamba2Error } from "./errors.js";
@@ -17,9 +17,9 @@ import { fetchPacked, JoinedReplies, merged, packedUnit, prefetched, rangeOf } f
 /** @import { Unit, WasmEngine } from "./wasm_engine.js" */
 /** @import { LoadProgress, MemoryReport, ModelInfo } from "./zamba2.d.ts" */
 
-/** Progress is reported about this often, so that its messages do not slow a fast load down. */
+/** Interval of progress messages; more of them would slow down a fast load. */
 const PROGRESS_INTERVAL_MS = 50;
-/** Stored weights go to the engine in pieces, between which the worker looks at its messages. */
+/** Stored weights are passed to the engine in pieces, between which the worker handles messages. */
 const PIECE_BYTES = 4 << 20;
 
 /**
@@ -88,7 +88,7 @@ class WeightsLoad {
     const { units } = checkpoint;
     progress.phase = "weights";
     progress.total_bytes = units.reduce((sum, unit) => sum + this.#sourceBytes(unit), 0);
-    // A unit that is stored in part has ranges of its own, which only the engine can tell.
+    // The ranges of a partly stored unit are known only to the engine.
     const absent = units.filter((unit) => !stored?.has(unit.name) && stored?.journal.partial?.name !== unit.name);
     this.#prefetched_units = new Set(absent);
     const ranged = checkpoint.pack ? source : new JoinedRanges(source, [...this.#requests(absent)]);
@@ -96,12 +96,12 @@ class WeightsLoad {
     this.#packed = new JoinedReplies(this.#replies);
   }
 
-  /** Loads the units in order. Each comes in one of three ways; the code after that is the same. */
+  /** Loads the units in order. Each comes in one of three ways; what follows is the same for all. */
   async run() {
     const { engine, stored, hooks, progress } = this;
     const { units, pack } = this.checkpoint;
     this.#report();
-    // The next unit is read from this device and checked while the present one goes to the engine.
+    // The next unit is read from this device and verified while the engine processes the current one.
     let next = this.#readStored(units[0]);
     await hooks.onPlanned();
     // The self-test may have replaced the session.
@@ -137,19 +137,19 @@ class WeightsLoad {
     progress.origin = "source";
     const ahead = this.#prefetched_units.has(unit) ? this.#packed.take(part.bytes) : null;
     const bytes = await fetchPacked(source, part, this.hooks.signal, ahead).catch((thrown) => {
-      // The manifest was stored by an earlier load: by now the folder may hold another packing.
+      // The manifest was stored by an earlier load; by now the folder may be packed differently.
       const is_other = this.checkpoint.is_pack_stored && thrown instanceof Zamba2Error && thrown.code === "damaged";
       throw is_other ? new Zamba2Error("changed", { file: part.file }) : thrown;
     });
     progress.received_bytes += bytes.byteLength;
-    // The hash covers the whole part, so it is stored as a whole.
+    // The hash covers the whole part, so it can only be stored as a whole.
     await stored?.startUnit(unit.name, new Uint8Array(0));
     await stored?.append(bytes);
     await stored?.endUnit();
     await this.#pushStored(unit, bytes);
   }
 
-  /** From the source, after whatever part of the unit is stored. @param {Unit} unit */
+  /** From the source, after the stored part of the unit, if any. @param {Unit} unit */
   async #fromCheckpoint(unit) {
     const { engine, stored, hooks, progress } = this;
     const before_bytes = progress.loaded_bytes;
@@ -177,14 +177,14 @@ class WeightsLoad {
     await stored?.endUnit();
   }
 
-  /** Hands weights in their stored form to the engine. @param {Unit} unit @param {Uint8Array} bytes */
+  /** Passes weights in their stored form to the engine. @param {Unit} unit @param {Uint8Array} bytes */
   async #pushStored(unit, bytes) {
     const { progress } = this;
     const before_bytes = progress.loaded_bytes;
     for (let at = 0; at < bytes.byteLength; at += PIECE_BYTES) {
       const piece = bytes.subarray(at, at + PIECE_BYTES);
       this.engine.push_stored(piece);
-      // Counted in bytes of the source, as all other progress.
+      // Progress is counted in bytes of the source.
       const share = (at + piece.byteLength) / unit.stored_bytes;
       progress.unit_loaded_bytes = Math.round(this.#sourceBytes(unit) * share);
       progress.loaded_bytes = before_bytes + progress.unit_loaded_bytes;
@@ -193,7 +193,7 @@ class WeightsLoad {
   }
 
   /**
-   * The reply that was requested ahead for `unit`; null if none was.
+   * The reply that was requested ahead for `unit`; null if there is none.
    * @param {Unit} unit
    * @returns {Promise<RangeReply | null>}
    */
@@ -216,12 +216,12 @@ class WeightsLoad {
     else for (const unit of units) yield* merged(unit.ranges);
   }
 
-  /** What a unit costs to fetch. @param {Unit} unit */
+  /** Bytes of the unit at its source. @param {Unit} unit */
   #sourceBytes(unit) {
     return this.checkpoint.pack ? unit.stored_bytes : unit.bytes;
   }
 
-  /** Chunks that are here already come without a pause, and a message would wait behind them all. */
+  /** Chunks that have arrived already are processed without a pause, so messages would wait for all of them. */
   async #betweenChunks() {
     if (performance.now() - this.#reported_ms >= PROGRESS_INTERVAL_MS) {
       this.#report();

@@ -1,20 +1,20 @@
 // @ts-check
-// Starts the package's worker script, also from another origin, and finds out why it did not start. Browsers do not
-// say: a worker's error event has no message then.
+// Starts the package's worker script, also from another origin, and finds out why it did not start: browsers do not
+// report it, because a worker's error event has no message in that case.
 
 import { SCRIPTS_ID } from "./built.js";
 import { fact, Zamba2Error } from "./errors.js";
 import { policyFault, watchPolicy } from "./policy.js";
 
-/** Names of workers that are threads begin with it. */
+/** Prefix of the names of workers that are threads. */
 export const THREAD = "zamba2-thread";
 
-/** What the script is called in errors. */
+/** The script's name in errors. */
 const FILE = "zamba2_worker.js";
 
 const EMBEDDER_POLICY = "Cross-Origin-Embedder-Policy";
 
-/** Refuses runtimes that are no browser; importing the module there is harmless. */
+/** Throws in runtimes that are not browsers; importing the module there is harmless. */
 export function checkBrowser() {
   if (typeof Worker !== "function" || typeof location !== "object") throw new Zamba2Error("browsers_only");
 }
@@ -29,13 +29,13 @@ export function moduleWorker(address, name) {
   /** @type {WorkerOptions} */
   const options = {
     name,
-    // A browser that does not know module workers does not read it, and would take the module for a classic script.
+    // Read only by browsers that support module workers; others would run the module as a classic script.
     get type() {
       reads_type = true;
       return /** @type {const} */ ("module");
     },
   };
-  // Browsers start no worker from another origin, but one of this origin may import its script.
+  // Browsers start no worker from another origin, but a script of this origin may import one.
   const is_own = new URL(address).origin === self.origin;
   const script = is_own ? address : URL.createObjectURL(importing(address));
   const worker = new Worker(script, options);
@@ -48,7 +48,7 @@ export function moduleWorker(address, name) {
 /** @param {string} address */
 const importing = (address) => new Blob([`import ${JSON.stringify(address)};`], { type: "text/javascript" });
 
-/** Whether a worker's first message shows that its script is of another version than this module. @param {any} data */
+/** Whether a worker's first message shows that its script is of another version. @param {any} data */
 export const isOtherVersion = (data) => data?.kind === "hello" && data.scripts_id !== SCRIPTS_ID;
 
 /** The error for files of two versions. @param {string} file */
@@ -71,16 +71,16 @@ const blocked = async (address) => (await policyFault(FILE, address)) ?? (await 
 export async function failedWorker(address, message) {
   const policy = await blocked(address);
   if (policy) return policy;
-  // In a sandboxed frame every script is of another origin.
+  // In a sandboxed frame every script has another origin.
   const next = self.origin === "null" ? "frame" : null;
   const missing = (/** @type {string} */ detail) => new Zamba2Error("engine_missing", { file: FILE, detail }, { next });
   try {
     const response = await fetch(address, { cache: "no-store" });
     if (!response.ok) return missing(`${FILE} is answered with ${response.status}`);
     const type = response.headers.get("Content-Type") ?? "";
-    // Hosts send their start page for a file that they do not have, and browsers run scripts of these types only.
+    // Some hosts send their start page for missing files, and browsers run scripts of JavaScript types only.
     if (!/javascript|ecmascript/i.test(type)) return missing(`${FILE} is sent as ${type || "a file of unknown type"}`);
-    // Another origin's script has the policy of the blob that imports it, which is the page's.
+    // A script of another origin has the policy of the blob that imports it, which is the page's.
     if (crossOriginIsolated && new URL(address).origin === self.origin && !response.headers.get(EMBEDDER_POLICY)) {
       return missing(`${FILE} is sent without ${EMBEDDER_POLICY}, which workers of an isolated page need`);
     }

@@ -1,5 +1,5 @@
 // @ts-check
-// Small reductions and measurements that several calls of the worker share. They know no model.
+// Small reductions and measurements that several calls of the worker share. They do not depend on the model.
 
 /** The first index of the largest value, as every greedy decoder breaks ties. @param {Float32Array} row */
 export function argmax(row) {
@@ -22,7 +22,7 @@ export function percentile(samples, p) {
   return sorted[low] + (sorted[high] - sorted[low]) * (rank - low);
 }
 
-/** The smallest step of this thread's clock, over a few steps. */
+/** The resolution of this thread's clock, measured over a few steps. */
 export function clockResolutionUs() {
   let smallest_ms = Infinity;
   for (let round = 0; round < 8; round++) {

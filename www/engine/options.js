@@ -1,6 +1,6 @@
 // @ts-check
-// Arguments of the public module: checks that need no engine, and defaults. A value of the wrong type never reaches the
-// worker, and its error names the option; ranges that depend on the model are checked there.
+// Checks and defaults of the public module's arguments, as far as they need no engine. A value of the wrong type never
+// reaches the worker, and its error names the option; ranges that depend on the model are checked there.
 
 import { parseAddress } from "./addresses.js";
 import { badOption, fact, Zamba2Error } from "./errors.js";
@@ -19,12 +19,12 @@ export const WEBGPU_DEFAULTS = {
   kernels: [],
 };
 
-/** Far more than helps. */
+/** More than any machine benefits from. */
 const MAX_THREADS = 64;
 /** The largest count and the largest token id that WebAssembly takes. */
 const MAX_U32 = 2 ** 32 - 1;
 
-/** A value as it stands in a sentence of any language. @param {unknown} value */
+/** A value as it appears in a sentence of any language. @param {unknown} value */
 function shown(value) {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "function" || (typeof value === "object" && value !== null)) return "{…}";
@@ -49,7 +49,7 @@ export function checkText(name, value) {
 }
 
 /**
- * The options of a run, with the defaults of those that are absent.
+ * The options of a run, with defaults for absent ones.
  * @param {Record<string, unknown>} given
  * @returns {Required<api.GenerateOptions>}
  */
@@ -86,7 +86,7 @@ export function generateOptions(given) {
 }
 
 /**
- * A copy as plain JSON, which can be sent to the worker and has what `toJSON` of an object gives.
+ * A copy as plain JSON, which can be sent to the worker and includes the results of `toJSON`.
  * @param {unknown} schema
  */
 function checkedSchema(schema) {
@@ -102,7 +102,8 @@ function checkedSchema(schema) {
 }
 
 /**
- * An option with more than 32 bits may be a BigInt, if a number can hold it. The engine checks the ranges of fractions.
+ * An option with more than 32 bits may be a BigInt, if a number can represent it. The engine checks ranges of
+ * fractions.
  * @param {api.NumberOption} option @param {unknown} value @returns {number}
  */
 function checkedNumber({ name, min, max, is_integer }, value) {
@@ -117,7 +118,7 @@ function checkedNumber({ name, min, max, is_integer }, value) {
 }
 
 /**
- * Token ids for the worker. Ids beyond the vocabulary are refused there, which has the model.
+ * Token ids for the worker, which knows the model and checks them against the vocabulary.
  * @param {string} name @param {unknown} ids @returns {Uint32Array}
  */
 export function idsForWorker(name, ids) {
@@ -192,7 +193,7 @@ function isWebGpuOption(name, value) {
     case "tune":
       return ["auto", "off", "always"].includes(value);
     case "kernels":
-      // The engine looks for what it knows; anything else is of another device or version.
+      // The engine ignores entries that do not match, such as those of another device or version.
       return Array.isArray(value) && value.every((found) => typeof found === "object" && found !== null);
     default:
       return typeof value === "boolean";

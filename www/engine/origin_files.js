@@ -1,8 +1,8 @@
 // @ts-check
-// Files in the origin's private file system (OPFS). It knows no journal and no model.
+// Files in the origin private file system (OPFS), without any knowledge of their contents.
 
 /**
- * Only workers have it, so the type checker's library for pages lacks it.
+ * Exists in workers only, so the type checker's library for pages lacks it.
  * @typedef {object} SyncHandle
  * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} read
  * @property {(bytes: Uint8Array<ArrayBuffer>, options: { at: number }) => number} write
@@ -30,7 +30,7 @@ export async function ofHandle(handle, ask) {
 }
 
 /**
- * A file to write; it is made if needed.
+ * Opens a file for writing and creates it if necessary.
  * @param {FileSystemDirectoryHandle} folder @param {string} name @returns {Promise<SyncHandle>}
  */
 export async function openFile(folder, name) {
@@ -38,7 +38,7 @@ export async function openFile(folder, name) {
   return ofHandle(file, () => /** @type {any} */ (file).createSyncAccessHandle());
 }
 
-/** The folder of everything that is stored. @param {boolean} create */
+/** The folder of all stored models. @param {boolean} create */
 export async function rootFolder(create) {
   const root = await navigator.storage.getDirectory();
   return ofHandle(root, () => root.getDirectoryHandle(ROOT, { create }));
@@ -61,7 +61,7 @@ export async function fileBytes(folder, name) {
 }
 
 /**
- * A full disk or quota shows as an exception or, in some contexts, as a short count.
+ * A full disk or quota appears as an exception or, in some contexts, as a short count.
  * @param {SyncHandle} handle @param {Uint8Array<ArrayBuffer>} bytes @param {number} at
  */
 export function writeWhole(handle, bytes, at) {

@@ -1,14 +1,14 @@
 // @ts-check
-// Content Security Policies that block a file of the engine or of a model. The failed request does not say so; an event
-// does. It works on the page and in workers, each of which has its own policy.
+// Detects Content Security Policies that block a file of the engine or of a model. The failed request does not show it,
+// but an event does. It works on the page and in workers, each of which has its own policy.
 
 import { Zamba2Error } from "./errors.js";
 
-/** Blocked in this page or worker. @type {{ directive: string, blocked: string }[]} */
+/** Violations in this page or worker. @type {{ directive: string, blocked: string }[]} */
 const violations = [];
 let is_watching = false;
 
-/** The event may come after the failure that it explains. */
+/** The event may arrive after the failure that it explains. */
 const EVENT_MS = 50;
 
 export function watchPolicy() {
@@ -26,10 +26,10 @@ export function watchPolicy() {
  */
 export async function policyFault(file, address) {
   await new Promise((resolve) => setTimeout(resolve, EVENT_MS));
-  // Of other schemes than HTTP the event has only the scheme, and of a blocked address no query in some browsers.
+  // For schemes other than HTTP the event has only the scheme, and in some browsers blocked addresses have no query.
   const found = violations.findLast(({ blocked }) => blocked !== "" && address.startsWith(blocked));
   if (!found) return null;
-  // The specific directives fall back to this one, which is what policies have.
+  // Specific directives such as script-src-elem fall back to the general one, which is what policies usually have.
   const directive = found.directive.replace(/-(?:elem|attr)$/, "");
   return new Zamba2Error("policy", { file, directive, source: sourceOf(address) });
 }

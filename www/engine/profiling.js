@@ -1,6 +1,6 @@
 // @ts-check
-// Makes the runs of Model.profile() and Model.report(); src/report/measure.rs decides which ones, in which order. It
-// sums nothing: every run is kept, so that each figure can be recomputed.
+// Executes the runs of Model.profile() and Model.report(); src/report/measure.rs decides which run comes next. It sums
+// nothing: all runs are kept, so that every figure can be recomputed.
 
 import { yieldToMessages } from "./gates.js";
 
@@ -11,13 +11,13 @@ import { yieldToMessages } from "./gates.js";
 const PROMPT_TOKENS = 35;
 
 /**
- * `ProfileOptions` with every default filled in; null where the engine chooses.
+ * `ProfileOptions` with all defaults; null where the engine chooses.
  * @typedef {Required<Pick<ProfileOptions, "decode" | "runs" | "warmup" | "level">>
  *   & { prefill: number | null, ids: Uint32Array | null, prompt: string | null }} ProfileRequest
  */
 
 /**
- * The checked ids to measure with.
+ * The checked token ids to measure with.
  * @param {WasmEngine} engine @param {Pick<ProfileRequest, "ids" | "prompt" | "prefill" | "decode">} options
  */
 function measuredIds(engine, { ids, prompt, prefill, decode }) {
@@ -28,7 +28,7 @@ function measuredIds(engine, { ids, prompt, prefill, decode }) {
 }
 
 /**
- * Options that are refused leave the engine's sequence; `onChecked` is called before it is replaced.
+ * If the options are refused, the engine's sequence is kept; `onChecked` is called before it is replaced.
  * @param {WasmEngine} engine @param {ProfileRequest} options
  * @param {{ signal: AbortSignal, onChecked: () => void, onProgress?: (phase: "warm_up" | "runs",
  *   n_done: number) => void }} hooks
@@ -47,7 +47,7 @@ export async function profileRuns(engine, options, { signal, onChecked, onProgre
       temperature: 0,
       ignore_eos: true,
       cache_prompt: false,
-      // What is explained is a decode step.
+      // Profiles explain decode steps, so there are no drafts.
       lookup: 0,
     });
     const prefill_from_ms = performance.now();
@@ -63,7 +63,7 @@ export async function profileRuns(engine, options, { signal, onChecked, onProgre
     for (let i = 0; i < options.decode; i++) {
       await yieldToMessages();
       signal.throwIfAborted();
-      // Not the time of the call, before which a step in flight has begun.
+      // The step's own time: a step in flight has begun before the call.
       step_ms.push((await engine.step()).us / 1000);
     }
     return { prefill_ms, forward_ms, step_ms, spans: level === "off" ? null : engine.take_profile() };

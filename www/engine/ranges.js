@@ -1,5 +1,5 @@
 // @ts-check
-// Requests for the weights of units: joined ranges, requests sent ahead, and packed files with their hashes.
+// Requests for the weights of units: joined ranges, prefetching, and packed files with their hashes.
 
 import { fact, Zamba2Error } from "./errors.js";
 import { sha256 } from "./sha256.js";
@@ -13,7 +13,7 @@ export const PACK_FILE = "zamba2-pack.json";
 /** Two requests in flight hide one round trip; more would compete for the same connection and fill memory. */
 const REQUESTS_IN_FLIGHT = 2;
 
-/** Adjacent ranges are requested together, and empty ones not at all. @param {ByteRange[]} ranges */
+/** Joins adjacent ranges and drops empty ones. @param {ByteRange[]} ranges */
 export function merged(ranges) {
   /** @type {ByteRange[]} */
   const requests = [];
@@ -27,7 +27,7 @@ export function merged(ranges) {
 }
 
 /**
- * Replies in order; the next request is sent before the present reply is read.
+ * Replies in order; the next request is sent before the current reply is read.
  * @param {Iterable<ByteRange>} requests @param {Pick<ByteSource, "range">} source @param {AbortSignal} signal
  */
 export function prefetched(requests, source, signal) {
@@ -42,7 +42,7 @@ export function prefetched(requests, source, signal) {
     reply.catch(() => {});
     in_flight.push(reply);
   };
-  // Sent before anyone waits for them: a graphics device is tested meanwhile.
+  // Sent before the first reply is awaited: meanwhile the graphics device is tested.
   for (let i = 0; i < REQUESTS_IN_FLIGHT; i++) send();
   return (async function* () {
     for (let reply = in_flight.shift(); reply; reply = in_flight.shift()) {
@@ -85,7 +85,7 @@ export async function fetchPacked(source, part, signal, ahead) {
 
 /** The bytes of several replies, one after another: a reply may hold several parts. */
 export class JoinedReplies {
-  /** What has arrived and was not taken. */
+  /** Bytes that have arrived and were not taken yet. */
   #left = new Uint8Array(0);
   #chunks;
 

@@ -60,7 +60,7 @@ export interface Run {
   } | null;
   memory: {
     weights_bytes: number;
-    shared_bytes: number; // shared_bytes: part of weights_bytes that the shared blocks hold
+    shared_bytes: number; // shared_bytes: part of weights_bytes that the shared transformers hold
     ssm_state_bytes: number;
     conv_state_bytes: number;
     kv_bytes_per_token: number;
@@ -200,8 +200,8 @@ export interface PhaseSummary {
 export interface BlockRow {
   block: number;
   kind: "mamba" | "hybrid";
-  shared_block: number | null;
-  call: number | null; // the n-th call of its shared block, from 1
+  shared_transformer: number | null;
+  call: number | null; // the n-th call of its shared transformer, from 1
   us: Spread;
   parts_us: { mamba: number; attention: number; ffn: number; other: number }; // sums to us.median
   flops: { mamba: number; attention: number; ffn: number; other: number; total: number };

@@ -1,6 +1,6 @@
 // @ts-check
-// Reports in the worker: it assembles a run from the measurements and the facts of model and device, and passes run
-// files to the wasm module. It computes no figure.
+// Reports in the worker: assembles a run from measurements and the facts about model and device, and passes run files
+// to the wasm module. It computes no figures.
 
 import { yieldToMessages } from "./gates.js";
 import { clockResolutionUs } from "./numbers.js";
@@ -16,7 +16,7 @@ import { loadReports } from "./wasm_engine.js";
 /** @typedef {ProfileRequest & { ceilings: boolean }} ReportRequest */
 
 /**
- * The loaded model and what it runs on.
+ * The loaded model and its backend.
  * @typedef {object} LoadedFacts
  * @property {string} name
  * @property {string} backend
@@ -74,7 +74,7 @@ export async function measureRun(engine, loaded, options, { signal, onChecked, o
     },
   );
   const { weights, threads, backend, relaxed_simd, adapter } = loaded;
-  // Without timestamp queries each block is waited for, but not its modules.
+  // Without timestamp queries the session waits after each block, and modules have no times.
   const untimed = adapter !== null && adapter.timestamp_step_us === null;
   const us = (/** @type {number} */ ms) => thousandths(ms * 1000);
   const times = (/** @type {ProfileRun} */ { forward_ms, step_ms }) => ({
@@ -116,7 +116,7 @@ function labelOf({ weights, threads, relaxed_simd, adapter }) {
 }
 
 /**
- * What measures the spans: timestamp queries of the device, or this worker's clock.
+ * The clock of the spans: timestamp queries of the device, or this worker's clock.
  * @param {AdapterReport | null} adapter @param {number} clock_us @returns {Run["timer"]}
  */
 function timerOf(adapter, clock_us) {
@@ -129,14 +129,14 @@ function timerOf(adapter, clock_us) {
 
 const BUILT_IN_TOKENS = 35;
 /**
- * From here on, steps of the clock are longer than decode steps and the rounds that ceilings are measured by. Firefox
- * steps by 16.7 or 100 ms where it resists fingerprinting.
+ * From this resolution on, ticks of the clock are longer than decode steps and the rounds of measuring ceilings.
+ * Firefox's clock ticks every 16.7 or 100 ms when it resists fingerprinting.
  */
 const COARSE_CLOCK_US = 1_000;
-/** The limit of a run file. */
+/** The limit of this field in a run file. */
 const LONGEST_HOST = 400;
 
-/** Each sample as the mean of all: by a coarse clock one step takes no time and another one the time of many. */
+/** Replaces each sample by the mean: with a coarse clock one step takes no time and another the time of many. */
 function evened(/** @type {number[]} */ samples) {
   const mean = samples.reduce((sum, sample) => sum + sample, 0) / samples.length;
   return samples.map(() => mean);

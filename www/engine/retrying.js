@@ -26,11 +26,11 @@ export const RETRY_DEFAULTS = { attempts: 6, first_delay_ms: 500, stall_ms: 20_0
 const MAX_DELAY_MS = 15_000;
 /** The Hub counts requests in windows of five minutes. An error serves the user better than a longer wait than this. */
 const MAX_ASKED_MS = 15 * 60_000;
-/** "Too many requests", without saying for how long: retried much later than a failure. */
+/** "Too many requests" without a waiting time: retried much later than a failure. */
 const TOO_MANY = 429;
 const TOO_MANY_FACTOR = 16;
 const MAX_TOO_MANY_MS = 120_000;
-/** Some browsers send workers no "online" event, so the flag is polled as well. */
+/** Some browsers send no "online" event to workers, so the flag is polled as well. */
 const ONLINE_POLL_MS = 1_000;
 
 /** A failure that a retry may fix; `error` is thrown if none does. */
@@ -71,7 +71,7 @@ export class Waits {
   }
 }
 
-/** The failures of one read in a row; a byte resets them. */
+/** The consecutive failures of one read; a byte resets them. */
 export class Retries {
   /** @param {Waits} waits @param {string} file @param {AbortSignal} signal */
   constructor(waits, file, signal) {
@@ -81,7 +81,7 @@ export class Retries {
     this.failures = 0;
   }
 
-  /** A reply came, which ends any wait. */
+  /** A reply has arrived, which ends any wait. */
   answered() {
     this.waits.end(this);
   }
@@ -92,7 +92,7 @@ export class Retries {
   }
 
   /**
-   * Returns when it is time to retry, and throws if a retry is of no use.
+   * Returns when it is time to retry, and throws if a retry would not help.
    * @param {unknown} thrown @param {number} at
    */
   async pause(thrown, at) {
@@ -128,7 +128,7 @@ export class Retries {
 }
 
 /**
- * Half of the delay is random (jitter), or all clients of a server that failed would return at once.
+ * Half of the delay is random (jitter), so that the clients of a failed server do not all return at once.
  * @param {number} first_delay_ms @param {number} failures @param {number | null} status
  */
 function backOff(first_delay_ms, failures, status) {
@@ -152,7 +152,7 @@ export function askedWaitMs(headers) {
     const reset = /(?:^|[;\s])(?:t|reset)=(\d+)/.exec(limit)?.[1];
     return remaining === "0" && reset !== undefined ? [Number(reset)] : [];
   });
-  // The older drafts of the same header have its parts as a list.
+  // Older drafts of this header have a list of parts.
   const older = /remaining=0\b.*reset=(\d+)/.exec(headers.get("RateLimit") ?? "")?.[1];
   const separate = headers.get("RateLimit-Remaining") === "0" ? headers.get("RateLimit-Reset") : null;
   const seconds = [...resets, Number(older ?? NaN), Number(separate ?? NaN)].filter((value) => !Number.isNaN(value));
@@ -175,8 +175,8 @@ function slept(delay_ms, signal) {
 }
 
 /**
- * Until the browser is online, but no longer than the longest backoff: the flag can be wrong, and a server on this
- * machine answers anyway.
+ * Waits until the browser is online, but at most as long as the longest backoff: the flag may be wrong, and a server on
+ * this machine is reachable anyway.
  * @param {AbortSignal} signal
  */
 async function online(signal) {

@@ -1,6 +1,6 @@
 // @ts-check
-// The engine's one sequence: starting it from a prompt, branching, continuing and running it, and bringing it back
-// after a lost device. It owns no device and posts no message: the host has the engine, the call's context the events.
+// The engine's one sequence: starting it from a prompt, branching, continuing and running it, and restoring it after a
+// device loss. The host owns the engine and its device; events are emitted by the call's context.
 
 import { Constraint } from "./constraint.js";
 import { Zamba2Error, fact } from "./errors.js";
@@ -15,9 +15,9 @@ import { argmax, percentile } from "./numbers.js";
 
 /** Tokens that the lens is applied to if none are chosen. */
 const LENS_POSITIONS = 16;
-/** Tokens to replay before the worker looks at its messages again. */
+/** Tokens to replay between checks for messages. */
 const REPLAY_TOKENS = 4;
-/** Of an inspection, before the worker looks at its messages again. */
+/** Time of an inspection between checks for messages. */
 const YIELD_AFTER_MS = 50;
 
 /**
@@ -26,7 +26,7 @@ const YIELD_AFTER_MS = 50;
  * @typedef {{ tokens: number, prompt_tokens: number, cached_tokens: number | null }} RunStart
  */
 /**
- * A `generate` call that waits for the model to load. `started` once its sequence is, `done` after its last block.
+ * A `generate` call that waits for the model to load. `started` is set with its sequence, `done` after its last block.
  * @typedef {object} QueuedPrompt
  * @property {WorkerPrompt} prompt
  * @property {GenerateOptions} options
@@ -37,15 +37,15 @@ const YIELD_AFTER_MS = 50;
 
 export class Sequence {
   #host;
-  /** The call that made the engine's present sequence; null without one that can be continued. @type {number | null} */
+  /** The call that made the engine's current sequence; null if there is none to continue. @type {number | null} */
   #id = null;
-  /** The tokens, which outlive a device. @type {Uint32Array} */
+  /** The tokens, kept here because they must survive a device loss. @type {Uint32Array} */
   #prompt = new Uint32Array(0);
   /** @type {number[]} */
   #generated = [];
   /** @type {GenerateOptions} */
   #options = {};
-  /** What the rest of the text follows, if anything. @type {Constraint | null} */
+  /** The constraint on the rest of the text, if any. @type {Constraint | null} */
   #constraint = null;
   /** @type {QueuedPrompt | null} */
   #queued_prompt = null;
@@ -55,18 +55,18 @@ export class Sequence {
     this.#host = host;
   }
 
-  // ---- prompts that come while the model is loading ----
+  // ---- prompts that arrive while the model is loading ----
 
   /**
-   * From now on each block runs on this prompt as soon as it has arrived. Only the first prompt is queued, or the first
-   * after one that was aborted.
+   * From now on each block computes this prompt as soon as it is loaded. Only the first prompt is queued, or the first
+   * after an aborted one.
    * @param {QueuedPrompt} queued
    */
   queuePrompt(queued) {
     if (!this.#queued_prompt || this.#queued_prompt.context.signal.aborted) this.#queued_prompt = queued;
   }
 
-  /** After a unit has been loaded. @param {WasmEngine} engine */
+  /** Called after each unit of a load. @param {WasmEngine} engine */
   async prefillAhead(engine) {
     const queued = this.#queued_prompt;
     if (!queued) return;
@@ -90,7 +90,7 @@ export class Sequence {
     }
   }
 
-  /** The engine that was loading is gone, and the queued prompt's progress with it. */
+  /** Called when the engine of a load was dropped, and the queued prompt's progress with it. */
   restartQueuedPrompt() {
     if (this.#queued_prompt) Object.assign(this.#queued_prompt, { started: null, done: false });
   }
@@ -137,7 +137,7 @@ export class Sequence {
 
   /** @param {{ bytes: Uint8Array }} args @param {CallContext} context @returns {Promise<RestoredSequence<number[]>>} */
   async restore({ bytes }, { id }) {
-    // Bytes that are refused replace nothing.
+    // If the bytes are refused, the current sequence is kept.
     const restored = await this.#host.engine().restore(bytes);
     const { tokens, prompt_tokens } = restored;
     this.#id = id;
@@ -159,7 +159,7 @@ export class Sequence {
 
   /** @param {{ ids: Uint32Array, n: number }} args @param {CallContext} context */
   async greedy({ ids, n }, { signal }) {
-    // The last token is chosen and not read.
+    // The last token is chosen but not computed.
     this.#host.engine().check_prompt(ids, n - 1);
     const all = await this.logits({ ids });
     const vocab_size = all.length / ids.length;
@@ -175,12 +175,12 @@ export class Sequence {
     return { tokens, logits };
   }
 
-  /** The tokens of the caller's sequence; none if another call has replaced it. @param {number} wanted */
+  /** The tokens of the caller's sequence; empty if another call has replaced it. @param {number} wanted */
   ids(wanted) {
     return Uint32Array.from(wanted === this.#id ? [...this.#prompt, ...this.#generated] : []);
   }
 
-  // ---- calls with passes of their own, which leave the sequence ----
+  // ---- calls with passes of their own, which keep the sequence ----
 
   /**
    * @param {InspectRequest & { sequence: number }} args @param {CallContext} context
@@ -206,7 +206,7 @@ export class Sequence {
     return effect;
   }
 
-  /** Another call uses the engine for sequences of its own. */
+  /** Forgets the sequence, because another call uses the engine for its own. */
   drop() {
     this.#id = null;
   }
@@ -226,7 +226,7 @@ export class Sequence {
   }
 
   /**
-   * Starts a new sequence. What the engine refuses leaves the present one.
+   * Starts a new sequence. If the engine refuses it, the current one is kept.
    * @param {WasmEngine} engine @param {WorkerPrompt} prompt @param {GenerateOptions} options @param {number} id
    * @returns {Promise<RunStart>}
    */
@@ -244,7 +244,7 @@ export class Sequence {
   }
 
   /**
-   * Runs a sequence that is there after what is kept of it.
+   * Runs the existing sequence from the kept tokens on.
    * @param {WasmEngine} engine @param {KeptTokens} kept @param {GenerateOptions} options
    * @param {number | null} forced_token @param {CallContext} context
    */
@@ -311,8 +311,8 @@ export class Sequence {
   }
 
   /**
-   * Brings the sequence onto a new device if `thrown` is the loss of the old one, and rethrows it otherwise. Pieces
-   * that were sent are not sent again.
+   * Restores the sequence on a new device if `thrown` is the loss of the old one, and rethrows it otherwise. Pieces are
+   * not sent twice.
    * @param {unknown} thrown
    * @param {number | null} forced_token  what the next step was to give
    * @param {CallContext} context
@@ -334,7 +334,7 @@ function emitPrefill({ emit }, { prompt_tokens, cached_tokens }, { block, done }
 
 /** @param {WasmEngine} engine @param {WorkerPrompt} prompt @returns {{ ids: Uint32Array, end_tokens?: number[] }} */
 function promptTokens(engine, prompt) {
-  // The tokenizer puts a token before any text, so the engine would not see that there is none.
+  // The tokenizer adds its start token to any text, so the engine would not notice that the text is empty.
   if (prompt === "") throw new Zamba2Error("empty_prompt");
   if (prompt instanceof Uint32Array) return { ids: prompt };
   if (typeof prompt === "string") return { ids: engine.tokenize(prompt, true) };
@@ -366,7 +366,7 @@ async function prefillAndReplay(engine, signal, { onBlock, onReplay } = {}) {
 }
 
 /**
- * Tells the page each step, and lets messages in now and then, so that the page can end the call.
+ * Reports each step to the page, and handles messages now and then, so that the page can abort the call.
  * @param {CallContext} context
  * @returns {(done: number, of: number) => Promise<boolean>}
  */
@@ -406,7 +406,7 @@ class DecodeTimes {
     return {
       tokens: this.n_tokens,
       decode_ms,
-      // n tokens are n - 1 gaps.
+      // Between n tokens there are n - 1 gaps.
       decode_tokens_per_s: this.n_tokens > 1 && decode_ms > 0 ? (this.n_tokens - 1) / (decode_ms / 1000) : null,
       gap_ms_p50: percentile(this.#gaps_ms, 0.5),
       gap_ms_p95: percentile(this.#gaps_ms, 0.95),

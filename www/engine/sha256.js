@@ -1,9 +1,9 @@
 // @ts-check
-// SHA-256 as hexadecimal text. Browsers offer their own to secure pages only; on http pages it is computed here.
+// SHA-256 as hexadecimal text. Browsers provide it in secure contexts only; on http pages it is computed here.
 
 /** The fractional parts of the cube roots of the first 64 primes (FIPS 180-4, 4.2.2). */
 const K = Int32Array.from(primes(64), (prime) => fraction(Math.cbrt(prime)));
-/** Those of the square roots of the first eight (5.3.3). */
+/** As above, the square roots of the first eight primes (5.3.3). */
 const START = Int32Array.from(primes(8), (prime) => fraction(Math.sqrt(prime)));
 
 /** @param {Uint8Array<ArrayBuffer>} bytes */
@@ -77,7 +77,7 @@ function addBlock(state, w, data, at) {
 /** @param {number} word @param {number} n */
 const rotated = (word, n) => (word >>> n) | (word << (32 - n));
 
-/** The first 32 bits after the point; a double has enough of them for these roots. @param {number} value */
+/** The first 32 bits after the binary point; a double is precise enough for these roots. @param {number} value */
 function fraction(value) {
   return Math.floor((value - Math.floor(value)) * 2 ** 32) | 0;
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// Abort signals where a browser of 2023 lacks part of them.
+// Abort signals for browsers of 2023, which lack `AbortSignal.any`.
 
 /**
  * Aborts when the first of `signals` does, with its reason. `AbortSignal.any` needs Chrome 116, Firefox 124 or

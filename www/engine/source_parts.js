@@ -1,5 +1,5 @@
 // @ts-check
-// What every source of bytes needs: its errors, how a missing file shows, and chunks joined to one array.
+// Shared by all sources of bytes: errors, detection of missing files, and joining chunks to one array.
 
 import { Zamba2Error } from "./errors.js";
 
@@ -11,8 +11,8 @@ export const truncated = (file, expected_bytes, actual_bytes) =>
   new Zamba2Error("truncated", { file, expected_bytes, actual_bytes });
 
 /**
- * Whether a file is a web page. Some hosts answer 200 and their start page for files that they do not have. No file of
- * a checkpoint begins like this; chat templates may begin with `<|`.
+ * Whether a file is a web page. Some hosts respond with 200 and their start page for missing files. No file of a
+ * checkpoint begins like this; chat templates may begin with `<|`.
  * @param {Uint8Array} bytes  the first bytes suffice
  */
 export function isWebPage(bytes) {
@@ -21,8 +21,8 @@ export function isWebPage(bytes) {
 }
 
 /**
- * Whether a weight file is a web page. Its first eight bytes are the length of a header; as such, eight letters are far
- * beyond any file.
+ * Whether a weight file is a web page. Its first eight bytes are the length of a header; eight letters would be a
+ * length beyond any file.
  * @param {Uint8Array} bytes  the first eight
  */
 export function isWebPageForWeights(bytes) {

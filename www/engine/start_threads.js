@@ -1,6 +1,6 @@
 // @ts-check
 // Starts and ends the engine's threads from the page. The engine's worker requests them by message instead of starting
-// them itself: in Firefox 153 `new Worker` inside a worker may block for ever while other nested workers load, and with
+// them itself: in Firefox 153 `new Worker` inside a worker may block forever while other nested workers load, and with
 // it the timers that would detect this.
 
 import { isOtherVersion, moduleWorker, THREAD } from "./module_worker.js";
@@ -10,12 +10,12 @@ import { isOtherVersion, moduleWorker, THREAD } from "./module_worker.js";
  * @typedef {{ address: string, module: WebAssembly.Module, memory: WebAssembly.Memory }} SharedModule
  */
 
-/** A worker starts in tens of milliseconds. After this the engine runs with the threads that are up. */
+/** A worker starts in tens of milliseconds. After this time the engine runs with the threads that are ready. */
 const START_MS = 5_000;
-/** Time is counted in ticks: while the page is busy it receives no message, and no worker counts as late. */
+/** Time is counted in ticks, because a busy page receives no messages: no worker counts as late meanwhile. */
 const TICK_MS = 100;
 
-/** The workers that serve one engine as threads. */
+/** The workers that are the threads of one engine. */
 export class Threads {
   #script;
   /** @type {Worker[]} */
@@ -27,7 +27,7 @@ export class Threads {
     this.#script = script;
   }
 
-  /** Starts `n` threads; gives how many of them serve. @param {number} n @param {SharedModule} shared */
+  /** Starts `n` threads; returns how many are running. @param {number} n @param {SharedModule} shared */
   async start(n, shared) {
     const started = await Promise.all(Array.from({ length: n }, (_, i) => this.#startOne(i + 1, shared)));
     const serving = this.#ended ? [] : started.filter((worker) => worker !== null);
@@ -49,7 +49,7 @@ export class Threads {
       this.#workers.push(worker);
       return worker;
     } catch {
-      // A content security policy may forbid it; the engine then has fewer threads.
+      // A content security policy may forbid the worker; the engine then has fewer threads.
       return null;
     }
   }

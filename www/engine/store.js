@@ -1,6 +1,6 @@
 // @ts-check
-// Stores quantised weights on this device, in the origin's private file system (OPFS). The worker writes them, the page
-// lists and deletes them. It knows files, sizes and hashes; it does not interpret what it stores.
+// Stores quantised weights on this device, in the origin private file system (OPFS). The worker writes them; the page
+// lists and deletes them. It handles files, sizes and hashes, and does not interpret what it stores.
 //
 // One folder per source and weight format. A journal lists the valid data: data is written first, then the journal with
 // the hashes of the data, and everything read is checked against its hash. So a tab that is closed at any byte leaves
@@ -36,15 +36,15 @@ import { sha256 } from "./sha256.js";
 
 const JOURNALS = ["journal.0.json", "journal.1.json"];
 /**
- * Weights are written and hashed in segments: each write is a request to the browser, and a crash loses at most one, or
- * the small units of `RECORD_DELAY_MS`.
+ * Weights are written and hashed in segments: each write is a request to the browser, and a crash loses at most one
+ * segment, or the small units of `RECORD_DELAY_MS`.
  */
 const SEGMENT_BYTES = 8 << 20;
-/** Small units and files share an entry in the journal: it is written this long after the first of them. */
+/** Small units and files share an update of the journal, which is written this long after the first of them. */
 const RECORD_DELAY_MS = 100;
-/** Writing and hashing run beside the load; at most this much is queued. */
+/** Limit of the bytes that wait for writing and hashing, which run concurrently with the load. */
 const QUEUE_BYTES = 32 << 20;
-/** A tab that is closing or reloading releases its lock within this time. */
+/** A tab that closes or reloads releases its lock within this time. */
 const LOCK_WAIT_MS = 2_000;
 
 /** @param {string} source @param {string} weights */
@@ -55,7 +55,7 @@ async function keyOf(source, weights) {
 /** @param {string} key */
 const lockName = (key) => `zamba2-store-${key}`;
 
-/** The newer journal that is whole. @param {FileSystemDirectoryHandle} folder @returns {Promise<Journal | null>} */
+/** The newest valid journal. @param {FileSystemDirectoryHandle} folder @returns {Promise<Journal | null>} */
 async function readJournal(folder) {
   /** @type {Journal | null} */
   let newest = null;
@@ -66,7 +66,7 @@ async function readJournal(folder) {
       const journal = /** @type {Journal} */ (JSON.parse(new TextDecoder().decode(bytes)));
       if (journal.version === 2 && journal.serial > (newest?.serial ?? -1)) newest = journal;
     } catch {
-      // Torn: the tab was closed while it was written.
+      // Incomplete: the tab was closed while the journal was written.
     }
   }
   return newest;
@@ -108,7 +108,7 @@ export async function keptModels() {
   return models.sort((a, b) => b.saved_ms - a.saved_ms);
 }
 
-/** What is stored under `key`; null if nothing is. @param {string} key */
+/** The journal of `key`; null if nothing is stored. @param {string} key */
 export async function storedJournal(key) {
   try {
     const root = await rootFolder(false);
@@ -131,9 +131,9 @@ export async function forgetModel(key) {
 }
 
 /**
- * Opens the folder of a model. Without one: "insecure_page" (browsers offer storage to https and localhost only),
- * "no_storage" (the browser has none or refuses it, as in some private windows) or "other_tab" (another tab is writing
- * this model, or, if this one must write, reading it).
+ * Opens the folder of a model. Reasons for having none: "insecure_page" (browsers offer storage to https and localhost
+ * only), "no_storage" (the browser has none or refuses it, as in some private windows) or "other_tab" (another tab is
+ * writing this model or, if this one must write, reading it).
  * @param {string} source @param {string} weights @param {boolean} must_write  even if the model is complete
  * @returns {Promise<{ stored: StoreFolder | null, reason: "insecure_page" | "no_storage" | "other_tab" | null }>}
  */
@@ -151,7 +151,7 @@ export async function openStored(source, weights, must_write) {
   // Any number of tabs may read a complete model; only one may write.
   const release = await holdLock(lockName(key), journal?.complete && !must_write ? "shared" : "exclusive");
   if (!release) return { stored: null, reason: "other_tab" };
-  // Another tab may have finished it before this one had the lock.
+  // Another tab may have completed it before this one got the lock.
   journal = await readJournal(folder);
   /** @type {Journal} */
   const empty = {
@@ -181,20 +181,20 @@ function holdLock(name, mode) {
 }
 
 /**
- * One model's folder during a load. Writes are queued, so that the load does not wait for hashing. The first write that
- * fails ends all writing; reading goes on.
+ * One model's folder during a load. Writes are queued, so that the load does not wait for hashing. The first failed
+ * write ends all writing; reading still works.
  */
 export class StoreFolder {
-  /** Why nothing more is written. @type {string | null} */
+  /** Why writing has ended. @type {string | null} */
   refused = null;
   /** @type {SyncHandle | null} */
   #open = null;
-  /** Where the next segment of the open unit begins. */
+  /** Offset of the next segment of the open unit. */
   #at = 0;
   /** Bytes of the open unit that have not been written. @type {Uint8Array[]} */
   #pending = [];
   #pending_bytes = 0;
-  /** Bytes of ended units that the written journal does not have. */
+  /** Bytes of complete units that are not in the written journal yet. */
   #unrecorded_bytes = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #record_timer = undefined;
@@ -224,7 +224,7 @@ export class StoreFolder {
   }
 
   /**
-   * A small file: its bytes; null if the source does not have it; undefined if that is not stored.
+   * A small file: its bytes; null if the source does not have it; undefined if neither is known.
    * @param {string} name
    */
   async small(name) {
@@ -256,8 +256,8 @@ export class StoreFolder {
   }
 
   /**
-   * A whole unit; null if it is missing, damaged, or not of this size, as after a change of config.json. Such a one is
-   * removed.
+   * A whole unit; null if it is missing, damaged, or of another size, as after a change of config.json. Invalid units
+   * are removed.
    * @param {string} name
    * @param {number} expected_bytes
    */
@@ -271,7 +271,7 @@ export class StoreFolder {
     return null;
   }
 
-  /** The valid beginning of a unit that was being written. @param {string} name */
+  /** The valid beginning of a partly written unit. @param {string} name */
   async beginning(name) {
     const { partial } = this.journal;
     return partial?.name === name ? this.#segments(name, partial.segments) : new Uint8Array(0);
@@ -290,7 +290,7 @@ export class StoreFolder {
   }
 
   /**
-   * Starts to write a unit after its valid `beginning`.
+   * Starts writing a unit after its valid `beginning`.
    * @param {string} name
    * @param {Uint8Array<ArrayBuffer>} beginning
    */
@@ -316,7 +316,7 @@ export class StoreFolder {
     }, bytes.byteLength);
   }
 
-  /** Ends the unit; it is valid from now on. */
+  /** Completes the unit; it is valid from now on. */
   async endUnit() {
     await this.#writing(async () => {
       await this.#writeSegment();
@@ -347,7 +347,7 @@ export class StoreFolder {
     });
   }
 
-  /** Removes everything: the source has another version now. */
+  /** Removes everything, because the source has another version. */
   async clear() {
     await this.#writing(async () => {
       this.#close();
@@ -371,7 +371,7 @@ export class StoreFolder {
     await this.#written;
   }
 
-  /** Waits for queued writes, then releases the lock. An incomplete unit keeps its whole segments. */
+  /** Waits for queued writes, then releases the lock. Of an incomplete unit the whole segments are kept. */
   async close() {
     await this.#writing(async () => {
       if (this.#record_timer !== undefined) await this.#record();
@@ -401,7 +401,7 @@ export class StoreFolder {
     writeWhole(/** @type {SyncHandle} */ (this.#open), segment, this.#at);
     this.#at += segment.byteLength;
     const partial = /** @type {Partial} */ (this.journal.partial);
-    // The hash of what should be on the disk, so that a wrong write is noticed.
+    // The hash of the bytes in memory, so that a wrong write is detected.
     partial.segments.push({ bytes: segment.byteLength, sha256: await sha256(segment) });
   }
 

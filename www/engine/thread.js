@@ -1,7 +1,7 @@
 // @ts-check
 // One thread of the engine: a worker with the memory of the engine's worker. It runs the jobs of the thread pool and,
-// once it serves, handles no messages any more. Messages in: `{ address, module, memory }` (`address` of the bindings),
-// then "serve". Message out, once, after the hello of every worker: "ready" or an error.
+// once that has begun, handles no messages any more. Messages in: `{ address, module, memory }` (`address` of the
+// bindings), then "serve". Message out, once, after the hello of every worker: "ready" or an error.
 
 /** The bindings, whose types exist only after a build. @type {any} */
 let engine;
@@ -22,7 +22,7 @@ function serve() {
   try {
     engine.serve_as_thread();
   } catch (trap) {
-    // The engine's worker waits inside wasm, where it gets no message but sees a flag in the shared memory.
+    // The engine's worker waits inside wasm, where it gets no messages but sees a flag in the shared memory.
     engine.note_thread_trap();
     console.error("A thread of the engine stopped:", trap);
   }

@@ -1,6 +1,6 @@
 // @ts-check
-// Newer files at the source of a stored model: whether there are any, and what of the stored ones stays valid. It
-// fetches small files and the first bytes of others, never weights.
+// Checks for newer files at the source of a stored model, and which stored files remain valid. It fetches small files
+// and the first bytes of others, never weights.
 
 import { atRevision, hubPlaceOf, isCommit } from "./addresses.js";
 import { UrlSource } from "./byte_source.js";
@@ -16,7 +16,7 @@ import { storedJournal } from "./store.js";
 
 /** Headers of weight files are stored as files; they change with the weights. */
 const HEADS = "heads/";
-/** The length of a header. Not a single byte: some servers answer `bytes=0-0` with the whole file. */
+/** The length of a header. Not a single byte, because some servers answer `bytes=0-0` with the whole file. */
 const FIRST_BYTES = 8;
 
 /** @type {typeof api.newerFiles} */
@@ -27,14 +27,14 @@ export async function newerFiles(key, { signal = new AbortController().signal } 
   const commit = place && (await commitOf(place, signal));
   if (commit && commit === journal.commit) return { newer: false, commit };
   if (place && isCommit(place.revision)) return { newer: false, commit };
-  // Another commit may have changed nothing that is loaded, such as the model card.
+  // A new commit may change only files that are not loaded, such as the model card.
   const source = new UrlSource(commit ? atRevision(journal.source, commit) : journal.source);
   const newer = (await weightsChanged(source, journal, signal)) || (await smallFilesChanged(source, journal, signal));
   return { newer, commit };
 }
 
 /**
- * Forgets what the source has in another version now: small files, or everything if the weights changed.
+ * Removes stored files that have changed at the source: small files, or everything if the weights changed.
  * @param {ByteSource} source @param {StoreFolder} stored @param {AbortSignal} signal
  */
 export async function forgetOutdated(source, stored, signal) {
@@ -45,7 +45,7 @@ export async function forgetOutdated(source, stored, signal) {
 /** @param {ByteSource} source @param {Journal} journal @param {AbortSignal} signal */
 async function weightsChanged(source, { shards, files }, signal) {
   const manifest = files[PACK_FILE];
-  // It has the hashes of all weights of a packed checkpoint.
+  // The manifest contains the hashes of all weights of a packed checkpoint.
   if (manifest) return (await versionOf(source, PACK_FILE, signal)) !== manifest.sha256;
   for (const { file, file_bytes, etag } of shards) {
     const reply = await orNull(source.range(file, 0, FIRST_BYTES, signal));

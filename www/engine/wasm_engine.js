@@ -24,7 +24,7 @@ import { policyFault } from "./policy.js";
 /** @typedef {wasm_exports.Step} Step */
 /** @typedef {wasm_exports.Unit} Unit */
 
-/** The section of a module with the id of its build. */
+/** The custom section of the module with the id of its build. */
 const ID_SECTION = "zamba2_build";
 
 /** Where the builds are. @type {Record<string, BuildFiles>} */
@@ -39,30 +39,29 @@ export function useBuilds(builds) {
 let reports = null;
 
 /**
- * The functions on reports, from the build that a model runs on by default, so that the browser has it already; loaded
- * once.
+ * The functions on reports, loaded once, from the build that models use by default, so that the browser already has it.
  * @returns {Promise<ReportFunctions>}
  */
 export function loadReports() {
   reports ??= loadAllowed(chooseBuild({ threads: "auto", relaxed_simd: "auto" })).then(({ bindings }) => bindings);
-  // The next call may find the network back.
+  // The next call may succeed, for example when the network is back.
   reports.catch(() => (reports = null));
   return reports;
 }
 
 /** @type {Promise<wasm_exports.GrammarBindings> | null} */
 let grammar = null;
-/** How often its module was dropped. */
+/** How often the grammar module was dropped. */
 let n_dropped = 0;
 
-/** The module of texts that follow a schema or a grammar. @returns {Promise<wasm_exports.GrammarBindings>} */
+/** The grammar module, for structured output. @returns {Promise<wasm_exports.GrammarBindings>} */
 export function loadGrammar() {
   grammar ??= loadBindings({ folder: GRAMMAR }, n_dropped).then(({ bindings }) => /** @type {any} */ (bindings));
   grammar.catch(() => (grammar = null));
   return grammar;
 }
 
-/** The next call loads it afresh, with a memory of its own. */
+/** The next call loads a fresh instance with its own memory. */
 export function dropGrammar() {
   grammar = null;
   n_dropped += 1;
@@ -80,7 +79,7 @@ export function dropGrammar() {
  */
 
 /**
- * The build names the threads that are really up.
+ * `build` has the number of threads that are actually running.
  * @typedef {{ engine: WasmEngine, build: Build, device: Device }} OpenEngine
  */
 
@@ -89,18 +88,18 @@ export function dropGrammar() {
  * @type {Promise<{ bindings: Bindings, build: Build }> | null}
  */
 let started = null;
-/** Of the module that `started` brings. @type {Bindings | null} */
+/** The bindings of the module in `started`. @type {Bindings | null} */
 let started_bindings = null;
 
 /**
- * The text of a panic since the last call. It outlives the trap that ends a panic, which carries no text itself.
+ * The text of the last panic since the previous call. A panic ends in a trap, which carries no text itself.
  * @returns {string | null}
  */
 export function takePanic() {
   try {
     return started_bindings?.take_panic() ?? null;
   } catch {
-    // Memory that ran out may leave none for the text.
+    // When memory has run out, there may be none for the text.
     return null;
   }
 }
@@ -120,7 +119,7 @@ export async function createEngine(options, startThreads) {
   const engine = fresh();
   const device = await chooseDevice(engine, options.backend, options.webgpu, options.after_loss ?? false);
   if (device.webgpu || device.reason === "asked") return { engine, build, device };
-  // A refused adapter may have left this engine half open.
+  // A refused adapter may have left this engine partly opened.
   return { engine: fresh(), build, device };
 }
 
@@ -140,7 +139,7 @@ async function loadAllowed(build) {
   try {
     return { build, ...(await loadBindings(build)) };
   } catch (thrown) {
-    // Some devices refuse to reserve the address space that a shared memory may grow into.
+    // Some devices refuse to reserve the address space into which a shared memory may grow.
     const refused = thrown instanceof Zamba2Error && thrown.cause instanceof RangeError;
     if (!refused || build.threads === 1) throw thrown;
     const single = withoutThreads(build);
@@ -162,7 +161,7 @@ async function loadBindings({ folder }, instance = 0) {
       import(/* webpackIgnore: true */ /* @vite-ignore */ address),
       compile(module_address),
     ]);
-    // Files of two deployments fit together by chance at best.
+    // Files of two deployments are not guaranteed to be compatible.
     for (const [file, id] of [
       ["zamba2_wasm.js", bindings.BUILD_ID],
       ["zamba2_wasm_bg.wasm", idOf(module)],
@@ -192,7 +191,7 @@ function idOf(module) {
 async function compile(address) {
   const response = await fetch(address);
   if (!response.ok) throw new Error(`${new URL(address).pathname} is answered with ${response.status}`);
-  // Browsers refuse to compile a stream that has another media type.
+  // Browsers refuse streaming compilation of other media types.
   const typed = response.headers.get("Content-Type")?.startsWith("application/wasm");
   return typed ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
 }

@@ -131,7 +131,7 @@ export interface EngineInspectOptions {
 export type InspectedParts = Pick<Inspection, "texts" | "lens" | "half_lives" | "attention">;
 
 export type LineListener = (line: string) => void;
-/** After a step of how many; gives whether to go on. A call that was ended gives undefined. */
+/** Called after each step; resolves to whether to continue. A call that it ends returns undefined. */
 export type StepListener = (done: number, of: number) => Promise<boolean>;
 
 /** One model: first its files, then its one sequence. */
@@ -182,7 +182,7 @@ export interface WasmEngine {
   take_stored(): Uint8Array<ArrayBuffer>;
   rest(): RestOfUnit | null;
   finish(): Promise<MemoryReport>;
-  /** On the CPU, by a short trial; gives how many threads compute from now on. */
+  /** On the CPU, by a short trial; returns the number of threads in use from now on. */
   choose_threads(): number;
   /** After `finish`, on a graphics device, by a trial or from an earlier one. */
   choose_kernels(kept: KernelChoice[] | null): Promise<KernelChoice[]>;
@@ -203,7 +203,7 @@ export interface WasmEngine {
   step(allowed?: Uint32Array): Promise<Step>;
   branch(index: number, token: number, options: GenerateOptions): KeptTokens;
   continue_sequence(options: GenerateOptions): KeptTokens;
-  /** Takes the sequence of an engine that is gone. */
+  /** Adopts the sequence of an engine that was freed. */
   adopt(prompt: Uint32Array, generated: Uint32Array, options: GenerateOptions): KeptTokens;
   /** Gives how many tokens are left to replay. */
   replay(max: number): Promise<number>;
@@ -244,7 +244,7 @@ export interface WasmEngine {
   measured_prompt(ids: Uint32Array | undefined, length: number): Uint32Array;
   ceilings(): Promise<Ceilings>;
   bench_kernels(): Omit<KernelReport, "relaxed_simd">;
-  /** Closes the device of `open_webgpu`; gives how many cells are left. */
+  /** Closes the device of `open_webgpu`; returns the number of remaining cells. */
   bench_grid(
     seconds: number,
     selection: GridSelection | null,

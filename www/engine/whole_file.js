@@ -1,6 +1,6 @@
 // @ts-check
-// A file, or a long part of one, that arrives from start to end; what has arrived can be read in any order. It sends no
-// request.
+// A file, or a long part of one, that arrives from start to end; the bytes that have arrived can be read in any order.
+// It sends no request.
 
 /** Bytes that have arrived become Blobs of this size, which browsers keep outside of the page's memory. */
 const PIECE_BYTES = 16 << 20;
@@ -12,7 +12,7 @@ export class WholeFile {
   bytes = 0;
   /** @type {{ start: number, blob: Blob }[]} */
   #pieces = [];
-  /** What has arrived since the last piece. @type {Uint8Array<ArrayBuffer>[]} */
+  /** Bytes that have arrived since the last piece. @type {Uint8Array<ArrayBuffer>[]} */
   #tail = [];
   #tail_start = 0;
   #ended = false;
@@ -57,7 +57,7 @@ export class WholeFile {
   }
 
   /**
-   * The bytes [start, end) as they arrive; fewer where the file ends before.
+   * The bytes [start, end) as they arrive; fewer if the file ends before.
    * @param {number} start
    * @param {number} end
    */

@@ -1,9 +1,9 @@
 // @ts-check
-// The worker that owns the wasm engine, so that the page stays responsive while a token is computed. This file is the
-// protocol only: which messages there are, and which part answers them. It touches no DOM.
+// The worker that owns the wasm engine, so that the page stays responsive while a token is computed. This file defines
+// the protocol: which messages there are, and which module handles each. It touches no DOM.
 //
 // One call runs at a time; the others wait in order. Each call is answered once, with a value or an error, after any
-// number of events. Aborts, reads and pauses are outside of this queue.
+// number of events. Aborts, back-pressure and pauses bypass this queue.
 
 import { PieceGate } from "./gates.js";
 import { Host } from "./host.js";
@@ -45,7 +45,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  */
 
 /**
- * What each call takes and gives.
+ * Arguments and result of each call.
  * @typedef {ReportCalls & {
  *   load: (args: LoadRequest) => LoadedReport,
  *   tokenize: (args: { text: string, special: boolean }) => Uint32Array,
@@ -70,7 +70,7 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  */
 
 /**
- * What each event carries. `reload` is the progress of a load that replaces a lost device, during whatever call.
+ * Data of each event. `reload` is the progress of a load after a device loss, during whatever call.
  * @typedef {object} Events
  * @property {api.LoadProgress} progress
  * @property {api.LoadProgress} reload
@@ -97,16 +97,16 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
  * @property {EngineOptions} engine
  */
 /**
- * `LoadedInfo` with errors in the form that crosses to the page.
+ * `LoadedInfo` with errors in the form that is sent to the page.
  * @typedef {Omit<api.LoadedInfo, "weights" | "backend_fault" | "chat_fault" | "adapter">
  *   & Record<"backend_fault" | "chat_fault", ErrorReport | null> & { adapter: AdapterReport | null }} LoadedReport
  */
 /**
- * `AdapterInfo` likewise.
+ * `AdapterInfo` in the same form.
  * @typedef {Omit<api.AdapterInfo, "dropped"> & Pick<TestedDevice, "dropped">} AdapterReport
  */
 /**
- * What a call may use while it runs.
+ * The context of a running call.
  * @typedef {object} CallContext
  * @property {number} id
  * @property {AbortSignal} signal
@@ -117,11 +117,11 @@ import { createEngine, useBuilds } from "./wasm_engine.js";
 /** @param {MessageOut} message @param {Transferable[]} [transfer] */
 const post = (message, transfer = []) => postMessage(message, { transfer });
 
-/** Answers the present request for threads. @type {(n_up: number) => void} */
+/** Resolves the pending request for threads. @type {(n_up: number) => void} */
 let onThreadsUp = () => {};
 
 /**
- * Asks the page for threads; gives how many are up.
+ * Requests threads from the page; returns how many are running.
  * @param {number} n
  * @param {SharedModule} shared
  * @returns {Promise<number>}
@@ -173,13 +173,13 @@ const calls = {
 
   ...reportCalls,
 
-  /** For a worker of its own: a model's threads can't serve twice. */
+  /** In a worker of its own: the threads of a model cannot be used twice. */
   async bench_kernels({ threads, relaxed_simd }) {
     const { engine, build } = await createEngine({ ...BENCH_OPTIONS, threads, relaxed_simd }, startThreads);
     return { ...engine.bench_kernels(), relaxed_simd: build.relaxed_simd };
   },
 
-  /** Likewise. */
+  /** In a worker of its own, too. */
   async bench_grid({ seconds, selection, check }, { emit }) {
     const { engine } = await createEngine({ ...BENCH_OPTIONS, backend: "webgpu" }, startThreads);
     /** @type {string[]} */
@@ -192,7 +192,7 @@ const calls = {
   },
 };
 
-/** Of an engine that gets no model. @type {EngineOptions} */
+/** Options of an engine without a model. @type {EngineOptions} */
 const BENCH_OPTIONS = {
   weights: "q4",
   context: null,
@@ -212,7 +212,7 @@ let running_id = null;
 /** @param {number} id @param {unknown} thrown */
 const answerError = (id, thrown) => post({ kind: "error", id, error: host.failed(thrown) });
 
-// A trap inside one of the engine's async calls settles no promise: it is thrown at the worker itself.
+// A trap inside one of the engine's async calls settles no promise: it is reported as an error of the worker.
 addEventListener("error", (event) => {
   if (running_id === null) return;
   event.preventDefault();
@@ -221,7 +221,7 @@ addEventListener("error", (event) => {
 
 /** @param {CallMessage} message @param {CallContext} context */
 async function answer({ id, call, args }, context) {
-  // Aborted while it waited.
+  // Aborted while it was queued.
   if (!unanswered.has(id)) return;
   running_id = id;
   try {
@@ -269,7 +269,7 @@ onmessage = ({ data }) => {
       if (!call) return;
       call.controller.abort();
       call.context.pieces.open();
-      // A call in the queue, perhaps behind a load of minutes, is answered at once.
+      // A queued call, perhaps behind a load of minutes, is answered at once.
       if (message.id !== running_id && unanswered.delete(message.id)) {
         answerError(message.id, call.controller.signal.reason);
       }
@@ -280,7 +280,7 @@ onmessage = ({ data }) => {
     case "pause":
       return host.setPaused(message.paused);
     case "block_times":
-      // Applied between two steps: during one, the engine is in use.
+      // Applied between two steps, because the engine is in use during a step.
       host.block_times_every = message.every;
       return;
     case "threads_up":

@@ -1,6 +1,6 @@
 // @ts-check
-// The page's end of the worker: numbered calls, each answered once, with events before the answer. The protocol is
-// described in worker.js.
+// The page's end of the connection to the worker: numbered calls, each answered once, with events before the answer.
+// The protocol is described in worker.js.
 
 import { errorFromReport, isFatal, Zamba2Error } from "./errors.js";
 import { checkBrowser, failedWorker, isOtherVersion, moduleWorker, outdated, refusedWorker } from "./module_worker.js";
@@ -31,9 +31,9 @@ export class WorkerLink {
   /** @type {Map<number, PendingCall>} */
   #pending = new Map();
   #next_id = 1;
-  /** Why no further call can succeed. @type {Zamba2Error | null} */
+  /** The reason if no further call can succeed. @type {Zamba2Error | null} */
   dead = null;
-  /** Events of whatever call is in flight: the device was lost, the model is loaded again. @type {Listeners} */
+  /** Events of any call in flight: the device was lost, the model is loaded again. @type {Listeners} */
   onAside = {};
 
   /** @param {EngineFiles} files */
@@ -63,7 +63,7 @@ export class WorkerLink {
 
   /** @param {MessageIn} message */
   post(message) {
-    // As if it were sent now: the caller may change what it passed.
+    // Cloned as if it were sent now, because the caller may change its arguments.
     if (this.#unsent) this.#unsent.push(structuredClone(message));
     else this.#worker?.postMessage(message);
   }
@@ -80,7 +80,7 @@ export class WorkerLink {
       if (signal?.aborted) return reject(abortReason(signal));
       const onAbort = () => {
         this.post({ kind: "abort", id });
-        // The caller gets its rejection at once; the worker's own answer is ignored.
+        // The caller gets its rejection at once; the worker's answer is ignored.
         if (this.#pending.delete(id)) reject(abortReason(signal));
       };
       const settled = () => signal?.removeEventListener("abort", onAbort);

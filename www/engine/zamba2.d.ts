@@ -21,7 +21,8 @@ export interface LoadOptions {
   source: string | URL | Iterable<File>;
   /**
    * Default "auto": WebGPU if a hardware adapter passes a self-test (every kernel and a small model against the CPU),
-   * otherwise the CPU; `info.backend_reason` says why. "webgpu" also takes a software adapter, and fails without any.
+   * otherwise the CPU, with the reason in `info.backend_reason`. "webgpu" also accepts a software adapter, and fails if
+   * there is no adapter.
    * "cpu" requests no adapter.
    */
   backend?: "auto" | "cpu" | "webgpu";
@@ -32,7 +33,7 @@ export interface LoadOptions {
   /**
    * Threads, the engine's worker included: 1 to 64. Default "auto": one per core, at most 8, or fewer if a trial of
    * about 0.1 s after the load finds them faster, as for small models. More than one needs a cross-origin isolated
-   * page; otherwise one thread runs, and `info.threads_reason` says so. Results do not depend on the number.
+   * page; otherwise there is one, with the reason in `info.threads_reason`. Results do not depend on the number.
    */
   threads?: "auto" | number;
   /**
@@ -49,8 +50,8 @@ export interface LoadOptions {
   packed?: boolean;
   /**
    * Default true: quantised weights from a URL are stored on this device, and the next load of the same URL and format
-   * needs no network. If the browser refuses storage the load goes on in memory, and `info.keeping` says so. Chosen
-   * files are not stored.
+   * needs no network. If the browser refuses storage the load continues in memory, with the reason in `info.keeping`.
+   * Chosen files are not stored.
    */
   keep?: boolean;
   /**
@@ -133,7 +134,7 @@ export interface ModelInfo {
   n_blocks: number;
   /** One entry per block; a hybrid block calls a shared transformer before its Mamba2 mixer. */
   kinds: ("mamba" | "hybrid")[];
-  n_shared_blocks: number;
+  n_shared_transformers: number;
   intermediate_size: number;
   max_position_embeddings: number;
   context: number;
@@ -162,8 +163,8 @@ export interface LoadTiming {
 }
 
 /**
- * Why `info.threads` is what it is: the default, the option, or what kept the engine to fewer threads. A trial after
- * the load found fewer threads faster; the page is not cross-origin isolated; the browser gives no shared WebAssembly
+ * The reason for the number in `info.threads`, in the order of the values: the default; a trial after the load found
+ * fewer threads faster; the option; the page is not cross-origin isolated; the browser provides no shared WebAssembly
  * memory; some workers did not start within seconds; the package has no build with threads yet.
  */
 export type ThreadsReason =
@@ -186,7 +187,7 @@ export interface LoadedInfo extends ModelInfo {
   keeping: Keeping;
   /** The commit of the Hub's repository that all files of this load are of; null for other sources. */
   commit: string | null;
-  /** Whether tokenizer.json was there; without it only token ids can be given. */
+  /** Whether there is a tokenizer.json; without it prompts must be token ids. */
   tokenizer: boolean;
   /** Whether the checkpoint has a chat template that can be used. */
   chat: boolean;
@@ -196,7 +197,7 @@ export interface LoadedInfo extends ModelInfo {
   memory: MemoryReport;
 }
 
-/** One turn of a conversation. Most templates know the roles "system" (first, if at all), "user" and "assistant". */
+/** One turn of a conversation. Most templates support the roles "system" (only first), "user" and "assistant". */
 export interface ChatMessage {
   role: string;
   content: string;
@@ -207,8 +208,8 @@ export interface ChatPrompt {
   messages: ChatMessage[];
   /**
    * What control tokens in the messages of "user" and "tool" become. "plain" (the default): text, so `<|im_end|>` in a
-   * message ends no turn. "control": tokens, as in the reference. Where the template changes the text of messages so
-   * much that its own tokens can't be told apart, both are "control".
+   * message ends no turn. "control": tokens, as in the reference. If the template changes the text of messages so much
+   * that its own tokens cannot be distinguished, both are "control".
    */
   content?: "plain" | "control";
 }
@@ -348,13 +349,13 @@ export interface Model {
    */
   snapshot(options?: { note?: string }): Promise<Uint8Array<ArrayBuffer>>;
   /**
-   * Replaces the present sequence by a snapshot, for `continue` and `branch`. Rejects with "bad_snapshot" for other
+   * Replaces the current sequence by a snapshot, for `continue` and `branch`. Rejects with "bad_snapshot" for other
    * bytes, "other_model" for another model, weight format or setting.
    */
   restore(bytes: ArrayBuffer | Uint8Array): Promise<RestoredSequence<Uint32Array>>;
   /**
-   * A new sequence: one row of `vocab_size` logits per id. Ids that are refused leave the present sequence, here and in
-   * `greedy`, `profile` and `report`.
+   * A new sequence: one row of `vocab_size` logits per id. If the ids are refused, the current sequence is kept, here
+   * and in `greedy`, `profile` and `report`.
    */
   logits(ids: ArrayLike<number>): Promise<Float32Array[]>;
   /** `n` greedy decode steps after `logits(ids)`; row i is what token i was chosen from. */
@@ -411,9 +412,9 @@ export class Zamba2Error extends Error {
   readonly values: ErrorValues;
   /** Which of the code's other next steps applies; null for the usual one. */
   readonly next: string | null;
-  /** The file at fault, if one is. */
+  /** The file that the error is about, if there is one. */
   readonly file: string | null;
-  /** Whether the engine is gone: every further call would fail, and the model has to be loaded again. */
+  /** Whether the engine is unusable: every further call would fail, and the model has to be loaded again. */
   readonly fatal: boolean;
   /** One English sentence on what to do next. */
   readonly nextStep: string;
@@ -483,5 +484,5 @@ export function summarise(run: Run): Promise<Summary>;
 export function referenceReport(kind: "published" | "recomputed"): Promise<ReferenceReport>;
 /** The run as text: a report, the run file itself, a table, or a trace for Perfetto and speedscope. */
 export function exportRun(run: Run, format: "markdown" | "json" | "csv" | "trace", language?: string): Promise<string>;
-/** Reads and checks a run file; rejects with the code "bad_run", which says what is wrong and where. */
+/** Parses and checks a run file; rejects with the code "bad_run" and the field at fault. */
 export function parseRun(text: string): Promise<Run>;

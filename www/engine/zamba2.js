@@ -1,6 +1,6 @@
 // @ts-check
-// The public module: `load` a Zamba2 checkpoint, then generate text with it. Types and documentation: zamba2.d.ts.
-// It runs on the page and passes messages to worker.js; weights and computation are there.
+// The public module: `load` a Zamba2 checkpoint, then generate text with it. Types and documentation: zamba2.d.ts. It
+// runs on the page and passes messages to worker.js, where weights and computation are.
 
 import { hubFolder, parseAddress } from "./addresses.js";
 import { engineFiles } from "./assets.js";
@@ -159,7 +159,7 @@ export async function load(options) {
 class Model {
   #link;
   #generating = false;
-  /** The call that made the sequence which `branch`, `continue` and `snapshot` use. */
+  /** The call whose sequence `branch`, `continue` and `snapshot` use. */
   #sequence = 0;
   /** @type {api.Model["ready"]} */
   ready;
@@ -184,7 +184,7 @@ class Model {
     return this.#info;
   }
 
-  /** After the loss of a device; the backend may be another one. @param {api.LoadedInfo} info */
+  /** Called after a device loss; the backend may have changed. @param {api.LoadedInfo} info */
   reloaded(info) {
     this.#info = info;
   }
@@ -269,13 +269,13 @@ class Model {
    */
   async *#run(call, argsOf, { signal, onPrefill, onReplay, onKept, ...given } = {}) {
     if (this.#generating) throw new Zamba2Error("busy", { fact: fact("generating") });
-    // What is refused here leaves the model and its sequence as they were.
+    // Refused arguments leave the model and its sequence unchanged.
     checkSignal(signal);
     const args = { ...argsOf(), options: generateOptions(given) };
     this.#generating = true;
     this.last = null;
     const started_ms = performance.now();
-    // A caller that leaves the loop early stops the worker as the caller's own signal does.
+    // A caller that leaves the loop early stops the worker, like an abort by its own signal.
     const leaving = new AbortController();
     const ended = signal ? anySignal([signal, leaving.signal]) : leaving.signal;
 
@@ -301,7 +301,7 @@ class Model {
         wake();
       },
     };
-    // The worker's answer to an aborted run has its figures, so this call handles aborts itself.
+    // The worker's answer to an aborted run has its figures, so aborts are handled here and not by the link.
     const { id, answer } = this.#link.start(call, /** @type {any} */ (args), { on });
     const sequence_before = this.#sequence;
     if (call === "generate") this.#sequence = id;
@@ -334,12 +334,12 @@ class Model {
       }
     } finally {
       leaving.abort();
-      // The engine may still compute a token; the next run must not start before its end.
+      // The engine may still be computing a token; the next run must not start before that has ended.
       await settled;
       const { value, error } = /** @type {{ value?: RunFigures, error?: unknown }} */ (/** @type {unknown} */ (end));
-      // A prompt that is refused leaves the sequence before it.
+      // A refused prompt leaves the previous sequence.
       if (error && !has_begun) this.#sequence = sequence_before;
-      // Stopped during prefill a run has no figures of the worker; a failed one has none at all.
+      // A run that was stopped during prefill has no figures from the worker; a failed one has none at all.
       if (value) this.last = { ...value, ttft_ms };
       else if (error instanceof DOMException) this.last = { reason: "aborted", tokens: n_pieces, ttft_ms };
       this.#generating = false;
@@ -414,7 +414,7 @@ class Model {
   }
 
   /**
-   * The checked options of a measurement, as they go to the worker.
+   * The checked options of a measurement in the form that is sent to the worker.
    * @param {api.ProfileOptions & Required<Pick<api.ProfileOptions, "decode" | "runs" | "warmup" | "level">>} options
    */
   #profileRequest({ prompt, ids, prefill, decode, runs, warmup, level, signal }) {
@@ -442,11 +442,11 @@ class Model {
   }
 }
 
-// ---- reports, which need no model: one worker, started by the first call, answers all of them ----
+// ---- reports, which need no model: one worker, started by the first call, handles all of them ----
 
 /** @type {WorkerLink | null} */
 let reports = null;
-/** Those of the last model. @type {EngineFiles | null} */
+/** The files of the last model. @type {EngineFiles | null} */
 let report_files = null;
 
 /** @returns {WorkerLink} */

@@ -1,5 +1,5 @@
 // @ts-check
-// The ablation card: a block to leave out, what the model then continues with, and the same for every block as a chart.
+// The ablation card: a block to leave out, the model's continuation without it, and a chart of all blocks' effects.
 
 import { button, card, element } from "../dom.js";
 import { visible } from "../token_text.js";

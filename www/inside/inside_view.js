@@ -1,6 +1,6 @@
 // @ts-check
-// The Inside view: what the model does with the tokens of the last run, or of the prompt before a first one. Each look
-// is a call of the module with passes of its own, made when the view is opened, after a run, or on demand.
+// The Inside view: inspections of the last run's tokens, or of the prompt before the first run. Each is a call of the
+// module with passes of its own, made when the view is opened, after a run, or on demand.
 
 import { attentionFinding, attentionMap, attentionTable } from "../charts/attention_map.js";
 import { ChartFrame, segmented } from "../charts/chart_frame.js";
@@ -19,9 +19,9 @@ import { AblationCard } from "./ablation_card.js";
 /** @import { LeftOut } from "./ablation_card.js" */
 /** @import { Key } from "../words.js" */
 
-/** Of the texts with and without a block. */
+/** Length of the continuations with and without a block. */
 const ABLATED_TOKENS = 24;
-/** The end of the text that is named above the charts. */
+/** Characters at the end of the text that are shown above the charts. */
 const SHOWN_CHARACTERS = 160;
 
 /** @typedef {{ signal: AbortSignal, onProgress: (progress: InspectProgress) => void }} Watch */
@@ -30,7 +30,7 @@ export class InsideView {
   /**
    * @param {{ strip: Strip, prompt: () => string, isGenerating: () => boolean,
    *   onFault: (thrown: unknown, retry: () => void) => void }} hooks
-   * `prompt`: what is read where nothing has run yet
+   * `prompt`: the text to inspect before the first run
    */
   constructor(hooks) {
     this.hooks = hooks;
@@ -45,7 +45,7 @@ export class InsideView {
     /** Which call of a shared transformer is shown. */
     this.visit = 0;
     this.is_sorted = true;
-    /** What leaving out each block changes. @type {Effect[]} */
+    /** The effect of leaving out each block. @type {Effect[]} */
     this.effects = [];
     this.view = byId("view-inside");
     this.button = byId("inside-run");
@@ -87,7 +87,7 @@ export class InsideView {
     this.lookIfShown();
   }
 
-  /** A run has ended, so there are other tokens to look at. */
+  /** Called when a run has ended, so that there are new tokens to inspect. */
   runEnded() {
     this.is_stale = true;
     this.lookIfShown();
@@ -103,7 +103,7 @@ export class InsideView {
   }
 
   /**
-   * Makes a call that can be stopped, with progress. One at a time: a newer one ends the one before.
+   * Makes a call that can be stopped, with progress. One at a time: a newer call ends the previous one.
    * @param {Key} status @param {(model: Model, watch: Watch) => Promise<void>} call @param {() => void} retry
    */
   async work(status, call, retry) {
@@ -170,7 +170,7 @@ export class InsideView {
     const last = (ids) =>
       Array.from({ length: Math.min(n, ids.length) }, (_, i) => ids.length - Math.min(n, ids.length) + i);
     let ids = await model.sequenceIds();
-    // What follows the end of a text is no question to a model.
+    // After an end token a model predicts an unrelated text.
     if (model.info.eos_token_ids.includes(ids[ids.length - 1])) ids = ids.slice(0, -1);
     if (ids.length === 0) ids = await model.tokenize(this.hooks.prompt());
     return model.inspect({ ids, positions: last(ids), ...watch });
@@ -212,7 +212,7 @@ export class InsideView {
     this.renderAblation();
   }
 
-  /** What leaving out each block changes. */
+  /** Measures the effect of leaving out each block. */
   measureAll() {
     return this.work(
       "inside.ablating",
@@ -235,7 +235,7 @@ export class InsideView {
     );
   }
 
-  /** Leaves out a block, if there is one and something to look at. @param {number} block @returns {boolean} */
+  /** Leaves out a block, if there is one and something to inspect. @param {number} block @returns {boolean} */
   choose(block) {
     if (!this.model || !this.inspection || block < 0) return false;
     this.ablation.choose({ block, part: "block" });

@@ -1,5 +1,5 @@
 // @ts-check
-// What there is to know about the graphics adapter in use, as sentences.
+// Facts about the graphics adapter in use, as sentences.
 
 import { faultText } from "../errors.js";
 import { bytesText, figure, number, t } from "../words.js";

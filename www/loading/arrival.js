@@ -1,11 +1,11 @@
 // @ts-check
-// What a load is doing while it is not simply receiving bytes: paused, or waiting before a retry. It only makes texts.
+// Texts for a load that is not receiving bytes: paused, or waiting before a retry.
 
 import { number, t } from "../words.js";
 
 /** @import { LoadProgress } from "../engine/zamba2.d.ts" */
 
-/** Longer waits are counted down. */
+/** Longer waits show a countdown. */
 const COUNTED_MS = 3_000;
 
 export class Arrival {

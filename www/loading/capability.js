@@ -1,5 +1,5 @@
 // @ts-check
-// The line about what computes, and why: backend, threads, SIMD and clock, so that no slow path is hidden.
+// The line about the backend, threads, SIMD and clock, and why they are used, so that no slow path is hidden.
 
 import { byId } from "../dom.js";
 import { faultText } from "../errors.js";

@@ -1,5 +1,5 @@
 // @ts-check
-// The published Zamba2 models with their sizes, and whether each fits here. It chooses, and loads nothing.
+// The published Zamba2 models with their sizes, and whether each fits into memory here. It loads nothing.
 
 import { namedButton } from "../dom.js";
 import { bytesText, t } from "../words.js";
@@ -24,11 +24,11 @@ const MODELS = /** @type {const} */ ([
   { repo: "Zyphra/Zamba2-2.7B", size: "2.7B" },
   { repo: "Zyphra/Zamba2-7B-Instruct", size: "7B" },
 ]);
-/** The checkpoints are in bf16. */
+/** Checkpoints are in bf16. */
 const CHECKPOINT_BYTES_PER_PARAMETER = 2;
-/** The program, activations and a KV cache of 1,024 positions. */
+/** For the program, activations and a KV cache of 1,024 positions. */
 const OTHER_BYTES = 0.3e9;
-/** What wasm32 can address. */
+/** The address space of wasm32. */
 const MAX_MEMORY_BYTES = 2 ** 32;
 
 /** @param {HTMLElement} list @param {Weights} weights @param {(repo: string) => void} onChoose */

@@ -1,6 +1,6 @@
 // @ts-check
-// Files dropped anywhere on the page: what they are decides who opens them, and what is none of ours is refused, so
-// that no drop costs a model or an answer.
+// Files dropped anywhere on the page. Their kind decides which view opens them, and unknown files are refused, so that
+// no drop makes the browser leave the page.
 
 import { PageError } from "../errors.js";
 
@@ -8,7 +8,7 @@ import { PageError } from "../errors.js";
 const STATE_MAGIC = "ZMB2SEQ1";
 const RUN_SCHEMA = /^\s*\{\s*"schema"\s*:\s*"zamba2-run\//;
 const BEGINNING_BYTES = 256;
-/** Files that only a checkpoint has. */
+/** Files that occur only in checkpoints. */
 const OF_CHECKPOINT = /^config\.json$|^zamba2-pack\.json$|\.safetensors(\.index\.json)?$/;
 
 /**
@@ -51,7 +51,7 @@ async function hand(files, folder, hooks) {
         .catch(() => ""),
     ),
   );
-  // What is wrong with a .json that is no run, Compare says best.
+  // Compare has the best messages for a .json file that is no run.
   const are_runs = files.every(({ name }, i) => name.endsWith(".json") || RUN_SCHEMA.test(beginnings[i]));
   if (are_runs) return hooks.onRuns(files);
   if (files.length === 1 && beginnings[0].startsWith(STATE_MAGIC)) return hooks.onState(files[0]);
@@ -64,9 +64,9 @@ async function hand(files, folder, hooks) {
  * @param {DataTransfer} transfer
  */
 async function droppedFiles(transfer) {
-  // The list empties as soon as the event handler yields, so every entry is taken first.
+  // The list is emptied when the event handler yields, so all entries are taken first.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-  // A file that another page hands over has no entry.
+  // Files dragged from another page have no entry.
   if (entries.length === 0) return { files: [...transfer.files], folder: "" };
   /** @type {File[]} */
   const files = [];
@@ -83,7 +83,7 @@ async function droppedFiles(transfer) {
 /** @param {FileSystemFileEntry} entry @returns {Promise<File>} */
 const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
 
-/** A directory reader hands out at most 100 entries per call. @param {FileSystemDirectoryEntry} folder */
+/** A directory reader returns at most 100 entries per call. @param {FileSystemDirectoryEntry} folder */
 async function entriesOf(folder) {
   const reader = folder.createReader();
   /** @type {FileSystemEntry[]} */

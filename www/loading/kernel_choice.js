@@ -1,13 +1,13 @@
 // @ts-check
-// What the page remembers of the kernels that the engine has found to be the fastest on this device, so that the trial
-// is made once. `?tune=off` in the address switches it off.
+// Remembers the kernels that the engine has found to be the fastest on this device, so that the trial runs only once.
+// `?tune=off` in the address disables it.
 
 import { remember, remembered } from "../preferences.js";
 
 /** @import { AdapterInfo, FoundKernels, WebGpuOptions } from "../engine/zamba2.d.ts" */
 
 const NAME = "kernels";
-/** Of other devices, formats and versions; the oldest are forgotten. */
+/** The most choices, for different devices, formats and versions; the oldest are dropped. */
 const MOST = 8;
 
 /** @returns {FoundKernels[]} */

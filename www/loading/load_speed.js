@@ -1,9 +1,9 @@
 // @ts-check
-// The speed of a load: the mean over the last seconds, so that it follows the connection. It starts afresh after a
-// pause, and where the origin of the bytes changes: this device is much faster than the network.
+// The speed of a load: the mean over the last seconds, so that it follows the connection. It is reset after a pause,
+// and when the origin of the bytes changes: this device is much faster than the network.
 
 const WINDOW_MS = 5_000;
-/** A speed over a shorter span would be noise. */
+/** Over a shorter time the speed would be noise. */
 const LEAST_MS = 300;
 
 /** @import { LoadProgress } from "../engine/zamba2.d.ts" */

@@ -1,6 +1,6 @@
 // @ts-check
-// Loads models, one at a time. The model in use stays until the next one's configuration and headers have been read, so
-// that a wrong address or file costs nothing; from then on its memory is needed.
+// Loads models, one at a time. The model in use is kept until the next one's configuration and headers have been read,
+// so that a wrong address or file does not lose it; then its memory is needed.
 
 import { open } from "../../pkg/zamba2.js";
 import { kernelOptions, rememberKernels } from "./kernel_choice.js";
@@ -29,15 +29,15 @@ const TICK_MS = 250;
  * @property {() => void} again
  */
 
-/** Whether the weights of two choices are the same files on this device. @param {Choice | null} a @param {Choice} b */
+/** Whether two choices have the same stored weights. @param {Choice | null} a @param {Choice} b */
 const areOfOneKey = (a, b) => a?.source === b.source && a.weights === b.weights;
 
 export class ModelLoads {
   /** The loaded model. @type {Model | null} */
   model = null;
-  /** The model that takes its place. @type {Model | null} */
+  /** The model that will replace it. @type {Model | null} */
   pending = null;
-  /** What the model in use is. @type {Choice | null} */
+  /** How the model in use was chosen. @type {Choice | null} */
   choice = null;
   /** @type {AbortController | null} */
   #loading = null;
@@ -96,7 +96,7 @@ export class ModelLoads {
         },
         onDevice: hooks.onDevice,
       });
-      // Newer files replace stored ones that the model in use would still be read from.
+      // Newer files would replace stored ones that the model in use still needs.
       if (!this.model || (refresh && areOfOneKey(this.choice, choice))) take();
       await loaded.ready;
       if (controller.signal.aborted) return loaded.dispose();
@@ -119,7 +119,7 @@ export class ModelLoads {
     }
   }
 
-  /** Two models might not fit into memory. @param {Model} loaded @param {Choice} choice */
+  /** Replaces the model in use: two models might not fit into memory. @param {Model} loaded @param {Choice} choice */
   #take(loaded, choice) {
     this.hooks.onDrop(choice);
     this.model?.dispose();

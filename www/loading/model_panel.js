@@ -1,6 +1,6 @@
 // @ts-check
-// The panel about the model, which the chip in the header opens: what is on this device, what is published, and the
-// form that loads. It closes when a load begins.
+// The panel about the model, which the chip in the header opens: stored models, published models, and the form that
+// loads a model. It closes when a load begins.
 
 import { byId } from "../dom.js";
 import { showCatalogue } from "./catalogue.js";

@@ -1,7 +1,7 @@
 // @ts-check
-// The form that chooses a model: its source, the format of its weights, backend, threads and context, as `load` takes
-// them. The page's address can choose as well: `?model=owner/name&weights=q4&backend=cpu&threads=1&simd=plain`.
-// Files arrive by two inputs; dropped ones by dropped_files.js. It loads nothing itself.
+// The form that chooses a model: its source, the format of its weights, backend, threads and context, as options of
+// `load`. The page's address can choose as well: `?model=owner/name&weights=q4&backend=cpu&threads=1&simd=plain`. Files
+// are chosen with two inputs; dropped_files.js handles dropped ones. It loads nothing itself.
 
 import { keptModels, parseAddress, WEIGHTS } from "../../pkg/zamba2.js";
 import { byId } from "../dom.js";
@@ -46,7 +46,7 @@ export class ModelPicker {
     this.context.append(...CONTEXTS.map((tokens) => new Option(number(tokens), String(tokens))));
     this.address = /** @type {HTMLInputElement} */ (byId("address"));
     const wishes = new URLSearchParams(location.search);
-    /** Only for measurements, so it has no field. @type {"auto" | false} */
+    /** For measurements only, so it has no field. @type {"auto" | false} */
     this.relaxedSimd = wishes.get("simd") === "plain" ? false : "auto";
     const backend = wishes.get("backend");
     if (backend === "cpu" || backend === "webgpu") this.backend.value = backend;
@@ -79,8 +79,8 @@ export class ModelPicker {
   }
 
   /**
-   * Loads what the page begins with: the model that its address names, otherwise the last one if all of it is on this
-   * device, otherwise the embedded one.
+   * Loads the first model of a visit: the one in the page's address, otherwise the last one if all of it is stored on
+   * this device, otherwise the embedded one.
    */
   async begin() {
     if (this.wished) {
@@ -107,7 +107,7 @@ export class ModelPicker {
     return { backend: /** @type {Backend} */ (this.backend.value), threads, ...context };
   }
 
-  /** What the form says. */
+  /** Chooses the model of the form. */
   chooseForm() {
     if (this.kind.value === "embedded") return this.choose(this.embedded());
     if (this.kind.value === "url") return this.chooseAddress();
@@ -131,7 +131,7 @@ export class ModelPicker {
   /** One entry per core, and the value from the page's address. @param {string} chosen */
   offerThreads(chosen) {
     const counts = Array.from({ length: navigator.hardwareConcurrency }, (_, i) => String(i + 1));
-    // `load` refuses any other value with a sentence about it.
+    // `load` refuses any other value with a helpful message.
     if (chosen !== "auto" && !counts.includes(chosen)) counts.push(chosen);
     this.threads.append(...counts.map((count) => new Option(count, count)));
     this.threads.value = chosen;

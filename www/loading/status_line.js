@@ -1,5 +1,5 @@
 // @ts-check
-// The line that says what the page is doing: a status, which is announced, and details beside it, which are not.
+// The line that shows what the page is doing: a status, which is announced, and details beside it, which are not.
 
 import { byId } from "../dom.js";
 import { bytesText, countText, number, t, write } from "../words.js";
@@ -27,14 +27,14 @@ export class StatusLine {
     this.#detail.textContent = text;
   }
 
-  /** Whether `key` is the present status. @param {Key} key */
+  /** Whether `key` is the current status. @param {Key} key */
   shows(key) {
     return this.#status.dataset.t === key;
   }
 
   /**
    * @param {LoadProgress} progress @param {number} elapsed_ms
-   * @param {boolean} running  a prompt is read as blocks arrive
+   * @param {boolean} running  a prompt is prefilled as blocks arrive
    */
   showProgress(progress, elapsed_ms, running) {
     if (progress.phase === "ready") return;

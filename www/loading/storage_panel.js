@@ -1,6 +1,6 @@
 // @ts-check
-// The list of models that are stored on this device: sizes, a check for newer files at the source, deletion, which
-// can be undone for a few seconds. It fills one element of the page and loads no model.
+// The list of the models that are stored on this device: sizes, a check for newer files at the source, and deletion,
+// which can be undone for a few seconds. It fills one element of the page and loads no model.
 
 import { forgetModel, keptModels, newerFiles, parseAddress } from "../../pkg/zamba2.js";
 import { button, namedButton } from "../dom.js";
@@ -10,7 +10,7 @@ import { bytesText, t } from "../words.js";
 /** @import { KeptModel } from "../engine/zamba2.d.ts" */
 /** @import { Key } from "../words.js" */
 
-/** As many digits of a commit as the Hub shows. */
+/** The Hub shows as many digits of a commit. */
 const COMMIT_DIGITS = 7;
 
 /** @param {string} commit */
@@ -125,7 +125,7 @@ async function roomText() {
     : t("kept.room", { used: bytesText(usage), quota: bytesText(quota) });
 }
 
-/** The part of an address that people know it by. @param {string} source */
+/** The readable part of an address. @param {string} source */
 function sourceName(source) {
   const { hub, name } = parseAddress(source, document.baseURI);
   if (!hub) return name;

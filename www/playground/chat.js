@@ -66,7 +66,7 @@ export class Chat {
   }
 
   /**
-   * Adapts to a new model: with a chat template, chat is preselected.
+   * Called with a new model: if it has a chat template, chat is preselected.
    * @param {boolean} chat
    * @param {Fault | null} fault
    */

@@ -1,6 +1,6 @@
 // @ts-check
-// One turn of a conversation on the page: its text, and what can be done with it. A user's turn can be edited, the last
-// answer made again; what follows from that is up to the conversation.
+// One turn of a conversation on the page: its text, and its actions. A user's turn can be edited and the last answer
+// generated again; the conversation handles both.
 
 import { copyFrom } from "../copy_text.js";
 import { button, element } from "../dom.js";
@@ -23,7 +23,7 @@ export class ChatTurn {
   constructor(role, content, hooks) {
     this.role = role;
     this.content = content;
-    /** Of the run that gave this answer, if it is known. @type {Usage | null} */
+    /** Figures of the run that generated this answer, if known. @type {Usage | null} */
     this.usage = null;
     /** The answer was interrupted. */
     this.is_unfinished = false;
@@ -38,7 +38,7 @@ export class ChatTurn {
     const actions = element("div", "turn-actions", this.copy);
     if (this.edit) actions.append(this.edit);
     if (this.again) actions.append(this.again);
-    /** The text is the last child while it is not edited. */
+    /** Unless it is being edited, the text is the last child. */
     this.element = element("div", "turn", this.speaker, this.note, actions, this.body);
     this.element.dataset.role = role;
   }
@@ -76,7 +76,7 @@ export class ChatTurn {
       action.textContent = t(text);
       action.setAttribute("aria-label", t(name, { n: number(n) }));
     }
-    // What is being written is known when it ends.
+    // The text of an answer is complete only when it ends.
     this.copy.disabled = is_written;
     if (this.edit) this.edit.disabled = is_busy;
     if (this.again) this.again.hidden = !is_last || is_busy;
@@ -98,14 +98,14 @@ export class ChatTurn {
     if (drawn?.content === content && drawn.as_markdown === as_markdown) return;
     const drawing = { content, as_markdown };
     this.drawn = drawing;
-    // Without the parser the text is shown, which is readable as well.
+    // If the parser cannot be loaded, the plain text is shown, which is readable as well.
     const nodes = as_markdown ? await markdown(content).catch(() => null) : null;
     if (this.drawn !== drawing) return;
     this.body.classList.toggle("markdown", nodes !== null);
     this.body.replaceChildren(...(nodes ?? [content]));
   }
 
-  /** Puts a field in the place of the text. @param {(text: string) => void} onEdited */
+  /** Replaces the text by a field. @param {(text: string) => void} onEdited */
   #startEdit(onEdited) {
     if (this.body.hidden) return;
     const field = /** @type {HTMLTextAreaElement} */ (element("textarea", ""));
@@ -131,7 +131,7 @@ export class ChatTurn {
     form.addEventListener("keydown", (event) => {
       const is_send = event.key === "Enter" && (event.ctrlKey || event.metaKey);
       if (!is_send && event.key !== "Escape") return;
-      // These keys run the prompt below and stop a run.
+      // These keys would also run the prompt below or stop a run.
       event.preventDefault();
       event.stopPropagation();
       if (is_send) send();

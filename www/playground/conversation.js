@@ -19,7 +19,7 @@ export class Conversation {
     this.playground = playground;
     this.chat = chat;
     const begin = byId("new-conversation");
-    /** A run ends it: what a run leaves in the model is not the state of the old conversation. */
+    /** A run ends the offer: afterwards the model's state is not that of the old conversation. */
     this.undo = new UndoRow(byId("conversation-cleared"), begin);
     begin.addEventListener("click", () => this.clear());
   }
@@ -34,11 +34,11 @@ export class Conversation {
       if (turns.length === 0) sessionStorage.removeItem(KEY);
       else sessionStorage.setItem(KEY, JSON.stringify({ turns, entry: is_entry ? entry : null }));
     } catch {
-      // Without storage, or without room in it, the conversation lasts as long as the page.
+      // Without storage, or without room in it, the conversation is lost when the page closes.
     }
   }
 
-  /** Shows what was saved; the next turn reads it anew, as the model's state ended with the page. */
+  /** Shows what was saved. The next turn prefills it again, because the model's state was lost with the page. */
   restore() {
     const { turns, entry } = stored();
     if (turns.length === 0) return;
@@ -49,7 +49,7 @@ export class Conversation {
     this.playground.place = place;
   }
 
-  /** Begins a new conversation; for a while the old one can be brought back as it was. */
+  /** Begins a new conversation; for a few seconds the old one can be restored. */
   clear() {
     const { playground, chat } = this;
     const turns = chat.records();
@@ -70,7 +70,7 @@ export class Conversation {
 function stored() {
   try {
     const { turns, entry } = JSON.parse(sessionStorage.getItem(KEY) ?? "{}");
-    // Otherwise it was written by another version of the page.
+    // Anything else was written by another version of the page.
     const is_known = Array.isArray(turns) && turns.every(({ role, content }) => role && typeof content === "string");
     return { turns: is_known ? turns : [], entry: isEntry(entry) ? entry : null };
   } catch {

@@ -153,7 +153,7 @@ function fenced(text) {
   return `${fence}text\n${text}\n${fence}`;
 }
 
-/** Lets the page's buttons save the exchange that is shown. @param {() => Exchange | null} shown */
+/** Connects the page's buttons that save the shown exchange. @param {() => Exchange | null} shown */
 export function offerExports(shown) {
   /** @param {string} id @param {string} ending @param {string} type @param {(exchange: Exchange) => string} write */
   const offer = (id, ending, type, write) =>
@@ -165,11 +165,11 @@ export function offerExports(shown) {
   offer("export-json", "json", "application/json", asJson);
 }
 
-/** Random, as several tabs make exchanges; `crypto.randomUUID` exists on secure pages only. */
+/** Random, because several tabs make exchanges; `crypto.randomUUID` exists in secure contexts only. */
 const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(3)), (part) => part.toString(36)).join("");
 
 /**
- * Before its answer.
+ * An exchange without its answer.
  * @param {Pick<Exchange, "mode" | "prompt" | "system" | "turns" | "settings" | "model">} asked @returns {Exchange}
  */
 export const newExchange = (asked) => ({

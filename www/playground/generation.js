@@ -1,5 +1,5 @@
 // @ts-check
-// One run of the model: appends the pieces to an exchange and paints them. It knows no controls and stores nothing.
+// One run of the model: appends the pieces to an exchange and paints them. It handles no controls and stores nothing.
 
 import { tokenOf } from "./exchange.js";
 import { TextPainter } from "./text_painter.js";

@@ -19,7 +19,7 @@ const CHARACTERS = 1_000_000;
 const TITLE_CHARACTERS = 60;
 
 export class History {
-  /** Whether `entries` are what is stored; otherwise they last as long as the page. */
+  /** Whether `entries` are stored; otherwise they are lost when the page closes. */
   #is_stored = true;
 
   /** @param {HTMLElement} root @param {(entry: Entry) => void} onOpen */
@@ -47,7 +47,7 @@ export class History {
     this.show();
   }
 
-  /** The entries with those of other tabs. */
+  /** The entries, including those of other tabs. */
   latest() {
     return this.#is_stored ? parse(stored(KEY)) : this.entries;
   }
@@ -62,7 +62,7 @@ export class History {
     this.set(entries);
   }
 
-  /** Removes entries, which can be brought back for a while. @param {(entry: Entry) => boolean} isRemoved */
+  /** Removes entries; for a few seconds this can be undone. @param {(entry: Entry) => boolean} isRemoved */
   remove(isRemoved) {
     const before = this.latest();
     this.set(before.filter((entry) => !isRemoved(entry)));
@@ -118,7 +118,7 @@ function parse(text) {
     // Entries of earlier versions have no id.
     return entries.filter(isEntry).map((entry) => ({ ...entry, id: entry.id ?? String(entry.made_ms) }));
   } catch {
-    // Not written by this page; the next entry overwrites it.
+    // Not written by this page. The next entry overwrites it.
     return [];
   }
 }
@@ -133,7 +133,7 @@ function stored(key) {
   }
 }
 
-/** Whether it is stored: there may be no storage, or no room. @param {string} key @param {string | null} value */
+/** False if it is not stored: no storage, or no room. @param {string} key @param {string | null} value */
 function store(key, value) {
   try {
     if (value === null) localStorage.removeItem(key);

@@ -25,17 +25,17 @@ export class KeptPrompt {
       mode: chat.preferred,
       system: chat.system.value,
       fields: sampling.fieldValues(),
-      // What a link in the address has filled in may have been changed since.
+      // The fields that a link has filled in may have been changed since.
       link: linkText(),
     };
     try {
       sessionStorage.setItem(KEY, JSON.stringify(kept));
     } catch {
-      // Without storage it lasts as long as the page.
+      // Without storage it is lost when the page closes.
     }
   }
 
-  /** Fills the fields; false if nothing is kept, or if a link was opened since. */
+  /** Fills the fields; false if nothing is stored, or if a link was opened since. */
   restore() {
     const kept = stored();
     if (!kept || kept.link !== linkText()) return false;

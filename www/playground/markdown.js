@@ -1,7 +1,7 @@
 // @ts-check
 // Answers as Markdown: `marked` parses the text, and each kind of its tokens becomes an element here. No HTML is
-// parsed, so HTML that a model writes stays text. Images are links: to load one would be a request to a host of the
-// model's choice.
+// parsed, so HTML in an answer stays text. Images become links: loading one would be a request to a host of the model's
+// choice.
 
 import { copyFrom } from "../copy_text.js";
 import { button, element, scrollBox } from "../dom.js";
@@ -125,7 +125,9 @@ function inline(token) {
   }
 }
 
-/** A link, or its text if it leads to anything but a page or a mail. @param {string} href @param {Node[]} children */
+/**
+ * A link, or its text if the target is neither a page nor a mail address. @param {string} href @param {Node[]} children
+ */
 function link(href, children) {
   const address = parsed(href);
   if (!address || !LINKS.includes(address.protocol)) return element("span", "", ...children);
@@ -136,7 +138,7 @@ function link(href, children) {
   return made;
 }
 
-/** `URL.parse` is younger than the page's browsers. @param {string} href */
+/** `URL.parse` is newer than the browsers that the page supports. @param {string} href */
 function parsed(href) {
   try {
     return new URL(href);

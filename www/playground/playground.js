@@ -64,11 +64,11 @@ export class Playground {
     this.exchange = null;
     /** Whether the model's state matches the exchange, so that it can be continued. */
     this.can_continue = false;
-    /** No token fits after the exchange; a branch makes room. */
+    /** Whether no token fits after the exchange; branching may make room. */
     this.is_full = false;
     /** The element of the generated text. */
     this.place = document.createElement("span");
-    /** The last run. @type {{ summary: RunSummary, ttft_ms: number | null } | null} */
+    /** The figures of the last run. @type {{ summary: RunSummary, ttft_ms: number | null } | null} */
     this.shown = null;
     this.used = 0;
     this.count_timer = 0;
@@ -114,7 +114,7 @@ export class Playground {
     }
     document.addEventListener("keydown", (event) => {
       const target = /** @type {Node} */ (event.target);
-      // In other fields and views the keys are theirs.
+      // In other fields and views the keys have other meanings.
       const is_here = target === document.body ? !view.hidden : view.contains(target);
       if (is_here && event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
@@ -152,7 +152,7 @@ export class Playground {
     this.has_tokenizer = true;
     this.chat.setAvailable(progress.chat, null);
     this.showView();
-    // A note about a link stays.
+    // A note about a link is kept.
     if (!this.running && !this.prompt.has_note) this.prompt.showNote("prompt.early");
   }
 
@@ -180,7 +180,7 @@ export class Playground {
     this.showButtons();
   }
 
-  /** Why a button is disabled; otherwise clears the note. */
+  /** Shows why a button is disabled; otherwise clears the note. */
   showStandingNote() {
     if (this.lacks_tokenizer) this.prompt.showNote("prompt.no_tokenizer");
     else if (this.is_full) this.prompt.showNote("resume.full", { context: () => number(this.context) });
@@ -209,7 +209,7 @@ export class Playground {
       if (metered || !this.can_continue) this.used = length;
       this.showContext();
     } catch {
-      // The count is optional; if the model is gone, an error card says why.
+      // The count is optional; if the model is gone, an error card shows the reason.
     }
   }
 
@@ -266,31 +266,31 @@ export class Playground {
       return false;
     }
     this.chat.commit(this.exchange.text, this.exchange.summary);
-    // The message is answered: clear the field for the next one.
+    // The message has been answered: clear the field for the next one.
     if (this.prompt.value === text) this.prompt.value = "";
     this.kept_prompt.save();
     return true;
   }
 
   /**
-   * Sends `text` in the place of a turn of the conversation; the turns from there on are dropped if it is answered.
+   * Sends `text` instead of a turn of the conversation; if it is answered, the turns from there on are dropped.
    * @param {number} at @param {string} text @param {boolean} is_again
    */
   async resend(at, text, is_again) {
     const dropped = this.chat.cut(at);
-    // The button that was pressed is gone, and focus with it.
+    // The pressed button has been removed, and focus with it.
     this.button.focus();
     if (!(await this.run(text, is_again))) this.chat.putBack(dropped);
   }
 
-  /** Stores the answer in progress, in case the page does not live to its end. */
+  /** Stores the answer in progress, in case the page is closed before it is complete. */
   keepUnfinished() {
     const { exchange, prompt } = this;
     if (!this.running || !exchange?.text) return;
     this.history.add(exchange);
     if (exchange.mode !== "chat") return;
     this.conversation.save(exchange.text);
-    // The message is a turn now.
+    // The message is now a turn.
     if (prompt.value === exchange.prompt) this.kept_prompt.save("");
   }
 
@@ -345,7 +345,7 @@ export class Playground {
     const { thrown, ttft_ms } = await runExchange(exchange, this.place, controller.signal, start, {
       onPrefill: ({ block, prompt_tokens, done }) => {
         this.used = used();
-        // A sequence that is continued has nothing to read.
+        // A continued sequence has no prefill.
         if (!done) this.hooks.onPrefill(block, prompt_tokens);
       },
       onReplay: this.hooks.onReplay,
@@ -361,7 +361,7 @@ export class Playground {
       },
     });
     const failed = thrown !== null && !controller.signal.aborted;
-    // A model that was disposed of by the page needs no error card.
+    // If the page has disposed of the model, there is no error card.
     if (failed && /** @type {any} */ (thrown).code !== "disposed") this.hooks.onError(thrown);
     this.tokens.grown();
     this.running = null;
@@ -395,7 +395,7 @@ export class Playground {
   }
 
   /**
-   * Shows what was on the page before.
+   * Shows the previous content of the page again.
    * @param {{ exchange: Exchange | null, place: HTMLElement, used: number, can_continue: boolean }} shown
    */
   showAgain({ exchange, place, used, can_continue }) {

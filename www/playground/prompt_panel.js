@@ -6,7 +6,7 @@ import { erase, number, t, write } from "../words.js";
 
 /** @import { Key, Values } from "../words.js" */
 
-/** What the embedded model was trained on: Rust's books, as light Markdown. */
+/** Prompts that suit the embedded model, which was trained on Rust's books as light Markdown. */
 const EXAMPLES = [
   "Ownership is",
   "A trait object",

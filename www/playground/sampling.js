@@ -1,6 +1,6 @@
 // @ts-check
 // The sampling controls: fields, which are made from the engine's table of options, presets, and conversion between
-// fields and options. The range of each number is checked here, so that the message stands beside its field.
+// fields and options. The range of each number is checked here, so that the message is shown beside its field.
 
 import { NUMBER_OPTIONS } from "../../pkg/zamba2.js";
 import { element } from "../dom.js";
@@ -10,7 +10,7 @@ import { write } from "../words.js";
 /** @import { GenerateOptions, NumberOption } from "../engine/zamba2.d.ts" */
 
 /**
- * A value for each option of presets: those that can be off. Others, as the seed, are not about the distribution.
+ * A preset has a value for each option that can be off. The others, such as the seed, do not affect the distribution.
  * @param {(option: NumberOption) => number | null} valueOf
  */
 const preset = (valueOf) =>
@@ -67,7 +67,7 @@ export class Sampling {
     root.addEventListener("input", (event) => {
       const { name } = /** @type {HTMLInputElement} */ (event.target);
       if (name in OFF) this.preset.value = this.fitting();
-      // Who types a seed wants to keep it.
+      // A seed that the user enters should be kept.
       if (name === "seed") this.new_seed.checked = false;
     });
   }
@@ -86,14 +86,14 @@ export class Sampling {
       const value = options[option.name];
       if (typeof value === "number" && Number.isFinite(value)) input.value = String(value);
     }
-    // The same text as before needs the same seed.
+    // Reproducing the text needs the same seed.
     if (options.seed !== undefined) this.new_seed.checked = false;
     const stops = Array.isArray(options.stop) ? options.stop.filter((stop) => typeof stop === "string") : [];
     this.stop.value = stops.map((stop) => stop.replaceAll("\n", "\\n")).join("\n");
     this.preset.value = this.fitting();
   }
 
-  /** What the fields hold, valid or not. @returns {Record<string, string>} */
+  /** The contents of the fields, valid or not. @returns {Record<string, string>} */
   fieldValues() {
     const values = Object.fromEntries(this.fields.map(({ input }) => [input.name, input.value]));
     return { ...values, stop: this.stop.value, new_seed: this.new_seed.checked ? "yes" : "no" };
@@ -107,7 +107,7 @@ export class Sampling {
     this.preset.value = this.fitting();
   }
 
-  /** The preset whose values the fields have. */
+  /** The preset whose values are in the fields. */
   fitting() {
     const fits = (/** @type {string} */ preset) =>
       this.fields.every(({ option, input }) => {
@@ -117,7 +117,7 @@ export class Sampling {
     return Object.keys(PRESETS).find(fits) ?? "custom";
   }
 
-  /** Draws a seed for the next run, unless the seed is held. @param {boolean} [always]  also a held one */
+  /** Draws a seed for the next run, unless it is kept. @param {boolean} [always]  even then */
   drawSeed(always = false) {
     const seed = this.fields.find(({ option }) => option.name === "seed");
     if (seed && (always || this.new_seed.checked))

@@ -23,8 +23,8 @@ const UNPACKED_LIMIT_BYTES = 1 << 20;
 /** @typedef {{ source: string, weights: string }} SharedModel */
 
 /**
- * Copies a link, and returns the note about it. The page's address stays: a reload would bring the prompt back that was
- * shared, in the place of what was written since.
+ * Copies a link, and returns the note about it. The page's address does not change: otherwise a reload would restore
+ * the shared prompt instead of later input.
  * @param {SharedPrompt} shared @returns {Promise<Key>}
  */
 export async function copyLink(shared) {
@@ -33,7 +33,7 @@ export async function copyLink(shared) {
     await copyText(link);
     return "share.copied";
   } catch {
-    // Without a clipboard the address bar is where a link can be copied from.
+    // If the clipboard is not available, the link can be copied from the address bar.
     history.replaceState(null, "", link);
     return "share.note";
   }

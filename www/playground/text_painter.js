@@ -1,5 +1,5 @@
 // @ts-check
-// Appends generated text to the page in batches: a text node per token would cause needless layouts.
+// Appends generated text to the page in batches: a text node per token would cause unnecessary layouts.
 
 import { PacedFrame } from "../paced_frame.js";
 
@@ -12,7 +12,7 @@ export class TextPainter {
   /** @param {HTMLElement} place @param {{ onPaint: () => void, onLive: () => void }} hooks */
   constructor(place, { onPaint, onLive }) {
     this.place = place;
-    /** The text's end stays in view, unless the user has scrolled up. */
+    /** Keeps the end of the text in view, unless the user has scrolled up. */
     this.scroller = /** @type {HTMLElement} */ (place.parentElement?.closest(".output, .turns") ?? place);
     this.onPaint = onPaint;
     this.onLive = onLive;
@@ -43,7 +43,7 @@ export class TextPainter {
 
   flush() {
     if (this.waiting === "") return;
-    // Asked before the text grows: a batch may be longer than what is in view.
+    // Checked before the text grows: a batch may be longer than the visible part.
     const followed = isAtEnd(this.scroller) ? this.scroller : null;
     this.place.append(document.createTextNode(this.waiting));
     this.waiting = "";
@@ -57,7 +57,7 @@ export class TextPainter {
   }
 }
 
-/** Nearer to the end than this, the user has not scrolled up on purpose. */
+/** Closer to the end than this, the user has not scrolled up on purpose. */
 const AT_END_PX = 60;
 
 /** @param {HTMLElement} place */
@@ -73,7 +73,7 @@ export function beginOutput(output, prompt) {
   const given = document.createElement("span");
   given.className = "given";
   given.textContent = prompt;
-  // A long prompt would push the answer out of sight.
+  // A long prompt would push the answer out of view.
   if (prompt.length > LONG_PROMPT) given.classList.add("long");
   const generated = document.createElement("span");
   output.replaceChildren(given, generated);

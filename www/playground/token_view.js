@@ -1,15 +1,18 @@
 // @ts-check
 // The answer as tokens: each is a button tinted by its probability, and a panel shows rank, time and alternatives of
-// the selected one. Branching is up to the playground.
+// the selected one. The playground does the branching.
 
 import { spokenText, visible } from "../token_text.js";
 import { figure, number, t } from "../words.js";
 
 /** @import { Token } from "./exchange.js" */
 
-/** A stronger tint would take the text below a contrast of 4.5:1 in dark mode. */
+/** With a stronger tint the contrast of the text would be below 4.5:1 in dark mode. */
 const MAX_TINT_PERCENT = 38;
-/** The probability of the strongest tint. The scale is logarithmic: on a linear one, most tokens would look alike. */
+/**
+ * The probability with the strongest tint. The scale is logarithmic, because most tokens would look alike on a linear
+ * one.
+ */
 const LEAST_PROBABILITY = 1e-3;
 
 export class TokenView {
@@ -160,7 +163,7 @@ export class TokenView {
       const spoken_label = document.createElement("span");
       spoken_label.className = "visually-hidden";
       spoken_label.textContent = t(same ? "token.branch.same" : "token.branch", { text: spokenText(alternative.text) });
-      // Visible white space is for sighted users only.
+      // White space is made visible for sighted users only.
       const text = document.createElement("span");
       text.className = "alternative-text";
       text.ariaHidden = "true";

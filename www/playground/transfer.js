@@ -1,5 +1,5 @@
 // @ts-check
-// Links and state files: what leaves the playground and comes back.
+// Links and state files: export from the playground and import into it.
 
 import { byId, onFile } from "../dom.js";
 import { clearErrorCards } from "../errors.js";

@@ -1,6 +1,6 @@
 // @ts-check
 // The first card of a profile: prefill and decode side by side, each with its time, its distance from the machine's
-// limit, its slowest block and what takes the time, in sentences.
+// ceiling, its slowest block and what takes the time, in sentences.
 
 import { slowestOf } from "../charts/block_bars.js";
 import { hasBlockTimes, PARTS } from "../charts/parts.js";
@@ -59,7 +59,7 @@ function phaseAnswers(phase, name, openBlock) {
 }
 
 /**
- * How far from the machine's limit, which block is slowest, and why.
+ * The distance from the machine's ceiling, the slowest block, and the reasons.
  * @param {PhaseSummary} phase @returns {string[]}
  */
 export function answersOf(phase) {

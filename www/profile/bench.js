@@ -10,7 +10,7 @@ import { figure, number, t } from "../words.js";
 
 const RUNS = 5;
 const DECODE_STEPS = 16;
-/** Of the adapter's kernels. */
+/** Time limit for the adapter's kernels. */
 const GRID_SECONDS = 120;
 
 /** @param {number[]} values */
@@ -100,7 +100,7 @@ export class Bench {
     this.grid.addEventListener("click", () => this.alone(this.runGrid()).catch(onFault));
   }
 
-  /** Measurements would disturb each other. @param {Promise<void>} measurement */
+  /** Runs one measurement at a time, because they would disturb each other. @param {Promise<void>} measurement */
   async alone(measurement) {
     this.button.disabled = this.grid.disabled = true;
     try {

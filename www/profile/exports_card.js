@@ -72,7 +72,7 @@ async function save(run, one, onFault) {
 }
 
 /**
- * The trace is written first, which is fast enough for the click still to count as user activation for `window.open`.
+ * The trace is written first. This is fast enough for the click still to count as user activation for `window.open`.
  * @param {Run} run
  * @param {OnFault} onFault
  */

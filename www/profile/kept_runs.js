@@ -1,5 +1,5 @@
 // @ts-check
-// The list of the runs measured here: each can be shown again or deleted. What is shown is up to the view.
+// The list of the runs measured here: each can be shown again or deleted.
 
 import { element, namedButton } from "../dom.js";
 import { number, t } from "../words.js";

@@ -137,7 +137,7 @@ export class ProfileResult {
     this.root.hidden = true;
   }
 
-  /** The block's part of the profile, for the block panel. @param {number} block @returns {Node[]} */
+  /** The profile of one block, for the block panel. @param {number} block @returns {Node[]} */
   ofBlock(block) {
     return this.summary ? blockProfile(this.summary, this.phase, block) : [];
   }
@@ -444,7 +444,7 @@ export class ProfileResult {
   }
 
   /**
-   * Replaces the contents of a card, which keeps its position in the layout.
+   * Replaces the contents of a card, which stays in its place.
    * @param {HTMLElement | undefined} place
    * @param {HTMLElement} made
    */

@@ -15,7 +15,7 @@ import { ProfileResult } from "./profile_result.js";
 /** @typedef {{ tokens: number, decode: number, runs: number, level: "block" | "module" }} Settings */
 
 const TICK_MS = 250;
-/** Ranges of the fields. The engine checks as well; this is for a message that names the field. */
+/** Ranges of the fields. The engine checks them as well, but its message does not name the field. */
 const LIMITS = { tokens: [1, 4096], decode: [1, 512], runs: [1, 50] };
 
 export class ProfileView {
@@ -159,7 +159,7 @@ export class ProfileView {
 
   /** @param {ShelvedRun} shelved */
   async show(shelved) {
-    // Before its summary is made, another one may be deleted, or be shown instead.
+    // Set first: while the summary is computed, the run may be deleted, or another one be shown.
     this.shelved = shelved;
     const summary = await this.hooks.shelf.summary(shelved);
     if (this.shelved !== shelved) return;
@@ -167,7 +167,7 @@ export class ProfileView {
     this.showEmpty();
   }
 
-  /** The view is on the page: without a result it shows the newest stored one. */
+  /** Called when the view is opened: without a result it shows the newest stored run. */
   async opened() {
     await this.hooks.shelf.restored;
     const newest = this.hooks.shelf.runs.findLast(({ from }) => from === "here");

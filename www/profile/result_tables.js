@@ -14,7 +14,7 @@ import { msText, number, scaledUnit, scaleOf, significant, t } from "../words.js
 export function blockColumns(phase, openBlock) {
   const most_us = Math.max(...phase.blocks.map(({ us }) => us.median));
   const parts = /** @type {const} */ (["mamba", "attention", "ffn"]);
-  // One unit for all, so that columns can be compared.
+  // The same unit for all, so that columns can be compared.
   const scale = scaleOf(Math.max(...phase.blocks.flatMap(({ flops }) => parts.map((part) => flops[part]))));
   const rate_scale = scaleOf(Math.max(...phase.blocks.map(({ tflops }) => 1e12 * tflops)));
   return [

@@ -1,6 +1,6 @@
 // @ts-check
 // The runs that the Profile and Compare views share: those measured here, the last of which are stored on this device,
-// and those opened from files. The engine makes the summaries, once per run.
+// and those opened from files. The engine computes the summaries, once per run.
 
 import { summarise } from "../../pkg/zamba2.js";
 import { currentLanguage, number, t } from "../words.js";

@@ -1,6 +1,6 @@
 // @ts-check
 // The last runs that were measured on this device, in IndexedDB: a run has thousands of spans, too much for
-// localStorage. Where there is no IndexedDB, or no room, runs last as long as the page.
+// localStorage. Without IndexedDB, or without room, runs are lost when the page closes.
 
 /** @import { Run } from "../engine/zamba2.d.ts" */
 
@@ -16,7 +16,7 @@ export async function storedRuns() {
   return keys.map((key, i) => ({ key: Number(key), run: runs[i] })).filter(({ run }) => run?.schema === "zamba2-run/1");
 }
 
-/** Stores a run in the place of the oldest one; gives its key, or null if it is not stored. @param {Run} run */
+/** Stores a run and drops the oldest one; returns its key, or null if it is not stored. @param {Run} run */
 export function storeRun(run) {
   return inStore("readwrite", async (store) => {
     const key = Number(await done(store.add(run)));
@@ -43,7 +43,7 @@ async function inStore(mode, act) {
       transaction.oncomplete = resolve;
       transaction.onabort = () => reject(transaction.error);
     });
-    // Of two failures the request's is thrown.
+    // If both fail, the request's error is thrown.
     committed.catch(() => {});
     const result = await act(transaction.objectStore(STORE));
     await committed;

@@ -7,14 +7,14 @@ import { t } from "../words.js";
 
 /** @import { Key } from "../words.js" */
 
-/** A section is in view where it crosses the part of the window below what stays at its top. */
+/** A section is in view if it crosses this part of the window, below the sticky header. */
 const ZONE = "-130px 0px -55% 0px";
 const IN_FULL = 0.9;
 
 export class SectionNav {
   #in_zone = new Set();
   #in_view = new Set();
-  /** The section that was gone to; on a short way the page may not scroll far enough to it. @type {number | null} */
+  /** The last chosen section. If it is near, the page may not scroll far enough to reach it. @type {number | null} */
   #chosen = null;
 
   /** @param {Key} label @param {{ name: Key, section: HTMLElement }[]} sections in the order of the page */
@@ -66,7 +66,7 @@ export class SectionNav {
   showCurrent() {
     if (this.#chosen !== null) return;
     const last = this.sections.length - 1;
-    // The last section may never reach the top of the window; above the first one there is none.
+    // The last section may never reach the top of the window, and above the first one there is no section.
     if (this.#in_view.has(last)) this.mark(last);
     else this.mark(this.#in_zone.size === 0 ? 0 : Math.min(...this.#in_zone));
   }

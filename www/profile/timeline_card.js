@@ -1,5 +1,5 @@
 // @ts-check
-// The timeline of a profile with its controls: the visible range, the search, and which of the runs is shown.
+// The timeline of a profile with its controls: the visible range, the search, and the choice of the run.
 
 import { ChartFrame } from "../charts/chart_frame.js";
 import { listenForPanAndZoom } from "../charts/pan_zoom.js";
@@ -14,9 +14,9 @@ import { blockOf } from "./token_times.js";
 /** @import { Matches, Range, TimeSpans } from "../charts/time_spans.js" */
 /** @import { Key } from "../words.js" */
 
-/** The clock's steps are about as long. */
+/** About the resolution of the clock. */
 const LEAST_RANGE_US = 10;
-/** A match that is narrower than this share of the range is enlarged to it. */
+/** The timeline zooms in on a match that is narrower than this share of the range. */
 const MATCH_SHARE = 0.02;
 const SAY_AFTER_MS = 300;
 const PAN = 0.5;
@@ -52,7 +52,7 @@ export class TimelineCard {
     this.range = { from_us: 0, to_us: 0 };
     /** @type {Matches} */
     this.matches = { rows: new Int32Array(), is_found: new Uint8Array() };
-    /** Which of the matches is visited. @type {number | null} */
+    /** The index of the current match. @type {number | null} */
     this.at = null;
     this.frames = new PacedFrame(0, () => this.frame.draw());
     this.layOut();
@@ -165,7 +165,7 @@ export class TimelineCard {
     const from = Math.min(most_us - length, Math.max(0, from_us));
     this.range = { from_us: from, to_us: from + length };
     this.frames.request();
-    // What a gesture passes through is not read out.
+    // Intermediate ranges of a gesture are not announced.
     clearTimeout(this.#say_timer);
     this.#say_timer = window.setTimeout(() => this.sayRange(), SAY_AFTER_MS);
   }
@@ -207,7 +207,7 @@ export class TimelineCard {
     else this.setRange(to === "start" ? 0 : length_us - visible_us, visible_us);
   }
 
-  /** A click on a span fills the width with it. @param {{ x: number, y: number, width: number }} point */
+  /** A click on a span zooms to it. @param {{ x: number, y: number, width: number }} point */
   open(point) {
     const row = spanAt(this.spans, this.range, point);
     if (row === null) return this.zoom(ZOOM * ZOOM, point.x / point.width);
@@ -222,7 +222,7 @@ export class TimelineCard {
     this.frames.request();
   }
 
-  /** Visits the next match, the first time that of the visible range. @param {-1 | 1} by */
+  /** Goes to the next match; first to one in the visible range. @param {-1 | 1} by */
   step(by) {
     const { spans, range } = this;
     const { rows } = this.matches;

@@ -1,6 +1,6 @@
 // @ts-check
-// Time of each block in each decode step, from the spans of a run: the median over the runs, so that one interruption
-// does not look like a pattern.
+// Time of each block in each decode step, from the spans of a run: the median over the runs, so that a single
+// interruption does not look like a pattern.
 
 import { median } from "../statistics.js";
 

@@ -78,7 +78,7 @@ pub struct Build {
     pub relaxed_simd: bool,
 }
 
-/// All builds of the engine. The first is the one most visitors get. Builds that share dependencies are adjacent.
+/// All builds of the engine. Most visitors get the first one. Builds that share dependencies are adjacent.
 pub const BUILDS: [Build; 4] = [
     Build {
         name: "threads-relaxed",
@@ -114,7 +114,7 @@ pub const BUILDS: [Build; 4] = [
     },
 ];
 
-/// Texts that follow a schema: a module of its own, which the engine's worker loads when a call asks for it.
+/// The grammar module, for structured output: the engine's worker loads it on first use.
 pub const GRAMMAR: Build = Build {
     name: "grammar",
     package: "zamba2-grammar",

@@ -1,5 +1,5 @@
-//! Ids by which the browser package recognises files of different versions: after a deployment a page that is still
-//! open may get newer ones. An id is a hash of the contents; it does not protect against anyone.
+//! Ids by which the browser package detects files of different versions: after a deployment a page that is still open
+//! may get newer ones. An id is a hash of the contents, without any security purpose.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
@@ -38,7 +38,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// A custom section of the WebAssembly format, which may stand at the end of a module: the number 0, the length of the
+/// A custom section of the WebAssembly format, which may be at the end of a module: the number 0, the length of the
 /// rest, the length of the name, the name, the content. Lengths below 128 are one byte.
 fn custom_section(name: &str, content: &[u8]) -> Vec<u8> {
     let rest_bytes = 1 + name.len() + content.len();

@@ -1,6 +1,6 @@
-//! Results that still hold: what has passed is not run again while everything it depends on is the same.
+//! Cached results: what has passed is not run again while everything it depends on is unchanged.
 //!
-//! Files are those that git tracks or would track, and count with their contents. Without git nothing is kept.
+//! Files are those that git tracks or would track, compared by contents. Without git nothing is cached.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,7 +42,7 @@ impl Sources {
         Some(Sources { files })
     }
 
-    /// An id of the files that matter, and of whatever else results depend on.
+    /// An id of the relevant files and of the other inputs.
     pub fn key(&self, matters: impl Fn(&str) -> bool, others: &[String]) -> String {
         let files = self.files.iter().filter(|(name, _)| matters(name));
         let parts = files.flat_map(|(name, id)| [name, id]).chain(others);
@@ -73,7 +73,7 @@ pub fn id_of_folder(folder: &Path) -> Result<String> {
     Ok(id_of(ids.iter().map(String::as_bytes)))
 }
 
-/// What has passed, by name: the key it had then, and how many tests passed.
+/// The tests that have passed, by name: the key at that time, and the number of tests.
 pub struct Kept {
     path: PathBuf,
     passed: Mutex<BTreeMap<String, (String, usize)>>,
@@ -93,7 +93,7 @@ impl Kept {
         }
     }
 
-    /// How many tests of this name passed with this key.
+    /// The number of tests of this name that passed with this key.
     pub fn passed(&self, name: &str, key: &str) -> Option<usize> {
         let all = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         let (known, passed) = all.get(name)?;

@@ -1,11 +1,11 @@
-//! The vector operations of 64-bit ARM, where NEON is always there.
+//! The vector operations of 64-bit ARM, which always has NEON.
 
 use core::arch::aarch64::*;
 
 /// Calls an intrinsic.
 macro_rules! neon {
     ($call:expr) => {{
-        // SAFETY: every 64-bit ARM processor has NEON, which is all that these intrinsics require; they load and store
+        // SAFETY: every 64-bit ARM CPU has NEON, which is all that these intrinsics require; they load and store
         // unaligned, through references that cover all bytes they access.
         unsafe { $call }
     }};

@@ -5,17 +5,17 @@ use crate::base::simd::{OneGroup, Wide, WideKernel};
 /// Row groups of the widest vectors.
 pub const MAX_GROUPS: usize = 1;
 
-/// The width of a processor's vectors.
+/// The width of a CPU's vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Width;
 
 impl Width {
-    /// The widest vectors that this processor has.
+    /// The widest vectors of this CPU.
     pub fn widest() -> Width {
         Width
     }
 
-    /// All widths that this processor has.
+    /// All widths of this CPU.
     #[cfg(test)]
     pub fn available() -> impl Iterator<Item = Width> {
         [Width].into_iter()

@@ -11,7 +11,7 @@ use crate::base::simd::{
 /// Row groups of the widest vectors.
 pub const MAX_GROUPS: usize = 4;
 
-/// The width of a processor's vectors.
+/// The width of a CPU's vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
     Sse41,
@@ -21,7 +21,7 @@ pub enum Width {
 }
 
 impl Width {
-    /// The widest vectors that this processor has.
+    /// The widest vectors of this CPU.
     pub fn widest() -> Width {
         if is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -35,7 +35,7 @@ impl Width {
         }
     }
 
-    /// All widths that this processor has, the narrowest first.
+    /// All widths of this CPU, the narrowest first.
     #[cfg(test)]
     pub fn available() -> impl Iterator<Item = Width> {
         let all = [Width::Sse41, Width::Avx2, Width::Avx512];
@@ -80,8 +80,8 @@ fn run_avx512<K: WideKernel>(kernel: K) -> K::Output {
 /// Calls an intrinsic.
 macro_rules! wide {
     ($call:expr) => {{
-        // SAFETY: only kernels in `run_avx2` and `run_avx512` use these types, and the processor has what they enable.
-        // Memory is accessed unaligned, in slices whose length has been checked by `first`.
+        // SAFETY: only kernels in `run_avx2` and `run_avx512` use these types, and the CPU has the features that these
+        // enable. Memory is accessed unaligned, in slices whose length has been checked by `first`.
         unsafe { $call }
     }};
 }
@@ -126,7 +126,7 @@ impl Floats for __m256 {
 
     #[inline(always)]
     fn max(self, o: Self) -> Self {
-        // The second operand where a lane is NaN.
+        // Intel's operation returns the second operand if a lane is NaN.
         wide!(_mm256_max_ps(o, self))
     }
 
@@ -153,7 +153,7 @@ impl Floats for __m256 {
         let bits = wide!(_mm256_castps_si256(self.add(Floats::splat(SHIFT))));
         let shift = wide!(_mm256_set1_epi32(SHIFT.to_bits() as i32));
         let integers = wide!(_mm256_sub_epi32(bits, shift));
-        // Each half of the vector is packed for itself.
+        // Each half of the vector is packed separately.
         let packed = wide!(_mm256_packs_epi32(integers, integers));
         let packed = wide!(_mm256_castsi256_si128(_mm256_permute4x64_epi64::<0b1000>(packed)));
         let to: &mut [[i16; 4]; 2] = to.first_chunk_mut().expect("a vector of groups");

@@ -1,6 +1,6 @@
-//! The candle device: every op of the model by candle's tensor operations in f32, with the numbers that quantised
-//! weights and 8-bit caches represent; natively only and behind the cargo feature `candle`. Other devices are compared
-//! with it (`zamba2 verify`), so it has no fused ops and no arithmetic of integers.
+//! The candle device: every op of the model with candle's tensor operations in f32, on dequantised weights and 8-bit
+//! caches; natively only and behind the cargo feature `candle`. Other devices are compared with it (`zamba2 verify`),
+//! so it has no fused ops and no integer arithmetic.
 
 mod ops;
 mod tensor;
@@ -20,15 +20,15 @@ pub use tensor::{ArrivingWeight, CandleKvRows, CandleTensor, CandleWeight};
 
 pub struct Candle {
     device: CandleDevice,
-    /// Quantises rows while weights load; candle has threads of its own.
+    /// Quantises rows while weights load; candle has its own threads.
     pool: Pool,
-    /// The first failed operation: of memory, or of a graphics adapter.
+    /// The first failed operation, for example for lack of memory.
     fault: Option<Error>,
 }
 
 impl Candle {
     /// A device on the adapter that candle was compiled for (features `candle-cuda` and `candle-metal`), otherwise on
-    /// the processor. `threads` of the host quantise while weights load.
+    /// the CPU. `threads` of the host quantise while weights load.
     ///
     /// # Errors
     /// There is no such adapter.
@@ -48,7 +48,7 @@ impl Candle {
         })
     }
 
-    /// With where it computes.
+    /// Its name, with the hardware that computes.
     pub fn name(&self) -> &'static str {
         match self.device {
             CandleDevice::Cpu => "candle-cpu",
@@ -101,7 +101,7 @@ impl Device for Candle {
 
     const CHUNK_ROWS: usize = 64;
     const MAX_STEPS_IN_FLIGHT: usize = 1;
-    // Candle chooses other kernels for other numbers of rows.
+    // Candle uses different kernels for different numbers of rows.
     const MAX_EXACT_ROWS: usize = 1;
     const USES_HOST_MEMORY: bool = true;
     const FUSES_RESIDUAL: bool = false;
@@ -112,7 +112,7 @@ impl Device for Candle {
     }
 
     fn constant(&mut self, rows: usize, cols: usize, values: Vec<f32>) -> CandleTensor {
-        // What does not fit leaves nothing to go on with, as a failed allocation of the CPU device does.
+        // Without this memory it cannot continue, as after a failed allocation of the CPU device.
         let values = Tensor::from_vec(values, (rows, cols), &self.device);
         CandleTensor {
             values: values.expect("the memory suffices"),
@@ -155,7 +155,7 @@ impl Device for Candle {
         rows.expect("an empty cache takes no memory")
     }
 
-    /// The numbers that eight bits represent are stored as f32.
+    /// The dequantised numbers are stored as f32.
     fn kv_format(&self, _rows: &CandleKvRows) -> KvFormat {
         KvFormat::F32
     }
@@ -315,7 +315,7 @@ impl Device for Candle {
         ys: &mut [&mut CandleTensor],
     ) {
         let token = TopK::from_row(&self.numbers(top)).chosen;
-        // Any row will do for logits that were not finite.
+        // Any row is valid if the logits were not finite.
         let token = token.min(table.rows as u32 - 1);
         self.embed(table, &[token], ys);
     }
@@ -346,7 +346,7 @@ impl Device for Candle {
         self.note(written);
     }
 
-    /// A graphics adapter of candle's has no timestamps.
+    /// Candle has no timestamps for graphics adapters.
     fn leave_span(&mut self) {
         let done = self.device.synchronize();
         self.note(done);

@@ -1,5 +1,5 @@
-//! The ops as candle tensor operations, in the plainest form: each line is a line of the op's definition. They are what
-//! other devices are compared with, and are not optimised.
+//! The ops as candle tensor operations, in the plainest form: each line corresponds to a line of the op's definition.
+//! Other devices are compared with them, so they are not optimised.
 
 use candle_core::{D, Result, Tensor};
 
@@ -68,7 +68,7 @@ pub fn causal_conv1d(
 }
 
 /// ln(1 + eˣ) = max(x, 0) + ln(1 + e), e = exp(−|x|). Rounding 1 + e loses digits of a small e, which the last term
-/// gives back (Higham, Accuracy and Stability of Numerical Algorithms, 1.14.1).
+/// restores (Higham, Accuracy and Stability of Numerical Algorithms, 1.14.1).
 fn softplus(x: &Tensor) -> Result<Tensor> {
     let e = x.abs()?.neg()?.exp()?;
     let sum = (&e + 1.0)?;
@@ -174,7 +174,8 @@ pub fn gelu_mul(x: &CandleTensor, d: usize) -> Result<Tensor> {
     x.narrow(1, 0, d)?.gelu_erf()? * x.narrow(1, d, d)?
 }
 
-/// The logits, those penalised that `seen` marks. What is not finite stays, and is found later.
+/// The logits, with those that `seen` marks penalised. Non-finite logits are not changed, so that they are detected
+/// later.
 pub fn penalise(penalty: f64, logits: &[f32], seen: &[f32]) -> Vec<f32> {
     let pairs = logits.iter().zip(seen);
     let penalise = |(logit, seen): (&f32, &f32)| match *seen != 0.0 && logit.is_finite() {

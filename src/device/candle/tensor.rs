@@ -47,7 +47,7 @@ pub fn columns(cols: &Cols<CandleTensor>) -> Result<Tensor> {
     cols.tensor.rows()?.narrow(1, cols.start, cols.len)
 }
 
-/// The weights that the stored form represents.
+/// The dequantised weights.
 pub struct CandleWeight {
     pub values: Tensor, // [rows, cols]
     pub rows: usize,
@@ -135,7 +135,7 @@ impl CandleKvRows {
         })
     }
 
-    /// Replaces what follows the first `len` positions.
+    /// Replaces the positions from `len` on.
     pub fn append(&mut self, len: usize, k: &Tensor, v: &Tensor) -> Result<()> {
         self.k = Tensor::cat(&[&self.k.narrow(0, 0, len)?, &self.represented(k)?], 0)?;
         self.v = Tensor::cat(&[&self.v.narrow(0, 0, len)?, &self.represented(v)?], 0)?;

@@ -10,14 +10,14 @@ use crate::base::simd::{
 use crate::ops::device::Ceilings;
 use crate::threads::pool::{Pieces, Pool};
 
-/// The best round counts. Many short rounds, because a browser runs the first calls of a function in its baseline
-/// compiler and switches to optimised code only between calls.
+/// Rounds, of which the best one counts. They are many and short, because a browser runs the first calls of a function
+/// in its baseline compiler and switches to optimised code only between calls.
 const ROUNDS: usize = 60;
 /// Weights are read from memory if they exceed the last-level cache, which is 32 to 128 MB, and up to 384 MB on large
 /// servers. A page does not get its memory back, so a small model is measured with the least.
 const LEAST_READ_BYTES: u64 = 96 << 20;
 const MOST_READ_BYTES: u64 = 384 << 20;
-/// Of the copies and reads of memory, which take longer.
+/// Rounds for copies and reads of memory, which take longer.
 const MEMORY_ROUNDS: usize = 20;
 /// Vectors of weights times vectors of activations in a step, as in the matrix kernels: their products are enough
 /// independent accumulations to hide the latency of one, few enough that they and their operands fit the registers.
@@ -73,7 +73,7 @@ pub fn measure(pool: &Pool, weights_bytes: u64) -> Ceilings {
         int16_gmacs_per_s: vectors(SIDE * SIDE) * 8.0 / int16_us / 1e3,
         f32_gmacs_per_s: vectors(F32_CHAINS) * 4.0 / f32_us / 1e3,
         read_gb_per_s: (share * threads * 16) as f64 / read_us / 1e3,
-        // What is read and what is written are half of each range.
+        // One half of each range is read and the other written.
         copy_gb_per_s: Some((share / 2 * 2 * threads * 16) as f64 / copy_us / 1e3),
     }
 }

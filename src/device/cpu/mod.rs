@@ -54,8 +54,8 @@ impl Cpu {
         self.pool.set_threads(threads);
     }
 
-    /// Measures the peak rates of this machine with these threads, for a model of `weights_bytes`: its memory is read
-    /// in as large a part, from 96 to 384 MiB. Takes one to three seconds.
+    /// Measures the peak rates of this machine with these threads, for a model of `weights_bytes`: reads a buffer of
+    /// this size, but 96 to 384 MiB. Takes one to three seconds.
     pub fn ceilings(&self, weights_bytes: u64) -> Ceilings {
         ceilings::measure(&self.pool, weights_bytes)
     }
@@ -81,7 +81,7 @@ impl Device for Cpu {
     // within 8 MB.
     const CHUNK_ROWS: usize = 64;
     const MAX_STEPS_IN_FLIGHT: usize = 1;
-    // Only the scan's dual form adds in another order.
+    // Only the scan's dual form sums in another order.
     const MAX_EXACT_ROWS: usize = ssm_scan::DUAL_FROM - 1;
     const USES_HOST_MEMORY: bool = true;
     const FUSES_RESIDUAL: bool = false;

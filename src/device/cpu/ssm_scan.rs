@@ -46,8 +46,8 @@ pub fn ssm_scan(
     }
 }
 
-/// As [`ssm_scan`], step by step, from the state `before`, which stays. Each head's state is copied when its first step
-/// is about to read it, so the copy costs no read of its own.
+/// Like [`ssm_scan`], step by step, from the state `before`, which is not changed. Each head's state is copied
+/// immediately before its first step reads it, so the copy costs no additional read.
 pub fn ssm_scan_from(
     pool: &Pool,
     ssm: &Ssm<Cpu>,

@@ -4,7 +4,7 @@ use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::Draw;
 use crate::text::sampling::{TopK, penalised};
 
-/// y = the logits, those of seen tokens penalised. The chosen token of a list is marked as seen first.
+/// y = the logits, with those of seen tokens penalised. The chosen token of a list is marked as seen first.
 pub fn penalise(
     penalty: f64,
     chosen: Option<&CpuTensor>,
@@ -19,7 +19,7 @@ pub fn penalise(
     }
     let pairs = logits.values().iter().zip(seen);
     for (y, (logit, seen)) in y.resize(1).iter_mut().zip(pairs) {
-        // What is not finite stays, and is found later.
+        // Non-finite logits are not changed, so that they are detected later.
         let is_penalised = *seen != 0.0 && logit.is_finite();
         *y = if is_penalised {
             penalised(*logit, penalty)
@@ -35,7 +35,7 @@ pub fn top(logits: &CpuTensor, y: &mut CpuTensor) {
     top.write(y.resize(1));
 }
 
-/// Draws a token from a list and makes it the chosen one.
+/// Draws a token from a list and stores it there as the chosen one.
 pub fn draw(draw: &Draw, list: &mut CpuTensor) {
     let row = list.values_mut();
     if let Some(token) = draw.choose(row) {

@@ -16,7 +16,7 @@ pub struct AdapterFacts {
     pub software: bool,
     /// The adapter's limit of a storage binding in bytes; larger matrices are split.
     pub max_binding_bytes: u64,
-    /// Workgroup memory of a kernel in bytes, at most.
+    /// Limit of a kernel's workgroup memory in bytes.
     pub max_workgroup_bytes: usize,
     /// Nanoseconds per tick of timestamp queries; `None` without them, in which case spans are timed by waiting for
     /// each.
@@ -30,9 +30,9 @@ pub struct AdapterFacts {
 /// How to open a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdapterOptions {
-    /// Refuse a software adapter.
+    /// Refuse software adapters.
     pub hardware_only: bool,
-    /// A limit below the adapter's own, for testing how a device with smaller bindings behaves.
+    /// A limit below the adapter's own, to test devices with smaller bindings.
     pub max_binding_bytes: Option<u64>,
     /// Do not use timestamp queries.
     pub no_timestamps: bool,
@@ -49,7 +49,7 @@ pub struct AdapterOptions {
 }
 
 impl AdapterFacts {
-    /// What kernels use.
+    /// The optional features that kernels use.
     pub fn features(&self) -> OptionalFeatures {
         OptionalFeatures {
             subgroups: self.subgroups,
@@ -58,7 +58,7 @@ impl AdapterFacts {
     }
 }
 
-/// The optional features that kernels will use.
+/// The optional features that kernels can use on this adapter.
 fn kernel_features(features: wgpu::Features, options: AdapterOptions) -> OptionalFeatures {
     OptionalFeatures {
         subgroups: (features.contains(wgpu::Features::SUBGROUP) || options.browser_subgroups)
@@ -165,7 +165,7 @@ pub async fn open(options: AdapterOptions) -> Result<OpenDevice> {
     }));
     let lost = faults.clone();
     device.set_device_lost_callback(move |reason, message| {
-        // Destroying the device ourselves is not a failure.
+        // Destroying the device on purpose is not a failure.
         if reason != wgpu::DeviceLostReason::Destroyed {
             lost.note(Error::DeviceLost {
                 fact: message.into(),

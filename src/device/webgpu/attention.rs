@@ -7,13 +7,13 @@ use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{AttentionShape, KvCache, KvFormat};
 
-/// The widest head for which the kernel has registers.
+/// The largest head for which the kernel has registers.
 pub const MAX_HEAD_DIM: usize = 512;
 /// Positions per split, unless that makes more than [`MAX_SPLITS`]: one block of a workgroup. Longer splits leave most
 /// of a large adapter idle.
 const SPLIT_LEN: usize = 64;
 const MAX_SPLITS: usize = 32;
-/// From this many queries on positions are not split: the queries alone occupy the device.
+/// From this many queries on, positions are not split: the queries alone keep the device busy.
 const UNSPLIT_FROM: usize = 5;
 /// Elements of a split's result before its sums: the largest score and the sum of exponentials.
 const PART_HEADER: usize = 2;
@@ -103,7 +103,7 @@ pub fn attention(
     }
 }
 
-/// How many splits of `len` positions there are, and how long they are.
+/// The number of splits of `len` positions, and their length.
 fn splits(n_queries: usize, len: usize) -> (usize, usize) {
     let wanted = if n_queries < UNSPLIT_FROM {
         len.div_ceil(SPLIT_LEN).min(MAX_SPLITS)

@@ -1,5 +1,5 @@
-//! Storage buffers on the device, numbered so that bind groups can be cached. Their contents are up to the caller.
-//! buffer holds.
+//! Storage buffers on the device, numbered so that bind groups can be cached. It does not define what a buffer
+//! contains.
 
 use std::cell::RefCell;
 use std::rc::Rc;

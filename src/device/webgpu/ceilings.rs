@@ -1,5 +1,5 @@
-//! Measures the peak rates of the device with three microbenchmark kernels. All kernels multiply in f32 whatever the
-//! weight format, so the three multiply-add rates are the same.
+//! Measures the peak rates of the device with three microbenchmark kernels. All kernels multiply in f32 in any weight
+//! format, so the three multiply-add rates are the same.
 
 use crate::base::clock::now_us;
 use crate::base::error::Result;
@@ -9,21 +9,21 @@ use crate::device::webgpu::kernel_table::{Constant, Kernel, THREADS, constants};
 use crate::device::webgpu::uniforms::{Uniforms, uniforms};
 use crate::ops::device::Ceilings;
 
-/// Workgroups of the kernels: enough threads for the largest device.
+/// Workgroups of the kernels: enough threads for the largest adapters.
 const WORKGROUPS: usize = 4096;
 const N_THREADS: usize = THREADS * WORKGROUPS;
 /// Bytes of a buffer; capped by the largest binding.
 const BUFFER_BYTES: u64 = 128 << 20;
-/// Buffers that are read, or copied to each other, in turn. The largest cache of a graphics card has about 100 MB: of
-/// one buffer it would keep the most, of four it keeps what is not needed next.
+/// Buffers that are read, or copied to each other, in turn. The largest cache of a graphics adapter has about 100 MB:
+/// it would keep most of a single buffer; with four, a buffer has been evicted when it is read again.
 const BUFFERS: usize = 4;
-/// Calls of a measurement of memory, at least: together they transfer 1 GB or more.
+/// Least number of calls per measurement of memory: together they transfer 1 GB or more.
 const LEAST_CALLS: u32 = 8;
 /// Multiply-adds per step of `peak_f32`.
 const STEP_MACS: usize = 64;
 /// Minimum time of a measurement, so that submission and readback take a small part of it.
 const MIN_US: f64 = 60_000.0;
-/// The best round counts.
+/// Rounds, of which the best one counts.
 const ROUNDS: usize = 3;
 
 pub const PEAK_F32: &[Constant] = &constants![STEP_MACS];
@@ -42,7 +42,7 @@ uniforms! {
     }
 }
 
-/// Takes about a second, and a few on a software adapter.
+/// Takes about a second; a few seconds on a software adapter.
 ///
 /// # Errors
 /// The device's own failure.
@@ -57,7 +57,7 @@ pub async fn measure(gpu: &mut WebGpu) -> Result<Ceilings> {
         std::array::from_fn(|i| [&x[i], &x[(i + 1) % BUFFERS]]);
     let copied_bytes_per_us = memory_rate(gpu, Kernel::PeakCopy, &copies, bytes).await?;
 
-    // Start with few steps: on a slow device the driver may kill a dispatch that takes too long.
+    // Starts with few steps: on a slow device the driver may kill a dispatch that takes too long.
     let mut peak = PeakF32Params { n_steps: 1 };
     while time_us(gpu, Kernel::PeakF32, &[&[&y]], &peak, 1).await? < MIN_US {
         peak.n_steps *= 2;
@@ -78,7 +78,7 @@ pub async fn measure(gpu: &mut WebGpu) -> Result<Ceilings> {
     })
 }
 
-/// The highest rate at which `kernel` goes through `bytes` per call, in bytes per microsecond.
+/// The highest rate at which `kernel` processes `bytes` per call, in bytes per microsecond.
 async fn memory_rate(
     gpu: &mut WebGpu,
     kernel: Kernel,

@@ -160,7 +160,7 @@ impl RopeTable {
     }
 
     fn new(recorder: &mut Recorder, rope: &Rope, n_positions: usize) -> RopeTable {
-        // It grows by doubling, so that a long sequence rebuilds it only a few times.
+        // The size doubles, so that a long sequence rebuilds the table only a few times.
         let n_positions = n_positions.next_power_of_two().max(256);
         let cos_sin = (0..n_positions).flat_map(|position| {
             let angles = rope.inv_freq.iter().map(move |freq| position as f32 * freq);

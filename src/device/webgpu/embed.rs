@@ -22,7 +22,7 @@ uniforms! {
         /// Rows of the table in this binding.
         first_row: usize,
         n_rows: usize,
-        /// Where these rows begin in the buffers.
+        /// The first of these rows in the buffers.
         buffer_row: usize,
         /// The row of y for the first token.
         first_token: usize,
@@ -45,7 +45,7 @@ pub fn embed(
     }
 }
 
-/// Each of `ys` is the table's row for the chosen token of `top`.
+/// Each of `ys` becomes the table's row for the chosen token of `top`.
 pub fn embed_top(
     gpu: &mut WebGpu,
     weight: &WebGpuWeight,

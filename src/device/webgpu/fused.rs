@@ -16,7 +16,7 @@ use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
 use crate::ops::device::{KvFormat, Linear};
 use crate::ops::fused::{AppendStep, GeluStep, InProj, NormLinears, RowInput};
 
-/// Means of a norm for which there are kernels; no published model has more.
+/// The most means of a norm for which there are kernels; no published model has more.
 const MAX_NORM_GROUPS: usize = 2;
 
 /// Constants of the kernels for a norm with one mean and with two; those for long rows have variants with the others.
@@ -51,7 +51,7 @@ uniforms! {
     pub struct InProjParams {
         /// 1.
         n_tokens: usize,
-        /// Rows of this part of the matrix, and where they begin in the buffers.
+        /// Rows of this part of the matrix, and its first row in the buffers.
         n_rows: usize,
         buffer_row: usize,
         /// Groups of columns per row.
@@ -95,7 +95,7 @@ uniforms! {
     }
 }
 
-/// The kernels of a fused op for long rows and for short ones.
+/// The kernels of a fused op for long and for short rows.
 struct Forms {
     one: ByFormat,
     short: ByFormat,
@@ -105,7 +105,7 @@ const IN_PROJ: Forms = Forms {
     one: ByFormat::IN_PROJ_ONE,
     short: ByFormat::IN_PROJ_SHORT,
 };
-/// By number of means.
+/// Indexed by the number of means, less one.
 const NORM_LINEARS: [Forms; MAX_NORM_GROUPS] = [
     Forms {
         one: ByFormat::NORM_ONE,
@@ -139,8 +139,8 @@ impl Forms {
     }
 }
 
-/// Whether one kernel computes all of `linears`: they are at most two matrices in memory, rows are not padded, each
-/// mean is over whole units, and a second matrix begins in a workgroup of its own.
+/// Whether one kernel can compute all of `linears`: they are at most two matrices in memory, rows are not padded, each
+/// mean is over whole units, and the rows of a second matrix begin at a workgroup boundary.
 pub fn fuses_norm(gpu: &WebGpu, linears: &[&Linear<WebGpu>], n_norm_groups: usize) -> bool {
     let Some(first) = linears.first() else {
         return false;
@@ -169,7 +169,7 @@ pub fn fuses_norm(gpu: &WebGpu, linears: &[&Linear<WebGpu>], n_norm_groups: usiz
     has_whole_units && has_kernel && all.all(|linear| is_plain_and_like(linear, weight))
 }
 
-/// Whether the kernels can read the matrices: together, and with r in whole vectors.
+/// Whether the kernels can read these matrices: they are adjacent in memory, and r has whole vectors.
 pub fn fuses_adapters(seconds: &[&Linear<WebGpu>]) -> bool {
     let in_fours = |linear: &&Linear<WebGpu>| {
         let [rows, cols] = [linear.weight.rows, linear.weight.cols];
@@ -183,7 +183,7 @@ fn is_plain_and_like(linear: &Linear<WebGpu>, other: &WebGpuWeight) -> bool {
     linear.bias.is_none() && weight.format == other.format && weight.cols == other.cols
 }
 
-/// How many of `linears` are one matrix in memory, from the start of its buffers on.
+/// How many of `linears` form one matrix in memory, from the start of its buffers on.
 fn n_adjacent(linears: &[&Linear<WebGpu>]) -> usize {
     let Some(first) = linears.first() else {
         return 0;
@@ -279,7 +279,7 @@ fn norm_linear(
     }
 }
 
-/// The linear layers as two matrices, of which the second may be empty. `other_x`: the second half of the input.
+/// The linear layers as two matrices, the second of which may be empty. `other_x`: the second half of the input.
 fn norm_matrices(
     gpu: &mut WebGpu,
     op: &NormLinears<WebGpu>,
@@ -351,7 +351,7 @@ pub fn append_step(gpu: &mut WebGpu, op: AppendStep<WebGpu>) {
         KvFormat::I8 => ByFormat::APPEND_STEP_I8,
     };
     let weight = op.adapters_b.map(|[of_q, ..]| &of_q.weight);
-    // Without adapters no weight is read.
+    // Without adapters the kernel reads no weight.
     let format = weight.map_or(WeightFormat::F32, |weight| weight.format);
     let place = weight.map(|weight| weight.parts[0].place());
     let place = place.as_ref();

@@ -22,7 +22,7 @@ use crate::device::webgpu::uniforms::Uniforms;
 use crate::device::webgpu::unroll::unroll;
 use crate::device::webgpu::variants::Form;
 
-/// Threads per workgroup, unless a kernel has a constant of its own.
+/// Threads per workgroup, unless a kernel has its own constant.
 pub const THREADS: usize = 64;
 
 /// How a kernel accesses a buffer.
@@ -67,14 +67,14 @@ macro_rules! constants {
 }
 pub(crate) use constants;
 
-/// Everything a shader is built from.
+/// The parts that a shader is built from.
 struct Definition {
     uniforms: fn() -> String,
     /// The storage buffers, bound from 1 on; binding 0 is the uniform block.
     bindings: &'static [Access],
     constants: &'static [Constant],
     fragment: FeatureFragment,
-    /// The format of the matrix, if there is one.
+    /// The format of the matrix, if the kernel has one.
     weights: Option<WeightFormat>,
     /// Contents of the shader files; the last one has the entry point.
     files: &'static [&'static str],
@@ -283,7 +283,7 @@ impl Kernel {
         self.definition().bindings
     }
 
-    /// The format of the matrix, if there is one.
+    /// The format of the matrix, if the kernel has one.
     pub fn weights(self) -> Option<WeightFormat> {
         self.definition().weights
     }
@@ -427,8 +427,8 @@ mod tests {
         }
     }
 
-    /// A driver may report a larger subgroup size than the number of lanes that run together, and need not bring the
-    /// lanes together again after a loop.
+    /// A driver may report a larger subgroup size than the number of lanes that execute together, and lanes need not
+    /// reconverge after a loop.
     #[test]
     fn sums_by_subgroups_use_the_active_lanes_and_wait_for_all_of_them() {
         let subgroups = OptionalFeatures {

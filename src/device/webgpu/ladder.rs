@@ -1,11 +1,11 @@
-//! Which optional features to leave out when a device fails its self-test: subgroups, in which drivers differ most,
-//! then f16, then both. It opens no device.
+//! The order in which optional features are left out if a device fails its self-test: subgroups, in which drivers
+//! differ most, then f16, then both. It opens no device.
 
 use crate::base::error::{Error, Result};
 use crate::device::webgpu::adapter::{AdapterFacts, AdapterOptions};
 use crate::device::webgpu::kernel_table::OptionalFeatures;
 
-/// A feature without which a device may be right.
+/// A feature that may make a device fail its self-test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Feature {
@@ -26,7 +26,7 @@ impl Feature {
 
 /// The devices that have failed, and what is left to try.
 pub struct Ladder {
-    /// What the first device was opened with.
+    /// The options of the first device.
     options: AdapterOptions,
     /// Never empty after a failure; the first device had all features.
     failed: Vec<(OptionalFeatures, Error)>,
@@ -40,12 +40,12 @@ impl Ladder {
         }
     }
 
-    /// The device of `facts` has failed with `fault`: how to open the next one.
+    /// How to open the next device after the device of `facts` has failed with `fault`.
     ///
     /// # Errors
-    /// `fault`, if other kernels would not help or none are left.
+    /// `fault`, if other kernels would not help or no combination is left.
     pub fn next(&mut self, facts: &AdapterFacts, fault: Error) -> Result<AdapterOptions> {
-        // A shader that the browser does not compile is a failure of the device.
+        // A shader that the browser does not compile is reported as a failure of the device.
         if !matches!(fault, Error::SelfTest { .. } | Error::Device { .. }) {
             return Err(fault);
         }
@@ -71,8 +71,8 @@ impl Ladder {
         })
     }
 
-    /// The features that were left out where the device of `facts` has passed, and what the self-test found while each
-    /// was last in use.
+    /// The features that are left out if the device of `facts` has passed, each with the last failure of the self-test
+    /// while it was in use.
     pub fn dropped(&self, facts: &AdapterFacts) -> Vec<(Feature, Error)> {
         let is_out = |feature: &Feature| !feature.is_in(facts.features());
         let left_out = Feature::ALL.into_iter().filter(is_out);
@@ -106,7 +106,8 @@ mod tests {
         OptionalFeatures { subgroups, f16 }
     }
 
-    /// What remains of an adapter whose devices fail while they use features that `is_wrong`; `None` for the CPU.
+    /// The features in use after all failures of an adapter whose devices fail while they use features that `is_wrong`;
+    /// `None` for the CPU.
     fn settle(
         available: OptionalFeatures,
         is_wrong: impl Fn(OptionalFeatures) -> bool,

@@ -1,5 +1,5 @@
-//! Linear layers y = W·x + bias. One token and many have different kernels: few tokens are bound by reading W, many by
-//! arithmetic. The layout of W is in `weight.rs`.
+//! Linear layers y = W·x + bias. There are different kernels for one token and for many: few tokens are limited by
+//! reading W, many by arithmetic. The layout of W is in `weight.rs`.
 
 use crate::base::quant::BLOCK;
 use crate::device::webgpu::WebGpu;
@@ -26,9 +26,9 @@ pub const ADD_TO_Y: usize = 2;
 pub const FOUR: usize = 4;
 
 pub const SHORT: &[Constant] = &constants![BLOCK, GROUP, ADD_BIAS, ADD_TO_Y, CHECKS_X = 1];
-/// Variants have the other constants.
+/// The constants that all variants have; the others are in the variants.
 pub const VEC: &[Constant] = &constants![BLOCK, GROUP, ADD_BIAS, ADD_TO_Y, CHECKS_X = 0];
-/// Likewise.
+/// As for [`VEC`].
 pub const MAT: &[Constant] = SHORT;
 
 uniforms! {
@@ -48,7 +48,8 @@ uniforms! {
     }
 }
 
-/// y = W·x + bias + residual. A single row of a residual takes the place of a bias: both have the shape [1, d_out].
+/// y = W·x + bias + residual. A single row of a residual is passed in the place of a bias: both have the shape [1,
+/// d_out].
 pub fn linear_residual(
     gpu: &mut WebGpu,
     linear: &Linear<WebGpu>,

@@ -1,7 +1,7 @@
 //! The WebGPU device: ops are recorded and run on a graphics adapter, with the same shaders natively and in a browser.
 //! Sums are f32. Results agree with the CPU's within the tolerances of `tests/webgpu`, not bit for bit.
 //!
-//! An op's file has its constants, uniform blocks and host side; `kernels.rs` lists its shader files.
+//! An op's file has its constants, uniform blocks and host side; `kernel_table.rs` lists its shader files.
 
 mod adapter;
 mod attention;
@@ -67,10 +67,10 @@ pub struct WebGpu {
     kernel_choices: Vec<KernelChoice>,
     /// Bound where an op has no buffer for a binding.
     dummy: DeviceBuffer,
-    /// The same for a binding that is written: a dispatch may not bind one buffer for reading and for writing.
+    /// The same for a binding that is written: a dispatch must not bind one buffer for both reading and writing.
     written_dummy: DeviceBuffer,
     rope_table: Option<RopeTable>,
-    /// Rows of x padded to what a kernel of a linear layer reads.
+    /// Rows of x, padded to the width that a kernel of a linear layer reads.
     padded_x: ScratchBuffer, // [T, x_cols]
     dual_scratch: DualScratch,
     attention_parts: ScratchBuffer, // [T, heads, splits, 2 + d]
@@ -110,7 +110,7 @@ impl WebGpu {
         &self.facts
     }
 
-    /// What it was opened with.
+    /// The options that the device was opened with.
     pub fn options(&self) -> AdapterOptions {
         self.options
     }
@@ -139,8 +139,8 @@ impl WebGpu {
             .collect()
     }
 
-    /// From now on `op` alone is computed by this variant, one of [`WebGpu::variants`]. False if the device does not
-    /// compile it; it then goes on as before.
+    /// From now on `op` itself uses this variant, one of [`WebGpu::variants`]. False if the device rejects it; the
+    /// previous variant then stays in use.
     pub async fn try_variant(&mut self, op: TunedOp, format: WeightFormat, variant: u8) -> bool {
         let form = op
             .forms(format, variant)
@@ -153,7 +153,7 @@ impl WebGpu {
         is_accepted
     }
 
-    /// From now on `op` and all that is fused with it are computed by this variant; as [`WebGpu::try_variant`].
+    /// Like [`WebGpu::try_variant`], for `op` and everything that is fused with it.
     pub async fn use_variant(&mut self, op: TunedOp, format: WeightFormat, variant: u8) -> bool {
         for form in op.forms(format, variant) {
             if !self.recorder.try_compile(form).await {
@@ -165,13 +165,13 @@ impl WebGpu {
         true
     }
 
-    /// From now on every op is computed by its first variant.
+    /// Returns to the first variant of every op.
     pub fn forget_variants(&mut self) {
         self.variants = ChosenVariants::default();
         self.kernel_choices.clear();
     }
 
-    /// What the latest trial has chosen.
+    /// The choices of the latest trial.
     pub fn kernel_choices(&self) -> &[KernelChoice] {
         &self.kernel_choices
     }
@@ -180,7 +180,7 @@ impl WebGpu {
         self.kernel_choices = choices.to_vec();
     }
 
-    /// A name for the text of the kernels that have variants.
+    /// A version of the shaders of kernels that have variants.
     pub fn shader_version(&self) -> String {
         variants::shader_version()
     }
@@ -209,11 +209,12 @@ impl Device for WebGpu {
     type KvRows = WebGpuKvRows;
     type Readback = Readback;
 
-    // A card computes a tile of the output per core at a time: 64 rows of the 1.2B model leave most cores idle.
+    // Each core of a graphics adapter computes one tile of the output at a time: 64 rows of the 1.2B model would leave
+    // most cores idle.
     const CHUNK_ROWS: usize = 256;
     /// Enough for a readback that takes as long as six steps.
     const MAX_STEPS_IN_FLIGHT: usize = 8;
-    // Products of several rows add in another order than those of one.
+    // Products of several rows sum in a different order than those of one.
     const MAX_EXACT_ROWS: usize = 1;
     const USES_HOST_MEMORY: bool = false;
     const FUSES_RESIDUAL: bool = true;
@@ -420,7 +421,7 @@ impl Device for WebGpu {
     }
 
     async fn fence(&mut self) -> Result<()> {
-        // A readback waits for everything before it.
+        // A readback completes after everything before it.
         self.recorder.read(&self.dummy, 4).await.map(drop)
     }
 
@@ -467,8 +468,8 @@ impl Device for WebGpu {
         self.recorder.set_span(span);
     }
 
-    /// Without timestamp queries a span is timed by the host's clock, and ends when its work is done. A browser cannot
-    /// wait inside an op; there a fence waits after each block.
+    /// Without timestamp queries a span is timed by the host's clock and ends when the device has completed its work. A
+    /// browser cannot wait inside an op; there the session fences after each block.
     fn leave_span(&mut self) {
         if self.timestamp_step_us().is_none() {
             self.recorder.finish();

@@ -1,13 +1,13 @@
-//! Bounds the work of one submission, so that no watchdog takes a slow device for a hung one: drivers reset a device
-//! after about two seconds. What a submission took decides how much the next ones may contain.
+//! Limits the work of a submission, so that no watchdog mistakes a slow device for a hung one: drivers reset a device
+//! after about two seconds. The limit follows the device's measured rate.
 
 use std::collections::VecDeque;
 
-/// How long a submission should take at most.
+/// Target time of a submission.
 const SUBMISSION_US: f64 = 200_000.0;
-/// The bound for a device of which nothing is known yet: 0.2 s at 100 GFLOP/s.
+/// The limit before the rate is known: 0.2 s at 100 GFLOP/s.
 const FIRST_BOUND_FLOPS: f64 = 2e10;
-/// The time of less work says nothing about the device's rate.
+/// Shorter submissions are not used to estimate the rate.
 const LEAST_MEASURED_FLOPS: f64 = 1e9;
 
 struct Submission {
@@ -16,10 +16,10 @@ struct Submission {
 }
 
 pub struct Pacer {
-    /// Work that is recorded and not submitted.
+    /// Work that is recorded but not submitted.
     pending_flops: f64,
     bound_flops: f64,
-    /// In the order in which they run.
+    /// Submissions that are running, oldest first.
     running: VecDeque<Submission>,
     last_done_us: f64,
 }
@@ -36,17 +36,17 @@ impl Default for Pacer {
 }
 
 impl Pacer {
-    /// Whether what is recorded should be submitted before an op of `flops` is.
+    /// Whether to submit the recorded work before an op of `flops`.
     pub fn is_due(&self, flops: f64) -> bool {
         self.pending_flops > 0.0 && self.pending_flops + flops > self.bound_flops
     }
 
-    /// An op of `flops` is recorded.
+    /// Records that an op of `flops` was added.
     pub fn add(&mut self, flops: f64) {
         self.pending_flops += flops;
     }
 
-    /// What is recorded has been submitted.
+    /// Records that the pending work was submitted.
     pub fn note_submission(&mut self, now_us: f64) {
         self.running.push_back(Submission {
             flops: std::mem::take(&mut self.pending_flops),
@@ -54,7 +54,7 @@ impl Pacer {
         });
     }
 
-    /// The oldest submission has run.
+    /// Records that the oldest submission has finished.
     pub fn note_done(&mut self, now_us: f64) {
         let Some(Submission {
             flops,
@@ -66,7 +66,7 @@ impl Pacer {
         let took_us = now_us - self.last_done_us.max(submitted_us);
         self.last_done_us = now_us;
         if flops >= LEAST_MEASURED_FLOPS && took_us > 0.0 {
-            // A submission that was quick by accident should not make the next one long.
+            // At most doubled, because a single short time may be an outlier.
             self.bound_flops = (flops / took_us * SUBMISSION_US).min(2.0 * self.bound_flops);
         }
     }
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn on_a_slow_device_a_long_prompt_is_cut_into_submissions_of_a_fifth_of_a_second() {
-        // 50 GFLOP/s. The first submission is cut before anything is known.
+        // 50 GFLOP/s. The first submission is limited before the rate is known.
         let times_us = submission_times_us(long_prompt(), 5e4);
         assert!(times_us.len() > 10, "{times_us:?}");
         assert!(times_us[0] <= 1e6 * FIRST_BOUND_FLOPS / 5e10);

@@ -1,4 +1,4 @@
-//! Compiles the text of a kernel.
+//! Compiles a kernel's shader.
 
 use crate::device::webgpu::kernel_table::Access;
 use crate::device::webgpu::variants::Form;
@@ -8,7 +8,7 @@ pub struct CompiledKernel {
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// The kernel of `source`, with a layout of its uniform block and its storage buffers.
+/// The kernel of `source`, with a layout for its uniform block and its storage buffers.
 pub fn compile(device: &wgpu::Device, form: Form, source: String) -> CompiledKernel {
     let label = format!("{form:?}");
     let label = Some(&label[..]);

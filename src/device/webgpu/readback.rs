@@ -1,5 +1,5 @@
-//! Reads device memory back through staging buffers. A browser completes the mapping by itself; a native device must
-//! be polled.
+//! Reads device memory back through staging buffers. A browser completes the mapping by itself; natively the device
+//! must be polled.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +33,7 @@ impl Future for Mapping {
     }
 }
 
-/// Staging buffers that no readback uses. With several decode steps in flight there are several readbacks.
+/// Free staging buffers. With several decode steps in flight there are several readbacks.
 #[derive(Default)]
 pub struct StagingBuffers(Vec<wgpu::Buffer>);
 
@@ -49,7 +49,7 @@ impl StagingBuffers {
         let large_enough = self.0.iter().position(|buffer| buffer.size() >= bytes);
         let free = large_enough.map(|at| self.0.swap_remove(at));
         let buffer = free.unwrap_or_else(|| {
-            // Instead of another one, so that there are never more than readbacks at a time.
+            // Replaced by the new one, so that there are never more buffers than readbacks in flight.
             self.0.pop();
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("readback"),
@@ -66,7 +66,7 @@ impl StagingBuffers {
         Staged { buffer, bytes }
     }
 
-    /// Takes the buffer of a readback that is done.
+    /// Returns the buffer of a finished readback to the pool.
     pub fn give_back(&mut self, buffer: wgpu::Buffer) {
         self.0.push(buffer);
     }
@@ -84,7 +84,7 @@ pub struct Readback {
     bytes: u64,
     mapping: Mapping,
     submission: wgpu::SubmissionIndex,
-    /// Where the bytes of timestamps begin, and the passes that have them.
+    /// The offset of the timestamps, and the passes that have them.
     pub times_from: u64,
     pub passes: TimedPasses,
 }
@@ -116,14 +116,13 @@ impl Readback {
         }
     }
 
-    /// Waits until the bytes are there, and not for later submissions.
+    /// Waits until the bytes have arrived, but not for later submissions.
     pub async fn arrival(&mut self, device: &wgpu::Device) -> Result<()> {
         poll(device, Some(self.submission.clone()));
         (&mut self.mapping).await
     }
 
-    /// The bytes, once they have arrived, the passes that have timestamps at their end, and the buffer for another
-    /// readback.
+    /// The bytes, once they have arrived, the passes whose timestamps follow them, and the buffer for another readback.
     pub fn finish(self) -> (Result<Vec<u8>>, TimedPasses, wgpu::Buffer) {
         let view = self.buffer.get_mapped_range(..self.bytes);
         let copied = view

@@ -65,7 +65,7 @@ pub struct Recorder {
     wrong_features: OptionalFeatures,
     wrong_variants: bool,
     pipelines: HashMap<Form, CompiledKernel>,
-    /// Counted references: a copy of a bind group itself is a call from WebAssembly to JavaScript.
+    /// Reference-counted, because cloning a bind group itself is a call from WebAssembly to JavaScript.
     bind_groups: HashMap<BindGroupKey, Rc<wgpu::BindGroup>>,
     commands: Vec<Command>,
     /// The uniform block of one dispatch.
@@ -73,7 +73,7 @@ pub struct Recorder {
     uniforms: UniformSlots,
     uniform_buffer: wgpu::Buffer,
     staging: StagingBuffers,
-    /// None without timestamp queries, and once they have proved to be no clock.
+    /// None without timestamp queries, and after they have turned out not to advance.
     timers: Option<Timers>,
     /// The span that the following dispatches belong to.
     span: Option<SpanId>,
@@ -139,7 +139,7 @@ impl Recorder {
         self.span = span;
     }
 
-    /// The next op has `flops`. Submits what was recorded before it if the submission would take too long.
+    /// The next op takes `flops`. Submits what was recorded before it if the submission would take too long.
     pub fn note_work(&mut self, flops: f64) {
         let is_due = lock(&self.pacer).is_due(flops);
         if is_due {
@@ -166,14 +166,14 @@ impl Recorder {
         self.upload(&buffer.buffer, 0, &to_whole_words(bytes));
     }
 
-    /// Writes to a buffer that nothing recorded uses. // offset and the length of bytes: multiples of 4
+    /// Writes to a buffer that no recorded command uses. // offset and the length of bytes: multiples of 4
     pub fn write_unused(&mut self, buffer: &DeviceBuffer, offset_bytes: u64, bytes: &[u8]) {
         self.upload(&buffer.buffer, offset_bytes, bytes);
-        // Otherwise the copies that wait for a submission would add up to the whole model.
+        // Without a submission the pending copies would add up to the size of the model.
         self.queue.submit([]);
     }
 
-    /// Copies the start of a buffer to a buffer that nothing recorded uses. // bytes and offset: multiples of 4
+    /// Copies the start of a buffer to a buffer that no recorded command uses. // bytes and offset: multiples of 4
     pub fn copy_unused(
         &mut self,
         from: &DeviceBuffer,
@@ -229,7 +229,8 @@ impl Recorder {
         self.counts.dispatches += 1;
     }
 
-    /// Compiles a form before its first use. False if the device refuses it; it has not failed then.
+    /// Compiles a form before its first use. False if the device rejects it; this does not count as a failure of the
+    /// device.
     pub async fn try_compile(&mut self, form: Form) -> bool {
         if self.pipelines.contains_key(&form) {
             return true;
@@ -361,7 +362,7 @@ impl Recorder {
         submission
     }
 
-    /// Learns from what the submission that was just made will take.
+    /// Updates the pacer with the submission that was just made.
     fn pace(&mut self) {
         lock(&self.pacer).note_submission(now_us());
         let pacer = Arc::clone(&self.pacer);
@@ -378,8 +379,8 @@ impl Recorder {
         }
     }
 
-    /// Submits everything recorded, and in the same submission copies of the first bytes of each of `sources` and of
-    /// the times of all passes that no readback has yet.
+    /// Submits everything recorded and, in the same submission, copies of the first bytes of each of `sources` and of
+    /// the timestamps of all passes that no readback includes yet.
     pub fn begin_read<'a>(
         &mut self,
         sources: impl Iterator<Item = (&'a DeviceBuffer, u64)> + Clone,
@@ -397,7 +398,7 @@ impl Recorder {
         Readback::of(staged, submission, times_from, passes.unwrap_or_default())
     }
 
-    /// The bytes of a readback's sources, one after another, and the times of passes that came with them.
+    /// The bytes of a readback's sources, one after another, and the times of the passes whose timestamps it includes.
     ///
     /// # Errors
     /// The first failure on the device up to now.
@@ -434,7 +435,7 @@ impl Recorder {
         self.finish_read(readback).await
     }
 
-    /// Submits everything recorded and waits for it, where waiting is possible.
+    /// Submits everything recorded and waits for it, if waiting is possible.
     pub fn finish(&mut self) {
         self.flush();
         wait(&self.device);

@@ -42,7 +42,7 @@ uniforms! {
         dt_min: f32,
         /// 0 or 1: y is multiplied by silu(gate).
         is_gated: usize,
-        /// In the tensor of dt.
+        /// A column of the tensor of dt.
         gate_start: usize,
     }
 }
@@ -51,7 +51,7 @@ uniforms! {
 pub struct DualScratch {
     /// C·B of all pairs of tokens in a chunk. // [G, CHUNK, CHUNK]
     cb: ScratchBuffer,
-    /// Factors by which the state, and each token's input, has decayed after each token. // [H, CHUNK, 1 + CHUNK]
+    /// Factors by which the state, and each token's input, have decayed after each token. // [H, CHUNK, 1 + CHUNK]
     decay: ScratchBuffer,
 }
 

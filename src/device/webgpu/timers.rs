@@ -5,7 +5,7 @@ use crate::ops::trace::{SpanId, SpanTime};
 
 /// Passes per query set: WebGPU allows 4096 queries, two per pass.
 const SET_PASSES: usize = 2048;
-/// After this many passes with one and the same timestamp the counter is not running. They span several readbacks, each
+/// After this many passes with the same timestamp the counter is considered stopped. They span several readbacks, each
 /// of which takes longer than the 100 µs to which browsers round.
 const STOPPED_AFTER_PASSES: usize = 16;
 
@@ -13,9 +13,9 @@ pub struct Timers {
     period_us: f64,
     sets: Vec<wgpu::QuerySet>,
     resolved: Option<wgpu::Buffer>,
-    /// Those since the last readback was requested.
+    /// The passes since the last readback was requested.
     passes: TimedPasses,
-    /// When the last pass that was read back ended, on the host's clock.
+    /// When the last pass that was read back ended, by the host's clock.
     last_end_us: f64,
     /// The greatest common divisor of all timestamp differences so far: browsers round timestamps.
     step_ticks: u64,
@@ -56,7 +56,7 @@ impl Timers {
         }
     }
 
-    /// Whether all timestamps so far are equal, as from drivers that return 0: such an adapter has no clock.
+    /// Whether all timestamps so far are equal: some drivers return 0, and such an adapter has no clock.
     pub fn is_stopped(&self) -> bool {
         !self.has_moved && self.n_passes >= STOPPED_AFTER_PASSES
     }
@@ -128,13 +128,13 @@ impl Timers {
         ))
     }
 
-    /// The passes whose timestamps a readback contains. Those that follow belong to the next one.
+    /// The passes whose timestamps the current readback contains. Later passes belong to the next one.
     pub fn take_passes(&mut self) -> TimedPasses {
         std::mem::take(&mut self.passes)
     }
 
     /// Decodes the bytes of [`Timers::resolve`]'s buffer for `passes`. Times are converted to the host's clock by
-    /// assuming that the first pass began when it was submitted, or when those of the readback before had ended.
+    /// assuming that the first pass began when it was submitted, or when the passes of the previous readback had ended.
     pub fn times(&mut self, passes: TimedPasses, bytes: &[u8]) -> Vec<SpanTime> {
         let ticks = bytes
             .as_chunks()

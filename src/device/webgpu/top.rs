@@ -58,7 +58,7 @@ uniforms! {
     }
 }
 
-/// y = the logits, those of seen tokens penalised. The chosen token of a list is marked as seen first.
+/// y = the logits, with those of seen tokens penalised. The chosen token of a list is marked as seen first.
 pub fn penalise(
     gpu: &mut WebGpu,
     penalty: f64,
@@ -93,7 +93,7 @@ pub fn top(gpu: &mut WebGpu, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
     let n_groups = n_logits.div_ceil(PLACES);
     let n_numbers = n_groups * (GROUP_HEADER + 2 * k);
     let groups = gpu.top_groups.at_least(&mut gpu.recorder, n_numbers); // [groups, GROUP_HEADER + 2k]
-    // The largest alone needs no sort.
+    // The largest logit alone needs no sort.
     let [of_groups, merge] = match k {
         1 => [Kernel::TopGroupsOne, Kernel::TopMergeOne],
         _ => [Kernel::TopGroups, Kernel::TopMerge],
@@ -112,7 +112,7 @@ pub fn top(gpu: &mut WebGpu, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
     );
 }
 
-/// Draws a token from a list and makes it the chosen one.
+/// Draws a token from a list and stores it there as the chosen one.
 pub fn draw(gpu: &mut WebGpu, draw: &Draw, list: &WebGpuTensor) {
     gpu.recorder.dispatch(
         Kernel::TopDraw,

@@ -1,11 +1,11 @@
-//! Which uniform block is where in the uniform buffer. Most blocks of a decode step are those of the step before, and
-//! blocks of one step repeat from layer to layer: a block is written once and stays in its slot while it is in use.
+//! Allocates uniform blocks to slots of the uniform buffer. Most blocks of a decode step equal those of the previous
+//! step, and blocks repeat from layer to layer: each is written once and stays in its slot while it is in use.
 
 use std::collections::HashMap;
 
-/// Bytes of a slot: the alignment of dynamic offsets that every device supports, and the most that a block has.
+/// Bytes of a slot: the alignment of dynamic offsets that every device supports, and the largest size of a block.
 pub const SLOT_BYTES: usize = 256;
-/// The most different blocks of a submission. A decode step has a tenth of it.
+/// The most different blocks of a submission. A decode step has a tenth of that.
 pub const SLOTS: usize = 256;
 
 pub struct UniformSlots {
@@ -13,7 +13,7 @@ pub struct UniformSlots {
     /// The last submission that used each slot.
     used_in: [u64; SLOTS],
     submission: u64,
-    /// Slots whose blocks the buffer does not have yet, with the blocks.
+    /// Slots whose blocks are not in the buffer yet, with the blocks.
     writes: Vec<(usize, Vec<u8>)>,
 }
 
@@ -27,13 +27,13 @@ impl UniformSlots {
         }
     }
 
-    /// The slot of `block` in the present submission; none if other blocks of this submission take them all.
+    /// The slot of `block` in the current submission; none if other blocks of this submission occupy all slots.
     pub fn slot(&mut self, block: &[u8]) -> Option<usize> {
         if let Some(&slot) = self.slot_of.get(block) {
             self.used_in[slot] = self.submission;
             return Some(slot);
         }
-        // The least recently used one. Submissions before this one have read it by the time that it is written.
+        // The least recently used one. Earlier submissions have read it when it is overwritten.
         let slot = (0..SLOTS).min_by_key(|&slot| self.used_in[slot])?;
         if self.used_in[slot] == self.submission {
             return None;
@@ -45,7 +45,7 @@ impl UniformSlots {
         Some(slot)
     }
 
-    /// What has to be written before the present submission, which ends here: offsets and blocks.
+    /// Ends the current submission and returns what has to be written before it: offsets and blocks.
     pub fn submit(&mut self) -> Vec<(u64, Vec<u8>)> {
         self.submission += 1;
         let writes = self.writes.drain(..);
@@ -85,7 +85,7 @@ mod tests {
         assert!(used.iter().copied().eq(0..SLOTS));
         slots.submit();
         assert!(of(&mut slots, SLOTS).is_some());
-        // The block that made room has to be written again.
+        // The block that was evicted has to be written again.
         let n_known = (0..SLOTS)
             .filter(|&i| slots.slot_of.contains_key(&i.to_le_bytes()[..]))
             .count();

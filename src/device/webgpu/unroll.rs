@@ -1,7 +1,7 @@
-//! Straight-line shader text. A loop after a line `// unroll` is replaced by copies of its body with the index as a
-//! literal, so that arrays of a function are indexed by constants only. Compilers of drivers keep such an array in
-//! registers; with a loop around it some do not (2.7 times the speed on an M2, gpu.cpp #11), and FXC refuses it (wgpu
-//! #6521). Shader files stay valid WGSL. Other loops are left to the compiler.
+//! Unrolls loops in shader text. A loop after a line `// unroll` is replaced by copies of its body with the index as a
+//! literal, so that arrays of a function are indexed by constants only. Drivers' compilers keep such an array in
+//! registers. With the loop some do not (2.7 times slower on an M2, gpu.cpp #11), and FXC rejects it (wgpu #6521).
+//! Shader files stay valid WGSL. Other loops are left to the compiler.
 
 use std::collections::HashMap;
 use std::iter::Peekable;
@@ -10,8 +10,8 @@ const MARK: &str = "// unroll";
 
 type Constants<'a> = HashMap<&'a str, u32>;
 
-/// Expands every marked loop. The loop counts from zero by one to an expression of constants, its closing brace is
-/// indented like its first line, and its body has neither `break` nor `continue`.
+/// Expands every marked loop. It must count from zero in steps of one to an expression of constants, have its closing
+/// brace indented like its first line, and contain neither `break` nor `continue`.
 pub fn unroll(source: &str) -> String {
     let constants = constants_of(source);
     let lines: Vec<String> = source.lines().map(str::to_owned).collect();
@@ -91,7 +91,7 @@ fn replace_word(line: &str, word: &str, by: &str) -> String {
     while let Some(at) = rest.find(word) {
         let (before, after) = (&rest[..at], &rest[at + word.len()..]);
         let is_whole = !before.ends_with(is_of_word) && !after.starts_with(is_of_word);
-        // A part of the line that is already copied ends before `rest` and may end in a letter.
+        // The copied part of the line ends before `rest` and may end in a letter.
         let is_whole = is_whole && (!before.is_empty() || !out.ends_with(is_of_word));
         out.push_str(before);
         out.push_str(if is_whole { by } else { word });

@@ -1,6 +1,6 @@
-//! Variants of kernels as data: other tiles, numbers of threads and orders of loading. They compute the same; which is
-//! the fastest depends on the device, and a trial finds out (`src/session/kernel_trial.rs`). The first of each list is
-//! the one to begin with.
+//! Variants of kernels as data: other tiles, numbers of threads and orders of loading. Their results are the same.
+//! Which one is the fastest depends on the device, and a trial finds out (`src/session/kernel_trial.rs`). The first one
+//! of each list is the default.
 
 use crate::base::checksum::{checksum64, hex};
 use crate::base::quant::{BLOCK, WeightFormat};
@@ -16,9 +16,9 @@ pub struct Variant {
     pub rows: usize,
     pub tokens: usize,
     pub threads: usize,
-    /// The kernel is used for so many tokens at most.
+    /// The most tokens for which the variant is used.
     pub most_tokens: usize,
-    /// Constants of this kernel alone.
+    /// Additional constants of this variant.
     pub constants: &'static [Constant],
     unpacking: Unpacking,
 }
@@ -29,7 +29,7 @@ enum Unpacking {
     Shift,
     Mask,
     Magic,
-    /// The kernel has a way of its own.
+    /// The kernel has its own method.
     Own,
 }
 
@@ -103,12 +103,12 @@ const fn few(name: &'static str, most_tokens: usize) -> Variant {
     }
 }
 
-/// `linear/vec` for a few tokens, four of which share one read of the weights. For more tokens `linear/mat` reads the
-/// weights once, but leaves most of its tile empty.
+/// `linear/vec` for a few tokens, four of which share each read of the weights. `linear/mat` reads the weights only
+/// once, but few tokens would leave most of its tile empty.
 const FEW: &[Variant] = &[few("up to 4 tokens", 4), few("up to 8 tokens", 8)];
 
-/// `linear/vec` for one token. With more rows per workgroup x is read less often, with fewer there are more workgroups;
-/// threads share the columns of a row. Shifts and conversions are slow on some devices.
+/// `linear/vec` for one token. More rows per workgroup read x less often, fewer rows give more workgroups; threads
+/// share the columns of a row. Shifts and conversions are slow on some devices.
 const ONE: &[Variant] = &[
     one("8 rows", 8, 64, Unpacking::Shift),
     one("8 rows, magic", 8, 64, Unpacking::Magic),
@@ -131,7 +131,7 @@ const MAT: &[Variant] = &[
     mat("64x32, long step", [64, 32], 64, LONG_STEP),
 ];
 
-/// The variant of each kernel that a device uses; of the first of each list until another one is chosen.
+/// The variant of each kernel that a device uses: the first one of its list unless another was chosen.
 pub struct ChosenVariants([u8; Kernel::ALL.len()]);
 
 impl Default for ChosenVariants {
@@ -176,7 +176,7 @@ impl TunedOp {
         }
     }
 
-    /// The op itself, and those that are fused with it: all are computed by the same variant.
+    /// The op itself and the ops that are fused with it: all use the same variant.
     const fn kernels(self) -> &'static [ByFormat] {
         match self {
             TunedOp::LinearOne => &[
@@ -200,7 +200,7 @@ impl TunedOp {
         }
     }
 
-    /// The op in one of its variants, then the kernels that are fused with it.
+    /// The kernels of the op and of those fused with it, in one variant.
     pub fn forms(self, format: WeightFormat, variant: u8) -> impl Iterator<Item = Form> {
         let kernels = self.kernels().iter();
         kernels.map(move |set| Form {
@@ -211,7 +211,7 @@ impl TunedOp {
 }
 
 impl Kernel {
-    /// This kernel in each variant that exists for its format; as it is if it has none.
+    /// This kernel in each variant for its format; unchanged if it has none.
     pub fn forms(self) -> impl Iterator<Item = Form> {
         let n = self.variants().len().max(1) as u8;
         let forms = (0..n).map(move |variant| Form {
@@ -221,7 +221,7 @@ impl Kernel {
         forms.filter(|form| form.is_available(OptionalFeatures::default(), usize::MAX))
     }
 
-    /// All variants; none if there is only one way to compute it.
+    /// All variants; none if there is only one.
     pub fn variants(self) -> &'static [Variant] {
         let has = |op: &TunedOp| op.kernels().iter().any(|set| set.contains(self));
         let op = TunedOp::ALL.into_iter().find(has);
@@ -229,7 +229,7 @@ impl Kernel {
     }
 }
 
-/// Changes whenever a kernel that has variants does: what was measured with one version says nothing about another.
+/// Changes whenever a kernel with variants changes: measurements of another version are then invalid.
 pub fn shader_version() -> String {
     let mut text = String::new();
     for kernel in Kernel::ALL {
@@ -241,12 +241,12 @@ pub fn shader_version() -> String {
 }
 
 impl Form {
-    /// `None` if there is only one way to compute the kernel.
+    /// `None` if the kernel has no variants.
     pub fn variant(self) -> Option<&'static Variant> {
         self.kernel.variants().get(usize::from(self.variant))
     }
 
-    /// Of a kernel that has variants.
+    /// For kernels with variants.
     pub fn shape(self) -> &'static Variant {
         self.variant().expect("the kernel has variants")
     }

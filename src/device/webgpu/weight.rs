@@ -1,5 +1,5 @@
-//! Weight matrices in the layout of the kernels: quants and scales in separate buffers, split by rows if a matrix is
-//! larger than a binding. The kernels are chosen in `linear.rs` and `embed.rs`.
+//! Weight matrices in the layout of the kernels: quants and scales in separate buffers, split by rows if a matrix
+//! exceeds the binding limit. The kernels are chosen in `linear.rs` and `embed.rs`.
 
 use std::cell::{Ref, RefCell};
 use std::rc::Rc;
@@ -20,13 +20,13 @@ const WRITE_BYTES: usize = 4 << 20;
 pub struct WeightPart {
     pub first_row: usize,
     pub rows: usize,
-    /// [`join`] moves rows of matrices that several layers may already have.
+    /// A cell, because [`join`] moves rows of matrices that several layers may share.
     place: RefCell<Place>,
 }
 
-/// Where the rows of a part are. Matrices may share buffers.
+/// The location of a part's rows. Matrices may share buffers.
 pub struct Place {
-    /// The row of the buffers that is the first of the part.
+    /// The part's first row in the buffers.
     pub buffer_row: usize,
     /// The groups of each row: quants, or f32 values.
     pub quants: Rc<DeviceBuffer>,
@@ -77,8 +77,8 @@ impl WebGpuWeight {
     }
 }
 
-/// Moves the rows of all `weights` to one buffer, in their order, so that a kernel can read them as one matrix. Does
-/// nothing if their rows differ in form, do not fit one binding, or are next to others already.
+/// Moves the rows of all `weights` to one buffer, in order, so that a kernel can read them as one matrix. Does nothing
+/// if their rows differ in form, exceed one binding, or already share a buffer with others.
 pub fn join(recorder: &mut Recorder, weights: &[&WebGpuWeight], max_binding_bytes: u64) {
     let Some(first) = weights.first() else { return };
     let is_joinable = |weight: &&WebGpuWeight| {
@@ -90,7 +90,7 @@ pub fn join(recorder: &mut Recorder, weights: &[&WebGpuWeight], max_binding_byte
     let rows: usize = weights.iter().map(|weight| weight.rows).sum();
     let row_bytes = [first.row_bytes(), first.scale_bytes()];
     let fits = product([rows, row_bytes[0].max(row_bytes[1])]) <= max_binding_bytes;
-    // The same matrix twice would be moved twice.
+    // A matrix that occurs twice would be moved twice.
     let is_distinct = |i: usize| {
         !weights[..i]
             .iter()
@@ -119,7 +119,7 @@ pub fn join(recorder: &mut Recorder, weights: &[&WebGpuWeight], max_binding_byte
     }
 }
 
-/// A weight matrix whose first rows have arrived.
+/// A weight matrix that is being received.
 pub struct ArrivingWeight {
     weight: WebGpuWeight,
     /// Rows that have been written to their buffers.
@@ -174,7 +174,7 @@ impl ArrivingWeight {
         }
     }
 
-    /// Takes the next rows, which are in the form of [`crate::base::quant::store_row`].
+    /// Takes the next rows, in the form of [`crate::base::quant::store_row`].
     pub fn push_rows(&mut self, recorder: &mut Recorder, rows: &[u8]) {
         let weight = &self.weight;
         let (row_bytes, scale_bytes) = (weight.row_bytes(), weight.scale_bytes());
@@ -226,7 +226,7 @@ impl ArrivingWeight {
     }
 }
 
-/// How many of `rows` rows a part has. In 64 bits: a limit of 2³² bytes is 0 as wasm's `usize`.
+/// The number of rows per part. In 64 bits, because a limit of 2³² bytes is 0 as wasm's `usize`.
 fn rows_per_part(max_binding_bytes: u64, row_bytes: usize, rows: usize) -> usize {
     let fitting = max_binding_bytes / row_bytes.max(1) as u64;
     fitting.clamp(1, rows.max(1) as u64) as usize
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_part_fits_the_binding() {
         assert_eq!(rows_per_part(128 << 20, 8192, 32_000), 16_384);
-        // A row that is larger than a binding is refused by the device itself.
+        // The device itself refuses a row that exceeds a binding.
         assert_eq!(rows_per_part(100, 4096, 7), 1);
         assert_eq!(rows_per_part(1 << 20, 64, 0), 1);
     }

@@ -1,20 +1,20 @@
-//! How the names of tensors in a checkpoint differ from the reference's: a wrapper's prefix before all of them, no
-//! `model.` where the bare model was saved, or the names of another program.
+//! How a checkpoint's tensor names differ from the reference's: a wrapper's prefix before all of them, no `model.` if
+//! the bare model was saved, or the names of another program.
 
 use std::collections::BTreeSet;
 
 use crate::base::error::{Error, Fact, Result};
 use crate::family::zamba2::LM_HEAD;
 
-/// What the names of the model without its output matrix begin with in the reference.
+/// The prefix of the names of the model without its output matrix, in the reference.
 const BODY: &str = "model.";
 /// Names that every checkpoint has exactly once for each model in it.
 const ANCHORS: [&str; 2] = ["final_layernorm.weight", "embed_tokens.weight"];
 
-/// What stands before all names.
+/// The prefix of all names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePrefix {
-    /// Of the model without its output matrix: `model.` in the reference, nothing where the bare model was saved.
+    /// The prefix of the model without its output matrix: `model.` in the reference, empty if the bare model was saved.
     body: String,
 }
 
@@ -58,7 +58,7 @@ pub fn prefix<'a>(names: impl Iterator<Item = &'a str>) -> Result<NamePrefix> {
         others.next(),
         others.next(),
     ) {
-        // What else there is may be a copy with averaged weights; the usual name is the model.
+        // The other names may be a copy with averaged weights; the usual name is the model.
         (true, _, _, _) | (false, false, None, _) => BODY,
         (false, true, _, _) => "",
         (false, false, Some(prefix), None) => prefix,
@@ -74,7 +74,7 @@ pub fn prefix<'a>(names: impl Iterator<Item = &'a str>) -> Result<NamePrefix> {
     Ok(NamePrefix { body: body.into() })
 }
 
-/// Parts of names that only a layout of another program has, with its sentence.
+/// Parts of names that only the layout of another program has, with the key of its sentence.
 const FOREIGN: [(&str, &str); 6] = [
     ("linear_fc1", "layout_zyphra"),
     ("_lora_A_list.", "layout_zyphra"),

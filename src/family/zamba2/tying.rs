@@ -9,20 +9,21 @@ use crate::family::zamba2::{EMBEDDING, LM_HEAD, block_of_name, shared_path};
 use crate::model::config::Config;
 use crate::model::module::Origin;
 
-/// Which names of tied tensors a checkpoint has.
+/// The names of tied tensors that a checkpoint has.
 pub struct Tying<'a> {
-    /// The blocks that call each shared transformer, which are taken in turn in the order of hybrid blocks.
+    /// The blocks that call each shared transformer; hybrid blocks call them in turn.
     callers: Vec<Vec<usize>>,
     has: &'a dyn Fn(&str) -> bool,
     /// By the name of a group's first member.
     groups: HashMap<String, Group>,
-    /// Names that a module reads already.
+    /// Names that a module already reads.
     read: HashSet<String>,
 }
 
-/// Which members of a group are there.
+/// The members of a group that the checkpoint has.
 struct Group {
-    /// The first one stands for those that are not. If none is there, the first of all: the reference saves that one.
+    /// The member whose tensor the absent ones use: the first present one or, if none is present, the first of all,
+    /// which the reference saves.
     stands_for_absent: String,
     has_several: bool,
 }
@@ -42,7 +43,7 @@ impl<'a> Tying<'a> {
         }
     }
 
-    /// The name under which the tensor `name` is to be read, and how it reaches the module that asks for it.
+    /// The name under which the tensor `name` is to be read, and how the module gets it.
     pub fn resolve(&mut self, name: String) -> (String, Origin) {
         let is_there = (self.has)(&name);
         let (stored, has_several) = match self.group(&name) {
@@ -60,7 +61,7 @@ impl<'a> Tying<'a> {
         (stored, origin)
     }
 
-    /// The group of `name`; none for a tensor that is tied to nothing.
+    /// The group of `name`; none for a tensor that is not tied.
     fn group(&mut self, name: &str) -> Option<&Group> {
         let members: Box<dyn Iterator<Item = String>> = if name == EMBEDDING || name == LM_HEAD {
             Box::new([EMBEDDING, LM_HEAD].map(str::to_owned).into_iter())
@@ -77,14 +78,14 @@ impl<'a> Tying<'a> {
             let mut there = members.filter(|name| has(name));
             Group {
                 stands_for_absent: there.next().unwrap_or_else(|| first.clone()),
-                // One call alone reads an adapter, so there is nothing to hold once.
+                // An adapter is read by a single call only, so sharing it saves nothing.
                 has_several: !name.contains(ADAPTERS) && there.next().is_some(),
             }
         }))
     }
 }
 
-/// What the names of all adapters' tensors contain.
+/// A fragment of the names of all adapters' tensors.
 const ADAPTERS: &str = "_adapter_list.";
 
 /// Whether the reference saves the tensor `name` of a tied model: the first name of its group.

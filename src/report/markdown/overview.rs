@@ -95,7 +95,7 @@ impl Page<'_> {
         ] {
             self.fact(key, &format!("{} GF", giga(flops, 3)));
         }
-        if let (Some(shared), Some(call)) = (row.shared_block, row.call) {
+        if let (Some(shared), Some(call)) = (row.shared_transformer, row.call) {
             self.fact("report.block.call", &format!("{shared}, {call}"));
         }
         let us = row.parts_us;

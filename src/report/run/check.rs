@@ -15,7 +15,7 @@ const MAX_TOKENS: usize = 1 << 20;
 /// 16.7 or 100 ms in browsers that resist fingerprinting.
 const COARSE_CLOCK_US: f64 = 50.0;
 const MAX_RUNS: usize = 1000;
-/// Of the ops whose kernels are chosen.
+/// The most ops whose kernels are chosen.
 const MAX_KERNELS: usize = 16;
 const MAX_TEXT_CHARS: usize = 400;
 

@@ -53,7 +53,7 @@ fn row(
     BlockRow {
         block,
         kind: phase.config.kinds[block],
-        shared_block: call.map(|(called, _)| called),
+        shared_transformer: call.map(|(called, _)| called),
         call: call.map(|(_, number)| number),
         us,
         parts_us: parts_us(phase, recorded, block).scaled_to(us.median),

@@ -121,7 +121,7 @@ impl FlopsByKind {
 pub struct BlockRow {
     pub block: usize,
     pub kind: BlockKind,
-    pub shared_block: Option<usize>,
+    pub shared_transformer: Option<usize>,
     /// Which call of its shared transformer this block makes, counted from 1.
     pub call: Option<usize>,
     pub us: Spread,

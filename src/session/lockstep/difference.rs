@@ -1,4 +1,4 @@
-//! How far two outputs are apart, when that is a difference, and the largest ones of each module. It runs nothing.
+//! The difference of two outputs, the tolerances, and the largest difference of each module. It runs no op.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,14 @@ use crate::ops::trace::ModuleId;
 use crate::ops::watch::Output;
 use crate::session::lockstep::PassPart;
 
-/// The largest values of [`Difference::relative`] that are no difference.
+/// The largest values of [`Difference::relative`] that are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tolerances {
-    /// Of a module that is not attention.
+    /// For modules other than attention.
     pub modules: f64,
-    /// Of attention: its softmax turns an error of a score, which grows with the score, into one of a weight.
+    /// For attention: softmax turns an error of a score, which grows with the score, into an error of a weight.
     pub attention: f64,
-    /// Of the logits of both models on their own; `None` if no bound is known.
+    /// For the logits that both models compute on their own; `None` if no bound is known.
     pub logits: Option<f64>,
 }
 
@@ -31,12 +31,12 @@ pub struct Difference {
     pub tensor: &'static str,
     /// |found − expected| in units of the root mean square of all that was expected; infinite where one is not finite.
     pub relative: f64,
-    /// Whether that is above the tolerance.
+    /// Whether `relative` is above the tolerance.
     pub differs: bool,
     pub absolute: f64,
     pub expected: f32,
     pub found: f32,
-    /// The token at which it is, counted from the prompt's first; of a state, the last token that it has.
+    /// The position of the token, counted from the prompt's first; for a state, the last token that it includes.
     pub position: usize,
     /// The row of a state.
     pub row: Option<usize>,
@@ -44,14 +44,14 @@ pub struct Difference {
 }
 
 impl Tolerances {
-    /// The usual ones. Two devices that compute with the numbers for which weights, keys and values stand add them in
-    /// another order: modules of the golden nets and of the embedded model differ by up to 2e-5, attention by 2e-4, and
-    /// rows of the published models are longer. Logits differ by up to 4e-5, and by 1e-2 where a key or a value rounds
-    /// to the other one of two 8-bit numbers.
+    /// The default tolerances. Two devices that compute with the dequantised weights, keys and values add them in
+    /// different orders: modules of the golden nets and of the embedded model differ by up to 2e-5, attention by 2e-4,
+    /// and rows of the published models are longer. Logits differ by up to 4e-5, and by 1e-2 if a key or a value is
+    /// rounded to the neighbouring 8-bit number.
     ///
-    /// If only one of them rounds activations, as the CPU does for integer products, a module differs by what that
-    /// rounding does to one op: up to 4e-4 with 16 bits at q8, attention by 2e-2, and by 8e-2 with 8 bits at q4. In
-    /// logits it adds up over the blocks.
+    /// If only one of them rounds activations, as the CPU does for integer products, the difference of a module is the
+    /// rounding error of one op: up to 4e-4 with 16 bits at q8, for attention 2e-2, and up to 8e-2 with 8 bits at q4.
+    /// In logits it accumulates over the blocks.
     pub fn new(weights: WeightFormat, one_rounds_activations: bool) -> Tolerances {
         let (modules, attention, logits) = match (weights, one_rounds_activations) {
             (WeightFormat::F32, _) => (1e-3, 1e-2, Some(1e-3)),
@@ -93,8 +93,8 @@ impl Found {
         }
     }
 
-    /// Adds what a part of a pass should give, and what it gave. A device that computes two modules at once has no
-    /// output for the first.
+    /// Adds the expected and the actual outputs of a part of a pass. A device that fuses two modules has no output for
+    /// the first one.
     pub fn add(
         &mut self,
         tree: &ModuleTree,
@@ -123,7 +123,7 @@ impl Found {
     }
 }
 
-/// The module of an op in the block that runs. Ops of a shared transformer have the ids of its first call.
+/// The module of an op in the current block. Ops of a shared transformer have the ids of its first call.
 fn module_of_call<'a>(tree: &'a ModuleTree, id: ModuleId, part: PassPart) -> &'a Module {
     let module = tree.get(id);
     let PassPart::Block(block) = part else {
@@ -164,7 +164,7 @@ pub fn difference(
     let rms = (squares / expected.values.len() as f64).sqrt();
     let (row, channel) = (at / expected.cols, at % expected.cols);
     let is_state = expected.name.tensor == "state";
-    // Equal numbers do not differ, even if all are zero; what is not finite has no mean.
+    // Equal outputs do not differ, even if all are zero; a mean of non-finite numbers does not exist.
     let relative = match largest {
         0.0 | f64::INFINITY => largest,
         _ => largest / rms,

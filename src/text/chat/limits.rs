@@ -1,4 +1,4 @@
-//! Bounds on what a chat template may compute and print: checkpoints come from anywhere, and templates are programs.
+//! Limits on what a chat template may compute and print: checkpoints are untrusted, and templates are programs.
 
 use minijinja::value::ValueKind;
 use minijinja::{ErrorKind, Output, State, Value, escape_formatter};
@@ -11,7 +11,7 @@ use minijinja::{ErrorKind, Output, State, Value, escape_formatter};
 pub(super) const FUEL: u64 = 1 << 20;
 /// Bytes that minijinja allows per unit of fuel.
 const FUEL_BYTES: u64 = 64;
-/// Far above what templates need, and far below what the stack of a browser worker holds.
+/// Far above what templates need, and far below the stack of a browser worker.
 pub(super) const RECURSION_LIMIT: usize = 100;
 
 /// A formatter that refuses values whose text exceeds the remaining fuel.
@@ -49,7 +49,7 @@ fn measure(value: &Value, depth: usize, left: &mut usize) -> Result<(), minijinj
     Ok(())
 }
 
-/// The bytes of text that the remaining fuel pays for.
+/// The bytes of text that the remaining fuel allows.
 pub(super) fn text_limit(state: &State) -> usize {
     (state.fuel_levels().map_or(FUEL, |(_, left)| left) * FUEL_BYTES) as usize
 }

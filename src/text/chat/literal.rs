@@ -5,14 +5,15 @@
 use crate::base::error::Result;
 use crate::text::chat::Message;
 
-/// Messages whose text is somebody else's. A model's own answer may hold tokens that mean something, and a system
-/// message is the application's.
+/// Roles whose messages are untrusted. A model's own answer may contain control tokens on purpose, and a system message
+/// comes from the application.
 const FOREIGN_ROLES: [&str; 2] = ["user", "tool"];
 
 /// Byte offsets in `text` at which the content of a message spells one of `control_tokens`, in ascending order. `text`
-/// is what `render` makes of `messages`.
+/// is the result of `render` for `messages`.
 ///
-/// Empty where the two can't be told apart, because the template does something else with a marked message: one that
+/// Empty if the two cannot be told apart, because a marker changes the rendered text elsewhere: for example if the
+/// template prints the length of a message, or its JSON in ASCII.
 /// prints the length of a message, or its JSON in ASCII, does.
 pub(super) fn starts(
     messages: &[Message],
@@ -47,15 +48,15 @@ pub(super) fn starts(
     if unmarked != text {
         return Vec::new();
     }
-    // A marker stands behind the first character of a token.
+    // A marker is placed after the first character of a token.
     ends.into_iter()
         .filter_map(|end| text[..end].char_indices().next_back())
         .map(|(start, _)| start)
         .collect()
 }
 
-/// Where any of the tokens begins in `content`, in ascending order; they may overlap. A token of one character is left
-/// out: a marker inside it can't keep it apart.
+/// The offsets at which any of the tokens begins in `content`, in ascending order; they may overlap. Tokens of one
+/// character are left out, because a marker cannot split them.
 fn occurrences(content: &str, control_tokens: &[String]) -> Vec<usize> {
     let tokens = || {
         control_tokens
@@ -87,7 +88,7 @@ fn with_markers(content: &str, starts: &[usize], marker: char) -> String {
     marked
 }
 
-/// The text without its markers, and the offsets in it at which they stood.
+/// The text without its markers, and the offsets in it at which they were.
 fn without_markers(marked: &str, marker: char) -> (String, Vec<usize>) {
     let mut text = String::with_capacity(marked.len());
     let mut offsets = Vec::new();

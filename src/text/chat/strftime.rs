@@ -1,10 +1,9 @@
 //! Python's `strftime` for `strftime_now`: a time without a zone, names in English, and the conversions and flags of
-//! the GNU C library, which Python hands the format to on Linux. Conversions that it does not know stay as they are, as
-//! there.
+//! the GNU C library, to which Python passes the format on Linux. Unknown conversions are not replaced, as there.
 
 use crate::base::local_time::LocalTime;
 
-/// Longest format that a template may ask for; a conversion of two bytes prints less than 30.
+/// Longest format that a template may use; a conversion of two bytes prints less than 30.
 pub(super) const FORMAT_LIMIT_BYTES: usize = 1000;
 
 const WEEKDAYS: [&str; 7] = [
@@ -32,7 +31,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// What a conversion prints, before its flags apply.
+/// The output of a conversion, before its flags apply.
 enum Field {
     Text(String),
     /// A number and the width and character of its padding.
@@ -107,7 +106,7 @@ fn field(time: LocalTime, conversion: char) -> Option<Field> {
         'd' => two(time.day),
         'D' | 'x' => composed("%m/%d/%y"),
         'e' => spaced(time.day),
-        // Python's own, before the C library sees the format; so are the two of a zone, which this time has none of.
+        // Python replaces this one itself, before the C library; also the two of a zone, which this time does not have.
         'f' => Field::Number(time.microsecond, 6, '0'),
         'z' | 'Z' => text(""),
         'F' => composed("%Y-%m-%d"),

@@ -51,7 +51,7 @@ impl Candidates {
         self.0.sort_unstable_by(by_logit_then_token);
     }
 
-    /// Takes tokens that are already in order.
+    /// Sets the candidates to tokens that are sorted already.
     pub(super) fn set(&mut self, tokens: &[(u32, f32)]) {
         self.0.clear();
         let tokens = tokens.iter();
@@ -82,7 +82,7 @@ impl Candidates {
         }
     }
 
-    /// The largest weight is 1, so `min_p` is the threshold. The first candidate always stays: 1 ≥ `min_p`.
+    /// The largest weight is 1, so `min_p` is the threshold. The first candidate is always kept: 1 ≥ `min_p`.
     pub(super) fn keep_min_p(&mut self, min_p: f64) {
         let n_kept = self
             .0
@@ -105,7 +105,7 @@ impl Candidates {
         }
     }
 
-    /// Of the weights. The largest weight is 1, so the largest probability is 1 / sum.
+    /// The sum of the weights. The largest weight is 1, so the largest probability is 1 / sum.
     pub(super) fn sum(&self) -> f64 {
         self.0[self.0.len() - 1].cumulative
     }

@@ -1,9 +1,9 @@
-//! The draw of a token from a top-k list as devices make it. It has no random numbers of its own.
+//! The draw of a token from a top-k list, as devices make it. The caller provides the random number.
 
 use crate::text::sampling::TopK;
 
-/// How a device draws a token from a top-k list: as [`Sampler`](crate::text::sampling::Sampler) does after its penalty,
-/// in f32.
+/// How a device draws a token from a top-k list: like [`Sampler`](crate::text::sampling::Sampler) after its penalty, in
+/// f32.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
     /// Entries of the list that may be drawn, at least 1.
@@ -33,7 +33,7 @@ impl Draw {
         let mut sum = 0.0;
         let mut n_kept = 0;
         for weight in &weights {
-            // The first always stays; the token that reaches top_p stays, too.
+            // The first token is always kept, and so is the one that reaches top_p.
             if n_kept > 0 && (sum >= self.top_p * total || *weight < self.min_p) {
                 break;
             }

@@ -1,5 +1,5 @@
-//! Sampling of the next token from the logits of the last position, or from a top-k list of them. The end of generation
-//! (eos, stop strings, lengths) is the caller's.
+//! Sampling of the next token from the logits of the last position, or from a top-k list of them. The caller decides
+//! when a generation ends (eos, stop strings, lengths).
 
 mod candidates;
 mod device_draw;

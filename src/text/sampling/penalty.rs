@@ -59,7 +59,7 @@ impl RepetitionPenalty {
         Ok(())
     }
 
-    /// Puts the logits back that the last [`RepetitionPenalty::apply`] has replaced.
+    /// Restores the logits that the last [`RepetitionPenalty::apply`] has replaced.
     pub(super) fn undo(&self, logits: &mut [f32]) {
         for &(token, logit) in &self.plain {
             logits[token] = logit;

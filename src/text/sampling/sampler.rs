@@ -68,8 +68,8 @@ impl Sampler {
         })
     }
 
-    /// Samples the next token. `history` is the tokens that the penalty applies to, usually prompt and answer.
-    /// The logits are changed in place, and are afterwards as before.
+    /// Samples the next token. `history` is the tokens that the penalty applies to, usually prompt and answer. The
+    /// logits are changed in place and restored afterwards.
     ///
     /// # Errors
     /// [`Error::NonFiniteLogits`](crate::base::error::Error::NonFiniteLogits) if a logit is NaN or infinite;
@@ -84,7 +84,7 @@ impl Sampler {
         Ok(sampled)
     }
 
-    /// As [`Sampler::sample`], among the tokens of `allowed`.
+    /// Like [`Sampler::sample`], among the tokens of `allowed`.
     ///
     /// # Errors
     /// Also [`Error::Grammar`](crate::base::error::Error::Grammar) if no token of the vocabulary is allowed.
@@ -114,8 +114,8 @@ impl Sampler {
         self.sample_candidates()
     }
 
-    /// As [`Sampler::sample`], from the list of at least [`SamplingOptions::sufficient_top_k`] logits, with the penalty
-    /// applied.
+    /// Like [`Sampler::sample`], from the list of at least [`SamplingOptions::sufficient_top_k`] logits, with the
+    /// penalty applied.
     pub fn sample_top(&mut self, top: &TopK) -> Result<Sampled> {
         top.check()?;
         if self.options.temperature == 0.0 {

@@ -5,9 +5,10 @@ use crate::text::sampling::logits::{
     TokenProbability, largest_logits, no_logits, not_finite, with_tokens,
 };
 
-/// Values of a row before the tokens: the sum, the faulty token, what is wrong with it, and the chosen token.
+/// Values of a row before the tokens: the sum, the token with a non-finite logit, the kind of that logit, and the
+/// chosen token.
 const BEFORE_TOKENS: usize = 4;
-/// In the place of a token where there is none. Tokens are stored as f32, which is exact for integers up to 2²⁴.
+/// Stored where there is no token. Tokens are stored as f32, which is exact for integers up to 2²⁴.
 const NO_TOKEN: f32 = -1.0;
 
 /// The largest logits with their tokens, and the denominator of the softmax.
@@ -110,7 +111,7 @@ impl TopK {
         }
     }
 
-    /// As [`rank_of`](crate::text::sampling::rank_of), for at most the tokens of the list.
+    /// Like [`rank_of`](crate::text::sampling::rank_of), for at most the tokens of the list.
     ///
     /// # Panics
     /// If `chosen` is not in the list.

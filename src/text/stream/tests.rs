@@ -232,7 +232,7 @@ fn a_bad_byte_is_replaced_and_the_sound_characters_beside_it_stay() {
         "",
     ];
     assert_eq!(pieces(&mistral(), &tokens), expected);
-    // A byte that does not go on with a character may begin another one.
+    // A byte that does not continue a character may begin another one.
     let tokens = ["<0xF0>", "<0x9F>", "<0xC3>", "<0xA9>"];
     assert_eq!(
         pieces(&mistral(), &tokens),

@@ -1,24 +1,24 @@
-//! What is checked of a tokenizer.json before the tokenizers crate builds anything from it. The crate answers JSON of
-//! the wrong shape with an error, but it panics on parts that contradict one another, and in a page a panic ends the
-//! engine. So whatever would panic, allocate without bound or run without end is refused here.
+//! Checks a tokenizer.json before the tokenizers crate builds anything from it. The crate returns an error for JSON of
+//! the wrong shape, but it panics on inconsistent parts, and in a page a panic ends the engine. So this module refuses
+//! everything that would panic, allocate without bound or run without end.
 //!
-//! What has another shape than is looked for here is left to the crate and its error.
+//! JSON of a shape that is not checked here is left to the crate and its error.
 
 use serde_json::{Map, Value};
 
 use crate::base::error::Fact;
 use crate::text::tokenizer::patterns::{PatternBudget, PatternError};
 
-/// Ids above are no row of any embedding, and the crate counts on from the largest one.
+/// Ids above this are no rows of any embedding, and the crate continues counting from the largest one.
 const LARGEST_ID: u64 = 1 << 30;
 /// Bytes of a prefix, suffix or prepended text; the crate adds it to every character or to every piece of text.
 const AFFIX_LIMIT_BYTES: usize = 256;
-/// Characters of a word that WordPiece tries to take apart, at a cost that grows with their square.
+/// Characters of a word that WordPiece tries to split, at a cost that grows with their square.
 const WORD_LIMIT_CHARS: u64 = 1000;
 /// Special tokens that a post-processor may add.
 const ADDED_LIMIT: usize = 1000;
 
-/// Fields by which the crate may take a part for another one than its type says, and the types that they belong to.
+/// Fields that make the crate mistake a part for one of another type, and the types that they belong to.
 const TELLING_FIELDS: [(&str, &[&str]); 10] = [
     ("decoders", &["Sequence"]),
     ("length", &["FixedLength"]),
@@ -85,7 +85,7 @@ fn out_of_range(field: &str) -> Fact {
     Fact::new("tokenizer_field").with("field", field)
 }
 
-/// The type of a part. The crate takes parts without one for whatever they look like; no published file has any.
+/// The type of a part. The crate guesses the type of parts without one; no published file has such parts.
 fn kind<'a>(part: &str, value: &'a Value) -> Result<&'a str, Fact> {
     let kind = value.get("type").and_then(Value::as_str);
     let kind = kind.ok_or_else(|| unsupported(part, "without a type"))?;
@@ -174,7 +174,7 @@ impl Check {
         Ok(())
     }
 
-    /// Checks a replacement, and gives the most that it multiplies a text by.
+    /// Checks a replacement, and returns the largest factor by which it multiplies a text.
     fn replacement(&mut self, field: &str, value: &Value) -> Result<usize, Fact> {
         let content = text_bytes(value, "content");
         let pattern = value.get("pattern");
@@ -189,7 +189,7 @@ impl Check {
             (None, Some(text)) => text.as_str().map_or(0, str::len),
             (None, None) => return Ok(1),
         };
-        // One that matches nothing puts text where the crate has no place for it.
+        // A pattern that matches nothing would insert text where the crate does not expect any.
         if shortest == 0 {
             return Err(PatternError::Empty.fact(field));
         }
@@ -216,7 +216,7 @@ fn within(bytes: usize, limit: usize, field: &str) -> Result<(), Fact> {
     Ok(())
 }
 
-/// A post-processor may add tokens once, around the one sequence; what comes after that may only trim offsets.
+/// A post-processor may add tokens once, around the one sequence; later ones may only trim offsets.
 fn post_processor(value: &Value) -> Result<(), Fact> {
     let part = "post_processor";
     let stages = match kind(part, value)? {

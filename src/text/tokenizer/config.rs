@@ -1,7 +1,7 @@
 //! The special tokens that tokenizer_config.json adds to a tokenizer.
 //!
-//! Its `add_bos_token` and `add_eos_token` are not read: beside a tokenizer.json the reference drops them, and the
-//! post-processor of that file alone decides what is put around a text.
+//! Its `add_bos_token` and `add_eos_token` are not read: if there is a tokenizer.json the reference ignores them, and
+//! only the post-processor of that file adds tokens around a text.
 
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
@@ -65,7 +65,7 @@ impl Tokenizer {
         tokens
     }
 
-    /// A token that is only named: with the flags that it has already.
+    /// A token given by name only: with the flags that it already has.
     fn as_special(&self, text: &str, listed: &[AddedToken]) -> AddedToken {
         let known = self.inner.get_added_vocabulary().get_added_tokens_decoder();
         let same = |token: &&AddedToken| token.content == text;
@@ -81,7 +81,7 @@ impl Tokenizer {
     }
 }
 
-/// A token that is an object with its text and flags.
+/// A token given as an object with its text and flags.
 fn described(token: &Value) -> Option<AddedToken> {
     let content = token.get("content")?.as_str()?;
     let flag = |name: &str| token.get(name).and_then(Value::as_bool);

@@ -1,5 +1,5 @@
-//! Calls into the tokenizers crate, where a panic becomes an error like any other. WebAssembly can't catch one: there
-//! the checks of [`check`](super::check) are all there is, and the tests hold that they leave nothing to be caught.
+//! Converts panics of the tokenizers crate into errors. WebAssembly cannot catch panics, so there only the checks of
+//! [`check`](super::check) protect the engine; the tests check that they leave no panic to catch.
 
 pub(in crate::text) use platform::guarded;
 
@@ -12,11 +12,11 @@ mod platform {
     use crate::base::error::Fact;
 
     thread_local! {
-        /// Whether a panic of this thread will be caught, and so is not to be printed.
+        /// Whether a panic of this thread will be caught, so that it is not printed.
         static GUARDED: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// The result of `call`, or why it failed.
+    /// The result of `call`, or the reason of its failure.
     pub fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, Fact> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -27,7 +27,7 @@ mod platform {
                 }
             }));
         });
-        // What was half done is dropped: no caller keeps a tokenizer whose call failed.
+        // Partial results are dropped: no caller keeps a tokenizer whose call failed.
         let outer = GUARDED.replace(true);
         let done = panic::catch_unwind(AssertUnwindSafe(call));
         GUARDED.set(outer);
@@ -42,7 +42,7 @@ mod platform {
 mod platform {
     use crate::base::error::Fact;
 
-    /// The result of `call`, or why it failed.
+    /// The result of `call`, or the reason of its failure.
     pub fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, Fact> {
         call().map_err(|error| error.to_string().into())
     }

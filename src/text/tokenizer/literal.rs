@@ -1,5 +1,5 @@
-//! Encoding a conversation in which the text of a message spells control tokens: those stay text, and the template's
-//! own become tokens.
+//! Encodes a conversation in which the text of a message spells control tokens: these stay text, and the template's own
+//! become tokens.
 
 use std::collections::HashMap;
 
@@ -31,8 +31,8 @@ impl Tokenizer {
         if literal.is_empty() {
             return self.encode(text, false);
         }
-        // The crate treats all special tokens of a text alike. So those that are meant are replaced by characters which
-        // a copy of the tokenizer has as tokens of the same behaviour, and special tokens are switched off in it.
+        // The crate treats all special tokens of a text alike. So the intended ones are replaced by characters which a
+        // copy of the tokenizer has as tokens with the same behaviour, and special tokens are disabled in the copy.
         let (aliased, aliases) = self.with_aliases(text, literal);
         let mut inner = self.inner.clone();
         inner.set_encode_special_tokens(true);
@@ -58,8 +58,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text with an unused character in the place of each control token that is meant, and which token each of them
-    /// stands for. As in the crate, the leftmost and longest token wins.
+    /// The text with an unused character for each intended control token, and the token of each such character. As in
+    /// the crate, the leftmost and longest token wins.
     fn with_aliases(&self, text: &str, literal: &[usize]) -> (String, Vec<(String, AddedToken)>) {
         let tokens = self.inner.get_added_vocabulary().get_added_tokens_decoder();
         let mut special: Vec<&AddedToken> = tokens.values().filter(|token| token.special).collect();

@@ -1,5 +1,5 @@
-//! Bounds on the regular expressions of a tokenizer.json: what they cost to compile, and to run. Patterns without
-//! lookaround run in linear time. One with lookaround backtracks, so there every repetition has to be of single
+//! Limits on the regular expressions of a tokenizer.json: the cost of compiling and of running them. Patterns without
+//! lookaround run in linear time. Those with lookaround backtrack, so all repetitions in them must be of single
 //! characters, which is the form of every published pattern, such as `\s+(?!\S)`.
 
 use regex_syntax::ast::parse::Parser;
@@ -22,9 +22,9 @@ const LOOKAROUND: &str = "\u{10FFFF}\u{10FFFF}";
 pub(super) enum PatternError {
     /// Not a regular expression, or one with features that can't be bounded.
     Syntax(String),
-    /// It costs too much.
+    /// Its cost exceeds the limit.
     Cost,
-    /// It matches the empty text where something is to be replaced.
+    /// It matches the empty text, which cannot be replaced.
     Empty,
 }
 
@@ -51,7 +51,7 @@ impl Default for PatternBudget {
 }
 
 impl PatternBudget {
-    /// Checks a pattern and subtracts what it weighs. Gives the bytes of its shortest match.
+    /// Checks a pattern and subtracts its weight. Returns the bytes of its shortest match.
     pub(super) fn spend(&mut self, pattern: &str) -> Result<usize, PatternError> {
         if pattern.len() > LENGTH_LIMIT_BYTES {
             return Err(PatternError::Cost);
@@ -167,8 +167,8 @@ fn weight(hir: &Hir) -> usize {
     }
 }
 
-/// Whether backtracking ends soon: see the head of the file. Of the pattern as it is written: the form that it is
-/// simplified to here is not what the engine runs.
+/// Whether the steps of backtracking are bounded; see the head of the file. It checks the pattern as written, because
+/// the engine does not run the simplified form used here.
 fn bounded(ast: &Ast) -> bool {
     match ast {
         Ast::Alternation(branches) => branches.asts.iter().all(bounded),

@@ -37,7 +37,7 @@ export interface ZambaLanguageModel {
   doStream(options: CallOptions): Promise<{ stream: ReadableStream<StreamPart> }>;
 }
 
-/** What is read of the SDK's options of a call. */
+/** The SDK's options of a call, as far as they are used. */
 export interface CallOptions {
   prompt: Message[];
   maxOutputTokens?: number;

@@ -9,11 +9,11 @@ import { begun, loaded, run, streamOf } from "./runs.js";
 /** @import { Run } from "./runs.js" */
 /** @import * as api from "./ai_sdk.d.ts" */
 
-/** By it the SDK recognises its errors, also those of other copies of its packages. */
+/** The marker by which the SDK recognises its errors, also those of other copies of its packages. */
 const MARK = "vercel.ai.error";
 const UNSUPPORTED = "AI_UnsupportedFunctionalityError";
 
-/** The SDK's error for what a model cannot do. */
+/** The SDK's error for unsupported functionality. */
 class UnsupportedError extends Error {
   /** @param {string} functionality @param {string} message */
   constructor(functionality, message) {
@@ -80,7 +80,7 @@ async function* parts(pieces, warnings, metadata, signal) {
     yield { type: "text-end", id };
     yield { type: "finish", ...endOf(next.value) };
   } catch (error) {
-    // The SDK recognises an abort by the stream's own error.
+    // The SDK detects aborts by the stream's own error.
     if (signal.aborted) throw error;
     yield { type: "error", error };
   }

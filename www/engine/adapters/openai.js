@@ -13,7 +13,7 @@ import { begun, loaded, run, streamOf } from "./runs.js";
 /** @import { ParsedRequest } from "./openai_requests.js" */
 /** @import { Format } from "./openai_responses.js" */
 
-/** The end of a path, behind whatever a client has as its base address. */
+/** The end of a path, after the client's base address. */
 const ROUTE = /\/(chat\/completions|completions|models)(?:\/([^/]+))?\/?$/;
 
 /** @type {Record<string, { parsed: (body: Record<string, unknown>) => ParsedRequest, format: Format }>} */
@@ -89,7 +89,7 @@ async function jsonOf(request) {
     const body = JSON.parse(text);
     if (typeof body === "object" && body !== null && !Array.isArray(body)) return body;
   } catch {
-    // Refused below, as other values are.
+    // Refused below, like other values.
   }
   throw badRequest(400, null, "invalid_json", "The body of the request is not a JSON object.");
 }

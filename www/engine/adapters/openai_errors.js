@@ -3,7 +3,7 @@
 
 import { engineCode, explained, isOfTheRequest, Refusal } from "./refusals.js";
 
-/** Codes that clients know, for the engine's. @type {Record<string, string>} */
+/** Codes of OpenAI's API for codes of the engine. @type {Record<string, string>} */
 const KNOWN_CODES = { prompt_too_long: "context_length_exceeded" };
 
 /** An error with the status of its response. */
@@ -21,7 +21,7 @@ export const badRequest = (status, param, code, message) => new StatusError(stat
 /** @param {unknown} error */
 export function errorResponse(error) {
   const { status, body } = described(error);
-  // Clients repeat requests after errors of a server; that helps only if the model was busy.
+  // Clients repeat requests after server errors; that helps only if the model was busy.
   const headers = { "x-should-retry": String(status === 503) };
   return jsonResponse({ error: body }, status, headers);
 }

@@ -1,7 +1,7 @@
 // @ts-check
-// Requests of OpenAI's HTTP API as prompts and options of the engine. A parameter that would change the answer and is
-// not supported is refused by name; one that is meant for the operator of a service has no effect. Types and ranges of
-// the engine's own options are checked by the engine.
+// Converts requests of OpenAI's HTTP API to prompts and options of the engine. An unsupported parameter that would
+// change the answer is refused by name; parameters for the operator of a service have no effect. The engine checks
+// types and ranges of its own options.
 
 import { Refusal } from "./refusals.js";
 
@@ -18,14 +18,14 @@ import { Refusal } from "./refusals.js";
  */
 /** @typedef {Record<string, unknown>} Body */
 
-/** Options that have the engine's names; the last three are not OpenAI's. */
+/** Options with the same names in the engine; the last three are not OpenAI's. */
 const ENGINE_OPTIONS = ["temperature", "top_p", "seed", "top_k", "min_p", "repetition_penalty"];
 /** Handled below. */
 const COMMON = ["model", "stream", "stream_options", "stop", "max_tokens", ...ENGINE_OPTIONS];
 const CHAT = [...COMMON, "messages", "max_completion_tokens", "logprobs", "top_logprobs", "response_format"];
 const COMPLETION = [...COMMON, "prompt", "logprobs"];
 
-/** Meant for the operator of a service. */
+/** For the operator of a service only. */
 const WITHOUT_EFFECT = new Set([
   "metadata",
   "prompt_cache_key",
@@ -36,7 +36,7 @@ const WITHOUT_EFFECT = new Set([
   "user",
 ]);
 
-/** Values of unsupported parameters that ask for nothing, as JSON. @type {Record<string, string[]>} */
+/** Values of unsupported parameters that request nothing, as JSON. @type {Record<string, string[]>} */
 const ASKS_FOR_NOTHING = {
   best_of: ["1"],
   echo: ["false"],
@@ -120,7 +120,7 @@ function commonOptions(body, logprobs, n_top, max_tokens) {
   for (const name of ENGINE_OPTIONS) if (body[name] != null) options[name] = body[name];
   if (max_tokens != null) options.max_tokens = max_tokens;
   if (body.stop != null) options.stop = typeof body.stop === "string" ? [body.stop] : body.stop;
-  // The engine tells a token's own probability with the list of its alternatives.
+  // The engine returns a token's own probability with the list of its alternatives.
   if (logprobs) options.alternatives = Math.max(n_top, 1);
   return options;
 }
@@ -130,7 +130,7 @@ function streaming(body) {
   const options = /** @type {Body} */ (body.stream_options ?? {});
   if (typeof options !== "object") throw wrong("stream_options", "'stream_options' is not an object.");
   for (const name of Object.keys(options)) {
-    // Obfuscation pads chunks against eavesdroppers on a network, and there is none.
+    // Obfuscation pads chunks against eavesdroppers on a network; here there is no network.
     if (name === "include_usage" || name === "include_obfuscation") continue;
     throw new Refusal(`stream_options.${name}`, `'stream_options.${name}' is not supported.`, "unsupported_parameter");
   }

@@ -1,5 +1,5 @@
 // @ts-check
-// Answers of OpenAI's HTTP API from the pieces of a run: as one object, or as server-sent events.
+// Responses of OpenAI's HTTP API from the pieces of a run: as one object, or as server-sent events.
 
 import { described } from "./openai_errors.js";
 
@@ -68,14 +68,14 @@ export const completionFormat = {
   }),
 };
 
-/** JSON has no infinity; OpenAI has this number for what is too unlikely to be told. */
+/** JSON has no infinity; OpenAI uses this number for tokens that are too unlikely. */
 const LEAST_LOGPROB = -9999;
 
 /** @param {{ probability: number }} token */
 const logprobOf = ({ probability }) => Math.max(Math.log(probability), LEAST_LOGPROB);
 
 /**
- * The engine does not tell the bytes of tokens that are no whole characters.
+ * The engine does not return the bytes of tokens that are incomplete characters.
  * @param {{ text: string, probability: number }} token
  */
 const tokenLogprob = (token) => ({ token: token.text, logprob: logprobOf(token), bytes: null });
@@ -123,14 +123,14 @@ export async function* events({ head, format, parsed, pieces, end_tokens, signal
     for (; !next.done; next = await pieces.next()) {
       const { text } = next.value;
       const ranked = ranks.of(next.value);
-      // Tokens without text come while a character or a stop string is incomplete.
+      // Tokens have no text while a character or a stop string is incomplete.
       if (text !== "" || (logprobs && ranked.length > 0)) yield chunk([choice(format.delta(text), ranked)]);
     }
     yield chunk([choice(format.delta(""), [], finishReason(next.value))]);
     if (include_usage) yield chunk([], usage(next.value));
     yield "data: [DONE]\n\n";
   } catch (error) {
-    // An abort ends the body, as that of a response from a server.
+    // An abort ends the body, as with a response from a server.
     if (signal.aborted) throw error;
     yield event({ error: described(error).body });
   }

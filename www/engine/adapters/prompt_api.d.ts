@@ -35,7 +35,7 @@ export interface LanguageModelStatic {
 
 export interface LanguageModelExpected {
   type: "text" | "image" | "audio" | "tool-call" | "tool-response";
-  /** Accepted without effect: which languages a model knows is not known. */
+  /** Accepted without effect: the languages of a model are unknown. */
   languages?: readonly string[];
 }
 
@@ -76,7 +76,7 @@ export interface LanguageModelPromptOptions {
   signal?: AbortSignal;
 }
 
-/** A session. What the API's explainer says holds, except where docs/adapters.md differs. */
+/** A session, as in the API's explainer except for the differences in docs/adapters.md. */
 export interface LanguageModel extends EventTarget {
   prompt(input: LanguageModelPrompt, options?: LanguageModelPromptOptions): Promise<string>;
   promptStreaming(input: LanguageModelPrompt, options?: LanguageModelPromptOptions): ReadableStream<string>;

@@ -1,7 +1,7 @@
 // @ts-check
 // The browser's Prompt API (https://github.com/webmachinelearning/prompt-api) with a model on this page. Types and
-// documentation: prompt_api.d.ts. Sessions keep their messages; the engine keeps one sequence for all of them, and
-// reads again what it has not cached.
+// documentation: prompt_api.d.ts. Sessions keep their messages; the engine has one sequence for all of them, and
+// prefills again what it has not cached.
 
 import { GENERATE_DEFAULTS } from "../generate_options.js";
 import { anySignal } from "../signals.js";
@@ -77,7 +77,7 @@ const NO_TEMPLATE = {
  * @property {AbortController} ended  aborted by the session's end
  */
 
-/** A session, apart from the statics that know the model. */
+/** A session, without the static methods, which use the model. */
 class Session extends EventTarget {
   #model;
   #initial;
@@ -203,7 +203,7 @@ class Session extends EventTarget {
   }
 
   /**
-   * Answers when the session's earlier prompts are answered; the pair is kept once it is complete.
+   * Waits for the answers to the session's earlier prompts; prompt and answer are kept once the answer is complete.
    * @param {api.LanguageModelPrompt} input @param {api.LanguageModelPromptOptions} options @param {AbortSignal} signal
    * @returns {AsyncGenerator<string, void, void>}
    */
@@ -243,15 +243,15 @@ class Session extends EventTarget {
   /** @param {Exchange} messages */
   #keep(messages) {
     const [first, ...rest] = messages;
-    // A system prompt stays, whichever call has brought it.
+    // A system prompt is kept, whichever call has added it.
     if (first.role === "system") this.#initial = [first];
     const exchange = first.role === "system" ? rest : messages;
     if (exchange.length > 0) this.#exchanges.push(exchange);
   }
 
   /**
-   * The tokens of the session with further messages. The oldest exchanges are removed until they fit; if they never do,
-   * nothing is removed.
+   * The tokens of the session with further messages. The oldest exchanges are removed until the rest fits; if it never
+   * does, nothing is removed.
    * @param {ChatMessage[]} messages @param {string} prefix @returns {Promise<Uint32Array>}
    */
   async #makeRoom(messages, prefix) {
@@ -288,14 +288,14 @@ class Session extends EventTarget {
 }
 
 /**
- * Reads the tokens that every continuation of a conversation begins with, so that a prompt has only its own to read:
- * all before what its template puts where an answer begins. The one token that is chosen is not read.
+ * Prefills the tokens that every continuation of a conversation begins with, so that a prompt only adds its own: all
+ * tokens before what the template inserts at the beginning of an answer. The one generated token is not prefilled.
  * @param {Model} model @param {ChatMessage[]} messages @param {Uint32Array} ids  theirs, up to the answer
  * @param {AbortSignal} signal
  */
 async function readAhead(model, messages, ids, signal) {
   const continued = [...messages, { role: "user", content: "." }];
-  // Some templates refuse two messages of the user in a row; then nothing is known before the prompt.
+  // Some templates refuse two user messages in a row; then the common tokens are unknown before the prompt.
   const longer = await withSignal(
     tokensOf(model, continued, "").catch(() => new Uint32Array()),
     signal,
@@ -313,7 +313,7 @@ async function readAhead(model, messages, ids, signal) {
 async function tokensOf(model, messages, prefix) {
   const ids = await model.tokenizeChat({ messages });
   if (prefix === "") return ids;
-  // Tokenised behind the conversation, because a tokenizer may treat the start of a text in another way.
+  // Tokenised together with the conversation, because a tokenizer may treat the start of a text differently.
   const text = await model.renderChat(messages);
   const before = await model.tokenize(text, { special: false });
   const all = await model.tokenize(text + prefix, { special: false });
@@ -345,13 +345,13 @@ function constraintOptions({ responseConstraint, omitResponseConstraintInput }) 
     : { json_schema: responseConstraint };
 }
 
-/** The grammar of all texts that match as a whole; the ends need no anchors then. @param {RegExp} expression */
+/** The grammar of all texts that match as a whole, so the ends need no anchors. @param {RegExp} expression */
 function grammarOf({ source, flags }) {
   const body = source.replace(/^\^/, "").replace(/(?<!\\)\$$/, "");
   return `start: /${body}/${flags.replaceAll(/[^ims]/g, "")}`;
 }
 
-/** The engine's errors by the names that the API has for them. @type {Record<string, string>} */
+/** The engine's errors by the API's names for them. @type {Record<string, string>} */
 const NAMES = {
   bad_grammar: "NotSupportedError",
   bad_chat_template: "NotSupportedError",
@@ -360,14 +360,14 @@ const NAMES = {
   no_chat_template: "NotSupportedError",
 };
 
-/** An error as the API has it. @param {unknown} error */
+/** An error in the form of the API. @param {unknown} error */
 function exceptionOf(error) {
   if (error instanceof Refusal) return new DOMException(error.message, "NotSupportedError");
   const code = engineCode(error);
   return code === null ? error : new DOMException(explained(error), NAMES[code] ?? "UnknownError");
 }
 
-/** Newer browsers have a class for it. @param {number} requested @param {number} quota */
+/** Newer browsers have a class for this error. @param {number} requested @param {number} quota */
 function quotaExceeded(requested, quota) {
   const message = `The session would have ${requested} tokens, and the context holds ${quota}.`;
   const { QuotaExceededError } = /** @type {any} */ (globalThis);

@@ -20,7 +20,7 @@ export class Loading {
     this.#source = source;
     if (typeof source === "function") return;
     this.#model = loaded(source);
-    // Sessions that need the model get the error.
+    // Sessions that need the model get this error.
     this.#model.catch(() => {});
   }
 
@@ -41,25 +41,25 @@ export class Loading {
     const target = new EventTarget();
     monitor?.(target);
     let last = -1;
-    const tell = (/** @type {number} */ fraction) => {
+    const report = (/** @type {number} */ fraction) => {
       if (fraction <= last) return;
       last = fraction;
       target.dispatchEvent(
         new ProgressEvent("downloadprogress", { lengthComputable: true, loaded: fraction, total: 1 }),
       );
     };
-    this.#listeners.add(tell);
+    this.#listeners.add(report);
     try {
-      tell(0);
+      report(0);
       const model = await (this.#model ??= this.#load());
-      tell(1);
+      report(1);
       return model;
     } catch (error) {
       if (engineCode(error) === null) throw error;
       const is_network = ["http_status", "network"].includes(engineCode(error) ?? "");
       throw new DOMException(explained(error), is_network ? "NetworkError" : "OperationError");
     } finally {
-      this.#listeners.delete(tell);
+      this.#listeners.delete(report);
     }
   }
 
@@ -74,7 +74,7 @@ export class Loading {
     try {
       return await loaded(load({ onProgress }));
     } catch (error) {
-      // The next session tries again.
+      // The next session loads again.
       this.#model = null;
       throw error;
     }

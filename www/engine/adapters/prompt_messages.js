@@ -1,5 +1,5 @@
 // @ts-check
-// Input of the Prompt API as messages of the engine, with the checks and exceptions that the API describes.
+// Converts input of the Prompt API to messages of the engine, with the checks and exceptions that the API specifies.
 
 /** @import { ChatMessage } from "../zamba2.d.ts" */
 /** @import * as api from "./prompt_api.d.ts" */
@@ -51,12 +51,12 @@ function textOf({ content }) {
 }
 
 /**
- * Why a session with these options cannot be created; null if it can. Throws for options that are not understood.
+ * Why a session with these options cannot be created; null if it can. Throws for options that are invalid.
  * @param {api.LanguageModelCreateCoreOptions} options @returns {string | null}
  */
 export function unsupportedOption({ expectedInputs = [], expectedOutputs = [], tools = [] }) {
   const expected = [...expectedInputs, ...expectedOutputs];
-  // Which languages a model knows is not known here; a RangeError says that a tag is no language.
+  // The languages of a model are unknown here; a RangeError reports a tag that is not a language.
   for (const { languages = [] } of expected) Intl.getCanonicalLocales([...languages]);
   const { type } = expected.find(({ type }) => type !== "text") ?? {};
   if (type !== undefined) return `Content of the type '${type}' is not supported.`;

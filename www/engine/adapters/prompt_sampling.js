@@ -4,7 +4,7 @@
 /** @import { GenerateOptions } from "../zamba2.d.ts" */
 /** @import * as api from "./prompt_api.d.ts" */
 
-/** Above it nearly every token is as probable as any other. */
+/** Above this temperature nearly all tokens are equally probable. */
 export const MAX_TEMPERATURE = 2;
 
 /** `balanced` is the engine's default. @type {Record<api.LanguageModelSamplingMode, GenerateOptions>} */

@@ -1,8 +1,8 @@
 // @ts-check
-// What adapters refuse, and how errors are explained. The sentences are English, as all of these protocols are;
-// programs use the codes and the names of parameters.
+// What adapters refuse, and messages for errors. Messages are English, as in all of these protocols; programs use the
+// codes and the names of parameters.
 
-/** A request that asks for something that is not supported, or not understood. */
+/** A request for something that is not supported, or that is invalid. */
 export class Refusal extends Error {
   /** @param {string | null} param  the parameter at fault @param {string} message @param {string} [code] */
   constructor(param, message, code = "unsupported_value") {
@@ -13,7 +13,7 @@ export class Refusal extends Error {
   }
 }
 
-/** The engine's errors that are due to the request. */
+/** The engine's errors that are caused by the request. */
 const OF_THE_REQUEST = new Set([
   "bad_chat_template",
   "bad_grammar",

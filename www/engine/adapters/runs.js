@@ -1,19 +1,19 @@
 // @ts-check
-// Runs of a model, one after another. A model refuses a second run during a first one, and the callers of an adapter do
-// not know of each other. All adapters of a model share its queue; runs that are started without an adapter are not in
-// it.
+// Runs of a model, one after another. A model refuses a second run during a first one, and the callers of an adapter
+// are independent of each other. All adapters of a model share its queue; runs that are started without an adapter are
+// not in it.
 
 /** @import { GenerateOptions, Model, Piece, Prompt, RunSummary } from "../zamba2.d.ts" */
 /** @typedef {AsyncGenerator<Piece, RunSummary, void>} Run */
 
 /**
- * Those that wait for a turn, in order; an object whose turns are all over has no entry.
+ * Waiting turns, in order; an object without turns has no entry.
  * @type {WeakMap<object, Set<() => void>>}
  */
 const queues = new WeakMap();
 
 /**
- * Resolves when all earlier turns of `owner` are over, with a function that ends this one. An abort while it waits
+ * Resolves when all earlier turns of `owner` have ended, with a function that ends this one. An abort while waiting
  * leaves the queue and rejects with the signal's reason.
  * @param {object} owner @param {AbortSignal} [signal] @returns {Promise<() => void>}
  */
@@ -46,7 +46,7 @@ export function turn(owner, signal) {
 }
 
 /**
- * The pieces of a run that waits for its turn; returns its figures. Without a seed each run draws its own, as the
+ * The pieces of a run that waits for its turn; returns its figures. Without a seed each run draws a random one, as the
  * protocols expect.
  * @param {Model} model @param {Prompt} prompt @param {GenerateOptions} options @param {AbortSignal} [signal]
  * @returns {Run}
@@ -88,8 +88,8 @@ export function withSignal(promise, signal) {
 }
 
 /**
- * The rest of a generator after its first item, which is waited for: errors before it are those of the request, and
- * not of a stream that has begun.
+ * The rest of a generator after its first item, which is awaited: errors before it belong to the request, and not to a
+ * stream that has begun.
  * @template T, R
  * @param {AsyncGenerator<T, R, void>} items @returns {Promise<AsyncGenerator<T, R, void>>}
  */
@@ -103,8 +103,8 @@ export async function begun(items) {
 }
 
 /**
- * A stream of a generator's items. They are read as they come, not as the stream is read: a reader that forgets its
- * stream must not keep later runs waiting. Cancelling aborts `controller`.
+ * A stream of a generator's items. They are pulled as they are generated, independent of the stream's consumer: an
+ * abandoned stream must not block later runs. Cancelling aborts `controller`.
  * @template T
  * @param {AsyncGenerator<T, unknown, void>} items @param {AbortController} controller @returns {ReadableStream<T>}
  */

@@ -82,7 +82,7 @@ impl<const C: usize> WideKernel for GroupKernel<'_, C> {
         let rows4 = rows.map(|row| &row.as_chunks::<4>().0[..n4]);
         let columns4 = columns.map(|column| &column.as_chunks::<4>().0[..n4]);
         let zero = W::load(&[F32x4::splat(0.0); GROUP]);
-        let mut wide = [[zero; GROUP]; C]; // the first `n_vectors` are used
+        let mut sums = [[zero; GROUP]; C]; // the first `n_vectors` are used
         for i in 0..n4 {
             let mut weights = [zero; GROUP];
             for v in 0..n_vectors {
@@ -91,20 +91,20 @@ impl<const C: usize> WideKernel for GroupKernel<'_, C> {
             for c in 0..C {
                 let x = W::repeat(&columns4[c][i]);
                 for v in 0..n_vectors {
-                    wide[c][v] = wide[c][v].mul_add(weights[v], x);
+                    sums[c][v] = sums[c][v].mul_add(weights[v], x);
                 }
             }
         }
         std::array::from_fn(|c| {
             let mut lanes = [F32x4::splat(0.0); GROUP];
             for v in 0..n_vectors {
-                W::store(wide[c][v], &mut lanes[v * W::GROUPS..]);
+                W::store(sums[c][v], &mut lanes[v * W::GROUPS..]);
             }
-            let sums: [f32; GROUP] = std::array::from_fn(|r| {
+            let totals: [f32; GROUP] = std::array::from_fn(|r| {
                 let tail = rows[r][n4 * 4..].iter().zip(&columns[c][n4 * 4..]);
                 lanes[r].sum() + tail.map(|(w, x)| w * x).sum::<f32>()
             });
-            F32x4::load(&sums)
+            F32x4::load(&totals)
         })
     }
 }

@@ -33,9 +33,9 @@ use q8::{Q8Block, Q8Product};
 const GROUP: usize = 4;
 /// Vectors of groups that a matrix-matrix kernel multiplies at once.
 const VECTORS: usize = 3;
-/// Groups per panel of a matrix-matrix kernel: that many of the widest vectors.
+/// Groups per panel of a matrix-matrix kernel: [`VECTORS`] of the widest vectors.
 const PANEL: usize = VECTORS * MAX_GROUPS;
-/// Groups of which no kernel leaves any over.
+/// A number of groups that every kernel divides.
 const WHOLE: usize = VECTORS * STREAMS;
 const _: () = assert!(WHOLE.is_multiple_of(PANEL));
 const _: () = assert!(WHOLE.is_multiple_of(STREAMS_OF_TWO) && WHOLE.is_multiple_of(STREAMS_OF_FEW));
@@ -151,7 +151,7 @@ trait Tiles {
     }
 }
 
-/// Where a product goes: y = W·x + bias, or y += W·x + bias.
+/// The destination of a product: y = W·x + bias, or y += W·x + bias.
 struct Output<'a> {
     bias: Option<&'a [f32]>, // [rows]
     accumulate: bool,
@@ -199,7 +199,7 @@ impl Epilogue<'_> {
     }
 }
 
-/// A weight matrix whose first rows have arrived.
+/// A weight matrix that is being received.
 pub struct ArrivingWeight {
     weight: CpuWeight,
     rows_done: usize,
