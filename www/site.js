@@ -2,7 +2,7 @@
 // The page as a deployed site (`cargo xtask dist`): whether the site has been deployed again since, which files it
 // needs offline, and where its packed models are. None of this applies during development.
 
-import { BUILD } from "./build.js";
+import { BUILD } from "./build_id.js";
 import { PageError, showErrorCard } from "./errors.js";
 
 /** @import { CardOptions, Fault } from "./errors.js" */

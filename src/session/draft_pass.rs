@@ -159,7 +159,7 @@ impl<B: Device> Session<B> {
         sequence.device = DeviceState::nothing_pending();
         let mut tokens = vec![sequence.history[n_history - 1]];
         tokens.extend(&drafts);
-        let pass_number = n_history - sequence.n_prompt;
+        let pass_number = sequence.pass_after(n_history);
         self.begin_pass(pass_number);
         let (ops, model) = (&mut self.ops, &self.model);
         let (cache, s) = (&mut self.cache, &mut self.scratch);

@@ -14,9 +14,9 @@ use crate::model::{NumericSettings, Zamba2};
 use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat, ModelSizes};
 use crate::ops::trace::Level;
-use crate::session::checkpoints::CHECKPOINTS_BYTES;
 use crate::session::draft_pass::DraftBuffers;
 use crate::session::lookup::{DraftPolicy, PassCost};
+use crate::session::state_checkpoints::CHECKPOINTS_BYTES;
 use crate::session::{Lookahead, Session};
 use crate::text::tokenizer::Tokenizer;
 

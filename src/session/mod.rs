@@ -2,7 +2,6 @@
 //! [`Session::step`] generates one token, and generation stops when it is not called again.
 
 mod ablate;
-mod checkpoints;
 mod draft_pass;
 mod inspect;
 #[cfg(not(target_os = "wasi"))]
@@ -17,6 +16,7 @@ mod rewind;
 mod runner;
 mod sequence;
 mod snapshot;
+mod state_checkpoints;
 mod steps_in_flight;
 mod thread_trial;
 mod token_readback;

@@ -6,9 +6,9 @@
 
 use crate::base::error::{Error, Fact, Result};
 use crate::ops::device::Device;
-use crate::session::checkpoints::Kind;
 use crate::session::lookup::Evidence;
 use crate::session::sequence::{DeviceState, NextToken, Sequence};
+use crate::session::state_checkpoints::Kind;
 use crate::session::steps_in_flight::StepClock;
 use crate::session::{GenerateOptions, Session};
 use crate::text::stream::TextStream;

@@ -202,7 +202,7 @@ impl<B: Device> Session<B> {
             }
             let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
             let token = sequence.history[self.cache.len];
-            let pass = (self.cache.len + 1).saturating_sub(sequence.n_prompt);
+            let pass = sequence.pass_after(self.cache.len + 1);
             self.begin_pass(pass);
             self.encode_token(token).await?;
             self.note_logits();

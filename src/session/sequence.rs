@@ -12,9 +12,9 @@ use crate::base::error::{Error, Fact, Result};
 use crate::model::forward::ForwardPass;
 use crate::ops::device::Device;
 use crate::ops::work::Work;
-use crate::session::checkpoints::StateCheckpoint;
 use crate::session::draft_pass::Drafts;
 use crate::session::lookup::Evidence;
+use crate::session::state_checkpoints::StateCheckpoint;
 use crate::session::steps_in_flight::StepClock;
 use crate::session::token_readback::{PendingToken, StepInFlight, StepOutput};
 use crate::session::{GenerateOptions, Session, StopReason, not_started};
@@ -173,6 +173,11 @@ impl<B: Device> Sequence<B> {
             DeviceState::Decoding { put_back, .. } => put_back.take(),
             _ => None,
         }
+    }
+
+    /// The number of the pass whose logits follow `n_tokens` tokens: 0 is the prefill, n the n-th decode step.
+    pub fn pass_after(&self, n_tokens: usize) -> usize {
+        n_tokens.saturating_sub(self.n_prompt)
     }
 
     /// Steps that were submitted and not waited for.

@@ -9,9 +9,9 @@ use crate::base::clock::now_us;
 use crate::base::error::{Error, Fact, Result};
 use crate::ops::device::{Device, Draw};
 use crate::ops::trace::Level;
-use crate::session::checkpoints::Kind;
 use crate::session::lookup::Match;
 use crate::session::sequence::{DeviceState, Sequence};
+use crate::session::state_checkpoints::Kind;
 use crate::session::steps_in_flight::Lookahead;
 use crate::session::{GenerateOptions, Session, not_started};
 use crate::text::sampling::TopK;
@@ -228,7 +228,7 @@ impl<B: Device> Session<B> {
         sequence.device = DeviceState::nothing_pending();
         let sequence = self.sequence.as_ref().ok_or_else(not_started)?;
         let has_pass = n_before < n_history && n_history > n_prompt;
-        let pass = has_pass.then(|| (n_history - n_prompt) as u32);
+        let pass = has_pass.then(|| sequence.pass_after(n_history) as u32);
         let is_one_step = !was_prefill && n_before + 1 == n_history;
         match self.read_mode(sequence) {
             ReadMode::Logits => {
@@ -254,7 +254,7 @@ impl<B: Device> Session<B> {
         let (Some(sequence), Some(list)) = (&self.sequence, self.top_list.take()) else {
             return;
         };
-        let pass = self.cache.len + 1 - sequence.n_prompt;
+        let pass = sequence.pass_after(self.cache.len + 1);
         if self.is_rolling_checkpoint_due() {
             self.keep_checkpoint(Kind::Rolling, true);
         }

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { atRevision, hubFolder, hubPlaceOf, parseAddress } from "../../www/engine/addresses.js";
-import { askedWaitMs } from "../../www/engine/retrying.js";
+import { askedWaitMs } from "../../www/engine/retry_policy.js";
 import { digestOf, sha256 } from "../../www/engine/sha256.js";
 import { anySignal } from "../../www/engine/signals.js";
 import { isWebPage, isWebPageForWeights } from "../../www/engine/source_parts.js";

@@ -6,7 +6,7 @@ import { fixtureFiles, importModule, onePage, SITE } from "./harness.js";
 import { MockHub, sha256 } from "./mock_hub.js";
 
 /** @import { Page } from "playwright-core" */
-/** @import { Wait, RetryPolicy } from "../../www/engine/retrying.js" */
+/** @import { Wait, RetryPolicy } from "../../www/engine/retry_policy.js" */
 
 export const FIXTURE = "one_block_adapters_rope";
 export const WEIGHTS = "model.safetensors";

@@ -24,7 +24,7 @@ import {
 } from "./hub.js";
 
 /** @import { Page } from "playwright-core" */
-/** @import { Wait, RetryPolicy } from "../../www/engine/retrying.js" */
+/** @import { Wait, RetryPolicy } from "../../www/engine/retry_policy.js" */
 /** @import { MockHub, Fault } from "./mock_hub.js" */
 
 /** As in module.test.js. */

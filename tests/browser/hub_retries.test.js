@@ -22,7 +22,7 @@ import {
   withHub,
 } from "./hub.js";
 
-/** @import { Wait, RetryPolicy } from "../../www/engine/retrying.js" */
+/** @import { Wait, RetryPolicy } from "../../www/engine/retry_policy.js" */
 /** @import { Fault } from "./mock_hub.js" */
 
 /** @type {[string, Omit<Fault, "file">[], Wait["reason"], Partial<RetryPolicy>][]} */

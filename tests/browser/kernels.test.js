@@ -60,11 +60,15 @@ test("every way to unpack weights, and every tile, computes what the CPU does", 
       }),
     );
     assert.equal(left, 0);
-    const cells = lines.map((/** @type {string} */ line) => JSON.parse(line)).filter(({ line }) => line === "cell");
-    const wrong = cells.filter((/** @type {any} */ cell) => !cell.is_right);
-    assert.deepEqual(wrong, []);
+    /** @type {any[]} */
+    const parsed = lines.map((/** @type {string} */ line) => JSON.parse(line));
+    const cells = parsed.filter((entry) => entry.line === "cell");
+    assert.deepEqual(
+      cells.filter((cell) => !cell.is_right),
+      [],
+    );
     for (const format of ["f32", "q8", "q4"]) {
-      const variants = new Set(cells.flatMap((/** @type {any} */ c) => (c.format === format ? [c.variant] : [])));
+      const variants = new Set(cells.flatMap((cell) => (cell.format === format ? [cell.variant] : [])));
       for (const tile of ["64x64", "128x64", "64x64, loads ahead"]) assert.ok(variants.has(tile), `${format} ${tile}`);
       if (format === "q4") for (const way of ["8 rows, magic", "8 rows, mask"]) assert.ok(variants.has(way), way);
     }

@@ -110,7 +110,7 @@ async function page(path, to, main) {
 
 /** The page's first script, as text: short enough to be in the page, and in syntax that old browsers parse. */
 async function firstScript() {
-  const entryPoints = [join(ROOT, "www/first.js")];
+  const entryPoints = [join(ROOT, "www/site_start.js")];
   const result = await esbuild({ ...BUNDLE, format: "iife", target: "es2015", entryPoints, write: false, outdir: out });
   return result.outputFiles[0].text.trim();
 }

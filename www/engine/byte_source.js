@@ -3,12 +3,12 @@
 // format and stores nothing. Chosen files are in file_list_source.js.
 
 import { fact, Zamba2Error } from "./errors.js";
-import { Exchange } from "./exchange.js";
-import { askedWaitMs, Interruption, Retries, RETRY_DEFAULTS, Waits } from "./retrying.js";
+import { HttpExchange } from "./http_exchange.js";
+import { askedWaitMs, Interruption, Retries, RETRY_DEFAULTS, Waits } from "./retry_policy.js";
 import { isWebPage, joined, missingFile, truncated } from "./source_parts.js";
 import { WholeFile } from "./whole_file.js";
 
-/** @import { RetryPolicy, WaitListener } from "./retrying.js" */
+/** @import { RetryPolicy, WaitListener } from "./retry_policy.js" */
 
 /**
  * @typedef {object} ByteSource
@@ -71,7 +71,7 @@ export class UrlSource {
   async whole(file, signal) {
     const retries = new Retries(this.waits, file, signal);
     for (;;) {
-      const exchange = new Exchange(file, this.address(file), 0, retries);
+      const exchange = new HttpExchange(file, this.address(file), 0, retries);
       try {
         const response = await exchange.reply({});
         if (!response.ok) throw this.refusal(exchange, response);
@@ -134,7 +134,7 @@ export class UrlSource {
    */
   async opened(file, at, end, retries) {
     for (;;) {
-      const exchange = new Exchange(file, this.address(file), at, retries);
+      const exchange = new HttpExchange(file, this.address(file), at, retries);
       try {
         const whole = this.wholes.get(file);
         const reply = whole ? await wholeReply(file, whole, at, end) : await this.asked(exchange, at, end);
@@ -148,7 +148,7 @@ export class UrlSource {
     }
   }
 
-  /** @param {Exchange} exchange @param {number} at @param {number} end */
+  /** @param {HttpExchange} exchange @param {number} at @param {number} end */
   async asked(exchange, at, end) {
     const { file } = exchange;
     const response = await exchange.reply({ headers: { Range: `bytes=${at}-${end - 1}` } });
@@ -188,7 +188,7 @@ export class UrlSource {
 
   /**
    * Receives a file that is sent as a whole, while ranges are read from it.
-   * @param {Exchange} exchange @param {Response} response
+   * @param {HttpExchange} exchange @param {Response} response
    */
   arriving(exchange, response) {
     const { file } = exchange;
@@ -239,7 +239,7 @@ export class UrlSource {
   async refilled(file, whole, retries) {
     const from = whole.bytes;
     for (;;) {
-      const exchange = new Exchange(file, this.address(file), from, retries);
+      const exchange = new HttpExchange(file, this.address(file), from, retries);
       try {
         const response = await exchange.reply({ headers: { Range: `bytes=${from}-` } });
         if (!response.ok) throw this.refusal(exchange, response);
@@ -266,7 +266,7 @@ export class UrlSource {
     this.known.set(file, { file_bytes: known.file_bytes ?? file_bytes, etag: known.etag ?? etag });
   }
 
-  /** @param {Exchange} exchange @param {Response} response */
+  /** @param {HttpExchange} exchange @param {Response} response */
   refusal({ file, at }, response) {
     const { status } = response;
     if (status === 404 || status === 410) return missingFile(file);
@@ -283,7 +283,7 @@ export class UrlSource {
    */
   async sizeByGet(file, retries) {
     for (;;) {
-      const exchange = new Exchange(file, this.address(file), 0, retries);
+      const exchange = new HttpExchange(file, this.address(file), 0, retries);
       try {
         // Without a range the reply could be compressed, with another length.
         const response = await exchange.reply({ headers: { Range: "bytes=0-" } });

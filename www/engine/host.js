@@ -19,7 +19,7 @@ import { createEngine, takePanic } from "./wasm_engine.js";
 
 /** @import { ByteSource } from "./byte_source.js" */
 /** @import { ErrorReport } from "./errors.js" */
-/** @import { WaitListener } from "./retrying.js" */
+/** @import { WaitListener } from "./retry_policy.js" */
 /** @import { StoreFolder } from "./store.js" */
 /** @import { Loaded } from "./loading.js" */
 /** @import { LoadedFacts } from "./reporting.js" */

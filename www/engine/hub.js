@@ -5,7 +5,7 @@ import { isCommit } from "./addresses.js";
 import { UrlSource } from "./byte_source.js";
 import { Zamba2Error } from "./errors.js";
 
-/** @import { RetryPolicy, WaitListener } from "./retrying.js" */
+/** @import { RetryPolicy, WaitListener } from "./retry_policy.js" */
 /** @import { HubPlace } from "./zamba2.d.ts" */
 
 /** Mirrors of the Hub may have the same addresses without its API. */

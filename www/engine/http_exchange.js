@@ -4,11 +4,11 @@
 
 import { Zamba2Error } from "./errors.js";
 import { policyFault } from "./policy.js";
-import { Interruption } from "./retrying.js";
+import { Interruption } from "./retry_policy.js";
 
-/** @import { Retries } from "./retrying.js" */
+/** @import { Retries } from "./retry_policy.js" */
 
-export class Exchange {
+export class HttpExchange {
   /** @param {string} file @param {URL} url @param {number} at the first byte asked for @param {Retries} retries */
   constructor(file, url, at, retries) {
     this.file = file;
