@@ -10,7 +10,9 @@ use crate::base::quant::{WeightFormat, all_finite, is_valid_row, store_row};
 use crate::loader::assemble::Parts;
 use crate::loader::content_hash::ContentHash;
 use crate::loader::safetensors::Dtype;
-use crate::loader::schedule::{ByteRange, LoadSchedule, PlannedTensor, TapsOrder, taps_order};
+use crate::loader::schedule::{
+    self, ByteRange, LoadSchedule, PlannedTensor, TapsOrder, taps_order,
+};
 use crate::model::Zamba2;
 use crate::model::module::{Origin, Role};
 use crate::ops::device::Device;
