@@ -100,7 +100,7 @@ pub enum RecordedLevel {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timer {
-    /// One of [`TIMERS`], or a name that is the same in every language, such as "performance.now".
+    /// The id of a clock, or a name that is the same in every language, such as "performance.now".
     pub source: String,
     pub resolution_us: f64,
 }
