@@ -1,4 +1,5 @@
-//! Causal attention over the KV cache. A single query is split over positions among workgroups (flash-decoding).
+//! Causal attention over the KV cache. The positions of few queries are split among workgroups (flash-decoding); of
+//! several queries, some share each read of the keys and values.
 
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::kernel_table::{Constant, Kernel, THREADS, constants};
@@ -13,15 +14,20 @@ pub const MAX_HEAD_DIM: usize = 512;
 /// of a large adapter idle.
 const SPLIT_LEN: usize = 64;
 const MAX_SPLITS: usize = 32;
-/// From this many queries on, positions are not split: the queries alone keep the device busy.
+/// Queries per workgroup, except for a single one.
+const QUERIES: usize = 4;
+/// From this many groups of queries on, positions are not split: the groups alone keep the device busy.
 const UNSPLIT_FROM: usize = 5;
 /// Elements of a split's result before its sums: the largest score and the sum of exponentials.
 const PART_HEADER: usize = 2;
 
-pub const ATTENTION: &[Constant] = &constants![MAX_HEAD_DIM, PART_HEADER];
+pub const ATTENTION: &[Constant] = &constants![MAX_HEAD_DIM, PART_HEADER, QUERIES];
+pub const ATTENTION_ONE: &[Constant] = &constants![MAX_HEAD_DIM, PART_HEADER, QUERIES = 1];
+pub const MERGE: &[Constant] = &constants![PART_HEADER];
 
 uniforms! {
     pub struct AttentionParams {
+        n_queries: usize,
         n_heads: usize,
         n_kv_heads: usize,
         head_dim: usize,
@@ -54,11 +60,14 @@ pub fn attention(
 ) {
     y.resize(q.rows);
     let rows = &cache.rows;
-    let kernel = match rows.format {
-        KvFormat::F32 => Kernel::AttentionF32,
-        KvFormat::I8 => Kernel::AttentionI8,
+    let (kernel, per_workgroup) = match (rows.format, q.rows) {
+        (KvFormat::F32, 1) => (Kernel::AttentionOneF32, 1),
+        (KvFormat::I8, 1) => (Kernel::AttentionOneI8, 1),
+        (KvFormat::F32, _) => (Kernel::AttentionF32, QUERIES),
+        (KvFormat::I8, _) => (Kernel::AttentionI8, QUERIES),
     };
-    let (n_splits, split_len) = splits(q.rows, cache.len);
+    let n_groups = q.rows.div_ceil(per_workgroup);
+    let (n_splits, split_len) = splits(n_groups, cache.len);
     let parts = if n_splits == 1 {
         &gpu.dummy
     } else {
@@ -77,6 +86,7 @@ pub fn attention(
             parts,
         ],
         &AttentionParams {
+            n_queries: q.rows,
             n_heads: shape.n_heads,
             n_kv_heads: shape.n_kv_heads,
             head_dim: shape.head_dim,
@@ -87,7 +97,7 @@ pub fn attention(
             split_len,
             column_threads: n_units.next_power_of_two().min(THREADS),
         },
-        [shape.n_heads, q.rows, n_splits],
+        [shape.n_heads, n_groups, n_splits],
     );
     if n_splits > 1 {
         gpu.recorder.dispatch(
@@ -103,9 +113,9 @@ pub fn attention(
     }
 }
 
-/// The number of splits of `len` positions, and their length.
-fn splits(n_queries: usize, len: usize) -> (usize, usize) {
-    let wanted = if n_queries < UNSPLIT_FROM {
+/// The number of splits of `len` positions, and their length, for `n_groups` groups of queries.
+fn splits(n_groups: usize, len: usize) -> (usize, usize) {
+    let wanted = if n_groups < UNSPLIT_FROM {
         len.div_ceil(SPLIT_LEN).min(MAX_SPLITS)
     } else {
         1
@@ -120,7 +130,7 @@ mod tests {
 
     #[test]
     fn positions_are_split_among_workgroups_for_few_queries_only() {
-        for (n_queries, len, expected) in [
+        for (n_groups, len, expected) in [
             (1, 1, (1, 1)),
             (1, 64, (1, 64)),
             (1, 65, (2, 33)),
@@ -130,7 +140,7 @@ mod tests {
             (1, 4097, (32, 129)),
             (5, 4096, (1, 4096)),
         ] {
-            assert_eq!(splits(n_queries, len), expected, "{n_queries}, {len}");
+            assert_eq!(splits(n_groups, len), expected, "{n_groups}, {len}");
         }
     }
 }

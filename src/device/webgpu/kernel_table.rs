@@ -2,7 +2,9 @@
 //! the device's optional features allow, with the marked loops of its files unrolled.
 
 use crate::base::quant::WeightFormat;
-use crate::device::webgpu::attention::{ATTENTION, AttentionParams, MergeParams};
+use crate::device::webgpu::attention::{
+    ATTENTION, ATTENTION_ONE, AttentionParams, MERGE, MergeParams,
+};
 use crate::device::webgpu::ceilings::{PEAK_F32, PeakF32Params, PeakMemoryParams};
 use crate::device::webgpu::conv1d::Conv1dParams;
 use crate::device::webgpu::elementwise::{ConcatParams, CopyParams, RopeParams, WidthParams};
@@ -14,7 +16,7 @@ use crate::device::webgpu::fused::{
 use crate::device::webgpu::kv_cache::AppendKvParams;
 use crate::device::webgpu::linear::{LinearParams, MAT, SHORT, VEC};
 use crate::device::webgpu::norm::{GatedRmsNormParams, NORM, RmsNormParams};
-use crate::device::webgpu::ssm_scan::{DUAL, SCAN, SsmParams};
+use crate::device::webgpu::ssm_scan::{DUAL, SCAN_32, SCAN_64, SCAN_128, SCAN_ANY, SsmParams};
 use crate::device::webgpu::top::{
     DRAW, DrawParams, PENALTY, PenaliseParams, TOP, TopGroupsParams, TopMergeParams,
 };
@@ -160,6 +162,7 @@ const GELU: [Access; 4] = [Read, Read, Read, Write];
 const IN_PROJ: [Access; 8] = [Read, Read, Read, Write, Read, Read, Read, Write];
 const LINEAR: [Access; 5] = [Read, Read, Read, Write, Read];
 const PAIR: [Access; 7] = [Read, Read, Read, Write, Read, Read, Read];
+const RECURRENCE: [Access; 7] = [Read, Read, Read, Read, Read, Write, Write];
 
 kernels! {{
     // kernel: uniform block, bindings, constants, fragment by feature, files below `shaders/`
@@ -172,7 +175,11 @@ kernels! {{
         ["shared/activations" "shared/kv_f32" "attention/attention"];
     AttentionI8: AttentionParams, ATTEND, ATTENTION, Nothing,
         ["shared/activations" "shared/kv_i8" "attention/attention"];
-    AttentionMerge: MergeParams, [Read, Write], ATTENTION, Nothing, ["shared/activations" "attention/merge"];
+    AttentionOneF32: AttentionParams, ATTEND, ATTENTION_ONE, Nothing,
+        ["shared/activations" "shared/kv_f32" "attention/attention"];
+    AttentionOneI8: AttentionParams, ATTEND, ATTENTION_ONE, Nothing,
+        ["shared/activations" "shared/kv_i8" "attention/attention"];
+    AttentionMerge: MergeParams, [Read, Write], MERGE, Nothing, ["shared/activations" "attention/merge"];
     Concat: ConcatParams, [Read, Read, Write], &[], Nothing, ["elementwise/concat"];
     Conv1d: Conv1dParams, CONV1D, &[], Nothing, ["shared/activations" "shared/conv1d" "conv1d/conv1d"];
     Conv1dRows: Conv1dParams, CONV1D, &[], Nothing, ["shared/activations" "shared/conv1d" "conv1d/rows"];
@@ -193,8 +200,14 @@ kernels! {{
     SsmDecay: SsmParams, [Read, Read, Read, Write], DUAL, Nothing, ["shared/activations" "shared/ssm" "ssm_scan/decay"];
     SsmOutputs: SsmParams, [Read, Read, Read, Read, Read, Write], DUAL, Nothing,
         ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm_scan/outputs"];
-    SsmScan: SsmParams, [Read, Read, Read, Read, Read, Write, Write], SCAN, Nothing,
-        ["shared/activations" "shared/ssm" "ssm_scan/scan"];
+    SsmScan32: SsmParams, RECURRENCE, SCAN_32, Nothing,
+        ["shared/activations" "shared/ssm" "shared/ssm_output" "ssm_scan/scan"];
+    SsmScan64: SsmParams, RECURRENCE, SCAN_64, Nothing,
+        ["shared/activations" "shared/ssm" "shared/ssm_output" "ssm_scan/scan"];
+    SsmScan128: SsmParams, RECURRENCE, SCAN_128, Nothing,
+        ["shared/activations" "shared/ssm" "shared/ssm_output" "ssm_scan/scan"];
+    SsmScanAny: SsmParams, RECURRENCE, SCAN_ANY, Nothing,
+        ["shared/activations" "shared/ssm" "shared/ssm_output" "ssm_scan/scan_any"];
     SsmState: SsmParams, [Read, Read, Write], DUAL, Nothing,
         ["shared/activations" "shared/ssm" "shared/tiled_product" "ssm_scan/state"];
     TopDraw: DrawParams, [Write], DRAW, Nothing, ["top/draw"];
@@ -372,8 +385,10 @@ pub fn per_number(width: usize, rows: usize) -> [usize; 3] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use wgpu::naga::valid::{Capabilities, ValidationFlags, Validator};
-    use wgpu::naga::{AddressSpace, StorageAccess};
+    use wgpu::naga::{AddressSpace, StorageAccess, TypeInner};
 
     use super::*;
 
@@ -425,6 +440,46 @@ mod tests {
                 assert_eq!(bindings, expected, "{kernel:?}");
             }
         }
+    }
+
+    /// A compiler that cannot resolve an index keeps the array in memory instead of registers (`unroll.rs`).
+    #[test]
+    fn arrays_of_a_function_are_indexed_by_constants_only() {
+        let (mut n_functions, mut faults) = (0, BTreeSet::new());
+        for form in forms() {
+            for features in ALL_FEATURES {
+                let module = wgpu::naga::front::wgsl::parse_str(&form.source(features)).unwrap();
+                let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
+                let info = validator.validate(&module).unwrap();
+                let functions = (module.functions.iter()).map(|(at, found)| (found, &info[at]));
+                let entry_points = (module.entry_points.iter().enumerate())
+                    .map(|(at, found)| (&found.function, info.get_entry_point(at)));
+                for (function, info) in functions.chain(entry_points) {
+                    for (_, expression) in function.expressions.iter() {
+                        // A constant index is `AccessIndex`.
+                        let wgpu::naga::Expression::Access { base, .. } = *expression else {
+                            continue;
+                        };
+                        let inner = info[base].ty.inner_with(&module.types);
+                        let is_of_function = match inner {
+                            TypeInner::Pointer { space, .. }
+                            | TypeInner::ValuePointer { space, .. } => {
+                                *space == AddressSpace::Function
+                            }
+                            // A vector that is a value needs no memory.
+                            inner => matches!(inner, TypeInner::Array { .. }),
+                        };
+                        if is_of_function {
+                            let name = function.name.clone().unwrap_or_default();
+                            faults.insert(format!("{:?}: {inner:?} in {name}", form.kernel));
+                        }
+                    }
+                    n_functions += 1;
+                }
+            }
+        }
+        assert!(faults.is_empty(), "{faults:#?}");
+        assert!(n_functions > 1000, "{n_functions}");
     }
 
     /// A driver may report a larger subgroup size than the number of lanes that execute together, and lanes need not

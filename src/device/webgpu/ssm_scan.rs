@@ -16,12 +16,17 @@ const CHUNK: usize = 64;
 const DUAL_FROM: usize = 8;
 /// Rows and columns of a product computed by one workgroup.
 const PRODUCT_SIDE: usize = 32;
-/// Channels per workgroup of the recurrence.
+/// Threads per workgroup of the recurrence for the published sizes of d_state.
+const SCAN_THREADS: usize = 256;
+/// Channels per workgroup of the recurrence for any size.
 const SCAN_CHANNELS: usize = 4;
 /// The largest d_state for which the recurrence has registers.
 pub const MAX_STATE: usize = 256;
 
-pub const SCAN: &[Constant] = &constants![SCAN_CHANNELS, MAX_STATE];
+pub const SCAN_32: &[Constant] = &constants![THREADS = SCAN_THREADS, D_STATE = 32];
+pub const SCAN_64: &[Constant] = &constants![THREADS = SCAN_THREADS, D_STATE = 64];
+pub const SCAN_128: &[Constant] = &constants![THREADS = SCAN_THREADS, D_STATE = 128];
+pub const SCAN_ANY: &[Constant] = &constants![SCAN_CHANNELS, MAX_STATE];
 pub const DUAL: &[Constant] = &constants![CHUNK, PRODUCT_SIDE];
 
 uniforms! {
@@ -149,11 +154,35 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The kernel of the recurrence, and the number of channels per workgroup.
+    fn scan_kernel(&self) -> (Kernel, usize) {
+        let SsmParams {
+            d_state,
+            b_start,
+            c_start,
+            xbc_stride,
+            ..
+        } = self.params;
+        let starts = [b_start, c_start, xbc_stride];
+        let kernel = match d_state {
+            _ if !starts.iter().all(|start| start.is_multiple_of(4)) => None,
+            32 => Some(Kernel::SsmScan32),
+            64 => Some(Kernel::SsmScan64),
+            128 => Some(Kernel::SsmScan128),
+            _ => None,
+        };
+        match kernel {
+            Some(kernel) => (kernel, SCAN_THREADS / (d_state / 4)),
+            None => (Kernel::SsmScanAny, SCAN_CHANNELS),
+        }
+    }
+
     fn recurrence(&self, recorder: &mut Recorder) {
         let Call { ssm, params, .. } = self;
         let n_channels = ssm.n_heads * ssm.head_dim;
+        let (kernel, per_workgroup) = self.scan_kernel();
         recorder.dispatch(
-            Kernel::SsmScan,
+            kernel,
             &[
                 &self.xbc.buffer,
                 &self.dt.buffer,
@@ -164,7 +193,7 @@ impl<'a> Call<'a> {
                 &self.y.buffer,
             ],
             params,
-            [n_channels.div_ceil(SCAN_CHANNELS), 1, 1],
+            [n_channels.div_ceil(per_workgroup), 1, 1],
         );
     }
 

@@ -1,8 +1,8 @@
-// Causal attention of one query and head per workgroup, over blocks of THREADS positions with a running maximum
-// (online softmax). In each block a thread first computes the score of one position, then adds up values in the columns
-// of one unit of 16 bytes. With few queries the positions are split among workgroups as well (flash-decoding): each
-// split leaves its largest score, its sum of exponentials and its sums of values in `parts`, and `merge.wgsl` combines
-// them. Needs a `kv_*.wgsl` before it.
+// Causal attention of QUERIES queries and one head per workgroup, over blocks of THREADS positions with a running
+// maximum (online softmax). In each block a thread first computes the scores of one position, then adds up values in
+// the columns of one unit of 16 bytes; the queries share each read. With few queries the positions are split among
+// workgroups as well (flash-decoding): each split leaves its largest score, its sum of exponentials and its sums of
+// values in `parts`, and `merge.wgsl` combines them. Needs a `kv_*.wgsl` before it.
 @group(0) @binding(1) var<storage, read> q: array<f32>; // [T, heads, d]
 @group(0) @binding(2) var<storage, read> keys: array<KvUnit>; // [context, kv heads, units]
 @group(0) @binding(3) var<storage, read> values: array<KvUnit>; // [context, kv heads, units]
@@ -18,9 +18,11 @@ const SUM_FOURS = PER_THREAD * KV_FOURS;
 const LOADS = 4u;
 // Below every finite score.
 const LOWEST = -3.4e38;
-var<workgroup> query: array<vec4<f32>, MAX_FOURS>;
-var<workgroup> scores: array<f32, THREADS>;
-var<workgroup> weights: array<f32, THREADS>; // scores times the scales of the values
+// A number of each query.
+alias PerQuery = array<f32, QUERIES>;
+var<workgroup> queries: array<vec4<f32>, QUERIES * MAX_FOURS>;
+var<workgroup> scores: array<f32, QUERIES * THREADS>;
+var<workgroup> weights: array<f32, QUERIES * THREADS>; // scores times the scales of the values
 var<workgroup> partial: array<vec4<f32>, THREADS * KV_FOURS>;
 
 fn query_number(start: u32, column: u32) -> f32 {
@@ -37,37 +39,47 @@ fn query_four(start: u32, i: u32) -> vec4<f32> {
     );
 }
 
-// Score of the key at `row` of the cache.
-fn score_of(row: u32) -> f32 {
+// Scores of the key at `row` of the cache.
+fn scores_of(row: u32) -> PerQuery {
     let start = row * params.n_units;
-    var sums = vec4<f32>();
+    var sums: array<vec4<f32>, QUERIES>;
     for (var i = 0u; i < params.n_units; i += LOADS) {
         var units: array<KvUnit, LOADS>;
         // unroll
         for (var load = 0u; load < LOADS; load++) {
-            // Units past the last one repeat it; the query is zero there.
+            // Units past the last one repeat it; the queries are zero there.
             units[load] = keys[start + min(i + load, params.n_units - 1u)];
         }
         // unroll
         for (var load = 0u; load < LOADS; load++) {
             // unroll
             for (var k = 0u; k < KV_FOURS; k++) {
-                sums = fma(query[(i + load) * KV_FOURS + k], kv_four(units[load], k), sums);
+                let four = kv_four(units[load], k);
+                // unroll
+                for (var j = 0u; j < QUERIES; j++) {
+                    sums[j] = fma(queries[j * MAX_FOURS + (i + load) * KV_FOURS + k], four, sums[j]);
+                }
             }
         }
     }
-    return dot(sums, vec4<f32>(1.0)) * scale_of(scales[2u * row]);
+    let scale = scale_of(scales[2u * row]);
+    var found: PerQuery;
+    // unroll
+    for (var j = 0u; j < QUERIES; j++) {
+        found[j] = dot(sums[j], vec4<f32>(1.0)) * scale;
+    }
+    return found;
 }
 
-// The start of this split in `parts`.
-fn part_start(id: vec3<u32>) -> u32 {
-    return ((id.y * params.n_heads + id.x) * params.n_splits + id.z) * (PART_HEADER + params.head_dim);
+// The start of a query's split in `parts`.
+fn part_start(id: vec3<u32>, query: u32) -> u32 {
+    return ((query * params.n_heads + id.x) * params.n_splits + id.z) * (PART_HEADER + params.head_dim);
 }
 
-// Adds up the sums of the groups of threads, and stores the result. Call from all threads.
-fn add_up_groups(id: vec3<u32>, lane: u32, total: f32, sums: array<vec4<f32>, SUM_FOURS>) {
+// Adds up the sums of the groups of threads for one query, and stores the result. Call from all threads.
+fn add_up_groups(id: vec3<u32>, lane: u32, query: u32, total: f32, sums: array<vec4<f32>, SUM_FOURS>) {
     let d = params.head_dim;
-    let y_start = (id.y * params.n_heads + id.x) * d;
+    let y_start = (query * params.n_heads + id.x) * d;
     let n_fours = params.column_threads * KV_FOURS;
     // unroll
     for (var i = 0u; i < PER_THREAD; i++) {
@@ -76,17 +88,20 @@ fn add_up_groups(id: vec3<u32>, lane: u32, total: f32, sums: array<vec4<f32>, SU
             partial[lane * KV_FOURS + k] = sums[i * KV_FOURS + k];
         }
         workgroupBarrier();
-        for (var at = lane; at < n_fours; at += THREADS) {
+        for (var at = lane; at < n_fours && query < params.n_queries; at += THREADS) {
             var sum = partial[at];
             for (var other = 1u; other < THREADS / params.column_threads; other++) {
                 sum += partial[other * n_fours + at];
             }
             let first_column = 4u * (i * THREADS * KV_FOURS + at);
-            for (var c = 0u; c < 4u && first_column + c < d; c++) {
-                if params.n_splits == 1u {
-                    y[y_start + first_column + c] = sum[c] / total;
-                } else {
-                    parts[part_start(id) + PART_HEADER + first_column + c] = sum[c];
+            // unroll
+            for (var c = 0u; c < 4u; c++) {
+                if first_column + c < d {
+                    if params.n_splits == 1u {
+                        y[y_start + first_column + c] = sum[c] / total;
+                    } else {
+                        parts[part_start(id, query) + PART_HEADER + first_column + c] = sum[c];
+                    }
                 }
             }
         }
@@ -96,11 +111,15 @@ fn add_up_groups(id: vec3<u32>, lane: u32, total: f32, sums: array<vec4<f32>, SU
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let d = params.head_dim;
-    let q_start = (id.y * params.n_heads + id.x) * d;
+    let first_query = id.y * QUERIES;
     let kv_head = id.x * params.n_kv_heads / params.n_heads;
     for (var i = lane; i < MAX_FOURS; i += THREADS) {
-        query[i] = query_four(q_start, i);
+        // unroll
+        for (var j = 0u; j < QUERIES; j++) {
+            // Queries past the last one repeat it; their results are not stored.
+            let query = min(first_query + j, params.n_queries - 1u);
+            queries[j * MAX_FOURS + i] = query_four((query * params.n_heads + id.x) * params.head_dim, i);
+        }
     }
     workgroupBarrier();
 
@@ -109,51 +128,75 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     let group = lane / params.column_threads;
     let n_groups = THREADS / params.column_threads;
     let first = id.z * params.split_len;
-    let end = min(params.n_visible + id.y, first + params.split_len);
-    var peak = LOWEST;
-    var total = 0.0;
-    var sums: array<vec4<f32>, SUM_FOURS>;
+    let last_query = min(first_query + QUERIES, params.n_queries) - 1u;
+    let end = min(params.n_visible + last_query, first + params.split_len);
+    var peaks: PerQuery;
+    // unroll
+    for (var j = 0u; j < QUERIES; j++) {
+        peaks[j] = LOWEST;
+    }
+    var totals: PerQuery;
+    var sums: array<vec4<f32>, QUERIES * SUM_FOURS>;
     for (var start = first; start < end; start += THREADS) {
         let len = min(THREADS, end - start);
-        var score = LOWEST;
-        if lane < len {
-            score = score_of((start + lane) * params.n_kv_heads + kv_head);
+        let position = start + lane;
+        let row = min(position, end - 1u) * params.n_kv_heads + kv_head;
+        var own = scores_of(row);
+        // unroll
+        for (var j = 0u; j < QUERIES; j++) {
+            if position >= min(end, params.n_visible + first_query + j) {
+                own[j] = LOWEST;
+            }
+            scores[j * THREADS + lane] = own[j];
         }
-        scores[lane] = score;
         workgroupBarrier();
-        var new_peak = peak;
+        var new_peaks = peaks;
         for (var i = 0u; i < len; i++) {
-            new_peak = max(new_peak, scores[i]);
+            // unroll
+            for (var j = 0u; j < QUERIES; j++) {
+                new_peaks[j] = max(new_peaks[j], scores[j * THREADS + i]);
+            }
         }
         workgroupBarrier();
         // Before the first block there are no sums to rescale, and the difference of peaks would overflow.
-        let rescale = select(bounded_exp(peak - new_peak), 0.0, start == first);
-        let own = bounded_exp(score - new_peak);
-        scores[lane] = own;
-        if lane < len {
-            weights[lane] = own * scale_of(scales[2u * ((start + lane) * params.n_kv_heads + kv_head) + 1u]);
+        let is_first = start == first;
+        let value_scale = scale_of(scales[2u * row + 1u]);
+        // unroll
+        for (var j = 0u; j < QUERIES; j++) {
+            // No score of a block may be visible to a query that others follow.
+            let is_visible = position < min(end, params.n_visible + first_query + j);
+            let weight = select(0.0, bounded_exp(own[j] - new_peaks[j]), is_visible);
+            scores[j * THREADS + lane] = weight;
+            weights[j * THREADS + lane] = weight * value_scale;
+            let rescale = select(bounded_exp(peaks[j] - new_peaks[j]), 0.0, is_first);
+            peaks[j] = new_peaks[j];
+            totals[j] *= rescale;
+            // unroll
+            for (var i = 0u; i < SUM_FOURS; i++) {
+                sums[j * SUM_FOURS + i] *= rescale;
+            }
         }
         workgroupBarrier();
-        peak = new_peak;
-        total *= rescale;
         for (var i = 0u; i < len; i++) {
-            total += scores[i];
+            // unroll
+            for (var j = 0u; j < QUERIES; j++) {
+                totals[j] += scores[j * THREADS + i];
+            }
         }
-        // unroll
-        for (var i = 0u; i < SUM_FOURS; i++) {
-            sums[i] *= rescale;
-        }
-        for (var j = group; j < len; j += n_groups) {
-            let row = ((start + j) * params.n_kv_heads + kv_head) * params.n_units;
-            let weight = weights[j];
+        for (var at = group; at < len; at += n_groups) {
+            let row = ((start + at) * params.n_kv_heads + kv_head) * params.n_units;
             // unroll
             for (var i = 0u; i < PER_THREAD; i++) {
-                let at = i * THREADS + column;
-                if at < params.n_units {
-                    let unit = values[row + at];
+                let unit_at = i * THREADS + column;
+                if unit_at < params.n_units {
+                    let unit = values[row + unit_at];
                     // unroll
                     for (var k = 0u; k < KV_FOURS; k++) {
-                        sums[i * KV_FOURS + k] += weight * kv_four(unit, k);
+                        let four = kv_four(unit, k);
+                        // unroll
+                        for (var j = 0u; j < QUERIES; j++) {
+                            sums[j * SUM_FOURS + i * KV_FOURS + k] += weights[j * THREADS + at] * four;
+                        }
                     }
                 }
             }
@@ -161,10 +204,19 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
         workgroupBarrier();
     }
 
-    add_up_groups(id, lane, total, sums);
-    if params.n_splits > 1u && lane == 0u {
-        let part = part_start(id);
-        parts[part] = peak;
-        parts[part + 1u] = total;
+    // unroll
+    for (var j = 0u; j < QUERIES; j++) {
+        let query = first_query + j;
+        var of_query: array<vec4<f32>, SUM_FOURS>;
+        // unroll
+        for (var i = 0u; i < SUM_FOURS; i++) {
+            of_query[i] = sums[j * SUM_FOURS + i];
+        }
+        add_up_groups(id, lane, query, totals[j], of_query);
+        if params.n_splits > 1u && lane == 0u && query < params.n_queries {
+            let part = part_start(id, query);
+            parts[part] = peaks[j];
+            parts[part + 1u] = totals[j];
+        }
     }
 }

@@ -11,6 +11,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
     // Four independent sums, to break the chain of dependent additions.
     var squares: Sums;
     for (var i = thread.lane; i < params.width; i += 4u * THREADS) {
+        // unroll
         for (var k = 0u; k < 4u; k++) {
             let at = i + k * THREADS;
             if at < params.width {

@@ -11,6 +11,7 @@ var<workgroup> b_tile: array<vec4<f32>, PRODUCT_SIDE * STRIDE>;
 
 fn a_four(z: u32, i: u32, k: u32, n: vec3<u32>) -> vec4<f32> {
     var four = vec4<f32>();
+    // unroll
     for (var at = 0u; at < 4u; at++) {
         if i < n.x && k + at < n.z {
             four[at] = a_element(z, i, k + at);
@@ -21,6 +22,7 @@ fn a_four(z: u32, i: u32, k: u32, n: vec3<u32>) -> vec4<f32> {
 
 fn b_four(z: u32, j: u32, k: u32, n: vec3<u32>) -> vec4<f32> {
     var four = vec4<f32>();
+    // unroll
     for (var at = 0u; at < 4u; at++) {
         if j < n.y && k + at < n.z {
             four[at] = b_element(z, j, k + at);
@@ -47,9 +49,11 @@ fn tiled_product(id: vec3<u32>, thread: u32) {
         workgroupBarrier();
         for (var k = 0u; k < STEP; k++) {
             var b: array<vec4<f32>, OWN>;
+            // unroll
             for (var j = 0u; j < OWN; j++) {
                 b[j] = b_tile[(own_j + SIDE * j) * STRIDE + k];
             }
+            // unroll
             for (var i = 0u; i < OWN; i++) {
                 let a = a_tile[(own_i + SIDE * i) * STRIDE + k];
                 sums[i] += vec4<f32>(dot(a, b[0]), dot(a, b[1]), dot(a, b[2]), dot(a, b[3]));
@@ -57,7 +61,9 @@ fn tiled_product(id: vec3<u32>, thread: u32) {
         }
         workgroupBarrier();
     }
+    // unroll
     for (var i = 0u; i < OWN; i++) {
+        // unroll
         for (var j = 0u; j < OWN; j++) {
             let at_i = first_i + own_i + SIDE * i;
             let at_j = first_j + own_j + SIDE * j;
