@@ -100,10 +100,10 @@ pub fn two_blocks() -> String {
     config.to_string()
 }
 
-/// A checkpoint of [`two_blocks`].
-fn cut_to_two_blocks(dir: &Path) -> PathBuf {
+/// A checkpoint with random weights of a configuration.
+pub fn made_from(config: &str, dir: &Path) -> PathBuf {
     let (shape, out) = (dir.join("config.json"), dir.join("made"));
-    fs::write(&shape, two_blocks()).unwrap();
+    fs::write(&shape, config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_zamba2"));
     command.arg("make-checkpoint").arg("--shape").arg(&shape);
     let output = command.arg(&out).output().unwrap();
@@ -123,7 +123,7 @@ fn blocks_of_the_smallest_published_models_widths_give_the_cpus_logits() {
         return;
     };
     let temporary = TempDir::new().unwrap();
-    let dir = cut_to_two_blocks(temporary.path());
+    let dir = made_from(&two_blocks(), temporary.path());
     // Enough tokens for the matrix kernels and the scan's dual form, with a partial tile in each.
     let prompt: Vec<u32> = (0..9).map(|i| i * 7 % 64).collect();
     let on_adapter = logits(open(ops, &dir, WeightFormat::F32), &prompt);
@@ -196,12 +196,16 @@ fn a_decode_step_has_one_pass_per_submission_unless_blocks_are_timed() {
         println!("SKIPPED: passes of spans: the adapter has no timestamps");
         return;
     }
-    // Each of 38 blocks, in six of them the call of the shared transformer, what follows it, and the parts outside.
+    // Of 38 blocks, six are timed in two parts; the embedding before them, and the logits after them.
+    let timed = 38 + 6 + 2;
     session.set_block_times(1);
-    assert!(step(&mut session)[0] > 38 + 6);
+    assert_eq!(step(&mut session)[0], timed);
     session.set_block_times(0);
     session.set_recording(Level::Block);
-    assert!(step(&mut session)[0] > 38 + 6);
+    assert_eq!(step(&mut session)[0], timed);
+    // Each op of a fused kernel has a span, and the kernel one pass.
+    session.set_recording(Level::Module);
+    assert_eq!(step(&mut session)[0], 164);
     session.set_recording(Level::Off);
     assert_eq!(step(&mut session), [passes, submissions]);
 }

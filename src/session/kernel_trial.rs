@@ -164,7 +164,7 @@ impl<'a> Trial<'a> {
     }
 
     /// The variants with the same results as the first one, which comes first; if `kept` is given, only that one.
-    /// Otherwise none is compiled after `end_us`: some drivers take long.
+    /// Otherwise none is compiled after `end_us`, because some drivers take long, or for rows that no variant computes.
     async fn right_variants(
         &mut self,
         ops: &mut Ops<WebGpu>,
@@ -174,12 +174,14 @@ impl<'a> Trial<'a> {
         let weight = &self.layers[0].weight;
         let tokens = CHECKED_TOKENS.min(self.x.rows());
         let x = activations(ops, tokens, weight.cols()); // [T, d_in]
+        let has_others = kept.is_some() || ops.device().has_variants(self.op, weight);
         let mut candidates = Vec::new();
         let mut expected = Vec::new();
         for (variant, name) in ops.device().variants(self.op, weight.format()) {
             let is_wanted = variant == 0 || kept.is_none_or(|kept| kept.variant == name);
             let is_late = kept.is_none() && variant > 0 && now_us() > end_us;
-            if !is_wanted || is_late || !self.set(ops, variant).await {
+            let is_left_out = !is_wanted || is_late || (variant > 0 && !has_others);
+            if is_left_out || !self.set(ops, variant).await {
                 continue;
             }
             ops.linear(self.layers[0], &x, &mut self.y);

@@ -2,12 +2,13 @@
 
 use pollster::block_on;
 use zamba2::device::cpu::Cpu;
-use zamba2::device::webgpu::AdapterOptions;
+use zamba2::device::webgpu::{AdapterOptions, TunedOp};
 use zamba2::model::config::Config;
 use zamba2::ops::Ops;
 use zamba2::ops::device::{Device, KvFormat};
 use zamba2::self_test::fused::{Setup, steps};
 
+use super::variants::for_each_variant;
 use super::{device, in_every_variant};
 use crate::cases::*;
 use crate::webgpu_widths::two_blocks;
@@ -40,6 +41,7 @@ fn fused_configs() -> Vec<(&'static str, Config)> {
             Config {
                 n_groups: 2,
                 n_kv_heads: 2,
+                d_state: 32,
                 ..small.clone()
             },
         ),
@@ -83,6 +85,7 @@ fn fused_configs() -> Vec<(&'static str, Config)> {
                 n_mamba_heads: 8,
                 n_groups: 2,
                 n_kv_heads: 2,
+                d_state: 64,
                 adapter_rank: 68,
                 ..small
             },
@@ -172,6 +175,25 @@ fn fused_kernels_equal_the_cpus_single_ops_at_every_size_and_format() {
                     assert_eq!(n_dispatches, FUSED_DISPATCHES, "{what}");
                 }
             }
+        }
+    });
+}
+
+/// Rows that threads share, which have variants.
+#[test]
+fn fused_kernels_equal_the_cpus_single_ops_with_every_variant() {
+    in_every_variant("variants of fused kernels", |form, ops| {
+        let (what, config) = fused_configs().pop().unwrap();
+        for weights in FORMATS {
+            for_each_variant(ops, TunedOp::LinearOne, weights, |ops, variant| {
+                let what = format!("{form}: {what} {weights:?} {variant}");
+                let setup = Setup {
+                    weights,
+                    kv: KvFormat::F32,
+                    is_dequantized: false,
+                };
+                check_steps(&what, ops, &config, setup);
+            });
         }
     });
 }

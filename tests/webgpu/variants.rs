@@ -1,9 +1,11 @@
 //! Every variant of a kernel, forced in turn.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pollster::block_on;
+use serde_json::Value;
+use tempfile::TempDir;
 use zamba2::base::quant::WeightFormat;
 use zamba2::device::webgpu::{AdapterOptions, TunedOp, WebGpu};
 use zamba2::ops::Ops;
@@ -16,6 +18,7 @@ use super::linear::check_linear;
 use super::{device, in_every_variant};
 use crate::cases::*;
 use crate::support::{F32, max_difference};
+use crate::webgpu_widths::{made_from, two_blocks};
 
 /// Columns and rows that fill no tile, and more than one: the largest has 128 rows.
 const SHAPES: [(usize, usize); 4] = [(33, 5), (36, 130), (100, 257), (160, 64)];
@@ -23,7 +26,7 @@ const SHAPES: [(usize, usize); 4] = [(33, 5), (36, 130), (100, 257), (160, 64)];
 const MANY_TOKENS: [usize; 3] = [33, 64, 65];
 
 /// Calls `body` with each variant of `op` in use, the first one first.
-fn for_each_variant(
+pub fn for_each_variant(
     ops: &mut Ops<WebGpu>,
     op: TunedOp,
     format: WeightFormat,
@@ -125,20 +128,55 @@ fn tiles_of_every_size_give_the_same_bits() {
     });
 }
 
-/// The embedded model, whose rows are long enough for the kernels with variants.
-fn embedded_model(
+/// Blocks whose rows are long enough for the kernels with variants in every format.
+struct LongRows {
+    dir: PathBuf,
+    _temporary: TempDir,
+}
+
+impl LongRows {
+    fn new() -> LongRows {
+        let mut config: Value = serde_json::from_str(&two_blocks()).unwrap();
+        for (name, value) in [
+            ("hidden_size", 576),
+            ("n_mamba_heads", 18),
+            ("intermediate_size", 1152),
+            ("num_attention_heads", 9),
+            ("num_key_value_heads", 9),
+            ("attention_hidden_size", 1152),
+        ] {
+            config[name] = value.into();
+        }
+        let temporary = TempDir::new().unwrap();
+        LongRows {
+            dir: made_from(&config.to_string(), temporary.path()),
+            _temporary: temporary,
+        }
+    }
+
+    fn open(
+        &self,
+        test: &str,
+        weights: WeightFormat,
+        wrong_variants: bool,
+    ) -> Option<Session<WebGpu>> {
+        open(&self.dir, test, weights, wrong_variants)
+    }
+}
+
+fn open(
+    dir: &Path,
     test: &str,
     weights: WeightFormat,
     wrong_variants: bool,
 ) -> Option<Session<WebGpu>> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/rustdoc-5m");
     let options = AdapterOptions {
         wrong_variants,
         ..AdapterOptions::default()
     };
     let ops = device(test, options)?;
     let settings = LoadSettings { weights, ..F32 };
-    Some(folder::open(ops, &dir, settings).unwrap())
+    Some(folder::open(ops, dir, settings).unwrap())
 }
 
 /// Variant `index` of each op, or its last one.
@@ -159,9 +197,14 @@ pub fn choices(ops: &WebGpu, weights: WeightFormat, index: usize) -> Vec<KernelC
 /// A prompt, a few more tokens and decode steps, with fused kernels. The sums have another order, and with an 8-bit KV
 /// cache a number may be rounded to its neighbour.
 #[test]
-fn the_embedded_model_has_the_same_logits_with_every_variant() {
-    for (weights, tolerance) in [(WeightFormat::F32, 1e-4), (WeightFormat::Q4, 5e-3)] {
-        let Some(mut session) = embedded_model("whole model", weights, false) else {
+fn a_model_has_the_same_logits_with_every_variant() {
+    let model = LongRows::new();
+    for (weights, tolerance) in [
+        (WeightFormat::F32, 1e-4),
+        (WeightFormat::Q8, 5e-3),
+        (WeightFormat::Q4, 5e-3),
+    ] {
+        let Some(mut session) = model.open("whole model", weights, false) else {
             return;
         };
         let prompt: Vec<u32> = (0..40).collect();
@@ -189,13 +232,14 @@ fn the_embedded_model_has_the_same_logits_with_every_variant() {
 
 #[test]
 fn a_trial_compares_all_variants_and_what_it_chose_can_be_kept() {
-    let Some(mut session) = embedded_model("trial", WeightFormat::F32, false) else {
+    let model = LongRows::new();
+    let Some(mut session) = model.open("trial", WeightFormat::Q4, false) else {
         return;
     };
     let prompt: Vec<u32> = (0..40).collect();
     let expected = block_on(session.logits(&prompt)).unwrap();
     let chosen = block_on(session.choose_kernels(&[], f64::INFINITY)).unwrap();
-    let all = choices(session.backend(), WeightFormat::F32, usize::MAX);
+    let all = choices(session.backend(), WeightFormat::Q4, usize::MAX);
     let counts = |choices: &[KernelChoice]| -> Vec<_> {
         choices
             .iter()
@@ -213,26 +257,37 @@ fn a_trial_compares_all_variants_and_what_it_chose_can_be_kept() {
 
 #[test]
 fn a_variant_that_gives_wrong_results_is_not_chosen() {
-    let Some(mut session) = embedded_model("wrong variants", WeightFormat::F32, true) else {
-        return;
+    let names = |choices: &[KernelChoice]| -> Vec<String> {
+        let names = choices.iter().map(|choice| choice.variant.clone());
+        names.collect()
     };
-    let right = |mut choice: KernelChoice| {
-        choice.of = 1;
-        choice
-    };
-    let first = choices(session.backend(), WeightFormat::F32, 0)
-        .into_iter()
-        .map(right);
-    let first: Vec<KernelChoice> = first.collect();
-    assert_eq!(
-        block_on(session.choose_kernels(&[], f64::INFINITY)).unwrap(),
-        first
-    );
-    // Nor is it if an earlier version of the driver was right.
-    let kept = choices(session.backend(), WeightFormat::F32, usize::MAX);
-    let names = |choices: Vec<KernelChoice>| -> Vec<String> {
-        choices.into_iter().map(|choice| choice.variant).collect()
-    };
-    let chosen = block_on(session.choose_kernels(&kept, f64::INFINITY)).unwrap();
-    assert_eq!(names(chosen), names(first));
+    let model = LongRows::new();
+    for weights in FORMATS {
+        let Some(mut session) = model.open("wrong variants", weights, true) else {
+            return;
+        };
+        let first = choices(session.backend(), weights, 0);
+        let chosen = block_on(session.choose_kernels(&[], f64::INFINITY)).unwrap();
+        assert_eq!(names(&chosen), names(&first), "{weights:?}");
+        let only_one = |choice: &KernelChoice| choice.of == 1;
+        assert!(chosen.iter().all(only_one), "{chosen:?}");
+        // Nor is it if an earlier version of the driver was right.
+        let kept = choices(session.backend(), weights, usize::MAX);
+        let chosen = block_on(session.choose_kernels(&kept, f64::INFINITY)).unwrap();
+        assert_eq!(names(&chosen), names(&first), "{weights:?}");
+    }
+}
+
+/// Four bits of its rows are 144 bytes.
+#[test]
+fn where_no_variant_computes_a_token_none_is_tried() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/models/rustdoc-5m");
+    for (weights, expected) in [(WeightFormat::F32, 2), (WeightFormat::Q4, 1)] {
+        let Some(mut session) = open(&dir, "short rows", weights, false) else {
+            return;
+        };
+        let chosen = block_on(session.choose_kernels(&[], f64::INFINITY)).unwrap();
+        let of_one = chosen.iter().find(|choice| choice.op == "linear_one");
+        assert_eq!(of_one.unwrap().of, expected, "{weights:?}");
+    }
 }

@@ -112,6 +112,11 @@ pub fn linear_impl(
     }
 }
 
+/// Whether few tokens are computed by `linear/short`, which has no variants.
+pub fn has_short_rows(weight: &WebGpuWeight) -> bool {
+    weight.row_bytes() <= SHORT_ROW_BYTES
+}
+
 /// A kernel, and the part of y computed by one of its workgroups.
 struct Tile {
     form: Form,
@@ -126,7 +131,7 @@ impl Tile {
     fn of(variants: &ChosenVariants, weight: &WebGpuWeight, n_tokens: usize) -> Tile {
         let fours = weight.cols.next_multiple_of(FOUR);
         let groups = weight.n_groups * GROUP;
-        if n_tokens <= SHORT_TOKENS && weight.row_bytes() <= SHORT_ROW_BYTES {
+        if n_tokens <= SHORT_TOKENS && has_short_rows(weight) {
             return Tile {
                 form: ByFormat::LINEAR_SHORT.kernel(weight.format).into(),
                 rows: THREADS,

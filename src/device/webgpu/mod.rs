@@ -139,6 +139,11 @@ impl WebGpu {
             .collect()
     }
 
+    /// Whether the kernel that computes `op` with this matrix has variants.
+    pub fn has_variants(&self, op: TunedOp, weight: &WebGpuWeight) -> bool {
+        op != TunedOp::LinearOne || !linear::has_short_rows(weight)
+    }
+
     /// From now on `op` itself uses this variant, one of [`WebGpu::variants`]. False if the device rejects it; the
     /// previous variant then stays in use.
     pub async fn try_variant(&mut self, op: TunedOp, format: WeightFormat, variant: u8) -> bool {
