@@ -2,6 +2,7 @@
 //! the command line and the page. Those of a graphics device are in `grid`; whole models are measured by `zamba2 bench`
 //! and the page's profile.
 
+mod cases;
 #[cfg(not(target_os = "wasi"))]
 pub mod grid;
 
@@ -9,14 +10,12 @@ use serde::Serialize;
 
 use crate::base::clock::now_us;
 use crate::base::quant::{BLOCK, StoredMatrix, WeightFormat};
-use crate::device::cpu::{Cpu, CpuTensor};
+use crate::device::cpu::Cpu;
 use crate::ops::Ops;
-use crate::ops::device::{
-    AttentionShape, Ceilings, Cols, Conv1d, Device, GatedNorm, KvFormat, Linear, Ssm, SsmInput,
-    split,
-};
+use crate::ops::device::{Ceilings, Conv1d, Device, KvFormat, Linear, split};
 use crate::ops::trace::ModuleId;
 use crate::ops::work::{self, Work};
+use cases::{Case, D_INNER, D_STATE, HIDDEN, STATES, tensor};
 
 /// Placeholder: the kernels here are not part of a model.
 const MODULE: ModuleId = ModuleId(0);
@@ -90,11 +89,11 @@ pub fn run(cpu: Cpu) -> KernelReport {
     let ops = &mut Ops::new(cpu);
     let ceilings = ops.device().ceilings(0);
     let mut kernels = Vec::new();
-    let (hidden, d_inner, d_in_proj, d_state, n_heads) = (2048, 4096, 8512, 128, 64);
+    let d_in_proj = 8512;
     for format in WeightFormat::ALL.into_iter().rev() {
         for (name, rows, cols) in [
-            ("in_proj", d_in_proj, hidden),
-            ("out_proj", hidden, d_inner),
+            ("in_proj", d_in_proj, HIDDEN),
+            ("out_proj", HIDDEN, D_INNER),
         ] {
             for tokens in [1, 35] {
                 let kernel = format!("linear {} {name}", format.name());
@@ -103,20 +102,44 @@ pub fn run(cpu: Cpu) -> KernelReport {
         }
     }
     for tokens in [1, 35] {
-        kernels.push(conv1d(ops, &ceilings, d_inner + 2 * d_state, tokens));
-        kernels.push(ssm_scan(
+        kernels.push(conv1d(ops, &ceilings, D_INNER + 2 * D_STATE, tokens));
+        let case = cases::ssm_scan(ops, tokens);
+        let cost = CallCost::new(case.work, ceilings.f32_gmacs_per_s);
+        kernels.push(time_case(
             ops,
             &ceilings,
-            [n_heads, d_inner / n_heads, d_state],
-            tokens,
+            "ssm_scan",
+            (tokens, cost, STATES),
+            case,
         ));
-        kernels.push(gated_rms_norm(ops, &ceilings, d_inner, tokens));
-        kernels.push(gelu_mul(ops, &ceilings, 4 * hidden, tokens));
+        let case = cases::gated_rms_norm(ops, tokens);
+        let cost = CallCost::elementwise(4, tokens * D_INNER, case.work, &ceilings);
+        kernels.push(time_case(
+            ops,
+            &ceilings,
+            "gated_rms_norm",
+            (tokens, cost, 20),
+            case,
+        ));
+        kernels.push(gelu_mul(ops, &ceilings, 4 * HIDDEN, tokens));
     }
     for format in [KvFormat::I8, KvFormat::F32] {
+        let peak = match format {
+            KvFormat::F32 => ceilings.f32_gmacs_per_s,
+            KvFormat::I8 => ceilings.int16_gmacs_per_s,
+        };
         for context in [64, 4096] {
-            for tokens in [1, Cpu::CHUNK_ROWS] {
-                kernels.push(attention(ops, &ceilings, format, context, tokens));
+            for (tokens, calls) in [(1, 20), (Cpu::CHUNK_ROWS, 1)] {
+                let kernel = format!("attention {format:?} over {context}");
+                let case = cases::attention(ops, format, context, tokens);
+                let cost = CallCost::new(case.work, peak);
+                kernels.push(time_case(
+                    ops,
+                    &ceilings,
+                    &kernel,
+                    (tokens, cost, calls),
+                    case,
+                ));
             }
         }
     }
@@ -159,6 +182,19 @@ fn time(
     }
 }
 
+/// Times `calls` calls of a case.
+fn time_case(
+    ops: &mut Ops<Cpu>,
+    ceilings: &Ceilings,
+    kernel: &str,
+    (tokens, cost, calls): (usize, CallCost, usize),
+    mut case: Case<Cpu>,
+) -> KernelTime {
+    time(ceilings, kernel.into(), tokens, cost, calls, |at| {
+        case.call(ops, at);
+    })
+}
+
 /// Deterministic pseudo-random numbers within ±1.
 fn numbers(n: usize) -> Vec<f32> {
     let mut state = 1u32;
@@ -168,10 +204,6 @@ fn numbers(n: usize) -> Vec<f32> {
             (state >> 8) as f32 / (1 << 23) as f32 - 1.0
         })
         .collect()
-}
-
-fn tensor(ops: &mut Ops<Cpu>, rows: usize, cols: usize) -> CpuTensor {
-    ops.constant(rows, cols, numbers(rows * cols))
 }
 
 /// A matrix of valid rows with arbitrary contents. Quantising numbers would take longer than the measurement.
@@ -245,108 +277,10 @@ fn conv1d(ops: &mut Ops<Cpu>, ceilings: &Ceilings, conv_dim: usize, tokens: usiz
     })
 }
 
-fn ssm_scan(
-    ops: &mut Ops<Cpu>,
-    ceilings: &Ceilings,
-    [n_heads, head_dim, d_state]: [usize; 3],
-    tokens: usize,
-) -> KernelTime {
-    let d_inner = n_heads * head_dim;
-    let ssm = Ssm {
-        module: MODULE,
-        a: ops.constant(1, n_heads, vec![-1.0; n_heads]),
-        d: tensor(ops, 1, n_heads),
-        dt_bias: ops.constant(1, n_heads, vec![-3.0; n_heads]),
-        n_heads,
-        head_dim,
-        d_state,
-        n_groups: 1,
-    };
-    let (xbc, dt) = (
-        tensor(ops, tokens, d_inner + 2 * d_state),
-        tensor(ops, tokens, n_heads),
-    );
-    let mut y = ops.tensor(tokens, d_inner);
-    // One state per layer of the model, since a decode step touches each once.
-    let mut states: Vec<CpuTensor> = (0..38).map(|_| tensor(ops, d_inner, d_state)).collect();
-    let work = work::ssm_scan(tokens, n_heads, head_dim, d_state);
-    let cost = CallCost::new(work, ceilings.f32_gmacs_per_s);
-    let calls = states.len();
-    time(ceilings, "ssm_scan".into(), tokens, cost, calls, |call| {
-        let [x, b, c] = split(&xbc, [d_inner, d_state, d_state]);
-        let dt = Cols {
-            tensor: &dt,
-            start: 0,
-            len: n_heads,
-        };
-        let input = SsmInput {
-            x,
-            b,
-            c,
-            dt,
-            dt_min: 0.001,
-        };
-        ops.ssm_scan(&ssm, input, &mut states[call], &mut y);
-    })
-}
-
-fn gated_rms_norm(
-    ops: &mut Ops<Cpu>,
-    ceilings: &Ceilings,
-    d_inner: usize,
-    tokens: usize,
-) -> KernelTime {
-    let norm = GatedNorm {
-        module: MODULE,
-        weight: tensor(ops, 1, d_inner),
-        n_groups: 1,
-        eps: 1e-5,
-    };
-    let (x, gate) = (tensor(ops, tokens, d_inner), tensor(ops, tokens, d_inner));
-    let mut y = ops.tensor(tokens, d_inner);
-    let cost = CallCost::elementwise(4, tokens * d_inner, work::norm(d_inner), ceilings);
-    time(ceilings, "gated_rms_norm".into(), tokens, cost, 20, |_| {
-        let [gate] = split(&gate, [d_inner]);
-        ops.gated_rms_norm(&norm, &x, gate, &mut y);
-    })
-}
-
 fn gelu_mul(ops: &mut Ops<Cpu>, ceilings: &Ceilings, width: usize, tokens: usize) -> KernelTime {
     let (x, mut y) = (tensor(ops, tokens, 2 * width), ops.tensor(tokens, width));
     let cost = CallCost::elementwise(2, tokens * width, Work::default(), ceilings);
     time(ceilings, "gelu_mul".into(), tokens, cost, 20, |_| {
         ops.gelu_mul(MODULE, &x, &mut y)
-    })
-}
-
-fn attention(
-    ops: &mut Ops<Cpu>,
-    ceilings: &Ceilings,
-    format: KvFormat,
-    context: usize,
-    tokens: usize,
-) -> KernelTime {
-    let shape = AttentionShape {
-        n_heads: 32,
-        n_kv_heads: 32,
-        head_dim: 128,
-        scale: 0.125,
-    };
-    let width = shape.n_heads * shape.head_dim;
-    let mut cache = ops.kv_cache(&shape, context, format);
-    let kv = tensor(ops, context, width);
-    ops.append_kv(MODULE, &kv, &kv, &mut cache);
-    let (q, mut y) = (tensor(ops, tokens, width), ops.tensor(tokens, width));
-    let peak = match format {
-        KvFormat::F32 => ceilings.f32_gmacs_per_s,
-        KvFormat::I8 => ceilings.int16_gmacs_per_s,
-    };
-    let position_bytes = format.bytes(&shape, 1) as f64;
-    let work = work::attention(tokens, context - tokens, width, position_bytes);
-    let cost = CallCost::new(work, peak);
-    let kernel = format!("attention {format:?} over {context}");
-    let calls = if tokens == 1 { 20 } else { 1 };
-    time(ceilings, kernel, tokens, cost, calls, |_| {
-        ops.attention(MODULE, &shape, &q, &cache, &mut y)
     })
 }

@@ -1,7 +1,9 @@
-//! Measures the kernels of a graphics device one by one: every variant at the matrices of Zamba2-1.2B, with random
-//! weights, as lines of JSON. A run that ends early loses no line, and the next run continues after it.
+//! Measures the kernels of a graphics device one by one: every variant at the matrices of Zamba2-1.2B with random
+//! weights, then the scan, attention and norms, as lines of JSON. A run that ends early loses no line, and the next run
+//! continues after it.
 
 mod cells;
+mod plain;
 mod timing;
 
 use std::collections::HashSet;
@@ -17,7 +19,7 @@ use crate::device::cpu::Cpu;
 use crate::device::webgpu::WebGpu;
 use crate::ops::Ops;
 use crate::ops::device::Linear;
-use crate::ops::work;
+use crate::ops::work::{self, Work};
 pub use cells::Selection;
 use cells::{Cell, Matrix};
 use timing::{Spread, Stopwatch};
@@ -53,6 +55,23 @@ struct CellTime {
     batches: usize,
 }
 
+impl CellTime {
+    fn new(
+        work: Work,
+        (us, calls, batches): (Spread, usize, usize),
+        copy_gb_per_s: f64,
+    ) -> CellTime {
+        CellTime {
+            gb_per_s: work.bytes() / us.median / 1e3,
+            percent_of_copy: work.bytes() / us.median / 10.0 / copy_gb_per_s,
+            gflops: work.flops / us.median / 1e3,
+            us,
+            calls,
+            batches,
+        }
+    }
+}
+
 /// Measures until `settings.seconds` are over or all cells are done, and passes every line to `emit`. `earlier` has the
 /// lines of an earlier run, whose cells are not measured again. Returns the number of remaining cells.
 ///
@@ -76,12 +95,16 @@ pub async fn run(
         None if settings.only_check => None,
         None => Some(first_lines(&mut ops, &mut emit).await?),
     };
+    let plain = cells::plain(&settings.selection).into_iter();
+    let plain: Vec<_> = plain
+        .filter(|cell| !done.cells.contains(&cell.name()))
+        .collect();
     let cells = cells::all(ops.device(), &settings.selection);
     let mut left = (cells.into_iter()).filter(|cell| !done.cells.contains(&cell.name()));
     let mut loaded: Option<Loaded> = None;
     while let Some(cell) = left.next() {
         if now_us() - start_us > 1e6 * settings.seconds {
-            return Ok(1 + left.count());
+            return Ok(1 + left.count() + plain.len());
         }
         let shape = (cell.format, cell.matrix.name);
         let weights = match loaded.take().filter(|weights| weights.shape == shape) {
@@ -90,6 +113,14 @@ pub async fn run(
         };
         let weights = loaded.insert(weights);
         emit(&measure(&mut ops, weights, &cell, copy_gb_per_s).await?)?;
+    }
+    drop(loaded);
+    let mut left = plain.into_iter();
+    while let Some(cell) = left.next() {
+        if now_us() - start_us > 1e6 * settings.seconds {
+            return Ok(1 + left.count());
+        }
+        emit(&plain::measure(&mut ops, &cell, copy_gb_per_s).await?)?;
     }
     Ok(0)
 }
@@ -220,15 +251,8 @@ async fn measure(
     let work = work::linear(cell.tokens, [d_out, d_in], cell.format, false);
     let mut time = None;
     if let Some(copy_gb_per_s) = copy_gb_per_s {
-        let (us, calls, batches) = watch.spread(ops, second_us, &mut call).await?;
-        time = Some(CellTime {
-            gb_per_s: work.bytes() / us.median / 1e3,
-            percent_of_copy: work.bytes() / us.median / 10.0 / copy_gb_per_s,
-            gflops: work.flops / us.median / 1e3,
-            us,
-            calls,
-            batches,
-        });
+        let spread = watch.spread(ops, second_us, &mut call).await?;
+        time = Some(CellTime::new(work, spread, copy_gb_per_s));
     }
     let got = ops.read(&y).await?;
     let difference = difference(weights, &numbers, &got, cell.tokens).await?;
@@ -285,14 +309,19 @@ async fn difference(weights: &mut Loaded, x: &[f32], got: &[f32], tokens: usize)
     let mut y = cpu.tensor(checked.len(), d_out); // [checked, d_out]
     cpu.linear(on_cpu, &x, &mut y);
     let expected = cpu.read(&y).await?;
+    Ok(relative_difference(&rows_of(got, d_out), &expected))
+}
+
+/// The largest difference, relative to the largest number. NaN counts as infinite.
+fn relative_difference(got: &[f32], expected: &[f32]) -> f32 {
     let largest = expected.iter().fold(0.0, |most: f32, v| most.max(v.abs()));
-    let pairs = rows_of(got, d_out).into_iter().zip(&expected);
-    Ok(pairs.fold(0.0, |most: f32, (got, expected)| {
+    let pairs = got.iter().zip(expected);
+    pairs.fold(0.0, |most: f32, (got, expected)| {
         let off = (got - expected).abs() / largest;
         if off.is_nan() {
             f32::MAX
         } else {
             most.max(off)
         }
-    }))
+    })
 }

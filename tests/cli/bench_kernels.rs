@@ -22,11 +22,15 @@ fn has_adapter() -> bool {
 
 /// The lines in `out` after a run with `more` arguments on one small matrix; none without an adapter.
 fn lines(dir: &TempDir, more: &[&str]) -> Option<Vec<Value>> {
+    let selection = json!({"matrices": ["adapter_0"], "tokens": [1], "formats": ["q4"]});
+    lines_of(&selection, dir, more)
+}
+
+fn lines_of(selection: &Value, dir: &TempDir, more: &[&str]) -> Option<Vec<Value>> {
     if !has_adapter() {
         return None;
     }
     let (grid, out) = (dir.path().join("grid.json"), dir.path().join("out.jsonl"));
-    let selection = json!({"matrices": ["adapter_0"], "tokens": [1], "formats": ["q4"]});
     fs::write(&grid, selection.to_string()).unwrap();
     let start = ["bench-kernels", "--backend", "webgpu"];
     let files = ["--grid", text(&grid), "--out", text(&out)];
@@ -62,6 +66,33 @@ fn every_variant_is_compared_with_the_cpu_and_a_cell_is_computed_once() {
         assert_eq!(cell["time"], Value::Null);
     }
     assert_eq!(lines(&dir, &["--check"]).unwrap(), first);
+}
+
+#[test]
+fn the_scan_attention_and_norms_of_a_decode_step_are_compared_with_the_cpus() {
+    let dir = TempDir::new().unwrap();
+    let ops = ["ssm_scan", "attention", "rms_norm", "gated_rms_norm"];
+    let selection = json!({"ops": ops, "tokens": [1]});
+    let Some(lines) = lines_of(&selection, &dir, &["--check"]) else {
+        return;
+    };
+    let cells = &lines[1..];
+    for cell in cells {
+        assert_eq!(cell["is_right"], true, "{cell}");
+    }
+    let names: Vec<&str> = (cells.iter())
+        .map(|cell| cell["cell"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "ssm_scan 1",
+        "attention 1 of 64",
+        "attention 1 of 256",
+        "attention 1 of 1024",
+        "attention 1 of 4096",
+        "gated_rms_norm 1",
+        "rms_norm 1",
+    ];
+    assert_eq!(names, expected);
 }
 
 #[test]

@@ -53,11 +53,41 @@ const ORDER: [(WeightFormat, usize); 9] = [
 /// Of these the variants of `linear_few` differ.
 const FEW_TOKENS: usize = 8;
 
-/// Which cells to measure; all if nothing is given.
+/// An op without variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlainOp {
+    SsmScan,
+    Attention,
+    RmsNorm,
+    GatedRmsNorm,
+}
+
+impl PlainOp {
+    pub fn name(self) -> &'static str {
+        match self {
+            PlainOp::SsmScan => "ssm_scan",
+            PlainOp::Attention => "attention",
+            PlainOp::RmsNorm => "rms_norm",
+            PlainOp::GatedRmsNorm => "gated_rms_norm",
+        }
+    }
+}
+
+/// An op of the grid, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "the name of an op of the grid")]
+pub enum GridOp {
+    Tuned(TunedOp),
+    Plain(PlainOp),
+}
+
+/// Which cells to measure; all if nothing is given. Ops without variants have no variant, format and matrix, so a list
+/// of these leaves them out.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Selection {
-    pub ops: Option<Vec<TunedOp>>,
+    pub ops: Option<Vec<GridOp>>,
     pub variants: Option<Vec<String>>,
     /// `q4`, `q8` and `f32`.
     pub formats: Option<Vec<String>>,
@@ -85,6 +115,73 @@ impl Cell {
             self.tokens, self.variant_name
         )
     }
+}
+
+/// An op without variants at one size.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainCell {
+    pub op: PlainOp,
+    pub tokens: usize,
+    /// Positions in the KV cache; 0 for other ops than attention.
+    pub context: usize,
+}
+
+impl PlainCell {
+    /// Unique in a grid.
+    pub fn name(&self) -> String {
+        let (
+            op,
+            PlainCell {
+                tokens, context, ..
+            },
+        ) = (self.op.name(), self);
+        match context {
+            0 => format!("{op} {tokens}"),
+            _ => format!("{op} {tokens} of {context}"),
+        }
+    }
+}
+
+/// Decode at several lengths of the sequence, then prefill.
+const PLAIN: [(PlainOp, usize, usize); 13] = [
+    (PlainOp::SsmScan, 1, 0),
+    (PlainOp::Attention, 1, 64),
+    (PlainOp::Attention, 1, 256),
+    (PlainOp::Attention, 1, 1024),
+    (PlainOp::Attention, 1, 4096),
+    (PlainOp::GatedRmsNorm, 1, 0),
+    (PlainOp::RmsNorm, 1, 0),
+    (PlainOp::SsmScan, 256, 0),
+    (PlainOp::Attention, 256, 256),
+    (PlainOp::Attention, 256, 1024),
+    (PlainOp::Attention, 256, 4096),
+    (PlainOp::GatedRmsNorm, 256, 0),
+    (PlainOp::RmsNorm, 256, 0),
+];
+
+/// The selected cells of ops without variants.
+pub fn plain(selection: &Selection) -> Vec<PlainCell> {
+    let Selection {
+        ops,
+        variants,
+        formats,
+        matrices,
+        tokens,
+    } = selection;
+    let has_other_list = [variants, formats, matrices]
+        .iter()
+        .any(|list| list.is_some());
+    let cells = PLAIN.into_iter().map(|(op, tokens, context)| PlainCell {
+        op,
+        tokens,
+        context,
+    });
+    let is_selected = |cell: &PlainCell| {
+        !has_other_list
+            && is_listed(ops, &GridOp::Plain(cell.op))
+            && is_listed(tokens, &cell.tokens)
+    };
+    cells.filter(is_selected).collect()
 }
 
 /// The selected cells that the device can compute.
@@ -117,7 +214,7 @@ pub fn all(device: &WebGpu, selection: &Selection) -> Vec<Cell> {
 
 impl Selection {
     fn contains(&self, cell: &Cell) -> bool {
-        is_listed(&self.ops, &cell.op)
+        is_listed(&self.ops, &GridOp::Tuned(cell.op))
             && is_listed(&self.variants, cell.variant_name)
             && is_listed(&self.formats, cell.format.name())
             && is_listed(&self.matrices, cell.matrix.name)
