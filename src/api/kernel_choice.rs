@@ -41,8 +41,8 @@ impl Engine {
 
     /// Compares and measures every variant of the kernels of the device of `open_webgpu`, and calls `on_line` with each
     /// line of `zamba2 bench-kernels --backend webgpu`. No measurement begins after `seconds`. Returns the number of
-    /// remaining cells. `selection` is null or selects cells; with `only_check` nothing is measured. Afterwards the
-    /// device is closed.
+    /// remaining cells. `selection` is null or selects cells; with `only_check` nothing is measured; the lines name the
+    /// adapter `adapter_name`. Afterwards the device is closed.
     ///
     /// # Errors
     /// The device's own failure.
@@ -51,6 +51,7 @@ impl Engine {
         seconds: f64,
         selection: JsValue,
         only_check: bool,
+        adapter_name: String,
         on_line: Function,
     ) -> JsResult<usize> {
         let selection: Option<Selection> = from_js("selection", &selection)?;
@@ -60,6 +61,7 @@ impl Engine {
             selection: selection.unwrap_or_default(),
             seconds,
             only_check,
+            adapter_name: Some(adapter_name),
         };
         let emit = |line: &str| {
             // Errors of the listener are ignored.

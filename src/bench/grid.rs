@@ -41,6 +41,8 @@ pub struct GridSettings {
     pub seconds: f64,
     /// Compare results only; measure nothing.
     pub only_check: bool,
+    /// The adapter's name where the device does not know it, as in a browser.
+    pub adapter_name: Option<String>,
 }
 
 /// The result of a cell. Rates are those of the median.
@@ -84,7 +86,7 @@ pub async fn run(
     mut emit: impl FnMut(&str) -> Result<()>,
 ) -> Result<usize> {
     let start_us = now_us();
-    let head = device_line(&device);
+    let head = device_line(&device, settings.adapter_name.as_deref());
     let mut ops = Ops::new(device);
     let done = Done::parse(earlier, &head, settings.only_check)?;
     if earlier.is_empty() {
@@ -156,12 +158,16 @@ impl Done {
     }
 }
 
-fn device_line(device: &WebGpu) -> String {
+fn device_line(device: &WebGpu, name: Option<&str>) -> String {
+    let mut adapter = device.adapter().clone();
+    if let Some(name) = name {
+        adapter.name = name.into();
+    }
     let line = json!({
         "line": "device",
         "version": env!("CARGO_PKG_VERSION"),
         "shaders": device.shader_version(),
-        "adapter": device.adapter(),
+        "adapter": adapter,
     });
     line.to_string()
 }

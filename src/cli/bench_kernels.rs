@@ -70,6 +70,7 @@ fn run_grid(device: WebGpu, arguments: &Arguments) -> Result<(), Failure> {
         selection: selection(arguments.grid.as_deref())?,
         seconds: arguments.seconds,
         only_check: arguments.check,
+        adapter_name: None,
     };
     let (mut earlier, mut out) = (String::new(), None);
     if let Some(path) = &arguments.out {

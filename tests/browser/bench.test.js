@@ -2,6 +2,7 @@
 // The page's bench (`?bench`): all figures are present, consistent, and can be copied. Speed is not tested.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { openPage, SITE, test, waitForStatus } from "./harness.js";
 
 test("the bench measures ceilings, kernels and the loaded model, and reports untracked time", async () => {
@@ -44,6 +45,30 @@ test("the bench measures ceilings, kernels and the loaded model, and reports unt
   const calls = (/** @type {string} */ name) => rows.find((/** @type {any} */ row) => row.name === name)?.calls;
   assert.equal(calls("mamba.in_proj"), record.info.n_blocks);
   assert.equal(await page.locator("#bench-result table").count(), 2);
+  assert.deepEqual(faults, []);
+  await context.close();
+});
+
+test("measuring the adapter's kernels can be stopped, and what was measured is saved", async () => {
+  const { context, page, faults } = await openPage({}, "webgpu");
+  await page.goto(`${SITE}/?bench`);
+  await page.click("#bench-grid");
+  assert.equal(await page.textContent("#bench-grid"), "Stop and save what was measured");
+  assert.ok(await page.isDisabled("#bench-run"));
+  await page.waitForFunction(() =>
+    /lines so far: [1-9]/.test(document.getElementById("bench-status")?.textContent ?? ""),
+  );
+  const download = page.waitForEvent("download");
+  await page.click("#bench-grid");
+  const file = await (await download).path();
+  const lines = (await readFile(file, "utf8"))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  assert.equal(lines[0].line, "device");
+  assert.match(lines[0].adapter.name, /swiftshader/i);
+  await page.waitForFunction(() => document.getElementById("bench-status")?.textContent === "Measured.");
+  assert.equal(await page.textContent("#bench-grid"), "Measure the adapter's kernels");
   assert.deepEqual(faults, []);
   await context.close();
 });

@@ -2,8 +2,8 @@
 // The choice of kernels by a trial, and their benchmark, on Chromium's software adapter. Speed is not tested.
 
 import assert from "node:assert/strict";
-import { expected, test } from "./harness.js";
-import { assertRight, loadAndRun, source, withModule } from "./webgpu.js";
+import { expected, SITE, test, waitForStatus, withPage } from "./harness.js";
+import { assertRight, DISGUISE, loadAndRun, replaceEmbedded, source, withModule } from "./webgpu.js";
 
 const FIXTURE = "one_block_adapters_rope";
 const OPTIONS = { source: source(FIXTURE), backend: "webgpu", context: 24 };
@@ -49,6 +49,39 @@ test("no trial is made on a software adapter, unless it is asked for, nor where 
     const refused = await load(page, { tune: "sometimes" });
     assert.equal(refused.error?.code, "bad_option");
   }));
+
+test("the page keeps what a trial has found, uses it after a reload, and makes none with ?tune=off", () =>
+  withPage(
+    async (page) => {
+      await page.route("**/pkg/worker.js", async (route) => {
+        const reply = await route.fetch();
+        await route.fulfill({ response: reply, body: `${DISGUISE}\n${await reply.text()}` });
+      });
+      await replaceEmbedded(page, FIXTURE);
+      const reasons = async () => {
+        await waitForStatus(page, "Ready");
+        return String(await page.textContent("#capability-reasons"));
+      };
+      const kept = () => page.evaluate(() => JSON.parse(localStorage.getItem("kernels") ?? "[]"));
+
+      await page.goto(`${SITE}/?tune=off`);
+      assert.doesNotMatch(await reasons(), /linear_mat/);
+      assert.deepEqual(await kept(), []);
+
+      await page.goto(`${SITE}/`);
+      assert.match(await reasons(), /linear_one: .*linear_mat: .*, chosen from \d/s);
+      const found = await kept();
+      assert.equal(found.length, 1);
+
+      // A choice that no trial makes: it can only come from what was kept.
+      const choices = found[0].choices.map((/** @type {any} */ choice) => ({ ...choice, of: 77 }));
+      await page.evaluate((list) => localStorage.setItem("kernels", JSON.stringify(list)), [{ ...found[0], choices }]);
+      await page.reload();
+      assert.match(await reasons(), /linear_mat: .*, chosen from 77/);
+    },
+    {},
+    "webgpu",
+  ));
 
 test("every way to unpack weights, and every tile, computes what the CPU does", () =>
   withModule(async (page) => {

@@ -2,7 +2,7 @@
 // Shared by the WebGPU tests: a page with the module on Chromium's software adapter, and a load with its logits.
 
 import assert from "node:assert/strict";
-import { expected, importModule, maxDifference, onePage, sharedBrowser, SITE } from "./harness.js";
+import { EMBEDDED, expected, importModule, maxDifference, onePage, sharedBrowser, SITE } from "./harness.js";
 
 /** @import { BrowserContext, Page } from "playwright-core" */
 
@@ -41,6 +41,16 @@ export async function withModule(body, script) {
     await page.close();
   }
 }
+
+/**
+ * Serves a small model in place of the embedded one, which the software adapter takes long to run.
+ * @param {Page} page @param {string} fixture
+ */
+export const replaceEmbedded = (page, fixture) =>
+  page.route(`**${EMBEDDED}*`, (route) => {
+    const file = new URL(route.request().url()).pathname.slice(EMBEDDED.length);
+    return route.continue({ url: `${source(fixture)}${file}` });
+  });
 
 /** Makes the software adapter appear to be a hardware adapter. */
 export const DISGUISE = `

@@ -4,22 +4,13 @@
 // webgpu_numbers.test.js; speed is not measured.
 
 import assert from "node:assert/strict";
-import {
-  EMBEDDED,
-  expected,
-  loadWith,
-  onePage,
-  sharedBrowser,
-  SITE,
-  test,
-  waitForStatus,
-  withPage,
-} from "./harness.js";
+import { expected, loadWith, onePage, sharedBrowser, SITE, test, waitForStatus, withPage } from "./harness.js";
 import {
   assertRight,
   DISGUISE,
   loadAndRun,
   prepareModule,
+  replaceEmbedded,
   runLoaded,
   source,
   withLoaded,
@@ -410,7 +401,7 @@ test("the page says which feature of the adapter is not used, and why", () =>
         const reply = await route.fetch();
         await route.fulfill({ response: reply, body: `${WRONG_SUBGROUPS}\n${await reply.text()}` });
       });
-      await withFixture(page);
+      await replaceEmbedded(page, FIXTURE);
       await page.goto(`${SITE}/?backend=webgpu`);
       await waitForStatus(page, "Ready");
       const reasons = String(await page.textContent("#capability-reasons"));
@@ -421,17 +412,10 @@ test("the page says which feature of the adapter is not used, and why", () =>
     "webgpu",
   ));
 
-/** Serves a small model in place of the embedded one, which the software adapter takes long to run. */
-const withFixture = (/** @type {Page} */ page) =>
-  page.route(`**${EMBEDDED}*`, (route) => {
-    const file = new URL(route.request().url()).pathname.slice(EMBEDDED.length);
-    return route.continue({ url: `${source(FIXTURE)}${file}` });
-  });
-
 test("the page shows the adapter in use and offers a choice of backend", () =>
   withPage(
     async (page) => {
-      await withFixture(page);
+      await replaceEmbedded(page, FIXTURE);
       await page.goto(`${SITE}/?backend=webgpu`);
       await waitForStatus(page, "Ready");
       assert.match(String(await page.textContent("#capability")), /^WebGPU · .*swiftshader/i);

@@ -249,6 +249,7 @@ export interface WasmEngine {
     seconds: number,
     selection: GridSelection | null,
     only_check: boolean,
+    adapter_name: string,
     on_line: LineListener,
   ): Promise<number>;
 }

@@ -181,10 +181,11 @@ const calls = {
 
   /** In a worker of its own, too. */
   async bench_grid({ seconds, selection, check }, { emit }) {
-    const { engine } = await createEngine({ ...BENCH_OPTIONS, backend: "webgpu" }, startThreads);
+    const { engine, device } = await createEngine({ ...BENCH_OPTIONS, backend: "webgpu" }, startThreads);
+    const name = device.adapter?.name ?? "";
     /** @type {string[]} */
     const lines = [];
-    const left = await engine.bench_grid(seconds, selection, check, (line) => {
+    const left = await engine.bench_grid(seconds, selection, check, name, (line) => {
       lines.push(line);
       emit("line", line);
     });

@@ -94,15 +94,21 @@ export class Bench {
     this.result = /** @type {HTMLElement} */ (section.querySelector("#bench-result"));
     this.json = /** @type {HTMLTextAreaElement} */ (section.querySelector("#bench-json"));
     this.grid = /** @type {HTMLButtonElement} */ (section.querySelector("#bench-grid"));
+    /** While the adapter's kernels are measured. @type {AbortController | null} */
+    this.stop = null;
     section.hidden = false;
     this.grid.hidden = !("gpu" in navigator);
     this.button.addEventListener("click", () => this.alone(this.run()).catch(onFault));
-    this.grid.addEventListener("click", () => this.alone(this.runGrid()).catch(onFault));
+    this.grid.addEventListener("click", () => {
+      if (this.stop) this.stop.abort();
+      else this.alone(this.runGrid()).catch(onFault);
+    });
   }
 
   /** Runs one measurement at a time, because they would disturb each other. @param {Promise<void>} measurement */
   async alone(measurement) {
-    this.button.disabled = this.grid.disabled = true;
+    this.button.disabled = true;
+    this.grid.disabled = !this.stop;
     try {
       await measurement;
     } finally {
@@ -110,17 +116,31 @@ export class Bench {
     }
   }
 
-  /** Measures the graphics adapter's kernels and saves the lines. */
+  /** Measures the graphics adapter's kernels, until the button is pressed again, and saves the lines. */
   async runGrid() {
-    let n = 0;
-    const onLine = () => {
-      n += 1;
-      this.status.textContent = t("bench.grid.progress", { n: number(n) });
-    };
-    this.status.textContent = t("bench.grid.progress", { n: number(n) });
-    const { lines } = await benchGrid({ seconds: GRID_SECONDS, onLine });
+    this.stop = new AbortController();
+    const { signal } = this.stop;
+    this.labelGrid("bench.grid.stop");
+    /** @type {string[]} */
+    const lines = [];
+    const tell = () => (this.status.textContent = t("bench.grid.progress", { n: number(lines.length) }));
+    tell();
+    try {
+      await benchGrid({ seconds: GRID_SECONDS, signal, onLine: (line) => void (lines.push(line), tell()) });
+    } catch (thrown) {
+      if (!signal.aborted) throw thrown;
+    } finally {
+      this.stop = null;
+      this.labelGrid("bench.grid");
+    }
     saveFile("zamba2-kernels.jsonl", lines.map((line) => `${line}\n`).join(""), "application/jsonl");
     this.status.textContent = t("bench.done");
+  }
+
+  /** @param {"bench.grid" | "bench.grid.stop"} word */
+  labelGrid(word) {
+    this.grid.dataset.t = word;
+    this.grid.textContent = t(word);
   }
 
   async run() {

@@ -14,7 +14,7 @@ use crate::ops::device::{Device, KvFormat};
 
 /// Relative to the largest result. The CPU's attention over an 8-bit cache has 16-bit queries and weights, and sums of
 /// many positions are small; the other ops differ in the order of sums and in exponentials.
-const TOLERANCE: f32 = 5e-3;
+const TOLERANCE: f32 = 1e-3;
 
 fn case<D: Device + 'static>(ops: &mut Ops<D>, cell: &PlainCell) -> Case<D> {
     match cell.op {
