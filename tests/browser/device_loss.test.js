@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { expected, fixtureFiles, launch, test } from "./harness.js";
 import { MockHub } from "./mock_hub.js";
-import { prepareModule, source } from "./webgpu.js";
+import { DISGUISE, prepareModule, source } from "./webgpu.js";
 
 /** @import { Browser } from "playwright-core" */
 
@@ -67,6 +67,71 @@ test("after a device loss during a run the model is reloaded from storage, and t
     }
   } finally {
     await hub.stop();
+  }
+});
+
+/**
+ * A message on the channel `lose` loses the latest device. Killing the GPU process does so only twice: after that
+ * Chromium has no adapter.
+ */
+const LOSING = `
+const losses = new WeakMap();
+let latest = null;
+const { requestDevice } = GPUAdapter.prototype;
+GPUAdapter.prototype.requestDevice = async function (...args) {
+  const device = await requestDevice.apply(this, args);
+  losses.set(device, Promise.withResolvers());
+  latest = device;
+  return device;
+};
+Object.defineProperty(GPUDevice.prototype, "lost", { get() { return losses.get(this).promise; } });
+new BroadcastChannel("lose").onmessage = () => {
+  losses.get(latest).resolve({ reason: "unknown", message: "taken away by a test" });
+};`;
+
+test("a run whose device is lost for the third time continues on the CPU", async () => {
+  const own = await launch("webgpu");
+  try {
+    const page = await own.newPage();
+    await prepareModule(page, `${DISGUISE}\n${LOSING}`);
+    const { input_ids, greedy_ids } = expected(FIXTURE);
+    const result = await page.evaluate(
+      async ({ source, prompt }) => {
+        const { zamba2 } = /** @type {any} */ (globalThis);
+        /** @type {string[]} */
+        const devices = [];
+        const model = await zamba2.load({
+          source,
+          weights: "f32",
+          keep: false,
+          webgpu: { tune: "off" },
+          onDevice: (/** @type {any} */ event) =>
+            devices.push(event.state === "lost" ? `lost: ${event.fault.code}` : `ready: ${event.info.backend}`),
+        });
+        const first = model.info.backend;
+        const channel = new BroadcastChannel("lose");
+        const ids = [];
+        for await (const { token } of model.generate(prompt, { temperature: 0, max_tokens: 24, ignore_eos: true })) {
+          ids.push(token);
+          if ([4, 9, 14].includes(ids.length)) channel.postMessage("now");
+        }
+        return { first, ids, devices, reason: model.info.backend_reason };
+      },
+      { source: source(FIXTURE), prompt: input_ids },
+    );
+    assert.equal(result.first, "webgpu");
+    assert.deepEqual(result.ids, greedy_ids);
+    assert.deepEqual(result.devices.slice(0, 5), [
+      "lost: device_lost",
+      "ready: webgpu",
+      "lost: device_lost",
+      "ready: webgpu",
+      "lost: device_lost",
+    ]);
+    assert.match(result.devices[5], /^ready: cpu/);
+    assert.equal(result.reason, "device_lost");
+  } finally {
+    await own.close();
   }
 });
 

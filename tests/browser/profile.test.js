@@ -120,6 +120,35 @@ test("without a model Profile shows an explanation", () =>
     assert.match((await page.textContent("#profile-status")) ?? "", /No model is ready yet/);
   }));
 
+test("every chart draws a part of the model in the colour of the legend", () =>
+  withMeasured(async (page) => {
+    const found = await page.evaluate(() => {
+      /** @param {string} selector @param {"fill" | "backgroundColor"} property */
+      const colours = (selector, property) => [
+        ...new Set([...document.querySelectorAll(selector)].map((one) => getComputedStyle(one)[property])),
+      ];
+      return ["mamba", "attention", "ffn", "other"].map((part) => ({
+        part,
+        legend: colours(`.swatch.part-${part}`, "backgroundColor"),
+        charts: {
+          bars: colours(`#chart-blocks .bar .part-${part}`, "fill"),
+          icicle: colours(`#chart-icicle .part-${part} > .node-box`, "fill"),
+          roofline: colours(`#chart-roofline .point.part-${part}`, "fill"),
+          timeline: colours(`#chart-timeline .span.part-${part}`, "fill"),
+        },
+      }));
+    });
+    const drawn = new Set(found.map(({ legend }) => legend.join()));
+    assert.equal(drawn.size, 4, "four colours");
+    for (const { part, legend, charts } of found) {
+      assert.equal(legend.length, 1, part);
+      for (const [chart, fills] of Object.entries(charts)) {
+        if (fills.length > 0) assert.deepEqual(fills, legend, `${part} in ${chart}`);
+      }
+      if (part !== "other") assert.ok(charts.bars.length > 0 && charts.icicle.length > 0, part);
+    }
+  }));
+
 test(
   "a profile of the embedded model fills every table and every chart",
   () =>

@@ -163,7 +163,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
         let value_scale = scale_of(scales[2u * row + 1u]);
         // unroll
         for (var j = 0u; j < QUERIES; j++) {
-            // No score of a block may be visible to a query that others follow.
+            // The last block may have no position that the first queries see.
             let is_visible = position < min(end, params.n_visible + first_query + j);
             let weight = select(0.0, bounded_exp(own[j] - new_peaks[j]), is_visible);
             scores[j * THREADS + lane] = weight;
