@@ -14,6 +14,7 @@ mod damaged_files;
 mod failing_calls;
 mod generated;
 mod inside;
+mod limits;
 mod loader;
 mod lookahead;
 mod lookup;

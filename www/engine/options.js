@@ -5,6 +5,7 @@
 import { parseAddress } from "./addresses.js";
 import { badOption, fact, Zamba2Error } from "./errors.js";
 import { GENERATE_DEFAULTS, NUMBER_OPTIONS } from "./generate_options.js";
+import { MAX_ABLATED_TOKENS, MAX_TOP_K } from "./limits.js";
 
 /** @import * as api from "./zamba2.d.ts" */
 /** @import { WorkerPrompt } from "./worker.js" */
@@ -222,9 +223,6 @@ export function promptForWorker(prompt) {
 
 /** The parts of an inspection. @type {readonly api.InspectPart[]} */
 const INSPECT_PARTS = ["lens", "memory", "attention"];
-/** As in `src/session/inspect.rs`. */
-const MAX_TOP_K = 100;
-const MAX_ABLATED_TOKENS = 256;
 
 /**
  * `InspectOptions` with defaults; null where they depend on the sequence.

@@ -3,12 +3,10 @@
 // nothing: all runs are kept, so that every figure can be recomputed.
 
 import { yieldToMessages } from "./gates.js";
+import { PROMPT_TOKENS } from "./limits.js";
 
 /** @import { WasmEngine } from "./wasm_engine.js" */
 /** @import { ProfileOptions, ProfileReport } from "./zamba2.d.ts" */
-
-/** As in `src/report/measure.rs`. */
-const PROMPT_TOKENS = 35;
 
 /**
  * `ProfileOptions` with all defaults; null where the engine chooses.

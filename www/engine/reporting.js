@@ -3,6 +3,7 @@
 // to the wasm module. It computes no figures.
 
 import { yieldToMessages } from "./gates.js";
+import { PROMPT_TOKENS } from "./limits.js";
 import { clockResolutionUs } from "./numbers.js";
 import { profileRuns } from "./profiling.js";
 import { loadReports } from "./wasm_engine.js";
@@ -54,7 +55,7 @@ export function sourceName(source) {
 export async function measureRun(engine, loaded, options, { signal, onChecked, onProgress }) {
   const { prompt: built_in, context, chunk_rows, ...facts } = engine.run_facts(loaded.name);
   const given = options.prompt ?? (options.ids || !loaded.tokenizer ? null : built_in);
-  const prefill = options.prefill ?? (given === built_in ? BUILT_IN_TOKENS : null);
+  const prefill = options.prefill ?? (given === built_in ? PROMPT_TOKENS : null);
   const clock_us = clockResolutionUs();
   let ceilings = null;
   if (options.ceilings && clock_us < COARSE_CLOCK_US) {
@@ -127,7 +128,6 @@ function timerOf(adapter, clock_us) {
   return { source: "timestamp_query", resolution_us: adapter.timestamp_step_us };
 }
 
-const BUILT_IN_TOKENS = 35;
 /**
  * From this resolution on, ticks of the clock are longer than decode steps and the rounds of measuring ceilings.
  * Firefox's clock ticks every 16.7 or 100 ms when it resists fingerprinting.

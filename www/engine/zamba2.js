@@ -8,6 +8,7 @@ import { SENTENCES } from "./packaged_sentences.js";
 import { errorFromReport, fact, useSentences, Zamba2Error } from "./errors.js";
 import { NUMBER_OPTIONS, WEIGHTS } from "./generate_options.js";
 import { HiddenTime } from "./hidden_time.js";
+import { DECODE_TOKENS } from "./limits.js";
 import { checkBrowser } from "./module_worker.js";
 import {
   ablateRequest,
@@ -392,7 +393,7 @@ class Model {
     prompt,
     ids,
     prefill,
-    decode = 16,
+    decode = DECODE_TOKENS,
     runs = 5,
     warmup = 1,
     level = "module",

@@ -150,8 +150,7 @@ export class Bench {
       model ? { threads: model.info.threads, relaxedSimd: model.info.backend === "cpu-simd128" ? false : "auto" } : {},
     );
     this.status.textContent = t("bench.model");
-    const profile =
-      model && (await model.profile({ prefill: 35, decode: DECODE_STEPS, runs: RUNS, warmup: 1, level: "module" }));
+    const profile = model && (await model.profile({ decode: DECODE_STEPS, runs: RUNS, warmup: 1, level: "module" }));
     this.show(kernels, model, profile);
     this.status.textContent = t("bench.done");
   }
