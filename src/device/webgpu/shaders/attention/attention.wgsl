@@ -20,6 +20,8 @@ const LOADS = 4u;
 const LOWEST = -3.4e38;
 // A number of each query.
 alias PerQuery = array<f32, QUERIES>;
+// Sums of values of each query.
+alias Sums = array<vec4<f32>, QUERIES * SUM_FOURS>;
 var<workgroup> queries: array<vec4<f32>, QUERIES * MAX_FOURS>;
 var<workgroup> scores: array<f32, QUERIES * THREADS>;
 var<workgroup> weights: array<f32, QUERIES * THREADS>; // scores times the scales of the values
@@ -76,6 +78,14 @@ fn part_start(id: vec3<u32>, query: u32) -> u32 {
     return ((query * params.n_heads + id.x) * params.n_splits + id.z) * (PART_HEADER + params.head_dim);
 }
 
+fn store_header(id: vec3<u32>, lane: u32, query: u32, peak: f32, total: f32) {
+    if params.n_splits > 1u && lane == 0u && query < params.n_queries {
+        let part = part_start(id, query);
+        parts[part] = peak;
+        parts[part + 1u] = total;
+    }
+}
+
 // Adds up the sums of the groups of threads for one query, and stores the result. Call from all threads.
 fn add_up_groups(id: vec3<u32>, lane: u32, query: u32, total: f32, sums: array<vec4<f32>, SUM_FOURS>) {
     let d = params.head_dim;
@@ -109,24 +119,50 @@ fn add_up_groups(id: vec3<u32>, lane: u32, query: u32, total: f32, sums: array<v
     }
 }
 
-@compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let first_query = id.y * QUERIES;
-    let kv_head = id.x * params.n_kv_heads / params.n_heads;
+fn load_queries(first_query: u32, head: u32, lane: u32) {
     for (var i = lane; i < MAX_FOURS; i += THREADS) {
         // unroll
         for (var j = 0u; j < QUERIES; j++) {
             // Queries past the last one repeat it; their results are not stored.
             let query = min(first_query + j, params.n_queries - 1u);
-            queries[j * MAX_FOURS + i] = query_four((query * params.n_heads + id.x) * params.head_dim, i);
+            queries[j * MAX_FOURS + i] = query_four((query * params.n_heads + head) * params.head_dim, i);
         }
     }
-    workgroupBarrier();
+}
 
-    // Values: the threads of a group split the units of a position, and the groups split the positions of a block.
+// Adds the weighted values of `len` positions from `start` on: the threads of a group split the units of a position,
+// and the groups split the positions.
+fn add_values(start: u32, len: u32, kv_head: u32, lane: u32, sums: ptr<function, Sums>) {
     let column = lane % params.column_threads;
     let group = lane / params.column_threads;
     let n_groups = THREADS / params.column_threads;
+    for (var at = group; at < len; at += n_groups) {
+        let row = ((start + at) * params.n_kv_heads + kv_head) * params.n_units;
+        // unroll
+        for (var i = 0u; i < PER_THREAD; i++) {
+            let unit_at = i * THREADS + column;
+            if unit_at < params.n_units {
+                let unit = values[row + unit_at];
+                // unroll
+                for (var k = 0u; k < KV_FOURS; k++) {
+                    let four = kv_four(unit, k);
+                    // unroll
+                    for (var j = 0u; j < QUERIES; j++) {
+                        (*sums)[j * SUM_FOURS + i * KV_FOURS + k] += weights[j * THREADS + at] * four;
+                    }
+                }
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let first_query = id.y * QUERIES;
+    let kv_head = id.x * params.n_kv_heads / params.n_heads;
+    load_queries(first_query, id.x, lane);
+    workgroupBarrier();
+
     let first = id.z * params.split_len;
     let last_query = min(first_query + QUERIES, params.n_queries) - 1u;
     let end = min(params.n_visible + last_query, first + params.split_len);
@@ -136,7 +172,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
         peaks[j] = LOWEST;
     }
     var totals: PerQuery;
-    var sums: array<vec4<f32>, QUERIES * SUM_FOURS>;
+    var sums: Sums;
     for (var start = first; start < end; start += THREADS) {
         let len = min(THREADS, end - start);
         let position = start + lane;
@@ -183,24 +219,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
                 totals[j] += scores[j * THREADS + i];
             }
         }
-        for (var at = group; at < len; at += n_groups) {
-            let row = ((start + at) * params.n_kv_heads + kv_head) * params.n_units;
-            // unroll
-            for (var i = 0u; i < PER_THREAD; i++) {
-                let unit_at = i * THREADS + column;
-                if unit_at < params.n_units {
-                    let unit = values[row + unit_at];
-                    // unroll
-                    for (var k = 0u; k < KV_FOURS; k++) {
-                        let four = kv_four(unit, k);
-                        // unroll
-                        for (var j = 0u; j < QUERIES; j++) {
-                            sums[j * SUM_FOURS + i * KV_FOURS + k] += weights[j * THREADS + at] * four;
-                        }
-                    }
-                }
-            }
-        }
+        add_values(start, len, kv_head, lane, &sums);
         workgroupBarrier();
     }
 
@@ -213,10 +232,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
             of_query[i] = sums[j * SUM_FOURS + i];
         }
         add_up_groups(id, lane, query, totals[j], of_query);
-        if params.n_splits > 1u && lane == 0u && query < params.n_queries {
-            let part = part_start(id, query);
-            parts[part] = peaks[j];
-            parts[part + 1u] = totals[j];
-        }
+        store_header(id, lane, query, peaks[j], totals[j]);
     }
 }
