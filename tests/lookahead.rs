@@ -28,7 +28,7 @@ const TOKENS: usize = 40;
 const LONG_TOKENS: usize = 500;
 /// With the other settings, and with many steps in flight.
 const SHORT_TOKENS: usize = 60;
-/// A software adapter is slower. With `ZAMBA2_ADAPTER_TOKENS=500` it takes minutes.
+/// A software adapter is slower; another number is for trials. Mesa's keeps about 5 MB of memory per token.
 fn tokens_of_adapter() -> usize {
     let wanted = std::env::var("ZAMBA2_ADAPTER_TOKENS");
     wanted.map_or(12, |n| n.parse().expect("a number of tokens"))
@@ -299,6 +299,7 @@ fn where_the_device_drew_another_token_than_the_sampler_it_goes_back() {
 /// The embedded model's text, drawn with several settings by the device and by the host.
 fn check_long_draws<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
     let net = embedded();
+    let [mut ahead, mut host] = pair(make, &net, lookahead, 600);
     for (n, temperature, top_k, top_p, min_p, repetition_penalty, seed, alternatives) in [
         (LONG_TOKENS, 0.7, 40, 0.95, 0.0, 1.0, 42, 0),
         (SHORT_TOKENS, 1.3, 64, 1.0, 0.0, 1.0, 7, 0),
@@ -326,8 +327,6 @@ fn check_long_draws<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
             ..greedy(n)
         };
         let what = format!("{:?}", options.sampling);
-        // Mesa's software adapter keeps about 5 MB per token until the device is closed.
-        let [mut ahead, mut host] = pair(make, &net, lookahead, 600);
         let expected = run(&mut host, &net, &options);
         assert_eq!(expected.len(), n);
         assert_same(&what, &run(&mut ahead, &net, &options), &expected);
