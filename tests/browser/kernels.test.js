@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { expected, SITE, test, waitForStatus, withPage } from "./harness.js";
-import { assertRight, DISGUISE, loadAndRun, replaceEmbedded, source, withModule } from "./webgpu.js";
+import { assertRight, DISGUISE, loadAndRun, replaceEmbedded, runInWorker, source, withModule } from "./webgpu.js";
 
 const FIXTURE = "one_block_adapters_rope";
 const OPTIONS = { source: source(FIXTURE), backend: "webgpu", context: 24 };
@@ -53,10 +53,7 @@ test("no trial is made on a software adapter, unless it is asked for, nor where 
 test("the page keeps what a trial has found, uses it after a reload, and makes none with ?tune=off", () =>
   withPage(
     async (page) => {
-      await page.route("**/pkg/worker.js", async (route) => {
-        const reply = await route.fetch();
-        await route.fulfill({ response: reply, body: `${DISGUISE}\n${await reply.text()}` });
-      });
+      await runInWorker(page, DISGUISE);
       await replaceEmbedded(page, FIXTURE);
       const reasons = async () => {
         await waitForStatus(page, "Ready");

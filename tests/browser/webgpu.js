@@ -12,18 +12,20 @@ import { EMBEDDED, expected, importModule, maxDifference, onePage, sharedBrowser
  */
 export const MAX_LOGIT_DIFFERENCE = 2e-3;
 
+/** The engine worker runs `script` before itself. @param {Page} page @param {string} script */
+export const runInWorker = (page, script) =>
+  page.route("**/pkg/worker.js", async (route) => {
+    const reply = await route.fetch();
+    await route.fulfill({ response: reply, body: `${script}\n${await reply.text()}` });
+  });
+
 /**
  * Imports the module as `zamba2` in a page whose engine worker runs `script` first.
  * @param {Page} page
  * @param {string} [script]
  */
 export async function prepareModule(page, script) {
-  if (script) {
-    await page.route("**/pkg/worker.js", async (route) => {
-      const reply = await route.fetch();
-      await route.fulfill({ response: reply, body: `${script}\n${await reply.text()}` });
-    });
-  }
+  if (script) await runInWorker(page, script);
   await importModule(page);
 }
 

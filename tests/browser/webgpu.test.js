@@ -11,6 +11,7 @@ import {
   loadAndRun,
   prepareModule,
   replaceEmbedded,
+  runInWorker,
   runLoaded,
   source,
   withLoaded,
@@ -397,10 +398,7 @@ for (const [name, value] of [
 test("the page says which feature of the adapter is not used, and why", () =>
   withPage(
     async (page) => {
-      await page.route("**/pkg/worker.js", async (route) => {
-        const reply = await route.fetch();
-        await route.fulfill({ response: reply, body: `${WRONG_SUBGROUPS}\n${await reply.text()}` });
-      });
+      await runInWorker(page, WRONG_SUBGROUPS);
       await replaceEmbedded(page, FIXTURE);
       await page.goto(`${SITE}/?backend=webgpu`);
       await waitForStatus(page, "Ready");

@@ -1,6 +1,7 @@
 //! Fused kernels of a decode step, compared with the CPU's single ops.
 
 use pollster::block_on;
+use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterOptions, TunedOp};
 use zamba2::model::config::Config;
@@ -93,6 +94,15 @@ fn fused_configs() -> Vec<(&'static str, Config)> {
     ]
 }
 
+/// Steps with keys and values in f32.
+fn exact_kv(weights: WeightFormat) -> Setup {
+    Setup {
+        weights,
+        kv: KvFormat::F32,
+        is_dequantized: false,
+    }
+}
+
 /// The results of `config` on a device and on the CPU must agree.
 fn check_steps<D: Device>(what: &str, ops: &mut Ops<D>, config: &Config, setup: Setup) {
     let got = block_on(steps(ops, config, setup)).unwrap();
@@ -125,11 +135,7 @@ fn steps_without_fused_kernels_equal_the_cpus_single_ops() {
         };
         for weights in FORMATS {
             let what = format!("{form}: {weights:?}");
-            let setup = Setup {
-                weights,
-                kv: KvFormat::F32,
-                is_dequantized: false,
-            };
+            let setup = exact_kv(weights);
             check_steps(&what, ops, &config, setup);
         }
     });
@@ -148,11 +154,7 @@ fn steps_with_small_bindings_equal_the_cpus_single_ops() {
     let ops = &mut Ops::new(ops);
     let (_, config) = fused_configs().remove(0);
     for weights in FORMATS {
-        let setup = Setup {
-            weights,
-            kv: KvFormat::F32,
-            is_dequantized: false,
-        };
+        let setup = exact_kv(weights);
         check_steps(&format!("{weights:?}"), ops, &config, setup);
     }
 }
@@ -187,11 +189,7 @@ fn fused_kernels_equal_the_cpus_single_ops_with_every_variant() {
         for weights in FORMATS {
             for_each_variant(ops, TunedOp::LinearOne, weights, |ops, variant| {
                 let what = format!("{form}: {what} {weights:?} {variant}");
-                let setup = Setup {
-                    weights,
-                    kv: KvFormat::F32,
-                    is_dequantized: false,
-                };
+                let setup = exact_kv(weights);
                 check_steps(&what, ops, &config, setup);
             });
         }
