@@ -12,6 +12,16 @@ use crate::session::TRIAL_US;
 
 #[wasm_bindgen]
 impl Engine {
+    /// After `test_device`, if [`Engine::choose_kernels`] will measure: begins to compile what it compares, while the
+    /// weights arrive.
+    pub fn compile_variants(&mut self) -> JsResult<()> {
+        let weights = self.settings.weights;
+        if let AnySession::WebGpu(session) = self.session_mut().map_err(to_js_error)? {
+            session.compile_variants(weights);
+        }
+        Ok(())
+    }
+
     /// After `finish`, on a graphics device: measures the variants of its kernels for about 0.3 s and uses the fastest.
     /// `kept` is null or the result of an earlier call for this device, which is used again if its variants still give
     /// the same results. Returns `[{ op, variant, of }]`; empty on the CPU, and if the device fails its self-test with

@@ -22,7 +22,7 @@ use crate::ops::device::Linear;
 use crate::ops::work::{self, Work};
 pub use cells::Selection;
 use cells::{Cell, Matrix};
-use timing::{Spread, Stopwatch};
+use timing::{Spread, spread, stopwatch};
 
 /// Calls cycle through copies of a matrix of at least this size in total: more than the last-level cache of any
 /// graphics adapter.
@@ -247,7 +247,7 @@ async fn measure(
     let numbers = exact_inputs(cell.tokens, d_in);
     let x = ops.constant(cell.tokens, d_in, numbers.clone()); // [T, d_in]
     let mut y = ops.tensor(cell.tokens, d_out); // [T, d_out]
-    let mut watch = Stopwatch::new(ops);
+    let mut watch = stopwatch(ops);
     let mut call = |ops: &mut Ops<WebGpu>, at: usize| {
         let linear = &weights.copies[at % weights.copies.len()];
         ops.linear(linear, &x, &mut y);
@@ -257,7 +257,7 @@ async fn measure(
     let work = work::linear(cell.tokens, [d_out, d_in], cell.format, false);
     let mut time = None;
     if let Some(copy_gb_per_s) = copy_gb_per_s {
-        let spread = watch.spread(ops, second_us, &mut call).await?;
+        let spread = spread(&mut watch, ops, second_us, &mut call).await?;
         time = Some(CellTime::new(work, spread, copy_gb_per_s));
     }
     let got = ops.read(&y).await?;

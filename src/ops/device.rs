@@ -416,6 +416,8 @@ pub trait Device: Sized {
     async fn fence(&mut self) -> Result<()> {
         Ok(())
     }
+    /// Waits until the device is not far behind what was encoded.
+    async fn ready(&mut self) {}
     /// The first failure that the device has reported; reports are asynchronous.
     fn check(&self) -> Result<()> {
         Ok(())

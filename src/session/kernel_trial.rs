@@ -4,20 +4,24 @@
 
 use crate::base::clock::now_us;
 use crate::base::error::Result;
+use crate::base::quant::WeightFormat;
 use crate::device::webgpu::{TunedOp, WebGpu, WebGpuTensor};
 use crate::ops::Ops;
 use crate::ops::device::{Device, KernelChoice, Linear, Tensor, Weight};
+use crate::ops::stopwatch::Stopwatch;
 use crate::ops::trace::Level;
 use crate::session::Session;
 
-/// How long a trial should take where compiling is quick.
+/// How long the measurements of a trial should take.
 pub const TRIAL_US: f64 = 300e3;
 const MAX_ROUNDS: usize = 5;
-/// Each measurement repeats the call until it takes at least this long, several times the duration of a readback.
+/// Each measurement repeats the call until it takes at least this long: browsers round timestamps to 100 µs.
 const LEAST_US: f64 = 5e3;
 const MAX_CALLS: usize = 256;
-/// Another variant must be faster than the first by this factor, which is more than the noise.
-const MARGIN: f64 = 0.97;
+/// What takes longer than the fastest by this factor in the first round is not measured again.
+const CONTENDER: f64 = 1.25;
+/// The least part by which another variant must be faster than the first one.
+const LEAST_GAIN: f64 = 0.03;
 /// Relative to the largest result, as in the self-test: variants differ in the order of sums at most.
 const TOLERANCE: f32 = 1e-3;
 /// Tokens for which results are compared, and those for which `linear_mat` is timed. The former fill more than one
@@ -27,11 +31,28 @@ const TIMED_TOKENS: usize = WebGpu::CHUNK_ROWS;
 /// The most tokens for which a variant of `linear_few` is used.
 const FEW_TOKENS: usize = 8;
 
-/// A correct variant and its shortest measured time.
+/// A correct variant and its measured times.
 struct Candidate {
     variant: u8,
     name: &'static str,
-    us: f64,
+    times_us: Vec<f64>,
+}
+
+impl Candidate {
+    /// The shortest time, which other work on the device disturbs least.
+    fn us(&self) -> f64 {
+        self.times_us.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// By how much its times differ, relative to the shortest.
+    fn noise(&self) -> f64 {
+        let longest = self.times_us.iter().copied().fold(0.0, f64::max);
+        if self.times_us.len() > 1 {
+            longest / self.us() - 1.0
+        } else {
+            0.0
+        }
+    }
 }
 
 /// An op's layers of the model, which have one format, and its activations.
@@ -40,14 +61,17 @@ struct Trial<'a> {
     layers: &'a [&'a Linear<WebGpu>],
     x: WebGpuTensor, // [T, d_in]
     y: WebGpuTensor, // [T, d_out]
-    /// A readback of this tensor waits for everything before it.
-    marker: WebGpuTensor, // [1, 4]
 }
 
 impl Session<WebGpu> {
+    /// Begins to compile all variants, while the weights are still arriving: some drivers take long.
+    pub fn compile_variants(&mut self, weights: WeightFormat) {
+        self.ops.device_mut().compile_variants(weights);
+    }
+
     /// Measures the variants of each op for about `budget_us` in all, uses the fastest and returns what was chosen.
     /// `kept` is what an earlier call has chosen on this device: those variants are compared with the first, but not
-    /// measured.
+    /// measured. Spans that were recorded before are discarded.
     ///
     /// # Errors
     /// The device's own failure.
@@ -61,6 +85,7 @@ impl Session<WebGpu> {
         let blocks = self.model.blocks.iter().flatten();
         let layers: Vec<_> = blocks.map(|block| &block.mixer.in_proj).collect();
         let chosen = choose_all(&mut self.ops, &layers, kept, budget_us).await;
+        self.ops.profiler().discard();
         self.ops.profiler().set_level(level);
         let chosen = chosen?;
         self.ops.device_mut().note_kernel_choices(&chosen);
@@ -79,8 +104,10 @@ async fn choose_all(
     kept: &[KernelChoice],
     budget_us: f64,
 ) -> Result<Vec<KernelChoice>> {
-    // Comparing takes about as long as measuring.
-    let budget_us = budget_us / (2 * TunedOp::ALL.len()) as f64;
+    let budget_us = budget_us / TunedOp::ALL.len() as f64;
+    if let (Some(layer), []) = (layers.first(), kept) {
+        ops.device_mut().compile_variants(layer.weight.format());
+    }
     let mut chosen = Vec::new();
     for op in TunedOp::ALL {
         let kept = kept.iter().find(|choice| choice.op == op.name());
@@ -97,8 +124,7 @@ async fn choose(
     budget_us: f64,
 ) -> Result<KernelChoice> {
     let mut trial = Trial::new(ops, op, layers);
-    let end_us = now_us() + budget_us;
-    let mut candidates = trial.right_variants(ops, kept, end_us).await?;
+    let mut candidates = trial.right_variants(ops, kept).await?;
     if kept.is_none() && candidates.len() > 1 {
         trial.measure(ops, &mut candidates, budget_us).await?;
     }
@@ -118,13 +144,13 @@ async fn choose(
     })
 }
 
-/// The index of the fastest; the first one unless another is faster by more than [`MARGIN`].
+/// The index of the fastest; the first one unless another is faster by more than the noise.
 fn fastest(candidates: &[Candidate]) -> usize {
-    let by_time = (1..candidates.len()).min_by(|a, b| {
-        let us = |index: &usize| candidates[*index].us;
-        us(a).total_cmp(&us(b))
-    });
-    let is_faster = |index: &usize| candidates[*index].us < MARGIN * candidates[0].us;
+    let by_time =
+        (1..candidates.len()).min_by(|a, b| candidates[*a].us().total_cmp(&candidates[*b].us()));
+    let first = &candidates[0];
+    let limit_us = first.us() * (1.0 - LEAST_GAIN.max(first.noise()));
+    let is_faster = |index: &usize| candidates[*index].us() < limit_us;
     by_time.filter(is_faster).unwrap_or(0)
 }
 
@@ -147,7 +173,6 @@ impl<'a> Trial<'a> {
             layers,
             x: activations(ops, tokens, weight.cols()), // [T, d_in]
             y: ops.tensor(tokens.max(CHECKED_TOKENS), weight.rows()), // [T, d_out]
-            marker: ops.tensor(1, 4),
         }
     }
 
@@ -163,13 +188,12 @@ impl<'a> Trial<'a> {
         ops.device_mut().try_variant(self.op, format, variant).await
     }
 
-    /// The variants with the same results as the first one, which comes first; if `kept` is given, only that one.
-    /// Otherwise none is compiled after `end_us`, because some drivers take long, or for rows that no variant computes.
+    /// The variants with the same results as the first one, which comes first; if `kept` is given, only that one. Rows
+    /// that no variant computes have only the first.
     async fn right_variants(
         &mut self,
         ops: &mut Ops<WebGpu>,
         kept: Option<&KernelChoice>,
-        end_us: f64,
     ) -> Result<Vec<Candidate>> {
         let weight = &self.layers[0].weight;
         let tokens = CHECKED_TOKENS.min(self.x.rows());
@@ -178,10 +202,8 @@ impl<'a> Trial<'a> {
         let mut candidates = Vec::new();
         let mut expected = Vec::new();
         for (variant, name) in ops.device().variants(self.op, weight.format()) {
-            let is_wanted = variant == 0 || kept.is_none_or(|kept| kept.variant == name);
-            let is_late = kept.is_none() && variant > 0 && now_us() > end_us;
-            let is_left_out = !is_wanted || is_late || (variant > 0 && !has_others);
-            if is_left_out || !self.set(ops, variant).await {
+            let is_wanted = kept.map_or(has_others, |kept| kept.variant == name);
+            if !(variant == 0 || is_wanted) || !self.set(ops, variant).await {
                 continue;
             }
             ops.linear(self.layers[0], &x, &mut self.y);
@@ -191,8 +213,11 @@ impl<'a> Trial<'a> {
             } else if !is_close(&got, &expected) {
                 continue;
             }
-            let us = f64::INFINITY;
-            candidates.push(Candidate { variant, name, us });
+            candidates.push(Candidate {
+                variant,
+                name,
+                times_us: Vec::new(),
+            });
         }
         Ok(candidates)
     }
@@ -204,10 +229,24 @@ impl<'a> Trial<'a> {
         candidates: &mut [Candidate],
         budget_us: f64,
     ) -> Result<()> {
-        let start_us = now_us();
+        let has_timestamps = ops.device().timestamp_step_us().is_some();
+        let mut watch = Stopwatch::new(ops, has_timestamps);
+        // The host's clock includes a readback.
+        let mut readback_us = f64::INFINITY;
+        for _ in 0..MAX_ROUNDS {
+            let us = if has_timestamps {
+                0.0
+            } else {
+                watch.wall_us(ops, 0, &mut |_, _| ()).await?
+            };
+            readback_us = readback_us.min(us);
+        }
         self.set(ops, candidates[0].variant).await;
+        let start_us = now_us();
         let mut calls = 1;
-        while self.calls_us(ops, calls).await? < LEAST_US && calls < MAX_CALLS {
+        while calls < MAX_CALLS
+            && self.calls_us(ops, &mut watch, calls).await? - readback_us < LEAST_US
+        {
             calls *= 2;
         }
         for round in 0..MAX_ROUNDS {
@@ -215,9 +254,18 @@ impl<'a> Trial<'a> {
             if round > 0 && now_us() - start_us > budget_us {
                 break;
             }
-            for candidate in &mut *candidates {
+            let limit_us = CONTENDER
+                * candidates
+                    .iter()
+                    .map(Candidate::us)
+                    .fold(f64::INFINITY, f64::min);
+            for (index, candidate) in candidates.iter_mut().enumerate() {
+                if round > 0 && index > 0 && candidate.us() > limit_us {
+                    continue;
+                }
                 self.set(ops, candidate.variant).await;
-                candidate.us = candidate.us.min(self.calls_us(ops, calls).await?);
+                let us = self.calls_us(ops, &mut watch, calls).await? - readback_us;
+                candidate.times_us.push(us.max(1.0));
             }
         }
         Ok(())
@@ -225,13 +273,16 @@ impl<'a> Trial<'a> {
 
     /// The time of `calls` calls, each with the next block's weights: those of a single block would stay in the
     /// adapter's cache.
-    async fn calls_us(&mut self, ops: &mut Ops<WebGpu>, calls: usize) -> Result<f64> {
-        let start_us = now_us();
-        for layer in self.layers.iter().cycle().take(calls) {
-            ops.linear(layer, &self.x, &mut self.y);
-        }
-        ops.read(&self.marker).await?;
-        Ok(now_us() - start_us)
+    async fn calls_us(
+        &mut self,
+        ops: &mut Ops<WebGpu>,
+        watch: &mut Stopwatch<WebGpu>,
+        calls: usize,
+    ) -> Result<f64> {
+        let (layers, x, y) = (self.layers, &self.x, &mut self.y);
+        let mut call =
+            |ops: &mut Ops<WebGpu>, at: usize| ops.linear(layers[at % layers.len()], x, y);
+        watch.pass_us(ops, calls, &mut call).await
     }
 }
 
@@ -246,20 +297,26 @@ fn is_close(got: &[f32], expected: &[f32]) -> bool {
 mod tests {
     use super::*;
 
-    fn index_of_fastest(times_us: &[f64]) -> usize {
-        let candidate = |us: &f64| Candidate {
+    fn index_of_fastest(times_us: &[&[f64]]) -> usize {
+        let candidate = |times_us: &&[f64]| Candidate {
             variant: 0,
             name: "",
-            us: *us,
+            times_us: times_us.to_vec(),
         };
         fastest(&times_us.iter().map(candidate).collect::<Vec<_>>())
     }
 
     #[test]
     fn the_first_variant_stays_unless_another_one_is_clearly_faster() {
-        assert_eq!(index_of_fastest(&[10.0, 9.9, 12.0]), 0);
-        assert_eq!(index_of_fastest(&[10.0, 9.0, 8.0]), 2);
-        assert_eq!(index_of_fastest(&[10.0]), 0);
+        assert_eq!(index_of_fastest(&[&[10.0], &[9.9], &[12.0]]), 0);
+        assert_eq!(index_of_fastest(&[&[10.0], &[9.0], &[8.0, 11.0]]), 2);
+        assert_eq!(index_of_fastest(&[&[10.0]]), 0);
+    }
+
+    #[test]
+    fn a_gain_that_is_within_the_noise_of_the_first_variant_is_none() {
+        assert_eq!(index_of_fastest(&[&[10.0, 12.0], &[8.5, 8.4]]), 0);
+        assert_eq!(index_of_fastest(&[&[10.0, 12.0], &[7.5, 7.9]]), 1);
     }
 
     #[test]

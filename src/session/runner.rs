@@ -115,14 +115,16 @@ impl<B: Device> Session<B> {
         Ok(pass.advance(ops, &self.model, &mut self.cache, s, max_blocks))
     }
 
-    /// After [`Session::advance`]: waits for the device, if block times are not measured otherwise.
+    /// After [`Session::advance`]: waits for the device, if block times are not measured otherwise or if it is far
+    /// behind.
     ///
     /// # Errors
     /// The device's own failure.
     pub async fn fence(&mut self) -> Result<()> {
         if self.waits_for_blocks() {
-            self.ops.fence().await?;
+            return self.ops.fence().await;
         }
+        self.ops.device_mut().ready().await;
         Ok(())
     }
 
@@ -232,8 +234,7 @@ impl<B: Device> Session<B> {
     }
 
     async fn finish_prefill(&mut self) -> Result<()> {
-        let at_once = self.blocks_at_once();
-        while let Progress::Paused { .. } = self.advance(at_once)? {
+        while let Progress::Paused { .. } = self.advance(1)? {
             self.fence().await?;
         }
         self.fence().await?;

@@ -357,6 +357,57 @@ test("timestamps that never advance count as none, and the report says so", () =
     assert.ok(run.runs[0].spans.duration_us.every((/** @type {number} */ us) => us > 0));
   }, STOPPED_CLOCK));
 
+/** Answers on the channel `memory` with the bytes of the buffers that exist. */
+const COUNTED = `
+const sizes = new WeakMap();
+let bytes = 0;
+const { createBuffer } = GPUDevice.prototype;
+GPUDevice.prototype.createBuffer = function (descriptor) {
+  const buffer = createBuffer.call(this, descriptor);
+  sizes.set(buffer, descriptor.size);
+  bytes += descriptor.size;
+  return buffer;
+};
+const { destroy } = GPUBuffer.prototype;
+GPUBuffer.prototype.destroy = function () {
+  bytes -= sizes.get(this) ?? 0;
+  sizes.delete(this);
+  return destroy.call(this);
+};
+const channel = new BroadcastChannel("memory");
+channel.onmessage = () => channel.postMessage(bytes);`;
+
+test("a sequence that was replaced by another one leaves no memory behind on the adapter", () =>
+  withModule(async (page) => {
+    const bytes = await page.evaluate(
+      async ({ source, prompt }) => {
+        const { zamba2 } = /** @type {any} */ (globalThis);
+        const options = { source, backend: "webgpu", weights: "f32", keep: false, webgpu: { tune: "off" } };
+        const model = await zamba2.load(options);
+        const channel = new BroadcastChannel("memory");
+        /** @returns {Promise<number>} */
+        const taken = () =>
+          new Promise((resolve) => {
+            channel.onmessage = ({ data }) => resolve(data);
+            channel.postMessage("how many?");
+          });
+        const counts = [];
+        for (let sequence = 0; sequence < 6; sequence += 1) {
+          const ids = [sequence + 1, ...prompt];
+          // Long enough for a state checkpoint.
+          for await (const _ of model.generate(ids, { temperature: 0, max_tokens: 40, ignore_eos: true }));
+          counts.push(await taken());
+        }
+        model.dispose();
+        return counts;
+      },
+      { source: source(FIXTURE), prompt: expected(FIXTURE).input_ids },
+    );
+    assert.ok(bytes[0] > 0);
+    // The first sequences make what the later ones use again.
+    assert.deepEqual(bytes.slice(3), Array(3).fill(bytes[2]));
+  }, COUNTED));
+
 test("if the weights do not fit on the device, loading continues on the CPU", () =>
   withModule(async (page) => {
     const auto = await loadAndRun(page, { source: source(FIXTURE) }, expected(FIXTURE).input_ids, 0);

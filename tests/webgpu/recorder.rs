@@ -29,6 +29,25 @@ fn clear_copy_and_write_take_effect_in_the_order_of_the_calls() {
     });
 }
 
+/// The memory of a dropped tensor is given back when nothing recorded uses it any more.
+#[test]
+fn ops_on_a_tensor_that_is_dropped_after_them_still_run() {
+    on_device("dropped", |device| {
+        let x = rows(device, 2, &[1.0, 2.0, 3.0, 4.0]);
+        let mut y = device.tensor(2, 2);
+        device.copy(&x, &mut y);
+        drop(x);
+        let z = rows(device, 2, &[5.0; 4]);
+        device.flush();
+        drop(z);
+        let mut w = device.tensor(2, 2);
+        device.copy(&y, &mut w);
+        drop(y);
+        assert_eq!(read(device, &w), [1.0, 2.0, 3.0, 4.0]);
+        device.check().unwrap();
+    });
+}
+
 #[test]
 fn a_step_that_repeats_makes_no_new_bind_group_and_one_submission() {
     on_device("steps", |device| {

@@ -205,7 +205,7 @@ export class Host {
     try {
       opened = await createEngine(options, this.#hooks.startThreads);
       const wasm_ms = performance.now() - from_ms;
-      const loaded = await this.#loadWeights(opened.engine, progress, report, anySignal([signal, attempt.signal]));
+      const loaded = await this.#loadWeights(opened, progress, report, anySignal([signal, attempt.signal]));
       this.#engine = opened.engine;
       const kernels = this.#tested && (await findKernels(opened, options));
       // After a device loss the same commit is loaded again, and the same kernels are used: others would give other
@@ -274,17 +274,13 @@ export class Host {
   }
 
   /**
-   * @param {WasmEngine} engine @param {LoadProgress} progress @param {() => void} report @param {AbortSignal} signal
+   * @param {OpenEngine} opened @param {LoadProgress} progress @param {() => void} report @param {AbortSignal} signal
    * @returns {Promise<Loaded>}
    */
-  async #loadWeights(engine, progress, report, signal) {
-    const {
-      source,
-      packed,
-      keep,
-      refresh,
-      engine: { weights },
-    } = /** @type {LoadRequest} */ (this.#request);
+  async #loadWeights(opened, progress, report, signal) {
+    const { source, packed, keep, refresh, engine: options } = /** @type {LoadRequest} */ (this.#request);
+    const { engine } = opened;
+    const { weights } = options;
     const onWait = (/** @type {LoadProgress["waiting"]} */ waiting) => {
       progress.waiting = waiting;
       report();
@@ -309,6 +305,8 @@ export class Host {
           unpaused: () => this.#pause.opened(signal),
           onPlanned: async () => {
             this.#tested = await engine.test_device();
+            const makes_trial = this.#tested && earlierKernels(opened, options)?.choices === null;
+            if (makes_trial) engine.compile_variants();
           },
           onUnit: () => this.#hooks.onUnit(engine),
           onProgress: report,
@@ -366,17 +364,28 @@ function runningOn(opened, fault) {
 }
 
 /**
+ * What an earlier load has found on the device, without choices if a trial is to be made; null if the kernels stay as
+ * they are.
+ * @param {OpenEngine} opened @param {EngineOptions} options
+ */
+function earlierKernels({ device: { adapter } }, { weights, webgpu: { tune, kernels } }) {
+  if (!adapter || tune === "off" || (tune === "auto" && adapter.software)) return null;
+  const { name, shaders } = adapter;
+  const earlier = kernels.find(
+    (found) => found.adapter === name && found.shaders === shaders && found.weights === weights,
+  );
+  return { adapter: name, shaders, weights, choices: earlier?.choices ?? null };
+}
+
+/**
  * The fastest kernels on the device, from an earlier load or by a trial.
  * @param {OpenEngine} opened @param {EngineOptions} options @returns {Promise<FoundKernels | null>}
  */
-async function findKernels({ engine, device }, { weights, webgpu: { tune, kernels } }) {
-  if (!device.adapter || tune === "off" || (tune === "auto" && device.adapter.software)) return null;
-  const { name: adapter, shaders } = device.adapter;
-  const earlier = kernels.find(
-    (found) => found.adapter === adapter && found.shaders === shaders && found.weights === weights,
-  );
-  const choices = await engine.choose_kernels(earlier?.choices ?? null);
-  return choices.length > 0 ? { adapter, shaders, weights, choices } : null;
+async function findKernels(opened, options) {
+  const earlier = earlierKernels(opened, options);
+  if (!earlier) return null;
+  const choices = await opened.engine.choose_kernels(earlier.choices);
+  return choices.length > 0 ? { ...earlier, choices } : null;
 }
 
 /**

@@ -184,6 +184,8 @@ export interface WasmEngine {
   finish(): Promise<MemoryReport>;
   /** On the CPU, by a short trial; returns the number of threads in use from now on. */
   choose_threads(): number;
+  /** After `test_device`, if `choose_kernels` will make a trial: begins to compile what it compares. */
+  compile_variants(): void;
   /** After `finish`, on a graphics device, by a trial or from an earlier one. */
   choose_kernels(kept: KernelChoice[] | null): Promise<KernelChoice[]>;
 

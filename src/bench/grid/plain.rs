@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::base::error::Result;
 use crate::bench::cases::{self, Case};
 use crate::bench::grid::cells::{PlainCell, PlainOp};
-use crate::bench::grid::timing::Stopwatch;
+use crate::bench::grid::timing::{spread, stopwatch};
 use crate::bench::grid::{CellTime, relative_difference};
 use crate::device::cpu::Cpu;
 use crate::device::webgpu::WebGpu;
@@ -41,10 +41,10 @@ pub async fn measure(
     let mut time = None;
     if let Some(copy_gb_per_s) = copy_gb_per_s {
         let work = on_device.work;
-        let mut watch = Stopwatch::new(ops);
+        let mut watch = stopwatch(ops);
         let mut call = |ops: &mut Ops<WebGpu>, at: usize| on_device.call(ops, at);
         let guess_us = watch.wall_us(ops, 1, &mut call).await?;
-        let spread = watch.spread(ops, guess_us, &mut call).await?;
+        let spread = spread(&mut watch, ops, guess_us, &mut call).await?;
         time = Some(CellTime::new(work, spread, copy_gb_per_s));
     }
     let line = json!({

@@ -9,7 +9,7 @@ use crate::base::error::Result;
 use crate::bench::MODULE;
 use crate::device::webgpu::{WebGpu, WebGpuTensor};
 use crate::ops::Ops;
-use crate::ops::trace::Level;
+use crate::ops::stopwatch::Stopwatch;
 
 /// A measurement takes at least this long: browsers round timestamps to 100 µs.
 const LEAST_US: f64 = 10_000.0;
@@ -28,75 +28,36 @@ pub struct Spread {
     pub least: f64,
 }
 
-pub struct Stopwatch {
-    /// Read to wait for everything before it.
-    marker: WebGpuTensor, // [1, 4]
-    has_timestamps: bool,
+pub fn stopwatch(ops: &mut Ops<WebGpu>) -> Stopwatch<WebGpu> {
+    let has_timestamps = ops.device().timestamp_step_us().is_some();
+    Stopwatch::new(ops, has_timestamps)
 }
 
-impl Stopwatch {
-    pub fn new(ops: &mut Ops<WebGpu>) -> Stopwatch {
-        ops.profiler().set_level(Level::Block);
-        Stopwatch {
-            marker: ops.tensor(1, 4),
-            has_timestamps: ops.device().timestamp_step_us().is_some(),
-        }
+/// Time per call, the calls per measurement and the number of measurements. `guess_us` is what one call takes.
+pub async fn spread(
+    watch: &mut Stopwatch<WebGpu>,
+    ops: &mut Ops<WebGpu>,
+    guess_us: f64,
+    call: &mut impl FnMut(&mut Ops<WebGpu>, usize),
+) -> Result<(Spread, usize, usize)> {
+    let batches = if guess_us > LONG_US { 1 } else { BATCHES };
+    let mut n = 1;
+    while guess_us < LEAST_US && n < MOST_CALLS && watch.pass_us(ops, n, call).await? < LEAST_US {
+        n *= 2;
     }
-
-    /// The host's time of `n` calls until their results are there.
-    pub async fn wall_us(
-        &mut self,
-        ops: &mut Ops<WebGpu>,
-        n: usize,
-        call: &mut impl FnMut(&mut Ops<WebGpu>, usize),
-    ) -> Result<f64> {
-        let start_us = now_us();
-        ops.scope(MODULE, |ops| (0..n).for_each(|at| call(ops, at)));
-        ops.read(&self.marker).await?;
-        Ok(now_us() - start_us)
+    let mut times_us = Vec::new();
+    for _ in 0..batches {
+        let once_us = watch.pass_us(ops, n, call).await?;
+        let twice_us = watch.pass_us(ops, 2 * n, call).await?;
+        // Noise may make the difference of two short times zero or less.
+        times_us.push((twice_us - once_us).max(1e-3) / n as f64);
     }
-
-    /// The time of `n` calls in one pass, by the device's clock if it has one.
-    async fn pass_us(
-        &mut self,
-        ops: &mut Ops<WebGpu>,
-        n: usize,
-        call: &mut impl FnMut(&mut Ops<WebGpu>, usize),
-    ) -> Result<f64> {
-        ops.profiler().discard();
-        let wall_us = self.wall_us(ops, n, call).await?;
-        let profile = ops.profiler().take();
-        let by_device = profile.duration_us.first().filter(|_| self.has_timestamps);
-        Ok(by_device.map_or(wall_us, |us| f64::from(*us)))
-    }
-
-    /// Time per call, the calls per measurement and the number of measurements. `guess_us` is what one call takes.
-    pub async fn spread(
-        &mut self,
-        ops: &mut Ops<WebGpu>,
-        guess_us: f64,
-        call: &mut impl FnMut(&mut Ops<WebGpu>, usize),
-    ) -> Result<(Spread, usize, usize)> {
-        let batches = if guess_us > LONG_US { 1 } else { BATCHES };
-        let mut n = 1;
-        while guess_us < LEAST_US && n < MOST_CALLS && self.pass_us(ops, n, call).await? < LEAST_US
-        {
-            n *= 2;
-        }
-        let mut times_us = Vec::new();
-        for _ in 0..batches {
-            let once_us = self.pass_us(ops, n, call).await?;
-            let twice_us = self.pass_us(ops, 2 * n, call).await?;
-            // Noise may make the difference of two short times zero or less.
-            times_us.push((twice_us - once_us).max(1e-3) / n as f64);
-        }
-        times_us.sort_by(f64::total_cmp);
-        let spread = Spread {
-            median: times_us[batches / 2],
-            least: times_us[0],
-        };
-        Ok((spread, n, batches))
-    }
+    times_us.sort_by(f64::total_cmp);
+    let spread = Spread {
+        median: times_us[batches / 2],
+        least: times_us[0],
+    };
+    Ok((spread, n, batches))
 }
 
 /// The price of a dispatch in microseconds: of independent ones, of ones that need the one before, of each in a pass of
@@ -106,12 +67,12 @@ pub async fn dispatch_line(ops: &mut Ops<WebGpu>) -> Result<String> {
     let one = ops.constant(1, PRICED_WIDTH, row.clone()); // [1, width]
     let mut own: Vec<WebGpuTensor> = (0..PRICED).map(|_| ops.tensor(1, PRICED_WIDTH)).collect();
     let mut pair = [0, 1].map(|_| ops.tensor(1, PRICED_WIDTH)); // [1, width] each
-    let mut watch = Stopwatch::new(ops);
+    let mut watch = stopwatch(ops);
     let mut independent = |ops: &mut Ops<WebGpu>, at: usize| {
         ops.add(MODULE, &one, &one, &mut own[at % PRICED]);
     };
     watch.wall_us(ops, 1, &mut independent).await?;
-    let (independent_us, ..) = watch.spread(ops, 0.0, &mut independent).await?;
+    let (independent_us, ..) = spread(&mut watch, ops, 0.0, &mut independent).await?;
     let start_us = now_us();
     (0..PRICED).for_each(|at| independent(ops, at));
     ops.flush();
@@ -121,7 +82,7 @@ pub async fn dispatch_line(ops: &mut Ops<WebGpu>) -> Result<String> {
         let (from, to) = if at.is_multiple_of(2) { (a, b) } else { (b, a) };
         ops.add(MODULE, from, &one, to);
     };
-    let (dependent_us, ..) = watch.spread(ops, 0.0, &mut dependent).await?;
+    let (dependent_us, ..) = spread(&mut watch, ops, 0.0, &mut dependent).await?;
     let mut in_own_pass = |ops: &mut Ops<WebGpu>, at: usize| {
         ops.scope(MODULE, |ops| dependent(ops, at));
     };
@@ -136,7 +97,7 @@ pub async fn dispatch_line(ops: &mut Ops<WebGpu>) -> Result<String> {
         "independent_us": independent_us,
         "dependent_us": dependent_us,
         // Without timestamps nothing divides a submission into passes.
-        "own_pass_us": watch.has_timestamps.then_some(pass_us),
+        "own_pass_us": watch.has_timestamps().then_some(pass_us),
         "own_submission_us": submission_us,
         "host_us": host_us,
     });
@@ -145,7 +106,7 @@ pub async fn dispatch_line(ops: &mut Ops<WebGpu>) -> Result<String> {
 
 /// The host's time per call.
 async fn slope_us(
-    watch: &mut Stopwatch,
+    watch: &mut Stopwatch<WebGpu>,
     ops: &mut Ops<WebGpu>,
     call: &mut impl FnMut(&mut Ops<WebGpu>, usize),
 ) -> Result<f64> {

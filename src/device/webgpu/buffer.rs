@@ -6,19 +6,21 @@ use std::rc::Rc;
 
 use crate::device::webgpu::recorder::Recorder;
 
-/// Ids of dropped buffers, for caches that are keyed by id.
-pub type FreedIds = Rc<RefCell<Vec<u32>>>;
+/// Dropped buffers with their ids, until the recorder destroys them: a browser would keep their memory until its next
+/// garbage collection, which does not see how much it is.
+pub type FreedBuffers = Rc<RefCell<Vec<(u32, wgpu::Buffer)>>>;
 
 /// A storage buffer. Its id is never reused.
 pub struct DeviceBuffer {
     pub id: u32,
     pub buffer: wgpu::Buffer,
-    freed: FreedIds,
+    freed: FreedBuffers,
 }
 
 impl Drop for DeviceBuffer {
     fn drop(&mut self) {
-        self.freed.borrow_mut().push(self.id);
+        let freed = (self.id, self.buffer.clone());
+        self.freed.borrow_mut().push(freed);
     }
 }
 
@@ -26,7 +28,7 @@ impl Drop for DeviceBuffer {
 #[derive(Default)]
 pub struct BufferAllocator {
     n_created: u32,
-    pub freed: FreedIds,
+    pub freed: FreedBuffers,
 }
 
 impl BufferAllocator {

@@ -144,6 +144,17 @@ impl WebGpu {
         op != TunedOp::LinearOne || !linear::has_short_rows(weight)
     }
 
+    /// Begins to compile every variant of every op, without what is fused with it.
+    pub fn compile_variants(&mut self, format: WeightFormat) {
+        for op in TunedOp::ALL {
+            for (variant, _) in self.variants(op, format) {
+                let form = op.forms(format, variant).next();
+                form.into_iter()
+                    .for_each(|form| self.recorder.begin_compile(form));
+            }
+        }
+    }
+
     /// From now on `op` itself uses this variant, one of [`WebGpu::variants`]. False if the device rejects it; the
     /// previous variant then stays in use.
     pub async fn try_variant(&mut self, op: TunedOp, format: WeightFormat, variant: u8) -> bool {
@@ -428,6 +439,10 @@ impl Device for WebGpu {
     async fn fence(&mut self) -> Result<()> {
         // A readback completes after everything before it.
         self.recorder.read(&self.dummy, 4).await.map(drop)
+    }
+
+    async fn ready(&mut self) {
+        self.recorder.ready().await;
     }
 
     fn check(&self) -> Result<()> {

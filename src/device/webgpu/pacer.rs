@@ -1,14 +1,20 @@
-//! Limits the work of a submission, so that no watchdog mistakes a slow device for a hung one: drivers reset a device
-//! after about two seconds. The limit follows the device's measured rate.
+//! Limits the work of a submission, so that no watchdog mistakes a slow device for a hung one (drivers reset a device
+//! after about two seconds) and a page is drawn in between. The limit follows the device's measured rate.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
+/// Submissions that may be waiting or running while more work is recorded: one runs, and the next is ready.
+pub const MAX_RUNNING: usize = 2;
 /// Target time of a submission.
-const SUBMISSION_US: f64 = 200_000.0;
-/// The limit before the rate is known: 0.2 s at 100 GFLOP/s.
+const SUBMISSION_US: f64 = 100_000.0;
+/// The limit before the rate is known: 0.1 s at 200 GFLOP/s.
 const FIRST_BOUND_FLOPS: f64 = 2e10;
-/// Shorter submissions are not used to estimate the rate.
-const LEAST_MEASURED_FLOPS: f64 = 1e9;
+/// The part of the limit that a submission must reach to count. Shorter ones, such as decode steps of most models, say
+/// little about the rate of a prompt, and their end is not worth a callback.
+const LEAST_COUNTED: f64 = 0.25;
 
 struct Submission {
     flops: f64,
@@ -19,9 +25,11 @@ pub struct Pacer {
     /// Work that is recorded but not submitted.
     pending_flops: f64,
     bound_flops: f64,
-    /// Submissions that are running, oldest first.
+    /// Submissions that count and are not done, oldest first.
     running: VecDeque<Submission>,
     last_done_us: f64,
+    /// Of the future that waits for the next one to be done.
+    waker: Option<Waker>,
 }
 
 impl Default for Pacer {
@@ -31,6 +39,7 @@ impl Default for Pacer {
             bound_flops: FIRST_BOUND_FLOPS,
             running: VecDeque::new(),
             last_done_us: 0.0,
+            waker: None,
         }
     }
 }
@@ -46,15 +55,21 @@ impl Pacer {
         self.pending_flops += flops;
     }
 
-    /// Records that the pending work was submitted.
-    pub fn note_submission(&mut self, now_us: f64) {
-        self.running.push_back(Submission {
-            flops: std::mem::take(&mut self.pending_flops),
-            submitted_us: now_us,
-        });
+    /// Records that the pending work was submitted. Returns whether the submission counts: [`Pacer::note_done`] must
+    /// then be called.
+    pub fn note_submission(&mut self, now_us: f64) -> bool {
+        let flops = std::mem::take(&mut self.pending_flops);
+        let counts = flops >= LEAST_COUNTED * self.bound_flops;
+        if counts {
+            self.running.push_back(Submission {
+                flops,
+                submitted_us: now_us,
+            });
+        }
+        counts
     }
 
-    /// Records that the oldest submission has finished.
+    /// Records that the oldest submission that counts has finished.
     pub fn note_done(&mut self, now_us: f64) {
         let Some(Submission {
             flops,
@@ -65,15 +80,38 @@ impl Pacer {
         };
         let took_us = now_us - self.last_done_us.max(submitted_us);
         self.last_done_us = now_us;
-        if flops >= LEAST_MEASURED_FLOPS && took_us > 0.0 {
+        if took_us > 0.0 {
             // At most doubled, because a single short time may be an outlier.
             self.bound_flops = (flops / took_us * SUBMISSION_US).min(2.0 * self.bound_flops);
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
     }
 }
 
+pub fn lock(pacer: &Mutex<Pacer>) -> MutexGuard<'_, Pacer> {
+    pacer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Completes when at most [`MAX_RUNNING`] submissions that count are not done.
+pub fn fewer_running(pacer: &Arc<Mutex<Pacer>>) -> impl Future<Output = ()> + use<> {
+    let pacer = Arc::clone(pacer);
+    poll_fn(move |context| {
+        let mut pacer = lock(&pacer);
+        if pacer.running.len() <= MAX_RUNNING {
+            return Poll::Ready(());
+        }
+        pacer.waker = Some(context.waker().clone());
+        Poll::Pending
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::Context;
+
     use super::*;
 
     /// The times of the submissions of ops of `op_flops` each on a device of `flops_per_us`.
@@ -110,11 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn on_a_slow_device_a_long_prompt_is_cut_into_submissions_of_a_fifth_of_a_second() {
-        // 50 GFLOP/s. The first submission is limited before the rate is known.
-        let times_us = submission_times_us(long_prompt(), 5e4);
+    fn on_a_slow_device_a_long_prompt_is_cut_into_submissions_of_a_tenth_of_a_second() {
+        // 100 GFLOP/s. The first submission is limited before the rate is known.
+        let times_us = submission_times_us(long_prompt(), 1e5);
         assert!(times_us.len() > 10, "{times_us:?}");
-        assert!(times_us[0] <= 1e6 * FIRST_BOUND_FLOPS / 5e10);
+        assert!(times_us[0] <= 1e6 * FIRST_BOUND_FLOPS / 1e11);
         let longest = times_us[1..]
             .iter()
             .fold(0.0f64, |most, time| most.max(*time));
@@ -134,16 +172,47 @@ mod tests {
         let mut pacer = Pacer::default();
         assert!(!pacer.is_due(1e12), "nothing is recorded before it");
         for _ in 0..2 {
-            pacer.add(2e9);
-            pacer.note_submission(0.0);
+            pacer.add(6e9);
+            assert!(pacer.note_submission(0.0));
         }
         pacer.note_done(100_000.0);
         pacer.note_done(200_000.0);
-        // 2 GFLOP in 0.1 s each, so 4 GFLOP in 0.2 s.
-        pacer.add(4e9);
+        // 6 GFLOP in 0.1 s each.
+        pacer.add(6e9);
         assert!(pacer.is_due(1e6));
         pacer.note_submission(200_000.0);
-        pacer.add(3e9);
+        pacer.add(5e9);
         assert!(!pacer.is_due(1e9));
+    }
+
+    /// A decode step of 1.2B waits for memory: 2.4 GFLOP in 10 ms on a device that computes ten times as fast.
+    #[test]
+    fn decode_steps_do_not_lower_the_limit_of_a_prompts_submissions() {
+        let mut pacer = Pacer::default();
+        for _ in 0..100 {
+            pacer.add(2.4e9);
+            assert!(!pacer.note_submission(0.0));
+        }
+        pacer.add(1.5e10);
+        assert!(!pacer.is_due(4e9), "the limit is the first one");
+    }
+
+    #[test]
+    fn whoever_waits_continues_when_two_submissions_are_left() {
+        let pacer = Arc::new(Mutex::new(Pacer::default()));
+        let mut waiting = pin!(fewer_running(&pacer));
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(()));
+        for _ in 0..4 {
+            lock(&pacer).add(6e9);
+            assert!(lock(&pacer).note_submission(0.0));
+        }
+        for done_us in [0.0, 1.0] {
+            let mut waiting = pin!(fewer_running(&pacer));
+            assert_eq!(waiting.as_mut().poll(&mut context), Poll::Pending);
+            lock(&pacer).note_done(done_us);
+            let is_next = lock(&pacer).running.len() == MAX_RUNNING;
+            assert_eq!(waiting.as_mut().poll(&mut context).is_ready(), is_next);
+        }
     }
 }

@@ -50,7 +50,9 @@ impl StagingBuffers {
         let free = large_enough.map(|at| self.0.swap_remove(at));
         let buffer = free.unwrap_or_else(|| {
             // Replaced by the new one, so that there are never more buffers than readbacks in flight.
-            self.0.pop();
+            if let Some(replaced) = self.0.pop() {
+                replaced.destroy();
+            }
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("readback"),
                 size: bytes,
@@ -148,6 +150,11 @@ pub const CAN_WAIT: bool = false;
 /// Waits for all submissions and runs callbacks, if [`CAN_WAIT`].
 pub fn wait(device: &wgpu::Device) {
     poll(device, None);
+}
+
+/// Waits for a submission and those before it, if [`CAN_WAIT`].
+pub fn wait_for(device: &wgpu::Device, submission: wgpu::SubmissionIndex) {
+    poll(device, Some(submission));
 }
 
 /// Waits for a submission, or for all. Errors arrive through the callbacks.

@@ -6,18 +6,19 @@
 //! (`uniform_slots`).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::device::webgpu::adapter::{Faults, OpenDevice};
 use crate::device::webgpu::buffer::{BufferAllocator, DeviceBuffer};
 use crate::device::webgpu::kernel_table::OptionalFeatures;
-use crate::device::webgpu::pacer::Pacer;
+use crate::device::webgpu::pacer::{MAX_RUNNING, Pacer, fewer_running, lock};
 use crate::device::webgpu::pipeline::{CompiledKernel, compile};
-use crate::device::webgpu::readback::{Readback, StagingBuffers, wait};
+use crate::device::webgpu::readback::{Readback, StagingBuffers, wait, wait_for};
 use crate::device::webgpu::timers::Timers;
 use crate::device::webgpu::uniform_slots::{SLOT_BYTES, SLOTS, UniformSlots};
 use crate::device::webgpu::uniforms::Uniforms;
@@ -43,6 +44,13 @@ enum Command {
     Clear(wgpu::Buffer),
 }
 
+/// A form that is being compiled, and whether the device accepts it.
+struct Compiling {
+    form: Form,
+    compiled: CompiledKernel,
+    is_accepted: Pin<Box<dyn Future<Output = bool>>>,
+}
+
 /// Totals since the device was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -65,6 +73,7 @@ pub struct Recorder {
     wrong_features: OptionalFeatures,
     wrong_variants: bool,
     pipelines: HashMap<Form, CompiledKernel>,
+    compiling: Vec<Compiling>,
     /// Reference-counted, because cloning a bind group itself is a call from WebAssembly to JavaScript.
     bind_groups: HashMap<BindGroupKey, Rc<wgpu::BindGroup>>,
     commands: Vec<Command>,
@@ -79,6 +88,8 @@ pub struct Recorder {
     span: Option<SpanId>,
     counts: Counts,
     pacer: Arc<Mutex<Pacer>>,
+    /// Those of the latest submissions that the pacer counts, oldest first.
+    paced: VecDeque<wgpu::SubmissionIndex>,
 }
 
 impl Recorder {
@@ -106,6 +117,7 @@ impl Recorder {
             wrong_features,
             wrong_variants,
             pipelines: HashMap::new(),
+            compiling: Vec::new(),
             bind_groups: HashMap::new(),
             commands: Vec::new(),
             block: Vec::new(),
@@ -116,6 +128,7 @@ impl Recorder {
             span: None,
             counts: Counts::default(),
             pacer: Arc::default(),
+            paced: VecDeque::new(),
         }
     }
 
@@ -150,6 +163,10 @@ impl Recorder {
 
     /// A zeroed buffer.
     pub fn create(&mut self, bytes: u64) -> DeviceBuffer {
+        // Memory that no recorded command uses may be needed for this one.
+        if self.commands.is_empty() {
+            self.destroy_freed();
+        }
         self.allocator.create(&self.device, bytes)
     }
 
@@ -229,21 +246,41 @@ impl Recorder {
         self.counts.dispatches += 1;
     }
 
-    /// Compiles a form before its first use. False if the device rejects it; this does not count as a failure of the
-    /// device.
-    pub async fn try_compile(&mut self, form: Form) -> bool {
-        if self.pipelines.contains_key(&form) {
-            return true;
+    /// Begins to compile a form before its first use, so that others can be compiled at the same time.
+    pub fn begin_compile(&mut self, form: Form) {
+        let is_begun = self.compiling.iter().any(|begun| begun.form == form);
+        if is_begun || self.pipelines.contains_key(&form) {
+            return;
         }
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let compiled = self.compile(form);
         let (internal, validation) = (internal.pop(), validation.pop());
-        let is_accepted = internal.await.is_none() && validation.await.is_none();
-        if is_accepted {
-            self.pipelines.insert(form, compiled);
+        self.compiling.push(Compiling {
+            form,
+            compiled,
+            is_accepted: Box::pin(
+                async move { internal.await.is_none() && validation.await.is_none() },
+            ),
+        });
+    }
+
+    /// Compiles a form before its first use. False if the device rejects it; this does not count as a failure of the
+    /// device.
+    pub async fn try_compile(&mut self, form: Form) -> bool {
+        self.begin_compile(form);
+        let begun = self.compiling.iter().position(|begun| begun.form == form);
+        if let Some(at) = begun {
+            let Compiling {
+                compiled,
+                is_accepted,
+                ..
+            } = self.compiling.swap_remove(at);
+            if is_accepted.await {
+                self.pipelines.insert(form, compiled);
+            }
         }
-        is_accepted
+        self.pipelines.contains_key(&form)
     }
 
     fn compile(&self, form: Form) -> CompiledKernel {
@@ -357,26 +394,42 @@ impl Recorder {
         }
         let submission = self.queue.submit([encoder.finish()]);
         self.counts.submissions += 1;
-        self.pace();
-        self.drop_stale_bind_groups();
+        self.pace(&submission);
+        self.destroy_freed();
         submission
     }
 
-    /// Updates the pacer with the submission that was just made.
-    fn pace(&mut self) {
-        lock(&self.pacer).note_submission(now_us());
-        let pacer = Arc::clone(&self.pacer);
-        self.queue
-            .on_submitted_work_done(move || lock(&pacer).note_done(now_us()));
+    /// Updates the pacer with the submission that was just made, if it is long enough to matter.
+    fn pace(&mut self, submission: &wgpu::SubmissionIndex) {
+        if lock(&self.pacer).note_submission(now_us()) {
+            let pacer = Arc::clone(&self.pacer);
+            self.queue
+                .on_submitted_work_done(move || lock(&pacer).note_done(now_us()));
+            self.paced.push_back(submission.clone());
+        }
     }
 
-    /// Drops cached bind groups of freed buffers: they keep the buffers' memory alive.
-    fn drop_stale_bind_groups(&mut self) {
-        let freed = std::mem::take(&mut *self.allocator.freed.borrow_mut());
-        if !freed.is_empty() {
-            self.bind_groups
-                .retain(|(_, ids), _| !ids.iter().any(|id| freed.contains(id)));
+    /// Waits until at most [`MAX_RUNNING`] long submissions have not finished: what is recorded later then starts soon,
+    /// and little runs on after a stop.
+    pub async fn ready(&mut self) {
+        let n_done = self.paced.len().saturating_sub(MAX_RUNNING);
+        if let Some(last) = self.paced.drain(..n_done).next_back() {
+            wait_for(&self.device, last);
         }
+        fewer_running(&self.pacer).await;
+    }
+
+    /// Frees the memory of dropped buffers, which no recorded command uses any more, with their bind groups. What was
+    /// submitted still runs.
+    fn destroy_freed(&mut self) {
+        let freed = std::mem::take(&mut *self.allocator.freed.borrow_mut());
+        if freed.is_empty() {
+            return;
+        }
+        let ids: HashSet<u32> = freed.iter().map(|(id, _)| *id).collect();
+        self.bind_groups
+            .retain(|(_, used), _| !used.iter().any(|id| ids.contains(id)));
+        freed.iter().for_each(|(_, buffer)| buffer.destroy());
     }
 
     /// Submits everything recorded and, in the same submission, copies of the first bytes of each of `sources` and of
@@ -447,10 +500,6 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.device.destroy();
     }
-}
-
-fn lock(pacer: &Mutex<Pacer>) -> MutexGuard<'_, Pacer> {
-    pacer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Buffers are written in words of four bytes.
