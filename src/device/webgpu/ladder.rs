@@ -45,8 +45,13 @@ impl Ladder {
     /// # Errors
     /// `fault`, if other kernels would not help or no combination is left.
     pub fn next(&mut self, facts: &AdapterFacts, fault: Error) -> Result<AdapterOptions> {
-        // A shader that the browser does not compile is reported as a failure of the device.
-        if !matches!(fault, Error::SelfTest { .. } | Error::Device { .. }) {
+        // A shader that the browser does not compile is reported as a failure of the device, and one that the driver
+        // does not survive as its loss.
+        let may_be_a_kernels = matches!(
+            fault,
+            Error::SelfTest { .. } | Error::Device { .. } | Error::DeviceLost { .. }
+        );
+        if !may_be_a_kernels {
             return Err(fault);
         }
         self.failed.push((facts.features(), fault.clone()));
@@ -175,8 +180,8 @@ mod tests {
 
     #[test]
     fn a_failure_that_no_other_kernel_avoids_is_final() {
-        let fault = Error::DeviceLost {
-            fact: "driver".into(),
+        let fault = Error::DeviceMemory {
+            fact: "full".into(),
         };
         let mut ladder = Ladder::new(AdapterOptions::default());
         let refused = ladder.next(&facts(features(true, true)), fault.clone());
