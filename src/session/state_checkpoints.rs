@@ -7,7 +7,8 @@ use crate::session::Session;
 
 /// Generated tokens between two checkpoints of a run: a rewind replays half as many on average.
 const CHECKPOINT_EVERY: usize = 32;
-/// Tokens after the last checkpoint at which a rolling one is due.
+/// Tokens after the last checkpoint at which a rolling one is due, for each step in flight: a checkpoint waits for all
+/// but one of them, and a device that is fast enough for many reads the tokens since then again all the sooner.
 const ROLLING_EVERY: usize = 16;
 /// The default limit for all checkpoints of a sequence. The largest models have room for one or two.
 pub(super) const CHECKPOINTS_BYTES: u64 = 192 << 20;
@@ -121,7 +122,8 @@ impl<B: Device> Session<B> {
     pub(super) fn is_rolling_checkpoint_due(&self) -> bool {
         self.sequence.as_ref().is_some_and(|sequence| {
             let last = sequence.checkpoints.last().map_or(0, |last| last.len);
-            let is_far = self.cache.len >= last.max(sequence.rolling_tried) + ROLLING_EVERY;
+            let every = ROLLING_EVERY * sequence.clock.steps_in_flight(self.lookahead);
+            let is_far = self.cache.len >= last.max(sequence.rolling_tried) + every;
             is_far && sequence.options.keeps_checkpoints()
         })
     }
