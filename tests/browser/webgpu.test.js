@@ -250,8 +250,8 @@ for (const [what, from, to] of BROKEN) {
 /** Subgroups do not add up: each thread's sum is taken for its whole subgroup's. */
 const WRONG_SUBGROUPS = spoiled("subgroupAdd(own[", "(own[");
 
-/** @param {Page} page */
-async function assertUsedWithoutSubgroups(page) {
+/** @param {Page} page @param {RegExp} fault */
+async function assertUsedWithoutSubgroups(page, fault = /computes wrong results: .*: got .*, expected /) {
   for (const backend of ["auto", "webgpu"]) {
     const result = await loadAndRun(page, { source: source(FIXTURE), backend }, expected(FIXTURE).input_ids, 0);
     assertRight(result, FIXTURE);
@@ -260,9 +260,36 @@ async function assertUsedWithoutSubgroups(page) {
     assert.equal(subgroups, false);
     assert.equal(dropped.length, 1);
     assert.equal(dropped[0].feature, "subgroups");
-    assert.match(dropped[0].fault.message, /computes wrong results: .*: got .*, expected /);
+    assert.match(dropped[0].fault.message, fault);
   }
 }
+
+/** The driver does not survive the first kernel with subgroups. */
+const LOST_BY_SUBGROUPS = `
+const losses = new WeakMap();
+const { requestDevice } = GPUAdapter.prototype;
+GPUAdapter.prototype.requestDevice = async function (...args) {
+  const device = await requestDevice.apply(this, args);
+  losses.set(device, Promise.withResolvers());
+  return device;
+};
+Object.defineProperty(GPUDevice.prototype, "lost", { get() { return losses.get(this).promise; } });
+const { createShaderModule } = GPUDevice.prototype;
+GPUDevice.prototype.createShaderModule = function (descriptor) {
+  if (descriptor.code.includes("enable subgroups;")) {
+    losses.get(this).resolve({ reason: "unknown", message: "the driver has crashed" });
+  }
+  return createShaderModule.call(this, descriptor);
+};`;
+
+test("an adapter whose driver does not survive subgroups, or does not compile them, is used without them", async () => {
+  for (const [script, fault] of /** @type {const} */ ([
+    [LOST_BY_SUBGROUPS, /the driver has crashed/],
+    [spoiled("enable subgroups;", "enable nonsense;"), /nonsense/],
+  ])) {
+    await withModule((page) => assertUsedWithoutSubgroups(page, fault), DISGUISE + script);
+  }
+});
 
 test("an adapter that is wrong with subgroups only is used without them, and the reason is reported", () =>
   withModule(async (page) => {
@@ -315,7 +342,7 @@ GPUComputePassEncoder.prototype.setPipeline = function (pipeline) {
 };`;
 
 test("an adapter that is wrong with subgroups once the weights are in its memory is used without them", () =>
-  withModule(assertUsedWithoutSubgroups, DISGUISE + WRONG_WHEN_FULL));
+  withModule((page) => assertUsedWithoutSubgroups(page), DISGUISE + WRONG_WHEN_FULL));
 
 test("a feature is requested only of an adapter that has it, also of a later one", () =>
   withModule(async (page) => {
