@@ -153,11 +153,14 @@ async fn all_ops<D: Device>(
     kv: KvFormat,
 ) -> Result<Vec<Named>> {
     let mut results = Vec::new();
-    for &rows in shapes.rows {
+    for &rows in shapes.linear_rows {
         let mut numbers = Numbers(rows as u32);
         for &sizes in &shapes.linear {
             linear_ops(ops, &mut numbers, weights, sizes, rows, &mut results).await?;
         }
+    }
+    for &rows in shapes.rows {
+        let mut numbers = Numbers(rows as u32);
         norm_ops(ops, &mut numbers, shapes, rows, &mut results).await?;
         mixer_ops(ops, &mut numbers, shapes, rows, &mut results).await?;
         attention_ops(ops, &mut numbers, shapes, kv, rows, &mut results).await?;

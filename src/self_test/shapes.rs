@@ -6,14 +6,18 @@ use crate::ops::device::AttentionShape;
 
 /// Rows of the matrix at the model's width: many workgroups, and a last one that is not full.
 const WIDE_ROWS: usize = 515;
-/// Positions in the cache before the first query at the model's head_dim: more than one workgroup takes.
-const CACHED: usize = 70;
+/// Rows of the matrix with the model's longest rows.
+const LONG_ROWS: usize = 64;
+/// Positions in the cache before the first query at the model's head_dim: several workgroups share them.
+const CACHED: usize = 300;
 
 pub struct Shapes {
     /// Appended to the names of ops in errors.
     pub suffix: &'static str,
     /// Rows of activations.
     pub rows: &'static [usize],
+    /// The same for linear layers.
+    pub linear_rows: &'static [usize],
     /// Matrices: d_out and d_in.
     pub linear: Vec<[usize; 2]>,
     pub norm_width: usize,
@@ -34,6 +38,7 @@ impl Shapes {
             suffix: "",
             // A decode step, a few tokens, a prompt that does not fill a tile.
             rows: &[1, 3, 37],
+            linear_rows: &[1, 3, 37],
             // The second has no round sizes; in the third, each thread of a workgroup loads more than one unit per row.
             linear: vec![[96, 128], [75, 101], [20, 4128]],
             norm_width: 100,
@@ -56,6 +61,12 @@ impl Shapes {
     pub fn of(config: &Config) -> Shapes {
         Shapes {
             rows: &[1, 9],
+            // The last is more than kernels for a few tokens take.
+            linear_rows: &[1, 9, 40],
+            linear: vec![
+                [WIDE_ROWS, config.hidden_size],
+                [LONG_ROWS, config.intermediate_size],
+            ],
             ..Shapes::of_decode_step(config)
         }
     }
@@ -66,6 +77,7 @@ impl Shapes {
         Shapes {
             suffix: ", at the model's sizes",
             rows: &[1],
+            linear_rows: &[1],
             linear: vec![[WIDE_ROWS, config.hidden_size]],
             norm_width: config.hidden_size,
             gated_norm: [n_groups, config.d_inner / n_groups],

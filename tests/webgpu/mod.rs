@@ -4,6 +4,7 @@
 //! Tolerances are the CPU's where the sums are the same, and wider where WGSL guarantees less than IEEE: an exponential
 //! may be off by 3 + 2·|x| units in the last place.
 
+mod draws;
 mod fused;
 pub mod linear;
 mod models;

@@ -10,8 +10,9 @@ use pollster::block_on;
 use super::device;
 use zamba2::device::webgpu::AdapterOptions;
 
-const TESTS: [&str; 4] = [
+const TESTS: [&str; 5] = [
     "webgpu::linear::products_with_long_rows_equal_candle_for_every_number_of_tokens_and_rows",
+    "webgpu::fused::fused_kernels_equal_the_cpus_single_ops_at_every_size_and_format",
     "webgpu::ops::rms_norm_equals_candle_at_every_shape",
     "webgpu::ops::gated_rms_norm_equals_the_loops_at_every_shape_and_number_of_groups",
     "webgpu::subgroups::the_adapter_reports_the_width_of_its_subgroups",
@@ -48,7 +49,7 @@ fn sums_over_a_workgroup_are_right_in_subgroups_of_4_to_16_lanes() {
         let output = tests.env("LP_NATIVE_VECTOR_WIDTH", bits).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{width} lanes: {said}");
-        assert!(said.contains("4 passed"), "{width} lanes: {said}");
+        assert!(said.contains("5 passed"), "{width} lanes: {said}");
         let reported = format!("subgroups of {width} lanes");
         assert!(said.contains(&reported), "{width} lanes: {said}");
     }

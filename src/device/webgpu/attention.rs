@@ -8,20 +8,24 @@ use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{AttentionShape, KvCache, KvFormat};
 
-/// The largest head for which the kernel has registers.
+/// The largest head for which the kernel of one query has registers.
 pub const MAX_HEAD_DIM: usize = 512;
+/// The same for the kernel of several. Less workgroup memory lets more workgroups run at once; the published models'
+/// heads have up to 224.
+const MAX_SHARED_HEAD_DIM: usize = 256;
 /// Positions per split, unless that makes more than [`MAX_SPLITS`]: one block of a workgroup. Longer splits leave most
 /// of a large adapter idle.
 const SPLIT_LEN: usize = 64;
 const MAX_SPLITS: usize = 32;
-/// Queries per workgroup, except for a single one.
+/// Queries per workgroup, except for a single one: the lanes of a vector at most.
 const QUERIES: usize = 4;
 /// From this many groups of queries on, positions are not split: the groups alone keep the device busy.
 const UNSPLIT_FROM: usize = 5;
 /// Elements of a split's result before its sums: the largest score and the sum of exponentials.
 const PART_HEADER: usize = 2;
 
-pub const ATTENTION: &[Constant] = &constants![MAX_HEAD_DIM, PART_HEADER, QUERIES];
+pub const ATTENTION: &[Constant] =
+    &constants![MAX_HEAD_DIM = MAX_SHARED_HEAD_DIM, PART_HEADER, QUERIES];
 pub const ATTENTION_ONE: &[Constant] = &constants![MAX_HEAD_DIM, PART_HEADER, QUERIES = 1];
 pub const MERGE: &[Constant] = &constants![PART_HEADER];
 
@@ -60,11 +64,12 @@ pub fn attention(
 ) {
     y.resize(q.rows);
     let rows = &cache.rows;
-    let (kernel, per_workgroup) = match (rows.format, q.rows) {
-        (KvFormat::F32, 1) => (Kernel::AttentionOneF32, 1),
-        (KvFormat::I8, 1) => (Kernel::AttentionOneI8, 1),
-        (KvFormat::F32, _) => (Kernel::AttentionF32, QUERIES),
-        (KvFormat::I8, _) => (Kernel::AttentionI8, QUERIES),
+    let is_shared = q.rows > 1 && shape.head_dim <= MAX_SHARED_HEAD_DIM;
+    let (kernel, per_workgroup) = match (rows.format, is_shared) {
+        (KvFormat::F32, false) => (Kernel::AttentionOneF32, 1),
+        (KvFormat::I8, false) => (Kernel::AttentionOneI8, 1),
+        (KvFormat::F32, true) => (Kernel::AttentionF32, QUERIES),
+        (KvFormat::I8, true) => (Kernel::AttentionI8, QUERIES),
     };
     let n_groups = q.rows.div_ceil(per_workgroup);
     let (n_splits, split_len) = splits(n_groups, cache.len);

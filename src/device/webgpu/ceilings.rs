@@ -19,8 +19,9 @@ const BUFFER_BYTES: u64 = 128 << 20;
 const BUFFERS: usize = 4;
 /// Least number of calls per measurement of memory: together they transfer 1 GB or more.
 const LEAST_CALLS: u32 = 8;
-/// Multiply-adds per step of `peak_f32`.
-const STEP_MACS: usize = 64;
+/// Multiply-adds per step of `peak_f32`, without a branch between them: what a browser adds to a loop that may not end
+/// takes time, too.
+const STEP_MACS: usize = 256;
 /// Minimum time of a measurement, so that submission and readback take a small part of it.
 const MIN_US: f64 = 60_000.0;
 /// Rounds, of which the best one counts.

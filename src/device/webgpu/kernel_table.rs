@@ -529,6 +529,34 @@ mod tests {
         assert!(n_forms >= 3 * ALL_FEATURES.len());
     }
 
+    /// A device is opened with the adapter's own limit, so a kernel that exceeds the least one would fail only where
+    /// nobody has tried it.
+    #[test]
+    fn every_kernel_fits_the_smallest_device_unless_its_tile_says_that_it_does_not() {
+        let least = wgpu::Limits::default();
+        for form in forms() {
+            for features in ALL_FEATURES {
+                let module = wgpu::naga::front::wgsl::parse_str(&form.source(features)).unwrap();
+                let variables = module.global_variables.iter().map(|(_, variable)| variable);
+                let bytes = variables
+                    .filter(|variable| variable.space == AddressSpace::WorkGroup)
+                    .map(|variable| module.types[variable.ty].inner.size(module.to_ctx()))
+                    .sum::<u32>();
+                let most = (least.max_compute_workgroup_storage_size as usize)
+                    .max(form.tile_bytes(features));
+                assert!(
+                    bytes as usize <= most,
+                    "{form:?} {features:?}: {bytes} bytes"
+                );
+                let threads: u32 = module.entry_points[0].workgroup_size.iter().product();
+                assert!(
+                    threads <= least.max_compute_invocations_per_workgroup,
+                    "{form:?}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn every_storage_binding_states_its_shape() {
         for form in forms() {

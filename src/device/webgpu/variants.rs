@@ -289,5 +289,6 @@ impl Form {
         let is_half = features.f16 && self.kernel.weights() != Some(WeightFormat::F32);
         let weight_bytes = if is_half { 8 } else { 16 };
         stride * (variant.rows * weight_bytes + variant.tokens * 16)
+            + 4 * variant.rows * step_blocks
     }
 }

@@ -18,13 +18,13 @@ const SUM_FOURS = PER_THREAD * KV_FOURS;
 const LOADS = 4u;
 // Below every finite score.
 const LOWEST = -3.4e38;
-// A number of each query.
-alias PerQuery = array<f32, QUERIES>;
+// A number of each query, of which there are at most four. One read gives them all.
+alias PerQuery = vec4<f32>;
 // Sums of values of each query.
 alias Sums = array<vec4<f32>, QUERIES * SUM_FOURS>;
 var<workgroup> queries: array<vec4<f32>, QUERIES * MAX_FOURS>;
-var<workgroup> scores: array<f32, QUERIES * THREADS>;
-var<workgroup> weights: array<f32, QUERIES * THREADS>; // scores times the scales of the values
+var<workgroup> scores: array<PerQuery, THREADS>;
+var<workgroup> weights: array<PerQuery, THREADS>; // exponentials of the scores times the scales of the values
 var<workgroup> partial: array<vec4<f32>, THREADS * KV_FOURS>;
 
 fn query_number(start: u32, column: u32) -> f32 {
@@ -138,6 +138,7 @@ fn add_values(start: u32, len: u32, kv_head: u32, lane: u32, sums: ptr<function,
     let n_groups = THREADS / params.column_threads;
     for (var at = group; at < len; at += n_groups) {
         let row = ((start + at) * params.n_kv_heads + kv_head) * params.n_units;
+        let weight = weights[at];
         // unroll
         for (var i = 0u; i < PER_THREAD; i++) {
             let unit_at = i * THREADS + column;
@@ -148,7 +149,7 @@ fn add_values(start: u32, len: u32, kv_head: u32, lane: u32, sums: ptr<function,
                     let four = kv_four(unit, k);
                     // unroll
                     for (var j = 0u; j < QUERIES; j++) {
-                        (*sums)[j * SUM_FOURS + i * KV_FOURS + k] += weights[j * THREADS + at] * four;
+                        (*sums)[j * SUM_FOURS + i * KV_FOURS + k] += weight[j] * four;
                     }
                 }
             }
@@ -166,12 +167,8 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     let first = id.z * params.split_len;
     let last_query = min(first_query + QUERIES, params.n_queries) - 1u;
     let end = min(params.n_visible + last_query, first + params.split_len);
-    var peaks: PerQuery;
-    // unroll
-    for (var j = 0u; j < QUERIES; j++) {
-        peaks[j] = LOWEST;
-    }
-    var totals: PerQuery;
+    var peaks = PerQuery(LOWEST);
+    var own_totals: PerQuery; // of the exponentials of this thread's positions
     var sums: Sums;
     for (var start = first; start < end; start += THREADS) {
         let len = min(THREADS, end - start);
@@ -183,44 +180,41 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
             if position >= min(end, params.n_visible + first_query + j) {
                 own[j] = LOWEST;
             }
-            scores[j * THREADS + lane] = own[j];
         }
+        scores[lane] = own;
         workgroupBarrier();
         var new_peaks = peaks;
         for (var i = 0u; i < len; i++) {
-            // unroll
-            for (var j = 0u; j < QUERIES; j++) {
-                new_peaks[j] = max(new_peaks[j], scores[j * THREADS + i]);
-            }
+            new_peaks = max(new_peaks, scores[i]);
         }
-        workgroupBarrier();
         // Before the first block there are no sums to rescale, and the difference of peaks would overflow.
         let is_first = start == first;
         let value_scale = scale_of(scales[2u * row + 1u]);
+        var own_weights: PerQuery;
         // unroll
         for (var j = 0u; j < QUERIES; j++) {
             // The last block may have no position that the first queries see.
             let is_visible = position < min(end, params.n_visible + first_query + j);
             let weight = select(0.0, bounded_exp(own[j] - new_peaks[j]), is_visible);
-            scores[j * THREADS + lane] = weight;
-            weights[j * THREADS + lane] = weight * value_scale;
+            own_weights[j] = weight * value_scale;
             let rescale = select(bounded_exp(peaks[j] - new_peaks[j]), 0.0, is_first);
             peaks[j] = new_peaks[j];
-            totals[j] *= rescale;
+            own_totals[j] = own_totals[j] * rescale + weight;
             // unroll
             for (var i = 0u; i < SUM_FOURS; i++) {
                 sums[j * SUM_FOURS + i] *= rescale;
             }
         }
+        weights[lane] = own_weights;
         workgroupBarrier();
-        for (var i = 0u; i < len; i++) {
-            // unroll
-            for (var j = 0u; j < QUERIES; j++) {
-                totals[j] += scores[j * THREADS + i];
-            }
-        }
         add_values(start, len, kv_head, lane, &sums);
         workgroupBarrier();
+    }
+    scores[lane] = own_totals;
+    workgroupBarrier();
+    var totals: PerQuery;
+    for (var i = 0u; i < THREADS; i++) {
+        totals += scores[i];
     }
 
     // unroll

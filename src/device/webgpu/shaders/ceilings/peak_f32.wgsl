@@ -13,6 +13,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var c = a + 2.0;
     var d = a + 3.0;
     for (var i = 0u; i < params.n_steps; i++) {
+        // unroll
         for (var j = 0u; j < ROUNDS; j++) {
             a = fma(a, factor, factor);
             b = fma(b, factor, factor);

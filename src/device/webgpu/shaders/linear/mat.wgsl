@@ -1,5 +1,6 @@
 // y = W·x for many tokens: a workgroup computes ROWS rows of TOKENS tokens, each thread OWN_ROWS by OWN_TOKENS of them.
-// Weights are unpacked once per workgroup into workgroup memory, unscaled; the scale multiplies the sum over a block.
+// Weights are unpacked once per workgroup into workgroup memory, unscaled. The scale of a block multiplies the sum over
+// it, and the scale of a row the finished sum.
 // The order of the sums is the same for all sizes of the tile.
 const OWN_TOKENS = 4u; // the lanes of a vector
 // Sides of the rectangle of threads.
@@ -16,14 +17,18 @@ const SHARE = UNIT / SHARERS;
 // What a thread loads per step.
 const OWN_UNITS = ROWS * UNITS * SHARERS / THREADS;
 const OWN_INPUTS = TOKENS * STEP / THREADS;
+const SCALES = ROWS * STEP_BLOCKS;
+const OWN_SCALES = (SCALES + THREADS - 1u) / THREADS;
 // Padded by one vector, so that rows start in different memory banks.
 const STRIDE = STEP + 1u;
 var<workgroup> w_tile: array<TileFour, ROWS * STRIDE>;
 var<workgroup> x_tile: array<vec4<f32>, TOKENS * STRIDE>;
+var<workgroup> scale_tile: array<f32, SCALES>; // of the blocks of each row
 
 struct Step {
     units: array<Unit, OWN_UNITS>,
     inputs: array<vec4<f32>, OWN_INPUTS>,
+    scales: array<f32, OWN_SCALES>,
 }
 
 // What `thread` loads for the step that begins with unit `start`. Rows past the last one, tokens and units likewise,
@@ -44,6 +49,13 @@ fn load(first_row: u32, first_token: u32, start: u32, thread: u32) -> Step {
         let token = min(first_token + at / STEP, params.n_tokens - 1u);
         loaded.inputs[i] = input(token, start * UNIT + at % STEP, &squares);
     }
+    // unroll
+    for (var i = 0u; i < OWN_SCALES; i++) {
+        let at = thread + THREADS * i;
+        let row = min(first_row + at / STEP_BLOCKS, params.n_rows - 1u);
+        let group = (start * UNIT + at % STEP_BLOCKS * BLOCK_FOURS) / GROUP_FOURS;
+        loaded.scales[i] = block_scale(0u, row, min(group, params.n_groups - 1u), params.n_groups);
+    }
     return loaded;
 }
 
@@ -61,6 +73,12 @@ fn unpack(loaded: Step, thread: u32) {
     for (var i = 0u; i < OWN_INPUTS; i++) {
         let at = thread + THREADS * i;
         x_tile[at / STEP * STRIDE + at % STEP] = loaded.inputs[i];
+    }
+    // unroll
+    for (var i = 0u; i < OWN_SCALES; i++) {
+        if thread + THREADS * i < SCALES {
+            scale_tile[thread + THREADS * i] = loaded.scales[i];
+        }
     }
 }
 
@@ -106,11 +124,10 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
                     }
                 }
             }
-            let group = (start * UNIT + block * BLOCK_FOURS) / GROUP_FOURS;
             // unroll
             for (var i = 0u; i < OWN_ROWS; i++) {
-                let row = min(first_row + own_row + SIDE_ROWS * i, params.n_rows - 1u);
-                sums[i] += scale(row, min(group, params.n_groups - 1u), params.n_groups) * products[i];
+                let scale = scale_tile[(own_row + SIDE_ROWS * i) * STEP_BLOCKS + block];
+                sums[i] = fma(vec4<f32>(scale), products[i], sums[i]);
             }
         }
         workgroupBarrier();
@@ -125,7 +142,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
             let row = first_row + own_row + SIDE_ROWS * i;
             let token = first_token + own_token + SIDE_TOKENS * j;
             if row < params.n_rows && token < params.n_tokens {
-                finish(token, row, sums[i][j]);
+                finish(token, row, row_scale(0u, row, params.n_groups) * sums[i][j]);
             }
         }
     }

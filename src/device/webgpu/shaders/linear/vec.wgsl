@@ -62,6 +62,13 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
                     // Rows past the last one (below: tokens) repeat it; their results are not stored.
                     units[i] = unit_of(matrix, min(first + i, params.n_rows - 1u) - start, unit, n_units);
                 }
+                // A unit lies within one block, so its products share a scale.
+                var scales_of: array<f32, ROWS>;
+                // unroll
+                for (var i = 0u; i < ROWS; i++) {
+                    let row = min(first + i, params.n_rows - 1u) - start;
+                    scales_of[i] = block_scale(matrix, row, unit * UNIT / GROUP_FOURS, params.n_groups);
+                }
                 var products: array<f32, SECTION_SUMS>;
                 // Workaround: Chromium 156's software adapter does not re-zero a `var` declared in a loop.
                 // unroll
@@ -91,15 +98,14 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, thread: Thread) {
                         }
                     }
                 }
-                // A unit lies within one block, so its products share a scale.
                 // unroll
                 for (var i = 0u; i < ROWS; i++) {
-                    let row = min(first + i, params.n_rows - 1u) - start;
-                    let scale = block_scale(matrix, row, unit * UNIT / GROUP_FOURS, params.n_groups);
                     // unroll
                     for (var t = 0u; t < TOKENS; t++) {
-                        sums[section * SECTION_FOURS + (t * ROWS + i) / 4u][(t * ROWS + i) % 4u] +=
-                            scale * unpacked_product(products[t * ROWS + i], input_sums[t]);
+                        let product = unpacked_product(products[t * ROWS + i], input_sums[t]);
+                        let earlier = sums[section * SECTION_FOURS + (t * ROWS + i) / 4u][(t * ROWS + i) % 4u];
+                        sums[section * SECTION_FOURS + (t * ROWS + i) / 4u][(t * ROWS + i) % 4u] =
+                            fma(scales_of[i], product, earlier);
                     }
                 }
             }
