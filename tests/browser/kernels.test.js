@@ -104,6 +104,24 @@ test("every way to unpack weights, and every tile, computes what the CPU does", 
     }
   }));
 
+test("scan, attention and norms at the sizes of 1.2B compute what the CPU does", () =>
+  withModule(async (page) => {
+    const ops = ["ssm_scan", "attention", "rms_norm", "gated_rms_norm"];
+    const { lines, left } = await page.evaluate(
+      (selection) => /** @type {any} */ (globalThis).zamba2.benchGrid({ check: true, seconds: 600, selection }),
+      { ops, tokens: [1, 64] },
+    );
+    assert.equal(left, 0);
+    /** @type {any[]} */
+    const parsed = lines.map((/** @type {string} */ line) => JSON.parse(line));
+    const cells = parsed.filter((entry) => entry.line === "cell");
+    assert.deepEqual(new Set(cells.map((cell) => cell.op)), new Set(ops));
+    assert.deepEqual(
+      cells.filter((cell) => !cell.is_right),
+      [],
+    );
+  }));
+
 test("the benchmark gives the lines of the command line", () =>
   withModule(async (page) => {
     const { heard, lines, left } = await page.evaluate(async () => {

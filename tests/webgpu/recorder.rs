@@ -1,8 +1,10 @@
 //! Submissions: the order of recorded ops, bind groups, and the times of spans.
 
+use pollster::block_on;
 use zamba2::base::quant::WeightFormat;
 use zamba2::device::webgpu::AdapterOptions;
 use zamba2::ops::Ops;
+use zamba2::ops::device::Device;
 use zamba2::ops::trace::{Level, ModuleId};
 
 use super::{device, on_device};
@@ -64,6 +66,24 @@ fn a_step_that_repeats_makes_no_new_bind_group_and_one_submission() {
         assert_eq!(then.dispatches - first.dispatches, 3);
         assert_eq!(then.submissions - first.submissions, 1);
         assert_eq!(then.bind_groups_made, first.bind_groups_made);
+    });
+}
+
+/// Two thirds of the work of the first submission each, whose limit is a constant.
+#[test]
+fn work_beyond_the_limit_of_a_submission_is_in_another_one() {
+    on_device("long work", |device| {
+        let x = rows(device, 5, &[1.0; 5]);
+        let mut y = device.tensor(1, 5);
+        let before = device.device().counts().submissions;
+        for n_submitted in 0..4 {
+            device.device_mut().note_work(1.4e10);
+            device.add(MODULE, &x, &x, &mut y);
+            let submissions = device.device().counts().submissions - before;
+            assert_eq!(submissions, n_submitted);
+            block_on(device.device_mut().ready());
+        }
+        assert_eq!(read(device, &y), [2.0; 5]);
     });
 }
 
