@@ -13,7 +13,7 @@ use crate::loader::safetensors::{self, Shard};
 use crate::loader::schedule::{ByteRange, PlannedUnit};
 use crate::loader::{end_tokens, foreign};
 use crate::model::config::{BlockKind, Config};
-use crate::model::module::Unit;
+use crate::model::module::{ModelPlan, Unit};
 use crate::session::{Session, context_length};
 use crate::text::tokenizer::Tokenizer;
 
@@ -25,6 +25,7 @@ struct ModelInfo<'a> {
     n_blocks: usize,
     kinds: &'a [BlockKind],
     n_shared_transformers: usize,
+    shared_of_block: Vec<Option<usize>>,
     intermediate_size: usize,
     max_position_embeddings: usize,
     context: usize,
@@ -58,27 +59,19 @@ impl Engine {
     pub fn open_config(&mut self, text: &str) -> JsResult<JsValue> {
         foreign::check_text("config.json", text.as_bytes()).map_err(to_js_error)?;
         let config = Config::from_json(text).map_err(to_js_error)?;
-        let context = context_length(&config, self.settings.weights, self.settings.context)
-            .map_err(to_js_error)?;
-        let info = to_js(&ModelInfo {
-            model_type: config.family.model_type(),
-            hidden_size: config.hidden_size,
-            vocab_size: config.vocab_size,
-            n_blocks: config.n_blocks(),
-            kinds: &config.kinds,
-            n_shared_transformers: config.num_mem_blocks,
-            intermediate_size: config.intermediate_size,
-            max_position_embeddings: config.max_position_embeddings,
-            context,
-            bos_token_id: config.bos_token_id,
-            eos_token_ids: &config.eos_token_ids,
-            parameters: family::full_plan(&config).parameters(),
-            rope: config.use_mem_rope,
-            attention_adapters: config.use_shared_attention_adapter,
-            tied: config.tie_word_embeddings,
-        });
+        let plan = family::full_plan(&config);
+        let info = self.describe(&config, &plan, plan.parameters())?;
         self.config = Some(config);
-        info
+        Ok(info)
+    }
+
+    /// After `plan`, the description by the tensors that the checkpoint has: they decide what is shared. Equal copies
+    /// of a tensor are counted until they have been read.
+    pub fn model_info(&self) -> JsResult<JsValue> {
+        let session = self.session().map_err(to_js_error)?;
+        let schedule = on_session!(session, session => session.schedule());
+        let config = self.config().map_err(to_js_error)?;
+        self.describe(config, &schedule.plan, schedule.parameters)
     }
 
     /// Parses `tokenizer.json`. Without it the model has logits, but no text.
@@ -211,6 +204,29 @@ impl Engine {
 }
 
 impl Engine {
+    fn describe(&self, config: &Config, plan: &ModelPlan, parameters: u64) -> JsResult<JsValue> {
+        let context = context_length(config, self.settings.weights, self.settings.context)
+            .map_err(to_js_error)?;
+        to_js(&ModelInfo {
+            model_type: config.family.model_type(),
+            hidden_size: config.hidden_size,
+            vocab_size: config.vocab_size,
+            n_blocks: config.n_blocks(),
+            kinds: &config.kinds,
+            n_shared_transformers: plan.shared.len(),
+            shared_of_block: plan.shared_of_block(),
+            intermediate_size: config.intermediate_size,
+            max_position_embeddings: config.max_position_embeddings,
+            context,
+            bos_token_id: config.bos_token_id,
+            eos_token_ids: &config.eos_token_ids,
+            parameters,
+            rope: config.use_mem_rope,
+            attention_adapters: config.use_shared_attention_adapter,
+            tied: config.tie_word_embeddings,
+        })
+    }
+
     /// A session on the device of `open_webgpu`, otherwise on the CPU.
     pub(super) fn open_session(&mut self, tokenizer: Option<Tokenizer>) -> Result<&AnySession> {
         let (config, settings) = (self.config()?.clone(), self.settings);

@@ -305,6 +305,12 @@ impl ModelPlan {
         tensors.map(|(_, spec)| spec).collect()
     }
 
+    /// For each block, the shared transformer that it calls.
+    pub fn shared_of_block(&self) -> Vec<Option<usize>> {
+        let hybrids = self.blocks.iter().map(|block| block.hybrid);
+        hybrids.map(|hybrid| hybrid.map(|h| h.shared)).collect()
+    }
+
     /// Number of weights, shared ones counted once.
     pub fn parameters(&self) -> u64 {
         let sizes = self.all_tensors().into_iter().map(|spec| &spec.shape);

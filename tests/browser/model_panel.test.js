@@ -47,6 +47,25 @@ test("fields of the form load nothing before its button is pressed", () =>
     assert.match((await page.textContent("#status")) ?? "", /^Ready/);
   }));
 
+test("each hybrid block of an untied checkpoint has its own shared transformer in the strip and the panel", () =>
+  withReadyPage(async (page) => {
+    await loadWith(page, { address: "/tests/fixtures/untied/" });
+    await page.waitForFunction(() => /untied/.test(document.getElementById("model-name")?.textContent ?? ""));
+    await waitForStatus(page, "Ready");
+    const cells = page.locator(".cell");
+    assert.deepEqual(await cells.locator(".name").allTextContents(), ["E", "S0", "S1", "0", "1", "2", "3"]);
+    assert.equal(await page.locator('.cell[data-state="ready"]').count(), 7);
+    for (const [cell, fact] of /** @type {const} */ ([
+      [1, /Called by blocks1\D/],
+      [2, /Called by blocks3\D/],
+      [4, /1 of 1, shared transformer 0/],
+      [6, /1 of 1, shared transformer 1/],
+    ])) {
+      await cells.nth(cell).click();
+      assert.match((await page.textContent("#block-panel")) ?? "", fact);
+    }
+  }));
+
 test("published models are listed with sizes for the chosen weights, and one that cannot fit says why", () =>
   withReadyPage(async (page) => {
     await page.click("#model-chip");

@@ -125,22 +125,21 @@ export class BlockPanel {
 /** @param {Cell} cell @param {Strip} strip @param {boolean} is_profiled @returns {[string, string][]} */
 function factsOf(cell, strip, is_profiled) {
   const info = /** @type {NonNullable<Strip["info"]>} */ (strip.info);
-  const hybrids = strip.blocks.filter(({ kind }) => kind === "hybrid");
+  /** @param {number | null} shared */
+  const callersOf = (shared) => strip.blocks.filter(({ index }) => info.shared_of_block[index] === shared);
   /** @type {[string, string][]} */
   const facts = [];
   if (cell.kind === "E") facts.push([t("panel.kind"), t(info.tied ? "panel.kind.E" : "panel.kind.E.untied")]);
   else if (cell.kind === "S") {
-    // Hybrid blocks call the shared transformers in turn.
-    const callers = hybrids.filter((_, call) => call % info.n_shared_transformers === cell.index);
-    facts.push([t("panel.kind"), t("panel.kind.S")], [t("panel.calls"), callers.map(({ index }) => index).join(", ")]);
+    const callers = callersOf(cell.index).map(({ index }) => index);
+    facts.push([t("panel.kind"), t("panel.kind.S")], [t("panel.calls"), callers.join(", ")]);
   } else {
     facts.push([t("panel.kind"), t(`panel.kind.${cell.kind}`)]);
-    if (cell.kind === "hybrid") {
-      const call = hybrids.indexOf(cell);
-      facts.push([
-        t("panel.call"),
-        t("panel.call.value", { call: call + 1, calls: hybrids.length, shared: call % info.n_shared_transformers }),
-      ]);
+    const shared = info.shared_of_block[cell.index];
+    if (shared !== null) {
+      const callers = callersOf(shared);
+      const call = callers.indexOf(cell) + 1;
+      facts.push([t("panel.call"), t("panel.call.value", { call, calls: callers.length, shared })]);
     }
     if (cell.ms > 0) facts.push([t("panel.ms"), t("panel.ms.value", { ms: figure(cell.ms) })]);
     else if (!is_profiled) facts.push([t("panel.ms"), t("panel.ms.none")]);

@@ -113,7 +113,9 @@ export class Strip {
 
   /** @param {LoadProgress} progress */
   onProgress(progress) {
-    if (progress.info && !this.info) this.build(progress.info);
+    const { info } = progress;
+    if (info && !sharesLike(info, this.info)) this.build(info);
+    if (info) this.info = info;
     const cell = this.cells.find(({ unit }) => unit === progress.unit);
     if (!cell) return;
     cell.bytes = progress.unit_bytes;
@@ -276,6 +278,14 @@ export class Strip {
     event.preventDefault();
     this.focus(Math.min(last, Math.max(0, target[event.key])));
   }
+}
+
+/**
+ * Whether the strip is the same for both. config.json comes first; the headers of the weights decide what is shared.
+ * @param {ModelInfo} info @param {ModelInfo | null} other
+ */
+function sharesLike({ shared_of_block }, other) {
+  return other !== null && shared_of_block.join() === other.shared_of_block.join();
 }
 
 /** @param {Cell} cell */

@@ -12,7 +12,7 @@ import { isWebPage, isWebPageForWeights, missingFile, orNull } from "./source_pa
 /** @import { Shard, StoreFolder } from "./store.js" */
 /** @import { Pack } from "./wasm_exports.d.ts" */
 /** @import { Unit, WasmEngine } from "./wasm_engine.js" */
-/** @import { LoadProgress, ModelInfo } from "./zamba2.d.ts" */
+/** @import { LoadProgress } from "./zamba2.d.ts" */
 
 const WEIGHTS_FILE = "model.safetensors";
 const INDEX_FILE = "model.safetensors.index.json";
@@ -23,7 +23,6 @@ const CHAT_FILES = ["tokenizer_config.json", "chat_template.jinja"];
 
 /**
  * @typedef {object} OpenCheckpoint
- * @property {ModelInfo} info
  * @property {boolean} tokenizer
  * @property {boolean} chat
  * @property {ErrorReport | null} chat_fault
@@ -58,8 +57,9 @@ export async function openCheckpoint(engine, source, stored, signal, is_packed, 
   const { shards, ...headers } =
     (await openStoredHeaders(engine, source, stored)) ?? (await openHeaders(engine, source, files, signal));
   const units = engine.plan();
+  onFacts({ info: engine.model_info() });
   await files.storeNew(shards);
-  return { info, tokenizer, chat: chat_template.chat, chat_fault: chat_template.fault, units, ...headers };
+  return { tokenizer, chat: chat_template.chat, chat_fault: chat_template.fault, units, ...headers };
 }
 
 /** The small files of a checkpoint. */

@@ -58,9 +58,10 @@ export async function loadCheckpoint(engine, source, stored, hooks, progress) {
   await new WeightsLoad(engine, source, stored, checkpoint, hooks, progress).run();
   const memory = await engine.finish();
   await stored?.finish();
-  Object.assign(progress, { phase: "ready", unit: null, block: null, keeping: keeping(stored, progress) });
+  const info = engine.model_info();
+  Object.assign(progress, { phase: "ready", unit: null, block: null, keeping: keeping(stored, progress), info });
   hooks.onProgress();
-  const { info, tokenizer, chat, chat_fault } = checkpoint;
+  const { tokenizer, chat, chat_fault } = checkpoint;
   const weights_ms = performance.now() - started_ms - header_ms;
   return { info, memory, tokenizer, chat, chat_fault, timing: { header_ms, weights_ms } };
 }

@@ -194,6 +194,8 @@ export interface WasmEngine {
   render_chat(messages: ChatMessage[]): string;
   encode_chat(messages: ChatMessage[], content?: string): Uint32Array<ArrayBuffer>;
   chat_end_tokens(): Uint32Array;
+  /** After `plan`, by the tensors that the checkpoint has. Equal copies of one count until they have been read. */
+  model_info(): ModelInfo;
   token_bytes(): TokenBytes;
 
   /** Throws what `start` would, also if there is no room for `n_more` tokens after `ids`. */

@@ -120,7 +120,7 @@ export interface LoadProgress {
   unit_bytes: number;
   blocks_ready: number;
   n_blocks: number;
-  /** From config.json; null before it is read. */
+  /** From config.json, and what is shared from the headers of the weights; null before config.json is read. */
   info: ModelInfo | null;
   /** Whether there is a tokenizer, and whether there is a chat template; false before that is known. */
   tokenizer: boolean;
@@ -134,6 +134,8 @@ export interface ModelInfo {
   n_blocks: number;
   /** One entry per block; a hybrid block calls a shared transformer before its Mamba2 mixer. */
   kinds: ("mamba" | "hybrid")[];
+  /** For each block, the shared transformer that it calls; null for a block that calls none. */
+  shared_of_block: (number | null)[];
   n_shared_transformers: number;
   intermediate_size: number;
   max_position_embeddings: number;

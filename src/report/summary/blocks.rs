@@ -26,8 +26,8 @@ pub fn rows(phase: Phase, load: &Workload, recorded: &Recorded) -> Vec<BlockRow>
 /// For each block, its shared transformer and the number of the call; `None` for a block without one.
 fn shared_calls(plan: &ModelPlan) -> Vec<Option<(usize, usize)>> {
     let mut so_far = vec![0; plan.shared.len()];
-    let calls = plan.blocks.iter().map(|block| {
-        let shared = block.hybrid?.shared;
+    let calls = plan.shared_of_block().into_iter().map(|shared| {
+        let shared = shared?;
         so_far[shared] += 1;
         Some((shared, so_far[shared]))
     });
