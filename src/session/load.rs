@@ -41,6 +41,14 @@ pub struct LoadSettings {
 /// (`docs/quantization.md` has the effect).
 pub fn kv_format(weights: WeightFormat) -> KvFormat {
     if weights.is_quantized() {
+impl LoadSettings {
+    /// The memory limit, if a model of `needed_bytes` on this device exceeds it.
+    pub fn exceeded_limit<B: Device>(&self, needed_bytes: u64) -> Option<u64> {
+        let limit = self.memory_limit_bytes.filter(|_| B::USES_HOST_MEMORY);
+        limit.filter(|&limit_bytes| needed_bytes > limit_bytes)
+    }
+}
+
         KvFormat::I8
     } else {
         KvFormat::F32
@@ -89,10 +97,7 @@ impl<B: Device> Session<B> {
         let context = context_length(&config, settings.weights, settings.context)?;
         let kv_format = kv_format(settings.weights);
         let needed_bytes = schedule.weights_bytes + Cache::<B>::bytes(&config, context, kv_format);
-        if let Some(limit_bytes) = settings
-            .memory_limit_bytes
-            .filter(|&limit| B::USES_HOST_MEMORY && needed_bytes > limit)
-        {
+        if let Some(limit_bytes) = settings.exceeded_limit::<B>(needed_bytes) {
             return Err(Error::Memory {
                 needed_bytes,
                 limit_bytes,
@@ -105,7 +110,7 @@ impl<B: Device> Session<B> {
             kv_format,
         })?;
         let with_drafts = needed_bytes + DraftBuffers::<B>::bytes(&config);
-        let drafts_fit = (settings.memory_limit_bytes).is_none_or(|limit| with_drafts <= limit);
+        let drafts_fit = settings.exceeded_limit::<B>(with_drafts).is_none();
         let plan = Arc::clone(&schedule.plan);
         let model = Zamba2::empty(&mut ops, config, settings.numeric, plan);
         Ok(Session {

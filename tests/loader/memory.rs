@@ -6,6 +6,7 @@ use serde_json::json;
 use zamba2::base::error::Error;
 use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
+use zamba2::device::webgpu::WebGpu;
 use zamba2::family;
 use zamba2::loader::safetensors::{Dtype, Shard, TensorEntry};
 use zamba2::loader::schedule::LoadSchedule;
@@ -32,6 +33,17 @@ fn too_little_memory_is_reported_before_any_byte_is_read() {
         };
         assert_eq!(loader.err(), (!fits).then_some(expected));
     }
+}
+
+#[test]
+fn a_limit_of_host_memory_does_not_apply_to_a_device_with_memory_of_its_own() {
+    let settings = LoadSettings {
+        memory_limit_bytes: Some(100),
+        ..settings(WeightFormat::Q8)
+    };
+    assert_eq!(settings.exceeded_limit::<Cpu>(101), Some(100));
+    assert_eq!(settings.exceeded_limit::<Cpu>(100), None);
+    assert_eq!(settings.exceeded_limit::<WebGpu>(101), None);
 }
 
 /// Zyphra/Zamba2-7B: its config.json, and a header with all its tensors.
