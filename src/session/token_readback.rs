@@ -305,7 +305,7 @@ impl<B: Device> Session<B> {
             ops.draw(module, &draw, &mut list.row);
         }
         let readback = match choice.reads_logits {
-            true => ops.begin_read(&[&list.row, &self.scratch.logits]),
+            true => ops.begin_read(&[&self.scratch.logits, &list.row]),
             false => ops.begin_read(&[&list.row]),
         };
         self.top_list = Some(list);
@@ -325,18 +325,20 @@ impl<B: Device> Session<B> {
         let step = sequence.pop_in_flight().ok_or_else(not_started)?;
         let numbers = self.ops.finish_read(step.readback).await;
         let sequence = self.sequence.as_mut().ok_or_else(not_started)?;
-        let numbers = numbers.inspect_err(|_| sequence.device = DeviceState::nothing_pending())?;
+        let mut logits =
+            numbers.inspect_err(|_| sequence.device = DeviceState::nothing_pending())?;
         let now_us = now_us();
         sequence.clock.note_arrival(now_us);
         if let Some(since_us) = step.alone_since_us {
             sequence.clock.note_alone(now_us - since_us);
         }
-        let (row, logits) = numbers.split_at(TopK::row_len(step.choice.k));
-        let top = TopK::from_row(row);
+        // The list comes after the logits, if they are read: then they stay in the buffer that was read into.
+        let row = logits.split_off(logits.len() - TopK::row_len(step.choice.k));
+        let top = TopK::from_row(&row);
         Ok(PendingToken {
             continued_with: (sequence.n_in_flight() > 0).then_some(top.chosen),
             output: match step.choice.reads_logits {
-                true => StepOutput::Logits(logits.to_vec()),
+                true => StepOutput::Logits(logits),
                 false => StepOutput::TopK(top),
             },
             blocks_us: self.take_blocks_us(step.pass),
