@@ -8,6 +8,8 @@
 
 mod cases;
 mod reference;
+#[cfg(not(target_arch = "wasm32"))]
+mod refused_shapes;
 
 use cases::*;
 use zamba2::base::quant::{BLOCK, StoredMatrix, WeightFormat};
@@ -703,76 +705,4 @@ fn a_scope_contains_the_spans_of_its_ops_with_their_work() {
     assert_eq!(profile.parent, [-1, 0]);
     assert_eq!(profile.flops, [0.0, 2.0 * 8.0 * 33.0]);
     assert_eq!(profile.bytes, [0.0, WeightFormat::Q4.bytes(8, 33) as f64]);
-}
-
-/// Shapes are checked before the device is called, so this holds for every device.
-#[cfg(not(target_arch = "wasm32"))]
-#[test]
-fn a_wrong_shape_panics_with_the_tensors_name_before_the_device_is_called() {
-    let refused = |op: &str, body: &dyn Fn(&mut Ops<Cpu>)| {
-        let run = std::panic::AssertUnwindSafe(|| body(&mut cpu(1)));
-        let panic = std::panic::catch_unwind(run).expect_err(op);
-        let literal = panic.downcast_ref::<&str>().map(|text| text.to_string());
-        let message = panic.downcast_ref::<String>().cloned().or(literal);
-        let message = message.expect("the panic has a message");
-        assert!(message.contains(&format!("{op}: ")), "{op}: {message}");
-    };
-    let weight = Random(21).matrix(WeightFormat::Q8, 4, 8);
-    let row = |ops: &mut Ops<Cpu>, n: usize| rows(ops, n, &vec![1.0; n]);
-    refused("linear", &|ops| {
-        let (layer, x) = (linear(ops, &weight, None), row(ops, 9));
-        let mut y = ops.tensor(1, 4);
-        ops.linear(&layer, &x, &mut y);
-    });
-    refused("linear", &|ops| {
-        let (layer, x) = (linear(ops, &weight, None), rows(ops, 8, &[1.0; 16]));
-        let mut y = ops.tensor(1, 4);
-        ops.linear(&layer, &x, &mut y);
-    });
-    refused("linear_add", &|ops| {
-        let (layer, x) = (linear(ops, &weight, None), rows(ops, 8, &[1.0; 16]));
-        let mut y = ops.tensor(3, 4);
-        ops.linear_add(&layer, &x, &mut y);
-    });
-    refused("embed", &|ops| {
-        let table = ops.weight(&weight);
-        let mut y = ops.tensor(1, 8);
-        ops.embed(MODULE, &table, &[4], &mut [&mut y]);
-    });
-    refused("add", &|ops| {
-        let (a, b) = (row(ops, 3), row(ops, 4));
-        let mut y = ops.tensor(1, 3);
-        ops.add(MODULE, &a, &b, &mut y);
-    });
-    refused("concat", &|ops| {
-        let (a, b) = (row(ops, 3), row(ops, 4));
-        let mut y = ops.tensor(1, 8);
-        ops.concat(MODULE, &a, &b, &mut y);
-    });
-    refused("gelu_mul", &|ops| {
-        let x = row(ops, 5);
-        let mut y = ops.tensor(1, 2);
-        ops.gelu_mul(MODULE, &x, &mut y);
-    });
-    refused("copy", &|ops| {
-        let x = row(ops, 5);
-        let mut y = ops.tensor(1, 6);
-        ops.copy(&x, &mut y);
-    });
-    let shape = AttentionShape {
-        n_heads: 2,
-        n_kv_heads: 1,
-        head_dim: 4,
-        scale: 1.0,
-    };
-    refused("append_kv", &|ops| {
-        let mut cache = ops.kv_cache(&shape, 1, KvFormat::F32);
-        let k = rows(ops, 4, &[1.0; 8]);
-        ops.append_kv(MODULE, &k, &k, &mut cache);
-    });
-    refused("attention", &|ops| {
-        let cache = ops.kv_cache(&shape, 1, KvFormat::F32);
-        let (q, mut y) = (row(ops, 8), ops.tensor(1, 8));
-        ops.attention(MODULE, &shape, &q, &cache, &mut y);
-    });
 }
