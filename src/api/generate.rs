@@ -12,7 +12,7 @@ use crate::loader::end_tokens;
 use crate::model::forward::Progress;
 use crate::session::GenerateOptions;
 use crate::text::chat::{ChatTemplate, Content, Message};
-use crate::text::sampling::TokenSet;
+use crate::text::sampling::{TokenSet, argmax};
 use crate::text::tokenizer::Tokenizer;
 
 #[derive(Serialize)]
@@ -252,6 +252,11 @@ impl Engine {
     pub async fn append(&mut self, token: u32) -> JsResult<Vec<f32>> {
         let session = self.session_mut().map_err(to_js_error)?;
         on_session!(session, s => s.append(&[token]).await).map_err(to_js_error)
+    }
+
+    /// The token that greedy decoding takes.
+    pub fn argmax(&self, logits: &[f32]) -> u32 {
+        argmax(logits)
     }
 
     pub fn reset(&mut self) -> JsResult<()> {

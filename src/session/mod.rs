@@ -51,6 +51,7 @@ pub use crate::session::steps_in_flight::Lookahead;
 use crate::session::token_readback::{PenaltyBuffers, TopList};
 use crate::text::sampling::{LOOKUP, MAX_TOKENS, NumberOption, Sampler, SamplingOptions};
 use crate::text::stop_strings::StopStrings;
+pub use crate::text::sampling::argmax;
 use crate::text::tokenizer::Tokenizer;
 
 /// What to generate and when to stop. Absent fields take their defaults. The docs of these fields are also those of the
@@ -275,15 +276,4 @@ fn not_started() -> Error {
     Error::Sequence {
         fact: Fact::new("not_started"),
     }
-}
-
-/// The index of the largest logit; the lowest one of several.
-pub fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
-        }
-    }
-    best as u32
 }

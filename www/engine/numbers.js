@@ -1,12 +1,5 @@
 // @ts-check
-// Small reductions and measurements that several calls of the worker share. They do not depend on the model.
-
-/** The first index of the largest value, as every greedy decoder breaks ties. @param {Float32Array} row */
-export function argmax(row) {
-  let best = 0;
-  for (let i = 1; i < row.length; i++) if (row[i] > row[best]) best = i;
-  return best;
-}
+// Small statistics and measurements that several calls of the worker share. They do not depend on the model.
 
 /**
  * Linear interpolation between the two nearest ranks; null without samples.

@@ -5,7 +5,7 @@
 import { Constraint } from "./constraint.js";
 import { Zamba2Error, fact } from "./errors.js";
 import { yieldToMessages } from "./gates.js";
-import { argmax, percentile } from "./numbers.js";
+import { percentile } from "./numbers.js";
 
 /** @import { Host } from "./host.js" */
 /** @import { AblateRequest, InspectRequest } from "./options.js" */
@@ -160,17 +160,18 @@ export class Sequence {
   /** @param {{ ids: Uint32Array, n: number }} args @param {CallContext} context */
   async greedy({ ids, n }, { signal }) {
     // The last token is chosen but not computed.
-    this.#host.engine().check_prompt(ids, n - 1);
+    const engine = this.#host.engine();
+    engine.check_prompt(ids, n - 1);
     const all = await this.logits({ ids });
     const vocab_size = all.length / ids.length;
     const logits = [all.slice(all.length - vocab_size)];
-    const tokens = [argmax(logits[0])];
+    const tokens = [engine.argmax(logits[0])];
     while (tokens.length < n) {
       await yieldToMessages();
       signal.throwIfAborted();
-      const row = await this.#host.engine().append(tokens[tokens.length - 1]);
+      const row = await engine.append(tokens[tokens.length - 1]);
       logits.push(row);
-      tokens.push(argmax(row));
+      tokens.push(engine.argmax(row));
     }
     return { tokens, logits };
   }

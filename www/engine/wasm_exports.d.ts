@@ -238,6 +238,8 @@ export interface WasmEngine {
   run_facts(name: string): {
     model: Run["model"];
     memory: Run["memory"];
+  /** The token that greedy decoding takes. */
+  argmax(logits: Float32Array): number;
     context: number;
     chunk_rows: number;
     prompt: string;

@@ -74,21 +74,27 @@ fn by_logit_then_token(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-pub(super) fn argmax(logits: &[f32]) -> Sampled {
-    let mut token = 0;
-    for (candidate, &logit) in logits.iter().enumerate() {
-        // Strictly larger, so that the lowest id of a tie stays.
-        if logit > logits[token] {
-            token = candidate;
+/// The token with the largest logit; the lowest one of several.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (token, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = token;
         }
     }
-    let largest = f64::from(logits[token]);
+    best as u32
+}
+
+/// The argmax with its probability.
+pub(super) fn greedy(logits: &[f32]) -> Sampled {
+    let token = argmax(logits);
+    let largest = f64::from(logits[token as usize]);
     let weights = logits
         .iter()
         .map(|&logit| libm::exp(f64::from(logit) - largest));
     let sum: f64 = weights.sum();
     Sampled {
-        token: token as u32,
+        token,
         probability: 1.0 / sum,
     }
 }

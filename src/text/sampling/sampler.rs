@@ -10,7 +10,7 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::base::error::Result;
 use crate::text::sampling::candidates::Candidates;
-use crate::text::sampling::logits::{argmax, check_finite};
+use crate::text::sampling::logits::{check_finite, greedy};
 use crate::text::sampling::options::SamplingOptions;
 use crate::text::sampling::penalty::RepetitionPenalty;
 use crate::text::sampling::token_set::TokenSet;
@@ -108,7 +108,7 @@ impl Sampler {
 
     fn sample_logits(&mut self, logits: &[f32]) -> Sampled {
         if self.options.temperature == 0.0 {
-            return argmax(logits);
+            return greedy(logits);
         }
         self.candidates.select(logits, self.options.top_k);
         self.sample_candidates()
