@@ -29,6 +29,7 @@ struct RunFacts {
     memory: Memory,
     context: usize,
     chunk_rows: usize,
+    /// The default prompt of a report.
     prompt: &'static str,
 }
 
@@ -105,8 +106,7 @@ impl Engine {
         to_js(&bench::run(Cpu::new(self.threads)))
     }
 
-    /// The facts about the loaded model for a run file, independent of the measurement: `{ model, memory, context,
-    /// prompt }`. `prompt` is the default prompt of a report.
+    /// The facts about the loaded model for a run file, independent of the measurement: [`RunFacts`].
     pub fn run_facts(&self, name: &str) -> JsResult<JsValue> {
         let session = self.session().map_err(to_js_error)?;
         let (config, schedule) = on_session!(session, s => (s.config(), s.schedule()));

@@ -67,30 +67,92 @@ if (folders.length > builds.length) {
   });
 }
 
-/** Names of fields at the beginning of lines, in order. @param {string} body */
-const fields = (body) => [...body.matchAll(/^(?: {2}| {4})(?:pub )?(\w+)\??: /gm)].map(([, name]) => name).sort();
+/** Names of fields at the beginning of lines, in order. @param {string} body @param {RegExp} field */
+const fields = (body, field) => [...body.matchAll(field)].map(([, name]) => name).sort();
 
-/** The file and the struct of the engine that an object on the boundary is made from, or read into. */
-const OBJECTS = [
-  ["wasm_exports.d.ts", "NewEngineOptions", "mod.rs", "EngineOptions"],
-  ["wasm_exports.d.ts", "AdapterOptions", "mod.rs", "WebGpuOptions"],
-  ["wasm_exports.d.ts", "OpenedAdapter", "mod.rs", "AdapterInfo"],
-  ["wasm_exports.d.ts", "TestedDevice", "self_test.rs", "TestedDevice"],
-  ["wasm_exports.d.ts", "Advance", "generate.rs", "AdvanceInfo"],
-  ["wasm_exports.d.ts", "RestOfUnit", "load.rs", "RestInfo"],
-  ["wasm_exports.d.ts", "Unit", "load.rs", "UnitInfo"],
-  ["zamba2.d.ts", "ModelInfo", "load.rs", "ModelInfo"],
-  ["zamba2.d.ts", "MemoryReport", "profile.rs", "MemoryInfo"],
-];
+/**
+ * The names of a struct's fields in JSON; those of flattened structs are in the same file.
+ * @param {string} file @param {string} name @returns {string[]}
+ */
+function jsonFields(file, name) {
+  const text = readFileSync(`${ROOT}src/${file}`, "utf8").replaceAll(/struct (\w+)<'\w+>/g, "struct $1");
+  const body = bodyOf(text, `struct ${name}`);
+  const flattened = /#\[serde\(flatten\)\]\n +(?:pub )?\w+: (\w+),/g;
+  const renamed = /#\[serde\(rename = "(\w+)"\)\]\n +(?:pub )?\w+:/g;
+  const own = body.replaceAll(flattened, "").replaceAll(renamed, "$1:");
+  const inner = [...body.matchAll(flattened)].flatMap(([, type]) => jsonFields(file, type));
+  return [...fields(own, /^ {4}(?:pub )?(\w+): /gm), ...inner].sort();
+}
 
-for (const [types, own, source, theirs] of OBJECTS) {
-  test(`\`${own}\` has the fields of the struct \`${theirs}\` of the engine`, () => {
-    const declaration = bodyOf(readFileSync(`${ROOT}www/engine/${types}`, "utf8"), `export interface ${own}`);
-    const structs = readFileSync(`${ROOT}src/api/${source}`, "utf8").replaceAll(/struct (\w+)<'\w+>/g, "struct $1");
-    const names = fields(bodyOf(structs, `struct ${theirs}`));
-    assert.ok(names.length > 0);
-    assert.deepEqual(fields(declaration), names);
-  });
+/** Objects on the boundary by the file of their types, with the struct that each is made from, or read into. */
+const OBJECTS = {
+  "wasm_exports.d.ts": [
+    ["NewEngineOptions", "api/mod.rs", "EngineOptions"],
+    ["AdapterOptions", "api/mod.rs", "WebGpuOptions"],
+    ["OpenedAdapter", "api/mod.rs", "AdapterInfo"],
+    ["TestedDevice", "api/self_test.rs", "TestedDevice"],
+    ["ChatInfo", "api/generate.rs", "ChatInfo"],
+    ["Advance", "api/generate.rs", "AdvanceInfo"],
+    ["KeptPrefix", "session/rewind.rs", "KeptPrefix"],
+    ["RestOfUnit", "api/load.rs", "RestInfo"],
+    ["Unit", "api/load.rs", "UnitInfo"],
+    ["RunFacts", "api/profile.rs", "RunFacts"],
+    ["EngineInspectOptions", "session/inspect.rs", "InspectOptions"],
+    ["ByteRange", "loader/schedule.rs", "ByteRange"],
+    ["Pack", "loader/packed.rs", "Manifest"],
+    ["PackedFile", "loader/packed.rs", "PackedFile"],
+    ["PackedPart", "loader/packed.rs", "PackedPart"],
+  ],
+  "zamba2.d.ts": [
+    ["ModelInfo", "api/load.rs", "ModelInfo"],
+    ["MemoryReport", "api/profile.rs", "MemoryInfo"],
+  ],
+  "inspect.d.ts": [
+    ["InspectedParts", "session/inspect.rs", "Inspection"],
+    ["Visit", "session/inspect.rs", "Visit"],
+    ["Ablation", "session/ablate.rs", "Ablation"],
+    ["AblationEffect", "session/ablate.rs", "AblationEffect"],
+    ["Prediction", "session/ablate.rs", "Prediction"],
+  ],
+  "profile.d.ts": [["Ceilings", "ops/device.rs", "Ceilings"]],
+  "report.d.ts": [
+    ["Run", "report/run.rs", "Run"],
+    ["RunModel", "report/run.rs", "ModelFacts"],
+    ["RunShapes", "report/run.rs", "Shapes"],
+    ["RunConditions", "report/run.rs", "Conditions"],
+    ["RunTimer", "report/run.rs", "Timer"],
+    ["RunCeilings", "ops/device.rs", "Ceilings"],
+    ["RunMemory", "report/run.rs", "Memory"],
+    ["ProfiledRun", "report/run.rs", "ProfiledRun"],
+    ["UnprofiledRun", "report/run.rs", "UnprofiledRun"],
+    ["Spans", "report/run.rs", "Spans"],
+    ["Spread", "report/summary/spread.rs", "Spread"],
+    ["Summary", "report/summary/figures.rs", "Summary"],
+    ["General", "report/summary/figures.rs", "General"],
+    ["MemoryAt", "report/summary/figures.rs", "MemoryAt"],
+    ["PhaseSummary", "report/summary/figures.rs", "PhaseSummary"],
+    ["FlopsByKind", "report/summary/figures.rs", "FlopsByKind"],
+    ["BlockRow", "report/summary/figures.rs", "BlockRow"],
+    ["TypeRow", "report/summary/figures.rs", "TypeRow"],
+    ["ModuleRow", "report/summary/figures.rs", "ModuleRow"],
+    ["TreeNode", "report/summary/figures.rs", "TreeNode"],
+    ["Sentence", "report/sentence.rs", "Sentence"],
+    ["ReferenceReport", "report/reference.rs", "ReferenceReport"],
+    ["ReferenceBlock", "report/reference.rs", "ReferenceBlock"],
+    ["ReferenceType", "report/reference.rs", "ReferenceType"],
+    ["ReferenceModule", "report/reference.rs", "ReferenceModule"],
+  ],
+};
+
+for (const [types, objects] of Object.entries(OBJECTS)) {
+  for (const [own, source, theirs] of objects) {
+    test(`\`${own}\` has the fields of the struct \`${theirs}\` of the engine`, () => {
+      const declaration = bodyOf(readFileSync(`${ROOT}www/engine/${types}`, "utf8"), `export interface ${own}`);
+      const names = jsonFields(source, theirs);
+      assert.ok(names.length > 0);
+      assert.deepEqual(fields(declaration, /^ {2}(\w+)\??:\s/gm), names);
+    });
+  }
 }
 
 test("no name is declared twice", () => {

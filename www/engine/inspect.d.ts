@@ -41,14 +41,17 @@ export interface Visit {
   weights: Float32Array;
 }
 
-/** Parts that were not requested are empty. */
-export interface Inspection {
+export interface Inspection extends InspectedParts {
   /** The inspected tokens. `[tokens]` */
   ids: Uint32Array;
-  /** Each of them for display. `[tokens]` */
-  texts: string[];
   positions: number[];
   query: number | null;
+}
+
+/** Parts that were not requested are empty. */
+export interface InspectedParts {
+  /** Each of the tokens for display. `[tokens]` */
+  texts: string[];
   /**
    * The logit lens: the most probable next tokens if the final norm and the output matrix followed this block. After
    * the last block it is the model's own distribution. `[blocks][positions][top_k]`

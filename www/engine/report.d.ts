@@ -13,65 +13,92 @@ export interface Run {
   schema: "zamba2-run/1";
   made_ms: number; // since 1970
   label: string; // e.g. "q4 · 2 threads · relaxed SIMD"
-  model: {
-    name: string; // last part of the source's address, or the folder's name
-    parameters: number; // 1 215 064 704 for 1.2B: norms, A_log, D, dt_bias included, tied embedding once
-    config: {
-      // what counting needs, the checkpoint's names
-      hidden_size: number;
-      vocab_size: number;
-      kinds: ("mamba" | "hybrid")[];
-      d_state: number;
-      d_conv: number;
-      d_inner: number;
-      n_mamba_heads: number;
-      n_groups: number;
-      n_attention_heads: number;
-      n_kv_heads: number;
-      intermediate_size: number;
-      num_mem_blocks: number;
-      use_shared_attention_adapter: boolean;
-      adapter_rank: number;
-      use_mem_rope: boolean;
-      add_bias_linear: boolean;
-      tie_word_embeddings: boolean;
-    };
-  };
-  conditions: {
-    backend: string;
-    weights: Weights;
-    threads: number;
-    isolated: boolean | null;
-    context: number;
-    chunk_rows: number; // rows of the prompt that were processed together
-    kernels?: KernelChoice[]; // what a graphics adapter has chosen by a trial; older run files have none
-    level: "block" | "module";
-    host: string; // user agent, or "native x86_64-linux"
-    hidden_ms: number; // time for which the tab was in the background
-  };
-  timer: { source: string; resolution_us: number }; // "performance.now", "timestamp_query", …: docs/run-format.md
-  ceilings: {
-    threads: number;
-    int8_gmacs_per_s: number;
-    int16_gmacs_per_s: number;
-    f32_gmacs_per_s: number;
-    read_gb_per_s: number;
-    copy_gb_per_s?: number | null; // bytes read plus bytes written; older run files have none
-  } | null;
-  memory: {
-    weights_bytes: number;
-    shared_bytes: number; // shared_bytes: part of weights_bytes that the shared transformers hold
-    ssm_state_bytes: number;
-    conv_state_bytes: number;
-    kv_bytes_per_token: number;
-    process_bytes: number | null;
-  };
+  model: RunModel;
+  conditions: RunConditions;
+  timer: RunTimer;
+  ceilings: RunCeilings | null;
+  memory: RunMemory;
   prompt_tokens: number;
   decode_tokens: number;
   warmup: number;
-  runs: { prefill_us: number; step_us: number[]; spans: Spans }[];
+  runs: ProfiledRun[];
   /** The same work without spans: the difference is the cost of recording. */
-  unprofiled: { prefill_us: number; step_us: number[] }[];
+  unprofiled: UnprofiledRun[];
+}
+
+export interface RunModel {
+  name: string; // last part of the source's address, or the folder's name
+  parameters: number; // 1 215 064 704 for 1.2B: norms, A_log, D, dt_bias included, tied embedding once
+  config: RunShapes;
+}
+
+/** What counting needs, under the checkpoint's names. */
+export interface RunShapes {
+  family?: "zamba2"; // older run files have none
+  hidden_size: number;
+  vocab_size: number;
+  kinds: ("mamba" | "hybrid")[];
+  d_state: number;
+  d_conv: number;
+  d_inner: number;
+  n_mamba_heads: number;
+  n_groups: number;
+  n_attention_heads: number;
+  n_kv_heads: number;
+  intermediate_size: number;
+  num_mem_blocks: number;
+  use_shared_attention_adapter: boolean;
+  adapter_rank: number;
+  use_mem_rope: boolean;
+  add_bias_linear: boolean;
+  tie_word_embeddings: boolean;
+}
+
+export interface RunConditions {
+  backend: string;
+  weights: Weights;
+  threads: number;
+  isolated: boolean | null;
+  context: number;
+  chunk_rows: number; // rows of the prompt that were processed together
+  kernels?: KernelChoice[]; // what a graphics adapter has chosen by a trial; older run files have none
+  level: "block" | "module";
+  host: string; // user agent, or "native x86_64-linux"
+  hidden_ms: number; // time for which the tab was in the background
+}
+
+export interface RunTimer {
+  source: string; // "performance.now", "timestamp_query", …: docs/run-format.md
+  resolution_us: number;
+}
+
+export interface RunCeilings {
+  threads: number;
+  int8_gmacs_per_s: number;
+  int16_gmacs_per_s: number;
+  f32_gmacs_per_s: number;
+  read_gb_per_s: number;
+  copy_gb_per_s?: number | null; // bytes read plus bytes written; older run files have none
+}
+
+export interface RunMemory {
+  weights_bytes: number;
+  shared_bytes: number; // part of weights_bytes that the shared transformers hold
+  ssm_state_bytes: number;
+  conv_state_bytes: number;
+  kv_bytes_per_token: number;
+  process_bytes: number | null;
+}
+
+export interface ProfiledRun {
+  prefill_us: number;
+  step_us: number[];
+  spans: Spans;
+}
+
+export interface UnprofiledRun {
+  prefill_us: number;
+  step_us: number[];
 }
 
 /** Columns of equal length. */
@@ -104,43 +131,47 @@ export interface Spread {
  */
 export interface Summary {
   label: string;
-  general: {
-    model: string;
-    forward_us: Spread;
-    hidden_size: number;
-    vocab_size: number;
-    prompt_tokens: number;
-    decode_tokens: number;
-    n_blocks: number;
-    parameters: number;
-    runs: number;
-    warmup: number;
-    backend: string;
-    weights: string;
-    threads: number;
-    host: string;
-    context: number;
-    timer: SentenceValue;
-    timer_resolution_us: number;
-    kernels: KernelChoice[];
-  };
+  general: General;
   prefill: PhaseSummary;
   decode: PhaseSummary; // per token
   /** One entry per token of the sequence: 0 = after the prompt. */
-  memory: {
-    step: number;
-    weights_bytes: number;
-    shared_bytes: number;
-    ssm_state_bytes: number;
-    conv_state_bytes: number;
-    kv_bytes: number;
-  }[];
+  memory: MemoryAt[];
   process_bytes: number | null;
-  ceilings: Run["ceilings"];
+  ceilings: RunCeilings | null;
   /** The most useful first; each derived from the figures. */
   advice: Sentence[];
   /** Facts that weaken the figures: hidden tab, one run, coarse clock, above a ceiling. */
   cautions: Sentence[];
+}
+
+export interface General {
+  model: string;
+  forward_us: Spread;
+  hidden_size: number;
+  vocab_size: number;
+  prompt_tokens: number;
+  decode_tokens: number;
+  n_blocks: number;
+  parameters: number;
+  runs: number;
+  warmup: number;
+  backend: string;
+  weights: string;
+  threads: number;
+  host: string;
+  context: number;
+  timer: SentenceValue;
+  timer_resolution_us: number;
+  kernels: KernelChoice[];
+}
+
+export interface MemoryAt {
+  step: number;
+  weights_bytes: number;
+  shared_bytes: number;
+  ssm_state_bytes: number;
+  conv_state_bytes: number;
+  kv_bytes: number;
 }
 
 /** A key of `words/*.json` with the values of its placeholders; the units decide how they are written. */
@@ -163,9 +194,11 @@ export interface PhaseSummary {
   wall_us: Spread; // without spans
   profiled_us: Spread; // with spans
   recording_percent: number; // (profiled − wall) / wall of the medians
+  /** Within the spread of the runs, the overhead of profiling cannot be distinguished from noise. */
+  is_recording_measurable: boolean;
   tokens: number; // L for prefill, 1 for decode
   flops: number;
-  flops_by_kind: { linear: number; conv1d: number; attention: number; ssm: number };
+  flops_by_kind: FlopsByKind;
   bytes: number;
   tflops: number; // flops / wall median
   gb_per_s: number;
@@ -183,18 +216,27 @@ export interface PhaseSummary {
    * One pass, the median one, depth-first: model → block → module. Children follow one another from their parent's
    * start.
    */
-  tree: {
-    path: string;
-    name: string;
-    type: string;
-    part: Part;
-    depth: number;
-    start_us: number;
-    us: number;
-    self_us: number;
-    block: number | null;
-  }[];
+  tree: TreeNode[];
   untracked_us: number; // profiled wall − sum of self times
+}
+
+export interface FlopsByKind {
+  linear: number;
+  conv1d: number;
+  attention: number;
+  ssm: number;
+}
+
+export interface TreeNode {
+  path: string;
+  name: string;
+  type: string;
+  part: Part;
+  depth: number;
+  start_us: number;
+  us: number;
+  self_us: number;
+  block: number | null;
 }
 
 export interface BlockRow {
@@ -203,8 +245,8 @@ export interface BlockRow {
   shared_transformer: number | null;
   call: number | null; // the n-th call of its shared transformer, from 1
   us: Spread;
-  parts_us: { mamba: number; attention: number; ffn: number; other: number }; // sums to us.median
-  flops: { mamba: number; attention: number; ffn: number; other: number; total: number };
+  parts_us: Record<Part, number>; // sums to us.median
+  flops: Record<Part | "total", number>;
   bytes: number;
   tflops: number;
   gb_per_s: number;
@@ -257,18 +299,33 @@ export interface ReferenceReport {
   n_blocks: number;
   parameters: number;
   flops: number;
-  flops_by_kind: { linear: number; conv1d: number; attention: number; ssm: number };
+  flops_by_kind: FlopsByKind;
   tflops: number;
-  blocks: {
-    block: number;
-    mamba_flops: number;
-    attention_flops: number;
-    ffn_flops: number;
-    other_flops: number;
-    tflops: number | null;
-  }[];
-  types: { type: string; count: number; total_us: number; mean_us: number }[];
-  slowest: { path: string; type: string; us: number }[];
+  blocks: ReferenceBlock[];
+  types: ReferenceType[];
+  slowest: ReferenceModule[];
   /** What differs between published and recomputed. */
   explanation: Sentence;
+}
+
+export interface ReferenceBlock {
+  block: number;
+  mamba_flops: number;
+  attention_flops: number;
+  ffn_flops: number;
+  other_flops: number;
+  tflops: number | null;
+}
+
+export interface ReferenceType {
+  type: string;
+  count: number;
+  total_us: number;
+  mean_us: number;
+}
+
+export interface ReferenceModule {
+  path: string;
+  type: string;
+  us: number;
 }

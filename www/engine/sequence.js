@@ -9,7 +9,7 @@ import { percentile } from "./numbers.js";
 
 /** @import { Host } from "./host.js" */
 /** @import { AblateRequest, InspectRequest } from "./options.js" */
-/** @import { KeptTokens, Step, WasmEngine } from "./wasm_engine.js" */
+/** @import { KeptPrefix, Step, WasmEngine } from "./wasm_engine.js" */
 /** @import { CallContext, RunFigures, WorkerPrompt } from "./worker.js" */
 /** @import { GenerateOptions, Inspection, RestoredSequence } from "./zamba2.d.ts" */
 
@@ -246,7 +246,7 @@ export class Sequence {
 
   /**
    * Runs the existing sequence from the kept tokens on.
-   * @param {WasmEngine} engine @param {KeptTokens} kept @param {GenerateOptions} options
+   * @param {WasmEngine} engine @param {KeptPrefix} kept @param {GenerateOptions} options
    * @param {number | null} forced_token @param {CallContext} context
    */
   #runOn(engine, kept, options, forced_token, context) {

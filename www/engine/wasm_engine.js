@@ -20,7 +20,7 @@ import { policyFault } from "./policy.js";
 /** @typedef {wasm_exports.WasmEngine} WasmEngine */
 /** @typedef {wasm_exports.Bindings} Bindings */
 /** @typedef {wasm_exports.ReportFunctions} ReportFunctions */
-/** @typedef {wasm_exports.KeptTokens} KeptTokens */
+/** @typedef {wasm_exports.KeptPrefix} KeptPrefix */
 /** @typedef {wasm_exports.Step} Step */
 /** @typedef {wasm_exports.Unit} Unit */
 

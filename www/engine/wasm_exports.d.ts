@@ -11,7 +11,7 @@ import type {
   ChatMessage,
   GenerateOptions,
   GridSelection,
-  Inspection,
+  InspectedParts,
   KernelChoice,
   KernelReport,
   MemoryReport,
@@ -20,6 +20,8 @@ import type {
   ReferenceReport,
   RestoredSequence,
   Run,
+  RunMemory,
+  RunModel,
   Summary,
   TokenRank,
   Weights,
@@ -54,11 +56,18 @@ export interface PackedPart {
 
 /** The manifest of a packed folder. */
 export interface Pack {
+  format: string;
   weights: Weights;
   /** config.json and the tokenizer's files. */
-  files: { file: string; bytes: number; sha256: string }[];
+  files: PackedFile[];
   shards: ({ shard: string; shard_bytes: number } & PackedPart)[];
   units: ({ name: string } & PackedPart)[];
+}
+
+export interface PackedFile {
+  file: string;
+  bytes: number;
+  sha256: string;
 }
 
 /** A graphics device that has passed the self-test. */
@@ -114,7 +123,7 @@ export interface TokenBytes {
 }
 
 /** What is kept of a sequence before the next token. */
-export interface KeptTokens {
+export interface KeptPrefix {
   text: string;
   tokens: number;
   prompt_tokens: number;
@@ -127,8 +136,6 @@ export interface EngineInspectOptions {
   half_lives: boolean;
   attention_position: number | null;
 }
-
-export type InspectedParts = Pick<Inspection, "texts" | "lens" | "half_lives" | "attention">;
 
 export type LineListener = (line: string) => void;
 /** Called after each step; resolves to whether to continue. A call that it ends returns undefined. */
@@ -148,6 +155,21 @@ export interface Advance {
   waiting: boolean;
 }
 
+/** `fault` is that of a chat template that cannot be used. */
+export interface ChatInfo {
+  chat: boolean;
+  fault: ErrorReport | null;
+}
+
+/** What a run file says about the loaded model; `prompt` is the default prompt of a report. */
+export interface RunFacts {
+  model: RunModel;
+  memory: RunMemory;
+  context: number;
+  chunk_rows: number;
+  prompt: string;
+}
+
 /** What is left of the unit that is being loaded. */
 export interface RestOfUnit {
   stored_bytes: number;
@@ -161,10 +183,7 @@ export interface WasmEngine {
   open_webgpu(options: AdapterOptions): Promise<OpenedAdapter>;
   open_config(text: string): ModelInfo;
   open_tokenizer(bytes: Uint8Array): void;
-  open_chat_template(
-    tokenizer_config: Uint8Array | null,
-    jinja: Uint8Array | null,
-  ): { chat: boolean; fault: ErrorReport | null };
+  open_chat_template(tokenizer_config: Uint8Array | null, jinja: Uint8Array | null): ChatInfo;
   open_generation_config(text?: string): Uint32Array<ArrayBuffer>;
   telltale_files(): string[];
   check_names(names: string[]): void;
@@ -173,6 +192,8 @@ export interface WasmEngine {
   open_shard(file: string, file_bytes: number, header: Uint8Array): void;
   open_manifest(text: string): Pack;
   plan(): Unit[];
+  /** After `plan`, by the tensors that the checkpoint has. Equal copies of one count until they have been read. */
+  model_info(): ModelInfo;
   /** After `plan`, before any weights. Leaves out features with which the device computes wrongly. */
   test_device(): Promise<TestedDevice | null>;
 
@@ -194,8 +215,6 @@ export interface WasmEngine {
   render_chat(messages: ChatMessage[]): string;
   encode_chat(messages: ChatMessage[], content?: string): Uint32Array<ArrayBuffer>;
   chat_end_tokens(): Uint32Array;
-  /** After `plan`, by the tensors that the checkpoint has. Equal copies of one count until they have been read. */
-  model_info(): ModelInfo;
   token_bytes(): TokenBytes;
 
   /** Throws what `start` would, also if there is no room for `n_more` tokens after `ids`. */
@@ -205,10 +224,10 @@ export interface WasmEngine {
   advance(max_blocks: number): Promise<Advance>;
   /** `allowed` has a bit per token; it is given if, and only if, the text follows a schema or a grammar. */
   step(allowed?: Uint32Array): Promise<Step>;
-  branch(index: number, token: number, options: GenerateOptions): KeptTokens;
-  continue_sequence(options: GenerateOptions): KeptTokens;
+  branch(index: number, token: number, options: GenerateOptions): KeptPrefix;
+  continue_sequence(options: GenerateOptions): KeptPrefix;
   /** Adopts the sequence of an engine that was freed. */
-  adopt(prompt: Uint32Array, generated: Uint32Array, options: GenerateOptions): KeptTokens;
+  adopt(prompt: Uint32Array, generated: Uint32Array, options: GenerateOptions): KeptPrefix;
   /** Gives how many tokens are left to replay. */
   replay(max: number): Promise<number>;
   snapshot(note: string): Promise<Uint8Array<ArrayBuffer>>;
@@ -219,6 +238,8 @@ export interface WasmEngine {
   logits(ids: Uint32Array): Promise<Float32Array<ArrayBuffer>>;
   /** Appends a token to the sequence. */
   append(token: number): Promise<Float32Array<ArrayBuffer>>;
+  /** The token that greedy decoding takes. */
+  argmax(logits: Float32Array): number;
 
   /** Leaves the sequence, as `ablate` does. */
   inspect(ids: Uint32Array, options: EngineInspectOptions, on_step: StepListener): Promise<InspectedParts | undefined>;
@@ -235,15 +256,7 @@ export interface WasmEngine {
   set_block_times(every: number): void;
   take_profile(): ProfileSpans;
   memory(): MemoryReport;
-  run_facts(name: string): {
-    model: Run["model"];
-    memory: Run["memory"];
-  /** The token that greedy decoding takes. */
-  argmax(logits: Float32Array): number;
-    context: number;
-    chunk_rows: number;
-    prompt: string;
-  };
+  run_facts(name: string): RunFacts;
   /** Which of the runs comes after `n_done` others; undefined after the last one. */
   next_run(warmup: number, runs: number, n_done: number): "warm_up" | "unprofiled" | "profiled" | undefined;
   /** `ids`, or fixed ones without them, cut or repeated to `length`. */
