@@ -37,15 +37,11 @@ use crate::loader::safetensors::Shard;
 use crate::model::NumericSettings;
 use crate::model::config::Config;
 use crate::ops::device::Device;
-use crate::session::{LoadSettings, Session};
+use crate::session::{LoadSettings, Session, WASM_MEMORY_LIMIT_BYTES};
 use crate::text::chat::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
 #[cfg(target_feature = "atomics")]
 use crate::threads::platform as threads;
-
-/// Memory for weights and cache: the address space of wasm32, less room for code, stacks, activations and pieces in
-/// flight.
-const MEMORY_LIMIT_BYTES: u64 = (4 << 30) - (384 << 20);
 
 /// The first panic on any thread that JavaScript has not taken. Later panics are consequences of it.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
@@ -159,7 +155,7 @@ impl Engine {
                 weights: options.weights.parse().map_err(to_js_error)?,
                 context: options.context,
                 numeric: NumericSettings::default(),
-                memory_limit_bytes: Some(MEMORY_LIMIT_BYTES),
+                memory_limit_bytes: Some(WASM_MEMORY_LIMIT_BYTES),
             },
             threads: options.threads,
             webgpu: None,

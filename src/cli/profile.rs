@@ -13,9 +13,9 @@ use zamba2::base::quant::WeightFormat;
 use zamba2::model::NumericSettings;
 use zamba2::ops::trace::{Level, Profile};
 use zamba2::report;
-use zamba2::report::measure::{self, DECODE_TOKENS, NextRun, PROMPT_TOKENS, Protocol};
+use zamba2::report::measure::{self, DECODE_TOKENS, NextRun, PROMPT_TOKENS, Protocol, RUNS};
 use zamba2::report::run::{
-    self, Conditions, Memory, ModelFacts, ProfiledRun, RecordedLevel, Run, SCHEMA, Timer,
+    self, Conditions, MAX_RUNS, Memory, ModelFacts, ProfiledRun, RecordedLevel, Run, SCHEMA, Timer,
     UnprofiledRun,
 };
 use zamba2::report::summary::summarise;
@@ -65,8 +65,8 @@ pub struct Arguments {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = Protocol::default().runs as u32,
-        value_parser = clap::value_parser!(u32).range(1..=1000)
+        default_value_t = RUNS as u32,
+        value_parser = clap::value_parser!(u32).range(1..=MAX_RUNS as i64)
     )]
     runs: u32,
 

@@ -211,7 +211,7 @@ fn spread_or_recording(phase: &PhaseSummary, name: &SentenceValue) -> Vec<Senten
     if spread_percent > 2.0 * QUIET_PERCENT {
         sentences.push(sentence("advice.caution.spread", spread_percent));
     }
-    if phase.recording_percent > QUIET_PERCENT && phase.is_recording_measurable() {
+    if phase.recording_percent > QUIET_PERCENT && phase.is_recording_measurable {
         sentences.push(sentence(
             "advice.caution.recording",
             phase.recording_percent,

@@ -25,8 +25,8 @@ pub enum NextRun {
 impl Default for Protocol {
     fn default() -> Protocol {
         Protocol {
-            warmup: 1,
-            runs: 5,
+            warmup: WARMUP_RUNS,
+            runs: RUNS,
             is_recorded: true,
         }
     }
@@ -62,9 +62,19 @@ impl NextRun {
     }
 }
 
-/// Default number of tokens of the prompt, and of decode steps.
+/// Defaults of a report.
 pub const PROMPT_TOKENS: usize = 35;
 pub const DECODE_TOKENS: usize = 16;
+pub const RUNS: usize = 5;
+pub const WARMUP_RUNS: usize = 1;
+
+/// Defaults of `profile` in the JavaScript API where they differ from those of a report.
+pub const PROFILE_DECODE_TOKENS: usize = 8;
+pub const PROFILE_RUNS: usize = 3;
+
+/// From this resolution on, ticks of the clock are longer than decode steps and the rounds of measuring ceilings.
+/// Firefox's clock ticks every 16.7 or 100 ms when it resists fingerprinting.
+pub const COARSE_CLOCK_US: usize = 1000;
 
 /// The token ids to measure with: `ids` cut or repeated to `length`. Without `ids`, the ids step through the vocabulary
 /// by a prime: all ids take the same time, and each reads a different row of the embedding.

@@ -16,6 +16,7 @@ use crate::ops::trace::Profile;
 use crate::report::count::Formats;
 use crate::report::sentence::SentenceValue;
 use check::bad;
+pub use check::{MAX_RUNS, MAX_TEXT_CHARS, MAX_TOKENS};
 
 pub const SCHEMA: &str = "zamba2-run/1";
 

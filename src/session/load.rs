@@ -23,7 +23,11 @@ use crate::text::tokenizer::Tokenizer;
 /// The default context is the longest that the model supports, up to this many tokens ...
 const DEFAULT_CONTEXT: usize = 2048;
 /// ... and up to this size of the KV cache.
-const DEFAULT_KV_BYTES: u64 = 256 << 20;
+pub const DEFAULT_KV_BYTES: u64 = 256 << 20;
+
+/// The memory limit in WebAssembly: the address space of wasm32, less room for code, stacks, activations and pieces in
+/// flight.
+pub const WASM_MEMORY_LIMIT_BYTES: u64 = (4 << 30) - (384 << 20);
 
 /// Settings of a load.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,10 +41,6 @@ pub struct LoadSettings {
     pub memory_limit_bytes: Option<u64>,
 }
 
-/// The format of the KV cache: f32 with f32 weights, 8 bits with quantised ones, which takes a quarter of the bytes
-/// (`docs/quantization.md` has the effect).
-pub fn kv_format(weights: WeightFormat) -> KvFormat {
-    if weights.is_quantized() {
 impl LoadSettings {
     /// The memory limit, if a model of `needed_bytes` on this device exceeds it.
     pub fn exceeded_limit<B: Device>(&self, needed_bytes: u64) -> Option<u64> {
@@ -49,6 +49,10 @@ impl LoadSettings {
     }
 }
 
+/// The format of the KV cache: f32 with f32 weights, 8 bits with quantised ones, which takes a quarter of the bytes
+/// (`docs/quantization.md` has the effect).
+pub fn kv_format(weights: WeightFormat) -> KvFormat {
+    if weights.is_quantized() {
         KvFormat::I8
     } else {
         KvFormat::F32

@@ -40,7 +40,9 @@ use crate::session::draft_pass::DraftBuffers;
 pub use crate::session::inspect::{InspectOptions, Inspection, MAX_TOP_K, Visit};
 #[cfg(not(target_os = "wasi"))]
 pub use crate::session::kernel_trial::TRIAL_US;
-pub use crate::session::load::{LoadSettings, context_length, kv_format};
+pub use crate::session::load::{
+    DEFAULT_KV_BYTES, LoadSettings, WASM_MEMORY_LIMIT_BYTES, context_length, kv_format,
+};
 pub use crate::session::lookup::DraftPolicy;
 use crate::session::lookup::PassCost;
 pub use crate::session::rewind::KeptPrefix;

@@ -76,7 +76,18 @@ test("published models are listed with sizes for the chosen weights, and one tha
     assert.match(small, /Zyphra\/Zamba2-1\.2B-instruct 2\.43 GB to download, 723 MB kept/);
     await page.selectOption("#weights", "q8");
     await page.waitForFunction(() => /1\.30 GB kept/.test(document.querySelector("#catalogue li")?.textContent ?? ""));
-    assert.match((await rows.nth(4).textContent()) ?? "", /7B-Instruct.*does not fit: WebAssembly has 4 GB/);
+    for (const [backend, verdict] of [
+      ["cpu", "does not fit: WebAssembly has 4 GB"],
+      ["webgpu", "fits only with WebGPU"],
+      ["auto", "fits only with WebGPU"],
+    ]) {
+      await page.selectOption("#backend", backend);
+      await page.waitForFunction(
+        (verdict) => document.querySelector("#catalogue li:last-child")?.textContent?.includes(verdict),
+        verdict,
+      );
+      assert.match((await rows.nth(4).textContent()) ?? "", /7B-Instruct/);
+    }
     await rows.nth(0).getByRole("button").click();
     assert.equal(await page.inputValue("#address"), "Zyphra/Zamba2-1.2B-instruct");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "load-model");

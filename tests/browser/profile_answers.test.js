@@ -117,9 +117,10 @@ test("answers, roofline and advice give one verdict, and a ceiling limits a phas
       assert.equal(/bound/.test(word), is_held, word);
       assert.match(advice, is_held ? new RegExp(`^Decode is ${word}`) : /^Neither ceiling limits decode/);
     }
+          is_recording_measurable: profiled > 1100,
   }));
 
-test("profiling overhead within the spread of the runs, or below zero, is not measurable", () =>
+test("profiling overhead that cannot be measured is a dash with the reason", () =>
   withMeasured(async (page) => {
     const summary = await summaryOf(page, await savedRun(page));
     const tiles = await page.evaluate(async (summary) => {

@@ -36,7 +36,7 @@ pub const SMALL: Model = Model {
     blocks: 1,
     parameters: 1_215_064_704,
 };
-const MIDDLE: Model = Model {
+pub const MIDDLE: Model = Model {
     h: 2560,
     layers: 54,
     hybrid: &[6, 12, 18, 24, 30, 36, 42, 47, 51],
@@ -47,7 +47,7 @@ const MIDDLE: Model = Model {
     blocks: 2,
     parameters: 2_662_214_560,
 };
-const LARGE: Model = Model {
+pub const LARGE: Model = Model {
     h: 3584,
     layers: 81,
     hybrid: &[6, 11, 17, 23, 29, 35, 41, 47, 53, 59, 65, 71, 77],
@@ -60,7 +60,7 @@ const LARGE: Model = Model {
 };
 
 impl Model {
-    fn config(&self) -> Config {
+    pub fn config(&self) -> Config {
         let kind = |layer| match self.hybrid.contains(&layer) {
             true => "hybrid",
             false => "mamba",

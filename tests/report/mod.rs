@@ -1,7 +1,7 @@
 //! Reports. Fixtures, and a small profiled run that the tests share; the tests are in the modules.
 
 mod advice;
-mod counts;
+pub mod counts;
 mod formats;
 mod invalid_files;
 mod reference;

@@ -84,6 +84,27 @@ fn module<'a>(phase: &'a PhaseSummary, path: &str) -> (f64, f64, &'a str) {
 }
 
 #[test]
+fn the_overhead_of_recording_is_measurable_only_above_the_spread_of_the_runs() {
+    // With spans the median of the prefill is 1040 µs.
+    for (unprofiled_us, is_measurable) in [
+        ([1000.0, 1000.0, 1000.0], true),
+        ([900.0, 1000.0, 1100.0], false),
+        ([1040.0, 1040.0, 1040.0], false),
+        ([1100.0, 1100.0, 1100.0], false),
+    ] {
+        let mut run = known_run();
+        for (run, us) in run.unprofiled.iter_mut().zip(unprofiled_us) {
+            run.prefill_us = us;
+        }
+        let phase = summarise(&run).prefill;
+        assert_eq!(
+            phase.is_recording_measurable, is_measurable,
+            "{unprofiled_us:?}"
+        );
+    }
+}
+
+#[test]
 fn the_summary_of_a_known_run_has_the_known_times() {
     let run = known_run();
     let hybrid = run.config().hybrid_blocks()[0];

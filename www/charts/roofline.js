@@ -2,6 +2,7 @@
 // Roofline chart: throughput of each part over its arithmetic intensity (FLOPs per byte), below the ceilings measured
 // in the same run. Prefill points are circles, decode points are squares; both phases share axes and ceilings.
 
+import { ABOVE_CEILING_PERCENT } from "../../pkg/limits.js";
 import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
 import { box, decades, diamond, label, line, logarithmic, picture, svg, widthOf } from "./svg.js";
@@ -25,8 +26,6 @@ const LEFT = 52;
 const RIGHT = 14;
 const TOP = 14;
 const BOTTOM = 40;
-/** Timers and medians are accurate to a few percent; beyond that, the ceiling was measured too low. */
-const ABOVE_FROM = 1.05;
 /** Module types below this share of their phase are left out. */
 const LEAST_SHARE = 0.002;
 
@@ -75,7 +74,16 @@ function phasePoints(summary, name) {
       const gflops = flops / us / 1000;
       const intensity = flops / bytes;
       const roof = Math.min(phase.peak_gflops ?? Infinity, read_gb_per_s ? intensity * read_gb_per_s : Infinity);
-      return { name: key, phase: name, part, group, gflops, intensity, us, above: gflops > ABOVE_FROM * roof };
+      return {
+        name: key,
+        phase: name,
+        part,
+        group,
+        gflops,
+        intensity,
+        us,
+        above: 100 * gflops > ABOVE_CEILING_PERCENT * roof,
+      };
     });
 }
 

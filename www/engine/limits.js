@@ -7,8 +7,41 @@ export const MAX_TOP_K = 100;
 /** Tokens of the text that `ablate` generates, at most. */
 export const MAX_ABLATED_TOKENS = 256;
 
-/** Tokens of the prompt of a profile. */
+/** Default tokens of the prompt of a report or a profile. */
 export const PROMPT_TOKENS = 35;
 
-/** Decode steps of a profile. */
+/** Default decode steps of a report. */
 export const DECODE_TOKENS = 16;
+
+/** Default runs of a report. */
+export const RUNS = 5;
+
+/** Default discarded runs of a report or a profile. */
+export const WARMUP_RUNS = 1;
+
+/** Default decode steps of a profile. */
+export const PROFILE_DECODE_TOKENS = 8;
+
+/** Default runs of a profile. */
+export const PROFILE_RUNS = 3;
+
+/** Runs of a run file, at most. */
+export const MAX_RUNS = 1000;
+
+/** Tokens of the prompt, and decode steps, of a run file, at most. */
+export const MAX_RUN_TOKENS = 1048576;
+
+/** Characters of a text in a run file, at most. */
+export const MAX_TEXT_CHARS = 400;
+
+/** From this resolution of the clock on, its ticks are longer than decode steps. */
+export const COARSE_CLOCK_US = 1000;
+
+/** Above this percentage of a ceiling, the ceiling was measured too low. */
+export const ABOVE_CEILING_PERCENT = 105;
+
+/** Memory for weights and cache in WebAssembly. */
+export const WASM_MEMORY_LIMIT_BYTES = 3892314112;
+
+/** The KV cache of the default context, at most. */
+export const DEFAULT_KV_BYTES = 268435456;

@@ -3,7 +3,7 @@
 // to the wasm module. It computes no figures.
 
 import { yieldToMessages } from "./gates.js";
-import { PROMPT_TOKENS } from "./limits.js";
+import { COARSE_CLOCK_US, MAX_TEXT_CHARS, PROMPT_TOKENS } from "./limits.js";
 import { clockResolutionUs } from "./numbers.js";
 import { profileRuns } from "./profiling.js";
 import { loadReports } from "./wasm_engine.js";
@@ -96,7 +96,7 @@ export async function measureRun(engine, loaded, options, { signal, onChecked, o
       chunk_rows,
       kernels: adapter?.kernels?.choices ?? [],
       level: untimed ? "block" : options.level,
-      host: (adapter ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, LONGEST_HOST),
+      host: (adapter?.name ? `${adapter.name}; ${navigator.userAgent}` : navigator.userAgent).slice(0, MAX_TEXT_CHARS),
       hidden_ms: 0,
     },
     timer: timerOf(adapter, clock_us),
@@ -127,14 +127,6 @@ function timerOf(adapter, clock_us) {
   }
   return { source: "timestamp_query", resolution_us: adapter.timestamp_step_us };
 }
-
-/**
- * From this resolution on, ticks of the clock are longer than decode steps and the rounds of measuring ceilings.
- * Firefox's clock ticks every 16.7 or 100 ms when it resists fingerprinting.
- */
-const COARSE_CLOCK_US = 1_000;
-/** The limit of this field in a run file. */
-const LONGEST_HOST = 400;
 
 /** Replaces each sample by the mean: with a coarse clock one step takes no time and another the time of many. */
 function evened(/** @type {number[]} */ samples) {

@@ -8,7 +8,15 @@ import { SENTENCES } from "./packaged_sentences.js";
 import { errorFromReport, fact, useSentences, Zamba2Error } from "./errors.js";
 import { NUMBER_OPTIONS, WEIGHTS } from "./generate_options.js";
 import { HiddenTime } from "./hidden_time.js";
-import { DECODE_TOKENS } from "./limits.js";
+import {
+  DECODE_TOKENS,
+  MAX_RUN_TOKENS,
+  MAX_RUNS,
+  PROFILE_DECODE_TOKENS,
+  PROFILE_RUNS,
+  RUNS,
+  WARMUP_RUNS,
+} from "./limits.js";
 import { checkBrowser } from "./module_worker.js";
 import {
   ablateRequest,
@@ -383,7 +391,16 @@ class Model {
   }
 
   /** @type {api.Model["profile"]} */
-  async profile({ prompt, ids, prefill, decode = 8, runs = 3, warmup = 1, level = "module", signal } = {}) {
+  async profile({
+    prompt,
+    ids,
+    prefill,
+    decode = PROFILE_DECODE_TOKENS,
+    runs = PROFILE_RUNS,
+    warmup = WARMUP_RUNS,
+    level = "module",
+    signal,
+  } = {}) {
     const args = this.#profileRequest({ prompt, ids, prefill, decode, runs, warmup, level, signal });
     return this.#link.start("profile", args, { signal }).answer;
   }
@@ -394,8 +411,8 @@ class Model {
     ids,
     prefill,
     decode = DECODE_TOKENS,
-    runs = 5,
-    warmup = 1,
+    runs = RUNS,
+    warmup = WARMUP_RUNS,
     level = "module",
     ceilings = true,
     signal,
@@ -419,10 +436,10 @@ class Model {
    * @param {api.ProfileOptions & Required<Pick<api.ProfileOptions, "decode" | "runs" | "warmup" | "level">>} options
    */
   #profileRequest({ prompt, ids, prefill, decode, runs, warmup, level, signal }) {
-    checkCount("runs", runs, 1, 1000);
-    checkCount("warmup", warmup, 0, 1000);
-    checkCount("decode", decode, 0, 1 << 16);
-    if (prefill !== undefined) checkCount("prefill", prefill, 1, 1 << 20);
+    checkCount("runs", runs, 1, MAX_RUNS);
+    checkCount("warmup", warmup, 0, MAX_RUNS);
+    checkCount("decode", decode, 0, MAX_RUN_TOKENS);
+    if (prefill !== undefined) checkCount("prefill", prefill, 1, MAX_RUN_TOKENS);
     if (prompt !== undefined) checkText("prompt", prompt);
     checkOneOf("level", level, ["block", "module"]);
     checkSignal(signal);

@@ -23,7 +23,7 @@ export class ModelPanel {
       event.stopPropagation();
       this.close();
     });
-    picker.weights.addEventListener("change", () => this.draw());
+    for (const choice of [picker.weights, picker.backend]) choice.addEventListener("change", () => this.draw());
   }
 
   open() {
@@ -47,7 +47,7 @@ export class ModelPanel {
   draw() {
     if (this.#panel.hidden) return;
     void this.kept.show();
-    void showCatalogue(byId("catalogue"), this.picker.weightsValue(), (repo) => {
+    void showCatalogue(byId("catalogue"), this.picker.weightsValue(), this.picker.machine().backend, (repo) => {
       this.picker.offer(repo);
       byId("load-model").focus();
     });

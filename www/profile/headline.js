@@ -97,7 +97,7 @@ function figures(phase, phase_name) {
     label: t("tile.bytes", { bytes: bytesText(phase.bytes) }),
     note: t("tile.intensity", { value: significant(phase.intensity) }),
   };
-  const is_measurable = isRecordingMeasurable(phase);
+  const is_measurable = phase.is_recording_measurable;
   const recording = {
     name: "recording",
     value: is_measurable ? `+${number(phase.recording_percent, 1)} %` : "–",
@@ -108,10 +108,6 @@ function figures(phase, phase_name) {
     ? [ceiling, forward, speed, bytes, flops, flop_rate, recording]
     : [forward, speed, flops, flop_rate, ceiling, bytes, recording];
 }
-
-/** Within the spread of the runs, the overhead cannot be distinguished from noise. @param {PhaseSummary} phase */
-export const isRecordingMeasurable = ({ wall_us, profiled_us }) =>
-  profiled_us.median - wall_us.median > wall_us.p95 - wall_us.p5;
 
 /** @param {"ol" | "ul"} tag @param {string} kind @param {string} title @param {Sentence[]} given */
 const sentences = (tag, kind, title, given) =>

@@ -2,6 +2,7 @@
 // The Profile view: form, measurement and progress. The loaded model is measured with a fixed prompt; the run goes to
 // the shelf, and profile_result.js shows its summary.
 
+import { DECODE_TOKENS, PROMPT_TOKENS, RUNS } from "../../pkg/limits.js";
 import { byId } from "../dom.js";
 import { checkField } from "../fields.js";
 import { number, t } from "../words.js";
@@ -15,8 +16,16 @@ import { ProfileResult } from "./profile_result.js";
 /** @typedef {{ tokens: number, decode: number, runs: number, level: "block" | "module" }} Settings */
 
 const TICK_MS = 250;
-/** Ranges of the fields. The engine checks them as well, but its message does not name the field. */
-const LIMITS = { tokens: [1, 4096], decode: [1, 512], runs: [1, 50] };
+/**
+ * The number fields: a measurement beyond these takes minutes. The engine checks them as well, but its message does not
+ * name the field.
+ */
+const FIELDS = {
+  tokens: { low: 1, high: 4096, value: PROMPT_TOKENS },
+  decode: { low: 1, high: 512, value: DECODE_TOKENS },
+  runs: { low: 1, high: 50, value: RUNS },
+};
+const FIELD_NAMES = /** @type {const} */ (["tokens", "decode", "runs"]);
 
 export class ProfileView {
   /**
@@ -43,6 +52,10 @@ export class ProfileView {
       onDelete: (shelved) => void this.delete(shelved),
     });
     this.empty.after(this.kept.root);
+    for (const name of FIELD_NAMES) {
+      const { low, high, value } = FIELDS[name];
+      Object.assign(this.field(name), { min: low, max: high, value });
+    }
     this.button.addEventListener("click", () => (this.running ? this.stop() : void this.run()));
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.form.addEventListener("keydown", (event) => {
@@ -62,7 +75,7 @@ export class ProfileView {
 
   /** @param {URLSearchParams} settings of a link; missing ones keep their values */
   useSettings(settings) {
-    for (const name of ["tokens", "decode", "runs", "level"]) {
+    for (const name of [...FIELD_NAMES, "level"]) {
       const value = settings.get(name);
       const field = this.field(name);
       if (
@@ -81,9 +94,9 @@ export class ProfileView {
   /** The values of the fields; null if one is out of range, after marking its field. @returns {Settings | null} */
   settings() {
     const read = { tokens: 0, decode: 0, runs: 0 };
-    for (const name of /** @type {const} */ (["tokens", "decode", "runs"])) {
+    for (const name of FIELD_NAMES) {
       const field = /** @type {HTMLInputElement} */ (this.field(name));
-      const [low, high] = LIMITS[name];
+      const { low, high } = FIELDS[name];
       if (!checkField(field, { label: `profile.${name}`, low, high, is_integer: true })) {
         field.focus();
         return null;
@@ -126,7 +139,6 @@ export class ProfileView {
         prefill: settings.tokens,
         decode: settings.decode,
         runs: settings.runs,
-        warmup: 1,
         level: settings.level,
         signal: controller.signal,
         onProgress: (progress) => this.showProgress(progress),

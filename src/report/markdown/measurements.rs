@@ -20,7 +20,7 @@ impl Page<'_> {
         ]);
         for (key, phase) in self.phases() {
             let Spread { median, p5, p95, n } = phase.wall_us;
-            let overhead = match phase.is_recording_measurable() {
+            let overhead = match phase.is_recording_measurable {
                 true => format!("{:.1}", phase.recording_percent),
                 false => "–".to_owned(),
             };

@@ -10,14 +10,15 @@ use crate::report::run::{Run, SCHEMA, Spans};
 
 /// About twenty-five times the size of a run of Zamba2-1.2B with default settings.
 const MAX_FILE_BYTES: usize = 64 << 20;
-const MAX_TOKENS: usize = 1 << 20;
+pub const MAX_TOKENS: usize = 1 << 20;
 /// With a clock step of at least this, a pass may take no time. Steps are 100 µs in pages that are not isolated, and
 /// 16.7 or 100 ms in browsers that resist fingerprinting.
-const COARSE_CLOCK_US: f64 = 50.0;
-const MAX_RUNS: usize = 1000;
+const ZERO_TIME_CLOCK_US: f64 = 50.0;
+pub const MAX_RUNS: usize = 1000;
 /// The most ops whose kernels are chosen.
 const MAX_KERNELS: usize = 16;
-const MAX_TEXT_CHARS: usize = 400;
+/// Of the label and of other texts.
+pub const MAX_TEXT_CHARS: usize = 400;
 
 impl Run {
     /// Reads and checks the text of a run file.
@@ -157,8 +158,8 @@ impl Run {
     }
 
     fn check_times(&self, field: &str, prefill_us: f64, step_us: &[f64]) -> Result<()> {
-        let is_coarse = self.timer.resolution_us >= COARSE_CLOCK_US;
-        let positive = |us: &f64| (1e-9..=1e15).contains(us) || (is_coarse && *us == 0.0);
+        let may_be_zero = self.timer.resolution_us >= ZERO_TIME_CLOCK_US;
+        let positive = |us: &f64| (1e-9..=1e15).contains(us) || (may_be_zero && *us == 0.0);
         let fact = || Fact::new("run_time_above_0");
         check(
             positive(&prefill_us),

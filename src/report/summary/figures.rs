@@ -66,6 +66,8 @@ pub struct PhaseSummary {
     /// From runs with spans.
     pub profiled_us: Spread,
     pub recording_percent: f64,
+    /// Within the spread of the runs, the overhead of profiling cannot be distinguished from noise.
+    pub is_recording_measurable: bool,
     pub tokens: usize,
     pub flops: f64,
     pub flops_by_kind: FlopsByKind,
@@ -83,14 +85,6 @@ pub struct PhaseSummary {
     pub modules: Vec<ModuleRow>,
     pub tree: Vec<TreeNode>,
     pub untracked_us: f64,
-}
-
-impl PhaseSummary {
-    /// Within the spread of the runs, the overhead of profiling cannot be distinguished from noise. The page decides
-    /// the same way (`www/profile/headline.js`).
-    pub fn is_recording_measurable(&self) -> bool {
-        self.profiled_us.median - self.wall_us.median > self.wall_us.p95 - self.wall_us.p5
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]

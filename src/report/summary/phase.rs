@@ -48,11 +48,13 @@ impl Phase<'_> {
         let recorded = self.recorded(&profiled, &load);
         let modules = rows::modules(&recorded, &load, profiled_us.median);
         let tracked_us: f64 = modules.iter().map(|row| row.self_us).sum();
+        let overhead_us = profiled_us.median - wall_us.median;
         let (roof, percent) = (load.roof(), load.percent(total, wall_us.median));
         PhaseSummary {
             wall_us,
             profiled_us,
-            recording_percent: 100.0 * ratio(profiled_us.median - wall_us.median, wall_us.median),
+            recording_percent: 100.0 * ratio(overhead_us, wall_us.median),
+            is_recording_measurable: overhead_us > wall_us.p95 - wall_us.p5,
             tokens: if self.is_decode { 1 } else { run.prompt_tokens },
             flops: total.flops,
             flops_by_kind: FlopsByKind::of(&load.works),
