@@ -1,6 +1,8 @@
 //! The local date and time, as a value: only the entry points read the clock, so that what depends on a date can be
 //! tested. There is no time zone: chat templates print none.
 
+use crate::base::calendar;
+
 /// A date and time of day on this device's calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalTime {
@@ -20,14 +22,9 @@ impl LocalTime {
         platform::now()
     }
 
-    /// Days since 1970-01-01 in the Gregorian calendar.
+    /// Days since 1970-01-01.
     fn days(self) -> i64 {
-        // Years begin in March here, so that the leap day is the last one of its year.
-        let (year, month) = (i64::from(self.year), i64::from(self.month));
-        let year = year - i64::from(month <= 2);
-        let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + i64::from(self.day) - 1;
-        let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-        365 * year + leap_days + day_of_year - 719_468
+        calendar::days_of([self.year.into(), self.month.into(), self.day.into()])
     }
 
     /// 0 for Sunday.

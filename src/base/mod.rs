@@ -1,6 +1,7 @@
 //! Foundations that every other module may import: errors, JSON, clock, date, SIMD vectors, weight formats. Nothing
 //! here depends on the rest of the crate, except error messages on `words`.
 
+pub mod calendar;
 pub mod checksum;
 pub mod clock;
 pub mod error;

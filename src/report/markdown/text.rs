@@ -1,5 +1,6 @@
 //! Formats figures, dates and untrusted text for Markdown.
 
+use crate::base::calendar;
 use crate::report::numbers::digits;
 use crate::report::summary::ratio;
 
@@ -66,21 +67,7 @@ pub fn plain(text: &str) -> String {
 pub fn date(made_ms: f64) -> String {
     let minutes = (made_ms / 6e4) as i64;
     let (days, minute) = (minutes.div_euclid(1440), minutes.rem_euclid(1440));
-    // Years begin in March here, so that the leap day is the last day of a year.
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let [year, month, day] = calendar::date_of(days);
     format!(
         "{year:04}-{month:02}-{day:02} {:02}:{:02}",
         minute / 60,
