@@ -246,6 +246,32 @@ fn a_hostile_template_terminates_with_an_error() {
 }
 
 #[test]
+fn the_reason_why_a_value_cannot_be_printed_is_a_sentence_of_the_words() {
+    let deep = "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x] %}{% endfor %}";
+    for (source, id) in [
+        (format!("{deep}{{{{ ns.x }}}}"), "chat_nested"),
+        (format!("{deep}{{{{ ns.x | tojson }}}}"), "chat_nested"),
+        (
+            "{{ 1 | tojson(separators=[1, 2]) }}".to_owned(),
+            "chat_separators",
+        ),
+        ("{{ {1: 2} | tojson }}".to_owned(), "chat_json_key"),
+        ("{{ range | tojson }}".to_owned(), "chat_no_json"),
+        (
+            "{{ [1] | tojson(indent=10 ** 12) }}".to_owned(),
+            "chat_json_long",
+        ),
+        (
+            format!("{{{{ strftime_now('{}') }}}}", "%Y".repeat(1000)),
+            "chat_date_format",
+        ),
+    ] {
+        let values = failure(&source).values();
+        assert_eq!(values["fact"]["detail"]["id"], id, "{source}: {values:?}");
+    }
+}
+
+#[test]
 fn a_template_reads_no_file_and_no_other_template() {
     for source in [
         "{% include 'Cargo.toml' %}",

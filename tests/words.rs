@@ -225,6 +225,7 @@ fn every_key_in_the_markup_and_in_rust_exists() {
             Some("rs") => &[
                 "Fact::new(\"",
                 "not_expected(\"",
+                "unwritable(\"",
                 "words::get(language, \"",
                 "words::sentence(language, \"",
             ],
@@ -234,7 +235,9 @@ fn every_key_in_the_markup_and_in_rust_exists() {
             for part in text.split(start).skip(1) {
                 let name = part.split('"').next().unwrap();
                 let key = match *start {
-                    "Fact::new(\"" | "not_expected(\"" | "fact(\"" => format!("fact.{name}"),
+                    "Fact::new(\"" | "not_expected(\"" | "unwritable(\"" | "fact(\"" => {
+                        format!("fact.{name}")
+                    }
                     _ => name.to_owned(),
                 };
                 if !words.contains_key(&key) {

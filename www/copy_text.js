@@ -30,5 +30,5 @@ export async function copyText(text) {
   const is_copied = document.execCommand("copy");
   field.remove();
   if (focused instanceof HTMLElement) focused.focus();
-  if (!is_copied) throw new Error("the browser refused to copy");
+  if (!is_copied) throw new Error(t("copy.refused"));
 }

@@ -49,7 +49,7 @@ function active(registration) {
   return new Promise((resolve, reject) => {
     worker.addEventListener("statechange", () => {
       if (worker.state === "activated") resolve(undefined);
-      if (worker.state === "redundant") reject(new Error("the service worker was not installed"));
+      if (worker.state === "redundant") reject(new Error(worker.state));
     });
   });
 }

@@ -157,6 +157,12 @@ impl From<&str> for Fact {
     }
 }
 
+impl From<Fact> for Value {
+    fn from(fact: Fact) -> Value {
+        value_of(&fact)
+    }
+}
+
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Fact, Result};
 use crate::base::local_time::LocalTime;
-use crate::text::chat::limits::{FUEL, RECURSION_LIMIT, print, unwritable};
+use crate::text::chat::limits::{FUEL, RECURSION_LIMIT, Unwritable, print, unwritable};
 use crate::text::chat::python::{python_method, to_json};
 use crate::text::chat::source::{TAG_LIMIT_BYTES, longest_tag, without_generation_tags};
 use crate::text::chat::strftime::{FORMAT_LIMIT_BYTES, strftime};
@@ -321,7 +321,7 @@ fn compile(file: &'static str, source: &str, tokens: SpecialTokens) -> Result<Ch
 fn strftime_at(now: LocalTime) -> impl Fn(String) -> Result<String, minijinja::Error> {
     move |format| {
         if format.len() > FORMAT_LIMIT_BYTES {
-            return Err(unwritable("the format of the date is too long"));
+            return Err(unwritable("chat_date_format"));
         }
         Ok(strftime(now, &format))
     }
@@ -348,7 +348,7 @@ fn damaged(file: &str, fact: Fact) -> Error {
 
 fn failure(file: &'static str, error: &minijinja::Error) -> Error {
     // The innermost error has the place of the failure; those around it are its callers.
-    let mut innermost = error;
+    let (mut innermost, mut unwritable) = (error, None);
     let mut source = std::error::Error::source(error);
     while let Some(next) = source {
         if let Some(Refusal(words)) = next.downcast_ref() {
@@ -357,12 +357,22 @@ fn failure(file: &'static str, error: &minijinja::Error) -> Error {
                 words: words.clone(),
             };
         }
+        unwritable = unwritable.or(next.downcast_ref());
         innermost = next.downcast_ref().unwrap_or(innermost);
         source = next.source();
     }
     let line = innermost.line().or_else(|| error.line());
-    let detail = innermost.detail().map(|detail| format!(": {detail}"));
-    let detail = format!("{}{}", innermost.kind(), detail.unwrap_or_default());
+    let detail = match unwritable {
+        Some(Unwritable(id)) => Fact::new(id),
+        None => {
+            let detail = innermost.detail().map(|detail| format!(": {detail}"));
+            Fact::Text(format!(
+                "{}{}",
+                innermost.kind(),
+                detail.unwrap_or_default()
+            ))
+        }
+    };
     let fact = match line {
         Some(line) => Fact::new("template_fails_at").with("line", line),
         None => Fact::new("template_fails"),

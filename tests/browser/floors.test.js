@@ -79,6 +79,16 @@ test("no function of www/ is longer than 80 lines", () => {
   }
 });
 
+test("no error of the page or the engine holds a sentence: it has the id of one, or the text of the system", () => {
+  const own = files.filter((name) => !name.startsWith("engine/adapters/"));
+  const found = own.flatMap((name) => {
+    const literals = source(name).matchAll(/(?:new \w*Error\(|\bdetail: )(?:"([^"]*)"|`([^`]*)`)/g);
+    const texts = [...literals].map(([, plain, template]) => (plain ?? template).replaceAll(/\$\{[^}]*\}/g, ""));
+    return texts.filter((text) => /[a-z]+ [a-z]+/i.test(text)).map((text) => `${name}: ${text}`);
+  });
+  assert.deepEqual(found, []);
+});
+
 /**
  * Functions and methods with their lengths. The formatter aligns a body's closing brace with the line that opens it, so
  * indentation identifies it.

@@ -88,7 +88,7 @@ fn parts_that_contradict_one_another_are_refused_with_the_reason() {
             ),
             "tokenizer_field",
         ),
-        (part("decoder", json!("Fuse")), "tokenizer_part"),
+        (part("decoder", json!("Fuse")), "tokenizer_part_no_type"),
         (
             part(
                 "decoder",
@@ -113,6 +113,10 @@ fn parts_that_contradict_one_another_are_refused_with_the_reason() {
                 "normalizer",
                 json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
             ),
+            "tokenizer_part_field",
+        ),
+        (
+            part("normalizer", json!({"type": "Precompiled"})),
             "tokenizer_part",
         ),
         (
@@ -135,21 +139,21 @@ fn parts_that_contradict_one_another_are_refused_with_the_reason() {
                 "decoder",
                 json!({"type": "Nonsense", "pattern": {"Regex": "("}, "content": ""}),
             ),
-            "tokenizer_part",
+            "tokenizer_part_field",
         ),
         (
             part(
                 "normalizer",
                 json!({"type": "BertNormalizer", "precompiled_charsmap": "AAAA"}),
             ),
-            "tokenizer_part",
+            "tokenizer_part_field",
         ),
         (
             part(
                 "post_processor",
                 json!({"type": "ByteLevel", "single": [], "pair": [], "special_tokens": {}}),
             ),
-            "tokenizer_part",
+            "tokenizer_part_field",
         ),
         (
             part("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
@@ -177,7 +181,7 @@ fn parts_that_contradict_one_another_are_refused_with_the_reason() {
                     {"type": "TemplateProcessing", "single": [a()], "pair": [], "special_tokens": {}}
                 ]}),
             ),
-            "tokenizer_part",
+            "tokenizer_adds_twice",
         ),
     ] {
         let fact = refusal(&json);

@@ -54,7 +54,7 @@ export type BackendReason =
   | "device";
 
 export interface AdapterInfo {
-  /** As far as the browser exposes it. */
+  /** As far as the browser exposes it; empty if it does not. */
   name: string;
   /** A software adapter: correct, but slower than the CPU backend. */
   software: boolean;

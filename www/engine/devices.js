@@ -74,8 +74,9 @@ async function openAdapter(engine, wanted, wishes, after_loss) {
   // wgpu reads this property, and would fail in the middle of a call.
   if (!adapter.info) throw new Zamba2Error("no_adapter", { fact: fact("early_webgpu") });
   const software = Boolean(adapter.info.isFallbackAdapter ?? adapter.isFallbackAdapter);
-  const name = adapterName(adapter.info) || (software ? "software adapter" : "graphics adapter");
-  if (software && wanted === "auto") throw new Zamba2Error("software_adapter", { adapter: name });
+  const name = adapterName(adapter.info);
+  const shown = name || fact("unnamed_adapter");
+  if (software && wanted === "auto") throw new Zamba2Error("software_adapter", { adapter: shown });
   const subgroups = wishes.subgroups && adapter.features.has("subgroups");
   if (subgroups) requestSubgroups();
   const { maxBindingBytes: max_binding_bytes, timestamps, f16 } = wishes;
@@ -86,7 +87,7 @@ async function openAdapter(engine, wanted, wishes, after_loss) {
     f16,
     subgroups,
   });
-  const no_answer = fact("no_answer", { adapter: name, seconds: OPENING_MS / 1000 });
+  const no_answer = fact("no_answer", { adapter: shown, seconds: OPENING_MS / 1000 });
   const facts = await inTime(opening, () => new Zamba2Error("no_adapter", { fact: no_answer }));
   return { name, ...facts };
 }

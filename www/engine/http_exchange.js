@@ -2,7 +2,7 @@
 // One HTTP request and its reply, cancelled when nothing arrives for a while. It neither retries nor interprets
 // statuses.
 
-import { Zamba2Error } from "./errors.js";
+import { fact, Zamba2Error } from "./errors.js";
 import { policyFault } from "./policy.js";
 import { Interruption } from "./retry_policy.js";
 
@@ -64,7 +64,7 @@ export class HttpExchange {
       return await step();
     } catch (cause) {
       if (signal.aborted) throw signal.reason;
-      const detail = this.stalled ? `nothing arrived for ${stall_ms / 1000} s` : "the connection failed";
+      const detail = this.stalled ? fact("stalled", { seconds: stall_ms / 1000 }) : fact("connection_failed");
       const { file, at, url } = this;
       const policy = this.stalled ? null : await policyFault(file, url.href);
       if (policy) throw policy;

@@ -4,7 +4,7 @@
 // The engine parses all formats and returns the byte ranges that it needs.
 
 import { openCheckpoint } from "./checkpoint_files.js";
-import { Zamba2Error } from "./errors.js";
+import { fact, Zamba2Error } from "./errors.js";
 import { yieldToMessages } from "./gates.js";
 import { JoinedRanges } from "./joined_ranges.js";
 import { fetchPacked, JoinedReplies, merged, packedUnit, prefetched, rangeOf } from "./ranges.js";
@@ -157,7 +157,7 @@ class WeightsLoad {
     const beginning = (await stored?.beginning(unit.name)) ?? new Uint8Array(0);
     await this.#pushStored(unit, beginning);
     const rest = engine.rest();
-    if (!rest) throw new Zamba2Error("internal", { detail: `${unit.name} was complete before it was read` });
+    if (!rest) throw new Zamba2Error("internal", { detail: fact("unit_complete", { unit: unit.name }) });
     progress.origin = "source";
     progress.device_bytes += rest.stored_bytes;
     await stored?.startUnit(unit.name, beginning.slice(0, rest.stored_bytes));

@@ -6,6 +6,8 @@ import { SCRIPTS_ID } from "./built.js";
 import { fact, Zamba2Error } from "./errors.js";
 import { policyFault, watchPolicy } from "./policy.js";
 
+/** @import { ErrorFact } from "./zamba2.d.ts" */
+
 /** Prefix of the names of workers that are threads. */
 export const THREAD = "zamba2-thread";
 
@@ -73,16 +75,19 @@ export async function failedWorker(address, message) {
   if (policy) return policy;
   // In a sandboxed frame every script has another origin.
   const next = self.origin === "null" ? "frame" : null;
-  const missing = (/** @type {string} */ detail) => new Zamba2Error("engine_missing", { file: FILE, detail }, { next });
+  const missing = (/** @type {ErrorFact} */ detail) =>
+    new Zamba2Error("engine_missing", { file: FILE, detail }, { next });
   try {
     const response = await fetch(address, { cache: "no-store" });
-    if (!response.ok) return missing(`${FILE} is answered with ${response.status}`);
+    if (!response.ok) return missing(fact("answered_with", { file: FILE, status: response.status }));
     const type = response.headers.get("Content-Type") ?? "";
     // Some hosts send their start page for missing files, and browsers run scripts of JavaScript types only.
-    if (!/javascript|ecmascript/i.test(type)) return missing(`${FILE} is sent as ${type || "a file of unknown type"}`);
+    if (!/javascript|ecmascript/i.test(type)) {
+      return missing(type ? fact("sent_as", { file: FILE, type }) : fact("sent_without_type", { file: FILE }));
+    }
     // A script of another origin has the policy of the blob that imports it, which is the page's.
     if (crossOriginIsolated && new URL(address).origin === self.origin && !response.headers.get(EMBEDDER_POLICY)) {
-      return missing(`${FILE} is sent without ${EMBEDDER_POLICY}, which workers of an isolated page need`);
+      return missing(fact("sent_without_policy", { file: FILE, header: EMBEDDER_POLICY }));
     }
   } catch (cause) {
     return missing(/** @type {Error} */ (cause).message);

@@ -61,10 +61,10 @@ export async function fileBytes(folder, name) {
 }
 
 /**
- * A full disk or quota appears as an exception or, in some contexts, as a short count.
+ * A full disk or quota appears as an exception or, in some contexts, as a short count. Then the message is an id.
  * @param {SyncHandle} handle @param {Uint8Array<ArrayBuffer>} bytes @param {number} at
  */
 export function writeWhole(handle, bytes, at) {
   const written = handle.write(bytes, { at });
-  if (written !== bytes.byteLength) throw new Error(`the browser took ${written} of ${bytes.byteLength} bytes`);
+  if (written !== bytes.byteLength) throw new Error("storage_full");
 }

@@ -117,7 +117,7 @@ async function* chunksOf(replies) {
 
 /** @returns {never} */
 function ended() {
-  throw new Zamba2Error("internal", { detail: "more bytes were taken than requested" });
+  throw new Zamba2Error("internal", { detail: fact("read_past_end") });
 }
 
 /** @param {RangeReply} reply @param {number} length */

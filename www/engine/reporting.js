@@ -112,7 +112,7 @@ export async function measureRun(engine, loaded, options, { signal, onChecked, o
 
 /** @param {LoadedFacts} loaded */
 function labelOf({ weights, threads, relaxed_simd, adapter }) {
-  if (adapter) return `${weights} · WebGPU · ${adapter.name}`;
+  if (adapter) return [weights, "WebGPU", adapter.name].filter(Boolean).join(" · ");
   return `${weights} · ${threads} thread${threads === 1 ? "" : "s"} · ${relaxed_simd ? "relaxed SIMD" : "SIMD128"}`;
 }
 

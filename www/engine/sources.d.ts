@@ -22,7 +22,7 @@ export interface Address {
 
 /**
  * Whether the weights are stored on this device, and why not: "no_storage", "insecure_page" (neither https nor
- * localhost), "other_tab", or the browser's message.
+ * localhost), "other_tab", "storage_full", or the browser's message.
  */
 export interface Keeping {
   state: "off" | "kept" | "refused";

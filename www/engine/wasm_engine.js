@@ -5,7 +5,7 @@
 import { chooseBuild, GRAMMAR, withoutThreads } from "./builds.js";
 import { BUILT } from "./built.js";
 import { chooseDevice } from "./devices.js";
-import { Zamba2Error } from "./errors.js";
+import { fact, Zamba2Error } from "./errors.js";
 import { outdated } from "./module_worker.js";
 import { policyFault } from "./policy.js";
 
@@ -190,7 +190,11 @@ function idOf(module) {
 /** @param {string} address */
 async function compile(address) {
   const response = await fetch(address);
-  if (!response.ok) throw new Error(`${new URL(address).pathname} is answered with ${response.status}`);
+  if (!response.ok) {
+    const file = new URL(address).pathname;
+    const detail = fact("answered_with", { file, status: response.status });
+    throw new Zamba2Error("engine_missing", { file: "zamba2_wasm_bg.wasm", detail });
+  }
   // Browsers refuse streaming compilation of other media types.
   const typed = response.headers.get("Content-Type")?.startsWith("application/wasm");
   return typed ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());

@@ -2,6 +2,8 @@
 // A file, or a long part of one, that arrives from start to end; the bytes that have arrived can be read in any order.
 // It sends no request.
 
+import { fact, Zamba2Error } from "./errors.js";
+
 /** Bytes that have arrived become Blobs of this size, which browsers keep outside of the page's memory. */
 const PIECE_BYTES = 16 << 20;
 /** The largest chunk, so that there are aborts and progress between chunks. */
@@ -87,7 +89,7 @@ export class WholeFile {
       if (start < chunk_start + chunk.byteLength) return chunk.subarray(start - chunk_start, end - chunk_start);
       chunk_start += chunk.byteLength;
     }
-    throw new RangeError(`byte ${start} has not arrived`);
+    throw new Zamba2Error("internal", { detail: fact("not_arrived", { at: start }) });
   }
 
   async #more() {

@@ -41,7 +41,7 @@ function line(info, relaxed_simd) {
     simd,
     threads,
     isolation,
-    adapter: info.adapter?.name ?? "",
+    adapter: info.adapter?.name || t("fact.unnamed_adapter"),
   });
 }
 

@@ -2,7 +2,7 @@
 // The line that shows what the page is doing: a status, which is announced, and details beside it, which are not.
 
 import { byId } from "../dom.js";
-import { bytesText, countText, number, t, write } from "../words.js";
+import { bytesText, countText, isKey, number, t, write } from "../words.js";
 import { Arrival } from "./arrival.js";
 import { LoadSpeed } from "./load_speed.js";
 import { shortCommit } from "./storage_panel.js";
@@ -79,7 +79,6 @@ export class StatusLine {
 function keepingText({ state, reason }) {
   if (state === "off") return "";
   if (state === "kept") return t("status.kept");
-  return reason === "insecure_page" || reason === "no_storage" || reason === "other_tab"
-    ? t(`status.not_kept.${reason}`)
-    : t("status.not_kept", { reason: reason ?? "" });
+  const key = `status.not_kept.${reason}`;
+  return isKey(key) ? t(key) : t("status.not_kept", { reason: reason ?? "" });
 }

@@ -3,6 +3,7 @@
 // which browsers do not send to servers.
 
 import { copyText } from "../copy_text.js";
+import { t } from "../words.js";
 
 /** @import { Key } from "../words.js" */
 
@@ -72,7 +73,7 @@ export async function promptInHash() {
     && shared.settings !== null
     && ["undefined", "string"].includes(typeof shared.model?.source)
     && ["undefined", "string"].includes(typeof shared.model?.weights);
-  if (!whole) throw new TypeError("unexpected fields");
+  if (!whole) throw new TypeError(t("share.fields"));
   return shared;
 }
 
@@ -85,7 +86,7 @@ async function through(bytes, transform) {
   for await (const piece of /** @type {AsyncIterable<Uint8Array>} */ (/** @type {unknown} */ (stream))) {
     pieces.push(piece);
     length += piece.byteLength;
-    if (length > UNPACKED_LIMIT_BYTES) throw new RangeError("the link is too large");
+    if (length > UNPACKED_LIMIT_BYTES) throw new RangeError(t("share.large"));
   }
   const whole = new Uint8Array(length);
   let at = 0;

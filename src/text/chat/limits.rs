@@ -1,5 +1,7 @@
 //! Limits on what a chat template may compute and print: checkpoints are untrusted, and templates are programs.
 
+use std::fmt;
+
 use minijinja::value::ValueKind;
 use minijinja::{ErrorKind, Output, State, Value, escape_formatter};
 
@@ -29,11 +31,11 @@ pub(super) fn print(
 /// Subtracts from `left` the bytes that `value` prints, and for each item inside it the cost of one step.
 fn measure(value: &Value, depth: usize, left: &mut usize) -> Result<(), minijinja::Error> {
     if depth > RECURSION_LIMIT {
-        return Err(unwritable("the value is nested too deeply"));
+        return Err(unwritable("chat_nested"));
     }
     let step_bytes = FUEL_BYTES as usize;
     let rest = left.checked_sub(step_bytes + value.as_str().map_or(0, str::len));
-    *left = rest.ok_or_else(|| unwritable("the text is too long"))?;
+    *left = rest.ok_or_else(|| unwritable("chat_text_long"))?;
     let is_map = match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => false,
         ValueKind::Map => true,
@@ -54,6 +56,18 @@ pub(super) fn text_limit(state: &State) -> usize {
     (state.fuel_levels().map_or(FUEL, |(_, left)| left) * FUEL_BYTES) as usize
 }
 
-pub(super) fn unwritable(fact: &'static str) -> minijinja::Error {
-    minijinja::Error::new(ErrorKind::BadSerialization, fact)
+/// Why a value has no text, as the id of a sentence, passed through the engine's errors.
+#[derive(Debug)]
+pub(super) struct Unwritable(pub &'static str);
+
+impl fmt::Display for Unwritable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Unwritable {}
+
+pub(super) fn unwritable(id: &'static str) -> minijinja::Error {
+    minijinja::Error::from(ErrorKind::BadSerialization).with_source(Unwritable(id))
 }

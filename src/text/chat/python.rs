@@ -73,7 +73,7 @@ fn given(arguments: &Kwargs, name: &str) -> Result<Option<Value>, minijinja::Err
 fn separator(pair: &Value, index: usize) -> Result<String, minijinja::Error> {
     let separator = pair.get_item(&Value::from(index))?;
     let separator = separator.as_str().map(str::to_owned);
-    separator.ok_or_else(|| unwritable("separators are two strings"))
+    separator.ok_or_else(|| unwritable("chat_separators"))
 }
 
 /// A JSON writer with a bound on its output: the engine charges for a filter's result only when it is complete.
@@ -90,7 +90,7 @@ struct PythonJson {
 impl PythonJson {
     fn write(&mut self, value: &Value, depth: usize) -> Result<(), minijinja::Error> {
         if depth > RECURSION_LIMIT {
-            return Err(unwritable("the value is nested too deeply"));
+            return Err(unwritable("chat_nested"));
         }
         match value.kind() {
             ValueKind::None => self.push("null"),
@@ -116,13 +116,13 @@ impl PythonJson {
                 for key in keys {
                     self.next(&mut first, depth + 1)?;
                     let name = key.as_str();
-                    self.string(name.ok_or_else(|| unwritable("a key is not a string"))?)?;
+                    self.string(name.ok_or_else(|| unwritable("chat_json_key"))?)?;
                     self.push(&self.key.clone())?;
                     self.write(&value.get_item(&key)?, depth + 1)?;
                 }
                 self.close("}", first, depth)
             }
-            _ => Err(unwritable("the value has no form in JSON")),
+            _ => Err(unwritable("chat_no_json")),
         }
     }
 
@@ -178,7 +178,7 @@ impl PythonJson {
 
     fn reserve(&self, bytes: usize) -> Result<(), minijinja::Error> {
         if self.text.len().saturating_add(bytes) > self.limit_bytes {
-            return Err(unwritable("the JSON text is too long"));
+            return Err(unwritable("chat_json_long"));
         }
         Ok(())
     }

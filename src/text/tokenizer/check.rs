@@ -88,11 +88,14 @@ fn out_of_range(field: &str) -> Fact {
 /// The type of a part. The crate guesses the type of parts without one; no published file has such parts.
 fn kind<'a>(part: &str, value: &'a Value) -> Result<&'a str, Fact> {
     let kind = value.get("type").and_then(Value::as_str);
-    let kind = kind.ok_or_else(|| unsupported(part, "without a type"))?;
+    let kind = kind.ok_or_else(|| Fact::new("tokenizer_part_no_type").with("part", part))?;
     let foreign =
         |(field, kinds): &&(&str, &[&str])| value.get(*field).is_some() && !kinds.contains(&kind);
     match TELLING_FIELDS.iter().find(foreign) {
-        Some((field, _)) => Err(unsupported(part, &format!("{kind} with {field}"))),
+        Some((field, _)) => Err(Fact::new("tokenizer_part_field")
+            .with("part", part)
+            .with("kind", kind)
+            .with("field", *field)),
         None => Ok(kind),
     }
 }
@@ -236,7 +239,7 @@ fn post_processor(value: &Value) -> Result<(), Fact> {
     }
     match adds {
         0 | 1 => Ok(()),
-        _ => Err(unsupported(part, "two that add tokens")),
+        _ => Err(Fact::new("tokenizer_adds_twice").with("part", part)),
     }
 }
 
