@@ -15,7 +15,7 @@ use zamba2::report::measure::{self, NextRun, Protocol};
 use zamba2::session::{GenerateOptions, Session};
 use zamba2::text::sampling::SamplingOptions;
 
-use super::device::{AdapterRecord, Device, on_device};
+use super::device::{AdapterRecord, CliDevice, on_device};
 use super::{Failure, OpenArguments, print, print_json, proc_bytes};
 
 /// Measure prefill and decode on made-up tokens.
@@ -136,7 +136,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     on_device!(opened, device => run_on(*device, arguments, json))
 }
 
-fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+fn run_on<B: CliDevice>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let load_start_us = now_us();
     let mut session = arguments
         .open
@@ -217,7 +217,7 @@ fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(),
 }
 
 /// Milliseconds of a prefill and, per token, of the decode steps after it; dispatches per decoded token.
-fn measure<B: Device>(
+fn measure<B: CliDevice>(
     session: &mut Session<B>,
     arguments: &Arguments,
 ) -> Result<(f64, f64, Option<u64>), Failure> {

@@ -10,7 +10,7 @@ use zamba2::session::{GenerateOptions, Session};
 use zamba2::text::sampling::SamplingOptions;
 
 use super::bench::Spread;
-use super::device::{Device, on_device};
+use super::device::{CliDevice, on_device};
 use super::{Failure, OpenArguments, print, print_json};
 
 /// Measure a conversation of made-up tokens, turn by turn.
@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     on_device!(opened, device => run_on(*device, arguments, json))
 }
 
-fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+fn run_on<B: CliDevice>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let mut session =
         (arguments.open).open(device, arguments.weights, NumericSettings::default())?;
     converse(&mut session, arguments)?;
@@ -113,7 +113,7 @@ fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(),
 }
 
 /// One conversation from its beginning.
-fn converse<B: Device>(
+fn converse<B: CliDevice>(
     session: &mut Session<B>,
     arguments: &Arguments,
 ) -> Result<Vec<MeasuredTurn>, Failure> {

@@ -13,7 +13,7 @@ use zamba2::session::{GenerateOptions, Session};
 use zamba2::text::sampling::{SamplingOptions, TokenSet};
 
 use super::bench::Spread;
-use super::device::{Device, on_device};
+use super::device::{CliDevice, on_device};
 use super::{Failure, OpenArguments, print, print_json};
 
 /// Measure decode steps with and without lookup drafts, on made-up texts.
@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     on_device!(opened, device => run_on(*device, arguments, json))
 }
 
-fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+fn run_on<B: CliDevice>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let mut session =
         (arguments.open).open(device, arguments.weights, NumericSettings::default())?;
     let (n_prompt, n_decoded) = (arguments.prompt as usize, arguments.decode as usize);
@@ -136,7 +136,7 @@ fn made_up(name: &str, n_prompt: usize, n_tokens: usize, vocab_size: usize) -> V
     tokens
 }
 
-fn measure_text<B: Device>(
+fn measure_text<B: CliDevice>(
     session: &mut Session<B>,
     arguments: &Arguments,
     name: &'static str,
@@ -166,7 +166,7 @@ fn measure_text<B: Device>(
 }
 
 /// Decodes `tokens` from `n_prompt` on: each step allows only the token that the text has there.
-fn measure<B: Device>(
+fn measure<B: CliDevice>(
     session: &mut Session<B>,
     n_prompt: usize,
     tokens: &[u32],

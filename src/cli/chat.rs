@@ -17,7 +17,7 @@ use zamba2::model::NumericSettings;
 use zamba2::session::{GenerateOptions, Session, snapshot_note};
 use zamba2::text::chat::{ChatTemplate, Content, Message};
 
-use super::device::{Device, on_device};
+use super::device::{CliDevice, on_device};
 use super::generate::{Answer, GenerationArguments, answer, summary};
 use super::interrupt::{self, Answering};
 use super::{Failure, OpenArguments, print, print_json, say};
@@ -92,7 +92,7 @@ impl Line<'_> {
     }
 }
 
-struct Chat<B: Device> {
+struct Chat<B: CliDevice> {
     session: Session<B>,
     template: ChatTemplate,
     options: GenerateOptions,
@@ -116,7 +116,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     on_device!(opened, device => run_on(*device, arguments, template, options, json))
 }
 
-fn run_on<B: Device>(
+fn run_on<B: CliDevice>(
     device: B,
     arguments: &Arguments,
     template: ChatTemplate,
@@ -143,7 +143,7 @@ fn run_on<B: Device>(
     chat.converse()
 }
 
-impl<B: Device> Chat<B> {
+impl<B: CliDevice> Chat<B> {
     /// Reads lines until the input or the conversation ends.
     fn converse(&mut self) -> Result<(), Failure> {
         let is_terminal = io::stdin().is_terminal();

@@ -17,7 +17,7 @@ use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{AdapterFacts, AdapterOptions, Feature, HostThreads, Ladder, WebGpu};
 use zamba2::model::config::Config;
 use zamba2::ops::Ops;
-use zamba2::ops::device::{self, Ceilings, Device as _, KernelChoice};
+use zamba2::ops::device::{Ceilings, Device, KernelChoice};
 use zamba2::self_test;
 use zamba2::session::{self, Session, TRIAL_US};
 
@@ -145,7 +145,8 @@ pub struct AdapterRecord {
     software: bool,
 }
 
-pub trait Device: device::Device {
+/// What the commands ask of a device besides its kernels.
+pub trait CliDevice: Device {
     /// Its name in records of measurements.
     fn label(&self) -> &'static str;
     /// The number of CPU threads that compute.
@@ -168,7 +169,7 @@ pub trait Device: device::Device {
     fn choose_kernels(session: &mut Session<Self>, weights: WeightFormat) -> Result<(), Error>
     where
         Self: Sized;
-    /// What [`Device::choose_kernels`] has chosen.
+    /// What [`CliDevice::choose_kernels`] has chosen.
     fn kernel_choices(&self) -> Vec<KernelChoice>;
     /// Measures the device's ceilings.
     ///
@@ -183,7 +184,7 @@ pub trait Device: device::Device {
     fn timer(&self) -> (&'static str, Option<f64>);
 }
 
-impl Device for Cpu {
+impl CliDevice for Cpu {
     fn label(&self) -> &'static str {
         "cpu-native"
     }
@@ -228,7 +229,7 @@ impl Device for Cpu {
     }
 }
 
-impl Device for WebGpu {
+impl CliDevice for WebGpu {
     fn label(&self) -> &'static str {
         "webgpu-native"
     }

@@ -11,7 +11,7 @@ use zamba2::base::error::Error;
 use zamba2::base::quant::WeightFormat;
 use zamba2::model::NumericSettings;
 
-use super::device::{Device, on_device};
+use super::device::{CliDevice, on_device};
 use super::progress::Progress;
 use super::{Failure, OpenArguments, print, print_json};
 
@@ -54,7 +54,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     on_device!(opened, device => run_on(*device, arguments, json))
 }
 
-fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+fn run_on<B: CliDevice>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let file = arguments.file.display().to_string();
     let text = fs::read_to_string(&arguments.file).map_err(|error| Error::Io {
         file: file.clone(),

@@ -18,7 +18,7 @@ use zamba2::session::{GenerateOptions, Session, StopReason};
 use zamba2::text::chat::{ChatTemplate, Content, Message};
 use zamba2::text::tokenizer::Tokenizer;
 
-use super::device::{Device, on_device};
+use super::device::{CliDevice, on_device};
 use super::grammar::{Follow, GrammarArguments};
 use super::number_flags::NumberFlags;
 use super::{Failure, OpenArguments, print, print_json, say};
@@ -184,7 +184,7 @@ pub fn run(arguments: Arguments, json: bool) -> Result<(), Failure> {
     on_device!(opened, device => run_on(*device, &arguments, prompt, options, json))
 }
 
-fn run_on<B: Device>(
+fn run_on<B: CliDevice>(
     device: B,
     arguments: &Arguments,
     prompt: Prompt,
@@ -221,7 +221,7 @@ fn run_on<B: Device>(
 }
 
 /// Restores the sequence in `file`, if the file exists.
-fn read_prompt_cache<B: Device>(session: &mut Session<B>, file: &Path) -> Result<(), Error> {
+fn read_prompt_cache<B: CliDevice>(session: &mut Session<B>, file: &Path) -> Result<(), Error> {
     if !file.exists() {
         return Ok(());
     }
@@ -234,7 +234,7 @@ fn read_prompt_cache<B: Device>(session: &mut Session<B>, file: &Path) -> Result
 
 /// Runs `prompt` to its end, or until `on_text`, which gets each piece of text, breaks. The time to first token is
 /// measured from `start_us`.
-pub fn answer<B: Device>(
+pub fn answer<B: CliDevice>(
     session: &mut Session<B>,
     prompt: &[u32],
     options: GenerateOptions,

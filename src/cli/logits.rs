@@ -11,7 +11,7 @@ use zamba2::base::quant::WeightFormat;
 use zamba2::model::NumericSettings;
 use zamba2::session::argmax;
 
-use super::device::{Device, on_device};
+use super::device::{CliDevice, on_device};
 use super::{Failure, OpenArguments, print_json};
 
 /// Print the logits of a prompt, and of greedy decoding after it, as one JSON object.
@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     on_device!(opened, device => run_on(*device, arguments))
 }
 
-fn run_on<B: Device>(device: B, arguments: &Arguments) -> Result<(), Failure> {
+fn run_on<B: CliDevice>(device: B, arguments: &Arguments) -> Result<(), Failure> {
     let Tokens(tokens) = &arguments.tokens;
     let numeric = NumericSettings {
         dt_min_prefill: bound("dt_min_prefill", arguments.dt_min_prefill)?,

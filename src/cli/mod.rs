@@ -38,7 +38,7 @@ use zamba2::folder;
 use zamba2::model::NumericSettings;
 use zamba2::session::{LoadSettings, Session};
 
-use device::{BackendChoice, Device, Opened};
+use device::{BackendChoice, CliDevice, Opened};
 
 /// The help of every `--weights` that chooses a format.
 fn weights_help() -> String {
@@ -132,7 +132,7 @@ impl OpenArguments {
         }
     }
 
-    fn open<B: Device>(
+    fn open<B: CliDevice>(
         &self,
         device: B,
         weights: WeightFormat,
@@ -149,11 +149,11 @@ impl OpenArguments {
         let on_read = progress::of_reading(&self.dir);
         let mut session = folder::open_watched(device, &self.dir, settings, on_read)?;
         if self.threads.is_none() {
-            Device::choose_threads(&mut session);
+            CliDevice::choose_threads(&mut session);
         }
-        Device::test_loaded(&mut session, weights)?;
+        CliDevice::test_loaded(&mut session, weights)?;
         if !self.no_tune {
-            Device::choose_kernels(&mut session, weights)?;
+            CliDevice::choose_kernels(&mut session, weights)?;
         }
         Ok(session)
     }

@@ -23,7 +23,7 @@ use zamba2::session::{GenerateOptions, Session};
 use zamba2::text::sampling::SamplingOptions;
 use zamba2::words::Language;
 
-use super::device::{Device, on_device};
+use super::device::{CliDevice, on_device};
 use super::progress::Progress;
 use super::{Failure, OpenArguments, print, proc_bytes};
 
@@ -82,13 +82,18 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Format::Markdown)]
     format: Format,
 
-    /// The language of the report: en or ru.
-    #[arg(long, default_value = "en")]
+    #[arg(long, help = language_help(), default_value = Language::En.code())]
     language: Language,
 
     /// A file for the report, instead of standard output.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+fn language_help() -> String {
+    let codes = Language::ALL.iter().map(|language| language.code());
+    let codes: Vec<&str> = codes.collect();
+    format!("The language of the report: {}", codes.join(", "))
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -116,7 +121,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<(), Failure> {
     on_device!(opened, device => run_on(*device, arguments, json))
 }
 
-fn run_on<B: Device>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
+fn run_on<B: CliDevice>(device: B, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     let mut session = arguments
         .open
         .open(device, arguments.weights, NumericSettings::default())?;
@@ -209,7 +214,7 @@ fn write(run: &Run, arguments: &Arguments, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn prompt<B: Device>(session: &Session<B>, arguments: &Arguments) -> Result<Vec<u32>, Failure> {
+fn prompt<B: CliDevice>(session: &Session<B>, arguments: &Arguments) -> Result<Vec<u32>, Failure> {
     let ids = match (&arguments.prompt, session.tokenizer()) {
         (Some(text), tokenizer) => Some(tokenizer?.encode(text, true)?),
         (None, Ok(tokenizer)) => Some(tokenizer.encode(report::PROMPT, true)?),
@@ -224,7 +229,7 @@ fn prompt<B: Device>(session: &Session<B>, arguments: &Arguments) -> Result<Vec<
 }
 
 /// All runs in the order of `protocol`: those recorded at `level`, and those without a profile.
-fn run_all<B: Device>(
+fn run_all<B: CliDevice>(
     session: &mut Session<B>,
     ids: &[u32],
     decode: u32,
@@ -251,7 +256,7 @@ fn run_all<B: Device>(
 }
 
 /// One sequence: the time from the ids to the first token, the time of each step after it, and the recorded spans.
-fn run_once<B: Device>(
+fn run_once<B: CliDevice>(
     session: &mut Session<B>,
     ids: &[u32],
     decode: u32,

@@ -13,7 +13,7 @@ use zamba2::session::lockstep::{
     Comparison, Difference, Lockstep, LockstepModel, LockstepOptions, Tolerances, compare,
 };
 
-use super::device::{BackendChoice, Device, on_device};
+use super::device::{BackendChoice, CliDevice, on_device};
 use super::logits::Tokens;
 use super::progress::Progress;
 use super::{Failure, OpenArguments, print, print_json};
@@ -153,7 +153,7 @@ fn opened(open: &OpenArguments, weights: WeightFormat) -> Result<Opened, Error> 
     on_device!(open.backend(weights)?, device => opened_on(*device, open, weights))
 }
 
-fn opened_on<B: Device + 'static>(
+fn opened_on<B: CliDevice + 'static>(
     device: B,
     open: &OpenArguments,
     weights: WeightFormat,

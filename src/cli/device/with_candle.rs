@@ -8,7 +8,7 @@ use zamba2::device::webgpu::WebGpu;
 use zamba2::ops::device::{Ceilings, KernelChoice};
 use zamba2::session::Session;
 
-use super::{AdapterRecord, Device, not_measured};
+use super::{AdapterRecord, CliDevice, not_measured};
 
 /// A backend that is open.
 pub enum Opened {
@@ -33,7 +33,7 @@ pub fn open(threads: usize) -> Result<Opened, Error> {
     Ok(Opened::Candle(Box::new(Candle::open(threads)?)))
 }
 
-impl Device for Candle {
+impl CliDevice for Candle {
     fn label(&self) -> &'static str {
         self.name()
     }
