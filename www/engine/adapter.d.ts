@@ -1,6 +1,6 @@
 // Backends: why one was chosen, and the graphics adapter.
 
-import type { Zamba2Error } from "./zamba2.d.ts";
+import type { Weights, Zamba2Error } from "./zamba2.d.ts";
 
 export interface WebGpuOptions {
   /** The largest binding; larger matrices are split. Default null: the adapter's limit. */
@@ -32,7 +32,7 @@ export interface FoundKernels {
   adapter: string;
   /** A name for this version of the kernels. */
   shaders: string;
-  weights: "f32" | "q8" | "q4";
+  weights: Weights;
   choices: KernelChoice[];
 }
 

@@ -1,5 +1,7 @@
 /** Types of measurements: spans of a profile, single kernels, and the options of a report. Part of zamba2.d.ts. */
 
+import type { Weights } from "./generate_options.d.ts";
+
 export interface ProfileOptions {
   /** A prompt or token ids; without either, a fixed sequence of ids. */
   prompt?: string;
@@ -100,7 +102,7 @@ export interface BenchOptions {
 export interface GridSelection {
   ops?: string[];
   variants?: string[];
-  formats?: ("f32" | "q8" | "q4")[];
+  formats?: Weights[];
   matrices?: string[];
   tokens?: number[];
 }

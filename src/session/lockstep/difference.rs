@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::base::quant::WeightFormat;
+use crate::base::quant::{Arithmetic, WeightFormat};
 use crate::model::module::{Module, ModuleTree, OpKind};
 use crate::ops::trace::ModuleId;
 use crate::ops::watch::Output;
@@ -53,11 +53,11 @@ impl Tolerances {
     /// rounding error of one op: up to 4e-4 with 16 bits at q8, for attention 2e-2, and up to 8e-2 with 8 bits at q4.
     /// In logits it accumulates over the blocks.
     pub fn new(weights: WeightFormat, one_rounds_activations: bool) -> Tolerances {
-        let (modules, attention, logits) = match (weights, one_rounds_activations) {
-            (WeightFormat::F32, _) => (1e-3, 1e-2, Some(1e-3)),
+        let (modules, attention, logits) = match (weights.arithmetic(), one_rounds_activations) {
+            (Arithmetic::F32, _) => (1e-3, 1e-2, Some(1e-3)),
             (_, false) => (1e-3, 1e-2, Some(0.05)),
-            (WeightFormat::Q8, true) => (5e-3, 0.05, None),
-            (WeightFormat::Q4, true) => (0.25, 0.25, None),
+            (Arithmetic::Int16, true) => (5e-3, 0.05, None),
+            (Arithmetic::Int8, true) => (0.25, 0.25, None),
         };
         Tolerances {
             modules,
