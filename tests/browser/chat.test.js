@@ -376,11 +376,7 @@ test("a continued answer is one turn, is restored from the history, and is not p
     await setOptions(page, { max_tokens: "5" });
     await say(page, "What is ownership?");
     const [, [, short]] = await turns(page);
-    await page.evaluate(() => {
-      /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-    });
-    await page.click("#resume");
-    await waitForStatus(page, "Done");
+    await untilDone(page, () => page.click("#continue"));
     const said = await turns(page);
     assert.equal(said.length, 2);
     assert.ok(said[1][1]?.startsWith(short ?? "?") && said[1][1].length > (short ?? "").length);
@@ -398,7 +394,7 @@ test("a continued answer is one turn, is restored from the history, and is not p
     assert.deepEqual(Object.keys(link), ["version", "mode", "prompt", "system", "settings", "model"]);
 
     await page.click("#new-conversation");
-    assert.ok(await page.isDisabled("#resume"));
+    assert.ok(await page.isDisabled("#continue"));
     assert.equal(await page.locator(".history li").count(), 1);
     await page.click(".history .entry");
     assert.deepEqual(await turns(page), said);

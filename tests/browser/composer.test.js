@@ -118,7 +118,7 @@ test("Continue by keyboard leaves the focus beside it", () =>
   withReadyPage(async (page) => {
     await setOptions(page, { max_tokens: "4" });
     await run(page);
-    await page.focus("#resume");
+    await page.focus("#continue");
     await run(page, () => page.keyboard.press("Enter"));
     assert.equal(await page.evaluate(() => document.activeElement?.id), "run");
   }));

@@ -79,7 +79,7 @@ test("a conversation is shown again after a reload, and its next turn is answere
     await reload(page);
     assert.deepEqual(await turns(page), said.slice(0, 2));
     assert.ok(await page.isEnabled("#copy"));
-    assert.ok(await page.isDisabled("#resume"), "the model has read nothing yet");
+    assert.ok(await page.isDisabled("#continue"), "the model has read nothing yet");
     await say(page, "And a trait?");
     assert.deepEqual(await turns(page), said);
     // The same prompt, of which a new engine has read nothing.
@@ -123,11 +123,7 @@ test("an answer that a reload interrupts is shown as unfinished, and so is one t
     await waitForStatus(page, "Done");
     assert.match((await notes(page))[1], /^unfinished/);
     await setOptions(page, { max_tokens: "4" });
-    await page.evaluate(() => {
-      /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-    });
-    await page.click("#resume");
-    await waitForStatus(page, "Done");
+    await untilDone(page, () => page.click("#continue"));
     assert.doesNotMatch((await notes(page))[1], /unfinished/);
   }));
 
@@ -139,7 +135,7 @@ test("a new conversation can be undone by keyboard, and Continue continues the o
     await page.keyboard.press("Enter");
     assert.deepEqual(await turns(page), []);
     assert.match((await page.textContent("#conversation-cleared")) ?? "", /The conversation is removed\./);
-    assert.ok(await page.isDisabled("#resume"));
+    assert.ok(await page.isDisabled("#continue"));
     // Under the strip, which stays at the top, half a button would be too small a target.
     await page.evaluate(() => scrollTo(0, 0));
     await assertAccessible(page, "a conversation that was removed");
@@ -155,11 +151,7 @@ test("a new conversation can be undone by keyboard, and Continue continues the o
     assert.deepEqual(await turns(page), said);
     assert.equal(await focusedId(page), "new-conversation");
     assert.equal(await page.textContent("#conversation-cleared"), "");
-    await page.evaluate(() => {
-      /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-    });
-    await page.click("#resume");
-    await waitForStatus(page, "Done");
+    await untilDone(page, () => page.click("#continue"));
     const [, [, continued]] = await turns(page);
     assert.ok(continued.startsWith(said[1][1]) && continued.length > said[1][1].length);
   }));

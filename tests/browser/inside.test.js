@@ -102,7 +102,7 @@ test("a block of the strip is left out in Inside, and its texts are those with a
     await page.click("#tab-playground");
     const before = (await page.textContent("#output")) ?? "";
     await setOptions(page, { max_tokens: "30" });
-    await page.click("#resume");
+    await page.click("#continue");
     await waitForStatus(page, "Done: 30");
     const more = ((await page.textContent("#output")) ?? "").slice(before.length);
     assert.ok(whole.length > 0 && more.startsWith(whole), `${more} does not begin with ${whole}`);

@@ -131,7 +131,7 @@ test("an answer is plain text while it is written, then Markdown, and the switch
     await page.uncheck("#markdown");
     const text = (await answer.textContent()) ?? "";
     assert.equal(await answer.locator("*").count(), 0);
-    await page.click("#resume");
+    await page.click("#continue");
     await page.waitForFunction((before) => {
       const now = document.querySelector(".turn[data-role=assistant] .turn-text")?.textContent ?? "";
       return now.startsWith(before) && now.length > before.length;

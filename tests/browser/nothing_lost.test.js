@@ -23,7 +23,7 @@ async function goesOnAfter(page, /** @type {() => Promise<void>} */ act) {
   assert.equal(await continuation(page), before);
   assert.equal(await page.locator(".cell[data-state=ready]").count(), await page.locator(".cell").count());
   const shown = await page.textContent("#output");
-  await page.click("#resume");
+  await page.click("#continue");
   await page.waitForFunction(
     (text) => (document.getElementById("output")?.textContent?.length ?? 0) > (text?.length ?? 0),
     shown,

@@ -283,13 +283,13 @@ test("choosing an alternative replaces the token, keeps the tokens before it, an
 
 test("Continue gives the text of a longer run, and the context meter is updated", () =>
   withReadyPage(async (page) => {
-    assert.ok(await page.isDisabled("#resume"));
+    assert.ok(await page.isDisabled("#continue"));
     await setOptions(page, { max_tokens: "16", seed: "5" });
     await run(page);
     const long = await continuation(page);
     await setOptions(page, { max_tokens: "8" });
     await run(page);
-    await untilDone(page, () => page.click("#resume"));
+    await untilDone(page, () => page.click("#continue"));
     assert.equal(await continuation(page), long);
     const prompt_tokens = Number(((await page.locator("#metrics dt").nth(1).textContent()) ?? "").replace(/\D/g, ""));
     assert.equal(
@@ -323,7 +323,7 @@ test("a snapshot file restores text, tokens and settings after a reload, and can
     assert.equal(await page.inputValue("#sampling [name=seed]"), "11");
     await page.check("#view [value=tokens]");
     assert.equal((await tokens(page)).length, 10);
-    await untilDone(page, () => page.click("#resume"));
+    await untilDone(page, () => page.click("#continue"));
     assert.equal(await continuation(page), whole);
 
     // The same model in another weight format.
@@ -355,7 +355,7 @@ test("a snapshot saved by another program is distinguished from the page's own",
       buffer: Buffer.from(/** @type {string} */ (bytes), "base64"),
     });
     assert.match((await page.locator(".error-card[data-code=bad_snapshot]").textContent()) ?? "", /another program/);
-    assert.ok(await page.isDisabled("#resume"));
+    assert.ok(await page.isDisabled("#continue"));
   }));
 
 test("runs are in the history after a reload until deleted, and are not stored when it is off", () =>
@@ -376,7 +376,7 @@ test("runs are in the history after a reload until deleted, and are not stored w
     assert.equal(await page.inputValue("#prompt"), "A trait object");
     assert.equal(await page.inputValue("#sampling [name=seed]"), "9");
     assert.equal(await continuation(page), text);
-    assert.ok(await page.isDisabled("#resume"), "its state is gone");
+    assert.ok(await page.isDisabled("#continue"), "its state is gone");
 
     await page.uncheck("#history input");
     await run(page);

@@ -127,13 +127,13 @@ test("Continue is disabled in a full context, with the reason, and a branch make
     await page.evaluate(() => document.getElementById("sampling")?.removeAttribute("open"));
     await untilDone(page, () => page.click("#run"));
     assert.match((await page.textContent("#status")) ?? "", /context full/);
-    assert.ok(await page.isDisabled("#resume"));
+    assert.ok(await page.isDisabled("#continue"));
     assert.match((await page.textContent("#prompt-status")) ?? "", /The context of 1,024 tokens is full/);
     await page.check("#view [value=tokens]");
     await setOptions(page, { max_tokens: "5" });
     await page.locator(".token").nth(2).click();
     await untilDone(page, () => page.locator(".alternatives button").nth(1).click());
-    assert.ok(await page.isEnabled("#resume"));
+    assert.ok(await page.isEnabled("#continue"));
     assert.equal(await page.textContent("#prompt-status"), "");
   }));
 

@@ -104,7 +104,7 @@ export class Playground {
 
   listen() {
     this.button.addEventListener("click", () => (this.running ? this.stop() : this.run()));
-    byId("resume").addEventListener("click", () => this.continueRun());
+    byId("continue").addEventListener("click", () => this.continueRun());
     byId("view").addEventListener("change", () => this.showView());
     const view = byId("view-playground");
     for (const type of ["input", "change"]) view.addEventListener(type, () => this.kept_prompt.save());
@@ -183,7 +183,7 @@ export class Playground {
   /** Shows why a button is disabled; otherwise clears the note. */
   showStandingNote() {
     if (this.lacks_tokenizer) this.prompt.showNote("prompt.no_tokenizer");
-    else if (this.is_full) this.prompt.showNote("resume.full", { context: () => number(this.context) });
+    else if (this.is_full) this.prompt.showNote("continue.full", { context: () => number(this.context) });
     else this.prompt.showNote(null);
   }
 
@@ -413,7 +413,7 @@ export class Playground {
     for (const id of ["copy", "export-markdown", "export-json"])
       /** @type {HTMLButtonElement} */ (byId(id)).disabled = !has_text;
     this.button.disabled = this.lacks_tokenizer;
-    /** @type {HTMLButtonElement} */ (byId("resume")).disabled = !this.can_continue || this.is_full;
+    /** @type {HTMLButtonElement} */ (byId("continue")).disabled = !this.can_continue || this.is_full;
     /** @type {HTMLButtonElement} */ (byId("save-state")).disabled = !this.can_continue;
     /** @type {HTMLButtonElement} */ (byId("open-state")).disabled = !this.ready || this.running !== null;
   }
