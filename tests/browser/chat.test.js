@@ -15,11 +15,11 @@ import {
   setOptions,
   SITE,
   test,
-  waitForStatus,
   withPage,
   withSharedModule,
   withVocabulary,
 } from "./harness.js";
+import { say, untilDone } from "./page_runs.js";
 import { MockHub } from "./mock_hub.js";
 import { readyPage, withReadyPage } from "./ready_page.js";
 
@@ -305,16 +305,6 @@ test("chat works with a model loaded from files", () =>
     }, asBase64(SMALL_CHAT));
     assert.match(text, /^<s>## user\nHello/);
   }));
-
-/** @param {Page} page @param {string} text */
-async function say(page, text) {
-  await page.evaluate(() => {
-    /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-  });
-  await page.fill("#prompt", text);
-  await page.click("#run");
-  await waitForStatus(page, "Done");
-}
 
 /** @param {Page} page */
 const turns = (page) =>

@@ -4,17 +4,14 @@
 
 import assert from "node:assert/strict";
 import { continuation, openReadyPage, setOptions, test, waitForStatus, withPage } from "./harness.js";
+import { untilDone } from "./page_runs.js";
 import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
 
 /** @param {Page} page @param {() => Promise<void>} [start] */
 async function run(page, start = () => page.click("#run")) {
-  await page.evaluate(() => {
-    /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-  });
-  await start();
-  await waitForStatus(page, "Done");
+  await untilDone(page, start);
   return continuation(page);
 }
 

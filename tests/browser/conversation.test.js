@@ -3,16 +3,8 @@
 // model that has read nothing, in the module and on the page, on the CPU and on WebGPU.
 
 import assert from "node:assert/strict";
-import {
-  EMBEDDED,
-  openReadyPage,
-  setOptions,
-  test,
-  until,
-  waitForStatus,
-  withPage,
-  withSharedModule,
-} from "./harness.js";
+import { EMBEDDED, openReadyPage, setOptions, test, until, withPage, withSharedModule } from "./harness.js";
+import { say, untilDone } from "./page_runs.js";
 import { withLoaded } from "./webgpu.js";
 
 /** @import { Page } from "playwright-core" */
@@ -177,22 +169,6 @@ const withChat = (body) =>
     // Compared as text.
     await page.uncheck("#markdown");
     await body(page);
-  });
-
-/** @param {Page} page @param {() => Promise<void>} act */
-async function untilDone(page, act) {
-  await page.evaluate(() => {
-    /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-  });
-  await act();
-  await waitForStatus(page, "Done");
-}
-
-/** @param {Page} page @param {string} text */
-const say = (page, text) =>
-  untilDone(page, async () => {
-    await page.fill("#prompt", text);
-    await page.click("#run");
   });
 
 /** @param {Page} page */

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { assertAccessible } from "./accessibility.js";
 import { EMBEDDED, horizontalOverflow, onePage, openReadyPage, setOptions, setWidth, test } from "./harness.js";
 import { switchLanguage, waitForStatus } from "./harness.js";
+import { say, send, untilDone } from "./page_runs.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -27,21 +28,6 @@ const withChat = onePage(prepare, async (page) => {
   await setOptions(page, { max_tokens: "8" });
   await page.fill("#prompt", "");
 });
-
-/** @param {Page} page @param {string} text */
-async function send(page, text) {
-  await page.evaluate(() => {
-    /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-  });
-  await page.fill("#prompt", text);
-  await page.click("#run");
-}
-
-/** Sends a message and waits for the whole answer. @param {Page} page @param {string} text */
-async function say(page, text) {
-  await send(page, text);
-  await waitForStatus(page, "Done");
-}
 
 /** Sends a message with a long answer, and waits for its beginning. @param {Page} page @param {string} text */
 async function beginLong(page, text) {

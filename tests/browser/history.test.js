@@ -2,19 +2,10 @@
 // The history across tabs and reloads: what one tab stores or deletes is so in every other one.
 
 import assert from "node:assert/strict";
-import { openDetails, openPage, openReadyPage, setOptions, test, waitForStatus } from "./harness.js";
+import { openDetails, openPage, openReadyPage, setOptions, test } from "./harness.js";
+import { say } from "./page_runs.js";
 
 /** @import { Page } from "playwright-core" */
-
-/** @param {Page} page @param {string} prompt */
-async function runPrompt(page, prompt) {
-  await page.evaluate(() => {
-    /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-  });
-  await page.fill("#prompt", prompt);
-  await page.click("#run");
-  await waitForStatus(page, "Done");
-}
 
 /** Waits until the history of a page begins with these prompts, and has no more. @param {Page} page */
 const waitForEntries = (page, /** @type {string[]} */ prompts) =>
@@ -43,10 +34,10 @@ async function withTwoTabs(body) {
 
 test("runs of two tabs are in the history of both, and after a reload", () =>
   withTwoTabs(async (first, second) => {
-    await runPrompt(first, "The first tab");
+    await say(first, "The first tab");
     await waitForEntries(second, ["The first tab"]);
-    await runPrompt(second, "The second tab");
-    await runPrompt(first, "Again the first");
+    await say(second, "The second tab");
+    await say(first, "Again the first");
     for (const page of [first, second])
       await waitForEntries(page, ["Again the first", "The second tab", "The first tab"]);
     await openReadyPage(first);
@@ -55,10 +46,10 @@ test("runs of two tabs are in the history of both, and after a reload", () =>
 
 test("a deletion can be undone in the tab that made it, beside what other tabs have added since", () =>
   withTwoTabs(async (first, second) => {
-    for (const prompt of ["Older", "Newer"]) await runPrompt(first, prompt);
+    for (const prompt of ["Older", "Newer"]) await say(first, prompt);
     await first.click("#history [data-act=clear]");
     await waitForEntries(second, []);
-    await runPrompt(second, "Added");
+    await say(second, "Added");
     await first.locator("#history-removed").getByRole("button", { name: "Undo" }).click();
     for (const page of [first, second]) await waitForEntries(page, ["Added", "Newer", "Older"]);
     assert.equal(await first.textContent("#history-removed"), "");
@@ -67,17 +58,17 @@ test("a deletion can be undone in the tab that made it, beside what other tabs h
 
 test("what one tab deletes does not come back with the next run of another", () =>
   withTwoTabs(async (first, second) => {
-    await runPrompt(first, "Kept");
-    await runPrompt(second, "Deleted");
+    await say(first, "Kept");
+    await say(second, "Deleted");
     await waitForEntries(first, ["Deleted", "Kept"]);
     await first.click(".history li:first-child button:last-child");
     await waitForEntries(second, ["Kept"]);
-    await runPrompt(second, "After");
+    await say(second, "After");
     for (const page of [first, second]) await waitForEntries(page, ["After", "Kept"]);
     await first.click("#history [data-act=clear]");
     await waitForEntries(second, []);
     await second.uncheck("#history input");
     await first.waitForSelector("#history input:not(:checked)");
-    await runPrompt(first, "Not stored");
+    await say(first, "Not stored");
     await waitForEntries(first, []);
   }));

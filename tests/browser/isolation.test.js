@@ -14,6 +14,7 @@ import {
   waitForStatus,
   withPage,
 } from "./harness.js";
+import { clearStatus } from "./page_runs.js";
 
 /** @import { Page } from "playwright-core" */
 
@@ -130,9 +131,7 @@ test("the page's URL and the Threads field choose threads and SIMD", () =>
     assertSays(reasons, /^SIMD128: relaxed SIMD is turned off in the page's address/);
     assert.equal(await page.inputValue("#threads"), "1");
 
-    await page.evaluate(() => {
-      /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-    });
+    await clearStatus(page);
     await loadWith(page, { threads: "auto" });
     await waitForStatus(page, "Ready");
     ({ line, reasons } = await capability(page));

@@ -19,6 +19,7 @@ import {
   waitForStatus,
   withPage,
 } from "./harness.js";
+import { clearStatus } from "./page_runs.js";
 import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
@@ -59,9 +60,7 @@ test("equal seeds give equal text and different seeds different text", () =>
       await page.click("#run");
       await waitForStatus(page, "Done");
       texts.push(await continuation(page));
-      await page.evaluate(() => {
-        /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-      });
+      await clearStatus(page);
     }
     assert.equal(texts[0], texts[1]);
     assert.notEqual(texts[0], texts[2]);
@@ -147,9 +146,7 @@ test("files from this device load, and weights can be changed", () =>
       ["config.json", "model.safetensors", "tokenizer.json"].map((name) => `www/models/rustdoc-5m/${name}`),
     );
     for (const weights of ["f32", "q4"]) {
-      await page.evaluate(() => {
-        /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-      });
+      await clearStatus(page);
       await loadWith(page, { weights: weights });
       await waitForStatus(page, "Ready");
       assert.match((await page.textContent("#status-detail")) ?? "", new RegExp(weights));

@@ -23,18 +23,10 @@ import {
   withPage,
   withSharedModule,
 } from "./harness.js";
+import { untilDone } from "./page_runs.js";
 import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
-
-/** Runs `act` and waits until the run it starts is done. @param {Page} page @param {() => Promise<unknown>} act */
-async function untilDone(page, act) {
-  await page.evaluate(() => {
-    /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-  });
-  await act();
-  await waitForStatus(page, "Done");
-}
 
 /** @param {Page} page */
 const run = (page) => untilDone(page, () => page.click("#run"));

@@ -11,48 +11,28 @@ import {
   drop,
   horizontalOverflow,
   loadWith,
-  onePage,
   openDetails,
   openReadyPage,
   setWidth,
   SITE,
-  startProfile,
   switchLanguage,
   test,
   waitForStatus,
   withPage,
 } from "./harness.js";
+import { measuredPage, profile } from "./page_runs.js";
 import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
 /** @import { Run, Summary } from "../../www/engine/zamba2.d.ts" */
 
-/** @param {Page} page */
-async function profile(page) {
-  await startProfile(page);
-  await page.waitForFunction(
-    () => /^(Measured|Измерено)/.test(document.getElementById("profile-status")?.textContent ?? ""),
-    undefined,
-    { timeout: 120_000 },
-  );
-  // Charts are drawn in the frame after their container has its size.
-  await page.waitForSelector("#chart-memory .plot");
-}
-
-/** A page with one measured profile in the Profile view, for tests that need no other. */
-const withMeasured = onePage(
-  async (page) => {
-    await openReadyPage(page);
-    await profile(page);
-  },
-  async (page) => {
-    await page.unrouteAll({ behavior: "ignoreErrors" });
-    if (page.viewportSize()?.width !== DESKTOP.width) await page.setViewportSize(DESKTOP);
-    if ((await page.getAttribute("html", "lang")) === "ru") await switchLanguage(page);
-    await page.click("#tab-profile");
-    await page.locator("#profile-summary input[value=prefill]").check({ force: true });
-  },
-);
+const withMeasured = measuredPage(async (page) => {
+  await page.unrouteAll({ behavior: "ignoreErrors" });
+  if (page.viewportSize()?.width !== DESKTOP.width) await page.setViewportSize(DESKTOP);
+  if ((await page.getAttribute("html", "lang")) === "ru") await switchLanguage(page);
+  await page.click("#tab-profile");
+  await page.locator("#profile-summary input[value=prefill]").check({ force: true });
+});
 
 /** @param {Page} page @returns {Promise<Run>} */
 async function savedRun(page) {

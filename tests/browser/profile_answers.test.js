@@ -7,7 +7,6 @@ import {
   DESKTOP,
   download,
   drop,
-  onePage,
   openReadyPage,
   repositoryFile,
   setOptions,
@@ -17,29 +16,15 @@ import {
   waitForStatus,
   withPage,
 } from "./harness.js";
+import { measured, measuredPage, profile } from "./page_runs.js";
 
 /** @import { Page } from "playwright-core" */
 /** @import { Run, Summary } from "../../www/engine/zamba2.d.ts" */
 
-/** @param {Page} page */
-async function measured(page) {
-  await page.waitForFunction(() => document.getElementById("profile-status")?.textContent?.startsWith("Measured"));
-  // Charts are drawn in the frame after their container has its size.
-  await page.waitForSelector("#chart-memory .plot");
-}
-
-/** A page with one measured profile, on which no text was generated. */
-const withMeasured = onePage(
-  async (page) => {
-    await openReadyPage(page);
-    await startProfile(page);
-    await measured(page);
-  },
-  async (page) => {
-    if (page.viewportSize()?.width !== DESKTOP.width) await page.setViewportSize(DESKTOP);
-    await page.click("#tab-profile");
-  },
-);
+const withMeasured = measuredPage(async (page) => {
+  if (page.viewportSize()?.width !== DESKTOP.width) await page.setViewportSize(DESKTOP);
+  await page.click("#tab-profile");
+});
 
 /** @param {Page} page @returns {Promise<Run>} */
 const savedRun = async (page) => JSON.parse((await download(page, "[data-format=json]")).bytes.toString("utf8"));
@@ -117,7 +102,6 @@ test("answers, roofline and advice give one verdict, and a ceiling limits a phas
       assert.equal(/bound/.test(word), is_held, word);
       assert.match(advice, is_held ? new RegExp(`^Decode is ${word}`) : /^Neither ceiling limits decode/);
     }
-          is_recording_measurable: profiled > 1100,
   }));
 
 test("profiling overhead that cannot be measured is a dash with the reason", () =>
@@ -133,6 +117,7 @@ test("profiling overhead that cannot be measured is a dash with the reason", () 
           wall_us,
           profiled_us: { ...wall_us, median: profiled },
           recording_percent: (profiled - 1000) / 10,
+          is_recording_measurable: profiled > 1100,
         };
         const cards = headlineCards({ ...summary, prefill }, "prefill", () => {});
         const tile = cards.at(-1).querySelector("[data-figure=recording]");
@@ -325,8 +310,7 @@ test("Compare offers no models of different sizes: first the reference reports, 
     await page.waitForSelector("#compare-reference");
     assert.deepEqual(await sides(page), ["Reference report, as published", "Reference report, recomputed"]);
     assert.match((await page.textContent("#compare-empty")) ?? "", /^Run 1: .* has no other run of its size/);
-    await startProfile(page);
-    await measured(page);
+    await profile(page);
     await page.click("#tab-compare");
     await page.waitForFunction(() => document.getElementById("compare-empty")?.hidden);
     assert.deepEqual(await sides(page), ["Run 2", "Run 1"]);

@@ -20,6 +20,7 @@ import {
   until,
   waitForStatus,
 } from "./harness.js";
+import { clearStatus } from "./page_runs.js";
 import { API, MockHub } from "./mock_hub.js";
 
 /** @import { Page, Route } from "playwright-core" */
@@ -347,9 +348,7 @@ async function answerAsHub(route, asked) {
 
 /** @param {Page} page @param {string} address */
 async function loadAddress(page, address) {
-  await page.evaluate(() => {
-    /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-  });
+  await clearStatus(page);
   await loadWith(page, { address });
 }
 

@@ -17,6 +17,7 @@ import {
   withPage,
   withSharedModule,
 } from "./harness.js";
+import { untilDone } from "./page_runs.js";
 import { withReadyPage } from "./ready_page.js";
 
 /** @import { Page } from "playwright-core" */
@@ -34,15 +35,6 @@ const watchStatus = (page) =>
 
 /** @param {Page} page @returns {Promise<string[]>} */
 const seen = (page) => page.evaluate(() => /** @type {any} */ (globalThis).seen);
-
-/** @param {Page} page @param {() => Promise<unknown>} act */
-async function untilDone(page, act) {
-  await page.evaluate(() => {
-    /** @type {HTMLElement} */ (document.getElementById("status")).textContent = "";
-  });
-  await act();
-  await waitForStatus(page, "Done");
-}
 
 const LONG_PROMPT = "Ownership is a set of rules that govern how a Rust program manages memory. ".repeat(70);
 
