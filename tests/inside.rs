@@ -534,7 +534,7 @@ fn an_inspection_changes_nothing_of_a_sequence_that_goes_on_after_it() {
 }
 
 #[test]
-fn every_step_is_told_and_a_caller_that_ends_the_call_gets_nothing() {
+fn every_step_is_reported_and_a_caller_that_ends_the_call_gets_nothing() {
     let golden = golden("one_block_adapters_rope");
     let ids = golden.ids("input_ids");
     let mut session = open(&golden.dir, F32);
@@ -550,9 +550,9 @@ fn every_step_is_told_and_a_caller_that_ends_the_call_gets_nothing() {
     for inspects in [true, false] {
         let n_steps = session.config().n_blocks() * if inspects { 1 } else { 2 * 3 };
         for end in [1, n_steps / 2 + 1, n_steps + 1] {
-            let mut told = Vec::new();
+            let mut reported = Vec::new();
             let watch = async |done, of| {
-                told.push((done, of));
+                reported.push((done, of));
                 done < end
             };
             let is_whole = if inspects {
@@ -566,7 +566,7 @@ fn every_step_is_told_and_a_caller_that_ends_the_call_gets_nothing() {
             };
             assert_eq!(is_whole, end > n_steps);
             let steps: Vec<_> = (1..=end.min(n_steps)).map(|done| (done, n_steps)).collect();
-            assert_eq!(told, steps);
+            assert_eq!(reported, steps);
         }
     }
 }

@@ -83,7 +83,7 @@ struct Outcome {
     refused: Vec<String>,
 }
 
-/// Has the model write a text for every schema, with the bounds of `narrow`, and asserts that each text that ended is
+/// Generates a text for every schema, with the bounds of `narrow`, and asserts that each text that ended is
 /// valid by the schema as the suite has it.
 fn write_texts(suite: &str, narrow: fn(&mut Value), max_tokens: usize) -> Outcome {
     let mut session = embedded_model();

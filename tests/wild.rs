@@ -1,7 +1,6 @@
 //! Checkpoints of the kinds that turn up: merges, untied fine-tunes, other programs' files, damaged downloads. Those
-//! under
-//! `tests/fixtures/wild` have `expect.json` from the reference (transformers 5.24.0, f32 on the stored weights); the
-//! others are made from them here. docs/checkpoints.md has the table.
+//! under `tests/fixtures/wild` have `expect.json` from the reference (transformers 5.24.0, f32 on the stored weights);
+//! the others are made from them here. docs/checkpoints.md has the table.
 
 mod check;
 mod config;
@@ -85,8 +84,8 @@ fn numbers(value: &Value) -> Vec<f32> {
     }
 }
 
-/// Holds the model in `dir` against what the reference makes of `expected`: the logits of a prompt, and six greedy
-/// tokens with the logits that each was chosen from.
+/// Compares the model in `dir` with the reference of `expected`: the logits of a prompt, and six greedy tokens with the
+/// logits that each was chosen from.
 fn assert_reference(dir: &Path, expected: &str) {
     let expected = json_file(&wild(expected).join("expect.json"));
     let mut session = opened(dir, WeightFormat::F32);

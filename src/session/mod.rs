@@ -51,9 +51,9 @@ pub use crate::session::sequence::{Alternative, Step, TokenRank};
 pub use crate::session::snapshot::{RestoredSequence, snapshot_note};
 pub use crate::session::steps_in_flight::Lookahead;
 use crate::session::token_readback::{PenaltyBuffers, TopList};
+pub use crate::text::sampling::argmax;
 use crate::text::sampling::{LOOKUP, MAX_TOKENS, NumberOption, Sampler, SamplingOptions};
 use crate::text::stop_strings::StopStrings;
-pub use crate::text::sampling::argmax;
 use crate::text::tokenizer::Tokenizer;
 
 /// What to generate and when to stop. Absent fields take their defaults. The docs of these fields are also those of the

@@ -93,7 +93,7 @@ test("Run without a prompt shows an explanation instead of an error", () =>
     assert.equal(await page.locator(".error-card[data-code]").count(), 0);
   }));
 
-test("a field out of range says so beside itself until its value is mended, and nothing runs", () =>
+test("a field out of range says so beside itself until its value is corrected, and nothing runs", () =>
   withReadyPage(async (page) => {
     await page.fill("#prompt", "My own words");
     await setOptions(page, { temperature: "99" });
@@ -193,7 +193,7 @@ test("Escape stops a run", () =>
     assert.match((await page.textContent("#status")) ?? "", /stopped/);
   }));
 
-test("every text of the page has a Russian translation", () =>
+test("the status, the run button and the document's language are Russian after a switch", () =>
   withReadyPage(async (page) => {
     await switchLanguage(page);
     assert.equal(await page.getAttribute("html", "lang"), "ru");

@@ -206,7 +206,7 @@ test("a host without commits is checked file by file, a packed folder by its man
   }, packed);
 });
 
-test("a limit of requests is waited out and told, for the commit as for the weights", () =>
+test("a limit of requests is waited for and reported, for the commit as for the weights", () =>
   withHub(async (hub, page) => {
     const headers = { RateLimit: '"api";r=0;t=1' };
     hub.faults.push({ file: API, status: 429, from: "hub", headers });

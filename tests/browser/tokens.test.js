@@ -22,7 +22,7 @@ function changed(change) {
   return JSON.stringify(json);
 }
 
-/** What loading the embedded model, and then a prompt, end in. @param {Page} page @param {string} prompt */
+/** The results of loading the embedded model, and then of a prompt. @param {Page} page @param {string} prompt */
 const codesOf = (page, prompt) =>
   page.evaluate(
     async ({ source, prompt }) => {

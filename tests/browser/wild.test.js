@@ -25,7 +25,7 @@ function filesOf(name) {
 const expectedOf = (name) => JSON.parse(readFileSync(`${WILD}${name}/expect.json`, "utf8"));
 
 /**
- * What loading ends in: logits of `ids`, or a generation after the prompt `S`, or the error.
+ * The result of loading: logits of `ids`, or a generation after the prompt `S`, or the error.
  * @param {Page} page
  * @param {{ files?: Record<string, Buffer>, source?: string, ids?: number[], options?: object }} given
  */

@@ -115,8 +115,7 @@ fn converse(session: &mut Session<Cpu>, turns: usize) -> (Vec<u32>, Vec<usize>, 
 
 /// Five turns, each asked once more in a session that has read nothing: how many answers differ. Each turn must have
 /// all cached but the message and the last token of the answer before it, which no step has read; with `rereads`, all
-/// but
-/// the message and the answer.
+/// but the message and the answer.
 fn compare(dir: &Path, weights: WeightFormat, numeric: NumericSettings, rereads: bool) -> usize {
     let [mut session, mut fresh] = [0, 1].map(|_| open_with(dir, weights, numeric));
     let vocab_size = session.config().vocab_size;

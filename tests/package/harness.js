@@ -15,7 +15,7 @@ import { CORS, serve } from "./servers.js";
 
 export const browser = await chromium.launch({ executablePath: chromiumPath(), args: BROWSERS.cpu });
 
-/** What ends with the tests. @type {(() => Promise<unknown>)[]} */
+/** Cleanup functions. @type {(() => Promise<unknown>)[]} */
 export const closing = [];
 after(async () => {
   for (const close of closing.reverse()) await close();

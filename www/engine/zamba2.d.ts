@@ -22,8 +22,7 @@ export interface LoadOptions {
   /**
    * Default "auto": WebGPU if a hardware adapter passes a self-test (every kernel and a small model against the CPU),
    * otherwise the CPU, with the reason in `info.backend_reason`. "webgpu" also accepts a software adapter, and fails if
-   * there is no adapter.
-   * "cpu" requests no adapter.
+   * there is no adapter. "cpu" requests no adapter.
    */
   backend?: "auto" | "cpu" | "webgpu";
   /** Features of the graphics adapter that may be used, to simulate lesser ones. */
@@ -134,9 +133,9 @@ export interface ModelInfo {
   n_blocks: number;
   /** One entry per block; a hybrid block calls a shared transformer before its Mamba2 mixer. */
   kinds: ("mamba" | "hybrid")[];
+  n_shared_transformers: number;
   /** For each block, the shared transformer that it calls; null for a block that calls none. */
   shared_of_block: (number | null)[];
-  n_shared_transformers: number;
   intermediate_size: number;
   max_position_embeddings: number;
   context: number;

@@ -14,7 +14,6 @@ const FOREIGN_ROLES: [&str; 2] = ["user", "tool"];
 ///
 /// Empty if the two cannot be told apart, because a marker changes the rendered text elsewhere: for example if the
 /// template prints the length of a message, or its JSON in ASCII.
-/// prints the length of a message, or its JSON in ASCII, does.
 pub(super) fn starts(
     messages: &[Message],
     control_tokens: &[String],
