@@ -609,13 +609,15 @@ fn a_token_takes_one_submission_with_one_readback_in_it() {
     };
     let net = &nets()[0];
     let mut session = open(device, net, TWO, 200);
+    let n_blocks = session.config().n_blocks() as u64;
     let without_checkpoints = |options: GenerateOptions| GenerateOptions {
         checkpoints: false,
         ..options
     };
     let options = without_checkpoints(greedy(24));
     run(&mut session, net, &options);
-    let one_by_one = (24, 24);
+    // The blocks of a prompt are submitted one by one.
+    let one_by_one = (24, 24 + n_blocks - 1);
     let ahead = counts(&mut session, net, &options);
     assert_eq!((ahead.readbacks, ahead.submissions), one_by_one);
     // Clearing the state of the sequence before is not part of a pass.

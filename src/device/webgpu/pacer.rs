@@ -6,18 +6,20 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-/// Submissions that may be waiting or running while more work is recorded: one runs, and the next is ready.
+/// Batches of submissions that may be waiting or running while more work is recorded: one runs, and the next is ready.
 pub const MAX_RUNNING: usize = 2;
 /// Target time of a submission.
 const SUBMISSION_US: f64 = 100_000.0;
 /// The limit before the rate is known: 0.1 s at 200 GFLOP/s.
 const FIRST_BOUND_FLOPS: f64 = 2e10;
-/// The part of the limit that a submission must reach to count. Shorter ones, such as decode steps of most models, say
-/// little about the rate of a prompt, and their end is not worth a callback.
-const LEAST_COUNTED: f64 = 0.25;
+/// The part of the limit that a batch has. The ends of shorter ones are not worth a callback.
+const LEAST_BATCH: f64 = 0.25;
 
-struct Submission {
+/// Submissions one after another, without a readback in between. A single decode step is none: it waits for memory and
+/// for the host, and says little about the rate of a prompt.
+struct Batch {
     flops: f64,
+    /// When the first of them was submitted.
     submitted_us: f64,
 }
 
@@ -25,8 +27,10 @@ pub struct Pacer {
     /// Work that is recorded but not submitted.
     pending_flops: f64,
     bound_flops: f64,
-    /// Submissions that count and are not done, oldest first.
-    running: VecDeque<Submission>,
+    /// Submissions that are no whole batch yet.
+    begun: Option<Batch>,
+    /// Batches that are not done, oldest first.
+    running: VecDeque<Batch>,
     last_done_us: f64,
     /// Of the future that waits for the next one to be done.
     waker: Option<Waker>,
@@ -37,6 +41,7 @@ impl Default for Pacer {
         Pacer {
             pending_flops: 0.0,
             bound_flops: FIRST_BOUND_FLOPS,
+            begun: None,
             running: VecDeque::new(),
             last_done_us: 0.0,
             waker: None,
@@ -55,23 +60,26 @@ impl Pacer {
         self.pending_flops += flops;
     }
 
-    /// Records that the pending work was submitted. Returns whether the submission counts: [`Pacer::note_done`] must
-    /// then be called.
-    pub fn note_submission(&mut self, now_us: f64) -> bool {
-        let flops = std::mem::take(&mut self.pending_flops);
-        let counts = flops >= LEAST_COUNTED * self.bound_flops;
-        if counts {
-            self.running.push_back(Submission {
-                flops,
-                submitted_us: now_us,
-            });
+    /// Records that the pending work was submitted, and whether a readback is the end of it. Returns whether it
+    /// completes a batch: [`Pacer::note_done`] must then be called when it has finished.
+    pub fn note_submission(&mut self, now_us: f64, is_read: bool) -> bool {
+        let mut batch = self.begun.take().unwrap_or(Batch {
+            flops: 0.0,
+            submitted_us: now_us,
+        });
+        batch.flops += std::mem::take(&mut self.pending_flops);
+        let is_whole = batch.flops >= LEAST_BATCH * self.bound_flops;
+        if is_whole {
+            self.running.push_back(batch);
+        } else if !is_read {
+            self.begun = Some(batch);
         }
-        counts
+        is_whole
     }
 
-    /// Records that the oldest submission that counts has finished.
+    /// Records that the oldest batch has finished.
     pub fn note_done(&mut self, now_us: f64) {
-        let Some(Submission {
+        let Some(Batch {
             flops,
             submitted_us,
         }) = self.running.pop_front()
@@ -94,7 +102,7 @@ pub fn lock(pacer: &Mutex<Pacer>) -> MutexGuard<'_, Pacer> {
     pacer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Completes when at most [`MAX_RUNNING`] submissions that count are not done.
+/// Completes when at most [`MAX_RUNNING`] batches are not done.
 pub fn fewer_running(pacer: &Arc<Mutex<Pacer>>) -> impl Future<Output = ()> + use<> {
     let pacer = Arc::clone(pacer);
     poll_fn(move |context| {
@@ -121,9 +129,11 @@ mod tests {
         let mut times_us = Vec::new();
         let mut submit = |pacer: &mut Pacer| {
             let took_us = pacer.pending_flops / flops_per_us;
-            pacer.note_submission(now_us);
+            let is_whole = pacer.note_submission(now_us, false);
             now_us += took_us;
-            pacer.note_done(now_us);
+            if is_whole {
+                pacer.note_done(now_us);
+            }
             times_us.push(took_us);
         };
         for flops in ops {
@@ -173,14 +183,14 @@ mod tests {
         assert!(!pacer.is_due(1e12), "nothing is recorded before it");
         for _ in 0..2 {
             pacer.add(6e9);
-            assert!(pacer.note_submission(0.0));
+            assert!(pacer.note_submission(0.0, false));
         }
         pacer.note_done(100_000.0);
         pacer.note_done(200_000.0);
         // 6 GFLOP in 0.1 s each.
         pacer.add(6e9);
         assert!(pacer.is_due(1e6));
-        pacer.note_submission(200_000.0);
+        assert!(pacer.note_submission(200_000.0, false));
         pacer.add(5e9);
         assert!(!pacer.is_due(1e9));
     }
@@ -191,21 +201,36 @@ mod tests {
         let mut pacer = Pacer::default();
         for _ in 0..100 {
             pacer.add(2.4e9);
-            assert!(!pacer.note_submission(0.0));
+            assert!(!pacer.note_submission(0.0, true));
         }
         pacer.add(1.5e10);
         assert!(!pacer.is_due(4e9), "the limit is the first one");
     }
 
+    /// A prompt of 64 tokens: a submission per block, 4 GFLOP each, on a device that runs at the rate of the limit.
     #[test]
-    fn whoever_waits_continues_when_two_submissions_are_left() {
+    fn short_submissions_of_a_prompt_count_together() {
+        let mut pacer = Pacer::default();
+        let is_whole = [0.0, 1.0, 2.0, 3.0].map(|now_us| {
+            pacer.add(4e9);
+            pacer.note_submission(now_us, false)
+        });
+        assert_eq!(is_whole, [false, true, false, true]);
+        assert_eq!(pacer.running.len(), 2);
+        // 8 GFLOP in 20 ms: the limit may double.
+        pacer.note_done(20_000.0);
+        assert!((pacer.bound_flops / (2.0 * FIRST_BOUND_FLOPS) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn whoever_waits_continues_when_two_batches_are_left() {
         let pacer = Arc::new(Mutex::new(Pacer::default()));
         let mut waiting = pin!(fewer_running(&pacer));
         let mut context = Context::from_waker(Waker::noop());
         assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(()));
         for _ in 0..4 {
             lock(&pacer).add(6e9);
-            assert!(lock(&pacer).note_submission(0.0));
+            assert!(lock(&pacer).note_submission(0.0, false));
         }
         for done_us in [0.0, 1.0] {
             let mut waiting = pin!(fewer_running(&pacer));

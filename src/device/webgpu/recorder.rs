@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -15,9 +14,8 @@ use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::device::webgpu::adapter::{Faults, OpenDevice};
 use crate::device::webgpu::buffer::{BufferAllocator, DeviceBuffer};
-use crate::device::webgpu::kernel_table::OptionalFeatures;
 use crate::device::webgpu::pacer::{MAX_RUNNING, Pacer, fewer_running, lock};
-use crate::device::webgpu::pipeline::{CompiledKernel, compile};
+use crate::device::webgpu::pipeline::{CompiledKernel, Pipelines};
 use crate::device::webgpu::readback::{Readback, StagingBuffers, wait, wait_for};
 use crate::device::webgpu::timers::Timers;
 use crate::device::webgpu::uniform_slots::{SLOT_BYTES, SLOTS, UniformSlots};
@@ -44,13 +42,6 @@ enum Command {
     Clear(wgpu::Buffer),
 }
 
-/// A form that is being compiled, and whether the device accepts it.
-struct Compiling {
-    form: Form,
-    compiled: CompiledKernel,
-    is_accepted: Pin<Box<dyn Future<Output = bool>>>,
-}
-
 /// Totals since the device was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -69,11 +60,7 @@ pub struct Recorder {
     queue: wgpu::Queue,
     faults: Faults,
     allocator: BufferAllocator,
-    features: OptionalFeatures,
-    wrong_features: OptionalFeatures,
-    wrong_variants: bool,
-    pipelines: HashMap<Form, CompiledKernel>,
-    compiling: Vec<Compiling>,
+    pipelines: Pipelines,
     /// Reference-counted, because cloning a bind group itself is a call from WebAssembly to JavaScript.
     bind_groups: HashMap<BindGroupKey, Rc<wgpu::BindGroup>>,
     commands: Vec<Command>,
@@ -88,19 +75,19 @@ pub struct Recorder {
     span: Option<SpanId>,
     counts: Counts,
     pacer: Arc<Mutex<Pacer>>,
-    /// Those of the latest submissions that the pacer counts, oldest first.
+    /// The last submission of each of the pacer's latest batches, oldest first: one more than may be running.
     paced: VecDeque<wgpu::SubmissionIndex>,
 }
 
 impl Recorder {
     pub fn new(open: OpenDevice) -> Recorder {
+        let pipelines = Pipelines::new(&open);
         let OpenDevice {
             device,
             queue,
             faults,
             facts,
-            wrong_features,
-            wrong_variants,
+            ..
         } = open;
         let uniform_buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("uniforms"),
@@ -113,11 +100,7 @@ impl Recorder {
             queue,
             faults,
             allocator: BufferAllocator::default(),
-            features: facts.features(),
-            wrong_features,
-            wrong_variants,
-            pipelines: HashMap::new(),
-            compiling: Vec::new(),
+            pipelines,
             bind_groups: HashMap::new(),
             commands: Vec::new(),
             block: Vec::new(),
@@ -246,47 +229,9 @@ impl Recorder {
         self.counts.dispatches += 1;
     }
 
-    /// Begins to compile a form before its first use, so that others can be compiled at the same time.
-    pub fn begin_compile(&mut self, form: Form) {
-        let is_begun = self.compiling.iter().any(|begun| begun.form == form);
-        if is_begun || self.pipelines.contains_key(&form) {
-            return;
-        }
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let compiled = self.compile(form);
-        let (internal, validation) = (internal.pop(), validation.pop());
-        self.compiling.push(Compiling {
-            form,
-            compiled,
-            is_accepted: Box::pin(
-                async move { internal.await.is_none() && validation.await.is_none() },
-            ),
-        });
-    }
-
-    /// Compiles a form before its first use. False if the device rejects it; this does not count as a failure of the
-    /// device.
-    pub async fn try_compile(&mut self, form: Form) -> bool {
-        self.begin_compile(form);
-        let begun = self.compiling.iter().position(|begun| begun.form == form);
-        if let Some(at) = begun {
-            let Compiling {
-                compiled,
-                is_accepted,
-                ..
-            } = self.compiling.swap_remove(at);
-            if is_accepted.await {
-                self.pipelines.insert(form, compiled);
-            }
-        }
-        self.pipelines.contains_key(&form)
-    }
-
-    fn compile(&self, form: Form) -> CompiledKernel {
-        let is_wrong = self.wrong_variants && form.variant > 0;
-        let source = form.source_with_faults(self.features, self.wrong_features, is_wrong);
-        compile(&self.device, form, source)
+    /// The kernels of this device.
+    pub fn pipelines(&mut self) -> &mut Pipelines {
+        &mut self.pipelines
     }
 
     fn bind_group(&mut self, form: Form, buffers: &[&DeviceBuffer]) -> Rc<wgpu::BindGroup> {
@@ -297,11 +242,7 @@ impl Recorder {
         if let Some(cached) = self.bind_groups.get(&(form, ids)) {
             return Rc::clone(cached);
         }
-        if !self.pipelines.contains_key(&form) {
-            let compiled = self.compile(form);
-            self.pipelines.insert(form, compiled);
-        }
-        let pipeline = &self.pipelines[&form];
+        let pipeline = self.pipelines.compiled(form);
         let uniforms = wgpu::BufferBinding {
             buffer: &self.uniform_buffer,
             offset: 0,
@@ -332,7 +273,7 @@ impl Recorder {
     pub fn flush(&mut self) {
         if !self.commands.is_empty() {
             let encoder = self.encode();
-            self.submit(encoder);
+            self.submit(encoder, false);
         }
     }
 
@@ -375,7 +316,7 @@ impl Recorder {
                         encoder.begin_compute_pass(&descriptor).forget_lifetime()
                     });
                     if set_form.replace(form) != Some(form)
-                        && let Some(CompiledKernel { pipeline, .. }) = self.pipelines.get(&form)
+                        && let Some(CompiledKernel { pipeline, .. }) = self.pipelines.get(form)
                     {
                         pass.set_pipeline(pipeline);
                     }
@@ -388,32 +329,36 @@ impl Recorder {
         encoder
     }
 
-    fn submit(&mut self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+    fn submit(&mut self, encoder: wgpu::CommandEncoder, is_read: bool) -> wgpu::SubmissionIndex {
         if let Some(timers) = &mut self.timers {
             timers.note_submission(now_us());
         }
         let submission = self.queue.submit([encoder.finish()]);
         self.counts.submissions += 1;
-        self.pace(&submission);
+        self.pace(&submission, is_read);
         self.destroy_freed();
         submission
     }
 
-    /// Updates the pacer with the submission that was just made, if it is long enough to matter.
-    fn pace(&mut self, submission: &wgpu::SubmissionIndex) {
-        if lock(&self.pacer).note_submission(now_us()) {
+    /// Updates the pacer with the submission that was just made.
+    fn pace(&mut self, submission: &wgpu::SubmissionIndex, is_read: bool) {
+        if lock(&self.pacer).note_submission(now_us(), is_read) {
             let pacer = Arc::clone(&self.pacer);
             self.queue
                 .on_submitted_work_done(move || lock(&pacer).note_done(now_us()));
             self.paced.push_back(submission.clone());
+            if self.paced.len() > MAX_RUNNING + 1 {
+                self.paced.pop_front();
+            }
         }
     }
 
-    /// Waits until at most [`MAX_RUNNING`] long submissions have not finished: what is recorded later then starts soon,
-    /// and little runs on after a stop.
+    /// Waits until at most [`MAX_RUNNING`] batches of submissions have not finished: what is recorded later then starts
+    /// soon, and little runs on after a stop.
     pub async fn ready(&mut self) {
-        let n_done = self.paced.len().saturating_sub(MAX_RUNNING);
-        if let Some(last) = self.paced.drain(..n_done).next_back() {
+        if self.paced.len() > MAX_RUNNING
+            && let Some(last) = self.paced.pop_front()
+        {
             wait_for(&self.device, last);
         }
         fewer_running(&self.pacer).await;
@@ -445,7 +390,7 @@ impl Recorder {
         let sources = sources.map(|(source, bytes)| (&source.buffer, bytes));
         let sources = sources.chain(times);
         let staged = self.staging.copy(&self.device, &mut encoder, sources);
-        let submission = self.submit(encoder);
+        let submission = self.submit(encoder, true);
         self.counts.readbacks += 1;
         let passes = self.timers.as_mut().map(Timers::take_passes);
         Readback::of(staged, submission, times_from, passes.unwrap_or_default())
