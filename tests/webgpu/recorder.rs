@@ -69,20 +69,20 @@ fn a_step_that_repeats_makes_no_new_bind_group_and_one_submission() {
     });
 }
 
-/// Two thirds of the work of the first submission each, whose limit is a constant.
+/// The first limit is 20 GFLOP, and it doubles at most each time that work has finished.
 #[test]
 fn work_beyond_the_limit_of_a_submission_is_in_another_one() {
     on_device("long work", |device| {
         let x = rows(device, 5, &[1.0; 5]);
         let mut y = device.tensor(1, 5);
         let before = device.device().counts().submissions;
-        for n_submitted in 0..4 {
-            device.device_mut().note_work(1.4e10);
+        for n_submitted in 0..4_u32 {
+            let flops = 2e10 * f64::from(1 << n_submitted);
+            device.device_mut().note_work(flops);
             device.add(MODULE, &x, &x, &mut y);
             let submissions = device.device().counts().submissions - before;
-            assert_eq!(submissions, n_submitted);
+            assert_eq!(submissions, u64::from(n_submitted));
         }
-        // Now that their rate is known the limit is higher, since the device had next to nothing to do.
         block_on(device.device_mut().ready());
         assert_eq!(read(device, &y), [2.0; 5]);
     });
