@@ -419,7 +419,7 @@ test("a sequence that was replaced by another one leaves no memory behind on the
             channel.postMessage("how many?");
           });
         const counts = [];
-        for (let sequence = 0; sequence < 6; sequence += 1) {
+        for (let sequence = 0; sequence < 12; sequence += 1) {
           const ids = [sequence + 1, ...prompt];
           // Long enough for a state checkpoint.
           for await (const _ of model.generate(ids, { temperature: 0, max_tokens: 40, ignore_eos: true }));
@@ -431,8 +431,10 @@ test("a sequence that was replaced by another one leaves no memory behind on the
       { source: source(FIXTURE), prompt: expected(FIXTURE).input_ids },
     );
     assert.ok(bytes[0] > 0);
-    // The first sequences make what the later ones use again.
-    assert.deepEqual(bytes.slice(3), Array(3).fill(bytes[2]));
+    // The first sequences make what the later ones use again. A few buffers wait for the next submission, or for as many
+    // steps in flight as there may be; states left behind by nine sequences would be some 280 kB.
+    const growth = bytes[11] - bytes[2];
+    assert.ok(growth < 40_000, `${growth} more bytes: ${bytes}`);
   }, COUNTED));
 
 test("if the weights do not fit on the device, loading continues on the CPU", () =>

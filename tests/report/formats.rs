@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use zamba2::ops::device::KernelChoice;
 use zamba2::report::run::{RecordedLevel, Run};
 use zamba2::report::summary::summarise;
 use zamba2::report::{Format, export};
@@ -146,6 +147,29 @@ fn markdown_has_the_headings_of_the_reference_report_in_its_order() {
 }
 
 /// `UPDATE_EXAMPLES=1 cargo test` rewrites the files after a change of wording.
+#[test]
+fn markdown_names_the_kernels_that_a_trial_has_chosen() {
+    let mut run = measured(HYBRID, RecordedLevel::Module, 20, 2, 2);
+    let choice = KernelChoice {
+        op: "linear_one".into(),
+        variant: "8 rows, magic".into(),
+        of: 6,
+    };
+    run.conditions.kernels = vec![choice];
+    for (language, expected) in [
+        (Language::En, "linear_one: 8 rows, magic, chosen from 6"),
+        (Language::Ru, "linear_one: 8 rows, magic, выбран из 6"),
+    ] {
+        let text = export(&run, Format::Markdown, language).replace('\\', "");
+        let line = format!("- {expected}");
+        assert_eq!(
+            text.lines().filter(|found| *found == line).count(),
+            1,
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn the_example_reports_are_exports_of_their_run() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/example");
