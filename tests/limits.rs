@@ -97,7 +97,7 @@ fn limits_of_the_module_are_those_of_the_engine() {
     assert_generated("www/engine/limits.js", &text, "limits");
 }
 
-/// The types are not generated, but name the defaults for the reader.
+/// The types are not generated, but state the defaults.
 #[test]
 fn the_types_document_the_defaults_of_profiles_and_reports() {
     let types = include_str!("../www/engine/profile.d.ts");

@@ -431,8 +431,8 @@ test("a sequence that was replaced by another one leaves no memory behind on the
       { source: source(FIXTURE), prompt: expected(FIXTURE).input_ids },
     );
     assert.ok(bytes[0] > 0);
-    // The first sequences make what the later ones use again. A few buffers wait for the next submission, or for as many
-    // steps in flight as there may be; states left behind by nine sequences would be some 280 kB.
+    // The first sequences make what the later ones use again. A few buffers wait for the next submission, or for as
+    // many steps in flight as there may be; states left behind by nine sequences would be some 280 kB.
     const growth = bytes[11] - bytes[2];
     assert.ok(growth < 40_000, `${growth} more bytes: ${bytes}`);
   }, COUNTED));
