@@ -40,7 +40,7 @@ const RELAXED_ARGUMENTS: [&str; 2] = ["-C", "target-feature=+relaxed-simd"];
 const TOOLS: Step = Step {
     name: "tools",
     purpose: "the local server and the bindings generator",
-    usual_s: 45,
+    usual_s: 85,
 };
 
 /// How much the compiler optimises.
@@ -84,7 +84,7 @@ pub const BUILDS: [Build; 4] = [
         name: "threads-relaxed",
         package: "zamba2",
         purpose: "the engine with threads and relaxed SIMD",
-        usual_s: 110,
+        usual_s: 205,
         threads: true,
         relaxed_simd: true,
     },
@@ -92,7 +92,7 @@ pub const BUILDS: [Build; 4] = [
         name: "threads",
         package: "zamba2",
         purpose: "the engine with threads",
-        usual_s: 35,
+        usual_s: 90,
         threads: true,
         relaxed_simd: false,
     },
@@ -100,7 +100,7 @@ pub const BUILDS: [Build; 4] = [
         name: "single-relaxed",
         package: "zamba2",
         purpose: "the engine with relaxed SIMD, on one thread",
-        usual_s: 80,
+        usual_s: 185,
         threads: false,
         relaxed_simd: true,
     },
@@ -108,7 +108,7 @@ pub const BUILDS: [Build; 4] = [
         name: "single",
         package: "zamba2",
         purpose: "the engine on one thread",
-        usual_s: 35,
+        usual_s: 55,
         threads: false,
         relaxed_simd: false,
     },

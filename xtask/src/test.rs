@@ -314,7 +314,7 @@ impl Run<'_> {
             all.arg("--");
             all.args(SLOW.iter().flat_map(|name| ["--skip", name]));
         }
-        let native = step("native tests", "Rust tests on this machine", 200);
+        let native = step("native tests", "Rust tests on this machine", 1050);
         let (ran, output) = self.tests_with_output(native, &mut all)?;
         if let Some(slow) = slow {
             counts.add(slow);
@@ -399,8 +399,8 @@ impl Run<'_> {
 
     fn kernel_tests(&self, path: &OsStr) -> Result<Counts> {
         let mut counts = Counts::default();
-        let plain = step("kernels", "kernel tests as WebAssembly", 90);
-        let relaxed = step("kernels-relaxed", "the same with relaxed SIMD", 45);
+        let plain = step("kernels", "kernel tests as WebAssembly", 350);
+        let relaxed = step("kernels-relaxed", "the same with relaxed SIMD", 135);
         for (step, is_relaxed) in [(plain, false), (relaxed, true)] {
             let mut command = self.workspace.cargo();
             // A failed assertion ends a wasm program at once, and captured output would be lost.
@@ -453,7 +453,7 @@ impl Run<'_> {
         ]);
         command.env("RUSTDOCFLAGS", "--deny warnings");
         self.steps
-            .run(&step("rustdoc", "documentation", 20), &mut command)?;
+            .run(&step("rustdoc", "documentation", 65), &mut command)?;
         Ok(Counts::one())
     }
 
@@ -478,7 +478,7 @@ impl Run<'_> {
             node.env("ZAMBA2_INPUTS", key).env("ZAMBA2_PASSED", &record);
         }
         let counts = self.tests(
-            step("browser tests", "the page in Chromium", 240),
+            step("browser tests", "the page in Chromium", 690),
             node.envs(addresses(&servers)),
         )?;
         if key.is_some() && !self.is_unedited() {
@@ -580,7 +580,7 @@ impl Run<'_> {
         node.arg("tests/package/run.js").env("PATH", path);
         node.env(installs::BROWSER_VARIABLE, browser);
         counts.add(self.tests(
-            step("package tests", "projects that use the package", 50),
+            step("package tests", "projects that use the package", 75),
             &mut node,
         )?);
         Ok(counts)
