@@ -40,7 +40,6 @@ use crate::ops::device::Device;
 use crate::session::{LoadSettings, Session, WASM_MEMORY_LIMIT_BYTES};
 use crate::text::chat::ChatTemplate;
 use crate::text::tokenizer::Tokenizer;
-#[cfg(target_feature = "atomics")]
 use crate::threads::platform as threads;
 
 /// The first panic on any thread that JavaScript has not taken. Later panics are consequences of it.
@@ -74,14 +73,12 @@ struct EngineOptions {
 }
 
 /// Makes the calling worker one of the engine's threads; never returns. The engine's own worker must not call it.
-#[cfg(target_feature = "atomics")]
 #[wasm_bindgen]
 pub fn serve_as_thread() {
     threads::serve()
 }
 
 /// Reports that a call of `serve_as_thread` ended in a trap, so that the engine fails instead of waiting for it.
-#[cfg(target_feature = "atomics")]
 #[wasm_bindgen]
 pub fn note_thread_trap() {
     threads::note_trap();

@@ -2,12 +2,11 @@
 //! nothing and calls no JavaScript.
 
 pub use source::{Thread, spawn, trapped};
-#[cfg(target_feature = "atomics")]
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 pub use source::{note_trap, serve};
 
-/// Threads of the standard library. On targets without threads, such as WebAssembly without shared memory, spawning
-/// fails.
-#[cfg(not(target_feature = "atomics"))]
+/// Threads of the standard library. On targets without threads, such as wasip1, spawning fails.
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 mod source {
     use std::thread::{Builder, JoinHandle};
 
@@ -34,7 +33,7 @@ mod source {
 
 /// WebAssembly can't start a thread itself. The page starts web workers on the same memory, each of which calls
 /// [`serve`]; a spawned body waits in a queue until a worker runs it.
-#[cfg(target_feature = "atomics")]
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod source {
     use std::collections::VecDeque;
     use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,40 +1,68 @@
 // @ts-check
-// Which build of the engine is chosen from a package that does not contain all of them. Needs no browser.
+// Which build of the engine is chosen from a package that does not contain all of them, and its module without shared
+// memory. Needs no browser.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { nearestBuild } from "../../www/engine/builds.js";
+import { withOwnMemory } from "../../www/engine/unshared.js";
 
-const ALL = ["threads-relaxed", "threads", "single-relaxed", "single"];
-const flags = [true, false];
+const ALL = ["relaxed-simd", "simd128"];
 
 test("from a package with all builds the requested one is chosen", () => {
-  for (const threads of flags) {
-    for (const relaxed of flags) {
-      const wanted = (threads ? "threads" : "single") + (relaxed ? "-relaxed" : "");
-      assert.equal(nearestBuild(ALL, { threads, relaxed }, { threads, relaxed }), wanted);
-    }
-  }
+  assert.equal(nearestBuild(ALL, true, true), "relaxed-simd");
+  assert.equal(nearestBuild(ALL, false, true), "simd128");
 });
 
 test("a build that the browser cannot run is never chosen", () => {
-  for (const threads of flags) {
-    for (const relaxed of flags) {
-      for (const built of ALL) {
-        const folder = nearestBuild([built], { threads: true, relaxed: true }, { threads, relaxed });
-        const runs = (threads || !built.startsWith("threads")) && (relaxed || !built.endsWith("-relaxed"));
-        assert.equal(folder, runs ? built : null);
-      }
-    }
-  }
+  assert.equal(nearestBuild(ALL, true, false), "simd128");
+  assert.equal(nearestBuild(["relaxed-simd"], true, false), null);
 });
 
-test("threads take precedence over relaxed SIMD", () => {
-  const all = { threads: true, relaxed: true };
-  assert.equal(nearestBuild(["single-relaxed", "threads"], all, all), "threads");
+test("a build that is not there is replaced by the other one", () => {
+  assert.equal(nearestBuild(["relaxed-simd"], false, true), "relaxed-simd");
+  assert.equal(nearestBuild(["simd128"], true, true), "simd128");
+  assert.equal(nearestBuild([], true, true), null);
 });
 
-test("a threaded build is chosen for one thread if there is no other", () => {
-  const folder = nearestBuild(["threads-relaxed"], { threads: false, relaxed: true }, { threads: true, relaxed: true });
-  assert.equal(folder, "threads-relaxed");
+/** A name, as modules store it. @param {string} text */
+const name = (text) => [text.length, ...Buffer.from(text)];
+
+test("a module with memory of its own is the same but for the flag, after imports of every kind", () => {
+  const imports = [
+    [...name("e"), ...name("function"), 0, 0],
+    [...name("e"), ...name("table"), 1, 0x70, 1, 1, 0x80, 1],
+    [...name("e"), ...name("global"), 3, 0x7f, 0],
+    [...name("e"), ...name("tag"), 4, 0, 0],
+    [...name("e"), ...name("memory"), 2, 3, 2, 0x80, 0x80, 4],
+  ];
+  const section = [imports.length, ...imports.flat()];
+  const type = [1, 4, 1, 0x60, 0, 0];
+  const bytes = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, ...type, 2, section.length, ...section]);
+  const memory_in = (/** @type {Uint8Array} */ module) => {
+    const limits = module.slice(-5);
+    return { is_shared: limits[0] === 3, same: module.slice(0, -5), limits: limits.slice(1) };
+  };
+  const before = memory_in(bytes.slice());
+  assert.deepEqual(withOwnMemory(bytes), { initial: 2, maximum: 65536 });
+  assert.deepEqual([before.is_shared, bytes.at(-5)], [true, 1]);
+  assert.deepEqual(memory_in(bytes), { ...before, is_shared: false });
+});
+
+test("the engine's module is valid with memory of its own, and has the same imports", () => {
+  // Node has no relaxed SIMD; browsers load the other build in threads.test.js.
+  const path = new URL("../../pkg/simd128/zamba2_wasm_bg.wasm", import.meta.url);
+  const bytes = new Uint8Array(readFileSync(path));
+  const imports = (/** @type {Uint8Array<ArrayBuffer>} */ module) =>
+    WebAssembly.Module.imports(new WebAssembly.Module(module));
+  const before = imports(bytes.slice());
+  const { initial, maximum } = withOwnMemory(bytes);
+  assert.ok(initial > 0 && maximum === 65536, `${initial} to ${maximum} pages`);
+  assert.deepEqual(imports(bytes), before);
+});
+
+test("a module that imports no memory is refused, not changed", () => {
+  const bytes = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 0x60, 0, 0]);
+  assert.throws(() => withOwnMemory(bytes), /imports no memory/);
 });

@@ -1,5 +1,5 @@
 // @ts-check
-// The four builds of the engine and their threads: all give the same bits, and fewer threads than requested are
+// The builds of the engine and their threads: all give the same bits, and fewer threads than requested are
 // explained. Isolation is tested in isolation.test.js.
 
 import assert from "node:assert/strict";
@@ -151,8 +151,11 @@ test("if shared memory cannot be allocated, the engine runs on one thread and re
   withModule(async (page) => {
     await page.route("**/pkg/wasm_engine.js", async (route) => {
       const response = await route.fetch();
-      const refusal =
-        'WebAssembly.Memory = class { constructor() { throw new RangeError("could not allocate memory"); } };';
+      const refusal = `const Memory = WebAssembly.Memory;
+        WebAssembly.Memory = function (limits) {
+          if (limits.shared) throw new RangeError("could not allocate memory");
+          return new Memory(limits);
+        };`;
       await route.fulfill({ response, body: `${await response.text()}\n${refusal}` });
     });
     const { info } = await run(page, "biases", expected("biases").input_ids, { threads: 2 });

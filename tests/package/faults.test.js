@@ -68,7 +68,7 @@ function ofOtherVersion(file) {
   return other;
 }
 
-for (const file of ["zamba2_worker.js", "single-relaxed/zamba2_wasm.js", "single-relaxed/zamba2_wasm_bg.wasm"]) {
+for (const file of ["zamba2_worker.js", "relaxed-simd/zamba2_wasm.js", "relaxed-simd/zamba2_wasm_bg.wasm"]) {
   test(`${file} of another version is noticed, and the error says to reload the page`, async () => {
     const { url } = await served({ "/": plain, [`/zamba2/${file}`]: ofOtherVersion(file) });
     const { code, message, nextStep } = await resultAt(`${url}/`);

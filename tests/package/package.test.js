@@ -37,8 +37,8 @@ function assertRan(result, { build, threads }) {
   assert.ok(expected_text.length > 10, expected_text);
 }
 
-const WITH_THREADS = { build: "threads-relaxed", threads: 2 };
-const ON_ONE_THREAD = { build: "single-relaxed", threads: 1 };
+const WITH_THREADS = { build: "relaxed-simd", threads: 2 };
+const ON_ONE_THREAD = { build: "relaxed-simd", threads: 1 };
 
 test("the tarball contains what the README says, and nothing of the repository besides", () => {
   const names = readdirSync(PLACE);
@@ -50,10 +50,8 @@ test("the tarball contains what the README says, and nothing of the repository b
     "adapters",
     "grammar",
     "package.json",
-    "single",
-    "single-relaxed",
-    "threads",
-    "threads-relaxed",
+    "relaxed-simd",
+    "simd128",
     "zamba2.js",
     "zamba2_worker.js",
   ]);
@@ -81,8 +79,8 @@ test("where bundlers give paths instead of addresses, as Next.js does, it runs w
     n_files += 1;
     return `({ href: "/zamba2/${file}" })`;
   });
-  // The worker, and bindings and module of five builds.
-  assert.equal(n_files, 11);
+  // The worker, and bindings and module of three builds.
+  assert.equal(n_files, 7);
   writeFileSync(module, text);
   const { url } = await served({ "/": folder }, ISOLATION);
   assertRan(await resultAt(`${url}/`), WITH_THREADS);

@@ -46,7 +46,7 @@ function assertSmall(paths, most) {
 
 test("the package's scripts are small", () =>
   assertSmall(
-    ["zamba2.js", "zamba2_worker.js", "threads-relaxed/zamba2_wasm.js"].map((name) => join(PLACE, name)),
+    ["zamba2.js", "zamba2_worker.js", "relaxed-simd/zamba2_wasm.js"].map((name) => join(PLACE, name)),
     MOST_PACKAGE_JS_BYTES,
   ));
 
@@ -66,7 +66,7 @@ test("each adapter is small, and the package's entry has nothing of them", () =>
 
 test("the site's scripts are small", () => {
   const names = readdirSync(join(SITE, "assets")).filter((name) =>
-    /^(main|zamba2_worker|threads-relaxed)-.*\.js$/.test(name),
+    /^(main|zamba2_worker|relaxed-simd)-.*\.js$/.test(name),
   );
   assert.equal(names.length, 3, names.join(", "));
   assertSmall(
@@ -76,8 +76,8 @@ test("the site's scripts are small", () => {
 });
 
 for (const [folder, most] of /** @type {[string, number][]} */ ([
-  ["threads-relaxed", MOST_WASM_BYTES],
-  ["single", MOST_WASM_BYTES],
+  ["relaxed-simd", MOST_WASM_BYTES],
+  ["simd128", MOST_WASM_BYTES],
   ["grammar", MOST_GRAMMAR_BYTES],
 ])) {
   test(`the module in ${folder} is small`, () => {

@@ -150,8 +150,7 @@ const manifest_text = JSON.stringify(manifest);
 put("app.webmanifest", manifest_text);
 
 /** @param {string} name */
-const isOfEngine = (name) =>
-  /\/(?:threads|threads-relaxed|single|single-relaxed|grammar)-[0-9a-f]{10}\.(?:js|wasm)$/.test(name);
+const isOfEngine = (name) => /\/(?:relaxed-simd|simd128|grammar)-[0-9a-f]{10}\.(?:js|wasm)$/.test(name);
 const all = [...names.values()].sort();
 const build = createHash("sha256")
   .update(all.join("\n"))

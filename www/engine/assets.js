@@ -51,21 +51,13 @@ function ownFiles() {
   return {
     worker: new URL("./zamba2_worker.js", import.meta.url).href,
     builds: {
-      "threads-relaxed": {
-        bindings: new URL("./threads-relaxed/zamba2_wasm.js", import.meta.url).href,
-        module: new URL("./threads-relaxed/zamba2_wasm_bg.wasm", import.meta.url).href,
+      "relaxed-simd": {
+        bindings: new URL("./relaxed-simd/zamba2_wasm.js", import.meta.url).href,
+        module: new URL("./relaxed-simd/zamba2_wasm_bg.wasm", import.meta.url).href,
       },
-      threads: {
-        bindings: new URL("./threads/zamba2_wasm.js", import.meta.url).href,
-        module: new URL("./threads/zamba2_wasm_bg.wasm", import.meta.url).href,
-      },
-      "single-relaxed": {
-        bindings: new URL("./single-relaxed/zamba2_wasm.js", import.meta.url).href,
-        module: new URL("./single-relaxed/zamba2_wasm_bg.wasm", import.meta.url).href,
-      },
-      single: {
-        bindings: new URL("./single/zamba2_wasm.js", import.meta.url).href,
-        module: new URL("./single/zamba2_wasm_bg.wasm", import.meta.url).href,
+      simd128: {
+        bindings: new URL("./simd128/zamba2_wasm.js", import.meta.url).href,
+        module: new URL("./simd128/zamba2_wasm_bg.wasm", import.meta.url).href,
       },
       grammar: {
         bindings: new URL("./grammar/zamba2_wasm.js", import.meta.url).href,

@@ -8,9 +8,15 @@ import { fact, Zamba2Error } from "./errors.js";
 /** @import { ThreadsReason } from "./zamba2.d.ts" */
 
 /**
- * The folder of the build in the package, and the number of threads, this worker included.
- * @typedef {{ folder: string, relaxed_simd: boolean, threads: number, threads_reason: ThreadsReason }} Build
+ * The folder of the build in the package, the number of threads, this worker included, and whether they share memory:
+ * without, the module gets memory of its own, which only one thread can use.
+ * @typedef {{ folder: string, relaxed_simd: boolean, shared: boolean, threads: number, threads_reason: ThreadsReason }}
+ *   Build
  */
+
+/** The folders of the engine's builds. */
+const RELAXED_SIMD = "relaxed-simd";
+const SIMD128 = "simd128";
 
 /** The folder of the grammar module, which is not a build of the engine. */
 export const GRAMMAR = "grammar";
@@ -48,57 +54,32 @@ export function chooseBuild(options) {
   return build(relaxed_simd, chooseThreads(options.threads));
 }
 
-/** The build to use when the browser refuses shared memory. @param {Build} refused @returns {Build} */
-export function withoutThreads({ relaxed_simd }) {
-  return build(relaxed_simd, { threads: 1, threads_reason: "no_shared_memory" });
+/** The build as it runs when the browser refuses shared memory. @param {Build} refused @returns {Build} */
+export function withoutThreads(refused) {
+  return { ...refused, shared: false, threads: 1, threads_reason: "no_shared_memory" };
 }
 
 /** @param {boolean} relaxed_simd @param {{ threads: number, threads_reason: ThreadsReason }} chosen @returns {Build} */
-function build(relaxed_simd, { threads, threads_reason }) {
+function build(relaxed_simd, chosen) {
   const built = Object.keys(BUILT).filter((name) => name !== GRAMMAR);
-  const folder = nearestBuild(
-    built,
-    { threads: threads > 1, relaxed: relaxed_simd },
-    {
-      threads: threads_reason !== "no_shared_memory" && sharesMemory(),
-      relaxed: supportsRelaxedSimd(),
-    },
-  );
+  const folder = nearestBuild(built, relaxed_simd, supportsRelaxedSimd());
   if (folder === null) {
     throw new Zamba2Error("no_build", { builds: built.join(", ") });
   }
-  const has_threads = folder.startsWith("threads");
-  return {
-    folder,
-    relaxed_simd: folder.endsWith("-relaxed"),
-    threads: has_threads ? threads : 1,
-    threads_reason: threads > 1 && !has_threads ? "not_built" : threads_reason,
-  };
+  return { folder, relaxed_simd: folder === RELAXED_SIMD, shared: chosen.threads > 1, ...chosen };
 }
 
 /**
- * The wanted build or, if the package lacks it, the nearest one: threads matter more than relaxed SIMD. All builds give
- * the same results.
- * @param {string[]} built @param {{ threads: boolean, relaxed: boolean }} wanted
- * @param {{ threads: boolean, relaxed: boolean }} allowed  by this browser and page
+ * The wanted build or, if the package lacks it, the other one, where it runs. Both give the same results.
+ * @param {string[]} built @param {boolean} wants_relaxed @param {boolean} allows_relaxed  whether this browser does
  * @returns {string | null}
  */
-export function nearestBuild(built, wanted, allowed) {
-  for (const threads of [wanted.threads, !wanted.threads]) {
-    for (const relaxed of [wanted.relaxed, !wanted.relaxed]) {
-      const folder = (threads ? "threads" : "single") + (relaxed ? "-relaxed" : "");
-      const runs = (allowed.threads || !threads) && (allowed.relaxed || !relaxed);
-      if (runs && built.includes(folder)) return folder;
-    }
-  }
-  return null;
+export function nearestBuild(built, wants_relaxed, allows_relaxed) {
+  const names = wants_relaxed ? [RELAXED_SIMD, SIMD128] : [SIMD128, RELAXED_SIMD];
+  return names.find((name) => built.includes(name) && (allows_relaxed || name !== RELAXED_SIMD)) ?? null;
 }
 
 const supportsRelaxedSimd = () => WebAssembly.validate(RELAXED_SIMD_PROBE);
-
-/** Whether threads can share memory here. */
-const sharesMemory = () =>
-  crossOriginIsolated && typeof SharedArrayBuffer === "function" && WebAssembly.validate(ATOMICS_PROBE);
 
 /** @param {"auto" | number} asked @returns {{ threads: number, threads_reason: ThreadsReason }} */
 function chooseThreads(asked) {

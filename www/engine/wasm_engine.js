@@ -8,6 +8,7 @@ import { chooseDevice } from "./devices.js";
 import { fact, Zamba2Error } from "./errors.js";
 import { outdated } from "./module_worker.js";
 import { policyFault } from "./policy.js";
+import { withOwnMemory } from "./unshared.js";
 
 /** @import { BuildFiles } from "./assets.js" */
 /** @import { Build } from "./builds.js" */
@@ -56,7 +57,9 @@ let n_dropped = 0;
 
 /** The grammar module, for structured output. @returns {Promise<wasm_exports.GrammarBindings>} */
 export function loadGrammar() {
-  grammar ??= loadBindings({ folder: GRAMMAR }, n_dropped).then(({ bindings }) => /** @type {any} */ (bindings));
+  grammar ??= loadBindings({ folder: GRAMMAR, shared: null }, n_dropped).then(
+    ({ bindings }) => /** @type {any} */ (bindings),
+  );
   grammar.catch(() => (grammar = null));
   return grammar;
 }
@@ -134,32 +137,32 @@ async function startModule(options, startThreads) {
   return { bindings, build };
 }
 
-/** A build, or the one without threads if it gets no shared memory. @param {Build} build */
+/** A build with its threads, or without if it gets no shared memory. @param {Build} build */
 async function loadAllowed(build) {
   try {
     return { build, ...(await loadBindings(build)) };
   } catch (thrown) {
     // Some devices refuse to reserve the address space into which a shared memory may grow.
     const refused = thrown instanceof Zamba2Error && thrown.cause instanceof RangeError;
-    if (!refused || build.threads === 1) throw thrown;
+    if (!refused || !build.shared) throw thrown;
     const single = withoutThreads(build);
     return { build: single, ...(await loadBindings(single)) };
   }
 }
 
 /**
- * @param {{ folder: string }} build @param {number} [instance]  another number gives other bindings, with a memory of
- * their own
+ * @param {{ folder: string, shared: boolean | null }} build  `shared` is null for a module that has no shared memory
+ * @param {number} [instance]  another number gives other bindings, with a memory of their own
  * @returns {Promise<{ bindings: Bindings } & SharedModule>}
  */
-async function loadBindings({ folder }, instance = 0) {
+async function loadBindings({ folder, shared }, instance = 0) {
   if (!(folder in BUILT)) throw new Zamba2Error("no_build", { builds: Object.keys(BUILT).join(", ") });
   const { bindings: file, module: module_address } = files[folder];
   const address = instance === 0 ? file : `${file}#${instance}`;
   try {
-    const [bindings, module] = await Promise.all([
+    const [bindings, { module, memory }] = await Promise.all([
       import(/* webpackIgnore: true */ /* @vite-ignore */ address),
-      compile(module_address),
+      shared === false ? compileWithOwnMemory(module_address) : compile(module_address),
     ]);
     // Files of two deployments are not guaranteed to be compatible.
     for (const [file, id] of [
@@ -168,7 +171,7 @@ async function loadBindings({ folder }, instance = 0) {
     ]) {
       if (id !== BUILT[folder]) throw outdated(file);
     }
-    const exports = await bindings.default({ module_or_path: module });
+    const exports = await bindings.default({ module_or_path: module, memory });
     return { bindings, address, module, memory: exports?.memory };
   } catch (cause) {
     if (cause instanceof Zamba2Error) throw cause;
@@ -187,15 +190,33 @@ function idOf(module) {
   return section && new TextDecoder().decode(section);
 }
 
-/** @param {string} address */
+/**
+ * The bindings create the memory of this module.
+ * @param {string} address @returns {Promise<{ module: WebAssembly.Module, memory?: WebAssembly.Memory }>}
+ */
 async function compile(address) {
-  const response = await fetch(address);
-  if (!response.ok) {
-    const file = new URL(address).pathname;
-    const detail = fact("answered_with", { file, status: response.status });
-    throw new Zamba2Error("engine_missing", { file: "zamba2_wasm_bg.wasm", detail });
-  }
+  const response = await fetched(address);
   // Browsers refuse streaming compilation of other media types.
   const typed = response.headers.get("Content-Type")?.startsWith("application/wasm");
-  return typed ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+  return {
+    module: await (typed
+      ? WebAssembly.compileStreaming(response)
+      : response.arrayBuffer().then((bytes) => WebAssembly.compile(bytes))),
+  };
+}
+
+/** @param {string} address */
+async function compileWithOwnMemory(address) {
+  const bytes = new Uint8Array(await (await fetched(address)).arrayBuffer());
+  const limits = withOwnMemory(bytes);
+  return { module: await WebAssembly.compile(bytes), memory: new WebAssembly.Memory(limits) };
+}
+
+/** @param {string} address */
+async function fetched(address) {
+  const response = await fetch(address);
+  if (response.ok) return response;
+  const file = new URL(address).pathname;
+  const detail = fact("answered_with", { file, status: response.status });
+  throw new Zamba2Error("engine_missing", { file: "zamba2_wasm_bg.wasm", detail });
 }

@@ -169,7 +169,7 @@ export interface LoadTiming {
  * memory; some workers did not start within seconds; the package has no build with threads yet.
  */
 export type ThreadsReason =
-  "auto" | "measured" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed" | "not_built";
+  "auto" | "measured" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed";
 
 export interface LoadedInfo extends ModelInfo {
   backend: "cpu-simd128" | "cpu-relaxed-simd" | "webgpu";

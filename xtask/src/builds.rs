@@ -1,4 +1,4 @@
-//! The engine as WebAssembly, in four builds, the module of grammars, and their JavaScript bindings. `package.rs`
+//! The engine as WebAssembly, in two builds, the module of grammars, and their JavaScript bindings. `package.rs`
 //! assembles them.
 
 use std::fs;
@@ -22,16 +22,22 @@ const BINDINGS: &str = "zamba2_wasm";
 /// Set, this environment variable replaces the target's rustflags in .cargo/config.toml.
 const RUSTFLAGS: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS";
 
-/// The target's rustflags in .cargo/config.toml, plus the features that shared memory needs.
+/// The target's rustflags in .cargo/config.toml, plus the features that shared memory needs. All modules have them, so
+/// that dependencies are compiled once.
 const ATOMICS_RUSTFLAGS: &str = "-C target-feature=+atomics,+bulk-memory,+mutable-globals,+simd128 \
     --cfg getrandom_backend=\"wasm_js\"";
 
-/// All of these are needed for shared memory: without the first two link arguments the memory is not shared or not
-/// imported, without --max-memory it cannot grow, and wasm-bindgen needs the four exports.
-const SHARED_MEMORY_RUSTFLAGS: &str = "-C link-arg=--shared-memory -C link-arg=--import-memory \
-    -C link-arg=--max-memory=4294967296 \
-    -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size \
-    -C link-arg=--export=__tls_align -C link-arg=--export=__tls_base";
+/// All of these are needed for shared memory: without the first two the memory is not shared or not imported, without
+/// --max-memory it cannot grow, and wasm-bindgen needs the four exports.
+const SHARED_MEMORY_ARGUMENTS: [&str; 7] = [
+    "-Clink-arg=--shared-memory",
+    "-Clink-arg=--import-memory",
+    "-Clink-arg=--max-memory=4294967296",
+    "-Clink-arg=--export=__wasm_init_tls",
+    "-Clink-arg=--export=__tls_size",
+    "-Clink-arg=--export=__tls_align",
+    "-Clink-arg=--export=__tls_base",
+];
 
 /// A feature that selects no code: cargo distinguishes builds of this crate by features, not by compiler arguments.
 const RELAXED_FEATURE: &str = "relaxed-simd";
@@ -62,8 +68,8 @@ impl Effort {
     }
 }
 
-/// One way to compile a library for browsers. Of the engine there are several, and the page chooses by the features of
-/// the browser and the host.
+/// One way to compile a library for browsers. Of the engine there are two, and the page chooses by the features of the
+/// browser.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Build {
     /// Its folder in pkg/.
@@ -72,44 +78,29 @@ pub struct Build {
     package: &'static str,
     purpose: &'static str,
     usual_s: u32,
-    /// Shared memory, for the thread pool.
-    pub threads: bool,
+    /// Shared memory, for the thread pool. Where a page may not share memory, the same module gets memory of its own
+    /// (www/engine/unshared.js).
+    shared_memory: bool,
     /// Relaxed SIMD, whose results in some edge cases depend on the CPU; the kernels avoid those cases.
-    pub relaxed_simd: bool,
+    relaxed_simd: bool,
 }
 
-/// All builds of the engine. Most visitors get the first one. Builds that share dependencies are adjacent.
-pub const BUILDS: [Build; 4] = [
+/// The builds of the engine. Most visitors get the first one.
+pub const BUILDS: [Build; 2] = [
     Build {
-        name: "threads-relaxed",
+        name: "relaxed-simd",
         package: "zamba2",
-        purpose: "the engine with threads and relaxed SIMD",
+        purpose: "the engine with relaxed SIMD",
         usual_s: 205,
-        threads: true,
+        shared_memory: true,
         relaxed_simd: true,
     },
     Build {
-        name: "threads",
+        name: "simd128",
         package: "zamba2",
-        purpose: "the engine with threads",
+        purpose: "the engine for browsers without relaxed SIMD",
         usual_s: 90,
-        threads: true,
-        relaxed_simd: false,
-    },
-    Build {
-        name: "single-relaxed",
-        package: "zamba2",
-        purpose: "the engine with relaxed SIMD, on one thread",
-        usual_s: 185,
-        threads: false,
-        relaxed_simd: true,
-    },
-    Build {
-        name: "single",
-        package: "zamba2",
-        purpose: "the engine on one thread",
-        usual_s: 55,
-        threads: false,
+        shared_memory: true,
         relaxed_simd: false,
     },
 ];
@@ -120,23 +111,17 @@ pub const GRAMMAR: Build = Build {
     package: "zamba2-grammar",
     purpose: "the module of grammars",
     usual_s: 25,
-    threads: false,
+    shared_memory: false,
     relaxed_simd: false,
 };
 
 /// What a complete package contains.
-pub const PACKAGED: [Build; 5] = [BUILDS[0], BUILDS[1], BUILDS[2], BUILDS[3], GRAMMAR];
+pub const PACKAGED: [Build; 3] = [BUILDS[0], BUILDS[1], GRAMMAR];
 
 /// Makes `cargo test` compile this workspace's crates with relaxed SIMD, and the dependencies without.
 pub fn add_relaxed_simd(cargo: &mut Command) -> Result<()> {
     cargo.args(["--features", RELAXED_FEATURE]);
     wrapper::add_arguments(cargo, &RELAXED_ARGUMENTS.join(" "))
-}
-
-/// Builds that share dependencies and therefore a build folder, which is locked by one of them at a time.
-pub fn lanes(builds: &[Build]) -> [Vec<Build>; 2] {
-    let (threads, single) = builds.iter().partition(|build| build.threads);
-    [threads, single]
 }
 
 impl Build {
@@ -149,61 +134,38 @@ impl Build {
         }
     }
 
-    /// Installs what this build needs in addition to Rust.
-    pub fn install(self, workspace: &Workspace, steps: &Steps) -> Result<()> {
-        if self.threads {
-            installs::rust_sources(workspace, steps)?;
-        }
-        installs::rust_target(workspace, steps, BROWSER_TARGET)
-    }
-
     /// The command that compiles it; at `Effort::Quick` it also prints lints.
     pub fn rustc(self, workspace: &Workspace, effort: Effort) -> Command {
         let mut command = match effort {
             Effort::Quick => workspace.linting_cargo(),
             Effort::Full => workspace.cargo(),
         };
-        let profile = ["--profile", effort.profile()];
         command
-            .args(["rustc", "--crate-type", "cdylib"])
-            .args(profile);
-        if self.threads {
-            let flags = format!("{ATOMICS_RUSTFLAGS} {SHARED_MEMORY_RUSTFLAGS}");
-            command
-                .env(RUSTFLAGS, flags)
-                // The precompiled standard library has no atomics, and stable cargo cannot build it yet. This makes the
-                // pinned release accept the option, and changes nothing else.
-                .env("RUSTC_BOOTSTRAP", "1")
-                .arg("-Zbuild-std=std,panic_abort")
-                .arg("--target-dir")
-                .arg(self.target(workspace));
-        }
-        command.args([
-            "--lib",
-            "--package",
-            self.package,
-            "--target",
-            BROWSER_TARGET,
-        ]);
-        // Only this crate has kernels, so only it is compiled with relaxed instructions, and the dependencies are
-        // compiled once for both.
+            .args(["rustc", "--lib", "--crate-type", "cdylib"])
+            .args(["--package", self.package, "--target", BROWSER_TARGET])
+            .args(["--profile", effort.profile()])
+            .arg("--target-dir")
+            .arg(folder(workspace))
+            .env(RUSTFLAGS, ATOMICS_RUSTFLAGS)
+            // The precompiled standard library has no atomics, and stable cargo cannot build it yet. This makes the
+            // pinned release accept the option, and changes nothing else.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .arg("-Zbuild-std=std,panic_abort")
+            // Cargo gives the output of a cdylib no hash unless this is set (to anything), and the two builds would
+            // overwrite each other while both are considered fresh.
+            .env("__CARGO_DEFAULT_LIB_METADATA", "zamba2");
         if self.relaxed_simd {
-            command.args(["--features", RELAXED_FEATURE, "--"]);
+            command.args(["--features", RELAXED_FEATURE]);
+        }
+        // Only the engine's own crate has kernels, so only it is compiled with relaxed instructions.
+        command.arg("--");
+        if self.relaxed_simd {
             command.args(RELAXED_ARGUMENTS);
         }
-        // Cargo gives the output of a cdylib no hash unless this is set (to anything), and the two builds would
-        // overwrite each other while both are considered fresh.
-        command.env("__CARGO_DEFAULT_LIB_METADATA", "zamba2");
-        command
-    }
-
-    fn target(self, workspace: &Workspace) -> PathBuf {
-        if self.threads {
-            // Different flags for every dependency, and a separate lock, so that both kinds compile in parallel.
-            workspace.target.join("threads")
-        } else {
-            workspace.target.clone()
+        if self.shared_memory {
+            command.args(SHARED_MEMORY_ARGUMENTS);
         }
+        command
     }
 
     pub fn compile(self, workspace: &Workspace, steps: &Steps, effort: Effort) -> Result<()> {
@@ -212,8 +174,7 @@ impl Build {
 
     /// Generates the bindings of the compiled build and returns their folder. The tools must have been built.
     pub fn bind(self, workspace: &Workspace, steps: &Steps, effort: Effort) -> Result<PathBuf> {
-        let module = self
-            .target(workspace)
+        let module = folder(workspace)
             .join(BROWSER_TARGET)
             .join(effort.profile())
             .join(format!("{}.wasm", self.package.replace('-', "_")));
@@ -223,24 +184,21 @@ impl Build {
         self.bindings(workspace, steps, &bytes)
     }
 
-    // The linker records the enabled features in the module. A stale or mixed-up file would run, only slower or on one
-    // thread, without anyone noticing.
+    // The linker records the enabled features in the module. A stale or mixed-up file would run, only slower, without
+    // anyone noticing.
     fn check(self, module: &[u8], path: &Path) -> Result<()> {
         // The section `target_features` is the last one: for each feature a plus, the length of its name, and its name.
         let end = &module[module.len().saturating_sub(1024)..];
-        for (feature, wanted) in [
-            ("relaxed-simd", self.relaxed_simd),
-            ("atomics", self.threads),
-        ] {
-            let entry = [&[b'+', feature.len() as u8], feature.as_bytes()].concat();
-            let found = end.windows(entry.len()).any(|window| window == entry);
-            if found != wanted {
-                bail!(
-                    "{} has {feature}: {found}, but {} requires it: {wanted}; delete it and build again",
-                    path.display(),
-                    self.name,
-                );
-            }
+        let feature = "relaxed-simd";
+        let entry = [&[b'+', feature.len() as u8], feature.as_bytes()].concat();
+        let found = end.windows(entry.len()).any(|window| window == entry);
+        if found != self.relaxed_simd {
+            bail!(
+                "{} has {feature}: {found}, but {} requires it: {}; delete it and build again",
+                path.display(),
+                self.name,
+                self.relaxed_simd,
+            );
         }
         Ok(())
     }
@@ -275,12 +233,10 @@ impl Build {
 
     /// The step that generates this build's bindings.
     pub fn bindings_step(self) -> Step {
-        let name = match (self.threads, self.relaxed_simd) {
-            _ if self == GRAMMAR => "bindings-g",
-            (true, true) => "bindings-tr",
-            (true, false) => "bindings-t",
-            (false, true) => "bindings-sr",
-            (false, false) => "bindings-s",
+        let name = match self.name {
+            "relaxed-simd" => "bindings-r",
+            "simd128" => "bindings-s",
+            _ => "bindings-g",
         };
         Step {
             name,
@@ -288,6 +244,18 @@ impl Build {
             usual_s: 6,
         }
     }
+}
+
+/// The folder of all compiled modules: its lock is not that of the programs for this machine, which are compiled
+/// meanwhile.
+fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("wasm")
+}
+
+/// Installs what compiling the modules needs in addition to Rust.
+pub fn install(workspace: &Workspace, steps: &Steps) -> Result<()> {
+    installs::rust_sources(workspace, steps)?;
+    installs::rust_target(workspace, steps, BROWSER_TARGET)
 }
 
 /// The command that compiles the program `xtask-web`, and prints lints.

@@ -36,7 +36,7 @@ cargo xtask serve          build what is missing and serve the page; rebuild and
     --port N               listen on this port, or the next free one (8080)
     --host ADDRESS         listen on this address; only this machine can reach the default (127.0.0.1)
     --checkpoint DIR       serve this checkpoint folder under /checkpoints/NAME/; may be repeated
-    --first BUILD          make this build first (threads-relaxed)
+    --first BUILD          make this build first (relaxed-simd)
     --no-isolation         send no isolation headers, as hosts that cannot set them
 cargo xtask test           run all checks but those that have passed and cannot have changed; install what is missing
     --fresh                run all
@@ -203,7 +203,7 @@ mod tests {
             (options.port, options.checkpoints.len(), assume_yes),
             (9000, 2, true)
         );
-        assert_eq!(options.first.name, "threads-relaxed");
+        assert_eq!(options.first.name, "relaxed-simd");
         let (command, _) = parsed("test --only docs --quick").unwrap();
         assert!(matches!(command, Command::Test(only, Extent::Quick, false) if only.len() == 1));
         assert!(matches!(
@@ -238,7 +238,7 @@ mod tests {
             ("build --port 1", "--port"),
             ("package --base /a/", "--base"),
             ("serve --port many", "many"),
-            ("serve --first double", "single-relaxed"),
+            ("serve --first double", "simd128"),
             ("test --only everything", "kernels"),
             ("test extra", "extra"),
         ] {

@@ -5,12 +5,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
 
-use crate::builds::{Build, Effort, PACKAGED, lanes, make_tools};
+use crate::builds::{Build, Effort, PACKAGED, install, make_tools};
 use crate::files::{copy, copy_files, file_names, make_folder, read, remove_folder, rename, write};
 use crate::ids::{id_of, stamp_build};
 use crate::steps::Steps;
@@ -19,7 +19,7 @@ use crate::workspace::Workspace;
 /// The builds in `pkg/`, with the folders of their bindings.
 pub type Made = Vec<(Build, PathBuf)>;
 
-/// Makes `builds`, two at a time, and a package with exactly these.
+/// Makes `builds`, and a package with exactly these.
 pub fn make(workspace: &Workspace, steps: &Steps, builds: &[Build], effort: Effort) -> Result<()> {
     let made = Mutex::new(Made::new());
     make_each(workspace, steps, builds, effort, &|build, bindings| {
@@ -31,7 +31,7 @@ pub fn make(workspace: &Workspace, steps: &Steps, builds: &[Build], effort: Effo
 
 const NO_PANIC: &str = "nothing panics while it holds the list";
 
-/// Makes `builds`, two at a time, and passes each to `keep` with the folder of its bindings as soon as it is ready.
+/// Makes `builds` one by one, and passes each to `keep` with the folder of its bindings as soon as it is ready.
 pub fn make_each(
     workspace: &Workspace,
     steps: &Steps,
@@ -39,31 +39,18 @@ pub fn make_each(
     effort: Effort,
     keep: &(dyn Fn(Build, PathBuf) -> Result<()> + Sync),
 ) -> Result<()> {
-    for build in builds {
-        build.install(workspace, steps)?;
-    }
-    // The bindings generator is compiled in parallel with the first builds; a build that is ready earlier waits for it.
-    let tools = OnceLock::new();
-    let need_tools = || -> Result<()> {
-        let made = tools.get_or_init(|| make_tools(workspace, steps).map_err(|e| format!("{e:#}")));
-        made.clone().map_err(anyhow::Error::msg)
-    };
-    let lane = |builds: Vec<Build>| -> Result<()> {
+    install(workspace, steps)?;
+    thread::scope(|scope| {
+        // The bindings generator is compiled in parallel with the first build, which waits for it if it is ready earlier.
+        let mut tools = Some(scope.spawn(|| make_tools(workspace, steps)));
         for build in builds {
             build.compile(workspace, steps, effort)?;
-            need_tools()?;
-            keep(build, build.bind(workspace, steps, effort)?)?;
+            if let Some(tools) = tools.take() {
+                tools.join().expect("making the tools does not panic")?;
+            }
+            keep(*build, build.bind(workspace, steps, effort)?)?;
         }
         Ok(())
-    };
-    let [threads, single] = lanes(builds);
-    thread::scope(|scope| {
-        let tools = scope.spawn(need_tools);
-        let other = scope.spawn(|| lane(single));
-        let own = lane(threads);
-        let joined = [tools.join(), other.join()];
-        let [tools, other] = joined.map(|end| end.expect("making a build does not panic"));
-        own.and(other).and(tools)
     })
 }
 
@@ -171,14 +158,14 @@ fn packaged_sentences(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{list_of, packaged_sentences};
-    use crate::builds::{BUILDS, GRAMMAR, PACKAGED, lanes};
+    use crate::builds::{BUILDS, GRAMMAR};
 
     #[test]
     fn the_list_names_the_available_builds_in_a_fixed_order() {
-        let made = [(GRAMMAR, "d"), (BUILDS[3], "b"), (BUILDS[0], "a")];
+        let made = [(GRAMMAR, "d"), (BUILDS[1], "b"), (BUILDS[0], "a")];
         let made = made.map(|(build, id)| (build, id.to_owned()));
         let list = list_of(&made, "c");
-        let expected = "BUILT = {\n  \"threads-relaxed\": \"a\",\n  \"single\": \"b\",\n  \"grammar\": \"d\",\n};\n\
+        let expected = "BUILT = {\n  \"relaxed-simd\": \"a\",\n  \"simd128\": \"b\",\n  \"grammar\": \"d\",\n};\n\
             export const SCRIPTS_ID = \"c\";\n";
         assert!(list.ends_with(expected), "{list}");
         assert!(list_of(&[], "c").contains("BUILT = {\n};\n"));
@@ -191,13 +178,5 @@ mod tests {
         let expected =
             "export const SENTENCES = {\n  \"error.a\": \"A {b}\",\n  \"fact.c\": \"C\",\n};\n";
         assert!(made.ends_with(expected), "{made}");
-    }
-
-    #[test]
-    fn each_lane_has_builds_of_one_kind_of_memory_and_together_they_have_all() {
-        let [threads, single] = lanes(&PACKAGED);
-        assert!(threads.iter().all(|build| build.threads));
-        assert!(single.iter().all(|build| !build.threads));
-        assert_eq!(threads.len() + single.len(), PACKAGED.len());
     }
 }

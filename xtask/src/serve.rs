@@ -416,7 +416,7 @@ mod tests {
             matches!(Event::of("edited /a b.rs"), Some(Event::Edited(path)) if path == Path::new("/a b.rs"))
         );
         assert!(
-            matches!(Event::of("loaded single"), Some(Event::Loaded(build)) if build.name == "single")
+            matches!(Event::of("loaded simd128"), Some(Event::Loaded(build)) if build.name == "simd128")
         );
         assert!(Event::of("loaded nothing").is_none());
         assert!(Event::of("hello").is_none());

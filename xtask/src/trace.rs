@@ -69,8 +69,8 @@ mod tests {
 
     #[test]
     fn a_line_gets_the_name_of_its_function() {
-        let line = "    at http://localhost/pkg/single/zamba2_wasm_bg.wasm:wasm-function[17]:0x1f";
-        assert_eq!(build_of(line), Some("single"));
+        let line = "    at http://localhost/pkg/simd128/zamba2_wasm_bg.wasm:wasm-function[17]:0x1f";
+        assert_eq!(build_of(line), Some("simd128"));
         assert!(
             named(line, LIST)
                 .unwrap()
