@@ -141,13 +141,17 @@ async function startLongRun(page, start) {
   await until("text", async () => (await continuation(page)).length > 10);
 }
 
-/** The file that a click saves. @param {DrivenPage} page @param {string} button @param {string} ending */
+/**
+ * The file that a click saves.
+ * @param {DrivenPage} page @param {string} button
+ * @param {string} ending  more than the extension, which Firefox gives its temporary files, too
+ */
 async function saved(page, button, ending) {
   await page.evaluate((button) => document.querySelector(button)?.closest("details")?.setAttribute("open", ""), button);
   await page.click(button);
   return until(`a file *${ending}`, () => {
     const name = readdirSync(page.downloads).find((name) => name.endsWith(ending));
-    // The browsers write under another name, and Firefox makes an empty file of this one first.
+    // The browsers write under another name and rename that file; Firefox makes an empty one of this name first.
     return name === undefined ? "" : readFileSync(join(page.downloads, name), "utf8");
   });
 }
@@ -296,11 +300,11 @@ function mainPath(inEngine) {
   });
 
   inEngine("a profile is saved as Markdown, CSV, a run file and a trace", async (page) => {
-    assert.match(await saved(page, "[data-format=markdown]", ".md"), /^# /);
-    assert.match(await saved(page, "[data-format=csv]", ".csv"), /,/);
-    const trace = JSON.parse(await saved(page, "[data-format=trace]", ".trace.json"));
+    assert.match(await saved(page, "[data-format=markdown]", "-tokens.md"), /^# /);
+    assert.match(await saved(page, "[data-format=csv]", "-tokens.csv"), /,/);
+    const trace = JSON.parse(await saved(page, "[data-format=trace]", "-tokens.trace.json"));
     assert.ok(trace.traceEvents.length > 100);
-    const run = JSON.parse(await saved(page, "[data-format=json]", "tokens.json"));
+    const run = JSON.parse(await saved(page, "[data-format=json]", "-tokens.json"));
     assert.equal(run.schema, "zamba2-run/1");
     assert.equal(run.conditions.host, await page.evaluate(() => navigator.userAgent));
   });
