@@ -7,7 +7,7 @@ use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
 use zamba2::ops::Ops;
 use zamba2::ops::device::{
-    AttentionShape, Cols, Conv1d, Device, Draw, GatedNorm, KvFormat, Norm, Rope, Ssm, SsmInput,
+    AttentionShape, Cols, Conv1d, Draw, GatedNorm, KvFormat, Norm, Rope, Ssm, SsmInput, Storage,
     split,
 };
 use zamba2::text::sampling::TopK;
@@ -25,7 +25,7 @@ fn refused(op: &str, body: impl Fn(&mut Ops<Cpu>)) {
     assert!(message.contains(&format!("{op}: ")), "{op}: {message}");
 }
 
-type T = <Cpu as Device>::Tensor;
+type T = <Cpu as Storage>::Tensor;
 
 /// One row of `n` ones. // [1, n]
 fn row(ops: &mut Ops<Cpu>, n: usize) -> T {

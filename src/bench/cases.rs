@@ -3,7 +3,7 @@
 use crate::bench::{MODULE, numbers};
 use crate::ops::Ops;
 use crate::ops::device::{
-    AttentionShape, Cols, Device, GatedNorm, KvFormat, Norm, Ssm, SsmInput, split,
+    AttentionShape, Cols, Device, GatedNorm, KvFormat, Norm, Ssm, SsmInput, Storage, split,
 };
 use crate::ops::work::{self, Work};
 
@@ -15,7 +15,7 @@ pub const N_HEADS: usize = 64;
 pub const STATES: usize = 38;
 
 /// What a call does to y; its index counts from 0.
-type Run<D> = Box<dyn FnMut(&mut Ops<D>, usize, &mut <D as Device>::Tensor)>;
+type Run<D> = Box<dyn FnMut(&mut Ops<D>, usize, &mut <D as Storage>::Tensor)>;
 
 /// An op with its tensors on a device.
 pub struct Case<D: Device> {

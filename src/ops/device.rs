@@ -1,5 +1,6 @@
-//! `trait Device`: the kernels, memory and readback that a device implements, and the parameters of its ops. Shape
-//! checks, spans and work counts are in [`Ops`](crate::ops::Ops). Nothing is computed here.
+//! `trait Device`: the memory, fused kernels and readback that a device implements beside the kernels in `kernels.rs`,
+//! and the parameters of ops. Shape checks, spans and work counts are in [`Ops`](crate::ops::Ops). Nothing is computed
+//! here.
 //!
 //! Ops have encode semantics: after an op returns, its result is defined by *order*, not by time. A device may compute
 //! at once (the CPU) or record commands and run them later (a GPU); only readbacks wait. Ops therefore do not fail:
@@ -11,6 +12,10 @@ use std::sync::Arc;
 use crate::base::error::Result;
 use crate::base::quant::{Arithmetic, WeightFormat};
 use crate::ops::fused::FusedOp;
+use crate::ops::kernels::{
+    AttentionKernels, ConvKernels, ElementwiseKernels, EmbedKernels, LinearKernels, NormKernels,
+    ScanKernels, TopKernels,
+};
 use crate::ops::trace::{ModuleId, SpanId, SpanTime};
 pub use crate::text::sampling::Draw;
 
@@ -32,7 +37,7 @@ pub fn split<T, const N: usize>(tensor: &T, widths: [usize; N]) -> [Cols<'_, T>;
 }
 
 /// A linear layer y = W·x + bias.
-pub struct Linear<D: Device> {
+pub struct Linear<D: Storage> {
     pub module: ModuleId,
     /// Layers may share a weight.
     pub weight: Arc<D::Weight>, // [d_out, d_in]
@@ -40,14 +45,14 @@ pub struct Linear<D: Device> {
 }
 
 /// RMSNorm: weight · x / sqrt(mean(x²) + eps).
-pub struct Norm<D: Device> {
+pub struct Norm<D: Storage> {
     pub module: ModuleId,
     pub weight: D::Tensor, // [1, d]
     pub eps: f32,
 }
 
 /// RMSNorm of x · silu(gate), with one mean per group of channels.
-pub struct GatedNorm<D: Device> {
+pub struct GatedNorm<D: Storage> {
     pub module: ModuleId,
     pub weight: D::Tensor, // [1, d_inner]
     pub n_groups: usize,
@@ -55,7 +60,7 @@ pub struct GatedNorm<D: Device> {
 }
 
 /// Causal depthwise convolution followed by SiLU.
-pub struct Conv1d<D: Device> {
+pub struct Conv1d<D: Storage> {
     pub module: ModuleId,
     /// One tap of every channel per row; the last row multiplies the current token.
     pub weight: D::Tensor, // [d_conv, conv_dim]
@@ -63,7 +68,7 @@ pub struct Conv1d<D: Device> {
 }
 
 /// Parameters of the selective state-space scan (Mamba-2, arXiv:2405.21060).
-pub struct Ssm<D: Device> {
+pub struct Ssm<D: Storage> {
     pub module: ModuleId,
     pub a: D::Tensor,       // [1, H], −exp(A_log)
     pub d: D::Tensor,       // [1, H]
@@ -139,7 +144,7 @@ impl KvFormat {
 }
 
 /// Keys (already rotated) and values of one hybrid block.
-pub struct KvCache<D: Device> {
+pub struct KvCache<D: Storage> {
     pub rows: D::KvRows,
     pub shape: AttentionShape,
     /// The storage format, which may be more exact than requested.
@@ -215,13 +220,8 @@ pub trait Weight {
     fn format(&self) -> WeightFormat;
 }
 
-/// A device that can run the model. Destinations come last; `y` gets the row count of `x`. The caller has checked all
-/// shapes.
-#[expect(
-    async_fn_in_trait,
-    reason = "an engine lives on one thread; no Send bound is wanted"
-)]
-pub trait Device: Sized {
+/// Where a device keeps numbers.
+pub trait Storage: Sized {
     /// f32 `[rows, cols]`, allocated once for its largest row count.
     type Tensor: Tensor;
     /// A weight matrix in the layout of this device's kernels.
@@ -232,7 +232,23 @@ pub trait Device: Sized {
     type KvRows;
     /// A pending readback. Dropping it abandons it.
     type Readback;
+}
 
+/// A device that can run the model: its kernels are in the traits of `kernels.rs`.
+#[expect(
+    async_fn_in_trait,
+    reason = "an engine lives on one thread; no Send bound is wanted"
+)]
+pub trait Device:
+    EmbedKernels
+    + NormKernels
+    + LinearKernels
+    + ConvKernels
+    + ScanKernels
+    + AttentionKernels
+    + ElementwiseKernels
+    + TopKernels
+{
     /// Rows of a prompt that pass a block together.
     const CHUNK_ROWS: usize;
     /// The most decode steps in flight: submitted before the token of the first of them has been read back. 1: read
@@ -243,7 +259,8 @@ pub trait Device: Sized {
     const MAX_EXACT_ROWS: usize;
     /// Whether weights and caches are allocated in host memory and count towards its limit.
     const USES_HOST_MEMORY: bool;
-    /// Whether [`Device::linear_residual`] is one kernel for a single row, so that a separate sum would cost more.
+    /// Whether [`LinearKernels::linear_residual`] is one kernel for a single row, so that a separate sum would cost
+    /// more.
     const FUSES_RESIDUAL: bool;
     /// Whether timing a block costs next to nothing. Otherwise blocks are timed on request only.
     const TIMES_BLOCKS_FREELY: bool;
@@ -287,8 +304,6 @@ pub trait Device: Sized {
     fn kv_format(&self, rows: &Self::KvRows) -> KvFormat;
     /// Sets every element of `x` to zero.
     fn clear(&mut self, x: &mut Self::Tensor);
-    /// y = x.
-    fn copy(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
     /// Overwrites all elements of x, row-major, with `values`.
     fn write(&mut self, values: &[f32], x: &mut Self::Tensor);
     /// Called for weights that [`Device::fuses_norm`] may get together. They may be made adjacent in memory, and remain
@@ -296,98 +311,6 @@ pub trait Device: Sized {
     fn join_weights(&mut self, _weights: &[&Self::Weight]) {}
     /// Device memory of `weight` in bytes.
     fn weight_bytes(&self, weight: &Self::Weight) -> usize;
-
-    // Kernels.
-
-    /// Row t of each of `ys` is row `tokens[t]` of the table. There are one or two of them.
-    fn embed(&mut self, table: &Self::Weight, tokens: &[u32], ys: &mut [&mut Self::Tensor]);
-    fn rms_norm(&mut self, norm: &Norm<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
-    fn gated_rms_norm(
-        &mut self,
-        norm: &GatedNorm<Self>,
-        x: &Self::Tensor,
-        gate: Cols<Self::Tensor>,
-        y: &mut Self::Tensor,
-    );
-    fn linear(&mut self, linear: &Linear<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
-    /// y += W·x + bias.
-    fn linear_add(&mut self, linear: &Linear<Self>, x: &Self::Tensor, y: &mut Self::Tensor);
-    /// y = W·x + bias + residual.
-    fn linear_residual(
-        &mut self,
-        linear: &Linear<Self>,
-        x: &Self::Tensor,
-        residual: &Self::Tensor,
-        y: &mut Self::Tensor,
-    ) {
-        self.copy(residual, y);
-        self.linear_add(linear, x, y);
-    }
-    /// y = silu(conv(x) + bias); `state` `[d_conv − 1, conv_dim]` holds the inputs before x and is updated.
-    fn causal_conv1d(
-        &mut self,
-        conv: &Conv1d<Self>,
-        x: Cols<Self::Tensor>,
-        state: &mut Self::Tensor,
-        y: &mut Self::Tensor,
-    );
-    /// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x; `state` `[H·P, N]` is updated.
-    fn ssm_scan(
-        &mut self,
-        ssm: &Ssm<Self>,
-        input: SsmInput<Self::Tensor>,
-        state: &mut Self::Tensor,
-        y: &mut Self::Tensor,
-    );
-    /// As [`Device::ssm_scan`], from the state `before`, which stays; `state` gets the state after the last token.
-    fn ssm_scan_from(
-        &mut self,
-        ssm: &Ssm<Self>,
-        input: SsmInput<Self::Tensor>,
-        before: &Self::Tensor,
-        state: &mut Self::Tensor,
-        y: &mut Self::Tensor,
-    ) {
-        self.copy(before, state);
-        self.ssm_scan(ssm, input, state, y);
-    }
-    /// Rotates each head of each row of `xs`, of which there are one or two; row t is at `position + t`.
-    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut Self::Tensor]);
-    /// Writes the rows of k and v at positions `cache.len ..`; the caller then increases `cache.len`.
-    fn append_kv(&mut self, k: &Self::Tensor, v: &Self::Tensor, cache: &mut KvCache<Self>);
-    /// Causal attention of the last `q.rows` positions in the cache.
-    fn attention(
-        &mut self,
-        shape: &AttentionShape,
-        q: &Self::Tensor,
-        cache: &KvCache<Self>,
-        y: &mut Self::Tensor,
-    );
-    /// y = gelu(x[:, :d])·x[:, d:], with the exact (erf) GELU.
-    fn gelu_mul(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
-    /// y = [a, b] along the columns.
-    fn concat(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
-    fn add(&mut self, a: &Self::Tensor, b: &Self::Tensor, y: &mut Self::Tensor);
-    /// y = the last row of x.
-    fn last_row(&mut self, x: &Self::Tensor, y: &mut Self::Tensor);
-    /// y = one row of logits, those of tokens that `seen` marks with 1 as
-    /// [`penalised`](crate::text::sampling::penalised). The chosen token of the list `chosen`, if there is one, is
-    /// marked first.
-    fn penalise(
-        &mut self,
-        penalty: f64,
-        chosen: Option<&Self::Tensor>,
-        logits: &Self::Tensor,
-        seen: &mut Self::Tensor,
-        y: &mut Self::Tensor,
-    );
-    /// y = the [`TopK`](crate::text::sampling::TopK) of one row of logits, with as many entries as fit y's width.
-    fn top(&mut self, logits: &Self::Tensor, y: &mut Self::Tensor);
-    /// Draws a token from `top` and stores it as the chosen token, which is the most probable one before.
-    fn draw(&mut self, draw: &Draw, top: &mut Self::Tensor);
-    /// Each of `ys`, one or two, is the embedding of the chosen token of `top`, without a readback of that token. If
-    /// the logits were not finite, it may be any row of the table.
-    fn embed_top(&mut self, table: &Self::Weight, top: &Self::Tensor, ys: &mut [&mut Self::Tensor]);
 
     // Fused kernels for a decode step.
 

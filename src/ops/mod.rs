@@ -4,6 +4,7 @@
 mod checked_ops;
 pub mod device;
 pub mod fused;
+pub mod kernels;
 pub mod stopwatch;
 pub mod trace;
 #[cfg(not(target_arch = "wasm32"))]

@@ -166,10 +166,9 @@ export interface LoadTiming {
 /**
  * The reason for the number in `info.threads`, in the order of the values: the default; a trial after the load found
  * fewer threads faster; the option; the page is not cross-origin isolated; the browser provides no shared WebAssembly
- * memory; some workers did not start within seconds; the package has no build with threads yet.
+ * memory; some workers did not start within seconds.
  */
-export type ThreadsReason =
-  "auto" | "measured" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed";
+export type ThreadsReason = "auto" | "measured" | "asked" | "not_isolated" | "no_shared_memory" | "workers_failed";
 
 export interface LoadedInfo extends ModelInfo {
   backend: "cpu-simd128" | "cpu-relaxed-simd" | "webgpu";

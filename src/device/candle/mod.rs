@@ -10,11 +10,7 @@ use candle_core::{Device as CandleDevice, Tensor};
 
 use crate::base::error::{Error, Result};
 use crate::base::quant::WeightFormat;
-use crate::ops::device::{
-    AttentionShape, Cols, Conv1d, Device, Draw, GatedNorm, KvCache, KvFormat, Linear, Norm, Rope,
-    Ssm, SsmInput,
-};
-use crate::text::sampling::TopK;
+use crate::ops::device::{AttentionShape, Device, KvCache, KvFormat, Storage};
 use crate::threads::pool::{Pieces, Pool};
 pub use tensor::{ArrivingWeight, CandleKvRows, CandleTensor, CandleWeight};
 
@@ -92,13 +88,15 @@ impl Candle {
     }
 }
 
-impl Device for Candle {
+impl Storage for Candle {
     type Tensor = CandleTensor;
     type Weight = CandleWeight;
     type ArrivingWeight = ArrivingWeight;
     type KvRows = CandleKvRows;
     type Readback = Result<Vec<f32>>;
+}
 
+impl Device for Candle {
     const CHUNK_ROWS: usize = 64;
     const MAX_STEPS_IN_FLIGHT: usize = 1;
     // Candle uses different kernels for different numbers of rows.
@@ -165,159 +163,12 @@ impl Device for Candle {
         self.set(x, x.rows, zeros);
     }
 
-    fn copy(&mut self, x: &CandleTensor, y: &mut CandleTensor) {
-        self.set(y, x.rows, x.rows());
-    }
-
     fn write(&mut self, values: &[f32], x: &mut CandleTensor) {
         self.set_numbers(x, x.rows, values.to_vec());
     }
 
     fn weight_bytes(&self, weight: &CandleWeight) -> usize {
         4 * weight.rows * weight.cols
-    }
-
-    fn embed(&mut self, table: &CandleWeight, tokens: &[u32], ys: &mut [&mut CandleTensor]) {
-        for y in ys {
-            self.set(y, tokens.len(), ops::embed(table, tokens));
-        }
-    }
-
-    fn rms_norm(&mut self, norm: &Norm<Candle>, x: &CandleTensor, y: &mut CandleTensor) {
-        self.set(y, x.rows, ops::rms_norm(norm, x));
-    }
-
-    fn gated_rms_norm(
-        &mut self,
-        norm: &GatedNorm<Candle>,
-        x: &CandleTensor,
-        gate: Cols<CandleTensor>,
-        y: &mut CandleTensor,
-    ) {
-        self.set(y, x.rows, ops::gated_rms_norm(norm, x, &gate));
-    }
-
-    fn linear(&mut self, linear: &Linear<Candle>, x: &CandleTensor, y: &mut CandleTensor) {
-        self.set(y, x.rows, ops::linear(linear, x));
-    }
-
-    fn linear_add(&mut self, linear: &Linear<Candle>, x: &CandleTensor, y: &mut CandleTensor) {
-        let sum = ops::linear(linear, x).and_then(|product| y.rows()? + product);
-        self.set(y, x.rows, sum);
-    }
-
-    fn causal_conv1d(
-        &mut self,
-        conv: &Conv1d<Candle>,
-        x: Cols<CandleTensor>,
-        state: &mut CandleTensor,
-        y: &mut CandleTensor,
-    ) {
-        let result = ops::causal_conv1d(conv, &x, state);
-        if let Some((values, after)) = self.note(result) {
-            self.set(y, x.tensor.rows, Ok(values));
-            self.set(state, state.rows, Ok(after));
-        }
-    }
-
-    fn ssm_scan(
-        &mut self,
-        ssm: &Ssm<Candle>,
-        input: SsmInput<CandleTensor>,
-        state: &mut CandleTensor,
-        y: &mut CandleTensor,
-    ) {
-        let result = ops::ssm_scan(ssm, &input, state);
-        if let Some((values, after)) = self.note(result) {
-            self.set(y, input.x.tensor.rows, Ok(values));
-            self.set(state, state.rows, Ok(after));
-        }
-    }
-
-    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut CandleTensor]) {
-        for x in xs {
-            let rotated = ops::rope(rope, position, x);
-            self.set(x, x.rows, rotated);
-        }
-    }
-
-    fn append_kv(&mut self, k: &CandleTensor, v: &CandleTensor, cache: &mut KvCache<Candle>) {
-        let len = cache.len;
-        let both = k.rows().and_then(|k| Ok((k, v.rows()?)));
-        let appended = both.and_then(|(k, v)| cache.rows.append(len, &k, &v));
-        self.note(appended);
-    }
-
-    fn attention(
-        &mut self,
-        shape: &AttentionShape,
-        q: &CandleTensor,
-        cache: &KvCache<Candle>,
-        y: &mut CandleTensor,
-    ) {
-        self.set(y, q.rows, ops::attention(shape, q, cache));
-    }
-
-    fn gelu_mul(&mut self, x: &CandleTensor, y: &mut CandleTensor) {
-        self.set(y, x.rows, ops::gelu_mul(x, y.cols));
-    }
-
-    fn concat(&mut self, a: &CandleTensor, b: &CandleTensor, y: &mut CandleTensor) {
-        let both = a.rows().and_then(|a| Tensor::cat(&[a, b.rows()?], 1));
-        self.set(y, a.rows, both);
-    }
-
-    fn add(&mut self, a: &CandleTensor, b: &CandleTensor, y: &mut CandleTensor) {
-        let sum = a.rows().and_then(|a| a + b.rows()?);
-        self.set(y, a.rows, sum);
-    }
-
-    fn last_row(&mut self, x: &CandleTensor, y: &mut CandleTensor) {
-        self.set(y, 1, x.values.narrow(0, x.rows - 1, 1));
-    }
-
-    fn penalise(
-        &mut self,
-        penalty: f64,
-        chosen: Option<&CandleTensor>,
-        logits: &CandleTensor,
-        seen: &mut CandleTensor,
-        y: &mut CandleTensor,
-    ) {
-        let mut marks = self.numbers(seen);
-        let chosen = chosen.map(|list| TopK::from_row(&self.numbers(list)).chosen as usize);
-        if let Some(mark) = chosen.and_then(|token| marks.get_mut(token)) {
-            *mark = 1.0;
-        }
-        let penalised = ops::penalise(penalty, &self.numbers(logits), &marks);
-        self.set_numbers(seen, 1, marks);
-        self.set_numbers(y, 1, penalised);
-    }
-
-    fn top(&mut self, logits: &CandleTensor, y: &mut CandleTensor) {
-        let mut row = vec![0.0; y.cols];
-        TopK::of(&self.numbers(logits), TopK::places(y.cols)).write(&mut row);
-        self.set_numbers(y, 1, row);
-    }
-
-    fn draw(&mut self, draw: &Draw, top: &mut CandleTensor) {
-        let mut row = self.numbers(top);
-        if let Some(token) = draw.choose(&row) {
-            row[TopK::CHOSEN] = token as f32;
-        }
-        self.set_numbers(top, 1, row);
-    }
-
-    fn embed_top(
-        &mut self,
-        table: &CandleWeight,
-        top: &CandleTensor,
-        ys: &mut [&mut CandleTensor],
-    ) {
-        let token = TopK::from_row(&self.numbers(top)).chosen;
-        // Any row is valid if the logits were not finite.
-        let token = token.min(table.rows as u32 - 1);
-        self.embed(table, &[token], ys);
     }
 
     fn flush(&mut self) {}

@@ -6,12 +6,179 @@ use candle_core::{D, Result, Tensor};
 use crate::device::candle::Candle;
 use crate::device::candle::tensor::{CandleTensor, CandleWeight, columns};
 use crate::ops::device::{
-    AttentionShape, Cols, Conv1d, GatedNorm, KvCache, Linear, Norm, Rope, Ssm, SsmInput,
+    AttentionShape, Cols, Conv1d, Draw, GatedNorm, KvCache, Linear, Norm, Rope, Ssm, SsmInput,
 };
-use crate::text::sampling::penalised;
+use crate::ops::kernels::{
+    AttentionKernels, ConvKernels, ElementwiseKernels, EmbedKernels, LinearKernels, NormKernels,
+    ScanKernels, TopKernels,
+};
+use crate::text::sampling::{TopK, penalised};
+
+impl EmbedKernels for Candle {
+    fn embed(&mut self, table: &CandleWeight, tokens: &[u32], ys: &mut [&mut CandleTensor]) {
+        for y in ys {
+            self.set(y, tokens.len(), embed(table, tokens));
+        }
+    }
+
+    fn embed_top(
+        &mut self,
+        table: &CandleWeight,
+        top: &CandleTensor,
+        ys: &mut [&mut CandleTensor],
+    ) {
+        let token = TopK::from_row(&self.numbers(top)).chosen;
+        // Any row is valid if the logits were not finite.
+        let token = token.min(table.rows as u32 - 1);
+        self.embed(table, &[token], ys);
+    }
+}
+
+impl NormKernels for Candle {
+    fn rms_norm(&mut self, norm: &Norm<Candle>, x: &CandleTensor, y: &mut CandleTensor) {
+        self.set(y, x.rows, rms_norm(norm, x));
+    }
+
+    fn gated_rms_norm(
+        &mut self,
+        norm: &GatedNorm<Candle>,
+        x: &CandleTensor,
+        gate: Cols<CandleTensor>,
+        y: &mut CandleTensor,
+    ) {
+        self.set(y, x.rows, gated_rms_norm(norm, x, &gate));
+    }
+}
+
+impl LinearKernels for Candle {
+    fn linear(&mut self, linear: &Linear<Candle>, x: &CandleTensor, y: &mut CandleTensor) {
+        self.set(y, x.rows, product(linear, x));
+    }
+
+    fn linear_add(&mut self, linear: &Linear<Candle>, x: &CandleTensor, y: &mut CandleTensor) {
+        let sum = product(linear, x).and_then(|product| y.rows()? + product);
+        self.set(y, x.rows, sum);
+    }
+}
+
+impl ConvKernels for Candle {
+    fn causal_conv1d(
+        &mut self,
+        conv: &Conv1d<Candle>,
+        x: Cols<CandleTensor>,
+        state: &mut CandleTensor,
+        y: &mut CandleTensor,
+    ) {
+        let result = causal_conv1d(conv, &x, state);
+        if let Some((values, after)) = self.note(result) {
+            self.set(y, x.tensor.rows, Ok(values));
+            self.set(state, state.rows, Ok(after));
+        }
+    }
+}
+
+impl ScanKernels for Candle {
+    fn ssm_scan(
+        &mut self,
+        ssm: &Ssm<Candle>,
+        input: SsmInput<CandleTensor>,
+        state: &mut CandleTensor,
+        y: &mut CandleTensor,
+    ) {
+        let result = ssm_scan(ssm, &input, state);
+        if let Some((values, after)) = self.note(result) {
+            self.set(y, input.x.tensor.rows, Ok(values));
+            self.set(state, state.rows, Ok(after));
+        }
+    }
+}
+
+impl AttentionKernels for Candle {
+    fn append_kv(&mut self, k: &CandleTensor, v: &CandleTensor, cache: &mut KvCache<Candle>) {
+        let len = cache.len;
+        let both = k.rows().and_then(|k| Ok((k, v.rows()?)));
+        let appended = both.and_then(|(k, v)| cache.rows.append(len, &k, &v));
+        self.note(appended);
+    }
+
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        q: &CandleTensor,
+        cache: &KvCache<Candle>,
+        y: &mut CandleTensor,
+    ) {
+        self.set(y, q.rows, attention(shape, q, cache));
+    }
+}
+
+impl ElementwiseKernels for Candle {
+    fn copy(&mut self, x: &CandleTensor, y: &mut CandleTensor) {
+        self.set(y, x.rows, x.rows());
+    }
+
+    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut CandleTensor]) {
+        for x in xs {
+            let rotated = rotated(rope, position, x);
+            self.set(x, x.rows, rotated);
+        }
+    }
+
+    fn gelu_mul(&mut self, x: &CandleTensor, y: &mut CandleTensor) {
+        self.set(y, x.rows, gelu_mul(x, y.cols));
+    }
+
+    fn concat(&mut self, a: &CandleTensor, b: &CandleTensor, y: &mut CandleTensor) {
+        let both = a.rows().and_then(|a| Tensor::cat(&[a, b.rows()?], 1));
+        self.set(y, a.rows, both);
+    }
+
+    fn add(&mut self, a: &CandleTensor, b: &CandleTensor, y: &mut CandleTensor) {
+        let sum = a.rows().and_then(|a| a + b.rows()?);
+        self.set(y, a.rows, sum);
+    }
+
+    fn last_row(&mut self, x: &CandleTensor, y: &mut CandleTensor) {
+        self.set(y, 1, x.values.narrow(0, x.rows - 1, 1));
+    }
+}
+
+impl TopKernels for Candle {
+    fn penalise(
+        &mut self,
+        penalty: f64,
+        chosen: Option<&CandleTensor>,
+        logits: &CandleTensor,
+        seen: &mut CandleTensor,
+        y: &mut CandleTensor,
+    ) {
+        let mut marks = self.numbers(seen);
+        let chosen = chosen.map(|list| TopK::from_row(&self.numbers(list)).chosen as usize);
+        if let Some(mark) = chosen.and_then(|token| marks.get_mut(token)) {
+            *mark = 1.0;
+        }
+        let penalised = penalise(penalty, &self.numbers(logits), &marks);
+        self.set_numbers(seen, 1, marks);
+        self.set_numbers(y, 1, penalised);
+    }
+
+    fn top(&mut self, logits: &CandleTensor, y: &mut CandleTensor) {
+        let mut row = vec![0.0; y.cols];
+        TopK::of(&self.numbers(logits), TopK::places(y.cols)).write(&mut row);
+        self.set_numbers(y, 1, row);
+    }
+
+    fn draw(&mut self, draw: &Draw, top: &mut CandleTensor) {
+        let mut row = self.numbers(top);
+        if let Some(token) = draw.choose(&row) {
+            row[TopK::CHOSEN] = token as f32;
+        }
+        self.set_numbers(top, 1, row);
+    }
+}
 
 /// Row t is row `tokens[t]` of the table. // [T, d]
-pub fn embed(table: &CandleWeight, tokens: &[u32]) -> Result<Tensor> {
+fn embed(table: &CandleWeight, tokens: &[u32]) -> Result<Tensor> {
     let tokens = Tensor::from_slice(tokens, tokens.len(), table.values.device())?; // [T]
     table.values.index_select(&tokens, 0)
 }
@@ -24,12 +191,12 @@ fn normalize(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 }
 
 /// // [T, d]
-pub fn rms_norm(norm: &Norm<Candle>, x: &CandleTensor) -> Result<Tensor> {
+fn rms_norm(norm: &Norm<Candle>, x: &CandleTensor) -> Result<Tensor> {
     normalize(&x.rows()?, &norm.weight.values, norm.eps)
 }
 
 /// RMSNorm of x · silu(gate), with one mean per group of channels. // [T, d]
-pub fn gated_rms_norm(
+fn gated_rms_norm(
     norm: &GatedNorm<Candle>,
     x: &CandleTensor,
     gate: &Cols<CandleTensor>,
@@ -42,7 +209,7 @@ pub fn gated_rms_norm(
 }
 
 /// W·x + bias. // [T, d_out]
-pub fn linear(linear: &Linear<Candle>, x: &CandleTensor) -> Result<Tensor> {
+fn product(linear: &Linear<Candle>, x: &CandleTensor) -> Result<Tensor> {
     let y = x.rows()?.contiguous()?.matmul(&linear.weight.values.t()?)?;
     match &linear.bias {
         Some(bias) => y.broadcast_add(&bias.values),
@@ -51,7 +218,7 @@ pub fn linear(linear: &Linear<Candle>, x: &CandleTensor) -> Result<Tensor> {
 }
 
 /// silu(conv(x) + bias), and the state after it: the last d_conv − 1 inputs. // [T, channels], [d_conv − 1, channels]
-pub fn causal_conv1d(
+fn causal_conv1d(
     conv: &Conv1d<Candle>,
     x: &Cols<CandleTensor>,
     state: &CandleTensor,
@@ -78,7 +245,7 @@ fn softplus(x: &Tensor) -> Result<Tensor> {
 
 /// The recurrence of the Mamba-2 paper, token by token: S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x. Gives y and the state
 /// after the last token. // [T, H·P], [H·P, N]
-pub fn ssm_scan(
+fn ssm_scan(
     ssm: &Ssm<Candle>,
     input: &SsmInput<CandleTensor>,
     state: &CandleTensor,
@@ -113,7 +280,7 @@ pub fn ssm_scan(
 
 /// Rotates the first and second half of each head: [a·cos − b·sin, b·cos + a·sin]; row t is at `position + t`.
 /// // [T, heads · d]
-pub fn rope(rope: &Rope, position: usize, x: &CandleTensor) -> Result<Tensor> {
+fn rotated(rope: &Rope, position: usize, x: &CandleTensor) -> Result<Tensor> {
     let half = rope.head_dim / 2;
     let positions = (position..position + x.rows).map(|position| position as f32);
     let angles: Vec<f32> = positions
@@ -131,11 +298,7 @@ pub fn rope(rope: &Rope, position: usize, x: &CandleTensor) -> Result<Tensor> {
 }
 
 /// softmax(scale · q·Kᵀ)·V of the last T positions, head by head, where no query sees a later key. // [T, heads · d]
-pub fn attention(
-    shape: &AttentionShape,
-    q: &CandleTensor,
-    cache: &KvCache<Candle>,
-) -> Result<Tensor> {
+fn attention(shape: &AttentionShape, q: &CandleTensor, cache: &KvCache<Candle>) -> Result<Tensor> {
     let (n_rows, len, d) = (q.rows, cache.len, shape.head_dim);
     let unseen = (0..n_rows).flat_map(|t| {
         let n_seen = len - n_rows + t + 1;
@@ -169,14 +332,14 @@ pub fn attention(
 }
 
 /// gelu(x[:, :d])·x[:, d:], with the exact (erf) GELU. // [T, d]
-pub fn gelu_mul(x: &CandleTensor, d: usize) -> Result<Tensor> {
+fn gelu_mul(x: &CandleTensor, d: usize) -> Result<Tensor> {
     let x = x.rows()?;
     x.narrow(1, 0, d)?.gelu_erf()? * x.narrow(1, d, d)?
 }
 
 /// The logits, with those that `seen` marks penalised. Non-finite logits are not changed, so that they are detected
 /// later.
-pub fn penalise(penalty: f64, logits: &[f32], seen: &[f32]) -> Vec<f32> {
+fn penalise(penalty: f64, logits: &[f32], seen: &[f32]) -> Vec<f32> {
     let pairs = logits.iter().zip(seen);
     let penalise = |(logit, seen): (&f32, &f32)| match *seen != 0.0 && logit.is_finite() {
         true => penalised(*logit, penalty),

@@ -5,10 +5,23 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
 use crate::device::cpu::vecmath::silu;
 use crate::ops::device::{Cols, Conv1d};
+use crate::ops::kernels::ConvKernels;
 use crate::threads::pool::{Pool, Stripes};
 
+impl ConvKernels for Cpu {
+    fn causal_conv1d(
+        &mut self,
+        conv: &Conv1d<Cpu>,
+        x: Cols<CpuTensor>,
+        state: &mut CpuTensor,
+        y: &mut CpuTensor,
+    ) {
+        causal_conv1d(&self.pool, conv, &x, state, y);
+    }
+}
+
 /// y = silu(conv(x) + bias); `state` `[d_conv − 1, conv_dim]` is updated.
-pub fn causal_conv1d(
+fn causal_conv1d(
     pool: &Pool,
     conv: &Conv1d<Cpu>,
     x: &Cols<CpuTensor>,

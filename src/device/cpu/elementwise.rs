@@ -1,13 +1,43 @@
 //! Elementwise ops, RoPE and row copies.
 
 use crate::base::simd::map_with;
+use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
 use crate::device::cpu::vecmath::gelu;
 use crate::ops::device::Rope;
+use crate::ops::kernels::ElementwiseKernels;
 use crate::threads::pool::{Pool, Stripes};
 
+impl ElementwiseKernels for Cpu {
+    fn copy(&mut self, x: &CpuTensor, y: &mut CpuTensor) {
+        copy(x, y);
+    }
+
+    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut CpuTensor]) {
+        for x in xs {
+            rotate(rope, position, x);
+        }
+    }
+
+    fn gelu_mul(&mut self, x: &CpuTensor, y: &mut CpuTensor) {
+        gelu_mul(&self.pool, x, y);
+    }
+
+    fn concat(&mut self, a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
+        concat(a, b, y);
+    }
+
+    fn add(&mut self, a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
+        add(a, b, y);
+    }
+
+    fn last_row(&mut self, x: &CpuTensor, y: &mut CpuTensor) {
+        last_row(x, y);
+    }
+}
+
 /// y = gelu(x[:, :d])·x[:, d:].
-pub fn gelu_mul(pool: &Pool, x: &CpuTensor, y: &mut CpuTensor) {
+fn gelu_mul(pool: &Pool, x: &CpuTensor, y: &mut CpuTensor) {
     let d = y.cols();
     let width = d.div_ceil(pool.threads());
     let stripes = Stripes::of_columns(y.resize(x.rows()), d, width);
@@ -23,7 +53,7 @@ pub fn gelu_mul(pool: &Pool, x: &CpuTensor, y: &mut CpuTensor) {
 }
 
 /// Rotates the pairs (k, k + d/2) of each head by `position · inv_freq[k]`.
-pub fn rope(rope: &Rope, position: usize, x: &mut CpuTensor) {
+fn rotate(rope: &Rope, position: usize, x: &mut CpuTensor) {
     let cols = x.cols();
     for (t, row) in x.values_mut().chunks_mut(cols).enumerate() {
         for (k, freq) in rope.inv_freq.iter().enumerate() {
@@ -38,7 +68,7 @@ pub fn rope(rope: &Rope, position: usize, x: &mut CpuTensor) {
 }
 
 /// y = [a, b] along the columns.
-pub fn concat(a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
+fn concat(a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
     let (a_cols, cols) = (a.cols(), a.cols() + b.cols());
     for (t, y) in y.resize(a.rows()).chunks_mut(cols).enumerate() {
         y[..a_cols].copy_from_slice(a.row(t));
@@ -47,7 +77,7 @@ pub fn concat(a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
 }
 
 /// y = a + b.
-pub fn add(a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
+fn add(a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
     let sums = a.values().iter().zip(b.values()).map(|(a, b)| a + b);
     for (y, sum) in y.resize(a.rows()).iter_mut().zip(sums) {
         *y = sum;
@@ -55,7 +85,7 @@ pub fn add(a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
 }
 
 /// y = the last row of x.
-pub fn last_row(x: &CpuTensor, y: &mut CpuTensor) {
+fn last_row(x: &CpuTensor, y: &mut CpuTensor) {
     y.resize(1).copy_from_slice(x.row(x.rows() - 1));
 }
 

@@ -1,5 +1,4 @@
-//! The CPU device: ops compute at once, on the calling thread and the thread pool. Each op is in the file of its name,
-//! small ones in `elementwise`.
+//! The CPU device: ops compute at once, on the calling thread and the thread pool. Each op is in the file of its group.
 
 mod attention;
 mod ceilings;
@@ -16,11 +15,7 @@ mod vecmath;
 
 use crate::base::error::Result;
 use crate::base::quant::WeightFormat;
-use crate::base::simd::Width;
-use crate::ops::device::{
-    AttentionShape, Ceilings, Cols, Conv1d, Device, Draw, GatedNorm, KvCache, KvFormat, Linear,
-    Norm, Rope, Ssm, SsmInput,
-};
+use crate::ops::device::{AttentionShape, Ceilings, Device, KvCache, KvFormat, Storage};
 use crate::threads::pool::{Pieces, Pool};
 pub use kv_cache::CpuKvRows;
 use linear::Activations;
@@ -61,22 +56,15 @@ impl Cpu {
     }
 }
 
-/// Copies the first of `ys` to the others.
-fn copy_first(ys: &mut [&mut CpuTensor]) {
-    if let [first, others @ ..] = ys {
-        for other in others {
-            elementwise::copy(first, other);
-        }
-    }
-}
-
-impl Device for Cpu {
+impl Storage for Cpu {
     type Tensor = CpuTensor;
     type Weight = CpuWeight;
     type ArrivingWeight = ArrivingWeight;
     type KvRows = CpuKvRows;
     type Readback = Vec<f32>;
+}
 
+impl Device for Cpu {
     // Enough to reuse a weight while it is in a register, few enough that the widest activation of the 7B model stays
     // within 8 MB.
     const CHUNK_ROWS: usize = 64;
@@ -130,134 +118,12 @@ impl Device for Cpu {
         x.clear();
     }
 
-    fn copy(&mut self, x: &CpuTensor, y: &mut CpuTensor) {
-        elementwise::copy(x, y);
-    }
-
     fn write(&mut self, values: &[f32], x: &mut CpuTensor) {
         x.values_mut().copy_from_slice(values);
     }
 
     fn weight_bytes(&self, weight: &CpuWeight) -> usize {
         weight.bytes()
-    }
-
-    fn embed(&mut self, table: &CpuWeight, tokens: &[u32], ys: &mut [&mut CpuTensor]) {
-        embed::embed(table, tokens, ys[0]);
-        copy_first(ys);
-    }
-
-    fn rms_norm(&mut self, norm: &Norm<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
-        norm::rms_norm(&self.pool, norm, x, y);
-    }
-
-    fn gated_rms_norm(
-        &mut self,
-        norm: &GatedNorm<Cpu>,
-        x: &CpuTensor,
-        gate: Cols<CpuTensor>,
-        y: &mut CpuTensor,
-    ) {
-        norm::gated_rms_norm(&self.pool, norm, x, &gate, y);
-    }
-
-    fn linear(&mut self, linear: &Linear<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
-        linear::linear(&self.pool, &mut self.activations, linear, x, false, y);
-    }
-
-    fn linear_add(&mut self, linear: &Linear<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
-        linear::linear(&self.pool, &mut self.activations, linear, x, true, y);
-    }
-
-    fn causal_conv1d(
-        &mut self,
-        conv: &Conv1d<Cpu>,
-        x: Cols<CpuTensor>,
-        state: &mut CpuTensor,
-        y: &mut CpuTensor,
-    ) {
-        conv1d::causal_conv1d(&self.pool, conv, &x, state, y);
-    }
-
-    fn ssm_scan(
-        &mut self,
-        ssm: &Ssm<Cpu>,
-        input: SsmInput<CpuTensor>,
-        state: &mut CpuTensor,
-        y: &mut CpuTensor,
-    ) {
-        ssm_scan::ssm_scan(&self.pool, &mut self.scan, ssm, &input, state, y);
-    }
-
-    fn ssm_scan_from(
-        &mut self,
-        ssm: &Ssm<Cpu>,
-        input: SsmInput<CpuTensor>,
-        before: &CpuTensor,
-        state: &mut CpuTensor,
-        y: &mut CpuTensor,
-    ) {
-        ssm_scan::ssm_scan_from(&self.pool, ssm, &input, before, state, y);
-    }
-
-    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut CpuTensor]) {
-        for x in xs {
-            elementwise::rope(rope, position, x);
-        }
-    }
-
-    fn append_kv(&mut self, k: &CpuTensor, v: &CpuTensor, cache: &mut KvCache<Cpu>) {
-        attention::append_kv(k, v, cache);
-    }
-
-    fn attention(
-        &mut self,
-        shape: &AttentionShape,
-        q: &CpuTensor,
-        cache: &KvCache<Cpu>,
-        y: &mut CpuTensor,
-    ) {
-        attention::attention(&self.pool, Width::widest(), shape, q, cache, y);
-    }
-
-    fn gelu_mul(&mut self, x: &CpuTensor, y: &mut CpuTensor) {
-        elementwise::gelu_mul(&self.pool, x, y);
-    }
-
-    fn concat(&mut self, a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
-        elementwise::concat(a, b, y);
-    }
-
-    fn add(&mut self, a: &CpuTensor, b: &CpuTensor, y: &mut CpuTensor) {
-        elementwise::add(a, b, y);
-    }
-
-    fn last_row(&mut self, x: &CpuTensor, y: &mut CpuTensor) {
-        elementwise::last_row(x, y);
-    }
-
-    fn penalise(
-        &mut self,
-        penalty: f64,
-        chosen: Option<&CpuTensor>,
-        logits: &CpuTensor,
-        seen: &mut CpuTensor,
-        y: &mut CpuTensor,
-    ) {
-        top::penalise(penalty, chosen, logits, seen, y);
-    }
-
-    fn top(&mut self, logits: &CpuTensor, y: &mut CpuTensor) {
-        top::top(logits, y);
-    }
-
-    fn draw(&mut self, draw: &Draw, top: &mut CpuTensor) {
-        top::draw(draw, top);
-    }
-
-    fn embed_top(&mut self, table: &CpuWeight, top: &CpuTensor, ys: &mut [&mut CpuTensor]) {
-        embed::embed_top(table, top, ys[0]);
-        copy_first(ys);
     }
 
     fn flush(&mut self) {}

@@ -5,10 +5,27 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::{CpuTensor, Rows};
 use crate::device::cpu::vecmath::silu;
 use crate::ops::device::{Cols, GatedNorm, Norm};
+use crate::ops::kernels::NormKernels;
 use crate::threads::pool::{Pieces, Pool};
 
+impl NormKernels for Cpu {
+    fn rms_norm(&mut self, norm: &Norm<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
+        rms_norm(&self.pool, norm, x, y);
+    }
+
+    fn gated_rms_norm(
+        &mut self,
+        norm: &GatedNorm<Cpu>,
+        x: &CpuTensor,
+        gate: Cols<CpuTensor>,
+        y: &mut CpuTensor,
+    ) {
+        gated_rms_norm(&self.pool, norm, x, &gate, y);
+    }
+}
+
 /// y = weight · x · rsqrt(mean(x²) + eps), row by row.
-pub fn rms_norm(pool: &Pool, norm: &Norm<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
+fn rms_norm(pool: &Pool, norm: &Norm<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
     let weight = norm.weight.values();
     let pieces = Pieces::new(y.resize(x.rows()), x.cols());
     pool.run(x.rows(), pieces, |t, y| {
@@ -18,7 +35,7 @@ pub fn rms_norm(pool: &Pool, norm: &Norm<Cpu>, x: &CpuTensor, y: &mut CpuTensor)
 }
 
 /// RMSNorm of x · silu(gate), with one mean for each of `n_groups` equal groups of channels.
-pub fn gated_rms_norm(
+fn gated_rms_norm(
     pool: &Pool,
     norm: &GatedNorm<Cpu>,
     x: &CpuTensor,

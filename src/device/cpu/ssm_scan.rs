@@ -10,7 +10,31 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::{CpuTensor, Rows};
 use crate::device::cpu::vecmath::{exp, softplus};
 use crate::ops::device::{Ssm, SsmInput};
+use crate::ops::kernels::ScanKernels;
 use crate::threads::pool::{Pieces, Pool, Stripe, Stripes};
+
+impl ScanKernels for Cpu {
+    fn ssm_scan(
+        &mut self,
+        ssm: &Ssm<Cpu>,
+        input: SsmInput<CpuTensor>,
+        state: &mut CpuTensor,
+        y: &mut CpuTensor,
+    ) {
+        ssm_scan(&self.pool, &mut self.scan, ssm, &input, state, y);
+    }
+
+    fn ssm_scan_from(
+        &mut self,
+        ssm: &Ssm<Cpu>,
+        input: SsmInput<CpuTensor>,
+        before: &CpuTensor,
+        state: &mut CpuTensor,
+        y: &mut CpuTensor,
+    ) {
+        ssm_scan_from(&self.pool, ssm, &input, before, state, y);
+    }
+}
 
 /// Tokens per chunk of the dual form: the cost of a longer chunk is quadratic, a shorter one accesses the state more
 /// often.
@@ -25,7 +49,7 @@ pub struct ScanScratch {
 }
 
 /// S ← exp(dt·A)·S + dt·x⊗B; y = C·S + D·x; `state` `[H·P, N]` is updated.
-pub fn ssm_scan(
+fn ssm_scan(
     pool: &Pool,
     scratch: &mut ScanScratch,
     ssm: &Ssm<Cpu>,
@@ -48,7 +72,7 @@ pub fn ssm_scan(
 
 /// Like [`ssm_scan`], step by step, from the state `before`, which is not changed. Each head's state is copied
 /// immediately before its first step reads it, so the copy costs no additional read.
-pub fn ssm_scan_from(
+fn ssm_scan_from(
     pool: &Pool,
     ssm: &Ssm<Cpu>,
     input: &SsmInput<CpuTensor>,

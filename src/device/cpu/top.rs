@@ -1,11 +1,34 @@
 //! Repetition penalty and top-k of the logits, and the draw of a token from them.
 
+use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::Draw;
+use crate::ops::kernels::TopKernels;
 use crate::text::sampling::{TopK, penalised};
 
+impl TopKernels for Cpu {
+    fn penalise(
+        &mut self,
+        penalty: f64,
+        chosen: Option<&CpuTensor>,
+        logits: &CpuTensor,
+        seen: &mut CpuTensor,
+        y: &mut CpuTensor,
+    ) {
+        penalise(penalty, chosen, logits, seen, y);
+    }
+
+    fn top(&mut self, logits: &CpuTensor, y: &mut CpuTensor) {
+        top(logits, y);
+    }
+
+    fn draw(&mut self, draw: &Draw, top: &mut CpuTensor) {
+        draw_token(draw, top);
+    }
+}
+
 /// y = the logits, with those of seen tokens penalised. The chosen token of a list is marked as seen first.
-pub fn penalise(
+fn penalise(
     penalty: f64,
     chosen: Option<&CpuTensor>,
     logits: &CpuTensor,
@@ -30,13 +53,13 @@ pub fn penalise(
 }
 
 /// y = the [`TopK`] of one row of logits.
-pub fn top(logits: &CpuTensor, y: &mut CpuTensor) {
+fn top(logits: &CpuTensor, y: &mut CpuTensor) {
     let top = TopK::of(logits.values(), TopK::places(y.cols()));
     top.write(y.resize(1));
 }
 
 /// Draws a token from a list and stores it there as the chosen one.
-pub fn draw(draw: &Draw, list: &mut CpuTensor) {
+fn draw_token(draw: &Draw, list: &mut CpuTensor) {
     let row = list.values_mut();
     if let Some(token) = draw.choose(row) {
         row[TopK::CHOSEN] = token as f32;

@@ -3,10 +3,27 @@
 
 use crate::device::webgpu::WebGpu;
 use crate::device::webgpu::kernel_table::{Constant, Kernel, THREADS, constants};
-use crate::device::webgpu::kv_cache::units;
+use crate::device::webgpu::kv_cache::{append_kv, units};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{AttentionShape, KvCache, KvFormat};
+use crate::ops::kernels::AttentionKernels;
+
+impl AttentionKernels for WebGpu {
+    fn append_kv(&mut self, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
+        append_kv(self, k, v, cache);
+    }
+
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        q: &WebGpuTensor,
+        cache: &KvCache<WebGpu>,
+        y: &mut WebGpuTensor,
+    ) {
+        attention(self, shape, q, cache, y);
+    }
+}
 
 /// The largest head for which the kernel of one query has registers.
 pub const MAX_HEAD_DIM: usize = 512;

@@ -5,6 +5,19 @@ use crate::device::webgpu::kernel_table::{Kernel, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Cols, Conv1d};
+use crate::ops::kernels::ConvKernels;
+
+impl ConvKernels for WebGpu {
+    fn causal_conv1d(
+        &mut self,
+        conv: &Conv1d<WebGpu>,
+        x: Cols<WebGpuTensor>,
+        state: &mut WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        causal_conv1d(self, conv, x, state, y);
+    }
+}
 
 /// From this many tokens on, tokens are computed in parallel and a second kernel updates the state afterwards.
 const PARALLEL_FROM: usize = 5;
@@ -19,7 +32,7 @@ uniforms! {
     }
 }
 
-pub fn causal_conv1d(
+fn causal_conv1d(
     gpu: &mut WebGpu,
     conv: &Conv1d<WebGpu>,
     x: Cols<WebGpuTensor>,

@@ -7,6 +7,33 @@ use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::{Region, WebGpuTensor, to_bytes};
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::Rope;
+use crate::ops::kernels::ElementwiseKernels;
+
+impl ElementwiseKernels for WebGpu {
+    fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        copy(self, x, y);
+    }
+
+    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut WebGpuTensor]) {
+        rotate(self, rope, position, xs);
+    }
+
+    fn gelu_mul(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        gelu_mul(self, x, y);
+    }
+
+    fn concat(&mut self, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
+        concat(self, a, b, y);
+    }
+
+    fn add(&mut self, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
+        add(self, a, b, y);
+    }
+
+    fn last_row(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        last_row(self, x, y);
+    }
+}
 
 uniforms! {
     /// Uniforms of `add` and `gelu_mul`.
@@ -108,7 +135,7 @@ pub fn copy_rows(recorder: &mut Recorder, from: Region, to: Region, rows: usize,
 }
 
 /// Rotates one tensor or two.
-pub fn rope(gpu: &mut WebGpu, rope: &Rope, position: usize, xs: &mut [&mut WebGpuTensor]) {
+fn rotate(gpu: &mut WebGpu, rope: &Rope, position: usize, xs: &mut [&mut WebGpuTensor]) {
     let (x, other) = (&*xs[0], xs.get(1));
     let table = RopeTable::covering(
         &mut gpu.rope_table,

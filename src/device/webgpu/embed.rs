@@ -6,7 +6,23 @@ use crate::device::webgpu::kernel_table::{ByFormat, Constant, constants, per_num
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
+use crate::ops::kernels::EmbedKernels;
 use crate::text::sampling::TopK;
+
+impl EmbedKernels for WebGpu {
+    fn embed(&mut self, table: &WebGpuWeight, tokens: &[u32], ys: &mut [&mut WebGpuTensor]) {
+        embed(self, table, tokens, ys);
+    }
+
+    fn embed_top(
+        &mut self,
+        table: &WebGpuWeight,
+        top: &WebGpuTensor,
+        ys: &mut [&mut WebGpuTensor],
+    ) {
+        embed_top(self, table, top, ys);
+    }
+}
 
 /// Tokens per dispatch; they are in its uniform block.
 const EMBED_TOKENS: usize = 32;
@@ -34,19 +50,14 @@ uniforms! {
 }
 
 /// Row t of each of `ys` is row `tokens[t]` of the table.
-pub fn embed(
-    gpu: &mut WebGpu,
-    weight: &WebGpuWeight,
-    tokens: &[u32],
-    ys: &mut [&mut WebGpuTensor],
-) {
+fn embed(gpu: &mut WebGpu, weight: &WebGpuWeight, tokens: &[u32], ys: &mut [&mut WebGpuTensor]) {
     for (i, tokens) in tokens.chunks(EMBED_TOKENS).enumerate() {
         embed_impl(gpu, weight, tokens, i * EMBED_TOKENS, None, ys);
     }
 }
 
 /// Each of `ys` becomes the table's row for the chosen token of `top`.
-pub fn embed_top(
+fn embed_top(
     gpu: &mut WebGpu,
     weight: &WebGpuWeight,
     top: &WebGpuTensor,

@@ -12,6 +12,27 @@ use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::variants::{ChosenVariants, Form};
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
 use crate::ops::device::Linear;
+use crate::ops::kernels::LinearKernels;
+
+impl LinearKernels for WebGpu {
+    fn linear(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        linear_impl(self, linear, x, None, false, y);
+    }
+
+    fn linear_add(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        linear_impl(self, linear, x, None, true, y);
+    }
+
+    fn linear_residual(
+        &mut self,
+        linear: &Linear<WebGpu>,
+        x: &WebGpuTensor,
+        residual: &WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        linear_residual(self, linear, x, residual, y);
+    }
+}
 
 /// Up to this many tokens the first variant of `linear/mat.wgsl` is used: larger tiles would be mostly empty.
 const SMALL_MAT_TOKENS: usize = 32;
@@ -50,7 +71,7 @@ uniforms! {
 
 /// y = W·x + bias + residual. A single row of a residual is passed in the place of a bias: both have the shape [1,
 /// d_out].
-pub fn linear_residual(
+fn linear_residual(
     gpu: &mut WebGpu,
     linear: &Linear<WebGpu>,
     x: &WebGpuTensor,
@@ -66,7 +87,7 @@ pub fn linear_residual(
 }
 
 /// y = W·x + bias, or y += W·x + bias. `row` takes the place of the bias.
-pub fn linear_impl(
+fn linear_impl(
     gpu: &mut WebGpu,
     linear: &Linear<WebGpu>,
     x: &WebGpuTensor,

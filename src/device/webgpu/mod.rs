@@ -35,8 +35,7 @@ mod weight;
 use crate::base::error::Result;
 use crate::base::quant::WeightFormat;
 use crate::ops::device::{
-    AttentionShape, Ceilings, Cols, Conv1d, Device, Draw, GatedNorm, KernelChoice, KvCache,
-    KvFormat, Linear, ModelSizes, Norm, Rope, Ssm, SsmInput,
+    AttentionShape, Ceilings, Device, KernelChoice, KvCache, KvFormat, Linear, ModelSizes, Storage,
 };
 use crate::ops::fused::FusedOp;
 use crate::ops::trace::{SpanId, SpanTime};
@@ -146,13 +145,15 @@ fn product<const N: usize>(sizes: [usize; N]) -> u64 {
     sizes.into_iter().map(|size| size as u64).product()
 }
 
-impl Device for WebGpu {
+impl Storage for WebGpu {
     type Tensor = WebGpuTensor;
     type Weight = WebGpuWeight;
     type ArrivingWeight = ArrivingWeight;
     type KvRows = WebGpuKvRows;
     type Readback = Readback;
+}
 
+impl Device for WebGpu {
     // Each core of a graphics adapter computes one tile of the output at a time: 64 rows of the 1.2B model would leave
     // most cores idle.
     const CHUNK_ROWS: usize = 256;
@@ -214,128 +215,6 @@ impl Device for WebGpu {
 
     fn clear(&mut self, x: &mut WebGpuTensor) {
         self.recorder.clear(&x.buffer);
-    }
-
-    fn embed(&mut self, table: &WebGpuWeight, tokens: &[u32], ys: &mut [&mut WebGpuTensor]) {
-        embed::embed(self, table, tokens, ys);
-    }
-
-    fn rms_norm(&mut self, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
-        norm::rms_norm(self, norm, x, y);
-    }
-
-    fn gated_rms_norm(
-        &mut self,
-        norm: &GatedNorm<WebGpu>,
-        x: &WebGpuTensor,
-        gate: Cols<WebGpuTensor>,
-        y: &mut WebGpuTensor,
-    ) {
-        norm::gated_rms_norm(self, norm, x, gate, y);
-    }
-
-    fn linear(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
-        linear::linear_impl(self, linear, x, None, false, y);
-    }
-
-    fn linear_add(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
-        linear::linear_impl(self, linear, x, None, true, y);
-    }
-
-    fn linear_residual(
-        &mut self,
-        linear: &Linear<WebGpu>,
-        x: &WebGpuTensor,
-        residual: &WebGpuTensor,
-        y: &mut WebGpuTensor,
-    ) {
-        linear::linear_residual(self, linear, x, residual, y);
-    }
-
-    fn causal_conv1d(
-        &mut self,
-        conv: &Conv1d<WebGpu>,
-        x: Cols<WebGpuTensor>,
-        state: &mut WebGpuTensor,
-        y: &mut WebGpuTensor,
-    ) {
-        conv1d::causal_conv1d(self, conv, x, state, y);
-    }
-
-    fn ssm_scan(
-        &mut self,
-        ssm: &Ssm<WebGpu>,
-        input: SsmInput<WebGpuTensor>,
-        state: &mut WebGpuTensor,
-        y: &mut WebGpuTensor,
-    ) {
-        ssm_scan::ssm_scan(self, ssm, input, state, y);
-    }
-
-    fn rope(&mut self, rope: &Rope, position: usize, xs: &mut [&mut WebGpuTensor]) {
-        elementwise::rope(self, rope, position, xs);
-    }
-
-    fn append_kv(&mut self, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {
-        kv_cache::append_kv(self, k, v, cache);
-    }
-
-    fn attention(
-        &mut self,
-        shape: &AttentionShape,
-        q: &WebGpuTensor,
-        cache: &KvCache<WebGpu>,
-        y: &mut WebGpuTensor,
-    ) {
-        attention::attention(self, shape, q, cache, y);
-    }
-
-    fn gelu_mul(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
-        elementwise::gelu_mul(self, x, y);
-    }
-
-    fn concat(&mut self, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
-        elementwise::concat(self, a, b, y);
-    }
-
-    fn add(&mut self, a: &WebGpuTensor, b: &WebGpuTensor, y: &mut WebGpuTensor) {
-        elementwise::add(self, a, b, y);
-    }
-
-    fn last_row(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
-        elementwise::last_row(self, x, y);
-    }
-
-    fn penalise(
-        &mut self,
-        penalty: f64,
-        chosen: Option<&WebGpuTensor>,
-        logits: &WebGpuTensor,
-        seen: &mut WebGpuTensor,
-        y: &mut WebGpuTensor,
-    ) {
-        top::penalise(self, penalty, chosen, logits, seen, y);
-    }
-
-    fn top(&mut self, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
-        top::top(self, logits, y);
-    }
-
-    fn draw(&mut self, draw: &Draw, top: &mut WebGpuTensor) {
-        top::draw(self, draw, top);
-    }
-
-    fn embed_top(
-        &mut self,
-        table: &WebGpuWeight,
-        top: &WebGpuTensor,
-        ys: &mut [&mut WebGpuTensor],
-    ) {
-        embed::embed_top(self, table, top, ys);
-    }
-
-    fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {
-        elementwise::copy(self, x, y);
     }
 
     fn fuses_norm(&self, linears: &[&Linear<WebGpu>], n_groups: usize) -> bool {

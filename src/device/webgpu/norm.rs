@@ -5,6 +5,23 @@ use crate::device::webgpu::kernel_table::{Constant, Kernel, constants};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Cols, GatedNorm, Norm};
+use crate::ops::kernels::NormKernels;
+
+impl NormKernels for WebGpu {
+    fn rms_norm(&mut self, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+        rms_norm(self, norm, x, y);
+    }
+
+    fn gated_rms_norm(
+        &mut self,
+        norm: &GatedNorm<WebGpu>,
+        x: &WebGpuTensor,
+        gate: Cols<WebGpuTensor>,
+        y: &mut WebGpuTensor,
+    ) {
+        gated_rms_norm(self, norm, x, gate, y);
+    }
+}
 
 /// Threads per workgroup. A row has one workgroup, and in a decode step there is only one row.
 const NORM_THREADS: usize = 256;
@@ -38,7 +55,7 @@ uniforms! {
     }
 }
 
-pub fn rms_norm(gpu: &mut WebGpu, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
+fn rms_norm(gpu: &mut WebGpu, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {
     y.resize(x.rows);
     let kernel = if fits_registers(x.cols, &[]) {
         Kernel::RmsNorm
@@ -56,7 +73,7 @@ pub fn rms_norm(gpu: &mut WebGpu, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut
     );
 }
 
-pub fn gated_rms_norm(
+fn gated_rms_norm(
     gpu: &mut WebGpu,
     norm: &GatedNorm<WebGpu>,
     x: &WebGpuTensor,

@@ -9,6 +9,19 @@ use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Ssm, SsmInput};
 use crate::ops::fused::GatedScan;
+use crate::ops::kernels::ScanKernels;
+
+impl ScanKernels for WebGpu {
+    fn ssm_scan(
+        &mut self,
+        ssm: &Ssm<WebGpu>,
+        input: SsmInput<WebGpuTensor>,
+        state: &mut WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        ssm_scan(self, ssm, input, state, y);
+    }
+}
 
 /// Tokens per chunk of the dual form.
 const CHUNK: usize = 64;

@@ -5,7 +5,29 @@ use crate::device::webgpu::kernel_table::{Constant, Kernel, constants, per_numbe
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::Draw;
+use crate::ops::kernels::TopKernels;
 use crate::text::sampling::TopK;
+
+impl TopKernels for WebGpu {
+    fn penalise(
+        &mut self,
+        penalty: f64,
+        chosen: Option<&WebGpuTensor>,
+        logits: &WebGpuTensor,
+        seen: &mut WebGpuTensor,
+        y: &mut WebGpuTensor,
+    ) {
+        penalise(self, penalty, chosen, logits, seen, y);
+    }
+
+    fn top(&mut self, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
+        top(self, logits, y);
+    }
+
+    fn draw(&mut self, draw: &Draw, top: &mut WebGpuTensor) {
+        draw_token(self, draw, top);
+    }
+}
 
 /// Logits per workgroup.
 const PLACES: usize = 1024;
@@ -59,7 +81,7 @@ uniforms! {
 }
 
 /// y = the logits, with those of seen tokens penalised. The chosen token of a list is marked as seen first.
-pub fn penalise(
+fn penalise(
     gpu: &mut WebGpu,
     penalty: f64,
     chosen: Option<&WebGpuTensor>,
@@ -86,7 +108,7 @@ pub fn penalise(
 }
 
 /// y = the [`TopK`] of one row of logits.
-pub fn top(gpu: &mut WebGpu, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
+fn top(gpu: &mut WebGpu, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
     let (n_logits, k) = (logits.cols, TopK::places(y.cols));
     assert!((1..=TopK::MOST).contains(&k) && n_logits <= TopK::MOST_VOCAB);
     y.resize(1);
@@ -113,7 +135,7 @@ pub fn top(gpu: &mut WebGpu, logits: &WebGpuTensor, y: &mut WebGpuTensor) {
 }
 
 /// Draws a token from a list and stores it there as the chosen one.
-pub fn draw(gpu: &mut WebGpu, draw: &Draw, list: &WebGpuTensor) {
+fn draw_token(gpu: &mut WebGpu, draw: &Draw, list: &WebGpuTensor) {
     gpu.recorder.dispatch(
         Kernel::TopDraw,
         &[&list.buffer],

@@ -16,8 +16,25 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::kv_cache::{BLOCK, CpuKvRows, PANEL};
 use crate::device::cpu::tensor::{CpuTensor, Rows};
 use crate::ops::device::{AttentionShape, KvCache};
+use crate::ops::kernels::AttentionKernels;
 use crate::threads::pool::{Pool, Stripe, Stripes};
 use softmax::{Scores, Softmax};
+
+impl AttentionKernels for Cpu {
+    fn append_kv(&mut self, k: &CpuTensor, v: &CpuTensor, cache: &mut KvCache<Cpu>) {
+        append_kv(k, v, cache);
+    }
+
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        q: &CpuTensor,
+        cache: &KvCache<Cpu>,
+        y: &mut CpuTensor,
+    ) {
+        attention(&self.pool, Width::widest(), shape, q, cache, y);
+    }
+}
 
 /// Queries of one head that a thread computes together, sharing the blocks in its cache. Few, so that the threads get
 /// equal shares of short passes.

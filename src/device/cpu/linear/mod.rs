@@ -22,12 +22,23 @@ use crate::base::simd::{F32x4, MAX_GROUPS, Width};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::{Linear, Weight};
+use crate::ops::kernels::LinearKernels;
 use crate::threads::pool::{Pieces, Pool, Stripe, Stripes};
 pub use activations::Activations;
 use f32::F32Product;
 use few_rows::{FewRows, STREAMS, STREAMS_OF_FEW, STREAMS_OF_TWO};
 use q4::{Q4Block, Q4Pair, Q4Product};
 use q8::{Q8Block, Q8Product};
+
+impl LinearKernels for Cpu {
+    fn linear(&mut self, linear: &Linear<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
+        product(&self.pool, &mut self.activations, linear, x, false, y);
+    }
+
+    fn linear_add(&mut self, linear: &Linear<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
+        product(&self.pool, &mut self.activations, linear, x, true, y);
+    }
+}
 
 /// Rows per group: one per lane of a vector.
 const GROUP: usize = 4;
@@ -48,7 +59,7 @@ const STRIP: usize = 64;
 type PanelSums = [[F32x4; PANEL]; STRIP];
 
 /// y = W·x + bias, or y += W·x + bias.
-pub fn linear(
+fn product(
     pool: &Pool,
     activations: &mut Activations,
     linear: &Linear<Cpu>,
