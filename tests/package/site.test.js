@@ -263,6 +263,9 @@ test("deployed again under an open page, it says so and offers to reload, whatev
     [
       "the engine's worker",
       async (page) => {
+        // Otherwise its files come from there, and nothing fails.
+        const browser_session = await page.context().newCDPSession(page);
+        await browser_session.send("Network.clearBrowserCache");
         await page.click("#model-chip");
         await page.selectOption("#threads", "1");
         await page.click("#load-model");

@@ -41,7 +41,7 @@ pub fn make_each(
 ) -> Result<()> {
     install(workspace, steps)?;
     thread::scope(|scope| {
-        // The bindings generator is compiled in parallel with the first build, which waits for it if it is ready earlier.
+        // The bindings generator is compiled in parallel with the first build, which waits for it if that takes longer.
         let mut tools = Some(scope.spawn(|| make_tools(workspace, steps)));
         for build in builds {
             build.compile(workspace, steps, effort)?;
