@@ -205,7 +205,7 @@ async function compile(address) {
   };
 }
 
-/** @param {string} address */
+/** Not while it arrives, because its bytes are changed first. @param {string} address */
 async function compileWithOwnMemory(address) {
   const bytes = new Uint8Array(await (await fetched(address)).arrayBuffer());
   const limits = withOwnMemory(bytes);
