@@ -209,7 +209,8 @@ async function compile(address) {
 async function compileWithOwnMemory(address) {
   const bytes = new Uint8Array(await (await fetched(address)).arrayBuffer());
   const limits = withOwnMemory(bytes);
-  return { module: await WebAssembly.compile(bytes), memory: new WebAssembly.Memory(limits) };
+  const module = await WebAssembly.compile(bytes);
+  return { module, memory: limits ? new WebAssembly.Memory(limits) : undefined };
 }
 
 /** @param {string} address */
