@@ -237,7 +237,7 @@ pub trait Storage: Sized {
 /// A device that can run the model: its kernels are in the traits of `kernels.rs`.
 #[expect(
     async_fn_in_trait,
-    reason = "an engine lives on one thread; no Send bound is wanted"
+    reason = "an engine lives on one thread, so its futures need no Send bound"
 )]
 pub trait Device:
     EmbedKernels

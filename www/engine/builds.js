@@ -70,7 +70,7 @@ function build(relaxed_simd, chosen) {
 }
 
 /**
- * The wanted build or, if the package lacks it, the other one, where it runs. Both give the same results.
+ * The requested build or, if the package lacks it, the other one, where it runs. Both give the same results.
  * @param {string[]} built @param {boolean} wants_relaxed @param {boolean} allows_relaxed  whether this browser does
  * @returns {string | null}
  */

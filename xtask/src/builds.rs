@@ -78,6 +78,8 @@ pub struct Build {
     package: &'static str,
     purpose: &'static str,
     usual_s: u32,
+    /// The name of the step that generates its bindings.
+    bindings: &'static str,
     /// Shared memory, for the thread pool. Where a page may not share memory, the same module gets memory of its own
     /// (www/engine/unshared.js).
     shared_memory: bool,
@@ -92,6 +94,7 @@ pub const BUILDS: [Build; 2] = [
         package: "zamba2",
         purpose: "the engine with relaxed SIMD",
         usual_s: 200,
+        bindings: "bindings-r",
         shared_memory: true,
         relaxed_simd: true,
     },
@@ -100,6 +103,7 @@ pub const BUILDS: [Build; 2] = [
         package: "zamba2",
         purpose: "the engine for browsers without relaxed SIMD",
         usual_s: 60,
+        bindings: "bindings-s",
         shared_memory: true,
         relaxed_simd: false,
     },
@@ -111,6 +115,7 @@ pub const GRAMMAR: Build = Build {
     package: "zamba2-grammar",
     purpose: "the module of grammars",
     usual_s: 30,
+    bindings: "bindings-g",
     shared_memory: false,
     relaxed_simd: false,
 };
@@ -184,21 +189,21 @@ impl Build {
         self.bindings(workspace, steps, &bytes)
     }
 
-    // The linker records the enabled features in the module. A stale or mixed-up file would run, only slower, without
-    // anyone noticing.
+    // The linker records the enabled features in the module. A stale or mixed-up file would run, only slower or on one
+    // thread, without anyone noticing.
     fn check(self, module: &[u8], path: &Path) -> Result<()> {
         // The section `target_features` is the last one: for each feature a plus, the length of its name, and its name.
         let end = &module[module.len().saturating_sub(1024)..];
-        let feature = "relaxed-simd";
-        let entry = [&[b'+', feature.len() as u8], feature.as_bytes()].concat();
-        let found = end.windows(entry.len()).any(|window| window == entry);
-        if found != self.relaxed_simd {
-            bail!(
-                "{} has {feature}: {found}, but {} requires it: {}; delete it and build again",
-                path.display(),
-                self.name,
-                self.relaxed_simd,
-            );
+        for (feature, wanted) in [("relaxed-simd", self.relaxed_simd), ("atomics", true)] {
+            let entry = [&[b'+', feature.len() as u8], feature.as_bytes()].concat();
+            let found = end.windows(entry.len()).any(|window| window == entry);
+            if found != wanted {
+                bail!(
+                    "{} has {feature}: {found}, but {} requires it: {wanted}; delete it and build again",
+                    path.display(),
+                    self.name,
+                );
+            }
         }
         Ok(())
     }
@@ -233,13 +238,8 @@ impl Build {
 
     /// The step that generates this build's bindings.
     pub fn bindings_step(self) -> Step {
-        let name = match self.name {
-            "relaxed-simd" => "bindings-r",
-            "simd128" => "bindings-s",
-            _ => "bindings-g",
-        };
         Step {
-            name,
+            name: self.bindings,
             purpose: "its JavaScript bindings",
             usual_s: 6,
         }

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
@@ -21,15 +20,13 @@ pub type Made = Vec<(Build, PathBuf)>;
 
 /// Makes `builds`, and a package with exactly these.
 pub fn make(workspace: &Workspace, steps: &Steps, builds: &[Build], effort: Effort) -> Result<()> {
-    let made = Mutex::new(Made::new());
-    make_each(workspace, steps, builds, effort, &|build, bindings| {
-        made.lock().expect(NO_PANIC).push((build, bindings));
+    let mut made = Made::new();
+    make_each(workspace, steps, builds, effort, &mut |build, bindings| {
+        made.push((build, bindings));
         Ok(())
     })?;
-    put_in_place(workspace, &made.into_inner().expect(NO_PANIC))
+    put_in_place(workspace, &made)
 }
-
-const NO_PANIC: &str = "nothing panics while it holds the list";
 
 /// Makes `builds` one by one, and passes each to `keep` with the folder of its bindings as soon as it is ready.
 pub fn make_each(
@@ -37,7 +34,7 @@ pub fn make_each(
     steps: &Steps,
     builds: &[Build],
     effort: Effort,
-    keep: &(dyn Fn(Build, PathBuf) -> Result<()> + Sync),
+    keep: &mut dyn FnMut(Build, PathBuf) -> Result<()>,
 ) -> Result<()> {
     install(workspace, steps)?;
     thread::scope(|scope| {

@@ -127,7 +127,7 @@ impl Site<'_> {
 
     /// Makes builds of the engine as of `edition`, and serves each as soon as it is ready.
     fn make(&self, builds: &[Build], edition: u32) -> Result<()> {
-        let keep = |build: Build, bindings: PathBuf| {
+        let mut keep = |build: Build, bindings: PathBuf| {
             let mut packaged = self.packaged();
             if packaged.edition != edition && build != GRAMMAR {
                 return Ok(());
@@ -136,7 +136,7 @@ impl Site<'_> {
             packaged.made.push((build, bindings));
             package::put_in_place(self.workspace, &packaged.made)
         };
-        package::make_each(self.workspace, self.steps, builds, Effort::Quick, &keep)
+        package::make_each(self.workspace, self.steps, builds, Effort::Quick, &mut keep)
     }
 
     fn make_others(&self, first: Build) {
@@ -193,14 +193,14 @@ impl Site<'_> {
             packaged.edition
         };
         let start = Instant::now();
-        let keep = |build: Build, bindings: PathBuf| {
+        let mut keep = |build: Build, bindings: PathBuf| {
             let mut packaged = self.packaged();
             packaged.made.retain(|(other, _)| *other == GRAMMAR);
             packaged.made.push((build, bindings));
             package::put_in_place(self.workspace, &packaged.made)
         };
         let steps = self.steps;
-        package::make_each(self.workspace, steps, &[in_use], Effort::Quick, &keep)?;
+        package::make_each(self.workspace, steps, &[in_use], Effort::Quick, &mut keep)?;
         steps.print_line(&format!(
             "Edit {edition}: {} was rebuilt in {}, and the page reloads.",
             in_use.name,
