@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 /// Clippy as a compiler.
-const CLIPPY: &str = "clippy-driver";
+pub const CLIPPY: &str = "clippy-driver";
 
 /// Properties of this workspace that the commands need.
 pub struct Workspace {
@@ -57,7 +57,7 @@ impl Workspace {
     /// dependencies once more. Without clippy it is a plain build.
     pub fn linting_cargo(&self) -> Command {
         let mut cargo = self.cargo();
-        if first_line(self.program(CLIPPY).arg("--version")).is_some() {
+        if has_program(CLIPPY) {
             cargo.env("RUSTC_WORKSPACE_WRAPPER", CLIPPY);
         }
         cargo
@@ -69,6 +69,11 @@ impl Workspace {
         command.current_dir(&self.root);
         command
     }
+}
+
+/// Whether `name` is a program that tells its version.
+pub fn has_program(name: &str) -> bool {
+    first_line(Command::new(name).arg("--version")).is_some()
 }
 
 /// The first line a command prints, or None if it is missing or fails.

@@ -1,5 +1,5 @@
 //! This program as cargo's `RUSTC_WORKSPACE_WRAPPER`: runs the compiler with additional arguments for the workspace's
-//! crates.
+//! crates, and prints lints.
 //!
 //! `cargo test` takes no compiler arguments, and `RUSTFLAGS` would recompile every dependency.
 
@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::workspace::{CLIPPY, has_program};
 
 /// The environment variable with the arguments, separated by spaces. If it is set, this program is the wrapper.
 const ARGUMENTS: &str = "ZAMBA2_RUSTC_ARGUMENTS";
@@ -32,7 +34,13 @@ pub fn run(arguments: &str) -> Result<()> {
     let compiler = given.next().context("cargo gave no compiler")?;
     let given: Vec<OsString> = given.collect();
     let has = |name: &str| given.iter().any(|argument| argument == name);
-    let mut command = Command::new(compiler);
+    let mut command = if has_program(CLIPPY) {
+        let mut clippy = Command::new(CLIPPY);
+        clippy.arg(compiler);
+        clippy
+    } else {
+        Command::new(compiler)
+    };
     command.args(&given);
     if has("--target") && has("--crate-name") && !has("___") {
         command.args(arguments.split_whitespace());

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::inputs::matters_to_rust;
 use super::{Extent, Run, step};
-use crate::builds::{self, BUILDS, Effort, GRAMMAR};
+use crate::builds::{self, Effort, PACKAGED};
 use crate::installs;
 use crate::steps::{self, Step};
 use crate::totals::Counts;
@@ -61,27 +61,17 @@ impl Run<'_> {
             return Ok(counts);
         }
         builds::install(self.workspace, self.steps)?;
-        for (build, step) in [
-            (
-                BUILDS[0],
-                step(
-                    "lint-relaxed",
-                    "lints for the browser, with relaxed SIMD",
-                    110,
-                ),
-            ),
-            (
-                BUILDS[1],
-                step("lint-simd128", "lints for the browser, without", 80),
-            ),
-            (
-                GRAMMAR,
-                step("lint-grammar", "lints of the module of grammars", 20),
-            ),
-        ] {
+        for build in PACKAGED.into_iter().filter(|build| build.lints()) {
+            let step = Step {
+                name: "lint-browser",
+                ..build.step()
+            };
             let mut command = build.rustc(self.workspace, Effort::Quick);
             counts.add(self.warnings(&step, &mut command)?);
         }
+        let step = step("lint-relaxed", "lints of kernels with relaxed SIMD", 110);
+        let mut kernels = self.kernel_tests_command(true)?;
+        counts.add(self.warnings(&step, kernels.arg("--no-run"))?);
         Ok(counts)
     }
 
@@ -157,27 +147,32 @@ impl Run<'_> {
         let plain = step("kernels", "kernel tests as WebAssembly", 350);
         let relaxed = step("kernels-relaxed", "the same with relaxed SIMD", 135);
         for (step, is_relaxed) in [(plain, false), (relaxed, true)] {
-            let mut command = self.workspace.cargo();
+            let mut command = self.kernel_tests_command(is_relaxed)?;
             // A failed assertion ends a wasm program at once, and captured output would be lost.
-            command.args(["test", "--package", "zamba2", "--target", KERNEL_TARGET]);
-            // A lock of its own: it compiles while the native tests do.
-            command
-                .arg("--target-dir")
-                .arg(self.workspace.target.join("kernels"));
-            command.args(["--lib", "--test", "kernels"]);
-            // They run for seconds: what they take longer, their compiler takes less.
-            command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
-            // Nor does anything read lines of a module's functions: a failed assertion names its own.
-            command.env("CARGO_PROFILE_DEV_DEBUG", "false");
-            if is_relaxed {
-                builds::add_relaxed_simd(&mut command)?;
-            }
             command.args(["--", "--nocapture"]);
             // The runner in .cargo/config.toml is `node`.
             command.env("PATH", path);
             counts.add(self.tests(step, &mut command)?);
         }
         Ok(counts)
+    }
+
+    fn kernel_tests_command(&self, is_relaxed: bool) -> Result<Command> {
+        let mut command = self.workspace.cargo();
+        command.args(["test", "--package", "zamba2", "--target", KERNEL_TARGET]);
+        // A lock of its own: it compiles while the native tests do.
+        command
+            .arg("--target-dir")
+            .arg(self.workspace.target.join("kernels"));
+        command.args(["--lib", "--test", "kernels"]);
+        // They run for seconds: what they take longer, their compiler takes less.
+        command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+        // Nor does anything read lines of a module's functions: a failed assertion names its own.
+        command.env("CARGO_PROFILE_DEV_DEBUG", "false");
+        if is_relaxed {
+            builds::add_relaxed_simd(&mut command)?;
+        }
+        Ok(command)
     }
 
     pub(super) fn docs(&self) -> Result<Counts> {

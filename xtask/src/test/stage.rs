@@ -29,7 +29,7 @@ pub const STAGES: [Stage; 9] = [
 
 /// Stages that run in parallel, each lane in order. The lanes lock different build folders.
 pub const LANES: [&[Stage]; 2] = [
-    // The lints are those of the programs that the native tests compile, and of the package's builds.
+    // The lints are those of the programs that the native tests and the kernels' compile, and of the package's builds.
     &[Stage::Format, Stage::Native, Stage::Lint, Stage::Docs],
     // The package's site is packed by a program that the native tests compile.
     &[Stage::Types, Stage::Kernels, Stage::Package],
