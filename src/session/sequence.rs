@@ -29,6 +29,8 @@ pub struct Alternative {
     pub token: u32,
     /// The token decoded on its own.
     pub text: String,
+    /// What it adds to a text; `None` if decoding skips it.
+    pub bytes: Option<Vec<u8>>,
     /// Before penalty, temperature and filters.
     pub probability: f64,
 }
@@ -38,6 +40,8 @@ pub struct Alternative {
 pub struct TokenRank {
     /// The token decoded on its own.
     pub text: String,
+    /// What it adds to a text; `None` if decoding skips it.
+    pub bytes: Option<Vec<u8>>,
     /// 1 is the most probable.
     pub rank: usize,
     pub probability: f64,
@@ -368,6 +372,7 @@ fn token_rank(
 ) -> Result<TokenRank> {
     Ok(TokenRank {
         text: display_text(tokenizer, chosen)?,
+        bytes: bytes_in_text(tokenizer, chosen)?,
         rank,
         probability,
         alternatives: alternatives(tokenizer, &top)?,
@@ -383,6 +388,7 @@ pub(super) fn alternatives(
         Ok(Alternative {
             token: ranked.token,
             text: display_text(tokenizer, ranked.token)?,
+            bytes: bytes_in_text(tokenizer, ranked.token)?,
             probability: ranked.probability,
         })
     });
@@ -392,4 +398,8 @@ pub(super) fn alternatives(
 /// The token decoded on its own; empty without a tokenizer.
 pub(super) fn display_text(tokenizer: Option<&Tokenizer>, token: u32) -> Result<String> {
     tokenizer.map_or(Ok(String::new()), |tokenizer| tokenizer.token_text(token))
+}
+
+fn bytes_in_text(tokenizer: Option<&Tokenizer>, token: u32) -> Result<Option<Vec<u8>>> {
+    tokenizer.map_or(Ok(None), |tokenizer| tokenizer.bytes_in_text(token))
 }

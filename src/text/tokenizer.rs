@@ -164,9 +164,7 @@ impl Tokenizer {
     pub fn token_bytes(&self) -> Result<TokenBytes> {
         let mut all = TokenBytes::default();
         for id in 0..self.model_vocab_size as u32 {
-            if let Some(token) = self.visible_token(id)? {
-                let bytes = self.stream_decoder.bytes_of(token);
-                let (bytes, differs) = bytes.map_err(|fact| self.refusal(fact))?;
+            if let Some((bytes, differs)) = self.bytes_of(id)? {
                 all.bytes.extend(bytes);
                 if differs {
                     all.not_first.push(id);
@@ -175,6 +173,22 @@ impl Tokenizer {
             all.ends.push(all.bytes.len() as u32);
         }
         Ok(all)
+    }
+
+    /// The bytes that a token adds in the middle of a text, which may be part of a character; `None` for tokens that
+    /// decoding skips.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the decoder refuses the token.
+    pub fn bytes_in_text(&self, id: u32) -> Result<Option<Vec<u8>>> {
+        Ok(self.bytes_of(id)?.map(|(bytes, _)| bytes))
+    }
+
+    // The bytes in the middle of a text, and whether the token is decoded differently at its beginning.
+    fn bytes_of(&self, id: u32) -> Result<Option<(Vec<u8>, bool)>> {
+        let token = self.visible_token(id)?;
+        let bytes = token.map(|token| self.stream_decoder.bytes_of(token));
+        bytes.transpose().map_err(|fact| self.refusal(fact))
     }
 
     /// The decoder's input for a token; `None` for tokens that decoding skips.

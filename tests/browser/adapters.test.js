@@ -45,8 +45,9 @@ class ScriptedModel {
         signal?.throwIfAborted();
         if (error && index === fails_at) throw error;
         const token = index === words.length ? END_TOKEN : 10 + index;
-        const alternative = { token, text, probability: 0.5 };
-        const token_rank = { text, rank: 1, probability: 0.5, alternatives: [alternative, alternative] };
+        const bytes = token === END_TOKEN ? null : [...new TextEncoder().encode(text)];
+        const alternative = { token, text, bytes, probability: 0.5 };
+        const token_rank = { text, bytes, rank: 1, probability: 0.5, alternatives: [alternative, alternative] };
         tokens += 1;
         yield { text, token, index, token_rank };
         if (tokens === max_tokens) break;
@@ -177,7 +178,7 @@ test("logprobs are those of the model's distribution, without the token that end
   assert.deepEqual(
     chat.json.choices[0].logprobs.content,
     ["One", " two", " three"].map((token) => {
-      const entry = { token, logprob: half, bytes: null };
+      const entry = { token, logprob: half, bytes: [...new TextEncoder().encode(token)] };
       return { ...entry, top_logprobs: [entry] };
     }),
   );

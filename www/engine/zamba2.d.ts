@@ -235,11 +235,13 @@ export interface RunOptions extends GenerateOptions {
 export interface TokenRank {
   /** The token as text; its name where it is no whole character. */
   text: string;
+  /** What it adds to a text in UTF-8, perhaps part of a character; null for one that is not shown (an end token). */
+  bytes: number[] | null;
   /** 1 is the most probable. */
   rank: number;
   probability: number;
   /** Most probable first. */
-  alternatives: { token: number; text: string; probability: number }[];
+  alternatives: { token: number; text: string; bytes: number[] | null; probability: number }[];
 }
 
 export interface Piece {

@@ -52,6 +52,21 @@ fn a_token_by_itself_keeps_its_space_and_is_named_where_it_is_no_text() {
 }
 
 #[test]
+fn a_tokens_bytes_are_what_it_adds_to_a_text_even_if_that_is_part_of_a_character() {
+    for (tokenizer, token, bytes) in [
+        (byte_level(), "Ġthe", Some(" the".as_bytes())),
+        (byte_level(), "ð", Some(&[0xf0])),
+        (mistral(), "▁the", Some(b" the")),
+        (mistral(), "<0xF0>", Some(&[0xf0])),
+        (mistral(), "</s>", None),
+    ] {
+        let id = tokenizer.token_id(token).unwrap();
+        let got = tokenizer.bytes_in_text(id).unwrap();
+        assert_eq!(got.as_deref(), bytes, "{token}");
+    }
+}
+
+#[test]
 fn an_id_that_only_the_model_knows_has_no_text_and_one_that_nobody_knows_is_named() {
     let tokenizer = mistral();
     let padded = MODEL_VOCAB_SIZE as u32 - 1;

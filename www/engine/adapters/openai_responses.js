@@ -74,11 +74,8 @@ const LEAST_LOGPROB = -9999;
 /** @param {{ probability: number }} token */
 const logprobOf = ({ probability }) => Math.max(Math.log(probability), LEAST_LOGPROB);
 
-/**
- * The engine does not return the bytes of tokens that are incomplete characters.
- * @param {{ text: string, probability: number }} token
- */
-const tokenLogprob = (token) => ({ token: token.text, logprob: logprobOf(token), bytes: null });
+/** @param {{ text: string, bytes: number[] | null, probability: number }} token */
+const tokenLogprob = (token) => ({ token: token.text, logprob: logprobOf(token), bytes: token.bytes });
 
 /** The whole answer. @param {Reply} reply @returns {Promise<object>} */
 export async function whole({ head, format, parsed, pieces, end_tokens }) {
