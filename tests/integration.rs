@@ -11,6 +11,7 @@ mod chat;
 mod cli;
 mod conversation;
 mod damaged_files;
+mod documents;
 mod failing_calls;
 mod generated;
 mod inside;

@@ -4,7 +4,7 @@
 //!     cargo test --release --test integration quantization:: -- --nocapture
 //!
 //! The f32 logits are the baseline; `tests/model.rs` compares them with the reference. Single products are compared in
-//! `tests/kernels.rs`.
+//! `tests/kernels/linear.rs`.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Attention with vectors of each width. Its results are tested in `tests/kernels.rs`.
+//! Attention with vectors of each width. Its results are tested in `tests/kernels/attention.rs`.
 
 use super::*;
 use crate::ops::device::KvFormat;
