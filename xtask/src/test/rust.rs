@@ -167,8 +167,6 @@ impl Run<'_> {
         command.args(["--lib", "--test", "kernels"]);
         // They run for seconds: what they take longer, their compiler takes less.
         command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
-        // Nor does anything read lines of a module's functions: a failed assertion names its own.
-        command.env("CARGO_PROFILE_DEV_DEBUG", "false");
         if is_relaxed {
             builds::add_relaxed_simd(&mut command)?;
         }
