@@ -71,6 +71,8 @@ pub fn ssm_scan<D: Device + 'static>(ops: &mut Ops<D>, tokens: usize) -> Case<D>
     }
 }
 
+/// Only `grid` measures it.
+#[cfg(not(target_os = "wasi"))]
 pub fn rms_norm<D: Device + 'static>(ops: &mut Ops<D>, tokens: usize) -> Case<D> {
     let norm = Norm {
         module: MODULE,
