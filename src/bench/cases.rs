@@ -3,7 +3,7 @@
 use crate::bench::{MODULE, numbers};
 use crate::ops::Ops;
 use crate::ops::device::{
-    AttentionShape, Cols, Device, GatedNorm, KvFormat, Norm, Ssm, SsmInput, Storage, split,
+    AttentionShape, Cols, Device, GatedNorm, KvFormat, Ssm, SsmInput, Storage, split,
 };
 use crate::ops::work::{self, Work};
 
@@ -22,7 +22,7 @@ pub struct Case<D: Device> {
     /// Of one call.
     pub work: Work,
     pub y: D::Tensor,
-    run: Run<D>,
+    pub(super) run: Run<D>,
 }
 
 impl<D: Device> Case<D> {
@@ -68,22 +68,6 @@ pub fn ssm_scan<D: Device + 'static>(ops: &mut Ops<D>, tokens: usize) -> Case<D>
             };
             ops.ssm_scan(&ssm, input, &mut states[at % STATES], y);
         }),
-    }
-}
-
-/// Only `grid` measures it.
-#[cfg(not(target_os = "wasi"))]
-pub fn rms_norm<D: Device + 'static>(ops: &mut Ops<D>, tokens: usize) -> Case<D> {
-    let norm = Norm {
-        module: MODULE,
-        weight: tensor(ops, 1, HIDDEN), // [1, h]
-        eps: 1e-5,
-    };
-    let x = tensor(ops, tokens, HIDDEN); // [T, h]
-    Case {
-        work: work::norm(HIDDEN),
-        y: ops.tensor(tokens, HIDDEN), // [T, h]
-        run: Box::new(move |ops, _, y| ops.rms_norm(&norm, &x, y)),
     }
 }
 

@@ -3,14 +3,16 @@
 use serde_json::json;
 
 use crate::base::error::Result;
-use crate::bench::cases::{self, Case};
+use crate::bench::MODULE;
+use crate::bench::cases::{self, Case, HIDDEN, tensor};
 use crate::bench::grid::cells::{PlainCell, PlainOp};
 use crate::bench::grid::timing::{spread, stopwatch};
 use crate::bench::grid::{CellTime, relative_difference};
 use crate::device::cpu::Cpu;
 use crate::device::webgpu::WebGpu;
 use crate::ops::Ops;
-use crate::ops::device::{Device, KvFormat};
+use crate::ops::device::{Device, KvFormat, Norm};
+use crate::ops::work;
 
 /// Relative to the largest result. The CPU's attention over an 8-bit cache has 16-bit queries and weights, and sums of
 /// many positions are small; the other ops differ in the order of sums and in exponentials.
@@ -20,8 +22,22 @@ fn case<D: Device + 'static>(ops: &mut Ops<D>, cell: &PlainCell) -> Case<D> {
     match cell.op {
         PlainOp::SsmScan => cases::ssm_scan(ops, cell.tokens),
         PlainOp::Attention => cases::attention(ops, KvFormat::I8, cell.context, cell.tokens),
-        PlainOp::RmsNorm => cases::rms_norm(ops, cell.tokens),
+        PlainOp::RmsNorm => rms_norm(ops, cell.tokens),
         PlainOp::GatedRmsNorm => cases::gated_rms_norm(ops, cell.tokens),
+    }
+}
+
+fn rms_norm<D: Device + 'static>(ops: &mut Ops<D>, tokens: usize) -> Case<D> {
+    let norm = Norm {
+        module: MODULE,
+        weight: tensor(ops, 1, HIDDEN), // [1, h]
+        eps: 1e-5,
+    };
+    let x = tensor(ops, tokens, HIDDEN); // [T, h]
+    Case {
+        work: work::norm(HIDDEN),
+        y: ops.tensor(tokens, HIDDEN), // [T, h]
+        run: Box::new(move |ops, _, y| ops.rms_norm(&norm, &x, y)),
     }
 }
 
