@@ -52,6 +52,8 @@ const timesIn = (text) =>
  * @param {Page} page @param {() => Promise<unknown>} act
  */
 async function rangeAfter(page, act) {
+  // Redrawing after a scroll or a change of size says the range, too; it is over after two frames.
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
   await page.locator(RANGE).evaluate((said) => (said.textContent = ""));
   await act();
   await page.waitForFunction((range) => document.querySelector(range)?.textContent !== "", RANGE);
