@@ -47,7 +47,7 @@ pub use crate::session::lookup::DraftPolicy;
 use crate::session::lookup::PassCost;
 pub use crate::session::rewind::KeptPrefix;
 use crate::session::sequence::Sequence;
-pub use crate::session::sequence::{Alternative, Step, TokenRank};
+pub use crate::session::sequence::{Alternative, RankedToken, Step, TokenRank};
 pub use crate::session::snapshot::{RestoredSequence, snapshot_note};
 pub use crate::session::steps_in_flight::Lookahead;
 use crate::session::token_readback::{PenaltyBuffers, TopList};

@@ -29,9 +29,17 @@ pub struct Alternative {
     pub token: u32,
     /// The token decoded on its own.
     pub text: String,
+    /// Before penalty, temperature and filters.
+    pub probability: f64,
+}
+
+/// An [`Alternative`] to a generated token.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RankedToken {
+    pub token: u32,
+    pub text: String,
     /// What it adds to a text; `None` if decoding skips it.
     pub bytes: Option<Vec<u8>>,
-    /// Before penalty, temperature and filters.
     pub probability: f64,
 }
 
@@ -46,7 +54,7 @@ pub struct TokenRank {
     pub rank: usize,
     pub probability: f64,
     /// The most probable tokens, in descending order.
-    pub alternatives: Vec<Alternative>,
+    pub alternatives: Vec<RankedToken>,
 }
 
 /// One generated token.
@@ -370,12 +378,20 @@ fn token_rank(
     (top, rank, probability): Rank,
     chosen: u32,
 ) -> Result<TokenRank> {
+    let ranked = alternatives(tokenizer, &top)?.into_iter().map(|other| {
+        Ok(RankedToken {
+            token: other.token,
+            text: other.text,
+            bytes: bytes_in_text(tokenizer, other.token)?,
+            probability: other.probability,
+        })
+    });
     Ok(TokenRank {
         text: display_text(tokenizer, chosen)?,
         bytes: bytes_in_text(tokenizer, chosen)?,
         rank,
         probability,
-        alternatives: alternatives(tokenizer, &top)?,
+        alternatives: ranked.collect::<Result<_>>()?,
     })
 }
 
@@ -388,7 +404,6 @@ pub(super) fn alternatives(
         Ok(Alternative {
             token: ranked.token,
             text: display_text(tokenizer, ranked.token)?,
-            bytes: bytes_in_text(tokenizer, ranked.token)?,
             probability: ranked.probability,
         })
     });

@@ -142,7 +142,7 @@ impl Build {
     /// Whether compiling it at `Effort::Quick` prints lints. Not with relaxed SIMD: the first page and the page after
     /// an edit wait for that build, a fifth of its last crate's time would be lints, and the tests of the kernels
     /// compile the same code with them.
-    pub fn lints(self) -> bool {
+    fn lints(self) -> bool {
         !self.relaxed_simd
     }
 

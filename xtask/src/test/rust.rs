@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::inputs::matters_to_rust;
 use super::{Extent, Run, step};
-use crate::builds::{self, Effort, PACKAGED};
+use crate::builds::{self, BUILDS, Effort, GRAMMAR};
 use crate::installs;
 use crate::steps::{self, Step};
 use crate::totals::Counts;
@@ -61,11 +61,13 @@ impl Run<'_> {
             return Ok(counts);
         }
         builds::install(self.workspace, self.steps)?;
-        for build in PACKAGED.into_iter().filter(|build| build.lints()) {
-            let step = Step {
-                name: "lint-browser",
-                ..build.step()
-            };
+        for (build, step) in [
+            (BUILDS[1], step("lint-simd128", "lints for the browser", 80)),
+            (
+                GRAMMAR,
+                step("lint-grammar", "lints of the module of grammars", 20),
+            ),
+        ] {
             let mut command = build.rustc(self.workspace, Effort::Quick);
             counts.add(self.warnings(&step, &mut command)?);
         }
