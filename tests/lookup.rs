@@ -12,7 +12,9 @@ use zamba2::device::webgpu::AdapterOptions;
 use zamba2::folder;
 use zamba2::ops::device::Device;
 use zamba2::ops::trace::Level;
-use zamba2::session::{DraftPolicy, GenerateOptions, LoadSettings, Session, Step, StopReason};
+use zamba2::session::{
+    DraftPolicy, GenerateOptions, LoadSettings, NoDrafts, Session, Step, StopReason,
+};
 use zamba2::text::sampling::{LOOKUP, SamplingOptions, TokenSet};
 
 use crate::adapter;
@@ -164,7 +166,9 @@ fn without_memory_for_their_buffers_a_run_goes_on_without_drafts() {
     let [got, expected] = [Some(needed_bytes), None].map(|limit| {
         let mut session = open(limit).unwrap();
         session.set_draft_policy(DraftPolicy::Always);
-        run(&mut session, &repetitive(), options.clone())
+        let steps = run(&mut session, &repetitive(), options.clone());
+        assert_eq!(session.no_drafts(), limit.map(|_| NoDrafts::Memory));
+        steps
     });
     assert_eq!(drafts(&got).0, 0);
     assert!(drafts(&expected).0 > 0);
@@ -643,4 +647,5 @@ fn a_graphics_adapter_drafts_nothing() {
         let step = block_on(session.step()).unwrap();
         assert_eq!((step.drafted, step.accepted_draft), (0, false));
     }
+    assert_eq!(session.no_drafts(), Some(NoDrafts::Device));
 }

@@ -194,6 +194,12 @@ impl Engine {
         Ok(object.into())
     }
 
+    /// Why the model drafts no tokens, whatever `lookup` is: `"device"`, `"memory"`, or null.
+    pub fn no_drafts(&self) -> JsResult<JsValue> {
+        let session = self.session().map_err(to_js_error)?;
+        to_js(&on_session!(session, s => s.no_drafts()))
+    }
+
     /// Rewinds to generated token `index` and replaces it by `token`: `{ text, tokens, prompt_tokens }` of the prefix
     /// that is kept. `advance` and `replay` then restore the state, and the next `step` returns `token`.
     pub fn branch(&mut self, index: usize, token: u32, options: JsValue) -> JsResult<JsValue> {

@@ -14,7 +14,7 @@ use zamba2::base::local_time::LocalTime;
 use zamba2::base::quant::WeightFormat;
 use zamba2::folder;
 use zamba2::model::NumericSettings;
-use zamba2::session::{GenerateOptions, Session, StopReason};
+use zamba2::session::{GenerateOptions, NoDrafts, Session, StopReason};
 use zamba2::text::chat::{ChatTemplate, Content, Message};
 use zamba2::text::tokenizer::Tokenizer;
 
@@ -110,6 +110,8 @@ pub struct Answer {
     /// Tokens that were drafted by lookup.
     pub drafted: usize,
     pub accepted_drafts: usize,
+    /// Why a run with lookup could make no drafts.
+    no_drafts: Option<NoDrafts>,
 }
 
 #[derive(Serialize)]
@@ -242,6 +244,7 @@ pub fn answer<B: CliDevice>(
     mut on_text: impl FnMut(&str) -> Result<ControlFlow<()>, Failure>,
 ) -> Result<Answer, Failure> {
     let mut follow = Follow::new(session, &options)?;
+    let wants_drafts = options.lookup > 0;
     let prefill_start_us = now_us();
     let cached_tokens = session.start(prompt, options)?;
     let (mut text, mut tokens) = (String::new(), Vec::new());
@@ -279,6 +282,7 @@ pub fn answer<B: CliDevice>(
         tokens,
         drafted,
         accepted_drafts,
+        no_drafts: session.no_drafts().filter(|_| wants_drafts),
     })
 }
 
@@ -299,9 +303,11 @@ pub fn summary(answer: &Answer) -> String {
     let prefill = prefill.map_or("none".into(), |rate| format!("{rate:.1} tok/s"));
     let decode = answer.decode_tokens_per_s;
     let decode = decode.map_or("none".into(), |rate| format!("{rate:.2} tok/s"));
-    let drafts = match (answer.accepted_drafts, answer.drafted) {
-        (_, 0) => String::new(),
-        (accepted, drafted) => format!(" · {accepted} of {drafted} drafts accepted"),
+    let drafts = match (answer.no_drafts, answer.drafted) {
+        (Some(NoDrafts::Device), _) => " · no drafts on a graphics adapter".into(),
+        (Some(NoDrafts::Memory), _) => " · no drafts: too little memory".into(),
+        (None, 0) => String::new(),
+        (None, drafted) => format!(" · {} of {drafted} drafts accepted", answer.accepted_drafts),
     };
     format!(
         "prompt {} tokens{cached} · first token after {:.0} ms · prefill {prefill} · {} tokens · decode {decode}\

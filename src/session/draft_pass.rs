@@ -10,6 +10,8 @@
 
 use std::hint::black_box;
 
+use serde::Serialize;
+
 use crate::base::clock::now_us;
 use crate::base::error::Result;
 use crate::model::config::Config;
@@ -21,6 +23,16 @@ use crate::session::lookup::{DraftPolicy, Match};
 use crate::session::sequence::{DeviceState, Sequence};
 use crate::session::token_readback::{PendingToken, StepOutput};
 use crate::session::{Session, not_started};
+
+/// Why a session drafts no tokens, whatever `lookup` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoDrafts {
+    /// The device's passes over several tokens could choose others than its decode steps.
+    Device,
+    /// The buffers do not fit into memory.
+    Memory,
+}
 
 /// The logits after the last token and after its drafts, some of which have not been used yet.
 pub(super) struct Drafts {
@@ -89,10 +101,18 @@ impl<B: Device> Session<B> {
         self.draft_policy = policy;
     }
 
+    /// What prevents drafts. Lack of memory may be known only after the first attempt to make one.
+    pub fn no_drafts(&self) -> Option<NoDrafts> {
+        if B::MAX_EXACT_ROWS <= 1 {
+            return Some(NoDrafts::Device);
+        }
+        (!self.drafts_fit).then_some(NoDrafts::Memory)
+    }
+
     /// An earlier occurrence of the last tokens, if this run may make drafts at all.
     pub(super) fn find_match(&self) -> Option<Match> {
-        let may_draft = B::MAX_EXACT_ROWS > 1 && self.drafts_fit;
         let sequence = self.sequence.as_ref();
+        let may_draft = self.no_drafts().is_none();
         let sequence = sequence.filter(|s| s.options.lookup > 0 && may_draft)?;
         Match::of(&sequence.history)
     }

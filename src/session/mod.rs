@@ -37,6 +37,7 @@ pub use crate::session::ablate::{
     AblatedPart, Ablation, AblationEffect, MAX_ABLATED_TOKENS, Prediction, PredictionLengths,
 };
 use crate::session::draft_pass::DraftBuffers;
+pub use crate::session::draft_pass::NoDrafts;
 pub use crate::session::inspect::{InspectOptions, Inspection, MAX_TOP_K, Visit};
 #[cfg(not(target_os = "wasi"))]
 pub use crate::session::kernel_trial::TRIAL_US;

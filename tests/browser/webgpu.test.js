@@ -384,6 +384,25 @@ test("timestamps that never advance count as none, and the report says so", () =
     assert.ok(run.runs[0].spans.duration_us.every((/** @type {number} */ us) => us > 0));
   }, STOPPED_CLOCK));
 
+test("the summary of a run that asks for drafts says that a graphics adapter makes none", () =>
+  withModule(async (page) => {
+    const reasons = await page.evaluate(
+      async ({ source, prompt }) => {
+        const { zamba2 } = /** @type {any} */ (globalThis);
+        const model = await zamba2.load({ source, backend: "webgpu", weights: "f32", keep: false });
+        const reasons = [];
+        for (const lookup of [10, 0]) {
+          for await (const _ of model.generate(prompt, { lookup, max_tokens: 2, ignore_eos: true }));
+          reasons.push(model.last.no_drafts);
+        }
+        model.dispose();
+        return reasons;
+      },
+      { source: source(FIXTURE), prompt: expected(FIXTURE).input_ids },
+    );
+    assert.deepEqual(reasons, ["device", null]);
+  }));
+
 /** Answers on the channel `memory` with the bytes of the buffers that exist. */
 const COUNTED = `
 const sizes = new WeakMap();

@@ -307,6 +307,7 @@ export class Sequence {
       prefill_ms,
       prefill_tokens_per_s: n_read > 0 ? n_read / (prefill_ms / 1000) : null,
       ...times.figures(),
+      no_drafts: this.#options.lookup ? engine.no_drafts() : null,
       memory: engine.memory(),
     };
   }

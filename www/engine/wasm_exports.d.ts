@@ -224,6 +224,8 @@ export interface WasmEngine {
   advance(max_blocks: number): Promise<Advance>;
   /** `allowed` has a bit per token; it is given if, and only if, the text follows a schema or a grammar. */
   step(allowed?: Uint32Array): Promise<Step>;
+  /** Why the model drafts no tokens, whatever `lookup` is. */
+  no_drafts(): "device" | "memory" | null;
   branch(index: number, token: number, options: GenerateOptions): KeptPrefix;
   continue_sequence(options: GenerateOptions): KeptPrefix;
   /** Adopts the sequence of an engine that was freed. */

@@ -293,6 +293,11 @@ export interface RunSummary {
   /** Tokens that were drafted (`lookup`), and how many of them became tokens of the text. */
   drafted?: number;
   accepted_drafts?: number;
+  /**
+   * Why a run with `lookup` could make no drafts: "device": a graphics adapter makes none; "memory": there is no room
+   * for their buffers. Null if it could, and without `lookup`.
+   */
+  no_drafts?: "device" | "memory" | null;
   memory?: MemoryReport;
 }
 

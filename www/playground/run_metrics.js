@@ -24,8 +24,9 @@ export function showRunMetrics(summary, ttft_ms) {
     [memory ? bytesText(memory.wasm_bytes) : "–", t("metric.memory")],
     [t(/** @type {Key} */ (`reason.${summary.reason}`)), t("metric.reason")],
   ];
-  const { drafted, accepted_drafts = 0 } = summary;
-  if (drafted) rows.splice(5, 0, [`${number(accepted_drafts)} / ${number(drafted)}`, t("metric.drafts")]);
+  const { drafted, accepted_drafts = 0, no_drafts } = summary;
+  if (no_drafts) rows.splice(5, 0, ["–", t(`metric.drafts.${no_drafts}`)]);
+  else if (drafted) rows.splice(5, 0, [`${number(accepted_drafts)} / ${number(drafted)}`, t("metric.drafts")]);
   if (cached_tokens) rows.splice(2, 0, [number(cached_tokens), t("metric.cached")]);
   byId("metrics-none").hidden = true;
   const list = byId("metrics");
