@@ -81,6 +81,8 @@ test("openai's logprobs are those that the engine ranks by", async () => {
   });
   assert.equal(content.length, 4);
   assert.equal(content.map((/** @type {any} */ { token }) => token).join(""), text);
+  const bytes = content.flatMap((/** @type {any} */ token) => token.bytes);
+  assert.deepEqual(bytes, [...new TextEncoder().encode(text)]);
   for (const { token, logprob, top_logprobs } of content) {
     // A greedy answer consists of the most probable tokens.
     assert.deepEqual([top_logprobs[0].token, top_logprobs[0].logprob], [token, logprob]);
