@@ -4,7 +4,17 @@
 // webgpu_numbers.test.js; speed is not measured.
 
 import assert from "node:assert/strict";
-import { expected, loadWith, onePage, sharedBrowser, SITE, test, waitForStatus, withPage } from "./harness.js";
+import {
+  expected,
+  loadWith,
+  onePage,
+  setOptions,
+  sharedBrowser,
+  SITE,
+  test,
+  waitForStatus,
+  withPage,
+} from "./harness.js";
 import {
   assertRight,
   DISGUISE,
@@ -504,6 +514,21 @@ test("the page says which feature of the adapter is not used, and why", () =>
       const reasons = String(await page.textContent("#capability-reasons"));
       assert.match(reasons, /Subgroups: not used, because .*: got .*, expected /);
       assert.match(reasons, /Subgroups: no;/);
+    },
+    {},
+    "webgpu",
+  ));
+
+test("the figures of a run that asks for drafts say that a graphics adapter makes none", () =>
+  withPage(
+    async (page) => {
+      await page.goto(`${SITE}/?backend=webgpu`);
+      await waitForStatus(page, "Ready");
+      await setOptions(page, { lookup: "10", max_tokens: "2" });
+      await page.click("#run");
+      await waitForStatus(page, "Done");
+      const drafts = page.locator("#metrics div", { hasText: "drafts" });
+      assert.equal(await drafts.textContent(), "drafts (none on a graphics adapter)–");
     },
     {},
     "webgpu",
