@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::base::error::Result;
 use crate::base::quant::{Arithmetic, WeightFormat};
 use crate::ops::fused::FusedOp;
-use crate::ops::kernels::{
+use crate::ops::op_traits::{
     AttentionKernels, ConvKernels, ElementwiseKernels, EmbedKernels, LinearKernels, NormKernels,
     ScanKernels, TopKernels,
 };

@@ -4,7 +4,7 @@
 mod checked_ops;
 pub mod device;
 pub mod fused;
-pub mod kernels;
+pub mod op_traits;
 pub mod stopwatch;
 pub mod trace;
 #[cfg(not(target_arch = "wasm32"))]

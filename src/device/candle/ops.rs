@@ -8,7 +8,7 @@ use crate::device::candle::tensor::{CandleTensor, CandleWeight, columns};
 use crate::ops::device::{
     AttentionShape, Cols, Conv1d, Draw, GatedNorm, KvCache, Linear, Norm, Rope, Ssm, SsmInput,
 };
-use crate::ops::kernels::{
+use crate::ops::op_traits::{
     AttentionKernels, ConvKernels, ElementwiseKernels, EmbedKernels, LinearKernels, NormKernels,
     ScanKernels, TopKernels,
 };

@@ -5,7 +5,7 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
 use crate::device::cpu::vecmath::silu;
 use crate::ops::device::{Cols, Conv1d};
-use crate::ops::kernels::ConvKernels;
+use crate::ops::op_traits::ConvKernels;
 use crate::threads::pool::{Pool, Stripes};
 
 impl ConvKernels for Cpu {

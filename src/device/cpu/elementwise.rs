@@ -5,7 +5,7 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
 use crate::device::cpu::vecmath::gelu;
 use crate::ops::device::Rope;
-use crate::ops::kernels::ElementwiseKernels;
+use crate::ops::op_traits::ElementwiseKernels;
 use crate::threads::pool::{Pool, Stripes};
 
 impl ElementwiseKernels for Cpu {

@@ -4,7 +4,7 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::elementwise::copy;
 use crate::device::cpu::linear::CpuWeight;
 use crate::device::cpu::tensor::CpuTensor;
-use crate::ops::kernels::EmbedKernels;
+use crate::ops::op_traits::EmbedKernels;
 use crate::text::sampling::TopK;
 
 impl EmbedKernels for Cpu {

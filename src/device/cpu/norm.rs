@@ -5,7 +5,7 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::{CpuTensor, Rows};
 use crate::device::cpu::vecmath::silu;
 use crate::ops::device::{Cols, GatedNorm, Norm};
-use crate::ops::kernels::NormKernels;
+use crate::ops::op_traits::NormKernels;
 use crate::threads::pool::{Pieces, Pool};
 
 impl NormKernels for Cpu {

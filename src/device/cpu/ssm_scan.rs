@@ -10,7 +10,7 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::{CpuTensor, Rows};
 use crate::device::cpu::vecmath::{exp, softplus};
 use crate::ops::device::{Ssm, SsmInput};
-use crate::ops::kernels::ScanKernels;
+use crate::ops::op_traits::ScanKernels;
 use crate::threads::pool::{Pieces, Pool, Stripe, Stripes};
 
 impl ScanKernels for Cpu {

@@ -3,7 +3,7 @@
 use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::Draw;
-use crate::ops::kernels::TopKernels;
+use crate::ops::op_traits::TopKernels;
 use crate::text::sampling::{TopK, penalised};
 
 impl TopKernels for Cpu {

@@ -7,7 +7,7 @@ use crate::device::webgpu::kv_cache::{append_kv, units};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{AttentionShape, KvCache, KvFormat};
-use crate::ops::kernels::AttentionKernels;
+use crate::ops::op_traits::AttentionKernels;
 
 impl AttentionKernels for WebGpu {
     fn append_kv(&mut self, k: &WebGpuTensor, v: &WebGpuTensor, cache: &mut KvCache<WebGpu>) {

@@ -5,7 +5,7 @@ use crate::device::webgpu::kernel_table::{Kernel, per_number};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Cols, Conv1d};
-use crate::ops::kernels::ConvKernels;
+use crate::ops::op_traits::ConvKernels;
 
 impl ConvKernels for WebGpu {
     fn causal_conv1d(

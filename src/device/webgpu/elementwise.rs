@@ -7,7 +7,7 @@ use crate::device::webgpu::recorder::Recorder;
 use crate::device::webgpu::tensor::{Region, WebGpuTensor, to_bytes};
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::Rope;
-use crate::ops::kernels::ElementwiseKernels;
+use crate::ops::op_traits::ElementwiseKernels;
 
 impl ElementwiseKernels for WebGpu {
     fn copy(&mut self, x: &WebGpuTensor, y: &mut WebGpuTensor) {

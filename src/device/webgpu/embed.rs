@@ -6,7 +6,7 @@ use crate::device::webgpu::kernel_table::{ByFormat, Constant, constants, per_num
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
-use crate::ops::kernels::EmbedKernels;
+use crate::ops::op_traits::EmbedKernels;
 use crate::text::sampling::TopK;
 
 impl EmbedKernels for WebGpu {

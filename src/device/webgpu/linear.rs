@@ -12,7 +12,7 @@ use crate::device::webgpu::uniforms::uniforms;
 use crate::device::webgpu::variants::{ChosenVariants, Form};
 use crate::device::webgpu::weight::{GROUP, WebGpuWeight};
 use crate::ops::device::Linear;
-use crate::ops::kernels::LinearKernels;
+use crate::ops::op_traits::LinearKernels;
 
 impl LinearKernels for WebGpu {
     fn linear(&mut self, linear: &Linear<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {

@@ -5,7 +5,7 @@ use crate::device::webgpu::kernel_table::{Constant, Kernel, constants};
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Cols, GatedNorm, Norm};
-use crate::ops::kernels::NormKernels;
+use crate::ops::op_traits::NormKernels;
 
 impl NormKernels for WebGpu {
     fn rms_norm(&mut self, norm: &Norm<WebGpu>, x: &WebGpuTensor, y: &mut WebGpuTensor) {

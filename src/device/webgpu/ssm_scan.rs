@@ -9,7 +9,7 @@ use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::{Ssm, SsmInput};
 use crate::ops::fused::GatedScan;
-use crate::ops::kernels::ScanKernels;
+use crate::ops::op_traits::ScanKernels;
 
 impl ScanKernels for WebGpu {
     fn ssm_scan(

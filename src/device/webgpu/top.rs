@@ -5,7 +5,7 @@ use crate::device::webgpu::kernel_table::{Constant, Kernel, constants, per_numbe
 use crate::device::webgpu::tensor::WebGpuTensor;
 use crate::device::webgpu::uniforms::uniforms;
 use crate::ops::device::Draw;
-use crate::ops::kernels::TopKernels;
+use crate::ops::op_traits::TopKernels;
 use crate::text::sampling::TopK;
 
 impl TopKernels for WebGpu {

@@ -16,7 +16,7 @@ use crate::device::cpu::Cpu;
 use crate::device::cpu::kv_cache::{BLOCK, CpuKvRows, PANEL};
 use crate::device::cpu::tensor::{CpuTensor, Rows};
 use crate::ops::device::{AttentionShape, KvCache};
-use crate::ops::kernels::AttentionKernels;
+use crate::ops::op_traits::AttentionKernels;
 use crate::threads::pool::{Pool, Stripe, Stripes};
 use softmax::{Scores, Softmax};
 

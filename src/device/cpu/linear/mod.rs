@@ -22,7 +22,7 @@ use crate::base::simd::{F32x4, MAX_GROUPS, Width};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
 use crate::ops::device::{Linear, Weight};
-use crate::ops::kernels::LinearKernels;
+use crate::ops::op_traits::LinearKernels;
 use crate::threads::pool::{Pieces, Pool, Stripe, Stripes};
 pub use activations::Activations;
 use f32::F32Product;
