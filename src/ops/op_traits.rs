@@ -1,5 +1,6 @@
-//! The kernels that a device implements, by group: a device has each group in the file of its name. Destinations come
-//! last; `y` gets the row count of `x`. The caller, [`Ops`](crate::ops::Ops), has checked all shapes.
+//! The kernels that a device implements, by group: the CPU and WebGPU have each group in the file of its name, candle
+//! all in one. Destinations come last; `y` gets the row count of `x`. The caller, [`Ops`](crate::ops::Ops), has checked
+//! all shapes.
 
 use crate::ops::device::{
     AttentionShape, Cols, Conv1d, Draw, GatedNorm, KvCache, Linear, Norm, Rope, Ssm, SsmInput,
