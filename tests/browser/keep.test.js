@@ -62,10 +62,6 @@ function assertRight(logits) {
     assert.ok(Math.abs(value - values[i]) < 2e-3, `logit ${i}: got ${value}, expected ${values[i]}`);
 }
 
-/** @param {MockHub} hub @param {string} [file] */
-const requests = (hub, file) =>
-  hub.contacts.filter((contact) => contact.server === "cdn" && (!file || contact.file === file)).length;
-
 test("a second visit reads only from the device and gives the same bits", () =>
   withHub(async (hub, page, context) => {
     const first = await loadAndRun(page, hub.folder);
@@ -331,7 +327,7 @@ test("with `keep: false` nothing is stored", () =>
   }));
 
 test("a prompt given while blocks arrive produces the same text as one given afterwards", () =>
-  withHub(async (hub, page) => {
+  withHub(async (_, page) => {
     const result = await page.evaluate(async (source) => {
       const { zamba2 } = /** @type {any} */ (globalThis);
       const options = { temperature: 0, max_tokens: 24 };
@@ -367,7 +363,7 @@ test("a prompt given while blocks arrive produces the same text as one given aft
   }));
 
 test("a paused load downloads no more bytes and resumes where it was", () =>
-  withHub(async (hub, page) => {
+  withHub(async (_, page) => {
     const result = await page.evaluate(async (source) => {
       const { zamba2 } = /** @type {any} */ (globalThis);
       /** @type {any} */

@@ -22,8 +22,6 @@ import {
 import { clearStatus } from "./page_runs.js";
 import { withReadyPage } from "./ready_page.js";
 
-/** @import { Page } from "playwright-core" */
-
 test(
   "the page loads the embedded model by itself and generates text",
   () =>

@@ -9,8 +9,6 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
-/** @import { Page } from "playwright-core" */
-
 const [page_address, checkpoint, folder, weights = "q4"] = process.argv.slice(2);
 if (!folder) throw new Error("usage: node tools/example/make.js PAGE_URL CHECKPOINT_PATH OUTPUT_FOLDER [WEIGHTS]");
 mkdirSync(folder, { recursive: true });

@@ -7,7 +7,7 @@ import { number, significant, t } from "../words.js";
 import { dataTable } from "./data_table.js";
 import { box, decades, diamond, label, line, logarithmic, picture, svg, widthOf } from "./svg.js";
 
-/** @import { PhaseSummary, Summary } from "../engine/zamba2.d.ts" */
+/** @import { Summary } from "../engine/zamba2.d.ts" */
 
 /**
  * @typedef {object} Point

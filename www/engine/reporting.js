@@ -74,7 +74,7 @@ export async function measureRun(engine, loaded, options, { signal, onChecked, o
       onProgress: (phase, run) => onProgress({ phase, run, runs: options.runs }),
     },
   );
-  const { weights, threads, backend, relaxed_simd, adapter } = loaded;
+  const { weights, threads, backend, adapter } = loaded;
   // Without timestamp queries the session waits after each block, and modules have no times.
   const untimed = adapter !== null && adapter.timestamp_step_us === null;
   const us = (/** @type {number} */ ms) => thousandths(ms * 1000);

@@ -6,7 +6,7 @@ import { faultText } from "../errors.js";
 import { figure, plural, t } from "../words.js";
 import { adapterReasons } from "./adapter_reasons.js";
 
-/** @import { ModelInfo, LoadedInfo } from "../engine/zamba2.d.ts" */
+/** @import { LoadedInfo } from "../engine/zamba2.d.ts" */
 /** @import { Isolation } from "../isolate.js" */
 
 /**

@@ -5,7 +5,7 @@
 import { anySignal } from "../signals.js";
 import { begun, loaded, run, streamOf } from "./runs.js";
 
-/** @import { ChatMessage, GenerateOptions, Model, RunSummary } from "../zamba2.d.ts" */
+/** @import { ChatMessage, GenerateOptions, RunSummary } from "../zamba2.d.ts" */
 /** @import { Run } from "./runs.js" */
 /** @import * as api from "./ai_sdk.d.ts" */
 
