@@ -47,17 +47,28 @@ const timesIn = (text) =>
     ([, value, unit]) => Number(value.replace(/,/g, "")) * { µs: 1, ms: 1e3, s: 1e6 }[/** @type {"s"} */ (unit)],
   );
 
+/** For so many frames a range that is the same as before may be a redraw's, which says it again, too. */
+const REDRAWN_FRAMES = 30;
+
 /**
  * Acts, and gives the range that the page shows then.
  * @param {Page} page @param {() => Promise<unknown>} act
  */
 async function rangeAfter(page, act) {
-  // Redrawing after a scroll or a change of size says the range, too; it is over after two frames.
-  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
-  await page.locator(RANGE).evaluate((said) => (said.textContent = ""));
+  const before = await page.locator(RANGE).evaluate((said) => {
+    const { textContent } = said;
+    said.textContent = "";
+    return textContent;
+  });
   await act();
-  await page.waitForFunction((range) => document.querySelector(range)?.textContent !== "", RANGE);
-  const text = (await page.textContent(RANGE)) ?? "";
+  const text = await page.locator(RANGE).evaluate(
+    async (said, { before, redrawn }) => {
+      const isOld = (/** @type {number} */ frame) => said.textContent === before && frame < redrawn;
+      for (let frame = 0; said.textContent === "" || isOld(frame); frame++) await new Promise(requestAnimationFrame);
+      return said.textContent ?? "";
+    },
+    { before, redrawn: REDRAWN_FRAMES },
+  );
   if (/whole/.test(text)) return { from: 0, to: END_US, length: END_US };
   const [from, to, length] = timesIn(text);
   return { from, to, length };
