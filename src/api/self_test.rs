@@ -7,7 +7,7 @@ use wasm_bindgen::prelude::*;
 use crate::api::js::{JsResult, to_js, to_js_error};
 use crate::api::{AnySession, Engine};
 use crate::base::error::{ErrorReport, Result};
-use crate::device::webgpu::{AdapterOptions, Feature, Ladder};
+use crate::device::webgpu::{AdapterOptions, Feature, FeatureFallback};
 use crate::ops::trace::Level;
 use crate::self_test;
 use crate::session;
@@ -37,7 +37,7 @@ impl Engine {
     /// # Errors
     /// `self_test`, or the device's own failure: the model cannot run on this device.
     pub async fn test_device(&mut self) -> JsResult<JsValue> {
-        let mut ladder = None;
+        let mut fallback = None;
         loop {
             let weights = self.settings.weights;
             let session = match self.session_mut().map_err(to_js_error)? {
@@ -53,10 +53,10 @@ impl Engine {
             ops.profiler().set_level(Level::Off);
             ops.profiler().discard();
             let device = ops.device();
-            let ladder = ladder.get_or_insert_with(|| Ladder::new(device.options()));
+            let fallback = fallback.get_or_insert_with(|| FeatureFallback::new(device.options()));
             let facts = device.adapter();
             let Err(fault) = tested else {
-                let dropped = ladder.dropped(facts).into_iter();
+                let dropped = fallback.dropped(facts).into_iter();
                 let dropped = dropped.map(|(feature, fault)| DroppedFeature {
                     feature,
                     fault: fault.report(),
@@ -68,7 +68,7 @@ impl Engine {
                     dropped: dropped.collect(),
                 });
             };
-            let options = ladder.next(facts, fault).map_err(to_js_error)?;
+            let options = fallback.next(facts, fault).map_err(to_js_error)?;
             self.reopen(options).await.map_err(to_js_error)?;
         }
     }

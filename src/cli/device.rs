@@ -14,7 +14,9 @@ use serde::Serialize;
 use zamba2::base::error::{Error, Fact};
 use zamba2::base::quant::WeightFormat;
 use zamba2::device::cpu::Cpu;
-use zamba2::device::webgpu::{AdapterFacts, AdapterOptions, Feature, HostThreads, Ladder, WebGpu};
+use zamba2::device::webgpu::{
+    AdapterFacts, AdapterOptions, Feature, FeatureFallback, HostThreads, WebGpu,
+};
 use zamba2::model::config::Config;
 use zamba2::ops::Ops;
 use zamba2::ops::device::{Ceilings, Device, KernelChoice};
@@ -103,7 +105,7 @@ fn open_tested(
     config: &Config,
     weights: WeightFormat,
 ) -> Result<(WebGpu, Vec<(Feature, Error)>), Error> {
-    let mut ladder = Ladder::new(options);
+    let mut fallback = FeatureFallback::new(options);
     loop {
         let mut ops = Ops::new(open_adapter(options, threads)?);
         let kv = session::kv_format(weights);
@@ -111,10 +113,10 @@ fn open_tested(
         let device = ops.into_device();
         match tested {
             Ok(()) => {
-                let dropped = ladder.dropped(device.adapter());
+                let dropped = fallback.dropped(device.adapter());
                 return Ok((device, dropped));
             }
-            Err(fault) => options = ladder.next(device.adapter(), fault)?,
+            Err(fault) => options = fallback.next(device.adapter(), fault)?,
         }
     }
 }

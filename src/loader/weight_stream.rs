@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::error::{Error, Fact, Result};
 use crate::base::quant::{WeightFormat, all_finite, is_valid_row, store_row};
-use crate::loader::assemble::Parts;
 use crate::loader::content_hash::ContentHash;
+use crate::loader::model_from_tensors::Parts;
 use crate::loader::safetensors::Dtype;
 use crate::loader::schedule::{
     self, ByteRange, LoadSchedule, PlannedTensor, TapsOrder, taps_order,

@@ -10,7 +10,7 @@ pub mod trace;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod watch;
 #[cfg(target_arch = "wasm32")]
-#[path = "unwatched.rs"]
+#[path = "no_watch.rs"]
 mod watch;
 pub mod work;
 

@@ -11,7 +11,7 @@ use crate::ops::device::Device;
 use crate::ops::trace::Level;
 use crate::session::Session;
 use crate::session::inspect::MAX_TOP_K;
-use crate::session::own_pass::{OwnPass, Steps, check_range, log_sum_exp};
+use crate::session::separate_pass::{SeparatePass, Steps, check_range, log_sum_exp};
 use crate::session::sequence::{Alternative, alternatives};
 use crate::text::sampling::{check_finite, most_probable};
 
@@ -127,7 +127,7 @@ impl<B: Device> Session<B> {
         let max_tokens = lengths.max_tokens.min(self.context() - tokens.len());
         let (ops, model) = (&mut self.ops, &self.model);
         let room = tokens.len() + max_tokens;
-        let mut own = OwnPass::new(ops, model, self.kv_format, tokens, room);
+        let mut own = SeparatePass::new(ops, model, self.kv_format, tokens, room);
         let Some(first) = own.logits_without(ops, model, ablation, steps).await? else {
             return Ok(None);
         };
@@ -155,7 +155,7 @@ impl<B: Device> Session<B> {
     }
 }
 
-impl<B: Device> OwnPass<B> {
+impl<B: Device> SeparatePass<B> {
     /// Runs the whole pass without a part of the model. `[vocab]`, after the last token; `None` if the caller cancelled
     /// it.
     async fn logits_without<F: AsyncFnMut(usize, usize) -> bool>(

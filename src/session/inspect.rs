@@ -15,7 +15,7 @@ use crate::ops::Ops;
 use crate::ops::device::{AttentionShape, Device, KvCache, Tensor};
 use crate::ops::trace::Level;
 use crate::session::Session;
-use crate::session::own_pass::{OwnPass, Steps, check_range, log_sum_exp};
+use crate::session::separate_pass::{SeparatePass, Steps, check_range, log_sum_exp};
 use crate::session::sequence::{Alternative, alternatives, display_text};
 use crate::text::sampling::{check_finite, most_probable};
 
@@ -94,7 +94,7 @@ impl<B: Device> Session<B> {
         steps: &mut Steps<F>,
     ) -> Result<Option<Inspection>> {
         let (ops, model) = (&mut self.ops, &self.model);
-        let mut own = OwnPass::new(ops, model, self.kv_format, tokens, tokens.len());
+        let mut own = SeparatePass::new(ops, model, self.kv_format, tokens, tokens.len());
         let positions = &options.lens_positions[..];
         let mut lens = (!positions.is_empty()).then(|| Lens::new(ops, model, positions));
         let texts = tokens
@@ -159,7 +159,7 @@ impl<B: Device> Session<B> {
     }
 }
 
-impl<B: Device> OwnPass<B> {
+impl<B: Device> SeparatePass<B> {
     /// Adds dt of every token of the chunk that has just run, as the scan used it. // dt_sums [H]
     async fn add_dt(
         &mut self,
@@ -205,7 +205,7 @@ impl<'a, B: Device> Lens<'a, B> {
         &mut self,
         ops: &mut Ops<B>,
         model: &Zamba2<B>,
-        own: &mut OwnPass<B>,
+        own: &mut SeparatePass<B>,
     ) -> Result<Vec<f32>> {
         let mut stream = Vec::new(); // [T, h]
         for chunk in 0..own.pass.n_chunks() {

@@ -10,10 +10,10 @@ mod load;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod lockstep;
 mod lookup;
-mod own_pass;
 mod prompt_cache;
 mod rewind;
 mod runner;
+mod separate_pass;
 mod sequence;
 mod snapshot;
 mod state_checkpoints;

@@ -7,7 +7,7 @@ use zamba2::base::error::Error;
 use zamba2::base::quant::WeightFormat::Q4;
 use zamba2::device::cpu::Cpu;
 use zamba2::device::webgpu::{
-    AdapterFacts, AdapterOptions, Feature, Ladder, OptionalFeatures, TunedOp, WebGpu,
+    AdapterFacts, AdapterOptions, Feature, FeatureFallback, OptionalFeatures, TunedOp, WebGpu,
 };
 use zamba2::model::config::Config;
 use zamba2::ops::Ops;
@@ -298,18 +298,18 @@ fn dropped(test: &str, wrong_features: OptionalFeatures) -> Option<(Vec<Feature>
         wrong_features,
         ..AdapterOptions::default()
     };
-    let mut ladder = Ladder::new(options);
+    let mut fallback = FeatureFallback::new(options);
     loop {
         let ops = &mut Ops::new(device(test, options)?);
         let tested = block_on(self_test::run_decode_step(ops, &config, Q4, KvFormat::I8));
         let tested = tested.and(block_on(self_test::run(ops, &config, Q4, KvFormat::I8)));
         let facts = ops.device().adapter();
         let Err(error) = tested else {
-            let dropped = ladder.dropped(facts).into_iter();
+            let dropped = fallback.dropped(facts).into_iter();
             return Some((dropped.map(|(feature, _)| feature).collect(), facts.clone()));
         };
         assert!(matches!(error, Error::SelfTest { .. }), "{error}");
-        options = ladder.next(facts, error).expect("the baseline is right");
+        options = fallback.next(facts, error).expect("the baseline is right");
     }
 }
 

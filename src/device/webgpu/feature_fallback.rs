@@ -25,16 +25,16 @@ impl Feature {
 }
 
 /// The devices that have failed, and what is left to try.
-pub struct Ladder {
+pub struct FeatureFallback {
     /// The options of the first device.
     options: AdapterOptions,
     /// Never empty after a failure; the first device had all features.
     failed: Vec<(OptionalFeatures, Error)>,
 }
 
-impl Ladder {
-    pub fn new(options: AdapterOptions) -> Ladder {
-        Ladder {
+impl FeatureFallback {
+    pub fn new(options: AdapterOptions) -> FeatureFallback {
+        FeatureFallback {
             options,
             failed: Vec::new(),
         }
@@ -117,17 +117,17 @@ mod tests {
         available: OptionalFeatures,
         is_wrong: impl Fn(OptionalFeatures) -> bool,
     ) -> Option<(OptionalFeatures, Vec<Feature>)> {
-        let mut ladder = Ladder::new(AdapterOptions::default());
+        let mut fallback = FeatureFallback::new(AdapterOptions::default());
         let mut tried = available;
         for n in 0.. {
             if !is_wrong(tried) {
-                let dropped = ladder.dropped(&facts(tried)).into_iter();
+                let dropped = fallback.dropped(&facts(tried)).into_iter();
                 return Some((tried, dropped.map(|(feature, _)| feature).collect()));
             }
             let fault = Error::Device {
                 fact: n.to_string().into(),
             };
-            let options = ladder.next(&facts(tried), fault).ok()?;
+            let options = fallback.next(&facts(tried), fault).ok()?;
             tried = features(
                 available.subgroups && !options.no_subgroups,
                 available.f16 && !options.no_f16,
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_fault_of_a_feature_is_one_that_was_found_while_it_was_in_use() {
-        let mut ladder = Ladder::new(AdapterOptions::default());
+        let mut fallback = FeatureFallback::new(AdapterOptions::default());
         let fault = |n: u32| Error::Device {
             fact: n.to_string().into(),
         };
@@ -169,9 +169,9 @@ mod tests {
             (1, features(false, true)),
             (2, features(true, false)),
         ] {
-            ladder.next(&facts(used), fault(n)).unwrap();
+            fallback.next(&facts(used), fault(n)).unwrap();
         }
-        let dropped = ladder.dropped(&facts(features(false, false)));
+        let dropped = fallback.dropped(&facts(features(false, false)));
         assert_eq!(
             dropped,
             [(Feature::Subgroups, fault(2)), (Feature::F16, fault(1))]
@@ -183,8 +183,8 @@ mod tests {
         let fault = Error::DeviceMemory {
             fact: "full".into(),
         };
-        let mut ladder = Ladder::new(AdapterOptions::default());
-        let refused = ladder.next(&facts(features(true, true)), fault.clone());
+        let mut fallback = FeatureFallback::new(AdapterOptions::default());
+        let refused = fallback.next(&facts(features(true, true)), fault.clone());
         assert_eq!(refused, Err(fault));
     }
 }

@@ -8,13 +8,13 @@ use crate::ops::Ops;
 use crate::ops::device::{Device, KvFormat};
 
 /// A pass with its own cache and buffers.
-pub struct OwnPass<B: Device> {
+pub struct SeparatePass<B: Device> {
     pub pass: ForwardPass<B>,
     pub cache: Cache<B>,
     pub scratch: Scratch<B>,
 }
 
-impl<B: Device> OwnPass<B> {
+impl<B: Device> SeparatePass<B> {
     /// A pass over `tokens`, with a cache for `room` of them.
     pub fn new(
         ops: &mut Ops<B>,
@@ -24,7 +24,7 @@ impl<B: Device> OwnPass<B> {
         room: usize,
     ) -> Self {
         let cache = Cache::new(ops, &model.config, room, kv_format);
-        OwnPass {
+        SeparatePass {
             pass: ForwardPass::new(ops, model, &cache, tokens),
             cache,
             scratch: Scratch::new(ops, &model.config),
