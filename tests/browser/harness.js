@@ -415,6 +415,9 @@ export async function setOptions(page, options) {
   for (const [name, value] of Object.entries(options)) await page.fill(`#sampling [name=${name}]`, value);
 }
 
+/** An answer that lasts until it is stopped: the embedded model's most probable text does not end. */
+export const LONG = { max_tokens: "1900", temperature: "0" };
+
 /** Opens all `details` elements. @param {Page} page @param {string} [selector] of the part of the page */
 export const openDetails = (page, selector = "body") =>
   page.evaluate(

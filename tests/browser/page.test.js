@@ -8,6 +8,7 @@ import {
   continuation,
   horizontalOverflow,
   loadWith,
+  LONG,
   openDetails,
   openLoadingPage,
   openReadyPage,
@@ -68,8 +69,7 @@ test(
   "Stop ends a run, keeps its text and shows the reason",
   () =>
     withReadyPage(async (page) => {
-      // Its greedy text has no end: a drawn one may have ended before the click.
-      await setOptions(page, { max_tokens: "2000", temperature: "0" });
+      await setOptions(page, LONG);
       await page.click("#run");
       await page.waitForFunction(
         () => (document.querySelector("#output > span:last-child")?.textContent ?? "").length > 10,
@@ -180,7 +180,7 @@ test("a run can be done by keyboard alone", () =>
 
 test("Escape stops a run", () =>
   withReadyPage(async (page) => {
-    await setOptions(page, { max_tokens: "1500" });
+    await setOptions(page, LONG);
     await page.focus("#prompt");
     await page.keyboard.press("Control+Enter");
     await page.waitForFunction(
@@ -286,7 +286,7 @@ const walked = atEveryWidth([390, 1280], (check) =>
     await waitForStatus(page, "Ready");
     await check(page, "ready", [...LIVE, "#model"]);
 
-    await setOptions(page, { max_tokens: "1900" });
+    await setOptions(page, LONG);
     await page.click("#run");
     await waitForStatus(page, "Generating");
     await check(page, "generating", LIVE);

@@ -7,6 +7,7 @@ import {
   DESKTOP,
   download,
   drop,
+  LONG,
   openReadyPage,
   repositoryFile,
   setOptions,
@@ -340,7 +341,7 @@ test("a profile during an answer says that it waits, names the warm-up, and show
   withPage(async (page) => {
     await openReadyPage(page);
     // The most likely text has no end, a sampled one may be short.
-    await setOptions(page, { max_tokens: "2000", temperature: "0" });
+    await setOptions(page, LONG);
     await page.fill("#prompt", "Ownership is");
     await page.click("#run");
     await waitForStatus(page, "Generating");

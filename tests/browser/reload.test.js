@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import {
   EMBEDDED,
+  LONG,
   openDetails,
   openReadyPage,
   setOptions,
@@ -92,7 +93,7 @@ test("chat mode and system message survive a reload", () =>
 test("an answer that a reload or Stop interrupts is in the history, as unfinished", () =>
   withPage(async (page) => {
     await openReadyPage(page);
-    await setOptions(page, { max_tokens: "1500", temperature: "1" });
+    await setOptions(page, LONG);
     for (const [prompt, interrupt] of /** @type {[string, () => Promise<unknown>][]} */ ([
       ["Reloaded:", () => reload(page)],
       ["Stopped:", () => page.keyboard.press("Escape").then(() => waitForStatus(page, "Done"))],
