@@ -1,9 +1,9 @@
 //! The causal depthwise convolution with its state and SiLU. Rows are tokens, so the channels of a tap are contiguous.
 
 use crate::base::simd::map_in_place;
+use crate::base::vecmath::silu;
 use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
-use crate::device::cpu::vecmath::silu;
 use crate::ops::device::{Cols, Conv1d};
 use crate::ops::op_traits::ConvKernels;
 use crate::threads::pool::{Pool, Stripes};

@@ -1,9 +1,9 @@
 //! Elementwise ops, RoPE and row copies.
 
 use crate::base::simd::map_with;
+use crate::base::vecmath::gelu;
 use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::CpuTensor;
-use crate::device::cpu::vecmath::gelu;
 use crate::ops::device::Rope;
 use crate::ops::op_traits::ElementwiseKernels;
 use crate::threads::pool::{Pool, Stripes};

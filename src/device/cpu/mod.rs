@@ -11,7 +11,6 @@ mod norm;
 mod ssm_scan;
 mod tensor;
 mod top;
-mod vecmath;
 
 use crate::base::error::Result;
 use crate::base::quant::WeightFormat;

@@ -1,9 +1,9 @@
 //! RMSNorm and its gated, grouped form. Statistics are f32, as in the reference.
 
 use crate::base::simd::{F32x4, dot, map_with};
+use crate::base::vecmath::silu;
 use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::{CpuTensor, Rows};
-use crate::device::cpu::vecmath::silu;
 use crate::ops::device::{Cols, GatedNorm, Norm};
 use crate::ops::op_traits::NormKernels;
 use crate::threads::pool::{Pieces, Pool};

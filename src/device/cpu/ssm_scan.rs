@@ -6,9 +6,9 @@
 //! read and written once per chunk.
 
 use crate::base::simd::{F32x4, dot, map_in_place, map_with};
+use crate::base::vecmath::{exp, softplus};
 use crate::device::cpu::Cpu;
 use crate::device::cpu::tensor::{CpuTensor, Rows};
-use crate::device::cpu::vecmath::{exp, softplus};
 use crate::ops::device::{Ssm, SsmInput};
 use crate::ops::op_traits::ScanKernels;
 use crate::threads::pool::{Pieces, Pool, Stripe, Stripes};

@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 
 use crate::base::error::{Error, Fact, Result};
+use crate::base::simd::F32x4;
+use crate::base::vecmath::exp;
 use crate::text::sampling::Sampled;
 
 /// A token and its probability in the plain softmax of the logits, before penalty, temperature and filters.
@@ -29,9 +31,37 @@ pub fn rank_of(chosen: u32, logits: &[f32], n: usize) -> (Vec<TokenProbability>,
     (top.collect(), rank, weight(own) / sum)
 }
 
-/// The `n` most probable tokens, most probable first and by id on a tie.
+/// The `n` most probable tokens, most probable first and by id on a tie. Their probabilities are right to a millionth,
+/// at a fraction of the time of [`rank_of`]: a logit lens has as many rows of logits as blocks times positions.
 pub fn most_probable(logits: &[f32], n: usize) -> Vec<TokenProbability> {
-    rank_of(0, logits, n).0
+    let top = largest_logits(logits, n);
+    let Some(&(_, largest)) = top.first() else {
+        return Vec::new();
+    };
+    let sum = sum_of_weights(logits, largest);
+    let probable = top.into_iter().map(|(token, logit)| TokenProbability {
+        token,
+        probability: libm::exp(f64::from(logit) - f64::from(largest)) / sum,
+    });
+    probable.collect()
+}
+
+/// The sum of exp(logit − largest).
+fn sum_of_weights(logits: &[f32], largest: f32) -> f64 {
+    /// So few numbers per f32 sum that its rounding stays within a millionth.
+    const FOURS: usize = 16;
+    let (fours, rest) = logits.as_chunks::<4>();
+    let largest4 = F32x4::splat(largest);
+    let sums = fours.chunks(FOURS).map(|fours| {
+        let weights = fours
+            .iter()
+            .map(|four| exp(F32x4::load(four).sub(largest4)));
+        f64::from(weights.fold(F32x4::splat(0.0), F32x4::add).sum())
+    });
+    let rest = rest
+        .iter()
+        .map(|logit| libm::exp(f64::from(logit - largest)));
+    sums.sum::<f64>() + rest.sum::<f64>()
 }
 
 /// Token and logit; −0 becomes 0, to which it is equal.
@@ -129,5 +159,29 @@ pub(super) fn not_finite(token: u32, logit: f32) -> Error {
     Error::NonFiniteLogits {
         token,
         logit: logit.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_of_the_most_probable_tokens_are_those_of_the_exact_softmax() {
+        // Not a multiple of four, and with the largest logit in each place of a vector.
+        for (n, largest_at) in [(1, 0), (3, 2), (70, 69), (32_001, 17), (32_001, 32_000)] {
+            let mut logits: Vec<f32> = (0..n)
+                .map(|i| (i * 7919 % 1009) as f32 / 50.0 - 30.0)
+                .collect();
+            logits[largest_at] = 1.5;
+            let exact = rank_of(0, &logits, 10).0;
+            let got = most_probable(&logits, 10);
+            assert_eq!(got.len(), exact.len());
+            for (got, exact) in got.iter().zip(exact) {
+                assert_eq!(got.token, exact.token, "{n}");
+                let error = (got.probability / exact.probability - 1.0).abs();
+                assert!(error < 1e-6, "{n}: token {} {error:e}", got.token);
+            }
+        }
     }
 }

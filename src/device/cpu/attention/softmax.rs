@@ -1,8 +1,8 @@
 //! The online softmax of one query: scores become weights block by block, relative to the largest score so far.
 
 use crate::base::simd::{F32x4, Floats, Wide};
+use crate::base::vecmath::exp;
 use crate::device::cpu::kv_cache::{BLOCK, PANEL};
-use crate::device::cpu::vecmath::exp;
 
 /// Scores or weights of a query in one block.
 pub type Scores = [[f32; 4]; BLOCK / 4];
