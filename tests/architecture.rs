@@ -15,6 +15,7 @@ const FLOORS: [(&str, u8); 26] = [
     ("base::local_time", 0),
     ("base::quant", 0),
     ("base::simd", 0),
+    ("base::vecmath", 0),
     ("threads", 0),
     ("text", 0),
     ("words", 0),

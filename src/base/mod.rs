@@ -1,6 +1,5 @@
-//! Foundations that every other module may import: errors, JSON, clock, date, SIMD vectors and functions of them, weight
-//! formats. Nothing
-//! here depends on the rest of the crate, except error messages on `words`.
+//! Foundations that every other module may import: errors, JSON, clock, date, SIMD vectors and functions of them,
+//! weight formats. Nothing here depends on the rest of the crate, except error messages on `words`.
 
 pub mod calendar;
 pub mod checksum;

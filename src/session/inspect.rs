@@ -17,7 +17,7 @@ use crate::ops::trace::Level;
 use crate::session::Session;
 use crate::session::separate_pass::{SeparatePass, Steps, check_range, log_sum_exp};
 use crate::session::sequence::{Alternative, alternatives, display_text};
-use crate::text::sampling::{check_finite, most_probable};
+use crate::text::sampling::{check_finite, most_probable_roughly};
 
 /// The longest list of tokens that an inspection returns.
 pub const MAX_TOP_K: usize = 100;
@@ -146,7 +146,7 @@ impl<B: Device> Session<B> {
                 let rows = lens.apply(ops, model, &mut own).await?;
                 let tops = rows.chunks(model.config.vocab_size).map(|logits| {
                     check_finite(logits)?;
-                    let top = most_probable(logits, options.top_k);
+                    let top = most_probable_roughly(logits, options.top_k);
                     alternatives(self.tokenizer.as_ref(), &top)
                 });
                 inspection.lens.push(tops.collect::<Result<_>>()?);

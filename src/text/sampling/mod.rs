@@ -12,7 +12,8 @@ mod top;
 
 pub use crate::text::sampling::device_draw::Draw;
 pub use crate::text::sampling::logits::{
-    TokenProbability, argmax, check_finite, log_probability, most_probable, rank_of,
+    TokenProbability, argmax, check_finite, log_probability, most_probable, most_probable_roughly,
+    rank_of,
 };
 pub use crate::text::sampling::options::{
     LOOKUP, MAX_TOKENS, NUMBER_OPTIONS, NumberOption, SamplingOptions,
