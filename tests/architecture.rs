@@ -41,13 +41,14 @@ const TOP_FLOOR: u8 = 7;
 const DECLARATIONS_ONLY: [&str; 3] = ["lib.rs", "base/mod.rs", "device/mod.rs"];
 
 /// Modules on floor 0 that others on floor 0 may import.
-const SHARED_FLOOR_0: [&str; 7] = [
+const SHARED_FLOOR_0: [&str; 8] = [
     "base::error",
     "base::calendar",
     "base::clock",
     "base::json",
     "base::local_time",
     "base::simd",
+    "base::vecmath",
     "words",
 ];
 
