@@ -61,14 +61,16 @@ async function rangeAfter(page, act) {
     return textContent;
   });
   await act();
-  const text = await page.locator(RANGE).evaluate(
+  await page.locator(RANGE).evaluate(
     async (said, { before, redrawn }) => {
       const isOld = (/** @type {number} */ frame) => said.textContent === before && frame < redrawn;
       for (let frame = 0; said.textContent === "" || isOld(frame); frame++) await new Promise(requestAnimationFrame);
-      return said.textContent ?? "";
     },
     { before, redrawn: REDRAWN_FRAMES },
   );
+  // Of several inputs, the last may be still to be drawn.
+  await drawn(page);
+  const text = (await page.textContent(RANGE)) ?? "";
   if (/whole/.test(text)) return { from: 0, to: END_US, length: END_US };
   const [from, to, length] = timesIn(text);
   return { from, to, length };
