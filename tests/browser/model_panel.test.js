@@ -16,7 +16,7 @@ const chip = (page) => page.textContent("#model-name");
 /** @param {Page} page @param {string} text */
 const keptRow = (page, text) => page.locator("#kept li", { hasText: text });
 
-/** Loads the other model in q8 and waits until it is in use. @param {Page} page */
+/** Loads the other model in q4 and waits until it is in use. @param {Page} page */
 async function loadOther(page) {
   await loadWith(page, { address: OTHER });
   await page.waitForFunction(() => /one_block/.test(document.getElementById("model-name")?.textContent ?? ""));
@@ -25,7 +25,7 @@ async function loadOther(page) {
 
 test("the chip in the header names the model, opens its panel, and gets the focus back on Escape", () =>
   withReadyPage(async (page) => {
-    assert.equal(await chip(page), "rustdoc-5m · q8");
+    assert.equal(await chip(page), "rustdoc-5m · q4");
     await page.focus("#model-chip");
     await page.keyboard.press("Enter");
     assert.ok(await page.locator("#model").isVisible());
@@ -39,11 +39,11 @@ test("the chip in the header names the model, opens its panel, and gets the focu
 test("fields of the form load nothing before its button is pressed", () =>
   withReadyPage(async (page) => {
     await page.click("#model-chip");
-    await page.selectOption("#weights", "q4");
+    await page.selectOption("#weights", "q8");
     await page.selectOption("#source", "url");
     await page.fill("#address", OTHER);
     await page.waitForTimeout(300);
-    assert.equal(await chip(page), "rustdoc-5m · q8");
+    assert.equal(await chip(page), "rustdoc-5m · q4");
     assert.match((await page.textContent("#status")) ?? "", /^Ready/);
   }));
 
@@ -104,7 +104,7 @@ test("a kept model is loaded by its button, and the next visit begins with it", 
     await loadOther(page);
     await page.reload();
     await waitForStatus(page, "Ready");
-    assert.equal(await chip(page), "one_block_adapters_rope · q8");
+    assert.equal(await chip(page), "one_block_adapters_rope · q4");
   }));
 
 test("a deletion can be undone, and is done otherwise", () =>
@@ -116,7 +116,7 @@ test("a deletion can be undone, and is done otherwise", () =>
     await row.getByRole("button", { name: /^Delete/ }).click();
     await row.getByRole("button", { name: "Undo" }).click();
     await page.clock.runFor(20_000);
-    assert.match((await row.textContent()) ?? "", /rustdoc-5m · q8/);
+    assert.match((await row.textContent()) ?? "", /rustdoc-5m · q4/);
     await row.getByRole("button", { name: /^Delete/ }).click();
     await page.clock.runFor(20_000);
     await page.waitForFunction(() => document.querySelectorAll("#kept li").length === 0);

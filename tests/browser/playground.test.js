@@ -319,8 +319,8 @@ test("a snapshot file restores text, tokens and settings after a reload, and can
     assert.equal(await continuation(page), whole);
 
     // The same model in another weight format.
-    await loadWith(page, { weights: "q4" });
-    await page.waitForFunction(() => document.getElementById("status-detail")?.textContent?.includes("q4"));
+    await loadWith(page, { weights: "q8" });
+    await page.waitForFunction(() => document.getElementById("status-detail")?.textContent?.includes("q8"));
     await page.setInputFiles("#state-input", state);
     await page.waitForSelector(".error-card[data-code=other_model]");
     await page.setInputFiles("#state-input", "package.json");
@@ -331,7 +331,7 @@ test("a snapshot saved by another program is distinguished from the page's own",
   withReadyPage(async (page) => {
     const bytes = await page.evaluate(async (source) => {
       const { load } = await import(/** @type {any} */ ("/pkg/zamba2.js"));
-      const model = await load({ source, keep: false });
+      const model = await load({ source, weights: "q4", keep: false });
       for await (const _ of model.generate("Ownership is", { max_tokens: 3 }));
       const bytes = await model.snapshot({ note: "not from here" });
       model.dispose();

@@ -254,7 +254,7 @@ test("a click sorts a column and marks it as sorted", () =>
 test("exports are complete files: run, trace and table parse", () =>
   withMeasured(async (page) => {
     const json = await download(page, "[data-format=json]");
-    assert.match(json.name, /^rustdoc-5m-q8-35-tokens\.json$/);
+    assert.match(json.name, /^rustdoc-5m-q4-35-tokens\.json$/);
     const parsed = await page.evaluate(
       async ([address, text]) => (await import(address)).parseRun(text),
       [`${SITE}/pkg/zamba2.js`, json.bytes.toString("utf8")],

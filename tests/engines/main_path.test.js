@@ -232,7 +232,7 @@ function testsIn({ name, open, features, lacks, storing }, declare) {
 
   inEngine(`the page says that the weights are ${storing === STORED ? "" : "not "}stored`, async (page) => {
     assert.match(await text(page, "#status-detail"), storing);
-    const listed = storing === STORED ? /rustdoc-5m · q8/ : /^No model is stored on this device\.$/;
+    const listed = storing === STORED ? /rustdoc-5m · q4/ : /^No model is stored on this device\.$/;
     await until("the list of stored models", async () => listed.test((await text(page, "#kept")).trim()));
   });
 

@@ -15,7 +15,7 @@ import { ISOLATION } from "./servers.js";
 /** @import { Server } from "./servers.js" */
 
 const SITE = join(ROOT, "target/site");
-const WEIGHTS = "/models/rustdoc-5m/q8/weights-1.bin";
+const WEIGHTS = "/models/rustdoc-5m/q4/weights-1.bin";
 
 /**
  * The page, the engine and the model, and where the page has to isolate itself: its reload, and its style sheet twice,

@@ -58,22 +58,27 @@ def snap(weight, grid):
     return grid(blocks).view(rows, -1)[:, :columns]
 
 
-def matrices(model):
-    return [module.weight for module in model.modules() if isinstance(module, (nn.Linear, nn.Embedding))]
+def matrices(model, grid, embedding_grid):
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            yield module.weight, grid
+        elif isinstance(module, nn.Embedding):
+            yield module.weight, embedding_grid
 
 
 @contextmanager
-def quantised(model, grid):
-    """Within the context every matrix is rounded to the grid. Gradients computed inside are applied to the original
-    values afterwards, which is the straight-through estimator. grid=None changes nothing."""
+def quantised(model, grid, embedding_grid=None):
+    """Within the context every matrix is rounded to the grid, the tied embedding to its own if one is given. Gradients
+    computed inside are applied to the original values afterwards, which is the straight-through estimator. grid=None
+    changes nothing."""
     if grid is None:
         yield
         return
     kept = []
     with torch.no_grad():
-        for weight in matrices(model):
+        for weight, grid_of_weight in matrices(model, grid, embedding_grid or grid):
             kept.append((weight, weight.detach().clone()))
-            weight.copy_(snap(weight, grid))
+            weight.copy_(snap(weight, grid_of_weight))
     try:
         yield
     finally:

@@ -12,8 +12,11 @@ import { number, t } from "../words.js";
 
 /** @import { KeptModel, Weights } from "../engine/zamba2.d.ts" */
 
-/** @type {Weights} */
-const DEFAULT_WEIGHTS = "q8";
+/**
+ * The smallest download of the embedded model; docs/quantization.md says what it costs. The module's default is more
+ * exact. @type {Weights}
+ */
+const DEFAULT_WEIGHTS = "q4";
 const HUB_ORIGIN = "https://huggingface.co";
 
 /** @typedef {"auto" | "cpu" | "webgpu"} Backend */
