@@ -2,9 +2,9 @@
 //! constructor, and runs no model (`tests/model.rs` does). `cargo xtask test` also runs it as wasm, with the vector
 //! instructions of the wasm engine.
 //!
-//! Three invariants are checked for every op: results do not depend on the number of threads, a row of a batch has the
-//! same bits as the row alone, and a sequence in pieces has the same bits as the whole. Only the scan has different
-//! forms for one token and for several, which agree within its tolerance.
+//! Three invariants are checked for every op: results do not depend on threads or on the width of vectors, a row of a
+//! batch has the same bits as the row alone, and a sequence in pieces has the same bits as the whole. Only the scan has
+//! different forms for one token and for several, which agree within its tolerance.
 
 mod cases;
 mod reference;
@@ -27,7 +27,7 @@ mod top;
 
 use cases::*;
 use zamba2::base::quant::{StoredMatrix, WeightFormat};
-use zamba2::device::cpu::Cpu;
+use zamba2::device::cpu::{Cpu, Width};
 use zamba2::ops::Ops;
 use zamba2::ops::trace::{Level, ModuleId};
 
@@ -41,15 +41,15 @@ fn cpu(threads: usize) -> Ops<Cpu> {
     Ops::new(Cpu::new(threads))
 }
 
-/// The result of `body`, which must be bit-identical for every number of threads.
+/// The result of `body`, which must be bit-identical for every number of threads and every width of vectors.
 fn on_any_threads(what: &str, body: impl Fn(&mut Ops<Cpu>) -> Vec<f32>) -> Vec<f32> {
-    let [first, others @ ..] = THREADS.map(|threads| body(&mut cpu(threads)));
-    for other in others {
-        assert_same_bits(
-            &format!("{what}, another number of threads"),
-            &other,
-            &first,
-        );
+    let widths: Vec<Width> = Width::available().collect();
+    let device = |i: usize| Cpu::with_width(THREADS[i % THREADS.len()], widths[i % widths.len()]);
+    let first = body(&mut Ops::new(device(0)));
+    for i in 1..THREADS.len().max(widths.len()) {
+        let other = body(&mut Ops::new(device(i)));
+        let what = format!("{what}, another number of threads or width of vectors");
+        assert_same_bits(&what, &other, &first);
     }
     first
 }

@@ -7,13 +7,11 @@
 mod byte_steps;
 mod wide;
 
-pub use wide::{Floats, OneGroup, SHIFT, Wide, WideKernel};
+pub use wide::{Floats, OneGroup, RowSums, RowsKernel, SHIFT, Wide, WideKernel};
 
 cfg_select! {
     target_arch = "wasm32" => {
-        mod one_width;
         mod wasm;
-        pub use one_width::{MAX_GROUPS, Width};
         pub use wasm::{F32x4, I8x16, I16x8, I32x4};
     }
     all(target_arch = "x86_64", target_feature = "sse4.1") => {
@@ -41,10 +39,14 @@ cfg_select! {
 cfg_select! {
     all(target_arch = "wasm32", target_feature = "relaxed-simd") => {
         mod wasm_relaxed;
+        mod wasm_relaxed_sums;
         use wasm_relaxed as steps;
+        pub use wasm_relaxed_sums::{MAX_GROUPS, Width};
     }
     target_arch = "wasm32" => {
+        mod one_width;
         mod wasm_plain;
+        pub use one_width::{MAX_GROUPS, Width};
         use wasm_plain as steps;
     }
     _ => {}

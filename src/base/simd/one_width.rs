@@ -1,6 +1,6 @@
 //! Targets whose vectors have one width.
 
-use crate::base::simd::{OneGroup, Wide, WideKernel};
+use crate::base::simd::{NibbleSums, OneGroup, RowsKernel, Wide, WideKernel};
 
 /// Row groups of the widest vectors.
 pub const MAX_GROUPS: usize = 1;
@@ -16,18 +16,23 @@ impl Width {
     }
 
     /// All widths of this CPU.
-    #[cfg(test)]
     pub fn available() -> impl Iterator<Item = Width> {
         [Width].into_iter()
     }
 
     /// Row groups per vector.
     pub fn groups(self) -> usize {
-        OneGroup::GROUPS
+        <OneGroup>::GROUPS
     }
 
     #[inline(always)]
     pub fn run<K: WideKernel>(self, kernel: K) -> K::Output {
         kernel.run::<OneGroup>()
+    }
+
+    /// Computes in vectors of one group, whatever the width.
+    #[inline(always)]
+    pub fn run_rows<K: RowsKernel>(self, kernel: K) -> K::Output {
+        kernel.run::<NibbleSums>()
     }
 }

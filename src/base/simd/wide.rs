@@ -2,8 +2,11 @@
 //! activations, and of keys or values with queries. Each group's lanes are computed as by the 128-bit operations, so
 //! all widths give the same bits.
 
+use std::marker::PhantomData;
+
 use crate::base::simd::{
-    F32x4, I16x8, I32x4, Narrow, STEP_COLUMNS, StepActivations, StepSums, StepWeights,
+    F32x4, I8x16, I16x8, I32x4, Narrow, NibbleSums, Quad, STEP_COLUMNS, StepActivations, StepSums,
+    StepWeights,
 };
 
 /// 1.5·2²³: adding it to |x| < 2²² leaves the nearest integer in the low bits.
@@ -97,6 +100,60 @@ impl Floats for F32x4 {
     }
 }
 
+/// Σ activation · nibble of a q4 block for each row of a group, added a vector of nibbles at a time.
+pub trait RowSums: Copy {
+    /// As [`NibbleSums::start`].
+    fn start(correction: &[i16; 2]) -> Self;
+    /// As [`NibbleSums::add_products`].
+    fn add_products(self, a: Quad, nibbles: I8x16) -> Self;
+    /// As [`NibbleSums::scaled`].
+    fn scaled(self, scale: &[i16; 4]) -> I32x4;
+}
+
+impl RowSums for NibbleSums {
+    #[inline(always)]
+    fn start(correction: &[i16; 2]) -> Self {
+        NibbleSums::start(correction)
+    }
+
+    #[inline(always)]
+    fn add_products(self, a: Quad, nibbles: I8x16) -> Self {
+        self.add_products(a, nibbles)
+    }
+
+    #[inline(always)]
+    fn scaled(self, scale: &[i16; 4]) -> I32x4 {
+        self.scaled(scale)
+    }
+}
+
+/// The same sums, added a step of a matrix kernel at a time.
+pub trait SumsOfSteps: Copy {
+    /// As [`StepSums::start`].
+    fn start(correction: &[i16; 2]) -> Self;
+    /// As [`StepSums::add_step`].
+    fn add_step(self, a: StepActivations, weights: &StepWeights) -> Self;
+    /// As [`StepSums::scaled`].
+    fn scaled(self, scale: &[i16; 4]) -> I32x4;
+}
+
+impl SumsOfSteps for StepSums {
+    #[inline(always)]
+    fn start(correction: &[i16; 2]) -> Self {
+        StepSums::start(correction)
+    }
+
+    #[inline(always)]
+    fn add_step(self, a: StepActivations, weights: &StepWeights) -> Self {
+        self.add_step(a, weights)
+    }
+
+    #[inline(always)]
+    fn scaled(self, scale: &[i16; 4]) -> I32x4 {
+        self.scaled(scale)
+    }
+}
+
 /// A width of vectors. Slices have one element per group: `GROUPS` of them are read or written.
 pub trait Wide {
     /// Row groups per vector.
@@ -151,14 +208,21 @@ pub trait WideKernel {
     fn run<W: Wide>(self) -> Self::Output;
 }
 
-/// One group per vector: 128 bits.
-pub struct OneGroup;
+/// A computation with the nibbles of single row groups, in 128-bit vectors, which
+/// [`Width::run_rows`](crate::base::simd::Width::run_rows) compiles for each kind of sums.
+pub trait RowsKernel {
+    type Output;
+    fn run<S: RowSums>(self) -> Self::Output;
+}
 
-impl Wide for OneGroup {
+/// One group per vector: 128 bits.
+pub struct OneGroup<S = StepSums>(PhantomData<S>);
+
+impl<S: SumsOfSteps> Wide for OneGroup<S> {
     const GROUPS: usize = 1;
     type F32 = F32x4;
     type I32 = I32x4;
-    type NibbleSums = StepSums;
+    type NibbleSums = S;
     type Step = StepActivations;
     type Pairs = I16x8;
 
@@ -209,17 +273,17 @@ impl Wide for OneGroup {
     }
 
     #[inline(always)]
-    fn start(correction: &[i16; 2]) -> StepSums {
-        StepSums::start(correction)
+    fn start(correction: &[i16; 2]) -> S {
+        S::start(correction)
     }
 
     #[inline(always)]
-    fn add_step(sums: StepSums, a: StepActivations, weights: &[StepWeights]) -> StepSums {
+    fn add_step(sums: S, a: StepActivations, weights: &[StepWeights]) -> S {
         sums.add_step(a, &weights[0])
     }
 
     #[inline(always)]
-    fn scaled(sums: StepSums, scale: &[[i16; 4]]) -> I32x4 {
+    fn scaled(sums: S, scale: &[[i16; 4]]) -> I32x4 {
         sums.scaled(&scale[0])
     }
 

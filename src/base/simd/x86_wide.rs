@@ -5,7 +5,8 @@ use core::arch::x86_64::*;
 use std::is_x86_feature_detected;
 
 use crate::base::simd::{
-    F32x4, Floats, Narrow, OneGroup, SHIFT, STEP_COLUMNS, StepWeights, Wide, WideKernel,
+    F32x4, Floats, Narrow, NibbleSums, OneGroup, RowsKernel, SHIFT, STEP_COLUMNS, StepWeights,
+    Wide, WideKernel,
 };
 
 /// Row groups of the widest vectors.
@@ -36,7 +37,6 @@ impl Width {
     }
 
     /// All widths of this CPU, the narrowest first.
-    #[cfg(test)]
     pub fn available() -> impl Iterator<Item = Width> {
         let all = [Width::Sse41, Width::Avx2, Width::Avx512];
         let n = 1 + all
@@ -49,7 +49,7 @@ impl Width {
     /// Row groups per vector.
     pub fn groups(self) -> usize {
         match self {
-            Width::Sse41 => OneGroup::GROUPS,
+            Width::Sse41 => <OneGroup>::GROUPS,
             Width::Avx2 => Avx2::GROUPS,
             Width::Avx512 => Avx512::GROUPS,
         }
@@ -64,6 +64,12 @@ impl Width {
             // SAFETY: as above.
             Width::Avx512 => unsafe { run_avx512(kernel) },
         }
+    }
+
+    /// Computes in vectors of one group, whatever the width.
+    #[inline(always)]
+    pub fn run_rows<K: RowsKernel>(self, kernel: K) -> K::Output {
+        kernel.run::<NibbleSums>()
     }
 }
 

@@ -27,9 +27,8 @@ const STEPS: u32 = 400_000;
 const WARM_UP_US: f64 = 3e5;
 
 /// Measures the ceilings of `pool` for a model of `weights_bytes`; takes one to three seconds.
-pub fn measure(pool: &Pool, weights_bytes: u64) -> Ceilings {
+pub fn measure(pool: &Pool, width: Width, weights_bytes: u64) -> Ceilings {
     let threads = pool.threads();
-    let width = Width::widest();
     let mut results = vec![0.0f32; threads];
     let best_us = |results: &mut [f32], body: &(dyn Fn(usize) -> f32 + Sync)| {
         best_of(ROUNDS, || {

@@ -14,16 +14,19 @@ mod top;
 
 use crate::base::error::Result;
 use crate::base::quant::WeightFormat;
+pub use crate::base::simd::Width;
 use crate::ops::device::{AttentionShape, Ceilings, Device, KvCache, KvFormat, Storage};
 use crate::threads::pool::{Pieces, Pool};
 pub use kv_cache::CpuKvRows;
 use linear::Activations;
+use linear::trusted_width;
 pub use linear::{ArrivingWeight, CpuWeight};
 use ssm_scan::ScanScratch;
 pub use tensor::CpuTensor;
 
 pub struct Cpu {
     pool: Pool,
+    width: Width,
     activations: Activations,
     scan: ScanScratch,
 }
@@ -31,8 +34,14 @@ pub struct Cpu {
 impl Cpu {
     /// A device with `threads` threads, including the caller's.
     pub fn new(threads: usize) -> Cpu {
+        Cpu::with_width(threads, trusted_width())
+    }
+
+    /// A device with vectors of one of the widths that this CPU has. The width changes the time taken, not the results.
+    pub fn with_width(threads: usize, width: Width) -> Cpu {
         Cpu {
             pool: Pool::new(threads),
+            width,
             activations: Activations::default(),
             scan: ScanScratch::default(),
         }
@@ -51,7 +60,7 @@ impl Cpu {
     /// Measures the peak rates of this machine with these threads, for a model of `weights_bytes`: reads a buffer of
     /// this size, but 96 to 384 MiB. Takes one to three seconds.
     pub fn ceilings(&self, weights_bytes: u64) -> Ceilings {
-        ceilings::measure(&self.pool, weights_bytes)
+        ceilings::measure(&self.pool, self.width, weights_bytes)
     }
 }
 

@@ -32,7 +32,7 @@ impl AttentionKernels for Cpu {
         cache: &KvCache<Cpu>,
         y: &mut CpuTensor,
     ) {
-        attention(&self.pool, Width::widest(), shape, q, cache, y);
+        attention(&self.pool, self.width, shape, q, cache, y);
     }
 }
 

@@ -16,6 +16,7 @@ mod f32;
 mod few_rows;
 mod q4;
 mod q8;
+mod trusted_width;
 
 use crate::base::quant::{BLOCK, StoredRow, WeightFormat};
 use crate::base::simd::{F32x4, MAX_GROUPS, Width};
@@ -29,14 +30,15 @@ use f32::F32Product;
 use few_rows::{FewRows, STREAMS, STREAMS_OF_FEW, STREAMS_OF_TWO};
 use q4::{Q4Block, Q4Pair, Q4Product};
 use q8::{Q8Block, Q8Product};
+pub use trusted_width::trusted_width;
 
 impl LinearKernels for Cpu {
     fn linear(&mut self, linear: &Linear<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
-        product(&self.pool, &mut self.activations, linear, x, false, y);
+        product(self, linear, x, false, y);
     }
 
     fn linear_add(&mut self, linear: &Linear<Cpu>, x: &CpuTensor, y: &mut CpuTensor) {
-        product(&self.pool, &mut self.activations, linear, x, true, y);
+        product(self, linear, x, true, y);
     }
 }
 
@@ -60,8 +62,7 @@ type PanelSums = [[F32x4; PANEL]; STRIP];
 
 /// y = W·x + bias, or y += W·x + bias.
 fn product(
-    pool: &Pool,
-    activations: &mut Activations,
+    cpu: &mut Cpu,
     linear: &Linear<Cpu>,
     x: &CpuTensor,
     accumulate: bool,
@@ -72,8 +73,8 @@ fn product(
         accumulate,
         y: y.resize(x.rows()),
     };
-    let (weight, width) = (&linear.weight, Width::widest());
-    weight.multiply(pool, width, activations, x.values(), output);
+    let activations = &mut cpu.activations;
+    (linear.weight).multiply(&cpu.pool, cpu.width, activations, x.values(), output);
 }
 
 /// A weight matrix `[rows, cols]` in the kernels' layout.

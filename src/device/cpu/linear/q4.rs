@@ -12,8 +12,8 @@ use std::hint::black_box;
 
 use crate::base::quant::{BLOCK, StoredRow};
 use crate::base::simd::{
-    F32x4, I8x16, I32x4, MAX_GROUPS, NibbleSums, Quad, STEP_COLUMNS, StepWeights, Wide, WideKernel,
-    Width, unpack,
+    F32x4, I8x16, I32x4, MAX_GROUPS, Quad, RowSums, RowsKernel, STEP_COLUMNS, StepWeights, Wide,
+    WideKernel, Width, unpack,
 };
 use crate::device::cpu::linear::activations::Q4Activation;
 use crate::device::cpu::linear::few_rows::few_rows;
@@ -145,11 +145,12 @@ impl Product for Q4Product<'_> {
         groups: [usize; N],
         t: usize,
     ) -> [[F32x4; T]; N] {
-        rows_kernel(
-            groups.map(|group| self.group(group)),
-            std::array::from_fn(|c| &self.activations[(t + c) * self.n_pairs..][..self.n_pairs]),
-            self.n_vectors,
-        )
+        let row = |c: usize| &self.activations[(t + c) * self.n_pairs..][..self.n_pairs];
+        self.width.run_rows(Rows {
+            groups: groups.map(|group| self.group(group)),
+            rows: std::array::from_fn(row),
+            n_vectors: self.n_vectors,
+        })
     }
 
     fn matrix(
@@ -201,8 +202,23 @@ impl Tiles for PanelRun<'_> {
 }
 
 /// `N` groups times `T` rows of activations; each group is read from its own region of memory.
+struct Rows<'a, const N: usize, const T: usize> {
+    groups: [&'a [Q4Pair]; N],
+    rows: [&'a [Q4Activation]; T],
+    n_vectors: usize,
+}
+
+impl<const N: usize, const T: usize> RowsKernel for Rows<'_, N, T> {
+    type Output = [[F32x4; T]; N];
+
+    #[inline(always)]
+    fn run<S: RowSums>(self) -> [[F32x4; T]; N] {
+        rows_kernel::<S, N, T>(self.groups, self.rows, self.n_vectors)
+    }
+}
+
 #[inline(never)]
-fn rows_kernel<const N: usize, const T: usize>(
+fn rows_kernel<S: RowSums, const N: usize, const T: usize>(
     groups: [&[Q4Pair]; N],
     rows: [&[Q4Activation]; T],
     n_vectors: usize,
@@ -218,7 +234,7 @@ fn rows_kernel<const N: usize, const T: usize>(
         for half in 0..2 {
             let blocks = groups.map(|pairs| &pairs[pair][half]);
             let halves = rows.map(|row| &row[pair].halves[half]);
-            let start = halves.map(|a| NibbleSums::start(&a.correction));
+            let start = halves.map(|a| S::start(&a.correction));
             let mut products = [start; N];
             for v in 0..n_vectors.min(4) {
                 let bytes = blocks.map(|block| I8x16::load(&block.nibbles[v]));
