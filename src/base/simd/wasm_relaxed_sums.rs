@@ -48,8 +48,8 @@ impl Width {
     #[inline(always)]
     pub fn run<K: WideKernel>(self, kernel: K) -> K::Output {
         match self {
-            Width::Pairs => kernel.run::<OneGroup<StepSums>>(),
-            Width::Fours => kernel.run::<OneGroup<FourSums>>(),
+            Width::Fours if K::HAS_NIBBLES => kernel.run::<OneGroup<FourSums>>(),
+            _ => kernel.run::<OneGroup<StepSums>>(),
         }
     }
 

@@ -204,6 +204,8 @@ pub trait Wide {
 /// A computation for any width, which [`Width::run`](crate::base::simd::Width::run) compiles for each. `run` must be
 /// `#[inline(always)]`: its instructions are those of the function it is inlined into.
 pub trait WideKernel {
+    /// Whether it multiplies nibbles, of which some targets have several kinds of sums. Others are compiled once.
+    const HAS_NIBBLES: bool = false;
     type Output;
     fn run<W: Wide>(self) -> Self::Output;
 }

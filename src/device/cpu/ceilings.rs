@@ -93,6 +93,7 @@ const N_WEIGHTS: usize = 64;
 struct Int8;
 
 impl WideKernel for Int8 {
+    const HAS_NIBBLES: bool = true;
     type Output = f32;
 
     #[inline(always)]

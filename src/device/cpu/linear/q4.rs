@@ -292,6 +292,7 @@ struct MatrixKernel<'a, const C: usize> {
 }
 
 impl<const C: usize> WideKernel for MatrixKernel<'_, C> {
+    const HAS_NIBBLES: bool = true;
     type Output = ();
 
     #[inline(always)]
