@@ -26,7 +26,8 @@ if (!WebAssembly.validate(relaxedProbe)) setFlagsFromString("--experimental-wasm
 // without steps avoids it, and a wasm program has almost nothing to mark.
 setFlagsFromString("--no-incremental-marking");
 
-// The baseline compiler of Node 20 computes the relaxed dot product of fours wrongly; trusted_width.rs keeps it from use.
+// The baseline compiler of Node 20 computes the relaxed dot product of fours wrongly. trusted_width.rs keeps it from
+// use in the product; the tests compare both forms.
 setFlagsFromString("--no-liftoff");
 
 const here = cwd();
