@@ -24,7 +24,7 @@ const MOST_SITE_JS_BYTES = 100_000;
  * Of one build as the tests make it, with the compiler's quick profile; that of `cargo xtask dist` has the same size
  * within 2 %.
  */
-const MOST_WASM_BYTES = 1_370_000;
+const MOST_WASM_BYTES = 1_380_000;
 /** Likewise, of the module of grammars. */
 const MOST_GRAMMAR_BYTES = 540_000;
 /** The page, style sheet, script, words, icon, manifest, the worker, bindings and module. */
