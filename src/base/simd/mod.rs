@@ -5,6 +5,7 @@
 #[cfg(any(test, not(target_arch = "wasm32"), target_feature = "relaxed-simd"))]
 #[macro_use]
 mod byte_steps;
+#[macro_use]
 mod wide;
 
 pub use wide::{Floats, OneGroup, RowSums, RowsKernel, SHIFT, Wide, WideKernel};
@@ -373,6 +374,18 @@ mod tests {
         nibble_products_are_exact_with_this_targets_instructions,
         crate::base::simd
     );
+    /// The second kind of sums of wasm with relaxed SIMD, under the names of the first.
+    #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+    mod fours {
+        pub use crate::base::simd::wasm_relaxed_sums::{
+            FourSums as NibbleSums, FourSums as StepSums,
+        };
+        pub use crate::base::simd::{
+            I8x16, I32x4, Narrow, Quad, STEP_COLUMNS, StepActivations, StepWeights, unpack,
+        };
+    }
+    #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+    nibble_products_are_exact!(nibble_products_are_exact_in_sums_of_fours, self::fours);
     nibble_products_are_exact!(
         nibble_products_are_exact_on_plain_arrays,
         crate::base::simd::portable

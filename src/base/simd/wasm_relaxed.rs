@@ -10,7 +10,7 @@ use crate::base::simd::wasm::{I8x16, I16x8, I32x4};
 
 /// Four int8 activations a₀ a₁ a₂ a₃, repeated for the four rows of a group.
 #[derive(Clone, Copy)]
-pub struct Quad(pub v128);
+pub struct Quad(pub(in crate::base::simd) v128);
 
 impl Quad {
     #[inline(always)]

@@ -77,20 +77,29 @@ fn has_exact_fours() -> bool {
 #[derive(Clone, Copy)]
 pub struct FourSums(v128);
 
-impl RowSums for FourSums {
+impl FourSums {
+    /// As [`NibbleSums::start`].
     #[inline(always)]
-    fn start(correction: &[i16; 2]) -> Self {
+    pub fn start(correction: &[i16; 2]) -> Self {
         let pairs = I16x8::splat_pair(correction).0;
         FourSums(i32x4_extadd_pairwise_i16x8(pairs))
     }
 
+    /// As [`NibbleSums::add_products`].
     #[inline(always)]
-    fn add_products(self, a: Quad, nibbles: I8x16) -> Self {
+    pub fn add_products(self, a: Quad, nibbles: I8x16) -> Self {
         FourSums(i32x4_relaxed_dot_i8x16_i7x16_add(a.0, nibbles.0, self.0))
     }
 
+    /// As [`StepSums::add_step`].
     #[inline(always)]
-    fn scaled(self, scale: &[i16; 4]) -> I32x4 {
+    pub fn add_step(self, a: StepActivations, weights: &StepWeights) -> Self {
+        self.add_products(a, I8x16::load(weights))
+    }
+
+    /// As [`NibbleSums::scaled`].
+    #[inline(always)]
+    pub fn scaled(self, scale: &[i16; 4]) -> I32x4 {
         // SAFETY: the reference covers the 8 bytes that are read, and wasm loads need no alignment.
         let scale = unsafe { u32x4_load_extend_u16x4(scale.as_ptr().cast()) };
         // A sum is at most 32·127·8 < 2¹⁵ in magnitude, so its low half is the whole of it; the high half meets zero.
@@ -98,67 +107,5 @@ impl RowSums for FourSums {
     }
 }
 
-impl SumsOfSteps for FourSums {
-    #[inline(always)]
-    fn start(correction: &[i16; 2]) -> Self {
-        RowSums::start(correction)
-    }
-
-    #[inline(always)]
-    fn add_step(self, a: StepActivations, weights: &StepWeights) -> Self {
-        self.add_products(a, I8x16::load(weights))
-    }
-
-    #[inline(always)]
-    fn scaled(self, scale: &[i16; 4]) -> I32x4 {
-        RowSums::scaled(self, scale)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sums_of_fours_are_those_of_pairs() {
-        let mut seed = 5u32;
-        let mut random = || {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            seed >> 8
-        };
-        for round in 0..2000 {
-            let a: [[i8; 4]; 8] = std::array::from_fn(|_| {
-                std::array::from_fn(|_| ((random() % 255) as i32 - 127) as i8)
-            });
-            let bytes: [[i8; 16]; 4] =
-                std::array::from_fn(|_| std::array::from_fn(|_| random() as i8));
-            let correction = std::array::from_fn(|pair| {
-                let columns = a.iter().map(|quad| {
-                    i16::from(quad[2 * pair]) + i16::from(quad[2 * pair + 1])
-                });
-                -8 * columns.sum::<i16>()
-            });
-            let scale: [i16; 4] = std::array::from_fn(|_| random() as i16);
-            fn sums<S: RowSums>(
-                correction: &[i16; 2],
-                a: &[[i8; 4]; 8],
-                bytes: &[[i8; 16]; 4],
-                scale: &[i16; 4],
-            ) -> [i32; 4] {
-                let mut sums = S::start(correction);
-                for (v, bytes) in bytes.iter().enumerate() {
-                    let bytes = I8x16::load(bytes);
-                    sums = sums
-                        .add_products(Quad::load(&a[2 * v]), bytes.low_nibbles())
-                        .add_products(Quad::load(&a[2 * v + 1]), bytes.high_nibbles());
-                }
-                let mut array = [0; 4];
-                sums.scaled(scale).store(&mut array);
-                array
-            }
-            let pairs = sums::<NibbleSums>(&correction, &a, &bytes, &scale);
-            let fours = sums::<FourSums>(&correction, &a, &bytes, &scale);
-            assert_eq!(fours, pairs, "round {round}");
-        }
-    }
-}
+sums!(FourSums: RowSums, add_products(Quad, I8x16));
+sums!(FourSums: SumsOfSteps, add_step(StepActivations, &StepWeights));

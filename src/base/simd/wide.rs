@@ -110,23 +110,6 @@ pub trait RowSums: Copy {
     fn scaled(self, scale: &[i16; 4]) -> I32x4;
 }
 
-impl RowSums for NibbleSums {
-    #[inline(always)]
-    fn start(correction: &[i16; 2]) -> Self {
-        NibbleSums::start(correction)
-    }
-
-    #[inline(always)]
-    fn add_products(self, a: Quad, nibbles: I8x16) -> Self {
-        self.add_products(a, nibbles)
-    }
-
-    #[inline(always)]
-    fn scaled(self, scale: &[i16; 4]) -> I32x4 {
-        self.scaled(scale)
-    }
-}
-
 /// The same sums, added a step of a matrix kernel at a time.
 pub trait SumsOfSteps: Copy {
     /// As [`StepSums::start`].
@@ -137,22 +120,30 @@ pub trait SumsOfSteps: Copy {
     fn scaled(self, scale: &[i16; 4]) -> I32x4;
 }
 
-impl SumsOfSteps for StepSums {
-    #[inline(always)]
-    fn start(correction: &[i16; 2]) -> Self {
-        StepSums::start(correction)
-    }
+/// Implements a trait of sums with the type's own methods, which the tests of all targets call.
+macro_rules! sums {
+    ($sums:ident: $kind:ident, $add:ident($a:ty, $weights:ty)) => {
+        impl $kind for $sums {
+            #[inline(always)]
+            fn start(correction: &[i16; 2]) -> Self {
+                $sums::start(correction)
+            }
 
-    #[inline(always)]
-    fn add_step(self, a: StepActivations, weights: &StepWeights) -> Self {
-        self.add_step(a, weights)
-    }
+            #[inline(always)]
+            fn $add(self, a: $a, weights: $weights) -> Self {
+                self.$add(a, weights)
+            }
 
-    #[inline(always)]
-    fn scaled(self, scale: &[i16; 4]) -> I32x4 {
-        self.scaled(scale)
-    }
+            #[inline(always)]
+            fn scaled(self, scale: &[i16; 4]) -> I32x4 {
+                self.scaled(scale)
+            }
+        }
+    };
 }
+
+sums!(NibbleSums: RowSums, add_products(Quad, I8x16));
+sums!(StepSums: SumsOfSteps, add_step(StepActivations, &StepWeights));
 
 /// A width of vectors. Slices have one element per group: `GROUPS` of them are read or written.
 pub trait Wide {

@@ -201,7 +201,7 @@ impl Tiles for PanelRun<'_> {
     }
 }
 
-/// `N` groups times `T` rows of activations; each group is read from its own region of memory.
+/// Arguments of [`rows_kernel`].
 struct Rows<'a, const N: usize, const T: usize> {
     groups: [&'a [Q4Pair]; N],
     rows: [&'a [Q4Activation]; T],
@@ -217,6 +217,7 @@ impl<const N: usize, const T: usize> RowsKernel for Rows<'_, N, T> {
     }
 }
 
+/// `N` groups times `T` rows of activations; each group is read from its own region of memory.
 #[inline(never)]
 fn rows_kernel<S: RowSums, const N: usize, const T: usize>(
     groups: [&[Q4Pair]; N],

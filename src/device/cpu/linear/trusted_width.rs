@@ -20,11 +20,11 @@ pub fn trusted_width() -> Width {
     static TRUSTED: OnceLock<Width> = OnceLock::new();
     *TRUSTED.get_or_init(|| {
         let narrowest = Width::available().next().expect("a width");
-        first_if_equal(Width::widest(), narrowest, q4_products)
+        widest_if_equal(Width::widest(), narrowest, q4_products)
     })
 }
 
-fn first_if_equal(widest: Width, narrowest: Width, products: impl Fn(Width) -> Vec<u32>) -> Width {
+fn widest_if_equal(widest: Width, narrowest: Width, products: impl Fn(Width) -> Vec<u32>) -> Width {
     if widest != narrowest && products(widest) == products(narrowest) {
         widest
     } else {
@@ -70,7 +70,7 @@ mod tests {
     fn the_widest_vectors_are_used_if_all_widths_compute_the_same() {
         assert_eq!(trusted_width(), Width::widest());
         let last = Width::available().last().expect("a width");
-        assert_eq!(first_if_equal(last, last, |_| vec![1]), last);
+        assert_eq!(widest_if_equal(last, last, |_| vec![1]), last);
     }
 
     #[test]
@@ -78,7 +78,7 @@ mod tests {
         let widths: Vec<Width> = Width::available().collect();
         for widest in &widths[1..] {
             let wrong = |width| vec![u32::from(width == *widest)];
-            assert_eq!(first_if_equal(*widest, widths[0], wrong), widths[0]);
+            assert_eq!(widest_if_equal(*widest, widths[0], wrong), widths[0]);
         }
     }
 }
