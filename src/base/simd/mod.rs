@@ -377,15 +377,13 @@ mod tests {
     /// The second kind of sums of wasm with relaxed SIMD, under the names of the first.
     #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
     mod fours {
-        pub use crate::base::simd::wasm_relaxed_sums::{
-            FourSums as NibbleSums, FourSums as StepSums,
-        };
-        pub use crate::base::simd::{
+        use crate::base::simd::tests::random;
+        use crate::base::simd::wasm_relaxed_sums::{FourSums as NibbleSums, FourSums as StepSums};
+        use crate::base::simd::{
             I8x16, I32x4, Narrow, Quad, STEP_COLUMNS, StepActivations, StepWeights, unpack,
         };
+        nibble_products_are_exact!(nibble_products_are_exact_in_sums_of_fours, self);
     }
-    #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-    nibble_products_are_exact!(nibble_products_are_exact_in_sums_of_fours, self::fours);
     nibble_products_are_exact!(
         nibble_products_are_exact_on_plain_arrays,
         crate::base::simd::portable
