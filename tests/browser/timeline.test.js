@@ -223,6 +223,8 @@ test("a click fills the width with a span, and the saved picture and the table h
     assert.ok(points.length >= 4 && Math.max(...points) <= end_us, `${points}`);
     await page.click(`${CARD} summary`);
     const rows = page.locator(`${CARD} tbody tr`);
+    // The table is made when the browser says that it is open, which it may do later.
+    await rows.first().waitFor();
     assert.deepEqual([...new Set(await rows.locator("td:nth-child(2)").allTextContents())], ["Prefill"]);
     assert.equal(await rows.count(), 60);
     await page.click(`${CARD} summary`);
