@@ -31,3 +31,17 @@ pub mod session;
 pub mod api;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod folder;
+
+// The tests of the kernels, as unit tests: these run as wasm, too, and their program is compiled once. They use the
+// crate from outside, and share their cases with `tests/integration.rs`.
+#[cfg(test)]
+extern crate self as zamba2;
+#[cfg(test)]
+#[path = "../tests/cases/mod.rs"]
+mod cases;
+#[cfg(test)]
+#[path = "../tests/kernels.rs"]
+mod kernels;
+#[cfg(test)]
+#[path = "../tests/reference/mod.rs"]
+mod reference;

@@ -1,17 +1,15 @@
 //! Every op of the CPU backend, at all edge-case shapes, against simple references. It uses only `Ops` and the CPU's
-//! constructor, and runs no model (`tests/model.rs` does). `cargo xtask test` also runs it as wasm, with the vector
-//! instructions of the wasm engine.
+//! constructor, and runs no model (`tests/model.rs` does). It is a module of the unit tests, which `cargo xtask test` also
+//! runs as wasm, with the vector instructions of the wasm engine.
 //!
 //! Three invariants are checked for every op: results do not depend on threads or on the width of vectors, a row of a
 //! batch has the same bits as the row alone, and a sequence in pieces has the same bits as the whole. Only the scan has
 //! different forms for one token and for several, which agree within its tolerance.
 
-mod cases;
-mod reference;
 #[cfg(not(target_arch = "wasm32"))]
 mod refused_shapes;
 
-// The root of a program looks for its modules beside it.
+// A file named by a path looks for its modules beside it.
 #[path = "kernels/attention.rs"]
 mod attention;
 #[path = "kernels/elementwise.rs"]
@@ -25,7 +23,7 @@ mod recurrence;
 #[path = "kernels/top.rs"]
 mod top;
 
-use cases::*;
+use crate::cases::*;
 use zamba2::base::quant::{StoredMatrix, WeightFormat};
 use zamba2::device::cpu::{Cpu, Width};
 use zamba2::ops::Ops;

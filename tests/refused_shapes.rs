@@ -13,7 +13,7 @@ use zamba2::ops::device::{
 use zamba2::text::sampling::TopK;
 
 use crate::cases::{MODULE, Random, linear, rows};
-use crate::cpu;
+use crate::kernels::cpu;
 
 /// Asserts that `body` panics, with the op's name.
 fn refused(op: &str, body: impl Fn(&mut Ops<Cpu>)) {

@@ -3,8 +3,8 @@
 use zamba2::ops::device::{AttentionShape, KvFormat};
 
 use crate::cases::*;
+use crate::kernels::{assert_same_bits, cpu, on_any_threads};
 use crate::reference;
-use crate::{assert_same_bits, cpu, on_any_threads};
 
 #[test]
 fn rope_equals_candle_at_every_position() {

@@ -1,8 +1,8 @@
 //! Ops on single numbers or rows.
 
 use crate::cases::*;
+use crate::kernels::{assert_same_bits, cpu, on_any_threads};
 use crate::reference;
-use crate::{assert_same_bits, cpu, on_any_threads};
 
 #[test]
 fn gelu_mul_equals_the_exact_gelu_of_candle() {

@@ -3,8 +3,8 @@
 use zamba2::base::quant::{BLOCK, StoredMatrix, WeightFormat};
 
 use crate::cases::*;
+use crate::kernels::{assert_same_bits, cpu, on_any_threads};
 use crate::reference;
-use crate::{assert_same_bits, cpu, on_any_threads};
 
 /// Compares a quantised product with integer arithmetic on the same quants, where only f32 rounding may differ, and
 /// with candle's product of the dequantised weights, where the rounding of activations may differ too.

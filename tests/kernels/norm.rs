@@ -1,8 +1,8 @@
 //! The norms.
 
 use crate::cases::*;
+use crate::kernels::{assert_same_bits, cpu, on_any_threads};
 use crate::reference;
-use crate::{assert_same_bits, cpu, on_any_threads};
 
 #[test]
 fn rms_norm_equals_candle_at_every_shape() {

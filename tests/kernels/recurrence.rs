@@ -4,9 +4,9 @@ use zamba2::device::cpu::Cpu;
 use zamba2::ops::device::Device;
 
 use crate::cases::*;
+use crate::kernels::{assert_same_bits, cpu, on_any_threads};
 use crate::reference;
 use crate::reference::Scan;
-use crate::{assert_same_bits, cpu, on_any_threads};
 
 #[test]
 fn causal_conv1d_equals_the_loops_however_the_sequence_is_split() {

@@ -1,7 +1,7 @@
 //! What is chosen from logits: the largest, a drawn token, its embedding.
 
 use crate::cases::*;
-use crate::cpu;
+use crate::kernels::cpu;
 
 #[test]
 fn top_gives_the_largest_logits_in_order_and_the_softmax_sum() {
