@@ -83,6 +83,12 @@ fn open<B: Device>(device: B, net: &Net, lookahead: Lookahead, context: usize) -
     session
 }
 
+/// All cases on the CPU, and every third on an adapter: a software adapter takes a hundred times as long per token.
+fn cases_for<B: Device, T>(all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    all.into_iter()
+        .step_by(if B::USES_HOST_MEMORY { 1 } else { 3 })
+}
+
 /// Calls `check` with a constructor of the CPU backend, then with one of the adapter's if there is an adapter.
 macro_rules! on_both {
     ($check:ident) => {{
@@ -183,10 +189,10 @@ fn pair<B: Device>(
     [lookahead, HOST].map(|lookahead| open(make(), net, lookahead, context))
 }
 
-fn options_for_every_read_mode() -> Vec<(&'static str, GenerateOptions)> {
+fn options_for_every_read_mode(n_tokens: usize) -> Vec<(&'static str, GenerateOptions)> {
     let drawn = |sampling| GenerateOptions {
         sampling,
-        ..greedy(TOKENS)
+        ..greedy(n_tokens)
     };
     let hot = SamplingOptions {
         temperature: 1.5,
@@ -197,7 +203,7 @@ fn options_for_every_read_mode() -> Vec<(&'static str, GenerateOptions)> {
     };
     let alternatives = |alternatives| GenerateOptions {
         alternatives,
-        ..greedy(TOKENS)
+        ..greedy(n_tokens)
     };
     let top_k = |top_k| {
         drawn(SamplingOptions {
@@ -218,7 +224,7 @@ fn options_for_every_read_mode() -> Vec<(&'static str, GenerateOptions)> {
         ..greedy(1).sampling
     };
     vec![
-        ("greedy", greedy(TOKENS)),
+        ("greedy", greedy(n_tokens)),
         ("greedy without alternatives", alternatives(0)),
         ("the longest list", alternatives(64)),
         ("more than a top-k list holds", alternatives(65)),
@@ -252,11 +258,16 @@ fn options_for_every_read_mode() -> Vec<(&'static str, GenerateOptions)> {
 }
 
 fn check_every_read_mode<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
+    let n_tokens = if B::USES_HOST_MEMORY {
+        TOKENS
+    } else {
+        tokens_of_adapter()
+    };
     for net in nets() {
         let [mut ahead, mut host] = pair(make, &net, lookahead, 200);
-        for (what, options) in options_for_every_read_mode() {
+        for (what, options) in options_for_every_read_mode(n_tokens) {
             let expected = run(&mut host, &net, &options);
-            assert_eq!(expected.len(), TOKENS);
+            assert_eq!(expected.len(), n_tokens);
             assert_same(what, &run(&mut ahead, &net, &options), &expected);
         }
     }
@@ -280,7 +291,7 @@ fn check_other_draws<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
         ..greedy(TOKENS)
     };
     // After every number of steps.
-    for n in 1..20 {
+    for n in cases_for::<B, _>(1..20) {
         let both = [&mut ahead, &mut host].map(|session| {
             session.start(&net.prompt, drawn(1)).unwrap();
             let first = steps(session, n);
@@ -300,14 +311,16 @@ fn where_the_device_drew_another_token_than_the_sampler_it_goes_back() {
 fn check_long_draws<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
     let net = embedded();
     let [mut ahead, mut host] = pair(make, &net, lookahead, 600);
-    for (n, temperature, top_k, top_p, min_p, repetition_penalty, seed, alternatives) in [
-        (LONG_TOKENS, 0.7, 40, 0.95, 0.0, 1.0, 42, 0),
-        (SHORT_TOKENS, 1.3, 64, 1.0, 0.0, 1.0, 7, 0),
-        (SHORT_TOKENS, 1.0, 20, 0.8, 0.1, 1.0, 1, 0),
-        (LONG_TOKENS, 0.9, 40, 0.95, 0.0, 1.1, 5, 0),
-        (SHORT_TOKENS, 0.0, 0, 1.0, 0.0, 1.2, 0, 0),
-        (LONG_TOKENS, 0.9, 40, 0.95, 0.05, 1.1, 6, 5),
-    ] {
+    for (n, temperature, top_k, top_p, min_p, repetition_penalty, seed, alternatives) in
+        cases_for::<B, _>([
+            (LONG_TOKENS, 0.7, 40, 0.95, 0.0, 1.0, 42, 0),
+            (SHORT_TOKENS, 1.3, 64, 1.0, 0.0, 1.0, 7, 0),
+            (SHORT_TOKENS, 1.0, 20, 0.8, 0.1, 1.0, 1, 0),
+            (LONG_TOKENS, 0.9, 40, 0.95, 0.0, 1.1, 5, 0),
+            (SHORT_TOKENS, 0.0, 0, 1.0, 0.0, 1.2, 0, 0),
+            (LONG_TOKENS, 0.9, 40, 0.95, 0.05, 1.1, 6, 5),
+        ])
+    {
         let n = match lookahead {
             _ if !B::USES_HOST_MEMORY => tokens_of_adapter(),
             TWO => n,
@@ -401,7 +414,7 @@ fn check_end_tokens<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
     let is_new = |n: &usize| !said[..*n].contains(&said[*n]);
     let places: Vec<usize> = (0..19).filter(is_new).collect();
     assert!(places.len() > 5, "{said:?}");
-    for n in places {
+    for n in cases_for::<B, _>(places) {
         let ended = GenerateOptions {
             end_tokens: vec![said[n]],
             ignore_eos: false,
@@ -428,7 +441,7 @@ fn check_limits<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
     let net = &nets()[0];
     let mut both = pair(make, net, lookahead, 200);
     let whole = run(&mut both[1], net, &greedy(12));
-    for n in [1, 2, 3, 4, 5, 7, 8, 9, 11] {
+    for n in cases_for::<B, _>([1, 2, 3, 4, 5, 7, 8, 9, 11]) {
         let what = format!("ended after {n}");
         check_continues(&what, &mut both, net, &greedy(n), &whole);
     }
@@ -441,7 +454,7 @@ fn max_tokens_stops_with_steps_in_flight_and_the_run_can_continue() {
 
 fn check_contexts<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
     let net = &nets()[0];
-    for room in [0, 1, 2, 3, 5, 8, 9] {
+    for room in cases_for::<B, _>([0, 1, 2, 3, 5, 8, 9]) {
         let both = pair(make, net, lookahead, net.prompt.len() + room);
         let [got, expected] = both.map(|mut session| {
             let steps = run(&mut session, net, &greedy(TOKENS));
@@ -473,7 +486,7 @@ fn check_stop_strings<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
         .step_by(11)
         .collect();
     assert!(ends.len() > 2, "{said:?}");
-    for end in ends {
+    for end in cases_for::<B, _>(ends) {
         // Text that has usually not occurred before.
         let start = said[..end]
             .char_indices()
@@ -508,7 +521,7 @@ fn check_pauses<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
     let [mut ahead, mut host] = pair(make, net, lookahead, 200);
     let whole = run(&mut host, net, &greedy(TOKENS));
     let mut other = open(make(), net, lookahead, 200);
-    for n in [1, 2, 3, 5, 8, 9, 33, 37, 40] {
+    for n in cases_for::<B, _>([1, 2, 3, 5, 8, 9, 33, 37, 40]) {
         let what = format!("paused after {n}");
         let pause = |session: &mut Session<B>| {
             session.start(&net.prompt, greedy(TOKENS)).unwrap();
@@ -665,7 +678,7 @@ fn check_waste<B: Device>(make: &dyn Fn() -> B, lookahead: Lookahead) {
         "no step beyond the last token"
     );
     let most = lookahead.max_steps - 1;
-    for (n, step) in whole.iter().enumerate().take(20).skip(1) {
+    for (n, step) in cases_for::<B, _>(whole.iter().enumerate().take(20).skip(1)) {
         session.start(&net.prompt, greedy(24)).unwrap();
         steps(&mut session, n);
         let n_wasted_by_user = n_wasted(&mut session, n);
