@@ -43,10 +43,6 @@ const SHARED_MEMORY_ARGUMENTS: [&str; 7] = [
 const RELAXED_FEATURE: &str = "relaxed-simd";
 const RELAXED_ARGUMENTS: [&str; 2] = ["-C", "target-feature=+relaxed-simd"];
 
-/// Functions with type parameters that a dependency has compiled are used, not compiled again. Optimised code does not by
-/// itself, because it cannot inline them; compiling the workspace's crates for the tests takes 60 % of the time with it.
-const SHARED_GENERICS: &str = "-Zshare-generics=yes";
-
 const TOOLS: Step = Step {
     name: "tools",
     purpose: "the local server and the bindings generator",
@@ -126,14 +122,6 @@ pub const GRAMMAR: Build = Build {
 
 /// What a complete package contains.
 pub const PACKAGED: [Build; 3] = [BUILDS[0], BUILDS[1], GRAMMAR];
-
-/// A cargo command that compiles the native tests, with lints.
-pub fn native_tests(workspace: &Workspace) -> Result<Command> {
-    let mut cargo = workspace.cargo();
-    wrapper::add_arguments(&mut cargo, SHARED_GENERICS)?;
-    cargo.arg("test");
-    Ok(cargo)
-}
 
 /// Makes `cargo test` compile this workspace's crates with relaxed SIMD, and the dependencies without.
 pub fn add_relaxed_simd(cargo: &mut Command) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::workspace::{CLIPPY, has_program};
 /// The environment variable with the arguments, separated by spaces. If it is set, this program is the wrapper.
 const ARGUMENTS: &str = "ZAMBA2_RUSTC_ARGUMENTS";
 
-/// Adds `arguments` to the compilations of the workspace's crates that `cargo` starts.
+/// Adds `arguments` to the compilations of the workspace's crates that `cargo` starts for a `--target`.
 pub fn add_arguments(cargo: &mut Command, arguments: &str) -> Result<()> {
     let program = env::current_exe().context("the path of this program is unknown")?;
     cargo.env("RUSTC_WORKSPACE_WRAPPER", program);
@@ -27,13 +27,13 @@ pub fn arguments() -> Option<String> {
     env::var(ARGUMENTS).ok()
 }
 
-/// Runs the compiler as requested by cargo, with `arguments` added if it compiles a crate. Build scripts and cargo's
-/// queries to the compiler are unchanged.
+/// Runs the compiler as requested by cargo, with `arguments` added if it compiles for a `--target`. Build scripts and
+/// cargo's queries to the compiler are unchanged.
 pub fn run(arguments: &str) -> Result<()> {
     let mut given = env::args_os().skip(1);
     let compiler = given.next().context("cargo gave no compiler")?;
     let given: Vec<OsString> = given.collect();
-    let after = |name: &str| given.iter().skip_while(move |word| *word != name).nth(1);
+    let has = |name: &str| given.iter().any(|argument| argument == name);
     let mut command = if has_program(CLIPPY) {
         let mut clippy = Command::new(CLIPPY);
         clippy.arg(compiler);
@@ -42,12 +42,8 @@ pub fn run(arguments: &str) -> Result<()> {
         Command::new(compiler)
     };
     command.args(&given);
-    // Cargo asks about a crate of this name.
-    let is_crate = |name: &OsString| name != "___" && name != "build_script_build";
-    if after("--crate-name").is_some_and(is_crate) {
+    if has("--target") && has("--crate-name") && !has("___") {
         command.args(arguments.split_whitespace());
-        // The pinned release accepts a -Z option with this, and changes nothing else.
-        command.env("RUSTC_BOOTSTRAP", "1");
     }
     let status = command.status().context("cannot start the compiler")?;
     if !status.success() {

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::inputs::matters_to_pages;
 use super::{Extent, Run, step};
-use crate::builds::{self, BUILDS, Build, Effort, PACKAGED};
+use crate::builds::{BUILDS, Build, Effort, PACKAGED};
 use crate::files::remove_file;
 use crate::installs;
 use crate::kept::id_of_folder;
@@ -139,8 +139,8 @@ impl Run<'_> {
         };
         // Without the tests' own dependencies the program would be compiled with other features, and most of its
         // dependencies twice.
-        let mut program = builds::native_tests(workspace)?;
-        program.args(["--package", "zamba2", "--test", "integration"]);
+        let mut program = workspace.linting_cargo();
+        program.args(["test", "--package", "zamba2", "--test", "integration"]);
         site.make(workspace, steps, program.arg("--no-run"))?;
         // CI also compiles what is packed, which is a build from scratch.
         self.cargo(
