@@ -1,6 +1,6 @@
-//! Every test of the crate from outside but `kernels.rs`, as one program: it is linked once, and what the files share is
-//! compiled once. The kernels' are unit tests, because these also run as wasm. A file here is named before its tests:
-//! `cargo test --test integration model::`.
+//! Every test of the crate from outside but `kernels.rs`, as one program: it is linked once, and what the files share
+//! is compiled once. The kernels' are unit tests, because these also run as wasm. A file here is named before its
+//! tests: `cargo test --test integration model::`.
 #![cfg(not(target_arch = "wasm32"))]
 
 mod adapter;

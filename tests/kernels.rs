@@ -1,6 +1,6 @@
 //! Every op of the CPU backend, at all edge-case shapes, against simple references. It uses only `Ops` and the CPU's
-//! constructor, and runs no model (`tests/model.rs` does). It is a module of the unit tests, which `cargo xtask test` also
-//! runs as wasm, with the vector instructions of the wasm engine.
+//! constructor, and runs no model (`tests/model.rs` does). It is a module of the unit tests, which `cargo xtask test`
+//! also runs as wasm, with the vector instructions of the wasm engine.
 //!
 //! Three invariants are checked for every op: results do not depend on threads or on the width of vectors, a row of a
 //! batch has the same bits as the row alone, and a sequence in pieces has the same bits as the whole. Only the scan has

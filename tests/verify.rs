@@ -152,8 +152,8 @@ fn the_embedded_model_agrees_with_candle_in_every_format() {
     }
 }
 
-/// Without fused kernels module by module, and with them in the logits at the end. The formats take turns, and the first
-/// net has all.
+/// Without fused kernels module by module, and with them in the logits at the end. The formats take turns, and the
+/// first net has all.
 #[test]
 fn the_graphics_adapter_agrees_with_candle_on_every_golden_net() {
     for (nth, golden) in goldens().into_iter().enumerate() {
